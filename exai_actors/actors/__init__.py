@@ -1,0 +1,1 @@
+"""Who says it: connection, session, provider and the guardian that spawns them."""

@@ -1,0 +1,1 @@
+"""The process: command line, configuration, wiring, start and stop order."""

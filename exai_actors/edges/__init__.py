@@ -1,0 +1,1 @@
+"""Input and output at the rim; nothing is decided here."""

@@ -1,0 +1,1 @@
+"""How actors run: pykka actors on one event loop."""

@@ -1,0 +1,1 @@
+"""The shipped test kit: a broker in the test's process, probes, scripted upstreams."""

@@ -1,0 +1,98 @@
+"""The import contracts in setup.cfg really catch what they forbid."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+LINT_IMPORTS = Path(sys.executable).parent / "lint-imports"
+
+
+def _contracts_hold(clone: Path) -> tuple[bool, str]:
+    ran = subprocess.run(
+        [LINT_IMPORTS, "--no-cache"],
+        cwd=clone,
+        env={"PYTHONPATH": str(clone), "PATH": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return ran.returncode == 0, ran.stdout + ran.stderr
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    """A package with the project's contracts and folders but none of its code."""
+    shutil.copy(ROOT / "setup.cfg", tmp_path)
+    for package in ["", *_packages()]:
+        folder = tmp_path / "exai_actors" / package
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "__init__.py").write_text("")
+    for module in ("errors", "ids", "ports"):
+        (tmp_path / "exai_actors" / f"{module}.py").write_text("")
+    return tmp_path
+
+
+def _packages() -> list[str]:
+    return [path.parent.name for path in (ROOT / "exai_actors").glob("*/__init__.py")]
+
+
+def test_a_package_without_imports_keeps_every_contract(clone: Path) -> None:
+    held, said = _contracts_hold(clone)
+    assert held, said
+    assert "0 broken" in said
+
+
+@pytest.mark.parametrize("package", ["core", "wire", "messages"])
+@pytest.mark.parametrize(
+    "forbidden",
+    ["aiohttp", "asyncio", "pykka", "random", "threading", "time", "websockets"],
+)
+def test_a_forbidden_import_in_a_pure_package_is_caught(
+    clone: Path, package: str, forbidden: str
+) -> None:
+    (clone / "exai_actors" / package / "planted.py").write_text(f"import {forbidden}\n")
+    held, said = _contracts_hold(clone)
+    assert not held
+    assert f"exai_actors.{package} is not allowed to import {forbidden}" in said
+
+
+@pytest.mark.parametrize(
+    ("importer", "imported"),
+    [
+        ("core", "wire"),
+        ("wire", "messages"),
+        ("messages", "runtime"),
+        ("runtime", "actors"),
+        ("actors", "edges"),
+        ("edges", "actors"),
+        ("edges", "daemon"),
+        ("client", "messages"),
+        ("client", "daemon"),
+    ],
+)
+def test_an_import_that_points_outwards_is_caught(
+    clone: Path, importer: str, imported: str
+) -> None:
+    planted = clone / "exai_actors" / importer / "planted.py"
+    planted.write_text(f"import exai_actors.{imported}\n")
+    held, said = _contracts_hold(clone)
+    assert not held, said
+
+
+def test_a_forbidden_import_reached_through_another_module_is_caught(clone: Path) -> None:
+    (clone / "exai_actors" / "ids.py").write_text("import time\n")
+    (clone / "exai_actors" / "core" / "planted.py").write_text("import exai_actors.ids\n")
+    held, said = _contracts_hold(clone)
+    assert not held
+    assert "exai_actors.core is not allowed to import time" in said
+
+
+def test_a_new_part_of_the_package_must_take_its_place_in_the_layers(clone: Path) -> None:
+    (clone / "exai_actors" / "odds_and_ends.py").write_text("")
+    held, said = _contracts_hold(clone)
+    assert not held
+    assert "odds_and_ends" in said

@@ -1,0 +1,198 @@
+"""Check the whole project with one command: ``python3 tools/check.py``.
+
+Needs nothing but Python 3.11 with venv: it makes ``.venv``, installs the project into it (again
+only when pyproject.toml has changed), fetches the real parts the product is tried on, and then
+runs format, lint, import contracts, types and tests, in that order. It stops at the first step
+that fails and exits with that step's code; a table at the end says what ran and how long it took.
+
+``--fast`` leaves out the tests against real parts, ``--only STEP`` (repeatable) runs single steps.
+"""
+
+import sys
+
+if sys.version_info < (3, 11):  # noqa: UP036 - said before anything newer is imported
+    sys.exit(
+        "tools/check.py: Python 3.11 or newer is needed, this is "
+        f"{sys.version_info[0]}.{sys.version_info[1]} ({sys.executable}).\n"
+        "Run it with a newer one, for example: python3.11 tools/check.py"
+    )
+
+import argparse
+import hashlib
+import os
+import shlex
+import shutil
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+VENV = ROOT / ".venv"
+BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
+PYTHON = BIN / ("python.exe" if os.name == "nt" else "python")
+STAMP = VENV / "installed-from"
+REAL_TESTS = "tests/real"
+
+
+class CannotSetUp(Exception):
+    """The environment cannot be made; the message says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One check: its name for ``--only`` and the command that performs it."""
+
+    name: str
+    what: str
+    command: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How one step ended; ``code`` is its exit code, None when it was not reached."""
+
+    step: str
+    code: int | None
+    seconds: float
+
+
+def steps(*, fast: bool) -> list[Step]:
+    """All checks in the order they run; ``fast`` leaves out what needs the real parts."""
+    python = str(PYTHON)
+    pytest = (python, "-m", "pytest", "-q")
+    checks = [
+        Step("format", "formatting", (python, "-m", "ruff", "format", "--check", ".")),
+        Step("lint", "lint", (python, "-m", "ruff", "check", ".")),
+        Step("imports", "import contracts", (str(BIN / "lint-imports"), "--no-cache")),
+        Step("types", "types", (python, "-m", "mypy")),
+    ]
+    if fast:
+        return [*checks, Step("tests", "tests", (*pytest, f"--ignore={REAL_TESTS}"))]
+    return [
+        *checks,
+        Step("real-parts", "fetch the real parts", (python, "tools/real_parts.py")),
+        Step("tests", "tests", pytest),
+    ]
+
+
+def set_up() -> None:
+    """Make ``.venv`` hold the project and what checks it, doing nothing when it already does.
+
+    Raises CannotSetUp with the way out.
+    """
+    if not _runs(PYTHON):
+        _say("making .venv")
+        shutil.rmtree(VENV, ignore_errors=True)
+        _make_venv()
+    digest = _digest()
+    if STAMP.is_file() and STAMP.read_text() == digest:
+        return
+    _say("installing the project and its development tools into .venv")
+    command = [str(PYTHON), "-m", "pip", "install", "--disable-pip-version-check", "-q"]
+    if subprocess.run([*command, "-e", ".[dev]"], cwd=ROOT, check=False).returncode:
+        raise CannotSetUp(
+            "pip could not install the project; its own words are above.\n"
+            "If the network was the cause, run this again. If .venv is damaged, delete it first."
+        )
+    STAMP.write_text(digest)
+
+
+def _make_venv() -> None:
+    made = subprocess.run(
+        [sys.executable, "-m", "venv", str(VENV)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if made.returncode == 0:
+        return
+    shutil.rmtree(VENV, ignore_errors=True)
+    version = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    said = (made.stdout + made.stderr).strip()
+    raise CannotSetUp(
+        f"{sys.executable} cannot make a virtual environment:\n{said}\n"
+        f"On Debian or Ubuntu: apt-get install python{version}-venv (or python3-venv).\n"
+        "Elsewhere: use a Python that brings the modules venv and ensurepip."
+    )
+
+
+def _runs(python: Path) -> bool:
+    """Say whether ``python`` starts, is new enough and has pip (a moved .venv fails here)."""
+    probe = "import sys, pip; sys.exit(sys.version_info < (3, 11))"
+    if not python.exists():
+        return False
+    return (
+        subprocess.run([str(python), "-c", probe], capture_output=True, check=False).returncode == 0
+    )
+
+
+def _digest() -> str:
+    """What the installation depends on: the declared dependencies and where the clone lies."""
+    source = (ROOT / "pyproject.toml").read_bytes() + str(ROOT).encode()
+    return hashlib.sha256(source).hexdigest()
+
+
+def run(chosen: list[Step]) -> list[Outcome]:
+    """Run the steps until one fails; the rest are returned as not reached."""
+    environment = os.environ | {"PATH": os.pathsep.join([str(BIN), os.environ.get("PATH", "")])}
+    outcomes: list[Outcome] = []
+    failed = False
+    for step in chosen:
+        if failed:
+            outcomes.append(Outcome(step.name, None, 0.0))
+            continue
+        _say(f"{step.what}: {shlex.join(step.command)}")
+        began = time.monotonic()
+        code = subprocess.run(step.command, cwd=ROOT, env=environment, check=False).returncode
+        outcomes.append(Outcome(step.name, code, time.monotonic() - began))
+        failed = code != 0
+    return outcomes
+
+
+def table(outcomes: list[Outcome]) -> str:
+    """The outcomes as lines of text, one a step."""
+    lines = [""]
+    for outcome in outcomes:
+        if outcome.code is None:
+            lines.append(f"  {outcome.step:<12} not reached")
+        else:
+            word = "ok" if outcome.code == 0 else f"FAILED ({outcome.code})"
+            lines.append(f"  {outcome.step:<12} {word:<12} {outcome.seconds:6.1f} s")
+    return "\n".join(lines)
+
+
+def _say(text: str) -> None:
+    print(f"\n==> {text}", flush=True)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Set up, check, report; returns the exit code of the step that failed, or 0."""
+    everything = steps(fast=False)
+    parser = argparse.ArgumentParser(
+        prog="tools/check.py", description="Check the whole project with one command."
+    )
+    parser.add_argument("--fast", action="store_true", help="without the tests on real parts")
+    parser.add_argument(
+        "--only",
+        action="append",
+        metavar="STEP",
+        choices=[step.name for step in everything],
+        help="run this step alone (repeatable): %(choices)s",
+    )
+    options = parser.parse_args(arguments)
+    chosen = steps(fast=options.fast)
+    if options.only:
+        chosen = [step for step in chosen if step.name in options.only]
+    try:
+        set_up()
+    except CannotSetUp as error:
+        print(f"\ntools/check.py: {error}", file=sys.stderr)
+        return 2
+    outcomes = run(chosen)
+    print(table(outcomes), flush=True)
+    return next((outcome.code for outcome in outcomes if outcome.code), 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
