@@ -1,0 +1,300 @@
+"""A real HTTP server on 127.0.0.1 that answers as the test says and keeps its own log.
+
+::
+
+    async with ScriptedUpstream(answer("Hel", gate := Gate(), "lo")) as upstream:
+        ...                                  # point a provider at upstream.base_url
+        await gate.reached()                 # the first piece is out, the call is held open
+        await upstream.wait_for_disconnect() # the client really closed its connection
+
+It speaks the OpenAI-compatible ``/v1/chat/completions`` and ``/v1/models``. Replies given are used
+up one a request, in the order requests arrive; after them ``default`` answers, which echoes the
+last message, so that every caller can tell its own answer. What a reply can be is in
+``exai_actors.testing.scripted_replies``.
+
+The log counts what the server saw, independently of the broker: a checker should trust it and not
+the broker's own counters.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from types import TracebackType
+from typing import NoReturn
+
+import orjson
+from aiohttp import web
+
+from exai_actors.testing.scripted_bodies import (
+    closing_events,
+    completion,
+    models_list,
+    opening_event,
+    plain_bytes,
+    text_event,
+)
+from exai_actors.testing.scripted_replies import (
+    CUT,
+    HANG,
+    RESET,
+    End,
+    Form,
+    Gate,
+    Pause,
+    Reasoning,
+    Reply,
+    Step,
+    answer,
+    body,
+    failure,
+)
+from exai_actors.testing.upstream_log import Fate, SeenRequest, UpstreamLog
+
+Script = Reply | Callable[[SeenRequest], Reply]
+
+LINGER_ZERO = struct.pack("ii", 1, 0)
+
+
+def echo(request: SeenRequest) -> Reply:
+    """Answer ``echo: `` and the last message."""
+    return answer("echo: ", request.prompt)
+
+
+class ScriptedUpstream(UpstreamLog):
+    """An OpenAI-compatible service under the test's control; an async context manager.
+
+    ``replies`` are used first, ``default`` afterwards; each is a Reply or makes one of the request.
+    ``models`` is what ``/v1/models`` lists; a Reply there answers that path instead. With
+    ``api_key`` every request must bear it and gets 401 otherwise. ``wait_s`` bounds each wait.
+    """
+
+    def __init__(
+        self,
+        *replies: Script,
+        default: Script = echo,
+        models: tuple[str, ...] | Reply = ("scripted-model",),
+        api_key: str | None = None,
+        wait_s: float = 10.0,
+    ) -> None:
+        super().__init__(wait_s)
+        self.default = default
+        self.models = models
+        self.model_requests = 0
+        self._replies: deque[Script] = deque(replies)
+        self._api_key = api_key
+        self._port = 0
+        self._runner: web.AppRunner | None = None
+        self._handlers: set[asyncio.Task[object]] = set()
+
+    def then(self, *replies: Script) -> None:
+        """Add replies for requests to come."""
+        self._replies.extend(replies)
+
+    @property
+    def base_url(self) -> str:
+        """``http://127.0.0.1:PORT/v1``, what a provider's ``base_url`` should be."""
+        return f"http://127.0.0.1:{self._port}/v1"
+
+    async def start(self) -> None:
+        """Listen on a free port of 127.0.0.1."""
+        app = web.Application(client_max_size=0)
+        app.router.add_post("/v1/chat/completions", self._chat)
+        app.router.add_get("/v1/models", self._list_models)
+        self._runner = web.AppRunner(
+            app, handler_cancellation=True, access_log=None, shutdown_timeout=0.1
+        )
+        await self._runner.setup()
+        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
+        self._port = self._runner.addresses[0][1]
+
+    async def aclose(self) -> None:
+        """Drop every connection and stop listening; harmless when repeated."""
+        for handler in self._handlers:
+            handler.cancel()
+        if self._runner is not None:
+            await self._runner.cleanup()
+            self._runner = None
+
+    async def __aenter__(self) -> ScriptedUpstream:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def _chat(self, request: web.Request) -> web.StreamResponse:
+        raw = await request.read()
+        try:
+            parsed = orjson.loads(raw)
+        except orjson.JSONDecodeError:
+            parsed = None
+        seen = self.arrived(dict(request.headers), raw, parsed, request.protocol)
+        script = self._refusal(request) or self._next_script()
+        fate = Fate.DISCONNECTED
+        with self._cancelled_on_close():
+            try:
+                reply = script if isinstance(script, Reply) else script(seen)
+                response = await _Performance(request, seen, reply, self).run()
+                fate = Fate.COMPLETED
+                return response
+            except _BrokenOff:
+                fate = Fate.BROKEN_OFF
+                return web.Response()
+            finally:
+                self.ended(seen, fate)
+
+    async def _list_models(self, request: web.Request) -> web.StreamResponse:
+        self.model_requests += 1
+        self.changed()
+        listed = self._refusal(request) or self.models
+        reply = listed if isinstance(listed, Reply) else body(models_list(listed))
+        seen = SeenRequest(0, dict(request.headers), b"", None, 0)
+        with self._cancelled_on_close():
+            try:
+                return await _Performance(request, seen, reply, self).run()
+            except _BrokenOff:
+                return web.Response()
+
+    def _next_script(self) -> Script:
+        return self._replies.popleft() if self._replies else self.default
+
+    def _refusal(self, request: web.Request) -> Reply | None:
+        told = request.headers.get("Authorization")
+        if self._api_key is None or told == f"Bearer {self._api_key}":
+            return None
+        return failure(401, "Incorrect API key provided", code="invalid_api_key")
+
+    @contextmanager
+    def _cancelled_on_close(self) -> Iterator[None]:
+        if (task := asyncio.current_task()) is not None:
+            self._handlers.add(task)
+        try:
+            yield
+        finally:
+            self._handlers.discard(task)
+
+
+class _BrokenOff(Exception):
+    """The script has ended the connection itself."""
+
+
+class _Performance:
+    """One reply being given to one request."""
+
+    def __init__(
+        self, request: web.Request, seen: SeenRequest, reply: Reply, log: UpstreamLog
+    ) -> None:
+        self._request = request
+        self._seen = seen
+        self._reply = reply
+        self._log = log
+
+    async def run(self) -> web.StreamResponse:
+        """Go through all steps; raises _BrokenOff when the script ends the connection."""
+        reply = self._reply
+        for step in reply.before:
+            await self._wait_at(step)
+        if reply.form is Form.SOCKET:
+            await self._send_on_socket()
+        if reply.form is Form.BODY:
+            return await self._send(reply.content_type or "application/json")
+        streams = self._seen.stream if reply.always_streams is None else reply.always_streams
+        if streams:
+            return await self._send("text/event-stream")
+        return await self._send_whole()
+
+    async def _send(self, content_type: str) -> web.StreamResponse:
+        """Send the steps one after another, each text as one write."""
+        response = self._response(content_type)
+        await response.prepare(self._request)
+        events = self._reply.form is Form.ANSWER
+        if events:
+            await response.write(opening_event(self._seen))
+        for step in self._reply.steps:
+            if isinstance(step, str | bytes | Reasoning):
+                await response.write(text_event(self._seen, step) if events else plain_bytes(step))
+            else:
+                await self._wait_at(step)
+            self._log.step_done(self._seen)
+        if events:
+            await response.write(closing_events(self._seen, self._reply))
+        await response.write_eof()
+        return response
+
+    async def _send_whole(self) -> web.StreamResponse:
+        """Go through the steps, then send one JSON object; an End breaks it off half way."""
+        end: End | None = None
+        for step in self._reply.steps:
+            if isinstance(step, End):
+                end = step
+                break
+            if not isinstance(step, str | bytes | Reasoning):
+                await self._wait_at(step)
+            self._log.step_done(self._seen)
+        whole = completion(self._seen, self._reply)
+        response = self._response("application/json")
+        response.content_length = len(whole)
+        await response.prepare(self._request)
+        if end is not None:
+            await response.write(whole[: len(whole) // 2])
+            await self._wait_at(end)
+        await response.write(whole)
+        await response.write_eof()
+        return response
+
+    async def _send_on_socket(self) -> NoReturn:
+        for step in self._reply.steps:
+            transport = self._request.transport
+            if transport is None or transport.is_closing():
+                raise ConnectionResetError
+            if isinstance(step, str | bytes | Reasoning):
+                transport.write(plain_bytes(step))
+            else:
+                await self._wait_at(step)
+            self._log.step_done(self._seen)
+        self._break_off(reset=False)
+
+    async def _wait_at(self, step: Step) -> None:
+        if isinstance(step, Gate):
+            await step.pass_through()
+        elif isinstance(step, Pause):
+            await asyncio.sleep(step.seconds)
+        elif step is HANG:
+            await asyncio.Event().wait()
+        elif step in (CUT, RESET):
+            self._break_off(reset=step is RESET)
+        else:
+            raise ValueError(f"{step!r} cannot be sent before the headers")
+
+    def _break_off(self, *, reset: bool) -> NoReturn:
+        transport = self._request.transport
+        if transport is not None and reset:
+            with suppress(OSError):
+                raw = transport.get_extra_info("socket")
+                raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_ZERO)
+            transport.abort()
+        elif transport is not None:
+            transport.close()
+        raise _BrokenOff
+
+    def _response(self, content_type: str) -> web.StreamResponse:
+        headers = {"Content-Type": content_type, **self._reply.headers}
+        return web.StreamResponse(status=self._reply.status, headers=headers)
+
+
+@contextmanager
+def refusing_base_url() -> Iterator[str]:
+    """A base_url at which every connection is refused for as long as the block lasts."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{bound.getsockname()[1]}/v1"
