@@ -1,0 +1,83 @@
+"""Say in words what a key may hold and what it holds instead."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+from msgspec import inspect
+
+
+def allowed(annotation: Any) -> str:
+    """What values the annotated type takes, as a phrase: ``a whole number from 0 to 65535``."""
+    bare = get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
+    if get_origin(bare) is Literal:
+        return either(get_args(bare))  # in the order they were declared, unlike type_info
+    return _phrase(inspect.type_info(annotation))
+
+
+def _phrase(kind: inspect.Type) -> str:
+    match kind:
+        case inspect.Metadata():
+            return _phrase(kind.type)
+        case inspect.BoolType():
+            return "true or false"
+        case inspect.IntType():
+            return f"a whole number {_range(kind)}".rstrip()
+        case inspect.FloatType():
+            return f"a number {_range(kind)}".rstrip()
+        case inspect.VarTupleType():
+            return f"a list of texts, each {_phrase(kind.item_type)}{_at_least(kind.min_length)}"
+        case inspect.StrType():
+            return _text(kind)
+        case _:
+            return "another type"
+
+
+def _range(kind: inspect.IntType | inspect.FloatType) -> str:
+    low = f"from {kind.ge}" if kind.ge is not None else ""
+    if kind.gt is not None:
+        low = f"above {kind.gt}"
+    return f"{low} to {kind.le}" if kind.le is not None else low
+
+
+def _at_least(length: int | None) -> str:
+    return f", at least {length}" if length else ""
+
+
+def _text(kind: inspect.StrType) -> str:
+    if kind.pattern:
+        return f"1 to {kind.max_length} letters, digits, `_`, `.` or `-`, in quotes"
+    if kind.max_length:
+        return f"text of {kind.min_length or 0} to {kind.max_length} characters, in quotes"
+    return "text, in quotes"
+
+
+def either(values: Iterable[str]) -> str:
+    """``"a", "b" or "c"``, the words quoted."""
+    *rest, last = [f'"{value}"' for value in values]
+    return f"{', '.join(rest)} or {last}" if rest else last
+
+
+def shown(value: Any) -> str:
+    """A value from the file as its author wrote it, shortened; containers only by their type."""
+    match value:
+        case bool():
+            return "true" if value else "false"
+        case str():
+            return f'"{value[:40]}..."' if len(value) > 40 else f'"{value}"'
+        case int() | float():
+            return str(value)
+        case list():
+            return "a list"
+        case dict():
+            return "a table"
+        case _:
+            return f"a {type(value).__name__}"
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """``; did you mean "port"?`` when something known is near, otherwise an empty string."""
+    near = difflib.get_close_matches(word.lower(), list(known), n=1, cutoff=0.6)
+    return f'; did you mean "{near[0]}"?' if near else ""

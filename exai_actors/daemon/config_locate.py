@@ -1,0 +1,112 @@
+"""Find and read the configuration: the file, the token file, the environment."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from exai_actors.daemon.config import Config
+from exai_actors.daemon.config_file import Reading, read_config
+from exai_actors.daemon.config_problems import Problem
+from exai_actors.daemon.config_rules import token_faults
+from exai_actors.errors import ConfigError
+
+FILE_NAME = "exai.toml"
+LARGEST_FILE = 1_048_576
+
+
+class Loaded(msgspec.Struct, frozen=True):
+    """A configuration that can be run, and what its owner should hear all the same."""
+
+    config: Config
+    warnings: tuple[Problem, ...] = ()
+
+
+def user_file() -> Path:
+    """Where the user's own configuration lies, whether or not it exists."""
+    from platformdirs import user_config_path
+
+    return user_config_path("exai") / FILE_NAME
+
+
+def find_file(chosen: str | None, env: Mapping[str, str]) -> Path | None:
+    """The file in force: ``chosen`` (``--config``), EXAI_CONFIG, ./exai.toml, the user's own.
+
+    None when there is none. Raises ConfigError when a file that was named is not there.
+    """
+    for name, what in ((chosen, "--config"), (env.get("EXAI_CONFIG"), "EXAI_CONFIG")):
+        if name:
+            path = Path(name).expanduser()
+            if not path.is_file():
+                state = "is not a file" if path.exists() else "does not exist"
+                raise ConfigError(
+                    f"{what}: {path} {state}; name another, or make one with: exai config init FILE"
+                )
+            return path
+    for path in (Path(FILE_NAME), user_file()):
+        if path.is_file():
+            return path
+    return None
+
+
+def read(chosen: str | None, env: Mapping[str, str], flags: Mapping[str, str | int]) -> Reading:
+    """Read everything; raises ConfigError only where a file itself cannot be read."""
+    file = find_file(chosen, env)
+    text = None if file is None else _text_of(file)
+    reading = read_config(text, file=file, env=env, flags=flags)
+    if reading.config is None or not reading.config.server.token_file:
+        return reading
+    return _with_token_file(reading, reading.config)
+
+
+def load(chosen: str | None, env: Mapping[str, str], flags: Mapping[str, str | int]) -> Loaded:
+    """The configuration to run with; raises ConfigError that tells all its problems, one a line."""
+    reading = read(chosen, env, flags)
+    problems = (*reading.problems, *reading.missing_keys)
+    if problems or reading.config is None:
+        raise ConfigError("\n".join(map(str, problems)))
+    return Loaded(reading.config, reading.warnings)
+
+
+def _text_of(file: Path) -> str:
+    try:
+        if file.stat().st_size > LARGEST_FILE:
+            raise ConfigError(f"{file}: is larger than {LARGEST_FILE} bytes; is it the right file?")
+        data = file.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{file}: cannot be read: {error.strerror}") from error
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ConfigError(f"{file}:{line}: is not UTF-8 text; save it as UTF-8") from error
+
+
+def _with_token_file(reading: Reading, config: Config) -> Reading:
+    path = ("server", "token_file")
+    origin = config.source.origins.get(path, str(config.source.file))
+    folder = config.source.file.parent if config.source.file else Path()
+    file = folder / Path(config.server.token_file).expanduser()
+    try:
+        with file.open("rb") as opened:
+            token = opened.read(LARGEST_FILE).decode("ascii", "replace").strip()
+            mode = os.fstat(opened.fileno()).st_mode
+    except OSError as error:
+        problem = Problem(origin, path, f"{file} cannot be read: {error.strerror}")
+        return msgspec.structs.replace(reading, config=None, problems=(problem,))
+    fault = token_faults(token) if token else "is empty; put a token of 16 characters or more there"
+    if fault:
+        problem = Problem(origin, path, f"{file}: {fault}")
+        return msgspec.structs.replace(reading, config=None, problems=(problem,))
+    warnings = reading.warnings
+    if os.name == "posix" and mode & (stat.S_IRWXG | stat.S_IRWXO):
+        warning = f"{file} can be read by other users; change that with: chmod 600 {file}"
+        warnings = (*warnings, Problem(origin, path, warning))
+    server = msgspec.structs.replace(config.server, token=token)
+    return msgspec.structs.replace(
+        reading, config=msgspec.structs.replace(config, server=server), warnings=warnings
+    )

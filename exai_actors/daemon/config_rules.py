@@ -1,0 +1,188 @@
+"""What must hold between keys, beyond the type and range of each one."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from exai_actors.daemon.config import (
+    TOKEN_MIN_LENGTH,
+    ChatConfig,
+    CompatConfig,
+    OpenAIProvider,
+    ProviderConfig,
+    ServerConfig,
+)
+from exai_actors.daemon.config_allowed import did_you_mean
+from exai_actors.daemon.toml_lines import KeyPath
+from exai_actors.ids import ProviderName
+
+HOW_TO_MAKE_ONE = 'python3 -c "import secrets; print(secrets.token_urlsafe(32))"'
+VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+ORIGIN = re.compile(r"[a-z][a-z0-9+.\-]*://[^/\s?#]+")
+
+
+class Finding(NamedTuple):
+    """The key at fault and what to do about it."""
+
+    path: KeyPath
+    message: str
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches ``host``; a name other than localhost counts as not."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def token_faults(token: str) -> str:
+    """Why ``token`` cannot be used, never showing it; empty if it can."""
+    if any(not 33 <= ord(char) <= 126 for char in token):
+        return "a token holds only printable ASCII characters and no blanks"
+    if len(token) < TOKEN_MIN_LENGTH:
+        return (
+            f"the token has {len(token)} characters, at least {TOKEN_MIN_LENGTH} are needed; "
+            f"make one with: {HOW_TO_MAKE_ONE}"
+        )
+    return ""
+
+
+def server_findings(server: ServerConfig) -> Iterator[Finding]:
+    if server.token and (fault := token_faults(server.token)):
+        yield Finding(("server", "token"), fault)
+    if not (server.token or server.token_file or is_loopback(server.host)):
+        yield Finding(
+            ("server", "host"),
+            f'"{server.host}" can be reached from other machines, so a token is needed: set '
+            "[server] token_file or EXAI_WS_TOKEN, or listen on 127.0.0.1",
+        )
+    for index, origin in enumerate(server.allowed_origins):
+        if not ORIGIN.fullmatch(origin):
+            yield Finding(
+                ("server", "allowed_origins", index),
+                f'"{origin}" is not an origin; write scheme and host as browsers send them, '
+                'without a path or a last slash: "https://desk.example"',
+            )
+    for index, host in enumerate(server.allowed_hosts):
+        if "/" in host or any(char.isspace() for char in host):
+            yield Finding(
+                ("server", "allowed_hosts", index),
+                f'"{host}" is not a host name; write it without scheme and path: "desk.example"',
+            )
+
+
+def provider_findings(providers: tuple[ProviderConfig, ...]) -> Iterator[Finding]:
+    names: dict[str, int] = {}
+    for index, provider in enumerate(providers):
+        path: KeyPath = ("provider", index)
+        if provider.name in names:
+            yield Finding(
+                (*path, "name"),
+                f'"{provider.name}" is already the name of provider {names[provider.name] + 1}; '
+                "names are unique",
+            )
+        names.setdefault(provider.name, index)
+        for at, model in enumerate(provider.models):
+            if model in provider.models[:at]:
+                yield Finding((*path, "models", at), f'"{model}" is listed twice; remove one')
+        if isinstance(provider, OpenAIProvider):
+            yield from _openai_findings(provider, path)
+
+
+def _openai_findings(provider: OpenAIProvider, path: KeyPath) -> Iterator[Finding]:
+    if fault := _url_fault(provider.base_url):
+        yield Finding((*path, "base_url"), fault)
+    if provider.api_key_env and not VARIABLE.fullmatch(provider.api_key_env):
+        yield Finding(
+            (*path, "api_key_env"),
+            "is the name of an environment variable (letters, digits, _), not the key itself; "
+            'put the key into one and name it: api_key_env = "MY_KEY"',
+        )
+
+
+def _url_fault(url: str) -> str:
+    example = 'such as "https://api.example/v1"'
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        return f"is not a URL; write scheme, host and path, {example}"
+    if parts.username or parts.password:
+        return "must not hold a user name or password; use api_key_env"
+    if parts.scheme not in ("http", "https") or not host:
+        return f'"{url}" must begin with http:// or https:// and name a host, {example}'
+    if parts.query or parts.fragment:
+        return f'"{url}" must end with its path, without ? or #'
+    if parts.path.rstrip("/").endswith("/chat/completions"):
+        return f'"{url}" names one call; end it before /chat/completions'
+    return ""
+
+
+def compat_findings(compat: CompatConfig, server: ServerConfig) -> Iterator[Finding]:
+    if not compat.http:
+        return
+    ports = {"[server] port": server.port} if server.port else {}
+    for key in ("http_health_port", "http_monitor_port"):
+        port = getattr(compat, key)
+        taken = [name for name, other in ports.items() if other == port]
+        if taken:
+            yield Finding(("compat", key), f"{port} is {taken[0]} already; each needs its own port")
+        if port:
+            ports[key] = port
+
+
+def key_findings(
+    providers: tuple[ProviderConfig, ...], env: Mapping[str, str]
+) -> tuple[dict[ProviderName, str], list[Finding]]:
+    """The API keys from the environment, and a finding for each that is named but not there."""
+    keys: dict[ProviderName, str] = {}
+    findings: list[Finding] = []
+    for index, provider in enumerate(providers):
+        if not isinstance(provider, OpenAIProvider) or not provider.api_key_env:
+            continue
+        path: KeyPath = ("provider", index, "api_key_env")
+        variable = provider.api_key_env
+        key = env.get(variable, "").strip()
+        if not key:
+            findings.append(
+                Finding(
+                    path,
+                    f'the environment variable {variable}, with the key of "{provider.name}", '
+                    f"is not set; set it: export {variable}=...",
+                )
+            )
+        elif any(not 33 <= ord(char) <= 126 for char in key):
+            findings.append(
+                Finding(path, f"the key in {variable} has blanks or other odd characters")
+            )
+        else:
+            keys[ProviderName(provider.name)] = key
+    return keys, findings
+
+
+def warnings(providers: tuple[ProviderConfig, ...], chat: ChatConfig) -> Iterator[Finding]:
+    """What can be run but is hardly meant."""
+    for index, provider in enumerate(providers):
+        if isinstance(provider, OpenAIProvider) and provider.api_key_env:
+            parts = urlsplit(provider.base_url)
+            if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
+                yield Finding(
+                    ("provider", index, "base_url"),
+                    f'the key travels unencrypted to "{parts.hostname}"; use https',
+                )
+    models = [model for provider in providers for model in provider.models]
+    if chat.default_model and all(provider.models for provider in providers):
+        bare = chat.default_model.rpartition("/")[2]
+        if chat.default_model not in models and bare not in models:
+            hint = did_you_mean(chat.default_model, models)
+            yield Finding(
+                ("chat", "default_model"),
+                f'no provider lists "{chat.default_model}"{hint}',
+            )

@@ -1,0 +1,181 @@
+"""Check the tables of a file against their Structs, key by key, so that no error hides another."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar, get_args, get_origin
+
+import msgspec
+
+from exai_actors.daemon.config import FileConfig, OpenAIProvider, ProviderConfig, SyntheticProvider
+from exai_actors.daemon.config_allowed import allowed, did_you_mean, either, shown
+from exai_actors.daemon.config_problems import Origins, Problem
+from exai_actors.daemon.toml_lines import KeyPath
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+PROVIDER_KINDS: dict[str, type[ProviderConfig]] = {
+    "openai": OpenAIProvider,
+    "synthetic": SyntheticProvider,
+}
+
+# Near no key by its letters, but what people write who mean it.
+SYNONYMS = {
+    "api_key": "api_key_env",
+    "apikey": "api_key_env",
+    "key": "api_key_env",
+    "url": "base_url",
+    "endpoint": "base_url",
+    "type": "kind",
+    "concurrency": "limit",
+    "max_concurrency": "limit",
+    "max_in_flight": "limit",
+    "bind": "host",
+    "address": "host",
+    "password": "token",
+}
+SECRET_KEYS = frozenset({"token", "api_key_env"})
+
+
+class TableChecker:
+    """Turns raw tables into Structs and gathers in ``problems`` what does not fit."""
+
+    def __init__(self, origins: Origins) -> None:
+        self.problems: list[Problem] = []
+        self._origins = origins
+
+    def file(self, raw: dict[str, Any]) -> FileConfig:
+        """The whole file. Where a value was wrong its default stands in, beside the problem."""
+        tables: dict[str, Any] = {}
+        fields = {field.name: field for field in msgspec.structs.fields(FileConfig)}
+        for name, value in raw.items():
+            if name == "provider":
+                tables[name] = self._providers(value)
+            elif name in fields:
+                tables[name] = self._plain_table(fields[name].type, value, name)
+            else:
+                self._unknown_at_top(name, value)
+        return FileConfig(**tables)
+
+    def _plain_table(self, struct: type[T], value: Any, name: str) -> T:
+        if not isinstance(value, dict):
+            self._add((name,), f"got {shown(value)}; begin the table with [{name}]")
+            return struct()
+        table = self._table(struct, value, (name,))
+        return table if table is not None else struct()
+
+    def _providers(self, value: Any) -> tuple[ProviderConfig, ...]:
+        if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+            self._add(("provider",), f"got {shown(value)}; begin each provider with [[provider]]")
+            return ()
+        providers = (self._provider(raw, index) for index, raw in enumerate(value))
+        return tuple(provider for provider in providers if provider is not None)
+
+    def _provider(self, raw: dict[str, Any], index: int) -> ProviderConfig | None:
+        path: KeyPath = ("provider", index)
+        kind = raw.get("kind")
+        if kind is None:
+            self._add(path, f'"kind" is missing; it is {either(PROVIDER_KINDS)}')
+            return None
+        if not isinstance(kind, str) or kind not in PROVIDER_KINDS:
+            hint = did_you_mean(kind, PROVIDER_KINDS) if isinstance(kind, str) else ""
+            choice = either(PROVIDER_KINDS)
+            self._add((*path, "kind"), f"got {shown(kind)}, allowed is {choice}{hint}")
+            return None
+        own = {key: value for key, value in raw.items() if key != "kind"}
+        foreign = _keys_of_other_kinds(kind)
+        for key in [key for key in own if key in foreign]:
+            self._add(
+                (*path, key),
+                f'is a key of kind "{foreign[key]}", this provider is of kind "{kind}"; remove it',
+            )
+            del own[key]
+        return self._table(PROVIDER_KINDS[kind], own, path)
+
+    def _table(self, struct: type[T], raw: dict[str, Any], path: KeyPath) -> T | None:
+        fields = {field.name: field for field in msgspec.structs.fields(struct)}
+        values: dict[str, Any] = {}
+        complete = True
+        for key, value in raw.items():
+            if key not in fields:
+                self._unknown(key, (*path, key), list(fields))
+            elif (found := self.value(fields[key].type, value, (*path, key))) is not None:
+                values[key] = found
+            elif fields[key].required:
+                complete = False
+        for name, field in fields.items():
+            if field.required and name not in raw:
+                self._add(path, f'"{name}" is missing; it is {allowed(field.type)}')
+                complete = False
+        return struct(**values) if complete else None
+
+    def value(self, annotation: Any, value: Any, path: KeyPath, *, strict: bool = True) -> Any:
+        """``value`` as the annotated type, or None beside a problem.
+
+        Without ``strict`` text is read as the number it spells, as for environment variables.
+        """
+        try:
+            return msgspec.convert(value, annotation, strict=strict)
+        except msgspec.ValidationError:
+            pass
+        wrong_path, wrong, wanted = _innermost(annotation, value, path)
+        got = "" if path[-1] in SECRET_KEYS else f"got {shown(wrong)}, "
+        self._add(wrong_path, f"{got}allowed is {allowed(wanted)}")
+        return None
+
+    def _unknown(self, key: str, path: KeyPath, known: list[str]) -> None:
+        synonym = SYNONYMS.get(key.lower())
+        if synonym == "api_key_env" and synonym in known:
+            self._add(
+                path,
+                "keys do not belong in the file; put it into an environment variable "
+                'and name that one: api_key_env = "MY_KEY"',
+            )
+            return
+        hint = f'; did you mean "{synonym}"?' if synonym in known else did_you_mean(key, known)
+        self._add(path, f"unknown key{hint or _home(key) or '; known are ' + ', '.join(known)}")
+
+    def _unknown_at_top(self, name: str, value: Any) -> None:
+        tables = [field.name for field in msgspec.structs.fields(FileConfig)]
+        if isinstance(value, dict | list):
+            hint = did_you_mean(name, tables) or f"; known are {', '.join(tables)}"
+            self._add((name,), f"unknown table{hint}")
+        else:
+            self._add((name,), f"unknown key outside of any table{_home(name)}")
+
+    def _add(self, path: KeyPath, message: str) -> None:
+        self.problems.append(self._origins.problem(path, message))
+
+
+def _keys_of_other_kinds(kind: str) -> dict[str, str]:
+    own = set(PROVIDER_KINDS[kind].__struct_fields__)
+    return {
+        key: other
+        for other, struct in PROVIDER_KINDS.items()
+        for key in struct.__struct_fields__
+        if key not in own
+    }
+
+
+def _home(key: str) -> str:
+    """Name the table that does know ``key``."""
+    homes = [
+        f"[{field.name}]"
+        for field in msgspec.structs.fields(FileConfig)
+        if field.name != "provider" and key in getattr(field.type, "__struct_fields__", ())
+    ]
+    if any(key in struct.__struct_fields__ for struct in PROVIDER_KINDS.values()):
+        homes.append("[[provider]]")
+    return f"; it belongs in {' or '.join(homes)}" if homes else ""
+
+
+def _innermost(annotation: Any, value: Any, path: KeyPath) -> tuple[KeyPath, Any, Any]:
+    """The one entry of a list that is wrong, if the list as such is not."""
+    inner = get_args(annotation)[0] if hasattr(annotation, "__metadata__") else annotation
+    if get_origin(inner) is tuple and isinstance(value, list):
+        item = get_args(inner)[0]
+        for index, entry in enumerate(value):
+            try:
+                msgspec.convert(entry, item)
+            except msgspec.ValidationError:
+                return (*path, index), entry, item
+    return path, value, annotation
