@@ -92,7 +92,7 @@ def main() -> int:
             failed.append(part.name)
     if failed:
         print(
-            f"tools/real_parts.py: could not fetch {', '.join(failed)}; pip's own words are above.\n"
+            f"tools/real_parts.py: could not fetch {', '.join(failed)}; pip's words are above.\n"
             "If the network was the cause, run this again: what is there already is kept.",
             file=sys.stderr,
         )

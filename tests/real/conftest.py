@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import pytest
+
 from tests.real import processes
 from tests.real.programs.llama_server import MODEL
 from tools import real_parts
@@ -17,7 +19,11 @@ from tools import real_parts
 PROGRAMS = Path(__file__).parent / "programs"
 TOKEN = "a-token-of-enough-characters"
 
-StartBroker = Callable[[str], str]
+
+class StartBroker(Protocol):
+    """Start ``exai serve`` with these tables of TOML, and a token if one is named."""
+
+    def __call__(self, toml: str, token: str = "") -> str: ...
 
 
 @dataclass(frozen=True)
@@ -60,7 +66,7 @@ def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def llama_server(logs: Path) -> Iterator[Model]:
     """llama.cpp's own server with a real model and two slots."""
     part = _need(real_parts.LLAMA)
-    command = [sys.executable, PROGRAMS / "llama_server.py"]
+    command: list[str | Path] = [sys.executable, PROGRAMS / "llama_server.py"]
     env = processes.environment(part.folder)
     log = logs / "llama.log"
     with processes.running(command, ready=r"^ready (http://\S+)$", log=log, env=env) as url:
@@ -128,7 +134,8 @@ def start_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartBrok
             config = folder / "exai.toml"
             token_line = f"token = {json.dumps(token)}\n" if token else ""
             config.write_text(f'[server]\nhost = "127.0.0.1"\nport = 0\n{token_line}\n{toml}')
-            command = [sys.executable, "-m", "exai_actors", "serve", "--config", config]
+            command: list[str | Path] = [sys.executable, "-m", "exai_actors", "serve"]
+            command += ["--config", config]
             return stack.enter_context(
                 processes.running(
                     command,

@@ -6,7 +6,9 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
+
 from tests.real.conftest import PROGRAMS, TOKEN, StartBroker, WebSocketProgram
+from tests.real.frame_client import Frame
 from tests.real.line_client import LineClient, line_client
 
 # "slow" takes minutes for an answer but starts at once: what needs something in flight uses it.
@@ -25,6 +27,12 @@ tokens = 4000
 tokens_per_second = 20
 limit = 1
 """
+
+INITIALIZE: Frame = {
+    "protocolVersion": "2025-06-18",
+    "capabilities": {},
+    "clientInfo": {"name": "somebody's script", "version": "1"},
+}
 
 WEBSOCKETS_STYLES = {
     "12.0": ("default", "sync"),
@@ -137,9 +145,7 @@ async def test_it_speaks_json_rpc_with_a_token_in_the_handshake(
     else:
         command = program.to(broker, TOKEN)
     async with line_client(command, program.environment) as client:
-        await client.send(_rpc(1, "initialize", {"protocolVersion": "2025-06-18",
-                                                 "capabilities": {},
-                                                 "clientInfo": {"name": "test", "version": "1"}}))  # fmt: skip
+        await client.send(_rpc(1, "initialize", INITIALIZE))
         initialized = await client.until(id=1)
         assert initialized["jsonrpc"] == "2.0"
         assert initialized["result"]["serverInfo"]["name"]
@@ -172,5 +178,5 @@ async def test_a_wrong_token_is_told_before_the_door_closes(
         assert client.received[-1] == {"closed": 4003, "reason": "unauthorized"}
 
 
-def _rpc(number: int | str, method: str, params: dict[str, object]) -> dict[str, object]:
+def _rpc(number: int | str, method: str, params: Frame) -> Frame:
     return {"jsonrpc": "2.0", "id": number, "method": method, "params": params}
