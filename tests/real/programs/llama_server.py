@@ -1,5 +1,8 @@
 """llama.cpp's own HTTP server with a real 135M model, two slots and its metrics on.
 
+The model's own end of an answer is ignored: an answer is as long as ``max_tokens`` says, 64
+without it, so that a test decides how long one runs.
+
 Prints ``ready http://HOST:PORT`` on standard output; ends with standard input.
 """
 
@@ -32,6 +35,8 @@ def _main() -> None:
     params.port = 0
     params.n_parallel = SLOTS
     params.n_ctx = SLOTS * TOKENS_PER_SLOT
+    params.n_predict = 64
+    params.sampling.ignore_eos = True
     params.cpuparams.n_threads = 2
     params.endpoint_metrics = True
     params.endpoint_slots = True
