@@ -61,7 +61,7 @@ def read_config(
         raw = tomllib.loads(text or "")
         lines = locate(text or "")
     except tomllib.TOMLDecodeError as error:
-        return Reading(None, (_syntax_problem(str(error), file),))
+        return Reading(None, (_syntax_problem(str(error), text or "", file),))
     except RecursionError:
         return Reading(None, (Problem(str(file), (), "is nested too deeply"),))
 
@@ -122,13 +122,15 @@ def _checked(
         findings += config_rules.server_findings(settings.server)
     if "provider" not in wrong:
         findings += config_rules.provider_findings(settings.provider)
+    providers = settings.provider or DEFAULT_PROVIDERS
+    if not wrong & {"provider", "chat"}:
+        findings += config_rules.chat_findings(settings.chat, providers)
     if not wrong & {"server", "compat"}:
         findings += config_rules.compat_findings(settings.compat, settings.server)
     found = [*problems, *(origins.problem(path, message) for path, message in findings)]
     if found:
         return Reading(None, tuple(sorted(found, key=_place)))
 
-    providers = settings.provider or DEFAULT_PROVIDERS
     keys, missing = config_rules.key_findings(providers, env)
     config = Config(
         server=settings.server,
@@ -145,7 +147,7 @@ def _checked(
         missing_keys=tuple(origins.problem(path, message) for path, message in missing),
         warnings=tuple(
             origins.problem(path, message)
-            for path, message in config_rules.warnings(providers, settings.chat)
+            for path, message in config_rules.provider_warnings(providers)
         ),
     )
 
@@ -160,10 +162,10 @@ def _place(problem: Problem) -> tuple[str, int]:
     return (origin, int(line)) if origin and line.isdigit() else (problem.origin, 0)
 
 
-def _syntax_problem(said: str, file: Path | None) -> Problem:
+def _syntax_problem(said: str, text: str, file: Path | None) -> Problem:
     """tomllib ends its messages with ``(at line 3, column 5)`` or ``(at end of document)``."""
     match = re.fullmatch(r"(.*) \(at line (\d+), column (\d+)\)", said, re.DOTALL)
     if match is None:
-        return Problem(str(file), (), f"is not TOML: {said}")
+        return Problem(f"{file}:{text.rstrip().count(chr(10)) + 1}", (), f"is not TOML: {said}")
     what, line, column = match.groups()
-    return Problem(f"{file}:{line}", (), f"is not TOML: {what} (column {column})")
+    return Problem(f"{file}:{line}", (), f"is not TOML: {what} (at column {column})")

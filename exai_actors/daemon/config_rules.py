@@ -167,7 +167,18 @@ def key_findings(
     return keys, findings
 
 
-def warnings(providers: tuple[ProviderConfig, ...], chat: ChatConfig) -> Iterator[Finding]:
+def chat_findings(chat: ChatConfig, providers: tuple[ProviderConfig, ...]) -> Iterator[Finding]:
+    """Only where every provider lists its models is it known what there is to choose from."""
+    if not chat.default_model or not all(provider.models for provider in providers):
+        return
+    models = list(dict.fromkeys(model for provider in providers for model in provider.models))
+    named = [f"{provider.name}/{model}" for provider in providers for model in provider.models]
+    if chat.default_model not in [*models, *named]:
+        hint = did_you_mean(chat.default_model, models) or f"; there are {', '.join(models)}"
+        yield Finding(("chat", "default_model"), f'no provider serves "{chat.default_model}"{hint}')
+
+
+def provider_warnings(providers: tuple[ProviderConfig, ...]) -> Iterator[Finding]:
     """What can be run but is hardly meant."""
     for index, provider in enumerate(providers):
         if isinstance(provider, OpenAIProvider) and provider.api_key_env:
@@ -177,12 +188,3 @@ def warnings(providers: tuple[ProviderConfig, ...], chat: ChatConfig) -> Iterato
                     ("provider", index, "base_url"),
                     f'the key travels unencrypted to "{parts.hostname}"; use https',
                 )
-    models = [model for provider in providers for model in provider.models]
-    if chat.default_model and all(provider.models for provider in providers):
-        bare = chat.default_model.rpartition("/")[2]
-        if chat.default_model not in models and bare not in models:
-            hint = did_you_mean(chat.default_model, models)
-            yield Finding(
-                ("chat", "default_model"),
-                f'no provider lists "{chat.default_model}"{hint}',
-            )
