@@ -46,7 +46,8 @@ class WebSocketProgram:
         return [*self.command, url, *([token] if token else [])]
 
 
-def _need(part: real_parts.Part) -> real_parts.Part:
+def need(part: real_parts.Part) -> real_parts.Part:
+    """The part itself, or a failed test that says how to get it."""
     if not part.is_there():
         pytest.fail(
             f"The real part {part.name!r} ({', '.join(part.pins)}) is missing or outdated in "
@@ -65,7 +66,7 @@ def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def llama_server(logs: Path) -> Iterator[Model]:
     """llama.cpp's own server with a real model and two slots."""
-    part = _need(real_parts.LLAMA)
+    part = need(real_parts.LLAMA)
     command: list[str | Path] = [sys.executable, PROGRAMS / "llama_server.py"]
     env = processes.environment(part.folder)
     log = logs / "llama.log"
@@ -76,14 +77,14 @@ def llama_server(logs: Path) -> Iterator[Model]:
 @pytest.fixture(scope="session")
 def llmock_command() -> list[str | Path]:
     """The program ``llmock``, to which a subcommand is added."""
-    _need(real_parts.LLMOCK)
+    need(real_parts.LLMOCK)
     return [sys.executable, "-W", "ignore", "-m", "llmock.cli"]
 
 
 @pytest.fixture(scope="session")
 def llmock_environment() -> dict[str, str]:
     """What ``llmock_command`` runs in."""
-    return processes.environment(_need(real_parts.LLMOCK).folder)
+    return processes.environment(need(real_parts.LLMOCK).folder)
 
 
 @pytest.fixture(scope="session")
@@ -101,14 +102,14 @@ def llmock_server(
 @pytest.fixture(scope="session")
 def node() -> Path:
     """Node, new enough to have a WebSocket built in."""
-    _need(real_parts.NODE)
+    need(real_parts.NODE)
     return real_parts.NODE_PROGRAM
 
 
 @pytest.fixture(scope="session")
 def websocat() -> Path:
     """The program ``websocat``."""
-    _need(real_parts.WEBSOCAT)
+    need(real_parts.WEBSOCAT)
     return real_parts.WEBSOCAT_PROGRAM
 
 
@@ -117,7 +118,7 @@ def websockets_client() -> Callable[[str, str], WebSocketProgram]:
     """A client on a given version of websockets, in the given style of its use."""
 
     def client(version: str, style: str) -> WebSocketProgram:
-        part = _need(real_parts.websockets_part(version))
+        part = need(real_parts.websockets_part(version))
         command = (sys.executable, PROGRAMS / "pipe_websockets.py", style)
         return WebSocketProgram(command, processes.environment(part.folder))
 

@@ -1,0 +1,48 @@
+"""What is fetched for the tests on real parts, and what is said when it was not."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.real.conftest import need
+from tools import real_parts
+
+
+def test_every_pin_names_one_exact_version() -> None:
+    pins = [pin for part in real_parts.PARTS for pin in part.pins]
+    assert pins
+    assert [pin for pin in pins if not re.fullmatch(r"[\w.-]+==[\w.]+", pin)] == []
+
+
+def test_a_missing_part_fails_the_test_and_names_the_command_that_fetches_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(real_parts, "REAL", tmp_path)
+    with pytest.raises(pytest.fail.Exception) as raised:
+        need(real_parts.WEBSOCAT)
+    assert "'websocat'" in str(raised.value)
+    assert real_parts.INSTALL_COMMAND in str(raised.value)
+
+
+def test_a_part_fetched_for_other_pins_counts_as_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(real_parts, "REAL", tmp_path)
+    part = real_parts.Part("thing", ("thing==1.0",))
+    part.folder.mkdir()
+    (part.folder / "fetched").write_text("for something else")
+    assert not part.is_there()
+
+
+def test_a_part_that_cannot_be_had_is_reported_and_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(real_parts, "REAL", tmp_path / "real")
+    # A requirement pip refuses on sight, without asking anybody.
+    monkeypatch.setattr(real_parts, "PARTS", (real_parts.Part("nothing", ("not a pin",)),))
+    assert real_parts.main() == 1
+    assert "could not fetch nothing" in capsys.readouterr().err
+    assert not (tmp_path / "real" / "nothing").exists()
