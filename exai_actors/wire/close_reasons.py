@@ -1,0 +1,31 @@
+"""Every way the broker ends a connection, as code and words. Nothing closes without one of these.
+
+1008 and the 4xxx codes are those of the EX-AI daemon; 1001, 1009 and 1011 are RFC 6455's.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+
+class CloseReason(Enum):
+    """``code`` and ``reason`` of a close frame; the reason is at most 123 bytes long."""
+
+    NORMAL = (1000, "")
+    GOING_AWAY = (1001, "the broker is shutting down")
+    OVERLOADED = (1008, "Server overloaded - global connection limit reached")
+    TOO_MANY_FROM_ADDRESS = (1008, "Too many connections from your IP")
+    FOREIGN_ORIGIN = (1008, "origin not allowed")
+    NOT_ADMITTED = (1008, "not admitted")
+    TOO_EAGER = (1008, "too many frames before hello was answered")
+    SLOW_CONSUMER = (1008, "slow consumer: frames were not read in time")
+    TOO_BIG = (1009, "frame too big")
+    INTERNAL = (1011, "internal error")
+    INVALID_HELLO = (4000, "invalid hello")
+    MISSING_HELLO = (4001, "missing hello")
+    HELLO_TIMEOUT = (4002, "hello timeout or disconnect")
+    UNAUTHORIZED = (4003, "unauthorized")
+
+    def __init__(self, code: int, reason: str) -> None:
+        self.code = code
+        self.reason = reason

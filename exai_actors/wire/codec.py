@@ -1,0 +1,127 @@
+"""From the bytes of one text frame to a ClientFrame, whatever the bytes are.
+
+The usual frame takes one pass of msgspec into a permissive struct. Only when that fails does the
+slow part look for what is wrong and under which id to say so.
+"""
+
+from __future__ import annotations
+
+import re
+
+import msgspec
+
+from exai_actors.errors import ErrorBody, ErrorCode
+from exai_actors.wire.dialects import op_reader, rpc_reader
+from exai_actors.wire.dialects.reading import Incoming, invalid_request, kind
+from exai_actors.wire.frames import ClientFrame, Dialect, Malformed, ReplyTo
+from exai_actors.wire.scan import MAX_STEPS, TooComplex, nests_deeper, salvage
+
+TOOL_CALL_MAX_SIZE = 10 * 1024 * 1024
+"""Bytes of the largest frame that is read after the hello."""
+
+MAX_DEPTH = 128
+"""Levels of nesting. Far below the interpreter's limit, so that whoever walks, compares or encodes
+the arguments later cannot run into it."""
+
+_decode = msgspec.json.Decoder(Incoming).decode
+_decode_any = msgspec.json.Decoder().decode
+_SALVAGED = frozenset({"op", "request_id", "req_id", "id", "jsonrpc", "method"})
+_LONE_SURROGATE = re.compile(
+    rb"\\u[dD](?:[89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])|[c-fC-F][0-9a-fA-F]{2})"
+)
+
+
+def decode(data: bytes) -> ClientFrame:
+    """The frame that ``data`` spells; Malformed, never an exception, when it spells none."""
+    if len(data) > TOOL_CALL_MAX_SIZE:
+        return Malformed(_salvaged_reply(data), _too_large(len(data)))
+    # Counting is far cheaper than looking where the brackets stand, and settles almost every frame.
+    if data.count(b"{") + data.count(b"[") > MAX_DEPTH:
+        why = _too_deep(data)
+        if why:
+            return _unparsable(data, why)
+    try:
+        incoming = _decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as cause:
+        return _diagnose(data, cause)
+    if incoming.op is not None:
+        return op_reader.read(incoming)
+    if incoming.method is not None or incoming.jsonrpc is not None:
+        return rpc_reader.read(incoming)
+    why = "op is missing: an object with op, or with jsonrpc and method, is expected"
+    return Malformed(op_reader.reply_to(incoming), invalid_request(why))
+
+
+def binary_refused(size: int) -> Malformed:
+    """What a binary frame of ``size`` bytes comes to."""
+    return Malformed(
+        ReplyTo(Dialect.OP, op_reader.ERROR_ANSWER, b""),
+        ErrorBody(
+            ErrorCode.VALIDATION_ERROR,
+            "Invalid message: binary frames are not accepted, send JSON in text frames",
+            {"size": size},
+        ),
+    )
+
+
+def _too_large(size: int) -> ErrorBody:
+    limit = TOOL_CALL_MAX_SIZE
+    return ErrorBody(
+        ErrorCode.OVER_CAPACITY,
+        f"Request too large: {size} bytes exceeds limit of {limit} bytes",
+        {"actual_size": size, "limit": limit},
+    )
+
+
+def _too_deep(data: bytes) -> str | None:
+    try:
+        if nests_deeper(data, MAX_DEPTH):
+            return f"nested deeper than {MAX_DEPTH} levels"
+    except TooComplex:
+        return f"more than {MAX_STEPS} brackets and strings"
+    return None
+
+
+def _diagnose(data: bytes, cause: Exception) -> Malformed:
+    if isinstance(cause, msgspec.ValidationError):
+        try:
+            value = _decode_any(data)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return _unparsable(data, _reason(data, cause))
+        if isinstance(value, list):
+            why = "batches are not supported, send one object per frame"
+        else:
+            why = f"an object is expected, got {kind(value)}"
+        return Malformed(ReplyTo(Dialect.OP, op_reader.ERROR_ANSWER, b""), invalid_request(why))
+    return _unparsable(data, _reason(data, cause))
+
+
+def _reason(data: bytes, cause: Exception) -> str:
+    if isinstance(cause, RecursionError):
+        return "nested too deep"
+    try:
+        data.decode()
+    except UnicodeDecodeError as wrong:
+        return f"not UTF-8 at byte {wrong.start}: {wrong.reason}"
+    surrogate = _LONE_SURROGATE.search(data)
+    if surrogate is not None and "truncated" in str(cause):
+        return f"half a surrogate pair at byte {surrogate.start()}"
+    return str(cause)
+
+
+def _unparsable(data: bytes, reason: str) -> Malformed:
+    return Malformed(
+        _salvaged_reply(data),
+        ErrorBody(
+            ErrorCode.VALIDATION_ERROR,
+            "Invalid JSON: message could not be parsed",
+            {"parse_error": reason},
+        ),
+    )
+
+
+def _salvaged_reply(data: bytes) -> ReplyTo:
+    incoming = Incoming(**salvage(data, _SALVAGED))
+    if incoming.op is None and (incoming.method is not None or incoming.jsonrpc is not None):
+        return rpc_reader.reply_to(incoming, understood=False)
+    return op_reader.reply_to(incoming)

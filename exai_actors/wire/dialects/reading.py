@@ -1,0 +1,142 @@
+"""What both dialects read alike: one permissive shape for every frame, and the fields of a call."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import msgspec
+
+from exai_actors.errors import ErrorBody, ErrorCode
+from exai_actors.wire.json_text import to_json
+
+MAX_ID_LENGTH = 512
+MAX_TOOL_NAME_LENGTH = 256
+MAX_DEADLINE_MS = 86_400_000
+MAX_PRIORITY = 100
+
+_OLD_SUFFIX = re.compile(r"[_-]EXAI[-_]WS(?:[-_]\w+)?$")
+
+
+class Incoming(msgspec.Struct, gc=False):
+    """Every member any frame may have, in the order in which the usual call has them.
+
+    Nothing is typed here, so that decoding succeeds for all JSON objects and whoever reads a field
+    can say exactly what is wrong with it. Absent and null are the same.
+    """
+
+    op: Any = None
+    request_id: Any = None
+    name: Any = None
+    arguments: Any = None
+    stream: Any = None
+    deadline_ms: Any = None
+    priority: Any = None
+    jsonrpc: Any = None
+    id: Any = None
+    method: Any = None
+    params: Any = None
+    req_id: Any = None
+    tool: Any = None
+    tool_name: Any = None
+    token: Any = None
+    session_id: Any = None
+    old: Any = None
+    new: Any = None
+
+
+class Invalid(Exception):
+    """A field is missing or wrong; the text says which and what it must be."""
+
+
+def invalid_request(why: str) -> ErrorBody:
+    return ErrorBody(
+        ErrorCode.INVALID_REQUEST, f"Invalid message: {why}", {"validation_error": why}
+    )
+
+
+def kind(value: Any) -> str:
+    """The JSON word for the type of a decoded value."""
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "a boolean"
+        case int() | float():
+            return "a number"
+        case str():
+            return "a string"
+        case list():
+            return "an array"
+        case _:
+            return "an object"
+
+
+def check_id(value: Any, field: str) -> str:
+    """The text of an id given as string or number."""
+    if type(value) is str:
+        text: str = value
+    elif type(value) in (int, float):
+        text = to_json(value).decode()
+    else:
+        raise Invalid(f"{field} must be a string or a number, got {kind(value)}")
+    if len(text) > MAX_ID_LENGTH:
+        raise Invalid(f"{field} must have at most {MAX_ID_LENGTH} characters, got {len(text)}")
+    return text
+
+
+def check_tool(name: Any, field: str) -> str:
+    """The tool's name without the suffixes that old clients append."""
+    if type(name) is not str:
+        raise Invalid(f"{field} must be a non-empty string, got {kind(name)}")
+    if "EXAI" in name:
+        name = _OLD_SUFFIX.sub("", name)
+    if not name or name.isspace():
+        raise Invalid(f"{field} must be a non-empty string, got an empty one")
+    if len(name) > MAX_TOOL_NAME_LENGTH:
+        raise Invalid(
+            f"{field} must have at most {MAX_TOOL_NAME_LENGTH} characters, got {len(name)}"
+        )
+    return str(name)
+
+
+def check_arguments(arguments: Any) -> dict[str, Any]:
+    if arguments is None:
+        return {}
+    if type(arguments) is not dict:
+        raise Invalid(f"arguments must be an object, got {kind(arguments)}")
+    return arguments
+
+
+def check_stream(stream: Any) -> bool | None:
+    if stream is None or type(stream) is bool:
+        return stream
+    raise Invalid(f"stream must be true or false, got {kind(stream)}")
+
+
+def check_deadline(deadline_ms: Any) -> float | None:
+    if deadline_ms is None:
+        return None
+    allowed = f"a number of milliseconds from 1 to {MAX_DEADLINE_MS}"
+    if type(deadline_ms) not in (int, float):
+        raise Invalid(f"deadline_ms must be {allowed}, got {kind(deadline_ms)}")
+    if not 1 <= deadline_ms <= MAX_DEADLINE_MS:
+        raise Invalid(f"deadline_ms must be {allowed}, got {shown(deadline_ms)}")
+    return float(deadline_ms)
+
+
+def check_priority(priority: Any) -> int:
+    if priority is None:
+        return 0
+    allowed = f"an integer from {-MAX_PRIORITY} to {MAX_PRIORITY}"
+    if type(priority) is not int:
+        raise Invalid(f"priority must be {allowed}, got {kind(priority)}")
+    if not -MAX_PRIORITY <= priority <= MAX_PRIORITY:
+        raise Invalid(f"priority must be {allowed}, got {shown(priority)}")
+    return priority
+
+
+def shown(value: Any, limit: int = 80) -> str:
+    """``value`` as JSON, short enough for a message."""
+    text = to_json(value).decode()
+    return text if len(text) <= limit else text[:limit] + "…"

@@ -1,0 +1,108 @@
+"""Every answer to a client, as the bytes of one text frame in the dialect it asked in.
+
+Each function takes the ``ReplyTo`` of the frame it answers. None means that this client is to get
+no such frame: a caller without an id gets exactly one, its result or its error, and JSON-RPC hears
+of progress only where it gave a token for it. ``now_wall`` is in seconds since the epoch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from exai_actors.errors import ErrorBody
+from exai_actors.wire.answers import DescribedTool, Envelope, ToolAnswer, Vitals
+from exai_actors.wire.dialects import op_writer, rpc_writer
+from exai_actors.wire.frames import Dialect, ReplyTo
+
+_OP = Dialect.OP
+
+initialize_result = rpc_writer.initialize_result
+
+
+def accepted(reply: ReplyTo, tool: str, now_wall: float) -> bytes | None:
+    """The first frame of a call: it was taken in and may have to wait."""
+    return op_writer.accepted(reply, tool, now_wall) if reply.dialect is _OP else None
+
+
+def acknowledged(reply: ReplyTo, tool: str, timeout_s: float) -> bytes | None:
+    """The call runs now; old clients wait ``timeout_s``, in whole seconds, from here on."""
+    return op_writer.acknowledged(reply, tool, timeout_s) if reply.dialect is _OP else None
+
+
+def progress(
+    reply: ReplyTo,
+    tool: str,
+    now_wall: float,
+    note: str | None = None,
+    position: int | None = None,
+    estimate_s: float | None = None,
+) -> bytes | None:
+    """The call is alive; with ``position`` (from 1) it still waits, for about ``estimate_s``."""
+    if reply.dialect is _OP:
+        return op_writer.progress(reply, tool, now_wall, note, position, estimate_s)
+    return rpc_writer.progress(reply, note, position, estimate_s)
+
+
+def chunk(reply: ReplyTo, sequence: int, text: str, now_wall: float) -> bytes | None:
+    """A piece of the answer; ``sequence`` counts from 0 without gaps."""
+    if reply.dialect is _OP:
+        return op_writer.chunk(reply, sequence, text, now_wall)
+    return rpc_writer.chunk(reply, sequence, text)
+
+
+def stream_complete(reply: ReplyTo, chunks: int, now_wall: float) -> bytes | None:
+    """All ``chunks`` were sent. None if there were none: old clients take this frame as final."""
+    return op_writer.stream_complete(reply, chunks, now_wall) if reply.dialect is _OP else None
+
+
+def result(
+    reply: ReplyTo,
+    answer: ToolAnswer,
+    *,
+    tool: str = "chat",
+    compat_text: bool = True,
+    envelope: Envelope = "plain",
+) -> bytes:
+    """The one result of a call. ``compat_text`` adds the outputs joined as ``text``."""
+    if reply.dialect is _OP:
+        return op_writer.result(reply, answer, tool, compat_text, envelope)
+    return rpc_writer.result(reply, answer, tool, envelope)
+
+
+def error(reply: ReplyTo, body: ErrorBody) -> bytes:
+    """The one answer to a frame that failed, in the envelope its sender waits for."""
+    if reply.dialect is _OP:
+        return op_writer.error(reply, body)
+    return rpc_writer.error(reply, body)
+
+
+def tools(reply: ReplyTo, described: Iterable[DescribedTool]) -> bytes:
+    """The list of tools."""
+    if reply.dialect is _OP:
+        return op_writer.tools(reply, described)
+    return rpc_writer.tools(reply, described)
+
+
+def pong(reply: ReplyTo, now_wall: float) -> bytes:
+    """The answer to a ping."""
+    return op_writer.pong(reply, now_wall) if reply.dialect is _OP else rpc_writer.pong(reply)
+
+
+def health(reply: ReplyTo, vitals: Vitals) -> bytes:
+    """The broker's figures; asked for in the op dialect only."""
+    return op_writer.health(reply, vitals)
+
+
+def rotated(reply: ReplyTo, error: str | None) -> bytes:
+    """What became of a token's rotation, ``error`` being the word for it; op dialect only."""
+    return op_writer.rotated(reply, error)
+
+
+def cancelled(reply: ReplyTo, now_wall: float, *, found: bool = True) -> bytes | None:
+    """The answer to the cancel frame itself. The cancelled call gets its own, an error.
+
+    ``found`` tells whether the request was still in flight. JSON-RPC's notification gets None.
+    """
+    if reply.dialect is _OP:
+        return op_writer.cancelled(reply, found, now_wall)
+    return rpc_writer.cancelled(reply)
