@@ -1,0 +1,178 @@
+"""How an incarnation starts and ends, and who hears of it.
+
+One failure rule: whatever ``on_start``, a handler or ``on_stop`` raises, asked or told, ends this
+incarnation and no other, and reaches the supervisor as exactly one Exit. A normal end does too.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from exai_actors.runtime import registry
+from exai_actors.runtime.events import ActorFailed, ActorStarted, ActorStopped, Event
+from exai_actors.runtime.mailbox import Mailbox, State
+from exai_actors.runtime.ref import LoopRef, PathRef
+from exai_actors.runtime.signals import Exit, ExitReason
+from exai_actors.runtime.timers import DownNotice
+
+if TYPE_CHECKING:
+    from exai_actors.runtime.actor import LoopActor
+
+logger = logging.getLogger("exai_actors.runtime")
+
+Watchable = LoopRef[Any] | PathRef
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """What a watcher remembers of one watch."""
+
+    target: Mailbox | None
+    tag: object
+
+
+def start(mailbox: Mailbox) -> None:
+    """Run ``on_start`` in the actor's own turn, before its first message."""
+    mailbox.state = State.RUNNING
+    system = mailbox.system
+    system.events.publish(
+        ActorStarted(
+            system.driver.now(),
+            mailbox.path,
+            mailbox.incarnation,
+            mailbox.ref.actor_class.__name__,
+        )
+    )
+    try:
+        mailbox.actor.on_start()
+    except BaseException as error:  # noqa: BLE001 - one failure rule, whatever was raised
+        fail(mailbox, error, ExitReason.START_FAILED, None)
+
+
+def stop(mailbox: Mailbox) -> None:
+    """End normally: ``on_stop``, then everybody is told."""
+    if mailbox.state >= State.STOPPING:
+        return
+    _refuse_messages(mailbox)
+    try:
+        mailbox.actor.on_stop()
+    except BaseException as error:  # noqa: BLE001 - one failure rule, whatever was raised
+        _call_on_failure(mailbox.actor, error)
+        _finish(mailbox, ExitReason.STOP_FAILED, error, None)
+    else:
+        _finish(mailbox, ExitReason.NORMAL, None, None)
+
+
+def fail(
+    mailbox: Mailbox, error: BaseException, reason: ExitReason, message_type: str | None
+) -> None:
+    """End with an error: ``on_failure`` once, then everybody is told."""
+    if mailbox.state >= State.STOPPING:
+        logger.error("%s raised after it had ended", mailbox.ref, exc_info=error)
+        return
+    _refuse_messages(mailbox)
+    _call_on_failure(mailbox.actor, error)
+    _finish(mailbox, reason, error, message_type)
+
+
+def abandon(mailbox: Mailbox) -> None:
+    """End an actor whose loop is closed: no hook can run, but nobody is left waiting."""
+    if mailbox.state >= State.STOPPED:
+        return
+    _refuse_messages(mailbox)
+    _finish(mailbox, ExitReason.ABANDONED, None, None)
+
+
+def watch(watcher: Mailbox, watched: Watchable, tag: object) -> None:
+    """Have one DownNotice put in the watcher's system lane when the watched has ended."""
+    ref = watched.resolve() if isinstance(watched, PathRef) else watched
+    if not isinstance(watched, PathRef | LoopRef):
+        raise TypeError(f"only actors of an actor system can be watched, not {watched!r}")
+    target = None if ref is None else ref._mailbox
+    if target is not None and target.system is not watcher.system:
+        raise ValueError(f"{watched} belongs to another actor system")
+    if watcher.watching is None:
+        watcher.watching = {}
+    watcher.watching[watched] = Watch(target, tag)
+    if target is None:
+        watcher.offer_system(DownNotice(watched, watched.path, 0, ExitReason.NOT_FOUND))
+    elif target.exit_reason is not None:
+        watcher.offer_system(
+            DownNotice(watched, target.path, target.incarnation, target.exit_reason)
+        )
+    else:
+        if target.watchers is None:
+            target.watchers = set()
+        target.watchers.add((watcher, watched))
+
+
+def take_watch(watcher: Mailbox, watched: Watchable) -> Watch | None:
+    """End a watch and return it, or None if there is none: unwatched, or told already."""
+    if watcher.watching is None:
+        return None
+    entry = watcher.watching.pop(watched, None)
+    if entry is not None and entry.target is not None and entry.target.watchers is not None:
+        entry.target.watchers.discard((watcher, watched))
+    return entry
+
+
+def _refuse_messages(mailbox: Mailbox) -> None:
+    mailbox.state = State.STOPPING
+    mailbox.close()
+    mailbox.stopped.set()
+    registry.leave(mailbox.ref)
+
+
+def _call_on_failure(actor: LoopActor, error: BaseException) -> None:
+    logger.error("%s failed", actor.actor_ref, exc_info=error)
+    if isinstance(error, KeyboardInterrupt) and _in_main_thread():
+        actor.system.scheduler.interrupt = error
+    try:
+        actor.on_failure(type(error), error, error.__traceback__)
+    except BaseException as second:
+        logger.error("on_failure of %s raised as well", actor.actor_ref, exc_info=second)
+
+
+def _finish(
+    mailbox: Mailbox, reason: ExitReason, error: BaseException | None, message_type: str | None
+) -> None:
+    system = mailbox.system
+    mailbox.state = State.STOPPED if error is None else State.FAILED
+    mailbox.exit_reason = reason
+    if error is not None:
+        mailbox.failed += 1
+    for timer in list(mailbox.timers or ()):
+        timer.cancel()
+    for watched in list(mailbox.watching or ()):
+        take_watch(mailbox, watched)
+    system.forget(mailbox)
+    mailbox.answer_rest()
+    del mailbox.actor
+
+    event: Event
+    if error is None:
+        event = ActorStopped(system.driver.now(), mailbox.path, mailbox.incarnation)
+    else:
+        event = ActorFailed(
+            system.driver.now(),
+            mailbox.path,
+            mailbox.incarnation,
+            reason,
+            f"{type(error).__name__}: {error}",
+            message_type,
+        )
+    system.events.publish(event)
+    if mailbox.supervisor is not None:
+        mailbox.supervisor.tell_system(
+            Exit(mailbox.path, mailbox.incarnation, reason, error, message_type)
+        )
+    watchers, mailbox.watchers = mailbox.watchers, None
+    for watcher, watched in watchers or ():
+        watcher.offer_system(DownNotice(watched, mailbox.path, mailbox.incarnation, reason))
+
+
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
