@@ -146,11 +146,3 @@ ClientFrame = (
     | Ignored
     | Malformed
 )
-
-
-class ToolDescription(msgspec.Struct, frozen=True):
-    """One entry of the list of tools; ``input_schema`` is a JSON Schema object."""
-
-    name: str
-    description: str
-    input_schema: dict[str, Any]
