@@ -18,7 +18,6 @@ class CloseReason(Enum):
     FOREIGN_ORIGIN = (1008, "origin not allowed")
     NOT_ADMITTED = (1008, "not admitted")
     TOO_EAGER = (1008, "too many frames before hello was answered")
-    TOO_EAGER = (1008, "too many frames before the answer to hello")
     SLOW_CONSUMER = (1008, "slow consumer: frames were not read in time")
     TOO_BIG = (1009, "frame too big")
     INTERNAL = (1011, "internal error")
