@@ -64,6 +64,10 @@ class LoopActor(pykka.Actor):
     def actor_ref(self) -> LoopRef[Self]:
         return cast("LoopRef[Self]", self._actor_ref)
 
+    def now(self) -> float:
+        """The driver's time in monotonic seconds."""
+        return self.system.driver.now()
+
     def schedule(self, delay_s: float, message: Any) -> ScheduledMessage:
         """Tell this actor a message in ``delay_s`` seconds, on the system lane.
 

@@ -1,0 +1,422 @@
+"""One socket: feeds its bytes to the sans-IO protocol and carries the answers back.
+
+It decides nothing about requests: it knows only how each one wants to be answered.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, assert_never
+
+from exai_actors.actors.pending import Pending
+from exai_actors.core import failures
+from exai_actors.core.calls import Outcome, OutcomeKind
+from exai_actors.core.tools import ChatRequest, parse_call
+from exai_actors.errors import ErrorBody, ErrorCode
+from exai_actors.ids import ConnectionId, RequestKey, SessionId
+from exai_actors.messages.broker import Admit, BrokerMessage
+from exai_actors.messages.broker import RotateToken as AskRotation
+from exai_actors.messages.connection import (
+    Admitted,
+    BinaryReceived,
+    ConnectionMessage,
+    Drain,
+    Heartbeat,
+    HelloTimeout,
+    NotAdmitted,
+    OutboxHigh,
+    OutboxLow,
+    RequestAccepted,
+    RequestChunk,
+    RequestEnded,
+    RequestGranted,
+    RequestQueued,
+    SlowConsumerTimeout,
+    SocketClosed,
+    TextReceived,
+    TokenRotated,
+)
+from exai_actors.messages.recipient import Offer, Recipient
+from exai_actors.messages.session import (
+    CancelRequest,
+    PauseStreams,
+    ResumeStreams,
+    SessionMessage,
+    Submit,
+)
+from exai_actors.runtime import Cancellable, Down, LoopActor, LoopRef
+from exai_actors.wire import encode
+from exai_actors.wire.answers import Vitals
+from exai_actors.wire.close_reasons import CloseReason
+from exai_actors.wire.connection import Close, Connection
+from exai_actors.wire.frames import (
+    CallTool,
+    Cancel,
+    ClientFrame,
+    Health,
+    Hello,
+    Ignored,
+    Initialize,
+    ListTools,
+    Malformed,
+    Ping,
+    ReplyTo,
+    RotateToken,
+)
+
+if TYPE_CHECKING:
+    from exai_actors.actors.directory import Directory
+    from exai_actors.actors.settings import ConnectionSettings
+    from exai_actors.ports import Clock, Outbox, Peer
+
+
+class ConnectionActor(LoopActor):
+    """Lives as long as its socket; stops itself after SocketClosed."""
+
+    def __init__(
+        self,
+        connection_id: ConnectionId,
+        peer: Peer,
+        outbox: Outbox,
+        settings: ConnectionSettings,
+        directory: Directory,
+        broker: Recipient[BrokerMessage],
+        clock: Clock,
+    ) -> None:
+        super().__init__()
+        self._id = connection_id
+        self._peer = peer
+        self._outbox = outbox
+        self._settings = settings
+        self._directory = directory
+        self._broker = broker
+        self._clock = clock
+        self._wire = Connection()
+        self._session: Recipient[SessionMessage] | None = None
+        self._stash: list[TextReceived | BinaryReceived] | None = None
+        self._pending: dict[RequestKey, Pending] = {}
+        self._rotations: list[ReplyTo] = []
+        self._anonymous = 0
+        self._hello_timer: Cancellable | None = None
+        self._slow_timer: Cancellable | None = None
+        self._heartbeat_armed = False
+        self._draining = False
+        self._closing = False
+
+    def on_start(self) -> None:
+        self._hello_timer = self.schedule(self._settings.hello_timeout_s, HelloTimeout())
+
+    def on_failure(self, *_: object) -> None:
+        self._outbox.close(CloseReason.INTERNAL.code, CloseReason.INTERNAL.reason)
+
+    def on_receive(self, message: ConnectionMessage | Down) -> None:
+        match message:
+            case TextReceived():
+                self._text(message)
+            case RequestEnded():
+                self._ended(message)
+            case RequestAccepted():
+                self._accepted(message.request)
+            case RequestGranted():
+                self._granted(message.request)
+            case RequestChunk():
+                self._chunk(message)
+            case RequestQueued():
+                self._queued(message)
+            case Admitted():
+                self._admitted(message)
+            case NotAdmitted():
+                self._close(self._wire.not_admitted(message.error, message.message))
+            case SocketClosed():
+                self._closing = True
+                self.stop()
+            case OutboxHigh():
+                self._outbox_high()
+            case OutboxLow():
+                self._outbox_low()
+            case BinaryReceived():
+                self._binary(message)
+            case TokenRotated():
+                self._outbox.send(encode.rotated(self._rotations.pop(0), message.error))
+            case HelloTimeout():
+                self._close(self._wire.hello_timed_out())
+            case Heartbeat():
+                self._heartbeat()
+            case SlowConsumerTimeout():
+                self._outbox.abort()
+            case Drain(at_once):
+                self._drain(at_once)
+            case Down():
+                self._session_down()
+            case _:
+                assert_never(message)
+
+    def _text(self, message: TextReceived) -> None:
+        if self._closing:
+            return
+        if self._stash is not None:
+            self._keep_for_later(message)
+            return
+        frame = self._wire.receive(message.data)
+        match frame:
+            case CallTool():
+                self._call(frame)
+            case Close():
+                self._close(frame)
+            case _:
+                self._other(frame)
+
+    def _other(self, frame: ClientFrame) -> None:
+        match frame:
+            case Cancel():
+                self._cancel(frame)
+            case Malformed(reply, error):
+                self._outbox.send(encode.error(reply, error))
+            case Ping(reply):
+                self._outbox.send(encode.pong(reply, self._clock.wall()))
+            case ListTools(reply):
+                self._outbox.send(encode.tools(reply, self._directory.tools))
+            case Health(reply):
+                self._health(reply)
+            case RotateToken(reply, old, new):
+                self._rotations.append(reply)
+                self._broker.tell(AskRotation(self.actor_ref, old, new))
+            case Hello(token, session_id):
+                self._admit(token or self._peer.bearer_token, session_id)
+            case Initialize():
+                self._admit(self._peer.bearer_token, None)
+            case Ignored():
+                pass
+            case CallTool():
+                self._call(frame)
+            case _:
+                assert_never(frame)
+
+    def _call(self, frame: CallTool) -> None:
+        reply = frame.reply
+        if self._draining:
+            self._outbox.send(encode.error(reply, failures.draining()))
+            return
+        call = parse_call(frame.tool, frame.arguments)
+        if isinstance(call, ErrorBody):
+            self._outbox.send(encode.error(reply, call))
+            return
+        request = frame.request
+        repeatable = request is not None
+        if request is None:
+            self._anonymous += 1
+            request = RequestKey(f"\x00{self._id}\x00{self._anonymous}")
+        elif request in self._pending:
+            self._repeated(self._pending[request], reply, hash(call))
+            return
+        stream = frame.stream
+        if stream is None:
+            stream = isinstance(call, ChatRequest) and call.stream
+        assert self._session is not None
+        submit = Submit(
+            request,
+            call,
+            self._id,
+            repeatable,
+            stream,
+            reply.acks or reply.progress is not None,
+            frame.deadline_ms,
+            frame.priority,
+        )
+        self._pending[request] = Pending(reply, frame.tool, hash(call), stream)
+        if self._session.offer(submit) is Offer.FULL:
+            self._finish(request, Outcome(OutcomeKind.REFUSED, error=failures.session_full(0)))
+
+    def _repeated(self, pending: Pending, reply: ReplyTo, fingerprint: int) -> None:
+        """The id is in flight on this very connection: its outcome answers both."""
+        if fingerprint != pending.fingerprint:
+            self._outbox.send(encode.error(reply.aside(), failures.id_reused()))
+        elif reply.acks:
+            note = "duplicate request; still processing"
+            self._send(encode.progress(reply, pending.tool, self._clock.wall(), note))
+        else:
+            pending.also.append(reply)
+
+    def _cancel(self, frame: Cancel) -> None:
+        known = frame.request in self._pending
+        if known and self._session is not None:
+            cancel = CancelRequest(frame.request, self._id)
+            if self._session.offer(cancel) is Offer.FULL:
+                error = ErrorBody(ErrorCode.OVER_CAPACITY, "too many messages; cancel again later")
+                self._outbox.send(encode.error(frame.reply, error))
+                return
+        self._send(encode.cancelled(frame.reply, self._clock.wall(), found=known))
+
+    def _accepted(self, request: RequestKey) -> None:
+        pending = self._pending.get(request)
+        if pending is not None:
+            self._send(encode.accepted(pending.reply, pending.tool, self._clock.wall()))
+            self._arm_heartbeat()
+
+    def _queued(self, message: RequestQueued) -> None:
+        pending = self._pending.get(message.request)
+        if pending is not None:
+            pending.position = message.position
+            pending.estimate_s = message.estimate_s
+            self._progress(pending)
+
+    def _granted(self, request: RequestKey) -> None:
+        pending = self._pending.get(request)
+        if pending is not None:
+            pending.position = pending.estimate_s = None
+            timeout_s = self._settings.call_timeout_s
+            self._send(encode.acknowledged(pending.reply, pending.tool, timeout_s))
+
+    def _chunk(self, message: RequestChunk) -> None:
+        pending = self._pending.get(message.request)
+        if pending is not None and pending.stream:
+            pending.chunks = message.sequence + 1
+            self._send(
+                encode.chunk(pending.reply, message.sequence, message.text, self._clock.wall())
+            )
+
+    def _ended(self, message: RequestEnded) -> None:
+        self._finish(message.request, message.outcome)
+
+    def _finish(self, request: RequestKey, outcome: Outcome) -> None:
+        pending = self._pending.pop(request, None)
+        if pending is None:
+            return
+        if pending.chunks:
+            self._send(encode.stream_complete(pending.reply, pending.chunks, self._clock.wall()))
+        for reply in pending.replies():
+            self._outbox.send(self._terminal(reply, pending.tool, outcome))
+        if self._draining and not self._pending:
+            self._close_for(CloseReason.GOING_AWAY)
+
+    def _terminal(self, reply: ReplyTo, tool: str, outcome: Outcome) -> bytes:
+        if outcome.result is not None:
+            return encode.result(
+                reply,
+                outcome.result,
+                tool=tool,
+                compat_text=self._settings.compat_text,
+                envelope=self._settings.envelope,
+            )
+        assert outcome.error is not None
+        return encode.error(reply, outcome.error)
+
+    def _health(self, reply: ReplyTo) -> None:
+        statistics = self._directory.statistics()
+        vitals = Vitals(
+            now_wall=self._clock.wall(),
+            uptime_s=statistics.uptime_s,
+            sessions=statistics.sessions,
+            global_capacity=statistics.capacity,
+            global_inflight=statistics.in_flight,
+            tool_count=len(self._directory.tools),
+        )
+        self._outbox.send(encode.health(reply, vitals))
+
+    def _admit(self, token: str | None, session_id: str | None) -> None:
+        if self._hello_timer is not None:
+            self._hello_timer.cancel()
+            self._hello_timer = None
+        self._stash = []
+        self._broker.tell(Admit(
+                self._id,
+                self.actor_ref,
+                token,
+                None if session_id is None else SessionId(session_id),
+            ))
+
+    def _admitted(self, message: Admitted) -> None:
+        self._session = message.session
+        if isinstance(message.session, LoopRef):
+            self.watch(message.session)
+        self._outbox.send(self._wire.admitted(message.session_id))
+        stash, self._stash = self._stash or [], None
+        for kept in stash:
+            match kept:
+                case TextReceived():
+                    self._text(kept)
+                case BinaryReceived():
+                    self._binary(kept)
+
+    def _keep_for_later(self, message: TextReceived | BinaryReceived) -> None:
+        """Frames sent right behind hello wait for its answer; more than a few are a flood."""
+        assert self._stash is not None
+        self._stash.append(message)
+        if len(self._stash) > self._settings.stash_limit:
+            self._close_for(CloseReason.TOO_EAGER)
+
+    def _binary(self, message: BinaryReceived) -> None:
+        if self._stash is not None:
+            self._keep_for_later(message)
+            return
+        answer = self._wire.receive_binary(message.size)
+        if isinstance(answer, Close):
+            self._close(answer)
+        else:
+            self._other(answer)
+
+    def _progress(self, pending: Pending) -> None:
+        self._send(
+            encode.progress(
+                pending.reply,
+                pending.tool,
+                self._clock.wall(),
+                None,
+                pending.position,
+                pending.estimate_s,
+            )
+        )
+
+    def _arm_heartbeat(self) -> None:
+        if not self._heartbeat_armed:
+            self._heartbeat_armed = True
+            self.schedule(self._settings.progress_interval_s, Heartbeat())
+
+    def _heartbeat(self) -> None:
+        self._heartbeat_armed = False
+        if self._slow_timer is None:
+            for pending in self._pending.values():
+                self._progress(pending)
+        if self._pending:
+            self._arm_heartbeat()
+
+    def _outbox_high(self) -> None:
+        if self._slow_timer is None:
+            self._slow_timer = self.schedule(self._settings.slow_consumer_s, SlowConsumerTimeout())
+            if self._session is not None:
+                self._session.tell(PauseStreams(self._id))
+
+    def _outbox_low(self) -> None:
+        if self._slow_timer is not None:
+            self._slow_timer.cancel()
+            self._slow_timer = None
+            if self._session is not None:
+                self._session.tell(ResumeStreams(self._id))
+
+    def _drain(self, at_once: bool) -> None:
+        self._draining = True
+        if at_once:
+            outcome = Outcome(OutcomeKind.FAILED, error=failures.draining())
+            for request in tuple(self._pending):
+                self._finish(request, outcome)
+        if not self._pending:
+            self._close_for(CloseReason.GOING_AWAY)
+
+    def _session_down(self) -> None:
+        outcome = Outcome(OutcomeKind.FAILED, error=failures.session_gone())
+        for request in tuple(self._pending):
+            self._finish(request, outcome)
+        self._close_for(CloseReason.INTERNAL)
+
+    def _close_for(self, reason: CloseReason) -> None:
+        if not self._closing:
+            self._close(self._wire.close(reason))
+
+    def _close(self, close: Close) -> None:
+        self._closing = True
+        if close.frame is not None:
+            self._outbox.send(close.frame)
+        self._outbox.close(close.code, close.reason)
+
+    def _send(self, frame: bytes | None) -> None:
+        if frame is not None:
+            self._outbox.send(frame)

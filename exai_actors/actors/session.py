@@ -1,0 +1,348 @@
+"""One conversation of a client: counts its window, keeps its outcomes, ends each request once.
+
+The session alone decides how a request ends, and tells everyone who asked for it exactly once;
+whatever a provider says of a request after that is not heard any more.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, assert_never
+
+from exai_actors.core import failures
+from exai_actors.core.calls import ChatMessage, Completion, Outcome, OutcomeKind, ToolResult
+from exai_actors.core.conversations import Conversations
+from exai_actors.core.local_tools import Event, answer
+from exai_actors.core.outcomes import OutcomeStore
+from exai_actors.core.session_requests import ActiveRequest, Repeat, SessionRequests
+from exai_actors.core.tools import ChatRequest, LocalRequest
+from exai_actors.core.window import Entry, Window
+from exai_actors.errors import ErrorBody
+from exai_actors.ids import ConnectionId, ConversationId, ProviderName, RequestKey, SessionId
+from exai_actors.messages.connection import (
+    Admitted,
+    ConnectionMessage,
+    RequestAccepted,
+    RequestChunk,
+    RequestEnded,
+    RequestGranted,
+    RequestQueued,
+)
+from exai_actors.messages.provider import CancelWant, PauseStream, ResumeStream, Want
+from exai_actors.messages.recipient import Offer, Recipient
+from exai_actors.messages.session import (
+    Attach,
+    CancelRequest,
+    Chunk,
+    Completed,
+    DeadlinesDue,
+    Detach,
+    Failed,
+    Granted,
+    PauseStreams,
+    Queued,
+    Refused,
+    ResumeStreams,
+    SessionMessage,
+    Submit,
+)
+from exai_actors.runtime import Cancellable, Down, LoopActor, PathRef
+
+if TYPE_CHECKING:
+    from exai_actors.actors.directory import Directory
+    from exai_actors.actors.settings import SessionSettings
+    from exai_actors.ports import Clock
+
+EVENTS_KEPT = 50
+
+
+class SessionActor(LoopActor):
+    """``conversation_prefix`` makes the conversation ids minted here unlike any other session's."""
+
+    def __init__(
+        self,
+        session_id: SessionId,
+        settings: SessionSettings,
+        directory: Directory,
+        clock: Clock,
+        conversation_prefix: str,
+    ) -> None:
+        super().__init__()
+        self._id = session_id
+        self._settings = settings
+        self._directory = directory
+        self._clock = clock
+        self._prefix = conversation_prefix
+        self._minted = 0
+        self._connections: dict[ConnectionId, Recipient[ConnectionMessage]] = {}
+        self._paused: set[ConnectionId] = set()
+        self._requests = SessionRequests(
+            Window(settings.window, settings.conversation_limit, settings.queue),
+            OutcomeStore(settings.outcome_count, settings.outcome_size, settings.outcome_ttl_s),
+        )
+        self._conversations = Conversations(
+            settings.conversations, settings.history_turns, settings.history_size
+        )
+        self._startable: deque[ActiveRequest] = deque()
+        self._timer: Cancellable | None = None
+        self._armed_for: float | None = None
+        self._watched: set[ProviderName] = set()
+        self._events: deque[Event] = deque(maxlen=EVENTS_KEPT)
+
+    def on_receive(self, message: SessionMessage | Down) -> None:
+        match message:
+            case Submit():
+                self._submit(message)
+            case Completed():
+                self._completed(message.request, message.completion)
+            case Granted():
+                self._report(message.request, RequestGranted(message.request))
+            case Chunk():
+                self._chunk(message)
+            case Queued(request, position, estimate_s):
+                self._report(request, RequestQueued(request, position, estimate_s))
+            case Failed():
+                if active := self._requests.find(message.request):
+                    error = failures.provider_failed(active.route.provider, message.failure)
+                    self._end(active, Outcome(OutcomeKind.FAILED, error=error))
+            case Refused():
+                if active := self._requests.find(message.request):
+                    self._end(active, Outcome(OutcomeKind.REFUSED, error=message.error))
+            case CancelRequest():
+                self._cancel(message)
+            case Attach():
+                self._connections[message.connection_id] = message.connection
+                message.connection.tell(Admitted(self._id, self.actor_ref))
+            case Detach():
+                self._detach(message.connection_id)
+            case PauseStreams():
+                self._paused.add(message.connection_id)
+                self._steer_streams(message.connection_id, PauseStream)
+            case ResumeStreams():
+                self._paused.discard(message.connection_id)
+                self._steer_streams(message.connection_id, ResumeStream)
+            case DeadlinesDue():
+                self._deadlines_due()
+            case Down():
+                self._provider_down(ProviderName(str(message.tag)))
+            case _:
+                assert_never(message)
+
+    def _submit(self, submit: Submit) -> None:
+        if submit.repeatable and self._repeats(submit):
+            return
+        match submit.call:
+            case ChatRequest() as call:
+                self._accept(submit, call)
+            case LocalRequest() as local:
+                result = answer(
+                    local, self._directory.routing, self._directory.statistics(), self._events
+                )
+                outcome = Outcome(OutcomeKind.COMPLETED, result)
+                self._note(submit.request, local.tool, outcome)
+                if submit.repeatable:
+                    self._requests.remember(submit.request, hash(local), outcome, self.now())
+                self._tell(submit.connection_id, RequestEnded(submit.request, outcome))
+            case _:
+                assert_never(submit.call)
+
+    def _repeats(self, submit: Submit) -> bool:
+        found = self._requests.recognise(
+            submit.request, hash(submit.call), submit.connection_id, self.now()
+        )
+        match found:
+            case Repeat.NEW:
+                return False
+            case Repeat.OTHER_CALL:
+                self._refuse(submit, failures.id_reused())
+            case Repeat.IN_FLIGHT:
+                if submit.reports_progress:
+                    self._tell(submit.connection_id, RequestAccepted(submit.request))
+            case Outcome() as outcome:
+                self._tell(submit.connection_id, RequestEnded(submit.request, outcome))
+            case _:
+                assert_never(found)
+        return True
+
+    def _accept(self, submit: Submit, call: ChatRequest) -> None:
+        route = self._directory.routing.find(call.model)
+        if route is None:
+            models = self._directory.routing.models()
+            self._refuse(submit, failures.model_not_found(call.model, models))
+            return
+        active = ActiveRequest(
+            submit.request,
+            call,
+            submit.connection_id,
+            route,
+            ConversationId(call.continuation_id or self._mint_conversation()),
+            now=self.now(),
+            timeout_s=self._timeout_s(submit, call),
+            repeatable=submit.repeatable,
+            stream=submit.stream,
+            reports_progress=submit.reports_progress,
+        )
+        entry = self._requests.accept(active)
+        if entry is Entry.FULL:
+            self._refuse(submit, failures.session_full(self._requests.waiting))
+            return
+        if self._armed_for is None or active.deadline < self._armed_for:
+            self._arm(active.deadline)
+        if submit.reports_progress:
+            self._tell(submit.connection_id, RequestAccepted(submit.request))
+        if entry is Entry.STARTED:
+            self._start(active)
+
+    def _start(self, active: ActiveRequest) -> None:
+        name = active.route.provider
+        provider = self._directory.providers[name]
+        if name not in self._watched and isinstance(provider, PathRef):
+            self._watched.add(name)
+            self.watch(provider, name)
+        call = active.call.to_upstream(
+            active.route.model,
+            self._settings.system_prompt,
+            self._conversations.history(active.conversation),
+            stream=active.stream,
+        )
+        want = Want(active.request, self._id, call, active.reports_progress, self.actor_ref)
+        if provider.offer(want) is not Offer.ACCEPTED:
+            error = failures.provider_unreachable(name)
+            self._end(active, Outcome(OutcomeKind.REFUSED, error=error))
+            return
+        active.at_provider = True
+        if active.stream and active.waiters[0] in self._paused:
+            provider.tell(PauseStream(active.request, self._id))
+
+    def _completed(self, request: RequestKey, completion: Completion) -> None:
+        active = self._requests.find(request)
+        if active is None:
+            return
+        self._conversations.add(
+            active.conversation,
+            ChatMessage("user", active.call.prompt, active.call.images),
+            ChatMessage("assistant", completion.text),
+        )
+        result = ToolResult(
+            (completion.text,),
+            active.conversation,
+            completion.model,
+            active.route.provider,
+            completion.finish_reason,
+            completion.usage,
+            completion.reasoning,
+        )
+        self._end(active, Outcome(OutcomeKind.COMPLETED, result))
+
+    def _chunk(self, chunk: Chunk) -> None:
+        active = self._requests.find(chunk.request)
+        if active is not None:
+            self._tell(
+                active.waiters[0], RequestChunk(chunk.request, active.sequence, chunk.text)
+            )
+            active.sequence += 1
+
+    def _end(self, active: ActiveRequest, outcome: Outcome) -> None:
+        """Give the one outcome to everyone who asked, and start what waited for the room."""
+        startable = self._requests.end(active, outcome, self.now())
+        self._note(active.request, "chat", outcome)
+        ended = RequestEnded(active.request, outcome)
+        for connection_id in active.waiters:
+            self._tell(connection_id, ended)
+        self._start_all(startable)
+
+    def _start_all(self, startable: tuple[ActiveRequest, ...]) -> None:
+        # A start that is refused ends its request and comes back here: a loop, not a recursion.
+        looping = bool(self._startable)
+        self._startable.extend(startable)
+        while self._startable and not looping:
+            self._start(self._startable[0])
+            self._startable.popleft()
+
+    def _withdraw(self, active: ActiveRequest) -> None:
+        if active.at_provider:
+            provider = self._directory.providers[active.route.provider]
+            provider.tell(CancelWant(active.request, self._id))
+
+    def _cancel(self, message: CancelRequest) -> None:
+        active = self._requests.find(message.request)
+        if active is None or message.connection_id not in active.waiters:
+            return
+        outcome = Outcome(OutcomeKind.CANCELLED, error=failures.cancelled())
+        if len(active.waiters) == 1:
+            self._withdraw(active)
+            self._end(active, outcome)
+        else:
+            active.waiters.remove(message.connection_id)
+            self._tell(message.connection_id, RequestEnded(message.request, outcome))
+
+    def _detach(self, connection_id: ConnectionId) -> None:
+        self._connections.pop(connection_id, None)
+        self._paused.discard(connection_id)
+        for active in self._requests.leave(connection_id):
+            self._withdraw(active)
+            self._start_all(self._requests.desert(active))
+
+    def _steer_streams(
+        self, connection_id: ConnectionId, message: type[PauseStream] | type[ResumeStream]
+    ) -> None:
+        for active in self._requests.active():
+            if active.stream and active.at_provider and active.waiters[0] == connection_id:
+                provider = self._directory.providers[active.route.provider]
+                provider.tell(message(active.request, self._id))
+
+    def _deadlines_due(self) -> None:
+        self._armed_for = None
+        for active in self._requests.overdue(self.now()):
+            self._withdraw(active)
+            error = failures.expired("chat", active.timeout_s)
+            self._end(active, Outcome(OutcomeKind.EXPIRED, error=error))
+        following = self._requests.next_deadline()
+        if following is not None:
+            self._arm(following)
+
+    def _provider_down(self, provider: ProviderName) -> None:
+        self._watched.discard(provider)
+        outcome = Outcome(OutcomeKind.FAILED, error=failures.provider_gone(provider))
+        lost = [
+            active
+            for active in self._requests.active()
+            if active.at_provider and active.route.provider == provider
+        ]
+        for active in lost:
+            self._end(active, outcome)
+
+    def _refuse(self, submit: Submit, error: ErrorBody) -> None:
+        outcome = Outcome(OutcomeKind.REFUSED, error=error)
+        self._tell(submit.connection_id, RequestEnded(submit.request, outcome))
+
+    def _note(self, request: RequestKey, tool: str, outcome: Outcome) -> None:
+        self._events.append(Event(self._clock.wall(), request, tool, outcome.kind.value))
+
+    def _report(self, request: RequestKey, message: RequestGranted | RequestQueued) -> None:
+        if active := self._requests.find(request):
+            for connection_id in active.waiters:
+                self._tell(connection_id, message)
+
+    def _tell(self, connection_id: ConnectionId, message: ConnectionMessage) -> None:
+        connection = self._connections.get(connection_id)
+        if connection is not None:
+            connection.tell(message)
+
+    def _timeout_s(self, submit: Submit, call: ChatRequest) -> float:
+        timeout_s = self._settings.request_timeout_s
+        if submit.deadline_ms is not None:
+            timeout_s = submit.deadline_ms / 1000
+        if call.timeout_s is not None:
+            timeout_s = min(timeout_s, call.timeout_s)
+        return timeout_s
+
+    def _arm(self, instant: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._armed_for = instant
+        self._timer = self.schedule(max(0.0, instant - self.now()), DeadlinesDue())
+
+    def _mint_conversation(self) -> str:
+        self._minted += 1
+        return f"{self._prefix}-{self._minted}"

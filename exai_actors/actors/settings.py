@@ -1,0 +1,48 @@
+"""The part of the configuration that actors go by, as plain values."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+
+class SessionSettings(msgspec.Struct, frozen=True):
+    """Limits of one session; times are seconds, sizes are characters."""
+
+    window: int = 8
+    conversation_limit: int = 1
+    queue: int = 256
+    request_timeout_s: float = 300.0
+    outcome_ttl_s: float = 600.0
+    outcome_count: int = 256
+    outcome_size: int = 4_194_304
+    history_turns: int = 20
+    history_size: int = 262_144
+    conversations: int = 64
+    system_prompt: str = ""
+
+
+class ConnectionSettings(msgspec.Struct, frozen=True):
+    """How a connection behaves; Times are seconds."""
+
+    hello_timeout_s: float = 15.0
+    progress_interval_s: float = 8.0
+    slow_consumer_s: float = 10.0
+    call_timeout_s: float = 300.0
+    compat_text: bool = True
+    envelope: Literal["plain", "ex-ai"] = "plain"
+    stash_limit: int = 64
+
+
+class ProviderSettings(msgspec.Struct, frozen=True):
+    """One provider; no ``models`` means that the upstream is asked for them."""
+
+    name: str
+    kind: str
+    models: tuple[str, ...]
+    limit: int
+    queue: int
+    progress_interval_s: float = 8.0
+    models_retry_s: float = 2.0
+    models_refresh_s: float = 300.0

@@ -1,0 +1,105 @@
+"""What a client is told of a request that got no answer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from exai_actors.core.calls import FailureKind, UpstreamFailure
+from exai_actors.errors import ErrorBody, ErrorCode
+from exai_actors.ids import ProviderName
+
+
+def provider_failed(provider: ProviderName, failure: UpstreamFailure) -> ErrorBody:
+    """The provider's own words, its HTTP status if there was one, and when to come back."""
+    details: dict[str, Any] = {"provider": provider, "kind": failure.kind.value}
+    if failure.status is not None:
+        details["status"] = failure.status
+    if failure.retry_after is not None:
+        details["retry_after"] = failure.retry_after
+    code = (
+        ErrorCode.TIMEOUT if failure.kind is FailureKind.TIMEOUT else ErrorCode.PROVIDER_ERROR
+    )
+    return ErrorBody(code, f"provider '{provider}': {failure.message}", details)
+
+
+def provider_full(provider: ProviderName, queued: int, retry_after: float) -> ErrorBody:
+    return ErrorBody(
+        ErrorCode.OVER_CAPACITY,
+        f"provider '{provider}' has {queued} requests waiting, which is its limit; retry later",
+        {"provider": provider, "queued": queued, "retry_after": retry_after},
+    )
+
+
+def provider_gone(provider: ProviderName) -> ErrorBody:
+    return ErrorBody(
+        ErrorCode.SERVICE_UNAVAILABLE,
+        f"provider '{provider}' was restarted while it had this request; retry",
+        {"provider": provider, "retry_after": 1},
+    )
+
+
+def provider_unreachable(provider: ProviderName) -> ErrorBody:
+    """Its actor is just being restarted, or its mailbox is full; nothing was sent upstream."""
+    return ErrorBody(
+        ErrorCode.SERVICE_UNAVAILABLE,
+        f"provider '{provider}' takes no requests at this moment; retry",
+        {"provider": provider, "retry_after": 1},
+    )
+
+
+def session_full(waiting: int) -> ErrorBody:
+    return ErrorBody(
+        ErrorCode.OVER_CAPACITY,
+        f"this session has {waiting} requests waiting, which is its limit; retry later",
+        {"capacity_type": "session", "queued": waiting, "retry_after": 1},
+    )
+
+
+def session_gone() -> ErrorBody:
+    return ErrorBody(
+        ErrorCode.INTERNAL_ERROR,
+        "the session failed inside the broker; connect again and retry",
+        {"retry_after": 1},
+    )
+
+
+def model_not_found(model: str | None, models: tuple[str, ...]) -> ErrorBody:
+    """Nobody serves this model (None: nobody serves any)."""
+    if not models:
+        return ErrorBody(
+            ErrorCode.MODEL_NOT_FOUND,
+            "no provider has named a model yet; see the broker's log for why",
+            {"model": model, "available_models": []},
+        )
+    return ErrorBody(
+        ErrorCode.MODEL_NOT_FOUND,
+        f"no provider serves the model '{model}'; available: {', '.join(models)}",
+        {"model": model, "available_models": list(models)},
+    )
+
+
+def id_reused() -> ErrorBody:
+    return ErrorBody(
+        ErrorCode.DUPLICATE,
+        "this request id was already used in this session for a different call; use a new id",
+    )
+
+
+def expired(tool: str, timeout_s: float) -> ErrorBody:
+    return ErrorBody(
+        ErrorCode.TIMEOUT,
+        f"call_tool exceeded {timeout_s:g}s",
+        {"timeout_seconds": timeout_s, "tool_name": tool},
+    )
+
+
+def cancelled() -> ErrorBody:
+    return ErrorBody(ErrorCode.CANCELLED, "the request was cancelled by its client")
+
+
+def draining() -> ErrorBody:
+    return ErrorBody(
+        ErrorCode.DRAINING,
+        "the broker is shutting down and takes no new requests; connect again later",
+        {"retry_after": 5},
+    )

@@ -1,0 +1,56 @@
+"""The answers of the tools that need no provider, from plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from exai_actors.core.calls import ToolResult
+from exai_actors.core.routing import RoutingTable
+from exai_actors.core.statistics import BrokerStatistics
+from exai_actors.core.tools import LocalRequest
+
+
+class Event(msgspec.Struct, frozen=True):
+    """Something that happened in a session; ``at`` is wall-clock seconds since the epoch."""
+
+    at: float
+    request: str
+    tool: str
+    outcome: str
+
+
+def answer(
+    request: LocalRequest,
+    routing: RoutingTable,
+    statistics: BrokerStatistics,
+    events: Iterable[Event],
+) -> ToolResult:
+    """Run a local tool. Raises KeyError for a tool that is not local."""
+    match request.tool:
+        case "echo":
+            return ToolResult((request.text,))
+        case "version":
+            return _json({"name": "exai_actors", "version": statistics.version})
+        case "list_models":
+            default = routing.default_model
+            return _json(
+                {
+                    "default_model": default,
+                    "models": [
+                        {"model": model, "provider": provider}
+                        for provider, models in routing.offers
+                        for model in models
+                    ],
+                }
+            )
+        case "status" | "health":
+            return _json(statistics)
+        case "activity":
+            return _json({"events": list(events)})
+    raise KeyError(request.tool)
+
+
+def _json(value: object) -> ToolResult:
+    return ToolResult((msgspec.json.encode(value).decode(),))

@@ -1,0 +1,82 @@
+"""What became of a session's requests, so that a repeated id gets the same outcome.
+
+Bounded by number, by bytes of text and by age; the oldest goes first. A request whose outcome is
+no longer here runs anew when it is repeated.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+import msgspec
+
+from exai_actors.core.calls import Outcome
+from exai_actors.ids import RequestKey
+
+
+class Remembered(msgspec.Struct, frozen=True):
+    """An outcome with the fingerprint of the call that led to it."""
+
+    fingerprint: int
+    outcome: Outcome
+    size: int
+    expires: float
+
+
+class OutcomeStore:
+    """At most ``count`` outcomes and ``size`` characters of text, each for ``ttl_s`` seconds."""
+
+    __slots__ = ("_outcomes", "_size", "count", "size", "ttl_s")
+
+    def __init__(self, count: int, size: int, ttl_s: float) -> None:
+        self.count = count
+        self.size = size
+        self.ttl_s = ttl_s
+        self._outcomes: OrderedDict[RequestKey, Remembered] = OrderedDict()
+        self._size = 0
+
+    def __len__(self) -> int:
+        return len(self._outcomes)
+
+    def remember(
+        self, request: RequestKey, fingerprint: int, outcome: Outcome, now: float
+    ) -> None:
+        """Keep an outcome, unless it alone is larger than the whole store."""
+        size = _text_size(outcome)
+        if size > self.size or self.count == 0:
+            return
+        self._forget(request)
+        self._outcomes[request] = Remembered(fingerprint, outcome, size, now + self.ttl_s)
+        self._size += size
+        while len(self._outcomes) > self.count or self._size > self.size:
+            self._drop_oldest()
+
+    def find(self, request: RequestKey, now: float) -> Remembered | None:
+        """The outcome of a request that ended here less than ``ttl_s`` ago."""
+        found = self._outcomes.get(request)
+        if found is None:
+            return None
+        if found.expires <= now:
+            self.expire(now)
+            return None
+        return found
+
+    def expire(self, now: float) -> None:
+        """Forget all that is too old; they stand in order of age."""
+        while self._outcomes and next(iter(self._outcomes.values())).expires <= now:
+            self._drop_oldest()
+
+    def _drop_oldest(self) -> None:
+        _, dropped = self._outcomes.popitem(last=False)
+        self._size -= dropped.size
+
+    def _forget(self, request: RequestKey) -> None:
+        known = self._outcomes.pop(request, None)
+        if known is not None:
+            self._size -= known.size
+
+
+def _text_size(outcome: Outcome) -> int:
+    if outcome.result is None:
+        return 0
+    return sum(map(len, outcome.result.outputs)) + len(outcome.result.reasoning)

@@ -1,0 +1,35 @@
+"""How long a permit is usually held, and from that how long a place in the queue will take."""
+
+from __future__ import annotations
+
+
+class ServiceTime:
+    """An exponentially weighted mean of the seconds for which permits were held.
+
+    ``weight`` is the share of the newest sample (RFC 6298 uses 1/8 for the same purpose).
+    """
+
+    __slots__ = ("_mean", "weight")
+
+    def __init__(self, weight: float = 0.125) -> None:
+        self.weight = weight
+        self._mean: float | None = None
+
+    @property
+    def mean_s(self) -> float | None:
+        return self._mean
+
+    def observe(self, seconds: float) -> None:
+        if self._mean is None:
+            self._mean = seconds
+        else:
+            self._mean += self.weight * (seconds - self._mean)
+
+    def wait_s(self, position: int, limit: int) -> float | None:
+        """Seconds until the request at ``position`` (from 1) gets its permit; None if unknown.
+
+        With ``limit`` permits in use one comes free every mean/limit seconds (Little's law).
+        """
+        if self._mean is None or limit <= 0:
+            return None
+        return position * self._mean / limit

@@ -1,0 +1,91 @@
+"""Which sessions exist, which connections each has, and when a deserted one ends.
+
+A client may name its session in ``hello``: connections that give the same name share one session.
+That is how one client uses several connections, and how it comes back after losing one.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from enum import Enum
+
+from exai_actors.ids import ConnectionId, SessionId
+
+
+class Place(Enum):
+    """What attach() found for a connection."""
+
+    NEW = "new"
+    KNOWN = "known"
+    FULL = "full"
+
+
+class SessionTable:
+    """At most ``limit`` sessions; one without connections is kept for ``resume_s`` seconds.
+
+    When a new session needs room, the session deserted longest ago makes it.
+    """
+
+    __slots__ = ("_connections", "_deserted", "limit", "resume_s")
+
+    def __init__(self, limit: int, resume_s: float) -> None:
+        self.limit = limit
+        self.resume_s = resume_s
+        self._connections: dict[SessionId, set[ConnectionId]] = {}
+        self._deserted: OrderedDict[SessionId, float] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._connections)
+
+    def __contains__(self, session: SessionId) -> bool:
+        return session in self._connections
+
+    def attach(
+        self, session: SessionId, connection: ConnectionId
+    ) -> tuple[Place, SessionId | None]:
+        """Add a connection to a session, made anew if it is not known.
+
+        The second part names a deserted session that has to end to make room.
+        """
+        members = self._connections.get(session)
+        if members is not None:
+            members.add(connection)
+            self._deserted.pop(session, None)
+            return Place.KNOWN, None
+        evicted = None
+        if len(self._connections) >= self.limit:
+            if not self._deserted:
+                return Place.FULL, None
+            evicted, _ = self._deserted.popitem(last=False)
+            del self._connections[evicted]
+        self._connections[session] = {connection}
+        return Place.NEW, evicted
+
+    def detach(self, session: SessionId, connection: ConnectionId, now: float) -> None:
+        """A connection is gone; harmless when it was not attached."""
+        members = self._connections.get(session)
+        if members is None or connection not in members:
+            return
+        members.discard(connection)
+        if not members:
+            self._deserted[session] = now + self.resume_s
+
+    def remove(self, session: SessionId) -> None:
+        """The session has ended."""
+        self._connections.pop(session, None)
+        self._deserted.pop(session, None)
+
+    def next_expiry(self) -> float | None:
+        """When expired() will give something; None while no session is deserted."""
+        return next(iter(self._deserted.values()), None)
+
+    def expired(self, now: float) -> tuple[SessionId, ...]:
+        """Remove and give the sessions that nobody came back to in time."""
+        gone = []
+        while self._deserted:
+            session, expiry = next(iter(self._deserted.items()))
+            if expiry > now:
+                break
+            self.remove(session)
+            gone.append(session)
+        return tuple(gone)

@@ -1,0 +1,58 @@
+"""How each part of the broker describes itself. The console and ``status`` read only these."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class ProviderStatistics(msgspec.Struct, frozen=True):
+    """One provider at one instant; ``mean_service_s`` is None before the first call has ended.
+
+    ``over`` is by how many permits a lowered limit is exceeded; ``anomalies`` counts releases of
+    permits that were not held.
+    """
+
+    name: str
+    kind: str
+    models: tuple[str, ...]
+    limit: int
+    in_flight: int
+    queued: int
+    queue_limit: int
+    over: int
+    anomalies: int
+    granted: int
+    completed: int
+    failed: int
+    aborted: int
+    refused: int
+    mean_service_s: float | None
+    incarnation: int
+
+
+class ListenerStatistics(msgspec.Struct, frozen=True):
+    """Who is connected right now."""
+
+    connections: int
+    sessions: int
+    draining: bool
+
+
+class BrokerStatistics(msgspec.Struct, frozen=True):
+    """The whole broker at one instant; times are seconds."""
+
+    version: str
+    uptime_s: float
+    connections: int
+    sessions: int
+    draining: bool
+    dead_letters: int
+    providers: tuple[ProviderStatistics, ...]
+
+    @property
+    def capacity(self) -> int:
+        return sum(provider.limit for provider in self.providers)
+
+    @property
+    def in_flight(self) -> int:
+        return sum(provider.in_flight for provider in self.providers)

@@ -1,0 +1,152 @@
+"""Kinds of tool arguments: each is a check and the JSON Schema that says the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+_TRUE = frozenset({"true", "1", "yes", "on"})
+_FALSE = frozenset({"false", "0", "no", "off"})
+_SHOWN_CHARACTERS = 100
+_MAX_LIST = 100
+
+
+class FieldError(Exception):
+    """A value that its field does not allow; ``value`` is short enough to be shown."""
+
+    def __init__(self, field: str, problem: str, value: Any = None) -> None:
+        super().__init__(f"{field}: {problem}")
+        self.field = field
+        self.problem = problem
+        self.value = value
+
+
+class Field(NamedTuple):
+    """``check(name, value)`` gives the value to use or raises FieldError."""
+
+    schema: dict[str, Any]
+    check: Callable[[str, Any], Any]
+
+
+def text(shortest: int, longest: int, description: str, *, strip: bool = False) -> Field:
+    """A string of ``shortest`` to ``longest`` characters, counted after stripping."""
+    schema = {"type": "string", "description": description, "maxLength": longest}
+    if shortest:
+        schema["minLength"] = shortest
+
+    def check(name: str, value: Any) -> str:
+        if not isinstance(value, str):
+            raise _wrong_type(name, "string", value)
+        given = value.strip() if strip else value
+        if shortest <= len(given) <= longest:
+            return given
+        if not given:
+            raise FieldError(name, "must not be empty")
+        raise FieldError(
+            name, f"must have {shortest} to {longest} characters, got {len(given)}"
+        )
+
+    return Field(schema, check)
+
+
+def number(lowest: float, highest: float, description: str) -> Field:
+    """A number from ``lowest`` to ``highest``; true and false are not numbers."""
+    schema = {
+        "type": "number",
+        "description": description,
+        "minimum": lowest,
+        "maximum": highest,
+    }
+
+    def check(name: str, value: Any) -> float:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise _wrong_type(name, "number", value)
+        if not lowest <= value <= highest:
+            raise FieldError(name, f"must be between {lowest} and {highest}, got {value}", value)
+        return float(value)
+
+    return Field(schema, check)
+
+
+def integer(lowest: int, highest: int, description: str) -> Field:
+    """A whole number from ``lowest`` to ``highest``; true and false are not numbers."""
+    schema = {
+        "type": "integer",
+        "description": description,
+        "minimum": lowest,
+        "maximum": highest,
+    }
+
+    def check(name: str, value: Any) -> int:
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise _wrong_type(name, "int", value)
+        if not lowest <= value <= highest:
+            shown = value if abs(value) < 10**15 else None
+            raise FieldError(name, f"must be between {lowest} and {highest}", shown)
+        return value
+
+    return Field(schema, check)
+
+
+def one_of(choices: tuple[str, ...], description: str) -> Field:
+    """One of the given words in any case."""
+    schema = {"type": "string", "description": description, "enum": list(choices)}
+
+    def check(name: str, value: Any) -> str:
+        if not isinstance(value, str):
+            raise _wrong_type(name, "string", value)
+        folded = value.casefold()
+        if folded not in choices:
+            raise FieldError(name, f"must be one of {', '.join(choices)}", _shown(value))
+        return folded
+
+    return Field(schema, check)
+
+
+def text_list(description: str) -> Field:
+    """A list of strings."""
+    schema = {
+        "type": "array",
+        "items": {"type": "string"},
+        "maxItems": _MAX_LIST,
+        "description": description,
+    }
+
+    def check(name: str, value: Any) -> list[str]:
+        if not isinstance(value, list):
+            raise _wrong_type(name, "list", value)
+        if len(value) > _MAX_LIST:
+            raise FieldError(name, f"must have at most {_MAX_LIST} entries, got {len(value)}")
+        for item in value:
+            if not isinstance(item, str):
+                raise FieldError(name, f"must hold strings only, got {type(item).__name__}")
+        return value
+
+    return Field(schema, check)
+
+
+def boolean(description: str) -> Field:
+    """True or false, also as the words old clients send."""
+    schema = {"type": "boolean", "description": description}
+
+    def check(name: str, value: Any) -> bool:
+        if isinstance(value, bool):
+            return value
+        if isinstance(value, str):
+            folded = value.strip().casefold()
+            if folded in _TRUE:
+                return True
+            if folded in _FALSE:
+                return False
+            raise FieldError(name, "must be true or false", _shown(value))
+        raise _wrong_type(name, "bool", value)
+
+    return Field(schema, check)
+
+
+def _wrong_type(name: str, wanted: str, value: Any) -> FieldError:
+    return FieldError(name, f"must be {wanted}, got {type(value).__name__}")
+
+
+def _shown(value: str) -> str:
+    return value if len(value) <= _SHOWN_CHARACTERS else value[:_SHOWN_CHARACTERS] + "..."

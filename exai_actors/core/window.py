@@ -1,0 +1,111 @@
+"""How much of one session may be at its providers at a time.
+
+The window is demand, not a verdict: a request beyond it waits here, in order, and is started when
+an earlier one ends. Only when the waiting room itself is full is a request refused. Requests of
+one conversation run at most ``conversation_limit`` at a time, so that each sees the answer of the
+one before; a later request of another conversation may pass a waiting one.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from exai_actors.ids import ConversationId, RequestKey
+
+
+class Entry(Enum):
+    """What became of a request that came to the window."""
+
+    STARTED = "started"
+    WAITING = "waiting"
+    FULL = "full"
+
+
+class Window:
+    """Running and waiting requests of one session; each request is in at most one of the two."""
+
+    __slots__ = ("_conversations", "_running", "_waiting", "conversation_limit", "limit", "queue")
+
+    def __init__(self, limit: int, conversation_limit: int, queue: int) -> None:
+        self.limit = limit
+        self.conversation_limit = conversation_limit
+        self.queue = queue
+        self._running: dict[RequestKey, ConversationId | None] = {}
+        self._waiting: dict[RequestKey, ConversationId | None] = {}
+        self._conversations: dict[ConversationId, set[RequestKey]] = {}
+
+    @property
+    def running(self) -> int:
+        return len(self._running)
+
+    @property
+    def waiting(self) -> int:
+        return len(self._waiting)
+
+    def enter(self, request: RequestKey, conversation: ConversationId | None) -> Entry:
+        """Start a request, or let it wait, or find no room for it.
+
+        Raises ValueError for a request that is already here.
+        """
+        if request in self._running or request in self._waiting:
+            raise ValueError(f"request {request!r} is already in the window")
+        if len(self._running) < self.limit and self._may_run(request, conversation):
+            self._start(request, conversation)
+            return Entry.STARTED
+        if len(self._waiting) >= self.queue:
+            return Entry.FULL
+        self._waiting[request] = conversation
+        return Entry.WAITING
+
+    def leave(self, request: RequestKey) -> tuple[RequestKey, ...]:
+        """A request has ended, running or waiting; gives those that are started in its place.
+
+        A request that is not here changes nothing.
+        """
+        if request in self._waiting:
+            # Its departure can also free a later request of its own conversation.
+            del self._waiting[request]
+        elif request in self._running:
+            conversation = self._running.pop(request)
+            if conversation is not None:
+                members = self._conversations[conversation]
+                members.discard(request)
+                if not members:
+                    del self._conversations[conversation]
+        if not self._waiting:
+            return ()
+        return self._start_waiting()
+
+    def _start_waiting(self) -> tuple[RequestKey, ...]:
+        started: list[RequestKey] = []
+        held_back: set[ConversationId] = set()
+        for request, conversation in tuple(self._waiting.items()):
+            if len(self._running) >= self.limit:
+                break
+            if conversation is not None:
+                if conversation in held_back:
+                    continue
+                if self._conversation_full(conversation):
+                    held_back.add(conversation)
+                    continue
+            del self._waiting[request]
+            self._start(request, conversation)
+            started.append(request)
+        return tuple(started)
+
+    def _may_run(self, request: RequestKey, conversation: ConversationId | None) -> bool:
+        if conversation is None:
+            # Whoever waits for room in the window came first; whoever waits for its own
+            # conversation does not stand in the way.
+            return True
+        if self._conversation_full(conversation):
+            return False
+        return all(waiting != conversation for waiting in self._waiting.values())
+
+    def _conversation_full(self, conversation: ConversationId) -> bool:
+        return len(self._conversations.get(conversation, ())) >= self.conversation_limit
+
+    def _start(self, request: RequestKey, conversation: ConversationId | None) -> None:
+        self._running[request] = conversation
+        if conversation is not None:
+            self._conversations.setdefault(conversation, set()).add(request)

@@ -1,0 +1,93 @@
+"""The life of the process: start, say ready, wait, drain, stop; what a signal means in each part.
+
+The first SIGTERM or SIGINT drains: requests in flight may end, for ``[server] drain_s`` at most.
+A second one stops at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import signal
+from collections.abc import Callable
+
+import structlog
+
+from exai_actors.daemon.config import Config
+from exai_actors.daemon.wiring import Broker, open_broker
+from exai_actors.errors import ExaiError
+
+log = structlog.get_logger()
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class BrokerGaveUp(ExaiError):
+    """A part of the broker failed again and again; the text says which."""
+
+
+def serve(config: Config, on_ready: Callable[[str], None]) -> None:
+    """Run a broker until a signal ends it; ``on_ready`` gets its URL once clients can connect.
+
+    Returns after an orderly end. Raises UsageError when the address cannot be listened on and
+    BrokerGaveUp when a provider's actor could not be kept alive.
+    """
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(_serve(config, on_ready))
+
+
+async def _serve(config: Config, on_ready: Callable[[str], None]) -> None:
+    loop = asyncio.get_running_loop()
+    signalled: asyncio.Queue[signal.Signals] = asyncio.Queue()
+    for each in SIGNALS:
+        loop.add_signal_handler(each, signalled.put_nowait, each)
+    async with open_broker(config) as broker:
+        _quiet_collector()
+        on_ready(broker.url)
+        asked = asyncio.ensure_future(signalled.get())
+        await asyncio.wait({asked, broker.gave_up}, return_when=asyncio.FIRST_COMPLETED)
+        if not asked.done():
+            asked.cancel()
+            raise BrokerGaveUp(broker.gave_up.result())
+        await _drain(broker, asked.result(), signalled)
+        gc.unfreeze()
+
+
+async def _drain(
+    broker: Broker, asked_by: signal.Signals, signalled: asyncio.Queue[signal.Signals]
+) -> None:
+    statistics = broker.statistics()
+    log.info(
+        "draining",
+        signal=asked_by.name,
+        in_flight=statistics.in_flight,
+        timeout_s=broker.config.server.drain_s,
+    )
+    draining = asyncio.ensure_future(broker.drain(broker.config.server.drain_s))
+    again = asyncio.ensure_future(signalled.get())
+    await asyncio.wait({draining, again}, return_when=asyncio.FIRST_COMPLETED)
+    if draining.done():
+        again.cancel()
+        log.info("stopped", all_requests_ended=draining.result())
+    else:
+        draining.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await draining
+        log.warning("stopped at once", signal=again.result().name)
+
+
+def _quiet_collector() -> None:
+    # What exists now lives as long as the process: without this, full collections walk it again
+    # and again, a third of the p99 latency at 1,000 connections.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 1000)
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop

@@ -1,0 +1,235 @@
+"""Puts the parts together: from a configuration to a broker that answers.
+
+Order of start: upstreams, actors, socket. The stop is the exact reverse.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any, cast
+
+import structlog
+
+from exai_actors import __version__
+from exai_actors.actors.board import Board
+from exai_actors.actors.broker import BrokerActor
+from exai_actors.actors.connection import ConnectionActor
+from exai_actors.actors.directory import Directory
+from exai_actors.actors.provider import ProviderActor
+from exai_actors.actors.session import SessionActor
+from exai_actors.core.access import Access
+from exai_actors.core.routing import RoutingTable
+from exai_actors.core.session_table import SessionTable
+from exai_actors.core.statistics import BrokerStatistics
+from exai_actors.daemon import settings
+from exai_actors.daemon.config import Config, OpenAIProvider, ProviderConfig, SyntheticProvider
+from exai_actors.edges.clock import SystemClock
+from exai_actors.edges.ws_server import WebSocketServer
+from exai_actors.ids import ConnectionId, ProviderName, SessionId
+from exai_actors.messages.broker import ConnectionOpened, DrainBroker
+from exai_actors.messages.connection import ConnectionMessage
+from exai_actors.messages.recipient import Recipient
+from exai_actors.ports import Outbox, Peer, Upstream
+from exai_actors.runtime import ActorSystem, AsyncioDriver, Driver, LoopRef, PathRef
+
+log = structlog.get_logger()
+
+
+class Broker:
+    """A running broker in this process and on this event loop."""
+
+    def __init__(self, config: Config, driver: Driver) -> None:
+        self.config = config
+        self.port = 0
+        self.system = ActorSystem(driver)
+        self.gave_up: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._drained = asyncio.Event()
+        self._clock = SystemClock()
+        self._connections = 0
+        self._sessions = 0
+        self._upstreams: dict[ProviderName, Upstream] = {}
+        names = tuple(ProviderName(provider.name) for provider in config.provider)
+        self._board = Board(__version__, driver.now, lambda: self.system.dead_letters.total)
+        self._directory = Directory(
+            RoutingTable(
+                tuple((ProviderName(each.name), each.models) for each in config.provider),
+                config.chat.default_model,
+            ),
+            {name: PathRef(self.system, f"/providers/{name}") for name in names},
+            self._board.statistics,
+        )
+        self._guardian: LoopRef[BrokerActor] | None = None
+
+    @property
+    def url(self) -> str:
+        host = self.config.server.host
+        return f"ws://[{host}]:{self.port}" if ":" in host else f"ws://{host}:{self.port}"
+
+    def statistics(self) -> BrokerStatistics:
+        """To be called on the loop's thread."""
+        return self._board.statistics()
+
+    async def start(self, stack: AsyncExitStack) -> None:
+        """Start everything; ``stack`` gets what undoes it. Raises UsageError for a taken port."""
+        for provider in self.config.provider:
+            upstream = self._open_upstream(provider)
+            self._upstreams[ProviderName(provider.name)] = upstream
+            stack.push_async_callback(upstream.aclose)
+        stack.push_async_callback(self.system.stop_all, 5.0)
+        self._guardian = self._start_guardian()
+        server_config = self.config.server
+        server = WebSocketServer(
+            host=server_config.host,
+            port=server_config.port,
+            open_connection=self._open_connection,
+            schedule_flush=self.system.at_turn_end,
+            max_frame_bytes=server_config.max_frame_bytes,
+            max_connections=server_config.max_connections,
+            max_connections_per_address=server_config.max_connections_per_address or None,
+            allowed_origins=server_config.allowed_origins,
+            ping_interval_s=server_config.ping_interval_s,
+            ping_timeout_s=server_config.ping_timeout_s,
+            close_timeout_s=server_config.close_timeout_s,
+        )
+        self.port = await server.start()
+        self._server = server
+        stack.push_async_callback(server.stop)
+        stack.push_async_callback(self.abandon)
+
+    async def drain(self, timeout_s: float) -> bool:
+        """Refuse what is new and let requests in flight end.
+
+        Those that have not ended in time are answered with an error, and the result is False.
+        """
+        assert self._guardian is not None
+        self._server.stop_listening()
+        self._guardian.tell_system(DrainBroker())
+        if await self._is_drained_within(timeout_s):
+            return True
+        await self.abandon()
+        return False
+
+    async def abandon(self) -> None:
+        """Tell every client whose request is in flight that it gets no answer any more."""
+        assert self._guardian is not None
+        self._guardian.tell_system(DrainBroker(at_once=True))
+        await self._is_drained_within(self.config.server.close_timeout_s)
+
+    async def _is_drained_within(self, timeout_s: float) -> bool:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._drained.wait(), timeout_s)
+        return self._drained.is_set()
+
+    def _start_guardian(self) -> LoopRef[BrokerActor]:
+        config = self.config
+        return self.system.spawn(
+            BrokerActor,
+            path="/broker",
+            access=Access(config.server.token),
+            sessions=SessionTable(2 * config.server.max_connections, config.session.resume_s),
+            directory=self._directory,
+            board=self._board,
+            providers=tuple(self._upstreams),
+            start_provider=self._start_provider,
+            start_session=self._start_session,
+            mint_session_id=lambda: SessionId(secrets.token_urlsafe(32)),
+            on_drained=self._drained.set,
+            on_give_up=self._give_up,
+        )
+
+    def _start_provider(self, name: ProviderName, guardian: LoopRef[Any]) -> LoopRef[ProviderActor]:
+        config = next(each for each in self.config.provider if each.name == name)
+        return self.system.spawn(
+            ProviderActor,
+            settings.of_provider(config, self.config.session),
+            self._upstreams[name],
+            guardian,
+            self._board,
+            path=f"/providers/{name}",
+            supervisor=guardian,
+        )
+
+    def _start_session(self, session: SessionId, guardian: LoopRef[Any]) -> LoopRef[SessionActor]:
+        # The number makes the path unique while an expired session of the same name still stops.
+        self._sessions += 1
+        return self.system.spawn(
+            SessionActor,
+            session,
+            settings.of_session(self.config),
+            self._directory,
+            self._clock,
+            secrets.token_hex(6),
+            path=f"/sessions/{self._sessions}",
+            supervisor=guardian,
+        )
+
+    def _open_connection(self, peer: Peer, outbox: Outbox) -> Recipient[ConnectionMessage]:
+        self._connections += 1
+        name = ConnectionId(f"conn-{self._connections}")
+        assert self._guardian is not None
+        ref = self.system.spawn(
+            ConnectionActor,
+            name,
+            peer,
+            outbox,
+            settings.of_connection(self.config),
+            self._directory,
+            self._guardian,
+            self._clock,
+            path=f"/listener/{name}",
+            supervisor=self._guardian,
+        )
+        self._guardian.tell_system(ConnectionOpened(name, ref))
+        return cast(Recipient[ConnectionMessage], ref)
+
+    def _open_upstream(self, provider: ProviderConfig) -> Upstream:
+        match provider:
+            case OpenAIProvider():
+                from exai_actors.edges.upstream_http import HttpUpstream
+
+                return HttpUpstream(
+                    name=provider.name,
+                    base_url=provider.base_url,
+                    api_key=self.config.api_keys.get(ProviderName(provider.name)),
+                    connect_timeout_s=provider.connect_timeout_s,
+                    first_byte_timeout_s=provider.first_byte_timeout_s,
+                    idle_timeout_s=provider.idle_timeout_s,
+                    total_timeout_s=provider.total_timeout_s,
+                    max_answer_bytes=provider.max_answer_bytes,
+                )
+            case SyntheticProvider():
+                from exai_actors.edges.upstream_synthetic import SyntheticUpstream
+
+                return SyntheticUpstream(
+                    self.system.driver.call_later,
+                    models=provider.models,
+                    delay_ms=provider.delay_ms,
+                    tokens=provider.tokens,
+                    tokens_per_second=provider.tokens_per_second,
+                    failure_rate=provider.failure_rate,
+                    seed=provider.seed,
+                )
+
+    def _give_up(self, why: str) -> None:
+        log.critical("broker gives up", why=why)
+        if not self.gave_up.done():
+            self.gave_up.set_result(why)
+
+
+@asynccontextmanager
+async def open_broker(
+    config: Config, *, driver_of: Callable[[asyncio.AbstractEventLoop], Driver] = AsyncioDriver
+) -> AsyncIterator[Broker]:
+    """A broker that listens, on the running loop, until the block is left.
+
+    Raises UsageError when the address cannot be listened on. Leaving the block stops at once; for
+    an orderly end call ``drain`` before.
+    """
+    broker = Broker(config, driver_of(asyncio.get_running_loop()))
+    async with AsyncExitStack() as stack:
+        await broker.start(stack)
+        yield broker

@@ -1,0 +1,27 @@
+"""The names by which the parts of the broker know each other.
+
+All of them are plain strings or integers at run time; the distinct types keep a session id from
+being passed where a request key is meant.
+"""
+
+from __future__ import annotations
+
+from typing import NewType
+
+ConnectionId = NewType("ConnectionId", str)
+"""One socket, for example ``conn-17``: also the last part of its actor's path."""
+
+SessionId = NewType("SessionId", str)
+"""One conversation of a client with the broker; survives its connections."""
+
+RequestKey = NewType("RequestKey", str)
+"""A request inside its session. Derived from the id the client chose; minted when it chose none."""
+
+ConversationId = NewType("ConversationId", str)
+"""The ``continuation_id`` of the wire protocol, scoped to its session."""
+
+ProviderName = NewType("ProviderName", str)
+"""The configured name of a provider, for example ``kimi``."""
+
+PermitId = NewType("PermitId", int)
+"""One right to one in-flight upstream call; never reused within an incarnation of its owner."""

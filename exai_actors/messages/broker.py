@@ -1,0 +1,67 @@
+"""What the BrokerActor, the guardian of the tree, is told."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+import msgspec
+
+from exai_actors.ids import ConnectionId, ProviderName, SessionId
+from exai_actors.messages.recipient import Recipient
+
+if TYPE_CHECKING:
+    from exai_actors.messages.connection import ConnectionMessage
+
+
+class ConnectionOpened(msgspec.Struct, frozen=True):
+    """System lane. The listener has spawned an actor for a new socket, supervised by the broker."""
+
+    connection_id: ConnectionId
+    connection: Recipient[ConnectionMessage]
+
+
+class Admit(msgspec.Struct, frozen=True):
+    """A client has said hello; answered by Admitted or NotAdmitted.
+
+    ``token`` is what the frame carried, or else the handshake's bearer token; None for neither.
+    """
+
+    refusable: ClassVar[bool] = False
+    connection_id: ConnectionId
+    connection: Recipient[ConnectionMessage]
+    token: str | None
+    session_id: SessionId | None
+
+
+class RotateToken(msgspec.Struct, frozen=True):
+    """Replace the token; answered by TokenRotated."""
+
+    connection: Recipient[ConnectionMessage]
+    old: str
+    new: str
+
+
+class ProviderModels(msgspec.Struct, frozen=True):
+    """A provider knows the models it serves."""
+
+    refusable: ClassVar[bool] = False
+    provider: ProviderName
+    models: tuple[str, ...]
+
+
+class ExpireSessions(msgspec.Struct, frozen=True):
+    """System lane. Time to end the sessions that nobody has come back to."""
+
+
+class DrainBroker(msgspec.Struct, frozen=True):
+    """System lane. Refuse what is new, let what is in flight end, then say so.
+
+    ``at_once``: nothing more is waited for; every request in flight is answered with an error.
+    """
+
+    at_once: bool = False
+
+
+BrokerMessage = (
+    ConnectionOpened | Admit | RotateToken | ProviderModels | ExpireSessions | DrainBroker
+)

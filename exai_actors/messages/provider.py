@@ -1,0 +1,113 @@
+"""What a ProviderActor is told.
+
+All of it travels in order on the user lane except where a docstring says system lane. Messages
+marked ``refusable = False`` are bounded by what was accepted before and are never refused.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+import msgspec
+
+from exai_actors.core.calls import ChatCall, UpstreamFailure, UpstreamResult
+from exai_actors.ids import PermitId, RequestKey, SessionId
+from exai_actors.messages.recipient import Recipient
+
+if TYPE_CHECKING:
+    from exai_actors.messages.session import SessionMessage
+
+
+class Want(msgspec.Struct, frozen=True):
+    """A session asks for one call to be run; answered by exactly one Completed, Failed or Refused.
+
+    ``reports_progress`` asks for Queued and Granted as well. After a CancelWant no answer comes.
+    """
+
+    request: RequestKey
+    session: SessionId
+    call: ChatCall
+    reports_progress: bool
+    reply_to: Recipient[SessionMessage]
+
+
+class CancelWant(msgspec.Struct, frozen=True):
+    """The session has ended this request; a queued one leaves, a running one is aborted."""
+
+    refusable: ClassVar[bool] = False
+    request: RequestKey
+    session: SessionId
+
+
+class PauseStream(msgspec.Struct, frozen=True):
+    """The reader of this stream has fallen behind: stop reading from the upstream."""
+
+    refusable: ClassVar[bool] = False
+    request: RequestKey
+    session: SessionId
+
+
+class ResumeStream(msgspec.Struct, frozen=True):
+    """The reader has caught up."""
+
+    refusable: ClassVar[bool] = False
+    request: RequestKey
+    session: SessionId
+
+
+class UpstreamChunk(msgspec.Struct, frozen=True):
+    """Text of the answer arrived. Only for streaming calls; never empty."""
+
+    permit: PermitId
+    text: str
+
+
+class UpstreamEnded(msgspec.Struct, frozen=True):
+    """The upstream call has really ended: exactly once for each started call, after its chunks."""
+
+    refusable: ClassVar[bool] = False
+    permit: PermitId
+    result: UpstreamResult
+
+
+class ModelsListed(msgspec.Struct, frozen=True):
+    """The upstream named the models it serves."""
+
+    refusable: ClassVar[bool] = False
+    models: tuple[str, ...]
+
+
+class ModelsUnavailable(msgspec.Struct, frozen=True):
+    """The upstream could not be asked for its models."""
+
+    refusable: ClassVar[bool] = False
+    failure: UpstreamFailure
+
+
+class Resize(msgspec.Struct, frozen=True):
+    """System lane. The limit is now this many permits; nothing granted is revoked."""
+
+    limit: int
+
+
+class RefreshQueue(msgspec.Struct, frozen=True):
+    """System lane. Time to tell the waiting their position again."""
+
+
+class AskModels(msgspec.Struct, frozen=True):
+    """System lane. Time to ask the upstream for its models (again)."""
+
+
+ProviderMessage = (
+    Want
+    | CancelWant
+    | PauseStream
+    | ResumeStream
+    | UpstreamChunk
+    | UpstreamEnded
+    | ModelsListed
+    | ModelsUnavailable
+    | Resize
+    | RefreshQueue
+    | AskModels
+)

@@ -1,0 +1,138 @@
+"""What a SessionActor is told: by its connections, by the broker, by providers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+import msgspec
+
+from exai_actors.core.calls import Completion, UpstreamFailure
+from exai_actors.core.tools import ToolRequest
+from exai_actors.errors import ErrorBody
+from exai_actors.ids import ConnectionId, RequestKey
+from exai_actors.messages.recipient import Recipient
+
+if TYPE_CHECKING:
+    from exai_actors.messages.connection import ConnectionMessage
+
+
+class Attach(msgspec.Struct, frozen=True):
+    """A connection joins; answered to it by Admitted."""
+
+    refusable: ClassVar[bool] = False
+    connection_id: ConnectionId
+    connection: Recipient[ConnectionMessage]
+
+
+class Detach(msgspec.Struct, frozen=True):
+    """A connection is gone: what only it waits for is aborted."""
+
+    refusable: ClassVar[bool] = False
+    connection_id: ConnectionId
+
+
+class Submit(msgspec.Struct, frozen=True):
+    """One request; answered by exactly one RequestEnded to each connection that asked for it.
+
+    ``repeatable`` is False for a request without an id of the client's: it is not remembered.
+    ``deadline_ms`` counts from now. ``reports_progress`` asks for RequestAccepted, RequestQueued
+    and RequestGranted, ``stream`` for RequestChunk.
+    """
+
+    request: RequestKey
+    call: ToolRequest
+    connection_id: ConnectionId
+    repeatable: bool = True
+    stream: bool = False
+    reports_progress: bool = False
+    deadline_ms: float | None = None
+    priority: int = 0
+
+
+class CancelRequest(msgspec.Struct, frozen=True):
+    """One of the connections no longer wants this request; it gets its outcome all the same."""
+
+    request: RequestKey
+    connection_id: ConnectionId
+
+
+class PauseStreams(msgspec.Struct, frozen=True):
+    """This connection's reader has fallen behind."""
+
+    refusable: ClassVar[bool] = False
+    connection_id: ConnectionId
+
+
+class ResumeStreams(msgspec.Struct, frozen=True):
+    """This connection's reader has caught up."""
+
+    refusable: ClassVar[bool] = False
+    connection_id: ConnectionId
+
+
+class Queued(msgspec.Struct, frozen=True):
+    """The provider has no free permit; ``position`` counts from 1 in the order of service."""
+
+    refusable: ClassVar[bool] = False
+    request: RequestKey
+    position: int
+    estimate_s: float | None
+
+
+class Granted(msgspec.Struct, frozen=True):
+    """The request holds a permit and its upstream call is started."""
+
+    refusable: ClassVar[bool] = False
+    request: RequestKey
+
+
+class Chunk(msgspec.Struct, frozen=True):
+    """A piece of the answer of a streaming call."""
+
+    request: RequestKey
+    text: str
+
+
+class Completed(msgspec.Struct, frozen=True):
+    """The whole answer."""
+
+    refusable: ClassVar[bool] = False
+    request: RequestKey
+    completion: Completion
+
+
+class Failed(msgspec.Struct, frozen=True):
+    """The upstream call ended without an answer."""
+
+    refusable: ClassVar[bool] = False
+    request: RequestKey
+    failure: UpstreamFailure
+
+
+class Refused(msgspec.Struct, frozen=True):
+    """The provider did not take the request; nothing was sent upstream."""
+
+    refusable: ClassVar[bool] = False
+    request: RequestKey
+    error: ErrorBody
+
+
+class DeadlinesDue(msgspec.Struct, frozen=True):
+    """System lane. Time to look for requests whose deadline has passed."""
+
+
+SessionMessage = (
+    Attach
+    | Detach
+    | Submit
+    | CancelRequest
+    | PauseStreams
+    | ResumeStreams
+    | Queued
+    | Granted
+    | Chunk
+    | Completed
+    | Failed
+    | Refused
+    | DeadlinesDue
+)
