@@ -14,14 +14,10 @@ from exai_actors.errors import ErrorBody, ErrorCode
 from exai_actors.wire.dialects import op_reader, rpc_reader
 from exai_actors.wire.dialects.reading import Incoming, invalid_request, kind
 from exai_actors.wire.frames import ClientFrame, Dialect, Malformed, ReplyTo
-from exai_actors.wire.scan import MAX_STEPS, TooComplex, nests_deeper, salvage
+from exai_actors.wire.scan import salvage
 
 TOOL_CALL_MAX_SIZE = 10 * 1024 * 1024
 """Bytes of the largest frame that is read after the hello."""
-
-MAX_DEPTH = 128
-"""Levels of nesting. Far below the interpreter's limit, so that whoever walks, compares or encodes
-the arguments later cannot run into it."""
 
 _decode = msgspec.json.Decoder(Incoming).decode
 _decode_any = msgspec.json.Decoder().decode
@@ -35,11 +31,6 @@ def decode(data: bytes) -> ClientFrame:
     """The frame that ``data`` spells; Malformed, never an exception, when it spells none."""
     if len(data) > TOOL_CALL_MAX_SIZE:
         return Malformed(_salvaged_reply(data), _too_large(len(data)))
-    # Counting is far cheaper than looking where the brackets stand, and settles almost every frame.
-    if data.count(b"{") + data.count(b"[") > MAX_DEPTH:
-        why = _too_deep(data)
-        if why:
-            return _unparsable(data, why)
     try:
         incoming = _decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as cause:
@@ -71,15 +62,6 @@ def _too_large(size: int) -> ErrorBody:
         f"Request too large: {size} bytes exceeds limit of {limit} bytes",
         {"actual_size": size, "limit": limit},
     )
-
-
-def _too_deep(data: bytes) -> str | None:
-    try:
-        if nests_deeper(data, MAX_DEPTH):
-            return f"nested deeper than {MAX_DEPTH} levels"
-    except TooComplex:
-        return f"more than {MAX_STEPS} brackets and strings"
-    return None
 
 
 def _diagnose(data: bytes, cause: Exception) -> Malformed:

@@ -70,6 +70,10 @@ TRANSITIONS: dict[tuple[State, Step], State] = {
 }
 
 
+# Looking a member up on its Enum costs as much as reading a field of the frame.
+_OPEN, _AUTHENTICATING = State.OPEN, State.AUTHENTICATING
+
+
 class IllegalStep(Exception):
     """The connection is in no state for this; nothing was changed."""
 
@@ -91,7 +95,7 @@ class Connection:
 
     def receive(self, data: bytes) -> ClientFrame | Close:
         """What the text frame ``data`` asks for. Frames after the end are Ignored."""
-        if self.state is State.OPEN or self.state is State.AUTHENTICATING:
+        if self.state is _OPEN or self.state is _AUTHENTICATING:
             frame = decode(data)
             if type(frame) is CallTool:
                 return frame

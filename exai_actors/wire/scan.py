@@ -23,25 +23,8 @@ _STRING_OR_BRACKETS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[\[{]++|[\]}]++
 _parse = msgspec.json.Decoder().decode
 
 
-class TooComplex(Exception):
+class _OutOfSteps(Exception):
     """The text has more strings and brackets than we are willing to look at."""
-
-
-def nests_deeper(text: bytes, limit: int) -> bool:
-    """Whether the brackets of ``text``, matching or not, nest deeper. Raises TooComplex."""
-    now = 0
-    for step, token in enumerate(_STRING_OR_BRACKETS.finditer(text)):
-        start, end = token.span()
-        first = text[start]
-        if first in b"[{":
-            now += end - start
-            if now > limit:
-                return True
-        elif first in b"]}":
-            now -= end - start
-        if step >= MAX_STEPS:
-            raise TooComplex
-    return False
 
 
 class _Walk:
@@ -84,7 +67,7 @@ class _Walk:
     def _spend(self) -> None:
         self.steps -= 1
         if self.steps < 0:
-            raise TooComplex
+            raise _OutOfSteps
 
 
 def salvage(text: bytes, names: frozenset[str]) -> dict[str, Any]:
@@ -96,7 +79,7 @@ def salvage(text: bytes, names: frozenset[str]) -> dict[str, Any]:
     walk = _Walk(text)
     try:
         _members(walk, names, found)
-    except TooComplex:
+    except _OutOfSteps:
         return found
     return found
 

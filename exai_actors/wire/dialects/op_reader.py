@@ -16,6 +16,7 @@ from exai_actors.wire.dialects.reading import (
     check_priority,
     check_stream,
     check_tool,
+    echoed,
     invalid_request,
     kind,
 )
@@ -85,20 +86,18 @@ def request_key(text: str) -> RequestKey:
 def _ids(incoming: Incoming) -> bytes:
     """The client's own names for its id, and ``request_id`` whatever name it used."""
     request_id, req_id, id_ = incoming.request_id, incoming.req_id, incoming.id
-    if req_id is None and id_ is None:
-        return b"" if request_id is None else b',"request_id":' + to_json(request_id)
-    members = []
-    if request_id is None:
+    members = b""
+    if request_id is not None:
+        members = b',"request_id":' + echoed(request_id)
+    elif req_id is not None or id_ is not None:
         given = req_id if req_id is not None else id_
-        text = given if type(given) is str else to_json(given).decode()
-        members.append(b',"request_id":' + to_json(text))
-    else:
-        members.append(b',"request_id":' + to_json(request_id))
+        text = given if type(given) is str else echoed(given).decode()
+        members = b',"request_id":' + to_json(text)
     if req_id is not None:
-        members.append(b',"req_id":' + to_json(req_id))
+        members += b',"req_id":' + echoed(req_id)
     if id_ is not None:
-        members.append(b',"id":' + to_json(id_))
-    return b"".join(members)
+        members += b',"id":' + echoed(id_)
+    return members
 
 
 def _key(incoming: Incoming) -> RequestKey | None:
@@ -137,7 +136,7 @@ def _call(incoming: Incoming) -> CallTool:
         reply,
         request,
         check_tool(name, "name"),
-        arguments if type(arguments) is dict else check_arguments(arguments),
+        check_arguments(arguments),
         None if stream is None else check_stream(stream),
         None if deadline_ms is None else check_deadline(deadline_ms),
         0 if priority is None else check_priority(priority),

@@ -14,6 +14,9 @@ MAX_ID_LENGTH = 512
 MAX_TOOL_NAME_LENGTH = 256
 MAX_DEADLINE_MS = 86_400_000
 MAX_PRIORITY = 100
+MAX_DEPTH = 64
+"""Levels of nesting inside the arguments. Far below the interpreter's limit, so that whoever walks,
+compares or encodes them later cannot run into it."""
 
 _OLD_SUFFIX = re.compile(r"[_-]EXAI[-_]WS(?:[-_]\w+)?$")
 
@@ -105,7 +108,32 @@ def check_arguments(arguments: Any) -> dict[str, Any]:
         return {}
     if type(arguments) is not dict:
         raise Invalid(f"arguments must be an object, got {kind(arguments)}")
+    for value in arguments.values():
+        if (type(value) is dict or type(value) is list) and nests_deeper(value, MAX_DEPTH):
+            raise Invalid(f"arguments must not nest deeper than {MAX_DEPTH} levels")
     return arguments
+
+
+def nests_deeper(value: Any, limit: int) -> bool:
+    """Whether ``value`` has more than ``limit`` levels of arrays and objects."""
+    level = [value] if type(value) is dict or type(value) is list else []
+    for _ in range(limit):
+        level = [
+            inner
+            for outer in level
+            for inner in (outer.values() if type(outer) is dict else outer)
+            if type(inner) is dict or type(inner) is list
+        ]
+        if not level:
+            return False
+    return bool(level)
+
+
+def echoed(id_: Any) -> bytes:
+    """An id as JSON; null for one that nests too deep to be anybody's id."""
+    if type(id_) is str or not nests_deeper(id_, 8):
+        return to_json(id_)
+    return b"null"
 
 
 def check_stream(stream: Any) -> bool | None:

@@ -19,6 +19,7 @@ from exai_actors.wire.dialects.reading import (
     check_priority,
     check_stream,
     check_tool,
+    echoed,
     invalid_request,
     kind,
 )
@@ -61,7 +62,7 @@ def reply_to(incoming: Incoming, *, understood: bool = True) -> ReplyTo:
 
 def request_key(id_: Any) -> RequestKey:
     """The key of the request with this id, of whatever JSON type: ``1`` and ``"1"`` differ."""
-    text = to_json(id_).decode()
+    text = echoed(id_).decode()
     if len(text) > MAX_ID_LENGTH:
         raise Invalid(f"id must have at most {MAX_ID_LENGTH} characters, got {len(text)}")
     return RequestKey("rpc:" + text)
@@ -74,11 +75,11 @@ def _id(incoming: Incoming) -> Any:
 
 
 def _ids(incoming: Incoming) -> bytes:
-    members = b',"id":' + to_json(_id(incoming))
+    members = b',"id":' + echoed(_id(incoming))
     if incoming.request_id is not None:
-        members += b',"request_id":' + to_json(incoming.request_id)
+        members += b',"request_id":' + echoed(incoming.request_id)
     if incoming.req_id is not None:
-        members += b',"req_id":' + to_json(incoming.req_id)
+        members += b',"req_id":' + echoed(incoming.req_id)
     return members
 
 
