@@ -1,0 +1,258 @@
+"""What a service's refusal means: from status, headers and its own words to one failure.
+
+Shapes met in the field: OpenAI and most others ``{"error": {"message", "type", "code"}}``; Ollama
+and some gateways ``{"error": "text"}``; FastAPI ``{"detail": ...}``; Z.AI ``{"error": {"code":
+"1302", "message"}}`` and, from its gateway, ``{"code": 500, "msg": "404 NOT_FOUND"}``. A 429 may
+mean three things (too fast, overloaded, out of money), which only ``type`` and ``code`` tell apart.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import msgspec
+import orjson
+
+from exai_actors.core.calls import FailureKind, UpstreamFailure
+
+MAX_QUOTED_CHARS = 300
+SHORTEST_SECRET = 4
+
+# Words that mean money or a window of hours rather than "too fast", by service: OpenAI and Kimi
+# (types and codes), Z.AI (numbers: arrears, daily limit, 5-hour window, plan expired, weekly).
+QUOTA_WORDS = (
+    "insufficient_quota",
+    "exceeded_current_quota",
+    "quota_exceeded",
+    "billing",
+    "insufficient_balance",
+    "insufficient_credits",
+    "usage_limit_reached",
+)
+QUOTA_CODES = frozenset({"1113", "1304", "1308", "1309", "1310"})
+QUOTA_TEXT = re.compile(
+    r"insufficient balance|insufficient credits|usage limit|in arrears|monthly limit", re.IGNORECASE
+)
+OVERLOAD_WORDS = ("overloaded", "capacity")
+RATE_WORDS = ("rate_limit", "too_many_requests", "throttl")
+AUTH_WORDS = ("authentication", "invalid_api_key", "unauthorized", "permission")
+NOT_FOUND_WORDS = ("not_found",)
+NO_SUCH_MODEL_CODE = "1211"
+REJECTED_WORDS = ("invalid_request", "content_filter", "context_length", "bad_request")
+
+_TITLE = re.compile(r"<title[^>]*>(.*?)</title>", re.IGNORECASE | re.DOTALL)
+_UNPRINTABLE = re.compile(r"[\x00-\x20\x7f-\x9f\s]+")
+
+
+class Speaker(msgspec.Struct, frozen=True):
+    """Whose words are being read: ``name`` begins every message, ``secret`` appears in none."""
+
+    name: str = "the upstream"
+    secret: str = ""
+
+    def quote(self, text: str, limit: int = MAX_QUOTED_CHARS) -> str:
+        """Foreign text made fit for one line of a message: no secret, no control characters."""
+        # The secret goes first: a cut through its middle would leave a half that is not found.
+        if len(self.secret) >= SHORTEST_SECRET:
+            text = text.replace(self.secret, "[secret]")
+        text = text[: 4 * limit].encode("utf-8", "replace").decode()
+        text = _UNPRINTABLE.sub(" ", text).strip()
+        return text if len(text) <= limit else text[: limit - 1] + "…"
+
+    def failure(self, kind: FailureKind, told: str, **facts: Any) -> UpstreamFailure:
+        """A failure whose message is the name and what it did."""
+        return UpstreamFailure(kind, f"{self.name} {told}", **facts)
+
+
+NOBODY = Speaker()
+
+
+def classify_response(
+    status: int,
+    headers: Mapping[str, str],
+    body: bytes,
+    *,
+    now: float,
+    speaker: Speaker = NOBODY,
+) -> UpstreamFailure:
+    """The failure that a response without an answer stands for.
+
+    ``headers`` is a case-insensitive mapping, ``body`` may be cut short, ``now`` is the wall clock
+    in seconds since 1970 (a Retry-After may be a date).
+    """
+    error = _error_in(_parsed(body))
+    kind = _kind_of_status(status, _words_of(error), _message_of(error))
+    told = _told(status, headers, body, error, speaker)
+    return speaker.failure(
+        kind,
+        told + _advice(kind, status, _is_page(headers, body)),
+        status=status,
+        retry_after=retry_after(headers, now=now),
+    )
+
+
+def error_event(error: Any, *, speaker: Speaker = NOBODY) -> UpstreamFailure:
+    """The failure that an ``error`` inside a stream, or inside an answer with status 200, means."""
+    message = _message_of(error)
+    kind = _kind_of_status(_status_of(error), _words_of(error), message)
+    said = speaker.quote(message) or "no reason given"
+    return speaker.failure(kind, f"broke off with an error: {said}")
+
+
+def retry_after(headers: Mapping[str, str], *, now: float) -> float | None:
+    """Seconds to wait as told by Retry-After (seconds or a date) or OpenAI's retry-after-ms."""
+    if (told_ms := _number(headers.get("retry-after-ms"))) is not None:
+        return told_ms / 1000
+    told = headers.get("Retry-After")
+    if told is None:
+        return None
+    if (seconds := _number(told)) is not None:
+        return seconds
+    try:
+        date = parsedate_to_datetime(told)
+    except ValueError:
+        return None
+    # A date without a zone is in UTC by the HTTP grammar.
+    return max(0.0, date.replace(tzinfo=date.tzinfo or UTC).timestamp() - now)
+
+
+def _number(told: str | None) -> float | None:
+    try:
+        number = float(told or "")
+    except ValueError:
+        return None
+    return number if math.isfinite(number) and number >= 0 else None
+
+
+def _parsed(body: bytes) -> Any:
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None
+
+
+def _error_in(parsed: Any) -> Any:
+    if isinstance(parsed, list) and parsed:
+        parsed = parsed[0]
+    if not isinstance(parsed, dict):
+        return None
+    for key in ("error", "detail"):
+        if parsed.get(key):
+            return parsed[key]
+    return parsed
+
+
+def _message_of(error: Any) -> str:
+    if isinstance(error, str):
+        return error
+    if isinstance(error, dict):
+        for key in ("message", "msg", "detail", "error"):
+            if isinstance(error.get(key), str) and error[key]:
+                return str(error[key])
+    return "" if error is None else _dumped(error)
+
+
+def _dumped(error: Any) -> str:
+    return orjson.dumps(error).decode()
+
+
+def _words_of(error: Any) -> str:
+    """Type and code of an error, as one lower-case text to look words up in."""
+    if not isinstance(error, dict):
+        return ""
+    told = (error.get(key) for key in ("type", "code", "status"))
+    return " ".join(str(word) for word in told if word not in (None, "")).lower()
+
+
+def _status_of(error: Any) -> int:
+    """Some services put the HTTP status into the error's code."""
+    code = error.get("code") if isinstance(error, dict) else None
+    return int(code) if isinstance(code, int) and 400 <= code <= 599 else 0
+
+
+def _kind_of_status(status: int, words: str, message: str) -> FailureKind:
+    if status in (0, 402, 403, 429) and _means_quota(words, message):
+        return FailureKind.QUOTA
+    match status:
+        case 400 if _any_of(NOT_FOUND_WORDS, words) or NO_SUCH_MODEL_CODE in words.split():
+            return FailureKind.NOT_FOUND
+        case 401 | 403 | 407:
+            return FailureKind.UNAUTHORIZED
+        case 402:
+            return FailureKind.QUOTA
+        case 404:
+            return FailureKind.NOT_FOUND
+        case 408 | 504:
+            return FailureKind.TIMEOUT
+        case 429:
+            overloaded = _any_of(OVERLOAD_WORDS, words)
+            return FailureKind.OVERLOADED if overloaded else FailureKind.RATE_LIMITED
+        case 503 | 529:
+            return FailureKind.OVERLOADED
+        case _ if 500 <= status <= 599:
+            return FailureKind.SERVER_ERROR
+        case _ if 300 <= status <= 499:
+            return FailureKind.REJECTED
+        case _ if 200 <= status <= 299:
+            return FailureKind.MALFORMED
+    return _kind_of_words(words)
+
+
+def _kind_of_words(words: str) -> FailureKind:
+    for candidates, kind in (
+        (OVERLOAD_WORDS, FailureKind.OVERLOADED),
+        (RATE_WORDS, FailureKind.RATE_LIMITED),
+        (AUTH_WORDS, FailureKind.UNAUTHORIZED),
+        (NOT_FOUND_WORDS, FailureKind.NOT_FOUND),
+        (REJECTED_WORDS, FailureKind.REJECTED),
+    ):
+        if _any_of(candidates, words):
+            return kind
+    return FailureKind.SERVER_ERROR
+
+
+def _means_quota(words: str, message: str) -> bool:
+    return (
+        _any_of(QUOTA_WORDS, words)
+        or not QUOTA_CODES.isdisjoint(words.split())
+        or QUOTA_TEXT.search(message) is not None
+    )
+
+
+def _any_of(candidates: tuple[str, ...], words: str) -> bool:
+    return any(candidate in words for candidate in candidates)
+
+
+def _is_page(headers: Mapping[str, str], body: bytes) -> bool:
+    return "html" in headers.get("Content-Type", "") or body.lstrip()[:1] == b"<"
+
+
+def _told(
+    status: int, headers: Mapping[str, str], body: bytes, error: Any, speaker: Speaker
+) -> str:
+    told = f"answered HTTP {status}"
+    if 300 <= status <= 399:
+        return f"{told}, a redirect to {speaker.quote(headers.get('Location', 'nowhere'))}"
+    if _is_page(headers, body):
+        title = _TITLE.search(body.decode("utf-8", "replace"))
+        named = f" titled {speaker.quote(title[1], 80)!r}" if title else ""
+        return f"{told} with a web page{named} where JSON was expected"
+    said = _message_of(error) if error is not None else body.decode("utf-8", "replace")
+    if quoted := speaker.quote(said):
+        return f"{told}: {quoted}"
+    return f"{told} with an empty body"
+
+
+def _advice(kind: FailureKind, status: int, is_page: bool) -> str:
+    if 300 <= status <= 399:
+        return "; set base_url to the address it redirects to"
+    if is_page and kind in (FailureKind.NOT_FOUND, FailureKind.MALFORMED, FailureKind.REJECTED):
+        return "; check base_url, which usually ends in /v1"
+    if kind is FailureKind.UNAUTHORIZED:
+        return "; check the key in the variable that api_key_env names"
+    return ""
