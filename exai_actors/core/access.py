@@ -20,6 +20,7 @@ class Access:
         return bool(self._token)
 
     def allows(self, token: str | None) -> bool:
+        """Whether a client that names this token, or None, may come in."""
         return not self._token or _same(token or "", self._token)
 
     def rotate(self, old: str, new: str) -> str | None:
@@ -38,4 +39,9 @@ class Access:
 
 
 def _same(given: str, wanted: str) -> bool:
-    return hmac.compare_digest(given.encode("utf-8", "surrogatepass"), wanted.encode())
+    return hmac.compare_digest(_bytes(given), _bytes(wanted))
+
+
+def _bytes(token: str) -> bytes:
+    # Without surrogatepass a lone surrogate, which a client can send, would raise.
+    return token.encode("utf-8", "surrogatepass")

@@ -22,12 +22,12 @@ class Permit(msgspec.Struct, frozen=True):
 
 
 class CapacityLedger:
-    """Permits of one provider. ``limit`` may be changed at any time and may be zero."""
+    """Permits of one provider. ``limit`` is changed by resize() at any time and may be zero."""
 
     __slots__ = ("_held", "_last", "anomalies", "limit")
 
     def __init__(self, limit: int) -> None:
-        self.limit = limit
+        self.resize(limit)
         self.anomalies = 0
         self._held: dict[PermitId, Permit] = {}
         self._last = 0
@@ -63,9 +63,11 @@ class CapacityLedger:
         return record
 
     def find(self, permit: PermitId) -> Permit | None:
+        """The record of a permit, or None when it is not held."""
         return self._held.get(permit)
 
     def held(self) -> tuple[Permit, ...]:
+        """All permits that are out, in the order of their grants."""
         return tuple(self._held.values())
 
     def resize(self, limit: int) -> None:

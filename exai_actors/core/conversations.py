@@ -48,7 +48,10 @@ class Conversations:
         return tuple(message for turn in found.turns for message in turn)
 
     def add(self, conversation: ConversationId, question: ChatMessage, answer: ChatMessage) -> None:
-        """Append a turn, and drop what is now too much; a turn too large on its own is not kept."""
+        """Append a turn, and drop what is now too much.
+
+        A turn too large on its own leaves nothing: a history has no gap between its turns.
+        """
         if self.turns <= 0 or self.count <= 0:
             return
         turn = (question, answer)
@@ -63,6 +66,8 @@ class Conversations:
         self._size += size
         while history.turns and (len(history.turns) > self.turns or history.size > self.size):
             self._size -= history.drop_oldest()
+        if not history.turns:
+            del self._histories[conversation]
         while len(self._histories) > self.count or self._size > 8 * self.size:
             _, dropped = self._histories.popitem(last=False)
             self._size -= dropped.size

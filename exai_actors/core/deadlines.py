@@ -19,22 +19,19 @@ class Deadlines:
 
     def __init__(self, granularity_s: float = 0.01) -> None:
         self.granularity_s = granularity_s
-        self._buckets: dict[int, set[RequestKey]] = {}
+        # Dicts in place of sets: the order of strings in a set differs from process to process.
+        self._buckets: dict[int, dict[RequestKey, None]] = {}
 
     def add(self, request: RequestKey, deadline: float) -> None:
-        bucket = ceil(deadline / self.granularity_s)
-        members = self._buckets.get(bucket)
-        if members is None:
-            self._buckets[bucket] = {request}
-        else:
-            members.add(request)
+        """Keep a deadline; the same one twice is one."""
+        self._buckets.setdefault(self._bucket(deadline), {})[request] = None
 
     def discard(self, request: RequestKey, deadline: float) -> None:
         """Forget a request; harmless when it is not known."""
-        bucket = ceil(deadline / self.granularity_s)
+        bucket = self._bucket(deadline)
         members = self._buckets.get(bucket)
         if members is not None:
-            members.discard(request)
+            members.pop(request, None)
             if not members:
                 del self._buckets[bucket]
 
@@ -45,8 +42,11 @@ class Deadlines:
         return min(self._buckets) * self.granularity_s
 
     def due(self, now: float) -> tuple[RequestKey, ...]:
-        """Remove and give all requests whose deadline has passed, the earliest first."""
-        # A tiny tolerance: bucket * granularity is not exact in binary floating point.
-        limit = now / self.granularity_s + 1e-6
-        passed = sorted(bucket for bucket in self._buckets if bucket <= limit)
+        """Remove and give all requests whose deadline has passed, the earliest bucket first."""
+        passed = sorted(bucket for bucket in self._buckets if bucket * self.granularity_s <= now)
         return tuple(request for bucket in passed for request in self._buckets.pop(bucket))
+
+    def _bucket(self, deadline: float) -> int:
+        bucket = ceil(deadline / self.granularity_s)
+        # The division may have been rounded down past a whole number.
+        return bucket if bucket * self.granularity_s >= deadline else bucket + 1

@@ -51,11 +51,13 @@ class Dispatcher(Generic[T]):
 
     def pump(self, now: float) -> Iterator[tuple[Permit, T]]:
         """Grant free permits to those whose turn it is. Exhaust it: each step grants one."""
-        while self.queue and self.ledger.free:
+        while self.ledger.free:
             waiting = self.queue.take()
-            assert waiting is not None
+            if waiting is None:
+                return
             permit = self.ledger.grant(waiting.session, waiting.request, now)
-            assert permit is not None
+            if permit is None:
+                raise RuntimeError("the ledger named a free permit and granted none")
             yield permit, waiting.entry
 
     def release(self, permit: PermitId, now: float) -> Permit | None:

@@ -16,9 +16,7 @@ def provider_failed(provider: ProviderName, failure: UpstreamFailure) -> ErrorBo
         details["status"] = failure.status
     if failure.retry_after is not None:
         details["retry_after"] = failure.retry_after
-    code = (
-        ErrorCode.TIMEOUT if failure.kind is FailureKind.TIMEOUT else ErrorCode.PROVIDER_ERROR
-    )
+    code = ErrorCode.TIMEOUT if failure.kind is FailureKind.TIMEOUT else ErrorCode.PROVIDER_ERROR
     return ErrorBody(code, f"provider '{provider}': {failure.message}", details)
 
 
@@ -64,16 +62,17 @@ def session_gone() -> ErrorBody:
 
 
 def model_not_found(model: str | None, models: tuple[str, ...]) -> ErrorBody:
-    """Nobody serves this model (None: nobody serves any)."""
+    """Nobody serves this model; None stands for the configured default."""
     if not models:
         return ErrorBody(
             ErrorCode.MODEL_NOT_FOUND,
             "no provider has named a model yet; see the broker's log for why",
             {"model": model, "available_models": []},
         )
+    wanted = "the default model" if model is None else f"the model '{model}'"
     return ErrorBody(
         ErrorCode.MODEL_NOT_FOUND,
-        f"no provider serves the model '{model}'; available: {', '.join(models)}",
+        f"no provider serves {wanted}; available: {', '.join(models)}",
         {"model": model, "available_models": list(models)},
     )
 

@@ -18,75 +18,71 @@ T = TypeVar("T")
 class FairQueue(Generic[T]):
     """At most ``limit`` waiting entries over all sessions, each named by session and request."""
 
-    __slots__ = ("_sessions", "_size", "limit")
+    __slots__ = ("_entries", "_turns", "limit")
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        self._sessions: OrderedDict[SessionId, OrderedDict[RequestKey, T]] = OrderedDict()
-        self._size = 0
+        self._entries: dict[tuple[SessionId, RequestKey], T] = {}
+        # Sessions in the order of their turns, each with its requests in order of arrival.
+        self._turns: OrderedDict[SessionId, OrderedDict[RequestKey, None]] = OrderedDict()
 
     def __len__(self) -> int:
-        return self._size
+        return len(self._entries)
 
     def put(self, session: SessionId, request: RequestKey, entry: T) -> bool:
         """Queue an entry behind its session's others; False, and no change, when full.
 
         Raises ValueError when this request already waits.
         """
-        if self._size >= self.limit:
-            return False
-        waiting = self._sessions.get(session)
-        if waiting is None:
-            waiting = self._sessions[session] = OrderedDict()
-        elif request in waiting:
+        if (session, request) in self._entries:
             raise ValueError(f"request {request!r} of session {session!r} already waits")
-        waiting[request] = entry
-        self._size += 1
+        if len(self._entries) >= self.limit:
+            return False
+        waiting = self._turns.get(session)
+        if waiting is None:
+            waiting = self._turns[session] = OrderedDict()
+        waiting[request] = None
+        self._entries[session, request] = entry
         return True
 
     def take(self) -> T | None:
         """Remove and give the entry whose turn it is; None when nothing waits."""
-        if not self._sessions:
+        if not self._turns:
             return None
-        session, waiting = next(iter(self._sessions.items()))
-        _, entry = waiting.popitem(last=False)
-        self._size -= 1
+        session, waiting = next(iter(self._turns.items()))
+        request, _ = waiting.popitem(last=False)
         if waiting:
-            self._sessions.move_to_end(session)
+            self._turns.move_to_end(session)
         else:
-            del self._sessions[session]
-        return entry
+            del self._turns[session]
+        return self._entries.pop((session, request))
 
     def remove(self, session: SessionId, request: RequestKey) -> T | None:
         """Take one entry out of the queue; None when it does not wait."""
-        waiting = self._sessions.get(session)
-        if waiting is None or request not in waiting:
+        if (session, request) not in self._entries:
             return None
-        entry = waiting.pop(request)
-        self._size -= 1
+        waiting = self._turns[session]
+        del waiting[request]
         if not waiting:
-            del self._sessions[session]
-        return entry
+            del self._turns[session]
+        return self._entries.pop((session, request))
 
     def remove_session(self, session: SessionId) -> tuple[T, ...]:
         """Take all entries of a session out of the queue, in their order."""
-        waiting = self._sessions.pop(session, None)
-        if waiting is None:
-            return ()
-        self._size -= len(waiting)
-        return tuple(waiting.values())
+        waiting = self._turns.pop(session, ())
+        return tuple(self._entries.pop((session, request)) for request in waiting)
 
     def in_service_order(self) -> Iterator[T]:
         """All entries in the order in which take() would give them, without changing anything."""
-        rounds = [iter(waiting.values()) for waiting in self._sessions.values()]
+        rounds = [(session, iter(waiting)) for session, waiting in self._turns.items()]
         while rounds:
             still = []
-            for entries in rounds:
-                entry = next(entries, None)
-                if entry is not None:
-                    yield entry
-                    still.append(entries)
+            for session, requests in rounds:
+                request = next(requests, None)
+                if request is not None:
+                    yield self._entries[session, request]
+                    still.append((session, requests))
             rounds = still
 
     def waiting_by_session(self) -> dict[SessionId, int]:
-        return {session: len(waiting) for session, waiting in self._sessions.items()}
+        return {session: len(waiting) for session, waiting in self._turns.items()}

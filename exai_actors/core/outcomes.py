@@ -1,7 +1,7 @@
 """What became of a session's requests, so that a repeated id gets the same outcome.
 
-Bounded by number, by bytes of text and by age; the oldest goes first. A request whose outcome is
-no longer here runs anew when it is repeated.
+Bounded by number, by characters of text and by age; the oldest goes first. A request whose
+outcome is no longer here runs anew when it is repeated.
 """
 
 from __future__ import annotations
@@ -24,7 +24,10 @@ class Remembered(msgspec.Struct, frozen=True):
 
 
 class OutcomeStore:
-    """At most ``count`` outcomes and ``size`` characters of text, each for ``ttl_s`` seconds."""
+    """At most ``count`` outcomes and ``size`` characters of text, each for ``ttl_s`` seconds.
+
+    ``now`` is in seconds and never goes back.
+    """
 
     __slots__ = ("_outcomes", "_size", "count", "size", "ttl_s")
 
@@ -38,14 +41,13 @@ class OutcomeStore:
     def __len__(self) -> int:
         return len(self._outcomes)
 
-    def remember(
-        self, request: RequestKey, fingerprint: int, outcome: Outcome, now: float
-    ) -> None:
-        """Keep an outcome, unless it alone is larger than the whole store."""
+    def remember(self, request: RequestKey, fingerprint: int, outcome: Outcome, now: float) -> None:
+        """Keep an outcome in place of an earlier one, unless it alone is larger than the store."""
+        self._forget(request)
+        self.expire(now)
         size = _text_size(outcome)
         if size > self.size or self.count == 0:
             return
-        self._forget(request)
         self._outcomes[request] = Remembered(fingerprint, outcome, size, now + self.ttl_s)
         self._size += size
         while len(self._outcomes) > self.count or self._size > self.size:
@@ -77,6 +79,7 @@ class OutcomeStore:
 
 
 def _text_size(outcome: Outcome) -> int:
-    if outcome.result is None:
-        return 0
-    return sum(map(len, outcome.result.outputs)) + len(outcome.result.reasoning)
+    size = 0 if outcome.error is None else len(outcome.error.message)
+    if outcome.result is not None:
+        size += sum(map(len, outcome.result.outputs)) + len(outcome.result.reasoning)
+    return size

@@ -57,7 +57,5 @@ class RoutingTable:
 
     def with_models(self, provider: ProviderName, models: tuple[str, ...]) -> RoutingTable:
         """The same table with another list of models for one provider."""
-        offers = tuple(
-            (name, models if name == provider else known) for name, known in self.offers
-        )
+        offers = tuple((name, models if name == provider else known) for name, known in self.offers)
         return RoutingTable(offers, self._default)

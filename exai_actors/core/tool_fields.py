@@ -9,6 +9,8 @@ _TRUE = frozenset({"true", "1", "yes", "on"})
 _FALSE = frozenset({"false", "0", "no", "off"})
 _SHOWN_CHARACTERS = 100
 _MAX_LIST = 100
+# JSON numbers beyond this are not the same in every language.
+_SHOWN_NUMBER = 2**53
 
 
 class FieldError(Exception):
@@ -33,6 +35,8 @@ def text(shortest: int, longest: int, description: str, *, strip: bool = False) 
     schema = {"type": "string", "description": description, "maxLength": longest}
     if shortest:
         schema["minLength"] = shortest
+        if strip:
+            schema["pattern"] = r"\S"
 
     def check(name: str, value: Any) -> str:
         if not isinstance(value, str):
@@ -42,9 +46,7 @@ def text(shortest: int, longest: int, description: str, *, strip: bool = False) 
             return given
         if not given:
             raise FieldError(name, "must not be empty")
-        raise FieldError(
-            name, f"must have {shortest} to {longest} characters, got {len(given)}"
-        )
+        raise FieldError(name, f"must have {shortest} to {longest} characters, got {len(given)}")
 
     return Field(schema, check)
 
@@ -62,14 +64,14 @@ def number(lowest: float, highest: float, description: str) -> Field:
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise _wrong_type(name, "number", value)
         if not lowest <= value <= highest:
-            raise FieldError(name, f"must be between {lowest} and {highest}, got {value}", value)
+            raise _out_of_range(name, lowest, highest, value)
         return float(value)
 
     return Field(schema, check)
 
 
 def integer(lowest: int, highest: int, description: str) -> Field:
-    """A whole number from ``lowest`` to ``highest``; true and false are not numbers."""
+    """A whole number from ``lowest`` to ``highest``, also written as 5.0; true is not a number."""
     schema = {
         "type": "integer",
         "description": description,
@@ -78,11 +80,12 @@ def integer(lowest: int, highest: int, description: str) -> Field:
     }
 
     def check(name: str, value: Any) -> int:
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
         if isinstance(value, bool) or not isinstance(value, int):
             raise _wrong_type(name, "int", value)
         if not lowest <= value <= highest:
-            shown = value if abs(value) < 10**15 else None
-            raise FieldError(name, f"must be between {lowest} and {highest}", shown)
+            raise _out_of_range(name, lowest, highest, value)
         return value
 
     return Field(schema, check)
@@ -103,16 +106,16 @@ def one_of(choices: tuple[str, ...], description: str) -> Field:
     return Field(schema, check)
 
 
-def text_list(description: str) -> Field:
-    """A list of strings."""
+def url_list(beginnings: tuple[str, ...], description: str) -> Field:
+    """A list of strings, each of which begins with one of ``beginnings``."""
     schema = {
         "type": "array",
-        "items": {"type": "string"},
+        "items": {"type": "string", "pattern": f"^({'|'.join(beginnings)})"},
         "maxItems": _MAX_LIST,
         "description": description,
     }
 
-    def check(name: str, value: Any) -> list[str]:
+    def check(name: str, value: Any) -> tuple[str, ...]:
         if not isinstance(value, list):
             raise _wrong_type(name, "list", value)
         if len(value) > _MAX_LIST:
@@ -120,7 +123,24 @@ def text_list(description: str) -> Field:
         for item in value:
             if not isinstance(item, str):
                 raise FieldError(name, f"must hold strings only, got {type(item).__name__}")
-        return value
+            if not item.startswith(beginnings):
+                raise FieldError(
+                    name, f"must hold URLs that begin with {' or '.join(beginnings)}", _shown(item)
+                )
+        return tuple(value)
+
+    return Field(schema, check)
+
+
+def empty_list(instead: str, description: str) -> Field:
+    """A list that must be empty; ``instead`` tells what to do with what would be in it."""
+    schema = {"type": "array", "maxItems": 0, "description": description}
+
+    def check(name: str, value: Any) -> None:
+        if not isinstance(value, list):
+            raise _wrong_type(name, "list", value)
+        if value:
+            raise FieldError(name, f"must be empty: {instead}")
 
     return Field(schema, check)
 
@@ -146,6 +166,13 @@ def boolean(description: str) -> Field:
 
 def _wrong_type(name: str, wanted: str, value: Any) -> FieldError:
     return FieldError(name, f"must be {wanted}, got {type(value).__name__}")
+
+
+def _out_of_range(name: str, lowest: float, highest: float, value: float) -> FieldError:
+    problem = f"must be between {lowest} and {highest}"
+    if abs(value) <= _SHOWN_NUMBER:
+        return FieldError(name, f"{problem}, got {value}", value)
+    return FieldError(name, problem)
 
 
 def _shown(value: str) -> str:

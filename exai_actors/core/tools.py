@@ -14,14 +14,15 @@ import msgspec
 
 from exai_actors.core.calls import ChatCall, ChatMessage
 from exai_actors.core.tool_fields import (
-    boolean,
     Field,
     FieldError,
+    boolean,
+    empty_list,
     integer,
     number,
     one_of,
     text,
-    text_list,
+    url_list,
 )
 from exai_actors.errors import ErrorBody, ErrorCode
 
@@ -81,8 +82,14 @@ _CHAT_FIELDS: dict[str, Field] = {
     "max_tokens": integer(1, 100_000, "Most LLM tokens the answer may have."),
     "timeout": number(0.1, 3600, "Seconds after which the request is given up, waiting included."),
     "stream": boolean("Send the answer in pieces as it is written."),
-    "images": text_list("http, https or data URLs of images to look at with the prompt."),
-    "files": text_list("Must be empty: the broker reads no files for a client."),
+    "images": url_list(
+        ("https://", "http://", "data:image/"),
+        "http, https or data URLs of images to look at with the prompt.",
+    ),
+    "files": empty_list(
+        "put the text of the files into the prompt",
+        "Must be empty: the broker reads no files for a client.",
+    ),
     "thinking_mode": one_of(
         ("minimal", "low", "medium", "high", "max"), "Accepted for old clients; has no effect."
     ),
@@ -146,7 +153,16 @@ def parse_call(tool: str, arguments: dict[str, Any]) -> ToolRequest | ErrorBody:
         if values.get(key) is None:
             return _invalid(key, "is required")
     if name == "chat":
-        return _chat(values)
+        return ChatRequest(
+            prompt=values["prompt"],
+            model=values.get("model"),
+            continuation_id=values.get("continuation_id") or None,
+            temperature=values.get("temperature"),
+            max_tokens=values.get("max_tokens"),
+            images=values.get("images", ()),
+            stream=values.get("stream", False),
+            timeout_s=values.get("timeout"),
+        )
     return LocalRequest(name, values.get("text") or values.get("message") or "")
 
 
@@ -159,27 +175,8 @@ def _check(fields: dict[str, Field], arguments: dict[str, Any]) -> dict[str, Any
     return values
 
 
-def _chat(values: dict[str, Any]) -> ChatRequest | ErrorBody:
-    if values.get("files"):
-        return _invalid("files", "must be empty: put the text of the files into the prompt")
-    images = tuple(values.get("images", ()))
-    for image in images:
-        if not image.startswith(("http://", "https://", "data:image/")):
-            return _invalid("images", "must be http, https or data:image URLs", image[:100])
-    return ChatRequest(
-        prompt=values["prompt"],
-        model=values.get("model"),
-        continuation_id=values.get("continuation_id") or None,
-        temperature=values.get("temperature"),
-        max_tokens=values.get("max_tokens"),
-        images=images,
-        stream=values.get("stream", False),
-        timeout_s=values.get("timeout"),
-    )
-
-
 def _invalid(field: str, problem: str, value: Any = None) -> ErrorBody:
-    details = {"field": field}
+    details: dict[str, Any] = {"field": field}
     if value is not None:
         details["value"] = value
     return ErrorBody(

@@ -22,7 +22,11 @@ class Entry(Enum):
 
 
 class Window:
-    """Running and waiting requests of one session; each request is in at most one of the two."""
+    """Running and waiting requests of one session; each request is in at most one of the two.
+
+    At most ``limit`` run, at most ``conversation_limit`` of one conversation, and at most
+    ``queue`` wait. None waits that could run.
+    """
 
     __slots__ = ("_conversations", "_running", "_waiting", "conversation_limit", "limit", "queue")
 
@@ -49,7 +53,9 @@ class Window:
         """
         if request in self._running or request in self._waiting:
             raise ValueError(f"request {request!r} is already in the window")
-        if len(self._running) < self.limit and self._may_run(request, conversation):
+        # No waiting request is overtaken here: while there is room in the window, all that wait
+        # wait for their own conversation.
+        if len(self._running) < self.limit and not self._is_full(conversation):
             self._start(request, conversation)
             return Entry.STARTED
         if len(self._waiting) >= self.queue:
@@ -63,46 +69,33 @@ class Window:
         A request that is not here changes nothing.
         """
         if request in self._waiting:
-            # Its departure can also free a later request of its own conversation.
             del self._waiting[request]
-        elif request in self._running:
-            conversation = self._running.pop(request)
-            if conversation is not None:
-                members = self._conversations[conversation]
-                members.discard(request)
-                if not members:
-                    del self._conversations[conversation]
-        if not self._waiting:
             return ()
-        return self._start_waiting()
+        if request not in self._running:
+            return ()
+        conversation = self._running.pop(request)
+        if conversation is not None:
+            members = self._conversations[conversation]
+            members.discard(request)
+            if not members:
+                del self._conversations[conversation]
+        return self._start_waiting() if self._waiting else ()
 
     def _start_waiting(self) -> tuple[RequestKey, ...]:
         started: list[RequestKey] = []
-        held_back: set[ConversationId] = set()
-        for request, conversation in tuple(self._waiting.items()):
+        for request, conversation in self._waiting.items():
             if len(self._running) >= self.limit:
                 break
-            if conversation is not None:
-                if conversation in held_back:
-                    continue
-                if self._conversation_full(conversation):
-                    held_back.add(conversation)
-                    continue
+            if not self._is_full(conversation):
+                self._start(request, conversation)
+                started.append(request)
+        for request in started:
             del self._waiting[request]
-            self._start(request, conversation)
-            started.append(request)
         return tuple(started)
 
-    def _may_run(self, request: RequestKey, conversation: ConversationId | None) -> bool:
+    def _is_full(self, conversation: ConversationId | None) -> bool:
         if conversation is None:
-            # Whoever waits for room in the window came first; whoever waits for its own
-            # conversation does not stand in the way.
-            return True
-        if self._conversation_full(conversation):
             return False
-        return all(waiting != conversation for waiting in self._waiting.values())
-
-    def _conversation_full(self, conversation: ConversationId) -> bool:
         return len(self._conversations.get(conversation, ())) >= self.conversation_limit
 
     def _start(self, request: RequestKey, conversation: ConversationId | None) -> None:
