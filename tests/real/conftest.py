@@ -91,8 +91,8 @@ def llmock_environment() -> dict[str, str]:
 def llmock_server(
     llmock_command: list[str | Path], llmock_environment: dict[str, str], logs: Path
 ) -> Iterator[str]:
-    """The base URL of a running llmock, without ``/v1``."""
-    command = [*llmock_command, "serve", "--port", "0"]
+    """The base URL of a running llmock, without ``/v1``; it pauses between chunks as models do."""
+    command = [*llmock_command, "serve", "--port", "0", "--stream-chunk-delay-ms", "10"]
     ready = r"Uvicorn running on (http://[\d.:]+)"
     log = logs / "llmock.log"
     with processes.running(command, ready=ready, log=log, env=llmock_environment) as url:

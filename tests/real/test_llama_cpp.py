@@ -19,6 +19,8 @@ PROMPT = "What is the capital of France?"
 # Half a minute's work for the model, so that falling quiet sooner means that it was stopped.
 MANY_TOKENS = 1800
 QUIET_TIMEOUT_S = 10.0
+# Each look costs the model server a turn; an answer of these tests takes some 250 ms.
+BETWEEN_LOOKS_S = 0.02
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,7 @@ class Llama:
             load = await self.load()
             processing = max(processing, load.processing)
             deferred = max(deferred, load.deferred)
+            await asyncio.wait({work}, timeout=BETWEEN_LOOKS_S)
         await work
         return processing, deferred
 

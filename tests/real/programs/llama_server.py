@@ -37,7 +37,9 @@ def _main() -> None:
     params.n_ctx = SLOTS * TOKENS_PER_SLOT
     params.n_predict = 64
     params.sampling.ignore_eos = True
-    params.cpuparams.n_threads = 2
+    # Two threads wait for each other by spinning, which is ruinous on busy cores.
+    params.cpuparams.n_threads = 1
+    params.cpuparams_batch.n_threads = 1
     params.endpoint_metrics = True
     params.endpoint_slots = True
     server = xllamacpp.Server(params)
