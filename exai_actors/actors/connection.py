@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, assert_never
 
-from exai_actors.actors.pending import Pending
+from exai_actors.actors.client_calls import ClientCalls
 from exai_actors.core import failures
 from exai_actors.core.calls import Outcome, OutcomeKind
 from exai_actors.core.tools import ChatRequest, parse_call
@@ -93,7 +93,7 @@ class ConnectionActor(LoopActor):
         self._wire = Connection()
         self._session: Recipient[SessionMessage] | None = None
         self._stash: list[TextReceived | BinaryReceived] | None = None
-        self._pending: dict[RequestKey, Pending] = {}
+        self._calls = ClientCalls(outbox, settings, clock)
         self._rotations: list[ReplyTo] = []
         self._anonymous = 0
         self._hello_timer: Cancellable | None = None
@@ -113,15 +113,16 @@ class ConnectionActor(LoopActor):
             case TextReceived():
                 self._text(message)
             case RequestEnded():
-                self._ended(message)
+                self._ended(message.request, message.outcome)
             case RequestAccepted():
-                self._accepted(message.request)
+                self._calls.accepted(message.request)
+                self._arm_heartbeat()
             case RequestGranted():
-                self._granted(message.request)
+                self._calls.granted(message.request)
             case RequestChunk():
-                self._chunk(message)
+                self._calls.chunk(message)
             case RequestQueued():
-                self._queued(message)
+                self._calls.queued(message)
             case Admitted():
                 self._admitted(message)
             case NotAdmitted():
@@ -205,8 +206,8 @@ class ConnectionActor(LoopActor):
         if request is None:
             self._anonymous += 1
             request = RequestKey(f"\x00{self._id}\x00{self._anonymous}")
-        elif request in self._pending:
-            self._repeated(self._pending[request], reply, hash(call))
+        elif request in self._calls:
+            self._calls.repeat(request, reply, hash(call))
             return
         stream = frame.stream
         if stream is None:
@@ -222,83 +223,27 @@ class ConnectionActor(LoopActor):
             frame.deadline_ms,
             frame.priority,
         )
-        self._pending[request] = Pending(reply, frame.tool, hash(call), stream)
-        if self._session.offer(submit) is Offer.FULL:
-            self._finish(request, Outcome(OutcomeKind.REFUSED, error=failures.session_full(0)))
-
-    def _repeated(self, pending: Pending, reply: ReplyTo, fingerprint: int) -> None:
-        """The id is in flight on this very connection: its outcome answers both."""
-        if fingerprint != pending.fingerprint:
-            self._outbox.send(encode.error(reply.aside(), failures.id_reused()))
-        elif reply.acks:
-            note = "duplicate request; still processing"
-            self._send(encode.progress(reply, pending.tool, self._clock.wall(), note))
-        else:
-            pending.also.append(reply)
+        self._calls.begin(request, reply, frame.tool, hash(call), stream)
+        offer = self._session.offer(submit)
+        if offer is not Offer.ACCEPTED:
+            self._ended(request, Outcome(OutcomeKind.REFUSED, error=failures.session_busy()))
 
     def _cancel(self, frame: Cancel) -> None:
-        known = frame.request in self._pending
+        known = frame.request in self._calls
         if known and self._session is not None:
             cancel = CancelRequest(frame.request, self._id)
             if self._session.offer(cancel) is Offer.FULL:
                 error = ErrorBody(ErrorCode.OVER_CAPACITY, "too many messages; cancel again later")
                 self._outbox.send(encode.error(frame.reply, error))
                 return
-        self._send(encode.cancelled(frame.reply, self._clock.wall(), found=known))
+        answer = encode.cancelled(frame.reply, self._clock.wall(), found=known)
+        if answer is not None:
+            self._outbox.send(answer)
 
-    def _accepted(self, request: RequestKey) -> None:
-        pending = self._pending.get(request)
-        if pending is not None:
-            self._send(encode.accepted(pending.reply, pending.tool, self._clock.wall()))
-            self._arm_heartbeat()
-
-    def _queued(self, message: RequestQueued) -> None:
-        pending = self._pending.get(message.request)
-        if pending is not None:
-            pending.position = message.position
-            pending.estimate_s = message.estimate_s
-            self._progress(pending)
-
-    def _granted(self, request: RequestKey) -> None:
-        pending = self._pending.get(request)
-        if pending is not None:
-            pending.position = pending.estimate_s = None
-            timeout_s = self._settings.call_timeout_s
-            self._send(encode.acknowledged(pending.reply, pending.tool, timeout_s))
-
-    def _chunk(self, message: RequestChunk) -> None:
-        pending = self._pending.get(message.request)
-        if pending is not None and pending.stream:
-            pending.chunks = message.sequence + 1
-            self._send(
-                encode.chunk(pending.reply, message.sequence, message.text, self._clock.wall())
-            )
-
-    def _ended(self, message: RequestEnded) -> None:
-        self._finish(message.request, message.outcome)
-
-    def _finish(self, request: RequestKey, outcome: Outcome) -> None:
-        pending = self._pending.pop(request, None)
-        if pending is None:
-            return
-        if pending.chunks:
-            self._send(encode.stream_complete(pending.reply, pending.chunks, self._clock.wall()))
-        for reply in pending.replies():
-            self._outbox.send(self._terminal(reply, pending.tool, outcome))
-        if self._draining and not self._pending:
+    def _ended(self, request: RequestKey, outcome: Outcome) -> None:
+        self._calls.finish(request, outcome)
+        if self._draining and not self._calls:
             self._close_for(CloseReason.GOING_AWAY)
-
-    def _terminal(self, reply: ReplyTo, tool: str, outcome: Outcome) -> bytes:
-        if outcome.result is not None:
-            return encode.result(
-                reply,
-                outcome.result,
-                tool=tool,
-                compat_text=self._settings.compat_text,
-                envelope=self._settings.envelope,
-            )
-        assert outcome.error is not None
-        return encode.error(reply, outcome.error)
 
     def _health(self, reply: ReplyTo) -> None:
         statistics = self._directory.statistics()
@@ -317,12 +262,14 @@ class ConnectionActor(LoopActor):
             self._hello_timer.cancel()
             self._hello_timer = None
         self._stash = []
-        self._broker.tell(Admit(
+        self._broker.tell(
+            Admit(
                 self._id,
                 self.actor_ref,
                 token,
                 None if session_id is None else SessionId(session_id),
-            ))
+            )
+        )
 
     def _admitted(self, message: Admitted) -> None:
         self._session = message.session
@@ -354,18 +301,6 @@ class ConnectionActor(LoopActor):
         else:
             self._other(answer)
 
-    def _progress(self, pending: Pending) -> None:
-        self._send(
-            encode.progress(
-                pending.reply,
-                pending.tool,
-                self._clock.wall(),
-                None,
-                pending.position,
-                pending.estimate_s,
-            )
-        )
-
     def _arm_heartbeat(self) -> None:
         if not self._heartbeat_armed:
             self._heartbeat_armed = True
@@ -374,9 +309,8 @@ class ConnectionActor(LoopActor):
     def _heartbeat(self) -> None:
         self._heartbeat_armed = False
         if self._slow_timer is None:
-            for pending in self._pending.values():
-                self._progress(pending)
-        if self._pending:
+            self._calls.heartbeat()
+        if self._calls:
             self._arm_heartbeat()
 
     def _outbox_high(self) -> None:
@@ -395,16 +329,12 @@ class ConnectionActor(LoopActor):
     def _drain(self, at_once: bool) -> None:
         self._draining = True
         if at_once:
-            outcome = Outcome(OutcomeKind.FAILED, error=failures.draining())
-            for request in tuple(self._pending):
-                self._finish(request, outcome)
-        if not self._pending:
+            self._calls.finish_all(Outcome(OutcomeKind.FAILED, error=failures.draining()))
+        if not self._calls:
             self._close_for(CloseReason.GOING_AWAY)
 
     def _session_down(self) -> None:
-        outcome = Outcome(OutcomeKind.FAILED, error=failures.session_gone())
-        for request in tuple(self._pending):
-            self._finish(request, outcome)
+        self._calls.finish_all(Outcome(OutcomeKind.FAILED, error=failures.session_gone()))
         self._close_for(CloseReason.INTERNAL)
 
     def _close_for(self, reason: CloseReason) -> None:
@@ -416,7 +346,3 @@ class ConnectionActor(LoopActor):
         if close.frame is not None:
             self._outbox.send(close.frame)
         self._outbox.close(close.code, close.reason)
-
-    def _send(self, frame: bytes | None) -> None:
-        if frame is not None:
-            self._outbox.send(frame)

@@ -237,9 +237,7 @@ class SessionActor(LoopActor):
     def _chunk(self, chunk: Chunk) -> None:
         active = self._requests.find(chunk.request)
         if active is not None:
-            self._tell(
-                active.waiters[0], RequestChunk(chunk.request, active.sequence, chunk.text)
-            )
+            self._tell(active.waiters[0], RequestChunk(chunk.request, active.sequence, chunk.text))
             active.sequence += 1
 
     def _end(self, active: ActiveRequest, outcome: Outcome) -> None:

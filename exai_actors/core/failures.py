@@ -53,6 +53,15 @@ def session_full(waiting: int) -> ErrorBody:
     )
 
 
+def session_busy() -> ErrorBody:
+    """Its mailbox is full or closed: nothing was begun."""
+    return ErrorBody(
+        ErrorCode.OVER_CAPACITY,
+        "this session takes no more requests at this moment; retry",
+        {"capacity_type": "session", "retry_after": 1},
+    )
+
+
 def session_gone() -> ErrorBody:
     return ErrorBody(
         ErrorCode.INTERNAL_ERROR,

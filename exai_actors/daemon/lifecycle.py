@@ -11,6 +11,7 @@ import contextlib
 import gc
 import signal
 from collections.abc import Callable
+from typing import Any
 
 import structlog
 
@@ -46,7 +47,8 @@ async def _serve(config: Config, on_ready: Callable[[str], None]) -> None:
         _quiet_collector()
         on_ready(broker.url)
         asked = asyncio.ensure_future(signalled.get())
-        await asyncio.wait({asked, broker.gave_up}, return_when=asyncio.FIRST_COMPLETED)
+        ends: set[asyncio.Future[Any]] = {asked, broker.gave_up}
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         if not asked.done():
             asked.cancel()
             raise BrokerGaveUp(broker.gave_up.result())
@@ -66,7 +68,8 @@ async def _drain(
     )
     draining = asyncio.ensure_future(broker.drain(broker.config.server.drain_s))
     again = asyncio.ensure_future(signalled.get())
-    await asyncio.wait({draining, again}, return_when=asyncio.FIRST_COMPLETED)
+    ends: set[asyncio.Future[Any]] = {draining, again}
+    await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
     if draining.done():
         again.cancel()
         log.info("stopped", all_requests_ended=draining.result())

@@ -53,7 +53,7 @@ class Broker:
         self._sessions = 0
         self._upstreams: dict[ProviderName, Upstream] = {}
         names = tuple(ProviderName(provider.name) for provider in config.provider)
-        self._board = Board(__version__, driver.now, lambda: self.system.dead_letters.total)
+        self._board = Board(__version__, driver.now, self._count_dead_letters)
         self._directory = Directory(
             RoutingTable(
                 tuple((ProviderName(each.name), each.models) for each in config.provider),
@@ -213,6 +213,9 @@ class Broker:
                     failure_rate=provider.failure_rate,
                     seed=provider.seed,
                 )
+
+    def _count_dead_letters(self) -> int:
+        return sum(self.system.dead_letters.counts.values())
 
     def _give_up(self, why: str) -> None:
         log.critical("broker gives up", why=why)

@@ -1,0 +1,156 @@
+"""The calls of one connection that have no answer yet, and how each one wants to be answered."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from exai_actors.core import failures
+from exai_actors.core.calls import Outcome
+from exai_actors.ids import RequestKey
+from exai_actors.messages.connection import RequestChunk, RequestQueued
+from exai_actors.wire import encode
+from exai_actors.wire.frames import ReplyTo
+
+if TYPE_CHECKING:
+    from exai_actors.actors.settings import ConnectionSettings
+    from exai_actors.ports import Clock, Outbox
+
+
+class PendingCall:
+    """``also`` holds further frames with the same id, which get the same outcome."""
+
+    __slots__ = (
+        "also",
+        "chunks",
+        "estimate_s",
+        "fingerprint",
+        "position",
+        "reply",
+        "stream",
+        "tool",
+    )
+
+    def __init__(self, reply: ReplyTo, tool: str, fingerprint: int, stream: bool) -> None:
+        self.reply = reply
+        self.tool = tool
+        self.fingerprint = fingerprint
+        self.stream = stream
+        self.chunks = 0
+        self.position: int | None = None
+        self.estimate_s: float | None = None
+        self.also: list[ReplyTo] = []
+
+    def replies(self) -> Iterator[ReplyTo]:
+        yield self.reply
+        yield from self.also
+
+
+class ClientCalls:
+    """Turns what the session says of a request into the frames its client waits for.
+
+    Word of a request that is not pending here any more is dropped: it has had its answer.
+    """
+
+    __slots__ = ("_clock", "_outbox", "_pending", "_settings")
+
+    def __init__(self, outbox: Outbox, settings: ConnectionSettings, clock: Clock) -> None:
+        self._outbox = outbox
+        self._settings = settings
+        self._clock = clock
+        self._pending: dict[RequestKey, PendingCall] = {}
+
+    def __len__(self) -> int:
+        return len(self._pending)
+
+    def __contains__(self, request: RequestKey) -> bool:
+        return request in self._pending
+
+    def begin(
+        self, request: RequestKey, reply: ReplyTo, tool: str, fingerprint: int, stream: bool
+    ) -> None:
+        self._pending[request] = PendingCall(reply, tool, fingerprint, stream)
+
+    def repeat(self, request: RequestKey, reply: ReplyTo, fingerprint: int) -> None:
+        """The id is in flight on this very connection: its outcome answers both."""
+        pending = self._pending[request]
+        if fingerprint != pending.fingerprint:
+            self._outbox.send(encode.error(reply.aside(), failures.id_reused()))
+        elif reply.acks:
+            note = "duplicate request; still processing"
+            self._send(encode.progress(reply, pending.tool, self._clock.wall(), note))
+        else:
+            pending.also.append(reply)
+
+    def accepted(self, request: RequestKey) -> None:
+        pending = self._pending.get(request)
+        if pending is not None:
+            self._send(encode.accepted(pending.reply, pending.tool, self._clock.wall()))
+
+    def queued(self, message: RequestQueued) -> None:
+        pending = self._pending.get(message.request)
+        if pending is not None:
+            pending.position = message.position
+            pending.estimate_s = message.estimate_s
+            self._progress(pending)
+
+    def granted(self, request: RequestKey) -> None:
+        pending = self._pending.get(request)
+        if pending is not None:
+            pending.position = pending.estimate_s = None
+            timeout_s = self._settings.call_timeout_s
+            self._send(encode.acknowledged(pending.reply, pending.tool, timeout_s))
+
+    def chunk(self, message: RequestChunk) -> None:
+        pending = self._pending.get(message.request)
+        if pending is not None and pending.stream:
+            pending.chunks = message.sequence + 1
+            self._send(
+                encode.chunk(pending.reply, message.sequence, message.text, self._clock.wall())
+            )
+
+    def finish(self, request: RequestKey, outcome: Outcome) -> None:
+        """Send the one answer to each frame that asked."""
+        pending = self._pending.pop(request, None)
+        if pending is None:
+            return
+        if pending.chunks:
+            self._send(encode.stream_complete(pending.reply, pending.chunks, self._clock.wall()))
+        for reply in pending.replies():
+            self._outbox.send(self._terminal(reply, pending.tool, outcome))
+
+    def finish_all(self, outcome: Outcome) -> None:
+        for request in tuple(self._pending):
+            self.finish(request, outcome)
+
+    def heartbeat(self) -> None:
+        """Tell the client of each call that it is alive, and where it stands if it waits."""
+        for pending in self._pending.values():
+            self._progress(pending)
+
+    def _progress(self, pending: PendingCall) -> None:
+        self._send(
+            encode.progress(
+                pending.reply,
+                pending.tool,
+                self._clock.wall(),
+                position=pending.position,
+                estimate_s=pending.estimate_s,
+            )
+        )
+
+    def _terminal(self, reply: ReplyTo, tool: str, outcome: Outcome) -> bytes:
+        if outcome.result is not None:
+            return encode.result(
+                reply,
+                outcome.result,
+                tool=tool,
+                compat_text=self._settings.compat_text,
+                envelope=self._settings.envelope,
+            )
+        assert outcome.error is not None
+        return encode.error(reply, outcome.error)
+
+    def _send(self, frame: bytes | None) -> None:
+        if frame is not None:
+            self._outbox.send(frame)

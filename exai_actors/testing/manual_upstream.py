@@ -1,0 +1,112 @@
+"""An upstream without a service: the test itself answers each call, when it likes."""
+
+from __future__ import annotations
+
+from exai_actors.core.calls import (
+    Aborted,
+    ChatCall,
+    Completion,
+    FailureKind,
+    UpstreamFailure,
+    Usage,
+)
+from exai_actors.ids import PermitId
+from exai_actors.messages.provider import (
+    ModelsListed,
+    ModelsUnavailable,
+    ProviderMessage,
+    UpstreamChunk,
+    UpstreamEnded,
+)
+from exai_actors.messages.recipient import Recipient
+
+
+class ManualCall:
+    """One started call; fulfils ``ports.UpstreamCall``.
+
+    ``abort`` only notes the wish: like a real service, the call ends when the test says so.
+    """
+
+    def __init__(
+        self, permit: PermitId, call: ChatCall, reply_to: Recipient[ProviderMessage]
+    ) -> None:
+        self.permit = permit
+        self.call = call
+        self.abort_asked = False
+        self.paused = False
+        self.ended = False
+        self._reply_to = reply_to
+
+    @property
+    def prompt(self) -> str:
+        """The text of the last message, which is what the client asked."""
+        return self.call.messages[-1].content
+
+    def abort(self) -> None:
+        self.abort_asked = True
+
+    def pause(self) -> None:
+        self.paused = True
+
+    def resume(self) -> None:
+        self.paused = False
+
+    def chunk(self, text: str) -> None:
+        """Send a piece of the answer."""
+        self._reply_to.tell(UpstreamChunk(self.permit, text))
+
+    def complete(self, text: str = "done") -> None:
+        """End with a whole answer."""
+        self._end(Completion(text, self.call.model, "stop", Usage(1, len(text.split()))))
+
+    def fail(self, kind: FailureKind = FailureKind.SERVER_ERROR, message: str = "broken") -> None:
+        """End without an answer."""
+        self._end(UpstreamFailure(kind, message))
+
+    def close(self) -> None:
+        """End as an aborted call does, its connection closed."""
+        self._end(Aborted())
+
+    def end_again(self) -> None:
+        """Say once more that it has ended, which no upstream should."""
+        self._reply_to.tell(UpstreamEnded(self.permit, Aborted()))
+
+    def _end(self, result: Completion | UpstreamFailure | Aborted) -> None:
+        assert not self.ended, "this call has ended already"
+        self.ended = True
+        self._reply_to.tell(UpstreamEnded(self.permit, result))
+
+
+class ManualUpstream:
+    """Fulfils ``ports.Upstream``; ``calls`` are all that were ever started, in order."""
+
+    def __init__(self) -> None:
+        self.calls: list[ManualCall] = []
+        self.models_asked: list[Recipient[ProviderMessage]] = []
+        self.closed = False
+
+    @property
+    def running(self) -> list[ManualCall]:
+        return [call for call in self.calls if not call.ended]
+
+    def start(
+        self, permit: PermitId, call: ChatCall, reply_to: Recipient[ProviderMessage]
+    ) -> ManualCall:
+        started = ManualCall(permit, call, reply_to)
+        self.calls.append(started)
+        return started
+
+    def ask_models(self, reply_to: Recipient[ProviderMessage]) -> None:
+        self.models_asked.append(reply_to)
+
+    def list_models(self, *models: str) -> None:
+        """Answer the oldest question for the models."""
+        self.models_asked.pop(0).tell(ModelsListed(models))
+
+    def refuse_models(self) -> None:
+        """Answer the oldest question for the models with a failure."""
+        failure = UpstreamFailure(FailureKind.CONNECT, "nobody there")
+        self.models_asked.pop(0).tell(ModelsUnavailable(failure))
+
+    async def aclose(self) -> None:
+        self.closed = True

@@ -1,0 +1,38 @@
+"""A socket's way out that keeps what was sent, for tests of a connection's actor."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+
+class OutboxProbe:
+    """Fulfils ``ports.Outbox``. ``frames`` are the JSON objects sent, in order."""
+
+    def __init__(self) -> None:
+        self.frames: list[dict[str, Any]] = []
+        self.closed: tuple[int, str] | None = None
+        self.aborts = 0
+        self._read = 0
+
+    def send(self, frame: bytes, /) -> None:
+        if self.closed is None and not self.aborts:
+            self.frames.append(orjson.loads(frame))
+
+    def close(self, code: int, reason: str) -> None:
+        if self.closed is None:
+            self.closed = (code, reason)
+
+    def abort(self) -> None:
+        self.aborts += 1
+
+    def take(self) -> list[dict[str, Any]]:
+        """The frames that came since the last take."""
+        taken = self.frames[self._read :]
+        self._read = len(self.frames)
+        return taken
+
+    def ops(self) -> list[str]:
+        """As ``take``, but only what kind of frame each was."""
+        return [frame.get("op") or frame.get("method") or "result" for frame in self.take()]
