@@ -16,8 +16,9 @@ MAX_STEPS = 250_000
 """At most about a fifth of a second."""
 
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
-_SPACE = re.compile(rb"[ \t\r\n\x00]*+")
+_SPACE = re.compile(rb"[ \t\r\n\x00\xef\xbb\xbf]*+")
 _SCALAR = re.compile(rb'[^\s,:"\[\]{}\x00]++')
+_TO_STRING_OR_BRACKET = re.compile(rb'[^"\[\]{}]*+')
 _STRING_OR_BRACKETS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[\[{]++|[\]}]++', re.DOTALL)
 
 _parse = msgspec.json.Decoder().decode
@@ -89,24 +90,34 @@ def _members(walk: _Walk, names: frozenset[str], found: dict[str, Any]) -> None:
         return
     walk.at += 1
     while True:
-        while walk.peek() == b",":
-            walk.at += 1
-        name = _value(walk.skip(_STRING))
-        if name is None or walk.peek() != b":":
-            return
-        walk.at += 1
-        if walk.peek() in (b"[", b"{"):
-            value = None
-            walk.skip_nested()
-        else:
-            value = _value(walk.skip(_STRING) or walk.skip(_SCALAR))
-        if name in names:
-            found[name] = value
+        walk.skip(_TO_STRING_OR_BRACKET)
+        match walk.peek():
+            case b'"':
+                name = walk.skip(_STRING)
+                if not name:
+                    return
+                if walk.peek() == b":":
+                    walk.at += 1
+                    _member(walk, _scalar(name), names, found)
+            case b"[" | b"{":
+                walk.skip_nested()
+            case _:
+                return
 
 
-def _value(text: bytes) -> Any:
-    """The scalar that ``text`` spells; None when it spells none, ``""`` for an unreadable name."""
+def _member(walk: _Walk, name: Any, names: frozenset[str], found: dict[str, Any]) -> None:
+    value = None
+    if walk.peek() in (b"[", b"{"):
+        walk.skip_nested()
+    else:
+        value = _scalar(walk.skip(_STRING) or walk.skip(_SCALAR))
+    if name in names:
+        found[name] = value
+
+
+def _scalar(text: bytes) -> Any:
+    """What ``text`` spells; None when it spells nothing."""
     try:
         return _parse(text)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        return "" if text.startswith(b'"') else None
+        return None

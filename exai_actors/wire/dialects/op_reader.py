@@ -78,9 +78,7 @@ def request_key(text: str) -> RequestKey:
     Keys of JSON-RPC requests begin with ``rpc:``; an id that looks like one is moved out of the way
     (and so is one that looks moved), which keeps different requests apart whatever ids they have.
     """
-    if ":" in text and text.startswith(("rpc:", "op:")):
-        return RequestKey("op:" + text)
-    return RequestKey(text)
+    return RequestKey("op:" + text if text.startswith(("rpc:", "op:")) else text)
 
 
 def _ids(incoming: Incoming) -> bytes:
@@ -120,7 +118,9 @@ def _call(incoming: Incoming) -> CallTool:
     request_id = incoming.request_id
     if type(request_id) is str and incoming.id is None and incoming.req_id is None and request_id:
         # The usual frame; what follows would come to the same at twice the cost.
-        request: RequestKey | None = request_key(request_id)
+        request: RequestKey | None = incoming.request_id
+        if ":" in request_id:
+            request = request_key(request_id)
         if len(request_id) > MAX_ID_LENGTH:
             check_id(request_id, "request_id")
         ids = b',"request_id":' + to_json(request_id)

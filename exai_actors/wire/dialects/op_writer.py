@@ -94,26 +94,22 @@ def result(
     texts: Sequence[str] = answer.outputs or ("",)
     if envelope == "ex-ai":
         texts = [wrapped(text, answer, tool) for text in texts]
-    outputs, whole = _blocks(texts)
-    parts = [b'{"op":"call_tool_res"', reply.ids, b',"ok":true,"outputs":[', outputs, b"]"]
+    if len(texts) == 1:
+        whole = to_json(texts[0])
+        outputs = b'[{"type":"text","text":' + whole + b"}]"
+    else:
+        whole = to_json("\n\n".join(filter(None, texts)))
+        outputs = to_json([{"type": "text", "text": text} for text in texts])
+    parts = [b'{"op":"call_tool_res"', reply.ids, b',"ok":true,"outputs":', outputs]
     if compat_text:
         parts += (b',"text":', whole)
     if not reply.acks:
-        parts += (b',"result":[', outputs, b"]")
+        parts += (b',"result":', outputs)
     if answer.continuation_id is not None:
         parts += (b',"continuation_id":', to_json(answer.continuation_id))
     facts = metadata(answer)
-    parts.append(b',"metadata":{' + facts + b"}}" if facts else b"}")
+    parts += (b',"metadata":{', facts, b"}}") if facts else (b"}",)
     return b"".join(parts)
-
-
-def _blocks(texts: Sequence[str]) -> tuple[bytes, bytes]:
-    """The text blocks, and all texts that are not empty as one."""
-    if len(texts) == 1:
-        only = to_json(texts[0])
-        return b'{"type":"text","text":' + only + b"}", only
-    blocks = b",".join([b'{"type":"text","text":' + to_json(text) + b"}" for text in texts])
-    return blocks, to_json("\n\n".join(filter(None, texts)))
 
 
 def wrapped(text: str, answer: ToolAnswer, tool: str) -> str:

@@ -18,6 +18,7 @@ MAX_DEPTH = 64
 """Levels of nesting inside the arguments. Far below the interpreter's limit, so that whoever walks,
 compares or encodes them later cannot run into it."""
 
+_CONTAINERS = frozenset({dict, list})
 _OLD_SUFFIX = re.compile(r"[_-]EXAI[-_]WS(?:[-_]\w+)?$")
 
 
@@ -92,15 +93,16 @@ def check_tool(name: Any, field: str) -> str:
     """The tool's name without the suffixes that old clients append."""
     if type(name) is not str:
         raise Invalid(f"{field} must be a non-empty string, got {kind(name)}")
-    if "EXAI" in name:
-        name = _OLD_SUFFIX.sub("", name)
-    if not name or name.isspace():
+    tool: str = name
+    if "EXAI" in tool:
+        tool = _OLD_SUFFIX.sub("", tool)
+    if not tool or tool.isspace():
         raise Invalid(f"{field} must be a non-empty string, got an empty one")
-    if len(name) > MAX_TOOL_NAME_LENGTH:
+    if len(tool) > MAX_TOOL_NAME_LENGTH:
         raise Invalid(
-            f"{field} must have at most {MAX_TOOL_NAME_LENGTH} characters, got {len(name)}"
+            f"{field} must have at most {MAX_TOOL_NAME_LENGTH} characters, got {len(tool)}"
         )
-    return str(name)
+    return tool
 
 
 def check_arguments(arguments: Any) -> dict[str, Any]:
@@ -109,20 +111,20 @@ def check_arguments(arguments: Any) -> dict[str, Any]:
     if type(arguments) is not dict:
         raise Invalid(f"arguments must be an object, got {kind(arguments)}")
     for value in arguments.values():
-        if (type(value) is dict or type(value) is list) and nests_deeper(value, MAX_DEPTH):
+        if type(value) in _CONTAINERS and nests_deeper(value, MAX_DEPTH):
             raise Invalid(f"arguments must not nest deeper than {MAX_DEPTH} levels")
     return arguments
 
 
 def nests_deeper(value: Any, limit: int) -> bool:
     """Whether ``value`` has more than ``limit`` levels of arrays and objects."""
-    level = [value] if type(value) is dict or type(value) is list else []
+    level = [value] if type(value) in _CONTAINERS else []
     for _ in range(limit):
         level = [
             inner
             for outer in level
             for inner in (outer.values() if type(outer) is dict else outer)
-            if type(inner) is dict or type(inner) is list
+            if type(inner) in _CONTAINERS
         ]
         if not level:
             return False

@@ -98,13 +98,13 @@ def result(reply: ReplyTo, answer: ToolAnswer, tool: str, envelope: Envelope) ->
     texts: Sequence[str] = answer.outputs or ("",)
     if envelope == "ex-ai":
         texts = [op_writer.wrapped(text, answer, tool) for text in texts]
-    content = b",".join([b'{"type":"text","text":%b}' % to_json(text) for text in texts])
+    content = to_json([{"type": "text", "text": text} for text in texts])
     facts = metadata(answer)
     if answer.continuation_id is not None:
         known = b'"continuation_id":' + to_json(answer.continuation_id)
         facts = known + b"," + facts if facts else known
     meta = b',"_meta":{' + facts + b"}" if facts else b""
-    return _result(reply, b'{"content":[%b],"isError":false%b}' % (content, meta))
+    return _result(reply, b'{"content":%b,"isError":false%b}' % (content, meta))
 
 
 def error(reply: ReplyTo, body: ErrorBody) -> bytes:
