@@ -1,0 +1,108 @@
+"""The way out to one socket: collects the frames of a turn and writes them together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+
+from exai_actors.edges.ws_frames import text_frame_header
+
+SLOW_CONSUMER = (1008, "slow consumer")
+
+
+class TurnEnd:
+    """Flushes every outbox that was sent to in a turn, once, when that turn ends.
+
+    ``schedule(callback)`` must call ``callback`` once, soon, on the loop's thread; the runtime's
+    end-of-turn hook is meant.
+    """
+
+    __slots__ = ("_dirty", "_schedule")
+
+    def __init__(self, schedule: Callable[[Callable[[], None]], None]) -> None:
+        self._schedule = schedule
+        self._dirty: list[SocketOutbox] = []
+
+    def add(self, outbox: SocketOutbox) -> None:
+        if not self._dirty:
+            self._schedule(self.flush)
+        self._dirty.append(outbox)
+
+    def flush(self) -> None:
+        dirty, self._dirty = self._dirty, []
+        for outbox in dirty:
+            outbox.flush()
+
+
+class Closable(Protocol):
+    """A socket as its outbox sees it."""
+
+    def close(self, code: int, reason: str) -> None:
+        """Write what is pending, then start the closing handshake; nothing if already closing."""
+
+    def drop(self, code: int, reason: str) -> None:
+        """End it at once; ``code`` and ``reason`` are for our side only."""
+
+
+class SocketOutbox:
+    """One socket's unsent frames; fulfils ``ports.Outbox``.
+
+    More than ``limit_bytes`` that the client does not read end the connection as slow consumer.
+    """
+
+    __slots__ = (
+        "_limit_bytes",
+        "_pending",
+        "_socket",
+        "_transport",
+        "_turn_end",
+        "is_open",
+        "is_over_mark",
+    )
+
+    def __init__(
+        self,
+        socket: Closable,
+        transport: asyncio.WriteTransport,
+        turn_end: TurnEnd,
+        limit_bytes: int,
+    ) -> None:
+        self._socket = socket
+        self._transport = transport
+        self._turn_end = turn_end
+        self._limit_bytes = limit_bytes
+        self._pending: list[bytes] = []
+        self.is_open = True
+        self.is_over_mark = False
+
+    def send(self, frame: bytes, /) -> None:
+        if not self.is_open:
+            return
+        pending = self._pending
+        if not pending:
+            self._turn_end.add(self)
+        pending.append(text_frame_header(len(frame)))
+        pending.append(frame)
+
+    def close(self, code: int, reason: str) -> None:
+        self._socket.close(code, reason)
+
+    def abort(self) -> None:
+        self._socket.drop(*SLOW_CONSUMER)
+
+    def flush(self) -> None:
+        """Hand what was sent so far to the transport: at the end of a turn, or before a close."""
+        if not self._pending:
+            return
+        written = b"".join(self._pending)
+        self._pending.clear()
+        self._transport.write(written)
+        # The transport says when it is over its high mark, and the limit lies above that.
+        if self.is_over_mark and self._transport.get_write_buffer_size() > self._limit_bytes:
+            self.abort()
+
+    def shut(self) -> None:
+        """Take nothing any more and forget what has not been flushed."""
+        self.is_open = False
+        self._pending.clear()

@@ -1,0 +1,67 @@
+"""The common case of WebSocket framing, by hand: whole text frames in, text frames out.
+
+RFC 6455, section 5.2. Nothing here decides what is wrong with a frame: whatever is not the common
+case is left to the library's parser, untouched.
+"""
+
+from __future__ import annotations
+
+import struct
+
+try:
+    from websockets.speedups import apply_mask
+except ImportError:
+    from websockets.utils import apply_mask
+
+_FINAL_TEXT = 0x81
+_MASKED = 0x80
+_SHORT_HEADERS = tuple(bytes((_FINAL_TEXT, length)) for length in range(126))
+_pack_medium = struct.Struct("!BBH").pack
+_pack_long = struct.Struct("!BBQ").pack
+
+
+def whole_text_frames(data: bytes, max_frame_bytes: int) -> tuple[list[bytes], int]:
+    """The payloads of the whole text frames that ``data`` begins with, and the bytes they took.
+
+    Stops before the first frame that is not final, not text, not masked, not complete, longer than
+    ``max_frame_bytes`` or not UTF-8: the rest is for the library, which knows how each must end.
+    """
+    frames: list[bytes] = []
+    position = 0
+    size = len(data)
+    while size - position >= 6 and data[position] == _FINAL_TEXT:
+        length = data[position + 1] - _MASKED
+        mask_at = position + 2
+        if length < 0:
+            break
+        if length >= 126:
+            mask_at += 2 if length == 126 else 8
+            # A cut-off length reads too small, and then the frame is not complete either.
+            length = int.from_bytes(data[position + 2 : mask_at], "big")
+        payload_at = mask_at + 4
+        end = payload_at + length
+        if end > size or length > max_frame_bytes:
+            break
+        payload = apply_mask(data[payload_at:end], data[mask_at:payload_at])
+        if not payload.isascii() and not _is_utf8(payload):
+            break
+        frames.append(payload)
+        position = end
+    return frames, position
+
+
+def text_frame_header(length: int) -> bytes:
+    """The header of a server's unmasked text frame of ``length`` bytes."""
+    if length < 126:
+        return _SHORT_HEADERS[length]
+    if length < 65536:
+        return _pack_medium(_FINAL_TEXT, 126, length)
+    return _pack_long(_FINAL_TEXT, 127, length)
+
+
+def _is_utf8(payload: bytes) -> bool:
+    try:
+        payload.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

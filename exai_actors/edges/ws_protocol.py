@@ -1,0 +1,70 @@
+"""The library's sans-IO protocol, asked for whole messages and for where its parser stands."""
+
+from __future__ import annotations
+
+import logging
+from types import GeneratorType
+from typing import cast
+
+from websockets.frames import BINARY, CONT, TEXT, Frame
+from websockets.protocol import OPEN
+from websockets.server import ServerProtocol
+from websockets.streams import StreamReader
+
+# Below this level the library logs headers and frames, and so tokens and prompts.
+_library_log = logging.getLogger("exai_actors.edges.websockets")
+_library_log.setLevel(logging.WARNING)
+
+_BETWEEN_FRAMES = StreamReader.at_eof.__code__
+
+
+class MessageProtocol(ServerProtocol):
+    """``ServerProtocol`` whose data events are whole messages, text checked to be UTF-8.
+
+    Limits, control frames, handshake and closing are the library's. Text that is not UTF-8 ends
+    the connection with 1007 inside its parser, as any other fault of framing does.
+    """
+
+    def __init__(self, max_message_bytes: int) -> None:
+        super().__init__(max_size=max_message_bytes, logger=_library_log)
+        self._fragments: tuple[bytearray, bool] | None = None
+
+    def recv_frame(self, frame: Frame) -> None:
+        super().recv_frame(frame)
+        if frame.opcode is TEXT or frame.opcode is BINARY or frame.opcode is CONT:
+            self.events.pop()
+            message = self._assembled(frame)
+            if message is not None:
+                self.events.append(message)
+
+    def _assembled(self, frame: Frame) -> Frame | None:
+        if frame.opcode is not CONT:
+            payload, is_text = bytes(frame.data), frame.opcode is TEXT
+            if not frame.fin:
+                self._fragments = bytearray(payload), is_text
+                return None
+        else:
+            # The library has checked that this continues something.
+            joined, is_text = cast(tuple[bytearray, bool], self._fragments)
+            joined += frame.data
+            if not frame.fin:
+                return None
+            self._fragments = None
+            payload = bytes(joined)
+        if is_text and not payload.isascii():
+            payload.decode()
+        return Frame(TEXT if is_text else BINARY, payload)
+
+    def is_between_messages(self) -> bool:
+        """Whether the next byte begins a message and nothing of an earlier one is kept back.
+
+        Also False before and after the open state, and when an extension was negotiated.
+        """
+        if self._state is not OPEN or self._fragments is not None or self.extensions:
+            return False
+        # The library offers no way to ask; its parser waits in at_eof() exactly between frames.
+        waiting_in: object = self.parser
+        code = None
+        while isinstance(waiting_in, GeneratorType):
+            code, waiting_in = waiting_in.gi_code, waiting_in.gi_yieldfrom
+        return code is _BETWEEN_FRAMES

@@ -1,0 +1,68 @@
+"""The broker's socket edge alone, answering like the base: what the actors add is the difference."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import sys
+
+import orjson
+
+from exai_actors.edges.ws_server import WebSocketServer
+from exai_actors.messages.connection import ConnectionMessage, TextReceived
+from exai_actors.messages.recipient import Offer
+from exai_actors.ports import Outbox
+from tools.bench_answers import TEXT
+
+
+class Echo:
+    """A recipient that answers at once instead of being an actor."""
+
+    __slots__ = ("_outbox",)
+
+    def __init__(self, outbox: Outbox) -> None:
+        self._outbox = outbox
+
+    def tell(self, message: ConnectionMessage, /) -> None: ...
+
+    def tell_system(self, message: ConnectionMessage, /) -> None: ...
+
+    def offer(self, message: ConnectionMessage, /) -> Offer:
+        if isinstance(message, TextReceived):
+            request = orjson.loads(message.data)
+            text = TEXT
+            answer = {
+                "op": "call_tool_res",
+                "request_id": request["request_id"],
+                "ok": True,
+                "outputs": [{"type": "text", "text": text}],
+                "text": text,
+                "prompt_was": request["arguments"]["prompt"][:16],
+            }
+            self._outbox.send(orjson.dumps(answer))
+        return Offer.ACCEPTED
+
+
+async def main() -> None:
+    loop = asyncio.get_running_loop()
+    server = WebSocketServer(
+        host="127.0.0.1",
+        port=0,
+        open_connection=lambda _peer, outbox: Echo(outbox),
+        schedule_flush=loop.call_soon,
+        max_connections=20_000,
+    )
+    port = await server.start()
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 1000)
+    print(f"ready ws://127.0.0.1:{port}", flush=True)
+    await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    if "--uvloop" in sys.argv:
+        import uvloop
+
+        uvloop.run(main())
+    else:
+        asyncio.run(main())
