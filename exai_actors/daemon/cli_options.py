@@ -1,0 +1,45 @@
+"""The options that every command shares which talks to a broker."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any, ParamSpec, TypeVar
+
+import click
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+DEFAULT_URL = "ws://127.0.0.1:8079"  # that of the client, whose import would slow the help down
+
+
+def broker_options(command: Callable[P, R]) -> Callable[P, R]:
+    """Add ``--url`` and ``--token``."""
+    url = click.option(
+        "--url",
+        envvar="EXAI_URL",
+        default=DEFAULT_URL,
+        show_default=True,
+        show_envvar=True,
+        metavar="URL",
+        help="Where the broker listens.",
+    )
+    token = click.option(
+        "--token",
+        envvar="EXAI_WS_TOKEN",
+        show_envvar=True,
+        metavar="TOKEN",
+        help="The broker's token; the variable keeps it out of the process list.",
+    )
+    return url(token(command))
+
+
+def json_option(command: Callable[P, R]) -> Callable[P, R]:
+    """Add ``--json``."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
+
+
+def run(work: Coroutine[Any, Any, R]) -> R:
+    """Run to the end; Ctrl-C cancels the work, lets it clean up and raises KeyboardInterrupt."""
+    return asyncio.run(work)

@@ -1,0 +1,77 @@
+"""What commands say to people: results on stdout, everything else on stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+import click
+
+from exai_actors.errors import BrokerError, ConfigError, ErrorCode, ExaiError
+
+
+def say(text: str) -> None:
+    """A line of result."""
+    click.echo(text)
+
+
+def say_json(value: Any) -> None:
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def complain(text: str) -> None:
+    """A line on stderr, with nothing in it that could steer a terminal."""
+    click.echo(f"exai: {printable(text)}", err=True)
+
+
+def lines_of(error: ExaiError) -> list[str]:
+    """What to tell of an error, one line each; only a configuration has several to tell."""
+    match error:
+        case ConfigError():
+            return str(error).splitlines()
+        case BrokerError():
+            return [_broker_line(error)]
+        case _:
+            return [" ".join(str(error).split())]
+
+
+def _broker_line(error: BrokerError) -> str:
+    body = error.body
+    line = f"{' '.join(body.message.split())} ({body.code})"
+    if body.code == ErrorCode.UNAUTHORIZED:
+        return f"{line}; name it with --token or EXAI_WS_TOKEN"
+    after = (body.details or {}).get("retry_after")
+    if isinstance(after, int | float) and "retry" not in body.message:
+        line += f"; try again in {after:g} s"
+    return line
+
+
+def printable(text: str) -> str:
+    """``text`` without control characters other than line feed and tab.
+
+    What a model or a server says could otherwise move the cursor or retitle the window.
+    """
+    return "".join(
+        char if char.isprintable() or char in "\n\t" else "\N{REPLACEMENT CHARACTER}"
+        for char in text
+    )
+
+
+class Answer:
+    """An answer printed piece by piece, cleaned when a terminal shows it, ended by a newline."""
+
+    def __init__(self) -> None:
+        self._clean = sys.stdout.isatty()
+        self._last = "\n"
+
+    def piece(self, text: str) -> None:
+        if text:
+            click.echo(printable(text) if self._clean else text, nl=False)
+            self._last = text[-1]
+
+    def end(self) -> None:
+        """Start a new line unless the answer did."""
+        if self._last != "\n":
+            click.echo()
+            self._last = "\n"

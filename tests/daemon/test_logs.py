@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+import io
+import json
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import structlog
+
+from exai_actors.daemon import logs
+from exai_actors.daemon.config import LogConfig
+
+
+class Terminal(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture(autouse=True)
+def as_before() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    logging.captureWarnings(capture=False)
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.reset_defaults()
+
+
+def entry(stream: io.StringIO) -> dict[str, Any]:
+    (line,) = stream.getvalue().splitlines()
+    found: dict[str, Any] = json.loads(line)
+    return found
+
+
+def failing() -> None:
+    raise KeyError("x")
+
+
+def test_anywhere_but_on_a_terminal_entries_are_json_lines() -> None:
+    stream = io.StringIO()
+    logs.configure(LogConfig(), stream)
+    structlog.get_logger("exai").info("ready", url="ws://x", connections=3)
+    found = entry(stream)
+    assert found.pop("timestamp").endswith("Z")
+    assert found == {
+        "message": "ready",
+        "level": "info",
+        "logger": "exai",
+        "url": "ws://x",
+        "connections": 3,
+    }
+
+
+@pytest.mark.parametrize(
+    ("stream", "config", "coloured"),
+    [
+        (Terminal(), LogConfig(), True),
+        (Terminal(), LogConfig(format="text"), True),
+        (io.StringIO(), LogConfig(format="text"), False),
+    ],
+)
+def test_text_is_for_people(
+    stream: io.StringIO, config: LogConfig, coloured: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    logs.configure(config, stream)
+    structlog.get_logger("exai").info("draining", in_flight=3)
+    (line,) = stream.getvalue().splitlines()
+    assert "draining" in line
+    assert "in_flight" in line
+    assert ("\x1b[" in line) is coloured
+
+
+def test_no_color_is_respected(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    stream = Terminal()
+    logs.configure(LogConfig(), stream)
+    structlog.get_logger("exai").info("draining")
+    assert "\x1b" not in stream.getvalue()
+
+
+def test_what_libraries_log_looks_the_same() -> None:
+    stream = io.StringIO()
+    logs.configure(LogConfig(format="json"), stream)
+    logging.getLogger("pykka").warning("lost %d of %d", 1, 2)
+    found = entry(stream)
+    assert (found["message"], found["level"], found["logger"]) == (
+        "lost 1 of 2",
+        "warning",
+        "pykka",
+    )
+
+
+def test_the_level_holds_for_both() -> None:
+    stream = io.StringIO()
+    logs.configure(LogConfig(level="error"), stream)
+    structlog.get_logger("exai").warning("quiet")
+    logging.getLogger("pykka").warning("quiet")
+    assert stream.getvalue() == ""
+
+
+@pytest.mark.parametrize("config", [LogConfig(format="json"), LogConfig(format="text")])
+def test_an_exception_is_one_line_that_says_what_and_where(config: LogConfig) -> None:
+    stream = io.StringIO()
+    logs.configure(config, stream)
+    try:
+        failing()
+    except KeyError:
+        structlog.get_logger("exai").exception("an actor failed")
+    (line,) = stream.getvalue().splitlines()
+    assert "KeyError: 'x' (test_logs.py:" in line
+    assert "in failing" in line
+    assert "Traceback" not in line
+
+
+def test_an_exception_logged_by_a_library_is_one_line_too() -> None:
+    stream = io.StringIO()
+    logs.configure(LogConfig(format="json"), stream)
+    try:
+        failing()
+    except KeyError:
+        logging.getLogger("aiohttp").exception("oops")
+    assert entry(stream)["error"].startswith("KeyError: 'x' (test_logs.py:")
+
+
+def test_at_debug_level_the_whole_traceback_is_there() -> None:
+    stream = io.StringIO()
+    logs.configure(LogConfig(level="debug", format="json"), stream)
+    try:
+        failing()
+    except KeyError:
+        structlog.get_logger("exai").exception("an actor failed")
+    assert "Traceback" in entry(stream)["exception"]
+
+
+def test_secrets_are_hidden() -> None:
+    stream = io.StringIO()
+    logs.configure(LogConfig(format="json"), stream)
+    structlog.get_logger("exai").info("hello", token="topsecret", api_key="sk-1", user="u")
+    text = stream.getvalue()
+    assert "topsecret" not in text
+    assert "sk-1" not in text
+    assert entry(stream)["user"] == "u"
