@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 import pykka
@@ -17,6 +18,9 @@ from exai_actors.runtime.timers import ScheduledMessage
 if TYPE_CHECKING:
     from exai_actors.runtime.lifecycle import Watchable
     from exai_actors.runtime.system import ActorSystem
+
+
+logger = logging.getLogger(__name__)
 
 
 class LoopActor(pykka.Actor):
@@ -85,7 +89,14 @@ class LoopActor(pykka.Actor):
 
     def unwatch(self, ref: Watchable) -> None:
         """Watch no more: no ``Down`` for it comes after this, even if it has ended."""
-        lifecycle.take_watch(self._own_mailbox(), ref)
+        lifecycle.unwatch(self._own_mailbox(), ref)
+
+    def on_receive(self, message: Any) -> Any:
+        """Handle a message; what is returned answers an ask. Anything raised ends the actor.
+
+        By default logs what was not expected: its class, not its content.
+        """
+        logger.warning("%s does not expect %s", self, type(message).__name__)
 
     def stop(self) -> None:
         """End after the present message, as ``actor_ref.stop(block=False)``."""

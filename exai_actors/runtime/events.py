@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Any
 
 from pykka._envelope import Envelope
+from pykka.messages import _ActorStop
 
 from exai_actors.runtime.driver import Driver
 from exai_actors.runtime.errors import TooManyListeners
@@ -49,6 +50,8 @@ class ActorStopped:
     time: float
     path: str
     incarnation: int
+    reason: ExitReason
+    """NORMAL or ABANDONED."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +117,8 @@ def message_type_of(message: Any) -> str:
                 message = message.message
             case DownNotice():
                 return "Down"
+            case _ActorStop():
+                return "stop"
             case _:
                 return type(message).__name__
 
@@ -163,7 +168,9 @@ class EventStream:
         for listener, trusted in list(self._listeners.items()):
             try:
                 listener(event)
-            except Exception:
+            except KeyboardInterrupt:
+                raise
+            except BaseException:
                 # Once is enough: a listener that always raises would otherwise fill the log.
                 if trusted:
                     logger.exception(

@@ -191,7 +191,9 @@ class LoopFuture(Future[T]):
             for callback in callbacks:
                 try:
                     callback(self)
-                except Exception:
+                except KeyboardInterrupt:
+                    raise
+                except BaseException:
                     logger.exception("a callback of a future raised")
         return True
 

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from exai_actors.runtime import registry
 from exai_actors.runtime.events import ActorFailed, ActorStarted, ActorStopped, Event
-from exai_actors.runtime.mailbox import Mailbox, State
+from exai_actors.runtime.mailbox import FAILED, RUNNING, STOPPED, STOPPING, Mailbox
 from exai_actors.runtime.ref import LoopRef, PathRef
-from exai_actors.runtime.signals import Exit, ExitReason
+from exai_actors.runtime.signals import Down, Exit, ExitReason
 from exai_actors.runtime.timers import DownNotice
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class Watch:
 
 def start(mailbox: Mailbox) -> None:
     """Run ``on_start`` in the actor's own turn, before its first message."""
-    mailbox.state = State.RUNNING
+    mailbox.state = RUNNING
     system = mailbox.system
     system.events.publish(
         ActorStarted(
@@ -54,7 +54,7 @@ def start(mailbox: Mailbox) -> None:
 
 def stop(mailbox: Mailbox) -> None:
     """End normally: ``on_stop``, then everybody is told."""
-    if mailbox.state >= State.STOPPING:
+    if mailbox.state >= STOPPING:
         return
     _refuse_messages(mailbox)
     try:
@@ -70,7 +70,7 @@ def fail(
     mailbox: Mailbox, error: BaseException, reason: ExitReason, message_type: str | None
 ) -> None:
     """End with an error: ``on_failure`` once, then everybody is told."""
-    if mailbox.state >= State.STOPPING:
+    if mailbox.state >= STOPPING:
         logger.error("%s raised after it had ended", mailbox.ref, exc_info=error)
         return
     _refuse_messages(mailbox)
@@ -80,17 +80,24 @@ def fail(
 
 def abandon(mailbox: Mailbox) -> None:
     """End an actor whose loop is closed: no hook can run, but nobody is left waiting."""
-    if mailbox.state >= State.STOPPED:
+    if mailbox.state >= STOPPED:
         return
     _refuse_messages(mailbox)
     _finish(mailbox, ExitReason.ABANDONED, None, None)
 
 
+def discard(mailbox: Mailbox) -> None:
+    """End an actor that could not be made or started: only those who watch it are told."""
+    _refuse_messages(mailbox)
+    _close(mailbox, ExitReason.START_FAILED)
+    _tell_watchers(mailbox, ExitReason.START_FAILED)
+
+
 def watch(watcher: Mailbox, watched: Watchable, tag: object) -> None:
     """Have one DownNotice put in the watcher's system lane when the watched has ended."""
-    ref = watched.resolve() if isinstance(watched, PathRef) else watched
     if not isinstance(watched, PathRef | LoopRef):
         raise TypeError(f"only actors of an actor system can be watched, not {watched!r}")
+    ref = watched.resolve() if isinstance(watched, PathRef) else watched
     target = None if ref is None else ref._mailbox
     if target is not None and target.system is not watcher.system:
         raise ValueError(f"{watched} belongs to another actor system")
@@ -98,29 +105,36 @@ def watch(watcher: Mailbox, watched: Watchable, tag: object) -> None:
         watcher.watching = {}
     watcher.watching[watched] = Watch(target, tag)
     if target is None:
-        watcher.offer_system(DownNotice(watched, watched.path, 0, ExitReason.NOT_FOUND))
+        watcher.offer_system(DownNotice(watched, None, ExitReason.NOT_FOUND))
     elif target.exit_reason is not None:
-        watcher.offer_system(
-            DownNotice(watched, target.path, target.incarnation, target.exit_reason)
-        )
+        watcher.offer_system(DownNotice(watched, target, target.exit_reason))
     else:
         if target.watchers is None:
             target.watchers = set()
         target.watchers.add((watcher, watched))
 
 
-def take_watch(watcher: Mailbox, watched: Watchable) -> Watch | None:
-    """End a watch and return it, or None if there is none: unwatched, or told already."""
-    if watcher.watching is None:
-        return None
-    entry = watcher.watching.pop(watched, None)
+def unwatch(watcher: Mailbox, watched: Watchable) -> Watch | None:
+    """End a watch and return it, or None if there is none: never watched, or told already."""
+    entry = (watcher.watching or {}).pop(watched, None)
     if entry is not None and entry.target is not None and entry.target.watchers is not None:
         entry.target.watchers.discard((watcher, watched))
     return entry
 
 
+def accept_notice(watcher: Mailbox, notice: DownNotice) -> Down | None:
+    """Turn a notice into what the watcher is told, unless it watches that incarnation no more."""
+    entry = (watcher.watching or {}).get(notice.watched)
+    if entry is None or entry.target is not notice.target:
+        return None
+    unwatch(watcher, notice.watched)
+    target = notice.target
+    incarnation = 0 if target is None else target.incarnation
+    return Down(notice.watched.path, incarnation, notice.reason, entry.tag)
+
+
 def _refuse_messages(mailbox: Mailbox) -> None:
-    mailbox.state = State.STOPPING
+    mailbox.state = STOPPING
     mailbox.close()
     mailbox.stopped.set()
     registry.leave(mailbox.ref)
@@ -140,21 +154,12 @@ def _finish(
     mailbox: Mailbox, reason: ExitReason, error: BaseException | None, message_type: str | None
 ) -> None:
     system = mailbox.system
-    mailbox.state = State.STOPPED if error is None else State.FAILED
-    mailbox.exit_reason = reason
     if error is not None:
         mailbox.failed += 1
-    for timer in list(mailbox.timers or ()):
-        timer.cancel()
-    for watched in list(mailbox.watching or ()):
-        take_watch(mailbox, watched)
-    system.forget(mailbox)
-    mailbox.answer_rest()
-    del mailbox.actor
-
+    _close(mailbox, reason)
     event: Event
     if error is None:
-        event = ActorStopped(system.driver.now(), mailbox.path, mailbox.incarnation)
+        event = ActorStopped(system.driver.now(), mailbox.path, mailbox.incarnation, reason)
     else:
         event = ActorFailed(
             system.driver.now(),
@@ -169,9 +174,25 @@ def _finish(
         mailbox.supervisor.tell_system(
             Exit(mailbox.path, mailbox.incarnation, reason, error, message_type)
         )
+    _tell_watchers(mailbox, reason)
+
+
+def _close(mailbox: Mailbox, reason: ExitReason) -> None:
+    mailbox.state = STOPPED if reason is ExitReason.NORMAL else FAILED
+    mailbox.exit_reason = reason
+    for timer in list(mailbox.timers or ()):
+        timer.cancel()
+    for watched in list(mailbox.watching or ()):
+        unwatch(mailbox, watched)
+    mailbox.system.forget(mailbox)
+    mailbox.answer_rest()
+    del mailbox.actor
+
+
+def _tell_watchers(mailbox: Mailbox, reason: ExitReason) -> None:
     watchers, mailbox.watchers = mailbox.watchers, None
     for watcher, watched in watchers or ():
-        watcher.offer_system(DownNotice(watched, mailbox.path, mailbox.incarnation, reason))
+        watcher.offer_system(DownNotice(watched, mailbox, reason))
 
 
 def _in_main_thread() -> bool:

@@ -34,6 +34,7 @@ class ManualDriver:
         self._ready: deque[Callback] = deque()
         self._timers: list[tuple[float, int, ManualTimer]] = []
         self._order = count()
+        self._running = False
         self._thread = threading.get_ident()
 
     def call_soon(self, callback: Callback, /) -> None:
@@ -67,11 +68,17 @@ class ManualDriver:
 
         Raises RuntimeError after ``limit`` of them: the actors keep each other busy for ever.
         """
+        if self._running:
+            raise RuntimeError("run_until_idle() called by a callback that it runs")
+        self._running = True
         ran = 0
-        while self._run_one():
-            ran += 1
-            if ran >= limit:
-                raise RuntimeError(f"not idle after {limit} callbacks")
+        try:
+            while self._run_one():
+                ran += 1
+                if ran >= limit:
+                    raise RuntimeError(f"not idle after {limit} callbacks")
+        finally:
+            self._running = False
         return ran
 
     def advance(self, seconds: float) -> None:

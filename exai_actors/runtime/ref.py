@@ -11,7 +11,7 @@ from pykka.messages import _ActorStop
 from exai_actors.messages.recipient import Offer
 from exai_actors.runtime.errors import WouldBlockLoop
 from exai_actors.runtime.future import LoopFuture
-from exai_actors.runtime.mailbox import State
+from exai_actors.runtime.mailbox import STOPPING
 
 if TYPE_CHECKING:
     from exai_actors.runtime.actor import LoopActor
@@ -51,7 +51,7 @@ class LoopRef(ActorRef[A]):
 
     def is_alive(self) -> bool:
         """Say whether the actor has not begun to end."""
-        return self._mailbox.state < State.STOPPING
+        return self._mailbox.state < STOPPING
 
     def tell(self, message: Any) -> None:
         """Put a message in the user lane, in order.
@@ -66,7 +66,7 @@ class LoopRef(ActorRef[A]):
             return
         lane.append(message)
         if not mailbox.scheduled:
-            mailbox.wake()
+            mailbox.scheduler.enqueue(mailbox)
 
     def tell_system(self, message: Any) -> None:
         """Put a message in the system lane: before everything told, and never refused for space."""

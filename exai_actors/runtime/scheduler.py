@@ -14,7 +14,6 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
-from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
 from pykka._envelope import Envelope
@@ -23,8 +22,8 @@ from pykka.messages import ProxyCall, ProxyGetAttr, ProxySetAttr, _ActorStop
 from exai_actors.runtime import lifecycle
 from exai_actors.runtime.driver import Callback, Driver
 from exai_actors.runtime.events import EventStream, SlowHandler, message_type_of
-from exai_actors.runtime.mailbox import Mailbox, State, settle, settle_error
-from exai_actors.runtime.signals import Down, ExitReason
+from exai_actors.runtime.mailbox import RUNNING, STARTING, STOPPING, Mailbox, settle, settle_error
+from exai_actors.runtime.signals import ExitReason
 from exai_actors.runtime.timers import DownNotice, ScheduledMessage
 
 if TYPE_CHECKING:
@@ -40,7 +39,7 @@ Pick = Callable[[Sequence["LoopRef[Any]"]], int]
 
 
 class Scheduler:
-    """The run queue of one actor system. All but ``enqueue`` and ``wake`` on the loop thread."""
+    """The run queue of one actor system. All but ``enqueue`` and ``nudge`` on the loop thread."""
 
     def __init__(
         self,
@@ -75,22 +74,33 @@ class Scheduler:
         self._turn_callback = self._turn
 
     def enqueue(self, mailbox: Mailbox) -> None:
-        """Have a mailbox with messages run; its ``scheduled`` flag is set already."""
-        if not self._armed:
-            self.clock = self._now()
-        mailbox.waiting_since = self.clock
-        mailbox.lap_end = None
-        self._ready.append(mailbox)
-        if not self._armed:
-            self.wake()
+        """Have a mailbox run; called by whoever put a message and found ``scheduled`` clear."""
+        if mailbox.state >= STOPPING:
+            mailbox.answer_rest()
+            return
+        mailbox.scheduled = True
+        if self._armed:
+            mailbox.waiting_since = self.clock
+            self._ready.append(mailbox)
+            # The turn that was under way may have ended just before the line above.
+            if self._armed:
+                return
+        else:
+            mailbox.waiting_since = self.clock = self._now()
+            self._ready.append(mailbox)
+        self._wake()
 
     def at_turn_end(self, callback: Callback) -> None:
         """Call back once, after the messages of the present or else the next turn."""
         self._turn_end.append(callback)
-        if not self._armed:
-            self.wake()
+        self.nudge()
 
-    def wake(self) -> None:
+    def nudge(self) -> None:
+        """Have a turn come, if none is under way, for what is not in a mailbox."""
+        if not self._armed:
+            self._wake()
+
+    def _wake(self) -> None:
         """Ask the loop for a turn. Two threads that do so at once get two, which is harmless."""
         self._armed = True
         try:
@@ -103,7 +113,15 @@ class Scheduler:
                 raise
             self._loop_closed()
 
-    def _turn(self) -> None:  # noqa: C901 - one call less a message is a tenth of its cost
+    def _turn(self) -> None:
+        self.trail.clear()
+        try:
+            self._work_off()
+        finally:
+            # Also when Ctrl-C hits between two lines of this module: the next turn must come.
+            self._end_turn()
+
+    def _work_off(self) -> None:  # noqa: C901 - a call more per slice is a tenth of its cost
         ready = self._ready
         trail = self.trail
         note = trail.append
@@ -113,14 +131,16 @@ class Scheduler:
         left = self._turn_messages
         while ready:
             mailbox = ready.popleft() if self.pick is None else self._take_picked(self.pick)
-            if mailbox.state and not self._begin(mailbox):
-                continue
+            if mailbox.state:
+                if not self._begin(mailbox):
+                    continue
+                clock = self.clock
             actor = mailbox.actor
             user = mailbox.user_lane
             quota = mailbox.quota
             self.running = mailbox
             try:
-                for _ in repeat(None, quota):
+                for _ in quota:
                     if mailbox.system_lane:
                         message = mailbox.system_lane.popleft()
                     elif user:
@@ -143,8 +163,8 @@ class Scheduler:
             mailbox.processed += handled
             seconds = end - clock
             mailbox.busy_s += seconds
-            if handled == quota or seconds > mailbox.max_busy_s:
-                self._account(mailbox, seconds, handled, quota)
+            if handled == len(quota) or seconds > mailbox.max_busy_s:
+                self._account(mailbox, seconds, handled)
             trail.clear()
             self.running = None
             clock = self.clock = end
@@ -160,13 +180,16 @@ class Scheduler:
                         ready.append(mailbox)
             if left <= 0 or clock >= deadline or self.interrupt is not None:
                 break
-        self._end_turn()
 
     def _begin(self, mailbox: Mailbox) -> bool:
         """Start a new actor, or clear up behind one that has ended; say whether it can run."""
-        if mailbox.state is State.STARTING:
+        if mailbox.state == STARTING:
+            began = self._now()
             lifecycle.start(mailbox)
-        if mailbox.state is State.RUNNING:
+            self.clock = self._now()
+            if self.clock - began > self._slow_handler_s:
+                self._report_slow(mailbox, self.clock - began, 1, ("on_start",))
+        if mailbox.state == RUNNING:
             return True
         # A thread that told it while it ended may have queued it once more.
         mailbox.scheduled = False
@@ -193,33 +216,38 @@ class Scheduler:
             if not message.cancelled:
                 actor._handle_receive(message.message)
         elif kind is DownNotice:
-            entry = lifecycle.take_watch(mailbox, message.watched)
-            if entry is not None:
-                actor.on_receive(Down(message.path, message.incarnation, message.reason, entry.tag))
+            down = lifecycle.accept_notice(mailbox, message)
+            if down is not None:
+                actor.on_receive(down)
         else:
             actor._handle_receive(message)
 
-    def _account(self, mailbox: Mailbox, seconds: float, handled: int, quota: int) -> None:
+    def _account(self, mailbox: Mailbox, seconds: float, handled: int) -> None:
         """Note the longest handler, report a slow one, and fit the next slice to the actor."""
         # Of several messages one took at least the mean: never claim more than is known.
         mailbox.max_busy_s = max(mailbox.max_busy_s, seconds / max(1, handled))
         if seconds > self._turn_seconds:
-            mailbox.quota = 1
-        elif handled == quota:
-            mailbox.quota = min(2 * quota, self._throughput)
+            mailbox.quota = range(1)
+        elif handled == len(mailbox.quota) < self._throughput:
+            mailbox.quota = range(min(2 * handled, self._throughput))
         if seconds > self._slow_handler_s:
             names = tuple(dict.fromkeys(message_type_of(message) for message in self.trail))
-            self._events.publish(
-                SlowHandler(
-                    time=self._now(),
-                    path=mailbox.path,
-                    incarnation=mailbox.incarnation,
-                    seconds=seconds,
-                    messages=handled,
-                    message_type=names[0] if len(names) == 1 else None,
-                    candidates=names,
-                )
+            self._report_slow(mailbox, seconds, handled, names)
+
+    def _report_slow(
+        self, mailbox: Mailbox, seconds: float, messages: int, names: tuple[str, ...]
+    ) -> None:
+        self._events.publish(
+            SlowHandler(
+                time=self._now(),
+                path=mailbox.path,
+                incarnation=mailbox.incarnation,
+                seconds=seconds,
+                messages=messages,
+                message_type=names[0] if len(names) == 1 else None,
+                candidates=names,
             )
+        )
 
     def _requeue(self, mailbox: Mailbox) -> None:
         """Put a mailbox with a backlog at the end of the queue and sample its oldest message.
@@ -227,8 +255,9 @@ class Scheduler:
         A lap is over when all that waited at its beginning is handled; what waits then has come
         since.
         """
-        if mailbox.lap_end is None or mailbox.processed >= mailbox.lap_end:
-            if mailbox.lap_end is not None:
+        first_lap = mailbox.lap_since < mailbox.waiting_since
+        if first_lap or mailbox.processed >= mailbox.lap_end:
+            if not first_lap:
                 mailbox.waiting_since = mailbox.lap_since
             mailbox.lap_since = self.clock
             mailbox.lap_end = mailbox.processed + len(mailbox.user_lane) + len(mailbox.system_lane)
@@ -245,7 +274,9 @@ class Scheduler:
         for callback in callbacks:
             try:
                 callback()
-            except Exception:
+            except KeyboardInterrupt as error:
+                self.interrupt = error
+            except BaseException:
                 logger.exception("a callback at the end of a turn raised")
         if self._events.pending():
             self._events.flush()
@@ -255,7 +286,7 @@ class Scheduler:
             self._armed = False
             # A thread may have queued something between the last look and the line above.
             if self._has_work():
-                self.wake()
+                self._wake()
         if self.interrupt is not None:
             interrupt, self.interrupt = self.interrupt, None
             raise interrupt

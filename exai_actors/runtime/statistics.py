@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from exai_actors.runtime.events import message_type_of
-from exai_actors.runtime.mailbox import Mailbox, State
+from exai_actors.runtime.mailbox import STARTING, STOPPING, Mailbox
 from exai_actors.runtime.scheduler import Scheduler
 
 ActorState = Literal["starting", "idle", "ready", "busy", "draining", "stopping"]
@@ -64,9 +64,9 @@ def statistics_of(mailbox: Mailbox, scheduler: Scheduler, now: float) -> ActorSt
 
 
 def _state(mailbox: Mailbox, running: bool) -> ActorState:
-    if mailbox.state is State.STARTING:
+    if mailbox.state == STARTING:
         return "starting"
-    if mailbox.state >= State.STOPPING:
+    if mailbox.state >= STOPPING:
         return "stopping"
     if mailbox.draining:
         return "draining"

@@ -14,7 +14,7 @@ from exai_actors.runtime.driver import Callback, Driver
 from exai_actors.runtime.errors import InvalidPath, PathTaken, SystemStopping
 from exai_actors.runtime.events import EventStream, Listener, MailboxRefused
 from exai_actors.runtime.future import LoopFuture
-from exai_actors.runtime.mailbox import Mailbox, State
+from exai_actors.runtime.mailbox import STOPPING, Mailbox
 from exai_actors.runtime.path_history import PathHistory
 from exai_actors.runtime.ref import LoopRef, PathRef
 from exai_actors.runtime.scheduler import Scheduler
@@ -52,7 +52,7 @@ class ActorSystem:
         self.driver = driver
         self.stopping = False
         """True from the beginning of ``stop_all``: nothing is spawned any more."""
-        self.events = EventStream(driver, lambda: self.scheduler.wake())  # noqa: PLW0108 - not made yet
+        self.events = EventStream(driver, lambda: self.scheduler.nudge())  # noqa: PLW0108 - not made yet
         self.dead_letters = DeadLetters(dead_letter_capacity, driver.now, self.events.publish)
         self.scheduler = Scheduler(
             driver,
@@ -121,9 +121,7 @@ class ActorSystem:
             actor_class.__init__(actor, *args, **kwargs)
             self._take_path(mailbox)
         except BaseException:
-            mailbox.state = State.FAILED
-            mailbox.close()
-            mailbox.answer_rest()
+            lifecycle.discard(mailbox)
             raise
         registry.enter(mailbox.ref)
         actor._start_actor_loop()
@@ -139,15 +137,18 @@ class ActorSystem:
         """Give an actor its mailbox, reference and place in this system, without starting it."""
         if not path.startswith("/") or (path != "/" and "" in path[1:].split("/")):
             raise InvalidPath(f"{path!r} is not a path: write names after slashes, like '/a/b'")
+        limit = actor.mailbox_limit if mailbox_limit is None else mailbox_limit
+        if limit < 1:
+            raise ValueError(f"the mailbox of {path} needs a limit of at least 1, not {limit}")
         mailbox = actor._create_actor_inbox()
         with self._lock:
             if path in self._living:
                 raise PathTaken(f"{path} is taken by {self._living[path].ref}")
             mailbox.incarnation, mailbox.failed = self._history.next_incarnation(path)
         mailbox.system = self
+        mailbox.scheduler = self.scheduler
         mailbox.path = path
         mailbox.supervisor = supervisor
-        limit = actor.mailbox_limit if mailbox_limit is None else mailbox_limit
         mailbox.own_limit = mailbox.limit = limit
         mailbox.actor = actor
         actor.system = self
@@ -167,7 +168,7 @@ class ActorSystem:
     def resolve(self, path: str) -> LoopRef[Any] | None:
         """The living incarnation at a path, if any."""
         mailbox = self._living.get(path)
-        return None if mailbox is None or mailbox.state >= State.STOPPING else mailbox.ref
+        return None if mailbox is None or mailbox.state >= STOPPING else mailbox.ref
 
     def paths(self) -> list[str]:
         """The paths of the living, in the order they were started."""
@@ -212,7 +213,7 @@ class ActorSystem:
 
         def stop_newest(_: object = None) -> None:
             for mailbox in reversed(list(self._living.values())):
-                if mailbox.state < State.STOPPING:
+                if mailbox.state < STOPPING:
                     mailbox.ref.stop(block=False).add_done_callback(stop_newest)
                     return
             stopped.settle(())

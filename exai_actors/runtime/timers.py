@@ -47,10 +47,9 @@ class ScheduledMessage(RuntimeInternal):
 class DownNotice(RuntimeInternal):
     """A watched incarnation has ended; becomes Down if it is still watched on arrival."""
 
-    __slots__ = ("incarnation", "path", "reason", "watched")
+    __slots__ = ("reason", "target", "watched")
 
-    def __init__(self, watched: Watchable, path: str, incarnation: int, reason: ExitReason) -> None:
+    def __init__(self, watched: Watchable, target: Mailbox | None, reason: ExitReason) -> None:
         self.watched = watched
-        self.path = path
-        self.incarnation = incarnation
+        self.target = target
         self.reason = reason
