@@ -33,7 +33,7 @@ def test_each_message_is_read_once_and_in_order() -> None:
 def test_taking_names_what_came_instead() -> None:
     probe: Probe[object] = Probe("session")
     with pytest.raises(
-        AssertionError, match="session: no int, .*told nothing at all"
+        AssertionError, match=r"session: no int, .*told nothing at all"
     ):
         probe.take(int)
     probe.tell("a")

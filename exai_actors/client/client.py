@@ -1,0 +1,232 @@
+"""The asynchronous client: ``async with connect() as broker``."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import secrets
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Self
+
+from exai_actors.client import codec
+from exai_actors.client.connection import Connection, open_connection
+from exai_actors.client.errors import client_timeout
+from exai_actors.client.pending import OnProgress, PendingCall, PendingReply
+from exai_actors.client.results import CallResult, Tool
+from exai_actors.client.settings import DEFAULT_URL, Settings
+from exai_actors.client.stream import Stream
+from exai_actors.errors import UsageError
+
+
+def connect(
+    url: str = DEFAULT_URL,
+    *,
+    token: str | None = None,
+    session_id: str | None = None,
+    open_timeout_s: float = 10.0,
+    call_timeout_s: float | None = 600.0,
+    reply_timeout_s: float = 30.0,
+    close_timeout_s: float = 2.0,
+    max_frame_bytes: int = 33_554_432,
+    max_unread: int = 1_048_576,
+    max_outstanding: int = 1_000,
+) -> BrokerClient:
+    """A client to open with ``async with``; the limits are those of ``Settings``.
+
+    ``session_id`` asks for a session by name, to take up an earlier one after ConnectionLost;
+    without it the broker makes a new one.
+    """
+    return BrokerClient(
+        Settings(
+            url=url,
+            token=token,
+            session_id=session_id,
+            open_timeout_s=open_timeout_s,
+            call_timeout_s=call_timeout_s,
+            reply_timeout_s=reply_timeout_s,
+            close_timeout_s=close_timeout_s,
+            max_frame_bytes=max_frame_bytes,
+            max_unread=max_unread,
+            max_outstanding=max_outstanding,
+        )
+    )
+
+
+class BrokerClient:
+    """One connection to a broker; any number of tasks may call through it at once.
+
+    Keyword arguments of ``call`` and ``stream`` are the tool's arguments, except for the options
+    named in their signatures (``request_id``, ``deadline_ms``, ``priority``, ``timeout_s``,
+    ``on_progress``). A tool's argument of one of these names goes into the mapping that may
+    follow the tool's name: ``call("report", {"priority": "high"}, title="...")``.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._connection: Connection | None = None
+        # Ids must not repeat in a session that another connection takes up again.
+        self._id_prefix = secrets.token_hex(6)
+        self._ids = itertools.count(1)
+
+    async def __aenter__(self) -> Self:
+        """Connect and say hello: see ``open_connection`` for what it raises."""
+        if self._connection is not None:
+            raise UsageError("this client was opened before; connect() makes a new one")
+        self._connection = await open_connection(self.settings)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the connection; outstanding calls fail with ConnectionLost. Idempotent."""
+        if self._connection is not None:
+            await self._connection.aclose()
+
+    @property
+    def session_id(self) -> str:
+        """The session as the broker named it."""
+        return self._opened.session_id
+
+    def stream(
+        self,
+        name: str,
+        arguments: Mapping[str, Any] | None = None,
+        /,
+        *,
+        request_id: str | None = None,
+        deadline_ms: float | None = None,
+        priority: int | None = None,
+        timeout_s: float | None = None,
+        on_progress: OnProgress | None = None,
+        **more: Any,
+    ) -> Stream:
+        """A call whose answer comes in pieces; it is sent when the iteration begins.
+
+        The iteration raises what ``call`` raises, after the pieces that did come.
+        """
+        connection = self._opened
+        request = request_id or self._new_id()
+        frame = codec.call_tool(
+            request,
+            name,
+            _merged(arguments, more),
+            stream=True,
+            deadline_ms=deadline_ms,
+            priority=priority,
+        )
+        pending = PendingCall(request, self.settings.max_unread, on_progress)
+        return Stream(connection, pending, frame, self._call_timeout(timeout_s))
+
+    async def call(
+        self,
+        name: str,
+        arguments: Mapping[str, Any] | None = None,
+        /,
+        *,
+        request_id: str | None = None,
+        deadline_ms: float | None = None,
+        priority: int | None = None,
+        timeout_s: float | None = None,
+        on_progress: OnProgress | None = None,
+        **more: Any,
+    ) -> CallResult:
+        """Call a tool and wait for its whole answer.
+
+        ``request_id`` names the call in its session: the same id again gives the same outcome
+        without a second run. ``deadline_ms`` is the time the broker has, counted from now;
+        ``timeout_s`` the time this client waits (default: ``call_timeout_s``). ``on_progress``
+        is called with each Progress on the event loop. Cancelling the task that waits cancels
+        the call at the broker.
+
+        Raises BrokerError by the broker's code (RequestTimeout also for ``timeout_s``),
+        ConnectionLost, or UsageError for what cannot be sent.
+        """
+        connection = self._opened
+        request = request_id or self._new_id()
+        frame = codec.call_tool(
+            request,
+            name,
+            _merged(arguments, more),
+            stream=False,
+            deadline_ms=deadline_ms,
+            priority=priority,
+        )
+        pending = PendingCall(request, 0, on_progress)
+        try:
+            connection.submit(pending, frame, self._call_timeout(timeout_s))
+            return await pending.result()
+        finally:
+            connection.abandon(pending)
+
+    async def cancel(self, request_id: str) -> None:
+        """Cancel a request of this session, made here or on another connection.
+
+        Returns when the cancel is on its way. The call itself ends with RequestCancelled, or
+        with its result if that was faster.
+        """
+        await self._opened.cancel(request_id)
+
+    async def tools(self) -> tuple[Tool, ...]:
+        """The tools of the broker."""
+        frame = await self._exchange("list_tools")
+        return tuple(
+            Tool(str(tool["name"]), str(tool.get("description", "")), tool.get("inputSchema", {}))
+            for tool in frame.tools or ()
+        )
+
+    async def models(self) -> tuple[str, ...]:
+        """The models that the broker's providers serve, as ``chat`` takes them."""
+        for tool in await self.tools():
+            if tool.name == "chat":
+                model = tool.input_schema.get("properties", {}).get("model", {})
+                return tuple(model.get("enum", ()))
+        return ()
+
+    async def health(self) -> dict[str, Any]:
+        """What the broker says about itself."""
+        return (await self._exchange("health")).health or {}
+
+    async def ping(self) -> None:
+        """Return when the broker has answered."""
+        await self._exchange("ping")
+
+    @property
+    def _opened(self) -> Connection:
+        if self._connection is None:
+            raise UsageError("not connected: use the client inside `async with connect(...)`")
+        return self._connection
+
+    async def _exchange(self, op: str) -> codec.Frame:
+        connection = self._opened
+        pending = PendingReply(self._new_id())
+        limit = self.settings.reply_timeout_s
+        connection.submit(pending, codec.simple(op, pending.request_id), None)
+        try:
+            async with asyncio.timeout(limit):
+                return await pending.reply()
+        except TimeoutError:
+            raise client_timeout(pending.request_id, limit) from None
+        finally:
+            connection.forget(pending.request_id)
+
+    def _call_timeout(self, timeout_s: float | None) -> float | None:
+        return self.settings.call_timeout_s if timeout_s is None else timeout_s
+
+    def _new_id(self) -> str:
+        return f"{self._id_prefix}-{next(self._ids)}"
+
+
+def _merged(arguments: Mapping[str, Any] | None, more: dict[str, Any]) -> Mapping[str, Any]:
+    if arguments is None:
+        return more
+    twice = sorted(arguments.keys() & more.keys())
+    if twice:
+        raise UsageError(f"given twice, in the mapping and as a keyword: {', '.join(twice)}")
+    return {**arguments, **more}

@@ -1,0 +1,290 @@
+"""One WebSocket to a broker, shared by any number of calls.
+
+One task reads it and hands each frame to the call it names; that task never waits for a call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import logging
+from typing import Protocol
+from urllib.parse import urlsplit, urlunsplit
+
+from websockets.asyncio.client import ClientConnection
+from websockets.asyncio.client import connect as open_websocket
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
+
+from exai_actors import __version__
+from exai_actors.client import codec
+from exai_actors.client.errors import (
+    ConnectError,
+    ConnectionLost,
+    Unauthorized,
+    UsageError,
+    client_cancelled,
+    client_timeout,
+)
+from exai_actors.client.settings import Settings
+from exai_actors.errors import ErrorBody, ErrorCode
+
+_log = logging.getLogger("exai_actors.client")
+
+_START_IT = "Is the broker running there? `exai serve` starts one."
+
+
+class Pending(Protocol):
+    """Something waited for: fed by the reader until it has ended."""
+
+    @property
+    def request_id(self) -> str: ...
+
+    def on_frame(self, frame: codec.Frame) -> bool: ...
+
+    def fail(self, error: Exception) -> None: ...
+
+
+class Connection:
+    """An open connection with its session. Made by ``open_connection``."""
+
+    def __init__(self, websocket: ClientConnection, session_id: str, settings: Settings) -> None:
+        self.session_id = session_id
+        self.settings = settings
+        self.url = public_url(settings.url)
+        self._websocket = websocket
+        self._loop = asyncio.get_running_loop()
+        self._pending: dict[str, Pending] = {}
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._sends: set[asyncio.Task[None]] = set()
+        self._lost: tuple[int, str] | None = None
+        self._reader = asyncio.create_task(self._read(), name=f"exai-client {self.url}")
+
+    def submit(self, pending: Pending, frame: bytes, timeout_s: float | None) -> None:
+        """Register what is waited for and send its frame in the background.
+
+        Whatever happens next, ``pending`` is told, so that a broker that does not read cannot
+        make the caller wait longer than ``timeout_s``. Raises UsageError when the frame cannot be
+        sent at all, ConnectionLost after the end of the connection.
+        """
+        self._check(pending.request_id, frame)
+        self._pending[pending.request_id] = pending
+        if timeout_s is not None:
+            self._timers[pending.request_id] = self._loop.call_later(
+                timeout_s, self._expire, pending.request_id, timeout_s
+            )
+        self._send(frame)
+
+    def abandon(self, pending: Pending) -> None:
+        """Nobody waits for this call any more: forget it and cancel it at the broker.
+
+        Harmless for a call that has ended or was never sent.
+        """
+        if self._pending.get(pending.request_id) is pending:
+            self._take(pending.request_id)
+            self._cancel(pending.request_id)
+            # Another task may be waiting for the same call.
+            pending.fail(client_cancelled(pending.request_id))
+
+    def abandon_from_anywhere(self, pending: Pending) -> None:
+        """``abandon`` from a finalizer, which may run on any thread and after the loop."""
+        if self._pending.get(pending.request_id) is pending:
+            # A loop that is closed has nobody left to tell.
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self.abandon, pending)
+
+    def forget(self, request_id: str) -> None:
+        """Nobody waits for this reply any more, and there is nothing to cancel."""
+        self._take(request_id)
+
+    async def cancel(self, request_id: str) -> None:
+        """Ask the broker to cancel; the call, if it is waited for, gets its outcome from there."""
+        await self._write(codec.simple("cancel", request_id))
+
+    async def aclose(self) -> None:
+        """Close the socket; what is outstanding fails with ConnectionLost. Idempotent."""
+        self._end(1000, "closed by this client")
+        try:
+            if self._sends:
+                await asyncio.wait(self._sends, timeout=self.settings.close_timeout_s)
+            await self._websocket.close()
+        finally:
+            self._websocket.transport.abort()
+            for task in (self._reader, *self._sends):
+                task.cancel()
+            await asyncio.gather(self._reader, *self._sends, return_exceptions=True)
+
+    async def _read(self) -> None:
+        code, reason = 1006, "the reader stopped"
+        try:
+            while True:
+                self._on_frame(codec.read(await self._websocket.recv(decode=False)))
+        except ConnectionClosed:
+            code = self._websocket.close_code or 1006
+            reason = self._websocket.close_reason or ""
+        except ValueError as error:
+            code, reason = 1002, str(error)
+            self._websocket.transport.abort()
+        finally:
+            self._end(code, reason)
+
+    def _on_frame(self, frame: codec.Frame) -> None:
+        pending = self._pending.get(frame.request_id) if frame.request_id else None
+        if pending is None:
+            # Frames of abandoned calls still arrive until the broker has read the cancel.
+            if frame.request_id is None and frame.error is not None:
+                _log.warning("%s: error without a request id: %s", self.url, frame.error)
+            return
+        if pending.on_frame(frame):
+            self._take(pending.request_id)
+
+    def _expire(self, request_id: str, timeout_s: float) -> None:
+        pending = self._take(request_id)
+        if pending is not None:
+            self._cancel(request_id)
+            pending.fail(client_timeout(request_id, timeout_s))
+
+    def _end(self, code: int, reason: str) -> None:
+        if self._lost is not None:
+            return
+        self._lost = (code, reason)
+        outstanding = tuple(self._pending)
+        for request_id in outstanding:
+            pending = self._take(request_id)
+            if pending is not None:
+                pending.fail(self._loss(request_id, outstanding))
+
+    def _loss(self, request_id: str, outstanding: tuple[str, ...] = ()) -> ConnectionLost:
+        code, reason = self._lost or (1006, "")
+        return ConnectionLost(
+            self.url,
+            self.session_id,
+            code,
+            reason,
+            request_id=request_id,
+            request_ids=outstanding,
+        )
+
+    def _take(self, request_id: str) -> Pending | None:
+        timer = self._timers.pop(request_id, None)
+        if timer is not None:
+            timer.cancel()
+        return self._pending.pop(request_id, None)
+
+    def _check(self, request_id: str, frame: bytes) -> None:
+        if self._lost is not None:
+            raise self._loss(request_id)
+        if request_id in self._pending:
+            raise UsageError(f"request id {request_id!r} is outstanding here: await that call")
+        if len(self._pending) >= self.settings.max_outstanding:
+            raise UsageError(
+                f"{len(self._pending)} calls are outstanding on this connection, "
+                "which is max_outstanding: await some first"
+            )
+        if len(self._sends) >= 2 * self.settings.max_outstanding:
+            raise UsageError(
+                f"{len(self._sends)} frames wait to be sent: the broker at {self.url} does not read"
+            )
+        if len(frame) > self.settings.max_frame_bytes:
+            raise UsageError(
+                f"the frame would have {len(frame)} bytes; "
+                f"max_frame_bytes is {self.settings.max_frame_bytes} here"
+            )
+
+    def _cancel(self, request_id: str) -> None:
+        if self._lost is None:
+            self._send(codec.simple("cancel", request_id))
+
+    def _send(self, frame: bytes) -> None:
+        # Tasks run in the order of their creation, so frames leave in the order of the calls.
+        task = self._loop.create_task(self._write(frame))
+        self._sends.add(task)
+        task.add_done_callback(self._sends.discard)
+
+    async def _write(self, frame: bytes) -> None:
+        # The reader sees the same end of the connection and fails everything outstanding.
+        with contextlib.suppress(ConnectionClosed):
+            await self._websocket.send(frame, text=True)
+
+
+async def open_connection(settings: Settings) -> Connection:
+    """Connect and say hello.
+
+    Raises ConnectError when there is no broker, it does not take the connection or does not
+    answer in time; Unauthorized when it does not take the token; UsageError for a bad URL.
+    """
+    url = public_url(settings.url)
+    try:
+        async with asyncio.timeout(settings.open_timeout_s):
+            return await _open(settings, url)
+    except TimeoutError:
+        why = f"no answer within {settings.open_timeout_s:g} s"
+        raise ConnectError(url, why, "Is it a broker that listens there?") from None
+    except InvalidURI as error:
+        raise UsageError(f"{url} is not a WebSocket URL: {error.msg}") from None
+    except OSError as error:
+        raise ConnectError(url, _os_reason(error), _START_IT) from error
+    except InvalidHandshake as error:
+        why = f"the server there does not speak WebSocket as expected ({error})"
+        raise ConnectError(url, why, "Is another program using that port?") from error
+
+
+async def _open(settings: Settings, url: str) -> Connection:
+    websocket = await open_websocket(
+        settings.url,
+        compression=None,
+        proxy=None if _is_loopback(settings.url) else True,
+        max_size=settings.max_frame_bytes,
+        open_timeout=None,
+        close_timeout=settings.close_timeout_s,
+        user_agent_header=f"{codec.PRODUCT}/{__version__}",
+    )
+    try:
+        await websocket.send(
+            codec.hello(settings.token, settings.session_id, __version__), text=True
+        )
+        answer = codec.read(await websocket.recv(decode=False))
+        if answer.op != "hello_ack":
+            raise ValueError(f"the first frame was {answer.op!r}, not hello_ack")
+        if not answer.ok or answer.session_id is None:
+            raise _refusal(answer, url)
+        return Connection(websocket, answer.session_id, settings)
+    except BaseException as error:
+        websocket.transport.abort()
+        match error:
+            case ConnectionClosed():
+                raise ConnectError(url, _close_reason(websocket), _START_IT) from None
+            case ValueError():
+                advice = "Is another program using that port?"
+                raise ConnectError(url, str(error), advice) from None
+        raise
+
+
+def _refusal(answer: codec.Frame, url: str) -> Exception:
+    if answer.error == "unauthorized":
+        text = f"{url} does not accept the token; it must be the broker's [server] token"
+        return Unauthorized(ErrorBody(ErrorCode.UNAUTHORIZED, text))
+    return ConnectError(url, f"refused with {answer.error!r}", "The broker's log says more.")
+
+
+def _close_reason(websocket: ClientConnection) -> str:
+    code, reason = websocket.close_code, websocket.close_reason
+    return f"closed before it answered ({code} {reason or 'without a reason'})"
+
+
+def _os_reason(error: OSError) -> str:
+    return "connection refused" if isinstance(error, ConnectionRefusedError) else str(error)
+
+
+def _is_loopback(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def public_url(url: str) -> str:
+    """The URL without a user name and password, as it may be shown."""
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))

@@ -1,0 +1,211 @@
+"""What a caller of the client can catch.
+
+The tree of exceptions, all of them ``exai_actors.errors.ExaiError``::
+
+    ExaiError
+    |-- ConnectError       no connection came about (URL, why, what to do)
+    |-- ConnectionLost     the connection ended while a call was outstanding
+    |-- StreamGap          pieces of a stream were lost and its result does not continue them
+    |-- UsageError         the call cannot work as made
+    `-- BrokerError        the broker's answer is an error (code, message, details)
+        |-- InvalidRequest, InvalidArguments, DuplicateRequest
+        |-- ToolNotFound, ModelNotFound
+        |-- OverCapacity, Draining
+        |-- RequestTimeout, RequestCancelled
+        |-- Unauthorized
+        `-- ProviderError, InternalError
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from exai_actors.errors import BrokerError, ErrorBody, ErrorCode, ExaiError, UsageError
+
+__all__ = [
+    "BrokerError",
+    "ConnectError",
+    "ConnectionLost",
+    "Draining",
+    "DuplicateRequest",
+    "ExaiError",
+    "InternalError",
+    "InvalidArguments",
+    "InvalidRequest",
+    "ModelNotFound",
+    "OverCapacity",
+    "ProviderError",
+    "RequestCancelled",
+    "RequestTimeout",
+    "StreamGap",
+    "ToolNotFound",
+    "Unauthorized",
+    "UsageError",
+    "broker_error",
+    "client_cancelled",
+    "client_timeout",
+]
+
+
+class ConnectError(ExaiError):
+    """No connection to the broker came about; the text names the URL and what to do."""
+
+    def __init__(self, url: str, why: str, advice: str) -> None:
+        super().__init__(f"cannot connect to {url}: {why}. {advice}")
+        self.url = url
+        self.why = why
+        self.advice = advice
+
+
+class ConnectionLost(ExaiError):
+    """The connection ended before this call's outcome arrived.
+
+    The call may still have run. Connect again with ``session_id`` and repeat it with the same
+    ``request_id``: the broker then answers with the one outcome instead of running it twice.
+    ``request_ids`` names every call that was outstanding, ``code`` and ``reason`` are those of
+    the WebSocket's end (1006: without a closing handshake).
+    """
+
+    def __init__(
+        self,
+        url: str,
+        session_id: str,
+        code: int,
+        reason: str,
+        *,
+        request_id: str | None = None,
+        request_ids: tuple[str, ...] = (),
+    ) -> None:
+        super().__init__(f"the connection to {url} ended ({code} {reason or 'without a reason'})")
+        self.url = url
+        self.session_id = session_id
+        self.code = code
+        self.reason = reason
+        self.request_id = request_id
+        self.request_ids = request_ids
+
+
+class StreamGap(ExaiError):
+    """Pieces of a stream are missing and its result's text is not their continuation.
+
+    Happens only to a stream that was not read for long and whose tool's result is not the sum of
+    its pieces; the whole result is at hand as ``result`` of the stream.
+    """
+
+
+class InvalidRequest(BrokerError):
+    """The broker does not understand the frame: another version, or not this broker."""
+
+
+class InvalidArguments(BrokerError):
+    """An argument is missing or not what the tool's schema allows."""
+
+    @property
+    def field(self) -> str | None:
+        """The argument that is wrong, if the broker named one."""
+        return _text(self, "field")
+
+
+class DuplicateRequest(BrokerError):
+    """The broker knows this request id for another request."""
+
+
+class ToolNotFound(BrokerError):
+    """The broker has no tool of this name."""
+
+
+class ModelNotFound(BrokerError):
+    """No provider serves this model."""
+
+    @property
+    def available(self) -> tuple[str, ...]:
+        """The models there are."""
+        found = _detail(self, "available")
+        return tuple(str(model) for model in found) if isinstance(found, list) else ()
+
+
+class OverCapacity(BrokerError):
+    """Refused because too much is waiting or in flight already."""
+
+    @property
+    def retry_after(self) -> float | None:
+        """Seconds after which a retry has a chance, if the broker can tell."""
+        return _seconds(self, "retry_after")
+
+
+class Draining(BrokerError):
+    """The broker is shutting down and takes no new requests."""
+
+
+class RequestTimeout(BrokerError):
+    """The request's time was over; ``by_client`` says on which side it was measured."""
+
+    @property
+    def by_client(self) -> bool:
+        """True for the client's own ``timeout_s``, False for the broker's word."""
+        return bool(_detail(self, "by") == "client")
+
+
+class RequestCancelled(BrokerError):
+    """The request was cancelled by its id, on this connection or another of the session."""
+
+
+class Unauthorized(BrokerError):
+    """The token is missing or wrong, or the provider refused the broker's key."""
+
+
+class ProviderError(BrokerError):
+    """The provider gave no answer, or half of one."""
+
+
+class InternalError(BrokerError):
+    """A fault of the broker itself, or a code that this client does not know."""
+
+
+_BY_CODE: dict[ErrorCode, type[BrokerError]] = {
+    ErrorCode.INVALID_REQUEST: InvalidRequest,
+    ErrorCode.PROTOCOL_ERROR: InvalidRequest,
+    ErrorCode.VALIDATION_ERROR: InvalidArguments,
+    ErrorCode.DUPLICATE: DuplicateRequest,
+    ErrorCode.TOOL_NOT_FOUND: ToolNotFound,
+    ErrorCode.MODEL_NOT_FOUND: ModelNotFound,
+    ErrorCode.OVER_CAPACITY: OverCapacity,
+    ErrorCode.DRAINING: Draining,
+    ErrorCode.TIMEOUT: RequestTimeout,
+    ErrorCode.CANCELLED: RequestCancelled,
+    ErrorCode.UNAUTHORIZED: Unauthorized,
+    ErrorCode.PROVIDER_ERROR: ProviderError,
+    ErrorCode.INTERNAL_ERROR: InternalError,
+}
+
+
+def broker_error(body: ErrorBody, request_id: str | None = None) -> BrokerError:
+    """The exception for an error body: BrokerError itself for a code without its own class."""
+    return _BY_CODE.get(body.code, BrokerError)(body, request_id)
+
+
+def client_cancelled(request_id: str) -> RequestCancelled:
+    """The error of a call that its caller has given up."""
+    body = ErrorBody(ErrorCode.CANCELLED, "given up by its caller", {"by": "client"})
+    return RequestCancelled(body, request_id)
+
+
+def client_timeout(request_id: str, timeout_s: float) -> RequestTimeout:
+    """The error of a call whose outcome this client did not get in time."""
+    details = {"timeout_seconds": timeout_s, "by": "client"}
+    body = ErrorBody(ErrorCode.TIMEOUT, f"no outcome within {timeout_s:g} s", details)
+    return RequestTimeout(body, request_id)
+
+
+def _detail(error: BrokerError, key: str) -> Any:
+    return (error.body.details or {}).get(key)
+
+
+def _text(error: BrokerError, key: str) -> str | None:
+    found = _detail(error, key)
+    return found if isinstance(found, str) else None
+
+
+def _seconds(error: BrokerError, key: str) -> float | None:
+    found = _detail(error, key)
+    return float(found) if isinstance(found, int | float) else None

@@ -1,0 +1,287 @@
+"""The synchronous client: the asynchronous one on a thread of its own.
+
+Any number of threads may use it at once; each waits for its own call only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import threading
+import weakref
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from exai_actors.client.client import BrokerClient, connect
+from exai_actors.client.pending import OnProgress
+from exai_actors.client.results import CallResult, Progress, Tool
+from exai_actors.client.settings import DEFAULT_URL
+from exai_actors.client.stream import Stream, StreamPieces
+from exai_actors.errors import UsageError
+
+T = TypeVar("T")
+
+
+def connect_sync(
+    url: str = DEFAULT_URL,
+    *,
+    token: str | None = None,
+    session_id: str | None = None,
+    open_timeout_s: float = 10.0,
+    call_timeout_s: float | None = 600.0,
+    reply_timeout_s: float = 30.0,
+    close_timeout_s: float = 2.0,
+    max_frame_bytes: int = 33_554_432,
+    max_unread: int = 1_048_576,
+    max_outstanding: int = 1_000,
+) -> SyncBrokerClient:
+    """A client to open with ``with``; the limits are those of ``Settings``, as in ``connect``."""
+    return SyncBrokerClient(
+        connect(
+            url,
+            token=token,
+            session_id=session_id,
+            open_timeout_s=open_timeout_s,
+            call_timeout_s=call_timeout_s,
+            reply_timeout_s=reply_timeout_s,
+            close_timeout_s=close_timeout_s,
+            max_frame_bytes=max_frame_bytes,
+            max_unread=max_unread,
+            max_outstanding=max_outstanding,
+        )
+    )
+
+
+class LoopThread:
+    """An event loop running on a daemon thread until it is stopped.
+
+    A daemon thread, because a client that was never closed must not keep the process alive.
+    ``last`` is awaited on the loop after everything else.
+    """
+
+    def __init__(self, name: str, last: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._last = last
+        # Between the check and the hand-over of a call the loop must not end, or the call would
+        # wait for ever.
+        self._handing_over = threading.Lock()
+        self._stopped = False
+        self._thread = threading.Thread(target=self._main, name=name, daemon=True)
+        self._thread.start()
+
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run to the end and return the result; an interrupt of the caller cancels it."""
+        future = self._hand_over(coroutine)
+        try:
+            return future.result()
+        except concurrent.futures.CancelledError:
+            raise UsageError("this client was closed during the call") from None
+        except BaseException:
+            future.cancel()
+            raise
+
+    def stop(self) -> None:
+        """End the loop and wait for the thread. Idempotent."""
+        with self._handing_over:
+            if not self._stopped:
+                self._stopped = True
+                self._loop.call_soon_threadsafe(self._loop.stop)
+        if threading.current_thread() is not self._thread:
+            self._thread.join()
+
+    def _hand_over(self, coroutine: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
+        with self._handing_over:
+            if threading.current_thread() is self._thread:
+                problem = "called from the client's own thread, where it would wait for itself"
+            elif self._stopped:
+                problem = "this client is closed"
+            else:
+                return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        coroutine.close()
+        raise UsageError(problem)
+
+    def _main(self) -> None:
+        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+            runner.get_loop().run_forever()
+            runner.run(self._last())
+
+
+class SyncBrokerClient:
+    """``BrokerClient`` for code without an event loop: same methods, same arguments, same errors.
+
+    ``on_progress`` is called on the client's own thread and must not call the client.
+    """
+
+    def __init__(self, client: BrokerClient) -> None:
+        self._client = client
+        self._thread: LoopThread | None = None
+
+    def __enter__(self) -> Self:
+        """Connect: see ``open_connection`` for what it raises."""
+        if self._thread is not None:
+            raise UsageError("this client was opened before; connect_sync() makes a new one")
+        self._thread = thread = LoopThread("exai-client", self._client.aclose)
+        self._stop = weakref.finalize(self, thread.stop)
+        try:
+            thread.run(self._client.__aenter__())
+        except BaseException:
+            self._stop()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection and end the thread; outstanding calls fail. Idempotent."""
+        if self._thread is not None:
+            self._stop()
+
+    @property
+    def session_id(self) -> str:
+        """The session as the broker named it."""
+        return self._client.session_id
+
+    def stream(
+        self,
+        name: str,
+        arguments: Mapping[str, Any] | None = None,
+        /,
+        *,
+        request_id: str | None = None,
+        deadline_ms: float | None = None,
+        priority: int | None = None,
+        timeout_s: float | None = None,
+        on_progress: OnProgress | None = None,
+        **more: Any,
+    ) -> SyncStream:
+        """``BrokerClient.stream`` for a ``for`` loop; leaving the loop early cancels the call."""
+        stream = self._client.stream(
+            name,
+            arguments,
+            request_id=request_id,
+            deadline_ms=deadline_ms,
+            priority=priority,
+            timeout_s=timeout_s,
+            on_progress=on_progress,
+            **more,
+        )
+        return SyncStream(stream, self)
+
+    def call(
+        self,
+        name: str,
+        arguments: Mapping[str, Any] | None = None,
+        /,
+        *,
+        request_id: str | None = None,
+        deadline_ms: float | None = None,
+        priority: int | None = None,
+        timeout_s: float | None = None,
+        on_progress: OnProgress | None = None,
+        **more: Any,
+    ) -> CallResult:
+        """``BrokerClient.call``; an interrupt (Ctrl-C) while waiting cancels the call."""
+        return self._opened.run(
+            self._client.call(
+                name,
+                arguments,
+                request_id=request_id,
+                deadline_ms=deadline_ms,
+                priority=priority,
+                timeout_s=timeout_s,
+                on_progress=on_progress,
+                **more,
+            )
+        )
+
+    def cancel(self, request_id: str) -> None:
+        """``BrokerClient.cancel``, from any thread."""
+        self._opened.run(self._client.cancel(request_id))
+
+    def tools(self) -> tuple[Tool, ...]:
+        """The tools of the broker."""
+        return self._opened.run(self._client.tools())
+
+    def models(self) -> tuple[str, ...]:
+        """The models that the broker's providers serve, as ``chat`` takes them."""
+        return self._opened.run(self._client.models())
+
+    def health(self) -> dict[str, Any]:
+        """What the broker says about itself."""
+        return self._opened.run(self._client.health())
+
+    def ping(self) -> None:
+        """Return when the broker has answered."""
+        self._opened.run(self._client.ping())
+
+    @property
+    def _opened(self) -> LoopThread:
+        if self._thread is None:
+            raise UsageError("not connected: use the client inside `with connect_sync(...)`")
+        return self._thread
+
+
+class SyncStream:
+    """``Stream`` for a ``for`` loop or a ``with`` block."""
+
+    def __init__(self, stream: Stream, client: SyncBrokerClient) -> None:
+        self._stream = stream
+        self._client = client
+
+    @property
+    def request_id(self) -> str:
+        return self._stream.request_id
+
+    @property
+    def progress(self) -> Progress | None:
+        """The last word about the waiting call, None before the first."""
+        return self._stream.progress
+
+    @property
+    def result(self) -> CallResult:
+        """The whole answer. Raises UsageError before the end and a failed call's error after."""
+        return self._stream.result
+
+    def __iter__(self) -> SyncPieces:
+        return SyncPieces(aiter(self._stream), self._client)
+
+    def __enter__(self) -> Self:
+        self._client._opened.run(self._stream.__aenter__())
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Cancel the call unless it has ended. Idempotent."""
+        self._client._opened.run(self._stream.aclose())
+
+
+class SyncPieces(Iterator[str]):
+    """The iterator that a ``for`` loop owns; when it goes, the asynchronous one goes with it."""
+
+    def __init__(self, pieces: StreamPieces, client: SyncBrokerClient) -> None:
+        self._pieces = pieces
+        self._client = client
+
+    def __next__(self) -> str:
+        piece = self._client._opened.run(self._next())
+        if piece is None:
+            raise StopIteration
+        return piece
+
+    async def _next(self) -> str | None:
+        # StopAsyncIteration cannot travel through a future.
+        return await anext(self._pieces, None)

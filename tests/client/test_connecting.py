@@ -1,0 +1,116 @@
+"""Opening a connection: what is sent, and what is said when it does not work."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import Any
+
+import pytest
+
+from exai_actors.client import ConnectError, Unauthorized, UsageError, connect
+from exai_actors.client.connection import public_url
+from exai_actors.client.settings import Settings
+from tests.client.scripted_peer import scripted_peer
+
+
+async def _refused(url: str, **settings: Any) -> ConnectError:
+    with pytest.raises(ConnectError) as raised:
+        async with connect(url, **settings):
+            pass
+    return raised.value
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+async def test_hello_carries_token_and_session_and_the_broker_names_the_session() -> None:
+    async with (
+        scripted_peer() as peer,
+        connect(peer.url, token="t" * 16, session_id="wanted") as broker,
+    ):
+        hello = await peer.receive("hello")
+        assert (hello["token"], hello["session_id"]) == ("t" * 16, "wanted")
+        assert broker.session_id == "session-1"
+
+
+async def test_no_broker_there_is_said_with_url_and_way_out() -> None:
+    url = f"ws://127.0.0.1:{_free_port()}"
+    error = await _refused(url)
+    assert str(error).startswith(f"cannot connect to {url}: connection refused.")
+    assert "exai serve" in str(error)
+
+
+async def test_a_wrong_token_is_unauthorized() -> None:
+    ack = {"op": "hello_ack", "ok": False, "error": "unauthorized"}
+    async with scripted_peer(ack) as peer:
+        with pytest.raises(Unauthorized, match="does not accept the token"):
+            async with connect(peer.url, token="secret-of-somebody"):
+                pass
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ({"op": "hello_ack", "ok": False, "error": "draining"}, "refused with 'draining'"),
+        ({"op": "welcome"}, "the first frame was 'welcome', not hello_ack"),
+        (b"good morning", "not a frame"),
+    ],
+)
+async def test_another_answer_to_hello_is_told(answer: dict[str, Any] | bytes, said: str) -> None:
+    async with scripted_peer(answer) as peer:
+        assert said in str(await _refused(peer.url))
+
+
+async def test_a_server_that_does_not_answer_is_not_waited_for_long() -> None:
+    async with scripted_peer(None) as peer:
+        assert "no answer within 0.05 s" in str(await _refused(peer.url, open_timeout_s=0.05))
+
+
+async def test_a_server_that_closes_instead_of_answering_is_told_with_its_reason() -> None:
+    async with scripted_peer(None) as peer:
+        connecting = asyncio.create_task(_refused(peer.url))
+        await peer.receive("hello")
+        await (await peer.socket()).close(1008, "too many connections")
+        assert "1008 too many connections" in str(await connecting)
+
+
+async def test_a_server_of_another_kind_is_told() -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        assert "does not speak WebSocket" in str(await _refused(f"ws://127.0.0.1:{port}"))
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:1", "127.0.0.1:8079", "ws://"])
+async def test_a_url_that_is_none_is_a_usage_error(url: str) -> None:
+    with pytest.raises(UsageError, match="is not a WebSocket URL"):
+        async with connect(url):
+            pass
+
+
+async def test_a_client_is_opened_once_and_not_used_before() -> None:
+    async with scripted_peer() as peer:
+        client = connect(peer.url)
+        with pytest.raises(UsageError, match="not connected"):
+            await client.ping()
+        async with client:
+            pass
+        with pytest.raises(UsageError, match="opened before"):
+            async with client:
+                pass
+
+
+def test_neither_the_url_nor_the_settings_show_secrets() -> None:
+    assert public_url("ws://user:secret@host:1/path") == "ws://host:1/path"
+    assert "secret" not in repr(Settings(token="secret-secret-secret"))
