@@ -7,8 +7,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from exai_actors.edges.ws_frames import text_frame_header
-
-SLOW_CONSUMER = (1008, "slow consumer")
+from exai_actors.wire.close_reasons import CloseReason
 
 
 class TurnEnd:
@@ -20,7 +19,7 @@ class TurnEnd:
 
     __slots__ = ("_dirty", "_schedule")
 
-    def __init__(self, schedule: Callable[[Callable[[], None]], None]) -> None:
+    def __init__(self, schedule: Callable[[Callable[[], None]], object]) -> None:
         self._schedule = schedule
         self._dirty: list[SocketOutbox] = []
 
@@ -89,7 +88,7 @@ class SocketOutbox:
         self._socket.close(code, reason)
 
     def abort(self) -> None:
-        self._socket.drop(*SLOW_CONSUMER)
+        self._socket.drop(*CloseReason.SLOW_CONSUMER.value)
 
     def flush(self) -> None:
         """Hand what was sent so far to the transport: at the end of a turn, or before a close."""

@@ -24,12 +24,12 @@ from exai_actors.messages.connection import (
     TextReceived,
 )
 from exai_actors.messages.recipient import Recipient
+from exai_actors.wire.close_reasons import CloseReason
 
 # What fits into a control frame beside the code.
 _MAX_REASON_BYTES = 123
 _MAX_CLOSING_ROUNDS = 10
 
-_INTERNAL_ERROR = (1011, "internal error")
 _KEEPALIVE_TIMEOUT = (1011, "keepalive ping timeout")
 _ABNORMAL = (1006, "")
 
@@ -254,7 +254,7 @@ class WebSocketConnection(asyncio.BufferedProtocol):
             self._intake = None
 
     def _recipient_closed(self) -> None:
-        self.close(*_INTERNAL_ERROR)
+        self.close(*CloseReason.INTERNAL.value)
 
     # Writing and ending.
 

@@ -17,14 +17,14 @@ from exai_actors.errors import UsageError
 from exai_actors.messages.connection import ConnectionMessage
 from exai_actors.messages.recipient import Recipient
 from exai_actors.ports import Outbox, Peer
+from exai_actors.wire.close_reasons import CloseReason
 
 _READ_BYTES = 256 * 1024
 _BACKLOG = 1024
 _MIN_OUTBOX_LIMIT_BYTES = 64 * 1024 * 1024
-_GOING_AWAY = (1001, "the broker is stopping")
 
 OpenConnection = Callable[[Peer, Outbox], Recipient[ConnectionMessage]]
-ScheduleFlush = Callable[[Callable[[], None]], None]
+ScheduleFlush = Callable[[Callable[[], None]], object]
 
 
 class WebSocketServer:
@@ -124,12 +124,13 @@ class WebSocketServer:
         if self._listener is not None:
             self._listener.close()
 
-    async def stop(self, code: int = _GOING_AWAY[0], reason: str = _GOING_AWAY[1]) -> None:
-        """Stop listening, close every connection with ``code``, return when all are gone.
+    async def stop(self) -> None:
+        """Stop listening, close every connection with 1001, return when all are gone.
 
         Bounded by the close timeout for clients that neither answer nor read.
         """
         self.stop_listening()
+        code, reason = CloseReason.GOING_AWAY.value
         for connection in list(self._sockets):
             if connection in self._admitted:
                 connection.close(code, reason)
