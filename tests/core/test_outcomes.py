@@ -1,0 +1,144 @@
+"""A repeated id gets the same outcome, for a while and within bounds."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from exai_actors.core.calls import Outcome, OutcomeKind, ToolResult
+from exai_actors.core.outcomes import OutcomeStore
+from exai_actors.errors import ErrorBody, ErrorCode
+from exai_actors.ids import RequestKey
+
+KEYS = [RequestKey(name) for name in "abcdef"]
+A, B, C = KEYS[:3]
+
+
+def answer(text: str, reasoning: str = "") -> Outcome:
+    return Outcome(OutcomeKind.COMPLETED, ToolResult((text,), reasoning=reasoning))
+
+
+def test_an_outcome_is_found_with_the_fingerprint_of_its_call() -> None:
+    store = OutcomeStore(count=8, size=100, ttl_s=10.0)
+    outcome = answer("hello")
+    store.remember(A, 42, outcome, now=0.0)
+    found = store.find(A, now=1.0)
+    assert found is not None
+    assert (found.fingerprint, found.outcome) == (42, outcome)
+    assert store.find(B, now=1.0) is None
+
+
+def test_an_outcome_is_forgotten_when_its_time_is_over() -> None:
+    store = OutcomeStore(count=8, size=100, ttl_s=10.0)
+    store.remember(A, 1, answer("hello"), now=5.0)
+    assert store.find(A, now=14.999) is not None
+    assert store.find(A, now=15.0) is None
+    assert len(store) == 0
+
+
+def test_what_is_too_old_makes_room_when_something_new_comes() -> None:
+    store = OutcomeStore(count=8, size=100, ttl_s=10.0)
+    store.remember(A, 1, answer("hello"), now=0.0)
+    store.remember(B, 1, answer("hello"), now=10.0)
+    assert len(store) == 1
+
+
+def test_the_oldest_goes_first_when_there_are_too_many() -> None:
+    store = OutcomeStore(count=2, size=100, ttl_s=10.0)
+    for request in (A, B, C):
+        store.remember(request, 1, answer("hello"), now=0.0)
+    assert store.find(A, now=0.0) is None
+    assert store.find(B, now=0.0) is not None
+    assert store.find(C, now=0.0) is not None
+
+
+def test_the_oldest_go_first_when_there_is_too_much_text() -> None:
+    store = OutcomeStore(count=8, size=10, ttl_s=10.0)
+    for request in (A, B):
+        store.remember(request, 1, answer("12345"), now=0.0)
+    store.remember(C, 1, answer("1234567"), now=0.0)
+    assert [request for request in KEYS if store.find(request, now=0.0)] == [C]
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [
+        answer("12345678901"),
+        answer("123456", reasoning="12345"),
+        Outcome(OutcomeKind.FAILED, error=ErrorBody(ErrorCode.PROVIDER_ERROR, "12345678901")),
+    ],
+)
+def test_an_outcome_larger_than_the_store_is_not_kept_and_drives_nobody_out(
+    outcome: Outcome,
+) -> None:
+    store = OutcomeStore(count=8, size=10, ttl_s=10.0)
+    store.remember(A, 1, answer("1234567890"), now=0.0)
+    store.remember(B, 1, outcome, now=0.0)
+    assert store.find(B, now=0.0) is None
+    assert store.find(A, now=0.0) is not None
+
+
+def test_a_later_outcome_of_the_same_request_replaces_the_earlier_even_if_it_is_too_large() -> None:
+    store = OutcomeStore(count=8, size=10, ttl_s=10.0)
+    store.remember(A, 1, answer("old"), now=0.0)
+    store.remember(A, 2, answer("new"), now=1.0)
+    found = store.find(A, now=1.0)
+    assert found is not None
+    assert found.fingerprint == 2
+    store.remember(A, 3, answer("much too large"), now=2.0)
+    assert store.find(A, now=2.0) is None
+
+
+@pytest.mark.parametrize(
+    "store", [OutcomeStore(0, 100, 10.0), OutcomeStore(8, 100, 0.0)], ids=["count", "time"]
+)
+def test_a_store_of_nothing_keeps_nothing(store: OutcomeStore) -> None:
+    store.remember(A, 1, answer("hello"), now=0.0)
+    assert store.find(A, now=0.0) is None
+
+
+class StoreMachine(RuleBasedStateMachine):
+    """The store beside a plain list of everything remembered, oldest first."""
+
+    @initialize(count=st.integers(0, 4), size=st.integers(0, 12), ttl_s=st.integers(0, 6))
+    def open(self, count: int, size: int, ttl_s: int) -> None:
+        self.store = OutcomeStore(count, size, ttl_s)
+        self.kept: list[tuple[RequestKey, int, int, float]] = []
+        self.now = 0.0
+        self.calls = 0
+
+    def total_size(self) -> int:
+        return sum(size for _, _, size, _ in self.kept)
+
+    @rule(request=st.sampled_from(KEYS), size=st.integers(0, 14), seconds=st.integers(0, 3))
+    def remember(self, request: RequestKey, size: int, seconds: int) -> None:
+        self.now += seconds
+        self.calls += 1
+        self.store.remember(request, self.calls, answer("x" * size), self.now)
+        self.kept = [each for each in self.kept if each[0] != request and each[3] > self.now]
+        if size <= self.store.size:
+            self.kept.append((request, self.calls, size, self.now + self.store.ttl_s))
+        while len(self.kept) > self.store.count or self.total_size() > self.store.size:
+            self.kept.pop(0)
+
+    @rule(seconds=st.integers(1, 5))
+    def time_passes(self, seconds: int) -> None:
+        self.now += seconds
+        self.store.expire(self.now)
+        self.kept = [each for each in self.kept if each[3] > self.now]
+        assert len(self.store) == len(self.kept)
+
+    @invariant()
+    def no_bound_is_ever_exceeded(self) -> None:
+        assert len(self.store) <= self.store.count
+
+    @invariant()
+    def exactly_what_the_plain_list_holds_is_found(self) -> None:
+        live = {request: call for request, call, _, expires in self.kept if expires > self.now}
+        for request in KEYS:
+            found = self.store.find(request, self.now)
+            assert (None if found is None else found.fingerprint) == live.get(request)
+
+
+TestStore = StoreMachine.TestCase

@@ -1,0 +1,101 @@
+"""Which provider serves a model."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exai_actors.core.routing import Route, RoutingTable
+from exai_actors.ids import ProviderName
+
+KIMI, GLM = ProviderName("kimi"), ProviderName("glm")
+TABLE = RoutingTable(((KIMI, ("k2", "shared")), (GLM, ("glm-4.5", "shared"))))
+
+
+def test_a_model_goes_to_the_provider_that_serves_it() -> None:
+    assert TABLE.find("glm-4.5") == Route(GLM, "glm-4.5")
+
+
+def test_a_model_that_two_serve_goes_to_the_one_configured_first() -> None:
+    assert TABLE.find("shared") == Route(KIMI, "shared")
+
+
+def test_a_model_can_be_named_with_its_provider() -> None:
+    assert TABLE.find("glm/shared") == Route(GLM, "shared")
+
+
+def test_a_plain_name_with_a_slash_is_not_taken_for_a_provider() -> None:
+    table = RoutingTable(((KIMI, ("k2",)), (GLM, ("kimi/k2",))))
+    assert table.find("kimi/k2") == Route(GLM, "kimi/k2")
+
+
+def test_a_model_nobody_serves_has_no_route() -> None:
+    assert TABLE.find("gpt") is None
+    assert TABLE.find("glm/k2") is None
+    assert TABLE.find("") is None
+
+
+def test_without_a_model_the_configured_default_is_asked() -> None:
+    table = RoutingTable(TABLE.offers, "glm-4.5")
+    assert table.default_model == "glm-4.5"
+    assert table.find(None) == Route(GLM, "glm-4.5")
+
+
+def test_a_default_that_nobody_serves_is_not_replaced_in_silence() -> None:
+    table = RoutingTable(TABLE.offers, "gone")
+    assert table.default_model == "gone"
+    assert table.find(None) is None
+
+
+def test_without_a_configured_default_the_first_model_there_is_serves() -> None:
+    table = RoutingTable(((KIMI, ()), (GLM, ("glm-4.5",))))
+    assert table.default_model == "glm-4.5"
+    assert table.find(None) == Route(GLM, "glm-4.5")
+
+
+def test_nothing_is_routed_while_no_provider_has_named_a_model() -> None:
+    table = RoutingTable(((KIMI, ()), (GLM, ())))
+    assert table.default_model is None
+    assert table.find(None) is None
+    assert table.models() == ()
+
+
+def test_each_model_is_listed_once_in_the_order_of_the_configuration() -> None:
+    assert TABLE.models() == ("k2", "shared", "glm-4.5")
+
+
+def test_new_models_of_a_provider_replace_its_old_ones_and_nobody_elses() -> None:
+    table = RoutingTable(TABLE.offers, "k2").with_models(KIMI, ("k3",))
+    assert table.offers == ((KIMI, ("k3",)), (GLM, ("glm-4.5", "shared")))
+    assert table.find("k2") is None
+    assert table.find("shared") == Route(GLM, "shared")
+    assert table.default_model == "k2"
+    assert TABLE.find("k2") == Route(KIMI, "k2")
+
+
+def test_models_of_an_unknown_provider_change_nothing() -> None:
+    assert TABLE.with_models(ProviderName("other"), ("x",)).offers == TABLE.offers
+
+
+OFFERS = st.lists(
+    st.tuples(
+        st.sampled_from([KIMI, GLM, ProviderName("local")]),
+        st.lists(st.sampled_from(["a", "b", "c"]), unique=True).map(tuple),
+    ),
+    unique_by=lambda offer: offer[0],
+).map(tuple)
+
+
+@given(OFFERS)
+def test_every_offer_can_be_reached_and_every_route_was_offered(
+    offers: tuple[tuple[ProviderName, tuple[str, ...]], ...],
+) -> None:
+    table = RoutingTable(offers)
+    for provider, models in offers:
+        for model in models:
+            assert table.find(f"{provider}/{model}") == Route(provider, model)
+            plain = table.find(model)
+            assert plain is not None
+            first = next(name for name, served in offers if model in served)
+            assert plain == Route(first, model)
+    assert set(table.models()) == {model for _, models in offers for model in models}
