@@ -11,6 +11,7 @@ from exai_actors.errors import ErrorBody, ErrorCode
 from exai_actors.wire.json_text import to_json
 
 MAX_ID_LENGTH = 512
+MAX_ID_DEPTH = 8
 MAX_TOOL_NAME_LENGTH = 256
 MAX_DEADLINE_MS = 86_400_000
 MAX_PRIORITY = 100
@@ -133,7 +134,7 @@ def nests_deeper(value: Any, limit: int) -> bool:
 
 def echoed(id_: Any) -> bytes:
     """An id as JSON; null for one that nests too deep to be anybody's id."""
-    if type(id_) is str or not nests_deeper(id_, 8):
+    if type(id_) is str or not nests_deeper(id_, MAX_ID_DEPTH):
         return to_json(id_)
     return b"null"
 

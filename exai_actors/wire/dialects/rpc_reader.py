@@ -11,6 +11,7 @@ from typing import Any
 from exai_actors.errors import ErrorBody, ErrorCode
 from exai_actors.ids import RequestKey
 from exai_actors.wire.dialects.reading import (
+    MAX_ID_DEPTH,
     MAX_ID_LENGTH,
     Incoming,
     Invalid,
@@ -22,6 +23,7 @@ from exai_actors.wire.dialects.reading import (
     echoed,
     invalid_request,
     kind,
+    nests_deeper,
 )
 from exai_actors.wire.frames import (
     CallTool,
@@ -62,7 +64,9 @@ def reply_to(incoming: Incoming, *, understood: bool = True) -> ReplyTo:
 
 def request_key(id_: Any) -> RequestKey:
     """The key of the request with this id, of whatever JSON type: ``1`` and ``"1"`` differ."""
-    text = echoed(id_).decode()
+    if nests_deeper(id_, MAX_ID_DEPTH):
+        raise Invalid(f"id must not nest deeper than {MAX_ID_DEPTH} levels")
+    text = to_json(id_).decode()
     if len(text) > MAX_ID_LENGTH:
         raise Invalid(f"id must have at most {MAX_ID_LENGTH} characters, got {len(text)}")
     return RequestKey("rpc:" + text)
