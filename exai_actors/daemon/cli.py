@@ -22,7 +22,7 @@ COMMANDS = {
     "health": ("exai_actors.daemon.cli_look:health", "Show how the broker is doing."),
     "demo": ("exai_actors.daemon.demo:demo", "Watch a broker share a scarce provider fairly."),
     "config": ("exai_actors.daemon.cli_config:config", "Begin, check and show configuration."),
-    "version": ("exai_actors.daemon.cli_version:version", "Show the versions of exai, of Python and of what it stands on."),
+    "version": ("exai_actors.daemon.cli_version:version", "Show versions."),
 }
 """Each command with where it is and what it does, in the order of the help."""
 

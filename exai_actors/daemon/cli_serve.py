@@ -52,6 +52,11 @@ def serve(
     log = structlog.get_logger("exai")
     for warning in loaded.warnings:
         log.warning(str(warning))
+    if loaded.config.source.file is None:
+        log.info("no configuration file: a built-in provider makes the answers up")
+    else:
+        names = [provider.name for provider in loaded.config.provider]
+        log.info("configured", file=str(loaded.config.source.file), providers=names)
 
     from exai_actors.daemon import lifecycle
 

@@ -169,6 +169,9 @@ def summary(snapshot: Snapshot, look: Look) -> list[str]:
         cells = "".join(f"{value:>12}" for value in [*values, together])
         lines.append([Span(f"  {title:<24}", dim=True), Span(cells)])
     used = f"{snapshot.utilisation * 100:.1f} %"
+    # Little's law: so many clients in a closed loop, less the time they are served.
+    clients = sum(each.connections for each in sessions)
+    alike = max(0.0, clients / snapshot.possible_rate - snapshot.service_s)
     lines += [
         [],
         [
@@ -179,6 +182,7 @@ def summary(snapshot: Snapshot, look: Look) -> list[str]:
             Span(f"  {snapshot.refused} refused with 429, "),
             Span(f"{used} of the limit used in {snapshot.elapsed:.1f} s.", bold=True),
         ],
+        [Span(f"  In one queue for all, everybody would have waited {_seconds(alike)}.")],
     ]
     return [paint(line, look).rstrip() for line in lines]
 

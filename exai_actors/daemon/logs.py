@@ -25,6 +25,8 @@ SECRETS = frozenset(
     {"api_key", "authorization", "key", "old", "new", "password", "secret", "token"}
 )
 
+COMMON = ("timestamp", "level", "logger", "message")
+
 
 def configure(config: LogConfig, stream: TextIO) -> None:
     """Send everything that is logged from now on to ``stream``."""
@@ -70,7 +72,8 @@ def _ending(as_json: bool, colours: bool) -> Sequence[Processor]:
             *first,
             structlog.processors.format_exc_info,
             structlog.processors.EventRenamer("message"),
-            structlog.processors.JSONRenderer(sort_keys=False),
+            familiar_first,
+            structlog.processors.JSONRenderer(),
         ]
     console = structlog.dev.ConsoleRenderer(
         colors=colours and not _no_colour(), exception_formatter=structlog.dev.plain_traceback
@@ -82,6 +85,12 @@ def _no_colour() -> bool:
     import os
 
     return bool(os.environ.get("NO_COLOR"))
+
+
+def familiar_first(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Put what every entry has before what is its own, for those who read the lines by eye."""
+    common = {key: event.pop(key) for key in COMMON if key in event}
+    return {**common, **event}
 
 
 def hide_secrets(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

@@ -57,6 +57,7 @@ def test_the_summary_ends_with_what_the_upstream_itself_counted() -> None:
         "",
         "  By the provider's own count: at most 4 calls at once (limit 4),",
         "  0 refused with 429, 99.6 % of the limit used in 6.3 s.",
+        "  In one queue for all, everybody would have waited 1.10 s.",
     ]
 
 
@@ -162,4 +163,4 @@ def test_a_dumb_terminal_and_a_pipe_get_plain_lines_once_a_second() -> None:
     text = stream.getvalue()
     assert "\x1b" not in text
     assert text.count("served 80 (20.0/s)") == 3
-    assert text.endswith("of the limit used in 6.3 s.\n")
+    assert text.endswith("everybody would have waited 1.10 s.\n")

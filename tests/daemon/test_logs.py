@@ -46,6 +46,7 @@ def test_anywhere_but_on_a_terminal_entries_are_json_lines() -> None:
     logs.configure(LogConfig(), stream)
     structlog.get_logger("exai").info("ready", url="ws://x", connections=3)
     found = entry(stream)
+    assert list(found)[:4] == ["timestamp", "level", "logger", "message"]
     assert found.pop("timestamp").endswith("Z")
     assert found == {
         "message": "ready",

@@ -1,0 +1,219 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from exai_actors.daemon.exit_codes import ExitCode
+from exai_actors.testing.scripted_replies import CUT, Gate, answer, failure
+from exai_actors.testing.scripted_upstream import ScriptedUpstream
+from tests.daemon.processes import MODEL, Serving, ended, exai, provider_at, serving, start
+
+TOKEN = "0123456789abcdef"
+
+
+@pytest.fixture
+async def upstream() -> AsyncIterator[ScriptedUpstream]:
+    async with ScriptedUpstream() as scripted:
+        yield scripted
+
+
+@pytest.fixture
+async def broker(upstream: ScriptedUpstream, tmp_path: Path) -> AsyncIterator[Serving]:
+    async with serving(provider_at(upstream), tmp_path) as served:
+        yield served
+
+
+async def test_the_answer_is_printed_and_ends_with_a_newline(broker: Serving) -> None:
+    told = await exai("ask", "hello", "--url", broker.url)
+    assert (told.code, told.out, told.err) == (0, "echo: hello\n", "")
+
+
+async def test_a_whole_answer_is_the_same_as_a_streamed_one(broker: Serving) -> None:
+    told = await exai("ask", "hello", "--no-stream", env={"EXAI_URL": broker.url})
+    assert (told.code, told.out) == (0, "echo: hello\n")
+
+
+async def test_pieces_are_printed_as_they_come(broker: Serving, upstream: ScriptedUpstream) -> None:
+    gate = Gate()
+    upstream.then(answer("Hel", gate, "lo"))
+    process = await start("ask", "hello", "--url", broker.url)
+    assert process.stdout is not None
+    assert await process.stdout.readexactly(3) == b"Hel"
+    gate.open()
+    assert (await ended(process)).out == "lo\n"
+
+
+async def test_json_holds_the_answer_and_how_it_came_to_be(broker: Serving) -> None:
+    told = await exai("ask", "hello", "--json", "-m", MODEL, "--url", broker.url)
+    assert told.code == 0
+    found = json.loads(told.out)
+    assert found["text"] == "echo: hello"
+    assert found["outputs"] == ["echo: hello"]
+    assert set(found) == {"text", "outputs", "continuation_id", "metadata", "request_id"}
+
+
+@pytest.mark.parametrize("arguments", [(), ("-",)])
+async def test_the_prompt_can_come_from_stdin(broker: Serving, arguments: tuple[str, ...]) -> None:
+    told = await exai("ask", *arguments, "--url", broker.url, stdin="grüße\n".encode())
+    assert (told.code, told.out) == (0, "echo: grüße\n")
+
+
+async def test_ctrl_c_cancels_the_request_at_the_provider(
+    broker: Serving, upstream: ScriptedUpstream
+) -> None:
+    upstream.then(answer("Hel", Gate(), "lo"))
+    process = await start("ask", "hello", "--url", broker.url)
+    assert process.stdout is not None
+    assert await process.stdout.readexactly(3) == b"Hel"
+    process.send_signal(signal.SIGINT)
+    told = await ended(process)
+    assert (told.code, told.out, told.err) == (ExitCode.INTERRUPTED, "\n", "")
+    await upstream.wait_for_disconnect()
+
+
+async def test_a_reader_that_goes_away_ends_the_request_quietly(
+    broker: Serving, upstream: ScriptedUpstream
+) -> None:
+    gate = Gate()
+    upstream.then(answer("Hel", gate, "lo", Gate()))
+    process = await start("ask", "hello", "--url", broker.url)
+    assert process.stdout is not None
+    assert await process.stdout.readexactly(3) == b"Hel"
+    # The transport of the pipe is what a shell closes when the next command of a pipe ends.
+    transport = process._transport.get_pipe_transport(1)  # type: ignore[attr-defined]
+    transport.close()
+    gate.open()
+    told = await ended(process)
+    assert (told.code, told.err) == (ExitCode.BROKEN_PIPE, "")
+    await upstream.wait_for_disconnect()
+
+
+async def test_a_model_nobody_serves_is_told_with_those_there_are(broker: Serving) -> None:
+    told = await exai("ask", "hello", "-m", "gone", "--url", broker.url)
+    assert (told.code, told.out) == (ExitCode.INVALID, "")
+    (line,) = told.err.splitlines()
+    assert "gone" in line
+    assert MODEL in line
+    assert line.endswith("(MODEL_NOT_FOUND)")
+
+
+async def test_a_provider_that_fails_is_one_clear_line(
+    broker: Serving, upstream: ScriptedUpstream
+) -> None:
+    upstream.then(failure(500, "out of order"))
+    told = await exai("ask", "hello", "--url", broker.url)
+    assert (told.code, told.out) == (ExitCode.PROVIDER, "")
+    (line,) = told.err.splitlines()
+    assert "out of order" in line
+    assert line.endswith("(PROVIDER_ERROR)")
+
+
+async def test_half_an_answer_is_a_failure_and_not_a_short_answer(
+    broker: Serving, upstream: ScriptedUpstream
+) -> None:
+    upstream.then(answer("Hel", CUT))
+    told = await exai("ask", "hello", "--url", broker.url)
+    assert (told.code, told.out) == (ExitCode.PROVIDER, "Hel\n")
+    assert "(PROVIDER_ERROR)" in told.err
+
+
+async def test_a_deadline_that_passes_has_its_own_exit_code(
+    broker: Serving, upstream: ScriptedUpstream
+) -> None:
+    upstream.then(answer(Gate()))
+    told = await exai("ask", "hello", "--timeout", "0.2", "--url", broker.url)
+    assert (told.code, told.out) == (ExitCode.TIMEOUT, "")
+    assert "(TIMEOUT)" in told.err
+    await upstream.wait_for_disconnect()
+
+
+async def test_no_room_for_a_request_says_when_to_try_again(
+    upstream: ScriptedUpstream, tmp_path: Path
+) -> None:
+    gate = Gate()
+    upstream.then(answer(gate, "first"))
+    async with serving(provider_at(upstream, "queue = 0"), tmp_path) as broker:
+        first = await start("ask", "hello", "--url", broker.url)
+        await upstream.wait_for_started(1)
+        told = await exai("ask", "hello", "--url", broker.url)
+        assert (told.code, told.out) == (ExitCode.BUSY, "")
+        (line,) = told.err.splitlines()
+        assert "(OVER_CAPACITY)" in line
+        gate.open()
+        assert (await ended(first)).out == "first\n"
+
+
+async def test_a_terminal_shows_the_place_in_the_queue_until_the_answer_begins(
+    broker: Serving, upstream: ScriptedUpstream
+) -> None:
+    gate = Gate()
+    upstream.then(answer(gate, "first"))
+    first = await start("ask", "hello", "--url", broker.url)
+    await upstream.wait_for_started(1)
+    terminal, stderr = os.openpty()
+    second = await start("ask", "hello", "--url", broker.url, stderr=stderr)
+    os.close(stderr)
+    shown = await asyncio.to_thread(os.read, terminal, 100)
+    assert shown.startswith(b"waiting: position 1")
+    gate.open()
+    assert (await ended(second)).out == "echo: hello\n"
+    while not shown.endswith(b"\r\x1b[K"):
+        shown += await asyncio.to_thread(os.read, terminal, 100)
+    os.close(terminal)
+    assert (await ended(first)).out == "first\n"
+
+
+async def test_a_token_is_wanted_and_taken_from_the_environment(
+    upstream: ScriptedUpstream, tmp_path: Path
+) -> None:
+    config = f'[server]\ntoken = "{TOKEN}"\n{provider_at(upstream)}'
+    async with serving(config, tmp_path) as broker:
+        for arguments in ((), ("--token", "not the token, but long")):
+            told = await exai("ask", "hello", "--url", broker.url, *arguments)
+            assert (told.code, told.out) == (ExitCode.UNAUTHORIZED, "")
+            (line,) = told.err.splitlines()
+            assert line.endswith("name it with --token or EXAI_WS_TOKEN")
+        told = await exai("ask", "hello", "--url", broker.url, env={"EXAI_WS_TOKEN": TOKEN})
+        assert (told.code, told.out) == (0, "echo: hello\n")
+
+
+async def test_a_broker_that_dies_in_the_middle_is_told(
+    broker: Serving, upstream: ScriptedUpstream
+) -> None:
+    upstream.then(answer("Hel", Gate()))
+    process = await start("ask", "hello", "--url", broker.url)
+    assert process.stdout is not None
+    assert await process.stdout.readexactly(3) == b"Hel"
+    broker.process.kill()
+    told = await ended(process)
+    assert told.code == ExitCode.NO_BROKER
+    (line,) = told.err.splitlines()
+    assert line.startswith(f"exai: the connection to {broker.url} ended")
+
+
+async def test_models_tools_and_health_are_listed(broker: Serving) -> None:
+    models, tools, health = await asyncio.gather(
+        *(exai(command, "--url", broker.url) for command in ("models", "tools", "health"))
+    )
+    assert (models.code, models.out) == (0, f"{MODEL}\n")
+    assert tools.code == 0
+    names = [line.split()[0] for line in tools.out.splitlines()]
+    assert {"chat", "list_models", "status", "version"} <= set(names)
+    assert health.code == 0
+    assert "uptime_human: 0:00:0" in health.out
+
+
+async def test_models_tools_and_health_are_listed_as_json(broker: Serving) -> None:
+    models, tools, health = await asyncio.gather(
+        *(exai(command, "--json", "--url", broker.url) for command in ("models", "tools", "health"))
+    )
+    assert json.loads(models.out) == [MODEL]
+    chat = next(tool for tool in json.loads(tools.out) if tool["name"] == "chat")
+    assert chat["inputSchema"]["required"] == ["prompt"]
+    assert json.loads(health.out)["sessions"] >= 1
