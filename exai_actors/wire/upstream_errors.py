@@ -55,11 +55,16 @@ class Speaker(msgspec.Struct, frozen=True):
     name: str = "the upstream"
     secret: str = ""
 
+    def without_secret(self, text: str) -> str:
+        """The text with every occurrence of the secret blotted out."""
+        if len(self.secret) < SHORTEST_SECRET:
+            return text
+        return text.replace(self.secret, "[secret]")
+
     def quote(self, text: str, limit: int = MAX_QUOTED_CHARS) -> str:
         """Foreign text made fit for one line of a message: no secret, no control characters."""
         # The secret goes first: a cut through its middle would leave a half that is not found.
-        if len(self.secret) >= SHORTEST_SECRET:
-            text = text.replace(self.secret, "[secret]")
+        text = self.without_secret(text)
         text = text[: 4 * limit].encode("utf-8", "replace").decode()
         text = _UNPRINTABLE.sub(" ", text).strip()
         return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -1,0 +1,92 @@
+"""What went wrong on the way to a service, in words that say what to check."""
+
+from __future__ import annotations
+
+import traceback
+
+import aiohttp
+import structlog
+from aiohttp.http_exceptions import ContentEncodingError
+
+from exai_actors.core.calls import FailureKind, UpstreamFailure
+from exai_actors.edges.http_service import HttpService
+
+TransportError = aiohttp.ClientError | OSError
+
+_log = structlog.get_logger()
+
+
+def failure_of(error: TransportError, service: HttpService) -> UpstreamFailure:
+    """The failure that an exception of the HTTP client stands for."""
+    kind, told = _reading(error, service)
+    return service.speaker.failure(kind, service.speaker.quote(told))
+
+
+def broken(error: BaseException, service: HttpService) -> UpstreamFailure:
+    """The failure that an exception nobody thought of stands for; it is logged with its trace."""
+    speaker = service.speaker
+    trace = "".join(traceback.format_exception(error))
+    _log.error("upstream_broken", provider=speaker.name, trace=speaker.without_secret(trace))
+    return speaker.failure(
+        FailureKind.BROKEN,
+        f"could not be asked: {type(error).__name__} inside the broker; see its log",
+    )
+
+
+def _reading(error: TransportError, service: HttpService) -> tuple[FailureKind, str]:
+    base_url = service.base_url
+    match error:
+        case aiohttp.ConnectionTimeoutError():
+            return FailureKind.CONNECT, (
+                f"accepted no connection at {base_url} within {service.connect_timeout_s:g} s; "
+                "check the address, the network and any proxy"
+            )
+        case aiohttp.ClientConnectorError() | aiohttp.ClientSSLError():
+            return FailureKind.CONNECT, _unreachable(error, base_url)
+        case aiohttp.ClientHttpProxyError():
+            return FailureKind.CONNECT, f"is behind a proxy that answered HTTP {error.status}"
+        case aiohttp.ClientPayloadError() if isinstance(error.__cause__, ContentEncodingError):
+            return FailureKind.MALFORMED, "answered with a body whose compression is broken"
+        case aiohttp.ClientPayloadError():
+            return FailureKind.TRUNCATED, "broke off: the connection ended before the answer"
+        case aiohttp.ServerDisconnectedError():
+            return FailureKind.TRUNCATED, "closed the connection without answering"
+        case aiohttp.ClientResponseError():
+            return (
+                FailureKind.MALFORMED,
+                f"answered with something that is not HTTP: {error.message}",
+            )
+        case TimeoutError():
+            return FailureKind.TIMEOUT, "did not answer in time"
+        case OSError():
+            return FailureKind.TRUNCATED, f"lost the connection: {error.strerror or error}"
+        case _:
+            return FailureKind.BROKEN, f"could not be asked: {error}"
+
+
+def _unreachable(error: aiohttp.ClientError, base_url: str) -> str:
+    match error:
+        case aiohttp.ClientConnectorDNSError():
+            return (
+                f"cannot be found: no address for host {error.host!r} of base_url {base_url}; "
+                "check its spelling and the network"
+            )
+        case aiohttp.ClientProxyConnectionError():
+            return f"is behind a proxy that cannot be reached at {error.host}:{error.port}"
+        case aiohttp.ClientConnectorCertificateError():
+            return (
+                f"shows a TLS certificate at {base_url} that is not trusted "
+                f"({error.certificate_error}); check the address and the system's certificates"
+            )
+        case aiohttp.ClientSSLError():
+            return (
+                f"did not agree on TLS at {base_url} ({error.os_error}); "
+                "if it speaks plain HTTP, base_url must begin with http://"
+            )
+        case aiohttp.ClientConnectorError():
+            return (
+                f"cannot be reached at {base_url} ({error.os_error.strerror or error.os_error}); "
+                "check that the service runs there and that base_url is right"
+            )
+        case _:
+            return f"cannot be reached at {base_url} ({error})"

@@ -1,0 +1,221 @@
+"""An OpenAI-compatible chat-completions service as an upstream."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import aiohttp
+from yarl import URL
+
+from exai_actors import __version__
+from exai_actors.core.calls import ChatCall, FailureKind, UpstreamFailure
+from exai_actors.edges.http_call import HttpCall
+from exai_actors.edges.http_connections import hang_up, open_session, proxy_for
+from exai_actors.edges.http_failures import broken, failure_of
+from exai_actors.edges.http_service import HttpService
+from exai_actors.errors import ConfigError
+from exai_actors.ids import PermitId
+from exai_actors.messages.provider import (
+    ModelsListed,
+    ModelsUnavailable,
+    ProviderMessage,
+    UpstreamEnded,
+)
+from exai_actors.messages.recipient import Recipient
+from exai_actors.ports import UpstreamCall
+from exai_actors.wire.chat_completions import parse_models
+from exai_actors.wire.upstream_errors import Speaker, classify_response
+
+MAX_ANSWER_BYTES = 33_554_432
+MODELS_BODY_BYTES = 4_194_304
+MODELS_TIMEOUT_S = 30.0
+
+ModelsAnswer = tuple[str, ...] | UpstreamFailure
+
+
+class HttpUpstream:
+    """Fulfils ``ports.Upstream`` for one service.
+
+    ``base_url`` is the address to which ``/chat/completions`` and ``/models`` are added; its query
+    is kept. Timeouts are in seconds: ``connect`` for a new connection with its TLS, ``first_byte``
+    from the start of a call to the head of its response, ``idle`` between two portions of the
+    body, ``total`` for all of it. Idle time does not pass while a call is paused; total time does.
+    ``max_answer_bytes`` bounds a streamed answer's text or another one's body. ``connections`` 0
+    opens as many as calls run, which the permits bound.
+
+    Raises ConfigError for an address or key that cannot be used. The session is opened by the
+    first call, on the loop that runs then.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        base_url: str,
+        api_key: str | None,
+        connect_timeout_s: float = 10.0,
+        first_byte_timeout_s: float = 60.0,
+        idle_timeout_s: float = 60.0,
+        total_timeout_s: float = 600.0,
+        max_answer_bytes: int = MAX_ANSWER_BYTES,
+        connections: int = 0,
+    ) -> None:
+        base = _checked_url(name, base_url)
+        self._headers = _headers(name, api_key)
+        self._proxy = proxy_for(base)
+        self._connections = connections
+        self._models_url = _below(base, "models")
+        self._service = HttpService(
+            speaker=Speaker(name, api_key or ""),
+            base_url=base_url,
+            chat_url=_below(base, "chat/completions"),
+            connect_timeout_s=connect_timeout_s,
+            first_byte_timeout_s=first_byte_timeout_s,
+            idle_timeout_s=idle_timeout_s,
+            total_timeout_s=total_timeout_s,
+            max_answer_bytes=max_answer_bytes,
+            open_session=self._open_session,
+        )
+        self._session: aiohttp.ClientSession | None = None
+        self._calls: set[HttpCall] = set()
+        self._questions: set[asyncio.Task[ModelsAnswer]] = set()
+        self._closed = False
+
+    def start(
+        self, permit: PermitId, call: ChatCall, reply_to: Recipient[ProviderMessage]
+    ) -> UpstreamCall:
+        if self._closed:
+            reply_to.tell(UpstreamEnded(permit, self._is_closed()))
+            return _Ended()
+        running = HttpCall(self._service, permit, call, reply_to, self._calls.discard)
+        self._calls.add(running)
+        return running
+
+    def ask_models(self, reply_to: Recipient[ProviderMessage]) -> None:
+        question = asyncio.get_running_loop().create_task(self._ask_models())
+        self._questions.add(question)
+
+        def told(question: asyncio.Task[ModelsAnswer]) -> None:
+            self._questions.discard(question)
+            answer = self._is_closed() if question.cancelled() else self._answer_of(question)
+            if isinstance(answer, UpstreamFailure):
+                reply_to.tell(ModelsUnavailable(answer))
+            else:
+                reply_to.tell(ModelsListed(answer))
+
+        question.add_done_callback(told)
+
+    async def aclose(self) -> None:
+        """Abort what runs and free the connections; every call has told its end by then."""
+        self._closed = True
+        running = [*(call.task for call in self._calls), *self._questions]
+        for call in self._calls:
+            call.abort()
+        for question in self._questions:
+            question.cancel()
+        if running:
+            await asyncio.wait(running)
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    def _open_session(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            self._session = open_session(
+                headers=self._headers,
+                proxy=self._proxy,
+                connect_timeout_s=self._service.connect_timeout_s,
+                connections=self._connections,
+            )
+        return self._session
+
+    async def _ask_models(self) -> ModelsAnswer:
+        if self._closed:
+            return self._is_closed()
+        service = self._service
+        try:
+            async with asyncio.timeout(MODELS_TIMEOUT_S):
+                return await self._get_models()
+        except (aiohttp.ClientError, OSError) as error:
+            return failure_of(error, service)
+
+    async def _get_models(self) -> ModelsAnswer:
+        response = await self._open_session().get(self._models_url, allow_redirects=False)
+        speaker = self._service.speaker
+        try:
+            body = b""
+            while data := await response.content.readany():
+                body += data
+                if len(body) > MODELS_BODY_BYTES:
+                    return speaker.failure(FailureKind.TOO_LARGE, "sent too long a list of models")
+            if response.status != 200 or body.lstrip()[:1] in (b"", b"<"):
+                return classify_response(
+                    response.status, response.headers, body, now=time.time(), speaker=speaker
+                )
+            return parse_models(body, speaker=speaker)
+        finally:
+            hang_up(response)
+
+    def _answer_of(self, question: asyncio.Task[ModelsAnswer]) -> ModelsAnswer:
+        if error := question.exception():
+            return broken(error, self._service)
+        return question.result()
+
+    def _is_closed(self) -> UpstreamFailure:
+        return self._service.speaker.failure(
+            FailureKind.BROKEN, "is not asked any more: the broker is stopping"
+        )
+
+
+class _Ended:
+    """A call that was over before it began."""
+
+    def abort(self) -> None:
+        """Nothing to end."""
+
+    def pause(self) -> None:
+        """Nothing to pause."""
+
+    def resume(self) -> None:
+        """Nothing to go on with."""
+
+
+def _checked_url(name: str, base_url: str) -> URL:
+    try:
+        url = URL(base_url)
+    except ValueError as error:
+        raise ConfigError(f"provider {name!r}: base_url {base_url!r} is no URL: {error}") from None
+    if url.scheme not in ("http", "https") or not url.host:
+        raise ConfigError(
+            f"provider {name!r}: base_url {base_url!r} must be an http:// or https:// address, "
+            "for example https://api.moonshot.ai/v1"
+        )
+    if url.user or url.password:
+        raise ConfigError(
+            f"provider {name!r}: base_url must not hold user or password; "
+            "put the key into an environment variable and name that in api_key_env"
+        )
+    return url
+
+
+def _below(base: URL, path: str) -> URL:
+    return base.with_path(f"{base.path.rstrip('/')}/{path}").with_query(base.query)
+
+
+def _headers(name: str, api_key: str | None) -> dict[str, str]:
+    headers = {
+        "Content-Type": "application/json",
+        "Accept": "application/json, text/event-stream",
+        # A compressed stream arrives in lumps, and every piece would cost its unpacking.
+        "Accept-Encoding": "identity",
+        "User-Agent": f"exai-actors/{__version__}",
+    }
+    if api_key:
+        if not (api_key.isascii() and api_key.isprintable()) or api_key != api_key.strip():
+            raise ConfigError(
+                f"provider {name!r}: the API key holds spaces at an end, line ends or characters "
+                "that no HTTP header may hold; set the variable anew"
+            )
+        headers["Authorization"] = f"Bearer {api_key}"
+    return headers
