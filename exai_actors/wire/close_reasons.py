@@ -1,6 +1,8 @@
-"""Every way the broker ends a connection, as code and words. Nothing closes without one of these.
+"""Every way the broker ends a connection, as code and words.
 
-1008 and the 4xxx codes are those of the EX-AI daemon; 1001, 1009 and 1011 are RFC 6455's.
+1008 and the 4xxx codes are those of the EX-AI daemon. Faults of the WebSocket framing itself (1002,
+1007 for text that is not UTF-8, 1009 for a frame above the limit) are answered by the edge, below
+this protocol; a page of a foreign origin never gets as far as a WebSocket.
 """
 
 from __future__ import annotations
@@ -15,11 +17,9 @@ class CloseReason(Enum):
     GOING_AWAY = (1001, "the broker is shutting down")
     OVERLOADED = (1008, "Server overloaded - global connection limit reached")
     TOO_MANY_FROM_ADDRESS = (1008, "Too many connections from your IP")
-    FOREIGN_ORIGIN = (1008, "origin not allowed")
     NOT_ADMITTED = (1008, "not admitted")
     TOO_EAGER = (1008, "too many frames before hello was answered")
     SLOW_CONSUMER = (1008, "slow consumer: frames were not read in time")
-    TOO_BIG = (1009, "frame too big")
     INTERNAL = (1011, "internal error")
     INVALID_HELLO = (4000, "invalid hello")
     MISSING_HELLO = (4001, "missing hello")

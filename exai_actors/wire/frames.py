@@ -58,7 +58,11 @@ class ReplyTo(msgspec.Struct, frozen=True, gc=False):
 
 
 class Hello(msgspec.Struct, frozen=True):
-    """The op dialect's first frame. A token that is missing, null or no string is ``""``."""
+    """The op dialect's first frame.
+
+    A token that is missing, null or no string is ``""``; a session id that is not of 3 to 64
+    letters, digits, ``_`` and ``-`` is None.
+    """
 
     token: str
     session_id: str | None

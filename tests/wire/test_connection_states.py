@@ -90,12 +90,6 @@ def test_closing_for_a_reason_gives_its_code_and_words() -> None:
     assert opened().close(CloseReason.GOING_AWAY) == Close(1001, "the broker is shutting down")
 
 
-@pytest.mark.parametrize("reason", CloseReason)
-def test_a_close_reason_fits_a_close_frame(reason: CloseReason) -> None:
-    assert len(reason.reason.encode()) <= 123
-    assert 1000 <= reason.code < 5000
-
-
 ANY_TEXT = st.binary() | st.text().map(str.encode)
 PIECES = st.lists(
     st.sampled_from(

@@ -39,6 +39,11 @@ def _first(frame: Any) -> Any:
         ({"op": "hello", "token": None, "session_id": None}, "", None),
         ({"op": "hello", "token": 12345, "session_id": 7}, "", None),
         ({"op": "hello", "session_id": "s-1"}, "", "s-1"),
+        ({"op": "hello", "session_id": "s" * 64}, "", "s" * 64),
+        ({"op": "hello", "session_id": "s" * 65}, "", None),
+        ({"op": "hello", "session_id": "s1"}, "", None),
+        ({"op": "hello", "session_id": "../etc"}, "", None),
+        ({"op": "hello", "session_id": "s-1\n"}, "", None),
         (
             {
                 "op": "hello",

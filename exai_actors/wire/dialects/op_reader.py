@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from exai_actors.errors import ErrorBody, ErrorCode
@@ -48,6 +49,7 @@ ANSWERS = {
     "hello": ERROR_ANSWER,
 }
 _OP = Dialect.OP
+_SESSION_ID = re.compile(r"[A-Za-z0-9_-]{3,64}")
 
 
 def read(incoming: Incoming) -> ClientFrame:
@@ -164,9 +166,10 @@ def _other(incoming: Incoming) -> ClientFrame:
     reply = reply_to(incoming)
     if op == "hello":
         token, session_id = incoming.token, incoming.session_id
+        usable = type(session_id) is str and _SESSION_ID.fullmatch(session_id)
         return Hello(
             token if type(token) is str else "",
-            session_id if type(session_id) is str else None,
+            session_id if usable else None,
             reply,
         )
     if op not in ANSWERS:
