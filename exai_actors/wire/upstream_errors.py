@@ -199,7 +199,8 @@ def _kind_of_status(status: int, words: str, message: str) -> FailureKind:
             return FailureKind.OVERLOADED if overloaded else FailureKind.RATE_LIMITED
         case 503 | 529:
             return FailureKind.OVERLOADED
-        case _ if 500 <= status <= 599:
+        # A lost race inside the service, not a wrong request: OpenAI's own client retries it.
+        case _ if status == 409 or 500 <= status <= 599:
             return FailureKind.SERVER_ERROR
         case _ if 300 <= status <= 499:
             return FailureKind.REJECTED

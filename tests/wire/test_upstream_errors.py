@@ -42,6 +42,7 @@ def error(**told: Any) -> dict[str, Any]:
         (413, b"", FailureKind.REJECTED),
         (422, {"detail": [{"msg": "field required"}]}, FailureKind.REJECTED),
         (408, b"", FailureKind.TIMEOUT),
+        (409, error(), FailureKind.SERVER_ERROR),
         (429, error(type="rate_limit_reached_error"), FailureKind.RATE_LIMITED),
         (429, error(type="engine_overloaded_error"), FailureKind.OVERLOADED),
         (429, error(type="exceeded_current_quota_error"), FailureKind.QUOTA),
