@@ -31,7 +31,7 @@ class Field(NamedTuple):
 
 
 def text(shortest: int, longest: int, description: str, *, strip: bool = False) -> Field:
-    """A string of ``shortest`` to ``longest`` characters, counted after stripping."""
+    """A string of ``shortest`` to ``longest`` characters; ``strip`` trims it first."""
     schema = {"type": "string", "description": description, "maxLength": longest}
     if shortest:
         schema["minLength"] = shortest

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
-from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
@@ -12,7 +9,6 @@ from exai_actors.core.deadlines import Deadlines
 from exai_actors.ids import RequestKey
 
 A, B, C = (RequestKey(name) for name in "abc")
-INSTANTS = st.floats(0, 1e7)
 
 
 def test_nothing_is_due_while_nothing_is_kept() -> None:
@@ -21,7 +17,15 @@ def test_nothing_is_due_while_nothing_is_kept() -> None:
     assert deadlines.due(1e9) == ()
 
 
-def test_the_earliest_deadlines_are_given_first() -> None:
+def test_a_deadline_is_due_at_its_instant_and_not_before() -> None:
+    deadlines = Deadlines()
+    deadlines.add(A, 5.0)
+    assert deadlines.due(4.999999) == ()
+    assert deadlines.due(5.0) == (A,)
+    assert deadlines.due(5.0) == ()
+
+
+def test_the_earliest_deadlines_are_given_first_and_the_later_ones_kept() -> None:
     deadlines = Deadlines()
     deadlines.add(A, 7.0)
     deadlines.add(B, 3.0)
@@ -53,62 +57,67 @@ def test_discarding_what_is_not_kept_is_harmless() -> None:
     deadlines.discard(B)
     assert deadlines.due(2.0) == (A,)
     deadlines.discard(A)
-    assert len(deadlines) == 0
 
 
-@given(INSTANTS)
-def test_a_deadline_is_due_at_its_alarm_and_not_before(deadline: float) -> None:
-    deadlines = Deadlines()
-    deadlines.add(A, deadline)
-    alarm = deadlines.next()
-    assert alarm == deadline
-    assert deadlines.due(math.nextafter(deadline, -1)) == ()
-    assert deadlines.due(alarm) == (A,)
-
-
-def test_a_request_has_one_deadline_the_last_it_was_given() -> None:
+def test_a_request_has_one_deadline_the_last_that_was_set() -> None:
     deadlines = Deadlines()
     deadlines.add(A, 1.0)
-    deadlines.add(A, 2.0)
-    assert deadlines.due(1.5) == ()
-    assert deadlines.due(2.0) == (A,)
+    deadlines.add(A, 9.0)
+    assert deadlines.due(8.0) == ()
+    assert deadlines.due(9.0) == (A,)
+    assert deadlines.next() is None
 
 
 class DeadlinesMachine(RuleBasedStateMachine):
-    """Beside a plain dictionary of instants, read the slow way."""
+    """The deadlines beside a plain list of requests with their instants."""
+
+    REQUESTS = st.sampled_from([RequestKey(str(number)) for number in range(6)])
 
     def __init__(self) -> None:
         super().__init__()
         self.deadlines = Deadlines()
-        self.kept: dict[RequestKey, float] = {}
+        self.kept: list[tuple[float, RequestKey]] = []
         self.now = 0.0
-        self.added = 0
 
-    @rule(after_s=st.floats(-2, 20))
-    def add(self, after_s: float) -> None:
-        self.added += 1
-        request = RequestKey(str(self.added))
-        self.kept[request] = self.now + after_s
-        self.deadlines.add(request, self.kept[request])
+    def forget(self, request: RequestKey) -> None:
+        self.kept = [each for each in self.kept if each[1] != request]
 
-    @rule(number=st.integers(1, 20))
-    def discard(self, number: int) -> None:
-        request = RequestKey(str(number))
-        self.kept.pop(request, None)
+    @rule(request=REQUESTS, after_s=st.floats(-2, 20))
+    def add(self, request: RequestKey, after_s: float) -> None:
+        self.forget(request)
+        self.kept.append((self.now + after_s, request))
+        self.deadlines.discard(request)
+        self.deadlines.add(request, self.now + after_s)
+
+    @rule(request=REQUESTS)
+    def discard(self, request: RequestKey) -> None:
+        self.forget(request)
         self.deadlines.discard(request)
 
     @rule(seconds=st.floats(0, 5))
     def time_passes(self, seconds: float) -> None:
         self.now += seconds
-        given_up = self.deadlines.due(self.now)
-        assert len(set(given_up)) == len(given_up)
-        for request in given_up:
-            assert self.kept.pop(request) <= self.now
-        assert all(deadline > self.now for deadline in self.kept.values())
+        passed = [each for each in self.kept if each[0] <= self.now]
+        passed.sort(key=lambda each: each[0])
+        assert self.deadlines.due(self.now) == tuple(request for _, request in passed)
+        self.kept = [each for each in self.kept if each[0] > self.now]
+
+    @rule()
+    def an_alarm_set_for_the_next_is_never_for_nothing(self) -> None:
+        alarm = self.deadlines.next()
+        if alarm is not None:
+            self.now = max(self.now, alarm)
+            earliest = min(self.kept)[0]
+            assert earliest == alarm
+            due = self.deadlines.due(self.now)
+            assert due
+            for request in due:
+                self.forget(request)
 
     @invariant()
-    def the_alarm_is_set_for_the_earliest_deadline(self) -> None:
-        assert self.deadlines.next() == min(self.kept.values(), default=None)
+    def exactly_what_is_kept_is_there(self) -> None:
+        assert len(self.deadlines) == len(self.kept)
+        assert self.deadlines.next() == min((each[0] for each in self.kept), default=None)
 
 
 TestDeadlines = DeadlinesMachine.TestCase

@@ -66,16 +66,16 @@ def test_a_full_queue_takes_no_more() -> None:
 
 def test_positions_and_estimates_follow_from_how_long_permits_are_held() -> None:
     dispatcher: Dispatcher[str] = Dispatcher(limit=2, queue_limit=10)
-    first = dispatcher.grant_at_once(A, key(1), 0.0)
+    first = dispatcher.grant_at_once(A, key(1), 3.0)
     assert first is not None
-    dispatcher.grant_at_once(A, key(2), 0.0)
-    dispatcher.release(first.id, 4.0)
-    dispatcher.grant_at_once(A, key(3), 4.0)
-    dispatcher.enqueue(A, key(4), "fourth", 4.0)
-    dispatcher.enqueue(B, key(1), "other", 4.0)
+    dispatcher.grant_at_once(A, key(2), 3.0)
+    dispatcher.release(first.id, 7.0)
+    dispatcher.grant_at_once(A, key(3), 7.0)
+    dispatcher.enqueue(A, key(4), "fourth", 7.0)
+    dispatcher.enqueue(B, key(1), "other", 7.0)
     told = [
         (position, wait, waiting.entry)
-        for position, wait, waiting in dispatcher.positions_due(4.0, every_s=8.0)
+        for position, wait, waiting in dispatcher.positions_due(7.0, every_s=8.0)
     ]
     assert told == [(1, 2.0, "fourth"), (2, 4.0, "other")]
 

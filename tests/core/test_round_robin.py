@@ -10,12 +10,11 @@ from exai_actors.ids import RequestKey, SessionId
 
 Entry = tuple[SessionId, RequestKey]
 SESSIONS = [SessionId(name) for name in "abc"]
+# More comes than goes, so that sessions have several requests waiting.
 STEPS = st.lists(
-    st.one_of(
-        st.tuples(st.just("put"), st.sampled_from(SESSIONS)),
-        st.just(("take", SESSIONS[0])),
-        st.tuples(st.just("remove first"), st.sampled_from(SESSIONS)),
-        st.tuples(st.just("remove all"), st.sampled_from(SESSIONS)),
+    st.tuples(
+        st.sampled_from(["put"] * 4 + ["take"] * 2 + ["remove first", "remove all"]),
+        st.sampled_from(SESSIONS),
     ),
     max_size=60,
 )
@@ -85,6 +84,15 @@ def test_a_small_session_waits_for_one_request_of_the_greedy_one() -> None:
         "small 1",
         "greedy 2",
     ]
+
+
+def test_a_request_that_leaves_does_not_cost_its_session_the_turn() -> None:
+    queue: FairQueue[str] = FairQueue(1000)
+    for session in SESSIONS:
+        queue.put(session, RequestKey("1"), f"{session}1")
+        queue.put(session, RequestKey("2"), f"{session}2")
+    queue.remove(SESSIONS[0], RequestKey("1"))
+    assert [queue.take() for _ in range(3)] == ["a2", "b1", "c1"]
 
 
 def test_a_session_that_comes_back_waits_its_turn() -> None:

@@ -73,6 +73,12 @@ def test_new_models_of_a_provider_replace_its_old_ones_and_nobody_elses() -> Non
     assert TABLE.find("k2") == Route(KIMI, "k2")
 
 
+def test_without_a_configured_default_the_first_model_stays_the_default_as_models_come_in() -> None:
+    table = RoutingTable(((KIMI, ()), (GLM, ("glm-4.5",))))
+    assert table.with_models(KIMI, ("k2",)).default_model == "k2"
+    assert table.with_models(GLM, ("glm-5",)).default_model == "glm-5"
+
+
 def test_models_of_an_unknown_provider_change_nothing() -> None:
     assert TABLE.with_models(ProviderName("other"), ("x",)).offers == TABLE.offers
 

@@ -104,9 +104,14 @@ def test_a_value_of_the_wrong_type_is_told_what_it_is(field: Field) -> None:
     assert why_not(field, {}).endswith("got dict")
 
 
-def test_a_text_is_counted_after_stripping() -> None:
+def test_a_text_of_spaces_is_empty_once_trimmed_and_its_schema_knows() -> None:
+    field = FIELDS["stripped text"]
+    assert why_not(field, " \n ") == "must not be empty"
+    assert not Draft202012Validator(field.schema).is_valid(" \n ")
+
+
+def test_a_text_is_counted_after_trimming() -> None:
     assert FIELDS["stripped text"].check("x", "   abc \n") == "abc"
-    assert why_not(FIELDS["stripped text"], " \n ") == "must not be empty"
     assert FIELDS["any text"].check("x", " a ") == " a "
 
 
