@@ -119,7 +119,9 @@ def check_arguments(arguments: Any) -> dict[str, Any]:
 
 def nests_deeper(value: Any, limit: int) -> bool:
     """Whether ``value`` has more than ``limit`` levels of arrays and objects."""
-    level = [value] if type(value) in _CONTAINERS else []
+    if type(value) not in _CONTAINERS:
+        return False
+    level = [value]
     for _ in range(limit):
         level = [
             inner
@@ -129,14 +131,12 @@ def nests_deeper(value: Any, limit: int) -> bool:
         ]
         if not level:
             return False
-    return bool(level)
+    return True
 
 
 def echoed(id_: Any) -> bytes:
     """An id as JSON; null for one that nests too deep to be anybody's id."""
-    if type(id_) is str or not nests_deeper(id_, MAX_ID_DEPTH):
-        return to_json(id_)
-    return b"null"
+    return b"null" if nests_deeper(id_, MAX_ID_DEPTH) else to_json(id_)
 
 
 def check_stream(stream: Any) -> bool | None:

@@ -1,0 +1,77 @@
+"""The protocol reference says what the code does."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from exai_actors.core.calls import ToolResult, Usage
+from exai_actors.errors import ErrorBody, ErrorCode
+from exai_actors.wire import encode
+from exai_actors.wire.close_reasons import CloseReason
+from exai_actors.wire.connection import Close, Connection
+from exai_actors.wire.dialects.op_reader import ANSWERS
+from exai_actors.wire.dialects.rpc_reader import METHODS
+from exai_actors.wire.dialects.rpc_writer import MCP_VERSIONS, NUMBERS
+from exai_actors.wire.frames import Hello, Initialize, Malformed
+from tests.wire.wire_client import call, read, said
+
+PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "protocol.md").read_text("utf-8")
+EXAMPLES = [json.loads(block) for block in re.findall(r"```json\n(.*?)\n```", PAGE, re.DOTALL)]
+REQUESTS = [
+    each
+    for each in EXAMPLES
+    if each.get("op") in ANSWERS or ("id" in each and each.get("method") in METHODS)
+]
+
+
+def test_every_example_of_a_request_is_understood() -> None:
+    assert len(REQUESTS) == 4
+    for example in REQUESTS:
+        first = Connection().receive(json.dumps(example).encode())
+        if isinstance(first, Close):
+            assert not isinstance(read(example), Malformed)
+        else:
+            assert isinstance(first, Hello | Initialize)
+
+
+def test_the_example_of_a_result_is_what_is_sent() -> None:
+    frame = call(next(each for each in REQUESTS if each.get("op") == "call_tool"))
+    result = ToolResult(("Hello.",), "c-1", "kimi-k2", "kimi", "stop", Usage(9, 3))
+    assert said(encode.result(frame.reply, result)) in EXAMPLES
+
+
+def test_the_examples_of_a_stream_in_json_rpc_are_what_is_sent() -> None:
+    frame = call(next(each for each in REQUESTS if each.get("method") == "tools/call"))
+    assert frame.stream is True
+    assert said(encode.chunk(frame.reply, 0, "Hello.", 0.0)) in EXAMPLES
+    result = ToolResult(("Hello.",), "c-1", "kimi-k2", "kimi", "stop")
+    assert said(encode.result(frame.reply, result)) in EXAMPLES
+
+
+def test_the_example_of_an_error_is_what_is_sent() -> None:
+    example = next(each for each in EXAMPLES if each.get("ok") is False)
+    frame = call({"op": "call_tool", "name": "chat", "request_id": example["request_id"]})
+    error = example["error"]
+    body = ErrorBody(ErrorCode(error["code"]), error["message"], error["details"])
+    assert said(encode.error(frame.reply, body)) == example
+
+
+@pytest.mark.parametrize("code", ErrorCode)
+def test_every_error_code_and_its_number_stand_there(code: ErrorCode) -> None:
+    assert f"| `{code}` |" in PAGE
+    assert str(NUMBERS[code]).replace("-", "−") in PAGE
+
+
+@pytest.mark.parametrize("reason", CloseReason)
+def test_every_close_reason_stands_there(reason: CloseReason) -> None:
+    row = rf"^\| {reason.code} \|.*{re.escape(reason.reason)}"
+    assert re.search(row, PAGE, re.MULTILINE)
+
+
+@pytest.mark.parametrize("word", sorted({*ANSWERS, *METHODS, *MCP_VERSIONS}))
+def test_every_operation_method_and_version_stands_there(word: str) -> None:
+    assert word in PAGE
