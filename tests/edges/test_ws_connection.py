@@ -4,6 +4,7 @@ import asyncio
 
 from websockets.frames import CLOSE
 
+from exai_actors.edges.ws_connection import WebSocketConnection
 from exai_actors.messages.connection import (
     BinaryReceived,
     ConnectionMessage,
@@ -13,7 +14,7 @@ from exai_actors.messages.connection import (
 from exai_actors.messages.recipient import Offer
 from exai_actors.testing.probe import Probe
 from tests.edges.client_frames import client_frame, close, text
-from tests.edges.memory_socket import MemorySocket
+from tests.edges.memory_socket import MemorySocket, MemoryTransport
 
 
 class Counted(Probe[ConnectionMessage]):
@@ -125,3 +126,33 @@ async def test_what_came_before_the_clients_close_is_delivered_and_the_end_told_
     socket.receive(text("a last call") + close(1000, "bye"))
     socket.client_leaves()
     assert probe.messages == [TextReceived(b"a last call"), SocketClosed(1000, "bye")]
+
+
+async def test_a_client_that_half_closes_and_does_not_read_is_dropped() -> None:
+    socket = MemorySocket(close_timeout_s=0.01)
+    outbox = socket.opened()
+    socket.transport.reads = False
+    outbox.send(b"never read")
+    socket.turns.end()
+    socket.connection.eof_received()
+    assert await socket.probe.expect(SocketClosed) == SocketClosed(1006, "")
+    assert socket.transport.has_ended
+
+
+async def test_sockets_that_never_finish_their_handshake_are_bounded() -> None:
+    socket = MemorySocket(max_connections=1)
+    loop = asyncio.get_running_loop()
+    waiting = 1
+    while True:
+        connection = WebSocketConnection(socket.server, loop)
+        transport = MemoryTransport(connection)
+        connection.connection_made(transport)
+        if transport.has_ended:
+            break
+        waiting += 1
+    assert 1000 < waiting < 2000
+    socket.client_leaves()
+    connection = WebSocketConnection(socket.server, loop)
+    transport = MemoryTransport(connection)
+    connection.connection_made(transport)
+    assert not transport.has_ended
