@@ -83,7 +83,8 @@ class LoopActor(pykka.Actor):
     def watch(self, ref: Watchable, tag: object = None) -> None:
         """Be told one ``Down`` when that incarnation ends, or now if it has ended.
 
-        Watching the same reference again changes the tag.
+        Of a path, the incarnation living there now is watched. Watching the same one again only
+        changes the tag.
         """
         lifecycle.watch(self._own_mailbox(), ref, tag)
 

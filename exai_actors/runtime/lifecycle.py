@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import threading
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from exai_actors.runtime import registry
@@ -23,15 +22,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("exai_actors.runtime")
 
+_ERROR_TEXT_LIMIT = 500
+
 Watchable = LoopRef[Any] | PathRef
-
-
-@dataclass(frozen=True, slots=True)
-class Watch:
-    """What a watcher remembers of one watch."""
-
-    target: Mailbox | None
-    tag: object
 
 
 def start(mailbox: Mailbox) -> None:
@@ -103,34 +96,43 @@ def watch(watcher: Mailbox, watched: Watchable, tag: object) -> None:
         raise ValueError(f"{watched} belongs to another actor system")
     if watcher.watching is None:
         watcher.watching = {}
-    watcher.watching[watched] = Watch(target, tag)
+    watcher.watching[target or watched.path] = tag
     if target is None:
-        watcher.offer_system(DownNotice(watched, None, ExitReason.NOT_FOUND))
+        watcher.offer_system(DownNotice(watched.path, ExitReason.NOT_FOUND))
     elif target.exit_reason is not None:
-        watcher.offer_system(DownNotice(watched, target, target.exit_reason))
+        watcher.offer_system(DownNotice(target, target.exit_reason))
     else:
         if target.watchers is None:
             target.watchers = set()
-        target.watchers.add((watcher, watched))
+        target.watchers.add(watcher)
 
 
-def unwatch(watcher: Mailbox, watched: Watchable) -> Watch | None:
-    """End a watch and return it, or None if there is none: never watched, or told already."""
-    entry = (watcher.watching or {}).pop(watched, None)
-    if entry is not None and entry.target is not None and entry.target.watchers is not None:
-        entry.target.watchers.discard((watcher, watched))
-    return entry
+def unwatch(watcher: Mailbox, watched: Watchable) -> None:
+    """End the watch of an incarnation, or of all incarnations watched at a path."""
+    watching = watcher.watching or {}
+    if isinstance(watched, PathRef):
+        path = watched.path
+        for key in [key for key in watching if (key if isinstance(key, str) else key.path) == path]:
+            _forget_watch(watcher, key)
+    elif watched._mailbox in watching:
+        _forget_watch(watcher, watched._mailbox)
 
 
 def accept_notice(watcher: Mailbox, notice: DownNotice) -> Down | None:
-    """Turn a notice into what the watcher is told, unless it watches that incarnation no more."""
-    entry = (watcher.watching or {}).get(notice.watched)
-    if entry is None or entry.target is not notice.target:
-        return None
-    unwatch(watcher, notice.watched)
+    """Turn a notice into what the watcher is told, unless it does not watch (any more)."""
     target = notice.target
-    incarnation = 0 if target is None else target.incarnation
-    return Down(notice.watched.path, incarnation, notice.reason, entry.tag)
+    if not watcher.watching or target not in watcher.watching:
+        return None
+    tag = _forget_watch(watcher, target)
+    if isinstance(target, str):
+        return Down(target, 0, notice.reason, tag)
+    return Down(target.path, target.incarnation, notice.reason, tag)
+
+
+def _forget_watch(watcher: Mailbox, target: Mailbox | str) -> object:
+    if not isinstance(target, str) and target.watchers is not None:
+        target.watchers.discard(watcher)
+    return None if watcher.watching is None else watcher.watching.pop(target, None)
 
 
 def _refuse_messages(mailbox: Mailbox) -> None:
@@ -166,7 +168,7 @@ def _finish(
             mailbox.path,
             mailbox.incarnation,
             reason,
-            f"{type(error).__name__}: {error}",
+            _one_line(error),
             message_type,
         )
     system.events.publish(event)
@@ -182,8 +184,8 @@ def _close(mailbox: Mailbox, reason: ExitReason) -> None:
     mailbox.exit_reason = reason
     for timer in list(mailbox.timers or ()):
         timer.cancel()
-    for watched in list(mailbox.watching or ()):
-        unwatch(mailbox, watched)
+    for target in list(mailbox.watching or ()):
+        _forget_watch(mailbox, target)
     mailbox.system.forget(mailbox)
     mailbox.answer_rest()
     del mailbox.actor
@@ -191,8 +193,13 @@ def _close(mailbox: Mailbox, reason: ExitReason) -> None:
 
 def _tell_watchers(mailbox: Mailbox, reason: ExitReason) -> None:
     watchers, mailbox.watchers = mailbox.watchers, None
-    for watcher, watched in watchers or ():
-        watcher.offer_system(DownNotice(watched, mailbox, reason))
+    for watcher in watchers or ():
+        watcher.offer_system(DownNotice(mailbox, reason))
+
+
+def _one_line(error: BaseException) -> str:
+    text = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    return text if len(text) <= _ERROR_TEXT_LIMIT else f"{text[: _ERROR_TEXT_LIMIT - 1]}…"
 
 
 def _in_main_thread() -> bool:

@@ -29,7 +29,6 @@ from exai_actors.runtime.signals import RuntimeInternal
 
 if TYPE_CHECKING:
     from exai_actors.runtime.actor import LoopActor
-    from exai_actors.runtime.lifecycle import Watch, Watchable
     from exai_actors.runtime.ref import LoopRef
     from exai_actors.runtime.scheduler import Scheduler
     from exai_actors.runtime.signals import ExitReason
@@ -98,6 +97,7 @@ class Mailbox:
         "max_busy_s",
         "own_limit",
         "path",
+        "probation",
         "processed",
         "quota",
         "ref",
@@ -134,6 +134,7 @@ class Mailbox:
         self.own_limit = 0
         self.limit = 0
         self.quota = range(1)
+        self.probation = 0
         self.path = ""
         self.incarnation = 0
         self.supervisor: Any = None
@@ -148,8 +149,8 @@ class Mailbox:
         self.lap_since = 0.0
         self.lap_end = 0
         self.timers: set[ScheduledMessage] | None = None
-        self.watchers: set[tuple[Mailbox, Watchable]] | None = None
-        self.watching: dict[Watchable, Watch] | None = None
+        self.watchers: set[Mailbox] | None = None
+        self.watching: dict[Mailbox | str, object] | None = None
 
     def offer(self, message: Any) -> Offer:
         """Put a message in the user lane if it is open and has room."""

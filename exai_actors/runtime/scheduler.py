@@ -35,6 +35,9 @@ logger = logging.getLogger(__name__)
 _PROXY_MESSAGES = frozenset({ProxyCall, ProxyGetAttr, ProxySetAttr})
 _SPECIAL = _PROXY_MESSAGES | {Envelope, _ActorStop, ScheduledMessage, DownNotice}
 
+# So many slices of one message each follow a slow handler, so that the next one is told exactly.
+_PROBATION = 64
+
 Pick = Callable[[Sequence["LoopRef[Any]"]], int]
 
 
@@ -228,11 +231,14 @@ class Scheduler:
         mailbox.max_busy_s = max(mailbox.max_busy_s, seconds / max(1, handled))
         if seconds > self._turn_seconds:
             mailbox.quota = range(1)
+        elif mailbox.probation:
+            mailbox.probation -= 1
         elif handled == len(mailbox.quota) < self._throughput:
             mailbox.quota = range(min(2 * handled, self._throughput))
         if seconds > self._slow_handler_s:
             names = tuple(dict.fromkeys(message_type_of(message) for message in self.trail))
             self._report_slow(mailbox, seconds, handled, names)
+            mailbox.probation = _PROBATION
 
     def _report_slow(
         self, mailbox: Mailbox, seconds: float, messages: int, names: tuple[str, ...]

@@ -12,7 +12,6 @@ from exai_actors.runtime.signals import ExitReason, RuntimeInternal
 
 if TYPE_CHECKING:
     from exai_actors.runtime.driver import Cancellable
-    from exai_actors.runtime.lifecycle import Watchable
     from exai_actors.runtime.mailbox import Mailbox
 
 
@@ -47,9 +46,9 @@ class ScheduledMessage(RuntimeInternal):
 class DownNotice(RuntimeInternal):
     """A watched incarnation has ended; becomes Down if it is still watched on arrival."""
 
-    __slots__ = ("reason", "target", "watched")
+    __slots__ = ("reason", "target")
 
-    def __init__(self, watched: Watchable, target: Mailbox | None, reason: ExitReason) -> None:
-        self.watched = watched
+    def __init__(self, target: Mailbox | str, reason: ExitReason) -> None:
         self.target = target
+        """Whose incarnation ended, or the path at which nobody lived."""
         self.reason = reason
