@@ -70,3 +70,9 @@ class BrokerError(ExaiError):
         super().__init__(f"{body.code}: {body.message}")
         self.body = body
         self.request_id = request_id
+
+    @property
+    def retry_after(self) -> float | None:
+        """Seconds after which another attempt has a chance, None when the broker did not say."""
+        told = (self.body.details or {}).get("retry_after")
+        return float(told) if isinstance(told, int | float) else None

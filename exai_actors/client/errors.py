@@ -7,10 +7,10 @@ The tree of exceptions, all of them ``exai_actors.errors.ExaiError``::
     |-- ConnectionLost     the connection ended while a call was outstanding
     |-- StreamGap          pieces of a stream were lost and its result does not continue them
     |-- UsageError         the call cannot work as made
-    `-- BrokerError        the broker's answer is an error (code, message, details)
+    `-- BrokerError        the broker's answer is an error (code, message, details, retry_after)
         |-- InvalidRequest, InvalidArguments, DuplicateRequest
         |-- ToolNotFound, ModelNotFound
-        |-- OverCapacity, Draining
+        |-- OverCapacity, ServiceUnavailable, Draining
         |-- RequestTimeout, RequestCancelled
         |-- Unauthorized
         `-- ProviderError, InternalError
@@ -37,6 +37,7 @@ __all__ = [
     "ProviderError",
     "RequestCancelled",
     "RequestTimeout",
+    "ServiceUnavailable",
     "StreamGap",
     "ToolNotFound",
     "Unauthorized",
@@ -120,21 +121,20 @@ class ModelNotFound(BrokerError):
     @property
     def available(self) -> tuple[str, ...]:
         """The models there are."""
-        found = _detail(self, "available")
+        found = _detail(self, "available_models")
         return tuple(str(model) for model in found) if isinstance(found, list) else ()
 
 
 class OverCapacity(BrokerError):
     """Refused because too much is waiting or in flight already."""
 
-    @property
-    def retry_after(self) -> float | None:
-        """Seconds after which a retry has a chance, if the broker can tell."""
-        return _seconds(self, "retry_after")
-
 
 class Draining(BrokerError):
     """The broker is shutting down and takes no new requests."""
+
+
+class ServiceUnavailable(BrokerError):
+    """The provider's part of the broker cannot take requests just now."""
 
 
 class RequestTimeout(BrokerError):
@@ -170,6 +170,7 @@ _BY_CODE: dict[ErrorCode, type[BrokerError]] = {
     ErrorCode.TOOL_NOT_FOUND: ToolNotFound,
     ErrorCode.MODEL_NOT_FOUND: ModelNotFound,
     ErrorCode.OVER_CAPACITY: OverCapacity,
+    ErrorCode.SERVICE_UNAVAILABLE: ServiceUnavailable,
     ErrorCode.DRAINING: Draining,
     ErrorCode.TIMEOUT: RequestTimeout,
     ErrorCode.CANCELLED: RequestCancelled,
@@ -204,8 +205,3 @@ def _detail(error: BrokerError, key: str) -> Any:
 def _text(error: BrokerError, key: str) -> str | None:
     found = _detail(error, key)
     return found if isinstance(found, str) else None
-
-
-def _seconds(error: BrokerError, key: str) -> float | None:
-    found = _detail(error, key)
-    return float(found) if isinstance(found, int | float) else None

@@ -5,22 +5,18 @@ Any number of threads may use it at once; each waits for its own call only.
 
 from __future__ import annotations
 
-import asyncio
-import concurrent.futures
-import threading
 import weakref
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 from exai_actors.client.client import BrokerClient, connect
+from exai_actors.client.loop_thread import LoopThread
 from exai_actors.client.pending import OnProgress
 from exai_actors.client.results import CallResult, Progress, Tool
 from exai_actors.client.settings import DEFAULT_URL
 from exai_actors.client.stream import Stream, StreamPieces
 from exai_actors.errors import UsageError
-
-T = TypeVar("T")
 
 
 def connect_sync(
@@ -51,60 +47,6 @@ def connect_sync(
             max_outstanding=max_outstanding,
         )
     )
-
-
-class LoopThread:
-    """An event loop running on a daemon thread until it is stopped.
-
-    A daemon thread, because a client that was never closed must not keep the process alive.
-    ``last`` is awaited on the loop after everything else.
-    """
-
-    def __init__(self, name: str, last: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._last = last
-        # Between the check and the hand-over of a call the loop must not end, or the call would
-        # wait for ever.
-        self._handing_over = threading.Lock()
-        self._stopped = False
-        self._thread = threading.Thread(target=self._main, name=name, daemon=True)
-        self._thread.start()
-
-    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Run to the end and return the result; an interrupt of the caller cancels it."""
-        future = self._hand_over(coroutine)
-        try:
-            return future.result()
-        except concurrent.futures.CancelledError:
-            raise UsageError("this client was closed during the call") from None
-        except BaseException:
-            future.cancel()
-            raise
-
-    def stop(self) -> None:
-        """End the loop and wait for the thread. Idempotent."""
-        with self._handing_over:
-            if not self._stopped:
-                self._stopped = True
-                self._loop.call_soon_threadsafe(self._loop.stop)
-        if threading.current_thread() is not self._thread:
-            self._thread.join()
-
-    def _hand_over(self, coroutine: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
-        with self._handing_over:
-            if threading.current_thread() is self._thread:
-                problem = "called from the client's own thread, where it would wait for itself"
-            elif self._stopped:
-                problem = "this client is closed"
-            else:
-                return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
-        coroutine.close()
-        raise UsageError(problem)
-
-    def _main(self) -> None:
-        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
-            runner.get_loop().run_forever()
-            runner.run(self._last())
 
 
 class SyncBrokerClient:

@@ -19,6 +19,7 @@ from exai_actors.client import (
     Progress,
     RequestCancelled,
     RequestTimeout,
+    ServiceUnavailable,
     ToolNotFound,
     Unauthorized,
     UsageError,
@@ -106,7 +107,8 @@ async def test_answers_find_their_calls_in_any_order(
         ("TIMEOUT", RequestTimeout),
         ("CANCELLED", RequestCancelled),
         ("UNAUTHORIZED", Unauthorized),
-        ("SERVICE_UNAVAILABLE", BrokerError),
+        ("SERVICE_UNAVAILABLE", ServiceUnavailable),
+        ("NOT_FOUND", BrokerError),
         ("RESEND_PROMPT", InternalError),
     ],
 )
@@ -134,7 +136,7 @@ async def test_errors_carry_what_a_caller_acts_on(peer: ScriptedPeer, broker: Br
     over = await refused("OVER_CAPACITY", retry_after=1.5)
     assert isinstance(over, OverCapacity)
     assert over.retry_after == 1.5
-    unknown = await refused("MODEL_NOT_FOUND", available=["a", "b"])
+    unknown = await refused("MODEL_NOT_FOUND", available_models=["a", "b"])
     assert isinstance(unknown, ModelNotFound)
     assert unknown.available == ("a", "b")
     invalid = await refused("VALIDATION_ERROR", field="prompt")

@@ -32,9 +32,7 @@ def test_each_message_is_read_once_and_in_order() -> None:
 
 def test_taking_names_what_came_instead() -> None:
     probe: Probe[object] = Probe("session")
-    with pytest.raises(
-        AssertionError, match=r"session: no int, .*told nothing at all"
-    ):
+    with pytest.raises(AssertionError, match=r"session: no int, .*told nothing at all"):
         probe.take(int)
     probe.tell("a")
     with pytest.raises(AssertionError, match="session: expected int, got 'a'"):

@@ -1,0 +1,79 @@
+"""A broker's configuration for a test, from the least that a test wants to say."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeAlias
+
+import orjson
+
+from exai_actors.daemon.config import Config
+from exai_actors.daemon.config_file import ENVIRONMENT, read_config
+from exai_actors.errors import ConfigError
+
+AnyConfig: TypeAlias = Config | str | Mapping[str, Any] | None
+"""A checked configuration, the text of a TOML file, its tables, or None for the defaults."""
+
+
+def config_for_test(config: AnyConfig = None) -> Config:
+    """The configuration checked as for ``exai serve``, but on a free port unless it names one.
+
+    The environment lends the providers' keys, never a host, port or token: a test must not depend
+    on where it runs. Raises ConfigError with file, line, key and what is allowed.
+    """
+    if isinstance(config, Config):
+        return config
+    text = config if isinstance(config, str) else "\n".join(_toml(config or {}))
+    environment = {name: value for name, value in os.environ.items() if name not in ENVIRONMENT}
+    flags = {} if _names_a_port(text) else {"--port": 0}
+    reading = read_config(text, env=environment, flags=flags)
+    problems = (*reading.problems, *reading.missing_keys)
+    if problems or reading.config is None:
+        raise ConfigError("\n".join(str(problem) for problem in problems))
+    return reading.config
+
+
+def provider_at(base_url: str, *, name: str = "scripted", limit: int = 1) -> dict[str, Any]:
+    """The table of a provider that is a ScriptedUpstream at this ``base_url``."""
+    return {
+        "name": name,
+        "kind": "openai",
+        "base_url": base_url,
+        "models": ["scripted-model"],
+        "limit": limit,
+    }
+
+
+def with_upstream(config: AnyConfig, base_url: str) -> AnyConfig:
+    """The configuration with a scripted upstream as its provider, unless it names providers."""
+    if isinstance(config, Config):
+        return config
+    try:
+        tables = tomllib.loads(config) if isinstance(config, str) else dict(config or {})
+    except tomllib.TOMLDecodeError:
+        return config
+    return config if "provider" in tables else {**tables, "provider": [provider_at(base_url)]}
+
+
+def _names_a_port(text: str) -> bool:
+    try:
+        server = tomllib.loads(text).get("server", {})
+    except tomllib.TOMLDecodeError:
+        return False
+    return isinstance(server, dict) and "port" in server
+
+
+def _toml(tables: Mapping[str, Any]) -> Iterator[str]:
+    for name, table in tables.items():
+        if isinstance(table, Mapping):
+            yield from (f"[{name}]", *_keys(table))
+        else:
+            for entry in table:
+                yield from (f"[[{name}]]", *_keys(entry))
+
+
+def _keys(table: Mapping[str, Any]) -> Iterator[str]:
+    # What JSON says of strings, numbers, booleans and arrays of them, TOML says alike.
+    return (f"{key} = {orjson.dumps(value).decode()}" for key, value in table.items())

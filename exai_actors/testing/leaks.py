@@ -1,0 +1,95 @@
+"""What a test left behind: actors, threads, asyncio tasks."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import sys
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+GRACE_S = 1.0
+
+
+class LeakCheck:
+    """What there was at the beginning, to be compared with what there is at the end.
+
+    Actors of a system that ran before are its own affair: a broker shared by several tests keeps
+    sessions beyond the test that opened them.
+    """
+
+    def __init__(self) -> None:
+        self.problems: list[str] = []
+        self._threads = set(threading.enumerate())
+        self._actors = _actors()
+        self._systems = {_system_of(ref) for ref in self._actors.values()}
+
+    def watch(self, test: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        """The same test, with a look at the tasks it started and left on its loop."""
+
+        @functools.wraps(test)
+        async def watched(*arguments: Any, **keywords: Any) -> Any:
+            before = asyncio.all_tasks()
+            result = await test(*arguments, **keywords)
+            left = asyncio.all_tasks() - before
+            if left:
+                _, left = await asyncio.wait(left, timeout=GRACE_S)
+            names = sorted(_task_name(task) for task in left)
+            self.problems += [f"asyncio task still running: {name}" for name in names]
+            return result
+
+        return watched
+
+    def report(self) -> str:
+        """What is left now, as lines of text; empty when nothing is."""
+        return "\n".join([*self.problems, *self._left_actors(), *self._left_threads()])
+
+    def _left_actors(self) -> list[str]:
+        _wait_until(lambda: not self._new_actors())
+        return [f"actor still running: {name}" for name in self._new_actors()]
+
+    def _new_actors(self) -> list[str]:
+        return [
+            str(ref)
+            for urn, ref in _actors().items()
+            if urn not in self._actors and _system_of(ref) not in self._systems - {None}
+        ]
+
+    def _left_threads(self) -> list[str]:
+        for thread in self._new_threads():
+            thread.join(GRACE_S)
+        return [f"thread still running: {thread.name}" for thread in self._new_threads()]
+
+    def _new_threads(self) -> list[threading.Thread]:
+        # Foreign daemon threads may live on by design; our own belong to something not closed.
+        return [
+            thread
+            for thread in threading.enumerate()
+            if thread not in self._threads
+            and (not thread.daemon or thread.name.startswith("exai-"))
+        ]
+
+
+def _actors() -> dict[str, Any]:
+    pykka = sys.modules.get("pykka")
+    if pykka is None:
+        return {}
+    return {ref.actor_urn: ref for ref in pykka.ActorRegistry.get_all()}
+
+
+def _system_of(ref: Any) -> int | None:
+    scheduler = getattr(ref.actor_inbox, "scheduler", None)
+    return None if scheduler is None else id(scheduler)
+
+
+def _wait_until(there: Callable[[], bool]) -> None:
+    until = time.monotonic() + GRACE_S
+    while not there() and time.monotonic() < until:
+        time.sleep(0.005)
+
+
+def _task_name(task: asyncio.Task[Any]) -> str:
+    coroutine = task.get_coro()
+    return f"{task.get_name()} ({getattr(coroutine, '__qualname__', coroutine)})"

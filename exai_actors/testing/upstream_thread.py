@@ -1,0 +1,91 @@
+"""The scripted upstream on a thread of its own, for tests that block."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+from exai_actors.client.loop_thread import LoopThread
+from exai_actors.testing.scripted_replies import Gate
+from exai_actors.testing.scripted_upstream import Script, ScriptedUpstream
+from exai_actors.testing.upstream_log import SeenRequest
+
+T = TypeVar("T")
+
+
+class UpstreamInThread:
+    """``ScriptedUpstream`` for blocking tests: its waits block, its gates open from any thread.
+
+    A test with an event loop of its own should rather run a ScriptedUpstream on that loop.
+    """
+
+    def __init__(self, *replies: Script) -> None:
+        self.upstream = ScriptedUpstream(*replies)
+        self._thread = LoopThread("exai-upstream", self.upstream.aclose)
+        self._thread.run(self.upstream.start())
+        self.base_url = self.upstream.base_url
+
+    @property
+    def requests(self) -> tuple[SeenRequest, ...]:
+        """Every chat request received so far."""
+        return self.run(self._requests)
+
+    def then(self, *replies: Script) -> None:
+        """Add replies for requests to come."""
+        self.run(lambda: self._then(replies))
+
+    def reached(self, gate: Gate) -> None:
+        """Wait until the upstream has come to this gate."""
+        self.run(gate.reached)
+
+    def open(self, gate: Gate) -> None:
+        """Let the upstream go on, now or when it gets there."""
+        self.run(lambda: self._open(gate))
+
+    def wait_for_started(self, count: int = 1) -> None:
+        """Wait until so many chat requests have arrived in all."""
+        self.run(lambda: self.upstream.wait_for_started(count))
+
+    def wait_for_completed(self, count: int = 1) -> None:
+        """Wait until so many replies have gone out whole."""
+        self.run(lambda: self.upstream.wait_for_completed(count))
+
+    def wait_for_disconnect(self, count: int = 1) -> None:
+        """Wait until so many clients have closed their connection before the reply was whole."""
+        self.run(lambda: self.upstream.wait_for_disconnect(count))
+
+    def wait_until_idle(self) -> None:
+        """Wait until no chat request is in flight."""
+        self.run(self.upstream.wait_until_idle)
+
+    def run(self, doing: Callable[[], Awaitable[T]]) -> T:
+        """Do something on the upstream's loop and wait for what comes of it."""
+
+        async def do() -> T:
+            return await doing()
+
+        return self._thread.run(do())
+
+    def stop(self) -> None:
+        """Stop the upstream and its thread. Idempotent."""
+        self._thread.stop()
+
+    async def _requests(self) -> tuple[SeenRequest, ...]:
+        return tuple(self.upstream.requests)
+
+    async def _then(self, replies: tuple[Script, ...]) -> None:
+        self.upstream.then(*replies)
+
+    async def _open(self, gate: Gate) -> None:
+        gate.open()
+
+
+@contextmanager
+def upstream_in_thread(*replies: Script) -> Iterator[UpstreamInThread]:
+    """A scripted upstream on a thread of its own until the block is left."""
+    upstream = UpstreamInThread(*replies)
+    try:
+        yield upstream
+    finally:
+        upstream.stop()
