@@ -21,13 +21,14 @@ _PRIVATE_DOMAINS = (".localhost", ".internal", ".test", ".home.arpa")
 class AdmissionPolicy(msgspec.Struct, frozen=True):
     """What a server admits. ``allowed_origins`` are exact, ``*`` stands for every one of them.
 
-    ``guards_host``: also refuse a ``Host`` that a rebound public name could have produced; for
-    servers that listen on loopback addresses only.
+    ``guards_host``: also refuse a ``Host`` that a rebound public name could have produced, unless
+    it is among ``allowed_hosts``; for servers that listen on loopback addresses only.
     """
 
     max_connections: int
     max_connections_per_address: int | None = None
     allowed_origins: tuple[str, ...] = ()
+    allowed_hosts: tuple[str, ...] = ()
     guards_host: bool = False
 
 
@@ -65,7 +66,7 @@ def judge_handshake(
             f"This broker listens on loopback and is not known as {_shown(host)}.\n"
             "Connect to it as localhost or 127.0.0.1. Behind a proxy, let the proxy send such a\n"
             "Host, or list the public name in the configuration and restart the broker:\n"
-            f'  [server]\n  allowed_origins = ["https://{_shown(host)}"]\n',
+            f'  [server]\n  allowed_hosts = ["{_shown(_host_name(host) or "")}"]\n',
         )
     return None
 
@@ -107,7 +108,7 @@ def _is_known_host(host: str, policy: AdmissionPolicy) -> bool:
         return False
     if "." not in name or name.endswith(_PRIVATE_DOMAINS) or _is_address(name):
         return True
-    return any(name == _host_name(urlsplit(origin).netloc) for origin in policy.allowed_origins)
+    return any(name == _host_name(allowed) for allowed in policy.allowed_hosts)
 
 
 def _host_name(authority: str) -> str | None:

@@ -91,6 +91,7 @@ class Broker:
             max_connections=server_config.max_connections,
             max_connections_per_address=server_config.max_connections_per_address or None,
             allowed_origins=server_config.allowed_origins,
+            allowed_hosts=server_config.allowed_hosts,
             ping_interval_s=server_config.ping_interval_s,
             ping_timeout_s=server_config.ping_timeout_s,
             close_timeout_s=server_config.close_timeout_s,

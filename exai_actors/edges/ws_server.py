@@ -36,7 +36,8 @@ class WebSocketServer:
 
     Any path is accepted; no subprotocol and no extension is negotiated. A connection beyond
     ``max_connections`` or ``max_connections_per_address`` is accepted and closed with 1008. A
-    browser whose origin is not in ``allowed_origins`` (exact, or ``*``) gets HTTP 403.
+    browser whose origin is not in ``allowed_origins`` (exact, or ``*``) gets HTTP 403, and so does
+    who addresses a server on loopback by a public name that is not in ``allowed_hosts``.
     ``ping_interval_s`` None sends no pings. ``outbox_limit_bytes`` of unread output, by default
     four times ``max_frame_bytes`` and at least 64 MiB, close a connection as slow consumer.
     """
@@ -52,6 +53,7 @@ class WebSocketServer:
         max_connections: int = 1000,
         max_connections_per_address: int | None = None,
         allowed_origins: tuple[str, ...] = (),
+        allowed_hosts: tuple[str, ...] = (),
         open_timeout_s: float = 10.0,
         ping_interval_s: float | None = 30.0,
         ping_timeout_s: float = 10.0,
@@ -67,6 +69,7 @@ class WebSocketServer:
             max_connections=max_connections,
             max_connections_per_address=max_connections_per_address,
             allowed_origins=allowed_origins,
+            allowed_hosts=allowed_hosts,
             guards_host=is_loopback(host),
         )
         self.limits = SocketLimits(

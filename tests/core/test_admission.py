@@ -88,13 +88,12 @@ def test_a_server_on_loopback_refuses_a_public_or_broken_host(host: str) -> None
     assert refused is not None
     assert refused.status == 403
     assert "localhost" in refused.text
+    assert "allowed_hosts" in refused.text
 
 
-def test_a_public_host_behind_a_proxy_passes_when_its_origin_is_listed() -> None:
-    policy = AdmissionPolicy(
-        max_connections=3, allowed_origins=("https://broker.example",), guards_host=True
-    )
-    assert judge_handshake(policy, origin=None, host="broker.example") is None
+def test_a_public_host_behind_a_proxy_passes_when_it_is_listed() -> None:
+    policy = AdmissionPolicy(max_connections=3, allowed_hosts=("Broker.example",), guards_host=True)
+    assert judge_handshake(policy, origin=None, host="broker.example:443") is None
     assert judge_handshake(policy, origin=None, host="other.example") is not None
 
 
