@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from exai_actors.wire import encode
 from exai_actors.wire.dialects.reading import MAX_DEPTH
 from exai_actors.wire.frames import CallTool, Malformed
-from exai_actors.wire.scan import salvage
+from exai_actors.wire.scan import MAX_STEPS, salvage
 from tests.wire.wire_client import call, opened, read, refusal, said
 
 HEAD = b'{"op":"call_tool","request_id":"lost-1","name":"chat","arguments":{"prompt":'
@@ -86,6 +86,7 @@ def test_the_id_behind_the_damage_is_found(data: bytes) -> None:
         (b'{"jsonrpc":"2.0","id":"\xe2\x82\xac","method":', {"id": "€", "jsonrpc": "2.0"}),
         (b'{"jsonrpc":"2.0","method":"tools/call","params":{', {"id": None, "jsonrpc": "2.0"}),
         (b'{"method":"tools/call","id":3,"params":{', {"id": 3, "jsonrpc": "2.0"}),
+        (b'{"op":"ping","jsonrpc":"2.0","request_id":"a",', {"op": "error", "request_id": "a"}),
     ],
 )
 def test_damage_is_answered_in_the_dialect_and_under_the_names_that_were_used(
@@ -157,6 +158,11 @@ HOSTILE = {
 @pytest.mark.parametrize("case", HOSTILE)
 def test_text_made_to_keep_a_parser_busy_is_refused_like_any_other(case: str) -> None:
     assert refusal(HOSTILE[case])["error"]["code"] == "VALIDATION_ERROR"
+
+
+def test_salvage_gives_up_in_a_text_of_very_many_brackets_and_keeps_what_it_has() -> None:
+    text = b'{"id":1,"x":[' + b"[]," * MAX_STEPS + b'1],"op":"ping"'
+    assert salvage(text, NAMES) == {"id": 1}
 
 
 NUMBERS = st.integers() | st.floats(allow_nan=False, allow_infinity=False)
