@@ -224,6 +224,8 @@ class LoopFuture(Future[T]):
         self.add_done_callback(wake)
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
+            if driver is not None and driver.closed():
+                self.settle_error(ActorDeadError("the event loop was closed before the reply"))
             left = _CLOSED_LOOP_POLL_S if deadline is None else deadline - time.monotonic()
             if settled.wait(min(left, _CLOSED_LOOP_POLL_S)):
                 return
@@ -231,8 +233,6 @@ class LoopFuture(Future[T]):
                 self.remove_done_callback(wake)
                 if not self._settled:
                     raise Timeout(f"{timeout} seconds")
-            if driver is not None and driver.closed():
-                self.settle_error(ActorDeadError("the event loop was closed before the reply"))
 
     def _until_done(self) -> Generator[Any, None, None]:
         if self.done():

@@ -1,0 +1,351 @@
+"""The future of an ask: settled once, readable from threads and tasks, lazily derived."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from typing import Any
+
+import pykka
+import pytest
+from pykka import ActorDeadError, Timeout, get_all
+
+from exai_actors.runtime import AsyncioDriver, LoopFuture, ManualDriver, WouldBlockLoop
+from exai_actors.runtime.future import fresh
+
+
+def settled(value: Any) -> LoopFuture[Any]:
+    future: LoopFuture[Any] = LoopFuture()
+    future.set(value)
+    return future
+
+
+def failed(error: BaseException) -> LoopFuture[Any]:
+    future: LoopFuture[Any] = LoopFuture()
+    future.set_exception((type(error), error, None))
+    return future
+
+
+def test_a_value_can_be_read_many_times() -> None:
+    future = settled("value")
+    assert [future.get(), future.get()] == ["value", "value"]
+    assert future.done()
+    assert repr(future) == "<LoopFuture done>"
+    assert repr(LoopFuture()) == "<LoopFuture pending>"
+
+
+def test_a_future_is_set_once() -> None:
+    for again in (settled(1), failed(ValueError())):
+        with pytest.raises(queue.Full):
+            again.set(2)
+        with pytest.raises(queue.Full):
+            again.set_exception((ValueError, ValueError(), None))
+        with pytest.raises(queue.Full):
+            again.set_get_hook(lambda timeout: 3)
+    assert settled(1).settle(2) is False
+
+
+def test_the_error_being_handled_is_set_by_default() -> None:
+    future: LoopFuture[None] = LoopFuture()
+    try:
+        raise ValueError("handled")
+    except ValueError:
+        future.set_exception()
+    with pytest.raises(ValueError, match="handled") as caught:
+        future.get()
+    assert [entry.name for entry in caught.traceback][-1].startswith("test_the_error")
+
+
+def test_an_error_may_be_given_by_its_class_alone() -> None:
+    future: LoopFuture[None] = LoopFuture()
+    future.set_exception((KeyError, None, None))
+    with pytest.raises(KeyError):
+        future.get()
+    with pytest.raises(ValueError, match="no exception to set"):
+        LoopFuture[None]().set_exception((None, None, None))
+
+
+def test_reading_an_error_often_does_not_grow_its_traceback() -> None:
+    future = failed(ValueError("x"))
+    depths: list[int] = []
+    for _ in range(3):
+        with pytest.raises(ValueError, match="x") as caught:
+            future.get()
+        depths.append(len(caught.traceback))
+    assert depths[0] == depths[1] == depths[2]
+
+
+class Picky(Exception):
+    """Cannot be copied the usual way: its constructor takes what ``args`` does not hold."""
+
+    def __init__(self, code: int, *, detail: str) -> None:
+        super().__init__(f"code {code}")
+        self.code = code
+        self.detail = detail
+
+
+class Uncopyable(Exception):
+    def __copy__(self) -> str:
+        return "something else"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [ValueError("a", 1), OSError(2, "gone", "file"), SystemExit(3), Picky(7, detail="d")],
+    ids=lambda error: type(error).__name__,
+)
+def test_a_copied_error_says_the_same(error: BaseException) -> None:
+    cause = KeyError("cause")
+    error.__cause__ = cause
+    error.add_note("a note")
+    twin = fresh(error)
+    assert twin is not error
+    assert type(twin) is type(error)
+    assert (str(twin), twin.args) == (str(error), error.args)
+    assert vars(twin) == vars(error)
+    assert twin.__cause__ is cause
+    assert getattr(twin, "errno", None) == getattr(error, "errno", None)
+
+
+def test_an_error_that_cannot_be_copied_is_handed_out_itself() -> None:
+    error = Uncopyable()
+    assert fresh(error) is error
+
+
+def test_a_thread_waits_for_the_value() -> None:
+    future: LoopFuture[str] = LoopFuture(ManualDriver())
+    waiting = threading.Event()
+    got: list[str] = []
+
+    def wait() -> None:
+        future.add_done_callback(lambda _: None)
+        waiting.set()
+        got.append(future.get(timeout=10))
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    waiting.wait()
+    future.set("value")
+    thread.join()
+    assert got == ["value"]
+
+
+def test_waiting_ends_after_the_timeout() -> None:
+    with pytest.raises(Timeout, match=r"0\.01 seconds"):
+        LoopFuture[None]().get(timeout=0.01)
+    with pytest.raises(Timeout):
+        LoopFuture[None]().get(timeout=0)
+
+
+def test_the_loops_own_thread_never_waits() -> None:
+    with pytest.raises(WouldBlockLoop, match="would wait for ever"):
+        LoopFuture[None](ManualDriver()).get()
+
+
+def test_a_thread_does_not_wait_for_a_loop_that_is_closed() -> None:
+    loop = asyncio.new_event_loop()
+    future: LoopFuture[None] = LoopFuture(AsyncioDriver(loop))
+    loop.close()
+    with pytest.raises(ActorDeadError, match="loop was closed"):
+        future.get()
+
+
+def test_a_future_expires_by_its_systems_clock() -> None:
+    driver = ManualDriver()
+    expiring: LoopFuture[None] = LoopFuture(driver)
+    expiring.expire_after(2.0)
+    driver.advance(1.9)
+    assert not expiring.done()
+    driver.advance(0.1)
+    with pytest.raises(Timeout, match=r"2\.0 seconds"):
+        expiring.get()
+
+
+def test_a_future_settled_in_time_does_not_expire_and_drops_its_timer() -> None:
+    driver = ManualDriver()
+    future: LoopFuture[str] = LoopFuture(driver)
+    future.expire_after(2.0)
+    future.set("in time")
+    assert driver.next_timer() is None
+    assert future.get() == "in time"
+
+
+def test_a_future_can_be_made_to_expire_from_another_thread() -> None:
+    driver = ManualDriver()
+    future: LoopFuture[str] = LoopFuture(driver)
+    thread = threading.Thread(target=future.expire_after, args=(1.0,))
+    thread.start()
+    thread.join()
+    driver.run_until_idle()
+    driver.advance(1.0)
+    with pytest.raises(Timeout):
+        future.get()
+
+
+def test_a_future_without_a_system_has_no_clock_to_expire_by() -> None:
+    with pytest.raises(ValueError, match="no clock"):
+        LoopFuture[None]().expire_after(1.0)
+
+
+def test_callbacks_run_once_and_their_errors_hurt_nobody() -> None:
+    future: LoopFuture[int] = LoopFuture()
+    got: list[int] = []
+
+    def raising(_: object) -> None:
+        raise SystemExit
+
+    def note(done: LoopFuture[int]) -> None:
+        got.append(done.get())
+
+    future.add_done_callback(raising)
+    future.add_done_callback(note)
+    future.add_done_callback(lambda _: future.remove_done_callback(note))
+    future.set(1)
+    future.add_done_callback(note)
+    assert got == [1, 1]
+
+
+def test_a_removed_callback_is_not_called() -> None:
+    future: LoopFuture[int] = LoopFuture()
+    got: list[object] = []
+    future.add_done_callback(got.append)
+    future.remove_done_callback(got.append)
+    future.set(1)
+    future.remove_done_callback(got.append)
+    assert got == []
+
+
+def test_map_filter_reduce_and_join_derive_from_values() -> None:
+    numbers = settled([3, 1, 2])
+    assert numbers.map(sorted).get() == [1, 2, 3]
+    assert numbers.filter(lambda number: number > 1).get() == [3, 2]
+    assert numbers.reduce(lambda total, number: total + number).get() == 6
+    assert numbers.reduce(lambda total, number: total + number, 10).get() == 16
+    assert settled([]).reduce(lambda total, number: total + number, 5).get() == 5
+    assert settled("a").join(settled("b"), settled("c")).get() == ["a", "b", "c"]
+
+
+def test_derived_futures_pass_errors_on_and_raise_their_own() -> None:
+    with pytest.raises(ValueError, match="input"):
+        failed(ValueError("input")).map(str).get()
+    with pytest.raises(ZeroDivisionError):
+        settled(0).map(lambda number: 1 // number).get()
+    with pytest.raises(TypeError):
+        settled(1).filter(bool).get()
+    with pytest.raises(ValueError, match="second"):
+        settled(1).join(failed(ValueError("second"))).get()
+
+
+def test_a_derived_value_is_computed_once_and_only_when_read() -> None:
+    calls: list[int] = []
+    source: LoopFuture[int] = LoopFuture()
+
+    def compute(number: int) -> int:
+        calls.append(number)
+        return number + 1
+
+    derived = source.map(compute)
+    source.set(1)
+    assert calls == []
+    assert [derived.get(), derived.get()] == [2, 2]
+    assert calls == [1]
+
+
+def test_a_derived_future_cannot_be_set() -> None:
+    derived = settled(1).map(str)
+    with pytest.raises(queue.Full):
+        derived.set("2")
+
+
+def test_deriving_never_waits_on_the_loops_thread() -> None:
+    source: LoopFuture[int] = LoopFuture(ManualDriver())
+    derived = source.map(str)
+    with pytest.raises(WouldBlockLoop):
+        derived.get()
+    source.set(1)
+    assert derived.get() == "1"
+
+
+def test_a_derived_future_tells_when_it_is_done() -> None:
+    first: LoopFuture[int] = LoopFuture()
+    second: LoopFuture[int] = LoopFuture()
+    both = first.join(second).map(sum)
+    assert isinstance(both, LoopFuture)
+    done: list[object] = []
+    both.add_done_callback(lambda future: done.append(future.get()))
+    first.set(1)
+    assert (done, both.done()) == ([], False)
+    second.set(2)
+    assert (done, both.done()) == ([3], True)
+
+
+def test_pykkas_get_all_reads_them() -> None:
+    assert list(get_all([settled(1), settled(2)])) == [1, 2]
+
+
+def test_a_get_hook_computes_the_value_on_reading() -> None:
+    future: LoopFuture[str] = LoopFuture()
+    future.set_get_hook(lambda timeout: f"within {timeout}")
+    assert future.get(timeout=3) == "within 3"
+    assert future.get() == "within 3"
+    unread: LoopFuture[str] = LoopFuture()
+    unread.set_get_hook(lambda timeout: "x")
+    assert not unread.done()
+    with pytest.raises(TypeError, match="foreign get hook"):
+        unread.add_done_callback(print)
+
+
+async def test_awaiting_derived_futures_lets_the_loop_run() -> None:
+    first: LoopFuture[int] = LoopFuture()
+    second: LoopFuture[int] = LoopFuture()
+    asyncio.get_running_loop().call_soon(first.set, 1)
+    asyncio.get_running_loop().call_soon(asyncio.get_running_loop().call_soon, second.set, 2)
+    assert await first.join(second).map(sum) == 3
+    assert await first.map(str) == "1"
+
+
+async def test_awaiting_an_error_raises_it() -> None:
+    future: LoopFuture[None] = LoopFuture()
+    asyncio.get_running_loop().call_soon(future.settle_error, ValueError("late"))
+    with pytest.raises(ValueError, match="late"):
+        await future
+    with pytest.raises(ValueError, match="late"):
+        await future
+
+
+async def test_a_value_set_by_another_thread_wakes_the_task() -> None:
+    future: LoopFuture[str] = LoopFuture()
+    thread = threading.Thread(target=future.set, args=("from a thread",))
+    asyncio.get_running_loop().call_soon(thread.start)
+    assert await future == "from a thread"
+    thread.join()
+
+
+async def test_futures_of_other_actors_can_be_joined_without_stalling_the_loop() -> None:
+    foreign: pykka.ThreadingFuture[int] = pykka.ThreadingFuture()
+    asyncio.get_running_loop().call_soon(foreign.set, 2)
+    assert await settled(1).join(foreign) == [1, 2]
+
+
+async def test_a_cancelled_task_leaves_no_callback_behind() -> None:
+    future: LoopFuture[None] = LoopFuture()
+
+    async def wait() -> None:
+        await future
+
+    task = asyncio.create_task(wait())
+    await asyncio.sleep(0)
+    assert future._callbacks
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert future._callbacks == []
+    future.set(None)
+
+
+async def test_waiting_with_asyncios_own_timeout_works() -> None:
+    future: LoopFuture[None] = LoopFuture()
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0):
+            await future
