@@ -6,6 +6,7 @@ Nothing but click is imported until a command has been chosen: `exai --help` is 
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 from typing import Any
@@ -131,4 +132,8 @@ def exai() -> None:
 
 def main() -> None:
     """What the script `exai` and ``python -m exai_actors`` call; ends the process."""
+    for stream in (sys.stdout, sys.stderr):
+        # A character that the user's encoding does not have must not end a command.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     exai(prog_name="exai")

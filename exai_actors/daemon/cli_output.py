@@ -67,11 +67,12 @@ class Answer:
 
     def piece(self, text: str) -> None:
         if text:
-            click.echo(printable(text) if self._clean else text, nl=False)
+            # click's echo would take escape sequences out of what goes to a pipe.
+            sys.stdout.write(printable(text) if self._clean else text)
+            sys.stdout.flush()
             self._last = text[-1]
 
     def end(self) -> None:
         """Start a new line unless the answer did."""
         if self._last != "\n":
-            click.echo()
-            self._last = "\n"
+            self.piece("\n")

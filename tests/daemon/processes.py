@@ -36,15 +36,18 @@ async def start(
     *arguments: str,
     env: dict[str, str] | None = None,
     stdin: int = PIPE,
-    stderr: int = PIPE,
+    terminal: int | None = None,
 ) -> Process:
-    """Start `exai` with the arguments, in the root folder, where no exai.toml lies."""
+    """Start `exai` in the root folder, where no exai.toml lies.
+
+    Its stdout and stderr are pipes, or both the ``terminal`` if one is given.
+    """
     return await asyncio.create_subprocess_exec(
         *EXAI,
         *arguments,
         stdin=stdin,
-        stdout=PIPE,
-        stderr=stderr,
+        stdout=terminal or PIPE,
+        stderr=terminal or PIPE,
         env=clean_environment(**(env or {})),
         cwd="/",
     )
@@ -60,7 +63,7 @@ async def ended(process: Process, stdin: bytes | None = None) -> Told:
             await process.wait()
         raise
     assert process.returncode is not None
-    return Told(process.returncode, out.decode(), (err or b"").decode())
+    return Told(process.returncode, (out or b"").decode(), (err or b"").decode())
 
 
 async def exai(*arguments: str, stdin: bytes = b"", env: dict[str, str] | None = None) -> Told:

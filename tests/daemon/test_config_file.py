@@ -247,6 +247,8 @@ def test_all_errors_are_told_at_once_in_the_order_of_their_lines() -> None:
         "[server]\nport = -1\nhosts = 'x'\n[session]\nwindow = 0\n[[provider]]\nkind = 'synthetic'"
     )
     assert [error.split(":")[1] for error in found] == ["2", "3", "5", "6"]
+    found = errors(f"{KIMI}{KIMI}[server]\nport = -1\n")
+    assert [error.split(":")[1] for error in found] == ["7", "10"]
 
 
 def test_a_variable_with_a_wrong_value_is_named() -> None:
@@ -275,6 +277,12 @@ def test_a_token_under_sixteen_characters_is_refused_not_ignored() -> None:
     assert "onlyfifteenchar" not in found
     (found,) = errors("", {"EXAI_WS_TOKEN": "onlyfifteenchar"})
     assert found.startswith("EXAI_WS_TOKEN: [server] token: the token has 15 characters")
+
+
+def test_a_token_that_is_a_number_is_refused_and_not_shown() -> None:
+    assert errors("[server]\ntoken = 1234567890123456") == [
+        "exai.toml:2: [server] token: allowed is text, in quotes"
+    ]
 
 
 def test_a_token_with_a_blank_is_refused() -> None:
