@@ -63,6 +63,7 @@ class ProviderActor(LoopActor):
         board: Board,
     ) -> None:
         super().__init__()
+        self._now = self.system.driver.now
         self._board = board
         self._settings = settings
         self._name = ProviderName(settings.name)
@@ -145,7 +146,7 @@ class ProviderActor(LoopActor):
         if want.session not in self._watched and isinstance(want.reply_to, LoopRef):
             self._watched.add(want.session)
             self.watch(want.reply_to, want.session)
-        now = self.now()
+        now = self._now()
         permit = self._dispatcher.grant_at_once(want.session, want.request, now)
         if permit is not None:
             self._start(permit, want)
@@ -170,7 +171,7 @@ class ProviderActor(LoopActor):
         running.call = self._upstream.start(permit.id, want.call, self.actor_ref)
 
     def _ended(self, message: UpstreamEnded) -> None:
-        now = self.now()
+        now = self._now()
         if self._dispatcher.release(message.permit, now) is None:
             return
         running = self._running.pop(message.permit)
@@ -222,7 +223,7 @@ class ProviderActor(LoopActor):
 
     def _pump(self) -> None:
         if self._dispatcher.queue:
-            for permit, want in self._dispatcher.pump(self.now()):
+            for permit, want in self._dispatcher.pump(self._now()):
                 self._start(permit, want)
 
     def _find(self, session: SessionId, request: RequestKey) -> UpstreamCall | None:
@@ -231,7 +232,7 @@ class ProviderActor(LoopActor):
 
     def _report_positions(self) -> None:
         for position, estimate_s, waiting in self._dispatcher.positions_due(
-            self.now(), self._settings.progress_interval_s
+            self._now(), self._settings.progress_interval_s
         ):
             want = waiting.entry
             if want.reports_progress:

@@ -68,6 +68,7 @@ class SessionActor(LoopActor):
         conversation_prefix: str,
     ) -> None:
         super().__init__()
+        self._now = self.system.driver.now
         self._id = session_id
         self._settings = settings
         self._directory = directory
@@ -141,14 +142,14 @@ class SessionActor(LoopActor):
                 outcome = Outcome(OutcomeKind.COMPLETED, result)
                 self._note(submit.request, local.tool, outcome)
                 if submit.repeatable:
-                    self._requests.remember(submit.request, hash(local), outcome, self.now())
+                    self._requests.remember(submit.request, hash(local), outcome, self._now())
                 self._tell(submit.connection_id, RequestEnded(submit.request, outcome))
             case _:
                 assert_never(submit.call)
 
     def _repeats(self, submit: Submit) -> bool:
         found = self._requests.recognise(
-            submit.request, hash(submit.call), submit.connection_id, self.now()
+            submit.request, hash(submit.call), submit.connection_id, self._now()
         )
         match found:
             case Repeat.NEW:
@@ -176,7 +177,7 @@ class SessionActor(LoopActor):
             submit.connection_id,
             route,
             ConversationId(call.continuation_id or self._mint_conversation()),
-            now=self.now(),
+            now=self._now(),
             timeout_s=self._timeout_s(submit, call),
             repeatable=submit.repeatable,
             stream=submit.stream,
@@ -242,7 +243,7 @@ class SessionActor(LoopActor):
 
     def _end(self, active: ActiveRequest, outcome: Outcome) -> None:
         """Give the one outcome to everyone who asked, and start what waited for the room."""
-        startable = self._requests.end(active, outcome, self.now())
+        startable = self._requests.end(active, outcome, self._now())
         self._note(active.request, "chat", outcome)
         ended = RequestEnded(active.request, outcome)
         for connection_id in active.waiters:
@@ -291,7 +292,7 @@ class SessionActor(LoopActor):
 
     def _deadlines_due(self) -> None:
         self._armed_for = None
-        for active in self._requests.overdue(self.now()):
+        for active in self._requests.overdue(self._now()):
             self._withdraw(active)
             error = failures.expired("chat", active.timeout_s)
             self._end(active, Outcome(OutcomeKind.EXPIRED, error=error))
@@ -339,7 +340,7 @@ class SessionActor(LoopActor):
         if self._timer is not None:
             self._timer.cancel()
         self._armed_for = instant
-        self._timer = self.schedule(max(0.0, instant - self.now()), DeadlinesDue())
+        self._timer = self.schedule(max(0.0, instant - self._now()), DeadlinesDue())
 
     def _mint_conversation(self) -> str:
         self._minted += 1

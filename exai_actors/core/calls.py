@@ -9,7 +9,7 @@ import msgspec
 from exai_actors.errors import ErrorBody
 
 
-class ChatMessage(msgspec.Struct, frozen=True):
+class ChatMessage(msgspec.Struct, frozen=True, gc=False):
     """One turn of a conversation. ``images`` are http(s) or data URLs shown with the text."""
 
     role: str
@@ -17,7 +17,7 @@ class ChatMessage(msgspec.Struct, frozen=True):
     images: tuple[str, ...] = ()
 
 
-class ChatCall(msgspec.Struct, frozen=True):
+class ChatCall(msgspec.Struct, frozen=True, gc=False):
     """One chat completion to run upstream. ``model`` is the name the upstream itself knows."""
 
     model: str
@@ -27,14 +27,14 @@ class ChatCall(msgspec.Struct, frozen=True):
     max_tokens: int | None = None
 
 
-class Usage(msgspec.Struct, frozen=True):
+class Usage(msgspec.Struct, frozen=True, gc=False):
     """LLM tokens as counted by the upstream."""
 
     prompt_tokens: int
     completion_tokens: int
 
 
-class Completion(msgspec.Struct, frozen=True):
+class Completion(msgspec.Struct, frozen=True, gc=False):
     """A whole answer. ``reasoning`` is the model's separate thinking text, empty if there is none.
 
     ``finish_reason`` is the upstream's word (``stop``, ``length``, ``content_filter``, ...).
@@ -65,7 +65,7 @@ class FailureKind(StrEnum):
     BROKEN = "broken"
 
 
-class UpstreamFailure(msgspec.Struct, frozen=True):
+class UpstreamFailure(msgspec.Struct, frozen=True, gc=False):
     """A call that ended without an answer.
 
     ``message`` is fit for the client: it names the provider's status and words but no secret.
@@ -80,14 +80,14 @@ class UpstreamFailure(msgspec.Struct, frozen=True):
     text_sent: bool = False
 
 
-class Aborted(msgspec.Struct, frozen=True):
+class Aborted(msgspec.Struct, frozen=True, gc=False):
     """The call was aborted on our request and its connection is closed."""
 
 
 UpstreamResult = Completion | UpstreamFailure | Aborted
 
 
-class ToolResult(msgspec.Struct, frozen=True):
+class ToolResult(msgspec.Struct, frozen=True, gc=False):
     """What a tool gives back: text blocks, and facts about how they came to be."""
 
     outputs: tuple[str, ...]
@@ -109,7 +109,7 @@ class OutcomeKind(StrEnum):
     CANCELLED = "cancelled"
 
 
-class Outcome(msgspec.Struct, frozen=True):
+class Outcome(msgspec.Struct, frozen=True, gc=False):
     """The end of a request: a ``result`` when completed, an ``error`` otherwise."""
 
     kind: OutcomeKind

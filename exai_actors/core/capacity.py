@@ -12,7 +12,7 @@ import msgspec
 from exai_actors.ids import PermitId, RequestKey, SessionId
 
 
-class Permit(msgspec.Struct, frozen=True):
+class Permit(msgspec.Struct, frozen=True, gc=False):
     """One granted permit; ``since`` is the instant of the grant in seconds."""
 
     id: PermitId

@@ -2,23 +2,10 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
-
 from exai_actors.core.calls import ChatMessage
 from exai_actors.ids import ConversationId
 
-
-class _History:
-    __slots__ = ("size", "turns")
-
-    def __init__(self) -> None:
-        self.turns: deque[tuple[ChatMessage, ChatMessage]] = deque()
-        self.size = 0
-
-    def drop_oldest(self) -> int:
-        dropped = _size(self.turns.popleft())
-        self.size -= dropped
-        return dropped
+History = tuple[ChatMessage, ...]
 
 
 class Conversations:
@@ -34,18 +21,16 @@ class Conversations:
         self.count = count
         self.turns = turns
         self.size = size
-        self._histories: OrderedDict[ConversationId, _History] = OrderedDict()
+        # In order of use: whichever is used is taken out and put in again at the end.
+        self._histories: dict[ConversationId, History] = {}
         self._size = 0
 
     def __len__(self) -> int:
         return len(self._histories)
 
-    def history(self, conversation: ConversationId) -> tuple[ChatMessage, ...]:
+    def history(self, conversation: ConversationId) -> History:
         """The turns so far, oldest first; empty for a conversation that is not known."""
-        found = self._histories.get(conversation)
-        if found is None:
-            return ()
-        return tuple(message for turn in found.turns for message in turn)
+        return self._histories.get(conversation, ())
 
     def add(self, conversation: ConversationId, question: ChatMessage, answer: ChatMessage) -> None:
         """Append a turn, and drop what is now too much.
@@ -54,25 +39,30 @@ class Conversations:
         """
         if self.turns <= 0 or self.count <= 0:
             return
-        turn = (question, answer)
-        size = _size(turn)
-        history = self._histories.get(conversation)
-        if history is None:
-            history = self._histories[conversation] = _History()
-        else:
-            self._histories.move_to_end(conversation)
-        history.turns.append(turn)
-        history.size += size
+        history: History = (question, answer)
+        size = _size(history)
+        known = self._histories.pop(conversation, None)
+        if known is not None:
+            before = _size(known)
+            self._size -= before
+            size += before
+            history = known + history
+        while history and (len(history) > 2 * self.turns or size > self.size):
+            size -= _size(history[:2])
+            history = history[2:]
+        if not history:
+            return
+        self._histories[conversation] = history
         self._size += size
-        while history.turns and (len(history.turns) > self.turns or history.size > self.size):
-            self._size -= history.drop_oldest()
-        if not history.turns:
-            del self._histories[conversation]
         while len(self._histories) > self.count or self._size > 8 * self.size:
-            _, dropped = self._histories.popitem(last=False)
-            self._size -= dropped.size
+            oldest = next(iter(self._histories))
+            self._size -= _size(self._histories.pop(oldest))
 
 
-def _size(turn: tuple[ChatMessage, ChatMessage]) -> int:
-    question, answer = turn
-    return len(question.content) + len(answer.content) + sum(map(len, question.images))
+def _size(history: History) -> int:
+    size = 0
+    for message in history:
+        size += len(message.content)
+        if message.images:
+            size += sum(map(len, message.images))
+    return size

@@ -1,52 +1,44 @@
 """Which requests are out of time.
 
-Deadlines are kept in coarse buckets, because nearly every one is discarded long before it is due:
-both are one dictionary step, and nothing stale is left behind. A deadline is reported up to
-``granularity_s`` late, never early.
+Nearly every deadline is forgotten long before it is due, so keeping and forgetting one is a single
+step; looking for the earliest walks over all of them, which a session does once per timer.
 """
 
 from __future__ import annotations
-
-from math import ceil
 
 from exai_actors.ids import RequestKey
 
 
 class Deadlines:
-    """Instants, in seconds of the caller's clock, each with the request it belongs to."""
+    """Instants, in seconds of the caller's clock, one for each request."""
 
-    __slots__ = ("_buckets", "granularity_s")
+    __slots__ = ("_deadlines",)
 
-    def __init__(self, granularity_s: float = 0.01) -> None:
-        self.granularity_s = granularity_s
-        # Dicts in place of sets: the order of strings in a set differs from process to process.
-        self._buckets: dict[int, dict[RequestKey, None]] = {}
+    def __init__(self) -> None:
+        self._deadlines: dict[RequestKey, float] = {}
+
+    def __len__(self) -> int:
+        return len(self._deadlines)
 
     def add(self, request: RequestKey, deadline: float) -> None:
-        """Keep a deadline; the same one twice is one."""
-        self._buckets.setdefault(self._bucket(deadline), {})[request] = None
+        """Keep a request's deadline in place of an earlier one."""
+        self._deadlines[request] = deadline
 
-    def discard(self, request: RequestKey, deadline: float) -> None:
+    def discard(self, request: RequestKey) -> None:
         """Forget a request; harmless when it is not known."""
-        bucket = self._bucket(deadline)
-        members = self._buckets.get(bucket)
-        if members is not None:
-            members.pop(request, None)
-            if not members:
-                del self._buckets[bucket]
+        self._deadlines.pop(request, None)
 
     def next(self) -> float | None:
-        """The instant at which due() will give something; None when nothing is kept."""
-        if not self._buckets:
-            return None
-        return min(self._buckets) * self.granularity_s
+        """The earliest deadline; None when nothing is kept."""
+        return min(self._deadlines.values(), default=None)
 
     def due(self, now: float) -> tuple[RequestKey, ...]:
-        """Remove and give all requests whose deadline has passed, the earliest bucket first."""
-        passed = sorted(bucket for bucket in self._buckets if bucket * self.granularity_s <= now)
-        return tuple(request for bucket in passed for request in self._buckets.pop(bucket))
-
-    def _bucket(self, deadline: float) -> int:
-        bucket = ceil(deadline / self.granularity_s)
-        # The division may have been rounded down past a whole number.
-        return bucket if bucket * self.granularity_s >= deadline else bucket + 1
+        """Remove and give all requests whose deadline has passed, the earliest first."""
+        passed = sorted(
+            (deadline, order, request)
+            for order, (request, deadline) in enumerate(self._deadlines.items())
+            if deadline <= now
+        )
+        for _, _, request in passed:
+            del self._deadlines[request]
+        return tuple(request for _, _, request in passed)

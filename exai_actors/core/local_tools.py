@@ -12,7 +12,7 @@ from exai_actors.core.statistics import BrokerStatistics
 from exai_actors.core.tools import LocalRequest
 
 
-class Event(msgspec.Struct, frozen=True):
+class Event(msgspec.Struct, frozen=True, gc=False):
     """Something that happened in a session; ``at`` is wall-clock seconds since the epoch."""
 
     at: float

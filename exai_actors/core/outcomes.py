@@ -6,15 +6,13 @@ outcome is no longer here runs anew when it is repeated.
 
 from __future__ import annotations
 
-from collections import OrderedDict
-
 import msgspec
 
 from exai_actors.core.calls import Outcome
 from exai_actors.ids import RequestKey
 
 
-class Remembered(msgspec.Struct, frozen=True):
+class Remembered(msgspec.Struct, frozen=True, gc=False):
     """An outcome with the fingerprint of the call that led to it."""
 
     fingerprint: int
@@ -35,7 +33,7 @@ class OutcomeStore:
         self.count = count
         self.size = size
         self.ttl_s = ttl_s
-        self._outcomes: OrderedDict[RequestKey, Remembered] = OrderedDict()
+        self._outcomes: dict[RequestKey, Remembered] = {}
         self._size = 0
 
     def __len__(self) -> int:
@@ -69,7 +67,7 @@ class OutcomeStore:
             self._drop_oldest()
 
     def _drop_oldest(self) -> None:
-        _, dropped = self._outcomes.popitem(last=False)
+        dropped = self._outcomes.pop(next(iter(self._outcomes)))
         self._size -= dropped.size
 
     def _forget(self, request: RequestKey) -> None:
@@ -81,5 +79,7 @@ class OutcomeStore:
 def _text_size(outcome: Outcome) -> int:
     size = 0 if outcome.error is None else len(outcome.error.message)
     if outcome.result is not None:
-        size += sum(map(len, outcome.result.outputs)) + len(outcome.result.reasoning)
+        size += len(outcome.result.reasoning)
+        for text in outcome.result.outputs:
+            size += len(text)
     return size

@@ -7,7 +7,7 @@ import msgspec
 from exai_actors.ids import ProviderName
 
 
-class Route(msgspec.Struct, frozen=True):
+class Route(msgspec.Struct, frozen=True, gc=False):
     """A provider and the model's name as that provider knows it."""
 
     provider: ProviderName
@@ -21,7 +21,7 @@ class RoutingTable:
     model name goes to the first provider that serves it; ``provider/model`` names one directly.
     """
 
-    __slots__ = ("_by_name", "_default", "offers")
+    __slots__ = ("_by_name", "_configured_default", "default_model", "offers")
 
     def __init__(
         self, offers: tuple[tuple[ProviderName, tuple[str, ...]], ...], default_model: str = ""
@@ -34,7 +34,11 @@ class RoutingTable:
         for provider, models in offers:
             for model in models:
                 self._by_name.setdefault(f"{provider}/{model}", Route(provider, model))
-        self._default = default_model
+        self._configured_default = default_model
+        self.default_model = default_model or next(
+            (models[0] for _, models in offers if models), None
+        )
+        """The configured default, or else the first model of the first provider that has one."""
 
     def find(self, model: str | None) -> Route | None:
         """The route of a model, or of the default model for None."""
@@ -44,13 +48,6 @@ class RoutingTable:
                 return None
         return self._by_name.get(model)
 
-    @property
-    def default_model(self) -> str | None:
-        """The configured default, or else the first model of the first provider that has one."""
-        if self._default:
-            return self._default
-        return next((models[0] for _, models in self.offers if models), None)
-
     def models(self) -> tuple[str, ...]:
         """Each model name once, in the order of the configuration."""
         return tuple(dict.fromkeys(model for _, models in self.offers for model in models))
@@ -58,4 +55,4 @@ class RoutingTable:
     def with_models(self, provider: ProviderName, models: tuple[str, ...]) -> RoutingTable:
         """The same table with another list of models for one provider."""
         offers = tuple((name, models if name == provider else known) for name, known in self.offers)
-        return RoutingTable(offers, self._default)
+        return RoutingTable(offers, self._configured_default)

@@ -119,17 +119,13 @@ class SessionRequests:
     def accept(self, active: ActiveRequest) -> Entry:
         """Take a new request in; STARTED means that it is to be sent to its provider now."""
         named = active.call.continuation_id
-        entry = self._window.enter(
-            active.request, None if named is None else active.conversation
-        )
+        entry = self._window.enter(active.request, None if named is None else active.conversation)
         if entry is not Entry.FULL:
             self._active[active.request] = active
             self._deadlines.add(active.request, active.deadline)
         return entry
 
-    def end(
-        self, active: ActiveRequest, outcome: Outcome, now: float
-    ) -> tuple[ActiveRequest, ...]:
+    def end(self, active: ActiveRequest, outcome: Outcome, now: float) -> tuple[ActiveRequest, ...]:
         """Take a request out with its outcome; gives those that are to be sent in its place."""
         if active.repeatable:
             self.remember(active.request, hash(active.call), outcome, now)
@@ -138,12 +134,10 @@ class SessionRequests:
     def desert(self, active: ActiveRequest) -> tuple[ActiveRequest, ...]:
         """Take a request out that nobody waits for; repeated later, it runs anew."""
         del self._active[active.request]
-        self._deadlines.discard(active.request, active.deadline)
+        self._deadlines.discard(active.request)
         return tuple(self._active[started] for started in self._window.leave(active.request))
 
-    def remember(
-        self, request: RequestKey, fingerprint: int, outcome: Outcome, now: float
-    ) -> None:
+    def remember(self, request: RequestKey, fingerprint: int, outcome: Outcome, now: float) -> None:
         """Keep an outcome for repeats; a refusal is not kept: nothing was done, it may be tried."""
         if outcome.kind is not OutcomeKind.REFUSED:
             self._outcomes.remember(request, fingerprint, outcome, now)

@@ -30,7 +30,7 @@ MAX_PROMPT_CHARACTERS = 8_000_000
 ALIASES = {"listmodels": "list_models", "test_echo": "echo"}
 
 
-class ChatRequest(msgspec.Struct, frozen=True):
+class ChatRequest(msgspec.Struct, frozen=True, gc=False):
     """The arguments of ``chat`` that mean something here. ``timeout_s`` counts the waiting too."""
 
     prompt: str
@@ -54,7 +54,7 @@ class ChatRequest(msgspec.Struct, frozen=True):
         return ChatCall(model, messages, stream, self.temperature, self.max_tokens)
 
 
-class LocalRequest(msgspec.Struct, frozen=True):
+class LocalRequest(msgspec.Struct, frozen=True, gc=False):
     """A tool that the broker answers itself, without a provider."""
 
     tool: str
@@ -64,7 +64,7 @@ class LocalRequest(msgspec.Struct, frozen=True):
 ToolRequest = ChatRequest | LocalRequest
 
 
-class ToolDescription(msgspec.Struct, frozen=True):
+class ToolDescription(msgspec.Struct, frozen=True, gc=False):
     """A tool as ``list_tools`` shows it; ``input_schema`` is JSON Schema."""
 
     name: str

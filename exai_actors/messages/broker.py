@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     from exai_actors.messages.connection import ConnectionMessage
 
 
-class ConnectionOpened(msgspec.Struct, frozen=True):
+class ConnectionOpened(msgspec.Struct, frozen=True, gc=False):
     """System lane. The listener has spawned an actor for a new socket, supervised by the broker."""
 
     connection_id: ConnectionId
     connection: Recipient[ConnectionMessage]
 
 
-class Admit(msgspec.Struct, frozen=True):
+class Admit(msgspec.Struct, frozen=True, gc=False):
     """A client has said hello; answered by Admitted or NotAdmitted.
 
     ``token`` is what the frame carried, or else the handshake's bearer token; None for neither.
@@ -33,7 +33,7 @@ class Admit(msgspec.Struct, frozen=True):
     session_id: SessionId | None
 
 
-class RotateToken(msgspec.Struct, frozen=True):
+class RotateToken(msgspec.Struct, frozen=True, gc=False):
     """Replace the token; answered by TokenRotated."""
 
     connection: Recipient[ConnectionMessage]
@@ -41,7 +41,7 @@ class RotateToken(msgspec.Struct, frozen=True):
     new: str
 
 
-class ProviderModels(msgspec.Struct, frozen=True):
+class ProviderModels(msgspec.Struct, frozen=True, gc=False):
     """A provider knows the models it serves."""
 
     refusable: ClassVar[bool] = False
@@ -49,11 +49,11 @@ class ProviderModels(msgspec.Struct, frozen=True):
     models: tuple[str, ...]
 
 
-class ExpireSessions(msgspec.Struct, frozen=True):
+class ExpireSessions(msgspec.Struct, frozen=True, gc=False):
     """System lane. Time to end the sessions that nobody has come back to."""
 
 
-class DrainBroker(msgspec.Struct, frozen=True):
+class DrainBroker(msgspec.Struct, frozen=True, gc=False):
     """System lane. Refuse what is new, let what is in flight end, then say so.
 
     ``at_once``: nothing more is waited for; every request in flight is answered with an error.

@@ -14,19 +14,19 @@ if TYPE_CHECKING:
     from exai_actors.messages.session import SessionMessage
 
 
-class TextReceived(msgspec.Struct, frozen=True):
+class TextReceived(msgspec.Struct, frozen=True, gc=False):
     """One whole text frame, its bytes not yet checked in any way."""
 
     data: bytes
 
 
-class BinaryReceived(msgspec.Struct, frozen=True):
+class BinaryReceived(msgspec.Struct, frozen=True, gc=False):
     """A binary frame, which the protocol does not use."""
 
     size: int
 
 
-class SocketClosed(msgspec.Struct, frozen=True):
+class SocketClosed(msgspec.Struct, frozen=True, gc=False):
     """The socket is gone, whoever closed it. Told exactly once, last of what the socket tells."""
 
     refusable: ClassVar[bool] = False
@@ -34,19 +34,19 @@ class SocketClosed(msgspec.Struct, frozen=True):
     reason: str
 
 
-class OutboxHigh(msgspec.Struct, frozen=True):
+class OutboxHigh(msgspec.Struct, frozen=True, gc=False):
     """More bytes wait to be read by the client than the high mark: stop producing."""
 
     refusable: ClassVar[bool] = False
 
 
-class OutboxLow(msgspec.Struct, frozen=True):
+class OutboxLow(msgspec.Struct, frozen=True, gc=False):
     """The client has read down to the low mark: go on."""
 
     refusable: ClassVar[bool] = False
 
 
-class Admitted(msgspec.Struct, frozen=True):
+class Admitted(msgspec.Struct, frozen=True, gc=False):
     """The broker took this connection into a session."""
 
     refusable: ClassVar[bool] = False
@@ -54,7 +54,7 @@ class Admitted(msgspec.Struct, frozen=True):
     session: Recipient[SessionMessage]
 
 
-class NotAdmitted(msgspec.Struct, frozen=True):
+class NotAdmitted(msgspec.Struct, frozen=True, gc=False):
     """The broker did not; ``error`` is the word for ``hello_ack.error``."""
 
     refusable: ClassVar[bool] = False
@@ -62,21 +62,21 @@ class NotAdmitted(msgspec.Struct, frozen=True):
     message: str
 
 
-class TokenRotated(msgspec.Struct, frozen=True):
+class TokenRotated(msgspec.Struct, frozen=True, gc=False):
     """The answer to RotateToken; ``error`` is None when the new token is in force."""
 
     refusable: ClassVar[bool] = False
     error: str | None
 
 
-class RequestAccepted(msgspec.Struct, frozen=True):
+class RequestAccepted(msgspec.Struct, frozen=True, gc=False):
     """The session took the request; it may have to wait."""
 
     refusable: ClassVar[bool] = False
     request: RequestKey
 
 
-class RequestQueued(msgspec.Struct, frozen=True):
+class RequestQueued(msgspec.Struct, frozen=True, gc=False):
     """The request waits; ``position`` counts from 1, ``estimate_s`` is None when unknown."""
 
     refusable: ClassVar[bool] = False
@@ -85,14 +85,14 @@ class RequestQueued(msgspec.Struct, frozen=True):
     estimate_s: float | None
 
 
-class RequestGranted(msgspec.Struct, frozen=True):
+class RequestGranted(msgspec.Struct, frozen=True, gc=False):
     """The request has its permit and runs upstream."""
 
     refusable: ClassVar[bool] = False
     request: RequestKey
 
 
-class RequestChunk(msgspec.Struct, frozen=True):
+class RequestChunk(msgspec.Struct, frozen=True, gc=False):
     """A piece of the answer; ``sequence`` counts from 0 without gaps within the request."""
 
     request: RequestKey
@@ -100,7 +100,7 @@ class RequestChunk(msgspec.Struct, frozen=True):
     text: str
 
 
-class RequestEnded(msgspec.Struct, frozen=True):
+class RequestEnded(msgspec.Struct, frozen=True, gc=False):
     """The one outcome of the request."""
 
     refusable: ClassVar[bool] = False
@@ -108,19 +108,19 @@ class RequestEnded(msgspec.Struct, frozen=True):
     outcome: Outcome
 
 
-class HelloTimeout(msgspec.Struct, frozen=True):
+class HelloTimeout(msgspec.Struct, frozen=True, gc=False):
     """System lane. The time for the first frame is over."""
 
 
-class Heartbeat(msgspec.Struct, frozen=True):
+class Heartbeat(msgspec.Struct, frozen=True, gc=False):
     """System lane. Time to tell the client that its calls are still running."""
 
 
-class SlowConsumerTimeout(msgspec.Struct, frozen=True):
+class SlowConsumerTimeout(msgspec.Struct, frozen=True, gc=False):
     """System lane. The outbox has been over its high mark for too long."""
 
 
-class Drain(msgspec.Struct, frozen=True):
+class Drain(msgspec.Struct, frozen=True, gc=False):
     """System lane. Refuse new requests, finish what is in flight, then close.
 
     ``at_once``: tell the clients of what is in flight that it has no answer, and close now.

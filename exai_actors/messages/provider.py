@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from exai_actors.messages.session import SessionMessage
 
 
-class Want(msgspec.Struct, frozen=True):
+class Want(msgspec.Struct, frozen=True, gc=False):
     """A session asks for one call to be run; answered by exactly one Completed, Failed or Refused.
 
     ``reports_progress`` asks for Queued and Granted as well. After a CancelWant no answer comes.
@@ -31,7 +31,7 @@ class Want(msgspec.Struct, frozen=True):
     reply_to: Recipient[SessionMessage]
 
 
-class CancelWant(msgspec.Struct, frozen=True):
+class CancelWant(msgspec.Struct, frozen=True, gc=False):
     """The session has ended this request; a queued one leaves, a running one is aborted."""
 
     refusable: ClassVar[bool] = False
@@ -39,7 +39,7 @@ class CancelWant(msgspec.Struct, frozen=True):
     session: SessionId
 
 
-class PauseStream(msgspec.Struct, frozen=True):
+class PauseStream(msgspec.Struct, frozen=True, gc=False):
     """The reader of this stream has fallen behind: stop reading from the upstream."""
 
     refusable: ClassVar[bool] = False
@@ -47,7 +47,7 @@ class PauseStream(msgspec.Struct, frozen=True):
     session: SessionId
 
 
-class ResumeStream(msgspec.Struct, frozen=True):
+class ResumeStream(msgspec.Struct, frozen=True, gc=False):
     """The reader has caught up."""
 
     refusable: ClassVar[bool] = False
@@ -55,14 +55,14 @@ class ResumeStream(msgspec.Struct, frozen=True):
     session: SessionId
 
 
-class UpstreamChunk(msgspec.Struct, frozen=True):
+class UpstreamChunk(msgspec.Struct, frozen=True, gc=False):
     """Text of the answer arrived. Only for streaming calls; never empty."""
 
     permit: PermitId
     text: str
 
 
-class UpstreamEnded(msgspec.Struct, frozen=True):
+class UpstreamEnded(msgspec.Struct, frozen=True, gc=False):
     """The upstream call has really ended: exactly once for each started call, after its chunks."""
 
     refusable: ClassVar[bool] = False
@@ -70,31 +70,31 @@ class UpstreamEnded(msgspec.Struct, frozen=True):
     result: UpstreamResult
 
 
-class ModelsListed(msgspec.Struct, frozen=True):
+class ModelsListed(msgspec.Struct, frozen=True, gc=False):
     """The upstream named the models it serves."""
 
     refusable: ClassVar[bool] = False
     models: tuple[str, ...]
 
 
-class ModelsUnavailable(msgspec.Struct, frozen=True):
+class ModelsUnavailable(msgspec.Struct, frozen=True, gc=False):
     """The upstream could not be asked for its models."""
 
     refusable: ClassVar[bool] = False
     failure: UpstreamFailure
 
 
-class Resize(msgspec.Struct, frozen=True):
+class Resize(msgspec.Struct, frozen=True, gc=False):
     """System lane. The limit is now this many permits; nothing granted is revoked."""
 
     limit: int
 
 
-class RefreshQueue(msgspec.Struct, frozen=True):
+class RefreshQueue(msgspec.Struct, frozen=True, gc=False):
     """System lane. Time to tell the waiting their position again."""
 
 
-class AskModels(msgspec.Struct, frozen=True):
+class AskModels(msgspec.Struct, frozen=True, gc=False):
     """System lane. Time to ask the upstream for its models (again)."""
 
 

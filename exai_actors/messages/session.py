@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from exai_actors.messages.connection import ConnectionMessage
 
 
-class Attach(msgspec.Struct, frozen=True):
+class Attach(msgspec.Struct, frozen=True, gc=False):
     """A connection joins; answered to it by Admitted."""
 
     refusable: ClassVar[bool] = False
@@ -24,14 +24,14 @@ class Attach(msgspec.Struct, frozen=True):
     connection: Recipient[ConnectionMessage]
 
 
-class Detach(msgspec.Struct, frozen=True):
+class Detach(msgspec.Struct, frozen=True, gc=False):
     """A connection is gone: what only it waits for is aborted."""
 
     refusable: ClassVar[bool] = False
     connection_id: ConnectionId
 
 
-class Submit(msgspec.Struct, frozen=True):
+class Submit(msgspec.Struct, frozen=True, gc=False):
     """One request; answered by exactly one RequestEnded to each connection that asked for it.
 
     ``repeatable`` is False for a request without an id of the client's: it is not remembered.
@@ -49,28 +49,28 @@ class Submit(msgspec.Struct, frozen=True):
     priority: int = 0
 
 
-class CancelRequest(msgspec.Struct, frozen=True):
+class CancelRequest(msgspec.Struct, frozen=True, gc=False):
     """One of the connections no longer wants this request; it gets its outcome all the same."""
 
     request: RequestKey
     connection_id: ConnectionId
 
 
-class PauseStreams(msgspec.Struct, frozen=True):
+class PauseStreams(msgspec.Struct, frozen=True, gc=False):
     """This connection's reader has fallen behind."""
 
     refusable: ClassVar[bool] = False
     connection_id: ConnectionId
 
 
-class ResumeStreams(msgspec.Struct, frozen=True):
+class ResumeStreams(msgspec.Struct, frozen=True, gc=False):
     """This connection's reader has caught up."""
 
     refusable: ClassVar[bool] = False
     connection_id: ConnectionId
 
 
-class Queued(msgspec.Struct, frozen=True):
+class Queued(msgspec.Struct, frozen=True, gc=False):
     """The provider has no free permit; ``position`` counts from 1 in the order of service."""
 
     refusable: ClassVar[bool] = False
@@ -79,21 +79,21 @@ class Queued(msgspec.Struct, frozen=True):
     estimate_s: float | None
 
 
-class Granted(msgspec.Struct, frozen=True):
+class Granted(msgspec.Struct, frozen=True, gc=False):
     """The request holds a permit and its upstream call is started."""
 
     refusable: ClassVar[bool] = False
     request: RequestKey
 
 
-class Chunk(msgspec.Struct, frozen=True):
+class Chunk(msgspec.Struct, frozen=True, gc=False):
     """A piece of the answer of a streaming call."""
 
     request: RequestKey
     text: str
 
 
-class Completed(msgspec.Struct, frozen=True):
+class Completed(msgspec.Struct, frozen=True, gc=False):
     """The whole answer."""
 
     refusable: ClassVar[bool] = False
@@ -101,7 +101,7 @@ class Completed(msgspec.Struct, frozen=True):
     completion: Completion
 
 
-class Failed(msgspec.Struct, frozen=True):
+class Failed(msgspec.Struct, frozen=True, gc=False):
     """The upstream call ended without an answer."""
 
     refusable: ClassVar[bool] = False
@@ -109,7 +109,7 @@ class Failed(msgspec.Struct, frozen=True):
     failure: UpstreamFailure
 
 
-class Refused(msgspec.Struct, frozen=True):
+class Refused(msgspec.Struct, frozen=True, gc=False):
     """The provider did not take the request; nothing was sent upstream."""
 
     refusable: ClassVar[bool] = False
@@ -117,7 +117,7 @@ class Refused(msgspec.Struct, frozen=True):
     error: ErrorBody
 
 
-class DeadlinesDue(msgspec.Struct, frozen=True):
+class DeadlinesDue(msgspec.Struct, frozen=True, gc=False):
     """System lane. Time to look for requests whose deadline has passed."""
 
 

@@ -1,0 +1,97 @@
+"""What the built-in synthetic model answers: decided from the call and a seed, nothing else.
+
+It is no AI and says so. Its answer repeats the prompt (shortened in the middle), so that every
+caller can check that an answer is its own.
+"""
+
+from __future__ import annotations
+
+from zlib import crc32
+
+import msgspec
+
+from exai_actors.core.calls import ChatCall, Completion, FailureKind, UpstreamFailure, Usage
+
+INTRODUCTION = "This is exai's built-in synthetic model, not an AI. You said:"
+MAX_ECHO_CHARS = 400
+FILLER = (
+    "Words follow only to fill the length that was asked for: they mean nothing, cost nothing, "
+    "and come in an order that the seed and the prompt decide."
+)
+FILLER_VARIANTS = 64
+
+_WORDS = tuple(FILLER.split())
+_MASK = (1 << 64) - 1
+
+
+class SyntheticModel(msgspec.Struct, frozen=True):
+    """The settings that decide answers. ``tokens`` is the number of pieces of a whole answer.
+
+    ``failure_rate`` is the share of calls, from 0 to 1, that fail; which ones depends on the seed
+    and the call's number alone.
+    """
+
+    tokens: int = 16
+    failure_rate: float = 0.0
+    seed: int = 0
+
+    def answer(self, call: ChatCall) -> Completion:
+        """The whole answer to this call; its text is what ``pieces`` splits."""
+        prompt = call.messages[-1].content if call.messages else ""
+        limit = self.tokens
+        cut = call.max_tokens is not None and call.max_tokens < limit
+        if cut:
+            limit = max(1, call.max_tokens or 1)
+        text = f"{INTRODUCTION} {shortened(prompt)}"
+        missing = limit - text.count(" ") - 1
+        if missing > 0:
+            text = f"{text} {self._filler(prompt, missing)}"
+        return Completion(
+            text=text,
+            model=call.model,
+            finish_reason="length" if cut else "stop",
+            usage=Usage(prompt_tokens=prompt.count(" ") + 1, completion_tokens=limit),
+        )
+
+    def fails(self, number: int) -> bool:
+        """Whether the call of this number, counted from 1, fails."""
+        if self.failure_rate <= 0:
+            return False
+        return _mixed(self.seed, number) < self.failure_rate * (_MASK + 1)
+
+    def failure(self, number: int) -> UpstreamFailure:
+        """How a call that fails does so."""
+        return UpstreamFailure(
+            FailureKind.SERVER_ERROR,
+            f"the synthetic model failed call {number} on purpose "
+            f"(failure_rate = {self.failure_rate:g})",
+        )
+
+    def _filler(self, prompt: str, count: int) -> str:
+        start = (crc32(prompt.encode("utf-8", "replace")) ^ self.seed) % FILLER_VARIANTS
+        return " ".join(_WORDS[(start + at) % len(_WORDS)] for at in range(count))
+
+
+def shortened(prompt: str) -> str:
+    """The prompt on one line: as it is, or its beginning and end."""
+    if len(prompt) <= MAX_ECHO_CHARS:
+        return prompt
+    half = MAX_ECHO_CHARS // 2
+    return f"{prompt[:half]} … {prompt[-half:]}"
+
+
+def pieces(answer: Completion, count: int) -> list[str]:
+    """The answer's text in at most so many pieces, cut at spaces; joined they are the text."""
+    words = answer.text.split(" ")
+    parts = min(max(1, count), len(words))
+    cuts = [len(words) * at // parts for at in range(parts + 1)]
+    groups = [" ".join(words[a:b]) for a, b in zip(cuts, cuts[1:], strict=False)]
+    return [f"{group} " for group in groups[:-1]] + groups[-1:]
+
+
+def _mixed(seed: int, number: int) -> int:
+    """Steele, Lea and Flood's SplitMix64: an even 64-bit number for each pair."""
+    state = (seed * 0x9E3779B97F4A7C15 + number * 0xD1B54A32D192ED03) & _MASK
+    state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
+    state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & _MASK
+    return state ^ (state >> 31)
