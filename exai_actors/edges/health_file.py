@@ -1,0 +1,90 @@
+"""The health file that scripts of the EX-AI daemon read: rewritten whole, again and again."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import orjson
+import structlog
+
+from exai_actors.errors import UsageError
+
+log = structlog.get_logger()
+
+INTERVAL_S = 10.0
+
+
+class HealthFile:
+    """Writes ``content()`` to ``path`` every ``interval_s`` seconds, as sorted, indented JSON.
+
+    A reader sees the old content or the new, never a part. The file stays when the broker stops:
+    its readers go by the age of ``t`` in it, and by its ``pid``.
+    """
+
+    def __init__(
+        self, path: Path, content: Callable[[], dict[str, Any]], interval_s: float = INTERVAL_S
+    ) -> None:
+        self._path = path
+        self._content = content
+        self._interval_s = interval_s
+        self._stopping = asyncio.Event()
+        self._writing: asyncio.Task[None] | None = None
+        self._failing = False
+
+    async def start(self) -> None:
+        """Write for the first time. Raises UsageError when that cannot be done."""
+        try:
+            await self._write()
+        except OSError as error:
+            raise UsageError(
+                f"Cannot write the health file {self._path}: {error.strerror or error}. "
+                "Choose another place with [compat] health_file, or leave it empty for none."
+            ) from None
+        self._writing = asyncio.create_task(self._write_again_and_again())
+
+    async def stop(self) -> None:
+        """Write no more; a write that is under way is finished first."""
+        self._stopping.set()
+        if self._writing is not None:
+            await self._writing
+
+    async def _write_again_and_again(self) -> None:
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), self._interval_s)
+            if self._stopping.is_set():
+                return
+            try:
+                await self._write()
+            except OSError as error:
+                # A full disk passes; one warning is enough until it has passed.
+                if not self._failing:
+                    log.warning("health file not written", path=str(self._path), why=str(error))
+                self._failing = True
+            else:
+                self._failing = False
+
+    async def _write(self) -> None:
+        text = orjson.dumps(self._content(), option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS)
+        await asyncio.to_thread(_replace, self._path, text + b"\n")
+
+
+def _replace(path: Path, text: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    written = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(text)
+        # mkstemp lets only its owner read; the scripts that read this may be run by others.
+        written.chmod(0o644)
+        written.replace(path)
+    except BaseException:
+        written.unlink(missing_ok=True)
+        raise
