@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import pytest
 
 from exai_actors.edges.health_file import HealthFile
 from exai_actors.errors import UsageError
+
+
+def opened(path: Path) -> TextIO:
+    return path.open()
 
 
 def files_in(folder: Path) -> list[str]:
@@ -55,14 +59,14 @@ async def test_the_file_is_rewritten_until_it_is_stopped_and_then_stays(tmp_path
     assert json.loads(path.read_text())["t"] == content.asked >= 4
 
 
-async def test_a_reader_never_finds_a_part_and_nothing_else_is_left_behind(tmp_path: Path) -> None:
+async def test_whoever_is_reading_reads_on_the_whole_file_that_was_there(tmp_path: Path) -> None:
     content, path = Counting(), tmp_path / "health.json"
-    file = HealthFile(path, content, interval_s=0.0)
+    file = HealthFile(path, content, interval_s=0.001)
     await file.start()
-    for _ in range(100):
-        assert json.loads(path.read_text())["host"] == "127.0.0.1"
-        await asyncio.sleep(0)
-    await file.stop()
+    with opened(path) as reading:
+        await content.until(4)
+        await file.stop()
+        assert json.loads(reading.read())["t"] == 1
     assert files_in(tmp_path) == ["health.json"]
 
 
