@@ -6,6 +6,7 @@ caller can check that an answer is its own.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from zlib import crc32
 
 import msgspec
@@ -18,7 +19,6 @@ FILLER = (
     "Words follow only to fill the length that was asked for: they mean nothing, cost nothing, "
     "and come in an order that the seed and the prompt decide."
 )
-FILLER_VARIANTS = 64
 
 _WORDS = tuple(FILLER.split())
 _MASK = (1 << 64) - 1
@@ -68,12 +68,12 @@ class SyntheticModel(msgspec.Struct, frozen=True):
         )
 
     def _filler(self, prompt: str, count: int) -> str:
-        start = (crc32(prompt.encode("utf-8", "replace")) ^ self.seed) % FILLER_VARIANTS
+        start = (crc32(prompt.encode("utf-8", "replace")) ^ self.seed) % len(_WORDS)
         return " ".join(_WORDS[(start + at) % len(_WORDS)] for at in range(count))
 
 
 def shortened(prompt: str) -> str:
-    """The prompt on one line: as it is, or its beginning and end."""
+    """The prompt as it is, or the beginning and end of a long one."""
     if len(prompt) <= MAX_ECHO_CHARS:
         return prompt
     half = MAX_ECHO_CHARS // 2
@@ -85,7 +85,7 @@ def pieces(answer: Completion, count: int) -> list[str]:
     words = answer.text.split(" ")
     parts = min(max(1, count), len(words))
     cuts = [len(words) * at // parts for at in range(parts + 1)]
-    groups = [" ".join(words[a:b]) for a, b in zip(cuts, cuts[1:], strict=False)]
+    groups = [" ".join(words[a:b]) for a, b in pairwise(cuts)]
     return [f"{group} " for group in groups[:-1]] + groups[-1:]
 
 

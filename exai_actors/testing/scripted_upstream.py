@@ -138,7 +138,7 @@ class ScriptedUpstream(UpstreamLog):
             parsed = orjson.loads(raw)
         except orjson.JSONDecodeError:
             parsed = None
-        seen = self.arrived(dict(request.headers), raw, parsed, request.protocol)
+        seen = self.arrived(request.path_qs, dict(request.headers), raw, parsed, request.protocol)
         script = self._refusal(request) or self._next_script()
         fate = Fate.DISCONNECTED
         with self._cancelled_on_close():
@@ -158,7 +158,7 @@ class ScriptedUpstream(UpstreamLog):
         self.changed()
         listed = self._refusal(request) or self.models
         reply = listed if isinstance(listed, Reply) else body(models_list(listed))
-        seen = SeenRequest(0, dict(request.headers), b"", None, 0)
+        seen = SeenRequest(0, request.path_qs, dict(request.headers), b"", None, 0)
         with self._cancelled_on_close():
             try:
                 return await _Performance(request, seen, reply, self).run()

@@ -23,11 +23,12 @@ class Fate(Enum):
 class SeenRequest:
     """One chat request as it arrived. ``number`` counts from 1; ``steps_done`` grows meanwhile.
 
-    ``connection`` numbers the TCP connections from 1: equal numbers mean a reused connection.
-    ``body`` is the parsed JSON, None if it was none.
+    ``path`` is with its query. ``connection`` numbers the TCP connections from 1: equal numbers
+    mean a reused connection. ``body`` is the parsed JSON, None if it was none.
     """
 
     number: int
+    path: str
     headers: dict[str, str]
     raw: bytes
     body: Any
@@ -155,11 +156,11 @@ class UpstreamLog:
         return "\n".join(lines) or "  nothing"
 
     def arrived(
-        self, headers: dict[str, str], raw: bytes, body: Any, connection: object
+        self, path: str, headers: dict[str, str], raw: bytes, body: Any, connection: object
     ) -> SeenRequest:
         """Called by the upstream: a request has been read whole."""
         number = self._connections.setdefault(connection, len(self._connections) + 1)
-        seen = SeenRequest(len(self.requests) + 1, headers, raw, body, number)
+        seen = SeenRequest(len(self.requests) + 1, path, headers, raw, body, number)
         self.requests.append(seen)
         self._fates[Fate.RUNNING] += 1
         self.max_in_flight = max(self.max_in_flight, self.in_flight)

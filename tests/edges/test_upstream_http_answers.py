@@ -332,6 +332,7 @@ def test_a_key_that_no_header_can_hold_is_refused_without_repeating_it(key: str)
 async def test_the_query_of_the_base_url_is_kept() -> None:
     async with ScriptedUpstream() as upstream, asker_of(upstream.base_url + "?v=1") as asker:
         assert isinstance(await asker.ask().end(), Completion)
+        assert upstream.requests[0].path == "/v1/chat/completions?v=1"
 
 
 async def test_an_error_nobody_thought_of_is_told_as_broken_and_logged_without_the_key(

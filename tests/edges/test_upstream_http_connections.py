@@ -26,10 +26,11 @@ RESPONSE = (
 
 
 class ClosingServer:
-    """Answers each connection once, promises to keep it, and closes it at once, in a thread."""
+    """Answers each connection once, promises to keep it, and closes it when it may; a thread."""
 
     def __init__(self, listener: socket.socket) -> None:
         self.connections = 0
+        self.may_close = threading.Event()
         self.closed = threading.Event()
         self._listener = listener
         self.base_url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
@@ -44,6 +45,7 @@ class ClosingServer:
             with connection:
                 connection.recv(65536)
                 connection.sendall(RESPONSE)
+                self.may_close.wait(5)
                 connection.shutdown(socket.SHUT_RDWR)
             self.closed.set()
 
@@ -62,7 +64,7 @@ def closing_server() -> Iterator[ClosingServer]:
 class AsksAgain(Probe[ProviderMessage]):
     """Starts a second call in the very turn that tells the first one's end.
 
-    By then the service has closed the pooled connection and the loop has not read that yet.
+    In that turn the service closes the pooled connection, which the loop has yet to read.
     """
 
     def __init__(self, upstream: Upstream, server: ClosingServer) -> None:
@@ -73,6 +75,7 @@ class AsksAgain(Probe[ProviderMessage]):
     def tell(self, message: ProviderMessage, /) -> None:
         super().tell(message)
         if isinstance(message, UpstreamEnded) and message.permit == 1:
+            self._server.may_close.set()
             assert self._server.closed.wait(5)
             call = ChatCall("m", (ChatMessage("user", "hi"),))
             self._upstream.start(PermitId(2), call, self)
@@ -100,25 +103,40 @@ async def test_one_connection_serves_call_after_call_whatever_they_end_with() ->
         assert upstream.connections == 1
 
 
+async def test_a_connection_whose_body_ends_some_time_after_done_is_used_again() -> None:
+    gate = Gate()
+    event = b'data: {"choices":[{"delta":{"content":"x"}}]}\n\ndata: [DONE]\n\n'
+    reply = answer(event, gate)
+    async with ScriptedUpstream(reply) as upstream, asker_of(upstream.base_url) as asker:
+        asked = asker.ask()
+        await asked.piece()
+        gate.open()
+        assert isinstance(await asked.end(), Completion)
+        assert isinstance(await asker.ask().end(), Completion)
+        assert upstream.connections == 1
+
+
 async def test_calls_at_once_have_a_connection_each_and_no_limit_of_their_own() -> None:
     gate = Gate()
-    async with ScriptedUpstream(default=answer(gate, "x")) as upstream:
-        async with asker_of(upstream.base_url) as asker:
-            calls = [asker.ask() for _ in range(120)]
-            await upstream.wait_for_started(120)
-            assert upstream.max_in_flight == 120
-            gate.open()
-            for asked in calls:
-                assert isinstance(await asked.end(), Completion)
+    reply = answer(gate, "x")
+    async with ScriptedUpstream(default=reply) as upstream, asker_of(upstream.base_url) as asker:
+        calls = [asker.ask() for _ in range(120)]
+        await upstream.wait_for_started(120)
+        assert upstream.max_in_flight == 120
+        gate.open()
+        for asked in calls:
+            assert isinstance(await asked.end(), Completion)
 
 
 async def test_connections_can_be_limited() -> None:
-    async with ScriptedUpstream() as upstream:
-        async with asker_of(upstream.base_url, connections=2) as asker:
-            calls = [asker.ask() for _ in range(10)]
-            for asked in calls:
-                assert isinstance(await asked.end(), Completion)
-            assert upstream.max_in_flight <= 2
+    async with (
+        ScriptedUpstream() as upstream,
+        asker_of(upstream.base_url, connections=2) as asker,
+    ):
+        calls = [asker.ask() for _ in range(10)]
+        for asked in calls:
+            assert isinstance(await asked.end(), Completion)
+        assert upstream.max_in_flight <= 2
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
@@ -137,7 +155,11 @@ async def test_a_redirect_is_not_followed(status: int) -> None:
 
 
 async def test_cookies_of_the_service_are_not_kept() -> None:
-    async with ScriptedUpstream() as upstream, asker_of(upstream.base_url) as asker:
+    async with (
+        ScriptedUpstream() as upstream,
+        # No cookie is ever kept for a bare IP address.
+        asker_of(upstream.base_url.replace("127.0.0.1", "localhost")) as asker,
+    ):
         upstream.then(answer("x", headers={"Set-Cookie": "session=1; Path=/"}))
         for _ in range(2):
             await asker.ask().end()

@@ -1,0 +1,220 @@
+"""The built-in synthetic provider's upstream: no network, no key, no AI, and it says so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from exai_actors.core.calls import (
+    Aborted,
+    ChatCall,
+    Completion,
+    FailureKind,
+    UpstreamFailure,
+    UpstreamResult,
+)
+from exai_actors.core.synthetic import SyntheticModel, pieces
+from exai_actors.ids import PermitId
+from exai_actors.messages.provider import (
+    ModelsListed,
+    ProviderMessage,
+    UpstreamChunk,
+    UpstreamEnded,
+)
+from exai_actors.messages.recipient import Offer, Recipient
+from exai_actors.ports import UpstreamCall
+from exai_actors.runtime.driver import Callback, Cancellable
+
+# Timers are not set closer together than this; what is due in between is told as one.
+SHORTEST_TICK_S = 0.01
+RETRY_S = 0.01
+
+
+CallLater = Callable[[float, Callback], Cancellable]
+"""Run a callback after some seconds: a driver's ``call_later``, or ``loop.call_later``."""
+
+
+class SyntheticUpstream:
+    """Fulfils ``ports.Upstream`` with a SyntheticModel.
+
+    The first piece comes after ``delay_ms``, the rest at ``tokens_per_second`` (0: all at once).
+    Without delay and pace a call is over before ``start`` returns. A call that fails does so after
+    the delay, before any text.
+    """
+
+    def __init__(
+        self,
+        call_later: CallLater,
+        *,
+        models: tuple[str, ...],
+        delay_ms: float = 0.0,
+        tokens: int = 16,
+        tokens_per_second: float = 0.0,
+        failure_rate: float = 0.0,
+        seed: int = 0,
+    ) -> None:
+        self._call_later = call_later
+        self._models = models
+        self._delay_s = delay_ms / 1000
+        self._pace = tokens_per_second
+        self._model = SyntheticModel(tokens=tokens, failure_rate=failure_rate, seed=seed)
+        self._instant = not (delay_ms or tokens_per_second)
+        self._number = 0
+        self._running: set[_Running] = set()
+        self._closed = False
+
+    def start(
+        self, permit: PermitId, call: ChatCall, reply_to: Recipient[ProviderMessage]
+    ) -> UpstreamCall:
+        self._number += 1
+        result = self._result(call)
+        if (self._instant and not call.stream) or self._closed:
+            reply_to.tell(UpstreamEnded(permit, result))
+            return OVER
+        running = _Running(self._call_later, permit, reply_to, result, self._running.discard)
+        self._running.add(running)
+        running.begin(self._schedule(call, result))
+        return running
+
+    def ask_models(self, reply_to: Recipient[ProviderMessage]) -> None:
+        reply_to.tell(ModelsListed(self._models))
+
+    async def aclose(self) -> None:
+        self._closed = True
+        for running in tuple(self._running):
+            running.abort()
+
+    def _result(self, call: ChatCall) -> UpstreamResult:
+        if self._closed:
+            return UpstreamFailure(
+                FailureKind.BROKEN, "the synthetic model is not asked any more: it is stopping"
+            )
+        if self._model.fails(self._number):
+            return self._model.failure(self._number)
+        return self._model.answer(call)
+
+    def _schedule(self, call: ChatCall, result: UpstreamResult) -> list[tuple[float, str]]:
+        """When, in seconds after the step before, what text is there; the end is with the last."""
+        if not isinstance(result, Completion):
+            return [(self._delay_s, "")]
+        count = result.usage.completion_tokens if result.usage else 1
+        if not self._pace:
+            return [(self._delay_s, result.text if call.stream else "")]
+        if not call.stream:
+            return [(self._delay_s + (count - 1) / self._pace, "")]
+        texts = pieces(result, count)
+        together = max(1, round(SHORTEST_TICK_S * self._pace))
+        groups = ["".join(texts[at : at + together]) for at in range(0, len(texts), together)]
+        return [(self._delay_s, groups[0]), *((together / self._pace, text) for text in groups[1:])]
+
+
+class _Running:
+    """One call on its way. Fulfils ``ports.UpstreamCall``."""
+
+    __slots__ = (
+        "_call_later",
+        "_ended",
+        "_forget",
+        "_next",
+        "_paused",
+        "_permit",
+        "_reply_to",
+        "_result",
+        "_steps",
+        "_text",
+        "_timer",
+    )
+
+    def __init__(
+        self,
+        call_later: CallLater,
+        permit: PermitId,
+        reply_to: Recipient[ProviderMessage],
+        result: UpstreamResult,
+        forget: Callable[[_Running], object],
+    ) -> None:
+        self._call_later = call_later
+        self._permit = permit
+        self._reply_to = reply_to
+        self._result = result
+        self._forget = forget
+        self._steps: list[tuple[float, str]] = []
+        self._next = 0
+        self._text = ""
+        self._timer: Cancellable | None = None
+        self._paused = False
+        self._ended = False
+
+    def begin(self, steps: list[tuple[float, str]]) -> None:
+        """Take the steps in order; those without a wait at once."""
+        self._steps = steps
+        self._wait_for_next()
+
+    def abort(self) -> None:
+        self._end(Aborted())
+
+    def pause(self) -> None:
+        self._paused = True
+
+    def resume(self) -> None:
+        if self._paused:
+            self._paused = False
+            if self._timer is None and not self._ended:
+                self._hand_on()
+
+    def _wait_for_next(self) -> None:
+        wait, _ = self._steps[self._next]
+        if wait:
+            self._timer = self._call_later(wait, self._arrived)
+        else:
+            self._arrived()
+
+    def _arrived(self) -> None:
+        self._text = self._steps[self._next][1]
+        self._next += 1
+        self._hand_on()
+
+    def _hand_on(self) -> None:
+        """Tell what has arrived; while the recipient is full or has paused us, nothing goes on."""
+        self._timer = None
+        if self._paused:
+            return
+        if self._text:
+            match self._reply_to.offer(UpstreamChunk(self._permit, self._text)):
+                case Offer.ACCEPTED:
+                    self._text = ""
+                case Offer.FULL:
+                    self._timer = self._call_later(RETRY_S, self._hand_on)
+                    return
+                case Offer.CLOSED:
+                    self._end(Aborted())
+                    return
+        if self._next < len(self._steps):
+            self._wait_for_next()
+        else:
+            self._end(self._result)
+
+    def _end(self, result: UpstreamResult) -> None:
+        if self._ended:
+            return
+        self._ended = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._forget(self)
+        self._reply_to.tell(UpstreamEnded(self._permit, result))
+
+
+class _Over:
+    """A call that ended before ``start`` returned."""
+
+    def abort(self) -> None:
+        """Nothing to end."""
+
+    def pause(self) -> None:
+        """Nothing to pause."""
+
+    def resume(self) -> None:
+        """Nothing to go on with."""
+
+
+OVER = _Over()
