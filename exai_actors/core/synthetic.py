@@ -6,6 +6,7 @@ caller can check that an answer is its own.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from itertools import pairwise
 from zlib import crc32
 
@@ -45,7 +46,8 @@ class SyntheticModel(msgspec.Struct, frozen=True):
         text = f"{INTRODUCTION} {shortened(prompt)}"
         missing = limit - text.count(" ") - 1
         if missing > 0:
-            text = f"{text} {self._filler(prompt, missing)}"
+            start = (crc32(prompt.encode("utf-8", "replace")) ^ self.seed) % len(_WORDS)
+            text = f"{text} {_filler(start, missing)}"
         return Completion(
             text=text,
             model=call.model,
@@ -67,10 +69,6 @@ class SyntheticModel(msgspec.Struct, frozen=True):
             f"(failure_rate = {self.failure_rate:g})",
         )
 
-    def _filler(self, prompt: str, count: int) -> str:
-        start = (crc32(prompt.encode("utf-8", "replace")) ^ self.seed) % len(_WORDS)
-        return " ".join(_WORDS[(start + at) % len(_WORDS)] for at in range(count))
-
 
 def shortened(prompt: str) -> str:
     """The prompt as it is, or the beginning and end of a long one."""
@@ -87,6 +85,11 @@ def pieces(answer: Completion, count: int) -> list[str]:
     cuts = [len(words) * at // parts for at in range(parts + 1)]
     groups = [" ".join(words[a:b]) for a, b in pairwise(cuts)]
     return [f"{group} " for group in groups[:-1]] + groups[-1:]
+
+
+@lru_cache(maxsize=256)
+def _filler(start: int, count: int) -> str:
+    return " ".join(_WORDS[(start + at) % len(_WORDS)] for at in range(count))
 
 
 def _mixed(seed: int, number: int) -> int:

@@ -67,7 +67,7 @@ class SyntheticUpstream:
     ) -> UpstreamCall:
         self._number += 1
         result = self._result(call)
-        if (self._instant and not call.stream) or self._closed:
+        if self._closed or (self._instant and _handed_on(permit, call, result, reply_to)):
             reply_to.tell(UpstreamEnded(permit, result))
             return OVER
         running = _Running(self._call_later, permit, reply_to, result, self._running.discard)
@@ -105,6 +105,15 @@ class SyntheticUpstream:
         together = max(1, round(SHORTEST_TICK_S * self._pace))
         groups = ["".join(texts[at : at + together]) for at in range(0, len(texts), together)]
         return [(self._delay_s, groups[0]), *((together / self._pace, text) for text in groups[1:])]
+
+
+def _handed_on(
+    permit: PermitId, call: ChatCall, result: UpstreamResult, reply_to: Recipient[ProviderMessage]
+) -> bool:
+    """Tell all text of an instant answer; False when the recipient did not take it."""
+    if not (call.stream and isinstance(result, Completion)):
+        return True
+    return reply_to.offer(UpstreamChunk(permit, result.text)) is Offer.ACCEPTED
 
 
 class _Running:
