@@ -117,11 +117,11 @@ class Scheduler:
             self._loop_closed()
 
     def _turn(self) -> None:
-        self.trail.clear()
         try:
             self._work_off()
         finally:
-            # Also when Ctrl-C hits between two lines of this module: the next turn must come.
+            if self.running is not None:
+                self._recover(self.running)
             self._end_turn()
 
     def _work_off(self) -> None:  # noqa: C901 - a call more per slice is a tenth of its cost
@@ -183,6 +183,12 @@ class Scheduler:
                         ready.append(mailbox)
             if left <= 0 or clock >= deadline or self.interrupt is not None:
                 break
+
+    def _recover(self, mailbox: Mailbox) -> None:
+        """Carry on with an actor whose slice was cut short by a Ctrl-C between two lines here."""
+        self.running = None
+        self.trail.clear()
+        self._ready.append(mailbox)
 
     def _begin(self, mailbox: Mailbox) -> bool:
         """Start a new actor, or clear up behind one that has ended; say whether it can run."""

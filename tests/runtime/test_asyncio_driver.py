@@ -66,9 +66,11 @@ async def test_handlers_run_on_the_loop_in_the_systems_own_context(
         found.append((name.get(), asyncio.get_running_loop()))
 
     ref = live_system.spawn(Doing, on_receive=look, path="/a")
+    await ref.ask("the turn that spawning asked for is over", block=False)
     name.set("the teller's")
     await ref.ask("look", block=False)
-    assert found == [("nobody's", asyncio.get_running_loop())]
+    await asyncio.to_thread(ref.ask, "look")
+    assert found == [("nobody's", asyncio.get_running_loop())] * 3
 
 
 async def test_a_scheduled_message_comes_by_the_loops_clock(live_system: ActorSystem) -> None:

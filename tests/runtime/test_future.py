@@ -315,6 +315,8 @@ async def test_awaiting_an_error_raises_it() -> None:
 
 
 async def test_a_value_set_by_another_thread_wakes_the_task() -> None:
+    # In debug mode the loop complains about callbacks that another thread hands it unsafely.
+    asyncio.get_running_loop().set_debug(True)
     future: LoopFuture[str] = LoopFuture()
     thread = threading.Thread(target=future.set, args=("from a thread",))
     asyncio.get_running_loop().call_soon(thread.start)
