@@ -8,7 +8,6 @@ function runs in the reader, once its inputs are there.
 from __future__ import annotations
 
 import asyncio
-import copy
 import functools
 import logging
 import queue
@@ -23,6 +22,7 @@ from pykka import ActorDeadError, Future, Timeout
 
 from exai_actors.runtime.driver import Driver
 from exai_actors.runtime.errors import WouldBlockLoop
+from exai_actors.runtime.fresh_error import fresh
 
 T = TypeVar("T")
 J = TypeVar("J")
@@ -283,21 +283,3 @@ class LoopFuture(Future[T]):
 
         for parent in self._parents:
             parent.add_done_callback(one_done)
-
-
-def fresh(error: BaseException) -> BaseException:
-    """Copy an exception so that readers of one failure do not share (and grow) one traceback.
-
-    An exception that cannot be copied is returned itself.
-    """
-    try:
-        twin = copy.copy(error)
-    except Exception:  # noqa: BLE001 - whatever a foreign exception's constructor may raise
-        twin = error.__class__.__new__(error.__class__, *error.args)
-        twin.__dict__.update(error.__dict__)
-    if twin.__class__ is not error.__class__:
-        return error
-    twin.__cause__ = error.__cause__
-    twin.__context__ = error.__context__
-    twin.__suppress_context__ = error.__suppress_context__
-    return twin.with_traceback(error.__traceback__)

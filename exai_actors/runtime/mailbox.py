@@ -23,9 +23,10 @@ from pykka._envelope import Envelope
 from pykka.messages import _ActorStop
 
 from exai_actors.messages.recipient import Offer
+from exai_actors.runtime.envelopes import settle, settle_error
 from exai_actors.runtime.errors import MailboxFull
-from exai_actors.runtime.future import LoopFuture
 from exai_actors.runtime.signals import RuntimeInternal
+from exai_actors.runtime.stop_flag import StopFlag
 
 if TYPE_CHECKING:
     from exai_actors.runtime.actor import LoopActor
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
 _CLOSED_LIMIT = -1
 
-# Only for what happens once in an actor's life: the first system message, the stopped event.
+# Only for what happens once in an actor's life: its first system message.
 _opening = threading.RLock()
 
 _NO_LANE: deque[Any] = deque(maxlen=0)
@@ -51,34 +52,6 @@ STOPPING: Final = 2
 """From here on it takes no messages."""
 STOPPED: Final = 3
 FAILED: Final = 4
-
-
-class StopFlag:
-    """As much of ``threading.Event`` as users of ``actor_stopped`` need, at a tenth of its cost."""
-
-    __slots__ = ("_event", "_set")
-
-    def __init__(self) -> None:
-        self._set = False
-        self._event: threading.Event | None = None
-
-    def is_set(self) -> bool:
-        return self._set
-
-    def set(self) -> None:
-        self._set = True
-        with _opening:
-            event = self._event
-        if event is not None:
-            event.set()
-
-    def wait(self, timeout: float | None = None) -> bool:
-        with _opening:
-            if self._event is None:
-                self._event = threading.Event()
-        if self._set:
-            return True
-        return self._event.wait(timeout)
 
 
 class Mailbox:
@@ -273,21 +246,3 @@ class Mailbox:
             settle_error(
                 envelope, ActorDeadError(f"{self.path} stopped before it handled the message")
             )
-
-
-def settle(envelope: Envelope[Any], value: Any) -> None:
-    """Answer an ask; an answer that comes after the asker's timeout is dropped."""
-    reply_to = envelope.reply_to
-    if isinstance(reply_to, LoopFuture):
-        reply_to.settle(value)
-    elif reply_to is not None:
-        reply_to.set(value)
-
-
-def settle_error(envelope: Envelope[Any], error: BaseException) -> None:
-    """Answer an ask with an error; dropped after the asker's timeout."""
-    reply_to = envelope.reply_to
-    if isinstance(reply_to, LoopFuture):
-        reply_to.settle_error(error)
-    elif reply_to is not None:
-        reply_to.set_exception((error.__class__, error, error.__traceback__))

@@ -16,24 +16,17 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from pykka._envelope import Envelope
-from pykka.messages import ProxyCall, ProxyGetAttr, ProxySetAttr, _ActorStop
-
 from exai_actors.runtime import lifecycle
+from exai_actors.runtime.delivery import SPECIAL, deliver
 from exai_actors.runtime.driver import Callback, Driver
 from exai_actors.runtime.events import EventStream, SlowHandler, message_type_of
-from exai_actors.runtime.mailbox import RUNNING, STARTING, STOPPING, Mailbox, settle, settle_error
+from exai_actors.runtime.mailbox import RUNNING, STARTING, STOPPING, Mailbox
 from exai_actors.runtime.signals import ExitReason
-from exai_actors.runtime.timers import DownNotice, ScheduledMessage
 
 if TYPE_CHECKING:
-    from exai_actors.runtime.actor import LoopActor
     from exai_actors.runtime.ref import LoopRef
 
 logger = logging.getLogger(__name__)
-
-_PROXY_MESSAGES = frozenset({ProxyCall, ProxyGetAttr, ProxySetAttr})
-_SPECIAL = _PROXY_MESSAGES | {Envelope, _ActorStop, ScheduledMessage, DownNotice}
 
 # So many slices of one message each follow a slow handler, so that the next one is told exactly.
 _PROBATION = 64
@@ -151,8 +144,8 @@ class Scheduler:
                     else:
                         break
                     note(message)
-                    if message.__class__ in _SPECIAL:
-                        self._handle_special(mailbox, actor, message)
+                    if message.__class__ in SPECIAL:
+                        deliver(mailbox, actor, message)
                         if mailbox.state:
                             break
                     else:
@@ -204,32 +197,6 @@ class Scheduler:
         mailbox.scheduled = False
         mailbox.answer_rest()
         return False
-
-    def _handle_special(self, mailbox: Mailbox, actor: LoopActor, message: Any) -> None:
-        """Handle what is more than a plain message; raises what the handler raises."""
-        kind = message.__class__
-        if kind is Envelope:
-            if message.message.__class__ is _ActorStop:
-                lifecycle.stop(mailbox)
-                settle(message, True)
-                return
-            try:
-                reply = actor._handle_receive(message.message)
-            except BaseException as error:
-                settle_error(message, error)
-                raise
-            settle(message, reply)
-        elif kind is _ActorStop:
-            lifecycle.stop(mailbox)
-        elif kind is ScheduledMessage:
-            if not message.cancelled:
-                actor._handle_receive(message.message)
-        elif kind is DownNotice:
-            down = lifecycle.accept_notice(mailbox, message)
-            if down is not None:
-                actor.on_receive(down)
-        else:
-            actor._handle_receive(message)
 
     def _account(self, mailbox: Mailbox, seconds: float, handled: int) -> None:
         """Note the longest handler, report a slow one, and fit the next slice to the actor."""

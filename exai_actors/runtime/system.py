@@ -7,7 +7,7 @@ from collections.abc import Callable
 from itertools import count
 from typing import Any, TypeVar, cast
 
-from exai_actors.runtime import current, lifecycle, registry
+from exai_actors.runtime import current, lifecycle, registry, shutdown
 from exai_actors.runtime.actor import LoopActor
 from exai_actors.runtime.dead_letters import DeadLetters
 from exai_actors.runtime.driver import Callback, Driver
@@ -57,7 +57,7 @@ class ActorSystem:
         self.scheduler = Scheduler(
             driver,
             self.events,
-            self._abandon,
+            self.abandon,
             throughput=throughput,
             turn_messages=turn_messages,
             turn_seconds=turn_seconds,
@@ -113,8 +113,7 @@ class ActorSystem:
         mailbox_limit: int | None = None,
     ) -> LoopRef[A]:
         """As ``spawn``, for constructors that have arguments named like those of ``spawn``."""
-        if self.stopping:
-            raise SystemStopping(f"{path} was not started: the actor system is stopping")
+        self._forbid_if_stopping(path)
         actor = actor_class.__new__(actor_class, *args, **kwargs)
         mailbox = self.bind(actor, path, supervisor, mailbox_limit)
         try:
@@ -208,32 +207,15 @@ class ActorSystem:
 
     def begin_stop(self, timeout_s: float = 10.0) -> LoopFuture[tuple[str, ...]]:
         """As ``stop_all``, for those who cannot await; from any thread."""
-        self.stopping = True
-        stopped: LoopFuture[tuple[str, ...]] = LoopFuture(self.driver)
-
-        def stop_newest(_: object = None) -> None:
-            for mailbox in reversed(list(self._living.values())):
-                if mailbox.state < STOPPING:
-                    mailbox.ref.stop(block=False).add_done_callback(stop_newest)
-                    return
-            stopped.settle(())
-
-        def begin() -> None:
-            limit = self.driver.call_later(timeout_s, lambda: stopped.settle(tuple(self.paths())))
-            stopped.add_done_callback(lambda _: limit.cancel())
-            stop_newest()
-
+        with self._lock:
+            self.stopping = True
         if current.system_or_none() is self:
             current.install(None)
-        if self.driver.in_loop_thread():
-            begin()
-        else:
-            try:
-                self.driver.call_soon_threadsafe(begin)
-            except RuntimeError:
-                self._abandon()
-                stopped.settle(())
-        return stopped
+        return shutdown.begin(self, timeout_s)
+
+    def living(self) -> list[LoopRef[Any]]:
+        """References to all that have not ended, in the order they were started."""
+        return [mailbox.ref for mailbox in list(self._living.values())]
 
     def forget(self, mailbox: Mailbox) -> None:
         """Free the path of an actor that has ended."""
@@ -257,14 +239,19 @@ class ActorSystem:
             )
         )
 
+    def _forbid_if_stopping(self, path: str) -> None:
+        if self.stopping:
+            raise SystemStopping(f"{path} was not started: the actor system is stopping")
+
     def _take_path(self, mailbox: Mailbox) -> None:
         with self._lock:
+            self._forbid_if_stopping(mailbox.path)
             if self._living.setdefault(mailbox.path, mailbox) is not mailbox:
                 raise PathTaken(
                     f"{mailbox.path} was taken by {self._living[mailbox.path].ref} meanwhile"
                 )
 
-    def _abandon(self) -> None:
+    def abandon(self) -> None:
         """Leave nobody waiting: the loop was closed with actors on it."""
         for mailbox in list(self._living.values()):
             lifecycle.abandon(mailbox)

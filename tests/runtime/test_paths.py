@@ -167,6 +167,19 @@ def test_nothing_is_spawned_once_the_system_stops(system: ManualSystem) -> None:
         ActorSystem.current()
 
 
+def test_an_actor_under_construction_when_the_system_stops_is_not_started(
+    system: ManualSystem,
+) -> None:
+    class Ending(Recorder):
+        def __init__(self) -> None:
+            super().__init__()
+            self.system.begin_stop()
+
+    with pytest.raises(SystemStopping):
+        system.spawn(Ending, path="/late")
+    assert system.paths() == []
+
+
 def test_actors_can_be_spawned_from_another_thread(system: ManualSystem) -> None:
     class Picky(LoopActor):
         started_in = 0
