@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+
 
 class PathHistory:
     """Incarnation numbers of a path only ever grow, also over paths long forgotten.
@@ -12,7 +14,7 @@ class PathHistory:
 
     def __init__(self, capacity: int = 10_000) -> None:
         self._capacity = capacity
-        self._ended: dict[str, tuple[int, int]] = {}
+        self._ended: OrderedDict[str, tuple[int, int]] = OrderedDict()
         self._forgotten = 0
 
     def next_incarnation(self, path: str) -> tuple[int, int]:
@@ -25,5 +27,5 @@ class PathHistory:
         self._ended.pop(path, None)
         self._ended[path] = (incarnation, failed)
         if len(self._ended) > self._capacity:
-            oldest = next(iter(self._ended))
-            self._forgotten = max(self._forgotten, self._ended.pop(oldest)[0])
+            _, (oldest, _) = self._ended.popitem(last=False)
+            self._forgotten = max(self._forgotten, oldest)
