@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import logging
 from typing import Protocol
-from urllib.parse import urlsplit, urlunsplit
 
 from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.client import connect as open_websocket
@@ -27,11 +25,14 @@ from exai_actors.client.errors import (
     client_timeout,
 )
 from exai_actors.client.settings import Settings
+from exai_actors.client.urls import BrokerUrl, look_at
 from exai_actors.errors import ErrorBody, ErrorCode
 
 _log = logging.getLogger("exai_actors.client")
 
 _START_IT = "Is the broker running there? `exai serve` starts one."
+_OTHER_PROGRAM = "Is another program using that port?"
+_LOG_SAYS_MORE = "The broker's log says more."
 
 
 class Pending(Protocol):
@@ -51,7 +52,7 @@ class Connection:
     def __init__(self, websocket: ClientConnection, session_id: str, settings: Settings) -> None:
         self.session_id = session_id
         self.settings = settings
-        self.url = public_url(settings.url)
+        self.url = look_at(settings.url).shown
         self._websocket = websocket
         self._loop = asyncio.get_running_loop()
         self._pending: dict[str, Pending] = {}
@@ -213,27 +214,30 @@ async def open_connection(settings: Settings) -> Connection:
     Raises ConnectError when there is no broker, it does not take the connection or does not
     answer in time; Unauthorized when it does not take the token; UsageError for a bad URL.
     """
-    url = public_url(settings.url)
+    url = look_at(settings.url)
+    if url.port == 0:
+        # The library would take it for the default port, 80.
+        raise ConnectError(url.shown, "nothing can listen on port 0", _START_IT)
     try:
         async with asyncio.timeout(settings.open_timeout_s):
             return await _open(settings, url)
     except TimeoutError:
         why = f"no answer within {settings.open_timeout_s:g} s"
-        raise ConnectError(url, why, "Is it a broker that listens there?") from None
+        raise ConnectError(url.shown, why, "Is it a broker that listens there?") from None
     except InvalidURI as error:
-        raise UsageError(f"{url} is not a WebSocket URL: {error.msg}") from None
+        raise UsageError(f"{url.shown} is not a WebSocket URL: {error.msg}") from None
     except OSError as error:
-        raise ConnectError(url, _os_reason(error), _START_IT) from error
+        raise ConnectError(url.shown, _os_reason(error), _START_IT) from error
     except InvalidHandshake as error:
         why = f"the server there does not speak WebSocket as expected ({error})"
-        raise ConnectError(url, why, "Is another program using that port?") from error
+        raise ConnectError(url.shown, why, _OTHER_PROGRAM) from error
 
 
-async def _open(settings: Settings, url: str) -> Connection:
+async def _open(settings: Settings, url: BrokerUrl) -> Connection:
     websocket = await open_websocket(
         settings.url,
         compression=None,
-        proxy=None if _is_loopback(settings.url) else True,
+        proxy=None if url.is_loopback else True,
         max_size=settings.max_frame_bytes,
         open_timeout=None,
         close_timeout=settings.close_timeout_s,
@@ -247,16 +251,15 @@ async def _open(settings: Settings, url: str) -> Connection:
         if answer.op != "hello_ack":
             raise ValueError(f"the first frame was {answer.op!r}, not hello_ack")
         if not answer.ok or answer.session_id is None:
-            raise _refusal(answer, url)
+            raise _refusal(answer, url.shown)
         return Connection(websocket, answer.session_id, settings)
     except BaseException as error:
         websocket.transport.abort()
         match error:
             case ConnectionClosed():
-                raise ConnectError(url, _close_reason(websocket), _START_IT) from None
+                raise ConnectError(url.shown, _close_reason(websocket), _LOG_SAYS_MORE) from None
             case ValueError():
-                advice = "Is another program using that port?"
-                raise ConnectError(url, str(error), advice) from None
+                raise ConnectError(url.shown, str(error), _OTHER_PROGRAM) from None
         raise
 
 
@@ -264,7 +267,7 @@ def _refusal(answer: codec.Frame, url: str) -> Exception:
     if answer.error == "unauthorized":
         text = f"{url} does not accept the token; it must be the broker's [server] token"
         return Unauthorized(ErrorBody(ErrorCode.UNAUTHORIZED, text))
-    return ConnectError(url, f"refused with {answer.error!r}", "The broker's log says more.")
+    return ConnectError(url, f"refused with {answer.error!r}", _LOG_SAYS_MORE)
 
 
 def _close_reason(websocket: ClientConnection) -> str:
@@ -274,17 +277,3 @@ def _close_reason(websocket: ClientConnection) -> str:
 
 def _os_reason(error: OSError) -> str:
     return "connection refused" if isinstance(error, ConnectionRefusedError) else str(error)
-
-
-def _is_loopback(url: str) -> bool:
-    host = urlsplit(url).hostname or ""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def public_url(url: str) -> str:
-    """The URL without a user name and password, as it may be shown."""
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 GRACE_S = 1.0
+TASK_GRACE_S = 0.01
 
 
 class LeakCheck:
@@ -22,6 +23,7 @@ class LeakCheck:
 
     def __init__(self) -> None:
         self.problems: list[str] = []
+        self._tasks: LeftTasks | None = None
         self._threads = set(threading.enumerate())
         self._actors = _actors()
         self._systems = {_system_of(ref) for ref in self._actors.values()}
@@ -35,15 +37,17 @@ class LeakCheck:
             result = await test(*arguments, **keywords)
             left = asyncio.all_tasks() - before
             if left:
-                _, left = await asyncio.wait(left, timeout=GRACE_S)
-            names = sorted(_task_name(task) for task in left)
-            self.problems += [f"asyncio task still running: {name}" for name in names]
+                _, left = await asyncio.wait(left, timeout=TASK_GRACE_S)
+            if left:
+                self._tasks = LeftTasks(left)
             return result
 
         return watched
 
     def report(self) -> str:
         """What is left now, as lines of text; empty when nothing is."""
+        tasks = self._tasks.names() if self._tasks is not None else []
+        self.problems += [f"asyncio task still running: {name}" for name in tasks]
         return "\n".join([*self.problems, *self._left_actors(), *self._left_threads()])
 
     def _left_actors(self) -> list[str]:
@@ -70,6 +74,33 @@ class LeakCheck:
             if thread not in self._threads
             and (not thread.daemon or thread.name.startswith("exai-"))
         ]
+
+
+class LeftTasks:
+    """Tasks that run on after the test, of which fixtures may still end their own.
+
+    Those that are left when the loop itself is closed are leaks: the loop's runner cancels all
+    tasks at one stroke, and a sentinel among them tells that stroke from what came before.
+    """
+
+    def __init__(self, tasks: set[asyncio.Task[Any]]) -> None:
+        self._leaks: list[str] = []
+        self._sentinel = asyncio.get_running_loop().create_task(_for_ever())
+        for task in tasks:
+            task.add_done_callback(self._ended)
+
+    def names(self) -> list[str]:
+        """The leaks; none on a loop that outlives the test."""
+        self._sentinel.cancel()
+        return sorted(self._leaks)
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        if self._sentinel.cancelling():
+            self._leaks.append(_task_name(task))
+
+
+async def _for_ever() -> None:
+    await asyncio.get_running_loop().create_future()
 
 
 def _actors() -> dict[str, Any]:

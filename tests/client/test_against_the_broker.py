@@ -54,7 +54,7 @@ async def test_a_call_and_a_stream_give_the_same_answer(
     stream = client.stream("chat", prompt="hi")
     pieces = []
     async for piece in stream:
-        pieces.append(piece)  # noqa: PERF401 - each piece lets the next one come
+        pieces.append(piece)
         gate.open()
     assert pieces == ["Hel", "lo"]
     assert whole.text == stream.result.text == "Hello"

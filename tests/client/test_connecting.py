@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from exai_actors.client import ConnectError, Unauthorized, UsageError, connect
-from exai_actors.client.connection import public_url
 from exai_actors.client.settings import Settings
+from exai_actors.client.urls import look_at
 from tests.client.scripted_peer import scripted_peer
 
 
@@ -92,7 +92,13 @@ async def test_a_server_of_another_kind_is_told() -> None:
         assert "does not speak WebSocket" in str(await _refused(f"ws://127.0.0.1:{port}"))
 
 
-@pytest.mark.parametrize("url", ["http://127.0.0.1:1", "127.0.0.1:8079", "ws://"])
+async def test_port_0_is_not_taken_for_the_default_port() -> None:
+    assert "nothing can listen on port 0" in str(await _refused("ws://127.0.0.1:0/here"))
+
+
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1:1", "127.0.0.1:8079", "ws://", "ws://h:99999", "ws://[::1"]
+)
 async def test_a_url_that_is_none_is_a_usage_error(url: str) -> None:
     with pytest.raises(UsageError, match="is not a WebSocket URL"):
         async with connect(url):
@@ -112,5 +118,5 @@ async def test_a_client_is_opened_once_and_not_used_before() -> None:
 
 
 def test_neither_the_url_nor_the_settings_show_secrets() -> None:
-    assert public_url("ws://user:secret@host:1/path") == "ws://host:1/path"
+    assert look_at("ws://user:secret@host:1/path").shown == "ws://host:1/path"
     assert "secret" not in repr(Settings(token="secret-secret-secret"))

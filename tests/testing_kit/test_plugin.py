@@ -17,6 +17,8 @@ addopts = --strict-markers -p no:cacheprovider
 """
 
 GOOD = '''
+import asyncio
+
 import pytest
 from exai_actors.testing.broker import broker_in_thread, running_broker
 from exai_actors.testing.config import provider_at
@@ -25,6 +27,7 @@ from exai_actors.testing.scripted_upstream import ScriptedUpstream
 
 pytestmark = pytest.mark.usefixtures("leak_check")
 
+opened = []
 TABLES = {"provider": [{"name": "kimi", "kind": "synthetic", "limit": 7}]}
 TEXT = """
 [server]
@@ -84,6 +87,27 @@ def test_factory(exai_broker_factory):
 def shared():
     with broker_in_thread() as broker:
         yield broker
+
+@pytest.fixture
+async def echo_server():
+    async def echo(reader, writer):
+        while data := await reader.read(1):
+            writer.write(data)
+        writer.close()
+
+    server = await asyncio.start_server(echo, "127.0.0.1", 0)
+    async with server:
+        yield server.sockets[0].getsockname()[1]
+        for writer in opened:
+            writer.close()
+            await writer.wait_closed()
+        await asyncio.sleep(0.01)
+
+async def test_tasks_that_a_fixture_ends(echo_server):
+    reader, writer = await asyncio.open_connection("127.0.0.1", echo_server)
+    writer.write(b"x")
+    assert await reader.read(1) == b"x"
+    opened.append(writer)
 
 @pytest.mark.parametrize("n", range(2))
 def test_shared(shared, n):
@@ -161,7 +185,7 @@ def _run(project: Path, tests: str, *options: str, ini: str = INI) -> str:
 
 def test_sync_and_async_tests_get_real_brokers_and_leave_nothing_behind(tmp_path: Path) -> None:
     said = _run(tmp_path, GOOD)
-    assert "10 passed" in said, said
+    assert "11 passed" in said, said
 
 
 def test_a_test_that_leaves_an_actor_fails_and_names_it(bad: str) -> None:
