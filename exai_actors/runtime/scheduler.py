@@ -121,6 +121,7 @@ class Scheduler:
         ready = self._ready
         trail = self.trail
         note = trail.append
+        special = SPECIAL
         now = self._now
         clock = self.clock = now()
         deadline = clock + self._turn_seconds
@@ -133,10 +134,10 @@ class Scheduler:
                 clock = self.clock
             actor = mailbox.actor
             user = mailbox.user_lane
-            quota = mailbox.quota
             self.running = mailbox
+            used_up = False
             try:
-                for _ in quota:
+                for _ in mailbox.quota:
                     if mailbox.system_lane:
                         message = mailbox.system_lane.popleft()
                     elif user:
@@ -144,14 +145,17 @@ class Scheduler:
                     else:
                         break
                     note(message)
-                    if message.__class__ in SPECIAL:
+                    if message.__class__ in special:
                         deliver(mailbox, actor, message)
                         if mailbox.state:
                             break
                     else:
                         actor.on_receive(message)
+                else:
+                    used_up = True
             except BaseException as error:  # noqa: BLE001 - one failure rule, whatever was raised
-                lifecycle.fail(mailbox, error, ExitReason.FAILED, message_type_of(trail[-1]))
+                culprit = message_type_of(trail[-1]) if trail else None
+                lifecycle.fail(mailbox, error, ExitReason.FAILED, culprit)
 
             end = now()
             handled = len(trail)
@@ -159,10 +163,9 @@ class Scheduler:
             mailbox.processed += handled
             seconds = end - clock
             mailbox.busy_s += seconds
-            if handled == len(quota) or seconds > mailbox.max_busy_s:
+            if used_up or seconds > mailbox.max_busy_s * handled:
                 self._account(mailbox, seconds, handled)
             trail.clear()
-            self.running = None
             clock = self.clock = end
 
             if not mailbox.state:
@@ -176,6 +179,7 @@ class Scheduler:
                         ready.append(mailbox)
             if left <= 0 or clock >= deadline or self.interrupt is not None:
                 break
+        self.running = None
 
     def _recover(self, mailbox: Mailbox) -> None:
         """Carry on with an actor whose slice was cut short by a Ctrl-C between two lines here."""

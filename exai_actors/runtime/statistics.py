@@ -40,15 +40,14 @@ class ActorStatistics:
 
 def statistics_of(mailbox: Mailbox, scheduler: Scheduler, now: float) -> ActorStatistics:
     """Read one actor's statistics; takes a microsecond or two, from any thread."""
-    running = scheduler.running is mailbox
-    trail = tuple(scheduler.trail) if running else ()
+    trail = tuple(scheduler.trail) if scheduler.running is mailbox else ()
     depth = len(mailbox.user_lane)
     system_depth = len(mailbox.system_lane)
     return ActorStatistics(
         path=mailbox.path,
         incarnation=mailbox.incarnation,
         actor_class=mailbox.ref.actor_class.__name__,
-        state=_state(mailbox, running),
+        state=_state(mailbox, running=bool(trail)),
         user_depth=depth,
         system_depth=system_depth,
         mailbox_limit=mailbox.own_limit,
@@ -63,7 +62,7 @@ def statistics_of(mailbox: Mailbox, scheduler: Scheduler, now: float) -> ActorSt
     )
 
 
-def _state(mailbox: Mailbox, running: bool) -> ActorState:
+def _state(mailbox: Mailbox, *, running: bool) -> ActorState:
     if mailbox.state == STARTING:
         return "starting"
     if mailbox.state >= STOPPING:
