@@ -4,7 +4,7 @@ One run queue of non-empty mailboxes is worked off in turns, each of them one ca
 A mailbox gets a slice of at most ``throughput`` messages and goes to the end of the queue. A turn
 ends after ``turn_messages`` messages or ``turn_seconds``, and the loop gets to its sockets.
 
-Time is read once a slice, not once a message, which would cost a quarter of the whole. A new or
+Time is read once a slice, not once a message, which would add a fifth to its cost. A new or
 slow actor's slices are one message long, and double while it is quick: a slice that takes long is
 nearly always a single message, whose time is then exact.
 """

@@ -102,6 +102,13 @@ class ActorSystem:
             mailbox_limit=mailbox_limit,
         )
 
+    def construct(self, actor_class: type[A], *args: Any, path: str, **kwargs: Any) -> A:
+        """Make an actor of this system and do not start it: a test calls its handlers itself."""
+        actor = actor_class.__new__(actor_class, *args, **kwargs)
+        self.bind(actor, path)
+        actor_class.__init__(actor, *args, **kwargs)
+        return actor
+
     def launch(
         self,
         actor_class: type[A],
@@ -117,6 +124,7 @@ class ActorSystem:
         actor = actor_class.__new__(actor_class, *args, **kwargs)
         mailbox = self.bind(actor, path, supervisor, mailbox_limit)
         try:
+            # The actor has its place in the system before its constructor runs.
             actor_class.__init__(actor, *args, **kwargs)
             self._take_path(mailbox)
         except BaseException:

@@ -143,6 +143,18 @@ def test_an_actor_made_by_hand_handles_messages_without_being_started() -> None:
     timer.cancel()
 
 
+def test_an_actor_can_be_made_for_a_system_without_being_started(system: ManualSystem) -> None:
+    actor = system.construct(Recorder, path="/made")
+    assert (actor.system, actor.path) == (system, "/made")
+    assert actor.on_receive("hello") == "hello"
+    actor.schedule(1.0, "later")
+    actor.watch(PathRef(system, "/nobody"))
+    system.manual.advance(2.0)
+    assert actor.seen == ["hello"]
+    assert system.paths() == []
+    system.recorder("/made")
+
+
 def test_an_actor_made_by_hand_belongs_to_the_current_system(system: ManualSystem) -> None:
     system.make_current()
     assert ActorSystem.current() is system
