@@ -94,11 +94,10 @@ class Connection:
     def greet(self, text: bytes) -> None:
         """Send the greeting and wait for its one answer, before the socket becomes non-blocking."""
         self.socket.sendall(masked_text_frame(text))
-        while not (frames := self.frames(b"")):
+        frames = self.frames(b"")
+        while not frames:
             frames = self.frames(self.socket.recv(_READ_BYTES))
-            if frames:
-                break
-        if b"false" in frames[0] or b'"error"' in frames[0]:
+        if b'"ok":false' in frames[0] or b'"error"' in frames[0]:
             raise AnswerError(f"greeting refused: {frames[0][:300]!r}")
 
     def frames(self, data: bytes) -> list[bytes]:
