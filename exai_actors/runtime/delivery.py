@@ -13,7 +13,9 @@ from pykka.messages import ProxyCall, ProxyGetAttr, ProxySetAttr, _ActorStop
 
 from exai_actors.runtime import lifecycle
 from exai_actors.runtime.envelopes import settle, settle_error
+from exai_actors.runtime.events import message_type_of
 from exai_actors.runtime.mailbox import Mailbox
+from exai_actors.runtime.signals import ExitReason
 from exai_actors.runtime.timers import DownNotice, ScheduledMessage
 
 if TYPE_CHECKING:
@@ -25,7 +27,7 @@ SPECIAL = frozenset(
 
 
 def deliver(mailbox: Mailbox, actor: LoopActor, message: Any) -> None:
-    """Handle what is more than a plain message; raises what the handler raises."""
+    """Handle what is more than a plain message; raises what a handler raises that nobody asked."""
     kind = message.__class__
     if kind is Envelope:
         if message.message.__class__ is _ActorStop:
@@ -34,10 +36,12 @@ def deliver(mailbox: Mailbox, actor: LoopActor, message: Any) -> None:
             return
         try:
             reply = actor._handle_receive(message.message)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - one failure rule, whatever was raised
+            # First, so that who reads the error finds the actor dead and its supervisor told.
+            lifecycle.fail(mailbox, error, ExitReason.FAILED, message_type_of(message))
             settle_error(message, error)
-            raise
-        settle(message, reply)
+        else:
+            settle(message, reply)
     elif kind is _ActorStop:
         lifecycle.stop(mailbox)
     elif kind is ScheduledMessage:

@@ -68,6 +68,17 @@ def test_stop_from_within_ends_after_the_present_message(system: ManualSystem) -
     assert not ref.is_alive()
 
 
+def test_who_gets_the_error_of_an_ask_finds_the_actor_dead(system: ManualSystem) -> None:
+    ref, _ = system.recorder("/target")
+    answer = ref.ask(ValueError("crash"), block=False)
+    alive: list[bool] = []
+    answer.add_done_callback(lambda _: alive.append(ref.is_alive()))
+    system.run()
+    assert alive == [False]
+    with pytest.raises(ValueError, match="crash"):
+        answer.get()
+
+
 def test_the_backlog_of_a_failed_actor_is_answered_and_buried(system: ManualSystem) -> None:
     ref, _ = system.recorder("/target")
     ref.tell(ValueError("crash"))
