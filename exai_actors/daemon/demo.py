@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import signal
 import sys
 import time
 from contextlib import AsyncExitStack
@@ -41,10 +42,14 @@ def demo(seconds: float) -> None:
     """
     from exai_actors.daemon.demo_screen import stdout_screen
 
-    run(_demo(seconds, stdout_screen(sys.stdout)))
+    try:
+        run(_demo(seconds, stdout_screen(sys.stdout)))
+    except asyncio.CancelledError:
+        raise KeyboardInterrupt from None
 
 
 async def _demo(seconds: float, shown: Screen) -> None:
+    _end_in_order()
     from exai_actors.daemon.demo_broker import broker_before
     from exai_actors.daemon.demo_log import DemoLog
     from exai_actors.daemon.demo_upstream import scarce_upstream
@@ -62,6 +67,15 @@ async def _demo(seconds: float, shown: Screen) -> None:
         ]
         stack.enter_context(shown)
         await _watch(clients, log, shown, seconds)
+
+
+def _end_in_order() -> None:
+    """Let SIGTERM and a closed terminal do what Ctrl-C does, or the broker would live on."""
+    loop = asyncio.get_running_loop()
+    task = asyncio.current_task()
+    if task is not None and sys.platform != "win32":
+        for each in (signal.SIGTERM, signal.SIGHUP):
+            loop.add_signal_handler(each, task.cancel)
 
 
 def _client(url: str, session: str) -> BrokerClient:

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import signal
 import socket
 from pathlib import Path
 
+import pytest
+
+from exai_actors.daemon.demo_broker import DemoFailed, broker_before
 from exai_actors.daemon.exit_codes import ExitCode
 from exai_actors.testing.scripted_replies import Gate, answer
 from exai_actors.testing.scripted_upstream import ScriptedUpstream
@@ -99,11 +103,26 @@ async def test_the_demo_serves_both_sessions_and_never_exceeds_the_limit() -> No
     assert errors.groups() == ("0", "0", "0")
 
 
-async def test_the_demo_can_be_interrupted_and_still_sums_up() -> None:
+@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+async def test_the_demo_can_be_ended_early_and_still_sums_up(by: signal.Signals) -> None:
     process = await start("demo", "--seconds", "60")
     assert process.stdout is not None
     await process.stdout.readline()
-    process.send_signal(signal.SIGINT)
+    process.send_signal(by)
     told = await ended(process)
     assert (told.code, told.err) == (ExitCode.INTERRUPTED, "")
     assert "By the provider's own count" in told.out
+
+
+async def test_the_demos_broker_is_gone_when_the_demo_is_cancelled() -> None:
+    with pytest.raises(asyncio.CancelledError):
+        async with broker_before("http://127.0.0.1:9/v1", limit=4) as url:
+            assert (await exai("models", "--url", url)).out == "scarce\n"
+            raise asyncio.CancelledError
+    assert (await exai("models", "--url", url)).code == ExitCode.NO_BROKER
+
+
+async def test_a_demo_whose_broker_does_not_start_says_why() -> None:
+    with pytest.raises(DemoFailed, match="did not start: .*base_url"):
+        async with broker_before("nowhere", limit=4):
+            pass
