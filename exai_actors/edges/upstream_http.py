@@ -82,6 +82,11 @@ class HttpUpstream:
         self._questions: set[asyncio.Task[ModelsAnswer]] = set()
         self._closed = False
 
+    @property
+    def in_flight(self) -> int:
+        """Calls that were started and have not told their end."""
+        return len(self._calls)
+
     def start(
         self, permit: PermitId, call: ChatCall, reply_to: Recipient[ProviderMessage]
     ) -> UpstreamCall:

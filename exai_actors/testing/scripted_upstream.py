@@ -150,6 +150,8 @@ class ScriptedUpstream(UpstreamLog):
             except _BrokenOff:
                 fate = Fate.BROKEN_OFF
                 return web.Response()
+            except ConnectionError:
+                return web.Response()
             finally:
                 self.ended(seen, fate)
 
@@ -162,7 +164,7 @@ class ScriptedUpstream(UpstreamLog):
         with self._cancelled_on_close():
             try:
                 return await _Performance(request, seen, reply, self).run()
-            except _BrokenOff:
+            except (_BrokenOff, ConnectionError):
                 return web.Response()
 
     def _next_script(self) -> Script:

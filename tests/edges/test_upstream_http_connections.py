@@ -11,7 +11,7 @@ from yarl import URL
 from exai_actors.core.calls import ChatCall, ChatMessage, Completion, FailureKind
 from exai_actors.edges.http_connections import proxy_for
 from exai_actors.ids import PermitId
-from exai_actors.messages.provider import ProviderMessage, UpstreamEnded
+from exai_actors.messages.provider import ModelsUnavailable, ProviderMessage, UpstreamEnded
 from exai_actors.ports import Upstream
 from exai_actors.testing.probe import Probe
 from exai_actors.testing.scripted_replies import Gate, answer, body, failure
@@ -56,9 +56,11 @@ def closing_server() -> Iterator[ClosingServer]:
         server = ClosingServer(listener)
         thread = threading.Thread(target=server.serve)
         thread.start()
-        yield server
-        listener.shutdown(socket.SHUT_RDWR)
-    thread.join()
+        try:
+            yield server
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join()
 
 
 class AsksAgain(Probe[ProviderMessage]):
@@ -144,14 +146,17 @@ async def test_a_redirect_is_not_followed(status: int) -> None:
     async with ScriptedUpstream() as elsewhere, ScriptedUpstream() as upstream:
         target = elsewhere.base_url + "/chat/completions"
         upstream.then(body("", status=status, headers={"Location": target}))
-        upstream.models = body("", status=status, headers={"Location": target})
+        models = elsewhere.base_url + "/models"
+        upstream.models = body("", status=status, headers={"Location": models})
+        question: Probe[ProviderMessage] = Probe()
         async with asker_of(upstream.base_url) as asker:
             told = await asker.ask().failure()
-            asker.upstream.ask_models(Probe())
-            await upstream.wait_until(lambda: upstream.model_requests == 1, "a question")
+            asker.upstream.ask_models(question)
+            answer_of_models = await question.expect(ModelsUnavailable)
         assert told.kind is FailureKind.REJECTED
         assert target in told.message
-        assert elsewhere.started == 0
+        assert models in answer_of_models.failure.message
+        assert elsewhere.started == elsewhere.model_requests == 0
 
 
 async def test_cookies_of_the_service_are_not_kept() -> None:

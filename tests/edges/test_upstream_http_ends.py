@@ -1,7 +1,10 @@
 """HttpUpstream: aborting in every phase, pausing, timeouts, and exactly one end always."""
 
 import asyncio
+import fcntl
 import socket
+import struct
+import termios
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
@@ -9,6 +12,7 @@ import pytest
 
 from exai_actors.core.calls import Aborted, Completion, FailureKind
 from exai_actors.edges.http_call import HttpCall
+from exai_actors.edges.upstream_http import HttpUpstream
 from exai_actors.messages.provider import ModelsUnavailable, ProviderMessage, UpstreamEnded
 from exai_actors.messages.recipient import Offer
 from exai_actors.testing.probe import Probe
@@ -128,6 +132,7 @@ async def test_an_abort_while_the_request_is_still_being_sent_closes_the_connect
                 if answers_early:
                     connection.send(EARLY_ANSWER)
                     await asked.piece()
+                await filled(connection)
                 asked.call.abort()
                 assert await asked.end() == Aborted()
                 # Reading on this thread gives the loop no turn to send what it might still hold.
@@ -136,6 +141,18 @@ async def test_an_abort_while_the_request_is_still_being_sent_closes_the_connect
                 while data := connection.recv(1 << 20):
                     received += len(data)
                 assert 0 < received < 50_000_000
+
+
+async def filled(connection: socket.socket) -> None:
+    """Give the loop turns until nothing more arrives: everything between the two is full."""
+    waiting = -1
+    while waiting != (waiting := readable(connection)):
+        await turns(200)
+
+
+def readable(connection: socket.socket) -> int:
+    count = fcntl.ioctl(connection.fileno(), termios.FIONREAD, struct.pack("i", 0))
+    return int(struct.unpack("i", count)[0])
 
 
 async def accepted(listener: socket.socket) -> socket.socket:
@@ -209,6 +226,8 @@ async def test_abort_pause_and_resume_are_harmless_when_repeated_and_after_the_e
     for action in (asked.call.pause, asked.call.resume, asked.call.abort) * 2:
         action()
     assert asked.ends == [Aborted()]
+    assert isinstance(asker.upstream, HttpUpstream)
+    assert asker.upstream.in_flight == 0
 
     done = asker.ask()
     assert isinstance(await done.end(), Completion)
@@ -234,6 +253,8 @@ async def test_closing_the_upstream_ends_every_call_and_question(
     first, second, third = asker.ask(), asker.ask(), asker.ask()
     question: Probe[ProviderMessage] = Probe()
     await upstream.wait_for_started(2)
+    assert isinstance(asker.upstream, HttpUpstream)
+    assert asker.upstream.in_flight == 3
     asker.upstream.ask_models(question)
     await upstream.wait_until(lambda: upstream.model_requests == 1, "a question for models")
     await asker.upstream.aclose()
