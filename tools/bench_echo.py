@@ -1,39 +1,52 @@
 """The base of the benchmark: a WebSocket server as everybody writes it with ``websockets``.
 
 ``async for`` and ``send``, no compression. It parses the same request with orjson and dumps an
-answer of the same shape and size as the broker's, and does nothing else.
+answer of the same shape and size as the broker's, and does nothing else. ``--uvloop`` runs it on
+the event loop that the broker uses where it is installed.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import sys
 
 import orjson
 from websockets.asyncio.server import ServerConnection, serve
-
-from tools.bench_answers import TEXT
+from websockets.exceptions import ConnectionClosed
 
 
 async def echo(socket: ServerConnection) -> None:
-    async for message in socket:
-        request = orjson.loads(message)
-        text = TEXT
-        answer = {
-            "op": "call_tool_res",
-            "request_id": request["request_id"],
-            "ok": True,
-            "outputs": [{"type": "text", "text": text}],
-            "text": text,
-            "prompt_was": request["arguments"]["prompt"][:16],
-        }
-        await socket.send(orjson.dumps(answer).decode())
+    with contextlib.suppress(ConnectionClosed):
+        async for message in socket:
+            await socket.send(orjson.dumps(answer_to(orjson.loads(message))).decode())
+
+
+def answer_to(request: dict[str, object]) -> dict[str, object]:
+    """What the broker with its synthetic provider would answer, made without any of its parts."""
+    arguments = request["arguments"]
+    assert isinstance(arguments, dict)
+    text = f"This is exai's built-in synthetic model, not an AI. You said: {arguments['prompt']}"
+    return {
+        "op": "call_tool_res",
+        "request_id": request["request_id"],
+        "ok": True,
+        "outputs": [{"type": "text", "text": text}],
+        "text": text,
+    }
 
 
 async def main() -> None:
     async with serve(echo, "127.0.0.1", 0, compression=None, max_size=32 << 20) as server:
-        print(f"ready ws://127.0.0.1:{server.sockets[0].getsockname()[1]}", flush=True)
+        port = next(iter(server.sockets)).getsockname()[1]
+        print(f"ready ws://127.0.0.1:{port}", flush=True)
         await server.serve_forever()
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    if "--uvloop" in sys.argv:
+        import uvloop
+
+        uvloop.run(main())
+    else:
+        asyncio.run(main())

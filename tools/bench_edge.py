@@ -1,4 +1,4 @@
-"""The broker's socket edge alone, answering like the base: what the actors add is the difference."""
+"""The broker's socket edge alone, answering as the base does: what the actors add is the rest."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from exai_actors.edges.ws_server import WebSocketServer
 from exai_actors.messages.connection import ConnectionMessage, TextReceived
 from exai_actors.messages.recipient import Offer
 from exai_actors.ports import Outbox
-from tools.bench_answers import TEXT
+from tools.bench_echo import answer_to
 
 
 class Echo:
@@ -29,27 +29,16 @@ class Echo:
 
     def offer(self, message: ConnectionMessage, /) -> Offer:
         if isinstance(message, TextReceived):
-            request = orjson.loads(message.data)
-            text = TEXT
-            answer = {
-                "op": "call_tool_res",
-                "request_id": request["request_id"],
-                "ok": True,
-                "outputs": [{"type": "text", "text": text}],
-                "text": text,
-                "prompt_was": request["arguments"]["prompt"][:16],
-            }
-            self._outbox.send(orjson.dumps(answer))
+            self._outbox.send(orjson.dumps(answer_to(orjson.loads(message.data))))
         return Offer.ACCEPTED
 
 
 async def main() -> None:
-    loop = asyncio.get_running_loop()
     server = WebSocketServer(
         host="127.0.0.1",
         port=0,
         open_connection=lambda _peer, outbox: Echo(outbox),
-        schedule_flush=loop.call_soon,
+        schedule_flush=asyncio.get_running_loop().call_soon,
         max_connections=20_000,
     )
     port = await server.start()

@@ -24,13 +24,15 @@ class Dialect:
     """How one kind of client speaks.
 
     ``greeting`` is sent once and answered by one frame; ``request(id)`` makes a call's text;
-    ``final`` is what only the last frame of an answer contains.
+    ``final`` is what only the last frame of an answer contains; ``proof(id)`` what the answer to
+    the request of that id must contain.
     """
 
     name: str
     greeting: bytes | None
     request: Callable[[str], bytes]
     final: bytes
+    proof: Callable[[str], bytes] = str.encode
 
 
 @dataclass
@@ -164,7 +166,7 @@ class Plan:
 def run(connections: Sequence[Connection], plan: Plan) -> Sample:
     """Send the plan, one call at a time on each connection, and check every answer's id."""
     final = plan.dialect.final
-    wanted = [[each.encode() for each in ids] for ids in plan.ids]
+    wanted = [[plan.dialect.proof(each) for each in ids] for ids in plan.ids]
     sent_at = [0.0] * len(connections)
     done = [0] * len(connections)
     each = len(plan.frames[0])

@@ -1,0 +1,65 @@
+"""Measure what the broker costs: ``python tools/bench.py [--quick] [--write]``.
+
+Needs nothing but the project's environment (and the extra ``bench`` for ``--write``). A whole run
+takes a few minutes; nothing leaves 127.0.0.1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from tools import bench_cases, bench_report
+
+_IDLE_CONNECTIONS = 10_000
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, add_help=True)
+    parser.add_argument("--connections", default="3,100,1000", help="how many, in turn")
+    parser.add_argument("--repeats", type=int, default=5, help="samples for each median")
+    parser.add_argument("--quick", action="store_true", help="few samples, 1,000 idle connections")
+    parser.add_argument("--only-overhead", action="store_true", help="nothing but the comparison")
+    parser.add_argument("--write", action="store_true", help="rewrite docs/benchmarks.md")
+    options = parser.parse_args()
+    repeats = 2 if options.quick else options.repeats
+    idle = 1000 if options.quick else _IDLE_CONNECTIONS
+    _allow_sockets(idle + 1000)
+
+    report = bench_report.Report({}, None, None, None, None)
+    for count in map(int, options.connections.split(",")):
+        _say(f"{count} connections")
+        report.overhead[count] = bench_cases.overhead(count, repeats)
+    if not options.only_overhead:
+        _say("real HTTP upstream")
+        report.over_http = bench_cases.over_http(32, repeats)
+        _say(f"{idle} idle connections")
+        report.idle = bench_cases.idle(idle)
+        _say("start-up")
+        report.start_up_s = bench_cases.start_up(repeats)
+        _say("1,000 connections, a nonce in each call")
+        report.own_answers = bench_cases.own_answers(1000, 20)
+    print(bench_report.as_markdown(report))
+    if options.write:
+        bench_report.write_page(report, "python tools/bench.py --write")
+    return 0
+
+
+def _allow_sockets(needed: int) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < needed:
+        if hard < needed:
+            sys.exit(f"Needs {needed} open files, {hard} are allowed: raise it with ulimit -Hn.")
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+
+
+def _say(what: str) -> None:
+    print(f"measuring: {what}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

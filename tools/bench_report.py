@@ -1,0 +1,148 @@
+"""The benchmark's figures as text for a terminal, a page and a picture."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from tools.bench_cases import Figures, Idle, OverHttp
+from tools.bench_processes import ROOT
+
+PAGE = ROOT / "docs" / "benchmarks.md"
+PICTURE = ROOT / "docs" / "img" / "overhead.svg"
+BASE = "websockets"
+
+
+@dataclass
+class Report:
+    """Everything one run found; None for what was left out."""
+
+    overhead: dict[int, dict[str, Figures]]
+    idle: Idle | None
+    start_up_s: float | None
+    own_answers: int | None
+    over_http: OverHttp | None
+
+
+def as_markdown(report: Report) -> str:
+    parts = [_overhead_table(count, rows) for count, rows in report.overhead.items()]
+    facts = []
+    if report.over_http is not None:
+        http = report.over_http
+        facts.append(
+            f"- Over HTTP to a local upstream that answers at once: the bare aiohttp client takes "
+            f"{http.bare_cpu_us:.0f} µs of CPU a call, the broker with its client "
+            f"{http.broker.cpu_us:.0f} µs: "
+            f"**{http.bare_cpu_us / http.broker.cpu_us:.2f}** of the bare client "
+            f"({http.bare_per_second:,.0f} and {http.broker.per_second:,.0f} calls a second, with "
+            "the upstream and the load on the same cores)."
+        )
+    if report.idle is not None:
+        facts.append(
+            f"- {report.idle.connections:,} idle connections past their hello: "
+            f"**{report.idle.kib_each:.1f} KiB** each with their actors, "
+            f"{report.idle.open_cpu_us:.0f} µs of CPU to open one."
+        )
+    if report.start_up_s is not None:
+        facts.append(f"- From starting the process to `ready`: **{report.start_up_s:.2f} s**.")
+    if report.own_answers is not None:
+        facts.append(
+            f"- {report.own_answers:,} calls with a nonce each on 1,000 connections: every answer "
+            "held its own nonce, no error."
+        )
+    return "\n\n".join([*parts, "\n".join(facts)]) + "\n"
+
+
+def _overhead_table(connections: int, rows: dict[str, Figures]) -> str:
+    base = rows[BASE]
+    lines = [
+        f"### {connections:,} connections\n",
+        "| server | CPU µs a call | calls per CPU second, base = 1 | calls/s | p50 ms | p99 ms |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    lines += [
+        f"| {name} | {row.cpu_us:.1f} | {base.cpu_us / row.cpu_us:.2f} | {row.per_second:,.0f} "
+        f"| {row.p50_ms:.2f} | {row.p99_ms:.2f} |"
+        for name, row in rows.items()
+    ]
+    return "\n".join(lines)
+
+
+def write_page(report: Report, command: str) -> None:
+    """Replace the figures and the picture of docs/benchmarks.md."""
+    machine = (
+        f"{platform.system()} {platform.machine()}, Python {platform.python_version()}, "
+        + ", ".join(f"{name} {version(name)}" for name in ("websockets", "pykka", "uvloop"))
+    )
+    _draw(report)
+    PAGE.write_text(
+        _PAGE.format(command=command, machine=machine, figures=as_markdown(report).rstrip())
+    )
+
+
+def _draw(report: Report) -> None:
+    import matplotlib as mpl
+
+    mpl.use("svg")
+    # Without these two the same figures would make another file each time.
+    mpl.rcParams["svg.hashsalt"] = "overhead"
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(8, 4))
+    names = list(next(iter(report.overhead.values())))
+    counts = list(report.overhead)
+    width = 0.8 / len(counts)
+    for index, count in enumerate(counts):
+        places = [row + (index - (len(counts) - 1) / 2) * width for row in range(len(names))]
+        values = [report.overhead[count][name].cpu_us for name in names]
+        bars = axes.barh(places, values, width, label=f"{count:,} connections")
+        axes.bar_label(bars, fmt="%.0f", padding=2, fontsize=7)
+    axes.set_yticks(range(len(names)), names)
+    axes.invert_yaxis()
+    axes.set_xlabel("CPU µs of the server for one call (shorter is better)")
+    axes.legend()
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.tight_layout()
+    PICTURE.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(PICTURE, metadata={"Date": None})
+    _strip_trailing_blanks(PICTURE)
+
+
+def _strip_trailing_blanks(path: Path) -> None:
+    path.write_text("\n".join(line.rstrip() for line in path.read_text().splitlines()) + "\n")
+
+
+_PAGE = """\
+# Benchmarks
+
+What does it cost to send every call through three actors? Measured against a bare `websockets`
+server that parses the same request and dumps an answer of the same size with orjson and does
+nothing else (`tools/bench_echo.py`). Repeat it with:
+
+```console
+$ {command}
+```
+
+The figure to trust is the CPU time of the server's process for one call: user and system time, all
+threads, as Linux counts it. Calls a second and latencies depend on what else runs: client, server
+and upstream share the cores here. All servers are measured in one run, taking turns, and the
+figures are medians. The client is `tools/bench_load.py`: raw sockets, one call at a time on each
+connection, whole answers counted and each answer's id checked.
+
+{machine}.
+
+![CPU time of the server for one call](img/overhead.svg)
+
+{figures}
+
+## How to read it
+
+- *websockets* is the base: `async for` and `send`, no compression, asyncio's own loop. The broker
+  uses uvloop where it is installed, so the base is shown on that as well.
+- *our socket edge alone* answers without any actor. The difference to the broker is what routing,
+  fairness, permits, deadlines, outcomes and the wire protocol cost.
+- `call_tool` with a request id is answered in three frames (progress, ack, result), as old clients
+  expect; `tool_call` and JSON-RPC in one.
+"""
