@@ -188,7 +188,7 @@ class StreamReader:
 
     def _read(self, event: ServerSentEvent) -> None:
         data = event.data
-        if data == "[DONE]" or data.strip() == "[DONE]":
+        if data.strip() == "[DONE]":
             self._done = True
             self._give_up_half()
             return
@@ -197,12 +197,14 @@ class StreamReader:
         parsed = _load(data)
         if not isinstance(parsed, dict):
             raise _Malformed("an event that is no JSON object")
-        if parsed.get("error") or event.event == "error":
+        # Most events have none of the following, and a look is cheaper than a call.
+        if ("error" in parsed and parsed["error"]) or event.event == "error":
             self._failure = error_event(parsed.get("error") or parsed, speaker=self._speaker)
             return
-        if usage := parsed.get("usage"):
-            self._usage = _usage(usage) or self._usage
-        self._model = _name(parsed.get("model")) or self._model
+        if "usage" in parsed:
+            self._usage = _usage(parsed["usage"]) or self._usage
+        if "model" in parsed and parsed["model"] != self._model:
+            self._model = _name(parsed["model"]) or self._model
         choice = _first_choice(parsed)
         if choice is None:
             return
@@ -211,14 +213,17 @@ class StreamReader:
             self._take(delta)
         elif delta is not None:
             raise _Malformed("a choice whose delta is no object")
-        if reason := _name(choice.get("finish_reason")):
-            self._finish_reason = reason
+        if reason := choice.get("finish_reason"):
+            self._finish_reason = _name(reason) or self._finish_reason
             self._give_up_half()
 
     def _take(self, delta: dict[str, Any]) -> None:
-        if text := _text(delta.get("content")):
+        content = delta.get("content")
+        if text := content if isinstance(content, str) else _text(content):
             self._add_piece(text)
-        if thought := _reasoning(delta):
+        if ("reasoning_content" in delta or "reasoning" in delta) and (
+            thought := _reasoning(delta)
+        ):
             self._reasoning.append(thought)
             self._grow(thought)
 

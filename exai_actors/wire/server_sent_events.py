@@ -68,9 +68,12 @@ class SseParser:
         rest = lines.pop()
         events: list[ServerSentEvent] = []
         for line in lines:
-            if line:
+            if line.startswith(b"data:"):
+                # The one field of nearly every line, so it is taken before the general rule.
+                self._add_data(line[6:] if line[5:6] == b" " else line[5:])
+            elif line:
                 self._field(line)
-            elif event := self._end_of_event():
+            elif (event := self._end_of_event()) is not None:
                 events.append(event)
         self._keep(rest)
         return events
@@ -98,10 +101,6 @@ class SseParser:
         if line[0] == 0x3A:
             return
         self._seen_fields = True
-        if line.startswith(b"data:"):
-            # The one field of nearly every line, so it is taken before the general rule.
-            self._add_data(line[6:] if line[5:6] == b" " else line[5:])
-            return
         name, _, value = line.partition(b":")
         value = value.removeprefix(b" ")
         if name == b"data":
@@ -112,16 +111,19 @@ class SseParser:
             self._id = value.decode("utf-8", "replace")
 
     def _add_data(self, value: bytes) -> None:
+        self._seen_fields = True
         self._data.append(value)
         self._data_size += len(value) + 1
-        self._check(self._data_size)
+        if self._data_size > self._max:
+            self._check(self._data_size)
 
     def _end_of_event(self) -> ServerSentEvent | None:
         event = None
-        if self._data:
-            text = self._data[0] if len(self._data) == 1 else b"\n".join(self._data)
+        data = self._data
+        if data:
+            text = data[0] if len(data) == 1 else b"\n".join(data)
             event = ServerSentEvent(text.decode("utf-8", "replace"), self._event, self._id)
-            self._data.clear()
+            data.clear()
             self._data_size = 0
         self._event = ""
         self._seen_fields = False
