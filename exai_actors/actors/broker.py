@@ -104,7 +104,7 @@ class BrokerActor(LoopActor):
             case RotateToken(connection, old, new):
                 connection.tell(TokenRotated(self._access.rotate(old, new)))
             case ProviderModels(provider, models):
-                self._directory.routing = self._directory.routing.with_models(provider, models)
+                self._directory.publish(self._directory.routing.with_models(provider, models))
             case ExpireSessions():
                 self._expire_sessions()
             case DrainBroker(at_once):

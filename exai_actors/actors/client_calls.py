@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from exai_actors.core import failures
 from exai_actors.core.calls import Outcome
@@ -17,33 +18,17 @@ if TYPE_CHECKING:
     from exai_actors.ports import Clock, Outbox
 
 
-class PendingCall:
+class PendingCall(msgspec.Struct, gc=False, eq=False):
     """``also`` holds further frames with the same id, which get the same outcome."""
 
-    __slots__ = (
-        "also",
-        "chunks",
-        "estimate_s",
-        "fingerprint",
-        "position",
-        "reply",
-        "stream",
-        "tool",
-    )
-
-    def __init__(self, reply: ReplyTo, tool: str, fingerprint: int, stream: bool) -> None:
-        self.reply = reply
-        self.tool = tool
-        self.fingerprint = fingerprint
-        self.stream = stream
-        self.chunks = 0
-        self.position: int | None = None
-        self.estimate_s: float | None = None
-        self.also: list[ReplyTo] = []
-
-    def replies(self) -> Iterator[ReplyTo]:
-        yield self.reply
-        yield from self.also
+    reply: ReplyTo
+    tool: str
+    fingerprint: int
+    stream: bool
+    chunks: int = 0
+    position: int | None = None
+    estimate_s: float | None = None
+    also: tuple[ReplyTo, ...] = ()
 
 
 class ClientCalls:
@@ -80,7 +65,7 @@ class ClientCalls:
             note = "duplicate request; still processing"
             self._send(encode.progress(reply, pending.tool, self._clock.wall(), note))
         else:
-            pending.also.append(reply)
+            pending.also += (reply,)
 
     def accepted(self, request: RequestKey) -> None:
         pending = self._pending.get(request)
@@ -116,7 +101,8 @@ class ClientCalls:
             return
         if pending.chunks:
             self._send(encode.stream_complete(pending.reply, pending.chunks, self._clock.wall()))
-        for reply in pending.replies():
+        self._outbox.send(self._terminal(pending.reply, pending.tool, outcome))
+        for reply in pending.also:
             self._outbox.send(self._terminal(reply, pending.tool, outcome))
 
     def finish_all(self, outcome: Outcome) -> None:

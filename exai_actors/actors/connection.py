@@ -124,9 +124,11 @@ class ConnectionActor(LoopActor):
             case RequestQueued():
                 self._calls.queued(message)
             case Admitted():
-                self._admitted(message)
+                if not self._closing:
+                    self._admitted(message)
             case NotAdmitted():
-                self._close(self._wire.not_admitted(message.error, message.message))
+                if not self._closing:
+                    self._close(self._wire.not_admitted(message.error, message.message))
             case SocketClosed():
                 self._closing = True
                 self.stop()
@@ -139,7 +141,8 @@ class ConnectionActor(LoopActor):
             case TokenRotated():
                 self._outbox.send(encode.rotated(self._rotations.pop(0), message.error))
             case HelloTimeout():
-                self._close(self._wire.hello_timed_out())
+                if not self._closing:
+                    self._close(self._wire.hello_timed_out())
             case Heartbeat():
                 self._heartbeat()
             case SlowConsumerTimeout():
@@ -201,13 +204,14 @@ class ConnectionActor(LoopActor):
         if isinstance(call, ErrorBody):
             self._outbox.send(encode.error(reply, call))
             return
+        fingerprint = hash(call)
         request = frame.request
         repeatable = request is not None
         if request is None:
             self._anonymous += 1
             request = RequestKey(f"\x00{self._id}\x00{self._anonymous}")
         elif request in self._calls:
-            self._calls.repeat(request, reply, hash(call))
+            self._calls.repeat(request, reply, fingerprint)
             return
         stream = frame.stream
         if stream is None:
@@ -216,6 +220,7 @@ class ConnectionActor(LoopActor):
         submit = Submit(
             request,
             call,
+            fingerprint,
             self._id,
             repeatable,
             stream,
@@ -223,7 +228,7 @@ class ConnectionActor(LoopActor):
             frame.deadline_ms,
             frame.priority,
         )
-        self._calls.begin(request, reply, frame.tool, hash(call), stream)
+        self._calls.begin(request, reply, frame.tool, fingerprint, stream)
         offer = self._session.offer(submit)
         if offer is not Offer.ACCEPTED:
             self._ended(request, Outcome(OutcomeKind.REFUSED, error=failures.session_busy()))

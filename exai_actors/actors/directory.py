@@ -11,31 +11,27 @@ from exai_actors.core.routing import RoutingTable
 from exai_actors.core.statistics import BrokerStatistics
 from exai_actors.core.tools import ToolDescription, describe_tools
 from exai_actors.ids import ProviderName
-from exai_actors.messages.provider import ProviderMessage
-from exai_actors.messages.recipient import Recipient
+from exai_actors.runtime import PathRef
 
 
 class Directory:
     """The routing table, the tools that follow from it, and the providers' stable references."""
 
-    __slots__ = ("_routing", "providers", "statistics", "tools")
+    __slots__ = ("providers", "routing", "statistics", "tools")
 
     def __init__(
         self,
         routing: RoutingTable,
-        providers: Mapping[ProviderName, Recipient[ProviderMessage]],
+        providers: Mapping[ProviderName, PathRef],
         statistics: Callable[[], BrokerStatistics],
     ) -> None:
         self.providers = providers
         self.statistics = statistics
-        self.tools: tuple[ToolDescription, ...] = ()
+        self.routing: RoutingTable
+        self.tools: tuple[ToolDescription, ...]
+        self.publish(routing)
+
+    def publish(self, routing: RoutingTable) -> None:
+        """Let a new table be in force, with the tools that follow from it."""
         self.routing = routing
-
-    @property
-    def routing(self) -> RoutingTable:
-        return self._routing
-
-    @routing.setter
-    def routing(self, table: RoutingTable) -> None:
-        self._routing = table
-        self.tools = describe_tools(table.models())
+        self.tools = describe_tools(routing.models())

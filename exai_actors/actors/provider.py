@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, assert_never
 
+import msgspec
+
 from exai_actors.core import failures
 from exai_actors.core.calls import Aborted, Completion, FailureKind, UpstreamFailure
 from exai_actors.core.capacity import Permit
@@ -41,15 +43,12 @@ if TYPE_CHECKING:
 FIRST_REPORT_S = 0.25
 
 
-class _Running:
+class _Running(msgspec.Struct, gc=False, eq=False):
     """A granted request. ``wanted`` turns False when its session has ended it."""
 
-    __slots__ = ("call", "want", "wanted")
-
-    def __init__(self, want: Want) -> None:
-        self.want = want
-        self.wanted = True
-        self.call: UpstreamCall | None = None
+    want: Want
+    call: UpstreamCall | None = None
+    wanted: bool = True
 
 
 class ProviderActor(LoopActor):
@@ -64,6 +63,7 @@ class ProviderActor(LoopActor):
     ) -> None:
         super().__init__()
         self._now = self.system.driver.now
+        self._me = self.actor_ref
         self._board = board
         self._settings = settings
         self._name = ProviderName(settings.name)
@@ -72,7 +72,6 @@ class ProviderActor(LoopActor):
         self._models = settings.models
         self._dispatcher: Dispatcher[Want] = Dispatcher(settings.limit, settings.queue)
         self._running: dict[PermitId, _Running] = {}
-        self._permits: dict[tuple[SessionId, RequestKey], PermitId] = {}
         self._watched: set[SessionId] = set()
         self._refresh_armed = False
         self._models_attempt = 0
@@ -99,12 +98,8 @@ class ProviderActor(LoopActor):
                 self._chunk(message)
             case CancelWant():
                 self._cancel(message)
-            case PauseStream():
-                if running := self._find(message.session, message.request):
-                    running.pause()
-            case ResumeStream():
-                if running := self._find(message.session, message.request):
-                    running.resume()
+            case PauseStream() | ResumeStream():
+                self._steer(message)
             case RefreshQueue():
                 self._report_positions()
             case Resize():
@@ -164,11 +159,10 @@ class ProviderActor(LoopActor):
     def _start(self, permit: Permit, want: Want) -> None:
         running = _Running(want)
         self._running[permit.id] = running
-        self._permits[want.session, want.request] = permit.id
         self._granted += 1
         if want.reports_progress:
             want.reply_to.tell(Granted(want.request))
-        running.call = self._upstream.start(permit.id, want.call, self.actor_ref)
+        running.call = self._upstream.start(permit.id, want.call, self._me)
 
     def _ended(self, message: UpstreamEnded) -> None:
         now = self._now()
@@ -176,8 +170,6 @@ class ProviderActor(LoopActor):
             return
         running = self._running.pop(message.permit)
         want = running.want
-        if running.wanted:
-            del self._permits[want.session, want.request]
         match message.result:
             case Completion() as completion:
                 self._completed += 1
@@ -213,22 +205,32 @@ class ProviderActor(LoopActor):
             self._abandon(message.session, message.request)
 
     def _abandon(self, session: SessionId, request: RequestKey) -> None:
-        permit = self._permits.pop((session, request), None)
-        if permit is None:
-            return
-        running = self._running[permit]
-        running.wanted = False
-        if running.call is not None:
-            running.call.abort()
+        running = self._find(session, request)
+        if running is not None:
+            running.wanted = False
+            if running.call is not None:
+                running.call.abort()
 
     def _pump(self) -> None:
-        if self._dispatcher.queue:
+        if self._dispatcher.queue.entries:
             for permit, want in self._dispatcher.pump(self._now()):
                 self._start(permit, want)
 
-    def _find(self, session: SessionId, request: RequestKey) -> UpstreamCall | None:
-        permit = self._permits.get((session, request))
-        return None if permit is None else self._running[permit].call
+    def _find(self, session: SessionId, request: RequestKey) -> _Running | None:
+        """A running request that is still wanted. Walks: cancels are rare beside grants."""
+        for running in self._running.values():
+            want = running.want
+            if want.request == request and want.session == session and running.wanted:
+                return running
+        return None
+
+    def _steer(self, message: PauseStream | ResumeStream) -> None:
+        running = self._find(message.session, message.request)
+        if running is not None and running.call is not None:
+            if isinstance(message, PauseStream):
+                running.call.pause()
+            else:
+                running.call.resume()
 
     def _report_positions(self) -> None:
         for position, estimate_s, waiting in self._dispatcher.positions_due(
@@ -244,8 +246,9 @@ class ProviderActor(LoopActor):
     def _session_down(self, session: SessionId) -> None:
         self._watched.discard(session)
         self._dispatcher.queue.remove_session(session)
-        for held_by, request in [key for key in self._permits if key[0] == session]:
-            self._abandon(held_by, request)
+        for running in tuple(self._running.values()):
+            if running.want.session == session:
+                self._abandon(session, running.want.request)
 
     def _models_listed(self, models: tuple[str, ...]) -> None:
         self._models_attempt = 0

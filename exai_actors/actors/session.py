@@ -28,7 +28,13 @@ from exai_actors.messages.connection import (
     RequestGranted,
     RequestQueued,
 )
-from exai_actors.messages.provider import CancelWant, PauseStream, ResumeStream, Want
+from exai_actors.messages.provider import (
+    CancelWant,
+    PauseStream,
+    ProviderMessage,
+    ResumeStream,
+    Want,
+)
 from exai_actors.messages.recipient import Offer, Recipient
 from exai_actors.messages.session import (
     Attach,
@@ -46,7 +52,7 @@ from exai_actors.messages.session import (
     SessionMessage,
     Submit,
 )
-from exai_actors.runtime import Cancellable, Down, LoopActor, PathRef
+from exai_actors.runtime import Cancellable, Down, LoopActor
 
 if TYPE_CHECKING:
     from exai_actors.actors.directory import Directory
@@ -69,6 +75,7 @@ class SessionActor(LoopActor):
     ) -> None:
         super().__init__()
         self._now = self.system.driver.now
+        self._me = self.actor_ref
         self._id = session_id
         self._settings = settings
         self._directory = directory
@@ -87,7 +94,7 @@ class SessionActor(LoopActor):
         self._startable: deque[ActiveRequest] = deque()
         self._timer: Cancellable | None = None
         self._armed_for: float | None = None
-        self._watched: set[ProviderName] = set()
+        self._providers: dict[ProviderName, Recipient[ProviderMessage]] = {}
         self._events: deque[Event] = deque(maxlen=EVENTS_KEPT)
 
     def on_receive(self, message: SessionMessage | Down) -> None:
@@ -130,30 +137,24 @@ class SessionActor(LoopActor):
                 assert_never(message)
 
     def _submit(self, submit: Submit) -> None:
-        if submit.repeatable and self._repeats(submit):
-            return
+        now = self._now()
+        if submit.repeatable:
+            known = self._requests.recognise(
+                submit.request, submit.fingerprint, submit.connection_id, now
+            )
+            if known is not None:
+                self._repeat(submit, known)
+                return
         match submit.call:
             case ChatRequest() as call:
-                self._accept(submit, call)
+                self._accept(submit, call, now)
             case LocalRequest() as local:
-                result = answer(
-                    local, self._directory.routing, self._directory.statistics(), self._events
-                )
-                outcome = Outcome(OutcomeKind.COMPLETED, result)
-                self._note(submit.request, local.tool, outcome)
-                if submit.repeatable:
-                    self._requests.remember(submit.request, hash(local), outcome, self._now())
-                self._tell(submit.connection_id, RequestEnded(submit.request, outcome))
+                self._answer(submit, local, now)
             case _:
                 assert_never(submit.call)
 
-    def _repeats(self, submit: Submit) -> bool:
-        found = self._requests.recognise(
-            submit.request, hash(submit.call), submit.connection_id, self._now()
-        )
-        match found:
-            case Repeat.NEW:
-                return False
+    def _repeat(self, submit: Submit, known: Repeat | Outcome) -> None:
+        match known:
             case Repeat.OTHER_CALL:
                 self._refuse(submit, failures.id_reused())
             case Repeat.IN_FLIGHT:
@@ -162,26 +163,39 @@ class SessionActor(LoopActor):
             case Outcome() as outcome:
                 self._tell(submit.connection_id, RequestEnded(submit.request, outcome))
             case _:
-                assert_never(found)
-        return True
+                assert_never(known)
 
-    def _accept(self, submit: Submit, call: ChatRequest) -> None:
+    def _answer(self, submit: Submit, local: LocalRequest, now: float) -> None:
+        result = answer(local, self._directory.routing, self._directory.statistics(), self._events)
+        outcome = Outcome(OutcomeKind.COMPLETED, result)
+        self._note(submit.request, local.tool, outcome)
+        if submit.repeatable:
+            self._requests.remember(submit.request, submit.fingerprint, outcome, now)
+        self._tell(submit.connection_id, RequestEnded(submit.request, outcome))
+
+    def _accept(self, submit: Submit, call: ChatRequest, now: float) -> None:
         route = self._directory.routing.find(call.model)
         if route is None:
             models = self._directory.routing.models()
             self._refuse(submit, failures.model_not_found(call.model, models))
             return
+        timeout_s = self._settings.request_timeout_s
+        if submit.deadline_ms is not None:
+            timeout_s = submit.deadline_ms / 1000
+        if call.timeout_s is not None:
+            timeout_s = min(timeout_s, call.timeout_s)
         active = ActiveRequest(
             submit.request,
             call,
-            submit.connection_id,
+            submit.fingerprint,
             route,
             ConversationId(call.continuation_id or self._mint_conversation()),
-            now=self._now(),
-            timeout_s=self._timeout_s(submit, call),
-            repeatable=submit.repeatable,
-            stream=submit.stream,
-            reports_progress=submit.reports_progress,
+            [submit.connection_id],
+            now + timeout_s,
+            timeout_s,
+            submit.repeatable,
+            submit.stream,
+            submit.reports_progress,
         )
         entry = self._requests.accept(active)
         if entry is Entry.FULL:
@@ -195,33 +209,39 @@ class SessionActor(LoopActor):
             self._start(active)
 
     def _start(self, active: ActiveRequest) -> None:
-        name = active.route.provider
-        provider = self._directory.providers[name]
-        if name not in self._watched and isinstance(provider, PathRef):
-            self._watched.add(name)
-            self.watch(provider, name)
+        route = active.route
         call = active.call.to_upstream(
-            active.route.model,
+            route.model,
             self._settings.system_prompt,
             self._conversations.history(active.conversation),
             stream=active.stream,
         )
-        want = Want(active.request, self._id, call, active.reports_progress, self.actor_ref)
-        if provider.offer(want) is not Offer.ACCEPTED:
-            error = failures.provider_unreachable(name)
+        want = Want(active.request, self._id, call, active.reports_progress, self._me)
+        provider = self._providers.get(route.provider) or self._find_provider(route.provider)
+        if provider is None or provider.offer(want) is not Offer.ACCEPTED:
+            error = failures.provider_unreachable(route.provider)
             self._end(active, Outcome(OutcomeKind.REFUSED, error=error))
             return
         active.at_provider = True
-        if active.stream and active.waiters[0] in self._paused:
+        if self._paused and active.stream and active.waiters[0] in self._paused:
             provider.tell(PauseStream(active.request, self._id))
+
+    def _find_provider(self, name: ProviderName) -> Recipient[ProviderMessage] | None:
+        """The provider's present incarnation; a restarted one has to be found anew."""
+        found = self._directory.providers[name].resolve()
+        if found is not None:
+            self.watch(found, name)
+            self._providers[name] = found
+        return found
 
     def _completed(self, request: RequestKey, completion: Completion) -> None:
         active = self._requests.find(request)
         if active is None:
             return
+        call = active.call
         self._conversations.add(
             active.conversation,
-            ChatMessage("user", active.call.prompt, active.call.images),
+            ChatMessage("user", call.prompt, call.images),
             ChatMessage("assistant", completion.text),
         )
         result = ToolResult(
@@ -248,9 +268,10 @@ class SessionActor(LoopActor):
         ended = RequestEnded(active.request, outcome)
         for connection_id in active.waiters:
             self._tell(connection_id, ended)
-        self._start_all(startable)
+        if startable:
+            self._start_all(startable)
 
-    def _start_all(self, startable: tuple[ActiveRequest, ...]) -> None:
+    def _start_all(self, startable: list[ActiveRequest]) -> None:
         # A start that is refused ends its request and comes back here: a loop, not a recursion.
         looping = bool(self._startable)
         self._startable.extend(startable)
@@ -260,8 +281,7 @@ class SessionActor(LoopActor):
 
     def _withdraw(self, active: ActiveRequest) -> None:
         if active.at_provider:
-            provider = self._directory.providers[active.route.provider]
-            provider.tell(CancelWant(active.request, self._id))
+            self._providers[active.route.provider].tell(CancelWant(active.request, self._id))
 
     def _cancel(self, message: CancelRequest) -> None:
         active = self._requests.find(message.request)
@@ -287,8 +307,7 @@ class SessionActor(LoopActor):
     ) -> None:
         for active in self._requests.active():
             if active.stream and active.at_provider and active.waiters[0] == connection_id:
-                provider = self._directory.providers[active.route.provider]
-                provider.tell(message(active.request, self._id))
+                self._providers[active.route.provider].tell(message(active.request, self._id))
 
     def _deadlines_due(self) -> None:
         self._armed_for = None
@@ -301,7 +320,7 @@ class SessionActor(LoopActor):
             self._arm(following)
 
     def _provider_down(self, provider: ProviderName) -> None:
-        self._watched.discard(provider)
+        del self._providers[provider]
         outcome = Outcome(OutcomeKind.FAILED, error=failures.provider_gone(provider))
         lost = [
             active
@@ -327,14 +346,6 @@ class SessionActor(LoopActor):
         connection = self._connections.get(connection_id)
         if connection is not None:
             connection.tell(message)
-
-    def _timeout_s(self, submit: Submit, call: ChatRequest) -> float:
-        timeout_s = self._settings.request_timeout_s
-        if submit.deadline_ms is not None:
-            timeout_s = submit.deadline_ms / 1000
-        if call.timeout_s is not None:
-            timeout_s = min(timeout_s, call.timeout_s)
-        return timeout_s
 
     def _arm(self, instant: float) -> None:
         if self._timer is not None:

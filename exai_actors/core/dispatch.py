@@ -41,7 +41,7 @@ class Dispatcher(Generic[T]):
 
     def grant_at_once(self, session: SessionId, request: RequestKey, now: float) -> Permit | None:
         """A permit without waiting: only when nobody waits and one is free."""
-        if self.queue:
+        if self.queue.entries:
             return None
         return self.ledger.grant(session, request, now)
 

@@ -18,31 +18,31 @@ T = TypeVar("T")
 class FairQueue(Generic[T]):
     """At most ``limit`` waiting entries over all sessions, each named by session and request."""
 
-    __slots__ = ("_entries", "_turns", "limit")
+    __slots__ = ("_turns", "entries", "limit")
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        self._entries: dict[tuple[SessionId, RequestKey], T] = {}
+        self.entries: dict[tuple[SessionId, RequestKey], T] = {}
         # Sessions in the order of their turns, each with its requests in order of arrival.
         self._turns: OrderedDict[SessionId, OrderedDict[RequestKey, None]] = OrderedDict()
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self.entries)
 
     def put(self, session: SessionId, request: RequestKey, entry: T) -> bool:
         """Queue an entry behind its session's others; False, and no change, when full.
 
         Raises ValueError when this request already waits.
         """
-        if (session, request) in self._entries:
+        if (session, request) in self.entries:
             raise ValueError(f"request {request!r} of session {session!r} already waits")
-        if len(self._entries) >= self.limit:
+        if len(self.entries) >= self.limit:
             return False
         waiting = self._turns.get(session)
         if waiting is None:
             waiting = self._turns[session] = OrderedDict()
         waiting[request] = None
-        self._entries[session, request] = entry
+        self.entries[session, request] = entry
         return True
 
     def take(self) -> T | None:
@@ -55,22 +55,22 @@ class FairQueue(Generic[T]):
             self._turns.move_to_end(session)
         else:
             del self._turns[session]
-        return self._entries.pop((session, request))
+        return self.entries.pop((session, request))
 
     def remove(self, session: SessionId, request: RequestKey) -> T | None:
         """Take one entry out of the queue; None when it does not wait."""
-        if (session, request) not in self._entries:
+        if (session, request) not in self.entries:
             return None
         waiting = self._turns[session]
         del waiting[request]
         if not waiting:
             del self._turns[session]
-        return self._entries.pop((session, request))
+        return self.entries.pop((session, request))
 
     def remove_session(self, session: SessionId) -> tuple[T, ...]:
         """Take all entries of a session out of the queue, in their order."""
         waiting = self._turns.pop(session, ())
-        return tuple(self._entries.pop((session, request)) for request in waiting)
+        return tuple(self.entries.pop((session, request)) for request in waiting)
 
     def in_service_order(self) -> Iterator[T]:
         """All entries in the order in which take() would give them, without changing anything."""
@@ -80,7 +80,7 @@ class FairQueue(Generic[T]):
             for session, requests in rounds:
                 request = next(requests, None)
                 if request is not None:
-                    yield self._entries[session, request]
+                    yield self.entries[session, request]
                     still.append((session, requests))
             rounds = still
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from enum import Enum
 
+import msgspec
+
 from exai_actors.core.calls import Outcome, OutcomeKind
-from exai_actors.core.deadlines import Deadlines
 from exai_actors.core.outcomes import OutcomeStore
 from exai_actors.core.routing import Route
 from exai_actors.core.tools import ChatRequest
@@ -17,60 +18,32 @@ from exai_actors.core.window import Entry, Window
 from exai_actors.ids import ConnectionId, ConversationId, RequestKey
 
 
-class ActiveRequest:
+class ActiveRequest(msgspec.Struct, gc=False, eq=False):
     """A chat request without an outcome yet.
 
     ``waiters`` are the connections that asked for it, the first of which gets its chunks.
     ``deadline`` is an instant in seconds, ``timeout_s`` how far off it was at first.
+    ``fingerprint`` tells a repeat of this call from another call under the same id.
     """
 
-    __slots__ = (
-        "at_provider",
-        "call",
-        "conversation",
-        "deadline",
-        "repeatable",
-        "reports_progress",
-        "request",
-        "route",
-        "sequence",
-        "stream",
-        "timeout_s",
-        "waiters",
-    )
-
-    def __init__(
-        self,
-        request: RequestKey,
-        call: ChatRequest,
-        connection: ConnectionId,
-        route: Route,
-        conversation: ConversationId,
-        *,
-        now: float,
-        timeout_s: float,
-        repeatable: bool,
-        stream: bool,
-        reports_progress: bool,
-    ) -> None:
-        self.request = request
-        self.call = call
-        self.route = route
-        self.conversation = conversation
-        self.deadline = now + timeout_s
-        self.timeout_s = timeout_s
-        self.repeatable = repeatable
-        self.stream = stream
-        self.reports_progress = reports_progress
-        self.at_provider = False
-        self.sequence = 0
-        self.waiters = [connection]
+    request: RequestKey
+    call: ChatRequest
+    fingerprint: int
+    route: Route
+    conversation: ConversationId
+    waiters: list[ConnectionId]
+    deadline: float
+    timeout_s: float
+    repeatable: bool = True
+    stream: bool = False
+    reports_progress: bool = False
+    at_provider: bool = False
+    sequence: int = 0
 
 
 class Repeat(Enum):
-    """What an id turned out to be, other than one with a known outcome."""
+    """What a known id turned out to be, other than one with an outcome."""
 
-    NEW = "new"
     IN_FLIGHT = "in flight"
     OTHER_CALL = "other call"
 
@@ -78,13 +51,12 @@ class Repeat(Enum):
 class SessionRequests:
     """Never more than the window's limit is at providers, nor more than its queue waits."""
 
-    __slots__ = ("_active", "_deadlines", "_outcomes", "_window")
+    __slots__ = ("_active", "_outcomes", "_window")
 
     def __init__(self, window: Window, outcomes: OutcomeStore) -> None:
         self._window = window
         self._outcomes = outcomes
         self._active: dict[RequestKey, ActiveRequest] = {}
-        self._deadlines = Deadlines()
 
     @property
     def waiting(self) -> int:
@@ -99,21 +71,21 @@ class SessionRequests:
 
     def recognise(
         self, request: RequestKey, fingerprint: int, connection: ConnectionId, now: float
-    ) -> Repeat | Outcome:
-        """Whether an id is new, or else what it stands for.
+    ) -> Repeat | Outcome | None:
+        """What a known id stands for; None when it is new.
 
         A connection that repeats a request in flight becomes one more waiter of it.
         """
         active = self._active.get(request)
         if active is not None:
-            if hash(active.call) != fingerprint:
+            if active.fingerprint != fingerprint:
                 return Repeat.OTHER_CALL
             if connection not in active.waiters:
                 active.waiters.append(connection)
             return Repeat.IN_FLIGHT
         known = self._outcomes.find(request, now)
         if known is None:
-            return Repeat.NEW
+            return None
         return known.outcome if known.fingerprint == fingerprint else Repeat.OTHER_CALL
 
     def accept(self, active: ActiveRequest) -> Entry:
@@ -122,20 +94,18 @@ class SessionRequests:
         entry = self._window.enter(active.request, None if named is None else active.conversation)
         if entry is not Entry.FULL:
             self._active[active.request] = active
-            self._deadlines.add(active.request, active.deadline)
         return entry
 
-    def end(self, active: ActiveRequest, outcome: Outcome, now: float) -> tuple[ActiveRequest, ...]:
+    def end(self, active: ActiveRequest, outcome: Outcome, now: float) -> list[ActiveRequest]:
         """Take a request out with its outcome; gives those that are to be sent in its place."""
         if active.repeatable:
-            self.remember(active.request, hash(active.call), outcome, now)
+            self.remember(active.request, active.fingerprint, outcome, now)
         return self.desert(active)
 
-    def desert(self, active: ActiveRequest) -> tuple[ActiveRequest, ...]:
+    def desert(self, active: ActiveRequest) -> list[ActiveRequest]:
         """Take a request out that nobody waits for; repeated later, it runs anew."""
         del self._active[active.request]
-        self._deadlines.discard(active.request)
-        return tuple(self._active[started] for started in self._window.leave(active.request))
+        return [self._active[started] for started in self._window.leave(active.request)]
 
     def remember(self, request: RequestKey, fingerprint: int, outcome: Outcome, now: float) -> None:
         """Keep an outcome for repeats; a refusal is not kept: nothing was done, it may be tried."""
@@ -153,8 +123,10 @@ class SessionRequests:
         return tuple(deserted)
 
     def next_deadline(self) -> float | None:
-        return self._deadlines.next()
+        """The earliest deadline of all; walks over them, which a session does once per timer."""
+        return min((active.deadline for active in self._active.values()), default=None)
 
     def overdue(self, now: float) -> tuple[ActiveRequest, ...]:
-        """The requests whose deadline has passed, each given once; the caller ends them."""
-        return tuple(self._active[request] for request in self._deadlines.due(now))
+        """The requests whose deadline has passed, the earliest first; the caller ends them."""
+        passed = [active for active in self._active.values() if active.deadline <= now]
+        return tuple(sorted(passed, key=lambda active: active.deadline))

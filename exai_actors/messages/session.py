@@ -34,6 +34,7 @@ class Detach(msgspec.Struct, frozen=True, gc=False):
 class Submit(msgspec.Struct, frozen=True, gc=False):
     """One request; answered by exactly one RequestEnded to each connection that asked for it.
 
+    ``fingerprint`` tells this call from any other under the same id.
     ``repeatable`` is False for a request without an id of the client's: it is not remembered.
     ``deadline_ms`` counts from now. ``reports_progress`` asks for RequestAccepted, RequestQueued
     and RequestGranted, ``stream`` for RequestChunk.
@@ -41,6 +42,7 @@ class Submit(msgspec.Struct, frozen=True, gc=False):
 
     request: RequestKey
     call: ToolRequest
+    fingerprint: int
     connection_id: ConnectionId
     repeatable: bool = True
     stream: bool = False
