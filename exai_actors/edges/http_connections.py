@@ -98,7 +98,7 @@ class _Response(aiohttp.ClientResponse):
 
 def _abort(connection: Connection) -> None:
     # An orderly close would wait until what is left of the request has been sent.
-    if isinstance(transport := connection.transport, asyncio.WriteTransport):
+    if (transport := connection.transport) is not None:
         transport.abort()
 
 

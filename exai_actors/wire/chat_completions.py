@@ -197,8 +197,7 @@ class StreamReader:
         parsed = _load(data)
         if not isinstance(parsed, dict):
             raise _Malformed("an event that is no JSON object")
-        # Most events have none of the following, and a look is cheaper than a call.
-        if ("error" in parsed and parsed["error"]) or event.event == "error":
+        if parsed.get("error") or event.event == "error":
             self._failure = error_event(parsed.get("error") or parsed, speaker=self._speaker)
             return
         if "usage" in parsed:
