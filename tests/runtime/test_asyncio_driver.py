@@ -112,6 +112,16 @@ async def test_stop_all_stops_the_last_started_first(live_system: ActorSystem) -
     assert ActorRegistry.get_all() == []
 
 
+def test_stopping_leaves_no_timer_behind() -> None:
+    driver = ManualDriver()
+    system = ActorSystem(driver)
+    system.spawn(Recorder, path="/a")
+    stopped = system.begin_stop()
+    driver.run_until_idle()
+    assert stopped.get() == ()
+    assert driver.next_timer() is None
+
+
 def test_stopping_names_those_that_did_not_stop_in_time() -> None:
     class StuckDriver(ManualDriver):
         def call_soon(self, callback: Callback, /) -> None:

@@ -217,6 +217,14 @@ def test_incarnations_of_a_path_only_grow_however_little_is_remembered(paths: li
         history.remember(path, incarnation, failed)
 
 
+def test_the_path_that_ended_longest_ago_is_forgotten_first() -> None:
+    history = PathHistory(capacity=2)
+    for path, incarnation in (("/a", 1), ("/b", 1), ("/a", 2), ("/c", 1)):
+        history.remember(path, incarnation, failed=incarnation)
+    assert history.next_incarnation("/a") == (3, 2)
+    assert history.next_incarnation("/b") == (2, 0)
+
+
 def test_a_remembered_path_counts_on_by_one() -> None:
     history = PathHistory(capacity=3)
     assert history.next_incarnation("/a") == (1, 0)

@@ -120,6 +120,23 @@ def test_what_was_processed_failed_and_took_time(system: ManualSystem) -> None:
     assert statistics.handler_s_max == pytest.approx(2.0)
 
 
+def test_the_longest_handler_is_never_claimed_to_be_longer_than_is_known(
+    system: ManualSystem,
+) -> None:
+    ref = system.spawn(
+        Doing, on_receive=lambda actor, message: system.manual.pass_time(message), path="/a"
+    )
+    for _ in range(100):
+        ref.tell(0.0)
+    system.run()
+    for _ in range(4):
+        ref.tell(0.0004)
+    system.run()
+    statistics = seen(system, "/a")
+    assert statistics.handler_s_total == pytest.approx(0.0016)
+    assert statistics.handler_s_max == pytest.approx(0.0004)
+
+
 def test_the_states_of_a_life(system: ManualSystem) -> None:
     states: list[str] = []
 
