@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import Any, cast
 
 import structlog
@@ -22,6 +24,7 @@ from exai_actors.actors.directory import Directory
 from exai_actors.actors.provider import ProviderActor
 from exai_actors.actors.session import SessionActor
 from exai_actors.core.access import Access
+from exai_actors.core.compat_health import health_record
 from exai_actors.core.routing import RoutingTable
 from exai_actors.core.session_table import SessionTable
 from exai_actors.core.statistics import BrokerStatistics
@@ -45,6 +48,8 @@ class Broker:
     def __init__(self, config: Config, driver: Driver) -> None:
         self.config = config
         self.port = 0
+        self.compat_ports: tuple[int, int] | None = None
+        """Health and monitor port, when the compatibility pages are served."""
         self.system = ActorSystem(driver)
         self.gave_up: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._drained = asyncio.Event()
@@ -87,6 +92,7 @@ class Broker:
             port=server_config.port,
             open_connection=self._open_connection,
             schedule_flush=self.system.at_turn_end,
+            is_busy=self.system.is_busy,
             max_frame_bytes=server_config.max_frame_bytes,
             max_connections=server_config.max_connections,
             max_connections_per_address=server_config.max_connections_per_address or None,
@@ -99,6 +105,7 @@ class Broker:
         self.port = await server.start()
         self._server = server
         stack.push_async_callback(server.stop)
+        await self._start_surroundings(stack)
         stack.push_async_callback(self.abandon)
 
     async def drain(self, timeout_s: float) -> bool:
@@ -124,6 +131,39 @@ class Broker:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._drained.wait(), timeout_s)
         return self._drained.is_set()
+
+    async def _start_surroundings(self, stack: AsyncExitStack) -> None:
+        """What scripts of the old daemon look at; imported only when switched on."""
+        compat = self.config.compat
+        if compat.http:
+            from exai_actors.edges.compat_http import CompatHttp
+
+            pages = CompatHttp(
+                host=self.config.server.host,
+                health_port=compat.http_health_port,
+                monitor_port=compat.http_monitor_port,
+                statistics=self.statistics,
+                clock=self._clock,
+            )
+            await pages.start()
+            stack.push_async_callback(pages.stop)
+            self.compat_ports = (pages.health_port, pages.monitor_port)
+        if compat.health_file:
+            from exai_actors.edges.health_file import HealthFile
+
+            file = HealthFile(Path(compat.health_file), self._health_record)
+            await file.start()
+            stack.push_async_callback(file.stop)
+
+    def _health_record(self) -> dict[str, object]:
+        return health_record(
+            self.statistics(),
+            wall=self._clock.wall(),
+            pid=os.getpid(),
+            host=self.config.server.host,
+            port=self.port,
+            tool_count=len(self._directory.tools),
+        )
 
     def _start_guardian(self) -> LoopRef[BrokerActor]:
         config = self.config

@@ -10,17 +10,29 @@ from exai_actors.edges.ws_frames import text_frame_header
 from exai_actors.wire.close_reasons import CloseReason
 
 
+# Turns of 2 ms each: what a frame may wait for its companions.
+_MAX_POSTPONED = 4
+
+
 class TurnEnd:
     """Flushes every outbox that was sent to in a turn, once, when that turn ends.
 
     ``schedule(callback)`` must call ``callback`` once, soon, on the loop's thread; the runtime's
-    end-of-turn hook is meant.
+    end-of-turn hook is meant. While ``is_busy()`` says that actors still have work, a flush waits
+    for them, a few turns at most: the next frame of the same answer then needs no second write,
+    which costs more than everything else that happens to a frame.
     """
 
-    __slots__ = ("_dirty", "_schedule")
+    __slots__ = ("_dirty", "_is_busy", "_postponed", "_schedule")
 
-    def __init__(self, schedule: Callable[[Callable[[], None]], object]) -> None:
+    def __init__(
+        self,
+        schedule: Callable[[Callable[[], None]], object],
+        is_busy: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._schedule = schedule
+        self._is_busy = is_busy
+        self._postponed = 0
         self._dirty: list[SocketOutbox] = []
 
     def add(self, outbox: SocketOutbox) -> None:
@@ -29,6 +41,11 @@ class TurnEnd:
         self._dirty.append(outbox)
 
     def flush(self) -> None:
+        if self._postponed < _MAX_POSTPONED and self._is_busy():
+            self._postponed += 1
+            self._schedule(self.flush)
+            return
+        self._postponed = 0
         dirty, self._dirty = self._dirty, []
         for outbox in dirty:
             outbox.flush()

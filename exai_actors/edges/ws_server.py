@@ -49,6 +49,7 @@ class WebSocketServer:
         port: int,
         open_connection: OpenConnection,
         schedule_flush: ScheduleFlush,
+        is_busy: Callable[[], bool] = lambda: False,
         max_frame_bytes: int = 32 * 1024 * 1024,
         max_connections: int = 1000,
         max_connections_per_address: int | None = None,
@@ -84,7 +85,7 @@ class WebSocketServer:
                 else outbox_limit_bytes
             ),
         )
-        self.turn_end = TurnEnd(schedule_flush)
+        self.turn_end = TurnEnd(schedule_flush, is_busy)
         self.read_buffer = memoryview(bytearray(_READ_BYTES))
         self._ping_interval_s = ping_interval_s
         self._ping_timeout_s = ping_timeout_s

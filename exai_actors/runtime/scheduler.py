@@ -86,6 +86,10 @@ class Scheduler:
             self._ready.append(mailbox)
         self._wake()
 
+    def is_busy(self) -> bool:
+        """Whether a mailbox waits for its slice."""
+        return bool(self._ready)
+
     def at_turn_end(self, callback: Callback) -> None:
         """Call back once, after the messages of the present or else the next turn."""
         self._turn_end.append(callback)

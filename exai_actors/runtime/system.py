@@ -195,6 +195,10 @@ class ActorSystem:
             return None
         return statistics_of(mailbox, self.scheduler, self.driver.now())
 
+    def is_busy(self) -> bool:
+        """Whether some actor has a message to handle; loop thread only."""
+        return self.scheduler.is_busy()
+
     def at_turn_end(self, callback: Callback) -> None:
         """Call back once, when the messages of this turn (or else the next) are handled.
 
