@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
+import functools
 import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
@@ -31,14 +33,19 @@ class LoopThread:
         self._thread.start()
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Run to the end and return the result; an interrupt of the caller cancels it."""
-        future = self._hand_over(coroutine)
+        """Run to the end and return the result; an interrupt of the caller cancels it.
+
+        Raises UsageError from the loop's own thread and when the loop is stopped.
+        """
+        # Made before the loop hears of it, because an interrupt may come at any point after that.
+        outcome: concurrent.futures.Future[T] = concurrent.futures.Future()
         try:
-            return future.result()
+            self._hand_over(coroutine, outcome)
+            return outcome.result()
         except concurrent.futures.CancelledError:
             raise UsageError(f"{self._thread.name} was closed during the call") from None
         except BaseException:
-            future.cancel()
+            outcome.cancel()
             raise
 
     def stop(self) -> None:
@@ -50,21 +57,47 @@ class LoopThread:
         if threading.current_thread() is not self._thread:
             self._thread.join()
 
-    def _hand_over(self, coroutine: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
+    def _hand_over(
+        self, coroutine: Coroutine[Any, Any, T], outcome: concurrent.futures.Future[T]
+    ) -> None:
         name = self._thread.name
         with self._handing_over:
             if threading.current_thread() is self._thread:
-                problem = (
-                    f"called from {self._thread.name}'s own thread, which would wait for itself"
-                )
+                problem = f"called from {name}'s own thread, which would wait for itself"
             elif self._stopped:
                 problem = f"{name} is closed"
             else:
-                return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+                self._loop.call_soon_threadsafe(self._start, coroutine, outcome)
+                return
         coroutine.close()
         raise UsageError(problem)
+
+    def _start(
+        self, coroutine: Coroutine[Any, Any, T], outcome: concurrent.futures.Future[T]
+    ) -> None:
+        task = self._loop.create_task(coroutine)
+        task.add_done_callback(functools.partial(_settle, outcome))
+        outcome.add_done_callback(lambda _: self._cancel(task))
+
+    def _cancel(self, task: asyncio.Task[Any]) -> None:
+        # Called at every end of the outcome; the task is done already unless it was a cancel.
+        if not task.done():
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(task.cancel)
 
     def _main(self) -> None:
         with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
             runner.get_loop().run_forever()
             runner.run(self._last())
+
+
+def _settle(outcome: concurrent.futures.Future[T], task: asyncio.Task[T]) -> None:
+    error = None if task.cancelled() else task.exception()
+    if task.cancelled():
+        outcome.cancel()
+    elif not outcome.set_running_or_notify_cancel():
+        return
+    elif error is not None:
+        outcome.set_exception(error)
+    else:
+        outcome.set_result(task.result())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import orjson
@@ -28,7 +29,7 @@ def config_for_test(config: AnyConfig = None) -> Config:
     text = config if isinstance(config, str) else "\n".join(_toml(config or {}))
     environment = {name: value for name, value in os.environ.items() if name not in ENVIRONMENT}
     flags = {} if _names_a_port(text) else {"--port": 0}
-    reading = read_config(text, env=environment, flags=flags)
+    reading = read_config(text, file=Path("the test's config"), env=environment, flags=flags)
     problems = (*reading.problems, *reading.missing_keys)
     if problems or reading.config is None:
         raise ConfigError("\n".join(str(problem) for problem in problems))

@@ -315,3 +315,16 @@ async def test_a_broker_that_falls_silent_does_not_hold_a_ping_for_ever(
     async with connect(peer.url, reply_timeout_s=0.05) as broker:
         with pytest.raises(RequestTimeout):
             await broker.ping()
+
+
+async def test_a_broker_that_does_not_read_neither_holds_calls_nor_fills_the_memory(
+    peer: ScriptedPeer,
+) -> None:
+    async with connect(peer.url, max_outstanding=2, close_timeout_s=0.1) as broker:
+        await peer.receive("hello")
+        (await peer.socket()).transport.pause_reading()
+        for _ in range(2):
+            with pytest.raises(RequestTimeout):
+                await broker.call("chat", prompt="x" * 8_000_000, timeout_s=0.05)
+        with pytest.raises(UsageError, match="does not read"):
+            await broker.call("chat", prompt="x")

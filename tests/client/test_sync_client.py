@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import signal
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -153,6 +154,20 @@ def test_cancel_from_another_thread_ends_a_call(far: PeerThread, broker: SyncBro
         far.run(lambda: far.peer.refuse("mine", "CANCELLED"))
         with pytest.raises(RequestCancelled):
             calling.result()
+
+
+def test_an_interrupt_while_waiting_cancels_the_call(
+    far: PeerThread, broker: SyncBrokerClient
+) -> None:
+    async def interrupt() -> None:
+        await far.peer.receive("call_tool")
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+    interrupted = far.start(interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        broker.call("chat", request_id="mine", timeout_s=10)
+    interrupted()
+    assert far.received("cancel") == "mine"
 
 
 def test_a_time_limit_holds(broker: SyncBrokerClient) -> None:

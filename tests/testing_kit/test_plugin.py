@@ -85,7 +85,7 @@ def test_factory(exai_broker_factory):
 
 @pytest.fixture(scope="module")
 def shared():
-    with broker_in_thread() as broker:
+    with broker_in_thread({"session": {"resume_s": 60}}) as broker:
         yield broker
 
 @pytest.fixture

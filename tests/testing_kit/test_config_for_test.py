@@ -1,0 +1,77 @@
+"""The least that a test must say becomes a whole configuration, checked like any other."""
+
+from __future__ import annotations
+
+import pytest
+
+from exai_actors.errors import ConfigError
+from exai_actors.testing.config import config_for_test, provider_at, with_upstream
+
+
+def test_nothing_said_is_the_synthetic_provider_on_a_free_port() -> None:
+    config = config_for_test()
+    assert config.server.port == 0
+    assert [provider.kind for provider in config.provider] == ["synthetic"]
+
+
+def test_a_port_that_is_named_is_kept() -> None:
+    assert config_for_test("[server]\nport = 4242").server.port == 4242
+    assert config_for_test({"server": {"port": 4242}}).server.port == 4242
+
+
+def test_the_environment_lends_keys_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EXAI_WS_PORT", "4242")
+    monkeypatch.setenv("EXAI_WS_TOKEN", "a-token-of-somebody-else")
+    monkeypatch.setenv("THE_KEY", "key-of-the-provider")
+    provider = {**provider_at("http://127.0.0.1:1/v1"), "api_key_env": "THE_KEY"}
+    config = config_for_test({"provider": [provider]})
+    assert (config.server.port, config.server.token) == (0, "")
+    assert list(config.api_keys.values()) == ["key-of-the-provider"]
+
+
+def test_tables_say_the_same_as_text() -> None:
+    text = """
+    [chat]
+    system_prompt = "quotes \\" and \\\\ and ünïcode\\n"
+    [session]
+    window = 3
+    [[provider]]
+    name = "a"
+    kind = "synthetic"
+    failure_rate = 0.5
+    models = ["x", "y"]
+    """
+    tables = {
+        "chat": {"system_prompt": 'quotes " and \\ and ünïcode\n'},
+        "session": {"window": 3},
+        "provider": [{"name": "a", "kind": "synthetic", "failure_rate": 0.5, "models": ["x", "y"]}],
+    }
+    from_text, from_tables = config_for_test(text), config_for_test(tables)
+    assert from_text.chat == from_tables.chat
+    assert from_text.session == from_tables.session
+    assert from_text.provider == from_tables.provider
+
+
+@pytest.mark.parametrize("wrong", ["[server", {"server": {"prot": 1}}])
+def test_what_cannot_be_used_is_refused_with_the_reason(wrong: str | dict[str, object]) -> None:
+    with pytest.raises(ConfigError, match=r"the test's config(:1: is not TOML|.*prot: unknown key)"):
+        config_for_test(wrong)
+
+
+def test_a_key_that_is_missing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NO_SUCH_KEY", raising=False)
+    provider = {**provider_at("http://127.0.0.1:1/v1"), "api_key_env": "NO_SUCH_KEY"}
+    with pytest.raises(ConfigError, match="NO_SUCH_KEY"):
+        config_for_test({"provider": [provider]})
+
+
+def test_an_upstream_becomes_the_provider_only_where_none_is_named() -> None:
+    base_url = "http://127.0.0.1:1/v1"
+    for config in (None, "[session]\nwindow = 3", {"session": {"window": 3}}):
+        (provider,) = config_for_test(with_upstream(config, base_url)).provider
+        assert provider == config_for_test({"provider": [provider_at(base_url)]}).provider[0]
+    named = '[[provider]]\nname = "a"\nkind = "synthetic"'
+    assert with_upstream(named, base_url) == named
+    checked = config_for_test()
+    assert with_upstream(checked, base_url) is checked
+    assert with_upstream("[server", base_url) == "[server"
