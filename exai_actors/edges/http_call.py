@@ -19,17 +19,17 @@ from exai_actors.core.calls import (
     UpstreamResult,
 )
 from exai_actors.edges.http_connections import hang_up
-from exai_actors.edges.http_failures import broken, failure_of
+from exai_actors.edges.http_failures import broken, failure_of, log_broken
 from exai_actors.edges.http_service import HttpService
 from exai_actors.ids import PermitId
 from exai_actors.messages.provider import ProviderMessage, UpstreamChunk, UpstreamEnded
 from exai_actors.messages.recipient import Offer, Recipient
 from exai_actors.wire.chat_completions import (
-    StreamReader,
     encode_request,
     looks_like_events,
     parse_completion,
 )
+from exai_actors.wire.chat_stream import StreamReader
 from exai_actors.wire.upstream_errors import classify_response
 
 # Beyond this aiohttp warns that bytes should come as a file, which it then sends in portions.
@@ -111,15 +111,18 @@ class HttpCall:
     def _tell_end(self, task: asyncio.Task[UpstreamResult]) -> None:
         self._timer.cancel()
         self._on_end(self)
+        error = None
         if task.cancelled():
             result = self._verdict
         elif error := task.exception():
-            result = broken(error, self._service)
+            result = broken(error)
         else:
             result = task.result()
         if self._text_sent and isinstance(result, UpstreamFailure):
             result = msgspec.structs.replace(result, text_sent=True)
         self._reply_to.tell(UpstreamEnded(self._permit, result))
+        if error is not None:
+            log_broken(error, self._service)
 
     async def _run(self) -> UpstreamResult:
         service = self._service
@@ -160,7 +163,7 @@ class HttpCall:
             return await self._read_stream(response.content, first)
         data, whole = await self._collect(response.content, first, service.max_answer_bytes)
         if not whole:
-            return service.speaker.failure(
+            return UpstreamFailure(
                 FailureKind.TOO_LARGE,
                 f"sent an answer larger than {service.max_answer_bytes} bytes",
                 status=response.status,
@@ -263,7 +266,7 @@ class HttpCall:
             told = f"fell silent for {service.idle_timeout_s:g} s in the middle of its answer"
         else:
             told = f"sent nothing within {service.first_byte_timeout_s:g} s"
-        self._verdict = service.speaker.failure(FailureKind.TIMEOUT, told)
+        self._verdict = UpstreamFailure(FailureKind.TIMEOUT, told)
         self.task.cancel()
 
 

@@ -19,17 +19,22 @@ _log = structlog.get_logger()
 def failure_of(error: TransportError, service: HttpService) -> UpstreamFailure:
     """The failure that an exception of the HTTP client stands for."""
     kind, told = _reading(error, service)
-    return service.speaker.failure(kind, service.speaker.quote(told))
+    return UpstreamFailure(kind, service.speaker.quote(told))
 
 
-def broken(error: BaseException, service: HttpService) -> UpstreamFailure:
-    """The failure that an exception nobody thought of stands for; it is logged with its trace."""
-    speaker = service.speaker
-    trace = "".join(traceback.format_exception(error))
-    _log.error("upstream_broken", provider=speaker.name, trace=speaker.without_secret(trace))
-    return speaker.failure(
+def broken(error: BaseException) -> UpstreamFailure:
+    """The failure that an exception nobody thought of stands for; see ``log_broken``."""
+    return UpstreamFailure(
         FailureKind.BROKEN,
         f"could not be asked: {type(error).__name__} inside the broker; see its log",
+    )
+
+
+def log_broken(error: BaseException, service: HttpService) -> None:
+    """Write the trace to the log. Called after the end was told, which must not hang on it."""
+    trace = "".join(traceback.format_exception(error))
+    _log.error(
+        "upstream_broken", provider=service.name, trace=service.speaker.without_secret(trace)
     )
 
 

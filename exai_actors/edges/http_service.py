@@ -17,6 +17,7 @@ class HttpService(msgspec.Struct):
     ``includes_usage`` says whether streams ask for token counts; it ends when the service refuses.
     """
 
+    name: str
     speaker: Speaker
     base_url: str
     chat_url: URL

@@ -12,7 +12,7 @@ from exai_actors import __version__
 from exai_actors.core.calls import ChatCall, FailureKind, UpstreamFailure
 from exai_actors.edges.http_call import HttpCall
 from exai_actors.edges.http_connections import hang_up, open_session, proxy_for
-from exai_actors.edges.http_failures import broken, failure_of
+from exai_actors.edges.http_failures import broken, failure_of, log_broken
 from exai_actors.edges.http_service import HttpService
 from exai_actors.errors import ConfigError
 from exai_actors.ids import PermitId
@@ -67,7 +67,8 @@ class HttpUpstream:
         self._connections = connections
         self._models_url = _below(base, "models")
         self._service = HttpService(
-            speaker=Speaker(name, api_key or ""),
+            name=name,
+            speaker=Speaker(api_key or ""),
             base_url=base_url,
             chat_url=_below(base, "chat/completions"),
             connect_timeout_s=connect_timeout_s,
@@ -103,11 +104,19 @@ class HttpUpstream:
 
         def told(question: asyncio.Task[ModelsAnswer]) -> None:
             self._questions.discard(question)
-            answer = self._is_closed() if question.cancelled() else self._answer_of(question)
+            error = None
+            if question.cancelled():
+                answer: ModelsAnswer = self._is_closed()
+            elif error := question.exception():
+                answer = broken(error)
+            else:
+                answer = question.result()
             if isinstance(answer, UpstreamFailure):
                 reply_to.tell(ModelsUnavailable(answer))
             else:
                 reply_to.tell(ModelsListed(answer))
+            if error is not None:
+                log_broken(error, self._service)
 
         question.add_done_callback(told)
 
@@ -153,7 +162,7 @@ class HttpUpstream:
             while data := await response.content.readany():
                 body += data
                 if len(body) > MODELS_BODY_BYTES:
-                    return speaker.failure(FailureKind.TOO_LARGE, "sent too long a list of models")
+                    return UpstreamFailure(FailureKind.TOO_LARGE, "sent too long a list of models")
             if response.status != 200 or body.lstrip()[:1] in (b"", b"<"):
                 return classify_response(
                     response.status, response.headers, body, now=time.time(), speaker=speaker
@@ -162,15 +171,8 @@ class HttpUpstream:
         finally:
             hang_up(response)
 
-    def _answer_of(self, question: asyncio.Task[ModelsAnswer]) -> ModelsAnswer:
-        if error := question.exception():
-            return broken(error, self._service)
-        return question.result()
-
     def _is_closed(self) -> UpstreamFailure:
-        return self._service.speaker.failure(
-            FailureKind.BROKEN, "is not asked any more: the broker is stopping"
-        )
+        return UpstreamFailure(FailureKind.BROKEN, "is not asked any more: the broker is stopping")
 
 
 class _Ended:

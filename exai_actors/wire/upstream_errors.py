@@ -50,9 +50,8 @@ _UNPRINTABLE = re.compile(r"[\x00-\x20\x7f-\x9f\s]+")
 
 
 class Speaker(msgspec.Struct, frozen=True):
-    """Whose words are being read: ``name`` begins every message, ``secret`` appears in none."""
+    """Whose words are being read. ``secret``, the key sent to it, appears in no message."""
 
-    name: str = "the upstream"
     secret: str = ""
 
     def without_secret(self, text: str) -> str:
@@ -68,10 +67,6 @@ class Speaker(msgspec.Struct, frozen=True):
         text = text[: 4 * limit].encode("utf-8", "replace").decode()
         text = _UNPRINTABLE.sub(" ", text).strip()
         return text if len(text) <= limit else text[: limit - 1] + "…"
-
-    def failure(self, kind: FailureKind, told: str, **facts: Any) -> UpstreamFailure:
-        """A failure whose message is the name and what it did."""
-        return UpstreamFailure(kind, f"{self.name} {told}", **facts)
 
 
 NOBODY = Speaker()
@@ -93,7 +88,7 @@ def classify_response(
     error = _error_in(_parsed(body))
     kind = _kind_of_status(status, _words_of(error), _message_of(error))
     told = _told(status, headers, body, error, speaker)
-    return speaker.failure(
+    return UpstreamFailure(
         kind,
         told + _advice(kind, status, _is_page(headers, body)),
         status=status,
@@ -106,7 +101,7 @@ def error_event(error: Any, *, speaker: Speaker = NOBODY) -> UpstreamFailure:
     message = _message_of(error)
     kind = _kind_of_status(_status_of(error), _words_of(error), message)
     said = speaker.quote(message) or "no reason given"
-    return speaker.failure(kind, f"broke off with an error: {said}")
+    return UpstreamFailure(kind, f"broke off with an error: {said}")
 
 
 def retry_after(headers: Mapping[str, str], *, now: float) -> float | None:

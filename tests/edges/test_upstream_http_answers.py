@@ -118,7 +118,7 @@ async def test_no_key_sends_no_authorization() -> None:
 @pytest.mark.parametrize(
     ("reply", "kind", "said"),
     [
-        (html(), FailureKind.MALFORMED, "kimi answered HTTP 200 with a web page"),
+        (html(), FailureKind.MALFORMED, "answered HTTP 200 with a web page"),
         (failure(401, f"no such key: {KEY}"), FailureKind.UNAUTHORIZED, "HTTP 401: no such key"),
         (failure(404, "no such model"), FailureKind.NOT_FOUND, "HTTP 404: no such model"),
         (html(status=404), FailureKind.NOT_FOUND, "check base_url"),
@@ -136,10 +136,10 @@ async def test_no_key_sends_no_authorization() -> None:
             FailureKind.REJECTED,
             "a redirect to http://127.0.0.1:1/steal",
         ),
-        (hang_up(), FailureKind.TRUNCATED, "kimi closed the connection without answering"),
-        (Reply(before=(RESET,)), FailureKind.TRUNCATED, "kimi lost the connection"),
-        (answer("Hel", CUT, "lo"), FailureKind.TRUNCATED, "kimi broke off"),
-        (answer("Hel", RESET, "lo"), FailureKind.TRUNCATED, "kimi "),
+        (hang_up(), FailureKind.TRUNCATED, "closed the connection without answering"),
+        (Reply(before=(RESET,)), FailureKind.TRUNCATED, "lost the connection"),
+        (answer("Hel", CUT, "lo"), FailureKind.TRUNCATED, "broke off"),
+        (answer("Hel", RESET, "lo"), FailureKind.TRUNCATED, ""),
         (socket_bytes("SSH-2.0-OpenSSH_9.2\r\n"), FailureKind.MALFORMED, "not HTTP"),
         (
             socket_bytes("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nshort"),
@@ -176,7 +176,7 @@ async def test_a_refusal_to_connect_names_the_address() -> None:
         async with asker_of(base_url) as asker:
             told = await asker.ask().failure()
     assert told.kind is FailureKind.CONNECT
-    assert told.message.startswith(f"kimi cannot be reached at {base_url} (Connect")
+    assert told.message.startswith(f"cannot be reached at {base_url} (Connect")
 
 
 async def test_a_host_that_does_not_exist_is_named() -> None:
@@ -349,6 +349,30 @@ async def test_an_error_nobody_thought_of_is_told_as_broken_and_logged_without_t
     assert "upstream_broken" in logged
     assert "surprise [secret]" in logged
     assert KEY not in logged
+
+
+async def test_an_end_is_told_even_if_the_log_cannot_be_written(
+    asker: Asker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def explode(*_: object, **__: object) -> bytes:
+        raise RuntimeError("surprise")
+
+    monkeypatch.setattr("exai_actors.edges.http_call.encode_request", explode)
+    monkeypatch.setattr("exai_actors.edges.http_call.log_broken", explode)
+    assert (await asker.ask().failure()).kind is FailureKind.BROKEN
+
+
+async def test_a_question_for_models_that_breaks_is_answered_and_logged(
+    asker: Asker, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def explode(*_: object, **__: object) -> None:
+        raise RuntimeError(f"surprise {KEY}")
+
+    monkeypatch.setattr("exai_actors.edges.upstream_http.parse_models", explode)
+    probe: Probe[ProviderMessage] = Probe()
+    asker.upstream.ask_models(probe)
+    assert (await probe.expect(ModelsUnavailable)).failure.kind is FailureKind.BROKEN
+    assert "surprise [secret]" in capsys.readouterr().out
 
 
 async def test_a_closed_upstream_tells_an_end_at_once(asker: Asker) -> None:

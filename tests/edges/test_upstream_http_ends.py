@@ -323,11 +323,11 @@ async def test_a_recipient_that_is_gone_aborts_the_call(
 @pytest.mark.parametrize(
     ("reply", "options", "said"),
     [
-        (hang(), {"first_byte_timeout_s": 50}, "kimi sent nothing within 50 s"),
-        (answer(HANG), {"idle_timeout_s": 50}, "kimi fell silent for 50 s in the middle"),
-        (body("{", HANG), {"idle_timeout_s": 50}, "kimi fell silent for 50 s in the middle"),
-        (hang(), {"total_timeout_s": 50}, "kimi took longer than 50 s in all"),
-        (answer("Hel", HANG), {"total_timeout_s": 50}, "kimi took longer than 50 s in all"),
+        (hang(), {"first_byte_timeout_s": 50}, "sent nothing within 50 s"),
+        (answer(HANG), {"idle_timeout_s": 50}, "fell silent for 50 s in the middle"),
+        (body("{", HANG), {"idle_timeout_s": 50}, "fell silent for 50 s in the middle"),
+        (hang(), {"total_timeout_s": 50}, "took longer than 50 s in all"),
+        (answer("Hel", HANG), {"total_timeout_s": 50}, "took longer than 50 s in all"),
     ],
 )
 async def test_each_timeout_closes_the_connection_and_says_which_it_was(

@@ -17,15 +17,15 @@ from exai_actors.core.calls import (
     Usage,
 )
 from exai_actors.wire.chat_completions import (
-    StreamReader,
     encode_request,
     looks_like_events,
     parse_completion,
     parse_models,
 )
+from exai_actors.wire.chat_stream import StreamReader
 from exai_actors.wire.upstream_errors import Speaker
 
-KIMI = Speaker("kimi", "sk-very-secret")
+KIMI = Speaker("sk-very-secret")
 
 
 def event(
@@ -144,13 +144,13 @@ class TestWholeAnswer:
         failure = parse_completion(body, "m", speaker=KIMI)
         assert isinstance(failure, UpstreamFailure)
         assert failure.kind is FailureKind.MALFORMED
-        assert failure.message.startswith("kimi answered with ")
+        assert failure.message.startswith("answered with ")
         assert len(failure.message) < 500
 
     def test_an_error_with_status_200_is_a_failure_in_the_services_own_words(self) -> None:
         body = b'{"error": {"type": "engine_overloaded_error", "message": "try later"}}'
         assert parse_completion(body, "m", speaker=KIMI) == UpstreamFailure(
-            FailureKind.OVERLOADED, "kimi broke off with an error: try later"
+            FailureKind.OVERLOADED, "broke off with an error: try later"
         )
 
     def test_lone_surrogates_are_replaced_and_pairs_joined(self) -> None:
@@ -249,7 +249,7 @@ class TestStream:
         self, error: Any, kind: FailureKind, said: str
     ) -> None:
         stream = event("x") + b"data: " + orjson.dumps({"error": error}) + b"\n\n" + DONE
-        assert failed(stream) == UpstreamFailure(kind, f"kimi broke off with an error: {said}")
+        assert failed(stream) == UpstreamFailure(kind, f"broke off with an error: {said}")
 
     def test_an_event_of_type_error_fails_the_answer(self) -> None:
         failure = failed(event("x"), b'event: error\ndata: {"message": "boom"}\n\n', DONE)

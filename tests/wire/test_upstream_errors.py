@@ -12,7 +12,7 @@ from exai_actors.core.calls import FailureKind, UpstreamFailure
 from exai_actors.wire.upstream_errors import Speaker, classify_response, retry_after
 
 SECRET = "sk-very-secret-0123456789"
-KIMI = Speaker("kimi", SECRET)
+KIMI = Speaker(SECRET)
 NOW = 784_111_777.0 - 30
 
 
@@ -70,16 +70,16 @@ def test_status_and_code_decide_the_kind(status: int, body: Any, kind: FailureKi
 @pytest.mark.parametrize(
     ("body", "said"),
     [
-        (error(), "kimi answered HTTP 500: because"),
-        ([error()], "kimi answered HTTP 500: because"),
-        ({"error": "plain"}, "kimi answered HTTP 500: plain"),
-        ({"detail": "not today"}, "kimi answered HTTP 500: not today"),
-        ({"message": "top level"}, "kimi answered HTTP 500: top level"),
-        ({"code": 500, "msg": "404 NOT_FOUND"}, "kimi answered HTTP 500: 404 NOT_FOUND"),
-        ({"odd": [1]}, 'kimi answered HTTP 500: {"odd":[1]}'),
-        (b"no\x00 JSON\n at all", "kimi answered HTTP 500: no JSON at all"),
-        (b"", "kimi answered HTTP 500 with an empty body"),
-        (b"\xff\xfe", "kimi answered HTTP 500: \ufffd\ufffd"),
+        (error(), "answered HTTP 500: because"),
+        ([error()], "answered HTTP 500: because"),
+        ({"error": "plain"}, "answered HTTP 500: plain"),
+        ({"detail": "not today"}, "answered HTTP 500: not today"),
+        ({"message": "top level"}, "answered HTTP 500: top level"),
+        ({"code": 500, "msg": "404 NOT_FOUND"}, "answered HTTP 500: 404 NOT_FOUND"),
+        ({"odd": [1]}, 'answered HTTP 500: {"odd":[1]}'),
+        (b"no\x00 JSON\n at all", "answered HTTP 500: no JSON at all"),
+        (b"", "answered HTTP 500 with an empty body"),
+        (b"\xff\xfe", "answered HTTP 500: \ufffd\ufffd"),
     ],
 )
 def test_the_message_is_in_the_services_own_words(body: Any, said: str) -> None:
@@ -90,7 +90,7 @@ def test_a_web_page_is_named_by_its_title_and_points_at_the_base_url() -> None:
     page = b"<!doctype html><TITLE>\n Welcome to nginx! </TITLE><p>lots</p>"
     message = classify(404, page, {"Content-Type": "text/html"}).message
     assert message == (
-        "kimi answered HTTP 404 with a web page titled 'Welcome to nginx!' where JSON was expected;"
+        "answered HTTP 404 with a web page titled 'Welcome to nginx!' where JSON was expected;"
         " check base_url, which usually ends in /v1"
     )
 
@@ -98,7 +98,7 @@ def test_a_web_page_is_named_by_its_title_and_points_at_the_base_url() -> None:
 def test_a_redirect_names_its_target() -> None:
     message = classify(308, b"", {"Location": "https://elsewhere.example/v1"}).message
     assert message == (
-        "kimi answered HTTP 308, a redirect to https://elsewhere.example/v1;"
+        "answered HTTP 308, a redirect to https://elsewhere.example/v1;"
         " set base_url to the address it redirects to"
     )
 
@@ -159,6 +159,6 @@ def test_any_response_is_one_failure_with_a_one_line_message(
     status: int, body: bytes, told: str
 ) -> None:
     failure = classify(status, body, {"Retry-After": told, "Location": told, "Content-Type": told})
-    assert failure.message.startswith("kimi answered HTTP ")
+    assert failure.message.startswith("answered HTTP ")
     assert len(failure.message.splitlines()) == 1
     failure.message.encode()
