@@ -20,6 +20,9 @@ from aiohttp.connector import Connection
 from aiohttp.tracing import Trace
 from yarl import URL
 
+# Shorter than services keep a connection themselves, so that it is we who close an idle one.
+KEEP_ALIVE_S = 15.0
+
 
 def open_session(
     *, headers: dict[str, str], proxy: URL | None, connect_timeout_s: float, connections: int
@@ -64,7 +67,7 @@ class _Connector(aiohttp.TCPConnector):
     """Hands out no pooled connection that has something to read: that can only be its end."""
 
     def __init__(self, limit: int) -> None:
-        super().__init__(limit=limit)
+        super().__init__(limit=limit, keepalive_timeout=KEEP_ALIVE_S)
         self._seen: weakref.WeakSet[ResponseHandler] = weakref.WeakSet()
 
     async def connect(
