@@ -62,7 +62,7 @@ class ConnectionLost(ExaiError):
     """The connection ended before this call's outcome arrived.
 
     The call may still have run. Connect again with ``session_id`` and repeat it with the same
-    ``request_id``: the broker then answers with the one outcome instead of running it twice.
+    ``request_id``: the broker answers with its outcome if it had one, and runs it anew if not.
     ``request_ids`` names every call that was outstanding, ``code`` and ``reason`` are those of
     the WebSocket's end (1006: without a closing handshake).
     """

@@ -163,6 +163,23 @@ async def test_the_same_id_again_gives_the_same_outcome_without_a_second_call(
     assert upstream.started == 1
 
 
+async def test_a_call_lost_with_its_connection_can_be_repeated_in_its_session(
+    upstream: ScriptedUpstream, broker: RunningBroker
+) -> None:
+    upstream.then(answer(Gate(), "never"))
+    async with broker.connect() as client:
+        calling = asyncio.create_task(client.call("chat", prompt="hi", request_id="mine"))
+        await upstream.wait_for_started()
+    with pytest.raises(ConnectionLost) as raised:
+        await calling
+    lost = raised.value
+    assert lost.request_ids == ("mine",)
+    await upstream.wait_for_disconnect()
+    async with broker.connect(session_id=lost.session_id) as again:
+        repeated = await again.call("chat", prompt="hi", request_id="mine")
+    assert repeated.text == "echo: hi"
+
+
 async def test_a_broker_that_stops_tells_what_waits(upstream: ScriptedUpstream) -> None:
     upstream.then(answer(Gate(), "never"))
     config = {"provider": [provider_at(upstream.base_url)]}

@@ -54,7 +54,9 @@ def test_tables_say_the_same_as_text() -> None:
 
 @pytest.mark.parametrize("wrong", ["[server", {"server": {"prot": 1}}])
 def test_what_cannot_be_used_is_refused_with_the_reason(wrong: str | dict[str, object]) -> None:
-    with pytest.raises(ConfigError, match=r"the test's config(:1: is not TOML|.*prot: unknown key)"):
+    with pytest.raises(
+        ConfigError, match=r"the test's config(:1: is not TOML|.*prot: unknown key)"
+    ):
         config_for_test(wrong)
 
 

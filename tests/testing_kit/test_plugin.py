@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -168,6 +169,9 @@ def test_unknown_keyword(exai_broker):
 """
 
 
+HOW_TO = Path(__file__).parents[2] / "docs" / "how-to" / "test-against-a-broker.md"
+
+
 @pytest.fixture(scope="module")
 def bad(tmp_path_factory: pytest.TempPathFactory) -> str:
     """What pytest says of a suite full of faults."""
@@ -186,6 +190,15 @@ def _run(project: Path, tests: str, *options: str, ini: str = INI) -> str:
 def test_sync_and_async_tests_get_real_brokers_and_leave_nothing_behind(tmp_path: Path) -> None:
     said = _run(tmp_path, GOOD)
     assert "11 passed" in said, said
+
+
+def test_the_examples_of_the_how_to_pass_and_leave_nothing_behind(tmp_path: Path) -> None:
+    blocks = re.findall(r"^```python\n(.*?)^```$", HOW_TO.read_text(), re.DOTALL | re.MULTILINE)
+    for number, block in enumerate(blocks):
+        (tmp_path / f"test_block_{number}.py").write_text(block)
+    said = _run(tmp_path, "", ini=f"{INI}\nusefixtures = leak_check\n")
+    tests = sum(block.count("def test_") for block in blocks)
+    assert f"{tests} passed" in said, said
 
 
 def test_a_test_that_leaves_an_actor_fails_and_names_it(bad: str) -> None:
