@@ -34,31 +34,21 @@ class PendingCall(msgspec.Struct, gc=False, eq=False):
 class ClientCalls:
     """Turns what the session says of a request into the frames its client waits for.
 
+    ``pending`` holds the calls that have no answer yet; their owner puts them there.
     Word of a request that is not pending here any more is dropped: it has had its answer.
     """
 
-    __slots__ = ("_clock", "_outbox", "_pending", "_settings")
+    __slots__ = ("_clock", "_outbox", "_settings", "pending")
 
     def __init__(self, outbox: Outbox, settings: ConnectionSettings, clock: Clock) -> None:
         self._outbox = outbox
         self._settings = settings
         self._clock = clock
-        self._pending: dict[RequestKey, PendingCall] = {}
-
-    def __len__(self) -> int:
-        return len(self._pending)
-
-    def __contains__(self, request: RequestKey) -> bool:
-        return request in self._pending
-
-    def begin(
-        self, request: RequestKey, reply: ReplyTo, tool: str, fingerprint: int, stream: bool
-    ) -> None:
-        self._pending[request] = PendingCall(reply, tool, fingerprint, stream)
+        self.pending: dict[RequestKey, PendingCall] = {}
 
     def repeat(self, request: RequestKey, reply: ReplyTo, fingerprint: int) -> None:
         """The id is in flight on this very connection: its outcome answers both."""
-        pending = self._pending[request]
+        pending = self.pending[request]
         if fingerprint != pending.fingerprint:
             self._outbox.send(encode.error(reply.aside(), failures.id_reused()))
         elif reply.acks:
@@ -68,26 +58,26 @@ class ClientCalls:
             pending.also += (reply,)
 
     def accepted(self, request: RequestKey) -> None:
-        pending = self._pending.get(request)
+        pending = self.pending.get(request)
         if pending is not None:
             self._send(encode.accepted(pending.reply, pending.tool, self._clock.wall()))
 
     def queued(self, message: RequestQueued) -> None:
-        pending = self._pending.get(message.request)
+        pending = self.pending.get(message.request)
         if pending is not None:
             pending.position = message.position
             pending.estimate_s = message.estimate_s
             self._progress(pending)
 
     def granted(self, request: RequestKey) -> None:
-        pending = self._pending.get(request)
+        pending = self.pending.get(request)
         if pending is not None:
             pending.position = pending.estimate_s = None
             timeout_s = self._settings.call_timeout_s
             self._send(encode.acknowledged(pending.reply, pending.tool, timeout_s))
 
     def chunk(self, message: RequestChunk) -> None:
-        pending = self._pending.get(message.request)
+        pending = self.pending.get(message.request)
         if pending is not None and pending.stream:
             pending.chunks = message.sequence + 1
             self._send(
@@ -96,7 +86,7 @@ class ClientCalls:
 
     def finish(self, request: RequestKey, outcome: Outcome) -> None:
         """Send the one answer to each frame that asked."""
-        pending = self._pending.pop(request, None)
+        pending = self.pending.pop(request, None)
         if pending is None:
             return
         if pending.chunks:
@@ -106,12 +96,12 @@ class ClientCalls:
             self._outbox.send(self._terminal(reply, pending.tool, outcome))
 
     def finish_all(self, outcome: Outcome) -> None:
-        for request in tuple(self._pending):
+        for request in tuple(self.pending):
             self.finish(request, outcome)
 
     def heartbeat(self) -> None:
         """Tell the client of each call that it is alive, and where it stands if it waits."""
-        for pending in self._pending.values():
+        for pending in self.pending.values():
             self._progress(pending)
 
     def _progress(self, pending: PendingCall) -> None:
@@ -127,12 +117,13 @@ class ClientCalls:
 
     def _terminal(self, reply: ReplyTo, tool: str, outcome: Outcome) -> bytes:
         if outcome.result is not None:
+            settings = self._settings
             return encode.result(
                 reply,
                 outcome.result,
                 tool=tool,
-                compat_text=self._settings.compat_text,
-                envelope=self._settings.envelope,
+                compat_text=settings.compat_text,
+                envelope=settings.envelope,
             )
         assert outcome.error is not None
         return encode.error(reply, outcome.error)

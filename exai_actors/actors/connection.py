@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, assert_never
 
-from exai_actors.actors.client_calls import ClientCalls
+from exai_actors.actors.client_calls import ClientCalls, PendingCall
 from exai_actors.core import failures
 from exai_actors.core.calls import Outcome, OutcomeKind
 from exai_actors.core.tools import ChatRequest, parse_call
@@ -69,6 +69,24 @@ if TYPE_CHECKING:
     from exai_actors.ports import Clock, Outbox, Peer
 
 
+_OtherMessage = (
+    RequestChunk
+    | RequestQueued
+    | Admitted
+    | NotAdmitted
+    | SocketClosed
+    | OutboxHigh
+    | OutboxLow
+    | BinaryReceived
+    | TokenRotated
+    | HelloTimeout
+    | Heartbeat
+    | SlowConsumerTimeout
+    | Drain
+    | Down
+)
+
+
 class ConnectionActor(LoopActor):
     """Lives as long as its socket; stops itself after SocketClosed."""
 
@@ -109,16 +127,22 @@ class ConnectionActor(LoopActor):
         self._outbox.close(CloseReason.INTERNAL.code, CloseReason.INTERNAL.reason)
 
     def on_receive(self, message: ConnectionMessage | Down) -> None:
-        match message:
-            case TextReceived():
-                self._text(message)
-            case RequestEnded():
-                self._ended(message.request, message.outcome)
-            case RequestAccepted():
-                self._calls.accepted(message.request)
+        # The four of every call come first: each case of a match costs those behind it.
+        if type(message) is TextReceived:
+            self._text(message)
+        elif type(message) is RequestEnded:
+            self._ended(message.request, message.outcome)
+        elif type(message) is RequestGranted:
+            self._calls.granted(message.request)
+        elif type(message) is RequestAccepted:
+            self._calls.accepted(message.request)
+            if not self._heartbeat_armed:
                 self._arm_heartbeat()
-            case RequestGranted():
-                self._calls.granted(message.request)
+        else:
+            self._other_message(message)
+
+    def _other_message(self, message: _OtherMessage) -> None:
+        match message:
             case RequestChunk():
                 self._calls.chunk(message)
             case RequestQueued():
@@ -161,13 +185,12 @@ class ConnectionActor(LoopActor):
             self._keep_for_later(message)
             return
         frame = self._wire.receive(message.data)
-        match frame:
-            case CallTool():
-                self._call(frame)
-            case Close():
-                self._close(frame)
-            case _:
-                self._other(frame)
+        if type(frame) is CallTool:
+            self._call(frame)
+        elif isinstance(frame, Close):
+            self._close(frame)
+        else:
+            self._other(frame)
 
     def _other(self, frame: ClientFrame) -> None:
         match frame:
@@ -210,7 +233,7 @@ class ConnectionActor(LoopActor):
         if request is None:
             self._anonymous += 1
             request = RequestKey(f"\x00{self._id}\x00{self._anonymous}")
-        elif request in self._calls:
+        elif request in self._calls.pending:
             self._calls.repeat(request, reply, fingerprint)
             return
         stream = frame.stream
@@ -228,13 +251,12 @@ class ConnectionActor(LoopActor):
             frame.deadline_ms,
             frame.priority,
         )
-        self._calls.begin(request, reply, frame.tool, fingerprint, stream)
-        offer = self._session.offer(submit)
-        if offer is not Offer.ACCEPTED:
+        self._calls.pending[request] = PendingCall(reply, frame.tool, fingerprint, stream)
+        if self._session.offer(submit) is not Offer.ACCEPTED:
             self._ended(request, Outcome(OutcomeKind.REFUSED, error=failures.session_busy()))
 
     def _cancel(self, frame: Cancel) -> None:
-        known = frame.request in self._calls
+        known = frame.request in self._calls.pending
         if known and self._session is not None:
             cancel = CancelRequest(frame.request, self._id)
             if self._session.offer(cancel) is Offer.FULL:
@@ -247,7 +269,7 @@ class ConnectionActor(LoopActor):
 
     def _ended(self, request: RequestKey, outcome: Outcome) -> None:
         self._calls.finish(request, outcome)
-        if self._draining and not self._calls:
+        if self._draining and not self._calls.pending:
             self._close_for(CloseReason.GOING_AWAY)
 
     def _health(self, reply: ReplyTo) -> None:
@@ -307,15 +329,14 @@ class ConnectionActor(LoopActor):
             self._other(answer)
 
     def _arm_heartbeat(self) -> None:
-        if not self._heartbeat_armed:
-            self._heartbeat_armed = True
-            self.schedule(self._settings.progress_interval_s, Heartbeat())
+        self._heartbeat_armed = True
+        self.schedule(self._settings.progress_interval_s, Heartbeat())
 
     def _heartbeat(self) -> None:
         self._heartbeat_armed = False
         if self._slow_timer is None:
             self._calls.heartbeat()
-        if self._calls:
+        if self._calls.pending:
             self._arm_heartbeat()
 
     def _outbox_high(self) -> None:
@@ -335,7 +356,7 @@ class ConnectionActor(LoopActor):
         self._draining = True
         if at_once:
             self._calls.finish_all(Outcome(OutcomeKind.FAILED, error=failures.draining()))
-        if not self._calls:
+        if not self._calls.pending:
             self._close_for(CloseReason.GOING_AWAY)
 
     def _session_down(self) -> None:

@@ -43,6 +43,20 @@ if TYPE_CHECKING:
 FIRST_REPORT_S = 0.25
 
 
+_OtherMessage = (
+    UpstreamChunk
+    | CancelWant
+    | PauseStream
+    | ResumeStream
+    | ModelsListed
+    | ModelsUnavailable
+    | Resize
+    | RefreshQueue
+    | AskModels
+    | Down
+)
+
+
 class _Running(msgspec.Struct, gc=False, eq=False):
     """A granted request. ``wanted`` turns False when its session has ended it."""
 
@@ -89,11 +103,16 @@ class ProviderActor(LoopActor):
         self._abort_all()
 
     def on_receive(self, message: ProviderMessage | Down) -> None:
+        # The two of every call come first: each case of a match costs those behind it.
+        if type(message) is Want:
+            self._want(message)
+        elif type(message) is UpstreamEnded:
+            self._ended(message)
+        else:
+            self._other_message(message)
+
+    def _other_message(self, message: _OtherMessage) -> None:
         match message:
-            case Want():
-                self._want(message)
-            case UpstreamEnded():
-                self._ended(message)
             case UpstreamChunk():
                 self._chunk(message)
             case CancelWant():

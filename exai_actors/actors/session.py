@@ -62,6 +62,21 @@ if TYPE_CHECKING:
 EVENTS_KEPT = 50
 
 
+_OtherMessage = (
+    Chunk
+    | Queued
+    | Failed
+    | Refused
+    | CancelRequest
+    | Attach
+    | Detach
+    | PauseStreams
+    | ResumeStreams
+    | DeadlinesDue
+    | Down
+)
+
+
 class SessionActor(LoopActor):
     """``conversation_prefix`` makes the conversation ids minted here unlike any other session's."""
 
@@ -98,13 +113,18 @@ class SessionActor(LoopActor):
         self._events: deque[Event] = deque(maxlen=EVENTS_KEPT)
 
     def on_receive(self, message: SessionMessage | Down) -> None:
+        # The three of every call come first: each case of a match costs those behind it.
+        if type(message) is Submit:
+            self._submit(message)
+        elif type(message) is Completed:
+            self._completed(message.request, message.completion)
+        elif type(message) is Granted:
+            self._report(message.request, RequestGranted(message.request))
+        else:
+            self._other_message(message)
+
+    def _other_message(self, message: _OtherMessage) -> None:
         match message:
-            case Submit():
-                self._submit(message)
-            case Completed():
-                self._completed(message.request, message.completion)
-            case Granted():
-                self._report(message.request, RequestGranted(message.request))
             case Chunk():
                 self._chunk(message)
             case Queued(request, position, estimate_s):
@@ -145,13 +165,10 @@ class SessionActor(LoopActor):
             if known is not None:
                 self._repeat(submit, known)
                 return
-        match submit.call:
-            case ChatRequest() as call:
-                self._accept(submit, call, now)
-            case LocalRequest() as local:
-                self._answer(submit, local, now)
-            case _:
-                assert_never(submit.call)
+        if isinstance(submit.call, ChatRequest):
+            self._accept(submit, submit.call, now)
+        else:
+            self._answer(submit, submit.call, now)
 
     def _repeat(self, submit: Submit, known: Repeat | Outcome) -> None:
         match known:

@@ -40,18 +40,20 @@ class Conversations:
         if self.turns <= 0 or self.count <= 0:
             return
         history: History = (question, answer)
-        size = _size(history)
+        size = len(question.content) + len(answer.content)
+        if question.images:
+            size += sum(map(len, question.images))
         known = self._histories.pop(conversation, None)
         if known is not None:
             before = _size(known)
             self._size -= before
             size += before
             history = known + history
-        while history and (len(history) > 2 * self.turns or size > self.size):
+        while len(history) > 2 * self.turns or size > self.size:
             size -= _size(history[:2])
             history = history[2:]
-        if not history:
-            return
+            if not history:
+                return
         self._histories[conversation] = history
         self._size += size
         while len(self._histories) > self.count or self._size > 8 * self.size:

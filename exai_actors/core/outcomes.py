@@ -41,14 +41,17 @@ class OutcomeStore:
 
     def remember(self, request: RequestKey, fingerprint: int, outcome: Outcome, now: float) -> None:
         """Keep an outcome in place of an earlier one, unless it alone is larger than the store."""
-        self._forget(request)
-        self.expire(now)
+        outcomes = self._outcomes
+        if request in outcomes:
+            self._forget(request)
         size = _text_size(outcome)
         if size > self.size or self.count == 0:
             return
-        self._outcomes[request] = Remembered(fingerprint, outcome, size, now + self.ttl_s)
+        outcomes[request] = Remembered(fingerprint, outcome, size, now + self.ttl_s)
         self._size += size
-        while len(self._outcomes) > self.count or self._size > self.size:
+        if next(iter(outcomes.values())).expires <= now:
+            self.expire(now)
+        while len(outcomes) > self.count or self._size > self.size:
             self._drop_oldest()
 
     def find(self, request: RequestKey, now: float) -> Remembered | None:

@@ -105,7 +105,8 @@ class SessionRequests:
     def desert(self, active: ActiveRequest) -> list[ActiveRequest]:
         """Take a request out that nobody waits for; repeated later, it runs anew."""
         del self._active[active.request]
-        return [self._active[started] for started in self._window.leave(active.request)]
+        started = self._window.leave(active.request)
+        return [self._active[request] for request in started] if started else []
 
     def remember(self, request: RequestKey, fingerprint: int, outcome: Outcome, now: float) -> None:
         """Keep an outcome for repeats; a refusal is not kept: nothing was done, it may be tried."""

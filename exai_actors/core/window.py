@@ -68,10 +68,8 @@ class Window:
 
         A request that is not here changes nothing.
         """
-        if request in self._waiting:
-            del self._waiting[request]
-            return ()
         if request not in self._running:
+            self._waiting.pop(request, None)
             return ()
         conversation = self._running.pop(request)
         if conversation is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar, TYPE_CHECKING, final
 
 import msgspec
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from exai_actors.messages.session import SessionMessage
 
 
+@final
 class TextReceived(msgspec.Struct, frozen=True, gc=False):
     """One whole text frame, its bytes not yet checked in any way."""
 
@@ -69,6 +70,7 @@ class TokenRotated(msgspec.Struct, frozen=True, gc=False):
     error: str | None
 
 
+@final
 class RequestAccepted(msgspec.Struct, frozen=True, gc=False):
     """The session took the request; it may have to wait."""
 
@@ -85,6 +87,7 @@ class RequestQueued(msgspec.Struct, frozen=True, gc=False):
     estimate_s: float | None
 
 
+@final
 class RequestGranted(msgspec.Struct, frozen=True, gc=False):
     """The request has its permit and runs upstream."""
 
@@ -100,6 +103,7 @@ class RequestChunk(msgspec.Struct, frozen=True, gc=False):
     text: str
 
 
+@final
 class RequestEnded(msgspec.Struct, frozen=True, gc=False):
     """The one outcome of the request."""
 

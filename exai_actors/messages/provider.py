@@ -6,7 +6,7 @@ marked ``refusable = False`` are bounded by what was accepted before and are nev
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar, TYPE_CHECKING, final
 
 import msgspec
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from exai_actors.messages.session import SessionMessage
 
 
+@final
 class Want(msgspec.Struct, frozen=True, gc=False):
     """A session asks for one call to be run; answered by exactly one Completed, Failed or Refused.
 
@@ -62,6 +63,7 @@ class UpstreamChunk(msgspec.Struct, frozen=True, gc=False):
     text: str
 
 
+@final
 class UpstreamEnded(msgspec.Struct, frozen=True, gc=False):
     """The upstream call has really ended: exactly once for each started call, after its chunks."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar, TYPE_CHECKING, final
 
 import msgspec
 
@@ -31,6 +31,7 @@ class Detach(msgspec.Struct, frozen=True, gc=False):
     connection_id: ConnectionId
 
 
+@final
 class Submit(msgspec.Struct, frozen=True, gc=False):
     """One request; answered by exactly one RequestEnded to each connection that asked for it.
 
@@ -81,6 +82,7 @@ class Queued(msgspec.Struct, frozen=True, gc=False):
     estimate_s: float | None
 
 
+@final
 class Granted(msgspec.Struct, frozen=True, gc=False):
     """The request holds a permit and its upstream call is started."""
 
@@ -95,6 +97,7 @@ class Chunk(msgspec.Struct, frozen=True, gc=False):
     text: str
 
 
+@final
 class Completed(msgspec.Struct, frozen=True, gc=False):
     """The whole answer."""
 

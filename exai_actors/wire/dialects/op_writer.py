@@ -24,15 +24,18 @@ def timestamp(second: int) -> bytes:
     return datetime.fromtimestamp(second, UTC).strftime('"%Y-%m-%d %H:%M:%S UTC"').encode()
 
 
+@lru_cache(maxsize=64)
+def _name(tool: str) -> bytes:
+    return to_json(tool)
+
+
 def accepted(reply: ReplyTo, tool: str, now_wall: float) -> bytes | None:
     if not reply.acks:
         return None
-    return b'{"op":"progress"%b,"name":%b,"t":%b,"note":%b}' % (
-        reply.ids,
-        to_json(tool),
-        to_json(now_wall),
-        b'"accepted, awaiting provider/session capacity"',
-    )
+    return (
+        b'{"op":"progress"%b,"name":%b,"t":%.6f,'
+        b'"note":"accepted, awaiting provider/session capacity"}'
+    ) % (reply.ids, _name(tool), now_wall)
 
 
 def acknowledged(reply: ReplyTo, tool: str, timeout_s: float) -> bytes | None:
@@ -41,7 +44,7 @@ def acknowledged(reply: ReplyTo, tool: str, timeout_s: float) -> bytes | None:
     return b'{"op":"call_tool_ack"%b,"accepted":true,"timeout":%d,"name":%b}' % (
         reply.ids,
         ceil(timeout_s),
-        to_json(tool),
+        _name(tool),
     )
 
 
