@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, assert_never
 from exai_actors.actors.client_calls import ClientCalls, PendingCall
 from exai_actors.core import failures
 from exai_actors.core.calls import Outcome, OutcomeKind
-from exai_actors.core.tools import ChatRequest, parse_call
+from exai_actors.core.tools import ChatRequest, ToolRequest, parse_call
 from exai_actors.errors import ErrorBody, ErrorCode
 from exai_actors.ids import ConnectionId, RequestKey, SessionId
 from exai_actors.messages.broker import Admit, BrokerMessage
@@ -49,9 +49,9 @@ from exai_actors.wire.answers import Vitals
 from exai_actors.wire.close_reasons import CloseReason
 from exai_actors.wire.connection import Close, Connection
 from exai_actors.wire.frames import (
+    CallChat,
     CallTool,
     Cancel,
-    ClientFrame,
     Health,
     Hello,
     Ignored,
@@ -69,6 +69,18 @@ if TYPE_CHECKING:
     from exai_actors.ports import Clock, Outbox, Peer
 
 
+_OtherFrame = (
+    CallTool
+    | Cancel
+    | Malformed
+    | Ping
+    | ListTools
+    | Health
+    | RotateToken
+    | Hello
+    | Initialize
+    | Ignored
+)
 _OtherMessage = (
     RequestChunk
     | RequestQueued
@@ -185,14 +197,22 @@ class ConnectionActor(LoopActor):
             self._keep_for_later(message)
             return
         frame = self._wire.receive(message.data)
-        if type(frame) is CallTool:
-            self._call(frame)
+        if type(frame) is CallChat:
+            self._submit(
+                frame.reply,
+                frame.request,
+                "chat",
+                frame.call,
+                frame.call.stream if frame.stream is None else frame.stream,
+                frame.deadline_ms,
+                frame.priority,
+            )
         elif isinstance(frame, Close):
             self._close(frame)
         else:
             self._other(frame)
 
-    def _other(self, frame: ClientFrame) -> None:
+    def _other(self, frame: _OtherFrame) -> None:
         match frame:
             case Cancel():
                 self._cancel(frame)
@@ -219,26 +239,45 @@ class ConnectionActor(LoopActor):
                 assert_never(frame)
 
     def _call(self, frame: CallTool) -> None:
-        reply = frame.reply
-        if self._draining:
-            self._outbox.send(encode.error(reply, failures.draining()))
-            return
         call = parse_call(frame.tool, frame.arguments)
         if isinstance(call, ErrorBody):
-            self._outbox.send(encode.error(reply, call))
-            return
-        fingerprint = hash(call)
-        request = frame.request
-        repeatable = request is not None
-        if request is None:
-            self._anonymous += 1
-            request = RequestKey(f"\x00{self._id}\x00{self._anonymous}")
-        elif request in self._calls.pending:
-            self._calls.repeat(request, reply, fingerprint)
+            self._outbox.send(encode.error(frame.reply, call))
             return
         stream = frame.stream
         if stream is None:
             stream = isinstance(call, ChatRequest) and call.stream
+        self._submit(
+            frame.reply,
+            frame.request,
+            frame.tool,
+            call,
+            stream,
+            frame.deadline_ms,
+            frame.priority,
+        )
+
+    def _submit(
+        self,
+        reply: ReplyTo,
+        request: RequestKey | None,
+        tool: str,
+        call: ToolRequest,
+        stream: bool,
+        deadline_ms: float | None,
+        priority: int,
+    ) -> None:
+        if self._draining:
+            self._outbox.send(encode.error(reply, failures.draining()))
+            return
+        pending = self._calls.pending
+        fingerprint = hash(call)
+        repeatable = request is not None
+        if request is None:
+            self._anonymous += 1
+            request = RequestKey(f"\x00{self._id}\x00{self._anonymous}")
+        elif request in pending:
+            self._calls.repeat(request, reply, fingerprint)
+            return
         assert self._session is not None
         submit = Submit(
             request,
@@ -248,10 +287,10 @@ class ConnectionActor(LoopActor):
             repeatable,
             stream,
             reply.acks or reply.progress is not None,
-            frame.deadline_ms,
-            frame.priority,
+            deadline_ms,
+            priority,
         )
-        self._calls.pending[request] = PendingCall(reply, frame.tool, fingerprint, stream)
+        pending[request] = PendingCall(reply, tool, fingerprint, stream)
         if self._session.offer(submit) is not Offer.ACCEPTED:
             self._ended(request, Outcome(OutcomeKind.REFUSED, error=failures.session_busy()))
 
@@ -325,8 +364,8 @@ class ConnectionActor(LoopActor):
         answer = self._wire.receive_binary(message.size)
         if isinstance(answer, Close):
             self._close(answer)
-        else:
-            self._other(answer)
+        elif isinstance(answer, Malformed):
+            self._outbox.send(encode.error(answer.reply, answer.error))
 
     def _arm_heartbeat(self) -> None:
         self._heartbeat_armed = True

@@ -27,7 +27,6 @@ from exai_actors.core.tool_fields import (
 from exai_actors.errors import ErrorBody, ErrorCode
 
 MAX_PROMPT_CHARACTERS = 8_000_000
-_PLAIN_PROMPT = 1_000_000
 ALIASES = {"listmodels": "list_models", "test_echo": "echo"}
 
 
@@ -145,11 +144,6 @@ def parse_call(tool: str, arguments: dict[str, Any]) -> ToolRequest | ErrorBody:
             f"Unknown tool: {tool}",
             {"requested_tool": tool, "available_tools": list(_TOOLS)},
         )
-    if name == "chat" and len(arguments) == 1:
-        prompt = arguments.get("prompt")
-        if type(prompt) is str and 0 < len(prompt) < _PLAIN_PROMPT and not prompt[0].isspace():
-            # The usual call; what follows would come to the same at three times the cost.
-            return ChatRequest(prompt.rstrip() if prompt[-1].isspace() else prompt)
     _, fields, required = found
     try:
         values = _check(fields, arguments)

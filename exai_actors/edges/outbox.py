@@ -9,7 +9,6 @@ from typing import Protocol
 from exai_actors.edges.ws_frames import text_frame_header
 from exai_actors.wire.close_reasons import CloseReason
 
-
 # Turns of 2 ms each: what a frame may wait for its companions.
 _MAX_POSTPONED = 4
 

@@ -6,7 +6,7 @@ marked ``refusable = False`` are bounded by what was accepted before and are nev
 
 from __future__ import annotations
 
-from typing import ClassVar, TYPE_CHECKING, final
+from typing import TYPE_CHECKING, ClassVar, final
 
 import msgspec
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, TYPE_CHECKING, final
+from typing import TYPE_CHECKING, ClassVar, final
 
 import msgspec
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 A = TypeVar("A", bound="LoopActor")
 
+_ACCEPTED = Offer.ACCEPTED
+
 
 class LoopRef(ActorRef[A]):
     """A reference to one incarnation of an actor. Every method may be called from any thread."""
@@ -80,7 +82,14 @@ class LoopRef(ActorRef[A]):
         ACCEPTED means that it will be handled, or become a dead letter if the actor ends first.
         FULL and CLOSED mean that it never will be, and leave no dead letter.
         """
-        return self._mailbox.offer(message)
+        mailbox = self._mailbox
+        lane = mailbox.user_lane
+        if len(lane) >= mailbox.limit:
+            return mailbox.offer(message)
+        lane.append(message)
+        if not mailbox.scheduled:
+            mailbox.scheduler.enqueue(mailbox)
+        return _ACCEPTED
 
     @overload
     def ask(

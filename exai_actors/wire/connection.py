@@ -29,6 +29,7 @@ from exai_actors.wire.frames import (
     Ping,
 )
 from exai_actors.wire.json_text import to_json
+from exai_actors.wire.usual import read_usual
 
 MAX_HELLO_SIZE = 64 * 1024
 """Bytes of the largest first frame: nobody unknown makes us parse more."""
@@ -95,6 +96,10 @@ class Connection:
 
     def receive(self, data: bytes) -> ClientFrame | Close:
         """What the text frame ``data`` asks for. Frames after the end are Ignored."""
+        if self.state is _OPEN:
+            usual = read_usual(data)
+            if usual is not None:
+                return usual
         if self.state is _OPEN or self.state is _AUTHENTICATING:
             frame = decode(data)
             if type(frame) is CallTool:

@@ -8,10 +8,11 @@ nothing behind it knows the difference; ``reply`` carries what the answer needs 
 from __future__ import annotations
 
 from enum import Enum
-from typing import Any
+from typing import Any, final
 
 import msgspec
 
+from exai_actors.core.tools import ChatRequest
 from exai_actors.errors import ErrorBody
 from exai_actors.ids import RequestKey
 
@@ -100,6 +101,18 @@ class CallTool(msgspec.Struct, frozen=True, gc=False):
     priority: int = 0
 
 
+@final
+class CallChat(msgspec.Struct, frozen=True, gc=False):
+    """A CallTool of ``chat`` whose arguments were checked while they were read."""
+
+    reply: ReplyTo
+    request: RequestKey
+    call: ChatRequest
+    stream: bool | None = None
+    deadline_ms: float | None = None
+    priority: int = 0
+
+
 class Cancel(msgspec.Struct, frozen=True):
     """The client no longer wants the outcome of ``request``."""
 
@@ -143,6 +156,7 @@ ClientFrame = (
     | Initialize
     | ListTools
     | CallTool
+    | CallChat
     | Cancel
     | Ping
     | Health

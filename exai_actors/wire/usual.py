@@ -1,0 +1,124 @@
+"""The frame that nearly every request is, read and checked in one pass.
+
+What is decoded here would come to the same through ``codec.decode`` and ``core.tools.parse_call``,
+at five times the cost; whatever is unusual in any way is left to them, untouched.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from exai_actors.core.tools import ChatRequest
+from exai_actors.ids import RequestKey
+from exai_actors.wire.dialects.reading import MAX_DEADLINE_MS, MAX_ID_LENGTH, MAX_PRIORITY
+from exai_actors.wire.frames import CallChat, Dialect, ReplyTo
+from exai_actors.wire.json_text import to_json
+
+MAX_USUAL_BYTES = 1_000_000
+
+_OP = Dialect.OP
+_RPC = Dialect.RPC
+_Id = Annotated[str, Meta(min_length=1, max_length=MAX_ID_LENGTH - 2)]
+_Deadline = Annotated[float, Meta(ge=1, le=MAX_DEADLINE_MS)]
+_Priority = Annotated[int, Meta(ge=-MAX_PRIORITY, le=MAX_PRIORITY)]
+
+
+class _Arguments(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    prompt: Annotated[str, Meta(min_length=1)]
+    model: Annotated[str, Meta(min_length=1, max_length=100)] | None = None
+    continuation_id: Annotated[str, Meta(min_length=1, max_length=200)] | None = None
+    temperature: Annotated[float, Meta(ge=0, le=1)] | None = None
+    max_tokens: Annotated[int, Meta(ge=1, le=100_000)] | None = None
+    stream: bool = False
+
+
+class _Call(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    op: Literal["call_tool", "tool_call"]
+    request_id: _Id
+    name: Literal["chat"]
+    arguments: _Arguments
+    stream: bool | None = None
+    deadline_ms: _Deadline | None = None
+    priority: _Priority = 0
+
+
+class _Params(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    name: Literal["chat"]
+    arguments: _Arguments
+
+
+class _RpcCall(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    jsonrpc: Literal["2.0"]
+    id: _Id | Annotated[int, Meta(ge=-(2**53), le=2**53)]
+    method: Literal["tools/call"]
+    params: _Params
+
+
+_decode_call = msgspec.json.Decoder(_Call).decode
+_decode_rpc = msgspec.json.Decoder(_RpcCall).decode
+
+
+def read_usual(data: bytes) -> CallChat | None:
+    """A call of ``chat`` with an id and nothing odd about it; None for everything else."""
+    if len(data) > MAX_USUAL_BYTES:
+        return None
+    try:
+        if data.startswith(b'{"op"'):
+            return _call(_decode_call(data))
+        if data.startswith(b'{"jsonrpc"'):
+            return _rpc_call(_decode_rpc(data))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        pass
+    return None
+
+
+def _call(call: _Call) -> CallChat | None:
+    request_id, arguments = call.request_id, call.arguments
+    prompt = arguments.prompt
+    if ":" in request_id or prompt[0].isspace() or prompt[-1].isspace():
+        return None
+    return CallChat(
+        ReplyTo(
+            _OP,
+            "call_tool_res",
+            b',"request_id":' + to_json(request_id),
+            call.op == "call_tool",
+        ),
+        RequestKey(request_id),
+        ChatRequest(
+            prompt,
+            arguments.model,
+            arguments.continuation_id,
+            arguments.temperature,
+            arguments.max_tokens,
+            (),
+            arguments.stream,
+        ),
+        call.stream,
+        call.deadline_ms,
+        call.priority,
+    )
+
+
+def _rpc_call(call: _RpcCall) -> CallChat | None:
+    arguments = call.params.arguments
+    prompt = arguments.prompt
+    if prompt[0].isspace() or prompt[-1].isspace():
+        return None
+    id_ = to_json(call.id)
+    return CallChat(
+        ReplyTo(_RPC, "tools/call", b',"id":' + id_),
+        RequestKey("rpc:" + id_.decode()),
+        ChatRequest(
+            prompt,
+            arguments.model,
+            arguments.continuation_id,
+            arguments.temperature,
+            arguments.max_tokens,
+            (),
+            arguments.stream,
+        ),
+    )
