@@ -157,9 +157,8 @@ class ProviderActor(LoopActor):
         )
 
     def _want(self, want: Want) -> None:
-        if want.session not in self._watched and isinstance(want.reply_to, LoopRef):
-            self._watched.add(want.session)
-            self.watch(want.reply_to, want.session)
+        if want.session not in self._watched:
+            self._watch_session(want)
         now = self._now()
         permit = self._dispatcher.grant_at_once(want.session, want.request, now)
         if permit is not None:
@@ -175,6 +174,11 @@ class ProviderActor(LoopActor):
             error = failures.provider_full(self._name, queued, round(wait or 1.0, 3))
             want.reply_to.tell(Refused(want.request, error))
 
+    def _watch_session(self, want: Want) -> None:
+        self._watched.add(want.session)
+        if isinstance(want.reply_to, LoopRef):
+            self.watch(want.reply_to, want.session)
+
     def _start(self, permit: Permit, want: Want) -> None:
         running = _Running(want)
         self._running[permit.id] = running
@@ -189,11 +193,18 @@ class ProviderActor(LoopActor):
             return
         running = self._running.pop(message.permit)
         want = running.want
-        match message.result:
-            case Completion() as completion:
-                self._completed += 1
-                if running.wanted:
-                    want.reply_to.tell(Completed(want.request, completion))
+        result = message.result
+        if type(result) is Completion:
+            self._completed += 1
+            if running.wanted:
+                want.reply_to.tell(Completed(want.request, result))
+        else:
+            self._ended_without(result, running)
+        self._pump()
+
+    def _ended_without(self, result: UpstreamFailure | Aborted, running: _Running) -> None:
+        want = running.want
+        match result:
             case UpstreamFailure() as failure:
                 self._failed += 1
                 if running.wanted:
@@ -204,8 +215,7 @@ class ProviderActor(LoopActor):
                     failure = UpstreamFailure(FailureKind.BROKEN, "the call was aborted")
                     want.reply_to.tell(Failed(want.request, failure))
             case _:
-                assert_never(message.result)
-        self._pump()
+                assert_never(result)
 
     def _chunk(self, message: UpstreamChunk) -> None:
         running = self._running.get(message.permit)

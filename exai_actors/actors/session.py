@@ -227,11 +227,12 @@ class SessionActor(LoopActor):
 
     def _start(self, active: ActiveRequest) -> None:
         route = active.route
-        call = active.call.to_upstream(
+        asked = active.call
+        call = asked.to_upstream(
             route.model,
             self._settings.system_prompt,
-            self._conversations.history(active.conversation),
-            stream=active.stream,
+            self._conversations.history(active.conversation) if asked.continuation_id else (),
+            active.stream,
         )
         want = Want(active.request, self._id, call, active.reports_progress, self._me)
         provider = self._providers.get(route.provider) or self._find_provider(route.provider)
@@ -284,7 +285,9 @@ class SessionActor(LoopActor):
         self._note(active.request, "chat", outcome)
         ended = RequestEnded(active.request, outcome)
         for connection_id in active.waiters:
-            self._tell(connection_id, ended)
+            connection = self._connections.get(connection_id)
+            if connection is not None:
+                connection.tell(ended)
         if startable:
             self._start_all(startable)
 
@@ -352,7 +355,7 @@ class SessionActor(LoopActor):
         self._tell(submit.connection_id, RequestEnded(submit.request, outcome))
 
     def _note(self, request: RequestKey, tool: str, outcome: Outcome) -> None:
-        self._events.append(Event(self._clock.wall(), request, tool, outcome.kind.value))
+        self._events.append((self._clock.wall(), request, tool, outcome.kind))
 
     def _report(self, request: RequestKey, message: RequestGranted | RequestQueued) -> None:
         if active := self._requests.find(request):

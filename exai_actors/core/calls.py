@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import final
 
 import msgspec
 
@@ -34,6 +35,7 @@ class Usage(msgspec.Struct, frozen=True, gc=False):
     completion_tokens: int
 
 
+@final
 class Completion(msgspec.Struct, frozen=True, gc=False):
     """A whole answer. ``reasoning`` is the model's separate thinking text, empty if there is none.
 

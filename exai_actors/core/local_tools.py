@@ -6,19 +6,13 @@ from collections.abc import Iterable
 
 import msgspec
 
-from exai_actors.core.calls import ToolResult
+from exai_actors.core.calls import OutcomeKind, ToolResult
 from exai_actors.core.routing import RoutingTable
 from exai_actors.core.statistics import BrokerStatistics
 from exai_actors.core.tools import LocalRequest
 
-
-class Event(msgspec.Struct, frozen=True, gc=False):
-    """Something that happened in a session; ``at`` is wall-clock seconds since the epoch."""
-
-    at: float
-    request: str
-    tool: str
-    outcome: str
+Event = tuple[float, str, str, OutcomeKind]
+"""What ended in a session: wall-clock seconds since the epoch, request, tool and how."""
 
 
 def answer(
@@ -48,8 +42,15 @@ def answer(
         case "status" | "health":
             return _json(statistics)
         case "activity":
-            return _json({"events": list(events)})
+            return _json({"events": [_shown(event) for event in events]})
     raise KeyError(request.tool)
+
+
+def _shown(event: Event) -> dict[str, object]:
+    at, request, tool, outcome = event
+    # A request without an id of the client's has one of ours, which says nothing to anybody.
+    shown = None if request.startswith("\x00") else request
+    return {"at": at, "request": shown, "tool": tool, "outcome": outcome.value}
 
 
 def _json(value: object) -> ToolResult:

@@ -27,36 +27,40 @@ class OutcomeStore:
     ``now`` is in seconds and never goes back.
     """
 
-    __slots__ = ("_outcomes", "_size", "count", "size", "ttl_s")
+    __slots__ = ("_size", "count", "kept", "size", "ttl_s")
 
     def __init__(self, count: int, size: int, ttl_s: float) -> None:
         self.count = count
         self.size = size
         self.ttl_s = ttl_s
-        self._outcomes: dict[RequestKey, Remembered] = {}
+        self.kept: dict[RequestKey, Remembered] = {}
         self._size = 0
 
     def __len__(self) -> int:
-        return len(self._outcomes)
+        return len(self.kept)
 
     def remember(self, request: RequestKey, fingerprint: int, outcome: Outcome, now: float) -> None:
         """Keep an outcome in place of an earlier one, unless it alone is larger than the store."""
-        outcomes = self._outcomes
-        if request in outcomes:
+        kept = self.kept
+        if request in kept:
             self._forget(request)
-        size = _text_size(outcome)
+        result = outcome.result
+        if result is not None and len(result.outputs) == 1:
+            size = len(result.outputs[0]) + len(result.reasoning)
+        else:
+            size = _text_size(outcome)
         if size > self.size or self.count == 0:
             return
-        outcomes[request] = Remembered(fingerprint, outcome, size, now + self.ttl_s)
+        kept[request] = Remembered(fingerprint, outcome, size, now + self.ttl_s)
         self._size += size
-        if next(iter(outcomes.values())).expires <= now:
+        if next(iter(kept.values())).expires <= now:
             self.expire(now)
-        while len(outcomes) > self.count or self._size > self.size:
+        while len(kept) > self.count or self._size > self.size:
             self._drop_oldest()
 
     def find(self, request: RequestKey, now: float) -> Remembered | None:
         """The outcome of a request that ended here less than ``ttl_s`` ago."""
-        found = self._outcomes.get(request)
+        found = self.kept.get(request)
         if found is None:
             return None
         if found.expires <= now:
@@ -66,15 +70,15 @@ class OutcomeStore:
 
     def expire(self, now: float) -> None:
         """Forget all that is too old; they stand in order of age."""
-        while self._outcomes and next(iter(self._outcomes.values())).expires <= now:
+        while self.kept and next(iter(self.kept.values())).expires <= now:
             self._drop_oldest()
 
     def _drop_oldest(self) -> None:
-        dropped = self._outcomes.pop(next(iter(self._outcomes)))
+        dropped = self.kept.pop(next(iter(self.kept)))
         self._size -= dropped.size
 
     def _forget(self, request: RequestKey) -> None:
-        known = self._outcomes.pop(request, None)
+        known = self.kept.pop(request, None)
         if known is not None:
             self._size -= known.size
 

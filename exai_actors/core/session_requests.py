@@ -77,6 +77,8 @@ class SessionRequests:
         A connection that repeats a request in flight becomes one more waiter of it.
         """
         active = self._active.get(request)
+        if active is None and request not in self._outcomes.kept:
+            return None
         if active is not None:
             if active.fingerprint != fingerprint:
                 return Repeat.OTHER_CALL
@@ -98,8 +100,8 @@ class SessionRequests:
 
     def end(self, active: ActiveRequest, outcome: Outcome, now: float) -> list[ActiveRequest]:
         """Take a request out with its outcome; gives those that are to be sent in its place."""
-        if active.repeatable:
-            self.remember(active.request, active.fingerprint, outcome, now)
+        if active.repeatable and outcome.kind is not OutcomeKind.REFUSED:
+            self._outcomes.remember(active.request, active.fingerprint, outcome, now)
         return self.desert(active)
 
     def desert(self, active: ActiveRequest) -> list[ActiveRequest]:

@@ -43,7 +43,7 @@ class ChatRequest(msgspec.Struct, frozen=True, gc=False):
     timeout_s: float | None = None
 
     def to_upstream(
-        self, model: str, system_prompt: str, history: tuple[ChatMessage, ...], *, stream: bool
+        self, model: str, system_prompt: str, history: tuple[ChatMessage, ...], stream: bool
     ) -> ChatCall:
         """The call to run; ``model`` is the provider's own name for it."""
         messages: tuple[ChatMessage, ...] = (ChatMessage("user", self.prompt, self.images),)

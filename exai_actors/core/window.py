@@ -55,7 +55,9 @@ class Window:
             raise ValueError(f"request {request!r} is already in the window")
         # No waiting request is overtaken here: while there is room in the window, all that wait
         # wait for their own conversation.
-        if len(self._running) < self.limit and not self._is_full(conversation):
+        if len(self._running) < self.limit and not (
+            conversation is not None and self._is_full(conversation)
+        ):
             self._start(request, conversation)
             return Entry.STARTED
         if len(self._waiting) >= self.queue:

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from exai_actors.core.calls import OutcomeKind
 from exai_actors.core.local_tools import Event, answer
 from exai_actors.core.routing import RoutingTable
 from exai_actors.core.statistics import BrokerStatistics, ProviderStatistics
@@ -79,8 +80,14 @@ def test_status_is_the_whole_statistics(tool: str) -> None:
 
 
 def test_activity_tells_the_sessions_events_in_order() -> None:
-    events = (Event(1.0, "r1", "chat", "completed"), Event(2.0, "r2", "chat", "failed"))
-    assert msgspec.convert(ask_json("activity", events)["events"], tuple[Event, ...]) == events
+    events: tuple[Event, ...] = (
+        (1.0, "r1", "chat", OutcomeKind.COMPLETED),
+        (2.0, "\x00conn-1\x001", "chat", OutcomeKind.FAILED),
+    )
+    assert ask_json("activity", events)["events"] == [
+        {"at": 1.0, "request": "r1", "tool": "chat", "outcome": "completed"},
+        {"at": 2.0, "request": None, "tool": "chat", "outcome": "failed"},
+    ]
 
 
 def test_every_tool_that_needs_no_provider_has_an_answer() -> None:
