@@ -1,0 +1,148 @@
+"""Every page keeps its word: what it shows to be run runs, and what it points at is there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from urllib.parse import unquote
+
+import pytest
+
+from tests.docs.blocks import ROOT, blocks, blocks_in, pages
+from tests.docs.desk import desk
+
+_LINK = re.compile(r"!?\[[^\]\n]*\]\(([^)\s]+)\)|(?:src|srcset|href)=\"([^\"]+)\"")
+_HEADING = re.compile(r"^#{1,6} +(.+?) *#*$", re.MULTILINE)
+_FENCED = re.compile(r"^ *(`{3,}).*?^ *\1 *$", re.MULTILINE | re.DOTALL)
+
+
+def name_of(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("page", pages(), ids=name_of)
+def test_what_a_page_shows_to_be_run_runs(page: Path, tmp_path: Path) -> None:
+    with desk(tmp_path) as reader:
+        reader.read(blocks(page))
+
+
+@pytest.mark.parametrize("page", pages(), ids=name_of)
+def test_what_a_page_points_at_is_there(page: Path) -> None:
+    dead = []
+    for link in links(page):
+        target, _, fragment = link.partition("#")
+        file = page if not target else (page.parent / unquote(target)).resolve()
+        if not file.exists() or (fragment and fragment not in anchors(file)):
+            dead.append(link)
+    assert not dead
+
+
+@pytest.fixture(scope="module")
+def written() -> set[str]:
+    """The names of all tests there are."""
+    return {
+        name
+        for file in (ROOT / "tests").rglob("*.py")
+        for name in re.findall(r"def (test_\w+)", file.read_text("utf-8"))
+    }
+
+
+@pytest.mark.parametrize("page", pages(), ids=name_of)
+def test_a_test_that_a_page_names_exists(page: Path, written: set[str]) -> None:
+    named = set(re.findall(r"`(test(?:_[^\W_]+){3,})`", _FENCED.sub("", page.read_text("utf-8"))))
+    assert not named - written
+
+
+def test_every_page_can_be_reached_from_the_readme() -> None:
+    reached: set[Path] = set()
+    to_read = [ROOT / "README.md"]
+    while to_read:
+        page = to_read.pop().resolve()
+        if page not in reached:
+            reached.add(page)
+            to_read += [
+                page.parent / unquote(link.partition("#")[0])
+                for link in links(page)
+                if ".md" in link
+            ]
+    assert not [name_of(page) for page in pages() if page.resolve() not in reached]
+
+
+def links(page: Path) -> list[str]:
+    """The targets within this repository."""
+    text = re.sub(r"`[^`\n]*`", "", _FENCED.sub("", page.read_text("utf-8")))
+    found = [match[1] or match[2] for match in _LINK.finditer(text)]
+    return [link for link in found if "://" not in link and not link.startswith("mailto:")]
+
+
+def anchors(page: Path) -> set[str]:
+    """The names that headings have on the web page made of it."""
+    text = _FENCED.sub("", page.read_text("utf-8"))
+    plain = (re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", each) for each in _HEADING.findall(text))
+    return {re.sub(r"[^\w\- ]", "", each.lower()).replace(" ", "-") for each in plain}
+
+
+SAMPLE = """
+1. First:
+
+   <!-- docs-test: exits 7 -->
+   ```sh
+   exit 7
+   ```
+
+```python title="x"
+print("hi")
+```
+"""
+
+
+def test_a_block_knows_its_language_its_note_and_its_line() -> None:
+    first, second = blocks_in(SAMPLE, ROOT / "README.md")
+    assert (first.language, first.kind, first.argument) == ("sh", "exits", "7")
+    assert (first.body, first.line) == ("exit 7\n", 5)
+    assert (second.language, second.kind, second.body) == ("python", "", 'print("hi")\n')
+
+
+@pytest.mark.parametrize("note", ["skp, why", "skip,", "exits", "output of all", "background x"])
+def test_a_note_that_is_none_is_an_error(note: str) -> None:
+    with pytest.raises(ValueError, match=r"README\.md:2"):
+        blocks_in(f"<!-- docs-test: {note} -->\n```sh\n:\n```\n", ROOT / "README.md")
+
+
+@pytest.mark.parametrize(
+    ("page", "why"),
+    [
+        ("```sh\nexit 3\n```", "exit code 3, not 0"),
+        ("```python\nraise SystemExit(2)\n```", "exit code 2, not 0"),
+        ("<!-- docs-test: exits 1 -->\n```sh\ntrue\n```", "exit code 0, not 1"),
+        ("<!-- docs-test: skip, no key -->\n```sh\nif\n```", "syntax error"),
+        ("<!-- docs-test: background -->\n```sh\necho hello\n```", "hello"),
+        ("```toml\n[server]\nprot = 1\n```", "did you mean"),
+        (
+            "```sh\necho one; echo two\n```\n<!-- docs-test: output -->\n```text\ntwo\none\n```",
+            "the page says",
+        ),
+        ("```fish\nls\n```", "cannot check 'fish'"),
+    ],
+)
+def test_a_page_that_does_not_keep_its_word_is_told(page: str, why: str, tmp_path: Path) -> None:
+    with desk(tmp_path) as reader, pytest.raises(AssertionError, match=why):
+        reader.read(blocks_in(f"{page}\n", ROOT / "README.md"))
+
+
+def test_a_page_goes_on_with_the_broker_it_has_started(tmp_path: Path) -> None:
+    page = """
+<!-- docs-test: background -->
+```sh
+exai serve
+```
+```sh
+exai ask --url ws://127.0.0.1:8079 hello | tr a-z A-Z
+```
+<!-- docs-test: output -->
+```text
+… NOT AN AI. YOU SAID: HELLO…
+```
+"""
+    with desk(tmp_path) as reader:
+        reader.read(blocks_in(page, ROOT / "README.md"))
