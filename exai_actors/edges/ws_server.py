@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import select
 import socket
 from collections.abc import Callable
+from typing import Protocol
 
 from websockets.http11 import Request, Response
 
@@ -25,6 +27,15 @@ _MIN_OUTBOX_LIMIT_BYTES = 64 * 1024 * 1024
 
 OpenConnection = Callable[[Peer, Outbox], Recipient[ConnectionMessage]]
 ScheduleFlush = Callable[[Callable[[], None]], object]
+
+
+class Listener(Protocol):
+    """What listens; the connections it has made outlive it."""
+
+    @property
+    def sockets(self) -> tuple[socket.socket, ...]: ...
+
+    def close(self) -> None: ...
 
 
 class WebSocketServer:
@@ -90,7 +101,7 @@ class WebSocketServer:
         self._ping_interval_s = ping_interval_s
         self._ping_timeout_s = ping_timeout_s
         self._keepalive: Keepalive | None = None
-        self._listener: asyncio.Server | None = None
+        self._listener: Listener | None = None
         self._is_stopping = False
         self._sockets: set[WebSocketConnection] = set()
         self._admitted: dict[WebSocketConnection, str] = {}
@@ -146,9 +157,16 @@ class WebSocketServer:
         if self._keepalive is not None:
             self._keepalive.stop()
 
-    async def _listen(self, loop: asyncio.AbstractEventLoop, port: int) -> asyncio.Server:
-        return await loop.create_server(
-            lambda: WebSocketConnection(self, loop), self._host, port, backlog=_BACKLOG
+    async def _listen(self, loop: asyncio.AbstractEventLoop, port: int) -> Listener:
+        def connection() -> WebSocketConnection:
+            return WebSocketConnection(self, loop)
+
+        if not hasattr(select, "epoll"):
+            return await loop.create_server(connection, self._host, port, backlog=_BACKLOG)
+        from exai_actors.edges.epoll_listener import listen_with_epoll
+
+        return await listen_with_epoll(
+            connection, self._host, port, backlog=_BACKLOG, read_buffer=self.read_buffer
         )
 
     # Called by the connections.
