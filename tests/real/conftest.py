@@ -70,7 +70,8 @@ def llama_server(logs: Path) -> Iterator[Model]:
     command: list[str | Path] = [sys.executable, PROGRAMS / "llama_server.py"]
     env = processes.environment(part.folder)
     log = logs / "llama.log"
-    with processes.running(command, ready=r"^ready (http://\S+)$", log=log, env=env) as url:
+    # The server's own log may have begun the line already.
+    with processes.running(command, ready=r"\bready (http://\S+)$", log=log, env=env) as url:
         yield Model(url, MODEL)
 
 
