@@ -121,6 +121,7 @@ What does it cost to send every call through three actors? Measured against a ba
 server that parses the same request and dumps an answer of the same size with orjson and does
 nothing else (`tools/bench_echo.py`). Repeat it with:
 
+<!-- docs-test: skip, it takes minutes -->
 ```console
 $ {command}
 ```

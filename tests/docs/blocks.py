@@ -1,9 +1,9 @@
 """The code blocks of a Markdown page, and what the page's author says of each.
 
 A block is checked by its language: ``sh`` and ``python`` are run, in order, in one folder a page;
-``toml`` has to pass ``exai config check``; ``json`` has to be JSON. ``text`` and no language mean
-that there is nothing to check. An HTML comment right above a block, ``<!-- docs-test: NOTE -->``,
-says otherwise. The notes:
+of ``console`` the lines after ``$`` are run and have to print the others; ``toml`` has to pass
+``exai config check``; ``json`` has to be JSON. ``text`` and no language mean that there is nothing
+to check. An HTML comment right above a block, ``<!-- docs-test: NOTE -->``, says otherwise:
 
     background      keep it running until the next such block or the end of the page, and go on
                     once it has said ``ready URL``; a broker listens on a free port, and 8079 in
@@ -19,7 +19,7 @@ says otherwise. The notes:
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -69,8 +69,21 @@ def blocks_in(text: str, page: Path) -> list[Block]:
             for each in match["body"].splitlines(keepends=True)
         )
         kind, argument = _note(match["note"], f"{page.name}:{line}")
-        found.append(Block(page, line, language, body, kind, argument))
+        found += _typed(Block(page, line, language, body, kind, argument))
     return found
+
+
+def _typed(block: Block) -> list[Block]:
+    """Of a ``console`` block what is typed and what is printed, each as a block."""
+    if block.language != "console":
+        return [block]
+    lines = block.body.splitlines(keepends=True)
+    typed = "".join(line.removeprefix("$ ") for line in lines if line.startswith("$ "))
+    printed = "".join(line for line in lines if not line.startswith("$ "))
+    asked = replace(block, language="sh", body=typed)
+    if not printed or block.kind == "skip":
+        return [asked]
+    return [asked, replace(block, language="text", body=printed, kind="output", argument="")]
 
 
 def _note(note: str | None, where: str) -> tuple[str, str]:

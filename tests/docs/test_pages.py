@@ -122,6 +122,8 @@ def test_a_note_that_is_none_is_an_error(note: str) -> None:
             "```sh\necho one; echo two\n```\n<!-- docs-test: output -->\n```text\ntwo\none\n```",
             "the page says",
         ),
+        ("```console\n$ echo one\ntwo\n```", "the page says"),
+        ("```console\n$ false\n```", "exit code 1, not 0"),
         ("```fish\nls\n```", "cannot check 'fish'"),
     ],
 )
