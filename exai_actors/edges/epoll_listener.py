@@ -129,18 +129,14 @@ class EpollListener:
             self._poller.watch(fd, IN, self)
 
 
-async def _resolved(
-    loop: asyncio.AbstractEventLoop, host: str | None, port: int
-) -> list[Address]:
+async def _resolved(loop: asyncio.AbstractEventLoop, host: str | None, port: int) -> list[Address]:
     try:
         # An address needs no looking up, and so no thread to wait for it.
         found = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE | socket.AI_NUMERICHOST
         )
     except socket.gaierror:
-        found = await loop.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )
+        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     return list(dict.fromkeys((family, kind, proto, at) for family, kind, proto, _, at in found))
 
 

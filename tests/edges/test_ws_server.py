@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import select
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -34,6 +36,15 @@ async def faults() -> AsyncIterator[list[dict[str, Any]]]:
     asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
     yield reported
     assert reported == []
+
+
+@pytest.fixture(
+    autouse=True, params=["epoll", "asyncio"] if hasattr(select, "epoll") else ["asyncio"]
+)
+def transports(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every test runs on both transports."""
+    if request.param == "asyncio":
+        monkeypatch.setattr("exai_actors.edges.ws_server.select", SimpleNamespace())
 
 
 class Listening:
