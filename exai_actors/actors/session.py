@@ -158,7 +158,7 @@ class SessionActor(LoopActor):
 
     def _submit(self, submit: Submit) -> None:
         now = self._now()
-        if submit.repeatable:
+        if submit.repeatable and self._requests.is_known(submit.request):
             known = self._requests.recognise(
                 submit.request, submit.fingerprint, submit.connection_id, now
             )
@@ -318,9 +318,12 @@ class SessionActor(LoopActor):
     def _detach(self, connection_id: ConnectionId) -> None:
         self._connections.pop(connection_id, None)
         self._paused.discard(connection_id)
+        startable: list[ActiveRequest] = []
         for active in self._requests.leave(connection_id):
             self._withdraw(active)
-            self._start_all(self._requests.desert(active))
+            startable += self._requests.desert(active)
+        # One deserted request may have made room for another that is deserted as well.
+        self._start_all([each for each in startable if self._requests.find(each.request) is each])
 
     def _steer_streams(
         self, connection_id: ConnectionId, message: type[PauseStream] | type[ResumeStream]

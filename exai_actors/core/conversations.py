@@ -15,7 +15,7 @@ class Conversations:
     turns go first, and then the conversation that was used longest ago.
     """
 
-    __slots__ = ("_histories", "_size", "count", "size", "turns")
+    __slots__ = ("_histories", "_is_counting", "_small", "_spare", "count", "size", "turns")
 
     def __init__(self, count: int, turns: int, size: int) -> None:
         self.count = count
@@ -23,7 +23,10 @@ class Conversations:
         self.size = size
         # In order of use: whichever is used is taken out and put in again at the end.
         self._histories: dict[ConversationId, History] = {}
-        self._size = 0
+        self._spare = count // 16
+        # So many characters each, and all that may be kept fit without being counted.
+        self._small = min(size, 8 * size // max(1, count)) if turns > 0 and count > 0 else -1
+        self._is_counting = False
 
     def __len__(self) -> int:
         return len(self._histories)
@@ -37,28 +40,41 @@ class Conversations:
 
         A turn too large on its own leaves nothing: a history has no gap between its turns.
         """
-        if self.turns <= 0 or self.count <= 0:
-            return
-        history: History = (question, answer)
-        size = len(question.content) + len(answer.content)
-        if question.images:
-            size += sum(map(len, question.images))
-        known = self._histories.pop(conversation, None)
-        if known is not None:
-            before = _size(known)
-            self._size -= before
-            size += before
-            history = known + history
+        histories = self._histories
+        if (
+            not self._is_counting
+            and conversation not in histories
+            and len(question.content) + len(answer.content) <= self._small
+            and not question.images
+        ):
+            histories[conversation] = (question, answer)
+            if len(histories) > self.count:
+                self._drop_oldest(1 + self._spare)
+        elif self._small >= 0:
+            self._add_counted(conversation, (question, answer))
+
+    def _add_counted(self, conversation: ConversationId, turn: History) -> None:
+        histories = self._histories
+        history = histories.pop(conversation, ()) + turn
+        size = _size(history)
         while len(history) > 2 * self.turns or size > self.size:
             size -= _size(history[:2])
             history = history[2:]
-            if not history:
-                return
-        self._histories[conversation] = history
-        self._size += size
-        while len(self._histories) > self.count or self._size > 8 * self.size:
-            oldest = next(iter(self._histories))
-            self._size -= _size(self._histories.pop(oldest))
+        if history:
+            histories[conversation] = history
+        if len(histories) > self.count:
+            self._drop_oldest(len(histories) - self.count)
+        sizes = {conversation: _size(each) for conversation, each in histories.items()}
+        excess = sum(sizes.values()) - 8 * self.size
+        while excess > 0:
+            oldest = next(iter(histories))
+            del histories[oldest]
+            excess -= sizes.pop(oldest)
+        self._is_counting = any(size > self._small for size in sizes.values())
+
+    def _drop_oldest(self, number: int) -> None:
+        for conversation in list(self._histories)[:number]:
+            del self._histories[conversation]
 
 
 def _size(history: History) -> int:

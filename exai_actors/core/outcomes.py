@@ -17,24 +17,27 @@ class Remembered(msgspec.Struct, frozen=True, gc=False):
 
     fingerprint: int
     outcome: Outcome
-    size: int
     expires: float
 
 
 class OutcomeStore:
     """At most ``count`` outcomes and ``size`` characters of text, each for ``ttl_s`` seconds.
 
-    ``now`` is in seconds and never goes back.
+    ``now`` is in seconds and never goes back. ``kept`` may be looked into, to see at once that a
+    request is not here. Room is made for several at a time, which is cheaper than one by one.
     """
 
-    __slots__ = ("_size", "count", "kept", "size", "ttl_s")
+    __slots__ = ("_is_counting", "_small", "_spare", "count", "kept", "size", "ttl_s")
 
     def __init__(self, count: int, size: int, ttl_s: float) -> None:
         self.count = count
         self.size = size
         self.ttl_s = ttl_s
         self.kept: dict[RequestKey, Remembered] = {}
-        self._size = 0
+        self._spare = count // 16
+        # So many characters each, and all that may be kept fit without being counted.
+        self._small = size // max(1, count)
+        self._is_counting = False
 
     def __len__(self) -> int:
         return len(self.kept)
@@ -43,20 +46,17 @@ class OutcomeStore:
         """Keep an outcome in place of an earlier one, unless it alone is larger than the store."""
         kept = self.kept
         if request in kept:
-            self._forget(request)
+            del kept[request]
+        kept[request] = Remembered(fingerprint, outcome, now + self.ttl_s)
         result = outcome.result
-        if result is not None and len(result.outputs) == 1:
-            size = len(result.outputs[0]) + len(result.reasoning)
-        else:
-            size = _text_size(outcome)
-        if size > self.size or self.count == 0:
-            return
-        kept[request] = Remembered(fingerprint, outcome, size, now + self.ttl_s)
-        self._size += size
-        if next(iter(kept.values())).expires <= now:
-            self.expire(now)
-        while len(kept) > self.count or self._size > self.size:
-            self._drop_oldest()
+        if (
+            len(kept) > self.count
+            or self._is_counting
+            or result is None
+            or len(result.outputs) != 1
+            or len(result.outputs[0]) + len(result.reasoning) > self._small
+        ):
+            self._make_room(request, now)
 
     def find(self, request: RequestKey, now: float) -> Remembered | None:
         """The outcome of a request that ended here less than ``ttl_s`` ago."""
@@ -68,19 +68,33 @@ class OutcomeStore:
             return None
         return found
 
+    def _make_room(self, newest: RequestKey, now: float) -> None:
+        kept = self.kept
+        if _text_size(kept[newest].outcome) > self.size:
+            del kept[newest]
+        self.expire(now)
+        if len(kept) > self.count:
+            self._drop_oldest(len(kept) - self.count + self._spare)
+        sizes = {request: _text_size(each.outcome) for request, each in kept.items()}
+        excess = sum(sizes.values()) - self.size
+        while excess > 0:
+            oldest = next(iter(kept))
+            del kept[oldest]
+            excess -= sizes.pop(oldest)
+        self._is_counting = any(size > self._small for size in sizes.values())
+
     def expire(self, now: float) -> None:
         """Forget all that is too old; they stand in order of age."""
-        while self.kept and next(iter(self.kept.values())).expires <= now:
-            self._drop_oldest()
+        expired = 0
+        for each in self.kept.values():
+            if each.expires > now:
+                break
+            expired += 1
+        self._drop_oldest(expired)
 
-    def _drop_oldest(self) -> None:
-        dropped = self.kept.pop(next(iter(self.kept)))
-        self._size -= dropped.size
-
-    def _forget(self, request: RequestKey) -> None:
-        known = self.kept.pop(request, None)
-        if known is not None:
-            self._size -= known.size
+    def _drop_oldest(self, number: int) -> None:
+        for request in list(self.kept)[:number]:
+            del self.kept[request]
 
 
 def _text_size(outcome: Outcome) -> int:

@@ -51,11 +51,12 @@ class Repeat(Enum):
 class SessionRequests:
     """Never more than the window's limit is at providers, nor more than its queue waits."""
 
-    __slots__ = ("_active", "_outcomes", "_window")
+    __slots__ = ("_active", "_kept", "_outcomes", "_window")
 
     def __init__(self, window: Window, outcomes: OutcomeStore) -> None:
         self._window = window
         self._outcomes = outcomes
+        self._kept = outcomes.kept
         self._active: dict[RequestKey, ActiveRequest] = {}
 
     @property
@@ -69,6 +70,10 @@ class SessionRequests:
     def active(self) -> tuple[ActiveRequest, ...]:
         return tuple(self._active.values())
 
+    def is_known(self, request: RequestKey) -> bool:
+        """Whether ``recognise`` may have something to say of this id."""
+        return request in self._active or request in self._kept
+
     def recognise(
         self, request: RequestKey, fingerprint: int, connection: ConnectionId, now: float
     ) -> Repeat | Outcome | None:
@@ -77,8 +82,6 @@ class SessionRequests:
         A connection that repeats a request in flight becomes one more waiter of it.
         """
         active = self._active.get(request)
-        if active is None and request not in self._outcomes.kept:
-            return None
         if active is not None:
             if active.fingerprint != fingerprint:
                 return Repeat.OTHER_CALL
@@ -100,9 +103,12 @@ class SessionRequests:
 
     def end(self, active: ActiveRequest, outcome: Outcome, now: float) -> list[ActiveRequest]:
         """Take a request out with its outcome; gives those that are to be sent in its place."""
+        request = active.request
         if active.repeatable and outcome.kind is not OutcomeKind.REFUSED:
-            self._outcomes.remember(active.request, active.fingerprint, outcome, now)
-        return self.desert(active)
+            self._outcomes.remember(request, active.fingerprint, outcome, now)
+        del self._active[request]
+        started = self._window.leave(request)
+        return [self._active[each] for each in started] if started else []
 
     def desert(self, active: ActiveRequest) -> list[ActiveRequest]:
         """Take a request out that nobody waits for; repeated later, it runs anew."""

@@ -13,6 +13,9 @@ from enum import Enum
 from exai_actors.ids import ConversationId, RequestKey
 
 
+_NOT_RUNNING = ConversationId("\x00not running")
+
+
 class Entry(Enum):
     """What became of a request that came to the window."""
 
@@ -51,13 +54,15 @@ class Window:
 
         Raises ValueError for a request that is already here.
         """
-        if request in self._running or request in self._waiting:
+        running = self._running
+        if request in running or request in self._waiting:
             raise ValueError(f"request {request!r} is already in the window")
         # No waiting request is overtaken here: while there is room in the window, all that wait
         # wait for their own conversation.
-        if len(self._running) < self.limit and not (
-            conversation is not None and self._is_full(conversation)
-        ):
+        if conversation is None and len(running) < self.limit:
+            running[request] = None
+            return Entry.STARTED
+        if len(running) < self.limit and not self._is_full(conversation):
             self._start(request, conversation)
             return Entry.STARTED
         if len(self._waiting) >= self.queue:
@@ -70,10 +75,10 @@ class Window:
 
         A request that is not here changes nothing.
         """
-        if request not in self._running:
+        conversation = self._running.pop(request, _NOT_RUNNING)
+        if conversation is _NOT_RUNNING:
             self._waiting.pop(request, None)
             return ()
-        conversation = self._running.pop(request)
         if conversation is not None:
             members = self._conversations[conversation]
             members.discard(request)

@@ -46,7 +46,7 @@ def test_a_client_gone_while_running_frees_its_permit_for_the_next(chunks: int) 
 
 
 def test_a_client_gone_while_its_request_waits_in_the_session_leaves_nothing_behind() -> None:
-    desk = Desk(limit=1)
+    desk = Desk(limit=4)
     client = desk.client()
     named = {"continuation_id": "talk"}
     client.call("a", arguments=named)

@@ -38,10 +38,19 @@ def test_an_outcome_is_forgotten_when_its_time_is_over() -> None:
 
 
 def test_what_is_too_old_makes_room_when_something_new_comes() -> None:
-    store = OutcomeStore(count=8, size=100, ttl_s=10.0)
+    store = OutcomeStore(count=2, size=100, ttl_s=10.0)
     store.remember(A, 1, answer("hello"), now=0.0)
-    store.remember(B, 1, answer("hello"), now=10.0)
+    store.remember(B, 1, answer("hello"), now=1.0)
+    store.remember(C, 1, answer("hello"), now=11.5)
     assert len(store) == 1
+
+
+def test_a_full_store_makes_room_for_several_at_a_time_and_the_newest_stay() -> None:
+    store = OutcomeStore(count=16, size=10_000, ttl_s=10.0)
+    requests = [RequestKey(str(number)) for number in range(17)]
+    for request in requests:
+        store.remember(request, 1, answer("hello"), now=0.0)
+    assert [each for each in requests if store.find(each, now=0.0)] == requests[2:]
 
 
 def test_the_oldest_goes_first_when_there_are_too_many() -> None:
