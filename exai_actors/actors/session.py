@@ -7,6 +7,7 @@ whatever a provider says of a request after that is not heard any more.
 from __future__ import annotations
 
 from collections import deque
+from math import inf
 from typing import TYPE_CHECKING, assert_never
 
 from exai_actors.core import failures
@@ -93,6 +94,8 @@ class SessionActor(LoopActor):
         self._me = self.actor_ref
         self._id = session_id
         self._settings = settings
+        self._timeout_s = settings.request_timeout_s
+        self._system_prompt = settings.system_prompt
         self._directory = directory
         self._clock = clock
         self._prefix = conversation_prefix
@@ -108,7 +111,7 @@ class SessionActor(LoopActor):
         )
         self._startable: deque[ActiveRequest] = deque()
         self._timer: Cancellable | None = None
-        self._armed_for: float | None = None
+        self._armed_for = inf
         self._providers: dict[ProviderName, Recipient[ProviderMessage]] = {}
         self._events: deque[Event] = deque(maxlen=EVENTS_KEPT)
 
@@ -158,17 +161,16 @@ class SessionActor(LoopActor):
 
     def _submit(self, submit: Submit) -> None:
         now = self._now()
-        if submit.repeatable and self._requests.is_known(submit.request):
-            known = self._requests.recognise(
-                submit.request, submit.fingerprint, submit.connection_id, now
-            )
+        request, call = submit.request, submit.call
+        if submit.repeatable and self._requests.is_known(request):
+            known = self._requests.recognise(request, submit.fingerprint, submit.connection_id, now)
             if known is not None:
                 self._repeat(submit, known)
                 return
-        if isinstance(submit.call, ChatRequest):
-            self._accept(submit, submit.call, now)
+        if isinstance(call, ChatRequest):
+            self._accept(submit, call, now)
         else:
-            self._answer(submit, submit.call, now)
+            self._answer(submit, call, now)
 
     def _repeat(self, submit: Submit, known: Repeat | Outcome) -> None:
         match known:
@@ -196,19 +198,24 @@ class SessionActor(LoopActor):
             models = self._directory.routing.models()
             self._refuse(submit, failures.model_not_found(call.model, models))
             return
-        timeout_s = self._settings.request_timeout_s
+        timeout_s = self._timeout_s
         if submit.deadline_ms is not None:
             timeout_s = submit.deadline_ms / 1000
         if call.timeout_s is not None:
             timeout_s = min(timeout_s, call.timeout_s)
+        conversation = call.continuation_id
+        if conversation is None:
+            self._minted = minted = self._minted + 1
+            conversation = f"{self._prefix}-{minted}"
+        deadline = now + timeout_s
         active = ActiveRequest(
             submit.request,
             call,
             submit.fingerprint,
             route,
-            ConversationId(call.continuation_id or self._mint_conversation()),
+            ConversationId(conversation),
             [submit.connection_id],
-            now + timeout_s,
+            deadline,
             timeout_s,
             submit.repeatable,
             submit.stream,
@@ -218,8 +225,8 @@ class SessionActor(LoopActor):
         if entry is Entry.FULL:
             self._refuse(submit, failures.session_full(self._requests.waiting))
             return
-        if self._armed_for is None or active.deadline < self._armed_for:
-            self._arm(active.deadline)
+        if deadline < self._armed_for:
+            self._arm(deadline)
         if submit.reports_progress:
             self._tell(submit.connection_id, RequestAccepted(submit.request))
         if entry is Entry.STARTED:
@@ -230,7 +237,7 @@ class SessionActor(LoopActor):
         asked = active.call
         call = asked.to_upstream(
             route.model,
-            self._settings.system_prompt,
+            self._system_prompt,
             self._conversations.history(active.conversation) if asked.continuation_id else (),
             active.stream,
         )
@@ -282,7 +289,7 @@ class SessionActor(LoopActor):
     def _end(self, active: ActiveRequest, outcome: Outcome) -> None:
         """Give the one outcome to everyone who asked, and start what waited for the room."""
         startable = self._requests.end(active, outcome, self._now())
-        self._note(active.request, "chat", outcome)
+        self._events.append((self._clock.wall(), active.request, "chat", outcome.kind))
         ended = RequestEnded(active.request, outcome)
         for connection_id in active.waiters:
             connection = self._connections.get(connection_id)
@@ -333,7 +340,7 @@ class SessionActor(LoopActor):
                 self._providers[active.route.provider].tell(message(active.request, self._id))
 
     def _deadlines_due(self) -> None:
-        self._armed_for = None
+        self._armed_for = inf
         for active in self._requests.overdue(self._now()):
             self._withdraw(active)
             error = failures.expired("chat", active.timeout_s)
@@ -375,7 +382,3 @@ class SessionActor(LoopActor):
             self._timer.cancel()
         self._armed_for = instant
         self._timer = self.schedule(max(0.0, instant - self._now()), DeadlinesDue())
-
-    def _mint_conversation(self) -> str:
-        self._minted += 1
-        return f"{self._prefix}-{self._minted}"

@@ -48,11 +48,12 @@ class CapacityLedger:
 
     def grant(self, session: SessionId, request: RequestKey, now: float) -> Permit | None:
         """A new permit, or None when none is free."""
-        if len(self._held) >= self.limit:
+        held = self._held
+        if len(held) >= self.limit:
             return None
-        self._last += 1
-        permit = Permit(PermitId(self._last), session, request, now)
-        self._held[permit.id] = permit
+        self._last = last = self._last + 1
+        permit = Permit(PermitId(last), session, request, now)
+        held[permit.id] = permit
         return permit
 
     def release(self, permit: PermitId) -> Permit | None:

@@ -41,9 +41,7 @@ class Dispatcher(Generic[T]):
 
     def grant_at_once(self, session: SessionId, request: RequestKey, now: float) -> Permit | None:
         """A permit without waiting: only when nobody waits and one is free."""
-        if self.queue.entries:
-            return None
-        return self.ledger.grant(session, request, now)
+        return None if self.queue.entries else self.ledger.grant(session, request, now)
 
     def enqueue(self, session: SessionId, request: RequestKey, entry: T, now: float) -> bool:
         """Let a request wait; False when the queue is full. Raises ValueError if it waits here."""

@@ -46,9 +46,7 @@ class ChatRequest(msgspec.Struct, frozen=True, gc=False):
         self, model: str, system_prompt: str, history: tuple[ChatMessage, ...], stream: bool
     ) -> ChatCall:
         """The call to run; ``model`` is the provider's own name for it."""
-        messages: tuple[ChatMessage, ...] = (ChatMessage("user", self.prompt, self.images),)
-        if history:
-            messages = history + messages
+        messages = (*history, ChatMessage("user", self.prompt, self.images))
         if system_prompt:
             messages = (ChatMessage("system", system_prompt), *messages)
         return ChatCall(model, messages, stream, self.temperature, self.max_tokens)

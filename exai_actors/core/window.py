@@ -12,7 +12,6 @@ from enum import Enum
 
 from exai_actors.ids import ConversationId, RequestKey
 
-
 _NOT_RUNNING = ConversationId("\x00not running")
 
 
