@@ -78,8 +78,10 @@ class WebSocketConnection(asyncio.BufferedProtocol):
         "_intake",
         "_is_ending",
         "_loop",
+        "_max_frame_bytes",
         "_outbox",
         "_protocol",
+        "_read_buffer",
         "_recipient",
         "_timer",
         "_transport",
@@ -89,7 +91,9 @@ class WebSocketConnection(asyncio.BufferedProtocol):
     def __init__(self, host: ConnectionHost, loop: asyncio.AbstractEventLoop) -> None:
         self._host = host
         self._loop = loop
-        self._protocol = MessageProtocol(host.limits.max_frame_bytes)
+        self._read_buffer = host.read_buffer
+        self._max_frame_bytes = host.limits.max_frame_bytes
+        self._protocol = MessageProtocol(self._max_frame_bytes)
         self._transport: asyncio.Transport
         self._outbox: SocketOutbox
         self._recipient: Recipient[ConnectionMessage] | None = None
@@ -171,13 +175,13 @@ class WebSocketConnection(asyncio.BufferedProtocol):
 
     def get_buffer(self, _sizehint: int) -> memoryview:
         # One buffer for all: it is emptied before the loop reads from another socket.
-        return self._host.read_buffer
+        return self._read_buffer
 
     def buffer_updated(self, nbytes: int) -> None:
         self.heard = True
-        data = bytes(self._host.read_buffer[:nbytes])
+        data = self._read_buffer[:nbytes].tobytes()
         if self._fast:
-            frames, taken = whole_text_frames(data, self._host.limits.max_frame_bytes)
+            frames, taken = whole_text_frames(data, self._max_frame_bytes)
             for frame in frames:
                 if self._intake is not None:
                     self._intake.take(TextReceived(frame))

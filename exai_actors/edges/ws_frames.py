@@ -31,18 +31,20 @@ def whole_text_frames(data: bytes, max_frame_bytes: int) -> tuple[list[bytes], i
     size = len(data)
     while size - position >= 6 and data[position] == _FINAL_TEXT:
         length = data[position + 1] - _MASKED
-        mask_at = position + 2
+        payload_at = position + 6
         if length < 0:
             break
-        if length >= 126:
-            mask_at += 2 if length == 126 else 8
+        if length == 126:
+            payload_at += 2
+            length = data[position + 2] << 8 | data[position + 3]
+        elif length == 127:
+            payload_at += 8
             # A cut-off length reads too small, and then the frame is not complete either.
-            length = int.from_bytes(data[position + 2 : mask_at], "big")
-        payload_at = mask_at + 4
+            length = int.from_bytes(data[position + 2 : position + 10], "big")
         end = payload_at + length
         if end > size or length > max_frame_bytes:
             break
-        payload = apply_mask(data[payload_at:end], data[mask_at:payload_at])
+        payload = apply_mask(data[payload_at:end], data[payload_at - 4 : payload_at])
         if not payload.isascii() and not _is_utf8(payload):
             break
         frames.append(payload)
