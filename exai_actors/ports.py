@@ -72,6 +72,12 @@ class Upstream(Protocol):
         self, permit: PermitId, call: ChatCall, reply_to: Recipient[ProviderMessage]
     ) -> UpstreamCall: ...
 
+    def hand_over(self, reply_to: Recipient[ProviderMessage]) -> tuple[PermitId, ...]:
+        """Let the calls that still run tell ``reply_to`` from now on; gives their permits.
+
+        For a provider's next incarnation: what its predecessor began is not over with its death.
+        """
+
     def ask_models(self, reply_to: Recipient[ProviderMessage]) -> None: ...
 
     async def aclose(self) -> None:

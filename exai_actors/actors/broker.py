@@ -7,6 +7,7 @@ that failed is started again within a budget, a connection or session that ended
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, assert_never
 
 from exai_actors.core.access import Access
@@ -83,7 +84,18 @@ class BrokerActor(LoopActor):
         self._expiry_armed = False
         self._draining = False
 
+    def on_failure(
+        self,
+        _exception_type: type[BaseException] | None,
+        exception_value: BaseException | None,
+        _traceback: TracebackType | None,
+    ) -> None:
+        # Without its guardian nobody is admitted any more: better to end and be started anew.
+        self._on_give_up(f"the broker's guardian failed: {exception_value!r}")
+
     def on_start(self) -> None:
+        if self.system.stopping:
+            return
         self._board.post_listener(self.statistics)
         for provider in self._providers:
             self._start_provider(provider, self.actor_ref)
@@ -133,6 +145,8 @@ class BrokerActor(LoopActor):
         self._sessions[session_id].tell(Attach(admit.connection_id, admit.connection))
 
     def _child_exited(self, exit_: Exit) -> None:
+        if self.system.stopping:
+            return
         _, kind, name = exit_.path.split("/", 2)
         match kind:
             case "listener":

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, assert_never
 
 import msgspec
+import structlog
 
 from exai_actors.core import failures
 from exai_actors.core.calls import Aborted, Completion, FailureKind, UpstreamFailure
@@ -40,7 +41,12 @@ if TYPE_CHECKING:
     from exai_actors.actors.settings import ProviderSettings
     from exai_actors.ports import Upstream, UpstreamCall
 
+log = structlog.get_logger()
+
 FIRST_REPORT_S = 0.25
+NOBODY = SessionId("")
+# Permits of different incarnations must differ: each has so many bits for its own.
+_PERMIT_BITS = 40
 
 
 _OtherMessage = (
@@ -84,15 +90,22 @@ class ProviderActor(LoopActor):
         self._upstream = upstream
         self._broker = broker
         self._models = settings.models
-        self._dispatcher: Dispatcher[Want] = Dispatcher(settings.limit, settings.queue)
+        self._dispatcher: Dispatcher[Want] = Dispatcher(
+            settings.limit, settings.queue, self.incarnation << _PERMIT_BITS
+        )
         self._running: dict[PermitId, _Running] = {}
         self._watched: set[SessionId] = set()
         self._refresh_armed = False
         self._models_attempt = 0
+        self._trouble: str | None = None
         self._granted = self._completed = self._failed = self._aborted = self._refused = 0
 
     def on_start(self) -> None:
         self._board.post_provider(self._name, self.statistics)
+        now = self._now()
+        for permit in self._upstream.hand_over(self._me):
+            # A predecessor's call goes on until its connection is closed, and counts until then.
+            self._dispatcher.ledger.adopt(Permit(permit, NOBODY, RequestKey(""), now))
         if not self._models:
             self._upstream.ask_models(self.actor_ref)
 
@@ -127,7 +140,7 @@ class ProviderActor(LoopActor):
             case ModelsListed():
                 self._models_listed(message.models)
             case ModelsUnavailable():
-                self._models_unavailable()
+                self._models_unavailable(message.failure)
             case AskModels():
                 self._upstream.ask_models(self.actor_ref)
             case Down():
@@ -154,6 +167,7 @@ class ProviderActor(LoopActor):
             refused=self._refused,
             mean_service_s=self._dispatcher.service_time.mean_s,
             incarnation=self.incarnation,
+            trouble=self._trouble,
         )
 
     def _want(self, want: Want) -> None:
@@ -163,7 +177,7 @@ class ProviderActor(LoopActor):
         permit = self._dispatcher.grant_at_once(want.session, want.request, now)
         if permit is not None:
             self._start(permit, want)
-        elif self._dispatcher.enqueue(want.session, want.request, want, now):
+        elif self._dispatcher.enqueue(want.session, want.request, want, now, want.priority):
             if not self._refresh_armed:
                 self._refresh_armed = True
                 self.schedule(FIRST_REPORT_S, RefreshQueue())
@@ -191,7 +205,10 @@ class ProviderActor(LoopActor):
         now = self._now()
         if self._dispatcher.release(message.permit, now) is None:
             return
-        running = self._running.pop(message.permit)
+        running = self._running.pop(message.permit, None)
+        if running is None:
+            self._pump()
+            return
         want = running.want
         result = message.result
         if type(result) is Completion:
@@ -281,15 +298,24 @@ class ProviderActor(LoopActor):
 
     def _models_listed(self, models: tuple[str, ...]) -> None:
         self._models_attempt = 0
+        self._trouble = None
         if models != self._models:
             self._models = models
             self._broker.tell(ProviderModels(self._name, models))
         self.schedule(self._settings.models_refresh_s, AskModels())
 
-    def _models_unavailable(self) -> None:
-        delay = self._settings.models_retry_s * 2**self._models_attempt
+    def _models_unavailable(self, failure: UpstreamFailure) -> None:
+        delay_s = self._settings.models_retry_s * 2 ** min(self._models_attempt, 16)
+        delay_s = min(delay_s, self._settings.models_refresh_s)
         self._models_attempt += 1
-        self.schedule(min(delay, self._settings.models_refresh_s), AskModels())
+        self._trouble = failure.message
+        log.warning(
+            "a provider did not tell its models",
+            provider=self._name,
+            why=failure.message,
+            again_in_s=delay_s,
+        )
+        self.schedule(delay_s, AskModels())
 
     def _abort_all(self) -> None:
         for running in tuple(self._running.values()):

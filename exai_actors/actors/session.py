@@ -195,8 +195,7 @@ class SessionActor(LoopActor):
     def _accept(self, submit: Submit, call: ChatRequest, now: float) -> None:
         route = self._directory.routing.find(call.model)
         if route is None:
-            models = self._directory.routing.models()
-            self._refuse(submit, failures.model_not_found(call.model, models))
+            self._refuse(submit, self._model_not_found(call.model))
             return
         timeout_s = self._timeout_s
         if submit.deadline_ms is not None:
@@ -220,6 +219,7 @@ class SessionActor(LoopActor):
             submit.repeatable,
             submit.stream,
             submit.reports_progress,
+            submit.priority,
         )
         entry = self._requests.accept(active)
         if entry is Entry.FULL:
@@ -232,6 +232,14 @@ class SessionActor(LoopActor):
         if entry is Entry.STARTED:
             self._start(active)
 
+    def _model_not_found(self, model: str | None) -> ErrorBody:
+        troubles = [
+            f"{provider.name}: {provider.trouble}"
+            for provider in self._directory.statistics().providers
+            if provider.trouble is not None
+        ]
+        return failures.model_not_found(model, self._directory.routing.models(), troubles)
+
     def _start(self, active: ActiveRequest) -> None:
         route = active.route
         asked = active.call
@@ -241,7 +249,9 @@ class SessionActor(LoopActor):
             self._conversations.history(active.conversation) if asked.continuation_id else (),
             active.stream,
         )
-        want = Want(active.request, self._id, call, active.reports_progress, self._me)
+        want = Want(
+            active.request, self._id, call, active.reports_progress, self._me, active.priority
+        )
         provider = self._providers.get(route.provider) or self._find_provider(route.provider)
         if provider is None or provider.offer(want) is not Offer.ACCEPTED:
             error = failures.provider_unreachable(route.provider)

@@ -26,11 +26,12 @@ class CapacityLedger:
 
     __slots__ = ("_held", "_last", "anomalies", "limit")
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, last: int = 0) -> None:
+        """``last`` is the number after which permits are counted, so that no two are alike."""
         self.resize(limit)
         self.anomalies = 0
         self._held: dict[PermitId, Permit] = {}
-        self._last = 0
+        self._last = last
 
     @property
     def in_flight(self) -> int:
@@ -62,6 +63,10 @@ class CapacityLedger:
         if record is None:
             self.anomalies += 1
         return record
+
+    def adopt(self, permit: Permit) -> None:
+        """Hold a permit that an earlier owner granted, even beyond the limit."""
+        self._held[permit.id] = permit
 
     def find(self, permit: PermitId) -> Permit | None:
         """The record of a permit, or None when it is not held."""

@@ -34,8 +34,8 @@ class Dispatcher(Generic[T]):
 
     __slots__ = ("ledger", "queue", "service_time")
 
-    def __init__(self, limit: int, queue_limit: int) -> None:
-        self.ledger = CapacityLedger(limit)
+    def __init__(self, limit: int, queue_limit: int, last_permit: int = 0) -> None:
+        self.ledger = CapacityLedger(limit, last_permit)
         self.queue: FairQueue[Waiting[T]] = FairQueue(queue_limit)
         self.service_time = ServiceTime()
 
@@ -43,9 +43,12 @@ class Dispatcher(Generic[T]):
         """A permit without waiting: only when nobody waits and one is free."""
         return None if self.queue.entries else self.ledger.grant(session, request, now)
 
-    def enqueue(self, session: SessionId, request: RequestKey, entry: T, now: float) -> bool:
+    def enqueue(
+        self, session: SessionId, request: RequestKey, entry: T, now: float, priority: int = 0
+    ) -> bool:
         """Let a request wait; False when the queue is full. Raises ValueError if it waits here."""
-        return self.queue.put(session, request, Waiting(session, request, entry, now))
+        waiting = Waiting(session, request, entry, now)
+        return self.queue.put(session, request, waiting, priority)
 
     def pump(self, now: float) -> Iterator[tuple[Permit, T]]:
         """Grant free permits to those whose turn it is. Exhaust it: each step grants one."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from exai_actors.core.calls import FailureKind, UpstreamFailure
@@ -70,19 +71,22 @@ def session_gone() -> ErrorBody:
     )
 
 
-def model_not_found(model: str | None, models: tuple[str, ...]) -> ErrorBody:
-    """Nobody serves this model; None stands for the configured default."""
-    if not models:
-        return ErrorBody(
-            ErrorCode.MODEL_NOT_FOUND,
-            "no provider has named a model yet; see the broker's log for why",
-            {"model": model, "available_models": []},
-        )
+def model_not_found(
+    model: str | None, models: tuple[str, ...], troubles: Sequence[str] = ()
+) -> ErrorBody:
+    """Nobody serves this model; None stands for the configured default.
+
+    ``troubles`` say why providers could not be asked for the models they serve.
+    """
     wanted = "the default model" if model is None else f"the model '{model}'"
+    if models:
+        message = f"no provider serves {wanted}; available: {', '.join(models)}"
+    else:
+        message = f"no provider serves {wanted}: none has named a model yet"
+    if troubles:
+        message += f" ({'; '.join(troubles)})"
     return ErrorBody(
-        ErrorCode.MODEL_NOT_FOUND,
-        f"no provider serves {wanted}; available: {', '.join(models)}",
-        {"model": model, "available_models": list(models)},
+        ErrorCode.MODEL_NOT_FOUND, message, {"model": model, "available_models": list(models)}
     )
 
 

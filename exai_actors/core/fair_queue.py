@@ -24,13 +24,15 @@ class FairQueue(Generic[T]):
         self.limit = limit
         self.entries: dict[tuple[SessionId, RequestKey], T] = {}
         # Sessions in the order of their turns, each with its requests in order of arrival.
-        self._turns: OrderedDict[SessionId, OrderedDict[RequestKey, None]] = OrderedDict()
+        self._turns: OrderedDict[SessionId, OrderedDict[RequestKey, int]] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self.entries)
 
-    def put(self, session: SessionId, request: RequestKey, entry: T) -> bool:
-        """Queue an entry behind its session's others; False, and no change, when full.
+    def put(self, session: SessionId, request: RequestKey, entry: T, priority: int = 0) -> bool:
+        """Queue an entry behind its session's others of no lower priority.
+
+        False, and no change, when full. Priority says nothing to other sessions.
 
         Raises ValueError when this request already waits.
         """
@@ -41,7 +43,10 @@ class FairQueue(Generic[T]):
         waiting = self._turns.get(session)
         if waiting is None:
             waiting = self._turns[session] = OrderedDict()
-        waiting[request] = None
+        waiting[request] = priority
+        later = [each for each, other in waiting.items() if other < priority]
+        for each in later:
+            waiting.move_to_end(each)
         self.entries[session, request] = entry
         return True
 

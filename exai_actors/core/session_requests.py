@@ -37,6 +37,7 @@ class ActiveRequest(msgspec.Struct, gc=False, eq=False):
     repeatable: bool = True
     stream: bool = False
     reports_progress: bool = False
+    priority: int = 0
     at_provider: bool = False
     sequence: int = 0
 
@@ -96,7 +97,8 @@ class SessionRequests:
     def accept(self, active: ActiveRequest) -> Entry:
         """Take a new request in; STARTED means that it is to be sent to its provider now."""
         named = active.call.continuation_id
-        entry = self._window.enter(active.request, None if named is None else active.conversation)
+        conversation = None if named is None else active.conversation
+        entry = self._window.enter(active.request, conversation, active.priority)
         if entry is not Entry.FULL:
             self._active[active.request] = active
         return entry

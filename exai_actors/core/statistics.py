@@ -8,6 +8,7 @@ import msgspec
 class ProviderStatistics(msgspec.Struct, frozen=True):
     """One provider at one instant; ``mean_service_s`` is None before the first call has ended.
 
+    ``trouble`` is why it could not be asked for its models.
     ``over`` is by how many permits a lowered limit is exceeded; ``anomalies`` counts releases of
     permits that were not held.
     """
@@ -28,6 +29,7 @@ class ProviderStatistics(msgspec.Struct, frozen=True):
     refused: int
     mean_service_s: float | None
     incarnation: int
+    trouble: str | None = None
 
 
 class ListenerStatistics(msgspec.Struct, frozen=True):

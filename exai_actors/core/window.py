@@ -30,7 +30,15 @@ class Window:
     ``queue`` wait. None waits that could run.
     """
 
-    __slots__ = ("_conversations", "_running", "_waiting", "conversation_limit", "limit", "queue")
+    __slots__ = (
+        "_conversations",
+        "_priorities",
+        "_running",
+        "_waiting",
+        "conversation_limit",
+        "limit",
+        "queue",
+    )
 
     def __init__(self, limit: int, conversation_limit: int, queue: int) -> None:
         self.limit = limit
@@ -38,6 +46,7 @@ class Window:
         self.queue = queue
         self._running: dict[RequestKey, ConversationId | None] = {}
         self._waiting: dict[RequestKey, ConversationId | None] = {}
+        self._priorities: dict[RequestKey, int] = {}
         self._conversations: dict[ConversationId, set[RequestKey]] = {}
 
     @property
@@ -48,9 +57,12 @@ class Window:
     def waiting(self) -> int:
         return len(self._waiting)
 
-    def enter(self, request: RequestKey, conversation: ConversationId | None) -> Entry:
+    def enter(
+        self, request: RequestKey, conversation: ConversationId | None, priority: int = 0
+    ) -> Entry:
         """Start a request, or let it wait, or find no room for it.
 
+        It waits behind those of no lower priority, and never before one of its conversation.
         Raises ValueError for a request that is already here.
         """
         running = self._running
@@ -67,6 +79,8 @@ class Window:
         if len(self._waiting) >= self.queue:
             return Entry.FULL
         self._waiting[request] = conversation
+        self._priorities[request] = priority
+        self._pass_lower(request, conversation, priority)
         return Entry.WAITING
 
     def leave(self, request: RequestKey) -> tuple[RequestKey, ...]:
@@ -77,6 +91,7 @@ class Window:
         conversation = self._running.pop(request, _NOT_RUNNING)
         if conversation is _NOT_RUNNING:
             self._waiting.pop(request, None)
+            self._priorities.pop(request, None)
             return ()
         if conversation is not None:
             members = self._conversations[conversation]
@@ -84,6 +99,20 @@ class Window:
             if not members:
                 del self._conversations[conversation]
         return self._start_waiting() if self._waiting else ()
+
+    def _pass_lower(
+        self, newest: RequestKey, conversation: ConversationId | None, priority: int
+    ) -> None:
+        passed: list[RequestKey] = []
+        for request in reversed(self._waiting):
+            if request == newest:
+                continue
+            mine = conversation is not None and self._waiting[request] == conversation
+            if mine or self._priorities[request] >= priority:
+                break
+            passed.append(request)
+        for request in reversed(passed):
+            self._waiting[request] = self._waiting.pop(request)
 
     def _start_waiting(self) -> tuple[RequestKey, ...]:
         started: list[RequestKey] = []
@@ -95,6 +124,7 @@ class Window:
                 started.append(request)
         for request in started:
             del self._waiting[request]
+            del self._priorities[request]
         return tuple(started)
 
     def _is_full(self, conversation: ConversationId | None) -> bool:

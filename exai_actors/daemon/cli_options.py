@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Coroutine
 from typing import Any, ParamSpec, TypeVar
 
@@ -14,13 +15,22 @@ R = TypeVar("R")
 DEFAULT_URL = "ws://127.0.0.1:8079"  # that of the client, whose import would slow the help down
 
 
+def _default_url() -> str:
+    """Where ``exai serve`` listens with this environment."""
+    host = os.environ.get("EXAI_WS_HOST") or "127.0.0.1"
+    port = os.environ.get("EXAI_WS_PORT") or "8079"
+    if host in ("0.0.0.0", "::"):  # noqa: S104 - all addresses, this machine's own among them
+        host = "127.0.0.1"
+    return f"ws://[{host}]:{port}" if ":" in host else f"ws://{host}:{port}"
+
+
 def broker_options(command: Callable[P, R]) -> Callable[P, R]:
     """Add ``--url`` and ``--token``."""
     url = click.option(
         "--url",
         envvar="EXAI_URL",
-        default=DEFAULT_URL,
-        show_default=True,
+        default=_default_url,
+        show_default=DEFAULT_URL,
         show_envvar=True,
         metavar="URL",
         help="Where the broker listens.",

@@ -54,8 +54,6 @@ class HttpCall:
         "_due",
         "_loop",
         "_on_end",
-        "_permit",
-        "_reply_to",
         "_resumed",
         "_service",
         "_text_sent",
@@ -63,6 +61,8 @@ class HttpCall:
         "_total_due",
         "_verdict",
         "answering",
+        "permit",
+        "reply_to",
         "task",
     )
 
@@ -75,9 +75,9 @@ class HttpCall:
         on_end: Callable[[HttpCall], object],
     ) -> None:
         self._service = service
-        self._permit = permit
+        self.permit = permit
         self._call = call
-        self._reply_to = reply_to
+        self.reply_to = reply_to
         self._on_end = on_end
         self.answering = False
         self._text_sent = False
@@ -120,7 +120,7 @@ class HttpCall:
             result = task.result()
         if self._text_sent and isinstance(result, UpstreamFailure):
             result = msgspec.structs.replace(result, text_sent=True)
-        self._reply_to.tell(UpstreamEnded(self._permit, result))
+        self.reply_to.tell(UpstreamEnded(self.permit, result))
         if error is not None:
             log_broken(error, self._service)
 
@@ -218,12 +218,12 @@ class HttpCall:
 
     async def _hand_on(self, text: str) -> None:
         """Tell the text; while the recipient is full or has paused us, read nothing more."""
-        chunk = UpstreamChunk(self._permit, text)
+        chunk = UpstreamChunk(self.permit, text)
         delay = FIRST_RETRY_S
         while True:
             if self._resumed is not None:
                 await self._resumed.wait()
-            match self._reply_to.offer(chunk):
+            match self.reply_to.offer(chunk):
                 case Offer.ACCEPTED:
                     self._text_sent = True
                     return

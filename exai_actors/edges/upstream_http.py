@@ -98,6 +98,11 @@ class HttpUpstream:
         self._calls.add(running)
         return running
 
+    def hand_over(self, reply_to: Recipient[ProviderMessage]) -> tuple[PermitId, ...]:
+        for call in self._calls:
+            call.reply_to = reply_to
+        return tuple(call.permit for call in self._calls)
+
     def ask_models(self, reply_to: Recipient[ProviderMessage]) -> None:
         question = asyncio.get_running_loop().create_task(self._ask_models())
         self._questions.add(question)

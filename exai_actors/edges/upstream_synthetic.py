@@ -75,6 +75,11 @@ class SyntheticUpstream:
         running.begin(self._schedule(call, result))
         return running
 
+    def hand_over(self, reply_to: Recipient[ProviderMessage]) -> tuple[PermitId, ...]:
+        for running in self._running:
+            running.reply_to = reply_to
+        return tuple(running.permit for running in self._running)
+
     def ask_models(self, reply_to: Recipient[ProviderMessage]) -> None:
         reply_to.tell(ModelsListed(self._models))
 
@@ -125,12 +130,12 @@ class _Running:
         "_forget",
         "_next",
         "_paused",
-        "_permit",
-        "_reply_to",
         "_result",
         "_steps",
         "_text",
         "_timer",
+        "permit",
+        "reply_to",
     )
 
     def __init__(
@@ -142,8 +147,8 @@ class _Running:
         forget: Callable[[_Running], object],
     ) -> None:
         self._call_later = call_later
-        self._permit = permit
-        self._reply_to = reply_to
+        self.permit = permit
+        self.reply_to = reply_to
         self._result = result
         self._forget = forget
         self._steps: list[tuple[float, str]] = []
@@ -188,7 +193,7 @@ class _Running:
         if self._paused:
             return
         if self._text:
-            match self._reply_to.offer(UpstreamChunk(self._permit, self._text)):
+            match self.reply_to.offer(UpstreamChunk(self.permit, self._text)):
                 case Offer.ACCEPTED:
                     self._text = ""
                 case Offer.FULL:
@@ -210,7 +215,7 @@ class _Running:
             self._timer.cancel()
             self._timer = None
         self._forget(self)
-        self._reply_to.tell(UpstreamEnded(self._permit, result))
+        self.reply_to.tell(UpstreamEnded(self.permit, result))
 
 
 class _Over:

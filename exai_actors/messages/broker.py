@@ -34,8 +34,9 @@ class Admit(msgspec.Struct, frozen=True, gc=False):
 
 
 class RotateToken(msgspec.Struct, frozen=True, gc=False):
-    """Replace the token; answered by TokenRotated."""
+    """Replace the token; answered by TokenRotated. A connection asks once at a time."""
 
+    refusable: ClassVar[bool] = False
     connection: Recipient[ConnectionMessage]
     old: str
     new: str

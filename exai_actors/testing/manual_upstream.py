@@ -35,7 +35,7 @@ class ManualCall:
         self.abort_asked = False
         self.paused = False
         self.ended = False
-        self._reply_to = reply_to
+        self.reply_to = reply_to
 
     @property
     def prompt(self) -> str:
@@ -53,7 +53,7 @@ class ManualCall:
 
     def chunk(self, text: str) -> None:
         """Send a piece of the answer."""
-        self._reply_to.tell(UpstreamChunk(self.permit, text))
+        self.reply_to.tell(UpstreamChunk(self.permit, text))
 
     def complete(self, text: str = "done") -> None:
         """End with a whole answer."""
@@ -69,12 +69,12 @@ class ManualCall:
 
     def end_again(self) -> None:
         """Say once more that it has ended, which no upstream should."""
-        self._reply_to.tell(UpstreamEnded(self.permit, Aborted()))
+        self.reply_to.tell(UpstreamEnded(self.permit, Aborted()))
 
     def _end(self, result: Completion | UpstreamFailure | Aborted) -> None:
         assert not self.ended, "this call has ended already"
         self.ended = True
-        self._reply_to.tell(UpstreamEnded(self.permit, result))
+        self.reply_to.tell(UpstreamEnded(self.permit, result))
 
 
 class ManualUpstream:
@@ -95,6 +95,11 @@ class ManualUpstream:
         started = ManualCall(permit, call, reply_to)
         self.calls.append(started)
         return started
+
+    def hand_over(self, reply_to: Recipient[ProviderMessage]) -> tuple[PermitId, ...]:
+        for call in self.running:
+            call.reply_to = reply_to
+        return tuple(call.permit for call in self.running)
 
     def ask_models(self, reply_to: Recipient[ProviderMessage]) -> None:
         self.models_asked.append(reply_to)

@@ -120,6 +120,40 @@ def test_models_are_asked_of_a_provider_that_names_none_until_it_tells() -> None
     assert chat["inputSchema"]["properties"]["model"]["enum"] == ["moon", "star"]
 
 
+def test_why_a_provider_names_no_model_is_told_to_client_and_operator() -> None:
+    desk = Desk(models=())
+    desk.upstream.refuse_models()
+    desk.settle()
+    (answer,) = desk.client().call("a", arguments={"model": "moon"})
+    assert "kimi: nobody there" in answer["error"]["message"]
+    assert desk.statistics().trouble == "nobody there"
+    desk.advance(2.0)
+    desk.upstream.list_models("moon")
+    desk.settle()
+    assert desk.statistics().trouble is None
+
+
+def test_priority_counts_among_the_waiting_of_one_session_only() -> None:
+    desk = Desk(limit=1, session=SessionSettings(window=3))
+    mine, other = desk.client(), desk.client()
+    mine.call("running")
+    mine.call("low", "low")
+    mine.call("high", "high", priority=5)
+    mine.call("beyond", "beyond")
+    mine.call("urgent", "urgent", priority=9)
+    other.call("x", "theirs")
+    for index in range(6):
+        desk.upstream.calls[index].complete()
+        desk.settle()
+    assert [call.prompt for call in desk.upstream.calls[1:]] == [
+        "high",
+        "theirs",
+        "urgent",
+        "low",
+        "beyond",
+    ]
+
+
 def test_a_waiting_request_is_told_its_position_and_then_an_estimate() -> None:
     desk = Desk(limit=1)
     client = desk.client()

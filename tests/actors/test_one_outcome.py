@@ -190,6 +190,7 @@ def test_a_provider_that_crashes_fails_what_it_held_once_and_comes_back() -> Non
     assert sorted(answer["request_id"] for answer in answers) == ["a", "b"]
     assert {answer["error"]["code"] for answer in answers} == {"SERVICE_UNAVAILABLE"}
     assert desk.upstream.calls[0].abort_asked
+    desk.upstream.calls[0].close()
     client.call("c")
     desk.upstream.calls[-1].complete("alive")
     assert client.heard()[-1]["text"] == "alive"
@@ -295,3 +296,30 @@ def test_an_upstream_that_says_twice_that_it_ended_is_an_anomaly_and_changes_not
     desk.settle()
     assert desk.statistics().anomalies == 1
     assert desk.statistics().in_flight == 1
+
+
+def test_a_restarted_provider_counts_what_its_predecessor_began_until_it_has_ended() -> None:
+    desk = Desk(limit=1)
+    client = desk.client()
+    client.call("a")
+    provider = desk.system.resolve("/providers/kimi")
+    assert provider is not None
+    provider.tell("poison")
+    client.heard()
+    client.call("b")
+    assert len(desk.upstream.calls) == 1, "the aborted call still holds the only permit"
+    assert desk.statistics().in_flight == 1
+    desk.upstream.calls[0].close()
+    desk.settle()
+    assert len(desk.upstream.calls) == 2
+    desk.upstream.calls[1].complete("after the restart")
+    assert client.heard()[-1]["text"] == "after the restart"
+    assert desk.statistics().anomalies == 0
+
+
+def test_a_guardian_that_fails_gives_the_broker_up() -> None:
+    desk = Desk()
+    desk.broker.tell("poison")
+    desk.settle()
+    assert len(desk.gave_up) == 1
+    assert "guardian" in desk.gave_up[0]

@@ -47,7 +47,7 @@ def test_a_default_model_that_nobody_serves_is_called_that() -> None:
 @pytest.mark.parametrize("model", [None, "k2"])
 def test_while_no_provider_named_a_model_that_is_what_is_said(model: str | None) -> None:
     body = failures.model_not_found(model, ())
-    assert "no provider has named a model yet" in body.message
+    assert "none has named a model yet" in body.message
     assert body.details == {"model": model, "available_models": []}
 
 

@@ -122,3 +122,11 @@ class QueueMachine(RuleBasedStateMachine):
 
 
 TestQueue = QueueMachine.TestCase
+
+
+def test_within_a_session_a_higher_priority_goes_first_and_equals_in_order() -> None:
+    queue: FairQueue[str] = FairQueue(9)
+    session = SessionId("s")
+    for name, priority in (("a", 0), ("b", 2), ("c", 0), ("d", 2), ("e", -1)):
+        queue.put(session, RequestKey(name), name, priority)
+    assert [queue.take() for _ in range(5)] == ["b", "d", "a", "c", "e"]

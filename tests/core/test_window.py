@@ -186,3 +186,19 @@ class WindowMachine(RuleBasedStateMachine):
 
 
 TestWindow = WindowMachine.TestCase
+
+
+def test_a_waiting_request_passes_those_of_lower_priority_but_none_of_its_conversation() -> None:
+    window = Window(limit=1, conversation_limit=1, queue=9)
+    talk = ConversationId("talk")
+    assert window.enter(RequestKey("running"), None) is Entry.STARTED
+    window.enter(RequestKey("first"), None)
+    window.enter(RequestKey("mine"), talk)
+    window.enter(RequestKey("second"), None)
+    window.enter(RequestKey("urgent"), talk, priority=3)
+    order = []
+    ended = RequestKey("running")
+    while started := window.leave(ended):
+        (ended,) = started
+        order.append(ended)
+    assert order == ["first", "mine", "urgent", "second"]
