@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import socket
 import struct
 from collections.abc import AsyncIterator
@@ -66,6 +68,41 @@ async def test_what_the_client_does_not_read_yet_is_sent_later_and_told_at_the_m
     recorder.transport.write(b"at once again")
     assert recorder.transport.get_write_buffer_size() == 0
     assert await read_exactly(client, 13) == b"at once again"
+
+
+async def test_a_write_does_not_overtake_what_waits_though_there_is_room_again(it: Served) -> None:
+    client, recorder = await it.connected()
+    recorder.transport.write(BIG)
+    read = bytearray()
+    with contextlib.suppress(BlockingIOError):
+        while piece := client.recv(1 << 20):
+            read += piece
+    recorder.transport.write(b"tail")
+    read += await read_exactly(client, len(BIG) + 4 - len(read))
+    assert read == BIG + b"tail"
+
+
+async def test_readiness_that_turns_out_to_be_nothing_is_passed_over(it: Served) -> None:
+    client, recorder = await it.connected()
+    other_client, other = await it.connected()
+
+    def steal_the_others_data(recorder: Recorder) -> None:
+        victim = other if recorder is not other else it.recorders[0]
+        with socket.socket(
+            fileno=os.dup(victim.transport.get_extra_info("socket").fileno())
+        ) as same:
+            same.recv(100)
+        recorder.on_data = victim.on_data = lambda _: None
+
+    recorder.on_data = other.on_data = steal_the_others_data
+    client.send(b"stolen or not")
+    other_client.send(b"stolen or not")
+    await asyncio.sleep(0.01)
+    assert sorted([recorder.data, other.data]) == [b"", b"stolen or not"]
+    for each in (client, other_client):
+        each.send(b", and more")
+    await recorder.until(lambda: recorder.data.endswith(b", and more"))
+    await other.until(lambda: other.data.endswith(b", and more"))
 
 
 async def test_closing_sends_what_waits_first(it: Served) -> None:
