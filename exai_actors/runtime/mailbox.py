@@ -68,9 +68,10 @@ class Mailbox:
         "lap_since",
         "limit",
         "max_busy_s",
+        "notable_s",
         "own_limit",
         "path",
-        "probation",
+        "probation_end",
         "processed",
         "quota",
         "ref",
@@ -107,7 +108,7 @@ class Mailbox:
         self.own_limit = 0
         self.limit = 0
         self.quota = range(1)
-        self.probation = 0
+        self.probation_end = 0
         self.path = ""
         self.incarnation = 0
         self.supervisor: Any = None
@@ -118,6 +119,8 @@ class Mailbox:
         self.refused_reported_at: float | None = None
         self.busy_s = 0.0
         self.max_busy_s = 0.0
+        # A message that took longer is looked at: the longest so far, or what is long for any.
+        self.notable_s = 0.0
         self.waiting_since = 0.0
         self.lap_since = 0.0
         self.lap_end = 0

@@ -62,13 +62,26 @@ class LoopRef(ActorRef[A]):
         dead letter. A message whose class has ``refusable = False`` goes into a full lane as well.
         """
         mailbox = self._mailbox
-        lane = mailbox.user_lane
-        if len(lane) >= mailbox.limit:
-            mailbox.refuse_told(message)
+        if mailbox.scheduled or mailbox.state:
+            lane = mailbox.user_lane
+            if len(lane) >= mailbox.limit:
+                mailbox.refuse_told(message)
+                return
+            lane.append(message)
+            if not mailbox.scheduled:
+                mailbox.scheduler.enqueue(mailbox)
             return
-        lane.append(message)
-        if not mailbox.scheduled:
-            mailbox.scheduler.enqueue(mailbox)
+        # As Scheduler.enqueue, without its call: an idle actor, the commonest, has room.
+        mailbox.user_lane.append(message)
+        if mailbox.state >= STOPPING:
+            mailbox.answer_rest()
+            return
+        mailbox.scheduled = True
+        scheduler = mailbox.scheduler
+        mailbox.waiting_since = scheduler.clock
+        scheduler.ready.append(mailbox)
+        if not scheduler.armed:
+            scheduler.wake_for(mailbox)
 
     def tell_system(self, message: Any) -> None:
         """Put a message in the system lane: before everything told, and never refused for space."""
@@ -83,12 +96,25 @@ class LoopRef(ActorRef[A]):
         FULL and CLOSED mean that it never will be, and leave no dead letter.
         """
         mailbox = self._mailbox
-        lane = mailbox.user_lane
-        if len(lane) >= mailbox.limit:
-            return mailbox.offer(message)
-        lane.append(message)
-        if not mailbox.scheduled:
-            mailbox.scheduler.enqueue(mailbox)
+        if mailbox.scheduled or mailbox.state:
+            lane = mailbox.user_lane
+            if len(lane) >= mailbox.limit:
+                return mailbox.offer(message)
+            lane.append(message)
+            if not mailbox.scheduled:
+                mailbox.scheduler.enqueue(mailbox)
+            return _ACCEPTED
+        # As Scheduler.enqueue, without its call: an idle actor, the commonest, has room.
+        mailbox.user_lane.append(message)
+        if mailbox.state >= STOPPING:
+            mailbox.answer_rest()
+            return _ACCEPTED
+        mailbox.scheduled = True
+        scheduler = mailbox.scheduler
+        mailbox.waiting_since = scheduler.clock
+        scheduler.ready.append(mailbox)
+        if not scheduler.armed:
+            scheduler.wake_for(mailbox)
         return _ACCEPTED
 
     @overload

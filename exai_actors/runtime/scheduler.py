@@ -5,15 +5,19 @@ A mailbox gets a slice of at most ``throughput`` messages and goes to the end of
 ends after ``turn_messages`` messages or ``turn_seconds``, and the loop gets to its sockets.
 
 Time is read once a slice, not once a message, which would add a fifth to its cost. A new or
-slow actor's slices are one message long, and double while it is quick: a slice that takes long is
-nearly always a single message, whose time is then exact.
+slow actor's slices are one message long, and double while it is quick and has more: a slice that
+takes long is nearly always a single message, whose time is then exact.
+
+Most slices are a single plain message of an actor that has no other: these run in a straight line
+in ``_work_off``, everything else in ``_run_slice``.
 """
 
 from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice, repeat, starmap
 from typing import TYPE_CHECKING, Any
 
 from exai_actors.runtime import lifecycle
@@ -28,8 +32,11 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# So many slices of one message each follow a slow handler, so that the next one is told exactly.
+# So many messages are handled one by one after a slow one, so that the next one is told exactly.
 _PROBATION = 64
+
+# None is a message like any other.
+NO_MESSAGE = object()
 
 Pick = Callable[[Sequence["LoopRef[Any]"]], int]
 
@@ -51,10 +58,16 @@ class Scheduler:
         self.pick: Pick | None = None
         """Chooses which of the ready actors runs next, by index; a simulator's hook."""
         self.running: Mailbox | None = None
+        self.message: Any = NO_MESSAGE
+        """The message that ``running`` handles alone, or NO_MESSAGE."""
         self.trail: list[Any] = []
-        """The messages of the present slice, the last one being handled."""
+        """The messages of the present slice, if it is of more than one plain message."""
         self.clock = driver.now()
-        """When the present slice began, or the last one ended."""
+        """When the present turn began, or its last slice that was not a single quick message."""
+        self.ready: deque[Mailbox] = deque()
+        """The mailboxes that wait for their slice, for senders to append to."""
+        self.armed = False
+        """Whether a turn is under way or asked for. Senders look at it after they appended."""
         self.interrupt: KeyboardInterrupt | None = None
         self._driver = driver
         self._now = driver.now
@@ -64,9 +77,7 @@ class Scheduler:
         self._turn_messages = turn_messages
         self._turn_seconds = turn_seconds
         self._slow_handler_s = slow_handler_s
-        self._ready: deque[Mailbox] = deque()
         self._turn_end: list[Callback] = []
-        self._armed = False
         self._turn_callback = self._turn
 
     def enqueue(self, mailbox: Mailbox) -> None:
@@ -75,20 +86,19 @@ class Scheduler:
             mailbox.answer_rest()
             return
         mailbox.scheduled = True
-        if self._armed:
-            mailbox.waiting_since = self.clock
-            self._ready.append(mailbox)
-            # The turn that was under way may have ended just before the line above.
-            if self._armed:
-                return
-        else:
-            mailbox.waiting_since = self.clock = self._now()
-            self._ready.append(mailbox)
+        mailbox.waiting_since = self.clock
+        self.ready.append(mailbox)
+        if not self.armed:
+            self.wake_for(mailbox)
+
+    def wake_for(self, mailbox: Mailbox) -> None:
+        """Have a turn come for a mailbox that was appended while none was under way."""
+        mailbox.waiting_since = self.clock = self._now()
         self._wake()
 
     def is_busy(self) -> bool:
         """Whether a mailbox waits for its slice."""
-        return bool(self._ready)
+        return bool(self.ready)
 
     def at_turn_end(self, callback: Callback) -> None:
         """Call back once, after the messages of the present or else the next turn."""
@@ -97,12 +107,12 @@ class Scheduler:
 
     def nudge(self) -> None:
         """Have a turn come, if none is under way, for what is not in a mailbox."""
-        if not self._armed:
+        if not self.armed:
             self._wake()
 
     def _wake(self) -> None:
         """Ask the loop for a turn. Two threads that do so at once get two, which is harmless."""
-        self._armed = True
+        self.armed = True
         try:
             if self._driver.in_loop_thread():
                 self._driver.call_soon(self._turn_callback)
@@ -121,75 +131,127 @@ class Scheduler:
                 self._recover(self.running)
             self._end_turn()
 
-    def _work_off(self) -> None:  # noqa: C901 - a call more per slice is a tenth of its cost
-        ready = self._ready
-        trail = self.trail
-        note = trail.append
+    def _work_off(self) -> None:
+        ready = self.ready
+        if not ready:
+            return
         special = SPECIAL
         now = self._now
         clock = self.clock = now()
         deadline = clock + self._turn_seconds
-        left = self._turn_messages
-        while ready:
-            mailbox = ready.popleft() if self.pick is None else self._take_picked(self.pick)
-            if mailbox.state:
-                if not self._begin(mailbox):
-                    continue
-                clock = self.clock
-            actor = mailbox.actor
+        take = ready.popleft if self.pick is None else self._take_picked
+        # Takes a mailbox for each message the turn may handle, without a line of Python.
+        budget = repeat((), self._turn_messages)
+        for mailbox in starmap(take, budget):
             user = mailbox.user_lane
-            self.running = mailbox
-            used_up = False
-            try:
-                for _ in mailbox.quota:
-                    if mailbox.system_lane:
-                        message = mailbox.system_lane.popleft()
-                    elif user:
-                        message = user.popleft()
-                    else:
+            if mailbox.state or mailbox.system_lane or not user:
+                clock = self._run_slice(mailbox, clock, budget)
+            else:
+                message = user.popleft()
+                if user or message.__class__ in special:
+                    user.appendleft(message)
+                    clock = self._run_slice(mailbox, clock, budget)
+                else:
+                    self.running = mailbox
+                    self.message = message
+                    mailbox.processed += 1
+                    try:
+                        mailbox.actor.on_receive(message)
+                    except BaseException as error:  # noqa: BLE001 - one failure rule
+                        culprit = message_type_of(message)
+                        lifecycle.fail(mailbox, error, ExitReason.FAILED, culprit)
+                        if self.interrupt is not None:
+                            deadline = clock
+                    end = now()
+                    seconds = end - clock
+                    clock = end
+                    mailbox.busy_s += seconds
+                    if seconds > mailbox.notable_s:
+                        self._account(mailbox, seconds, (message,))
+                    if not mailbox.state:
+                        # Nothing waited, so look once, after the flag is cleared. A thread that
+                        # comes in between queues the mailbox once more, which is harmless.
+                        mailbox.scheduled = False
+                        if user or mailbox.system_lane:
+                            mailbox.scheduled = True
+                            self._requeue(mailbox)
+                    if clock >= deadline or not ready:
                         break
-                    note(message)
-                    if message.__class__ in special:
-                        deliver(mailbox, actor, message)
-                        if mailbox.state:
-                            break
-                    else:
-                        actor.on_receive(message)
-                else:
-                    used_up = True
-            except BaseException as error:  # noqa: BLE001 - one failure rule, whatever was raised
-                culprit = message_type_of(trail[-1]) if trail else None
-                lifecycle.fail(mailbox, error, ExitReason.FAILED, culprit)
-
-            end = now()
-            handled = len(trail)
-            left -= handled
-            mailbox.processed += handled
-            seconds = end - clock
-            mailbox.busy_s += seconds
-            if used_up or seconds > mailbox.max_busy_s * handled:
-                self._account(mailbox, seconds, handled)
-            trail.clear()
-            clock = self.clock = end
-
-            if not mailbox.state:
-                if mailbox.system_lane or user:
-                    self._requeue(mailbox)
-                else:
-                    mailbox.scheduled = False
-                    # A thread may have put a message between the last look and the line above.
-                    if mailbox.system_lane or user:
-                        mailbox.scheduled = True
-                        ready.append(mailbox)
-            if left <= 0 or clock >= deadline or self.interrupt is not None:
+                    continue
+            if clock >= deadline or not ready or self.interrupt is not None:
                 break
+        self.clock = clock
         self.running = None
+        self.message = NO_MESSAGE
+
+    def _run_slice(  # noqa: C901 - a call more per slice is a tenth of its cost
+        self, mailbox: Mailbox, clock: float, budget: Iterator[object]
+    ) -> float:
+        """Run a slice of whatever kind that begins at ``clock``; return when it ended."""
+        self.running = mailbox
+        self.message = NO_MESSAGE
+        self.clock = clock
+        if mailbox.state:
+            if not self._begin(mailbox):
+                return self.clock
+            clock = self.clock
+        trail = self.trail
+        note = trail.append
+        special = SPECIAL
+        actor = mailbox.actor
+        user = mailbox.user_lane
+        try:
+            for _ in mailbox.quota:
+                if mailbox.system_lane:
+                    message = mailbox.system_lane.popleft()
+                elif user:
+                    message = user.popleft()
+                else:
+                    break
+                note(message)
+                if message.__class__ in special:
+                    deliver(mailbox, actor, message)
+                    if mailbox.state:
+                        break
+                else:
+                    actor.on_receive(message)
+        except BaseException as error:  # noqa: BLE001 - one failure rule, whatever was raised
+            culprit = message_type_of(trail[-1]) if trail else None
+            lifecycle.fail(mailbox, error, ExitReason.FAILED, culprit)
+
+        end = self._now()
+        handled = len(trail)
+        if handled > 1:
+            next(islice(budget, handled - 2, None), None)
+        mailbox.processed += handled
+        seconds = end - clock
+        mailbox.busy_s += seconds
+        if (
+            handled == len(mailbox.quota)
+            or seconds > mailbox.notable_s * handled
+            or seconds > self._slow_handler_s
+        ):
+            self._account(mailbox, seconds, trail)
+        trail.clear()
+        self.clock = end
+
+        if not mailbox.state:
+            if mailbox.system_lane or user:
+                self._requeue(mailbox)
+            else:
+                mailbox.scheduled = False
+                # A thread may have put a message between the last look and the line above.
+                if mailbox.system_lane or user:
+                    mailbox.scheduled = True
+                    self.ready.append(mailbox)
+        return end
 
     def _recover(self, mailbox: Mailbox) -> None:
         """Carry on with an actor whose slice was cut short by a Ctrl-C between two lines here."""
         self.running = None
+        self.message = NO_MESSAGE
         self.trail.clear()
-        self._ready.append(mailbox)
+        self.ready.append(mailbox)
 
     def _begin(self, mailbox: Mailbox) -> bool:
         """Start a new actor, or clear up behind one that has ended; say whether it can run."""
@@ -206,20 +268,23 @@ class Scheduler:
         mailbox.answer_rest()
         return False
 
-    def _account(self, mailbox: Mailbox, seconds: float, handled: int) -> None:
+    def _account(self, mailbox: Mailbox, seconds: float, handled: Sequence[Any]) -> None:
         """Note the longest handler, report a slow one, and fit the next slice to the actor."""
+        number = len(handled)
         # Of several messages one took at least the mean: never claim more than is known.
-        mailbox.max_busy_s = max(mailbox.max_busy_s, seconds / max(1, handled))
+        mailbox.max_busy_s = max(mailbox.max_busy_s, seconds / max(1, number))
+        mailbox.notable_s = min(mailbox.max_busy_s, self._turn_seconds, self._slow_handler_s)
         if seconds > self._turn_seconds:
             mailbox.quota = range(1)
-        elif mailbox.probation:
-            mailbox.probation -= 1
-        elif handled == len(mailbox.quota) < self._throughput:
-            mailbox.quota = range(min(2 * handled, self._throughput))
+        elif (
+            number == len(mailbox.quota) < self._throughput
+            and mailbox.processed >= mailbox.probation_end
+        ):
+            mailbox.quota = range(min(2 * number, self._throughput))
         if seconds > self._slow_handler_s:
-            names = tuple(dict.fromkeys(message_type_of(message) for message in self.trail))
-            self._report_slow(mailbox, seconds, handled, names)
-            mailbox.probation = _PROBATION
+            names = tuple(dict.fromkeys(message_type_of(message) for message in handled))
+            self._report_slow(mailbox, seconds, number, names)
+            mailbox.probation_end = mailbox.processed + _PROBATION
 
     def _report_slow(
         self, mailbox: Mailbox, seconds: float, messages: int, names: tuple[str, ...]
@@ -248,12 +313,13 @@ class Scheduler:
                 mailbox.waiting_since = mailbox.lap_since
             mailbox.lap_since = self.clock
             mailbox.lap_end = mailbox.processed + len(mailbox.user_lane) + len(mailbox.system_lane)
-        self._ready.append(mailbox)
+        self.ready.append(mailbox)
 
-    def _take_picked(self, pick: Pick) -> Mailbox:
-        index = pick([mailbox.ref for mailbox in self._ready])
-        mailbox = self._ready[index]
-        del self._ready[index]
+    def _take_picked(self) -> Mailbox:
+        pick = self.pick
+        index = 0 if pick is None else pick([mailbox.ref for mailbox in self.ready])
+        mailbox = self.ready[index]
+        del self.ready[index]
         return mailbox
 
     def _end_turn(self) -> None:
@@ -270,7 +336,7 @@ class Scheduler:
         if self._has_work():
             self._driver.call_soon(self._turn_callback)
         else:
-            self._armed = False
+            self.armed = False
             # A thread may have queued something between the last look and the line above.
             if self._has_work():
                 self._wake()
@@ -279,4 +345,4 @@ class Scheduler:
             raise interrupt
 
     def _has_work(self) -> bool:
-        return bool(self._ready or self._turn_end or self._events.pending())
+        return bool(self.ready or self._turn_end or self._events.pending())

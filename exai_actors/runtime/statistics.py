@@ -7,7 +7,7 @@ from typing import Literal
 
 from exai_actors.runtime.events import message_type_of
 from exai_actors.runtime.mailbox import STARTING, STOPPING, Mailbox
-from exai_actors.runtime.scheduler import Scheduler
+from exai_actors.runtime.scheduler import NO_MESSAGE, Scheduler
 
 ActorState = Literal["starting", "idle", "ready", "busy", "draining", "stopping"]
 
@@ -28,7 +28,7 @@ class ActorStatistics:
     current_message: str | None
     """Class name of the message being handled."""
     current_for_s: float | None
-    """For how long, at most: counted from the first of the messages handled in one go."""
+    """For how long, at most: quick messages of the same turn before it may be counted in."""
     processed: int
     failed: int
     """Incarnations at this path that ended with an error, as far as remembered."""
@@ -40,20 +40,23 @@ class ActorStatistics:
 
 def statistics_of(mailbox: Mailbox, scheduler: Scheduler, now: float) -> ActorStatistics:
     """Read one actor's statistics; takes a microsecond or two, from any thread."""
-    trail = tuple(scheduler.trail) if scheduler.running is mailbox else ()
+    running = scheduler.running is mailbox
+    trail = tuple(scheduler.trail) if running else ()
+    message = trail[-1] if trail else scheduler.message if running else NO_MESSAGE
+    busy = message is not NO_MESSAGE
     depth = len(mailbox.user_lane)
     system_depth = len(mailbox.system_lane)
     return ActorStatistics(
         path=mailbox.path,
         incarnation=mailbox.incarnation,
         actor_class=mailbox.ref.actor_class.__name__,
-        state=_state(mailbox, running=bool(trail)),
+        state=_state(mailbox, running=busy),
         user_depth=depth,
         system_depth=system_depth,
         mailbox_limit=mailbox.own_limit,
         oldest_age_s=max(0.0, now - mailbox.waiting_since) if depth or system_depth else 0.0,
-        current_message=message_type_of(trail[-1]) if trail else None,
-        current_for_s=max(0.0, now - scheduler.clock) if trail else None,
+        current_message=message_type_of(message) if busy else None,
+        current_for_s=max(0.0, now - scheduler.clock) if busy else None,
         processed=mailbox.processed + len(trail),
         failed=mailbox.failed,
         refused=mailbox.refused,

@@ -64,7 +64,7 @@ def test_an_actor_made_ready_while_the_turn_finds_nothing_more_to_do_runs(
 ) -> None:
     ref, actor = system.recorder("/a")
     other, other_actor = system.recorder("/other")
-    system.scheduler._ready = LastLook(2, lambda: other.tell("just then"))
+    system.scheduler.ready = LastLook(2, lambda: other.tell("just then"))
     ref.tell("first")
     system.run()
     assert actor.seen == ["first"]
@@ -77,7 +77,7 @@ def test_an_actor_made_ready_by_a_thread_just_after_the_turn_has_ended_runs(
     ref, _ = system.recorder("/a")
     other, other_actor = system.recorder("/other")
     ready = GatedForOthers()
-    system.scheduler._ready = ready
+    system.scheduler.ready = ready
     sender = threading.Thread(target=lambda: other.tell("just after"))
 
     def begin_to_send() -> None:
