@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import islice
+
 from exai_actors.core.calls import ChatMessage
 from exai_actors.ids import ConversationId
 
@@ -73,7 +75,7 @@ class Conversations:
         self._is_counting = any(size > self._small for size in sizes.values())
 
     def _drop_oldest(self, number: int) -> None:
-        for conversation in list(self._histories)[:number]:
+        for conversation in tuple(islice(self._histories, number)):
             del self._histories[conversation]
 
 

@@ -6,6 +6,8 @@ outcome is no longer here runs anew when it is repeated.
 
 from __future__ import annotations
 
+from itertools import islice
+
 import msgspec
 
 from exai_actors.core.calls import Outcome
@@ -50,13 +52,16 @@ class OutcomeStore:
         kept[request] = Remembered(fingerprint, outcome, now + self.ttl_s)
         result = outcome.result
         if (
-            len(kept) > self.count
-            or self._is_counting
+            self._is_counting
             or result is None
             or len(result.outputs) != 1
             or len(result.outputs[0]) + len(result.reasoning) > self._small
         ):
-            self._make_room(request, now)
+            self._fit(request, now)
+        if len(kept) > self.count:
+            self.expire(now)
+            if len(kept) > self.count:
+                self._drop_oldest(len(kept) - self.count + self._spare)
 
     def find(self, request: RequestKey, now: float) -> Remembered | None:
         """The outcome of a request that ended here less than ``ttl_s`` ago."""
@@ -68,13 +73,12 @@ class OutcomeStore:
             return None
         return found
 
-    def _make_room(self, newest: RequestKey, now: float) -> None:
+    def _fit(self, newest: RequestKey, now: float) -> None:
+        """Count the characters, and drop the oldest until they are few enough."""
         kept = self.kept
-        if _text_size(kept[newest].outcome) > self.size:
+        if newest in kept and _text_size(kept[newest].outcome) > self.size:
             del kept[newest]
         self.expire(now)
-        if len(kept) > self.count:
-            self._drop_oldest(len(kept) - self.count + self._spare)
         sizes = {request: _text_size(each.outcome) for request, each in kept.items()}
         excess = sum(sizes.values()) - self.size
         while excess > 0:
@@ -93,7 +97,7 @@ class OutcomeStore:
         self._drop_oldest(expired)
 
     def _drop_oldest(self, number: int) -> None:
-        for request in list(self.kept)[:number]:
+        for request in tuple(islice(self.kept, number)):
             del self.kept[request]
 
 
