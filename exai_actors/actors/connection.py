@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, assert_never
 from exai_actors.actors.client_calls import ClientCalls, PendingCall
 from exai_actors.core import failures
 from exai_actors.core.calls import Outcome, OutcomeKind
-from exai_actors.core.tools import ChatRequest, ToolRequest, parse_call
+from exai_actors.core.tools import ChatRequest, parse_call
 from exai_actors.errors import ErrorBody, ErrorCode
 from exai_actors.ids import ConnectionId, RequestKey, SessionId
 from exai_actors.messages.broker import Admit, BrokerMessage
@@ -49,9 +49,9 @@ from exai_actors.wire.answers import Vitals
 from exai_actors.wire.close_reasons import CloseReason
 from exai_actors.wire.connection import Close, Connection
 from exai_actors.wire.frames import (
-    CallChat,
     CallTool,
     Cancel,
+    CheckedCall,
     Health,
     Hello,
     Ignored,
@@ -62,12 +62,16 @@ from exai_actors.wire.frames import (
     ReplyTo,
     RotateToken,
 )
+from exai_actors.wire.usual import read_usual
 
 if TYPE_CHECKING:
     from exai_actors.actors.directory import Directory
     from exai_actors.actors.settings import ConnectionSettings
     from exai_actors.ports import Clock, Outbox, Peer
 
+
+# Looking a member up on its Enum costs as much as a handler's step.
+_ACCEPTED = Offer.ACCEPTED
 
 _OtherFrame = (
     CallTool
@@ -122,6 +126,8 @@ class ConnectionActor(LoopActor):
         self._clock = clock
         self._wire = Connection()
         self._session: Recipient[SessionMessage] | None = None
+        # The same while new calls go to it: None again while draining and once closing.
+        self._open_session: Recipient[SessionMessage] | None = None
         self._stash: list[TextReceived | BinaryReceived] | None = None
         self._calls = ClientCalls(outbox, settings, clock)
         self._rotations: list[ReplyTo] = []
@@ -141,9 +147,15 @@ class ConnectionActor(LoopActor):
     def on_receive(self, message: ConnectionMessage | Down) -> None:
         # The four of every call come first: each case of a match costs those behind it.
         if type(message) is TextReceived:
-            self._text(message)
+            session = self._open_session
+            if session is not None and (call := read_usual(message.data)) is not None:
+                self._submit(session, call)
+            else:
+                self._text(message)
         elif type(message) is RequestEnded:
-            self._ended(message.request, message.outcome)
+            self._calls.finish(message.request, message.outcome)
+            if self._draining:
+                self._close_when_done()
         elif type(message) is RequestGranted:
             self._calls.granted(message.request)
         elif type(message) is RequestAccepted:
@@ -167,6 +179,7 @@ class ConnectionActor(LoopActor):
                     self._close(self._wire.not_admitted(message.error, message.message))
             case SocketClosed():
                 self._closing = True
+                self._open_session = None
                 self.stop()
             case OutboxHigh():
                 self._outbox_high()
@@ -197,17 +210,7 @@ class ConnectionActor(LoopActor):
             self._keep_for_later(message)
             return
         frame = self._wire.receive(message.data)
-        if type(frame) is CallChat:
-            self._submit(
-                frame.reply,
-                frame.request,
-                "chat",
-                frame.call,
-                frame.call.stream if frame.stream is None else frame.stream,
-                frame.deadline_ms,
-                frame.priority,
-            )
-        elif isinstance(frame, Close):
+        if isinstance(frame, Close):
             self._close(frame)
         else:
             self._other(frame)
@@ -243,56 +246,53 @@ class ConnectionActor(LoopActor):
         if isinstance(call, ErrorBody):
             self._outbox.send(encode.error(frame.reply, call))
             return
+        session = self._open_session
+        if session is None:
+            self._outbox.send(encode.error(frame.reply, failures.draining()))
+            return
+        request = frame.request
+        if request is None:
+            self._anonymous += 1
+            request = RequestKey(f"\x00{self._id}\x00{self._anonymous}")
         stream = frame.stream
         if stream is None:
             stream = isinstance(call, ChatRequest) and call.stream
         self._submit(
-            frame.reply,
-            frame.request,
-            frame.tool,
-            call,
-            stream,
-            frame.deadline_ms,
-            frame.priority,
+            session,
+            CheckedCall(
+                frame.reply,
+                request,
+                call,
+                stream,
+                frame.deadline_ms,
+                frame.priority,
+                frame.tool,
+                frame.request is not None,
+            ),
         )
 
-    def _submit(
-        self,
-        reply: ReplyTo,
-        request: RequestKey | None,
-        tool: str,
-        call: ToolRequest,
-        stream: bool,
-        deadline_ms: float | None,
-        priority: int,
-    ) -> None:
-        if self._draining:
-            self._outbox.send(encode.error(reply, failures.draining()))
-            return
+    def _submit(self, session: Recipient[SessionMessage], checked: CheckedCall) -> None:
+        reply, request, call = checked.reply, checked.request, checked.call
         pending = self._calls.pending
         fingerprint = hash(call)
-        repeatable = request is not None
-        if request is None:
-            self._anonymous += 1
-            request = RequestKey(f"\x00{self._id}\x00{self._anonymous}")
-        elif request in pending:
+        if request in pending:
             self._calls.repeat(request, reply, fingerprint)
             return
-        assert self._session is not None
+        pending[request] = PendingCall(reply, checked.tool, fingerprint, checked.stream)
         submit = Submit(
             request,
             call,
             fingerprint,
             self._id,
-            repeatable,
-            stream,
+            checked.repeatable,
+            checked.stream,
             reply.acks or reply.progress is not None,
-            deadline_ms,
-            priority,
+            checked.deadline_ms,
+            checked.priority,
         )
-        pending[request] = PendingCall(reply, tool, fingerprint, stream)
-        if self._session.offer(submit) is not Offer.ACCEPTED:
-            self._ended(request, Outcome(OutcomeKind.REFUSED, error=failures.session_busy()))
+        if session.offer(submit) is not _ACCEPTED:
+            refused = Outcome(OutcomeKind.REFUSED, error=failures.session_busy())
+            self._calls.finish(request, refused)
 
     def _cancel(self, frame: Cancel) -> None:
         known = frame.request in self._calls.pending
@@ -305,11 +305,6 @@ class ConnectionActor(LoopActor):
         answer = encode.cancelled(frame.reply, self._clock.wall(), found=known)
         if answer is not None:
             self._outbox.send(answer)
-
-    def _ended(self, request: RequestKey, outcome: Outcome) -> None:
-        self._calls.finish(request, outcome)
-        if self._draining and not self._calls.pending:
-            self._close_for(CloseReason.GOING_AWAY)
 
     def _health(self, reply: ReplyTo) -> None:
         statistics = self._directory.statistics()
@@ -338,7 +333,7 @@ class ConnectionActor(LoopActor):
         )
 
     def _admitted(self, message: Admitted) -> None:
-        self._session = message.session
+        self._session = self._open_session = message.session
         if isinstance(message.session, LoopRef):
             self.watch(message.session)
         self._outbox.send(self._wire.admitted(message.session_id))
@@ -393,8 +388,12 @@ class ConnectionActor(LoopActor):
 
     def _drain(self, at_once: bool) -> None:
         self._draining = True
+        self._open_session = None
         if at_once:
             self._calls.finish_all(Outcome(OutcomeKind.FAILED, error=failures.draining()))
+        self._close_when_done()
+
+    def _close_when_done(self) -> None:
         if not self._calls.pending:
             self._close_for(CloseReason.GOING_AWAY)
 
@@ -408,6 +407,7 @@ class ConnectionActor(LoopActor):
 
     def _close(self, close: Close) -> None:
         self._closing = True
+        self._open_session = None
         if close.frame is not None:
             self._outbox.send(close.frame)
         self._outbox.close(close.code, close.reason)

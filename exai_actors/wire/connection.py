@@ -5,7 +5,8 @@ decision by ``admitted`` or ``not_admitted`` and sends the bytes it gets for it.
 be carried out at once: its frame sent, if it has one, then the socket closed with code and reason.
 
 While the broker decides (AUTHENTICATING) frames are read as usual; the caller keeps them, as many
-as it can bear, until the session exists.
+as it can bear, until the session exists. From then on ``usual.read_usual`` may be tried first: what
+it takes changes no state.
 """
 
 from __future__ import annotations
@@ -29,7 +30,6 @@ from exai_actors.wire.frames import (
     Ping,
 )
 from exai_actors.wire.json_text import to_json
-from exai_actors.wire.usual import read_usual
 
 MAX_HELLO_SIZE = 64 * 1024
 """Bytes of the largest first frame: nobody unknown makes us parse more."""
@@ -96,10 +96,6 @@ class Connection:
 
     def receive(self, data: bytes) -> ClientFrame | Close:
         """What the text frame ``data`` asks for. Frames after the end are Ignored."""
-        if self.state is _OPEN:
-            usual = read_usual(data)
-            if usual is not None:
-                return usual
         if self.state is _OPEN or self.state is _AUTHENTICATING:
             frame = decode(data)
             if type(frame) is CallTool:

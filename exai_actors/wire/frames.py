@@ -12,7 +12,7 @@ from typing import Any, final
 
 import msgspec
 
-from exai_actors.core.tools import ChatRequest
+from exai_actors.core.tools import ToolRequest
 from exai_actors.errors import ErrorBody
 from exai_actors.ids import RequestKey
 
@@ -102,15 +102,20 @@ class CallTool(msgspec.Struct, frozen=True, gc=False):
 
 
 @final
-class CallChat(msgspec.Struct, frozen=True, gc=False):
-    """A CallTool of ``chat`` whose arguments were checked while they were read."""
+class CheckedCall(msgspec.Struct, frozen=True, gc=False):
+    """A CallTool whose arguments were checked; ``stream`` is what they and the frame come to.
+
+    ``repeatable`` is False when the client gave no id, and ``request`` was made up.
+    """
 
     reply: ReplyTo
     request: RequestKey
-    call: ChatRequest
-    stream: bool | None = None
+    call: ToolRequest
+    stream: bool
     deadline_ms: float | None = None
     priority: int = 0
+    tool: str = "chat"
+    repeatable: bool = True
 
 
 class Cancel(msgspec.Struct, frozen=True):
@@ -156,7 +161,6 @@ ClientFrame = (
     | Initialize
     | ListTools
     | CallTool
-    | CallChat
     | Cancel
     | Ping
     | Health

@@ -10,34 +10,38 @@ from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
+from msgspec.structs import astuple
 
 from exai_actors.core.tools import ChatRequest
 from exai_actors.ids import RequestKey
 from exai_actors.wire.dialects.reading import MAX_DEADLINE_MS, MAX_ID_LENGTH, MAX_PRIORITY
-from exai_actors.wire.frames import CallChat, Dialect, ReplyTo
-from exai_actors.wire.json_text import to_json
+from exai_actors.wire.frames import CheckedCall, Dialect, ReplyTo
 
 MAX_USUAL_BYTES = 1_000_000
 
 _OP = Dialect.OP
 _RPC = Dialect.RPC
-_Id = Annotated[str, Meta(min_length=1, max_length=MAX_ID_LENGTH - 2)]
+_ID_LENGTH = Meta(min_length=1, max_length=MAX_ID_LENGTH - 2)
 _Deadline = Annotated[float, Meta(ge=1, le=MAX_DEADLINE_MS)]
 _Priority = Annotated[int, Meta(ge=-MAX_PRIORITY, le=MAX_PRIORITY)]
 
 
 class _Arguments(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """Field by field a ChatRequest, in its order."""
+
     prompt: Annotated[str, Meta(min_length=1)]
     model: Annotated[str, Meta(min_length=1, max_length=100)] | None = None
     continuation_id: Annotated[str, Meta(min_length=1, max_length=200)] | None = None
     temperature: Annotated[float, Meta(ge=0, le=1)] | None = None
     max_tokens: Annotated[int, Meta(ge=1, le=100_000)] | None = None
+    images: tuple[()] = ()
     stream: bool = False
+    timeout: Annotated[float, Meta(ge=0.1, le=3600)] | None = None
 
 
 class _Call(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     op: Literal["call_tool", "tool_call"]
-    request_id: _Id
+    request_id: Annotated[RequestKey, _ID_LENGTH]
     name: Literal["chat"]
     arguments: _Arguments
     stream: bool | None = None
@@ -52,73 +56,51 @@ class _Params(msgspec.Struct, forbid_unknown_fields=True, gc=False):
 
 class _RpcCall(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     jsonrpc: Literal["2.0"]
-    id: _Id | Annotated[int, Meta(ge=-(2**53), le=2**53)]
+    id: Annotated[str, _ID_LENGTH] | Annotated[int, Meta(ge=-(2**53), le=2**53)]
     method: Literal["tools/call"]
     params: _Params
 
 
 _decode_call = msgspec.json.Decoder(_Call).decode
 _decode_rpc = msgspec.json.Decoder(_RpcCall).decode
+# No lone surrogate, the one thing that this encoder fails for, gets through those decoders.
+_json = msgspec.json.Encoder().encode
 
 
-def read_usual(data: bytes) -> CallChat | None:
+def read_usual(data: bytes) -> CheckedCall | None:
     """A call of ``chat`` with an id and nothing odd about it; None for everything else."""
     if len(data) > MAX_USUAL_BYTES:
         return None
     try:
         if data.startswith(b'{"op"'):
-            return _call(_decode_call(data))
+            call = _decode_call(data)
+            request, arguments = call.request_id, call.arguments
+            prompt = arguments.prompt
+            if ":" in request or prompt.strip() != prompt:
+                return None
+            return CheckedCall(
+                ReplyTo(
+                    _OP, "call_tool_res", b',"request_id":' + _json(request), call.op == "call_tool"
+                ),
+                request,
+                ChatRequest(*astuple(arguments)),
+                arguments.stream if call.stream is None else call.stream,
+                call.deadline_ms,
+                call.priority,
+            )
         if data.startswith(b'{"jsonrpc"'):
-            return _rpc_call(_decode_rpc(data))
+            rpc = _decode_rpc(data)
+            arguments = rpc.params.arguments
+            prompt = arguments.prompt
+            if prompt.strip() != prompt:
+                return None
+            id_ = _json(rpc.id)
+            return CheckedCall(
+                ReplyTo(_RPC, "tools/call", b',"id":' + id_),
+                RequestKey("rpc:" + id_.decode()),
+                ChatRequest(*astuple(arguments)),
+                arguments.stream,
+            )
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         pass
     return None
-
-
-def _call(call: _Call) -> CallChat | None:
-    request_id, arguments = call.request_id, call.arguments
-    prompt = arguments.prompt
-    if ":" in request_id or prompt[0].isspace() or prompt[-1].isspace():
-        return None
-    return CallChat(
-        ReplyTo(
-            _OP,
-            "call_tool_res",
-            b',"request_id":' + to_json(request_id),
-            call.op == "call_tool",
-        ),
-        RequestKey(request_id),
-        ChatRequest(
-            prompt,
-            arguments.model,
-            arguments.continuation_id,
-            arguments.temperature,
-            arguments.max_tokens,
-            (),
-            arguments.stream,
-        ),
-        call.stream,
-        call.deadline_ms,
-        call.priority,
-    )
-
-
-def _rpc_call(call: _RpcCall) -> CallChat | None:
-    arguments = call.params.arguments
-    prompt = arguments.prompt
-    if prompt[0].isspace() or prompt[-1].isspace():
-        return None
-    id_ = to_json(call.id)
-    return CallChat(
-        ReplyTo(_RPC, "tools/call", b',"id":' + id_),
-        RequestKey("rpc:" + id_.decode()),
-        ChatRequest(
-            prompt,
-            arguments.model,
-            arguments.continuation_id,
-            arguments.temperature,
-            arguments.max_tokens,
-            (),
-            arguments.stream,
-        ),
-    )

@@ -26,7 +26,18 @@ odd = st.one_of(st.none(), st.booleans(), st.integers(-(2**70), 2**70), st.float
 texts = st.one_of(st.text(max_size=8), st.just(" padded "), st.just("x" * 600), st.just("a:b"))
 arguments = st.dictionaries(
     st.sampled_from(
-        ["prompt", "model", "continuation_id", "temperature", "max_tokens", "stream", "files", "z"]
+        [
+            "prompt",
+            "model",
+            "continuation_id",
+            "temperature",
+            "max_tokens",
+            "stream",
+            "images",
+            "timeout",
+            "files",
+            "z",
+        ]
     ),
     st.one_of(odd, texts, st.floats(0, 1), st.integers(1, 10), st.lists(texts, max_size=2)),
 )
@@ -63,7 +74,8 @@ def the_long_way(data: bytes) -> tuple[Any, ...]:
     assert isinstance(frame, CallTool)
     call = parse_call(frame.tool, frame.arguments)
     assert isinstance(call, ChatRequest)
-    return (frame.reply, frame.request, call, frame.stream, frame.deadline_ms, frame.priority)
+    stream = call.stream if frame.stream is None else frame.stream
+    return (frame.reply, frame.request, call, stream, frame.deadline_ms, frame.priority)
 
 
 def the_short_way(data: bytes) -> tuple[Any, ...] | None:
@@ -95,6 +107,7 @@ def test_what_the_short_way_takes_comes_to_the_same_the_long_way(frame: dict[str
         CALL | {"op": "tool_call", "stream": True, "deadline_ms": 10, "priority": -1},
         CALL | {"arguments": {"prompt": "x", "model": "m", "temperature": 1, "stream": True}},
         CALL | {"arguments": {"prompt": "x", "max_tokens": 5, "continuation_id": "c"}},
+        CALL | {"arguments": {"prompt": "x", "images": [], "timeout": 2}, "stream": False},
         RPC,
         RPC | {"id": "text"},
     ],
