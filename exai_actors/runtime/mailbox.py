@@ -1,6 +1,6 @@
 """An actor's mailbox: a system lane that is never refused, and a bounded user lane.
 
-No lock is taken to put a message, on whatever thread. Two rules make that safe, both relying on
+No lock is taken to put a message, on whatever thread. Three rules make that safe, all relying on
 single deque operations being atomic and on their order being seen by all threads:
 
 * A sender appends first and looks at ``scheduled`` second. The scheduler clears ``scheduled``
@@ -8,6 +8,8 @@ single deque operations being atomic and on their order being seen by all thread
 * Closing sets ``state`` and clears ``scheduled`` first and empties the lanes second. A sender that
   comes in between finds ``scheduled`` clear, sees the state and empties the lanes itself. So a
   message that was accepted is handled, or is a dead letter, or its asker is told: never lost.
+* A sender that finds ``scheduled`` clear already before it appends queues the mailbox after that,
+  whatever has come in between. Two that do so at once queue it twice, which is harmless.
 
 The limit is exact for senders on the loop thread; each other thread may exceed it by one message.
 """

@@ -52,11 +52,37 @@ class GatedForOthers(deque[Any]):
 def test_a_message_put_while_its_mailbox_is_found_empty_is_handled(system: ManualSystem) -> None:
     ref, actor = system.recorder("/a")
     mailbox: Any = ref.actor_inbox
-    # The first look is that of the tell below.
+    # The first look is for company of the message, the second after it was handled.
     mailbox.user_lane = LastLook(2, lambda: ref.tell("just then"))
     ref.tell("first")
     system.run()
     assert actor.seen == ["first", "just then"]
+
+
+def test_a_message_put_while_a_longer_slice_finds_nothing_more_is_handled(
+    system: ManualSystem,
+) -> None:
+    ref, actor = system.recorder("/a")
+    mailbox: Any = ref.actor_inbox
+    mailbox.quota = range(8)
+    # After the two messages: to go on with the slice, to queue again, and behind the flag.
+    mailbox.user_lane = LastLook(3, lambda: ref.tell("just then"))
+    ref.tell("first")
+    ref.tell("second")
+    system.run()
+    assert actor.seen == ["first", "second", "just then"]
+
+
+def test_an_actor_queued_twice_by_threads_at_once_handles_each_message_once(
+    system: ManualSystem,
+) -> None:
+    ref, actor = system.recorder("/a")
+    ref.tell("first")
+    system.scheduler.ready.append(ref._mailbox)
+    system.run()
+    ref.tell("second")
+    system.run()
+    assert actor.seen == ["first", "second"]
 
 
 def test_an_actor_made_ready_while_the_turn_finds_nothing_more_to_do_runs(

@@ -184,6 +184,23 @@ def test_ctrl_c_in_a_callback_reaches_the_loop_and_the_actors_go_on(system: Manu
     assert actor.seen == ["still there?"]
 
 
+def test_ctrl_c_in_a_handler_reaches_the_loop_before_the_next_actor_runs(
+    system: ManualSystem,
+) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    ref, _ = system.recorder("/a")
+    other, other_actor = system.recorder("/other")
+    ref.tell(interrupted)
+    other.tell("behind")
+    with pytest.raises(KeyboardInterrupt):
+        system.run()
+    assert other_actor.seen == []
+    system.run()
+    assert other_actor.seen == ["behind"]
+
+
 def slow(system: ManualSystem, path: str = "/slow") -> LoopRef[Doing]:
     """An actor that takes as many seconds as it is told."""
 
@@ -233,6 +250,47 @@ def test_after_that_the_culprit_is_told_apart(system: ManualSystem) -> None:
             ref.tell(message)
         system.run()
     assert [event.message_type for event in system.events_of(SlowHandler)] == [None, "float"]
+
+
+def test_a_slow_handler_is_told_also_after_a_slower_one(system: ManualSystem) -> None:
+    ref = slow(system)
+    ref.tell(0.2)
+    for _ in range(300):
+        ref.tell("quick")
+    system.run()
+    ref.tell(0.06)
+    system.run()
+    assert [event.seconds for event in system.events_of(SlowHandler)] == [
+        pytest.approx(0.2),
+        pytest.approx(0.06),
+    ]
+
+
+def test_the_messages_after_a_slow_one_are_measured_one_by_one(system: ManualSystem) -> None:
+    ref = slow(system)
+    ref.tell(0.06)
+    system.run()
+    for message in ["quick"] * 62 + [0.07, b"quick"]:
+        ref.tell(message)
+    system.run()
+    exact = [(event.message_type, event.messages) for event in system.events_of(SlowHandler)]
+    assert exact == [("float", 1), ("float", 1)]
+
+
+def test_the_messages_of_a_long_slice_count_for_the_turn(system: ManualSystem) -> None:
+    system.scheduler._turn_messages = 10
+    order: list[str] = []
+    ref = flooded(system, order, "actor", 64)
+    system.run()
+    other = flooded(system, order, "other", 1)
+    system.run()
+    order.clear()
+    for _ in range(12):
+        ref.tell("flood")
+    system.manual.call_soon(lambda: order.append("socket"))
+    other.tell("flood")
+    system.run()
+    assert order == ["actor"] * 12 + ["socket", "other"]
 
 
 def test_a_slow_hook_is_named_as_well(system: ManualSystem) -> None:

@@ -87,6 +87,17 @@ def test_the_message_being_handled_and_since_when(system: ManualSystem) -> None:
     assert (statistics.current_message, statistics.current_for_s) == ("bytes", 0.5)
 
 
+def test_none_is_a_message_like_any_other(system: ManualSystem) -> None:
+    found: list[ActorStatistics] = []
+    system.spawn(
+        Doing, on_receive=lambda actor, message: found.append(seen(system, "/a")), path="/a"
+    ).tell(None)
+    system.run()
+    (statistics,) = found
+    assert (statistics.state, statistics.current_message) == ("busy", "NoneType")
+    assert statistics.processed == 1
+
+
 def test_a_stuck_actor_can_be_looked_at_from_another_thread(system: ManualSystem) -> None:
     found: list[ActorStatistics] = []
 
