@@ -38,11 +38,13 @@ class ClientCalls:
     Word of a request that is not pending here any more is dropped: it has had its answer.
     """
 
-    __slots__ = ("_clock", "_outbox", "_settings", "pending")
+    __slots__ = ("_clock", "_compat_text", "_envelope", "_outbox", "_timeout_s", "pending")
 
     def __init__(self, outbox: Outbox, settings: ConnectionSettings, clock: Clock) -> None:
         self._outbox = outbox
-        self._settings = settings
+        self._compat_text = settings.compat_text
+        self._envelope = settings.envelope
+        self._timeout_s = settings.call_timeout_s
         self._clock = clock
         self.pending: dict[RequestKey, PendingCall] = {}
 
@@ -60,7 +62,9 @@ class ClientCalls:
     def accepted(self, request: RequestKey) -> None:
         pending = self.pending.get(request)
         if pending is not None:
-            self._send(encode.accepted(pending.reply, pending.tool, self._clock.wall()))
+            frame = encode.accepted(pending.reply, pending.tool, self._clock.wall())
+            if frame is not None:
+                self._outbox.send(frame)
 
     def queued(self, message: RequestQueued) -> None:
         pending = self.pending.get(message.request)
@@ -72,9 +76,11 @@ class ClientCalls:
     def granted(self, request: RequestKey) -> None:
         pending = self.pending.get(request)
         if pending is not None:
-            pending.position = pending.estimate_s = None
-            timeout_s = self._settings.call_timeout_s
-            self._send(encode.acknowledged(pending.reply, pending.tool, timeout_s))
+            if pending.position is not None:
+                pending.position = pending.estimate_s = None
+            frame = encode.acknowledged(pending.reply, pending.tool, self._timeout_s)
+            if frame is not None:
+                self._outbox.send(frame)
 
     def chunk(self, message: RequestChunk) -> None:
         pending = self.pending.get(message.request)
@@ -91,9 +97,14 @@ class ClientCalls:
             return
         if pending.chunks:
             self._send(encode.stream_complete(pending.reply, pending.chunks, self._clock.wall()))
-        self._outbox.send(self._terminal(pending.reply, pending.tool, outcome))
-        for reply in pending.also:
-            self._outbox.send(self._terminal(reply, pending.tool, outcome))
+        result, tool = outcome.result, pending.tool
+        if result is None or pending.also:
+            for reply in (pending.reply, *pending.also):
+                self._outbox.send(self._terminal(reply, tool, outcome))
+        else:
+            self._outbox.send(
+                encode.result(pending.reply, result, tool, self._compat_text, self._envelope)
+            )
 
     def finish_all(self, outcome: Outcome) -> None:
         for request in tuple(self.pending):
@@ -117,14 +128,7 @@ class ClientCalls:
 
     def _terminal(self, reply: ReplyTo, tool: str, outcome: Outcome) -> bytes:
         if outcome.result is not None:
-            settings = self._settings
-            return encode.result(
-                reply,
-                outcome.result,
-                tool=tool,
-                compat_text=settings.compat_text,
-                envelope=settings.envelope,
-            )
+            return encode.result(reply, outcome.result, tool, self._compat_text, self._envelope)
         assert outcome.error is not None
         return encode.error(reply, outcome.error)
 

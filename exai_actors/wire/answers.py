@@ -6,12 +6,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any, Literal, Protocol
 
 import msgspec
-
-from exai_actors.wire.json_text import to_json
 
 Envelope = Literal["plain", "ex-ai"]
 """How an output text is wrapped: not at all, or as the JSON text of the old ``chat``."""
@@ -74,30 +71,3 @@ class Vitals(msgspec.Struct, frozen=True):
     global_capacity: int
     global_inflight: int
     tool_count: int
-
-
-def metadata(answer: ToolAnswer) -> bytes:
-    """Facts about how the answer came to be, as the members of a JSON object without its braces.
-
-    What is not known is left out; with nothing known it is empty.
-    """
-    facts = _origin(answer.model, answer.provider, answer.finish_reason)
-    usage = answer.usage
-    if usage is not None:
-        prompt, completion = usage.prompt_tokens, usage.completion_tokens
-        facts += b',"usage":{"prompt_tokens":%d,"completion_tokens":%d,"total_tokens":%d}' % (
-            prompt,
-            completion,
-            prompt + completion,
-        )
-    if answer.reasoning:
-        facts += b',"reasoning":' + to_json(answer.reasoning)
-    return facts[1:]
-
-
-@lru_cache(maxsize=256)
-def _origin(model: str | None, provider: str | None, finish_reason: str | None) -> bytes:
-    named = (("model_used", model), ("provider_used", provider), ("finish_reason", finish_reason))
-    return b"".join(
-        b',"%b":%b' % (name.encode(), to_json(value)) for name, value in named if value is not None
-    )

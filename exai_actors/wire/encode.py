@@ -10,23 +10,33 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from exai_actors.errors import ErrorBody
-from exai_actors.wire.answers import DescribedTool, Envelope, ToolAnswer, Vitals
+from exai_actors.wire.answers import DescribedTool, Vitals
 from exai_actors.wire.dialects import op_writer, rpc_writer
 from exai_actors.wire.frames import Dialect, ReplyTo
+from exai_actors.wire.results import result
+
+__all__ = [
+    "accepted",
+    "acknowledged",
+    "cancelled",
+    "chunk",
+    "error",
+    "health",
+    "initialize_result",
+    "pong",
+    "progress",
+    "result",
+    "rotated",
+    "stream_complete",
+    "tools",
+]
 
 _OP = Dialect.OP
 
 initialize_result = rpc_writer.initialize_result
-
-
-def accepted(reply: ReplyTo, tool: str, now_wall: float) -> bytes | None:
-    """The first frame of a call: it was taken in and may have to wait."""
-    return op_writer.accepted(reply, tool, now_wall) if reply.dialect is _OP else None
-
-
-def acknowledged(reply: ReplyTo, tool: str, timeout_s: float) -> bytes | None:
-    """The call runs now; old clients wait ``timeout_s``, in whole seconds, from here on."""
-    return op_writer.acknowledged(reply, tool, timeout_s) if reply.dialect is _OP else None
+# Both are for those whose reply has acks only, so it does not matter which dialect is asked in.
+accepted = op_writer.accepted
+acknowledged = op_writer.acknowledged
 
 
 def progress(
@@ -53,20 +63,6 @@ def chunk(reply: ReplyTo, sequence: int, text: str, now_wall: float) -> bytes | 
 def stream_complete(reply: ReplyTo, chunks: int, now_wall: float) -> bytes | None:
     """All ``chunks`` were sent. None if there were none: old clients take this frame as final."""
     return op_writer.stream_complete(reply, chunks, now_wall) if reply.dialect is _OP else None
-
-
-def result(
-    reply: ReplyTo,
-    answer: ToolAnswer,
-    *,
-    tool: str = "chat",
-    compat_text: bool = True,
-    envelope: Envelope = "plain",
-) -> bytes:
-    """The one result of a call. ``compat_text`` adds the outputs joined as ``text``."""
-    if reply.dialect is _OP:
-        return op_writer.result(reply, answer, tool, compat_text, envelope)
-    return rpc_writer.result(reply, answer, tool, envelope)
 
 
 def error(reply: ReplyTo, body: ErrorBody) -> bytes:

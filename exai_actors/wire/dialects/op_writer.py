@@ -1,18 +1,18 @@
 """Answers of the op protocol.
 
-Frames are put together from pieces of JSON: the id, the tool's name and the text are encoded once
-each, which is twice as fast as encoding a whole object, and for a large answer matters more.
+Frames are put together from pieces of JSON: the id and the tool's name are encoded once each, which
+is twice as fast as encoding a whole object.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from functools import lru_cache
 from math import ceil
 
 from exai_actors.errors import ErrorBody
-from exai_actors.wire.answers import DescribedTool, Envelope, ToolAnswer, Vitals, metadata
+from exai_actors.wire.answers import DescribedTool, Vitals
 from exai_actors.wire.dialects.op_reader import CALL_ANSWER
 from exai_actors.wire.frames import ReplyTo
 from exai_actors.wire.json_text import to_json
@@ -30,22 +30,25 @@ def _name(tool: str) -> bytes:
 
 
 def accepted(reply: ReplyTo, tool: str, now_wall: float) -> bytes | None:
+    """The first frame of a call: it was taken in and may have to wait."""
     if not reply.acks:
         return None
     return (
-        b'{"op":"progress"%b,"name":%b,"t":%.6f,'
+        b'{"op":"progress"%b,"name":%b,"t":%b,'
         b'"note":"accepted, awaiting provider/session capacity"}'
-    ) % (reply.ids, _name(tool), now_wall)
+    ) % (reply.ids, _name(tool), to_json(now_wall))
 
 
 def acknowledged(reply: ReplyTo, tool: str, timeout_s: float) -> bytes | None:
+    """The call runs now; old clients wait ``timeout_s``, in whole seconds, from here on."""
     if not reply.acks:
         return None
-    return b'{"op":"call_tool_ack"%b,"accepted":true,"timeout":%d,"name":%b}' % (
-        reply.ids,
-        ceil(timeout_s),
-        _name(tool),
-    )
+    return b'{"op":"call_tool_ack"%b%b' % (reply.ids, _acknowledgement(tool, timeout_s))
+
+
+@lru_cache(maxsize=64)
+def _acknowledgement(tool: str, timeout_s: float) -> bytes:
+    return b',"accepted":true,"timeout":%d,"name":%b}' % (ceil(timeout_s), to_json(tool))
 
 
 def progress(
@@ -89,51 +92,6 @@ def stream_complete(reply: ReplyTo, chunks: int, now_wall: float) -> bytes | Non
         chunks,
         timestamp(int(now_wall)),
     )
-
-
-def result(
-    reply: ReplyTo, answer: ToolAnswer, tool: str, compat_text: bool, envelope: Envelope
-) -> bytes:
-    texts: Sequence[str] = answer.outputs or ("",)
-    if envelope == "ex-ai":
-        texts = [wrapped(text, answer, tool) for text in texts]
-    if len(texts) == 1:
-        whole = to_json(texts[0])
-        outputs = b'[{"type":"text","text":' + whole + b"}]"
-    else:
-        whole = to_json("\n\n".join(filter(None, texts)))
-        outputs = to_json([{"type": "text", "text": text} for text in texts])
-    parts = [b'{"op":"call_tool_res"', reply.ids, b',"ok":true,"outputs":', outputs]
-    if compat_text:
-        parts += (b',"text":', whole)
-    if not reply.acks:
-        parts += (b',"result":', outputs)
-    if answer.continuation_id is not None:
-        parts += (b',"continuation_id":', to_json(answer.continuation_id))
-    facts = metadata(answer)
-    parts += (b',"metadata":{', facts, b"}}") if facts else (b"}",)
-    return b"".join(parts)
-
-
-def wrapped(text: str, answer: ToolAnswer, tool: str) -> str:
-    """``text`` as the old ``chat`` gave it: inside the text of a JSON object."""
-    facts: dict[str, str] = {"tool_name": tool}
-    if answer.model is not None:
-        facts["model_used"] = answer.model
-    if answer.provider is not None:
-        facts["provider_used"] = answer.provider
-    wrapper: dict[str, object] = {
-        "status": "success" if answer.continuation_id is None else "continuation_available",
-        "content": text,
-        "content_type": "text",
-        "metadata": facts,
-    }
-    if answer.continuation_id is not None:
-        wrapper["continuation_offer"] = {
-            "continuation_id": answer.continuation_id,
-            "note": "Send this continuation_id to go on with the conversation.",
-        }
-    return to_json(wrapper).decode()
 
 
 def error(reply: ReplyTo, body: ErrorBody) -> bytes:

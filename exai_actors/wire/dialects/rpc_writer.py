@@ -7,12 +7,12 @@ the request, or with the broker, is a JSON-RPC error, which the client's program
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from exai_actors import __version__
 from exai_actors.errors import ErrorBody, ErrorCode
-from exai_actors.wire.answers import DescribedTool, Envelope, ToolAnswer, metadata
+from exai_actors.wire.answers import DescribedTool
 from exai_actors.wire.dialects import op_writer
 from exai_actors.wire.dialects.rpc_reader import CALL
 from exai_actors.wire.frames import ReplyTo
@@ -92,19 +92,6 @@ def progress(
 
 def chunk(reply: ReplyTo, sequence: int, text: str) -> bytes | None:
     return _notify(reply, text, {"sequence": sequence})
-
-
-def result(reply: ReplyTo, answer: ToolAnswer, tool: str, envelope: Envelope) -> bytes:
-    texts: Sequence[str] = answer.outputs or ("",)
-    if envelope == "ex-ai":
-        texts = [op_writer.wrapped(text, answer, tool) for text in texts]
-    content = to_json([{"type": "text", "text": text} for text in texts])
-    facts = metadata(answer)
-    if answer.continuation_id is not None:
-        known = b'"continuation_id":' + to_json(answer.continuation_id)
-        facts = known + b"," + facts if facts else known
-    meta = b',"_meta":{' + facts + b"}" if facts else b""
-    return _result(reply, b'{"content":%b,"isError":false%b}' % (content, meta))
 
 
 def error(reply: ReplyTo, body: ErrorBody) -> bytes:
