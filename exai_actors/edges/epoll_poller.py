@@ -40,6 +40,18 @@ class Watcher(Protocol):
         """``event`` is epoll's; it may be one that has been waived since the batch began."""
 
 
+class Batches(Protocol):
+    """Who handles what a batch brings; the runtime's actor system is meant.
+
+    With ``hold`` before and ``release`` after, that happens in the batch's own callback. ``hold``
+    gives False when there is nothing to release.
+    """
+
+    def hold(self) -> bool: ...
+
+    def release(self) -> None: ...
+
+
 class EpollPoller:
     """Waits for all sockets of one server and calls who owns them.
 
@@ -50,7 +62,10 @@ class EpollPoller:
     meet another socket under the same number; transports close in a callback of their own.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, read_buffer: memoryview) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, read_buffer: memoryview, batches: Batches
+    ) -> None:
+        self._batches = batches
         self._loop = loop
         self._read_buffer = read_buffer
         self._epoll = select.epoll()
@@ -94,6 +109,14 @@ class EpollPoller:
             self._readers.pop(fd, None)
 
     def _run(self) -> None:
+        held = self._batches.hold()
+        try:
+            self._take_batch()
+        finally:
+            if held:
+                self._batches.release()
+
+    def _take_batch(self) -> None:
         readers = self._readers
         watchers = self._watchers
         buffer = self._read_buffer
