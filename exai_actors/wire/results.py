@@ -24,13 +24,75 @@ def result(
     envelope: Envelope = "plain",
 ) -> bytes:
     """The one result of a call. ``compat_text`` adds the outputs joined as ``text``."""
-    outputs = answer.outputs
-    if envelope == "plain" and len(outputs) == 1:
-        text = to_json(outputs[0])
-        blocks = b'[{"type":"text","text":%b}]' % text
-    else:
-        blocks, text = _blocks(answer, tool, envelope)
-    facts = _facts(answer)
+    outputs, facts, continuation = answer.outputs, _facts(answer), answer.continuation_id
+    if (
+        len(outputs) != 1
+        or continuation is None
+        or not facts
+        or not compat_text
+        or envelope != "plain"
+    ):
+        return _unusual(reply, answer, facts, tool, compat_text, envelope)
+    # Nearly every answer of a model is of this shape, in which no piece is copied twice.
+    text, again = to_json(outputs[0]), to_json(continuation)
+    if reply.acks:
+        return b"".join(
+            (
+                b'{"op":"call_tool_res"',
+                reply.ids,
+                b',"ok":true,"outputs":[{"type":"text","text":',
+                text,
+                b'}],"text":',
+                text,
+                b',"continuation_id":',
+                again,
+                b',"metadata":{',
+                facts,
+                b"}}",
+            )
+        )
+    if reply.dialect is not _OP:
+        return b"".join(
+            (
+                b'{"jsonrpc":"2.0"',
+                reply.ids,
+                b',"result":{"content":[{"type":"text","text":',
+                text,
+                b'}],"isError":false,"_meta":{"continuation_id":',
+                again,
+                b",",
+                facts,
+                b"}}}",
+            )
+        )
+    return b"".join(
+        (
+            b'{"op":"call_tool_res"',
+            reply.ids,
+            b',"ok":true,"outputs":[{"type":"text","text":',
+            text,
+            b'}],"text":',
+            text,
+            b',"result":[{"type":"text","text":',
+            text,
+            b'}],"continuation_id":',
+            again,
+            b',"metadata":{',
+            facts,
+            b"}}",
+        )
+    )
+
+
+def _unusual(
+    reply: ReplyTo,
+    answer: ToolAnswer,
+    facts: bytes,
+    tool: str,
+    compat_text: bool,
+    envelope: Envelope,
+) -> bytes:
+    blocks, text = _blocks(answer, tool, envelope)
     continuation = answer.continuation_id
     if reply.dialect is _OP:
         return b'{"op":"call_tool_res"%b,"ok":true,"outputs":%b%b%b%b%b}' % (
@@ -86,23 +148,26 @@ def _facts(answer: ToolAnswer) -> bytes:
 
     What is not known is left out; with nothing known it is empty.
     """
-    facts = _origin(answer.model, answer.provider, answer.finish_reason)
-    usage = answer.usage
-    if usage is not None:
+    facts, usage = _origin(answer.model, answer.provider, answer.finish_reason), answer.usage
+    if usage is None:
+        facts = facts[:-1]
+    else:
         prompt, completion = usage.prompt_tokens, usage.completion_tokens
-        facts = b'%b"usage":{"prompt_tokens":%d,"completion_tokens":%d,"total_tokens":%d},' % (
+        facts = b'%b"usage":{"prompt_tokens":%d,"completion_tokens":%d,"total_tokens":%d}' % (
             facts,
             prompt,
             completion,
             prompt + completion,
         )
     if answer.reasoning:
-        facts += b'"reasoning":%b,' % to_json(answer.reasoning)
-    return facts[:-1]
+        reasoning = b'"reasoning":' + to_json(answer.reasoning)
+        return facts + b"," + reasoning if facts else reasoning
+    return facts
 
 
 @lru_cache(maxsize=256)
 def _origin(model: str | None, provider: str | None, finish_reason: str | None) -> bytes:
+    """Those that are known, with a comma behind each."""
     named = (("model_used", model), ("provider_used", provider), ("finish_reason", finish_reason))
     return b"".join(
         b'"%b":%b,' % (name.encode(), to_json(value)) for name, value in named if value is not None

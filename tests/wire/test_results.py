@@ -17,7 +17,7 @@ maybe = st.none() | texts
 counts = st.integers(0, 2**53)
 answers = st.builds(
     ToolResult,
-    st.lists(texts, max_size=3).map(tuple),
+    st.lists(texts, min_size=1, max_size=1).map(tuple) | st.lists(texts, max_size=3).map(tuple),
     maybe,
     maybe,
     maybe,

@@ -33,17 +33,24 @@ def accepted(reply: ReplyTo, tool: str, now_wall: float) -> bytes | None:
     """The first frame of a call: it was taken in and may have to wait."""
     if not reply.acks:
         return None
-    return (
-        b'{"op":"progress"%b,"name":%b,"t":%b,'
-        b'"note":"accepted, awaiting provider/session capacity"}'
-    ) % (reply.ids, _name(tool), to_json(now_wall))
+    return b"".join(
+        (
+            b'{"op":"progress"',
+            reply.ids,
+            b',"name":',
+            _name(tool),
+            b',"t":',
+            to_json(now_wall),
+            b',"note":"accepted, awaiting provider/session capacity"}',
+        )
+    )
 
 
 def acknowledged(reply: ReplyTo, tool: str, timeout_s: float) -> bytes | None:
     """The call runs now; old clients wait ``timeout_s``, in whole seconds, from here on."""
     if not reply.acks:
         return None
-    return b'{"op":"call_tool_ack"%b%b' % (reply.ids, _acknowledgement(tool, timeout_s))
+    return b'{"op":"call_tool_ack"' + reply.ids + _acknowledgement(tool, timeout_s)
 
 
 @lru_cache(maxsize=64)
