@@ -93,6 +93,7 @@ class Broker:
             open_connection=self._open_connection,
             schedule_flush=self.system.at_turn_end,
             is_busy=self.system.is_busy,
+            batches=self.system,
             max_frame_bytes=server_config.max_frame_bytes,
             max_connections=server_config.max_connections,
             max_connections_per_address=server_config.max_connections_per_address or None,

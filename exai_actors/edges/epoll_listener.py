@@ -8,6 +8,7 @@ import socket
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from exai_actors.edges.batches import UNBATCHED, Batches
 from exai_actors.edges.epoll_poller import IN, EpollPoller
 from exai_actors.edges.epoll_transport import EpollTransport
 
@@ -29,6 +30,7 @@ async def listen_with_epoll(
     *,
     backlog: int,
     read_buffer: memoryview,
+    batches: Batches = UNBATCHED,
 ) -> EpollListener:
     """Listen on every address of ``host`` (empty: on all of this machine), as asyncio would.
 
@@ -37,7 +39,7 @@ async def listen_with_epoll(
     """
     loop = asyncio.get_running_loop()
     addresses = await _resolved(loop, host or None, port)
-    return EpollListener(loop, protocol_factory, _bound(addresses, backlog), read_buffer)
+    return EpollListener(loop, protocol_factory, _bound(addresses, backlog), read_buffer, batches)
 
 
 class EpollListener:
@@ -49,11 +51,12 @@ class EpollListener:
         protocol_factory: ProtocolFactory,
         listening: Iterable[socket.socket],
         read_buffer: memoryview,
+        batches: Batches = UNBATCHED,
     ) -> None:
         self._loop = loop
         self._protocol_factory = protocol_factory
         self._listening = {each.fileno(): each for each in listening}
-        self._poller = EpollPoller(loop, read_buffer)
+        self._poller = EpollPoller(loop, read_buffer, batches)
         self._poller.enter(self)
         self._pause: asyncio.TimerHandle | None = None
         self._is_short = False

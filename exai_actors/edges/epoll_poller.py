@@ -7,6 +7,8 @@ import select
 from collections.abc import Callable
 from typing import Protocol
 
+from exai_actors.edges.batches import UNBATCHED, Batches
+
 IN = select.EPOLLIN
 OUT = select.EPOLLOUT
 
@@ -40,18 +42,6 @@ class Watcher(Protocol):
         """``event`` is epoll's; it may be one that has been waived since the batch began."""
 
 
-class Batches(Protocol):
-    """Who handles what a batch brings; the runtime's actor system is meant.
-
-    With ``hold`` before and ``release`` after, that happens in the batch's own callback. ``hold``
-    gives False when there is nothing to release.
-    """
-
-    def hold(self) -> bool: ...
-
-    def release(self) -> None: ...
-
-
 class EpollPoller:
     """Waits for all sockets of one server and calls who owns them.
 
@@ -63,7 +53,10 @@ class EpollPoller:
     """
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, read_buffer: memoryview, batches: Batches
+        self,
+        loop: asyncio.AbstractEventLoop,
+        read_buffer: memoryview,
+        batches: Batches = UNBATCHED,
     ) -> None:
         self._batches = batches
         self._loop = loop

@@ -12,6 +12,7 @@ from typing import Protocol
 from websockets.http11 import Request, Response
 
 from exai_actors.core.admission import AdmissionPolicy, is_loopback, judge_count, judge_handshake
+from exai_actors.edges.batches import UNBATCHED, Batches
 from exai_actors.edges.keepalive import Keepalive
 from exai_actors.edges.outbox import TurnEnd
 from exai_actors.edges.ws_connection import SocketLimits, WebSocketConnection
@@ -44,6 +45,8 @@ class WebSocketServer:
     ``open_connection`` is called on the loop's thread once per admitted handshake. What it returns
     is told TextReceived, BinaryReceived, OutboxHigh and OutboxLow, and last, exactly once,
     SocketClosed. ``schedule_flush`` is the runtime's one-shot end-of-turn hook.
+    ``is_busy`` and ``batches`` let a batch of frames be handled and answered as one; the runtime's
+    actor system fulfils both.
 
     Any path is accepted; no subprotocol and no extension is negotiated. A connection beyond
     ``max_connections`` or ``max_connections_per_address`` is accepted and closed with 1008. A
@@ -61,6 +64,7 @@ class WebSocketServer:
         open_connection: OpenConnection,
         schedule_flush: ScheduleFlush,
         is_busy: Callable[[], bool] = lambda: False,
+        batches: Batches = UNBATCHED,
         max_frame_bytes: int = 32 * 1024 * 1024,
         max_connections: int = 1000,
         max_connections_per_address: int | None = None,
@@ -96,6 +100,7 @@ class WebSocketServer:
                 else outbox_limit_bytes
             ),
         )
+        self._batches = batches
         self.turn_end = TurnEnd(schedule_flush, is_busy)
         self.read_buffer = memoryview(bytearray(_READ_BYTES))
         self._ping_interval_s = ping_interval_s
@@ -166,7 +171,12 @@ class WebSocketServer:
         from exai_actors.edges.epoll_listener import listen_with_epoll
 
         return await listen_with_epoll(
-            connection, self._host, port, backlog=_BACKLOG, read_buffer=self.read_buffer
+            connection,
+            self._host,
+            port,
+            backlog=_BACKLOG,
+            read_buffer=self.read_buffer,
+            batches=self._batches,
         )
 
     # Called by the connections.

@@ -105,6 +105,17 @@ class Scheduler:
         self._turn_end.append(callback)
         self.nudge()
 
+    def hold(self) -> bool:
+        """Have no turn come until ``release``; False, and nothing to release, if one is to come."""
+        if self.armed:
+            return False
+        self.armed = True
+        return True
+
+    def release(self) -> None:
+        """Take the turn for what came since ``hold``, here and now."""
+        self._turn()
+
     def nudge(self) -> None:
         """Have a turn come, if none is under way, for what is not in a mailbox."""
         if not self.armed:

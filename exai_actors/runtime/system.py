@@ -199,6 +199,19 @@ class ActorSystem:
         """Whether some actor has a message to handle; loop thread only."""
         return self.scheduler.is_busy()
 
+    def hold(self) -> bool:
+        """Collect what actors are told until ``release``; loop thread only, and no waiting within.
+
+        For a source of many messages at a time: with both around them, they are handled in its own
+        callback of the loop instead of one more. False if a turn is to come anyway; then there is
+        nothing to release.
+        """
+        return self.scheduler.hold()
+
+    def release(self) -> None:
+        """Let the actors handle what they were told since ``hold``."""
+        self.scheduler.release()
+
     def at_turn_end(self, callback: Callback) -> None:
         """Call back once, when the messages of this turn (or else the next) are handled.
 
