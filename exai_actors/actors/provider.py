@@ -25,6 +25,7 @@ from exai_actors.messages.provider import (
     ModelsUnavailable,
     PauseStream,
     ProviderMessage,
+    RareProviderMessage,
     RefreshQueue,
     Resize,
     ResumeStream,
@@ -47,20 +48,6 @@ FIRST_REPORT_S = 0.25
 NOBODY = SessionId("")
 # Permits of different incarnations must differ: each has so many bits for its own.
 _PERMIT_BITS = 40
-
-
-_OtherMessage = (
-    UpstreamChunk
-    | CancelWant
-    | PauseStream
-    | ResumeStream
-    | ModelsListed
-    | ModelsUnavailable
-    | Resize
-    | RefreshQueue
-    | AskModels
-    | Down
-)
 
 
 class _Running(msgspec.Struct, gc=False, eq=False):
@@ -122,9 +109,9 @@ class ProviderActor(LoopActor):
         elif type(message) is UpstreamEnded:
             self._ended(message)
         else:
-            self._other_message(message)
+            self._rare(message)
 
-    def _other_message(self, message: _OtherMessage) -> None:
+    def _rare(self, message: RareProviderMessage | Down) -> None:
         match message:
             case UpstreamChunk():
                 self._chunk(message)

@@ -102,16 +102,15 @@ class AskModels(msgspec.Struct, frozen=True, gc=False):
     """System lane. Time to ask the upstream for its models (again)."""
 
 
-ProviderMessage = (
-    Want
-    | CancelWant
+RareProviderMessage = (
+    CancelWant
     | PauseStream
     | ResumeStream
     | UpstreamChunk
-    | UpstreamEnded
     | ModelsListed
     | ModelsUnavailable
     | Resize
     | RefreshQueue
     | AskModels
 )
+ProviderMessage = Want | UpstreamEnded | RareProviderMessage

@@ -126,18 +126,16 @@ class DeadlinesDue(msgspec.Struct, frozen=True, gc=False):
     """System lane. Time to look for requests whose deadline has passed."""
 
 
-SessionMessage = (
+RareSessionMessage = (
     Attach
     | Detach
-    | Submit
     | CancelRequest
     | PauseStreams
     | ResumeStreams
     | Queued
-    | Granted
     | Chunk
-    | Completed
     | Failed
     | Refused
     | DeadlinesDue
 )
+SessionMessage = Submit | Granted | Completed | RareSessionMessage
