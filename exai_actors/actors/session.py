@@ -7,6 +7,7 @@ whatever a provider says of a request after that is not heard any more.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from math import inf
 from typing import TYPE_CHECKING, assert_never
 
@@ -48,6 +49,7 @@ from exai_actors.messages.session import (
     Granted,
     PauseStreams,
     Queued,
+    RareSessionMessage,
     Refused,
     ResumeStreams,
     SessionMessage,
@@ -61,21 +63,6 @@ if TYPE_CHECKING:
     from exai_actors.ports import Clock
 
 EVENTS_KEPT = 50
-
-
-_OtherMessage = (
-    Chunk
-    | Queued
-    | Failed
-    | Refused
-    | CancelRequest
-    | Attach
-    | Detach
-    | PauseStreams
-    | ResumeStreams
-    | DeadlinesDue
-    | Down
-)
 
 
 class SessionActor(LoopActor):
@@ -124,9 +111,9 @@ class SessionActor(LoopActor):
         elif type(message) is Granted:
             self._report(message.request, RequestGranted(message.request))
         else:
-            self._other_message(message)
+            self._rare(message)
 
-    def _other_message(self, message: _OtherMessage) -> None:
+    def _rare(self, message: RareSessionMessage | Down) -> None:
         match message:
             case Chunk():
                 self._chunk(message)
@@ -148,10 +135,10 @@ class SessionActor(LoopActor):
                 self._detach(message.connection_id)
             case PauseStreams():
                 self._paused.add(message.connection_id)
-                self._steer_streams(message.connection_id, PauseStream)
+                self._steer_streams(self._requests.read_by(message.connection_id))
             case ResumeStreams():
                 self._paused.discard(message.connection_id)
-                self._steer_streams(message.connection_id, ResumeStream)
+                self._steer_streams(self._requests.read_by(message.connection_id))
             case DeadlinesDue():
                 self._deadlines_due()
             case Down():
@@ -160,8 +147,7 @@ class SessionActor(LoopActor):
                 assert_never(message)
 
     def _submit(self, submit: Submit) -> None:
-        now = self._now()
-        request, call = submit.request, submit.call
+        now, request, call = self._now(), submit.request, submit.call
         if submit.repeatable and self._requests.is_known(request):
             known = self._requests.recognise(request, submit.fingerprint, submit.connection_id, now)
             if known is not None:
@@ -214,6 +200,7 @@ class SessionActor(LoopActor):
             route,
             ConversationId(conversation),
             [submit.connection_id],
+            submit.connection_id,
             deadline,
             timeout_s,
             submit.repeatable,
@@ -258,8 +245,8 @@ class SessionActor(LoopActor):
             self._end(active, Outcome(OutcomeKind.REFUSED, error=error))
             return
         active.at_provider = True
-        if self._paused and active.stream and active.waiters[0] in self._paused:
-            provider.tell(PauseStream(active.request, self._id))
+        if self._paused:
+            self._steer_streams((active,))
 
     def _find_provider(self, name: ProviderName) -> Recipient[ProviderMessage] | None:
         """The provider's present incarnation; a restarted one has to be found anew."""
@@ -292,8 +279,8 @@ class SessionActor(LoopActor):
 
     def _chunk(self, chunk: Chunk) -> None:
         active = self._requests.find(chunk.request)
-        if active is not None:
-            self._tell(active.waiters[0], RequestChunk(chunk.request, active.sequence, chunk.text))
+        if active is not None and active.reader is not None:
+            self._tell(active.reader, RequestChunk(chunk.request, active.sequence, chunk.text))
             active.sequence += 1
 
     def _end(self, active: ActiveRequest, outcome: Outcome) -> None:
@@ -329,24 +316,29 @@ class SessionActor(LoopActor):
             self._withdraw(active)
             self._end(active, outcome)
         else:
-            active.waiters.remove(message.connection_id)
+            was_reader = active.reader == message.connection_id
+            active.leave(message.connection_id)
             self._tell(message.connection_id, RequestEnded(message.request, outcome))
+            if was_reader:
+                self._steer_streams((active,))
 
     def _detach(self, connection_id: ConnectionId) -> None:
         self._connections.pop(connection_id, None)
         self._paused.discard(connection_id)
         startable: list[ActiveRequest] = []
+        had_read = self._requests.read_by(connection_id)
         for active in self._requests.leave(connection_id):
             self._withdraw(active)
             startable += self._requests.desert(active)
+        self._steer_streams(active for active in had_read if active.waiters)
         # One deserted request may have made room for another that is deserted as well.
         self._start_all([each for each in startable if self._requests.find(each.request) is each])
 
-    def _steer_streams(
-        self, connection_id: ConnectionId, message: type[PauseStream] | type[ResumeStream]
-    ) -> None:
-        for active in self._requests.active():
-            if active.stream and active.at_provider and active.waiters[0] == connection_id:
+    def _steer_streams(self, requests: Iterable[ActiveRequest]) -> None:
+        """Let each stream run or rest as its reader can follow; it runs when nobody reads it."""
+        for active in requests:
+            if active.stream and active.at_provider:
+                message = PauseStream if active.reader in self._paused else ResumeStream
                 self._providers[active.route.provider].tell(message(active.request, self._id))
 
     def _deadlines_due(self) -> None:

@@ -21,7 +21,8 @@ from exai_actors.ids import ConnectionId, ConversationId, RequestKey
 class ActiveRequest(msgspec.Struct, gc=False, eq=False):
     """A chat request without an outcome yet.
 
-    ``waiters`` are the connections that asked for it, the first of which gets its chunks.
+    ``waiters`` are the connections that asked for it. ``reader`` is the one that gets its pieces:
+    the first, or nobody once that one has left in the middle, since half a stream is no answer.
     ``deadline`` is an instant in seconds, ``timeout_s`` how far off it was at first.
     ``fingerprint`` tells a repeat of this call from another call under the same id.
     """
@@ -32,6 +33,7 @@ class ActiveRequest(msgspec.Struct, gc=False, eq=False):
     route: Route
     conversation: ConversationId
     waiters: list[ConnectionId]
+    reader: ConnectionId | None
     deadline: float
     timeout_s: float
     repeatable: bool = True
@@ -40,6 +42,12 @@ class ActiveRequest(msgspec.Struct, gc=False, eq=False):
     priority: int = 0
     at_provider: bool = False
     sequence: int = 0
+
+    def leave(self, connection: ConnectionId) -> None:
+        """A waiter waits for it no more."""
+        self.waiters.remove(connection)
+        if self.reader == connection:
+            self.reader = self.waiters[0] if self.waiters and not self.sequence else None
 
 
 class Repeat(Enum):
@@ -70,6 +78,10 @@ class SessionRequests:
 
     def active(self) -> tuple[ActiveRequest, ...]:
         return tuple(self._active.values())
+
+    def read_by(self, connection: ConnectionId) -> tuple[ActiveRequest, ...]:
+        """The requests whose pieces go to this connection."""
+        return tuple(each for each in self._active.values() if each.reader == connection)
 
     def is_known(self, request: RequestKey) -> bool:
         """Whether ``recognise`` may have something to say of this id."""
@@ -128,7 +140,7 @@ class SessionRequests:
         deserted = []
         for active in self._active.values():
             if connection in active.waiters:
-                active.waiters.remove(connection)
+                active.leave(connection)
                 if not active.waiters:
                     deserted.append(active)
         return tuple(deserted)

@@ -132,6 +132,49 @@ def test_a_stream_that_starts_while_its_reader_is_behind_starts_paused() -> None
     assert desk.upstream.calls[0].paused
 
 
+@pytest.mark.parametrize("leaves", ["vanishes", "cancels"])
+def test_a_stream_goes_on_for_who_else_waits_when_the_slow_reader_leaves(leaves: str) -> None:
+    desk = Desk()
+    slow, other = desk.client("shared"), desk.client("shared")
+    slow.call("a", stream=True)
+    other.call("a", stream=True)
+    slow.event(OutboxHigh())
+    assert desk.upstream.calls[0].paused
+    if leaves == "vanishes":
+        slow.vanish()
+    else:
+        slow.send({"op": "cancel", "request_id": "a"})
+    assert not desk.upstream.calls[0].paused
+
+
+def test_a_stream_handed_on_rests_while_its_new_reader_is_behind_and_numbers_from_0() -> None:
+    desk = Desk()
+    first, second = desk.client("shared"), desk.client("shared")
+    first.call("a", stream=True)
+    second.call("a", stream=True)
+    second.event(OutboxHigh())
+    assert [call.paused for call in desk.upstream.calls] == [False]
+    first.vanish()
+    assert [call.paused for call in desk.upstream.calls] == [True]
+    second.event(OutboxLow())
+    desk.upstream.calls[0].chunk("whole")
+    assert [frame["sequence"] for frame in second.heard() if frame["op"] == "stream_chunk"] == [0]
+
+
+def test_nobody_gets_the_second_half_of_a_stream_whose_reader_has_left() -> None:
+    desk = Desk()
+    first, second = desk.client("shared"), desk.client("shared")
+    first.call("a", stream=True)
+    second.call("a", stream=True)
+    desk.upstream.calls[0].chunk("one ")
+    first.vanish()
+    second.heard()
+    desk.upstream.calls[0].chunk("two")
+    desk.upstream.calls[0].complete("one two")
+    (answer,) = second.heard()
+    assert (answer["op"], answer["text"]) == ("call_tool_res", "one two")
+
+
 def test_a_reader_that_stays_behind_is_dropped_and_others_go_on() -> None:
     desk = Desk(limit=2, connection=ConnectionSettings(slow_consumer_s=10.0))
     slow, other = desk.client(), desk.client()
