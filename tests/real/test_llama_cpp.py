@@ -187,7 +187,7 @@ async def test_without_the_broker_the_same_load_does_wait_inside_the_model_serve
     llama: Llama,
 ) -> None:
     work = asyncio.gather(
-        *(llama.answer(f"Name {number} colours.", max_tokens=24) for number in range(2, 8))
+        *(llama.answer(f"Name {number} colours.", max_tokens=48) for number in range(2, 12))
     )
     processing, deferred = await llama.highest_while(work)
     assert processing == SLOTS
