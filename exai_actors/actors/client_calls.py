@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from exai_actors.actors.settings import ConnectionSettings
     from exai_actors.ports import Clock, Outbox
 
+MAX_REPEATS = 8
+"""Further frames with the id of a call in flight that get its outcome each; a bound, not a use."""
+
 
 class PendingCall(msgspec.Struct, gc=False, eq=False):
     """``also`` holds further frames with the same id, which get the same outcome."""
@@ -56,8 +59,10 @@ class ClientCalls:
         elif reply.acks:
             note = "duplicate request; still processing"
             self._send(encode.progress(reply, pending.tool, self._clock.wall(), note))
-        else:
+        elif len(pending.also) < MAX_REPEATS:
             pending.also += (reply,)
+        else:
+            self._outbox.send(encode.error(reply.aside(), failures.repeated_too_often()))
 
     def accepted(self, request: RequestKey) -> None:
         pending = self.pending.get(request)

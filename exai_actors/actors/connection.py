@@ -130,7 +130,7 @@ class ConnectionActor(LoopActor):
         self._open_session: Recipient[SessionMessage] | None = None
         self._stash: list[TextReceived | BinaryReceived] | None = None
         self._calls = ClientCalls(outbox, settings, clock)
-        self._rotations: list[ReplyTo] = []
+        self._rotation: ReplyTo | None = None
         self._anonymous = 0
         self._hello_timer: Cancellable | None = None
         self._slow_timer: Cancellable | None = None
@@ -188,7 +188,7 @@ class ConnectionActor(LoopActor):
             case BinaryReceived():
                 self._binary(message)
             case TokenRotated():
-                self._outbox.send(encode.rotated(self._rotations.pop(0), message.error))
+                self._rotated(message)
             case HelloTimeout():
                 if not self._closing:
                     self._close(self._wire.hello_timed_out())
@@ -227,9 +227,8 @@ class ConnectionActor(LoopActor):
                 self._outbox.send(encode.tools(reply, self._directory.tools))
             case Health(reply):
                 self._health(reply)
-            case RotateToken(reply, old, new):
-                self._rotations.append(reply)
-                self._broker.tell(AskRotation(self.actor_ref, old, new))
+            case RotateToken():
+                self._rotate(frame)
             case Hello(token, session_id):
                 self._admit(token or self._peer.bearer_token, session_id)
             case Initialize():
@@ -305,6 +304,18 @@ class ConnectionActor(LoopActor):
         answer = encode.cancelled(frame.reply, self._clock.wall(), found=known)
         if answer is not None:
             self._outbox.send(answer)
+
+    def _rotate(self, frame: RotateToken) -> None:
+        if self._rotation is not None:
+            self._outbox.send(encode.rotated(frame.reply, "rotation_pending"))
+            return
+        self._rotation = frame.reply
+        self._broker.tell(AskRotation(self.actor_ref, frame.old, frame.new))
+
+    def _rotated(self, message: TokenRotated) -> None:
+        reply, self._rotation = self._rotation, None
+        if reply is not None:
+            self._outbox.send(encode.rotated(reply, message.error))
 
     def _health(self, reply: ReplyTo) -> None:
         statistics = self._directory.statistics()

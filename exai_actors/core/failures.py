@@ -97,6 +97,13 @@ def id_reused() -> ErrorBody:
     )
 
 
+def repeated_too_often() -> ErrorBody:
+    return ErrorBody(
+        ErrorCode.DUPLICATE,
+        "this request is still in flight and was repeated too often; its answer is on its way",
+    )
+
+
 def expired(tool: str, timeout_s: float) -> ErrorBody:
     return ErrorBody(
         ErrorCode.TIMEOUT,

@@ -255,6 +255,20 @@ def test_a_rotated_token_is_the_only_one_that_counts() -> None:
     assert ack["ok"] is True
 
 
+def test_a_connection_has_one_rotation_under_way_and_a_second_is_refused_at_once() -> None:
+    desk = Desk(token="correct-token-0001")
+    socket = desk.connect()
+    socket.send({"op": "hello", "token": "correct-token-0001"})
+    rotate = b'{"op":"rotate_token","request_id":"%d","old":"correct-token-000%d","new":"%b"}'
+    socket.ref.tell(TextReceived(rotate % (1, 1, b"correct-token-0002")))
+    socket.ref.tell(TextReceived(rotate % (2, 2, b"correct-token-0003")))
+    second, first = socket.heard()
+    assert (second["request_id"], second["error"]) == ("2", "rotation_pending")
+    assert (first["request_id"], first["ok"]) == ("1", True)
+    (third,) = socket.send(rotate % (3, 2, b"correct-token-0003"))
+    assert third["ok"] is True
+
+
 def test_frames_sent_right_behind_hello_are_answered_after_it() -> None:
     desk = Desk()
     socket = desk.connect()

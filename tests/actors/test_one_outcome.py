@@ -66,6 +66,21 @@ def test_an_id_in_use_for_another_call_is_refused_and_the_first_call_goes_on() -
     assert error["error"]["code"] == "DUPLICATE"
 
 
+def test_a_call_repeated_without_end_is_answered_a_bounded_number_of_times() -> None:
+    desk = Desk()
+    client = desk.client()
+    call = {"op": "tool_call", "request_id": "a", "name": "chat", "arguments": {"prompt": "x"}}
+    for _ in range(9):
+        assert client.send(call) == []
+    for _ in range(3):
+        (refused,) = client.send(call)
+        assert (refused["op"], refused["request_id"]) == ("error", "a")
+        assert refused["error"]["code"] == "DUPLICATE"
+    desk.upstream.calls[0].complete("one")
+    assert [frame["text"] for frame in client.heard()] == ["one"] * 9
+    assert len(desk.upstream.calls) == 1
+
+
 def test_ids_are_scoped_to_their_session() -> None:
     desk = Desk(limit=2)
     one, two = desk.client(), desk.client()
