@@ -170,6 +170,21 @@ def test_a_waiting_request_is_told_its_position_and_then_an_estimate() -> None:
     assert progress["estimate_s"] == 2.0
 
 
+def test_a_call_that_has_stopped_waiting_is_told_no_position_any_more() -> None:
+    desk = Desk(limit=1, connection=ConnectionSettings(progress_interval_s=8.0))
+    first, second = desk.client(), desk.client()
+    first.call("a")
+    second.call("b")
+    desk.advance(1.0)
+    assert second.heard()[-1]["position"] == 1
+    desk.upstream.calls[0].complete()
+    second.heard()
+    desk.advance(8.0)
+    (progress,) = second.heard()
+    assert progress["op"] == "progress"
+    assert "position" not in progress
+
+
 def test_a_running_call_is_kept_alive_by_heartbeats() -> None:
     desk = Desk(connection=ConnectionSettings(progress_interval_s=8.0))
     client = desk.client()

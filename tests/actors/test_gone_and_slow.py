@@ -7,6 +7,7 @@ import pytest
 from exai_actors.actors.settings import ConnectionSettings
 from exai_actors.messages.connection import (
     BinaryReceived,
+    Drain,
     OutboxHigh,
     OutboxLow,
     TextReceived,
@@ -289,6 +290,16 @@ def test_a_flood_behind_hello_is_closed() -> None:
     socket.heard()
     assert socket.outbox.closed is not None
     assert socket.outbox.closed[0] == 1008
+
+
+def test_a_call_on_a_socket_that_is_being_closed_reaches_no_provider() -> None:
+    desk = Desk()
+    client = desk.client()
+    client.ref.tell_system(Drain())
+    desk.settle()
+    assert client.outbox.closed == (1001, "the broker is shutting down")
+    client.call("late")
+    assert desk.upstream.calls == []
 
 
 def test_when_every_session_is_in_use_a_new_one_is_refused_and_a_deserted_one_makes_room() -> None:

@@ -19,6 +19,16 @@ def test_the_same_id_in_flight_runs_once_and_is_answered_once() -> None:
     assert len(desk.upstream.calls) == 1
 
 
+def test_every_frame_of_a_client_of_one_frame_is_answered_though_the_call_runs_once() -> None:
+    desk = Desk()
+    client = desk.client()
+    for _ in range(2):
+        assert client.call("r", op="tool_call") == []
+    (call,) = desk.upstream.calls
+    call.complete("once")
+    assert [answer["text"] for answer in client.heard()] == ["once", "once"]
+
+
 def test_the_same_id_after_the_end_gives_the_same_outcome_without_a_call() -> None:
     desk = Desk()
     client = desk.client()
