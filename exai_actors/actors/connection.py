@@ -126,7 +126,7 @@ class ConnectionActor(LoopActor):
         self._clock = clock
         self._wire = Connection()
         self._session: Recipient[SessionMessage] | None = None
-        # The same while new calls go to it: None again while draining and once closing.
+        # The same while new calls go to it: None again while draining and once closed from here.
         self._open_session: Recipient[SessionMessage] | None = None
         self._stash: list[TextReceived | BinaryReceived] | None = None
         self._calls = ClientCalls(outbox, settings, clock)
@@ -179,7 +179,6 @@ class ConnectionActor(LoopActor):
                     self._close(self._wire.not_admitted(message.error, message.message))
             case SocketClosed():
                 self._closing = True
-                self._open_session = None
                 self.stop()
             case OutboxHigh():
                 self._outbox_high()
