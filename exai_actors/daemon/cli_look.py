@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -9,7 +10,7 @@ import click
 from exai_actors.daemon.cli_options import broker_options, json_option, run
 
 if TYPE_CHECKING:
-    from exai_actors.client import Tool
+    from exai_actors.client import BrokerClient, Tool
 
 
 @click.command()
@@ -45,21 +46,23 @@ def models(as_json: bool, url: str, token: str | None) -> None:
     """List the models the broker can ask, one a line; the first is the default."""
     from exai_actors.daemon.cli_output import complain, printable, say, say_json
 
-    found = run(_models(url, token))
+    found, troubles = run(_models(url, token))
     if as_json:
         say_json(list(found))
-        return
-    for model in found:
-        say(printable(model))
-    if not found:
-        complain("no provider has named a model yet; `exai health` shows how they are")
+    else:
+        for model in found:
+            say(printable(model))
+    for provider, trouble in troubles.items():
+        complain(f"provider '{provider}' could not be asked for its models: {trouble}")
+    if not found and not troubles:
+        complain("no provider has named a model yet; try again in a moment")
 
 
 @click.command()
 @json_option
 @broker_options
 def health(as_json: bool, url: str, token: str | None) -> None:
-    """Show how the broker is doing."""
+    """Show how the broker and its providers are doing."""
     from exai_actors.daemon.cli_output import printable, say, say_json
 
     found = run(_health(url, token))
@@ -71,7 +74,10 @@ def health(as_json: bool, url: str, token: str | None) -> None:
 
 
 def facts(value: Any, indent: str = "") -> list[str]:
-    """Nested facts as ``key: value`` lines; a list of records has one record a line."""
+    """Nested facts as ``key: value`` lines; a list of records has one record a line.
+
+    What a record does not know, and its lists, are left out: a line is for reading.
+    """
     if not isinstance(value, dict):
         return [f"{indent}{value}"]
     lines: list[str] = []
@@ -81,7 +87,13 @@ def facts(value: Any, indent: str = "") -> list[str]:
         elif isinstance(inner, list) and inner and all(isinstance(row, dict) for row in inner):
             lines.append(f"{indent}{key}:")
             lines += [
-                f"{indent}  {', '.join(f'{name} {fact}' for name, fact in row.items())}"
+                indent
+                + "  "
+                + ", ".join(
+                    f"{name} {fact}"
+                    for name, fact in row.items()
+                    if fact is not None and not isinstance(fact, list)
+                )
                 for row in inner
             ]
         else:
@@ -96,15 +108,28 @@ async def _tools(url: str, token: str | None) -> tuple[Tool, ...]:
         return await broker.tools()
 
 
-async def _models(url: str, token: str | None) -> tuple[str, ...]:
+async def _models(url: str, token: str | None) -> tuple[tuple[str, ...], dict[str, str]]:
+    """The models, and the providers that could not be asked for theirs with the reason."""
     from exai_actors.client import connect
 
     async with connect(url, token=token or None) as broker:
-        return await broker.models()
+        models = await broker.models()
+        providers = await _providers(broker)
+        troubles = {each["name"]: each["trouble"] for each in providers if each["trouble"]}
+        return models, troubles
 
 
 async def _health(url: str, token: str | None) -> dict[str, Any]:
     from exai_actors.client import connect
 
     async with connect(url, token=token or None) as broker:
-        return await broker.health()
+        return {**await broker.health(), "providers": await _providers(broker)}
+
+
+async def _providers(broker: BrokerClient) -> list[dict[str, Any]]:
+    """The statistics of each provider, from the tool ``status``."""
+    status = json.loads((await broker.call("status")).text)
+    if "content" in status:  # [compat] envelope = "ex-ai" wraps every answer
+        status = json.loads(status["content"])
+    providers: list[dict[str, Any]] = status["providers"]
+    return providers

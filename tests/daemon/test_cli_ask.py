@@ -244,3 +244,48 @@ async def test_models_tools_and_health_are_listed_as_json(broker: Serving) -> No
     chat = next(tool for tool in json.loads(tools.out) if tool["name"] == "chat")
     assert chat["inputSchema"]["required"] == ["prompt"]
     assert json.loads(health.out)["sessions"] >= 1
+
+
+async def test_health_tells_of_each_provider(broker: Serving) -> None:
+    told = await exai("health", "--url", broker.url)
+    assert "  name scripted, kind openai, limit " in told.out
+    as_json = await exai("health", "--json", "--url", broker.url)
+    (provider,) = json.loads(as_json.out)["providers"]
+    assert provider["models"] == [MODEL]
+
+
+@pytest.mark.parametrize("compat", ["", '[compat]\nenvelope = "ex-ai"\n'])
+async def test_why_a_provider_names_no_model_is_told_by_models_and_health(
+    tmp_path: Path, compat: str
+) -> None:
+    config = (
+        compat
+        + """
+[[provider]]
+kind = "openai"
+name = "kimi"
+base_url = "%s"
+api_key_env = "KIMI_API_KEY"
+[[provider]]
+kind = "synthetic"
+name = "built-in"
+"""
+    )
+    async with (
+        ScriptedUpstream(api_key="right-key") as service,
+        serving(config % service.base_url, tmp_path, env={"KIMI_API_KEY": "wrong-key"}) as broker,
+    ):
+        assert broker.process.stderr is not None
+        while b"a provider did not tell its models" not in await broker.process.stderr.readline():
+            pass
+        models = await exai("models", "--url", broker.url)
+        as_json = await exai("models", "--json", "--url", broker.url)
+        health = await exai("health", "--url", broker.url)
+    assert (models.code, models.out) == (0, "synthetic\n")
+    for told in (models.err, as_json.err):
+        (line,) = told.splitlines()
+        assert line.startswith("exai: provider 'kimi' could not be asked for its models: ")
+        assert "answered HTTP 401" in line
+        assert "api_key_env" in line
+    assert json.loads(as_json.out) == ["synthetic"]
+    assert "trouble answered HTTP 401" in health.out
