@@ -20,7 +20,10 @@ COMMANDS = {
     "ask": ("exai_actors.daemon.cli_ask:ask", "Ask a model and print the answer as it comes."),
     "models": ("exai_actors.daemon.cli_look:models", "List the models the broker can ask."),
     "tools": ("exai_actors.daemon.cli_look:tools", "List the tools the broker offers."),
-    "health": ("exai_actors.daemon.cli_look:health", "Show how the broker and its providers are doing."),
+    "health": (
+        "exai_actors.daemon.cli_look:health",
+        "Show how the broker and its providers are doing.",
+    ),
     "demo": ("exai_actors.daemon.demo:demo", "Watch a broker share a scarce provider fairly."),
     "config": ("exai_actors.daemon.cli_config:config", "Begin, check and show configuration."),
     "version": ("exai_actors.daemon.cli_version:version", "Show versions."),
