@@ -10,7 +10,7 @@ import msgspec
 from exai_actors.errors import ErrorBody
 
 
-class ChatMessage(msgspec.Struct, frozen=True, gc=False):
+class ChatMessage(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """One turn of a conversation. ``images`` are http(s) or data URLs shown with the text."""
 
     role: str
@@ -28,7 +28,7 @@ class ChatCall(msgspec.Struct, frozen=True, gc=False):
     max_tokens: int | None = None
 
 
-class Usage(msgspec.Struct, frozen=True, gc=False):
+class Usage(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """LLM tokens as counted by the upstream."""
 
     prompt_tokens: int
@@ -89,7 +89,7 @@ class Aborted(msgspec.Struct, frozen=True, gc=False):
 UpstreamResult = Completion | UpstreamFailure | Aborted
 
 
-class ToolResult(msgspec.Struct, frozen=True, gc=False):
+class ToolResult(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """What a tool gives back: text blocks, and facts about how they came to be."""
 
     outputs: tuple[str, ...]
@@ -111,7 +111,7 @@ class OutcomeKind(StrEnum):
     CANCELLED = "cancelled"
 
 
-class Outcome(msgspec.Struct, frozen=True, gc=False):
+class Outcome(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """The end of a request: a ``result`` when completed, an ``error`` otherwise."""
 
     kind: OutcomeKind

@@ -11,15 +11,19 @@ from itertools import islice
 import msgspec
 
 from exai_actors.core.calls import Outcome
+from exai_actors.core.packing import Packer, size_of
 from exai_actors.ids import RequestKey
 
 
-class Remembered(msgspec.Struct, frozen=True, gc=False):
+class Remembered(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """An outcome with the fingerprint of the call that led to it."""
 
     fingerprint: int
     outcome: Outcome
     expires: float
+
+
+_packer: Packer[Remembered] = Packer(Remembered)
 
 
 class OutcomeStore:
@@ -29,17 +33,15 @@ class OutcomeStore:
     request is not here. Room is made for several at a time, which is cheaper than one by one.
     """
 
-    __slots__ = ("_is_counting", "_small", "_spare", "count", "kept", "size", "ttl_s")
+    __slots__ = ("_size", "_spare", "count", "kept", "size", "ttl_s")
 
     def __init__(self, count: int, size: int, ttl_s: float) -> None:
         self.count = count
         self.size = size
         self.ttl_s = ttl_s
-        self.kept: dict[RequestKey, Remembered] = {}
+        self.kept: dict[RequestKey, bytes] = {}
+        self._size = 0
         self._spare = count // 16
-        # So many characters each, and all that may be kept fit without being counted.
-        self._small = size // max(1, count)
-        self._is_counting = False
 
     def __len__(self) -> int:
         return len(self.kept)
@@ -48,57 +50,35 @@ class OutcomeStore:
         """Keep an outcome in place of an earlier one, unless it alone is larger than the store."""
         kept = self.kept
         if request in kept:
-            del kept[request]
-        kept[request] = Remembered(fingerprint, outcome, now + self.ttl_s)
+            self._drop(request)
         result = outcome.result
-        if (
-            self._is_counting
-            or result is None
-            or len(result.outputs) != 1
-            or len(result.outputs[0]) + len(result.reasoning) > self._small
-        ):
-            self._fit(request, now)
+        if result is not None and len(result.outputs) == 1:
+            size = len(result.outputs[0]) + len(result.reasoning)
+        else:
+            size = _text_size(outcome)
+        if size > self.size:
+            return
+        kept[request] = _packer.pack(Remembered(fingerprint, outcome, now + self.ttl_s), size)
+        self._size += size
         if len(kept) > self.count:
-            self.expire(now)
-            if len(kept) > self.count:
-                self._drop_oldest(len(kept) - self.count + self._spare)
+            for oldest in tuple(islice(kept, len(kept) - self.count + self._spare)):
+                self._drop(oldest)
+        while self._size > self.size:
+            self._drop(next(iter(kept)))
 
     def find(self, request: RequestKey, now: float) -> Remembered | None:
         """The outcome of a request that ended here less than ``ttl_s`` ago."""
-        found = self.kept.get(request)
-        if found is None:
+        packed = self.kept.get(request)
+        if packed is None:
             return None
+        found = _packer.unpack(packed)
         if found.expires <= now:
-            self.expire(now)
+            self._drop(request)
             return None
         return found
 
-    def _fit(self, newest: RequestKey, now: float) -> None:
-        """Count the characters, and drop the oldest until they are few enough."""
-        kept = self.kept
-        if newest in kept and _text_size(kept[newest].outcome) > self.size:
-            del kept[newest]
-        self.expire(now)
-        sizes = {request: _text_size(each.outcome) for request, each in kept.items()}
-        excess = sum(sizes.values()) - self.size
-        while excess > 0:
-            oldest = next(iter(kept))
-            del kept[oldest]
-            excess -= sizes.pop(oldest)
-        self._is_counting = any(size > self._small for size in sizes.values())
-
-    def expire(self, now: float) -> None:
-        """Forget all that is too old; they stand in order of age."""
-        expired = 0
-        for each in self.kept.values():
-            if each.expires > now:
-                break
-            expired += 1
-        self._drop_oldest(expired)
-
-    def _drop_oldest(self, number: int) -> None:
-        for request in tuple(islice(self.kept, number)):
-            del self.kept[request]
+    def _drop(self, request: RequestKey) -> None:
+        self._size -= size_of(self.kept.pop(request))
 
 
 def _text_size(outcome: Outcome) -> int:
