@@ -25,6 +25,7 @@ from exai_actors.messages.connection import (
     NotAdmitted,
     OutboxHigh,
     OutboxLow,
+    RareConnectionMessage,
     RequestAccepted,
     RequestChunk,
     RequestEnded,
@@ -52,6 +53,7 @@ from exai_actors.wire.frames import (
     CallTool,
     Cancel,
     CheckedCall,
+    ClientFrame,
     Health,
     Hello,
     Ignored,
@@ -72,35 +74,6 @@ if TYPE_CHECKING:
 
 # Looking a member up on its Enum costs as much as a handler's step.
 _ACCEPTED = Offer.ACCEPTED
-
-_OtherFrame = (
-    CallTool
-    | Cancel
-    | Malformed
-    | Ping
-    | ListTools
-    | Health
-    | RotateToken
-    | Hello
-    | Initialize
-    | Ignored
-)
-_OtherMessage = (
-    RequestChunk
-    | RequestQueued
-    | Admitted
-    | NotAdmitted
-    | SocketClosed
-    | OutboxHigh
-    | OutboxLow
-    | BinaryReceived
-    | TokenRotated
-    | HelloTimeout
-    | Heartbeat
-    | SlowConsumerTimeout
-    | Drain
-    | Down
-)
 
 
 class ConnectionActor(LoopActor):
@@ -163,9 +136,9 @@ class ConnectionActor(LoopActor):
             if not self._heartbeat_armed:
                 self._arm_heartbeat()
         else:
-            self._other_message(message)
+            self._rare(message)
 
-    def _other_message(self, message: _OtherMessage) -> None:
+    def _rare(self, message: RareConnectionMessage | Down) -> None:
         match message:
             case RequestChunk():
                 self._calls.chunk(message)
@@ -214,7 +187,7 @@ class ConnectionActor(LoopActor):
         else:
             self._other(frame)
 
-    def _other(self, frame: _OtherFrame) -> None:
+    def _other(self, frame: ClientFrame) -> None:
         match frame:
             case Cancel():
                 self._cancel(frame)

@@ -134,19 +134,21 @@ class Drain(msgspec.Struct, frozen=True, gc=False):
 
 
 SocketEvent = TextReceived | BinaryReceived | SocketClosed | OutboxHigh | OutboxLow
-
-ConnectionMessage = (
-    SocketEvent
+RareConnectionMessage = (
+    BinaryReceived
+    | SocketClosed
+    | OutboxHigh
+    | OutboxLow
     | Admitted
     | NotAdmitted
     | TokenRotated
-    | RequestAccepted
     | RequestQueued
-    | RequestGranted
     | RequestChunk
-    | RequestEnded
     | HelloTimeout
     | Heartbeat
     | SlowConsumerTimeout
     | Drain
+)
+ConnectionMessage = (
+    TextReceived | RequestAccepted | RequestGranted | RequestEnded | RareConnectionMessage
 )
