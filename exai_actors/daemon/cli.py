@@ -9,6 +9,7 @@ import importlib
 import io
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 import click
@@ -94,6 +95,10 @@ def _tell(error: Exception) -> ExitCode:
         return of_error(error)
     if os.environ.get("EXAI_TRACEBACK"):
         raise error
+    if isinstance(error, OSError):
+        complain(f"{error.filename or 'output'}: {error.strerror or error}")
+        _drop_stdout()
+        return ExitCode.FAILED
     from exai_actors.daemon.logs import describe
 
     complain(f"a fault in exai itself: {describe(error)}")
@@ -135,6 +140,8 @@ def exai() -> None:
 
 def main() -> None:
     """What the script `exai` and ``python -m exai_actors`` call; ends the process."""
+    if sys.stdout is None:  # closed by the caller, who wants nothing told
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - open to the process's end
     for stream in (sys.stdout, sys.stderr):
         # A character that the user's encoding does not have must not end a command.
         if isinstance(stream, io.TextIOWrapper):

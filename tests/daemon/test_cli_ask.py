@@ -3,7 +3,9 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shlex
 import signal
+from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -12,7 +14,17 @@ import pytest
 from exai_actors.daemon.exit_codes import ExitCode
 from exai_actors.testing.scripted_replies import CUT, Gate, answer, failure
 from exai_actors.testing.scripted_upstream import ScriptedUpstream
-from tests.daemon.processes import MODEL, Serving, ended, exai, provider_at, serving, start
+from tests.daemon.processes import (
+    EXAI,
+    MODEL,
+    Serving,
+    clean_environment,
+    ended,
+    exai,
+    provider_at,
+    serving,
+    start,
+)
 
 TOKEN = "0123456789abcdef"
 
@@ -222,6 +234,28 @@ async def test_a_broker_that_dies_in_the_middle_is_told(
     assert told.code == ExitCode.NO_BROKER
     (line,) = told.err.splitlines()
     assert line.startswith(f"exai: the connection to {broker.url} ended")
+
+
+@pytest.mark.parametrize("command", [["ask", "hello"], ["ask", "--no-stream", "hello"], ["tools"]])
+async def test_a_full_disk_is_told_without_a_fault_of_ours(
+    broker: Serving, command: list[str]
+) -> None:
+    quoted = shlex.join([*EXAI, *command, "--url", broker.url])
+    process = await asyncio.create_subprocess_shell(
+        f"{quoted} >/dev/full", stderr=PIPE, env=clean_environment()
+    )
+    told = await ended(process)
+    assert told.code == ExitCode.FAILED
+    assert told.err == "exai: output: No space left on device\n"
+
+
+async def test_an_answer_nobody_wants_is_no_fault(broker: Serving) -> None:
+    quoted = shlex.join([*EXAI, "ask", "hello", "--url", broker.url])
+    process = await asyncio.create_subprocess_shell(
+        f"{quoted} >&-", stderr=PIPE, env=clean_environment()
+    )
+    told = await ended(process)
+    assert (told.code, told.err) == (0, "")
 
 
 async def test_models_tools_and_health_are_listed(broker: Serving) -> None:
