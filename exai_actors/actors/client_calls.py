@@ -28,6 +28,7 @@ class PendingCall(msgspec.Struct, gc=False, eq=False):
     tool: str
     fingerprint: int
     stream: bool
+    accepted: bool = False
     chunks: int = 0
     position: int | None = None
     estimate_s: float | None = None
@@ -65,15 +66,16 @@ class ClientCalls:
             self._outbox.send(encode.error(reply.aside(), failures.repeated_too_often()))
 
     def accepted(self, request: RequestKey) -> None:
+        """Tell the client, once, that its call was taken in."""
         pending = self.pending.get(request)
-        if pending is not None:
-            frame = encode.accepted(pending.reply, pending.tool, self._clock.wall())
-            if frame is not None:
-                self._outbox.send(frame)
+        if pending is not None and not pending.accepted:
+            self._accept(pending)
 
     def queued(self, message: RequestQueued) -> None:
         pending = self.pending.get(message.request)
         if pending is not None:
+            if not pending.accepted:
+                self._accept(pending)
             pending.position = message.position
             pending.estimate_s = message.estimate_s
             self._progress(pending)
@@ -81,6 +83,8 @@ class ClientCalls:
     def granted(self, request: RequestKey) -> None:
         pending = self.pending.get(request)
         if pending is not None:
+            if not pending.accepted:
+                self._accept(pending)
             if pending.position is not None:
                 pending.position = pending.estimate_s = None
             frame = encode.acknowledged(pending.reply, pending.tool, self._timeout_s)
@@ -119,6 +123,12 @@ class ClientCalls:
         """Tell the client of each call that it is alive, and where it stands if it waits."""
         for pending in self.pending.values():
             self._progress(pending)
+
+    def _accept(self, pending: PendingCall) -> None:
+        pending.accepted = True
+        frame = encode.accepted(pending.reply, pending.tool, self._clock.wall())
+        if frame is not None:
+            self._outbox.send(frame)
 
     def _progress(self, pending: PendingCall) -> None:
         self._send(

@@ -131,6 +131,8 @@ class ConnectionActor(LoopActor):
                 self._close_when_done()
         elif type(message) is RequestGranted:
             self._calls.granted(message.request)
+            if not self._heartbeat_armed:
+                self._arm_heartbeat()
         elif type(message) is RequestAccepted:
             self._calls.accepted(message.request)
             if not self._heartbeat_armed:

@@ -34,7 +34,15 @@ from exai_actors.messages.provider import (
     Want,
 )
 from exai_actors.messages.recipient import Offer, Recipient
-from exai_actors.messages.session import Chunk, Completed, Failed, Granted, Queued, Refused
+from exai_actors.messages.session import (
+    Chunk,
+    Completed,
+    Enqueued,
+    Failed,
+    Granted,
+    Queued,
+    Refused,
+)
 from exai_actors.runtime import Down, LoopActor, LoopRef
 
 if TYPE_CHECKING:
@@ -165,6 +173,8 @@ class ProviderActor(LoopActor):
         if permit is not None:
             self._start(permit, want)
         elif self._dispatcher.enqueue(want.session, want.request, want, now, want.priority):
+            if want.reports_progress:
+                want.reply_to.tell(Enqueued(want.request))
             if not self._refresh_armed:
                 self._refresh_armed = True
                 self.schedule(FIRST_REPORT_S, RefreshQueue())

@@ -45,6 +45,7 @@ from exai_actors.messages.session import (
     Completed,
     DeadlinesDue,
     Detach,
+    Enqueued,
     Failed,
     Granted,
     PauseStreams,
@@ -117,6 +118,8 @@ class SessionActor(LoopActor):
         match message:
             case Chunk():
                 self._chunk(message)
+            case Enqueued(request):
+                self._report(request, RequestAccepted(request))
             case Queued(request, position, estimate_s):
                 self._report(request, RequestQueued(request, position, estimate_s))
             case Failed():
@@ -214,10 +217,10 @@ class SessionActor(LoopActor):
             return
         if deadline < self._armed_for:
             self._arm(deadline)
-        if submit.reports_progress:
-            self._tell(submit.connection_id, RequestAccepted(submit.request))
         if entry is Entry.STARTED:
             self._start(active)
+        elif submit.reports_progress:
+            self._tell(submit.connection_id, RequestAccepted(submit.request))
 
     def _model_not_found(self, model: str | None) -> ErrorBody:
         troubles = [
@@ -369,7 +372,9 @@ class SessionActor(LoopActor):
     def _note(self, request: RequestKey, tool: str, outcome: Outcome) -> None:
         self._events.append((self._clock.wall(), request, tool, outcome.kind))
 
-    def _report(self, request: RequestKey, message: RequestGranted | RequestQueued) -> None:
+    def _report(
+        self, request: RequestKey, message: RequestAccepted | RequestGranted | RequestQueued
+    ) -> None:
         if active := self._requests.find(request):
             for connection_id in active.waiters:
                 self._tell(connection_id, message)

@@ -72,7 +72,7 @@ class TokenRotated(msgspec.Struct, frozen=True, gc=False):
 
 @final
 class RequestAccepted(msgspec.Struct, frozen=True, gc=False):
-    """The session took the request; it may have to wait."""
+    """The session took the request and it has to wait; one that need not is told RequestGranted."""
 
     refusable: ClassVar[bool] = False
     request: RequestKey
@@ -89,7 +89,7 @@ class RequestQueued(msgspec.Struct, frozen=True, gc=False):
 
 @final
 class RequestGranted(msgspec.Struct, frozen=True, gc=False):
-    """The request has its permit and runs upstream."""
+    """The request has its permit and runs upstream; it was accepted, whether told before or not."""
 
     refusable: ClassVar[bool] = False
     request: RequestKey

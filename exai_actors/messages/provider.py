@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 class Want(msgspec.Struct, frozen=True, gc=False):
     """A session asks for one call to be run; answered by exactly one Completed, Failed or Refused.
 
-    ``reports_progress`` asks for Queued and Granted as well. ``priority`` counts among the waiting
-    of one session only. After a CancelWant no answer comes.
+    ``reports_progress`` asks for Enqueued, Queued and Granted as well. ``priority`` counts among
+    the waiting of one session only. After a CancelWant no answer comes.
     """
 
     request: RequestKey

@@ -73,8 +73,15 @@ class ResumeStreams(msgspec.Struct, frozen=True, gc=False):
     connection_id: ConnectionId
 
 
+class Enqueued(msgspec.Struct, frozen=True, gc=False):
+    """The provider has no free permit and has let the request wait."""
+
+    refusable: ClassVar[bool] = False
+    request: RequestKey
+
+
 class Queued(msgspec.Struct, frozen=True, gc=False):
-    """The provider has no free permit; ``position`` counts from 1 in the order of service."""
+    """Where the waiting request stands; ``position`` counts from 1 in the order of service."""
 
     refusable: ClassVar[bool] = False
     request: RequestKey
@@ -132,6 +139,7 @@ RareSessionMessage = (
     | CancelRequest
     | PauseStreams
     | ResumeStreams
+    | Enqueued
     | Queued
     | Chunk
     | Failed

@@ -42,8 +42,9 @@ class _Arguments(msgspec.Struct, forbid_unknown_fields=True, gc=False):
 class _Call(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     op: Literal["call_tool", "tool_call"]
     request_id: Annotated[RequestKey, _ID_LENGTH]
-    name: Literal["chat"]
     arguments: _Arguments
+    name: Literal["chat"] | None = None
+    tool: Literal["chat"] | None = None
     stream: bool | None = None
     deadline_ms: _Deadline | None = None
     priority: _Priority = 0
@@ -76,7 +77,7 @@ def read_usual(data: bytes) -> CheckedCall | None:
             call = _decode_call(data)
             request, arguments = call.request_id, call.arguments
             prompt = arguments.prompt
-            if ":" in request or prompt.strip() != prompt:
+            if ":" in request or prompt.strip() != prompt or not (call.name or call.tool):
                 return None
             return CheckedCall(
                 ReplyTo(

@@ -21,6 +21,21 @@ def test_a_call_is_accepted_acknowledged_and_answered() -> None:
     assert answer["metadata"]["provider_used"] == "kimi"
 
 
+def test_a_call_that_has_to_wait_is_accepted_at_once_and_acknowledged_when_it_runs() -> None:
+    desk = Desk(limit=1, session=SessionSettings(window=2))
+    client = desk.client()
+    client.call("running")
+    for name in ("waits at the provider", "waits in the session"):
+        (accepted,) = client.call(name)
+        assert accepted["note"] == "accepted, awaiting provider/session capacity"
+    desk.upstream.calls[0].complete()
+    frames = [(frame["op"], frame["request_id"]) for frame in client.heard()]
+    assert frames == [
+        ("call_tool_res", "running"),
+        ("call_tool_ack", "waits at the provider"),
+    ]
+
+
 def test_a_call_without_an_id_gets_exactly_one_frame() -> None:
     desk = Desk()
     client = desk.client()

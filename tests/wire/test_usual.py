@@ -45,10 +45,11 @@ op_calls = st.fixed_dictionaries(
     {
         "op": st.sampled_from(["call_tool", "tool_call"]),
         "request_id": st.one_of(texts, odd),
-        "name": st.sampled_from(["chat", "echo", "chat_EXAI-WS"]),
         "arguments": st.one_of(arguments, st.just({"prompt": "hi"}), odd),
     },
     optional={
+        "name": st.sampled_from(["chat", "echo", "chat_EXAI-WS"]),
+        "tool": st.sampled_from(["chat", "echo", {"name": "chat"}]),
         "stream": odd,
         "deadline_ms": st.one_of(odd, st.integers(0, 90_000_000)),
         "priority": st.one_of(odd, st.integers(-200, 200)),
@@ -108,6 +109,7 @@ def test_what_the_short_way_takes_comes_to_the_same_the_long_way(frame: dict[str
         CALL | {"arguments": {"prompt": "x", "model": "m", "temperature": 1, "stream": True}},
         CALL | {"arguments": {"prompt": "x", "max_tokens": 5, "continuation_id": "c"}},
         CALL | {"arguments": {"prompt": "x", "images": [], "timeout": 2}, "stream": False},
+        {"op": "tool_call", "request_id": "a", "tool": "chat", "arguments": {"prompt": "x"}},
         RPC,
         RPC | {"id": "text"},
     ],
