@@ -14,6 +14,10 @@ from exai_actors.edges.epoll_poller import IN, OUT, EpollPoller
 _HIGH_BYTES = 64 * 1024
 
 
+# Whose protocol has heard of the end; keeps nothing.
+_OVER = asyncio.BufferedProtocol()
+
+
 class EpollTransport(asyncio.Transport):
     """What asyncio's own socket transport is, for a BufferedProtocol that reads into the poller's
     buffer: the same calls in the same order, without its cost per read and write.
@@ -278,4 +282,5 @@ class EpollTransport(asyncio.Transport):
             self._socket.close()
             # They would keep each other until the collector comes by.
             del self._send, self.recv_into, self.buffer_updated
+            self._protocol = _OVER
             self._poller.leave(self)

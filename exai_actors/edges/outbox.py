@@ -60,6 +60,15 @@ class Closable(Protocol):
         """End it at once; ``code`` and ``reason`` are for our side only."""
 
 
+class _Gone:
+    def close(self, code: int, reason: str) -> None: ...
+
+    def drop(self, code: int, reason: str) -> None: ...
+
+
+_GONE = _Gone()
+
+
 class SocketOutbox:
     """One socket's unsent frames; fulfils ``ports.Outbox``.
 
@@ -116,6 +125,11 @@ class SocketOutbox:
         # The transport says when it is over its high mark, and the limit lies above that.
         if self.is_over_mark and self._transport.get_write_buffer_size() > self._limit_bytes:
             self.abort()
+
+    def release(self) -> None:
+        """Let go of the socket, which refers to this and is gone: closing it has no effect."""
+        self.shut()
+        self._socket = _GONE
 
     def shut(self) -> None:
         """Take nothing any more and forget what has not been flushed."""

@@ -209,12 +209,13 @@ class WebSocketConnection(asyncio.BufferedProtocol):
     def connection_lost(self, _exc: Exception | None) -> None:
         self._protocol.receive_eof()
         self._stop_receiving()
-        self._outbox.shut()
+        self._outbox.release()
         if self._timer is not None:
             self._timer.cancel()
         self._host.lost(self)
         if self._recipient is not None:
             self._recipient.tell(SocketClosed(*self._ended_as()))
+        self._protocol.release()
 
     # Receiving.
 

@@ -55,6 +55,15 @@ class MessageProtocol(ServerProtocol):
             payload.decode()
         return Frame(TEXT if is_text else BINARY, payload)
 
+    def release(self) -> None:
+        """Let go of the parser, which refers to this: nothing is received any more.
+
+        Without it the two keep each other, and everything received last, until the collector
+        comes by, which for a broker of many short connections is late.
+        """
+        self.parser.close()
+        self.parser_exc = None
+
     def is_between_messages(self) -> bool:
         """Whether the next byte begins a message and nothing of an earlier one is kept back.
 

@@ -186,6 +186,8 @@ def _close(mailbox: Mailbox, reason: ExitReason) -> None:
         timer.cancel()
     for target in list(mailbox.watching or ()):
         _forget_watch(mailbox, target)
+    # A reference may keep the mailbox for long.
+    mailbox.timers = mailbox.watching = None
     mailbox.system.forget(mailbox)
     mailbox.answer_rest()
     del mailbox.actor

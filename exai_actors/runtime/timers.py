@@ -27,14 +27,17 @@ class ScheduledMessage(RuntimeInternal):
         if mailbox.timers is None:
             mailbox.timers = set()
         mailbox.timers.add(self)
-        self._handle: Cancellable = mailbox.system.driver.call_later(delay_s, self._fire)
+        self._handle: Cancellable | None = mailbox.system.driver.call_later(delay_s, self._fire)
 
     def cancel(self) -> None:
         self.cancelled = True
-        self._handle.cancel()
+        if self._handle is not None:
+            self._handle.cancel()
         self._forget()
 
     def _fire(self) -> None:
+        # The loop's handle refers to this: they would keep each other until the collector comes by.
+        self._handle = None
         self._forget()
         self._mailbox.offer_system(self)
 

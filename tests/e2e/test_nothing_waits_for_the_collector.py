@@ -1,0 +1,58 @@
+"""What a connection leaves is freed as it ends: the daemon's collector comes by late."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import Iterator
+
+import pytest
+
+from exai_actors.testing.broker import running_broker
+from tests.edges.client_frames import HANDSHAKE, close, text
+
+# By name: the transport is not there on every system.
+WEIGHTY = {
+    "EpollTransport",
+    "MessageProtocol",
+    "ScheduledMessage",
+    "SocketOutbox",
+    "WebSocketConnection",
+}
+HELLO = text('{"op":"hello"}')
+CALL = text('{"op":"tool_call","request_id":"a","name":"chat","arguments":{"prompt":"x"}}')
+
+
+@pytest.fixture
+def only_found_by_the_collector() -> Iterator[list[object]]:
+    """What nothing but the collector would have freed, once ``gc.collect`` was called."""
+    gc.collect()
+    gc.disable()
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    try:
+        yield gc.garbage
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+        gc.enable()
+
+
+@pytest.mark.parametrize("ending", [close(), close()[:1], b"", b"\x81\x00"])
+async def test_an_ended_connection_and_its_timers_are_freed_at_once(
+    only_found_by_the_collector: list[object], ending: bytes
+) -> None:
+    async with running_broker({"session": {"resume_s": 0}}) as broker:
+        for _ in range(3):
+            reader, writer = await asyncio.open_connection("127.0.0.1", broker.port)
+            writer.write(HANDSHAKE)
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(HELLO + CALL)
+            await reader.readuntil(b'"call_tool_res"')
+            writer.write(ending)
+            writer.write_eof()
+            await reader.read()
+            writer.close()
+            await writer.wait_closed()
+        del reader, writer
+    gc.collect()
+    assert WEIGHTY.isdisjoint(type(each).__name__ for each in only_found_by_the_collector)
