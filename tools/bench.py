@@ -13,7 +13,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from tools import bench_cases, bench_report
+from tools import bench_cases, bench_gone, bench_report
 
 _IDLE_CONNECTIONS = 10_000
 
@@ -30,7 +30,7 @@ def main() -> int:
     idle = 1000 if options.quick else _IDLE_CONNECTIONS
     _allow_sockets(idle + 1000)
 
-    report = bench_report.Report({}, None, None, None, None)
+    report = bench_report.Report({}, None, None, None, None, None)
     for count in map(int, options.connections.split(",")):
         _say(f"{count} connections")
         report.overhead[count] = bench_cases.overhead(count, repeats)
@@ -43,6 +43,8 @@ def main() -> int:
         report.start_up_s = bench_cases.start_up(repeats)
         _say("1,000 connections, a nonce in each call")
         report.own_answers = bench_cases.own_answers(1000, 20)
+        _say("clients that are gone")
+        report.gone = bench_gone.gone()
     print(bench_report.as_markdown(report))
     if options.write:
         bench_report.write_page(report, "python tools/bench.py --write")

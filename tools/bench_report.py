@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+from tools import bench_gone
 from tools.bench_cases import Figures, Idle, OverHttp
 from tools.bench_processes import ROOT
 
@@ -24,6 +25,7 @@ class Report:
     start_up_s: float | None
     own_answers: int | None
     over_http: OverHttp | None
+    gone: list[bench_gone.Gone] | None
 
 
 def as_markdown(report: Report) -> str:
@@ -52,7 +54,11 @@ def as_markdown(report: Report) -> str:
             f"- {report.own_answers:,} calls with a nonce each on 1,000 connections: every answer "
             "held its own nonce, no error."
         )
-    return "\n\n".join([*parts, "\n".join(facts)]) + "\n"
+    if facts:
+        parts.append("\n".join(facts))
+    if report.gone is not None:
+        parts.append(_GONE + bench_gone.as_table(report.gone))
+    return "\n\n".join(parts) + "\n"
 
 
 def _overhead_table(connections: int, rows: dict[str, Figures]) -> str:
@@ -113,6 +119,15 @@ def _draw(report: Report) -> None:
 def _strip_trailing_blanks(path: Path) -> None:
     path.write_text("\n".join(line.rstrip() for line in path.read_text().splitlines()) + "\n")
 
+
+_GONE = f"""\
+### When a client is gone
+
+How long until the permit of a client that is gone is in use again: from its going to the moment the
+service itself has the next call in hand, over HTTP and with one permit, {bench_gone.REPEATS} times each
+(`tools/bench_gone.py`).
+
+"""
 
 _PAGE = """\
 # Benchmarks
