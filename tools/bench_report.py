@@ -124,7 +124,8 @@ _GONE = f"""\
 ### When a client is gone
 
 How long until the permit of a client that is gone is in use again: from its going to the moment the
-service itself has the next call in hand, over HTTP and with one permit, {bench_gone.REPEATS} times each
+service itself has the next call in hand, over HTTP and with one permit, \
+{bench_gone.REPEATS} times each
 (`tools/bench_gone.py`).
 
 """
