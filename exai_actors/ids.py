@@ -25,3 +25,9 @@ ProviderName = NewType("ProviderName", str)
 
 PermitId = NewType("PermitId", int)
 """One right to one in-flight upstream call; never reused within an incarnation of its owner."""
+
+TenantName = NewType("TenantName", str)
+"""Whoever shares in the capacity as one, with all sessions that its access tokens open."""
+
+EVERYBODY = TenantName("")
+"""The tenant of all sessions where the configuration names none."""

@@ -49,6 +49,19 @@ class Completion(msgspec.Struct, frozen=True, gc=False):
     reasoning: str = ""
 
 
+class IfBusy(StrEnum):
+    """What a client wants when no permit is free for its request at once.
+
+    ``wait_in_time``, the default: wait, but be refused at once when the wait is predicted to
+    outlast the deadline. ``wait``: wait until the deadline whatever is predicted. ``refuse``: do
+    not wait at all.
+    """
+
+    WAIT_IN_TIME = "wait_in_time"
+    WAIT = "wait"
+    REFUSE = "refuse"
+
+
 class FailureKind(StrEnum):
     """Why an upstream call gave no answer; what a retry policy and an operator go by."""
 

@@ -6,12 +6,13 @@ marked ``refusable = False`` are bounded by what was accepted before and are nev
 
 from __future__ import annotations
 
+from math import inf
 from typing import TYPE_CHECKING, ClassVar, final
 
 import msgspec
 
-from exai_actors.core.calls import ChatCall, UpstreamFailure, UpstreamResult
-from exai_actors.ids import PermitId, RequestKey, SessionId
+from exai_actors.core.calls import ChatCall, IfBusy, UpstreamFailure, UpstreamResult
+from exai_actors.ids import EVERYBODY, PermitId, RequestKey, SessionId, TenantName
 from exai_actors.messages.recipient import Recipient
 
 if TYPE_CHECKING:
@@ -23,7 +24,8 @@ class Want(msgspec.Struct, frozen=True, gc=False):
     """A session asks for one call to be run; answered by exactly one Completed, Failed or Refused.
 
     ``reports_progress`` asks for Enqueued, Queued and Granted as well. ``priority`` counts among
-    the waiting of one session only. After a CancelWant no answer comes.
+    the waiting of one session only. After a CancelWant no answer comes. ``deadline`` is an instant
+    in seconds. ``if_busy`` says what to do when no permit is free at once.
     """
 
     request: RequestKey
@@ -32,6 +34,9 @@ class Want(msgspec.Struct, frozen=True, gc=False):
     reports_progress: bool
     reply_to: Recipient[SessionMessage]
     priority: int = 0
+    deadline: float = inf
+    tenant: TenantName = EVERYBODY
+    if_busy: IfBusy = IfBusy.WAIT_IN_TIME
 
 
 class CancelWant(msgspec.Struct, frozen=True, gc=False):
@@ -67,11 +72,15 @@ class UpstreamChunk(msgspec.Struct, frozen=True, gc=False):
 
 @final
 class UpstreamEnded(msgspec.Struct, frozen=True, gc=False):
-    """The upstream call has really ended: exactly once for each started call, after its chunks."""
+    """The upstream call has really ended: exactly once for each started call, after its chunks.
+
+    ``hold_s`` is for how long the provider wants no further call, if it said so beside an answer.
+    """
 
     refusable: ClassVar[bool] = False
     permit: PermitId
     result: UpstreamResult
+    hold_s: float | None = None
 
 
 class ModelsListed(msgspec.Struct, frozen=True, gc=False):
