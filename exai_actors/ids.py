@@ -15,7 +15,10 @@ SessionId = NewType("SessionId", str)
 """One conversation of a client with the broker; survives its connections."""
 
 RequestKey = NewType("RequestKey", str)
-"""A request inside its session. Derived from the id the client chose; minted when it chose none."""
+"""A request inside its session. Derived from the id the client chose; minted when it chose none.
+
+An idempotency key is one too, unlike any that is derived from an id.
+"""
 
 ConversationId = NewType("ConversationId", str)
 """The ``continuation_id`` of the wire protocol, scoped to its session."""

@@ -15,17 +15,22 @@ from exai_actors.runtime import PathRef
 
 
 class Directory:
-    """The routing table, the tools that follow from it, and the providers' stable references."""
+    """The routing table, the tools that follow from it, and the providers' stable references.
 
-    __slots__ = ("providers", "routing", "statistics", "tools")
+    ``finishes`` are the providers that finish the calls of clients that are gone.
+    """
+
+    __slots__ = ("finishes", "providers", "routing", "statistics", "tools")
 
     def __init__(
         self,
         routing: RoutingTable,
         providers: Mapping[ProviderName, PathRef],
         statistics: Callable[[], BrokerStatistics],
+        finishes: frozenset[ProviderName] = frozenset(),
     ) -> None:
         self.providers = providers
+        self.finishes = finishes
         self.statistics = statistics
         self.routing: RoutingTable
         self.tools: tuple[ToolDescription, ...]

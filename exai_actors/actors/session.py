@@ -11,33 +11,29 @@ from collections.abc import Iterable
 from math import inf
 from typing import TYPE_CHECKING, assert_never
 
+from exai_actors.actors.session_answers import SessionAnswers
+from exai_actors.actors.session_clients import SessionClients
+from exai_actors.actors.session_providers import SessionProviders
 from exai_actors.core import failures
-from exai_actors.core.calls import ChatMessage, Completion, Outcome, OutcomeKind, ToolResult
+from exai_actors.core.calls import (
+    ChatMessage,
+    Completion,
+    IfBusy,
+    Outcome,
+    OutcomeKind,
+    ToolResult,
+)
 from exai_actors.core.conversations import Conversations
-from exai_actors.core.local_tools import Event, answer
 from exai_actors.core.outcomes import OutcomeStore
+from exai_actors.core.routing import reason_of
 from exai_actors.core.session_requests import ActiveRequest, Repeat, SessionRequests
-from exai_actors.core.tools import ChatRequest, LocalRequest
+from exai_actors.core.tools import ChatRequest
 from exai_actors.core.window import Entry, Window
 from exai_actors.errors import ErrorBody
 from exai_actors.ids import ConnectionId, ConversationId, ProviderName, RequestKey, SessionId
-from exai_actors.messages.connection import (
-    Admitted,
-    ConnectionMessage,
-    RequestAccepted,
-    RequestChunk,
-    RequestEnded,
-    RequestGranted,
-    RequestQueued,
-)
-from exai_actors.messages.provider import (
-    CancelWant,
-    PauseStream,
-    ProviderMessage,
-    ResumeStream,
-    Want,
-)
-from exai_actors.messages.recipient import Offer, Recipient
+from exai_actors.messages.connection import Admitted, RequestAccepted, RequestEnded
+from exai_actors.messages.provider import Want
+from exai_actors.messages.recipient import Offer
 from exai_actors.messages.session import (
     Attach,
     CancelRequest,
@@ -63,7 +59,11 @@ if TYPE_CHECKING:
     from exai_actors.actors.settings import SessionSettings
     from exai_actors.ports import Clock
 
-EVENTS_KEPT = 50
+# Looking a member up on its Enum costs as much as a handler's step.
+_ACCEPTED = Offer.ACCEPTED
+_STARTED = Entry.STARTED
+_FULL = Entry.FULL
+_COMPLETED = OutcomeKind.COMPLETED
 
 
 class SessionActor(LoopActor):
@@ -81,67 +81,73 @@ class SessionActor(LoopActor):
         self._now = self.system.driver.now
         self._me = self.actor_ref
         self._id = session_id
-        self._settings = settings
+        self._tenant = settings.tenant
         self._timeout_s = settings.request_timeout_s
         self._system_prompt = settings.system_prompt
         self._directory = directory
         self._clock = clock
         self._prefix = conversation_prefix
         self._minted = 0
-        self._connections: dict[ConnectionId, Recipient[ConnectionMessage]] = {}
-        self._paused: set[ConnectionId] = set()
+        self._clients = SessionClients()
+        self._providers = SessionProviders(session_id, directory, self.watch)
         self._requests = SessionRequests(
             Window(settings.window, settings.conversation_limit, settings.queue),
             OutcomeStore(settings.outcome_count, settings.outcome_size, settings.outcome_ttl_s),
         )
+        self._find = self._requests.find
         self._conversations = Conversations(
             settings.conversations, settings.history_turns, settings.history_size
         )
         self._startable: deque[ActiveRequest] = deque()
         self._timer: Cancellable | None = None
         self._armed_for = inf
-        self._providers: dict[ProviderName, Recipient[ProviderMessage]] = {}
-        self._events: deque[Event] = deque(maxlen=EVENTS_KEPT)
+        self._answers = SessionAnswers(directory, clock)
+        self._events = self._answers.events
 
     def on_receive(self, message: SessionMessage | Down) -> None:
         # The three of every call come first: each case of a match costs those behind it.
         if type(message) is Submit:
             self._submit(message)
         elif type(message) is Completed:
-            self._completed(message.request, message.completion)
+            if (active := self._find(message.request)) is not None:
+                self._completed(active, message.completion)
         elif type(message) is Granted:
-            self._report(message.request, RequestGranted(message.request))
+            if (active := self._find(message.request)) is not None:
+                self._clients.granted(active)
         else:
             self._rare(message)
 
     def _rare(self, message: RareSessionMessage | Down) -> None:
         match message:
-            case Chunk():
-                self._chunk(message)
+            case Chunk(request, text):
+                if active := self._find(request):
+                    self._clients.piece(active, text)
             case Enqueued(request):
-                self._report(request, RequestAccepted(request))
+                if active := self._find(request):
+                    self._clients.accepted(active)
             case Queued(request, position, estimate_s):
-                self._report(request, RequestQueued(request, position, estimate_s))
-            case Failed():
-                if active := self._requests.find(message.request):
-                    error = failures.provider_failed(active.route.provider, message.failure)
-                    self._end(active, Outcome(OutcomeKind.FAILED, error=error))
-            case Refused():
-                if active := self._requests.find(message.request):
-                    self._end(active, Outcome(OutcomeKind.REFUSED, error=message.error))
+                if active := self._find(request):
+                    self._clients.queued(active, position, estimate_s)
+            case Failed(request, failure):
+                if active := self._find(request):
+                    error = failures.provider_failed(active.route.provider, failure)
+                    self._went_wrong(active, reason_of(failure), OutcomeKind.FAILED, error)
+            case Refused(request, error, reason):
+                if active := self._find(request):
+                    self._went_wrong(active, reason, OutcomeKind.REFUSED, error)
             case CancelRequest():
                 self._cancel(message)
-            case Attach():
-                self._connections[message.connection_id] = message.connection
-                message.connection.tell(Admitted(self._id, self.actor_ref))
+            case Attach(connection_id, connection):
+                self._clients.connections[connection_id] = connection
+                connection.tell(Admitted(self._id, self.actor_ref))
             case Detach():
                 self._detach(message.connection_id)
             case PauseStreams():
-                self._paused.add(message.connection_id)
-                self._steer_streams(self._requests.read_by(message.connection_id))
+                self._clients.behind.add(message.connection_id)
+                self._steer(self._requests.read_by(message.connection_id))
             case ResumeStreams():
-                self._paused.discard(message.connection_id)
-                self._steer_streams(self._requests.read_by(message.connection_id))
+                self._clients.behind.discard(message.connection_id)
+                self._steer(self._requests.read_by(message.connection_id))
             case DeadlinesDue():
                 self._deadlines_due()
             case Down():
@@ -150,41 +156,47 @@ class SessionActor(LoopActor):
                 assert_never(message)
 
     def _submit(self, submit: Submit) -> None:
-        now, request, call = self._now(), submit.request, submit.call
-        if submit.repeatable and self._requests.is_known(request):
-            known = self._requests.recognise(request, submit.fingerprint, submit.connection_id, now)
-            if known is not None:
-                self._repeat(submit, known)
+        now, request, key = self._now(), submit.request, submit.idempotency_key
+        names: tuple[RequestKey, ...] = ()
+        if key is not None or (submit.repeatable and self._requests.is_known(request)):
+            known = self._requests.recognise(
+                (submit.connection_id, request),
+                submit.fingerprint,
+                now,
+                repeatable=submit.repeatable,
+                key=key,
+            )
+            if known is not None and known is not Repeat.BEGUN_BEFORE:
+                self._clients.repeated(submit, known)
+                self._steer(self._requests.read_by(submit.connection_id))
                 return
+            if known is Repeat.BEGUN_BEFORE:
+                names = (request,)
+                request = self._requests.new_name(request)
+            if key is not None:
+                names += (key,)
+        call = submit.call
         if isinstance(call, ChatRequest):
-            self._accept(submit, call, now)
-        else:
-            self._answer(submit, call, now)
-
-    def _repeat(self, submit: Submit, known: Repeat | Outcome) -> None:
-        match known:
-            case Repeat.OTHER_CALL:
-                self._refuse(submit, failures.id_reused())
-            case Repeat.IN_FLIGHT:
-                if submit.reports_progress:
-                    self._tell(submit.connection_id, RequestAccepted(submit.request))
-            case Outcome() as outcome:
-                self._tell(submit.connection_id, RequestEnded(submit.request, outcome))
-            case _:
-                assert_never(known)
-
-    def _answer(self, submit: Submit, local: LocalRequest, now: float) -> None:
-        result = answer(local, self._directory.routing, self._directory.statistics(), self._events)
-        outcome = Outcome(OutcomeKind.COMPLETED, result)
-        self._note(submit.request, local.tool, outcome)
+            self._accept(submit, request, names, call, now)
+            return
+        outcome = self._answers.run(submit.request, call)
         if submit.repeatable:
-            self._requests.remember(submit.request, submit.fingerprint, outcome, now)
-        self._tell(submit.connection_id, RequestEnded(submit.request, outcome))
+            names = (submit.request, *names)
+        self._requests.remember(names, submit.fingerprint, outcome, now)
+        self._clients.tell(submit.connection_id, RequestEnded(submit.request, outcome))
 
-    def _accept(self, submit: Submit, call: ChatRequest, now: float) -> None:
+    def _accept(
+        self,
+        submit: Submit,
+        request: RequestKey,
+        names: tuple[RequestKey, ...],
+        call: ChatRequest,
+        now: float,
+    ) -> None:
+        """Take a new request in; ``request`` is what its provider is to know it by."""
         route = self._directory.routing.find(call.model)
         if route is None:
-            self._refuse(submit, self._model_not_found(call.model))
+            self._clients.refuse(submit, self._answers.model_not_found(call.model))
             return
         timeout_s = self._timeout_s
         if submit.deadline_ms is not None:
@@ -196,39 +208,37 @@ class SessionActor(LoopActor):
             self._minted = minted = self._minted + 1
             conversation = f"{self._prefix}-{minted}"
         deadline = now + timeout_s
+        asked_as = submit.request
+        waiter = (submit.connection_id, asked_as)
         active = ActiveRequest(
-            submit.request,
+            request,
             call,
             submit.fingerprint,
             route,
             ConversationId(conversation),
-            [submit.connection_id],
-            submit.connection_id,
+            [waiter],
+            waiter,
             deadline,
             timeout_s,
-            submit.repeatable,
+            submit.repeatable and request is asked_as,
             submit.stream,
             submit.reports_progress,
             submit.priority,
+            submit.if_busy,
+            names,
         )
-        entry = self._requests.accept(active)
-        if entry is Entry.FULL:
-            self._refuse(submit, failures.session_full(self._requests.waiting))
-            return
         if deadline < self._armed_for:
             self._arm(deadline)
-        if entry is Entry.STARTED:
+        entry = self._requests.accept(active)
+        if entry is _STARTED:
             self._start(active)
+        elif entry is _FULL:
+            self._clients.refuse(submit, failures.session_full(self._requests.waiting))
+        elif submit.if_busy is IfBusy.REFUSE:
+            self._requests.desert(active, now)
+            self._clients.refuse(submit, failures.session_would_wait())
         elif submit.reports_progress:
-            self._tell(submit.connection_id, RequestAccepted(submit.request))
-
-    def _model_not_found(self, model: str | None) -> ErrorBody:
-        troubles = [
-            f"{provider.name}: {provider.trouble}"
-            for provider in self._directory.statistics().providers
-            if provider.trouble is not None
-        ]
-        return failures.model_not_found(model, self._directory.routing.models(), troubles)
+            self._clients.tell(submit.connection_id, RequestAccepted(submit.request))
 
     def _start(self, active: ActiveRequest) -> None:
         route = active.route
@@ -240,29 +250,27 @@ class SessionActor(LoopActor):
             active.stream,
         )
         want = Want(
-            active.request, self._id, call, active.reports_progress, self._me, active.priority
+            active.request,
+            self._id,
+            call,
+            active.reports_progress,
+            self._me,
+            active.priority,
+            active.deadline,
+            self._tenant,
+            active.if_busy,
         )
-        provider = self._providers.get(route.provider) or self._find_provider(route.provider)
-        if provider is None or provider.offer(want) is not Offer.ACCEPTED:
-            error = failures.provider_unreachable(route.provider)
-            self._end(active, Outcome(OutcomeKind.REFUSED, error=error))
+        name = route.provider
+        provider = self._providers.known.get(name) or self._providers.find(name)
+        if provider is None or provider.offer(want) is not _ACCEPTED:
+            error = failures.provider_unreachable(name)
+            self._went_wrong(active, "unreachable", OutcomeKind.REFUSED, error)
             return
         active.at_provider = True
-        if self._paused:
-            self._steer_streams((active,))
+        if self._clients.behind:
+            self._steer((active,))
 
-    def _find_provider(self, name: ProviderName) -> Recipient[ProviderMessage] | None:
-        """The provider's present incarnation; a restarted one has to be found anew."""
-        found = self._directory.providers[name].resolve()
-        if found is not None:
-            self.watch(found, name)
-            self._providers[name] = found
-        return found
-
-    def _completed(self, request: RequestKey, completion: Completion) -> None:
-        active = self._requests.find(request)
-        if active is None:
-            return
+    def _completed(self, active: ActiveRequest, completion: Completion) -> None:
         call = active.call
         self._conversations.add(
             active.conversation,
@@ -278,111 +286,92 @@ class SessionActor(LoopActor):
             completion.usage,
             completion.reasoning,
         )
-        self._end(active, Outcome(OutcomeKind.COMPLETED, result))
+        self._end(active, Outcome(_COMPLETED, result))
 
-    def _chunk(self, chunk: Chunk) -> None:
-        active = self._requests.find(chunk.request)
-        if active is not None and active.reader is not None:
-            self._tell(active.reader, RequestChunk(chunk.request, active.sequence, chunk.text))
-            active.sequence += 1
+    def _went_wrong(
+        self, active: ActiveRequest, reason: str | None, kind: OutcomeKind, error: ErrorBody
+    ) -> None:
+        """Go on at the next target of the request's route, or else end it."""
+        if active.move_on(reason, error):
+            self._requests.rename(active)
+            self._start_all([active])
+        else:
+            self._end(active, Outcome(kind, error=failures.after_others(error, active.tried)))
 
     def _end(self, active: ActiveRequest, outcome: Outcome) -> None:
         """Give the one outcome to everyone who asked, and start what waited for the room."""
         startable = self._requests.end(active, outcome, self._now())
         self._events.append((self._clock.wall(), active.request, "chat", outcome.kind))
-        ended = RequestEnded(active.request, outcome)
-        for connection_id in active.waiters:
-            connection = self._connections.get(connection_id)
-            if connection is not None:
-                connection.tell(ended)
+        self._clients.ended(active, outcome)
         if startable:
             self._start_all(startable)
 
     def _start_all(self, startable: list[ActiveRequest]) -> None:
-        # A start that is refused ends its request and comes back here: a loop, not a recursion.
+        # A start that goes wrong ends its request and comes back here: a loop, not a recursion.
         looping = bool(self._startable)
         self._startable.extend(startable)
         while self._startable and not looping:
             self._start(self._startable[0])
             self._startable.popleft()
 
-    def _withdraw(self, active: ActiveRequest) -> None:
-        if active.at_provider:
-            self._providers[active.route.provider].tell(CancelWant(active.request, self._id))
-
     def _cancel(self, message: CancelRequest) -> None:
-        active = self._requests.find(message.request)
-        if active is None or message.connection_id not in active.waiters:
+        active = self._requests.find_named(message.request)
+        if active is None:
             return
+        waiter = (message.connection_id, message.request)
         outcome = Outcome(OutcomeKind.CANCELLED, error=failures.cancelled())
-        if len(active.waiters) == 1:
-            self._withdraw(active)
+        if active.waiters in ([waiter], []):
+            self._providers.withdraw(active)
             self._end(active, outcome)
-        else:
-            was_reader = active.reader == message.connection_id
-            active.leave(message.connection_id)
-            self._tell(message.connection_id, RequestEnded(message.request, outcome))
+        elif waiter in active.waiters:
+            was_reader = active.reader == waiter
+            active.leave(waiter)
+            self._clients.tell(message.connection_id, RequestEnded(message.request, outcome))
             if was_reader:
-                self._steer_streams((active,))
+                self._steer((active,))
 
     def _detach(self, connection_id: ConnectionId) -> None:
-        self._connections.pop(connection_id, None)
-        self._paused.discard(connection_id)
+        self._clients.remove(connection_id)
         startable: list[ActiveRequest] = []
         had_read = self._requests.read_by(connection_id)
         for active in self._requests.leave(connection_id):
-            self._withdraw(active)
-            startable += self._requests.desert(active)
-        self._steer_streams(active for active in had_read if active.waiters)
+            if not self._is_finished_for_later(active):
+                self._providers.withdraw(active)
+                startable += self._requests.desert(active, self._now())
+        self._steer(active for active in had_read if self._find(active.request) is active)
         # One deserted request may have made room for another that is deserted as well.
-        self._start_all([each for each in startable if self._requests.find(each.request) is each])
+        self._start_all([each for each in startable if self._find(each.request) is each])
 
-    def _steer_streams(self, requests: Iterable[ActiveRequest]) -> None:
-        """Let each stream run or rest as its reader can follow; it runs when nobody reads it."""
-        for active in requests:
-            if active.stream and active.at_provider:
-                message = PauseStream if active.reader in self._paused else ResumeStream
-                self._providers[active.route.provider].tell(message(active.request, self._id))
+    def _is_finished_for_later(self, active: ActiveRequest) -> bool:
+        return active.route.provider in self._directory.finishes and active.can_be_collected
+
+    def _steer(self, streams: Iterable[ActiveRequest]) -> None:
+        self._providers.steer(streams, self._clients.is_read)
 
     def _deadlines_due(self) -> None:
         self._armed_for = inf
         for active in self._requests.overdue(self._now()):
-            self._withdraw(active)
-            error = failures.expired("chat", active.timeout_s)
-            self._end(active, Outcome(OutcomeKind.EXPIRED, error=error))
+            # The end of one lets another start, which may be refused and end before its turn here.
+            if self._find(active.request) is active:
+                self._providers.withdraw(active)
+                error = failures.after_others(
+                    failures.expired("chat", active.timeout_s), active.tried
+                )
+                self._end(active, Outcome(OutcomeKind.EXPIRED, error=error))
         following = self._requests.next_deadline()
         if following is not None:
             self._arm(following)
 
     def _provider_down(self, provider: ProviderName) -> None:
-        del self._providers[provider]
-        outcome = Outcome(OutcomeKind.FAILED, error=failures.provider_gone(provider))
+        self._providers.forget(provider)
         lost = [
             active
             for active in self._requests.active()
             if active.at_provider and active.route.provider == provider
         ]
         for active in lost:
-            self._end(active, outcome)
-
-    def _refuse(self, submit: Submit, error: ErrorBody) -> None:
-        outcome = Outcome(OutcomeKind.REFUSED, error=error)
-        self._tell(submit.connection_id, RequestEnded(submit.request, outcome))
-
-    def _note(self, request: RequestKey, tool: str, outcome: Outcome) -> None:
-        self._events.append((self._clock.wall(), request, tool, outcome.kind))
-
-    def _report(
-        self, request: RequestKey, message: RequestAccepted | RequestGranted | RequestQueued
-    ) -> None:
-        if active := self._requests.find(request):
-            for connection_id in active.waiters:
-                self._tell(connection_id, message)
-
-    def _tell(self, connection_id: ConnectionId, message: ConnectionMessage) -> None:
-        connection = self._connections.get(connection_id)
-        if connection is not None:
-            connection.tell(message)
+            error = failures.provider_gone(provider)
+            self._went_wrong(active, "unreachable", OutcomeKind.FAILED, error)
 
     def _arm(self, instant: float) -> None:
         if self._timer is not None:

@@ -6,6 +6,8 @@ from typing import Literal
 
 import msgspec
 
+from exai_actors.ids import EVERYBODY, TenantName
+
 
 class SessionSettings(msgspec.Struct, frozen=True):
     """Limits of one session; times are seconds, sizes are characters."""
@@ -21,6 +23,7 @@ class SessionSettings(msgspec.Struct, frozen=True):
     history_size: int = 262_144
     conversations: int = 64
     system_prompt: str = ""
+    tenant: TenantName = EVERYBODY
 
 
 class ConnectionSettings(msgspec.Struct, frozen=True):

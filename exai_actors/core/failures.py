@@ -54,6 +54,16 @@ def session_full(waiting: int) -> ErrorBody:
     )
 
 
+def session_would_wait() -> ErrorBody:
+    """The client said not to let it wait."""
+    return ErrorBody(
+        ErrorCode.OVER_CAPACITY,
+        "this request would have to wait for earlier ones of its session or conversation, "
+        "and its if_busy is 'refuse'; retry later",
+        {"capacity_type": "session", "retry_after": 1},
+    )
+
+
 def session_busy() -> ErrorBody:
     """Its mailbox is full or closed: nothing was begun."""
     return ErrorBody(
@@ -97,11 +107,26 @@ def id_reused() -> ErrorBody:
     )
 
 
+def key_reused() -> ErrorBody:
+    return ErrorBody(
+        ErrorCode.DUPLICATE,
+        "this idempotency key was already used in this session for a different call; use a new key",
+    )
+
+
 def repeated_too_often() -> ErrorBody:
     return ErrorBody(
         ErrorCode.DUPLICATE,
         "this request is still in flight and was repeated too often; its answer is on its way",
     )
+
+
+def after_others(error: ErrorBody, tried: tuple[dict[str, Any], ...]) -> ErrorBody:
+    """How a request of a route ended, with what each target of the route said before."""
+    if not tried:
+        return error
+    details = {**(error.details or {}), "tried": list(tried)}
+    return ErrorBody(error.code, error.message, details)
 
 
 def expired(tool: str, timeout_s: float) -> ErrorBody:

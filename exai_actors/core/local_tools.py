@@ -36,6 +36,14 @@ def answer(
                         {"model": model, "provider": provider}
                         for provider, models in routing.offers
                         for model in models
+                    ]
+                    + [
+                        {
+                            "model": name,
+                            "provider": targets[0].provider,
+                            "route": [f"{each.provider}/{each.model}" for each in targets],
+                        }
+                        for name, targets in routing.routes
                     ],
                 }
             )
@@ -48,8 +56,8 @@ def answer(
 
 def _shown(event: Event) -> dict[str, object]:
     at, request, tool, outcome = event
-    # A request without an id of the client's has one of ours, which says nothing to anybody.
-    shown = None if request.startswith("\x00") else request
+    # What stands behind a NUL is ours, and says nothing to anybody.
+    shown = request.partition("\x00")[0] or None
     return {"at": at, "request": shown, "tool": tool, "outcome": outcome.value}
 
 

@@ -16,10 +16,13 @@ from exai_actors.ids import RequestKey
 
 
 class Remembered(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """An outcome with the fingerprint of the call that led to it."""
+    """An outcome with the fingerprint of the call that led to it.
+
+    No outcome: the request was begun and given up, so word of that call may still be on its way.
+    """
 
     fingerprint: int
-    outcome: Outcome
+    outcome: Outcome | None
     expires: float
 
 
@@ -60,11 +63,21 @@ class OutcomeStore:
             return
         kept[request] = _packer.pack(Remembered(fingerprint, outcome, now + self.ttl_s), size)
         self._size += size
-        if len(kept) > self.count:
-            for oldest in tuple(islice(kept, len(kept) - self.count + self._spare)):
-                self._drop(oldest)
-        while self._size > self.size:
-            self._drop(next(iter(kept)))
+        if len(kept) > self.count or self._size > self.size:
+            self._make_room()
+
+    def remember_begun(self, request: RequestKey, now: float) -> None:
+        """Keep in mind that a request of this name was begun and given up."""
+        self._keep(request, _packer.pack(Remembered(0, None, now + self.ttl_s), 0))
+
+    def share(self, known: RequestKey, request: RequestKey) -> None:
+        """Keep under a second name what is known under the first, for as long as that is kept.
+
+        Counts once more; takes no more memory.
+        """
+        packed = self.kept.get(known)
+        if packed is not None and known != request:
+            self._keep(request, packed)
 
     def find(self, request: RequestKey, now: float) -> Remembered | None:
         """The outcome of a request that ended here less than ``ttl_s`` ago."""
@@ -76,6 +89,21 @@ class OutcomeStore:
             self._drop(request)
             return None
         return found
+
+    def _keep(self, request: RequestKey, packed: bytes) -> None:
+        if request in self.kept:
+            self._drop(request)
+        self.kept[request] = packed
+        self._size += size_of(packed)
+        self._make_room()
+
+    def _make_room(self) -> None:
+        kept = self.kept
+        if len(kept) > self.count:
+            for oldest in tuple(islice(kept, len(kept) - self.count + self._spare)):
+                self._drop(oldest)
+        while self._size > self.size:
+            self._drop(next(iter(kept)))
 
     def _drop(self, request: RequestKey) -> None:
         self._size -= size_of(self.kept.pop(request))

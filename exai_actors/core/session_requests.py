@@ -2,29 +2,47 @@
 
 Exactly one outcome per request: it is in flight until ``end`` or ``desert`` takes it out, and after
 that nothing finds it any more.
+
+A request may be known under several names: the id it began with, ids that were joined to it by an
+idempotency key, and that key itself. Repeating any of them gives the one outcome.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import Enum
+from typing import Any
 
 import msgspec
 
-from exai_actors.core.calls import Outcome, OutcomeKind
+from exai_actors.core.calls import IfBusy, Outcome, OutcomeKind
 from exai_actors.core.outcomes import OutcomeStore
 from exai_actors.core.routing import Route
 from exai_actors.core.tools import ChatRequest
 from exai_actors.core.window import Entry, Window
+from exai_actors.errors import ErrorBody
 from exai_actors.ids import ConnectionId, ConversationId, RequestKey
+
+MAX_JOINED = 64
+"""Ids and connections that share one request by its key; a bound, not a use."""
+
+Waiter = tuple[ConnectionId, RequestKey]
+"""A connection that waits for a request, and the name by which it asked for it."""
+
+# Looking a member up on its Enum costs as much as a handler's step.
+_FULL = Entry.FULL
+_REFUSED = OutcomeKind.REFUSED
 
 
 class ActiveRequest(msgspec.Struct, gc=False, eq=False):
     """A chat request without an outcome yet.
 
-    ``waiters`` are the connections that asked for it. ``reader`` is the one that gets its pieces:
-    the first, or nobody once that one has left in the middle, since half a stream is no answer.
-    ``deadline`` is an instant in seconds, ``timeout_s`` how far off it was at first.
-    ``fingerprint`` tells a repeat of this call from another call under the same id.
+    ``request`` is the name its provider knows it by; ``repeatable`` says that clients know it by
+    that name too, and ``names`` are the others. ``reader`` is the waiter that gets its pieces: the
+    first, or nobody once that one has left in the middle, since half a stream is no answer;
+    ``sequence`` counts the pieces. ``deadline`` is an instant in seconds, ``timeout_s`` how far off
+    it was at first. ``fingerprint`` tells a repeat of this call from another call under the same
+    name. ``tried`` is what targets of its route said that were asked before.
     """
 
     request: RequestKey
@@ -32,117 +50,239 @@ class ActiveRequest(msgspec.Struct, gc=False, eq=False):
     fingerprint: int
     route: Route
     conversation: ConversationId
-    waiters: list[ConnectionId]
-    reader: ConnectionId | None
+    waiters: list[Waiter]
+    reader: Waiter | None
     deadline: float
     timeout_s: float
     repeatable: bool = True
     stream: bool = False
     reports_progress: bool = False
     priority: int = 0
+    if_busy: IfBusy = IfBusy.WAIT_IN_TIME
+    names: tuple[RequestKey, ...] = ()
     at_provider: bool = False
     sequence: int = 0
+    tried: tuple[dict[str, Any], ...] = ()
 
-    def leave(self, connection: ConnectionId) -> None:
+    @property
+    def can_be_collected(self) -> bool:
+        """Whether somebody who comes back later can ask for its outcome."""
+        return self.repeatable or bool(self.names)
+
+    def join(self, waiter: Waiter) -> None:
+        """One more waits for it; harmless for one who does."""
+        if waiter not in self.waiters:
+            self.waiters.append(waiter)
+            if self.reader is None and not self.sequence:
+                self.reader = waiter
+
+    def leave(self, waiter: Waiter) -> None:
         """A waiter waits for it no more."""
-        self.waiters.remove(connection)
-        if self.reader == connection:
+        self.waiters.remove(waiter)
+        if self.reader == waiter:
             self.reader = self.waiters[0] if self.waiters and not self.sequence else None
+
+    def move_on(self, reason: str | None, said: ErrorBody) -> bool:
+        """Turn to the next target of the route; False if this is its end, for what was ``said``.
+
+        Not after the first piece of an answer: two halves of different answers are none.
+        """
+        route = self.route
+        if route.otherwise is None and not self.tried:
+            return False
+        word = {
+            "provider": route.provider,
+            "model": route.model,
+            "code": said.code.value,
+            "message": said.message,
+        }
+        self.tried += (word,)
+        if route.otherwise is None or reason not in route.on or self.sequence:
+            return False
+        self.route = route.otherwise
+        self.at_provider = False
+        return True
 
 
 class Repeat(Enum):
-    """What a known id turned out to be, other than one with an outcome."""
+    """What a known name turned out to be, other than one with an outcome."""
 
     IN_FLIGHT = "in flight"
+    BEGUN_BEFORE = "begun before and given up"
     OTHER_CALL = "other call"
+    KEY_OF_OTHER_CALL = "key of another call"
+    TOO_OFTEN = "too often"
 
 
 class SessionRequests:
-    """Never more than the window's limit is at providers, nor more than its queue waits."""
+    """Never more than the window's limit is at providers, nor more than its queue waits.
 
-    __slots__ = ("_active", "_kept", "_outcomes", "_window")
+    ``find(request)`` gives what is in flight by the name its provider knows it by, None for
+    anything else.
+    """
+
+    __slots__ = ("_active", "_kept", "_named", "_outcomes", "_renamed", "_window", "find")
 
     def __init__(self, window: Window, outcomes: OutcomeStore) -> None:
         self._window = window
         self._outcomes = outcomes
         self._kept = outcomes.kept
         self._active: dict[RequestKey, ActiveRequest] = {}
+        self._named: dict[RequestKey, ActiveRequest] = {}
+        self._renamed = 0
+        self.find: Callable[[RequestKey], ActiveRequest | None] = self._active.get
 
     @property
     def waiting(self) -> int:
         """How many wait for room in the window or for their conversation."""
         return self._window.waiting
 
-    def find(self, request: RequestKey) -> ActiveRequest | None:
-        return self._active.get(request)
+    def find_named(self, name: RequestKey) -> ActiveRequest | None:
+        """What is in flight under any name that clients know."""
+        return self._active.get(name) or self._named.get(name)
 
     def active(self) -> tuple[ActiveRequest, ...]:
         return tuple(self._active.values())
 
     def read_by(self, connection: ConnectionId) -> tuple[ActiveRequest, ...]:
         """The requests whose pieces go to this connection."""
-        return tuple(each for each in self._active.values() if each.reader == connection)
+        return tuple(
+            each
+            for each in self._active.values()
+            if each.reader is not None and each.reader[0] == connection
+        )
 
     def is_known(self, request: RequestKey) -> bool:
         """Whether ``recognise`` may have something to say of this id."""
-        return request in self._active or request in self._kept
+        return request in self._active or request in self._kept or request in self._named
 
     def recognise(
-        self, request: RequestKey, fingerprint: int, connection: ConnectionId, now: float
+        self,
+        waiter: Waiter,
+        fingerprint: int,
+        now: float,
+        *,
+        repeatable: bool,
+        key: RequestKey | None,
     ) -> Repeat | Outcome | None:
-        """What a known id stands for; None when it is new.
+        """What the waiter's id (if it is ``repeatable``) or else its key stands for; None if new.
 
-        A connection that repeats a request in flight becomes one more waiter of it.
+        Whoever repeats a request in flight becomes one more waiter of it; an id that came with a
+        known key becomes a name of the same. A request whose id was BEGUN_BEFORE is new, but has to
+        run under another name: see ``new_name``.
         """
-        active = self._active.get(request)
+        known = self._recognise(waiter[1], waiter, fingerprint, now) if repeatable else None
+        if key is None or (known is not None and known is not Repeat.BEGUN_BEFORE):
+            return known
+        active = self._named.get(key)
+        if active is not None and len(active.waiters) + len(active.names) > MAX_JOINED:
+            return Repeat.TOO_OFTEN
+        shared = self._recognise(key, waiter, fingerprint, now)
+        if shared is None:
+            return known
+        if shared is Repeat.OTHER_CALL:
+            return Repeat.KEY_OF_OTHER_CALL
+        if repeatable and active is not None:
+            self._name(active, waiter[1])
+        elif repeatable:
+            self._outcomes.share(key, waiter[1])
+        return shared
+
+    def _recognise(
+        self, name: RequestKey, waiter: Waiter, fingerprint: int, now: float
+    ) -> Repeat | Outcome | None:
+        active = self.find_named(name)
         if active is not None:
             if active.fingerprint != fingerprint:
                 return Repeat.OTHER_CALL
-            if connection not in active.waiters:
-                active.waiters.append(connection)
+            active.join(waiter)
             return Repeat.IN_FLIGHT
-        known = self._outcomes.find(request, now)
+        known = self._outcomes.find(name, now)
         if known is None:
             return None
+        if known.outcome is None:
+            return Repeat.BEGUN_BEFORE
         return known.outcome if known.fingerprint == fingerprint else Repeat.OTHER_CALL
 
     def accept(self, active: ActiveRequest) -> Entry:
         """Take a new request in; STARTED means that it is to be sent to its provider now."""
         named = active.call.continuation_id
-        conversation = None if named is None else active.conversation
-        entry = self._window.enter(active.request, conversation, active.priority)
-        if entry is not Entry.FULL:
+        entry = self._window.enter(
+            active.request, None if named is None else active.conversation, active.priority
+        )
+        if entry is not _FULL:
             self._active[active.request] = active
+            if active.names:
+                self._named.update(dict.fromkeys(active.names, active))
         return entry
+
+    def new_name(self, request: RequestKey) -> RequestKey:
+        """Another name for the same, so that nothing that is said of the first one is meant."""
+        while True:
+            self._renamed += 1
+            name = RequestKey(f"{request}\x00{self._renamed}")
+            if not self.is_known(name):
+                return name
+
+    def rename(self, active: ActiveRequest) -> None:
+        """Let a request that is started go on under a new name; clients know it as before.
+
+        What the provider that had it still says of it is not heard any more.
+        """
+        former = active.request
+        name = self.new_name(former)
+        self._window.rename(former, name)
+        del self._active[former]
+        self._active[name] = active
+        active.request = name
+        if active.repeatable:
+            active.repeatable = False
+            self._name(active, former)
 
     def end(self, active: ActiveRequest, outcome: Outcome, now: float) -> list[ActiveRequest]:
         """Take a request out with its outcome; gives those that are to be sent in its place."""
         request = active.request
-        if active.repeatable and outcome.kind is not OutcomeKind.REFUSED:
+        if active.names:
+            self._end_names(active, outcome, now)
+        elif active.repeatable and outcome.kind is not _REFUSED:
             self._outcomes.remember(request, active.fingerprint, outcome, now)
         del self._active[request]
         started = self._window.leave(request)
         return [self._active[each] for each in started] if started else []
 
-    def desert(self, active: ActiveRequest) -> list[ActiveRequest]:
+    def desert(self, active: ActiveRequest, now: float) -> list[ActiveRequest]:
         """Take a request out that nobody waits for; repeated later, it runs anew."""
-        del self._active[active.request]
-        started = self._window.leave(active.request)
-        return [self._active[request] for request in started] if started else []
+        request = active.request
+        if active.at_provider and active.repeatable:
+            self._outcomes.remember_begun(request, now)
+        for name in active.names:
+            del self._named[name]
+        del self._active[request]
+        started = self._window.leave(request)
+        return [self._active[each] for each in started] if started else []
 
-    def remember(self, request: RequestKey, fingerprint: int, outcome: Outcome, now: float) -> None:
+    def remember(
+        self,
+        names: tuple[RequestKey, ...],
+        fingerprint: int,
+        outcome: Outcome,
+        now: float,
+    ) -> None:
         """Keep an outcome for repeats; a refusal is not kept: nothing was done, it may be tried."""
-        if outcome.kind is not OutcomeKind.REFUSED:
-            self._outcomes.remember(request, fingerprint, outcome, now)
+        if names and outcome.kind is not _REFUSED:
+            self._outcomes.remember(names[0], fingerprint, outcome, now)
+            for name in names[1:]:
+                self._outcomes.share(names[0], name)
 
     def leave(self, connection: ConnectionId) -> tuple[ActiveRequest, ...]:
         """A connection waits for nothing any more; gives the requests that nobody waits for."""
         deserted = []
         for active in self._active.values():
-            if connection in active.waiters:
-                active.leave(connection)
-                if not active.waiters:
-                    deserted.append(active)
+            gone = [waiter for waiter in active.waiters if waiter[0] == connection]
+            for waiter in gone:
+                active.leave(waiter)
+            if gone and not active.waiters:
+                deserted.append(active)
         return tuple(deserted)
 
     def next_deadline(self) -> float | None:
@@ -153,3 +293,14 @@ class SessionRequests:
         """The requests whose deadline has passed, the earliest first; the caller ends them."""
         passed = [active for active in self._active.values() if active.deadline <= now]
         return tuple(sorted(passed, key=lambda active: active.deadline))
+
+    def _name(self, active: ActiveRequest, name: RequestKey) -> None:
+        if self.find_named(name) is not active:
+            active.names += (name,)
+            self._named[name] = active
+
+    def _end_names(self, active: ActiveRequest, outcome: Outcome, now: float) -> None:
+        for name in active.names:
+            del self._named[name]
+        names = (active.request, *active.names) if active.repeatable else active.names
+        self.remember(names, active.fingerprint, outcome, now)

@@ -100,6 +100,15 @@ class Window:
                 del self._conversations[conversation]
         return self._start_waiting() if self._waiting else ()
 
+    def rename(self, request: RequestKey, name: RequestKey) -> None:
+        """A running request goes on in its place under another name."""
+        conversation = self._running.pop(request)
+        self._running[name] = conversation
+        if conversation is not None:
+            members = self._conversations[conversation]
+            members.discard(request)
+            members.add(name)
+
     def _pass_lower(
         self, newest: RequestKey, conversation: ConversationId | None, priority: int
     ) -> None:

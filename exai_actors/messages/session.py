@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar, final
 
 import msgspec
 
-from exai_actors.core.calls import Completion, UpstreamFailure
+from exai_actors.core.calls import Completion, IfBusy, UpstreamFailure
 from exai_actors.core.tools import ToolRequest
 from exai_actors.errors import ErrorBody
 from exai_actors.ids import ConnectionId, RequestKey
@@ -25,7 +25,7 @@ class Attach(msgspec.Struct, frozen=True, gc=False):
 
 
 class Detach(msgspec.Struct, frozen=True, gc=False):
-    """A connection is gone: what only it waits for is aborted."""
+    """A connection is gone: what only it waits for is aborted, or finished for who comes back."""
 
     refusable: ClassVar[bool] = False
     connection_id: ConnectionId
@@ -38,7 +38,8 @@ class Submit(msgspec.Struct, frozen=True, gc=False):
     ``fingerprint`` tells this call from any other under the same id.
     ``repeatable`` is False for a request without an id of the client's: it is not remembered.
     ``deadline_ms`` counts from now. ``reports_progress`` asks for RequestAccepted, RequestQueued
-    and RequestGranted, ``stream`` for RequestChunk.
+    and RequestGranted, ``stream`` for RequestChunk. ``if_busy`` says what to do when the request
+    cannot run at once. Requests of one ``idempotency_key`` are one call with one outcome.
     """
 
     request: RequestKey
@@ -50,10 +51,15 @@ class Submit(msgspec.Struct, frozen=True, gc=False):
     reports_progress: bool = False
     deadline_ms: float | None = None
     priority: int = 0
+    if_busy: IfBusy = IfBusy.WAIT_IN_TIME
+    idempotency_key: RequestKey | None = None
 
 
 class CancelRequest(msgspec.Struct, frozen=True, gc=False):
-    """One of the connections no longer wants this request; it gets its outcome all the same."""
+    """A connection no longer wants this request; it gets its outcome all the same if it waited.
+
+    A request that nobody waits for is aborted whoever says so.
+    """
 
     request: RequestKey
     connection_id: ConnectionId
@@ -122,11 +128,16 @@ class Failed(msgspec.Struct, frozen=True, gc=False):
 
 
 class Refused(msgspec.Struct, frozen=True, gc=False):
-    """The provider did not take the request; nothing was sent upstream."""
+    """The provider did not take the request; nothing was sent upstream.
+
+    ``reason`` is the word for it in the ``on`` of a route: ``busy``, ``circuit_open``,
+    ``unreachable`` (also for a provider that is drained or paused).
+    """
 
     refusable: ClassVar[bool] = False
     request: RequestKey
     error: ErrorBody
+    reason: str = "busy"
 
 
 class DeadlinesDue(msgspec.Struct, frozen=True, gc=False):
