@@ -241,6 +241,8 @@ class ConnectionActor(LoopActor):
                 frame.priority,
                 frame.tool,
                 frame.request is not None,
+                frame.if_busy,
+                frame.idempotency_key,
             ),
         )
 
@@ -262,6 +264,8 @@ class ConnectionActor(LoopActor):
             reply.acks or reply.progress is not None,
             checked.deadline_ms,
             checked.priority,
+            checked.if_busy,
+            checked.idempotency_key,
         )
         if session.offer(submit) is not _ACCEPTED:
             refused = Outcome(OutcomeKind.REFUSED, error=failures.session_busy())
@@ -269,7 +273,8 @@ class ConnectionActor(LoopActor):
 
     def _cancel(self, frame: Cancel) -> None:
         known = frame.request in self._calls.pending
-        if known and self._session is not None:
+        # One that is not known here may still run for a connection that is gone.
+        if self._session is not None:
             cancel = CancelRequest(frame.request, self._id)
             if self._session.offer(cancel) is Offer.FULL:
                 error = ErrorBody(ErrorCode.OVER_CAPACITY, "too many messages; cancel again later")

@@ -23,7 +23,7 @@ from exai_actors.client.errors import (
     UsageError,
 )
 from exai_actors.client.results import CallResult, Progress, Tool
-from exai_actors.client.settings import DEFAULT_URL, Settings
+from exai_actors.client.settings import DEFAULT_URL, IfBusy, Settings
 from exai_actors.client.stream import Stream
 from exai_actors.client.sync import SyncBrokerClient, SyncStream, connect_sync
 

@@ -14,7 +14,7 @@ from exai_actors.client.connection import Connection, open_connection
 from exai_actors.client.errors import client_timeout
 from exai_actors.client.pending import OnProgress, PendingCall, PendingReply
 from exai_actors.client.results import CallResult, Tool
-from exai_actors.client.settings import DEFAULT_URL, Settings
+from exai_actors.client.settings import DEFAULT_URL, IfBusy, Settings
 from exai_actors.client.stream import Stream
 from exai_actors.errors import UsageError
 
@@ -57,8 +57,8 @@ class BrokerClient:
     """One connection to a broker; any number of tasks may call through it at once.
 
     Keyword arguments of ``call`` and ``stream`` are the tool's arguments, except for the options
-    named in their signatures (``request_id``, ``deadline_ms``, ``priority``, ``timeout_s``,
-    ``on_progress``). A tool's argument of one of these names goes into the mapping that may
+    named in their signatures (``request_id``, ``deadline_ms``, ``priority``, ``if_busy``,
+    ``idempotency_key``, ``timeout_s``, ``on_progress``). A tool's argument of one of these names goes into the mapping that may
     follow the tool's name: ``call("report", {"priority": "high"}, title="...")``.
     """
 
@@ -103,6 +103,8 @@ class BrokerClient:
         request_id: str | None = None,
         deadline_ms: float | None = None,
         priority: int | None = None,
+        if_busy: IfBusy | None = None,
+        idempotency_key: str | None = None,
         timeout_s: float | None = None,
         on_progress: OnProgress | None = None,
         **more: Any,
@@ -120,6 +122,8 @@ class BrokerClient:
             stream=True,
             deadline_ms=deadline_ms,
             priority=priority,
+            if_busy=if_busy,
+            idempotency_key=idempotency_key,
         )
         pending = PendingCall(request, self.settings.max_unread, on_progress)
         return Stream(connection, pending, frame, self._call_timeout(timeout_s))
@@ -133,6 +137,8 @@ class BrokerClient:
         request_id: str | None = None,
         deadline_ms: float | None = None,
         priority: int | None = None,
+        if_busy: IfBusy | None = None,
+        idempotency_key: str | None = None,
         timeout_s: float | None = None,
         on_progress: OnProgress | None = None,
         **more: Any,
@@ -140,7 +146,9 @@ class BrokerClient:
         """Call a tool and wait for its whole answer.
 
         ``request_id`` names the call in its session: the same id again gives the same outcome
-        without a second run. ``deadline_ms`` is the time the broker has, counted from now;
+        without a second run. So does the same ``idempotency_key``, under whatever id, while the
+        first call runs and for as long as the broker keeps its outcome. ``deadline_ms`` is the
+        time the broker has, counted from now; ``if_busy`` says what it does when it has to wait;
         ``timeout_s`` the time this client waits (default: ``call_timeout_s``). ``on_progress``
         is called with each Progress on the event loop. Cancelling the task that waits cancels
         the call at the broker.
@@ -157,6 +165,8 @@ class BrokerClient:
             stream=False,
             deadline_ms=deadline_ms,
             priority=priority,
+            if_busy=if_busy,
+            idempotency_key=idempotency_key,
         )
         pending = PendingCall(request, 0, on_progress)
         try:

@@ -66,6 +66,8 @@ def call_tool(
     stream: bool,
     deadline_ms: float | None,
     priority: int | None,
+    if_busy: str | None,
+    idempotency_key: str | None,
 ) -> bytes:
     """Raises UsageError when the arguments cannot be said in JSON."""
     frame: dict[str, Any] = {
@@ -80,6 +82,10 @@ def call_tool(
         frame["deadline_ms"] = deadline_ms
     if priority is not None:
         frame["priority"] = priority
+    if if_busy is not None:
+        frame["if_busy"] = if_busy
+    if idempotency_key is not None:
+        frame["idempotency_key"] = idempotency_key
     try:
         return orjson.dumps(frame)
     except TypeError as error:

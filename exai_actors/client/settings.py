@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 DEFAULT_URL = "ws://127.0.0.1:8079"
+
+IfBusy = Literal["wait_in_time", "wait", "refuse"]
+"""What the broker is to do with a call that cannot run at once.
+
+Wait, unless the wait is predicted to outlast the call's deadline; wait whatever is predicted; or
+refuse it with OverCapacity.
+"""
 
 
 class Settings(msgspec.Struct, frozen=True):

@@ -14,7 +14,7 @@ from exai_actors.client.client import BrokerClient, connect
 from exai_actors.client.loop_thread import LoopThread
 from exai_actors.client.pending import OnProgress
 from exai_actors.client.results import CallResult, Progress, Tool
-from exai_actors.client.settings import DEFAULT_URL
+from exai_actors.client.settings import DEFAULT_URL, IfBusy
 from exai_actors.client.stream import Stream, StreamPieces
 from exai_actors.errors import UsageError
 
@@ -99,6 +99,8 @@ class SyncBrokerClient:
         request_id: str | None = None,
         deadline_ms: float | None = None,
         priority: int | None = None,
+        if_busy: IfBusy | None = None,
+        idempotency_key: str | None = None,
         timeout_s: float | None = None,
         on_progress: OnProgress | None = None,
         **more: Any,
@@ -110,6 +112,8 @@ class SyncBrokerClient:
             request_id=request_id,
             deadline_ms=deadline_ms,
             priority=priority,
+            if_busy=if_busy,
+            idempotency_key=idempotency_key,
             timeout_s=timeout_s,
             on_progress=on_progress,
             **more,
@@ -125,6 +129,8 @@ class SyncBrokerClient:
         request_id: str | None = None,
         deadline_ms: float | None = None,
         priority: int | None = None,
+        if_busy: IfBusy | None = None,
+        idempotency_key: str | None = None,
         timeout_s: float | None = None,
         on_progress: OnProgress | None = None,
         **more: Any,
@@ -137,6 +143,8 @@ class SyncBrokerClient:
                 request_id=request_id,
                 deadline_ms=deadline_ms,
                 priority=priority,
+                if_busy=if_busy,
+                idempotency_key=idempotency_key,
                 timeout_s=timeout_s,
                 on_progress=on_progress,
                 **more,

@@ -12,6 +12,7 @@ from typing import Any, final
 
 import msgspec
 
+from exai_actors.core.calls import IfBusy
 from exai_actors.core.tools import ToolRequest
 from exai_actors.errors import ErrorBody
 from exai_actors.ids import RequestKey
@@ -90,6 +91,7 @@ class CallTool(msgspec.Struct, frozen=True, gc=False):
     ``request`` is None when the client gave no id. ``tool`` is free of the old spelling suffixes
     and not checked against the tools there are. ``deadline_ms`` counts from the frame's arrival.
     ``stream`` is None when the frame says nothing about it beside the arguments.
+    ``idempotency_key`` is unlike every ``request``.
     """
 
     reply: ReplyTo
@@ -99,6 +101,8 @@ class CallTool(msgspec.Struct, frozen=True, gc=False):
     stream: bool | None = None
     deadline_ms: float | None = None
     priority: int = 0
+    if_busy: IfBusy = IfBusy.WAIT_IN_TIME
+    idempotency_key: RequestKey | None = None
 
 
 @final
@@ -116,6 +120,8 @@ class CheckedCall(msgspec.Struct, frozen=True, gc=False):
     priority: int = 0
     tool: str = "chat"
     repeatable: bool = True
+    if_busy: IfBusy = IfBusy.WAIT_IN_TIME
+    idempotency_key: RequestKey | None = None
 
 
 class Cancel(msgspec.Struct, frozen=True):

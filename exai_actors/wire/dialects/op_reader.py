@@ -8,12 +8,15 @@ from typing import Any
 from exai_actors.errors import ErrorBody, ErrorCode
 from exai_actors.ids import RequestKey
 from exai_actors.wire.dialects.reading import (
+    KEY_PREFIX,
     MAX_ID_LENGTH,
     Incoming,
     Invalid,
     check_arguments,
     check_deadline,
     check_id,
+    check_idempotency_key,
+    check_if_busy,
     check_priority,
     check_stream,
     check_tool,
@@ -77,10 +80,11 @@ def reply_to(incoming: Incoming) -> ReplyTo:
 def request_key(text: str) -> RequestKey:
     """The key of a request whose id is ``text``: the text itself.
 
-    Keys of JSON-RPC requests begin with ``rpc:``; an id that looks like one is moved out of the way
-    (and so is one that looks moved), which keeps different requests apart whatever ids they have.
+    Keys of JSON-RPC requests begin with ``rpc:``, idempotency keys with ``key:``; an id that looks
+    like one is moved out of the way (and so is one that looks moved), which keeps different
+    requests apart whatever ids they have.
     """
-    return RequestKey("op:" + text if text.startswith(("rpc:", "op:")) else text)
+    return RequestKey("op:" + text if text.startswith(("rpc:", KEY_PREFIX, "op:")) else text)
 
 
 def _ids(incoming: Incoming) -> bytes:
@@ -142,6 +146,8 @@ def _call(incoming: Incoming) -> CallTool:
         None if stream is None else check_stream(stream),
         None if deadline_ms is None else check_deadline(deadline_ms),
         0 if priority is None else check_priority(priority),
+        check_if_busy(incoming.if_busy),
+        check_idempotency_key(incoming.idempotency_key),
     )
 
 

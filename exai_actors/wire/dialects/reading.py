@@ -7,7 +7,9 @@ from typing import Any
 
 import msgspec
 
+from exai_actors.core.calls import IfBusy
 from exai_actors.errors import ErrorBody, ErrorCode
+from exai_actors.ids import RequestKey
 from exai_actors.wire.json_text import to_json
 
 MAX_ID_LENGTH = 512
@@ -15,10 +17,14 @@ MAX_ID_DEPTH = 8
 MAX_TOOL_NAME_LENGTH = 256
 MAX_DEADLINE_MS = 86_400_000
 MAX_PRIORITY = 100
+MAX_KEY_LENGTH = 200
+KEY_PREFIX = "key:"
+"""What sets an idempotency key apart from the keys of requests, none of which begins with it."""
 MAX_DEPTH = 64
 """Levels of nesting inside the arguments. Far below the interpreter's limit, so that whoever walks,
 compares or encodes them later cannot run into it."""
 
+_IF_BUSY = {word.value: word for word in IfBusy}
 _CONTAINERS = frozenset({dict, list})
 _OLD_SUFFIX = re.compile(r"[_-]EXAI[-_]WS(?:[-_]\w+)?$")
 
@@ -48,6 +54,8 @@ class Incoming(msgspec.Struct, gc=False):
     session_id: Any = None
     old: Any = None
     new: Any = None
+    if_busy: Any = None
+    idempotency_key: Any = None
 
 
 class Invalid(Exception):
@@ -165,6 +173,28 @@ def check_priority(priority: Any) -> int:
     if not -MAX_PRIORITY <= priority <= MAX_PRIORITY:
         raise Invalid(f"priority must be {allowed}, got {shown(priority)}")
     return priority
+
+
+def check_if_busy(if_busy: Any) -> IfBusy:
+    if if_busy is None:
+        return IfBusy.WAIT_IN_TIME
+    allowed = ", ".join(f'"{word}"' for word in _IF_BUSY)
+    if type(if_busy) is not str:
+        raise Invalid(f"if_busy must be one of {allowed}, got {kind(if_busy)}")
+    if if_busy not in _IF_BUSY:
+        raise Invalid(f"if_busy must be one of {allowed}, got {shown(if_busy)}")
+    return _IF_BUSY[if_busy]
+
+
+def check_idempotency_key(key: Any) -> RequestKey | None:
+    if key is None:
+        return None
+    allowed = f"a string of 1 to {MAX_KEY_LENGTH} characters"
+    if type(key) is not str:
+        raise Invalid(f"idempotency_key must be {allowed}, got {kind(key)}")
+    if not 1 <= len(key) <= MAX_KEY_LENGTH:
+        raise Invalid(f"idempotency_key must be {allowed}, got {len(key)}")
+    return RequestKey(KEY_PREFIX + key)
 
 
 def shown(value: Any, limit: int = 80) -> str:

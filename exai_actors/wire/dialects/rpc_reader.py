@@ -17,6 +17,8 @@ from exai_actors.wire.dialects.reading import (
     Invalid,
     check_arguments,
     check_deadline,
+    check_idempotency_key,
+    check_if_busy,
     check_priority,
     check_stream,
     check_tool,
@@ -164,6 +166,8 @@ def _call(incoming: Incoming) -> CallTool:
         check_stream(params.get("stream")),
         check_deadline(params.get("deadline_ms")),
         check_priority(params.get("priority")),
+        check_if_busy(params.get("if_busy")),
+        check_idempotency_key(params.get("idempotency_key")),
     )
 
 
