@@ -6,6 +6,8 @@ from typing import Literal
 
 import msgspec
 
+from exai_actors.core.capacity_settings import CapacitySettings
+
 
 class SessionSettings(msgspec.Struct, frozen=True):
     """Limits of one session; times are seconds, sizes are characters."""
@@ -41,8 +43,7 @@ class ProviderSettings(msgspec.Struct, frozen=True):
     name: str
     kind: str
     models: tuple[str, ...]
-    limit: int
-    queue: int
+    capacity: CapacitySettings
     progress_interval_s: float = 8.0
     models_retry_s: float = 2.0
     models_refresh_s: float = 300.0

@@ -122,11 +122,15 @@ class Failed(msgspec.Struct, frozen=True, gc=False):
 
 
 class Refused(msgspec.Struct, frozen=True, gc=False):
-    """The provider did not take the request; nothing was sent upstream."""
+    """The provider did not take the request; nothing was sent upstream.
+
+    ``reason`` is the word that routes go by.
+    """
 
     refusable: ClassVar[bool] = False
     request: RequestKey
     error: ErrorBody
+    reason: str = "busy"
 
 
 class DeadlinesDue(msgspec.Struct, frozen=True, gc=False):
