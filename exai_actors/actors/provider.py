@@ -6,28 +6,37 @@ always heard. A permit is held from the grant until the upstream call has really
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from math import inf
 from typing import TYPE_CHECKING, assert_never
 
-import msgspec
 import structlog
 
+from exai_actors.actors.asked import Asked, SharedCalls
+from exai_actors.actors.model_list import ModelList
+from exai_actors.actors.provider_statistics import Counts, describe
 from exai_actors.core import failures
-from exai_actors.core.calls import Aborted, Completion, FailureKind, UpstreamFailure
-from exai_actors.core.capacity import Permit
-from exai_actors.core.dispatch import Dispatcher
+from exai_actors.core.account import Account
+from exai_actors.core.calls import Aborted, ChatCall, Completion, FailureKind, UpstreamFailure
+from exai_actors.core.dispatch import Arrival, Dispatcher
+from exai_actors.core.estimates import TokenEstimator
+from exai_actors.core.jobs import Refusal
+from exai_actors.core.live_changes import put_in_force
 from exai_actors.core.statistics import ProviderStatistics
-from exai_actors.ids import PermitId, ProviderName, RequestKey, SessionId
-from exai_actors.messages.broker import BrokerMessage, ProviderModels
+from exai_actors.ids import EVERYBODY, PermitId, ProviderName, RequestKey, SessionId
+from exai_actors.messages.broker import BrokerMessage
 from exai_actors.messages.provider import (
     AskModels,
     CancelWant,
+    ChangeProvider,
     ModelsListed,
     ModelsUnavailable,
     PauseStream,
+    ProviderChanged,
     ProviderMessage,
+    PumpDue,
     RareProviderMessage,
     RefreshQueue,
-    Resize,
     ResumeStream,
     UpstreamChunk,
     UpstreamEnded,
@@ -43,12 +52,12 @@ from exai_actors.messages.session import (
     Queued,
     Refused,
 )
-from exai_actors.runtime import Down, LoopActor, LoopRef
+from exai_actors.runtime import Cancellable, Down, LoopActor, LoopRef
 
 if TYPE_CHECKING:
     from exai_actors.actors.board import Board
     from exai_actors.actors.settings import ProviderSettings
-    from exai_actors.ports import Upstream, UpstreamCall
+    from exai_actors.ports import Upstream
 
 log = structlog.get_logger()
 
@@ -56,25 +65,23 @@ FIRST_REPORT_S = 0.25
 NOBODY = SessionId("")
 # Permits of different incarnations must differ: each has so many bits for its own.
 _PERMIT_BITS = 40
-
-
-class _Running(msgspec.Struct, gc=False, eq=False):
-    """A granted request. ``wanted`` turns False when its session has ended it."""
-
-    want: Want
-    call: UpstreamCall | None = None
-    wanted: bool = True
+_GRANTED = Arrival.GRANTED
 
 
 class ProviderActor(LoopActor):
-    """Runs Wants on its upstream, at most ``settings.limit`` at a time."""
+    """Runs Wants on its upstream, as many at a time as its account allows.
+
+    ``account`` outlives the incarnations. ``draw`` gives the jitter of retries, uniform in [0, 1).
+    """
 
     def __init__(
         self,
         settings: ProviderSettings,
+        account: Account,
         upstream: Upstream,
         broker: Recipient[BrokerMessage],
         board: Board,
+        draw: Callable[[], float],
     ) -> None:
         super().__init__()
         self._now = self.system.driver.now
@@ -83,25 +90,26 @@ class ProviderActor(LoopActor):
         self._settings = settings
         self._name = ProviderName(settings.name)
         self._upstream = upstream
-        self._broker = broker
-        self._models = settings.models
-        self._dispatcher: Dispatcher[Want] = Dispatcher(
-            settings.limit, settings.queue, self.incarnation << _PERMIT_BITS
-        )
-        self._running: dict[PermitId, _Running] = {}
+        self._draw = draw
+        self._account = account
+        self._dispatcher: Dispatcher[Asked] = Dispatcher(account, self.incarnation << _PERMIT_BITS)
+        self._estimator = TokenEstimator()
+        self._only_pool = None if account.model_limits else self._dispatcher.pools[0]
+        self._shared = SharedCalls() if settings.capacity.coalesce else None
+        self._quarantines = settings.capacity.quarantine_s > 0
+        self._models = ModelList(self, settings, broker)
         self._watched: set[SessionId] = set()
         self._refresh_armed = False
-        self._models_attempt = 0
-        self._trouble: str | None = None
-        self._granted = self._completed = self._failed = self._aborted = self._refused = 0
+        self._wake: Cancellable | None = None
+        self._wakes_at = inf
+        self._counts = Counts()
 
     def on_start(self) -> None:
         self._board.post_provider(self._name, self.statistics)
-        now = self._now()
         for permit in self._upstream.hand_over(self._me):
             # A predecessor's call goes on until its connection is closed, and counts until then.
-            self._dispatcher.ledger.adopt(Permit(permit, NOBODY, RequestKey(""), now))
-        if not self._models:
+            self._dispatcher.adopt(permit, self._left_over(permit))
+        if not self._models.names:
             self._upstream.ask_models(self.actor_ref)
 
     def on_stop(self) -> None:
@@ -124,18 +132,20 @@ class ProviderActor(LoopActor):
             case UpstreamChunk():
                 self._chunk(message)
             case CancelWant():
-                self._cancel(message)
+                self._cancel(message.session, message.request)
             case PauseStream() | ResumeStream():
                 self._steer(message)
             case RefreshQueue():
                 self._report_positions()
-            case Resize():
-                self._dispatcher.ledger.resize(message.limit)
+            case PumpDue():
+                self._wakes_at = inf
                 self._pump()
+            case ChangeProvider():
+                self._change(message)
             case ModelsListed():
-                self._models_listed(message.models)
+                self._models.listed(message.models)
             case ModelsUnavailable():
-                self._models_unavailable(message.failure)
+                self._models.unavailable(message.failure)
             case AskModels():
                 self._upstream.ask_models(self.actor_ref)
             case Down():
@@ -144,177 +154,288 @@ class ProviderActor(LoopActor):
                 assert_never(message)
 
     def statistics(self) -> ProviderStatistics:
-        ledger, queue = self._dispatcher.ledger, self._dispatcher.queue
-        return ProviderStatistics(
-            name=self._name,
-            kind=self._settings.kind,
-            models=self._models,
-            limit=ledger.limit,
-            in_flight=ledger.in_flight,
-            queued=len(queue),
-            queue_limit=queue.limit,
-            over=ledger.over,
-            anomalies=ledger.anomalies,
-            granted=self._granted,
-            completed=self._completed,
-            failed=self._failed,
-            aborted=self._aborted,
-            refused=self._refused,
-            mean_service_s=self._dispatcher.service_time.mean_s,
+        return describe(
+            self._settings,
+            self._dispatcher,
+            self._counts,
+            models=self._models.names,
             incarnation=self.incarnation,
-            trouble=self._trouble,
+            trouble=self._models.trouble,
+            now=self._now(),
         )
 
     def _want(self, want: Want) -> None:
         if want.session not in self._watched:
             self._watch_session(want)
-        now = self._now()
-        permit = self._dispatcher.grant_at_once(want.session, want.request, now)
-        if permit is not None:
-            self._start(permit, want)
-        elif self._dispatcher.enqueue(want.session, want.request, want, now, want.priority):
+        if self._shared is not None and (joined := self._shared.join(want)) is not None:
+            self._counts.shared += 1
+            if want.reports_progress:
+                message = Granted if joined.call is not None else Enqueued
+                want.reply_to.tell(message(want.request))
+            return
+        now, call = self._now(), want.call
+        pool = self._only_pool or self._dispatcher.pool_of(call.model)
+        prompt, completion = self._estimator.estimate(call)
+        asked = Asked(
+            pool.queue.flow(want.session, want.tenant),
+            want.request,
+            pool,
+            prompt,
+            completion,
+            prompt + 2 * completion,
+            now,
+            want.deadline,
+            want.if_busy,
+            want.priority,
+            want.elsewhere,
+            want=want,
+        )
+        arrival = self._dispatcher.arrive(asked, now)
+        if arrival is _GRANTED:
+            self._start(asked)
+        elif isinstance(arrival, Refusal):
+            self._refuse(asked, arrival)
+            return
+        else:
             if want.reports_progress:
                 want.reply_to.tell(Enqueued(want.request))
-            if not self._refresh_armed:
-                self._refresh_armed = True
-                self.schedule(FIRST_REPORT_S, RefreshQueue())
-        else:
-            self._refused += 1
-            queued = len(self._dispatcher.queue)
-            wait = self._dispatcher.service_time.wait_s(queued, self._dispatcher.ledger.limit)
-            error = failures.provider_full(self._name, queued, round(wait or 1.0, 3))
-            want.reply_to.tell(Refused(want.request, error))
+            self._arm_refresh()
+            self._arm_wake(now)
+        if self._shared is not None:
+            self._shared.open(asked)
 
     def _watch_session(self, want: Want) -> None:
         self._watched.add(want.session)
         if isinstance(want.reply_to, LoopRef):
             self.watch(want.reply_to, want.session)
 
-    def _start(self, permit: Permit, want: Want) -> None:
-        running = _Running(want)
-        self._running[permit.id] = running
-        self._granted += 1
-        if want.reports_progress:
-            want.reply_to.tell(Granted(want.request))
-        running.call = self._upstream.start(permit.id, want.call, self._me)
+    def _start(self, asked: Asked) -> None:
+        self._counts.granted += 1
+        want = asked.want
+        if asked.attempts == 1 and (asked.others or want.reports_progress):
+            for each in asked.wants:
+                if each.reports_progress:
+                    each.reply_to.tell(Granted(each.request))
+        asked.call = self._upstream.start(asked.permit, want.call, self._me)
 
     def _ended(self, message: UpstreamEnded) -> None:
-        now = self._now()
-        if self._dispatcher.release(message.permit, now) is None:
+        now, permit, result = self._now(), message.permit, message.result
+        dispatcher = self._dispatcher
+        if self._quarantines and type(result) is Aborted:
+            asked = dispatcher.quarantine(permit, now)
+        else:
+            asked = dispatcher.release(permit, now)
+        if asked is None:
             return
-        running = self._running.pop(message.permit, None)
-        if running is None:
+        if not asked.attempts:
+            # A predecessor's: there is nothing here to settle it with.
             self._pump()
             return
-        want = running.want
-        result = message.result
         if type(result) is Completion:
-            self._completed += 1
-            if running.wanted:
-                want.reply_to.tell(Completed(want.request, result))
+            self._counts.completed += 1
+            prompt, completion = self._estimator.learn(
+                asked.want.call,
+                (asked.prompt_tokens, asked.completion_tokens),
+                result.usage,
+                len(result.text),
+            )
+            dispatcher.completed(asked, prompt + completion, prompt + 2 * completion, now)
+            if asked.wanted:
+                for each in asked.wants if asked.others else (asked.want,):
+                    each.reply_to.tell(Completed(each.request, result))
+                if self._shared is not None:
+                    self._shared.close(asked)
         else:
-            self._ended_without(result, running)
-        self._pump()
+            self._ended_without(result, asked, now)
+        if message.hold_s is not None:
+            dispatcher.doors.told_beside_answer(message.hold_s, now)
+        if dispatcher.is_waited_for:
+            self._pump()
 
-    def _ended_without(self, result: UpstreamFailure | Aborted, running: _Running) -> None:
-        want = running.want
+    def _ended_without(self, result: UpstreamFailure | Aborted, asked: Asked, now: float) -> None:
+        asked.call = None
         match result:
             case UpstreamFailure() as failure:
-                self._failed += 1
-                if running.wanted:
-                    want.reply_to.tell(Failed(want.request, failure))
+                self._counts.failed += 1
+                draw = self._draw()
+                if self._dispatcher.failed(asked, failure, now, draw, wanted=asked.wanted):
+                    self._counts.tried_again += 1
+                    self._arm_refresh()
+                elif asked.wanted:
+                    self._fail(asked, failure)
+                for shut_out, refusal in self._dispatcher.shut_out(now):
+                    self._refuse(shut_out, refusal)
             case Aborted():
-                self._aborted += 1
-                if running.wanted:
-                    failure = UpstreamFailure(FailureKind.BROKEN, "the call was aborted")
-                    want.reply_to.tell(Failed(want.request, failure))
+                self._counts.aborted += 1
+                self._dispatcher.abandoned(asked, self._cost_so_far(asked))
+                if asked.wanted:
+                    self._fail(asked, UpstreamFailure(FailureKind.BROKEN, "the call was aborted"))
             case _:
                 assert_never(result)
+        self._log_events()
+
+    def _fail(self, asked: Asked, failure: UpstreamFailure) -> None:
+        self._close_shared(asked)
+        for each in asked.wants:
+            each.reply_to.tell(Failed(each.request, failure))
+
+    def _refuse(self, asked: Asked, refusal: Refusal) -> None:
+        self._close_shared(asked)
+        error = failures.provider_refused(self._name, refusal)
+        for each in asked.wants:
+            self._counts.refused += 1
+            each.reply_to.tell(Refused(each.request, error, refusal.reason))
 
     def _chunk(self, message: UpstreamChunk) -> None:
-        running = self._running.get(message.permit)
-        if running is None or not running.wanted:
+        asked = self._dispatcher.find(message.permit)
+        if asked is None or not asked.wanted:
             return
-        want = running.want
-        if want.reply_to.offer(Chunk(want.request, message.text)) is Offer.FULL:
-            failure = UpstreamFailure(
-                FailureKind.BROKEN, "the session cannot keep up with the answer", text_sent=True
-            )
-            want.reply_to.tell(Failed(want.request, failure))
-            self._abandon(want.session, want.request)
+        asked.text_length += len(message.text)
+        for want in asked.wants if asked.others else (asked.want,):
+            if want.reply_to.offer(Chunk(want.request, message.text)) is Offer.FULL:
+                failure = UpstreamFailure(
+                    FailureKind.BROKEN, "the session cannot keep up with the answer", text_sent=True
+                )
+                want.reply_to.tell(Failed(want.request, failure))
+                self._leave(asked, want.session, want.request)
 
-    def _cancel(self, message: CancelWant) -> None:
-        if self._dispatcher.queue.remove(message.session, message.request) is None:
-            self._abandon(message.session, message.request)
+    def _cancel(self, session: SessionId, request: RequestKey) -> None:
+        asked = self._find(session, request)
+        if asked is not None:
+            self._leave(asked, session, request)
 
-    def _abandon(self, session: SessionId, request: RequestKey) -> None:
-        running = self._find(session, request)
-        if running is not None:
-            running.wanted = False
-            if running.call is not None:
-                running.call.abort()
+    def _leave(self, asked: Asked, session: SessionId, request: RequestKey) -> None:
+        """One who waits for it goes; the call itself is given up with the last of them."""
+        if asked.others:
+            asked_by = asked.want.session, asked.want.request
+            asked.leave(session, request)
+            if asked_by == (session, request) and self._dispatcher.withdraw(session, request):
+                self._move(asked)
+            return
+        asked.wanted = False
+        self._close_shared(asked)
+        if asked.call is not None:
+            asked.call.abort()
+        else:
+            self._dispatcher.withdraw(session, request)
+
+    def _move(self, asked: Asked) -> None:
+        """Queue a shared request anew in the name of the next who waits for it."""
+        want = asked.want
+        asked.flow = asked.pool.queue.flow(want.session, want.tenant)
+        asked.request = want.request
+        asked.deadline, asked.if_busy = want.deadline, want.if_busy
+        asked.priority, asked.elsewhere = want.priority, want.elsewhere
+        arrival = self._dispatcher.arrive(asked, self._now())
+        if arrival is _GRANTED:
+            self._start(asked)
+        elif isinstance(arrival, Refusal):
+            self._refuse(asked, arrival)
 
     def _pump(self) -> None:
-        if self._dispatcher.queue.entries:
-            for permit, want in self._dispatcher.pump(self._now()):
-                self._start(permit, want)
+        now = self._now()
+        for asked in self._dispatcher.pump(now):
+            self._start(asked)
+        self._arm_wake(now)
 
-    def _find(self, session: SessionId, request: RequestKey) -> _Running | None:
-        """A running request that is still wanted. Walks: cancels are rare beside grants."""
-        for running in self._running.values():
-            want = running.want
-            if want.request == request and want.session == session and running.wanted:
-                return running
+    def _arm_wake(self, now: float) -> None:
+        wake_at = self._dispatcher.wake_at(now)
+        if wake_at < self._wakes_at:
+            if self._wake is not None:
+                self._wake.cancel()
+            self._wakes_at = wake_at
+            self._wake = self.schedule(max(0.0, wake_at - now), PumpDue())
+
+    def _find(self, session: SessionId, request: RequestKey) -> Asked | None:
+        """A request that is still wanted. One that waits is found at once, others by a walk."""
+        dispatcher = self._dispatcher
+        found = dispatcher.waiting(session, request)
+        if found is not None and found.want.session == session:
+            return found
+        walk = dispatcher.granted() if self._shared is None else dispatcher.all_jobs()
+        for asked in walk:
+            if asked.wanted and asked.concerns(session, request):
+                return asked
         return None
 
     def _steer(self, message: PauseStream | ResumeStream) -> None:
-        running = self._find(message.session, message.request)
-        if running is not None and running.call is not None:
+        asked = self._find(message.session, message.request)
+        if asked is not None and asked.call is not None:
             if isinstance(message, PauseStream):
-                running.call.pause()
+                asked.call.pause()
             else:
-                running.call.resume()
+                asked.call.resume()
+
+    def _change(self, message: ChangeProvider) -> None:
+        now = self._now()
+        problem = put_in_force(self._dispatcher, message.change, message.cause, now)
+        if message.reply_to is not None:
+            message.reply_to.tell(ProviderChanged(message.change, problem))
+        self._log_events()
+        self._pump()
+
+    def _log_events(self) -> None:
+        unlogged = self._account.unlogged
+        while unlogged:
+            event = unlogged.popleft()
+            log.warning(
+                "a provider's capacity changed",
+                provider=self._name,
+                what=event.what,
+                cause=event.cause,
+            )
+
+    def _arm_refresh(self) -> None:
+        if not self._refresh_armed:
+            self._refresh_armed = True
+            self.schedule(FIRST_REPORT_S, RefreshQueue())
 
     def _report_positions(self) -> None:
-        for position, estimate_s, waiting in self._dispatcher.positions_due(
+        for position, estimate_s, asked in self._dispatcher.positions_due(
             self._now(), self._settings.progress_interval_s
         ):
-            want = waiting.entry
-            if want.reports_progress:
-                want.reply_to.tell(Queued(want.request, position, estimate_s))
-        self._refresh_armed = bool(self._dispatcher.queue)
+            for want in asked.wants:
+                if want.reports_progress:
+                    want.reply_to.tell(Queued(want.request, position, estimate_s))
+        self._refresh_armed = bool(self._dispatcher.queued)
         if self._refresh_armed:
             self.schedule(FIRST_REPORT_S, RefreshQueue())
 
     def _session_down(self, session: SessionId) -> None:
         self._watched.discard(session)
-        self._dispatcher.queue.remove_session(session)
-        for running in tuple(self._running.values()):
-            if running.want.session == session:
-                self._abandon(session, running.want.request)
+        for asked in tuple(self._dispatcher.all_jobs()):
+            for want in asked.wants:
+                if asked.wanted and want.session == session:
+                    self._leave(asked, session, want.request)
+        self._dispatcher.forget(session)
 
-    def _models_listed(self, models: tuple[str, ...]) -> None:
-        self._models_attempt = 0
-        self._trouble = None
-        if models != self._models:
-            self._models = models
-            self._broker.tell(ProviderModels(self._name, models))
-        self.schedule(self._settings.models_refresh_s, AskModels())
+    def _cost_so_far(self, asked: Asked) -> float:
+        """What a call that was broken off has probably cost: its prompt and what it had written."""
+        return min(asked.cost, asked.prompt_tokens + asked.text_length / 2)
 
-    def _models_unavailable(self, failure: UpstreamFailure) -> None:
-        delay_s = self._settings.models_retry_s * 2 ** min(self._models_attempt, 16)
-        delay_s = min(delay_s, self._settings.models_refresh_s)
-        self._models_attempt += 1
-        self._trouble = failure.message
-        log.warning(
-            "a provider did not tell its models",
-            provider=self._name,
-            why=failure.message,
-            again_in_s=delay_s,
+    def _left_over(self, permit: PermitId) -> Asked:
+        """What stands for a predecessor's call: nobody here asked for it."""
+        want = Want(RequestKey(""), NOBODY, ChatCall("", ()), False, self._me)
+        pool = self._dispatcher.pools[0]
+        flow = pool.queue.flow(NOBODY, EVERYBODY)
+        return Asked(
+            flow,
+            want.request,
+            pool,
+            0.0,
+            0.0,
+            0.0,
+            self._now(),
+            permit=permit,
+            want=want,
+            wanted=False,
         )
-        self.schedule(delay_s, AskModels())
+
+    def _close_shared(self, asked: Asked) -> None:
+        if self._shared is not None:
+            self._shared.close(asked)
 
     def _abort_all(self) -> None:
-        for running in tuple(self._running.values()):
-            if running.call is not None:
-                running.call.abort()
+        for asked in tuple(self._dispatcher.granted()):
+            if asked.call is not None:
+                asked.call.abort()

@@ -32,8 +32,8 @@ from exai_actors.core.window import Entry, Window
 from exai_actors.errors import ErrorBody
 from exai_actors.ids import ConnectionId, ConversationId, ProviderName, RequestKey, SessionId
 from exai_actors.messages.connection import Admitted, RequestAccepted, RequestEnded
-from exai_actors.messages.provider import Want
-from exai_actors.messages.recipient import Offer
+from exai_actors.messages.provider import ProviderMessage, Want
+from exai_actors.messages.recipient import Offer, Recipient
 from exai_actors.messages.session import (
     Attach,
     CancelRequest,
@@ -89,7 +89,7 @@ class SessionActor(LoopActor):
         self._prefix = conversation_prefix
         self._minted = 0
         self._clients = SessionClients()
-        self._providers = SessionProviders(session_id, directory, self.watch)
+        self._providers = SessionProviders(session_id, directory)
         self._requests = SessionRequests(
             Window(settings.window, settings.conversation_limit, settings.queue),
             OutcomeStore(settings.outcome_count, settings.outcome_size, settings.outcome_ttl_s),
@@ -259,9 +259,10 @@ class SessionActor(LoopActor):
             active.deadline,
             self._tenant,
             active.if_busy,
+            route.on,
         )
         name = route.provider
-        provider = self._providers.known.get(name) or self._providers.find(name)
+        provider = self._providers.known.get(name) or self._find_provider(name)
         if provider is None or provider.offer(want) is not _ACCEPTED:
             error = failures.provider_unreachable(name)
             self._went_wrong(active, "unreachable", OutcomeKind.REFUSED, error)
@@ -269,6 +270,12 @@ class SessionActor(LoopActor):
         active.at_provider = True
         if self._clients.behind:
             self._steer((active,))
+
+    def _find_provider(self, name: ProviderName) -> Recipient[ProviderMessage] | None:
+        found = self._providers.find(name)
+        if found is not None:
+            self.watch(found, name)
+        return found
 
     def _completed(self, active: ActiveRequest, completion: Completion) -> None:
         call = active.call

@@ -12,29 +12,23 @@ from exai_actors.messages.recipient import Recipient
 
 if TYPE_CHECKING:
     from exai_actors.actors.directory import Directory
+    from exai_actors.runtime import LoopRef
 
 
 class SessionProviders:
-    """``known`` may be looked into first: ``find`` asks the directory.
+    """``known`` may be looked into first: ``find`` asks the directory."""
 
-    ``watch(provider, name)`` lets the session hear of a provider's end.
-    """
+    __slots__ = ("_directory", "_session", "known")
 
-    __slots__ = ("_directory", "_session", "_watch", "known")
-
-    def __init__(
-        self, session: SessionId, directory: Directory, watch: Callable[[Any, ProviderName], object]
-    ) -> None:
+    def __init__(self, session: SessionId, directory: Directory) -> None:
         self._session = session
         self._directory = directory
-        self._watch = watch
         self.known: dict[ProviderName, Recipient[ProviderMessage]] = {}
 
-    def find(self, name: ProviderName) -> Recipient[ProviderMessage] | None:
-        """The provider's present incarnation; a restarted one has to be found anew."""
+    def find(self, name: ProviderName) -> LoopRef[Any] | None:
+        """The provider's present incarnation, to be watched; a restarted one is found anew."""
         found = self._directory.providers[name].resolve()
         if found is not None:
-            self._watch(found, name)
             self.known[name] = found
         return found
 

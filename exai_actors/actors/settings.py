@@ -6,6 +6,7 @@ from typing import Literal
 
 import msgspec
 
+from exai_actors.core.capacity_settings import CapacitySettings
 from exai_actors.ids import EVERYBODY, TenantName
 
 
@@ -44,8 +45,7 @@ class ProviderSettings(msgspec.Struct, frozen=True):
     name: str
     kind: str
     models: tuple[str, ...]
-    limit: int
-    queue: int
+    capacity: CapacitySettings
     progress_interval_s: float = 8.0
     models_retry_s: float = 2.0
     models_refresh_s: float = 300.0

@@ -37,6 +37,7 @@ __all__ = [
     "Draining",
     "DuplicateRequest",
     "ExaiError",
+    "IfBusy",
     "InternalError",
     "InvalidArguments",
     "InvalidRequest",

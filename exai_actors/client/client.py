@@ -58,8 +58,9 @@ class BrokerClient:
 
     Keyword arguments of ``call`` and ``stream`` are the tool's arguments, except for the options
     named in their signatures (``request_id``, ``deadline_ms``, ``priority``, ``if_busy``,
-    ``idempotency_key``, ``timeout_s``, ``on_progress``). A tool's argument of one of these names goes into the mapping that may
-    follow the tool's name: ``call("report", {"priority": "high"}, title="...")``.
+    ``idempotency_key``, ``timeout_s``, ``on_progress``). A tool's argument of one of these names
+    goes into the mapping that may follow the tool's name:
+    ``call("report", {"priority": "high"}, title="...")``.
     """
 
     def __init__(self, settings: Settings) -> None:

@@ -80,12 +80,24 @@ class FailureKind(StrEnum):
     BROKEN = "broken"
 
 
+class LimitScope(StrEnum):
+    """Which of its limits a provider says was reached."""
+
+    CONCURRENCY = "concurrency"
+    REQUESTS_PER_MINUTE = "requests_per_minute"
+    TOKENS_PER_MINUTE = "tokens_per_minute"
+    REQUESTS_PER_DAY = "requests_per_day"
+    TOKENS_PER_DAY = "tokens_per_day"
+    WINDOW = "window"
+
+
 class UpstreamFailure(msgspec.Struct, frozen=True, gc=False):
     """A call that ended without an answer.
 
     ``message`` is fit for the client: it names the provider's status and words but no secret.
     ``status`` is the HTTP status if one came; ``retry_after`` is in seconds if the upstream told.
-    ``text_sent`` says whether pieces of the answer had already been handed on.
+    ``text_sent`` says whether pieces of the answer had already been handed on. ``scope`` is the
+    limit that was reached, if it said which.
     """
 
     kind: FailureKind
@@ -93,6 +105,7 @@ class UpstreamFailure(msgspec.Struct, frozen=True, gc=False):
     status: int | None = None
     retry_after: float | None = None
     text_sent: bool = False
+    scope: LimitScope | None = None
 
 
 class Aborted(msgspec.Struct, frozen=True, gc=False):

@@ -3,81 +3,98 @@
 A permit is a named record that exists or does not. In-flight is the number of records, never a
 counter, so nothing can drift: releasing a permit twice, or one that was never granted, changes
 nothing and is counted as an anomaly.
+
+At every instant: free + in flight + quarantined + reserved = limit + over.
 """
 
 from __future__ import annotations
 
-import msgspec
+from typing import Generic, TypeVar
 
-from exai_actors.ids import PermitId, RequestKey, SessionId
+from exai_actors.ids import PermitId
 
-
-class Permit(msgspec.Struct, frozen=True, gc=False):
-    """One granted permit; ``since`` is the instant of the grant in seconds."""
-
-    id: PermitId
-    session: SessionId
-    request: RequestKey
-    since: float
+R = TypeVar("R")
 
 
-class CapacityLedger:
-    """Permits of one provider. ``limit`` is changed by resize() at any time and may be zero."""
+class CapacityLedger(Generic[R]):
+    """Permits of one provider, each with a record ``R`` of what it was granted for.
 
-    __slots__ = ("_held", "_last", "anomalies", "limit")
+    ``limit`` is changed by resize() at any time and may be zero. ``reserved`` permits are for
+    others to grant. A quarantined permit is neither held nor free: its call was aborted, yet the
+    provider may still be busy with it.
+    """
 
-    def __init__(self, limit: int, last: int = 0) -> None:
-        """``last`` is the number after which permits are counted, so that no two are alike."""
+    __slots__ = ("_last", "_step", "anomalies", "held", "limit", "quarantined", "reserved")
+
+    def __init__(self, limit: int, last: int = 0, step: int = 1) -> None:
+        """Permits are numbered ``last + step``, ``last + 2 * step`` ..., so that several ledgers
+        and several incarnations never give two alike.
+        """
+        self.reserved = 0
         self.resize(limit)
         self.anomalies = 0
-        self._held: dict[PermitId, Permit] = {}
+        self.held: dict[PermitId, R] = {}
+        self.quarantined: dict[PermitId, R] = {}
         self._last = last
+        self._step = step
 
     @property
     def in_flight(self) -> int:
-        return len(self._held)
+        return len(self.held)
 
     @property
     def free(self) -> int:
         """Permits that could be granted now; zero, never negative, after a shrink."""
-        return max(0, self.limit - len(self._held))
+        return max(0, self.limit - self._taken())
 
     @property
     def over(self) -> int:
         """By how many the permits out exceed a limit that was lowered meanwhile."""
-        return max(0, len(self._held) - self.limit)
+        return max(0, self._taken() - self.limit)
 
-    def grant(self, session: SessionId, request: RequestKey, now: float) -> Permit | None:
-        """A new permit, or None when none is free."""
-        held = self._held
-        if len(held) >= self.limit:
+    def grant(self, record: R) -> PermitId | None:
+        """A new permit for what the record says, or None when none is free."""
+        held = self.held
+        if len(held) + len(self.quarantined) + self.reserved >= self.limit:
             return None
-        self._last = last = self._last + 1
-        permit = Permit(PermitId(last), session, request, now)
-        held[permit.id] = permit
+        self._last = last = self._last + self._step
+        permit = PermitId(last)
+        held[permit] = record
         return permit
 
-    def release(self, permit: PermitId) -> Permit | None:
-        """Give a permit back; None, and an anomaly, if it is not held."""
-        record = self._held.pop(permit, None)
+    def release(self, permit: PermitId) -> R | None:
+        """Give a permit back, from quarantine too; None, and an anomaly, if it is not out."""
+        record = self.held.pop(permit, None)
         if record is None:
-            self.anomalies += 1
+            record = self.quarantined.pop(permit, None)
+            if record is None:
+                self.anomalies += 1
         return record
 
-    def adopt(self, permit: Permit) -> None:
+    def quarantine(self, permit: PermitId) -> R | None:
+        """Set a held permit aside until its release; None, and an anomaly, if it is not held."""
+        record = self.held.pop(permit, None)
+        if record is None:
+            self.anomalies += 1
+        else:
+            self.quarantined[permit] = record
+        return record
+
+    def adopt(self, permit: PermitId, record: R) -> None:
         """Hold a permit that an earlier owner granted, even beyond the limit."""
-        self._held[permit.id] = permit
+        self.held[permit] = record
 
-    def find(self, permit: PermitId) -> Permit | None:
-        """The record of a permit, or None when it is not held."""
-        return self._held.get(permit)
-
-    def held(self) -> tuple[Permit, ...]:
-        """All permits that are out, in the order of their grants."""
-        return tuple(self._held.values())
+    def reserve(self, permits: int) -> None:
+        """Leave so many permits to others. Raises ValueError below zero; revokes nothing."""
+        if permits < 0:
+            raise ValueError(f"no fewer than 0 permits can be reserved, got {permits}")
+        self.reserved = permits
 
     def resize(self, limit: int) -> None:
         """Set the limit. Raises ValueError below zero; a shrink revokes nothing."""
         if limit < 0:
             raise ValueError(f"a limit cannot be negative, got {limit}")
         self.limit = limit
+
+    def _taken(self) -> int:
+        return len(self.held) + len(self.quarantined) + self.reserved

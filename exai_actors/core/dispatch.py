@@ -1,78 +1,368 @@
-"""Whether, and when, a request gets a permit of its provider: the ledger and the queue as one.
+"""Whether, and when, a request gets a permit of its provider.
 
-``T`` is whatever the caller needs to run the request once it is granted.
+All the parts of a provider's capacity as one: the ledgers, the fair queues, the doors before them
+and the tries again. Whoever owns it calls ``pump`` after every change and again at ``wake_at``.
 """
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterator
+from enum import Enum
+from math import inf
 from typing import Generic, TypeVar
 
-from exai_actors.core.capacity import CapacityLedger, Permit
-from exai_actors.core.fair_queue import FairQueue
-from exai_actors.core.service_time import ServiceTime
+from exai_actors.core.account import Account, Mode
+from exai_actors.core.calls import IfBusy, UpstreamFailure
+from exai_actors.core.doors import Doors
+from exai_actors.core.jobs import Job, Refusal, RefusalCause
+from exai_actors.core.pools import MOST_POOLS, Pool
+from exai_actors.core.retries import RetryBudget, backoff_s, judge
+from exai_actors.core.retry_queue import RetryQueue
+from exai_actors.core.routing import reason_of
 from exai_actors.ids import PermitId, RequestKey, SessionId
 
-T = TypeVar("T")
+J = TypeVar("J", bound=Job)
+
+SHORTEST_RETRY_AFTER_S = 1.0
 
 
-class Waiting(Generic[T]):
-    """One queued request; ``reported`` is when its client last heard of its position."""
+class Arrival(Enum):
+    """What became of a request that was not refused."""
 
-    __slots__ = ("entry", "reported", "request", "session", "since")
-
-    def __init__(self, session: SessionId, request: RequestKey, entry: T, since: float) -> None:
-        self.session = session
-        self.request = request
-        self.entry = entry
-        self.since = since
-        self.reported: float | None = None
+    GRANTED = "granted"
+    QUEUED = "queued"
 
 
-class Dispatcher(Generic[T]):
-    """Work-conserving: after pump() either no permit is free or nothing waits."""
+_GRANTED = Arrival.GRANTED
 
-    __slots__ = ("ledger", "queue", "service_time")
 
-    def __init__(self, limit: int, queue_limit: int, last_permit: int = 0) -> None:
-        self.ledger = CapacityLedger(limit, last_permit)
-        self.queue: FairQueue[Waiting[T]] = FairQueue(queue_limit)
-        self.service_time = ServiceTime()
+class Dispatcher(Generic[J]):
+    """Work-conserving: after pump() nobody waits who could be granted a permit."""
 
-    def grant_at_once(self, session: SessionId, request: RequestKey, now: float) -> Permit | None:
-        """A permit without waiting: only when nobody waits and one is free."""
-        return None if self.queue.entries else self.ledger.grant(session, request, now)
+    __slots__ = (
+        "_by_model",
+        "_quarantined",
+        "_settings",
+        "_turn",
+        "account",
+        "budget",
+        "doors",
+        "pools",
+        "retries",
+    )
 
-    def enqueue(
-        self, session: SessionId, request: RequestKey, entry: T, now: float, priority: int = 0
+    def __init__(self, account: Account, last_permit: int = 0) -> None:
+        """``last_permit`` is a multiple of 256 that no earlier permit exceeds."""
+        settings = account.settings
+        self.account = account
+        self._settings = settings
+        limits: list[tuple[str | None, int]] = [(None, account.limit)]
+        limits += account.model_limits.items()
+        if len(limits) > MOST_POOLS:
+            raise ValueError(f"at most {MOST_POOLS - 1} models can have limits of their own")
+        self.pools: tuple[Pool[J], ...] = tuple(
+            Pool(model, limit, settings, account.weights, last_permit + index)
+            for index, (model, limit) in enumerate(limits)
+        )
+        self.pools[0].ledger.reserve(account.reserved)
+        self._by_model = {pool.model: pool for pool in self.pools}
+        self.budget = RetryBudget(settings.retry)
+        self.doors = Doors(account)
+        self.retries: RetryQueue[J] = RetryQueue()
+        self._quarantined: list[tuple[float, PermitId]] = []
+        self._turn = 0
+
+    @property
+    def is_waited_for(self) -> bool:
+        """Whether pump() may have anything to do, now or later."""
+        pools = self.pools
+        if pools[0].queue.entries or self.retries or self._quarantined:
+            return True
+        return len(pools) > 1 and any(pool.queue.entries for pool in pools)
+
+    @property
+    def queued(self) -> int:
+        """How many wait, those for another try among them."""
+        return sum(len(pool.queue) for pool in self.pools) + len(self.retries)
+
+    def pool_of(self, model: str) -> Pool[J]:
+        """Where requests for this model queue and get their permits."""
+        return self._by_model.get(model) or self.pools[0]
+
+    def arrive(self, job: J, now: float) -> Arrival | Refusal:
+        """A new request: grant it, let it wait or refuse it.
+
+        Raises ValueError if its session already has a request of this key waiting here.
+        """
+        self.budget.note_request(now)
+        if self.doors.unhindered:
+            pool = job.pool
+            if not pool.queue.entries:
+                permit = pool.ledger.grant(job)
+                if permit is not None:
+                    pool.queue.charge(job.flow, job.cost)
+                    job.permit = permit
+                    job.granted_at = now
+                    job.attempts += 1
+                    return _GRANTED
+        return self._consider(job, now)
+
+    def pump(self, now: float) -> Iterator[J]:
+        """Grant what can be granted, in fair order. Exhaust it: each step grants one."""
+        doors, pools = self.doors, self.pools
+        self._let_in(now)
+        doors.look(now)
+        for step in range(len(pools)):
+            # Under a rate gate, which all pools share, each comes first in its turn.
+            pool = pools[(self._turn + step) % len(pools)]
+            while pool.queue.entries and pool.ledger.free:
+                job = pool.queue.peek(now)
+                if job is None or not (doors.unhindered or doors.opens_at(job, now) <= now):
+                    break
+                pool.queue.take(now)
+                if not self._grant(job, now):
+                    raise RuntimeError("the ledger named a free permit and granted none")
+                self._turn += 1
+                yield job
+
+    def release(self, permit: PermitId, now: float) -> J | None:
+        """The upstream call has ended; None, and an anomaly, for a permit that is not out.
+
+        What it was granted to is to be settled by ``completed``, ``failed`` or ``abandoned``.
+        """
+        pool = self._pool_at(permit)
+        job = pool.ledger.release(permit)
+        if job is not None:
+            pool.service_time.observe(now - job.granted_at)
+        return job
+
+    def adopt(self, permit: PermitId, job: J) -> None:
+        """Count a call that an earlier owner began, until it ends."""
+        self._pool_at(permit).ledger.adopt(permit, job)
+
+    def find(self, permit: PermitId) -> J | None:
+        """What holds this permit."""
+        return self._pool_at(permit).ledger.held.get(permit)
+
+    def waiting(self, session: SessionId, request: RequestKey) -> J | None:
+        """The request of this name that waits for its first grant, or for its next in a queue."""
+        for pool in self.pools:
+            job = pool.queue.entries.get((session, request))
+            if job is not None:
+                return job
+        return None
+
+    def granted(self) -> Iterator[J]:
+        """All that hold a permit, and all that have held one and wait for their next try."""
+        for pool in self.pools:
+            yield from pool.ledger.held.values()
+        yield from self.retries
+
+    def all_jobs(self) -> Iterator[J]:
+        """Everything that is here and has not ended."""
+        for pool in self.pools:
+            yield from pool.queue.entries.values()
+        yield from self.granted()
+
+    def completed(self, job: J, tokens: float, cost: float, now: float) -> None:
+        """Settle a released call that was answered: what it really took."""
+        pool, doors = job.pool, self.doors
+        pool.queue.settle(job.flow, job.cost, cost)
+        pool.refusals_in_a_row = 0
+        if job.charge is not None:
+            self.account.gates.settle(job.charge, tokens, now)
+        change = doors.circuit.succeeded(now, job.probe)
+        if change is not None:
+            doors.note(now, change.what, change.cause)
+        if pool.adaptive is not None:
+            limit = pool.adaptive.on_success(now, pool.ledger.in_flight + 1)
+            self._resized(pool, limit, now, "answers came")
+
+    def failed(
+        self, job: J, failure: UpstreamFailure, now: float, draw: float, *, wanted: bool = True
     ) -> bool:
-        """Let a request wait; False when the queue is full. Raises ValueError if it waits here."""
-        waiting = Waiting(session, request, entry, now)
-        return self.queue.put(session, request, waiting, priority)
+        """Settle a released call that failed. True if its request will be tried again by itself.
 
-    def pump(self, now: float) -> Iterator[tuple[Permit, T]]:
-        """Grant free permits to those whose turn it is. Exhaust it: each step grants one."""
-        while self.ledger.free:
-            waiting = self.queue.take()
-            if waiting is None:
-                return
-            permit = self.ledger.grant(waiting.session, waiting.request, now)
-            if permit is None:
-                raise RuntimeError("the ledger named a free permit and granted none")
-            yield permit, waiting.entry
+        ``draw`` is uniform in [0, 1): the jitter. What is not ``wanted`` is not tried again.
+        """
+        verdict = judge(failure)
+        self._settle_failed(job, failure, now, draw)
+        retry = self._settings.retry
+        if (
+            not (wanted and verdict.again)
+            or job.attempts >= retry.attempts
+            or reason_of(failure) in job.elsewhere
+            or self.account.mode is Mode.DRAINING
+        ):
+            return False
+        due = now + backoff_s(job.attempts, draw, retry)
+        due = max(due, self.account.hold.until, job.pool.hold.until)
+        if due >= job.deadline or not self.budget.take(now):
+            return False
+        # Its client has heard that it runs; where it stands for another try is nothing to tell.
+        job.reported = inf
+        self.retries.put(job, due)
+        return True
 
-    def release(self, permit: PermitId, now: float) -> Permit | None:
-        """The upstream call has ended; None, and an anomaly, for a permit that is not held."""
-        released = self.ledger.release(permit)
-        if released is not None:
-            self.service_time.observe(now - released.since)
-        return released
+    def abandoned(self, job: J, cost: float) -> None:
+        """Settle a released call that was aborted."""
+        job.pool.queue.settle(job.flow, job.cost, cost)
+        self.doors.circuit.abandoned(job.probe)
 
-    def positions_due(
-        self, now: float, every_s: float
-    ) -> Iterator[tuple[int, float | None, Waiting[T]]]:
-        """Position from 1, estimated wait in seconds and entry of those not told for a while."""
-        for position, waiting in enumerate(self.queue.in_service_order(), start=1):
-            if waiting.reported is None or now - waiting.reported >= every_s:
-                waiting.reported = now
-                yield position, self.service_time.wait_s(position, self.ledger.limit), waiting
+    def quarantine(self, permit: PermitId, now: float) -> J | None:
+        """The aborted call's connection is closed, but its provider goes on for a while.
+
+        In place of ``release``; the permit is released by itself when that while is over.
+        """
+        job = self._pool_at(permit).ledger.quarantine(permit)
+        if job is not None:
+            heapq.heappush(self._quarantined, (now + self._settings.quarantine_s, permit))
+        return job
+
+    def withdraw(self, session: SessionId, request: RequestKey) -> J | None:
+        """Take out a request that waits for its first or its next try; None if none does."""
+        for pool in self.pools:
+            job = pool.queue.remove(session, request)
+            if job is not None:
+                return job
+        return self.retries.remove(session, request)
+
+    def forget(self, session: SessionId) -> list[J]:
+        """The session is gone: take out all that it has waiting."""
+        gone = self.retries.remove_session(session)
+        for pool in self.pools:
+            gone += pool.queue.remove_session(session)
+            pool.queue.forget(session)
+        return gone
+
+    def shut_out(self, now: float) -> list[tuple[J, Refusal]]:
+        """Take out, with their refusals, those whom the doors keep closed beyond their deadline
+        and those who would rather go elsewhere.
+        """
+        refused: list[tuple[J, Refusal]] = []
+        for pool in self.pools:
+            reason = self.doors.closed_because(pool, now)
+            opens_at = self.doors.closed_until(pool, now)
+            if reason and (opens_at < inf):
+                for job in tuple(pool.queue.entries.values()):
+                    late = job.if_busy is IfBusy.WAIT_IN_TIME and job.deadline <= opens_at
+                    if late or reason in job.elsewhere:
+                        refused.append((job, self._refusal(RefusalCause.CLOSED, reason, job, now)))
+                        pool.queue.remove(job.flow.session, job.request)
+        return refused
+
+    def wake_at(self, now: float) -> float:
+        """When time alone may let something happen; inf when only a message can."""
+        wake = self.retries.next_at
+        if self._quarantined:
+            wake = min(wake, self._quarantined[0][0])
+        if not self.doors.unhindered:
+            for pool in self.pools:
+                if pool.queue.entries and pool.ledger.free:
+                    job = pool.queue.peek(now)
+                    if job is not None:
+                        wake = min(wake, self.doors.opens_at(job, now))
+        return wake
+
+    def positions_due(self, now: float, every_s: float) -> Iterator[tuple[int, float | None, J]]:
+        """Position from 1, estimated wait in seconds and job of those not told for a while."""
+        for pool in self.pools:
+            for position, job in enumerate(pool.queue.in_service_order(), start=1):
+                if job.reported is None or now - job.reported >= every_s:
+                    job.reported = now
+                    yield position, self.wait_s(pool, position, now), job
+
+    def wait_s(self, pool: Pool[J], position: int, now: float) -> float | None:
+        """Seconds until the one at ``position`` gets its permit; None if nothing is known yet."""
+        closed_s = self.doors.closed_until(pool, now) - now
+        if closed_s == inf:
+            # Until its operator or a probe that is out says more, nobody can tell.
+            return None
+        served_s = pool.service_time.wait_s(position, pool.ledger.limit)
+        gates = self.account.gates
+        if gates.active:
+            served_s = max(served_s or 0.0, gates.wait_s(position, now))
+        if served_s is None:
+            return closed_s or None
+        return closed_s + served_s
+
+    def _consider(self, job: J, now: float) -> Arrival | Refusal:
+        queue, doors = job.pool.queue, self.doors
+        doors.look(now)
+        if self.account.mode is Mode.DRAINING:
+            return self._refusal(RefusalCause.DRAINING, "unreachable", job, now)
+        if not queue.entries and doors.opens_at(job, now) <= now and self._grant(job, now):
+            queue.charge(job.flow, job.cost)
+            return Arrival.GRANTED
+        reason = doors.closed_because(job.pool, now) or "busy"
+        if job.if_busy is IfBusy.REFUSE or reason in job.elsewhere:
+            return self._refusal(RefusalCause.NO_WAITING, reason, job, now)
+        if job.if_busy is IfBusy.WAIT_IN_TIME and job.deadline < inf:
+            patience = job.deadline - now
+            # Nobody waits longer than behind all others, and that takes no walk to know.
+            longest = self.wait_s(job.pool, len(queue) + 1, now)
+            if longest is not None and longest > patience:
+                refusal = self._refusal(RefusalCause.TOO_LATE, reason, job, now)
+                if refusal.wait_s is not None and refusal.wait_s > patience:
+                    return refusal
+        if not queue.put(job.flow, job.request, job, job.cost, now, job.priority):
+            return self._refusal(RefusalCause.FULL, reason, job, now)
+        return Arrival.QUEUED
+
+    def _settle_failed(self, job: J, failure: UpstreamFailure, now: float, draw: float) -> None:
+        verdict = judge(failure)
+        pool, doors, gates = job.pool, self.doors, self.account.gates
+        pool.queue.settle(job.flow, job.cost, 0.0)
+        if job.charge is not None:
+            if verdict.reached:
+                gates.settle(job.charge, 0.0, now)
+            else:
+                gates.refund(job.charge, now)
+            job.charge = None
+        if verdict.counts:
+            change = doors.circuit.failed(now, job.probe)
+            if change is not None:
+                doors.note(now, change.what, f"{change.cause}: {failure.message}")
+        else:
+            doors.circuit.abandoned(job.probe)
+        job.probe = False
+        if verdict.hold:
+            doors.told(failure, pool, now, draw)
+        if verdict.shrink and pool.adaptive is not None:
+            self._resized(pool, pool.adaptive.on_overload(now), now, failure.message)
+
+    def _grant(self, job: J, now: float) -> bool:
+        permit = job.pool.ledger.grant(job)
+        if permit is None:
+            return False
+        job.permit = permit
+        job.granted_at = now
+        job.attempts += 1
+        if not self.doors.unhindered:
+            self.doors.granted(job, now)
+        return True
+
+    def _let_in(self, now: float) -> None:
+        while (job := self.retries.take(now)) is not None:
+            queue = job.pool.queue
+            queue.put(job.flow, job.request, job, job.cost, job.since, job.priority, again=True)
+        while self._quarantined and self._quarantined[0][0] <= now:
+            _, permit = heapq.heappop(self._quarantined)
+            self._pool_at(permit).ledger.release(permit)
+
+    def _refusal(self, cause: RefusalCause, reason: str, job: J, now: float) -> Refusal:
+        queue = job.pool.queue
+        position = queue.rank(job.flow) + 1
+        wait = self.wait_s(job.pool, position, now)
+        again = max(SHORTEST_RETRY_AFTER_S, min(wait or 0.0, 1e6))
+        return Refusal(cause, reason, again, len(queue), position, wait)
+
+    def _resized(self, pool: Pool[J], limit: int | None, now: float, cause: str) -> None:
+        if limit is not None:
+            self.doors.note(now, f"limit {pool.ledger.limit} -> {limit}", cause)
+            pool.ledger.resize(limit)
+
+    def _pool_at(self, permit: PermitId) -> Pool[J]:
+        number, pools = permit % MOST_POOLS, self.pools
+        return pools[number] if number < len(pools) else pools[0]

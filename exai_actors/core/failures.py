@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, assert_never
 
 from exai_actors.core.calls import FailureKind, UpstreamFailure
+from exai_actors.core.jobs import Refusal, RefusalCause
 from exai_actors.errors import ErrorBody, ErrorCode
 from exai_actors.ids import ProviderName
+
+_SHUT = {
+    "rate_limited": "its rate limit is reached",
+    "overloaded": "it is overloaded",
+    "quota": "its quota is used up",
+    "circuit_open": "it has failed too often",
+    "unreachable": "its operator has paused it",
+}
 
 
 def provider_failed(provider: ProviderName, failure: UpstreamFailure) -> ErrorBody:
@@ -21,12 +30,36 @@ def provider_failed(provider: ProviderName, failure: UpstreamFailure) -> ErrorBo
     return ErrorBody(code, f"provider '{provider}': {failure.message}", details)
 
 
-def provider_full(provider: ProviderName, queued: int, retry_after: float) -> ErrorBody:
-    return ErrorBody(
-        ErrorCode.OVER_CAPACITY,
-        f"provider '{provider}' has {queued} requests waiting, which is its limit; retry later",
-        {"provider": provider, "queued": queued, "retry_after": retry_after},
-    )
+def provider_refused(provider: ProviderName, refusal: Refusal) -> ErrorBody:
+    """It was not taken by its provider's queue: why, where it would have stood, when to return."""
+    queued, position = refusal.queued, refusal.position
+    match refusal.cause:
+        case RefusalCause.FULL:
+            why = f"has {queued} requests waiting, which is its limit"
+        case RefusalCause.TOO_LATE:
+            wait = "too long" if refusal.wait_s is None else f"about {refusal.wait_s:.3g} s"
+            why = f"is busy: this request would wait {wait}, beyond its deadline"
+        case RefusalCause.NO_WAITING:
+            why = "has no permit free and this request does not want to wait"
+        case RefusalCause.CLOSED:
+            why = f"takes no calls for now ({_SHUT[refusal.reason]})"
+        case RefusalCause.DRAINING:
+            why = "takes no new requests: its operator is taking it out of service"
+        case _:
+            assert_never(refusal.cause)
+    details: dict[str, Any] = {
+        "provider": provider,
+        "reason": refusal.reason,
+        "queued": queued,
+        "position": position,
+        "retry_after": round(refusal.retry_after, 3),
+    }
+    if refusal.wait_s is not None:
+        details["estimated_wait_s"] = round(refusal.wait_s, 3)
+    code = ErrorCode.OVER_CAPACITY
+    if refusal.cause in (RefusalCause.CLOSED, RefusalCause.DRAINING):
+        code = ErrorCode.SERVICE_UNAVAILABLE
+    return ErrorBody(code, f"provider '{provider}' {why}; retry later", details)
 
 
 def provider_gone(provider: ProviderName) -> ErrorBody:

@@ -14,7 +14,8 @@ from exai_actors.ids import ProviderName
 class Route(msgspec.Struct, frozen=True, gc=False):
     """A provider and the model's name as that provider knows it.
 
-    ``otherwise`` is where the request goes when this one fails for one of the reasons ``on``.
+    ``otherwise`` is where the request goes when this one fails for one of the reasons ``on``, of
+    which the last has none.
     """
 
     provider: ProviderName
@@ -97,7 +98,8 @@ class RoutingTable:
             targets: list[Route] = []
             for target in reversed(served):
                 following = targets[-1] if targets else None
-                targets.append(Route(target.provider, target.model, following, on))
+                reasons = on if following else frozenset()
+                targets.append(Route(target.provider, target.model, following, reasons))
             if targets:
                 resolved.append((settings.model, tuple(reversed(targets))))
         return tuple(resolved)

@@ -4,13 +4,27 @@ from __future__ import annotations
 
 import msgspec
 
+from exai_actors.core.changes import CapacityEvent
+from exai_actors.core.rate_gates import GateStatistics
+
+
+class ModelStatistics(msgspec.Struct, frozen=True):
+    """A model with a limit of its own."""
+
+    model: str
+    limit: int
+    in_flight: int
+    queued: int
+
 
 class ProviderStatistics(msgspec.Struct, frozen=True):
     """One provider at one instant; ``mean_service_s`` is None before the first call has ended.
 
     ``trouble`` is why it could not be asked for its models.
     ``over`` is by how many permits a lowered limit is exceeded; ``anomalies`` counts releases of
-    permits that were not held.
+    permits that were not held. ``limit`` and the like count over all models; ``configured_limit``
+    is what an adaptive limit stays below. ``shared`` requests joined a call that was there already.
+    ``events`` are the latest changes of capacity, each with its cause.
     """
 
     name: str
@@ -30,6 +44,19 @@ class ProviderStatistics(msgspec.Struct, frozen=True):
     mean_service_s: float | None
     incarnation: int
     trouble: str | None = None
+    configured_limit: int = 0
+    reserved: int = 0
+    quarantined: int = 0
+    mode: str = "open"
+    circuit: str = "closed"
+    held_for_s: float = 0.0
+    held_because: str = ""
+    tried_again: int = 0
+    shared: int = 0
+    gates: tuple[GateStatistics, ...] = ()
+    model_limits: tuple[ModelStatistics, ...] = ()
+    weights: dict[str, float] = {}
+    events: tuple[CapacityEvent, ...] = ()
 
 
 class ListenerStatistics(msgspec.Struct, frozen=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from exai_actors.actors.settings import ConnectionSettings, ProviderSettings, SessionSettings
+from exai_actors.core.capacity_settings import CapacitySettings
 from exai_actors.daemon.config import Config, ProviderConfig, SessionConfig
 
 
@@ -11,8 +12,7 @@ def of_provider(provider: ProviderConfig, session: SessionConfig) -> ProviderSet
         name=provider.name,
         kind=provider.kind,
         models=provider.models,
-        limit=provider.limit,
-        queue=provider.queue,
+        capacity=CapacitySettings(limit=provider.limit, queue=provider.queue),
         progress_interval_s=session.progress_interval_s,
     )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import random
 import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -24,6 +25,7 @@ from exai_actors.actors.directory import Directory
 from exai_actors.actors.provider import ProviderActor
 from exai_actors.actors.session import SessionActor
 from exai_actors.core.access import Access
+from exai_actors.core.account import Account
 from exai_actors.core.compat_health import health_record
 from exai_actors.core.routing import RoutingTable
 from exai_actors.core.session_table import SessionTable
@@ -57,6 +59,13 @@ class Broker:
         self._connections = 0
         self._sessions = 0
         self._upstreams: dict[ProviderName, Upstream] = {}
+        self._provider_settings = {
+            ProviderName(provider.name): settings.of_provider(provider, config.session)
+            for provider in config.provider
+        }
+        self._accounts = {
+            name: Account(each.capacity) for name, each in self._provider_settings.items()
+        }
         names = tuple(ProviderName(provider.name) for provider in config.provider)
         self._board = Board(__version__, driver.now, self._count_dead_letters)
         self._directory = Directory(
@@ -184,13 +193,14 @@ class Broker:
         )
 
     def _start_provider(self, name: ProviderName, guardian: LoopRef[Any]) -> LoopRef[ProviderActor]:
-        config = next(each for each in self.config.provider if each.name == name)
         return self.system.spawn(
             ProviderActor,
-            settings.of_provider(config, self.config.session),
+            self._provider_settings[name],
+            self._accounts[name],
             self._upstreams[name],
             guardian,
             self._board,
+            random.random,
             path=f"/providers/{name}",
             supervisor=guardian,
         )

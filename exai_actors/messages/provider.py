@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, ClassVar, final
 import msgspec
 
 from exai_actors.core.calls import ChatCall, IfBusy, UpstreamFailure, UpstreamResult
+from exai_actors.core.changes import Change
 from exai_actors.ids import EVERYBODY, PermitId, RequestKey, SessionId, TenantName
 from exai_actors.messages.recipient import Recipient
 
@@ -25,7 +26,8 @@ class Want(msgspec.Struct, frozen=True, gc=False):
 
     ``reports_progress`` asks for Enqueued, Queued and Granted as well. ``priority`` counts among
     the waiting of one session only. After a CancelWant no answer comes. ``deadline`` is an instant
-    in seconds. ``if_busy`` says what to do when no permit is free at once.
+    in seconds. ``if_busy`` says what to do when no permit is free at once. For the reasons in
+    ``elsewhere`` the session would go on at another provider rather than wait or try again here.
     """
 
     request: RequestKey
@@ -37,6 +39,7 @@ class Want(msgspec.Struct, frozen=True, gc=False):
     deadline: float = inf
     tenant: TenantName = EVERYBODY
     if_busy: IfBusy = IfBusy.WAIT_IN_TIME
+    elsewhere: frozenset[str] = frozenset()
 
 
 class CancelWant(msgspec.Struct, frozen=True, gc=False):
@@ -97,14 +100,30 @@ class ModelsUnavailable(msgspec.Struct, frozen=True, gc=False):
     failure: UpstreamFailure
 
 
-class Resize(msgspec.Struct, frozen=True, gc=False):
-    """System lane. The limit is now this many permits; nothing granted is revoked."""
+class ChangeProvider(msgspec.Struct, frozen=True, gc=False):
+    """System lane. Put a change in force; ``cause`` says who wants it and why.
 
-    limit: int
+    Answered by one ProviderChanged, if ``reply_to`` is given.
+    """
+
+    change: Change
+    cause: str
+    reply_to: Recipient[ProviderChanged] | None = None
+
+
+class ProviderChanged(msgspec.Struct, frozen=True, gc=False):
+    """The answer: ``problem`` says why the change was not made, None that it is in force."""
+
+    change: Change
+    problem: str | None
 
 
 class RefreshQueue(msgspec.Struct, frozen=True, gc=False):
     """System lane. Time to tell the waiting their position again."""
+
+
+class PumpDue(msgspec.Struct, frozen=True, gc=False):
+    """System lane. Time has passed that somebody who waits was waiting for."""
 
 
 class AskModels(msgspec.Struct, frozen=True, gc=False):
@@ -118,7 +137,8 @@ RareProviderMessage = (
     | UpstreamChunk
     | ModelsListed
     | ModelsUnavailable
-    | Resize
+    | ChangeProvider
+    | PumpDue
     | RefreshQueue
     | AskModels
 )

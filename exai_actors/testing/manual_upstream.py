@@ -55,13 +55,21 @@ class ManualCall:
         """Send a piece of the answer."""
         self.reply_to.tell(UpstreamChunk(self.permit, text))
 
-    def complete(self, text: str = "done") -> None:
-        """End with a whole answer."""
-        self._end(Completion(text, self.call.model, "stop", Usage(1, len(text.split()))))
+    def complete(self, text: str = "done", *, hold_s: float | None = None) -> None:
+        """End with a whole answer; ``hold_s`` as the provider tells beside it."""
+        usage = Usage(1, len(text.split()))
+        self._end(Completion(text, self.call.model, "stop", usage), hold_s)
 
-    def fail(self, kind: FailureKind = FailureKind.SERVER_ERROR, message: str = "broken") -> None:
+    def fail(
+        self,
+        kind: FailureKind = FailureKind.SERVER_ERROR,
+        message: str = "broken",
+        *,
+        retry_after: float | None = None,
+        text_sent: bool = False,
+    ) -> None:
         """End without an answer."""
-        self._end(UpstreamFailure(kind, message))
+        self._end(UpstreamFailure(kind, message, retry_after=retry_after, text_sent=text_sent))
 
     def close(self) -> None:
         """End as an aborted call does, its connection closed."""
@@ -71,10 +79,12 @@ class ManualCall:
         """Say once more that it has ended, which no upstream should."""
         self.reply_to.tell(UpstreamEnded(self.permit, Aborted()))
 
-    def _end(self, result: Completion | UpstreamFailure | Aborted) -> None:
+    def _end(
+        self, result: Completion | UpstreamFailure | Aborted, hold_s: float | None = None
+    ) -> None:
         assert not self.ended, "this call has ended already"
         self.ended = True
-        self.reply_to.tell(UpstreamEnded(self.permit, result))
+        self.reply_to.tell(UpstreamEnded(self.permit, result, hold_s))
 
 
 class ManualUpstream:

@@ -14,17 +14,22 @@ from exai_actors.actors.provider import ProviderActor
 from exai_actors.actors.session import SessionActor
 from exai_actors.actors.settings import ConnectionSettings, ProviderSettings, SessionSettings
 from exai_actors.core.access import Access
+from exai_actors.core.account import Account
+from exai_actors.core.capacity_settings import CapacitySettings
+from exai_actors.core.changes import Change
 from exai_actors.core.routing import RoutingTable
 from exai_actors.core.session_table import SessionTable
 from exai_actors.core.statistics import ProviderStatistics
 from exai_actors.ids import ConnectionId, ProviderName, SessionId
 from exai_actors.messages.broker import ConnectionOpened
 from exai_actors.messages.connection import SocketClosed, SocketEvent, TextReceived
+from exai_actors.messages.provider import ChangeProvider, ProviderChanged
 from exai_actors.ports import Peer
 from exai_actors.runtime import ActorSystem, LoopRef, ManualDriver, PathRef
 from exai_actors.testing.clock import ManualClock
 from exai_actors.testing.manual_upstream import ManualUpstream
 from exai_actors.testing.outbox_probe import OutboxProbe
+from exai_actors.testing.probe import Probe
 
 
 class Socket:
@@ -69,6 +74,7 @@ class Desk:
         *,
         limit: int = 1,
         queue: int = 1000,
+        capacity: CapacitySettings | None = None,
         models: tuple[str, ...] = ("moon",),
         token: str = "",
         session: SessionSettings | None = None,
@@ -92,7 +98,8 @@ class Desk:
             self.board.statistics,
         )
         self._models = {ProviderName("kimi"): models, ProviderName("glm"): ("star",)}
-        self._limits = (limit, queue)
+        self.capacity = capacity or CapacitySettings(limit, queue)
+        self.accounts = {name: Account(self.capacity) for name in self.upstreams}
         self._session = session or SessionSettings()
         self._connection = connection or ConnectionSettings()
         self._count = 0
@@ -126,6 +133,15 @@ class Desk:
     def statistics(self, provider: str = "kimi") -> ProviderStatistics:
         found = self.board.statistics().providers
         return next(each for each in found if each.name == provider)
+
+    def change(self, change: Change, provider: str = "kimi") -> str | None:
+        """Change a provider while it runs; why it could not be, or None."""
+        probe: Probe[ProviderChanged] = Probe()
+        ref = self.directory.providers[ProviderName(provider)].resolve()
+        assert ref is not None
+        ref.tell_system(ChangeProvider(change, "the test", probe))
+        self.settle()
+        return probe.take(ProviderChanged).problem
 
     def connect(self, peer: Peer | None = None) -> Socket:
         """A socket that has not said hello."""
@@ -163,13 +179,14 @@ class Desk:
         return self._count
 
     def _start_provider(self, name: ProviderName, guardian: LoopRef[Any]) -> LoopRef[ProviderActor]:
-        limit, queue = self._limits
         return self.system.spawn(
             ProviderActor,
-            ProviderSettings(name, "manual", self._models[name], limit, queue),
+            ProviderSettings(name, "manual", self._models[name], self.capacity),
+            self.accounts[name],
             self.upstreams[name],
             guardian,
             self.board,
+            lambda: 0.5,
             path=f"/providers/{name}",
             supervisor=guardian,
         )

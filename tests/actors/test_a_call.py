@@ -93,7 +93,7 @@ def test_a_failing_provider_is_named_with_its_own_words() -> None:
     desk = Desk()
     client = desk.client()
     client.call("a")
-    desk.upstream.calls[0].fail(FailureKind.SERVER_ERROR, "HTTP 500: kaput")
+    desk.upstream.calls[0].fail(FailureKind.MALFORMED, "HTTP 200: kaput")
     (answer,) = client.heard()
     assert (answer["op"], answer["request_id"], answer["ok"]) == ("call_tool_res", "a", False)
     assert answer["error"]["code"] == "PROVIDER_ERROR"
@@ -161,9 +161,9 @@ def test_priority_counts_among_the_waiting_of_one_session_only() -> None:
         desk.upstream.calls[index].complete()
         desk.settle()
     assert [call.prompt for call in desk.upstream.calls[1:]] == [
-        "high",
         "theirs",
         "urgent",
+        "high",
         "low",
         "beyond",
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from exai_actors.actors.settings import SessionSettings
+from exai_actors.core.calls import FailureKind
 from exai_actors.messages.broker import DrainBroker
 from tests.actors.desk import Desk
 
@@ -44,7 +45,7 @@ def test_a_failure_is_the_outcome_of_its_id_too() -> None:
     desk = Desk()
     client = desk.client()
     client.call("a")
-    desk.upstream.calls[0].fail()
+    desk.upstream.calls[0].fail(FailureKind.MALFORMED)
     client.heard()
     (answer,) = client.call("a")
     assert answer["error"]["code"] == "PROVIDER_ERROR"

@@ -135,8 +135,8 @@ async def test_errors_come_by_their_type(upstream: ScriptedUpstream, client: Bro
     with pytest.raises(ModelNotFound) as unknown:
         await client.call("chat", prompt="hi", model="no-such-model")
     assert "scripted-model" in unknown.value.available
-    upstream.then(failure(500, "broken"), failure(500, "broken"))
-    with pytest.raises(ProviderError, match="500"):
+    upstream.then(failure(501, "broken"))
+    with pytest.raises(ProviderError, match="501"):
         await client.call("chat", prompt="hi")
 
 

@@ -1,175 +1,314 @@
-"""The ledger and the queue as one: nobody waits while a permit is free."""
+"""Who gets a permit when: ledger, queue, doors and tries again as one."""
 
 from __future__ import annotations
 
 import pytest
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from exai_actors.core.capacity import Permit
-from exai_actors.core.dispatch import Dispatcher
+from exai_actors.core.account import Account
+from exai_actors.core.calls import FailureKind, IfBusy
+from exai_actors.core.capacity_settings import CapacitySettings, GateSettings, RetrySettings
+from exai_actors.core.dispatch import Arrival, Dispatcher
+from exai_actors.core.jobs import Refusal, RefusalCause
 from exai_actors.ids import PermitId, RequestKey, SessionId
-
-A, B = SessionId("a"), SessionId("b")
-
-
-def key(number: int) -> RequestKey:
-    return RequestKey(f"r{number}")
+from tests.core.dispatching import Bench
 
 
 def test_the_first_requests_are_granted_at_once() -> None:
-    dispatcher: Dispatcher[str] = Dispatcher(limit=2, queue_limit=10)
-    assert dispatcher.grant_at_once(A, key(1), 0.0) is not None
-    assert dispatcher.grant_at_once(A, key(2), 0.0) is not None
-    assert dispatcher.grant_at_once(A, key(3), 0.0) is None
+    bench = Bench(limit=2)
+    assert [bench.arrive(name) for name in "xyz"] == [
+        Arrival.GRANTED,
+        Arrival.GRANTED,
+        Arrival.QUEUED,
+    ]
 
 
-def test_nobody_is_granted_at_once_before_those_who_wait() -> None:
-    dispatcher: Dispatcher[str] = Dispatcher(limit=1, queue_limit=10)
-    held = dispatcher.grant_at_once(A, key(1), 0.0)
-    assert held is not None
-    dispatcher.enqueue(A, key(2), "waits", 0.0)
-    dispatcher.release(held.id, 1.0)
-    assert dispatcher.grant_at_once(B, key(1), 1.0) is None
-    assert [entry for _, entry in dispatcher.pump(1.0)] == ["waits"]
-
-
-def test_a_release_frees_one_place_for_one_waiting_request() -> None:
-    dispatcher: Dispatcher[str] = Dispatcher(limit=1, queue_limit=10)
-    held = dispatcher.grant_at_once(A, key(1), 0.0)
-    assert held is not None
-    dispatcher.enqueue(A, key(2), "second", 0.0)
-    dispatcher.enqueue(A, key(3), "third", 0.0)
-    assert list(dispatcher.pump(0.0)) == []
-    dispatcher.release(held.id, 2.0)
-    granted = list(dispatcher.pump(2.0))
-    assert granted == [(Permit(PermitId(2), A, key(2), since=2.0), "second")]
+def test_nobody_is_granted_before_those_who_wait() -> None:
+    bench = Bench()
+    bench.arrive("first")
+    bench.arrive("second")
+    bench.complete("first")
+    assert bench.arrive("third", "b") is Arrival.QUEUED
+    assert bench.granted == ["first", "second"]
 
 
 def test_a_second_release_lets_nobody_in() -> None:
-    dispatcher: Dispatcher[str] = Dispatcher(limit=1, queue_limit=10)
-    held = dispatcher.grant_at_once(A, key(1), 0.0)
-    assert held is not None
-    dispatcher.release(held.id, 1.0)
-    assert dispatcher.grant_at_once(A, key(2), 1.0) is not None
-    dispatcher.enqueue(A, key(3), "third", 1.0)
-    assert dispatcher.release(held.id, 1.0) is None
-    assert list(dispatcher.pump(1.0)) == []
-    assert dispatcher.ledger.anomalies == 1
+    bench = Bench()
+    bench.arrive("first")
+    permit = bench.running["first"].permit
+    bench.complete("first")
+    bench.arrive("second")
+    bench.arrive("third")
+    assert bench.dispatcher.release(permit, bench.now) is None
+    bench.pump()
+    assert bench.granted == ["first", "second"]
+    assert bench.dispatcher.pools[0].ledger.anomalies == 1
 
 
-def test_a_full_queue_takes_no_more() -> None:
-    dispatcher: Dispatcher[str] = Dispatcher(limit=0, queue_limit=1)
-    assert dispatcher.enqueue(A, key(1), "first", 0.0)
-    assert not dispatcher.enqueue(A, key(2), "second", 0.0)
+def test_a_full_queue_refuses_with_position_and_the_time_to_come_back() -> None:
+    bench = Bench(queue=1)
+    bench.arrive("slow")
+    bench.now = 4.0
+    bench.complete("slow")
+    bench.arrive("running")
+    bench.arrive("waiting")
+    refusal = bench.arrive("late", "b")
+    assert isinstance(refusal, Refusal)
+    assert (refusal.cause, refusal.reason) == (RefusalCause.FULL, "busy")
+    assert refusal.queued == 1
+    assert refusal.position in (1, 2)
+    assert refusal.retry_after == refusal.wait_s == 4.0 * refusal.position
+
+
+def test_who_would_wait_beyond_the_deadline_is_refused_at_once() -> None:
+    bench = Bench()
+    bench.arrive("slow")
+    bench.now = 10.0
+    bench.complete("slow")
+    bench.arrive("running")
+    refusal = bench.arrive("hurried", deadline=15.0)
+    assert isinstance(refusal, Refusal)
+    assert (refusal.cause, refusal.position, refusal.wait_s) == (RefusalCause.TOO_LATE, 1, 10.0)
+    assert bench.arrive("patient", deadline=25.0) is Arrival.QUEUED
+
+
+def test_a_newcomer_of_a_small_session_is_not_refused_for_the_queue_of_a_greedy_one() -> None:
+    bench = Bench()
+    bench.arrive("slow", "greedy")
+    bench.now = 1.0
+    bench.complete("slow")
+    for number in range(50):
+        bench.arrive(f"g{number}", "greedy")
+    assert bench.arrive("small", "small", deadline=bench.now + 5) is Arrival.QUEUED
+
+
+def test_who_asks_to_wait_waits_whatever_is_predicted() -> None:
+    bench = Bench()
+    bench.arrive("slow")
+    bench.now = 10.0
+    bench.complete("slow")
+    bench.arrive("running")
+    assert bench.arrive("stubborn", deadline=11.0, if_busy=IfBusy.WAIT) is Arrival.QUEUED
+
+
+def test_who_wants_no_waiting_is_granted_or_refused() -> None:
+    bench = Bench()
+    assert bench.arrive("lucky", if_busy=IfBusy.REFUSE) is Arrival.GRANTED
+    refusal = bench.arrive("unlucky", if_busy=IfBusy.REFUSE)
+    assert isinstance(refusal, Refusal)
+    assert refusal.cause is RefusalCause.NO_WAITING
+
+
+def test_a_gate_is_never_passed_and_opens_by_itself() -> None:
+    bench = Bench(limit=10, gates=GateSettings(requests_per_minute=3, margin_s=0.0))
+    for name in "abcde":
+        bench.arrive(name)
+    assert bench.granted == ["a", "b", "c"]
+    bench.pass_time(59.0)
+    assert bench.granted == ["a", "b", "c"]
+    bench.pass_time(1.5)
+    assert bench.granted == ["a", "b", "c", "d", "e"]
+
+
+def test_a_gate_for_tokens_lets_nobody_small_pass_the_big_one_whose_turn_it_is() -> None:
+    bench = Bench(limit=10, gates=GateSettings(tokens_per_minute=100, margin_s=0.0))
+    bench.arrive("a", tokens=90)
+    bench.arrive("big", tokens=50)
+    bench.arrive("small", tokens=5)
+    assert bench.granted == ["a"]
+    bench.pass_time(61.0)
+    assert bench.granted == ["a", "big", "small"]
+
+
+def test_what_was_estimated_too_high_is_given_back_to_the_gate() -> None:
+    bench = Bench(limit=10, gates=GateSettings(tokens_per_minute=100, margin_s=0.0))
+    bench.arrive("a", tokens=90)
+    bench.arrive("b", tokens=50)
+    assert bench.granted == ["a"]
+    bench.complete("a", tokens=20)
+    assert bench.granted == ["a", "b"]
+
+
+def test_a_rate_limit_holds_everybody_for_the_time_told_and_tries_again_itself() -> None:
+    bench = Bench(limit=2)
+    bench.arrive("a")
+    assert bench.fail("a", FailureKind.RATE_LIMITED, retry_after=7.0, draw=0.0)
+    bench.arrive("b", "other")
+    bench.pass_time(6.9)
+    assert bench.granted == ["a"]
+    bench.pass_time(1.5)
+    assert sorted(bench.granted) == ["a", "a", "b"]
+
+
+def test_who_cannot_outwait_a_hold_is_told_at_once() -> None:
+    bench = Bench(limit=1)
+    bench.arrive("a")
+    bench.arrive("hurried", "b", deadline=5.0)
+    bench.arrive("patient", "c", deadline=500.0)
+    job = bench.running.pop("a")
+    bench.dispatcher.release(job.permit, 0.0)
+    from exai_actors.core.calls import UpstreamFailure
+
+    failure = UpstreamFailure(FailureKind.RATE_LIMITED, "slow down", retry_after=60.0)
+    bench.dispatcher.failed(job, failure, 0.0, 0.0)
+    ((shut_out, refusal),) = bench.dispatcher.shut_out(0.0)
+    assert shut_out.request == "hurried"
+    assert refusal.cause is RefusalCause.CLOSED
+    assert refusal.retry_after >= 60.0
+    assert bench.dispatcher.shut_out(0.0) == []
+
+
+def test_a_request_is_tried_again_no_oftener_than_configured() -> None:
+    bench = Bench(retry=RetrySettings(attempts=3, reserve=10, base_s=0.1))
+    bench.arrive("a")
+    assert bench.fail("a")
+    bench.pass_time(60)
+    assert bench.fail("a")
+    bench.pass_time(60)
+    assert not bench.fail("a")
+    assert bench.granted == ["a"] * 3
+
+
+def test_the_budget_ends_the_tries_of_all() -> None:
+    bench = Bench(limit=100, retry=RetrySettings(reserve=2))
+    for number in range(5):
+        bench.arrive(f"r{number}")
+    assert [bench.fail(f"r{number}", FailureKind.CONNECT) for number in range(4)] == [
+        True,
+        True,
+        False,
+        False,
+    ]
+
+
+def test_no_try_begins_after_the_deadline() -> None:
+    bench = Bench()
+    bench.arrive("a", deadline=3.0)
+    assert not bench.fail("a", FailureKind.RATE_LIMITED, retry_after=10.0)
+
+
+def test_who_would_rather_go_elsewhere_is_not_tried_again_here() -> None:
+    bench = Bench()
+    bench.arrive("a", elsewhere=frozenset({"server_error"}))
+    assert not bench.fail("a", FailureKind.SERVER_ERROR)
+
+
+def test_an_open_circuit_grants_nothing_then_one_probe_then_everything() -> None:
+    bench = Bench(limit=5, retry=RetrySettings(attempts=1))
+    for number in range(5):
+        bench.arrive(f"r{number}")
+    for number in range(5):
+        bench.fail(f"r{number}")
+    for number in range(3):
+        assert bench.arrive(f"w{number}") is Arrival.QUEUED
+    bench.pass_time(4.0)
+    assert len(bench.granted) == 5
+    bench.pass_time(2.0)
+    assert bench.granted[5:] == ["w0"]
+    bench.complete("w0")
+    assert bench.granted[5:] == ["w0", "w1", "w2"]
+
+
+def test_who_can_go_elsewhere_does_not_wait_before_an_open_circuit() -> None:
+    bench = Bench(limit=5, retry=RetrySettings(attempts=1))
+    for number in range(5):
+        bench.arrive(f"r{number}")
+    for number in range(5):
+        bench.fail(f"r{number}")
+    refusal = bench.arrive("flexible", elsewhere=frozenset({"circuit_open"}))
+    assert isinstance(refusal, Refusal)
+    assert refusal.reason == "circuit_open"
+
+
+def test_a_quarantined_permit_comes_back_by_itself() -> None:
+    bench = Bench(quarantine_s=5.0)
+    bench.arrive("gone")
+    bench.arrive("next")
+    bench.abort("gone")
+    assert bench.granted == ["gone"]
+    bench.pass_time(5.0)
+    assert bench.granted == ["gone", "next"]
+
+
+def test_a_model_with_a_limit_of_its_own_holds_up_no_other() -> None:
+    bench = Bench(limit=2, model_limits=(("scarce", 1),))
+    bench.arrive("s1", model="scarce")
+    assert bench.arrive("s2", model="scarce") is Arrival.QUEUED
+    assert bench.arrive("o1", model="other") is Arrival.GRANTED
+    assert bench.arrive("o2", model="different") is Arrival.GRANTED
+    assert bench.arrive("o3", model="other") is Arrival.QUEUED
+    bench.complete("s1")
+    assert bench.granted == ["s1", "o1", "o2", "s2"]
+
+
+def test_permits_of_all_models_and_incarnations_have_names_of_their_own() -> None:
+    settings = CapacitySettings(limit=3, model_limits=(("x", 3), ("y", 3)))
+    account = Account(settings)
+    permits: set[PermitId] = set()
+    for incarnation in (1, 2):
+        bench = Bench(settings)
+        bench.dispatcher = Dispatcher(account, incarnation << 40)
+        for model in ("x", "y", "z"):
+            for number in range(3):
+                bench.arrive(f"{model}{number}", model=model)
+        permits |= {job.permit for job in bench.running.values()}
+    assert len(permits) == 18
+
+
+def test_a_waiting_request_and_one_between_two_tries_can_be_withdrawn() -> None:
+    bench = Bench()
+    bench.arrive("fails")
+    bench.arrive("waits")
+    assert bench.fail("fails", FailureKind.RATE_LIMITED, retry_after=1.0)
+    for name in ("fails", "waits"):
+        withdrawn = bench.dispatcher.withdraw(SessionId("a"), RequestKey(name))
+        assert withdrawn is not None
+        assert withdrawn.request == name
+        assert bench.dispatcher.withdraw(SessionId("a"), RequestKey(name)) is None
+    bench.pass_time(10)
+    assert bench.granted == ["fails"]
+    assert bench.dispatcher.queued == 0
+
+
+def test_a_session_that_is_gone_leaves_nothing_waiting() -> None:
+    bench = Bench()
+    bench.arrive("fails", "gone")
+    bench.arrive("waits", "gone")
+    bench.arrive("other", "here")
+    assert bench.fail("fails", FailureKind.RATE_LIMITED, retry_after=1.0)
+    gone = bench.dispatcher.forget(SessionId("gone"))
+    assert sorted(job.request for job in gone) == ["fails", "waits"]
+    bench.pass_time(10)
+    assert bench.granted == ["fails", "other"]
 
 
 def test_positions_and_estimates_follow_from_how_long_permits_are_held() -> None:
-    dispatcher: Dispatcher[str] = Dispatcher(limit=2, queue_limit=10)
-    first = dispatcher.grant_at_once(A, key(1), 3.0)
-    assert first is not None
-    dispatcher.grant_at_once(A, key(2), 3.0)
-    dispatcher.release(first.id, 7.0)
-    dispatcher.grant_at_once(A, key(3), 7.0)
-    dispatcher.enqueue(A, key(4), "fourth", 7.0)
-    dispatcher.enqueue(B, key(1), "other", 7.0)
-    told = [
-        (position, wait, waiting.entry)
-        for position, wait, waiting in dispatcher.positions_due(7.0, every_s=8.0)
-    ]
-    assert told == [(1, 2.0, "fourth"), (2, 4.0, "other")]
-
-
-def test_a_position_is_told_at_first_and_then_once_in_a_while() -> None:
-    dispatcher: Dispatcher[str] = Dispatcher(limit=0, queue_limit=10)
-    dispatcher.enqueue(A, key(1), "early", 0.0)
-    assert [each[2].entry for each in dispatcher.positions_due(0.25, every_s=8.0)] == ["early"]
-    dispatcher.enqueue(A, key(2), "late", 1.0)
-    assert [each[2].entry for each in dispatcher.positions_due(1.0, every_s=8.0)] == ["late"]
-    assert list(dispatcher.positions_due(8.0, every_s=8.0)) == []
-    assert [each[2].entry for each in dispatcher.positions_due(8.25, every_s=8.0)] == ["early"]
+    bench = Bench(limit=2)
+    bench.arrive("a")
+    bench.arrive("b")
+    bench.now = 4.0
+    bench.complete("a")
+    bench.arrive("c")
+    bench.arrive("d")
+    bench.arrive("e", "other")
+    told = {
+        job.request: (position, wait)
+        for position, wait, job in bench.dispatcher.positions_due(4.0, 8.0)
+    }
+    assert sorted(told.values()) == [(1, 2.0), (2, 4.0)]
+    assert set(told) == {"d", "e"}
+    assert list(bench.dispatcher.positions_due(11.0, 8.0)) == []
+    assert len(list(bench.dispatcher.positions_due(12.0, 8.0))) == 2
 
 
 def test_no_wait_is_estimated_before_the_first_call_has_ended() -> None:
-    dispatcher: Dispatcher[str] = Dispatcher(limit=0, queue_limit=10)
-    dispatcher.enqueue(A, key(1), "entry", 0.0)
-    ((position, wait, _),) = dispatcher.positions_due(0.0, every_s=1.0)
+    bench = Bench(limit=0)
+    bench.arrive("a")
+    ((position, wait, _),) = bench.dispatcher.positions_due(0.0, 1.0)
     assert (position, wait) == (1, None)
 
 
-class DispatcherMachine(RuleBasedStateMachine):
-    """Driven as its owner drives it: pumped after every change."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.dispatcher: Dispatcher[RequestKey] = Dispatcher(limit=2, queue_limit=5)
-        self.running: dict[PermitId, RequestKey] = {}
-        self.waiting: set[RequestKey] = set()
-        self.sent = 0
-        self.now = 0.0
-
-    def pump(self) -> None:
-        for permit, entry in self.dispatcher.pump(self.now):
-            assert permit.request == entry
-            self.waiting.remove(entry)
-            self.running[permit.id] = entry
-            assert len(self.running) <= self.dispatcher.ledger.limit
-
-    @rule(session=st.sampled_from([A, B]), seconds=st.floats(0, 10))
-    def want(self, session: SessionId, seconds: float) -> None:
-        self.now += seconds
-        self.sent += 1
-        request = key(self.sent)
-        permit = self.dispatcher.grant_at_once(session, request, self.now)
-        if permit is not None:
-            assert not self.waiting
-            self.running[permit.id] = request
-        elif self.dispatcher.enqueue(session, request, request, self.now):
-            self.waiting.add(request)
-            with pytest.raises(ValueError, match="already waits"):
-                self.dispatcher.enqueue(session, request, request, self.now)
-        else:
-            assert len(self.waiting) == 5
-
-    @precondition(lambda self: self.running)
-    @rule(data=st.data(), seconds=st.floats(0, 10))
-    def end(self, data: st.DataObject, seconds: float) -> None:
-        self.now += seconds
-        permit = data.draw(st.sampled_from(sorted(self.running)))
-        request = self.running.pop(permit)
-        released = self.dispatcher.release(permit, self.now)
-        assert released is not None
-        assert released.request == request
-        self.pump()
-
-    @precondition(lambda self: self.waiting)
-    @rule(data=st.data(), session=st.sampled_from([A, B]))
-    def cancel(self, data: st.DataObject, session: SessionId) -> None:
-        request = data.draw(st.sampled_from(sorted(self.waiting)))
-        if self.dispatcher.queue.remove(session, request) is not None:
-            self.waiting.remove(request)
-
-    @rule(permit=st.integers(1000, 1005))
-    def release_what_is_not_held(self, permit: int) -> None:
-        assert self.dispatcher.release(PermitId(permit), self.now) is None
-        self.pump()
-
-    @rule(limit=st.integers(0, 4))
-    def resize(self, limit: int) -> None:
-        self.dispatcher.ledger.resize(limit)
-        self.pump()
-
-    @invariant()
-    def nobody_waits_while_a_permit_is_free(self) -> None:
-        assert not (self.dispatcher.ledger.free and self.waiting)
-
-    @invariant()
-    def each_request_is_in_one_place(self) -> None:
-        ledger, queue = self.dispatcher.ledger, self.dispatcher.queue
-        held = {permit.id: permit.request for permit in ledger.held()}
-        assert held == self.running
-        assert {waiting.request for waiting in queue.in_service_order()} == self.waiting
-        assert not set(held.values()) & self.waiting
-
-
-TestDispatcher = DispatcherMachine.TestCase
+def test_a_request_cannot_wait_twice() -> None:
+    bench = Bench(limit=0)
+    bench.arrive("a")
+    with pytest.raises(ValueError, match="already waits"):
+        bench.arrive("a")

@@ -7,6 +7,7 @@ import pytest
 
 from exai_actors.core import failures
 from exai_actors.core.calls import FailureKind, UpstreamFailure
+from exai_actors.core.jobs import Refusal, RefusalCause
 from exai_actors.errors import ErrorBody, ErrorCode
 from exai_actors.ids import ProviderName
 
@@ -57,9 +58,28 @@ def test_an_expired_request_is_told_in_the_words_of_the_protocol() -> None:
     assert body.details == {"timeout_seconds": 30.0, "tool_name": "chat"}
 
 
+FULL = Refusal(RefusalCause.FULL, "busy", 2.5, queued=1000, position=7, wait_s=2.5)
+
+
+def test_a_refusal_tells_why_where_it_would_have_waited_and_when_to_come_back() -> None:
+    body = failures.provider_refused(KIMI, FULL)
+    assert "1000 requests waiting, which is its limit" in body.message
+    assert body.details == {
+        "provider": KIMI,
+        "reason": "busy",
+        "queued": 1000,
+        "position": 7,
+        "retry_after": 2.5,
+        "estimated_wait_s": 2.5,
+    }
+
+
 ALL = [
     failures.provider_failed(KIMI, UpstreamFailure(FailureKind.BROKEN, "half a stream")),
-    failures.provider_full(KIMI, 1000, 2.5),
+    *(
+        failures.provider_refused(KIMI, Refusal(cause, "quota", 2.5, 1000, 7, 2.5))
+        for cause in RefusalCause
+    ),
     failures.provider_gone(KIMI),
     failures.session_full(256),
     failures.session_gone(),
@@ -79,7 +99,7 @@ def test_every_error_can_be_sent_as_json(body: ErrorBody) -> None:
 @pytest.mark.parametrize(
     ("body", "code", "retry_after"),
     [
-        (failures.provider_full(KIMI, 1000, 2.5), ErrorCode.OVER_CAPACITY, 2.5),
+        (failures.provider_refused(KIMI, FULL), ErrorCode.OVER_CAPACITY, 2.5),
         (failures.session_full(256), ErrorCode.OVER_CAPACITY, 1),
         (failures.provider_gone(KIMI), ErrorCode.SERVICE_UNAVAILABLE, 1),
         (failures.session_gone(), ErrorCode.INTERNAL_ERROR, 1),

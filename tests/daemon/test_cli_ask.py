@@ -118,7 +118,7 @@ async def test_a_model_nobody_serves_is_told_with_those_there_are(broker: Servin
 async def test_a_provider_that_fails_is_one_clear_line(
     broker: Serving, upstream: ScriptedUpstream
 ) -> None:
-    upstream.then(failure(500, "out of order"))
+    upstream.then(failure(400, "out of order"))
     told = await exai("ask", "hello", "--url", broker.url)
     assert (told.code, told.out) == (ExitCode.PROVIDER, "")
     (line,) = told.err.splitlines()

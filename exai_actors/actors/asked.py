@@ -1,0 +1,76 @@
+"""A request at its provider together with those who asked for it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from exai_actors.core.calls import ChatCall
+from exai_actors.core.jobs import Job
+from exai_actors.ids import RequestKey, SessionId
+from exai_actors.messages.provider import Want
+
+if TYPE_CHECKING:
+    from exai_actors.ports import UpstreamCall
+
+
+class Asked(Job, gc=False, eq=False, kw_only=True):
+    """``others`` asked for the very same call while it was here and share its outcome.
+
+    ``wanted`` turns False when nobody wants it any more, though its call may still run.
+    ``text_length`` counts the characters of its answer that were handed on.
+    """
+
+    want: Want
+    others: tuple[Want, ...] = ()
+    call: UpstreamCall | None = None
+    wanted: bool = True
+    text_length: int = 0
+
+    @property
+    def wants(self) -> tuple[Want, ...]:
+        """All who are to hear of it."""
+        return (self.want, *self.others)
+
+    def concerns(self, session: SessionId, request: RequestKey) -> bool:
+        """Whether this request of this session is among those who wait for it."""
+        want = self.want
+        if want.request == request and want.session == session:
+            return True
+        return any(want.request == request and want.session == session for want in self.others)
+
+    def leave(self, session: SessionId, request: RequestKey) -> None:
+        """One of several who wait for it goes; the next takes the first's place."""
+        first, *others = (
+            want for want in self.wants if want.request != request or want.session != session
+        )
+        self.want = first
+        self.others = tuple(others)
+
+
+class SharedCalls:
+    """Which calls that are waiting or running an identical one may join.
+
+    A stream whose text has begun is joined by nobody: half a stream is no answer.
+    """
+
+    __slots__ = ("_by_call",)
+
+    def __init__(self) -> None:
+        self._by_call: dict[ChatCall, Asked] = {}
+
+    def join(self, want: Want) -> Asked | None:
+        """Add a want to the identical call that is here; None when there is none to join."""
+        asked = self._by_call.get(want.call)
+        if asked is None or not asked.wanted or (want.call.stream and asked.text_length):
+            return None
+        asked.others = (*asked.others, want)
+        return asked
+
+    def open(self, asked: Asked) -> None:
+        """Let others join this one from now on."""
+        self._by_call[asked.want.call] = asked
+
+    def close(self, asked: Asked) -> None:
+        """It has ended, or a later one has taken its place."""
+        if self._by_call.get(asked.want.call) is asked:
+            del self._by_call[asked.want.call]

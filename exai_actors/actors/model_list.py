@@ -1,0 +1,56 @@
+"""The models a provider serves: as configured, or as the upstream names them when asked."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import structlog
+
+from exai_actors.core.calls import UpstreamFailure
+from exai_actors.ids import ProviderName
+from exai_actors.messages.broker import BrokerMessage, ProviderModels
+from exai_actors.messages.provider import AskModels
+from exai_actors.messages.recipient import Recipient
+
+if TYPE_CHECKING:
+    from exai_actors.actors.settings import ProviderSettings
+    from exai_actors.runtime import LoopActor
+
+log = structlog.get_logger()
+
+
+class ModelList:
+    """``trouble`` is why the upstream could not be asked, None while there is none."""
+
+    def __init__(
+        self, owner: LoopActor, settings: ProviderSettings, broker: Recipient[BrokerMessage]
+    ) -> None:
+        self.names = settings.models
+        self.trouble: str | None = None
+        self._owner = owner
+        self._settings = settings
+        self._broker = broker
+        self._attempt = 0
+
+    def listed(self, models: tuple[str, ...]) -> None:
+        """The upstream has named its models; it is asked again after a while."""
+        self._attempt = 0
+        self.trouble = None
+        if models != self.names:
+            self.names = models
+            self._broker.tell(ProviderModels(ProviderName(self._settings.name), models))
+        self._owner.schedule(self._settings.models_refresh_s, AskModels())
+
+    def unavailable(self, failure: UpstreamFailure) -> None:
+        """It has not; it is asked again, ever less often."""
+        delay_s = self._settings.models_retry_s * 2 ** min(self._attempt, 16)
+        delay_s = min(delay_s, self._settings.models_refresh_s)
+        self._attempt += 1
+        self.trouble = failure.message
+        log.warning(
+            "a provider did not tell its models",
+            provider=self._settings.name,
+            why=failure.message,
+            again_in_s=delay_s,
+        )
+        self._owner.schedule(delay_s, AskModels())

@@ -1,0 +1,103 @@
+"""What keeps a provider's permits from being granted though some are free.
+
+Its operator's pause, the provider's own word to wait, an open circuit, and the rate gates.
+"""
+
+from __future__ import annotations
+
+from math import inf
+from typing import TYPE_CHECKING, Any
+
+from exai_actors.core.account import Account, Mode
+from exai_actors.core.calls import LimitScope, UpstreamFailure
+from exai_actors.core.changes import CapacityEvent
+from exai_actors.core.circuit import Circuit, CircuitState
+from exai_actors.core.retries import hold_s
+
+if TYPE_CHECKING:
+    from exai_actors.core.jobs import Job
+    from exai_actors.core.pools import Pool
+
+
+class Doors:
+    """``unhindered`` is a plain attribute, so that nearly every request passes in one look.
+
+    It is True only while nothing of all this is in force; call ``look`` after time has passed.
+    """
+
+    __slots__ = ("_models_held_until", "account", "circuit", "unhindered")
+
+    def __init__(self, account: Account) -> None:
+        self.account = account
+        self.circuit = Circuit(account.settings.circuit)
+        self._models_held_until = 0.0
+        self.unhindered = False
+        self.look(0.0)
+
+    def look(self, now: float) -> None:
+        """See again whether anything is in force."""
+        account = self.account
+        self.unhindered = (
+            account.mode is Mode.OPEN
+            and not account.gates.active
+            and self.circuit.state is CircuitState.CLOSED
+            and account.hold.until <= now
+            and self._models_held_until <= now
+        )
+
+    def opens_at(self, job: Job, now: float) -> float:
+        """When nothing but a missing permit keeps this request waiting; ``now`` if so already."""
+        opens_at = self.closed_until(job.pool, now)
+        gates = self.account.gates
+        if gates.active and opens_at < inf:
+            tokens = job.prompt_tokens + job.completion_tokens
+            opens_at = max(opens_at, gates.opens_at(tokens, now))
+        return opens_at
+
+    def closed_until(self, pool: Pool[Any], now: float) -> float:
+        """The same but for the rate gates, which depend on the request."""
+        account = self.account
+        if account.mode is Mode.PAUSED:
+            return inf
+        return max(now, account.hold.until, pool.hold.until, self.circuit.opens_at(now))
+
+    def closed_because(self, pool: Pool[Any], now: float) -> str:
+        """The reason in a route's words; empty when nothing closes the provider right now."""
+        if self.account.mode is Mode.PAUSED:
+            return "unreachable"
+        if self.circuit.opens_at(now) > now:
+            return "circuit_open"
+        for hold in (self.account.hold, pool.hold):
+            if hold.until > now:
+                return hold.because
+        return ""
+
+    def granted(self, job: Job, now: float) -> None:
+        """Count a grant at the gates and, when the circuit is being tried, as its probe."""
+        if self.account.gates.active:
+            tokens = job.prompt_tokens + job.completion_tokens
+            job.charge = self.account.gates.charge(tokens, now)
+        if self.circuit.state is not CircuitState.CLOSED:
+            job.probe = self.circuit.granted()
+
+    def told(self, failure: UpstreamFailure, pool: Pool[Any], now: float, draw: float) -> None:
+        """The provider refused a call and wants none for a while."""
+        pool.refusals_in_a_row += 1
+        seconds = hold_s(failure, pool.refusals_in_a_row, draw, self.account.settings.retry)
+        # Too many at once of one model says nothing of the others.
+        of_model = failure.scope is LimitScope.CONCURRENCY and pool.model is not None
+        hold = pool.hold if of_model else self.account.hold
+        if of_model:
+            self._models_held_until = max(self._models_held_until, now + seconds)
+        if hold.extend(now + seconds, failure.kind.value):
+            self.note(now, f"held for {seconds:.3g} s", failure.message)
+
+    def told_beside_answer(self, seconds: float, now: float) -> None:
+        """The provider answered and wants no further call for so long."""
+        if self.account.hold.extend(now + seconds, "rate_limited"):
+            self.note(now, f"held for {seconds:.3g} s", "the provider says its limit is reached")
+
+    def note(self, now: float, what: str, cause: str) -> None:
+        """Keep an event and see what it changed."""
+        self.account.note(CapacityEvent(now, what, cause))
+        self.look(now)

@@ -1,0 +1,80 @@
+"""How many LLM tokens a call takes: guessed before, learned after.
+
+A session's cost is prompt + 2 * completion tokens, the weights of the Virtual Token Counter
+(Sheng et al., "Fairness in Serving Large Language Models", arXiv 2401.00588).
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from exai_actors.core.calls import ChatCall, Usage
+
+FIRST_TOKENS_PER_CHARACTER = 0.25
+FIRST_COMPLETION = 256.0
+TOKENS_PER_IMAGE = 1000.0
+WEIGHT = 0.125
+MODELS = 256
+MOST_TOKENS = 10_000_000.0
+
+
+class _Learned:
+    __slots__ = ("completion", "per_character")
+
+    def __init__(self) -> None:
+        self.per_character = FIRST_TOKENS_PER_CHARACTER
+        self.completion = FIRST_COMPLETION
+
+
+class TokenEstimator:
+    """Learns per model how many tokens a character is and how long answers are."""
+
+    __slots__ = ("_models",)
+
+    def __init__(self) -> None:
+        self._models: OrderedDict[str, _Learned] = OrderedDict()
+
+    def estimate(self, call: ChatCall) -> tuple[float, float]:
+        """Tokens of the prompt and of the answer, both at least 1."""
+        learned = self._models.get(call.model) or self._begin(call.model)
+        prompt = _characters(call) * learned.per_character
+        completion = learned.completion
+        most = call.max_tokens
+        if most is not None and most < completion:
+            completion = most
+        return (max(1.0, prompt)), completion
+
+    def learn(
+        self, call: ChatCall, estimate: tuple[float, float], usage: Usage | None, length: int
+    ) -> tuple[float, float]:
+        """What the call really took; by the ``length`` of its text if the upstream did not count.
+
+        Absurd counts are bounded.
+        """
+        learned = self._models.get(call.model) or self._begin(call.model)
+        if usage is None:
+            prompt, completion = estimate[0], max(1.0, length * learned.per_character)
+        else:
+            prompt = min(max(1.0, usage.prompt_tokens), MOST_TOKENS)
+            completion = min(max(1.0, usage.completion_tokens), MOST_TOKENS)
+            characters = _characters(call)
+            if characters:
+                ratio = min(prompt / characters, 4.0)
+                learned.per_character += WEIGHT * (ratio - learned.per_character)
+        learned.completion += WEIGHT * (completion - learned.completion)
+        return prompt, completion
+
+    def _begin(self, model: str) -> _Learned:
+        if len(self._models) >= MODELS:
+            self._models.popitem(last=False)
+        learned = self._models[model] = _Learned()
+        return learned
+
+
+def _characters(call: ChatCall) -> float:
+    characters = 0.0
+    for message in call.messages:
+        characters += len(message.content)
+        if message.images:
+            characters += len(message.images) * TOKENS_PER_IMAGE / FIRST_TOKENS_PER_CHARACTER
+    return characters

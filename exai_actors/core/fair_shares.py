@@ -1,0 +1,287 @@
+"""Who goes next: shares counted by cost, of tenants by their weights, of their sessions alike.
+
+A session is charged an estimate when it is granted and what it really cost at the end. Priority
+counts inside a session only. Whoever has waited too long goes first now and then, so that no
+weight and no priority starves anyone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Generic, TypeVar
+
+from exai_actors.core.flows import Entry, Flow, Tenant
+from exai_actors.core.shares import Shares
+from exai_actors.ids import RequestKey, SessionId, TenantName
+
+T = TypeVar("T")
+
+
+class FairQueue(Generic[T]):
+    """At most ``limit`` waiting entries over all, ``session_limit`` of one session.
+
+    ``entries`` are all that wait, the longest waiting first. One who has waited longer than
+    ``max_wait_s`` goes first, but only once in ``guard_every`` grants.
+    """
+
+    __slots__ = (
+        "_entries",
+        "_guard_every",
+        "_max_wait_s",
+        "_since_guard",
+        "_tenants",
+        "_waiting",
+        "_weights",
+        "entries",
+        "limit",
+        "session_limit",
+    )
+
+    def __init__(
+        self,
+        limit: int,
+        *,
+        session_limit: int | None = None,
+        max_wait_s: float = 30.0,
+        guard_every: int = 4,
+        weights: Mapping[TenantName, float] | None = None,
+    ) -> None:
+        self.limit = limit
+        self.session_limit = limit if session_limit is None else session_limit
+        self.entries: dict[tuple[SessionId, RequestKey], T] = {}
+        self._entries: dict[tuple[SessionId, RequestKey], Entry] = {}
+        self._max_wait_s = max_wait_s
+        self._guard_every = guard_every
+        self._since_guard = 0
+        self._weights = dict(weights or {})
+        self._tenants: dict[TenantName, Tenant] = {}
+        self._waiting: Shares[Tenant] = Shares()
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def flow(self, session: SessionId, tenant: TenantName) -> Flow:
+        """The session's place in the shares, made when it is not there yet."""
+        found = self._tenants.get(tenant)
+        if found is None:
+            found = self._tenants[tenant] = Tenant(tenant, self.weight(tenant))
+        flow = found.flows.get(session)
+        if flow is None:
+            flow = found.flows[session] = Flow(session, found)
+        return flow
+
+    def forget(self, session: SessionId) -> None:
+        """The session is gone, and what it owed with it; nothing of it may be waiting.
+
+        A flow that somebody still holds goes on to work.
+        """
+        for tenant in tuple(self._tenants.values()):
+            tenant.flows.pop(session, None)
+            if not tenant.flows:
+                del self._tenants[tenant.name]
+
+    def weight(self, tenant: TenantName) -> float:
+        """A tenant's share beside the others'; 1 unless something else was set."""
+        return self._weights.get(tenant, 1.0)
+
+    def set_weight(self, tenant: TenantName, weight: float) -> None:
+        """Holds for what is granted from now on. Raises ValueError unless above zero."""
+        if not weight > 0:
+            raise ValueError(f"a weight is a number above 0, got {weight}")
+        self._weights[tenant] = weight
+        found = self._tenants.get(tenant)
+        if found is not None:
+            found.per_weight = 1 / weight
+
+    def charge(self, flow: Flow, cost: float) -> None:
+        """A grant that needed no waiting."""
+        tenant = flow.owner
+        sessions, tenants = tenant.sessions, self._waiting
+        if flow.tag < sessions.clock:
+            flow.tag = sessions.clock
+        else:
+            sessions.clock = flow.tag
+        flow.tag += cost
+        if tenant.tag < tenants.clock:
+            tenant.tag = tenants.clock
+        else:
+            tenants.clock = tenant.tag
+        tenant.tag += cost * tenant.per_weight
+
+    def settle(self, flow: Flow, estimated: float, actual: float) -> None:
+        """A call of this flow has ended and cost this much instead of its estimate."""
+        if estimated == actual:
+            return
+        tenant, more = flow.owner, actual - estimated
+        flow.tag += more
+        tenant.tag += more * tenant.per_weight
+        if flow.stamp:
+            tenant.sessions.moved(flow)
+        if tenant.stamp:
+            self._waiting.moved(tenant)
+
+    def put(
+        self,
+        flow: Flow,
+        request: RequestKey,
+        value: T,
+        cost: float,
+        now: float,
+        priority: int = 0,
+        *,
+        again: bool = False,
+    ) -> bool:
+        """Let an entry wait behind its session's others of no lower priority.
+
+        ``cost`` is above zero, ``now`` the instant from which its wait counts. One that was
+        granted before and comes ``again`` goes before its session's others and finds room always.
+        False, and no change, when full. Raises ValueError when this request waits already.
+        """
+        key = (flow.session, request)
+        if key in self.entries:
+            raise ValueError(f"request {request!r} of session {flow.session!r} already waits")
+        if not again and (
+            len(self.entries) >= self.limit or len(flow.waiting) >= self.session_limit
+        ):
+            return False
+        entry = Entry(flow, request, value, cost, now)
+        tenant = flow.owner
+        if not tenant.count:
+            self._waiting.enter(tenant)
+        tenant.count += 1
+        tenant.cost += cost
+        if not flow.waiting:
+            tenant.sessions.enter(flow)
+        flow.add(entry, priority, again=again)
+        self.entries[key] = value
+        self._entries[key] = entry
+        return True
+
+    def peek(self, now: float) -> T | None:
+        """Whose turn it is at this instant."""
+        entry = self._next(now)
+        if entry is None:
+            return None
+        value: T = entry.value
+        return value
+
+    def take(self, now: float) -> T | None:
+        """Take out what peek() shows at this instant, and charge it; None when nothing waits."""
+        entry = self._next(now)
+        if entry is None:
+            return None
+        self._since_guard = self._since_guard + 1 if entry is self._turn() else 0
+        flow = entry.flow
+        tenant = flow.owner
+        tenant.sessions.clock = max(tenant.sessions.clock, flow.tag)
+        self._waiting.clock = max(self._waiting.clock, tenant.tag)
+        flow.tag += entry.cost
+        tenant.tag += entry.cost * tenant.per_weight
+        self._take_out(entry)
+        if flow.waiting:
+            tenant.sessions.moved(flow)
+        if tenant.count:
+            self._waiting.moved(tenant)
+        value: T = entry.value
+        return value
+
+    def remove(self, session: SessionId, request: RequestKey) -> T | None:
+        """Take one entry out, charging nothing; None when it does not wait."""
+        entry = self._entries.get((session, request))
+        if entry is None:
+            return None
+        self._take_out(entry)
+        value: T = entry.value
+        return value
+
+    def remove_session(self, session: SessionId) -> tuple[T, ...]:
+        """Take all entries of a session out."""
+        flows = [tenant.flows.get(session) for tenant in self._tenants.values()]
+        keys = [
+            (session, request) for flow in flows if flow is not None for request in flow.waiting
+        ]
+        gone = tuple(self.entries[key] for key in keys)
+        for key in keys:
+            self._take_out(self._entries[key])
+        return gone
+
+    def in_service_order(self) -> Iterator[T]:
+        """All entries as take() would give them if nobody else came and nobody grew too old."""
+        tenants = {tenant.name: tenant.tag for tenant in self._waiting.waiting()}
+        flows = {
+            name: {flow: flow.tag for flow in self._tenants[name].sessions.waiting()}
+            for name in tenants
+        }
+        queues = {flow: flow.in_order() for each in flows.values() for flow in each}
+        while tenants:
+            name = min(tenants, key=lambda each: (tenants[each], self._tenants[each].stamp))
+            mine = flows[name]
+            flow = min(mine, key=lambda each: (mine[each], each.stamp))
+            entry = queues[flow].pop()
+            mine[flow] += entry.cost
+            tenants[name] += entry.cost * flow.owner.per_weight
+            if not queues[flow]:
+                del mine[flow]
+                if not mine:
+                    del tenants[name]
+            yield entry.value
+
+    def rank(self, flow: Flow) -> int:
+        """About how many would be served before a newcomer of this flow.
+
+        Reckons with the mean cost of what each session has waiting: a walk over the sessions, not
+        over their requests.
+        """
+        mine = flow.owner
+        tag = max(flow.tag, mine.sessions.clock) + flow.cost
+        ahead = len(flow.waiting)
+        ahead_cost = flow.cost
+        for other in mine.sessions.waiting():
+            if other is not flow and other.tag <= tag:
+                mean = other.cost / len(other.waiting)
+                count = min(len(other.waiting), int((tag - other.tag) / mean) + 1)
+                ahead += count
+                ahead_cost += count * mean
+        tag = max(mine.tag, self._waiting.clock) + ahead_cost * mine.per_weight
+        for tenant in self._waiting.waiting():
+            if tenant is not mine and tenant.tag <= tag:
+                mean = tenant.cost / tenant.count * tenant.per_weight
+                ahead += min(tenant.count, int((tag - tenant.tag) / mean) + 1)
+        return ahead
+
+    def waiting_by_session(self) -> dict[SessionId, int]:
+        """How many each session has waiting."""
+        waiting: dict[SessionId, int] = {}
+        for session, _ in self.entries:
+            waiting[session] = waiting.get(session, 0) + 1
+        return waiting
+
+    def _next(self, now: float) -> Entry | None:
+        if self._since_guard >= self._guard_every and self._entries:
+            oldest = next(iter(self._entries.values()))
+            if now - oldest.since > self._max_wait_s:
+                return oldest
+        return self._turn()
+
+    def _turn(self) -> Entry | None:
+        tenant = self._waiting.first()
+        if tenant is None:
+            return None
+        flow = tenant.sessions.first()
+        assert flow is not None
+        return flow.first()
+
+    def _take_out(self, entry: Entry) -> None:
+        flow = entry.flow
+        tenant = flow.owner
+        key = (flow.session, entry.request)
+        del self.entries[key]
+        del self._entries[key]
+        flow.take_out(entry)
+        tenant.count -= 1
+        tenant.cost -= entry.cost
+        if not flow.waiting:
+            tenant.sessions.leave(flow)
+        if not tenant.count:
+            tenant.cost = 0.0
+            self._waiting.leave(tenant)

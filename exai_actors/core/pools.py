@@ -1,0 +1,67 @@
+"""Permits with the queue in front of them: a provider has one, and one more for each model that
+its account limits apart from the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from exai_actors.core.account import Hold
+from exai_actors.core.adaptive import AdaptiveLimit
+from exai_actors.core.capacity import CapacityLedger
+from exai_actors.core.capacity_settings import CapacitySettings
+from exai_actors.core.fair_shares import FairQueue
+from exai_actors.core.service_time import ServiceTime
+from exai_actors.ids import TenantName
+
+if TYPE_CHECKING:
+    from exai_actors.core.jobs import Job
+
+J = TypeVar("J", bound="Job")
+
+# A permit's number modulo this is its pool's.
+MOST_POOLS = 256
+
+
+class Pool(Generic[J]):
+    """``model`` is None for the pool of all models without a limit of their own."""
+
+    __slots__ = (
+        "adaptive",
+        "hold",
+        "ledger",
+        "model",
+        "queue",
+        "refusals_in_a_row",
+        "service_time",
+    )
+
+    def __init__(
+        self,
+        model: str | None,
+        limit: int,
+        settings: CapacitySettings,
+        weights: Mapping[TenantName, float],
+        last_permit: int,
+    ) -> None:
+        self.model = model
+        self.ledger: CapacityLedger[J] = CapacityLedger(limit, last_permit, MOST_POOLS)
+        self.queue: FairQueue[J] = FairQueue(
+            settings.queue,
+            session_limit=settings.session_queue,
+            max_wait_s=settings.max_wait_s,
+            weights=weights,
+        )
+        self.service_time = ServiceTime()
+        self.adaptive = AdaptiveLimit(limit) if settings.adaptive else None
+        self.hold = Hold()
+        self.refusals_in_a_row = 0
+
+    def set_limit(self, limit: int) -> None:
+        """The configured limit is now this; the adaptive one stays at or below it."""
+        if self.adaptive is None:
+            self.ledger.resize(limit)
+        else:
+            self.adaptive.set_ceiling(limit)
+            self.ledger.resize(self.adaptive.limit)

@@ -1,0 +1,278 @@
+"""The provider's capacity as clients meet it: real actors, a manual upstream, a manual clock."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from exai_actors.core.calls import FailureKind
+from exai_actors.core.capacity_settings import CapacitySettings, GateSettings, RetrySettings
+from exai_actors.core.changes import DrainProvider, Pause, Reopen, SetGates, SetLimit, SetWeight
+from exai_actors.ids import EVERYBODY
+from tests.actors.desk import Desk
+
+
+def last(frames: list[dict[str, Any]]) -> dict[str, Any]:
+    return frames[-1]
+
+
+def test_a_rate_limit_is_waited_out_and_the_client_sees_only_the_answer() -> None:
+    desk = Desk()
+    client = desk.client()
+    client.call("a")
+    desk.upstream.calls[0].fail(FailureKind.RATE_LIMITED, "slow down", retry_after=10.0)
+    assert client.heard() == []
+    desk.advance(9.5)
+    assert len(desk.upstream.calls) == 1
+    desk.advance(2.0)
+    desk.upstream.calls[1].complete("at last")
+    assert last(client.heard())["text"] == "at last"
+    assert desk.statistics().tried_again == 1
+
+
+def test_a_request_between_two_tries_holds_no_permit_and_can_be_cancelled() -> None:
+    desk = Desk()
+    client = desk.client()
+    client.call("a")
+    desk.upstream.calls[0].fail(FailureKind.CONNECT, "nobody there")
+    desk.settle()
+    assert (desk.statistics().in_flight, desk.statistics().queued) == (0, 1)
+    frames = client.send({"op": "cancel", "request_id": "a"})
+    assert any(frame.get("error", {}).get("code") == "CANCELLED" for frame in frames)
+    desk.advance(60)
+    assert len(desk.upstream.calls) == 1
+    assert desk.statistics().queued == 0
+
+
+def test_nothing_is_tried_again_once_text_has_gone_out() -> None:
+    desk = Desk()
+    client = desk.client()
+    client.call("a", stream=True)
+    desk.upstream.calls[0].chunk("half")
+    desk.upstream.calls[0].fail(FailureKind.SERVER_ERROR, "broke", text_sent=True)
+    assert last(client.heard())["error"]["code"] == "PROVIDER_ERROR"
+    desk.advance(60)
+    assert len(desk.upstream.calls) == 1
+
+
+def test_a_hold_told_beside_an_answer_is_kept() -> None:
+    desk = Desk()
+    client = desk.client()
+    client.call("a")
+    desk.upstream.calls[0].complete(hold_s=5.0)
+    client.heard()
+    client.call("b")
+    assert len(desk.upstream.calls) == 1
+    assert desk.statistics().held_because == "rate_limited"
+    desk.advance(5.0)
+    assert len(desk.upstream.calls) == 2
+
+
+def test_a_gate_lets_the_next_in_when_its_window_has_moved_on() -> None:
+    gates = GateSettings(requests_per_minute=2, margin_s=0.0)
+    desk = Desk(capacity=CapacitySettings(limit=10, gates=gates))
+    client = desk.client()
+    for name in "abc":
+        client.call(name)
+    assert len(desk.upstream.calls) == 2
+    desk.advance(60.5)
+    assert len(desk.upstream.calls) == 3
+
+
+def test_a_restart_of_the_provider_forgets_neither_its_gates_nor_its_changes() -> None:
+    gates = GateSettings(requests_per_minute=2, margin_s=0.0)
+    desk = Desk(capacity=CapacitySettings(limit=10, gates=gates))
+    client = desk.client()
+    client.call("a")
+    client.call("b")
+    assert desk.change(SetLimit(7)) is None
+    ref = desk.system.resolve("/providers/kimi")
+    assert ref is not None
+    ref.tell("not a message of a provider")
+    desk.settle()
+    assert desk.statistics().incarnation > 1
+    assert desk.statistics().limit == 7
+    client.call("c")
+    assert len(desk.upstream.calls) == 2
+    desk.advance(61)
+    assert len(desk.upstream.calls) == 3
+
+
+def test_a_provider_that_goes_on_regardless_keeps_the_permit_of_an_aborted_call_for_a_while() -> (
+    None
+):
+    desk = Desk(capacity=CapacitySettings(limit=1, quarantine_s=20.0))
+    gone, waiting = desk.client(), desk.client()
+    gone.call("a")
+    waiting.call("b")
+    gone.vanish()
+    desk.upstream.calls[0].close()
+    desk.settle()
+    assert (desk.statistics().quarantined, desk.statistics().in_flight) == (1, 0)
+    assert len(desk.upstream.calls) == 1
+    desk.advance(20.0)
+    assert len(desk.upstream.calls) == 2
+    assert desk.statistics().quarantined == 0
+
+
+def test_identical_calls_share_one_upstream_call_where_that_is_wanted() -> None:
+    desk = Desk(capacity=CapacitySettings(limit=3, coalesce=True))
+    clients = [desk.client() for _ in range(3)]
+    for number, client in enumerate(clients):
+        client.call(f"r{number}", "the same")
+    assert len(desk.upstream.calls) == 1
+    desk.upstream.calls[0].complete("for all")
+    assert [last(client.heard())["text"] for client in clients] == ["for all"] * 3
+    assert desk.statistics().shared == 2
+    clients[0].call("again", "the same")
+    assert len(desk.upstream.calls) == 2, "an answer is shared, not kept"
+
+
+def test_calls_that_differ_are_never_shared() -> None:
+    desk = Desk(capacity=CapacitySettings(limit=3, coalesce=True))
+    client = desk.client()
+    client.call("a", "one")
+    client.call("b", "two")
+    client.call("c", "one", arguments={"max_tokens": 5})
+    assert len(desk.upstream.calls) == 3
+
+
+@pytest.mark.parametrize("leaver", [0, 1])
+@pytest.mark.parametrize("running", [True, False])
+def test_one_who_shares_a_call_can_leave_alone(leaver: int, running: bool) -> None:
+    desk = Desk(capacity=CapacitySettings(limit=1, coalesce=True))
+    other = desk.client()
+    if not running:
+        other.call("occupies", "something else")
+    clients = [desk.client(), desk.client()]
+    for client in clients:
+        client.call("mine", "the same")
+    clients[leaver].send({"op": "cancel", "request_id": "mine"})
+    if not running:
+        desk.upstream.calls[0].complete()
+        desk.settle()
+    shared = desk.upstream.calls[-1]
+    assert shared.prompt == "the same"
+    assert not shared.abort_asked
+    shared.complete("still here")
+    assert last(clients[1 - leaver].heard())["text"] == "still here"
+
+
+def test_a_shared_call_is_aborted_when_the_last_has_left() -> None:
+    desk = Desk(capacity=CapacitySettings(limit=1, coalesce=True))
+    clients = [desk.client(), desk.client()]
+    for client in clients:
+        client.call("mine", "the same")
+    clients[0].vanish()
+    assert not desk.upstream.calls[0].abort_asked
+    clients[1].vanish()
+    assert desk.upstream.calls[0].abort_asked
+
+
+def test_a_stream_that_has_begun_is_joined_by_nobody() -> None:
+    desk = Desk(capacity=CapacitySettings(limit=2, coalesce=True))
+    first, second = desk.client(), desk.client()
+    first.call("a", "the same", stream=True)
+    desk.upstream.calls[0].chunk("be")
+    desk.settle()
+    second.call("b", "the same", stream=True)
+    assert len(desk.upstream.calls) == 2
+
+
+def test_a_shared_stream_reaches_everyone_piece_by_piece() -> None:
+    desk = Desk(capacity=CapacitySettings(limit=2, coalesce=True))
+    clients = [desk.client(), desk.client()]
+    for client in clients:
+        client.call("a", "the same", stream=True)
+    for piece in ("one ", "two"):
+        desk.upstream.calls[0].chunk(piece)
+    desk.upstream.calls[0].complete("one two")
+    for client in clients:
+        frames = client.heard()
+        chunks = [frame["chunk"] for frame in frames if frame["op"] == "stream_chunk"]
+        assert "".join(chunks) == "one two"
+        assert last(frames)["text"] == "one two"
+
+
+def test_a_higher_limit_lets_the_waiting_in_at_once_and_a_lower_one_revokes_nothing() -> None:
+    desk = Desk(limit=1)
+    client = desk.client()
+    for name in "abc":
+        client.call(name)
+    assert desk.change(SetLimit(3)) is None
+    assert len(desk.upstream.running) == 3
+    assert desk.change(SetLimit(1)) is None
+    assert len(desk.upstream.running) == 3
+    assert desk.statistics().over == 2
+    event = desk.statistics().events[-1]
+    assert (event.what, event.cause) == ("limit 3 -> 1", "the test")
+
+
+def test_a_paused_provider_lets_wait_and_goes_on_where_it_was() -> None:
+    desk = Desk(limit=2)
+    client = desk.client()
+    assert desk.change(Pause()) is None
+    client.call("a")
+    assert desk.upstream.calls == []
+    assert desk.statistics().mode == "paused"
+    assert desk.change(Reopen()) is None
+    assert len(desk.upstream.calls) == 1
+
+
+def test_a_draining_provider_refuses_what_is_new_and_finishes_the_rest() -> None:
+    desk = Desk(limit=1)
+    client = desk.client()
+    client.call("runs")
+    client.call("waits")
+    assert desk.change(DrainProvider()) is None
+    refused = last(client.call("new"))
+    assert refused["error"]["code"] == "SERVICE_UNAVAILABLE"
+    assert "operator" in refused["error"]["message"]
+    desk.upstream.calls[0].complete()
+    desk.settle()
+    desk.upstream.calls[1].complete()
+    assert [f["request_id"] for f in client.heard() if f["op"] == "call_tool_res"] == [
+        "runs",
+        "waits",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (SetLimit(-1), "a limit is 0 to"),
+        (SetLimit(1, "unheard-of"), "has no limit of its own"),
+        (SetWeight(EVERYBODY, 0.0), "above 0"),
+        (SetGates(GateSettings(requests_per_minute=0)), "requests_per_minute is at least 1"),
+    ],
+)
+def test_a_change_that_makes_no_sense_is_refused_and_changes_nothing(
+    change: SetLimit | SetWeight | SetGates, problem: str
+) -> None:
+    desk = Desk(limit=2)
+    before = desk.statistics()
+    said = desk.change(change)
+    assert said is not None
+    assert problem in said
+    assert desk.statistics() == before
+
+
+def test_a_failing_provider_is_left_alone_and_then_asked_with_one_call() -> None:
+    desk = Desk(capacity=CapacitySettings(limit=5, retry=RetrySettings(attempts=1)))
+    client = desk.client()
+    for number in range(5):
+        client.call(f"r{number}")
+    for call in tuple(desk.upstream.calls):
+        call.fail(FailureKind.SERVER_ERROR)
+    client.heard()
+    assert desk.statistics().circuit == "open"
+    for number in range(3):
+        client.call(f"w{number}")
+    assert len(desk.upstream.calls) == 5
+    desk.advance(5.0)
+    assert len(desk.upstream.calls) == 6
+    desk.upstream.calls[5].complete()
+    desk.settle()
+    assert len(desk.upstream.calls) == 8
+    assert desk.statistics().circuit == "closed"
