@@ -10,9 +10,9 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, assert_never
 
-from exai_actors.core.access import Access
+from exai_actors.core.access import Access, Grant
 from exai_actors.core.restarts import RestartBudget
-from exai_actors.core.session_table import Place, SessionTable
+from exai_actors.core.session_table import Place, SessionTable, session_of
 from exai_actors.core.statistics import ListenerStatistics
 from exai_actors.ids import ConnectionId, ProviderName, SessionId
 from exai_actors.messages.broker import (
@@ -58,7 +58,7 @@ class BrokerActor(LoopActor):
         board: Board,
         providers: tuple[ProviderName, ...],
         start_provider: Callable[[ProviderName, LoopRef[Any]], LoopRef[Any]],
-        start_session: Callable[[SessionId, LoopRef[Any]], LoopRef[Any]],
+        start_session: Callable[[SessionId, Grant, LoopRef[Any]], LoopRef[Any]],
         mint_session_id: Callable[[], SessionId],
         on_drained: Callable[[], None],
         on_give_up: Callable[[str], None],
@@ -125,12 +125,13 @@ class BrokerActor(LoopActor):
                 assert_never(message)
 
     def _admit(self, admit: Admit) -> None:
-        if not self._access.allows(admit.token):
+        grant = self._access.identify(admit.token)
+        if grant is None:
             admit.connection.tell(
-                NotAdmitted("unauthorized", "the token is missing or is not the broker's")
+                NotAdmitted("unauthorized", "the token is missing or is none of the broker's")
             )
             return
-        session_id = admit.session_id or self._mint()
+        session_id = session_of(grant.tenant, admit.session_id or self._mint())
         place, evicted = self._table.attach(session_id, admit.connection_id)
         if place is Place.FULL:
             admit.connection.tell(NotAdmitted("overloaded", "all sessions are in use; come later"))
@@ -138,7 +139,7 @@ class BrokerActor(LoopActor):
         if evicted is not None:
             self._end_session(evicted)
         if place is Place.NEW:
-            session = self._start_session(session_id, self.actor_ref)
+            session = self._start_session(session_id, grant, self.actor_ref)
             self._sessions[session_id] = session
             self._session_at[session.path] = session_id
         self._session_of[admit.connection_id] = session_id

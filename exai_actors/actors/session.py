@@ -27,6 +27,7 @@ from exai_actors.core.conversations import Conversations
 from exai_actors.core.outcomes import OutcomeStore
 from exai_actors.core.routing import reason_of
 from exai_actors.core.session_requests import ActiveRequest, Repeat, SessionRequests
+from exai_actors.core.session_table import name_of
 from exai_actors.core.tools import ChatRequest
 from exai_actors.core.window import Entry, Window
 from exai_actors.errors import ErrorBody
@@ -139,7 +140,7 @@ class SessionActor(LoopActor):
                 self._cancel(message)
             case Attach(connection_id, connection):
                 self._clients.connections[connection_id] = connection
-                connection.tell(Admitted(self._id, self.actor_ref))
+                connection.tell(Admitted(name_of(self._id), self.actor_ref))
             case Detach():
                 self._detach(message.connection_id)
             case PauseStreams():

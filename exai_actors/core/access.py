@@ -1,41 +1,82 @@
-"""Who may talk to the broker: one shared token, compared exactly and in constant time."""
+"""Who may talk to the broker, and whose share they take: told by the token that they name.
+
+Tokens are compared exactly, in constant time, and always with all that there are, so that how long
+an answer takes tells nothing of any of them.
+"""
 
 from __future__ import annotations
 
 import hmac
 
+import msgspec
+
+from exai_actors.ids import EVERYBODY, TenantName
+
 MIN_TOKEN_CHARACTERS = 16
 
 
+class Grant(msgspec.Struct, frozen=True):
+    """What an access token opens: sessions of this tenant, with this window if it is not None."""
+
+    tenant: TenantName = EVERYBODY
+    window: int | None = None
+
+
+OPEN = Grant()
+
+
 class Access:
-    """The token in force; an empty one means that everybody may."""
+    """The tokens in force. Where there are none, everybody may come in and shares as EVERYBODY.
 
-    __slots__ = ("_token",)
+    ``token`` is the shared one, empty if there is none; ``tokens`` are those that stand for a
+    tenant, each with its grant. Raises ValueError if two are the same.
+    """
 
-    def __init__(self, token: str) -> None:
-        self._token = token
+    __slots__ = ("_grants",)
+
+    def __init__(self, token: str, tokens: tuple[tuple[str, Grant], ...] = ()) -> None:
+        self._grants: dict[str, Grant] = {token: OPEN} if token else {}
+        for each, grant in tokens:
+            if not each or each in self._grants:
+                raise ValueError("each access token is given, and is unlike the others")
+            self._grants[each] = grant
 
     @property
     def required(self) -> bool:
-        return bool(self._token)
+        return bool(self._grants)
 
-    def allows(self, token: str | None) -> bool:
-        """Whether a client that names this token, or None, may come in."""
-        return not self._token or _same(token or "", self._token)
+    def identify(self, token: str | None) -> Grant | None:
+        """What a client that names this token, or None, may open; None if it may not come in."""
+        if not self._grants:
+            return OPEN
+        known = self._known(token or "")
+        return None if known is None else self._grants[known]
 
     def rotate(self, old: str, new: str) -> str | None:
-        """Replace the token; gives the protocol's word for why not, or None when it is done.
+        """Replace the one token ``old``; gives the protocol's word for why not, or None if done.
 
-        ``weak_token`` is ours: a token shorter than 16 characters is refused, never ignored.
+        ``weak_token`` and ``token_in_use`` are ours: a token shorter than 16 characters, or one
+        that opens something else already, is refused, never ignored.
         """
         if not old or not new:
             return "missing_params"
-        if not self._token or not _same(old, self._token):
+        known = self._known(old)
+        if known is None:
             return "unauthorized"
         if len(new) < MIN_TOKEN_CHARACTERS:
             return "weak_token"
-        self._token = new
+        taken = self._known(new)
+        if taken is not None and taken != known:
+            return "token_in_use"
+        self._grants[new] = self._grants.pop(known)
         return None
+
+    def _known(self, given: str) -> str | None:
+        found = None
+        for token in self._grants:
+            if _same(given, token):
+                found = token
+        return found
 
 
 def _same(given: str, wanted: str) -> bool:

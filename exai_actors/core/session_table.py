@@ -9,7 +9,20 @@ from __future__ import annotations
 from collections import OrderedDict
 from enum import Enum
 
-from exai_actors.ids import ConnectionId, SessionId
+from exai_actors.ids import EVERYBODY, ConnectionId, SessionId, TenantName
+
+
+def session_of(tenant: TenantName, name: str) -> SessionId:
+    """The session that this tenant's clients call ``name``, which holds no slash.
+
+    Nobody reaches another tenant's session by its name, or by an id that was told to another.
+    """
+    return SessionId(name if tenant == EVERYBODY else f"{tenant}/{name}")
+
+
+def name_of(session: SessionId) -> SessionId:
+    """What its own clients call a session."""
+    return SessionId(session.rpartition("/")[2])
 
 
 class Place(Enum):

@@ -25,6 +25,10 @@ COMMANDS = {
         "exai_actors.daemon.cli_look:health",
         "Show how the broker and its providers are doing.",
     ),
+    "providers": (
+        "exai_actors.daemon.cli_providers:providers",
+        "Show what each provider allows and where the numbers come from.",
+    ),
     "demo": ("exai_actors.daemon.demo:demo", "Watch a broker share a scarce provider fairly."),
     "config": ("exai_actors.daemon.cli_config:config", "Begin, check and show configuration."),
     "version": ("exai_actors.daemon.cli_version:version", "Show versions."),

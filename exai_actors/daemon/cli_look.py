@@ -114,7 +114,7 @@ async def _models(url: str, token: str | None) -> tuple[tuple[str, ...], dict[st
 
     async with connect(url, token=token or None) as broker:
         models = await broker.models()
-        providers = await _providers(broker)
+        providers = await provider_statistics(broker)
         troubles = {each["name"]: each["trouble"] for each in providers if each["trouble"]}
         return models, troubles
 
@@ -123,10 +123,10 @@ async def _health(url: str, token: str | None) -> dict[str, Any]:
     from exai_actors.client import connect
 
     async with connect(url, token=token or None) as broker:
-        return {**await broker.health(), "providers": await _providers(broker)}
+        return {**await broker.health(), "providers": await provider_statistics(broker)}
 
 
-async def _providers(broker: BrokerClient) -> list[dict[str, Any]]:
+async def provider_statistics(broker: BrokerClient) -> list[dict[str, Any]]:
     """The statistics of each provider, from the tool ``status``."""
     status = json.loads((await broker.call("status")).text)
     if "content" in status:  # [compat] envelope = "ex-ai" wraps every answer

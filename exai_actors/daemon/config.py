@@ -9,26 +9,49 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
+from exai_actors.daemon.config_provider import ProviderConfig, SyntheticProvider
+from exai_actors.daemon.config_types import (
+    Bytes,
+    Count,
+    CountOrNone,
+    Model,
+    Name,
+    Port,
+    Seconds,
+    SecondsOrNone,
+    Text,
+)
 from exai_actors.daemon.toml_lines import KeyPath
-from exai_actors.ids import ProviderName
+from exai_actors.ids import ProviderName, TenantName
 
 HIDDEN = "********"
 TOKEN_MIN_LENGTH = 16
 
-Count = Annotated[int, Meta(ge=1, le=1_000_000)]
-CountOrNone = Annotated[int, Meta(ge=0, le=1_000_000)]
-Port = Annotated[int, Meta(ge=0, le=65535)]
-Seconds = Annotated[float, Meta(gt=0, le=604_800)]
-SecondsOrNone = Annotated[float, Meta(ge=0, le=604_800)]
-Bytes = Annotated[int, Meta(ge=1024, le=1_073_741_824)]
-Name = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.\-]+$")]
-Model = Annotated[str, Meta(min_length=1, max_length=100)]
-Text = Annotated[str, Meta(min_length=1, max_length=4096)]
+RouteReason = Literal[
+    "rate_limited",
+    "overloaded",
+    "quota",
+    "unreachable",
+    "server_error",
+    "timeout",
+    "unauthorized",
+    "busy",
+    "circuit_open",
+]
+DEFAULT_REASONS: tuple[RouteReason, ...] = (
+    "rate_limited",
+    "overloaded",
+    "quota",
+    "unreachable",
+    "server_error",
+    "circuit_open",
+)
+"""Neither ``timeout``: that call may have been answered and billed; nor ``busy``: it may wait."""
 
 
 class ServerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -150,93 +173,63 @@ class SessionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     ] = 8.0
 
 
-class OpenAIProvider(
-    msgspec.Struct,
-    frozen=True,
-    kw_only=True,
-    forbid_unknown_fields=True,
-    tag_field="kind",
-    tag="openai",
-):
-    """A service that speaks the OpenAI chat-completions protocol."""
+class AccessConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One more access token, and the tenant that whoever names it belongs to."""
 
-    kind: ClassVar[Literal["openai"]] = "openai"
-    name: Annotated[
-        Name, Meta(description="What this provider is called: letters, digits, `_`, `.`, `-`.")
-    ]
-    base_url: Annotated[
-        Text, Meta(description='Where its API begins, such as "https://api.example/v1".')
-    ]
-    api_key_env: Annotated[
-        str,
-        Meta(description="The environment variable that holds its key. Empty: it needs none."),
+    name: Annotated[Name, Meta(description="What this entry is called in messages.")]
+    token_env: Annotated[
+        str, Meta(description="The environment variable that holds its token.")
     ] = ""
-    models: Annotated[
-        tuple[Model, ...], Meta(description="The models it serves. Empty: it is asked.")
-    ] = ()
-    limit: Annotated[Count, Meta(description="How many calls it allows in flight.")] = 1
-    queue: Annotated[
-        CountOrNone, Meta(description="How many requests may wait for it before it refuses.")
-    ] = 1000
-    connect_timeout_s: Annotated[
-        Seconds, Meta(description="How long connecting to it may take.")
-    ] = 10.0
-    first_byte_timeout_s: Annotated[
-        Seconds, Meta(description="How long it may take to begin an answer.")
-    ] = 60.0
-    idle_timeout_s: Annotated[
-        Seconds, Meta(description="How long it may fall silent within an answer.")
-    ] = 60.0
-    total_timeout_s: Annotated[Seconds, Meta(description="How long a whole call may take.")] = 600.0
-    max_answer_bytes: Annotated[Bytes, Meta(description="The largest answer taken from it.")] = (
-        33_554_432
-    )
-
-
-class SyntheticProvider(
-    msgspec.Struct,
-    frozen=True,
-    kw_only=True,
-    forbid_unknown_fields=True,
-    tag_field="kind",
-    tag="synthetic",
-):
-    """The built-in provider that makes its answers up and says so; no key, no network."""
-
-    kind: ClassVar[Literal["synthetic"]] = "synthetic"
-    name: Annotated[
-        Name, Meta(description="What this provider is called: letters, digits, `_`, `.`, `-`.")
-    ]
-    models: Annotated[
-        tuple[Model, ...], Meta(min_length=1, description="The models it pretends to serve.")
-    ] = ("synthetic",)
-    limit: Annotated[Count, Meta(description="How many calls it allows in flight.")] = 4
-    queue: Annotated[
-        CountOrNone, Meta(description="How many requests may wait for it before it refuses.")
-    ] = 1000
-    delay_ms: Annotated[
-        float, Meta(ge=0, le=3_600_000, description="How long it waits before an answer.")
-    ] = 0.0
-    tokens: Annotated[
-        int, Meta(ge=0, le=10_000_000, description="How many tokens an answer has.")
-    ] = 16
-    tokens_per_second: Annotated[
-        float, Meta(ge=0, le=1e9, description="How fast it writes them; 0: all at once.")
-    ] = 0.0
-    failure_rate: Annotated[
-        float, Meta(ge=0, le=1, description="Which part of its calls fails, from 0 to 1.")
-    ] = 0.0
-    seed: Annotated[
-        int,
+    token_file: Annotated[
+        str,
         Meta(
-            ge=0,
-            le=2**63 - 1,
-            description="Same seed, same requests: same answers, same failures.",
+            description="A file that holds its token, in place of `token_env`. "
+            "A relative path starts at the folder of the configuration file."
         ),
+    ] = ""
+    tenant: Annotated[
+        str,
+        Meta(
+            max_length=64,
+            pattern=r"^[A-Za-z0-9_.\-]*$",
+            description="Who shares in the capacity as one. Empty: the entry's name.",
+        ),
+    ] = ""
+    weight: Annotated[
+        float,
+        Meta(
+            ge=0.001,
+            le=1000,
+            description="The tenant's share beside others who wait too; all without an entry "
+            "of their own have 1 together.",
+        ),
+    ] = 1.0
+    window: Annotated[
+        CountOrNone,
+        Meta(description="The window of sessions it opens; 0: as `[session] window` says."),
     ] = 0
 
+    @property
+    def tenant_name(self) -> TenantName:
+        return TenantName(self.tenant or self.name)
 
-ProviderConfig = OpenAIProvider | SyntheticProvider
+
+class RouteConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A model name of your own that stands for several models, asked in order."""
+
+    model: Annotated[Model, Meta(description="The name that clients ask for.")]
+    to: Annotated[
+        tuple[Model, ...],
+        Meta(
+            min_length=1,
+            max_length=16,
+            description='The models behind it in order, such as "glm/glm-4.6".',
+        ),
+    ]
+    on: Annotated[
+        tuple[RouteReason, ...],
+        Meta(description="For which reasons the next one is asked."),
+    ] = DEFAULT_REASONS
 
 
 class CompatConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -296,7 +289,9 @@ class FileConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     server: ServerConfig = ServerConfig()
     session: SessionConfig = SessionConfig()
+    access: tuple[AccessConfig, ...] = ()
     provider: tuple[ProviderConfig, ...] = ()
+    route: tuple[RouteConfig, ...] = ()
     compat: CompatConfig = CompatConfig()
     chat: ChatConfig = ChatConfig()
     logging: LogConfig = LogConfig()
@@ -313,10 +308,12 @@ class Config(FileConfig, frozen=True, kw_only=True):
     """What the process runs with: checked, complete and fixed from start to end.
 
     ``provider`` is never empty. ``server.token`` holds the token wherever it came from.
-    ``api_keys`` has the key of each provider that names an ``api_key_env``.
+    ``api_keys`` has the key of each provider that names an ``api_key_env``, ``access_tokens`` the
+    token of each entry of ``access`` by its name.
     """
 
     source: Source = Source()
+    access_tokens: Mapping[str, str] = {}
     api_keys: Mapping[ProviderName, str] = {}
 
     def __repr__(self) -> str:

@@ -27,8 +27,12 @@ def _phrase(kind: inspect.Type) -> str:
             return f"a whole number {_range(kind)}".rstrip()
         case inspect.FloatType():
             return f"a number {_range(kind)}".rstrip()
+        case inspect.VarTupleType(item_type=inspect.LiteralType() as item):
+            return f"a list of {either(map(str, item.values))}"
         case inspect.VarTupleType():
             return f"a list of texts, each {_phrase(kind.item_type)}{_at_least(kind.min_length)}"
+        case inspect.DictType():
+            return f"a table, each value {_phrase(kind.value_type)}"
         case inspect.StrType():
             return _text(kind)
         case _:
@@ -48,7 +52,8 @@ def _at_least(length: int | None) -> str:
 
 def _text(kind: inspect.StrType) -> str:
     if kind.pattern:
-        return f"1 to {kind.max_length} letters, digits, `_`, `.` or `-`, in quotes"
+        least = "1 to" if kind.min_length else "up to"
+        return f"{least} {kind.max_length} letters, digits, `_`, `.` or `-`, in quotes"
     if kind.max_length:
         return f"text of {kind.min_length or 0} to {kind.max_length} characters, in quotes"
     return "text, in quotes"

@@ -16,6 +16,7 @@ import msgspec
 from exai_actors.daemon import config_rules
 from exai_actors.daemon.config import DEFAULT_PROVIDERS, Config, FileConfig, Source
 from exai_actors.daemon.config_problems import Origins, Problem
+from exai_actors.daemon.config_sharing import access_findings, route_findings
 from exai_actors.daemon.config_tables import TableChecker
 from exai_actors.daemon.toml_lines import KeyPath, locate
 
@@ -80,7 +81,7 @@ def read_config(
     overriding = TableChecker(origins)
     settings = _override(settings, overrides, flags, overriding)
     problems += overriding.problems
-    return _checked(settings, origins, problems, env)
+    return _checked(settings, origins, problems, env, checker.from_presets)
 
 
 def _override_origins(
@@ -113,18 +114,26 @@ def _override(
 
 
 def _checked(
-    settings: FileConfig, origins: Origins, problems: list[Problem], env: Mapping[str, str]
+    settings: FileConfig,
+    origins: Origins,
+    problems: list[Problem],
+    env: Mapping[str, str],
+    from_presets: Mapping[KeyPath, str],
 ) -> Reading:
     """Apply the rules between keys to those tables whose keys are right each by itself."""
     wrong = {problem.path[0] for problem in problems if problem.path}
     findings: list[config_rules.Finding] = []
     if "server" not in wrong:
-        findings += config_rules.server_findings(settings.server)
+        findings += config_rules.server_findings(settings.server, settings.access)
+    if "access" not in wrong:
+        findings += access_findings(settings.access)
     if "provider" not in wrong:
         findings += config_rules.provider_findings(settings.provider)
     providers = settings.provider or DEFAULT_PROVIDERS
-    if not wrong & {"provider", "chat"}:
-        findings += config_rules.chat_findings(settings.chat, providers)
+    if not wrong & {"provider", "route"}:
+        findings += route_findings(settings.route, providers)
+    if not wrong & {"provider", "route", "chat"}:
+        findings += config_rules.chat_findings(settings.chat, providers, settings.route)
     if not wrong & {"server", "compat"}:
         findings += config_rules.compat_findings(settings.compat, settings.server)
     found = [*problems, *(origins.problem(path, message) for path, message in findings)]
@@ -135,11 +144,13 @@ def _checked(
     config = Config(
         server=settings.server,
         session=settings.session,
+        access=settings.access,
         provider=providers,
+        route=settings.route,
         compat=settings.compat,
         chat=settings.chat,
         logging=settings.logging,
-        source=Source(origins.file, _origins_of_values(origins)),
+        source=Source(origins.file, {**from_presets, **_origins_of_values(origins)}),
         api_keys=keys,
     )
     return Reading(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import stat
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,7 +10,7 @@ import msgspec
 from exai_actors.daemon.config import Config
 from exai_actors.daemon.config_file import Reading, read_config
 from exai_actors.daemon.config_problems import Problem
-from exai_actors.daemon.config_rules import token_faults
+from exai_actors.daemon.config_tokens import with_tokens
 from exai_actors.errors import ConfigError
 
 FILE_NAME = "exai.toml"
@@ -58,9 +56,7 @@ def read(chosen: str | None, env: Mapping[str, str], flags: Mapping[str, str | i
     file = find_file(chosen, env)
     text = None if file is None else _text_of(file)
     reading = read_config(text, file=file, env=env, flags=flags)
-    if reading.config is None or not reading.config.server.token_file:
-        return reading
-    return _with_token_file(reading, reading.config)
+    return reading if reading.config is None else with_tokens(reading, reading.config, env)
 
 
 def load(chosen: str | None, env: Mapping[str, str], flags: Mapping[str, str | int]) -> Loaded:
@@ -84,29 +80,3 @@ def _text_of(file: Path) -> str:
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise ConfigError(f"{file}:{line}: is not UTF-8 text; save it as UTF-8") from error
-
-
-def _with_token_file(reading: Reading, config: Config) -> Reading:
-    path = ("server", "token_file")
-    origin = config.source.origins.get(path, str(config.source.file))
-    folder = config.source.file.parent if config.source.file else Path()
-    file = folder / Path(config.server.token_file).expanduser()
-    try:
-        with file.open("rb") as opened:
-            token = opened.read(LARGEST_FILE).decode("ascii", "replace").strip()
-            mode = os.fstat(opened.fileno()).st_mode
-    except OSError as error:
-        problem = Problem(origin, path, f"{file} cannot be read: {error.strerror}")
-        return msgspec.structs.replace(reading, config=None, problems=(problem,))
-    fault = token_faults(token) if token else "is empty; put a token of 16 characters or more there"
-    if fault:
-        problem = Problem(origin, path, f"{file}: {fault}")
-        return msgspec.structs.replace(reading, config=None, problems=(problem,))
-    warnings = reading.warnings
-    if os.name == "posix" and mode & (stat.S_IRWXG | stat.S_IRWXO):
-        warning = f"{file} can be read by other users; change that with: chmod 600 {file}"
-        warnings = (*warnings, Problem(origin, path, warning))
-    server = msgspec.structs.replace(config.server, token=token)
-    return msgspec.structs.replace(
-        reading, config=msgspec.structs.replace(config, server=server), warnings=warnings
-    )

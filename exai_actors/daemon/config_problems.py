@@ -27,8 +27,8 @@ def _label(path: KeyPath) -> str:
     match path:
         case ():
             return ""
-        case ("provider", int(), *rest):
-            return " ".join(["[[provider]]", *_names(rest)])
+        case (str(table), int(), *rest):
+            return " ".join([f"[[{table}]]", *_names(rest)])
         case (str(table),):
             return table
         case (table, *rest):

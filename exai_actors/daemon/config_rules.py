@@ -10,13 +10,14 @@ from urllib.parse import urlsplit
 
 from exai_actors.daemon.config import (
     TOKEN_MIN_LENGTH,
+    AccessConfig,
     ChatConfig,
     CompatConfig,
-    OpenAIProvider,
-    ProviderConfig,
+    RouteConfig,
     ServerConfig,
 )
 from exai_actors.daemon.config_allowed import did_you_mean
+from exai_actors.daemon.config_provider import OpenAIProvider, ProviderConfig
 from exai_actors.daemon.toml_lines import KeyPath
 from exai_actors.ids import ProviderName
 
@@ -54,10 +55,10 @@ def token_faults(token: str) -> str:
     return ""
 
 
-def server_findings(server: ServerConfig) -> Iterator[Finding]:
+def server_findings(server: ServerConfig, access: tuple[AccessConfig, ...]) -> Iterator[Finding]:
     if server.token and (fault := token_faults(server.token)):
         yield Finding(("server", "token"), fault)
-    if not (server.token or server.token_file or is_loopback(server.host)):
+    if not (server.token or server.token_file or access or is_loopback(server.host)):
         yield Finding(
             ("server", "host"),
             f'"{server.host}" can be reached from other machines, so a token is needed: set '
@@ -167,11 +168,14 @@ def key_findings(
     return keys, findings
 
 
-def chat_findings(chat: ChatConfig, providers: tuple[ProviderConfig, ...]) -> Iterator[Finding]:
+def chat_findings(
+    chat: ChatConfig, providers: tuple[ProviderConfig, ...], routes: tuple[RouteConfig, ...]
+) -> Iterator[Finding]:
     """Only where every provider lists its models is it known what there is to choose from."""
     if not chat.default_model or not all(provider.models for provider in providers):
         return
     models = list(dict.fromkeys(model for provider in providers for model in provider.models))
+    models += [route.model for route in routes]
     named = [f"{provider.name}/{model}" for provider in providers for model in provider.models]
     if chat.default_model not in [*models, *named]:
         hint = did_you_mean(chat.default_model, models) or f"; there are {', '.join(models)}"

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar, get_args, get_origin
 
 import msgspec
 
-from exai_actors.daemon.config import FileConfig, OpenAIProvider, ProviderConfig, SyntheticProvider
+from exai_actors.daemon.config import AccessConfig, FileConfig, RouteConfig
 from exai_actors.daemon.config_allowed import allowed, did_you_mean, either, shown
 from exai_actors.daemon.config_problems import Origins, Problem
+from exai_actors.daemon.config_provider import OpenAIProvider, ProviderConfig, SyntheticProvider
+from exai_actors.daemon.presets import PRESETS
 from exai_actors.daemon.toml_lines import KeyPath
 
 T = TypeVar("T", bound=msgspec.Struct)
@@ -29,18 +33,30 @@ SYNONYMS = {
     "concurrency": "limit",
     "max_concurrency": "limit",
     "max_in_flight": "limit",
+    "rpm": "requests_per_minute",
+    "tpm": "tokens_per_minute",
+    "rpd": "requests_per_day",
+    "tpd": "tokens_per_day",
+    "retries": "attempts",
+    "fallback": "to",
+    "fallbacks": "to",
     "bind": "host",
     "address": "host",
     "password": "token",
 }
-SECRET_KEYS = frozenset({"token", "api_key_env"})
+SECRET_KEYS = frozenset({"token", "token_env", "api_key_env"})
+LISTS: dict[str, type[msgspec.Struct]] = {"access": AccessConfig, "route": RouteConfig}
 
 
 class TableChecker:
-    """Turns raw tables into Structs and gathers in ``problems`` what does not fit."""
+    """Turns raw tables into Structs and gathers in ``problems`` what does not fit.
+
+    ``from_presets`` tells of each value that a preset gave which preset it was.
+    """
 
     def __init__(self, origins: Origins) -> None:
         self.problems: list[Problem] = []
+        self.from_presets: dict[KeyPath, str] = {}
         self._origins = origins
 
     def file(self, raw: dict[str, Any]) -> FileConfig:
@@ -49,7 +65,9 @@ class TableChecker:
         fields = {field.name: field for field in msgspec.structs.fields(FileConfig)}
         for name, value in raw.items():
             if name == "provider":
-                tables[name] = self._providers(value)
+                tables[name] = self._list_of(self._provider, value, name)
+            elif name in LISTS:
+                tables[name] = self._list_of(partial(self._entry, name), value, name)
             elif name in fields:
                 tables[name] = self._plain_table(fields[name].type, value, name)
             else:
@@ -63,15 +81,29 @@ class TableChecker:
         table = self._table(struct, value, (name,))
         return table if table is not None else struct()
 
-    def _providers(self, value: Any) -> tuple[ProviderConfig, ...]:
+    def _list_of(
+        self, read: Callable[[dict[str, Any], int], T | None], value: Any, name: str
+    ) -> tuple[T, ...]:
         if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
-            self._add(("provider",), f"got {shown(value)}; begin each provider with [[provider]]")
+            self._add((name,), f"got {shown(value)}; begin each {name} with [[{name}]]")
             return ()
-        providers = (self._provider(raw, index) for index, raw in enumerate(value))
-        return tuple(provider for provider in providers if provider is not None)
+        entries = (read(raw, index) for index, raw in enumerate(value))
+        return tuple(entry for entry in entries if entry is not None)
+
+    def _entry(self, name: str, raw: dict[str, Any], index: int) -> msgspec.Struct | None:
+        return self._table(LISTS[name], raw, (name, index))
 
     def _provider(self, raw: dict[str, Any], index: int) -> ProviderConfig | None:
         path: KeyPath = ("provider", index)
+        preset = raw.get("preset")
+        if isinstance(preset, str) and preset and raw.get("kind", "openai") == "openai":
+            if preset not in PRESETS:
+                hint = did_you_mean(preset, PRESETS) or f"; there are {', '.join(PRESETS)}"
+                self._add((*path, "preset"), f"got {shown(preset)}, which is no preset{hint}")
+                return None
+            given = {key: value for key, value in PRESETS[preset].values.items() if key not in raw}
+            self.from_presets.update({(*path, key): f'preset "{preset}"' for key in given})
+            raw = given | raw
         kind = raw.get("kind")
         if kind is None:
             self._add(path, f'"kind" is missing; it is {either(PROVIDER_KINDS)}')
@@ -161,8 +193,9 @@ def _home(key: str) -> str:
     homes = [
         f"[{field.name}]"
         for field in msgspec.structs.fields(FileConfig)
-        if field.name != "provider" and key in getattr(field.type, "__struct_fields__", ())
+        if key in getattr(field.type, "__struct_fields__", ())
     ]
+    homes += [f"[[{name}]]" for name, struct in LISTS.items() if key in struct.__struct_fields__]
     if any(key in struct.__struct_fields__ for struct in PROVIDER_KINDS.values()):
         homes.append("[[provider]]")
     return f"; it belongs in {' or '.join(homes)}" if homes else ""

@@ -11,13 +11,13 @@ import msgspec
 
 from exai_actors.daemon.config import (
     HIDDEN,
+    AccessConfig,
     Config,
     FileConfig,
-    OpenAIProvider,
-    ProviderConfig,
-    SyntheticProvider,
+    RouteConfig,
 )
 from exai_actors.daemon.config_allowed import allowed
+from exai_actors.daemon.config_provider import OpenAIProvider, ProviderConfig, SyntheticProvider
 from exai_actors.daemon.toml_lines import KeyPath
 
 PLAIN_TABLES = ("server", "session", "compat", "chat", "logging")
@@ -37,6 +37,20 @@ _OPENAI_EXAMPLE = """\
 #api_key_env = "KIMI_API_KEY"
 """
 
+_ACCESS_EXAMPLE = """\
+# One more token for those who are to have a share of their own. Copy the block for each.
+#[[access]]
+#name = "batch"
+#token_env = "EXAI_BATCH_TOKEN"
+"""
+
+_ROUTE_EXAMPLE = """\
+# A model name of your own that falls back from one model to the next.
+#[[route]]
+#model = "fast"
+#to = ["kimi/kimi-k2.6", "synthetic"]
+"""
+
 _SYNTHETIC_EXAMPLE = """\
 # The built-in provider that makes its answers up: what runs while no provider is configured.
 #[[provider]]
@@ -53,6 +67,9 @@ def literal(value: Any) -> str:
         return str(int(value))
     if isinstance(value, str):
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    if isinstance(value, dict):
+        pairs = (f"{literal(key)} = {literal(each)}" for key, each in value.items())
+        return f"{{ {', '.join(pairs)} }}" if value else "{}"
     if isinstance(value, tuple | list):
         return f"[{', '.join(map(literal, value))}]"
     return str(value)
@@ -68,9 +85,13 @@ def values_of(config: Config) -> Iterator[tuple[KeyPath, Any]]:
     """Every key with its value in the order of the file, secrets hidden."""
     for table in PLAIN_TABLES[:2]:
         yield from _table_values((table,), getattr(config, table))
+    for index, entry in enumerate(config.access):
+        yield from _table_values(("access", index), entry)
     for index, provider in enumerate(config.provider):
         yield ("provider", index, "kind"), provider.kind
         yield from _table_values(("provider", index), provider)
+    for index, route in enumerate(config.route):
+        yield from _table_values(("route", index), route)
     for table in PLAIN_TABLES[2:]:
         yield from _table_values((table,), getattr(config, table))
 
@@ -91,7 +112,7 @@ def show(config: Config) -> str:
             header = path[:-1]
             if lines:
                 lines.append("")
-            lines.append("[[provider]]" if header[0] == "provider" else f"[{header[0]}]")
+            lines.append(f"[{header[0]}]" if len(header) == 1 else f"[[{header[0]}]]")
         lines.append(f"{text:<{width}}  # {origin(config, path)}")
     return "\n".join(lines)
 
@@ -117,10 +138,17 @@ def template() -> str:
     fields = {field.name: field for field in msgspec.structs.fields(FileConfig)}
     parts = [_OPENING]
     parts += [_template_table(name, fields[name].type) for name in PLAIN_TABLES[:2]]
+    parts.append(_ACCESS_EXAMPLE + _template_keys(AccessConfig, {"token_env"}))
     parts.append(_OPENAI_EXAMPLE + _template_keys(OpenAIProvider, {"base_url", "api_key_env"}))
     parts.append(_SYNTHETIC_EXAMPLE + _template_keys(SyntheticProvider, set()))
+    parts.append(_ROUTE_EXAMPLE + _template_keys(RouteConfig, set()))
     parts += [_template_table(name, fields[name].type) for name in PLAIN_TABLES[2:]]
     return "\n".join(parts)
+
+
+def _default(field: msgspec.structs.FieldInfo) -> Any:
+    factory = field.default_factory
+    return field.default if factory is msgspec.NODEFAULT else factory()
 
 
 def _template_table(name: str, struct: type[msgspec.Struct]) -> str:
@@ -132,7 +160,7 @@ def _template_keys(struct: type[msgspec.Struct], given: set[str]) -> str:
     for field in msgspec.structs.fields(struct):
         if field.name not in given and not field.required:
             lines += wrap(description(field), 90, initial_indent="# ", subsequent_indent="# ")
-            lines.append(f"#{field.name} = {literal(field.default)}")
+            lines.append(f"#{field.name} = {literal(_default(field))}")
     return "\n".join(lines) + "\n"
 
 
@@ -151,10 +179,12 @@ def reference() -> str:
     fields = {field.name: field for field in msgspec.structs.fields(FileConfig)}
     parts = [_reference_table(f"`[{name}]`", fields[name].type) for name in PLAIN_TABLES[:2]]
     providers: tuple[type[ProviderConfig], ...] = (OpenAIProvider, SyntheticProvider)
+    parts.append(_reference_table("`[[access]]`", AccessConfig))
     parts += [
         _reference_table(f'`[[provider]]` with `kind = "{struct.kind}"`', struct)
         for struct in providers
     ]
+    parts.append(_reference_table("`[[route]]`", RouteConfig))
     parts += [_reference_table(f"`[{name}]`", fields[name].type) for name in PLAIN_TABLES[2:]]
     return "\n".join(parts)
 
@@ -162,7 +192,7 @@ def reference() -> str:
 def _reference_table(title: str, struct: type[msgspec.Struct]) -> str:
     lines = [f"## {title}", "", "| key | default | allowed | meaning |", "|---|---|---|---|"]
     for field in msgspec.structs.fields(struct):
-        default = "required" if field.required else f"`{literal(field.default)}`"
+        default = "required" if field.required else f"`{literal(_default(field))}`"
         lines.append(
             f"| `{field.name}` | {default} | {allowed(field.type)} | {description(field)} |"
         )

@@ -3,24 +3,67 @@
 from __future__ import annotations
 
 from exai_actors.actors.settings import ConnectionSettings, ProviderSettings, SessionSettings
-from exai_actors.core.capacity_settings import CapacitySettings
-from exai_actors.daemon.config import Config, ProviderConfig, SessionConfig
+from exai_actors.core.access import Access, Grant
+from exai_actors.core.capacity_settings import (
+    CapacitySettings,
+    CircuitSettings,
+    GateSettings,
+    RetrySettings,
+)
+from exai_actors.daemon.config import Config
+from exai_actors.daemon.config_provider import ProviderConfig
 
 
-def of_provider(provider: ProviderConfig, session: SessionConfig) -> ProviderSettings:
+def of_access(config: Config) -> Access:
+    entries = (
+        (config.access_tokens[entry.name], Grant(entry.tenant_name, entry.window or None))
+        for entry in config.access
+    )
+    return Access(config.server.token, tuple(entries))
+
+
+def of_capacity(provider: ProviderConfig, config: Config) -> CapacitySettings:
+    weights = {entry.tenant_name: entry.weight for entry in config.access}
+    return CapacitySettings(
+        limit=provider.limit,
+        queue=provider.queue,
+        session_queue=provider.queue,
+        model_limits=tuple(provider.model_limits.items()),
+        gates=GateSettings(
+            provider.requests_per_minute or None,
+            provider.tokens_per_minute or None,
+            provider.requests_per_day or None,
+            provider.tokens_per_day or None,
+        ),
+        weights=tuple(weights.items()),
+        max_wait_s=provider.max_wait_s,
+        retry=RetrySettings(attempts=provider.attempts),
+        circuit=CircuitSettings(
+            failures_in_a_row=provider.circuit_failures,
+            open_s=provider.circuit_open_s,
+            open_cap_s=max(CircuitSettings().open_cap_s, provider.circuit_open_s),
+        ),
+        adaptive=provider.adaptive,
+        on_disconnect=provider.on_disconnect,
+        quarantine_s=provider.quarantine_s,
+        coalesce=provider.coalesce,
+    )
+
+
+def of_provider(provider: ProviderConfig, config: Config) -> ProviderSettings:
     return ProviderSettings(
         name=provider.name,
         kind=provider.kind,
         models=provider.models,
-        capacity=CapacitySettings(limit=provider.limit, queue=provider.queue),
-        progress_interval_s=session.progress_interval_s,
+        capacity=of_capacity(provider, config),
+        progress_interval_s=config.session.progress_interval_s,
     )
 
 
-def of_session(config: Config) -> SessionSettings:
+def of_session(config: Config, grant: Grant) -> SessionSettings:
     session = config.session
     return SessionSettings(
-        window=session.window,
+        window=session.window if grant.window is None else grant.window,
         conversation_limit=session.conversation_limit,
         queue=session.queue,
         request_timeout_s=session.request_timeout_s,
@@ -31,6 +74,7 @@ def of_session(config: Config) -> SessionSettings:
         history_size=session.history_bytes,
         conversations=session.conversations,
         system_prompt=config.chat.system_prompt,
+        tenant=grant.tenant,
     )
 
 

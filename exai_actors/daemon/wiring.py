@@ -24,14 +24,16 @@ from exai_actors.actors.connection import ConnectionActor
 from exai_actors.actors.directory import Directory
 from exai_actors.actors.provider import ProviderActor
 from exai_actors.actors.session import SessionActor
-from exai_actors.core.access import Access
+from exai_actors.core.access import Grant
 from exai_actors.core.account import Account
 from exai_actors.core.compat_health import health_record
+from exai_actors.core.route_settings import RouteSettings
 from exai_actors.core.routing import RoutingTable
 from exai_actors.core.session_table import SessionTable
 from exai_actors.core.statistics import BrokerStatistics
 from exai_actors.daemon import settings
-from exai_actors.daemon.config import Config, OpenAIProvider, ProviderConfig, SyntheticProvider
+from exai_actors.daemon.config import Config
+from exai_actors.daemon.config_provider import OpenAIProvider, ProviderConfig, SyntheticProvider
 from exai_actors.edges.clock import SystemClock
 from exai_actors.edges.ws_server import WebSocketServer
 from exai_actors.ids import ConnectionId, ProviderName, SessionId
@@ -60,7 +62,7 @@ class Broker:
         self._sessions = 0
         self._upstreams: dict[ProviderName, Upstream] = {}
         self._provider_settings = {
-            ProviderName(provider.name): settings.of_provider(provider, config.session)
+            ProviderName(provider.name): settings.of_provider(provider, config)
             for provider in config.provider
         }
         self._accounts = {
@@ -72,9 +74,15 @@ class Broker:
             RoutingTable(
                 tuple((ProviderName(each.name), each.models) for each in config.provider),
                 config.chat.default_model,
+                tuple(RouteSettings(each.model, each.to, each.on) for each in config.route),
             ),
             {name: PathRef(self.system, f"/providers/{name}") for name in names},
             self._board.statistics,
+            frozenset(
+                ProviderName(each.name)
+                for each in config.provider
+                if each.on_disconnect == "finish"
+            ),
         )
         self._guardian: LoopRef[BrokerActor] | None = None
 
@@ -180,7 +188,7 @@ class Broker:
         return self.system.spawn(
             BrokerActor,
             path="/broker",
-            access=Access(config.server.token),
+            access=settings.of_access(config),
             sessions=SessionTable(2 * config.server.max_connections, config.session.resume_s),
             directory=self._directory,
             board=self._board,
@@ -205,13 +213,15 @@ class Broker:
             supervisor=guardian,
         )
 
-    def _start_session(self, session: SessionId, guardian: LoopRef[Any]) -> LoopRef[SessionActor]:
+    def _start_session(
+        self, session: SessionId, grant: Grant, guardian: LoopRef[Any]
+    ) -> LoopRef[SessionActor]:
         # The number makes the path unique while an expired session of the same name still stops.
         self._sessions += 1
         return self.system.spawn(
             SessionActor,
             session,
-            settings.of_session(self.config),
+            settings.of_session(self.config, grant),
             self._directory,
             self._clock,
             secrets.token_hex(6),

@@ -12,6 +12,7 @@ import orjson
 
 from exai_actors.daemon.config import Config
 from exai_actors.daemon.config_file import ENVIRONMENT, read_config
+from exai_actors.daemon.config_tokens import with_tokens
 from exai_actors.errors import ConfigError
 
 AnyConfig: TypeAlias = Config | str | Mapping[str, Any] | None
@@ -30,6 +31,8 @@ def config_for_test(config: AnyConfig = None) -> Config:
     environment = {name: value for name, value in os.environ.items() if name not in ENVIRONMENT}
     flags = {} if _names_a_port(text) else {"--port": 0}
     reading = read_config(text, file=Path("the test's config"), env=environment, flags=flags)
+    if reading.config is not None:
+        reading = with_tokens(reading, reading.config, environment)
     problems = (*reading.problems, *reading.missing_keys)
     if problems or reading.config is None:
         raise ConfigError("\n".join(str(problem) for problem in problems))
@@ -76,5 +79,12 @@ def _toml(tables: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _keys(table: Mapping[str, Any]) -> Iterator[str]:
+    return (f"{key} = {_value(value)}" for key, value in table.items())
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, Mapping):
+        pairs = (f"{_value(key)} = {_value(each)}" for key, each in value.items())
+        return f"{{ {', '.join(pairs)} }}"
     # What JSON says of strings, numbers, booleans and arrays of them, TOML says alike.
-    return (f"{key} = {orjson.dumps(value).decode()}" for key, value in table.items())
+    return orjson.dumps(value).decode()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import orjson
+from msgspec.structs import replace
 
 from exai_actors.actors.board import Board
 from exai_actors.actors.broker import BrokerActor
@@ -13,7 +14,7 @@ from exai_actors.actors.directory import Directory
 from exai_actors.actors.provider import ProviderActor
 from exai_actors.actors.session import SessionActor
 from exai_actors.actors.settings import ConnectionSettings, ProviderSettings, SessionSettings
-from exai_actors.core.access import Access
+from exai_actors.core.access import Access, Grant
 from exai_actors.core.account import Account
 from exai_actors.core.capacity_settings import CapacitySettings
 from exai_actors.core.changes import Change
@@ -77,6 +78,7 @@ class Desk:
         capacity: CapacitySettings | None = None,
         models: tuple[str, ...] = ("moon",),
         token: str = "",
+        tokens: tuple[tuple[str, Grant], ...] = (),
         session: SessionSettings | None = None,
         connection: ConnectionSettings | None = None,
         resume_s: float = 60.0,
@@ -106,7 +108,7 @@ class Desk:
         self.broker = self.system.spawn(
             BrokerActor,
             path="/broker",
-            access=Access(token),
+            access=Access(token, tokens),
             sessions=SessionTable(sessions, resume_s),
             directory=self.directory,
             board=self.board,
@@ -163,10 +165,14 @@ class Desk:
         self.settle()
         return Socket(self, outbox, ref)
 
-    def client(self, session_id: str | None = None) -> Socket:
+    def client(self, session_id: str | None = None, token: str | None = None) -> Socket:
         """A socket that has been admitted, its hello_ack read."""
         socket = self.connect()
-        hello = {"op": "hello"} if session_id is None else {"op": "hello", "session_id": session_id}
+        hello = {"op": "hello"}
+        if session_id is not None:
+            hello["session_id"] = session_id
+        if token is not None:
+            hello["token"] = token
         (ack,) = socket.send(hello)
         assert ack["ok"] is True
         return socket
@@ -191,11 +197,14 @@ class Desk:
             supervisor=guardian,
         )
 
-    def _start_session(self, session: SessionId, guardian: LoopRef[Any]) -> LoopRef[SessionActor]:
+    def _start_session(
+        self, session: SessionId, grant: Grant, guardian: LoopRef[Any]
+    ) -> LoopRef[SessionActor]:
+        window = self._session.window if grant.window is None else grant.window
         return self.system.spawn(
             SessionActor,
             session,
-            self._session,
+            replace(self._session, tenant=grant.tenant, window=window),
             self.directory,
             self.clock,
             f"talk-{session}",

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exai_actors.daemon.config import Config, OpenAIProvider, SyntheticProvider
+from exai_actors.daemon.config import Config
 from exai_actors.daemon.config_file import ENVIRONMENT, Reading, read_config
+from exai_actors.daemon.config_provider import OpenAIProvider, SyntheticProvider
 
 TOKEN = "0123456789abcdef"
 

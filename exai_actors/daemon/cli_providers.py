@@ -1,0 +1,66 @@
+"""`exai providers`: what each provider's account allows, and where each number comes from."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import click
+
+from exai_actors.daemon.cli_config import file_option
+from exai_actors.daemon.cli_options import json_option, run
+
+
+@click.command()
+@file_option
+@click.option(
+    "--url", metavar="URL", help="Ask the broker that runs there what is in force right now."
+)
+@click.option("--token", envvar="EXAI_WS_TOKEN", show_envvar=True, help="That broker's token.")
+@click.option("--presets", is_flag=True, help="List the presets there are, with their figures.")
+@json_option
+def providers(
+    file: str | None, url: str | None, token: str | None, presets: bool, as_json: bool
+) -> None:
+    """Show what is in force for each provider and what set it: file, preset or default."""
+    from exai_actors.daemon.cli_output import complain, printable, say, say_json
+
+    if presets:
+        from exai_actors.daemon.provider_text import preset_rows, preset_text
+
+        if as_json:
+            say_json(preset_rows())
+        else:
+            say(preset_text())
+        return
+    if url is not None:
+        from exai_actors.daemon.provider_text import running_text
+
+        found = run(_running(url, token))
+        if as_json:
+            say_json(found)
+        else:
+            say(printable(running_text(found)))
+        return
+
+    from exai_actors.daemon.config_locate import read
+    from exai_actors.daemon.provider_text import provider_rows, provider_text
+    from exai_actors.errors import ConfigError
+
+    reading = read(file, os.environ, {})
+    if reading.config is None:
+        raise ConfigError("\n".join(map(str, reading.problems)))
+    for warning in (*reading.missing_keys, *reading.warnings):
+        complain(f"warning: {warning}")
+    if as_json:
+        say_json(provider_rows(reading.config))
+    else:
+        say(printable(provider_text(reading.config)))
+
+
+async def _running(url: str, token: str | None) -> list[dict[str, Any]]:
+    from exai_actors.client import connect
+    from exai_actors.daemon.cli_look import provider_statistics
+
+    async with connect(url, token=token or None) as broker:
+        return await provider_statistics(broker)
