@@ -26,6 +26,7 @@ from exai_actors.actors.provider import ProviderActor
 from exai_actors.actors.session import SessionActor
 from exai_actors.core.access import Grant
 from exai_actors.core.account import Account
+from exai_actors.core.changes import Change
 from exai_actors.core.compat_health import health_record
 from exai_actors.core.route_settings import RouteSettings
 from exai_actors.core.routing import RoutingTable
@@ -34,8 +35,10 @@ from exai_actors.core.statistics import BrokerStatistics
 from exai_actors.daemon import settings
 from exai_actors.daemon.config import Config
 from exai_actors.daemon.config_provider import OpenAIProvider, ProviderConfig, SyntheticProvider
+from exai_actors.daemon.live_changes import change_provider
 from exai_actors.edges.clock import SystemClock
 from exai_actors.edges.ws_server import WebSocketServer
+from exai_actors.errors import UsageError
 from exai_actors.ids import ConnectionId, ProviderName, SessionId
 from exai_actors.messages.broker import ConnectionOpened, DrainBroker
 from exai_actors.messages.connection import ConnectionMessage
@@ -57,6 +60,7 @@ class Broker:
         self.system = ActorSystem(driver)
         self.gave_up: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._drained = asyncio.Event()
+        self._guarded = asyncio.Event()
         self._clock = SystemClock()
         self._connections = 0
         self._sessions = 0
@@ -95,6 +99,17 @@ class Broker:
         """To be called on the loop's thread."""
         return self._board.statistics()
 
+    async def change(self, provider: str, change: Change, cause: str) -> None:
+        """Change a provider's capacity while it runs; see core.changes for what can be changed.
+
+        To be awaited on the loop's thread. Raises UsageError for what makes no sense.
+        """
+        path = self._directory.providers.get(ProviderName(provider))
+        if path is None:
+            known = ", ".join(self._directory.providers)
+            raise UsageError(f'there is no provider "{provider}"; there are {known}')
+        await change_provider(path, change, cause)
+
     async def start(self, stack: AsyncExitStack) -> None:
         """Start everything; ``stack`` gets what undoes it. Raises UsageError for a taken port."""
         for provider in self.config.provider:
@@ -103,6 +118,7 @@ class Broker:
             stack.push_async_callback(upstream.aclose)
         stack.push_async_callback(self.system.stop_all, 5.0)
         self._guardian = self._start_guardian()
+        await self._guarded.wait()
         server_config = self.config.server
         server = WebSocketServer(
             host=server_config.host,
@@ -201,6 +217,8 @@ class Broker:
         )
 
     def _start_provider(self, name: ProviderName, guardian: LoopRef[Any]) -> LoopRef[ProviderActor]:
+        if name == next(reversed(self._upstreams)):
+            self._guarded.set()
         return self.system.spawn(
             ProviderActor,
             self._provider_settings[name],

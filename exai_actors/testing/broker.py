@@ -9,6 +9,7 @@ from typing import Any
 
 from exai_actors.client import BrokerClient, SyncBrokerClient, connect, connect_sync
 from exai_actors.client.loop_thread import LoopThread
+from exai_actors.core.changes import Change
 from exai_actors.core.statistics import BrokerStatistics
 from exai_actors.daemon.config import Config
 from exai_actors.daemon.wiring import Broker, open_broker
@@ -48,6 +49,13 @@ class RunningBroker:
         """A client of this broker to open with ``async with``; settings as in ``connect``."""
         return connect(self.url, **{"token": self.token, **settings})
 
+    async def change(self, provider: str, change: Change, cause: str = "the test") -> None:
+        """Change a provider's limit, weights or gates, pause or drain it, while it runs.
+
+        Raises UsageError for what makes no sense.
+        """
+        await self.broker.change(provider, change, cause)
+
     async def settled(self, within_s: float = SETTLE_S) -> BrokerStatistics:
         """Wait until no request is in flight or queued; the statistics then, or after the time."""
         loop = asyncio.get_running_loop()
@@ -84,6 +92,10 @@ class BrokerInThread:
     def settled(self, within_s: float = SETTLE_S) -> BrokerStatistics:
         """Wait until no request is in flight or queued; the statistics then, or after the time."""
         return self._thread.run(self._running.settled(within_s))
+
+    def change(self, provider: str, change: Change, cause: str = "the test") -> None:
+        """As RunningBroker.change."""
+        self._thread.run(self._running.change(provider, change, cause))
 
     def connect(self, **settings: Any) -> BrokerClient:
         """A client of this broker to open with ``async with``; settings as in ``connect``."""
