@@ -57,7 +57,7 @@ class CapacitySettings(msgspec.Struct, frozen=True):
     """One provider's capacity.
 
     ``model_limits`` are limits of single models, each apart from ``limit``, which the other models
-    share. ``max_wait_s`` is the age from which a waiting request is served before its turn.
+    share. ``max_wait_s`` is after how long without a grant a waiting session goes first.
     ``on_disconnect`` says what becomes of a call whose client is gone. ``quarantine_s`` is how long
     a provider goes on with a call that was aborted: so long its permit is neither held nor free.
     """

@@ -346,7 +346,7 @@ class Dispatcher(Generic[J]):
     def _let_in(self, now: float) -> None:
         while (job := self.retries.take(now)) is not None:
             queue = job.pool.queue
-            queue.put(job.flow, job.request, job, job.cost, job.since, job.priority, again=True)
+            queue.put(job.flow, job.request, job, job.cost, now, job.priority, again=True)
         while self._quarantined and self._quarantined[0][0] <= now:
             _, permit = heapq.heappop(self._quarantined)
             self._pool_at(permit).ledger.release(permit)

@@ -1,8 +1,10 @@
 """Who goes next: shares counted by cost, of tenants by their weights, of their sessions alike.
 
 A session is charged an estimate when it is granted and what it really cost at the end. Priority
-counts inside a session only. Whoever has waited too long goes first now and then, so that no
-weight and no priority starves anyone.
+counts inside a session only. A session that has waited too long for any grant at all goes first now
+and then, so that no weight starves anyone. It is not the age of a request that counts: where all
+wait long, the oldest are those of the most expensive sessions, which would get more than their
+share.
 """
 
 from __future__ import annotations
@@ -20,14 +22,15 @@ T = TypeVar("T")
 class FairQueue(Generic[T]):
     """At most ``limit`` waiting entries over all, ``session_limit`` of one session.
 
-    ``entries`` are all that wait, the longest waiting first. One who has waited longer than
-    ``max_wait_s`` goes first, but only once in ``guard_every`` grants.
+    ``entries`` are all that wait, the longest waiting first. A session that waits and has had no
+    grant for more than ``max_wait_s`` goes first, but only once in ``guard_every`` grants.
     """
 
     __slots__ = (
         "_entries",
         "_guard_every",
         "_max_wait_s",
+        "_neglected",
         "_since_guard",
         "_tenants",
         "_waiting",
@@ -53,6 +56,8 @@ class FairQueue(Generic[T]):
         self._max_wait_s = max_wait_s
         self._guard_every = guard_every
         self._since_guard = 0
+        # Who has something waiting, the longest without a grant first, and since when.
+        self._neglected: dict[Flow, float] = {}
         self._weights = dict(weights or {})
         self._tenants: dict[TenantName, Tenant] = {}
         self._waiting: Shares[Tenant] = Shares()
@@ -133,9 +138,9 @@ class FairQueue(Generic[T]):
     ) -> bool:
         """Let an entry wait behind its session's others of no lower priority.
 
-        ``cost`` is above zero, ``now`` the instant from which its wait counts. One that was
-        granted before and comes ``again`` goes before its session's others and finds room always.
-        False, and no change, when full. Raises ValueError when this request waits already.
+        ``cost`` is above zero. One that was granted before and comes ``again`` goes before its
+        session's others and finds room always. False, and no change, when full. Raises ValueError
+        when this request waits already.
         """
         key = (flow.session, request)
         if key in self.entries:
@@ -144,7 +149,7 @@ class FairQueue(Generic[T]):
             len(self.entries) >= self.limit or len(flow.waiting) >= self.session_limit
         ):
             return False
-        entry = Entry(flow, request, value, cost, now)
+        entry = Entry(flow, request, value, cost)
         tenant = flow.owner
         if not tenant.count:
             self._waiting.enter(tenant)
@@ -152,6 +157,7 @@ class FairQueue(Generic[T]):
         tenant.cost += cost
         if not flow.waiting:
             tenant.sessions.enter(flow)
+            self._neglected[flow] = now
         flow.add(entry, priority, again=again)
         self.entries[key] = value
         self._entries[key] = entry
@@ -170,16 +176,22 @@ class FairQueue(Generic[T]):
         entry = self._next(now)
         if entry is None:
             return None
-        self._since_guard = self._since_guard + 1 if entry is self._turn() else 0
         flow = entry.flow
         tenant = flow.owner
-        tenant.sessions.clock = max(tenant.sessions.clock, flow.tag)
-        self._waiting.clock = max(self._waiting.clock, tenant.tag)
+        if entry is self._turn():
+            self._since_guard += 1
+            tenant.sessions.clock = max(tenant.sessions.clock, flow.tag)
+            self._waiting.clock = max(self._waiting.clock, tenant.tag)
+        else:
+            # Who goes before its turn is far ahead, where no newcomer must be made to begin.
+            self._since_guard = 0
         flow.tag += entry.cost
         tenant.tag += entry.cost * tenant.per_weight
         self._take_out(entry)
         if flow.waiting:
             tenant.sessions.moved(flow)
+            del self._neglected[flow]
+            self._neglected[flow] = now
         if tenant.count:
             self._waiting.moved(tenant)
         value: T = entry.value
@@ -257,10 +269,10 @@ class FairQueue(Generic[T]):
         return waiting
 
     def _next(self, now: float) -> Entry | None:
-        if self._since_guard >= self._guard_every and self._entries:
-            oldest = next(iter(self._entries.values()))
-            if now - oldest.since > self._max_wait_s:
-                return oldest
+        if self._since_guard >= self._guard_every and self._neglected:
+            flow, since = next(iter(self._neglected.items()))
+            if now - since > self._max_wait_s:
+                return flow.first()
         return self._turn()
 
     def _turn(self) -> Entry | None:
@@ -282,6 +294,7 @@ class FairQueue(Generic[T]):
         tenant.cost -= entry.cost
         if not flow.waiting:
             tenant.sessions.leave(flow)
+            del self._neglected[flow]
         if not tenant.count:
             tenant.cost = 0.0
             self._waiting.leave(tenant)

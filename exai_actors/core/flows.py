@@ -10,16 +10,15 @@ from exai_actors.ids import RequestKey, SessionId, TenantName
 
 
 class Entry:
-    """One waiting request. ``since`` is the instant from which its wait counts."""
+    """One waiting request."""
 
-    __slots__ = ("cost", "flow", "order", "request", "since", "value")
+    __slots__ = ("cost", "flow", "order", "request", "value")
 
-    def __init__(self, flow: Flow, request: RequestKey, value: Any, cost: float, since: float):
+    def __init__(self, flow: Flow, request: RequestKey, value: Any, cost: float) -> None:
         self.flow = flow
         self.request = request
         self.value = value
         self.cost = cost
-        self.since = since
         self.order: tuple[int, int] = (0, 0)
 
 

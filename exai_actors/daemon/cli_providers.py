@@ -22,7 +22,7 @@ from exai_actors.daemon.cli_options import json_option, run
 def providers(
     file: str | None, url: str | None, token: str | None, presets: bool, as_json: bool
 ) -> None:
-    """Show what is in force for each provider and what set it: file, preset or default."""
+    """Show what each provider allows and where the numbers come from: file, preset or default."""
     from exai_actors.daemon.cli_output import complain, printable, say, say_json
 
     if presets:

@@ -53,7 +53,7 @@ class CapacityKeys(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     ] = 0
     max_wait_s: Annotated[
         Seconds,
-        Meta(description="The age from which a waiting request is served before its turn."),
+        Meta(description="After how long without any grant a session that waits goes first."),
     ] = 30.0
     attempts: Annotated[
         int,

@@ -40,7 +40,7 @@ def test_help_names_every_command_and_where_to_begin() -> None:
     result = run("--help")
     assert result.exit_code == 0
     for name, (_, text) in COMMANDS.items():
-        assert f"  {name:<7}  {text}" in result.output
+        assert f"  {name:<9}  {text}" in result.output
     assert "Start with `exai serve`" in result.output
 
 

@@ -1,0 +1,307 @@
+"""What the shares and the gates do, in virtual time: the broker's own core, nothing else.
+
+Every figure follows from its seed alone; no clock, no network, no actor.
+"""
+
+from __future__ import annotations
+
+import heapq
+import random
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import count
+
+from exai_actors.core.account import Account
+from exai_actors.core.calls import ChatCall, ChatMessage, Usage
+from exai_actors.core.capacity_settings import CapacitySettings, GateSettings
+from exai_actors.core.dispatch import Arrival, Dispatcher
+from exai_actors.core.estimates import TokenEstimator
+from exai_actors.core.jobs import Job, Refusal
+from exai_actors.ids import EVERYBODY, PermitId, RequestKey, SessionId
+
+TOKENS_PER_S = 100.0
+"""How fast the simulated provider writes, on each of its permits."""
+
+
+@dataclass
+class Client:
+    """One session: how often it asks (0: whenever it has an answer), and how long answers are."""
+
+    name: str
+    prompt_tokens: int
+    mean_tokens: float
+    every_s: float = 0.0
+    outstanding: int = 0
+
+
+@dataclass
+class Served:
+    """What one session got."""
+
+    waits: list[float] = field(default_factory=list)
+    cost: float = 0.0
+    calls: int = 0
+
+
+class _Sized(Job, gc=False, eq=False):
+    """A request whose answer has a length that nobody knows before its end."""
+
+    tokens: int = 0
+    call: ChatCall | None = None
+
+
+class Simulation:
+    """A provider with ``limit`` permits; its queue is the broker's, or first come, first served."""
+
+    def __init__(self, limit: int, clients: list[Client], seed: int, *, fair: bool) -> None:
+        self.served = {client.name: Served() for client in clients}
+        self._limit = limit
+        self._clients = clients
+        self._random = random.Random(seed)
+        self._fair = fair
+        self._events: list[tuple[float, int, Callable[[float], None]]] = []
+        self._order = count()
+        settings = CapacitySettings(limit=limit, queue=1_000_000, session_queue=1_000_000)
+        self._dispatcher: Dispatcher[_Sized] = Dispatcher(Account(settings))
+        self._estimator = TokenEstimator()
+        self._line: deque[_Sized] = deque()
+        self._running = 0
+
+    def run(self, seconds: float) -> dict[str, Served]:
+        for client in self._clients:
+            if client.every_s:
+                self._at(self._random.expovariate(1 / client.every_s), self._asker(client))
+            for _ in range(client.outstanding):
+                self._at(0.0, self._once(client))
+        while self._events and self._events[0][0] <= seconds:
+            now, _, event = heapq.heappop(self._events)
+            event(now)
+        for job in self._waiting():
+            # Those still waiting at the end have waited at least so long.
+            self.served[job.flow.session].waits.append(seconds - job.since)
+        return self.served
+
+    def _asker(self, client: Client) -> Callable[[float], None]:
+        def ask(now: float) -> None:
+            self._arrive(client, now)
+            self._at(now + self._random.expovariate(1 / client.every_s), ask)
+
+        return ask
+
+    def _once(self, client: Client) -> Callable[[float], None]:
+        return lambda now: self._arrive(client, now)
+
+    def _arrive(self, client: Client, now: float) -> None:
+        text = "x" * (4 * client.prompt_tokens)
+        call = ChatCall(client.name, (ChatMessage("user", text),))
+        prompt, completion = self._estimator.estimate(call)
+        pool = self._dispatcher.pools[0]
+        job = _Sized(
+            pool.queue.flow(SessionId(client.name), EVERYBODY),
+            RequestKey(str(next(self._order))),
+            pool,
+            prompt,
+            completion,
+            prompt + 2 * completion,
+            now,
+            tokens=max(1, round(self._random.uniform(0, 2 * client.mean_tokens))),
+            call=call,
+        )
+        if self._fair:
+            if self._dispatcher.arrive(job, now) is Arrival.GRANTED:
+                self._start(job, now)
+        else:
+            self._line.append(job)
+            self._pump(now)
+
+    def _pump(self, now: float) -> None:
+        if self._fair:
+            for job in self._dispatcher.pump(now):
+                self._start(job, now)
+        while self._line and self._running < self._limit:
+            self._start(self._line.popleft(), now)
+
+    def _start(self, job: _Sized, now: float) -> None:
+        self._running += 1
+        self.served[job.flow.session].waits.append(now - job.since)
+        self._at(now + job.tokens / TOKENS_PER_S, lambda then: self._end(job, then))
+
+    def _end(self, job: _Sized, now: float) -> None:
+        self._running -= 1
+        client = next(each for each in self._clients if each.name == job.flow.session)
+        assert job.call is not None
+        usage = Usage(client.prompt_tokens, job.tokens)
+        estimate = (job.prompt_tokens, job.completion_tokens)
+        prompt, completion = self._estimator.learn(job.call, estimate, usage, 4 * job.tokens)
+        cost = prompt + 2 * completion
+        served = self.served[job.flow.session]
+        served.cost += cost
+        served.calls += 1
+        if self._fair:
+            self._dispatcher.release(job.permit, now)
+            self._dispatcher.completed(job, prompt + completion, cost, now)
+        self._pump(now)
+        if client.outstanding:
+            self._arrive(client, now)
+
+    def _waiting(self) -> Iterator[_Sized]:
+        yield from self._line
+        yield from self._dispatcher.pools[0].queue.entries.values()
+
+    def _at(self, when: float, event: Callable[[float], None]) -> None:
+        heapq.heappush(self._events, (when, next(self._order), event))
+
+
+def jain(values: list[float]) -> float:
+    """Jain's index (Jain, Chiu, Hawe, 1984): 1 when all are equal, 1/n when one has everything."""
+    return sum(values) ** 2 / (len(values) * sum(value**2 for value in values))
+
+
+def percentile(values: list[float], part: float) -> float:
+    return sorted(values)[min(len(values) - 1, int(len(values) * part))]
+
+
+def share_of_backlogged(seeds: int) -> float:
+    """Jain's index of what ten backlogged sessions got whose calls cost up to 20 times another's.
+
+    The worst of all seeds; limit 4, 20 virtual minutes.
+    """
+    found = []
+    for seed in range(seeds):
+        clients = [
+            Client(f"s{number}", 50, 50 * 20 ** (number / 9), outstanding=8) for number in range(10)
+        ]
+        served = Simulation(4, clients, seed, fair=True).run(1200)
+        found.append(jain([each.cost for each in served.values()]))
+    return min(found)
+
+
+def wait_beside_heavy(seeds: int, *, fair: bool) -> float:
+    """The p99 wait of a light client beside two long-winded and two chatty ones, in seconds.
+
+    Limit 8, 600 virtual seconds, nearly twice the work that the permits can do; over the waits of
+    all seeds.
+    """
+    found = []
+    for seed in range(seeds):
+        clients = [
+            Client("long 1", 200, 1000, every_s=2.5),
+            Client("long 2", 200, 1000, every_s=2.5),
+            Client("chatty 1", 50, 100, every_s=0.28),
+            Client("chatty 2", 50, 100, every_s=0.28),
+            Client("light", 20, 50, every_s=5.0),
+        ]
+        served = Simulation(8, clients, seed, fair=fair).run(600)
+        found += served["light"].waits
+    return percentile(found, 0.99)
+
+
+@dataclass
+class GateUse:
+    """How much of a rate limit was used, and how many windows held more than it allows."""
+
+    used: float
+    windows_above: int
+    grants: int
+
+
+def rate_gate(per_minute: int, hours: float, seed: int = 0) -> GateUse:
+    """A gate that more is asked of than it lets through, every window of a minute looked at."""
+    chance = random.Random(seed)
+    settings = CapacitySettings(
+        limit=1000, queue=1_000_000, gates=GateSettings(requests_per_minute=per_minute)
+    )
+    dispatcher: Dispatcher[Job] = Dispatcher(Account(settings))
+    pool = dispatcher.pools[0]
+    grants: list[float] = []
+    names = count()
+    end, now, comes_at = hours * 3600, 0.0, 0.0
+    running: list[tuple[float, PermitId, Job]] = []
+    while now < end:
+        if comes_at <= now:
+            flow = pool.queue.flow(SessionId("a"), EVERYBODY)
+            job = Job(flow, RequestKey(str(next(names))), pool, 10, 10, 30, now)
+            if dispatcher.arrive(job, now) is Arrival.GRANTED:
+                _begin(job, now, grants, running, chance)
+            comes_at = now + chance.expovariate(1.2 * per_minute / 60)
+        while running and running[0][0] <= now:
+            _, permit, job = heapq.heappop(running)
+            dispatcher.release(permit, now)
+            dispatcher.completed(job, 20, 30, now)
+        for job in dispatcher.pump(now):
+            _begin(job, now, grants, running, chance)
+        now = min(comes_at, dispatcher.wake_at(now), running[0][0] if running else end, end)
+    above = sum(
+        grants[index + per_minute] - grants[index] < 60 for index in range(len(grants) - per_minute)
+    )
+    # What is allowed in the time: a full window at once, and then one more with each that ends.
+    return GateUse(len(grants) / (per_minute * hours * 60), above, len(grants))
+
+
+def _begin(
+    job: Job,
+    now: float,
+    grants: list[float],
+    running: list[tuple[float, PermitId, Job]],
+    chance: random.Random,
+) -> None:
+    grants.append(now)
+    heapq.heappush(running, (now + 1 + chance.random(), job.permit, job))
+
+
+@dataclass
+class GrantCost:
+    """µs for the end of a call, the grant that follows and a new request, by waiting sessions."""
+
+    few_us: float
+    many_us: float
+
+    @property
+    def ratio(self) -> float:
+        return self.many_us / self.few_us
+
+
+def grant_cost(few: int, many: int, repeats: int) -> GrantCost:
+    """The two measured taking turns; medians."""
+    benches = {number: _Waiting(number) for number in (few, many)}
+    found: dict[int, list[float]] = {few: [], many: []}
+    for _ in range(repeats):
+        for number, bench in benches.items():
+            began = time.perf_counter()
+            bench.turn(2000)
+            found[number].append((time.perf_counter() - began) / 2000 * 1e6)
+    middle = {number: sorted(each)[len(each) // 2] for number, each in found.items()}
+    return GrantCost(middle[few], middle[many])
+
+
+class _Waiting:
+    """A dispatcher before which so many sessions wait, each with one request."""
+
+    def __init__(self, sessions: int) -> None:
+        settings = CapacitySettings(limit=4, queue=1_000_000, max_wait_s=1e9)
+        self._dispatcher: Dispatcher[Job] = Dispatcher(Account(settings))
+        self._names = count()
+        self._now = 0.0
+        self._running: deque[Job] = deque()
+        for number in range(sessions + 4):
+            self._ask(SessionId(f"s{number}"))
+
+    def turn(self, times: int) -> None:
+        for _ in range(times):
+            self._now += 0.001
+            job = self._running.popleft()
+            self._dispatcher.release(job.permit, self._now)
+            self._dispatcher.completed(job, 20, 30, self._now)
+            self._running.extend(self._dispatcher.pump(self._now))
+            self._ask(job.flow.session)
+
+    def _ask(self, session: SessionId) -> None:
+        pool = self._dispatcher.pools[0]
+        flow = pool.queue.flow(session, EVERYBODY)
+        job = Job(flow, RequestKey(str(next(self._names))), pool, 10, 10, 30, self._now)
+        arrival = self._dispatcher.arrive(job, self._now)
+        assert not isinstance(arrival, Refusal)
+        if arrival is Arrival.GRANTED:
+            self._running.append(job)
