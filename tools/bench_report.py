@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from tools import bench_gone
+from tools import bench_gone, capacity_page
 from tools.bench_cases import Figures, Idle, OverHttp
 from tools.bench_processes import ROOT
 
@@ -83,9 +83,9 @@ def write_page(report: Report, command: str) -> None:
         + ", ".join(f"{name} {version(name)}" for name in ("websockets", "pykka", "uvloop"))
     )
     _draw(report)
-    PAGE.write_text(
-        _PAGE.format(command=command, machine=machine, figures=as_markdown(report).rstrip())
-    )
+    capacity = capacity_page.part_of(PAGE.read_text())
+    page = _PAGE.format(command=command, machine=machine, figures=as_markdown(report).rstrip())
+    PAGE.write_text(f"{page}\n{capacity}\n" if capacity else page)
 
 
 def _draw(report: Report) -> None:

@@ -268,18 +268,28 @@ class Dispatcher(Generic[J]):
     def positions_due(self, now: float, every_s: float) -> Iterator[tuple[int, float | None, J]]:
         """Position from 1, estimated wait in seconds and job of those not told for a while."""
         for pool in self.pools:
+            if not pool.queue.entries:
+                continue
+            held = (job.granted_at for job in pool.ledger.held.values())
+            served = pool.service_time.waits_s(held, pool.ledger.limit, now)
             for position, job in enumerate(pool.queue.in_service_order(), start=1):
+                served_s = next(served)
                 if job.reported is None or now - job.reported >= every_s:
                     job.reported = now
-                    yield position, self.wait_s(pool, position, now), job
+                    yield position, self._behind_doors(pool, position, served_s, now), job
 
     def wait_s(self, pool: Pool[J], position: int, now: float) -> float | None:
         """Seconds until the one at ``position`` gets its permit; None if nothing is known yet."""
+        served_s = pool.service_time.wait_s(position, pool.ledger.limit)
+        return self._behind_doors(pool, position, served_s, now)
+
+    def _behind_doors(
+        self, pool: Pool[J], position: int, served_s: float | None, now: float
+    ) -> float | None:
         closed_s = self.doors.closed_until(pool, now) - now
         if closed_s == inf:
             # Until its operator or a probe that is out says more, nobody can tell.
             return None
-        served_s = pool.service_time.wait_s(position, pool.ledger.limit)
         gates = self.account.gates
         if gates.active:
             served_s = max(served_s or 0.0, gates.wait_s(position, now))

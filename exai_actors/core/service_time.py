@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import heapq
+from collections.abc import Iterable, Iterator
+
 
 class ServiceTime:
     """An exponentially weighted mean of the seconds for which permits were held.
@@ -33,3 +36,23 @@ class ServiceTime:
         if self._mean is None or limit <= 0:
             return None
         return position * self._mean / limit
+
+    def waits_s(
+        self, granted_at: Iterable[float], limit: int, now: float
+    ) -> Iterator[float | None]:
+        """The same for one position after the other, from what is known of the permits out.
+
+        ``granted_at`` are the instants at which they were granted: each comes free when it has been
+        held for the mean, and those that are late soon.
+        """
+        mean = self._mean
+        if mean is None or limit <= 0:
+            while True:
+                yield None
+        soon = now + mean / (2 * limit)
+        frees = sorted(max(soon, at + mean) for at in granted_at)
+        frees = [now] * (limit - len(frees)) + frees[max(0, len(frees) - limit) :]
+        while True:
+            free_at = heapq.heappop(frees)
+            yield free_at - now
+            heapq.heappush(frees, free_at + mean)

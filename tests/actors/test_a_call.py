@@ -182,7 +182,7 @@ def test_a_waiting_request_is_told_its_position_and_then_an_estimate() -> None:
     (progress,) = client.heard()
     assert progress["request_id"] == "c"
     assert progress["position"] == 1
-    assert progress["estimate_s"] == 2.0
+    assert progress["estimate_s"] == 1.75
 
 
 def test_a_call_that_has_stopped_waiting_is_told_no_position_any_more() -> None:

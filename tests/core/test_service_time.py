@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import islice
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -55,3 +57,23 @@ def test_the_mean_lies_between_the_shortest_and_the_longest(
 @given(SECONDS, SECONDS)
 def test_the_mean_follows_a_lasting_change(before: float, after: float) -> None:
     assert of(*[before] * 20, *[after] * 200).mean_s == pytest.approx(after, abs=1e-3)
+
+
+def test_each_permit_comes_free_when_it_was_held_for_the_mean_again_and_again() -> None:
+    waits = of(6.0).waits_s([10.0, 8.0], limit=2, now=12.0)
+    assert list(islice(waits, 4)) == [2.0, 4.0, 8.0, 10.0]
+
+
+def test_a_permit_that_is_late_comes_free_soon_and_one_that_is_free_at_once() -> None:
+    waits = of(6.0).waits_s([0.0], limit=2, now=12.0)
+    assert list(islice(waits, 3)) == [0.0, 1.5, 6.0]
+
+
+def test_permits_beyond_a_lowered_limit_let_nobody_in() -> None:
+    waits = of(6.0).waits_s([7.0, 8.0, 9.0], limit=1, now=12.0)
+    assert list(islice(waits, 2)) == [3.0, 9.0]
+
+
+def test_no_waits_can_be_told_before_anything_is_known() -> None:
+    assert list(islice(of().waits_s([], limit=1, now=0.0), 2)) == [None, None]
+    assert list(islice(of(6.0).waits_s([0.0], limit=0, now=0.0), 2)) == [None, None]

@@ -1,0 +1,208 @@
+"""A broker as a process of its own before a service that enforces its limit, and real clients."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+
+from exai_actors.client import BrokerClient, OverCapacity, Progress, RequestTimeout, connect
+from exai_actors.errors import BrokerError
+from tools.bench_processes import Process
+from tools.capacity_simulated import percentile
+from tools.limited_upstream import MODEL, LimitedUpstream, Order, limited_upstream
+
+LIMIT = 4
+SERVICE_MS = 200
+IDEAL_PER_S = LIMIT * 1000 / SERVICE_MS
+
+_CONFIG = """
+[server]
+port = 0
+max_connections = {connections}
+drain_s = 0
+[logging]
+level = "error"
+[session]
+request_timeout_s = 600
+{session}
+[[provider]]
+name = "scarce"
+kind = "openai"
+base_url = "{url}"
+models = ["{model}"]
+limit = {limit}
+queue = 100000
+"""
+
+
+@asynccontextmanager
+async def broker_before(
+    upstream: LimitedUpstream, *, limit: int = LIMIT, connections: int = 5000, session: str = ""
+) -> AsyncIterator[tuple[str, Process]]:
+    """``exai serve`` with one provider; yields its URL and its process."""
+    with tempfile.TemporaryDirectory() as folder:
+        config = Path(folder) / "bench.toml"
+        config.write_text(
+            _CONFIG.format(
+                url=upstream.url,
+                model=MODEL,
+                limit=limit,
+                connections=connections,
+                session=session,
+            )
+        )
+        command = ["-m", "exai_actors", "serve", "--config", str(config)]
+        log = Path(folder) / "broker.log"
+        process = await asyncio.to_thread(Process, command, log)
+        try:
+            yield f"ws://{process.address[0]}:{process.address[1]}", process
+        finally:
+            await asyncio.to_thread(process.stop)
+
+
+@dataclass
+class GreedyAndSmall:
+    """One session with many connections beside one with few, all of them always asking."""
+
+    per_s: float
+    errors: int
+    too_many: int
+    most_at_once: int
+    small_p99_wait_s: float
+    small_share: float
+    small_entitled: float
+    told: list[float] = field(default_factory=list)
+    """|told - real| / real of every estimate that a waiting client heard."""
+
+
+async def greedy_and_small(seconds: float, *, greedy: int = 24, small: int = 2) -> GreedyAndSmall:
+    """``seconds`` are measured after one that warms up."""
+    names = count()
+    sent: dict[str, float] = {}
+    estimates: list[tuple[str, float, float]] = []
+    errors = 0
+    until = 0.0
+
+    async def asks(client: BrokerClient, who: str) -> None:
+        nonlocal errors
+        while time.monotonic() < until:
+            order = Order(f"{who}{next(names):06}", SERVICE_MS, 4)
+
+            def heard(progress: Progress, nonce: str = order.nonce) -> None:
+                if progress.estimate_s is not None:
+                    estimates.append((nonce, time.monotonic(), progress.estimate_s))
+
+            sent[order.nonce] = time.monotonic()
+            try:
+                result = await client.call("chat", prompt=order.prompt, on_progress=heard)
+                errors += result.text != order.answer
+            except BrokerError:
+                errors += 1
+
+    async with limited_upstream(LIMIT) as upstream, broker_before(upstream) as (url, _):
+        async with AsyncExitStack() as stack:
+            clients = [
+                (who, await stack.enter_async_context(connect(url, session_id=who * 3)))
+                for who, number in (("g", greedy), ("s", small))
+                for _ in range(number)
+            ]
+            began = time.monotonic() + 1.0
+            until = began + seconds
+            await asyncio.gather(*(asks(client, who) for who, client in clients))
+        served = [at for at in upstream.served if began <= at < until]
+        waits = [
+            upstream.arrived[nonce] - at
+            for nonce, at in sent.items()
+            if nonce[0] == "s" and nonce in upstream.arrived and began <= at < until
+        ]
+        mine = sum(began <= at < until for nonce, at in upstream.arrived.items() if nonce[0] == "s")
+        told = [
+            abs(upstream.arrived[nonce] - at - estimate) / max(upstream.arrived[nonce] - at, 0.01)
+            for nonce, at, estimate in estimates
+            if nonce in upstream.arrived and at < upstream.arrived[nonce]
+        ]
+        entitled = min(small * 1000 / SERVICE_MS, IDEAL_PER_S / 2) / IDEAL_PER_S
+        return GreedyAndSmall(
+            len(served) / seconds,
+            errors,
+            upstream.ended["429 for too many at once"],
+            upstream.most,
+            percentile(waits, 0.99),
+            mine / len(served),
+            entitled,
+            told,
+        )
+
+
+@dataclass
+class Overload:
+    """What became of the requests of each second once a flood had ended."""
+
+    refused_at_once: int
+    expired: int
+    recovered_in_s: float
+    goodput_after: float
+
+
+async def overload(seconds: float, after_s: float, seed: int = 0) -> Overload:
+    """Three times what fits for so long, then half of it; each request with two seconds to live.
+
+    Recovered is the broker from the first second on in which, and in all that follow, at least
+    95 % of the requests were answered in time.
+    """
+    chance = random.Random(seed)
+    names = count()
+    outcomes: list[tuple[float, str]] = []
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def ask(client: BrokerClient) -> None:
+        order = Order(f"o{next(names):06}", SERVICE_MS, 4)
+        began = time.monotonic()
+        try:
+            await client.call("chat", prompt=order.prompt, deadline_ms=2000)
+            outcomes.append((began, "answered"))
+        except OverCapacity:
+            outcomes.append((began, "refused"))
+        except RequestTimeout:
+            outcomes.append((began, "expired"))
+        except BrokerError:
+            outcomes.append((began, "failed"))
+
+    async with AsyncExitStack() as stack:
+        upstream = await stack.enter_async_context(limited_upstream(LIMIT))
+        url, _ = await stack.enter_async_context(broker_before(upstream))
+        clients = [
+            await stack.enter_async_context(connect(url, session_id=f"session-{number}"))
+            for number in range(20)
+        ]
+        began = time.monotonic()
+        calm = began + seconds
+        comes_at = began
+        while comes_at < calm + after_s:
+            rate = 3 * IDEAL_PER_S if comes_at < calm else IDEAL_PER_S / 2
+            comes_at += chance.expovariate(rate)
+            await asyncio.sleep(max(0.0, comes_at - time.monotonic()))
+            task = asyncio.create_task(ask(chance.choice(clients)))
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
+        await asyncio.gather(*tasks)
+    shares = []
+    for second in range(int(after_s)):
+        start = calm + second
+        kinds = [kind for at, kind in outcomes if start <= at < start + 1]
+        shares.append(kinds.count("answered") / len(kinds) if kinds else 1.0)
+    bad = [second + 1 for second, share in enumerate(shares) if share < 0.95]
+    late = [kind for at, kind in outcomes if at >= calm + min(10.0, after_s / 2)]
+    return Overload(
+        sum(kind == "refused" for _, kind in outcomes),
+        sum(kind == "expired" for _, kind in outcomes),
+        float(max(bad, default=0)),
+        late.count("answered") / len(late),
+    )
