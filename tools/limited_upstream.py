@@ -115,10 +115,10 @@ async def limited_upstream(limit: int) -> AsyncIterator[LimitedUpstream]:
     upstream = LimitedUpstream(limit)
     app = web.Application(client_max_size=33_554_432)
     app.router.add_post("/v1/chat/completions", upstream.complete)
-    runner = web.AppRunner(app, access_log=None, handler_cancellation=True)
+    runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
     await runner.setup()
     try:
-        await web.TCPSite(runner, "127.0.0.1", 0, backlog=4096, shutdown_timeout=0.1).start()
+        await web.TCPSite(runner, "127.0.0.1", 0, backlog=4096).start()
         upstream.url = f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
         yield upstream
     finally:
