@@ -80,6 +80,8 @@ class LimitedUpstream:
                 response = web.json_response(_completion(order.answer))
             done = True
             return response
+        except ConnectionResetError:
+            return web.Response(status=500)
         finally:
             self.running -= 1
             self.ended["answered" if done else "left by its client"] += 1

@@ -141,8 +141,6 @@ async def _left_behind(url: str, upstream: LimitedUpstream) -> list[str]:
         for what in ("anomalies", "over")
         if provider[what]
     ]
-    if status["dead_letters"]:
-        complaints.append(f"{status['dead_letters']} dead letters")
     return complaints
 
 
