@@ -11,6 +11,7 @@ from math import inf
 from typing import TYPE_CHECKING, assert_never
 
 import structlog
+from msgspec.structs import replace
 
 from exai_actors.actors.asked import Asked, SharedCalls
 from exai_actors.actors.model_list import ModelList
@@ -257,6 +258,8 @@ class ProviderActor(LoopActor):
         match result:
             case UpstreamFailure() as failure:
                 self._counts.failed += 1
+                if asked.text_length and not failure.text_sent:
+                    failure = replace(failure, text_sent=True)
                 draw = self._draw()
                 if self._dispatcher.failed(asked, failure, now, draw, wanted=asked.wanted):
                     self._counts.tried_again += 1

@@ -18,6 +18,7 @@ from exai_actors.core.access import Access, Grant
 from exai_actors.core.account import Account
 from exai_actors.core.capacity_settings import CapacitySettings
 from exai_actors.core.changes import Change
+from exai_actors.core.route_settings import RouteSettings
 from exai_actors.core.routing import RoutingTable
 from exai_actors.core.session_table import SessionTable
 from exai_actors.core.statistics import ProviderStatistics
@@ -83,6 +84,8 @@ class Desk:
         connection: ConnectionSettings | None = None,
         resume_s: float = 60.0,
         sessions: int = 100,
+        routes: tuple[RouteSettings, ...] = (),
+        finishes: tuple[str, ...] = (),
     ) -> None:
         self.driver = ManualDriver()
         self.system = ActorSystem(self.driver)
@@ -95,9 +98,12 @@ class Desk:
         self.gave_up: list[str] = []
         self.board = Board("0", self.driver.now, lambda: len(self.system.dead_letters))
         self.directory = Directory(
-            RoutingTable(((ProviderName("kimi"), models), (ProviderName("glm"), ("star",)))),
+            RoutingTable(
+                ((ProviderName("kimi"), models), (ProviderName("glm"), ("star",))), routes=routes
+            ),
             {name: PathRef(self.system, f"/providers/{name}") for name in self.upstreams},
             self.board.statistics,
+            frozenset(map(ProviderName, finishes)),
         )
         self._models = {ProviderName("kimi"): models, ProviderName("glm"): ("star",)}
         self.capacity = capacity or CapacitySettings(limit, queue)

@@ -1,0 +1,7 @@
+"""As for tests/actors: the desks run only when told, so their actors end with them."""
+
+from __future__ import annotations
+
+from tests.actors.conftest import own_registry
+
+__all__ = ["own_registry"]
