@@ -113,9 +113,9 @@ class Dispatcher(Generic[J]):
         doors, pools = self.doors, self.pools
         self._let_in(now)
         doors.look(now)
-        for step in range(len(pools)):
-            # Under a rate gate, which all pools share, each comes first in its turn.
-            pool = pools[(self._turn + step) % len(pools)]
+        # Under a rate gate, which all pools share, each comes first in its turn.
+        first = self._turn % len(pools)
+        for pool in pools[first:] + pools[:first]:
             while pool.queue.entries and pool.ledger.free:
                 job = pool.queue.peek(now)
                 if job is None or not (doors.unhindered or doors.opens_at(job, now) <= now):

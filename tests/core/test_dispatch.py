@@ -7,8 +7,10 @@ import pytest
 from exai_actors.core.account import Account
 from exai_actors.core.calls import FailureKind, IfBusy
 from exai_actors.core.capacity_settings import CapacitySettings, GateSettings, RetrySettings
+from exai_actors.core.changes import Pause, Reopen
 from exai_actors.core.dispatch import Arrival, Dispatcher
 from exai_actors.core.jobs import Refusal, RefusalCause
+from exai_actors.core.live_changes import put_in_force
 from exai_actors.ids import PermitId, RequestKey, SessionId
 from tests.core.dispatching import Bench
 
@@ -313,3 +315,13 @@ def test_a_request_cannot_wait_twice() -> None:
     bench.arrive("a")
     with pytest.raises(ValueError, match="already waits"):
         bench.arrive("a")
+
+
+def test_whoever_waits_for_whichever_model_is_granted_when_a_pause_ends() -> None:
+    bench = Bench(limit=1, model_limits=(("scarce", 1),))
+    put_in_force(bench.dispatcher, Pause(), "test", bench.now)
+    bench.arrive("a", model="plain")
+    bench.arrive("b", model="scarce")
+    put_in_force(bench.dispatcher, Reopen(), "test", bench.now)
+    bench.pump()
+    assert set(bench.granted) == {"a", "b"}
