@@ -30,6 +30,7 @@ from exai_actors.wire.chat_completions import (
     parse_completion,
 )
 from exai_actors.wire.chat_stream import StreamReader
+from exai_actors.wire.rate_headers import hold_s
 from exai_actors.wire.upstream_errors import classify_response
 
 # Beyond this aiohttp warns that bytes should come as a file, which it then sends in portions.
@@ -52,6 +53,7 @@ class HttpCall:
     __slots__ = (
         "_call",
         "_due",
+        "_hold_s",
         "_loop",
         "_on_end",
         "_resumed",
@@ -81,6 +83,7 @@ class HttpCall:
         self._on_end = on_end
         self.answering = False
         self._text_sent = False
+        self._hold_s: float | None = None
         self._verdict: UpstreamResult = Aborted()
         self._resumed: asyncio.Event | None = None
         self._loop = asyncio.get_running_loop()
@@ -120,7 +123,7 @@ class HttpCall:
             result = task.result()
         if self._text_sent and isinstance(result, UpstreamFailure):
             result = msgspec.structs.replace(result, text_sent=True)
-        self.reply_to.tell(UpstreamEnded(self.permit, result))
+        self.reply_to.tell(UpstreamEnded(self.permit, result, self._hold_s))
         if error is not None:
             log_broken(error, self._service)
 
@@ -158,6 +161,7 @@ class HttpCall:
         if not 200 <= response.status <= 299:
             data, _ = await self._collect(response.content, b"", ERROR_BODY_BYTES)
             return self._classified(response, data)
+        self._hold_s = hold_s(response.headers, now=time.time())
         first = await self._next(response.content)
         if looks_like_events(response.headers.get("Content-Type", ""), first):
             return await self._read_stream(response.content, first)

@@ -8,17 +8,16 @@ mean three things (too fast, overloaded, out of money), which only ``type`` and 
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
-from datetime import UTC
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 import msgspec
 import orjson
 
 from exai_actors.core.calls import FailureKind, UpstreamFailure
+from exai_actors.wire.limit_words import DAILY, scope_of, told_in
+from exai_actors.wire.rate_headers import hold_s, retry_after
 
 MAX_QUOTED_CHARS = 300
 SHORTEST_SECRET = 4
@@ -39,6 +38,10 @@ QUOTA_TEXT = re.compile(
     r"insufficient balance|insufficient credits|usage limit|in arrears|monthly limit", re.IGNORECASE
 )
 OVERLOAD_WORDS = ("overloaded", "capacity")
+BUSY_MODEL_CODE = "1312"
+LIMITS = frozenset({FailureKind.RATE_LIMITED, FailureKind.OVERLOADED, FailureKind.QUOTA})
+LONGEST_RATE_S = 120.0
+"""A daily limit that opens again sooner is waited for like any other rate."""
 RATE_WORDS = ("rate_limit", "too_many_requests", "throttl")
 AUTH_WORDS = ("authentication", "invalid_api_key", "unauthorized", "permission")
 NOT_FOUND_WORDS = ("not_found",)
@@ -86,47 +89,32 @@ def classify_response(
     in seconds since 1970 (a Retry-After may be a date).
     """
     error = _error_in(_parsed(body))
-    kind = _kind_of_status(status, _words_of(error), _message_of(error))
+    words, message = _words_of(error), _message_of(error)
+    kind = _kind_of_status(status, words, message)
+    scope, again_s = None, retry_after(headers, now=now)
+    if kind in LIMITS:
+        scope = scope_of(words, message)
+        if again_s is None:
+            again_s = hold_s(headers, now=now) or told_in(message, now=now)
+        if scope in DAILY and (again_s is None or again_s > LONGEST_RATE_S):
+            kind = FailureKind.QUOTA
     told = _told(status, headers, body, error, speaker)
     return UpstreamFailure(
         kind,
         told + _advice(kind, status, _is_page(headers, body)),
         status=status,
-        retry_after=retry_after(headers, now=now),
+        retry_after=again_s,
+        scope=scope,
     )
 
 
 def error_event(error: Any, *, speaker: Speaker = NOBODY) -> UpstreamFailure:
     """The failure that an ``error`` inside a stream, or inside an answer with status 200, means."""
-    message = _message_of(error)
-    kind = _kind_of_status(_status_of(error), _words_of(error), message)
+    words, message = _words_of(error), _message_of(error)
+    kind = _kind_of_status(_status_of(error), words, message)
     said = speaker.quote(message) or "no reason given"
-    return UpstreamFailure(kind, f"broke off with an error: {said}")
-
-
-def retry_after(headers: Mapping[str, str], *, now: float) -> float | None:
-    """Seconds to wait as told by Retry-After (seconds or a date) or OpenAI's retry-after-ms."""
-    if (told_ms := _number(headers.get("retry-after-ms"))) is not None:
-        return told_ms / 1000
-    told = headers.get("Retry-After")
-    if told is None:
-        return None
-    if (seconds := _number(told)) is not None:
-        return seconds
-    try:
-        date = parsedate_to_datetime(told)
-    except ValueError:
-        return None
-    # A date without a zone is in UTC by the HTTP grammar.
-    return max(0.0, date.replace(tzinfo=date.tzinfo or UTC).timestamp() - now)
-
-
-def _number(told: str | None) -> float | None:
-    try:
-        number = float(told or "")
-    except ValueError:
-        return None
-    return number if math.isfinite(number) and number >= 0 else None
+    scope = scope_of(words, message) if kind in LIMITS else None
+    return UpstreamFailure(kind, f"broke off with an error: {said}", scope=scope)
 
 
 def _parsed(body: bytes) -> Any:
@@ -190,7 +178,7 @@ def _kind_of_status(status: int, words: str, message: str) -> FailureKind:
         case 408 | 504:
             return FailureKind.TIMEOUT
         case 429:
-            overloaded = _any_of(OVERLOAD_WORDS, words)
+            overloaded = _any_of(OVERLOAD_WORDS, words) or BUSY_MODEL_CODE in words.split()
             return FailureKind.OVERLOADED if overloaded else FailureKind.RATE_LIMITED
         case 503 | 529:
             return FailureKind.OVERLOADED

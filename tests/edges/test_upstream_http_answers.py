@@ -9,7 +9,12 @@ from exai_actors.core.calls import ChatCall, Completion, FailureKind, UpstreamFa
 from exai_actors.edges.upstream_http import HttpUpstream
 from exai_actors.errors import ConfigError
 from exai_actors.ids import PermitId
-from exai_actors.messages.provider import ModelsListed, ModelsUnavailable, ProviderMessage
+from exai_actors.messages.provider import (
+    ModelsListed,
+    ModelsUnavailable,
+    ProviderMessage,
+    UpstreamEnded,
+)
 from exai_actors.testing.probe import Probe
 from exai_actors.testing.scripted_replies import (
     CUT,
@@ -384,3 +389,16 @@ async def test_a_closed_upstream_tells_an_end_at_once(asker: Asker) -> None:
     told = await probe.expect_eventually(ModelsUnavailable)
     assert isinstance(told.failure, UpstreamFailure)
     assert len(probe.messages) == 2
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+async def test_a_limit_that_an_answer_says_is_used_up_is_told_with_its_end(
+    upstream: ScriptedUpstream, asker: Asker, stream: bool
+) -> None:
+    headers = {"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "1m5s"}
+    upstream.then(answer("hi", headers=headers), answer("hi"))
+    for hold_s in (65.0, None):
+        asked = asker.ask(stream=stream)
+        assert isinstance(await asked.end(), Completion)
+        (ended,) = (told for told in asked.probe.messages if isinstance(told, UpstreamEnded))
+        assert ended.hold_s == hold_s

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict
 
 from exai_actors.core.calls import FailureKind, UpstreamFailure
-from exai_actors.wire.upstream_errors import Speaker, classify_response, retry_after
+from exai_actors.wire.rate_headers import retry_after
+from exai_actors.wire.upstream_errors import Speaker, classify_response
 
 SECRET = "sk-very-secret-0123456789"
 KIMI = Speaker(SECRET)

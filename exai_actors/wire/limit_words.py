@@ -1,0 +1,64 @@
+"""Which limit a refusal speaks of, and when it ends, from the words of services.
+
+Kimi names the limit in the text (``max organization concurrency``, ``max RPM``, ``TPM``, ``TPD``)
+with ``please try again after 3 seconds``; OpenAI ``Please try again in 20s``; GLM has a number for
+each (https://docs.z.ai/api-reference/api-code, https://docs.bigmodel.cn/cn/api/api-code), with the
+instant at which a window opens again in its text, in the time of Beijing.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime, timedelta, timezone
+
+from exai_actors.core.calls import LimitScope
+from exai_actors.wire.rate_headers import seconds_until
+
+GLM_SCOPES = {
+    "1302": LimitScope.CONCURRENCY,
+    "1303": LimitScope.REQUESTS_PER_MINUTE,
+    "1304": LimitScope.REQUESTS_PER_DAY,
+    "1308": LimitScope.WINDOW,
+    "1310": LimitScope.WINDOW,
+}
+DAILY = frozenset({LimitScope.REQUESTS_PER_DAY, LimitScope.TOKENS_PER_DAY, LimitScope.WINDOW})
+"""Limits that hardly open again while a request waits."""
+
+_SCOPES = (
+    (re.compile(r"concurren", re.IGNORECASE), LimitScope.CONCURRENCY),
+    (re.compile(r"\bTPD\b|tokens per day", re.IGNORECASE), LimitScope.TOKENS_PER_DAY),
+    (re.compile(r"\bRPD\b|requests per day", re.IGNORECASE), LimitScope.REQUESTS_PER_DAY),
+    (re.compile(r"\bTPM\b|tokens per min", re.IGNORECASE), LimitScope.TOKENS_PER_MINUTE),
+    (re.compile(r"\bRPM\b|requests per min", re.IGNORECASE), LimitScope.REQUESTS_PER_MINUTE),
+)
+_AGAIN = re.compile(
+    r"(?:try again|retry|reset)s? (?:after|in) (\d+(?:\.\d+)?(?:h|m(?!s)|ms|s)?[\dhms.]*)"
+    r"(?: ?(second|minute|hour)s?)?",
+    re.IGNORECASE,
+)
+_UNITS = {"minute": 60.0, "hour": 3600.0}
+_INSTANT = re.compile(r"(?:reset\w* (?:at|on)|将在)\s*(\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d)")
+_BEIJING = timezone(timedelta(hours=8))
+
+
+def scope_of(words: str, message: str) -> LimitScope | None:
+    """The limit that was reached, by the error's type and code or else by its text."""
+    for word in words.split():
+        if word in GLM_SCOPES:
+            return GLM_SCOPES[word]
+    for pattern, scope in _SCOPES:
+        if pattern.search(message):
+            return scope
+    return None
+
+
+def told_in(message: str, *, now: float) -> float | None:
+    """Seconds until the time that the text names; None if it names none."""
+    if match := _AGAIN.search(message):
+        seconds = seconds_until(match[1].rstrip("."), now=now)
+        unit = _UNITS.get((match[2] or "").lower(), 1.0)
+        return None if seconds is None else seconds * unit
+    if match := _INSTANT.search(message):
+        instant = datetime.fromisoformat(match[1]).replace(tzinfo=_BEIJING)
+        return max(0.0, instant.timestamp() - now)
+    return None
