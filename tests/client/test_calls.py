@@ -57,6 +57,19 @@ async def test_a_call_sends_its_keywords_as_arguments_and_returns_the_whole_answ
     assert result.request_id == frame["request_id"]
 
 
+async def test_a_call_says_what_to_do_when_it_must_wait_and_of_what_it_is_a_part(
+    peer: ScriptedPeer, broker: BrokerClient
+) -> None:
+    calling = asyncio.create_task(
+        broker.call("chat", prompt="hi", if_busy="refuse", idempotency_key="order 7")
+    )
+    frame = await peer.receive("call_tool")
+    assert (frame["if_busy"], frame["idempotency_key"]) == ("refuse", "order 7")
+    assert frame["arguments"] == {"prompt": "hi"}
+    await peer.answer(frame["request_id"], "")
+    await calling
+
+
 async def test_an_argument_named_like_an_option_goes_into_the_mapping(
     peer: ScriptedPeer, broker: BrokerClient
 ) -> None:

@@ -240,7 +240,7 @@ class TestStream:
             ({"message": "m", "code": 429}, FailureKind.RATE_LIMITED, "m"),
             ({"message": "m", "type": "overloaded_error"}, FailureKind.OVERLOADED, "m"),
             ({"message": "m", "code": "insufficient_quota"}, FailureKind.QUOTA, "m"),
-            ({"message": "m", "code": "1308"}, FailureKind.QUOTA, "m"),
+            ({"message": "m", "code": "1309"}, FailureKind.QUOTA, "m"),
             ({"message": "m", "type": "invalid_request_error"}, FailureKind.REJECTED, "m"),
             ({"odd": 1}, FailureKind.SERVER_ERROR, '{"odd":1}'),
         ],

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from exai_actors.core.calls import IfBusy
 from exai_actors.wire.codec import TOOL_CALL_MAX_SIZE
 from exai_actors.wire.frames import (
     Cancel,
@@ -30,6 +31,18 @@ def test_a_call_gives_tool_arguments_and_request() -> None:
 def test_our_additions_stand_beside_the_arguments() -> None:
     frame = call(CALL | {"stream": True, "deadline_ms": 1500, "priority": -3})
     assert (frame.stream, frame.deadline_ms, frame.priority) == (True, 1500.0, -3)
+
+
+def test_a_call_says_what_to_do_when_it_must_wait_and_of_what_it_is_a_part() -> None:
+    frame = call(CALL | {"if_busy": "refuse", "idempotency_key": "order 7"})
+    assert (frame.if_busy, frame.idempotency_key) == (IfBusy.REFUSE, "key:order 7")
+    assert (call(CALL).if_busy, call(CALL).idempotency_key) == (IfBusy.WAIT_IN_TIME, None)
+
+
+def test_no_id_is_taken_for_a_key() -> None:
+    key = call(CALL | {"idempotency_key": "a"}).idempotency_key
+    ids = [call(CALL | {"request_id": text}).request for text in ("key:a", "op:key:a", "a")]
+    assert len({key, *ids}) == 4
 
 
 @pytest.mark.parametrize(
@@ -147,6 +160,23 @@ WRONG_CALLS: list[tuple[dict[str, Any], str]] = [
     (
         {"deadline_ms": "5"},
         "deadline_ms must be a number of milliseconds from 1 to 86400000, got a string",
+    ),
+    (
+        {"if_busy": "later"},
+        'if_busy must be one of "wait_in_time", "wait", "refuse", got "later"',
+    ),
+    ({"if_busy": 1}, 'if_busy must be one of "wait_in_time", "wait", "refuse", got a number'),
+    (
+        {"idempotency_key": ""},
+        "idempotency_key must be a string of 1 to 200 characters, got 0",
+    ),
+    (
+        {"idempotency_key": "x" * 201},
+        "idempotency_key must be a string of 1 to 200 characters, got 201",
+    ),
+    (
+        {"idempotency_key": 5},
+        "idempotency_key must be a string of 1 to 200 characters, got a number",
     ),
     ({"priority": 101}, "priority must be an integer from -100 to 100, got 101"),
     ({"priority": -101}, "priority must be an integer from -100 to 100, got -101"),

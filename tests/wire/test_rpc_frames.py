@@ -34,6 +34,8 @@ def test_our_additions_stand_beside_the_arguments_in_params() -> None:
         request("tools/call", name="chat_EXAI-WS", stream=True, deadline_ms=5, priority=100)
     )
     assert (frame.tool, frame.stream, frame.deadline_ms, frame.priority) == ("chat", True, 5.0, 100)
+    frame = call(request("tools/call", name="chat", if_busy="wait", idempotency_key="k"))
+    assert (frame.if_busy.value, frame.idempotency_key) == ("wait", "key:k")
 
 
 @pytest.mark.parametrize(
