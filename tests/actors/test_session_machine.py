@@ -1,0 +1,243 @@
+"""Whatever clients, providers and time do: each call is answered exactly once, with its own answer.
+
+The model is a count: what each connection asked against what it was answered.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from itertools import count
+from typing import Any
+
+import pytest
+from hypothesis import Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from pykka import ActorRegistry
+
+from exai_actors.actors.session_clients import SessionClients
+from exai_actors.actors.settings import SessionSettings
+from exai_actors.core.calls import FailureKind
+from exai_actors.core.capacity_settings import CapacitySettings, CircuitSettings
+from exai_actors.core.route_settings import RouteSettings
+from exai_actors.core.session_requests import SessionRequests
+from exai_actors.ids import ProviderName
+from exai_actors.runtime.registry import QuickRefs
+from exai_actors.testing.manual_upstream import ManualCall
+from tests.actors.desk import Desk, Socket
+
+LIMIT = 2
+ROUTE = RouteSettings("any", ("kimi/moon", "glm/star"), ("overloaded", "server_error", "busy"))
+CLIENTS = st.sampled_from(["ann", "ann's other", "bob"])
+PROVIDERS = st.sampled_from(["kimi", "glm"])
+SESSIONS = {"ann": "session-ann", "ann's other": "session-ann", "bob": "session-bob"}
+
+
+class EveryCallIsAnsweredOnce(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        # The process has one registry: it would keep every desk's actors alive.
+        self._refs = ActorRegistry._actor_refs
+        ActorRegistry._actor_refs = QuickRefs()  # type: ignore[assignment]
+        self.desk = Desk(
+            capacity=CapacitySettings(
+                limit=LIMIT, queue=4, circuit=CircuitSettings(failures_in_a_row=1000, calls=1000)
+            ),
+            session=SessionSettings(window=3, queue=3),
+            routes=(ROUTE,),
+            finishes=("glm",),
+        )
+        self.clients: dict[str, Socket] = {}
+        self.asked: dict[str, Counter[str]] = {}
+        self.answered: dict[str, Counter[str]] = {}
+        self.prompts: dict[tuple[str, str], tuple[str, str]] = {}
+        self.names = count()
+        self.crashes: Counter[str] = Counter()
+
+    def teardown(self) -> None:
+        try:
+            self._let_everything_end()
+        finally:
+            ActorRegistry._actor_refs = self._refs
+
+    @rule(
+        who=CLIENTS,
+        model=st.sampled_from(["moon", "star", "any"]),
+        key=st.sampled_from([None, None, "k1", "k2"]),
+        more=st.sampled_from([{}, {"if_busy": "refuse"}, {"deadline_ms": 5000}, {"stream": True}]),
+    )
+    def ask(self, who: str, model: str, key: str | None, more: dict[str, Any]) -> None:
+        request = f"r{next(self.names)}"
+        prompt = f"{key} of {SESSIONS[who]}" if key else request
+        self.prompts[SESSIONS[who], request] = prompt, "moon" if key else model
+        frame = more | ({"idempotency_key": key} if key else {})
+        self._ask(who, request, prompt, "moon" if key else model, frame)
+
+    @precondition(lambda self: self.prompts)
+    @rule(who=CLIENTS, data=st.data())
+    def repeat(self, who: str, data: st.DataObject) -> None:
+        mine = [name for name in self.prompts if name[0] == SESSIONS[who]]
+        if mine:
+            session, request = data.draw(st.sampled_from(mine))
+            self._ask(who, request, *self.prompts[session, request], {})
+
+    @precondition(lambda self: self.prompts)
+    @rule(who=CLIENTS, data=st.data())
+    def cancel(self, who: str, data: st.DataObject) -> None:
+        session, request = data.draw(st.sampled_from(sorted(self.prompts)))
+        if session == SESSIONS[who]:
+            frame = {"op": "cancel", "request_id": request}
+            self._read(who, self._client(who).send(frame))
+
+    @rule(provider=PROVIDERS, how=st.sampled_from(["answer", "fail", "piece", "again"]))
+    def provider_speaks(self, provider: str, how: str) -> None:
+        calls = self.desk.upstreams[ProviderName(provider)].calls
+        running = [call for call in calls if not call.ended]
+        if how == "again" and calls and calls[-1].ended:
+            calls[-1].end_again()
+        elif running:
+            self._speak(running[0], how)
+        self._read_all()
+
+    @rule(
+        provider=PROVIDERS,
+        kind=st.sampled_from([FailureKind.OVERLOADED, FailureKind.RATE_LIMITED]),
+    )
+    def provider_refuses(self, provider: str, kind: FailureKind) -> None:
+        running = self.desk.upstreams[ProviderName(provider)].running
+        if running and not running[0].abort_asked:
+            running[0].fail(kind, retry_after=2.0)
+        self._read_all()
+
+    @rule(provider=PROVIDERS)
+    def provider_crashes(self, provider: str) -> None:
+        ref = self.desk.directory.providers[ProviderName(provider)].resolve()
+        # More than five in a short while, and the broker would give up.
+        if ref is not None and self.crashes[provider] < 3:
+            self.crashes[provider] += 1
+            ref.tell(object())
+        self._read_all()
+
+    @rule(who=CLIENTS)
+    def vanish(self, who: str) -> None:
+        if who in self.clients:
+            self.clients.pop(who).vanish()
+            del self.asked[who], self.answered[who]
+        self._read_all()
+
+    @rule(seconds=st.sampled_from([0.3, 3.0, 20.0]))
+    def time_passes(self, seconds: float) -> None:
+        self.desk.advance(seconds)
+        self._read_all()
+
+    @invariant()
+    def nobody_is_answered_more_often_than_he_asked(self) -> None:
+        for who, answered in self.answered.items():
+            assert not answered - self.asked[who], f"{who} has answers too many"
+
+    @invariant()
+    def no_provider_has_more_calls_than_it_allows(self) -> None:
+        for upstream in self.desk.upstreams.values():
+            assert len(upstream.running) <= LIMIT
+
+    def _ask(self, who: str, request: str, prompt: str, model: str, more: dict[str, Any]) -> None:
+        client = self._client(who)
+        # Repeated on the same connection while it runs, its one answer is that of both.
+        self.asked[who][request] += self.asked[who][request] == self.answered[who][request]
+        arguments = {"prompt": prompt, "model": model}
+        self._read(who, client.call(request, prompt, arguments=arguments, **more))
+        self._read_all()
+
+    def _speak(self, call: ManualCall, how: str) -> None:
+        if call.abort_asked:
+            call.close()
+        elif how == "piece":
+            call.chunk("piece ")
+        elif how == "fail":
+            call.fail()
+        else:
+            call.complete(f"answer to {call.prompt}")
+
+    def _client(self, who: str) -> Socket:
+        if who not in self.clients:
+            self.clients[who] = self.desk.client(SESSIONS[who])
+            self.asked[who], self.answered[who] = Counter(), Counter()
+        return self.clients[who]
+
+    def _read_all(self) -> None:
+        self.desk.settle()
+        for who, client in self.clients.items():
+            self._read(who, client.heard())
+
+    def _read(self, who: str, frames: list[dict[str, Any]]) -> None:
+        for frame in frames:
+            if frame["op"] in ("call_tool_res", "error"):
+                request = frame["request_id"]
+                self.answered[who][request] += 1
+                if frame["op"] == "call_tool_res" and frame.get("error") is None:
+                    assert frame["text"] == f"answer to {self.prompts[SESSIONS[who], request][0]}"
+
+    def _let_everything_end(self) -> None:
+        for _ in range(200):
+            running = [call for each in self.desk.upstreams.values() for call in each.running]
+            for call in running:
+                self._speak(call, "answer")
+            self.desk.advance(0.0 if running else 5.0)
+            self._read_all()
+            if self.answered == self.asked and not running and self._is_idle():
+                break
+        assert self.answered == self.asked
+        assert self._is_idle()
+
+    def _is_idle(self) -> bool:
+        providers = self.desk.board.statistics().providers
+        return not any(each.in_flight or each.queued for each in providers)
+
+
+EveryCallIsAnsweredOnce.TestCase.settings = settings(max_examples=60, stateful_step_count=40)
+TestEveryCallIsAnsweredOnce = EveryCallIsAnsweredOnce.TestCase
+
+
+def answers_only_the_first(patch: pytest.MonkeyPatch) -> None:
+    ended = SessionClients.ended
+
+    def once(self: SessionClients, active: Any, outcome: Any) -> None:
+        del active.waiters[1:]
+        ended(self, active, outcome)
+
+    patch.setattr(SessionClients, "ended", once)
+
+
+def forgets_who_joined(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(SessionClients, "repeated", lambda *_: None)
+
+
+def loses_what_moves_on(patch: pytest.MonkeyPatch) -> None:
+    rename = SessionRequests.rename
+
+    def lost(self: SessionRequests, active: Any) -> None:
+        rename(self, active)
+        del self._active[active.request]
+
+    patch.setattr(SessionRequests, "rename", lost)
+
+
+@pytest.mark.parametrize(
+    "breaking", [answers_only_the_first, forgets_who_joined, loses_what_moves_on]
+)
+def test_the_machine_notices_a_broken_session(
+    breaking: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    breaking(monkeypatch)
+    quickly = settings(
+        max_examples=300, stateful_step_count=40, phases=[Phase.generate], database=None
+    )
+    with pytest.raises((AssertionError, KeyError)):
+        run_state_machine_as_test(EveryCallIsAnsweredOnce, settings=quickly)
