@@ -41,7 +41,8 @@ def test_a_gate_of_many_keeps_a_bounded_log_and_is_never_too_generous(
     limit: int, gaps: list[float]
 ) -> None:
     gate = WindowGate("requests", limit, 60.0)
-    now, granted = 0.0, []
+    now = 0.0
+    granted: list[float] = []
     for gap in gaps:
         now += gap
         while gate.opens_at(1, now) <= now and len(granted) < 3 * limit:
@@ -118,7 +119,8 @@ def test_other_limits_count_what_was_granted_before() -> None:
 
 def test_a_minute_at_two_hundred_is_used_to_the_last() -> None:
     gates = RateGates(GateSettings(requests_per_minute=200, margin_s=0))
-    now, granted = 0.0, []
+    now = 0.0
+    granted: list[float] = []
     while now < 3600:
         gates.charge(1, now)
         granted.append(now)

@@ -1,4 +1,4 @@
-"""What a failure means, when it is tried again, when a provider is left alone, how much it bears."""
+"""What a failure means, when it is tried again, and when a provider is left alone."""
 
 from __future__ import annotations
 
