@@ -141,7 +141,7 @@ async def deadlines_and_cancels(stage: Stage) -> None:
 
 async def drops(stage: Stage) -> None:
     """Clients vanish while they wait, before the first byte and in the middle of a stream."""
-    bystander = asyncio.create_task(at_once(60, 6)(stage))
+    bystander = asyncio.ensure_future(at_once(60, 6)(stage))
 
     async def vanishes(after_s: float) -> None:
         async with connect_raw(stage.url, compression=None, close_timeout=1) as ws:
@@ -173,7 +173,7 @@ def exhausted(status: int) -> Case:
 
     async def case(stage: Stage) -> None:
         stage.upstream.refuse_with = status
-        asking = asyncio.create_task(at_once(60, 6)(stage))
+        asking = asyncio.ensure_future(at_once(60, 6)(stage))
         await asyncio.sleep(0.5)
         stage.upstream.refuse_with = None
         await asking
