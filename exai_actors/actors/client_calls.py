@@ -22,7 +22,11 @@ MAX_REPEATS = 8
 
 
 class PendingCall(msgspec.Struct, gc=False, eq=False):
-    """``also`` holds further frames with the same id, which get the same outcome."""
+    """``also`` holds further frames with the same id, which get the same outcome.
+
+    ``granted``: its client has heard that it runs, which it hears once, however many models it is
+    tried at.
+    """
 
     reply: ReplyTo
     tool: str
@@ -33,6 +37,7 @@ class PendingCall(msgspec.Struct, gc=False, eq=False):
     position: int | None = None
     estimate_s: float | None = None
     also: tuple[ReplyTo, ...] = ()
+    granted: bool = False
 
 
 class ClientCalls:
@@ -87,9 +92,11 @@ class ClientCalls:
                 self._accept(pending)
             if pending.position is not None:
                 pending.position = pending.estimate_s = None
-            frame = encode.acknowledged(pending.reply, pending.tool, self._timeout_s)
-            if frame is not None:
-                self._outbox.send(frame)
+            if not pending.granted:
+                pending.granted = True
+                frame = encode.acknowledged(pending.reply, pending.tool, self._timeout_s)
+                if frame is not None:
+                    self._outbox.send(frame)
 
     def chunk(self, message: RequestChunk) -> None:
         pending = self.pending.get(message.request)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exai_actors.core.routing import Route, RoutingTable
+from exai_actors.core.calls import FailureKind, UpstreamFailure
+from exai_actors.core.route_settings import RouteSettings
+from exai_actors.core.routing import Route, RoutingTable, reason_of
 from exai_actors.ids import ProviderName
 
 KIMI, GLM = ProviderName("kimi"), ProviderName("glm")
@@ -105,3 +108,50 @@ def test_every_offer_can_be_reached_and_every_route_was_offered(
             first = next(name for name, served in offers if model in served)
             assert plain == Route(first, model)
     assert set(table.models()) == {model for _, models in offers for model in models}
+
+
+ROUTES = (
+    RouteSettings("fast", ("glm/glm-4.5", "gone", "k2"), ("busy",)),
+    RouteSettings("none", ("gone",), ()),
+    RouteSettings("k2", ("glm/shared",), ()),
+)
+
+
+def test_a_route_leads_from_one_model_that_is_served_to_the_next() -> None:
+    found = RoutingTable(TABLE.offers, routes=ROUTES).find("fast")
+    assert found is not None
+    assert (found.provider, found.model, found.on) == (GLM, "glm-4.5", frozenset({"busy"}))
+    assert found.otherwise == Route(KIMI, "k2")
+
+
+def test_a_route_hides_a_model_of_its_name_which_is_still_there_by_its_provider() -> None:
+    table = RoutingTable(TABLE.offers, routes=ROUTES)
+    assert table.find("k2") == Route(GLM, "shared")
+    assert table.find("kimi/k2") == Route(KIMI, "k2")
+
+
+def test_a_route_to_nobody_is_not_there_until_somebody_serves_its_model() -> None:
+    table = RoutingTable(TABLE.offers, routes=ROUTES)
+    assert table.find("none") is None
+    assert "none" not in table.models()
+    assert table.with_models(KIMI, ("gone",)).find("none") == Route(KIMI, "gone")
+    assert "fast" in table.models()
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [
+        (FailureKind.CONNECT, "unreachable"),
+        (FailureKind.RATE_LIMITED, "rate_limited"),
+        (FailureKind.OVERLOADED, "overloaded"),
+        (FailureKind.QUOTA, "quota"),
+        (FailureKind.TIMEOUT, "timeout"),
+        (FailureKind.SERVER_ERROR, "server_error"),
+        (FailureKind.UNAUTHORIZED, "unauthorized"),
+        (FailureKind.REJECTED, None),
+        (FailureKind.TOO_LARGE, None),
+    ],
+)
+def test_a_failure_has_its_word_in_a_route(kind: FailureKind, reason: str | None) -> None:
+    assert reason_of(UpstreamFailure(kind, "x")) == reason
+    assert reason_of(UpstreamFailure(kind, "x", text_sent=True)) is None

@@ -1,0 +1,165 @@
+"""One name for several models: who is asked, in which order, and what the client is told of it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from exai_actors.actors.settings import SessionSettings
+from exai_actors.core.calls import FailureKind
+from exai_actors.core.capacity_settings import CapacitySettings, RetrySettings
+from exai_actors.core.changes import DrainProvider
+from exai_actors.core.route_settings import RouteSettings
+from exai_actors.ids import ProviderName
+from tests.actors.desk import Desk, Socket
+
+REASONS = ("rate_limited", "overloaded", "quota", "unreachable", "server_error", "circuit_open")
+ANY = {"model": "any"}
+
+
+def desk(*on: str, **more: Any) -> Desk:
+    routes = (RouteSettings("any", ("kimi/moon", "glm/star"), on or REASONS),)
+    return Desk(routes=routes, **more)
+
+
+def ask(client: Socket, name: str = "a", **more: Any) -> list[dict[str, Any]]:
+    return client.call(name, arguments=ANY, **more)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        FailureKind.RATE_LIMITED,
+        FailureKind.OVERLOADED,
+        FailureKind.QUOTA,
+        FailureKind.CONNECT,
+        FailureKind.SERVER_ERROR,
+    ],
+)
+def test_the_next_model_answers_when_the_first_fails(kind: FailureKind) -> None:
+    tree = desk()
+    client = tree.client()
+    ask(client)
+    tree.upstream.calls[0].fail(kind)
+    tree.settle()
+    (call,) = tree.upstreams[ProviderName("glm")].calls
+    assert call.call.model == "star"
+    call.complete("from the other")
+    (answer,) = client.heard()
+    assert answer["text"] == "from the other"
+    assert (answer["metadata"]["model_used"], answer["metadata"]["provider_used"]) == (
+        "star",
+        "glm",
+    )
+
+
+@pytest.mark.parametrize("kind", [FailureKind.TIMEOUT, FailureKind.UNAUTHORIZED])
+def test_what_the_route_does_not_name_is_the_end(kind: FailureKind) -> None:
+    tree = desk()
+    client = tree.client()
+    ask(client)
+    tree.upstream.calls[0].fail(kind, "no")
+    (answer,) = client.heard()
+    assert answer["error"]["details"]["kind"] == kind.value
+    assert not tree.upstreams[ProviderName("glm")].calls
+
+
+def test_when_all_have_failed_each_ones_words_are_told() -> None:
+    retry = RetrySettings(attempts=1)
+    tree = desk(capacity=CapacitySettings(1, retry=retry))
+    client = tree.client()
+    ask(client)
+    tree.upstream.calls[0].fail(FailureKind.OVERLOADED, "too many")
+    tree.settle()
+    tree.upstreams[ProviderName("glm")].calls[0].fail(FailureKind.SERVER_ERROR, "kaput")
+    (answer,) = client.heard()
+    assert "kaput" in answer["error"]["message"]
+    tried = answer["error"]["details"]["tried"]
+    assert [(each["provider"], each["model"]) for each in tried] == [
+        ("kimi", "moon"),
+        ("glm", "star"),
+    ]
+    assert "too many" in tried[0]["message"]
+
+
+def test_a_provider_that_is_being_drained_is_passed_over() -> None:
+    tree = desk()
+    tree.change(DrainProvider())
+    ask(tree.client())
+    assert not tree.upstream.calls
+    assert len(tree.upstreams[ProviderName("glm")].calls) == 1
+
+
+def test_the_deadline_counts_from_the_beginning() -> None:
+    tree = desk()
+    client = tree.client()
+    ask(client, deadline_ms=5000)
+    tree.advance(4.0)
+    tree.upstream.calls[0].fail(FailureKind.OVERLOADED)
+    tree.settle()
+    client.heard()
+    tree.advance(1.5)
+    (answer,) = (frame for frame in client.heard() if frame["op"] == "call_tool_res")
+    assert answer["error"]["code"] == "TIMEOUT"
+    assert tree.upstreams[ProviderName("glm")].calls[0].abort_asked
+
+
+def test_a_request_keeps_its_place_in_the_window_on_its_way() -> None:
+    tree = desk(session=SessionSettings(window=1))
+    client = tree.client()
+    ask(client, "a")
+    ask(client, "b")
+    tree.upstream.calls[0].fail(FailureKind.OVERLOADED)
+    tree.settle()
+    glm = tree.upstreams[ProviderName("glm")]
+    assert (len(tree.upstream.calls), len(glm.calls)) == (1, 1)
+    glm.calls[0].complete()
+    tree.settle()
+    assert len(tree.upstream.calls) + len(glm.calls) == 3
+
+
+def test_a_late_word_of_the_first_model_is_not_heard() -> None:
+    tree = desk()
+    client = tree.client()
+    ask(client)
+    tree.upstream.calls[0].fail(FailureKind.OVERLOADED)
+    tree.settle()
+    tree.upstream.calls[0].end_again()
+    tree.upstreams[ProviderName("glm")].calls[0].complete("once")
+    (answer,) = client.heard()
+    assert answer["text"] == "once"
+
+
+def test_the_route_is_among_the_models_with_where_it_leads() -> None:
+    tree = desk()
+    client = tree.client()
+    frames = client.send({"op": "tool_call", "request_id": "m", "name": "list_models"})
+    told = json.loads(frames[-1]["text"])
+    assert {"model": "any", "provider": "kimi", "route": ["kimi/moon", "glm/star"]} in told[
+        "models"
+    ]
+    chat = next(tool for tool in tree.directory.tools if tool.name == "chat")
+    assert "any" in json.dumps(chat.input_schema)
+
+
+def test_who_went_on_regardless_can_still_be_cancelled_by_who_comes_back() -> None:
+    tree = Desk(finishes=("kimi",))
+    client = tree.client("mine-alone")
+    client.call("a")
+    client.vanish()
+    tree.settle()
+    assert not tree.upstream.calls[0].abort_asked
+    tree.client("mine-alone").send({"op": "cancel", "request_id": "a"})
+    assert tree.upstream.calls[0].abort_asked
+
+
+def test_what_nobody_collects_is_given_up_when_the_session_ends() -> None:
+    tree = Desk(finishes=("kimi",), resume_s=10.0)
+    client = tree.client("mine-alone")
+    client.call("a")
+    client.vanish()
+    tree.settle()
+    tree.advance(11.0)
+    assert tree.upstream.calls[0].abort_asked
