@@ -7,7 +7,13 @@ from hypothesis import HealthCheck, settings
 
 # In a fresh checkout Hypothesis first builds its tables of characters, which counts as the first
 # example's time; no test here is about time.
-settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(
+    "suite", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+# For the search of new faults: --hypothesis-profile=explore
+settings.register_profile(
+    "explore", settings.get_profile("suite"), derandomize=False, max_examples=2_000
+)
 settings.load_profile("suite")
 
 
