@@ -30,9 +30,9 @@ def _phrase(kind: inspect.Type) -> str:
         case inspect.VarTupleType(item_type=inspect.LiteralType() as item):
             return f"a list of {either(map(str, item.values))}"
         case inspect.VarTupleType():
-            return f"a list of texts, each {_phrase(kind.item_type)}{_at_least(kind.min_length)}"
+            return f"a list of texts, each {_phrase(kind.item_type)}{_length(kind)}"
         case inspect.DictType():
-            return f"a table, each value {_phrase(kind.value_type)}"
+            return f"a table, each value {_phrase(kind.value_type)}{_length(kind)}"
         case inspect.StrType():
             return _text(kind)
         case _:
@@ -46,8 +46,9 @@ def _range(kind: inspect.IntType | inspect.FloatType) -> str:
     return f"{low} to {kind.le}" if kind.le is not None else low
 
 
-def _at_least(length: int | None) -> str:
-    return f", at least {length}" if length else ""
+def _length(kind: inspect.VarTupleType | inspect.DictType) -> str:
+    least = f", at least {kind.min_length}" if kind.min_length else ""
+    return f"{least}, at most {kind.max_length}" if kind.max_length else least
 
 
 def _text(kind: inspect.StrType) -> str:
