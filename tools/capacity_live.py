@@ -106,7 +106,10 @@ async def greedy_and_small(seconds: float, *, greedy: int = 24, small: int = 2) 
             except BrokerError:
                 errors += 1
 
-    async with limited_upstream(LIMIT) as upstream, broker_before(upstream) as (url, _):
+    async with (
+        limited_upstream(LIMIT, punctual=True) as upstream,
+        broker_before(upstream) as (url, _),
+    ):
         async with AsyncExitStack() as stack:
             clients = [
                 (who, await stack.enter_async_context(connect(url, session_id=who * 3)))
@@ -129,8 +132,10 @@ async def greedy_and_small(seconds: float, *, greedy: int = 24, small: int = 2) 
             if nonce in upstream.arrived and at < upstream.arrived[nonce]
         ]
         entitled = min(small * 1000 / SERVICE_MS, IDEAL_PER_S / 2) / IDEAL_PER_S
+        # From the end of the first round to the end of the last: no part of a round is counted.
+        rounds_s = served[-1] - served[LIMIT - 1]
         return GreedyAndSmall(
-            len(served) / seconds,
+            (len(served) - LIMIT) / rounds_s,
             errors,
             upstream.ended["429 for too many at once"],
             upstream.most,

@@ -2,7 +2,8 @@
 
 It is the judge of loads: what the broker says of itself is not asked. Each prompt says what is to
 be done with it (see ``Order``), and the answer follows from the prompt alone, so that whoever asked
-can tell whether the answer is his.
+can tell whether the answer is his. It reads and writes its HTTP by hand, so that little of what is
+measured before it is its own.
 """
 
 from __future__ import annotations
@@ -10,15 +11,18 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any, cast
 
 import orjson
-from aiohttp import web
 
 MODEL = "limited"
 _PIECES = 4
+# A loop's timer is up to so much late.
+_TIMER_S = 0.001
 
 
 @dataclass(frozen=True)
@@ -48,10 +52,12 @@ class LimitedUpstream:
     """``arrived`` has the instant (``time.monotonic``) at which each nonce came in for good.
 
     ``refuse_with``: as long as it is set, everything is refused with this status; None of an open
-    door, 0 to close the connection without a word.
+    door, 0 to close the connection without a word. ``punctual``: an order's delay is kept to some
+    microseconds, at the price of up to a millisecond of CPU time each.
     """
 
     limit: int
+    punctual: bool = False
     url: str = ""
     running: int = 0
     most: int = 0
@@ -60,71 +66,142 @@ class LimitedUpstream:
     arrived: dict[str, float] = field(default_factory=dict)
     served: list[float] = field(default_factory=list)
 
-    async def complete(self, request: web.Request) -> web.StreamResponse:
-        body = orjson.loads(await request.read())
-        order = order_of(body["messages"][-1]["content"])
-        if self.refuse_with is not None:
-            return self._refuse(request, self.refuse_with)
-        if self.running >= self.limit:
-            self.ended["429 for too many at once"] += 1
-            return web.json_response({"error": {"message": "too many at once"}}, status=429)
-        self.arrived[order.nonce] = time.monotonic()
-        self.running += 1
-        self.most = max(self.most, self.running)
-        done = False
-        try:
-            if body.get("stream"):
-                response = await self._stream(request, order)
+
+class _Exchange(asyncio.Protocol):
+    """A connection of one client, that asks one thing at a time and sends a Content-Length."""
+
+    def __init__(self, upstream: LimitedUpstream) -> None:
+        self._upstream = upstream
+        self._data = b""
+        self._order: Order | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._loop = asyncio.get_running_loop()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        self._data += data
+        end = self._data.find(b"\r\n\r\n")
+        if end < 0:
+            return
+        _, _, rest = self._data[:end].lower().partition(b"content-length:")
+        size = int(rest.split(b"\r\n")[0] or 0)
+        body = self._data[end + 4 : end + 4 + size]
+        if len(body) == size:
+            self._data = b""
+            self._asked(orjson.loads(body))
+
+    def connection_lost(self, _exc: Exception | None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._order is not None:
+            self._end("left by its client")
+
+    def _asked(self, request: dict[str, Any]) -> None:
+        upstream = self._upstream
+        if upstream.refuse_with is not None:
+            self._refuse(upstream.refuse_with)
+        elif upstream.running >= upstream.limit:
+            upstream.ended["429 for too many at once"] += 1
+            self._answer(HTTPStatus.TOO_MANY_REQUESTS, _error("too many at once"))
+        else:
+            self._order = order = order_of(request["messages"][-1]["content"])
+            upstream.arrived[order.nonce] = time.monotonic()
+            upstream.running += 1
+            upstream.most = max(upstream.most, upstream.running)
+            if request.get("stream"):
+                self._transport.write(_EVENTS_HEAD)
+                self._stream(order, self._loop.time(), 0)
             else:
-                await asyncio.sleep(order.delay_ms / 1e3)
-                response = web.json_response(_completion(order.answer))
-            done = True
-            return response
-        except ConnectionResetError:
-            return web.Response(status=500)
-        finally:
-            self.running -= 1
-            self.ended["answered" if done else "left by its client"] += 1
-            if done:
-                self.served.append(time.monotonic())
+                due = self._loop.time() + order.delay_ms / 1e3
+                self._at(due, lambda: self._complete(order))
 
-    def _refuse(self, request: web.Request, status: int) -> web.Response:
-        self.ended[f"refused with {status}"] += 1
-        if not status:
-            assert request.transport is not None
-            request.transport.abort()
-            return web.Response(status=500)
-        headers = {"Retry-After": "1"} if status == 429 else {}
-        error = {"message": f"refused with {status}"}
-        return web.json_response({"error": error}, status=status, headers=headers)
+    def _complete(self, order: Order) -> None:
+        self._end("answered")
+        self._answer(HTTPStatus.OK, _completion(order.answer))
 
-    async def _stream(self, request: web.Request, order: Order) -> web.StreamResponse:
-        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
-        await response.prepare(request)
+    def _stream(self, order: Order, began: float, number: int) -> None:
         text = order.answer
         step = -(-len(text) // _PIECES)
-        for at in range(0, len(text), step):
-            await asyncio.sleep(order.delay_ms / 1e3 / _PIECES)
-            await response.write(_event({"content": text[at : at + step]}, None))
-        await response.write(_event({}, "stop") + b"data: [DONE]\n\n")
-        await response.write_eof()
-        return response
+        if number:
+            piece = text[(number - 1) * step : number * step]
+            self._transport.write(_event({"content": piece}, None))
+        if number < _PIECES:
+            due = began + order.delay_ms / 1e3 * (number + 1) / _PIECES
+            self._at(due, lambda: self._stream(order, began, number + 1))
+        else:
+            self._end("answered")
+            self._transport.write(_event({}, "stop") + _chunk(b"data: [DONE]\n\n") + _chunk(b""))
+
+    def _end(self, how: str) -> None:
+        upstream, self._order = self._upstream, None
+        upstream.running -= 1
+        upstream.ended[how] += 1
+        if how == "answered":
+            upstream.served.append(time.monotonic())
+
+    def _refuse(self, status: int) -> None:
+        self._upstream.ended[f"refused with {status}"] += 1
+        if status:
+            self._answer(HTTPStatus(status), _error(f"refused with {status}"))
+        else:
+            self._transport.abort()
+
+    def _answer(self, status: HTTPStatus, value: object) -> None:
+        body = orjson.dumps(value)
+        head = [
+            f"HTTP/1.1 {status.value} {status.phrase}",
+            "Content-Type: application/json",
+            f"Content-Length: {len(body)}",
+        ]
+        if status == HTTPStatus.TOO_MANY_REQUESTS:
+            head.append("Retry-After: 1")
+        self._transport.write("\r\n".join([*head, "", ""]).encode() + body)
+
+    def _at(self, due: float, act: Callable[[], None]) -> None:
+        punctual = self._upstream.punctual
+
+        def ring() -> None:
+            while punctual and self._loop.time() < due:
+                """A timer of the loop is not exact enough."""
+            act()
+
+        self._timer = self._loop.call_at(due - _TIMER_S * punctual, ring)
 
 
 @asynccontextmanager
-async def limited_upstream(limit: int) -> AsyncIterator[LimitedUpstream]:
+async def limited_upstream(limit: int, *, punctual: bool = False) -> AsyncIterator[LimitedUpstream]:
     """Serve on a free port of 127.0.0.1."""
-    upstream = LimitedUpstream(limit)
-    app = web.Application(client_max_size=33_554_432)
-    app.router.add_post("/v1/chat/completions", upstream.complete)
-    runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
-    await runner.setup()
+    upstream = LimitedUpstream(limit, punctual)
+    server = await asyncio.get_running_loop().create_server(
+        lambda: _Exchange(upstream), "127.0.0.1", 0, backlog=4096
+    )
+    upstream.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
     try:
-        await web.TCPSite(runner, "127.0.0.1", 0, backlog=4096).start()
-        upstream.url = f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
         yield upstream
     finally:
-        await runner.cleanup()
+        # Its connections are the broker's, which closes them when it ends.
+        server.close()
+
+
+_EVENTS_HEAD = (
+    b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+)
+
+
+def _chunk(data: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+def _event(delta: dict[str, str], finish: str | None) -> bytes:
+    choice = {"index": 0, "delta": delta, "finish_reason": finish}
+    event = {"id": "limited", "model": MODEL, "choices": [choice]}
+    return _chunk(b"data: " + orjson.dumps(event) + b"\n\n")
+
+
+def _error(message: str) -> dict[str, object]:
+    return {"error": {"message": message}}
 
 
 def _completion(text: str) -> dict[str, object]:
@@ -143,9 +220,3 @@ def _completion(text: str) -> dict[str, object]:
         ],
         "usage": {"prompt_tokens": 8, "completion_tokens": tokens, "total_tokens": tokens + 8},
     }
-
-
-def _event(delta: dict[str, str], finish: str | None) -> bytes:
-    choice = {"index": 0, "delta": delta, "finish_reason": finish}
-    event = {"id": "limited", "model": MODEL, "choices": [choice]}
-    return b"data: " + orjson.dumps(event) + b"\n\n"
