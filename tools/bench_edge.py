@@ -38,7 +38,6 @@ async def main() -> None:
         host="127.0.0.1",
         port=0,
         open_connection=lambda _peer, outbox: Echo(outbox),
-        schedule_flush=asyncio.get_running_loop().call_soon,
         max_connections=20_000,
     )
     port = await server.start()

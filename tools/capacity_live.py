@@ -16,7 +16,8 @@ from exai_actors.client import BrokerClient, OverCapacity, Progress, RequestTime
 from exai_actors.errors import BrokerError
 from tools.bench_processes import Process
 from tools.capacity_simulated import percentile
-from tools.limited_upstream import MODEL, LimitedUpstream, Order, limited_upstream
+from tools.limited_process import limited_process
+from tools.limited_upstream import MODEL, Order, limited_upstream
 
 LIMIT = 4
 SERVICE_MS = 200
@@ -44,14 +45,14 @@ queue = 100000
 
 @asynccontextmanager
 async def broker_before(
-    upstream: LimitedUpstream, *, limit: int = LIMIT, connections: int = 5000, session: str = ""
+    url: str, *, limit: int = LIMIT, connections: int = 5000, session: str = ""
 ) -> AsyncIterator[tuple[str, Process]]:
     """``exai serve`` with one provider; yields its URL and its process."""
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder) / "bench.toml"
         config.write_text(
             _CONFIG.format(
-                url=upstream.url,
+                url=url,
                 model=MODEL,
                 limit=limit,
                 connections=connections,
@@ -106,10 +107,7 @@ async def greedy_and_small(seconds: float, *, greedy: int = 24, small: int = 2) 
             except BrokerError:
                 errors += 1
 
-    async with (
-        limited_upstream(LIMIT, punctual=True) as upstream,
-        broker_before(upstream) as (url, _),
-    ):
+    async with limited_process(LIMIT) as service, broker_before(service.url) as (url, _):
         async with AsyncExitStack() as stack:
             clients = [
                 (who, await stack.enter_async_context(connect(url, session_id=who * 3)))
@@ -119,6 +117,7 @@ async def greedy_and_small(seconds: float, *, greedy: int = 24, small: int = 2) 
             began = time.monotonic() + 1.0
             until = began + seconds
             await asyncio.gather(*(asks(client, who) for who, client in clients))
+        upstream = await service.account()
         served = [at for at in upstream.served if began <= at < until]
         waits = [
             upstream.arrived[nonce] - at
@@ -137,7 +136,7 @@ async def greedy_and_small(seconds: float, *, greedy: int = 24, small: int = 2) 
         return GreedyAndSmall(
             (len(served) - LIMIT) / rounds_s,
             errors,
-            upstream.ended["429 for too many at once"],
+            upstream.ended.get("429 for too many at once", 0),
             upstream.most,
             percentile(waits, 0.99),
             mine / len(served),
@@ -182,7 +181,7 @@ async def overload(seconds: float, after_s: float, seed: int = 0) -> Overload:
 
     async with AsyncExitStack() as stack:
         upstream = await stack.enter_async_context(limited_upstream(LIMIT))
-        url, _ = await stack.enter_async_context(broker_before(upstream))
+        url, _ = await stack.enter_async_context(broker_before(upstream.url))
         clients = [
             await stack.enter_async_context(connect(url, session_id=f"session-{number}"))
             for number in range(20)

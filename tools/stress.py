@@ -69,7 +69,7 @@ async def run(
     began, rounds = time.monotonic(), 0
     async with (
         limited_upstream(limit) as upstream,
-        broker_before(upstream, limit=limit, session="resume_s = 0\nqueue = 10000") as (
+        broker_before(upstream.url, limit=limit, session="resume_s = 0\nqueue = 10000") as (
             url,
             broker,
         ),

@@ -124,7 +124,6 @@ class Broker:
             host=server_config.host,
             port=server_config.port,
             open_connection=self._open_connection,
-            schedule_flush=self.system.at_turn_end,
             is_busy=self.system.is_busy,
             batches=self.system,
             max_frame_bytes=server_config.max_frame_bytes,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import time
 from collections.abc import Callable
 
@@ -18,7 +17,7 @@ from exai_actors.core.calls import (
     UpstreamFailure,
     UpstreamResult,
 )
-from exai_actors.edges.http_connections import hang_up
+from exai_actors.edges.http_exchange import Response
 from exai_actors.edges.http_failures import broken, failure_of, log_broken
 from exai_actors.edges.http_service import HttpService
 from exai_actors.ids import PermitId
@@ -33,8 +32,6 @@ from exai_actors.wire.chat_stream import StreamReader
 from exai_actors.wire.rate_headers import hold_s
 from exai_actors.wire.upstream_errors import classify_response
 
-# Beyond this aiohttp warns that bytes should come as a file, which it then sends in portions.
-LARGE_BODY_BYTES = 1 << 20
 ERROR_BODY_BYTES = 1 << 16
 # How long an answer that has said [DONE] may take to end its body, so that its connection can be
 # used again.
@@ -144,19 +141,14 @@ class HttpCall:
         body = encode_request(self._call, include_usage=include_usage)
         self.answering = False
         self._expect_more()
-        response = await service.open_session().post(
-            service.chat_url,
-            data=body if len(body) <= LARGE_BODY_BYTES else io.BytesIO(body),
-            # A redirect would carry the key and the prompt to a host nobody configured.
-            allow_redirects=False,
-        )
+        response = await service.ask(body)
         try:
             self.answering = True
             return await self._read(response)
         finally:
-            hang_up(response)
+            response.hang_up()
 
-    async def _read(self, response: aiohttp.ClientResponse) -> UpstreamResult:
+    async def _read(self, response: Response) -> UpstreamResult:
         service = self._service
         if not 200 <= response.status <= 299:
             data, _ = await self._collect(response.content, b"", ERROR_BODY_BYTES)
@@ -238,7 +230,7 @@ class HttpCall:
                     await asyncio.sleep(delay)
                     delay = min(2 * delay, LONGEST_RETRY_S)
 
-    def _classified(self, response: aiohttp.ClientResponse, body: bytes) -> UpstreamFailure:
+    def _classified(self, response: Response, body: bytes) -> UpstreamFailure:
         return classify_response(
             response.status,
             response.headers,

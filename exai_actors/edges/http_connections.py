@@ -1,46 +1,24 @@
-"""The HTTP connections to one service: opened, reused and dropped with care.
+"""The HTTP connections to one service: opened and reused with care.
 
-Two things differ from aiohttp's own behaviour. A pooled connection that the service has closed in
-the meantime is noticed before a request is written to it: afterwards nobody can say whether the
-request was run, and a completion costs money. And a request that is cancelled while it waits for
-its answer drops the connection at once, even with half of the request still to be sent.
+Other than with aiohttp's own connector, a pooled connection that the service has closed in the
+meantime is noticed before a request is written to it: afterwards nobody can say whether the request
+was run, and a completion costs money.
 """
 
 from __future__ import annotations
 
-import asyncio
 import ipaddress
 import select
-import weakref
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
-from aiohttp.client_proto import ResponseHandler
+from aiohttp.client_reqrep import ConnectionKey
 from aiohttp.connector import Connection
 from aiohttp.tracing import Trace
 from yarl import URL
 
 # Shorter than services keep a connection themselves, so that it is we who close an idle one.
 KEEP_ALIVE_S = 15.0
-
-
-def open_session(
-    *, headers: dict[str, str], proxy: URL | None, connect_timeout_s: float, connections: int
-) -> aiohttp.ClientSession:
-    """A session on the running loop; ``connections`` 0 sets no limit.
-
-    The other timeouts are the caller's: they need to stop while a reader is paused.
-    """
-    return aiohttp.ClientSession(
-        connector=_Connector(limit=connections),
-        headers=headers,
-        proxy=proxy,
-        timeout=aiohttp.ClientTimeout(
-            total=None, connect=connect_timeout_s, sock_connect=connect_timeout_s
-        ),
-        cookie_jar=aiohttp.DummyCookieJar(),
-        response_class=_Response,
-    )
 
 
 def proxy_for(url: URL) -> URL | None:
@@ -55,54 +33,25 @@ def proxy_for(url: URL) -> URL | None:
     return URL(named) if named else None
 
 
-def hang_up(response: aiohttp.ClientResponse) -> None:
-    """Drop the connection unless the response was read to its end and is back in the pool."""
-    connection = response.connection
-    if connection is not None:
-        _abort(connection)
-    response.close()
+class Connector(aiohttp.TCPConnector):
+    """Hands out no pooled connection that has something to read: that can only be its end.
 
+    ``limit`` 0 sets none. Made on the running loop.
+    """
 
-class _Connector(aiohttp.TCPConnector):
-    """Hands out no pooled connection that has something to read: that can only be its end."""
-
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, connect_timeout_s: float) -> None:
         super().__init__(limit=limit, keepalive_timeout=KEEP_ALIVE_S)
-        self._seen: weakref.WeakSet[ResponseHandler] = weakref.WeakSet()
+        # No other timeout is aiohttp's: they need to stop while a reader is paused.
+        self.timeout = aiohttp.ClientTimeout(
+            total=None, connect=connect_timeout_s, sock_connect=connect_timeout_s
+        )
 
-    async def connect(
-        self,
-        req: aiohttp.ClientRequest,
-        traces: list[Trace],
-        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - aiohttp's signature
-    ) -> Connection:
-        while True:
-            connection = await super().connect(req, traces, timeout)
-            protocol = connection.protocol
-            if protocol is None or protocol not in self._seen:
-                if protocol is not None:
-                    self._seen.add(protocol)
-                return connection
+    async def _get(self, key: ConnectionKey, traces: list[Trace]) -> Connection | None:
+        while (connection := await super()._get(key, traces)) is not None:
             if not _has_something_to_read(connection):
                 return connection
             connection.close()
-
-
-class _Response(aiohttp.ClientResponse):
-    """Drops the connection at once when the wait for the answer is cancelled."""
-
-    async def start(self, connection: Connection) -> aiohttp.ClientResponse:
-        try:
-            return await super().start(connection)
-        except asyncio.CancelledError:
-            _abort(connection)
-            raise
-
-
-def _abort(connection: Connection) -> None:
-    # An orderly close would wait until what is left of the request has been sent.
-    if (transport := connection.transport) is not None:
-        transport.abort()
+        return None
 
 
 def _has_something_to_read(connection: Connection) -> bool:

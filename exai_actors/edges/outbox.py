@@ -14,12 +14,13 @@ _MAX_POSTPONED = 4
 
 
 class TurnEnd:
-    """Flushes every outbox that was sent to in a turn, once, when that turn ends.
+    """Flushes every outbox that was sent to in a turn, once, soon after that turn.
 
-    ``schedule(callback)`` must call ``callback`` once, soon, on the loop's thread; the runtime's
-    end-of-turn hook is meant. While ``is_busy()`` says that actors still have work, a flush waits
-    for them, a few turns at most: the next frame of the same answer then needs no second write,
-    which costs more than everything else that happens to a frame.
+    ``schedule(callback)`` must call ``callback`` once, on the loop's thread, behind the first steps
+    of tasks that were made before (the loop's ``call_soon`` does): writing to clients takes longer
+    than all else in a turn, and a call that was granted a permit in it is to leave before that.
+    While ``is_busy()`` says that actors still have work, a flush waits for them,
+    a few turns at most: the next frame of the same answer then needs no second write.
     """
 
     __slots__ = ("_dirty", "_is_busy", "_postponed", "_schedule")
@@ -116,7 +117,7 @@ class SocketOutbox:
         self._socket.drop(*CloseReason.SLOW_CONSUMER.value)
 
     def flush(self) -> None:
-        """Hand what was sent so far to the transport: at the end of a turn, or before a close."""
+        """Hand what was sent so far to the transport: after a turn, or before a close."""
         if not self._pending:
             return
         written = b"".join(self._pending)

@@ -11,7 +11,8 @@ from yarl import URL
 from exai_actors import __version__
 from exai_actors.core.calls import ChatCall, FailureKind, UpstreamFailure
 from exai_actors.edges.http_call import HttpCall
-from exai_actors.edges.http_connections import hang_up, open_session, proxy_for
+from exai_actors.edges.http_connections import Connector, proxy_for
+from exai_actors.edges.http_exchange import Response, Target, exchange
 from exai_actors.edges.http_failures import broken, failure_of, log_broken
 from exai_actors.edges.http_service import HttpService
 from exai_actors.errors import ConfigError
@@ -44,8 +45,8 @@ class HttpUpstream:
     ``max_answer_bytes`` bounds a streamed answer's text or another one's body. ``connections`` 0
     opens as many as calls run, which the permits bound.
 
-    Raises ConfigError for an address or key that cannot be used. The session is opened by the
-    first call, on the loop that runs then.
+    Raises ConfigError for an address or key that cannot be used. The connections belong to the
+    loop that runs at the first call.
     """
 
     def __init__(
@@ -65,20 +66,20 @@ class HttpUpstream:
         self._headers = _headers(name, api_key)
         self._proxy = proxy_for(base)
         self._connections = connections
-        self._models_url = _below(base, "models")
+        self._base = base
         self._service = HttpService(
             name=name,
             speaker=Speaker(api_key or ""),
             base_url=base_url,
-            chat_url=_below(base, "chat/completions"),
             connect_timeout_s=connect_timeout_s,
             first_byte_timeout_s=first_byte_timeout_s,
             idle_timeout_s=idle_timeout_s,
             total_timeout_s=total_timeout_s,
             max_answer_bytes=max_answer_bytes,
-            open_session=self._open_session,
+            ask=self._ask_chat,
         )
-        self._session: aiohttp.ClientSession | None = None
+        self._connector: Connector | None = None
+        self._chat: Target | None = None
         self._calls: set[HttpCall] = set()
         self._questions: set[asyncio.Task[ModelsAnswer]] = set()
         self._closed = False
@@ -135,19 +136,23 @@ class HttpUpstream:
             question.cancel()
         if running:
             await asyncio.wait(running)
-        session, self._session = self._session, None
-        if session is not None:
-            await session.close()
+        connector, self._connector = self._connector, None
+        if connector is not None:
+            await connector.close()
 
-    def _open_session(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            self._session = open_session(
-                headers=self._headers,
-                proxy=self._proxy,
-                connect_timeout_s=self._service.connect_timeout_s,
-                connections=self._connections,
-            )
-        return self._session
+    def _open_connector(self) -> Connector:
+        if self._connector is None:
+            self._connector = Connector(self._connections, self._service.connect_timeout_s)
+        return self._connector
+
+    def _target(self, method: str, path: str) -> Target:
+        url = _below(self._base, path)
+        return Target(method, url, headers=self._headers, proxy=self._proxy)
+
+    async def _ask_chat(self, body: bytes) -> Response:
+        if self._chat is None:
+            self._chat = self._target("POST", "chat/completions")
+        return await exchange(self._open_connector(), self._chat, body)
 
     async def _ask_models(self) -> ModelsAnswer:
         if self._closed:
@@ -160,7 +165,7 @@ class HttpUpstream:
             return failure_of(error, service)
 
     async def _get_models(self) -> ModelsAnswer:
-        response = await self._open_session().get(self._models_url, allow_redirects=False)
+        response = await exchange(self._open_connector(), self._target("GET", "models"))
         speaker = self._service.speaker
         try:
             body = b""
@@ -174,7 +179,7 @@ class HttpUpstream:
                 )
             return parse_models(body, speaker=speaker)
         finally:
-            hang_up(response)
+            response.hang_up()
 
     def _is_closed(self) -> UpstreamFailure:
         return UpstreamFailure(FailureKind.BROKEN, "is not asked any more: the broker is stopping")

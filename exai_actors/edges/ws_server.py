@@ -44,7 +44,7 @@ class WebSocketServer:
 
     ``open_connection`` is called on the loop's thread once per admitted handshake. What it returns
     is told TextReceived, BinaryReceived, OutboxHigh and OutboxLow, and last, exactly once,
-    SocketClosed. ``schedule_flush`` is the runtime's one-shot end-of-turn hook.
+    SocketClosed. ``schedule_flush`` calls back soon, by default as the loop's ``call_soon`` does.
     ``is_busy`` and ``batches`` let a batch of frames be handled and answered as one; the runtime's
     actor system fulfils both.
 
@@ -62,7 +62,7 @@ class WebSocketServer:
         host: str,
         port: int,
         open_connection: OpenConnection,
-        schedule_flush: ScheduleFlush,
+        schedule_flush: ScheduleFlush | None = None,
         is_busy: Callable[[], bool] = lambda: False,
         batches: Batches = UNBATCHED,
         max_frame_bytes: int = 32 * 1024 * 1024,
@@ -101,7 +101,7 @@ class WebSocketServer:
             ),
         )
         self._batches = batches
-        self.turn_end = TurnEnd(schedule_flush, is_busy)
+        self.turn_end = TurnEnd(schedule_flush or asyncio.get_running_loop().call_soon, is_busy)
         self.read_buffer = memoryview(bytearray(_READ_BYTES))
         self._ping_interval_s = ping_interval_s
         self._ping_timeout_s = ping_timeout_s

@@ -14,7 +14,6 @@ in ``_work_off``, everything else in ``_run_slice``.
 
 from __future__ import annotations
 
-import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice, repeat, starmap
@@ -29,8 +28,6 @@ from exai_actors.runtime.signals import ExitReason
 
 if TYPE_CHECKING:
     from exai_actors.runtime.ref import LoopRef
-
-logger = logging.getLogger(__name__)
 
 # So many messages are handled one by one after a slow one, so that the next one is told exactly.
 _PROBATION = 64
@@ -77,7 +74,6 @@ class Scheduler:
         self._turn_messages = turn_messages
         self._turn_seconds = turn_seconds
         self._slow_handler_s = slow_handler_s
-        self._turn_end: list[Callback] = []
         self._turn_callback = self._turn
 
     def enqueue(self, mailbox: Mailbox) -> None:
@@ -99,11 +95,6 @@ class Scheduler:
     def is_busy(self) -> bool:
         """Whether a mailbox waits for its slice."""
         return bool(self.ready)
-
-    def at_turn_end(self, callback: Callback) -> None:
-        """Call back once, after the messages of the present or else the next turn."""
-        self._turn_end.append(callback)
-        self.nudge()
 
     def hold(self) -> bool:
         """Have no turn come until ``release``; False, and nothing to release, if one is to come."""
@@ -334,14 +325,6 @@ class Scheduler:
         return mailbox
 
     def _end_turn(self) -> None:
-        callbacks, self._turn_end = self._turn_end, []
-        for callback in callbacks:
-            try:
-                callback()
-            except KeyboardInterrupt as error:
-                self.interrupt = error
-            except BaseException:
-                logger.exception("a callback at the end of a turn raised")
         if self._events.pending():
             self._events.flush()
         if self._has_work():
@@ -356,4 +339,4 @@ class Scheduler:
             raise interrupt
 
     def _has_work(self) -> bool:
-        return bool(self.ready or self._turn_end or self._events.pending())
+        return bool(self.ready or self._events.pending())

@@ -10,7 +10,7 @@ from typing import Any, TypeVar, cast
 from exai_actors.runtime import current, lifecycle, registry, shutdown
 from exai_actors.runtime.actor import LoopActor
 from exai_actors.runtime.dead_letters import DeadLetters
-from exai_actors.runtime.driver import Callback, Driver
+from exai_actors.runtime.driver import Driver
 from exai_actors.runtime.errors import InvalidPath, PathTaken, SystemStopping
 from exai_actors.runtime.events import EventStream, Listener, MailboxRefused
 from exai_actors.runtime.future import LoopFuture
@@ -211,13 +211,6 @@ class ActorSystem:
     def release(self) -> None:
         """Let the actors handle what they were told since ``hold``."""
         self.scheduler.release()
-
-    def at_turn_end(self, callback: Callback) -> None:
-        """Call back once, when the messages of this turn (or else the next) are handled.
-
-        Register once for each turn; loop thread only. An error in it is logged.
-        """
-        self.scheduler.at_turn_end(callback)
 
     def on_event(self, listener: Listener) -> Callable[[], None]:
         """Tell ``listener`` every event, on the loop thread; call what is returned to end that."""

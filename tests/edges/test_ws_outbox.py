@@ -7,6 +7,7 @@ from websockets.frames import CLOSE, PING, PONG, TEXT
 
 from exai_actors.edges.outbox import SocketOutbox, TurnEnd
 from exai_actors.edges.ws_frames import text_frame_header
+from exai_actors.edges.ws_server import WebSocketServer
 from exai_actors.messages.connection import OutboxHigh, OutboxLow, SocketClosed
 from tests.edges.client_frames import client_frame, close, server_frames
 from tests.edges.memory_socket import MemorySocket, MemoryTransport, Turns
@@ -40,6 +41,23 @@ async def test_a_turn_is_scheduled_once_for_all_outboxes_sent_to_in_it() -> None
     assert [socket.transport.writes for socket in sockets] == [1, 1, 1]
     outboxes[0].send(b"a later turn")
     assert len(turns.scheduled) == 1
+
+
+async def test_what_a_turn_asks_of_a_service_goes_out_before_what_it_then_tells_clients() -> None:
+    socket = MemorySocket()
+    server = WebSocketServer(host="127.0.0.1", port=0, open_connection=lambda *_: socket.probe)
+    outbox = SocketOutbox(socket.connection, socket.transport, server.turn_end, MEGABYTE)
+    written_when_asked: list[int] = []
+
+    async def ask() -> None:
+        written_when_asked.append(socket.transport.writes)
+
+    asking = asyncio.get_running_loop().create_task(ask())
+    outbox.send(b"hello")
+    await asking
+    await asyncio.sleep(0)
+    assert written_when_asked == [0]
+    assert socket.transport.writes == 1
 
 
 @pytest.mark.parametrize("size", [0, 1, 125, 126, 127, 65535, 65536, 70000])

@@ -59,7 +59,6 @@ class Listening:
         every: dict[str, Any] = {"host": "127.0.0.1", "port": 0, **settings}
         self.server = WebSocketServer(
             open_connection=self._open,
-            schedule_flush=asyncio.get_running_loop().call_soon,
             **every,
         )
 

@@ -1,0 +1,139 @@
+"""Requests and responses on aiohttp's connections, below its session: byte for byte."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import aiohttp
+import pytest
+from yarl import URL
+
+from exai_actors.edges.http_connections import Connector
+from exai_actors.edges.http_exchange import Target, exchange
+
+HEADERS = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "exai"}
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+class Peer:
+    """Whatever is at the other end of the connections; ``seen`` is what it read of each."""
+
+    def __init__(self) -> None:
+        self.url = URL()
+        self.seen: list[bytes] = []
+
+
+@asynccontextmanager
+async def peer(*replies: bytes, reads: int = -1) -> AsyncIterator[Peer]:
+    """Answers the requests of one connection in turn; ``reads`` 0 does so without reading any."""
+    found = Peer()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        found.seen.append(b"")
+        for reply in replies:
+            if reads:
+                head = await reader.readuntil(b"\r\n\r\n")
+                size = int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0] or 0)
+                found.seen[-1] += head + await reader.readexactly(size)
+            writer.write(reply)
+        await closed.wait()
+        writer.close()
+
+    closed = asyncio.Event()
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    found.url = URL(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+    async with server:
+        yield found
+        closed.set()
+
+
+@pytest.fixture
+async def connector() -> AsyncIterator[Connector]:
+    made = Connector(0, 5.0)
+    yield made
+    await made.close()
+
+
+async def test_a_request_has_its_headers_its_length_and_its_body(connector: Connector) -> None:
+    async with peer(OK) as service:
+        target = Target("POST", service.url / "v1/chat", headers=HEADERS, proxy=None)
+        response = await exchange(connector, target, b'{"a":1}')
+        assert (response.status, await response.content.read()) == (200, b"ok")
+        assert service.seen == [
+            b"POST /v1/chat HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nAccept: application/json\r\n"
+            b"Accept-Encoding: identity\r\nUser-Agent: exai\r\nContent-Length: 7\r\n\r\n"
+            b'{"a":1}' % (service.url.port or 0)
+        ]
+
+
+async def test_a_request_without_a_body_has_no_length(connector: Connector) -> None:
+    async with peer(OK) as service:
+        target = Target("GET", service.url / "v1/models", headers=HEADERS, proxy=None)
+        response = await exchange(connector, target)
+        assert await response.content.read() == b"ok"
+        assert b"content-length" not in service.seen[0].lower()
+        assert service.seen[0].endswith(b"User-Agent: exai\r\n\r\n")
+
+
+async def test_interim_responses_are_passed_over(connector: Connector) -> None:
+    interim = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"
+    async with peer(interim + OK) as service:
+        target = Target("POST", service.url / "chat", headers=HEADERS, proxy=None)
+        response = await exchange(connector, target, b"{}")
+        assert (response.status, await response.content.read()) == (200, b"ok")
+
+
+async def test_a_connection_that_was_read_to_its_end_serves_the_next_request(
+    connector: Connector,
+) -> None:
+    async with peer(OK, OK) as service:
+        target = Target("POST", service.url / "chat", headers=HEADERS, proxy=None)
+        for _ in range(2):
+            response = await exchange(connector, target, b"{}")
+            assert await response.content.read() == b"ok"
+        assert len(service.seen) == 1
+
+
+async def test_a_request_that_was_answered_before_it_was_sent_ends_its_connection(
+    connector: Connector,
+) -> None:
+    async with peer(OK, reads=0) as service:
+        target = Target("POST", service.url / "chat", headers=HEADERS, proxy=None)
+        too_much_for_the_sockets = b"x" * 32_000_000
+        response = await exchange(connector, target, too_much_for_the_sockets)
+        assert await response.content.read() == b"ok"
+        response = await exchange(connector, target, b"{}")
+        assert await response.content.read() == b"ok"
+        assert len(service.seen) == 2
+
+
+async def test_a_response_that_is_let_go_unread_ends_its_connection(connector: Connector) -> None:
+    async with peer(OK[:-1], OK) as service:
+        target = Target("POST", service.url / "chat", headers=HEADERS, proxy=None)
+        response = await exchange(connector, target, b"{}")
+        response.hang_up()
+        response = await exchange(connector, target, b"{}")
+        response.hang_up()
+        assert len(service.seen) == 2
+
+
+async def test_what_is_not_http_is_an_error_of_the_response(connector: Connector) -> None:
+    async with peer(b"SSH-2.0-OpenSSH_9.2\r\n\r\n") as service:
+        target = Target("POST", service.url / "chat", headers=HEADERS, proxy=None)
+        with pytest.raises(aiohttp.ClientResponseError):
+            await exchange(connector, target, b"{}")
+
+
+async def test_a_proxy_is_told_the_whole_address_and_who_asks(connector: Connector) -> None:
+    async with peer(OK) as proxy:
+        named = proxy.url.with_user("me").with_password("secret")
+        service = URL("http://service.example/v1/chat?version=2")
+        target = Target("POST", service, headers=HEADERS, proxy=named)
+        response = await exchange(connector, target, b"{}")
+        assert await response.content.read() == b"ok"
+        line, _, rest = proxy.seen[0].partition(b"\r\n")
+        assert line == b"POST http://service.example/v1/chat?version=2 HTTP/1.1"
+        assert b"\r\nHost: service.example\r\n" in b"\r\n" + rest
+        assert b"\r\nProxy-Authorization: Basic " in rest
