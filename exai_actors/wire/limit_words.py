@@ -12,7 +12,7 @@ import re
 from datetime import datetime, timedelta, timezone
 
 from exai_actors.core.calls import LimitScope
-from exai_actors.wire.rate_headers import seconds_until
+from exai_actors.wire.rate_headers import DURATION, LONGEST_S, seconds_until
 
 GLM_SCOPES = {
     "1302": LimitScope.CONCURRENCY,
@@ -32,13 +32,16 @@ _SCOPES = (
     (re.compile(r"\bRPM\b|requests per min", re.IGNORECASE), LimitScope.REQUESTS_PER_MINUTE),
 )
 _AGAIN = re.compile(
-    r"(?:try again|retry|reset)s? (?:after|in) (\d+(?:\.\d+)?(?:h|m(?!s)|ms|s)?[\dhms.]*)"
-    r"(?: ?(second|minute|hour)s?)?",
+    rf"(?:try again|retry|reset)s? (?:after|in)(?: about)? "
+    rf"({DURATION}|\d+(?:\.\d+)?(?!\.?\d|\s*[^\W\d_]))",
     re.IGNORECASE,
 )
-_UNITS = {"minute": 60.0, "hour": 3600.0}
-_INSTANT = re.compile(r"(?:reset\w* (?:at|on)|将在)\s*(\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d)")
+_INSTANT = re.compile(
+    r"(?:reset\w* (?:at|on)|将在)\s*(\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d)(?:\.\d+)?"
+    r" ?(Z|UTC|GMT|[+-]\d\d:?\d\d)?"
+)
 _BEIJING = timezone(timedelta(hours=8))
+_ZONES = {"UTC": "Z", "GMT": "Z"}
 
 
 def scope_of(words: str, message: str) -> LimitScope | None:
@@ -52,13 +55,21 @@ def scope_of(words: str, message: str) -> LimitScope | None:
     return None
 
 
-def told_in(message: str, *, now: float) -> float | None:
-    """Seconds until the time that the text names; None if it names none."""
+def told_in(message: str, *, now: float | None) -> float | None:
+    """Seconds until the time that the text names; None if it names none.
+
+    Without ``now`` only a length of time is understood, not an instant.
+    """
     if match := _AGAIN.search(message):
-        seconds = seconds_until(match[1].rstrip("."), now=now)
-        unit = _UNITS.get((match[2] or "").lower(), 1.0)
-        return None if seconds is None else seconds * unit
-    if match := _INSTANT.search(message):
-        instant = datetime.fromisoformat(match[1]).replace(tzinfo=_BEIJING)
-        return max(0.0, instant.timestamp() - now)
-    return None
+        return seconds_until(match[1], now=now or 0.0)
+    match = None if now is None else _INSTANT.search(message)
+    return None if match is None else _seconds_until_instant(match[1], match[2], now or 0.0)
+
+
+def _seconds_until_instant(instant: str, zone: str | None, now: float) -> float | None:
+    try:
+        told = datetime.fromisoformat(instant + _ZONES.get(zone or "", zone or ""))
+    except ValueError:
+        return None
+    seconds = told.replace(tzinfo=told.tzinfo or _BEIJING).timestamp() - now
+    return min(max(0.0, seconds), LONGEST_S)

@@ -20,17 +20,32 @@ LONGEST_S = 604_800.0
 
 _EPOCH_S = 1e9
 _EPOCH_MS = 1e12
-_DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+(?:\.\d+)?)s)?(?:(\d+(?:\.\d+)?)ms)?")
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
+_PART = (
+    r"\d+(?:\.\d+)?\s*"
+    r"(?:ms(?:ecs?)?|milliseconds?|s(?:ec(?:ond)?s?)?|m(?:in(?:ute)?s?)?|h(?:(?:ou)?rs?)?"
+    r"|d(?:ays?)?|w(?:eeks?)?)(?![a-z])"
+)
+DURATION = rf"{_PART}(?:(?:\s*,)?(?:\s*and)?\s*{_PART})*"
+"""A length of time in the words of services: ``6m0s``, ``20ms``, ``1 minute and 30 seconds``."""
+_DURATION = re.compile(DURATION, re.IGNORECASE)
+_AMOUNT = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|milli|[smhdw])", re.IGNORECASE)
 _PARTS = re.compile(r"\b(remaining|reset|r|t)\s*=\s*(\d+)")
 _NAMES = {"r": "remaining", "t": "reset"}
 
 
 def retry_after(headers: Mapping[str, str], *, now: float) -> float | None:
-    """Seconds to wait as told by Retry-After or retry-after-ms, in a case-insensitive mapping."""
-    if (told_ms := _number(headers.get("retry-after-ms"))) is not None:
-        return min(told_ms / 1000, LONGEST_S)
+    """Seconds to wait as told by Retry-After or retry-after-ms, in a case-insensitive mapping.
+
+    Where both are there, Retry-After is the other rounded up; if it cannot be, the longer counts.
+    """
     told = headers.get("Retry-After")
-    return None if told is None else seconds_until(told, now=now)
+    told_s = None if told is None else seconds_until(told, now=now)
+    told_ms = _number(headers.get("retry-after-ms"))
+    if told_ms is None:
+        return told_s
+    exact_s = _bounded(told_ms / 1000)
+    return exact_s if told_s is None or told_s < exact_s + 1 else told_s
 
 
 def hold_s(headers: Mapping[str, str], *, now: float) -> float | None:
@@ -72,10 +87,8 @@ def seconds_until(told: str, *, now: float) -> float | None:
         elif number >= _EPOCH_S:
             number -= now
         return _bounded(number)
-    match = _DURATION.fullmatch(told)
-    if match is not None and told:
-        hours, minutes, seconds, millis = (float(part or 0) for part in match.groups())
-        return _bounded(hours * 3600 + minutes * 60 + seconds + millis / 1000)
+    if _DURATION.fullmatch(told):
+        return _bounded(sum(float(much) * _unit(name) for much, name in _AMOUNT.findall(told)))
     date = _date(told)
     # A date without a zone is in UTC by the grammars of both.
     return (
@@ -89,9 +102,13 @@ def _date(told: str) -> datetime | None:
     for read in (parsedate_to_datetime, datetime.fromisoformat):
         try:
             return read(told)
-        except ValueError:
+        except (ValueError, OverflowError):
             continue
     return None
+
+
+def _unit(name: str) -> float:
+    return _UNITS["ms" if name.lower() == "milli" else name.lower()]
 
 
 def _number(told: str | None) -> float | None:

@@ -71,6 +71,7 @@ def test_a_refusal_is_taken_for_what_its_service_means(path: Path) -> None:
         ({"RateLimit": '"default";r=3;t=8'}, None),
         ({"RateLimit-Remaining": "0", "RateLimit-Reset": "4"}, 4.0),
         ({"x-ratelimit-remaining": "0", "x-ratelimit-reset": "99999999"}, LONGEST_S),
+        ({"x-ratelimit-remaining": "0", "x-ratelimit-reset": "1d2h"}, 93_600.0),
         ({"x-ratelimit-remaining": "0", "x-ratelimit-reset": "nan"}, None),
         ({"x-ratelimit-remaining": "0", "x-ratelimit-reset": "soon"}, None),
     ],
@@ -89,9 +90,22 @@ def test_a_limit_that_is_used_up_says_when_it_opens(
         ("please try again after 3 seconds", 3.0),
         ("retry in 2 minutes", 120.0),
         ("resets in 1h2m3s", 3723.0),
+        ("try again in 5 min.", 300.0),
+        ("retry after 2 hrs", 7200.0),
+        ("try again in 500 ms", 0.5),
+        ("try again in about 2 days", 172_800.0),
+        ("Please try again in 1 minute and 30 seconds", 90.0),
+        ("try again in 1m 30s", 90.0),
+        ("try again in 3 moons", None),
+        ("try again in 999999 hours", LONGEST_S),
         ("please try again later", None),
         ("Your limit will reset at 2026-11-24 20:00:10", 10.0),
         ("Your limit will reset at 2026-11-24 19:00:00", 0.0),
+        ("resets at 2026-11-24T12:00:30Z", 30.0),
+        ("resets at 2026-11-24 12:00:30 UTC", 30.0),
+        ("resets at 2026-11-24T14:00:30.5+02:00", 30.0),
+        ("Your limit will reset at 9999-01-01 00:00:00", LONGEST_S),
+        ("Your limit will reset at 2026-13-45 99:99:99", None),
         ("", None),
     ],
 )
@@ -99,10 +113,15 @@ def test_a_time_in_the_text_is_understood(text: str, seconds: float | None) -> N
     assert told_in(text, now=NOW) == seconds
 
 
-@given(st.text())
+@given(
+    st.text()
+    | st.from_regex(r"reset at [0-9]{4}-[0-9]{2}-[0-9]{2} [0-9:]{8}", fullmatch=True)
+    | st.from_regex(r"retry after [0-9]{1,400}(\.[0-9]+)? ?[a-z]{0,7}", fullmatch=True)
+    | st.from_regex(r"Sun, 06 Nov [0-9]{1,6} 08:49:37 [+-][0-9]{1,30}", fullmatch=True)
+)
 def test_no_word_of_a_service_is_too_odd(told: str) -> None:
     for seconds in (seconds_until(told, now=NOW), told_in(told, now=NOW)):
-        assert seconds is None or seconds >= 0
+        assert seconds is None or 0 <= seconds <= LONGEST_S
 
 
 @given(

@@ -144,6 +144,12 @@ def test_long_words_are_shortened() -> None:
         ({"Retry-After": "inf"}, None),
         ({"Retry-After": "nan"}, None),
         ({"retry-after-ms": "250", "Retry-After": "1"}, 0.25),
+        ({"retry-after-ms": "250", "Retry-After": "30"}, 30.0),
+        ({"retry-after-ms": "30000", "Retry-After": "1"}, 30.0),
+        ({"retry-after-ms": "soon", "Retry-After": "1"}, 1.0),
+        ({"Retry-After": "1m30s"}, 90.0),
+        ({"Retry-After": "1e300"}, 604_800.0),
+        ({"Retry-After": "Sun, 06 Nov 1994 08:49:37 +99999999999999999999"}, None),
     ],
 )
 def test_retry_after_is_seconds_or_a_date(headers: dict[str, str], seconds: float | None) -> None:
