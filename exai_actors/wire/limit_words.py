@@ -11,9 +11,29 @@ from __future__ import annotations
 import re
 from datetime import datetime, timedelta, timezone
 
-from exai_actors.core.calls import LimitScope
+from exai_actors.core.calls import FailureKind, LimitScope
 from exai_actors.wire.rate_headers import DURATION, LONGEST_S, seconds_until
 
+GLM_KINDS = {
+    "1110": FailureKind.QUOTA,
+    "1112": FailureKind.QUOTA,
+    "1113": FailureKind.QUOTA,
+    "1121": FailureKind.QUOTA,
+    "1301": FailureKind.REJECTED,
+    "1302": FailureKind.RATE_LIMITED,
+    "1303": FailureKind.RATE_LIMITED,
+    "1304": FailureKind.QUOTA,
+    "1305": FailureKind.RATE_LIMITED,
+    "1308": FailureKind.QUOTA,
+    "1309": FailureKind.QUOTA,
+    "1310": FailureKind.QUOTA,
+    "1311": FailureKind.UNAUTHORIZED,
+    "1312": FailureKind.OVERLOADED,
+    "1313": FailureKind.QUOTA,
+}
+"""An account that is locked, in arrears or limited for its conduct is as one without quota: until
+somebody sees to it no call is any use. 1311 is a model that the plan does not include.
+"""
 GLM_SCOPES = {
     "1302": LimitScope.CONCURRENCY,
     "1303": LimitScope.REQUESTS_PER_MINUTE,

@@ -3,7 +3,8 @@
 Shapes met in the field: OpenAI and most others ``{"error": {"message", "type", "code"}}``; Ollama
 and some gateways ``{"error": "text"}``; FastAPI ``{"detail": ...}``; Z.AI ``{"error": {"code":
 "1302", "message"}}`` and, from its gateway, ``{"code": 500, "msg": "404 NOT_FOUND"}``. A 429 may
-mean three things (too fast, overloaded, out of money), which only ``type`` and ``code`` tell apart.
+mean three things (too fast, overloaded, out of money), which ``type`` and ``code`` tell apart, and
+where a gateway has left them out, the text.
 """
 
 from __future__ import annotations
@@ -15,15 +16,14 @@ from typing import Any
 import msgspec
 import orjson
 
-from exai_actors.core.calls import FailureKind, UpstreamFailure
-from exai_actors.wire.limit_words import DAILY, scope_of, told_in
+from exai_actors.core.calls import FailureKind, LimitScope, UpstreamFailure
+from exai_actors.wire.limit_words import DAILY, GLM_KINDS, scope_of, told_in
 from exai_actors.wire.rate_headers import hold_s, retry_after
 
 MAX_QUOTED_CHARS = 300
 SHORTEST_SECRET = 4
 
-# Words that mean money or a window of hours rather than "too fast", by service: OpenAI and Kimi
-# (types and codes), Z.AI (numbers: arrears, daily limit, 5-hour window, plan expired, weekly).
+# Words that mean money or a window of hours rather than "too fast"; GLM has numbers for them.
 QUOTA_WORDS = (
     "insufficient_quota",
     "exceeded_current_quota",
@@ -33,12 +33,13 @@ QUOTA_WORDS = (
     "insufficient_credits",
     "usage_limit_reached",
 )
-QUOTA_CODES = frozenset({"1113", "1304", "1308", "1309", "1310"})
 QUOTA_TEXT = re.compile(
-    r"insufficient balance|insufficient credits|usage limit|in arrears|monthly limit", re.IGNORECASE
+    r"insufficient balance|insufficient credits|usage limit|in arrears|monthly limit"
+    r"|exceeded your current quota|insufficient_quota|exceeded_current_quota|余额不足|欠费",
+    re.IGNORECASE,
 )
 OVERLOAD_WORDS = ("overloaded", "capacity")
-BUSY_MODEL_CODE = "1312"
+OVERLOAD_TEXT = re.compile(r"overloaded|访问量过大", re.IGNORECASE)
 LIMITS = frozenset({FailureKind.RATE_LIMITED, FailureKind.OVERLOADED, FailureKind.QUOTA})
 LONGEST_RATE_S = 120.0
 """A daily limit that opens again sooner is waited for like any other rate."""
@@ -90,14 +91,13 @@ def classify_response(
     """
     error = _error_in(_parsed(body))
     words, message = _words_of(error), _message_of(error)
-    kind = _kind_of_status(status, words, message)
-    scope, again_s = None, retry_after(headers, now=now)
+    again_s = retry_after(headers, now=now)
+    kind = _kind_of(status, words, message)
+    scope = None
     if kind in LIMITS:
-        scope = scope_of(words, message)
-        if again_s is None:
-            again_s = hold_s(headers, now=now) or told_in(message, now=now)
-        if scope in DAILY and (again_s is None or again_s > LONGEST_RATE_S):
-            kind = FailureKind.QUOTA
+        told_s = again_s or hold_s(headers, now=now), told_in(message, now=now)
+        again_s = max((each for each in told_s if each), default=again_s)
+        kind, scope = _limit_of(kind, words, message, again_s)
     told = _told(status, headers, body, error, speaker)
     return UpstreamFailure(
         kind,
@@ -111,10 +111,15 @@ def classify_response(
 def error_event(error: Any, *, speaker: Speaker = NOBODY) -> UpstreamFailure:
     """The failure that an ``error`` inside a stream, or inside an answer with status 200, means."""
     words, message = _words_of(error), _message_of(error)
-    kind = _kind_of_status(_status_of(error), words, message)
+    kind = _kind_of(_status_of(error), words, message)
+    scope = again_s = None
+    if kind in LIMITS:
+        again_s = told_in(message, now=None)
+        kind, scope = _limit_of(kind, words, message, again_s)
     said = speaker.quote(message) or "no reason given"
-    scope = scope_of(words, message) if kind in LIMITS else None
-    return UpstreamFailure(kind, f"broke off with an error: {said}", scope=scope)
+    return UpstreamFailure(
+        kind, f"broke off with an error: {said}", retry_after=again_s, scope=scope
+    )
 
 
 def _parsed(body: bytes) -> Any:
@@ -163,9 +168,22 @@ def _status_of(error: Any) -> int:
     return int(code) if isinstance(code, int) and 400 <= code <= 599 else 0
 
 
-def _kind_of_status(status: int, words: str, message: str) -> FailureKind:
-    if status in (0, 402, 403, 429) and _means_quota(words, message):
+def _kind_of(status: int, words: str, message: str) -> FailureKind:
+    told = _kind_of_limit(words, message) if status in (0, 402, 403, 429) else None
+    return told or _kind_of_status(status, words)
+
+
+def _kind_of_limit(words: str, message: str) -> FailureKind | None:
+    """What type, code and text say where the status may stand for several limits."""
+    kind = _kind_of_code(words)
+    if kind is None and (_any_of(QUOTA_WORDS, words) or QUOTA_TEXT.search(message)):
         return FailureKind.QUOTA
+    # GLM gives one number to two causes, which its text tells apart.
+    unsure = kind in (None, FailureKind.RATE_LIMITED)
+    return FailureKind.OVERLOADED if unsure and OVERLOAD_TEXT.search(message) else kind
+
+
+def _kind_of_status(status: int, words: str) -> FailureKind:
     match status:
         case 400 if _any_of(NOT_FOUND_WORDS, words) or NO_SUCH_MODEL_CODE in words.split():
             return FailureKind.NOT_FOUND
@@ -178,7 +196,7 @@ def _kind_of_status(status: int, words: str, message: str) -> FailureKind:
         case 408 | 504:
             return FailureKind.TIMEOUT
         case 429:
-            overloaded = _any_of(OVERLOAD_WORDS, words) or BUSY_MODEL_CODE in words.split()
+            overloaded = _any_of(OVERLOAD_WORDS, words)
             return FailureKind.OVERLOADED if overloaded else FailureKind.RATE_LIMITED
         case 503 | 529:
             return FailureKind.OVERLOADED
@@ -205,12 +223,23 @@ def _kind_of_words(words: str) -> FailureKind:
     return FailureKind.SERVER_ERROR
 
 
-def _means_quota(words: str, message: str) -> bool:
-    return (
-        _any_of(QUOTA_WORDS, words)
-        or not QUOTA_CODES.isdisjoint(words.split())
-        or QUOTA_TEXT.search(message) is not None
-    )
+def _kind_of_code(words: str) -> FailureKind | None:
+    return next((GLM_KINDS[word] for word in words.split() if word in GLM_KINDS), None)
+
+
+def _limit_of(
+    kind: FailureKind, words: str, message: str, again_s: float | None
+) -> tuple[FailureKind, LimitScope | None]:
+    """Which limit was reached, and whether it is waited for like a rate or is a matter of hours."""
+    scope = scope_of(words, message)
+    soon = bool(again_s) and again_s is not None and again_s <= LONGEST_RATE_S
+    if scope in DAILY and not soon:
+        return FailureKind.QUOTA, scope
+    coded = _any_of(QUOTA_WORDS, words) or _kind_of_code(words) is not None
+    if kind is FailureKind.QUOTA and soon and not coded:
+        # Some say of each of their limits, the minute's too, that it is a quota.
+        return FailureKind.RATE_LIMITED, scope
+    return kind, scope
 
 
 def _any_of(candidates: tuple[str, ...], words: str) -> bool:
@@ -242,6 +271,6 @@ def _advice(kind: FailureKind, status: int, is_page: bool) -> str:
         return "; set base_url to the address it redirects to"
     if is_page and kind in (FailureKind.NOT_FOUND, FailureKind.MALFORMED, FailureKind.REJECTED):
         return "; check base_url, which usually ends in /v1"
-    if kind is FailureKind.UNAUTHORIZED:
+    if kind is FailureKind.UNAUTHORIZED and status != 429:
         return "; check the key in the variable that api_key_env names"
     return ""

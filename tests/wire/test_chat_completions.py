@@ -13,6 +13,7 @@ from exai_actors.core.calls import (
     ChatMessage,
     Completion,
     FailureKind,
+    LimitScope,
     UpstreamFailure,
     Usage,
 )
@@ -239,6 +240,10 @@ class TestStream:
             ("just text", FailureKind.SERVER_ERROR, "just text"),
             ({"message": "m", "code": 429}, FailureKind.RATE_LIMITED, "m"),
             ({"message": "m", "type": "overloaded_error"}, FailureKind.OVERLOADED, "m"),
+            ({"message": "m", "code": "1303"}, FailureKind.RATE_LIMITED, "m"),
+            ({"message": "m", "code": "1113"}, FailureKind.QUOTA, "m"),
+            ({"message": "m", "code": "1301"}, FailureKind.REJECTED, "m"),
+            ({"message": "TPD used up", "type": "rate_limit"}, FailureKind.QUOTA, "TPD used up"),
             ({"message": "m", "code": "insufficient_quota"}, FailureKind.QUOTA, "m"),
             ({"message": "m", "code": "1309"}, FailureKind.QUOTA, "m"),
             ({"message": "m", "type": "invalid_request_error"}, FailureKind.REJECTED, "m"),
@@ -249,7 +254,15 @@ class TestStream:
         self, error: Any, kind: FailureKind, said: str
     ) -> None:
         stream = event("x") + b"data: " + orjson.dumps({"error": error}) + b"\n\n" + DONE
-        assert failed(stream) == UpstreamFailure(kind, f"broke off with an error: {said}")
+        failure = failed(stream)
+        assert (failure.kind, failure.message) == (kind, f"broke off with an error: {said}")
+
+    def test_a_time_told_inside_the_stream_is_kept(self) -> None:
+        error = {"code": "1302", "message": "too many at once, try again in 20s"}
+        failure = failed(b"data: " + orjson.dumps({"error": error}) + b"\n\n")
+        assert failure.kind is FailureKind.RATE_LIMITED
+        assert failure.scope is LimitScope.CONCURRENCY
+        assert failure.retry_after == 20.0
 
     def test_an_event_of_type_error_fails_the_answer(self) -> None:
         failure = failed(event("x"), b'event: error\ndata: {"message": "boom"}\n\n', DONE)

@@ -52,6 +52,17 @@ def error(**told: Any) -> dict[str, Any]:
         (429, error(code="1113"), FailureKind.QUOTA),
         (429, error(code=1308), FailureKind.QUOTA),
         (429, b"", FailureKind.RATE_LIMITED),
+        (429, b"<html>busy</html>", FailureKind.RATE_LIMITED),
+        (429, [{"error": {"code": 429, "message": "exhausted"}}], FailureKind.RATE_LIMITED),
+        (429, {"error": "the model is overloaded"}, FailureKind.OVERLOADED),
+        (429, {"error": {"message": "账户余额不足"}}, FailureKind.QUOTA),
+        (429, {"error": {"message": '{"type": "insufficient_quota"}'}}, FailureKind.QUOTA),
+        (429, {"message": "You exceeded your current quota"}, FailureKind.QUOTA),
+        (
+            429,
+            {"error": "You exceeded your current quota. Please retry in 20s."},
+            FailureKind.RATE_LIMITED,
+        ),
         (500, error(), FailureKind.SERVER_ERROR),
         (502, b"<html>", FailureKind.SERVER_ERROR),
         (503, error(), FailureKind.OVERLOADED),
@@ -85,6 +96,25 @@ def test_status_and_code_decide_the_kind(status: int, body: Any, kind: FailureKi
 )
 def test_the_message_is_in_the_services_own_words(body: Any, said: str) -> None:
     assert classify(500, body).message == said
+
+
+def test_of_a_header_and_a_text_the_longer_time_counts() -> None:
+    told = error(message="please try again after 20 seconds")
+    assert classify(429, told, {"Retry-After": "1"}).retry_after == 20.0
+    assert classify(429, told, {"Retry-After": "30"}).retry_after == 30.0
+
+
+def test_a_time_that_has_passed_is_no_time_where_another_is_told() -> None:
+    headers = {
+        "Retry-After": "Sun, 06 Nov 1994 08:00:00 GMT",
+        "x-ratelimit-remaining": "0",
+        "x-ratelimit-reset": "9",
+    }
+    assert classify(429, b"", headers).retry_after == 9.0
+
+
+def test_a_model_that_the_plan_does_not_include_is_not_blamed_on_the_key() -> None:
+    assert "api_key_env" not in classify(429, error(code="1311")).message
 
 
 def test_a_web_page_is_named_by_its_title_and_points_at_the_base_url() -> None:
