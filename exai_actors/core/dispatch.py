@@ -193,11 +193,13 @@ class Dispatcher(Generic[J]):
             not (wanted and verdict.again)
             or job.attempts >= retry.attempts
             or reason_of(failure) in job.elsewhere
+            or job.if_busy is IfBusy.REFUSE
             or self.account.mode is Mode.DRAINING
         ):
             return False
         due = now + backoff_s(job.attempts, draw, retry)
-        due = max(due, self.account.hold.until, job.pool.hold.until)
+        told = now + (failure.retry_after or 0.0)
+        due = max(due, told, self.account.hold.until, job.pool.hold.until)
         if due >= job.deadline or not self.budget.take(now):
             return False
         # Its client has heard that it runs; where it stands for another try is nothing to tell.
@@ -338,7 +340,7 @@ class Dispatcher(Generic[J]):
             doors.circuit.abandoned(job.probe)
         job.probe = False
         if verdict.hold:
-            doors.told(failure, pool, now, draw)
+            doors.told(failure, pool, job.granted_at, now, draw)
         if verdict.shrink and pool.adaptive is not None:
             self._resized(pool, pool.adaptive.on_overload(now), now, failure.message)
 

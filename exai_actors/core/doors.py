@@ -80,9 +80,19 @@ class Doors:
         if self.circuit.state is not CircuitState.CLOSED:
             job.probe = self.circuit.granted()
 
-    def told(self, failure: UpstreamFailure, pool: Pool[Any], now: float, draw: float) -> None:
-        """The provider refused a call and wants none for a while."""
-        pool.refusals_in_a_row += 1
+    def told(
+        self,
+        failure: UpstreamFailure,
+        pool: Pool[Any],
+        granted_at: float,
+        now: float,
+        draw: float,
+    ) -> None:
+        """The provider refused a call of that instant and wants none for a while."""
+        # Calls that were out together are refused together, which is one refusal and not many.
+        if granted_at > pool.refused_at:
+            pool.refusals_in_a_row += 1
+            pool.refused_at = now
         seconds = hold_s(failure, pool.refusals_in_a_row, draw, self.account.settings.retry)
         # Too many at once of one model says nothing of the others.
         of_model = failure.scope is LimitScope.CONCURRENCY and pool.model is not None

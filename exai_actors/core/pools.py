@@ -34,6 +34,7 @@ class Pool(Generic[J]):
         "model",
         "queue",
         "refusals_in_a_row",
+        "refused_at",
         "service_time",
     )
 
@@ -57,6 +58,7 @@ class Pool(Generic[J]):
         self.adaptive = AdaptiveLimit(limit) if settings.adaptive else None
         self.hold = Hold()
         self.refusals_in_a_row = 0
+        self.refused_at = -1.0
 
     def set_limit(self, limit: int) -> None:
         """The configured limit is now this; the adaptive one stays at or below it."""

@@ -91,8 +91,9 @@ def hold_s(failure: UpstreamFailure, in_a_row: int, draw: float, settings: Retry
     """For how long nobody is sent: what the provider told, or longer each time it did not.
 
     Never shorter than told; up to a tenth longer, so that not everybody who was told comes at once.
+    "Now" is no time told: whoever says so while refusing has a clock that is wrong.
     """
-    if failure.retry_after is not None:
+    if failure.retry_after:
         return failure.retry_after * (1 + HOLD_JITTER * draw)
     if failure.kind is FailureKind.QUOTA:
         return QUOTA_HOLD_S * (1 + HOLD_JITTER * draw)

@@ -221,6 +221,38 @@ def test_who_can_go_elsewhere_does_not_wait_before_an_open_circuit() -> None:
     assert refusal.reason == "circuit_open"
 
 
+def test_calls_that_are_refused_together_hold_the_queue_as_one() -> None:
+    bench = Bench(limit=50)
+    names = [f"r{number}" for number in range(50)]
+    for name in names:
+        bench.arrive(name)
+    for name in names:
+        bench.fail(name, FailureKind.OVERLOADED, draw=0.99)
+    assert bench.account.hold.until <= 1.0
+    bench.pass_time(2.0)
+    bench.fail(bench.granted[-1], FailureKind.OVERLOADED, draw=0.99)
+    assert 1.0 < bench.account.hold.until - bench.now <= 2.0
+
+
+@pytest.mark.parametrize(
+    "kind", [FailureKind.SERVER_ERROR, FailureKind.OVERLOADED, FailureKind.RATE_LIMITED]
+)
+def test_nothing_is_tried_again_before_the_time_told(kind: FailureKind) -> None:
+    bench = Bench()
+    bench.arrive("a")
+    assert bench.fail("a", kind, retry_after=7.0, draw=0.0)
+    bench.pass_time(6.99)
+    assert bench.granted == ["a"]
+    bench.pass_time(0.01)
+    assert bench.granted == ["a", "a"]
+
+
+def test_who_wants_no_waiting_is_not_tried_again() -> None:
+    bench = Bench()
+    bench.arrive("a", if_busy=IfBusy.REFUSE)
+    assert not bench.fail("a", FailureKind.RATE_LIMITED, retry_after=20.0)
+
+
 def test_a_quarantined_permit_comes_back_by_itself() -> None:
     bench = Bench(quarantine_s=5.0)
     bench.arrive("gone")

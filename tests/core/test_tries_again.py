@@ -46,7 +46,7 @@ def test_what_may_have_been_answered_or_never_will_is_not_tried_again(kind: Fail
 @given(
     attempt=st.integers(1, 1000),
     draw=st.floats(0, 1, exclude_max=True),
-    told=st.floats(0, 1e6),
+    told=st.floats(0.001, 1e6),
     kind=KINDS,
 )
 def test_jitter_is_full_and_no_hold_is_shorter_than_told(
@@ -55,8 +55,9 @@ def test_jitter_is_full_and_no_hold_is_shorter_than_told(
     assert 0 <= backoff_s(attempt, draw, SETTINGS) <= SETTINGS.cap_s
     failure = UpstreamFailure(kind, "x", retry_after=told)
     assert told <= hold_s(failure, attempt, draw, SETTINGS) <= told * 1.1
-    untold = hold_s(UpstreamFailure(kind, "x"), attempt, draw, SETTINGS)
-    assert 0 < untold <= max(66.0, SETTINGS.cap_s)
+    for untold in (None, 0.0):
+        failure = UpstreamFailure(kind, "x", retry_after=untold)
+        assert 0 < hold_s(failure, attempt, draw, SETTINGS) <= max(66.0, SETTINGS.cap_s)
 
 
 @given(st.lists(st.tuples(st.floats(0, 5), st.integers(0, 20), st.integers(0, 20)), max_size=60))
