@@ -266,8 +266,7 @@ class ProviderActor(LoopActor):
                     self._arm_refresh()
                 elif asked.wanted:
                     self._fail(asked, failure)
-                for shut_out, refusal in self._dispatcher.shut_out(now):
-                    self._refuse(shut_out, refusal)
+                self._refuse_shut_out(now)
             case Aborted():
                 self._counts.aborted += 1
                 self._dispatcher.abandoned(asked, self._cost_so_far(asked))
@@ -288,6 +287,10 @@ class ProviderActor(LoopActor):
         for each in asked.wants:
             self._counts.refused += 1
             each.reply_to.tell(Refused(each.request, error, refusal.reason))
+
+    def _refuse_shut_out(self, now: float) -> None:
+        for asked, refusal in self._dispatcher.shut_out(now):
+            self._refuse(asked, refusal)
 
     def _chunk(self, message: UpstreamChunk) -> None:
         asked = self._dispatcher.find(message.permit)
@@ -374,6 +377,7 @@ class ProviderActor(LoopActor):
         problem = put_in_force(self._dispatcher, message.change, message.cause, now)
         if message.reply_to is not None:
             message.reply_to.tell(ProviderChanged(message.change, problem))
+        self._refuse_shut_out(now)
         self._log_events()
         self._pump()
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from math import inf
-
 import msgspec
 
 from exai_actors.core.capacity_settings import GateSettings
-from exai_actors.ids import TenantName
+from exai_actors.ids import EVERYBODY, TenantName
 
 MAX_LIMIT = 1_000_000
+MAX_TOKENS = 1_000_000_000_000
+MIN_WEIGHT = 0.001
+MAX_WEIGHT = 1000
+MAX_MARGIN_S = 60
+GATES = ("requests_per_minute", "tokens_per_minute", "requests_per_day", "tokens_per_day")
 
 
 class SetLimit(msgspec.Struct, frozen=True, tag="limit"):
@@ -20,7 +23,7 @@ class SetLimit(msgspec.Struct, frozen=True, tag="limit"):
 
 
 class SetWeight(msgspec.Struct, frozen=True, tag="weight"):
-    """A tenant's share is now this much beside the others'."""
+    """A tenant's share is now this much beside the others'; EVERYBODY is those without an entry."""
 
     tenant: TenantName
     weight: float
@@ -61,29 +64,43 @@ class CapacityEvent(msgspec.Struct, frozen=True, gc=False):
     cause: str
 
 
-def problem_of(change: Change, models: frozenset[str]) -> str | None:
+def problem_of(
+    change: Change, models: frozenset[str], tenants: frozenset[TenantName]
+) -> str | None:
     """Why a change cannot be made; None when it can. ``models`` have limits of their own."""
     match change:
         case SetLimit(limit, model):
-            if not 0 <= limit <= MAX_LIMIT:
+            if not _is_whole(limit, 0, MAX_LIMIT):
                 return f"a limit is 0 to {MAX_LIMIT}, got {limit}"
             if model is not None and model not in models:
                 known = ", ".join(sorted(models)) or "none"
                 return f"model '{model}' has no limit of its own; those that have: {known}"
-        case SetWeight(_, weight):
-            if not 0 < weight < inf:
-                return f"a weight is a number above 0, got {weight}"
+        case SetWeight(tenant, weight):
+            if not MIN_WEIGHT <= weight <= MAX_WEIGHT:
+                return f"a weight is {MIN_WEIGHT} to {MAX_WEIGHT}, got {weight}"
+            if tenant != EVERYBODY and tenant not in tenants:
+                known = ", ".join(sorted(tenants)) or "none"
+                return f"there is no tenant '{tenant}'; those with tokens of their own: {known}"
         case SetGates(gates):
-            for name in _GATES:
-                value = getattr(gates, name)
-                if value is not None and value < 1:
-                    return f"{name} is at least 1, got {value}"
+            return _problem_of_gates(gates)
         case SetReserve(permits):
-            if not 0 <= permits <= MAX_LIMIT:
+            if not _is_whole(permits, 0, MAX_LIMIT):
                 return f"0 to {MAX_LIMIT} permits can be reserved, got {permits}"
         case Pause() | DrainProvider() | Reopen():
             pass
     return None
 
 
-_GATES = ("requests_per_minute", "tokens_per_minute", "requests_per_day", "tokens_per_day")
+def _problem_of_gates(gates: GateSettings) -> str | None:
+    for name in GATES:
+        value = getattr(gates, name)
+        most = MAX_TOKENS if name.startswith("tokens") else MAX_LIMIT
+        if value is not None and not _is_whole(value, 1, most):
+            return f"{name} is at least 1 and at most {most}, got {value}"
+    if not 0 <= gates.margin_s <= MAX_MARGIN_S:
+        return f"margin_s is 0 to {MAX_MARGIN_S}, got {gates.margin_s}"
+    return None
+
+
+def _is_whole(value: object, least: int, most: int) -> bool:
+    return type(value) is int and least <= value <= most

@@ -246,9 +246,11 @@ class Dispatcher(Generic[J]):
         for pool in self.pools:
             reason = self.doors.closed_because(pool, now)
             opens_at = self.doors.closed_until(pool, now)
-            if reason and (opens_at < inf):
+            if reason:
                 for job in tuple(pool.queue.entries.values()):
-                    late = job.if_busy is IfBusy.WAIT_IN_TIME and job.deadline <= opens_at
+                    in_time = job.if_busy is not IfBusy.WAIT_IN_TIME or opens_at < job.deadline
+                    # When an operator's pause ends nobody knows: it makes no one late.
+                    late = opens_at < inf and not in_time
                     if late or reason in job.elsewhere:
                         refused.append((job, self._refusal(RefusalCause.CLOSED, reason, job, now)))
                         pool.queue.remove(job.flow.session, job.request)

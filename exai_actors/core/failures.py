@@ -40,7 +40,10 @@ def provider_refused(provider: ProviderName, refusal: Refusal) -> ErrorBody:
             wait = "too long" if refusal.wait_s is None else f"about {refusal.wait_s:.3g} s"
             why = f"is busy: this request would wait {wait}, beyond its deadline"
         case RefusalCause.NO_WAITING:
-            why = "has no permit free and this request does not want to wait"
+            why = "has no permit free"
+            if refusal.reason in _SHUT:
+                why = f"takes no calls for now ({_SHUT[refusal.reason]})"
+            why += " and this request does not want to wait"
         case RefusalCause.CLOSED:
             why = f"takes no calls for now ({_SHUT[refusal.reason]})"
         case RefusalCause.DRAINING:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TypeVar, assert_never
 
 from exai_actors.core.account import Mode
+from exai_actors.core.capacity_settings import GateSettings
 from exai_actors.core.changes import (
+    GATES,
     Change,
     DrainProvider,
     Pause,
@@ -28,7 +31,7 @@ def put_in_force(dispatcher: Dispatcher[J], change: Change, cause: str, now: flo
     Its owner pumps afterwards: a change may let somebody in.
     """
     account = dispatcher.account
-    problem = problem_of(change, frozenset(account.model_limits))
+    problem = problem_of(change, frozenset(account.model_limits), frozenset(account.weights))
     if problem is not None:
         return problem
     match change:
@@ -47,7 +50,8 @@ def put_in_force(dispatcher: Dispatcher[J], change: Change, cause: str, now: flo
             for pool in dispatcher.pools:
                 pool.queue.set_weight(tenant, weight)
         case SetGates(gates):
-            what = "rate gates changed"
+            before = {each.name: each.limit for each in account.gates.statistics(now)}
+            what = _gates_changed(before, gates)
             account.gates.change(gates)
         case SetReserve(permits):
             what = f"reserved permits {account.reserved} -> {permits}"
@@ -66,3 +70,12 @@ def put_in_force(dispatcher: Dispatcher[J], change: Change, cause: str, now: flo
             assert_never(change)
     dispatcher.doors.note(now, what, cause)
     return None
+
+
+def _gates_changed(before: Mapping[str, int], gates: GateSettings) -> str:
+    changed = (
+        f"{name} {before.get(name) or 'unlimited'} -> {getattr(gates, name) or 'unlimited'}"
+        for name in GATES
+        if before.get(name) != getattr(gates, name)
+    )
+    return ", ".join(changed) or "rate gates as they were"

@@ -8,8 +8,16 @@ import pytest
 
 from exai_actors.core.calls import FailureKind
 from exai_actors.core.capacity_settings import CapacitySettings, GateSettings, RetrySettings
-from exai_actors.core.changes import DrainProvider, Pause, Reopen, SetGates, SetLimit, SetWeight
-from exai_actors.ids import EVERYBODY
+from exai_actors.core.changes import (
+    DrainProvider,
+    Pause,
+    Reopen,
+    SetGates,
+    SetLimit,
+    SetReserve,
+    SetWeight,
+)
+from exai_actors.ids import EVERYBODY, TenantName
 from tests.actors.desk import Desk
 
 
@@ -243,12 +251,19 @@ def test_a_draining_provider_refuses_what_is_new_and_finishes_the_rest() -> None
     [
         (SetLimit(-1), "a limit is 0 to"),
         (SetLimit(1, "unheard-of"), "has no limit of its own"),
-        (SetWeight(EVERYBODY, 0.0), "above 0"),
+        (SetLimit(True), "a limit is 0 to"),
+        (SetWeight(EVERYBODY, 0.0), "a weight is 0.001 to 1000"),
+        (SetWeight(EVERYBODY, 1e-300), "a weight is 0.001 to 1000"),
+        (SetWeight(EVERYBODY, float("nan")), "a weight is 0.001 to 1000"),
+        (SetWeight(TenantName("nobody"), 2.0), "no tenant 'nobody'"),
+        (SetGates(GateSettings(tokens_per_day=10**13)), "tokens_per_day is at least 1"),
+        (SetGates(GateSettings(requests_per_minute=9, margin_s=-1)), "margin_s is 0 to"),
+        (SetReserve(-1), "0 to 1000000 permits"),
         (SetGates(GateSettings(requests_per_minute=0)), "requests_per_minute is at least 1"),
     ],
 )
 def test_a_change_that_makes_no_sense_is_refused_and_changes_nothing(
-    change: SetLimit | SetWeight | SetGates, problem: str
+    change: SetLimit | SetWeight | SetGates | SetReserve, problem: str
 ) -> None:
     desk = Desk(limit=2)
     before = desk.statistics()
@@ -256,6 +271,48 @@ def test_a_change_that_makes_no_sense_is_refused_and_changes_nothing(
     assert said is not None
     assert problem in said
     assert desk.statistics() == before
+
+
+def test_a_change_of_the_gates_is_told_by_its_figures() -> None:
+    desk = Desk(limit=2)
+    assert desk.change(SetGates(GateSettings(requests_per_minute=60))) is None
+    assert desk.change(SetGates(GateSettings(requests_per_minute=30, tokens_per_day=9))) is None
+    assert [event.what for event in desk.statistics().events] == [
+        "requests_per_minute unlimited -> 60",
+        "requests_per_minute 60 -> 30, tokens_per_day unlimited -> 9",
+    ]
+
+
+def test_a_limit_may_be_nothing_for_a_while() -> None:
+    desk = Desk(limit=1)
+    client = desk.client()
+    for name in ("runs", "waits"):
+        client.call(name)
+    assert desk.change(SetLimit(0)) is None
+    desk.upstream.calls[0].complete()
+    desk.advance(60.0)
+    client.call("comes")
+    assert len(desk.upstream.calls) == 1
+    assert desk.change(SetLimit(2)) is None
+    assert len(desk.upstream.running) == 2
+
+
+def test_who_does_not_want_to_wait_hears_that_the_provider_is_paused() -> None:
+    desk = Desk(limit=1)
+    desk.change(Pause())
+    refused = last(desk.client().call("a", if_busy="refuse"))
+    assert "its operator has paused it" in refused["error"]["message"]
+
+
+def test_who_waits_before_a_paused_provider_can_be_cancelled() -> None:
+    desk = Desk(limit=1)
+    client = desk.client()
+    desk.change(Pause())
+    client.call("a")
+    assert last(client.send({"op": "cancel", "request_id": "a"}))["error"]["code"] == "CANCELLED"
+    assert desk.statistics().queued == 0
+    desk.change(Reopen())
+    assert desk.upstream.calls == []
 
 
 def test_a_failing_provider_is_left_alone_and_then_asked_with_one_call() -> None:

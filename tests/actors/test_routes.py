@@ -10,7 +10,7 @@ import pytest
 from exai_actors.actors.settings import SessionSettings
 from exai_actors.core.calls import FailureKind
 from exai_actors.core.capacity_settings import CapacitySettings, RetrySettings
-from exai_actors.core.changes import DrainProvider
+from exai_actors.core.changes import DrainProvider, Pause
 from exai_actors.core.route_settings import RouteSettings
 from exai_actors.ids import ProviderName
 from tests.actors.desk import Desk, Socket
@@ -90,6 +90,18 @@ def test_a_provider_that_is_being_drained_is_passed_over() -> None:
     ask(tree.client())
     assert not tree.upstream.calls
     assert len(tree.upstreams[ProviderName("glm")].calls) == 1
+
+
+def test_who_waits_goes_on_when_the_provider_is_paused() -> None:
+    tree = desk()
+    client = tree.client()
+    ask(client, "runs")
+    ask(client, "waits")
+    client.call("stays")
+    assert not tree.upstreams[ProviderName("glm")].calls
+    tree.change(Pause())
+    assert len(tree.upstreams[ProviderName("glm")].calls) == 1
+    assert tree.statistics().queued == 1
 
 
 def test_the_deadline_counts_from_the_beginning() -> None:
