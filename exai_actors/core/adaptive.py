@@ -7,12 +7,13 @@ mostly the length of the answer.
 
 from __future__ import annotations
 
-DECREASE = 0.9
 SHORTEST_S = 1.0
 
 
 class AdaptiveLimit:
-    """``limit`` is between 1 and the ceiling; it falls by a tenth, at least 1, once a second."""
+    """``limit`` is between 1 and the ceiling; it falls by a tenth once a second at most, or by 1
+    where a tenth is less.
+    """
 
     __slots__ = ("_answers", "_ceiling", "_changed_at", "limit")
 
@@ -25,7 +26,7 @@ class AdaptiveLimit:
     def on_overload(self, now: float) -> int | None:
         """The provider has too much to do; gives the new limit if it changes."""
         self._answers = 0
-        lower = max(min(1, self._ceiling), min(self.limit - 1, int(self.limit * DECREASE)))
+        lower = max(min(1, self._ceiling), min(self.limit - 1, -(-self.limit * 9 // 10)))
         return self._move(lower, now)
 
     def on_success(self, now: float, in_flight: int) -> int | None:

@@ -95,7 +95,6 @@ class Dispatcher(Generic[J]):
 
         Raises ValueError if its session already has a request of this key waiting here.
         """
-        self.budget.note_request(now)
         if self.doors.unhindered:
             pool = job.pool
             if not pool.queue.entries:
@@ -105,6 +104,7 @@ class Dispatcher(Generic[J]):
                     job.permit = permit
                     job.granted_at = now
                     job.attempts += 1
+                    self.budget.note_request(now)
                     return _GRANTED
         return self._consider(job, now)
 
@@ -353,6 +353,8 @@ class Dispatcher(Generic[J]):
         job.permit = permit
         job.granted_at = now
         job.attempts += 1
+        if job.attempts == 1:
+            self.budget.note_request(now)
         if not self.doors.unhindered:
             self.doors.granted(job, now)
         return True

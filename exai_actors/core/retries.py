@@ -114,7 +114,7 @@ class RetryBudget:
         self._log: list[float] = []
 
     def note_request(self, now: float) -> None:
-        """A request came for the first time."""
+        """A request was sent for the first time; what is refused here is none."""
         if now - self._began >= self._slice_s or not self._log:
             self._open(now)
         self._log[1] += 1

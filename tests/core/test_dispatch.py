@@ -221,6 +221,16 @@ def test_who_can_go_elsewhere_does_not_wait_before_an_open_circuit() -> None:
     assert refusal.reason == "circuit_open"
 
 
+def test_what_is_refused_here_gives_no_budget_for_tries_again() -> None:
+    bench = Bench(limit=10, queue=0)
+    for number in range(10):
+        bench.arrive(f"r{number}")
+    for number in range(1000):
+        assert isinstance(bench.arrive(f"x{number}"), Refusal)
+    again = [bench.fail(f"r{number}", retry_after=9.0) for number in range(10)]
+    assert sum(again) == RetrySettings().reserve
+
+
 def test_calls_that_are_refused_together_hold_the_queue_as_one() -> None:
     bench = Bench(limit=50)
     names = [f"r{number}" for number in range(50)]

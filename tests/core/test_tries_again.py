@@ -131,7 +131,7 @@ def test_an_adaptive_limit_stays_between_one_and_its_ceiling(
             assert adaptive.limit in (before, before + 1)
         else:
             adaptive.on_overload(now)
-            assert adaptive.limit <= before
+            assert min(before - 1, 0.9 * before) <= adaptive.limit <= before
         assert 1 <= adaptive.limit <= ceiling
 
 
