@@ -52,6 +52,7 @@ class Account:
         "hold",
         "limit",
         "mode",
+        "model_holds",
         "model_limits",
         "reserved",
         "settings",
@@ -68,6 +69,7 @@ class Account:
         self.reserved = 0
         self.mode = Mode.OPEN
         self.hold = Hold()
+        self.model_holds = {model: Hold() for model in self.model_limits}
         self.events: deque[CapacityEvent] = deque(maxlen=EVENTS_KEPT)
         self.unlogged: deque[CapacityEvent] = deque(maxlen=EVENTS_KEPT)
 

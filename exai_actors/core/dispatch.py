@@ -62,7 +62,14 @@ class Dispatcher(Generic[J]):
         if len(limits) > MOST_POOLS:
             raise ValueError(f"at most {MOST_POOLS - 1} models can have limits of their own")
         self.pools: tuple[Pool[J], ...] = tuple(
-            Pool(model, limit, settings, account.weights, last_permit + index)
+            Pool(
+                model,
+                limit,
+                settings,
+                account.weights,
+                account.hold if model is None else account.model_holds[model],
+                last_permit + index,
+            )
             for index, (model, limit) in enumerate(limits)
         )
         self.pools[0].ledger.reserve(account.reserved)

@@ -30,7 +30,9 @@ class Doors:
     def __init__(self, account: Account) -> None:
         self.account = account
         self.circuit = Circuit(account.settings.circuit)
-        self._models_held_until = 0.0
+        self._models_held_until = max(
+            (hold.until for hold in account.model_holds.values()), default=0.0
+        )
         self.unhindered = False
         self.look(0.0)
 

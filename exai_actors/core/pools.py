@@ -44,6 +44,7 @@ class Pool(Generic[J]):
         limit: int,
         settings: CapacitySettings,
         weights: Mapping[TenantName, float],
+        hold: Hold,
         last_permit: int,
     ) -> None:
         self.model = model
@@ -56,7 +57,7 @@ class Pool(Generic[J]):
         )
         self.service_time = ServiceTime()
         self.adaptive = AdaptiveLimit(limit) if settings.adaptive else None
-        self.hold = Hold()
+        self.hold = hold
         self.refusals_in_a_row = 0
         self.refused_at = -1.0
 

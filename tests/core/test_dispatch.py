@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from exai_actors.core.account import Account
-from exai_actors.core.calls import FailureKind, IfBusy
+from exai_actors.core.calls import FailureKind, IfBusy, LimitScope, UpstreamFailure
 from exai_actors.core.capacity_settings import CapacitySettings, GateSettings, RetrySettings
 from exai_actors.core.changes import Pause, Reopen
 from exai_actors.core.dispatch import Arrival, Dispatcher
@@ -282,6 +282,24 @@ def test_a_model_with_a_limit_of_its_own_holds_up_no_other() -> None:
     assert bench.arrive("o3", model="other") is Arrival.QUEUED
     bench.complete("s1")
     assert bench.granted == ["s1", "o1", "o2", "s2"]
+
+
+def test_what_was_told_of_one_model_outlives_the_owner() -> None:
+    bench = Bench(limit=2, model_limits=(("scarce", 1),))
+    bench.arrive("s1", model="scarce")
+    told = UpstreamFailure(
+        FailureKind.RATE_LIMITED, "one at once", retry_after=9.0, scope=LimitScope.CONCURRENCY
+    )
+    job = bench.running.pop("s1")
+    bench.dispatcher.release(job.permit, bench.now)
+    bench.dispatcher.failed(job, told, bench.now, 0.0)
+    bench.dispatcher = Dispatcher(bench.account, 1 << 40)
+    assert bench.arrive("other") is Arrival.GRANTED
+    assert bench.arrive("s2", model="scarce") is Arrival.QUEUED
+    bench.pass_time(8.9)
+    assert bench.granted == ["s1", "other"]
+    bench.pass_time(0.2)
+    assert bench.granted == ["s1", "other", "s2"]
 
 
 def test_permits_of_all_models_and_incarnations_have_names_of_their_own() -> None:
