@@ -47,6 +47,8 @@ def route_findings(
 ) -> Iterator[Finding]:
     """Each route has a name of its own and leads to models that may be there."""
     names = {provider.name for provider in providers}
+    models = {model for provider in providers for model in provider.models}
+    routes_only = {route.model for route in routes} - models
     routed: set[str] = set()
     for index, route in enumerate(routes):
         path: KeyPath = ("route", index)
@@ -56,6 +58,12 @@ def route_findings(
         for at, target in enumerate(route.to):
             if target in route.to[:at]:
                 yield Finding((*path, "to", at), f'"{target}" is listed twice; remove one')
+            elif target in routes_only:
+                yield Finding(
+                    (*path, "to", at),
+                    f'"{target}" is a route, and no route leads to a route; name its models here '
+                    f'(a model of that name is "provider/{target}")',
+                )
             elif fault := _target_fault(target, names, providers):
                 yield Finding((*path, "to", at), fault)
 

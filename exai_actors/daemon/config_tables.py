@@ -96,9 +96,9 @@ class TableChecker:
     def _provider(self, raw: dict[str, Any], index: int) -> ProviderConfig | None:
         path: KeyPath = ("provider", index)
         preset = raw.get("preset")
-        if isinstance(preset, str) and preset and raw.get("kind", "openai") == "openai":
-            if preset not in PRESETS:
-                hint = did_you_mean(preset, PRESETS) or f"; there are {', '.join(PRESETS)}"
+        if preset not in (None, "") and raw.get("kind", "openai") == "openai":
+            if not isinstance(preset, str) or preset not in PRESETS:
+                hint = did_you_mean(str(preset), PRESETS) or f"; there are {', '.join(PRESETS)}"
                 self._add((*path, "preset"), f"got {shown(preset)}, which is no preset{hint}")
                 return None
             given = {key: value for key, value in PRESETS[preset].values.items() if key not in raw}

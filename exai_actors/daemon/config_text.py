@@ -18,6 +18,7 @@ from exai_actors.daemon.config import (
 )
 from exai_actors.daemon.config_allowed import allowed
 from exai_actors.daemon.config_provider import OpenAIProvider, ProviderConfig, SyntheticProvider
+from exai_actors.daemon.presets import PRESETS
 from exai_actors.daemon.toml_lines import KeyPath
 
 PLAIN_TABLES = ("server", "session", "compat", "chat", "logging")
@@ -167,6 +168,10 @@ def _template_keys(struct: type[msgspec.Struct], given: set[str]) -> str:
 def schema() -> dict[str, Any]:
     """The JSON Schema (2020-12) of the file."""
     found = msgspec.json.schema(FileConfig)
+    openai = found["$defs"]["OpenAIProvider"]
+    # A preset stands in for whatever else would have to be there.
+    openai["anyOf"] = [{"required": ["preset"]}, {"required": openai.pop("required")}]
+    openai["properties"]["preset"]["enum"] = ["", *PRESETS]
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "exai.toml",

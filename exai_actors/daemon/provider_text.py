@@ -128,9 +128,9 @@ def _paths(index: int) -> Iterator[tuple[str, KeyPath]]:
 
 
 def _figures(values: Any) -> str:
-    told = [f"{values['limit']} at once"]
+    told = [f"{values['limit']:,} at once"]
     if "model_limits" in values:
-        told = [f"{values['limit']} at once of each model"]
+        told = [f"{values['limit']:,} at once of each model"]
     told += [
         f"{values[key]:,} {key.replace('_per_', '/').replace('_', ' ')}"
         for key in _LIMITS

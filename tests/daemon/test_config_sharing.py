@@ -20,6 +20,7 @@ from exai_actors.ids import EVERYBODY, TenantName
 TOKEN = "token of the desk"
 BATCH = "token-of-the-batch"
 TENANT = '[[access]]\nname = "{0}"\ntoken_env = "{0}"\ntenant = "t"\n'
+ASKED = '[[provider]]\npreset = "ollama"\n'
 SERVED = """
     [[provider]]
     kind = "synthetic"
@@ -134,6 +135,12 @@ def test_a_variable_without_a_token_hinders_only_a_process_that_serves() -> None
             + SERVED,
             "names another route already",
         ),
+        (
+            '[[route]]\nmodel = "f"\nto = ["g"]\n[[route]]\nmodel = "g"\nto = ["x"]\n' + ASKED,
+            '"g" is a route, and no route leads to a route',
+        ),
+        ('[[route]]\nmodel = "f"\nto = ["f"]\n' + ASKED, "is a route"),
+        ("[[provider]]\npreset = 5\n", "[[provider]] preset: got 5, which is no preset"),
         ('[[provider]]\npreset = "kimi-tier1"\n', 'did you mean "kimi-tier-1"?'),
         ('[[provider]]\npreset = "xyz"\n', "which is no preset; there are kimi-tier-0"),
         (

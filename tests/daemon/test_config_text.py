@@ -4,8 +4,11 @@ import json
 import re
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import msgspec
+import pytest
+from jsonschema import Draft202012Validator
 
 from exai_actors.daemon.config import FileConfig
 from exai_actors.daemon.config_file import read_config
@@ -81,3 +84,18 @@ def test_the_reference_page_holds_every_key_as_the_code_has_it() -> None:
 def test_text_is_written_as_toml_reads_it() -> None:
     for text in ('a "b" \\ c', "line\nbreak\ttab", "\x7f\x01", "ü€😀", ""):
         assert tomllib.loads(f"x = {literal(text)}") == {"x": text}
+
+
+@pytest.mark.parametrize(
+    ("provider", "valid"),
+    [
+        ({"preset": "kimi-tier-1"}, True),
+        ({"preset": "kimi-tier-1", "limit": 3}, True),
+        ({"preset": "kimi"}, False),
+        ({"kind": "openai", "name": "mine", "base_url": "http://127.0.0.1/v1"}, True),
+        ({"kind": "openai", "name": "mine"}, False),
+        ({"kind": "synthetic", "name": "s"}, True),
+    ],
+)
+def test_editors_take_what_the_broker_takes(provider: dict[str, Any], valid: bool) -> None:
+    assert Draft202012Validator(schema()).is_valid({"provider": [provider]}) is valid
