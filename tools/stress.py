@@ -2,9 +2,9 @@
 
 A broker process runs before a service over real HTTP that enforces its limit and keeps its own
 account. Every answer is compared, word by word, with what was asked for. Exits with 1 if a request
-is unaccounted for, an answer is somebody else's, the service ever saw more at once than the limit,
-or anything is left behind. ``--duration SECONDS`` goes through all cases again and again. Nothing
-leaves 127.0.0.1.
+is unaccounted for or went without an answer for no reason, an answer is somebody else's, the
+service ever saw more at once than the limit, or anything is left behind. ``--duration SECONDS``
+goes through all cases again and again. Nothing leaves 127.0.0.1.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from tools.limited_upstream import LimitedUpstream, limited_upstream
 from tools.stress_cases import CASES, Account, Stage
 
 SETTLE_S = 10.0
+ENDS = ("completed", "refused", "expired", "cancelled", "failed")
 
 
 @dataclass
@@ -86,6 +87,9 @@ async def run(
                         f"{name:<24} {account.sent - sent:>6} requests {took:>7.1f} s", flush=True
                     )
             rounds += 1
+            # A run of hours would keep an instant of every call.
+            upstream.arrived.clear()
+            upstream.served.clear()
             first_kib = first_kib or broker.resident_kib
         complaints = await _left_behind(url, upstream)
         memory = first_kib, broker.resident_kib
@@ -107,6 +111,10 @@ def judge(account: Account, upstream: LimitedUpstream) -> list[str]:
     complaints = []
     if account.unaccounted:
         complaints.append(f"{account.unaccounted} requests never ended, or ended twice")
+    if account.denied:
+        complaints.append(
+            f"{account.denied} requests had no answer though nothing was in their way"
+        )
     if account.wrong:
         complaints.append(f"{account.wrong} answers were not those that were asked for")
     if upstream.most > upstream.limit:
@@ -149,9 +157,9 @@ def as_text(result: Result) -> str:
     lines = [
         "",
         f"sent {account.sent:,} in {result.seconds:g} s, {result.rounds} round(s)",
-        *(f"  {kind:<10} {number:>8,}" for kind, number in sorted(account.ended.items())),
-        f"  {'vanished':<10} {account.vanished:>8,}  (their clients left without a word)",
-        f"  {'unaccounted':<10}{account.unaccounted:>8,}",
+        *(f"  {kind:<11} {account.ended[kind]:>8,}" for kind in ENDS),
+        f"  {'vanished':<11} {account.vanished:>8,}  (their clients left without a word)",
+        f"  {'unaccounted':<11} {account.unaccounted:>8,}",
         f"the service saw at most {result.most_at_once} at once, of {result.limit}:",
         *(f"  {kind:<26} {number:>8,}" for kind, number in sorted(result.upstream.items())),
         (

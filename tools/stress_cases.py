@@ -34,13 +34,15 @@ _names = count(1)
 class Account:
     """Every request that was sent ended in exactly one of ``ended``.
 
-    ``wrong`` are answers that were not the request's own, ``vanished`` the requests of clients that
-    left without a word and so heard no end.
+    ``wrong`` are answers that were not the request's own, ``denied`` the requests that got none
+    though nothing stood in their way, ``vanished`` those of clients that left without a word and so
+    heard no end.
     """
 
     sent: int = 0
     vanished: int = 0
     wrong: int = 0
+    denied: int = 0
     ended: Counter[str] = field(default_factory=Counter)
 
     @property
@@ -61,11 +63,17 @@ class Stage:
         return Order(f"n{next(_names):07}", delay_ms, size)
 
     async def ask(
-        self, client: BrokerClient, order: Order, *, deadline_ms: float | None = None
+        self,
+        client: BrokerClient,
+        order: Order,
+        *,
+        deadline_ms: float | None = None,
+        in_trouble: bool = False,
     ) -> None:
-        """Send one request and enter its end."""
+        """Send one request and enter its end; unless ``in_trouble`` it is to be answered."""
         account = self.account
         account.sent += 1
+        account.denied += not in_trouble
         try:
             if self.chance.random() < 0.5:
                 result = await client.call("chat", prompt=order.prompt, deadline_ms=deadline_ms)
@@ -74,6 +82,7 @@ class Stage:
                 stream = client.stream("chat", prompt=order.prompt, deadline_ms=deadline_ms)
                 text = "".join([piece async for piece in stream])
             account.ended["completed"] += 1
+            account.denied -= not in_trouble
             account.wrong += text != order.answer
         except (OverCapacity, ServiceUnavailable):
             account.ended["refused"] += 1
@@ -91,7 +100,9 @@ class Stage:
 Case = Callable[[Stage], Awaitable[None]]
 
 
-def at_once(requests: int, connections: int, longest_ms: int = 20) -> Case:
+def at_once(
+    requests: int, connections: int, longest_ms: int = 20, *, in_trouble: bool = False
+) -> Case:
     """So many requests at the same moment, over so many connections of a few sessions."""
 
     async def case(stage: Stage) -> None:
@@ -104,7 +115,11 @@ def at_once(requests: int, connections: int, longest_ms: int = 20) -> Case:
             ]
             await asyncio.gather(
                 *(
-                    stage.ask(clients[number % connections], stage.order(_short(stage, longest_ms)))
+                    stage.ask(
+                        clients[number % connections],
+                        stage.order(_short(stage, longest_ms)),
+                        in_trouble=in_trouble,
+                    )
                     for number in range(requests)
                 )
             )
@@ -131,7 +146,12 @@ async def deadlines_and_cancels(stage: Stage) -> None:
         tasks = []
         for number in range(150):
             deadline_ms = stage.chance.uniform(5, 60) if number % 3 == 0 else None
-            asking = stage.ask(clients[number % 2], stage.order(20), deadline_ms=deadline_ms)
+            asking = stage.ask(
+                clients[number % 2],
+                stage.order(20),
+                deadline_ms=deadline_ms,
+                in_trouble=number % 3 < 2,
+            )
             task = asyncio.ensure_future(asking)
             if number % 3 == 1:
                 asyncio.get_running_loop().call_later(stage.chance.uniform(0, 0.2), task.cancel)
@@ -173,7 +193,7 @@ def exhausted(status: int) -> Case:
 
     async def case(stage: Stage) -> None:
         stage.upstream.refuse_with = status
-        asking = asyncio.ensure_future(at_once(60, 6)(stage))
+        asking = asyncio.ensure_future(at_once(60, 6, in_trouble=True)(stage))
         await asyncio.sleep(0.5)
         stage.upstream.refuse_with = None
         await asking
@@ -187,7 +207,7 @@ async def _served_again(stage: Stage) -> None:
     async with connect(stage.url) as client:
         for _ in range(60):
             answered = stage.account.ended["completed"]
-            await stage.ask(client, stage.order(1))
+            await stage.ask(client, stage.order(1), in_trouble=True)
             if stage.account.ended["completed"] > answered:
                 return
             await asyncio.sleep(0.25)

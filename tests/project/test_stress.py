@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 
 import pytest
 
 from tools import stress
-from tools.limited_upstream import LimitedUpstream, Order, order_of
-from tools.stress_cases import Account
+from tools.capacity_live import broker_before
+from tools.limited_upstream import LimitedUpstream, Order, limited_upstream, order_of
+from tools.stress_cases import Account, Stage, at_once
 
 
 @pytest.mark.parametrize("case", ["40 at once", "deadlines", "clients that vanish"])
@@ -18,6 +20,18 @@ async def test_a_small_run_accounts_for_every_request(case: str) -> None:
     assert result.most_at_once == 3
     assert result.account.ended["completed"] >= 40
     assert result.account.unaccounted == 0
+
+
+async def test_a_broker_that_answers_nobody_does_not_pass() -> None:
+    async with limited_upstream(1) as upstream:
+        upstream.refuse_with = 400
+        async with broker_before(upstream, limit=1) as (url, _):
+            account = Account()
+            await at_once(4, 2)(Stage(url, upstream, account, random.Random(1)))
+    assert account.ended == Counter(failed=4)
+    assert stress.judge(account, upstream) == [
+        "4 requests had no answer though nothing was in their way"
+    ]
 
 
 def test_what_a_prompt_asks_for_is_known_from_the_prompt_alone() -> None:
@@ -35,6 +49,11 @@ def test_what_a_prompt_asks_for_is_known_from_the_prompt_alone() -> None:
             Account(sent=1, wrong=1, ended=Counter(completed=1)),
             LimitedUpstream(1),
             "1 answers were not those that were asked for",
+        ),
+        (
+            Account(sent=1, denied=1, ended=Counter(failed=1)),
+            LimitedUpstream(1),
+            "1 requests had no answer though nothing was in their way",
         ),
         (Account(), LimitedUpstream(1, most=2), "saw 2 at once, its limit is 1"),
         (
