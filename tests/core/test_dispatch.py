@@ -7,11 +7,11 @@ import pytest
 from exai_actors.core.account import Account
 from exai_actors.core.calls import FailureKind, IfBusy, LimitScope, UpstreamFailure
 from exai_actors.core.capacity_settings import CapacitySettings, GateSettings, RetrySettings
-from exai_actors.core.changes import Pause, Reopen
+from exai_actors.core.changes import DrainProvider, Pause, Reopen, SetWeight
 from exai_actors.core.dispatch import Arrival, Dispatcher
 from exai_actors.core.jobs import Refusal, RefusalCause
 from exai_actors.core.live_changes import put_in_force
-from exai_actors.ids import PermitId, RequestKey, SessionId
+from exai_actors.ids import PermitId, RequestKey, SessionId, TenantName
 from tests.core.dispatching import Bench
 
 
@@ -219,6 +219,64 @@ def test_who_can_go_elsewhere_does_not_wait_before_an_open_circuit() -> None:
     refusal = bench.arrive("flexible", elsewhere=frozenset({"circuit_open"}))
     assert isinstance(refusal, Refusal)
     assert refusal.reason == "circuit_open"
+
+
+def test_a_request_is_sent_three_times_at_most_unless_told_otherwise() -> None:
+    bench = Bench()
+    bench.arrive("a")
+    while bench.fail("a", draw=0.0):
+        bench.pass_time(1.0)
+    assert bench.granted == ["a", "a", "a"]
+
+
+def test_a_quota_that_is_used_up_is_left_alone_for_a_while() -> None:
+    bench = Bench()
+    bench.arrive("a")
+    assert not bench.fail("a", FailureKind.QUOTA)
+    assert bench.arrive("b") is Arrival.QUEUED
+    bench.pass_time(59.0)
+    assert bench.granted == ["a"]
+    bench.pass_time(10.0)
+    assert bench.granted == ["a", "b"]
+
+
+@pytest.mark.parametrize("kind", [FailureKind.OVERLOADED, FailureKind.RATE_LIMITED])
+def test_only_an_adaptive_limit_falls_when_the_provider_has_too_much(kind: FailureKind) -> None:
+    for adaptive, limit in ((False, 20), (True, 18)):
+        bench = Bench(limit=20, adaptive=adaptive)
+        bench.arrive("a")
+        bench.fail("a", kind)
+        assert bench.dispatcher.pools[0].ledger.limit == limit
+        assert bench.account.limit == 20
+
+
+def test_a_draining_provider_tries_nothing_again() -> None:
+    bench = Bench()
+    bench.arrive("a")
+    put_in_force(bench.dispatcher, DrainProvider(), "test", bench.now)
+    assert not bench.fail("a")
+
+
+def test_what_nobody_wants_any_more_is_not_tried_again() -> None:
+    bench = Bench()
+    bench.arrive("a")
+    job = bench.running.pop("a")
+    bench.dispatcher.release(job.permit, bench.now)
+    failure = UpstreamFailure(FailureKind.SERVER_ERROR, "no")
+    assert not bench.dispatcher.failed(job, failure, bench.now, 0.5, wanted=False)
+
+
+def test_another_weight_counts_for_those_who_wait_already() -> None:
+    bench = Bench(weights=(("batch", 1.0),))
+    bench.arrive("first")
+    for number in range(30):
+        bench.arrive(f"batch-{number}", "b", tenant="batch")
+        bench.arrive(f"other-{number}", "o")
+    change = SetWeight(TenantName("batch"), 9.0)
+    assert put_in_force(bench.dispatcher, change, "test", bench.now) is None
+    for _ in range(20):
+        bench.complete(bench.granted[-1])
+    assert sum(name.startswith("batch") for name in bench.granted[1:]) >= 17
 
 
 def test_what_is_refused_here_gives_no_budget_for_tries_again() -> None:

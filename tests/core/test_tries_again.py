@@ -60,6 +60,14 @@ def test_jitter_is_full_and_no_hold_is_shorter_than_told(
         assert 0 < hold_s(failure, attempt, draw, SETTINGS) <= max(66.0, SETTINGS.cap_s)
 
 
+@pytest.mark.parametrize(("attempt", "longest"), [(1, 1.0), (2, 2.0), (3, 4.0), (50, 30.0)])
+def test_the_jitter_reaches_from_nothing_to_all_of_the_backoff(
+    attempt: int, longest: float
+) -> None:
+    drawn = [backoff_s(attempt, draw, SETTINGS) for draw in (0.0, 0.25, 1.0)]
+    assert drawn == [0.0, longest / 4, longest]
+
+
 @given(st.lists(st.tuples(st.floats(0, 5), st.integers(0, 20), st.integers(0, 20)), max_size=60))
 def test_tries_again_are_a_tenth_of_all_requests_and_a_few(
     steps: list[tuple[float, int, int]],

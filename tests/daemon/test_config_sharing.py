@@ -185,6 +185,32 @@ def test_a_preset_needs_one_line_and_says_what_it_set() -> None:
     assert capacity.gates.requests_per_day is None
 
 
+@pytest.mark.parametrize(
+    ("tier", "limit", "requests", "tokens"),
+    [
+        (0, 1, 3, 500_000),
+        (1, 50, 200, 2_000_000),
+        (2, 100, 500, 3_000_000),
+        (3, 200, 5_000, 3_000_000),
+        (4, 400, 5_000, 4_000_000),
+        (5, 1_000, 10_000, 5_000_000),
+    ],
+)
+def test_the_tiers_of_kimi_are_as_its_page_has_them(
+    tier: int, limit: int, requests: int, tokens: int
+) -> None:
+    values = PRESETS[f"kimi-tier-{tier}"].values
+    told = values["limit"], values["requests_per_minute"], values["tokens_per_minute"]
+    assert told == (limit, requests, tokens)
+
+
+@pytest.mark.parametrize("name", ["glm", "glm-coding"])
+def test_glm_allows_one_call_of_each_model(name: str) -> None:
+    limits = PRESETS[name].values["model_limits"]
+    assert {"glm-4.6", "glm-4.7", "glm-5"} <= set(limits)
+    assert set(limits.values()) == {1} == {PRESETS[name].values["limit"]}
+
+
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_can_be_used_as_it_is(name: str) -> None:
     env = {"KIMI_API_KEY": "k", "GLM_API_KEY": "k"}
