@@ -12,6 +12,7 @@ from exai_actors.core.account import Account, Mode
 from exai_actors.core.calls import LimitScope, UpstreamFailure
 from exai_actors.core.changes import CapacityEvent
 from exai_actors.core.circuit import Circuit, CircuitState
+from exai_actors.core.durations import in_seconds
 from exai_actors.core.retries import hold_s
 
 if TYPE_CHECKING:
@@ -102,12 +103,14 @@ class Doors:
         if of_model:
             self._models_held_until = max(self._models_held_until, now + seconds)
         if hold.extend(now + seconds, failure.kind.value):
-            self.note(now, f"held for {seconds:.3g} s", failure.message)
+            self.note(now, f"held for {in_seconds(seconds)}", failure.message)
 
     def told_beside_answer(self, seconds: float, now: float) -> None:
         """The provider answered and wants no further call for so long."""
         if self.account.hold.extend(now + seconds, "rate_limited"):
-            self.note(now, f"held for {seconds:.3g} s", "the provider says its limit is reached")
+            self.note(
+                now, f"held for {in_seconds(seconds)}", "the provider says its limit is reached"
+            )
 
     def note(self, now: float, what: str, cause: str) -> None:
         """Keep an event and see what it changed."""

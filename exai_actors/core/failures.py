@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, assert_never
 
 from exai_actors.core.calls import FailureKind, UpstreamFailure
+from exai_actors.core.durations import in_seconds
 from exai_actors.core.jobs import Refusal, RefusalCause
 from exai_actors.errors import ErrorBody, ErrorCode
 from exai_actors.ids import ProviderName
@@ -37,7 +38,7 @@ def provider_refused(provider: ProviderName, refusal: Refusal) -> ErrorBody:
         case RefusalCause.FULL:
             why = f"has {queued} requests waiting, which is its limit"
         case RefusalCause.TOO_LATE:
-            wait = "too long" if refusal.wait_s is None else f"about {refusal.wait_s:.3g} s"
+            wait = "too long" if refusal.wait_s is None else f"about {in_seconds(refusal.wait_s)}"
             why = f"is busy: this request would wait {wait}, beyond its deadline"
         case RefusalCause.NO_WAITING:
             why = "has no permit free"

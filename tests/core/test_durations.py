@@ -1,0 +1,20 @@
+"""How long something takes, in words."""
+
+import pytest
+
+from exai_actors.core.durations import in_seconds
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        (0.0, "0 s"),
+        (0.2512, "0.251 s"),
+        (20.0, "20 s"),
+        (99.96, "100 s"),
+        (360.4, "360 s"),
+        (104_321.0, "104,321 s"),
+    ],
+)
+def test_a_time_is_written_without_a_power_of_ten(seconds: float, said: str) -> None:
+    assert in_seconds(seconds) == said
