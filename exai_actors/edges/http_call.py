@@ -166,14 +166,16 @@ class HttpCall:
             )
         if data.lstrip()[:1] in (b"", b"<"):
             return self._classified(response, data)
-        result = parse_completion(data, self._call.model, speaker=service.speaker)
+        result = parse_completion(data, self._call.model, now=time.time(), speaker=service.speaker)
         if self._call.stream and isinstance(result, Completion) and result.text:
             await self._hand_on(result.text)
         return result
 
     async def _read_stream(self, content: aiohttp.StreamReader, data: bytes) -> UpstreamResult:
         service = self._service
-        reader = StreamReader(self._call.model, service.max_answer_bytes, speaker=service.speaker)
+        reader = StreamReader(
+            self._call.model, service.max_answer_bytes, now=time.time(), speaker=service.speaker
+        )
         while data:
             pieces = reader.feed(data)
             if pieces and self._call.stream:

@@ -74,15 +74,18 @@ def looks_like_events(content_type: str, beginning: bytes) -> bool:
 
 
 def parse_completion(
-    body: bytes, model: str, *, speaker: Speaker = NOBODY
+    body: bytes, model: str, *, now: float | None = None, speaker: Speaker = NOBODY
 ) -> Completion | UpstreamFailure:
-    """A whole answer from a JSON body; ``model`` is taken where the body names none."""
+    """A whole answer from a JSON body; ``model`` is taken where the body names none.
+
+    ``now`` is the wall clock, for an error that names an instant.
+    """
     try:
         parsed = load(body)
         if not isinstance(parsed, dict):
             raise Malformed("a JSON value that is no object")
         if parsed.get("error"):
-            return error_event(parsed["error"], speaker=speaker)
+            return error_event(parsed["error"], now=now, speaker=speaker)
         choice = first_choice(parsed)
         if choice is None:
             raise Malformed(f"JSON without choices: {speaker.quote(body.decode(errors='replace'))}")

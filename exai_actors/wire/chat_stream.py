@@ -32,11 +32,20 @@ class StreamReader:
     """Reads one streamed answer.
 
     Feed it bytes until ``ended`` or the end of the body, then ``finish``. ``max_answer_bytes``
-    bounds content and reasoning together, in UTF-8.
+    bounds content and reasoning together, in UTF-8. ``now`` is the wall clock at the beginning,
+    for an error that names an instant.
     """
 
-    def __init__(self, model: str, max_answer_bytes: int, *, speaker: Speaker = NOBODY) -> None:
+    def __init__(
+        self,
+        model: str,
+        max_answer_bytes: int,
+        *,
+        now: float | None = None,
+        speaker: Speaker = NOBODY,
+    ) -> None:
         self._model = model
+        self._now = now
         self._max = max_answer_bytes
         self._speaker = speaker
         self._events = SseParser(2 * max_answer_bytes + EVENT_OVERHEAD_BYTES)
@@ -103,7 +112,8 @@ class StreamReader:
         if not isinstance(parsed, dict):
             raise Malformed("an event that is no JSON object")
         if parsed.get("error") or event.event == "error":
-            self._failure = error_event(parsed.get("error") or parsed, speaker=self._speaker)
+            error = parsed.get("error") or parsed
+            self._failure = error_event(error, now=self._now, speaker=self._speaker)
             return
         if "usage" in parsed:
             self._usage = usage_of(parsed["usage"]) or self._usage

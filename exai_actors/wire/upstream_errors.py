@@ -108,13 +108,18 @@ def classify_response(
     )
 
 
-def error_event(error: Any, *, speaker: Speaker = NOBODY) -> UpstreamFailure:
-    """The failure that an ``error`` inside a stream, or inside an answer with status 200, means."""
+def error_event(
+    error: Any, *, now: float | None = None, speaker: Speaker = NOBODY
+) -> UpstreamFailure:
+    """The failure that an ``error`` inside a stream, or inside an answer with status 200, means.
+
+    Without ``now``, the wall clock in seconds since 1970, an instant in its text is not understood.
+    """
     words, message = _words_of(error), _message_of(error)
     kind = _kind_of(_status_of(error), words, message)
     scope = again_s = None
     if kind in LIMITS:
-        again_s = told_in(message, now=None)
+        again_s = told_in(message, now=now)
         kind, scope = _limit_of(kind, words, message, again_s)
     said = speaker.quote(message) or "no reason given"
     return UpstreamFailure(

@@ -25,7 +25,7 @@ async def test_a_small_run_accounts_for_every_request(case: str) -> None:
 async def test_a_broker_that_answers_nobody_does_not_pass() -> None:
     async with limited_upstream(1) as upstream:
         upstream.refuse_with = 400
-        async with broker_before(upstream, limit=1) as (url, _):
+        async with broker_before(upstream.url, limit=1) as (url, _):
             account = Account()
             await at_once(4, 2)(Stage(url, upstream, account, random.Random(1)))
     assert account.ended == Counter(failed=4)

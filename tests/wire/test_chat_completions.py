@@ -61,6 +61,14 @@ def failed(*portions: bytes, max_answer_bytes: int = 10_000) -> UpstreamFailure:
     return result
 
 
+NOON = 1_764_043_200.0
+"""2025-11-25 12:00 in Beijing."""
+LIMIT_OF_HOURS = {
+    "code": "1308",
+    "message": "Usage limit reached for 5 hour. Your limit will reset at 2025-11-25 13:00:00",
+}
+
+
 class TestRequest:
     CALL = ChatCall("kimi-k2", (ChatMessage("system", "be brief"), ChatMessage("user", "hi")))
 
@@ -154,6 +162,11 @@ class TestWholeAnswer:
             FailureKind.OVERLOADED, "broke off with an error: try later"
         )
 
+    def test_an_instant_in_an_error_with_status_200_is_waited_for(self) -> None:
+        failure = parse_completion(orjson.dumps({"error": LIMIT_OF_HOURS}), "m", now=NOON)
+        assert isinstance(failure, UpstreamFailure)
+        assert (failure.kind, failure.retry_after) == (FailureKind.QUOTA, 3600.0)
+
     def test_lone_surrogates_are_replaced_and_pairs_joined(self) -> None:
         body = rb'{"choices": [{"message": {"content": "a\ud800b \ud83e\udd8a"}}]}'
         answer = parse_completion(body, "m")
@@ -162,6 +175,13 @@ class TestWholeAnswer:
 
 
 class TestStream:
+    def test_an_instant_in_an_error_within_it_is_waited_for(self) -> None:
+        reader = StreamReader("m", 10_000, now=NOON)
+        reader.feed(b"data: " + orjson.dumps({"error": LIMIT_OF_HOURS}) + b"\n\n")
+        failure = reader.finish()
+        assert isinstance(failure, UpstreamFailure)
+        assert (failure.kind, failure.retry_after) == (FailureKind.QUOTA, 3600.0)
+
     def test_pieces_come_as_sent_and_the_whole_is_their_sum(self) -> None:
         pieces, result = read(event("Hel", model="real"), event("lo"), event(None, "stop"), DONE)
         assert pieces == ["Hel", "lo"]
