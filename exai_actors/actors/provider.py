@@ -134,6 +134,8 @@ class ProviderActor(LoopActor):
                 self._chunk(message)
             case CancelWant():
                 self._cancel(message.session, message.request)
+                # Behind it may wait one who needs less of a rate gate.
+                self._pump()
             case PauseStream() | ResumeStream():
                 self._steer(message)
             case RefreshQueue():
@@ -151,6 +153,7 @@ class ProviderActor(LoopActor):
                 self._upstream.ask_models(self.actor_ref)
             case Down():
                 self._session_down(SessionId(str(message.tag)))
+                self._pump()
             case _:
                 assert_never(message)
 

@@ -88,6 +88,22 @@ def test_a_gate_lets_the_next_in_when_its_window_has_moved_on() -> None:
     assert len(desk.upstream.calls) == 3
 
 
+@pytest.mark.parametrize("leaves", ["cancels", "vanishes"])
+def test_who_needs_less_of_a_gate_starts_when_the_big_one_before_it_leaves(leaves: str) -> None:
+    gates = GateSettings(tokens_per_minute=500, margin_s=0.0)
+    desk = Desk(capacity=CapacitySettings(limit=10, gates=gates))
+    first, big, small = desk.client(), desk.client(), desk.client()
+    first.call("a", "first")
+    big.call("b", "big")
+    small.call("c", "small", arguments={"max_tokens": 10})
+    assert [call.prompt for call in desk.upstream.calls] == ["first"]
+    if leaves == "cancels":
+        big.send({"op": "cancel", "request_id": "b"})
+    else:
+        big.vanish()
+    assert [call.prompt for call in desk.upstream.calls] == ["first", "small"]
+
+
 def test_a_restart_of_the_provider_forgets_neither_its_gates_nor_its_changes() -> None:
     gates = GateSettings(requests_per_minute=2, margin_s=0.0)
     desk = Desk(capacity=CapacitySettings(limit=10, gates=gates))
