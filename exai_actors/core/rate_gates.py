@@ -8,13 +8,13 @@ nearly twice the limit into one window, and with a burst of one it lets no burst
 from __future__ import annotations
 
 from collections import deque
-from math import inf
+from math import ceil
 
 import msgspec
 
 from exai_actors.core.capacity_settings import GateSettings
 
-# A log longer than this is kept in slices, each of which expires with its youngest part.
+# Beyond so many entries a log goes on in slices, each of which expires with its youngest part.
 SLICES = 1000
 
 
@@ -51,7 +51,7 @@ class WindowGate:
         self.name = name
         self.limit = limit
         self.length_s = length_s
-        self._slice_s = length_s / SLICES if limit > SLICES else 0.0
+        self._slice_s = length_s / SLICES
         self._log: deque[_Slice] = deque()
         self._used = 0.0
 
@@ -69,13 +69,15 @@ class WindowGate:
             used -= part.amount
             if used <= room + 1e-9:
                 return part.expires_at
-        return inf
+        # All that is left is what sums of fractions are wrong by.
+        return self._log[-1].expires_at
 
     def charge(self, amount: float, now: float) -> _Slice:
         """Enter it into the log; what is given is for ``settle``."""
         self._used += amount
         log = self._log
-        if log and now - log[-1].began < self._slice_s:
+        in_slices = self.limit > SLICES or len(log) >= SLICES
+        if in_slices and log and now - log[-1].began < self._slice_s:
             part = log[-1]
             part.amount += amount
             part.expires_at = now + self.length_s
@@ -98,15 +100,14 @@ class WindowGate:
 
     def wait_s(self, position: int, each: float, now: float) -> float:
         """Seconds until the one at ``position`` from 1 gets through, each taking so much."""
-        at = self.opens_at(each, now)
-        if at == inf:
-            return inf
-        return max(0.0, at - now) + (position - 1) * each * self.length_s / self.limit * (at > now)
+        need = position * min(each, self.limit)
+        # Each time the limit has been let through, the next comes a window later.
+        windows = max(0, ceil(need / self.limit) - 1)
+        return self.opens_at(need - windows * self.limit, now) - now + windows * self.length_s
 
     def resize(self, limit: int) -> None:
         """Another limit; what is in the log counts against it."""
         self.limit = limit
-        self._slice_s = self.length_s / SLICES if limit > SLICES else 0.0
 
     def _expire(self, now: float) -> None:
         log = self._log
@@ -134,7 +135,7 @@ class RateGates:
 
     def __init__(self, settings: GateSettings) -> None:
         self._gates: dict[str, WindowGate] = {}
-        self._mean_tokens = 1.0
+        self._mean_tokens = 0.0
         self.active = False
         self.change(settings)
 
@@ -154,7 +155,7 @@ class RateGates:
             raise RuntimeError("a request was granted through a closed rate gate")
         if not self._gates:
             return None
-        self._mean_tokens += 0.125 * (tokens - self._mean_tokens)
+        self._mean_tokens += (0.125 if self._mean_tokens else 1.0) * (tokens - self._mean_tokens)
         return Charge(
             tokens,
             tuple(

@@ -53,6 +53,61 @@ def test_a_gate_of_many_keeps_a_bounded_log_and_is_never_too_generous(
         assert late - early >= 60.0
 
 
+@given(
+    amounts=st.lists(st.floats(0.1, 9e6), min_size=2, max_size=50),
+    settled=st.floats(-1.0, 1.0),
+)
+def test_fractions_never_keep_a_gate_shut_for_ever(amounts: list[float], settled: float) -> None:
+    gate = WindowGate("tokens", 1000, 60.0)
+    for now, amount in enumerate(amounts):
+        part = gate.charge(amount, now / 100)
+        gate.settle(part, amount * settled, now / 100)
+    assert gate.opens_at(1000, 1.0) <= 61.0
+
+
+def test_what_was_settled_to_nothing_does_not_pile_up() -> None:
+    gate = WindowGate("tokens", 10, 60.0)
+    for number in range(10 * SLICES):
+        now = number * 0.005
+        gate.settle(gate.charge(1, now), -1, now)
+    assert len(gate._log) <= 2 * SLICES + 1
+
+
+def test_of_a_burst_each_limit_full_waits_one_window_more() -> None:
+    gate = WindowGate("requests", 10, 60.0)
+    for _ in range(8):
+        gate.charge(1, 0.0)
+    waits = [gate.wait_s(position, 1, 5.0) for position in (1, 2, 3, 10, 12, 13, 22, 23)]
+    assert waits == [0.0, 0.0, 55.0, 55.0, 60.0, 115.0, 120.0, 175.0]
+
+
+@given(
+    limit=st.integers(1, 8),
+    before=st.lists(st.floats(0, 50), max_size=12),
+    count=st.integers(1, 30),
+)
+def test_the_wait_that_is_told_is_the_wait_that_comes(
+    limit: int, before: list[float], count: int
+) -> None:
+    gate = WindowGate("requests", limit, 60.0)
+    now = 0.0
+    for at in sorted(before):
+        if gate.opens_at(1, at) <= at:
+            gate.charge(1, at)
+            now = at
+    began, told = now, [gate.wait_s(position, 1, now) for position in range(1, count + 1)]
+    for wait in told:
+        now = gate.opens_at(1, now)
+        gate.charge(1, now)
+        assert now - began == pytest.approx(wait, abs=1e-6)
+
+
+def test_a_wait_is_told_from_the_first_size_that_is_known() -> None:
+    gates = RateGates(GateSettings(tokens_per_minute=100, margin_s=0))
+    gates.charge(50, 0.0)
+    assert [gates.wait_s(position, 0.0) for position in (1, 2, 3, 4)] == [0.0, 60.0, 60.0, 120.0]
+
+
 def test_it_allows_a_burst_and_then_waits_for_its_window() -> None:
     gate = WindowGate("requests", 3, 60.0)
     for now in (0.0, 1.0, 2.0):
