@@ -117,16 +117,20 @@ class Dispatcher(Generic[J]):
 
     def pump(self, now: float) -> Iterator[J]:
         """Grant what can be granted, in fair order. Exhaust it: each step grants one."""
-        doors, pools = self.doors, self.pools
+        doors = self.doors
         self._let_in(now)
         doors.look(now)
-        # Under a rate gate, which all pools share, each comes first in its turn.
-        first = self._turn % len(pools)
-        for pool in pools[first:] + pools[:first]:
+        for pool in self._in_turn():
             while pool.queue.entries and pool.ledger.free:
                 job = pool.queue.peek(now)
-                if job is None or not (doors.unhindered or doors.opens_at(job, now) <= now):
+                if job is None:
                     break
+                if not doors.unhindered:
+                    if doors.closed_until(pool, now) > now:
+                        break
+                    if doors.passes_gates_at(job, now) > now:
+                        # Whoever needs less waits behind: the gates would never have room for it.
+                        return
                 pool.queue.take(now)
                 if not self._grant(job, now):
                     raise RuntimeError("the ledger named a free permit and granted none")
@@ -269,11 +273,16 @@ class Dispatcher(Generic[J]):
         if self._quarantined:
             wake = min(wake, self._quarantined[0][0])
         if not self.doors.unhindered:
-            for pool in self.pools:
+            for pool in self._in_turn():
                 if pool.queue.entries and pool.ledger.free:
                     job = pool.queue.peek(now)
                     if job is not None:
-                        wake = min(wake, self.doors.opens_at(job, now))
+                        closed_until = self.doors.closed_until(pool, now)
+                        passes_at = self.doors.passes_gates_at(job, now)
+                        wake = min(wake, max(closed_until, passes_at))
+                        if closed_until <= now < passes_at:
+                            # The others wait behind it, as in pump().
+                            break
         return wake
 
     def positions_due(self, now: float, every_s: float) -> Iterator[tuple[int, float | None, J]]:
@@ -313,7 +322,8 @@ class Dispatcher(Generic[J]):
         doors.look(now)
         if self.account.mode is Mode.DRAINING:
             return self._refusal(RefusalCause.DRAINING, "unreachable", job, now)
-        if not queue.entries and doors.opens_at(job, now) <= now and self._grant(job, now):
+        goes = not queue.entries and doors.opens_at(job, now) <= now
+        if goes and not self._others_wait_for_gates(now) and self._grant(job, now):
             queue.charge(job.flow, job.cost)
             return Arrival.GRANTED
         reason = doors.closed_because(job.pool, now) or "busy"
@@ -330,6 +340,18 @@ class Dispatcher(Generic[J]):
         if not queue.put(job.flow, job.request, job, job.cost, now, job.priority):
             return self._refusal(RefusalCause.FULL, reason, job, now)
         return Arrival.QUEUED
+
+    def _in_turn(self) -> tuple[Pool[J], ...]:
+        """All pools. The gates are shared by all, so that each comes first in its turn."""
+        pools = self.pools
+        first = self._turn % len(pools)
+        return pools[first:] + pools[:first]
+
+    def _others_wait_for_gates(self, now: float) -> bool:
+        return self.account.gates.active and any(
+            pool.queue.entries and pool.ledger.free and self.doors.closed_until(pool, now) <= now
+            for pool in self.pools
+        )
 
     def _settle_failed(self, job: J, failure: UpstreamFailure, now: float, draw: float) -> None:
         verdict = judge(failure)

@@ -51,11 +51,14 @@ class Doors:
     def opens_at(self, job: Job, now: float) -> float:
         """When nothing but a missing permit keeps this request waiting; ``now`` if so already."""
         opens_at = self.closed_until(job.pool, now)
+        return max(opens_at, self.passes_gates_at(job, now)) if opens_at < inf else inf
+
+    def passes_gates_at(self, job: Job, now: float) -> float:
+        """When the rate gates have room for this request; ``now`` if so already."""
         gates = self.account.gates
-        if gates.active and opens_at < inf:
-            tokens = job.prompt_tokens + job.completion_tokens
-            opens_at = max(opens_at, gates.opens_at(tokens, now))
-        return opens_at
+        if not gates.active:
+            return now
+        return gates.opens_at(job.prompt_tokens + job.completion_tokens, now)
 
     def closed_until(self, pool: Pool[Any], now: float) -> float:
         """The same but for the rate gates, which depend on the request."""

@@ -121,6 +121,24 @@ def test_a_gate_for_tokens_lets_nobody_small_pass_the_big_one_whose_turn_it_is()
     assert bench.granted == ["a", "big", "small"]
 
 
+def test_no_stream_of_small_calls_of_one_model_keeps_a_big_one_of_another_from_the_gate() -> None:
+    bench = Bench(
+        limit=1,
+        model_limits=(("scarce", 2),),
+        gates=GateSettings(tokens_per_minute=100, margin_s=0.0),
+    )
+    bench.arrive("small 0", model="scarce", tokens=30)
+    bench.arrive("small 1", model="scarce", tokens=30)
+    bench.arrive("big", model="plain", tokens=90)
+    for number in range(2, 30):
+        bench.pass_time(7.0)
+        for name in tuple(bench.running):
+            bench.complete(name, tokens=30)
+        bench.arrive(f"small {number}", model="scarce", tokens=30)
+    assert bench.granted.index("big") <= 4
+    assert len(bench.granted) > 8
+
+
 def test_what_was_estimated_too_high_is_given_back_to_the_gate() -> None:
     bench = Bench(limit=10, gates=GateSettings(tokens_per_minute=100, margin_s=0.0))
     bench.arrive("a", tokens=90)
