@@ -356,12 +356,15 @@ class Dispatcher(Generic[J]):
     def _settle_failed(self, job: J, failure: UpstreamFailure, now: float, draw: float) -> None:
         verdict = judge(failure)
         pool, doors, gates = job.pool, self.doors, self.account.gates
-        pool.queue.settle(job.flow, job.cost, 0.0)
+        # What may have been spent stays charged as it was estimated: were it free, a session whose
+        # calls all fail would be first every time, and the gates would be wrong.
+        if not verdict.spent:
+            pool.queue.settle(job.flow, job.cost, 0.0)
         if job.charge is not None:
-            if verdict.reached:
-                gates.settle(job.charge, 0.0, now)
-            else:
+            if not verdict.reached:
                 gates.refund(job.charge, now)
+            elif not verdict.spent:
+                gates.settle(job.charge, 0.0, now)
             job.charge = None
         if verdict.counts:
             change = doors.circuit.failed(now, job.probe)

@@ -20,6 +20,7 @@ class Verdict(msgspec.Struct, frozen=True):
 
     ``hold``: nobody else is to be sent for a while. ``shrink``: fewer at once. ``counts``: towards
     the circuit. ``reached``: the provider has seen the request and may have counted it.
+    ``spent``: it may have worked on an answer, and nobody will tell what that took.
     """
 
     again: bool = False
@@ -27,6 +28,7 @@ class Verdict(msgspec.Struct, frozen=True):
     shrink: bool = False
     counts: bool = False
     reached: bool = True
+    spent: bool = False
 
 
 _RATE_LIMITED = Verdict(again=True, hold=True, shrink=True)
@@ -34,7 +36,8 @@ _OVERLOADED = Verdict(again=True, hold=True, shrink=True)
 _QUOTA = Verdict(hold=True)
 _CONNECT = Verdict(again=True, counts=True, reached=False)
 _SERVER_ERROR = Verdict(again=True, counts=True)
-_UNDECIDED = Verdict(counts=True)
+_UNSUPPORTED = Verdict(counts=True)
+_UNDECIDED = Verdict(counts=True, spent=True)
 _FINAL = Verdict()
 
 
@@ -47,7 +50,7 @@ def judge(failure: UpstreamFailure) -> Verdict:
     """
     verdict = _by_kind(failure)
     if failure.text_sent:
-        return msgspec.structs.replace(verdict, again=False)
+        return msgspec.structs.replace(verdict, again=False, spent=True)
     return verdict
 
 
@@ -63,7 +66,7 @@ def _by_kind(failure: UpstreamFailure) -> Verdict:
             return _CONNECT
         case FailureKind.SERVER_ERROR:
             # 501 and 505 say that it will never be done.
-            return _UNDECIDED if failure.status in (501, 505) else _SERVER_ERROR
+            return _UNSUPPORTED if failure.status in (501, 505) else _SERVER_ERROR
         case (
             FailureKind.TIMEOUT | FailureKind.MALFORMED | FailureKind.TRUNCATED | FailureKind.BROKEN
         ):

@@ -6,7 +6,12 @@ import pytest
 
 from exai_actors.core.account import Account
 from exai_actors.core.calls import FailureKind, IfBusy, LimitScope, UpstreamFailure
-from exai_actors.core.capacity_settings import CapacitySettings, GateSettings, RetrySettings
+from exai_actors.core.capacity_settings import (
+    CapacitySettings,
+    CircuitSettings,
+    GateSettings,
+    RetrySettings,
+)
 from exai_actors.core.changes import DrainProvider, Pause, Reopen, SetWeight
 from exai_actors.core.dispatch import Arrival, Dispatcher
 from exai_actors.core.jobs import Refusal, RefusalCause
@@ -137,6 +142,31 @@ def test_no_stream_of_small_calls_of_one_model_keeps_a_big_one_of_another_from_t
         bench.arrive(f"small {number}", model="scarce", tokens=30)
     assert bench.granted.index("big") <= 4
     assert len(bench.granted) > 8
+
+
+def test_a_session_whose_calls_all_run_into_timeouts_pays_for_them() -> None:
+    bench = Bench(limit=2, circuit=CircuitSettings(failures_in_a_row=1000, calls=1000))
+    for number in range(100):
+        bench.arrive(f"slow {number}", "slow")
+        bench.arrive(f"good {number}", "good")
+    for _ in range(100):
+        bench.now += 1.0
+        name = next(iter(bench.running))
+        if name.startswith("slow"):
+            bench.fail(name, FailureKind.TIMEOUT)
+        else:
+            bench.complete(name)
+    assert sum(name.startswith("good") for name in bench.granted[:100]) == 50
+
+
+def test_what_an_answer_that_broke_off_may_have_taken_still_counts_at_the_gate() -> None:
+    bench = Bench(limit=10, gates=GateSettings(tokens_per_minute=100, margin_s=0.0))
+    bench.arrive("breaks", tokens=90)
+    bench.arrive("next", tokens=50)
+    bench.fail("breaks", FailureKind.BROKEN)
+    assert bench.granted == ["breaks"]
+    bench.pass_time(61.0)
+    assert bench.granted == ["breaks", "next"]
 
 
 def test_what_was_estimated_too_high_is_given_back_to_the_gate() -> None:
