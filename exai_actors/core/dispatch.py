@@ -110,6 +110,7 @@ class Dispatcher(Generic[J]):
                     pool.queue.charge(job.flow, job.cost)
                     job.permit = permit
                     job.granted_at = now
+                    job.per_weight = job.flow.owner.per_weight
                     job.attempts += 1
                     self.budget.note_request(now)
                     return _GRANTED
@@ -179,7 +180,7 @@ class Dispatcher(Generic[J]):
     def completed(self, job: J, tokens: float, cost: float, now: float) -> None:
         """Settle a released call that was answered: what it really took."""
         pool, doors = job.pool, self.doors
-        pool.queue.settle(job.flow, job.cost, cost)
+        pool.queue.settle(job.flow, job.cost, cost, job.per_weight)
         pool.refusals_in_a_row = 0
         if job.charge is not None:
             self.account.gates.settle(job.charge, tokens, now)
@@ -220,7 +221,7 @@ class Dispatcher(Generic[J]):
 
     def abandoned(self, job: J, cost: float) -> None:
         """Settle a released call that was aborted."""
-        job.pool.queue.settle(job.flow, job.cost, cost)
+        job.pool.queue.settle(job.flow, job.cost, cost, job.per_weight)
         self.doors.circuit.abandoned(job.probe)
 
     def quarantine(self, permit: PermitId, now: float) -> J | None:
@@ -359,7 +360,7 @@ class Dispatcher(Generic[J]):
         # What may have been spent stays charged as it was estimated: were it free, a session whose
         # calls all fail would be first every time, and the gates would be wrong.
         if not verdict.spent:
-            pool.queue.settle(job.flow, job.cost, 0.0)
+            pool.queue.settle(job.flow, job.cost, 0.0, job.per_weight)
         if job.charge is not None:
             if not verdict.reached:
                 gates.refund(job.charge, now)
@@ -384,6 +385,7 @@ class Dispatcher(Generic[J]):
             return False
         job.permit = permit
         job.granted_at = now
+        job.per_weight = job.flow.owner.per_weight
         job.attempts += 1
         if job.attempts == 1:
             self.budget.note_request(now)

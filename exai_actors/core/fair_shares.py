@@ -113,13 +113,18 @@ class FairQueue(Generic[T]):
             tenants.clock = tenant.tag
         tenant.tag += cost * tenant.per_weight
 
-    def settle(self, flow: Flow, estimated: float, actual: float) -> None:
-        """A call of this flow has ended and cost this much instead of its estimate."""
+    def settle(
+        self, flow: Flow, estimated: float, actual: float, per_weight: float | None = None
+    ) -> None:
+        """A call of this flow has ended and cost this much instead of its estimate.
+
+        ``per_weight`` is what its tenant's was at the grant, if it may have changed.
+        """
         if estimated == actual:
             return
         tenant, more = flow.owner, actual - estimated
         flow.tag += more
-        tenant.tag += more * tenant.per_weight
+        tenant.tag += more * (tenant.per_weight if per_weight is None else per_weight)
         if flow.stamp:
             tenant.sessions.moved(flow)
         if tenant.stamp:

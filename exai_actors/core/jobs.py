@@ -24,8 +24,9 @@ class Job(msgspec.Struct, gc=False, eq=False):
 
     ``prompt_tokens`` and ``completion_tokens`` are an estimate until the call has ended, ``cost``
     is what its session is charged for it. ``since`` is its arrival, ``granted_at`` its latest
-    grant, ``attempts`` how many there were. ``elsewhere`` are the reasons for which it would rather
-    be refused here and tried at another provider.
+    grant, ``per_weight`` what its tenant paid per cost then, ``attempts`` how many grants there
+    were. ``elsewhere`` are the reasons for which it would rather be refused here and tried at
+    another provider.
     """
 
     flow: Flow
@@ -41,6 +42,7 @@ class Job(msgspec.Struct, gc=False, eq=False):
     elsewhere: frozenset[str] = frozenset()
     permit: PermitId = NOT_GRANTED
     granted_at: float = 0.0
+    per_weight: float = 1.0
     attempts: int = 0
     charge: Charge | None = None
     probe: bool = False

@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from exai_actors.core.changes import LEAST_WEIGHT, MOST_WEIGHT
 from exai_actors.daemon.config_provider import ProviderConfig, SyntheticProvider
 from exai_actors.daemon.config_types import (
     Bytes,
@@ -198,8 +199,8 @@ class AccessConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     weight: Annotated[
         float,
         Meta(
-            ge=0.001,
-            le=1000,
+            ge=LEAST_WEIGHT,
+            le=MOST_WEIGHT,
             description="The tenant's share beside others who wait too; all without an entry "
             "of their own have 1 together.",
         ),

@@ -169,6 +169,23 @@ def test_what_an_answer_that_broke_off_may_have_taken_still_counts_at_the_gate()
     assert bench.granted == ["breaks", "next"]
 
 
+def test_a_weight_that_changes_gives_no_credit_for_calls_granted_before() -> None:
+    bench = Bench(limit=10)
+    for number in range(10):
+        bench.arrive(f"before {number}", tenant="changed", tokens=1000)
+    change = SetWeight(TenantName("changed"), 0.001)
+    assert put_in_force(bench.dispatcher, change, "test", bench.now) is None
+    for number in range(100):
+        bench.arrive(f"changed {number}", "c", tenant="changed")
+        bench.arrive(f"other {number}", "o", tenant="other")
+    for number in range(10):
+        bench.complete(f"before {number}", tokens=10)
+    for _ in range(90):
+        bench.complete(next(iter(bench.running)))
+    served = bench.granted[10:100]
+    assert sum(name.startswith("other") for name in served) >= 88
+
+
 def test_what_was_estimated_too_high_is_given_back_to_the_gate() -> None:
     bench = Bench(limit=10, gates=GateSettings(tokens_per_minute=100, margin_s=0.0))
     bench.arrive("a", tokens=90)
