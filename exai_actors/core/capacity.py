@@ -48,6 +48,11 @@ class CapacityLedger(Generic[R]):
         return max(0, self.limit - self._taken())
 
     @property
+    def own(self) -> int:
+        """The part of the limit that is not left to others."""
+        return max(0, self.limit - self.reserved)
+
+    @property
     def over(self) -> int:
         """By how many the permits out exceed a limit that was lowered meanwhile."""
         return max(0, self._taken() - self.limit)

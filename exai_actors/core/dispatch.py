@@ -289,10 +289,12 @@ class Dispatcher(Generic[J]):
     def positions_due(self, now: float, every_s: float) -> Iterator[tuple[int, float | None, J]]:
         """Position from 1, estimated wait in seconds and job of those not told for a while."""
         for pool in self.pools:
-            if not pool.queue.entries:
+            waiting = pool.queue.entries.values()
+            if all(job.reported is not None and now - job.reported < every_s for job in waiting):
                 continue
             held = (job.granted_at for job in pool.ledger.held.values())
-            served = pool.service_time.waits_s(held, pool.ledger.limit, now)
+            back = (at for at, permit in self._quarantined if permit in pool.ledger.quarantined)
+            served = pool.service_time.waits_s(held, pool.ledger.own, now, back)
             for position, job in enumerate(pool.queue.in_service_order(), start=1):
                 served_s = next(served)
                 if job.reported is None or now - job.reported >= every_s:
@@ -301,14 +303,14 @@ class Dispatcher(Generic[J]):
 
     def wait_s(self, pool: Pool[J], position: int, now: float) -> float | None:
         """Seconds until the one at ``position`` gets its permit; None if nothing is known yet."""
-        served_s = pool.service_time.wait_s(position, pool.ledger.limit)
+        served_s = pool.service_time.wait_s(position, pool.ledger.own)
         return self._behind_doors(pool, position, served_s, now)
 
     def _behind_doors(
         self, pool: Pool[J], position: int, served_s: float | None, now: float
     ) -> float | None:
         closed_s = self.doors.closed_until(pool, now) - now
-        if closed_s == inf:
+        if closed_s == inf or not pool.ledger.own:
             # Until its operator or a probe that is out says more, nobody can tell.
             return None
         gates = self.account.gates

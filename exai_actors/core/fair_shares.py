@@ -9,7 +9,9 @@ share.
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterator, Mapping
+from itertools import count
 from typing import Generic, TypeVar
 
 from exai_actors.core.flows import Entry, Flow, Tenant
@@ -224,23 +226,27 @@ class FairQueue(Generic[T]):
 
     def in_service_order(self) -> Iterator[T]:
         """All entries as take() would give them if nobody else came and nobody grew too old."""
-        tenants = {tenant.name: tenant.tag for tenant in self._waiting.waiting()}
-        flows = {
-            name: {flow: flow.tag for flow in self._tenants[name].sessions.waiting()}
-            for name in tenants
-        }
-        queues = {flow: flow.in_order() for each in flows.values() for flow in each}
+        tenants = []
+        for tenant in self._waiting.waiting():
+            flows = [(flow.tag, flow.stamp, flow.in_order()) for flow in tenant.sessions.waiting()]
+            heapq.heapify(flows)
+            tenants.append((tenant.tag, tenant.stamp, tenant.per_weight, flows))
+        heapq.heapify(tenants)
+        # Who was served comes behind all others of the same tag, as with moved().
+        stamps = count(1 << 62)
         while tenants:
-            name = min(tenants, key=lambda each: (tenants[each], self._tenants[each].stamp))
-            mine = flows[name]
-            flow = min(mine, key=lambda each: (mine[each], each.stamp))
-            entry = queues[flow].pop()
-            mine[flow] += entry.cost
-            tenants[name] += entry.cost * flow.owner.per_weight
-            if not queues[flow]:
-                del mine[flow]
-                if not mine:
-                    del tenants[name]
+            tag, _, per_weight, flows = tenants[0]
+            own_tag, _, entries = flows[0]
+            entry = entries.pop()
+            if entries:
+                heapq.heapreplace(flows, (own_tag + entry.cost, next(stamps), entries))
+            else:
+                heapq.heappop(flows)
+            if flows:
+                moved = (tag + entry.cost * per_weight, next(stamps), per_weight, flows)
+                heapq.heapreplace(tenants, moved)
+            else:
+                heapq.heappop(tenants)
             yield entry.value
 
     def rank(self, flow: Flow) -> int:

@@ -38,19 +38,20 @@ class ServiceTime:
         return position * self._mean / limit
 
     def waits_s(
-        self, granted_at: Iterable[float], limit: int, now: float
+        self, granted_at: Iterable[float], limit: int, now: float, back_at: Iterable[float] = ()
     ) -> Iterator[float | None]:
         """The same for one position after the other, from what is known of the permits out.
 
         ``granted_at`` are the instants at which they were granted: each comes free when it has been
-        held for the mean, and those that are late soon.
+        held for the mean, and those that are late soon. ``back_at`` are those at which permits come
+        back from quarantine.
         """
         mean = self._mean
         if mean is None or limit <= 0:
             while True:
                 yield None
         soon = now + mean / (2 * limit)
-        frees = sorted(max(soon, at + mean) for at in granted_at)
+        frees = sorted([*back_at, *(max(soon, at + mean) for at in granted_at)])
         frees = [now] * (limit - len(frees)) + frees[max(0, len(frees) - limit) :]
         while True:
             free_at = heapq.heappop(frees)

@@ -12,7 +12,14 @@ from exai_actors.core.capacity_settings import (
     GateSettings,
     RetrySettings,
 )
-from exai_actors.core.changes import DrainProvider, Pause, Reopen, SetWeight
+from exai_actors.core.changes import (
+    DrainProvider,
+    Pause,
+    Reopen,
+    SetLimit,
+    SetReserve,
+    SetWeight,
+)
 from exai_actors.core.dispatch import Arrival, Dispatcher
 from exai_actors.core.jobs import Refusal, RefusalCause
 from exai_actors.core.live_changes import put_in_force
@@ -484,6 +491,36 @@ def test_positions_and_estimates_follow_from_how_long_permits_are_held() -> None
     assert set(told) == {"d", "e"}
     assert list(bench.dispatcher.positions_due(11.0, 8.0)) == []
     assert len(list(bench.dispatcher.positions_due(12.0, 8.0))) == 2
+
+
+@pytest.mark.parametrize("never", [SetLimit(0), SetReserve(2), SetReserve(9)])
+@pytest.mark.parametrize("gates", [GateSettings(), GateSettings(requests_per_minute=3)])
+def test_no_wait_is_told_while_no_permit_is_there_to_wait_for(
+    never: SetLimit | SetReserve, gates: GateSettings
+) -> None:
+    bench = Bench(limit=2, gates=gates)
+    bench.arrive("a")
+    bench.now = 4.0
+    bench.complete("a")
+    put_in_force(bench.dispatcher, never, "test", bench.now)
+    assert bench.arrive("b", deadline=5.0) is Arrival.QUEUED
+    ((position, wait, _),) = bench.dispatcher.positions_due(bench.now, 1.0)
+    assert (position, wait) == (1, None)
+
+
+def test_reserved_and_quarantined_permits_are_not_waited_for() -> None:
+    bench = Bench(limit=3, quarantine_s=60.0)
+    bench.arrive("a")
+    bench.now = 4.0
+    bench.complete("a")
+    put_in_force(bench.dispatcher, SetReserve(1), "test", bench.now)
+    bench.arrive("gone")
+    bench.arrive("b")
+    bench.arrive("c")
+    bench.abort("gone")
+    bench.arrive("d")
+    waits = [wait for _, wait, _ in bench.dispatcher.positions_due(bench.now, 1.0)]
+    assert waits == [4.0, 8.0]
 
 
 def test_no_wait_is_estimated_before_the_first_call_has_ended() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass, field
 from itertools import count
 
@@ -126,6 +127,14 @@ class AgainstBruteForce(RuleBasedStateMachine):
         assert self.queue.peek(0.0) == expected
         assert self.queue.take(0.0) == expected
         self.taken.append(self.costs[expected])
+
+    @precondition(lambda self: self.model.waiting)
+    @rule()
+    def foretell(self) -> None:
+        model, expected = deepcopy(self.model), []
+        while model.waiting:
+            expected.append(model.take())
+        assert list(self.queue.in_service_order()) == expected
 
     @precondition(lambda self: self.taken)
     @rule(actual=COSTS, data=st.data())
@@ -272,6 +281,19 @@ def test_nothing_is_kept_of_a_session_that_is_gone() -> None:
     assert len(queue._waiting._heap) <= 64
 
 
+def test_ten_thousand_sessions_are_told_their_places_in_no_more_steps_each_than_ten() -> None:
+    assert steps_of_a_place(10_000) <= 2 * steps_of_a_place(10)
+
+
+def steps_of_a_place(sessions: int) -> float:
+    queue: FairQueue[SessionId] = FairQueue(1_000_000)
+    for number in range(sessions):
+        session = SessionId(str(number))
+        flow = queue.flow(session, EVERYBODY)
+        queue.put(flow, RequestKey("r"), session, 1.0 + number % 7, 0.0)
+    return steps_of(lambda: list(queue.in_service_order())) / sessions
+
+
 def steps_of_a_turn(sessions: int) -> int:
     """Instructions of the interpreter for ten turns with so many sessions waiting."""
     queue: FairQueue[SessionId] = FairQueue(1_000_000)
@@ -283,6 +305,18 @@ def steps_of_a_turn(sessions: int) -> int:
 
     for number in range(sessions):
         put(SessionId(str(number)))
+
+    def turns() -> None:
+        for _ in range(10):
+            session = queue.take(0.0)
+            assert session is not None
+            put(session)
+
+    return steps_of(turns)
+
+
+def steps_of(work: Callable[[], object]) -> int:
+    """Instructions of the interpreter."""
     steps = 0
 
     def trace(frame: object, event: str, _: object) -> object:
@@ -294,10 +328,7 @@ def steps_of_a_turn(sessions: int) -> int:
     before = sys.gettrace()
     sys.settrace(trace)  # type: ignore[arg-type]
     try:
-        for _ in range(10):
-            session = queue.take(0.0)
-            assert session is not None
-            put(session)
+        work()
     finally:
         sys.settrace(before)
     return steps

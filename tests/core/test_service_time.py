@@ -74,6 +74,11 @@ def test_permits_beyond_a_lowered_limit_let_nobody_in() -> None:
     assert list(islice(waits, 2)) == [3.0, 9.0]
 
 
+def test_a_permit_comes_back_from_quarantine_when_that_is_over() -> None:
+    waits = of(6.0).waits_s([10.0], limit=2, now=12.0, back_at=[21.0])
+    assert list(islice(waits, 3)) == [4.0, 9.0, 10.0]
+
+
 def test_no_waits_can_be_told_before_anything_is_known() -> None:
     assert list(islice(of().waits_s([], limit=1, now=0.0), 2)) == [None, None]
     assert list(islice(of(6.0).waits_s([0.0], limit=0, now=0.0), 2)) == [None, None]
