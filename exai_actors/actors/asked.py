@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from exai_actors.core.calls import ChatCall
+from exai_actors.core.calls import ChatCall, IfBusy
 from exai_actors.core.jobs import Job
 from exai_actors.ids import RequestKey, SessionId
 from exai_actors.messages.provider import Want
@@ -17,6 +17,7 @@ class Asked(Job, gc=False, eq=False, kw_only=True):
     """``others`` asked for the very same call while it was here and share its outcome.
 
     ``wanted`` turns False when nobody wants it any more, though its call may still run.
+    ``deadline`` is the latest of theirs: each session ends its own request in time.
     ``text_length`` counts the characters of its answer that were handed on.
     """
 
@@ -45,6 +46,8 @@ class Asked(Job, gc=False, eq=False, kw_only=True):
         )
         self.want = first
         self.others = tuple(others)
+        self.deadline = max(want.deadline for want in self.wants)
+        self.elsewhere = first.elsewhere
 
 
 class SharedCalls:
@@ -63,7 +66,11 @@ class SharedCalls:
         asked = self._by_call.get(want.call)
         if asked is None or not asked.wanted or (want.call.stream and asked.text_length):
             return None
+        if want.if_busy is IfBusy.REFUSE and asked.call is None:
+            # Who wants no waiting shares in none.
+            return None
         asked.others = (*asked.others, want)
+        asked.deadline = max(asked.deadline, want.deadline)
         return asked
 
     def open(self, asked: Asked) -> None:

@@ -316,10 +316,12 @@ class ProviderActor(LoopActor):
     def _leave(self, asked: Asked, session: SessionId, request: RequestKey) -> None:
         """One who waits for it goes; the call itself is given up with the last of them."""
         if asked.others:
-            asked_by = asked.want.session, asked.want.request
+            first = asked.want
             asked.leave(session, request)
-            if asked_by == (session, request) and self._dispatcher.withdraw(session, request):
-                self._move(asked)
+            want = asked.want
+            if want is not first:
+                flow = asked.pool.queue.flow(want.session, want.tenant)
+                self._dispatcher.pass_on(asked, flow, want.request, want.priority, self._now())
             return
         asked.wanted = False
         self._close_shared(asked)
@@ -327,19 +329,6 @@ class ProviderActor(LoopActor):
             asked.call.abort()
         else:
             self._dispatcher.withdraw(session, request)
-
-    def _move(self, asked: Asked) -> None:
-        """Queue a shared request anew in the name of the next who waits for it."""
-        want = asked.want
-        asked.flow = asked.pool.queue.flow(want.session, want.tenant)
-        asked.request = want.request
-        asked.deadline, asked.if_busy = want.deadline, want.if_busy
-        asked.priority, asked.elsewhere = want.priority, want.elsewhere
-        arrival = self._dispatcher.arrive(asked, self._now())
-        if arrival is _GRANTED:
-            self._start(asked)
-        elif isinstance(arrival, Refusal):
-            self._refuse(asked, arrival)
 
     def _pump(self) -> None:
         now = self._now()

@@ -15,6 +15,7 @@ from typing import Generic, TypeVar
 from exai_actors.core.account import Account, Mode
 from exai_actors.core.calls import IfBusy, UpstreamFailure
 from exai_actors.core.doors import Doors
+from exai_actors.core.flows import Flow
 from exai_actors.core.jobs import Job, Refusal, RefusalCause
 from exai_actors.core.pools import MOST_POOLS, Pool
 from exai_actors.core.retries import RetryBudget, backoff_s, judge
@@ -241,6 +242,18 @@ class Dispatcher(Generic[J]):
             if job is not None:
                 return job
         return self.retries.remove(session, request)
+
+    def pass_on(self, job: J, flow: Flow, request: RequestKey, priority: int, now: float) -> None:
+        """It is another session's from now on: what it is charged with, or its place to wait."""
+        queue = job.pool.queue
+        waits = queue.remove(job.flow.session, job.request) is not None
+        if job.permit in job.pool.ledger.held:
+            queue.pass_on(job.flow, flow, job.cost, job.per_weight)
+            job.per_weight = flow.owner.per_weight
+        job.flow, job.request, job.priority = flow, request, priority
+        if waits:
+            # It was let in once, and there is room for it.
+            queue.put(flow, request, job, job.cost, now, priority, again=True)
 
     def forget(self, session: SessionId) -> list[J]:
         """The session is gone: take out all that it has waiting."""

@@ -132,6 +132,14 @@ class FairQueue(Generic[T]):
         if tenant.stamp:
             self._waiting.moved(tenant)
 
+    def pass_on(self, former: Flow, flow: Flow, cost: float, per_weight: float) -> None:
+        """A call that was charged to one flow is another's from now on."""
+        self.settle(former, cost, 0.0, per_weight)
+        tenant = flow.owner
+        flow.tag = max(flow.tag, tenant.sessions.clock)
+        tenant.tag = max(tenant.tag, self._waiting.clock)
+        self.settle(flow, 0.0, cost)
+
     def put(
         self,
         flow: Flow,

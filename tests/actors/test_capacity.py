@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from exai_actors.core.access import Grant
 from exai_actors.core.calls import FailureKind
 from exai_actors.core.capacity_settings import CapacitySettings, GateSettings, RetrySettings
 from exai_actors.core.changes import (
@@ -193,6 +194,65 @@ def test_a_shared_call_is_aborted_when_the_last_has_left() -> None:
     assert not desk.upstream.calls[0].abort_asked
     clients[1].vanish()
     assert desk.upstream.calls[0].abort_asked
+
+
+def test_who_wants_no_waiting_joins_no_call_that_waits() -> None:
+    desk = Desk(capacity=CapacitySettings(limit=1, coalesce=True))
+    other, first, second = desk.client(), desk.client(), desk.client()
+    other.call("o", "something else")
+    first.call("a", "the same")
+    (refused,) = second.call("b", "the same", if_busy="refuse")
+    assert refused["error"]["code"] == "OVER_CAPACITY"
+    desk.upstream.calls[0].complete()
+    desk.settle()
+    second.call("c", "the same", if_busy="refuse")
+    desk.upstream.calls[1].complete("shared")
+    assert last(second.heard())["text"] == "shared"
+
+
+@pytest.mark.parametrize("when", ["waiting", "running", "between tries"])
+def test_a_shared_call_outlives_the_session_that_asked_first(when: str) -> None:
+    tokens = tuple(
+        (f"the token of tenant {name}", Grant(TenantName(name))) for name in ("one", "two")
+    )
+    desk = Desk(capacity=CapacitySettings(limit=1, coalesce=True), resume_s=0.1, tokens=tokens)
+    first, second = (desk.client(token=token) for token, _ in tokens)
+    if when == "waiting":
+        second.call("other", "something else")
+    first.call("a", "the same")
+    second.call("b", "the same")
+    if when == "between tries":
+        desk.upstream.calls[0].fail(FailureKind.SERVER_ERROR)
+    desk.settle()
+    first.vanish()
+    desk.advance(0.2)
+    assert desk.board.statistics().sessions == 1
+    if when == "waiting":
+        desk.upstream.calls[0].complete()
+    elif when == "running":
+        desk.upstream.calls[0].fail(FailureKind.SERVER_ERROR)
+        second.call("other", "something else")
+        desk.advance(1.0)
+        assert desk.statistics().queued == 1
+        desk.upstream.calls[1].complete()
+    desk.advance(1.0)
+    desk.upstream.running[0].complete("still here")
+    assert last(second.heard())["text"] == "still here"
+    assert desk.statistics().incarnation == 1
+
+
+def test_a_shared_call_is_tried_again_for_who_has_time_though_the_first_has_none() -> None:
+    desk = Desk(capacity=CapacitySettings(limit=1, coalesce=True))
+    hurried, patient = desk.client(), desk.client()
+    hurried.call("a", "the same", deadline_ms=5000)
+    patient.call("b", "the same")
+    desk.upstream.calls[0].fail(FailureKind.RATE_LIMITED, "slow down", retry_after=10.0)
+    desk.settle()
+    assert patient.heard() == []
+    desk.advance(12.0)
+    assert last(hurried.heard())["error"]["code"] == "TIMEOUT"
+    desk.upstream.calls[1].complete("in time")
+    assert last(patient.heard())["text"] == "in time"
 
 
 def test_a_stream_that_has_begun_is_joined_by_nobody() -> None:
