@@ -253,6 +253,8 @@ class ProviderActor(LoopActor):
             self._ended_without(result, asked, now)
         if message.hold_s is not None:
             dispatcher.doors.told_beside_answer(message.hold_s, now)
+            self._refuse_shut_out(now)
+            self._log_events()
         if dispatcher.is_waited_for:
             self._pump()
 

@@ -349,7 +349,8 @@ class Dispatcher(Generic[J]):
             patience = job.deadline - now
             # Nobody waits longer than behind all others, and that takes no walk to know.
             longest = self.wait_s(job.pool, len(queue) + 1, now)
-            if longest is not None and longest > patience:
+            opens_s = doors.opens_at(job, now) - now
+            if opens_s > patience or (longest is not None and longest > patience):
                 refusal = self._refusal(RefusalCause.TOO_LATE, reason, job, now)
                 if refusal.wait_s is not None and refusal.wait_s > patience:
                     return refusal
@@ -420,6 +421,9 @@ class Dispatcher(Generic[J]):
         queue = job.pool.queue
         position = queue.rank(job.flow) + 1
         wait = self.wait_s(job.pool, position, now)
+        if wait is not None:
+            # A call larger than others waits longer before a gate, whoever else is there.
+            wait = max(wait, self.doors.opens_at(job, now) - now)
         again = max(SHORTEST_RETRY_AFTER_S, min(wait or 0.0, 1e6))
         return Refusal(cause, reason, again, len(queue), position, wait)
 

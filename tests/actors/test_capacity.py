@@ -79,6 +79,21 @@ def test_a_hold_told_beside_an_answer_is_kept() -> None:
     assert len(desk.upstream.calls) == 2
 
 
+def test_who_cannot_outwait_a_hold_told_beside_an_answer_is_refused_at_once() -> None:
+    desk = Desk()
+    client = desk.client()
+    client.call("a")
+    client.call("hurried", deadline_ms=20_000)
+    client.call("patient")
+    desk.upstream.calls[0].complete(hold_s=100.0)
+    answer, refused = (frame for frame in client.heard() if frame["op"] == "call_tool_res")
+    assert answer["request_id"] == "a"
+    assert refused["request_id"] == "hurried"
+    assert refused["error"]["details"]["retry_after"] >= 100.0
+    desk.advance(100.0)
+    assert len(desk.upstream.calls) == 2
+
+
 def test_a_gate_lets_the_next_in_when_its_window_has_moved_on() -> None:
     gates = GateSettings(requests_per_minute=2, margin_s=0.0)
     desk = Desk(capacity=CapacitySettings(limit=10, gates=gates))

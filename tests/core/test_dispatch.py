@@ -85,6 +85,18 @@ def test_who_would_wait_beyond_the_deadline_is_refused_at_once() -> None:
     assert bench.arrive("patient", deadline=25.0) is Arrival.QUEUED
 
 
+def test_a_big_call_is_refused_that_the_gate_will_not_let_through_in_time() -> None:
+    bench = Bench(limit=10, gates=GateSettings(tokens_per_minute=100, margin_s=0.0))
+    for number in range(8):
+        bench.now = float(number)
+        bench.arrive(f"small {number}", tokens=10)
+    refusal = bench.arrive("big", "b", tokens=80, deadline=bench.now + 30)
+    assert isinstance(refusal, Refusal)
+    assert refusal.cause is RefusalCause.TOO_LATE
+    assert refusal.wait_s == refusal.retry_after == 58.0
+    assert bench.arrive("small", "b", tokens=10, deadline=bench.now + 30) is Arrival.GRANTED
+
+
 def test_a_newcomer_of_a_small_session_is_not_refused_for_the_queue_of_a_greedy_one() -> None:
     bench = Bench()
     bench.arrive("slow", "greedy")
