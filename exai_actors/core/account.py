@@ -1,18 +1,21 @@
 """What a provider's account has used up and what is in force for it now.
 
 It outlives the incarnations of the actor that goes by it: a restart must neither forget that this
-minute's requests are spent nor undo what an operator changed.
+minute's requests are spent, or what the provider is still busy with, nor undo what an operator
+changed.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from enum import StrEnum
+from typing import Any
 
 from exai_actors.core.capacity_settings import CapacitySettings
 from exai_actors.core.changes import CapacityEvent
+from exai_actors.core.circuit import Circuit
 from exai_actors.core.rate_gates import RateGates
-from exai_actors.ids import TenantName
+from exai_actors.ids import PermitId, TenantName
 
 EVENTS_KEPT = 50
 
@@ -44,9 +47,13 @@ class Hold:
 
 
 class Account:
-    """``events`` are the latest changes, ``unlogged`` those that nobody has written down yet."""
+    """``events`` are the latest changes, ``unlogged`` those that nobody has written down yet.
+
+    ``quarantined`` is a heap: until when, which permit, and what it was granted for.
+    """
 
     __slots__ = (
+        "circuit",
         "events",
         "gates",
         "hold",
@@ -54,6 +61,7 @@ class Account:
         "mode",
         "model_holds",
         "model_limits",
+        "quarantined",
         "reserved",
         "settings",
         "unlogged",
@@ -70,6 +78,8 @@ class Account:
         self.mode = Mode.OPEN
         self.hold = Hold()
         self.model_holds = {model: Hold() for model in self.model_limits}
+        self.circuit = Circuit(settings.circuit)
+        self.quarantined: list[tuple[float, PermitId, Any]] = []
         self.events: deque[CapacityEvent] = deque(maxlen=EVENTS_KEPT)
         self.unlogged: deque[CapacityEvent] = deque(maxlen=EVENTS_KEPT)
 

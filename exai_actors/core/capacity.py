@@ -89,6 +89,10 @@ class CapacityLedger(Generic[R]):
         """Hold a permit that an earlier owner granted, even beyond the limit."""
         self.held[permit] = record
 
+    def adopt_quarantined(self, permit: PermitId, record: R) -> None:
+        """Keep a permit aside that an earlier owner had set aside."""
+        self.quarantined[permit] = record
+
     def reserve(self, permits: int) -> None:
         """Leave so many permits to others. Raises ValueError below zero; revokes nothing."""
         if permits < 0:

@@ -63,14 +63,7 @@ class Dispatcher(Generic[J]):
         if len(limits) > MOST_POOLS:
             raise ValueError(f"at most {MOST_POOLS - 1} models can have limits of their own")
         self.pools: tuple[Pool[J], ...] = tuple(
-            Pool(
-                model,
-                limit,
-                settings,
-                account.weights,
-                account.hold if model is None else account.model_holds[model],
-                last_permit + index,
-            )
+            Pool(model, limit, account, last_permit + index)
             for index, (model, limit) in enumerate(limits)
         )
         self.pools[0].ledger.reserve(account.reserved)
@@ -78,8 +71,11 @@ class Dispatcher(Generic[J]):
         self.budget = RetryBudget(settings.retry)
         self.doors = Doors(account)
         self.retries: RetryQueue[J] = RetryQueue()
-        self._quarantined: list[tuple[float, PermitId]] = []
         self._turn = 0
+        self._quarantined = account.quarantined
+        for _, permit, job in self._quarantined:
+            self._pool_at(permit).ledger.adopt_quarantined(permit, job)
+        account.circuit.forget_probes()
 
     @property
     def is_waited_for(self) -> bool:
@@ -232,7 +228,7 @@ class Dispatcher(Generic[J]):
         """
         job = self._pool_at(permit).ledger.quarantine(permit)
         if job is not None:
-            heapq.heappush(self._quarantined, (now + self._settings.quarantine_s, permit))
+            heapq.heappush(self._quarantined, (now + self._settings.quarantine_s, permit, job))
         return job
 
     def withdraw(self, session: SessionId, request: RequestKey) -> J | None:
@@ -306,7 +302,7 @@ class Dispatcher(Generic[J]):
             if all(job.reported is not None and now - job.reported < every_s for job in waiting):
                 continue
             held = (job.granted_at for job in pool.ledger.held.values())
-            back = (at for at, permit in self._quarantined if permit in pool.ledger.quarantined)
+            back = (at for at, permit, _ in self._quarantined if permit in pool.ledger.quarantined)
             served = pool.service_time.waits_s(held, pool.ledger.own, now, back)
             for position, job in enumerate(pool.queue.in_service_order(), start=1):
                 served_s = next(served)
@@ -414,7 +410,7 @@ class Dispatcher(Generic[J]):
             queue = job.pool.queue
             queue.put(job.flow, job.request, job, job.cost, now, job.priority, again=True)
         while self._quarantined and self._quarantined[0][0] <= now:
-            _, permit = heapq.heappop(self._quarantined)
+            _, permit, _ = heapq.heappop(self._quarantined)
             self._pool_at(permit).ledger.release(permit)
 
     def _refusal(self, cause: RefusalCause, reason: str, job: J, now: float) -> Refusal:

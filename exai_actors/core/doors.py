@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from exai_actors.core.account import Account, Mode
 from exai_actors.core.calls import LimitScope, UpstreamFailure
 from exai_actors.core.changes import CapacityEvent
-from exai_actors.core.circuit import Circuit, CircuitState
+from exai_actors.core.circuit import CircuitState
 from exai_actors.core.durations import in_seconds
 from exai_actors.core.retries import hold_s
 
@@ -30,9 +30,9 @@ class Doors:
 
     def __init__(self, account: Account) -> None:
         self.account = account
-        self.circuit = Circuit(account.settings.circuit)
+        self.circuit = account.circuit
         self._models_held_until = max(
-            (hold.until for hold in account.model_holds.values()), default=0.0
+            (each.until for each in account.model_holds.values()), default=0.0
         )
         self.unhindered = False
         self.look(0.0)

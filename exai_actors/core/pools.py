@@ -4,16 +4,13 @@ its account limits apart from the others.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from exai_actors.core.account import Hold
+from exai_actors.core.account import Account
 from exai_actors.core.adaptive import AdaptiveLimit
 from exai_actors.core.capacity import CapacityLedger
-from exai_actors.core.capacity_settings import CapacitySettings
 from exai_actors.core.fair_shares import FairQueue
 from exai_actors.core.service_time import ServiceTime
-from exai_actors.ids import TenantName
 
 if TYPE_CHECKING:
     from exai_actors.core.jobs import Job
@@ -38,26 +35,19 @@ class Pool(Generic[J]):
         "service_time",
     )
 
-    def __init__(
-        self,
-        model: str | None,
-        limit: int,
-        settings: CapacitySettings,
-        weights: Mapping[TenantName, float],
-        hold: Hold,
-        last_permit: int,
-    ) -> None:
+    def __init__(self, model: str | None, limit: int, account: Account, last_permit: int) -> None:
+        settings = account.settings
         self.model = model
         self.ledger: CapacityLedger[J] = CapacityLedger(limit, last_permit, MOST_POOLS)
         self.queue: FairQueue[J] = FairQueue(
             settings.queue,
             session_limit=settings.session_queue,
             max_wait_s=settings.max_wait_s,
-            weights=weights,
+            weights=account.weights,
         )
         self.service_time = ServiceTime()
         self.adaptive = AdaptiveLimit(limit) if settings.adaptive else None
-        self.hold = hold
+        self.hold = account.hold if model is None else account.model_holds[model]
         self.refusals_in_a_row = 0
         self.refused_at = -1.0
 

@@ -6,7 +6,7 @@ from math import inf
 from typing import Any
 
 from exai_actors.core.account import Account
-from exai_actors.core.calls import FailureKind, IfBusy, UpstreamFailure
+from exai_actors.core.calls import FailureKind, IfBusy, LimitScope, UpstreamFailure
 from exai_actors.core.capacity_settings import CapacitySettings
 from exai_actors.core.dispatch import Arrival, Dispatcher
 from exai_actors.core.jobs import Job, Refusal
@@ -77,11 +77,14 @@ class Bench:
         kind: FailureKind = FailureKind.SERVER_ERROR,
         *,
         retry_after: float | None = None,
+        scope: LimitScope | None = None,
         draw: float = 0.5,
     ) -> bool:
         """Its call has failed; whether it will be tried again."""
         job = self._released(name)
-        failure = UpstreamFailure(kind, f"it was {kind.value}", retry_after=retry_after)
+        failure = UpstreamFailure(
+            kind, f"it was {kind.value}", retry_after=retry_after, scope=scope
+        )
         again = self.dispatcher.failed(job, failure, self.now, draw)
         self.pump()
         return again

@@ -415,6 +415,37 @@ def test_a_quarantined_permit_comes_back_by_itself() -> None:
     assert bench.granted == ["gone", "next"]
 
 
+def test_an_owner_that_is_restarted_knows_who_is_in_quarantine_and_what_a_model_was_told() -> None:
+    bench = Bench(limit=1, model_limits=(("scarce", 1),), quarantine_s=20.0)
+    bench.arrive("gone")
+    bench.abort("gone")
+    bench.arrive("told", model="scarce")
+    bench.fail("told", FailureKind.RATE_LIMITED, retry_after=50.0, scope=LimitScope.CONCURRENCY)
+    bench.dispatcher = Dispatcher(bench.account, 1 << 40)
+    bench.arrive("plain")
+    bench.arrive("scarce", model="scarce")
+    bench.pass_time(19.0)
+    assert bench.granted == ["gone", "told"]
+    bench.pass_time(1.0)
+    assert bench.granted[2:] == ["plain"]
+    bench.pass_time(36.0)
+    assert bench.granted[2:] == ["plain", "scarce"]
+
+
+def test_an_owner_that_is_restarted_probes_what_was_broken_before() -> None:
+    bench = Bench(limit=5, retry=RetrySettings(attempts=1))
+    for number in range(5):
+        bench.arrive(f"r{number}")
+    for number in range(5):
+        bench.fail(f"r{number}")
+    bench.pass_time(6.0)
+    bench.arrive("probe")
+    bench.dispatcher = Dispatcher(bench.account, 1 << 40)
+    for number in range(3):
+        bench.arrive(f"w{number}")
+    assert bench.granted[5:] == ["probe", "w0"]
+
+
 def test_a_model_with_a_limit_of_its_own_holds_up_no_other() -> None:
     bench = Bench(limit=2, model_limits=(("scarce", 1),))
     bench.arrive("s1", model="scarce")

@@ -22,9 +22,13 @@ from hypothesis.stateful import (
 
 from exai_actors.core.account import Account, Mode
 from exai_actors.core.calls import FailureKind, IfBusy, UpstreamFailure
-from exai_actors.core.capacity_settings import CapacitySettings, GateSettings, RetrySettings
+from exai_actors.core.capacity_settings import (
+    CapacitySettings,
+    CircuitSettings,
+    GateSettings,
+    RetrySettings,
+)
 from exai_actors.core.changes import DrainProvider, Pause, Reopen, SetGates, SetLimit, SetReserve
-from exai_actors.core.circuit import CircuitState
 from exai_actors.core.dispatch import Arrival, Dispatcher
 from exai_actors.core.jobs import Job, Refusal
 from exai_actors.core.live_changes import put_in_force
@@ -33,6 +37,15 @@ from exai_actors.ids import EVERYBODY, PermitId, RequestKey, SessionId, TenantNa
 SESSIONS = st.sampled_from(["a", "b", "c"])
 MODELS = st.sampled_from(["plain", "scarce"])
 PER_MINUTE = 6
+FAULTS = {
+    FailureKind.CONNECT,
+    FailureKind.SERVER_ERROR,
+    FailureKind.TIMEOUT,
+    FailureKind.MALFORMED,
+    FailureKind.TRUNCATED,
+    FailureKind.BROKEN,
+}
+"""Those that say that the provider itself does not work."""
 
 
 class CapacityMachine(RuleBasedStateMachine):
@@ -50,6 +63,7 @@ class CapacityMachine(RuleBasedStateMachine):
             gates=gates,
             retry=RetrySettings(reserve=100, base_s=1.0),
             quarantine_s=3.0,
+            circuit=CircuitSettings(failures_in_a_row=2, calls=1000),
         )
         self.account = Account(capacity)
         self.incarnation = 0
@@ -65,6 +79,10 @@ class CapacityMachine(RuleBasedStateMachine):
         self.ended: dict[str, str] = {}
         self.grants: list[tuple[float, str]] = []
         self.not_before = 0.0
+        self.in_a_row = 0
+        self.opened = 0
+        self.probe_at = 0.0
+        self.probes: set[str] = set()
         self.gated = True
         self.wrong = 0
 
@@ -83,6 +101,10 @@ class CapacityMachine(RuleBasedStateMachine):
         assert self.taken(model_of(job)) < self.limits[model_of(job)], "granted above the limit"
         assert self.now >= self.not_before, "granted though the provider wants none yet"
         assert self.account.mode is not Mode.PAUSED, "granted while paused"
+        if self.opened:
+            assert self.now >= self.probe_at, "granted though the circuit is open"
+            assert not self.probes, "granted a second probe"
+            self.probes.add(name)
         if self.gated:
             recent = [at for at, _ in self.grants if at > self.now - 60.0]
             assert len(recent) < PER_MINUTE, "granted through a closed gate"
@@ -103,6 +125,21 @@ class CapacityMachine(RuleBasedStateMachine):
         name = str(job.request)
         assert name not in self.ended, "ended twice"
         self.ended[name] = how
+
+    def judge(self, name: str, well: bool | None) -> None:
+        """What the end of a call says of the provider to its circuit; None: nothing."""
+        probe = name in self.probes
+        self.probes.discard(name)
+        if well is None or (self.opened and not probe):
+            return
+        if well:
+            self.in_a_row = self.opened = 0
+            self.probes.clear()
+            return
+        self.in_a_row += 1
+        if probe or self.in_a_row >= 2:
+            self.probe_at = self.now + min(60.0, 5.0 * 2**self.opened)
+            self.opened += 1
 
     def released(self, data: st.DataObject) -> Job:
         name = data.draw(st.sampled_from(sorted(self.running)))
@@ -168,6 +205,7 @@ class CapacityMachine(RuleBasedStateMachine):
     def complete(self, data: st.DataObject, tokens: float) -> None:
         job = self.released(data)
         self.dispatcher.completed(job, tokens, tokens, self.now)
+        self.judge(str(job.request), True)
         self.end(job, "completed")
         self.pump()
 
@@ -184,6 +222,7 @@ class CapacityMachine(RuleBasedStateMachine):
         job = self.released(data)
         failure = UpstreamFailure(kind, "no", retry_after=retry_after)
         again = self.dispatcher.failed(job, failure, self.now, draw)
+        self.judge(str(job.request), False if kind in FAULTS else None)
         if kind is FailureKind.CONNECT:
             # It never reached the provider, which cannot have counted it. The model has none of
             # those that were granted before the gates were last set.
@@ -209,6 +248,7 @@ class CapacityMachine(RuleBasedStateMachine):
         assert self.dispatcher.quarantine(job.permit, self.now) is job
         self.aside[job.permit] = (model_of(job), self.now + 3.0)
         self.dispatcher.abandoned(job, 1.0)
+        self.judge(name, None)
         self.end(job, "cancelled")
         self.pump()
 
@@ -289,7 +329,7 @@ class CapacityMachine(RuleBasedStateMachine):
         for job in self.running.values():
             self.left_over[job.permit] = model_of(job)
         self.running.clear()
-        self.aside.clear()
+        self.probes.clear()
         self.wrong = 0
         self.incarnation += 1
         self.dispatcher = self.dispatcher_class(self.account, self.incarnation << 40)
@@ -339,7 +379,7 @@ class CapacityMachine(RuleBasedStateMachine):
             self.account.mode is not Mode.PAUSED
             and not (self.gated and len(recent) >= PER_MINUTE)
             and self.account.hold.until <= self.now
-            and self.dispatcher.doors.circuit.state is CircuitState.CLOSED
+            and not self.opened
         )
         for pool in self.dispatcher.pools:
             model = pool.model or "plain"
@@ -356,8 +396,21 @@ def model_of(job: Job) -> str:
     return str(job.pool.model or "plain")
 
 
+class BrokenFromTheStart(CapacityMachine):
+    """The same with a circuit that is open already."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        for _ in range(2):
+            self.account.circuit.failed(0.0, probe=False)
+            self.judge("before", False)
+        self.dispatcher.doors.look(0.0)
+
+
 CapacityMachine.TestCase.settings = settings(stateful_step_count=30)
 TestCapacity = CapacityMachine.TestCase
+BrokenFromTheStart.TestCase.settings = settings(stateful_step_count=30)
+TestCapacityOfABrokenProvider = BrokenFromTheStart.TestCase
 
 
 class DropsARelease(Dispatcher[Job]):
@@ -411,6 +464,36 @@ class IgnoresTheHold(Dispatcher[Job]):
         yield from super().pump(now)
 
 
+class ForgetsItsProbes(Dispatcher[Job]):
+    """Lets a second probe through before the first has ended."""
+
+    def pump(self, now: float) -> Iterator[Job]:
+        self.account.circuit.forget_probes()
+        yield from super().pump(now)
+
+
+class ForgetsTheQuarantine(Dispatcher[Job]):
+    """After a crash, takes for free what the provider is still busy with."""
+
+    def __init__(self, account: Account, last_permit: int = 0) -> None:
+        account.quarantined.clear()
+        super().__init__(account, last_permit)
+
+
+class AdoptsNothing(Dispatcher[Job]):
+    """After a crash, takes the permits of the calls that still run for free."""
+
+    def adopt(self, permit: PermitId, job: Job) -> None:
+        pass
+
+
+class ForgetsToCount(Dispatcher[Job]):
+    """A release of what is not held passes unnoticed."""
+
+    def release(self, permit: PermitId, now: float) -> Job | None:
+        return super().release(permit, now) if self.find(permit) else None
+
+
 class LosesARetry(Dispatcher[Job]):
     """Says that a request will be tried again, and forgets it."""
 
@@ -425,10 +508,22 @@ class LosesARetry(Dispatcher[Job]):
 
 @pytest.mark.parametrize(
     "planted",
-    [DropsARelease, GrantsTwice, ForgetsTheLimit, ForgetsToWake, IgnoresTheHold, LosesARetry],
+    [
+        DropsARelease,
+        GrantsTwice,
+        ForgetsTheLimit,
+        ForgetsToWake,
+        IgnoresTheHold,
+        ForgetsItsProbes,
+        ForgetsTheQuarantine,
+        AdoptsNothing,
+        ForgetsToCount,
+        LosesARetry,
+    ],
 )
 def test_a_planted_fault_is_caught(planted: type[Dispatcher[Job]]) -> None:
-    machine = type("Planted", (CapacityMachine,), {"dispatcher_class": planted})
+    begins = BrokenFromTheStart if planted is ForgetsItsProbes else CapacityMachine
+    machine = type("Planted", (begins,), {"dispatcher_class": planted})
     # Hypothesis raises what the machine raised, or a group when it found several faults.
     with pytest.raises((AssertionError, ExceptionGroup)):
         run_state_machine_as_test(
