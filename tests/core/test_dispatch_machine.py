@@ -261,6 +261,17 @@ class CapacityMachine(RuleBasedStateMachine):
         self.end(job, "cancelled")
         self.pump()
 
+    @precondition(lambda self: self.running or self.waiting)
+    @rule(session=SESSIONS, data=st.data())
+    def pass_on(self, session: str, data: st.DataObject) -> None:
+        """Somebody else who waits for the same takes it over."""
+        jobs = self.running | self.waiting
+        job = jobs[data.draw(st.sampled_from(sorted(jobs)))]
+        flow = job.pool.queue.flow(SessionId(session), EVERYBODY)
+        self.dispatcher.pass_on(job, flow, job.request, 0, self.now)
+        assert job.flow is flow
+        self.pump()
+
     @rule(session=SESSIONS)
     def down(self, session: str) -> None:
         for job in self.dispatcher.forget(SessionId(session)):
