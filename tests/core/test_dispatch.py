@@ -189,7 +189,7 @@ def test_what_an_answer_that_broke_off_may_have_taken_still_counts_at_the_gate()
 
 
 def test_a_weight_that_changes_gives_no_credit_for_calls_granted_before() -> None:
-    bench = Bench(limit=10)
+    bench = Bench(limit=10, weights=(("changed", 1.0),))
     for number in range(10):
         bench.arrive(f"before {number}", tenant="changed", tokens=1000)
     change = SetWeight(TenantName("changed"), 0.001)
