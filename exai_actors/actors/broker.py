@@ -23,6 +23,8 @@ from exai_actors.messages.broker import (
     ExpireSessions,
     ProviderModels,
     RotateToken,
+    SessionFinished,
+    SessionFinishes,
 )
 from exai_actors.messages.connection import (
     ConnectionMessage,
@@ -117,6 +119,11 @@ class BrokerActor(LoopActor):
                 connection.tell(TokenRotated(self._access.rotate(old, new)))
             case ProviderModels(provider, models):
                 self._directory.publish(self._directory.routing.with_models(provider, models))
+            case SessionFinishes(session):
+                self._table.finishes(session)
+            case SessionFinished(session):
+                self._table.finished(session, self.now())
+                self._arm_expiry()
             case ExpireSessions():
                 self._expire_sessions()
             case DrainBroker(at_once):

@@ -32,6 +32,7 @@ from exai_actors.core.tools import ChatRequest
 from exai_actors.core.window import Entry, Window
 from exai_actors.errors import ErrorBody
 from exai_actors.ids import ConnectionId, ConversationId, ProviderName, RequestKey, SessionId
+from exai_actors.messages.broker import BrokerMessage, SessionFinished, SessionFinishes
 from exai_actors.messages.connection import Admitted, RequestAccepted, RequestEnded
 from exai_actors.messages.provider import ProviderMessage, Want
 from exai_actors.messages.recipient import Offer, Recipient
@@ -77,6 +78,7 @@ class SessionActor(LoopActor):
         directory: Directory,
         clock: Clock,
         conversation_prefix: str,
+        broker: Recipient[BrokerMessage],
     ) -> None:
         super().__init__()
         self._now = self.system.driver.now
@@ -88,6 +90,9 @@ class SessionActor(LoopActor):
         self._directory = directory
         self._clock = clock
         self._prefix = conversation_prefix
+        self._broker = broker
+        # Whether the broker was told that this works on though no connection is left.
+        self._finishing = False
         self._minted = 0
         self._clients = SessionClients()
         self._providers = SessionProviders(session_id, directory)
@@ -313,6 +318,9 @@ class SessionActor(LoopActor):
         self._clients.ended(active, outcome)
         if startable:
             self._start_all(startable)
+        if self._finishing and not self._requests.active():
+            self._finishing = False
+            self._broker.tell(SessionFinished(self._id))
 
     def _start_all(self, startable: list[ActiveRequest]) -> None:
         # A start that goes wrong ends its request and comes back here: a loop, not a recursion.
@@ -349,6 +357,9 @@ class SessionActor(LoopActor):
         self._steer(active for active in had_read if self._find(active.request) is active)
         # One deserted request may have made room for another that is deserted as well.
         self._start_all([each for each in startable if self._find(each.request) is each])
+        if not self._clients.connections and self._requests.active():
+            self._finishing = True
+            self._broker.tell(SessionFinishes(self._id))
 
     def _is_finished_for_later(self, active: ActiveRequest) -> bool:
         return active.route.provider in self._directory.finishes and active.can_be_collected

@@ -36,16 +36,19 @@ class Place(Enum):
 class SessionTable:
     """At most ``limit`` sessions; one without connections is kept for ``resume_s`` seconds.
 
-    When a new session needs room, the session deserted longest ago makes it.
+    These begin when its last connection is gone or, if it still finishes work for whoever comes
+    back, when that is done. When a new session needs room, the one deserted longest ago makes it,
+    and one that finishes work only if there is no other.
     """
 
-    __slots__ = ("_connections", "_deserted", "limit", "resume_s")
+    __slots__ = ("_connections", "_deserted", "_finishing", "limit", "resume_s")
 
     def __init__(self, limit: int, resume_s: float) -> None:
         self.limit = limit
         self.resume_s = resume_s
         self._connections: dict[SessionId, set[ConnectionId]] = {}
         self._deserted: OrderedDict[SessionId, float] = OrderedDict()
+        self._finishing: OrderedDict[SessionId, None] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._connections)
@@ -64,13 +67,14 @@ class SessionTable:
         if members is not None:
             members.add(connection)
             self._deserted.pop(session, None)
+            self._finishing.pop(session, None)
             return Place.KNOWN, None
         evicted = None
         if len(self._connections) >= self.limit:
-            if not self._deserted:
+            evicted = next(iter(self._deserted or self._finishing), None)
+            if evicted is None:
                 return Place.FULL, None
-            evicted, _ = self._deserted.popitem(last=False)
-            del self._connections[evicted]
+            self.remove(evicted)
         self._connections[session] = {connection}
         return Place.NEW, evicted
 
@@ -83,10 +87,22 @@ class SessionTable:
         if not members:
             self._deserted[session] = now + self.resume_s
 
+    def finishes(self, session: SessionId) -> None:
+        """A deserted session works on for whoever comes back; nothing for one that is not."""
+        if self._deserted.pop(session, None) is not None:
+            self._finishing[session] = None
+
+    def finished(self, session: SessionId, now: float) -> None:
+        """It has done what it worked on; nothing if somebody came back before."""
+        if session in self._finishing:
+            del self._finishing[session]
+            self._deserted[session] = now + self.resume_s
+
     def remove(self, session: SessionId) -> None:
         """The session has ended."""
         self._connections.pop(session, None)
         self._deserted.pop(session, None)
+        self._finishing.pop(session, None)
 
     def next_expiry(self) -> float | None:
         """When expired() will give something; None while no session is deserted."""

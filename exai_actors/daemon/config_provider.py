@@ -83,7 +83,7 @@ class CapacityKeys(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         Literal["abort", "finish"],
         Meta(
             description='What becomes of a call whose client is gone: "abort", or "finish" and '
-            "keep the answer for the session to collect, as long as the session is kept."
+            "keep the answer for the session to collect, resume_s from then on."
         ),
     ] = "abort"
     quarantine_s: Annotated[

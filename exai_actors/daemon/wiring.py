@@ -242,6 +242,7 @@ class Broker:
             self._directory,
             self._clock,
             secrets.token_hex(6),
+            guardian,
             path=f"/sessions/{self._sessions}",
             supervisor=guardian,
         )

@@ -50,6 +50,20 @@ class ProviderModels(msgspec.Struct, frozen=True, gc=False):
     models: tuple[str, ...]
 
 
+class SessionFinishes(msgspec.Struct, frozen=True, gc=False):
+    """A session whose last connection has left works on for whoever comes back."""
+
+    refusable: ClassVar[bool] = False
+    session: SessionId
+
+
+class SessionFinished(msgspec.Struct, frozen=True, gc=False):
+    """The session has done what it worked on."""
+
+    refusable: ClassVar[bool] = False
+    session: SessionId
+
+
 class ExpireSessions(msgspec.Struct, frozen=True, gc=False):
     """System lane. Time to end the sessions that nobody has come back to."""
 
@@ -64,5 +78,12 @@ class DrainBroker(msgspec.Struct, frozen=True, gc=False):
 
 
 BrokerMessage = (
-    ConnectionOpened | Admit | RotateToken | ProviderModels | ExpireSessions | DrainBroker
+    ConnectionOpened
+    | Admit
+    | RotateToken
+    | ProviderModels
+    | SessionFinishes
+    | SessionFinished
+    | ExpireSessions
+    | DrainBroker
 )

@@ -214,6 +214,7 @@ class Desk:
             self.directory,
             self.clock,
             f"talk-{session}",
+            guardian,
             path=f"/sessions/{self._next()}",
             supervisor=guardian,
         )

@@ -167,11 +167,13 @@ def test_who_went_on_regardless_can_still_be_cancelled_by_who_comes_back() -> No
     assert tree.upstream.calls[0].abort_asked
 
 
-def test_what_nobody_collects_is_given_up_when_the_session_ends() -> None:
+def test_what_is_finished_for_nobody_ends_at_its_deadline_at_the_latest() -> None:
     tree = Desk(finishes=("kimi",), resume_s=10.0)
     client = tree.client("mine-alone")
     client.call("a")
     client.vanish()
     tree.settle()
-    tree.advance(11.0)
+    tree.advance(299.0)
+    assert not tree.upstream.calls[0].abort_asked
+    tree.advance(2.0)
     assert tree.upstream.calls[0].abort_asked

@@ -35,6 +35,42 @@ def test_a_session_lives_until_its_last_connection_is_gone_for_long() -> None:
     assert A not in table
 
 
+def test_a_deserted_session_that_finishes_work_expires_only_after_that() -> None:
+    table = SessionTable(limit=2, resume_s=60.0)
+    table.attach(A, FIRST)
+    table.detach(A, FIRST, now=0.0)
+    table.finishes(A)
+    assert table.next_expiry() is None
+    assert table.expired(1000.0) == ()
+    table.finished(A, now=1000.0)
+    assert table.next_expiry() == 1060.0
+    assert table.expired(1060.0) == (A,)
+
+
+def test_work_that_is_finished_after_somebody_came_back_makes_no_session_expire() -> None:
+    table = SessionTable(limit=2, resume_s=60.0)
+    table.attach(A, FIRST)
+    table.finishes(A)
+    table.finished(A, now=0.0)
+    assert table.next_expiry() is None
+    table.detach(A, FIRST, now=1.0)
+    table.finishes(A)
+    table.attach(A, SECOND)
+    table.finished(A, now=2.0)
+    assert table.next_expiry() is None
+
+
+def test_a_session_that_finishes_work_makes_room_when_no_other_can() -> None:
+    table = SessionTable(limit=2, resume_s=60.0)
+    for session in (A, B):
+        table.attach(session, FIRST)
+        table.detach(session, FIRST, now=0.0)
+    table.finishes(A)
+    assert table.attach(C, FIRST) == (Place.NEW, B)
+    assert table.attach(SESSIONS[3], FIRST) == (Place.NEW, A)
+    assert A not in table
+
+
 def test_a_client_that_comes_back_in_time_finds_its_session() -> None:
     table = SessionTable(limit=2, resume_s=60.0)
     table.attach(A, FIRST)
@@ -106,6 +142,7 @@ class TableMachine(RuleBasedStateMachine):
         self.table = SessionTable(limit, self.RESUME_S)
         self.members: dict[SessionId, set[ConnectionId]] = {}
         self.deserted: list[tuple[float, SessionId]] = []
+        self.finishing: list[SessionId] = []
         self.now = 0.0
 
     def end(self, session: SessionId) -> None:
@@ -114,6 +151,7 @@ class TableMachine(RuleBasedStateMachine):
 
     def come_back(self, session: SessionId) -> None:
         self.deserted = [each for each in self.deserted if each[1] != session]
+        self.finishing = [each for each in self.finishing if each != session]
 
     @rule(session=st.sampled_from(SESSIONS), connection=st.sampled_from(CONNECTIONS))
     def attach(self, session: SessionId, connection: ConnectionId) -> None:
@@ -125,9 +163,10 @@ class TableMachine(RuleBasedStateMachine):
         elif len(self.members) < self.table.limit:
             assert (place, evicted) == (Place.NEW, None)
             self.members[session] = {connection}
-        elif self.deserted:
-            assert (place, evicted) == (Place.NEW, self.deserted[0][1])
-            self.end(self.deserted[0][1])
+        elif self.deserted or self.finishing:
+            leaves = [each for _, each in self.deserted] + self.finishing
+            assert (place, evicted) == (Place.NEW, leaves[0])
+            self.end(leaves[0])
             self.members[session] = {connection}
         else:
             assert (place, evicted) == (Place.FULL, None)
@@ -141,6 +180,20 @@ class TableMachine(RuleBasedStateMachine):
             members.discard(connection)
             if not members:
                 self.deserted.append((self.now + self.RESUME_S, session))
+
+    @rule(session=st.sampled_from(SESSIONS))
+    def finishes(self, session: SessionId) -> None:
+        self.table.finishes(session)
+        if any(each == session for _, each in self.deserted):
+            self.come_back(session)
+            self.finishing.append(session)
+
+    @rule(session=st.sampled_from(SESSIONS))
+    def finished(self, session: SessionId) -> None:
+        self.table.finished(session, self.now)
+        if session in self.finishing:
+            self.come_back(session)
+            self.deserted.append((self.now + self.RESUME_S, session))
 
     @rule(session=st.sampled_from(SESSIONS))
     def remove(self, session: SessionId) -> None:
