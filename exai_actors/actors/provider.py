@@ -336,6 +336,10 @@ class ProviderActor(LoopActor):
         now = self._now()
         for asked in self._dispatcher.pump(now):
             self._start(asked)
+        if expired := self._dispatcher.expired:
+            for asked in expired:
+                self._close_shared(asked)
+            expired.clear()
         self._arm_wake(now)
 
     def _arm_wake(self, now: float) -> None:

@@ -39,7 +39,11 @@ _GRANTED = Arrival.GRANTED
 
 
 class Dispatcher(Generic[J]):
-    """Work-conserving: after pump() nobody waits who could be granted a permit."""
+    """Work-conserving: after pump() nobody waits who could be granted a permit.
+
+    ``expired`` are those that pump() took out because their deadline had passed when their turn
+    came: their sessions end them, and their owner has nothing to do but to forget them.
+    """
 
     __slots__ = (
         "_by_model",
@@ -49,6 +53,7 @@ class Dispatcher(Generic[J]):
         "account",
         "budget",
         "doors",
+        "expired",
         "pools",
         "retries",
     )
@@ -71,6 +76,7 @@ class Dispatcher(Generic[J]):
         self.budget = RetryBudget(settings.retry)
         self.doors = Doors(account)
         self.retries: RetryQueue[J] = RetryQueue()
+        self.expired: list[J] = []
         self._turn = 0
         self._quarantined = account.quarantined
         for _, permit, job in self._quarantined:
@@ -123,6 +129,11 @@ class Dispatcher(Generic[J]):
                 job = pool.queue.peek(now)
                 if job is None:
                     break
+                if job.deadline <= now:
+                    # Begun now it would be aborted at once, and may cost money all the same.
+                    pool.queue.remove(job.flow.session, job.request)
+                    self.expired.append(job)
+                    continue
                 if not doors.unhindered:
                     if doors.closed_until(pool, now) > now:
                         break

@@ -25,9 +25,10 @@ class Want(msgspec.Struct, frozen=True, gc=False):
     """A session asks for one call to be run; answered by exactly one Completed, Failed or Refused.
 
     ``reports_progress`` asks for Enqueued, Queued and Granted as well. ``priority`` counts among
-    the waiting of one session only. After a CancelWant no answer comes. ``deadline`` is an instant
-    in seconds. ``if_busy`` says what to do when no permit is free at once. For the reasons in
-    ``elsewhere`` the session would go on at another provider rather than wait or try again here.
+    the waiting of one session only. ``deadline`` is an instant in seconds; once it has passed, and
+    after a CancelWant, no answer need come. ``if_busy`` says what to do when no permit is free at
+    once. For the reasons in ``elsewhere`` the session would go on at another provider rather than
+    wait or try again here.
     """
 
     request: RequestKey

@@ -588,3 +588,15 @@ def test_whoever_waits_for_whichever_model_is_granted_when_a_pause_ends() -> Non
     put_in_force(bench.dispatcher, Reopen(), "test", bench.now)
     bench.pump()
     assert set(bench.granted) == {"a", "b"}
+
+
+def test_a_request_whose_deadline_passed_while_it_waited_is_not_begun() -> None:
+    bench = Bench(limit=1)
+    bench.arrive("runs")
+    bench.arrive("too late", deadline=5.0, if_busy=IfBusy.WAIT)
+    bench.arrive("in time", deadline=5.1, if_busy=IfBusy.WAIT)
+    bench.now = 5.0
+    bench.complete("runs")
+    assert bench.granted == ["runs", "in time"]
+    assert [job.request for job in bench.dispatcher.expired] == ["too late"]
+    assert bench.dispatcher.queued == 0

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import heapq
 from itertools import count
+from math import inf
 
 import pytest
 from hypothesis import given
@@ -134,7 +135,7 @@ def goodput_after_overload(*, expires: bool, if_busy: IfBusy = IfBusy.WAIT_IN_TI
             name, deadline = what[8:], bench.now + 5.0
             session = f"s{int(name) % 30}"
             due[name] = deadline
-            bench.arrive(name, session, deadline=deadline, if_busy=if_busy)
+            bench.arrive(name, session, deadline=deadline if expires else inf, if_busy=if_busy)
             job = bench.dispatcher.waiting(SessionId(session), RequestKey(name))
             if job is not None and expires:
                 heapq.heappush(events, (deadline, next(names), "", job))
@@ -148,6 +149,10 @@ def goodput_after_overload(*, expires: bool, if_busy: IfBusy = IfBusy.WAIT_IN_TI
 
 def test_ten_seconds_after_an_overload_half_a_load_is_answered_in_time() -> None:
     assert goodput_after_overload(expires=True) >= 0.95
+
+
+def test_so_it_is_when_every_request_waits_and_expires_in_the_queue() -> None:
+    assert goodput_after_overload(expires=True, if_busy=IfBusy.WAIT) >= 0.95
 
 
 def test_that_check_notices_requests_that_are_served_though_nobody_waits_any_more() -> None:
