@@ -28,6 +28,8 @@ class Process:
                 cwd=ROOT,
                 env=environment,
                 text=True,
+                # A Ctrl-C is ours to hear: we stop what we started.
+                start_new_session=True,
             )
         assert self._child.stdout is not None
         line = self._child.stdout.readline()

@@ -13,8 +13,11 @@ import argparse
 import asyncio
 import json
 import random
+import signal
 import sys
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -62,13 +65,14 @@ def main() -> int:
 async def run(
     limit: int, duration_s: float, seed: int, only: str = "", *, quiet: bool = False
 ) -> Result:
-    """All cases in their order, at least once."""
+    """All cases in their order, once and again until the time is over or Ctrl-C ends them."""
     cases = [(name, case) for name, case in CASES if name.startswith(only)]
     if not cases:
         sys.exit(f"no case begins with '{only}'; there are: {', '.join(name for name, _ in CASES)}")
     account = Account()
-    began, rounds = time.monotonic(), 0
+    began, rounds, ended = time.monotonic(), 0, asyncio.Event()
     async with (
+        ctrl_c_sets(ended),
         limited_upstream(limit) as upstream,
         broker_before(upstream.url, limit=limit, session="resume_s = 0\nqueue = 10000") as (
             url,
@@ -79,6 +83,8 @@ async def run(
         first_kib = 0
         while rounds == 0 or time.monotonic() - began < duration_s:
             for name, case in cases:
+                if ended.is_set():
+                    break
                 at, sent = time.monotonic(), account.sent
                 await case(stage)
                 if not quiet:
@@ -86,13 +92,15 @@ async def run(
                     print(
                         f"{name:<24} {account.sent - sent:>6} requests {took:>7.1f} s", flush=True
                     )
+            if ended.is_set():
+                break
             rounds += 1
             # A run of hours would keep an instant of every call.
             upstream.arrived.clear()
             upstream.served.clear()
             first_kib = first_kib or broker.resident_kib
         complaints = await _left_behind(url, upstream)
-        memory = first_kib, broker.resident_kib
+        memory = first_kib or broker.resident_kib, broker.resident_kib
     complaints += judge(account, upstream)
     return Result(
         limit,
@@ -104,6 +112,23 @@ async def run(
         memory,
         complaints,
     )
+
+
+@asynccontextmanager
+async def ctrl_c_sets(ended: asyncio.Event) -> AsyncIterator[None]:
+    """The first one ends the run behind its present case, with the account; the second at once."""
+    loop = asyncio.get_running_loop()
+
+    def heard() -> None:
+        loop.remove_signal_handler(signal.SIGINT)
+        ended.set()
+        print("ending behind this case; Ctrl-C again ends at once", file=sys.stderr, flush=True)
+
+    loop.add_signal_handler(signal.SIGINT, heard)
+    try:
+        yield
+    finally:
+        loop.remove_signal_handler(signal.SIGINT)
 
 
 def judge(account: Account, upstream: LimitedUpstream) -> list[str]:
@@ -156,7 +181,7 @@ def as_text(result: Result) -> str:
     account = result.account
     lines = [
         "",
-        f"sent {account.sent:,} in {result.seconds:g} s, {result.rounds} round(s)",
+        f"sent {account.sent:,} in {result.seconds:g} s, {result.rounds} whole round(s)",
         *(f"  {kind:<11} {account.ended[kind]:>8,}" for kind in ENDS),
         f"  {'vanished':<11} {account.vanished:>8,}  (their clients left without a word)",
         f"  {'unaccounted':<11} {account.unaccounted:>8,}",
