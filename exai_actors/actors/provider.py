@@ -396,7 +396,7 @@ class ProviderActor(LoopActor):
             self.schedule(FIRST_REPORT_S, RefreshQueue())
 
     def _report_positions(self) -> None:
-        for position, estimate_s, asked in self._dispatcher.positions_due(
+        for position, estimate_s, asked in self._dispatcher.waits.positions_due(
             self._now(), self._settings.progress_interval_s
         ):
             for want in asked.wants:

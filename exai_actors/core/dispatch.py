@@ -21,11 +21,11 @@ from exai_actors.core.pools import MOST_POOLS, Pool
 from exai_actors.core.retries import RetryBudget, backoff_s, judge
 from exai_actors.core.retry_queue import RetryQueue
 from exai_actors.core.routing import reason_of
+from exai_actors.core.settlement import Settlement
+from exai_actors.core.waits import Waits
 from exai_actors.ids import PermitId, RequestKey, SessionId
 
 J = TypeVar("J", bound=Job)
-
-SHORTEST_RETRY_AFTER_S = 1.0
 
 
 class Arrival(Enum):
@@ -49,6 +49,7 @@ class Dispatcher(Generic[J]):
         "_by_model",
         "_quarantined",
         "_settings",
+        "_settlement",
         "_turn",
         "account",
         "budget",
@@ -56,6 +57,7 @@ class Dispatcher(Generic[J]):
         "expired",
         "pools",
         "retries",
+        "waits",
     )
 
     def __init__(self, account: Account, last_permit: int = 0) -> None:
@@ -75,6 +77,8 @@ class Dispatcher(Generic[J]):
         self._by_model = {pool.model: pool for pool in self.pools}
         self.budget = RetryBudget(settings.retry)
         self.doors = Doors(account)
+        self._settlement = Settlement(account, self.doors)
+        self.waits: Waits[J] = Waits(account, self.doors, self.pools)
         self.retries: RetryQueue[J] = RetryQueue()
         self.expired: list[J] = []
         self._turn = 0
@@ -187,17 +191,11 @@ class Dispatcher(Generic[J]):
 
     def completed(self, job: J, tokens: float, cost: float, now: float) -> None:
         """Settle a released call that was answered: what it really took."""
-        pool, doors = job.pool, self.doors
-        pool.queue.settle(job.flow, job.cost, cost, job.per_weight)
-        pool.refusals_in_a_row = 0
-        if job.charge is not None:
-            self.account.gates.settle(job.charge, tokens, now)
-        change = doors.circuit.succeeded(now, job.probe)
-        if change is not None:
-            doors.note(now, change.what, change.cause)
-        if pool.adaptive is not None:
-            limit = pool.adaptive.on_success(now, pool.ledger.in_flight + 1)
-            self._resized(pool, limit, now, "answers came")
+        self._settlement.completed(job, tokens, cost, now)
+
+    def abandoned(self, job: J, cost: float) -> None:
+        """Settle a released call that was aborted."""
+        self._settlement.abandoned(job, cost)
 
     def failed(
         self, job: J, failure: UpstreamFailure, now: float, draw: float, *, wanted: bool = True
@@ -207,7 +205,7 @@ class Dispatcher(Generic[J]):
         ``draw`` is uniform in [0, 1): the jitter. What is not ``wanted`` is not tried again.
         """
         verdict = judge(failure)
-        self._settle_failed(job, failure, now, draw)
+        self._settlement.failed(job, failure, now, draw)
         retry = self._settings.retry
         if (
             not (wanted and verdict.again)
@@ -226,11 +224,6 @@ class Dispatcher(Generic[J]):
         job.reported = inf
         self.retries.put(job, due)
         return True
-
-    def abandoned(self, job: J, cost: float) -> None:
-        """Settle a released call that was aborted."""
-        job.pool.queue.settle(job.flow, job.cost, cost, job.per_weight)
-        self.doors.circuit.abandoned(job.probe)
 
     def quarantine(self, permit: PermitId, now: float) -> J | None:
         """The aborted call's connection is closed, but its provider goes on for a while.
@@ -284,7 +277,9 @@ class Dispatcher(Generic[J]):
                     # When an operator's pause ends nobody knows: it makes no one late.
                     late = opens_at < inf and not in_time
                     if late or reason in job.elsewhere:
-                        refused.append((job, self._refusal(RefusalCause.CLOSED, reason, job, now)))
+                        refused.append(
+                            (job, self.waits.refusal(RefusalCause.CLOSED, reason, job, now))
+                        )
                         pool.queue.remove(job.flow.session, job.request)
         return refused
 
@@ -306,63 +301,29 @@ class Dispatcher(Generic[J]):
                             break
         return wake
 
-    def positions_due(self, now: float, every_s: float) -> Iterator[tuple[int, float | None, J]]:
-        """Position from 1, estimated wait in seconds and job of those not told for a while."""
-        for pool in self.pools:
-            waiting = pool.queue.entries.values()
-            if all(job.reported is not None and now - job.reported < every_s for job in waiting):
-                continue
-            held = (job.granted_at for job in pool.ledger.held.values())
-            back = (at for at, permit, _ in self._quarantined if permit in pool.ledger.quarantined)
-            served = pool.service_time.waits_s(held, pool.ledger.own, now, back)
-            for position, job in enumerate(pool.queue.in_service_order(), start=1):
-                served_s = next(served)
-                if job.reported is None or now - job.reported >= every_s:
-                    job.reported = now
-                    yield position, self._behind_doors(pool, position, served_s, now), job
-
-    def wait_s(self, pool: Pool[J], position: int, now: float) -> float | None:
-        """Seconds until the one at ``position`` gets its permit; None if nothing is known yet."""
-        served_s = pool.service_time.wait_s(position, pool.ledger.own)
-        return self._behind_doors(pool, position, served_s, now)
-
-    def _behind_doors(
-        self, pool: Pool[J], position: int, served_s: float | None, now: float
-    ) -> float | None:
-        closed_s = self.doors.closed_until(pool, now) - now
-        if closed_s == inf or not pool.ledger.own:
-            # Until its operator or a probe that is out says more, nobody can tell.
-            return None
-        gates = self.account.gates
-        if gates.active:
-            served_s = max(served_s or 0.0, gates.wait_s(position, now))
-        if served_s is None:
-            return closed_s or None
-        return closed_s + served_s
-
     def _consider(self, job: J, now: float) -> Arrival | Refusal:
         queue, doors = job.pool.queue, self.doors
         doors.look(now)
         if self.account.mode is Mode.DRAINING:
-            return self._refusal(RefusalCause.DRAINING, "unreachable", job, now)
+            return self.waits.refusal(RefusalCause.DRAINING, "unreachable", job, now)
         goes = not queue.entries and doors.opens_at(job, now) <= now
         if goes and not self._others_wait_for_gates(now) and self._grant(job, now):
             queue.charge(job.flow, job.cost)
             return Arrival.GRANTED
         reason = doors.closed_because(job.pool, now) or "busy"
         if job.if_busy is IfBusy.REFUSE or reason in job.elsewhere:
-            return self._refusal(RefusalCause.NO_WAITING, reason, job, now)
+            return self.waits.refusal(RefusalCause.NO_WAITING, reason, job, now)
         if job.if_busy is IfBusy.WAIT_IN_TIME and job.deadline < inf:
             patience = job.deadline - now
             # Nobody waits longer than behind all others, and that takes no walk to know.
-            longest = self.wait_s(job.pool, len(queue) + 1, now)
+            longest = self.waits.wait_s(job.pool, len(queue) + 1, now)
             opens_s = doors.opens_at(job, now) - now
             if opens_s > patience or (longest is not None and longest > patience):
-                refusal = self._refusal(RefusalCause.TOO_LATE, reason, job, now)
+                refusal = self.waits.refusal(RefusalCause.TOO_LATE, reason, job, now)
                 if refusal.wait_s is not None and refusal.wait_s > patience:
                     return refusal
         if not queue.put(job.flow, job.request, job, job.cost, now, job.priority):
-            return self._refusal(RefusalCause.FULL, reason, job, now)
+            return self.waits.refusal(RefusalCause.FULL, reason, job, now)
         return Arrival.QUEUED
 
     def _in_turn(self) -> tuple[Pool[J], ...]:
@@ -376,31 +337,6 @@ class Dispatcher(Generic[J]):
             pool.queue.entries and pool.ledger.free and self.doors.closed_until(pool, now) <= now
             for pool in self.pools
         )
-
-    def _settle_failed(self, job: J, failure: UpstreamFailure, now: float, draw: float) -> None:
-        verdict = judge(failure)
-        pool, doors, gates = job.pool, self.doors, self.account.gates
-        # What may have been spent stays charged as it was estimated: were it free, a session whose
-        # calls all fail would be first every time, and the gates would be wrong.
-        if not verdict.spent:
-            pool.queue.settle(job.flow, job.cost, 0.0, job.per_weight)
-        if job.charge is not None:
-            if not verdict.reached:
-                gates.refund(job.charge, now)
-            elif not verdict.spent:
-                gates.settle(job.charge, 0.0, now)
-            job.charge = None
-        if verdict.counts:
-            change = doors.circuit.failed(now, job.probe)
-            if change is not None:
-                doors.note(now, change.what, f"{change.cause}: {failure.message}")
-        else:
-            doors.circuit.abandoned(job.probe)
-        job.probe = False
-        if verdict.hold:
-            doors.told(failure, pool, job.granted_at, now, draw)
-        if verdict.shrink and pool.adaptive is not None:
-            self._resized(pool, pool.adaptive.on_overload(now), now, failure.message)
 
     def _grant(self, job: J, now: float) -> bool:
         permit = job.pool.ledger.grant(job)
@@ -423,21 +359,6 @@ class Dispatcher(Generic[J]):
         while self._quarantined and self._quarantined[0][0] <= now:
             _, permit, _ = heapq.heappop(self._quarantined)
             self._pool_at(permit).ledger.release(permit)
-
-    def _refusal(self, cause: RefusalCause, reason: str, job: J, now: float) -> Refusal:
-        queue = job.pool.queue
-        position = queue.rank(job.flow) + 1
-        wait = self.wait_s(job.pool, position, now)
-        if wait is not None:
-            # A call larger than others waits longer before a gate, whoever else is there.
-            wait = max(wait, self.doors.opens_at(job, now) - now)
-        again = max(SHORTEST_RETRY_AFTER_S, min(wait or 0.0, 1e6))
-        return Refusal(cause, reason, again, len(queue), position, wait)
-
-    def _resized(self, pool: Pool[J], limit: int | None, now: float, cause: str) -> None:
-        if limit is not None:
-            self.doors.note(now, f"limit {pool.ledger.limit} -> {limit}", cause)
-            pool.ledger.resize(limit)
 
     def _pool_at(self, permit: PermitId) -> Pool[J]:
         number, pools = permit % MOST_POOLS, self.pools

@@ -527,13 +527,13 @@ def test_positions_and_estimates_follow_from_how_long_permits_are_held() -> None
     bench.arrive("e", "other")
     told = {
         job.request: (position, wait)
-        for position, wait, job in bench.dispatcher.positions_due(4.0, 8.0)
+        for position, wait, job in bench.dispatcher.waits.positions_due(4.0, 8.0)
     }
     # b has its permit for longer than a had, and will be done soon; c has only just begun.
     assert sorted(told.values()) == [(1, 1.0), (2, 4.0)]
     assert set(told) == {"d", "e"}
-    assert list(bench.dispatcher.positions_due(11.0, 8.0)) == []
-    assert len(list(bench.dispatcher.positions_due(12.0, 8.0))) == 2
+    assert list(bench.dispatcher.waits.positions_due(11.0, 8.0)) == []
+    assert len(list(bench.dispatcher.waits.positions_due(12.0, 8.0))) == 2
 
 
 @pytest.mark.parametrize("never", [SetLimit(0), SetReserve(2), SetReserve(9)])
@@ -547,7 +547,7 @@ def test_no_wait_is_told_while_no_permit_is_there_to_wait_for(
     bench.complete("a")
     put_in_force(bench.dispatcher, never, "test", bench.now)
     assert bench.arrive("b", deadline=5.0) is Arrival.QUEUED
-    ((position, wait, _),) = bench.dispatcher.positions_due(bench.now, 1.0)
+    ((position, wait, _),) = bench.dispatcher.waits.positions_due(bench.now, 1.0)
     assert (position, wait) == (1, None)
 
 
@@ -562,14 +562,14 @@ def test_reserved_and_quarantined_permits_are_not_waited_for() -> None:
     bench.arrive("c")
     bench.abort("gone")
     bench.arrive("d")
-    waits = [wait for _, wait, _ in bench.dispatcher.positions_due(bench.now, 1.0)]
+    waits = [wait for _, wait, _ in bench.dispatcher.waits.positions_due(bench.now, 1.0)]
     assert waits == [4.0, 8.0]
 
 
 def test_no_wait_is_estimated_before_the_first_call_has_ended() -> None:
     bench = Bench(limit=0)
     bench.arrive("a")
-    ((position, wait, _),) = bench.dispatcher.positions_due(0.0, 1.0)
+    ((position, wait, _),) = bench.dispatcher.waits.positions_due(0.0, 1.0)
     assert (position, wait) == (1, None)
 
 
