@@ -76,6 +76,7 @@ class CapacityMachine(RuleBasedStateMachine):
         self.left_over: dict[PermitId, str] = {}
         self.aside: dict[PermitId, tuple[str, float]] = {}
         self.waiting: dict[str, Job] = {}
+        self.deadlines: dict[str, float] = {}
         self.ended: dict[str, str] = {}
         self.grants: list[tuple[float, str]] = []
         self.not_before = 0.0
@@ -98,6 +99,7 @@ class CapacityMachine(RuleBasedStateMachine):
         name = str(job.request)
         assert name not in self.running, "granted twice"
         assert name not in self.ended, "granted after its end"
+        assert self.now < self.deadlines[name], "granted after its deadline"
         assert self.taken(model_of(job)) < self.limits[model_of(job)], "granted above the limit"
         assert self.now >= self.not_before, "granted though the provider wants none yet"
         assert self.account.mode is not Mode.PAUSED, "granted while paused"
@@ -120,6 +122,11 @@ class CapacityMachine(RuleBasedStateMachine):
         }
         for job in self.dispatcher.pump(self.now):
             self.started(job)
+        for job in self.dispatcher.expired:
+            assert self.deadlines[str(job.request)] <= self.now, "expired too early"
+            del self.waiting[str(job.request)]
+            self.end(job, "expired")
+        self.dispatcher.expired.clear()
 
     def end(self, job: Job, how: str) -> None:
         name = str(job.request)
@@ -182,6 +189,7 @@ class CapacityMachine(RuleBasedStateMachine):
             if_busy,
             priority,
         )
+        self.deadlines[f"r{self.sent}"] = job.deadline
         self.pump()
         arrival = self.dispatcher.arrive(job, self.now)
         if arrival is Arrival.GRANTED:
@@ -475,6 +483,18 @@ class IgnoresTheHold(Dispatcher[Job]):
         yield from super().pump(now)
 
 
+class BeginsWhatExpired(Dispatcher[Job]):
+    """Grants to requests that nobody waits for any more."""
+
+    def pump(self, now: float) -> Iterator[Job]:
+        deadlines = {job: job.deadline for job in self.all_jobs()}
+        for job in deadlines:
+            job.deadline = inf
+        yield from super().pump(now)
+        for job, deadline in deadlines.items():
+            job.deadline = deadline
+
+
 class ForgetsItsProbes(Dispatcher[Job]):
     """Lets a second probe through before the first has ended."""
 
@@ -525,6 +545,7 @@ class LosesARetry(Dispatcher[Job]):
         ForgetsTheLimit,
         ForgetsToWake,
         IgnoresTheHold,
+        BeginsWhatExpired,
         ForgetsItsProbes,
         ForgetsTheQuarantine,
         AdoptsNothing,
