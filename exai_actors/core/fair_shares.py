@@ -103,17 +103,10 @@ class FairQueue(Generic[T]):
     def charge(self, flow: Flow, cost: float) -> None:
         """A grant that needed no waiting."""
         tenant = flow.owner
-        sessions, tenants = tenant.sessions, self._waiting
-        if flow.tag < sessions.clock:
-            flow.tag = sessions.clock
-        else:
-            sessions.clock = flow.tag
-        flow.tag += cost
-        if tenant.tag < tenants.clock:
-            tenant.tag = tenants.clock
-        else:
-            tenants.clock = tenant.tag
-        tenant.tag += cost * tenant.per_weight
+        flow.tag = max(flow.tag, tenant.sessions.clock)
+        tenant.tag = max(tenant.tag, self._waiting.clock)
+        self._served(flow)
+        self._granted(flow, cost)
 
     def settle(
         self, flow: Flow, estimated: float, actual: float, per_weight: float | None = None
@@ -122,11 +115,15 @@ class FairQueue(Generic[T]):
 
         ``per_weight`` is what its tenant's was at the grant, if it may have changed.
         """
-        if estimated == actual:
-            return
         tenant, more = flow.owner, actual - estimated
+        if per_weight is None:
+            per_weight = tenant.per_weight
+        flow.unsettled = max(0.0, flow.unsettled - estimated)
+        tenant.unsettled = max(0.0, tenant.unsettled - estimated * per_weight)
+        if not more:
+            return
         flow.tag += more
-        tenant.tag += more * (tenant.per_weight if per_weight is None else per_weight)
+        tenant.tag += more * per_weight
         if flow.stamp:
             tenant.sessions.moved(flow)
         if tenant.stamp:
@@ -138,7 +135,11 @@ class FairQueue(Generic[T]):
         tenant = flow.owner
         flow.tag = max(flow.tag, tenant.sessions.clock)
         tenant.tag = max(tenant.tag, self._waiting.clock)
-        self.settle(flow, 0.0, cost)
+        self._granted(flow, cost)
+        if flow.stamp:
+            tenant.sessions.moved(flow)
+        if tenant.stamp:
+            self._waiting.moved(tenant)
 
     def put(
         self,
@@ -195,13 +196,11 @@ class FairQueue(Generic[T]):
         tenant = flow.owner
         if entry is self._turn():
             self._since_guard += 1
-            tenant.sessions.clock = max(tenant.sessions.clock, flow.tag)
-            self._waiting.clock = max(self._waiting.clock, tenant.tag)
+            self._served(flow)
         else:
             # Who goes before its turn is far ahead, where no newcomer must be made to begin.
             self._since_guard = 0
-        flow.tag += entry.cost
-        tenant.tag += entry.cost * tenant.per_weight
+        self._granted(flow, entry.cost)
         self._take_out(entry)
         if flow.waiting:
             tenant.sessions.moved(flow)
@@ -286,6 +285,20 @@ class FairQueue(Generic[T]):
         for session, _ in self.entries:
             waiting[session] = waiting.get(session, 0) + 1
         return waiting
+
+    def _served(self, flow: Flow) -> None:
+        tenant, tenants = flow.owner, self._waiting
+        sessions = tenant.sessions
+        sessions.clock = max(sessions.clock, flow.tag - flow.unsettled)
+        tenants.clock = max(tenants.clock, tenant.tag - tenant.unsettled)
+
+    def _granted(self, flow: Flow, cost: float) -> None:
+        tenant = flow.owner
+        flow.tag += cost
+        flow.unsettled += cost
+        weighted = cost * tenant.per_weight
+        tenant.tag += weighted
+        tenant.unsettled += weighted
 
     def _next(self, now: float) -> Entry | None:
         if self._since_guard >= self._guard_every and self._neglected:

@@ -24,10 +24,20 @@ class Entry:
 
 class Tenant:
     """One sharer of the whole. ``per_weight`` is 1 / weight; ``count`` and ``cost`` are of all that
-    its sessions have waiting.
+    its sessions have waiting; ``unsettled`` is the part of ``tag`` that stands for calls in flight.
     """
 
-    __slots__ = ("cost", "count", "flows", "name", "per_weight", "sessions", "stamp", "tag")
+    __slots__ = (
+        "cost",
+        "count",
+        "flows",
+        "name",
+        "per_weight",
+        "sessions",
+        "stamp",
+        "tag",
+        "unsettled",
+    )
 
     def __init__(self, name: TenantName, weight: float) -> None:
         self.name = name
@@ -38,12 +48,25 @@ class Tenant:
         self.sessions: Shares[Flow] = Shares()
         self.count = 0
         self.cost = 0.0
+        self.unsettled = 0.0
 
 
 class Flow:
-    """One session among those of its tenant. ``cost`` is that of all it has waiting."""
+    """One session among those of its tenant. ``cost`` is that of all it has waiting,
+    ``unsettled`` the part of ``tag`` that stands for calls in flight.
+    """
 
-    __slots__ = ("_heap", "_number", "cost", "owner", "session", "stamp", "tag", "waiting")
+    __slots__ = (
+        "_heap",
+        "_number",
+        "cost",
+        "owner",
+        "session",
+        "stamp",
+        "tag",
+        "unsettled",
+        "waiting",
+    )
 
     def __init__(self, session: SessionId, owner: Tenant) -> None:
         self.session = session
@@ -51,6 +74,7 @@ class Flow:
         self.tag = 0.0
         self.stamp = 0
         self.cost = 0.0
+        self.unsettled = 0.0
         self.waiting: dict[RequestKey, Entry] = {}
         self._heap: list[tuple[tuple[int, int], Entry]] = []
         self._number = 0

@@ -41,8 +41,8 @@ class Settlement:
         pool, doors, gates = job.pool, self._doors, self._account.gates
         # What may have been spent stays charged as it was estimated: were it free, a session whose
         # calls all fail would be first every time, and the gates would be wrong.
-        if not verdict.spent:
-            pool.queue.settle(job.flow, job.cost, 0.0, job.per_weight)
+        spent = job.cost if verdict.spent else 0.0
+        pool.queue.settle(job.flow, job.cost, spent, job.per_weight)
         if job.charge is not None:
             if not verdict.reached:
                 gates.refund(job.charge, now)

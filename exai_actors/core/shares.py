@@ -28,8 +28,10 @@ S = TypeVar("S", bound=Sharer)
 class Shares(Generic[S]):
     """The sharers that wait, least tag first, ties in the order of their coming.
 
-    ``clock`` is the tag of whoever was served last; it never goes back. Whoever was idle begins
-    at the clock, so idleness earns no credit.
+    ``clock`` is the tag of whoever was served last, without what its calls in flight were charged:
+    that is a guess, and who began behind a guess too high would wait until others had really
+    cost as much. It never goes back. Whoever was idle begins at the clock, so idleness earns no
+    credit.
     """
 
     __slots__ = ("_heap", "_number", "_waiting", "clock")

@@ -600,3 +600,14 @@ def test_a_request_whose_deadline_passed_while_it_waited_is_not_begun() -> None:
     assert bench.granted == ["runs", "in time"]
     assert [job.request for job in bench.dispatcher.expired] == ["too late"]
     assert bench.dispatcher.queued == 0
+
+
+@pytest.mark.parametrize("kind", FailureKind)
+def test_however_a_call_fails_nothing_of_it_stays_unsettled(kind: FailureKind) -> None:
+    bench = Bench()
+    bench.arrive("a")
+    job = bench.running["a"]
+    assert job.flow.unsettled == 10.0
+    bench.fail("a", kind)
+    assert job.flow.unsettled == 0.0
+    assert job.flow.owner.unsettled == 0.0

@@ -38,6 +38,7 @@ class Sharer:
 
     tag: float = 0.0
     since: int = 0
+    unsettled: float = 0.0
 
 
 @dataclass
@@ -80,13 +81,24 @@ class BruteForce:
         mine = [each for each in self.waiting if each[:2] == (tenant, session)]
         chosen = max(mine, key=lambda each: each[4])
         whole, own = self.sharer(tenant), self.sharer(tenant, session)
-        self.clocks[""] = max(self.clocks.get("", 0.0), whole.tag)
-        self.clocks[tenant] = max(self.clocks.get(tenant, 0.0), own.tag)
-        self.settle(tenant, session, chosen[3])
+        settled = whole.tag - whole.unsettled / WEIGHTS[tenant]
+        self.clocks[""] = max(self.clocks.get("", 0.0), settled)
+        self.clocks[tenant] = max(self.clocks.get(tenant, 0.0), own.tag - own.unsettled)
+        self.charge(tenant, session, chosen[3])
+        own.unsettled += chosen[3]
+        whole.unsettled += chosen[3]
         self.waiting.remove(chosen)
         return chosen[2]
 
-    def settle(self, tenant: TenantName, session: SessionId, more: float) -> None:
+    def settle(
+        self, tenant: TenantName, session: SessionId, estimated: float, actual: float
+    ) -> None:
+        self.sharer(tenant).unsettled -= estimated
+        self.sharer(tenant, session).unsettled -= estimated
+        if actual != estimated:
+            self.charge(tenant, session, actual - estimated)
+
+    def charge(self, tenant: TenantName, session: SessionId, more: float) -> None:
         own, whole = self.sharer(tenant, session), self.sharer(tenant)
         own.tag += more
         whole.tag += more / WEIGHTS[tenant]
@@ -141,8 +153,7 @@ class AgainstBruteForce(RuleBasedStateMachine):
     def settle(self, actual: float, data: st.DataObject) -> None:
         tenant, session, cost = self.taken.pop(data.draw(st.integers(0, len(self.taken) - 1)))
         self.queue.settle(self.queue.flow(session, tenant), cost, actual)
-        if actual != cost:
-            self.model.settle(tenant, session, actual - cost)
+        self.model.settle(tenant, session, cost, actual)
 
     @precondition(lambda self: self.model.waiting)
     @rule(data=st.data())
@@ -235,11 +246,32 @@ def test_who_was_idle_has_no_credit() -> None:
         queue.put(busy, RequestKey(f"busy {number}"), "busy", 1.0, 0.0)
     for _ in range(100):
         queue.take(0.0)
+        queue.settle(busy, 1.0, 1.0)
     late = queue.flow(SessionId("late"), EVERYBODY)
     for number in range(50):
         queue.put(late, RequestKey(f"late {number}"), "late", 1.0, 0.0)
     turns = [queue.take(0.0) for _ in range(40)]
     assert turns.count("late") == turns.count("busy") == 20
+
+
+def test_who_begins_while_others_run_does_not_wait_for_what_was_only_guessed_of_them() -> None:
+    queue: FairQueue[str] = FairQueue(1000)
+    flows = {name: queue.flow(SessionId(name), EVERYBODY) for name in ("greedy", "small")}
+    for number in range(100):
+        queue.put(flows["greedy"], RequestKey(str(number)), "greedy", 500.0, 0.0)
+    running = [queue.take(0.0) for _ in range(4)]
+    for name in ("first", "second"):
+        queue.put(flows["small"], RequestKey(name), "small", 500.0, 0.0)
+    turns: list[str | None] = []
+    for number in range(40):
+        ended = running.pop(0)
+        assert ended is not None
+        queue.settle(flows[ended], 500.0, 3.0)
+        if ended == "small":
+            queue.put(flows["small"], RequestKey(str(number)), "small", 500.0, 0.0)
+        turns.append(queue.take(0.0))
+        running.append(turns[-1])
+    assert turns.count("small") == 20
 
 
 def test_a_call_that_cost_more_than_was_thought_is_paid_for_later() -> None:
