@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 from collections.abc import Callable, Coroutine
 from typing import Any, ParamSpec, TypeVar
@@ -43,6 +44,21 @@ def broker_options(command: Callable[P, R]) -> Callable[P, R]:
         help="The broker's token; the variable keeps it out of the process list.",
     )
     return url(token(command))
+
+
+class Seconds(click.FloatRange):
+    """A time above 0 and up to ``most``; what is no number is no time either."""
+
+    def __init__(self, most: float) -> None:
+        super().__init__(min=0, min_open=True, max=most)
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        seconds: float = super().convert(value, param, ctx)
+        if math.isnan(seconds):
+            self.fail(f"{value!r} is not a number of seconds.", param, ctx)
+        return seconds
 
 
 def json_option(command: Callable[P, R]) -> Callable[P, R]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from exai_actors.daemon.cli_options import run
+from exai_actors.daemon.cli_options import Seconds, run
 
 if TYPE_CHECKING:
     from exai_actors.client import BrokerClient
@@ -28,7 +28,8 @@ FRAME_S = 0.1
 @click.command()
 @click.option(
     "--seconds",
-    type=click.FloatRange(min=0, min_open=True, max=600),
+    type=Seconds(600),
+    metavar="SECONDS",
     default=10.0,
     show_default=True,
     help="How long it runs.",

@@ -15,8 +15,10 @@ from click.testing import CliRunner, Result
 from exai_actors import __version__
 from exai_actors.daemon import cli
 from exai_actors.daemon.cli import COMMANDS, exai
+from exai_actors.daemon.cli_ask import LONGEST_S
 from exai_actors.daemon.exit_codes import ExitCode, of_error, of_error_code
 from exai_actors.errors import ErrorCode, ExaiError
+from exai_actors.wire.dialects.reading import MAX_DEADLINE_MS
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference" / "cli.md"
 
@@ -203,6 +205,25 @@ def test_an_empty_prompt_is_a_usage_error(arguments: list[str]) -> None:
     result = run(*arguments, stdin=" \n")
     assert result.exit_code == ExitCode.USAGE
     assert "the prompt is empty" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["ask", "hi", "--timeout", "nan"],
+        ["ask", "hi", "--timeout", "inf"],
+        ["ask", "hi", "--timeout", "1e9"],
+        ["demo", "--seconds", "nan"],
+    ],
+)
+def test_a_time_that_nothing_can_keep_is_a_usage_error(arguments: list[str]) -> None:
+    result = run(*arguments)
+    assert result.exit_code == ExitCode.USAGE
+    assert f"Invalid value for '{arguments[-2]}'" in result.stderr
+
+
+def test_a_timeout_may_be_as_long_as_the_wire_takes() -> None:
+    assert LONGEST_S * 1000 == MAX_DEADLINE_MS
 
 
 def test_a_prompt_that_is_not_text_is_a_usage_error() -> None:
