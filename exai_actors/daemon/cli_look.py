@@ -76,7 +76,8 @@ def health(as_json: bool, url: str, token: str | None) -> None:
 def facts(value: Any, indent: str = "") -> list[str]:
     """Nested facts as ``key: value`` lines; a list of records has one record a line.
 
-    What a record does not know, and its lists, are left out: a line is for reading.
+    What a record does not know, its lists and the last digits of its fractions are left out: a
+    line is for reading.
     """
     if not isinstance(value, dict):
         return [f"{indent}{value}"]
@@ -90,15 +91,19 @@ def facts(value: Any, indent: str = "") -> list[str]:
                 indent
                 + "  "
                 + ", ".join(
-                    f"{name} {fact}"
+                    f"{name} {_short(fact)}"
                     for name, fact in row.items()
-                    if fact is not None and not isinstance(fact, list)
+                    if fact not in (None, "", {}) and not isinstance(fact, list)
                 )
                 for row in inner
             ]
         else:
             lines.append(f"{indent}{key}: {inner}")
     return lines
+
+
+def _short(fact: Any) -> str:
+    return f"{fact:.3g}" if isinstance(fact, float) else f"{fact}"
 
 
 async def _tools(url: str, token: str | None) -> tuple[Tool, ...]:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from exai_actors.daemon.cli_look import facts
 from exai_actors.daemon.exit_codes import ExitCode
 from exai_actors.testing.scripted_replies import CUT, Gate, answer, failure
 from exai_actors.testing.scripted_upstream import ScriptedUpstream
@@ -278,6 +279,13 @@ async def test_models_tools_and_health_are_listed_as_json(broker: Serving) -> No
     chat = next(tool for tool in json.loads(tools.out) if tool["name"] == "chat")
     assert chat["inputSchema"]["required"] == ["prompt"]
     assert json.loads(health.out)["sessions"] >= 1
+
+
+def test_a_line_of_facts_holds_what_there_is_to_say() -> None:
+    row = {"name": "kimi", "mean_s": 0.00010023232680426986, "because": "", "models": ["a"]}
+    row |= {"weights": {}, "trouble": None, "held_s": 0.0, "queued": 0}
+    told = facts({"providers": [row]})
+    assert told == ["providers:", "  name kimi, mean_s 0.0001, held_s 0, queued 0"]
 
 
 async def test_health_tells_of_each_provider(broker: Serving) -> None:
