@@ -16,7 +16,13 @@ from exai_actors.daemon.cli_options import json_option, run
 @click.option(
     "--url", metavar="URL", help="Ask the broker that runs there what is in force right now."
 )
-@click.option("--token", envvar="EXAI_WS_TOKEN", show_envvar=True, help="That broker's token.")
+@click.option(
+    "--token",
+    envvar="EXAI_WS_TOKEN",
+    show_envvar=True,
+    metavar="TOKEN",
+    help="That broker's token.",
+)
 @click.option("--presets", is_flag=True, help="List the presets there are, with their figures.")
 @json_option
 def providers(

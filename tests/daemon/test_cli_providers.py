@@ -43,6 +43,7 @@ def test_the_presets_are_listed_with_their_figures_and_sources() -> None:
     text = preset_text()
     assert "kimi-tier-5  1,000 at once," in text
     assert "kimi-tier-1  50 at once, 200 requests/minute, 2,000,000 tokens/minute" in text
+    assert "kimi-tier-5  1,000 at once, 10,000 requests/minute" in text
     assert "from https://platform.moonshot.ai/docs/pricing/limits" in text
 
 
