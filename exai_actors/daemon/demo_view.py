@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import click
@@ -18,6 +19,11 @@ class Look(msgspec.Struct, frozen=True):
     width: int = 80
     colour: bool = False
     unicode: bool = True
+
+    @property
+    def narrow(self) -> bool:
+        """Too narrow for the picture as it is meant."""
+        return self.width < 72
 
     @property
     def held(self) -> str:
@@ -47,8 +53,9 @@ class Span(msgspec.Struct, frozen=True):
 
 def screen(snapshot: Snapshot, look: Look) -> list[str]:
     """The live picture, no line wider than ``look.width``."""
-    possible = f"{snapshot.possible_rate:g} requests/s are possible"
-    offer = f"limit {snapshot.limit}, {snapshot.service_s * 1000:g} ms a call: {possible}"
+    offer = f"limit {snapshot.limit}, {snapshot.service_s * 1000:g} ms a call"
+    if not look.narrow:
+        offer += f": {snapshot.possible_rate:g} requests/s are possible"
     clock = f"{snapshot.elapsed:4.1f} of {snapshot.duration:g} s"
     gap = " " * max(2, look.width - len("exai demo  ") - len(offer) - len(clock))
     lines: list[list[Span]] = [
@@ -56,7 +63,7 @@ def screen(snapshot: Snapshot, look: Look) -> list[str]:
         [],
         _permits(snapshot, look),
         _waiting(snapshot, look),
-        _totals(snapshot),
+        _totals(snapshot, look),
         [],
         _head(look),
     ]
@@ -71,11 +78,12 @@ def _permits(snapshot: Snapshot, look: Look) -> list[Span]:
     held = [Span(f"{look.held} ", fg=colours[name]) for name in sorted(snapshot.holders)]
     free = [Span(f"{look.free} ", dim=True)] * (snapshot.limit - len(held))
     used = f"{snapshot.utilisation * 100:.1f} %"
+    peak = "" if look.narrow else f", never more than {snapshot.peak}"
     return [
         Span("  upstream  ", dim=True),
         *held,
         *free,
-        Span(f" {len(held)} in flight, never more than {snapshot.peak}; {used} of the limit used"),
+        Span(f" {len(held)} in flight{peak}; {used} of the limit used"),
     ]
 
 
@@ -89,49 +97,57 @@ def _waiting(snapshot: Snapshot, look: Look) -> list[Span]:
     return label + (queue or [Span("nobody", dim=True)])
 
 
-def _totals(snapshot: Snapshot) -> list[Span]:
+def _totals(snapshot: Snapshot, look: Look) -> list[Span]:
     wrong = snapshot.failed + snapshot.refused
+    refused = "429" if look.narrow else "refused upstream (429)"
     return [
         Span("  served    ", dim=True),
         Span(f"{snapshot.served}", bold=True),
         Span(f" ({snapshot.rate:.1f}/s)   "),
         Span(
-            f"errors {snapshot.failed}   refused upstream (429) {snapshot.refused}",
+            f"errors {snapshot.failed}   {refused} {snapshot.refused}",
             fg="red" if wrong else None,
         ),
     ]
 
 
-NAME, COUNT, WAIT = 8, 9, 10
-FIXED = 2 + NAME + 3 * COUNT + 6 + 2 * WAIT
+NAME, SHARE = 8, 6
+
+
+def _columns(look: Look) -> tuple[int, int]:
+    """How wide a count and a wait are."""
+    return (8, 9) if look.narrow else (9, 10)
 
 
 def _head(look: Look) -> list[Span]:
-    counts = "".join(f"{title:>{COUNT}}" for title in ("clients", "waiting", "served"))
-    share = f"  {'share':<{_bar_width(look) + 6}}"
-    waits = "".join(f"{title:>{WAIT}}" for title in ("p50 wait", "p99 wait"))
+    count, wait = _columns(look)
+    counts = "".join(f"{title:>{count}}" for title in ("clients", "waiting", "served"))
+    share = f"  {'share':<{_bar_width(look) + SHARE}}"
+    waits = "".join(f"{title:>{wait}}" for title in ("p50 wait", "p99 wait"))
     return [Span(f"  {'session':<{NAME}}{counts}{share}{waits}", dim=True)]
 
 
 def _session(session: SessionView, colour: str, look: Look) -> list[Span]:
     width = _bar_width(look)
+    count, wait = _columns(look)
     full = round(session.share * width)
     counts = "".join(
-        f"{number:>{COUNT}}" for number in (session.connections, session.waiting, session.served)
+        f"{number:>{count}}" for number in (session.connections, session.waiting, session.served)
     )
-    waits = f"{_seconds(session.wait_p50):>{WAIT}}{_seconds(session.wait_p99):>{WAIT}}"
+    waits = f"{_seconds(session.wait_p50):>{wait}}{_seconds(session.wait_p99):>{wait}}"
     return [
         Span(f"  {session.name:<{NAME}}", fg=colour, bold=True),
         Span(f"{counts}  "),
         Span(look.bar * full, fg=colour),
         Span(look.rest * (width - full), dim=True),
-        Span(f"{_percent(session.share):>6}"),
+        Span(f"{_percent(session.share):>{SHARE}}"),
         Span(waits),
     ]
 
 
 def _bar_width(look: Look) -> int:
-    return max(0, min(40, look.width - FIXED - 2))
+    count, wait = _columns(look)
+    return max(0, min(40, look.width - 2 - NAME - 3 * count - 2 - SHARE - 2 * wait))
 
 
 def progress_line(snapshot: Snapshot) -> str:
@@ -158,22 +174,22 @@ def summary(snapshot: Snapshot, look: Look) -> list[str]:
         ("wait, median", [_seconds(each.wait_p50) for each in sessions], ""),
         ("wait, 99 % below", [_seconds(each.wait_p99) for each in sessions], ""),
     ]
-    head = [Span(f"  {'':<24}")]
+    title_width, cell = (22, 11) if look.narrow else (24, 12)
+    head = [Span(f"  {'':<{title_width}}")]
     head += [
-        Span(f"{each.name:>12}", fg=_colour(index), bold=True)
+        Span(f"{each.name:>{cell}}", fg=_colour(index), bold=True)
         for index, each in enumerate(sessions)
     ]
-    head.append(Span(f"{'together':>12}", bold=True))
+    head.append(Span(f"{'together':>{cell}}", bold=True))
     lines = [head]
     for title, values, together in rows:
-        cells = "".join(f"{value:>12}" for value in [*values, together])
-        lines.append([Span(f"  {title:<24}", dim=True), Span(cells)])
+        cells = "".join(f"{value:>{cell}}" for value in [*values, together])
+        lines.append([Span(f"  {title:<{title_width}}", dim=True), Span(cells)])
     used = f"{snapshot.utilisation * 100:.1f} %"
     # Little's law: so many clients in a closed loop, less the time they are served.
     clients = sum(each.connections for each in sessions)
     alike = max(0.0, clients / snapshot.possible_rate - snapshot.service_s)
-    lines += [
-        [],
+    told = [
         [
             Span("  By the provider's own count: "),
             Span(f"at most {snapshot.peak} calls at once (limit {snapshot.limit}),", bold=True),
@@ -184,7 +200,24 @@ def summary(snapshot: Snapshot, look: Look) -> list[str]:
         ],
         [Span(f"  In one queue for all, everybody would have waited {_seconds(alike)}.")],
     ]
+    lines.append([])
+    for line in told:
+        lines += _folded(line, look.width)
     return [paint(line, look).rstrip() for line in lines]
+
+
+def _folded(line: Sequence[Span], width: int) -> list[list[Span]]:
+    """The line in as many lines as it takes, broken at blanks."""
+    lines: list[list[Span]] = [[]]
+    left = width
+    for span in line:
+        for word in re.split(r"(?<= )", span.text):
+            if len(word.rstrip()) > left:
+                lines.append([Span("  ")])
+                left = width - 2
+            lines[-1].append(msgspec.structs.replace(span, text=word))
+            left -= len(word)
+    return lines
 
 
 def paint(line: Sequence[Span], look: Look) -> str:

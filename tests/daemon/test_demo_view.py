@@ -61,6 +61,35 @@ def test_the_summary_ends_with_what_the_upstream_itself_counted() -> None:
     ]
 
 
+def test_a_narrow_terminal_shows_every_figure_too() -> None:
+    look = Look(width=60)
+    assert screen(SNAPSHOT, look) == [
+        "exai demo  limit 4, 200 ms a call                6.3 of 10 s",
+        "",
+        "  upstream  ■ ■ ■ □  3 in flight; 99.6 % of the limit used",
+        "  waiting   ■■■■■■■■■■■■■■■■■■■■■■",
+        "  served    80 (20.0/s)   errors 0   429 0",
+        "",
+        "  session  clients waiting  served  share  p50 wait p99 wait",
+        "  greedy        24      22      60    75 %   1.10 s   1.21 s",
+        "  small          2       0      20    25 %     4 ms   198 ms",
+    ]
+    assert summary(SNAPSHOT, look) == [
+        "                             greedy      small   together",
+        "  clients                        24          2         26",
+        "  requests served                60         20         80",
+        "  errors                          0          0          0",
+        "  share of the provider        75 %       25 %",
+        "  wait, median               1.10 s       4 ms",
+        "  wait, 99 % below           1.21 s     198 ms",
+        "",
+        "  By the provider's own count: at most 4 calls at once",
+        "  (limit 4),",
+        "  0 refused with 429, 99.6 % of the limit used in 6.3 s.",
+        "  In one queue for all, everybody would have waited 1.10 s.",
+    ]
+
+
 def test_a_line_for_a_pipe_says_the_same() -> None:
     assert progress_line(SNAPSHOT) == (
         " 6.3 s  served 80 (20.0/s), 3 of 4 in flight; greedy 60 (75 %, 22 waiting, "
