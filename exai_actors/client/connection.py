@@ -253,7 +253,7 @@ async def _open(settings: Settings, url: BrokerUrl) -> Connection:
         if answer.op != "hello_ack":
             raise ValueError(f"the first frame was {answer.op!r}, not hello_ack")
         if not answer.ok or answer.session_id is None:
-            raise _refusal(answer, url.shown)
+            raise _refusal(answer, url.shown, named_token=bool(settings.token))
         return Connection(websocket, answer.session_id, settings)
     except BaseException as error:
         websocket.transport.abort()
@@ -265,9 +265,10 @@ async def _open(settings: Settings, url: BrokerUrl) -> Connection:
         raise
 
 
-def _refusal(answer: codec.Frame, url: str) -> Exception:
+def _refusal(answer: codec.Frame, url: str, *, named_token: bool) -> Exception:
     if answer.error == "unauthorized":
-        text = f"{url} does not accept the token; it must be the broker's [server] token"
+        does = "does not accept the token" if named_token else "wants a token"
+        text = f"{url} {does}; it must be the broker's [server] token"
         return Unauthorized(ErrorBody(ErrorCode.UNAUTHORIZED, text))
     return ConnectError(url, f"refused with {answer.error!r}", _LOG_SAYS_MORE)
 

@@ -53,6 +53,14 @@ async def test_a_wrong_token_is_unauthorized() -> None:
                 pass
 
 
+async def test_a_missing_token_is_called_missing() -> None:
+    ack = {"op": "hello_ack", "ok": False, "error": "unauthorized"}
+    async with scripted_peer(ack) as peer:
+        with pytest.raises(Unauthorized, match="wants a token"):
+            async with connect(peer.url):
+                pass
+
+
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
