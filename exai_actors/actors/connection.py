@@ -380,7 +380,7 @@ class ConnectionActor(LoopActor):
         self._draining = True
         self._open_session = None
         if at_once:
-            self._calls.finish_all(Outcome(OutcomeKind.FAILED, error=failures.draining()))
+            self._calls.finish_all(Outcome(OutcomeKind.FAILED, error=failures.cut_short()))
         self._close_when_done()
 
     def _close_when_done(self) -> None:

@@ -130,7 +130,7 @@ class OverCapacity(BrokerError):
 
 
 class Draining(BrokerError):
-    """The broker is shutting down and takes no new requests."""
+    """The broker is shutting down: it takes no new requests, or could not end this one."""
 
 
 class ServiceUnavailable(BrokerError):

@@ -184,3 +184,11 @@ def draining() -> ErrorBody:
         "the broker is shutting down and takes no new requests; connect again later",
         {"retry_after": 5},
     )
+
+
+def cut_short() -> ErrorBody:
+    return ErrorBody(
+        ErrorCode.DRAINING,
+        "the broker shut down before this request had ended; ask again later",
+        {"retry_after": 5},
+    )

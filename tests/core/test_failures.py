@@ -88,6 +88,7 @@ ALL = [
     failures.expired("chat", 0.5),
     failures.cancelled(),
     failures.draining(),
+    failures.cut_short(),
 ]
 
 
@@ -104,6 +105,7 @@ def test_every_error_can_be_sent_as_json(body: ErrorBody) -> None:
         (failures.provider_gone(KIMI), ErrorCode.SERVICE_UNAVAILABLE, 1),
         (failures.session_gone(), ErrorCode.INTERNAL_ERROR, 1),
         (failures.draining(), ErrorCode.DRAINING, 5),
+        (failures.cut_short(), ErrorCode.DRAINING, 5),
     ],
 )
 def test_what_is_worth_a_retry_says_after_how_many_seconds(
