@@ -31,6 +31,7 @@ from exai_actors.errors import ErrorBody, ErrorCode
 _log = logging.getLogger("exai_actors.client")
 
 _START_IT = "Is the broker running there? `exai serve` starts one."
+_NO_TLS = "A broker speaks no TLS: without a proxy before it, its URL begins with ws://."
 _OTHER_PROGRAM = "Is another program using that port?"
 _LOG_SAYS_MORE = "The broker's log says more."
 
@@ -229,7 +230,8 @@ async def open_connection(settings: Settings) -> Connection:
     except InvalidURI as error:
         raise UsageError(f"{url.shown} is not a WebSocket URL: {error.msg}") from None
     except OSError as error:
-        raise ConnectError(url.shown, _os_reason(error), _START_IT) from error
+        way_out = _NO_TLS if url.shown.startswith("wss:") else _START_IT
+        raise ConnectError(url.shown, _os_reason(error), way_out) from error
     except InvalidHandshake as error:
         why = f"the server there does not speak WebSocket as expected ({error})"
         raise ConnectError(url.shown, why, _OTHER_PROGRAM) from error
@@ -279,4 +281,6 @@ def _close_reason(websocket: ClientConnection) -> str:
 
 
 def _os_reason(error: OSError) -> str:
-    return "connection refused" if isinstance(error, ConnectionRefusedError) else str(error)
+    if isinstance(error, ConnectionRefusedError):
+        return "connection refused"
+    return str(error) or "the connection was dropped"

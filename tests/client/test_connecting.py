@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 from typing import Any
 
@@ -43,6 +44,14 @@ async def test_no_broker_there_is_said_with_url_and_way_out() -> None:
     error = await _refused(url)
     assert str(error).startswith(f"cannot connect to {url}: connection refused.")
     assert "exai serve" in str(error)
+
+
+async def test_a_tls_url_of_a_broker_without_tls_is_told_so() -> None:
+    async with scripted_peer() as peer:
+        error = await _refused(peer.url.replace("ws:", "wss:"))
+    assert re.match(
+        r"cannot connect to wss://127\.0\.0\.1:\d+: \w.*its URL begins with ws://", f"{error}"
+    )
 
 
 async def test_a_wrong_token_is_unauthorized() -> None:
