@@ -166,6 +166,7 @@ def test_wrong_parameters_are_answered_under_the_id(frame: dict[str, Any], why: 
         ({"jsonrpc": "2.0", "id": 1, "method": 5}, "method must be a string, got a number"),
         ({"id": 1, "method": ["ping"]}, "method must be a string, got an array"),
         ({"jsonrpc": "2.1", "id": 1, "method": "nope"}, 'jsonrpc must be "2.0"'),
+        ({"jsonrpc": "1.0", "id": 1, "method": "ping"}, 'jsonrpc must be "2.0"'),
     ],
 )
 def test_what_is_no_request_is_answered_under_its_id(frame: dict[str, Any], why: str) -> None:

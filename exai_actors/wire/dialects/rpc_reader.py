@@ -49,6 +49,11 @@ _RPC = Dialect.RPC
 
 def read(incoming: Incoming) -> ClientFrame:
     """The frame that ``incoming`` stands for, which has ``jsonrpc`` or ``method`` and no ``op``."""
+    if incoming.jsonrpc is not None and incoming.jsonrpc != "2.0":
+        if _is_notification(incoming):
+            return Ignored()
+        wrong_version = invalid_request('jsonrpc must be "2.0"')
+        return Malformed(reply_to(incoming, understood=False), wrong_version)
     try:
         return _method(incoming)
     except Invalid as wrong:
@@ -101,8 +106,6 @@ def _is_notification(incoming: Incoming) -> bool:
 
 
 def _method(incoming: Incoming) -> ClientFrame:
-    if incoming.jsonrpc is not None and incoming.jsonrpc != "2.0":
-        raise Invalid('jsonrpc must be "2.0"')
     method = incoming.method
     if type(method) is not str:
         if method is None:
