@@ -46,7 +46,7 @@ def init(file: str, force: bool) -> None:
 @config.command()
 @file_option
 def check(file: str | None) -> None:
-    """Check the configuration as `exai serve` would, and say all that is wrong."""
+    """Check the file as `exai serve` would, and say all that is wrong."""
     from exai_actors.daemon.cli_output import complain, say
     from exai_actors.daemon.config_locate import load, user_file
 
@@ -65,7 +65,7 @@ def check(file: str | None) -> None:
 @file_option
 @json_option
 def show(file: str | None, as_json: bool) -> None:
-    """Show the values in force and what set each of them; secrets are hidden."""
+    """Show the values in force and what set each; secrets are hidden."""
     from exai_actors.daemon import config_text
     from exai_actors.daemon.cli_output import complain, say
     from exai_actors.daemon.config_locate import read

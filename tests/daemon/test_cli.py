@@ -3,6 +3,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -72,6 +73,10 @@ def test_the_long_help_begins_with_the_short_one(name: str) -> None:
     command = getattr(importlib.import_module(module), attribute)
     assert isinstance(command, click.Command)
     assert (command.help or "").startswith(short.rstrip("."))
+
+
+def test_the_help_of_config_is_not_cut() -> None:
+    assert not re.search(r"\w\.\.\.$", run("config", "--help").output, re.MULTILINE)
 
 
 def test_an_unknown_command_is_a_usage_error_with_a_guess() -> None:
