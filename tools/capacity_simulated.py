@@ -140,7 +140,7 @@ class Simulation:
         served.cost += cost
         served.calls += 1
         if self._fair:
-            self._dispatcher.release(job.permit, now)
+            self._dispatcher.release(job.permit)
             self._dispatcher.completed(job, prompt + completion, cost, now)
         self._pump(now)
         if client.outstanding:
@@ -228,7 +228,7 @@ def rate_gate(per_minute: int, hours: float, seed: int = 0) -> GateUse:
             comes_at = now + chance.expovariate(1.2 * per_minute / 60)
         while running and running[0][0] <= now:
             _, permit, job = heapq.heappop(running)
-            dispatcher.release(permit, now)
+            dispatcher.release(permit)
             dispatcher.completed(job, 20, 30, now)
         for job in dispatcher.pump(now):
             _begin(job, now, grants, running, chance)
@@ -292,7 +292,7 @@ class _Waiting:
         for _ in range(times):
             self._now += 0.001
             job = self._running.popleft()
-            self._dispatcher.release(job.permit, self._now)
+            self._dispatcher.release(job.permit)
             self._dispatcher.completed(job, 20, 30, self._now)
             self._running.extend(self._dispatcher.pump(self._now))
             self._ask(job.flow.session)

@@ -228,7 +228,7 @@ class ProviderActor(LoopActor):
         if self._quarantines and type(result) is Aborted:
             asked = dispatcher.quarantine(permit, now)
         else:
-            asked = dispatcher.release(permit, now)
+            asked = dispatcher.release(permit)
         if asked is None:
             return
         if not asked.attempts:
@@ -274,7 +274,7 @@ class ProviderActor(LoopActor):
                 self._refuse_shut_out(now)
             case Aborted():
                 self._counts.aborted += 1
-                self._dispatcher.abandoned(asked, self._cost_so_far(asked))
+                self._dispatcher.abandoned(asked, self._cost_so_far(asked), now)
                 if asked.wanted:
                     self._fail(asked, UpstreamFailure(FailureKind.BROKEN, "the call was aborted"))
             case _:

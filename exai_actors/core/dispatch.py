@@ -150,16 +150,12 @@ class Dispatcher(Generic[J]):
                 self._turn += 1
                 yield job
 
-    def release(self, permit: PermitId, now: float) -> J | None:
+    def release(self, permit: PermitId) -> J | None:
         """The upstream call has ended; None, and an anomaly, for a permit that is not out.
 
         What it was granted to is to be settled by ``completed``, ``failed`` or ``abandoned``.
         """
-        pool = self._pool_at(permit)
-        job = pool.ledger.release(permit)
-        if job is not None:
-            pool.service_time.observe(now - job.granted_at)
-        return job
+        return self._pool_at(permit).ledger.release(permit)
 
     def adopt(self, permit: PermitId, job: J) -> None:
         """Count a call that an earlier owner began, until it ends."""
@@ -193,9 +189,9 @@ class Dispatcher(Generic[J]):
         """Settle a released call that was answered: what it really took."""
         self._settlement.completed(job, tokens, cost, now)
 
-    def abandoned(self, job: J, cost: float) -> None:
+    def abandoned(self, job: J, cost: float, now: float) -> None:
         """Settle a released call that was aborted."""
-        self._settlement.abandoned(job, cost)
+        self._settlement.abandoned(job, cost, now)
 
     def failed(
         self, job: J, failure: UpstreamFailure, now: float, draw: float, *, wanted: bool = True

@@ -7,8 +7,10 @@ from collections.abc import Iterable, Iterator
 
 
 class ServiceTime:
-    """An exponentially weighted mean of the seconds for which permits were held.
+    """An exponentially weighted mean of the seconds that answered calls held their permits.
 
+    Of a call that ended without its answer it counts only that it would have taken longer, where
+    that is news: a burst of refusals or cancels says nothing of how long an answer takes.
     ``weight`` is the share of the newest sample (RFC 6298 uses 1/8 for the same purpose).
     """
 
@@ -27,6 +29,11 @@ class ServiceTime:
             self._mean = seconds
         else:
             self._mean += self.weight * (seconds - self._mean)
+
+    def at_least(self, seconds: float) -> None:
+        """A call that was not answered had held its permit for so long."""
+        if self._mean is not None and seconds > self._mean:
+            self.observe(seconds)
 
     def wait_s(self, position: int, limit: int) -> float | None:
         """Seconds until the request at ``position`` (from 1) gets its permit; None if unknown.

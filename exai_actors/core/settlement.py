@@ -25,6 +25,7 @@ class Settlement:
         """It was answered, and this is what it really took."""
         pool, doors = job.pool, self._doors
         pool.queue.settle(job.flow, job.cost, cost, job.per_weight)
+        pool.service_time.observe(now - job.granted_at)
         pool.refusals_in_a_row = 0
         if job.charge is not None:
             self._account.gates.settle(job.charge, tokens, now)
@@ -43,6 +44,7 @@ class Settlement:
         # calls all fail would be first every time, and the gates would be wrong.
         spent = job.cost if verdict.spent else 0.0
         pool.queue.settle(job.flow, job.cost, spent, job.per_weight)
+        pool.service_time.at_least(now - job.granted_at)
         if job.charge is not None:
             if not verdict.reached:
                 gates.refund(job.charge, now)
@@ -61,9 +63,11 @@ class Settlement:
         if verdict.shrink and pool.adaptive is not None:
             self._resized(pool, pool.adaptive.on_overload(now), now, failure.message)
 
-    def abandoned(self, job: Job, cost: float) -> None:
+    def abandoned(self, job: Job, cost: float, now: float) -> None:
         """It was aborted."""
-        job.pool.queue.settle(job.flow, job.cost, cost, job.per_weight)
+        pool = job.pool
+        pool.queue.settle(job.flow, job.cost, cost, job.per_weight)
+        pool.service_time.at_least(now - job.granted_at)
         self._doors.circuit.abandoned(job.probe)
 
     def _resized(self, pool: Pool[Any], limit: int | None, now: float, cause: str) -> None:

@@ -95,8 +95,8 @@ class Bench:
         if self.settings.quarantine_s:
             assert self.dispatcher.quarantine(job.permit, self.now) is job
         else:
-            assert self.dispatcher.release(job.permit, self.now) is job
-        self.dispatcher.abandoned(job, 1.0)
+            assert self.dispatcher.release(job.permit) is job
+        self.dispatcher.abandoned(job, 1.0, self.now)
         self.pump()
 
     def pass_time(self, seconds: float) -> None:
@@ -123,5 +123,5 @@ class Bench:
 
     def _released(self, name: str) -> Job:
         job = self.running.pop(name)
-        assert self.dispatcher.release(job.permit, self.now) is job
+        assert self.dispatcher.release(job.permit) is job
         return job

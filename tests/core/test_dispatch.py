@@ -52,7 +52,7 @@ def test_a_second_release_lets_nobody_in() -> None:
     bench.complete("first")
     bench.arrive("second")
     bench.arrive("third")
-    assert bench.dispatcher.release(permit, bench.now) is None
+    assert bench.dispatcher.release(permit) is None
     bench.pump()
     assert bench.granted == ["first", "second"]
     assert bench.dispatcher.pools[0].ledger.anomalies == 1
@@ -231,7 +231,7 @@ def test_who_cannot_outwait_a_hold_is_told_at_once() -> None:
     bench.arrive("hurried", "b", deadline=5.0)
     bench.arrive("patient", "c", deadline=500.0)
     job = bench.running.pop("a")
-    bench.dispatcher.release(job.permit, 0.0)
+    bench.dispatcher.release(job.permit)
     from exai_actors.core.calls import UpstreamFailure
 
     failure = UpstreamFailure(FailureKind.RATE_LIMITED, "slow down", retry_after=60.0)
@@ -345,7 +345,7 @@ def test_what_nobody_wants_any_more_is_not_tried_again() -> None:
     bench = Bench()
     bench.arrive("a")
     job = bench.running.pop("a")
-    bench.dispatcher.release(job.permit, bench.now)
+    bench.dispatcher.release(job.permit)
     failure = UpstreamFailure(FailureKind.SERVER_ERROR, "no")
     assert not bench.dispatcher.failed(job, failure, bench.now, 0.5, wanted=False)
 
@@ -464,7 +464,7 @@ def test_what_was_told_of_one_model_outlives_the_owner() -> None:
         FailureKind.RATE_LIMITED, "one at once", retry_after=9.0, scope=LimitScope.CONCURRENCY
     )
     job = bench.running.pop("s1")
-    bench.dispatcher.release(job.permit, bench.now)
+    bench.dispatcher.release(job.permit)
     bench.dispatcher.failed(job, told, bench.now, 0.0)
     bench.dispatcher = Dispatcher(bench.account, 1 << 40)
     assert bench.arrive("other") is Arrival.GRANTED
@@ -611,3 +611,16 @@ def test_however_a_call_fails_nothing_of_it_stays_unsettled(kind: FailureKind) -
     bench.fail("a", kind)
     assert job.flow.unsettled == 0.0
     assert job.flow.owner.unsettled == 0.0
+
+
+def test_a_burst_of_refused_and_aborted_calls_makes_no_wait_look_short() -> None:
+    bench = Bench(limit=2)
+    bench.arrive("slow")
+    bench.now = 3.0
+    bench.complete("slow")
+    for number in range(20):
+        bench.arrive(f"refused {number}")
+        bench.arrive(f"aborted {number}")
+        bench.fail(f"refused {number}", FailureKind.REJECTED)
+        bench.abort(f"aborted {number}")
+    assert bench.dispatcher.waits.wait_s(bench.dispatcher.pools[0], 2, bench.now) == 3.0

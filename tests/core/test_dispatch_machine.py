@@ -151,7 +151,7 @@ class CapacityMachine(RuleBasedStateMachine):
     def released(self, data: st.DataObject) -> Job:
         name = data.draw(st.sampled_from(sorted(self.running)))
         job = self.running.pop(name)
-        assert self.dispatcher.release(job.permit, self.now) is job
+        assert self.dispatcher.release(job.permit) is job
         return job
 
     # What can happen.
@@ -255,7 +255,7 @@ class CapacityMachine(RuleBasedStateMachine):
         job = self.running.pop(name)
         assert self.dispatcher.quarantine(job.permit, self.now) is job
         self.aside[job.permit] = (model_of(job), self.now + 3.0)
-        self.dispatcher.abandoned(job, 1.0)
+        self.dispatcher.abandoned(job, 1.0, self.now)
         self.judge(name, None)
         self.end(job, "cancelled")
         self.pump()
@@ -292,7 +292,7 @@ class CapacityMachine(RuleBasedStateMachine):
     @rule(number=st.integers(1, 3))
     def release_what_is_not_held(self, number: int) -> None:
         permit = PermitId((1 << 60) + number)
-        assert self.dispatcher.release(permit, self.now) is None
+        assert self.dispatcher.release(permit) is None
         self.wrong += 1
         self.pump()
 
@@ -363,7 +363,7 @@ class CapacityMachine(RuleBasedStateMachine):
     def left_over_ends(self, data: st.DataObject) -> None:
         permit = data.draw(st.sampled_from(sorted(self.left_over)))
         del self.left_over[permit]
-        assert self.dispatcher.release(permit, self.now) is not None
+        assert self.dispatcher.release(permit) is not None
         self.pump()
 
     # What must hold.
@@ -437,10 +437,10 @@ class DropsARelease(Dispatcher[Job]):
 
     __slots__ = ("releases",)
 
-    def release(self, permit: PermitId, now: float) -> Job | None:
+    def release(self, permit: PermitId) -> Job | None:
         self.releases = getattr(self, "releases", 0) + 1
         found = self.find(permit)
-        return found if self.releases % 3 == 0 and found else super().release(permit, now)
+        return found if self.releases % 3 == 0 and found else super().release(permit)
 
 
 class GrantsTwice(Dispatcher[Job]):
@@ -521,8 +521,8 @@ class AdoptsNothing(Dispatcher[Job]):
 class ForgetsToCount(Dispatcher[Job]):
     """A release of what is not held passes unnoticed."""
 
-    def release(self, permit: PermitId, now: float) -> Job | None:
-        return super().release(permit, now) if self.find(permit) else None
+    def release(self, permit: PermitId) -> Job | None:
+        return super().release(permit) if self.find(permit) else None
 
 
 class LosesARetry(Dispatcher[Job]):

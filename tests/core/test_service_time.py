@@ -82,3 +82,19 @@ def test_a_permit_comes_back_from_quarantine_when_that_is_over() -> None:
 def test_no_waits_can_be_told_before_anything_is_known() -> None:
     assert list(islice(of().waits_s([], limit=1, now=0.0), 2)) == [None, None]
     assert list(islice(of(6.0).waits_s([0.0], limit=0, now=0.0), 2)) == [None, None]
+
+
+def test_calls_that_ended_early_without_an_answer_say_nothing_of_how_long_one_takes() -> None:
+    service_time = of(6.0)
+    service_time.at_least(0.01)
+    assert service_time.mean_s == 6.0
+    assert of().mean_s is None
+
+
+def test_a_call_that_outlasted_the_mean_without_an_answer_raises_it() -> None:
+    service_time = of(6.0)
+    service_time.at_least(14.0)
+    assert service_time.mean_s == 7.0
+    unknown = of()
+    unknown.at_least(14.0)
+    assert unknown.mean_s is None
