@@ -65,6 +65,7 @@ if TYPE_CHECKING:
 _ACCEPTED = Offer.ACCEPTED
 _STARTED = Entry.STARTED
 _FULL = Entry.FULL
+_TOO_MUCH_TEXT = Entry.TOO_MUCH_TEXT
 _COMPLETED = OutcomeKind.COMPLETED
 
 
@@ -99,6 +100,7 @@ class SessionActor(LoopActor):
         self._requests = SessionRequests(
             Window(settings.window, settings.conversation_limit, settings.queue),
             OutcomeStore(settings.outcome_count, settings.outcome_size, settings.outcome_ttl_s),
+            settings.request_size,
         )
         self._find = self._requests.find
         self._conversations = Conversations(
@@ -173,7 +175,10 @@ class SessionActor(LoopActor):
                 key=key,
             )
             if known is not None and known is not Repeat.BEGUN_BEFORE:
-                self._clients.repeated(submit, known)
+                joined = self._requests.find_named(request) or (
+                    None if key is None else self._requests.find_named(key)
+                )
+                self._clients.repeated(submit, known, joined)
                 self._steer(self._requests.read_by(submit.connection_id))
                 return
             if known is Repeat.BEGUN_BEFORE:
@@ -240,6 +245,8 @@ class SessionActor(LoopActor):
             self._start(active)
         elif entry is _FULL:
             self._clients.refuse(submit, failures.session_full(self._requests.waiting))
+        elif entry is _TOO_MUCH_TEXT:
+            self._clients.refuse(submit, failures.session_holds_too_much())
         elif submit.if_busy is IfBusy.REFUSE:
             self._requests.desert(active, now)
             self._clients.refuse(submit, failures.session_would_wait())

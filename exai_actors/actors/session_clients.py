@@ -51,12 +51,16 @@ class SessionClients:
         outcome = Outcome(OutcomeKind.REFUSED, error=error)
         self.tell(submit.connection_id, RequestEnded(submit.request, outcome))
 
-    def repeated(self, submit: Submit, known: Repeat | Outcome) -> None:
-        """The request is known by its id or its key."""
+    def repeated(
+        self, submit: Submit, known: Repeat | Outcome, active: ActiveRequest | None
+    ) -> None:
+        """The request is known by its id or its key; ``active`` is what it joined."""
         match known:
             case Repeat.IN_FLIGHT | Repeat.BEGUN_BEFORE:
                 if submit.reports_progress:
-                    self.tell(submit.connection_id, RequestAccepted(submit.request))
+                    runs = active is not None and active.granted
+                    message = RequestGranted if runs else RequestAccepted
+                    self.tell(submit.connection_id, message(submit.request))
             case Repeat.OTHER_CALL:
                 self.refuse(submit, failures.id_reused())
             case Repeat.KEY_OF_OTHER_CALL:
@@ -77,6 +81,7 @@ class SessionClients:
             self.tell(connection_id, RequestQueued(request, position, estimate_s))
 
     def granted(self, active: ActiveRequest) -> None:
+        active.granted = True
         for connection_id, request in active.waiters:
             connection = self.connections.get(connection_id)
             if connection is not None:

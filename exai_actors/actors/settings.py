@@ -16,6 +16,7 @@ class SessionSettings(msgspec.Struct, frozen=True):
     window: int = 8
     conversation_limit: int = 1
     queue: int = 256
+    request_size: int = 67_108_864
     request_timeout_s: float = 300.0
     outcome_ttl_s: float = 600.0
     outcome_count: int = 256

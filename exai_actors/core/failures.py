@@ -91,6 +91,15 @@ def session_full(waiting: int) -> ErrorBody:
     )
 
 
+def session_holds_too_much() -> ErrorBody:
+    return ErrorBody(
+        ErrorCode.OVER_CAPACITY,
+        "the requests of this session that have no outcome yet hold as much text as they may "
+        "together; retry when some have ended",
+        {"capacity_type": "session", "retry_after": 1},
+    )
+
+
 def session_would_wait() -> ErrorBody:
     """The client said not to let it wait."""
     return ErrorBody(

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import Enum
+from math import inf
 from typing import Any
 
 import msgspec
@@ -42,7 +43,8 @@ class ActiveRequest(msgspec.Struct, gc=False, eq=False):
     first, or nobody once that one has left in the middle, since half a stream is no answer;
     ``sequence`` counts the pieces. ``deadline`` is an instant in seconds, ``timeout_s`` how far off
     it was at first. ``fingerprint`` tells a repeat of this call from another call under the same
-    name. ``tried`` is what targets of its route said that were asked before.
+    name. ``tried`` is what targets of its route said that were asked before. ``granted``: those who
+    wait for it have heard that it runs.
     """
 
     request: RequestKey
@@ -63,6 +65,7 @@ class ActiveRequest(msgspec.Struct, gc=False, eq=False):
     at_provider: bool = False
     sequence: int = 0
     tried: tuple[dict[str, Any], ...] = ()
+    granted: bool = False
 
     @property
     def can_be_collected(self) -> bool:
@@ -117,13 +120,26 @@ class Repeat(Enum):
 class SessionRequests:
     """Never more than the window's limit is at providers, nor more than its queue waits.
 
+    All of them together hold at most ``text_limit`` characters of prompts and images, or are one.
     ``find(request)`` gives what is in flight by the name its provider knows it by, None for
     anything else.
     """
 
-    __slots__ = ("_active", "_kept", "_named", "_outcomes", "_renamed", "_window", "find")
+    __slots__ = (
+        "_active",
+        "_kept",
+        "_named",
+        "_outcomes",
+        "_renamed",
+        "_text",
+        "_window",
+        "find",
+        "text_limit",
+    )
 
-    def __init__(self, window: Window, outcomes: OutcomeStore) -> None:
+    def __init__(self, window: Window, outcomes: OutcomeStore, text_limit: float = inf) -> None:
+        self.text_limit = text_limit
+        self._text = 0
         self._window = window
         self._outcomes = outcomes
         self._kept = outcomes.kept
@@ -206,11 +222,15 @@ class SessionRequests:
 
     def accept(self, active: ActiveRequest) -> Entry:
         """Take a new request in; STARTED means that it is to be sent to its provider now."""
+        text = self._text + _text_of(active.call)
+        if text > self.text_limit and self._active:
+            return Entry.TOO_MUCH_TEXT
         named = active.call.continuation_id
         entry = self._window.enter(
             active.request, None if named is None else active.conversation, active.priority
         )
         if entry is not _FULL:
+            self._text = text
             self._active[active.request] = active
             if active.names:
                 self._named.update(dict.fromkeys(active.names, active))
@@ -247,6 +267,7 @@ class SessionRequests:
         elif active.repeatable and outcome.kind is not _REFUSED:
             self._outcomes.remember(request, active.fingerprint, outcome, now)
         del self._active[request]
+        self._text -= _text_of(active.call)
         started = self._window.leave(request)
         return [self._active[each] for each in started] if started else []
 
@@ -258,6 +279,7 @@ class SessionRequests:
         for name in active.names:
             del self._named[name]
         del self._active[request]
+        self._text -= _text_of(active.call)
         started = self._window.leave(request)
         return [self._active[each] for each in started] if started else []
 
@@ -304,3 +326,7 @@ class SessionRequests:
             del self._named[name]
         names = (active.request, *active.names) if active.repeatable else active.names
         self.remember(names, active.fingerprint, outcome, now)
+
+
+def _text_of(call: ChatRequest) -> int:
+    return len(call.prompt) + sum(map(len, call.images)) if call.images else len(call.prompt)

@@ -21,6 +21,7 @@ class Entry(Enum):
     STARTED = "started"
     WAITING = "waiting"
     FULL = "full"
+    TOO_MUCH_TEXT = "too much text"
 
 
 class Window:

@@ -137,6 +137,13 @@ class SessionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         CountOrNone,
         Meta(description="How many more of its requests may wait in the session."),
     ] = 256
+    request_bytes: Annotated[
+        Bytes,
+        Meta(
+            description="How much text and images its requests without an outcome may hold "
+            "together; one alone always may."
+        ),
+    ] = 67_108_864
     conversation_limit: Annotated[
         Count,
         Meta(description="How many requests of one conversation may run at once; 1: in order."),

@@ -70,6 +70,7 @@ def of_session(config: Config, grant: Grant) -> SessionSettings:
         outcome_ttl_s=session.outcome_ttl_s,
         outcome_count=session.outcome_count,
         outcome_size=session.outcome_bytes,
+        request_size=session.request_bytes,
         history_turns=session.history_turns,
         history_size=session.history_bytes,
         conversations=session.conversations,

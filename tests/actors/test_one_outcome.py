@@ -350,3 +350,44 @@ def test_a_guardian_that_fails_gives_the_broker_up() -> None:
     desk.settle()
     assert len(desk.gave_up) == 1
     assert "guardian" in desk.gave_up[0]
+
+
+def test_who_joins_a_call_that_runs_hears_that_it_runs() -> None:
+    desk = Desk(limit=1)
+    first, second = desk.client("one-session"), desk.client("one-session")
+    first.call("a")
+    ops = [frame["op"] for frame in second.call("a")]
+    assert ops == ["progress", "call_tool_ack"]
+
+
+def test_who_joins_a_call_that_waits_hears_that_it_was_accepted() -> None:
+    desk = Desk(limit=1)
+    first, second = desk.client("one-session"), desk.client("one-session")
+    first.call("runs")
+    first.call("waits")
+    ops = [frame["op"] for frame in second.call("waits")]
+    assert ops == ["progress"]
+
+
+def test_a_session_holds_no_more_text_than_it_may_but_always_one_request() -> None:
+    desk = Desk(limit=2, session=SessionSettings(request_size=1000))
+    client, other = desk.client(), desk.client()
+    client.call("large", "x" * 5000)
+    (refused,) = client.call("small", "x" * 10)
+    assert refused["error"]["code"] == "OVER_CAPACITY"
+    assert refused["error"]["details"]["retry_after"] == 1
+    assert other.call("others", "x" * 900)[-1]["op"] == "call_tool_ack"
+    desk.upstream.calls[0].complete("done")
+    client.heard()
+    assert client.call("small", "x" * 10)[0]["op"] == "progress"
+
+
+def test_text_of_requests_that_were_cancelled_or_given_up_counts_no_more() -> None:
+    desk = Desk(limit=1, session=SessionSettings(request_size=1000))
+    client, other = desk.client("shared"), desk.client("shared")
+    for number in range(5):
+        client.call(f"cancelled {number}", "x" * 600)
+        client.send({"op": "cancel", "request_id": f"cancelled {number}"})
+    client.call("deserted", "x" * 600)
+    client.vanish()
+    assert other.call("last", "x" * 600)[0]["op"] == "progress"
