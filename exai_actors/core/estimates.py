@@ -55,8 +55,11 @@ class TokenEstimator:
         if usage is None:
             prompt, completion = estimate[0], max(1.0, length * learned.per_character)
         else:
-            prompt = min(max(1.0, usage.prompt_tokens), MOST_TOKENS)
-            completion = min(max(1.0, usage.completion_tokens), MOST_TOKENS)
+            prompt, completion = usage.prompt_tokens, usage.completion_tokens
+            if not 1 <= prompt <= MOST_TOKENS:
+                prompt = min(max(1.0, prompt), MOST_TOKENS)
+            if not 1 <= completion <= MOST_TOKENS:
+                completion = min(max(1.0, completion), MOST_TOKENS)
             characters = _characters(call)
             if characters:
                 ratio = min(prompt / characters, 4.0)
@@ -72,8 +75,11 @@ class TokenEstimator:
 
 
 def _characters(call: ChatCall) -> float:
+    messages = call.messages
+    if len(messages) == 1 and not messages[0].images:
+        return len(messages[0].content)
     characters = 0.0
-    for message in call.messages:
+    for message in messages:
         characters += len(message.content)
         if message.images:
             characters += len(message.images) * TOKENS_PER_IMAGE / FIRST_TOKENS_PER_CHARACTER

@@ -103,10 +103,8 @@ class FairQueue(Generic[T]):
     def charge(self, flow: Flow, cost: float) -> None:
         """A grant that needed no waiting."""
         tenant = flow.owner
-        flow.tag = max(flow.tag, tenant.sessions.clock)
-        tenant.tag = max(tenant.tag, self._waiting.clock)
-        self._served(flow)
-        self._granted(flow, cost)
+        tenant.sessions.charge(flow, cost)
+        self._waiting.charge(tenant, cost * tenant.per_weight)
 
     def settle(
         self, flow: Flow, estimated: float, actual: float, per_weight: float | None = None
@@ -118,24 +116,14 @@ class FairQueue(Generic[T]):
         tenant, more = flow.owner, actual - estimated
         if per_weight is None:
             per_weight = tenant.per_weight
-        flow.unsettled = max(0.0, flow.unsettled - estimated)
-        tenant.unsettled = max(0.0, tenant.unsettled - estimated * per_weight)
-        if not more:
-            return
-        flow.tag += more
-        tenant.tag += more * per_weight
-        if flow.stamp:
-            tenant.sessions.moved(flow)
-        if tenant.stamp:
-            self._waiting.moved(tenant)
+        tenant.sessions.settle(flow, estimated, more)
+        self._waiting.settle(tenant, estimated * per_weight, more * per_weight)
 
     def pass_on(self, former: Flow, flow: Flow, cost: float, per_weight: float) -> None:
         """A call that was charged to one flow is another's from now on."""
         self.settle(former, cost, 0.0, per_weight)
         tenant = flow.owner
-        flow.tag = max(flow.tag, tenant.sessions.clock)
-        tenant.tag = max(tenant.tag, self._waiting.clock)
-        self._granted(flow, cost)
+        self.charge(flow, cost)
         if flow.stamp:
             tenant.sessions.moved(flow)
         if tenant.stamp:
@@ -196,11 +184,13 @@ class FairQueue(Generic[T]):
         tenant = flow.owner
         if entry is self._turn():
             self._since_guard += 1
-            self._served(flow)
+            tenant.sessions.pass_clock(flow)
+            self._waiting.pass_clock(tenant)
         else:
             # Who goes before its turn is far ahead, where no newcomer must be made to begin.
             self._since_guard = 0
-        self._granted(flow, entry.cost)
+        tenant.sessions.grant(flow, entry.cost)
+        self._waiting.grant(tenant, entry.cost * tenant.per_weight)
         self._take_out(entry)
         if flow.waiting:
             tenant.sessions.moved(flow)
@@ -285,20 +275,6 @@ class FairQueue(Generic[T]):
         for session, _ in self.entries:
             waiting[session] = waiting.get(session, 0) + 1
         return waiting
-
-    def _served(self, flow: Flow) -> None:
-        tenant, tenants = flow.owner, self._waiting
-        sessions = tenant.sessions
-        sessions.clock = max(sessions.clock, flow.tag - flow.unsettled)
-        tenants.clock = max(tenants.clock, tenant.tag - tenant.unsettled)
-
-    def _granted(self, flow: Flow, cost: float) -> None:
-        tenant = flow.owner
-        flow.tag += cost
-        flow.unsettled += cost
-        weighted = cost * tenant.per_weight
-        tenant.tag += weighted
-        tenant.unsettled += weighted
 
     def _next(self, now: float) -> Entry | None:
         if self._since_guard >= self._guard_every and self._neglected:

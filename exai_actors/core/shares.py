@@ -15,10 +15,12 @@ from typing import Generic, Protocol, TypeVar
 class Sharer(Protocol):
     """``tag`` is the virtual time at which its next service begins, cost divided by weight.
 
-    ``stamp`` tells its present place among the waiting from those it had before.
+    ``unsettled`` is the part of it that stands for calls in flight. ``stamp`` tells its present
+    place among the waiting from those it had before.
     """
 
     tag: float
+    unsettled: float
     stamp: int
 
 
@@ -61,6 +63,35 @@ class Shares(Generic[S]):
     def moved(self, sharer: S) -> None:
         """Its tag has changed while it waits."""
         self._push(sharer)
+
+    def charge(self, sharer: S, cost: float) -> None:
+        """It is served without having waited: from the clock on, if it was idle before."""
+        tag, clock = sharer.tag, self.clock
+        if tag < clock:
+            tag = clock
+        else:
+            began = tag - sharer.unsettled
+            if began > clock:
+                self.clock = began
+        sharer.tag = tag + cost
+        sharer.unsettled += cost
+
+    def pass_clock(self, sharer: S) -> None:
+        """The clock goes on to where the one whose turn it is begins."""
+        self.clock = max(self.clock, sharer.tag - sharer.unsettled)
+
+    def grant(self, sharer: S, cost: float) -> None:
+        """What waited for its turn is served."""
+        sharer.tag += cost
+        sharer.unsettled += cost
+
+    def settle(self, sharer: S, estimated: float, more: float) -> None:
+        """A call has ended that was charged so much and cost so much more."""
+        sharer.unsettled = max(0.0, sharer.unsettled - estimated)
+        if more:
+            sharer.tag += more
+            if sharer.stamp:
+                self._push(sharer)
 
     def first(self) -> S | None:
         """Whose turn it is."""
