@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from exai_actors.edges.outbox import TurnEnd
+
 
 class Batches(Protocol):
     """Who handles what a batch brings; the runtime's actor system is meant.
@@ -28,3 +30,23 @@ class Unbatched:
 
 
 UNBATCHED = Unbatched()
+
+
+class AnsweredBatches:
+    """Batches whose answers are written at their end."""
+
+    def __init__(self, batches: Batches, turn_end: TurnEnd) -> None:
+        self._batches = batches
+        self._turn_end = turn_end
+
+    def hold(self) -> bool:
+        held = self._batches.hold()
+        if held:
+            self._turn_end.hold()
+        return held
+
+    def release(self) -> None:
+        try:
+            self._batches.release()
+        finally:
+            self._turn_end.release()

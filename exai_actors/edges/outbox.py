@@ -19,11 +19,13 @@ class TurnEnd:
     ``schedule(callback)`` must call ``callback`` once, on the loop's thread, behind the first steps
     of tasks that were made before (the loop's ``call_soon`` does): writing to clients takes longer
     than all else in a turn, and a call that was granted a permit in it is to leave before that.
-    While ``is_busy()`` says that actors still have work, a flush waits for them,
-    a few turns at most: the next frame of the same answer then needs no second write.
+    What answers a batch of requests is flushed with the batch: a permit that is granted at once was
+    free, so nobody waits for it. While ``is_busy()`` says that actors still have work, a flush
+    waits for them, a few turns at most: the next frame of the same answer then needs no second
+    write.
     """
 
-    __slots__ = ("_dirty", "_is_busy", "_postponed", "_schedule")
+    __slots__ = ("_dirty", "_held", "_is_busy", "_postponed", "_schedule")
 
     def __init__(
         self,
@@ -33,12 +35,23 @@ class TurnEnd:
         self._schedule = schedule
         self._is_busy = is_busy
         self._postponed = 0
+        self._held = False
         self._dirty: list[SocketOutbox] = []
 
     def add(self, outbox: SocketOutbox) -> None:
-        if not self._dirty:
+        if not (self._dirty or self._held):
             self._schedule(self.flush)
         self._dirty.append(outbox)
+
+    def hold(self) -> None:
+        """A batch of requests begins; what is sent up to ``release`` is flushed by that."""
+        self._held = not self._dirty
+
+    def release(self) -> None:
+        if self._held:
+            self._held = False
+            if self._dirty:
+                self.flush()
 
     def flush(self) -> None:
         if self._postponed < _MAX_POSTPONED and self._is_busy():

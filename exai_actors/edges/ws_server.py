@@ -12,7 +12,7 @@ from typing import Protocol
 from websockets.http11 import Request, Response
 
 from exai_actors.core.admission import AdmissionPolicy, is_loopback, judge_count, judge_handshake
-from exai_actors.edges.batches import UNBATCHED, Batches
+from exai_actors.edges.batches import UNBATCHED, AnsweredBatches, Batches
 from exai_actors.edges.keepalive import Keepalive
 from exai_actors.edges.outbox import TurnEnd
 from exai_actors.edges.ws_connection import SocketLimits, WebSocketConnection
@@ -100,8 +100,8 @@ class WebSocketServer:
                 else outbox_limit_bytes
             ),
         )
-        self._batches = batches
         self.turn_end = TurnEnd(schedule_flush or asyncio.get_running_loop().call_soon, is_busy)
+        self._batches = AnsweredBatches(batches, self.turn_end)
         self.read_buffer = memoryview(bytearray(_READ_BYTES))
         self._ping_interval_s = ping_interval_s
         self._ping_timeout_s = ping_timeout_s

@@ -60,6 +60,37 @@ async def test_what_a_turn_asks_of_a_service_goes_out_before_what_it_then_tells_
     assert socket.transport.writes == 1
 
 
+async def test_what_answers_a_batch_is_written_with_it() -> None:
+    socket = MemorySocket()
+    turns = Turns()
+    turn_end = TurnEnd(turns.schedule)
+    outbox = SocketOutbox(socket.connection, socket.transport, turn_end, MEGABYTE)
+    turn_end.hold()
+    outbox.send(b"one")
+    outbox.send(b"two")
+    assert socket.transport.writes == 0
+    turn_end.release()
+    assert socket.transport.writes == 1
+    assert turns.scheduled == []
+    outbox.send(b"later")
+    turns.end()
+    assert socket.transport.writes == 2
+
+
+async def test_what_was_sent_before_a_batch_is_written_in_its_own_time() -> None:
+    socket = MemorySocket()
+    turns = Turns()
+    turn_end = TurnEnd(turns.schedule)
+    outbox = SocketOutbox(socket.connection, socket.transport, turn_end, MEGABYTE)
+    outbox.send(b"before")
+    turn_end.hold()
+    outbox.send(b"within")
+    turn_end.release()
+    assert socket.transport.writes == 0
+    turns.end()
+    assert [frame.data for frame in socket.frames()] == [b"before", b"within"]
+
+
 @pytest.mark.parametrize("size", [0, 1, 125, 126, 127, 65535, 65536, 70000])
 def test_a_frame_of_any_length_is_one_the_client_can_read(size: int) -> None:
     (frame,) = server_frames(text_frame_header(size) + b"x" * size)
