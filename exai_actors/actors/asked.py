@@ -6,11 +6,17 @@ from typing import TYPE_CHECKING
 
 from exai_actors.core.calls import ChatCall, IfBusy
 from exai_actors.core.jobs import Job
-from exai_actors.ids import RequestKey, SessionId
+from exai_actors.ids import PermitId, RequestKey, SessionId
 from exai_actors.messages.provider import Want
 
 if TYPE_CHECKING:
+    from exai_actors.core.flows import Flow
+    from exai_actors.core.pools import Pool
+    from exai_actors.messages.recipient import Recipient
+    from exai_actors.messages.session import SessionMessage
     from exai_actors.ports import UpstreamCall
+
+NOBODY = SessionId("")
 
 
 class Asked(Job, gc=False, eq=False, kw_only=True):
@@ -26,6 +32,11 @@ class Asked(Job, gc=False, eq=False, kw_only=True):
     call: UpstreamCall | None = None
     wanted: bool = True
     text_length: int = 0
+
+    @property
+    def cost_so_far(self) -> float:
+        """What it has probably cost if it is broken off now: its prompt and what was written."""
+        return min(self.cost, self.prompt_tokens + self.text_length / 2)
 
     @property
     def wants(self) -> tuple[Want, ...]:
@@ -81,3 +92,17 @@ class SharedCalls:
         """It has ended, or a later one has taken its place."""
         if self._by_call.get(asked.want.call) is asked:
             del self._by_call[asked.want.call]
+
+
+def left_over(
+    permit: PermitId,
+    pool: Pool[Asked],
+    flow: Flow,
+    provider: Recipient[SessionMessage],
+    now: float,
+) -> Asked:
+    """What stands for a predecessor's call that still runs: nobody here asked for it."""
+    want = Want(RequestKey(""), NOBODY, ChatCall("", ()), False, provider)
+    return Asked(
+        flow, want.request, pool, 0.0, 0.0, 0.0, now, permit=permit, want=want, wanted=False
+    )

@@ -297,13 +297,9 @@ class ConnectionActor(LoopActor):
             self._outbox.send(encode.rotated(reply, message.error))
 
     def _health(self, reply: ReplyTo) -> None:
-        statistics = self._directory.statistics()
-        vitals = Vitals(
+        vitals = Vitals.of(
+            self._directory.statistics(),
             now_wall=self._clock.wall(),
-            uptime_s=statistics.uptime_s,
-            sessions=statistics.sessions,
-            global_capacity=statistics.capacity,
-            global_inflight=statistics.in_flight,
             tool_count=len(self._directory.tools),
         )
         self._outbox.send(encode.health(reply, vitals))

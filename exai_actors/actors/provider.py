@@ -10,15 +10,15 @@ from collections.abc import Callable
 from math import inf
 from typing import TYPE_CHECKING, assert_never
 
-import structlog
 from msgspec.structs import replace
 
-from exai_actors.actors.asked import Asked, SharedCalls
+from exai_actors.actors.account_log import log_changes
+from exai_actors.actors.asked import NOBODY, Asked, SharedCalls, left_over
 from exai_actors.actors.model_list import ModelList
+from exai_actors.actors.provider_answers import ProviderAnswers
 from exai_actors.actors.provider_statistics import Counts, describe
-from exai_actors.core import failures
 from exai_actors.core.account import Account
-from exai_actors.core.calls import Aborted, ChatCall, Completion, FailureKind, UpstreamFailure
+from exai_actors.core.calls import Aborted, Completion, FailureKind, UpstreamFailure
 from exai_actors.core.dispatch import Arrival, Dispatcher
 from exai_actors.core.estimates import TokenEstimator
 from exai_actors.core.jobs import Refusal
@@ -50,8 +50,6 @@ from exai_actors.messages.session import (
     Enqueued,
     Failed,
     Granted,
-    Queued,
-    Refused,
 )
 from exai_actors.runtime import Cancellable, Down, LoopActor, LoopRef
 
@@ -60,10 +58,7 @@ if TYPE_CHECKING:
     from exai_actors.actors.settings import ProviderSettings
     from exai_actors.ports import Upstream
 
-log = structlog.get_logger()
-
 FIRST_REPORT_S = 0.25
-NOBODY = SessionId("")
 # Permits of different incarnations must differ: each has so many bits for its own.
 _PERMIT_BITS = 40
 _GRANTED = Arrival.GRANTED
@@ -104,12 +99,13 @@ class ProviderActor(LoopActor):
         self._wake: Cancellable | None = None
         self._wakes_at = inf
         self._counts = Counts()
+        self._answers = ProviderAnswers(self._name, self._counts, self._shared)
 
     def on_start(self) -> None:
         self._board.post_provider(self._name, self.statistics)
         for permit in self._upstream.hand_over(self._me):
             # A predecessor's call goes on until its connection is closed, and counts until then.
-            self._dispatcher.adopt(permit, self._left_over(permit))
+            self._dispatcher.adopt(permit, self._of_predecessor(permit))
         if not self._models.names:
             self._upstream.ask_models(self.actor_ref)
 
@@ -139,7 +135,7 @@ class ProviderActor(LoopActor):
             case PauseStream() | ResumeStream():
                 self._steer(message)
             case RefreshQueue():
-                self._report_positions()
+                self._tell_places()
             case PumpDue():
                 self._wakes_at = inf
                 self._pump()
@@ -198,7 +194,7 @@ class ProviderActor(LoopActor):
         if arrival is _GRANTED:
             self._start(asked)
         elif isinstance(arrival, Refusal):
-            self._refuse(asked, arrival)
+            self._answers.refused(asked, arrival)
             return
         else:
             if want.reports_progress:
@@ -254,7 +250,7 @@ class ProviderActor(LoopActor):
         if message.hold_s is not None:
             dispatcher.doors.told_beside_answer(message.hold_s, now)
             self._refuse_shut_out(now)
-            self._log_events()
+            log_changes(self._account, self._name)
         if dispatcher.is_waited_for:
             self._pump()
 
@@ -270,32 +266,22 @@ class ProviderActor(LoopActor):
                     self._counts.tried_again += 1
                     self._arm_refresh()
                 elif asked.wanted:
-                    self._fail(asked, failure)
+                    self._answers.failed(asked, failure)
                 self._refuse_shut_out(now)
             case Aborted():
                 self._counts.aborted += 1
-                self._dispatcher.abandoned(asked, self._cost_so_far(asked), now)
+                self._dispatcher.abandoned(asked, asked.cost_so_far, now)
                 if asked.wanted:
-                    self._fail(asked, UpstreamFailure(FailureKind.BROKEN, "the call was aborted"))
+                    self._answers.failed(
+                        asked, UpstreamFailure(FailureKind.BROKEN, "the call was aborted")
+                    )
             case _:
                 assert_never(result)
-        self._log_events()
-
-    def _fail(self, asked: Asked, failure: UpstreamFailure) -> None:
-        self._close_shared(asked)
-        for each in asked.wants:
-            each.reply_to.tell(Failed(each.request, failure))
-
-    def _refuse(self, asked: Asked, refusal: Refusal) -> None:
-        self._close_shared(asked)
-        error = failures.provider_refused(self._name, refusal)
-        for each in asked.wants:
-            self._counts.refused += 1
-            each.reply_to.tell(Refused(each.request, error, refusal.reason))
+        log_changes(self._account, self._name)
 
     def _refuse_shut_out(self, now: float) -> None:
         for asked, refusal in self._dispatcher.shut_out(now):
-            self._refuse(asked, refusal)
+            self._answers.refused(asked, refusal)
 
     def _chunk(self, message: UpstreamChunk) -> None:
         asked = self._dispatcher.find(message.permit)
@@ -326,7 +312,7 @@ class ProviderActor(LoopActor):
                 self._dispatcher.pass_on(asked, flow, want.request, want.priority, self._now())
             return
         asked.wanted = False
-        self._close_shared(asked)
+        self._answers.close(asked)
         if asked.call is not None:
             asked.call.abort()
         else:
@@ -338,7 +324,7 @@ class ProviderActor(LoopActor):
             self._start(asked)
         if expired := self._dispatcher.expired:
             for asked in expired:
-                self._close_shared(asked)
+                self._answers.close(asked)
             expired.clear()
         self._arm_wake(now)
 
@@ -376,32 +362,18 @@ class ProviderActor(LoopActor):
         if message.reply_to is not None:
             message.reply_to.tell(ProviderChanged(message.change, problem))
         self._refuse_shut_out(now)
-        self._log_events()
+        log_changes(self._account, self._name)
         self._pump()
-
-    def _log_events(self) -> None:
-        unlogged = self._account.unlogged
-        while unlogged:
-            event = unlogged.popleft()
-            log.warning(
-                "a provider's capacity changed",
-                provider=self._name,
-                what=event.what,
-                cause=event.cause,
-            )
 
     def _arm_refresh(self) -> None:
         if not self._refresh_armed:
             self._refresh_armed = True
             self.schedule(FIRST_REPORT_S, RefreshQueue())
 
-    def _report_positions(self) -> None:
-        for position, estimate_s, asked in self._dispatcher.waits.positions_due(
-            self._now(), self._settings.progress_interval_s
-        ):
-            for want in asked.wants:
-                if want.reports_progress:
-                    want.reply_to.tell(Queued(want.request, position, estimate_s))
+    def _tell_places(self) -> None:
+        self._answers.places(
+            self._dispatcher.waits.positions_due(self._now(), self._settings.progress_interval_s)
+        )
         self._refresh_armed = bool(self._dispatcher.queued)
         if self._refresh_armed:
             self.schedule(FIRST_REPORT_S, RefreshQueue())
@@ -414,31 +386,9 @@ class ProviderActor(LoopActor):
                     self._leave(asked, session, want.request)
         self._dispatcher.forget(session)
 
-    def _cost_so_far(self, asked: Asked) -> float:
-        """What a call that was broken off has probably cost: its prompt and what it had written."""
-        return min(asked.cost, asked.prompt_tokens + asked.text_length / 2)
-
-    def _left_over(self, permit: PermitId) -> Asked:
-        """What stands for a predecessor's call: nobody here asked for it."""
-        want = Want(RequestKey(""), NOBODY, ChatCall("", ()), False, self._me)
+    def _of_predecessor(self, permit: PermitId) -> Asked:
         pool = self._dispatcher.pools[0]
-        flow = pool.queue.flow(NOBODY, EVERYBODY)
-        return Asked(
-            flow,
-            want.request,
-            pool,
-            0.0,
-            0.0,
-            0.0,
-            self._now(),
-            permit=permit,
-            want=want,
-            wanted=False,
-        )
-
-    def _close_shared(self, asked: Asked) -> None:
-        if self._shared is not None:
-            self._shared.close(asked)
+        return left_over(permit, pool, pool.queue.flow(NOBODY, EVERYBODY), self._me, self._now())
 
     def _abort_all(self) -> None:
         for asked in tuple(self._dispatcher.granted()):

@@ -175,9 +175,7 @@ class SessionActor(LoopActor):
                 key=key,
             )
             if known is not None and known is not Repeat.BEGUN_BEFORE:
-                joined = self._requests.find_named(request) or (
-                    None if key is None else self._requests.find_named(key)
-                )
+                joined = self._requests.find_named(request, key)
                 self._clients.repeated(submit, known, joined)
                 self._steer(self._requests.read_by(submit.connection_id))
                 return
@@ -358,7 +356,8 @@ class SessionActor(LoopActor):
         startable: list[ActiveRequest] = []
         had_read = self._requests.read_by(connection_id)
         for active in self._requests.leave(connection_id):
-            if not self._is_finished_for_later(active):
+            kept = active.route.provider in self._directory.finishes and active.can_be_collected
+            if not kept:
                 self._providers.withdraw(active)
                 startable += self._requests.desert(active, self._now())
         self._steer(active for active in had_read if self._find(active.request) is active)
@@ -367,9 +366,6 @@ class SessionActor(LoopActor):
         if not self._clients.connections and self._requests.active():
             self._finishing = True
             self._broker.tell(SessionFinishes(self._id))
-
-    def _is_finished_for_later(self, active: ActiveRequest) -> bool:
-        return active.route.provider in self._directory.finishes and active.can_be_collected
 
     def _steer(self, streams: Iterable[ActiveRequest]) -> None:
         self._providers.steer(streams, self._clients.is_read)

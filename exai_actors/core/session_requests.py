@@ -153,9 +153,12 @@ class SessionRequests:
         """How many wait for room in the window or for their conversation."""
         return self._window.waiting
 
-    def find_named(self, name: RequestKey) -> ActiveRequest | None:
-        """What is in flight under any name that clients know."""
-        return self._active.get(name) or self._named.get(name)
+    def find_named(self, *names: RequestKey | None) -> ActiveRequest | None:
+        """What is in flight under one of these names that clients know, the first before others."""
+        for name in names:
+            if name is not None and (found := self._active.get(name) or self._named.get(name)):
+                return found
+        return None
 
     def active(self) -> tuple[ActiveRequest, ...]:
         return tuple(self._active.values())

@@ -10,6 +10,8 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 
+from exai_actors.core.statistics import BrokerStatistics
+
 Envelope = Literal["plain", "ex-ai"]
 """How an output text is wrapped: not at all, or as the JSON text of the old ``chat``."""
 
@@ -71,3 +73,14 @@ class Vitals(msgspec.Struct, frozen=True):
     global_capacity: int
     global_inflight: int
     tool_count: int
+
+    @classmethod
+    def of(cls, statistics: BrokerStatistics, *, now_wall: float, tool_count: int) -> Vitals:
+        return cls(
+            now_wall,
+            statistics.uptime_s,
+            statistics.sessions,
+            statistics.capacity,
+            statistics.in_flight,
+            tool_count,
+        )
