@@ -162,4 +162,7 @@ connection, whole answers counted and each answer's id checked.
   fairness, permits, deadlines, outcomes and the wire protocol cost.
 - `call_tool` with a request id is answered in three frames (progress, ack, result), as old clients
   expect; `tool_call` and JSON-RPC in one.
+- The aim for the broker is 1.2 times the base, and it is not reached: two system calls and JSON
+  take 10 µs of a call, and six messages between actors, with all that they decide, another 19,
+  where 9 would be needed. It is Python's own time, spread over some sixty functions.
 """

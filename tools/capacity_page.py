@@ -101,7 +101,9 @@ $ {command}
 - *Greedy and small*: one session with 24 connections and one with 2, all of them asking again as
   soon as they have an answer. A call that runs is never taken back, so the small session waits for
   the next permit that comes free, up to one service time, before each call: that, and not its
-  share, is what bounds the part it gets of all answers with two calls at once.
+  share, is what bounds the part it gets of all answers with two calls at once. The service runs
+  in a process of its own and keeps its 200 ms to some microseconds; requests/s are counted from
+  the end of the first round of four calls to the end of the last.
 - *Light beside heavy*: 8 permits, two sessions with answers of 1,000 tokens in the mean and two
   with 100, anything up to twice that, asking for nearly twice of what there is, and one that asks
   for 50 now and then.
