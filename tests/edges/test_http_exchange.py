@@ -104,7 +104,8 @@ async def test_a_request_that_was_answered_before_it_was_sent_ends_its_connectio
         too_much_for_the_sockets = b"x" * 32_000_000
         response = await exchange(connector, target, too_much_for_the_sockets)
         assert await response.content.read() == b"ok"
-        response = await exchange(connector, target, b"{}")
+        async with asyncio.timeout(10):
+            response = await exchange(connector, target, b"{}")
         assert await response.content.read() == b"ok"
         assert len(service.seen) == 2
 
