@@ -104,5 +104,15 @@ def left_over(
     """What stands for a predecessor's call that still runs: nobody here asked for it."""
     want = Want(RequestKey(""), NOBODY, ChatCall("", ()), False, provider)
     return Asked(
-        flow, want.request, pool, 0.0, 0.0, 0.0, now, permit=permit, want=want, wanted=False
+        flow,
+        want.request,
+        pool,
+        0.0,
+        0.0,
+        0.0,
+        now,
+        permit=permit,
+        granted_at=now,
+        want=want,
+        wanted=False,
     )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, assert_never
 
 from msgspec.structs import replace
 
-from exai_actors.actors.account_log import log_changes
+from exai_actors.actors.account_log import log_changes, log_fault
 from exai_actors.actors.asked import NOBODY, Asked, SharedCalls, left_over
 from exai_actors.actors.model_list import ModelList
 from exai_actors.actors.provider_answers import ProviderAnswers
@@ -23,6 +23,7 @@ from exai_actors.core.dispatch import Arrival, Dispatcher
 from exai_actors.core.estimates import TokenEstimator
 from exai_actors.core.jobs import Refusal
 from exai_actors.core.live_changes import put_in_force
+from exai_actors.core.self_check import faults_of
 from exai_actors.core.statistics import ProviderStatistics
 from exai_actors.ids import EVERYBODY, PermitId, ProviderName, RequestKey, SessionId
 from exai_actors.messages.broker import BrokerMessage
@@ -30,6 +31,7 @@ from exai_actors.messages.provider import (
     AskModels,
     CancelWant,
     ChangeProvider,
+    CheckDue,
     ModelsListed,
     ModelsUnavailable,
     PauseStream,
@@ -59,6 +61,7 @@ if TYPE_CHECKING:
     from exai_actors.ports import Upstream
 
 FIRST_REPORT_S = 0.25
+CHECK_EVERY_S = 30.0
 # Permits of different incarnations must differ: each has so many bits for its own.
 _PERMIT_BITS = 40
 _GRANTED = Arrival.GRANTED
@@ -108,6 +111,7 @@ class ProviderActor(LoopActor):
             self._dispatcher.adopt(permit, self._of_predecessor(permit))
         if not self._models.names:
             self._upstream.ask_models(self.actor_ref)
+        self.schedule(CHECK_EVERY_S, CheckDue())
 
     def on_stop(self) -> None:
         self._abort_all()
@@ -145,6 +149,8 @@ class ProviderActor(LoopActor):
                 self._models.listed(message.models)
             case ModelsUnavailable():
                 self._models.unavailable(message.failure)
+            case CheckDue():
+                self._check()
             case AskModels():
                 self._upstream.ask_models(self.actor_ref)
             case Down():
@@ -335,6 +341,13 @@ class ProviderActor(LoopActor):
                 self._wake.cancel()
             self._wakes_at = wake_at
             self._wake = self.schedule(max(0.0, wake_at - now), PumpDue())
+
+    def _check(self) -> None:
+        """Ask of itself, now and then, what tests ask after every message."""
+        for fault in faults_of(self._dispatcher, self._now(), self._settings.longest_call_s):
+            self._counts.faults += 1
+            log_fault(self._name, fault)
+        self.schedule(CHECK_EVERY_S, CheckDue())
 
     def _find(self, session: SessionId, request: RequestKey) -> Asked | None:
         """A request that is still wanted. One that waits is found at once, others by a walk."""

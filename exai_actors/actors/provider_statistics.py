@@ -24,6 +24,7 @@ class Counts(msgspec.Struct):
     refused: int = 0
     tried_again: int = 0
     shared: int = 0
+    faults: int = 0
 
 
 def describe(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import Literal
 
 import msgspec
@@ -41,7 +42,10 @@ class ConnectionSettings(msgspec.Struct, frozen=True):
 
 
 class ProviderSettings(msgspec.Struct, frozen=True):
-    """One provider; no ``models`` means that the upstream is asked for them."""
+    """One provider; no ``models`` means that the upstream is asked for them.
+
+    No call of it takes more than ``longest_call_s``, however it ends.
+    """
 
     name: str
     kind: str
@@ -50,3 +54,4 @@ class ProviderSettings(msgspec.Struct, frozen=True):
     progress_interval_s: float = 8.0
     models_retry_s: float = 2.0
     models_refresh_s: float = 300.0
+    longest_call_s: float = inf

@@ -322,6 +322,13 @@ class Dispatcher(Generic[J]):
             return self.waits.refusal(RefusalCause.FULL, reason, job, now)
         return Arrival.QUEUED
 
+    def could_grant(self, pool: Pool[J], now: float) -> bool:
+        """Whether the one whose turn it is could have a permit now; never so after pump()."""
+        if not (pool.queue.entries and pool.ledger.free):
+            return False
+        job = pool.queue.peek(now)
+        return job is not None and job.deadline > now and self.doors.opens_at(job, now) <= now
+
     def _in_turn(self) -> tuple[Pool[J], ...]:
         """All pools. The gates are shared by all, so that each comes first in its turn."""
         pools = self.pools

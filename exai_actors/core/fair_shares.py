@@ -276,6 +276,18 @@ class FairQueue(Generic[T]):
             waiting[session] = waiting.get(session, 0) + 1
         return waiting
 
+    def faults(self) -> Iterator[str]:
+        """Where the sums that are kept differ from what is there; nothing if all is well."""
+        if self.entries.keys() != self._entries.keys():
+            yield "the queue lists other requests than it holds"
+        flows = [flow for tenant in self._tenants.values() for flow in tenant.flows.values()]
+        if sum(len(flow.waiting) for flow in flows) > len(self.entries):
+            yield "sessions have requests waiting that the queue does not know"
+        for tenant in self._tenants.values():
+            count = sum(len(flow.waiting) for flow in tenant.flows.values())
+            if count != tenant.count:
+                yield f"{count} requests of a tenant wait where {tenant.count} are counted"
+
     def _next(self, now: float) -> Entry | None:
         if self._since_guard >= self._guard_every and self._neglected:
             flow, since = next(iter(self._neglected.items()))

@@ -22,9 +22,10 @@ class ProviderStatistics(msgspec.Struct, frozen=True):
 
     ``trouble`` is why it could not be asked for its models.
     ``over`` is by how many permits a lowered limit is exceeded; ``anomalies`` counts releases of
-    permits that were not held. ``limit`` and the like count over all models; ``configured_limit``
-    is what an adaptive limit stays below. ``shared`` requests joined a call that was there already.
-    ``events`` are the latest changes of capacity, each with its cause.
+    permits that were not held, ``faults`` broken promises that the broker found in itself.
+    ``limit`` and the like count over all models; ``configured_limit`` is what an adaptive limit
+    stays below. ``shared`` requests joined a call that was there already. ``events`` are the latest
+    changes of capacity, each with its cause.
     """
 
     name: str
@@ -53,6 +54,7 @@ class ProviderStatistics(msgspec.Struct, frozen=True):
     held_because: str = ""
     tried_again: int = 0
     shared: int = 0
+    faults: int = 0
     gates: tuple[GateStatistics, ...] = ()
     model_limits: tuple[ModelStatistics, ...] = ()
     weights: dict[str, float] = {}

@@ -151,6 +151,8 @@ def _running_block(each: dict[str, Any]) -> list[str]:
         ("refused", f"{each['refused']}"),
         ("anomalies", f"{each['anomalies']}"),
     ]
+    if each["faults"]:
+        rows.append(("faults", f"{each['faults']} found in the broker itself; see its log"))
     if each["configured_limit"] != each["limit"]:
         rows.insert(1, ("configured", f"{each['configured_limit']}"))
     if each["held_for_s"]:

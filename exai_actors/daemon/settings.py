@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import inf
+
 from exai_actors.actors.settings import ConnectionSettings, ProviderSettings, SessionSettings
 from exai_actors.core.access import Access, Grant
 from exai_actors.core.capacity_settings import (
@@ -11,7 +13,10 @@ from exai_actors.core.capacity_settings import (
     RetrySettings,
 )
 from exai_actors.daemon.config import Config
-from exai_actors.daemon.config_provider import ProviderConfig
+from exai_actors.daemon.config_provider import OpenAIProvider, ProviderConfig
+
+# What the end of a call may take beyond its time: its connection is closed first.
+ENDING_S = 30.0
 
 
 def of_access(config: Config) -> Access:
@@ -57,6 +62,9 @@ def of_provider(provider: ProviderConfig, config: Config) -> ProviderSettings:
         models=provider.models,
         capacity=of_capacity(provider, config),
         progress_interval_s=config.session.progress_interval_s,
+        longest_call_s=(
+            provider.total_timeout_s + ENDING_S if isinstance(provider, OpenAIProvider) else inf
+        ),
     )
 
 

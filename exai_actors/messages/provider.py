@@ -127,6 +127,10 @@ class PumpDue(msgspec.Struct, frozen=True, gc=False):
     """System lane. Time has passed that somebody who waits was waiting for."""
 
 
+class CheckDue(msgspec.Struct, frozen=True, gc=False):
+    """System lane. Time to see whether permits, queue and doors are what they promise to be."""
+
+
 class AskModels(msgspec.Struct, frozen=True, gc=False):
     """System lane. Time to ask the upstream for its models (again)."""
 
@@ -141,6 +145,7 @@ RareProviderMessage = (
     | ChangeProvider
     | PumpDue
     | RefreshQueue
+    | CheckDue
     | AskModels
 )
 ProviderMessage = Want | UpstreamEnded | RareProviderMessage

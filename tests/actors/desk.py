@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import Any
 
 import orjson
@@ -86,7 +87,9 @@ class Desk:
         sessions: int = 100,
         routes: tuple[RouteSettings, ...] = (),
         finishes: tuple[str, ...] = (),
+        longest_call_s: float = inf,
     ) -> None:
+        self._longest_call_s = longest_call_s
         self.driver = ManualDriver()
         self.system = ActorSystem(self.driver)
         self.clock = ManualClock()
@@ -193,7 +196,13 @@ class Desk:
     def _start_provider(self, name: ProviderName, guardian: LoopRef[Any]) -> LoopRef[ProviderActor]:
         return self.system.spawn(
             ProviderActor,
-            ProviderSettings(name, "manual", self._models[name], self.capacity),
+            ProviderSettings(
+                name,
+                "manual",
+                self._models[name],
+                self.capacity,
+                longest_call_s=self._longest_call_s,
+            ),
             self.accounts[name],
             self.upstreams[name],
             guardian,

@@ -424,3 +424,15 @@ def test_a_failing_provider_is_left_alone_and_then_asked_with_one_call() -> None
     desk.settle()
     assert len(desk.upstream.calls) == 8
     assert desk.statistics().circuit == "closed"
+
+
+def test_a_provider_notices_by_itself_that_a_permit_does_not_come_back() -> None:
+    desk = Desk(limit=2, longest_call_s=100.0)
+    client = desk.client()
+    client.call("ends")
+    client.call("whose upstream never tells its end", deadline_ms=1000)
+    desk.upstream.calls[0].complete()
+    desk.advance(91.0)
+    assert desk.statistics().faults == 0
+    desk.advance(30.0)
+    assert desk.statistics().faults == 1

@@ -32,6 +32,7 @@ from exai_actors.core.changes import DrainProvider, Pause, Reopen, SetGates, Set
 from exai_actors.core.dispatch import Arrival, Dispatcher
 from exai_actors.core.jobs import Job, Refusal
 from exai_actors.core.live_changes import put_in_force
+from exai_actors.core.self_check import faults_of
 from exai_actors.ids import EVERYBODY, PermitId, RequestKey, SessionId, TenantName
 
 SESSIONS = st.sampled_from(["a", "b", "c"])
@@ -377,6 +378,10 @@ class CapacityMachine(RuleBasedStateMachine):
             model = pool.model or "plain"
             assert ledger.limit == self.limits[model]
             assert ledger.in_flight + len(ledger.quarantined) + ledger.reserved == self.taken(model)
+
+    @invariant()
+    def nothing_is_found_by_the_broker_itself(self) -> None:
+        assert list(faults_of(self.dispatcher, self.now, inf)) == []
 
     @invariant()
     def each_request_is_in_one_place(self) -> None:
