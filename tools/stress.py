@@ -171,7 +171,7 @@ async def _left_behind(url: str, upstream: LimitedUpstream) -> list[str]:
     complaints = [f"{number} {what} are left" for what, number in left.items() if number]
     complaints += [
         f"{provider[what]} {what} at the provider"
-        for what in ("anomalies", "over")
+        for what in ("anomalies", "over", "faults")
         if provider[what]
     ]
     return complaints
