@@ -7,6 +7,7 @@ always heard. A permit is held from the grant until the upstream call has really
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import islice
 from math import inf
 from typing import TYPE_CHECKING, assert_never
 
@@ -25,7 +26,7 @@ from exai_actors.core.jobs import Refusal
 from exai_actors.core.live_changes import put_in_force
 from exai_actors.core.self_check import faults_of
 from exai_actors.core.statistics import ProviderStatistics
-from exai_actors.ids import EVERYBODY, PermitId, ProviderName, RequestKey, SessionId
+from exai_actors.ids import EVERYBODY, ProviderName, RequestKey, SessionId
 from exai_actors.messages.broker import BrokerMessage
 from exai_actors.messages.provider import (
     AskModels,
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
 
 FIRST_REPORT_S = 0.25
 CHECK_EVERY_S = 30.0
+MOST_FAULTS_TOLD = 20
 # Permits of different incarnations must differ: each has so many bits for its own.
 _PERMIT_BITS = 40
 _GRANTED = Arrival.GRANTED
@@ -108,7 +110,9 @@ class ProviderActor(LoopActor):
         self._board.post_provider(self._name, self.statistics)
         for permit in self._upstream.hand_over(self._me):
             # A predecessor's call goes on until its connection is closed, and counts until then.
-            self._dispatcher.adopt(permit, self._of_predecessor(permit))
+            pool = self._dispatcher.pools[0]
+            flow = pool.queue.flow(NOBODY, EVERYBODY)
+            self._dispatcher.adopt(permit, left_over(permit, pool, flow, self._me, self._now()))
         if not self._models.names:
             self._upstream.ask_models(self.actor_ref)
         self.schedule(CHECK_EVERY_S, CheckDue())
@@ -255,7 +259,7 @@ class ProviderActor(LoopActor):
             self._ended_without(result, asked, now)
         if message.hold_s is not None:
             dispatcher.doors.told_beside_answer(message.hold_s, now)
-            self._refuse_shut_out(now)
+            self._answers.shut_out(self._dispatcher.shut_out(now))
             log_changes(self._account, self._name)
         if dispatcher.is_waited_for:
             self._pump()
@@ -273,7 +277,7 @@ class ProviderActor(LoopActor):
                     self._arm_refresh()
                 elif asked.wanted:
                     self._answers.failed(asked, failure)
-                self._refuse_shut_out(now)
+                self._answers.shut_out(self._dispatcher.shut_out(now))
             case Aborted():
                 self._counts.aborted += 1
                 self._dispatcher.abandoned(asked, asked.cost_so_far, now)
@@ -284,10 +288,6 @@ class ProviderActor(LoopActor):
             case _:
                 assert_never(result)
         log_changes(self._account, self._name)
-
-    def _refuse_shut_out(self, now: float) -> None:
-        for asked, refusal in self._dispatcher.shut_out(now):
-            self._answers.refused(asked, refusal)
 
     def _chunk(self, message: UpstreamChunk) -> None:
         asked = self._dispatcher.find(message.permit)
@@ -344,7 +344,8 @@ class ProviderActor(LoopActor):
 
     def _check(self) -> None:
         """Ask of itself, now and then, what tests ask after every message."""
-        for fault in faults_of(self._dispatcher, self._now(), self._settings.longest_call_s):
+        faults = faults_of(self._dispatcher, self._now(), self._settings.longest_call_s)
+        for fault in islice(faults, MOST_FAULTS_TOLD):
             self._counts.faults += 1
             log_fault(self._name, fault)
         self.schedule(CHECK_EVERY_S, CheckDue())
@@ -374,7 +375,7 @@ class ProviderActor(LoopActor):
         problem = put_in_force(self._dispatcher, message.change, message.cause, now)
         if message.reply_to is not None:
             message.reply_to.tell(ProviderChanged(message.change, problem))
-        self._refuse_shut_out(now)
+        self._answers.shut_out(self._dispatcher.shut_out(now))
         log_changes(self._account, self._name)
         self._pump()
 
@@ -398,10 +399,6 @@ class ProviderActor(LoopActor):
                 if asked.wanted and want.session == session:
                     self._leave(asked, session, want.request)
         self._dispatcher.forget(session)
-
-    def _of_predecessor(self, permit: PermitId) -> Asked:
-        pool = self._dispatcher.pools[0]
-        return left_over(permit, pool, pool.queue.flow(NOBODY, EVERYBODY), self._me, self._now())
 
     def _abort_all(self) -> None:
         for asked in tuple(self._dispatcher.granted()):

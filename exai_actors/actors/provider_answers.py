@@ -35,6 +35,10 @@ class ProviderAnswers:
             self._counts.refused += 1
             each.reply_to.tell(Refused(each.request, error, refusal.reason))
 
+    def shut_out(self, refused: Iterable[tuple[Asked, Refusal]]) -> None:
+        for asked, refusal in refused:
+            self.refused(asked, refusal)
+
     def places(self, due: Iterable[tuple[int, float | None, Asked]]) -> None:
         """Tell those who want to know their position from 1 and their estimated wait."""
         for position, estimate_s, asked in due:

@@ -269,13 +269,6 @@ class FairQueue(Generic[T]):
                 ahead += min(tenant.count, int((tag - tenant.tag) / mean) + 1)
         return ahead
 
-    def waiting_by_session(self) -> dict[SessionId, int]:
-        """How many each session has waiting."""
-        waiting: dict[SessionId, int] = {}
-        for session, _ in self.entries:
-            waiting[session] = waiting.get(session, 0) + 1
-        return waiting
-
     def faults(self) -> Iterator[str]:
         """Where the sums that are kept differ from what is there; nothing if all is well."""
         if self.entries.keys() != self._entries.keys():

@@ -126,6 +126,18 @@ class Served:
             self._made.clear()
             await self._made.wait()
 
+    async def settled(self) -> None:
+        """What had arrived before has been read, if it is read at all.
+
+        Two newcomers are heard one after the other: the loop has looked at all sockets meanwhile.
+        """
+        prepare, self.prepare = self.prepare, _nothing
+        for _ in range(2):
+            client, recorder = await self.connected()
+            client.send(b"heard?")
+            await recorder.until(lambda recorder=recorder: recorder.data == b"heard?")  # type: ignore[misc]
+        self.prepare = prepare
+
     async def connected(self) -> tuple[socket.socket, Recorder]:
         """The next client and its protocol, introduced to its transport."""
         client = self.connect()

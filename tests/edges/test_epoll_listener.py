@@ -38,7 +38,7 @@ async def test_a_socket_that_was_dropped_within_a_batch_is_not_read_any_more() -
         for client, recorder in pairs:
             recorder.on_data = drop_the_others
             client.send(b"all in one batch")
-        await asyncio.sleep(0.01)
+        await it.settled()
         ends = [recorder.calls[1:] for recorder in recorders]
         assert ends.count(["lost"]) == 2
         assert ends.count([b"all in one batch"]) == 1
@@ -57,7 +57,7 @@ async def test_a_socket_that_was_paused_within_a_batch_is_read_after_it_resumes(
         for client, recorder in pairs:
             recorder.on_data = pause_the_other
             client.send(b"data")
-        await asyncio.sleep(0.01)
+        await it.settled()
         (unread,) = [recorder for recorder in recorders if not recorder.data]
         unread.transport.resume_reading()
         await unread.until(lambda: unread.data == b"data")
@@ -92,17 +92,20 @@ async def test_no_more_than_a_bounded_number_of_sockets_hold_up_the_loop(
         pairs = [await it.connected() for _ in range(7)]
         read: list[int] = []
         per_turn: list[int] = []
+        all_read = asyncio.Event()
 
         def next_turn() -> None:
             per_turn.append(len(read))
             if len(read) < 7:
                 asyncio.get_running_loop().call_soon(next_turn)
+            else:
+                all_read.set()
 
         for index, (client, recorder) in enumerate(pairs):
             recorder.on_data = lambda _, index=index: read.append(index)  # type: ignore[misc]
             client.send(b"x")
         asyncio.get_running_loop().call_soon(next_turn)
-        await asyncio.sleep(0.05)
+        await all_read.wait()
         assert sorted(read) == list(range(7))
         growth = [after - before for before, after in zip([0, *per_turn], per_turn, strict=False)]
         assert max(growth) <= 2

@@ -97,7 +97,7 @@ async def test_readiness_that_turns_out_to_be_nothing_is_passed_over(it: Served)
     recorder.on_data = other.on_data = steal_the_others_data
     client.send(b"stolen or not")
     other_client.send(b"stolen or not")
-    await asyncio.sleep(0.01)
+    await it.settled()
     assert sorted([recorder.data, other.data]) == [b"", b"stolen or not"]
     for each in (client, other_client):
         each.send(b", and more")
@@ -163,7 +163,7 @@ async def test_a_protocol_may_begin_without_reading(it: Served) -> None:
     )
     client, recorder = await it.connected()
     client.send(b"later")
-    await asyncio.sleep(0.01)
+    await it.settled()
     assert recorder.calls == ["made"]
     recorder.transport.resume_reading()
     await recorder.until(lambda: recorder.data == b"later")
@@ -177,7 +177,7 @@ async def test_nothing_is_read_while_paused_and_nothing_is_lost(it: Served) -> N
     assert not recorder.transport.is_reading()
     client.send(b" second")
     client.shutdown(socket.SHUT_WR)
-    await asyncio.sleep(0.01)
+    await it.settled()
     assert recorder.calls == ["made", b"first"]
     recorder.transport.resume_reading()
     await recorder.until(lambda: recorder.data == b"first second")
