@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import islice
 
 from exai_actors.core.calls import ChatMessage
-from exai_actors.core.packing import Packer, size_of
+from exai_actors.core.packing import pack, unpacker
 from exai_actors.ids import ConversationId
 
 History = tuple[ChatMessage, ...]
 
-_packer: Packer[History] = Packer(History)
+_unpack: Callable[[bytes], History] = unpacker(History)
 
 
 class Conversations:
     """At most ``count`` conversations, each of ``turns`` question-and-answer pairs.
 
-    ``size`` bounds the characters of one conversation, eight times that the whole; the oldest
+    ``size`` bounds the bytes of one conversation, eight times that the whole; the oldest
     turns go first, and then the conversation that was used longest ago.
     """
 
@@ -37,7 +38,7 @@ class Conversations:
     def history(self, conversation: ConversationId) -> History:
         """The turns so far, oldest first; empty for a conversation that is not known."""
         packed = self._histories.get(conversation)
-        return () if packed is None else _packer.unpack(packed)
+        return () if packed is None else _unpack(packed)
 
     def add(self, conversation: ConversationId, question: ChatMessage, answer: ChatMessage) -> None:
         """Append a turn, and drop what is now too much.
@@ -48,18 +49,14 @@ class Conversations:
             return
         histories = self._histories
         history: History = (question, answer)
-        size = len(question.content) + len(answer.content)
-        if question.images:
-            size += sum(map(len, question.images))
         if conversation in histories:
             history = self.history(conversation) + history
-            size += self._drop(conversation)
-        while len(history) > 2 * self.turns or size > self.size:
-            size -= _size(history[:2])
-            history = history[2:]
-            if not history:
-                return
-        histories[conversation] = _packer.pack(history, size)
+            self._drop(conversation)
+        packed = self._pack_latest(history) if len(history) > 2 else pack(history)
+        size = len(packed)
+        if size > self.size:
+            return
+        histories[conversation] = packed
         self._size += size
         if len(histories) > self.count:
             for oldest in tuple(islice(histories, len(histories) - self.count + self._spare)):
@@ -67,16 +64,17 @@ class Conversations:
         while self._size > 8 * self.size:
             self._drop(next(iter(histories)))
 
-    def _drop(self, conversation: ConversationId) -> int:
-        size = size_of(self._histories.pop(conversation))
-        self._size -= size
-        return size
+    def _pack_latest(self, history: History) -> bytes:
+        """As many of the latest turns as may be; the last one alone if not even that fits."""
+        history = history[-2 * self.turns :]
+        latest = pack(history[-2:])
+        if len(latest) > self.size:
+            return latest
+        packed = pack(history)
+        while len(packed) > self.size:
+            history = history[2:]
+            packed = pack(history)
+        return packed
 
-
-def _size(history: History) -> int:
-    size = 0
-    for message in history:
-        size += len(message.content)
-        if message.images:
-            size += sum(map(len, message.images))
-    return size
+    def _drop(self, conversation: ConversationId) -> None:
+        self._size -= len(self._histories.pop(conversation))

@@ -1,6 +1,6 @@
 """What became of a session's requests, so that a repeated id gets the same outcome.
 
-Bounded by number, by characters of text and by age; the oldest goes first. A request whose
+Bounded by number, by bytes and by age; the oldest goes first. A request whose
 outcome is no longer here runs anew when it is repeated.
 """
 
@@ -11,7 +11,7 @@ from itertools import islice
 import msgspec
 
 from exai_actors.core.calls import Outcome
-from exai_actors.core.packing import Packer, size_of
+from exai_actors.core.packing import pack, unpacker
 from exai_actors.ids import RequestKey
 
 
@@ -26,11 +26,11 @@ class Remembered(msgspec.Struct, frozen=True, gc=False, array_like=True):
     expires: float
 
 
-_packer: Packer[Remembered] = Packer(Remembered)
+_unpack = unpacker(Remembered)
 
 
 class OutcomeStore:
-    """At most ``count`` outcomes and ``size`` characters of text, each for ``ttl_s`` seconds.
+    """At most ``count`` outcomes and ``size`` bytes of them, each for ``ttl_s`` seconds.
 
     ``now`` is in seconds and never goes back. ``kept`` may be looked into, to see at once that a
     request is not here. Room is made for several at a time, which is cheaper than one by one.
@@ -54,21 +54,18 @@ class OutcomeStore:
         kept = self.kept
         if request in kept:
             self._drop(request)
-        result = outcome.result
-        if result is not None and len(result.outputs) == 1:
-            size = len(result.outputs[0]) + len(result.reasoning)
-        else:
-            size = _text_size(outcome)
+        packed = pack(Remembered(fingerprint, outcome, now + self.ttl_s))
+        size = len(packed)
         if size > self.size:
             return
-        kept[request] = _packer.pack(Remembered(fingerprint, outcome, now + self.ttl_s), size)
+        kept[request] = packed
         self._size += size
         if len(kept) > self.count or self._size > self.size:
             self._make_room()
 
     def remember_begun(self, request: RequestKey, now: float) -> None:
         """Keep in mind that a request of this name was begun and given up."""
-        self._keep(request, _packer.pack(Remembered(0, None, now + self.ttl_s), 0))
+        self._keep(request, pack(Remembered(0, None, now + self.ttl_s)))
 
     def share(self, known: RequestKey, request: RequestKey) -> None:
         """Keep under a second name what is known under the first, for as long as that is kept.
@@ -84,7 +81,7 @@ class OutcomeStore:
         packed = self.kept.get(request)
         if packed is None:
             return None
-        found = _packer.unpack(packed)
+        found = _unpack(packed)
         if found.expires <= now:
             self._drop(request)
             return None
@@ -94,7 +91,7 @@ class OutcomeStore:
         if request in self.kept:
             self._drop(request)
         self.kept[request] = packed
-        self._size += size_of(packed)
+        self._size += len(packed)
         self._make_room()
 
     def _make_room(self) -> None:
@@ -106,13 +103,4 @@ class OutcomeStore:
             self._drop(next(iter(kept)))
 
     def _drop(self, request: RequestKey) -> None:
-        self._size -= size_of(self.kept.pop(request))
-
-
-def _text_size(outcome: Outcome) -> int:
-    size = 0 if outcome.error is None else len(outcome.error.message)
-    if outcome.result is not None:
-        size += len(outcome.result.reasoning)
-        for text in outcome.result.outputs:
-            size += len(text)
-    return size
+        self._size -= len(self.kept.pop(request))

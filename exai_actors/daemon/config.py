@@ -163,14 +163,14 @@ class SessionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         CountOrNone, Meta(description="How many outcomes a session keeps at most.")
     ] = 256
     outcome_bytes: Annotated[
-        Bytes, Meta(description="How much text the kept outcomes may hold together.")
+        Bytes, Meta(description="How many bytes the kept outcomes may take together.")
     ] = 4_194_304
     history_turns: Annotated[
         CountOrNone,
         Meta(description="How many past turns of a conversation go to the provider."),
     ] = 20
     history_bytes: Annotated[
-        Bytes, Meta(description="How much text of a conversation is kept for that.")
+        Bytes, Meta(description="How many bytes of a conversation are kept for that.")
     ] = 262_144
     conversations: Annotated[
         Count,

@@ -8,6 +8,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from exai_actors.core.calls import ChatMessage
 from exai_actors.core.conversations import Conversations
+from exai_actors.core.packing import pack
 from exai_actors.ids import ConversationId
 
 IDS = [ConversationId(name) for name in "abcdefghijkl"]
@@ -18,12 +19,20 @@ def turn(text: str, answer: str = "") -> tuple[ChatMessage, ChatMessage]:
     return ChatMessage("user", text), ChatMessage("assistant", answer)
 
 
+def bytes_of(*texts: str) -> int:
+    """What a history of these questions takes."""
+    return len(pack([message for text in texts for message in turn(text)]))
+
+
+TEN = bytes_of("1234567890")
+
+
 def test_an_unknown_conversation_has_no_history() -> None:
-    assert Conversations(count=4, turns=4, size=100).history(A) == ()
+    assert Conversations(count=4, turns=4, size=1000).history(A) == ()
 
 
 def test_a_history_holds_questions_and_answers_oldest_first() -> None:
-    conversations = Conversations(count=4, turns=4, size=100)
+    conversations = Conversations(count=4, turns=4, size=1000)
     conversations.add(A, *turn("one?", "one."))
     conversations.add(A, *turn("two?", "two."))
     assert [message.content for message in conversations.history(A)] == [
@@ -36,7 +45,7 @@ def test_a_history_holds_questions_and_answers_oldest_first() -> None:
 
 
 def test_the_oldest_turns_go_when_there_are_too_many() -> None:
-    conversations = Conversations(count=4, turns=2, size=100)
+    conversations = Conversations(count=4, turns=2, size=1000)
     for text in ("one?", "two?", "three?"):
         conversations.add(A, *turn(text))
     assert conversations.history(A) == turn("two?") + turn("three?")
@@ -47,32 +56,37 @@ def test_the_oldest_turns_go_when_there_are_too_many() -> None:
     [
         turn("123456"),
         turn("123", "456"),
-        (ChatMessage("user", "123", images=("12", "3")), ChatMessage("assistant", "")),
+        turn("一二"),
+        (ChatMessage("user", "1", images=("12", "3")), ChatMessage("assistant", "")),
     ],
 )
-def test_the_oldest_turns_go_when_there_is_too_much_text(
+def test_the_oldest_turns_go_when_they_take_too_much(
     turn_of_six: tuple[ChatMessage, ChatMessage],
 ) -> None:
-    conversations = Conversations(count=4, turns=9, size=10)
+    conversations = Conversations(count=4, turns=9, size=bytes_of("1234", "123456"))
+    conversations.add(A, *turn("1234"))
+    conversations.add(A, *turn_of_six)
+    assert conversations.history(A) == turn("1234") + turn_of_six
+    conversations = Conversations(count=4, turns=9, size=bytes_of("1234", "123456"))
     conversations.add(A, *turn("12345"))
     conversations.add(A, *turn_of_six)
     assert conversations.history(A) == turn_of_six
 
 
 def test_a_turn_too_large_on_its_own_leaves_no_gap_and_drives_nobody_out() -> None:
-    conversations = Conversations(count=2, turns=9, size=10)
+    conversations = Conversations(count=2, turns=9, size=TEN)
     conversations.add(A, *turn("first"))
     conversations.add(B, *turn("first"))
-    conversations.add(C, *turn("far too large"))
+    conversations.add(C, *turn("much too large"))
     assert conversations.history(A) == turn("first")
     assert conversations.history(B) == turn("first")
-    conversations.add(A, *turn("far too large"))
+    conversations.add(A, *turn("much too large"))
     assert conversations.history(A) == ()
     assert len(conversations) == 1
 
 
 def test_the_conversation_used_longest_ago_goes_when_there_are_too_many() -> None:
-    conversations = Conversations(count=2, turns=9, size=100)
+    conversations = Conversations(count=2, turns=9, size=1000)
     conversations.add(A, *turn("one?"))
     conversations.add(B, *turn("one?"))
     conversations.add(A, *turn("two?"))
@@ -82,8 +96,8 @@ def test_the_conversation_used_longest_ago_goes_when_there_are_too_many() -> Non
     assert conversations.history(C) == turn("one?")
 
 
-def test_all_conversations_together_hold_eight_times_the_text_of_one() -> None:
-    conversations = Conversations(count=100, turns=9, size=10)
+def test_all_conversations_together_hold_eight_times_as_much_as_one() -> None:
+    conversations = Conversations(count=100, turns=9, size=TEN)
     for conversation in IDS[:9]:
         conversations.add(conversation, *turn("1234567890"))
     assert conversations.history(IDS[0]) == ()
@@ -92,7 +106,7 @@ def test_all_conversations_together_hold_eight_times_the_text_of_one() -> None:
 
 @pytest.mark.parametrize(("count", "turns"), [(0, 4), (4, 0)])
 def test_nothing_is_kept_where_nothing_may_be(count: int, turns: int) -> None:
-    conversations = Conversations(count, turns, size=100)
+    conversations = Conversations(count, turns, size=1000)
     conversations.add(A, *turn("one?"))
     assert conversations.history(A) == ()
     assert len(conversations) == 0
@@ -101,7 +115,7 @@ def test_nothing_is_kept_where_nothing_may_be(count: int, turns: int) -> None:
 class ConversationsMachine(RuleBasedStateMachine):
     """The histories beside everything that was ever said."""
 
-    @initialize(count=st.integers(1, 12), turns=st.integers(1, 4), size=st.integers(1, 12))
+    @initialize(count=st.integers(1, 12), turns=st.integers(1, 4), size=st.integers(1, 3 * TEN))
     def open(self, count: int, turns: int, size: int) -> None:
         self.conversations = Conversations(count, turns, size)
         self.said: dict[ConversationId, list[int]] = {}
@@ -111,21 +125,24 @@ class ConversationsMachine(RuleBasedStateMachine):
         said = self.said.get(conversation, [])
         for start in range(len(said)):
             if len(said[start:]) <= self.conversations.turns and (
-                sum(said[start:]) <= self.conversations.size
+                self.size(said[start:]) <= self.conversations.size
             ):
                 return said[start:]
         return []
 
-    @rule(conversation=st.sampled_from(IDS), size=st.integers(0, 14))
-    def add(self, conversation: ConversationId, size: int) -> None:
-        self.conversations.add(conversation, *turn("x" * size))
-        self.said.setdefault(conversation, []).append(size)
+    def size(self, lengths: list[int]) -> int:
+        return bytes_of(*("x" * length for length in lengths))
+
+    @rule(conversation=st.sampled_from(IDS), length=st.integers(0, 40))
+    def add(self, conversation: ConversationId, length: int) -> None:
+        self.conversations.add(conversation, *turn("x" * length))
+        self.said.setdefault(conversation, []).append(length)
         if conversation in self.recent:
             self.recent.remove(conversation)
         if self.latest_that_fit(conversation):
             self.recent.append(conversation)
         while len(self.recent) > self.conversations.count or (
-            sum(sum(self.latest_that_fit(each)) for each in self.recent)
+            sum(self.size(self.latest_that_fit(each)) for each in self.recent)
             > 8 * self.conversations.size
         ):
             self.said[self.recent.pop(0)].clear()

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from exai_actors.core.calls import Outcome, OutcomeKind, ToolResult
-from exai_actors.core.outcomes import OutcomeStore
+from exai_actors.core.outcomes import OutcomeStore, Remembered
+from exai_actors.core.packing import pack
 from exai_actors.errors import ErrorBody, ErrorCode
 from exai_actors.ids import RequestKey
 
@@ -19,8 +20,16 @@ def answer(text: str, reasoning: str = "") -> Outcome:
     return Outcome(OutcomeKind.COMPLETED, ToolResult((text,), reasoning=reasoning))
 
 
+def bytes_of(outcome: Outcome) -> int:
+    """What one outcome takes in a store whose times and fingerprints are small."""
+    return len(pack(Remembered(1, outcome, 10.0)))
+
+
+TEN = bytes_of(answer("1234567890"))
+
+
 def test_an_outcome_is_found_with_the_fingerprint_of_its_call() -> None:
-    store = OutcomeStore(count=8, size=100, ttl_s=10.0)
+    store = OutcomeStore(count=8, size=10_000, ttl_s=10.0)
     outcome = answer("hello")
     store.remember(A, 42, outcome, now=0.0)
     found = store.find(A, now=1.0)
@@ -30,7 +39,7 @@ def test_an_outcome_is_found_with_the_fingerprint_of_its_call() -> None:
 
 
 def test_an_outcome_is_forgotten_when_its_time_is_over() -> None:
-    store = OutcomeStore(count=8, size=100, ttl_s=10.0)
+    store = OutcomeStore(count=8, size=10_000, ttl_s=10.0)
     store.remember(A, 1, answer("hello"), now=5.0)
     assert store.find(A, now=14.999) is not None
     assert store.find(A, now=15.0) is None
@@ -46,7 +55,7 @@ def test_a_full_store_makes_room_for_several_at_a_time_and_the_newest_stay() -> 
 
 
 def test_the_oldest_goes_first_when_there_are_too_many() -> None:
-    store = OutcomeStore(count=2, size=100, ttl_s=10.0)
+    store = OutcomeStore(count=2, size=10_000, ttl_s=10.0)
     for request in (A, B, C):
         store.remember(request, 1, answer("hello"), now=0.0)
     assert store.find(A, now=0.0) is None
@@ -54,12 +63,20 @@ def test_the_oldest_goes_first_when_there_are_too_many() -> None:
     assert store.find(C, now=0.0) is not None
 
 
-def test_the_oldest_go_first_when_there_is_too_much_text() -> None:
-    store = OutcomeStore(count=8, size=10, ttl_s=10.0)
+def test_the_oldest_go_first_when_they_take_too_much() -> None:
+    store = OutcomeStore(count=8, size=2 * TEN, ttl_s=10.0)
     for request in (A, B):
-        store.remember(request, 1, answer("12345"), now=0.0)
-    store.remember(C, 1, answer("1234567"), now=0.0)
+        store.remember(request, 1, answer("1234567890"), now=0.0)
+    store.remember(C, 1, answer("12345678901"), now=0.0)
     assert [request for request in KEYS if store.find(request, now=0.0)] == [C]
+
+
+def test_text_counts_by_its_bytes() -> None:
+    store = OutcomeStore(count=8, size=TEN, ttl_s=10.0)
+    store.remember(A, 1, answer("一二三四"), now=0.0)
+    assert store.find(A, now=0.0) is None
+    store.remember(A, 1, answer("一二三"), now=0.0)
+    assert store.find(A, now=0.0) is not None
 
 
 @pytest.mark.parametrize(
@@ -67,13 +84,13 @@ def test_the_oldest_go_first_when_there_is_too_much_text() -> None:
     [
         answer("12345678901"),
         answer("123456", reasoning="12345"),
-        Outcome(OutcomeKind.FAILED, error=ErrorBody(ErrorCode.PROVIDER_ERROR, "12345678901")),
+        Outcome(OutcomeKind.FAILED, error=ErrorBody(ErrorCode.PROVIDER_ERROR, "x" * TEN)),
     ],
 )
 def test_an_outcome_larger_than_the_store_is_not_kept_and_drives_nobody_out(
     outcome: Outcome,
 ) -> None:
-    store = OutcomeStore(count=8, size=10, ttl_s=10.0)
+    store = OutcomeStore(count=8, size=TEN, ttl_s=10.0)
     store.remember(A, 1, answer("1234567890"), now=0.0)
     store.remember(B, 1, outcome, now=0.0)
     assert store.find(B, now=0.0) is None
@@ -81,7 +98,7 @@ def test_an_outcome_larger_than_the_store_is_not_kept_and_drives_nobody_out(
 
 
 def test_a_later_outcome_of_the_same_request_replaces_the_earlier_even_if_it_is_too_large() -> None:
-    store = OutcomeStore(count=8, size=10, ttl_s=10.0)
+    store = OutcomeStore(count=8, size=TEN, ttl_s=10.0)
     store.remember(A, 1, answer("old"), now=0.0)
     store.remember(A, 2, answer("new"), now=1.0)
     found = store.find(A, now=1.0)
@@ -92,7 +109,7 @@ def test_a_later_outcome_of_the_same_request_replaces_the_earlier_even_if_it_is_
 
 
 @pytest.mark.parametrize(
-    "store", [OutcomeStore(0, 100, 10.0), OutcomeStore(8, 100, 0.0)], ids=["count", "time"]
+    "store", [OutcomeStore(0, 1000, 10.0), OutcomeStore(8, 1000, 0.0)], ids=["count", "time"]
 )
 def test_a_store_of_nothing_keeps_nothing(store: OutcomeStore) -> None:
     store.remember(A, 1, answer("hello"), now=0.0)
@@ -102,7 +119,7 @@ def test_a_store_of_nothing_keeps_nothing(store: OutcomeStore) -> None:
 class StoreMachine(RuleBasedStateMachine):
     """The store beside a plain list of everything remembered, oldest first."""
 
-    @initialize(count=st.integers(0, 4), size=st.integers(0, 12), ttl_s=st.integers(0, 6))
+    @initialize(count=st.integers(0, 4), size=st.integers(0, 4 * TEN), ttl_s=st.integers(0, 6))
     def open(self, count: int, size: int, ttl_s: int) -> None:
         self.store = OutcomeStore(count, size, ttl_s)
         self.kept: list[tuple[RequestKey, int, int, float]] = []
@@ -112,14 +129,16 @@ class StoreMachine(RuleBasedStateMachine):
     def total_size(self) -> int:
         return sum(size for _, _, size, _ in self.kept)
 
-    @rule(request=st.sampled_from(KEYS), size=st.integers(0, 14), seconds=st.integers(0, 3))
-    def remember(self, request: RequestKey, size: int, seconds: int) -> None:
+    @rule(request=st.sampled_from(KEYS), length=st.integers(0, 60), seconds=st.integers(0, 3))
+    def remember(self, request: RequestKey, length: int, seconds: int) -> None:
         self.now += seconds
         self.calls += 1
-        self.store.remember(request, self.calls, answer("x" * size), self.now)
+        outcome, expires = answer("x" * length), self.now + self.store.ttl_s
+        self.store.remember(request, self.calls, outcome, self.now)
         self.kept = [each for each in self.kept if each[0] != request]
+        size = len(pack(Remembered(self.calls, outcome, expires)))
         if size <= self.store.size:
-            self.kept.append((request, self.calls, size, self.now + self.store.ttl_s))
+            self.kept.append((request, self.calls, size, expires))
         while len(self.kept) > self.store.count or self.total_size() > self.store.size:
             self.kept.pop(0)
 
