@@ -183,7 +183,8 @@ class ProviderActor(LoopActor):
                 message = Granted if joined.call is not None else Enqueued
                 want.reply_to.tell(message(want.request))
             return
-        now, call = self._now(), want.call
+        clock, call = self._now, want.call
+        now = clock()
         pool = self._only_pool or self._dispatcher.pool_of(call.model)
         prompt, completion = self._estimator.estimate(call)
         asked = Asked(
@@ -229,7 +230,8 @@ class ProviderActor(LoopActor):
         asked.call = self._upstream.start(asked.permit, want.call, self._me)
 
     def _ended(self, message: UpstreamEnded) -> None:
-        now, permit, result = self._now(), message.permit, message.result
+        clock, permit, result = self._now, message.permit, message.result
+        now = clock()
         dispatcher = self._dispatcher
         if self._quarantines and type(result) is Aborted:
             asked = dispatcher.quarantine(permit, now)
@@ -261,7 +263,7 @@ class ProviderActor(LoopActor):
             dispatcher.doors.told_beside_answer(message.hold_s, now)
             self._answers.shut_out(self._dispatcher.shut_out(now))
             log_changes(self._account, self._name)
-        if dispatcher.is_waited_for:
+        if dispatcher.is_waited_for():
             self._pump()
 
     def _ended_without(self, result: UpstreamFailure | Aborted, asked: Asked, now: float) -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass
 from typing import TypeVar
-
-import msgspec
 
 from exai_actors.actors.settings import ProviderSettings
 from exai_actors.core.dispatch import Dispatcher
@@ -14,7 +13,8 @@ from exai_actors.core.statistics import ModelStatistics, ProviderStatistics
 J = TypeVar("J", bound=Job)
 
 
-class Counts(msgspec.Struct):
+@dataclass(slots=True)
+class Counts:
     """What has happened since this incarnation began."""
 
     granted: int = 0
@@ -69,5 +69,5 @@ def describe(
         ),
         weights={str(tenant): weight for tenant, weight in account.weights.items()},
         events=tuple(account.events),
-        **msgspec.structs.asdict(counts),
+        **asdict(counts),
     )

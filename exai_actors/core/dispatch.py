@@ -87,7 +87,6 @@ class Dispatcher(Generic[J]):
             self._pool_at(permit).ledger.adopt_quarantined(permit, job)
         account.circuit.forget_probes()
 
-    @property
     def is_waited_for(self) -> bool:
         """Whether pump() may have anything to do, now or later."""
         pools = self.pools

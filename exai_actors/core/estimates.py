@@ -6,8 +6,6 @@ A session's cost is prompt + 2 * completion tokens, the weights of the Virtual T
 
 from __future__ import annotations
 
-from collections import OrderedDict
-
 from exai_actors.core.calls import ChatCall, Usage
 
 FIRST_TOKENS_PER_CHARACTER = 0.25
@@ -32,7 +30,7 @@ class TokenEstimator:
     __slots__ = ("_models",)
 
     def __init__(self) -> None:
-        self._models: OrderedDict[str, _Learned] = OrderedDict()
+        self._models: dict[str, _Learned] = {}
 
     def estimate(self, call: ChatCall) -> tuple[float, float]:
         """Tokens of the prompt and of the answer, both at least 1."""
@@ -69,7 +67,7 @@ class TokenEstimator:
 
     def _begin(self, model: str) -> _Learned:
         if len(self._models) >= MODELS:
-            self._models.popitem(last=False)
+            del self._models[next(iter(self._models))]
         learned = self._models[model] = _Learned()
         return learned
 

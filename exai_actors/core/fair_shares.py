@@ -103,8 +103,8 @@ class FairQueue(Generic[T]):
     def charge(self, flow: Flow, cost: float) -> None:
         """A grant that needed no waiting."""
         tenant = flow.owner
-        tenant.sessions.charge(flow, cost)
-        self._waiting.charge(tenant, cost * tenant.per_weight)
+        tenant.sessions.charge(flow.share, cost)
+        self._waiting.charge(tenant.share, cost * tenant.per_weight)
 
     def settle(
         self, flow: Flow, estimated: float, actual: float, per_weight: float | None = None
@@ -116,18 +116,18 @@ class FairQueue(Generic[T]):
         tenant, more = flow.owner, actual - estimated
         if per_weight is None:
             per_weight = tenant.per_weight
-        tenant.sessions.settle(flow, estimated, more)
-        self._waiting.settle(tenant, estimated * per_weight, more * per_weight)
+        tenant.sessions.settle(flow.share, estimated, more)
+        self._waiting.settle(tenant.share, estimated * per_weight, more * per_weight)
 
     def pass_on(self, former: Flow, flow: Flow, cost: float, per_weight: float) -> None:
         """A call that was charged to one flow is another's from now on."""
         self.settle(former, cost, 0.0, per_weight)
         tenant = flow.owner
         self.charge(flow, cost)
-        if flow.stamp:
-            tenant.sessions.moved(flow)
-        if tenant.stamp:
-            self._waiting.moved(tenant)
+        if flow.share.stamp:
+            tenant.sessions.moved(flow.share)
+        if tenant.share.stamp:
+            self._waiting.moved(tenant.share)
 
     def put(
         self,
@@ -156,11 +156,11 @@ class FairQueue(Generic[T]):
         entry = Entry(flow, request, value, cost)
         tenant = flow.owner
         if not tenant.count:
-            self._waiting.enter(tenant)
+            self._waiting.enter(tenant.share)
         tenant.count += 1
         tenant.cost += cost
         if not flow.waiting:
-            tenant.sessions.enter(flow)
+            tenant.sessions.enter(flow.share)
             self._neglected[flow] = now
         flow.add(entry, priority, again=again)
         self.entries[key] = value
@@ -184,20 +184,20 @@ class FairQueue(Generic[T]):
         tenant = flow.owner
         if entry is self._turn():
             self._since_guard += 1
-            tenant.sessions.pass_clock(flow)
-            self._waiting.pass_clock(tenant)
+            tenant.sessions.pass_clock(flow.share)
+            self._waiting.pass_clock(tenant.share)
         else:
             # Who goes before its turn is far ahead, where no newcomer must be made to begin.
             self._since_guard = 0
-        tenant.sessions.grant(flow, entry.cost)
-        self._waiting.grant(tenant, entry.cost * tenant.per_weight)
+        tenant.sessions.grant(flow.share, entry.cost)
+        self._waiting.grant(tenant.share, entry.cost * tenant.per_weight)
         self._take_out(entry)
         if flow.waiting:
-            tenant.sessions.moved(flow)
+            tenant.sessions.moved(flow.share)
             del self._neglected[flow]
             self._neglected[flow] = now
         if tenant.count:
-            self._waiting.moved(tenant)
+            self._waiting.moved(tenant.share)
         value: T = entry.value
         return value
 
@@ -225,9 +225,12 @@ class FairQueue(Generic[T]):
         """All entries as take() would give them if nobody else came and nobody grew too old."""
         tenants = []
         for tenant in self._waiting.waiting():
-            flows = [(flow.tag, flow.stamp, flow.in_order()) for flow in tenant.sessions.waiting()]
+            flows = [
+                (flow.share.tag, flow.share.stamp, flow.in_order())
+                for flow in tenant.sessions.waiting()
+            ]
             heapq.heapify(flows)
-            tenants.append((tenant.tag, tenant.stamp, tenant.per_weight, flows))
+            tenants.append((tenant.share.tag, tenant.share.stamp, tenant.per_weight, flows))
         heapq.heapify(tenants)
         # Who was served comes behind all others of the same tag, as with moved().
         stamps = count(1 << 62)
@@ -253,20 +256,20 @@ class FairQueue(Generic[T]):
         over their requests.
         """
         mine = flow.owner
-        tag = max(flow.tag, mine.sessions.clock) + flow.cost
+        tag = max(flow.share.tag, mine.sessions.clock) + flow.cost
         ahead = len(flow.waiting)
         ahead_cost = flow.cost
         for other in mine.sessions.waiting():
-            if other is not flow and other.tag <= tag:
+            if other is not flow and other.share.tag <= tag:
                 mean = other.cost / len(other.waiting)
-                count = min(len(other.waiting), int((tag - other.tag) / mean) + 1)
+                count = min(len(other.waiting), int((tag - other.share.tag) / mean) + 1)
                 ahead += count
                 ahead_cost += count * mean
-        tag = max(mine.tag, self._waiting.clock) + ahead_cost * mine.per_weight
+        tag = max(mine.share.tag, self._waiting.clock) + ahead_cost * mine.per_weight
         for tenant in self._waiting.waiting():
-            if tenant is not mine and tenant.tag <= tag:
+            if tenant is not mine and tenant.share.tag <= tag:
                 mean = tenant.cost / tenant.count * tenant.per_weight
-                ahead += min(tenant.count, int((tag - tenant.tag) / mean) + 1)
+                ahead += min(tenant.count, int((tag - tenant.share.tag) / mean) + 1)
         return ahead
 
     def faults(self) -> Iterator[str]:
@@ -306,8 +309,8 @@ class FairQueue(Generic[T]):
         tenant.count -= 1
         tenant.cost -= entry.cost
         if not flow.waiting:
-            tenant.sessions.leave(flow)
+            tenant.sessions.leave(flow.share)
             del self._neglected[flow]
         if not tenant.count:
             tenant.cost = 0.0
-            self._waiting.leave(tenant)
+            self._waiting.leave(tenant.share)

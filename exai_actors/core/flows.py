@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 from typing import Any
 
-from exai_actors.core.shares import Shares
+from exai_actors.core.shares import Share, Shares
 from exai_actors.ids import RequestKey, SessionId, TenantName
 
 
@@ -24,7 +24,7 @@ class Entry:
 
 class Tenant:
     """One sharer of the whole. ``per_weight`` is 1 / weight; ``count`` and ``cost`` are of all that
-    its sessions have waiting; ``unsettled`` is the part of ``tag`` that stands for calls in flight.
+    its sessions have waiting.
     """
 
     __slots__ = (
@@ -34,27 +34,21 @@ class Tenant:
         "name",
         "per_weight",
         "sessions",
-        "stamp",
-        "tag",
-        "unsettled",
+        "share",
     )
 
     def __init__(self, name: TenantName, weight: float) -> None:
         self.name = name
         self.per_weight = 1 / weight
-        self.tag = 0.0
-        self.stamp = 0
+        self.share = Share(self)
         self.flows: dict[SessionId, Flow] = {}
         self.sessions: Shares[Flow] = Shares()
         self.count = 0
         self.cost = 0.0
-        self.unsettled = 0.0
 
 
 class Flow:
-    """One session among those of its tenant. ``cost`` is that of all it has waiting,
-    ``unsettled`` the part of ``tag`` that stands for calls in flight.
-    """
+    """One session among those of its tenant. ``cost`` is that of all it has waiting."""
 
     __slots__ = (
         "_heap",
@@ -62,19 +56,15 @@ class Flow:
         "cost",
         "owner",
         "session",
-        "stamp",
-        "tag",
-        "unsettled",
+        "share",
         "waiting",
     )
 
     def __init__(self, session: SessionId, owner: Tenant) -> None:
         self.session = session
         self.owner = owner
-        self.tag = 0.0
-        self.stamp = 0
+        self.share = Share(self)
         self.cost = 0.0
-        self.unsettled = 0.0
         self.waiting: dict[RequestKey, Entry] = {}
         self._heap: list[tuple[tuple[int, int], Entry]] = []
         self._number = 0

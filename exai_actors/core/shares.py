@@ -9,25 +9,30 @@ costs c and weights w.
 from __future__ import annotations
 
 import heapq
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
+
+Owner = TypeVar("Owner")
 
 
-class Sharer(Protocol):
-    """``tag`` is the virtual time at which its next service begins, cost divided by weight.
+class Share(Generic[Owner]):
+    """What its ``owner`` has had. ``tag`` is the virtual time at which its next service begins,
+    cost divided by weight.
 
     ``unsettled`` is the part of it that stands for calls in flight. ``stamp`` tells its present
-    place among the waiting from those it had before.
+    place among the waiting from those it had before; 0 while it does not wait.
     """
 
-    tag: float
-    unsettled: float
-    stamp: int
+    # One class for sessions and tenants: the interpreter remembers one class for each access.
+    __slots__ = ("owner", "stamp", "tag", "unsettled")
+
+    def __init__(self, owner: Owner) -> None:
+        self.owner = owner
+        self.tag = 0.0
+        self.unsettled = 0.0
+        self.stamp = 0
 
 
-S = TypeVar("S", bound=Sharer)
-
-
-class Shares(Generic[S]):
+class Shares(Generic[Owner]):
     """The sharers that wait, least tag first, ties in the order of their coming.
 
     ``clock`` is the tag of whoever was served last, without what its calls in flight were charged:
@@ -40,76 +45,76 @@ class Shares(Generic[S]):
 
     def __init__(self) -> None:
         self.clock = 0.0
-        self._heap: list[tuple[float, int, S]] = []
+        self._heap: list[tuple[float, int, Share[Owner]]] = []
         self._number = 0
         self._waiting = 0
 
     def __len__(self) -> int:
         return self._waiting
 
-    def enter(self, sharer: S) -> None:
+    def enter(self, share: Share[Owner]) -> None:
         """It has something waiting from now on."""
-        sharer.tag = max(sharer.tag, self.clock)
+        share.tag = max(share.tag, self.clock)
         self._waiting += 1
-        self._push(sharer)
+        self._push(share)
 
-    def leave(self, sharer: S) -> None:
+    def leave(self, share: Share[Owner]) -> None:
         """It has nothing waiting any more."""
-        sharer.stamp = 0
+        share.stamp = 0
         self._waiting -= 1
         if not self._waiting:
             self._heap.clear()
 
-    def moved(self, sharer: S) -> None:
+    def moved(self, share: Share[Owner]) -> None:
         """Its tag has changed while it waits."""
-        self._push(sharer)
+        self._push(share)
 
-    def charge(self, sharer: S, cost: float) -> None:
+    def charge(self, share: Share[Owner], cost: float) -> None:
         """It is served without having waited: from the clock on, if it was idle before."""
-        tag, clock = sharer.tag, self.clock
+        tag, clock = share.tag, self.clock
         if tag < clock:
             tag = clock
         else:
-            began = tag - sharer.unsettled
+            began = tag - share.unsettled
             if began > clock:
                 self.clock = began
-        sharer.tag = tag + cost
-        sharer.unsettled += cost
+        share.tag = tag + cost
+        share.unsettled += cost
 
-    def pass_clock(self, sharer: S) -> None:
+    def pass_clock(self, share: Share[Owner]) -> None:
         """The clock goes on to where the one whose turn it is begins."""
-        self.clock = max(self.clock, sharer.tag - sharer.unsettled)
+        self.clock = max(self.clock, share.tag - share.unsettled)
 
-    def grant(self, sharer: S, cost: float) -> None:
+    def grant(self, share: Share[Owner], cost: float) -> None:
         """What waited for its turn is served."""
-        sharer.tag += cost
-        sharer.unsettled += cost
+        share.tag += cost
+        share.unsettled += cost
 
-    def settle(self, sharer: S, estimated: float, more: float) -> None:
+    def settle(self, share: Share[Owner], estimated: float, more: float) -> None:
         """A call has ended that was charged so much and cost so much more."""
-        sharer.unsettled = max(0.0, sharer.unsettled - estimated)
+        share.unsettled = max(0.0, share.unsettled - estimated)
         if more:
-            sharer.tag += more
-            if sharer.stamp:
-                self._push(sharer)
+            share.tag += more
+            if share.stamp:
+                self._push(share)
 
-    def first(self) -> S | None:
+    def first(self) -> Owner | None:
         """Whose turn it is."""
         heap = self._heap
         while heap:
-            _, number, sharer = heap[0]
-            if sharer.stamp == number:
-                return sharer
+            _, number, share = heap[0]
+            if share.stamp == number:
+                return share.owner
             heapq.heappop(heap)
         return None
 
-    def waiting(self) -> list[S]:
+    def waiting(self) -> list[Owner]:
         """All that wait, in no order."""
-        return [sharer for _, number, sharer in self._heap if sharer.stamp == number]
+        return [share.owner for _, number, share in self._heap if share.stamp == number]
 
-    def _push(self, sharer: S) -> None:
-        self._number = sharer.stamp = self._number + 1
-        heapq.heappush(self._heap, (sharer.tag, sharer.stamp, sharer))
+    def _push(self, share: Share[Owner]) -> None:
+        self._number = share.stamp = self._number + 1
+        heapq.heappush(self._heap, (share.tag, share.stamp, share))
         if len(self._heap) > 2 * self._waiting + 64:
             self._heap = [each for each in self._heap if each[2].stamp == each[1]]
             heapq.heapify(self._heap)

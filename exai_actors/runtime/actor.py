@@ -36,8 +36,6 @@ class LoopActor(pykka.Actor):
     """How many messages may wait in the user lane, unless ``spawn`` says otherwise."""
 
     system: ActorSystem
-    path: str
-    incarnation: int
     _mailbox: Mailbox | None = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -67,6 +65,15 @@ class LoopActor(pykka.Actor):
     @property
     def actor_ref(self) -> LoopRef[Self]:
         return cast("LoopRef[Self]", self._actor_ref)
+
+    @property
+    def path(self) -> str:
+        return self._own_mailbox().path
+
+    @property
+    def incarnation(self) -> int:
+        """Which one it is of those that have lived at its path, counted from 1."""
+        return self._own_mailbox().incarnation
 
     def now(self) -> float:
         """The driver's time in monotonic seconds."""

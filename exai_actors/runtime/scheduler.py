@@ -150,7 +150,7 @@ class Scheduler:
                 clock = self._run_slice(mailbox, clock, budget)
             else:
                 message = user.popleft()
-                if user or message.__class__ in special:
+                if user or type(message) in special:
                     user.appendleft(message)
                     clock = self._run_slice(mailbox, clock, budget)
                 else:
@@ -211,7 +211,7 @@ class Scheduler:
                 else:
                     break
                 note(message)
-                if message.__class__ in special:
+                if type(message) in special:
                     deliver(mailbox, actor, message)
                     if mailbox.state:
                         break

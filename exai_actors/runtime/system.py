@@ -159,8 +159,6 @@ class ActorSystem:
         mailbox.own_limit = mailbox.limit = limit
         mailbox.actor = actor
         actor.system = self
-        actor.path = path
-        actor.incarnation = mailbox.incarnation
         actor.actor_urn = f"urn:exai:actor:{next(_urns)}"
         actor.actor_inbox = mailbox
         actor.actor_stopped = mailbox.stopped  # type: ignore[assignment]

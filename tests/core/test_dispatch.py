@@ -607,10 +607,10 @@ def test_however_a_call_fails_nothing_of_it_stays_unsettled(kind: FailureKind) -
     bench = Bench()
     bench.arrive("a")
     job = bench.running["a"]
-    assert job.flow.unsettled == 10.0
+    assert job.flow.share.unsettled == 10.0
     bench.fail("a", kind)
-    assert job.flow.unsettled == 0.0
-    assert job.flow.owner.unsettled == 0.0
+    assert job.flow.share.unsettled == 0.0
+    assert job.flow.owner.share.unsettled == 0.0
 
 
 def test_a_burst_of_refused_and_aborted_calls_makes_no_wait_look_short() -> None:

@@ -22,7 +22,7 @@ from hypothesis.stateful import (
 
 from exai_actors.core.fair_shares import FairQueue
 from exai_actors.core.flows import Flow
-from exai_actors.core.shares import Shares
+from exai_actors.core.shares import Share, Shares
 from exai_actors.ids import EVERYBODY, RequestKey, SessionId, TenantName
 
 SESSIONS = [SessionId(name) for name in ("a", "b", "c")]
@@ -208,9 +208,9 @@ def test_the_brute_force_notices_a_broken_queue(breaking: Callable[[Open], None]
 
 
 def test_the_brute_force_notices_credit_for_idleness(monkeypatch: pytest.MonkeyPatch) -> None:
-    def enter(self: Shares[Flow], sharer: Flow) -> None:
+    def enter(self: Shares[Flow], share: Share[Flow]) -> None:
         self._waiting += 1
-        self._push(sharer)
+        self._push(share)
 
     monkeypatch.setattr(Shares, "enter", enter)
     notices(lambda _: None)
