@@ -8,9 +8,10 @@ its clients expect. ``prompt`` may be far longer than it was there.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 
 from exai_actors.core.calls import ChatCall, ChatMessage
 from exai_actors.core.tool_fields import (
@@ -30,17 +31,27 @@ MAX_PROMPT_CHARACTERS = 8_000_000
 ALIASES = {"listmodels": "list_models", "test_echo": "echo"}
 
 
-class ChatRequest(msgspec.Struct, frozen=True, gc=False):
-    """The arguments of ``chat`` that mean something here. ``timeout_s`` counts the waiting too."""
+class ChatRequest(
+    msgspec.Struct,
+    frozen=True,
+    gc=False,
+    forbid_unknown_fields=True,
+    rename={"timeout_s": "timeout"},
+):
+    """The arguments of ``chat`` that mean something here. ``timeout_s`` counts the waiting too.
 
-    prompt: str
-    model: str | None = None
-    continuation_id: str | None = None
-    temperature: float | None = None
-    max_tokens: int | None = None
+    Can be decoded from the usual arguments, without images and what is accepted for old clients;
+    then the fields' limits are checked, and they are those of ``parse_call``.
+    """
+
+    prompt: Annotated[str, Meta(min_length=1)]
+    model: Annotated[str, Meta(min_length=1, max_length=100)] | None = None
+    continuation_id: Annotated[str, Meta(min_length=1, max_length=200)] | None = None
+    temperature: Annotated[float, Meta(ge=0, le=1)] | None = None
+    max_tokens: Annotated[int, Meta(ge=1, le=100_000)] | None = None
     images: tuple[str, ...] = ()
     stream: bool = False
-    timeout_s: float | None = None
+    timeout_s: Annotated[float, Meta(ge=0.1, le=3600)] | None = None
 
     def to_upstream(
         self, model: str, system_prompt: str, history: tuple[ChatMessage, ...], stream: bool

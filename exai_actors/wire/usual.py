@@ -10,7 +10,6 @@ from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
-from msgspec.structs import astuple
 
 from exai_actors.core.tools import ChatRequest
 from exai_actors.ids import RequestKey
@@ -26,23 +25,10 @@ _Deadline = Annotated[float, Meta(ge=1, le=MAX_DEADLINE_MS)]
 _Priority = Annotated[int, Meta(ge=-MAX_PRIORITY, le=MAX_PRIORITY)]
 
 
-class _Arguments(msgspec.Struct, forbid_unknown_fields=True, gc=False):
-    """Field by field a ChatRequest, in its order."""
-
-    prompt: Annotated[str, Meta(min_length=1)]
-    model: Annotated[str, Meta(min_length=1, max_length=100)] | None = None
-    continuation_id: Annotated[str, Meta(min_length=1, max_length=200)] | None = None
-    temperature: Annotated[float, Meta(ge=0, le=1)] | None = None
-    max_tokens: Annotated[int, Meta(ge=1, le=100_000)] | None = None
-    images: tuple[()] = ()
-    stream: bool = False
-    timeout: Annotated[float, Meta(ge=0.1, le=3600)] | None = None
-
-
 class _Call(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     op: Literal["call_tool", "tool_call"]
     request_id: Annotated[RequestKey, _ID_LENGTH]
-    arguments: _Arguments
+    arguments: ChatRequest
     name: Literal["chat"] | None = None
     tool: Literal["chat"] | None = None
     stream: bool | None = None
@@ -52,7 +38,7 @@ class _Call(msgspec.Struct, forbid_unknown_fields=True, gc=False):
 
 class _Params(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     name: Literal["chat"]
-    arguments: _Arguments
+    arguments: ChatRequest
 
 
 class _RpcCall(msgspec.Struct, forbid_unknown_fields=True, gc=False):
@@ -74,33 +60,38 @@ def read_usual(data: bytes) -> CheckedCall | None:
         return None
     try:
         if data.startswith(b'{"op"'):
-            call = _decode_call(data)
-            request, arguments = call.request_id, call.arguments
-            prompt = arguments.prompt
-            if ":" in request or prompt.strip() != prompt or not (call.name or call.tool):
+            frame = _decode_call(data)
+            request, call = frame.request_id, frame.arguments
+            prompt = call.prompt
+            if ":" in request or not (frame.name or frame.tool):
+                return None
+            if call.images or prompt.strip() != prompt:
                 return None
             return CheckedCall(
                 ReplyTo(
-                    _OP, "call_tool_res", b',"request_id":' + _json(request), call.op == "call_tool"
+                    _OP,
+                    "call_tool_res",
+                    b',"request_id":' + _json(request),
+                    frame.op == "call_tool",
                 ),
                 request,
-                ChatRequest(*astuple(arguments)),
-                arguments.stream if call.stream is None else call.stream,
-                call.deadline_ms,
-                call.priority,
+                call,
+                call.stream if frame.stream is None else frame.stream,
+                frame.deadline_ms,
+                frame.priority,
             )
         if data.startswith(b'{"jsonrpc"'):
             rpc = _decode_rpc(data)
-            arguments = rpc.params.arguments
-            prompt = arguments.prompt
-            if prompt.strip() != prompt:
+            call = rpc.params.arguments
+            prompt = call.prompt
+            if call.images or prompt.strip() != prompt:
                 return None
             id_ = _json(rpc.id)
             return CheckedCall(
                 ReplyTo(_RPC, "tools/call", b',"id":' + id_),
                 RequestKey("rpc:" + id_.decode()),
-                ChatRequest(*astuple(arguments)),
-                arguments.stream,
+                call,
+                call.stream,
             )
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         pass
