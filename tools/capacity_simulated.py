@@ -17,7 +17,7 @@ from exai_actors.core.account import Account
 from exai_actors.core.calls import ChatCall, ChatMessage, Usage
 from exai_actors.core.capacity_settings import CapacitySettings, GateSettings
 from exai_actors.core.dispatch import Arrival, Dispatcher
-from exai_actors.core.estimates import TokenEstimator
+from exai_actors.core.estimates import TokenEstimator, characters_of
 from exai_actors.core.jobs import Job, Refusal
 from exai_actors.ids import EVERYBODY, PermitId, RequestKey, SessionId
 
@@ -96,7 +96,7 @@ class Simulation:
     def _arrive(self, client: Client, now: float) -> None:
         text = "x" * (4 * client.prompt_tokens)
         call = ChatCall(client.name, (ChatMessage("user", text),))
-        prompt, completion = self._estimator.estimate(call)
+        prompt, completion = self._estimator.estimate(call, characters_of(call))
         pool = self._dispatcher.pools[0]
         job = _Sized(
             pool.queue.flow(SessionId(client.name), EVERYBODY),
@@ -133,8 +133,9 @@ class Simulation:
         client = next(each for each in self._clients if each.name == job.flow.session)
         assert job.call is not None
         usage = Usage(client.prompt_tokens, job.tokens)
-        estimate = (job.prompt_tokens, job.completion_tokens)
-        prompt, completion = self._estimator.learn(job.call, estimate, usage, 4 * job.tokens)
+        prompt, completion = self._estimator.learn(
+            job.call.model, characters_of(job.call), job.prompt_tokens, usage, 4 * job.tokens
+        )
         cost = prompt + 2 * completion
         served = self.served[job.flow.session]
         served.cost += cost

@@ -24,7 +24,8 @@ class Asked(Job, gc=False, eq=False, kw_only=True):
 
     ``wanted`` turns False when nobody wants it any more, though its call may still run.
     ``deadline`` is the latest of theirs: each session ends its own request in time.
-    ``text_length`` counts the characters of its answer that were handed on.
+    ``text_length`` counts the characters of its answer that were handed on, ``characters`` those of
+    its prompt.
     """
 
     want: Want
@@ -32,6 +33,7 @@ class Asked(Job, gc=False, eq=False, kw_only=True):
     call: UpstreamCall | None = None
     wanted: bool = True
     text_length: int = 0
+    characters: float = 0.0
 
     @property
     def cost_so_far(self) -> float:

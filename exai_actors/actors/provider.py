@@ -21,7 +21,7 @@ from exai_actors.actors.provider_statistics import Counts, describe
 from exai_actors.core.account import Account
 from exai_actors.core.calls import Aborted, Completion, FailureKind, UpstreamFailure
 from exai_actors.core.dispatch import Arrival, Dispatcher
-from exai_actors.core.estimates import TokenEstimator
+from exai_actors.core.estimates import TokenEstimator, characters_of
 from exai_actors.core.jobs import Refusal
 from exai_actors.core.live_changes import put_in_force
 from exai_actors.core.self_check import faults_of
@@ -186,7 +186,8 @@ class ProviderActor(LoopActor):
         clock, call = self._now, want.call
         now = clock()
         pool = self._only_pool or self._dispatcher.pool_of(call.model)
-        prompt, completion = self._estimator.estimate(call)
+        characters = characters_of(call)
+        prompt, completion = self._estimator.estimate(call, characters)
         asked = Asked(
             pool.queue.flow(want.session, want.tenant),
             want.request,
@@ -200,6 +201,7 @@ class ProviderActor(LoopActor):
             want.priority,
             want.elsewhere,
             want=want,
+            characters=characters,
         )
         arrival = self._dispatcher.arrive(asked, now)
         if arrival is _GRANTED:
@@ -246,8 +248,9 @@ class ProviderActor(LoopActor):
         if type(result) is Completion:
             self._counts.completed += 1
             prompt, completion = self._estimator.learn(
-                asked.want.call,
-                (asked.prompt_tokens, asked.completion_tokens),
+                asked.want.call.model,
+                asked.characters,
+                asked.prompt_tokens,
                 result.usage,
                 len(result.text),
             )

@@ -51,6 +51,7 @@ class Dispatcher(Generic[J]):
         "_settings",
         "_settlement",
         "_turn",
+        "_waited_in",
         "account",
         "budget",
         "doors",
@@ -83,16 +84,18 @@ class Dispatcher(Generic[J]):
         self.expired: list[J] = []
         self._turn = 0
         self._quarantined = account.quarantined
+        self._waited_in = (
+            self.retries.due,
+            self._quarantined,
+            *(pool.queue.entries for pool in self.pools),
+        )
         for _, permit, job in self._quarantined:
             self._pool_at(permit).ledger.adopt_quarantined(permit, job)
         account.circuit.forget_probes()
 
     def is_waited_for(self) -> bool:
         """Whether pump() may have anything to do, now or later."""
-        pools = self.pools
-        if pools[0].queue.entries or self.retries or self._quarantined:
-            return True
-        return len(pools) > 1 and any(pool.queue.entries for pool in pools)
+        return any(self._waited_in)
 
     @property
     def queued(self) -> int:

@@ -32,33 +32,35 @@ class TokenEstimator:
     def __init__(self) -> None:
         self._models: dict[str, _Learned] = {}
 
-    def estimate(self, call: ChatCall) -> tuple[float, float]:
-        """Tokens of the prompt and of the answer, both at least 1."""
+    def estimate(self, call: ChatCall, characters: float) -> tuple[float, float]:
+        """Tokens of the prompt, which has so many ``characters_of``, and of the answer.
+
+        Both at least 1.
+        """
         learned = self._models.get(call.model) or self._begin(call.model)
-        prompt = _characters(call) * learned.per_character
+        prompt = characters * learned.per_character
         completion = learned.completion
         most = call.max_tokens
         if most is not None and most < completion:
             completion = most
-        return (max(1.0, prompt)), completion
+        return max(1.0, prompt), completion
 
     def learn(
-        self, call: ChatCall, estimate: tuple[float, float], usage: Usage | None, length: int
+        self, model: str, characters: float, estimate: float, usage: Usage | None, length: int
     ) -> tuple[float, float]:
-        """What the call really took; by the ``length`` of its text if the upstream did not count.
+        """What a call really took; by the ``length`` of its text if the upstream did not count.
 
-        Absurd counts are bounded.
+        ``estimate`` is that of its prompt. Absurd counts are bounded.
         """
-        learned = self._models.get(call.model) or self._begin(call.model)
+        learned = self._models.get(model) or self._begin(model)
         if usage is None:
-            prompt, completion = estimate[0], max(1.0, length * learned.per_character)
+            prompt, completion = estimate, max(1.0, length * learned.per_character)
         else:
             prompt, completion = usage.prompt_tokens, usage.completion_tokens
             if not 1 <= prompt <= MOST_TOKENS:
                 prompt = min(max(1.0, prompt), MOST_TOKENS)
             if not 1 <= completion <= MOST_TOKENS:
                 completion = min(max(1.0, completion), MOST_TOKENS)
-            characters = _characters(call)
             if characters:
                 ratio = min(prompt / characters, 4.0)
                 learned.per_character += WEIGHT * (ratio - learned.per_character)
@@ -72,7 +74,8 @@ class TokenEstimator:
         return learned
 
 
-def _characters(call: ChatCall) -> float:
+def characters_of(call: ChatCall) -> float:
+    """How long its prompt is, an image as long as text of as many tokens."""
     messages = call.messages
     if len(messages) == 1 and not messages[0].images:
         return len(messages[0].content)

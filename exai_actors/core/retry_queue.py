@@ -14,48 +14,51 @@ J = TypeVar("J", bound=Job)
 
 
 class RetryQueue(Generic[J]):
-    """Bounded by what was granted before: each of these once held a permit."""
+    """Bounded by what was granted before: each of these once held a permit.
 
-    __slots__ = ("_due", "_number")
+    ``due`` is one and the same list for good, to be looked into.
+    """
+
+    __slots__ = ("_number", "due")
 
     def __init__(self) -> None:
-        self._due: list[tuple[float, int, J]] = []
+        self.due: list[tuple[float, int, J]] = []
         self._number = 0
 
     def __len__(self) -> int:
-        return len(self._due)
+        return len(self.due)
 
     def __iter__(self) -> Iterator[J]:
-        return (job for _, _, job in self._due)
+        return (job for _, _, job in self.due)
 
     @property
     def next_at(self) -> float:
         """When the first is due; inf when there is none."""
-        return self._due[0][0] if self._due else inf
+        return self.due[0][0] if self.due else inf
 
     def put(self, job: J, due: float) -> None:
         self._number += 1
-        heapq.heappush(self._due, (due, self._number, job))
+        heapq.heappush(self.due, (due, self._number, job))
 
     def take(self, now: float) -> J | None:
         """One that is due, the earliest first."""
-        if self._due and self._due[0][0] <= now:
-            return heapq.heappop(self._due)[2]
+        if self.due and self.due[0][0] <= now:
+            return heapq.heappop(self.due)[2]
         return None
 
     def remove(self, session: SessionId, request: RequestKey) -> J | None:
         """Take one out; None when it is not here. Walks: tries again are few."""
-        for index, (_, _, job) in enumerate(self._due):
+        for index, (_, _, job) in enumerate(self.due):
             if job.request == request and job.flow.session == session:
-                del self._due[index]
-                heapq.heapify(self._due)
+                del self.due[index]
+                heapq.heapify(self.due)
                 return job
         return None
 
     def remove_session(self, session: SessionId) -> list[J]:
         """Take all of a session out."""
-        gone = [job for _, _, job in self._due if job.flow.session == session]
+        gone = [job for _, _, job in self.due if job.flow.session == session]
         if gone:
-            self._due = [each for each in self._due if each[2].flow.session != session]
-            heapq.heapify(self._due)
+            self.due[:] = [each for each in self.due if each[2].flow.session != session]
+            heapq.heapify(self.due)
         return gone

@@ -190,7 +190,7 @@ def _close(mailbox: Mailbox, reason: ExitReason) -> None:
     mailbox.timers = mailbox.watching = None
     mailbox.system.forget(mailbox)
     mailbox.answer_rest()
-    del mailbox.actor
+    del mailbox.actor, mailbox.receive
 
 
 def _tell_watchers(mailbox: Mailbox, reason: ExitReason) -> None:

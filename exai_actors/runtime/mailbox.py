@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from pykka import ActorDeadError
@@ -76,6 +77,7 @@ class Mailbox:
         "probation_end",
         "processed",
         "quota",
+        "receive",
         "ref",
         "refused",
         "refused_reported_at",
@@ -97,7 +99,11 @@ class Mailbox:
     scheduler: Scheduler
     ref: LoopRef[Any]
     actor: LoopActor
-    """Unset once the actor has ended, so that a reference does not keep it in memory."""
+    receive: Callable[[Any], Any]
+    """The actor's ``on_receive``: found anew for each message it would cost as much as a send.
+
+    Both are unset once the actor has ended, so that a reference does not keep it in memory.
+    """
 
     def __init__(self) -> None:
         self.user_lane: deque[Any] = deque()

@@ -158,7 +158,7 @@ class Scheduler:
                     self.message = message
                     mailbox.processed += 1
                     try:
-                        mailbox.actor.on_receive(message)
+                        mailbox.receive(message)
                     except BaseException as error:  # noqa: BLE001 - one failure rule
                         culprit = message_type_of(message)
                         lifecycle.fail(mailbox, error, ExitReason.FAILED, culprit)
@@ -200,7 +200,7 @@ class Scheduler:
         trail = self.trail
         note = trail.append
         special = SPECIAL
-        actor = mailbox.actor
+        actor, receive = mailbox.actor, mailbox.receive
         user = mailbox.user_lane
         try:
             for _ in mailbox.quota:
@@ -216,7 +216,7 @@ class Scheduler:
                     if mailbox.state:
                         break
                 else:
-                    actor.on_receive(message)
+                    receive(message)
         except BaseException as error:  # noqa: BLE001 - one failure rule, whatever was raised
             culprit = message_type_of(trail[-1]) if trail else None
             lifecycle.fail(mailbox, error, ExitReason.FAILED, culprit)

@@ -158,6 +158,7 @@ class ActorSystem:
         mailbox.supervisor = supervisor
         mailbox.own_limit = mailbox.limit = limit
         mailbox.actor = actor
+        mailbox.receive = actor.on_receive
         actor.system = self
         actor.actor_urn = f"urn:exai:actor:{next(_urns)}"
         actor.actor_inbox = mailbox

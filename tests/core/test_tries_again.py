@@ -10,7 +10,7 @@ from exai_actors.core.adaptive import AdaptiveLimit
 from exai_actors.core.calls import ChatCall, ChatMessage, FailureKind, UpstreamFailure, Usage
 from exai_actors.core.capacity_settings import CircuitSettings, RetrySettings
 from exai_actors.core.circuit import Circuit, CircuitState
-from exai_actors.core.estimates import MODELS, MOST_TOKENS, TokenEstimator
+from exai_actors.core.estimates import MODELS, MOST_TOKENS, TokenEstimator, characters_of
 from exai_actors.core.retries import RetryBudget, backoff_s, hold_s, judge
 
 SETTINGS = RetrySettings()
@@ -165,8 +165,9 @@ def test_after_fifty_like_calls_an_estimate_is_off_by_less_than_a_fifth(
     call = ask("x" * 400)
     usage = Usage(round(400 * ratio), answer)
     for _ in range(50):
-        estimator.learn(call, estimator.estimate(call), usage, 4 * answer)
-    prompt, completion = estimator.estimate(call)
+        prompt, _ = estimator.estimate(call, 400)
+        estimator.learn(call.model, 400, prompt, usage, 4 * answer)
+    prompt, completion = estimator.estimate(call, characters_of(call))
     assert abs(prompt - usage.prompt_tokens) < 0.2 * usage.prompt_tokens
     assert abs(completion - answer) < 0.2 * answer + 1
 
@@ -175,17 +176,18 @@ def test_after_fifty_like_calls_an_estimate_is_off_by_less_than_a_fifth(
 def test_no_count_of_a_service_is_too_absurd(prompt: int, answer: int) -> None:
     estimator = TokenEstimator()
     call = ask("hello")
-    learned = estimator.learn(call, estimator.estimate(call), Usage(prompt, answer), 5)
-    for tokens in (*learned, *estimator.estimate(call)):
+    before, _ = estimator.estimate(call, 5)
+    learned = estimator.learn(call.model, 5, before, Usage(prompt, answer), 5)
+    for tokens in (*learned, *estimator.estimate(call, 5)):
         assert 0 < tokens <= MOST_TOKENS
 
 
 def test_an_answer_is_thought_no_longer_than_it_may_be() -> None:
-    assert TokenEstimator().estimate(ask("hi", max_tokens=7))[1] == 7
+    assert TokenEstimator().estimate(ask("hi", max_tokens=7), 2)[1] == 7
 
 
 def test_of_many_models_only_so_many_are_remembered() -> None:
     estimator = TokenEstimator()
     for number in range(3 * MODELS):
-        estimator.estimate(ask("hi", model=str(number)))
+        estimator.estimate(ask("hi", model=str(number)), 2)
     assert len(estimator._models) == MODELS
