@@ -8,10 +8,11 @@ import msgspec
 
 from exai_actors.core import failures
 from exai_actors.core.calls import Outcome
+from exai_actors.errors import ErrorBody
 from exai_actors.ids import RequestKey
 from exai_actors.messages.connection import RequestChunk, RequestQueued
 from exai_actors.wire import encode
-from exai_actors.wire.frames import ReplyTo
+from exai_actors.wire.frames import Dialect, ReplyTo
 
 if TYPE_CHECKING:
     from exai_actors.actors.settings import ConnectionSettings
@@ -69,6 +70,12 @@ class ClientCalls:
             pending.also += (reply,)
         else:
             self._outbox.send(encode.error(reply.aside(), failures.repeated_too_often()))
+
+    def refuse(self, request: RequestKey | None, reply: ReplyTo, error: ErrorBody) -> None:
+        """Answer a frame that is no call; not as the end of the call in flight whose id it has."""
+        if request in self.pending and reply.dialect is Dialect.OP:
+            reply = reply.aside()
+        self._outbox.send(encode.error(reply, error))
 
     def accepted(self, request: RequestKey) -> None:
         """Tell the client, once, that its call was taken in."""

@@ -193,8 +193,8 @@ class ConnectionActor(LoopActor):
         match frame:
             case Cancel():
                 self._cancel(frame)
-            case Malformed(reply, error):
-                self._outbox.send(encode.error(reply, error))
+            case Malformed(reply, error, request):
+                self._calls.refuse(request, reply, error)
             case Ping(reply):
                 self._outbox.send(encode.pong(reply, self._clock.wall()))
             case ListTools(reply):
@@ -217,11 +217,11 @@ class ConnectionActor(LoopActor):
     def _call(self, frame: CallTool) -> None:
         call = parse_call(frame.tool, frame.arguments)
         if isinstance(call, ErrorBody):
-            self._outbox.send(encode.error(frame.reply, call))
+            self._calls.refuse(frame.request, frame.reply, call)
             return
         session = self._open_session
         if session is None:
-            self._outbox.send(encode.error(frame.reply, failures.draining()))
+            self._calls.refuse(frame.request, frame.reply, failures.draining())
             return
         request = frame.request
         if request is None:

@@ -30,7 +30,7 @@ _LONE_SURROGATE = re.compile(
 def decode(data: bytes) -> ClientFrame:
     """The frame that ``data`` spells; Malformed, never an exception, when it spells none."""
     if len(data) > TOOL_CALL_MAX_SIZE:
-        return Malformed(_salvaged_reply(data), _too_large(len(data)))
+        return _salvaged(data, _too_large(len(data)))
     try:
         incoming = _decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as cause:
@@ -92,8 +92,8 @@ def _reason(data: bytes, cause: Exception) -> str:
 
 
 def _unparsable(data: bytes, reason: str) -> Malformed:
-    return Malformed(
-        _salvaged_reply(data),
+    return _salvaged(
+        data,
         ErrorBody(
             ErrorCode.VALIDATION_ERROR,
             "Invalid JSON: message could not be parsed",
@@ -102,8 +102,8 @@ def _unparsable(data: bytes, reason: str) -> Malformed:
     )
 
 
-def _salvaged_reply(data: bytes) -> ReplyTo:
+def _salvaged(data: bytes, error: ErrorBody) -> Malformed:
     incoming = Incoming(**salvage(data, _SALVAGED))
     if incoming.op is None and (incoming.method is not None or incoming.jsonrpc is not None):
-        return rpc_reader.reply_to(incoming, understood=False)
-    return op_reader.reply_to(incoming)
+        return Malformed(rpc_reader.reply_to(incoming, understood=False), error)
+    return op_reader.malformed(incoming, error)

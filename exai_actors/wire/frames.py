@@ -156,10 +156,14 @@ class Ignored(msgspec.Struct, frozen=True):
 
 
 class Malformed(msgspec.Struct, frozen=True):
-    """A frame that cannot be acted on; answer it with ``error`` and go on."""
+    """A frame that cannot be acted on; answer it with ``error`` and go on.
+
+    ``request`` is the id that a call in the op dialect gave itself, where that could be made out.
+    """
 
     reply: ReplyTo
     error: ErrorBody
+    request: RequestKey | None = None
 
 
 ClientFrame = (

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
+
 from exai_actors.actors.settings import SessionSettings
 from exai_actors.core.calls import FailureKind
 from exai_actors.messages.broker import DrainBroker
+from exai_actors.wire.codec import TOOL_CALL_MAX_SIZE
 from tests.actors.desk import Desk
 
 
@@ -75,6 +80,44 @@ def test_an_id_in_use_for_another_call_is_refused_and_the_first_call_goes_on() -
     assert answer["text"] == "one's answer"
     (error,) = client.call("a", "another")
     assert error["error"]["code"] == "DUPLICATE"
+
+
+BAD_SECOND_FRAMES: dict[str, dict[str, Any] | bytes] = {
+    "arguments that do not fit": {"name": "chat", "arguments": {"prompt": 5}},
+    "an unknown tool": {"name": "nope"},
+    "no tool": {},
+    "a deadline out of range": {"name": "chat", "arguments": {"prompt": "x"}, "deadline_ms": 0},
+    "no JSON": b'{"op":"call_tool","request_id":"a","name":}',
+    "too large": b'{"op":"call_tool","request_id":"a","x":"%b"}' % (b"x" * TOOL_CALL_MAX_SIZE),
+}
+
+
+@pytest.mark.parametrize("bad", BAD_SECOND_FRAMES.values(), ids=BAD_SECOND_FRAMES)
+def test_a_bad_frame_under_the_id_of_a_call_in_flight_does_not_end_that_call(
+    bad: dict[str, Any] | bytes,
+) -> None:
+    desk = Desk()
+    client = desk.client()
+    client.call("a")
+    frame = bad if isinstance(bad, bytes) else {"op": "call_tool", "request_id": "a"} | bad
+    (error,) = client.send(frame)
+    assert (error["op"], error["request_id"], error["ok"]) == ("error", "a", False)
+    desk.upstream.calls[0].complete("the answer")
+    (answer,) = client.heard()
+    assert (answer["op"], answer["text"]) == ("call_tool_res", "the answer")
+    (error,) = client.send(frame)
+    assert error["op"] == "call_tool_res"
+
+
+def test_a_bad_call_in_json_rpc_is_told_as_its_method_tells_it_whatever_is_in_flight() -> None:
+    desk = Desk()
+    client = desk.client()
+    good = {"name": "chat", "arguments": {"prompt": "x"}}
+    client.send({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": good})
+    (answer,) = client.send(
+        {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "chat"}}
+    )
+    assert answer["result"]["isError"]
 
 
 def test_a_call_repeated_without_end_is_answered_a_bounded_number_of_times() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from typing import Any
 
 from exai_actors.errors import ErrorBody, ErrorCode
@@ -63,7 +64,17 @@ def read(incoming: Incoming) -> ClientFrame:
             return _call(incoming)
         return _other(incoming)
     except Invalid as wrong:
-        return Malformed(reply_to(incoming), invalid_request(str(wrong)))
+        return malformed(incoming, invalid_request(str(wrong)))
+
+
+def malformed(incoming: Incoming, error: ErrorBody) -> Malformed:
+    """The same for a frame with this fault, of which ``incoming`` may hold a part only."""
+    reply = reply_to(incoming)
+    request = None
+    if reply.op == CALL_ANSWER:
+        with suppress(Invalid):
+            request = _key(incoming)
+    return Malformed(reply, error, request)
 
 
 def reply_to(incoming: Incoming) -> ReplyTo:
