@@ -118,9 +118,9 @@ class ClientCalls:
         pending = self.pending.pop(request, None)
         if pending is None:
             return
-        if pending.chunks:
-            self._send(encode.stream_complete(pending.reply, pending.chunks, self._clock.wall()))
         result, tool = outcome.result, pending.tool
+        if pending.chunks and result is not None:
+            self._send(encode.stream_complete(pending.reply, pending.chunks, self._clock.wall()))
         if result is None or pending.also:
             for reply in (pending.reply, *pending.also):
                 self._outbox.send(self._terminal(reply, tool, outcome))

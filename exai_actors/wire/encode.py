@@ -61,7 +61,10 @@ def chunk(reply: ReplyTo, sequence: int, text: str, now_wall: float) -> bytes | 
 
 
 def stream_complete(reply: ReplyTo, chunks: int, now_wall: float) -> bytes | None:
-    """All ``chunks`` were sent. None if there were none: old clients take this frame as final."""
+    """All ``chunks`` were sent, and they are the whole answer: old clients take this as final.
+
+    None if there were none.
+    """
     return op_writer.stream_complete(reply, chunks, now_wall) if reply.dialect is _OP else None
 
 

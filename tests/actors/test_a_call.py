@@ -72,6 +72,20 @@ def test_a_stream_comes_in_numbered_chunks_then_completes_then_gives_the_whole_t
     assert answer["text"] == "one two"
 
 
+def test_half_a_stream_is_never_told_to_be_complete() -> None:
+    desk = Desk(limit=2)
+    client = desk.client()
+    client.call("a", stream=True)
+    client.call("b", stream=True)
+    for call in desk.upstream.calls:
+        call.chunk("one ")
+    client.heard()
+    desk.upstream.calls[0].fail(FailureKind.TRUNCATED, "ended its stream")
+    assert [frame["op"] for frame in client.heard()] == ["call_tool_res"]
+    heard = client.send({"op": "cancel", "request_id": "b"})
+    assert [frame["op"] for frame in heard] == ["cancelled", "call_tool_res"]
+
+
 def test_stream_inside_the_arguments_of_chat_streams_as_well() -> None:
     desk = Desk()
     client = desk.client()
