@@ -7,6 +7,7 @@ slow part look for what is wrong and under which id to say so.
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import msgspec
 
@@ -68,14 +69,22 @@ def _diagnose(data: bytes, cause: Exception) -> Malformed:
     if isinstance(cause, msgspec.ValidationError):
         try:
             value = _decode_any(data)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return _unparsable(data, _reason(data, cause))
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as fault:
+            return _unparsable(data, _reason(data, fault))
+        reply = ReplyTo(Dialect.OP, op_reader.ERROR_ANSWER, b"")
         if isinstance(value, list):
             why = "batches are not supported, send one object per frame"
+            if _begins_in_json_rpc(value):
+                reply = rpc_reader.reply_to(Incoming(), understood=False)
         else:
             why = f"an object is expected, got {kind(value)}"
-        return Malformed(ReplyTo(Dialect.OP, op_reader.ERROR_ANSWER, b""), invalid_request(why))
+        return Malformed(reply, invalid_request(why))
     return _unparsable(data, _reason(data, cause))
+
+
+def _begins_in_json_rpc(batch: list[Any]) -> bool:
+    first = batch[0] if batch else None
+    return type(first) is dict and "op" not in first and ("jsonrpc" in first or "method" in first)
 
 
 def _reason(data: bytes, cause: Exception) -> str:

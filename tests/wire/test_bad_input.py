@@ -33,6 +33,8 @@ UNREADABLE: dict[str, tuple[bytes, str]] = {
     "low surrogate": (HEAD + b'"a\\udc00"}}', "malformed"),
     "NUL in a string": (HEAD + b'"a\x00b"}}', "malformed"),
     "newline in a string": (HEAD + b'"a\nb"}}', "malformed"),
+    "an array cut off": (b'[{"op":"ping"}', "truncated"),
+    "10000 arrays alone": (b"[" * 10_000, "nested too deep"),
     "trailing words": (HEAD + b'"a"}} and more', "trailing"),
     "nested 10000 arrays": (HEAD + b"[" * 10_000 + b"]" * 10_000 + b"}}", "nested too deep"),
     "nested 10000 objects": (HEAD + b'{"a":' * 10_000 + b"1" + b"}" * 10_002, "nested too deep"),

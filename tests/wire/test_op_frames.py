@@ -297,7 +297,7 @@ def test_a_very_long_unknown_operation_is_not_repeated_in_full() -> None:
         ({"op": ["call_tool"]}, "op must be a string, got an array"),
         ({"op": {"a": 1}}, "op must be a string, got an object"),
         ([], "batches are not supported, send one object per frame"),
-        ([{"jsonrpc": "2.0", "id": 1, "method": "ping"}], "batches are not supported, send one"),
+        ([{"op": "ping"}], "batches are not supported, send one object per frame"),
         (5, "an object is expected, got a number"),
         (None, "an object is expected, got null"),
         ("x", "an object is expected, got a string"),

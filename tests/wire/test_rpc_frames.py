@@ -95,6 +95,18 @@ def test_a_tools_call_sent_as_notification_is_a_call_all_the_same() -> None:
     assert isinstance(found, CallTool)
 
 
+@pytest.mark.parametrize("member", ["jsonrpc", "method"])
+def test_a_batch_is_refused_in_the_dialect_of_its_first_frame(member: str) -> None:
+    in_json_rpc = refusal([{member: "2.0", "id": 1}, {}])
+    assert (in_json_rpc["id"], in_json_rpc["error"]["code"]) == (None, -32600)
+    assert in_json_rpc["error"]["data"]["code"] == "INVALID_REQUEST"
+    why = "Invalid message: batches are not supported, send one object per frame"
+    assert in_json_rpc["error"]["message"] == why
+    for batch in ([], [{"op": "ping", "method": "ping"}], [1]):
+        in_op = refusal(batch)
+        assert (in_op["op"], in_op["error"]["code"]) == ("error", "INVALID_REQUEST")
+
+
 @pytest.mark.parametrize(("token", "text"), [("t", b'"t"'), (0, b"0"), (12, b"12")])
 def test_a_progress_token_is_kept_for_the_notifications(token: Any, text: bytes) -> None:
     frame = call(request("tools/call", name="chat", _meta={"progressToken": token}))
