@@ -114,6 +114,12 @@ def test_a_progress_token_is_kept_for_the_notifications(token: Any, text: bytes)
     assert frame.reply.progress.token == text
 
 
+def test_a_call_without_an_id_hears_of_no_progress_because_it_gets_one_frame() -> None:
+    params = {"name": "chat", "_meta": {"progressToken": 1}}
+    frame = call({"jsonrpc": "2.0", "method": "tools/call", "params": params})
+    assert frame.reply.progress is None
+
+
 def test_the_small_methods_are_told_apart() -> None:
     assert isinstance(read(request("tools/list")), ListTools)
     assert isinstance(read(request("tools/list", cursor="x")), ListTools)

@@ -161,8 +161,9 @@ def _call(incoming: Incoming) -> CallTool:
     request = None if id_ is None else request_key(id_)
     if "name" not in params:
         raise Invalid("params.name is missing: the tool to call, a non-empty string")
+    progress = _progress_token(params)
     return CallTool(
-        ReplyTo(_RPC, CALL, _ids(incoming), False, _progress_token(params)),
+        ReplyTo(_RPC, CALL, _ids(incoming), False, None if id_ is None else progress),
         request,
         check_tool(params["name"], "params.name"),
         check_arguments(params.get("arguments")),
