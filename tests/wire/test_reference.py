@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from exai_actors.core.access import Access, Grant
 from exai_actors.core.calls import ToolResult, Usage
 from exai_actors.errors import ErrorBody, ErrorCode
 from exai_actors.wire import encode
@@ -70,6 +71,16 @@ def test_every_error_code_and_its_number_stand_there(code: ErrorCode) -> None:
 def test_every_close_reason_stands_there(reason: CloseReason) -> None:
     row = rf"^\| {reason.code} \|.*{re.escape(reason.reason)}"
     assert re.search(row, PAGE, re.MULTILINE)
+
+
+def test_every_word_for_a_token_that_was_not_rotated_stands_there() -> None:
+    old, taken = "the first token there is", "the token of somebody else"
+    access = Access(old, ((taken, Grant()),))
+    refused = [(old, ""), ("unknown", taken), (old, "short"), (old, taken)]
+    words = [access.rotate(*tokens) for tokens in refused]
+    assert len({*words}) == len(words)
+    for word in (*words, "rotation_pending"):
+        assert f"`{word}`" in PAGE
 
 
 @pytest.mark.parametrize("word", sorted({*ANSWERS, *METHODS, *MCP_VERSIONS}))
