@@ -220,10 +220,13 @@ class ConnectionActor(LoopActor):
             self._calls.refuse(frame.request, frame.reply, call)
             return
         session = self._open_session
-        if session is None:
-            self._calls.refuse(frame.request, frame.reply, failures.draining())
-            return
         request = frame.request
+        if session is None:
+            if request in self._calls.pending:
+                self._calls.repeat(request, frame.reply, hash(call))
+            else:
+                self._calls.refuse(request, frame.reply, failures.draining())
+            return
         if request is None:
             self._anonymous += 1
             request = RequestKey(f"\x00{self._id}\x00{self._anonymous}")

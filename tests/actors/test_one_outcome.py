@@ -344,6 +344,21 @@ def test_a_draining_broker_finishes_what_is_in_flight_and_refuses_what_is_new() 
     assert desk.drained == 1
 
 
+def test_a_call_in_flight_may_be_repeated_while_the_broker_drains() -> None:
+    desk = Desk()
+    client = desk.client()
+    client.call("a")
+    desk.broker.tell(DrainBroker())
+    client.heard()
+    (progress,) = client.call("a")
+    assert progress["note"] == "duplicate request; still processing"
+    assert client.call("a", op="tool_call") == []
+    (other,) = client.call("a", "another")
+    assert (other["op"], other["error"]["code"]) == ("error", "DUPLICATE")
+    desk.upstream.calls[0].complete("the answer")
+    assert [frame["text"] for frame in client.heard()] == ["the answer", "the answer"]
+
+
 def test_a_drain_at_once_still_answers_what_is_in_flight() -> None:
     desk = Desk()
     client = desk.client()
