@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -118,6 +119,21 @@ def test_a_call_without_an_id_hears_of_no_progress_because_it_gets_one_frame() -
     params = {"name": "chat", "_meta": {"progressToken": 1}}
     frame = call({"jsonrpc": "2.0", "method": "tools/call", "params": params})
     assert frame.reply.progress is None
+
+
+@pytest.mark.parametrize("character", ["a", "é", '"', "\0"])
+def test_ids_and_progress_tokens_are_measured_in_characters_however_json_spells_them(
+    character: str,
+) -> None:
+    longest = character * 512
+    found = call(request("tools/call", longest, name="x", _meta={"progressToken": longest}))
+    assert found.request == "rpc:" + json.dumps(longest, ensure_ascii=False)
+    over = character * 513
+    for frame in (
+        request("tools/call", over, name="x"),
+        request("tools/call", name="x", _meta={"progressToken": over}),
+    ):
+        assert "must have at most 512 characters" in refusal(frame)["error"]["message"]
 
 
 def test_the_small_methods_are_told_apart() -> None:

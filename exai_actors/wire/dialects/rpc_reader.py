@@ -74,9 +74,15 @@ def request_key(id_: Any) -> RequestKey:
     if nests_deeper(id_, MAX_ID_DEPTH):
         raise Invalid(f"id must not nest deeper than {MAX_ID_DEPTH} levels")
     text = to_json(id_).decode()
-    if len(text) > MAX_ID_LENGTH:
-        raise Invalid(f"id must have at most {MAX_ID_LENGTH} characters, got {len(text)}")
+    length = _length(id_, text)
+    if length > MAX_ID_LENGTH:
+        raise Invalid(f"id must have at most {MAX_ID_LENGTH} characters, got {length}")
     return RequestKey("rpc:" + text)
+
+
+def _length(value: Any, text: str) -> int:
+    """In characters: of a string without what quotes it in its JSON ``text``."""
+    return len(value) if type(value) is str else len(text)
 
 
 def _id(incoming: Incoming) -> Any:
@@ -183,6 +189,6 @@ def _progress_token(params: dict[str, Any]) -> ProgressToken | None:
     if type(token) not in (str, int):
         raise Invalid(f"progressToken must be a string or an integer, got {kind(token)}")
     text = to_json(token)
-    if len(text) > MAX_ID_LENGTH:
+    if _length(token, text.decode()) > MAX_ID_LENGTH:
         raise Invalid(f"progressToken must have at most {MAX_ID_LENGTH} characters")
     return ProgressToken(text)
