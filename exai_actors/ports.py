@@ -44,6 +44,9 @@ class Outbox(Protocol):
 
     def close(self, code: int, reason: str) -> None: ...
 
+    def bytes_taken(self) -> int:
+        """Grows by what the client takes while it is over the mark; only differences tell."""
+
     def abort(self) -> None:
         """Drop the socket without a closing handshake: the reader does not read."""
 

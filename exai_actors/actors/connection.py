@@ -168,8 +168,8 @@ class ConnectionActor(LoopActor):
                     self._close(self._wire.hello_timed_out())
             case Heartbeat():
                 self._heartbeat()
-            case SlowConsumerTimeout():
-                self._outbox.abort()
+            case SlowConsumerTimeout(taken):
+                self._still_behind(taken)
             case Drain(at_once):
                 self._drain(at_once)
             case Down():
@@ -364,9 +364,19 @@ class ConnectionActor(LoopActor):
 
     def _outbox_high(self) -> None:
         if self._slow_timer is None:
-            self._slow_timer = self.schedule(self._settings.slow_consumer_s, SlowConsumerTimeout())
+            self._watch_reader()
             if self._session is not None:
                 self._session.tell(PauseStreams(self._id))
+
+    def _watch_reader(self) -> None:
+        look_again = SlowConsumerTimeout(self._outbox.bytes_taken())
+        self._slow_timer = self.schedule(self._settings.slow_consumer_s, look_again)
+
+    def _still_behind(self, taken_before: int) -> None:
+        if self._outbox.bytes_taken() - taken_before < self._settings.slow_consumer_bytes:
+            self._outbox.abort()
+        else:
+            self._watch_reader()
 
     def _outbox_low(self) -> None:
         if self._slow_timer is not None:

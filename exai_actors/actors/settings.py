@@ -30,11 +30,15 @@ class SessionSettings(msgspec.Struct, frozen=True):
 
 
 class ConnectionSettings(msgspec.Struct, frozen=True):
-    """How a connection behaves; Times are seconds."""
+    """How a connection behaves; Times are seconds.
+
+    In ``slow_consumer_s`` a client that is behind catches up or takes ``slow_consumer_bytes``.
+    """
 
     hello_timeout_s: float = 15.0
     progress_interval_s: float = 8.0
     slow_consumer_s: float = 10.0
+    slow_consumer_bytes: int = 262_144
     call_timeout_s: float = 300.0
     compat_text: bool = True
     envelope: Literal["plain", "ex-ai"] = "plain"

@@ -112,7 +112,10 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     ] = 1.0
     slow_consumer_s: Annotated[
         Seconds,
-        Meta(description="How long a client may leave its answers unread before it is closed."),
+        Meta(
+            description="How long a client may leave its answers unread before it is closed. "
+            "Whoever takes 256 KiB in that time reads."
+        ),
     ] = 10.0
     drain_s: Annotated[
         SecondsOrNone,

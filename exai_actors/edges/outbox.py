@@ -95,6 +95,7 @@ class SocketOutbox:
         "_socket",
         "_transport",
         "_turn_end",
+        "_written_behind",
         "is_open",
         "is_over_mark",
     )
@@ -111,6 +112,7 @@ class SocketOutbox:
         self._turn_end = turn_end
         self._limit_bytes = limit_bytes
         self._pending: list[bytes] = []
+        self._written_behind = 0
         self.is_open = True
         self.is_over_mark = False
 
@@ -126,6 +128,9 @@ class SocketOutbox:
     def close(self, code: int, reason: str) -> None:
         self._socket.close(code, reason)
 
+    def bytes_taken(self) -> int:
+        return self._written_behind - self._transport.get_write_buffer_size()
+
     def abort(self) -> None:
         self._socket.drop(*CloseReason.SLOW_CONSUMER.value)
 
@@ -137,8 +142,10 @@ class SocketOutbox:
         self._pending.clear()
         self._transport.write(written)
         # The transport says when it is over its high mark, and the limit lies above that.
-        if self.is_over_mark and self._transport.get_write_buffer_size() > self._limit_bytes:
-            self.abort()
+        if self.is_over_mark:
+            self._written_behind += len(written)
+            if self._transport.get_write_buffer_size() > self._limit_bytes:
+                self.abort()
 
     def release(self) -> None:
         """Let go of the socket, which refers to this and is gone: closing it has no effect."""

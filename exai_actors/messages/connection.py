@@ -121,7 +121,9 @@ class Heartbeat(msgspec.Struct, frozen=True, gc=False):
 
 
 class SlowConsumerTimeout(msgspec.Struct, frozen=True, gc=False):
-    """System lane. The outbox has been over its high mark for too long."""
+    """System lane. The outbox is over its high mark; ``taken``: its bytes_taken() a while ago."""
+
+    taken: int
 
 
 class Drain(msgspec.Struct, frozen=True, gc=False):

@@ -8,12 +8,16 @@ import orjson
 
 
 class OutboxProbe:
-    """Fulfils ``ports.Outbox``. ``frames`` are the JSON objects sent, in order."""
+    """Fulfils ``ports.Outbox``. ``frames`` are the JSON objects sent, in order.
+
+    ``taken`` is what ``bytes_taken`` gives: raise it for a client that reads.
+    """
 
     def __init__(self) -> None:
         self.frames: list[dict[str, Any]] = []
         self.closed: tuple[int, str] | None = None
         self.aborts = 0
+        self.taken = 0
         self._read = 0
 
     def send(self, frame: bytes, /) -> None:
@@ -23,6 +27,9 @@ class OutboxProbe:
     def close(self, code: int, reason: str) -> None:
         if self.closed is None:
             self.closed = (code, reason)
+
+    def bytes_taken(self) -> int:
+        return self.taken
 
     def abort(self) -> None:
         self.aborts += 1

@@ -176,6 +176,20 @@ def test_nobody_gets_the_second_half_of_a_stream_whose_reader_has_left() -> None
     assert (answer["op"], answer["text"]) == ("call_tool_res", "one two")
 
 
+def test_a_reader_that_is_behind_for_long_but_goes_on_reading_is_not_dropped() -> None:
+    settings = ConnectionSettings(slow_consumer_s=10.0, slow_consumer_bytes=1000)
+    desk = Desk(connection=settings)
+    reader = desk.client()
+    reader.event(OutboxHigh())
+    for _ in range(5):
+        reader.outbox.taken += 1000
+        desk.advance(10.1)
+    assert reader.outbox.aborts == 0
+    reader.outbox.taken += 999
+    desk.advance(10.1)
+    assert reader.outbox.aborts == 1
+
+
 def test_a_reader_that_stays_behind_is_dropped_and_others_go_on() -> None:
     desk = Desk(limit=2, connection=ConnectionSettings(slow_consumer_s=10.0))
     slow, other = desk.client(), desk.client()

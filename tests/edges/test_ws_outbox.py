@@ -175,6 +175,24 @@ async def test_a_frame_far_above_the_high_mark_reaches_a_client_that_reads() -> 
     assert socket.probe.messages == [OutboxHigh(), OutboxLow()]
 
 
+async def test_what_a_client_takes_while_it_is_behind_is_counted_whatever_is_sent_meanwhile() -> (
+    None
+):
+    socket = MemorySocket(outbox_high_bytes=1000, outbox_low_bytes=100)
+    outbox = socket.opened()
+    socket.transport.reads = False
+    outbox.send(b"x" * 5000)
+    socket.turns.end()
+    before = outbox.bytes_taken()
+    outbox.send(b"y" * 3000)
+    socket.turns.end()
+    assert outbox.bytes_taken() == before
+    socket.transport.client_reads(1200)
+    outbox.send(b"z" * 3000)
+    socket.turns.end()
+    assert outbox.bytes_taken() == before + 1200
+
+
 async def test_more_unread_bytes_than_the_limit_end_a_slow_consumer() -> None:
     socket = MemorySocket(outbox_high_bytes=1000, outbox_low_bytes=100, outbox_limit_bytes=5000)
     outbox = socket.opened()
