@@ -16,8 +16,8 @@ class Pingable(Protocol):
 
     def ping(self) -> None: ...
 
-    def is_reading(self) -> bool:
-        """False while we do not read from it, so that its silence means nothing."""
+    def owes_an_answer(self) -> bool:
+        """False while its silence means nothing: it is not read from, or has much to read first."""
 
     def fall_silent(self) -> None:
         """End it: nothing came within the timeout after a ping."""
@@ -60,7 +60,7 @@ class Keepalive:
         """Do what is due at ``now``; what the timer calls."""
         for socket in _due(self._answer_by, now):
             del self._answer_by[socket]
-            if not socket.heard and socket.is_reading():
+            if not socket.heard and socket.owes_an_answer():
                 socket.fall_silent()
         for socket in _due(self._ping_at, now):
             del self._ping_at[socket]

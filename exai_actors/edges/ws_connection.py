@@ -149,7 +149,9 @@ class WebSocketConnection(asyncio.BufferedProtocol):
             self._protocol.send_ping(b"")
             self._write_library_output()
 
-    def is_reading(self) -> bool:
+    def owes_an_answer(self) -> bool:
+        if self._outbox.is_over_mark:  # the ping waits behind all that; who never reads is dropped
+            return False
         return self._intake is None or not self._intake.is_blocked
 
     def fall_silent(self) -> None:
@@ -203,6 +205,7 @@ class WebSocketConnection(asyncio.BufferedProtocol):
 
     def resume_writing(self) -> None:
         self._outbox.is_over_mark = False
+        self.heard = True
         if self._recipient is not None:
             self._recipient.tell(OutboxLow())
 

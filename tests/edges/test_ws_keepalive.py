@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from exai_actors.edges.keepalive import Keepalive
+from tests.edges.memory_socket import MemorySocket
 
 
 class Socket:
@@ -18,7 +19,7 @@ class Socket:
     def ping(self) -> None:
         self.pings += 1
 
-    def is_reading(self) -> bool:
+    def owes_an_answer(self) -> bool:
         return self.reads
 
     def fall_silent(self) -> None:
@@ -111,6 +112,22 @@ def test_a_removed_socket_is_left_alone(keepalive: Keepalive, started: float) ->
     keepalive.run_due(started + 42)
     assert removed.pings == 0
     assert not waiting.is_silent
+
+
+async def test_a_client_with_a_long_answer_to_read_owes_no_pong_until_it_has_read_it() -> None:
+    socket = MemorySocket(outbox_high_bytes=1000, outbox_low_bytes=100)
+    outbox = socket.opened()
+    connection, transport = socket.connection, socket.transport
+    assert connection.owes_an_answer()
+    transport.reads = False
+    outbox.send(b"x" * 5000)
+    socket.turns.end()
+    connection.heard = False
+    transport.client_reads(3000)
+    assert not connection.owes_an_answer()
+    transport.client_reads(2000)
+    assert connection.owes_an_answer()
+    assert connection.heard
 
 
 async def test_one_timer_serves_all_sockets_and_ends_with_the_last() -> None:
