@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from types import GeneratorType
 from typing import cast
 
@@ -10,11 +11,13 @@ from websockets.frames import BINARY, CONT, TEXT, Frame
 from websockets.protocol import OPEN
 from websockets.server import ServerProtocol
 from websockets.streams import StreamReader
+from websockets.typing import Subprotocol
 
 # Below this level the library logs headers and frames, and so tokens and prompts.
 _library_log = logging.getLogger("exai_actors.edges.websockets")
 _library_log.setLevel(logging.WARNING)
 
+_MCP = Subprotocol("mcp")
 _BETWEEN_FRAMES = StreamReader.at_eof.__code__
 
 
@@ -28,6 +31,10 @@ class MessageProtocol(ServerProtocol):
     def __init__(self, max_message_bytes: int) -> None:
         super().__init__(max_size=max_message_bytes, logger=_library_log)
         self._fragments: tuple[bytearray, bool] | None = None
+
+    def select_subprotocol(self, subprotocols: Sequence[Subprotocol]) -> Subprotocol | None:
+        """``mcp`` if it is offered: browsers and Node fail when all they offer is ignored."""
+        return _MCP if _MCP in subprotocols else None
 
     def recv_frame(self, frame: Frame) -> None:
         super().recv_frame(frame)

@@ -48,7 +48,8 @@ class WebSocketServer:
     ``is_busy`` and ``batches`` let a batch of frames be handled and answered as one; the runtime's
     actor system fulfils both.
 
-    Any path is accepted; no subprotocol and no extension is negotiated. A connection beyond
+    Any path is accepted; no extension is negotiated, and no subprotocol but ``mcp``, which changes
+    nothing. A connection beyond
     ``max_connections`` or ``max_connections_per_address`` is accepted and closed with 1008. A
     browser whose origin is not in ``allowed_origins`` (exact, or ``*``) gets HTTP 403, and so does
     who addresses a server on loopback by a public name that is not in ``allowed_hosts``.

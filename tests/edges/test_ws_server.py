@@ -14,6 +14,7 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.protocol import State
+from websockets.typing import Subprotocol
 
 from exai_actors.edges.ws_server import WebSocketServer
 from exai_actors.errors import UsageError
@@ -157,6 +158,19 @@ async def test_no_extension_is_negotiated_with_a_client_that_offers_compression(
         assert client.protocol.extensions == []
         await client.send("plain")
         await it.probes[0].expect(TextReceived)
+
+
+@pytest.mark.parametrize(
+    ("offered", "chosen"),
+    [(None, None), (["mcp"], "mcp"), (["chat", "mcp"], "mcp"), (["chat"], None)],
+)
+async def test_a_client_of_mcp_gets_its_subprotocol_and_all_others_none(
+    offered: list[Subprotocol] | None, chosen: str | None
+) -> None:
+    async with listening() as it, connect(it.url, subprotocols=offered) as client:
+        assert client.subprotocol == chosen
+        await client.send("served alike")
+        assert await it.probes[0].expect(TextReceived) == TextReceived(b"served alike")
 
 
 async def test_a_client_that_closes_is_told_with_its_own_words() -> None:
