@@ -107,7 +107,10 @@ def parse_completion(
 
 
 def parse_models(body: bytes, *, speaker: Speaker = NOBODY) -> tuple[str, ...] | UpstreamFailure:
-    """The ids in the answer of ``GET /models``, in its order, each once."""
+    """The ids in the answer of ``GET /models``, in its order, each once.
+
+    One with half a surrogate pair is left out: nobody could ask for it.
+    """
     try:
         parsed = load(body)
         if isinstance(parsed, dict) and parsed.get("error"):
@@ -116,7 +119,7 @@ def parse_models(body: bytes, *, speaker: Speaker = NOBODY) -> tuple[str, ...] |
         if not isinstance(listed, list):
             raise Malformed("JSON without a list of models")
         names = (entry.get("id") for entry in listed if isinstance(entry, dict))
-        return tuple(dict.fromkeys(name for name in names if isinstance(name, str) and name))
+        return tuple(dict.fromkeys(name for name in names if name and name == name_of(name)))
     except Malformed as found:
         return UpstreamFailure(FailureKind.MALFORMED, f"answered with {found}")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any
+from typing import Any, TypeGuard
 
 import orjson
 
@@ -17,6 +17,9 @@ from exai_actors.wire.upstream_errors import Speaker
 
 # Finish reasons by which a service says that the model itself has failed (OpenRouter, Z.AI).
 FAILED_REASONS = frozenset({"error", "network_error"})
+
+# More than any model has ever read; sums of them fit into 64 bits.
+_MOST_TOKENS = 10**12
 
 _SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
 
@@ -92,13 +95,17 @@ def name_of(value: Any) -> str:
 
 
 def usage_of(usage: Any) -> Usage | None:
-    """Token counts, if both are there."""
+    """Token counts, if both are there and can be counts."""
     if not isinstance(usage, dict):
         return None
     prompt, completion = usage.get("prompt_tokens"), usage.get("completion_tokens")
-    if isinstance(prompt, int) and isinstance(completion, int):
+    if _is_count(prompt) and _is_count(completion):
         return Usage(prompt, completion)
     return None
+
+
+def _is_count(tokens: Any) -> TypeGuard[int]:
+    return type(tokens) is int and 0 <= tokens <= _MOST_TOKENS
 
 
 def model_failed(reason: str, speaker: Speaker) -> UpstreamFailure:

@@ -199,6 +199,15 @@ class TestStream:
         usage = b'data: {"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 5}}\n\n'
         assert completed(event("x", "stop"), usage, DONE).usage == Usage(3, 5)
 
+    @pytest.mark.parametrize("tokens", [-1, True, "3", 3.5, None, 10**15, 2**64, 10**30])
+    def test_usage_that_cannot_be_a_count_of_tokens_is_none(self, tokens: Any) -> None:
+        for usage in (
+            {"prompt_tokens": tokens, "completion_tokens": 5},
+            {"prompt_tokens": 5, "completion_tokens": tokens},
+        ):
+            half_a_pair = b'data: {"note": "\\ud800", "usage": ' + json.dumps(usage).encode()
+            assert completed(event("x", "stop"), half_a_pair + b"}\n\n", DONE).usage is None
+
     def test_usage_may_come_with_every_event_and_null_does_not_erase_it(self) -> None:
         answer = completed(
             event("x", usage={"prompt_tokens": 1, "completion_tokens": 2}),
@@ -366,6 +375,10 @@ class TestModels:
         assert parse_models(body) == ("b", "a")
         assert parse_models(b'[{"id": "a"}]') == ("a",)
         assert parse_models(b'{"data": []}') == ()
+
+    def test_a_name_with_half_a_surrogate_pair_is_left_out(self) -> None:
+        body = rb'{"data": [{"id": "a\ud800"}, {"id": "\ud83d\ude00"}, {"id": "b"}]}'
+        assert parse_models(body) == ("😀", "b")
 
     @pytest.mark.parametrize("body", [b"", b"{}", b'{"data": 3}', b"3"])
     def test_anything_else_is_malformed(self, body: bytes) -> None:
