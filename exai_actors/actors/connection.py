@@ -308,9 +308,6 @@ class ConnectionActor(LoopActor):
         self._outbox.send(encode.health(reply, vitals))
 
     def _admit(self, token: str | None, session_id: str | None) -> None:
-        if self._hello_timer is not None:
-            self._hello_timer.cancel()
-            self._hello_timer = None
         self._stash = []
         self._broker.tell(
             Admit(
@@ -322,6 +319,9 @@ class ConnectionActor(LoopActor):
         )
 
     def _admitted(self, message: Admitted) -> None:
+        if self._hello_timer is not None:
+            self._hello_timer.cancel()
+            self._hello_timer = None
         self._session = self._open_session = message.session
         if isinstance(message.session, LoopRef):
             self.watch(message.session)

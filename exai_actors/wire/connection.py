@@ -62,6 +62,7 @@ TRANSITIONS: dict[tuple[State, Step], State] = {
     (State.AWAITING_HELLO, Step.CLOSE): State.CLOSING,
     (State.AWAITING_HELLO, Step.SOCKET_CLOSED): State.CLOSED,
     (State.AUTHENTICATING, Step.ADMIT): State.OPEN,
+    (State.AUTHENTICATING, Step.REFUSE_HELLO): State.CLOSING,
     (State.AUTHENTICATING, Step.NOT_ADMIT): State.CLOSING,
     (State.AUTHENTICATING, Step.CLOSE): State.CLOSING,
     (State.AUTHENTICATING, Step.SOCKET_CLOSED): State.CLOSED,
@@ -139,7 +140,7 @@ class Connection:
         return Close(close.code, close.reason, frame)
 
     def hello_timed_out(self) -> Close:
-        """The client said nothing for too long."""
+        """For too long the client said nothing, or nobody answered what it said."""
         self._step(Step.REFUSE_HELLO)
         return Close(CloseReason.HELLO_TIMEOUT.code, CloseReason.HELLO_TIMEOUT.reason)
 

@@ -6,9 +6,12 @@ from typing import Any
 
 import pytest
 
-from exai_actors.actors.settings import SessionSettings
+from exai_actors.actors.settings import ConnectionSettings, SessionSettings
 from exai_actors.core.calls import FailureKind
+from exai_actors.ids import ConnectionId
 from exai_actors.messages.broker import DrainBroker
+from exai_actors.messages.connection import TextReceived
+from exai_actors.messages.session import ResumeStreams
 from exai_actors.wire.codec import TOOL_CALL_MAX_SIZE
 from tests.actors.desk import Desk
 
@@ -312,6 +315,21 @@ def test_a_session_that_crashes_answers_its_requests_and_returns_its_permits() -
     assert other.heard()[-1]["text"] == "other goes on"
     desk.client("crash").call("a")
     assert len(desk.upstream.calls) == 3
+
+
+def test_a_hello_whose_session_crashes_before_the_answer_is_closed_in_the_end() -> None:
+    desk = Desk(connection=ConnectionSettings(hello_timeout_s=15.0))
+    desk.client("crash")
+    session = desk.system.resolve("/sessions/2")
+    assert session is not None
+    late = desk.connect()
+    for _ in range(300):
+        session.tell(ResumeStreams(ConnectionId("nobody")))
+    session.tell("poison")
+    late.ref.tell(TextReceived(b'{"op":"hello","session_id":"crash"}'))
+    assert late.heard() == []
+    desk.advance(15.1)
+    assert late.outbox.closed == (4002, "hello timeout or disconnect")
 
 
 def test_a_connection_that_crashes_closes_its_socket_and_frees_its_call() -> None:
