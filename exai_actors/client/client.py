@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 import secrets
 from collections.abc import Mapping
 from types import TracebackType
@@ -180,7 +181,7 @@ class BrokerClient:
         """Cancel a request of this session, made here or on another connection.
 
         Returns when the cancel is on its way. The call itself ends with RequestCancelled, or
-        with its result if that was faster.
+        with its result if that was faster. Raises ConnectionLost after the end of the connection.
         """
         await self._opened.cancel(request_id)
 
@@ -228,7 +229,10 @@ class BrokerClient:
             connection.forget(pending.request_id)
 
     def _call_timeout(self, timeout_s: float | None) -> float | None:
-        return self.settings.call_timeout_s if timeout_s is None else timeout_s
+        limit = self.settings.call_timeout_s if timeout_s is None else timeout_s
+        if limit is not None and math.isnan(limit):
+            raise UsageError("timeout_s is nan: a number of seconds is needed")
+        return limit
 
     def _new_id(self) -> str:
         return f"{self._id_prefix}-{next(self._ids)}"
@@ -237,6 +241,11 @@ class BrokerClient:
 def _merged(arguments: Mapping[str, Any] | None, more: dict[str, Any]) -> Mapping[str, Any]:
     if arguments is None:
         return more
+    if not isinstance(arguments, Mapping):
+        raise UsageError(
+            "what follows the tool's name is a mapping of arguments, "
+            f'not {type(arguments).__name__}: call("chat", prompt="...")'
+        )
     twice = sorted(arguments.keys() & more.keys())
     if twice:
         raise UsageError(f"given twice, in the mapping and as a keyword: {', '.join(twice)}")

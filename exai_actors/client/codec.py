@@ -6,7 +6,9 @@ newer brokers may add fields.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+import math
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -50,6 +52,10 @@ def read(data: str | bytes) -> Frame:
 
 
 def hello(token: str | None, session_id: str | None, version: str) -> bytes:
+    """Raises UsageError when token or session id is no text that JSON can say."""
+    for name, value in (("token", token), ("session_id", session_id)):
+        if value is not None:
+            _check_text(name, value)
     frame = {"op": "hello", "client": PRODUCT, "client_version": version}
     if token is not None:
         frame["token"] = token
@@ -69,7 +75,11 @@ def call_tool(
     if_busy: str | None,
     idempotency_key: str | None,
 ) -> bytes:
-    """Raises UsageError when the arguments cannot be said in JSON."""
+    """Raises UsageError when the request id is no text or JSON cannot say the rest.
+
+    Numbers that are none, which the encoder would write as null, are refused like anything else.
+    """
+    _check_text("request_id", request_id)
     frame: dict[str, Any] = {
         "op": "call_tool",
         "request_id": request_id,
@@ -87,13 +97,24 @@ def call_tool(
     if idempotency_key is not None:
         frame["idempotency_key"] = idempotency_key
     try:
-        return orjson.dumps(frame)
+        written = orjson.dumps(frame)
     except TypeError as error:
-        raise UsageError(f"the call of {name!r} cannot be written as JSON: {error}") from error
+        culprit = _unwritable(arguments)
+        reason = f"{culprit}: {error}" if culprit else str(error)
+        raise UsageError(f"the call of {name!r} cannot be written as JSON: {reason}") from error
+    if b"null" in written:
+        for path, number in _odd_numbers(frame, ""):
+            reason = f"{path.removeprefix('arguments.')} is {number}"
+            raise UsageError(f"the call of {name!r} cannot be written as JSON: {reason}")
+    return written
 
 
 def simple(op: str, request_id: str) -> bytes:
-    """``cancel``, ``ping``, ``health`` and ``list_tools`` hold nothing but the request id."""
+    """``cancel``, ``ping``, ``health`` and ``list_tools`` hold nothing but the request id.
+
+    Raises UsageError when that is no text.
+    """
+    _check_text("request_id", request_id)
     return orjson.dumps({"op": op, "request_id": request_id})
 
 
@@ -116,3 +137,40 @@ def output_texts(outputs: list[Any] | None) -> tuple[str, ...]:
     return tuple(
         str(output.get("text", "")) for output in outputs or () if isinstance(output, dict)
     )
+
+
+def _check_text(name: str, value: object) -> None:
+    # Also at run time: the broker would send another type back, which no frame of it may hold.
+    if not isinstance(value, str):
+        raise UsageError(f"{name} must be text, not {type(value).__name__}")
+    if any("\ud800" <= char <= "\udfff" for char in value):
+        raise UsageError(f"{name} holds half a character (a lone surrogate)")
+
+
+def _unwritable(arguments: Mapping[str, Any]) -> str:
+    """The name of the first argument that JSON cannot say, empty when it is none of them."""
+    for name, value in arguments.items():
+        try:
+            orjson.dumps({name: value})
+        except TypeError:
+            return ascii(name)
+    return ""
+
+
+def _odd_numbers(value: object, path: str) -> Iterator[tuple[str, float]]:
+    """Each NaN and infinity in what orjson writes, with where it stands."""
+    inner: Iterator[tuple[str, object]] = iter(())
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            yield path, value
+    elif isinstance(value, dict):
+        inner = ((f"{path}.{key}" if path else key, each) for key, each in value.items())
+    elif isinstance(value, list | tuple):
+        inner = ((f"{path}[{index}]", each) for index, each in enumerate(value))
+    elif dataclasses.is_dataclass(value):
+        inner = (
+            (f"{path}.{field.name}", getattr(value, field.name))
+            for field in dataclasses.fields(value)
+        )
+    for name, each in inner:
+        yield from _odd_numbers(each, name)

@@ -100,8 +100,14 @@ class Connection:
         self._take(request_id)
 
     async def cancel(self, request_id: str) -> None:
-        """Ask the broker to cancel; the call, if it is waited for, gets its outcome from there."""
-        await self._write(codec.simple("cancel", request_id))
+        """Ask the broker to cancel; the call, if it is waited for, gets its outcome from there.
+
+        Raises ConnectionLost after the end of the connection.
+        """
+        frame = codec.simple("cancel", request_id)
+        if self._lost is not None:
+            raise self._loss(request_id)
+        await self._write(frame)
 
     async def aclose(self) -> None:
         """Close the socket; what is outstanding fails with ConnectionLost. Idempotent."""

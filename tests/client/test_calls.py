@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -94,6 +96,76 @@ async def test_what_json_cannot_say_is_an_error_and_nothing_is_sent(
     for bad in (object(), "\ud800", 1 << 70):
         with pytest.raises(UsageError, match="'chat' cannot be written as JSON"):
             await broker.call("chat", prompt=bad)
+    peer.expect_silence()
+
+
+@dataclass
+class Settings:
+    temperature: float
+
+
+@pytest.mark.parametrize(
+    ("keywords", "said"),
+    [
+        ({"temperature": math.nan}, "temperature is nan"),
+        ({"temperature": -math.inf}, "temperature is -inf"),
+        (
+            {"note": None, "options": {"stops": [1.0, (math.inf,)]}},
+            r"options.stops\[1\]\[0\] is",
+        ),
+        ({"settings": Settings(math.nan)}, "settings.temperature is nan"),
+        ({"deadline_ms": math.nan}, "deadline_ms is nan"),
+        ({"priority": math.nan}, "priority is nan"),
+        ({"tags": {"a"}}, "'tags': .*set"),
+        ({"image": b"png"}, "'image': .*bytes"),
+    ],
+)
+async def test_the_argument_that_json_cannot_say_is_named(
+    peer: ScriptedPeer, broker: BrokerClient, keywords: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(UsageError, match=f"'chat' cannot be written as JSON: {said}"):
+        await broker.call("chat", prompt="null", timeout_s=1, **keywords)
+    peer.expect_silence()
+
+
+async def test_an_argument_without_a_value_and_the_word_null_are_sent(
+    peer: ScriptedPeer, broker: BrokerClient
+) -> None:
+    calling = asyncio.create_task(broker.call("chat", prompt="null", model=None))
+    frame = await peer.receive("call_tool")
+    assert frame["arguments"] == {"prompt": "null", "model": None}
+    await peer.answer(frame["request_id"], "")
+    await calling
+
+
+@pytest.mark.parametrize("request_id", [5, b"five", "\ud800"])
+async def test_an_id_that_is_no_text_is_refused_here_and_other_calls_live(
+    peer: ScriptedPeer, broker: BrokerClient, request_id: Any
+) -> None:
+    calling = asyncio.create_task(broker.call("chat", request_id="good"))
+    await peer.receive("call_tool")
+    with pytest.raises(UsageError, match="request_id"):
+        await broker.call("chat", request_id=request_id, timeout_s=1)
+    with pytest.raises(UsageError, match="request_id"):
+        await broker.cancel(request_id)
+    await peer.answer("good", "one")
+    assert (await calling).text == "one"
+    peer.expect_silence()
+
+
+async def test_a_prompt_in_the_place_of_the_arguments_is_told_where_it_belongs(
+    broker: BrokerClient,
+) -> None:
+    prompt: Any = "Hello"
+    with pytest.raises(UsageError, match=r'not str: call\("chat", prompt='):
+        await broker.call("chat", prompt, timeout_s=1)
+
+
+async def test_a_time_limit_that_is_no_number_is_refused(
+    peer: ScriptedPeer, broker: BrokerClient
+) -> None:
+    with pytest.raises(UsageError, match="timeout_s is nan"):
+        await broker.call("chat", prompt="hi", timeout_s=math.nan)
     peer.expect_silence()
 
 
@@ -192,6 +264,12 @@ async def test_cancelling_by_id_ends_the_call_with_the_brokers_word(
     await peer.refuse("mine", "CANCELLED")
     with pytest.raises(RequestCancelled):
         await calling
+
+
+async def test_a_cancel_that_cannot_be_sent_is_an_error(broker: BrokerClient) -> None:
+    await broker.aclose()
+    with pytest.raises(ConnectionLost):
+        await broker.cancel("long-running")
 
 
 async def test_a_call_without_an_outcome_in_time_is_cancelled_at_the_broker(

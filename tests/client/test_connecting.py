@@ -122,6 +122,13 @@ async def test_a_url_that_is_none_is_a_usage_error(url: str) -> None:
             pass
 
 
+@pytest.mark.parametrize("settings", [{"token": "\ud800"}, {"token": 5}, {"session_id": b"one"}])
+async def test_a_hello_that_json_cannot_say_is_a_usage_error(settings: dict[str, Any]) -> None:
+    async with scripted_peer() as peer:
+        with pytest.raises(UsageError, match=f"{next(iter(settings))} "):
+            await connect(peer.url, **settings).__aenter__()
+
+
 async def test_a_client_is_opened_once_and_not_used_before() -> None:
     async with scripted_peer() as peer:
         client = connect(peer.url)
