@@ -32,6 +32,11 @@ class LoopThread:
         self._thread = threading.Thread(target=self._main, name=name, daemon=True)
         self._thread.start()
 
+    @property
+    def stopped(self) -> bool:
+        """Whether it runs nothing any more."""
+        return self._stopped
+
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run to the end and return the result; an interrupt of the caller cancels it.
 

@@ -88,6 +88,7 @@ class SyncBrokerClient:
     @property
     def session_id(self) -> str:
         """The session as the broker named it."""
+        self._check_opened()
         return self._client.session_id
 
     def stream(
@@ -106,6 +107,7 @@ class SyncBrokerClient:
         **more: Any,
     ) -> SyncStream:
         """``BrokerClient.stream`` for a ``for`` loop; leaving the loop early cancels the call."""
+        self._check_opened()
         stream = self._client.stream(
             name,
             arguments,
@@ -177,6 +179,9 @@ class SyncBrokerClient:
             raise UsageError("not connected: use the client inside `with connect_sync(...)`")
         return self._thread
 
+    def _check_opened(self) -> None:
+        _ = self._opened
+
 
 class SyncStream:
     """``Stream`` for a ``for`` loop or a ``with`` block."""
@@ -215,8 +220,13 @@ class SyncStream:
         self.close()
 
     def close(self) -> None:
-        """Cancel the call unless it has ended. Idempotent."""
-        self._client._opened.run(self._stream.aclose())
+        """Cancel the call unless it has ended. Idempotent, and harmless after the client's end."""
+        thread = self._client._opened
+        try:
+            thread.run(self._stream.aclose())
+        except UsageError:
+            if not thread.stopped:
+                raise
 
 
 class SyncPieces(Iterator[str]):

@@ -189,6 +189,16 @@ def test_closing_fails_what_waits_in_other_threads_and_ends_the_thread(far: Peer
         broker.ping()
 
 
+def test_a_stream_that_outlives_its_client_ends_without_an_error_of_its_own(
+    far: PeerThread,
+) -> None:
+    with connect_sync(far.peer.url) as broker, broker.stream("chat", request_id="s") as stream:
+        broker.close()
+    stream.close()
+    with pytest.raises(ConnectionLost, match="closed by this client"):
+        _ = stream.result
+
+
 def test_a_connection_that_fails_leaves_no_thread() -> None:
     with pytest.raises(ConnectError), connect_sync("ws://127.0.0.1:1"):
         pass
@@ -231,5 +241,7 @@ def test_calling_from_the_clients_own_thread_is_an_error_and_no_deadlock(
 
 
 def test_a_client_that_is_not_open_says_so() -> None:
-    with pytest.raises(UsageError, match="not connected"):
-        connect_sync().ping()
+    broker = connect_sync()
+    for use in (broker.ping, lambda: broker.stream("chat"), lambda: broker.session_id):
+        with pytest.raises(UsageError, match=r"not connected.*`with connect_sync"):
+            use()
