@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 import click
 
@@ -30,9 +29,10 @@ def init(file: str, force: bool) -> None:
     """Write a commented file to begin with, FILE or exai.toml."""
     from exai_actors.daemon.cli_output import say
     from exai_actors.daemon.config_text import template
+    from exai_actors.daemon.paths import path_of
     from exai_actors.errors import UsageError
 
-    path = Path(file).expanduser()
+    path = path_of(file)
     try:
         with path.open("w" if force else "x", encoding="utf-8") as opened:
             opened.write(template())

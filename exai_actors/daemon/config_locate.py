@@ -11,6 +11,7 @@ from exai_actors.daemon.config import Config
 from exai_actors.daemon.config_file import Reading, read_config
 from exai_actors.daemon.config_problems import Problem
 from exai_actors.daemon.config_tokens import with_tokens
+from exai_actors.daemon.paths import path_of
 from exai_actors.errors import ConfigError
 
 FILE_NAME = "exai.toml"
@@ -34,21 +35,34 @@ def user_file() -> Path:
 def find_file(chosen: str | None, env: Mapping[str, str]) -> Path | None:
     """The file in force: ``chosen`` (``--config``), EXAI_CONFIG, ./exai.toml, the user's own.
 
-    None when there is none. Raises ConfigError when a file that was named is not there.
+    None when there is none. Raises ConfigError when a file that was named is not there, and when
+    what lies at one of the usual places is no file: it was meant to be one.
     """
+    if chosen == "":
+        raise ConfigError("--config: names no file; leave it out to have the usual ones looked for")
     for name, what in ((chosen, "--config"), (env.get("EXAI_CONFIG"), "EXAI_CONFIG")):
         if name:
-            path = Path(name).expanduser()
-            if not path.is_file():
+            path = path_of(name)
+            if not _is_file(path):
                 state = "is not a file" if path.exists() else "does not exist"
                 raise ConfigError(
                     f"{what}: {path} {state}; name another, or make one with: exai config init FILE"
                 )
             return path
     for path in (Path(FILE_NAME), user_file()):
-        if path.is_file():
+        if _is_file(path):
             return path
+        if path.exists() or path.is_symlink():
+            state = "is not a file" if path.exists() else "is a link to a file that does not exist"
+            raise ConfigError(f"{path}: {state}; put the configuration there, or remove it")
     return None
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
 
 
 def read(chosen: str | None, env: Mapping[str, str], flags: Mapping[str, str | int]) -> Reading:

@@ -13,6 +13,7 @@ from exai_actors.daemon.config import Config
 from exai_actors.daemon.config_file import Reading
 from exai_actors.daemon.config_problems import Problem
 from exai_actors.daemon.config_rules import token_faults
+from exai_actors.daemon.paths import path_of
 from exai_actors.daemon.toml_lines import KeyPath
 
 LARGEST_TOKEN = 65_536
@@ -63,13 +64,16 @@ class _Tokens:
     def in_file(self, path: KeyPath, name: str) -> str:
         """The token in a file; empty beside a problem."""
         folder = self._source.file.parent if self._source.file else Path()
-        file = folder / Path(name).expanduser()
+        file = folder / path_of(name)
         try:
             with file.open("rb") as opened:
                 token = opened.read(LARGEST_TOKEN).decode("ascii", "replace").strip()
                 mode = os.fstat(opened.fileno()).st_mode
         except OSError as error:
             self.fault(path, f"{file} cannot be read: {error.strerror}")
+            return ""
+        except ValueError as error:
+            self.fault(path, f"{file} cannot be read: {error}")
             return ""
         if not token:
             self.fault(path, f"{file}: is empty; put a token of 16 characters or more there")

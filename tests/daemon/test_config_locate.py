@@ -47,6 +47,36 @@ def test_a_named_file_that_is_not_there_is_an_error_even_beside_another(tmp_path
         find_file(None, {"EXAI_CONFIG": str(tmp_path)})
 
 
+def test_a_flag_that_names_nothing_is_an_error() -> None:
+    write(Path("exai.toml"), "")
+    with pytest.raises(ConfigError, match=r"^--config: names no file"):
+        find_file("", {})
+
+
+def test_a_home_that_nobody_has_is_a_file_that_is_not_there() -> None:
+    with pytest.raises(ConfigError, match=r"^--config: ~nobody-of-that-name/x.toml does not"):
+        find_file("~nobody-of-that-name/x.toml", {})
+
+
+@pytest.mark.parametrize("usual", ["work/exai.toml", "user/exai/exai.toml"])
+def test_a_folder_or_a_broken_link_at_a_usual_place_is_not_passed_over(
+    tmp_path: Path, usual: str
+) -> None:
+    place = tmp_path / usual
+    place.mkdir(parents=True)
+    with pytest.raises(ConfigError, match=r"exai\.toml: is not a file; put the config"):
+        find_file(None, {})
+    place.rmdir()
+    place.symlink_to("gone.toml")
+    with pytest.raises(ConfigError, match=r"exai\.toml: is a link to a file that does not exist"):
+        find_file(None, {})
+
+
+def test_a_path_that_cannot_be_looked_at_is_told() -> None:
+    with pytest.raises(ConfigError, match=r": cannot be read: File name too long$"):
+        find_file("x" * 5000, {})
+
+
 def test_a_file_that_is_not_utf8_is_told_with_its_line() -> None:
     Path("exai.toml").write_bytes(b"[server]\n# caf\xe9\n")
     with pytest.raises(ConfigError, match=r"^exai\.toml:2: is not UTF-8 text"):
@@ -75,6 +105,21 @@ def test_load_raises_with_all_problems_and_the_missing_key() -> None:
     write(Path("exai.toml"), "[server]\nport = -1\nhost = 3\n")
     with pytest.raises(ConfigError, match=r"^exai\.toml:2: .*\nexai\.toml:3: "):
         load(None, {}, {})
+
+
+@pytest.mark.parametrize(
+    ("name", "error"),
+    [
+        ("~nobody-of-that-name/tok", "~nobody-of-that-name/tok cannot be read: No such file"),
+        ("to\\u0000k", "cannot be read: embedded null byte"),
+    ],
+)
+def test_a_name_that_no_token_file_can_have_is_told_by_its_line(name: str, error: str) -> None:
+    write(Path("exai.toml"), f'[server]\ntoken_file = "{name}"\n')
+    with pytest.raises(ConfigError) as caught:
+        load(None, {}, {})
+    assert str(caught.value).startswith("exai.toml:2: [server] token_file: ")
+    assert error in str(caught.value)
 
 
 def test_the_token_file_is_read_beside_the_configuration(tmp_path: Path) -> None:
