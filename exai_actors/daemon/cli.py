@@ -71,6 +71,19 @@ class Exai(click.Group):
             ctx.fail(f'there is no command "{args[0]}"{hint or "; see exai --help"}')
         return super().resolve_command(ctx, args)
 
+    def make_context(
+        self,
+        info_name: str | None,
+        args: list[str],
+        parent: click.Context | None = None,
+        **extra: Any,
+    ) -> click.Context:
+        try:
+            return super().make_context(info_name, args, parent, **extra)
+        except OSError as error:
+            # The help and the version are written here, before there is anything to invoke.
+            raise click.exceptions.Exit(_tell(error)) from None
+
     def invoke(self, ctx: click.Context) -> Any:
         code = ExitCode.OK
         try:
@@ -80,15 +93,15 @@ class Exai(click.Group):
             raise
         except KeyboardInterrupt:
             code = ExitCode.INTERRUPTED
-        except BrokenPipeError:
-            _drop_stdout()
-            code = ExitCode.BROKEN_PIPE
         except Exception as error:  # noqa: BLE001 - the last place where anything can be told
             code = _tell(error)
         ctx.exit(code)
 
 
 def _tell(error: Exception) -> ExitCode:
+    if isinstance(error, BrokenPipeError):
+        _drop_stdout()
+        return ExitCode.BROKEN_PIPE
     from exai_actors.daemon.cli_output import complain, lines_of
     from exai_actors.daemon.exit_codes import of_error
     from exai_actors.errors import ExaiError
@@ -144,8 +157,11 @@ def exai() -> None:
 
 def main() -> None:
     """What the script `exai` and ``python -m exai_actors`` call; ends the process."""
-    if sys.stdout is None:  # closed by the caller, who wants nothing told
-        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - open to the process's end
+    # Closed by the caller, who has nothing to say or wants nothing told. In this order each gets
+    # the number it should have, so that no socket takes it and gets what was meant for a terminal.
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115 - to the process's end
     for stream in (sys.stdout, sys.stderr):
         # A character that the user's encoding does not have must not end a command.
         if isinstance(stream, io.TextIOWrapper):

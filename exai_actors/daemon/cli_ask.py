@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -65,7 +66,7 @@ async def _ask(
     from exai_actors.daemon.cli_output import Answer, say_json
 
     waiting = _Waiting()
-    async with connect(url, token=token or None) as broker:
+    async with connect(url, token=token) as broker:
         if stream:
             answer = Answer()
             try:
@@ -105,16 +106,23 @@ def _prompt(given: str | None) -> str:
 
     if given is None and sys.stdin.isatty():
         raise click.UsageError('there is no prompt: exai ask "..." or ... | exai ask')
-    if given not in (None, "-"):
-        prompt = given or ""
-    else:
-        try:
+    try:
+        if given is None or given == "-":
             prompt = sys.stdin.buffer.read().decode()
-        except UnicodeDecodeError:
-            raise UsageError("the prompt on stdin is not UTF-8 text") from None
+        else:
+            prompt = _as_text(given)
+    except UnicodeDecodeError:
+        where = "on stdin " if given in (None, "-") else ""
+        raise UsageError(f"the prompt {where}is not UTF-8 text") from None
     if not prompt.strip():
         raise click.UsageError("the prompt is empty")
     return prompt
+
+
+def _as_text(argument: str) -> str:
+    """The argument, or its bytes read as UTF-8 where the locale has no characters for them."""
+    undecoded = any("\udc80" <= char <= "\udcff" for char in argument)
+    return os.fsencode(argument).decode() if undecoded else argument
 
 
 class _Waiting:

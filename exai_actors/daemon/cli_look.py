@@ -109,7 +109,7 @@ def _short(fact: Any) -> str:
 async def _tools(url: str, token: str | None) -> tuple[Tool, ...]:
     from exai_actors.client import connect
 
-    async with connect(url, token=token or None) as broker:
+    async with connect(url, token=token) as broker:
         return await broker.tools()
 
 
@@ -117,7 +117,7 @@ async def _models(url: str, token: str | None) -> tuple[tuple[str, ...], dict[st
     """The models, and the providers that could not be asked for theirs with the reason."""
     from exai_actors.client import connect
 
-    async with connect(url, token=token or None) as broker:
+    async with connect(url, token=token) as broker:
         models = await broker.models()
         providers = await provider_statistics(broker)
         troubles = {each["name"]: each["trouble"] for each in providers if each["trouble"]}
@@ -127,7 +127,7 @@ async def _models(url: str, token: str | None) -> tuple[tuple[str, ...], dict[st
 async def _health(url: str, token: str | None) -> dict[str, Any]:
     from exai_actors.client import connect
 
-    async with connect(url, token=token or None) as broker:
+    async with connect(url, token=token) as broker:
         return {**await broker.health(), "providers": await provider_statistics(broker)}
 
 

@@ -18,11 +18,23 @@ DEFAULT_URL = "ws://127.0.0.1:8079"  # that of the client, whose import would sl
 
 def _default_url() -> str:
     """Where ``exai serve`` listens with this environment."""
-    host = os.environ.get("EXAI_WS_HOST") or "127.0.0.1"
-    port = os.environ.get("EXAI_WS_PORT") or "8079"
+    host = os.environ.get("EXAI_WS_HOST", "").strip() or "127.0.0.1"
+    port = os.environ.get("EXAI_WS_PORT", "").strip() or "8079"
     if host in ("0.0.0.0", "::"):  # noqa: S104 - all addresses, this machine's own among them
         host = "127.0.0.1"
     return f"ws://[{host}]:{port}" if ":" in host else f"ws://{host}:{port}"
+
+
+def token_option(text: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """``--token``; None when it is empty, without the blanks and line ends that files add."""
+    return click.option(
+        "--token",
+        envvar="EXAI_WS_TOKEN",
+        show_envvar=True,
+        metavar="TOKEN",
+        callback=lambda _ctx, _param, value: (value or "").strip() or None,
+        help=text,
+    )
 
 
 def broker_options(command: Callable[P, R]) -> Callable[P, R]:
@@ -36,13 +48,7 @@ def broker_options(command: Callable[P, R]) -> Callable[P, R]:
         metavar="URL",
         help="Where the broker listens.",
     )
-    token = click.option(
-        "--token",
-        envvar="EXAI_WS_TOKEN",
-        show_envvar=True,
-        metavar="TOKEN",
-        help="The broker's token; the variable keeps it out of the process list.",
-    )
+    token = token_option("The broker's token; the variable keeps it out of the process list.")
     return url(token(command))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from exai_actors.daemon.cli_config import file_option
-from exai_actors.daemon.cli_options import json_option, run
+from exai_actors.daemon.cli_options import json_option, run, token_option
 
 
 @click.command()
@@ -16,13 +16,7 @@ from exai_actors.daemon.cli_options import json_option, run
 @click.option(
     "--url", metavar="URL", help="Ask the broker that runs there what is in force right now."
 )
-@click.option(
-    "--token",
-    envvar="EXAI_WS_TOKEN",
-    show_envvar=True,
-    metavar="TOKEN",
-    help="That broker's token.",
-)
+@token_option("That broker's token.")
 @click.option("--presets", is_flag=True, help="List the presets there are, with their figures.")
 @json_option
 def providers(
@@ -68,5 +62,5 @@ async def _running(url: str, token: str | None) -> list[dict[str, Any]]:
     from exai_actors.client import connect
     from exai_actors.daemon.cli_look import provider_statistics
 
-    async with connect(url, token=token or None) as broker:
+    async with connect(url, token=token) as broker:
         return await provider_statistics(broker)

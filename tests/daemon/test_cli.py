@@ -235,6 +235,9 @@ def test_a_prompt_that_is_not_text_is_a_usage_error() -> None:
     result = run("ask", stdin=b"\xff\xfe")
     assert result.exit_code == ExitCode.USAGE
     assert "the prompt on stdin is not UTF-8 text" in result.stderr
+    result = run("ask", "\udcff")
+    assert result.exit_code == ExitCode.USAGE
+    assert "the prompt is not UTF-8 text" in result.stderr
 
 
 def test_a_fault_of_our_own_is_one_line_and_its_own_code(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -260,11 +263,55 @@ def test_ctrl_c_has_its_own_exit_code(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (result.exit_code, result.output) == (ExitCode.INTERRUPTED, "")
 
 
-def test_a_reader_that_stops_reading_ends_the_command_quietly() -> None:
+def test_host_and_port_come_from_the_old_variables_without_the_blanks_around_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("EXAI_WS_HOST", " ")
+    monkeypatch.setenv("EXAI_WS_PORT", "0\r")
+    assert "cannot connect to ws://127.0.0.1:0:" in run("health").stderr
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["config", "schema"]])
+def test_a_full_disk_is_told_whatever_is_printed(arguments: list[str]) -> None:
+    with Path("/dev/full").open("w") as full:
+        told = subprocess.run(
+            [sys.executable, "-m", "exai_actors", *arguments],
+            check=False,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert told.returncode == ExitCode.FAILED
+    assert told.stderr == "exai: output: No space left on device\n"
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "out", "err"),
+    [
+        ("config check <&- 2>&-", ExitCode.OK, "the defaults are in force\n", ""),
+        ("config check --config gone 2>&-", ExitCode.CONFIG, "", ""),
+        ("ask hi --url ws://127.0.0.1:0 2>&-", ExitCode.NO_BROKER, "", ""),
+        ("ask <&-", ExitCode.USAGE, "", "Error: the prompt is empty\n"),
+        ("health --url ws://127.0.0.1:0 <&- >&- 2>&-", ExitCode.NO_BROKER, "", ""),
+    ],
+)
+def test_closed_streams_are_no_fault(command: str, code: ExitCode, out: str, err: str) -> None:
+    told = subprocess.run(
+        ["/bin/sh", "-c", f'"{sys.executable}" -m exai_actors {command}'],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert told.returncode == code
+    assert (told.stdout.endswith(out), told.stderr.endswith(err)) == (True, True)
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["config", "schema"]])
+def test_a_reader_that_stops_reading_ends_the_command_quietly(arguments: list[str]) -> None:
     read_end, write_end = os.pipe()
     os.close(read_end)
     told = subprocess.run(
-        [sys.executable, "-m", "exai_actors", "config", "schema"],
+        [sys.executable, "-m", "exai_actors", *arguments],
         check=False,
         stdout=write_end,
         stderr=subprocess.PIPE,

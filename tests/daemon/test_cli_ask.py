@@ -176,6 +176,15 @@ async def test_an_output_without_unicode_gets_question_marks(broker: Serving) ->
     assert (told.code, told.out, told.err) == (0, "echo: gr??e\n", "")
 
 
+async def test_a_prompt_is_read_as_utf8_where_the_locale_has_no_characters_for_it(
+    broker: Serving,
+) -> None:
+    env = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    told = await exai("ask", "grüße", "--url", broker.url, "--json", env=env)
+    assert (told.code, told.err) == (0, "")
+    assert told.out.startswith('{\n  "text": "echo: grüße"')
+
+
 async def test_a_terminal_shows_the_place_in_the_queue_until_the_answer_begins(
     broker: Serving, upstream: ScriptedUpstream
 ) -> None:
@@ -219,8 +228,9 @@ async def test_a_token_is_wanted_and_taken_from_the_environment(
             assert (told.code, told.out) == (ExitCode.UNAUTHORIZED, "")
             (line,) = told.err.splitlines()
             assert line.endswith("name it with --token or EXAI_WS_TOKEN")
-        told = await exai("ask", "hello", "--url", broker.url, env={"EXAI_WS_TOKEN": TOKEN})
-        assert (told.code, told.out) == (0, "echo: hello\n")
+        for token in (TOKEN, f" {TOKEN}\r"):
+            told = await exai("ask", "hello", "--url", broker.url, env={"EXAI_WS_TOKEN": token})
+            assert (told.code, told.out) == (0, "echo: hello\n")
 
 
 async def test_a_broker_that_dies_in_the_middle_is_told(
