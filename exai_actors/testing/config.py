@@ -27,6 +27,10 @@ def config_for_test(config: AnyConfig = None) -> Config:
     """
     if isinstance(config, Config):
         return config
+    if not _is_said(config):
+        raise ConfigError(
+            f"{config!r} is no configuration; say it as the text of an exai.toml or as its tables"
+        )
     text = config if isinstance(config, str) else "\n".join(_toml(config or {}))
     environment = {name: value for name, value in os.environ.items() if name not in ENVIRONMENT}
     flags = {} if _names_a_port(text) else {"--port": 0}
@@ -52,7 +56,7 @@ def provider_at(base_url: str, *, name: str = "scripted", limit: int = 1) -> dic
 
 def with_upstream(config: AnyConfig, base_url: str) -> AnyConfig:
     """The configuration with a scripted upstream as its provider, unless it names providers."""
-    if isinstance(config, Config):
+    if isinstance(config, Config) or not _is_said(config):
         return config
     try:
         tables = tomllib.loads(config) if isinstance(config, str) else dict(config or {})
@@ -69,13 +73,25 @@ def _names_a_port(text: str) -> bool:
     return isinstance(server, dict) and "port" in server
 
 
+def _is_said(config: object) -> bool:
+    return config is None or isinstance(config, str | Mapping)
+
+
 def _toml(tables: Mapping[str, Any]) -> Iterator[str]:
+    # Keys outside of any table are refused, but as such: in TOML they stand before the tables.
+    yield from _keys({name: table for name, table in tables.items() if not _is_table(table)})
     for name, table in tables.items():
         if isinstance(table, Mapping):
             yield from (f"[{name}]", *_keys(table))
-        else:
+        elif _is_table(table):
             for entry in table:
                 yield from (f"[[{name}]]", *_keys(entry))
+
+
+def _is_table(value: object) -> bool:
+    if isinstance(value, list | tuple):
+        return all(isinstance(entry, Mapping) for entry in value)
+    return isinstance(value, Mapping)
 
 
 def _keys(table: Mapping[str, Any]) -> Iterator[str]:
@@ -86,5 +102,7 @@ def _value(value: Any) -> str:
     if isinstance(value, Mapping):
         pairs = (f"{_value(key)} = {_value(each)}" for key, each in value.items())
         return f"{{ {', '.join(pairs)} }}"
+    if isinstance(value, Path):
+        value = str(value)
     # What JSON says of strings, numbers, booleans and arrays of them, TOML says alike.
     return orjson.dumps(value).decode()

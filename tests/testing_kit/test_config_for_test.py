@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 
 from exai_actors.errors import ConfigError
@@ -58,6 +61,24 @@ def test_what_cannot_be_used_is_refused_with_the_reason(wrong: str | dict[str, o
         ConfigError, match=r"the test's config(:1: is not TOML|.*prot: unknown key)"
     ):
         config_for_test(wrong)
+
+
+def test_a_key_outside_of_any_table_is_told_as_such() -> None:
+    with pytest.raises(ConfigError, match=r"port: unknown key outside .* belongs in \[server\]"):
+        config_for_test({"session": {"window": 3}, "port": 0})
+
+
+def test_a_path_is_taken_as_it_is(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text("sixteen-characters-or-more")
+    assert config_for_test({"server": {"token_file": file}}).server.token == file.read_text()
+
+
+def test_what_is_no_configuration_is_refused_with_what_is_one(tmp_path: Path) -> None:
+    for wrong in (5, tmp_path, ["server"]):
+        config: Any = wrong
+        with pytest.raises(ConfigError, match="is no configuration; say it as the text"):
+            config_for_test(with_upstream(config, "http://127.0.0.1:1/v1"))
 
 
 def test_a_key_that_is_missing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
