@@ -18,6 +18,8 @@ from enum import Enum
 
 import orjson
 
+from exai_actors.errors import UsageError
+
 
 class Gate:
     """A point at which the upstream waits until the test opens it.
@@ -34,9 +36,15 @@ class Gate:
         """Let the upstream go on, now or when it gets here."""
         self._open.set()
 
-    async def reached(self) -> None:
-        """Wait until the upstream has come to this gate."""
-        await self._reached.wait()
+    async def reached(self, within_s: float = 10.0) -> None:
+        """Wait until the upstream has come to this gate; AssertionError if it does not in time."""
+        try:
+            async with asyncio.timeout(within_s):
+                await self._reached.wait()
+        except TimeoutError:
+            raise AssertionError(
+                f"waited {within_s} s for the upstream to come to this gate"
+            ) from None
 
     async def pass_through(self) -> None:
         """Called by the upstream: announce the arrival and wait for the opening."""
@@ -103,6 +111,14 @@ class Reply:
     usage: tuple[int, int] | None = (3, 5)
     done: bool = True
     always_streams: bool | None = None
+
+    def __post_init__(self) -> None:
+        for step in self.steps:
+            if not isinstance(step, Step):
+                raise UsageError(f"{step!r} is no step of a reply: text, a Gate, CUT and so on")
+        for step in self.before:
+            if not isinstance(step, Gate | Pause | End):
+                raise UsageError(f"{step!r} cannot come before the status line")
 
 
 def answer(

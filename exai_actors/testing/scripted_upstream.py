@@ -30,6 +30,7 @@ from typing import NoReturn
 import orjson
 from aiohttp import web
 
+from exai_actors.errors import UsageError
 from exai_actors.testing.scripted_bodies import (
     closing_events,
     completion,
@@ -69,6 +70,7 @@ class ScriptedUpstream(UpstreamLog):
     """An OpenAI-compatible service under the test's control; an async context manager.
 
     ``replies`` are used first, ``default`` afterwards; each is a Reply or makes one of the request.
+    One that raises fails the test: at the end of the ``async with`` block, or of the fixture.
     ``models`` is what ``/v1/models`` lists; a Reply there answers that path instead. With
     ``api_key`` every request must bear it and gets 401 otherwise. ``wait_s`` bounds each wait.
     """
@@ -82,6 +84,7 @@ class ScriptedUpstream(UpstreamLog):
         wait_s: float = 10.0,
     ) -> None:
         super().__init__(wait_s)
+        _check_scripts(default, *replies)
         self.default = default
         self.models = models
         self.model_requests = 0
@@ -92,7 +95,8 @@ class ScriptedUpstream(UpstreamLog):
         self._handlers: set[asyncio.Task[object]] = set()
 
     def then(self, *replies: Script) -> None:
-        """Add replies for requests to come."""
+        """Add replies for requests to come. Raises UsageError for what is none."""
+        _check_scripts(*replies)
         self._replies.extend(replies)
 
     @property
@@ -131,6 +135,8 @@ class ScriptedUpstream(UpstreamLog):
         trace: TracebackType | None,
     ) -> None:
         await self.aclose()
+        if error is None:
+            self.check_scripts()
 
     async def _chat(self, request: web.Request) -> web.StreamResponse:
         raw = await request.read()
@@ -143,7 +149,7 @@ class ScriptedUpstream(UpstreamLog):
         fate = Fate.DISCONNECTED
         with self._cancelled_on_close():
             try:
-                reply = script if isinstance(script, Reply) else script(seen)
+                reply = script if isinstance(script, Reply) else self._made_by(script, seen)
                 response = await _Performance(request, seen, reply, self).run()
                 fate = Fate.COMPLETED
                 return response
@@ -170,6 +176,16 @@ class ScriptedUpstream(UpstreamLog):
     def _next_script(self) -> Script:
         return self._replies.popleft() if self._replies else self.default
 
+    def _made_by(self, script: Callable[[SeenRequest], Reply], seen: SeenRequest) -> Reply:
+        try:
+            reply = script(seen)
+            if not isinstance(reply, Reply):
+                raise UsageError(f"a script gave {reply!r} instead of a reply")
+        except Exception as error:
+            self.script_failed(error)
+            raise
+        return reply
+
     def _refusal(self, request: web.Request) -> Reply | None:
         told = request.headers.get("Authorization")
         if self._api_key is None or told == f"Bearer {self._api_key}":
@@ -184,6 +200,12 @@ class ScriptedUpstream(UpstreamLog):
             yield
         finally:
             self._handlers.discard(task)
+
+
+def _check_scripts(*scripts: object) -> None:
+    for script in scripts:
+        if not (isinstance(script, Reply) or callable(script)):
+            raise UsageError(f"{script!r} is no reply: answer(...), failure(...), ... make one")
 
 
 class _BrokenOff(Exception):

@@ -79,6 +79,7 @@ class UpstreamLog:
     def __init__(self, wait_s: float = 10.0) -> None:
         self.requests: list[SeenRequest] = []
         self.max_in_flight = 0
+        self._script_errors: list[Exception] = []
         self._fates: Counter[Fate] = Counter()
         self._connections: dict[object, int] = {}
         self._waits: list[_Wait] = []
@@ -153,7 +154,18 @@ class UpstreamLog:
             f"  {seen.number}: {seen.fate.value}, {seen.steps_done} steps, {seen.prompt[:60]!r}"
             for seen in self.requests[-20:]
         ]
+        lines += [f"  a script failed: {error!r}" for error in self._script_errors]
         return "\n".join(lines) or "  nothing"
+
+    def check_scripts(self) -> None:
+        """Raise an AssertionError when a script has failed; its client saw a status 500."""
+        if self._script_errors:
+            error = self._script_errors[0]
+            raise AssertionError(f"a script of the upstream failed: {error!r}") from error
+
+    def script_failed(self, error: Exception) -> None:
+        """Called by the upstream: a script raised instead of making a reply."""
+        self._script_errors.append(error)
 
     def arrived(
         self, path: str, headers: dict[str, str], raw: bytes, body: Any, connection: object

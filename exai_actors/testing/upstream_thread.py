@@ -37,7 +37,10 @@ class UpstreamInThread:
 
     def reached(self, gate: Gate) -> None:
         """Wait until the upstream has come to this gate."""
-        self.run(gate.reached)
+        try:
+            self.run(gate.reached)
+        except AssertionError as error:
+            raise AssertionError(f"{error}; it saw:\n{self.upstream}") from None
 
     def open(self, gate: Gate) -> None:
         """Let the upstream go on, now or when it gets there."""
@@ -83,9 +86,13 @@ class UpstreamInThread:
 
 @contextmanager
 def upstream_in_thread(*replies: Script) -> Iterator[UpstreamInThread]:
-    """A scripted upstream on a thread of its own until the block is left."""
+    """A scripted upstream on a thread of its own until the block is left.
+
+    Raises AssertionError at the end when a script has failed.
+    """
     upstream = UpstreamInThread(*replies)
     try:
         yield upstream
     finally:
         upstream.stop()
+    upstream.upstream.check_scripts()

@@ -2,16 +2,19 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import aiohttp
 import pytest
 
+from exai_actors.errors import UsageError
 from exai_actors.testing.scripted_replies import (
     CUT,
     HANG,
     RESET,
     Gate,
     Reasoning,
+    Reply,
     answer,
     body,
     failure,
@@ -21,7 +24,8 @@ from exai_actors.testing.scripted_replies import (
     socket_bytes,
 )
 from exai_actors.testing.scripted_upstream import ScriptedUpstream, refusing_base_url
-from exai_actors.testing.upstream_log import Fate
+from exai_actors.testing.upstream_log import Fate, SeenRequest
+from exai_actors.testing.upstream_thread import upstream_in_thread
 
 
 @pytest.fixture
@@ -177,6 +181,59 @@ async def test_waiting_in_vain_shows_the_log() -> None:
     async with ScriptedUpstream(wait_s=0.01) as upstream:
         with pytest.raises(AssertionError, match="3 started; the upstream saw"):
             await upstream.wait_for_started(3)
+
+
+async def test_a_gate_nobody_comes_to_is_not_waited_for_for_ever() -> None:
+    with pytest.raises(AssertionError, match=r"waited .* for the upstream to come"):
+        await Gate().reached(within_s=0.01)
+
+
+def test_a_gate_waited_for_in_vain_shows_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def in_vain(gate: Gate) -> None:
+        raise AssertionError("waited in vain")
+
+    monkeypatch.setattr(Gate, "reached", in_vain)
+    vain = pytest.raises(AssertionError, match="waited in vain; it saw:\n  nothing")
+    with upstream_in_thread() as upstream, vain:
+        upstream.reached(Gate())
+
+
+async def test_what_is_no_reply_is_refused_where_it_is_written(upstream: ScriptedUpstream) -> None:
+    wrong: Any = "hello"
+    with pytest.raises(UsageError, match="'hello' is no reply"):
+        upstream.then(wrong)
+    with pytest.raises(UsageError, match="'hello' is no reply"):
+        ScriptedUpstream(default=wrong)
+    number: Any = 5
+    with pytest.raises(UsageError, match="5 is no step of a reply"):
+        answer("one", number)
+    with pytest.raises(UsageError, match="'early' cannot come before the status line"):
+        answer(before=["early"])
+
+
+async def test_a_script_that_fails_fails_the_test(http: aiohttp.ClientSession) -> None:
+    def checking(seen: SeenRequest) -> Reply:
+        assert seen.prompt == "bye"
+        return answer("bye")
+
+    upstream = ScriptedUpstream(checking)
+    with pytest.raises(AssertionError, match=r"a script of the upstream failed: .*'bye'"):
+        async with upstream, post(http, upstream, "hi") as response:
+            assert response.status == 500
+    assert "a script failed: AssertionError" in str(upstream)
+
+
+async def test_a_script_that_makes_no_reply_fails_the_test(http: aiohttp.ClientSession) -> None:
+    nothing: Any = lambda seen: None  # noqa: E731
+    with pytest.raises(AssertionError, match="a script gave None instead of a reply"):
+        async with ScriptedUpstream(nothing) as upstream, post(http, upstream):
+            pass
+
+
+def test_a_failed_script_is_told_at_the_end_of_the_fixture_too() -> None:
+    told = pytest.raises(AssertionError, match="a script of the upstream failed")
+    with told, upstream_in_thread() as upstream:
+        upstream.upstream.script_failed(ValueError("odd"))
 
 
 async def test_a_refusing_address_refuses(http: aiohttp.ClientSession) -> None:
