@@ -120,7 +120,7 @@ def _url_fault(url: str) -> str:
     if parts.scheme not in ("http", "https") or not host:
         return f'"{url}" must begin with http:// or https:// and name a host, {example}'
     if parts.query or parts.fragment:
-        return f'"{url}" must end with its path, without ? or #'
+        return "must end with its path, without ? or #; a key belongs into api_key_env"
     if parts.path.rstrip("/").endswith("/chat/completions"):
         return f'"{url}" names one call; end it before /chat/completions'
     return ""

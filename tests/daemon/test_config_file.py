@@ -220,7 +220,7 @@ def test_a_wrong_provider_is_told_with_its_line(provider: str, error: str) -> No
         ("ftp://api.example", "must begin with http:// or https://"),
         ("https://", "must begin with http:// or https:// and name a host"),
         ("https://u:p@api.example", "must not hold a user name or password; use api_key_env"),
-        ("https://api.example/v1?x=1", "must end with its path, without ? or #"),
+        ("https://api.example/v1?key=1", "base_url: must end with its path, without ? or #"),
         ("https://api.example/v1/chat/completions", "end it before /chat/completions"),
         ("https://[api.example", "is not a URL"),
     ],
