@@ -24,6 +24,7 @@ class LeakCheck:
     def __init__(self) -> None:
         self.problems: list[str] = []
         self._tasks: LeftTasks | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._threads = set(threading.enumerate())
         self._actors = _actors()
         self._systems = {_system_of(ref) for ref in self._actors.values()}
@@ -33,6 +34,7 @@ class LeakCheck:
 
         @functools.wraps(test)
         async def watched(*arguments: Any, **keywords: Any) -> Any:
+            self._loop = asyncio.get_running_loop()
             before = asyncio.all_tasks()
             result = await test(*arguments, **keywords)
             left = asyncio.all_tasks() - before
@@ -73,7 +75,13 @@ class LeakCheck:
             for thread in threading.enumerate()
             if thread not in self._threads
             and (not thread.daemon or thread.name.startswith("exai-"))
+            and not self._serves_a_loop_that_goes_on(thread)
         ]
+
+    def _serves_a_loop_that_goes_on(self, thread: threading.Thread) -> bool:
+        # A loop keeps the threads of asyncio.to_thread and of its name look-ups until it is closed.
+        goes_on = self._loop is not None and not self._loop.is_closed()
+        return goes_on and thread.name.startswith("asyncio_")
 
 
 class LeftTasks:

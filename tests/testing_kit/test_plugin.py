@@ -62,6 +62,10 @@ async def test_async_beside(exai_broker):
     async with exai_broker.connect() as client:
         assert (await client.call("chat", prompt="hi")).text
 
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_loop_that_goes_on_keeps_its_threads():
+    assert await asyncio.to_thread(int, "5") == 5
+
 async def test_async_on_its_own_loop():
     async with (
         ScriptedUpstream() as upstream,
@@ -148,6 +152,14 @@ def test_thread():
 def test_clean_after_thread():
     over.set()
 
+def test_loop():
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(loop.run_in_executor(None, int))
+    kept.append(loop)
+
+def test_clean_after_loop():
+    kept.pop().close()
+
 async def test_task():
     kept.append(asyncio.create_task(forever(), name="a forgotten task"))
 
@@ -189,7 +201,7 @@ def _run(project: Path, tests: str, *options: str, ini: str = INI) -> str:
 
 def test_sync_and_async_tests_get_real_brokers_and_leave_nothing_behind(tmp_path: Path) -> None:
     said = _run(tmp_path, GOOD)
-    assert "11 passed" in said, said
+    assert "12 passed in " in said, said
 
 
 def test_the_examples_of_the_how_to_pass_and_leave_nothing_behind(tmp_path: Path) -> None:
@@ -198,7 +210,7 @@ def test_the_examples_of_the_how_to_pass_and_leave_nothing_behind(tmp_path: Path
         (tmp_path / f"test_block_{number}.py").write_text(block)
     said = _run(tmp_path, "", ini=f"{INI}\nusefixtures = leak_check\n")
     tests = sum(block.count("def test_") for block in blocks)
-    assert f"{tests} passed" in said, said
+    assert f"{tests} passed in " in said, said
 
 
 def test_a_test_that_leaves_an_actor_fails_and_names_it(bad: str) -> None:
@@ -207,6 +219,10 @@ def test_a_test_that_leaves_an_actor_fails_and_names_it(bad: str) -> None:
 
 def test_a_test_that_leaves_a_thread_fails_and_names_it(bad: str) -> None:
     assert "test_thread left behind:\nthread still running: a forgotten thread\n" in bad
+
+
+def test_a_test_that_leaves_its_own_loop_open_fails_and_names_its_thread(bad: str) -> None:
+    assert "test_loop left behind:\nthread still running: asyncio_0\n" in bad
 
 
 def test_a_test_that_leaves_a_task_fails_and_names_it(bad: str) -> None:
@@ -236,7 +252,7 @@ def test_the_plugin_needs_no_other_plugin(tmp_path: Path) -> None:
     tests = "def test_call(exai_client, leak_check): assert exai_client.ping() is None"
     ini = "[pytest]\nfilterwarnings = error\n"
     said = _run(tmp_path, tests, "-p", "no:asyncio", "-p", "no:timeout", ini=ini)
-    assert "1 passed" in said, said
+    assert "1 passed in " in said, said
 
 
 def test_the_plugin_can_be_switched_off(tmp_path: Path) -> None:
