@@ -43,6 +43,14 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def _is_bare_host(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return not any(char in "[]/:" or char.isspace() for char in host)
+    return True
+
+
 def token_faults(token: str) -> str:
     """Why ``token`` cannot be used, never showing it; empty if it can."""
     if any(not 33 <= ord(char) <= 126 for char in token):
@@ -58,7 +66,13 @@ def token_faults(token: str) -> str:
 def server_findings(server: ServerConfig, access: tuple[AccessConfig, ...]) -> Iterator[Finding]:
     if server.token and (fault := token_faults(server.token)):
         yield Finding(("server", "token"), fault)
-    if not (server.token or server.token_file or access or is_loopback(server.host)):
+    if not _is_bare_host(server.host):
+        yield Finding(
+            ("server", "host"),
+            f'"{" ".join(server.host.split())}" is not an address to listen on; write it without '
+            'scheme, port, brackets and blanks: "127.0.0.1" or "::1"',
+        )
+    elif not (server.token or server.token_file or access or is_loopback(server.host)):
         yield Finding(
             ("server", "host"),
             f'"{server.host}" can be reached from other machines, so a token is needed: set '

@@ -231,6 +231,19 @@ def test_a_base_url_that_cannot_work_is_refused(url: str, error: str) -> None:
     assert error in found
 
 
+@pytest.mark.parametrize("host", ["[::1]", "127.0.0.1:8079", "ws://127.0.0.1", " ", "a\\nb"])
+def test_a_host_that_is_more_than_an_address_is_refused(host: str) -> None:
+    (found,) = errors(f'[server]\nhost = "{host}"\ntoken = "0123456789abcdef"')
+    assert found.startswith("exai.toml:2: [server] host: ")
+    assert "is not an address to listen on; write it without" in found
+    assert "\n" not in found
+
+
+@pytest.mark.parametrize("host", ["::1", "::", "fe80::1%eth0", "localhost", "desk.example"])
+def test_an_address_or_a_name_alone_is_a_host(host: str) -> None:
+    assert reading(f'[server]\nhost = "{host}"\ntoken = "0123456789abcdef"').problems == ()
+
+
 def test_one_key_of_one_kind_on_the_other_is_refused() -> None:
     (found,) = errors(f"{KIMI}delay_ms = 3")
     assert 'delay_ms: is a key of kind "synthetic"' in found
