@@ -109,6 +109,11 @@ class BrokerInThread:
         """Stop the broker and its thread. Idempotent."""
         self._thread.stop()
 
+    @property
+    def stopped(self) -> bool:
+        """Whether it was stopped, and so answers nothing any more."""
+        return self._thread.stopped
+
     async def _open(self, config: Config) -> RunningBroker:
         return RunningBroker(await self._stack.enter_async_context(open_broker(config)))
 

@@ -129,7 +129,7 @@ def _marked_config(item: pytest.Item) -> Any:
 
 def _check_permits(item: pytest.Item, broker: BrokerInThread) -> None:
     check = item.stash.get(_leaks, None)
-    if check is not None:
+    if check is not None and not broker.stopped:
         check.problems += [
             f"provider {provider.name}: {provider.in_flight} in flight, {provider.queued} queued"
             for provider in broker.settled().providers

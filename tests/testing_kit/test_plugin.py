@@ -21,6 +21,7 @@ GOOD = '''
 import asyncio
 
 import pytest
+from exai_actors.client import ConnectError
 from exai_actors.testing.broker import broker_in_thread, running_broker
 from exai_actors.testing.config import provider_at
 from exai_actors.testing.scripted_replies import Gate, answer
@@ -57,6 +58,11 @@ def test_an_open_gate(scripted_upstream, exai_client):
     scripted_upstream.then(answer("one", gate, "two"))
     scripted_upstream.open(gate)
     assert exai_client.call("chat", prompt="hi").text == "onetwo"
+
+def test_a_broker_that_the_test_stops(exai_broker):
+    exai_broker.stop()
+    with pytest.raises(ConnectError):
+        exai_broker.connect_sync().__enter__()
 
 async def test_async_beside(exai_broker):
     async with exai_broker.connect() as client:
@@ -201,7 +207,7 @@ def _run(project: Path, tests: str, *options: str, ini: str = INI) -> str:
 
 def test_sync_and_async_tests_get_real_brokers_and_leave_nothing_behind(tmp_path: Path) -> None:
     said = _run(tmp_path, GOOD)
-    assert "12 passed in " in said, said
+    assert "13 passed in " in said, said
 
 
 def test_the_examples_of_the_how_to_pass_and_leave_nothing_behind(tmp_path: Path) -> None:
