@@ -104,6 +104,7 @@ class Connection:
 
         Raises ConnectionLost after the end of the connection.
         """
+        self._check_loop()
         frame = codec.simple("cancel", request_id)
         if self._lost is not None:
             raise self._loss(request_id)
@@ -181,7 +182,16 @@ class Connection:
             timer.cancel()
         return self._pending.pop(request_id, None)
 
+    def _check_loop(self) -> None:
+        # What is done from another loop wakes nobody here: the call would wait for ever.
+        if asyncio.get_running_loop() is not self._loop:
+            raise UsageError(
+                "this client was opened on another event loop: connect on the one that calls, "
+                "or use connect_sync, whose calls may come from any thread"
+            )
+
     def _check(self, request_id: str, frame: bytes) -> None:
+        self._check_loop()
         if self._lost is not None:
             raise self._loss(request_id)
         if request_id in self._pending:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
@@ -264,6 +264,18 @@ async def test_cancelling_by_id_ends_the_call_with_the_brokers_word(
     await peer.refuse("mine", "CANCELLED")
     with pytest.raises(RequestCancelled):
         await calling
+
+
+async def test_a_call_from_another_loop_is_an_error_and_no_endless_wait(
+    peer: ScriptedPeer, broker: BrokerClient
+) -> None:
+    async def elsewhere(doing: Callable[[], Coroutine[Any, Any, Any]]) -> None:
+        with pytest.raises(UsageError, match="another event loop"):
+            await asyncio.wait_for(doing(), 1)
+
+    for doing in (lambda: broker.call("chat"), broker.ping, lambda: broker.cancel("id")):
+        await asyncio.to_thread(asyncio.run, elsewhere(doing))
+    peer.expect_silence()
 
 
 async def test_a_cancel_that_cannot_be_sent_is_an_error(broker: BrokerClient) -> None:
