@@ -143,8 +143,10 @@ def _check_text(name: str, value: object) -> None:
     # Also at run time: the broker would send another type back, which no frame of it may hold.
     if not isinstance(value, str):
         raise UsageError(f"{name} must be text, not {type(value).__name__}")
-    if any("\ud800" <= char <= "\udfff" for char in value):
-        raise UsageError(f"{name} holds half a character (a lone surrogate)")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise UsageError(f"{name} holds half a character (a lone surrogate)") from None
 
 
 def _unwritable(arguments: Mapping[str, Any]) -> str:
