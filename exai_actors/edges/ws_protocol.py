@@ -17,6 +17,10 @@ from websockets.typing import Subprotocol
 _library_log = logging.getLogger("exai_actors.edges.websockets")
 _library_log.setLevel(logging.WARNING)
 
+# What a stranger can make us keep before the first message, which says who it is. A hello has its
+# own limit, far below, and an answer that says so.
+FIRST_MESSAGE_BYTES = 1024 * 1024
+
 _MCP = Subprotocol("mcp")
 _BETWEEN_FRAMES = StreamReader.at_eof.__code__
 
@@ -25,11 +29,15 @@ class MessageProtocol(ServerProtocol):
     """``ServerProtocol`` whose data events are whole messages, text checked to be UTF-8.
 
     Limits, control frames, handshake and closing are the library's. Text that is not UTF-8 ends
-    the connection with 1007 inside its parser, as any other fault of framing does.
+    the connection with 1007 inside its parser, as any other fault of framing does. The first
+    message has at most ``FIRST_MESSAGE_BYTES``, each later one ``max_message_bytes``.
     """
 
     def __init__(self, max_message_bytes: int) -> None:
-        super().__init__(max_size=max_message_bytes, logger=_library_log)
+        first = min(FIRST_MESSAGE_BYTES, max_message_bytes)
+        super().__init__(max_size=first, logger=_library_log)
+        self._max_message_bytes = max_message_bytes
+        self._had_message = False
         self._fragments: tuple[bytearray, bool] | None = None
 
     def select_subprotocol(self, subprotocols: Sequence[Subprotocol]) -> Subprotocol | None:
@@ -43,6 +51,8 @@ class MessageProtocol(ServerProtocol):
             message = self._assembled(frame)
             if message is not None:
                 self.events.append(message)
+                self._had_message = True
+                self.max_message_size = self._max_message_bytes
 
     def _assembled(self, frame: Frame) -> Frame | None:
         if frame.opcode is not CONT:
@@ -74,9 +84,12 @@ class MessageProtocol(ServerProtocol):
     def is_between_messages(self) -> bool:
         """Whether the next byte begins a message and nothing of an earlier one is kept back.
 
-        Also False before and after the open state, and when an extension was negotiated.
+        Also False up to the first message and after the open state, and when an extension was
+        negotiated.
         """
-        if self._state is not OPEN or self._fragments is not None or self.extensions:
+        if not self._had_message or self._state is not OPEN:
+            return False
+        if self._fragments is not None or self.extensions:
             return False
         # The library offers no way to ask; its parser waits in at_eof() exactly between frames.
         waiting_in: object = self.parser

@@ -16,6 +16,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.protocol import State
 from websockets.typing import Subprotocol
 
+from exai_actors.edges.ws_protocol import FIRST_MESSAGE_BYTES
 from exai_actors.edges.ws_server import WebSocketServer
 from exai_actors.errors import UsageError
 from exai_actors.messages.connection import (
@@ -112,6 +113,8 @@ async def test_text_goes_to_the_actor_and_what_it_sends_comes_back() -> None:
 @pytest.mark.parametrize("size", [0, 125, 126, 65535, 65536, 1_000_000, 10_000_000])
 async def test_frames_of_any_length_pass_both_ways(size: int) -> None:
     async with listening() as it, connect(it.url, max_size=None) as client:
+        await client.send("the first")
+        await it.probes[0].expect(TextReceived)
         await client.send("x" * size)
         assert await it.probes[0].expect(TextReceived) == TextReceived(b"x" * size)
         it.outboxes[0].send(b"y" * size)
@@ -212,6 +215,22 @@ async def test_a_message_whose_fragments_exceed_the_limit_closes_with_1009() -> 
     async with listening(max_frame_bytes=1000) as it, connect(it.url) as client:
         await client.send(["x" * 600, "x" * 600])
         assert (await it.probes[0].expect(SocketClosed)).code == 1009
+
+
+@pytest.mark.parametrize("parts", [1, 5])
+async def test_a_first_message_above_its_own_limit_closes_with_1009(parts: int) -> None:
+    part = "x" * (FIRST_MESSAGE_BYTES // parts + 1)
+    async with listening() as it, connect(it.url) as client:
+        await client.send(part if parts == 1 else [part] * parts)
+        assert (await it.probes[0].expect(SocketClosed)).code == 1009
+
+
+async def test_a_large_message_right_behind_the_first_one_is_taken() -> None:
+    large = "x" * (FIRST_MESSAGE_BYTES + 1)
+    async with listening() as it, connect(it.url) as client:
+        await asyncio.gather(client.send("the first"), client.send(large))
+        await it.probes[0].expect(TextReceived)
+        assert await it.probes[0].expect(TextReceived) == TextReceived(large.encode())
 
 
 async def test_text_that_is_not_utf8_closes_with_1007() -> None:
