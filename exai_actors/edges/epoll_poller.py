@@ -118,9 +118,11 @@ class EpollPoller:
             if reader is not None and event != OUT:
                 size = -1
                 try:
-                    size = reader.recv_into(buffer)
+                    # They are no methods: looked up as such they would cost as much as a call.
+                    read, handle = reader.recv_into, reader.buffer_updated
+                    size = read(buffer)
                     if size:
-                        reader.buffer_updated(size)
+                        handle(size)
                     else:
                         reader.end_of_stream()
                 except (SystemExit, KeyboardInterrupt):

@@ -157,8 +157,9 @@ class EpollTransport(asyncio.Transport):
         if not self._sends_at_once:
             self._write_later(data)
             return
+        send = self._send
         try:
-            sent = self._send(data)
+            sent = send(data)
         except (BlockingIOError, InterruptedError):
             sent = 0
         except OSError as exc:

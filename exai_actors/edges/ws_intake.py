@@ -9,6 +9,9 @@ from collections.abc import Callable
 from exai_actors.messages.connection import BinaryReceived, ConnectionMessage, TextReceived
 from exai_actors.messages.recipient import Offer, Recipient
 
+# Looking a member up on its Enum costs as much as a handler's step.
+_ACCEPTED = Offer.ACCEPTED
+
 _FIRST_RETRY_S = 0.001
 _LAST_RETRY_S = 0.1
 
@@ -47,7 +50,10 @@ class Intake:
         if self._waiting is not None:
             self._waiting.append(message)
             return
-        offered = self._offer(message)
+        offer = self._offer
+        offered = offer(message)
+        if offered is _ACCEPTED:
+            return
         if offered is Offer.FULL:
             self._waiting = deque((message,))
             self._transport.pause_reading()
