@@ -17,7 +17,7 @@ from exai_actors.core.calls import (
     UpstreamFailure,
     UpstreamResult,
 )
-from exai_actors.edges.http_exchange import Response
+from exai_actors.edges.http_exchange import Body, Response
 from exai_actors.edges.http_failures import broken, failure_of, log_broken
 from exai_actors.edges.http_service import HttpService
 from exai_actors.ids import PermitId
@@ -171,7 +171,7 @@ class HttpCall:
             await self._hand_on(result.text)
         return result
 
-    async def _read_stream(self, content: aiohttp.StreamReader, data: bytes) -> UpstreamResult:
+    async def _read_stream(self, content: Body, data: bytes) -> UpstreamResult:
         service = self._service
         reader = StreamReader(
             self._call.model, service.max_answer_bytes, now=time.time(), speaker=service.speaker
@@ -187,16 +187,14 @@ class HttpCall:
             await self._let_it_end(content)
         return reader.finish()
 
-    async def _next(self, content: aiohttp.StreamReader) -> bytes:
+    async def _next(self, content: Body) -> bytes:
         """What has arrived, all of it at once; empty at the end of the body."""
         if self._resumed is not None:
             await self._resumed.wait()
         self._expect_more()
         return await content.readany()
 
-    async def _collect(
-        self, content: aiohttp.StreamReader, first: bytes, limit: int
-    ) -> tuple[bytes, bool]:
+    async def _collect(self, content: Body, first: bytes, limit: int) -> tuple[bytes, bool]:
         """The body up to the limit, and whether that was all of it."""
         portions = [first]
         size = len(first)
@@ -205,7 +203,7 @@ class HttpCall:
             size += len(data)
         return b"".join(portions)[:limit], size <= limit
 
-    async def _let_it_end(self, content: aiohttp.StreamReader) -> None:
+    async def _let_it_end(self, content: Body) -> None:
         try:
             async with asyncio.timeout(ENDING_S):
                 while not content.at_eof():

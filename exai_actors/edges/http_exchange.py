@@ -9,6 +9,7 @@ nothing.
 from __future__ import annotations
 
 import asyncio
+from typing import Protocol
 
 import aiohttp
 from aiohttp import hdrs
@@ -18,6 +19,7 @@ from multidict import CIMultiDictProxy
 from yarl import URL
 
 from exai_actors.edges.http_connections import Connector
+from exai_actors.wire.content_coding import BadCoding, Inflater, is_coded
 
 _SWITCHING_PROTOCOLS = 101
 
@@ -57,6 +59,16 @@ class Target:
         return "\r\n".join([*lines, ""]).encode()
 
 
+class Body(Protocol):
+    """A body as it comes."""
+
+    async def readany(self) -> bytes:
+        """What has arrived, all of it at once; empty at the end."""
+        ...
+
+    def at_eof(self) -> bool: ...
+
+
 class Response:
     """The head of a response; ``content`` is its body as it comes.
 
@@ -75,7 +87,10 @@ class Response:
         self._connection = connection
         self.status = status
         self.headers = headers
-        self.content = content
+        coding = headers.get(hdrs.CONTENT_ENCODING)
+        self.content: Body = content
+        if coding is not None and is_coded(coding):
+            self.content = _Inflated(content, Inflater(coding))
         content.on_eof(self._ended)
 
     def hang_up(self) -> None:
@@ -107,7 +122,8 @@ async def exchange(connector: Connector, target: Target, body: bytes = b"") -> R
         protocol, transport = connection.protocol, connection.transport
         if protocol is None or transport is None:
             raise aiohttp.ServerDisconnectedError
-        protocol.set_response_params(read_until_eof=True)
+        # aiohttp's releases differ in how much they inflate at once, some without any bound.
+        protocol.set_response_params(read_until_eof=True, auto_decompress=False)
         transport.write(target.message(body))
         while True:
             head, content = await protocol.read()
@@ -121,6 +137,34 @@ async def exchange(connector: Connector, target: Target, body: bytes = b"") -> R
     except BaseException:
         _drop(connection)
         raise
+
+
+class _Inflated:
+    """A compressed body, inflated a portion at a time and no sooner than it is read."""
+
+    def __init__(self, content: aiohttp.StreamReader, inflater: Inflater) -> None:
+        self._content = content
+        self._inflater = inflater
+
+    async def readany(self) -> bytes:
+        inflater = self._inflater
+        try:
+            if inflater.cut:
+                # A few bytes may come to many portions; others have their turns between them.
+                await asyncio.sleep(0)
+            while not (portion := inflater.take()):
+                data = await self._content.readany()
+                if not data:
+                    break
+                inflater.feed(data)
+        except BadCoding as error:
+            raise aiohttp.ClientPayloadError(str(error)) from error
+        if not portion and inflater.cut:
+            raise aiohttp.ClientPayloadError("the compressed body is cut off")
+        return portion
+
+    def at_eof(self) -> bool:
+        return self._content.at_eof() and not self._inflater.cut
 
 
 def _drop(connection: Connection) -> None:

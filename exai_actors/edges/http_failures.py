@@ -6,10 +6,10 @@ import traceback
 
 import aiohttp
 import structlog
-from aiohttp.http_exceptions import ContentEncodingError
 
 from exai_actors.core.calls import FailureKind, UpstreamFailure
 from exai_actors.edges.http_service import HttpService
+from exai_actors.wire.content_coding import BadCoding
 
 TransportError = aiohttp.ClientError | OSError
 
@@ -50,8 +50,8 @@ def _reading(error: TransportError, service: HttpService) -> tuple[FailureKind, 
             return FailureKind.CONNECT, _unreachable(error, base_url)
         case aiohttp.ClientHttpProxyError():
             return FailureKind.CONNECT, f"is behind a proxy that answered HTTP {error.status}"
-        case aiohttp.ClientPayloadError() if isinstance(error.__cause__, ContentEncodingError):
-            return FailureKind.MALFORMED, "answered with a body whose compression is broken"
+        case aiohttp.ClientPayloadError(__cause__=BadCoding()):
+            return FailureKind.MALFORMED, f"answered with {error}"
         case aiohttp.ClientPayloadError():
             return FailureKind.TRUNCATED, "broke off: the connection ended before the answer"
         case aiohttp.ServerDisconnectedError():

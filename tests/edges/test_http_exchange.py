@@ -1,6 +1,7 @@
 """Requests and responses on aiohttp's connections, below its session: byte for byte."""
 
 import asyncio
+import gzip
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -9,7 +10,8 @@ import pytest
 from yarl import URL
 
 from exai_actors.edges.http_connections import Connector
-from exai_actors.edges.http_exchange import Target, exchange
+from exai_actors.edges.http_exchange import Response, Target, exchange
+from exai_actors.wire.content_coding import PORTION_BYTES
 
 HEADERS = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "exai"}
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -56,11 +58,19 @@ async def connector() -> AsyncIterator[Connector]:
     await made.close()
 
 
+async def whole(response: Response) -> list[bytes]:
+    """The body in the portions in which it is read."""
+    portions = []
+    while portion := await response.content.readany():
+        portions.append(portion)
+    return portions
+
+
 async def test_a_request_has_its_headers_its_length_and_its_body(connector: Connector) -> None:
     async with peer(OK) as service:
         target = Target("POST", service.url / "v1/chat", headers=HEADERS, proxy=None)
         response = await exchange(connector, target, b'{"a":1}')
-        assert (response.status, await response.content.read()) == (200, b"ok")
+        assert (response.status, await response.content.readany()) == (200, b"ok")
         assert service.seen == [
             b"POST /v1/chat HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nAccept: application/json\r\n"
             b"Accept-Encoding: identity\r\nUser-Agent: exai\r\nContent-Length: 7\r\n\r\n"
@@ -72,7 +82,7 @@ async def test_a_request_without_a_body_has_no_length(connector: Connector) -> N
     async with peer(OK) as service:
         target = Target("GET", service.url / "v1/models", headers=HEADERS, proxy=None)
         response = await exchange(connector, target)
-        assert await response.content.read() == b"ok"
+        assert await response.content.readany() == b"ok"
         assert b"content-length" not in service.seen[0].lower()
         assert service.seen[0].endswith(b"User-Agent: exai\r\n\r\n")
 
@@ -82,7 +92,7 @@ async def test_interim_responses_are_passed_over(connector: Connector) -> None:
     async with peer(interim + OK) as service:
         target = Target("POST", service.url / "chat", headers=HEADERS, proxy=None)
         response = await exchange(connector, target, b"{}")
-        assert (response.status, await response.content.read()) == (200, b"ok")
+        assert (response.status, await response.content.readany()) == (200, b"ok")
 
 
 async def test_a_connection_that_was_read_to_its_end_serves_the_next_request(
@@ -92,7 +102,7 @@ async def test_a_connection_that_was_read_to_its_end_serves_the_next_request(
         target = Target("POST", service.url / "chat", headers=HEADERS, proxy=None)
         for _ in range(2):
             response = await exchange(connector, target, b"{}")
-            assert await response.content.read() == b"ok"
+            assert await response.content.readany() == b"ok"
         assert len(service.seen) == 1
 
 
@@ -103,10 +113,10 @@ async def test_a_request_that_was_answered_before_it_was_sent_ends_its_connectio
         target = Target("POST", service.url / "chat", headers=HEADERS, proxy=None)
         too_much_for_the_sockets = b"x" * 32_000_000
         response = await exchange(connector, target, too_much_for_the_sockets)
-        assert await response.content.read() == b"ok"
+        assert await response.content.readany() == b"ok"
         async with asyncio.timeout(10):
             response = await exchange(connector, target, b"{}")
-        assert await response.content.read() == b"ok"
+        assert await response.content.readany() == b"ok"
         assert len(service.seen) == 2
 
 
@@ -118,6 +128,28 @@ async def test_a_response_that_is_let_go_unread_ends_its_connection(connector: C
         response = await exchange(connector, target, b"{}")
         response.hang_up()
         assert len(service.seen) == 2
+
+
+async def test_a_compressed_body_is_inflated_a_portion_at_a_time(connector: Connector) -> None:
+    bomb = gzip.compress(b"x" * 50_000_000)
+    head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(bomb)
+    async with peer(head + bomb) as service:
+        target = Target("GET", service.url / "models", headers=HEADERS, proxy=None)
+        response = await exchange(connector, target)
+        portions = await whole(response)
+        assert b"".join(portions) == b"x" * 50_000_000
+        assert max(len(portion) for portion in portions) <= PORTION_BYTES
+        assert response.content.at_eof()
+
+
+async def test_a_compressed_body_that_is_cut_off_is_an_error(connector: Connector) -> None:
+    packed = gzip.compress(b"ok")[:-1]
+    head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(packed)
+    async with peer(head + packed) as service:
+        target = Target("GET", service.url / "models", headers=HEADERS, proxy=None)
+        response = await exchange(connector, target)
+        with pytest.raises(aiohttp.ClientPayloadError):
+            await whole(response)
 
 
 async def test_what_is_not_http_is_an_error_of_the_response(connector: Connector) -> None:
@@ -133,7 +165,7 @@ async def test_a_proxy_is_told_the_whole_address_and_who_asks(connector: Connect
         service = URL("http://service.example/v1/chat?version=2")
         target = Target("POST", service, headers=HEADERS, proxy=named)
         response = await exchange(connector, target, b"{}")
-        assert await response.content.read() == b"ok"
+        assert await response.content.readany() == b"ok"
         line, _, rest = proxy.seen[0].partition(b"\r\n")
         assert line == b"POST http://service.example/v1/chat?version=2 HTTP/1.1"
         assert b"\r\nHost: service.example\r\n" in b"\r\n" + rest

@@ -1,7 +1,8 @@
 """HttpUpstream against a real server: every way of answering, and of not answering."""
 
 import gzip
-from collections.abc import AsyncIterator
+import zlib
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 
@@ -154,7 +155,12 @@ async def test_no_key_sends_no_authorization() -> None:
         (
             body(b"no gzip", headers={"Content-Encoding": "gzip"}),
             FailureKind.MALFORMED,
-            "compression",
+            "a body whose compression is broken",
+        ),
+        (
+            body(b"x", headers={"Content-Encoding": "br"}),
+            FailureKind.MALFORMED,
+            "a body in a compression that was not asked for",
         ),
     ],
 )
@@ -255,6 +261,27 @@ async def test_an_answer_over_the_limit_is_cut_off(
         assert told.kind is FailureKind.TOO_LARGE
         assert "50000 bytes" in told.message
         assert isinstance(await asker.ask(stream=stream).end(), Completion)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize(
+    ("coding", "compress"), [("gzip", gzip.compress), ("deflate", zlib.compress)]
+)
+async def test_an_answer_that_was_compressed_unasked_is_understood(
+    upstream: ScriptedUpstream,
+    asker: Asker,
+    coding: str,
+    compress: Callable[[bytes], bytes],
+    stream: bool,
+) -> None:
+    events = b'data: {"choices":[{"delta":{"content":"Hello"}}]}\n\ndata: [DONE]\n\n'
+    packed = compress(events)
+    upstream.then(body(packed[:20], packed[20:], headers={"Content-Encoding": coding}))
+    result = await asker.ask(stream=stream).end()
+    assert isinstance(result, Completion)
+    assert result.text == "Hello"
+    assert isinstance(await asker.ask("again").end(), Completion)
+    assert upstream.connections == 1
 
 
 async def test_a_compressed_bomb_is_cut_off(upstream: ScriptedUpstream) -> None:
