@@ -7,11 +7,15 @@ was run, and a completion costs money.
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import ipaddress
 import select
+from collections.abc import Callable
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
+from aiohttp.client_proto import ResponseHandler
 from aiohttp.client_reqrep import ConnectionKey
 from aiohttp.connector import Connection
 from aiohttp.tracing import Trace
@@ -34,13 +38,17 @@ def proxy_for(url: URL) -> URL | None:
 
 
 class Connector(aiohttp.TCPConnector):
-    """Hands out no pooled connection that has something to read: that can only be its end.
+    """Hands out no pooled connection on which something came since its last answer.
+
+    That can only be its end, or what would be taken for the answer to the next request.
 
     ``limit`` 0 sets none. Made on the running loop.
     """
 
     def __init__(self, limit: int, connect_timeout_s: float) -> None:
         super().__init__(limit=limit, keepalive_timeout=KEEP_ALIVE_S)
+        made: Callable[..., ResponseHandler] = _Protocol
+        self._factory = functools.partial(made, loop=asyncio.get_running_loop())
         # No other timeout is aiohttp's: they need to stop while a reader is paused.
         self.timeout = aiohttp.ClientTimeout(
             total=None, connect=connect_timeout_s, sock_connect=connect_timeout_s
@@ -48,15 +56,29 @@ class Connector(aiohttp.TCPConnector):
 
     async def _get(self, key: ConnectionKey, traces: list[Trace]) -> Connection | None:
         while (connection := await super()._get(key, traces)) is not None:
-            if not _has_something_to_read(connection):
+            if not _has_something_more(connection):
                 return connection
             connection.close()
         return None
 
 
-def _has_something_to_read(connection: Connection) -> bool:
-    transport = connection.transport
-    if transport is None or transport.is_closing():
+class _Protocol(ResponseHandler):
+    """Tells who reads a body what has made the rest of it unreadable.
+
+    aiohttp tells it to who waits for a head alone; a body with a broken chunk would fall silent.
+    """
+
+    def set_exception(self, exc: BaseException, exc_cause: BaseException | None = None) -> None:
+        cause = exc if exc_cause is None else exc_cause
+        super().set_exception(exc, cause)
+        body = self._payload
+        if body is not None and not body.is_eof() and body.exception() is None:
+            body.set_exception(aiohttp.ClientPayloadError(str(cause)), cause)
+
+
+def _has_something_more(connection: Connection) -> bool:
+    protocol, transport = connection.protocol, connection.transport
+    if protocol is None or transport is None or transport.is_closing() or protocol.should_close:
         return True
     poll = select.poll()
     poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)

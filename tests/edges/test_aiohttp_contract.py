@@ -64,6 +64,23 @@ async def test_a_pool_that_holds_nothing_gives_no_connection(
     assert await made._get(request_made.connection_key, []) is None
 
 
+async def test_a_connector_makes_its_protocols_with_a_factory_that_can_be_replaced(
+    made: Connector,
+) -> None:
+    source = inspect.getsource(connector.BaseConnector.__init__)
+    assert "self._factory = functools.partial(ResponseHandler, loop=loop)" in source
+    assert isinstance(made._factory(), client_proto.ResponseHandler)
+
+
+@pytest.mark.parametrize("name", ["should_close", "set_exception", "set_response_params", "read"])
+def test_a_protocol_has(name: str) -> None:
+    assert hasattr(client_proto.ResponseHandler, name)
+
+
+async def test_a_protocol_knows_the_body_that_is_being_read(made: Connector) -> None:
+    assert made._factory()._payload is None
+
+
 @pytest.mark.parametrize("name", ["protocol", "transport", "release", "close"])
 def test_a_connection_has(name: str) -> None:
     assert hasattr(Connection, name)
@@ -83,7 +100,9 @@ def test_the_head_of_a_response_has(name: str) -> None:
     assert hasattr(RawResponseMessage, name)
 
 
-@pytest.mark.parametrize("name", ["readany", "at_eof", "on_eof"])
+@pytest.mark.parametrize(
+    "name", ["readany", "at_eof", "is_eof", "on_eof", "exception", "set_exception"]
+)
 def test_the_body_of_a_response_has(name: str) -> None:
     assert hasattr(aiohttp.StreamReader, name)
 

@@ -28,6 +28,13 @@ class Peer:
 
 
 @asynccontextmanager
+async def serving(serve: Serve) -> AsyncIterator[URL]:
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        yield URL(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+
+
+@asynccontextmanager
 async def peer(*replies: bytes, reads: int = -1) -> AsyncIterator[Peer]:
     """Answers the requests of one connection in turn; ``reads`` 0 does so without reading any."""
     found = Peer()
@@ -56,6 +63,15 @@ async def connector() -> AsyncIterator[Connector]:
     made = Connector(0, 5.0)
     yield made
     await made.close()
+
+
+async def turns_until(came: Callable[[], bool]) -> None:
+    """Give the loop turns until it has come."""
+    for _ in range(100_000):
+        if came():
+            return
+        await asyncio.sleep(0)
+    raise AssertionError("it never came")
 
 
 async def whole(response: Response) -> list[bytes]:
@@ -104,6 +120,55 @@ async def test_a_connection_that_was_read_to_its_end_serves_the_next_request(
             response = await exchange(connector, target, b"{}")
             assert await response.content.readany() == b"ok"
         assert len(service.seen) == 1
+
+
+async def test_what_comes_after_an_answer_is_not_the_answer_to_the_next_request(
+    connector: Connector,
+) -> None:
+    more = asyncio.Event()
+
+    async def answer_and_add(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n{}")
+        writer.write(OK)
+        await more.wait()
+        writer.write(OK.replace(b"ok", b"no"))
+        await reader.read()
+        writer.close()
+
+    async with serving(answer_and_add) as url:
+        target = Target("POST", url / "chat", headers=HEADERS, proxy=None)
+        response = await exchange(connector, target, b"{}")
+        assert await response.content.readany() == b"ok"
+        (pooled,) = (protocol for pool in connector._conns.values() for protocol, _ in pool)
+        more.set()
+        await turns_until(lambda: pooled.should_close)
+        response = await exchange(connector, target, b"{}")
+        assert await response.content.readany() == b"ok"
+
+
+@pytest.mark.parametrize("broken", [b"zz\r\nfoo\r\n", b"ffffffffffffffffff\r\n", b"-5\r\n"])
+async def test_a_body_with_a_broken_chunk_is_an_error_at_once(
+    connector: Connector, broken: bytes
+) -> None:
+    begun = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n")
+        await begun.wait()
+        writer.write(broken)
+        await reader.read()
+        writer.close()
+
+    async with serving(serve) as url:
+        target = Target("GET", url / "models", headers=HEADERS, proxy=None)
+        response = await exchange(connector, target)
+        assert await response.content.readany() == b"ok"
+        begun.set()
+        async with asyncio.timeout(5):
+            with pytest.raises(aiohttp.ClientPayloadError):
+                await response.content.readany()
+        response.hang_up()
 
 
 async def test_a_request_that_was_answered_before_it_was_sent_ends_its_connection(
