@@ -12,6 +12,9 @@ from exai_actors.errors import ExaiError
 
 PORTION_BYTES = 1 << 18
 
+_COMPRESSIONS = frozenset(
+    {"gzip", "x-gzip", "deflate", "br", "zstd", "dcb", "dcz", "compress", "x-compress"}
+)
 _GZIP = 31
 _ZLIB = 15
 _RAW_DEFLATE = -15
@@ -22,9 +25,13 @@ class BadCoding(ExaiError):
     """The body cannot be decoded; the text is what the service answered with."""
 
 
-def is_coded(content_encoding: str | None) -> bool:
-    """Whether a body with this Content-Encoding has to be decoded."""
-    return bool(content_encoding) and (content_encoding or "").strip().lower() != "identity"
+def is_coded(content_encoding: str) -> bool:
+    """Whether a body with this Content-Encoding has to be decoded.
+
+    What names no compression, such as the ``utf-8`` of services that mean a character set, does
+    not count.
+    """
+    return any(name.strip().lower() in _COMPRESSIONS for name in content_encoding.split(","))
 
 
 class Inflater:
