@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 import aiohttp
 import msgspec
@@ -151,8 +152,7 @@ class HttpCall:
     async def _read(self, response: Response) -> UpstreamResult:
         service = self._service
         if not 200 <= response.status <= 299:
-            data, _ = await self._collect(response.content, b"", ERROR_BODY_BYTES)
-            return self._classified(response, data)
+            return self._classified(response, await self._words_of_refusal(response.content))
         self._hold_s = hold_s(response.headers, now=time.time())
         first = await self._next(response.content)
         if looks_like_events(response.headers.get("Content-Type", ""), first):
@@ -202,6 +202,14 @@ class HttpCall:
             portions.append(data)
             size += len(data)
         return b"".join(portions)[:limit], size <= limit
+
+    async def _words_of_refusal(self, content: Body) -> bytes:
+        """As far as they can be read: status and headers have said already that it is one."""
+        words = b""
+        with suppress(aiohttp.ClientError, OSError):
+            while len(words) < ERROR_BODY_BYTES and (data := await self._next(content)):
+                words += data
+        return words[:ERROR_BODY_BYTES]
 
     async def _let_it_end(self, content: Body) -> None:
         try:

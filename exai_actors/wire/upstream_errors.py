@@ -22,6 +22,7 @@ from exai_actors.wire.rate_headers import hold_s, retry_after
 
 MAX_QUOTED_CHARS = 300
 SHORTEST_SECRET = 4
+BLOT = "[secret]"
 
 # Words that mean money or a window of hours rather than "too fast"; GLM has numbers for them.
 QUOTA_WORDS = (
@@ -59,10 +60,15 @@ class Speaker(msgspec.Struct, frozen=True):
     secret: str = ""
 
     def without_secret(self, text: str) -> str:
-        """The text with every occurrence of the secret blotted out."""
-        if len(self.secret) < SHORTEST_SECRET:
+        """The text with every occurrence of the secret blotted out, and one cut off at its end."""
+        secret = self.secret
+        if len(secret) < SHORTEST_SECRET:
             return text
-        return text.replace(self.secret, "[secret]")
+        text = text.replace(secret, BLOT)
+        for length in range(len(secret) - 1, SHORTEST_SECRET - 1, -1):
+            if text.endswith(secret[:length]):
+                return text[:-length] + BLOT
+        return text
 
     def quote(self, text: str, limit: int = MAX_QUOTED_CHARS) -> str:
         """Foreign text made fit for one line of a message: no secret, no control characters."""

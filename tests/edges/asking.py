@@ -1,11 +1,13 @@
 """Asking an upstream as a ProviderActor would, for the tests of upstreams."""
 
+import asyncio
 import itertools
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 from exai_actors.core.calls import ChatCall, ChatMessage, UpstreamFailure, UpstreamResult
+from exai_actors.edges.http_call import HttpCall
 from exai_actors.edges.upstream_http import HttpUpstream
 from exai_actors.ids import PermitId
 from exai_actors.messages.provider import ProviderMessage, UpstreamChunk, UpstreamEnded
@@ -48,6 +50,16 @@ class Asked:
         assert isinstance(result, UpstreamFailure), result
         assert KEY not in result.message
         return result
+
+
+async def response_begun(asked: Asked) -> None:
+    """Give the loop turns until the head of the response has been read."""
+    assert isinstance(asked.call, HttpCall)
+    for _ in range(10_000):
+        if asked.call.answering:
+            return
+        await asyncio.sleep(0)
+    raise AssertionError("no response began")
 
 
 class Asker:

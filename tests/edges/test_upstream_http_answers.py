@@ -23,6 +23,7 @@ from exai_actors.testing.scripted_replies import (
     Gate,
     Reasoning,
     Reply,
+    Step,
     answer,
     body,
     failure,
@@ -31,7 +32,7 @@ from exai_actors.testing.scripted_replies import (
     socket_bytes,
 )
 from exai_actors.testing.scripted_upstream import ScriptedUpstream, refusing_base_url
-from tests.edges.asking import KEY, Asker, asker_of
+from tests.edges.asking import KEY, Asker, asker_of, response_begun
 
 
 @pytest.fixture
@@ -208,6 +209,31 @@ async def test_retry_after_and_status_are_told(upstream: ScriptedUpstream, asker
     upstream.then(failure(429, headers={"Retry-After": "7"}))
     told = await asker.ask().failure()
     assert (told.status, told.retry_after, told.text_sent) == (429, 7.0, False)
+
+
+HEAD_OF_429 = b"HTTP/1.1 429 Slow\r\nRetry-After: 7\r\n"
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        (b'Content-Length: 100\r\n\r\n{"error": {"mess',),
+        (b'Content-Length: 100\r\n\r\n{"error": {"mess', RESET),
+        (b"Transfer-Encoding: chunked\r\n\r\n", b"zz\r\n"),
+        (b"Content-Encoding: br\r\nContent-Length: 3\r\n\r\nxyz",),
+        (b"Content-Encoding: gzip\r\nContent-Length: 3\r\n\r\nxyz",),
+    ],
+)
+async def test_a_refusal_whose_body_cannot_be_read_is_a_refusal_all_the_same(
+    upstream: ScriptedUpstream, asker: Asker, rest: tuple[Step, ...]
+) -> None:
+    gate = Gate()
+    upstream.then(socket_bytes(HEAD_OF_429, rest[0], gate, *rest[1:]))
+    asked = asker.ask()
+    await response_begun(asked)
+    gate.open()
+    told = await asked.failure()
+    assert (told.kind, told.status, told.retry_after) == (FailureKind.RATE_LIMITED, 429, 7.0)
 
 
 @pytest.mark.parametrize(

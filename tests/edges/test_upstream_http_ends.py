@@ -18,7 +18,7 @@ from exai_actors.messages.recipient import Offer
 from exai_actors.testing.probe import Probe
 from exai_actors.testing.scripted_replies import HANG, Gate, Reply, answer, body, hang
 from exai_actors.testing.scripted_upstream import ScriptedUpstream
-from tests.edges.asking import Asked, Asker, asker_of
+from tests.edges.asking import Asked, Asker, asker_of, response_begun
 
 FLOOD = answer(*["x" * 100_000] * 200)
 """More than sockets and buffers between two processes take when nobody reads."""
@@ -58,16 +58,6 @@ async def turns(count: int = 20) -> None:
     """Let the loop do what is due."""
     for _ in range(count):
         await asyncio.sleep(0)
-
-
-async def response_begun(asked: Asked) -> None:
-    """Give the loop turns until the head of the response has been read."""
-    assert isinstance(asked.call, HttpCall)
-    for _ in range(10_000):
-        if asked.call.answering:
-            return
-        await asyncio.sleep(0)
-    raise AssertionError("no response began")
 
 
 def task_of(asked: Asked) -> asyncio.Task[object]:

@@ -146,6 +146,8 @@ def test_a_refused_key_names_where_the_key_comes_from() -> None:
         {"odd": SECRET},
         f"<title>{SECRET}</title>".encode(),
         f"Bearer {SECRET}".encode(),
+        f"cut off within Bearer {SECRET[:-1]}".encode(),
+        f"cut off within Bearer {SECRET[:8]}".encode(),
         error(message="x" * 290 + SECRET),
         error(message="x" * 1190 + SECRET),
     ],
