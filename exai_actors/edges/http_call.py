@@ -9,6 +9,7 @@ from contextlib import suppress
 
 import aiohttp
 import msgspec
+from aiohttp import hdrs
 
 from exai_actors.core.calls import (
     Aborted,
@@ -155,7 +156,7 @@ class HttpCall:
             return self._classified(response, await self._words_of_refusal(response.content))
         self._hold_s = hold_s(response.headers, now=time.time())
         first = await self._next(response.content)
-        if looks_like_events(response.headers.get("Content-Type", ""), first):
+        if looks_like_events(response.headers.get(hdrs.CONTENT_TYPE, ""), first):
             return await self._read_stream(response.content, first)
         data, whole = await self._collect(response.content, first, service.max_answer_bytes)
         if not whole:

@@ -78,7 +78,7 @@ class _Protocol(ResponseHandler):
 
 def _has_something_more(connection: Connection) -> bool:
     protocol, transport = connection.protocol, connection.transport
-    if protocol is None or transport is None or transport.is_closing() or protocol.should_close:
+    if protocol is None or transport is None or protocol.should_close:
         return True
     poll = select.poll()
     poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)

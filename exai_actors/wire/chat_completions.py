@@ -27,6 +27,7 @@ from exai_actors.wire.chat_fields import (
     model_failed,
     name_of,
     reasoning_of,
+    refusal_of,
     text_of,
     usage_of,
     whole,
@@ -96,7 +97,7 @@ def parse_completion(
         if reason in FAILED_REASONS:
             return model_failed(str(reason), speaker)
         return Completion(
-            text=whole(text_of(message.get("content"))),
+            text=whole(text_of(message.get("content")) or refusal_of(message)),
             model=name_of(parsed.get("model")) or model,
             finish_reason=name_of(reason) or "stop",
             usage=usage_of(parsed.get("usage")),

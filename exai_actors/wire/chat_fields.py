@@ -1,7 +1,8 @@
 """The parts of a chat completion, taken from JSON that many services write in their own way.
 
 Met in the field: content that is null or a list of parts, ``reasoning_content`` or ``reasoning``
-beside it, no index, usage that is null or incomplete, and halves of surrogate pairs.
+beside it, ``refusal`` in its place, no index, usage that is null or incomplete, halves of surrogate
+pairs, and a byte order mark.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any, TypeGuard
 import orjson
 
 from exai_actors.core.calls import FailureKind, UpstreamFailure, Usage
+from exai_actors.wire.server_sent_events import BOM
 from exai_actors.wire.upstream_errors import Speaker
 
 # Finish reasons by which a service says that the model itself has failed (OpenRouter, Z.AI).
@@ -35,6 +37,8 @@ def load(data: bytes | str) -> Any:
     except orjson.JSONDecodeError as error:
         if isinstance(data, str):
             data = data.encode()
+        if data.startswith(BOM):
+            return load(data.removeprefix(BOM))
         if not _SURROGATE_ESCAPE.search(data):
             raise Malformed(f"text that is not JSON ({error})") from None
     try:
@@ -72,6 +76,12 @@ def text_of(content: Any) -> str:
     raise Malformed("content that is no text")
 
 
+def refusal_of(message: dict[str, Any]) -> str:
+    """What a message or delta has in place of a text, empty if there is none."""
+    refusal = message.get("refusal")
+    return refusal if isinstance(refusal, str) else ""
+
+
 def reasoning_of(message: dict[str, Any]) -> str:
     """The separate thinking text of a message or delta, empty if there is none."""
     thought = message.get("reasoning_content") or message.get("reasoning")
@@ -95,7 +105,7 @@ def name_of(value: Any) -> str:
 
 
 def usage_of(usage: Any) -> Usage | None:
-    """Token counts, if both are there and can be counts."""
+    """Token counts, if both are there and can be counts; some services say -1 for none."""
     if not isinstance(usage, dict):
         return None
     prompt, completion = usage.get("prompt_tokens"), usage.get("completion_tokens")

@@ -1,7 +1,8 @@
 """A streamed chat completion, read as its bytes come in.
 
-Services differ in how a stream ends: with a finish reason, with ``[DONE]``, or with both; with
-usage in a last event without choices, or in every event. An end with neither is no answer.
+Services differ in how a stream ends: with a finish reason, with ``[DONE]`` (even without the blank
+line that would end its event), or with both; with usage in a last event without choices, in every
+event, or within the choice that finishes (Kimi). An end with neither is no answer.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from exai_actors.wire.chat_fields import (
     model_failed,
     name_of,
     reasoning_of,
+    refusal_of,
     text_of,
     usage_of,
     whole,
@@ -75,7 +77,10 @@ class StreamReader:
             for event in self._events.feed(data):
                 if self.ended:
                     break
-                self._read(event)
+                if event.event == "error":
+                    self._fail_with(_error_told(event.data))
+                else:
+                    self._read(event)
         except Malformed as found:
             self._fail(FailureKind.MALFORMED, f"broke off with {found}")
         except EventTooLarge:
@@ -84,6 +89,8 @@ class StreamReader:
 
     def finish(self) -> Completion | UpstreamFailure:
         """What the stream amounts to, now that no more of it comes."""
+        if not self.ended:
+            self._read_the_cut_off()
         if self._failure is not None:
             return self._failure
         if not (self._done or self._finish_reason):
@@ -111,9 +118,8 @@ class StreamReader:
         parsed = load(data)
         if not isinstance(parsed, dict):
             raise Malformed("an event that is no JSON object")
-        if parsed.get("error") or event.event == "error":
-            error = parsed.get("error") or parsed
-            self._failure = error_event(error, now=self._now, speaker=self._speaker)
+        if error := parsed.get("error"):
+            self._fail_with(error)
             return
         if "usage" in parsed:
             self._usage = usage_of(parsed["usage"]) or self._usage
@@ -122,12 +128,15 @@ class StreamReader:
         choice = first_choice(parsed)
         if choice is None:
             return
-        delta = choice.get("delta") or choice.get("message")
+        # Some send the message so far beside each delta.
+        if (delta := choice.get("delta")) is None:
+            delta = choice.get("message")
         if isinstance(delta, dict):
             self._take(delta)
-        elif delta is not None:
+        elif delta:
             raise Malformed("a choice whose delta is no object")
         if reason := choice.get("finish_reason"):
+            self._usage = self._usage or usage_of(choice.get("usage"))
             self._finish_reason = name_of(reason) or self._finish_reason
             self._give_up_half()
 
@@ -135,6 +144,8 @@ class StreamReader:
         content = delta.get("content")
         if text := content if isinstance(content, str) else text_of(content):
             self._add_piece(text)
+        elif refusal := refusal_of(delta):
+            self._add_piece(refusal)
         if ("reasoning_content" in delta or "reasoning" in delta) and (
             thought := reasoning_of(delta)
         ):
@@ -166,5 +177,27 @@ class StreamReader:
     def _too_large(self) -> None:
         self._fail(FailureKind.TOO_LARGE, f"sent an answer larger than {self._max} bytes")
 
+    def _read_the_cut_off(self) -> None:
+        """What its end cuts off of a stream can say how it ended, and nothing else."""
+        event = self._events.cut_off()
+        if event is None:
+            return
+        if event.event == "error":
+            self._fail_with(_error_told(event.data))
+        elif event.data.strip() == "[DONE]":
+            self._read(event)
+
+    def _fail_with(self, error: Any) -> None:
+        self._failure = error_event(error, now=self._now, speaker=self._speaker)
+
     def _fail(self, kind: FailureKind, told: str) -> None:
         self._failure = UpstreamFailure(kind, told)
+
+
+def _error_told(data: str) -> Any:
+    """The error in an event of that type: an object, one within another, or plain words."""
+    try:
+        parsed = load(data)
+    except Malformed:
+        return data
+    return parsed.get("error") or parsed if isinstance(parsed, dict) else parsed

@@ -4,6 +4,10 @@ Follows the WHATWG HTML standard, section "Server-sent events": lines end with C
 blank line ends an event, lines that begin with a colon are comments, several data lines are joined
 by LF, one leading byte order mark is dropped, bytes that are not UTF-8 become U+FFFD, and an event
 that the end of the stream cuts off is discarded. ``retry`` is ignored, as nothing here reconnects.
+
+Beyond the standard, which passes over both, a field ``error`` (llama.cpp) and a bare line that
+begins a JSON object (gateways that break off with an error of their own) are data of an event of
+type ``error``.
 """
 
 from __future__ import annotations
@@ -82,6 +86,14 @@ class SseParser:
         """The stream has ended. Says whether it ended between two events, so nothing was cut."""
         return not (self._partial or self._seen_fields or self._head)
 
+    def cut_off(self) -> ServerSentEvent | None:
+        """The event within which the stream has ended. The standard discards it."""
+        if self._partial:
+            self._field(b"".join(self._partial))
+            self._partial.clear()
+            self._partial_size = 0
+        return self._end_of_event()
+
     def _drop_bom(self, data: bytes) -> bytes:
         data = (self._head or b"") + data
         if len(data) < len(BOM) and BOM.startswith(data):
@@ -109,6 +121,9 @@ class SseParser:
             self._event = value.decode("utf-8", "replace")
         elif name == b"id" and b"\0" not in value:
             self._id = value.decode("utf-8", "replace")
+        elif name == b"error" or line[0] == 0x7B:
+            self._event = "error"
+            self._add_data(value if name == b"error" else line)
 
     def _add_data(self, value: bytes) -> None:
         self._seen_fields = True

@@ -51,6 +51,7 @@ NO_SUCH_MODEL_CODE = "1211"
 REJECTED_WORDS = ("invalid_request", "content_filter", "context_length", "bad_request")
 
 _TITLE = re.compile(r"<title[^>]*>(.*?)</title>", re.IGNORECASE | re.DOTALL)
+_STATUS = re.compile(r"[45][0-9]{2}")
 _UNPRINTABLE = re.compile(r"[\x00-\x20\x7f-\x9f\s]+")
 
 
@@ -174,9 +175,9 @@ def _words_of(error: Any) -> str:
 
 
 def _status_of(error: Any) -> int:
-    """Some services put the HTTP status into the error's code."""
-    code = error.get("code") if isinstance(error, dict) else None
-    return int(code) if isinstance(code, int) and 400 <= code <= 599 else 0
+    """Some services put the HTTP status into the error's code, as a number or its digits."""
+    code = str(error.get("code")) if isinstance(error, dict) else ""
+    return int(code) if _STATUS.fullmatch(code) else 0
 
 
 def _kind_of(status: int, words: str, message: str) -> FailureKind:

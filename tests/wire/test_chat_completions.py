@@ -130,6 +130,14 @@ class TestWholeAnswer:
         body = {"choices": [{"message": {"content": content}}]}
         assert parse_completion(orjson.dumps(body), "m") == Completion(text, "m", "stop")
 
+    def test_a_refusal_is_what_was_said(self) -> None:
+        body = {"choices": [{"message": {"content": None, "refusal": "I cannot"}}]}
+        assert parse_completion(orjson.dumps(body), "m") == Completion("I cannot", "m", "stop")
+
+    def test_a_byte_order_mark_is_passed_over(self) -> None:
+        body = b'\xef\xbb\xbf{"choices": [{"message": {"content": "x"}}]}'
+        assert parse_completion(body, "m") == Completion("x", "m", "stop")
+
     @pytest.mark.parametrize(
         "body",
         [
@@ -216,6 +224,51 @@ class TestStream:
         )
         assert answer.usage == Usage(1, 2)
 
+    def test_usage_may_come_within_the_choice_that_finishes(self) -> None:
+        counts = {"prompt_tokens": 1, "completion_tokens": 2}
+        last = {"index": 0, "delta": {}, "finish_reason": "stop", "usage": counts}
+        end = b"data: " + orjson.dumps({"choices": [last]}) + b"\n\n"
+        assert completed(event("x"), end, DONE).usage == Usage(1, 2)
+        of_all = {"prompt_tokens": 3, "completion_tokens": 5}
+        assert completed(event("x", usage=of_all), end, DONE).usage == Usage(3, 5)
+
+    def test_usage_that_was_not_counted_is_none(self) -> None:
+        counts = {"prompt_tokens": -1, "completion_tokens": -1}
+        assert completed(event("x", usage=counts), DONE).usage is None
+
+    def test_a_refusal_is_what_was_said(self) -> None:
+        refusal = event(delta={"content": None, "refusal": "I cannot"})
+        assert completed(refusal, event(None, "stop"), DONE).text == "I cannot"
+
+    def test_the_message_so_far_beside_a_delta_is_passed_over(self) -> None:
+        choice = {"delta": {}, "message": {"content": "x"}, "finish_reason": "stop"}
+        end = b"data: " + orjson.dumps({"choices": [choice]}) + b"\n\n"
+        assert completed(event("x"), end, DONE).text == "x"
+
+    def test_an_empty_delta_may_be_written_as_an_empty_list(self) -> None:
+        assert completed(event("x"), b'data: {"choices": [{"delta": []}]}\n\n', DONE).text == "x"
+
+    @pytest.mark.parametrize("end", [b"data: [DONE]", b"data: [DONE]\n", b"data:[DONE]\r\n"])
+    def test_done_needs_no_blank_line_at_the_end_of_the_body(self, end: bytes) -> None:
+        assert completed(event("x"), end) == Completion("x", "asked-for", "stop")
+
+    @pytest.mark.parametrize(
+        "told",
+        [
+            b'error: {"message": "boom"}\n\n',
+            b'error: {"message": "boom"}',
+            b'{"error": {"message": "boom"}}\n\n',
+            b'{"error": {"message": "boom"}}',
+            b"event: error\ndata: boom\n\n",
+            b"event: error\ndata: boom",
+        ],
+    )
+    def test_an_error_in_any_form_fails_the_answer_in_its_own_words(self, told: bytes) -> None:
+        for end in (b"", DONE) if told.endswith(b"\n\n") else (b"",):
+            failure = failed(event("x"), told + end)
+            assert failure.kind is FailureKind.SERVER_ERROR
+            assert failure.message == "broke off with an error: boom"
+
     def test_done_without_a_finish_reason_is_a_whole_answer(self) -> None:
         assert completed(event("x"), DONE) == Completion("x", "asked-for", "stop")
 
@@ -268,6 +321,7 @@ class TestStream:
             ({"message": "boom"}, FailureKind.SERVER_ERROR, "boom"),
             ("just text", FailureKind.SERVER_ERROR, "just text"),
             ({"message": "m", "code": 429}, FailureKind.RATE_LIMITED, "m"),
+            ({"message": "m", "code": "429"}, FailureKind.RATE_LIMITED, "m"),
             ({"message": "m", "type": "overloaded_error"}, FailureKind.OVERLOADED, "m"),
             ({"message": "m", "code": "1303"}, FailureKind.RATE_LIMITED, "m"),
             ({"message": "m", "code": "1113"}, FailureKind.QUOTA, "m"),

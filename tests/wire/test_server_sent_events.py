@@ -40,6 +40,18 @@ def test_bytes_that_are_no_utf8_become_replacement_characters() -> None:
     assert data_of(b"data: a\xffb\n\n") == ["a�b"]
 
 
+def test_an_error_that_is_no_data_is_an_event_of_that_type() -> None:
+    assert parse(b'error: {"code": 1}\n\n') == [ServerSentEvent('{"code": 1}', "error")]
+    assert parse(b'{"error": 1}\n\n') == [ServerSentEvent('{"error": 1}', "error")]
+
+
+def test_what_the_end_cuts_off_can_be_asked_for() -> None:
+    parser = SseParser(1000)
+    assert parser.feed(b"data: one\n\nevent: x\ndata: two\ndata: thr") == [ServerSentEvent("one")]
+    assert parser.cut_off() == ServerSentEvent("two\nthr", "x")
+    assert parser.cut_off() is None
+
+
 @pytest.mark.parametrize(
     "portions", [(b"\xef\xbb\xbfdata: x\n\n",), (b"\xef", b"\xbb", b"\xbfdata: x\n\n")]
 )
