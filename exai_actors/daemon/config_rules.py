@@ -133,11 +133,21 @@ def _url_fault(url: str) -> str:
         return "must not hold a user name or password; use api_key_env"
     if parts.scheme not in ("http", "https") or not host:
         return f'"{url}" must begin with http:// or https:// and name a host, {example}'
+    if not _is_host(host):
+        return f'"{url}" names a host that cannot be: "{host}"'
     if parts.query or parts.fragment:
         return "must end with its path, without ? or #; a key belongs into api_key_env"
     if parts.path.rstrip("/").endswith("/chat/completions"):
         return f'"{url}" names one call; end it before /chat/completions'
     return ""
+
+
+def _is_host(host: str) -> bool:
+    """Whether a name has letters between its dots, none too many, and no space."""
+    try:
+        return bool(host.encode("idna")) and not any(letter.isspace() for letter in host)
+    except UnicodeError:
+        return False
 
 
 def compat_findings(compat: CompatConfig, server: ServerConfig) -> Iterator[Finding]:

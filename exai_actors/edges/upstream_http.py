@@ -217,7 +217,8 @@ def _checked_url(name: str, base_url: str) -> URL:
 
 
 def _below(base: URL, path: str) -> URL:
-    return base.with_path(f"{base.path.rstrip('/')}/{path}").with_query(base.query)
+    below = f"{base.raw_path.rstrip('/')}/{path}"
+    return base.with_path(below, encoded=True).with_query(base.query)
 
 
 def _headers(name: str, api_key: str | None) -> dict[str, str]:

@@ -223,6 +223,9 @@ def test_a_wrong_provider_is_told_with_its_line(provider: str, error: str) -> No
         ("https://api.example/v1?key=1", "base_url: must end with its path, without ? or #"),
         ("https://api.example/v1/chat/completions", "end it before /chat/completions"),
         ("https://[api.example", "is not a URL"),
+        ("https://api..example/v1", 'names a host that cannot be: "api..example"'),
+        ("https://api example/v1", 'names a host that cannot be: "api example"'),
+        (f"https://{'a' * 64}.example/v1", "names a host that cannot be"),
     ],
 )
 def test_a_base_url_that_cannot_work_is_refused(url: str, error: str) -> None:
@@ -242,6 +245,14 @@ def test_a_host_that_is_more_than_an_address_is_refused(host: str) -> None:
 @pytest.mark.parametrize("host", ["::1", "::", "fe80::1%eth0", "localhost", "desk.example"])
 def test_an_address_or_a_name_alone_is_a_host(host: str) -> None:
     assert reading(f'[server]\nhost = "{host}"\ntoken = "0123456789abcdef"').problems == ()
+
+
+@pytest.mark.parametrize(
+    "host", ["api.example", "api.example.", "münchen.example", "[::1]:8000", "10.0.0.1", "my_box"]
+)
+def test_a_base_url_may_name_any_host(host: str) -> None:
+    found = reading(KIMI.replace("https://api.example/v1", f"https://{host}/v1"))
+    assert found.config is not None
 
 
 def test_one_key_of_one_kind_on_the_other_is_refused() -> None:

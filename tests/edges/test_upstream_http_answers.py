@@ -5,9 +5,10 @@ import zlib
 from collections.abc import AsyncIterator, Callable
 
 import pytest
+from yarl import URL
 
 from exai_actors.core.calls import ChatCall, Completion, FailureKind, UpstreamFailure, Usage
-from exai_actors.edges.upstream_http import HttpUpstream
+from exai_actors.edges.upstream_http import HttpUpstream, _below
 from exai_actors.errors import ConfigError
 from exai_actors.ids import PermitId
 from exai_actors.messages.provider import (
@@ -385,6 +386,12 @@ def test_a_key_that_no_header_can_hold_is_refused_without_repeating_it(key: str)
     with pytest.raises(ConfigError) as refused:
         HttpUpstream(name="kimi", base_url="http://127.0.0.1/v1", api_key=key)
     assert key.strip() not in str(refused.value)
+
+
+@pytest.mark.parametrize("tail", ["", "/", "//"])
+def test_the_path_of_the_base_url_is_kept_as_it_is_written(tail: str) -> None:
+    below = _below(URL(f"https://gateway.example/a%2Fb%20c/v1{tail}"), "chat/completions")
+    assert below.raw_path == "/a%2Fb%20c/v1/chat/completions"
 
 
 async def test_the_query_of_the_base_url_is_kept() -> None:
