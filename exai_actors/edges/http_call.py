@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
-import aiohttp
 import msgspec
 from aiohttp import hdrs
 
@@ -20,7 +19,7 @@ from exai_actors.core.calls import (
     UpstreamResult,
 )
 from exai_actors.edges.http_exchange import Body, Response
-from exai_actors.edges.http_failures import broken, failure_of, log_broken
+from exai_actors.edges.http_failures import TRANSPORT_ERRORS, broken, failure_of, log_broken
 from exai_actors.edges.http_service import HttpService
 from exai_actors.ids import PermitId
 from exai_actors.messages.provider import ProviderMessage, UpstreamChunk, UpstreamEnded
@@ -135,7 +134,7 @@ class HttpCall:
                 service.includes_usage = False
                 result = await self._exchange(False)
             return result
-        except (aiohttp.ClientError, OSError) as error:
+        except TRANSPORT_ERRORS as error:
             return failure_of(error, service)
 
     async def _exchange(self, include_usage: bool) -> UpstreamResult:
@@ -207,7 +206,7 @@ class HttpCall:
     async def _words_of_refusal(self, content: Body) -> bytes:
         """As far as they can be read: status and headers have said already that it is one."""
         words = b""
-        with suppress(aiohttp.ClientError, OSError):
+        with suppress(*TRANSPORT_ERRORS):
             while len(words) < ERROR_BODY_BYTES and (data := await self._next(content)):
                 words += data
         return words[:ERROR_BODY_BYTES]
@@ -217,7 +216,7 @@ class HttpCall:
             async with asyncio.timeout(ENDING_S):
                 while not content.at_eof():
                     await content.readany()
-        except (aiohttp.ClientError, OSError):
+        except TRANSPORT_ERRORS:
             # The answer is whole; only the connection cannot be used again.
             return
 

@@ -6,12 +6,15 @@ import traceback
 
 import aiohttp
 import structlog
+from aiohttp.http_exceptions import HttpProcessingError
 
 from exai_actors.core.calls import FailureKind, UpstreamFailure
 from exai_actors.edges.http_service import HttpService
 from exai_actors.wire.content_coding import BadCoding
 
-TransportError = aiohttp.ClientError | OSError
+# The last of them is what aiohttp's parser in Python raises where a body cannot be read on.
+TRANSPORT_ERRORS = (aiohttp.ClientError, OSError, HttpProcessingError)
+TransportError = aiohttp.ClientError | OSError | HttpProcessingError
 
 _log = structlog.get_logger()
 
@@ -52,7 +55,7 @@ def _reading(error: TransportError, service: HttpService) -> tuple[FailureKind, 
             return FailureKind.CONNECT, f"is behind a proxy that answered HTTP {error.status}"
         case aiohttp.ClientPayloadError(__cause__=BadCoding()):
             return FailureKind.MALFORMED, f"answered with {error}"
-        case aiohttp.ClientPayloadError():
+        case aiohttp.ClientPayloadError() | HttpProcessingError():
             return FailureKind.TRUNCATED, "broke off: the connection ended before the answer"
         case aiohttp.ServerDisconnectedError():
             return FailureKind.TRUNCATED, "closed the connection without answering"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 
-import aiohttp
 from yarl import URL
 
 from exai_actors import __version__
@@ -13,7 +12,7 @@ from exai_actors.core.calls import ChatCall, FailureKind, UpstreamFailure
 from exai_actors.edges.http_call import HttpCall
 from exai_actors.edges.http_connections import Connector, proxy_for
 from exai_actors.edges.http_exchange import Response, Target, exchange
-from exai_actors.edges.http_failures import broken, failure_of, log_broken
+from exai_actors.edges.http_failures import TRANSPORT_ERRORS, broken, failure_of, log_broken
 from exai_actors.edges.http_service import HttpService
 from exai_actors.errors import ConfigError
 from exai_actors.ids import PermitId
@@ -161,7 +160,7 @@ class HttpUpstream:
         try:
             async with asyncio.timeout(MODELS_TIMEOUT_S):
                 return await self._get_models()
-        except (aiohttp.ClientError, OSError) as error:
+        except TRANSPORT_ERRORS as error:
             return failure_of(error, service)
 
     async def _get_models(self) -> ModelsAnswer:

@@ -5,6 +5,7 @@ import zlib
 from collections.abc import AsyncIterator, Callable
 
 import pytest
+from aiohttp.http_exceptions import TransferEncodingError
 from yarl import URL
 
 from exai_actors.core.calls import ChatCall, Completion, FailureKind, UpstreamFailure, Usage
@@ -462,3 +463,16 @@ async def test_a_limit_that_an_answer_says_is_used_up_is_told_with_its_end(
         assert isinstance(await asked.end(), Completion)
         (ended,) = (told for told in asked.probe.messages if isinstance(told, UpstreamEnded))
         assert ended.hold_s == hold_s
+
+
+async def test_a_body_that_a_parser_cannot_read_on_is_broken_off(
+    asker: Asker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def unreadable(*_: object) -> None:
+        raise TransferEncodingError("no chunk size")
+
+    monkeypatch.setattr("exai_actors.edges.upstream_http.exchange", unreadable)
+    assert (await asker.ask().failure()).kind is FailureKind.TRUNCATED
+    probe: Probe[ProviderMessage] = Probe()
+    asker.upstream.ask_models(probe)
+    assert (await probe.expect(ModelsUnavailable)).failure.kind is FailureKind.TRUNCATED
