@@ -37,6 +37,8 @@ ERROR_BODY_BYTES = 1 << 16
 # How long an answer that has said [DONE] may take to end its body, so that its connection can be
 # used again.
 ENDING_S = 0.25
+# How long the words of a refusal are waited for once its head has come.
+REFUSAL_S = 5.0
 FIRST_RETRY_S = 0.001
 LONGEST_RETRY_S = 0.05
 
@@ -207,8 +209,9 @@ class HttpCall:
         """As far as they can be read: status and headers have said already that it is one."""
         words = b""
         with suppress(*TRANSPORT_ERRORS):
-            while len(words) < ERROR_BODY_BYTES and (data := await self._next(content)):
-                words += data
+            async with asyncio.timeout(REFUSAL_S):
+                while len(words) < ERROR_BODY_BYTES and (data := await self._next(content)):
+                    words += data
         return words[:ERROR_BODY_BYTES]
 
     async def _let_it_end(self, content: Body) -> None:

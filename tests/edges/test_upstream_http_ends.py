@@ -440,6 +440,18 @@ async def test_a_service_that_stays_silent_after_done_does_not_hold_the_answer_b
     await upstream.wait_for_disconnect()
 
 
+async def test_a_refusal_whose_body_never_ends_is_told_soon(
+    upstream: ScriptedUpstream, asker: Asker, skipping: SkippingTime
+) -> None:
+    upstream.then(body('{"error', HANG, status=429, headers={"Retry-After": "7"}))
+    asked = asker.ask()
+    await response_begun(asked)
+    skipping.skip(6)
+    told = await asked.failure()
+    assert (told.kind, told.retry_after) == (FailureKind.RATE_LIMITED, 7.0)
+    await upstream.wait_for_disconnect()
+
+
 async def test_each_of_many_calls_at_once_gets_its_own_answer(
     upstream: ScriptedUpstream, asker: Asker
 ) -> None:
