@@ -21,6 +21,8 @@ from aiohttp.connector import Connection
 from aiohttp.tracing import Trace
 from yarl import URL
 
+from exai_actors.errors import ConfigError
+
 # Shorter than services keep a connection themselves, so that it is we who close an idle one.
 KEEP_ALIVE_S = 15.0
 
@@ -28,13 +30,26 @@ KEEP_ALIVE_S = 15.0
 def proxy_for(url: URL) -> URL | None:
     """The proxy that the environment (HTTPS_PROXY, NO_PROXY, ...) names for this address.
 
-    Never one for the machine itself.
+    Never one for the machine itself. A proxy without a scheme speaks HTTP, as everywhere. Raises
+    ConfigError for one that cannot be used.
     """
     host = url.host or ""
     if _is_loopback(host) or proxy_bypass(host):
         return None
     named = getproxies().get(url.scheme)
-    return URL(named) if named else None
+    if not named:
+        return None
+    try:
+        proxy = URL(named if "://" in named else f"http://{named}")
+    except ValueError:
+        proxy = URL()
+    if proxy.scheme not in ("http", "https") or not proxy.host:
+        # What it holds is not repeated: it may be a password.
+        raise ConfigError(
+            f"the proxy for {url.scheme}:// addresses that {url.scheme.upper()}_PROXY names cannot "
+            "be used; it must be an http:// address, such as http://proxy.example:3128"
+        )
+    return proxy
 
 
 class Connector(aiohttp.TCPConnector):

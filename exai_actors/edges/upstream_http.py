@@ -44,8 +44,8 @@ class HttpUpstream:
     ``max_answer_bytes`` bounds a streamed answer's text or another one's body. ``connections`` 0
     opens as many as calls run, which the permits bound.
 
-    Raises ConfigError for an address or key that cannot be used. The connections belong to the
-    loop that runs at the first call.
+    Raises ConfigError for an address, key or proxy that cannot be used. The connections belong to
+    the loop that runs at the first call.
     """
 
     def __init__(

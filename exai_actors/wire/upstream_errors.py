@@ -283,6 +283,8 @@ def _advice(kind: FailureKind, status: int, is_page: bool) -> str:
         return "; set base_url to the address it redirects to"
     if is_page and kind in (FailureKind.NOT_FOUND, FailureKind.MALFORMED, FailureKind.REJECTED):
         return "; check base_url, which usually ends in /v1"
+    if status == 407:
+        return "; check user and password of the proxy that the environment names"
     if kind is FailureKind.UNAUTHORIZED and status != 429:
         return "; check the key in the variable that api_key_env names"
     return ""

@@ -10,6 +10,7 @@ from yarl import URL
 
 from exai_actors.core.calls import ChatCall, ChatMessage, Completion, FailureKind
 from exai_actors.edges.http_connections import proxy_for
+from exai_actors.errors import ConfigError
 from exai_actors.ids import PermitId
 from exai_actors.messages.provider import ModelsUnavailable, ProviderMessage, UpstreamEnded
 from exai_actors.ports import Upstream
@@ -171,6 +172,14 @@ async def test_cookies_of_the_service_are_not_kept() -> None:
         assert "Cookie" not in upstream.requests[1].headers
 
 
+@pytest.fixture
+def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+
+
+@pytest.mark.usefixtures("no_proxies")
 @pytest.mark.parametrize(
     ("url", "proxy"),
     [
@@ -185,9 +194,23 @@ async def test_cookies_of_the_service_are_not_kept() -> None:
 def test_the_environment_names_the_proxy_but_never_for_this_machine(
     url: str, proxy: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.upper(), raising=False)
     monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example:3128")
     monkeypatch.setenv("NO_PROXY", "inside.example")
     assert proxy_for(URL(url)) == (None if proxy is None else URL(proxy))
+
+
+@pytest.mark.usefixtures("no_proxies")
+def test_a_proxy_without_a_scheme_speaks_http(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "me:word@proxy.example:3128")
+    assert proxy_for(URL("https://api.example/v1")) == URL("http://me:word@proxy.example:3128")
+
+
+@pytest.mark.usefixtures("no_proxies")
+@pytest.mark.parametrize("named", ["socks5://me:word@proxy.example", "http://[word", "http://"])
+def test_a_proxy_that_cannot_be_used_is_refused_without_repeating_it(
+    named: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", named)
+    with pytest.raises(ConfigError, match="HTTPS_PROXY names cannot be used") as refused:
+        proxy_for(URL("https://api.example/v1"))
+    assert "word" not in str(refused.value)

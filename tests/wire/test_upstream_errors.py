@@ -134,6 +134,11 @@ def test_a_redirect_names_its_target() -> None:
     )
 
 
+def test_a_proxy_that_refuses_is_not_blamed_on_the_key() -> None:
+    message = classify(407, b"").message
+    assert message.endswith("; check user and password of the proxy that the environment names")
+
+
 def test_a_refused_key_names_where_the_key_comes_from() -> None:
     assert "api_key_env" in classify(401, error()).message
 
