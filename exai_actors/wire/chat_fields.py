@@ -17,8 +17,9 @@ from exai_actors.core.calls import FailureKind, UpstreamFailure, Usage
 from exai_actors.wire.server_sent_events import BOM
 from exai_actors.wire.upstream_errors import Speaker
 
-# Finish reasons by which a service says that the model itself has failed (OpenRouter, Z.AI).
-FAILED_REASONS = frozenset({"error", "network_error"})
+# Finish reasons by which a service says that the model has failed or was stopped in the middle
+# (OpenRouter, Z.AI; vLLM and SGLang; DeepSeek).
+FAILED_REASONS = frozenset({"error", "network_error", "abort", "insufficient_system_resource"})
 
 # More than any model has ever read; sums of them fit into 64 bits.
 _MOST_TOKENS = 10**12

@@ -2,7 +2,8 @@
 
 Services differ in how a stream ends: with a finish reason, with ``[DONE]`` (even without the blank
 line that would end its event), or with both; with usage in a last event without choices, in every
-event, or within the choice that finishes (Kimi). An end with neither is no answer.
+event, or within the choice that finishes (Kimi). An end with neither is no answer, nor is one
+without a word and without a finish reason.
 """
 
 from __future__ import annotations
@@ -58,6 +59,7 @@ class StreamReader:
         self._finish_reason = ""
         self._usage: Usage | None = None
         self._done = False
+        self._aside = ""
         self._failure: UpstreamFailure | None = None
 
     @property
@@ -97,6 +99,11 @@ class StreamReader:
             return UpstreamFailure(
                 FailureKind.TRUNCATED, "ended its stream before the answer was whole"
             )
+        if not (self._finish_reason or self._pieces or self._reasoning):
+            said = self._speaker.quote(self._aside) or "nothing"
+            return UpstreamFailure(
+                FailureKind.MALFORMED, f"ended its stream without an answer; it said {said}"
+            )
         if self._finish_reason in FAILED_REASONS:
             return model_failed(self._finish_reason, self._speaker)
         return Completion(
@@ -127,6 +134,7 @@ class StreamReader:
             self._model = name_of(parsed["model"]) or self._model
         choice = first_choice(parsed)
         if choice is None:
+            self._aside = data
             return
         # Some send the message so far beside each delta.
         if (delta := choice.get("delta")) is None:

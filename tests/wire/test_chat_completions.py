@@ -351,7 +351,16 @@ class TestStream:
         failure = failed(event("x"), b'event: error\ndata: {"message": "boom"}\n\n', DONE)
         assert "boom" in failure.message
 
-    @pytest.mark.parametrize("reason", ["error", "network_error"])
+    def test_done_without_a_word_and_without_a_finish_reason_is_no_answer(self) -> None:
+        for silent in (DONE, event(None) + DONE):
+            assert failed(silent).message == "ended its stream without an answer; it said nothing"
+        failure = failed(b'data: {"code": 500, "msg": "busy"}\n\n', DONE)
+        assert failure.kind is FailureKind.MALFORMED
+        assert 'it said {"code": 500, "msg": "busy"}' in failure.message
+
+    @pytest.mark.parametrize(
+        "reason", ["error", "network_error", "abort", "insufficient_system_resource"]
+    )
     def test_a_model_that_failed_has_not_finished(self, reason: str) -> None:
         assert failed(event("x"), event("", reason), DONE).kind is FailureKind.SERVER_ERROR
 
@@ -385,6 +394,7 @@ class TestStream:
             b'data: {"error": {"message": "bad key sk-very-secret"}}\n\n',
             event("", "error", model="sk-very-secret"),
             b'data: {"error": {"odd": "sk-very-secret"}}\n\n',
+            b'data: {"odd": "sk-very-secret"}\n\n' + DONE,
         ):
             assert "sk-very-secret" not in failed(portion).message
 
@@ -395,7 +405,7 @@ class TestStream:
     def test_the_pieces_join_to_the_answer_however_the_bytes_arrive(
         self, texts: list[str], portion: int
     ) -> None:
-        stream = b"".join(event(text) for text in texts) + DONE
+        stream = b"".join(event(text) for text in texts) + event("", "stop") + DONE
         portions = [stream[at : at + portion] for at in range(0, len(stream), portion)]
         answer = completed(*portions)
         joined = "".join(texts).encode("utf-16-le", "surrogatepass")
