@@ -21,6 +21,9 @@ from exai_actors.wire.limit_words import DAILY, GLM_KINDS, scope_of, told_in
 from exai_actors.wire.rate_headers import hold_s, retry_after
 
 MAX_QUOTED_CHARS = 300
+# More of a message is not looked at: a service may send megabytes, and words are searched for in it
+# while everybody waits.
+MAX_READ_CHARS = 8192
 SHORTEST_SECRET = 4
 BLOT = "[secret]"
 
@@ -50,7 +53,7 @@ NOT_FOUND_WORDS = ("not_found",)
 NO_SUCH_MODEL_CODE = "1211"
 REJECTED_WORDS = ("invalid_request", "content_filter", "context_length", "bad_request")
 
-_TITLE = re.compile(r"<title[^>]*>(.*?)</title>", re.IGNORECASE | re.DOTALL)
+_TITLE = re.compile(r"<title[^<>]*>([^<]*)</title>", re.IGNORECASE)
 _STATUS = re.compile(r"[45][0-9]{2}")
 _UNPRINTABLE = re.compile(r"[\x00-\x20\x7f-\x9f\s]+")
 
@@ -154,12 +157,12 @@ def _error_in(parsed: Any) -> Any:
 
 def _message_of(error: Any) -> str:
     if isinstance(error, str):
-        return error
+        return error[:MAX_READ_CHARS]
     if isinstance(error, dict):
         for key in ("message", "msg", "detail", "error"):
             if isinstance(error.get(key), str) and error[key]:
-                return str(error[key])
-    return "" if error is None else _dumped(error)
+                return str(error[key])[:MAX_READ_CHARS]
+    return "" if error is None else _dumped(error)[:MAX_READ_CHARS]
 
 
 def _dumped(error: Any) -> str:
@@ -171,7 +174,7 @@ def _words_of(error: Any) -> str:
     if not isinstance(error, dict):
         return ""
     told = (error.get(key) for key in ("type", "code", "status"))
-    return " ".join(str(word) for word in told if word not in (None, "")).lower()
+    return " ".join(str(word)[:MAX_READ_CHARS] for word in told if word not in (None, "")).lower()
 
 
 def _status_of(error: Any) -> int:

@@ -163,6 +163,16 @@ def test_a_key_that_the_service_echoes_is_not_repeated(body: Any) -> None:
     assert SECRET[:8] not in message
 
 
+@pytest.mark.timeout(5)
+@pytest.mark.parametrize(
+    "body",
+    [b"<title>" * 40_000, b"<title" * 40_000, error(message="try again in 1s" * 2_000_000)],
+    ids=["titles", "halves of titles", "a message"],
+)
+def test_odd_megabytes_are_read_in_no_time(body: Any) -> None:
+    assert classify(429, body).kind is FailureKind.RATE_LIMITED
+
+
 def test_long_words_are_shortened() -> None:
     assert len(classify(500, error(message="long " * 10_000)).message) < 350
 
