@@ -110,7 +110,8 @@ def parse_completion(
 def parse_models(body: bytes, *, speaker: Speaker = NOBODY) -> tuple[str, ...] | UpstreamFailure:
     """The ids in the answer of ``GET /models``, in its order, each once.
 
-    One with half a surrogate pair is left out: nobody could ask for it.
+    One with half a surrogate pair is left out: nobody could ask for it. A few small servers list
+    the ids alone.
     """
     try:
         parsed = load(body)
@@ -119,8 +120,11 @@ def parse_models(body: bytes, *, speaker: Speaker = NOBODY) -> tuple[str, ...] |
         listed = parsed.get("data") if isinstance(parsed, dict) else parsed
         if not isinstance(listed, list):
             raise Malformed("JSON without a list of models")
-        names = (entry.get("id") for entry in listed if isinstance(entry, dict))
-        return tuple(dict.fromkeys(name for name in names if name and name == name_of(name)))
+        names = (entry.get("id") if isinstance(entry, dict) else entry for entry in listed)
+        ids = tuple(dict.fromkeys(name for name in names if name and name == name_of(name)))
+        if listed and not ids:
+            raise Malformed("a list of models without an id")
+        return ids
     except Malformed as found:
         return UpstreamFailure(FailureKind.MALFORMED, f"answered with {found}")
 

@@ -438,13 +438,14 @@ class TestModels:
         body = b'{"data": [{"id": "b"}, {"id": "a"}, {"id": "b"}, {"name": "x"}, {"id": 3}, 4]}'
         assert parse_models(body) == ("b", "a")
         assert parse_models(b'[{"id": "a"}]') == ("a",)
+        assert parse_models(b'{"data": ["a", "b"]}') == ("a", "b")
         assert parse_models(b'{"data": []}') == ()
 
     def test_a_name_with_half_a_surrogate_pair_is_left_out(self) -> None:
         body = rb'{"data": [{"id": "a\ud800"}, {"id": "\ud83d\ude00"}, {"id": "b"}]}'
         assert parse_models(body) == ("😀", "b")
 
-    @pytest.mark.parametrize("body", [b"", b"{}", b'{"data": 3}', b"3"])
+    @pytest.mark.parametrize("body", [b"", b"{}", b'{"data": 3}', b"3", b'[{"name": "a"}]'])
     def test_anything_else_is_malformed(self, body: bytes) -> None:
         failure = parse_models(body, speaker=KIMI)
         assert isinstance(failure, UpstreamFailure)
