@@ -25,6 +25,7 @@ MAX_QUOTED_CHARS = 300
 # while everybody waits.
 MAX_READ_CHARS = 8192
 SHORTEST_SECRET = 4
+SHORTEST_PIECE = 8
 BLOT = "[secret]"
 
 # Words that mean money or a window of hours rather than "too fast"; GLM has numbers for them.
@@ -78,9 +79,23 @@ class Speaker(msgspec.Struct, frozen=True):
         """Foreign text made fit for one line of a message: no secret, no control characters."""
         # The secret goes first: a cut through its middle would leave a half that is not found.
         text = self.without_secret(text)
-        text = text[: 4 * limit].encode("utf-8", "replace").decode()
+        text = self._without_pieces(text[: 4 * limit]).encode("utf-8", "replace").decode()
         text = _UNPRINTABLE.sub(" ", text).strip()
         return text if len(text) <= limit else text[: limit - 1] + "…"
+
+    def _without_pieces(self, text: str) -> str:
+        """The text with what others have cut out of the secret blotted out as well."""
+        secret, size = self.secret, SHORTEST_PIECE
+        at = 0
+        while at + size <= len(secret):
+            end = at + size
+            if secret[at:end] not in text or secret[at:end] in BLOT:
+                at += 1
+                continue
+            while end < len(secret) and secret[at : end + 1] in text:
+                end += 1
+            text = text.replace(secret[at:end], BLOT)
+        return text
 
 
 NOBODY = Speaker()

@@ -134,6 +134,16 @@ def test_a_redirect_names_its_target() -> None:
     )
 
 
+@pytest.mark.parametrize("piece", [SECRET[:12], SECRET[3:15], SECRET[-10:], SECRET[:-1]])
+def test_a_piece_of_a_key_is_not_repeated_either(piece: str) -> None:
+    message = Speaker(SECRET).quote(f"Invalid header: b'{piece}' ^ and b'{SECRET[5:14]}' ^")
+    assert message == "Invalid header: b'[secret]' ^ and b'[secret]' ^"
+
+
+def test_a_key_that_looks_like_what_it_is_replaced_by_is_no_trouble() -> None:
+    assert Speaker("[secret]-1").quote("it was [secret]-1") == "it was [secret]"
+
+
 def test_a_proxy_that_refuses_is_not_blamed_on_the_key() -> None:
     message = classify(407, b"").message
     assert message.endswith("; check user and password of the proxy that the environment names")
