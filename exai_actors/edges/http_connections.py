@@ -87,8 +87,15 @@ class _Protocol(ResponseHandler):
         cause = exc if exc_cause is None else exc_cause
         super().set_exception(exc, cause)
         body = self._payload
-        if body is not None and not body.is_eof() and body.exception() is None:
-            body.set_exception(aiohttp.ClientPayloadError(str(cause)), cause)
+        if body is not None:
+            # A reader that the end of a chunk has just woken looks for an exception only when it
+            # waits again.
+            asyncio.get_running_loop().call_soon(_break_off, body, cause)
+
+
+def _break_off(body: aiohttp.StreamReader, cause: BaseException) -> None:
+    if not body.is_eof() and body.exception() is None:
+        body.set_exception(aiohttp.ClientPayloadError(str(cause)), cause)
 
 
 def _has_something_more(connection: Connection) -> bool:

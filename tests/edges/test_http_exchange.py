@@ -147,16 +147,19 @@ async def test_what_comes_after_an_answer_is_not_the_answer_to_the_next_request(
 
 
 @pytest.mark.parametrize("broken", [b"zz\r\nfoo\r\n", b"ffffffffffffffffff\r\n", b"-5\r\n"])
+@pytest.mark.parametrize("with_end_of_chunk", [False, True])
 async def test_a_body_with_a_broken_chunk_is_an_error_at_once(
-    connector: Connector, broken: bytes
+    connector: Connector, broken: bytes, with_end_of_chunk: bool
 ) -> None:
+    end = b"\r\n"
+    chunk = b"2\r\nok" if with_end_of_chunk else b"2\r\nok" + end
     begun = asyncio.Event()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
-        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + chunk)
         await begun.wait()
-        writer.write(broken)
+        writer.write(end + broken if with_end_of_chunk else broken)
         await reader.read()
         writer.close()
 
@@ -164,10 +167,12 @@ async def test_a_body_with_a_broken_chunk_is_an_error_at_once(
         target = Target("GET", url / "models", headers=HEADERS, proxy=None)
         response = await exchange(connector, target)
         assert await response.content.readany() == b"ok"
+        reading = asyncio.create_task(response.content.readany())
+        await asyncio.sleep(0)
         begun.set()
         async with asyncio.timeout(5):
             with pytest.raises(aiohttp.ClientPayloadError):
-                await response.content.readany()
+                await reading
         response.hang_up()
 
 
