@@ -169,6 +169,8 @@ class _Inflated:
 
 def _drop(connection: Connection) -> None:
     """Nothing for one that was given back to the pool."""
+    if connection.protocol is None:
+        return
     # An orderly close would wait until what is left of the request has been sent.
     if (transport := connection.transport) is not None:
         transport.abort()
