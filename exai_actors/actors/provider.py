@@ -256,8 +256,10 @@ class ProviderActor(LoopActor):
             )
             dispatcher.completed(asked, prompt + completion, prompt + 2 * completion, now)
             if asked.wanted:
-                for each in asked.wants if asked.others else (asked.want,):
-                    each.reply_to.tell(Completed(each.request, result))
+                want = asked.want
+                want.reply_to.tell(Completed(want.request, result))
+                for other in asked.others:
+                    other.reply_to.tell(Completed(other.request, result))
                 if self._shared is not None:
                     self._shared.close(asked)
         else:

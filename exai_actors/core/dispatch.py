@@ -157,7 +157,9 @@ class Dispatcher(Generic[J]):
 
         What it was granted to is to be settled by ``completed``, ``failed`` or ``abandoned``.
         """
-        return self._pool_at(permit).ledger.release(permit)
+        pools = self.pools
+        pool = pools[0] if len(pools) == 1 else self._pool_at(permit)
+        return pool.ledger.release(permit)
 
     def adopt(self, permit: PermitId, job: J) -> None:
         """Count a call that an earlier owner began, until it ends."""

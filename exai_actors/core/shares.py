@@ -92,7 +92,8 @@ class Shares(Generic[Owner]):
 
     def settle(self, share: Share[Owner], estimated: float, more: float) -> None:
         """A call has ended that was charged so much and cost so much more."""
-        share.unsettled = max(0.0, share.unsettled - estimated)
+        unsettled = share.unsettled - estimated
+        share.unsettled = unsettled if unsettled > 0.0 else 0.0
         if more:
             share.tag += more
             if share.stamp:
