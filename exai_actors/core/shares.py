@@ -92,8 +92,7 @@ class Shares(Generic[Owner]):
 
     def settle(self, share: Share[Owner], estimated: float, more: float) -> None:
         """A call has ended that was charged so much and cost so much more."""
-        unsettled = share.unsettled - estimated
-        share.unsettled = unsettled if unsettled > 0.0 else 0.0
+        share.unsettled = max(0.0, share.unsettled - estimated)
         if more:
             share.tag += more
             if share.stamp:
