@@ -53,6 +53,13 @@ def test_a_test_that_a_page_names_exists(page: Path, written: set[str]) -> None:
     assert not named - written
 
 
+def test_each_promise_of_the_readme_has_its_tests_on_the_page_that_says_why() -> None:
+    _, _, promises = (ROOT / "README.md").read_text("utf-8").partition("## What it guarantees")
+    promised = re.findall(r"^- \*\*(.+?)\.\*\*", promises.partition("\n## ")[0], re.MULTILINE)
+    why = (ROOT / "docs" / "explanation" / "why.md").read_text("utf-8")
+    assert promised == re.findall(r"^\| ([^|`]+) \| `test_", why, re.MULTILINE)
+
+
 def test_every_page_can_be_reached_from_the_readme() -> None:
     reached: set[Path] = set()
     to_read = [ROOT / "README.md"]
