@@ -286,7 +286,8 @@ async def _open(settings: Settings, url: BrokerUrl) -> Connection:
 def _refusal(answer: codec.Frame, url: str, *, named_token: bool) -> Exception:
     if answer.error == "unauthorized":
         does = "does not accept the token" if named_token else "wants a token"
-        text = f"{url} {does}; it must be the broker's [server] token"
+        wanted = "it must be the broker's [server] token or that of an [[access]] entry"
+        text = f"{url} {does}; {wanted}"
         return Unauthorized(ErrorBody(ErrorCode.UNAUTHORIZED, text))
     return ConnectError(url, f"refused with {answer.error!r}", _LOG_SAYS_MORE)
 

@@ -151,7 +151,7 @@ class RequestCancelled(BrokerError):
 
 
 class Unauthorized(BrokerError):
-    """The token is missing or wrong, or the provider refused the broker's key."""
+    """The broker's token is missing or wrong."""
 
 
 class ProviderError(BrokerError):
