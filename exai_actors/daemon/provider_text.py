@@ -144,8 +144,8 @@ def _running_block(each: dict[str, Any]) -> list[str]:
     state = each["mode"] if each["circuit"] == "closed" else f"circuit {each['circuit']}"
     rows = [
         ("in flight", f"{each['in_flight']} of {each['limit']}"),
-        ("waiting", f"{each['queued']} of {each['queue_limit']}"),
-        ("answered", f"{each['completed']}"),
+        ("queued", f"{each['queued']} of {each['queue_limit']}"),
+        ("completed", f"{each['completed']}"),
         ("failed", f"{each['failed']}, {each['tried_again']} tried again"),
         ("aborted", f"{each['aborted']}"),
         ("refused", f"{each['refused']}"),

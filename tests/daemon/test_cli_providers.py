@@ -62,6 +62,8 @@ async def test_a_running_broker_tells_what_is_in_force_right_now() -> None:
     lines = [" ".join(line.split()) for line in told.out.splitlines()]
     assert lines[0] == "slow synthetic, open"
     assert "in flight 0 of 3" in lines
+    assert "queued 0 of 1000" in lines
+    assert "completed 1" in lines
     assert "requests per minute 1 of 6 used" in lines
     assert "synthetic 0 of 1 in flight" in lines
     assert json.loads(as_json.out)[0]["gates"][0]["limit"] == 6
