@@ -26,7 +26,7 @@ def answer(
         case "echo":
             return ToolResult((request.text,))
         case "version":
-            return _json({"name": "exai_actors", "version": statistics.version})
+            return _json({"name": "exai-actors", "version": statistics.version})
         case "list_models":
             default = routing.default_model
             return _json(

@@ -60,7 +60,7 @@ def test_echo_says_back_what_it_was_given(text: str) -> None:
 
 
 def test_version_names_the_broker() -> None:
-    assert ask_json("version") == {"name": "exai_actors", "version": "1.2.3"}
+    assert ask_json("version") == {"name": "exai-actors", "version": "1.2.3"}
 
 
 def test_list_models_tells_each_model_of_each_provider_and_the_default() -> None:
