@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from exai_actors import __version__
+from exai_actors.core.statistics import ProviderStatistics
 from exai_actors.daemon import cli
 from exai_actors.daemon.cli import COMMANDS, exai
 from exai_actors.daemon.cli_ask import LONGEST_S
@@ -37,6 +38,12 @@ def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def run(*arguments: str, stdin: str | bytes | None = None) -> Result:
     return CliRunner().invoke(exai, arguments, input=stdin, prog_name="exai")
+
+
+def test_the_reference_names_every_fact_about_a_provider() -> None:
+    rows = re.findall(r"^\| (`[a-z_`, ]+) \| [A-Z`1]", REFERENCE.read_text("utf-8"), re.MULTILINE)
+    named = [name for row in rows for name in re.findall(r"`(\w+)`", row)]
+    assert sorted(named) == sorted(ProviderStatistics.__struct_fields__)
 
 
 def test_help_names_every_command_and_where_to_begin() -> None:
