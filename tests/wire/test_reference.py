@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from exai_actors.core.access import Access, Grant
-from exai_actors.core.calls import ToolResult, Usage
+from exai_actors.core.calls import FailureKind, ToolResult, Usage
+from exai_actors.core.tools import describe_tools
 from exai_actors.errors import ErrorBody, ErrorCode
 from exai_actors.wire import encode
 from exai_actors.wire.close_reasons import CloseReason
@@ -71,6 +72,18 @@ def test_every_error_code_and_its_number_stand_there(code: ErrorCode) -> None:
 def test_every_close_reason_stands_there(reason: CloseReason) -> None:
     row = rf"^\| {reason.code} \|.*{re.escape(reason.reason)}"
     assert re.search(row, PAGE, re.MULTILINE)
+
+
+def test_every_tool_and_every_argument_of_it_stands_there() -> None:
+    table = PAGE.partition("## The tools")[2].partition("\n## ")[0]
+    named = set(re.findall(r"`(\w+)`", table))
+    for tool in describe_tools(()):
+        assert named >= {tool.name, *tool.input_schema["properties"]}
+
+
+@pytest.mark.parametrize("kind", FailureKind)
+def test_every_kind_of_failure_stands_there(kind: FailureKind) -> None:
+    assert f"`{kind.value}`" in PAGE
 
 
 def test_every_word_for_a_token_that_was_not_rotated_stands_there() -> None:
