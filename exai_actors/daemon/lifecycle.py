@@ -49,6 +49,9 @@ async def _serve(config: Config, on_ready: Callable[[str], None]) -> None:
         log.warning(too_few)
     async with open_broker(config) as broker:
         _quiet_collector()
+        if broker.compat_ports is not None:
+            health_port, monitor_port = broker.compat_ports
+            log.info("health pages", health_port=health_port, monitor_port=monitor_port)
         on_ready(broker.url)
         asked = asyncio.ensure_future(signalled.get())
         ends: set[asyncio.Future[Any]] = {asked, broker.gave_up}
