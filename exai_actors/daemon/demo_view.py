@@ -171,8 +171,8 @@ def summary(snapshot: Snapshot, look: Look) -> list[str]:
         ("requests served", [str(each.served) for each in sessions], str(snapshot.served)),
         ("errors", [str(each.failed) for each in sessions], str(snapshot.failed)),
         ("share of the provider", [_percent(each.share) for each in sessions], ""),
-        ("wait, median", [_seconds(each.wait_p50) for each in sessions], ""),
-        ("wait, 99 % below", [_seconds(each.wait_p99) for each in sessions], ""),
+        ("wait, median (p50)", [_seconds(each.wait_p50) for each in sessions], ""),
+        ("wait, 99 % below (p99)", [_seconds(each.wait_p99) for each in sessions], ""),
     ]
     title_width, cell = (22, 11) if look.narrow else (24, 12)
     head = [Span(f"  {'':<{title_width}}")]
