@@ -37,7 +37,9 @@ def log_broken(error: BaseException, service: HttpService) -> None:
     """Write the trace to the log. Called after the end was told, which must not hang on it."""
     trace = "".join(traceback.format_exception(error))
     _log.error(
-        "upstream_broken", provider=service.name, trace=service.speaker.without_secret(trace)
+        "a fault in the broker's own call of a provider",
+        provider=service.name,
+        trace=service.speaker.without_secret(trace),
     )
 
 
