@@ -36,6 +36,7 @@ from exai_actors.daemon import settings
 from exai_actors.daemon.config import Config
 from exai_actors.daemon.config_provider import OpenAIProvider, ProviderConfig, SyntheticProvider
 from exai_actors.daemon.live_changes import change_provider
+from exai_actors.daemon.runtime_log import log_event
 from exai_actors.edges.clock import SystemClock
 from exai_actors.edges.ws_server import WebSocketServer
 from exai_actors.errors import UsageError
@@ -112,6 +113,7 @@ class Broker:
 
     async def start(self, stack: AsyncExitStack) -> None:
         """Start everything; ``stack`` gets what undoes it. Raises UsageError for a taken port."""
+        stack.callback(self.system.on_event(log_event))
         for provider in self.config.provider:
             upstream = self._open_upstream(provider)
             self._upstreams[ProviderName(provider.name)] = upstream
