@@ -164,7 +164,7 @@ class SyntheticProvider(
         int, Meta(ge=0, le=10_000_000, description="How many tokens an answer has.")
     ] = 16
     tokens_per_second: Annotated[
-        float, Meta(ge=0, le=1e9, description="How fast it writes them; 0: all at once.")
+        float, Meta(ge=0, le=1_000_000_000, description="How fast it writes them; 0: all at once.")
     ] = 0.0
     failure_rate: Annotated[
         float, Meta(ge=0, le=1, description="Which part of its calls fails, from 0 to 1.")
