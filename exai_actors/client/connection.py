@@ -25,7 +25,7 @@ from exai_actors.client.errors import (
     client_timeout,
 )
 from exai_actors.client.settings import Settings
-from exai_actors.client.urls import BrokerUrl, look_at
+from exai_actors.client.urls import NO_URL, BrokerUrl, look_at
 from exai_actors.errors import ErrorBody, ErrorCode
 
 _log = logging.getLogger("exai_actors.client")
@@ -244,7 +244,7 @@ async def open_connection(settings: Settings) -> Connection:
         why = f"no answer within {settings.open_timeout_s:g} s"
         raise ConnectError(url.shown, why, "Is it a broker that listens there?") from None
     except InvalidURI as error:
-        raise UsageError(f"{url.shown} is not a WebSocket URL: {error.msg}") from None
+        raise UsageError(f"{url.shown} {NO_URL}: {error.msg}") from None
     except OSError as error:
         way_out = _NO_TLS if url.shown.startswith("wss:") else _START_IT
         raise ConnectError(url.shown, _os_reason(error), way_out) from error

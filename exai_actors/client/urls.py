@@ -7,7 +7,10 @@ from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
 
+from exai_actors.client.settings import DEFAULT_URL
 from exai_actors.errors import UsageError
+
+NO_URL = f"is not a WebSocket URL such as {DEFAULT_URL}"
 
 
 class BrokerUrl(msgspec.Struct, frozen=True):
@@ -26,7 +29,7 @@ def look_at(url: str) -> BrokerUrl:
         return BrokerUrl(shown, parts.port, _is_loopback(parts.hostname or ""))
     except ValueError as error:
         shown = url.rpartition("@")[2]
-        raise UsageError(f"{shown} is not a WebSocket URL: {error}") from None
+        raise UsageError(f"{shown} {NO_URL}: {error}") from None
 
 
 def _is_loopback(host: str) -> bool:

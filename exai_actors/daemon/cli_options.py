@@ -55,6 +55,8 @@ def broker_options(command: Callable[P, R]) -> Callable[P, R]:
 class Seconds(click.FloatRange):
     """A time above 0 and up to ``most``; what is no number is no time either."""
 
+    name = "number of seconds"
+
     def __init__(self, most: float) -> None:
         super().__init__(min=0, min_open=True, max=most)
 

@@ -222,6 +222,7 @@ def test_an_empty_prompt_is_a_usage_error(arguments: list[str]) -> None:
 @pytest.mark.parametrize(
     "arguments",
     [
+        ["ask", "hi", "--timeout", "soon"],
         ["ask", "hi", "--timeout", "nan"],
         ["ask", "hi", "--timeout", "inf"],
         ["ask", "hi", "--timeout", "1e9"],
@@ -232,6 +233,7 @@ def test_a_time_that_nothing_can_keep_is_a_usage_error(arguments: list[str]) -> 
     result = run(*arguments)
     assert result.exit_code == ExitCode.USAGE
     assert f"Invalid value for '{arguments[-2]}'" in result.stderr
+    assert "float" not in result.stderr
 
 
 def test_a_timeout_may_be_as_long_as_the_wire_takes() -> None:
