@@ -48,7 +48,7 @@ class BrokerActor(LoopActor):
     """``start_provider`` and ``start_session`` spawn a child supervised by this actor.
 
     ``on_drained`` is called once no connection is left after DrainBroker; ``on_give_up`` when a
-    provider cannot be kept alive.
+    provider cannot be kept alive or this actor has failed.
     """
 
     def __init__(

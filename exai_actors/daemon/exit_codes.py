@@ -31,7 +31,7 @@ class ExitCode(IntEnum):
     BUSY = 8, "The broker has no room for the request now, or is shutting down; try again later."
     TIMEOUT = 9, "The deadline passed before the answer was there."
     PROVIDER = 10, "The provider failed, or gave half an answer."
-    GAVE_UP = 11, "A part of the broker failed again and again, so `exai serve` gave up."
+    GAVE_UP = 11, "A part of the broker could not be kept alive, so `exai serve` gave up."
     INTERNAL = 70, "A fault in exai itself."
     INTERRUPTED = 130, "Ctrl-C; the request was cancelled."
     BROKEN_PIPE = 141, "Whoever read the output stopped reading."

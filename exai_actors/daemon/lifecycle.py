@@ -26,14 +26,14 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class BrokerGaveUp(ExaiError):
-    """A part of the broker failed again and again; the text says which."""
+    """A part of the broker could not be kept alive; the text says which."""
 
 
 def serve(config: Config, on_ready: Callable[[str], None]) -> None:
     """Run a broker until a signal ends it; ``on_ready`` gets its URL once clients can connect.
 
     Returns after an orderly end. Raises UsageError when the address cannot be listened on and
-    BrokerGaveUp when a provider's actor could not be kept alive.
+    BrokerGaveUp when a provider's actor could not be kept alive or the guardian failed.
     """
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(_serve(config, on_ready))

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import signal
 import socket
+import sys
+from asyncio.subprocess import PIPE
 from pathlib import Path
 
 import pytest
@@ -12,7 +15,7 @@ from exai_actors.daemon.demo_broker import DemoFailed, broker_before
 from exai_actors.daemon.exit_codes import ExitCode
 from exai_actors.testing.scripted_replies import Gate, answer
 from exai_actors.testing.scripted_upstream import ScriptedUpstream
-from tests.daemon.processes import ended, exai, provider_at, serving, start
+from tests.daemon.processes import clean_environment, ended, exai, provider_at, serving, start
 
 
 async def test_serve_prints_one_line_when_ready_and_ends_in_order(tmp_path: Path) -> None:
@@ -54,6 +57,38 @@ async def test_sigterm_lets_what_is_in_flight_end(tmp_path: Path) -> None:
         told = await ended(process)
         assert (told.code, told.out) == (0, "lo\n")
         assert (await ended(broker.process)).code == 0
+
+
+FAILING = """
+from exai_actors.actors.broker import BrokerActor
+from exai_actors.daemon.cli import main
+
+receive = BrokerActor.on_receive
+
+def on_receive(self, message):
+    if type(message).__name__ == "Admit":
+        raise RuntimeError("out of order")
+    return receive(self, message)
+
+BrokerActor.on_receive = on_receive
+main()
+"""
+
+
+async def test_without_its_guardian_the_process_gives_up_with_a_code_of_its_own() -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", FAILING, "serve", "--port", "0"),
+        stdout=PIPE,
+        stderr=PIPE,
+        env=clean_environment(),
+        cwd="/",
+    )
+    assert process.stdout is not None
+    url = (await process.stdout.readline()).split()[1].decode()
+    assert (await exai("health", "--url", url)).code == ExitCode.NO_BROKER
+    told = await ended(process)
+    assert told.code == ExitCode.GAVE_UP
+    assert "exai: the broker's guardian failed: RuntimeError('out of order')" in told.err
 
 
 async def test_a_port_in_use_is_told_with_what_to_do() -> None:
