@@ -76,3 +76,11 @@ class BrokerError(ExaiError):
         """Seconds after which another attempt has a chance, None when the broker did not say."""
         told = (self.body.details or {}).get("retry_after")
         return float(told) if isinstance(told, int | float) else None
+
+
+def text_of(error: BaseException) -> str:
+    """What an exception says, also if the one who wrote it made that fail."""
+    try:
+        return str(error)
+    except BaseException:  # noqa: BLE001 - telling of an error must not become another one
+        return "(its text cannot be told)"

@@ -17,6 +17,7 @@ from structlog.stdlib import ProcessorFormatter
 from structlog.typing import EventDict, ExcInfo, Processor, WrappedLogger
 
 from exai_actors.daemon.config import HIDDEN, LogConfig
+from exai_actors.errors import text_of
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -110,7 +111,7 @@ def shorten_exception(_logger: WrappedLogger, _method: str, event: EventDict) ->
 
 def describe(error: BaseException) -> str:
     """What went wrong and where, in one line."""
-    what = " ".join(f"{type(error).__name__}: {error}".split())
+    what = " ".join(f"{type(error).__name__}: {text_of(error)}".split())
     where = traceback.extract_tb(_innermost(error.__traceback__))
     if not where:
         return what

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import logging
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from exai_actors.errors import text_of
 from exai_actors.runtime import registry
 from exai_actors.runtime.events import ActorFailed, ActorStarted, ActorStopped, Event
 from exai_actors.runtime.mailbox import FAILED, RUNNING, STOPPED, STOPPING, Mailbox
@@ -64,7 +66,7 @@ def fail(
 ) -> None:
     """End with an error: ``on_failure`` once, then everybody is told."""
     if mailbox.state >= STOPPING:
-        logger.error("%s raised after it had ended", mailbox.ref, exc_info=error)
+        _log(error, "%s raised after it had ended", mailbox.ref)
         return
     _refuse_messages(mailbox)
     _call_on_failure(mailbox.actor, error)
@@ -143,13 +145,20 @@ def _refuse_messages(mailbox: Mailbox) -> None:
 
 
 def _call_on_failure(actor: LoopActor, error: BaseException) -> None:
-    logger.error("%s failed", actor.actor_ref, exc_info=error)
+    _log(error, "%s failed", actor.actor_ref)
     if isinstance(error, KeyboardInterrupt) and _in_main_thread():
         actor.system.scheduler.interrupt = error
     try:
         actor.on_failure(type(error), error, error.__traceback__)
-    except BaseException as second:
-        logger.error("on_failure of %s raised as well", actor.actor_ref, exc_info=second)
+    except BaseException as second:  # noqa: BLE001 - one failure rule, whatever was raised
+        _log(second, "on_failure of %s raised as well", actor.actor_ref)
+
+
+def _log(error: BaseException, text: str, ref: LoopRef[Any]) -> None:
+    # Who is to be told of the end must not hang on a handler of the log, nor on what an error
+    # does when its text is asked for.
+    with suppress(BaseException):
+        logger.error(text, ref, exc_info=error)
 
 
 def _finish(
@@ -200,7 +209,7 @@ def _tell_watchers(mailbox: Mailbox, reason: ExitReason) -> None:
 
 
 def _one_line(error: BaseException) -> str:
-    text = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    text = f"{type(error).__name__}: {' '.join(text_of(error).split())}"
     return text if len(text) <= _ERROR_TEXT_LIMIT else f"{text[: _ERROR_TEXT_LIMIT - 1]}…"
 
 

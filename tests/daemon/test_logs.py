@@ -147,3 +147,15 @@ def test_secrets_are_hidden() -> None:
     assert "topsecret" not in text
     assert "sk-1" not in text
     assert entry(stream)["user"] == "u"
+
+
+class Unspeakable(Exception):
+    def __str__(self) -> str:
+        raise SystemExit(3)
+
+
+def test_an_error_whose_text_cannot_be_told_is_logged_all_the_same() -> None:
+    stream = io.StringIO()
+    logs.configure(LogConfig(format="json"), stream)
+    logging.getLogger("exai").error("failed", exc_info=Unspeakable())
+    assert entry(stream)["error"] == "Unspeakable: (its text cannot be told)"

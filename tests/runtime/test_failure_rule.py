@@ -121,6 +121,48 @@ def test_on_failure_that_raises_as_well_hurts_nobody(system: ManualSystem) -> No
     assert [str(told.error) for told in boss.seen] == ["first"]
 
 
+class Unspeakable(Exception):
+    """Its text cannot be asked for."""
+
+    def __str__(self) -> str:
+        raise SystemExit(self.args[0])
+
+
+def test_an_error_whose_text_cannot_be_told_is_an_error_like_any_other(
+    system: ManualSystem,
+) -> None:
+    boss_ref, boss = system.recorder("/boss")
+    _, watcher = system.recorder("/watcher")
+    ref, child = system.recorder("/child", supervisor=boss_ref)
+    watcher.watch(ref)
+    error = Unspeakable(3)
+    answer = ref.ask(error, block=False)
+    system.run()
+    with pytest.raises(Unspeakable):
+        answer.get()
+    assert child.hooks == ["start", "failure Unspeakable"]
+    assert [told.error for told in boss.seen] == [error]
+    assert watcher.seen == [Down("/child", 1, ExitReason.FAILED)]
+    (failed,) = system.events_of(ActorFailed)
+    assert failed.error == "Unspeakable: (its text cannot be told)"
+
+
+def test_a_log_that_fails_keeps_nobody_from_hearing_of_an_end(
+    system: ManualSystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Broken(logging.Handler):
+        def emit(self, _record: logging.LogRecord) -> None:
+            raise RecursionError
+
+    monkeypatch.setattr(logging.getLogger("exai_actors.runtime"), "handlers", [Broken()])
+    boss_ref, boss = system.recorder("/boss")
+    ref, child = system.recorder("/child", supervisor=boss_ref)
+    ref.tell(ValueError("crash"))
+    system.run()
+    assert child.hooks == ["start", "failure ValueError"]
+    assert [type(told) for told in boss.seen] == [Exit]
+
+
 def test_on_stop_is_not_called_after_a_failure(system: ManualSystem) -> None:
     ref, actor = system.recorder("/target")
     ref.tell_system(ValueError("crash"))
