@@ -10,13 +10,24 @@ def fresh(error: BaseException) -> BaseException:
 
     An exception that cannot be copied is returned itself.
     """
-    try:
-        twin = copy.copy(error)
-    except Exception:  # noqa: BLE001 - whatever a foreign exception's constructor may raise
-        twin = error.__class__.__new__(error.__class__, *error.args)
-        twin.__dict__.update(error.__dict__)
-    if twin.__class__ is not error.__class__:
-        return error
+    for make in (copy.copy, _rebuilt):
+        try:
+            twin = make(error)
+            return error if twin.__class__ is not error.__class__ else _in_place_of(error, twin)
+        except KeyboardInterrupt:
+            raise
+        except BaseException:  # noqa: BLE001, S112 - whatever a foreign exception's methods may raise
+            continue
+    return error
+
+
+def _rebuilt(error: BaseException) -> BaseException:
+    twin = error.__class__.__new__(error.__class__, *error.args)
+    twin.__dict__.update(error.__dict__)
+    return twin
+
+
+def _in_place_of(error: BaseException, twin: BaseException) -> BaseException:
     twin.__cause__ = error.__cause__
     twin.__context__ = error.__context__
     twin.__suppress_context__ = error.__suppress_context__

@@ -141,8 +141,13 @@ class LoopFuture(Future[T]):
 
         if driver.in_loop_thread():
             arm()
-        else:
+            return
+        try:
             driver.call_soon_threadsafe(arm)
+        except RuntimeError:
+            if not driver.closed():
+                raise
+            self.settle_error(_loop_closed())
 
     def map(self, func: Callable[[T], M]) -> Future[M]:
         return self._derive((self,), lambda timeout: func(self.get(timeout=timeout)))
@@ -225,7 +230,7 @@ class LoopFuture(Future[T]):
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
             if driver is not None and driver.closed():
-                self.settle_error(ActorDeadError("the event loop was closed before the reply"))
+                self.settle_error(_loop_closed())
             left = _CLOSED_LOOP_POLL_S if deadline is None else deadline - time.monotonic()
             if settled.wait(min(left, _CLOSED_LOOP_POLL_S)):
                 return
@@ -283,3 +288,7 @@ class LoopFuture(Future[T]):
 
         for parent in self._parents:
             parent.add_done_callback(one_done)
+
+
+def _loop_closed() -> ActorDeadError:
+    return ActorDeadError("the event loop was closed before the reply")

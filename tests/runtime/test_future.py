@@ -108,8 +108,37 @@ def test_a_copied_error_says_the_same(error: BaseException) -> None:
     assert getattr(twin, "errno", None) == getattr(error, "errno", None)
 
 
-def test_an_error_that_cannot_be_copied_is_handed_out_itself() -> None:
-    error = Uncopyable()
+class Stubborn(Exception):
+    """Whatever is done to copy it fails, with an error of its own."""
+
+    def __new__(cls, *words: str) -> Stubborn:
+        if not words:
+            raise LookupError
+        return super().__new__(cls)
+
+    def __init__(self, _word: str) -> None:
+        super().__init__()
+
+    def __copy__(self) -> Stubborn:
+        raise SystemExit(3)
+
+
+class Untraceable(Exception):
+    def with_traceback(self, _traceback: object, /) -> Untraceable:
+        raise LookupError
+
+
+class Frozen(Exception):
+    def __setattr__(self, _name: str, _value: object) -> None:
+        raise LookupError
+
+
+@pytest.mark.parametrize(
+    "error",
+    [Uncopyable(), Stubborn("a"), Untraceable(), Frozen()],
+    ids=lambda error: type(error).__name__,
+)
+def test_an_error_that_cannot_be_copied_is_handed_out_itself(error: Exception) -> None:
     assert fresh(error) is error
 
 
@@ -147,6 +176,15 @@ def test_a_thread_does_not_wait_for_a_loop_that_is_closed() -> None:
     loop = asyncio.new_event_loop()
     future: LoopFuture[None] = LoopFuture(AsyncioDriver(loop))
     loop.close()
+    with pytest.raises(ActorDeadError, match="loop was closed"):
+        future.get()
+
+
+def test_a_timeout_on_a_loop_that_is_closed_is_a_dead_actor() -> None:
+    loop = asyncio.new_event_loop()
+    future: LoopFuture[None] = LoopFuture(AsyncioDriver(loop))
+    loop.close()
+    future.expire_after(2.0)
     with pytest.raises(ActorDeadError, match="loop was closed"):
         future.get()
 
