@@ -22,10 +22,14 @@ class PathHistory:
         incarnation, failed = self._ended.get(path, (self._forgotten, 0))
         return incarnation + 1, failed
 
+    def is_over(self, path: str, incarnation: int) -> bool:
+        """Whether an incarnation of that number, or a higher one, is known to have ended."""
+        return path in self._ended and self._ended[path][0] >= incarnation
+
     def remember(self, path: str, incarnation: int, failed: int) -> None:
         """An incarnation has ended, and so far ``failed`` of them with an error."""
-        self._ended.pop(path, None)
-        self._ended[path] = (incarnation, failed)
+        known = self._ended.pop(path, (0, 0))
+        self._ended[path] = known if known[0] > incarnation else (incarnation, failed)
         if len(self._ended) > self._capacity:
             _, (oldest, _) = self._ended.popitem(last=False)
             self._forgotten = max(self._forgotten, oldest)

@@ -263,6 +263,8 @@ class ActorSystem:
     def _take_path(self, mailbox: Mailbox) -> None:
         with self._lock:
             self._forbid_if_stopping(mailbox.path)
+            if self._history.is_over(mailbox.path, mailbox.incarnation):
+                raise PathTaken(f"{mailbox.path} was taken and left by others meanwhile")
             if self._living.setdefault(mailbox.path, mailbox) is not mailbox:
                 raise PathTaken(
                     f"{mailbox.path} was taken by {self._living[mailbox.path].ref} meanwhile"

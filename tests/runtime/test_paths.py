@@ -62,6 +62,21 @@ def test_the_constructor_may_take_the_path_first(system: ManualSystem) -> None:
     assert system.paths() == ["/a"]
 
 
+def test_no_two_incarnations_have_one_number_though_others_lived_there_meanwhile(
+    system: ManualSystem,
+) -> None:
+    class Slow(Recorder):
+        def __init__(self) -> None:
+            super().__init__()
+            for _ in range(2):
+                system.recorder("/a")[0].stop(block=False)
+                system.run()
+
+    with pytest.raises(PathTaken, match="left by others meanwhile"):
+        system.spawn(Slow, path="/a")
+    assert system.recorder("/a")[0].incarnation == 3
+
+
 @pytest.mark.parametrize("path", ["", "a", "a/b", "//", "/a/", "/a//b"])
 def test_what_is_not_a_path_is_refused(system: ManualSystem, path: str) -> None:
     with pytest.raises(InvalidPath, match="write names after slashes"):
