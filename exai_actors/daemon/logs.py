@@ -17,6 +17,7 @@ from structlog.stdlib import ProcessorFormatter
 from structlog.typing import EventDict, ExcInfo, Processor, WrappedLogger
 
 from exai_actors.daemon.config import HIDDEN, LogConfig
+from exai_actors.daemon.log_output import output_to
 from exai_actors.errors import text_of
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def configure(config: LogConfig, stream: TextIO) -> None:
     ]
     if config.level != "debug":
         before.append(shorten_exception)
-    handler = logging.StreamHandler(stream)
+    handler = output_to(stream)
     handler.setFormatter(
         ProcessorFormatter(foreign_pre_chain=before, processors=_ending(as_json, terminal))
     )

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import logging
+import os
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TextIO
 
 import pytest
 import structlog
@@ -159,3 +161,61 @@ def test_an_error_whose_text_cannot_be_told_is_logged_all_the_same() -> None:
     logs.configure(LogConfig(format="json"), stream)
     logging.getLogger("exai").error("failed", exc_info=Unspeakable())
     assert entry(stream)["error"] == "Unspeakable: (its text cannot be told)"
+
+
+@pytest.fixture
+def pipe() -> Iterator[tuple[int, TextIO]]:
+    """Where to read, without waiting, what is written to the stream."""
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+    with os.fdopen(writing, "w") as stream:
+        yield reading, stream
+    os.close(reading)
+
+
+def messages_in(reading: int) -> list[str]:
+    return [json.loads(line)["message"] for line in read_all(reading).splitlines()]
+
+
+def read_all(reading: int) -> bytes:
+    data = b""
+    with contextlib.suppress(BlockingIOError):
+        while more := os.read(reading, 65536):
+            data += more
+    return data
+
+
+@pytest.mark.parametrize("length", [10, 3000, 50_000])
+def test_a_log_that_nobody_reads_holds_nobody_up(pipe: tuple[int, TextIO], length: int) -> None:
+    reading, stream = pipe
+    logs.configure(LogConfig(format="json"), stream)
+    log = structlog.get_logger("exai")
+    said = 2_000_000 // length
+    for number in range(said):
+        log.info("x" * length, number_of=number)
+    data = read_all(reading)
+    log.info("read again")
+    *told, loss, last = [json.loads(line) for line in (data + read_all(reading)).splitlines()]
+    assert [each["number_of"] for each in told] == list(range(len(told)))
+    lost = said - len(told)
+    assert loss["message"] == f"{lost} entries of the log are lost: nobody read what came before"
+    assert (loss["level"], last["message"]) == ("warning", "read again")
+    log.info("and on")
+    assert messages_in(reading) == ["and on"]
+
+
+def test_a_log_that_is_read_is_written_at_once_and_whole(pipe: tuple[int, TextIO]) -> None:
+    reading, stream = pipe
+    logs.configure(LogConfig(format="json"), stream)
+    for text in ("one", "tw\u00f6", "x" * 30_000):
+        structlog.get_logger("exai").info(text)
+        assert messages_in(reading) == [text]
+
+
+def test_a_log_whose_reader_is_gone_is_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logging, "raiseExceptions", False)
+    reading, writing = os.pipe()
+    with os.fdopen(writing, "w") as stream:
+        logs.configure(LogConfig(format="json"), stream)
+        os.close(reading)
+        structlog.get_logger("exai").info("nobody is there")
