@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import socket
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 from exai_actors.edges.batches import UNBATCHED, Batches
 from exai_actors.edges.epoll_poller import IN, EpollPoller
 from exai_actors.edges.epoll_transport import EpollTransport
+from exai_actors.edges.open_files import most_for_clients
 
 _log = logging.getLogger(__name__)
 
@@ -95,10 +97,15 @@ class EpollListener:
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as exc:
-                self._pause_after(exc)
+                self._pause_after(exc.strerror or str(exc))
+                return
+            # The system gives out the lowest free number: a high one says that as many are open.
+            is_last = accepted.fileno() >= most_for_clients()
+            self._welcome(accepted, peername)
+            if is_last:
+                self._pause_after("the files that are left are for calls to providers")
                 return
             self._is_short = False
-            self._welcome(accepted, peername)
 
     def _welcome(self, accepted: socket.socket, peername: object) -> None:
         try:
@@ -110,22 +117,33 @@ class EpollListener:
             raise
         EpollTransport(self._loop, self._poller, accepted, protocol, peername).start()
 
-    def _pause_after(self, exc: OSError) -> None:
+    def _pause_after(self, why: str) -> None:
         """Out of files or memory: what waits would be reported ready over and over."""
         if not self._is_short:
             self._is_short = True
             _log.warning(
                 "Cannot accept connections for now: %s. New clients wait; raise the limit of open "
                 "files (ulimit -n) or lower [server] max_connections.",
-                exc.strerror or exc,
+                why,
             )
         for fd in self._listening:
             self._poller.watch(fd, 0, self)
         self._pause = self._loop.call_later(_SHORTAGE_PAUSE_S, self._resume)
 
     def _resume(self) -> None:
-        self._pause = None
-        self._watch()
+        if self._has_room():
+            self._pause = None
+            self._watch()
+        else:
+            self._pause = self._loop.call_later(_SHORTAGE_PAUSE_S, self._resume)
+
+    def _has_room(self) -> bool:
+        try:
+            number = os.dup(next(iter(self._listening)))
+        except OSError:
+            return False
+        os.close(number)
+        return number < most_for_clients()
 
     def _watch(self) -> None:
         for fd in self._listening:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import resource
 
 # Listening sockets, upstream connections, logs, and sockets still in their handshake.
 _BESIDE_CONNECTIONS = 256
+# Of them for what the broker opens itself, above all its connections to services.
+_OWN = 128
 
 
 def allow_open_files(connections: int) -> str | None:
@@ -28,3 +31,9 @@ def allow_open_files(connections: int) -> str | None:
         f"Raise the limit before starting (ulimit -n {needed}, or LimitNOFILE={needed} in a "
         "systemd unit), or lower [server] max_connections."
     )
+
+
+def most_for_clients() -> float:
+    """How many files may be open when one more client is taken: some are kept for calls."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return math.inf if soft == resource.RLIM_INFINITY else soft - min(_OWN, soft // 4)

@@ -146,6 +146,34 @@ async def test_without_files_clients_wait_and_one_line_says_why(
     assert "ulimit -n" in line
 
 
+async def test_some_files_are_kept_for_calls_and_clients_wait_until_others_have_gone(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(epoll_listener, "_SHORTAGE_PAUSE_S", 0.001)
+    most, looks = 0, 0
+    looked_often = asyncio.Event()
+
+    def most_for_clients() -> int:
+        nonlocal looks
+        looks += 1
+        if looks == 5:
+            looked_often.set()
+        return most
+
+    monkeypatch.setattr(epoll_listener, "most_for_clients", most_for_clients)
+    async with served("epoll") as it:
+        with caplog.at_level(logging.WARNING):
+            clients = [it.connect() for _ in range(3)]
+            await looked_often.wait()
+        assert len(it.recorders) == 1
+        (line,) = caplog.messages
+        assert "the files that are left are for calls to providers" in line
+        clients[0].send(b"hello")
+        await it.recorders[0].until(lambda: it.recorders[0].data == b"hello")
+        most = 1_000_000
+        await it.has_made(3)
+
+
 async def test_nothing_is_tried_while_it_waits_for_files_and_it_may_close(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from exai_actors.edges.open_files import allow_open_files
+from exai_actors.edges.open_files import allow_open_files, most_for_clients
 
 
 @pytest.fixture(autouse=True)
@@ -46,3 +46,14 @@ def test_a_hard_limit_that_is_too_low_is_said_with_figures_and_remedy(
     assert "10000 connections" in warning
     assert "ulimit -n 10256" in warning
     assert "max_connections" in warning
+
+
+@pytest.mark.parametrize(
+    ("limit", "most"),
+    [(64, 48), (256, 192), (1256, 1128), (resource.RLIM_INFINITY, float("inf"))],
+)
+def test_some_files_are_not_for_clients(
+    monkeypatch: pytest.MonkeyPatch, limit: int, most: float
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (limit, limit))
+    assert most_for_clients() == most
