@@ -130,9 +130,16 @@ class EventStream:
     oldest is dropped first.
     """
 
-    def __init__(self, driver: Driver, wake: Callable[[], object]) -> None:
+    def __init__(
+        self,
+        driver: Driver,
+        wake: Callable[[], object],
+        interrupted: Callable[[KeyboardInterrupt], object],
+    ) -> None:
+        """``wake`` has a turn come; ``interrupted`` has the loop raise a Ctrl-C, but not here."""
         self._driver = driver
         self._wake = wake
+        self._interrupted = interrupted
         self._listeners: dict[Listener, bool] = {}
         self._foreign: deque[Event] = deque(maxlen=FOREIGN_EVENT_LIMIT)
 
@@ -168,8 +175,8 @@ class EventStream:
         for listener, trusted in list(self._listeners.items()):
             try:
                 listener(event)
-            except KeyboardInterrupt:
-                raise
+            except KeyboardInterrupt as interrupt:
+                self._interrupted(interrupt)
             except BaseException:
                 # Once is enough: a listener that always raises would otherwise fill the log.
                 if trusted:

@@ -112,6 +112,11 @@ class Scheduler:
         if not self.armed:
             self._wake()
 
+    def interrupt_after(self, interrupt: KeyboardInterrupt) -> None:
+        """Raise it to the loop at the end of the present turn, or of one that comes for it."""
+        self.interrupt = interrupt
+        self.nudge()
+
     def _wake(self) -> None:
         """Ask the loop for a turn. Two threads that do so at once get two, which is harmless."""
         self.armed = True

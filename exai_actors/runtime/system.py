@@ -52,7 +52,12 @@ class ActorSystem:
         self.driver = driver
         self.stopping = False
         """True from the beginning of ``stop_all``: nothing is spawned any more."""
-        self.events = EventStream(driver, lambda: self.scheduler.nudge())  # noqa: PLW0108 - not made yet
+        self.events = EventStream(
+            driver,
+            # It is not made yet.
+            lambda: self.scheduler.nudge(),  # noqa: PLW0108
+            lambda interrupt: self.scheduler.interrupt_after(interrupt),  # noqa: PLW0108
+        )
         self.dead_letters = DeadLetters(dead_letter_capacity, driver.now, self.events.publish)
         self.scheduler = Scheduler(
             driver,

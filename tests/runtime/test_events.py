@@ -8,9 +8,17 @@ from typing import Any
 
 import pytest
 
-from exai_actors.runtime import ActorFailed, ActorStarted, DeadLetter, TooManyListeners
+from exai_actors.runtime import (
+    ActorFailed,
+    ActorStarted,
+    DeadLetter,
+    Event,
+    Exit,
+    PathRef,
+    TooManyListeners,
+)
 from exai_actors.runtime.events import FOREIGN_EVENT_LIMIT, LISTENER_LIMIT
-from tests.runtime.probes import ManualSystem
+from tests.runtime.probes import ManualSystem, Recorder, actor_of
 
 
 def test_a_listener_can_be_removed(system: ManualSystem) -> None:
@@ -87,3 +95,43 @@ def test_a_listener_may_tell_and_spawn(system: ManualSystem) -> None:
     system.run()
     assert [type(message) for message in actor.seen] == [ActorFailed]
     assert "/replacement" in {event.path for event in system.events_of(ActorStarted)}
+
+
+def test_ctrl_c_in_a_listener_reaches_the_loop_and_harms_no_actor(system: ManualSystem) -> None:
+    def struck(_event: Event) -> None:
+        remove()
+        raise KeyboardInterrupt
+
+    boss_ref, boss = system.recorder("/boss")
+    remove = system.on_event(struck)
+    ref = system.spawn(Recorder, path="/child", supervisor=boss_ref)
+    child = actor_of(ref)
+    with pytest.raises(KeyboardInterrupt):
+        system.run()
+    system.run()
+    assert child.hooks == ["start"]
+    remove = system.on_event(struck)
+    ref.tell(ValueError("crash"))
+    with pytest.raises(KeyboardInterrupt):
+        system.run()
+    system.run()
+    assert [type(told) for told in boss.seen] == [Exit]
+
+
+def test_ctrl_c_in_a_listener_of_another_threads_event_stops_no_turns(
+    system: ManualSystem,
+) -> None:
+    def struck(_event: Event) -> None:
+        remove()
+        raise KeyboardInterrupt
+
+    ref, actor = system.recorder("/a")
+    remove = system.on_event(struck)
+    thread = threading.Thread(target=PathRef(system, "/nobody").tell, args=("lost",))
+    thread.start()
+    thread.join()
+    with pytest.raises(KeyboardInterrupt):
+        system.run()
+    ref.tell("after")
+    system.run()
+    assert actor.seen == ["after"]
