@@ -48,6 +48,11 @@ class FileOutput(logging.Handler):
         except Exception:  # noqa: BLE001 - as every handler of the standard library
             self.handleError(record)
 
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the library's name
+        # It is told on stderr, which is likely to be the very file.
+        if self._room.poll(0):
+            super().handleError(record)
+
     def _take(self, entry: str) -> bool:
         """Write an entry, or at least its beginning if that is all there is room for."""
         self._begun = self._written(self._begun)

@@ -190,7 +190,7 @@ def test_a_log_that_nobody_reads_holds_nobody_up(pipe: tuple[int, TextIO], lengt
     reading, stream = pipe
     logs.configure(LogConfig(format="json"), stream)
     log = structlog.get_logger("exai")
-    said = 2_000_000 // length
+    said = 20 + 100_000 // length
     for number in range(said):
         log.info("x" * length, number_of=number)
     data = read_all(reading)
@@ -219,3 +219,22 @@ def test_a_log_whose_reader_is_gone_is_no_fault(monkeypatch: pytest.MonkeyPatch)
         logs.configure(LogConfig(format="json"), stream)
         os.close(reading)
         structlog.get_logger("exai").info("nobody is there")
+
+
+def test_an_entry_that_cannot_be_formatted_is_not_told_to_a_log_that_nobody_reads(
+    pipe: tuple[int, TextIO], capsys: pytest.CaptureFixture[str]
+) -> None:
+    reading, stream = pipe
+    logs.configure(LogConfig(format="json"), stream)
+    log = logging.getLogger("exai")
+    log.info("%d", "no number")
+    assert "Logging error" in capsys.readouterr().err
+    os.set_blocking(stream.fileno(), False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(stream.fileno(), b"x" * 4096)
+    log.info("%d", "no number")
+    assert capsys.readouterr().err == ""
+    read_all(reading)
+    log.info("%d", "no number")
+    assert "Logging error" in capsys.readouterr().err
