@@ -14,6 +14,7 @@ from datetime import UTC, tzinfo
 from importlib.resources import files
 from pathlib import Path
 from string import Template
+from typing import cast
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import orjson
@@ -27,6 +28,7 @@ from exai_actors.errors import UsageError
 from exai_actors.ports import Clock
 
 MEASURE_EVERY_S = 10.0
+MOST_SOCKETS = 100
 _KEEPALIVE_S = 15.0
 _SHUTDOWN_S = 1.0
 _PAGES = files("exai_actors.edges") / "pages"
@@ -96,11 +98,19 @@ class CompatHttp:
         )
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
+        server = runner.server
+        assert server is not None
+
+        def protocol() -> asyncio.Protocol:
+            return server() if len(server.connections) < MOST_SOCKETS else _NoRoom()
+
+        loop = asyncio.get_running_loop()
         try:
-            await web.TCPSite(runner, self._host, port).start()
+            listening = await loop.create_server(protocol, self._host, port)
         except OSError as error:
             raise UsageError(_why_not(self._host, port, key, error)) from None
-        return int(runner.addresses[0][1])
+        stack.callback(listening.close)
+        return int(listening.sockets[0].getsockname()[1])
 
     def _health_routes(self) -> list[web.RouteDef]:
         return [
@@ -204,6 +214,13 @@ def _why_not(host: str, port: int, key: str, error: OSError) -> str:
     if error.errno == errno.EADDRINUSE:
         return f"{where}: the port is in use. {remedy}"
     return f"{where}: {error.strerror or error}. {remedy}"
+
+
+class _NoRoom(asyncio.Protocol):
+    """Files are for clients and calls: whoever opens ever more sockets here gets no more."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        cast(asyncio.Transport, transport).abort()
 
 
 async def _cancel(task: asyncio.Task[None]) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from exai_actors.core.compat_health import MachineFigures
 from exai_actors.core.statistics import BrokerStatistics, ProviderStatistics
+from exai_actors.edges import compat_http
 from exai_actors.edges.compat_http import CompatHttp
 from exai_actors.errors import UsageError
 from exai_actors.testing.clock import ManualClock
@@ -266,3 +267,33 @@ async def test_after_the_stop_nobody_listens() -> None:
     for port in (http.health_port, http.monitor_port):
         with pytest.raises(ConnectionRefusedError):
             await asyncio.open_connection(HOST, port)
+
+
+async def ask_health(port: int, connection: str) -> tuple[bytes, asyncio.StreamWriter]:
+    """What comes: the whole stream if the connection is to be closed, else its first line."""
+    reader, writer = await asyncio.open_connection(HOST, port)
+    writer.write(f"GET /health HTTP/1.1\r\nHost: x\r\nConnection: {connection}\r\n\r\n".encode())
+    try:
+        told = await (reader.readline() if connection == "keep-alive" else reader.read())
+    except ConnectionResetError:
+        told = b""
+    return told, writer
+
+
+async def test_ever_more_sockets_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compat_http, "MOST_SOCKETS", 3)
+    writers = []
+    async with serving(Broker()) as pages:
+        for kind, answered in [
+            ("keep-alive", True),
+            ("keep-alive", True),
+            ("close", True),
+            ("keep-alive", True),
+            ("keep-alive", False),
+            ("close", False),
+        ]:
+            told, writer = await ask_health(pages.health_port, kind)
+            writers.append(writer)
+            assert told.startswith(b"HTTP/1.1 200") is answered
+    for writer in writers:
+        writer.close()
