@@ -10,6 +10,7 @@ from exai_actors.ids import PermitId, RequestKey, SessionId
 from exai_actors.messages.provider import Want
 
 if TYPE_CHECKING:
+    from exai_actors.core.dispatch import Dispatcher
     from exai_actors.core.flows import Flow
     from exai_actors.core.pools import Pool
     from exai_actors.messages.recipient import Recipient
@@ -94,6 +95,22 @@ class SharedCalls:
         """It has ended, or a later one has taken its place."""
         if self._by_call.get(asked.want.call) is asked:
             del self._by_call[asked.want.call]
+
+
+def find_wanted(
+    dispatcher: Dispatcher[Asked], session: SessionId, request: RequestKey, *, shared: bool
+) -> Asked | None:
+    """A request that is still wanted. One that waits is found at once, others by a walk.
+
+    ``shared``: several may wait for one that waits itself.
+    """
+    found = dispatcher.waiting(session, request)
+    if found is not None and found.want.session == session:
+        return found
+    for asked in dispatcher.all_jobs() if shared else dispatcher.granted():
+        if asked.wanted and asked.concerns(session, request):
+            return asked
+    return None
 
 
 def left_over(

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, assert_never
 
 from exai_actors.actors.client_calls import ClientCalls, PendingCall
+from exai_actors.actors.slow_reader import SlowReader
 from exai_actors.core import failures
 from exai_actors.core.calls import Outcome, OutcomeKind
 from exai_actors.core.tools import ChatRequest, parse_call
@@ -106,7 +107,7 @@ class ConnectionActor(LoopActor):
         self._rotation: ReplyTo | None = None
         self._anonymous = 0
         self._hello_timer: Cancellable | None = None
-        self._slow_timer: Cancellable | None = None
+        self._reader = SlowReader(self, outbox, settings)
         self._heartbeat_armed = False
         self._draining = False
         self._closing = False
@@ -169,7 +170,7 @@ class ConnectionActor(LoopActor):
             case Heartbeat():
                 self._heartbeat()
             case SlowConsumerTimeout(taken):
-                self._still_behind(taken)
+                self._reader.look_again(taken)
             case Drain(at_once):
                 self._drain(at_once)
             case Down():
@@ -357,33 +358,18 @@ class ConnectionActor(LoopActor):
 
     def _heartbeat(self) -> None:
         self._heartbeat_armed = False
-        if self._slow_timer is None:
+        if not self._reader.is_behind:
             self._calls.heartbeat()
         if self._calls.pending:
             self._arm_heartbeat()
 
     def _outbox_high(self) -> None:
-        if self._slow_timer is None:
-            self._watch_reader()
-            if self._session is not None:
-                self._session.tell(PauseStreams(self._id))
-
-    def _watch_reader(self) -> None:
-        look_again = SlowConsumerTimeout(self._outbox.bytes_taken())
-        self._slow_timer = self.schedule(self._settings.slow_consumer_s, look_again)
-
-    def _still_behind(self, taken_before: int) -> None:
-        if self._outbox.bytes_taken() - taken_before < self._settings.slow_consumer_bytes:
-            self._outbox.abort()
-        else:
-            self._watch_reader()
+        if self._reader.falls_behind() and self._session is not None:
+            self._session.tell(PauseStreams(self._id))
 
     def _outbox_low(self) -> None:
-        if self._slow_timer is not None:
-            self._slow_timer.cancel()
-            self._slow_timer = None
-            if self._session is not None:
-                self._session.tell(ResumeStreams(self._id))
+        if self._reader.catches_up() and self._session is not None:
+            self._session.tell(ResumeStreams(self._id))
 
     def _drain(self, at_once: bool) -> None:
         self._draining = True

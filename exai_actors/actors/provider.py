@@ -7,14 +7,13 @@ always heard. A permit is held from the grant until the upstream call has really
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import islice
 from math import inf
 from typing import TYPE_CHECKING, assert_never
 
 from msgspec.structs import replace
 
-from exai_actors.actors.account_log import log_changes, log_fault
-from exai_actors.actors.asked import NOBODY, Asked, SharedCalls, left_over
+from exai_actors.actors.account_log import log_changes, log_faults
+from exai_actors.actors.asked import NOBODY, Asked, SharedCalls, find_wanted, left_over
 from exai_actors.actors.model_list import ModelList
 from exai_actors.actors.provider_answers import ProviderAnswers
 from exai_actors.actors.provider_statistics import Counts, describe
@@ -63,7 +62,6 @@ if TYPE_CHECKING:
 
 FIRST_REPORT_S = 0.25
 CHECK_EVERY_S = 30.0
-MOST_FAULTS_TOLD = 20
 # Permits of different incarnations must differ: each has so many bits for its own.
 _PERMIT_BITS = 40
 _GRANTED = Arrival.GRANTED
@@ -352,22 +350,11 @@ class ProviderActor(LoopActor):
     def _check(self) -> None:
         """Ask of itself, now and then, what tests ask after every message."""
         faults = faults_of(self._dispatcher, self._now(), self._settings.longest_call_s)
-        for fault in islice(faults, MOST_FAULTS_TOLD):
-            self._counts.faults += 1
-            log_fault(self._name, fault)
+        self._counts.faults += log_faults(self._name, faults)
         self.schedule(CHECK_EVERY_S, CheckDue())
 
     def _find(self, session: SessionId, request: RequestKey) -> Asked | None:
-        """A request that is still wanted. One that waits is found at once, others by a walk."""
-        dispatcher = self._dispatcher
-        found = dispatcher.waiting(session, request)
-        if found is not None and found.want.session == session:
-            return found
-        walk = dispatcher.granted() if self._shared is None else dispatcher.all_jobs()
-        for asked in walk:
-            if asked.wanted and asked.concerns(session, request):
-                return asked
-        return None
+        return find_wanted(self._dispatcher, session, request, shared=self._shared is not None)
 
     def _steer(self, message: PauseStream | ResumeStream) -> None:
         asked = self._find(message.session, message.request)

@@ -389,12 +389,7 @@ class SessionActor(LoopActor):
 
     def _provider_down(self, provider: ProviderName) -> None:
         self._providers.forget(provider)
-        lost = [
-            active
-            for active in self._requests.active()
-            if active.at_provider and active.route.provider == provider
-        ]
-        for active in lost:
+        for active in self._requests.at(provider):
             error = failures.provider_gone(provider)
             self._went_wrong(active, "unreachable", OutcomeKind.FAILED, error)
 

@@ -22,7 +22,7 @@ from exai_actors.core.routing import Route
 from exai_actors.core.tools import ChatRequest
 from exai_actors.core.window import Entry, Window
 from exai_actors.errors import ErrorBody
-from exai_actors.ids import ConnectionId, ConversationId, RequestKey
+from exai_actors.ids import ConnectionId, ConversationId, ProviderName, RequestKey
 
 MAX_JOINED = 64
 """Ids and connections that share one request by its key; a bound, not a use."""
@@ -162,6 +162,14 @@ class SessionRequests:
 
     def active(self) -> tuple[ActiveRequest, ...]:
         return tuple(self._active.values())
+
+    def at(self, provider: ProviderName) -> tuple[ActiveRequest, ...]:
+        """What this provider has to run."""
+        return tuple(
+            each
+            for each in self._active.values()
+            if each.at_provider and each.route.provider == provider
+        )
 
     def read_by(self, connection: ConnectionId) -> tuple[ActiveRequest, ...]:
         """The requests whose pieces go to this connection."""

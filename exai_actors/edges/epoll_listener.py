@@ -138,6 +138,7 @@ class EpollListener:
             self._pause = self._loop.call_later(_SHORTAGE_PAUSE_S, self._resume)
 
     def _has_room(self) -> bool:
+        # There is no other way to learn which number the next file would get.
         try:
             number = os.dup(next(iter(self._listening)))
         except OSError:

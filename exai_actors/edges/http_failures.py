@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from typing import get_args
 
 import aiohttp
 import structlog
@@ -13,8 +14,8 @@ from exai_actors.edges.http_service import HttpService
 from exai_actors.wire.content_coding import BadCoding
 
 # The last of them is what aiohttp's parser in Python raises where a body cannot be read on.
-TRANSPORT_ERRORS = (aiohttp.ClientError, OSError, HttpProcessingError)
 TransportError = aiohttp.ClientError | OSError | HttpProcessingError
+TRANSPORT_ERRORS: tuple[type[TransportError], ...] = get_args(TransportError)
 
 _log = structlog.get_logger()
 

@@ -210,6 +210,20 @@ def test_a_shared_call_is_aborted_when_the_last_has_left() -> None:
     assert desk.upstream.calls[0].abort_asked
 
 
+def test_a_shared_call_that_waits_is_never_begun_when_all_have_left() -> None:
+    desk = Desk(capacity=CapacitySettings(limit=1, coalesce=True))
+    desk.client().call("occupies", "something else")
+    clients = [desk.client(), desk.client()]
+    for client in clients:
+        client.call("mine", "the same")
+    for client in reversed(clients):
+        client.send({"op": "cancel", "request_id": "mine"})
+    assert desk.statistics().queued == 0
+    desk.upstream.calls[0].complete()
+    desk.settle()
+    assert len(desk.upstream.calls) == 1
+
+
 def test_who_wants_no_waiting_joins_no_call_that_waits() -> None:
     desk = Desk(capacity=CapacitySettings(limit=1, coalesce=True))
     other, first, second = desk.client(), desk.client(), desk.client()

@@ -8,7 +8,7 @@ import pytest
 
 from exai_actors.actors.settings import ConnectionSettings, SessionSettings
 from exai_actors.core.calls import FailureKind
-from exai_actors.ids import ConnectionId
+from exai_actors.ids import ConnectionId, ProviderName
 from exai_actors.messages.broker import DrainBroker
 from exai_actors.messages.connection import TextReceived
 from exai_actors.messages.session import ResumeStreams
@@ -267,6 +267,17 @@ def test_a_provider_that_crashes_fails_what_it_held_once_and_comes_back() -> Non
     desk.upstream.calls[-1].complete("alive")
     assert client.heard()[-1]["text"] == "alive"
     assert desk.statistics().incarnation == 2
+
+
+def test_a_provider_that_crashes_takes_nothing_with_it_of_another() -> None:
+    desk = Desk()
+    client = desk.client()
+    client.call("at kimi")
+    client.call("at glm", arguments={"model": "star"})
+    desk.system.resolve("/providers/kimi").tell("not a message it knows")  # type: ignore[union-attr]
+    assert [frame["request_id"] for frame in client.heard()] == ["at kimi"]
+    desk.upstreams[ProviderName("glm")].calls[0].complete("unharmed")
+    assert client.heard()[-1]["text"] == "unharmed"
 
 
 def test_a_provider_that_crashes_again_and_again_is_given_up() -> None:

@@ -101,7 +101,10 @@ def shared():
 
 @pytest.fixture
 async def echo_server():
+    serving = set()
+
     async def echo(reader, writer):
+        serving.add(asyncio.current_task())
         while data := await reader.read(1):
             writer.write(data)
         writer.close()
@@ -112,7 +115,7 @@ async def echo_server():
         for writer in opened:
             writer.close()
             await writer.wait_closed()
-        await asyncio.sleep(0.01)
+        await asyncio.wait(serving)
 
 async def test_tasks_that_a_fixture_ends(echo_server):
     reader, writer = await asyncio.open_connection("127.0.0.1", echo_server)
