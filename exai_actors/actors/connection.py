@@ -107,7 +107,7 @@ class ConnectionActor(LoopActor):
         self._rotation: ReplyTo | None = None
         self._anonymous = 0
         self._hello_timer: Cancellable | None = None
-        self._reader = SlowReader(self, outbox, settings)
+        self._reader = SlowReader(outbox, settings)
         self._heartbeat_armed = False
         self._draining = False
         self._closing = False
@@ -170,7 +170,7 @@ class ConnectionActor(LoopActor):
             case Heartbeat():
                 self._heartbeat()
             case SlowConsumerTimeout(taken):
-                self._reader.look_again(taken)
+                self._reader.look_again(self, taken)
             case Drain(at_once):
                 self._drain(at_once)
             case Down():
@@ -364,7 +364,7 @@ class ConnectionActor(LoopActor):
             self._arm_heartbeat()
 
     def _outbox_high(self) -> None:
-        if self._reader.falls_behind() and self._session is not None:
+        if self._reader.falls_behind(self) and self._session is not None:
             self._session.tell(PauseStreams(self._id))
 
     def _outbox_low(self) -> None:

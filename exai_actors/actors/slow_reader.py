@@ -16,13 +16,13 @@ class SlowReader:
     """Drops the socket of a client that is over its outbox's high mark and hardly reads.
 
     It has ``slow_consumer_s`` to catch up or to take ``slow_consumer_bytes``, again and again.
-    ``owner`` is told SlowConsumerTimeout and hands it to ``look_again``.
+    ``owner`` is told SlowConsumerTimeout and hands it to ``look_again``. It is not kept: the two
+    would keep each other, and the socket, until the collector comes by.
     """
 
-    __slots__ = ("_outbox", "_owner", "_settings", "_timer")
+    __slots__ = ("_outbox", "_settings", "_timer")
 
-    def __init__(self, owner: LoopActor, outbox: Outbox, settings: ConnectionSettings) -> None:
-        self._owner = owner
+    def __init__(self, outbox: Outbox, settings: ConnectionSettings) -> None:
         self._outbox = outbox
         self._settings = settings
         self._timer: Cancellable | None = None
@@ -31,11 +31,11 @@ class SlowReader:
     def is_behind(self) -> bool:
         return self._timer is not None
 
-    def falls_behind(self) -> bool:
+    def falls_behind(self, owner: LoopActor) -> bool:
         """It is over the mark; True unless that is known already."""
         if self._timer is not None:
             return False
-        self._watch()
+        self._watch(owner)
         return True
 
     def catches_up(self) -> bool:
@@ -46,13 +46,13 @@ class SlowReader:
         self._timer = None
         return True
 
-    def look_again(self, taken_before: int) -> None:
+    def look_again(self, owner: LoopActor, taken_before: int) -> None:
         """Its time is over, since whose beginning it has taken what is beyond ``taken_before``."""
         if self._outbox.bytes_taken() - taken_before < self._settings.slow_consumer_bytes:
             self._outbox.abort()
         else:
-            self._watch()
+            self._watch(owner)
 
-    def _watch(self) -> None:
+    def _watch(self, owner: LoopActor) -> None:
         timeout = SlowConsumerTimeout(self._outbox.bytes_taken())
-        self._timer = self._owner.schedule(self._settings.slow_consumer_s, timeout)
+        self._timer = owner.schedule(self._settings.slow_consumer_s, timeout)
