@@ -8,7 +8,7 @@ import sys
 
 import orjson
 
-from exai_actors.edges.ws_server import WebSocketServer
+from exai_actors.edges.websocket.server import WebSocketServer
 from exai_actors.messages.connection import ConnectionMessage, TextReceived
 from exai_actors.messages.recipient import Offer
 from exai_actors.ports import Outbox

@@ -10,9 +10,9 @@ import timeit
 from collections.abc import Callable
 
 from exai_actors.core.calls import ToolResult, Usage
-from exai_actors.wire import encode
-from exai_actors.wire.connection import Connection
-from exai_actors.wire.frames import CallTool
+from exai_actors.wire.clients import encode
+from exai_actors.wire.clients.connection import Connection
+from exai_actors.wire.clients.frames import CallTool
 
 ROUNDS = 9
 PER_ROUND = 50_000

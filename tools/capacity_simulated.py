@@ -13,12 +13,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import count
 
-from exai_actors.core.account import Account
 from exai_actors.core.calls import ChatCall, ChatMessage, Usage
-from exai_actors.core.capacity_settings import CapacitySettings, GateSettings
-from exai_actors.core.dispatch import Arrival, Dispatcher
-from exai_actors.core.estimates import TokenEstimator, characters_of
-from exai_actors.core.jobs import Job, Refusal
+from exai_actors.core.capacity.account import Account
+from exai_actors.core.capacity.dispatcher import Arrival, Dispatcher
+from exai_actors.core.capacity.jobs import Job, Refusal
+from exai_actors.core.capacity.settings import CapacitySettings, GateSettings
+from exai_actors.core.capacity.token_estimates import TokenEstimator, characters_of
 from exai_actors.ids import EVERYBODY, PermitId, RequestKey, SessionId
 
 TOKENS_PER_S = 100.0

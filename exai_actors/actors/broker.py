@@ -10,9 +10,9 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, assert_never
 
-from exai_actors.core.access import Access, Grant
+from exai_actors.core.authentication import Access, Grant
 from exai_actors.core.restarts import RestartBudget
-from exai_actors.core.session_table import Place, SessionTable, session_of
+from exai_actors.core.session.table import Place, SessionTable, session_of
 from exai_actors.core.statistics import ListenerStatistics
 from exai_actors.ids import ConnectionId, ProviderName, SessionId
 from exai_actors.messages.broker import (
@@ -37,8 +37,8 @@ from exai_actors.messages.session import Attach, Detach
 from exai_actors.runtime import Exit, ExitReason, LoopActor, LoopRef
 
 if TYPE_CHECKING:
-    from exai_actors.actors.board import Board
     from exai_actors.actors.directory import Directory
+    from exai_actors.actors.statistics_board import Board
 
 RESTART_INTENSITY = 5
 RESTART_PERIOD_S = 30.0

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 
 from exai_actors.core.routing import RoutingTable
 from exai_actors.core.statistics import BrokerStatistics
-from exai_actors.core.tools import ToolDescription, describe_tools
+from exai_actors.core.tools.table import ToolDescription, describe_tools
 from exai_actors.ids import ProviderName
 from exai_actors.runtime import PathRef
 

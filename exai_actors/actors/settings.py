@@ -7,7 +7,7 @@ from typing import Literal
 
 import msgspec
 
-from exai_actors.core.capacity_settings import CapacitySettings
+from exai_actors.core.capacity.settings import CapacitySettings
 from exai_actors.ids import EVERYBODY, TenantName
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from exai_actors.core.changes import CapacityEvent
-from exai_actors.core.rate_gates import GateStatistics
+from exai_actors.core.capacity.changes import CapacityEvent
+from exai_actors.core.capacity.rate_gates import GateStatistics
 
 
 class ModelStatistics(msgspec.Struct, frozen=True):

@@ -15,9 +15,9 @@ from typing import Any
 
 import structlog
 
-from exai_actors.daemon.config import Config
+from exai_actors.daemon.config.model import Config
 from exai_actors.daemon.wiring import Broker, open_broker
-from exai_actors.edges.open_files import allow_open_files
+from exai_actors.edges.fd_limit import allow_open_files
 from exai_actors.errors import ExaiError
 
 log = structlog.get_logger()

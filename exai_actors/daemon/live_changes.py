@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from exai_actors.core.changes import Change
+from exai_actors.core.capacity.changes import Change
 from exai_actors.errors import UsageError
 from exai_actors.messages.provider import ChangeProvider, ProviderChanged
 from exai_actors.messages.recipient import Offer

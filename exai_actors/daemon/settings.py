@@ -5,15 +5,15 @@ from __future__ import annotations
 from math import inf
 
 from exai_actors.actors.settings import ConnectionSettings, ProviderSettings, SessionSettings
-from exai_actors.core.access import Access, Grant
-from exai_actors.core.capacity_settings import (
+from exai_actors.core.authentication import Access, Grant
+from exai_actors.core.capacity.settings import (
     CapacitySettings,
     CircuitSettings,
     GateSettings,
     RetrySettings,
 )
-from exai_actors.daemon.config import Config
-from exai_actors.daemon.config_provider import OpenAIProvider, ProviderConfig
+from exai_actors.daemon.config.model import Config
+from exai_actors.daemon.config.provider import OpenAIProvider, ProviderConfig
 
 # What the end of a call may take beyond its time: its connection is closed first.
 ENDING_S = 30.0

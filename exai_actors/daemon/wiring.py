@@ -18,27 +18,27 @@ from typing import Any, cast
 import structlog
 
 from exai_actors import __version__
-from exai_actors.actors.board import Board
 from exai_actors.actors.broker import BrokerActor
-from exai_actors.actors.connection import ConnectionActor
+from exai_actors.actors.connection.actor import ConnectionActor
 from exai_actors.actors.directory import Directory
-from exai_actors.actors.provider import ProviderActor
-from exai_actors.actors.session import SessionActor
-from exai_actors.core.access import Grant
-from exai_actors.core.account import Account
-from exai_actors.core.changes import Change
-from exai_actors.core.compat_health import health_record
+from exai_actors.actors.provider.actor import ProviderActor
+from exai_actors.actors.session.actor import SessionActor
+from exai_actors.actors.statistics_board import Board
+from exai_actors.compat.health import health_record
+from exai_actors.core.authentication import Grant
+from exai_actors.core.capacity.account import Account
+from exai_actors.core.capacity.changes import Change
 from exai_actors.core.route_settings import RouteSettings
 from exai_actors.core.routing import RoutingTable
-from exai_actors.core.session_table import SessionTable
+from exai_actors.core.session.table import SessionTable
 from exai_actors.core.statistics import BrokerStatistics
 from exai_actors.daemon import settings
-from exai_actors.daemon.config import Config
-from exai_actors.daemon.config_provider import OpenAIProvider, ProviderConfig, SyntheticProvider
+from exai_actors.daemon.config.model import Config
+from exai_actors.daemon.config.provider import OpenAIProvider, ProviderConfig, SyntheticProvider
 from exai_actors.daemon.live_changes import change_provider
-from exai_actors.daemon.runtime_log import log_event
+from exai_actors.daemon.logs.runtime_events import log_event
 from exai_actors.edges.clock import SystemClock
-from exai_actors.edges.ws_server import WebSocketServer
+from exai_actors.edges.websocket.server import WebSocketServer
 from exai_actors.errors import UsageError
 from exai_actors.ids import ConnectionId, ProviderName, SessionId
 from exai_actors.messages.broker import ConnectionOpened, DrainBroker
@@ -171,7 +171,7 @@ class Broker:
         """What scripts of the old daemon look at; imported only when switched on."""
         compat = self.config.compat
         if compat.http:
-            from exai_actors.edges.compat_http import CompatHttp
+            from exai_actors.compat.http_pages import CompatHttp
 
             pages = CompatHttp(
                 host=self.config.server.host,
@@ -184,7 +184,7 @@ class Broker:
             stack.push_async_callback(pages.stop)
             self.compat_ports = (pages.health_port, pages.monitor_port)
         if compat.health_file:
-            from exai_actors.edges.health_file import HealthFile
+            from exai_actors.compat.health_file import HealthFile
 
             file = HealthFile(Path(compat.health_file), self._health_record)
             await file.start()
@@ -271,7 +271,7 @@ class Broker:
     def _open_upstream(self, provider: ProviderConfig) -> Upstream:
         match provider:
             case OpenAIProvider():
-                from exai_actors.edges.upstream_http import HttpUpstream
+                from exai_actors.edges.http.upstream import HttpUpstream
 
                 return HttpUpstream(
                     name=provider.name,
@@ -284,7 +284,7 @@ class Broker:
                     max_answer_bytes=provider.max_answer_bytes,
                 )
             case SyntheticProvider():
-                from exai_actors.edges.upstream_synthetic import SyntheticUpstream
+                from exai_actors.edges.synthetic import SyntheticUpstream
 
                 return SyntheticUpstream(
                     self.system.driver.call_later,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, ClassVar, final
 import msgspec
 
 from exai_actors.core.calls import ChatCall, IfBusy, UpstreamFailure, UpstreamResult
-from exai_actors.core.changes import Change
+from exai_actors.core.capacity.changes import Change
 from exai_actors.ids import EVERYBODY, PermitId, RequestKey, SessionId, TenantName
 from exai_actors.messages.recipient import Recipient
 

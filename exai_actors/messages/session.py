@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, final
 import msgspec
 
 from exai_actors.core.calls import Completion, IfBusy, UpstreamFailure
-from exai_actors.core.tools import ToolRequest
+from exai_actors.core.tools.table import ToolRequest
 from exai_actors.errors import ErrorBody
 from exai_actors.ids import ConnectionId, RequestKey
 from exai_actors.messages.recipient import Recipient

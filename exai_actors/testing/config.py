@@ -10,9 +10,9 @@ from typing import Any, TypeAlias
 
 import orjson
 
-from exai_actors.daemon.config import Config
-from exai_actors.daemon.config_file import ENVIRONMENT, read_config
-from exai_actors.daemon.config_tokens import with_tokens
+from exai_actors.daemon.config.file import ENVIRONMENT, read_config
+from exai_actors.daemon.config.model import Config
+from exai_actors.daemon.config.tokens import with_tokens
 from exai_actors.errors import ConfigError
 
 AnyConfig: TypeAlias = Config | str | Mapping[str, Any] | None

@@ -8,20 +8,20 @@ from typing import Any
 import orjson
 from msgspec.structs import replace
 
-from exai_actors.actors.board import Board
 from exai_actors.actors.broker import BrokerActor
-from exai_actors.actors.connection import ConnectionActor
+from exai_actors.actors.connection.actor import ConnectionActor
 from exai_actors.actors.directory import Directory
-from exai_actors.actors.provider import ProviderActor
-from exai_actors.actors.session import SessionActor
+from exai_actors.actors.provider.actor import ProviderActor
+from exai_actors.actors.session.actor import SessionActor
 from exai_actors.actors.settings import ConnectionSettings, ProviderSettings, SessionSettings
-from exai_actors.core.access import Access, Grant
-from exai_actors.core.account import Account
-from exai_actors.core.capacity_settings import CapacitySettings
-from exai_actors.core.changes import Change
+from exai_actors.actors.statistics_board import Board
+from exai_actors.core.authentication import Access, Grant
+from exai_actors.core.capacity.account import Account
+from exai_actors.core.capacity.changes import Change
+from exai_actors.core.capacity.settings import CapacitySettings
 from exai_actors.core.route_settings import RouteSettings
 from exai_actors.core.routing import RoutingTable
-from exai_actors.core.session_table import SessionTable
+from exai_actors.core.session.table import SessionTable
 from exai_actors.core.statistics import ProviderStatistics
 from exai_actors.ids import ConnectionId, ProviderName, SessionId
 from exai_actors.messages.broker import ConnectionOpened

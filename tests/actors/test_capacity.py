@@ -6,10 +6,9 @@ from typing import Any
 
 import pytest
 
-from exai_actors.core.access import Grant
+from exai_actors.core.authentication import Grant
 from exai_actors.core.calls import FailureKind
-from exai_actors.core.capacity_settings import CapacitySettings, GateSettings, RetrySettings
-from exai_actors.core.changes import (
+from exai_actors.core.capacity.changes import (
     DrainProvider,
     Pause,
     Reopen,
@@ -18,6 +17,7 @@ from exai_actors.core.changes import (
     SetReserve,
     SetWeight,
 )
+from exai_actors.core.capacity.settings import CapacitySettings, GateSettings, RetrySettings
 from exai_actors.ids import EVERYBODY, TenantName
 from tests.actors.desk import Desk
 

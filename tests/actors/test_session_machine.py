@@ -22,12 +22,12 @@ from hypothesis.stateful import (
 )
 from pykka import ActorRegistry
 
-from exai_actors.actors.session_clients import SessionClients
+from exai_actors.actors.session.connections import SessionClients
 from exai_actors.actors.settings import SessionSettings
 from exai_actors.core.calls import FailureKind
-from exai_actors.core.capacity_settings import CapacitySettings, CircuitSettings
+from exai_actors.core.capacity.settings import CapacitySettings, CircuitSettings
 from exai_actors.core.route_settings import RouteSettings
-from exai_actors.core.session_requests import SessionRequests
+from exai_actors.core.session.requests import SessionRequests
 from exai_actors.ids import ProviderName
 from exai_actors.runtime.registry import QuickRefs
 from exai_actors.testing.manual_upstream import ManualCall

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from exai_actors.actors.settings import SessionSettings
-from exai_actors.core.access import Grant
-from exai_actors.core.capacity_settings import CapacitySettings
+from exai_actors.core.authentication import Grant
+from exai_actors.core.capacity.settings import CapacitySettings
 from exai_actors.ids import TenantName
 from tests.actors.desk import Desk, Socket
 

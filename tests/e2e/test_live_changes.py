@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from exai_actors.core.changes import Pause, Reopen, SetLimit
+from exai_actors.core.capacity.changes import Pause, Reopen, SetLimit
 from exai_actors.errors import UsageError
 from exai_actors.testing.broker import broker_in_thread, running_broker
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from exai_actors.testing.broker import running_broker
-from tests.edges.client_frames import HANDSHAKE, close, text
+from tests.edges.websocket.client_frames import HANDSHAKE, close, text
 
 # By name: the transport is not there on every system.
 WEIGHTY = {

@@ -33,8 +33,15 @@ import orjson
 
 from exai_actors.actors.settings import SessionSettings
 from exai_actors.core.calls import FailureKind
-from exai_actors.core.capacity_settings import CapacitySettings, GateSettings
-from exai_actors.core.changes import Change, DrainProvider, Pause, Reopen, SetLimit, SetWeight
+from exai_actors.core.capacity.changes import (
+    Change,
+    DrainProvider,
+    Pause,
+    Reopen,
+    SetLimit,
+    SetWeight,
+)
+from exai_actors.core.capacity.settings import CapacitySettings, GateSettings
 from exai_actors.core.route_settings import RouteSettings
 from exai_actors.ids import ProviderName, TenantName
 from exai_actors.messages.connection import TextReceived

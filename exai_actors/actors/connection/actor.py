@@ -1,0 +1,398 @@
+"""One socket: feeds its bytes to the sans-IO protocol and carries the answers back.
+
+It decides nothing about requests: it knows only how each one wants to be answered.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, assert_never
+
+from exai_actors.actors.connection.pending_calls import ClientCalls, PendingCall
+from exai_actors.actors.connection.slow_consumer import SlowReader
+from exai_actors.core import error_bodies
+from exai_actors.core.calls import Outcome, OutcomeKind
+from exai_actors.core.tools.table import ChatRequest, parse_call
+from exai_actors.errors import ErrorBody, ErrorCode
+from exai_actors.ids import ConnectionId, RequestKey, SessionId
+from exai_actors.messages.broker import Admit, BrokerMessage
+from exai_actors.messages.broker import RotateToken as AskRotation
+from exai_actors.messages.connection import (
+    Admitted,
+    BinaryReceived,
+    ConnectionMessage,
+    Drain,
+    Heartbeat,
+    HelloTimeout,
+    NotAdmitted,
+    OutboxHigh,
+    OutboxLow,
+    RareConnectionMessage,
+    RequestAccepted,
+    RequestChunk,
+    RequestEnded,
+    RequestGranted,
+    RequestQueued,
+    SlowConsumerTimeout,
+    SocketClosed,
+    TextReceived,
+    TokenRotated,
+)
+from exai_actors.messages.recipient import Offer, Recipient
+from exai_actors.messages.session import (
+    CancelRequest,
+    PauseStreams,
+    ResumeStreams,
+    SessionMessage,
+    Submit,
+)
+from exai_actors.runtime import Cancellable, Down, LoopActor, LoopRef
+from exai_actors.wire.clients import encode
+from exai_actors.wire.clients.answers import Vitals
+from exai_actors.wire.clients.close_reasons import CloseReason
+from exai_actors.wire.clients.connection import Close, Connection
+from exai_actors.wire.clients.fast_path import read_usual
+from exai_actors.wire.clients.frames import (
+    CallTool,
+    Cancel,
+    CheckedCall,
+    ClientFrame,
+    Health,
+    Hello,
+    Ignored,
+    Initialize,
+    ListTools,
+    Malformed,
+    Ping,
+    ReplyTo,
+    RotateToken,
+)
+
+if TYPE_CHECKING:
+    from exai_actors.actors.directory import Directory
+    from exai_actors.actors.settings import ConnectionSettings
+    from exai_actors.ports import Clock, Outbox, Peer
+
+
+# Looking a member up on its Enum costs as much as a handler's step.
+_ACCEPTED = Offer.ACCEPTED
+
+
+class ConnectionActor(LoopActor):
+    """Lives as long as its socket; stops itself after SocketClosed."""
+
+    def __init__(
+        self,
+        connection_id: ConnectionId,
+        peer: Peer,
+        outbox: Outbox,
+        settings: ConnectionSettings,
+        directory: Directory,
+        broker: Recipient[BrokerMessage],
+        clock: Clock,
+    ) -> None:
+        super().__init__()
+        self._id = connection_id
+        self._peer = peer
+        self._outbox = outbox
+        self._settings = settings
+        self._directory = directory
+        self._broker = broker
+        self._clock = clock
+        self._wire = Connection()
+        self._session: Recipient[SessionMessage] | None = None
+        # The same while new calls go to it: None again while draining and once closed from here.
+        self._open_session: Recipient[SessionMessage] | None = None
+        self._stash: list[TextReceived | BinaryReceived] | None = None
+        self._calls = ClientCalls(outbox, settings, clock)
+        self._rotation: ReplyTo | None = None
+        self._anonymous = 0
+        self._hello_timer: Cancellable | None = None
+        self._reader = SlowReader(outbox, settings)
+        self._heartbeat_armed = False
+        self._draining = False
+        self._closing = False
+
+    def on_start(self) -> None:
+        self._hello_timer = self.schedule(self._settings.hello_timeout_s, HelloTimeout())
+
+    def on_failure(self, *_: object) -> None:
+        self._outbox.close(CloseReason.INTERNAL.code, CloseReason.INTERNAL.reason)
+
+    def on_receive(self, message: ConnectionMessage | Down) -> None:
+        # The four of every call come first: each case of a match costs those behind it.
+        if type(message) is TextReceived:
+            session = self._open_session
+            if session is not None and (call := read_usual(message.data)) is not None:
+                self._submit(session, call)
+            else:
+                self._text(message)
+        elif type(message) is RequestEnded:
+            self._calls.finish(message.request, message.outcome)
+            if self._draining:
+                self._close_when_done()
+        elif type(message) is RequestGranted:
+            self._calls.granted(message.request)
+            if not self._heartbeat_armed:
+                self._arm_heartbeat()
+        elif type(message) is RequestAccepted:
+            self._calls.accepted(message.request)
+            if not self._heartbeat_armed:
+                self._arm_heartbeat()
+        else:
+            self._rare(message)
+
+    def _rare(self, message: RareConnectionMessage | Down) -> None:
+        match message:
+            case RequestChunk():
+                self._calls.chunk(message)
+            case RequestQueued():
+                self._calls.queued(message)
+            case Admitted():
+                if not self._closing:
+                    self._admitted(message)
+            case NotAdmitted():
+                if not self._closing:
+                    self._close(self._wire.not_admitted(message.error, message.message))
+            case SocketClosed():
+                self._closing = True
+                self.stop()
+            case OutboxHigh():
+                self._outbox_high()
+            case OutboxLow():
+                self._outbox_low()
+            case BinaryReceived():
+                self._binary(message)
+            case TokenRotated():
+                self._rotated(message)
+            case HelloTimeout():
+                if not self._closing:
+                    self._close(self._wire.hello_timed_out())
+            case Heartbeat():
+                self._heartbeat()
+            case SlowConsumerTimeout(taken):
+                self._reader.look_again(self, taken)
+            case Drain(at_once):
+                self._drain(at_once)
+            case Down():
+                self._session_down()
+            case _:
+                assert_never(message)
+
+    def _text(self, message: TextReceived) -> None:
+        if self._closing:
+            return
+        if self._stash is not None:
+            self._keep_for_later(message)
+            return
+        frame = self._wire.receive(message.data)
+        if isinstance(frame, Close):
+            self._close(frame)
+        else:
+            self._other(frame)
+
+    def _other(self, frame: ClientFrame) -> None:
+        match frame:
+            case Cancel():
+                self._cancel(frame)
+            case Malformed(reply, error, request):
+                self._calls.refuse(request, reply, error)
+            case Ping(reply):
+                self._outbox.send(encode.pong(reply, self._clock.wall()))
+            case ListTools(reply):
+                self._outbox.send(encode.tools(reply, self._directory.tools))
+            case Health(reply):
+                self._health(reply)
+            case RotateToken():
+                self._rotate(frame)
+            case Hello(token, session_id):
+                self._admit(token or self._peer.bearer_token, session_id)
+            case Initialize():
+                self._admit(self._peer.bearer_token, None)
+            case Ignored():
+                pass
+            case CallTool():
+                self._call(frame)
+            case _:
+                assert_never(frame)
+
+    def _call(self, frame: CallTool) -> None:
+        call = parse_call(frame.tool, frame.arguments)
+        if isinstance(call, ErrorBody):
+            self._calls.refuse(frame.request, frame.reply, call)
+            return
+        session = self._open_session
+        request = frame.request
+        if session is None:
+            if request in self._calls.pending:
+                self._calls.repeat(request, frame.reply, hash(call))
+            else:
+                self._calls.refuse(request, frame.reply, error_bodies.draining())
+            return
+        if request is None:
+            self._anonymous += 1
+            request = RequestKey(f"\x00{self._id}\x00{self._anonymous}")
+        stream = frame.stream
+        if stream is None:
+            stream = isinstance(call, ChatRequest) and call.stream
+        self._submit(
+            session,
+            CheckedCall(
+                frame.reply,
+                request,
+                call,
+                stream,
+                frame.deadline_ms,
+                frame.priority,
+                frame.tool,
+                frame.request is not None,
+                frame.if_busy,
+                frame.idempotency_key,
+            ),
+        )
+
+    def _submit(self, session: Recipient[SessionMessage], checked: CheckedCall) -> None:
+        reply, request, call = checked.reply, checked.request, checked.call
+        pending = self._calls.pending
+        fingerprint = hash(call)
+        if request in pending:
+            self._calls.repeat(request, reply, fingerprint)
+            return
+        pending[request] = PendingCall(reply, checked.tool, fingerprint, checked.stream)
+        submit = Submit(
+            request,
+            call,
+            fingerprint,
+            self._id,
+            checked.repeatable,
+            checked.stream,
+            reply.acks or reply.progress is not None,
+            checked.deadline_ms,
+            checked.priority,
+            checked.if_busy,
+            checked.idempotency_key,
+        )
+        if session.offer(submit) is not _ACCEPTED:
+            refused = Outcome(OutcomeKind.REFUSED, error=error_bodies.session_busy())
+            self._calls.finish(request, refused)
+
+    def _cancel(self, frame: Cancel) -> None:
+        known = frame.request in self._calls.pending
+        # One that is not known here may still run for a connection that is gone.
+        if self._session is not None:
+            cancel = CancelRequest(frame.request, self._id)
+            if self._session.offer(cancel) is Offer.FULL:
+                error = ErrorBody(ErrorCode.OVER_CAPACITY, "too many messages; cancel again later")
+                self._outbox.send(encode.error(frame.reply, error))
+                return
+        answer = encode.cancelled(frame.reply, self._clock.wall(), found=known)
+        if answer is not None:
+            self._outbox.send(answer)
+
+    def _rotate(self, frame: RotateToken) -> None:
+        if self._rotation is not None:
+            self._outbox.send(encode.rotated(frame.reply, "rotation_pending"))
+            return
+        self._rotation = frame.reply
+        self._broker.tell(AskRotation(self.actor_ref, frame.old, frame.new))
+
+    def _rotated(self, message: TokenRotated) -> None:
+        reply, self._rotation = self._rotation, None
+        if reply is not None:
+            self._outbox.send(encode.rotated(reply, message.error))
+
+    def _health(self, reply: ReplyTo) -> None:
+        vitals = Vitals.of(
+            self._directory.statistics(),
+            now_wall=self._clock.wall(),
+            tool_count=len(self._directory.tools),
+        )
+        self._outbox.send(encode.health(reply, vitals))
+
+    def _admit(self, token: str | None, session_id: str | None) -> None:
+        self._stash = []
+        self._broker.tell(
+            Admit(
+                self._id,
+                self.actor_ref,
+                token,
+                None if session_id is None else SessionId(session_id),
+            )
+        )
+
+    def _admitted(self, message: Admitted) -> None:
+        if self._hello_timer is not None:
+            self._hello_timer.cancel()
+            self._hello_timer = None
+        self._session = self._open_session = message.session
+        if isinstance(message.session, LoopRef):
+            self.watch(message.session)
+        self._outbox.send(self._wire.admitted(message.session_id))
+        stash, self._stash = self._stash or [], None
+        for kept in stash:
+            match kept:
+                case TextReceived():
+                    self._text(kept)
+                case BinaryReceived():
+                    self._binary(kept)
+
+    def _keep_for_later(self, message: TextReceived | BinaryReceived) -> None:
+        """Frames sent right behind hello wait for its answer; more than a few are a flood."""
+        assert self._stash is not None
+        self._stash.append(message)
+        if len(self._stash) > self._settings.stash_limit:
+            self._close_for(CloseReason.TOO_EAGER)
+
+    def _binary(self, message: BinaryReceived) -> None:
+        if self._stash is not None:
+            self._keep_for_later(message)
+            return
+        answer = self._wire.receive_binary(message.size)
+        if isinstance(answer, Close):
+            self._close(answer)
+        elif isinstance(answer, Malformed):
+            self._outbox.send(encode.error(answer.reply, answer.error))
+
+    def _arm_heartbeat(self) -> None:
+        self._heartbeat_armed = True
+        self.schedule(self._settings.progress_interval_s, Heartbeat())
+
+    def _heartbeat(self) -> None:
+        self._heartbeat_armed = False
+        if not self._reader.is_behind:
+            self._calls.heartbeat()
+        if self._calls.pending:
+            self._arm_heartbeat()
+
+    def _outbox_high(self) -> None:
+        if self._reader.falls_behind(self) and self._session is not None:
+            self._session.tell(PauseStreams(self._id))
+
+    def _outbox_low(self) -> None:
+        if self._reader.catches_up() and self._session is not None:
+            self._session.tell(ResumeStreams(self._id))
+
+    def _drain(self, at_once: bool) -> None:
+        self._draining = True
+        self._open_session = None
+        if at_once:
+            self._calls.finish_all(Outcome(OutcomeKind.FAILED, error=error_bodies.cut_short()))
+        self._close_when_done()
+
+    def _close_when_done(self) -> None:
+        if not self._calls.pending:
+            self._close_for(CloseReason.GOING_AWAY)
+
+    def _session_down(self) -> None:
+        self._calls.finish_all(Outcome(OutcomeKind.FAILED, error=error_bodies.session_gone()))
+        self._close_for(CloseReason.INTERNAL)
+
+    def _close_for(self, reason: CloseReason) -> None:
+        if not self._closing:
+            self._close(self._wire.close(reason))
+
+    def _close(self, close: Close) -> None:
+        self._closing = True
+        self._open_session = None
+        if close.frame is not None:
+            self._outbox.send(close.frame)
+        self._outbox.close(close.code, close.reason)

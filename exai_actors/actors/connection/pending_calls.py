@@ -1,0 +1,166 @@
+"""The calls of one connection that have no answer yet, and how each one wants to be answered."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from exai_actors.core import error_bodies
+from exai_actors.core.calls import Outcome
+from exai_actors.errors import ErrorBody
+from exai_actors.ids import RequestKey
+from exai_actors.messages.connection import RequestChunk, RequestQueued
+from exai_actors.wire.clients import encode
+from exai_actors.wire.clients.frames import Dialect, ReplyTo
+
+if TYPE_CHECKING:
+    from exai_actors.actors.settings import ConnectionSettings
+    from exai_actors.ports import Clock, Outbox
+
+MAX_REPEATS = 8
+"""Further frames with the id of a call in flight that get its outcome each; a bound, not a use."""
+
+
+class PendingCall(msgspec.Struct, gc=False, eq=False):
+    """``also`` holds further frames with the same id, which get the same outcome.
+
+    ``granted``: its client has heard that it runs, which it hears once, however many models it is
+    tried at.
+    """
+
+    reply: ReplyTo
+    tool: str
+    fingerprint: int
+    stream: bool
+    accepted: bool = False
+    chunks: int = 0
+    position: int | None = None
+    estimate_s: float | None = None
+    also: tuple[ReplyTo, ...] = ()
+    granted: bool = False
+
+
+class ClientCalls:
+    """Turns what the session says of a request into the frames its client waits for.
+
+    ``pending`` holds the calls that have no answer yet; their owner puts them there.
+    Word of a request that is not pending here any more is dropped: it has had its answer.
+    """
+
+    __slots__ = ("_clock", "_compat_text", "_envelope", "_outbox", "_timeout_s", "pending")
+
+    def __init__(self, outbox: Outbox, settings: ConnectionSettings, clock: Clock) -> None:
+        self._outbox = outbox
+        self._compat_text = settings.compat_text
+        self._envelope = settings.envelope
+        self._timeout_s = settings.call_timeout_s
+        self._clock = clock
+        self.pending: dict[RequestKey, PendingCall] = {}
+
+    def repeat(self, request: RequestKey, reply: ReplyTo, fingerprint: int) -> None:
+        """The id is in flight on this very connection: its outcome answers both."""
+        pending = self.pending[request]
+        if fingerprint != pending.fingerprint:
+            self._outbox.send(encode.error(reply.aside(), error_bodies.id_reused()))
+        elif reply.acks:
+            note = "duplicate request; still processing"
+            self._send(encode.progress(reply, pending.tool, self._clock.wall(), note))
+        elif len(pending.also) < MAX_REPEATS:
+            pending.also += (reply,)
+        else:
+            self._outbox.send(encode.error(reply.aside(), error_bodies.repeated_too_often()))
+
+    def refuse(self, request: RequestKey | None, reply: ReplyTo, error: ErrorBody) -> None:
+        """Answer a frame that is no call; not as the end of the call in flight whose id it has."""
+        if request in self.pending and reply.dialect is Dialect.OP:
+            reply = reply.aside()
+        self._outbox.send(encode.error(reply, error))
+
+    def accepted(self, request: RequestKey) -> None:
+        """Tell the client, once, that its call was taken in."""
+        pending = self.pending.get(request)
+        if pending is not None and not pending.accepted:
+            self._accept(pending)
+
+    def queued(self, message: RequestQueued) -> None:
+        pending = self.pending.get(message.request)
+        if pending is not None:
+            if not pending.accepted:
+                self._accept(pending)
+            pending.position = message.position
+            pending.estimate_s = message.estimate_s
+            self._progress(pending)
+
+    def granted(self, request: RequestKey) -> None:
+        pending = self.pending.get(request)
+        if pending is not None:
+            if not pending.accepted:
+                self._accept(pending)
+            if pending.position is not None:
+                pending.position = pending.estimate_s = None
+            if not pending.granted:
+                pending.granted = True
+                frame = encode.acknowledged(pending.reply, pending.tool, self._timeout_s)
+                if frame is not None:
+                    self._outbox.send(frame)
+
+    def chunk(self, message: RequestChunk) -> None:
+        pending = self.pending.get(message.request)
+        if pending is not None and pending.stream:
+            pending.chunks = message.sequence + 1
+            self._send(
+                encode.chunk(pending.reply, message.sequence, message.text, self._clock.wall())
+            )
+
+    def finish(self, request: RequestKey, outcome: Outcome) -> None:
+        """Send the one answer to each frame that asked."""
+        pending = self.pending.pop(request, None)
+        if pending is None:
+            return
+        result, tool = outcome.result, pending.tool
+        if pending.chunks and result is not None:
+            self._send(encode.stream_complete(pending.reply, pending.chunks, self._clock.wall()))
+        if result is None or pending.also:
+            for reply in (pending.reply, *pending.also):
+                self._outbox.send(self._terminal(reply, tool, outcome))
+        else:
+            self._outbox.send(
+                encode.result(pending.reply, result, tool, self._compat_text, self._envelope)
+            )
+
+    def finish_all(self, outcome: Outcome) -> None:
+        for request in tuple(self.pending):
+            self.finish(request, outcome)
+
+    def heartbeat(self) -> None:
+        """Tell the client of each call that it is alive, and where it stands if it waits."""
+        for pending in self.pending.values():
+            self._progress(pending)
+
+    def _accept(self, pending: PendingCall) -> None:
+        pending.accepted = True
+        frame = encode.accepted(pending.reply, pending.tool, self._clock.wall())
+        if frame is not None:
+            self._outbox.send(frame)
+
+    def _progress(self, pending: PendingCall) -> None:
+        self._send(
+            encode.progress(
+                pending.reply,
+                pending.tool,
+                self._clock.wall(),
+                position=pending.position,
+                estimate_s=pending.estimate_s,
+            )
+        )
+
+    def _terminal(self, reply: ReplyTo, tool: str, outcome: Outcome) -> bytes:
+        if outcome.result is not None:
+            return encode.result(reply, outcome.result, tool, self._compat_text, self._envelope)
+        assert outcome.error is not None
+        return encode.error(reply, outcome.error)
+
+    def _send(self, frame: bytes | None) -> None:
+        if frame is not None:
+            self._outbox.send(frame)

@@ -1,0 +1,73 @@
+"""How a provider describes itself: what it is told to do, what it does, what holds it up."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TypeVar
+
+from exai_actors.actors.settings import ProviderSettings
+from exai_actors.core.capacity.dispatcher import Dispatcher
+from exai_actors.core.capacity.jobs import Job
+from exai_actors.core.statistics import ModelStatistics, ProviderStatistics
+
+J = TypeVar("J", bound=Job)
+
+
+@dataclass(slots=True)
+class Counts:
+    """What has happened since this incarnation began."""
+
+    granted: int = 0
+    completed: int = 0
+    failed: int = 0
+    aborted: int = 0
+    refused: int = 0
+    tried_again: int = 0
+    shared: int = 0
+    faults: int = 0
+
+
+def describe(
+    settings: ProviderSettings,
+    dispatcher: Dispatcher[J],
+    counts: Counts,
+    *,
+    models: tuple[str, ...],
+    incarnation: int,
+    trouble: str | None,
+    now: float,
+) -> ProviderStatistics:
+    """The picture at ``now``, in seconds of the driver's clock."""
+    pools, account = dispatcher.pools, dispatcher.account
+    ledgers = [pool.ledger for pool in pools]
+    hold = max((account.hold, *(pool.hold for pool in pools)), key=lambda each: each.until)
+    return ProviderStatistics(
+        name=settings.name,
+        kind=settings.kind,
+        models=models,
+        limit=sum(ledger.limit for ledger in ledgers),
+        configured_limit=account.limit + sum(account.model_limits.values()),
+        in_flight=sum(ledger.in_flight for ledger in ledgers),
+        queued=dispatcher.queued,
+        queue_limit=settings.capacity.queue,
+        over=sum(ledger.over for ledger in ledgers),
+        anomalies=sum(ledger.anomalies for ledger in ledgers),
+        reserved=account.reserved,
+        quarantined=sum(len(ledger.quarantined) for ledger in ledgers),
+        mean_service_s=pools[0].service_time.mean_s,
+        incarnation=incarnation,
+        trouble=trouble,
+        mode=account.mode.value,
+        circuit=dispatcher.doors.circuit.state.value,
+        held_for_s=max(0.0, hold.until - now),
+        held_because=hold.because if hold.until > now else "",
+        gates=account.gates.statistics(now),
+        model_limits=tuple(
+            ModelStatistics(pool.model, pool.ledger.limit, pool.ledger.in_flight, len(pool.queue))
+            for pool in pools
+            if pool.model is not None
+        ),
+        weights={str(tenant): weight for tenant, weight in account.weights.items()},
+        events=tuple(account.events),
+        **asdict(counts),
+    )

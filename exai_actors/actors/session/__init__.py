@@ -1,0 +1,1 @@
+"""The actor of one session: windows, conversations and the one outcome of each request."""

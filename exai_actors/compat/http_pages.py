@@ -1,0 +1,229 @@
+"""The HTTP pages that stood around the EX-AI daemon: health on one port, a monitor on another.
+
+Section 13 of the protocol notes says what they looked like. They tell numbers and take no orders.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from datetime import UTC, tzinfo
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+from typing import cast
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import orjson
+from aiohttp import web
+
+from exai_actors.compat import health
+from exai_actors.compat.health import MachineFigures, MemoryGrowth, Report
+from exai_actors.compat.host import measure
+from exai_actors.core.statistics import BrokerStatistics
+from exai_actors.errors import UsageError
+from exai_actors.ports import Clock
+
+MEASURE_EVERY_S = 10.0
+MOST_SOCKETS = 100
+_KEEPALIVE_S = 15.0
+_SHUTDOWN_S = 1.0
+_PAGES = files("exai_actors.compat") / "pages"
+_ASSETS = {"monitor.css": "text/css", "monitor.js": "text/javascript"}
+
+
+class CompatHttp:
+    """Two small servers on ``host``; port 0 picks a free one, told by the attributes after start.
+
+    ``statistics`` is called on the loop's thread for each request.
+    """
+
+    def __init__(
+        self,
+        *,
+        host: str,
+        health_port: int,
+        monitor_port: int,
+        statistics: Callable[[], BrokerStatistics],
+        clock: Clock,
+        measure_machine: Callable[[], MachineFigures] = lambda: measure(Path.cwd()),
+        measure_every_s: float = MEASURE_EVERY_S,
+    ) -> None:
+        self.health_port = health_port
+        self.monitor_port = monitor_port
+        self._host = host
+        self._statistics = statistics
+        self._clock = clock
+        self._measure_machine = measure_machine
+        self._measure_every_s = measure_every_s
+        self._figures = MachineFigures()
+        self._growth = MemoryGrowth()
+        self._zone: tzinfo = UTC
+        self._page = ""
+        self._assets: dict[str, str] = {}
+        self._running = AsyncExitStack()
+
+    async def start(self) -> None:
+        """Serve both ports. Raises UsageError, which names the key to change, if one is taken."""
+        async with AsyncExitStack() as starting:
+            self._zone = await asyncio.to_thread(_melbourne)
+            self._page = await asyncio.to_thread((_PAGES / "monitor.html").read_text, "utf-8")
+            for name in _ASSETS:
+                self._assets[name] = await asyncio.to_thread((_PAGES / name).read_text, "utf-8")
+            await self._measure()
+            measuring = asyncio.create_task(self._measure_again_and_again())
+            starting.push_async_callback(_cancel, measuring)
+            self.health_port = await self._serve(
+                self._health_routes(), self.health_port, "http_health_port", starting
+            )
+            self.monitor_port = await self._serve(
+                self._monitor_routes(), self.monitor_port, "http_monitor_port", starting
+            )
+            self._running = starting.pop_all()
+
+    async def stop(self) -> None:
+        """Close both ports; an answer that is under way may end first."""
+        await self._running.aclose()
+
+    async def _serve(
+        self, routes: list[web.RouteDef], port: int, key: str, stack: AsyncExitStack
+    ) -> int:
+        app = web.Application()
+        app.add_routes(routes)
+        runner = web.AppRunner(
+            app, access_log=None, keepalive_timeout=_KEEPALIVE_S, shutdown_timeout=_SHUTDOWN_S
+        )
+        await runner.setup()
+        stack.push_async_callback(runner.cleanup)
+        server = runner.server
+        assert server is not None
+
+        def protocol() -> asyncio.Protocol:
+            return server() if len(server.connections) < MOST_SOCKETS else _NoRoom()
+
+        loop = asyncio.get_running_loop()
+        try:
+            listening = await loop.create_server(protocol, self._host, port)
+        except OSError as error:
+            raise UsageError(_why_not(self._host, port, key, error)) from None
+        stack.callback(listening.close)
+        return int(listening.sockets[0].getsockname()[1])
+
+    def _health_routes(self) -> list[web.RouteDef]:
+        return [
+            web.get("/health", self._health),
+            web.get("/healthz", self._health),
+            web.get("/health/ready", self._health),
+            web.get("/health/live", self._live),
+            web.get("/health/semaphores", self._semaphores),
+            web.get("/health/memory", self._memory),
+        ]
+
+    def _monitor_routes(self) -> list[web.RouteDef]:
+        return [
+            web.get("/", self._monitor),
+            web.get("/semaphore_monitor.html", self._monitor),
+            web.get("/{name:monitor\\.(?:css|js)}", self._asset),
+            web.get("/status", self._status),
+        ]
+
+    async def _health(self, _: web.Request) -> web.Response:
+        return _answer(self._health_report())
+
+    async def _live(self, _: web.Request) -> web.Response:
+        # Whoever kills a process whose probe fails would cut off what a draining broker finishes.
+        return _json(self._health_report().content)
+
+    async def _semaphores(self, _: web.Request) -> web.Response:
+        return _answer(health.semaphores(self._statistics()))
+
+    async def _memory(self, _: web.Request) -> web.Response:
+        return _answer(health.memory(self._figures, self._growth.mb_per_hour))
+
+    async def _status(self, _: web.Request) -> web.Response:
+        return _json(health.monitor_status(self._statistics(), self._clock.wall()))
+
+    async def _monitor(self, _: web.Request) -> web.Response:
+        return web.Response(
+            text=Template(self._page).substitute(health_port=self.health_port),
+            content_type="text/html",
+            headers={
+                "Content-Security-Policy": (
+                    "default-src 'none'; style-src 'self'; script-src 'self'; img-src data:; "
+                    f"connect-src http://*:{self.health_port}; base-uri 'none'; "
+                    "form-action 'none'; frame-ancestors 'none'"
+                ),
+                "Cache-Control": "no-store",
+            },
+        )
+
+    async def _asset(self, request: web.Request) -> web.Response:
+        name = request.match_info["name"]
+        return web.Response(
+            text=self._assets[name],
+            content_type=_ASSETS[name],
+            headers={"Cache-Control": "no-cache"},
+        )
+
+    def _health_report(self) -> Report:
+        return health.health(
+            self._statistics(),
+            self._figures,
+            self._growth.mb_per_hour,
+            self._clock.wall(),
+            self._zone,
+        )
+
+    async def _measure_again_and_again(self) -> None:
+        while True:
+            await asyncio.sleep(self._measure_every_s)
+            await self._measure()
+
+    async def _measure(self) -> None:
+        self._figures = await asyncio.to_thread(self._measure_machine)
+        self._growth.observe(self._clock.now(), self._figures.process_memory)
+
+
+def _answer(report: Report) -> web.Response:
+    return _json(report.content, status=200 if report.good else 503)
+
+
+def _json(content: dict[str, object], status: int = 200) -> web.Response:
+    return web.Response(
+        body=orjson.dumps(content),
+        status=status,
+        content_type="application/json",
+        # Any page may read these, as it could from the daemon: they are numbers, without secrets.
+        headers={"Access-Control-Allow-Origin": "*", "Cache-Control": "no-store"},
+    )
+
+
+def _melbourne() -> tzinfo:
+    try:
+        return ZoneInfo("Australia/Melbourne")
+    except ZoneInfoNotFoundError:
+        return UTC
+
+
+def _why_not(host: str, port: int, key: str, error: OSError) -> str:
+    where = f"Cannot listen on {host}:{port} for the pages of [compat] http"
+    remedy = f"Choose another with [compat] {key} (0: any free one), or set [compat] http = false."
+    if error.errno == errno.EADDRINUSE:
+        return f"{where}: the port is in use. {remedy}"
+    return f"{where}: {error.strerror or error}. {remedy}"
+
+
+class _NoRoom(asyncio.Protocol):
+    """Files are for clients and calls: whoever opens ever more sockets here gets no more."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        cast(asyncio.Transport, transport).abort()
+
+
+async def _cancel(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task

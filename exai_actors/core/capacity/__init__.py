@@ -1,0 +1,1 @@
+"""Decides which request gets a permit of its provider, and when."""

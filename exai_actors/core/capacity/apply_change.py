@@ -1,0 +1,81 @@
+"""Puts a change in force while the provider runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TypeVar, assert_never
+
+from exai_actors.core.capacity.account import Mode
+from exai_actors.core.capacity.changes import (
+    GATES,
+    Change,
+    DrainProvider,
+    Pause,
+    Reopen,
+    SetGates,
+    SetLimit,
+    SetReserve,
+    SetWeight,
+    problem_of,
+)
+from exai_actors.core.capacity.dispatcher import Dispatcher
+from exai_actors.core.capacity.jobs import Job
+from exai_actors.core.capacity.settings import GateSettings
+
+J = TypeVar("J", bound=Job)
+
+
+def put_in_force(dispatcher: Dispatcher[J], change: Change, cause: str, now: float) -> str | None:
+    """Why the change cannot be made, or None once it is in force, noted with its cause.
+
+    Its owner pumps afterwards: a change may let somebody in.
+    """
+    account = dispatcher.account
+    problem = problem_of(change, frozenset(account.model_limits), frozenset(account.weights))
+    if problem is not None:
+        return problem
+    match change:
+        case SetLimit(limit, None):
+            what = f"limit {account.limit} -> {limit}"
+            account.limit = limit
+            dispatcher.pools[0].set_limit(limit)
+        case SetLimit(limit, model):
+            assert model is not None
+            what = f"limit of {model} {account.model_limits[model]} -> {limit}"
+            account.model_limits[model] = limit
+            dispatcher.pool_of(model).set_limit(limit)
+        case SetWeight(tenant, weight):
+            what = f"weight of tenant '{tenant}' {account.weights.get(tenant, 1.0):g} -> {weight:g}"
+            account.weights[tenant] = weight
+            for pool in dispatcher.pools:
+                pool.queue.set_weight(tenant, weight)
+        case SetGates(gates):
+            before = {each.name: each.limit for each in account.gates.statistics(now)}
+            what = _gates_changed(before, gates)
+            account.gates.change(gates)
+        case SetReserve(permits):
+            what = f"reserved permits {account.reserved} -> {permits}"
+            account.reserved = permits
+            dispatcher.pools[0].ledger.reserve(permits)
+        case Pause():
+            what = "paused"
+            account.mode = Mode.PAUSED
+        case DrainProvider():
+            what = "draining"
+            account.mode = Mode.DRAINING
+        case Reopen():
+            what = "open again"
+            account.mode = Mode.OPEN
+        case _:
+            assert_never(change)
+    dispatcher.doors.note(now, what, cause)
+    return None
+
+
+def _gates_changed(before: Mapping[str, int], gates: GateSettings) -> str:
+    changed = (
+        f"{name} {before.get(name) or 'unlimited'} -> {getattr(gates, name) or 'unlimited'}"
+        for name in GATES
+        if before.get(name) != getattr(gates, name)
+    )
+    return ", ".join(changed) or "rate gates as they were"

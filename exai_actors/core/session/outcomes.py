@@ -1,0 +1,106 @@
+"""What became of a session's requests, so that a repeated id gets the same outcome.
+
+Bounded by number, by bytes and by age; the oldest goes first. A request whose
+outcome is no longer here runs anew when it is repeated.
+"""
+
+from __future__ import annotations
+
+from itertools import islice
+
+import msgspec
+
+from exai_actors.core.calls import Outcome
+from exai_actors.core.session.packing import pack, unpacker
+from exai_actors.ids import RequestKey
+
+
+class Remembered(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """An outcome with the fingerprint of the call that led to it.
+
+    No outcome: the request was begun and given up, so word of that call may still be on its way.
+    """
+
+    fingerprint: int
+    outcome: Outcome | None
+    expires: float
+
+
+_unpack = unpacker(Remembered)
+
+
+class OutcomeStore:
+    """At most ``count`` outcomes and ``size`` bytes of them, each for ``ttl_s`` seconds.
+
+    ``now`` is in seconds and never goes back. ``kept`` may be looked into, to see at once that a
+    request is not here. Room is made for several at a time, which is cheaper than one by one.
+    """
+
+    __slots__ = ("_size", "_spare", "count", "kept", "size", "ttl_s")
+
+    def __init__(self, count: int, size: int, ttl_s: float) -> None:
+        self.count = count
+        self.size = size
+        self.ttl_s = ttl_s
+        self.kept: dict[RequestKey, bytes] = {}
+        self._size = 0
+        self._spare = count // 16
+
+    def __len__(self) -> int:
+        return len(self.kept)
+
+    def remember(self, request: RequestKey, fingerprint: int, outcome: Outcome, now: float) -> None:
+        """Keep an outcome in place of an earlier one, unless it alone is larger than the store."""
+        kept = self.kept
+        if request in kept:
+            self._drop(request)
+        packed = pack(Remembered(fingerprint, outcome, now + self.ttl_s))
+        size = len(packed)
+        if size > self.size:
+            return
+        kept[request] = packed
+        self._size += size
+        if len(kept) > self.count or self._size > self.size:
+            self._make_room()
+
+    def remember_begun(self, request: RequestKey, now: float) -> None:
+        """Keep in mind that a request of this name was begun and given up."""
+        self._keep(request, pack(Remembered(0, None, now + self.ttl_s)))
+
+    def share(self, known: RequestKey, request: RequestKey) -> None:
+        """Keep under a second name what is known under the first, for as long as that is kept.
+
+        Counts once more; takes no more memory.
+        """
+        packed = self.kept.get(known)
+        if packed is not None and known != request:
+            self._keep(request, packed)
+
+    def find(self, request: RequestKey, now: float) -> Remembered | None:
+        """The outcome of a request that ended here less than ``ttl_s`` ago."""
+        packed = self.kept.get(request)
+        if packed is None:
+            return None
+        found = _unpack(packed)
+        if found.expires <= now:
+            self._drop(request)
+            return None
+        return found
+
+    def _keep(self, request: RequestKey, packed: bytes) -> None:
+        if request in self.kept:
+            self._drop(request)
+        self.kept[request] = packed
+        self._size += len(packed)
+        self._make_room()
+
+    def _make_room(self) -> None:
+        kept = self.kept
+        if len(kept) > self.count:
+            for oldest in tuple(islice(kept, len(kept) - self.count + self._spare)):
+                self._drop(oldest)
+        while self._size > self.size:
+            self._drop(next(iter(kept)))
+
+    def _drop(self, request: RequestKey) -> None:
+        self._size -= len(self.kept.pop(request))

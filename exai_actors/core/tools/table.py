@@ -1,0 +1,193 @@
+"""The tools a client can call: what they take, checked, and how they describe themselves.
+
+One table of fields per tool is both the JSON Schema that clients read and the check that their
+arguments pass, so the two cannot disagree. Names, ranges and error texts of ``chat`` are those of
+the EX-AI protocol, section 7.5 of the protocol notes; arguments it does not know are ignored, as
+its clients expect. ``prompt`` may be far longer than it was there.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from exai_actors.core.calls import ChatCall, ChatMessage
+from exai_actors.core.tools.fields import (
+    Field,
+    FieldError,
+    boolean,
+    empty_list,
+    integer,
+    number,
+    one_of,
+    text,
+    url_list,
+)
+from exai_actors.errors import ErrorBody, ErrorCode
+
+MAX_PROMPT_CHARACTERS = 8_000_000
+ALIASES = {"listmodels": "list_models", "test_echo": "echo"}
+
+
+class ChatRequest(
+    msgspec.Struct,
+    frozen=True,
+    gc=False,
+    forbid_unknown_fields=True,
+    rename={"timeout_s": "timeout"},
+):
+    """The arguments of ``chat`` that mean something here. ``timeout_s`` counts the waiting too.
+
+    Can be decoded from the usual arguments, without images and what is accepted for old clients;
+    then the fields' limits are checked, and they are those of ``parse_call``.
+    """
+
+    prompt: Annotated[str, Meta(min_length=1)]
+    model: Annotated[str, Meta(min_length=1, max_length=100)] | None = None
+    continuation_id: Annotated[str, Meta(min_length=1, max_length=200)] | None = None
+    temperature: Annotated[float, Meta(ge=0, le=1)] | None = None
+    max_tokens: Annotated[int, Meta(ge=1, le=100_000)] | None = None
+    images: tuple[str, ...] = ()
+    stream: bool = False
+    timeout_s: Annotated[float, Meta(ge=0.1, le=3600)] | None = None
+
+    def to_upstream(
+        self, model: str, system_prompt: str, history: tuple[ChatMessage, ...], stream: bool
+    ) -> ChatCall:
+        """The call to run; ``model`` is the provider's own name for it."""
+        messages = (*history, ChatMessage("user", self.prompt, self.images))
+        if system_prompt:
+            messages = (ChatMessage("system", system_prompt), *messages)
+        return ChatCall(model, messages, stream, self.temperature, self.max_tokens)
+
+
+class LocalRequest(msgspec.Struct, frozen=True, gc=False):
+    """A tool that the broker answers itself, without a provider."""
+
+    tool: str
+    text: str = ""
+
+
+ToolRequest = ChatRequest | LocalRequest
+
+
+class ToolDescription(msgspec.Struct, frozen=True, gc=False):
+    """A tool as ``list_tools`` shows it; ``input_schema`` is JSON Schema."""
+
+    name: str
+    description: str
+    input_schema: dict[str, Any]
+
+
+_CHAT_FIELDS: dict[str, Field] = {
+    "prompt": text(1, MAX_PROMPT_CHARACTERS, "What to ask.", strip=True),
+    "model": text(1, 100, "Which model to ask; the default model if left out."),
+    "continuation_id": text(
+        0, 200, "Goes on with the conversation that an earlier answer named here."
+    ),
+    "temperature": number(0, 1, "Sampling temperature."),
+    "max_tokens": integer(1, 100_000, "Most LLM tokens the answer may have."),
+    "timeout": number(0.1, 3600, "Seconds after which the request is given up, waiting included."),
+    "stream": boolean("Send the answer in pieces as it is written."),
+    "images": url_list(
+        ("https://", "http://", "data:image/"),
+        "http, https or data URLs of images to look at with the prompt.",
+    ),
+    "files": empty_list(
+        "put the text of the files into the prompt",
+        "Must be empty: the broker reads no files for a client.",
+    ),
+    "thinking_mode": one_of(
+        ("minimal", "low", "medium", "high", "max"), "Accepted for old clients; has no effect."
+    ),
+    "use_websearch": boolean("Accepted for old clients; has no effect."),
+}
+_ECHO_FIELDS: dict[str, Field] = {
+    "text": text(0, MAX_PROMPT_CHARACTERS, "What to say back."),
+    "message": text(0, MAX_PROMPT_CHARACTERS, "Another name for text."),
+}
+_NO_FIELDS: dict[str, Field] = {}
+
+_TOOLS: dict[str, tuple[str, dict[str, Field], tuple[str, ...]]] = {
+    "chat": ("Ask a model and get its answer.", _CHAT_FIELDS, ("prompt",)),
+    "list_models": ("List the models that can be asked, with their providers.", _NO_FIELDS, ()),
+    "version": ("Tell which broker this is and its version.", _NO_FIELDS, ()),
+    "status": (
+        "Tell how the broker and its providers are doing: limits, in-flight, queued.",
+        _NO_FIELDS,
+        (),
+    ),
+    "health": ("The same as status.", _NO_FIELDS, ()),
+    "echo": ("Say the given text back; reaches no provider.", _ECHO_FIELDS, ()),
+    "activity": ("The last events of the caller's own session.", _NO_FIELDS, ()),
+}
+
+
+def tool_names() -> tuple[str, ...]:
+    return tuple(_TOOLS)
+
+
+def describe_tools(models: tuple[str, ...]) -> tuple[ToolDescription, ...]:
+    """All tools; ``models`` become the choices of chat's ``model``, none leaves it open."""
+    descriptions = []
+    for name, (description, fields, required) in _TOOLS.items():
+        properties = {key: dict(field.schema) for key, field in fields.items()}
+        if name == "chat" and models:
+            properties["model"]["enum"] = list(models)
+        schema: dict[str, Any] = {"type": "object", "properties": properties}
+        if required:
+            schema["required"] = list(required)
+        descriptions.append(ToolDescription(name, description, schema))
+    return tuple(descriptions)
+
+
+def parse_call(tool: str, arguments: dict[str, Any]) -> ToolRequest | ErrorBody:
+    """Check a call against its tool; the error names the field and what it must be."""
+    name = ALIASES.get(tool, tool)
+    found = _TOOLS.get(name)
+    if found is None:
+        return ErrorBody(
+            ErrorCode.TOOL_NOT_FOUND,
+            f"Unknown tool: {tool}",
+            {"requested_tool": tool, "available_tools": list(_TOOLS)},
+        )
+    _, fields, required = found
+    try:
+        values = _check(fields, arguments)
+    except FieldError as error:
+        return _invalid(error.field, error.problem, error.value)
+    for key in required:
+        if values.get(key) is None:
+            return _invalid(key, "is required")
+    if name == "chat":
+        return ChatRequest(
+            prompt=values["prompt"],
+            model=values.get("model"),
+            continuation_id=values.get("continuation_id") or None,
+            temperature=values.get("temperature"),
+            max_tokens=values.get("max_tokens"),
+            images=values.get("images", ()),
+            stream=values.get("stream", False),
+            timeout_s=values.get("timeout"),
+        )
+    return LocalRequest(name, values.get("text") or values.get("message") or "")
+
+
+def _check(fields: dict[str, Field], arguments: dict[str, Any]) -> dict[str, Any]:
+    values = {}
+    for key, value in arguments.items():
+        field = fields.get(key)
+        if field is not None and value is not None:
+            values[key] = field.check(key, value)
+    return values
+
+
+def _invalid(field: str, problem: str, value: Any = None) -> ErrorBody:
+    details: dict[str, Any] = {"field": field}
+    if value is not None:
+        details["value"] = value
+    return ErrorBody(
+        ErrorCode.VALIDATION_ERROR, f"Validation failed for '{field}': {problem}", details
+    )

@@ -1,0 +1,88 @@
+"""`exai config`: begin, check and show configuration."""
+
+from __future__ import annotations
+
+import os
+
+import click
+
+from exai_actors.daemon.cli.options import json_option
+
+
+@click.group()
+def config() -> None:
+    """Begin, check and show configuration."""
+
+
+file_option = click.option(
+    "--config",
+    "file",
+    metavar="FILE",
+    help="The file, in place of EXAI_CONFIG, ./exai.toml or the user's own.",
+)
+
+
+@config.command()
+@click.argument("file", default="exai.toml")
+@click.option("--force", is_flag=True, help="Overwrite the file if it exists.")
+def init(file: str, force: bool) -> None:
+    """Write a commented file to begin with, FILE or exai.toml."""
+    from exai_actors.daemon.cli.output import say
+    from exai_actors.daemon.config.paths import path_of
+    from exai_actors.daemon.config.text import template
+    from exai_actors.errors import UsageError
+
+    path = path_of(file)
+    try:
+        with path.open("w" if force else "x", encoding="utf-8") as opened:
+            opened.write(template())
+    except FileExistsError:
+        raise UsageError(f"{path} exists already; --force overwrites it") from None
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written: {error.strerror}") from None
+    say(f"{path} is written; edit it, then: exai config check --config {path}")
+
+
+@config.command()
+@file_option
+def check(file: str | None) -> None:
+    """Check the file as `exai serve` would, and say all that is wrong."""
+    from exai_actors.daemon.cli.output import complain, say
+    from exai_actors.daemon.config.locate import load, user_file
+
+    loaded = load(file, os.environ, {})
+    for warning in loaded.warnings:
+        complain(f"warning: {warning}")
+    source = loaded.config.source.file
+    if source is None:
+        say(f"there is no ./exai.toml and no {user_file()}: the defaults are in force")
+    else:
+        names = ", ".join(provider.name for provider in loaded.config.provider)
+        say(f"{source} can be used; providers: {names}")
+
+
+@config.command()
+@file_option
+@json_option
+def show(file: str | None, as_json: bool) -> None:
+    """Show the values in force and what set each; secrets are hidden."""
+    from exai_actors.daemon.cli.output import complain, say
+    from exai_actors.daemon.config import text
+    from exai_actors.daemon.config.locate import read
+    from exai_actors.errors import ConfigError
+
+    reading = read(file, os.environ, {})
+    if reading.config is None:
+        raise ConfigError("\n".join(map(str, reading.problems)))
+    for warning in (*reading.missing_keys, *reading.warnings):
+        complain(f"warning: {warning}")
+    say(text.show_json(reading.config) if as_json else text.show(reading.config))
+
+
+@config.command()
+def schema() -> None:
+    """Print the JSON Schema of the file, for editors."""
+    from exai_actors.daemon.cli.output import say_json
+    from exai_actors.daemon.config.text import schema as schema_of_the_file
+
+    say_json(schema_of_the_file())

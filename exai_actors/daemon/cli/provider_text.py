@@ -1,0 +1,184 @@
+"""What is in force for each provider, as text for a terminal and as rows for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from exai_actors.core.durations import in_seconds
+from exai_actors.daemon.config.model import Config
+from exai_actors.daemon.config.presets import PRESETS
+from exai_actors.daemon.config.provider import OpenAIProvider, ProviderConfig
+from exai_actors.daemon.config.text import literal, origin
+from exai_actors.daemon.config.toml_lines import KeyPath
+
+SHOWN = (
+    "limit",
+    "model_limits",
+    "queue",
+    "requests_per_minute",
+    "tokens_per_minute",
+    "requests_per_day",
+    "tokens_per_day",
+    "max_wait_s",
+    "attempts",
+    "circuit_failures",
+    "circuit_open_s",
+    "adaptive",
+    "on_disconnect",
+    "quarantine_s",
+    "coalesce",
+)
+"""The keys that say what its account allows and how the broker deals with it."""
+_LIMITS = ("requests_per_minute", "tokens_per_minute", "requests_per_day", "tokens_per_day")
+
+
+def provider_rows(config: Config) -> list[dict[str, Any]]:
+    """Each provider with its keys, each with its value and what set it."""
+    return [
+        {
+            "name": provider.name,
+            "kind": provider.kind,
+            "base_url": getattr(provider, "base_url", None),
+            "models": list(provider.models),
+            "capacity": {
+                key: {"value": getattr(provider, key), "from": origin(config, path)}
+                for key, path in _paths(index)
+            },
+        }
+        for index, provider in enumerate(config.provider)
+    ]
+
+
+def provider_text(config: Config) -> str:
+    """The same for reading, with who shares in it and which routes lead to it."""
+    blocks = [
+        _provider_block(config, index, provider) for index, provider in enumerate(config.provider)
+    ]
+    if config.access:
+        blocks.append(["tenants", *_table(_tenant_rows(config))])
+    if config.route:
+        blocks.append(["routes", *_table(_route_rows(config))])
+    return "\n\n".join("\n".join(block) for block in blocks)
+
+
+def preset_rows() -> list[dict[str, Any]]:
+    return [
+        {"name": name, "about": each.about, "source": each.source, "values": dict(each.values)}
+        for name, each in PRESETS.items()
+    ]
+
+
+def preset_text() -> str:
+    """Each preset with its figures, whom it is for and where they are from."""
+    width = max(map(len, PRESETS))
+    return "\n".join(
+        f"{name:<{width}}  {_figures(each.values)}\n{'':<{width}}  {each.about}; from {each.source}"
+        for name, each in PRESETS.items()
+    )
+
+
+def running_text(providers: list[dict[str, Any]]) -> str:
+    """What a running broker says of its providers, a block each."""
+    return "\n\n".join("\n".join(_running_block(each)) for each in providers)
+
+
+def _provider_block(config: Config, index: int, provider: ProviderConfig) -> list[str]:
+    where = provider.base_url if isinstance(provider, OpenAIProvider) else "built in"
+    rows = []
+    for key, path in _paths(index):
+        value = getattr(provider, key)
+        if key in _LIMITS and not value:
+            shown = "no limit"
+        elif key == "model_limits":
+            if not value:
+                continue
+            shown = _by_model(value)
+        else:
+            shown = f"{value:,}" if type(value) is int else literal(value).strip('"')
+        rows.append((key, shown, origin(config, path)))
+    models = ", ".join(provider.models) or "asked of it"
+    return [f"{provider.name}  {provider.kind}, {where}", f"  models: {models}", *_table(rows)]
+
+
+def _by_model(limits: dict[str, int]) -> str:
+    shown = [f"{model} {limit}" for model, limit in limits.items()]
+    return ", ".join(shown) if len(shown) <= 3 else f"{', '.join(shown[:3])}, {len(shown) - 3} more"
+
+
+def _tenant_rows(config: Config) -> Iterator[tuple[str, ...]]:
+    if config.server.token:
+        yield "everybody else", "weight 1", f"window {config.session.window}", "[server] token"
+    for index, entry in enumerate(config.access):
+        yield (
+            f"{entry.tenant_name}",
+            f"weight {entry.weight:g}",
+            f"window {entry.window or config.session.window}",
+            f'token of "{entry.name}", {origin(config, ("access", index))}',
+        )
+
+
+def _route_rows(config: Config) -> Iterator[tuple[str, ...]]:
+    for index, route in enumerate(config.route):
+        yield route.model, " then ".join(route.to), origin(config, ("route", index))
+
+
+def _paths(index: int) -> Iterator[tuple[str, KeyPath]]:
+    for key in SHOWN:
+        yield key, ("provider", index, key)
+
+
+def _figures(values: Any) -> str:
+    told = [f"{values['limit']:,} at once"]
+    if "model_limits" in values:
+        told = [f"{values['limit']:,} at once of each model"]
+    told += [
+        f"{values[key]:,} {key.replace('_per_', '/').replace('_', ' ')}"
+        for key in _LIMITS
+        if key in values
+    ]
+    return ", ".join(told)
+
+
+def _running_block(each: dict[str, Any]) -> list[str]:
+    state = each["mode"] if each["circuit"] == "closed" else f"circuit {each['circuit']}"
+    rows = [
+        ("in flight", f"{each['in_flight']} of {each['limit']}"),
+        ("queued", f"{each['queued']} of {each['queue_limit']}"),
+        ("completed", f"{each['completed']}"),
+        ("failed", f"{each['failed']}, {each['tried_again']} tried again"),
+        ("aborted", f"{each['aborted']}"),
+        ("refused", f"{each['refused']}"),
+        ("anomalies", f"{each['anomalies']}"),
+    ]
+    if each["faults"]:
+        rows.append(("faults", f"{each['faults']} found in the broker itself; see its log"))
+    if each["configured_limit"] != each["limit"]:
+        rows.insert(1, ("configured", f"{each['configured_limit']}"))
+    if each["held_for_s"]:
+        rows.append(("held", f"for {in_seconds(each['held_for_s'])} more: {each['held_because']}"))
+    if each["trouble"]:
+        rows.append(("trouble", each["trouble"]))
+    rows += [
+        (gate["name"].replace("_", " "), f"{gate['used']:,.0f} of {gate['limit']:,} used")
+        for gate in each["gates"]
+    ]
+    rows += [
+        (each_model["model"], f"{each_model['in_flight']} of {each_model['limit']} in flight")
+        for each_model in each["model_limits"]
+    ]
+    rows += [(event["what"], event["cause"]) for event in each["events"][-5:]]
+    return [f"{each['name']}  {each['kind']}, {state}", *_table(rows)]
+
+
+def _table(rows: Any) -> list[str]:
+    """Rows as lines, their columns aligned; an overlong cell moves only its own line."""
+    cells = [tuple(map(str, row)) for row in rows]
+    if not cells:
+        return []
+    widths = [min(max(map(len, column)), 60) for column in zip(*cells, strict=True)]
+    return [
+        "  "
+        + "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in cells
+    ]

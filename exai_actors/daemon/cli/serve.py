@@ -1,0 +1,73 @@
+"""`exai serve`."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import click
+
+from exai_actors.daemon.cli.exit_codes import ExitCode
+
+
+@click.command()
+@click.option("--config", "file", metavar="FILE", help="The configuration file.")
+@click.option("--host", metavar="H", help="The address to listen on.")
+@click.option("--port", type=int, metavar="N", help="The port to listen on; 0 picks a free one.")
+@click.option("--log-level", metavar="LEVEL", help="debug, info, warning or error.")
+@click.option("--log-format", metavar="FORMAT", help="auto, text or json.")
+@click.pass_context
+def serve(
+    ctx: click.Context,
+    file: str | None,
+    host: str | None,
+    port: int | None,
+    log_level: str | None,
+    log_format: str | None,
+) -> None:
+    """Run a broker until it is told to stop.
+
+    Prints one line on stdout once clients can connect: `ready ws://HOST:PORT`. Everything else is
+    said on stderr. Ctrl-C or SIGTERM lets the requests in flight end; a second one stops at once.
+
+    Without a configuration file it serves a built-in provider that makes its answers up.
+    """
+    from exai_actors.daemon.cli.output import complain, lines_of
+    from exai_actors.daemon.config.locate import load
+    from exai_actors.daemon.logs import setup
+    from exai_actors.errors import UsageError
+
+    flags = {
+        "--host": host,
+        "--port": port,
+        "--log-level": log_level,
+        "--log-format": log_format,
+    }
+    given = {name: value for name, value in flags.items() if value is not None}
+    loaded = load(file, os.environ, given)
+    setup.configure(loaded.config.logging, sys.stderr)
+
+    import structlog
+
+    log = structlog.get_logger("exai")
+    for warning in loaded.warnings:
+        log.warning(str(warning))
+    if loaded.config.source.file is None:
+        log.info("no configuration file: a built-in provider makes the answers up")
+    else:
+        names = [provider.name for provider in loaded.config.provider]
+        log.info("configured", file=str(loaded.config.source.file), providers=names)
+
+    from exai_actors.daemon import lifecycle
+
+    try:
+        lifecycle.serve(loaded.config, _say_ready)
+    except (UsageError, lifecycle.BrokerGaveUp) as error:
+        for line in lines_of(error):
+            complain(line)
+        listened = isinstance(error, lifecycle.BrokerGaveUp)
+        ctx.exit(ExitCode.GAVE_UP if listened else ExitCode.CANNOT_LISTEN)
+
+
+def _say_ready(url: str) -> None:
+    click.echo(f"ready {url}")

@@ -1,0 +1,33 @@
+"""`exai version`."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as version_of
+
+import click
+
+from exai_actors import __version__
+from exai_actors.daemon.cli.options import json_option
+
+PARTS = ("pykka", "websockets", "aiohttp", "msgspec", "orjson", "uvloop")
+
+
+@click.command()
+@json_option
+def version(as_json: bool) -> None:
+    """Show versions: of exai, of Python and of what it stands on."""
+    from exai_actors.daemon.cli.output import say, say_json
+
+    found = {"exai": __version__, "python": platform.python_version()}
+    for part in PARTS:
+        try:
+            found[part] = version_of(part)
+        except PackageNotFoundError:
+            found[part] = "not installed"
+    if as_json:
+        say_json(found)
+        return
+    for name, number in found.items():
+        say(f"{name} {number}")

@@ -1,0 +1,1 @@
+"""The configuration: from file, environment and flags to checked values."""

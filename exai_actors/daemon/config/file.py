@@ -1,0 +1,181 @@
+"""From the text of a file, the environment and the flags to one checked configuration.
+
+Everything here is a pure function of its arguments; `config_locate` finds and reads the files.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from exai_actors.daemon.config import rules
+from exai_actors.daemon.config.model import DEFAULT_PROVIDERS, Config, FileConfig, Source
+from exai_actors.daemon.config.problems import Origins, Problem
+from exai_actors.daemon.config.sharing import access_findings, route_findings
+from exai_actors.daemon.config.tables import TableChecker
+from exai_actors.daemon.config.toml_lines import KeyPath, locate
+
+ENVIRONMENT: Mapping[str, KeyPath] = {
+    "EXAI_WS_HOST": ("server", "host"),
+    "EXAI_WS_PORT": ("server", "port"),
+    "EXAI_WS_TOKEN": ("server", "token"),
+}
+FLAGS: Mapping[str, KeyPath] = {
+    "--host": ("server", "host"),
+    "--port": ("server", "port"),
+    "--log-level": ("logging", "level"),
+    "--log-format": ("logging", "format"),
+}
+
+
+class Reading(msgspec.Struct, frozen=True):
+    """What came of reading a configuration.
+
+    ``config`` is None when there are ``problems``. ``missing_keys`` are problems only for a process
+    that calls the providers; ``warnings`` are for nobody.
+    """
+
+    config: Config | None
+    problems: tuple[Problem, ...] = ()
+    missing_keys: tuple[Problem, ...] = ()
+    warnings: tuple[Problem, ...] = ()
+
+
+def read_config(
+    text: str | None,
+    *,
+    file: Path | None = None,
+    env: Mapping[str, str],
+    flags: Mapping[str, str | int],
+) -> Reading:
+    """Merge and check: flags (by their name in FLAGS) over ``env`` over ``text`` over defaults.
+
+    An environment variable that is set but empty counts as not set. ``file`` is only what the
+    text is called in messages; ``text`` is None when there is no file.
+    """
+    try:
+        raw = tomllib.loads(text or "")
+        lines = locate(text or "")
+    except tomllib.TOMLDecodeError as error:
+        return Reading(None, (_syntax_problem(str(error), text or "", file),))
+    except RecursionError:
+        return Reading(None, (Problem(str(file), (), "is nested too deeply"),))
+
+    overrides = {name: env[name].strip() for name in ENVIRONMENT if env.get(name, "").strip()}
+    origins = Origins(file, lines, _override_origins(overrides, flags))
+    in_file = Origins(file, lines, {})
+    checker = TableChecker(in_file)
+    settings = checker.file(raw)
+    problems = checker.problems
+    if settings.server.token and settings.server.token_file:
+        problems.append(
+            in_file.problem(
+                ("server", "token_file"), "token is set as well; keep one of token and token_file"
+            )
+        )
+    overriding = TableChecker(origins)
+    settings = _override(settings, overrides, flags, overriding)
+    problems += overriding.problems
+    return _checked(settings, origins, problems, env, checker.from_presets)
+
+
+def _override_origins(
+    overrides: Mapping[str, str], flags: Mapping[str, str | int]
+) -> dict[KeyPath, str]:
+    named = {ENVIRONMENT[name]: name for name in overrides}
+    return named | {FLAGS[name]: name for name in flags}
+
+
+def _override(
+    settings: FileConfig,
+    overrides: Mapping[str, str],
+    flags: Mapping[str, str | int],
+    checker: TableChecker,
+) -> FileConfig:
+    values: dict[KeyPath, str | int] = {ENVIRONMENT[name]: overrides[name] for name in overrides}
+    values |= {FLAGS[name]: value for name, value in flags.items()}
+    for path, value in values.items():
+        table_name, key = str(path[0]), str(path[1])
+        table = getattr(settings, table_name)
+        field = next(field for field in msgspec.structs.fields(table) if field.name == key)
+        found = checker.value(field.type, value, path, strict=False)
+        if found is not None:
+            changes: dict[str, Any] = {key: found}
+            if path == ("server", "token"):
+                changes["token_file"] = ""
+            table = msgspec.structs.replace(table, **changes)
+            settings = msgspec.structs.replace(settings, **{table_name: table})
+    return settings
+
+
+def _checked(
+    settings: FileConfig,
+    origins: Origins,
+    problems: list[Problem],
+    env: Mapping[str, str],
+    from_presets: Mapping[KeyPath, str],
+) -> Reading:
+    """Apply the rules between keys to those tables whose keys are right each by itself."""
+    wrong = {problem.path[0] for problem in problems if problem.path}
+    findings: list[rules.Finding] = []
+    if "server" not in wrong:
+        findings += rules.server_findings(settings.server, settings.access)
+    if "access" not in wrong:
+        findings += access_findings(settings.access)
+    if "provider" not in wrong:
+        findings += rules.provider_findings(settings.provider)
+    providers = settings.provider or DEFAULT_PROVIDERS
+    if not wrong & {"provider", "route"}:
+        findings += route_findings(settings.route, providers)
+    if not wrong & {"provider", "route", "chat"}:
+        findings += rules.chat_findings(settings.chat, providers, settings.route)
+    if not wrong & {"server", "compat"}:
+        findings += rules.compat_findings(settings.compat, settings.server)
+    found = [*problems, *(origins.problem(path, message) for path, message in findings)]
+    if found:
+        return Reading(None, tuple(sorted(found, key=_place)))
+
+    keys, missing = rules.key_findings(providers, env)
+    config = Config(
+        server=settings.server,
+        session=settings.session,
+        access=settings.access,
+        provider=providers,
+        route=settings.route,
+        compat=settings.compat,
+        chat=settings.chat,
+        logging=settings.logging,
+        source=Source(origins.file, {**from_presets, **_origins_of_values(origins)}),
+        api_keys=keys,
+    )
+    return Reading(
+        config,
+        missing_keys=tuple(origins.problem(path, message) for path, message in missing),
+        warnings=tuple(
+            origins.problem(path, message) for path, message in rules.provider_warnings(providers)
+        ),
+    )
+
+
+def _origins_of_values(origins: Origins) -> dict[KeyPath, str]:
+    named: dict[KeyPath, str] = {path: f"{origins.file}:{at}" for path, at in origins.lines.items()}
+    return named | dict(origins.overrides)
+
+
+def _place(problem: Problem) -> tuple[str, int]:
+    origin, _, line = problem.origin.rpartition(":")
+    return (origin, int(line)) if origin and line.isdigit() else (problem.origin, 0)
+
+
+def _syntax_problem(said: str, text: str, file: Path | None) -> Problem:
+    """tomllib ends its messages with ``(at line 3, column 5)`` or ``(at end of document)``."""
+    match = re.fullmatch(r"(.*) \(at line (\d+), column (\d+)\)", said, re.DOTALL)
+    if match is None:
+        return Problem(f"{file}:{text.rstrip().count(chr(10)) + 1}", (), f"is not TOML: {said}")
+    what, line, column = match.groups()
+    return Problem(f"{file}:{line}", (), f"is not TOML: {what} (at column {column})")

@@ -1,0 +1,204 @@
+"""A configuration as text: the values in force, a file to begin with, the schema of the file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from textwrap import wrap
+from typing import Any, get_args
+
+import msgspec
+
+from exai_actors.daemon.config.allowed import allowed
+from exai_actors.daemon.config.model import (
+    HIDDEN,
+    AccessConfig,
+    Config,
+    FileConfig,
+    RouteConfig,
+)
+from exai_actors.daemon.config.presets import PRESETS
+from exai_actors.daemon.config.provider import OpenAIProvider, ProviderConfig, SyntheticProvider
+from exai_actors.daemon.config.toml_lines import KeyPath
+
+PLAIN_TABLES = ("server", "session", "compat", "chat", "logging")
+
+_OPENING = """\
+# Configuration of exai. Flags and environment variables (EXAI_WS_HOST, EXAI_WS_PORT,
+# EXAI_WS_TOKEN) go before what stands here; what is commented out has the value shown.
+# Read once, at start. Check a change with: exai config check
+"""
+
+_OPENAI_EXAMPLE = """\
+# A service with an OpenAI-compatible API. Copy the block for each provider you have.
+#[[provider]]
+#kind = "openai"
+#name = "kimi"
+#base_url = "https://api.moonshot.ai/v1"
+#api_key_env = "KIMI_API_KEY"
+"""
+
+_ACCESS_EXAMPLE = """\
+# One more token for those who are to have a share of their own. Copy the block for each.
+#[[access]]
+#name = "batch"
+#token_env = "EXAI_BATCH_TOKEN"
+"""
+
+_ROUTE_EXAMPLE = """\
+# A model name of your own that falls back from one model to the next.
+#[[route]]
+#model = "fast"
+#to = ["kimi/kimi-k2.6", "synthetic"]
+"""
+
+_SYNTHETIC_EXAMPLE = """\
+# The built-in provider that makes its answers up: what runs while no provider is configured.
+#[[provider]]
+#kind = "synthetic"
+#name = "synthetic"
+"""
+
+
+def literal(value: Any) -> str:
+    """A value as TOML writes it; whole seconds without their decimal point."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    if isinstance(value, dict):
+        pairs = (f"{literal(key)} = {literal(each)}" for key, each in value.items())
+        return f"{{ {', '.join(pairs)} }}" if value else "{}"
+    if isinstance(value, tuple | list):
+        return f"[{', '.join(map(literal, value))}]"
+    return str(value)
+
+
+def description(field: msgspec.structs.FieldInfo) -> str:
+    """What a key means, as its Struct states it."""
+    notes = (getattr(note, "description", None) for note in get_args(field.type)[1:])
+    return next((note for note in notes if note), "")
+
+
+def values_of(config: Config) -> Iterator[tuple[KeyPath, Any]]:
+    """Every key with its value in the order of the file, secrets hidden."""
+    for table in PLAIN_TABLES[:2]:
+        yield from _table_values((table,), getattr(config, table))
+    for index, entry in enumerate(config.access):
+        yield from _table_values(("access", index), entry)
+    for index, provider in enumerate(config.provider):
+        yield ("provider", index, "kind"), provider.kind
+        yield from _table_values(("provider", index), provider)
+    for index, route in enumerate(config.route):
+        yield from _table_values(("route", index), route)
+    for table in PLAIN_TABLES[2:]:
+        yield from _table_values((table,), getattr(config, table))
+
+
+def _table_values(path: KeyPath, table: msgspec.Struct) -> Iterator[tuple[KeyPath, Any]]:
+    for key, value in msgspec.structs.asdict(table).items():
+        yield (*path, key), HIDDEN if key == "token" and value else value
+
+
+def show(config: Config) -> str:
+    """The values in force as TOML, each with a comment that says what set it."""
+    lines: list[str] = []
+    header: KeyPath = ()
+    entries = [(path, f"{path[-1]} = {literal(value)}") for path, value in values_of(config)]
+    width = min(max(len(text) for _, text in entries), 48)
+    for path, text in entries:
+        if path[:-1] != header:
+            header = path[:-1]
+            if lines:
+                lines.append("")
+            lines.append(f"[{header[0]}]" if len(header) == 1 else f"[[{header[0]}]]")
+        lines.append(f"{text:<{width}}  # {origin(config, path)}")
+    return "\n".join(lines)
+
+
+def origin(config: Config, path: KeyPath) -> str:
+    """What set the value at ``path``: a file and line, a variable, a flag or the default."""
+    if path == ("server", "token") and config.server.token_file:
+        path = ("server", "token_file")
+    return config.source.origins.get(path, "default")
+
+
+def show_json(config: Config) -> str:
+    """The same as a JSON list of ``{"key", "value", "from"}``; provider keys count from 0."""
+    rows = [
+        {"key": ".".join(map(str, path)), "value": value, "from": origin(config, path)}
+        for path, value in values_of(config)
+    ]
+    return json.dumps(rows, indent=2)
+
+
+def template() -> str:
+    """A file to begin with: valid as it is, every key there with its default, commented out."""
+    fields = {field.name: field for field in msgspec.structs.fields(FileConfig)}
+    parts = [_OPENING]
+    parts += [_template_table(name, fields[name].type) for name in PLAIN_TABLES[:2]]
+    parts.append(_ACCESS_EXAMPLE + _template_keys(AccessConfig, {"token_env"}))
+    parts.append(_OPENAI_EXAMPLE + _template_keys(OpenAIProvider, {"base_url", "api_key_env"}))
+    parts.append(_SYNTHETIC_EXAMPLE + _template_keys(SyntheticProvider, set()))
+    parts.append(_ROUTE_EXAMPLE + _template_keys(RouteConfig, set()))
+    parts += [_template_table(name, fields[name].type) for name in PLAIN_TABLES[2:]]
+    return "\n".join(parts)
+
+
+def _default(field: msgspec.structs.FieldInfo) -> Any:
+    factory = field.default_factory
+    return field.default if factory is msgspec.NODEFAULT else factory()
+
+
+def _template_table(name: str, struct: type[msgspec.Struct]) -> str:
+    return f"[{name}]\n{_template_keys(struct, set())}"
+
+
+def _template_keys(struct: type[msgspec.Struct], given: set[str]) -> str:
+    lines: list[str] = []
+    for field in msgspec.structs.fields(struct):
+        if field.name not in given and not field.required:
+            lines += wrap(description(field), 90, initial_indent="# ", subsequent_indent="# ")
+            lines.append(f"#{field.name} = {literal(_default(field))}")
+    return "\n".join(lines) + "\n"
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema (2020-12) of the file."""
+    found = msgspec.json.schema(FileConfig)
+    openai = found["$defs"]["OpenAIProvider"]
+    # A preset stands in for whatever else would have to be there.
+    openai["anyOf"] = [{"required": ["preset"]}, {"required": openai.pop("required")}]
+    openai["properties"]["preset"]["enum"] = ["", *PRESETS]
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "exai.toml",
+        **found,
+    }
+
+
+def reference() -> str:
+    """Markdown tables of all keys; ``docs/reference/config.md`` holds exactly these."""
+    fields = {field.name: field for field in msgspec.structs.fields(FileConfig)}
+    parts = [_reference_table(f"`[{name}]`", fields[name].type) for name in PLAIN_TABLES[:2]]
+    providers: tuple[type[ProviderConfig], ...] = (OpenAIProvider, SyntheticProvider)
+    parts.append(_reference_table("`[[access]]`", AccessConfig))
+    parts += [
+        _reference_table(f'`[[provider]]` with `kind = "{struct.kind}"`', struct)
+        for struct in providers
+    ]
+    parts.append(_reference_table("`[[route]]`", RouteConfig))
+    parts += [_reference_table(f"`[{name}]`", fields[name].type) for name in PLAIN_TABLES[2:]]
+    return "\n".join(parts)
+
+
+def _reference_table(title: str, struct: type[msgspec.Struct]) -> str:
+    lines = [f"## {title}", "", "| key | default | allowed | meaning |", "|---|---|---|---|"]
+    for field in msgspec.structs.fields(struct):
+        default = "required" if field.required else f"`{literal(_default(field))}`"
+        lines.append(
+            f"| `{field.name}` | {default} | {allowed(field.type)} | {description(field)} |"
+        )
+    return "\n".join([*lines, ""])

@@ -1,0 +1,112 @@
+"""Read the access tokens from where the configuration says they are."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from exai_actors.daemon.config.file import Reading
+from exai_actors.daemon.config.model import Config
+from exai_actors.daemon.config.paths import path_of
+from exai_actors.daemon.config.problems import Problem
+from exai_actors.daemon.config.rules import token_faults
+from exai_actors.daemon.config.toml_lines import KeyPath
+
+LARGEST_TOKEN = 65_536
+
+
+def with_tokens(reading: Reading, config: Config, env: Mapping[str, str]) -> Reading:
+    """The reading with all tokens in its configuration, or with what is wrong with them.
+
+    A variable that is not set is only a missing key: the file itself may be as it should.
+    """
+    tokens = _Tokens(config, env)
+    shared = config.server.token
+    if config.server.token_file:
+        shared = tokens.in_file(("server", "token_file"), config.server.token_file)
+    found = {"": shared} if shared else {}
+    for index, entry in enumerate(config.access):
+        path: KeyPath = ("access", index)
+        if entry.token_file:
+            token = tokens.in_file((*path, "token_file"), entry.token_file)
+        else:
+            token = tokens.in_variable((*path, "token_env"), entry.token_env)
+        if token and token in found.values():
+            tokens.fault(path, "its token is that of another entry or of [server]; make a new one")
+        found[entry.name] = token
+    warnings = (*reading.warnings, *tokens.warnings)
+    if tokens.problems:
+        return msgspec.structs.replace(reading, config=None, problems=tuple(tokens.problems))
+    found.pop("", None)
+    server = msgspec.structs.replace(config.server, token=shared)
+    return msgspec.structs.replace(
+        reading,
+        config=msgspec.structs.replace(config, server=server, access_tokens=found),
+        missing_keys=(*reading.missing_keys, *tokens.missing),
+        warnings=warnings,
+    )
+
+
+class _Tokens:
+    """Reads one after the other and gathers what is wrong."""
+
+    def __init__(self, config: Config, env: Mapping[str, str]) -> None:
+        self.problems: list[Problem] = []
+        self.missing: list[Problem] = []
+        self.warnings: list[Problem] = []
+        self._source = config.source
+        self._env = env
+
+    def in_file(self, path: KeyPath, name: str) -> str:
+        """The token in a file; empty beside a problem."""
+        folder = self._source.file.parent if self._source.file else Path()
+        file = folder / path_of(name)
+        try:
+            with file.open("rb") as opened:
+                token = opened.read(LARGEST_TOKEN).decode("ascii", "replace").strip()
+                mode = os.fstat(opened.fileno()).st_mode
+        except OSError as error:
+            self.fault(path, f"{file} cannot be read: {error.strerror}")
+            return ""
+        except ValueError as error:
+            self.fault(path, f"{file} cannot be read: {error}")
+            return ""
+        if not token:
+            self.fault(path, f"{file}: is empty; put a token of 16 characters or more there")
+        elif fault := token_faults(token):
+            self.fault(path, f"{file}: {fault}")
+        elif os.name == "posix" and mode & (stat.S_IRWXG | stat.S_IRWXO):
+            self.warnings.append(
+                self._problem(
+                    path,
+                    f"{file} can be read by other users; change that with: chmod 600 {file}",
+                )
+            )
+        return token
+
+    def in_variable(self, path: KeyPath, name: str) -> str:
+        """The token in an environment variable; empty beside a problem."""
+        token = self._env.get(name, "").strip()
+        if not token:
+            self.missing.append(
+                self._problem(
+                    path,
+                    f"the environment variable {name} is not set; put the token there: "
+                    f"export {name}=...",
+                )
+            )
+        elif fault := token_faults(token):
+            self.fault(path, f"{name}: {fault}")
+        return token
+
+    def fault(self, path: KeyPath, message: str) -> None:
+        self.problems.append(self._problem(path, message))
+
+    def _problem(self, path: KeyPath, message: str) -> Problem:
+        origins = self._source.origins
+        origin = origins.get(path) or origins.get(path[:2]) or str(self._source.file)
+        return Problem(origin, path, message)

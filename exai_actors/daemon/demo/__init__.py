@@ -1,0 +1,1 @@
+"""`exai demo`: a broker shares a scarce provider between two sessions."""

@@ -1,0 +1,130 @@
+"""`exai demo`: a scarce provider, a greedy session and a small one, for ten seconds."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import signal
+import sys
+import time
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING
+
+import click
+
+from exai_actors.daemon.cli.options import Seconds, run
+
+if TYPE_CHECKING:
+    from exai_actors.client import BrokerClient
+    from exai_actors.daemon.demo.log import DemoLog
+    from exai_actors.daemon.demo.screen import Screen
+
+LIMIT = 4
+SERVICE_S = 0.2
+SESSIONS = {"greedy": 24, "small": 2}
+FRAME_S = 0.1
+
+
+@click.command()
+@click.option(
+    "--seconds",
+    type=Seconds(600),
+    metavar="SECONDS",
+    default=10.0,
+    show_default=True,
+    help="How long it runs.",
+)
+def demo(seconds: float) -> None:
+    """Watch a broker share a scarce provider fairly.
+
+    It starts a broker in front of a provider that allows 4 calls of 200 ms at once. A greedy
+    session with 24 clients and a small one with 2 ask as fast as they get answers. Everything
+    runs on this machine and ends with a summary.
+    """
+    from exai_actors.daemon.demo.screen import stdout_screen
+
+    try:
+        run(_demo(seconds, stdout_screen(sys.stdout)))
+    except asyncio.CancelledError:
+        raise KeyboardInterrupt from None
+
+
+async def _demo(seconds: float, shown: Screen) -> None:
+    _end_in_order()
+    from exai_actors.daemon.demo.broker import broker_before
+    from exai_actors.daemon.demo.log import DemoLog
+    from exai_actors.daemon.demo.upstream import scarce_upstream
+
+    log = DemoLog(SESSIONS, limit=LIMIT, service_s=SERVICE_S, duration=seconds)
+    async with AsyncExitStack() as stack:
+        upstream = await stack.enter_async_context(
+            scarce_upstream(log, limit=LIMIT, service_s=SERVICE_S)
+        )
+        url = await stack.enter_async_context(broker_before(upstream, LIMIT))
+        clients = [
+            (name, await stack.enter_async_context(_client(url, name)))
+            for name, connections in SESSIONS.items()
+            for _ in range(connections)
+        ]
+        stack.enter_context(shown)
+        await _watch(clients, log, shown, seconds)
+
+
+def _end_in_order() -> None:
+    """Let SIGTERM and a closed terminal do what Ctrl-C does, or the broker would live on."""
+    loop = asyncio.get_running_loop()
+    task = asyncio.current_task()
+    if task is not None and sys.platform != "win32":
+        for each in (signal.SIGTERM, signal.SIGHUP):
+            loop.add_signal_handler(each, task.cancel)
+
+
+def _client(url: str, session: str) -> BrokerClient:
+    from exai_actors.client import connect
+
+    return connect(url, session_id=f"demo-{session}")
+
+
+async def _watch(
+    clients: list[tuple[str, BrokerClient]], log: DemoLog, shown: Screen, seconds: float
+) -> None:
+    nonces = map(str, itertools.count(1))
+    start = time.monotonic()
+    log.started(start)
+    asking = [
+        asyncio.create_task(_ask_again_and_again(client, name, nonces, log))
+        for name, client in clients
+    ]
+    try:
+        while (now := time.monotonic()) < start + seconds:
+            shown.show(log.snapshot(now))
+            ended, _ = await asyncio.wait(
+                asking, timeout=FRAME_S, return_when=asyncio.FIRST_COMPLETED
+            )
+            for task in ended:
+                task.result()  # clients only end by an error
+    finally:
+        for task in asking:
+            task.cancel()
+        shown.finish(log.snapshot(min(time.monotonic(), start + seconds)))
+
+
+async def _ask_again_and_again(
+    client: BrokerClient, session: str, nonces: map[str], log: DemoLog
+) -> None:
+    from exai_actors.client import BrokerError
+
+    while True:
+        nonce = next(nonces)
+        log.sent(nonce, session, time.monotonic())
+        try:
+            result = await client.call("chat", prompt=nonce)
+        except BrokerError:
+            log.failed(nonce, session)
+            # A broker that refuses at once must not be asked in a tight loop.
+            await asyncio.sleep(FRAME_S)
+            continue
+        if result.text == nonce:
+            log.served(session, time.monotonic())
+        else:
+            log.failed(nonce, session)

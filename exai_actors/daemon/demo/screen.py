@@ -1,0 +1,71 @@
+"""Draw the demo: redrawn in place on a terminal, plain lines anywhere else."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from typing import TextIO
+
+from exai_actors.daemon.demo.log import Snapshot
+from exai_actors.daemon.demo.view import Look, progress_line, screen, summary
+
+HIDE_CURSOR, SHOW_CURSOR = "\x1b[?25l", "\x1b[?25h"
+# Terminals that know synchronized updates show a whole picture at once, others ignore these.
+BEGIN_UPDATE, END_UPDATE = "\x1b[?2026h", "\x1b[?2026l"
+CLEAR_LINE, CLEAR_BELOW = "\x1b[K", "\x1b[J"
+PLAIN_INTERVAL_S = 1.0
+
+
+class Screen:
+    """Shows snapshots on ``stream``; use it as a context so that the cursor comes back."""
+
+    def __init__(self, stream: TextIO, env: Mapping[str, str]) -> None:
+        self._stream = stream
+        self.live = stream.isatty() and env.get("TERM", "") not in ("", "dumb")
+        self._colour = self.live and not env.get("NO_COLOR")
+        self._unicode = "utf" in (stream.encoding or "").lower()
+        self._drawn = 0
+        self._next_line = PLAIN_INTERVAL_S
+
+    def __enter__(self) -> Screen:
+        self._write(HIDE_CURSOR if self.live else "")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._write(SHOW_CURSOR if self.live else "")
+
+    def show(self, snapshot: Snapshot) -> None:
+        """Bring the picture up to date; without a terminal, one line a second."""
+        if self.live:
+            self._redraw(screen(snapshot, self._look()))
+        elif snapshot.elapsed >= self._next_line:
+            self._next_line += PLAIN_INTERVAL_S
+            self._write(f"{progress_line(snapshot)}\n")
+
+    def finish(self, snapshot: Snapshot) -> None:
+        """Leave the last picture, and the summary below it."""
+        if self.live:
+            self._redraw(screen(snapshot, self._look()))
+        self._write("\n" + "\n".join(summary(snapshot, self._look())) + "\n")
+
+    def _look(self) -> Look:
+        width = shutil.get_terminal_size().columns if self.live else 100
+        return Look(width=width, colour=self._colour, unicode=self._unicode)
+
+    def _redraw(self, lines: list[str]) -> None:
+        # A picture higher than the terminal would scroll with every redraw.
+        lines = lines[: max(1, shutil.get_terminal_size().lines - 1)]
+        up = f"\x1b[{self._drawn}F" if self._drawn else ""
+        body = "".join(f"{line}{CLEAR_LINE}\n" for line in lines)
+        self._write(f"{BEGIN_UPDATE}{up}{body}{CLEAR_BELOW}{END_UPDATE}")
+        self._drawn = len(lines)
+
+    def _write(self, text: str) -> None:
+        if text:
+            self._stream.write(text)
+            self._stream.flush()
+
+
+def stdout_screen(stream: TextIO) -> Screen:
+    return Screen(stream, os.environ)

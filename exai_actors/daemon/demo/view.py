@@ -1,0 +1,252 @@
+"""How the demo looks: a snapshot in, lines of text out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import click
+import msgspec
+
+from exai_actors.daemon.demo.log import SessionView, Snapshot
+
+COLOURS = ("magenta", "cyan", "yellow", "green")
+
+
+class Look(msgspec.Struct, frozen=True):
+    """What the terminal can show."""
+
+    width: int = 80
+    colour: bool = False
+    unicode: bool = True
+
+    @property
+    def narrow(self) -> bool:
+        """Too narrow for the picture as it is meant."""
+        return self.width < 72
+
+    @property
+    def held(self) -> str:
+        return "■" if self.unicode else "#"
+
+    @property
+    def free(self) -> str:
+        return "□" if self.unicode else "."
+
+    @property
+    def bar(self) -> str:
+        return "█" if self.unicode else "="
+
+    @property
+    def rest(self) -> str:
+        return "░" if self.unicode else " "
+
+
+class Span(msgspec.Struct, frozen=True):
+    """A piece of a line with its style."""
+
+    text: str
+    fg: str | None = None
+    bold: bool = False
+    dim: bool = False
+
+
+def screen(snapshot: Snapshot, look: Look) -> list[str]:
+    """The live picture, no line wider than ``look.width``."""
+    offer = f"limit {snapshot.limit}, {snapshot.service_s * 1000:g} ms a call"
+    if not look.narrow:
+        offer += f": {snapshot.possible_rate:g} requests/s are possible"
+    clock = f"{snapshot.elapsed:4.1f} of {snapshot.duration:g} s"
+    gap = " " * max(2, look.width - len("exai demo  ") - len(offer) - len(clock))
+    lines: list[list[Span]] = [
+        [Span("exai demo  ", bold=True), Span(offer), Span(gap), Span(clock, dim=True)],
+        [],
+        _permits(snapshot, look),
+        _waiting(snapshot, look),
+        _totals(snapshot, look),
+        [],
+        _head(look),
+    ]
+    lines += [
+        _session(session, _colour(index), look) for index, session in enumerate(snapshot.sessions)
+    ]
+    return [paint(line, look) for line in lines]
+
+
+def _permits(snapshot: Snapshot, look: Look) -> list[Span]:
+    colours = {session.name: _colour(at) for at, session in enumerate(snapshot.sessions)}
+    held = [Span(f"{look.held} ", fg=colours[name]) for name in sorted(snapshot.holders)]
+    free = [Span(f"{look.free} ", dim=True)] * (snapshot.limit - len(held))
+    used = f"{snapshot.utilisation * 100:.1f} %"
+    peak = "" if look.narrow else f", never more than {snapshot.peak}"
+    return [
+        Span("  upstream  ", dim=True),
+        *held,
+        *free,
+        Span(f" {len(held)} in flight{peak}; {used} of the limit used"),
+    ]
+
+
+def _waiting(snapshot: Snapshot, look: Look) -> list[Span]:
+    label = [Span("  waiting   ", dim=True)]
+    queue = [
+        Span(look.held * session.waiting, fg=_colour(index))
+        for index, session in enumerate(snapshot.sessions)
+        if session.waiting
+    ]
+    return label + (queue or [Span("nobody", dim=True)])
+
+
+def _totals(snapshot: Snapshot, look: Look) -> list[Span]:
+    wrong = snapshot.failed + snapshot.refused
+    refused = "429" if look.narrow else "refused upstream (429)"
+    return [
+        Span("  served    ", dim=True),
+        Span(f"{snapshot.served}", bold=True),
+        Span(f" ({snapshot.rate:.1f}/s)   "),
+        Span(
+            f"errors {snapshot.failed}   {refused} {snapshot.refused}",
+            fg="red" if wrong else None,
+        ),
+    ]
+
+
+NAME, SHARE = 8, 6
+
+
+def _columns(look: Look) -> tuple[int, int]:
+    """How wide a count and a wait are."""
+    return (8, 9) if look.narrow else (9, 10)
+
+
+def _head(look: Look) -> list[Span]:
+    count, wait = _columns(look)
+    counts = "".join(f"{title:>{count}}" for title in ("clients", "waiting", "served"))
+    share = f"  {'share':<{_bar_width(look) + SHARE}}"
+    waits = "".join(f"{title:>{wait}}" for title in ("p50 wait", "p99 wait"))
+    return [Span(f"  {'session':<{NAME}}{counts}{share}{waits}", dim=True)]
+
+
+def _session(session: SessionView, colour: str, look: Look) -> list[Span]:
+    width = _bar_width(look)
+    count, wait = _columns(look)
+    full = round(session.share * width)
+    counts = "".join(
+        f"{number:>{count}}" for number in (session.connections, session.waiting, session.served)
+    )
+    waits = f"{_seconds(session.wait_p50):>{wait}}{_seconds(session.wait_p99):>{wait}}"
+    return [
+        Span(f"  {session.name:<{NAME}}", fg=colour, bold=True),
+        Span(f"{counts}  "),
+        Span(look.bar * full, fg=colour),
+        Span(look.rest * (width - full), dim=True),
+        Span(f"{_percent(session.share):>{SHARE}}"),
+        Span(waits),
+    ]
+
+
+def _bar_width(look: Look) -> int:
+    count, wait = _columns(look)
+    return max(0, min(40, look.width - 2 - NAME - 3 * count - 2 - SHARE - 2 * wait))
+
+
+def progress_line(snapshot: Snapshot) -> str:
+    """One line for an output that is no terminal."""
+    sessions = "; ".join(
+        f"{session.name} {session.served} ({_percent(session.share)}, {session.waiting} waiting, "
+        f"p99 wait {_seconds(session.wait_p99)})"
+        for session in snapshot.sessions
+    )
+    return (
+        f"{snapshot.elapsed:4.1f} s  served {snapshot.served} ({snapshot.rate:.1f}/s), "
+        f"{len(snapshot.holders)} of {snapshot.limit} in flight; {sessions}"
+    )
+
+
+def summary(snapshot: Snapshot, look: Look) -> list[str]:
+    """The table at the end."""
+    sessions = snapshot.sessions
+    rows: list[tuple[str, list[str], str]] = [
+        ("clients", [str(each.connections) for each in sessions], _sum(sessions, "connections")),
+        ("requests served", [str(each.served) for each in sessions], str(snapshot.served)),
+        ("errors", [str(each.failed) for each in sessions], str(snapshot.failed)),
+        ("share of the provider", [_percent(each.share) for each in sessions], ""),
+        ("wait, median (p50)", [_seconds(each.wait_p50) for each in sessions], ""),
+        ("wait, 99 % below (p99)", [_seconds(each.wait_p99) for each in sessions], ""),
+    ]
+    title_width, cell = (22, 11) if look.narrow else (24, 12)
+    head = [Span(f"  {'':<{title_width}}")]
+    head += [
+        Span(f"{each.name:>{cell}}", fg=_colour(index), bold=True)
+        for index, each in enumerate(sessions)
+    ]
+    head.append(Span(f"{'together':>{cell}}", bold=True))
+    lines = [head]
+    for title, values, together in rows:
+        cells = "".join(f"{value:>{cell}}" for value in [*values, together])
+        lines.append([Span(f"  {title:<{title_width}}", dim=True), Span(cells)])
+    used = f"{snapshot.utilisation * 100:.1f} %"
+    # Little's law: so many clients in a closed loop, less the time they are served.
+    clients = sum(each.connections for each in sessions)
+    alike = max(0.0, clients / snapshot.possible_rate - snapshot.service_s)
+    told = [
+        [
+            Span("  By the provider's own count: "),
+            Span(f"at most {snapshot.peak} calls at once (limit {snapshot.limit}),", bold=True),
+        ],
+        [
+            Span(f"  {snapshot.refused} refused with 429, "),
+            Span(f"{used} of the limit used in {snapshot.elapsed:.1f} s.", bold=True),
+        ],
+        [Span(f"  In one queue for all, everybody would have waited {_seconds(alike)}.")],
+    ]
+    lines.append([])
+    for line in told:
+        lines += _folded(line, look.width)
+    return [paint(line, look).rstrip() for line in lines]
+
+
+def _folded(line: Sequence[Span], width: int) -> list[list[Span]]:
+    """The line in as many lines as it takes, broken at blanks."""
+    lines: list[list[Span]] = [[]]
+    left = width
+    for span in line:
+        for word in re.split(r"(?<= )", span.text):
+            if len(word.rstrip()) > left:
+                lines.append([Span("  ")])
+                left = width - 2
+            lines[-1].append(msgspec.structs.replace(span, text=word))
+            left -= len(word)
+    return lines
+
+
+def paint(line: Sequence[Span], look: Look) -> str:
+    """Join the spans, cut at the width of the terminal, coloured if it can."""
+    left = look.width
+    parts: list[str] = []
+    for span in line:
+        text = span.text[:left]
+        left -= len(text)
+        styled = look.colour and (span.fg or span.bold or span.dim)
+        parts.append(
+            click.style(text, fg=span.fg, bold=span.bold or None, dim=span.dim or None)
+            if styled and text
+            else text
+        )
+    return "".join(parts)
+
+
+def _colour(index: int) -> str:
+    return COLOURS[index % len(COLOURS)]
+
+
+def _seconds(value: float) -> str:
+    return f"{value * 1000:.0f} ms" if value < 1 else f"{value:.2f} s"
+
+
+def _percent(value: float) -> str:
+    return f"{value * 100:.0f} %"
+
+
+def _sum(sessions: Sequence[SessionView], field: str) -> str:
+    return str(sum(getattr(session, field) for session in sessions))

@@ -1,0 +1,140 @@
+"""What the process says about itself: one stream, stderr, in one of two shapes.
+
+Entries of structlog and of the standard library's ``logging`` (websockets, aiohttp, pykka) come
+out the same. Values whose key names a secret are hidden, and an exception is one line that says
+what and where; the whole traceback is shown at level ``debug``.
+"""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, TextIO
+
+import structlog
+from structlog.stdlib import ProcessorFormatter
+from structlog.typing import EventDict, ExcInfo, Processor, WrappedLogger
+
+from exai_actors.daemon.config.model import HIDDEN, LogConfig
+from exai_actors.daemon.logs.output import output_to
+from exai_actors.errors import text_of
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+SECRETS = frozenset(
+    {"api_key", "authorization", "key", "old", "new", "password", "secret", "token"}
+)
+
+COMMON = ("timestamp", "level", "logger", "message")
+
+
+def configure(config: LogConfig, stream: TextIO) -> None:
+    """Send everything that is logged from now on to ``stream``."""
+    terminal = stream.isatty()
+    as_json = config.format == "json" or (config.format == "auto" and not terminal)
+    before: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.PositionalArgumentsFormatter(),
+        structlog.processors.TimeStamper(fmt="iso" if as_json else "%H:%M:%S", utc=as_json),
+        hide_secrets,
+    ]
+    if config.level != "debug":
+        before.append(shorten_exception)
+    handler = output_to(stream)
+    handler.setFormatter(
+        ProcessorFormatter(foreign_pre_chain=before, processors=_ending(as_json, terminal))
+    )
+    level = getattr(logging, config.level.upper())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level)
+    # Its access of debug level is one line a frame, and info one line a connection.
+    logging.getLogger("websockets").setLevel(max(level, logging.WARNING))
+    logging.captureWarnings(capture=True)
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *before,
+            ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=False,
+    )
+
+
+def _ending(as_json: bool, colours: bool) -> Sequence[Processor]:
+    first: list[Processor] = [ProcessorFormatter.remove_processors_meta]
+    if as_json:
+        return [
+            *first,
+            structlog.processors.format_exc_info,
+            structlog.processors.EventRenamer("message"),
+            familiar_first,
+            structlog.processors.JSONRenderer(),
+        ]
+    console = structlog.dev.ConsoleRenderer(
+        colors=colours and not _no_colour(), exception_formatter=structlog.dev.plain_traceback
+    )
+    return [*first, console]
+
+
+def _no_colour() -> bool:
+    import os
+
+    return bool(os.environ.get("NO_COLOR"))
+
+
+def familiar_first(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Put what every entry has before what is its own, for those who read the lines by eye."""
+    common = {key: event.pop(key) for key in COMMON if key in event}
+    return {**common, **event}
+
+
+def hide_secrets(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Replace the values of keys that name a secret."""
+    for key in SECRETS & event.keys():
+        event[key] = HIDDEN
+    return event
+
+
+def shorten_exception(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Turn ``exc_info`` into one line: ``error="KeyError: 'x' (session.py:12 in handle)"``."""
+    error = _exception(event.pop("exc_info", None))
+    if error is not None:
+        event["error"] = describe(error)
+    return event
+
+
+def describe(error: BaseException) -> str:
+    """What went wrong and where, in one line."""
+    what = " ".join(f"{type(error).__name__}: {text_of(error)}".split())
+    where = traceback.extract_tb(_innermost(error.__traceback__))
+    if not where:
+        return what
+    frame = where[-1]
+    return f"{what} ({frame.filename.rpartition('/')[2]}:{frame.lineno} in {frame.name})"
+
+
+def _innermost(found: TracebackType | None) -> TracebackType | None:
+    while found is not None and found.tb_next is not None:
+        found = found.tb_next
+    return found
+
+
+def _exception(exc_info: ExcInfo | BaseException | bool | None) -> BaseException | None:
+    import sys
+
+    match exc_info:
+        case BaseException():
+            return exc_info
+        case (_, BaseException() as error, _):
+            return error
+        case True:
+            return sys.exception()
+        case _:
+            return None

@@ -1,0 +1,103 @@
+"""What went wrong on the way to a service, in words that say what to check."""
+
+from __future__ import annotations
+
+import traceback
+from typing import get_args
+
+import aiohttp
+import structlog
+from aiohttp.http_exceptions import HttpProcessingError
+
+from exai_actors.core.calls import FailureKind, UpstreamFailure
+from exai_actors.edges.http.service import HttpService
+from exai_actors.wire.openai.content_coding import BadCoding
+
+# The last of them is what aiohttp's parser in Python raises where a body cannot be read on.
+TransportError = aiohttp.ClientError | OSError | HttpProcessingError
+TRANSPORT_ERRORS: tuple[type[TransportError], ...] = get_args(TransportError)
+
+_log = structlog.get_logger()
+
+
+def failure_of(error: TransportError, service: HttpService) -> UpstreamFailure:
+    """The failure that an exception of the HTTP client stands for."""
+    kind, told = _reading(error, service)
+    return UpstreamFailure(kind, service.speaker.quote(told))
+
+
+def broken(error: BaseException) -> UpstreamFailure:
+    """The failure that an exception nobody thought of stands for; see ``log_broken``."""
+    return UpstreamFailure(
+        FailureKind.BROKEN,
+        f"could not be asked: {type(error).__name__} inside the broker; see its log",
+    )
+
+
+def log_broken(error: BaseException, service: HttpService) -> None:
+    """Write the trace to the log. Called after the end was told, which must not hang on it."""
+    trace = "".join(traceback.format_exception(error))
+    _log.error(
+        "a fault in the broker's own call of a provider",
+        provider=service.name,
+        trace=service.speaker.without_secret(trace),
+    )
+
+
+def _reading(error: TransportError, service: HttpService) -> tuple[FailureKind, str]:
+    base_url = service.base_url
+    match error:
+        case aiohttp.ConnectionTimeoutError():
+            return FailureKind.CONNECT, (
+                f"accepted no connection at {base_url} within {service.connect_timeout_s:g} s; "
+                "check the address, the network and any proxy"
+            )
+        case aiohttp.ClientConnectorError() | aiohttp.ClientSSLError():
+            return FailureKind.CONNECT, _unreachable(error, base_url)
+        case aiohttp.ClientHttpProxyError():
+            return FailureKind.CONNECT, f"is behind a proxy that answered HTTP {error.status}"
+        case aiohttp.ClientPayloadError(__cause__=BadCoding()):
+            return FailureKind.MALFORMED, f"answered with {error}"
+        case aiohttp.ClientPayloadError() | HttpProcessingError():
+            return FailureKind.TRUNCATED, "broke off: the connection ended before the answer"
+        case aiohttp.ServerDisconnectedError():
+            return FailureKind.TRUNCATED, "closed the connection without answering"
+        case aiohttp.ClientResponseError():
+            return (
+                FailureKind.MALFORMED,
+                f"answered with something that is not HTTP: {error.message}",
+            )
+        case TimeoutError():
+            return FailureKind.TIMEOUT, "did not answer in time"
+        case OSError():
+            return FailureKind.TRUNCATED, f"lost the connection: {error.strerror or error}"
+        case _:
+            return FailureKind.BROKEN, f"could not be asked: {error}"
+
+
+def _unreachable(error: aiohttp.ClientError, base_url: str) -> str:
+    match error:
+        case aiohttp.ClientConnectorDNSError():
+            return (
+                f"cannot be found: no address for host {error.host!r} of base_url {base_url}; "
+                "check its spelling and the network"
+            )
+        case aiohttp.ClientProxyConnectionError():
+            return f"is behind a proxy that cannot be reached at {error.host}:{error.port}"
+        case aiohttp.ClientConnectorCertificateError():
+            return (
+                f"shows a TLS certificate at {base_url} that is not trusted "
+                f"({error.certificate_error}); check the address and the system's certificates"
+            )
+        case aiohttp.ClientSSLError():
+            return (
+                f"did not agree on TLS at {base_url} ({error.os_error}); "
+                "if it speaks plain HTTP, base_url must begin with http://"
+            )
+        case aiohttp.ClientConnectorError():
+            return (
+                f"cannot be reached at {base_url} ({error.os_error.strerror or error.os_error}); "
+                "check that the service runs there and that base_url is right"
+            )
+        case _:
+            return f"cannot be reached at {base_url} ({error})"

@@ -1,0 +1,219 @@
+"""Frames of the op protocol: ``{"op": ..., "request_id": ...}``."""
+
+from __future__ import annotations
+
+import re
+from contextlib import suppress
+from typing import Any
+
+from exai_actors.errors import ErrorBody, ErrorCode
+from exai_actors.ids import RequestKey
+from exai_actors.wire.clients.dialects.fields import (
+    KEY_PREFIX,
+    MAX_ID_LENGTH,
+    Incoming,
+    Invalid,
+    check_arguments,
+    check_deadline,
+    check_id,
+    check_idempotency_key,
+    check_if_busy,
+    check_priority,
+    check_stream,
+    check_tool,
+    echoed,
+    invalid_request,
+    kind,
+)
+from exai_actors.wire.clients.frames import (
+    CallTool,
+    Cancel,
+    ClientFrame,
+    Dialect,
+    Health,
+    Hello,
+    ListTools,
+    Malformed,
+    Ping,
+    ReplyTo,
+    RotateToken,
+)
+from exai_actors.wire.json_encoding import to_json
+
+CALL_ANSWER = "call_tool_res"
+ERROR_ANSWER = "error"
+ANSWERS = {
+    "call_tool": CALL_ANSWER,
+    "tool_call": CALL_ANSWER,
+    "list_tools": "list_tools_res",
+    "ping": "pong",
+    "health": "health_res",
+    "rotate_token": "rotate_token_res",
+    "cancel": "cancelled",
+    "hello": ERROR_ANSWER,
+}
+_OP = Dialect.OP
+_SESSION_ID = re.compile(r"[A-Za-z0-9_-]{3,64}")
+
+
+def read(incoming: Incoming) -> ClientFrame:
+    """The frame that ``incoming``, which has an ``op``, stands for."""
+    op = incoming.op
+    try:
+        if op == "call_tool" or op == "tool_call":
+            return _call(incoming)
+        return _other(incoming)
+    except Invalid as wrong:
+        return malformed(incoming, invalid_request(str(wrong)))
+
+
+def malformed(incoming: Incoming, error: ErrorBody) -> Malformed:
+    """The same for a frame with this fault, of which ``incoming`` may hold a part only."""
+    reply = reply_to(incoming)
+    request = None
+    if reply.op == CALL_ANSWER:
+        with suppress(Invalid):
+            request = _key(incoming)
+    return Malformed(reply, error, request)
+
+
+def reply_to(incoming: Incoming) -> ReplyTo:
+    """How to answer a frame of which nothing more than the fields at hand is known."""
+    op = incoming.op
+    answer = ANSWERS.get(op, ERROR_ANSWER) if type(op) is str else ERROR_ANSWER
+    ids = _ids(incoming)
+    if answer == CALL_ANSWER:
+        acks = op == "call_tool" and bool(incoming.request_id)
+        return ReplyTo(_OP, answer, ids or b',"request_id":null', acks)
+    return ReplyTo(_OP, answer, ids)
+
+
+def request_key(text: str) -> RequestKey:
+    """The key of a request whose id is ``text``: the text itself.
+
+    Keys of JSON-RPC requests begin with ``rpc:``, idempotency keys with ``key:``; an id that looks
+    like one is moved out of the way (and so is one that looks moved), which keeps different
+    requests apart whatever ids they have.
+    """
+    return RequestKey("op:" + text if text.startswith(("rpc:", KEY_PREFIX, "op:")) else text)
+
+
+def _ids(incoming: Incoming) -> bytes:
+    """The client's own names for its id, and ``request_id`` whatever name it used."""
+    request_id, req_id, id_ = incoming.request_id, incoming.req_id, incoming.id
+    members = b""
+    if request_id is not None:
+        members = b',"request_id":' + echoed(request_id)
+    elif req_id is not None or id_ is not None:
+        given = req_id if req_id is not None else id_
+        text = given if type(given) is str else echoed(given).decode()
+        members = b',"request_id":' + to_json(text)
+    if req_id is not None:
+        members += b',"req_id":' + echoed(req_id)
+    if id_ is not None:
+        members += b',"id":' + echoed(id_)
+    return members
+
+
+def _key(incoming: Incoming) -> RequestKey | None:
+    """The request's key; None when it has no id, or an empty one, which names nothing."""
+    request_id = incoming.request_id
+    if request_id is not None:
+        if type(request_id) is not str:
+            raise Invalid(f"request_id must be a string, got {kind(request_id)}")
+        text = check_id(request_id, "request_id")
+    elif incoming.req_id is not None:
+        text = check_id(incoming.req_id, "req_id")
+    elif incoming.id is not None:
+        text = check_id(incoming.id, "id")
+    else:
+        return None
+    return request_key(text) if text else None
+
+
+def _call(incoming: Incoming) -> CallTool:
+    request_id = incoming.request_id
+    if type(request_id) is str and incoming.id is None and incoming.req_id is None and request_id:
+        # The usual frame; what follows would come to the same at twice the cost.
+        request: RequestKey | None = incoming.request_id
+        if ":" in request_id:
+            request = request_key(request_id)
+        if len(request_id) > MAX_ID_LENGTH:
+            check_id(request_id, "request_id")
+        ids = b',"request_id":' + to_json(request_id)
+        reply = ReplyTo(_OP, CALL_ANSWER, ids, incoming.op == "call_tool")
+    else:
+        request = _key(incoming)
+        reply = reply_to(incoming)
+    name, arguments = incoming.name, incoming.arguments
+    if name is None:
+        name, arguments = _odd_name(incoming)
+    stream, deadline_ms, priority = incoming.stream, incoming.deadline_ms, incoming.priority
+    return CallTool(
+        reply,
+        request,
+        check_tool(name, "name"),
+        check_arguments(arguments),
+        None if stream is None else check_stream(stream),
+        None if deadline_ms is None else check_deadline(deadline_ms),
+        0 if priority is None else check_priority(priority),
+        check_if_busy(incoming.if_busy),
+        check_idempotency_key(incoming.idempotency_key),
+    )
+
+
+def _odd_name(incoming: Incoming) -> tuple[str, Any]:
+    """The tool and the arguments of a call that has no ``name``."""
+    arguments, tool = incoming.arguments, incoming.tool
+    if incoming.tool_name is not None:
+        return check_tool(incoming.tool_name, "tool_name"), arguments
+    if type(tool) is dict:
+        if arguments is None:
+            arguments = tool.get("arguments")
+        return check_tool(tool.get("name"), "tool.name"), arguments
+    if tool is not None:
+        return check_tool(tool, "tool"), arguments
+    raise Invalid("name is missing: the tool to call, a non-empty string")
+
+
+def _other(incoming: Incoming) -> ClientFrame:
+    op = incoming.op
+    if type(op) is not str:
+        raise Invalid(f"op must be a string, got {kind(op)}")
+    reply = reply_to(incoming)
+    if op == "hello":
+        token, session_id = incoming.token, incoming.session_id
+        usable = type(session_id) is str and _SESSION_ID.fullmatch(session_id)
+        return Hello(
+            token if type(token) is str else "",
+            session_id if usable else None,
+            reply,
+        )
+    if op not in ANSWERS:
+        name = op if len(op) <= 80 else op[:80] + "…"
+        return Malformed(
+            reply,
+            ErrorBody(ErrorCode.PROTOCOL_ERROR, f"Unknown operation: {name}", {"operation": name}),
+        )
+    key = _key(incoming)
+    match op:
+        case "list_tools":
+            return ListTools(reply)
+        case "ping":
+            return Ping(reply)
+        case "health":
+            return Health(reply)
+        case "rotate_token":
+            return RotateToken(reply, _token(incoming.old, "old"), _token(incoming.new, "new"))
+        case _:
+            if key is None:
+                raise Invalid("request_id is missing: the request to cancel")
+            return Cancel(reply, key)
+
+
+def _token(value: object, field: str) -> str:
+    if value is None:
+        return ""
+    if type(value) is not str:
+        raise Invalid(f"{field} must be a string, got {kind(value)}")
+    return value

@@ -1,1 +1,0 @@
-"""The two dialects, each a reader (frames in) and a writer (answers out)."""

@@ -1,0 +1,1 @@
+"""The protocol between the broker and OpenAI-compatible services."""

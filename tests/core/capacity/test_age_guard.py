@@ -1,0 +1,68 @@
+"""A session that has waited too long for any grant goes first, and nobody pays for it twice."""
+
+from __future__ import annotations
+
+from itertools import count, pairwise
+
+from exai_actors.core.capacity.fair_queue import FairQueue
+from exai_actors.ids import EVERYBODY, RequestKey, SessionId, TenantName
+
+
+class Line:
+    """A queue before one permit that is granted once a second."""
+
+    def __init__(self, **settings: float | dict[TenantName, float]) -> None:
+        self.queue: FairQueue[str] = FairQueue(100_000, **settings)  # type: ignore[arg-type]
+        self.now = 0.0
+        self._names = count()
+
+    def put(self, session: str, tenant: str = EVERYBODY, cost: float = 1.0, times: int = 1) -> None:
+        flow = self.queue.flow(SessionId(session), TenantName(tenant))
+        for _ in range(times):
+            name = RequestKey(str(next(self._names)))
+            assert self.queue.put(flow, name, session, cost, self.now)
+
+    def grants(self, seconds: int) -> list[str]:
+        served = []
+        for _ in range(seconds):
+            self.now += 1.0
+            taken = self.queue.take(self.now)
+            if taken is not None:
+                served.append(taken)
+        return served
+
+
+def test_no_weight_is_so_small_that_its_sessions_starve() -> None:
+    weights = {TenantName("tiny"): 0.001}
+    line = Line(max_wait_s=20.0, weights=weights)
+    line.put("poor", "tiny", times=20)
+    line.put("rich", times=1000)
+    served = line.grants(200)
+    gaps = [at for at, who in enumerate(served) if who == "poor"]
+    assert len(gaps) >= 8
+    assert max(after - before for before, after in pairwise(gaps)) <= 26
+
+
+def test_without_the_guard_they_would() -> None:
+    line = Line(max_wait_s=1e9, weights={TenantName("tiny"): 0.001})
+    line.put("poor", "tiny", times=20)
+    line.put("rich", times=1000)
+    assert line.grants(200).count("poor") == 1
+
+
+def test_a_newcomer_does_not_begin_where_the_guard_has_let_somebody_be_served() -> None:
+    line = Line(max_wait_s=20.0, weights={TenantName("tiny"): 0.001})
+    line.put("poor", "tiny", times=20)
+    line.put("rich", times=1000)
+    line.grants(100)
+    line.put("new", "newcomers")
+    assert "new" in line.grants(4)
+
+
+def test_where_all_wait_long_the_expensive_get_no_more_than_their_share() -> None:
+    line = Line(max_wait_s=60.0)
+    for number in range(10):
+        line.put(f"s{number}", cost=1.0 + 2.0 * number, times=1000)
+    served = line.grants(2000)
+    got = [served.count(f"s{number}") * (1.0 + 2.0 * number) for number in range(10)]
+    assert sum(got) ** 2 / (10 * sum(each**2 for each in got)) > 0.99

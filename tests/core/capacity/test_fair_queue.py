@@ -1,0 +1,370 @@
+"""Shares counted by cost, of tenants by weight, of their sessions alike: against a brute force."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import dataclass, field
+from itertools import count
+
+import pytest
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from exai_actors.core.capacity.fair_queue import FairQueue
+from exai_actors.core.capacity.flows import Flow
+from exai_actors.core.capacity.virtual_time import Share, Shares
+from exai_actors.ids import EVERYBODY, RequestKey, SessionId, TenantName
+
+SESSIONS = [SessionId(name) for name in ("a", "b", "c")]
+TENANTS = [TenantName(name) for name in ("x", "y")]
+# A power of two: no rounding that would break a tie differently.
+WEIGHTS = {TENANTS[0]: 1.0, TENANTS[1]: 4.0}
+COSTS = st.integers(1, 50).map(float)
+
+
+@dataclass
+class Sharer:
+    """A tenant or a session of the brute force."""
+
+    tag: float = 0.0
+    since: int = 0
+    unsettled: float = 0.0
+
+
+@dataclass
+class BruteForce:
+    """Start-time fair queueing from scratch at each step: plain lists, no heaps, no caches."""
+
+    clocks: dict[str, float] = field(default_factory=dict)
+    sharers: dict[tuple[str, ...], Sharer] = field(default_factory=dict)
+    waiting: list[tuple[TenantName, SessionId, str, float, int]] = field(default_factory=list)
+    moves: int = 0
+
+    def sharer(self, *name: str) -> Sharer:
+        return self.sharers.setdefault(name, Sharer())
+
+    def moved(self, sharer: Sharer) -> None:
+        self.moves += 1
+        sharer.since = self.moves
+
+    def put(
+        self, tenant: TenantName, session: SessionId, name: str, cost: float, priority: int
+    ) -> None:
+        if not any(each[0] == tenant for each in self.waiting):
+            whole = self.sharer(tenant)
+            whole.tag = max(whole.tag, self.clocks.get("", 0.0))
+            self.moved(whole)
+        if not any(each[:2] == (tenant, session) for each in self.waiting):
+            own = self.sharer(tenant, session)
+            own.tag = max(own.tag, self.clocks.get(tenant, 0.0))
+            self.moved(own)
+        self.waiting.append((tenant, session, name, cost, priority))
+
+    def take(self) -> str:
+        tenants = {each[0] for each in self.waiting}
+        tenant = min(tenants, key=lambda each: (self.sharer(each).tag, self.sharer(each).since))
+        sessions = {each[1] for each in self.waiting if each[0] == tenant}
+        session = min(
+            sessions,
+            key=lambda each: (self.sharer(tenant, each).tag, self.sharer(tenant, each).since),
+        )
+        mine = [each for each in self.waiting if each[:2] == (tenant, session)]
+        chosen = max(mine, key=lambda each: each[4])
+        whole, own = self.sharer(tenant), self.sharer(tenant, session)
+        settled = whole.tag - whole.unsettled / WEIGHTS[tenant]
+        self.clocks[""] = max(self.clocks.get("", 0.0), settled)
+        self.clocks[tenant] = max(self.clocks.get(tenant, 0.0), own.tag - own.unsettled)
+        self.charge(tenant, session, chosen[3])
+        own.unsettled += chosen[3]
+        whole.unsettled += chosen[3]
+        self.waiting.remove(chosen)
+        return chosen[2]
+
+    def settle(
+        self, tenant: TenantName, session: SessionId, estimated: float, actual: float
+    ) -> None:
+        self.sharer(tenant).unsettled -= estimated
+        self.sharer(tenant, session).unsettled -= estimated
+        if actual != estimated:
+            self.charge(tenant, session, actual - estimated)
+
+    def charge(self, tenant: TenantName, session: SessionId, more: float) -> None:
+        own, whole = self.sharer(tenant, session), self.sharer(tenant)
+        own.tag += more
+        whole.tag += more / WEIGHTS[tenant]
+        self.moved(own)
+        self.moved(whole)
+
+
+class AgainstBruteForce(RuleBasedStateMachine):
+    """The queue gives what the brute force gives, whatever is put, taken, removed and settled."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.queue: FairQueue[str] = FairQueue(1000, weights=WEIGHTS, max_wait_s=1e9)
+        self.model = BruteForce()
+        self.names = count()
+        self.taken: list[tuple[TenantName, SessionId, float]] = []
+        self.costs: dict[str, tuple[TenantName, SessionId, float]] = {}
+
+    @rule(
+        tenant=st.sampled_from(TENANTS),
+        session=st.sampled_from(SESSIONS),
+        cost=COSTS,
+        priority=st.integers(-1, 1),
+    )
+    def put(self, tenant: TenantName, session: SessionId, cost: float, priority: int) -> None:
+        # A session belongs to one tenant only.
+        session = SessionId(f"{tenant}/{session}")
+        name = str(next(self.names))
+        flow = self.queue.flow(session, tenant)
+        assert self.queue.put(flow, RequestKey(name), name, cost, 0.0, priority)
+        self.model.put(tenant, session, name, cost, priority)
+        self.costs[name] = (tenant, session, cost)
+
+    @precondition(lambda self: self.model.waiting)
+    @rule()
+    def take(self) -> None:
+        expected = self.model.take()
+        assert self.queue.peek(0.0) == expected
+        assert self.queue.take(0.0) == expected
+        self.taken.append(self.costs[expected])
+
+    @precondition(lambda self: self.model.waiting)
+    @rule()
+    def foretell(self) -> None:
+        model, expected = deepcopy(self.model), []
+        while model.waiting:
+            expected.append(model.take())
+        assert list(self.queue.in_service_order()) == expected
+
+    @precondition(lambda self: self.taken)
+    @rule(actual=COSTS, data=st.data())
+    def settle(self, actual: float, data: st.DataObject) -> None:
+        tenant, session, cost = self.taken.pop(data.draw(st.integers(0, len(self.taken) - 1)))
+        self.queue.settle(self.queue.flow(session, tenant), cost, actual)
+        self.model.settle(tenant, session, cost, actual)
+
+    @precondition(lambda self: self.model.waiting)
+    @rule(data=st.data())
+    def remove(self, data: st.DataObject) -> None:
+        each = data.draw(st.sampled_from(self.model.waiting))
+        assert self.queue.remove(each[1], RequestKey(each[2])) == each[2]
+        self.model.waiting.remove(each)
+
+    @invariant()
+    def the_same_wait(self) -> None:
+        assert set(self.queue.entries.values()) == {each[2] for each in self.model.waiting}
+        assert len(self.queue) == len(self.model.waiting)
+
+
+TestAgainstBruteForce = AgainstBruteForce.TestCase
+
+
+class Open(FairQueue[str]):
+    """FairQueue has slots; this one can be broken."""
+
+
+def notices(breaking: Callable[[Open], None]) -> None:
+    """Run the machine on a queue that was broken; it has to notice."""
+
+    class Machine(AgainstBruteForce):
+        def __init__(self) -> None:
+            super().__init__()
+            self.queue = Open(1000, weights=WEIGHTS, max_wait_s=1e9)
+            breaking(self.queue)
+
+    with pytest.raises(AssertionError):
+        # No shrinking: that it notices is enough.
+        run_state_machine_as_test(Machine, settings=settings(phases=[Phase.generate]))
+
+
+def settles_nothing(queue: Open) -> None:
+    queue.settle = lambda *_: None  # type: ignore[method-assign]
+
+
+def counts_messages(queue: Open) -> None:
+    put = queue.put
+    queue.put = (  # type: ignore[method-assign]
+        lambda flow, request, value, cost, now, priority=0, *, again=False: put(
+            flow, request, value, 1.0, now, priority, again=again
+        )
+    )
+
+
+@pytest.mark.parametrize("breaking", [settles_nothing, counts_messages])
+def test_the_brute_force_notices_a_broken_queue(breaking: Callable[[Open], None]) -> None:
+    notices(breaking)
+
+
+def test_the_brute_force_notices_credit_for_idleness(monkeypatch: pytest.MonkeyPatch) -> None:
+    def enter(self: Shares[Flow], share: Share[Flow]) -> None:
+        self._waiting += 1
+        self._push(share)
+
+    monkeypatch.setattr(Shares, "enter", enter)
+    notices(lambda _: None)
+
+
+@given(
+    costs=st.lists(COSTS, min_size=2, max_size=6),
+    grants=st.integers(1, 300),
+)
+def test_two_backlogged_sessions_never_differ_by_more_than_their_dearest_calls(
+    costs: list[float], grants: int
+) -> None:
+    # Start-time fair queueing with one at a time: |W_f - W_g| <= c_f + c_g over any interval.
+    queue: FairQueue[int] = FairQueue(100_000, max_wait_s=1e9)
+    for index, cost in enumerate(costs):
+        flow = queue.flow(SessionId(str(index)), EVERYBODY)
+        for number in range(grants):
+            queue.put(flow, RequestKey(str(number)), index, cost, 0.0)
+    served: Counter[int] = Counter()
+    for _ in range(grants):
+        taken = queue.take(0.0)
+        assert taken is not None
+        served[taken] += 1
+        for one, dear in enumerate(costs):
+            for other, cheap in enumerate(costs):
+                assert abs(served[one] * dear - served[other] * cheap) <= dear + cheap
+
+
+def test_who_was_idle_has_no_credit() -> None:
+    queue: FairQueue[str] = FairQueue(1000)
+    busy = queue.flow(SessionId("busy"), EVERYBODY)
+    for number in range(200):
+        queue.put(busy, RequestKey(f"busy {number}"), "busy", 1.0, 0.0)
+    for _ in range(100):
+        queue.take(0.0)
+        queue.settle(busy, 1.0, 1.0)
+    late = queue.flow(SessionId("late"), EVERYBODY)
+    for number in range(50):
+        queue.put(late, RequestKey(f"late {number}"), "late", 1.0, 0.0)
+    turns = [queue.take(0.0) for _ in range(40)]
+    assert turns.count("late") == turns.count("busy") == 20
+
+
+def test_who_begins_while_others_run_does_not_wait_for_what_was_only_guessed_of_them() -> None:
+    queue: FairQueue[str] = FairQueue(1000)
+    flows = {name: queue.flow(SessionId(name), EVERYBODY) for name in ("greedy", "small")}
+    for number in range(100):
+        queue.put(flows["greedy"], RequestKey(str(number)), "greedy", 500.0, 0.0)
+    running = [queue.take(0.0) for _ in range(4)]
+    for name in ("first", "second"):
+        queue.put(flows["small"], RequestKey(name), "small", 500.0, 0.0)
+    turns: list[str | None] = []
+    for number in range(40):
+        ended = running.pop(0)
+        assert ended is not None
+        queue.settle(flows[ended], 500.0, 3.0)
+        if ended == "small":
+            queue.put(flows["small"], RequestKey(str(number)), "small", 500.0, 0.0)
+        turns.append(queue.take(0.0))
+        running.append(turns[-1])
+    assert turns.count("small") == 20
+
+
+def test_a_call_that_cost_more_than_was_thought_is_paid_for_later() -> None:
+    queue: FairQueue[str] = FairQueue(1000)
+    flows = {name: queue.flow(SessionId(name), EVERYBODY) for name in ("dear", "cheap")}
+    for name, flow in flows.items():
+        for number in range(100):
+            queue.put(flow, RequestKey(str(number)), name, 1.0, 0.0)
+    turns = []
+    for _ in range(60):
+        taken = queue.take(0.0)
+        assert taken is not None
+        turns.append(taken)
+        if taken == "dear":
+            queue.settle(flows["dear"], 1.0, 9.0)
+    assert turns.count("dear") == 6
+
+
+def test_one_session_fills_its_own_part_of_the_queue_and_no_more() -> None:
+    queue: FairQueue[str] = FairQueue(3, session_limit=2)
+    one, other = (queue.flow(SessionId(name), EVERYBODY) for name in "ab")
+    assert [queue.put(one, RequestKey(str(n)), "a", 1.0, 0.0) for n in range(3)] == [
+        True,
+        True,
+        False,
+    ]
+    assert [queue.put(other, RequestKey(str(n)), "b", 1.0, 0.0) for n in range(2)] == [True, False]
+
+
+def test_nothing_is_kept_of_a_session_that_is_gone() -> None:
+    queue: FairQueue[str] = FairQueue(10)
+    for number in range(1000):
+        session = SessionId(f"s{number}")
+        flow = queue.flow(session, TenantName(f"t{number}"))
+        queue.put(flow, RequestKey("r"), "x", 1.0, 0.0)
+        queue.remove_session(session)
+        queue.forget(session)
+    assert (len(queue), len(queue._tenants), len(queue._neglected)) == (0, 0, 0)
+    assert len(queue._waiting._heap) <= 64
+
+
+def test_ten_thousand_sessions_are_told_their_places_in_no_more_steps_each_than_ten() -> None:
+    assert steps_of_a_place(10_000) <= 2 * steps_of_a_place(10)
+
+
+def steps_of_a_place(sessions: int) -> float:
+    queue: FairQueue[SessionId] = FairQueue(1_000_000)
+    for number in range(sessions):
+        session = SessionId(str(number))
+        flow = queue.flow(session, EVERYBODY)
+        queue.put(flow, RequestKey("r"), session, 1.0 + number % 7, 0.0)
+    return steps_of(lambda: list(queue.in_service_order())) / sessions
+
+
+def steps_of_a_turn(sessions: int) -> int:
+    """Instructions of the interpreter for ten turns with so many sessions waiting."""
+    queue: FairQueue[SessionId] = FairQueue(1_000_000)
+    names = count()
+
+    def put(session: SessionId) -> None:
+        flow = queue.flow(session, EVERYBODY)
+        assert queue.put(flow, RequestKey(str(next(names))), session, 1.0, 0.0)
+
+    for number in range(sessions):
+        put(SessionId(str(number)))
+
+    def turns() -> None:
+        for _ in range(10):
+            session = queue.take(0.0)
+            assert session is not None
+            put(session)
+
+    return steps_of(turns)
+
+
+def steps_of(work: Callable[[], object]) -> int:
+    """Instructions of the interpreter."""
+    steps = 0
+
+    def trace(frame: object, event: str, _: object) -> object:
+        nonlocal steps
+        frame.f_trace_opcodes = True  # type: ignore[attr-defined]
+        steps += event == "opcode"
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)  # type: ignore[arg-type]
+    try:
+        work()
+    finally:
+        sys.settrace(before)
+    return steps
+
+
+def test_a_turn_costs_no_more_steps_with_ten_thousand_sessions_waiting_than_with_ten() -> None:
+    assert steps_of_a_turn(10_000) <= 1.5 * steps_of_a_turn(10)

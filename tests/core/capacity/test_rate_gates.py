@@ -1,0 +1,185 @@
+"""A gate is exact over any window, all gates or none, and what was charged can be put right."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exai_actors.core.capacity.rate_gates import SLICES, RateGates, WindowGate
+from exai_actors.core.capacity.settings import GateSettings
+
+STEPS = st.lists(st.tuples(st.floats(0, 30), st.integers(1, 9)), max_size=120)
+
+
+@given(limit=st.integers(1, 20), steps=STEPS)
+def test_no_window_ever_holds_more_than_the_limit(
+    limit: int, steps: list[tuple[float, int]]
+) -> None:
+    gate = WindowGate("requests", limit, 60.0)
+    now = 0.0
+    granted: list[tuple[float, int]] = []
+    for passed, amount in steps:
+        now += passed
+        opens_at = gate.opens_at(amount, now)
+        if opens_at > now and passed > 15:
+            # As its owner does: wait until just then.
+            now = opens_at
+            assert gate.opens_at(amount, now) == now, "it did not open when it said"
+        if gate.opens_at(amount, now) <= now:
+            gate.charge(amount, now)
+            granted.append((now, amount))
+    for index, (begin, _) in enumerate(granted):
+        within = [amount for at, amount in granted[index:] if at < begin + 60.0]
+        assert sum(within) <= limit or len(within) == 1
+
+
+@given(limit=st.integers(SLICES + 1, 5 * SLICES), gaps=st.lists(st.floats(0, 2), max_size=300))
+def test_a_gate_of_many_keeps_a_bounded_log_and_is_never_too_generous(
+    limit: int, gaps: list[float]
+) -> None:
+    gate = WindowGate("requests", limit, 60.0)
+    now = 0.0
+    granted: list[float] = []
+    for gap in gaps:
+        now += gap
+        while gate.opens_at(1, now) <= now and len(granted) < 3 * limit:
+            gate.charge(1, now)
+            granted.append(now)
+    assert len(gate._log) <= SLICES + 1
+    for early, late in zip(granted, granted[limit:], strict=False):
+        assert late - early >= 60.0
+
+
+@given(
+    amounts=st.lists(st.floats(0.1, 9e6), min_size=2, max_size=50),
+    settled=st.floats(-1.0, 1.0),
+)
+def test_fractions_never_keep_a_gate_shut_for_ever(amounts: list[float], settled: float) -> None:
+    gate = WindowGate("tokens", 1000, 60.0)
+    for now, amount in enumerate(amounts):
+        part = gate.charge(amount, now / 100)
+        gate.settle(part, amount * settled, now / 100)
+    assert gate.opens_at(1000, 1.0) <= 61.0
+
+
+def test_what_was_settled_to_nothing_does_not_pile_up() -> None:
+    gate = WindowGate("tokens", 10, 60.0)
+    for number in range(10 * SLICES):
+        now = number * 0.005
+        gate.settle(gate.charge(1, now), -1, now)
+    assert len(gate._log) <= 2 * SLICES + 1
+
+
+def test_of_a_burst_each_limit_full_waits_one_window_more() -> None:
+    gate = WindowGate("requests", 10, 60.0)
+    for _ in range(8):
+        gate.charge(1, 0.0)
+    waits = [gate.wait_s(position, 1, 5.0) for position in (1, 2, 3, 10, 12, 13, 22, 23)]
+    assert waits == [0.0, 0.0, 55.0, 55.0, 60.0, 115.0, 120.0, 175.0]
+
+
+@given(
+    limit=st.integers(1, 8),
+    before=st.lists(st.floats(0, 50), max_size=12),
+    count=st.integers(1, 30),
+)
+def test_the_wait_that_is_told_is_the_wait_that_comes(
+    limit: int, before: list[float], count: int
+) -> None:
+    gate = WindowGate("requests", limit, 60.0)
+    now = 0.0
+    for at in sorted(before):
+        if gate.opens_at(1, at) <= at:
+            gate.charge(1, at)
+            now = at
+    began, told = now, [gate.wait_s(position, 1, now) for position in range(1, count + 1)]
+    for wait in told:
+        now = gate.opens_at(1, now)
+        gate.charge(1, now)
+        assert now - began == pytest.approx(wait, abs=1e-6)
+
+
+def test_a_wait_is_told_from_the_first_size_that_is_known() -> None:
+    gates = RateGates(GateSettings(tokens_per_minute=100, margin_s=0))
+    gates.charge(50, 0.0)
+    assert [gates.wait_s(position, 0.0) for position in (1, 2, 3, 4)] == [0.0, 60.0, 60.0, 120.0]
+
+
+def test_it_allows_a_burst_and_then_waits_for_its_window() -> None:
+    gate = WindowGate("requests", 3, 60.0)
+    for now in (0.0, 1.0, 2.0):
+        assert gate.opens_at(1, now) == now
+        gate.charge(1, now)
+    assert [gate.opens_at(amount, 5.0) for amount in (1, 2, 3)] == [60.0, 61.0, 62.0]
+
+
+def test_a_request_larger_than_the_limit_passes_when_the_window_is_empty() -> None:
+    gate = WindowGate("tokens", 100, 60.0)
+    gate.charge(10, 0.0)
+    assert gate.opens_at(500, 1.0) == 60.0
+    gate.charge(500, 60.0)
+    assert gate.opens_at(1, 61.0) == 120.0
+
+
+def test_a_request_passes_all_gates_or_none() -> None:
+    gates = RateGates(GateSettings(requests_per_minute=10, tokens_per_minute=100, margin_s=0))
+    assert gates.charge(90, 0.0) is not None
+    assert gates.opens_at(20, 1.0) == 60.0
+    with pytest.raises(RuntimeError, match="closed rate gate"):
+        gates.charge(20, 1.0)
+    used = {gate.name: gate.used for gate in gates.statistics(1.0)}
+    assert used == {"requests_per_minute": 1, "tokens_per_minute": 90}
+
+
+def test_an_estimate_is_put_right_at_the_end() -> None:
+    gates = RateGates(GateSettings(requests_per_minute=10, tokens_per_minute=100, margin_s=0))
+    charge = gates.charge(90, 0.0)
+    assert charge is not None
+    gates.settle(charge, 30, 5.0)
+    assert gates.opens_at(70, 5.0) == 5.0
+    gates.settle(charge, 130, 6.0)
+    (tokens,) = (gate for gate in gates.statistics(6.0) if gate.name == "tokens_per_minute")
+    assert (tokens.used, tokens.over) == (130, 30)
+
+
+def test_what_never_reached_the_provider_is_given_back() -> None:
+    gates = RateGates(GateSettings(requests_per_minute=1, tokens_per_minute=100, margin_s=0))
+    charge = gates.charge(90, 0.0)
+    assert charge is not None
+    gates.refund(charge, 1.0)
+    assert gates.opens_at(100, 1.0) == 1.0
+
+
+def test_what_is_settled_after_its_window_changes_nothing() -> None:
+    gates = RateGates(GateSettings(tokens_per_minute=100, margin_s=0))
+    charge = gates.charge(50, 0.0)
+    assert charge is not None
+    gates.settle(charge, 100_000, 60.0)
+    assert gates.opens_at(100, 60.0) == 60.0
+
+
+def test_other_limits_count_what_was_granted_before() -> None:
+    gates = RateGates(GateSettings(requests_per_minute=2, margin_s=0))
+    gates.charge(1, 0.0)
+    gates.change(GateSettings(requests_per_minute=1, margin_s=0))
+    assert gates.opens_at(1, 1.0) == 60.0
+    gates.change(GateSettings(requests_per_minute=3, margin_s=0))
+    assert gates.opens_at(1, 1.0) == 1.0
+    gates.change(GateSettings())
+    assert not gates.active
+
+
+def test_a_minute_at_two_hundred_is_used_to_the_last() -> None:
+    gates = RateGates(GateSettings(requests_per_minute=200, margin_s=0))
+    now = 0.0
+    granted: list[float] = []
+    while now < 3600:
+        gates.charge(1, now)
+        granted.append(now)
+        now = gates.opens_at(1, now)
+    assert len(granted) >= 0.99 * 200 * 60
+    assert all(early <= late for early, late in pairwise(granted))
+    assert min(late - early for early, late in zip(granted, granted[200:], strict=False)) >= 60

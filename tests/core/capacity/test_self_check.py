@@ -1,0 +1,82 @@
+"""The broker finds faults of its own account by itself, and none where there is none."""
+
+from __future__ import annotations
+
+from exai_actors.core.calls import FailureKind, IfBusy
+from exai_actors.core.capacity.apply_change import put_in_force
+from exai_actors.core.capacity.changes import Pause
+from exai_actors.core.capacity.self_check import faults_of
+from exai_actors.ids import PermitId
+from tests.core.capacity.dispatching import Bench
+
+
+def found(bench: Bench, longest_call_s: float = 600.0) -> list[str]:
+    return list(faults_of(bench.dispatcher, bench.now, longest_call_s))
+
+
+def busy() -> Bench:
+    bench = Bench(limit=2, model_limits=(("scarce", 1),))
+    for number in range(5):
+        bench.arrive(f"a{number}", "a")
+        bench.arrive(f"b{number}", "b", model="scarce")
+    return bench
+
+
+def test_nothing_is_found_while_calls_run_and_requests_wait() -> None:
+    bench = busy()
+    assert found(bench) == []
+    bench.pass_time(10.0)
+    bench.complete("a0")
+    bench.fail("b0", FailureKind.SERVER_ERROR)
+    assert found(bench) == []
+
+
+def test_nothing_is_found_where_something_keeps_those_who_wait() -> None:
+    bench = Bench(limit=1)
+    put_in_force(bench.dispatcher, Pause(), "test", bench.now)
+    bench.arrive("paused", if_busy=IfBusy.WAIT)
+    bench.pass_time(60.0)
+    assert found(bench) == []
+    held = Bench(limit=1)
+    held.arrive("refused")
+    held.fail("refused", FailureKind.RATE_LIMITED, retry_after=50.0)
+    held.pass_time(40.0)
+    assert found(held) == []
+
+
+def test_a_permit_that_nobody_gives_back_is_found() -> None:
+    bench = busy()
+    bench.now = 599.0
+    assert found(bench) == []
+    bench.now = 601.0
+    assert sorted({fault.split(" is ", 1)[1] for fault in found(bench)}) == [
+        "out for longer than any call can take",
+        "out for longer than any call can take of model scarce",
+    ]
+
+
+def test_a_request_that_waits_though_nothing_keeps_it_is_found() -> None:
+    bench = busy()
+    job = bench.running.pop("a0")
+    bench.dispatcher.release(job.permit)
+    bench.now += 2.0
+    assert found(bench) == ["a request waits though a permit is free and nothing keeps it"]
+
+
+def test_a_permit_with_another_request_than_it_was_granted_to_is_found() -> None:
+    bench = busy()
+    bench.running["a0"].permit = PermitId(77)
+    assert any("is held for a request that has permit 77" in fault for fault in found(bench))
+
+
+def test_a_request_that_runs_and_waits_is_found() -> None:
+    bench = busy()
+    job = bench.running["a0"]
+    job.pool.queue.put(job.flow, job.request, job, 1.0, bench.now)
+    assert any("waits as well" in fault for fault in found(bench))
+
+
+def test_a_queue_that_forgets_to_count_is_found() -> None:
+    bench = busy()
+    bench.dispatcher.pools[0].queue.entries.popitem()
+    assert "the queue lists other requests than it holds" in found(bench)

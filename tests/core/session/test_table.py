@@ -1,0 +1,219 @@
+"""Which sessions exist, and when one that nobody is connected to ends."""
+
+from __future__ import annotations
+
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from exai_actors.core.session.table import Place, SessionTable
+from exai_actors.ids import ConnectionId, SessionId
+
+SESSIONS = [SessionId(name) for name in "abcd"]
+CONNECTIONS = [ConnectionId(f"conn-{number}") for number in range(3)]
+A, B, C = SESSIONS[:3]
+FIRST, SECOND = CONNECTIONS[:2]
+
+
+def test_a_session_is_new_for_its_first_connection_and_known_for_the_next() -> None:
+    table = SessionTable(limit=2, resume_s=60.0)
+    assert table.attach(A, FIRST) == (Place.NEW, None)
+    assert table.attach(A, SECOND) == (Place.KNOWN, None)
+    assert len(table) == 1
+    assert A in table
+
+
+def test_a_session_lives_until_its_last_connection_is_gone_for_long() -> None:
+    table = SessionTable(limit=2, resume_s=60.0)
+    table.attach(A, FIRST)
+    table.attach(A, SECOND)
+    table.detach(A, FIRST, now=0.0)
+    assert table.next_expiry() is None
+    table.detach(A, SECOND, now=10.0)
+    assert table.next_expiry() == 70.0
+    assert table.expired(69.9) == ()
+    assert table.expired(70.0) == (A,)
+    assert A not in table
+
+
+def test_a_deserted_session_that_finishes_work_expires_only_after_that() -> None:
+    table = SessionTable(limit=2, resume_s=60.0)
+    table.attach(A, FIRST)
+    table.detach(A, FIRST, now=0.0)
+    table.finishes(A)
+    assert table.next_expiry() is None
+    assert table.expired(1000.0) == ()
+    table.finished(A, now=1000.0)
+    assert table.next_expiry() == 1060.0
+    assert table.expired(1060.0) == (A,)
+
+
+def test_work_that_is_finished_after_somebody_came_back_makes_no_session_expire() -> None:
+    table = SessionTable(limit=2, resume_s=60.0)
+    table.attach(A, FIRST)
+    table.finishes(A)
+    table.finished(A, now=0.0)
+    assert table.next_expiry() is None
+    table.detach(A, FIRST, now=1.0)
+    table.finishes(A)
+    table.attach(A, SECOND)
+    table.finished(A, now=2.0)
+    assert table.next_expiry() is None
+
+
+def test_a_session_that_finishes_work_makes_room_when_no_other_can() -> None:
+    table = SessionTable(limit=2, resume_s=60.0)
+    for session in (A, B):
+        table.attach(session, FIRST)
+        table.detach(session, FIRST, now=0.0)
+    table.finishes(A)
+    assert table.attach(C, FIRST) == (Place.NEW, B)
+    assert table.attach(SESSIONS[3], FIRST) == (Place.NEW, A)
+    assert A not in table
+
+
+def test_a_client_that_comes_back_in_time_finds_its_session() -> None:
+    table = SessionTable(limit=2, resume_s=60.0)
+    table.attach(A, FIRST)
+    table.detach(A, FIRST, now=0.0)
+    assert table.attach(A, SECOND) == (Place.KNOWN, None)
+    assert table.next_expiry() is None
+    assert table.expired(1000.0) == ()
+
+
+def test_without_a_time_to_resume_a_deserted_session_ends_at_once() -> None:
+    table = SessionTable(limit=2, resume_s=0.0)
+    table.attach(A, FIRST)
+    table.detach(A, FIRST, now=5.0)
+    assert table.expired(5.0) == (A,)
+
+
+def test_a_new_session_takes_the_place_of_the_one_deserted_longest_ago() -> None:
+    table = SessionTable(limit=2, resume_s=60.0)
+    for session in (A, B):
+        table.attach(session, FIRST)
+    for now, session in enumerate((B, A)):
+        table.detach(session, FIRST, float(now))
+    assert table.attach(C, FIRST) == (Place.NEW, B)
+    assert B not in table
+    assert A in table
+
+
+def test_no_session_in_use_makes_room() -> None:
+    table = SessionTable(limit=1, resume_s=60.0)
+    table.attach(A, FIRST)
+    assert table.attach(B, SECOND) == (Place.FULL, None)
+    assert B not in table
+
+
+def test_a_connection_that_was_never_attached_ends_no_session() -> None:
+    table = SessionTable(limit=2, resume_s=60.0)
+    table.attach(A, FIRST)
+    table.detach(A, SECOND, now=0.0)
+    table.detach(B, FIRST, now=0.0)
+    assert table.next_expiry() is None
+
+
+def test_a_second_goodbye_of_the_last_connection_buys_no_time() -> None:
+    table = SessionTable(limit=2, resume_s=60.0)
+    table.attach(A, FIRST)
+    table.detach(A, FIRST, now=0.0)
+    table.detach(A, FIRST, now=30.0)
+    assert table.next_expiry() == 60.0
+
+
+def test_a_session_that_ended_is_gone_deserted_or_not() -> None:
+    table = SessionTable(limit=2, resume_s=60.0)
+    table.attach(A, FIRST)
+    table.attach(B, FIRST)
+    table.detach(B, FIRST, now=0.0)
+    for session in (A, B, C):
+        table.remove(session)
+    assert len(table) == 0
+    assert table.next_expiry() is None
+
+
+class TableMachine(RuleBasedStateMachine):
+    """The table beside plain dictionaries."""
+
+    RESUME_S = 10.0
+
+    @initialize(limit=st.integers(0, 3))
+    def open(self, limit: int) -> None:
+        self.table = SessionTable(limit, self.RESUME_S)
+        self.members: dict[SessionId, set[ConnectionId]] = {}
+        self.deserted: list[tuple[float, SessionId]] = []
+        self.finishing: list[SessionId] = []
+        self.now = 0.0
+
+    def end(self, session: SessionId) -> None:
+        self.members.pop(session, None)
+        self.come_back(session)
+
+    def come_back(self, session: SessionId) -> None:
+        self.deserted = [each for each in self.deserted if each[1] != session]
+        self.finishing = [each for each in self.finishing if each != session]
+
+    @rule(session=st.sampled_from(SESSIONS), connection=st.sampled_from(CONNECTIONS))
+    def attach(self, session: SessionId, connection: ConnectionId) -> None:
+        place, evicted = self.table.attach(session, connection)
+        if session in self.members:
+            assert (place, evicted) == (Place.KNOWN, None)
+            self.members[session].add(connection)
+            self.come_back(session)
+        elif len(self.members) < self.table.limit:
+            assert (place, evicted) == (Place.NEW, None)
+            self.members[session] = {connection}
+        elif self.deserted or self.finishing:
+            leaves = [each for _, each in self.deserted] + self.finishing
+            assert (place, evicted) == (Place.NEW, leaves[0])
+            self.end(leaves[0])
+            self.members[session] = {connection}
+        else:
+            assert (place, evicted) == (Place.FULL, None)
+
+    @rule(session=st.sampled_from(SESSIONS), connection=st.sampled_from(CONNECTIONS))
+    def detach(self, session: SessionId, connection: ConnectionId) -> None:
+        self.now += 1
+        self.table.detach(session, connection, self.now)
+        members = self.members.get(session, set())
+        if connection in members:
+            members.discard(connection)
+            if not members:
+                self.deserted.append((self.now + self.RESUME_S, session))
+
+    @rule(session=st.sampled_from(SESSIONS))
+    def finishes(self, session: SessionId) -> None:
+        self.table.finishes(session)
+        if any(each == session for _, each in self.deserted):
+            self.come_back(session)
+            self.finishing.append(session)
+
+    @rule(session=st.sampled_from(SESSIONS))
+    def finished(self, session: SessionId) -> None:
+        self.table.finished(session, self.now)
+        if session in self.finishing:
+            self.come_back(session)
+            self.deserted.append((self.now + self.RESUME_S, session))
+
+    @rule(session=st.sampled_from(SESSIONS))
+    def remove(self, session: SessionId) -> None:
+        self.table.remove(session)
+        self.end(session)
+
+    @rule(seconds=st.integers(0, 8))
+    def time_passes(self, seconds: int) -> None:
+        self.now += seconds
+        over = tuple(session for expiry, session in self.deserted if expiry <= self.now)
+        assert self.table.expired(self.now) == over
+        for session in over:
+            self.end(session)
+
+    @invariant()
+    def the_table_holds_what_the_dictionaries_hold_and_never_more_than_its_limit(self) -> None:
+        assert len(self.table) == len(self.members) <= self.table.limit
+        assert all((session in self.table) is (session in self.members) for session in SESSIONS)
+        earliest = self.deserted[0][0] if self.deserted else None
+        assert self.table.next_expiry() == earliest
+
+
+TestTable = TableMachine.TestCase

@@ -1,0 +1,102 @@
+"""The tools that the broker answers itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from exai_actors.core.calls import OutcomeKind
+from exai_actors.core.routing import RoutingTable
+from exai_actors.core.statistics import BrokerStatistics, ProviderStatistics
+from exai_actors.core.tools.local import Event, answer
+from exai_actors.core.tools.table import LocalRequest, parse_call, tool_names
+from exai_actors.ids import ProviderName
+
+ROUTING = RoutingTable(((ProviderName("kimi"), ("k2",)), (ProviderName("glm"), ("glm-4.5", "k2"))))
+KIMI = ProviderStatistics(
+    name="kimi",
+    kind="openai",
+    models=("k2",),
+    limit=4,
+    in_flight=3,
+    queued=2,
+    queue_limit=1000,
+    over=0,
+    anomalies=0,
+    granted=10,
+    completed=6,
+    failed=1,
+    aborted=0,
+    refused=0,
+    mean_service_s=1.5,
+    incarnation=1,
+)
+STATISTICS = BrokerStatistics(
+    version="1.2.3",
+    uptime_s=60.0,
+    connections=2,
+    sessions=1,
+    draining=False,
+    dead_letters=0,
+    providers=(KIMI,),
+)
+
+
+def ask(tool: str, text: str = "", events: tuple[Event, ...] = ()) -> str:
+    result = answer(LocalRequest(tool, text), ROUTING, STATISTICS, events)
+    (output,) = result.outputs
+    return output
+
+
+def ask_json(tool: str, events: tuple[Event, ...] = ()) -> Any:
+    return msgspec.json.decode(ask(tool, events=events))
+
+
+@pytest.mark.parametrize("text", ["hello", "", "no {json} here"])
+def test_echo_says_back_what_it_was_given(text: str) -> None:
+    assert ask("echo", text) == text
+
+
+def test_version_names_the_broker() -> None:
+    assert ask_json("version") == {"name": "exai-actors", "version": "1.2.3"}
+
+
+def test_list_models_tells_each_model_of_each_provider_and_the_default() -> None:
+    assert ask_json("list_models") == {
+        "default_model": "k2",
+        "models": [
+            {"model": "k2", "provider": "kimi"},
+            {"model": "glm-4.5", "provider": "glm"},
+            {"model": "k2", "provider": "glm"},
+        ],
+    }
+
+
+@pytest.mark.parametrize("tool", ["status", "health"])
+def test_status_is_the_whole_statistics(tool: str) -> None:
+    assert msgspec.convert(ask_json(tool), BrokerStatistics) == STATISTICS
+
+
+def test_activity_tells_the_sessions_events_in_order() -> None:
+    events: tuple[Event, ...] = (
+        (1.0, "r1", "chat", OutcomeKind.COMPLETED),
+        (2.0, "\x00conn-1\x001", "chat", OutcomeKind.FAILED),
+    )
+    assert ask_json("activity", events)["events"] == [
+        {"at": 1.0, "request": "r1", "tool": "chat", "outcome": "completed"},
+        {"at": 2.0, "request": None, "tool": "chat", "outcome": "failed"},
+    ]
+
+
+def test_every_tool_that_needs_no_provider_has_an_answer() -> None:
+    for tool in tool_names():
+        match parse_call(tool, {"prompt": "hello"}):
+            case LocalRequest() as request:
+                assert answer(request, ROUTING, STATISTICS, ()).outputs
+
+
+def test_a_tool_that_is_not_local_is_an_error() -> None:
+    with pytest.raises(KeyError):
+        ask("chat")

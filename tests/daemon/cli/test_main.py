@@ -1,0 +1,348 @@
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+
+from exai_actors import __version__
+from exai_actors.core.statistics import ProviderStatistics
+from exai_actors.daemon.cli.ask import LONGEST_S
+from exai_actors.daemon.cli.exit_codes import ExitCode, of_error, of_error_code
+from exai_actors.daemon.cli.main import COMMANDS, exai
+from exai_actors.errors import ErrorCode, ExaiError
+from exai_actors.wire.clients.dialects.fields import MAX_DEADLINE_MS
+
+REFERENCE = Path(__file__).parents[3] / "docs" / "reference" / "cli.md"
+
+
+@pytest.fixture(autouse=True)
+def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in [name for name in os.environ if name.startswith("EXAI_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "user"))
+    folder = tmp_path / "work"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def run(*arguments: str, stdin: str | bytes | None = None) -> Result:
+    return CliRunner().invoke(exai, arguments, input=stdin, prog_name="exai")
+
+
+def test_the_reference_names_every_fact_about_a_provider() -> None:
+    rows = re.findall(r"^\| (`[a-z_`, ]+) \| [A-Z`1]", REFERENCE.read_text("utf-8"), re.MULTILINE)
+    named = [name for row in rows for name in re.findall(r"`(\w+)`", row)]
+    assert sorted(named) == sorted(ProviderStatistics.__struct_fields__)
+
+
+def test_help_names_every_command_and_where_to_begin() -> None:
+    result = run("--help")
+    assert result.exit_code == 0
+    for name, (_, text) in COMMANDS.items():
+        assert f"  {name:<9}  {text}" in result.output
+    assert "Start with `exai serve`" in result.output
+
+
+def test_help_loads_none_of_the_heavy_libraries() -> None:
+    heavy = {"aiohttp", "asyncio", "msgspec", "orjson", "pykka", "structlog", "websockets"}
+    code = (
+        "import sys\n"
+        "from exai_actors.daemon.cli.main import exai\n"
+        "exai(['--help'], standalone_mode=False)\n"
+        f"print('LOADED', sorted({heavy} & sys.modules.keys()))"
+    )
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert told.stdout.splitlines()[-1] == "LOADED []"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_explains_itself(name: str) -> None:
+    result = run(name, "--help")
+    assert result.exit_code == 0
+    assert result.output.startswith(f"Usage: exai {name}")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_long_help_begins_with_the_short_one(name: str) -> None:
+    where, short = COMMANDS[name]
+    module, _, attribute = where.partition(":")
+    command = getattr(importlib.import_module(module), attribute)
+    assert isinstance(command, click.Command)
+    assert (command.help or "").startswith(short.rstrip("."))
+
+
+def test_the_help_of_config_is_not_cut() -> None:
+    assert not re.search(r"\w\.\.\.$", run("config", "--help").output, re.MULTILINE)
+
+
+def test_an_unknown_command_is_a_usage_error_with_a_guess() -> None:
+    result = run("sevre")
+    assert result.exit_code == ExitCode.USAGE
+    assert 'there is no command "sevre"; did you mean "serve"?' in result.stderr
+
+
+def test_the_module_runs_as_a_program() -> None:
+    told = subprocess.run(
+        [sys.executable, "-m", "exai_actors", "--version"],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert (told.returncode, told.stdout) == (0, f"exai {__version__}\n")
+
+
+def test_version_names_what_it_stands_on() -> None:
+    assert run("version").output.startswith(f"exai {__version__}\npython 3.")
+    assert {"exai", "python", "pykka", "websockets"} <= json.loads(
+        run("version", "--json").output
+    ).keys()
+
+
+def test_config_init_writes_a_file_that_check_accepts() -> None:
+    result = run("config", "init")
+    assert result.exit_code == 0
+    assert "exai.toml is written" in result.output
+    assert tomllib.loads(Path("exai.toml").read_text())["server"] == {}
+    result = run("config", "check")
+    assert (result.exit_code, result.output) == (
+        0,
+        "exai.toml can be used; providers: synthetic\n",
+    )
+
+
+def test_config_init_overwrites_nothing_without_force() -> None:
+    Path("mine.toml").write_text("mine")
+    result = run("config", "init", "mine.toml")
+    assert result.exit_code == ExitCode.USAGE
+    assert result.stderr == "exai: mine.toml exists already; --force overwrites it\n"
+    assert Path("mine.toml").read_text() == "mine"
+    assert run("config", "init", "mine.toml", "--force").exit_code == 0
+    assert "[server]" in Path("mine.toml").read_text()
+
+
+def test_config_init_says_when_it_cannot_write() -> None:
+    result = run("config", "init", "gone/exai.toml")
+    assert result.exit_code == ExitCode.USAGE
+    assert "gone/exai.toml cannot be written: No such file or directory" in result.stderr
+
+
+def test_config_check_tells_every_error_on_a_line_of_its_own() -> None:
+    Path("exai.toml").write_text("[server]\nprot = 1\nport = 70000\n")
+    result = run("config", "check")
+    assert result.exit_code == ExitCode.CONFIG
+    assert result.stdout == ""
+    assert result.stderr.splitlines() == [
+        'exai: exai.toml:2: [server] prot: unknown key; did you mean "port"?',
+        "exai: exai.toml:3: [server] port: got 70000, allowed is a whole number from 0 to 65535",
+    ]
+
+
+def test_config_check_without_a_file_says_that_defaults_are_in_force() -> None:
+    result = run("config", "check")
+    assert result.exit_code == 0
+    assert "the defaults are in force" in result.output
+
+
+def test_config_check_wants_the_keys_and_show_only_warns() -> None:
+    Path("exai.toml").write_text(
+        "[[provider]]\nkind='openai'\nname='a'\nbase_url='http://127.0.0.1'\napi_key_env='NO_KEY'"
+    )
+    assert run("config", "check").exit_code == ExitCode.CONFIG
+    result = run("config", "show")
+    assert result.exit_code == 0
+    assert "warning: exai.toml:5: [[provider]] api_key_env: the environment variable NO_KEY" in (
+        result.stderr
+    )
+    assert 'base_url = "http://127.0.0.1"' in result.stdout
+
+
+def test_config_show_hides_the_token_and_names_its_origin(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EXAI_WS_TOKEN", "0123456789abcdef")
+    result = run("config", "show")
+    assert "0123456789abcdef" not in result.output
+    assert "# EXAI_WS_TOKEN" in result.output
+    rows = json.loads(run("config", "show", "--json").output)
+    assert {"key": "session.window", "value": 8, "from": "default"} in rows
+
+
+def test_config_schema_is_json() -> None:
+    assert json.loads(run("config", "schema").output)["title"] == "exai.toml"
+
+
+def test_serve_refuses_a_configuration_it_cannot_use() -> None:
+    result = run("serve", "--host", "0.0.0.0")
+    assert result.exit_code == ExitCode.CONFIG
+    assert result.stdout == ""
+    assert result.stderr.startswith('exai: --host: [server] host: "0.0.0.0" can be reached from')
+    result = run("serve", "--config", "gone.toml")
+    assert result.exit_code == ExitCode.CONFIG
+    assert "--config: gone.toml does not exist" in result.stderr
+
+
+@pytest.mark.parametrize("command", [["ask", "hello"], ["models"], ["tools"], ["health"]])
+def test_without_a_broker_every_command_says_how_to_start_one(command: list[str]) -> None:
+    # Nothing can listen on port 0.
+    result = run(*command, "--url", "ws://127.0.0.1:0")
+    assert result.exit_code == ExitCode.NO_BROKER
+    assert result.stdout == ""
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("exai: cannot connect to ws://127.0.0.1:0")
+    assert "`exai serve` starts one" in line
+
+
+def test_the_url_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EXAI_URL", "ws://127.0.0.1:0/here")
+    assert "ws://127.0.0.1:0/here" in run("health").stderr
+
+
+def test_a_url_that_is_none_is_a_usage_error() -> None:
+    result = run("health", "--url", "127.0.0.1:8079")
+    assert result.exit_code == ExitCode.USAGE
+    assert "127.0.0.1:8079 is not a WebSocket URL" in result.stderr
+
+
+@pytest.mark.parametrize("arguments", [["ask"], ["ask", "-"], ["ask", "  "]])
+def test_an_empty_prompt_is_a_usage_error(arguments: list[str]) -> None:
+    result = run(*arguments, stdin=" \n")
+    assert result.exit_code == ExitCode.USAGE
+    assert "the prompt is empty" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["ask", "hi", "--timeout", "soon"],
+        ["ask", "hi", "--timeout", "nan"],
+        ["ask", "hi", "--timeout", "inf"],
+        ["ask", "hi", "--timeout", "1e9"],
+        ["demo", "--seconds", "nan"],
+    ],
+)
+def test_a_time_that_nothing_can_keep_is_a_usage_error(arguments: list[str]) -> None:
+    result = run(*arguments)
+    assert result.exit_code == ExitCode.USAGE
+    assert f"Invalid value for '{arguments[-2]}'" in result.stderr
+    assert "float" not in result.stderr
+
+
+def test_a_timeout_may_be_as_long_as_the_wire_takes() -> None:
+    assert LONGEST_S * 1000 == MAX_DEADLINE_MS
+
+
+def test_a_prompt_that_is_not_text_is_a_usage_error() -> None:
+    result = run("ask", stdin=b"\xff\xfe")
+    assert result.exit_code == ExitCode.USAGE
+    assert "the prompt on stdin is not UTF-8 text" in result.stderr
+    result = run("ask", "\udcff")
+    assert result.exit_code == ExitCode.USAGE
+    assert "the prompt is not UTF-8 text" in result.stderr
+
+
+def test_a_fault_of_our_own_is_one_line_and_its_own_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> None:
+        raise RuntimeError("two\nlines")
+
+    monkeypatch.setattr("exai_actors.daemon.config.text.schema", broken)
+    result = run("config", "schema")
+    assert result.exit_code == ExitCode.INTERNAL
+    first, second = result.stderr.splitlines()
+    assert first.startswith("exai: a fault in exai itself: RuntimeError: two lines (test_cli.py:")
+    assert second == "exai: for the whole story set EXAI_TRACEBACK=1 and do it again"
+    monkeypatch.setenv("EXAI_TRACEBACK", "1")
+    assert isinstance(run("config", "schema").exception, RuntimeError)
+
+
+def test_ctrl_c_has_its_own_exit_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("exai_actors.daemon.config.text.schema", interrupted)
+    result = run("config", "schema")
+    assert (result.exit_code, result.output) == (ExitCode.INTERRUPTED, "")
+
+
+def test_host_and_port_come_from_the_old_variables_without_the_blanks_around_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("EXAI_WS_HOST", " ")
+    monkeypatch.setenv("EXAI_WS_PORT", "0\r")
+    assert "cannot connect to ws://127.0.0.1:0:" in run("health").stderr
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["config", "schema"]])
+def test_a_full_disk_is_told_whatever_is_printed(arguments: list[str]) -> None:
+    with Path("/dev/full").open("w") as full:
+        told = subprocess.run(
+            [sys.executable, "-m", "exai_actors", *arguments],
+            check=False,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert told.returncode == ExitCode.FAILED
+    assert told.stderr == "exai: output: No space left on device\n"
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "out", "err"),
+    [
+        ("config check <&- 2>&-", ExitCode.OK, "the defaults are in force\n", ""),
+        ("config check --config gone 2>&-", ExitCode.CONFIG, "", ""),
+        ("ask hi --url ws://127.0.0.1:0 2>&-", ExitCode.NO_BROKER, "", ""),
+        ("ask <&-", ExitCode.USAGE, "", "Error: the prompt is empty\n"),
+        ("health --url ws://127.0.0.1:0 <&- >&- 2>&-", ExitCode.NO_BROKER, "", ""),
+    ],
+)
+def test_closed_streams_are_no_fault(command: str, code: ExitCode, out: str, err: str) -> None:
+    told = subprocess.run(
+        ["/bin/sh", "-c", f'"{sys.executable}" -m exai_actors {command}'],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert told.returncode == code
+    assert (told.stdout.endswith(out), told.stderr.endswith(err)) == (True, True)
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["config", "schema"]])
+def test_a_reader_that_stops_reading_ends_the_command_quietly(arguments: list[str]) -> None:
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    told = subprocess.run(
+        [sys.executable, "-m", "exai_actors", *arguments],
+        check=False,
+        stdout=write_end,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    os.close(write_end)
+    assert (told.returncode, told.stderr) == (ExitCode.BROKEN_PIPE, "")
+
+
+def test_every_error_code_has_an_exit_code_that_is_not_success() -> None:
+    assert all(of_error_code(code) > ExitCode.OK for code in ErrorCode)
+    assert of_error_code(ErrorCode.OVER_CAPACITY) is ExitCode.BUSY
+    assert of_error_code(ErrorCode.MODEL_NOT_FOUND) is ExitCode.INVALID
+    assert of_error_code(ErrorCode.PROVIDER_ERROR) is ExitCode.PROVIDER
+    assert of_error(ExaiError("x")) is ExitCode.FAILED
+
+
+def test_the_reference_holds_every_exit_code() -> None:
+    page = REFERENCE.read_text()
+    for code in ExitCode:
+        assert f"| {int(code)} | {code.meaning} |" in page
+
+
+def test_the_reference_describes_every_command() -> None:
+    page = REFERENCE.read_text()
+    assert all(f"## `exai {name}" in page for name in COMMANDS)

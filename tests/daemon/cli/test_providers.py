@@ -1,0 +1,80 @@
+"""`exai providers`: what is in force, and where each number comes from."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from exai_actors.daemon.cli.provider_text import preset_text, provider_rows, provider_text
+from exai_actors.daemon.config.file import read_config
+from exai_actors.testing.broker import running_broker
+from tests.daemon.processes import exai
+
+TEXT = """
+[[provider]]
+preset = "kimi-tier-0"
+limit = 2
+
+[[access]]
+name = "batch"
+token_env = "BATCH"
+weight = 0.5
+
+[[route]]
+model = "fast"
+to = ["kimi/kimi-k2.6", "kimi/kimi-k2.5"]
+"""
+
+
+def test_each_number_is_told_with_what_set_it() -> None:
+    config = read_config(TEXT, file=Path("exai.toml"), env={}, flags={}).config
+    assert config is not None
+    text = " ".join(provider_text(config).split())
+    assert "limit 2 exai.toml:4" in text
+    assert 'requests_per_minute 3 preset "kimi-tier-0"' in text
+    assert "requests_per_day no limit default" in text
+    assert 'batch weight 0.5 window 8 token of "batch", exai.toml:6' in text
+    assert "fast kimi/kimi-k2.6 then kimi/kimi-k2.5 exai.toml:11" in text
+    (row,) = provider_rows(config)
+    assert row["capacity"]["limit"] == {"value": 2, "from": "exai.toml:4"}
+
+
+def test_the_presets_are_listed_with_their_figures_and_sources() -> None:
+    text = preset_text()
+    assert "kimi-tier-5  1,000 at once," in text
+    assert "kimi-tier-1  50 at once, 200 requests/minute, 2,000,000 tokens/minute" in text
+    assert "kimi-tier-5  1,000 at once, 10,000 requests/minute" in text
+    assert "from https://platform.moonshot.ai/docs/pricing/limits" in text
+
+
+async def test_a_running_broker_tells_what_is_in_force_right_now() -> None:
+    table = {
+        "kind": "synthetic",
+        "name": "slow",
+        "limit": 2,
+        "requests_per_minute": 6,
+        "model_limits": {"synthetic": 1},
+    }
+    async with running_broker({"provider": [table]}) as broker:
+        await exai("ask", "hello", "--url", broker.url)
+        told = await exai("providers", "--url", broker.url)
+        as_json = await exai("providers", "--url", broker.url, "--json")
+    lines = [" ".join(line.split()) for line in told.out.splitlines()]
+    assert lines[0] == "slow synthetic, open"
+    assert "in flight 0 of 3" in lines
+    assert "queued 0 of 1000" in lines
+    assert "completed 1" in lines
+    assert "requests per minute 1 of 6 used" in lines
+    assert "synthetic 0 of 1 in flight" in lines
+    assert json.loads(as_json.out)[0]["gates"][0]["limit"] == 6
+
+
+async def test_without_a_broker_the_configuration_is_shown(tmp_path: Path) -> None:
+    file = tmp_path / "exai.toml"
+    file.write_text(TEXT)
+    told = await exai("providers", "--config", str(file))
+    assert "kimi  openai, https://api.moonshot.ai/v1" in told.out
+    assert "KIMI_API_KEY" in told.err
+    assert "BATCH" in told.err
+    listed = await exai("providers", "--presets", "--json")
+    assert {each["name"] for each in json.loads(listed.out)} >= {"glm", "ollama", "kimi-tier-5"}

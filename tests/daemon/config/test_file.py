@@ -1,0 +1,392 @@
+from __future__ import annotations
+
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exai_actors.daemon.config.file import ENVIRONMENT, Reading, read_config
+from exai_actors.daemon.config.model import Config
+from exai_actors.daemon.config.provider import OpenAIProvider, SyntheticProvider
+
+TOKEN = "0123456789abcdef"
+
+
+def reading(
+    text: str | None = None,
+    env: dict[str, str] | None = None,
+    flags: dict[str, str | int] | None = None,
+) -> Reading:
+    return read_config(
+        None if text is None else dedent(text),
+        file=None if text is None else Path("exai.toml"),
+        env=env or {},
+        flags=flags or {},
+    )
+
+
+def config_of(
+    text: str | None = None,
+    env: dict[str, str] | None = None,
+    flags: dict[str, str | int] | None = None,
+) -> Config:
+    found = reading(text, env, flags)
+    assert found.problems == ()
+    assert found.config is not None
+    return found.config
+
+
+def errors(text: str, env: dict[str, str] | None = None) -> list[str]:
+    found = reading(text, env)
+    assert found.config is None
+    return [str(problem) for problem in found.problems]
+
+
+KIMI = """\
+[[provider]]
+kind = "openai"
+name = "kimi"
+base_url = "https://api.example/v1"
+"""
+
+
+def test_without_a_file_one_synthetic_provider_answers() -> None:
+    config = config_of()
+    assert config.provider == (SyntheticProvider(name="synthetic", models=("synthetic",)),)
+    assert (config.server.host, config.server.port, config.server.token) == ("127.0.0.1", 8079, "")
+    assert config.session.window == 8
+    assert config.server.max_frame_bytes == 33_554_432
+    assert config.source.file is None
+
+
+def test_the_limit_is_one_for_a_service_and_four_for_the_synthetic_kind() -> None:
+    config = config_of(KIMI + '[[provider]]\nkind = "synthetic"\nname = "s"\n')
+    kimi, synthetic = config.provider
+    assert isinstance(kimi, OpenAIProvider)
+    assert isinstance(synthetic, SyntheticProvider)
+    assert (kimi.limit, synthetic.limit) == (1, 4)
+    assert (kimi.kind, synthetic.kind) == ("openai", "synthetic")
+
+
+def test_flags_go_before_environment_before_file_before_default() -> None:
+    text = "[server]\nport = 1\nhost = '127.0.0.2'\n[logging]\nlevel = 'error'\n"
+    env = {"EXAI_WS_PORT": "2", "EXAI_WS_HOST": "127.0.0.3"}
+    config = config_of(text, env, {"--port": 3, "--log-level": "debug"})
+    assert (config.server.port, config.server.host) == (3, "127.0.0.3")
+    assert config.logging.level == "debug"
+    assert config.source.origins["server", "port"] == "--port"
+    assert config.source.origins["server", "host"] == "EXAI_WS_HOST"
+    assert config_of(text, env).server.port == 2
+    assert config_of(text).server.port == 1
+    assert config_of(text).source.origins["server", "port"] == "exai.toml:2"
+    assert ("session", "window") not in config_of(text).source.origins
+
+
+def test_an_empty_variable_counts_as_not_set() -> None:
+    assert config_of("[server]\nport = 1", dict.fromkeys(ENVIRONMENT, " ")).server.port == 1
+
+
+def test_a_token_from_the_environment_replaces_the_token_file() -> None:
+    config = config_of("[server]\ntoken_file = 'secret'", {"EXAI_WS_TOKEN": TOKEN})
+    assert (config.server.token, config.server.token_file) == (TOKEN, "")
+
+
+def test_whole_numbers_are_taken_where_seconds_are_wanted() -> None:
+    assert config_of("[server]\ndrain_s = 5").server.drain_s == 5.0
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("[server]\nprot = 1", '2: [server] prot: unknown key; did you mean "port"?'),
+        ("[server]\nzzz = 1", "2: [server] zzz: unknown key; known are host, port, token"),
+        ("[server]\nwindow = 1", "2: [server] window: unknown key; it belongs in [session]"),
+        ("port = 1", "1: port: unknown key outside of any table; it belongs in [server]"),
+        ("\n[servers]\nport = 1", '2: servers: unknown table; did you mean "server"?'),
+        ("server = 1", "1: server: got 1; begin the table with [server]"),
+        ("[[server]]\nport = 1", "1: server: got a list; begin the table with [server]"),
+        (
+            "[provider]\nname = 'x'",
+            "1: provider: got a table; begin each provider with [[provider]]",
+        ),
+        (
+            "[server]\nport = 70000",
+            "2: [server] port: got 70000, allowed is a whole number from 0 to 65535",
+        ),
+        (
+            "[server]\nport = '8079'",
+            '2: [server] port: got "8079", allowed is a whole number from 0 to 65535',
+        ),
+        (
+            "[server]\nport = true",
+            "2: [server] port: got true, allowed is a whole number from 0 to 65535",
+        ),
+        (
+            "[server]\ndrain_s = nan",
+            "2: [server] drain_s: got nan, allowed is a number from 0 to 604800",
+        ),
+        (
+            "[server]\ndrain_s = 1979-05-27",
+            "2: [server] drain_s: got a date, allowed is a number from 0 to 604800",
+        ),
+        (
+            "[session]\nrequest_timeout_s = 0",
+            "2: [session] request_timeout_s: got 0, allowed is a number above 0 to 604800",
+        ),
+        (
+            "[logging]\nlevel = 'loud'",
+            '2: [logging] level: got "loud", allowed is "debug", "info", "warning" or "error"',
+        ),
+        ("[compat]\nhttp = 1", "2: [compat] http: got 1, allowed is true or false"),
+        (
+            "[server]\nallowed_origins = [\n 'https://a.example',\n 3]",
+            "4: [server] allowed_origins entry 2: got 3, allowed is text of 1 to 4096 characters",
+        ),
+        (
+            "[server]\nallowed_origins = ['http://a.example/']",
+            '2: [server] allowed_origins entry 1: "http://a.example/" is not an origin',
+        ),
+        (
+            "[server]\nallowed_hosts = ['http://a.example']",
+            '2: [server] allowed_hosts entry 1: "http://a.example" is not a host name',
+        ),
+        ("a = ", "1: is not TOML: Invalid value (at end of document)"),
+        ("a = b\n", "1: is not TOML: Invalid value (at column 5)"),
+        ("[server]\nport = 1\nport = 2\n[chat]", "3: is not TOML: Cannot overwrite a value (at"),
+        (
+            "[chat]\ndefault_model = 'synthetc'",
+            '2: [chat] default_model: no provider serves "synthetc"; did you mean "synthetic"?',
+        ),
+        (
+            "[compat]\nhttp = true\nhttp_health_port = 8079",
+            "3: [compat] http_health_port: 8079 is [server] port already; each needs its own port",
+        ),
+    ],
+)
+def test_a_wrong_key_is_told_with_its_line_and_what_is_allowed(text: str, error: str) -> None:
+    (found,) = errors(text)
+    assert found.startswith(f"exai.toml:{error}")
+
+
+@pytest.mark.parametrize(
+    ("provider", "error"),
+    [
+        ("name = 'x'", '1: [[provider]]: "kind" is missing; it is "openai" or "synthetic"'),
+        (
+            "kind = 'opnai'",
+            '2: [[provider]] kind: got "opnai", allowed is "openai" or "synthetic"; did you mean',
+        ),
+        (
+            "kind = 'synthetic'",
+            '1: [[provider]]: "name" is missing; it is 1 to 64 letters, digits',
+        ),
+        (
+            "kind = 'synthetic'\nname = 'a/b'",
+            '3: [[provider]] name: got "a/b", allowed is 1 to 64 letters, digits',
+        ),
+        (
+            "kind = 'synthetic'\nname = 'x'\nbase_url = 'http://x'",
+            '4: [[provider]] base_url: is a key of kind "openai", this provider is of kind "synth',
+        ),
+        (
+            "kind = 'synthetic'\nname = 'x'\nfailure_rate = 1.5",
+            "4: [[provider]] failure_rate: got 1.5, allowed is a number from 0 to 1",
+        ),
+        (
+            "kind = 'synthetic'\nname = 'x'\nmodels = []",
+            "4: [[provider]] models: got a list, allowed is a list of texts, each text of 1 to",
+        ),
+        (
+            "kind = 'synthetic'\nname = 'x'\nmodels = ['m', 'n',\n'm']",
+            '5: [[provider]] models entry 3: "m" is listed twice; remove one',
+        ),
+        (
+            "kind = 'synthetic'\nname = 'x'\nconcurrency = 2",
+            '4: [[provider]] concurrency: unknown key; did you mean "limit"?',
+        ),
+    ],
+)
+def test_a_wrong_provider_is_told_with_its_line(provider: str, error: str) -> None:
+    (found,) = errors(f"[[provider]]\n{provider}")
+    assert found.startswith(f"exai.toml:{error}")
+
+
+@pytest.mark.parametrize(
+    ("url", "error"),
+    [
+        ("api.example/v1", "must begin with http:// or https:// and name a host"),
+        ("ftp://api.example", "must begin with http:// or https://"),
+        ("https://", "must begin with http:// or https:// and name a host"),
+        ("https://u:p@api.example", "must not hold a user name or password; use api_key_env"),
+        ("https://api.example/v1?key=1", "base_url: must end with its path, without ? or #"),
+        ("https://api.example/v1/chat/completions", "end it before /chat/completions"),
+        ("https://[api.example", "is not a URL"),
+        ("https://api..example/v1", 'names a host that cannot be: "api..example"'),
+        ("https://api example/v1", 'names a host that cannot be: "api example"'),
+        (f"https://{'a' * 64}.example/v1", "names a host that cannot be"),
+    ],
+)
+def test_a_base_url_that_cannot_work_is_refused(url: str, error: str) -> None:
+    (found,) = errors(KIMI.replace("https://api.example/v1", url))
+    assert found.startswith("exai.toml:4: [[provider]] base_url: ")
+    assert error in found
+
+
+@pytest.mark.parametrize("host", ["[::1]", "127.0.0.1:8079", "ws://127.0.0.1", " ", "a\\nb"])
+def test_a_host_that_is_more_than_an_address_is_refused(host: str) -> None:
+    (found,) = errors(f'[server]\nhost = "{host}"\ntoken = "0123456789abcdef"')
+    assert found.startswith("exai.toml:2: [server] host: ")
+    assert "is not an address to listen on; write it without" in found
+    assert "\n" not in found
+
+
+@pytest.mark.parametrize("host", ["::1", "::", "fe80::1%eth0", "localhost", "desk.example"])
+def test_an_address_or_a_name_alone_is_a_host(host: str) -> None:
+    assert reading(f'[server]\nhost = "{host}"\ntoken = "0123456789abcdef"').problems == ()
+
+
+@pytest.mark.parametrize(
+    "host", ["api.example", "api.example.", "münchen.example", "[::1]:8000", "10.0.0.1", "my_box"]
+)
+def test_a_base_url_may_name_any_host(host: str) -> None:
+    found = reading(KIMI.replace("https://api.example/v1", f"https://{host}/v1"))
+    assert found.config is not None
+
+
+def test_one_key_of_one_kind_on_the_other_is_refused() -> None:
+    (found,) = errors(f"{KIMI}delay_ms = 3")
+    assert 'delay_ms: is a key of kind "synthetic"' in found
+
+
+def test_two_providers_of_one_name_are_refused() -> None:
+    (found,) = errors(KIMI + KIMI)
+    assert found == (
+        'exai.toml:7: [[provider]] name: "kimi" is already the name of provider 1; names are unique'
+    )
+
+
+def test_all_errors_are_told_at_once_in_the_order_of_their_lines() -> None:
+    found = errors(
+        "[server]\nport = -1\nhosts = 'x'\n[session]\nwindow = 0\n[[provider]]\nkind = 'synthetic'"
+    )
+    assert [error.split(":")[1] for error in found] == ["2", "3", "5", "6"]
+    found = errors(f"{KIMI}{KIMI}[server]\nport = -1\n")
+    assert [error.split(":")[1] for error in found] == ["7", "10"]
+
+
+def test_a_variable_with_a_wrong_value_is_named() -> None:
+    assert errors("", {"EXAI_WS_PORT": "http"}) == [
+        'EXAI_WS_PORT: [server] port: got "http", allowed is a whole number from 0 to 65535'
+    ]
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "desk.example"])
+def test_an_address_others_can_reach_needs_a_token(host: str) -> None:
+    text = f"[server]\nhost = '{host}'\n"
+    (found,) = errors(text)
+    assert found.startswith(f'exai.toml:2: [server] host: "{host}" can be reached from other')
+    assert config_of(text + f"token = '{TOKEN}'").server.host == host
+    assert config_of(text, {"EXAI_WS_TOKEN": TOKEN}).server.host == host
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "localhost"])
+def test_a_loopback_address_needs_no_token(host: str) -> None:
+    assert config_of(f"[server]\nhost = '{host}'").server.token == ""
+
+
+def test_a_token_under_sixteen_characters_is_refused_not_ignored() -> None:
+    (found,) = errors("[server]\ntoken = 'onlyfifteenchar'")
+    assert found.startswith("exai.toml:2: [server] token: the token has 15 characters, at least 16")
+    assert "onlyfifteenchar" not in found
+    (found,) = errors("", {"EXAI_WS_TOKEN": "onlyfifteenchar"})
+    assert found.startswith("EXAI_WS_TOKEN: [server] token: the token has 15 characters")
+
+
+def test_a_token_that_is_a_number_is_refused_and_not_shown() -> None:
+    assert errors("[server]\ntoken = 1234567890123456") == [
+        "exai.toml:2: [server] token: allowed is text, in quotes"
+    ]
+
+
+def test_a_token_with_a_blank_is_refused() -> None:
+    (found,) = errors("[server]\ntoken = 'sixteen or more characters'")
+    assert "a token holds only printable ASCII characters and no blanks" in found
+
+
+def test_token_and_token_file_together_are_refused() -> None:
+    assert errors(f"[server]\ntoken = '{TOKEN}'\ntoken_file = 'x'") == [
+        "exai.toml:3: [server] token_file: token is set as well; keep one of token and token_file"
+    ]
+
+
+def test_keys_come_from_the_environment() -> None:
+    text = KIMI + "api_key_env = 'KIMI_KEY'"
+    found = reading(text, {"KIMI_KEY": " sk-1 \n"})
+    assert found.config is not None
+    assert found.config.api_keys == {"kimi": "sk-1"}
+    assert found.missing_keys == ()
+    assert "sk-1" not in repr(found.config)
+
+
+def test_a_key_variable_that_is_not_set_is_named() -> None:
+    found = reading(KIMI + "api_key_env = 'KIMI_KEY'")
+    assert found.config is not None
+    (missing,) = found.missing_keys
+    assert str(missing) == (
+        "exai.toml:5: [[provider]] api_key_env: the environment variable KIMI_KEY, with the key "
+        'of "kimi", is not set; set it: export KIMI_KEY=...'
+    )
+
+
+@pytest.mark.parametrize(
+    "line", ["api_key = 'sk-secret'", "api_key_env = 'sk-secret'", "api_key_env = ['sk-secret']"]
+)
+def test_a_key_written_into_the_file_is_refused_and_not_shown(line: str) -> None:
+    (found,) = errors(KIMI + line)
+    assert "sk-secret" not in found
+    assert found.startswith("exai.toml:5: [[provider]] api_key")
+
+
+def test_a_key_sent_without_encryption_is_warned_of() -> None:
+    text = KIMI.replace("https", "http") + "api_key_env = 'K'"
+    (warning,) = reading(text, {"K": "k"}).warnings
+    assert "the key travels unencrypted" in str(warning)
+    assert reading(text.replace("api.example", "127.0.0.1"), {"K": "k"}).warnings == ()
+
+
+def test_a_token_is_not_in_the_representation() -> None:
+    assert TOKEN not in repr(config_of(f"[server]\ntoken = '{TOKEN}'"))
+
+
+def test_a_document_nested_too_deeply_is_an_error_of_the_file() -> None:
+    (found,) = errors("a = " + "[" * 20_000)
+    assert found == "exai.toml: is nested too deeply"
+
+
+@given(st.text())
+def test_no_text_makes_reading_raise(text: str) -> None:
+    reading(text.replace("\x00", ""))
+
+
+VALUES = st.recursive(
+    st.booleans() | st.integers(-(2**40), 2**40) | st.text("ab/: ", max_size=20) | st.floats(),
+    lambda inner: st.lists(inner, max_size=3),
+    max_leaves=5,
+)
+KEYS = ["host", "token", "allowed_origins", "window", "kind", "models", "base_url", "level", "port"]
+
+
+@given(
+    st.sampled_from(["[server]", "[session]", "[[provider]]", "[logging]", "[chat]"]),
+    st.dictionaries(st.sampled_from(KEYS), VALUES),
+)
+def test_no_value_makes_reading_raise(header: str, table: dict[str, object]) -> None:
+    from exai_actors.daemon.config.text import literal
+
+    lines = "\n".join(f"{key} = {literal(value)}" for key, value in table.items())
+    found = reading(f"{header}\n{lines}")
+    assert (found.config is None) == bool(found.problems)
+    for problem in found.problems:
+        assert str(problem).startswith("exai.toml:")

@@ -1,0 +1,225 @@
+"""Tenants, routes and presets in the configuration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+
+from exai_actors.core.authentication import Grant
+from exai_actors.daemon import settings
+from exai_actors.daemon.config.file import Reading, read_config
+from exai_actors.daemon.config.model import Config
+from exai_actors.daemon.config.presets import PRESETS
+from exai_actors.daemon.config.provider import OpenAIProvider
+from exai_actors.daemon.config.text import origin
+from exai_actors.daemon.config.tokens import with_tokens
+from exai_actors.ids import EVERYBODY, TenantName
+
+TOKEN = "token of the desk"
+BATCH = "token-of-the-batch"
+TENANT = '[[access]]\nname = "{0}"\ntoken_env = "{0}"\ntenant = "t"\n'
+ASKED = '[[provider]]\npreset = "ollama"\n'
+SERVED = """
+    [[provider]]
+    kind = "synthetic"
+    name = "slow"
+    models = ["small", "large"]
+"""
+
+
+def reading(text: str, env: dict[str, str] | None = None, file: Path | None = None) -> Reading:
+    found = read_config(dedent(text), file=file or Path("exai.toml"), env=env or {}, flags={})
+    return found if found.config is None else with_tokens(found, found.config, env or {})
+
+
+def config_of(text: str, env: dict[str, str] | None = None) -> Config:
+    found = reading(text, env)
+    assert found.problems == ()
+    assert found.config is not None
+    return found.config
+
+
+def problem_of(text: str, env: dict[str, str] | None = None) -> str:
+    (problem,) = reading(text, env).problems
+    return str(problem)
+
+
+def test_an_access_token_stands_for_its_tenant_its_weight_and_its_window() -> None:
+    config = config_of(
+        """
+        [[access]]
+        name = "batch"
+        token_env = "BATCH"
+        tenant = "research"
+        weight = 0.5
+        window = 2
+        """,
+        {"BATCH": BATCH},
+    )
+    access = settings.of_access(config)
+    assert access.identify(BATCH) == Grant(TenantName("research"), 2)
+    assert access.identify(None) is None
+    capacity = settings.of_capacity(config.provider[0], config)
+    assert capacity.weights == ((TenantName("research"), 0.5),)
+    session = settings.of_session(config, Grant(TenantName("research"), 2))
+    assert (session.tenant, session.window) == ("research", 2)
+
+
+def test_the_tenant_is_the_entrys_name_and_the_window_the_sessions_unless_told() -> None:
+    config = config_of('[[access]]\nname = "batch"\ntoken_env = "BATCH"\n', {"BATCH": BATCH})
+    assert settings.of_access(config).identify(BATCH) == Grant(TenantName("batch"), None)
+    assert settings.of_session(config, Grant(EVERYBODY)).window == config.session.window
+
+
+def test_a_token_file_lies_beside_the_configuration(tmp_path: Path) -> None:
+    (tmp_path / "batch.token").write_text(f"{BATCH}\n")
+    (tmp_path / "batch.token").chmod(0o600)
+    text = '[[access]]\nname = "batch"\ntoken_file = "batch.token"\n'
+    found = reading(text, file=tmp_path / "exai.toml")
+    assert found.config is not None
+    assert found.warnings == ()
+    assert settings.of_access(found.config).identify(BATCH) == Grant(TenantName("batch"))
+
+
+def test_a_variable_without_a_token_hinders_only_a_process_that_serves() -> None:
+    found = reading('[[access]]\nname = "batch"\ntoken_env = "BATCH"\n')
+    assert found.config is not None
+    (missing,) = found.missing_keys
+    assert str(missing).startswith("exai.toml:3: [[access]] token_env: the environment variable")
+    assert "export BATCH=" in str(missing)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('[[access]]\nname = "a"\n', "has no token; set token_env or token_file"),
+        (
+            '[[access]]\nname = "a"\ntoken_env = "A"\ntoken_file = "b"\n',
+            "keep one of token_env and token_file",
+        ),
+        ('[[access]]\nname = "a"\ntoken_env = "not-a-name"\n', "not the token itself"),
+        (
+            '[[access]]\nname = "a"\ntoken_env = "A"\n[[access]]\nname = "a"\ntoken_env = "B"\n',
+            "names are unique",
+        ),
+        (
+            TENANT.format("a") + TENANT.format("b") + "weight = 2\n",
+            'exai.toml:9: [[access]] weight: tenant "t" has weight 1 in entry "a" already',
+        ),
+        ('[[access]]\nname = "a"\ntoken_env = "A"\nweight = 0\n', "[[access]] weight: got 0"),
+        ('[[access]]\nname = "a"\ntoken_env = "SHORT"\n', "at least 16 are needed"),
+        (
+            '[[access]]\nname = "a"\ntoken_env = "A"\n[[access]]\nname = "b"\ntoken_env = "A"\n',
+            "its token is that of another entry",
+        ),
+        ('[[access]]\nname = "a"\ntoken_file = "nowhere"\n', "nowhere cannot be read"),
+        ('[access]\nname = "a"\n', "begin each access with [[access]]"),
+        ('[[route]]\nmodel = "fast"\nto = []\n', "[[route]] to: got a list"),
+        (
+            '[[route]]\nmodel = "fast"\nto = ["small"]\non = ["tired"]\n' + SERVED,
+            '[[route]] on entry 1: got "tired", allowed is "rate_limited"',
+        ),
+        (
+            '[[route]]\nmodel = "fast"\nto = ["smal"]\n' + SERVED,
+            'no provider serves "smal"; did you mean "small"?',
+        ),
+        (
+            '[[route]]\nmodel = "fast"\nto = ["slow/huge"]\n' + SERVED,
+            'provider "slow" does not serve "huge"; it serves small, large',
+        ),
+        ('[[route]]\nmodel = "fast"\nto = ["small", "small"]\n' + SERVED, "is listed twice"),
+        (
+            '[[route]]\nmodel = "f"\nto = ["small"]\n[[route]]\nmodel = "f"\nto = ["large"]\n'
+            + SERVED,
+            "names another route already",
+        ),
+        (
+            '[[route]]\nmodel = "f"\nto = ["g"]\n[[route]]\nmodel = "g"\nto = ["x"]\n' + ASKED,
+            '"g" is a route, and no route leads to a route',
+        ),
+        ('[[route]]\nmodel = "f"\nto = ["f"]\n' + ASKED, "is a route"),
+        ("[[provider]]\npreset = 5\n", "[[provider]] preset: got 5, which is no preset"),
+        ('[[provider]]\npreset = "kimi-tier1"\n', 'did you mean "kimi-tier-1"?'),
+        ('[[provider]]\npreset = "xyz"\n', "which is no preset; there are kimi-tier-0"),
+        (
+            '[[provider]]\nkind = "synthetic"\nname = "s"\npreset = "glm"\n',
+            'is a key of kind "openai"',
+        ),
+        (
+            '[[provider]]\nkind = "synthetic"\nname = "s"\nmodel_limits = { a = 0 }\n',
+            "[[provider]] model_limits",
+        ),
+        ('[[provider]]\npreset = "ollama"\nrpm = 3\n', 'did you mean "requests_per_minute"?'),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_with_what_to_do(text: str, said: str) -> None:
+    env = {"A": "a" * 16, "a": "c" * 16, "b": "b" * 16, "SHORT": "short"}
+    message = problem_of(text, env)
+    assert said in message
+    assert "a" * 16 not in message
+    assert message.startswith("exai.toml:")
+
+
+def test_a_tenants_token_serves_where_other_machines_may_connect() -> None:
+    text = '[server]\nhost = "0.0.0.0"\n[[access]]\nname = "a"\ntoken_env = "A"\n'
+    assert config_of(text, {"A": BATCH}).server.token == ""
+
+
+def test_no_secret_is_in_the_text_of_a_configuration() -> None:
+    config = config_of('[[access]]\nname = "a"\ntoken_env = "A"\n', {"A": BATCH})
+    assert BATCH not in repr(config)
+
+
+def test_a_preset_needs_one_line_and_says_what_it_set() -> None:
+    config = config_of('[[provider]]\npreset = "kimi-tier-1"\nlimit = 3\n', {"KIMI_API_KEY": "k"})
+    (provider,) = config.provider
+    assert isinstance(provider, OpenAIProvider)
+    assert (provider.name, provider.limit, provider.requests_per_minute) == ("kimi", 3, 200)
+    path = ("provider", 0, "requests_per_minute")
+    assert origin(config, path) == 'preset "kimi-tier-1"'
+    assert origin(config, ("provider", 0, "limit")) == "exai.toml:3"
+    capacity = settings.of_capacity(provider, config)
+    assert capacity.gates.requests_per_minute == 200
+    assert capacity.gates.requests_per_day is None
+
+
+@pytest.mark.parametrize(
+    ("tier", "limit", "requests", "tokens"),
+    [
+        (0, 1, 3, 500_000),
+        (1, 50, 200, 2_000_000),
+        (2, 100, 500, 3_000_000),
+        (3, 200, 5_000, 3_000_000),
+        (4, 400, 5_000, 4_000_000),
+        (5, 1_000, 10_000, 5_000_000),
+    ],
+)
+def test_the_tiers_of_kimi_are_as_its_page_has_them(
+    tier: int, limit: int, requests: int, tokens: int
+) -> None:
+    values = PRESETS[f"kimi-tier-{tier}"].values
+    told = values["limit"], values["requests_per_minute"], values["tokens_per_minute"]
+    assert told == (limit, requests, tokens)
+
+
+@pytest.mark.parametrize("name", ["glm", "glm-coding"])
+def test_glm_allows_one_call_of_each_model(name: str) -> None:
+    limits = PRESETS[name].values["model_limits"]
+    assert {"glm-4.6", "glm-4.7", "glm-5"} <= set(limits)
+    assert set(limits.values()) == {1} == {PRESETS[name].values["limit"]}
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_can_be_used_as_it_is(name: str) -> None:
+    env = {"KIMI_API_KEY": "k", "GLM_API_KEY": "k"}
+    config = config_of(f'[[provider]]\npreset = "{name}"\n', env)
+    settings.of_capacity(config.provider[0], config)
+
+
+def test_the_default_model_may_be_a_route() -> None:
+    text = (
+        '[chat]\ndefault_model = "fast"\n[[route]]\nmodel = "fast"\nto = ["slow/small", "large"]\n'
+    )
+    assert config_of(text + dedent(SERVED)).route[0].to == ("slow/small", "large")

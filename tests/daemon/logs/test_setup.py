@@ -1,0 +1,240 @@
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import logging
+import os
+from collections.abc import Iterator
+from typing import Any, TextIO
+
+import pytest
+import structlog
+
+from exai_actors.daemon.config.model import LogConfig
+from exai_actors.daemon.logs import setup
+
+
+class Terminal(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture(autouse=True)
+def as_before() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    logging.captureWarnings(capture=False)
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.reset_defaults()
+
+
+def entry(stream: io.StringIO) -> dict[str, Any]:
+    (line,) = stream.getvalue().splitlines()
+    found: dict[str, Any] = json.loads(line)
+    return found
+
+
+def failing() -> None:
+    raise KeyError("x")
+
+
+def test_anywhere_but_on_a_terminal_entries_are_json_lines() -> None:
+    stream = io.StringIO()
+    setup.configure(LogConfig(), stream)
+    structlog.get_logger("exai").info("ready", url="ws://x", connections=3)
+    found = entry(stream)
+    assert list(found)[:4] == ["timestamp", "level", "logger", "message"]
+    assert found.pop("timestamp").endswith("Z")
+    assert found == {
+        "message": "ready",
+        "level": "info",
+        "logger": "exai",
+        "url": "ws://x",
+        "connections": 3,
+    }
+
+
+@pytest.mark.parametrize(
+    ("stream", "config", "coloured"),
+    [
+        (Terminal(), LogConfig(), True),
+        (Terminal(), LogConfig(format="text"), True),
+        (io.StringIO(), LogConfig(format="text"), False),
+    ],
+)
+def test_text_is_for_people(
+    stream: io.StringIO, config: LogConfig, coloured: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    setup.configure(config, stream)
+    structlog.get_logger("exai").info("draining", in_flight=3)
+    (line,) = stream.getvalue().splitlines()
+    assert "draining" in line
+    assert "in_flight" in line
+    assert ("\x1b[" in line) is coloured
+
+
+def test_no_color_is_respected(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    stream = Terminal()
+    setup.configure(LogConfig(), stream)
+    structlog.get_logger("exai").info("draining")
+    assert "\x1b" not in stream.getvalue()
+
+
+def test_what_libraries_log_looks_the_same() -> None:
+    stream = io.StringIO()
+    setup.configure(LogConfig(format="json"), stream)
+    logging.getLogger("pykka").warning("lost %d of %d", 1, 2)
+    found = entry(stream)
+    assert (found["message"], found["level"], found["logger"]) == (
+        "lost 1 of 2",
+        "warning",
+        "pykka",
+    )
+
+
+def test_the_level_holds_for_both() -> None:
+    stream = io.StringIO()
+    setup.configure(LogConfig(level="error"), stream)
+    structlog.get_logger("exai").warning("quiet")
+    logging.getLogger("pykka").warning("quiet")
+    assert stream.getvalue() == ""
+
+
+@pytest.mark.parametrize("config", [LogConfig(format="json"), LogConfig(format="text")])
+def test_an_exception_is_one_line_that_says_what_and_where(config: LogConfig) -> None:
+    stream = io.StringIO()
+    setup.configure(config, stream)
+    try:
+        failing()
+    except KeyError:
+        structlog.get_logger("exai").exception("an actor failed")
+    (line,) = stream.getvalue().splitlines()
+    assert "KeyError: 'x' (test_logs.py:" in line
+    assert "in failing" in line
+    assert "Traceback" not in line
+
+
+def test_an_exception_logged_by_a_library_is_one_line_too() -> None:
+    stream = io.StringIO()
+    setup.configure(LogConfig(format="json"), stream)
+    try:
+        failing()
+    except KeyError:
+        logging.getLogger("aiohttp").exception("oops")
+    assert entry(stream)["error"].startswith("KeyError: 'x' (test_logs.py:")
+
+
+def test_at_debug_level_the_whole_traceback_is_there() -> None:
+    stream = io.StringIO()
+    setup.configure(LogConfig(level="debug", format="json"), stream)
+    try:
+        failing()
+    except KeyError:
+        structlog.get_logger("exai").exception("an actor failed")
+    assert "Traceback" in entry(stream)["exception"]
+
+
+def test_secrets_are_hidden() -> None:
+    stream = io.StringIO()
+    setup.configure(LogConfig(format="json"), stream)
+    structlog.get_logger("exai").info("hello", token="topsecret", api_key="sk-1", user="u")
+    text = stream.getvalue()
+    assert "topsecret" not in text
+    assert "sk-1" not in text
+    assert entry(stream)["user"] == "u"
+
+
+class Unspeakable(Exception):
+    def __str__(self) -> str:
+        raise SystemExit(3)
+
+
+def test_an_error_whose_text_cannot_be_told_is_logged_all_the_same() -> None:
+    stream = io.StringIO()
+    setup.configure(LogConfig(format="json"), stream)
+    logging.getLogger("exai").error("failed", exc_info=Unspeakable())
+    assert entry(stream)["error"] == "Unspeakable: (its text cannot be told)"
+
+
+@pytest.fixture
+def pipe() -> Iterator[tuple[int, TextIO]]:
+    """Where to read, without waiting, what is written to the stream."""
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+    with os.fdopen(writing, "w") as stream:
+        yield reading, stream
+    os.close(reading)
+
+
+def messages_in(reading: int) -> list[str]:
+    return [json.loads(line)["message"] for line in read_all(reading).splitlines()]
+
+
+def read_all(reading: int) -> bytes:
+    data = b""
+    with contextlib.suppress(BlockingIOError):
+        while more := os.read(reading, 65536):
+            data += more
+    return data
+
+
+@pytest.mark.parametrize("length", [10, 3000, 50_000])
+def test_a_log_that_nobody_reads_holds_nobody_up(pipe: tuple[int, TextIO], length: int) -> None:
+    reading, stream = pipe
+    setup.configure(LogConfig(format="json"), stream)
+    log = structlog.get_logger("exai")
+    said = 20 + 100_000 // length
+    for number in range(said):
+        log.info("x" * length, number_of=number)
+    data = read_all(reading)
+    log.info("read again")
+    *told, loss, last = [json.loads(line) for line in (data + read_all(reading)).splitlines()]
+    assert [each["number_of"] for each in told] == list(range(len(told)))
+    lost = said - len(told)
+    assert loss["message"] == f"{lost} entries of the log are lost: nobody read what came before"
+    assert (loss["level"], last["message"]) == ("warning", "read again")
+    log.info("and on")
+    assert messages_in(reading) == ["and on"]
+
+
+def test_a_log_that_is_read_is_written_at_once_and_whole(pipe: tuple[int, TextIO]) -> None:
+    reading, stream = pipe
+    setup.configure(LogConfig(format="json"), stream)
+    for text in ("one", "tw\u00f6", "x" * 30_000):
+        structlog.get_logger("exai").info(text)
+        assert messages_in(reading) == [text]
+
+
+def test_a_log_whose_reader_is_gone_is_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logging, "raiseExceptions", False)
+    reading, writing = os.pipe()
+    with os.fdopen(writing, "w") as stream:
+        setup.configure(LogConfig(format="json"), stream)
+        os.close(reading)
+        structlog.get_logger("exai").info("nobody is there")
+
+
+def test_an_entry_that_cannot_be_formatted_is_not_told_to_a_log_that_nobody_reads(
+    pipe: tuple[int, TextIO], capsys: pytest.CaptureFixture[str]
+) -> None:
+    reading, stream = pipe
+    setup.configure(LogConfig(format="json"), stream)
+    log = logging.getLogger("exai")
+    log.info("%d", "no number")
+    assert "Logging error" in capsys.readouterr().err
+    os.set_blocking(stream.fileno(), False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(stream.fileno(), b"x" * 4096)
+    log.info("%d", "no number")
+    assert capsys.readouterr().err == ""
+    read_all(reading)
+    log.info("%d", "no number")
+    assert "Logging error" in capsys.readouterr().err

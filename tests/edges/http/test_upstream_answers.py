@@ -1,0 +1,478 @@
+"""HttpUpstream against a real server: every way of answering, and of not answering."""
+
+import gzip
+import zlib
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+from aiohttp.http_exceptions import TransferEncodingError
+from yarl import URL
+
+from exai_actors.core.calls import ChatCall, Completion, FailureKind, UpstreamFailure, Usage
+from exai_actors.edges.http.upstream import HttpUpstream, _below
+from exai_actors.errors import ConfigError
+from exai_actors.ids import PermitId
+from exai_actors.messages.provider import (
+    ModelsListed,
+    ModelsUnavailable,
+    ProviderMessage,
+    UpstreamEnded,
+)
+from exai_actors.testing.probe import Probe
+from exai_actors.testing.scripted_replies import (
+    CUT,
+    RESET,
+    Gate,
+    Reasoning,
+    Reply,
+    Step,
+    answer,
+    body,
+    failure,
+    hang_up,
+    html,
+    socket_bytes,
+)
+from exai_actors.testing.scripted_upstream import ScriptedUpstream, refusing_base_url
+from tests.edges.http.asking import KEY, Asker, asker_of, response_begun
+
+
+@pytest.fixture
+async def upstream() -> AsyncIterator[ScriptedUpstream]:
+    async with ScriptedUpstream(api_key=KEY) as started:
+        yield started
+
+
+@pytest.fixture
+async def asker(upstream: ScriptedUpstream) -> AsyncIterator[Asker]:
+    async with asker_of(upstream.base_url) as ready:
+        yield ready
+
+
+async def test_a_stream_is_told_piece_by_piece_and_then_whole(
+    upstream: ScriptedUpstream, asker: Asker
+) -> None:
+    first, second = Gate(), Gate()
+    upstream.then(answer(Reasoning("hm"), "Hel", first, "lo", second))
+    asked = asker.ask(stream=True)
+    assert await asked.piece() == "Hel"
+    first.open()
+    assert await asked.piece() == "lo"
+    second.open()
+    assert await asked.end() == Completion("Hello", "scripted-model", "stop", Usage(3, 5), "hm")
+    assert asked.pieces == ["Hel", "lo"]
+
+
+async def test_pieces_that_arrive_together_are_told_as_one(
+    upstream: ScriptedUpstream, asker: Asker
+) -> None:
+    event = b'data: {"choices":[{"delta":{"content":"%d"}}]}\n\n'
+    upstream.then(answer(b"".join(event % number for number in range(5))))
+    asked = asker.ask()
+    await asked.end()
+    assert asked.pieces == ["01234"]
+
+
+async def test_a_whole_answer_is_told_at_its_end_alone(
+    upstream: ScriptedUpstream, asker: Asker
+) -> None:
+    asked = asker.ask("nonce 17", stream=False)
+    assert await asked.end() == Completion("echo: nonce 17", "scripted-model", "stop", Usage(3, 5))
+    assert asked.pieces == []
+    seen = upstream.requests[0]
+    assert seen.body["messages"] == [{"role": "user", "content": "nonce 17"}]
+    assert seen.headers["Authorization"] == f"Bearer {KEY}"
+    assert not seen.stream
+
+
+async def test_a_stream_request_answered_with_json_is_understood(
+    upstream: ScriptedUpstream, asker: Asker
+) -> None:
+    upstream.then(answer("Hel", "lo", always_streams=False))
+    asked = asker.ask(stream=True)
+    result = await asked.end()
+    assert isinstance(result, Completion)
+    assert (asked.pieces, result.text) == (["Hello"], "Hello")
+
+
+async def test_a_plain_request_answered_with_a_stream_is_understood(
+    upstream: ScriptedUpstream, asker: Asker
+) -> None:
+    upstream.then(answer("Hel", "lo", always_streams=True))
+    asked = asker.ask(stream=False)
+    result = await asked.end()
+    assert isinstance(result, Completion)
+    assert (asked.pieces, result.text) == ([], "Hello")
+
+
+async def test_a_stream_without_its_content_type_is_understood(
+    upstream: ScriptedUpstream, asker: Asker
+) -> None:
+    event = 'data: {"choices":[{"delta":{"content":"x"},"finish_reason":"stop"}]}\n\n'
+    upstream.then(body(event, content_type="application/octet-stream"))
+    asked = asker.ask()
+    await asked.end()
+    assert asked.pieces == ["x"]
+
+
+async def test_no_key_sends_no_authorization() -> None:
+    async with ScriptedUpstream() as upstream:
+        keyless = HttpUpstream(name="local", base_url=upstream.base_url + "/", api_key=None)
+        await Asker(keyless).ask().end()
+        await keyless.aclose()
+        assert "Authorization" not in upstream.requests[0].headers
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize(
+    ("reply", "kind", "said"),
+    [
+        (html(), FailureKind.MALFORMED, "answered HTTP 200 with a web page"),
+        (failure(401, f"no such key: {KEY}"), FailureKind.UNAUTHORIZED, "HTTP 401: no such key"),
+        (failure(404, "no such model"), FailureKind.NOT_FOUND, "HTTP 404: no such model"),
+        (html(status=404), FailureKind.NOT_FOUND, "check base_url"),
+        (failure(429, "slow down"), FailureKind.RATE_LIMITED, "HTTP 429: slow down"),
+        (failure(429, "pay", code="insufficient_quota"), FailureKind.QUOTA, "HTTP 429: pay"),
+        (failure(400, "bad"), FailureKind.REJECTED, "HTTP 400: bad"),
+        (failure(500, "boom"), FailureKind.SERVER_ERROR, "HTTP 500: boom"),
+        (failure(503, "busy"), FailureKind.OVERLOADED, "HTTP 503: busy"),
+        (body("", status=500), FailureKind.SERVER_ERROR, "HTTP 500 with an empty body"),
+        (body(""), FailureKind.MALFORMED, "HTTP 200 with an empty body"),
+        (body("no JSON"), FailureKind.MALFORMED, "text that is not JSON"),
+        (body('{"error": "out of memory"}'), FailureKind.SERVER_ERROR, "out of memory"),
+        (
+            body("", status=307, headers={"Location": "http://127.0.0.1:1/steal"}),
+            FailureKind.REJECTED,
+            "a redirect to http://127.0.0.1:1/steal",
+        ),
+        (hang_up(), FailureKind.TRUNCATED, "closed the connection without answering"),
+        (Reply(before=(RESET,)), FailureKind.TRUNCATED, "lost the connection"),
+        (answer("Hel", CUT, "lo"), FailureKind.TRUNCATED, "broke off"),
+        (answer("Hel", RESET, "lo"), FailureKind.TRUNCATED, ""),
+        (socket_bytes("SSH-2.0-OpenSSH_9.2\r\n"), FailureKind.MALFORMED, "not HTTP"),
+        (
+            socket_bytes("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nshort"),
+            FailureKind.TRUNCATED,
+            "broke off",
+        ),
+        (
+            body(b"no gzip", headers={"Content-Encoding": "gzip"}),
+            FailureKind.MALFORMED,
+            "a body whose compression is broken",
+        ),
+        (
+            body(b"x", headers={"Content-Encoding": "br"}),
+            FailureKind.MALFORMED,
+            "a body in a compression that was not asked for",
+        ),
+    ],
+)
+async def test_every_failure_is_told_once_with_its_kind_and_cause(
+    upstream: ScriptedUpstream,
+    asker: Asker,
+    reply: Reply,
+    kind: FailureKind,
+    said: str,
+    stream: bool,
+) -> None:
+    upstream.then(reply)
+    asked = asker.ask(stream=stream)
+    told = await asked.failure()
+    assert told.kind is kind
+    assert said in told.message
+    assert len(asked.ends) == 1
+    # The upstream is as good as before.
+    assert isinstance(await asker.ask("again", stream=stream).end(), Completion)
+
+
+async def test_a_refusal_to_connect_names_the_address() -> None:
+    with refusing_base_url() as base_url:
+        async with asker_of(base_url) as asker:
+            told = await asker.ask().failure()
+    assert told.kind is FailureKind.CONNECT
+    assert told.message.startswith(f"cannot be reached at {base_url} (Connect")
+
+
+async def test_a_host_that_does_not_exist_is_named() -> None:
+    async with asker_of("http://does-not-exist.invalid/v1") as asker:
+        told = await asker.ask().failure()
+    assert told.kind is FailureKind.CONNECT
+    assert "does-not-exist.invalid" in told.message
+
+
+async def test_plain_http_behind_an_https_address_is_explained(upstream: ScriptedUpstream) -> None:
+    async with asker_of(upstream.base_url.replace("http:", "https:")) as asker:
+        told = await asker.ask().failure()
+    assert told.kind is FailureKind.CONNECT
+    assert "base_url must begin with http://" in told.message
+
+
+async def test_retry_after_and_status_are_told(upstream: ScriptedUpstream, asker: Asker) -> None:
+    upstream.then(failure(429, headers={"Retry-After": "7"}))
+    told = await asker.ask().failure()
+    assert (told.status, told.retry_after, told.text_sent) == (429, 7.0, False)
+
+
+HEAD_OF_429 = b"HTTP/1.1 429 Slow\r\nRetry-After: 7\r\n"
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        (b'Content-Length: 100\r\n\r\n{"error": {"mess',),
+        (b'Content-Length: 100\r\n\r\n{"error": {"mess', RESET),
+        (b"Transfer-Encoding: chunked\r\n\r\n", b"zz\r\n"),
+        (b"Content-Encoding: br\r\nContent-Length: 3\r\n\r\nxyz",),
+        (b"Content-Encoding: gzip\r\nContent-Length: 3\r\n\r\nxyz",),
+    ],
+)
+async def test_a_refusal_whose_body_cannot_be_read_is_a_refusal_all_the_same(
+    upstream: ScriptedUpstream, asker: Asker, rest: tuple[Step, ...]
+) -> None:
+    gate = Gate()
+    upstream.then(socket_bytes(HEAD_OF_429, rest[0], gate, *rest[1:]))
+    asked = asker.ask()
+    await response_begun(asked)
+    gate.open()
+    told = await asked.failure()
+    assert (told.kind, told.status, told.retry_after) == (FailureKind.RATE_LIMITED, 429, 7.0)
+
+
+@pytest.mark.parametrize(
+    ("rest", "kind"),
+    [
+        ((CUT,), FailureKind.TRUNCATED),
+        ((b"data: {oops\n\n",), FailureKind.MALFORMED),
+        ((b'data: {"error": {"message": "boom"}}\n\n',), FailureKind.SERVER_ERROR),
+    ],
+)
+async def test_a_stream_that_fails_after_text_says_that_text_was_sent(
+    upstream: ScriptedUpstream, asker: Asker, rest: tuple[object, ...], kind: FailureKind
+) -> None:
+    gate = Gate()
+    upstream.then(answer("Hel", gate, *rest))  # type: ignore[arg-type]
+    asked = asker.ask()
+    assert await asked.piece() == "Hel"
+    gate.open()
+    told = await asked.failure()
+    assert (told.kind, told.text_sent) == (kind, True)
+
+
+async def test_half_a_stream_that_ends_in_order_is_no_short_answer(
+    upstream: ScriptedUpstream, asker: Asker
+) -> None:
+    upstream.then(answer("Hel", finish_reason=None, done=False))
+    assert (await asker.ask().failure()).kind is FailureKind.TRUNCATED
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_ten_megabytes_are_an_answer_like_any_other(
+    upstream: ScriptedUpstream, asker: Asker, stream: bool
+) -> None:
+    piece = "żółć " * 20_000
+    upstream.then(answer(*[piece] * 60))
+    asked = asker.ask(stream=stream)
+    result = await asked.end()
+    assert isinstance(result, Completion)
+    assert result.text == piece * 60
+    assert len(result.text.encode()) > 10_000_000
+    assert "".join(asked.pieces) == (result.text if stream else "")
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_an_answer_over_the_limit_is_cut_off(
+    upstream: ScriptedUpstream, stream: bool
+) -> None:
+    upstream.then(answer(*["x" * 10_000] * 100))
+    async with asker_of(upstream.base_url, max_answer_bytes=50_000) as asker:
+        told = await asker.ask(stream=stream).failure()
+        assert told.kind is FailureKind.TOO_LARGE
+        assert "50000 bytes" in told.message
+        assert isinstance(await asker.ask(stream=stream).end(), Completion)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize(
+    ("coding", "compress"), [("gzip", gzip.compress), ("deflate", zlib.compress)]
+)
+async def test_an_answer_that_was_compressed_unasked_is_understood(
+    upstream: ScriptedUpstream,
+    asker: Asker,
+    coding: str,
+    compress: Callable[[bytes], bytes],
+    stream: bool,
+) -> None:
+    events = b'data: {"choices":[{"delta":{"content":"Hello"}}]}\n\ndata: [DONE]\n\n'
+    packed = compress(events)
+    upstream.then(body(packed[:20], packed[20:], headers={"Content-Encoding": coding}))
+    result = await asker.ask(stream=stream).end()
+    assert isinstance(result, Completion)
+    assert result.text == "Hello"
+    assert isinstance(await asker.ask("again").end(), Completion)
+    assert upstream.connections == 1
+
+
+async def test_a_compressed_bomb_is_cut_off(upstream: ScriptedUpstream) -> None:
+    bomb = gzip.compress(b"x" * 50_000_000)
+    upstream.then(body(bomb, headers={"Content-Encoding": "gzip"}))
+    async with asker_of(upstream.base_url, max_answer_bytes=100_000) as asker:
+        assert (await asker.ask(stream=False).failure()).kind is FailureKind.TOO_LARGE
+
+
+async def test_a_prompt_of_megabytes_is_sent_whole(
+    upstream: ScriptedUpstream, asker: Asker
+) -> None:
+    upstream.then(lambda seen: answer(str(len(seen.prompt))))
+    result = await asker.ask("x" * 3_000_000).end()
+    assert isinstance(result, Completion)
+    assert result.text == "3000000"
+
+
+async def test_a_service_that_refuses_stream_options_is_asked_without_them_from_then_on(
+    upstream: ScriptedUpstream, asker: Asker
+) -> None:
+    upstream.then(failure(400, "Unrecognized request argument supplied: stream_options"))
+    assert isinstance(await asker.ask().end(), Completion)
+    assert isinstance(await asker.ask().end(), Completion)
+    asked = ["stream_options" in seen.body for seen in upstream.requests]
+    assert asked == [True, False, False]
+
+
+async def test_the_models_are_told(upstream: ScriptedUpstream, asker: Asker) -> None:
+    upstream.models = ("b", "a")
+    probe: Probe[ProviderMessage] = Probe()
+    asker.upstream.ask_models(probe)
+    assert (await probe.expect(ModelsListed)).models == ("b", "a")
+
+
+@pytest.mark.parametrize(
+    ("reply", "kind"),
+    [
+        (failure(401, f"key {KEY}"), FailureKind.UNAUTHORIZED),
+        (html(), FailureKind.MALFORMED),
+        (body("{}"), FailureKind.MALFORMED),
+        (hang_up(), FailureKind.TRUNCATED),
+        (body(b"[" + b" " * 5_000_000), FailureKind.TOO_LARGE),
+    ],
+)
+async def test_models_that_cannot_be_had_are_told_once(
+    upstream: ScriptedUpstream, asker: Asker, reply: Reply, kind: FailureKind
+) -> None:
+    upstream.models = reply
+    probe: Probe[ProviderMessage] = Probe()
+    asker.upstream.ask_models(probe)
+    told = await probe.expect(ModelsUnavailable)
+    assert told.failure.kind is kind
+    assert KEY not in told.failure.message
+    assert len(probe.messages) == 1
+
+
+@pytest.mark.parametrize(
+    ("base_url", "said"),
+    [
+        ("api.moonshot.ai/v1", "must be an http:// or https:// address"),
+        ("ftp://host/v1", "must be an http:// or https:// address"),
+        ("http://", "must be an http:// or https:// address"),
+        ("http://user:word@host/v1", "must not hold user or password"),
+        ("http://[::1/v1", "is no URL"),
+    ],
+)
+def test_an_address_that_cannot_work_is_refused_at_once(base_url: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        HttpUpstream(name="kimi", base_url=base_url, api_key=None)
+
+
+@pytest.mark.parametrize("key", ["sk-line\n", " sk-space", "sk-ż", "sk-\x00"])
+def test_a_key_that_no_header_can_hold_is_refused_without_repeating_it(key: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        HttpUpstream(name="kimi", base_url="http://127.0.0.1/v1", api_key=key)
+    assert key.strip() not in str(refused.value)
+
+
+@pytest.mark.parametrize("tail", ["", "/", "//"])
+def test_the_path_of_the_base_url_is_kept_as_it_is_written(tail: str) -> None:
+    below = _below(URL(f"https://gateway.example/a%2Fb%20c/v1{tail}"), "chat/completions")
+    assert below.raw_path == "/a%2Fb%20c/v1/chat/completions"
+
+
+async def test_the_query_of_the_base_url_is_kept() -> None:
+    async with ScriptedUpstream() as upstream, asker_of(upstream.base_url + "?v=1") as asker:
+        assert isinstance(await asker.ask().end(), Completion)
+        assert upstream.requests[0].path == "/v1/chat/completions?v=1"
+
+
+async def test_an_error_nobody_thought_of_is_told_as_broken_and_logged_without_the_key(
+    asker: Asker, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def explode(*_: object, **__: object) -> bytes:
+        raise RuntimeError(f"surprise {KEY}")
+
+    monkeypatch.setattr("exai_actors.edges.http.call.encode_request", explode)
+    told = await asker.ask().failure()
+    assert told.kind is FailureKind.BROKEN
+    assert "RuntimeError" in told.message
+    logged = capsys.readouterr().out
+    assert "a fault in the broker's own call of a provider" in logged
+    assert "surprise [secret]" in logged
+    assert KEY not in logged
+
+
+async def test_an_end_is_told_even_if_the_log_cannot_be_written(
+    asker: Asker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def explode(*_: object, **__: object) -> bytes:
+        raise RuntimeError("surprise")
+
+    monkeypatch.setattr("exai_actors.edges.http.call.encode_request", explode)
+    monkeypatch.setattr("exai_actors.edges.http.call.log_broken", explode)
+    assert (await asker.ask().failure()).kind is FailureKind.BROKEN
+
+
+async def test_a_question_for_models_that_breaks_is_answered_and_logged(
+    asker: Asker, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def explode(*_: object, **__: object) -> None:
+        raise RuntimeError(f"surprise {KEY}")
+
+    monkeypatch.setattr("exai_actors.edges.http.upstream.parse_models", explode)
+    probe: Probe[ProviderMessage] = Probe()
+    asker.upstream.ask_models(probe)
+    assert (await probe.expect(ModelsUnavailable)).failure.kind is FailureKind.BROKEN
+    assert "surprise [secret]" in capsys.readouterr().out
+
+
+async def test_a_closed_upstream_tells_an_end_at_once(asker: Asker) -> None:
+    await asker.upstream.aclose()
+    probe: Probe[ProviderMessage] = Probe()
+    asker.upstream.start(PermitId(9), ChatCall("m", ()), probe).abort()
+    assert isinstance(probe.messages[0], object)
+    asker.upstream.ask_models(probe)
+    told = await probe.expect_eventually(ModelsUnavailable)
+    assert isinstance(told.failure, UpstreamFailure)
+    assert len(probe.messages) == 2
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+async def test_a_limit_that_an_answer_says_is_used_up_is_told_with_its_end(
+    upstream: ScriptedUpstream, asker: Asker, stream: bool
+) -> None:
+    headers = {"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "1m5s"}
+    upstream.then(answer("hi", headers=headers), answer("hi"))
+    for hold_s in (65.0, None):
+        asked = asker.ask(stream=stream)
+        assert isinstance(await asked.end(), Completion)
+        (ended,) = (told for told in asked.probe.messages if isinstance(told, UpstreamEnded))
+        assert ended.hold_s == hold_s
+
+
+async def test_a_body_that_a_parser_cannot_read_on_is_broken_off(
+    asker: Asker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def unreadable(*_: object) -> None:
+        raise TransferEncodingError("no chunk size")
+
+    monkeypatch.setattr("exai_actors.edges.http.upstream.exchange", unreadable)
+    assert (await asker.ask().failure()).kind is FailureKind.TRUNCATED
+    probe: Probe[ProviderMessage] = Probe()
+    asker.upstream.ask_models(probe)
+    assert (await probe.expect(ModelsUnavailable)).failure.kind is FailureKind.TRUNCATED

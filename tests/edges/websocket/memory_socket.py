@@ -1,0 +1,161 @@
+"""A server's connection on a transport in memory, so that every byte and turn is the test's."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from websockets.frames import Frame
+
+from exai_actors.edges.websocket.connection import WebSocketConnection
+from exai_actors.edges.websocket.server import WebSocketServer
+from exai_actors.messages.connection import ConnectionMessage
+from exai_actors.messages.recipient import Recipient
+from exai_actors.ports import Outbox, Peer
+from exai_actors.testing.probe import Probe
+from tests.edges.websocket.client_frames import HANDSHAKE, server_frames
+
+
+class MemoryTransport(asyncio.Transport):
+    """Keeps what is written; ``reads`` False keeps it in the buffer, as a client that stalls."""
+
+    def __init__(self, protocol: WebSocketConnection) -> None:
+        super().__init__({"peername": ("127.0.0.1", 50000)})
+        self.protocol = protocol
+        self.reads = True
+        self.read = b""
+        self.buffer = b""
+        self.writes = 0
+        self.is_reading_now = True
+        self.has_ended = False
+        self.sent_eof = False
+        self._marks = (64 * 1024, 16 * 1024)
+        self._is_over = False
+
+    def write(self, data: Any) -> None:
+        assert not self.sent_eof, "written after the end of the stream"
+        self.writes += 1
+        self.buffer += data
+        self._settle()
+
+    def client_reads(self, size: int | None = None) -> None:
+        """The client takes this many bytes, or all and what follows."""
+        if size is None:
+            self.reads = True
+        else:
+            self.read += self.buffer[:size]
+            self.buffer = self.buffer[size:]
+        self._settle()
+
+    def _settle(self) -> None:
+        if self.reads:
+            self.read, self.buffer = self.read + self.buffer, b""
+        high, low = self._marks
+        if len(self.buffer) > high and not self._is_over:
+            self._is_over = True
+            self.protocol.pause_writing()
+        elif len(self.buffer) <= low and self._is_over:
+            self._is_over = False
+            self.protocol.resume_writing()
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        assert high is not None
+        assert low is not None
+        self._marks = (high, low)
+
+    def get_write_buffer_size(self) -> int:
+        return len(self.buffer)
+
+    def write_eof(self) -> None:
+        self.sent_eof = True
+
+    def can_write_eof(self) -> bool:
+        return True
+
+    def pause_reading(self) -> None:
+        self.is_reading_now = False
+
+    def resume_reading(self) -> None:
+        self.is_reading_now = True
+
+    def is_closing(self) -> bool:
+        return self.has_ended
+
+    def abort(self) -> None:
+        self.lose()
+
+    def close(self) -> None:
+        self.lose()
+
+    def lose(self) -> None:
+        """The socket ends, for whatever reason."""
+        if not self.has_ended:
+            self.has_ended = True
+            self.buffer = b""
+            self.protocol.connection_lost(None)
+
+
+class Turns:
+    """The runtime's end of turn, called by the test."""
+
+    def __init__(self) -> None:
+        self.scheduled: list[Callable[[], None]] = []
+
+    def schedule(self, callback: Callable[[], None]) -> None:
+        self.scheduled.append(callback)
+
+    def end(self) -> None:
+        scheduled, self.scheduled = self.scheduled, []
+        for callback in scheduled:
+            callback()
+
+
+class MemorySocket:
+    """One client of a server that listens nowhere. ``probe`` is what its actor would be."""
+
+    def __init__(self, *, loop: asyncio.AbstractEventLoop | None = None, **settings: Any) -> None:
+        self.turns = Turns()
+        self.probe: Probe[ConnectionMessage] = Probe("connection")
+        self.peer: Peer | None = None
+        self.outbox: Outbox | None = None
+        self.server = WebSocketServer(
+            host="127.0.0.1",
+            port=0,
+            open_connection=self._open,
+            schedule_flush=self.turns.schedule,
+            **settings,
+        )
+        self.connection = WebSocketConnection(self.server, loop or asyncio.get_running_loop())
+        self.transport = MemoryTransport(self.connection)
+        self.connection.connection_made(self.transport)
+
+    def _open(self, peer: Peer, outbox: Outbox) -> Recipient[ConnectionMessage]:
+        self.peer = peer
+        self.outbox = outbox
+        return self.probe
+
+    def opened(self) -> Outbox:
+        """Perform the handshake; the outbox its actor was given."""
+        self.receive(HANDSHAKE)
+        assert self.outbox is not None
+        return self.outbox
+
+    def receive(self, data: bytes) -> None:
+        """The server's socket becomes readable with these bytes."""
+        for start in range(0, len(data), 256 * 1024):
+            if self.transport.has_ended:
+                return
+            piece = data[start : start + 256 * 1024]
+            self.connection.get_buffer(-1)[: len(piece)] = piece
+            self.connection.buffer_updated(len(piece))
+
+    def client_leaves(self) -> None:
+        """The client closes its socket and the loop sees it."""
+        if not self.transport.has_ended:
+            self.connection.eof_received()
+            self.transport.lose()
+
+    def frames(self) -> list[Frame]:
+        """What the client has read so far."""
+        return server_frames(self.transport.read)

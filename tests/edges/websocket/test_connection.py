@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+import asyncio
+
+from websockets.frames import CLOSE
+
+from exai_actors.edges.websocket.connection import WebSocketConnection
+from exai_actors.messages.connection import (
+    BinaryReceived,
+    ConnectionMessage,
+    SocketClosed,
+    TextReceived,
+)
+from exai_actors.messages.recipient import Offer
+from exai_actors.testing.probe import Probe
+from tests.edges.websocket.client_frames import client_frame, close, text
+from tests.edges.websocket.memory_socket import MemorySocket, MemoryTransport
+
+
+class Counted(Probe[ConnectionMessage]):
+    """A probe with room for some messages, which says how often it was offered any."""
+
+    def __init__(self) -> None:
+        super().__init__("connection")
+        self.room = 1000
+        self.offers = 0
+        self._awaited = 0
+        self._reached = asyncio.Event()
+
+    def offer(self, message: ConnectionMessage, /) -> Offer:
+        self.offers += 1
+        if self.offers >= self._awaited:
+            self._reached.set()
+        if len(self.messages) >= self.room:
+            return Offer.FULL
+        return super().offer(message)
+
+    async def offered(self, times: int) -> None:
+        """Wait until something has been offered this often from now on."""
+        self._reached.clear()
+        self._awaited = self.offers + times
+        await self._reached.wait()
+
+
+def opened() -> tuple[MemorySocket, Counted]:
+    socket = MemorySocket()
+    probe = Counted()
+    socket.probe = probe
+    socket.opened()
+    return socket, probe
+
+
+async def test_a_full_actor_stops_the_reading_and_gets_everything_in_order_later() -> None:
+    socket, probe = opened()
+    probe.answer = Offer.FULL
+    socket.receive(text("one") + text("two") + client_frame(2, b"\0\0\0") + text("four"))
+    assert not socket.transport.is_reading_now
+    await probe.offered(3)
+    assert probe.messages == []
+    assert not socket.transport.is_reading_now
+    probe.answer = Offer.ACCEPTED
+    await probe.expect(TextReceived)
+    assert probe.messages == [
+        TextReceived(b"one"),
+        TextReceived(b"two"),
+        BinaryReceived(3),
+        TextReceived(b"four"),
+    ]
+    assert socket.transport.is_reading_now
+
+
+async def test_an_actor_that_fills_up_again_is_offered_the_rest_again() -> None:
+    socket, probe = opened()
+    probe.room = 3
+    numbers = [str(number).encode() for number in range(10)]
+    socket.receive(b"".join(map(text, numbers)))
+    while len(probe.messages) < len(numbers):
+        assert not socket.transport.is_reading_now
+        await probe.offered(1)
+        probe.room += 2
+    assert probe.messages == [TextReceived(number) for number in numbers]
+    assert socket.transport.is_reading_now
+
+
+async def test_what_a_full_actor_has_not_taken_is_dropped_when_its_client_is_gone() -> None:
+    socket, probe = opened()
+    probe.answer = Offer.FULL
+    socket.receive(text("a request of nobody"))
+    await probe.offered(1)
+    probe.answer = Offer.ACCEPTED
+    socket.client_leaves()
+    await asyncio.sleep(0)
+    assert [type(message) for message in probe.messages] == [SocketClosed]
+
+
+async def test_a_closed_actor_closes_its_socket_with_an_internal_error() -> None:
+    socket, probe = opened()
+    probe.answer = Offer.CLOSED
+    socket.receive(text("anybody there?") + text("hello?"))
+    assert probe.offers == 1
+    (frame,) = socket.frames()
+    assert frame.opcode is CLOSE
+    assert bytes(frame.data)[:2] == (1011).to_bytes(2, "big")
+
+
+async def test_an_actor_that_closes_while_it_is_full_closes_its_socket() -> None:
+    socket, probe = opened()
+    probe.answer = Offer.FULL
+    socket.receive(text("one"))
+    probe.answer = Offer.CLOSED
+    await probe.offered(1)
+    assert [frame.opcode for frame in socket.frames()] == [CLOSE]
+
+
+async def test_nothing_is_delivered_after_the_actor_has_closed_its_socket() -> None:
+    socket, probe = opened()
+    assert socket.outbox is not None
+    socket.outbox.close(4001, "missing hello")
+    socket.receive(text("too late") + close(4001))
+    socket.client_leaves()
+    assert probe.messages == [SocketClosed(4001, "missing hello")]
+
+
+async def test_what_came_before_the_clients_close_is_delivered_and_the_end_told_last() -> None:
+    socket, probe = opened()
+    socket.receive(text("a last call") + close(1000, "bye"))
+    socket.client_leaves()
+    assert probe.messages == [TextReceived(b"a last call"), SocketClosed(1000, "bye")]
+
+
+async def test_a_client_that_half_closes_and_does_not_read_is_dropped() -> None:
+    socket = MemorySocket(close_timeout_s=0.01)
+    outbox = socket.opened()
+    socket.transport.reads = False
+    outbox.send(b"never read")
+    socket.turns.end()
+    socket.connection.eof_received()
+    assert await socket.probe.expect(SocketClosed) == SocketClosed(1006, "")
+    assert socket.transport.has_ended
+
+
+async def test_sockets_that_never_finish_their_handshake_are_bounded() -> None:
+    socket = MemorySocket(max_connections=1)
+    loop = asyncio.get_running_loop()
+    waiting = 1
+    while True:
+        connection = WebSocketConnection(socket.server, loop)
+        transport = MemoryTransport(connection)
+        connection.connection_made(transport)
+        if transport.has_ended:
+            break
+        waiting += 1
+    assert 1000 < waiting < 2000
+    socket.client_leaves()
+    connection = WebSocketConnection(socket.server, loop)
+    transport = MemoryTransport(connection)
+    connection.connection_made(transport)
+    assert not transport.has_ended

@@ -1,0 +1,439 @@
+"""The server on real sockets, with the library's client and with bytes written by hand."""
+
+from __future__ import annotations
+
+import asyncio
+import select
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.protocol import State
+from websockets.typing import Subprotocol
+
+from exai_actors.edges.websocket.protocol import FIRST_MESSAGE_BYTES
+from exai_actors.edges.websocket.server import WebSocketServer
+from exai_actors.errors import UsageError
+from exai_actors.messages.connection import (
+    BinaryReceived,
+    ConnectionMessage,
+    SocketClosed,
+    TextReceived,
+)
+from exai_actors.messages.recipient import Recipient
+from exai_actors.ports import Outbox, Peer
+from exai_actors.testing.probe import Probe
+from tests.edges.websocket.client_frames import HANDSHAKE, client_frame, text
+
+
+@pytest.fixture(autouse=True)
+async def faults() -> AsyncIterator[list[dict[str, Any]]]:
+    """What the loop had to report; nothing a client does may end here."""
+    reported: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
+    yield reported
+    assert reported == []
+
+
+@pytest.fixture(
+    autouse=True, params=["epoll", "asyncio"] if hasattr(select, "epoll") else ["asyncio"]
+)
+def transports(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every test runs on both transports."""
+    if request.param == "asyncio":
+        monkeypatch.setattr("exai_actors.edges.websocket.server.select", SimpleNamespace())
+
+
+class Listening:
+    """A server that listens, and one probe per connection that was opened."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.port = 0
+        self.peers: list[Peer] = []
+        self.outboxes: list[Outbox] = []
+        self.probes: list[Probe[ConnectionMessage]] = []
+        self._opened = asyncio.Event()
+        every: dict[str, Any] = {"host": "127.0.0.1", "port": 0, **settings}
+        self.server = WebSocketServer(
+            open_connection=self._open,
+            **every,
+        )
+
+    @property
+    def url(self) -> str:
+        return f"ws://127.0.0.1:{self.port}/any/path?of=yours"
+
+    def _open(self, peer: Peer, outbox: Outbox) -> Recipient[ConnectionMessage]:
+        self.peers.append(peer)
+        self.outboxes.append(outbox)
+        self.probes.append(Probe(f"connection {len(self.probes)}"))
+        self._opened.set()
+        return self.probes[-1]
+
+    async def has_opened(self, count: int) -> None:
+        """Wait until this many connections have been opened."""
+        while len(self.probes) < count:
+            self._opened.clear()
+            await self._opened.wait()
+
+
+@asynccontextmanager
+async def listening(**settings: Any) -> AsyncIterator[Listening]:
+    it = Listening(**settings)
+    it.port = await it.server.start()
+    try:
+        yield it
+    finally:
+        await it.server.stop()
+
+
+@asynccontextmanager
+async def by_hand(port: int) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        yield reader, writer
+    finally:
+        writer.close()
+        await writer.wait_closed()
+
+
+async def test_text_goes_to_the_actor_and_what_it_sends_comes_back() -> None:
+    async with listening() as it, connect(it.url) as client:
+        await client.send("grüße")
+        assert await it.probes[0].expect(TextReceived) == TextReceived("grüße".encode())
+        it.outboxes[0].send("zurück".encode())
+        assert await client.recv() == "zurück"
+
+
+@pytest.mark.parametrize("size", [0, 125, 126, 65535, 65536, 1_000_000, 10_000_000])
+async def test_frames_of_any_length_pass_both_ways(size: int) -> None:
+    async with listening() as it, connect(it.url, max_size=None) as client:
+        await client.send("the first")
+        await it.probes[0].expect(TextReceived)
+        await client.send("x" * size)
+        assert await it.probes[0].expect(TextReceived) == TextReceived(b"x" * size)
+        it.outboxes[0].send(b"y" * size)
+        assert await client.recv(decode=False) == b"y" * size
+
+
+async def test_a_message_in_fragments_arrives_whole() -> None:
+    async with listening() as it, connect(it.url) as client:
+        await client.send(["in ", "three ", "parts"])
+        assert await it.probes[0].expect(TextReceived) == TextReceived(b"in three parts")
+
+
+async def test_a_binary_message_is_told_by_its_size() -> None:
+    async with listening() as it, connect(it.url) as client:
+        await client.send([b"123", b"45"])
+        assert await it.probes[0].expect(BinaryReceived) == BinaryReceived(5)
+
+
+async def test_the_peer_is_what_the_handshake_told() -> None:
+    headers = {"Authorization": "bearer  s3cret"}
+    async with (
+        listening(allowed_origins=("https://page.example",)) as it,
+        connect(
+            it.url,
+            additional_headers=headers,
+            origin="https://page.example",  # type: ignore[arg-type]
+            user_agent_header="a client",
+        ),
+    ):
+        assert it.peers == [Peer("127.0.0.1", "s3cret", "https://page.example", "a client")]
+
+
+@pytest.mark.parametrize("header", ["Basic abc", "Bearer", "Bearer   ", "s3cret"])
+async def test_an_authorization_that_is_no_bearer_token_is_none(header: str) -> None:
+    async with (
+        listening() as it,
+        connect(it.url, additional_headers={"Authorization": header}),
+    ):
+        assert it.peers[0].bearer_token is None
+
+
+async def test_no_extension_is_negotiated_with_a_client_that_offers_compression() -> None:
+    async with listening() as it, connect(it.url, compression="deflate") as client:
+        assert client.protocol.extensions == []
+        await client.send("plain")
+        await it.probes[0].expect(TextReceived)
+
+
+@pytest.mark.parametrize(
+    ("offered", "chosen"),
+    [(None, None), (["mcp"], "mcp"), (["chat", "mcp"], "mcp"), (["chat"], None)],
+)
+async def test_a_client_of_mcp_gets_its_subprotocol_and_all_others_none(
+    offered: list[Subprotocol] | None, chosen: str | None
+) -> None:
+    async with listening() as it, connect(it.url, subprotocols=offered) as client:
+        assert client.subprotocol == chosen
+        await client.send("served alike")
+        assert await it.probes[0].expect(TextReceived) == TextReceived(b"served alike")
+
+
+async def test_a_client_that_closes_is_told_with_its_own_words() -> None:
+    async with listening() as it:
+        async with connect(it.url) as client:
+            await client.close(4321, "my words")
+        assert await it.probes[0].expect(SocketClosed) == SocketClosed(4321, "my words")
+
+
+async def test_a_client_that_vanishes_is_told_as_abnormal() -> None:
+    async with listening() as it, connect(it.url) as client:
+        client.transport.abort()
+        assert await it.probes[0].expect(SocketClosed) == SocketClosed(1006, "")
+
+
+async def test_an_actor_closes_with_its_own_code_and_hears_of_the_end() -> None:
+    async with listening() as it, connect(it.url) as client:
+        it.outboxes[0].send(b"why")
+        it.outboxes[0].close(4003, "unauthorized")
+        assert await client.recv() == "why"
+        with pytest.raises(ConnectionClosed) as closed:
+            await client.recv()
+        assert closed.value.rcvd is not None
+        assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (4003, "unauthorized")
+        assert await it.probes[0].expect(SocketClosed) == SocketClosed(4003, "unauthorized")
+
+
+async def test_a_frame_above_the_limit_closes_with_1009() -> None:
+    async with listening(max_frame_bytes=1000) as it, connect(it.url) as client:
+        await client.send("x" * 1000)
+        await it.probes[0].expect(TextReceived)
+        await client.send("x" * 1001)
+        assert (await it.probes[0].expect(SocketClosed)).code == 1009
+        await client.wait_closed()
+        assert client.close_code == 1009
+
+
+async def test_a_message_whose_fragments_exceed_the_limit_closes_with_1009() -> None:
+    async with listening(max_frame_bytes=1000) as it, connect(it.url) as client:
+        await client.send(["x" * 600, "x" * 600])
+        assert (await it.probes[0].expect(SocketClosed)).code == 1009
+
+
+@pytest.mark.parametrize("parts", [1, 5])
+async def test_a_first_message_above_its_own_limit_closes_with_1009(parts: int) -> None:
+    part = "x" * (FIRST_MESSAGE_BYTES // parts + 1)
+    async with listening() as it, connect(it.url) as client:
+        await client.send(part if parts == 1 else [part] * parts)
+        assert (await it.probes[0].expect(SocketClosed)).code == 1009
+
+
+async def test_a_large_message_right_behind_the_first_one_is_taken() -> None:
+    large = "x" * (FIRST_MESSAGE_BYTES + 1)
+    async with listening() as it, connect(it.url) as client:
+        await asyncio.gather(client.send("the first"), client.send(large))
+        await it.probes[0].expect(TextReceived)
+        assert await it.probes[0].expect(TextReceived) == TextReceived(large.encode())
+
+
+async def test_text_that_is_not_utf8_closes_with_1007() -> None:
+    async with listening() as it, connect(it.url) as client:
+        await client.send(b"\xff\xfe", text=True)
+        assert await it.probes[0].expect(SocketClosed) == SocketClosed(
+            1007, "invalid start byte at position 0"
+        )
+
+
+async def test_a_foreign_page_gets_403_that_names_the_setting() -> None:
+    async with listening() as it:
+        with pytest.raises(InvalidStatus) as refused:
+            async with connect(it.url, origin="https://evil.example"):  # type: ignore[arg-type]
+                pass
+        assert refused.value.response.status_code == 403
+        assert b'allowed_origins = ["https://evil.example"]' in (refused.value.response.body or b"")
+        assert it.probes == []
+
+
+async def test_a_rebound_name_gets_403_on_loopback() -> None:
+    async with listening() as it, by_hand(it.port) as (reader, writer):
+        writer.write(HANDSHAKE.replace(b"127.0.0.1:8079", b"evil.example:8079"))
+        assert (await reader.readline()).startswith(b"HTTP/1.1 403")
+
+
+async def test_a_plain_http_request_is_told_what_this_is() -> None:
+    async with listening() as it, by_hand(it.port) as (reader, writer):
+        writer.write(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        answer = await reader.read()
+        assert answer.startswith(b"HTTP/1.1 426")
+        assert b"WebSocket client" in answer
+
+
+async def test_the_connection_beyond_the_limit_is_closed_until_a_place_is_free() -> None:
+    async with listening(max_connections=2) as it, connect(it.url), connect(it.url) as second:
+        async with connect(it.url) as third:
+            await third.wait_closed()
+            assert third.close_code == 1008
+            assert third.close_reason == "Server overloaded - global connection limit reached"
+        assert len(it.probes) == 2
+        await second.close()
+        await it.probes[1].expect(SocketClosed)
+        async with connect(it.url):
+            assert len(it.probes) == 3
+            assert it.server.connection_count == 2
+
+
+async def test_the_connection_beyond_the_limit_of_its_address_is_closed() -> None:
+    async with (
+        listening(max_connections_per_address=1) as it,
+        connect(it.url),
+        connect(it.url) as second,
+    ):
+        await second.wait_closed()
+        assert second.close_code == 1008
+        assert second.close_reason == "Too many connections from your IP (1/1)"
+
+
+async def test_a_handshake_that_does_not_come_ends_the_socket() -> None:
+    async with (
+        listening(open_timeout_s=0.05) as it,
+        by_hand(it.port) as (reader, writer),
+    ):
+        writer.write(HANDSHAKE[:-10])
+        assert await reader.read() == b""
+        assert it.probes == []
+
+
+async def test_frames_that_come_with_the_handshake_are_not_lost() -> None:
+    async with listening() as it, by_hand(it.port) as (reader, writer):
+        writer.write(HANDSHAKE + text("eager") + client_frame(2, b"too"))
+        await reader.readuntil(b"\r\n\r\n")
+        assert await it.probes[0].expect(TextReceived) == TextReceived(b"eager")
+        assert await it.probes[0].expect(BinaryReceived) == BinaryReceived(3)
+
+
+async def test_a_close_that_comes_with_the_handshake_ends_the_socket() -> None:
+    async with listening() as it, by_hand(it.port) as (reader, writer):
+        writer.write(HANDSHAKE + client_frame(8, b"\x03\xe8"))
+        await reader.read()
+        assert it.probes == []
+
+
+async def test_a_client_that_does_not_answer_pings_is_closed_and_others_stay() -> None:
+    async with (
+        listening(ping_interval_s=0.05, ping_timeout_s=0.1, close_timeout_s=0.05) as it,
+        connect(it.url, ping_interval=None) as alive,
+        by_hand(it.port) as (_, writer),
+    ):
+        writer.write(HANDSHAKE)
+        await it.has_opened(2)
+        closed = await it.probes[1].expect(SocketClosed)
+        assert closed == SocketClosed(1011, "keepalive ping timeout")
+        assert alive.state is State.OPEN
+        it.probes[0].expect_nothing()
+
+
+async def test_a_client_that_does_not_answer_a_close_is_dropped() -> None:
+    async with (
+        listening(close_timeout_s=0.05) as it,
+        by_hand(it.port) as (_, writer),
+    ):
+        writer.write(HANDSHAKE)
+        await it.has_opened(1)
+        it.outboxes[0].close(1000, "")
+        assert await it.probes[0].expect(SocketClosed) == SocketClosed(1000, "")
+
+
+async def test_a_client_that_stops_reading_hurts_nobody_else() -> None:
+    async with (
+        listening(
+            outbox_high_bytes=64_000, outbox_low_bytes=16_000, outbox_limit_bytes=8_000_000
+        ) as it,
+        by_hand(it.port) as (_, writer),
+    ):
+        writer.write(HANDSHAKE)
+        await it.has_opened(1)
+        async with connect(it.url) as reading:
+            while not any(isinstance(each, SocketClosed) for each in it.probes[0].messages):
+                it.outboxes[0].send(b"x" * 1_000_000)
+                it.outboxes[1].send(b"still here")
+                assert await reading.recv() == "still here"
+    closed = it.probes[0].messages[-1]
+    assert isinstance(closed, SocketClosed)
+    assert closed.code == 1008
+
+
+async def test_stopping_closes_the_open_with_1001_and_listens_no_more() -> None:
+    it = Listening(open_timeout_s=3600)
+    it.port = await it.server.start()
+    async with connect(it.url) as client, by_hand(it.port) as (reader, _):
+        await client.ping()
+        await it.server.stop()
+        await client.wait_closed()
+        assert client.close_code == 1001
+        await it.probes[0].expect(SocketClosed)
+        assert await reader.read() == b""
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection("127.0.0.1", it.port)
+
+
+async def test_a_handshake_while_stopping_is_refused_and_what_is_open_goes_on() -> None:
+    async with listening() as it, connect(it.url) as client, by_hand(it.port) as (reader, writer):
+        await (await client.ping())
+        writer.write(HANDSHAKE[:20])
+        await writer.drain()
+        it.server.stop_listening()
+        writer.write(HANDSHAKE[20:])
+        assert (await reader.readline()).startswith(b"HTTP/1.1 503")
+        await client.send("still served")
+        await it.probes[0].expect(TextReceived)
+
+
+async def test_a_port_in_use_says_so_and_what_to_do() -> None:
+    async with listening() as it:
+        with pytest.raises(
+            UsageError, match=rf"127\.0\.0\.1:{it.port}: the port is in use.*--port"
+        ):
+            await Listening(port=it.port).server.start()
+
+
+async def test_an_address_this_machine_does_not_have_says_so() -> None:
+    with pytest.raises(UsageError, match="no such address"):
+        await Listening(host="192.0.2.1").server.start()
+
+
+async def test_a_name_with_several_addresses_is_served_on_one_port(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    addresses = ["127.0.0.1", "127.0.0.2"]
+
+    def two_addresses(host: str, port: int, *_: object, **__: object) -> list[tuple[Any, ...]]:
+        kind = (socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "")
+        return [(*kind, (address, port)) for address in addresses]
+
+    with monkeypatch.context() as resolving:
+        resolving.setattr(socket, "getaddrinfo", two_addresses)
+        it = Listening(host="two.addresses.test")
+        it.port = await it.server.start()
+    for address in addresses:
+        _, writer = await asyncio.open_connection(address, it.port)
+        writer.close()
+    await it.server.stop()
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        b"\r\n\r\n",
+        b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 200 + b"\r\n",
+        b"GET /" + b"a" * 10_000 + b" HTTP/1.1\r\n\r\n",
+        b"POST / HTTP/1.1\r\nContent-Length: 5\r\n\r\nhello",
+        HANDSHAKE + b"\xff" * 100,
+        HANDSHAKE + client_frame(1, b"not masked", mask=None),
+        HANDSHAKE.replace(b"Version: 13", b"Version: 8"),
+    ],
+)
+async def test_garbage_ends_its_own_socket_and_nothing_else(garbage: bytes) -> None:
+    async with listening(open_timeout_s=0.2, close_timeout_s=0.05) as it, connect(it.url) as client:
+        async with by_hand(it.port) as (reader, writer):
+            writer.write(garbage)
+            await reader.read()
+        await client.send("still served")
+        await it.probes[0].expect(TextReceived)

@@ -1,0 +1,82 @@
+"""A result put together from pieces says what the same result encoded as one object would."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exai_actors.core.calls import ToolResult, Usage
+from exai_actors.wire.clients import encode
+from exai_actors.wire.clients.frames import Dialect, ReplyTo
+from tests.wire.clients.wire_client import said
+
+texts = st.text(max_size=6)
+maybe = st.none() | texts
+counts = st.integers(0, 2**53)
+answers = st.builds(
+    ToolResult,
+    st.lists(texts, min_size=1, max_size=1).map(tuple) | st.lists(texts, max_size=3).map(tuple),
+    maybe,
+    maybe,
+    maybe,
+    maybe,
+    st.none() | st.builds(Usage, counts, counts),
+    texts,
+)
+
+
+def blocks(answer: ToolResult) -> list[dict[str, str]]:
+    return [{"type": "text", "text": text} for text in answer.outputs or ("",)]
+
+
+def facts(answer: ToolResult) -> dict[str, Any]:
+    usage = answer.usage
+    known = {
+        "model_used": answer.model,
+        "provider_used": answer.provider,
+        "finish_reason": answer.finish_reason,
+        "usage": None
+        if usage is None
+        else {
+            "prompt_tokens": usage.prompt_tokens,
+            "completion_tokens": usage.completion_tokens,
+            "total_tokens": usage.prompt_tokens + usage.completion_tokens,
+        },
+        "reasoning": answer.reasoning or None,
+    }
+    return without_none(known)
+
+
+def without_none(members: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in members.items() if value is not None}
+
+
+@given(answers, st.booleans(), st.booleans())
+def test_the_op_dialect_tells_a_result_whole(answer: ToolResult, acks: bool, text: bool) -> None:
+    reply = ReplyTo(Dialect.OP, "call_tool_res", b',"request_id":"r"', acks)
+    assert said(encode.result(reply, answer, compat_text=text)) == without_none(
+        {
+            "op": "call_tool_res",
+            "request_id": "r",
+            "ok": True,
+            "outputs": blocks(answer),
+            "text": "\n\n".join(filter(None, answer.outputs)) if text else None,
+            "result": None if acks else blocks(answer),
+            "continuation_id": answer.continuation_id,
+            "metadata": facts(answer) or None,
+        }
+    )
+
+
+@given(answers)
+def test_json_rpc_tells_a_result_whole(answer: ToolResult) -> None:
+    reply = ReplyTo(Dialect.RPC, "tools/call", b',"id":1')
+    meta = without_none({"continuation_id": answer.continuation_id}) | facts(answer)
+    told = {"content": blocks(answer), "isError": False, "_meta": meta or None}
+    assert said(encode.result(reply, answer)) == {
+        "jsonrpc": "2.0",
+        "id": 1,
+        "result": without_none(told),
+    }

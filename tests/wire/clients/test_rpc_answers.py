@@ -1,0 +1,189 @@
+"""Answers in the JSON-RPC dialect."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from exai_actors.core.calls import ToolResult, Usage
+from exai_actors.core.tools.table import ToolDescription
+from exai_actors.errors import ErrorBody, ErrorCode
+from exai_actors.wire.clients import encode
+from exai_actors.wire.clients.dialects.rpc_writer import NUMBERS, TOOL_FAILURES
+from exai_actors.wire.clients.frames import ReplyTo
+from tests.wire.clients.wire_client import call, read, said
+
+NOW = 1_763_028_672.25
+
+
+def reply_to(id_: Any = 1, **params: Any) -> ReplyTo:
+    params = {"name": "chat"} | params
+    return call({"jsonrpc": "2.0", "id": id_, "method": "tools/call", "params": params}).reply
+
+
+def reply_of(method: str, **members: Any) -> ReplyTo:
+    frame: Any = read({"jsonrpc": "2.0", "method": method} | members)
+    assert isinstance(frame.reply, ReplyTo)
+    return frame.reply
+
+
+@pytest.mark.parametrize("id_", [1, "1", 0, -3, 1.5, 10**40, True, ["a"], {"a": 1}, None])
+def test_a_result_is_content_under_the_id_as_it_came(id_: Any) -> None:
+    assert said(encode.result(reply_to(id_), ToolResult(("hello", "there")))) == {
+        "jsonrpc": "2.0",
+        "id": id_,
+        "result": {
+            "content": [{"type": "text", "text": "hello"}, {"type": "text", "text": "there"}],
+            "isError": False,
+        },
+    }
+
+
+def test_a_call_without_jsonrpc_and_id_gets_its_result_with_a_null_id() -> None:
+    reply = call({"method": "tools/call", "params": {"name": "chat"}, "req_id": 9}).reply
+    answer = said(encode.result(reply, ToolResult(("hi",))))
+    assert (answer["id"], answer["req_id"]) == (9, 9)
+    assert answer["result"]["content"][0]["text"] == "hi"
+
+
+def test_how_the_result_came_to_be_stands_in_meta() -> None:
+    result = ToolResult(("x",), "c-1", "m", "kimi", "stop", Usage(1, 2))
+    meta = said(encode.result(reply_to(), result))["result"]["_meta"]
+    assert meta == {
+        "continuation_id": "c-1",
+        "model_used": "m",
+        "provider_used": "kimi",
+        "finish_reason": "stop",
+        "usage": {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3},
+    }
+    alone = said(encode.result(reply_to(), ToolResult(("x",), "c-1")))["result"]
+    assert alone["_meta"] == {"continuation_id": "c-1"}
+
+
+def test_a_result_without_outputs_has_one_empty_text() -> None:
+    answer = said(encode.result(reply_to(), ToolResult(())))
+    assert answer["result"]["content"] == [{"type": "text", "text": ""}]
+
+
+def test_the_old_envelope_is_kept_in_this_dialect_too() -> None:
+    answer = said(encode.result(reply_to(), ToolResult(("hi",)), envelope="ex-ai"))
+    assert '"content":"hi"' in answer["result"]["content"][0]["text"]
+
+
+def test_without_a_progress_token_there_is_nothing_but_the_result() -> None:
+    reply = reply_to()
+    assert encode.accepted(reply, "chat", NOW) is None
+    assert encode.acknowledged(reply, "chat", 1.0) is None
+    assert encode.progress(reply, "chat", NOW, "note", 1, 1.0) is None
+    assert encode.chunk(reply, 0, "a", NOW) is None
+    assert encode.stream_complete(reply, 1, NOW) is None
+
+
+@pytest.mark.parametrize("token", ["t", 7])
+def test_with_a_progress_token_all_that_is_told_grows_by_one_each_time(token: Any) -> None:
+    reply = reply_to(_meta={"progressToken": token})
+    told = [
+        encode.progress(reply, "chat", NOW, None, 2, 1.5),
+        encode.progress(reply, "chat", NOW, "running"),
+        encode.chunk(reply, 0, "hel", NOW),
+        encode.progress(reply, "chat", NOW),
+        encode.chunk(reply, 1, "lo", NOW),
+    ]
+    frames = [said(frame) for frame in told]
+    assert {frame["method"] for frame in frames} == {"notifications/progress"}
+    assert not any("id" in frame for frame in frames)
+    params = [frame["params"] for frame in frames]
+    assert [each["progress"] for each in params] == [1, 2, 3, 4, 5]
+    assert {each["progressToken"] for each in params} == {token}
+    assert [each.get("message") for each in params] == [
+        "queued at position 2",
+        "running",
+        "hel",
+        None,
+        "lo",
+    ]
+    assert params[0]["_meta"] == {"position": 2, "estimate_s": 1.5}
+    assert (params[2]["_meta"], params[4]["_meta"]) == ({"sequence": 0}, {"sequence": 1})
+
+
+@pytest.mark.parametrize("code", ErrorCode)
+def test_every_code_has_a_json_rpc_number_of_its_own(code: ErrorCode) -> None:
+    assert list(NUMBERS.values()).count(NUMBERS[code]) == 1
+    assert -32899 <= NUMBERS[code] <= -32000
+
+
+@pytest.mark.parametrize("code", sorted(TOOL_FAILURES))
+def test_a_tool_that_failed_gives_a_result_that_the_model_can_read(code: ErrorCode) -> None:
+    answer = said(encode.error(reply_to(4), ErrorBody(code, "no such model", {"model": "x"})))
+    assert answer["id"] == 4
+    result = answer["result"]
+    assert result["isError"] is True
+    assert result["content"] == [{"type": "text", "text": f"{code}: no such model"}]
+    assert result["_meta"]["error"] == {
+        "code": code.value,
+        "message": "no such model",
+        "details": {"model": "x"},
+    }
+
+
+@pytest.mark.parametrize("code", sorted(set(ErrorCode) - TOOL_FAILURES))
+def test_a_call_that_never_got_to_a_tool_gives_an_error(code: ErrorCode) -> None:
+    answer = said(encode.error(reply_to(4), ErrorBody(code, "no", {"retry_after": 2})))
+    assert answer["id"] == 4
+    assert answer["error"]["message"] == "no"
+    assert answer["error"]["data"] == {"code": code.value, "retry_after": 2}
+
+
+@pytest.mark.parametrize(
+    ("code", "number"),
+    [
+        (ErrorCode.TOOL_NOT_FOUND, -32602),
+        (ErrorCode.INVALID_REQUEST, -32602),
+        (ErrorCode.INTERNAL_ERROR, -32603),
+        (ErrorCode.OVER_CAPACITY, -32003),
+        (ErrorCode.CANCELLED, -32800),
+    ],
+)
+def test_the_numbers_of_the_specification_are_used_where_it_has_one(
+    code: ErrorCode, number: int
+) -> None:
+    assert said(encode.error(reply_to(), ErrorBody(code, "no")))["error"]["code"] == number
+
+
+def test_tools_are_listed_as_mcp_lists_them() -> None:
+    described = (ToolDescription("chat", "Talk.", {"type": "object"}),)
+    assert said(encode.tools(reply_of("tools/list", id=2), described)) == {
+        "jsonrpc": "2.0",
+        "id": 2,
+        "result": {
+            "tools": [{"name": "chat", "description": "Talk.", "inputSchema": {"type": "object"}}]
+        },
+    }
+
+
+def test_a_ping_gets_an_empty_result() -> None:
+    assert said(encode.pong(reply_of("ping", id="p"), NOW)) == {
+        "jsonrpc": "2.0",
+        "id": "p",
+        "result": {},
+    }
+
+
+def test_a_cancel_notification_gets_no_answer_and_a_cancel_request_an_empty_one() -> None:
+    params = {"requestId": 1}
+    notified = reply_of("notifications/cancelled", params=params)
+    assert encode.cancelled(notified, NOW) is None
+    asked = reply_of("notifications/cancelled", params=params, id=8)
+    assert said(encode.cancelled(asked, NOW)) == {"jsonrpc": "2.0", "id": 8, "result": {}}
+
+
+@pytest.mark.parametrize("version", ["2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25"])
+def test_a_known_version_is_agreed_to(version: str) -> None:
+    answer = said(encode.initialize_result(reply_of("initialize", id=1), version, "s"))
+    assert answer["result"]["protocolVersion"] == version
+
+
+def test_an_unknown_version_is_answered_with_the_newest() -> None:
+    answer = said(encode.initialize_result(reply_of("initialize", id=1), "1999-01-01", "s"))
+    assert answer["result"]["protocolVersion"] == "2025-11-25"

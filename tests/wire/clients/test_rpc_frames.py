@@ -1,0 +1,245 @@
+"""Frames of the JSON-RPC dialect."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from exai_actors.wire.clients.frames import (
+    CallTool,
+    Cancel,
+    Dialect,
+    Ignored,
+    ListTools,
+    Ping,
+)
+from tests.wire.clients.wire_client import call, read, refusal
+
+
+def request(method: str, id_: Any = 1, **params: Any) -> dict[str, Any]:
+    return {"jsonrpc": "2.0", "id": id_, "method": method, "params": params}
+
+
+def test_a_tools_call_is_a_call() -> None:
+    frame = call(request("tools/call", name="chat", arguments={"prompt": "hi"}))
+    assert (frame.request, frame.tool, frame.arguments) == ("rpc:1", "chat", {"prompt": "hi"})
+    assert frame.reply.dialect is Dialect.RPC
+    assert not frame.reply.acks
+    assert frame.reply.progress is None
+
+
+def test_our_additions_stand_beside_the_arguments_in_params() -> None:
+    frame = call(
+        request("tools/call", name="chat_EXAI-WS", stream=True, deadline_ms=5, priority=100)
+    )
+    assert (frame.tool, frame.stream, frame.deadline_ms, frame.priority) == ("chat", True, 5.0, 100)
+    frame = call(request("tools/call", name="chat", if_busy="wait", idempotency_key="k"))
+    assert (frame.if_busy.value, frame.idempotency_key) == ("wait", "key:k")
+
+
+@pytest.mark.parametrize(
+    ("id_", "key", "echoed"),
+    [
+        (1, "rpc:1", b',"id":1'),
+        ("1", 'rpc:"1"', b',"id":"1"'),
+        (0, "rpc:0", b',"id":0'),
+        ("", 'rpc:""', b',"id":""'),
+        (-1.5, "rpc:-1.5", b',"id":-1.5'),
+        (10**40, f"rpc:{10**40}", f',"id":{10**40}'.encode()),
+        (True, "rpc:true", b',"id":true'),
+        (["a", 1], 'rpc:["a",1]', b',"id":["a",1]'),
+        ({"a": None}, 'rpc:{"a":null}', b',"id":{"a":null}'),
+        (None, None, b',"id":null'),
+    ],
+)
+def test_an_id_of_any_json_type_is_echoed_and_makes_a_key_of_its_own(
+    id_: Any, key: str | None, echoed: bytes
+) -> None:
+    frame = call(request("tools/call", id_, name="chat"))
+    assert frame.request == key
+    assert frame.reply.ids == echoed
+
+
+def test_no_op_id_has_the_key_of_a_json_rpc_id() -> None:
+    keys = [
+        call(request("tools/call", 1, name="x")).request,
+        call(request("tools/call", "1", name="x")).request,
+        call(request("tools/call", "rpc:1", name="x")).request,
+        *(
+            call({"op": "call_tool", "name": "x", "request_id": text}).request
+            for text in ("1", "rpc:1", 'rpc:"1"', "op:rpc:1", "op:1", "op:op:1", 'rpc:"rpc:1"')
+        ),
+    ]
+    assert len(set(keys)) == len(keys)
+
+
+@pytest.mark.parametrize(
+    ("frame", "request_key", "echoed"),
+    [
+        ({}, None, b',"id":null'),
+        ({"req_id": 4}, "rpc:4", b',"id":4,"req_id":4'),
+        ({"request_id": "a"}, 'rpc:"a"', b',"id":"a","request_id":"a"'),
+        ({"id": 1, "req_id": 4}, "rpc:1", b',"id":1,"req_id":4'),
+    ],
+)
+def test_a_tools_call_needs_neither_version_nor_id(
+    frame: dict[str, Any], request_key: str | None, echoed: bytes
+) -> None:
+    found = call(frame | {"method": "tools/call", "params": {"name": "chat"}})
+    assert (found.request, found.reply.ids) == (request_key, echoed)
+
+
+def test_a_tools_call_sent_as_notification_is_a_call_all_the_same() -> None:
+    found = read({"jsonrpc": "2.0", "method": "tools/call", "params": {"name": "chat"}})
+    assert isinstance(found, CallTool)
+
+
+@pytest.mark.parametrize("member", ["jsonrpc", "method"])
+def test_a_batch_is_refused_in_the_dialect_of_its_first_frame(member: str) -> None:
+    in_json_rpc = refusal([{member: "2.0", "id": 1}, {}])
+    assert (in_json_rpc["id"], in_json_rpc["error"]["code"]) == (None, -32600)
+    assert in_json_rpc["error"]["data"]["code"] == "INVALID_REQUEST"
+    why = "Invalid message: batches are not supported, send one object per frame"
+    assert in_json_rpc["error"]["message"] == why
+    for batch in ([], [{"op": "ping", "method": "ping"}], [1]):
+        in_op = refusal(batch)
+        assert (in_op["op"], in_op["error"]["code"]) == ("error", "INVALID_REQUEST")
+
+
+@pytest.mark.parametrize(("token", "text"), [("t", b'"t"'), (0, b"0"), (12, b"12")])
+def test_a_progress_token_is_kept_for_the_notifications(token: Any, text: bytes) -> None:
+    frame = call(request("tools/call", name="chat", _meta={"progressToken": token}))
+    assert frame.reply.progress is not None
+    assert frame.reply.progress.token == text
+
+
+def test_a_call_without_an_id_hears_of_no_progress_because_it_gets_one_frame() -> None:
+    params = {"name": "chat", "_meta": {"progressToken": 1}}
+    frame = call({"jsonrpc": "2.0", "method": "tools/call", "params": params})
+    assert frame.reply.progress is None
+
+
+@pytest.mark.parametrize("character", ["a", "é", '"', "\0"])
+def test_ids_and_progress_tokens_are_measured_in_characters_however_json_spells_them(
+    character: str,
+) -> None:
+    longest = character * 512
+    found = call(request("tools/call", longest, name="x", _meta={"progressToken": longest}))
+    assert found.request == "rpc:" + json.dumps(longest, ensure_ascii=False)
+    over = character * 513
+    for frame in (
+        request("tools/call", over, name="x"),
+        request("tools/call", name="x", _meta={"progressToken": over}),
+    ):
+        assert "must have at most 512 characters" in refusal(frame)["error"]["message"]
+
+
+def test_the_small_methods_are_told_apart() -> None:
+    assert isinstance(read(request("tools/list")), ListTools)
+    assert isinstance(read(request("tools/list", cursor="x")), ListTools)
+    assert isinstance(read(request("ping")), Ping)
+    assert read({"jsonrpc": "2.0", "method": "notifications/initialized"}) == Ignored()
+
+
+@pytest.mark.parametrize(("target", "key"), [(1, "rpc:1"), ("1", 'rpc:"1"')])
+def test_a_cancel_notification_names_the_request_to_end(target: Any, key: str) -> None:
+    frame = {"jsonrpc": "2.0", "method": "notifications/cancelled"}
+    found = read(frame | {"params": {"requestId": target, "reason": "changed my mind"}})
+    assert isinstance(found, Cancel)
+    assert found.request == key
+
+
+@pytest.mark.parametrize("params", [None, {}, [], {"requestId": None}, {"requestId": "x" * 600}])
+def test_a_cancel_notification_that_names_nothing_is_ignored(params: Any) -> None:
+    frame = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": params}
+    assert read(frame) == Ignored()
+
+
+def test_an_op_wins_over_a_method() -> None:
+    frame = call({"op": "call_tool", "name": "chat", "method": "tools/list", "request_id": "a"})
+    assert frame.reply.dialect is Dialect.OP
+
+
+@pytest.mark.parametrize(
+    ("frame", "why"),
+    [
+        (request("tools/call"), "params.name is missing: the tool to call, a non-empty string"),
+        (request("tools/call", name=""), "params.name must be a non-empty string, got an empty"),
+        (request("tools/call", name=None), "params.name must be a non-empty string, got null"),
+        (request("tools/call", name="x", arguments=[]), "arguments must be an object, got an arr"),
+        (request("tools/call", name="x", stream="y"), "stream must be true or false, got a str"),
+        (request("tools/call", name="x", deadline_ms=-1), "deadline_ms must be a number of mill"),
+        (request("tools/call", name="x", priority="a"), "priority must be an integer from -100"),
+        (
+            request("tools/call", name="x", _meta={"progressToken": 1.5}),
+            "progressToken must be a string or an integer, got a number",
+        ),
+        (
+            request("tools/call", name="x", _meta={"progressToken": "x" * 600}),
+            "progressToken must have at most 512 characters",
+        ),
+        ({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": [1]}, "params must be an"),
+    ],
+)
+def test_wrong_parameters_are_answered_under_the_id(frame: dict[str, Any], why: str) -> None:
+    answer = refusal(frame)
+    assert (answer["jsonrpc"], answer["id"]) == ("2.0", 1)
+    assert answer["error"]["code"] == -32602
+    assert answer["error"]["message"].startswith(f"Invalid message: {why}")
+    assert answer["error"]["data"]["code"] == "INVALID_REQUEST"
+    assert answer["error"]["data"]["validation_error"].startswith(why)
+
+
+@pytest.mark.parametrize(
+    ("frame", "why"),
+    [
+        ({"jsonrpc": "2.0", "id": 1}, "method is missing"),
+        ({"jsonrpc": "2.0", "id": 1, "result": {}}, "method is missing"),
+        ({"jsonrpc": "2.0", "id": 1, "method": 5}, "method must be a string, got a number"),
+        ({"id": 1, "method": ["ping"]}, "method must be a string, got an array"),
+        ({"jsonrpc": "2.1", "id": 1, "method": "nope"}, 'jsonrpc must be "2.0"'),
+        ({"jsonrpc": "1.0", "id": 1, "method": "ping"}, 'jsonrpc must be "2.0"'),
+    ],
+)
+def test_what_is_no_request_is_answered_under_its_id(frame: dict[str, Any], why: str) -> None:
+    answer = refusal(frame)
+    assert (answer["id"], answer["error"]["code"]) == (1, -32600)
+    assert answer["error"]["message"] == f"Invalid message: {why}"
+
+
+@pytest.mark.parametrize("frame", [request("resources/list"), {"id": 1, "method": "tools"}])
+def test_an_unknown_method_is_not_found(frame: dict[str, Any]) -> None:
+    answer = refusal(frame)
+    method = frame["method"]
+    assert answer == {
+        "jsonrpc": "2.0",
+        "id": 1,
+        "error": {
+            "code": -32601,
+            "message": f"Unknown method: {method}",
+            "data": {"code": "PROTOCOL_ERROR", "method": method},
+        },
+    }
+
+
+def test_an_unknown_method_without_id_is_answered_only_where_json_rpc_was_not_promised() -> None:
+    assert read({"jsonrpc": "2.0", "method": "notifications/progress"}) == Ignored()
+    assert read({"jsonrpc": "2.0", "method": "resources/list"}) == Ignored()
+    assert refusal({"method": "resources/list"})["id"] is None
+
+
+def test_an_id_that_is_too_long_is_refused_and_still_echoed() -> None:
+    answer = refusal(request("tools/call", "x" * 600, name="chat"))
+    assert answer["id"] == "x" * 600
+    assert "id must have at most 512 characters" in answer["error"]["message"]
+
+
+def test_an_id_that_nests_too_deep_is_refused_without_an_id() -> None:
+    deep: Any = 1
+    for _ in range(700):
+        deep = [deep]
+    answer = refusal(request("tools/call", deep, name="chat"))
+    assert answer["id"] is None
+    assert "id must not nest deeper than 8 levels" in answer["error"]["message"]

@@ -1,0 +1,149 @@
+"""The event stream parser, against the standard's rules and any split of the bytes."""
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exai_actors.wire.openai.server_sent_events import EventTooLarge, ServerSentEvent, SseParser
+
+
+def parse(*portions: bytes, max_event_bytes: int = 1_000_000) -> list[ServerSentEvent]:
+    parser = SseParser(max_event_bytes)
+    return [event for portion in portions for event in parser.feed(portion)]
+
+
+def data_of(*portions: bytes) -> list[str]:
+    return [event.data for event in parse(*portions)]
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r", b"\r\n"])
+def test_every_line_end_of_the_standard_ends_a_line(end: bytes) -> None:
+    assert data_of(end.join([b"data: one", b"", b"data: two", b"", b""])) == ["one", "two"]
+
+
+def test_a_crlf_split_between_its_bytes_is_one_line_end() -> None:
+    assert data_of(b"data: one\r", b"\ndata: two\r", b"\n\r", b"\n") == ["one\ntwo"]
+
+
+def test_two_carriage_returns_are_two_line_ends() -> None:
+    assert data_of(b"data: one\r", b"\r", b"data: two\r\r") == ["one", "two"]
+
+
+def test_a_character_may_be_split_anywhere() -> None:
+    raw = "data: żółć 🦊\n\n".encode()
+    assert data_of(*(bytes([byte]) for byte in raw)) == ["żółć 🦊"]
+
+
+def test_bytes_that_are_no_utf8_become_replacement_characters() -> None:
+    assert data_of(b"data: a\xffb\n\n") == ["a�b"]
+
+
+def test_an_error_that_is_no_data_is_an_event_of_that_type() -> None:
+    assert parse(b'error: {"code": 1}\n\n') == [ServerSentEvent('{"code": 1}', "error")]
+    assert parse(b'{"error": 1}\n\n') == [ServerSentEvent('{"error": 1}', "error")]
+
+
+def test_what_the_end_cuts_off_can_be_asked_for() -> None:
+    parser = SseParser(1000)
+    assert parser.feed(b"data: one\n\nevent: x\ndata: two\ndata: thr") == [ServerSentEvent("one")]
+    assert parser.cut_off() == ServerSentEvent("two\nthr", "x")
+    assert parser.cut_off() is None
+
+
+@pytest.mark.parametrize(
+    "portions", [(b"\xef\xbb\xbfdata: x\n\n",), (b"\xef", b"\xbb", b"\xbfdata: x\n\n")]
+)
+def test_one_leading_byte_order_mark_is_dropped(portions: tuple[bytes, ...]) -> None:
+    assert data_of(*portions) == ["x"]
+
+
+def test_a_second_byte_order_mark_belongs_to_the_field_name() -> None:
+    assert data_of(b"\xef\xbb\xbf\xef\xbb\xbfdata: x\n\n") == []
+
+
+def test_a_stream_may_begin_with_half_of_a_byte_order_mark_that_is_none() -> None:
+    assert data_of(b"\n", b"data: x\n\n") == ["x"]
+    assert data_of(b"\xef", b"data: x\ndata: y\n\n") == ["y"]
+
+
+def test_comments_and_unknown_fields_are_passed_over() -> None:
+    assert data_of(b": keep-alive\n\nunknown: 1\nretry: 10\ndata: x\n: again\n\n") == ["x"]
+
+
+def test_only_one_space_after_the_colon_is_taken_away() -> None:
+    assert data_of(b"data:  two spaces\n\ndata:none\n\n") == [" two spaces", "none"]
+
+
+def test_data_lines_are_joined_and_a_field_without_colon_is_empty() -> None:
+    assert data_of(b"data: a\ndata\ndata: b\n\ndata\n\n") == ["a\n\nb", ""]
+
+
+def test_an_event_without_data_is_none_and_its_type_does_not_linger() -> None:
+    assert parse(b"event: ping\n\ndata: x\n\n") == [ServerSentEvent("x")]
+
+
+def test_type_and_id_are_told_and_the_id_lasts() -> None:
+    events = parse(b"event: error\nid: 7\ndata: x\n\ndata: y\n\nid: a\0b\ndata: z\n\n")
+    assert events == [
+        ServerSentEvent("x", "error", "7"),
+        ServerSentEvent("y", "", "7"),
+        ServerSentEvent("z", "", "7"),
+    ]
+
+
+def test_an_event_cut_off_by_the_end_is_discarded_and_told() -> None:
+    parser = SseParser(100)
+    assert parser.feed(b"data: x\n\n") == [ServerSentEvent("x")]
+    assert parser.close()
+    for cut in (b"data: y\n", b"dat", b": comm"):
+        parser = SseParser(100)
+        assert parser.feed(cut) == []
+        assert not parser.close()
+
+
+@pytest.mark.parametrize(
+    "stream",
+    [b"data: " + b"x" * 200, b"data: xxxxxxxx\n" * 20, b"unknown: " + b"x" * 200 + b"\n"],
+)
+@pytest.mark.parametrize("portion", [1, 7, 1000])
+def test_an_event_that_never_ends_is_refused_however_it_is_split(
+    stream: bytes, portion: int
+) -> None:
+    with pytest.raises(EventTooLarge, match="larger than 100 bytes"):
+        parse(
+            *(stream[at : at + portion] for at in range(0, len(stream), portion)),
+            max_event_bytes=100,
+        )
+
+
+def test_a_long_stream_of_small_events_and_comments_is_within_the_limit() -> None:
+    stream = b": keep-alive\n" * 1000 + b"data: 0123456789\n\n" * 1000
+    assert len(parse(stream, max_event_bytes=100)) == 1000
+
+
+fragments = st.sampled_from(
+    [
+        *(b"data", b"data:", b"data: x", b"event: e", b"id: 1", b"retry: 3", b":", b" ", b"x"),
+        *(b"\r", b"\n", b"\r\n", b"\n\n", b"\xef\xbb\xbf", "ż🦊".encode(), b"\xff", b"\0"),
+    ]
+)
+streams = st.lists(fragments, max_size=30).map(b"".join)
+
+
+@given(streams, st.data())
+def test_the_events_do_not_depend_on_how_the_stream_is_split(
+    stream: bytes, data: st.DataObject
+) -> None:
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=8)))
+    edges = [0, *cuts, len(stream)]
+    portions = [stream[a:b] for a, b in pairwise(edges)]
+    assert parse(*portions) == parse(stream)
+    assert parse(*(bytes([byte]) for byte in stream)) == parse(stream)
+
+
+@given(st.lists(st.text().filter(lambda text: not set(text) & {"\r", "\n"}), max_size=5))
+def test_whatever_text_is_sent_comes_out_again(texts: list[str]) -> None:
+    stream = "".join(f"data: {text}\n\n" for text in texts).encode("utf-8")
+    assert data_of(stream) == texts
