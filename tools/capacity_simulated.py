@@ -15,8 +15,8 @@ from itertools import count
 
 from exai_actors.core.calls import ChatCall, ChatMessage, Usage
 from exai_actors.core.capacity.account import Account
-from exai_actors.core.capacity.dispatcher import Arrival, Dispatcher
-from exai_actors.core.capacity.jobs import Job, Refusal
+from exai_actors.core.capacity.dispatcher import Admission, Dispatcher
+from exai_actors.core.capacity.scheduled_call import Refusal, ScheduledCall
 from exai_actors.core.capacity.settings import CapacitySettings, GateSettings
 from exai_actors.core.capacity.token_estimates import TokenEstimator, characters_of
 from exai_actors.ids import EVERYBODY, PermitId, RequestKey, SessionId
@@ -45,7 +45,7 @@ class Served:
     calls: int = 0
 
 
-class _Sized(Job, gc=False, eq=False):
+class _Sized(ScheduledCall, gc=False, eq=False):
     """A request whose answer has a length that nobody knows before its end."""
 
     tokens: int = 0
@@ -110,7 +110,7 @@ class Simulation:
             call=call,
         )
         if self._fair:
-            if self._dispatcher.arrive(job, now) is Arrival.GRANTED:
+            if self._dispatcher.admit(job, now) is Admission.GRANTED:
                 self._start(job, now)
         else:
             self._line.append(job)
@@ -214,17 +214,17 @@ def rate_gate(per_minute: int, hours: float, seed: int = 0) -> GateUse:
     settings = CapacitySettings(
         limit=1000, queue=1_000_000, gates=GateSettings(requests_per_minute=per_minute)
     )
-    dispatcher: Dispatcher[Job] = Dispatcher(Account(settings))
+    dispatcher: Dispatcher[ScheduledCall] = Dispatcher(Account(settings))
     pool = dispatcher.pools[0]
     grants: list[float] = []
     names = count()
     end, now, comes_at = hours * 3600, 0.0, 0.0
-    running: list[tuple[float, PermitId, Job]] = []
+    running: list[tuple[float, PermitId, ScheduledCall]] = []
     while now < end:
         if comes_at <= now:
             flow = pool.queue.flow(SessionId("a"), EVERYBODY)
-            job = Job(flow, RequestKey(str(next(names))), pool, 10, 10, 30, now)
-            if dispatcher.arrive(job, now) is Arrival.GRANTED:
+            job = ScheduledCall(flow, RequestKey(str(next(names))), pool, 10, 10, 30, now)
+            if dispatcher.admit(job, now) is Admission.GRANTED:
                 _begin(job, now, grants, running, chance)
             comes_at = now + chance.expovariate(1.2 * per_minute / 60)
         while running and running[0][0] <= now:
@@ -242,10 +242,10 @@ def rate_gate(per_minute: int, hours: float, seed: int = 0) -> GateUse:
 
 
 def _begin(
-    job: Job,
+    job: ScheduledCall,
     now: float,
     grants: list[float],
-    running: list[tuple[float, PermitId, Job]],
+    running: list[tuple[float, PermitId, ScheduledCall]],
     chance: random.Random,
 ) -> None:
     grants.append(now)
@@ -282,10 +282,10 @@ class _Waiting:
 
     def __init__(self, sessions: int) -> None:
         settings = CapacitySettings(limit=4, queue=1_000_000, max_wait_s=1e9)
-        self._dispatcher: Dispatcher[Job] = Dispatcher(Account(settings))
+        self._dispatcher: Dispatcher[ScheduledCall] = Dispatcher(Account(settings))
         self._names = count()
         self._now = 0.0
-        self._running: deque[Job] = deque()
+        self._running: deque[ScheduledCall] = deque()
         for number in range(sessions + 4):
             self._ask(SessionId(f"s{number}"))
 
@@ -301,8 +301,8 @@ class _Waiting:
     def _ask(self, session: SessionId) -> None:
         pool = self._dispatcher.pools[0]
         flow = pool.queue.flow(session, EVERYBODY)
-        job = Job(flow, RequestKey(str(next(self._names))), pool, 10, 10, 30, self._now)
-        arrival = self._dispatcher.arrive(job, self._now)
+        job = ScheduledCall(flow, RequestKey(str(next(self._names))), pool, 10, 10, 30, self._now)
+        arrival = self._dispatcher.admit(job, self._now)
         assert not isinstance(arrival, Refusal)
-        if arrival is Arrival.GRANTED:
+        if arrival is Admission.GRANTED:
             self._running.append(job)

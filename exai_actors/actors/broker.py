@@ -10,9 +10,9 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, assert_never
 
-from exai_actors.core.authentication import Access, Grant
+from exai_actors.core.authentication import Authenticator, Identity
 from exai_actors.core.restarts import RestartBudget
-from exai_actors.core.session.table import Place, SessionTable, session_of
+from exai_actors.core.session.table import AttachResult, SessionTable, session_of
 from exai_actors.core.statistics import ListenerStatistics
 from exai_actors.ids import ConnectionId, ProviderName, SessionId
 from exai_actors.messages.broker import (
@@ -38,7 +38,7 @@ from exai_actors.runtime import Exit, ExitReason, LoopActor, LoopRef
 
 if TYPE_CHECKING:
     from exai_actors.actors.directory import Directory
-    from exai_actors.actors.statistics_board import Board
+    from exai_actors.actors.statistics_board import StatisticsBoard
 
 RESTART_INTENSITY = 5
 RESTART_PERIOD_S = 30.0
@@ -54,13 +54,13 @@ class BrokerActor(LoopActor):
     def __init__(
         self,
         *,
-        access: Access,
+        access: Authenticator,
         sessions: SessionTable,
         directory: Directory,
-        board: Board,
+        board: StatisticsBoard,
         providers: tuple[ProviderName, ...],
         start_provider: Callable[[ProviderName, LoopRef[Any]], LoopRef[Any]],
-        start_session: Callable[[SessionId, Grant, LoopRef[Any]], LoopRef[Any]],
+        start_session: Callable[[SessionId, Identity, LoopRef[Any]], LoopRef[Any]],
         mint_session_id: Callable[[], SessionId],
         on_drained: Callable[[], None],
         on_give_up: Callable[[str], None],
@@ -140,12 +140,12 @@ class BrokerActor(LoopActor):
             return
         session_id = session_of(grant.tenant, admit.session_id or self._mint())
         place, evicted = self._table.attach(session_id, admit.connection_id)
-        if place is Place.FULL:
+        if place is AttachResult.FULL:
             admit.connection.tell(NotAdmitted("overloaded", "all sessions are in use; come later"))
             return
         if evicted is not None:
             self._end_session(evicted)
-        if place is Place.NEW:
+        if place is AttachResult.NEW:
             session = self._start_session(session_id, grant, self.actor_ref)
             self._sessions[session_id] = session
             self._session_at[session.path] = session_id

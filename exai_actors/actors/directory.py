@@ -17,20 +17,20 @@ from exai_actors.runtime import PathRef
 class Directory:
     """The routing table, the tools that follow from it, and the providers' stable references.
 
-    ``finishes`` are the providers that finish the calls of clients that are gone.
+    ``finish_on_disconnect`` are the providers that finish the calls of clients that are gone.
     """
 
-    __slots__ = ("finishes", "providers", "routing", "statistics", "tools")
+    __slots__ = ("finish_on_disconnect", "providers", "routing", "statistics", "tools")
 
     def __init__(
         self,
         routing: RoutingTable,
         providers: Mapping[ProviderName, PathRef],
         statistics: Callable[[], BrokerStatistics],
-        finishes: frozenset[ProviderName] = frozenset(),
+        finish_on_disconnect: frozenset[ProviderName] = frozenset(),
     ) -> None:
         self.providers = providers
-        self.finishes = finishes
+        self.finish_on_disconnect = finish_on_disconnect
         self.statistics = statistics
         self.routing: RoutingTable
         self.tools: tuple[ToolDescription, ...]

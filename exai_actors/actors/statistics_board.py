@@ -8,7 +8,7 @@ from exai_actors.core.statistics import BrokerStatistics, ListenerStatistics, Pr
 from exai_actors.ids import ProviderName
 
 
-class Board:
+class StatisticsBoard:
     """Statistics of the whole broker, read on the loop's thread without a message.
 
     A restarted actor posts itself anew over its earlier incarnation. ``now`` gives seconds that

@@ -28,7 +28,7 @@ from exai_actors.errors import UsageError
 from exai_actors.ports import Clock
 
 MEASURE_EVERY_S = 10.0
-MOST_SOCKETS = 100
+MAX_SOCKETS = 100
 _KEEPALIVE_S = 15.0
 _SHUTDOWN_S = 1.0
 _PAGES = files("exai_actors.compat") / "pages"
@@ -102,7 +102,7 @@ class CompatHttp:
         assert server is not None
 
         def protocol() -> asyncio.Protocol:
-            return server() if len(server.connections) < MOST_SOCKETS else _NoRoom()
+            return server() if len(server.connections) < MAX_SOCKETS else _NoRoom()
 
         loop = asyncio.get_running_loop()
         try:

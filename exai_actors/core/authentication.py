@@ -15,17 +15,17 @@ from exai_actors.ids import EVERYBODY, TenantName
 MIN_TOKEN_CHARACTERS = 16
 
 
-class Grant(msgspec.Struct, frozen=True):
+class Identity(msgspec.Struct, frozen=True):
     """What an access token opens: sessions of this tenant, with this window if it is not None."""
 
     tenant: TenantName = EVERYBODY
     window: int | None = None
 
 
-OPEN = Grant()
+OPEN = Identity()
 
 
-class Access:
+class Authenticator:
     """The tokens in force. Where there are none, everybody may come in and shares as EVERYBODY.
 
     ``token`` is the shared one, empty if there is none; ``tokens`` are those that stand for a
@@ -34,8 +34,8 @@ class Access:
 
     __slots__ = ("_grants",)
 
-    def __init__(self, token: str, tokens: tuple[tuple[str, Grant], ...] = ()) -> None:
-        self._grants: dict[str, Grant] = {token: OPEN} if token else {}
+    def __init__(self, token: str, tokens: tuple[tuple[str, Identity], ...] = ()) -> None:
+        self._grants: dict[str, Identity] = {token: OPEN} if token else {}
         for each, grant in tokens:
             if not each or each in self._grants:
                 raise ValueError("each access token is given, and is unlike the others")
@@ -45,7 +45,7 @@ class Access:
     def required(self) -> bool:
         return bool(self._grants)
 
-    def identify(self, token: str | None) -> Grant | None:
+    def identify(self, token: str | None) -> Identity | None:
         """What a client that names this token, or None, may open; None if it may not come in."""
         if not self._grants:
             return OPEN

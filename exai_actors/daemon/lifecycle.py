@@ -17,7 +17,7 @@ import structlog
 
 from exai_actors.daemon.config.model import Config
 from exai_actors.daemon.wiring import Broker, open_broker
-from exai_actors.edges.fd_limit import allow_open_files
+from exai_actors.edges.fd_limit import raise_fd_limit
 from exai_actors.errors import ExaiError
 
 log = structlog.get_logger()
@@ -44,7 +44,7 @@ async def _serve(config: Config, on_ready: Callable[[str], None]) -> None:
     signalled: asyncio.Queue[signal.Signals] = asyncio.Queue()
     for each in SIGNALS:
         loop.add_signal_handler(each, signalled.put_nowait, each)
-    too_few = allow_open_files(config.server.max_connections)
+    too_few = raise_fd_limit(config.server.max_connections)
     if too_few is not None:
         log.warning(too_few)
     async with open_broker(config) as broker:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import inf
 
 from exai_actors.actors.settings import ConnectionSettings, ProviderSettings, SessionSettings
-from exai_actors.core.authentication import Access, Grant
+from exai_actors.core.authentication import Authenticator, Identity
 from exai_actors.core.capacity.settings import (
     CapacitySettings,
     CircuitSettings,
@@ -19,12 +19,12 @@ from exai_actors.daemon.config.provider import OpenAIProvider, ProviderConfig
 ENDING_S = 30.0
 
 
-def of_access(config: Config) -> Access:
+def of_access(config: Config) -> Authenticator:
     entries = (
-        (config.access_tokens[entry.name], Grant(entry.tenant_name, entry.window or None))
+        (config.access_tokens[entry.name], Identity(entry.tenant_name, entry.window or None))
         for entry in config.access
     )
-    return Access(config.server.token, tuple(entries))
+    return Authenticator(config.server.token, tuple(entries))
 
 
 def of_capacity(provider: ProviderConfig, config: Config) -> CapacitySettings:
@@ -68,7 +68,7 @@ def of_provider(provider: ProviderConfig, config: Config) -> ProviderSettings:
     )
 
 
-def of_session(config: Config, grant: Grant) -> SessionSettings:
+def of_session(config: Config, grant: Identity) -> SessionSettings:
     session = config.session
     return SessionSettings(
         window=session.window if grant.window is None else grant.window,

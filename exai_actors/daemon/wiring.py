@@ -23,9 +23,9 @@ from exai_actors.actors.connection.actor import ConnectionActor
 from exai_actors.actors.directory import Directory
 from exai_actors.actors.provider.actor import ProviderActor
 from exai_actors.actors.session.actor import SessionActor
-from exai_actors.actors.statistics_board import Board
+from exai_actors.actors.statistics_board import StatisticsBoard
 from exai_actors.compat.health import health_record
-from exai_actors.core.authentication import Grant
+from exai_actors.core.authentication import Identity
 from exai_actors.core.capacity.account import Account
 from exai_actors.core.capacity.changes import Change
 from exai_actors.core.route_settings import RouteSettings
@@ -74,7 +74,7 @@ class Broker:
             name: Account(each.capacity) for name, each in self._provider_settings.items()
         }
         names = tuple(ProviderName(provider.name) for provider in config.provider)
-        self._board = Board(__version__, driver.now, self._count_dead_letters)
+        self._board = StatisticsBoard(__version__, driver.now, self._count_dead_letters)
         self._directory = Directory(
             RoutingTable(
                 tuple((ProviderName(each.name), each.models) for each in config.provider),
@@ -233,7 +233,7 @@ class Broker:
         )
 
     def _start_session(
-        self, session: SessionId, grant: Grant, guardian: LoopRef[Any]
+        self, session: SessionId, grant: Identity, guardian: LoopRef[Any]
     ) -> LoopRef[SessionActor]:
         # The number makes the path unique while an expired session of the same name still stops.
         self._sessions += 1

@@ -11,7 +11,7 @@ _BESIDE_CONNECTIONS = 256
 _OWN = 128
 
 
-def allow_open_files(connections: int) -> str | None:
+def raise_fd_limit(connections: int) -> str | None:
     """Raise this process's limit as far as needed for so many connections and as it may.
 
     None when it is enough; otherwise a warning that names the figures and the remedy.
@@ -33,7 +33,7 @@ def allow_open_files(connections: int) -> str | None:
     )
 
 
-def most_for_clients() -> float:
+def client_fd_ceiling() -> float:
     """How many files may be open when one more client is taken: some are kept for calls."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return math.inf if soft == resource.RLIM_INFINITY else soft - min(_OWN, soft // 4)

@@ -25,7 +25,7 @@ from exai_actors.ports import UpstreamCall
 from exai_actors.runtime.driver import Callback, Cancellable
 
 # Timers are not set closer together than this; what is due in between is told as one.
-SHORTEST_TICK_S = 0.01
+MIN_TICK_S = 0.01
 RETRY_S = 0.01
 
 
@@ -107,7 +107,7 @@ class SyntheticUpstream:
         if not call.stream:
             return [(self._delay_s + (count - 1) / self._pace, "")]
         texts = pieces(result, count)
-        together = max(1, round(SHORTEST_TICK_S * self._pace))
+        together = max(1, round(MIN_TICK_S * self._pace))
         groups = ["".join(texts[at : at + together]) for at in range(0, len(texts), together)]
         return [(self._delay_s, groups[0]), *((together / self._pace, text) for text in groups[1:])]
 

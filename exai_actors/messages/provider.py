@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 
 @final
-class Want(msgspec.Struct, frozen=True, gc=False):
+class RunCall(msgspec.Struct, frozen=True, gc=False):
     """A session asks for one call to be run; answered by exactly one Completed, Failed or Refused.
 
     ``reports_progress`` asks for Enqueued, Queued and Granted as well. ``priority`` counts among
     the waiting of one session only. ``deadline`` is an instant in seconds; once it has passed, and
-    after a CancelWant, no answer need come. ``if_busy`` says what to do when no permit is free at
-    once. For the reasons in ``elsewhere`` the session would go on at another provider rather than
-    wait or try again here.
+    after a CancelCall, no answer need come. ``if_busy`` says what to do when no permit is free at
+    once. For the reasons in ``fallback_reasons`` the session prefers
+    another provider to waiting or trying again here.
     """
 
     request: RequestKey
@@ -40,10 +40,10 @@ class Want(msgspec.Struct, frozen=True, gc=False):
     deadline: float = inf
     tenant: TenantName = EVERYBODY
     if_busy: IfBusy = IfBusy.WAIT_IN_TIME
-    elsewhere: frozenset[str] = frozenset()
+    fallback_reasons: frozenset[str] = frozenset()
 
 
-class CancelWant(msgspec.Struct, frozen=True, gc=False):
+class CancelCall(msgspec.Struct, frozen=True, gc=False):
     """The session has ended this request; a queued one leaves, a running one is aborted."""
 
     refusable: ClassVar[bool] = False
@@ -136,7 +136,7 @@ class AskModels(msgspec.Struct, frozen=True, gc=False):
 
 
 RareProviderMessage = (
-    CancelWant
+    CancelCall
     | PauseStream
     | ResumeStream
     | UpstreamChunk
@@ -148,4 +148,4 @@ RareProviderMessage = (
     | CheckDue
     | AskModels
 )
-ProviderMessage = Want | UpstreamEnded | RareProviderMessage
+ProviderMessage = RunCall | UpstreamEnded | RareProviderMessage

@@ -20,9 +20,9 @@ from typing import Any, TypeVar, cast
 
 from pykka import ActorDeadError, Future, Timeout
 
+from exai_actors.runtime.copied_error import fresh
 from exai_actors.runtime.driver import Driver
 from exai_actors.runtime.errors import WouldBlockLoop
-from exai_actors.runtime.fresh_error import fresh
 
 T = TypeVar("T")
 J = TypeVar("J")

@@ -14,8 +14,8 @@ from exai_actors.actors.directory import Directory
 from exai_actors.actors.provider.actor import ProviderActor
 from exai_actors.actors.session.actor import SessionActor
 from exai_actors.actors.settings import ConnectionSettings, ProviderSettings, SessionSettings
-from exai_actors.actors.statistics_board import Board
-from exai_actors.core.authentication import Access, Grant
+from exai_actors.actors.statistics_board import StatisticsBoard
+from exai_actors.core.authentication import Authenticator, Identity
 from exai_actors.core.capacity.account import Account
 from exai_actors.core.capacity.changes import Change
 from exai_actors.core.capacity.settings import CapacitySettings
@@ -80,13 +80,13 @@ class Desk:
         capacity: CapacitySettings | None = None,
         models: tuple[str, ...] = ("moon",),
         token: str = "",
-        tokens: tuple[tuple[str, Grant], ...] = (),
+        tokens: tuple[tuple[str, Identity], ...] = (),
         session: SessionSettings | None = None,
         connection: ConnectionSettings | None = None,
         resume_s: float = 60.0,
         sessions: int = 100,
         routes: tuple[RouteSettings, ...] = (),
-        finishes: tuple[str, ...] = (),
+        finish_on_disconnect: tuple[str, ...] = (),
         longest_call_s: float = inf,
     ) -> None:
         self._longest_call_s = longest_call_s
@@ -99,14 +99,14 @@ class Desk:
         }
         self.drained = 0
         self.gave_up: list[str] = []
-        self.board = Board("0", self.driver.now, lambda: len(self.system.dead_letters))
+        self.board = StatisticsBoard("0", self.driver.now, lambda: len(self.system.dead_letters))
         self.directory = Directory(
             RoutingTable(
                 ((ProviderName("kimi"), models), (ProviderName("glm"), ("star",))), routes=routes
             ),
             {name: PathRef(self.system, f"/providers/{name}") for name in self.upstreams},
             self.board.statistics,
-            frozenset(map(ProviderName, finishes)),
+            frozenset(map(ProviderName, finish_on_disconnect)),
         )
         self._models = {ProviderName("kimi"): models, ProviderName("glm"): ("star",)}
         self.capacity = capacity or CapacitySettings(limit, queue)
@@ -117,7 +117,7 @@ class Desk:
         self.broker = self.system.spawn(
             BrokerActor,
             path="/broker",
-            access=Access(token, tokens),
+            access=Authenticator(token, tokens),
             sessions=SessionTable(sessions, resume_s),
             directory=self.directory,
             board=self.board,
@@ -213,7 +213,7 @@ class Desk:
         )
 
     def _start_session(
-        self, session: SessionId, grant: Grant, guardian: LoopRef[Any]
+        self, session: SessionId, grant: Identity, guardian: LoopRef[Any]
     ) -> LoopRef[SessionActor]:
         window = self._session.window if grant.window is None else grant.window
         return self.system.spawn(

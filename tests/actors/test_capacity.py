@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from exai_actors.core.authentication import Grant
+from exai_actors.core.authentication import Identity
 from exai_actors.core.calls import FailureKind
 from exai_actors.core.capacity.changes import (
     DrainProvider,
@@ -241,7 +241,7 @@ def test_who_wants_no_waiting_joins_no_call_that_waits() -> None:
 @pytest.mark.parametrize("when", ["waiting", "running", "between tries"])
 def test_a_shared_call_outlives_the_session_that_asked_first(when: str) -> None:
     tokens = tuple(
-        (f"the token of tenant {name}", Grant(TenantName(name))) for name in ("one", "two")
+        (f"the token of tenant {name}", Identity(TenantName(name))) for name in ("one", "two")
     )
     desk = Desk(capacity=CapacitySettings(limit=1, coalesce=True), resume_s=0.1, tokens=tokens)
     first, second = (desk.client(token=token) for token, _ in tokens)

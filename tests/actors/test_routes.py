@@ -157,7 +157,7 @@ def test_the_route_is_among_the_models_with_where_it_leads() -> None:
 
 
 def test_who_went_on_regardless_can_still_be_cancelled_by_who_comes_back() -> None:
-    tree = Desk(finishes=("kimi",))
+    tree = Desk(finish_on_disconnect=("kimi",))
     client = tree.client("mine-alone")
     client.call("a")
     client.vanish()
@@ -168,7 +168,7 @@ def test_who_went_on_regardless_can_still_be_cancelled_by_who_comes_back() -> No
 
 
 def test_what_is_finished_for_nobody_ends_at_its_deadline_at_the_latest() -> None:
-    tree = Desk(finishes=("kimi",), resume_s=10.0)
+    tree = Desk(finish_on_disconnect=("kimi",), resume_s=10.0)
     client = tree.client("mine-alone")
     client.call("a")
     client.vanish()

@@ -22,7 +22,7 @@ from hypothesis.stateful import (
 )
 from pykka import ActorRegistry
 
-from exai_actors.actors.session.connections import SessionClients
+from exai_actors.actors.session.connections import SessionConnections
 from exai_actors.actors.settings import SessionSettings
 from exai_actors.core.calls import FailureKind
 from exai_actors.core.capacity.settings import CapacitySettings, CircuitSettings
@@ -52,10 +52,10 @@ class EveryCallIsAnsweredOnce(RuleBasedStateMachine):
             ),
             session=SessionSettings(window=3, queue=3),
             routes=(ROUTE,),
-            finishes=("glm",),
+            finish_on_disconnect=("glm",),
         )
         self.clients: dict[str, Socket] = {}
-        self.asked: dict[str, Counter[str]] = {}
+        self.call_: dict[str, Counter[str]] = {}
         self.answered: dict[str, Counter[str]] = {}
         self.prompts: dict[tuple[str, str], tuple[str, str]] = {}
         self.names = count()
@@ -129,7 +129,7 @@ class EveryCallIsAnsweredOnce(RuleBasedStateMachine):
     def vanish(self, who: str) -> None:
         if who in self.clients:
             self.clients.pop(who).vanish()
-            del self.asked[who], self.answered[who]
+            del self.call_[who], self.answered[who]
         self._read_all()
 
     @rule(seconds=st.sampled_from([0.3, 3.0, 20.0]))
@@ -140,7 +140,7 @@ class EveryCallIsAnsweredOnce(RuleBasedStateMachine):
     @invariant()
     def nobody_is_answered_more_often_than_he_asked(self) -> None:
         for who, answered in self.answered.items():
-            assert not answered - self.asked[who], f"{who} has answers too many"
+            assert not answered - self.call_[who], f"{who} has answers too many"
 
     @invariant()
     def no_provider_has_more_calls_than_it_allows(self) -> None:
@@ -150,7 +150,7 @@ class EveryCallIsAnsweredOnce(RuleBasedStateMachine):
     def _ask(self, who: str, request: str, prompt: str, model: str, more: dict[str, Any]) -> None:
         client = self._client(who)
         # Repeated on the same connection while it runs, its one answer is that of both.
-        self.asked[who][request] += self.asked[who][request] == self.answered[who][request]
+        self.call_[who][request] += self.call_[who][request] == self.answered[who][request]
         arguments = {"prompt": prompt, "model": model}
         self._read(who, client.call(request, prompt, arguments=arguments, **more))
         self._read_all()
@@ -168,7 +168,7 @@ class EveryCallIsAnsweredOnce(RuleBasedStateMachine):
     def _client(self, who: str) -> Socket:
         if who not in self.clients:
             self.clients[who] = self.desk.client(SESSIONS[who])
-            self.asked[who], self.answered[who] = Counter(), Counter()
+            self.call_[who], self.answered[who] = Counter(), Counter()
         return self.clients[who]
 
     def _read_all(self) -> None:
@@ -191,9 +191,9 @@ class EveryCallIsAnsweredOnce(RuleBasedStateMachine):
                 self._speak(call, "answer")
             self.desk.advance(0.0 if running else 5.0)
             self._read_all()
-            if self.answered == self.asked and not running and self._is_idle():
+            if self.answered == self.call_ and not running and self._is_idle():
                 break
-        assert self.answered == self.asked
+        assert self.answered == self.call_
         assert self._is_idle()
 
     def _is_idle(self) -> bool:
@@ -206,17 +206,17 @@ TestEveryCallIsAnsweredOnce = EveryCallIsAnsweredOnce.TestCase
 
 
 def answers_only_the_first(patch: pytest.MonkeyPatch) -> None:
-    ended = SessionClients.ended
+    ended = SessionConnections.ended
 
-    def once(self: SessionClients, active: Any, outcome: Any) -> None:
+    def once(self: SessionConnections, active: Any, outcome: Any) -> None:
         del active.waiters[1:]
         ended(self, active, outcome)
 
-    patch.setattr(SessionClients, "ended", once)
+    patch.setattr(SessionConnections, "ended", once)
 
 
 def forgets_who_joined(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(SessionClients, "repeated", lambda *_: None)
+    patch.setattr(SessionConnections, "repeated", lambda *_: None)
 
 
 def loses_what_moves_on(patch: pytest.MonkeyPatch) -> None:

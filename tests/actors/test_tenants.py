@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from exai_actors.actors.settings import SessionSettings
-from exai_actors.core.authentication import Grant
+from exai_actors.core.authentication import Identity
 from exai_actors.core.capacity.settings import CapacitySettings
 from exai_actors.ids import TenantName
 from tests.actors.desk import Desk, Socket
 
 BATCH, DESK = "token of the batch job", "token of the desk now"
-TOKENS = ((BATCH, Grant(TenantName("batch"), 20)), (DESK, Grant(TenantName("desk"))))
+TOKENS = ((BATCH, Identity(TenantName("batch"), 20)), (DESK, Identity(TenantName("desk"))))
 
 
 def queue_up(client: Socket, name: str, count: int) -> None:
@@ -72,7 +72,7 @@ def test_the_session_id_told_to_a_client_leads_back_to_its_session() -> None:
 
 
 def test_a_tenants_window_is_that_of_its_sessions() -> None:
-    tokens = ((BATCH, Grant(TenantName("batch"), 1)),)
+    tokens = ((BATCH, Identity(TenantName("batch"), 1)),)
     desk = Desk(limit=10, tokens=tokens)
     queue_up(desk.client(token=BATCH), "batch", 3)
     assert len(desk.upstream.calls) == 1

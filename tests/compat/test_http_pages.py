@@ -281,7 +281,7 @@ async def ask_health(port: int, connection: str) -> tuple[bytes, asyncio.StreamW
 
 
 async def test_ever_more_sockets_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_pages, "MOST_SOCKETS", 3)
+    monkeypatch.setattr(http_pages, "MAX_SOCKETS", 3)
     writers = []
     async with serving(Broker()) as pages:
         for kind, answered in [

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from exai_actors.edges.fd_limit import allow_open_files, most_for_clients
+from exai_actors.edges.fd_limit import client_fd_ceiling, raise_fd_limit
 
 
 @pytest.fixture(autouse=True)
@@ -22,13 +22,13 @@ def soft_limit() -> int:
 def test_the_limit_is_raised_as_far_as_needed() -> None:
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (512, hard))
-    assert allow_open_files(600) is None
+    assert raise_fd_limit(600) is None
     assert 600 < soft_limit() < 1200
 
 
 def test_a_limit_that_is_high_enough_is_left_alone() -> None:
     before = soft_limit()
-    assert allow_open_files(10) is None
+    assert raise_fd_limit(10) is None
     assert soft_limit() == before
 
 
@@ -39,7 +39,7 @@ def test_a_hard_limit_that_is_too_low_is_said_with_figures_and_remedy(
     monkeypatch.setattr(resource, "getrlimit", lambda _: (512, hard))
     raised: list[tuple[int, int]] = []
     monkeypatch.setattr(resource, "setrlimit", lambda _, limits: raised.append(limits))
-    warning = allow_open_files(10_000)
+    warning = raise_fd_limit(10_000)
     monkeypatch.undo()
     assert raised == [(hard, hard)]
     assert warning is not None
@@ -56,4 +56,4 @@ def test_some_files_are_not_for_clients(
     monkeypatch: pytest.MonkeyPatch, limit: int, most: float
 ) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda _: (limit, limit))
-    assert most_for_clients() == most
+    assert client_fd_ceiling() == most

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tests.real.frame_client import ANSWER_TIMEOUT_S, Frame, FrameClient
 
-LONGEST_LINE = 2**26
+MAX_LINE = 2**26
 
 
 class LineClient(FrameClient):
@@ -57,7 +57,7 @@ async def line_client(
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         env=None if env is None else dict(env),
-        limit=LONGEST_LINE,
+        limit=MAX_LINE,
     )
     try:
         yield LineClient(process)

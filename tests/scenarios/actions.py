@@ -68,7 +68,7 @@ class Stage:
         capacity: dict[str, Any] = {"limit": 1}
         session: dict[str, Any] = {}
         routes: list[RouteSettings] = []
-        finishes: list[str] = []
+        finish_on_disconnect: list[str] = []
         for line in settings:
             word, _, rest = line.partition(" ")
             if word == "route":
@@ -76,7 +76,7 @@ class Stage:
                 to, _, on = targets.partition(" on ")
                 routes.append(RouteSettings(name, tuple(to.split(", ")), tuple(on.split())))
             elif word == "finishes":
-                finishes.append(rest)
+                finish_on_disconnect.append(rest)
             elif word == "window":
                 session["window"] = int(rest)
             else:
@@ -85,7 +85,7 @@ class Stage:
             capacity=CapacitySettings(**capacity),
             session=SessionSettings(**session),
             routes=tuple(routes),
-            finishes=tuple(finishes),
+            finish_on_disconnect=tuple(finish_on_disconnect),
         )
         self._clients: dict[str, Socket] = {}
         self._seen: dict[str, int] = dict.fromkeys(self._desk.upstreams, 0)

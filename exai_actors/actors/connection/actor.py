@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, assert_never
 
-from exai_actors.actors.connection.pending_calls import ClientCalls, PendingCall
-from exai_actors.actors.connection.slow_consumer import SlowReader
+from exai_actors.actors.connection.pending_calls import PendingCall, PendingCalls
+from exai_actors.actors.connection.slow_consumer import SlowConsumer
 from exai_actors.core import error_bodies
 from exai_actors.core.calls import Outcome, OutcomeKind
 from exai_actors.core.tools.table import ChatRequest, parse_call
@@ -47,10 +47,10 @@ from exai_actors.messages.session import (
 )
 from exai_actors.runtime import Cancellable, Down, LoopActor, LoopRef
 from exai_actors.wire.clients import encode
-from exai_actors.wire.clients.answers import Vitals
+from exai_actors.wire.clients.answers import HealthSummary
 from exai_actors.wire.clients.close_reasons import CloseReason
 from exai_actors.wire.clients.connection import Close, Connection
-from exai_actors.wire.clients.fast_path import read_usual
+from exai_actors.wire.clients.fast_path import decode_common_call
 from exai_actors.wire.clients.frames import (
     CallTool,
     Cancel,
@@ -103,11 +103,11 @@ class ConnectionActor(LoopActor):
         # The same while new calls go to it: None again while draining and once closed from here.
         self._open_session: Recipient[SessionMessage] | None = None
         self._stash: list[TextReceived | BinaryReceived] | None = None
-        self._calls = ClientCalls(outbox, settings, clock)
+        self._calls = PendingCalls(outbox, settings, clock)
         self._rotation: ReplyTo | None = None
         self._anonymous = 0
         self._hello_timer: Cancellable | None = None
-        self._reader = SlowReader(outbox, settings)
+        self._reader = SlowConsumer(outbox, settings)
         self._heartbeat_armed = False
         self._draining = False
         self._closing = False
@@ -122,7 +122,7 @@ class ConnectionActor(LoopActor):
         # The four of every call come first: each case of a match costs those behind it.
         if type(message) is TextReceived:
             session = self._open_session
-            if session is not None and (call := read_usual(message.data)) is not None:
+            if session is not None and (call := decode_common_call(message.data)) is not None:
                 self._submit(session, call)
             else:
                 self._text(message)
@@ -301,7 +301,7 @@ class ConnectionActor(LoopActor):
             self._outbox.send(encode.rotated(reply, message.error))
 
     def _health(self, reply: ReplyTo) -> None:
-        vitals = Vitals.of(
+        vitals = HealthSummary.of(
             self._directory.statistics(),
             now_wall=self._clock.wall(),
             tool_count=len(self._directory.tools),

@@ -41,7 +41,7 @@ class PendingCall(msgspec.Struct, gc=False, eq=False):
     granted: bool = False
 
 
-class ClientCalls:
+class PendingCalls:
     """Turns what the session says of a request into the frames its client waits for.
 
     ``pending`` holds the calls that have no answer yet; their owner puts them there.

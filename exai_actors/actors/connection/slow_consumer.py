@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from exai_actors.ports import Outbox
 
 
-class SlowReader:
+class SlowConsumer:
     """Drops the socket of a client that is over its outbox's high mark and hardly reads.
 
     It has ``slow_consumer_s`` to catch up or to take ``slow_consumer_bytes``, again and again.

@@ -12,16 +12,22 @@ from typing import TYPE_CHECKING, assert_never
 
 from msgspec.structs import replace
 
+from exai_actors.actors.provider.call import (
+    NO_SESSION,
+    ProviderCall,
+    SharedCalls,
+    adopted_call,
+    find_live,
+)
 from exai_actors.actors.provider.log import log_changes, log_faults
-from exai_actors.actors.provider.model_refresh import ModelList
-from exai_actors.actors.provider.replies import ProviderAnswers
-from exai_actors.actors.provider.request import NOBODY, Asked, SharedCalls, find_wanted, left_over
+from exai_actors.actors.provider.model_refresh import ModelRefresh
+from exai_actors.actors.provider.replies import ProviderReplies
 from exai_actors.actors.provider.statistics import Counts, describe
 from exai_actors.core.calls import Aborted, Completion, FailureKind, UpstreamFailure
 from exai_actors.core.capacity.account import Account
-from exai_actors.core.capacity.apply_change import put_in_force
-from exai_actors.core.capacity.dispatcher import Arrival, Dispatcher
-from exai_actors.core.capacity.jobs import Refusal
+from exai_actors.core.capacity.apply_change import apply_change
+from exai_actors.core.capacity.dispatcher import Admission, Dispatcher
+from exai_actors.core.capacity.scheduled_call import Refusal
 from exai_actors.core.capacity.self_check import faults_of
 from exai_actors.core.capacity.token_estimates import TokenEstimator, characters_of
 from exai_actors.core.statistics import ProviderStatistics
@@ -29,7 +35,7 @@ from exai_actors.ids import EVERYBODY, ProviderName, RequestKey, SessionId
 from exai_actors.messages.broker import BrokerMessage
 from exai_actors.messages.provider import (
     AskModels,
-    CancelWant,
+    CancelCall,
     ChangeProvider,
     CheckDue,
     ModelsListed,
@@ -41,9 +47,9 @@ from exai_actors.messages.provider import (
     RareProviderMessage,
     RefreshQueue,
     ResumeStream,
+    RunCall,
     UpstreamChunk,
     UpstreamEnded,
-    Want,
 )
 from exai_actors.messages.recipient import Offer, Recipient
 from exai_actors.messages.session import (
@@ -57,14 +63,14 @@ from exai_actors.runtime import Cancellable, Down, LoopActor, LoopRef
 
 if TYPE_CHECKING:
     from exai_actors.actors.settings import ProviderSettings
-    from exai_actors.actors.statistics_board import Board
+    from exai_actors.actors.statistics_board import StatisticsBoard
     from exai_actors.ports import Upstream
 
 FIRST_REPORT_S = 0.25
 CHECK_EVERY_S = 30.0
 # Permits of different incarnations must differ: each has so many bits for its own.
 _PERMIT_BITS = 40
-_GRANTED = Arrival.GRANTED
+_GRANTED = Admission.GRANTED
 
 
 class ProviderActor(LoopActor):
@@ -79,7 +85,7 @@ class ProviderActor(LoopActor):
         account: Account,
         upstream: Upstream,
         broker: Recipient[BrokerMessage],
-        board: Board,
+        board: StatisticsBoard,
         draw: Callable[[], float],
     ) -> None:
         super().__init__()
@@ -91,26 +97,28 @@ class ProviderActor(LoopActor):
         self._upstream = upstream
         self._draw = draw
         self._account = account
-        self._dispatcher: Dispatcher[Asked] = Dispatcher(account, self.incarnation << _PERMIT_BITS)
+        self._dispatcher: Dispatcher[ProviderCall] = Dispatcher(
+            account, self.incarnation << _PERMIT_BITS
+        )
         self._estimator = TokenEstimator()
         self._only_pool = None if account.model_limits else self._dispatcher.pools[0]
         self._shared = SharedCalls() if settings.capacity.coalesce else None
         self._quarantines = settings.capacity.quarantine_s > 0
-        self._models = ModelList(self, settings, broker)
+        self._models = ModelRefresh(self, settings, broker)
         self._watched: set[SessionId] = set()
         self._refresh_armed = False
         self._wake: Cancellable | None = None
         self._wakes_at = inf
         self._counts = Counts()
-        self._answers = ProviderAnswers(self._name, self._counts, self._shared)
+        self._answers = ProviderReplies(self._name, self._counts, self._shared)
 
     def on_start(self) -> None:
         self._board.post_provider(self._name, self.statistics)
         for permit in self._upstream.hand_over(self._me):
             # A predecessor's call goes on until its connection is closed, and counts until then.
             pool = self._dispatcher.pools[0]
-            flow = pool.queue.flow(NOBODY, EVERYBODY)
-            self._dispatcher.adopt(permit, left_over(permit, pool, flow, self._me, self._now()))
+            flow = pool.queue.flow(NO_SESSION, EVERYBODY)
+            self._dispatcher.adopt(permit, adopted_call(permit, pool, flow, self._me, self._now()))
         if not self._models.names:
             self._upstream.ask_models(self.actor_ref)
         self.schedule(CHECK_EVERY_S, CheckDue())
@@ -123,7 +131,7 @@ class ProviderActor(LoopActor):
 
     def on_receive(self, message: ProviderMessage | Down) -> None:
         # The two of every call come first: each case of a match costs those behind it.
-        if type(message) is Want:
+        if type(message) is RunCall:
             self._want(message)
         elif type(message) is UpstreamEnded:
             self._ended(message)
@@ -134,7 +142,7 @@ class ProviderActor(LoopActor):
         match message:
             case UpstreamChunk():
                 self._chunk(message)
-            case CancelWant():
+            case CancelCall():
                 self._cancel(message.session, message.request)
                 # Behind it may wait one who needs less of a rate gate.
                 self._pump()
@@ -172,7 +180,7 @@ class ProviderActor(LoopActor):
             now=self._now(),
         )
 
-    def _want(self, want: Want) -> None:
+    def _want(self, want: RunCall) -> None:
         if want.session not in self._watched:
             self._watch_session(want)
         if self._shared is not None and (joined := self._shared.join(want)) is not None:
@@ -186,7 +194,7 @@ class ProviderActor(LoopActor):
         pool = self._only_pool or self._dispatcher.pool_of(call.model)
         characters = characters_of(call)
         prompt, completion = self._estimator.estimate(call, characters)
-        asked = Asked(
+        call_ = ProviderCall(
             pool.queue.flow(want.session, want.tenant),
             want.request,
             pool,
@@ -197,15 +205,15 @@ class ProviderActor(LoopActor):
             want.deadline,
             want.if_busy,
             want.priority,
-            want.elsewhere,
+            want.fallback_reasons,
             want=want,
             characters=characters,
         )
-        arrival = self._dispatcher.arrive(asked, now)
+        arrival = self._dispatcher.admit(call_, now)
         if arrival is _GRANTED:
-            self._start(asked)
+            self._start(call_)
         elif isinstance(arrival, Refusal):
-            self._answers.refused(asked, arrival)
+            self._answers.refused(call_, arrival)
             return
         else:
             if want.reports_progress:
@@ -213,129 +221,131 @@ class ProviderActor(LoopActor):
             self._arm_refresh()
             self._arm_wake(now)
         if self._shared is not None:
-            self._shared.open(asked)
+            self._shared.open(call_)
 
-    def _watch_session(self, want: Want) -> None:
+    def _watch_session(self, want: RunCall) -> None:
         self._watched.add(want.session)
         if isinstance(want.reply_to, LoopRef):
             self.watch(want.reply_to, want.session)
 
-    def _start(self, asked: Asked) -> None:
+    def _start(self, call_: ProviderCall) -> None:
         self._counts.granted += 1
-        want = asked.want
-        if asked.attempts == 1 and (asked.others or want.reports_progress):
-            for each in asked.wants:
+        want = call_.want
+        if call_.attempts == 1 and (call_.others or want.reports_progress):
+            for each in call_.wants:
                 if each.reports_progress:
                     each.reply_to.tell(Granted(each.request))
-        asked.call = self._upstream.start(asked.permit, want.call, self._me)
+        call_.call = self._upstream.start(call_.permit, want.call, self._me)
 
     def _ended(self, message: UpstreamEnded) -> None:
         clock, permit, result = self._now, message.permit, message.result
         now = clock()
         dispatcher = self._dispatcher
         if self._quarantines and type(result) is Aborted:
-            asked = dispatcher.quarantine(permit, now)
+            call_ = dispatcher.quarantine(permit, now)
         else:
-            asked = dispatcher.release(permit)
-        if asked is None:
+            call_ = dispatcher.release(permit)
+        if call_ is None:
             return
-        if not asked.attempts:
+        if not call_.attempts:
             # A predecessor's: there is nothing here to settle it with.
             self._pump()
             return
         if type(result) is Completion:
             self._counts.completed += 1
             prompt, completion = self._estimator.learn(
-                asked.want.call.model,
-                asked.characters,
-                asked.prompt_tokens,
+                call_.want.call.model,
+                call_.characters,
+                call_.prompt_tokens,
                 result.usage,
                 len(result.text),
             )
-            dispatcher.completed(asked, prompt + completion, prompt + 2 * completion, now)
-            if asked.wanted:
-                want = asked.want
+            dispatcher.completed(call_, prompt + completion, prompt + 2 * completion, now)
+            if call_.wanted:
+                want = call_.want
                 want.reply_to.tell(Completed(want.request, result))
-                for other in asked.others:
+                for other in call_.others:
                     other.reply_to.tell(Completed(other.request, result))
                 if self._shared is not None:
-                    self._shared.close(asked)
+                    self._shared.close(call_)
         else:
-            self._ended_without(result, asked, now)
+            self._ended_without(result, call_, now)
         if message.hold_s is not None:
-            dispatcher.doors.told_beside_answer(message.hold_s, now)
-            self._answers.shut_out(self._dispatcher.shut_out(now))
+            dispatcher.guards.on_rate_headers(message.hold_s, now)
+            self._answers.refuse_unservable(self._dispatcher.refuse_unservable(now))
             log_changes(self._account, self._name)
         if dispatcher.is_waited_for():
             self._pump()
 
-    def _ended_without(self, result: UpstreamFailure | Aborted, asked: Asked, now: float) -> None:
-        asked.call = None
+    def _ended_without(
+        self, result: UpstreamFailure | Aborted, call_: ProviderCall, now: float
+    ) -> None:
+        call_.call = None
         match result:
             case UpstreamFailure() as failure:
                 self._counts.failed += 1
-                if asked.text_length and not failure.text_sent:
+                if call_.text_length and not failure.text_sent:
                     failure = replace(failure, text_sent=True)
                 draw = self._draw()
-                if self._dispatcher.failed(asked, failure, now, draw, wanted=asked.wanted):
+                if self._dispatcher.failed(call_, failure, now, draw, wanted=call_.wanted):
                     self._counts.tried_again += 1
                     self._arm_refresh()
-                elif asked.wanted:
-                    self._answers.failed(asked, failure)
-                self._answers.shut_out(self._dispatcher.shut_out(now))
+                elif call_.wanted:
+                    self._answers.failed(call_, failure)
+                self._answers.refuse_unservable(self._dispatcher.refuse_unservable(now))
             case Aborted():
                 self._counts.aborted += 1
-                self._dispatcher.abandoned(asked, asked.cost_so_far, now)
-                if asked.wanted:
+                self._dispatcher.abandoned(call_, call_.cost_so_far, now)
+                if call_.wanted:
                     self._answers.failed(
-                        asked, UpstreamFailure(FailureKind.BROKEN, "the call was aborted")
+                        call_, UpstreamFailure(FailureKind.BROKEN, "the call was aborted")
                     )
             case _:
                 assert_never(result)
         log_changes(self._account, self._name)
 
     def _chunk(self, message: UpstreamChunk) -> None:
-        asked = self._dispatcher.find(message.permit)
-        if asked is None or not asked.wanted:
+        call_ = self._dispatcher.find(message.permit)
+        if call_ is None or not call_.wanted:
             return
-        asked.text_length += len(message.text)
-        for want in asked.wants if asked.others else (asked.want,):
+        call_.text_length += len(message.text)
+        for want in call_.wants if call_.others else (call_.want,):
             if want.reply_to.offer(Chunk(want.request, message.text)) is Offer.FULL:
                 failure = UpstreamFailure(
                     FailureKind.BROKEN, "the session cannot keep up with the answer", text_sent=True
                 )
                 want.reply_to.tell(Failed(want.request, failure))
-                self._leave(asked, want.session, want.request)
+                self._leave(call_, want.session, want.request)
 
     def _cancel(self, session: SessionId, request: RequestKey) -> None:
-        asked = self._find(session, request)
-        if asked is not None:
-            self._leave(asked, session, request)
+        call_ = self._find(session, request)
+        if call_ is not None:
+            self._leave(call_, session, request)
 
-    def _leave(self, asked: Asked, session: SessionId, request: RequestKey) -> None:
+    def _leave(self, call_: ProviderCall, session: SessionId, request: RequestKey) -> None:
         """One who waits for it goes; the call itself is given up with the last of them."""
-        if asked.others:
-            first = asked.want
-            asked.leave(session, request)
-            want = asked.want
+        if call_.others:
+            first = call_.want
+            call_.leave(session, request)
+            want = call_.want
             if want is not first:
-                flow = asked.pool.queue.flow(want.session, want.tenant)
-                self._dispatcher.pass_on(asked, flow, want.request, want.priority, self._now())
+                flow = call_.pool.queue.flow(want.session, want.tenant)
+                self._dispatcher.transfer(call_, flow, want.request, want.priority, self._now())
             return
-        asked.wanted = False
-        self._answers.close(asked)
-        if asked.call is not None:
-            asked.call.abort()
+        call_.wanted = False
+        self._answers.close(call_)
+        if call_.call is not None:
+            call_.call.abort()
         else:
             self._dispatcher.withdraw(session, request)
 
     def _pump(self) -> None:
         now = self._now()
-        for asked in self._dispatcher.pump(now):
-            self._start(asked)
+        for call_ in self._dispatcher.pump(now):
+            self._start(call_)
         if expired := self._dispatcher.expired:
-            for asked in expired:
-                self._answers.close(asked)
+            for call_ in expired:
+                self._answers.close(call_)
             expired.clear()
         self._arm_wake(now)
 
@@ -353,23 +363,23 @@ class ProviderActor(LoopActor):
         self._counts.faults += log_faults(self._name, faults)
         self.schedule(CHECK_EVERY_S, CheckDue())
 
-    def _find(self, session: SessionId, request: RequestKey) -> Asked | None:
-        return find_wanted(self._dispatcher, session, request, shared=self._shared is not None)
+    def _find(self, session: SessionId, request: RequestKey) -> ProviderCall | None:
+        return find_live(self._dispatcher, session, request, shared=self._shared is not None)
 
     def _steer(self, message: PauseStream | ResumeStream) -> None:
-        asked = self._find(message.session, message.request)
-        if asked is not None and asked.call is not None:
+        call_ = self._find(message.session, message.request)
+        if call_ is not None and call_.call is not None:
             if isinstance(message, PauseStream):
-                asked.call.pause()
+                call_.call.pause()
             else:
-                asked.call.resume()
+                call_.call.resume()
 
     def _change(self, message: ChangeProvider) -> None:
         now = self._now()
-        problem = put_in_force(self._dispatcher, message.change, message.cause, now)
+        problem = apply_change(self._dispatcher, message.change, message.cause, now)
         if message.reply_to is not None:
             message.reply_to.tell(ProviderChanged(message.change, problem))
-        self._answers.shut_out(self._dispatcher.shut_out(now))
+        self._answers.refuse_unservable(self._dispatcher.refuse_unservable(now))
         log_changes(self._account, self._name)
         self._pump()
 
@@ -388,13 +398,13 @@ class ProviderActor(LoopActor):
 
     def _session_down(self, session: SessionId) -> None:
         self._watched.discard(session)
-        for asked in tuple(self._dispatcher.all_jobs()):
-            for want in asked.wants:
-                if asked.wanted and want.session == session:
-                    self._leave(asked, session, want.request)
+        for call_ in tuple(self._dispatcher.all_jobs()):
+            for want in call_.wants:
+                if call_.wanted and want.session == session:
+                    self._leave(call_, session, want.request)
         self._dispatcher.forget(session)
 
     def _abort_all(self) -> None:
-        for asked in tuple(self._dispatcher.granted()):
-            if asked.call is not None:
-                asked.call.abort()
+        for call_ in tuple(self._dispatcher.granted()):
+            if call_.call is not None:
+                call_.call.abort()

@@ -12,13 +12,13 @@ from exai_actors.ids import ProviderName
 
 log = structlog.get_logger()
 
-MOST_FAULTS_TOLD = 20
+MAX_LOGGED_VIOLATIONS = 20
 
 
 def log_faults(provider: ProviderName, faults: Iterable[str]) -> int:
     """Promises that the broker found broken in itself; the number of those that are told."""
     told = 0
-    for fault in islice(faults, MOST_FAULTS_TOLD):
+    for fault in islice(faults, MAX_LOGGED_VIOLATIONS):
         told += 1
         log.error(
             "a fault in the broker's own account of a provider", provider=provider, fault=fault

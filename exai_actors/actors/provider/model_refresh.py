@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 
-class ModelList:
+class ModelRefresh:
     """``trouble`` is why the upstream could not be asked, None while there is none."""
 
     def __init__(

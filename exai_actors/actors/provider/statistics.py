@@ -7,10 +7,10 @@ from typing import TypeVar
 
 from exai_actors.actors.settings import ProviderSettings
 from exai_actors.core.capacity.dispatcher import Dispatcher
-from exai_actors.core.capacity.jobs import Job
+from exai_actors.core.capacity.scheduled_call import ScheduledCall
 from exai_actors.core.statistics import ModelStatistics, ProviderStatistics
 
-J = TypeVar("J", bound=Job)
+J = TypeVar("J", bound=ScheduledCall)
 
 
 @dataclass(slots=True)
@@ -58,7 +58,7 @@ def describe(
         incarnation=incarnation,
         trouble=trouble,
         mode=account.mode.value,
-        circuit=dispatcher.doors.circuit.state.value,
+        circuit=dispatcher.guards.circuit.state.value,
         held_for_s=max(0.0, hold.until - now),
         held_because=hold.because if hold.until > now else "",
         gates=account.gates.statistics(now),

@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from math import inf
 from typing import TYPE_CHECKING, assert_never
 
-from exai_actors.actors.session.connections import SessionClients
-from exai_actors.actors.session.local_tools import SessionAnswers
+from exai_actors.actors.session.connections import SessionConnections
+from exai_actors.actors.session.local_tools import LocalTools
 from exai_actors.actors.session.providers import SessionProviders
 from exai_actors.core import error_bodies
 from exai_actors.core.calls import (
@@ -28,13 +28,13 @@ from exai_actors.core.session.conversations import Conversations
 from exai_actors.core.session.outcomes import OutcomeStore
 from exai_actors.core.session.requests import ActiveRequest, Repeat, SessionRequests
 from exai_actors.core.session.table import name_of
-from exai_actors.core.session.window import Entry, Window
+from exai_actors.core.session.window import EnterResult, Window
 from exai_actors.core.tools.table import ChatRequest
 from exai_actors.errors import ErrorBody
 from exai_actors.ids import ConnectionId, ConversationId, ProviderName, RequestKey, SessionId
 from exai_actors.messages.broker import BrokerMessage, SessionFinished, SessionFinishes
 from exai_actors.messages.connection import Admitted, RequestAccepted, RequestEnded
-from exai_actors.messages.provider import ProviderMessage, Want
+from exai_actors.messages.provider import ProviderMessage, RunCall
 from exai_actors.messages.recipient import Offer, Recipient
 from exai_actors.messages.session import (
     Attach,
@@ -63,9 +63,9 @@ if TYPE_CHECKING:
 
 # Looking a member up on its Enum costs as much as a handler's step.
 _ACCEPTED = Offer.ACCEPTED
-_STARTED = Entry.STARTED
-_FULL = Entry.FULL
-_TOO_MUCH_TEXT = Entry.TOO_MUCH_TEXT
+_STARTED = EnterResult.STARTED
+_FULL = EnterResult.FULL
+_TOO_MUCH_TEXT = EnterResult.TOO_MUCH_TEXT
 _COMPLETED = OutcomeKind.COMPLETED
 
 
@@ -95,7 +95,7 @@ class SessionActor(LoopActor):
         # Whether the broker was told that this works on though no connection is left.
         self._finishing = False
         self._minted = 0
-        self._clients = SessionClients()
+        self._clients = SessionConnections()
         self._providers = SessionProviders(session_id, directory)
         self._requests = SessionRequests(
             Window(settings.window, settings.conversation_limit, settings.queue),
@@ -109,7 +109,7 @@ class SessionActor(LoopActor):
         self._startable: deque[ActiveRequest] = deque()
         self._timer: Cancellable | None = None
         self._armed_for = inf
-        self._answers = SessionAnswers(directory, clock)
+        self._answers = LocalTools(directory, clock)
 
     def on_receive(self, message: SessionMessage | Down) -> None:
         # The three of every call come first: each case of a match costs those behind it. What is
@@ -248,7 +248,7 @@ class SessionActor(LoopActor):
         elif entry is _TOO_MUCH_TEXT:
             self._clients.refuse(submit, error_bodies.session_holds_too_much())
         elif submit.if_busy is IfBusy.REFUSE:
-            self._requests.desert(active, now)
+            self._requests.abandon(active, now)
             self._clients.refuse(submit, error_bodies.session_would_wait())
         elif submit.reports_progress:
             self._clients.tell(submit.connection_id, RequestAccepted(submit.request))
@@ -262,7 +262,7 @@ class SessionActor(LoopActor):
             self._conversations.history(active.conversation) if asked.continuation_id else (),
             active.stream,
         )
-        want = Want(
+        want = RunCall(
             active.request,
             self._id,
             call,
@@ -359,10 +359,13 @@ class SessionActor(LoopActor):
         startable: list[ActiveRequest] = []
         had_read = self._requests.read_by(connection_id)
         for active in self._requests.leave(connection_id):
-            kept = active.route.provider in self._directory.finishes and active.can_be_collected
+            kept = (
+                active.route.provider in self._directory.finish_on_disconnect
+                and active.can_be_collected
+            )
             if not kept:
                 self._providers.withdraw(active)
-                startable += self._requests.desert(active, self._now())
+                startable += self._requests.abandon(active, self._now())
         self._steer(active for active in had_read if self._find(active.request) is active)
         # One deserted request may have made room for another that is deserted as well.
         self._start_all([each for each in startable if self._find(each.request) is each])

@@ -21,7 +21,7 @@ from exai_actors.messages.recipient import Recipient
 from exai_actors.messages.session import Submit
 
 
-class SessionClients:
+class SessionConnections:
     """``connections`` by their ids; ``behind`` are those whose reader has fallen behind.
 
     Nothing is told to a connection that has left.

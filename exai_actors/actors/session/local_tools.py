@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 EVENTS_KEPT = 50
 
 
-class SessionAnswers:
+class LocalTools:
     """``events`` are the last ends of requests of this session, oldest first."""
 
     __slots__ = ("_clock", "_directory", "events")

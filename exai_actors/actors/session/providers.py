@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from exai_actors.core.session.requests import ActiveRequest
 from exai_actors.ids import ProviderName, SessionId
-from exai_actors.messages.provider import CancelWant, PauseStream, ProviderMessage, ResumeStream
+from exai_actors.messages.provider import CancelCall, PauseStream, ProviderMessage, ResumeStream
 from exai_actors.messages.recipient import Recipient
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class SessionProviders:
     def withdraw(self, active: ActiveRequest) -> None:
         """The request's outcome is wanted no more; harmless for one that is at no provider."""
         if active.at_provider:
-            self.known[active.route.provider].tell(CancelWant(active.request, self._session))
+            self.known[active.route.provider].tell(CancelCall(active.request, self._session))
 
     def steer(
         self, streams: Iterable[ActiveRequest], is_read: Callable[[ActiveRequest], bool]

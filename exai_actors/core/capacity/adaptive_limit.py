@@ -7,7 +7,7 @@ mostly the length of the answer.
 
 from __future__ import annotations
 
-SHORTEST_S = 1.0
+MIN_S = 1.0
 
 
 class AdaptiveLimit:
@@ -21,7 +21,7 @@ class AdaptiveLimit:
         self._ceiling = ceiling
         self.limit = ceiling
         self._answers = 0
-        self._changed_at = -SHORTEST_S
+        self._changed_at = -MIN_S
 
     def on_overload(self, now: float) -> int | None:
         """The provider has too much to do; gives the new limit if it changes."""
@@ -49,7 +49,7 @@ class AdaptiveLimit:
         self.limit = ceiling if was_at_ceiling else min(self.limit, ceiling)
 
     def _move(self, limit: int, now: float) -> int | None:
-        if limit == self.limit or now - self._changed_at < SHORTEST_S:
+        if limit == self.limit or now - self._changed_at < MIN_S:
             return None
         self._changed_at = now
         self.limit = limit

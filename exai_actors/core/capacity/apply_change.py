@@ -19,13 +19,13 @@ from exai_actors.core.capacity.changes import (
     problem_of,
 )
 from exai_actors.core.capacity.dispatcher import Dispatcher
-from exai_actors.core.capacity.jobs import Job
+from exai_actors.core.capacity.scheduled_call import ScheduledCall
 from exai_actors.core.capacity.settings import GateSettings
 
-J = TypeVar("J", bound=Job)
+J = TypeVar("J", bound=ScheduledCall)
 
 
-def put_in_force(dispatcher: Dispatcher[J], change: Change, cause: str, now: float) -> str | None:
+def apply_change(dispatcher: Dispatcher[J], change: Change, cause: str, now: float) -> str | None:
     """Why the change cannot be made, or None once it is in force, noted with its cause.
 
     Its owner pumps afterwards: a change may let somebody in.
@@ -68,7 +68,7 @@ def put_in_force(dispatcher: Dispatcher[J], change: Change, cause: str, now: flo
             account.mode = Mode.OPEN
         case _:
             assert_never(change)
-    dispatcher.doors.note(now, what, cause)
+    dispatcher.guards.note(now, what, cause)
     return None
 
 

@@ -9,8 +9,8 @@ from exai_actors.ids import EVERYBODY, TenantName
 
 MAX_LIMIT = 1_000_000
 MAX_TOKENS = 1_000_000_000_000
-LEAST_WEIGHT = 0.001
-MOST_WEIGHT = 1000
+MIN_WEIGHT = 0.001
+MAX_WEIGHT = 1000
 MAX_MARGIN_S = 60
 GATES = ("requests_per_minute", "tokens_per_minute", "requests_per_day", "tokens_per_day")
 
@@ -76,8 +76,8 @@ def problem_of(
                 known = ", ".join(sorted(models)) or "none"
                 return f"model '{model}' has no limit of its own; those that have: {known}"
         case SetWeight(tenant, weight):
-            if not LEAST_WEIGHT <= weight <= MOST_WEIGHT:
-                return f"a weight is {LEAST_WEIGHT} to {MOST_WEIGHT}, got {weight}"
+            if not MIN_WEIGHT <= weight <= MAX_WEIGHT:
+                return f"a weight is {MIN_WEIGHT} to {MAX_WEIGHT}, got {weight}"
             if tenant != EVERYBODY and tenant not in tenants:
                 known = ", ".join(sorted(tenants)) or "none"
                 return f"there is no tenant '{tenant}'; those with tokens of their own: {known}"

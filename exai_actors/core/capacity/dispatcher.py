@@ -15,27 +15,27 @@ from typing import Generic, TypeVar
 from exai_actors.core.calls import IfBusy, UpstreamFailure
 from exai_actors.core.capacity.account import Account, Mode
 from exai_actors.core.capacity.flows import Flow
-from exai_actors.core.capacity.grant_guards import Doors
-from exai_actors.core.capacity.jobs import Job, Refusal, RefusalCause
-from exai_actors.core.capacity.pools import MOST_POOLS, Pool
+from exai_actors.core.capacity.grant_guards import GrantGuards
+from exai_actors.core.capacity.pools import MAX_POOLS, Pool
 from exai_actors.core.capacity.retry_policy import RetryBudget, backoff_s, judge
 from exai_actors.core.capacity.retry_queue import RetryQueue
+from exai_actors.core.capacity.scheduled_call import Refusal, RefusalCause, ScheduledCall
 from exai_actors.core.capacity.settlement import Settlement
-from exai_actors.core.capacity.wait_estimates import Waits
+from exai_actors.core.capacity.wait_estimates import WaitEstimates
 from exai_actors.core.routing import reason_of
 from exai_actors.ids import PermitId, RequestKey, SessionId
 
-J = TypeVar("J", bound=Job)
+J = TypeVar("J", bound=ScheduledCall)
 
 
-class Arrival(Enum):
+class Admission(Enum):
     """What became of a request that was not refused."""
 
     GRANTED = "granted"
     QUEUED = "queued"
 
 
-_GRANTED = Arrival.GRANTED
+_GRANTED = Admission.GRANTED
 
 
 class Dispatcher(Generic[J]):
@@ -54,8 +54,8 @@ class Dispatcher(Generic[J]):
         "_waited_in",
         "account",
         "budget",
-        "doors",
         "expired",
+        "guards",
         "pools",
         "retries",
         "waits",
@@ -68,8 +68,8 @@ class Dispatcher(Generic[J]):
         self._settings = settings
         limits: list[tuple[str | None, int]] = [(None, account.limit)]
         limits += account.model_limits.items()
-        if len(limits) > MOST_POOLS:
-            raise ValueError(f"at most {MOST_POOLS - 1} models can have limits of their own")
+        if len(limits) > MAX_POOLS:
+            raise ValueError(f"at most {MAX_POOLS - 1} models can have limits of their own")
         self.pools: tuple[Pool[J], ...] = tuple(
             Pool(model, limit, account, last_permit + index)
             for index, (model, limit) in enumerate(limits)
@@ -77,9 +77,9 @@ class Dispatcher(Generic[J]):
         self.pools[0].ledger.reserve(account.reserved)
         self._by_model = {pool.model: pool for pool in self.pools}
         self.budget = RetryBudget(settings.retry)
-        self.doors = Doors(account)
-        self._settlement = Settlement(account, self.doors)
-        self.waits: Waits[J] = Waits(account, self.doors, self.pools)
+        self.guards = GrantGuards(account)
+        self._settlement = Settlement(account, self.guards)
+        self.waits: WaitEstimates[J] = WaitEstimates(account, self.guards, self.pools)
         self.retries: RetryQueue[J] = RetryQueue()
         self.expired: list[J] = []
         self._turn = 0
@@ -106,12 +106,12 @@ class Dispatcher(Generic[J]):
         """Where requests for this model queue and get their permits."""
         return self._by_model.get(model) or self.pools[0]
 
-    def arrive(self, job: J, now: float) -> Arrival | Refusal:
+    def admit(self, job: J, now: float) -> Admission | Refusal:
         """A new request: grant it, let it wait or refuse it.
 
         Raises ValueError if its session already has a request of this key waiting here.
         """
-        if self.doors.unhindered:
+        if self.guards.all_open:
             pool = job.pool
             if not pool.queue.entries:
                 permit = pool.ledger.grant(job)
@@ -119,7 +119,7 @@ class Dispatcher(Generic[J]):
                     pool.queue.charge(job.flow, job.cost)
                     job.permit = permit
                     job.granted_at = now
-                    job.per_weight = job.flow.owner.per_weight
+                    job.inverse_weight = job.flow.owner.inverse_weight
                     job.attempts += 1
                     self.budget.note_request(now)
                     return _GRANTED
@@ -127,9 +127,9 @@ class Dispatcher(Generic[J]):
 
     def pump(self, now: float) -> Iterator[J]:
         """Grant what can be granted, in fair order. Exhaust it: each step grants one."""
-        doors = self.doors
+        guards = self.guards
         self._let_in(now)
-        doors.look(now)
+        guards.refresh(now)
         for pool in self._in_turn():
             while pool.queue.entries and pool.ledger.free:
                 job = pool.queue.peek(now)
@@ -140,10 +140,10 @@ class Dispatcher(Generic[J]):
                     pool.queue.remove(job.flow.session, job.request)
                     self.expired.append(job)
                     continue
-                if not doors.unhindered:
-                    if doors.closed_until(pool, now) > now:
+                if not guards.all_open:
+                    if guards.blocked_until(pool, now) > now:
                         break
-                    if doors.passes_gates_at(job, now) > now:
+                    if guards.gates_open_at(job, now) > now:
                         # Whoever needs less waits behind: the gates would never have room for it.
                         return
                 pool.queue.take(now)
@@ -210,7 +210,7 @@ class Dispatcher(Generic[J]):
         if (
             not (wanted and verdict.again)
             or job.attempts >= retry.attempts
-            or reason_of(failure) in job.elsewhere
+            or reason_of(failure) in job.fallback_reasons
             or job.if_busy is IfBusy.REFUSE
             or self.account.mode is Mode.DRAINING
         ):
@@ -243,13 +243,13 @@ class Dispatcher(Generic[J]):
                 return job
         return self.retries.remove(session, request)
 
-    def pass_on(self, job: J, flow: Flow, request: RequestKey, priority: int, now: float) -> None:
+    def transfer(self, job: J, flow: Flow, request: RequestKey, priority: int, now: float) -> None:
         """It is another session's from now on: what it is charged with, or its place to wait."""
         queue = job.pool.queue
         waits = queue.remove(job.flow.session, job.request) is not None
         if job.permit in job.pool.ledger.held:
-            queue.pass_on(job.flow, flow, job.cost, job.per_weight)
-            job.per_weight = flow.owner.per_weight
+            queue.transfer(job.flow, flow, job.cost, job.inverse_weight)
+            job.inverse_weight = flow.owner.inverse_weight
         job.flow, job.request, job.priority = flow, request, priority
         if waits:
             # It was let in once, and there is room for it.
@@ -263,20 +263,20 @@ class Dispatcher(Generic[J]):
             pool.queue.forget(session)
         return gone
 
-    def shut_out(self, now: float) -> list[tuple[J, Refusal]]:
+    def refuse_unservable(self, now: float) -> list[tuple[J, Refusal]]:
         """Take out, with their refusals, those whom the doors keep closed beyond their deadline
         and those who would rather go elsewhere.
         """
         refused: list[tuple[J, Refusal]] = []
         for pool in self.pools:
-            reason = self.doors.closed_because(pool, now)
-            opens_at = self.doors.closed_until(pool, now)
+            reason = self.guards.block_reason(pool, now)
+            opens_at = self.guards.blocked_until(pool, now)
             if reason:
                 for job in tuple(pool.queue.entries.values()):
                     in_time = job.if_busy is not IfBusy.WAIT_IN_TIME or opens_at < job.deadline
                     # When an operator's pause ends nobody knows: it makes no one late.
                     late = opens_at < inf and not in_time
-                    if late or reason in job.elsewhere:
+                    if late or reason in job.fallback_reasons:
                         refused.append(
                             (job, self.waits.refusal(RefusalCause.CLOSED, reason, job, now))
                         )
@@ -288,50 +288,50 @@ class Dispatcher(Generic[J]):
         wake = self.retries.next_at
         if self._quarantined:
             wake = min(wake, self._quarantined[0][0])
-        if not self.doors.unhindered:
+        if not self.guards.all_open:
             for pool in self._in_turn():
                 if pool.queue.entries and pool.ledger.free:
                     job = pool.queue.peek(now)
                     if job is not None:
-                        closed_until = self.doors.closed_until(pool, now)
-                        passes_at = self.doors.passes_gates_at(job, now)
-                        wake = min(wake, max(closed_until, passes_at))
-                        if closed_until <= now < passes_at:
+                        blocked_until = self.guards.blocked_until(pool, now)
+                        passes_at = self.guards.gates_open_at(job, now)
+                        wake = min(wake, max(blocked_until, passes_at))
+                        if blocked_until <= now < passes_at:
                             # The others wait behind it, as in pump().
                             break
         return wake
 
-    def _consider(self, job: J, now: float) -> Arrival | Refusal:
-        queue, doors = job.pool.queue, self.doors
-        doors.look(now)
+    def _consider(self, job: J, now: float) -> Admission | Refusal:
+        queue, guards = job.pool.queue, self.guards
+        guards.refresh(now)
         if self.account.mode is Mode.DRAINING:
             return self.waits.refusal(RefusalCause.DRAINING, "unreachable", job, now)
-        goes = not queue.entries and doors.opens_at(job, now) <= now
+        goes = not queue.entries and guards.opens_at(job, now) <= now
         if goes and not self._others_wait_for_gates(now) and self._grant(job, now):
             queue.charge(job.flow, job.cost)
-            return Arrival.GRANTED
-        reason = doors.closed_because(job.pool, now) or "busy"
-        if job.if_busy is IfBusy.REFUSE or reason in job.elsewhere:
+            return Admission.GRANTED
+        reason = guards.block_reason(job.pool, now) or "busy"
+        if job.if_busy is IfBusy.REFUSE or reason in job.fallback_reasons:
             return self.waits.refusal(RefusalCause.NO_WAITING, reason, job, now)
         if job.if_busy is IfBusy.WAIT_IN_TIME and job.deadline < inf:
             patience = job.deadline - now
             # Nobody waits longer than behind all others, and that takes no walk to know.
             longest = self.waits.wait_s(job.pool, len(queue) + 1, now)
-            opens_s = doors.opens_at(job, now) - now
+            opens_s = guards.opens_at(job, now) - now
             if opens_s > patience or (longest is not None and longest > patience):
                 refusal = self.waits.refusal(RefusalCause.TOO_LATE, reason, job, now)
                 if refusal.wait_s is not None and refusal.wait_s > patience:
                     return refusal
         if not queue.put(job.flow, job.request, job, job.cost, now, job.priority):
             return self.waits.refusal(RefusalCause.FULL, reason, job, now)
-        return Arrival.QUEUED
+        return Admission.QUEUED
 
     def could_grant(self, pool: Pool[J], now: float) -> bool:
         """Whether the one whose turn it is could have a permit now; never so after pump()."""
         if not (pool.queue.entries and pool.ledger.free):
             return False
         job = pool.queue.peek(now)
-        return job is not None and job.deadline > now and self.doors.opens_at(job, now) <= now
+        return job is not None and job.deadline > now and self.guards.opens_at(job, now) <= now
 
     def _in_turn(self) -> tuple[Pool[J], ...]:
         """All pools. The gates are shared by all, so that each comes first in its turn."""
@@ -341,7 +341,7 @@ class Dispatcher(Generic[J]):
 
     def _others_wait_for_gates(self, now: float) -> bool:
         return self.account.gates.active and any(
-            pool.queue.entries and pool.ledger.free and self.doors.closed_until(pool, now) <= now
+            pool.queue.entries and pool.ledger.free and self.guards.blocked_until(pool, now) <= now
             for pool in self.pools
         )
 
@@ -351,12 +351,12 @@ class Dispatcher(Generic[J]):
             return False
         job.permit = permit
         job.granted_at = now
-        job.per_weight = job.flow.owner.per_weight
+        job.inverse_weight = job.flow.owner.inverse_weight
         job.attempts += 1
         if job.attempts == 1:
             self.budget.note_request(now)
-        if not self.doors.unhindered:
-            self.doors.granted(job, now)
+        if not self.guards.all_open:
+            self.guards.granted(job, now)
         return True
 
     def _let_in(self, now: float) -> None:
@@ -368,5 +368,5 @@ class Dispatcher(Generic[J]):
             self._pool_at(permit).ledger.release(permit)
 
     def _pool_at(self, permit: PermitId) -> Pool[J]:
-        number, pools = permit % MOST_POOLS, self.pools
+        number, pools = permit % MAX_POOLS, self.pools
         return pools[number] if number < len(pools) else pools[0]

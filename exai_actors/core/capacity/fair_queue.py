@@ -14,8 +14,8 @@ from collections.abc import Iterator, Mapping
 from itertools import count
 from typing import Generic, TypeVar
 
-from exai_actors.core.capacity.flows import Entry, Flow, Tenant
-from exai_actors.core.capacity.virtual_time import Shares
+from exai_actors.core.capacity.flows import Flow, QueuedRequest, Tenant
+from exai_actors.core.capacity.virtual_time import StartTimeClock
 from exai_actors.ids import RequestKey, SessionId, TenantName
 
 T = TypeVar("T")
@@ -54,7 +54,7 @@ class FairQueue(Generic[T]):
         self.limit = limit
         self.session_limit = limit if session_limit is None else session_limit
         self.entries: dict[tuple[SessionId, RequestKey], T] = {}
-        self._entries: dict[tuple[SessionId, RequestKey], Entry] = {}
+        self._entries: dict[tuple[SessionId, RequestKey], QueuedRequest] = {}
         self._max_wait_s = max_wait_s
         self._guard_every = guard_every
         self._since_guard = 0
@@ -62,7 +62,7 @@ class FairQueue(Generic[T]):
         self._neglected: dict[Flow, float] = {}
         self._weights = dict(weights or {})
         self._tenants: dict[TenantName, Tenant] = {}
-        self._waiting: Shares[Tenant] = Shares()
+        self._waiting: StartTimeClock[Tenant] = StartTimeClock()
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -98,30 +98,30 @@ class FairQueue(Generic[T]):
         self._weights[tenant] = weight
         found = self._tenants.get(tenant)
         if found is not None:
-            found.per_weight = 1 / weight
+            found.inverse_weight = 1 / weight
 
     def charge(self, flow: Flow, cost: float) -> None:
         """A grant that needed no waiting."""
         tenant = flow.owner
         tenant.sessions.charge(flow.share, cost)
-        self._waiting.charge(tenant.share, cost * tenant.per_weight)
+        self._waiting.charge(tenant.share, cost * tenant.inverse_weight)
 
     def settle(
-        self, flow: Flow, estimated: float, actual: float, per_weight: float | None = None
+        self, flow: Flow, estimated: float, actual: float, inverse_weight: float | None = None
     ) -> None:
         """A call of this flow has ended and cost this much instead of its estimate.
 
-        ``per_weight`` is what its tenant's was at the grant, if it may have changed.
+        ``inverse_weight`` is what its tenant's was at the grant, if it may have changed.
         """
         tenant, more = flow.owner, actual - estimated
-        if per_weight is None:
-            per_weight = tenant.per_weight
+        if inverse_weight is None:
+            inverse_weight = tenant.inverse_weight
         tenant.sessions.settle(flow.share, estimated, more)
-        self._waiting.settle(tenant.share, estimated * per_weight, more * per_weight)
+        self._waiting.settle(tenant.share, estimated * inverse_weight, more * inverse_weight)
 
-    def pass_on(self, former: Flow, flow: Flow, cost: float, per_weight: float) -> None:
+    def transfer(self, former: Flow, flow: Flow, cost: float, inverse_weight: float) -> None:
         """A call that was charged to one flow is another's from now on."""
-        self.settle(former, cost, 0.0, per_weight)
+        self.settle(former, cost, 0.0, inverse_weight)
         tenant = flow.owner
         self.charge(flow, cost)
         if flow.share.stamp:
@@ -153,7 +153,7 @@ class FairQueue(Generic[T]):
             len(self.entries) >= self.limit or len(flow.waiting) >= self.session_limit
         ):
             return False
-        entry = Entry(flow, request, value, cost)
+        entry = QueuedRequest(flow, request, value, cost)
         tenant = flow.owner
         if not tenant.count:
             self._waiting.enter(tenant.share)
@@ -190,7 +190,7 @@ class FairQueue(Generic[T]):
             # Who goes before its turn is far ahead, where no newcomer must be made to begin.
             self._since_guard = 0
         tenant.sessions.grant(flow.share, entry.cost)
-        self._waiting.grant(tenant.share, entry.cost * tenant.per_weight)
+        self._waiting.grant(tenant.share, entry.cost * tenant.inverse_weight)
         self._take_out(entry)
         if flow.waiting:
             tenant.sessions.moved(flow.share)
@@ -230,12 +230,12 @@ class FairQueue(Generic[T]):
                 for flow in tenant.sessions.waiting()
             ]
             heapq.heapify(flows)
-            tenants.append((tenant.share.tag, tenant.share.stamp, tenant.per_weight, flows))
+            tenants.append((tenant.share.tag, tenant.share.stamp, tenant.inverse_weight, flows))
         heapq.heapify(tenants)
         # Who was served comes behind all others of the same tag, as with moved().
         stamps = count(1 << 62)
         while tenants:
-            tag, _, per_weight, flows = tenants[0]
+            tag, _, inverse_weight, flows = tenants[0]
             own_tag, _, entries = flows[0]
             entry = entries.pop()
             if entries:
@@ -243,7 +243,7 @@ class FairQueue(Generic[T]):
             else:
                 heapq.heappop(flows)
             if flows:
-                moved = (tag + entry.cost * per_weight, next(stamps), per_weight, flows)
+                moved = (tag + entry.cost * inverse_weight, next(stamps), inverse_weight, flows)
                 heapq.heapreplace(tenants, moved)
             else:
                 heapq.heappop(tenants)
@@ -265,10 +265,10 @@ class FairQueue(Generic[T]):
                 count = min(len(other.waiting), int((tag - other.share.tag) / mean) + 1)
                 ahead += count
                 ahead_cost += count * mean
-        tag = max(mine.share.tag, self._waiting.clock) + ahead_cost * mine.per_weight
+        tag = max(mine.share.tag, self._waiting.clock) + ahead_cost * mine.inverse_weight
         for tenant in self._waiting.waiting():
             if tenant is not mine and tenant.share.tag <= tag:
-                mean = tenant.cost / tenant.count * tenant.per_weight
+                mean = tenant.cost / tenant.count * tenant.inverse_weight
                 ahead += min(tenant.count, int((tag - tenant.share.tag) / mean) + 1)
         return ahead
 
@@ -284,14 +284,14 @@ class FairQueue(Generic[T]):
             if count != tenant.count:
                 yield f"{count} requests of a tenant wait where {tenant.count} are counted"
 
-    def _next(self, now: float) -> Entry | None:
+    def _next(self, now: float) -> QueuedRequest | None:
         if self._since_guard >= self._guard_every and self._neglected:
             flow, since = next(iter(self._neglected.items()))
             if now - since > self._max_wait_s:
                 return flow.first()
         return self._turn()
 
-    def _turn(self) -> Entry | None:
+    def _turn(self) -> QueuedRequest | None:
         tenant = self._waiting.first()
         if tenant is None:
             return None
@@ -299,7 +299,7 @@ class FairQueue(Generic[T]):
         assert flow is not None
         return flow.first()
 
-    def _take_out(self, entry: Entry) -> None:
+    def _take_out(self, entry: QueuedRequest) -> None:
         flow = entry.flow
         tenant = flow.owner
         key = (flow.session, entry.request)

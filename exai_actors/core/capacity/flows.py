@@ -5,11 +5,11 @@ from __future__ import annotations
 import heapq
 from typing import Any
 
-from exai_actors.core.capacity.virtual_time import Share, Shares
+from exai_actors.core.capacity.virtual_time import StartTimeClock, VirtualTag
 from exai_actors.ids import RequestKey, SessionId, TenantName
 
 
-class Entry:
+class QueuedRequest:
     """One waiting request."""
 
     __slots__ = ("cost", "flow", "order", "request", "value")
@@ -23,26 +23,28 @@ class Entry:
 
 
 class Tenant:
-    """One sharer of the whole. ``per_weight`` is 1 / weight; ``count`` and ``cost`` are of all that
-    its sessions have waiting.
+    """A tenant's place in the shares.
+
+    ``inverse_weight`` is 1 / weight; ``count`` and ``cost`` cover all queued requests of its
+    sessions.
     """
 
     __slots__ = (
         "cost",
         "count",
         "flows",
+        "inverse_weight",
         "name",
-        "per_weight",
         "sessions",
         "share",
     )
 
     def __init__(self, name: TenantName, weight: float) -> None:
         self.name = name
-        self.per_weight = 1 / weight
-        self.share = Share(self)
+        self.inverse_weight = 1 / weight
+        self.share = VirtualTag(self)
         self.flows: dict[SessionId, Flow] = {}
-        self.sessions: Shares[Flow] = Shares()
+        self.sessions: StartTimeClock[Flow] = StartTimeClock()
         self.count = 0
         self.cost = 0.0
 
@@ -63,17 +65,17 @@ class Flow:
     def __init__(self, session: SessionId, owner: Tenant) -> None:
         self.session = session
         self.owner = owner
-        self.share = Share(self)
+        self.share = VirtualTag(self)
         self.cost = 0.0
-        self.waiting: dict[RequestKey, Entry] = {}
-        self._heap: list[tuple[tuple[int, int], Entry]] = []
+        self.waiting: dict[RequestKey, QueuedRequest] = {}
+        self._heap: list[tuple[tuple[int, int], QueuedRequest]] = []
         self._number = 0
 
     @property
     def tenant(self) -> TenantName:
         return self.owner.name
 
-    def add(self, entry: Entry, priority: int, *, again: bool) -> None:
+    def add(self, entry: QueuedRequest, priority: int, *, again: bool) -> None:
         """Behind those of no lower priority, or before all if it was granted once."""
         self._number += 1
         # A second try comes before every first one, whatever the priorities.
@@ -85,7 +87,7 @@ class Flow:
             self._heap = [each for each in self._heap if self._is_here(each[1])]
             heapq.heapify(self._heap)
 
-    def first(self) -> Entry | None:
+    def first(self) -> QueuedRequest | None:
         """The next of this session."""
         heap = self._heap
         while heap:
@@ -95,7 +97,7 @@ class Flow:
             heapq.heappop(heap)
         return None
 
-    def take_out(self, entry: Entry) -> None:
+    def take_out(self, entry: QueuedRequest) -> None:
         """It waits no more."""
         del self.waiting[entry.request]
         self.cost -= entry.cost
@@ -103,9 +105,9 @@ class Flow:
             self.cost = 0.0
             self._heap.clear()
 
-    def in_order(self) -> list[Entry]:
+    def in_order(self) -> list[QueuedRequest]:
         """All that wait, the next one last."""
         return sorted(self.waiting.values(), key=lambda entry: entry.order, reverse=True)
 
-    def _is_here(self, entry: Entry) -> bool:
+    def _is_here(self, entry: QueuedRequest) -> bool:
         return self.waiting.get(entry.request) is entry

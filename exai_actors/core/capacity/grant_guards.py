@@ -16,17 +16,17 @@ from exai_actors.core.capacity.retry_policy import hold_s
 from exai_actors.core.durations import in_seconds
 
 if TYPE_CHECKING:
-    from exai_actors.core.capacity.jobs import Job
     from exai_actors.core.capacity.pools import Pool
+    from exai_actors.core.capacity.scheduled_call import ScheduledCall
 
 
-class Doors:
-    """``unhindered`` is a plain attribute, so that nearly every request passes in one look.
+class GrantGuards:
+    """``all_open`` is a plain attribute, so that nearly every request passes in one look.
 
-    It is True only while nothing of all this is in force; call ``look`` after time has passed.
+    It is True only while nothing of all this is in force; call ``refresh`` after time has passed.
     """
 
-    __slots__ = ("_models_held_until", "account", "circuit", "unhindered")
+    __slots__ = ("_models_held_until", "account", "all_open", "circuit")
 
     def __init__(self, account: Account) -> None:
         self.account = account
@@ -34,13 +34,13 @@ class Doors:
         self._models_held_until = max(
             (each.until for each in account.model_holds.values()), default=0.0
         )
-        self.unhindered = False
-        self.look(0.0)
+        self.all_open = False
+        self.refresh(0.0)
 
-    def look(self, now: float) -> None:
+    def refresh(self, now: float) -> None:
         """See again whether anything is in force."""
         account = self.account
-        self.unhindered = (
+        self.all_open = (
             account.mode is Mode.OPEN
             and not account.gates.active
             and self.circuit.state is CircuitState.CLOSED
@@ -48,26 +48,26 @@ class Doors:
             and self._models_held_until <= now
         )
 
-    def opens_at(self, job: Job, now: float) -> float:
+    def opens_at(self, job: ScheduledCall, now: float) -> float:
         """When nothing but a missing permit keeps this request waiting; ``now`` if so already."""
-        opens_at = self.closed_until(job.pool, now)
-        return max(opens_at, self.passes_gates_at(job, now)) if opens_at < inf else inf
+        opens_at = self.blocked_until(job.pool, now)
+        return max(opens_at, self.gates_open_at(job, now)) if opens_at < inf else inf
 
-    def passes_gates_at(self, job: Job, now: float) -> float:
+    def gates_open_at(self, job: ScheduledCall, now: float) -> float:
         """When the rate gates have room for this request; ``now`` if so already."""
         gates = self.account.gates
         if not gates.active:
             return now
         return gates.opens_at(job.prompt_tokens + job.completion_tokens, now)
 
-    def closed_until(self, pool: Pool[Any], now: float) -> float:
+    def blocked_until(self, pool: Pool[Any], now: float) -> float:
         """The same but for the rate gates, which depend on the request."""
         account = self.account
         if account.mode is Mode.PAUSED:
             return inf
         return max(now, account.hold.until, pool.hold.until, self.circuit.opens_at(now))
 
-    def closed_because(self, pool: Pool[Any], now: float) -> str:
+    def block_reason(self, pool: Pool[Any], now: float) -> str:
         """The reason in a route's words; empty when nothing closes the provider right now."""
         if self.account.mode is Mode.PAUSED:
             return "unreachable"
@@ -78,7 +78,7 @@ class Doors:
                 return hold.because
         return ""
 
-    def granted(self, job: Job, now: float) -> None:
+    def granted(self, job: ScheduledCall, now: float) -> None:
         """Count a grant at the gates and, when the circuit is being tried, as its probe."""
         if self.account.gates.active:
             tokens = job.prompt_tokens + job.completion_tokens
@@ -108,7 +108,7 @@ class Doors:
         if hold.extend(now + seconds, failure.kind.value):
             self.note(now, f"held for {in_seconds(seconds)}", failure.message)
 
-    def told_beside_answer(self, seconds: float, now: float) -> None:
+    def on_rate_headers(self, seconds: float, now: float) -> None:
         """The provider answered and wants no further call for so long."""
         if self.account.hold.extend(now + seconds, "rate_limited"):
             self.note(
@@ -118,4 +118,4 @@ class Doors:
     def note(self, now: float, what: str, cause: str) -> None:
         """Keep an event and see what it changed."""
         self.account.note(CapacityEvent(now, what, cause))
-        self.look(now)
+        self.refresh(now)

@@ -4,7 +4,7 @@ its account limits apart from the others.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from exai_actors.core.capacity.account import Account
 from exai_actors.core.capacity.adaptive_limit import AdaptiveLimit
@@ -12,13 +12,10 @@ from exai_actors.core.capacity.fair_queue import FairQueue
 from exai_actors.core.capacity.ledger import CapacityLedger
 from exai_actors.core.capacity.service_time import ServiceTime
 
-if TYPE_CHECKING:
-    from exai_actors.core.capacity.jobs import Job
-
-J = TypeVar("J", bound="Job")
+J = TypeVar("J")
 
 # A permit's number modulo this is its pool's.
-MOST_POOLS = 256
+MAX_POOLS = 256
 
 
 class Pool(Generic[J]):
@@ -38,7 +35,7 @@ class Pool(Generic[J]):
     def __init__(self, model: str | None, limit: int, account: Account, last_permit: int) -> None:
         settings = account.settings
         self.model = model
-        self.ledger: CapacityLedger[J] = CapacityLedger(limit, last_permit, MOST_POOLS)
+        self.ledger: CapacityLedger[J] = CapacityLedger(limit, last_permit, MAX_POOLS)
         self.queue: FairQueue[J] = FairQueue(
             settings.queue,
             session_limit=settings.session_queue,

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from math import inf
 from typing import Generic, TypeVar
 
-from exai_actors.core.capacity.jobs import Job
+from exai_actors.core.capacity.scheduled_call import ScheduledCall
 from exai_actors.ids import RequestKey, SessionId
 
-J = TypeVar("J", bound=Job)
+J = TypeVar("J", bound=ScheduledCall)
 
 
 class RetryQueue(Generic[J]):

@@ -13,7 +13,7 @@ FIRST_COMPLETION = 256.0
 TOKENS_PER_IMAGE = 1000.0
 WEIGHT = 0.125
 MODELS = 256
-MOST_TOKENS = 10_000_000.0
+MAX_TOKENS = 10_000_000.0
 
 
 class _Learned:
@@ -57,10 +57,10 @@ class TokenEstimator:
             prompt, completion = estimate, max(1.0, length * learned.per_character)
         else:
             prompt, completion = usage.prompt_tokens, usage.completion_tokens
-            if not 1 <= prompt <= MOST_TOKENS:
-                prompt = min(max(1.0, prompt), MOST_TOKENS)
-            if not 1 <= completion <= MOST_TOKENS:
-                completion = min(max(1.0, completion), MOST_TOKENS)
+            if not 1 <= prompt <= MAX_TOKENS:
+                prompt = min(max(1.0, prompt), MAX_TOKENS)
+            if not 1 <= completion <= MAX_TOKENS:
+                completion = min(max(1.0, completion), MAX_TOKENS)
             if characters:
                 ratio = min(prompt / characters, 4.0)
                 learned.per_character += WEIGHT * (ratio - learned.per_character)

@@ -14,7 +14,7 @@ from typing import Generic, TypeVar
 Owner = TypeVar("Owner")
 
 
-class Share(Generic[Owner]):
+class VirtualTag(Generic[Owner]):
     """What its ``owner`` has had. ``tag`` is the virtual time at which its next service begins,
     cost divided by weight.
 
@@ -32,7 +32,7 @@ class Share(Generic[Owner]):
         self.stamp = 0
 
 
-class Shares(Generic[Owner]):
+class StartTimeClock(Generic[Owner]):
     """The sharers that wait, least tag first, ties in the order of their coming.
 
     ``clock`` is the tag of whoever was served last, without what its calls in flight were charged:
@@ -45,31 +45,31 @@ class Shares(Generic[Owner]):
 
     def __init__(self) -> None:
         self.clock = 0.0
-        self._heap: list[tuple[float, int, Share[Owner]]] = []
+        self._heap: list[tuple[float, int, VirtualTag[Owner]]] = []
         self._number = 0
         self._waiting = 0
 
     def __len__(self) -> int:
         return self._waiting
 
-    def enter(self, share: Share[Owner]) -> None:
+    def enter(self, share: VirtualTag[Owner]) -> None:
         """It has something waiting from now on."""
         share.tag = max(share.tag, self.clock)
         self._waiting += 1
         self._push(share)
 
-    def leave(self, share: Share[Owner]) -> None:
+    def leave(self, share: VirtualTag[Owner]) -> None:
         """It has nothing waiting any more."""
         share.stamp = 0
         self._waiting -= 1
         if not self._waiting:
             self._heap.clear()
 
-    def moved(self, share: Share[Owner]) -> None:
+    def moved(self, share: VirtualTag[Owner]) -> None:
         """Its tag has changed while it waits."""
         self._push(share)
 
-    def charge(self, share: Share[Owner], cost: float) -> None:
+    def charge(self, share: VirtualTag[Owner], cost: float) -> None:
         """It is served without having waited: from the clock on, if it was idle before."""
         tag, clock = share.tag, self.clock
         if tag < clock:
@@ -81,16 +81,16 @@ class Shares(Generic[Owner]):
         share.tag = tag + cost
         share.unsettled += cost
 
-    def pass_clock(self, share: Share[Owner]) -> None:
+    def pass_clock(self, share: VirtualTag[Owner]) -> None:
         """The clock goes on to where the one whose turn it is begins."""
         self.clock = max(self.clock, share.tag - share.unsettled)
 
-    def grant(self, share: Share[Owner], cost: float) -> None:
+    def grant(self, share: VirtualTag[Owner], cost: float) -> None:
         """What waited for its turn is served."""
         share.tag += cost
         share.unsettled += cost
 
-    def settle(self, share: Share[Owner], estimated: float, more: float) -> None:
+    def settle(self, share: VirtualTag[Owner], estimated: float, more: float) -> None:
         """A call has ended that was charged so much and cost so much more."""
         share.unsettled = max(0.0, share.unsettled - estimated)
         if more:
@@ -112,7 +112,7 @@ class Shares(Generic[Owner]):
         """All that wait, in no order."""
         return [share.owner for _, number, share in self._heap if share.stamp == number]
 
-    def _push(self, share: Share[Owner]) -> None:
+    def _push(self, share: VirtualTag[Owner]) -> None:
         self._number = share.stamp = self._number + 1
         heapq.heappush(self._heap, (share.tag, share.stamp, share))
         if len(self._heap) > 2 * self._waiting + 64:

@@ -7,23 +7,23 @@ from math import inf
 from typing import Generic, TypeVar
 
 from exai_actors.core.capacity.account import Account
-from exai_actors.core.capacity.grant_guards import Doors
-from exai_actors.core.capacity.jobs import Job, Refusal, RefusalCause
+from exai_actors.core.capacity.grant_guards import GrantGuards
 from exai_actors.core.capacity.pools import Pool
+from exai_actors.core.capacity.scheduled_call import Refusal, RefusalCause, ScheduledCall
 
-J = TypeVar("J", bound=Job)
+J = TypeVar("J", bound=ScheduledCall)
 
-SHORTEST_RETRY_AFTER_S = 1.0
+MIN_RETRY_AFTER_S = 1.0
 
 
-class Waits(Generic[J]):
+class WaitEstimates(Generic[J]):
     """Foretells waits from the permits that are out, the doors and the places in the queues."""
 
-    __slots__ = ("_account", "_doors", "_pools")
+    __slots__ = ("_account", "_guards", "_pools")
 
-    def __init__(self, account: Account, doors: Doors, pools: tuple[Pool[J], ...]) -> None:
+    def __init__(self, account: Account, guards: GrantGuards, pools: tuple[Pool[J], ...]) -> None:
         self._account = account
-        self._doors = doors
+        self._guards = guards
         self._pools = pools
 
     def positions_due(self, now: float, every_s: float) -> Iterator[tuple[int, float | None, J]]:
@@ -43,17 +43,17 @@ class Waits(Generic[J]):
                 served_s = next(served)
                 if job.reported is None or now - job.reported >= every_s:
                     job.reported = now
-                    yield position, self._behind_doors(pool, position, served_s, now), job
+                    yield position, self._behind_guards(pool, position, served_s, now), job
 
     def wait_s(self, pool: Pool[J], position: int, now: float) -> float | None:
         """Seconds until the one at ``position`` gets its permit; None if nothing is known yet."""
         served_s = pool.service_time.wait_s(position, pool.ledger.own)
-        return self._behind_doors(pool, position, served_s, now)
+        return self._behind_guards(pool, position, served_s, now)
 
-    def _behind_doors(
+    def _behind_guards(
         self, pool: Pool[J], position: int, served_s: float | None, now: float
     ) -> float | None:
-        closed_s = self._doors.closed_until(pool, now) - now
+        closed_s = self._guards.blocked_until(pool, now) - now
         if closed_s == inf or not pool.ledger.own:
             # Until its operator or a probe that is out says more, nobody can tell.
             return None
@@ -71,6 +71,6 @@ class Waits(Generic[J]):
         wait = self.wait_s(job.pool, position, now)
         if wait is not None:
             # A call larger than others waits longer before a gate, whoever else is there.
-            wait = max(wait, self._doors.opens_at(job, now) - now)
-        again = max(SHORTEST_RETRY_AFTER_S, min(wait or 0.0, 1e6))
+            wait = max(wait, self._guards.opens_at(job, now) - now)
+        again = max(MIN_RETRY_AFTER_S, min(wait or 0.0, 1e6))
         return Refusal(cause, reason, again, len(queue), position, wait)

@@ -1,7 +1,7 @@
 """The requests of one session: which are in flight, who waits for each, which have ended and how.
 
-Exactly one outcome per request: it is in flight until ``end`` or ``desert`` takes it out, and after
-that nothing finds it any more.
+Exactly one outcome per request: it is in flight until ``end`` or ``abandon`` takes it out; no later
+look-up finds it.
 
 A request may be known under several names: the id it began with, ids that were joined to it by an
 idempotency key, and that key itself. Repeating any of them gives the one outcome.
@@ -19,7 +19,7 @@ import msgspec
 from exai_actors.core.calls import IfBusy, Outcome, OutcomeKind
 from exai_actors.core.routing import Route
 from exai_actors.core.session.outcomes import OutcomeStore
-from exai_actors.core.session.window import Entry, Window
+from exai_actors.core.session.window import EnterResult, Window
 from exai_actors.core.tools.table import ChatRequest
 from exai_actors.errors import ErrorBody
 from exai_actors.ids import ConnectionId, ConversationId, ProviderName, RequestKey
@@ -31,7 +31,7 @@ Waiter = tuple[ConnectionId, RequestKey]
 """A connection that waits for a request, and the name by which it asked for it."""
 
 # Looking a member up on its Enum costs as much as a handler's step.
-_FULL = Entry.FULL
+_FULL = EnterResult.FULL
 _REFUSED = OutcomeKind.REFUSED
 
 
@@ -231,11 +231,11 @@ class SessionRequests:
             return Repeat.BEGUN_BEFORE
         return known.outcome if known.fingerprint == fingerprint else Repeat.OTHER_CALL
 
-    def accept(self, active: ActiveRequest) -> Entry:
+    def accept(self, active: ActiveRequest) -> EnterResult:
         """Take a new request in; STARTED means that it is to be sent to its provider now."""
         text = self._text + _text_of(active.call)
         if text > self.text_limit and self._active:
-            return Entry.TOO_MUCH_TEXT
+            return EnterResult.TOO_MUCH_TEXT
         named = active.call.continuation_id
         entry = self._window.enter(
             active.request, None if named is None else active.conversation, active.priority
@@ -282,7 +282,7 @@ class SessionRequests:
         started = self._window.leave(request)
         return [self._active[each] for each in started] if started else []
 
-    def desert(self, active: ActiveRequest, now: float) -> list[ActiveRequest]:
+    def abandon(self, active: ActiveRequest, now: float) -> list[ActiveRequest]:
         """Take a request out that nobody waits for; repeated later, it runs anew."""
         request = active.request
         if active.at_provider and active.repeatable:

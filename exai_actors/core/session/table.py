@@ -25,7 +25,7 @@ def name_of(session: SessionId) -> SessionId:
     return SessionId(session.rpartition("/")[2])
 
 
-class Place(Enum):
+class AttachResult(Enum):
     """What attach() found for a connection."""
 
     NEW = "new"
@@ -58,7 +58,7 @@ class SessionTable:
 
     def attach(
         self, session: SessionId, connection: ConnectionId
-    ) -> tuple[Place, SessionId | None]:
+    ) -> tuple[AttachResult, SessionId | None]:
         """Add a connection to a session, made anew if it is not known.
 
         The second part names a deserted session that has to end to make room.
@@ -68,15 +68,15 @@ class SessionTable:
             members.add(connection)
             self._deserted.pop(session, None)
             self._finishing.pop(session, None)
-            return Place.KNOWN, None
+            return AttachResult.KNOWN, None
         evicted = None
         if len(self._connections) >= self.limit:
             evicted = next(iter(self._deserted or self._finishing), None)
             if evicted is None:
-                return Place.FULL, None
+                return AttachResult.FULL, None
             self.remove(evicted)
         self._connections[session] = {connection}
-        return Place.NEW, evicted
+        return AttachResult.NEW, evicted
 
     def detach(self, session: SessionId, connection: ConnectionId, now: float) -> None:
         """A connection is gone; harmless when it was not attached."""

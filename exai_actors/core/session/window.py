@@ -15,7 +15,7 @@ from exai_actors.ids import ConversationId, RequestKey
 _NOT_RUNNING = ConversationId("\x00not running")
 
 
-class Entry(Enum):
+class EnterResult(Enum):
     """What became of a request that came to the window."""
 
     STARTED = "started"
@@ -25,7 +25,7 @@ class Entry(Enum):
 
 
 # Looking a member up on its Enum costs as much as a handler's step.
-_STARTED = Entry.STARTED
+_STARTED = EnterResult.STARTED
 
 
 class Window:
@@ -64,7 +64,7 @@ class Window:
 
     def enter(
         self, request: RequestKey, conversation: ConversationId | None, priority: int = 0
-    ) -> Entry:
+    ) -> EnterResult:
         """Start a request, or let it wait, or find no room for it.
 
         It waits behind those of no lower priority, and never before one of its conversation.
@@ -82,11 +82,11 @@ class Window:
             self._start(request, conversation)
             return _STARTED
         if len(self._waiting) >= self.queue:
-            return Entry.FULL
+            return EnterResult.FULL
         self._waiting[request] = conversation
         self._priorities[request] = priority
         self._pass_lower(request, conversation, priority)
-        return Entry.WAITING
+        return EnterResult.WAITING
 
     def leave(self, request: RequestKey) -> tuple[RequestKey, ...]:
         """A request has ended, running or waiting; gives those that are started in its place.

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 # The broker names the end of a deadline better than the client, so it gets the first word.
 GRACE_S = 2.0
-LONGEST_S = 86_400  # the wire's, whose import would slow the help down
+MAX_S = 86_400  # the wire's, whose import would slow the help down
 
 
 @click.command()
@@ -24,7 +24,7 @@ LONGEST_S = 86_400  # the wire's, whose import would slow the help down
 @click.option("--no-stream", is_flag=True, help="Print the answer only when it is whole.")
 @click.option(
     "--timeout",
-    type=Seconds(LONGEST_S),
+    type=Seconds(MAX_S),
     metavar="SECONDS",
     help="Give up after this long.",
 )

@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from exai_actors.core.capacity.changes import LEAST_WEIGHT, MOST_WEIGHT
+from exai_actors.core.capacity.changes import MAX_WEIGHT, MIN_WEIGHT
 from exai_actors.daemon.config.provider import ProviderConfig, SyntheticProvider
 from exai_actors.daemon.config.toml_lines import KeyPath
 from exai_actors.daemon.config.types import (
@@ -209,8 +209,8 @@ class AccessConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     weight: Annotated[
         float,
         Meta(
-            ge=LEAST_WEIGHT,
-            le=MOST_WEIGHT,
+            ge=MIN_WEIGHT,
+            le=MAX_WEIGHT,
             description="The tenant's share beside others who wait too; all without an entry "
             "of their own have 1 together.",
         ),

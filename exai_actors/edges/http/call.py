@@ -40,7 +40,7 @@ ENDING_S = 0.25
 # How long the words of a refusal are waited for once its head has come.
 REFUSAL_S = 5.0
 FIRST_RETRY_S = 0.001
-LONGEST_RETRY_S = 0.05
+MAX_RETRY_S = 0.05
 
 
 class HttpCall:
@@ -168,7 +168,9 @@ class HttpCall:
             )
         if data.lstrip()[:1] in (b"", b"<"):
             return self._classified(response, data)
-        result = parse_completion(data, self._call.model, now=time.time(), speaker=service.speaker)
+        result = parse_completion(
+            data, self._call.model, now=time.time(), redactor=service.redactor
+        )
         if self._call.stream and isinstance(result, Completion) and result.text:
             await self._hand_on(result.text)
         return result
@@ -176,7 +178,7 @@ class HttpCall:
     async def _read_stream(self, content: Body, data: bytes) -> UpstreamResult:
         service = self._service
         reader = StreamReader(
-            self._call.model, service.max_answer_bytes, now=time.time(), speaker=service.speaker
+            self._call.model, service.max_answer_bytes, now=time.time(), redactor=service.redactor
         )
         while data:
             pieces = reader.feed(data)
@@ -239,7 +241,7 @@ class HttpCall:
                 case Offer.FULL:
                     self._due = None
                     await asyncio.sleep(delay)
-                    delay = min(2 * delay, LONGEST_RETRY_S)
+                    delay = min(2 * delay, MAX_RETRY_S)
 
     def _classified(self, response: Response, body: bytes) -> UpstreamFailure:
         return classify_response(
@@ -247,7 +249,7 @@ class HttpCall:
             response.headers,
             body,
             now=time.time(),
-            speaker=self._service.speaker,
+            redactor=self._service.redactor,
         )
 
     def _expect_more(self) -> None:

@@ -23,7 +23,7 @@ _log = structlog.get_logger()
 def failure_of(error: TransportError, service: HttpService) -> UpstreamFailure:
     """The failure that an exception of the HTTP client stands for."""
     kind, told = _reading(error, service)
-    return UpstreamFailure(kind, service.speaker.quote(told))
+    return UpstreamFailure(kind, service.redactor.redact_excerpt(told))
 
 
 def broken(error: BaseException) -> UpstreamFailure:
@@ -40,7 +40,7 @@ def log_broken(error: BaseException, service: HttpService) -> None:
     _log.error(
         "a fault in the broker's own call of a provider",
         provider=service.name,
-        trace=service.speaker.without_secret(trace),
+        trace=service.redactor.redact(trace),
     )
 
 

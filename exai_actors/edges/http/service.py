@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 import msgspec
 
 from exai_actors.edges.http.exchange import Response
-from exai_actors.wire.openai.errors import Speaker
+from exai_actors.wire.openai.errors import Redactor
 
 
 class HttpService(msgspec.Struct):
@@ -18,7 +18,7 @@ class HttpService(msgspec.Struct):
     """
 
     name: str
-    speaker: Speaker
+    redactor: Redactor
     base_url: str
     connect_timeout_s: float
     first_byte_timeout_s: float

@@ -25,7 +25,7 @@ from exai_actors.messages.provider import (
 from exai_actors.messages.recipient import Recipient
 from exai_actors.ports import UpstreamCall
 from exai_actors.wire.openai.completions import parse_models
-from exai_actors.wire.openai.errors import Speaker, classify_response
+from exai_actors.wire.openai.errors import Redactor, classify_response
 
 MAX_ANSWER_BYTES = 33_554_432
 MODELS_BODY_BYTES = 4_194_304
@@ -68,7 +68,7 @@ class HttpUpstream:
         self._base = base
         self._service = HttpService(
             name=name,
-            speaker=Speaker(api_key or ""),
+            redactor=Redactor(api_key or ""),
             base_url=base_url,
             connect_timeout_s=connect_timeout_s,
             first_byte_timeout_s=first_byte_timeout_s,
@@ -165,7 +165,7 @@ class HttpUpstream:
 
     async def _get_models(self) -> ModelsAnswer:
         response = await exchange(self._open_connector(), self._target("GET", "models"))
-        speaker = self._service.speaker
+        redactor = self._service.redactor
         try:
             body = b""
             while data := await response.content.readany():
@@ -174,9 +174,9 @@ class HttpUpstream:
                     return UpstreamFailure(FailureKind.TOO_LARGE, "sent too long a list of models")
             if response.status != 200 or body.lstrip()[:1] in (b"", b"<"):
                 return classify_response(
-                    response.status, response.headers, body, now=time.time(), speaker=speaker
+                    response.status, response.headers, body, now=time.time(), redactor=redactor
                 )
-            return parse_models(body, speaker=speaker)
+            return parse_models(body, redactor=redactor)
         finally:
             response.hang_up()
 

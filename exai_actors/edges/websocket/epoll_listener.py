@@ -9,7 +9,7 @@ import socket
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from exai_actors.edges.fd_limit import most_for_clients
+from exai_actors.edges.fd_limit import client_fd_ceiling
 from exai_actors.edges.websocket.batches import UNBATCHED, Batches
 from exai_actors.edges.websocket.epoll_poller import IN, EpollPoller
 from exai_actors.edges.websocket.epoll_transport import EpollTransport
@@ -100,7 +100,7 @@ class EpollListener:
                 self._pause_after(exc.strerror or str(exc))
                 return
             # The system gives out the lowest free number: a high one says that as many are open.
-            is_last = accepted.fileno() >= most_for_clients()
+            is_last = accepted.fileno() >= client_fd_ceiling()
             self._welcome(accepted, peername)
             if is_last:
                 self._pause_after("the files that are left are for calls to providers")
@@ -144,7 +144,7 @@ class EpollListener:
         except OSError:
             return False
         os.close(number)
-        return number < most_for_clients()
+        return number < client_fd_ceiling()
 
     def _watch(self) -> None:
         for fd in self._listening:

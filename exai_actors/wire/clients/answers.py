@@ -64,7 +64,7 @@ class DescribedTool(Protocol):
     def input_schema(self) -> dict[str, Any]: ...
 
 
-class Vitals(msgspec.Struct, frozen=True):
+class HealthSummary(msgspec.Struct, frozen=True):
     """The figures of a health answer; times in seconds."""
 
     now_wall: float
@@ -75,7 +75,7 @@ class Vitals(msgspec.Struct, frozen=True):
     tool_count: int
 
     @classmethod
-    def of(cls, statistics: BrokerStatistics, *, now_wall: float, tool_count: int) -> Vitals:
+    def of(cls, statistics: BrokerStatistics, *, now_wall: float, tool_count: int) -> HealthSummary:
         return cls(
             now_wall,
             statistics.uptime_s,

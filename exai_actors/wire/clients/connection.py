@@ -5,8 +5,8 @@ decision by ``admitted`` or ``not_admitted`` and sends the bytes it gets for it.
 be carried out at once: its frame sent, if it has one, then the socket closed with code and reason.
 
 While the broker decides (AUTHENTICATING) frames are read as usual; the caller keeps them, as many
-as it can bear, until the session exists. From then on ``usual.read_usual`` may be tried first: what
-it takes changes no state.
+as it can bear, until the session exists. From then on callers may try
+``fast_path.decode_common_call`` first: it changes no state.
 """
 
 from __future__ import annotations

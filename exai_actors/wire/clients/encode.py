@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from exai_actors.errors import ErrorBody
-from exai_actors.wire.clients.answers import DescribedTool, Vitals
+from exai_actors.wire.clients.answers import DescribedTool, HealthSummary
 from exai_actors.wire.clients.dialects import op_writer, rpc_writer
 from exai_actors.wire.clients.frames import Dialect, ReplyTo
 from exai_actors.wire.clients.results import result
@@ -87,7 +87,7 @@ def pong(reply: ReplyTo, now_wall: float) -> bytes:
     return op_writer.pong(reply, now_wall) if reply.dialect is _OP else rpc_writer.pong(reply)
 
 
-def health(reply: ReplyTo, vitals: Vitals) -> bytes:
+def health(reply: ReplyTo, vitals: HealthSummary) -> bytes:
     """The broker's figures; asked for in the op dialect only."""
     return op_writer.health(reply, vitals)
 

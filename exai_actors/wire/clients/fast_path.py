@@ -16,7 +16,7 @@ from exai_actors.ids import RequestKey
 from exai_actors.wire.clients.dialects.fields import MAX_DEADLINE_MS, MAX_ID_LENGTH, MAX_PRIORITY
 from exai_actors.wire.clients.frames import CheckedCall, Dialect, ReplyTo
 
-MAX_USUAL_BYTES = 1_000_000
+MAX_COMMON_BYTES = 1_000_000
 
 _OP = Dialect.OP
 _RPC = Dialect.RPC
@@ -54,9 +54,9 @@ _decode_rpc = msgspec.json.Decoder(_RpcCall).decode
 _json = msgspec.json.Encoder().encode
 
 
-def read_usual(data: bytes) -> CheckedCall | None:
+def decode_common_call(data: bytes) -> CheckedCall | None:
     """A call of ``chat`` with an id and nothing odd about it; None for everything else."""
-    if len(data) > MAX_USUAL_BYTES:
+    if len(data) > MAX_COMMON_BYTES:
         return None
     try:
         if data.startswith(b'{"op"'):

@@ -32,7 +32,7 @@ def result(
         or not compat_text
         or envelope != "plain"
     ):
-        return _unusual(reply, answer, facts, tool, compat_text, envelope)
+        return _encode_general(reply, answer, facts, tool, compat_text, envelope)
     # Nearly every answer of a model is of this shape, in which no piece is copied twice.
     text, again = to_json(outputs[0]), to_json(continuation)
     if reply.acks:
@@ -84,7 +84,7 @@ def result(
     )
 
 
-def _unusual(
+def _encode_general(
     reply: ReplyTo,
     answer: ToolAnswer,
     facts: bytes,

@@ -19,7 +19,7 @@ from exai_actors.core.calls import (
     FailureKind,
     UpstreamFailure,
 )
-from exai_actors.wire.openai.errors import NOBODY, Speaker, error_event
+from exai_actors.wire.openai.errors import NO_SECRET, Redactor, error_event
 from exai_actors.wire.openai.fields import (
     FAILED_REASONS,
     Malformed,
@@ -75,7 +75,7 @@ def looks_like_events(content_type: str, beginning: bytes) -> bool:
 
 
 def parse_completion(
-    body: bytes, model: str, *, now: float | None = None, speaker: Speaker = NOBODY
+    body: bytes, model: str, *, now: float | None = None, redactor: Redactor = NO_SECRET
 ) -> Completion | UpstreamFailure:
     """A whole answer from a JSON body; ``model`` is taken where the body names none.
 
@@ -86,16 +86,18 @@ def parse_completion(
         if not isinstance(parsed, dict):
             raise Malformed("a JSON value that is no object")
         if parsed.get("error"):
-            return error_event(parsed["error"], now=now, speaker=speaker)
+            return error_event(parsed["error"], now=now, redactor=redactor)
         choice = first_choice(parsed)
         if choice is None:
-            raise Malformed(f"JSON without choices: {speaker.quote(body.decode(errors='replace'))}")
+            raise Malformed(
+                f"JSON without choices: {redactor.redact_excerpt(body.decode(errors='replace'))}"
+            )
         message = choice.get("message")
         if not isinstance(message, dict):
             raise Malformed("a choice without a message")
         reason = choice.get("finish_reason")
         if reason in FAILED_REASONS:
-            return model_failed(str(reason), speaker)
+            return model_failed(str(reason), redactor)
         return Completion(
             text=whole(text_of(message.get("content")) or refusal_of(message)),
             model=name_of(parsed.get("model")) or model,
@@ -107,7 +109,9 @@ def parse_completion(
         return UpstreamFailure(FailureKind.MALFORMED, f"answered with {found}")
 
 
-def parse_models(body: bytes, *, speaker: Speaker = NOBODY) -> tuple[str, ...] | UpstreamFailure:
+def parse_models(
+    body: bytes, *, redactor: Redactor = NO_SECRET
+) -> tuple[str, ...] | UpstreamFailure:
     """The ids in the answer of ``GET /models``, in its order, each once.
 
     One with half a surrogate pair is left out: nobody could ask for it. A few small servers list
@@ -116,7 +120,7 @@ def parse_models(body: bytes, *, speaker: Speaker = NOBODY) -> tuple[str, ...] |
     try:
         parsed = load(body)
         if isinstance(parsed, dict) and parsed.get("error"):
-            return error_event(parsed["error"], speaker=speaker)
+            return error_event(parsed["error"], redactor=redactor)
         listed = parsed.get("data") if isinstance(parsed, dict) else parsed
         if not isinstance(listed, list):
             raise Malformed("JSON without a list of models")

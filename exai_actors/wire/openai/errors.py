@@ -24,9 +24,9 @@ MAX_QUOTED_CHARS = 300
 # More of a message is not looked at: a service may send megabytes, and words are searched for in it
 # while everybody waits.
 MAX_READ_CHARS = 8192
-SHORTEST_SECRET = 4
-SHORTEST_PIECE = 8
-BLOT = "[secret]"
+MIN_SECRET = 4
+MIN_PIECE = 8
+REDACTED = "[secret]"
 
 # Words that mean money or a window of hours rather than "too fast"; GLM has numbers for them.
 QUOTA_WORDS = (
@@ -46,7 +46,7 @@ QUOTA_TEXT = re.compile(
 OVERLOAD_WORDS = ("overloaded", "capacity")
 OVERLOAD_TEXT = re.compile(r"overloaded|访问量过大", re.IGNORECASE)
 LIMITS = frozenset({FailureKind.RATE_LIMITED, FailureKind.OVERLOADED, FailureKind.QUOTA})
-LONGEST_RATE_S = 120.0
+MAX_RATE_S = 120.0
 """A daily limit that opens again sooner is waited for like any other rate."""
 RATE_WORDS = ("rate_limit", "too_many_requests", "throttl")
 AUTH_WORDS = ("authentication", "invalid_api_key", "unauthorized", "permission")
@@ -59,46 +59,46 @@ _STATUS = re.compile(r"[45][0-9]{2}")
 _UNPRINTABLE = re.compile(r"[\x00-\x20\x7f-\x9f\s]+")
 
 
-class Speaker(msgspec.Struct, frozen=True):
+class Redactor(msgspec.Struct, frozen=True):
     """Whose words are being read. ``secret``, the key sent to it, appears in no message."""
 
     secret: str = ""
 
-    def without_secret(self, text: str) -> str:
+    def redact(self, text: str) -> str:
         """The text with every occurrence of the secret blotted out, and one cut off at its end."""
         secret = self.secret
-        if len(secret) < SHORTEST_SECRET:
+        if len(secret) < MIN_SECRET:
             return text
-        text = text.replace(secret, BLOT)
-        for length in range(len(secret) - 1, SHORTEST_SECRET - 1, -1):
+        text = text.replace(secret, REDACTED)
+        for length in range(len(secret) - 1, MIN_SECRET - 1, -1):
             if text.endswith(secret[:length]):
-                return text[:-length] + BLOT
+                return text[:-length] + REDACTED
         return text
 
-    def quote(self, text: str, limit: int = MAX_QUOTED_CHARS) -> str:
+    def redact_excerpt(self, text: str, limit: int = MAX_QUOTED_CHARS) -> str:
         """Foreign text made fit for one line of a message: no secret, no control characters."""
         # The secret goes first: a cut through its middle would leave a half that is not found.
-        text = self.without_secret(text)
+        text = self.redact(text)
         text = self._without_pieces(text[: 4 * limit]).encode("utf-8", "replace").decode()
         text = _UNPRINTABLE.sub(" ", text).strip()
         return text if len(text) <= limit else text[: limit - 1] + "…"
 
     def _without_pieces(self, text: str) -> str:
         """The text with what others have cut out of the secret blotted out as well."""
-        secret, size = self.secret, SHORTEST_PIECE
+        secret, size = self.secret, MIN_PIECE
         at = 0
         while at + size <= len(secret):
             end = at + size
-            if secret[at:end] not in text or secret[at:end] in BLOT:
+            if secret[at:end] not in text or secret[at:end] in REDACTED:
                 at += 1
                 continue
             while end < len(secret) and secret[at : end + 1] in text:
                 end += 1
-            text = text.replace(secret[at:end], BLOT)
+            text = text.replace(secret[at:end], REDACTED)
         return text
 
 
-NOBODY = Speaker()
+NO_SECRET = Redactor()
 
 
 def classify_response(
@@ -107,7 +107,7 @@ def classify_response(
     body: bytes,
     *,
     now: float,
-    speaker: Speaker = NOBODY,
+    redactor: Redactor = NO_SECRET,
 ) -> UpstreamFailure:
     """The failure that a response without an answer stands for.
 
@@ -123,7 +123,7 @@ def classify_response(
         told_s = again_s or hold_s(headers, now=now), told_in(message, now=now)
         again_s = max((each for each in told_s if each), default=again_s)
         kind, scope = _limit_of(kind, words, message, again_s)
-    told = _told(status, headers, body, error, speaker)
+    told = _told(status, headers, body, error, redactor)
     return UpstreamFailure(
         kind,
         told + _advice(kind, status, _is_page(headers, body)),
@@ -134,7 +134,7 @@ def classify_response(
 
 
 def error_event(
-    error: Any, *, now: float | None = None, speaker: Speaker = NOBODY
+    error: Any, *, now: float | None = None, redactor: Redactor = NO_SECRET
 ) -> UpstreamFailure:
     """The failure that an ``error`` inside a stream, or inside an answer with status 200, means.
 
@@ -146,7 +146,7 @@ def error_event(
     if kind in LIMITS:
         again_s = told_in(message, now=now)
         kind, scope = _limit_of(kind, words, message, again_s)
-    said = speaker.quote(message) or "no reason given"
+    said = redactor.redact_excerpt(message) or "no reason given"
     return UpstreamFailure(
         kind, f"broke off with an error: {said}", retry_after=again_s, scope=scope
     )
@@ -262,7 +262,7 @@ def _limit_of(
 ) -> tuple[FailureKind, LimitScope | None]:
     """Which limit was reached, and whether it is waited for like a rate or is a matter of hours."""
     scope = scope_of(words, message)
-    soon = bool(again_s) and again_s is not None and again_s <= LONGEST_RATE_S
+    soon = bool(again_s) and again_s is not None and again_s <= MAX_RATE_S
     if scope in DAILY and not soon:
         return FailureKind.QUOTA, scope
     coded = _any_of(QUOTA_WORDS, words) or _kind_of_code(words) is not None
@@ -281,17 +281,19 @@ def _is_page(headers: Mapping[str, str], body: bytes) -> bool:
 
 
 def _told(
-    status: int, headers: Mapping[str, str], body: bytes, error: Any, speaker: Speaker
+    status: int, headers: Mapping[str, str], body: bytes, error: Any, redactor: Redactor
 ) -> str:
     told = f"answered HTTP {status}"
     if 300 <= status <= 399:
-        return f"{told}, a redirect to {speaker.quote(headers.get('Location', 'nowhere'))}"
+        return (
+            f"{told}, a redirect to {redactor.redact_excerpt(headers.get('Location', 'nowhere'))}"
+        )
     if _is_page(headers, body):
         title = _TITLE.search(body.decode("utf-8", "replace"))
-        named = f" titled {speaker.quote(title[1], 80)!r}" if title else ""
+        named = f" titled {redactor.redact_excerpt(title[1], 80)!r}" if title else ""
         return f"{told} with a web page{named} where JSON was expected"
     said = _message_of(error) if error is not None else body.decode("utf-8", "replace")
-    if quoted := speaker.quote(said):
+    if quoted := redactor.redact_excerpt(said):
         return f"{told}: {quoted}"
     return f"{told} with an empty body"
 

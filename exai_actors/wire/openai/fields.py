@@ -14,7 +14,7 @@ from typing import Any, TypeGuard
 import orjson
 
 from exai_actors.core.calls import FailureKind, UpstreamFailure, Usage
-from exai_actors.wire.openai.errors import Speaker
+from exai_actors.wire.openai.errors import Redactor
 from exai_actors.wire.openai.server_sent_events import BOM
 
 # Finish reasons by which a service says that the model has failed or was stopped in the middle
@@ -22,7 +22,7 @@ from exai_actors.wire.openai.server_sent_events import BOM
 FAILED_REASONS = frozenset({"error", "network_error", "abort", "insufficient_system_resource"})
 
 # More than any model has ever read; sums of them fit into 64 bits.
-_MOST_TOKENS = 10**12
+_MAX_TOKENS = 10**12
 
 _SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
 
@@ -116,11 +116,12 @@ def usage_of(usage: Any) -> Usage | None:
 
 
 def _is_count(tokens: Any) -> TypeGuard[int]:
-    return type(tokens) is int and 0 <= tokens <= _MOST_TOKENS
+    return type(tokens) is int and 0 <= tokens <= _MAX_TOKENS
 
 
-def model_failed(reason: str, speaker: Speaker) -> UpstreamFailure:
+def model_failed(reason: str, redactor: Redactor) -> UpstreamFailure:
     """The failure that a finish reason out of FAILED_REASONS means."""
     return UpstreamFailure(
-        FailureKind.SERVER_ERROR, f"broke off with finish reason {speaker.quote(reason)!r}"
+        FailureKind.SERVER_ERROR,
+        f"broke off with finish reason {redactor.redact_excerpt(reason)!r}",
     )

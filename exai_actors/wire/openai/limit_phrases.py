@@ -12,7 +12,7 @@ import re
 from datetime import datetime, timedelta, timezone
 
 from exai_actors.core.calls import FailureKind, LimitScope
-from exai_actors.wire.openai.rate_headers import DURATION, LONGEST_S, seconds_until
+from exai_actors.wire.openai.rate_headers import DURATION, MAX_S, seconds_until
 
 GLM_KINDS = {
     "1110": FailureKind.QUOTA,
@@ -92,4 +92,4 @@ def _seconds_until_instant(instant: str, zone: str | None, now: float) -> float 
     except ValueError:
         return None
     seconds = told.replace(tzinfo=told.tzinfo or _BEIJING).timestamp() - now
-    return min(max(0.0, seconds), LONGEST_S)
+    return min(max(0.0, seconds), MAX_S)

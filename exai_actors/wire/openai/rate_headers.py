@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
-LONGEST_S = 604_800.0
+MAX_S = 604_800.0
 """Longer than the longest window in the field, a week; more is taken for a mistake and bounded."""
 
 _EPOCH_S = 1e9
@@ -120,4 +120,4 @@ def _number(told: str | None) -> float | None:
 
 
 def _bounded(seconds: float) -> float:
-    return min(max(0.0, seconds), LONGEST_S)
+    return min(max(0.0, seconds), MAX_S)

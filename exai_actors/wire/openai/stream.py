@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from exai_actors.core.calls import Completion, FailureKind, UpstreamFailure, Usage
-from exai_actors.wire.openai.errors import NOBODY, Speaker, error_event
+from exai_actors.wire.openai.errors import NO_SECRET, Redactor, error_event
 from exai_actors.wire.openai.fields import (
     FAILED_REASONS,
     Malformed,
@@ -45,12 +45,12 @@ class StreamReader:
         max_answer_bytes: int,
         *,
         now: float | None = None,
-        speaker: Speaker = NOBODY,
+        redactor: Redactor = NO_SECRET,
     ) -> None:
         self._model = model
         self._now = now
         self._max = max_answer_bytes
-        self._speaker = speaker
+        self._speaker = redactor
         self._events = SseParser(2 * max_answer_bytes + EVENT_OVERHEAD_BYTES)
         self._pieces: list[str] = []
         self._reasoning: list[str] = []
@@ -100,7 +100,7 @@ class StreamReader:
                 FailureKind.TRUNCATED, "ended its stream before the answer was whole"
             )
         if not (self._finish_reason or self._pieces or self._reasoning):
-            said = self._speaker.quote(self._aside) or "nothing"
+            said = self._speaker.redact_excerpt(self._aside) or "nothing"
             return UpstreamFailure(
                 FailureKind.MALFORMED, f"ended its stream without an answer; it said {said}"
             )
@@ -196,7 +196,7 @@ class StreamReader:
             self._read(event)
 
     def _fail_with(self, error: Any) -> None:
-        self._failure = error_event(error, now=self._now, speaker=self._speaker)
+        self._failure = error_event(error, now=self._now, redactor=self._speaker)
 
     def _fail(self, kind: FailureKind, told: str) -> None:
         self._failure = UpstreamFailure(kind, told)

@@ -7,8 +7,8 @@ from typing import Any
 
 from exai_actors.core.calls import FailureKind, IfBusy, LimitScope, UpstreamFailure
 from exai_actors.core.capacity.account import Account
-from exai_actors.core.capacity.dispatcher import Arrival, Dispatcher
-from exai_actors.core.capacity.jobs import Job, Refusal
+from exai_actors.core.capacity.dispatcher import Admission, Dispatcher
+from exai_actors.core.capacity.scheduled_call import Refusal, ScheduledCall
 from exai_actors.core.capacity.settings import CapacitySettings
 from exai_actors.ids import EVERYBODY, RequestKey, SessionId, TenantName
 
@@ -19,10 +19,10 @@ class Bench:
     def __init__(self, settings: CapacitySettings | None = None, **more: Any) -> None:
         self.settings = settings or CapacitySettings(**{"limit": 1} | more)
         self.account = Account(self.settings)
-        self.dispatcher: Dispatcher[Job] = Dispatcher(self.account)
+        self.dispatcher: Dispatcher[ScheduledCall] = Dispatcher(self.account)
         self.now = 0.0
         self.granted: list[str] = []
-        self.running: dict[str, Job] = {}
+        self.running: dict[str, ScheduledCall] = {}
 
     def job(
         self,
@@ -35,10 +35,10 @@ class Bench:
         deadline: float = inf,
         if_busy: IfBusy = IfBusy.WAIT_IN_TIME,
         priority: int = 0,
-        elsewhere: frozenset[str] = frozenset(),
-    ) -> Job:
+        fallback_reasons: frozenset[str] = frozenset(),
+    ) -> ScheduledCall:
         pool = self.dispatcher.pool_of(model)
-        return Job(
+        return ScheduledCall(
             pool.queue.flow(SessionId(session), TenantName(tenant)),
             RequestKey(name),
             pool,
@@ -49,14 +49,14 @@ class Bench:
             deadline,
             if_busy,
             priority,
-            elsewhere,
+            fallback_reasons,
         )
 
-    def arrive(self, name: str, session: str = "a", **more: Any) -> Arrival | Refusal:
+    def admit(self, name: str, session: str = "a", **more: Any) -> Admission | Refusal:
         """A request comes; it runs, waits or is refused."""
         job = self.job(name, session, **more)
-        arrival = self.dispatcher.arrive(job, self.now)
-        if arrival is Arrival.GRANTED:
+        arrival = self.dispatcher.admit(job, self.now)
+        if arrival is Admission.GRANTED:
             self._started(job)
         self.pump()
         return arrival
@@ -116,12 +116,12 @@ class Bench:
     def in_flight(self) -> int:
         return sum(pool.ledger.in_flight for pool in self.dispatcher.pools)
 
-    def _started(self, job: Job) -> None:
+    def _started(self, job: ScheduledCall) -> None:
         assert job.request not in self.running
         self.running[job.request] = job
         self.granted.append(job.request)
 
-    def _released(self, name: str) -> Job:
+    def _released(self, name: str) -> ScheduledCall:
         job = self.running.pop(name)
         assert self.dispatcher.release(job.permit) is job
         return job

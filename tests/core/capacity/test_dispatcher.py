@@ -6,7 +6,7 @@ import pytest
 
 from exai_actors.core.calls import FailureKind, IfBusy, LimitScope, UpstreamFailure
 from exai_actors.core.capacity.account import Account
-from exai_actors.core.capacity.apply_change import put_in_force
+from exai_actors.core.capacity.apply_change import apply_change
 from exai_actors.core.capacity.changes import (
     DrainProvider,
     Pause,
@@ -15,8 +15,8 @@ from exai_actors.core.capacity.changes import (
     SetReserve,
     SetWeight,
 )
-from exai_actors.core.capacity.dispatcher import Arrival, Dispatcher
-from exai_actors.core.capacity.jobs import Refusal, RefusalCause
+from exai_actors.core.capacity.dispatcher import Admission, Dispatcher
+from exai_actors.core.capacity.scheduled_call import Refusal, RefusalCause
 from exai_actors.core.capacity.settings import (
     CapacitySettings,
     CircuitSettings,
@@ -29,29 +29,29 @@ from tests.core.capacity.dispatching import Bench
 
 def test_the_first_requests_are_granted_at_once() -> None:
     bench = Bench(limit=2)
-    assert [bench.arrive(name) for name in "xyz"] == [
-        Arrival.GRANTED,
-        Arrival.GRANTED,
-        Arrival.QUEUED,
+    assert [bench.admit(name) for name in "xyz"] == [
+        Admission.GRANTED,
+        Admission.GRANTED,
+        Admission.QUEUED,
     ]
 
 
 def test_nobody_is_granted_before_those_who_wait() -> None:
     bench = Bench()
-    bench.arrive("first")
-    bench.arrive("second")
+    bench.admit("first")
+    bench.admit("second")
     bench.complete("first")
-    assert bench.arrive("third", "b") is Arrival.QUEUED
+    assert bench.admit("third", "b") is Admission.QUEUED
     assert bench.granted == ["first", "second"]
 
 
 def test_a_second_release_lets_nobody_in() -> None:
     bench = Bench()
-    bench.arrive("first")
+    bench.admit("first")
     permit = bench.running["first"].permit
     bench.complete("first")
-    bench.arrive("second")
-    bench.arrive("third")
+    bench.admit("second")
+    bench.admit("third")
     assert bench.dispatcher.release(permit) is None
     bench.pump()
     assert bench.granted == ["first", "second"]
@@ -60,12 +60,12 @@ def test_a_second_release_lets_nobody_in() -> None:
 
 def test_a_full_queue_refuses_with_position_and_the_time_to_come_back() -> None:
     bench = Bench(queue=1)
-    bench.arrive("slow")
+    bench.admit("slow")
     bench.now = 4.0
     bench.complete("slow")
-    bench.arrive("running")
-    bench.arrive("waiting")
-    refusal = bench.arrive("late", "b")
+    bench.admit("running")
+    bench.admit("waiting")
+    refusal = bench.admit("late", "b")
     assert isinstance(refusal, Refusal)
     assert (refusal.cause, refusal.reason) == (RefusalCause.FULL, "busy")
     assert refusal.queued == 1
@@ -75,51 +75,51 @@ def test_a_full_queue_refuses_with_position_and_the_time_to_come_back() -> None:
 
 def test_who_would_wait_beyond_the_deadline_is_refused_at_once() -> None:
     bench = Bench()
-    bench.arrive("slow")
+    bench.admit("slow")
     bench.now = 10.0
     bench.complete("slow")
-    bench.arrive("running")
-    refusal = bench.arrive("hurried", deadline=15.0)
+    bench.admit("running")
+    refusal = bench.admit("hurried", deadline=15.0)
     assert isinstance(refusal, Refusal)
     assert (refusal.cause, refusal.position, refusal.wait_s) == (RefusalCause.TOO_LATE, 1, 10.0)
-    assert bench.arrive("patient", deadline=25.0) is Arrival.QUEUED
+    assert bench.admit("patient", deadline=25.0) is Admission.QUEUED
 
 
 def test_a_big_call_is_refused_that_the_gate_will_not_let_through_in_time() -> None:
     bench = Bench(limit=10, gates=GateSettings(tokens_per_minute=100, margin_s=0.0))
     for number in range(8):
         bench.now = float(number)
-        bench.arrive(f"small {number}", tokens=10)
-    refusal = bench.arrive("big", "b", tokens=80, deadline=bench.now + 30)
+        bench.admit(f"small {number}", tokens=10)
+    refusal = bench.admit("big", "b", tokens=80, deadline=bench.now + 30)
     assert isinstance(refusal, Refusal)
     assert refusal.cause is RefusalCause.TOO_LATE
     assert refusal.wait_s == refusal.retry_after == 58.0
-    assert bench.arrive("small", "b", tokens=10, deadline=bench.now + 30) is Arrival.GRANTED
+    assert bench.admit("small", "b", tokens=10, deadline=bench.now + 30) is Admission.GRANTED
 
 
 def test_a_newcomer_of_a_small_session_is_not_refused_for_the_queue_of_a_greedy_one() -> None:
     bench = Bench()
-    bench.arrive("slow", "greedy")
+    bench.admit("slow", "greedy")
     bench.now = 1.0
     bench.complete("slow")
     for number in range(50):
-        bench.arrive(f"g{number}", "greedy")
-    assert bench.arrive("small", "small", deadline=bench.now + 5) is Arrival.QUEUED
+        bench.admit(f"g{number}", "greedy")
+    assert bench.admit("small", "small", deadline=bench.now + 5) is Admission.QUEUED
 
 
 def test_who_asks_to_wait_waits_whatever_is_predicted() -> None:
     bench = Bench()
-    bench.arrive("slow")
+    bench.admit("slow")
     bench.now = 10.0
     bench.complete("slow")
-    bench.arrive("running")
-    assert bench.arrive("stubborn", deadline=11.0, if_busy=IfBusy.WAIT) is Arrival.QUEUED
+    bench.admit("running")
+    assert bench.admit("stubborn", deadline=11.0, if_busy=IfBusy.WAIT) is Admission.QUEUED
 
 
 def test_who_wants_no_waiting_is_granted_or_refused() -> None:
     bench = Bench()
-    assert bench.arrive("lucky", if_busy=IfBusy.REFUSE) is Arrival.GRANTED
-    refusal = bench.arrive("unlucky", if_busy=IfBusy.REFUSE)
+    assert bench.admit("lucky", if_busy=IfBusy.REFUSE) is Admission.GRANTED
+    refusal = bench.admit("unlucky", if_busy=IfBusy.REFUSE)
     assert isinstance(refusal, Refusal)
     assert refusal.cause is RefusalCause.NO_WAITING
 
@@ -127,7 +127,7 @@ def test_who_wants_no_waiting_is_granted_or_refused() -> None:
 def test_a_gate_is_never_passed_and_opens_by_itself() -> None:
     bench = Bench(limit=10, gates=GateSettings(requests_per_minute=3, margin_s=0.0))
     for name in "abcde":
-        bench.arrive(name)
+        bench.admit(name)
     assert bench.granted == ["a", "b", "c"]
     bench.pass_time(59.0)
     assert bench.granted == ["a", "b", "c"]
@@ -137,9 +137,9 @@ def test_a_gate_is_never_passed_and_opens_by_itself() -> None:
 
 def test_a_gate_for_tokens_lets_nobody_small_pass_the_big_one_whose_turn_it_is() -> None:
     bench = Bench(limit=10, gates=GateSettings(tokens_per_minute=100, margin_s=0.0))
-    bench.arrive("a", tokens=90)
-    bench.arrive("big", tokens=50)
-    bench.arrive("small", tokens=5)
+    bench.admit("a", tokens=90)
+    bench.admit("big", tokens=50)
+    bench.admit("small", tokens=5)
     assert bench.granted == ["a"]
     bench.pass_time(61.0)
     assert bench.granted == ["a", "big", "small"]
@@ -151,14 +151,14 @@ def test_no_stream_of_small_calls_of_one_model_keeps_a_big_one_of_another_from_t
         model_limits=(("scarce", 2),),
         gates=GateSettings(tokens_per_minute=100, margin_s=0.0),
     )
-    bench.arrive("small 0", model="scarce", tokens=30)
-    bench.arrive("small 1", model="scarce", tokens=30)
-    bench.arrive("big", model="plain", tokens=90)
+    bench.admit("small 0", model="scarce", tokens=30)
+    bench.admit("small 1", model="scarce", tokens=30)
+    bench.admit("big", model="plain", tokens=90)
     for number in range(2, 30):
         bench.pass_time(7.0)
         for name in tuple(bench.running):
             bench.complete(name, tokens=30)
-        bench.arrive(f"small {number}", model="scarce", tokens=30)
+        bench.admit(f"small {number}", model="scarce", tokens=30)
     assert bench.granted.index("big") <= 4
     assert len(bench.granted) > 8
 
@@ -166,8 +166,8 @@ def test_no_stream_of_small_calls_of_one_model_keeps_a_big_one_of_another_from_t
 def test_a_session_whose_calls_all_run_into_timeouts_pays_for_them() -> None:
     bench = Bench(limit=2, circuit=CircuitSettings(failures_in_a_row=1000, calls=1000))
     for number in range(100):
-        bench.arrive(f"slow {number}", "slow")
-        bench.arrive(f"good {number}", "good")
+        bench.admit(f"slow {number}", "slow")
+        bench.admit(f"good {number}", "good")
     for _ in range(100):
         bench.now += 1.0
         name = next(iter(bench.running))
@@ -180,8 +180,8 @@ def test_a_session_whose_calls_all_run_into_timeouts_pays_for_them() -> None:
 
 def test_what_an_answer_that_broke_off_may_have_taken_still_counts_at_the_gate() -> None:
     bench = Bench(limit=10, gates=GateSettings(tokens_per_minute=100, margin_s=0.0))
-    bench.arrive("breaks", tokens=90)
-    bench.arrive("next", tokens=50)
+    bench.admit("breaks", tokens=90)
+    bench.admit("next", tokens=50)
     bench.fail("breaks", FailureKind.BROKEN)
     assert bench.granted == ["breaks"]
     bench.pass_time(61.0)
@@ -191,12 +191,12 @@ def test_what_an_answer_that_broke_off_may_have_taken_still_counts_at_the_gate()
 def test_a_weight_that_changes_gives_no_credit_for_calls_granted_before() -> None:
     bench = Bench(limit=10, weights=(("changed", 1.0),))
     for number in range(10):
-        bench.arrive(f"before {number}", tenant="changed", tokens=1000)
+        bench.admit(f"before {number}", tenant="changed", tokens=1000)
     change = SetWeight(TenantName("changed"), 0.001)
-    assert put_in_force(bench.dispatcher, change, "test", bench.now) is None
+    assert apply_change(bench.dispatcher, change, "test", bench.now) is None
     for number in range(100):
-        bench.arrive(f"changed {number}", "c", tenant="changed")
-        bench.arrive(f"other {number}", "o", tenant="other")
+        bench.admit(f"changed {number}", "c", tenant="changed")
+        bench.admit(f"other {number}", "o", tenant="other")
     for number in range(10):
         bench.complete(f"before {number}", tokens=10)
     for _ in range(90):
@@ -207,8 +207,8 @@ def test_a_weight_that_changes_gives_no_credit_for_calls_granted_before() -> Non
 
 def test_what_was_estimated_too_high_is_given_back_to_the_gate() -> None:
     bench = Bench(limit=10, gates=GateSettings(tokens_per_minute=100, margin_s=0.0))
-    bench.arrive("a", tokens=90)
-    bench.arrive("b", tokens=50)
+    bench.admit("a", tokens=90)
+    bench.admit("b", tokens=50)
     assert bench.granted == ["a"]
     bench.complete("a", tokens=20)
     assert bench.granted == ["a", "b"]
@@ -216,9 +216,9 @@ def test_what_was_estimated_too_high_is_given_back_to_the_gate() -> None:
 
 def test_a_rate_limit_holds_everybody_for_the_time_told_and_tries_again_itself() -> None:
     bench = Bench(limit=2)
-    bench.arrive("a")
+    bench.admit("a")
     assert bench.fail("a", FailureKind.RATE_LIMITED, retry_after=7.0, draw=0.0)
-    bench.arrive("b", "other")
+    bench.admit("b", "other")
     bench.pass_time(6.9)
     assert bench.granted == ["a"]
     bench.pass_time(1.5)
@@ -227,25 +227,25 @@ def test_a_rate_limit_holds_everybody_for_the_time_told_and_tries_again_itself()
 
 def test_who_cannot_outwait_a_hold_is_told_at_once() -> None:
     bench = Bench(limit=1)
-    bench.arrive("a")
-    bench.arrive("hurried", "b", deadline=5.0)
-    bench.arrive("patient", "c", deadline=500.0)
+    bench.admit("a")
+    bench.admit("hurried", "b", deadline=5.0)
+    bench.admit("patient", "c", deadline=500.0)
     job = bench.running.pop("a")
     bench.dispatcher.release(job.permit)
     from exai_actors.core.calls import UpstreamFailure
 
     failure = UpstreamFailure(FailureKind.RATE_LIMITED, "slow down", retry_after=60.0)
     bench.dispatcher.failed(job, failure, 0.0, 0.0)
-    ((shut_out, refusal),) = bench.dispatcher.shut_out(0.0)
-    assert shut_out.request == "hurried"
+    ((refuse_unservable, refusal),) = bench.dispatcher.refuse_unservable(0.0)
+    assert refuse_unservable.request == "hurried"
     assert refusal.cause is RefusalCause.CLOSED
     assert refusal.retry_after >= 60.0
-    assert bench.dispatcher.shut_out(0.0) == []
+    assert bench.dispatcher.refuse_unservable(0.0) == []
 
 
 def test_a_request_is_tried_again_no_oftener_than_configured() -> None:
     bench = Bench(retry=RetrySettings(attempts=3, reserve=10, base_s=0.1))
-    bench.arrive("a")
+    bench.admit("a")
     assert bench.fail("a")
     bench.pass_time(60)
     assert bench.fail("a")
@@ -257,7 +257,7 @@ def test_a_request_is_tried_again_no_oftener_than_configured() -> None:
 def test_the_budget_ends_the_tries_of_all() -> None:
     bench = Bench(limit=100, retry=RetrySettings(reserve=2))
     for number in range(5):
-        bench.arrive(f"r{number}")
+        bench.admit(f"r{number}")
     assert [bench.fail(f"r{number}", FailureKind.CONNECT) for number in range(4)] == [
         True,
         True,
@@ -268,24 +268,24 @@ def test_the_budget_ends_the_tries_of_all() -> None:
 
 def test_no_try_begins_after_the_deadline() -> None:
     bench = Bench()
-    bench.arrive("a", deadline=3.0)
+    bench.admit("a", deadline=3.0)
     assert not bench.fail("a", FailureKind.RATE_LIMITED, retry_after=10.0)
 
 
 def test_who_would_rather_go_elsewhere_is_not_tried_again_here() -> None:
     bench = Bench()
-    bench.arrive("a", elsewhere=frozenset({"server_error"}))
+    bench.admit("a", fallback_reasons=frozenset({"server_error"}))
     assert not bench.fail("a", FailureKind.SERVER_ERROR)
 
 
 def test_an_open_circuit_grants_nothing_then_one_probe_then_everything() -> None:
     bench = Bench(limit=5, retry=RetrySettings(attempts=1))
     for number in range(5):
-        bench.arrive(f"r{number}")
+        bench.admit(f"r{number}")
     for number in range(5):
         bench.fail(f"r{number}")
     for number in range(3):
-        assert bench.arrive(f"w{number}") is Arrival.QUEUED
+        assert bench.admit(f"w{number}") is Admission.QUEUED
     bench.pass_time(4.0)
     assert len(bench.granted) == 5
     bench.pass_time(2.0)
@@ -297,17 +297,17 @@ def test_an_open_circuit_grants_nothing_then_one_probe_then_everything() -> None
 def test_who_can_go_elsewhere_does_not_wait_before_an_open_circuit() -> None:
     bench = Bench(limit=5, retry=RetrySettings(attempts=1))
     for number in range(5):
-        bench.arrive(f"r{number}")
+        bench.admit(f"r{number}")
     for number in range(5):
         bench.fail(f"r{number}")
-    refusal = bench.arrive("flexible", elsewhere=frozenset({"circuit_open"}))
+    refusal = bench.admit("flexible", fallback_reasons=frozenset({"circuit_open"}))
     assert isinstance(refusal, Refusal)
     assert refusal.reason == "circuit_open"
 
 
 def test_a_request_is_sent_three_times_at_most_unless_told_otherwise() -> None:
     bench = Bench()
-    bench.arrive("a")
+    bench.admit("a")
     while bench.fail("a", draw=0.0):
         bench.pass_time(1.0)
     assert bench.granted == ["a", "a", "a"]
@@ -315,9 +315,9 @@ def test_a_request_is_sent_three_times_at_most_unless_told_otherwise() -> None:
 
 def test_a_quota_that_is_used_up_is_left_alone_for_a_while() -> None:
     bench = Bench()
-    bench.arrive("a")
+    bench.admit("a")
     assert not bench.fail("a", FailureKind.QUOTA)
-    assert bench.arrive("b") is Arrival.QUEUED
+    assert bench.admit("b") is Admission.QUEUED
     bench.pass_time(59.0)
     assert bench.granted == ["a"]
     bench.pass_time(10.0)
@@ -328,7 +328,7 @@ def test_a_quota_that_is_used_up_is_left_alone_for_a_while() -> None:
 def test_only_an_adaptive_limit_falls_when_the_provider_has_too_much(kind: FailureKind) -> None:
     for adaptive, limit in ((False, 20), (True, 18)):
         bench = Bench(limit=20, adaptive=adaptive)
-        bench.arrive("a")
+        bench.admit("a")
         bench.fail("a", kind)
         assert bench.dispatcher.pools[0].ledger.limit == limit
         assert bench.account.limit == 20
@@ -336,14 +336,14 @@ def test_only_an_adaptive_limit_falls_when_the_provider_has_too_much(kind: Failu
 
 def test_a_draining_provider_tries_nothing_again() -> None:
     bench = Bench()
-    bench.arrive("a")
-    put_in_force(bench.dispatcher, DrainProvider(), "test", bench.now)
+    bench.admit("a")
+    apply_change(bench.dispatcher, DrainProvider(), "test", bench.now)
     assert not bench.fail("a")
 
 
 def test_what_nobody_wants_any_more_is_not_tried_again() -> None:
     bench = Bench()
-    bench.arrive("a")
+    bench.admit("a")
     job = bench.running.pop("a")
     bench.dispatcher.release(job.permit)
     failure = UpstreamFailure(FailureKind.SERVER_ERROR, "no")
@@ -352,12 +352,12 @@ def test_what_nobody_wants_any_more_is_not_tried_again() -> None:
 
 def test_another_weight_counts_for_those_who_wait_already() -> None:
     bench = Bench(weights=(("batch", 1.0),))
-    bench.arrive("first")
+    bench.admit("first")
     for number in range(30):
-        bench.arrive(f"batch-{number}", "b", tenant="batch")
-        bench.arrive(f"other-{number}", "o")
+        bench.admit(f"batch-{number}", "b", tenant="batch")
+        bench.admit(f"other-{number}", "o")
     change = SetWeight(TenantName("batch"), 9.0)
-    assert put_in_force(bench.dispatcher, change, "test", bench.now) is None
+    assert apply_change(bench.dispatcher, change, "test", bench.now) is None
     for _ in range(20):
         bench.complete(bench.granted[-1])
     assert sum(name.startswith("batch") for name in bench.granted[1:]) >= 17
@@ -366,9 +366,9 @@ def test_another_weight_counts_for_those_who_wait_already() -> None:
 def test_what_is_refused_here_gives_no_budget_for_tries_again() -> None:
     bench = Bench(limit=10, queue=0)
     for number in range(10):
-        bench.arrive(f"r{number}")
+        bench.admit(f"r{number}")
     for number in range(1000):
-        assert isinstance(bench.arrive(f"x{number}"), Refusal)
+        assert isinstance(bench.admit(f"x{number}"), Refusal)
     again = [bench.fail(f"r{number}", retry_after=9.0) for number in range(10)]
     assert sum(again) == RetrySettings().reserve
 
@@ -377,7 +377,7 @@ def test_calls_that_are_refused_together_hold_the_queue_as_one() -> None:
     bench = Bench(limit=50)
     names = [f"r{number}" for number in range(50)]
     for name in names:
-        bench.arrive(name)
+        bench.admit(name)
     for name in names:
         bench.fail(name, FailureKind.OVERLOADED, draw=0.99)
     assert bench.account.hold.until <= 1.0
@@ -391,7 +391,7 @@ def test_calls_that_are_refused_together_hold_the_queue_as_one() -> None:
 )
 def test_nothing_is_tried_again_before_the_time_told(kind: FailureKind) -> None:
     bench = Bench()
-    bench.arrive("a")
+    bench.admit("a")
     assert bench.fail("a", kind, retry_after=7.0, draw=0.0)
     bench.pass_time(6.99)
     assert bench.granted == ["a"]
@@ -401,14 +401,14 @@ def test_nothing_is_tried_again_before_the_time_told(kind: FailureKind) -> None:
 
 def test_who_wants_no_waiting_is_not_tried_again() -> None:
     bench = Bench()
-    bench.arrive("a", if_busy=IfBusy.REFUSE)
+    bench.admit("a", if_busy=IfBusy.REFUSE)
     assert not bench.fail("a", FailureKind.RATE_LIMITED, retry_after=20.0)
 
 
 def test_a_quarantined_permit_comes_back_by_itself() -> None:
     bench = Bench(quarantine_s=5.0)
-    bench.arrive("gone")
-    bench.arrive("next")
+    bench.admit("gone")
+    bench.admit("next")
     bench.abort("gone")
     assert bench.granted == ["gone"]
     bench.pass_time(5.0)
@@ -417,13 +417,13 @@ def test_a_quarantined_permit_comes_back_by_itself() -> None:
 
 def test_an_owner_that_is_restarted_knows_who_is_in_quarantine_and_what_a_model_was_told() -> None:
     bench = Bench(limit=1, model_limits=(("scarce", 1),), quarantine_s=20.0)
-    bench.arrive("gone")
+    bench.admit("gone")
     bench.abort("gone")
-    bench.arrive("told", model="scarce")
+    bench.admit("told", model="scarce")
     bench.fail("told", FailureKind.RATE_LIMITED, retry_after=50.0, scope=LimitScope.CONCURRENCY)
     bench.dispatcher = Dispatcher(bench.account, 1 << 40)
-    bench.arrive("plain")
-    bench.arrive("scarce", model="scarce")
+    bench.admit("plain")
+    bench.admit("scarce", model="scarce")
     bench.pass_time(19.0)
     assert bench.granted == ["gone", "told"]
     bench.pass_time(1.0)
@@ -435,31 +435,31 @@ def test_an_owner_that_is_restarted_knows_who_is_in_quarantine_and_what_a_model_
 def test_an_owner_that_is_restarted_probes_what_was_broken_before() -> None:
     bench = Bench(limit=5, retry=RetrySettings(attempts=1))
     for number in range(5):
-        bench.arrive(f"r{number}")
+        bench.admit(f"r{number}")
     for number in range(5):
         bench.fail(f"r{number}")
     bench.pass_time(6.0)
-    bench.arrive("probe")
+    bench.admit("probe")
     bench.dispatcher = Dispatcher(bench.account, 1 << 40)
     for number in range(3):
-        bench.arrive(f"w{number}")
+        bench.admit(f"w{number}")
     assert bench.granted[5:] == ["probe", "w0"]
 
 
 def test_a_model_with_a_limit_of_its_own_holds_up_no_other() -> None:
     bench = Bench(limit=2, model_limits=(("scarce", 1),))
-    bench.arrive("s1", model="scarce")
-    assert bench.arrive("s2", model="scarce") is Arrival.QUEUED
-    assert bench.arrive("o1", model="other") is Arrival.GRANTED
-    assert bench.arrive("o2", model="different") is Arrival.GRANTED
-    assert bench.arrive("o3", model="other") is Arrival.QUEUED
+    bench.admit("s1", model="scarce")
+    assert bench.admit("s2", model="scarce") is Admission.QUEUED
+    assert bench.admit("o1", model="other") is Admission.GRANTED
+    assert bench.admit("o2", model="different") is Admission.GRANTED
+    assert bench.admit("o3", model="other") is Admission.QUEUED
     bench.complete("s1")
     assert bench.granted == ["s1", "o1", "o2", "s2"]
 
 
 def test_what_was_told_of_one_model_outlives_the_owner() -> None:
     bench = Bench(limit=2, model_limits=(("scarce", 1),))
-    bench.arrive("s1", model="scarce")
+    bench.admit("s1", model="scarce")
     told = UpstreamFailure(
         FailureKind.RATE_LIMITED, "one at once", retry_after=9.0, scope=LimitScope.CONCURRENCY
     )
@@ -467,8 +467,8 @@ def test_what_was_told_of_one_model_outlives_the_owner() -> None:
     bench.dispatcher.release(job.permit)
     bench.dispatcher.failed(job, told, bench.now, 0.0)
     bench.dispatcher = Dispatcher(bench.account, 1 << 40)
-    assert bench.arrive("other") is Arrival.GRANTED
-    assert bench.arrive("s2", model="scarce") is Arrival.QUEUED
+    assert bench.admit("other") is Admission.GRANTED
+    assert bench.admit("s2", model="scarce") is Admission.QUEUED
     bench.pass_time(8.9)
     assert bench.granted == ["s1", "other"]
     bench.pass_time(0.2)
@@ -484,15 +484,15 @@ def test_permits_of_all_models_and_incarnations_have_names_of_their_own() -> Non
         bench.dispatcher = Dispatcher(account, incarnation << 40)
         for model in ("x", "y", "z"):
             for number in range(3):
-                bench.arrive(f"{model}{number}", model=model)
+                bench.admit(f"{model}{number}", model=model)
         permits |= {job.permit for job in bench.running.values()}
     assert len(permits) == 18
 
 
 def test_a_waiting_request_and_one_between_two_tries_can_be_withdrawn() -> None:
     bench = Bench()
-    bench.arrive("fails")
-    bench.arrive("waits")
+    bench.admit("fails")
+    bench.admit("waits")
     assert bench.fail("fails", FailureKind.RATE_LIMITED, retry_after=1.0)
     for name in ("fails", "waits"):
         withdrawn = bench.dispatcher.withdraw(SessionId("a"), RequestKey(name))
@@ -506,9 +506,9 @@ def test_a_waiting_request_and_one_between_two_tries_can_be_withdrawn() -> None:
 
 def test_a_session_that_is_gone_leaves_nothing_waiting() -> None:
     bench = Bench()
-    bench.arrive("fails", "gone")
-    bench.arrive("waits", "gone")
-    bench.arrive("other", "here")
+    bench.admit("fails", "gone")
+    bench.admit("waits", "gone")
+    bench.admit("other", "here")
     assert bench.fail("fails", FailureKind.RATE_LIMITED, retry_after=1.0)
     gone = bench.dispatcher.forget(SessionId("gone"))
     assert sorted(job.request for job in gone) == ["fails", "waits"]
@@ -518,13 +518,13 @@ def test_a_session_that_is_gone_leaves_nothing_waiting() -> None:
 
 def test_positions_and_estimates_follow_from_how_long_permits_are_held() -> None:
     bench = Bench(limit=2)
-    bench.arrive("a")
-    bench.arrive("b")
+    bench.admit("a")
+    bench.admit("b")
     bench.now = 4.0
     bench.complete("a")
-    bench.arrive("c")
-    bench.arrive("d")
-    bench.arrive("e", "other")
+    bench.admit("c")
+    bench.admit("d")
+    bench.admit("e", "other")
     told = {
         job.request: (position, wait)
         for position, wait, job in bench.dispatcher.waits.positions_due(4.0, 8.0)
@@ -542,59 +542,59 @@ def test_no_wait_is_told_while_no_permit_is_there_to_wait_for(
     never: SetLimit | SetReserve, gates: GateSettings
 ) -> None:
     bench = Bench(limit=2, gates=gates)
-    bench.arrive("a")
+    bench.admit("a")
     bench.now = 4.0
     bench.complete("a")
-    put_in_force(bench.dispatcher, never, "test", bench.now)
-    assert bench.arrive("b", deadline=5.0) is Arrival.QUEUED
+    apply_change(bench.dispatcher, never, "test", bench.now)
+    assert bench.admit("b", deadline=5.0) is Admission.QUEUED
     ((position, wait, _),) = bench.dispatcher.waits.positions_due(bench.now, 1.0)
     assert (position, wait) == (1, None)
 
 
 def test_reserved_and_quarantined_permits_are_not_waited_for() -> None:
     bench = Bench(limit=3, quarantine_s=60.0)
-    bench.arrive("a")
+    bench.admit("a")
     bench.now = 4.0
     bench.complete("a")
-    put_in_force(bench.dispatcher, SetReserve(1), "test", bench.now)
-    bench.arrive("gone")
-    bench.arrive("b")
-    bench.arrive("c")
+    apply_change(bench.dispatcher, SetReserve(1), "test", bench.now)
+    bench.admit("gone")
+    bench.admit("b")
+    bench.admit("c")
     bench.abort("gone")
-    bench.arrive("d")
+    bench.admit("d")
     waits = [wait for _, wait, _ in bench.dispatcher.waits.positions_due(bench.now, 1.0)]
     assert waits == [4.0, 8.0]
 
 
 def test_no_wait_is_estimated_before_the_first_call_has_ended() -> None:
     bench = Bench(limit=0)
-    bench.arrive("a")
+    bench.admit("a")
     ((position, wait, _),) = bench.dispatcher.waits.positions_due(0.0, 1.0)
     assert (position, wait) == (1, None)
 
 
 def test_a_request_cannot_wait_twice() -> None:
     bench = Bench(limit=0)
-    bench.arrive("a")
+    bench.admit("a")
     with pytest.raises(ValueError, match="already waits"):
-        bench.arrive("a")
+        bench.admit("a")
 
 
 def test_whoever_waits_for_whichever_model_is_granted_when_a_pause_ends() -> None:
     bench = Bench(limit=1, model_limits=(("scarce", 1),))
-    put_in_force(bench.dispatcher, Pause(), "test", bench.now)
-    bench.arrive("a", model="plain")
-    bench.arrive("b", model="scarce")
-    put_in_force(bench.dispatcher, Reopen(), "test", bench.now)
+    apply_change(bench.dispatcher, Pause(), "test", bench.now)
+    bench.admit("a", model="plain")
+    bench.admit("b", model="scarce")
+    apply_change(bench.dispatcher, Reopen(), "test", bench.now)
     bench.pump()
     assert set(bench.granted) == {"a", "b"}
 
 
 def test_a_request_whose_deadline_passed_while_it_waited_is_not_begun() -> None:
     bench = Bench(limit=1)
-    bench.arrive("runs")
-    bench.arrive("too late", deadline=5.0, if_busy=IfBusy.WAIT)
-    bench.arrive("in time", deadline=5.1, if_busy=IfBusy.WAIT)
+    bench.admit("runs")
+    bench.admit("too late", deadline=5.0, if_busy=IfBusy.WAIT)
+    bench.admit("in time", deadline=5.1, if_busy=IfBusy.WAIT)
     bench.now = 5.0
     bench.complete("runs")
     assert bench.granted == ["runs", "in time"]
@@ -605,7 +605,7 @@ def test_a_request_whose_deadline_passed_while_it_waited_is_not_begun() -> None:
 @pytest.mark.parametrize("kind", FailureKind)
 def test_however_a_call_fails_nothing_of_it_stays_unsettled(kind: FailureKind) -> None:
     bench = Bench()
-    bench.arrive("a")
+    bench.admit("a")
     job = bench.running["a"]
     assert job.flow.share.unsettled == 10.0
     bench.fail("a", kind)
@@ -615,12 +615,12 @@ def test_however_a_call_fails_nothing_of_it_stays_unsettled(kind: FailureKind) -
 
 def test_a_burst_of_refused_and_aborted_calls_makes_no_wait_look_short() -> None:
     bench = Bench(limit=2)
-    bench.arrive("slow")
+    bench.admit("slow")
     bench.now = 3.0
     bench.complete("slow")
     for number in range(20):
-        bench.arrive(f"refused {number}")
-        bench.arrive(f"aborted {number}")
+        bench.admit(f"refused {number}")
+        bench.admit(f"aborted {number}")
         bench.fail(f"refused {number}", FailureKind.REJECTED)
         bench.abort(f"aborted {number}")
     assert bench.dispatcher.waits.wait_s(bench.dispatcher.pools[0], 2, bench.now) == 3.0

@@ -22,7 +22,7 @@ from hypothesis.stateful import (
 
 from exai_actors.core.calls import FailureKind, IfBusy, UpstreamFailure
 from exai_actors.core.capacity.account import Account, Mode
-from exai_actors.core.capacity.apply_change import put_in_force
+from exai_actors.core.capacity.apply_change import apply_change
 from exai_actors.core.capacity.changes import (
     DrainProvider,
     Pause,
@@ -31,8 +31,8 @@ from exai_actors.core.capacity.changes import (
     SetLimit,
     SetReserve,
 )
-from exai_actors.core.capacity.dispatcher import Arrival, Dispatcher
-from exai_actors.core.capacity.jobs import Job, Refusal
+from exai_actors.core.capacity.dispatcher import Admission, Dispatcher
+from exai_actors.core.capacity.scheduled_call import Refusal, ScheduledCall
 from exai_actors.core.capacity.self_check import faults_of
 from exai_actors.core.capacity.settings import (
     CapacitySettings,
@@ -59,7 +59,7 @@ FAULTS = {
 class CapacityMachine(RuleBasedStateMachine):
     """``running``, ``waiting`` and ``again`` are what the model believes of each request."""
 
-    dispatcher_class: ClassVar[type[Dispatcher[Job]]] = Dispatcher
+    dispatcher_class: ClassVar[type[Dispatcher[ScheduledCall]]] = Dispatcher
 
     def __init__(self) -> None:
         super().__init__()
@@ -75,15 +75,15 @@ class CapacityMachine(RuleBasedStateMachine):
         )
         self.account = Account(capacity)
         self.incarnation = 0
-        self.dispatcher: Dispatcher[Job] = self.dispatcher_class(self.account)
+        self.dispatcher: Dispatcher[ScheduledCall] = self.dispatcher_class(self.account)
         self.now = 0.0
         self.limits = {"plain": 2, "scarce": 1}
         self.reserved = 0
         self.sent = 0
-        self.running: dict[str, Job] = {}
-        self.left_over: dict[PermitId, str] = {}
+        self.running: dict[str, ScheduledCall] = {}
+        self.adopted_call: dict[PermitId, str] = {}
         self.aside: dict[PermitId, tuple[str, float]] = {}
-        self.waiting: dict[str, Job] = {}
+        self.waiting: dict[str, ScheduledCall] = {}
         self.deadlines: dict[str, float] = {}
         self.ended: dict[str, str] = {}
         self.grants: list[tuple[float, str]] = []
@@ -99,11 +99,11 @@ class CapacityMachine(RuleBasedStateMachine):
 
     def taken(self, model: str) -> int:
         held = sum(1 for job in self.running.values() if model_of(job) == model)
-        left = sum(1 for each in self.left_over.values() if each == model)
+        left = sum(1 for each in self.adopted_call.values() if each == model)
         aside = sum(1 for each, _ in self.aside.values() if each == model)
         return held + left + aside + (self.reserved if model == "plain" else 0)
 
-    def started(self, job: Job) -> None:
+    def started(self, job: ScheduledCall) -> None:
         name = str(job.request)
         assert name not in self.running, "granted twice"
         assert name not in self.ended, "granted after its end"
@@ -136,7 +136,7 @@ class CapacityMachine(RuleBasedStateMachine):
             self.end(job, "expired")
         self.dispatcher.expired.clear()
 
-    def end(self, job: Job, how: str) -> None:
+    def end(self, job: ScheduledCall, how: str) -> None:
         name = str(job.request)
         assert name not in self.ended, "ended twice"
         self.ended[name] = how
@@ -156,7 +156,7 @@ class CapacityMachine(RuleBasedStateMachine):
             self.probe_at = self.now + min(60.0, 5.0 * 2**self.opened)
             self.opened += 1
 
-    def released(self, data: st.DataObject) -> Job:
+    def released(self, data: st.DataObject) -> ScheduledCall:
         name = data.draw(st.sampled_from(sorted(self.running)))
         job = self.running.pop(name)
         assert self.dispatcher.release(job.permit) is job
@@ -185,7 +185,7 @@ class CapacityMachine(RuleBasedStateMachine):
     ) -> None:
         self.sent += 1
         pool = self.dispatcher.pool_of(model)
-        job = Job(
+        job = ScheduledCall(
             pool.queue.flow(SessionId(session), tenant),
             RequestKey(f"r{self.sent}"),
             pool,
@@ -199,8 +199,8 @@ class CapacityMachine(RuleBasedStateMachine):
         )
         self.deadlines[f"r{self.sent}"] = job.deadline
         self.pump()
-        arrival = self.dispatcher.arrive(job, self.now)
-        if arrival is Arrival.GRANTED:
+        arrival = self.dispatcher.admit(job, self.now)
+        if arrival is Admission.GRANTED:
             assert not any(
                 model_of(each) == model
                 for each in self.waiting.values()
@@ -251,9 +251,9 @@ class CapacityMachine(RuleBasedStateMachine):
             self.waiting[str(job.request)] = job
         else:
             self.end(job, "failed")
-        for shut_out, _ in self.dispatcher.shut_out(self.now):
-            del self.waiting[str(shut_out.request)]
-            self.end(shut_out, "refused")
+        for refuse_unservable, _ in self.dispatcher.refuse_unservable(self.now):
+            del self.waiting[str(refuse_unservable.request)]
+            self.end(refuse_unservable, "refused")
         self.pump()
 
     @precondition(lambda self: self.running)
@@ -279,12 +279,12 @@ class CapacityMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: self.running or self.waiting)
     @rule(session=SESSIONS, data=st.data())
-    def pass_on(self, session: str, data: st.DataObject) -> None:
+    def transfer(self, session: str, data: st.DataObject) -> None:
         """Somebody else who waits for the same takes it over."""
         jobs = self.running | self.waiting
         job = jobs[data.draw(st.sampled_from(sorted(jobs)))]
         flow = job.pool.queue.flow(SessionId(session), EVERYBODY)
-        self.dispatcher.pass_on(job, flow, job.request, 0, self.now)
+        self.dispatcher.transfer(job, flow, job.request, 0, self.now)
         assert job.flow is flow
         self.pump()
 
@@ -307,25 +307,25 @@ class CapacityMachine(RuleBasedStateMachine):
     @rule(limit=st.integers(0, 4), model=MODELS)
     def resize(self, limit: int, model: str) -> None:
         change = SetLimit(limit, "scarce" if model == "scarce" else None)
-        assert put_in_force(self.dispatcher, change, "test", self.now) is None
+        assert apply_change(self.dispatcher, change, "test", self.now) is None
         self.limits[model] = limit
         self.pump()
 
     @rule(permits=st.integers(0, 2))
     def reserve(self, permits: int) -> None:
-        assert put_in_force(self.dispatcher, SetReserve(permits), "test", self.now) is None
+        assert apply_change(self.dispatcher, SetReserve(permits), "test", self.now) is None
         self.reserved = permits
         self.pump()
 
     @rule(change=st.sampled_from([Pause(), Reopen(), DrainProvider(), Reopen()]))
     def steer(self, change: Pause | Reopen | DrainProvider) -> None:
-        assert put_in_force(self.dispatcher, change, "test", self.now) is None
+        assert apply_change(self.dispatcher, change, "test", self.now) is None
         self.pump()
 
     @rule(gated=st.booleans())
     def change_gates(self, gated: bool) -> None:
         gates = GateSettings(requests_per_minute=PER_MINUTE if gated else None, margin_s=0.0)
-        assert put_in_force(self.dispatcher, SetGates(gates), "test", self.now) is None
+        assert apply_change(self.dispatcher, SetGates(gates), "test", self.now) is None
         if gated and not self.gated:
             self.grants.clear()
         self.gated = gated
@@ -354,23 +354,25 @@ class CapacityMachine(RuleBasedStateMachine):
         for job in self.running.values():
             self.end(job, "failed")
         for job in self.running.values():
-            self.left_over[job.permit] = model_of(job)
+            self.adopted_call[job.permit] = model_of(job)
         self.running.clear()
         self.probes.clear()
         self.wrong = 0
         self.incarnation += 1
         self.dispatcher = self.dispatcher_class(self.account, self.incarnation << 40)
-        for permit, model in self.left_over.items():
+        for permit, model in self.adopted_call.items():
             pool = self.dispatcher.pool_of(model)
             flow = pool.queue.flow(SessionId(""), EVERYBODY)
-            adopted = Job(flow, RequestKey(""), pool, 0.0, 0.0, 1.0, self.now, permit=permit)
+            adopted = ScheduledCall(
+                flow, RequestKey(""), pool, 0.0, 0.0, 1.0, self.now, permit=permit
+            )
             self.dispatcher.adopt(permit, adopted)
 
-    @precondition(lambda self: self.left_over)
+    @precondition(lambda self: self.adopted_call)
     @rule(data=st.data())
     def left_over_ends(self, data: st.DataObject) -> None:
-        permit = data.draw(st.sampled_from(sorted(self.left_over)))
-        del self.left_over[permit]
+        permit = data.draw(st.sampled_from(sorted(self.adopted_call)))
+        del self.adopted_call[permit]
         assert self.dispatcher.release(permit) is not None
         self.pump()
 
@@ -423,7 +425,7 @@ class CapacityMachine(RuleBasedStateMachine):
         assert sum(pool.ledger.anomalies for pool in self.dispatcher.pools) == self.wrong
 
 
-def model_of(job: Job) -> str:
+def model_of(job: ScheduledCall) -> str:
     return str(job.pool.model or "plain")
 
 
@@ -435,7 +437,7 @@ class BrokenFromTheStart(CapacityMachine):
         for _ in range(2):
             self.account.circuit.failed(0.0, probe=False)
             self.judge("before", False)
-        self.dispatcher.doors.look(0.0)
+        self.dispatcher.guards.refresh(0.0)
 
 
 CapacityMachine.TestCase.settings = settings(stateful_step_count=30)
@@ -444,30 +446,30 @@ BrokenFromTheStart.TestCase.settings = settings(stateful_step_count=30)
 TestCapacityOfABrokenProvider = BrokenFromTheStart.TestCase
 
 
-class DropsARelease(Dispatcher[Job]):
+class DropsARelease(Dispatcher[ScheduledCall]):
     """Every third release is lost."""
 
     __slots__ = ("releases",)
 
-    def release(self, permit: PermitId) -> Job | None:
+    def release(self, permit: PermitId) -> ScheduledCall | None:
         self.releases = getattr(self, "releases", 0) + 1
         found = self.find(permit)
         return found if self.releases % 3 == 0 and found else super().release(permit)
 
 
-class GrantsTwice(Dispatcher[Job]):
+class GrantsTwice(Dispatcher[ScheduledCall]):
     """The first of each pump is granted once more."""
 
-    def pump(self, now: float) -> Iterator[Job]:
+    def pump(self, now: float) -> Iterator[ScheduledCall]:
         for job in super().pump(now):
             yield job
             yield job
 
 
-class ForgetsTheLimit(Dispatcher[Job]):
+class ForgetsTheLimit(Dispatcher[ScheduledCall]):
     """Grants one more than it may."""
 
-    def pump(self, now: float) -> Iterator[Job]:
+    def pump(self, now: float) -> Iterator[ScheduledCall]:
         for pool in self.pools:
             pool.ledger.limit += 1
         yield from super().pump(now)
@@ -475,30 +477,30 @@ class ForgetsTheLimit(Dispatcher[Job]):
             pool.ledger.limit -= 1
 
 
-class ForgetsToWake(Dispatcher[Job]):
+class ForgetsToWake(Dispatcher[ScheduledCall]):
     """What time alone would let in waits for the next message."""
 
     def wake_at(self, now: float) -> float:
         return inf
 
-    def pump(self, now: float) -> Iterator[Job]:
+    def pump(self, now: float) -> Iterator[ScheduledCall]:
         if int(now) % 2:
             return
         yield from super().pump(now)
 
 
-class IgnoresTheHold(Dispatcher[Job]):
+class IgnoresTheHold(Dispatcher[ScheduledCall]):
     """Grants though the provider asked for a pause."""
 
-    def pump(self, now: float) -> Iterator[Job]:
+    def pump(self, now: float) -> Iterator[ScheduledCall]:
         self.account.hold.until = 0.0
         yield from super().pump(now)
 
 
-class BeginsWhatExpired(Dispatcher[Job]):
+class BeginsWhatExpired(Dispatcher[ScheduledCall]):
     """Grants to requests that nobody waits for any more."""
 
-    def pump(self, now: float) -> Iterator[Job]:
+    def pump(self, now: float) -> Iterator[ScheduledCall]:
         deadlines = {job: job.deadline for job in self.all_jobs()}
         for job in deadlines:
             job.deadline = inf
@@ -507,15 +509,15 @@ class BeginsWhatExpired(Dispatcher[Job]):
             job.deadline = deadline
 
 
-class ForgetsItsProbes(Dispatcher[Job]):
+class ForgetsItsProbes(Dispatcher[ScheduledCall]):
     """Lets a second probe through before the first has ended."""
 
-    def pump(self, now: float) -> Iterator[Job]:
+    def pump(self, now: float) -> Iterator[ScheduledCall]:
         self.account.circuit.forget_probes()
         yield from super().pump(now)
 
 
-class ForgetsTheQuarantine(Dispatcher[Job]):
+class ForgetsTheQuarantine(Dispatcher[ScheduledCall]):
     """After a crash, takes for free what the provider is still busy with."""
 
     def __init__(self, account: Account, last_permit: int = 0) -> None:
@@ -523,25 +525,31 @@ class ForgetsTheQuarantine(Dispatcher[Job]):
         super().__init__(account, last_permit)
 
 
-class AdoptsNothing(Dispatcher[Job]):
+class AdoptsNothing(Dispatcher[ScheduledCall]):
     """After a crash, takes the permits of the calls that still run for free."""
 
-    def adopt(self, permit: PermitId, job: Job) -> None:
+    def adopt(self, permit: PermitId, job: ScheduledCall) -> None:
         pass
 
 
-class ForgetsToCount(Dispatcher[Job]):
+class ForgetsToCount(Dispatcher[ScheduledCall]):
     """A release of what is not held passes unnoticed."""
 
-    def release(self, permit: PermitId) -> Job | None:
+    def release(self, permit: PermitId) -> ScheduledCall | None:
         return super().release(permit) if self.find(permit) else None
 
 
-class LosesARetry(Dispatcher[Job]):
+class LosesARetry(Dispatcher[ScheduledCall]):
     """Says that a request will be tried again, and forgets it."""
 
     def failed(
-        self, job: Job, failure: UpstreamFailure, now: float, draw: float, *, wanted: bool = True
+        self,
+        job: ScheduledCall,
+        failure: UpstreamFailure,
+        now: float,
+        draw: float,
+        *,
+        wanted: bool = True,
     ) -> bool:
         again = super().failed(job, failure, now, draw, wanted=wanted)
         if again:
@@ -565,7 +573,7 @@ class LosesARetry(Dispatcher[Job]):
         LosesARetry,
     ],
 )
-def test_a_planted_fault_is_caught(planted: type[Dispatcher[Job]]) -> None:
+def test_a_planted_fault_is_caught(planted: type[Dispatcher[ScheduledCall]]) -> None:
     begins = BrokenFromTheStart if planted is ForgetsItsProbes else CapacityMachine
     machine = type("Planted", (begins,), {"dispatcher_class": planted})
     # Hypothesis raises what the machine raised, or a group when it found several faults.

@@ -22,7 +22,7 @@ from hypothesis.stateful import (
 
 from exai_actors.core.capacity.fair_queue import FairQueue
 from exai_actors.core.capacity.flows import Flow
-from exai_actors.core.capacity.virtual_time import Share, Shares
+from exai_actors.core.capacity.virtual_time import StartTimeClock, VirtualTag
 from exai_actors.ids import EVERYBODY, RequestKey, SessionId, TenantName
 
 SESSIONS = [SessionId(name) for name in ("a", "b", "c")]
@@ -208,11 +208,11 @@ def test_the_brute_force_notices_a_broken_queue(breaking: Callable[[Open], None]
 
 
 def test_the_brute_force_notices_credit_for_idleness(monkeypatch: pytest.MonkeyPatch) -> None:
-    def enter(self: Shares[Flow], share: Share[Flow]) -> None:
+    def enter(self: StartTimeClock[Flow], share: VirtualTag[Flow]) -> None:
         self._waiting += 1
         self._push(share)
 
-    monkeypatch.setattr(Shares, "enter", enter)
+    monkeypatch.setattr(StartTimeClock, "enter", enter)
     notices(lambda _: None)
 
 

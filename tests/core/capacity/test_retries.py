@@ -12,8 +12,8 @@ from exai_actors.core.capacity.circuit import Circuit, CircuitState
 from exai_actors.core.capacity.retry_policy import RetryBudget, backoff_s, hold_s, judge
 from exai_actors.core.capacity.settings import CircuitSettings, RetrySettings
 from exai_actors.core.capacity.token_estimates import (
+    MAX_TOKENS,
     MODELS,
-    MOST_TOKENS,
     TokenEstimator,
     characters_of,
 )
@@ -184,7 +184,7 @@ def test_no_count_of_a_service_is_too_absurd(prompt: int, answer: int) -> None:
     before, _ = estimator.estimate(call, 5)
     learned = estimator.learn(call.model, 5, before, Usage(prompt, answer), 5)
     for tokens in (*learned, *estimator.estimate(call, 5)):
-        assert 0 < tokens <= MOST_TOKENS
+        assert 0 < tokens <= MAX_TOKENS
 
 
 def test_an_answer_is_thought_no_longer_than_it_may_be() -> None:

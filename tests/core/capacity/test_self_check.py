@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from exai_actors.core.calls import FailureKind, IfBusy
-from exai_actors.core.capacity.apply_change import put_in_force
+from exai_actors.core.capacity.apply_change import apply_change
 from exai_actors.core.capacity.changes import Pause
 from exai_actors.core.capacity.self_check import faults_of
 from exai_actors.ids import PermitId
@@ -17,8 +17,8 @@ def found(bench: Bench, longest_call_s: float = 600.0) -> list[str]:
 def busy() -> Bench:
     bench = Bench(limit=2, model_limits=(("scarce", 1),))
     for number in range(5):
-        bench.arrive(f"a{number}", "a")
-        bench.arrive(f"b{number}", "b", model="scarce")
+        bench.admit(f"a{number}", "a")
+        bench.admit(f"b{number}", "b", model="scarce")
     return bench
 
 
@@ -33,12 +33,12 @@ def test_nothing_is_found_while_calls_run_and_requests_wait() -> None:
 
 def test_nothing_is_found_where_something_keeps_those_who_wait() -> None:
     bench = Bench(limit=1)
-    put_in_force(bench.dispatcher, Pause(), "test", bench.now)
-    bench.arrive("paused", if_busy=IfBusy.WAIT)
+    apply_change(bench.dispatcher, Pause(), "test", bench.now)
+    bench.admit("paused", if_busy=IfBusy.WAIT)
     bench.pass_time(60.0)
     assert found(bench) == []
     held = Bench(limit=1)
-    held.arrive("refused")
+    held.admit("refused")
     held.fail("refused", FailureKind.RATE_LIMITED, retry_after=50.0)
     held.pass_time(40.0)
     assert found(held) == []

@@ -14,10 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exai_actors.core.calls import IfBusy
-from exai_actors.core.capacity.apply_change import put_in_force
+from exai_actors.core.capacity.apply_change import apply_change
 from exai_actors.core.capacity.changes import Pause, Reopen
 from exai_actors.core.capacity.fair_queue import FairQueue
-from exai_actors.core.capacity.jobs import Job
+from exai_actors.core.capacity.scheduled_call import ScheduledCall
 from exai_actors.core.capacity.settings import CapacitySettings
 from exai_actors.ids import RequestKey, SessionId
 from tests.core.capacity.dispatching import Bench
@@ -35,11 +35,11 @@ def worst_unfairness(
     """
     weights = tuple((str(name), weight) for name, (weight, _, _) in enumerate(tenants))
     bench = Bench(CapacitySettings(limit=limit, weights=weights, queue=10_000, max_wait_s=1e9))
-    put_in_force(bench.dispatcher, Pause(), "until all wait", bench.now)
+    apply_change(bench.dispatcher, Pause(), "until all wait", bench.now)
     for number in range(calls):
         for name, (_, thought, _) in enumerate(tenants):
-            bench.arrive(f"{name} {number}", f"s{name}", tenant=str(name), tokens=thought)
-    put_in_force(bench.dispatcher, Reopen(), "all wait", bench.now)
+            bench.admit(f"{name} {number}", f"s{name}", tenant=str(name), tokens=thought)
+    apply_change(bench.dispatcher, Reopen(), "all wait", bench.now)
     bench.pump()
     had = [0.0] * len(tenants)
     for index in range(calls // 2):
@@ -85,7 +85,7 @@ def longest_wait_s(weights: list[float], max_wait_s: float) -> float:
     longest = 0.0
     for number in range(400):
         for name in latest:
-            bench.arrive(f"{name} {number}", f"s{name}", tenant=name, if_busy=IfBusy.WAIT)
+            bench.admit(f"{name} {number}", f"s{name}", tenant=name, if_busy=IfBusy.WAIT)
     for _ in range(400):
         bench.now += 1.0
         tenant = bench.granted[-1].split()[0]
@@ -112,7 +112,7 @@ def goodput_after_overload(*, expires: bool, if_busy: IfBusy = IfBusy.WAIT_IN_TI
     """
     bench = Bench(limit=4, queue=10_000)
     names = count()
-    events: list[tuple[float, int, str, Job | None]] = []
+    events: list[tuple[float, int, str, ScheduledCall | None]] = []
     answered: dict[str, float] = {}
     seen = 0
 
@@ -135,7 +135,7 @@ def goodput_after_overload(*, expires: bool, if_busy: IfBusy = IfBusy.WAIT_IN_TI
             name, deadline = what[8:], bench.now + 5.0
             session = f"s{int(name) % 30}"
             due[name] = deadline
-            bench.arrive(name, session, deadline=deadline if expires else inf, if_busy=if_busy)
+            bench.admit(name, session, deadline=deadline if expires else inf, if_busy=if_busy)
             job = bench.dispatcher.waiting(SessionId(session), RequestKey(name))
             if job is not None and expires:
                 heapq.heappush(events, (deadline, next(names), "", job))

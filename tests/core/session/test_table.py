@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from exai_actors.core.session.table import Place, SessionTable
+from exai_actors.core.session.table import AttachResult, SessionTable
 from exai_actors.ids import ConnectionId, SessionId
 
 SESSIONS = [SessionId(name) for name in "abcd"]
@@ -16,8 +16,8 @@ FIRST, SECOND = CONNECTIONS[:2]
 
 def test_a_session_is_new_for_its_first_connection_and_known_for_the_next() -> None:
     table = SessionTable(limit=2, resume_s=60.0)
-    assert table.attach(A, FIRST) == (Place.NEW, None)
-    assert table.attach(A, SECOND) == (Place.KNOWN, None)
+    assert table.attach(A, FIRST) == (AttachResult.NEW, None)
+    assert table.attach(A, SECOND) == (AttachResult.KNOWN, None)
     assert len(table) == 1
     assert A in table
 
@@ -66,8 +66,8 @@ def test_a_session_that_finishes_work_makes_room_when_no_other_can() -> None:
         table.attach(session, FIRST)
         table.detach(session, FIRST, now=0.0)
     table.finishes(A)
-    assert table.attach(C, FIRST) == (Place.NEW, B)
-    assert table.attach(SESSIONS[3], FIRST) == (Place.NEW, A)
+    assert table.attach(C, FIRST) == (AttachResult.NEW, B)
+    assert table.attach(SESSIONS[3], FIRST) == (AttachResult.NEW, A)
     assert A not in table
 
 
@@ -75,7 +75,7 @@ def test_a_client_that_comes_back_in_time_finds_its_session() -> None:
     table = SessionTable(limit=2, resume_s=60.0)
     table.attach(A, FIRST)
     table.detach(A, FIRST, now=0.0)
-    assert table.attach(A, SECOND) == (Place.KNOWN, None)
+    assert table.attach(A, SECOND) == (AttachResult.KNOWN, None)
     assert table.next_expiry() is None
     assert table.expired(1000.0) == ()
 
@@ -93,7 +93,7 @@ def test_a_new_session_takes_the_place_of_the_one_deserted_longest_ago() -> None
         table.attach(session, FIRST)
     for now, session in enumerate((B, A)):
         table.detach(session, FIRST, float(now))
-    assert table.attach(C, FIRST) == (Place.NEW, B)
+    assert table.attach(C, FIRST) == (AttachResult.NEW, B)
     assert B not in table
     assert A in table
 
@@ -101,7 +101,7 @@ def test_a_new_session_takes_the_place_of_the_one_deserted_longest_ago() -> None
 def test_no_session_in_use_makes_room() -> None:
     table = SessionTable(limit=1, resume_s=60.0)
     table.attach(A, FIRST)
-    assert table.attach(B, SECOND) == (Place.FULL, None)
+    assert table.attach(B, SECOND) == (AttachResult.FULL, None)
     assert B not in table
 
 
@@ -157,19 +157,19 @@ class TableMachine(RuleBasedStateMachine):
     def attach(self, session: SessionId, connection: ConnectionId) -> None:
         place, evicted = self.table.attach(session, connection)
         if session in self.members:
-            assert (place, evicted) == (Place.KNOWN, None)
+            assert (place, evicted) == (AttachResult.KNOWN, None)
             self.members[session].add(connection)
             self.come_back(session)
         elif len(self.members) < self.table.limit:
-            assert (place, evicted) == (Place.NEW, None)
+            assert (place, evicted) == (AttachResult.NEW, None)
             self.members[session] = {connection}
         elif self.deserted or self.finishing:
             leaves = [each for _, each in self.deserted] + self.finishing
-            assert (place, evicted) == (Place.NEW, leaves[0])
+            assert (place, evicted) == (AttachResult.NEW, leaves[0])
             self.end(leaves[0])
             self.members[session] = {connection}
         else:
-            assert (place, evicted) == (Place.FULL, None)
+            assert (place, evicted) == (AttachResult.FULL, None)
 
     @rule(session=st.sampled_from(SESSIONS), connection=st.sampled_from(CONNECTIONS))
     def detach(self, session: SessionId, connection: ConnectionId) -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from exai_actors.core.session.window import Entry, Window
+from exai_actors.core.session.window import EnterResult, Window
 from exai_actors.ids import ConversationId, RequestKey
 
 TALK, OTHER = ConversationId("talk"), ConversationId("other")
@@ -22,7 +22,12 @@ def key(number: int) -> RequestKey:
 def test_requests_start_up_to_the_limit_and_then_wait_and_then_find_it_full() -> None:
     window = Window(limit=2, conversation_limit=1, queue=1)
     entries = [window.enter(key(number), None) for number in range(4)]
-    assert entries == [Entry.STARTED, Entry.STARTED, Entry.WAITING, Entry.FULL]
+    assert entries == [
+        EnterResult.STARTED,
+        EnterResult.STARTED,
+        EnterResult.WAITING,
+        EnterResult.FULL,
+    ]
     assert (window.running, window.waiting) == (2, 1)
 
 
@@ -38,16 +43,16 @@ def test_an_end_starts_the_request_that_waited_longest() -> None:
 def test_a_request_that_found_no_room_may_come_again_later() -> None:
     window = Window(limit=1, conversation_limit=1, queue=0)
     window.enter(key(0), None)
-    assert window.enter(key(1), None) is Entry.FULL
+    assert window.enter(key(1), None) is EnterResult.FULL
     window.leave(key(0))
-    assert window.enter(key(1), None) is Entry.STARTED
+    assert window.enter(key(1), None) is EnterResult.STARTED
 
 
 def test_requests_of_one_conversation_run_one_after_the_other() -> None:
     window = Window(limit=8, conversation_limit=1, queue=8)
-    assert window.enter(key(0), TALK) is Entry.STARTED
-    assert window.enter(key(1), TALK) is Entry.WAITING
-    assert window.enter(key(2), TALK) is Entry.WAITING
+    assert window.enter(key(0), TALK) is EnterResult.STARTED
+    assert window.enter(key(1), TALK) is EnterResult.WAITING
+    assert window.enter(key(2), TALK) is EnterResult.WAITING
     assert window.leave(key(0)) == (key(1),)
     assert window.leave(key(1)) == (key(2),)
 
@@ -56,7 +61,7 @@ def test_a_waiting_conversation_stands_in_nobody_elses_way() -> None:
     window = Window(limit=2, conversation_limit=1, queue=8)
     window.enter(key(0), TALK)
     window.enter(key(1), TALK)
-    assert window.enter(key(2), OTHER) is Entry.STARTED
+    assert window.enter(key(2), OTHER) is EnterResult.STARTED
 
 
 def test_a_waiting_request_that_leaves_starts_nobody() -> None:
@@ -81,7 +86,7 @@ def test_one_end_can_start_a_request_that_waited_behind_its_conversation() -> No
 def test_a_conversation_limit_above_one_lets_that_many_run() -> None:
     window = Window(limit=8, conversation_limit=2, queue=8)
     entries = [window.enter(key(number), TALK) for number in range(3)]
-    assert entries == [Entry.STARTED, Entry.STARTED, Entry.WAITING]
+    assert entries == [EnterResult.STARTED, EnterResult.STARTED, EnterResult.WAITING]
 
 
 @pytest.mark.parametrize("number", [0, 1])
@@ -126,11 +131,11 @@ class WindowMachine(RuleBasedStateMachine):
         request = key(self.came)
         self.conversation[request] = conversation
         match self.window.enter(request, conversation):
-            case Entry.STARTED:
+            case EnterResult.STARTED:
                 self.started(request)
-            case Entry.WAITING:
+            case EnterResult.WAITING:
                 self.waiting.append(request)
-            case Entry.FULL:
+            case EnterResult.FULL:
                 assert len(self.waiting) == self.window.queue
 
     @precondition(lambda self: self.running)
@@ -191,7 +196,7 @@ TestWindow = WindowMachine.TestCase
 def test_a_waiting_request_passes_those_of_lower_priority_but_none_of_its_conversation() -> None:
     window = Window(limit=1, conversation_limit=1, queue=9)
     talk = ConversationId("talk")
-    assert window.enter(RequestKey("running"), None) is Entry.STARTED
+    assert window.enter(RequestKey("running"), None) is EnterResult.STARTED
     window.enter(RequestKey("first"), None)
     window.enter(RequestKey("mine"), talk)
     window.enter(RequestKey("second"), None)

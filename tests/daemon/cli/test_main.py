@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 
 from exai_actors import __version__
 from exai_actors.core.statistics import ProviderStatistics
-from exai_actors.daemon.cli.ask import LONGEST_S
+from exai_actors.daemon.cli.ask import MAX_S
 from exai_actors.daemon.cli.exit_codes import ExitCode, of_error, of_error_code
 from exai_actors.daemon.cli.main import COMMANDS, exai
 from exai_actors.errors import ErrorCode, ExaiError
@@ -236,7 +236,7 @@ def test_a_time_that_nothing_can_keep_is_a_usage_error(arguments: list[str]) -> 
 
 
 def test_a_timeout_may_be_as_long_as_the_wire_takes() -> None:
-    assert LONGEST_S * 1000 == MAX_DEADLINE_MS
+    assert MAX_S * 1000 == MAX_DEADLINE_MS
 
 
 def test_a_prompt_that_is_not_text_is_a_usage_error() -> None:
@@ -256,7 +256,7 @@ def test_a_fault_of_our_own_is_one_line_and_its_own_code(monkeypatch: pytest.Mon
     result = run("config", "schema")
     assert result.exit_code == ExitCode.INTERNAL
     first, second = result.stderr.splitlines()
-    assert first.startswith("exai: a fault in exai itself: RuntimeError: two lines (test_cli.py:")
+    assert first.startswith("exai: a fault in exai itself: RuntimeError: two lines (test_main.py:")
     assert second == "exai: for the whole story set EXAI_TRACEBACK=1 and do it again"
     monkeypatch.setenv("EXAI_TRACEBACK", "1")
     assert isinstance(run("config", "schema").exception, RuntimeError)

@@ -7,7 +7,7 @@ from textwrap import dedent
 
 import pytest
 
-from exai_actors.core.authentication import Grant
+from exai_actors.core.authentication import Identity
 from exai_actors.daemon import settings
 from exai_actors.daemon.config.file import Reading, read_config
 from exai_actors.daemon.config.model import Config
@@ -59,18 +59,18 @@ def test_an_access_token_stands_for_its_tenant_its_weight_and_its_window() -> No
         {"BATCH": BATCH},
     )
     access = settings.of_access(config)
-    assert access.identify(BATCH) == Grant(TenantName("research"), 2)
+    assert access.identify(BATCH) == Identity(TenantName("research"), 2)
     assert access.identify(None) is None
     capacity = settings.of_capacity(config.provider[0], config)
     assert capacity.weights == ((TenantName("research"), 0.5),)
-    session = settings.of_session(config, Grant(TenantName("research"), 2))
+    session = settings.of_session(config, Identity(TenantName("research"), 2))
     assert (session.tenant, session.window) == ("research", 2)
 
 
 def test_the_tenant_is_the_entrys_name_and_the_window_the_sessions_unless_told() -> None:
     config = config_of('[[access]]\nname = "batch"\ntoken_env = "BATCH"\n', {"BATCH": BATCH})
-    assert settings.of_access(config).identify(BATCH) == Grant(TenantName("batch"), None)
-    assert settings.of_session(config, Grant(EVERYBODY)).window == config.session.window
+    assert settings.of_access(config).identify(BATCH) == Identity(TenantName("batch"), None)
+    assert settings.of_session(config, Identity(EVERYBODY)).window == config.session.window
 
 
 def test_a_token_file_lies_beside_the_configuration(tmp_path: Path) -> None:
@@ -80,7 +80,7 @@ def test_a_token_file_lies_beside_the_configuration(tmp_path: Path) -> None:
     found = reading(text, file=tmp_path / "exai.toml")
     assert found.config is not None
     assert found.warnings == ()
-    assert settings.of_access(found.config).identify(BATCH) == Grant(TenantName("batch"))
+    assert settings.of_access(found.config).identify(BATCH) == Identity(TenantName("batch"))
 
 
 def test_a_variable_without_a_token_hinders_only_a_process_that_serves() -> None:

@@ -116,7 +116,7 @@ def test_an_exception_is_one_line_that_says_what_and_where(config: LogConfig) ->
     except KeyError:
         structlog.get_logger("exai").exception("an actor failed")
     (line,) = stream.getvalue().splitlines()
-    assert "KeyError: 'x' (test_logs.py:" in line
+    assert "KeyError: 'x' (test_setup.py:" in line
     assert "in failing" in line
     assert "Traceback" not in line
 
@@ -128,7 +128,7 @@ def test_an_exception_logged_by_a_library_is_one_line_too() -> None:
         failing()
     except KeyError:
         logging.getLogger("aiohttp").exception("oops")
-    assert entry(stream)["error"].startswith("KeyError: 'x' (test_logs.py:")
+    assert entry(stream)["error"].startswith("KeyError: 'x' (test_setup.py:")
 
 
 def test_at_debug_level_the_whole_traceback_is_there() -> None:

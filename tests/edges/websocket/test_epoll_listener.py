@@ -153,14 +153,14 @@ async def test_some_files_are_kept_for_calls_and_clients_wait_until_others_have_
     most, looks = 0, 0
     looked_often = asyncio.Event()
 
-    def most_for_clients() -> int:
+    def client_fd_ceiling() -> int:
         nonlocal looks
         looks += 1
         if looks == 5:
             looked_often.set()
         return most
 
-    monkeypatch.setattr(epoll_listener, "most_for_clients", most_for_clients)
+    monkeypatch.setattr(epoll_listener, "client_fd_ceiling", client_fd_ceiling)
     async with served("epoll") as it:
         with caplog.at_level(logging.WARNING):
             clients = [it.connect() for _ in range(3)]

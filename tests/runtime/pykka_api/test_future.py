@@ -12,7 +12,7 @@ import pytest
 from pykka import ActorDeadError, Timeout, get_all
 
 from exai_actors.runtime import AsyncioDriver, LoopFuture, ManualDriver, WouldBlockLoop
-from exai_actors.runtime.fresh_error import fresh
+from exai_actors.runtime.copied_error import fresh
 
 
 def settled(value: Any) -> LoopFuture[Any]:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from exai_actors.core.tools.table import ChatRequest, parse_call
 from exai_actors.wire.clients.codec import decode
-from exai_actors.wire.clients.fast_path import MAX_USUAL_BYTES, read_usual
+from exai_actors.wire.clients.fast_path import MAX_COMMON_BYTES, decode_common_call
 from exai_actors.wire.clients.frames import CallTool
 
 CALL = {"op": "call_tool", "request_id": "r-1", "name": "chat", "arguments": {"prompt": "hi"}}
@@ -80,7 +80,7 @@ def the_long_way(data: bytes) -> tuple[Any, ...]:
 
 
 def the_short_way(data: bytes) -> tuple[Any, ...] | None:
-    frame = read_usual(data)
+    frame = decode_common_call(data)
     if frame is None:
         return None
     return (
@@ -129,8 +129,8 @@ def test_the_usual_calls_take_the_short_way(frame: dict[str, Any]) -> None:
         b'{"op":"' + b"[" * 10_000,
         json.dumps(CALL | {"request_id": ""}).encode(),
         json.dumps(CALL | {"arguments": {"prompt": " "}}).encode(),
-        json.dumps(CALL | {"arguments": {"prompt": "x" * MAX_USUAL_BYTES}}).encode(),
+        json.dumps(CALL | {"arguments": {"prompt": "x" * MAX_COMMON_BYTES}}).encode(),
     ],
 )
 def test_everything_else_is_left_to_the_long_way(data: bytes) -> None:
-    assert read_usual(data) is None
+    assert decode_common_call(data) is None

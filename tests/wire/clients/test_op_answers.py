@@ -13,7 +13,7 @@ from exai_actors.core.calls import ToolResult, Usage
 from exai_actors.core.tools.table import ToolDescription
 from exai_actors.errors import ErrorBody, ErrorCode
 from exai_actors.wire.clients import encode
-from exai_actors.wire.clients.answers import Vitals
+from exai_actors.wire.clients.answers import HealthSummary
 from exai_actors.wire.clients.frames import CallTool, ReplyTo
 from tests.wire.clients.wire_client import call, read, said
 
@@ -254,7 +254,7 @@ def test_a_cancel_is_answered_itself_and_says_whether_there_was_something_to_can
 
 def test_health_gives_the_figures_the_old_daemon_gave() -> None:
     frame: Any = read({"op": "health"})
-    vitals = Vitals(NOW, 93_784.9, 3, 24, 5, 6)
+    vitals = HealthSummary(NOW, 93_784.9, 3, 24, 5, 6)
     assert said(encode.health(frame.reply, vitals)) == {
         "op": "health_res",
         "ok": True,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from exai_actors.core.authentication import Access, Grant
+from exai_actors.core.authentication import Authenticator, Identity
 from exai_actors.core.calls import FailureKind, ToolResult, Usage
 from exai_actors.core.tools.table import describe_tools
 from exai_actors.errors import ErrorBody, ErrorCode
@@ -88,7 +88,7 @@ def test_every_kind_of_failure_stands_there(kind: FailureKind) -> None:
 
 def test_every_word_for_a_token_that_was_not_rotated_stands_there() -> None:
     old, taken = "the first token there is", "the token of somebody else"
-    access = Access(old, ((taken, Grant()),))
+    access = Authenticator(old, ((taken, Identity()),))
     refused = [(old, ""), ("unknown", taken), (old, "short"), (old, taken)]
     words = [access.rotate(*tokens) for tokens in refused]
     assert len({*words}) == len(words)

@@ -23,10 +23,10 @@ from exai_actors.wire.openai.completions import (
     parse_completion,
     parse_models,
 )
-from exai_actors.wire.openai.errors import Speaker
+from exai_actors.wire.openai.errors import Redactor
 from exai_actors.wire.openai.stream import StreamReader
 
-KIMI = Speaker("sk-very-secret")
+KIMI = Redactor("sk-very-secret")
 
 
 def event(
@@ -43,7 +43,7 @@ DONE = b"data: [DONE]\n\n"
 def read(
     *portions: bytes, max_answer_bytes: int = 10_000
 ) -> tuple[list[str], Completion | UpstreamFailure]:
-    reader = StreamReader("asked-for", max_answer_bytes, speaker=KIMI)
+    reader = StreamReader("asked-for", max_answer_bytes, redactor=KIMI)
     pieces = [piece for portion in portions for piece in reader.feed(portion)]
     return pieces, reader.finish()
 
@@ -158,7 +158,7 @@ class TestWholeAnswer:
         ],
     )
     def test_anything_else_is_malformed_and_says_by_whom(self, body: bytes) -> None:
-        failure = parse_completion(body, "m", speaker=KIMI)
+        failure = parse_completion(body, "m", redactor=KIMI)
         assert isinstance(failure, UpstreamFailure)
         assert failure.kind is FailureKind.MALFORMED
         assert failure.message.startswith("answered with ")
@@ -166,7 +166,7 @@ class TestWholeAnswer:
 
     def test_an_error_with_status_200_is_a_failure_in_the_services_own_words(self) -> None:
         body = b'{"error": {"type": "engine_overloaded_error", "message": "try later"}}'
-        assert parse_completion(body, "m", speaker=KIMI) == UpstreamFailure(
+        assert parse_completion(body, "m", redactor=KIMI) == UpstreamFailure(
             FailureKind.OVERLOADED, "broke off with an error: try later"
         )
 
@@ -447,6 +447,6 @@ class TestModels:
 
     @pytest.mark.parametrize("body", [b"", b"{}", b'{"data": 3}', b"3", b'[{"name": "a"}]'])
     def test_anything_else_is_malformed(self, body: bytes) -> None:
-        failure = parse_models(body, speaker=KIMI)
+        failure = parse_models(body, redactor=KIMI)
         assert isinstance(failure, UpstreamFailure)
         assert failure.kind is FailureKind.MALFORMED

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict
 
 from exai_actors.core.calls import FailureKind, UpstreamFailure
-from exai_actors.wire.openai.errors import Speaker, classify_response
+from exai_actors.wire.openai.errors import Redactor, classify_response
 from exai_actors.wire.openai.rate_headers import retry_after
 
 SECRET = "sk-very-secret-0123456789"
-KIMI = Speaker(SECRET)
+KIMI = Redactor(SECRET)
 NOW = 784_111_777.0 - 30
 
 
@@ -21,7 +21,7 @@ def classify(
     status: int, body: Any = b"", headers: dict[str, str] | None = None
 ) -> UpstreamFailure:
     raw = body if isinstance(body, bytes) else orjson.dumps(body)
-    return classify_response(status, CIMultiDict(headers or {}), raw, now=NOW, speaker=KIMI)
+    return classify_response(status, CIMultiDict(headers or {}), raw, now=NOW, redactor=KIMI)
 
 
 def error(**told: Any) -> dict[str, Any]:
@@ -136,12 +136,14 @@ def test_a_redirect_names_its_target() -> None:
 
 @pytest.mark.parametrize("piece", [SECRET[:12], SECRET[3:15], SECRET[-10:], SECRET[:-1]])
 def test_a_piece_of_a_key_is_not_repeated_either(piece: str) -> None:
-    message = Speaker(SECRET).quote(f"Invalid header: b'{piece}' ^ and b'{SECRET[5:14]}' ^")
+    message = Redactor(SECRET).redact_excerpt(
+        f"Invalid header: b'{piece}' ^ and b'{SECRET[5:14]}' ^"
+    )
     assert message == "Invalid header: b'[secret]' ^ and b'[secret]' ^"
 
 
 def test_a_key_that_looks_like_what_it_is_replaced_by_is_no_trouble() -> None:
-    assert Speaker("[secret]-1").quote("it was [secret]-1") == "it was [secret]"
+    assert Redactor("[secret]-1").redact_excerpt("it was [secret]-1") == "it was [secret]"
 
 
 def test_a_proxy_that_refuses_is_not_blamed_on_the_key() -> None:

@@ -16,7 +16,7 @@ from multidict import CIMultiDict
 
 from exai_actors.wire.openai.errors import classify_response
 from exai_actors.wire.openai.limit_phrases import told_in
-from exai_actors.wire.openai.rate_headers import LONGEST_S, hold_s, seconds_until
+from exai_actors.wire.openai.rate_headers import MAX_S, hold_s, seconds_until
 
 FIXTURES = sorted((Path(__file__).parent / "fixtures").glob("*.json"))
 NOW = 1_795_521_600.0
@@ -70,7 +70,7 @@ def test_a_refusal_is_taken_for_what_its_service_means(path: Path) -> None:
         ({"RateLimit": '"default";r=0;t=8'}, 8.0),
         ({"RateLimit": '"default";r=3;t=8'}, None),
         ({"RateLimit-Remaining": "0", "RateLimit-Reset": "4"}, 4.0),
-        ({"x-ratelimit-remaining": "0", "x-ratelimit-reset": "99999999"}, LONGEST_S),
+        ({"x-ratelimit-remaining": "0", "x-ratelimit-reset": "99999999"}, MAX_S),
         ({"x-ratelimit-remaining": "0", "x-ratelimit-reset": "1d2h"}, 93_600.0),
         ({"x-ratelimit-remaining": "0", "x-ratelimit-reset": "nan"}, None),
         ({"x-ratelimit-remaining": "0", "x-ratelimit-reset": "soon"}, None),
@@ -97,14 +97,14 @@ def test_a_limit_that_is_used_up_says_when_it_opens(
         ("Please try again in 1 minute and 30 seconds", 90.0),
         ("try again in 1m 30s", 90.0),
         ("try again in 3 moons", None),
-        ("try again in 999999 hours", LONGEST_S),
+        ("try again in 999999 hours", MAX_S),
         ("please try again later", None),
         ("Your limit will reset at 2026-11-24 20:00:10", 10.0),
         ("Your limit will reset at 2026-11-24 19:00:00", 0.0),
         ("resets at 2026-11-24T12:00:30Z", 30.0),
         ("resets at 2026-11-24 12:00:30 UTC", 30.0),
         ("resets at 2026-11-24T14:00:30.5+02:00", 30.0),
-        ("Your limit will reset at 9999-01-01 00:00:00", LONGEST_S),
+        ("Your limit will reset at 9999-01-01 00:00:00", MAX_S),
         ("Your limit will reset at 2026-13-45 99:99:99", None),
         ("", None),
     ],
@@ -121,7 +121,7 @@ def test_a_time_in_the_text_is_understood(text: str, seconds: float | None) -> N
 )
 def test_no_word_of_a_service_is_too_odd(told: str) -> None:
     for seconds in (seconds_until(told, now=NOW), told_in(told, now=NOW)):
-        assert seconds is None or 0 <= seconds <= LONGEST_S
+        assert seconds is None or 0 <= seconds <= MAX_S
 
 
 @given(
@@ -131,4 +131,4 @@ def test_no_word_of_a_service_is_too_odd(told: str) -> None:
 )
 def test_no_header_is_too_odd(headers: dict[str, str]) -> None:
     seconds = hold_s(CIMultiDict(headers), now=NOW)
-    assert seconds is None or 0 < seconds <= LONGEST_S
+    assert seconds is None or 0 < seconds <= MAX_S

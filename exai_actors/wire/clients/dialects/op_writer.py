@@ -12,7 +12,7 @@ from functools import lru_cache
 from math import ceil
 
 from exai_actors.errors import ErrorBody
-from exai_actors.wire.clients.answers import DescribedTool, Vitals
+from exai_actors.wire.clients.answers import DescribedTool, HealthSummary
 from exai_actors.wire.clients.dialects.op_reader import CALL_ANSWER
 from exai_actors.wire.clients.frames import ReplyTo
 from exai_actors.wire.json_encoding import to_json
@@ -124,7 +124,7 @@ def pong(reply: ReplyTo, now_wall: float) -> bytes:
     return b'{"op":"pong"%b,"timestamp":%b}' % (reply.ids, timestamp(int(now_wall)))
 
 
-def health(reply: ReplyTo, vitals: Vitals) -> bytes:
+def health(reply: ReplyTo, vitals: HealthSummary) -> bytes:
     return b'{"op":"health_res"%b,"ok":true,"health":%b}' % (
         reply.ids,
         to_json(

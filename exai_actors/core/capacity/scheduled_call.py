@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 NOT_GRANTED = PermitId(0)
 
 
-class Job(msgspec.Struct, gc=False, eq=False):
+class ScheduledCall(msgspec.Struct, gc=False, eq=False):
     """What the dispatcher knows of a request; its owner adds what it needs to run it.
 
     ``prompt_tokens`` and ``completion_tokens`` are an estimate until the call has ended, ``cost``
     is what its session is charged for it. ``since`` is its arrival, ``granted_at`` its latest
-    grant, ``per_weight`` what its tenant paid per cost then, ``attempts`` how many grants there
-    were. ``elsewhere`` are the reasons for which it would rather be refused here and tried at
+    grant, ``inverse_weight`` its tenant's at that moment, ``attempts`` the number of grants.
+    ``fallback_reasons`` are the reasons for which the session prefers a refusal here and a try at
     another provider.
     """
 
@@ -39,10 +39,10 @@ class Job(msgspec.Struct, gc=False, eq=False):
     deadline: float = inf
     if_busy: IfBusy = IfBusy.WAIT_IN_TIME
     priority: int = 0
-    elsewhere: frozenset[str] = frozenset()
+    fallback_reasons: frozenset[str] = frozenset()
     permit: PermitId = NOT_GRANTED
     granted_at: float = 0.0
-    per_weight: float = 1.0
+    inverse_weight: float = 1.0
     attempts: int = 0
     charge: Charge | None = None
     probe: bool = False

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from exai_actors.core.calls import ChatCall, IfBusy
-from exai_actors.core.capacity.jobs import Job
+from exai_actors.core.capacity.scheduled_call import ScheduledCall
 from exai_actors.ids import PermitId, RequestKey, SessionId
-from exai_actors.messages.provider import Want
+from exai_actors.messages.provider import RunCall
 
 if TYPE_CHECKING:
     from exai_actors.core.capacity.dispatcher import Dispatcher
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from exai_actors.messages.session import SessionMessage
     from exai_actors.ports import UpstreamCall
 
-NOBODY = SessionId("")
+NO_SESSION = SessionId("")
 
 
-class Asked(Job, gc=False, eq=False, kw_only=True):
+class ProviderCall(ScheduledCall, gc=False, eq=False, kw_only=True):
     """``others`` asked for the very same call while it was here and share its outcome.
 
     ``wanted`` turns False when nobody wants it any more, though its call may still run.
@@ -29,8 +29,8 @@ class Asked(Job, gc=False, eq=False, kw_only=True):
     its prompt.
     """
 
-    want: Want
-    others: tuple[Want, ...] = ()
+    want: RunCall
+    others: tuple[RunCall, ...] = ()
     call: UpstreamCall | None = None
     wanted: bool = True
     text_length: int = 0
@@ -42,7 +42,7 @@ class Asked(Job, gc=False, eq=False, kw_only=True):
         return min(self.cost, self.prompt_tokens + self.text_length / 2)
 
     @property
-    def wants(self) -> tuple[Want, ...]:
+    def wants(self) -> tuple[RunCall, ...]:
         """All who are to hear of it."""
         return (self.want, *self.others)
 
@@ -61,7 +61,7 @@ class Asked(Job, gc=False, eq=False, kw_only=True):
         self.want = first
         self.others = tuple(others)
         self.deadline = max(want.deadline for want in self.wants)
-        self.elsewhere = first.elsewhere
+        self.fallback_reasons = first.fallback_reasons
 
 
 class SharedCalls:
@@ -73,33 +73,33 @@ class SharedCalls:
     __slots__ = ("_by_call",)
 
     def __init__(self) -> None:
-        self._by_call: dict[ChatCall, Asked] = {}
+        self._by_call: dict[ChatCall, ProviderCall] = {}
 
-    def join(self, want: Want) -> Asked | None:
+    def join(self, want: RunCall) -> ProviderCall | None:
         """Add a want to the identical call that is here; None when there is none to join."""
-        asked = self._by_call.get(want.call)
-        if asked is None or not asked.wanted or (want.call.stream and asked.text_length):
+        call_ = self._by_call.get(want.call)
+        if call_ is None or not call_.wanted or (want.call.stream and call_.text_length):
             return None
-        if want.if_busy is IfBusy.REFUSE and asked.call is None:
+        if want.if_busy is IfBusy.REFUSE and call_.call is None:
             # Who wants no waiting shares in none.
             return None
-        asked.others = (*asked.others, want)
-        asked.deadline = max(asked.deadline, want.deadline)
-        return asked
+        call_.others = (*call_.others, want)
+        call_.deadline = max(call_.deadline, want.deadline)
+        return call_
 
-    def open(self, asked: Asked) -> None:
+    def open(self, call_: ProviderCall) -> None:
         """Let others join this one from now on."""
-        self._by_call[asked.want.call] = asked
+        self._by_call[call_.want.call] = call_
 
-    def close(self, asked: Asked) -> None:
+    def close(self, call_: ProviderCall) -> None:
         """It has ended, or a later one has taken its place."""
-        if self._by_call.get(asked.want.call) is asked:
-            del self._by_call[asked.want.call]
+        if self._by_call.get(call_.want.call) is call_:
+            del self._by_call[call_.want.call]
 
 
-def find_wanted(
-    dispatcher: Dispatcher[Asked], session: SessionId, request: RequestKey, *, shared: bool
-) -> Asked | None:
+def find_live(
+    dispatcher: Dispatcher[ProviderCall], session: SessionId, request: RequestKey, *, shared: bool
+) -> ProviderCall | None:
     """A request that is still wanted. One that waits is found at once, others by a walk.
 
     ``shared``: several may wait for one that waits itself.
@@ -107,22 +107,22 @@ def find_wanted(
     found = dispatcher.waiting(session, request)
     if found is not None and found.want.session == session:
         return found
-    for asked in dispatcher.all_jobs() if shared else dispatcher.granted():
-        if asked.wanted and asked.concerns(session, request):
-            return asked
+    for call_ in dispatcher.all_jobs() if shared else dispatcher.granted():
+        if call_.wanted and call_.concerns(session, request):
+            return call_
     return None
 
 
-def left_over(
+def adopted_call(
     permit: PermitId,
-    pool: Pool[Asked],
+    pool: Pool[ProviderCall],
     flow: Flow,
     provider: Recipient[SessionMessage],
     now: float,
-) -> Asked:
+) -> ProviderCall:
     """What stands for a predecessor's call that still runs: nobody here asked for it."""
-    want = Want(RequestKey(""), NOBODY, ChatCall("", ()), False, provider)
-    return Asked(
+    want = RunCall(RequestKey(""), NO_SESSION, ChatCall("", ()), False, provider)
+    return ProviderCall(
         flow,
         want.request,
         pool,
