@@ -1,14 +1,14 @@
-"""What can go wrong, as codes a client can act on and as exceptions our own callers can catch.
+"""Error codes for clients and exceptions for Python callers.
 
 The tree of exceptions::
 
     ExaiError
-    |-- ConfigError        the configuration cannot be used (carries where and what is allowed)
-    |-- UsageError         a command or a call was made in a way that cannot work
+    |-- ConfigError        the configuration is unusable (names file, line, key and allowed values)
+    |-- UsageError         a command or call cannot work as made (says how to correct it)
     `-- BrokerError        the broker answered a request with an error frame (carries its body)
 
-Codes up to ``INTERNAL_ERROR`` are those of the EX-AI protocol (section 8 of the protocol notes);
-the rest are additions that an old client treats like any other code.
+The codes up to ``INTERNAL_ERROR`` come from the EX-AI protocol (section 8 of the protocol notes).
+The others are additions; old clients treat them like any other code.
 """
 
 from __future__ import annotations
@@ -52,19 +52,19 @@ class ErrorBody(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class ExaiError(Exception):
-    """Root of everything this package raises on purpose."""
+    """Base class of every exception that this package raises on purpose."""
 
 
 class ConfigError(ExaiError):
-    """The configuration cannot be used; the text names file, line, key and what is allowed."""
+    """The configuration is unusable; the text names file, line, key and allowed values."""
 
 
 class UsageError(ExaiError):
-    """A command or call that cannot work as made; the text says what to do instead."""
+    """A command or call cannot work as made; the text says how to correct it."""
 
 
 class BrokerError(ExaiError):
-    """An error frame, as an exception for callers of the Python client."""
+    """An error frame from the broker, raised to callers of the Python client."""
 
     def __init__(self, body: ErrorBody, request_id: str | None = None) -> None:
         super().__init__(f"{body.code}: {body.message}")
@@ -73,14 +73,14 @@ class BrokerError(ExaiError):
 
     @property
     def retry_after(self) -> float | None:
-        """Seconds after which another attempt has a chance, None when the broker did not say."""
-        told = (self.body.details or {}).get("retry_after")
-        return float(told) if isinstance(told, int | float) else None
+        """Seconds after which another attempt may succeed; None if the broker gave none."""
+        seconds = (self.body.details or {}).get("retry_after")
+        return float(seconds) if isinstance(seconds, int | float) else None
 
 
-def text_of(error: BaseException) -> str:
-    """What an exception says, also if the one who wrote it made that fail."""
+def safe_str(error: BaseException) -> str:
+    """``str(error)``, or a placeholder if that raises."""
     try:
         return str(error)
-    except BaseException:  # noqa: BLE001 - telling of an error must not become another one
-        return "(its text cannot be told)"
+    except BaseException:  # noqa: BLE001 - reporting an error must not raise another one
+        return "(its text is unavailable)"

@@ -30,7 +30,7 @@ PermitId = NewType("PermitId", int)
 """One right to one in-flight upstream call; never reused within an incarnation of its owner."""
 
 TenantName = NewType("TenantName", str)
-"""Whoever shares in the capacity as one, with all sessions that its access tokens open."""
+"""The owner of access tokens; all its sessions together have one share of the capacity."""
 
-EVERYBODY = TenantName("")
-"""The tenant of all sessions where the configuration names none."""
+DEFAULT_TENANT = TenantName("")
+"""The tenant of the sessions for which the configuration names none."""

@@ -19,7 +19,7 @@ from exai_actors.core.capacity.dispatcher import Admission, Dispatcher
 from exai_actors.core.capacity.scheduled_call import Refusal, ScheduledCall
 from exai_actors.core.capacity.settings import CapacitySettings, GateSettings
 from exai_actors.core.capacity.token_estimates import TokenEstimator, characters_of
-from exai_actors.ids import EVERYBODY, PermitId, RequestKey, SessionId
+from exai_actors.ids import DEFAULT_TENANT, PermitId, RequestKey, SessionId
 
 TOKENS_PER_S = 100.0
 """How fast the simulated provider writes, on each of its permits."""
@@ -99,7 +99,7 @@ class Simulation:
         prompt, completion = self._estimator.estimate(call, characters_of(call))
         pool = self._dispatcher.pools[0]
         job = _Sized(
-            pool.queue.flow(SessionId(client.name), EVERYBODY),
+            pool.queue.flow(SessionId(client.name), DEFAULT_TENANT),
             RequestKey(str(next(self._order))),
             pool,
             prompt,
@@ -222,7 +222,7 @@ def rate_gate(per_minute: int, hours: float, seed: int = 0) -> GateUse:
     running: list[tuple[float, PermitId, ScheduledCall]] = []
     while now < end:
         if comes_at <= now:
-            flow = pool.queue.flow(SessionId("a"), EVERYBODY)
+            flow = pool.queue.flow(SessionId("a"), DEFAULT_TENANT)
             job = ScheduledCall(flow, RequestKey(str(next(names))), pool, 10, 10, 30, now)
             if dispatcher.admit(job, now) is Admission.GRANTED:
                 _begin(job, now, grants, running, chance)
@@ -300,7 +300,7 @@ class _Waiting:
 
     def _ask(self, session: SessionId) -> None:
         pool = self._dispatcher.pools[0]
-        flow = pool.queue.flow(session, EVERYBODY)
+        flow = pool.queue.flow(session, DEFAULT_TENANT)
         job = ScheduledCall(flow, RequestKey(str(next(self._names))), pool, 10, 10, 30, self._now)
         arrival = self._dispatcher.admit(job, self._now)
         assert not isinstance(arrival, Refusal)

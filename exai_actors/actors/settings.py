@@ -8,7 +8,7 @@ from typing import Literal
 import msgspec
 
 from exai_actors.core.capacity.settings import CapacitySettings
-from exai_actors.ids import EVERYBODY, TenantName
+from exai_actors.ids import DEFAULT_TENANT, TenantName
 
 
 class SessionSettings(msgspec.Struct, frozen=True):
@@ -26,7 +26,7 @@ class SessionSettings(msgspec.Struct, frozen=True):
     history_size: int = 262_144
     conversations: int = 64
     system_prompt: str = ""
-    tenant: TenantName = EVERYBODY
+    tenant: TenantName = DEFAULT_TENANT
 
 
 class ConnectionSettings(msgspec.Struct, frozen=True):

@@ -1,7 +1,7 @@
-"""Who may talk to the broker, and whose share they take: told by the token that they name.
+"""Maps access tokens to tenants.
 
-Tokens are compared exactly, in constant time, and always with all that there are, so that how long
-an answer takes tells nothing of any of them.
+A token must match exactly. Each attempt is compared with every token in force, in constant time, so
+that response times reveal nothing about any of them.
 """
 
 from __future__ import annotations
@@ -10,77 +10,73 @@ import hmac
 
 import msgspec
 
-from exai_actors.ids import EVERYBODY, TenantName
+from exai_actors.ids import DEFAULT_TENANT, TenantName
 
 MIN_TOKEN_CHARACTERS = 16
 
 
 class Identity(msgspec.Struct, frozen=True):
-    """What an access token opens: sessions of this tenant, with this window if it is not None."""
+    """The tenant whose sessions a token opens, and their window (None: the configured default)."""
 
-    tenant: TenantName = EVERYBODY
+    tenant: TenantName = DEFAULT_TENANT
     window: int | None = None
 
 
-OPEN = Identity()
-
-
 class Authenticator:
-    """The tokens in force. Where there are none, everybody may come in and shares as EVERYBODY.
+    """The access tokens in force. If there are none, every client is admitted.
 
-    ``token`` is the shared one, empty if there is none; ``tokens`` are those that stand for a
-    tenant, each with its grant. Raises ValueError if two are the same.
+    ``token`` is the shared one, empty for none; ``tokens`` belong to tenants. Raises ValueError if
+    a tenant's token is empty or if two tokens are equal.
     """
 
-    __slots__ = ("_grants",)
+    __slots__ = ("_identities",)
 
     def __init__(self, token: str, tokens: tuple[tuple[str, Identity], ...] = ()) -> None:
-        self._grants: dict[str, Identity] = {token: OPEN} if token else {}
-        for each, grant in tokens:
-            if not each or each in self._grants:
-                raise ValueError("each access token is given, and is unlike the others")
-            self._grants[each] = grant
+        self._identities: dict[str, Identity] = {token: Identity()} if token else {}
+        for tenant_token, identity in tokens:
+            if not tenant_token or tenant_token in self._identities:
+                raise ValueError("an access token is empty or occurs twice")
+            self._identities[tenant_token] = identity
 
     @property
     def required(self) -> bool:
-        return bool(self._grants)
+        """Whether a client must present a token."""
+        return bool(self._identities)
 
     def identify(self, token: str | None) -> Identity | None:
-        """What a client that names this token, or None, may open; None if it may not come in."""
-        if not self._grants:
-            return OPEN
-        known = self._known(token or "")
-        return None if known is None else self._grants[known]
+        """The identity of a client that presents ``token`` (None: no token); None to refuse it."""
+        if not self._identities:
+            return Identity()
+        known = self._find(token or "")
+        return None if known is None else self._identities[known]
 
     def rotate(self, old: str, new: str) -> str | None:
-        """Replace the one token ``old``; gives the protocol's word for why not, or None if done.
+        """Replace the token ``old`` by ``new``; return None, or the protocol's word for a refusal.
 
-        ``weak_token`` and ``token_in_use`` are ours: a token shorter than 16 characters, or one
-        that opens something else already, is refused, never ignored.
+        ``weak_token`` (shorter than MIN_TOKEN_CHARACTERS) and ``token_in_use`` (``new`` is another
+        token in force) are additions to the protocol.
         """
         if not old or not new:
             return "missing_params"
-        known = self._known(old)
+        known = self._find(old)
         if known is None:
             return "unauthorized"
         if len(new) < MIN_TOKEN_CHARACTERS:
             return "weak_token"
-        taken = self._known(new)
+        taken = self._find(new)
         if taken is not None and taken != known:
             return "token_in_use"
-        self._grants[new] = self._grants.pop(known)
+        self._identities[new] = self._identities.pop(known)
         return None
 
-    def _known(self, given: str) -> str | None:
+    def _find(self, presented: str) -> str | None:
+        """The equal token in force. Compares with all of them, whatever the outcome."""
+        presented_bytes = _bytes(presented)
         found = None
-        for token in self._grants:
-            if _same(given, token):
+        for token in self._identities:
+            if hmac.compare_digest(presented_bytes, _bytes(token)):
                 found = token
         return found
-
-
-def _same(given: str, wanted: str) -> bool:
-    return hmac.compare_digest(_bytes(given), _bytes(wanted))
 
 
 def _bytes(token: str) -> bytes:

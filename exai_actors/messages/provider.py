@@ -13,7 +13,7 @@ import msgspec
 
 from exai_actors.core.calls import ChatCall, IfBusy, UpstreamFailure, UpstreamResult
 from exai_actors.core.capacity.changes import Change
-from exai_actors.ids import EVERYBODY, PermitId, RequestKey, SessionId, TenantName
+from exai_actors.ids import DEFAULT_TENANT, PermitId, RequestKey, SessionId, TenantName
 from exai_actors.messages.recipient import Recipient
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class RunCall(msgspec.Struct, frozen=True, gc=False):
     reply_to: Recipient[SessionMessage]
     priority: int = 0
     deadline: float = inf
-    tenant: TenantName = EVERYBODY
+    tenant: TenantName = DEFAULT_TENANT
     if_busy: IfBusy = IfBusy.WAIT_IN_TIME
     fallback_reasons: frozenset[str] = frozenset()
 

@@ -11,7 +11,7 @@ import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from exai_actors.errors import text_of
+from exai_actors.errors import safe_str
 from exai_actors.runtime import registry
 from exai_actors.runtime.events import ActorFailed, ActorStarted, ActorStopped, Event
 from exai_actors.runtime.mailbox import FAILED, RUNNING, STOPPED, STOPPING, Mailbox
@@ -209,7 +209,7 @@ def _tell_watchers(mailbox: Mailbox, reason: ExitReason) -> None:
 
 
 def _one_line(error: BaseException) -> str:
-    text = f"{type(error).__name__}: {' '.join(text_of(error).split())}"
+    text = f"{type(error).__name__}: {' '.join(safe_str(error).split())}"
     return text if len(text) <= _ERROR_TEXT_LIMIT else f"{text[: _ERROR_TEXT_LIMIT - 1]}…"
 
 

@@ -18,7 +18,7 @@ from exai_actors.core.capacity.changes import (
     SetWeight,
 )
 from exai_actors.core.capacity.settings import CapacitySettings, GateSettings, RetrySettings
-from exai_actors.ids import EVERYBODY, TenantName
+from exai_actors.ids import DEFAULT_TENANT, TenantName
 from tests.actors.desk import Desk
 
 
@@ -357,9 +357,9 @@ def test_a_draining_provider_refuses_what_is_new_and_finishes_the_rest() -> None
         (SetLimit(-1), "a limit is 0 to"),
         (SetLimit(1, "unheard-of"), "has no limit of its own"),
         (SetLimit(True), "a limit is 0 to"),
-        (SetWeight(EVERYBODY, 0.0), "a weight is 0.001 to 1000"),
-        (SetWeight(EVERYBODY, 5e-324), "a weight is 0.001 to 1000"),
-        (SetWeight(EVERYBODY, float("nan")), "a weight is 0.001 to 1000"),
+        (SetWeight(DEFAULT_TENANT, 0.0), "a weight is 0.001 to 1000"),
+        (SetWeight(DEFAULT_TENANT, 5e-324), "a weight is 0.001 to 1000"),
+        (SetWeight(DEFAULT_TENANT, float("nan")), "a weight is 0.001 to 1000"),
         (SetWeight(TenantName("nobody"), 2.0), "no tenant 'nobody'"),
         (SetGates(GateSettings(tokens_per_day=10**13)), "tokens_per_day is at least 1"),
         (SetGates(GateSettings(requests_per_minute=9, margin_s=-1)), "margin_s is 0 to"),

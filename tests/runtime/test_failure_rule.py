@@ -144,7 +144,7 @@ def test_an_error_whose_text_cannot_be_told_is_an_error_like_any_other(
     assert [told.error for told in boss.seen] == [error]
     assert watcher.seen == [Down("/child", 1, ExitReason.FAILED)]
     (failed,) = system.events_of(ActorFailed)
-    assert failed.error == "Unspeakable: (its text cannot be told)"
+    assert failed.error == "Unspeakable: (its text is unavailable)"
 
 
 def test_a_log_that_fails_keeps_nobody_from_hearing_of_an_end(

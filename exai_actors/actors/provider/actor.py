@@ -31,7 +31,7 @@ from exai_actors.core.capacity.scheduled_call import Refusal
 from exai_actors.core.capacity.self_check import faults_of
 from exai_actors.core.capacity.token_estimates import TokenEstimator, characters_of
 from exai_actors.core.statistics import ProviderStatistics
-from exai_actors.ids import EVERYBODY, ProviderName, RequestKey, SessionId
+from exai_actors.ids import DEFAULT_TENANT, ProviderName, RequestKey, SessionId
 from exai_actors.messages.broker import BrokerMessage
 from exai_actors.messages.provider import (
     AskModels,
@@ -117,7 +117,7 @@ class ProviderActor(LoopActor):
         for permit in self._upstream.hand_over(self._me):
             # A predecessor's call goes on until its connection is closed, and counts until then.
             pool = self._dispatcher.pools[0]
-            flow = pool.queue.flow(NO_SESSION, EVERYBODY)
+            flow = pool.queue.flow(NO_SESSION, DEFAULT_TENANT)
             self._dispatcher.adopt(permit, adopted_call(permit, pool, flow, self._me, self._now()))
         if not self._models.names:
             self._upstream.ask_models(self.actor_ref)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from exai_actors.core.capacity.settings import GateSettings
-from exai_actors.ids import EVERYBODY, TenantName
+from exai_actors.ids import DEFAULT_TENANT, TenantName
 
 MAX_LIMIT = 1_000_000
 MAX_TOKENS = 1_000_000_000_000
@@ -23,7 +23,7 @@ class SetLimit(msgspec.Struct, frozen=True, tag="limit"):
 
 
 class SetWeight(msgspec.Struct, frozen=True, tag="weight"):
-    """A tenant's share is now this much beside the others'; EVERYBODY is those without an entry."""
+    """Set a tenant's weight; DEFAULT_TENANT has the sessions of no configured tenant."""
 
     tenant: TenantName
     weight: float
@@ -78,7 +78,7 @@ def problem_of(
         case SetWeight(tenant, weight):
             if not MIN_WEIGHT <= weight <= MAX_WEIGHT:
                 return f"a weight is {MIN_WEIGHT} to {MAX_WEIGHT}, got {weight}"
-            if tenant != EVERYBODY and tenant not in tenants:
+            if tenant != DEFAULT_TENANT and tenant not in tenants:
                 known = ", ".join(sorted(tenants)) or "none"
                 return f"there is no tenant '{tenant}'; those with tokens of their own: {known}"
         case SetGates(gates):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from enum import Enum
 
-from exai_actors.ids import EVERYBODY, ConnectionId, SessionId, TenantName
+from exai_actors.ids import DEFAULT_TENANT, ConnectionId, SessionId, TenantName
 
 
 def session_of(tenant: TenantName, name: str) -> SessionId:
@@ -17,7 +17,7 @@ def session_of(tenant: TenantName, name: str) -> SessionId:
 
     Nobody reaches another tenant's session by its name, or by an id that was told to another.
     """
-    return SessionId(name if tenant == EVERYBODY else f"{tenant}/{name}")
+    return SessionId(name if tenant == DEFAULT_TENANT else f"{tenant}/{name}")
 
 
 def name_of(session: SessionId) -> SessionId:

@@ -18,7 +18,7 @@ from structlog.typing import EventDict, ExcInfo, Processor, WrappedLogger
 
 from exai_actors.daemon.config.model import HIDDEN, LogConfig
 from exai_actors.daemon.logs.output import output_to
-from exai_actors.errors import text_of
+from exai_actors.errors import safe_str
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -112,7 +112,7 @@ def shorten_exception(_logger: WrappedLogger, _method: str, event: EventDict) ->
 
 def describe(error: BaseException) -> str:
     """What went wrong and where, in one line."""
-    what = " ".join(f"{type(error).__name__}: {text_of(error)}".split())
+    what = " ".join(f"{type(error).__name__}: {safe_str(error)}".split())
     where = traceback.extract_tb(_innermost(error.__traceback__))
     if not where:
         return what

@@ -10,7 +10,7 @@ from exai_actors.core.capacity.account import Account
 from exai_actors.core.capacity.dispatcher import Admission, Dispatcher
 from exai_actors.core.capacity.scheduled_call import Refusal, ScheduledCall
 from exai_actors.core.capacity.settings import CapacitySettings
-from exai_actors.ids import EVERYBODY, RequestKey, SessionId, TenantName
+from exai_actors.ids import DEFAULT_TENANT, RequestKey, SessionId, TenantName
 
 
 class Bench:
@@ -30,7 +30,7 @@ class Bench:
         session: str = "a",
         *,
         model: str = "m",
-        tenant: str = EVERYBODY,
+        tenant: str = DEFAULT_TENANT,
         tokens: float = 10.0,
         deadline: float = inf,
         if_busy: IfBusy = IfBusy.WAIT_IN_TIME,

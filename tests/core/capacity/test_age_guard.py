@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import count, pairwise
 
 from exai_actors.core.capacity.fair_queue import FairQueue
-from exai_actors.ids import EVERYBODY, RequestKey, SessionId, TenantName
+from exai_actors.ids import DEFAULT_TENANT, RequestKey, SessionId, TenantName
 
 
 class Line:
@@ -16,7 +16,9 @@ class Line:
         self.now = 0.0
         self._names = count()
 
-    def put(self, session: str, tenant: str = EVERYBODY, cost: float = 1.0, times: int = 1) -> None:
+    def put(
+        self, session: str, tenant: str = DEFAULT_TENANT, cost: float = 1.0, times: int = 1
+    ) -> None:
         flow = self.queue.flow(SessionId(session), TenantName(tenant))
         for _ in range(times):
             name = RequestKey(str(next(self._names)))

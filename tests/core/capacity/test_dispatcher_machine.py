@@ -40,7 +40,7 @@ from exai_actors.core.capacity.settings import (
     GateSettings,
     RetrySettings,
 )
-from exai_actors.ids import EVERYBODY, PermitId, RequestKey, SessionId, TenantName
+from exai_actors.ids import DEFAULT_TENANT, PermitId, RequestKey, SessionId, TenantName
 
 SESSIONS = st.sampled_from(["a", "b", "c"])
 MODELS = st.sampled_from(["plain", "scarce"])
@@ -167,7 +167,7 @@ class CapacityMachine(RuleBasedStateMachine):
     @rule(
         session=SESSIONS,
         model=MODELS,
-        tenant=st.sampled_from([EVERYBODY, TenantName("t")]),
+        tenant=st.sampled_from([DEFAULT_TENANT, TenantName("t")]),
         tokens=st.floats(1, 1000),
         patience=st.sampled_from([5.0, 50.0, inf]),
         if_busy=st.sampled_from(IfBusy),
@@ -283,7 +283,7 @@ class CapacityMachine(RuleBasedStateMachine):
         """Somebody else who waits for the same takes it over."""
         jobs = self.running | self.waiting
         job = jobs[data.draw(st.sampled_from(sorted(jobs)))]
-        flow = job.pool.queue.flow(SessionId(session), EVERYBODY)
+        flow = job.pool.queue.flow(SessionId(session), DEFAULT_TENANT)
         self.dispatcher.transfer(job, flow, job.request, 0, self.now)
         assert job.flow is flow
         self.pump()
@@ -362,7 +362,7 @@ class CapacityMachine(RuleBasedStateMachine):
         self.dispatcher = self.dispatcher_class(self.account, self.incarnation << 40)
         for permit, model in self.adopted_call.items():
             pool = self.dispatcher.pool_of(model)
-            flow = pool.queue.flow(SessionId(""), EVERYBODY)
+            flow = pool.queue.flow(SessionId(""), DEFAULT_TENANT)
             adopted = ScheduledCall(
                 flow, RequestKey(""), pool, 0.0, 0.0, 1.0, self.now, permit=permit
             )

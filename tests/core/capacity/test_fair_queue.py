@@ -23,7 +23,7 @@ from hypothesis.stateful import (
 from exai_actors.core.capacity.fair_queue import FairQueue
 from exai_actors.core.capacity.flows import Flow
 from exai_actors.core.capacity.virtual_time import StartTimeClock, VirtualTag
-from exai_actors.ids import EVERYBODY, RequestKey, SessionId, TenantName
+from exai_actors.ids import DEFAULT_TENANT, RequestKey, SessionId, TenantName
 
 SESSIONS = [SessionId(name) for name in ("a", "b", "c")]
 TENANTS = [TenantName(name) for name in ("x", "y")]
@@ -226,7 +226,7 @@ def test_two_backlogged_sessions_never_differ_by_more_than_their_dearest_calls(
     # Start-time fair queueing with one at a time: |W_f - W_g| <= c_f + c_g over any interval.
     queue: FairQueue[int] = FairQueue(100_000, max_wait_s=1e9)
     for index, cost in enumerate(costs):
-        flow = queue.flow(SessionId(str(index)), EVERYBODY)
+        flow = queue.flow(SessionId(str(index)), DEFAULT_TENANT)
         for number in range(grants):
             queue.put(flow, RequestKey(str(number)), index, cost, 0.0)
     served: Counter[int] = Counter()
@@ -241,13 +241,13 @@ def test_two_backlogged_sessions_never_differ_by_more_than_their_dearest_calls(
 
 def test_who_was_idle_has_no_credit() -> None:
     queue: FairQueue[str] = FairQueue(1000)
-    busy = queue.flow(SessionId("busy"), EVERYBODY)
+    busy = queue.flow(SessionId("busy"), DEFAULT_TENANT)
     for number in range(200):
         queue.put(busy, RequestKey(f"busy {number}"), "busy", 1.0, 0.0)
     for _ in range(100):
         queue.take(0.0)
         queue.settle(busy, 1.0, 1.0)
-    late = queue.flow(SessionId("late"), EVERYBODY)
+    late = queue.flow(SessionId("late"), DEFAULT_TENANT)
     for number in range(50):
         queue.put(late, RequestKey(f"late {number}"), "late", 1.0, 0.0)
     turns = [queue.take(0.0) for _ in range(40)]
@@ -256,7 +256,7 @@ def test_who_was_idle_has_no_credit() -> None:
 
 def test_who_begins_while_others_run_does_not_wait_for_what_was_only_guessed_of_them() -> None:
     queue: FairQueue[str] = FairQueue(1000)
-    flows = {name: queue.flow(SessionId(name), EVERYBODY) for name in ("greedy", "small")}
+    flows = {name: queue.flow(SessionId(name), DEFAULT_TENANT) for name in ("greedy", "small")}
     for number in range(100):
         queue.put(flows["greedy"], RequestKey(str(number)), "greedy", 500.0, 0.0)
     running = [queue.take(0.0) for _ in range(4)]
@@ -276,7 +276,7 @@ def test_who_begins_while_others_run_does_not_wait_for_what_was_only_guessed_of_
 
 def test_a_call_that_cost_more_than_was_thought_is_paid_for_later() -> None:
     queue: FairQueue[str] = FairQueue(1000)
-    flows = {name: queue.flow(SessionId(name), EVERYBODY) for name in ("dear", "cheap")}
+    flows = {name: queue.flow(SessionId(name), DEFAULT_TENANT) for name in ("dear", "cheap")}
     for name, flow in flows.items():
         for number in range(100):
             queue.put(flow, RequestKey(str(number)), name, 1.0, 0.0)
@@ -292,7 +292,7 @@ def test_a_call_that_cost_more_than_was_thought_is_paid_for_later() -> None:
 
 def test_one_session_fills_its_own_part_of_the_queue_and_no_more() -> None:
     queue: FairQueue[str] = FairQueue(3, session_limit=2)
-    one, other = (queue.flow(SessionId(name), EVERYBODY) for name in "ab")
+    one, other = (queue.flow(SessionId(name), DEFAULT_TENANT) for name in "ab")
     assert [queue.put(one, RequestKey(str(n)), "a", 1.0, 0.0) for n in range(3)] == [
         True,
         True,
@@ -321,7 +321,7 @@ def steps_of_a_place(sessions: int) -> float:
     queue: FairQueue[SessionId] = FairQueue(1_000_000)
     for number in range(sessions):
         session = SessionId(str(number))
-        flow = queue.flow(session, EVERYBODY)
+        flow = queue.flow(session, DEFAULT_TENANT)
         queue.put(flow, RequestKey("r"), session, 1.0 + number % 7, 0.0)
     return steps_of(lambda: list(queue.in_service_order())) / sessions
 
@@ -332,7 +332,7 @@ def steps_of_a_turn(sessions: int) -> int:
     names = count()
 
     def put(session: SessionId) -> None:
-        flow = queue.flow(session, EVERYBODY)
+        flow = queue.flow(session, DEFAULT_TENANT)
         assert queue.put(flow, RequestKey(str(next(names))), session, 1.0, 0.0)
 
     for number in range(sessions):

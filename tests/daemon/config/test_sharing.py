@@ -15,7 +15,7 @@ from exai_actors.daemon.config.presets import PRESETS
 from exai_actors.daemon.config.provider import OpenAIProvider
 from exai_actors.daemon.config.text import origin
 from exai_actors.daemon.config.tokens import with_tokens
-from exai_actors.ids import EVERYBODY, TenantName
+from exai_actors.ids import DEFAULT_TENANT, TenantName
 
 TOKEN = "token of the desk"
 BATCH = "token-of-the-batch"
@@ -70,7 +70,7 @@ def test_an_access_token_stands_for_its_tenant_its_weight_and_its_window() -> No
 def test_the_tenant_is_the_entrys_name_and_the_window_the_sessions_unless_told() -> None:
     config = config_of('[[access]]\nname = "batch"\ntoken_env = "BATCH"\n', {"BATCH": BATCH})
     assert settings.of_access(config).identify(BATCH) == Identity(TenantName("batch"), None)
-    assert settings.of_session(config, Identity(EVERYBODY)).window == config.session.window
+    assert settings.of_session(config, Identity(DEFAULT_TENANT)).window == config.session.window
 
 
 def test_a_token_file_lies_beside_the_configuration(tmp_path: Path) -> None:

@@ -160,7 +160,7 @@ def test_an_error_whose_text_cannot_be_told_is_logged_all_the_same() -> None:
     stream = io.StringIO()
     setup.configure(LogConfig(format="json"), stream)
     logging.getLogger("exai").error("failed", exc_info=Unspeakable())
-    assert entry(stream)["error"] == "Unspeakable: (its text cannot be told)"
+    assert entry(stream)["error"] == "Unspeakable: (its text is unavailable)"
 
 
 @pytest.fixture
