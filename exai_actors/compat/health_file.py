@@ -65,7 +65,7 @@ class HealthFile:
             except OSError as error:
                 # A full disk passes; one warning is enough until it has passed.
                 if not self._failing:
-                    log.warning("health file not written", path=str(self._path), why=str(error))
+                    log.warning("compat.health_file_failed", path=str(self._path), cause=str(error))
                 self._failing = True
             else:
                 self._failing = False

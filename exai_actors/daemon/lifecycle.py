@@ -46,12 +46,13 @@ async def _serve(config: Config, on_ready: Callable[[str], None]) -> None:
         loop.add_signal_handler(each, signalled.put_nowait, each)
     too_few = raise_fd_limit(config.server.max_connections)
     if too_few is not None:
-        log.warning(too_few)
+        log.warning("server.open_files_limited", detail=too_few)
     async with open_broker(config) as broker:
         _quiet_collector()
         if broker.compat_ports is not None:
             health_port, monitor_port = broker.compat_ports
-            log.info("health pages", health_port=health_port, monitor_port=monitor_port)
+            log.info("compat.pages_started", health_port=health_port, monitor_port=monitor_port)
+        log.info("broker.started", url=broker.url)
         on_ready(broker.url)
         asked = asyncio.ensure_future(signalled.get())
         ends: set[asyncio.Future[Any]] = {asked, broker.gave_up}
@@ -68,7 +69,7 @@ async def _drain(
 ) -> None:
     statistics = broker.statistics()
     log.info(
-        "draining",
+        "broker.draining",
         signal=asked_by.name,
         in_flight=statistics.in_flight,
         timeout_s=broker.config.server.drain_s,
@@ -79,12 +80,12 @@ async def _drain(
     await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
     if draining.done():
         again.cancel()
-        log.info("stopped", all_requests_ended=draining.result())
+        log.info("broker.stopped", all_requests_ended=draining.result())
     else:
         draining.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await draining
-        log.warning("stopped at once", signal=again.result().name)
+        log.warning("broker.drain_interrupted", signal=again.result().name)
 
 
 def _quiet_collector() -> None:

@@ -300,7 +300,7 @@ class Broker:
         return sum(self.system.dead_letters.counts.values())
 
     def _give_up(self, why: str) -> None:
-        log.critical("broker gives up", why=why)
+        log.critical("broker.gave_up", cause=why)
         if not self.gave_up.done():
             self.gave_up.set_result(why)
 

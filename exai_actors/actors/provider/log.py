@@ -20,9 +20,7 @@ def log_faults(provider: ProviderName, faults: Iterable[str]) -> int:
     told = 0
     for fault in islice(faults, MAX_LOGGED_VIOLATIONS):
         told += 1
-        log.error(
-            "a fault in the broker's own account of a provider", provider=provider, fault=fault
-        )
+        log.error("provider.invariant_violated", provider=provider, violation=fault)
     return told
 
 
@@ -31,5 +29,5 @@ def log_changes(account: Account, provider: ProviderName) -> None:
     while account.unlogged:
         event = account.unlogged.popleft()
         log.warning(
-            "a provider's capacity changed", provider=provider, what=event.what, cause=event.cause
+            "provider.capacity_changed", provider=provider, change=event.what, cause=event.cause
         )

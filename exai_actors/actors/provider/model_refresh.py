@@ -48,9 +48,9 @@ class ModelRefresh:
         self._attempt += 1
         self.trouble = failure.message
         log.warning(
-            "a provider did not tell its models",
+            "provider.models_unavailable",
             provider=self._settings.name,
-            why=failure.message,
-            again_in_s=delay_s,
+            cause=failure.message,
+            retry_in_s=delay_s,
         )
         self._owner.schedule(delay_s, AskModels())

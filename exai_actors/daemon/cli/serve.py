@@ -51,12 +51,12 @@ def serve(
 
     log = structlog.get_logger("exai")
     for warning in loaded.warnings:
-        log.warning(str(warning))
+        log.warning("config.warning", problem=str(warning))
     if loaded.config.source.file is None:
-        log.info("no configuration file: a built-in provider makes the answers up")
+        log.info("config.defaults_used", detail="no configuration file; built-in provider only")
     else:
         names = [provider.name for provider in loaded.config.provider]
-        log.info("configured", file=str(loaded.config.source.file), providers=names)
+        log.info("config.loaded", file=str(loaded.config.source.file), providers=names)
 
     from exai_actors.daemon import lifecycle
 

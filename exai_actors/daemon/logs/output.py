@@ -7,6 +7,9 @@ import os
 import select
 from typing import TextIO
 
+ENTRIES_LOST = "log.entries_lost"
+"""The event for dropped entries; its field ``entries`` is their number."""
+
 # As much as goes in without waiting once there is room at all.
 _PORTION_BYTES = 512 if not hasattr(select, "PIPE_BUF") else select.PIPE_BUF
 
@@ -81,7 +84,7 @@ def _loss(number: int) -> logging.LogRecord:
             "name": "exai",
             "levelno": logging.WARNING,
             "levelname": "WARNING",
-            "msg": "%d entries of the log are lost: nobody read what came before",
-            "args": (number,),
+            "msg": ENTRIES_LOST,
+            "entries": number,
         }
     )

@@ -16,12 +16,12 @@ def log_event(event: Event) -> None:
         case SlowHandler():
             # On a busy machine it may be the machine: no warning.
             log.info(
-                "a slow handler",
+                "actor.slow_handler",
                 actor=event.path,
                 message_types=list(event.candidates),
                 seconds=round(event.seconds, 3),
             )
         case MailboxRefused():
-            log.warning("a full mailbox", actor=event.path, limit=event.limit)
+            log.warning("mailbox.full", actor=event.path, limit=event.limit)
         case _:
             pass

@@ -46,7 +46,11 @@ def configure(config: LogConfig, stream: TextIO) -> None:
         before.append(shorten_exception)
     handler = output_to(stream)
     handler.setFormatter(
-        ProcessorFormatter(foreign_pre_chain=before, processors=_ending(as_json, terminal))
+        ProcessorFormatter(
+            # The field of ENTRIES_LOST, which does not come through structlog.
+            foreign_pre_chain=[structlog.stdlib.ExtraAdder(["entries"]), *before],
+            processors=_ending(as_json, terminal),
+        )
     )
     level = getattr(logging, config.level.upper())
     root = logging.getLogger()
@@ -78,9 +82,11 @@ def _ending(as_json: bool, colours: bool) -> Sequence[Processor]:
             structlog.processors.JSONRenderer(),
         ]
     console = structlog.dev.ConsoleRenderer(
-        colors=colours and not _no_colour(), exception_formatter=structlog.dev.plain_traceback
+        colors=colours and not _no_colour(),
+        exception_formatter=structlog.dev.plain_traceback,
+        sort_keys=False,
     )
-    return [*first, console]
+    return [*first, drop_own_logger, console]
 
 
 def _no_colour() -> bool:
@@ -93,6 +99,13 @@ def familiar_first(_logger: WrappedLogger, _method: str, event: EventDict) -> Ev
     """Put what every entry has before what is its own, for those who read the lines by eye."""
     common = {key: event.pop(key) for key in COMMON if key in event}
     return {**common, **event}
+
+
+def drop_own_logger(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Remove the logger of our own entries from text: the event key already names the area."""
+    if event.get("logger", "").startswith("exai"):
+        del event["logger"]
+    return event
 
 
 def hide_secrets(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

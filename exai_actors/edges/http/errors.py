@@ -38,7 +38,7 @@ def log_broken(error: BaseException, service: HttpService) -> None:
     """Write the trace to the log. Called after the end was told, which must not hang on it."""
     trace = "".join(traceback.format_exception(error))
     _log.error(
-        "a fault in the broker's own call of a provider",
+        "upstream.unexpected_error",
         provider=service.name,
         trace=service.redactor.redact(trace),
     )

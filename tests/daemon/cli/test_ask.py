@@ -328,7 +328,7 @@ name = "built-in"
         serving(config % service.base_url, tmp_path, env={"KIMI_API_KEY": "wrong-key"}) as broker,
     ):
         assert broker.process.stderr is not None
-        while b"a provider did not tell its models" not in await broker.process.stderr.readline():
+        while b"provider.models_unavailable" not in await broker.process.stderr.readline():
             pass
         models = await exai("models", "--url", broker.url)
         as_json = await exai("models", "--json", "--url", broker.url)

@@ -35,7 +35,7 @@ async def test_the_log_tells_the_ports_of_the_health_pages(tmp_path: Path) -> No
     ):
         told = await broker.stop()
     entries = [json.loads(line) for line in told.err.splitlines()]
-    (pages,) = [entry for entry in entries if entry["message"] == "health pages"]
+    (pages,) = [entry for entry in entries if entry["message"] == "compat.pages_started"]
     assert pages["health_port"] > 0
     assert pages["monitor_port"] > 0
 
@@ -51,7 +51,7 @@ async def test_sigterm_lets_what_is_in_flight_end(tmp_path: Path) -> None:
         assert await process.stdout.readexactly(3) == b"Hel"
         broker.process.send_signal(signal.SIGTERM)
         assert broker.process.stderr is not None
-        while b"draining" not in await broker.process.stderr.readline():
+        while b"broker.draining" not in await broker.process.stderr.readline():
             pass
         gate.open()
         told = await ended(process)
@@ -134,7 +134,7 @@ async def test_without_configuration_the_built_in_provider_answers() -> None:
     finally:
         told = await ended(process)
     assert told.code == 0
-    assert "no configuration file: a built-in provider makes the answers up" in told.err
+    assert "config.defaults_used" in told.err
 
 
 async def test_the_demo_serves_both_sessions_and_never_exceeds_the_limit() -> None:

@@ -13,7 +13,7 @@ async def test_a_broker_logs_a_slow_handler_by_actor_and_message() -> None:
                 SlowHandler(1.0, "/sessions/1", 1, 0.0612, 1, "Submit", ("Submit",))
             )
     assert logged[0] == {
-        "event": "a slow handler",
+        "event": "actor.slow_handler",
         "log_level": "info",
         "actor": "/sessions/1",
         "message_types": ["Submit"],
@@ -28,7 +28,7 @@ async def test_a_broker_logs_a_full_mailbox() -> None:
                 MailboxRefused(1.0, "/providers/kimi", 1, 10_000, 3)
             )
     assert logged[0] == {
-        "event": "a full mailbox",
+        "event": "mailbox.full",
         "log_level": "warning",
         "actor": "/providers/kimi",
         "limit": 10_000,

@@ -412,7 +412,7 @@ async def test_an_error_nobody_thought_of_is_told_as_broken_and_logged_without_t
     assert told.kind is FailureKind.BROKEN
     assert "RuntimeError" in told.message
     logged = capsys.readouterr().out
-    assert "a fault in the broker's own call of a provider" in logged
+    assert "upstream.unexpected_error" in logged
     assert "surprise [secret]" in logged
     assert KEY not in logged
 
