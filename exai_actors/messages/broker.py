@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import msgspec
 
 from exai_actors.ids import ConnectionId, ProviderName, SessionId
+from exai_actors.messages.connection import ConnectionMessage
 from exai_actors.messages.recipient import Recipient
-
-if TYPE_CHECKING:
-    from exai_actors.messages.connection import ConnectionMessage
 
 
 class ConnectionOpened(msgspec.Struct, frozen=True, gc=False):

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, final
+from typing import ClassVar, final
 
 import msgspec
 
 from exai_actors.core.calls import Outcome
 from exai_actors.ids import RequestKey, SessionId
 from exai_actors.messages.recipient import Recipient
-
-if TYPE_CHECKING:
-    from exai_actors.messages.session import SessionMessage
+from exai_actors.messages.session_requests import SessionRequest
 
 
 @final
@@ -52,7 +50,7 @@ class Admitted(msgspec.Struct, frozen=True, gc=False):
 
     refusable: ClassVar[bool] = False
     session_id: SessionId
-    session: Recipient[SessionMessage]
+    session: Recipient[SessionRequest]
 
 
 class NotAdmitted(msgspec.Struct, frozen=True, gc=False):
@@ -136,21 +134,18 @@ class Drain(msgspec.Struct, frozen=True, gc=False):
 
 
 SocketEvent = TextReceived | BinaryReceived | SocketClosed | OutboxHigh | OutboxLow
-RareConnectionMessage = (
-    BinaryReceived
-    | SocketClosed
-    | OutboxHigh
-    | OutboxLow
+ConnectionMessage = (
+    SocketEvent
     | Admitted
     | NotAdmitted
     | TokenRotated
+    | RequestAccepted
     | RequestQueued
+    | RequestGranted
     | RequestChunk
+    | RequestEnded
     | HelloTimeout
     | Heartbeat
     | SlowConsumerTimeout
     | Drain
-)
-ConnectionMessage = (
-    TextReceived | RequestAccepted | RequestGranted | RequestEnded | RareConnectionMessage
 )

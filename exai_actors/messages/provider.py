@@ -7,7 +7,7 @@ marked ``refusable = False`` are bounded by what was accepted before and are nev
 from __future__ import annotations
 
 from math import inf
-from typing import TYPE_CHECKING, ClassVar, final
+from typing import ClassVar, final
 
 import msgspec
 
@@ -15,9 +15,7 @@ from exai_actors.core.calls import ChatCall, IfBusy, UpstreamFailure, UpstreamRe
 from exai_actors.core.capacity.changes import Change
 from exai_actors.ids import DEFAULT_TENANT, PermitId, RequestKey, SessionId, TenantName
 from exai_actors.messages.recipient import Recipient
-
-if TYPE_CHECKING:
-    from exai_actors.messages.session import SessionMessage
+from exai_actors.messages.session import SessionMessage
 
 
 @final
@@ -135,11 +133,13 @@ class AskModels(msgspec.Struct, frozen=True, gc=False):
     """System lane. Time to ask the upstream for its models (again)."""
 
 
-RareProviderMessage = (
-    CancelCall
+ProviderMessage = (
+    RunCall
+    | CancelCall
     | PauseStream
     | ResumeStream
     | UpstreamChunk
+    | UpstreamEnded
     | ModelsListed
     | ModelsUnavailable
     | ChangeProvider
@@ -148,4 +148,3 @@ RareProviderMessage = (
     | CheckDue
     | AskModels
 )
-ProviderMessage = RunCall | UpstreamEnded | RareProviderMessage

@@ -11,7 +11,7 @@ from exai_actors.core.calls import FailureKind
 from exai_actors.ids import ConnectionId, ProviderName
 from exai_actors.messages.broker import DrainBroker
 from exai_actors.messages.connection import TextReceived
-from exai_actors.messages.session import ResumeStreams
+from exai_actors.messages.session_requests import ResumeStreams
 from exai_actors.wire.clients.codec import TOOL_CALL_MAX_SIZE
 from tests.actors.desk import Desk
 

@@ -26,7 +26,6 @@ from exai_actors.messages.connection import (
     NotAdmitted,
     OutboxHigh,
     OutboxLow,
-    RareConnectionMessage,
     RequestAccepted,
     RequestChunk,
     RequestEnded,
@@ -38,11 +37,11 @@ from exai_actors.messages.connection import (
     TokenRotated,
 )
 from exai_actors.messages.recipient import Offer, Recipient
-from exai_actors.messages.session import (
+from exai_actors.messages.session_requests import (
     CancelRequest,
     PauseStreams,
     ResumeStreams,
-    SessionMessage,
+    SessionRequest,
     Submit,
 )
 from exai_actors.runtime import Cancellable, Down, LoopActor, LoopRef
@@ -99,9 +98,9 @@ class ConnectionActor(LoopActor):
         self._broker = broker
         self._clock = clock
         self._wire = Connection()
-        self._session: Recipient[SessionMessage] | None = None
+        self._session: Recipient[SessionRequest] | None = None
         # The same while new calls go to it: None again while draining and once closed from here.
-        self._open_session: Recipient[SessionMessage] | None = None
+        self._open_session: Recipient[SessionRequest] | None = None
         self._stash: list[TextReceived | BinaryReceived] | None = None
         self._calls = PendingCalls(outbox, settings, clock)
         self._rotation: ReplyTo | None = None
@@ -119,30 +118,20 @@ class ConnectionActor(LoopActor):
         self._outbox.close(CloseReason.INTERNAL.code, CloseReason.INTERNAL.reason)
 
     def on_receive(self, message: ConnectionMessage | Down) -> None:
-        # The four of every call come first: each case of a match costs those behind it.
-        if type(message) is TextReceived:
-            session = self._open_session
-            if session is not None and (call := decode_common_call(message.data)) is not None:
-                self._submit(session, call)
-            else:
-                self._text(message)
-        elif type(message) is RequestEnded:
-            self._calls.finish(message.request, message.outcome)
-            if self._draining:
-                self._close_when_done()
-        elif type(message) is RequestGranted:
-            self._calls.granted(message.request)
-            if not self._heartbeat_armed:
-                self._arm_heartbeat()
-        elif type(message) is RequestAccepted:
-            self._calls.accepted(message.request)
-            if not self._heartbeat_armed:
-                self._arm_heartbeat()
-        else:
-            self._rare(message)
-
-    def _rare(self, message: RareConnectionMessage | Down) -> None:
+        # In order of frequency: each case costs those after it.
         match message:
+            case TextReceived():
+                self._text(message)
+            case RequestEnded():
+                self._calls.finish(message.request, message.outcome)
+                if self._draining:
+                    self._close_when_done()
+            case RequestGranted():
+                self._calls.granted(message.request)
+                self._arm_heartbeat()
+            case RequestAccepted():
+                self._calls.accepted(message.request)
+                self._arm_heartbeat()
             case RequestChunk():
                 self._calls.chunk(message)
             case RequestQueued():
@@ -179,6 +168,10 @@ class ConnectionActor(LoopActor):
                 assert_never(message)
 
     def _text(self, message: TextReceived) -> None:
+        session = self._open_session
+        if session is not None and (call := decode_common_call(message.data)) is not None:
+            self._submit(session, call)
+            return
         if self._closing:
             return
         if self._stash is not None:
@@ -250,7 +243,7 @@ class ConnectionActor(LoopActor):
             ),
         )
 
-    def _submit(self, session: Recipient[SessionMessage], checked: CheckedCall) -> None:
+    def _submit(self, session: Recipient[SessionRequest], checked: CheckedCall) -> None:
         reply, request, call = checked.reply, checked.request, checked.call
         pending = self._calls.pending
         fingerprint = hash(call)
@@ -353,8 +346,9 @@ class ConnectionActor(LoopActor):
             self._outbox.send(encode.error(answer.reply, answer.error))
 
     def _arm_heartbeat(self) -> None:
-        self._heartbeat_armed = True
-        self.schedule(self._settings.progress_interval_s, Heartbeat())
+        if not self._heartbeat_armed:
+            self._heartbeat_armed = True
+            self.schedule(self._settings.progress_interval_s, Heartbeat())
 
     def _heartbeat(self) -> None:
         self._heartbeat_armed = False

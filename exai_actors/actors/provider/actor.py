@@ -44,7 +44,6 @@ from exai_actors.messages.provider import (
     ProviderChanged,
     ProviderMessage,
     PumpDue,
-    RareProviderMessage,
     RefreshQueue,
     ResumeStream,
     RunCall,
@@ -130,16 +129,12 @@ class ProviderActor(LoopActor):
         self._abort_all()
 
     def on_receive(self, message: ProviderMessage | Down) -> None:
-        # The two of every call come first: each case of a match costs those behind it.
-        if type(message) is RunCall:
-            self._want(message)
-        elif type(message) is UpstreamEnded:
-            self._ended(message)
-        else:
-            self._rare(message)
-
-    def _rare(self, message: RareProviderMessage | Down) -> None:
+        # In order of frequency: each case costs those after it.
         match message:
+            case RunCall():
+                self._want(message)
+            case UpstreamEnded():
+                self._ended(message)
             case UpstreamChunk():
                 self._chunk(message)
             case CancelCall():

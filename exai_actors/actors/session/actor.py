@@ -38,7 +38,6 @@ from exai_actors.messages.provider import ProviderMessage, RunCall
 from exai_actors.messages.recipient import Offer, Recipient
 from exai_actors.messages.session import (
     Attach,
-    CancelRequest,
     Chunk,
     Completed,
     DeadlinesDue,
@@ -46,12 +45,14 @@ from exai_actors.messages.session import (
     Enqueued,
     Failed,
     Granted,
-    PauseStreams,
     Queued,
-    RareSessionMessage,
     Refused,
-    ResumeStreams,
     SessionMessage,
+)
+from exai_actors.messages.session_requests import (
+    CancelRequest,
+    PauseStreams,
+    ResumeStreams,
     Submit,
 )
 from exai_actors.runtime import Cancellable, Down, LoopActor
@@ -112,22 +113,16 @@ class SessionActor(LoopActor):
         self._answers = LocalTools(directory, clock)
 
     def on_receive(self, message: SessionMessage | Down) -> None:
-        # The three of every call come first: each case of a match costs those behind it. What is
-        # called though it is no method is put in a variable first: the interpreter is quicker so.
-        find = self._find
-        if type(message) is Submit:
-            self._submit(message)
-        elif type(message) is Completed:
-            if (active := find(message.request)) is not None:
-                self._completed(active, message.completion)
-        elif type(message) is Granted:
-            if (active := find(message.request)) is not None:
-                self._clients.granted(active)
-        else:
-            self._rare(message)
-
-    def _rare(self, message: RareSessionMessage | Down) -> None:
+        # In order of frequency: each case costs those after it.
         match message:
+            case Submit():
+                self._submit(message)
+            case Completed():
+                if active := self._find(message.request):
+                    self._completed(active, message.completion)
+            case Granted():
+                if active := self._find(message.request):
+                    self._clients.granted(active)
             case Chunk(request, text):
                 if active := self._find(request):
                     self._clients.piece(active, text)

@@ -18,7 +18,7 @@ from exai_actors.messages.connection import (
     RequestQueued,
 )
 from exai_actors.messages.recipient import Recipient
-from exai_actors.messages.session import Submit
+from exai_actors.messages.session_requests import Submit
 
 
 class SessionConnections:
