@@ -15,7 +15,7 @@ from typing import Any
 
 import structlog
 
-from exai_actors.daemon.config.model import Config
+from exai_actors.daemon.config.tables import Config
 from exai_actors.daemon.wiring import Broker, open_broker
 from exai_actors.edges.fd_limit import raise_fd_limit
 from exai_actors.errors import ExaiError

@@ -32,9 +32,18 @@ from exai_actors.core.route_settings import RouteSettings
 from exai_actors.core.routing import RoutingTable
 from exai_actors.core.session.table import SessionTable
 from exai_actors.core.statistics import BrokerStatistics
-from exai_actors.daemon import settings
-from exai_actors.daemon.config.model import Config
-from exai_actors.daemon.config.provider import OpenAIProvider, ProviderConfig, SyntheticProvider
+from exai_actors.daemon.actor_settings import (
+    authenticator,
+    connection_settings,
+    provider_settings,
+    session_settings,
+)
+from exai_actors.daemon.config.provider_tables import (
+    OpenAIProvider,
+    ProviderConfig,
+    SyntheticProvider,
+)
+from exai_actors.daemon.config.tables import Config
 from exai_actors.daemon.live_changes import change_provider
 from exai_actors.daemon.logs.runtime_events import log_event
 from exai_actors.edges.clock import SystemClock
@@ -67,7 +76,7 @@ class Broker:
         self._sessions = 0
         self._upstreams: dict[ProviderName, Upstream] = {}
         self._provider_settings = {
-            ProviderName(provider.name): settings.of_provider(provider, config)
+            ProviderName(provider.name): provider_settings(provider, config)
             for provider in config.provider
         }
         self._accounts = {
@@ -205,7 +214,7 @@ class Broker:
         return self.system.spawn(
             BrokerActor,
             path="/broker",
-            access=settings.of_access(config),
+            access=authenticator(config),
             sessions=SessionTable(2 * config.server.max_connections, config.session.resume_s),
             directory=self._directory,
             board=self._board,
@@ -240,7 +249,7 @@ class Broker:
         return self.system.spawn(
             SessionActor,
             session,
-            settings.of_session(self.config, grant),
+            session_settings(self.config, grant),
             self._directory,
             self._clock,
             secrets.token_hex(6),
@@ -258,7 +267,7 @@ class Broker:
             name,
             peer,
             outbox,
-            settings.of_connection(self.config),
+            connection_settings(self.config),
             self._directory,
             self._guardian,
             self._clock,

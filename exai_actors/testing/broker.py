@@ -11,7 +11,7 @@ from exai_actors.client import BrokerClient, SyncBrokerClient, connect, connect_
 from exai_actors.client.loop_thread import LoopThread
 from exai_actors.core.capacity.changes import Change
 from exai_actors.core.statistics import BrokerStatistics
-from exai_actors.daemon.config.model import Config
+from exai_actors.daemon.config.tables import Config
 from exai_actors.daemon.wiring import Broker, open_broker
 from exai_actors.testing.config import AnyConfig, config_for_test
 

@@ -10,8 +10,8 @@ from typing import Any, TypeAlias
 
 import orjson
 
-from exai_actors.daemon.config.file import ENVIRONMENT, read_config
-from exai_actors.daemon.config.model import Config
+from exai_actors.daemon.config.reading import ENVIRONMENT, read_config
+from exai_actors.daemon.config.tables import Config
 from exai_actors.daemon.config.tokens import with_tokens
 from exai_actors.errors import ConfigError
 

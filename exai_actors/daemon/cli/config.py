@@ -28,8 +28,8 @@ file_option = click.option(
 def init(file: str, force: bool) -> None:
     """Write a commented file to begin with, FILE or exai.toml."""
     from exai_actors.daemon.cli.output import say
-    from exai_actors.daemon.config.paths import path_of
-    from exai_actors.daemon.config.text import template
+    from exai_actors.daemon.config.files import path_of
+    from exai_actors.daemon.config.render import template
     from exai_actors.errors import UsageError
 
     path = path_of(file)
@@ -48,7 +48,8 @@ def init(file: str, force: bool) -> None:
 def check(file: str | None) -> None:
     """Check the file as `exai serve` would, and say all that is wrong."""
     from exai_actors.daemon.cli.output import complain, say
-    from exai_actors.daemon.config.locate import load, user_file
+    from exai_actors.daemon.config.files import user_file
+    from exai_actors.daemon.config.load import load
 
     loaded = load(file, os.environ, {})
     for warning in loaded.warnings:
@@ -67,8 +68,9 @@ def check(file: str | None) -> None:
 def show(file: str | None, as_json: bool) -> None:
     """Show the values in force and what set each; secrets are hidden."""
     from exai_actors.daemon.cli.output import complain, say
-    from exai_actors.daemon.config import text
-    from exai_actors.daemon.config.locate import read
+    from exai_actors.daemon.config.load import read
+    from exai_actors.daemon.config.render import show as shown
+    from exai_actors.daemon.config.render import show_json
     from exai_actors.errors import ConfigError
 
     reading = read(file, os.environ, {})
@@ -76,13 +78,13 @@ def show(file: str | None, as_json: bool) -> None:
         raise ConfigError("\n".join(map(str, reading.problems)))
     for warning in (*reading.missing_keys, *reading.warnings):
         complain(f"warning: {warning}")
-    say(text.show_json(reading.config) if as_json else text.show(reading.config))
+    say(show_json(reading.config) if as_json else shown(reading.config))
 
 
 @config.command()
 def schema() -> None:
     """Print the JSON Schema of the file, for editors."""
     from exai_actors.daemon.cli.output import say_json
-    from exai_actors.daemon.config.text import schema as schema_of_the_file
+    from exai_actors.daemon.config.render import schema as schema_of_the_file
 
     say_json(schema_of_the_file())

@@ -19,10 +19,10 @@ from exai_actors.daemon.cli.exit_codes import ExitCode
 COMMANDS = {
     "serve": ("exai_actors.daemon.cli.serve:serve", "Run a broker until it is told to stop."),
     "ask": ("exai_actors.daemon.cli.ask:ask", "Ask a model and print the answer as it comes."),
-    "models": ("exai_actors.daemon.cli.inspect:models", "List the models the broker can ask."),
-    "tools": ("exai_actors.daemon.cli.inspect:tools", "List the tools the broker offers."),
+    "models": ("exai_actors.daemon.cli.models:models", "List the models the broker can ask."),
+    "tools": ("exai_actors.daemon.cli.tools:tools", "List the tools the broker offers."),
     "health": (
-        "exai_actors.daemon.cli.inspect:health",
+        "exai_actors.daemon.cli.health:health",
         "Show how the broker and its providers are doing.",
     ),
     "providers": (
@@ -68,7 +68,7 @@ class Exai(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            from exai_actors.daemon.config.allowed import did_you_mean
+            from exai_actors.daemon.config.wording import did_you_mean
 
             hint = did_you_mean(args[0], COMMANDS)
             ctx.fail(f'there is no command "{args[0]}"{hint or "; see exai --help"}')

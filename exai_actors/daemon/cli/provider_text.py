@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from exai_actors.core.durations import in_seconds
-from exai_actors.daemon.config.model import Config
 from exai_actors.daemon.config.presets import PRESETS
-from exai_actors.daemon.config.provider import OpenAIProvider, ProviderConfig
-from exai_actors.daemon.config.text import literal, origin
+from exai_actors.daemon.config.provider_tables import OpenAIProvider, ProviderConfig
+from exai_actors.daemon.config.render import literal, origin
+from exai_actors.daemon.config.tables import Config
 from exai_actors.daemon.config.toml_lines import KeyPath
 
 SHOWN = (

@@ -44,7 +44,7 @@ def providers(
         return
 
     from exai_actors.daemon.cli.provider_text import provider_rows, provider_text
-    from exai_actors.daemon.config.locate import read
+    from exai_actors.daemon.config.load import read
     from exai_actors.errors import ConfigError
 
     reading = read(file, os.environ, {})
@@ -60,7 +60,7 @@ def providers(
 
 async def _running(url: str, token: str | None) -> list[dict[str, Any]]:
     from exai_actors.client import connect
-    from exai_actors.daemon.cli.inspect import provider_statistics
+    from exai_actors.daemon.cli.health import provider_statistics
 
     async with connect(url, token=token) as broker:
         return await provider_statistics(broker)

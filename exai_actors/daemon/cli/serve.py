@@ -33,8 +33,8 @@ def serve(
     Without a configuration file it serves a built-in provider that makes its answers up.
     """
     from exai_actors.daemon.cli.output import complain, lines_of
-    from exai_actors.daemon.config.locate import load
-    from exai_actors.daemon.logs import setup
+    from exai_actors.daemon.config.load import load
+    from exai_actors.daemon.logs.setup import configure_logging
     from exai_actors.errors import UsageError
 
     flags = {
@@ -45,7 +45,7 @@ def serve(
     }
     given = {name: value for name, value in flags.items() if value is not None}
     loaded = load(file, os.environ, given)
-    setup.configure(loaded.config.logging, sys.stderr)
+    configure_logging(loaded.config.logging, sys.stderr)
 
     import structlog
 

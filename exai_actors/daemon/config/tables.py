@@ -1,214 +1,335 @@
-"""Check the tables of a file against their Structs, key by key, so that no error hides another."""
+"""The configuration as values: one Struct per table of the file.
+
+The Structs are the one place that states each key, its type, range, default and meaning; the
+checks, the JSON Schema, `exai config init` and `exai config show` are all derived from them.
+Keys that end in ``_s`` are seconds, in ``_ms`` milliseconds, in ``_bytes`` bytes.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
-from typing import Any, TypeVar, get_args, get_origin
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
 
 import msgspec
+from msgspec import Meta
 
-from exai_actors.daemon.config.allowed import allowed, did_you_mean, either, shown
-from exai_actors.daemon.config.model import AccessConfig, FileConfig, RouteConfig
-from exai_actors.daemon.config.presets import PRESETS
-from exai_actors.daemon.config.problems import Origins, Problem
-from exai_actors.daemon.config.provider import OpenAIProvider, ProviderConfig, SyntheticProvider
+from exai_actors.core.capacity.changes import MAX_WEIGHT, MIN_WEIGHT
+from exai_actors.daemon.config.provider_tables import ProviderConfig, SyntheticProvider
 from exai_actors.daemon.config.toml_lines import KeyPath
+from exai_actors.daemon.config.value_types import (
+    Bytes,
+    Count,
+    CountOrNone,
+    Model,
+    Name,
+    Port,
+    Seconds,
+    SecondsOrNone,
+    Text,
+)
+from exai_actors.ids import ProviderName, TenantName
 
-T = TypeVar("T", bound=msgspec.Struct)
+HIDDEN = "********"
+TOKEN_MIN_LENGTH = 16
 
-PROVIDER_KINDS: dict[str, type[ProviderConfig]] = {
-    "openai": OpenAIProvider,
-    "synthetic": SyntheticProvider,
-}
-
-# Near no key by its letters, but what people write who mean it.
-SYNONYMS = {
-    "api_key": "api_key_env",
-    "apikey": "api_key_env",
-    "key": "api_key_env",
-    "url": "base_url",
-    "endpoint": "base_url",
-    "type": "kind",
-    "concurrency": "limit",
-    "max_concurrency": "limit",
-    "max_in_flight": "limit",
-    "rpm": "requests_per_minute",
-    "tpm": "tokens_per_minute",
-    "rpd": "requests_per_day",
-    "tpd": "tokens_per_day",
-    "retries": "attempts",
-    "fallback": "to",
-    "fallbacks": "to",
-    "bind": "host",
-    "address": "host",
-    "password": "token",
-}
-SECRET_KEYS = frozenset({"token", "token_env", "api_key_env"})
-LISTS: dict[str, type[msgspec.Struct]] = {"access": AccessConfig, "route": RouteConfig}
+RouteReason = Literal[
+    "rate_limited",
+    "overloaded",
+    "quota",
+    "unreachable",
+    "server_error",
+    "timeout",
+    "unauthorized",
+    "busy",
+    "circuit_open",
+]
+DEFAULT_REASONS: tuple[RouteReason, ...] = (
+    "rate_limited",
+    "overloaded",
+    "quota",
+    "unreachable",
+    "server_error",
+    "circuit_open",
+)
+"""Neither ``timeout``: that call may have been answered and billed; nor ``busy``: it may wait."""
 
 
-class TableChecker:
-    """Turns raw tables into Structs and gathers in ``problems`` what does not fit.
+class ServerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The socket and who may come in. ``token`` is empty when nobody has to name one."""
 
-    ``from_presets`` tells of each value that a preset gave which preset it was.
+    host: Annotated[Text, Meta(description="The address to listen on.")] = "127.0.0.1"
+    port: Annotated[Port, Meta(description="The port to listen on; 0 picks a free one.")] = 8079
+    token: Annotated[
+        str,
+        Meta(
+            description="What clients must name to come in, at least 16 characters. "
+            "Empty: no token is asked for, which only a loopback address allows."
+        ),
+    ] = ""
+    token_file: Annotated[
+        str,
+        Meta(
+            description="A file that holds the token, read at start, in place of `token`. "
+            "A relative path starts at the folder of the configuration file."
+        ),
+    ] = ""
+    allowed_origins: Annotated[
+        tuple[Text, ...],
+        Meta(
+            description="Origins of web pages that may connect, such as "
+            '"https://desk.example". A page from anywhere else is refused.'
+        ),
+    ] = ()
+    allowed_hosts: Annotated[
+        tuple[Text, ...],
+        Meta(
+            description="Names under which clients may address this broker besides its own "
+            'address and localhost, such as "desk.example".'
+        ),
+    ] = ()
+    max_frame_bytes: Annotated[
+        Bytes, Meta(description="The largest frame a client may send; a larger one closes 1009.")
+    ] = 33_554_432
+    max_connections: Annotated[
+        Count, Meta(description="How many connections may be open at once.")
+    ] = 1000
+    max_connections_per_address: Annotated[
+        CountOrNone,
+        Meta(description="How many of them may come from one address; 0: no such limit."),
+    ] = 0
+    hello_timeout_s: Annotated[
+        Seconds, Meta(description="How long a new connection may take to say hello.")
+    ] = 15.0
+    ping_interval_s: Annotated[
+        Seconds, Meta(description="How often a connection is tested with a ping.")
+    ] = 30.0
+    ping_timeout_s: Annotated[
+        Seconds, Meta(description="How long its pong may take before it is closed.")
+    ] = 10.0
+    close_timeout_s: Annotated[
+        Seconds, Meta(description="How long the closing handshake may take.")
+    ] = 1.0
+    slow_consumer_s: Annotated[
+        Seconds,
+        Meta(
+            description="How long a client may leave its answers unread before it is closed. "
+            "Whoever takes 256 KiB in that time reads."
+        ),
+    ] = 10.0
+    drain_s: Annotated[
+        SecondsOrNone,
+        Meta(description="How long requests in flight may go on after SIGTERM."),
+    ] = 30.0
+
+    def __repr__(self) -> str:
+        shown = msgspec.structs.asdict(self)
+        if self.token:
+            shown["token"] = HIDDEN
+        return f"ServerConfig({', '.join(f'{key}={value!r}' for key, value in shown.items())})"
+
+
+class SessionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What one session may have going on at once and what it keeps."""
+
+    window: Annotated[
+        Count,
+        Meta(description="How many requests of one session may be with providers at once."),
+    ] = 8
+    queue: Annotated[
+        CountOrNone,
+        Meta(description="How many more of its requests may wait in the session."),
+    ] = 256
+    request_bytes: Annotated[
+        Bytes,
+        Meta(
+            description="How much text and images its requests without an outcome may hold "
+            "together; one alone always may."
+        ),
+    ] = 67_108_864
+    conversation_limit: Annotated[
+        Count,
+        Meta(description="How many requests of one conversation may run at once; 1: in order."),
+    ] = 1
+    request_timeout_s: Annotated[
+        Seconds, Meta(description="The deadline of a request that names none.")
+    ] = 300.0
+    resume_s: Annotated[
+        SecondsOrNone,
+        Meta(description="How long a session without a connection is kept for its client."),
+    ] = 60.0
+    outcome_ttl_s: Annotated[
+        SecondsOrNone,
+        Meta(description="How long an outcome is kept for a repeat of its request id."),
+    ] = 600.0
+    outcome_count: Annotated[
+        CountOrNone, Meta(description="How many outcomes a session keeps at most.")
+    ] = 256
+    outcome_bytes: Annotated[
+        Bytes, Meta(description="How many bytes the kept outcomes may take together.")
+    ] = 4_194_304
+    history_turns: Annotated[
+        CountOrNone,
+        Meta(description="How many past turns of a conversation go to the provider."),
+    ] = 20
+    history_bytes: Annotated[
+        Bytes, Meta(description="How many bytes of a conversation are kept for that.")
+    ] = 262_144
+    conversations: Annotated[
+        Count,
+        Meta(description="How many conversations a session keeps; the least recent goes first."),
+    ] = 64
+    progress_interval_s: Annotated[
+        Seconds, Meta(description="How often a client hears that its call still runs.")
+    ] = 8.0
+
+
+class AccessConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One more access token, and the tenant that whoever names it belongs to."""
+
+    name: Annotated[Name, Meta(description="What this entry is called in messages.")]
+    token_env: Annotated[
+        str, Meta(description="The environment variable that holds its token.")
+    ] = ""
+    token_file: Annotated[
+        str,
+        Meta(
+            description="A file that holds its token, in place of `token_env`. "
+            "A relative path starts at the folder of the configuration file."
+        ),
+    ] = ""
+    tenant: Annotated[
+        str,
+        Meta(
+            max_length=64,
+            pattern=r"^[A-Za-z0-9_.\-]*$",
+            description="Who shares in the capacity as one. Empty: the entry's name.",
+        ),
+    ] = ""
+    weight: Annotated[
+        float,
+        Meta(
+            ge=MIN_WEIGHT,
+            le=MAX_WEIGHT,
+            description="The tenant's share beside others who wait too; all without an entry "
+            "of their own have 1 together.",
+        ),
+    ] = 1.0
+    window: Annotated[
+        CountOrNone,
+        Meta(description="The window of sessions it opens; 0: as `[session] window` says."),
+    ] = 0
+
+    @property
+    def tenant_name(self) -> TenantName:
+        return TenantName(self.tenant or self.name)
+
+
+class RouteConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A model name of your own that stands for several models, asked in order."""
+
+    model: Annotated[Model, Meta(description="The name that clients ask for.")]
+    to: Annotated[
+        tuple[Model, ...],
+        Meta(
+            min_length=1,
+            max_length=16,
+            description='The models behind it in order, such as "glm/glm-4.6".',
+        ),
+    ]
+    on: Annotated[
+        tuple[RouteReason, ...],
+        Meta(description="For which reasons the next one is asked."),
+    ] = DEFAULT_REASONS
+
+
+class CompatConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What clients and scripts of the EX-AI daemon rely on."""
+
+    envelope: Annotated[
+        Literal["plain", "ex-ai"],
+        Meta(description='What `chat` gives back: its "plain" text, or JSON as "ex-ai" did.'),
+    ] = "plain"
+    text: Annotated[bool, Meta(description="Whether results carry `text` beside `outputs`.")] = True
+    http: Annotated[
+        bool, Meta(description="Whether the health and monitoring pages over HTTP are served.")
+    ] = False
+    http_health_port: Annotated[Port, Meta(description="The port of the health pages.")] = 8082
+    http_monitor_port: Annotated[Port, Meta(description="The port of the monitoring page.")] = 8080
+    health_file: Annotated[
+        str,
+        Meta(description="A file that is rewritten every 10 s with the health. Empty: none."),
+    ] = ""
+
+
+class ChatConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The ``chat`` tool."""
+
+    default_model: Annotated[
+        str,
+        Meta(
+            max_length=100,
+            description="The model of a request that names none. "
+            "Empty: the first model of the first provider.",
+        ),
+    ] = ""
+    system_prompt: Annotated[
+        str,
+        Meta(
+            max_length=100_000,
+            description="What the provider is told before every conversation.",
+        ),
+    ] = ""
+
+
+class LogConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is said on stderr."""
+
+    level: Annotated[
+        Literal["debug", "info", "warning", "error"],
+        Meta(description="The least important entries that are shown."),
+    ] = "info"
+    format: Annotated[
+        Literal["auto", "text", "json"],
+        Meta(description='"auto" is text on a terminal and JSON lines anywhere else.'),
+    ] = "auto"
+
+
+class FileConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The whole file; every table may be missing."""
+
+    server: ServerConfig = ServerConfig()
+    session: SessionConfig = SessionConfig()
+    access: tuple[AccessConfig, ...] = ()
+    provider: tuple[ProviderConfig, ...] = ()
+    route: tuple[RouteConfig, ...] = ()
+    compat: CompatConfig = CompatConfig()
+    chat: ChatConfig = ChatConfig()
+    logging: LogConfig = LogConfig()
+
+
+class Source(msgspec.Struct, frozen=True):
+    """Where the configuration came from: the file, and what set each value that is no default."""
+
+    file: Path | None = None
+    origins: Mapping[KeyPath, str] = {}
+
+
+class Config(FileConfig, frozen=True, kw_only=True):
+    """What the process runs with: checked, complete and fixed from start to end.
+
+    ``provider`` is never empty. ``server.token`` holds the token wherever it came from.
+    ``api_keys`` has the key of each provider that names an ``api_key_env``, ``access_tokens`` the
+    token of each entry of ``access`` by its name.
     """
 
-    def __init__(self, origins: Origins) -> None:
-        self.problems: list[Problem] = []
-        self.from_presets: dict[KeyPath, str] = {}
-        self._origins = origins
+    source: Source = Source()
+    access_tokens: Mapping[str, str] = {}
+    api_keys: Mapping[ProviderName, str] = {}
 
-    def file(self, raw: dict[str, Any]) -> FileConfig:
-        """The whole file. Where a value was wrong its default stands in, beside the problem."""
-        tables: dict[str, Any] = {}
-        fields = {field.name: field for field in msgspec.structs.fields(FileConfig)}
-        for name, value in raw.items():
-            if name == "provider":
-                tables[name] = self._list_of(self._provider, value, name)
-            elif name in LISTS:
-                tables[name] = self._list_of(partial(self._entry, name), value, name)
-            elif name in fields:
-                tables[name] = self._plain_table(fields[name].type, value, name)
-            else:
-                self._unknown_at_top(name, value)
-        return FileConfig(**tables)
-
-    def _plain_table(self, struct: type[T], value: Any, name: str) -> T:
-        if not isinstance(value, dict):
-            self._add((name,), f"got {shown(value)}; begin the table with [{name}]")
-            return struct()
-        table = self._table(struct, value, (name,))
-        return table if table is not None else struct()
-
-    def _list_of(
-        self, read: Callable[[dict[str, Any], int], T | None], value: Any, name: str
-    ) -> tuple[T, ...]:
-        if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
-            self._add((name,), f"got {shown(value)}; begin each {name} with [[{name}]]")
-            return ()
-        entries = (read(raw, index) for index, raw in enumerate(value))
-        return tuple(entry for entry in entries if entry is not None)
-
-    def _entry(self, name: str, raw: dict[str, Any], index: int) -> msgspec.Struct | None:
-        return self._table(LISTS[name], raw, (name, index))
-
-    def _provider(self, raw: dict[str, Any], index: int) -> ProviderConfig | None:
-        path: KeyPath = ("provider", index)
-        preset = raw.get("preset")
-        if preset not in (None, "") and raw.get("kind", "openai") == "openai":
-            if not isinstance(preset, str) or preset not in PRESETS:
-                hint = did_you_mean(str(preset), PRESETS) or f"; there are {', '.join(PRESETS)}"
-                self._add((*path, "preset"), f"got {shown(preset)}, which is no preset{hint}")
-                return None
-            given = {key: value for key, value in PRESETS[preset].values.items() if key not in raw}
-            self.from_presets.update({(*path, key): f'preset "{preset}"' for key in given})
-            raw = given | raw
-        kind = raw.get("kind")
-        if kind is None:
-            self._add(path, f'"kind" is missing; it is {either(PROVIDER_KINDS)}')
-            return None
-        if not isinstance(kind, str) or kind not in PROVIDER_KINDS:
-            hint = did_you_mean(kind, PROVIDER_KINDS) if isinstance(kind, str) else ""
-            choice = either(PROVIDER_KINDS)
-            self._add((*path, "kind"), f"got {shown(kind)}, allowed is {choice}{hint}")
-            return None
-        own = {key: value for key, value in raw.items() if key != "kind"}
-        foreign = _keys_of_other_kinds(kind)
-        for key in [key for key in own if key in foreign]:
-            self._add(
-                (*path, key),
-                f'is a key of kind "{foreign[key]}", this provider is of kind "{kind}"; remove it',
-            )
-            del own[key]
-        return self._table(PROVIDER_KINDS[kind], own, path)
-
-    def _table(self, struct: type[T], raw: dict[str, Any], path: KeyPath) -> T | None:
-        fields = {field.name: field for field in msgspec.structs.fields(struct)}
-        values: dict[str, Any] = {}
-        complete = True
-        for key, value in raw.items():
-            if key not in fields:
-                self._unknown(key, (*path, key), list(fields))
-            elif (found := self.value(fields[key].type, value, (*path, key))) is not None:
-                values[key] = found
-            elif fields[key].required:
-                complete = False
-        for name, field in fields.items():
-            if field.required and name not in raw:
-                self._add(path, f'"{name}" is missing; it is {allowed(field.type)}')
-                complete = False
-        return struct(**values) if complete else None
-
-    def value(self, annotation: Any, value: Any, path: KeyPath, *, strict: bool = True) -> Any:
-        """``value`` as the annotated type, or None beside a problem.
-
-        Without ``strict`` text is read as the number it spells, as for environment variables.
-        """
-        try:
-            return msgspec.convert(value, annotation, strict=strict)
-        except msgspec.ValidationError:
-            pass
-        wrong_path, wrong, wanted = _innermost(annotation, value, path)
-        got = "" if path[-1] in SECRET_KEYS else f"got {shown(wrong)}, "
-        self._add(wrong_path, f"{got}allowed is {allowed(wanted)}")
-        return None
-
-    def _unknown(self, key: str, path: KeyPath, known: list[str]) -> None:
-        synonym = SYNONYMS.get(key.lower())
-        if synonym == "api_key_env" and synonym in known:
-            self._add(
-                path,
-                "keys do not belong in the file; put it into an environment variable "
-                'and name that one: api_key_env = "MY_KEY"',
-            )
-            return
-        hint = f'; did you mean "{synonym}"?' if synonym in known else did_you_mean(key, known)
-        self._add(path, f"unknown key{hint or _home(key) or '; known are ' + ', '.join(known)}")
-
-    def _unknown_at_top(self, name: str, value: Any) -> None:
-        tables = [field.name for field in msgspec.structs.fields(FileConfig)]
-        if isinstance(value, dict | list):
-            hint = did_you_mean(name, tables) or f"; known are {', '.join(tables)}"
-            self._add((name,), f"unknown table{hint}")
-        else:
-            self._add((name,), f"unknown key outside of any table{_home(name)}")
-
-    def _add(self, path: KeyPath, message: str) -> None:
-        self.problems.append(self._origins.problem(path, message))
+    def __repr__(self) -> str:
+        return f"Config(server={self.server!r}, provider={self.provider!r}, ...)"
 
 
-def _keys_of_other_kinds(kind: str) -> dict[str, str]:
-    own = set(PROVIDER_KINDS[kind].__struct_fields__)
-    return {
-        key: other
-        for other, struct in PROVIDER_KINDS.items()
-        for key in struct.__struct_fields__
-        if key not in own
-    }
-
-
-def _home(key: str) -> str:
-    """Name the table that does know ``key``."""
-    homes = [
-        f"[{field.name}]"
-        for field in msgspec.structs.fields(FileConfig)
-        if key in getattr(field.type, "__struct_fields__", ())
-    ]
-    homes += [f"[[{name}]]" for name, struct in LISTS.items() if key in struct.__struct_fields__]
-    if any(key in struct.__struct_fields__ for struct in PROVIDER_KINDS.values()):
-        homes.append("[[provider]]")
-    return f"; it belongs in {' or '.join(homes)}" if homes else ""
-
-
-def _innermost(annotation: Any, value: Any, path: KeyPath) -> tuple[KeyPath, Any, Any]:
-    """The one entry of a list that is wrong, if the list as such is not."""
-    inner = get_args(annotation)[0] if hasattr(annotation, "__metadata__") else annotation
-    if get_origin(inner) is tuple and isinstance(value, list):
-        item = get_args(inner)[0]
-        for index, entry in enumerate(value):
-            try:
-                msgspec.convert(entry, item)
-            except msgspec.ValidationError:
-                return (*path, index), entry, item
-    return path, value, annotation
+DEFAULT_PROVIDERS: tuple[ProviderConfig, ...] = (SyntheticProvider(name="synthetic"),)
+"""What runs when the file names no provider: answers without a key."""

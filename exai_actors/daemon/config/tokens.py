@@ -9,11 +9,11 @@ from pathlib import Path
 
 import msgspec
 
-from exai_actors.daemon.config.file import Reading
-from exai_actors.daemon.config.model import Config
-from exai_actors.daemon.config.paths import path_of
+from exai_actors.daemon.config.files import path_of
 from exai_actors.daemon.config.problems import Problem
+from exai_actors.daemon.config.reading import Reading
 from exai_actors.daemon.config.rules import token_faults
+from exai_actors.daemon.config.tables import Config
 from exai_actors.daemon.config.toml_lines import KeyPath
 
 LARGEST_TOKEN = 65_536

@@ -16,8 +16,8 @@ from exai_actors.daemon.cli.options import Seconds, run
 
 if TYPE_CHECKING:
     from exai_actors.client import BrokerClient
-    from exai_actors.daemon.demo.log import DemoLog
-    from exai_actors.daemon.demo.screen import Screen
+    from exai_actors.daemon.demo.tally import DemoTally
+    from exai_actors.daemon.demo.terminal import Screen
 
 LIMIT = 4
 SERVICE_S = 0.2
@@ -41,7 +41,7 @@ def demo(seconds: float) -> None:
     session with 24 clients and a small one with 2 ask as fast as they get answers. Everything
     runs on this machine and ends with a summary.
     """
-    from exai_actors.daemon.demo.screen import stdout_screen
+    from exai_actors.daemon.demo.terminal import stdout_screen
 
     try:
         run(_demo(seconds, stdout_screen(sys.stdout)))
@@ -51,14 +51,14 @@ def demo(seconds: float) -> None:
 
 async def _demo(seconds: float, shown: Screen) -> None:
     _end_in_order()
-    from exai_actors.daemon.demo.broker import broker_before
-    from exai_actors.daemon.demo.log import DemoLog
-    from exai_actors.daemon.demo.upstream import scarce_upstream
+    from exai_actors.daemon.demo.broker_process import broker_before
+    from exai_actors.daemon.demo.scarce_service import scarce_upstream
+    from exai_actors.daemon.demo.tally import DemoTally
 
-    log = DemoLog(SESSIONS, limit=LIMIT, service_s=SERVICE_S, duration=seconds)
+    tally = DemoTally(SESSIONS, limit=LIMIT, service_s=SERVICE_S, duration=seconds)
     async with AsyncExitStack() as stack:
         upstream = await stack.enter_async_context(
-            scarce_upstream(log, limit=LIMIT, service_s=SERVICE_S)
+            scarce_upstream(tally, limit=LIMIT, service_s=SERVICE_S)
         )
         url = await stack.enter_async_context(broker_before(upstream, LIMIT))
         clients = [
@@ -67,7 +67,7 @@ async def _demo(seconds: float, shown: Screen) -> None:
             for _ in range(connections)
         ]
         stack.enter_context(shown)
-        await _watch(clients, log, shown, seconds)
+        await _watch(clients, tally, shown, seconds)
 
 
 def _end_in_order() -> None:
@@ -86,18 +86,18 @@ def _client(url: str, session: str) -> BrokerClient:
 
 
 async def _watch(
-    clients: list[tuple[str, BrokerClient]], log: DemoLog, shown: Screen, seconds: float
+    clients: list[tuple[str, BrokerClient]], tally: DemoTally, shown: Screen, seconds: float
 ) -> None:
     nonces = map(str, itertools.count(1))
     start = time.monotonic()
-    log.started(start)
+    tally.started(start)
     asking = [
-        asyncio.create_task(_ask_again_and_again(client, name, nonces, log))
+        asyncio.create_task(_ask_again_and_again(client, name, nonces, tally))
         for name, client in clients
     ]
     try:
         while (now := time.monotonic()) < start + seconds:
-            shown.show(log.snapshot(now))
+            shown.show(tally.snapshot(now))
             ended, _ = await asyncio.wait(
                 asking, timeout=FRAME_S, return_when=asyncio.FIRST_COMPLETED
             )
@@ -106,25 +106,25 @@ async def _watch(
     finally:
         for task in asking:
             task.cancel()
-        shown.finish(log.snapshot(min(time.monotonic(), start + seconds)))
+        shown.finish(tally.snapshot(min(time.monotonic(), start + seconds)))
 
 
 async def _ask_again_and_again(
-    client: BrokerClient, session: str, nonces: map[str], log: DemoLog
+    client: BrokerClient, session: str, nonces: map[str], tally: DemoTally
 ) -> None:
     from exai_actors.client import BrokerError
 
     while True:
         nonce = next(nonces)
-        log.sent(nonce, session, time.monotonic())
+        tally.sent(nonce, session, time.monotonic())
         try:
             result = await client.call("chat", prompt=nonce)
         except BrokerError:
-            log.failed(nonce, session)
+            tally.failed(nonce, session)
             # A broker that refuses at once must not be asked in a tight loop.
             await asyncio.sleep(FRAME_S)
             continue
         if result.text == nonce:
-            log.served(session, time.monotonic())
+            tally.served(session, time.monotonic())
         else:
-            log.failed(nonce, session)
+            tally.failed(nonce, session)

@@ -16,8 +16,8 @@ import structlog
 from structlog.stdlib import ProcessorFormatter
 from structlog.typing import EventDict, ExcInfo, Processor, WrappedLogger
 
-from exai_actors.daemon.config.model import HIDDEN, LogConfig
-from exai_actors.daemon.logs.output import output_to
+from exai_actors.daemon.config.tables import HIDDEN, LogConfig
+from exai_actors.daemon.logs.nonblocking import handler_for
 from exai_actors.errors import safe_str
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ SECRETS = frozenset(
 COMMON = ("timestamp", "level", "logger", "message")
 
 
-def configure(config: LogConfig, stream: TextIO) -> None:
+def configure_logging(config: LogConfig, stream: TextIO) -> None:
     """Send everything that is logged from now on to ``stream``."""
     terminal = stream.isatty()
     as_json = config.format == "json" or (config.format == "auto" and not terminal)
@@ -44,7 +44,7 @@ def configure(config: LogConfig, stream: TextIO) -> None:
     ]
     if config.level != "debug":
         before.append(shorten_exception)
-    handler = output_to(stream)
+    handler = handler_for(stream)
     handler.setFormatter(
         ProcessorFormatter(
             # The field of ENTRIES_LOST, which does not come through structlog.

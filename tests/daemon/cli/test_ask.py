@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from exai_actors.daemon.cli.exit_codes import ExitCode
-from exai_actors.daemon.cli.inspect import facts
+from exai_actors.daemon.cli.health import facts
 from exai_actors.testing.scripted_replies import CUT, Gate, answer, failure
 from exai_actors.testing.scripted_upstream import ScriptedUpstream
 from tests.daemon.processes import (

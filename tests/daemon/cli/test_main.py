@@ -252,7 +252,7 @@ def test_a_fault_of_our_own_is_one_line_and_its_own_code(monkeypatch: pytest.Mon
     def broken() -> None:
         raise RuntimeError("two\nlines")
 
-    monkeypatch.setattr("exai_actors.daemon.config.text.schema", broken)
+    monkeypatch.setattr("exai_actors.daemon.config.render.schema", broken)
     result = run("config", "schema")
     assert result.exit_code == ExitCode.INTERNAL
     first, second = result.stderr.splitlines()
@@ -266,7 +266,7 @@ def test_ctrl_c_has_its_own_exit_code(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted() -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("exai_actors.daemon.config.text.schema", interrupted)
+    monkeypatch.setattr("exai_actors.daemon.config.render.schema", interrupted)
     result = run("config", "schema")
     assert (result.exit_code, result.output) == (ExitCode.INTERRUPTED, "")
 

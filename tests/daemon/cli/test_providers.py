@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from exai_actors.daemon.cli.provider_text import preset_text, provider_rows, provider_text
-from exai_actors.daemon.config.file import read_config
+from exai_actors.daemon.config.reading import read_config
 from exai_actors.testing.broker import running_broker
 from tests.daemon.processes import exai
 

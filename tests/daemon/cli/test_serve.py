@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from exai_actors.daemon.cli.exit_codes import ExitCode
-from exai_actors.daemon.demo.broker import DemoFailed, broker_before
+from exai_actors.daemon.demo.broker_process import DemoFailed, broker_before
 from exai_actors.testing.scripted_replies import Gate, answer
 from exai_actors.testing.scripted_upstream import ScriptedUpstream
 from tests.daemon.processes import clean_environment, ended, exai, provider_at, serving, start

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from exai_actors.daemon.logs.output import ENTRIES_LOST
+from exai_actors.daemon.logs.nonblocking import ENTRIES_LOST
 
 ROOT = Path(__file__).parents[3]
 PAGE = ROOT / "docs" / "reference" / "log-events.md"

@@ -13,9 +13,9 @@ import click
 import pytest
 import structlog
 
-from exai_actors.daemon.config.model import LogConfig
-from exai_actors.daemon.logs import setup
-from exai_actors.daemon.logs.output import ENTRIES_LOST
+from exai_actors.daemon.config.tables import LogConfig
+from exai_actors.daemon.logs.nonblocking import ENTRIES_LOST
+from exai_actors.daemon.logs.setup import configure_logging
 
 
 class Terminal(io.StringIO):
@@ -48,7 +48,7 @@ def failing() -> None:
 
 def test_anywhere_but_on_a_terminal_entries_are_json_lines() -> None:
     stream = io.StringIO()
-    setup.configure(LogConfig(), stream)
+    configure_logging(LogConfig(), stream)
     structlog.get_logger("exai").info("ready", url="ws://x", connections=3)
     found = entry(stream)
     assert list(found)[:4] == ["timestamp", "level", "logger", "message"]
@@ -74,7 +74,7 @@ def test_text_is_for_people(
     stream: io.StringIO, config: LogConfig, coloured: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("NO_COLOR", raising=False)
-    setup.configure(config, stream)
+    configure_logging(config, stream)
     structlog.get_logger("exai").info("broker.draining", timeout_s=30, in_flight=3)
     (line,) = stream.getvalue().splitlines()
     assert re.search(r"\] broker\.draining +timeout_s=30 in_flight=3$", click.unstyle(line))
@@ -84,14 +84,14 @@ def test_text_is_for_people(
 def test_no_color_is_respected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
     stream = Terminal()
-    setup.configure(LogConfig(), stream)
+    configure_logging(LogConfig(), stream)
     structlog.get_logger("exai").info("draining")
     assert "\x1b" not in stream.getvalue()
 
 
 def test_what_libraries_log_looks_the_same() -> None:
     stream = io.StringIO()
-    setup.configure(LogConfig(format="json"), stream)
+    configure_logging(LogConfig(format="json"), stream)
     logging.getLogger("pykka").warning("lost %d of %d", 1, 2)
     found = entry(stream)
     assert (found["message"], found["level"], found["logger"]) == (
@@ -103,7 +103,7 @@ def test_what_libraries_log_looks_the_same() -> None:
 
 def test_the_level_holds_for_both() -> None:
     stream = io.StringIO()
-    setup.configure(LogConfig(level="error"), stream)
+    configure_logging(LogConfig(level="error"), stream)
     structlog.get_logger("exai").warning("quiet")
     logging.getLogger("pykka").warning("quiet")
     assert stream.getvalue() == ""
@@ -112,7 +112,7 @@ def test_the_level_holds_for_both() -> None:
 @pytest.mark.parametrize("config", [LogConfig(format="json"), LogConfig(format="text")])
 def test_an_exception_is_one_line_that_says_what_and_where(config: LogConfig) -> None:
     stream = io.StringIO()
-    setup.configure(config, stream)
+    configure_logging(config, stream)
     try:
         failing()
     except KeyError:
@@ -125,7 +125,7 @@ def test_an_exception_is_one_line_that_says_what_and_where(config: LogConfig) ->
 
 def test_an_exception_logged_by_a_library_is_one_line_too() -> None:
     stream = io.StringIO()
-    setup.configure(LogConfig(format="json"), stream)
+    configure_logging(LogConfig(format="json"), stream)
     try:
         failing()
     except KeyError:
@@ -135,7 +135,7 @@ def test_an_exception_logged_by_a_library_is_one_line_too() -> None:
 
 def test_at_debug_level_the_whole_traceback_is_there() -> None:
     stream = io.StringIO()
-    setup.configure(LogConfig(level="debug", format="json"), stream)
+    configure_logging(LogConfig(level="debug", format="json"), stream)
     try:
         failing()
     except KeyError:
@@ -145,7 +145,7 @@ def test_at_debug_level_the_whole_traceback_is_there() -> None:
 
 def test_secrets_are_hidden() -> None:
     stream = io.StringIO()
-    setup.configure(LogConfig(format="json"), stream)
+    configure_logging(LogConfig(format="json"), stream)
     structlog.get_logger("exai").info("hello", token="topsecret", api_key="sk-1", user="u")
     text = stream.getvalue()
     assert "topsecret" not in text
@@ -160,7 +160,7 @@ class Unspeakable(Exception):
 
 def test_an_error_whose_text_cannot_be_told_is_logged_all_the_same() -> None:
     stream = io.StringIO()
-    setup.configure(LogConfig(format="json"), stream)
+    configure_logging(LogConfig(format="json"), stream)
     logging.getLogger("exai").error("failed", exc_info=Unspeakable())
     assert entry(stream)["error"] == "Unspeakable: (its text is unavailable)"
 
@@ -190,7 +190,7 @@ def read_all(reading: int) -> bytes:
 @pytest.mark.parametrize("length", [10, 3000, 50_000])
 def test_a_log_that_nobody_reads_holds_nobody_up(pipe: tuple[int, TextIO], length: int) -> None:
     reading, stream = pipe
-    setup.configure(LogConfig(format="json"), stream)
+    configure_logging(LogConfig(format="json"), stream)
     log = structlog.get_logger("exai")
     said = 20 + 100_000 // length
     for number in range(said):
@@ -208,7 +208,7 @@ def test_a_log_that_nobody_reads_holds_nobody_up(pipe: tuple[int, TextIO], lengt
 
 def test_a_log_that_is_read_is_written_at_once_and_whole(pipe: tuple[int, TextIO]) -> None:
     reading, stream = pipe
-    setup.configure(LogConfig(format="json"), stream)
+    configure_logging(LogConfig(format="json"), stream)
     for text in ("one", "tw\u00f6", "x" * 30_000):
         structlog.get_logger("exai").info(text)
         assert messages_in(reading) == [text]
@@ -218,7 +218,7 @@ def test_a_log_whose_reader_is_gone_is_no_fault(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(logging, "raiseExceptions", False)
     reading, writing = os.pipe()
     with os.fdopen(writing, "w") as stream:
-        setup.configure(LogConfig(format="json"), stream)
+        configure_logging(LogConfig(format="json"), stream)
         os.close(reading)
         structlog.get_logger("exai").info("nobody is there")
 
@@ -227,7 +227,7 @@ def test_an_entry_that_cannot_be_formatted_is_not_told_to_a_log_that_nobody_read
     pipe: tuple[int, TextIO], capsys: pytest.CaptureFixture[str]
 ) -> None:
     reading, stream = pipe
-    setup.configure(LogConfig(format="json"), stream)
+    configure_logging(LogConfig(format="json"), stream)
     log = logging.getLogger("exai")
     log.info("%d", "no number")
     assert "Logging error" in capsys.readouterr().err

@@ -12,14 +12,14 @@ from exai_actors.core.capacity.settings import (
     GateSettings,
     RetrySettings,
 )
-from exai_actors.daemon.config.model import Config
-from exai_actors.daemon.config.provider import OpenAIProvider, ProviderConfig
+from exai_actors.daemon.config.provider_tables import OpenAIProvider, ProviderConfig
+from exai_actors.daemon.config.tables import Config
 
 # What the end of a call may take beyond its time: its connection is closed first.
 ENDING_S = 30.0
 
 
-def of_access(config: Config) -> Authenticator:
+def authenticator(config: Config) -> Authenticator:
     entries = (
         (config.access_tokens[entry.name], Identity(entry.tenant_name, entry.window or None))
         for entry in config.access
@@ -27,7 +27,7 @@ def of_access(config: Config) -> Authenticator:
     return Authenticator(config.server.token, tuple(entries))
 
 
-def of_capacity(provider: ProviderConfig, config: Config) -> CapacitySettings:
+def capacity_settings(provider: ProviderConfig, config: Config) -> CapacitySettings:
     weights = {entry.tenant_name: entry.weight for entry in config.access}
     return CapacitySettings(
         limit=provider.limit,
@@ -55,12 +55,12 @@ def of_capacity(provider: ProviderConfig, config: Config) -> CapacitySettings:
     )
 
 
-def of_provider(provider: ProviderConfig, config: Config) -> ProviderSettings:
+def provider_settings(provider: ProviderConfig, config: Config) -> ProviderSettings:
     return ProviderSettings(
         name=provider.name,
         kind=provider.kind,
         models=provider.models,
-        capacity=of_capacity(provider, config),
+        capacity=capacity_settings(provider, config),
         progress_interval_s=config.session.progress_interval_s,
         longest_call_s=(
             provider.total_timeout_s + ENDING_S if isinstance(provider, OpenAIProvider) else inf
@@ -68,7 +68,7 @@ def of_provider(provider: ProviderConfig, config: Config) -> ProviderSettings:
     )
 
 
-def of_session(config: Config, grant: Identity) -> SessionSettings:
+def session_settings(config: Config, grant: Identity) -> SessionSettings:
     session = config.session
     return SessionSettings(
         window=session.window if grant.window is None else grant.window,
@@ -87,7 +87,7 @@ def of_session(config: Config, grant: Identity) -> SessionSettings:
     )
 
 
-def of_connection(config: Config) -> ConnectionSettings:
+def connection_settings(config: Config) -> ConnectionSettings:
     return ConnectionSettings(
         hello_timeout_s=config.server.hello_timeout_s,
         progress_interval_s=config.session.progress_interval_s,

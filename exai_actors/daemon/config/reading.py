@@ -1,6 +1,6 @@
 """From the text of a file, the environment and the flags to one checked configuration.
 
-Everything here is a pure function of its arguments; `config_locate` finds and reads the files.
+Everything here is a pure function of its arguments; `load` finds and reads the files.
 """
 
 from __future__ import annotations
@@ -14,10 +14,9 @@ from typing import Any
 import msgspec
 
 from exai_actors.daemon.config import rules
-from exai_actors.daemon.config.model import DEFAULT_PROVIDERS, Config, FileConfig, Source
 from exai_actors.daemon.config.problems import Origins, Problem
-from exai_actors.daemon.config.sharing import access_findings, route_findings
-from exai_actors.daemon.config.tables import TableChecker
+from exai_actors.daemon.config.table_checker import TableChecker
+from exai_actors.daemon.config.tables import DEFAULT_PROVIDERS, Config, FileConfig, Source
 from exai_actors.daemon.config.toml_lines import KeyPath, locate
 
 ENVIRONMENT: Mapping[str, KeyPath] = {
@@ -126,12 +125,12 @@ def _checked(
     if "server" not in wrong:
         findings += rules.server_findings(settings.server, settings.access)
     if "access" not in wrong:
-        findings += access_findings(settings.access)
+        findings += rules.access_findings(settings.access)
     if "provider" not in wrong:
         findings += rules.provider_findings(settings.provider)
     providers = settings.provider or DEFAULT_PROVIDERS
     if not wrong & {"provider", "route"}:
-        findings += route_findings(settings.route, providers)
+        findings += rules.route_findings(settings.route, providers)
     if not wrong & {"provider", "route", "chat"}:
         findings += rules.chat_findings(settings.chat, providers, settings.route)
     if not wrong & {"server", "compat"}:

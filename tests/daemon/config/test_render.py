@@ -10,9 +10,9 @@ import msgspec
 import pytest
 from jsonschema import Draft202012Validator
 
-from exai_actors.daemon.config.file import read_config
-from exai_actors.daemon.config.model import FileConfig
-from exai_actors.daemon.config.text import literal, reference, schema, show, show_json, template
+from exai_actors.daemon.config.reading import read_config
+from exai_actors.daemon.config.render import literal, reference, schema, show, show_json, template
+from exai_actors.daemon.config.tables import FileConfig
 
 TOKEN = "0123456789abcdef"
 REFERENCE = Path(__file__).parents[3] / "docs" / "reference" / "config.md"

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exai_actors.daemon.config.file import ENVIRONMENT, Reading, read_config
-from exai_actors.daemon.config.model import Config
-from exai_actors.daemon.config.provider import OpenAIProvider, SyntheticProvider
+from exai_actors.daemon.config.provider_tables import OpenAIProvider, SyntheticProvider
+from exai_actors.daemon.config.reading import ENVIRONMENT, Reading, read_config
+from exai_actors.daemon.config.tables import Config
 
 TOKEN = "0123456789abcdef"
 
@@ -383,7 +383,7 @@ KEYS = ["host", "token", "allowed_origins", "window", "kind", "models", "base_ur
     st.dictionaries(st.sampled_from(KEYS), VALUES),
 )
 def test_no_value_makes_reading_raise(header: str, table: dict[str, object]) -> None:
-    from exai_actors.daemon.config.text import literal
+    from exai_actors.daemon.config.render import literal
 
     lines = "\n".join(f"{key} = {literal(value)}" for key, value in table.items())
     found = reading(f"{header}\n{lines}")

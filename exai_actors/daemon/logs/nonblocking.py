@@ -14,7 +14,7 @@ ENTRIES_LOST = "log.entries_lost"
 _PORTION_BYTES = 512 if not hasattr(select, "PIPE_BUF") else select.PIPE_BUF
 
 
-def output_to(stream: TextIO) -> logging.Handler:
+def handler_for(stream: TextIO) -> logging.Handler:
     """A handler for a stream; one that never waits if there is a file beneath it."""
     try:
         number = stream.fileno()
@@ -22,10 +22,10 @@ def output_to(stream: TextIO) -> logging.Handler:
         return logging.StreamHandler(stream)
     if not hasattr(select, "poll"):
         return logging.StreamHandler(stream)
-    return FileOutput(number, stream.encoding)
+    return NonBlockingHandler(number, stream.encoding)
 
 
-class FileOutput(logging.Handler):
+class NonBlockingHandler(logging.Handler):
     """Writes entries as lines to an open file.
 
     A pipe that nobody reads would hold up who writes to it, and that is the event loop, with every

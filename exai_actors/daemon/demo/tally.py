@@ -60,7 +60,7 @@ class Snapshot(msgspec.Struct, frozen=True):
         return sum(session.failed for session in self.sessions)
 
 
-class DemoLog:
+class DemoTally:
     """Gathers what clients and the upstream report; a request is known by its nonce."""
 
     def __init__(

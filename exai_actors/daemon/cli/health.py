@@ -1,4 +1,4 @@
-"""`exai tools`, `exai models` and `exai health`: what a broker says about itself."""
+"""`exai health`, and the providers' statistics that other commands show as well."""
 
 from __future__ import annotations
 
@@ -10,52 +10,7 @@ import click
 from exai_actors.daemon.cli.options import broker_options, json_option, run
 
 if TYPE_CHECKING:
-    from exai_actors.client import BrokerClient, Tool
-
-
-@click.command()
-@json_option
-@broker_options
-def tools(as_json: bool, url: str, token: str | None) -> None:
-    """List the tools the broker offers."""
-    from exai_actors.daemon.cli.output import printable, say, say_json
-
-    found = run(_tools(url, token))
-    if as_json:
-        say_json(
-            [
-                {
-                    "name": tool.name,
-                    "description": tool.description,
-                    "inputSchema": tool.input_schema,
-                }
-                for tool in found
-            ]
-        )
-        return
-    width = max((len(tool.name) for tool in found), default=0)
-    for tool in found:
-        first = next(iter(tool.description.splitlines()), "")
-        say(printable(f"{tool.name:<{width}}  {first}").rstrip())
-
-
-@click.command()
-@json_option
-@broker_options
-def models(as_json: bool, url: str, token: str | None) -> None:
-    """List the models the broker can ask, one a line; the first is the default."""
-    from exai_actors.daemon.cli.output import complain, printable, say, say_json
-
-    found, troubles = run(_models(url, token))
-    if as_json:
-        say_json(list(found))
-    else:
-        for model in found:
-            say(printable(model))
-    for provider, trouble in troubles.items():
-        complain(f"provider '{provider}' could not be asked for its models: {trouble}")
-    if not found and not troubles:
-        complain("no provider has named a model yet; try again in a moment")
+    from exai_actors.client import BrokerClient
 
 
 @click.command()
@@ -104,24 +59,6 @@ def facts(value: Any, indent: str = "") -> list[str]:
 
 def _short(fact: Any) -> str:
     return f"{fact:.3g}" if isinstance(fact, float) else f"{fact}"
-
-
-async def _tools(url: str, token: str | None) -> tuple[Tool, ...]:
-    from exai_actors.client import connect
-
-    async with connect(url, token=token) as broker:
-        return await broker.tools()
-
-
-async def _models(url: str, token: str | None) -> tuple[tuple[str, ...], dict[str, str]]:
-    """The models, and the providers that could not be asked for theirs with the reason."""
-    from exai_actors.client import connect
-
-    async with connect(url, token=token) as broker:
-        models = await broker.models()
-        providers = await provider_statistics(broker)
-        troubles = {each["name"]: each["trouble"] for each in providers if each["trouble"]}
-        return models, troubles
 
 
 async def _health(url: str, token: str | None) -> dict[str, Any]:

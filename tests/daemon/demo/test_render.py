@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exai_actors.daemon.demo.log import SessionView, Snapshot
-from exai_actors.daemon.demo.screen import HIDE_CURSOR, SHOW_CURSOR, Screen
-from exai_actors.daemon.demo.view import Look, progress_line, screen, summary
+from exai_actors.daemon.demo.render import Look, progress_line, screen, summary
+from exai_actors.daemon.demo.tally import SessionView, Snapshot
+from exai_actors.daemon.demo.terminal import HIDE_CURSOR, SHOW_CURSOR, Screen
 
 GREEDY = SessionView("greedy", 24, 22, 60, 0, 0.75, 1.101, 1.214)
 SMALL = SessionView("small", 2, 0, 20, 0, 0.25, 0.004, 0.198)

@@ -9,17 +9,21 @@ from typing import Any, get_args
 
 import msgspec
 
-from exai_actors.daemon.config.allowed import allowed
-from exai_actors.daemon.config.model import (
+from exai_actors.daemon.config.presets import PRESETS
+from exai_actors.daemon.config.provider_tables import (
+    OpenAIProvider,
+    ProviderConfig,
+    SyntheticProvider,
+)
+from exai_actors.daemon.config.tables import (
     HIDDEN,
     AccessConfig,
     Config,
     FileConfig,
     RouteConfig,
 )
-from exai_actors.daemon.config.presets import PRESETS
-from exai_actors.daemon.config.provider import OpenAIProvider, ProviderConfig, SyntheticProvider
 from exai_actors.daemon.config.toml_lines import KeyPath
+from exai_actors.daemon.config.wording import allowed
 
 PLAIN_TABLES = ("server", "session", "compat", "chat", "logging")
 

@@ -7,8 +7,8 @@ import shutil
 from collections.abc import Mapping
 from typing import TextIO
 
-from exai_actors.daemon.demo.log import Snapshot
-from exai_actors.daemon.demo.view import Look, progress_line, screen, summary
+from exai_actors.daemon.demo.render import Look, progress_line, screen, summary
+from exai_actors.daemon.demo.tally import Snapshot
 
 HIDE_CURSOR, SHOW_CURSOR = "\x1b[?25l", "\x1b[?25h"
 # Terminals that know synchronized updates show a whole picture at once, others ignore these.

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from exai_actors.daemon.config import locate
-from exai_actors.daemon.config.locate import find_file, load, read
+from exai_actors.daemon.config.files import find_file, user_file
+from exai_actors.daemon.config.load import load, read
 from exai_actors.errors import ConfigError
 
 TOKEN = "0123456789abcdef"
@@ -28,7 +28,7 @@ def write(path: Path, text: str) -> Path:
 
 def test_the_file_is_looked_for_from_the_flag_to_the_users_folder(tmp_path: Path) -> None:
     assert find_file(None, {}) is None
-    mine = write(locate.user_file(), "")
+    mine = write(user_file(), "")
     assert find_file(None, {}) == mine
     write(Path("exai.toml"), "")
     assert find_file(None, {}) == Path("exai.toml")

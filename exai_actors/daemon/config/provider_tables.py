@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 import msgspec
 from msgspec import Meta
 
-from exai_actors.daemon.config.types import (
+from exai_actors.daemon.config.value_types import (
     Bytes,
     Count,
     CountOrNone,

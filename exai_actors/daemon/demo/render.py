@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import click
 import msgspec
 
-from exai_actors.daemon.demo.log import SessionView, Snapshot
+from exai_actors.daemon.demo.tally import SessionView, Snapshot
 
 COLOURS = ("magenta", "cyan", "yellow", "green")
 

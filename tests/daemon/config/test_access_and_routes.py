@@ -8,12 +8,12 @@ from textwrap import dedent
 import pytest
 
 from exai_actors.core.authentication import Identity
-from exai_actors.daemon import settings
-from exai_actors.daemon.config.file import Reading, read_config
-from exai_actors.daemon.config.model import Config
+from exai_actors.daemon.actor_settings import authenticator, capacity_settings, session_settings
 from exai_actors.daemon.config.presets import PRESETS
-from exai_actors.daemon.config.provider import OpenAIProvider
-from exai_actors.daemon.config.text import origin
+from exai_actors.daemon.config.provider_tables import OpenAIProvider
+from exai_actors.daemon.config.reading import Reading, read_config
+from exai_actors.daemon.config.render import origin
+from exai_actors.daemon.config.tables import Config
 from exai_actors.daemon.config.tokens import with_tokens
 from exai_actors.ids import DEFAULT_TENANT, TenantName
 
@@ -58,19 +58,19 @@ def test_an_access_token_stands_for_its_tenant_its_weight_and_its_window() -> No
         """,
         {"BATCH": BATCH},
     )
-    access = settings.of_access(config)
+    access = authenticator(config)
     assert access.identify(BATCH) == Identity(TenantName("research"), 2)
     assert access.identify(None) is None
-    capacity = settings.of_capacity(config.provider[0], config)
+    capacity = capacity_settings(config.provider[0], config)
     assert capacity.weights == ((TenantName("research"), 0.5),)
-    session = settings.of_session(config, Identity(TenantName("research"), 2))
+    session = session_settings(config, Identity(TenantName("research"), 2))
     assert (session.tenant, session.window) == ("research", 2)
 
 
 def test_the_tenant_is_the_entrys_name_and_the_window_the_sessions_unless_told() -> None:
     config = config_of('[[access]]\nname = "batch"\ntoken_env = "BATCH"\n', {"BATCH": BATCH})
-    assert settings.of_access(config).identify(BATCH) == Identity(TenantName("batch"), None)
-    assert settings.of_session(config, Identity(DEFAULT_TENANT)).window == config.session.window
+    assert authenticator(config).identify(BATCH) == Identity(TenantName("batch"), None)
+    assert session_settings(config, Identity(DEFAULT_TENANT)).window == config.session.window
 
 
 def test_a_token_file_lies_beside_the_configuration(tmp_path: Path) -> None:
@@ -80,7 +80,7 @@ def test_a_token_file_lies_beside_the_configuration(tmp_path: Path) -> None:
     found = reading(text, file=tmp_path / "exai.toml")
     assert found.config is not None
     assert found.warnings == ()
-    assert settings.of_access(found.config).identify(BATCH) == Identity(TenantName("batch"))
+    assert authenticator(found.config).identify(BATCH) == Identity(TenantName("batch"))
 
 
 def test_a_variable_without_a_token_hinders_only_a_process_that_serves() -> None:
@@ -180,7 +180,7 @@ def test_a_preset_needs_one_line_and_says_what_it_set() -> None:
     path = ("provider", 0, "requests_per_minute")
     assert origin(config, path) == 'preset "kimi-tier-1"'
     assert origin(config, ("provider", 0, "limit")) == "exai.toml:3"
-    capacity = settings.of_capacity(provider, config)
+    capacity = capacity_settings(provider, config)
     assert capacity.gates.requests_per_minute == 200
     assert capacity.gates.requests_per_day is None
 
@@ -215,7 +215,7 @@ def test_glm_allows_one_call_of_each_model(name: str) -> None:
 def test_every_preset_can_be_used_as_it_is(name: str) -> None:
     env = {"KIMI_API_KEY": "k", "GLM_API_KEY": "k"}
     config = config_of(f'[[provider]]\npreset = "{name}"\n', env)
-    settings.of_capacity(config.provider[0], config)
+    capacity_settings(config.provider[0], config)
 
 
 def test_the_default_model_may_be_a_route() -> None:

@@ -9,13 +9,13 @@ from contextlib import asynccontextmanager
 
 from aiohttp import web
 
-from exai_actors.daemon.demo.log import DemoLog
+from exai_actors.daemon.demo.tally import DemoTally
 
 MODEL = "scarce"
 
 
 @asynccontextmanager
-async def scarce_upstream(log: DemoLog, *, limit: int, service_s: float) -> AsyncIterator[str]:
+async def scarce_upstream(tally: DemoTally, *, limit: int, service_s: float) -> AsyncIterator[str]:
     """Serve chat completions that echo the prompt after ``service_s``; yields the base URL.
 
     More than ``limit`` at once are refused with 429, as the real ones do.
@@ -27,15 +27,15 @@ async def scarce_upstream(log: DemoLog, *, limit: int, service_s: float) -> Asyn
         body = await request.json()
         nonce = body["messages"][-1]["content"]
         if running >= limit:
-            log.refused()
+            tally.refused()
             return web.json_response({"error": {"message": "too many at once"}}, status=429)
         running += 1
-        log.arrived(nonce, time.monotonic())
+        tally.arrived(nonce, time.monotonic())
         try:
             await asyncio.sleep(service_s)
         finally:
             running -= 1
-            log.left(nonce, time.monotonic())
+            tally.left(nonce, time.monotonic())
         return web.json_response(_completion(nonce))
 
     app = web.Application()

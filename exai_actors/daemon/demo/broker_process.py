@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from exai_actors.daemon.demo.upstream import MODEL
+from exai_actors.daemon.demo.scarce_service import MODEL
 from exai_actors.errors import ExaiError
 
 START_S = 20.0
