@@ -13,6 +13,8 @@ from tests.docs.desk import desk
 
 _LINK = re.compile(r"!?\[[^\]\n]*\]\(([^)\s]+)\)|(?:src|srcset|href)=\"([^\"]+)\"")
 _HEADING = re.compile(r"^#{1,6} +(.+?) *#*$", re.MULTILINE)
+PACKAGE = ROOT / "exai_actors"
+ROOMS = tuple(f"{folder.name}/" for folder in PACKAGE.iterdir() if folder.is_dir())
 _FENCED = re.compile(r"^ *(`{3,}).*?^ *\1 *$", re.MULTILINE | re.DOTALL)
 
 
@@ -53,11 +55,43 @@ def test_a_test_that_a_page_names_exists(page: Path, written: set[str]) -> None:
     assert not named - written
 
 
-def test_each_promise_of_the_readme_has_its_tests_on_the_page_that_says_why() -> None:
+@pytest.mark.parametrize("page", pages(), ids=name_of)
+def test_a_file_that_a_page_names_exists(page: Path) -> None:
+    named = re.findall(r"`([^`\n]+)`", _FENCED.sub("", page.read_text("utf-8")))
+    assert not [path for path in named if is_path(path) and not exists(path)]
+
+
+def is_path(text: str) -> bool:
+    """Whether the text names a file of this repository, from its root or from the package."""
+    if text.startswith("tools/"):  # MCP's methods begin like that
+        return text.endswith((".py", ".txt"))
+    return text.startswith(("tests/", "docs/", "exai_actors/", *ROOMS)) and " " not in text
+
+
+def exists(path: str) -> bool:
+    return any(any(place.glob(path)) or any(place.glob(f"{path}.py")) for place in (ROOT, PACKAGE))
+
+
+def test_a_path_is_told_from_other_words() -> None:
+    assert is_path("core/tools/table.py")
+    assert is_path("tests/core")
+    assert not is_path("tools/call")
+    assert exists("core/tools/table")
+    assert not exists("core/tools/tables.py")
+
+
+def test_each_section_of_the_history_names_its_tests() -> None:
+    why = (ROOT / "docs" / "explanation" / "why.md").read_text("utf-8")
+    sections = re.split(r"^## (?=\d)", why.partition("## And it was slow")[0], flags=re.MULTILINE)
+    assert len(sections) == 9
+    assert all(re.search(r"^Tests: `tests/", each, re.MULTILINE) for each in sections[1:])
+
+
+def test_each_promise_of_the_readme_has_a_test_on_the_page_that_says_why() -> None:
     _, _, promises = (ROOT / "README.md").read_text("utf-8").partition("## What it guarantees")
     promised = re.findall(r"^- \*\*(.+?)\.\*\*", promises.partition("\n## ")[0], re.MULTILINE)
     why = (ROOT / "docs" / "explanation" / "why.md").read_text("utf-8")
-    assert promised == re.findall(r"^\| ([^|`]+) \| `test_", why, re.MULTILINE)
+    assert promised == re.findall(r"^\| ([^|`]+) \| `test_\w+` \|$", why, re.MULTILINE)
 
 
 def test_every_page_can_be_reached_from_the_readme() -> None:
