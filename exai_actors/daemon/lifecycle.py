@@ -49,9 +49,6 @@ async def _serve(config: Config, on_ready: Callable[[str], None]) -> None:
         log.warning("server.open_files_limited", detail=too_few)
     async with open_broker(config) as broker:
         _quiet_collector()
-        if broker.compat_ports is not None:
-            health_port, monitor_port = broker.compat_ports
-            log.info("compat.pages_started", health_port=health_port, monitor_port=monitor_port)
         log.info("broker.started", url=broker.url)
         on_ready(broker.url)
         asked = asyncio.ensure_future(signalled.get())

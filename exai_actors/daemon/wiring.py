@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import random
 import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from pathlib import Path
 from typing import Any, cast
 
 import structlog
@@ -24,7 +22,6 @@ from exai_actors.actors.directory import Directory
 from exai_actors.actors.provider.actor import ProviderActor
 from exai_actors.actors.session.actor import SessionActor
 from exai_actors.actors.statistics_board import StatisticsBoard
-from exai_actors.compat.health import health_record
 from exai_actors.core.authentication import Identity
 from exai_actors.core.capacity.account import Account
 from exai_actors.core.capacity.changes import Change
@@ -65,8 +62,6 @@ class Broker:
     def __init__(self, config: Config, driver: Driver) -> None:
         self.config = config
         self.port = 0
-        self.compat_ports: tuple[int, int] | None = None
-        """Health and monitor port, when the compatibility pages are served."""
         self.system = ActorSystem(driver)
         self.gave_up: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._drained = asyncio.Event()
@@ -149,7 +144,7 @@ class Broker:
         self.port = await server.start()
         self._server = server
         stack.push_async_callback(server.stop)
-        await self._start_surroundings(stack)
+        await self._start_compat(stack)
         stack.push_async_callback(self.abandon)
 
     async def drain(self, timeout_s: float) -> bool:
@@ -176,37 +171,24 @@ class Broker:
             await asyncio.wait_for(self._drained.wait(), timeout_s)
         return self._drained.is_set()
 
-    async def _start_surroundings(self, stack: AsyncExitStack) -> None:
-        """What scripts of the old daemon look at; imported only when switched on."""
+    async def _start_compat(self, stack: AsyncExitStack) -> None:
+        """Start the pages and the health file of the old daemon, if they are configured."""
         compat = self.config.compat
-        if compat.http:
-            from exai_actors.compat.http_pages import CompatHttp
+        if not (compat.http or compat.health_file):
+            return
+        from exai_actors.compat.start import start_compat
 
-            pages = CompatHttp(
-                host=self.config.server.host,
-                health_port=compat.http_health_port,
-                monitor_port=compat.http_monitor_port,
-                statistics=self.statistics,
-                clock=self._clock,
-            )
-            await pages.start()
-            stack.push_async_callback(pages.stop)
-            self.compat_ports = (pages.health_port, pages.monitor_port)
-        if compat.health_file:
-            from exai_actors.compat.health_file import HealthFile
-
-            file = HealthFile(Path(compat.health_file), self._health_record)
-            await file.start()
-            stack.push_async_callback(file.stop)
-
-    def _health_record(self) -> dict[str, object]:
-        return health_record(
-            self.statistics(),
-            wall=self._clock.wall(),
-            pid=os.getpid(),
+        await start_compat(
+            stack,
+            http_ports=(
+                (compat.http_health_port, compat.http_monitor_port) if compat.http else None
+            ),
+            health_file=compat.health_file,
             host=self.config.server.host,
-            port=self.port,
-            tool_count=len(self._directory.tools),
+            broker_port=self.port,
+            tool_count=lambda: len(self._directory.tools),
+            statistics=self.statistics,
+            clock=self._clock,
         )
 
     def _start_guardian(self) -> LoopRef[BrokerActor]:

@@ -69,6 +69,7 @@ def test_a_forbidden_import_in_a_pure_package_is_caught(
         ("client", "messages"),
         ("client", "daemon"),
         ("edges", "compat"),
+        ("testing", "compat"),
         ("core.capacity", "core.session"),
         ("core.capacity", "core.tools"),
         ("wire.clients", "wire.openai"),

@@ -27,19 +27,6 @@ async def test_serve_prints_one_line_when_ready_and_ends_in_order(tmp_path: Path
     assert [entry["level"] for entry in entries if entry["level"] not in ("info", "debug")] == []
 
 
-async def test_the_log_tells_the_ports_of_the_health_pages(tmp_path: Path) -> None:
-    config = "[compat]\nhttp = true\nhttp_health_port = 0\nhttp_monitor_port = 0\n"
-    async with (
-        ScriptedUpstream() as upstream,
-        serving(config + provider_at(upstream), tmp_path) as broker,
-    ):
-        told = await broker.stop()
-    entries = [json.loads(line) for line in told.err.splitlines()]
-    (pages,) = [entry for entry in entries if entry["message"] == "compat.pages_started"]
-    assert pages["health_port"] > 0
-    assert pages["monitor_port"] > 0
-
-
 async def test_sigterm_lets_what_is_in_flight_end(tmp_path: Path) -> None:
     gate = Gate()
     async with (
