@@ -39,7 +39,7 @@ class ConnectionSettings(msgspec.Struct, frozen=True):
     progress_interval_s: float = 8.0
     slow_consumer_s: float = 10.0
     slow_consumer_bytes: int = 262_144
-    call_timeout_s: float = 300.0
+    call_timeout_s: float = SessionSettings().request_timeout_s
     compat_text: bool = True
     envelope: Literal["plain", "ex-ai"] = "plain"
     stash_limit: int = 64
@@ -55,7 +55,7 @@ class ProviderSettings(msgspec.Struct, frozen=True):
     kind: str
     models: tuple[str, ...]
     capacity: CapacitySettings
-    progress_interval_s: float = 8.0
+    progress_interval_s: float = ConnectionSettings().progress_interval_s
     models_retry_s: float = 2.0
     models_refresh_s: float = 300.0
     longest_call_s: float = inf

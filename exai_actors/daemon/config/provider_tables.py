@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal
 import msgspec
 from msgspec import Meta
 
+from exai_actors.core.capacity.settings import CapacitySettings
 from exai_actors.daemon.config.value_types import (
     Bytes,
     Count,
@@ -19,6 +20,8 @@ from exai_actors.daemon.config.value_types import (
     Tokens,
 )
 
+_CAPACITY = CapacitySettings(limit=1)
+
 
 class CapacityKeys(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What every kind of provider has: its name and what its account allows."""
@@ -26,10 +29,12 @@ class CapacityKeys(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     name: Annotated[
         Name, Meta(description="What this provider is called: letters, digits, `_`, `.`, `-`.")
     ]
-    limit: Annotated[Count, Meta(description="How many calls it allows in flight at once.")] = 1
+    limit: Annotated[Count, Meta(description="How many calls it allows in flight at once.")] = (
+        _CAPACITY.limit
+    )
     queue: Annotated[
         CountOrNone, Meta(description="How many requests may wait for it before it refuses.")
-    ] = 1000
+    ] = _CAPACITY.queue
     model_limits: Annotated[
         dict[Model, Count],
         Meta(
@@ -54,7 +59,7 @@ class CapacityKeys(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     max_wait_s: Annotated[
         Seconds,
         Meta(description="After how long without any grant a session that waits goes first."),
-    ] = 30.0
+    ] = _CAPACITY.max_wait_s
     attempts: Annotated[
         int,
         Meta(
@@ -63,40 +68,40 @@ class CapacityKeys(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             description="How often a request is tried here, the first time included, when it "
             "fails before its first piece of answer.",
         ),
-    ] = 3
+    ] = _CAPACITY.retry.attempts
     circuit_failures: Annotated[
         Count,
         Meta(description="After how many failures in a row it is left alone for a while."),
-    ] = 5
+    ] = _CAPACITY.circuit.failures_in_a_row
     circuit_open_s: Annotated[
         Seconds,
         Meta(description="For how long at first, before one call tries whether it is back."),
-    ] = 5.0
+    ] = _CAPACITY.circuit.open_s
     adaptive: Annotated[
         bool,
         Meta(
             description="Whether fewer calls than `limit` are sent at once after it said that it "
             "is overloaded, and more again bit by bit."
         ),
-    ] = False
+    ] = _CAPACITY.adaptive
     on_disconnect: Annotated[
         Literal["abort", "finish"],
         Meta(
             description='What becomes of a call whose client is gone: "abort", or "finish" and '
             "keep the answer for the session to collect, resume_s from then on."
         ),
-    ] = "abort"
+    ] = _CAPACITY.on_disconnect
     quarantine_s: Annotated[
         SecondsOrNone,
         Meta(
             description="How long the permit of an aborted call stays out of use, for a provider "
             "that goes on with it regardless."
         ),
-    ] = 0.0
+    ] = _CAPACITY.quarantine_s
     coalesce: Annotated[
         bool,
         Meta(description="Whether identical calls that run or wait at the same time are one."),
-    ] = False
+    ] = _CAPACITY.coalesce
 
 
 class OpenAIProvider(

@@ -1,8 +1,9 @@
 """The configuration as values: one Struct per table of the file.
 
-The Structs are the one place that states each key, its type, range, default and meaning; the
-checks, the JSON Schema, `exai config init` and `exai config show` are all derived from them.
-Keys that end in ``_s`` are seconds, in ``_ms`` milliseconds, in ``_bytes`` bytes.
+The Structs state each key with its type, range and meaning; the checks, the JSON Schema, `exai
+config init` and `exai config show` are derived from them. A default that a part of the broker has
+as well is taken from that part's settings. Keys that end in ``_s`` are seconds, in ``_ms``
+milliseconds, in ``_bytes`` bytes.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from exai_actors.actors.settings import ConnectionSettings, SessionSettings
 from exai_actors.core.capacity.changes import MAX_WEIGHT, MIN_WEIGHT
 from exai_actors.daemon.config.provider_tables import ProviderConfig, SyntheticProvider
 from exai_actors.daemon.config.toml_lines import KeyPath
@@ -31,6 +33,8 @@ from exai_actors.daemon.config.value_types import (
 from exai_actors.ids import ProviderName, TenantName
 
 HIDDEN = "********"
+_CONNECTION = ConnectionSettings()
+_SESSION = SessionSettings()
 TOKEN_MIN_LENGTH = 16
 
 RouteReason = Literal[
@@ -100,7 +104,7 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     ] = 0
     hello_timeout_s: Annotated[
         Seconds, Meta(description="How long a new connection may take to say hello.")
-    ] = 15.0
+    ] = _CONNECTION.hello_timeout_s
     ping_interval_s: Annotated[
         Seconds, Meta(description="How often a connection is tested with a ping.")
     ] = 30.0
@@ -116,7 +120,7 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             description="How long a client may leave its answers unread before it is closed. "
             "Whoever takes 256 KiB in that time reads."
         ),
-    ] = 10.0
+    ] = _CONNECTION.slow_consumer_s
     drain_s: Annotated[
         SecondsOrNone,
         Meta(description="How long requests in flight may go on after SIGTERM."),
@@ -135,25 +139,25 @@ class SessionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     window: Annotated[
         Count,
         Meta(description="How many requests of one session may be with providers at once."),
-    ] = 8
+    ] = _SESSION.window
     queue: Annotated[
         CountOrNone,
         Meta(description="How many more of its requests may wait in the session."),
-    ] = 256
+    ] = _SESSION.queue
     request_bytes: Annotated[
         Bytes,
         Meta(
             description="How much text and images its requests without an outcome may hold "
             "together; one alone always may."
         ),
-    ] = 67_108_864
+    ] = _SESSION.request_size
     conversation_limit: Annotated[
         Count,
         Meta(description="How many requests of one conversation may run at once; 1: in order."),
-    ] = 1
+    ] = _SESSION.conversation_limit
     request_timeout_s: Annotated[
         Seconds, Meta(description="The deadline of a request that names none.")
-    ] = 300.0
+    ] = _SESSION.request_timeout_s
     resume_s: Annotated[
         SecondsOrNone,
         Meta(description="How long a session without a connection is kept for its client."),
@@ -161,27 +165,27 @@ class SessionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     outcome_ttl_s: Annotated[
         SecondsOrNone,
         Meta(description="How long an outcome is kept for a repeat of its request id."),
-    ] = 600.0
+    ] = _SESSION.outcome_ttl_s
     outcome_count: Annotated[
         CountOrNone, Meta(description="How many outcomes a session keeps at most.")
-    ] = 256
+    ] = _SESSION.outcome_count
     outcome_bytes: Annotated[
         Bytes, Meta(description="How many bytes the kept outcomes may take together.")
-    ] = 4_194_304
+    ] = _SESSION.outcome_size
     history_turns: Annotated[
         CountOrNone,
         Meta(description="How many past turns of a conversation go to the provider."),
-    ] = 20
+    ] = _SESSION.history_turns
     history_bytes: Annotated[
         Bytes, Meta(description="How many bytes of a conversation are kept for that.")
-    ] = 262_144
+    ] = _SESSION.history_size
     conversations: Annotated[
         Count,
         Meta(description="How many conversations a session keeps; the least recent goes first."),
-    ] = 64
+    ] = _SESSION.conversations
     progress_interval_s: Annotated[
         Seconds, Meta(description="How often a client hears that its call still runs.")
-    ] = 8.0
+    ] = _CONNECTION.progress_interval_s
 
 
 class AccessConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -249,8 +253,10 @@ class CompatConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     envelope: Annotated[
         Literal["plain", "ex-ai"],
         Meta(description='What `chat` gives back: its "plain" text, or JSON as "ex-ai" did.'),
-    ] = "plain"
-    text: Annotated[bool, Meta(description="Whether results carry `text` beside `outputs`.")] = True
+    ] = _CONNECTION.envelope
+    text: Annotated[bool, Meta(description="Whether results carry `text` beside `outputs`.")] = (
+        _CONNECTION.compat_text
+    )
     http: Annotated[
         bool, Meta(description="Whether the health and monitoring pages over HTTP are served.")
     ] = False

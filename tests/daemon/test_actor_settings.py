@@ -1,0 +1,122 @@
+"""The actors' settings are made of the configuration, and both have the same defaults."""
+
+from __future__ import annotations
+
+from exai_actors.actors.settings import ConnectionSettings, ProviderSettings, SessionSettings
+from exai_actors.core.authentication import Identity
+from exai_actors.core.capacity.settings import CapacitySettings, CircuitSettings, RetrySettings
+from exai_actors.daemon.actor_settings import (
+    capacity_settings,
+    connection_settings,
+    provider_settings,
+    session_settings,
+)
+from exai_actors.daemon.config.reading import read_config
+from exai_actors.daemon.config.tables import Config
+from exai_actors.ids import DEFAULT_TENANT, TenantName
+
+
+def config_of(text: str) -> Config:
+    config = read_config(text, env={}, flags={}).config
+    assert config is not None
+    return config
+
+
+def test_a_configuration_of_defaults_gives_the_actors_their_own_defaults() -> None:
+    config = config_of("")
+    (provider,) = config.provider
+    assert session_settings(config, Identity(DEFAULT_TENANT)) == SessionSettings()
+    assert connection_settings(config) == ConnectionSettings()
+    assert provider_settings(provider, config) == ProviderSettings(
+        "synthetic", "synthetic", ("synthetic",), CapacitySettings(limit=4)
+    )
+
+
+def test_every_key_of_a_session_reaches_its_actor() -> None:
+    config = config_of("""
+        [server]
+        hello_timeout_s = 1
+        slow_consumer_s = 2
+        [session]
+        window = 1
+        queue = 2
+        request_bytes = 3000
+        conversation_limit = 4
+        request_timeout_s = 5
+        outcome_ttl_s = 6
+        outcome_count = 7
+        outcome_bytes = 8000
+        history_turns = 9
+        history_bytes = 10000
+        conversations = 11
+        progress_interval_s = 12
+        [chat]
+        system_prompt = "be brief"
+        [compat]
+        text = false
+        envelope = "ex-ai"
+    """)
+    assert session_settings(config, Identity(TenantName("t"), window=3)) == SessionSettings(
+        window=3,
+        queue=2,
+        request_size=3000,
+        conversation_limit=4,
+        request_timeout_s=5,
+        outcome_ttl_s=6,
+        outcome_count=7,
+        outcome_size=8000,
+        history_turns=9,
+        history_size=10000,
+        conversations=11,
+        system_prompt="be brief",
+        tenant=TenantName("t"),
+    )
+    assert connection_settings(config) == ConnectionSettings(
+        hello_timeout_s=1,
+        progress_interval_s=12,
+        slow_consumer_s=2,
+        call_timeout_s=5,
+        compat_text=False,
+        envelope="ex-ai",
+    )
+
+
+def test_every_key_of_a_provider_reaches_its_actor() -> None:
+    config = config_of("""
+        [[provider]]
+        kind = "synthetic"
+        name = "s"
+        limit = 2
+        queue = 3
+        model_limits = { m = 4 }
+        requests_per_minute = 5
+        tokens_per_minute = 6
+        requests_per_day = 7
+        tokens_per_day = 8
+        max_wait_s = 9
+        attempts = 1
+        circuit_failures = 10
+        circuit_open_s = 100
+        adaptive = true
+        on_disconnect = "finish"
+        quarantine_s = 11
+        coalesce = true
+    """)
+    capacity = capacity_settings(config.provider[0], config)
+    gates = capacity.gates
+    assert (gates.requests_per_minute, gates.tokens_per_minute) == (5, 6)
+    assert (gates.requests_per_day, gates.tokens_per_day) == (7, 8)
+    assert capacity == CapacitySettings(
+        limit=2,
+        queue=3,
+        session_queue=3,
+        model_limits=(("m", 4),),
+        gates=gates,
+        max_wait_s=9,
+        retry=RetrySettings(attempts=1),
+        circuit=CircuitSettings(failures_in_a_row=10, open_s=100, open_cap_s=100),
+        adaptive=True,
+        on_disconnect="finish",
+        quarantine_s=11,
+        coalesce=True,
+    )
