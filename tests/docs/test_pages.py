@@ -88,7 +88,7 @@ def test_each_section_of_the_history_names_its_tests() -> None:
 
 
 def test_each_promise_of_the_readme_has_a_test_on_the_page_that_says_why() -> None:
-    _, _, promises = (ROOT / "README.md").read_text("utf-8").partition("## What it guarantees")
+    _, _, promises = (ROOT / "README.md").read_text("utf-8").partition("## Guarantees")
     promised = re.findall(r"^- \*\*(.+?)\.\*\*", promises.partition("\n## ")[0], re.MULTILINE)
     why = (ROOT / "docs" / "explanation" / "why.md").read_text("utf-8")
     assert promised == re.findall(r"^\| ([^|`]+) \| `test_\w+` \|$", why, re.MULTILINE)
