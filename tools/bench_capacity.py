@@ -71,7 +71,7 @@ def _live(plan: Plan) -> list[Row]:
         ),
         Row("small session's part of all answers", f"{found.small_share:.0%}", "", True),
         Row(
-            f"error of {len(told)} estimates told to the waiting, median / p90",
+            f"error of {len(told)} estimates sent to queued requests, median / p90",
             f"{statistics.median(told):.0%} / {percentile(told, 0.9):.0%}",
             "",
             True,
@@ -139,7 +139,7 @@ def _overload(plan: Plan) -> list[Row]:
         ),
         Row("reached after", f"{found.recovered_in_s:g} s", "≤ 10 s", found.recovered_in_s <= 10),
         Row(
-            "refused at once / expired waiting, in the flood",
+            "refused immediately / expired in the queue, under overload",
             f"{found.refused_at_once} / {found.expired}",
             "",
             True,

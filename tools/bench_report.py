@@ -121,10 +121,10 @@ def _strip_trailing_blanks(path: Path) -> None:
 
 
 _GONE = f"""\
-### When a client is gone
+### After a client disconnects
 
-How long until the permit of a client that is gone is in use again: from its going to the moment the
-service itself has the next call in hand, over HTTP and with one permit, \
+The time from a client's cancel or disconnect until the service has the next call, over HTTP and
+with one permit, \
 {bench_gone.REPEATS} times each
 (`tools/bench_gone.py`).
 
@@ -133,20 +133,20 @@ service itself has the next call in hand, over HTTP and with one permit, \
 _PAGE = """\
 # Benchmarks
 
-What does it cost to send every call through three actors? Measured against a bare `websockets`
-server that parses the same request and dumps an answer of the same size with orjson and does
-nothing else (`tools/bench_echo.py`). Repeat it with:
+The cost of sending every call through three actors, compared with a bare `websockets` server that
+only parses the same request and encodes an answer of the same size with orjson
+(`tools/bench_echo.py`). To repeat the measurement:
 
 <!-- docs-test: skip, it takes minutes -->
 ```console
 $ {command}
 ```
 
-The figure to trust is the CPU time of the server's process for one call: user and system time, all
-threads, as Linux counts it. Calls a second and latencies depend on what else runs: client, server
-and upstream share the cores here. All servers are measured in one run, taking turns, and the
-figures are medians. The client is `tools/bench_load.py`: raw sockets, one call at a time on each
-connection, whole answers counted and each answer's id checked.
+The figure to trust is the CPU time of the server's process for one call: user and system time of
+all threads, as Linux counts it. Calls a second and latencies depend on other processes: client,
+server and upstream share the cores here. All servers are measured in one run, taking turns, and
+the figures are medians. The client is `tools/bench_load.py`: raw sockets, one call at a time on
+each connection; it counts whole answers and checks the id of each.
 
 {machine}.
 
@@ -157,12 +157,12 @@ connection, whole answers counted and each answer's id checked.
 ## How to read it
 
 - *websockets* is the base: `async for` and `send`, no compression, asyncio's own loop. The broker
-  uses uvloop where it is installed, so the base is shown on that as well.
-- *our socket edge alone* answers without any actor. The difference to the broker is what routing,
-  fairness, permits, deadlines, outcomes and the wire protocol cost.
+  uses uvloop where it is installed, so the base is shown with uvloop as well.
+- *our socket edge alone* answers without any actor. The difference to the broker is the cost of
+  routing, fairness, permits, deadlines, outcomes and the wire protocol.
 - `call_tool` with a request id is answered in three frames (progress, ack, result), as old clients
   expect; `tool_call` and JSON-RPC in one.
-- The aim for the broker is 1.2 times the base, and it is not reached: two system calls and JSON
-  take 10 µs of a call, and six messages between actors, with all that they decide, another 19,
-  where 9 would be needed. It is Python's own time, spread over some sixty functions.
+- The broker has to stay above 0.6 of the base with `tool_call` at 100 connections, above 0.65 of
+  the bare aiohttp client over HTTP, and below 16 KiB for an idle connection. Two system calls and
+  JSON take 10 µs of a call; the messages between actors and their decisions take the rest.
 """

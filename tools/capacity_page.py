@@ -15,7 +15,7 @@ BEGIN, END = "<!-- capacity -->", "<!-- end of capacity -->"
 
 @dataclass
 class Row:
-    """One figure; ``wanted`` is empty for what is only told."""
+    """One figure; ``wanted`` is empty for a figure without a goal."""
 
     case: str
     found: str
@@ -32,7 +32,7 @@ def as_table(rows: list[Row]) -> str:
 
 
 def part_of(page: str) -> str:
-    """What stands between the marks of a page, the marks included; empty if there are none."""
+    """The part of a page between the markers, which it includes; empty if there are none."""
     begin, end = page.find(BEGIN), page.find(END)
     return page[begin : end + len(END)] if 0 <= begin < end else ""
 
@@ -83,9 +83,9 @@ _PART = """\
 {begin}
 ## Capacity
 
-How well is a scarce service used, and how is it shared? The service in front of which these are
-measured enforces its limit with 429s and keeps its own account (`tools/limited_upstream.py`); the
-cases in virtual time run on the broker's own core (`tools/capacity_simulated.py`). Repeat it with:
+The use of a scarce service, and its shares. The service in these measurements enforces its limit
+with 429s and keeps its own account (`tools/limited_upstream.py`); the cases in virtual time run on
+the broker's own core (`tools/capacity_simulated.py`). To repeat them:
 
 <!-- docs-test: skip, it takes minutes -->
 ```console
@@ -98,14 +98,14 @@ $ {command}
 
 ![Parts of the capacity of ten sessions whose calls differ twentyfold](img/shares.svg)
 
-- *Greedy and small*: one session with 24 connections and one with 2, all of them asking again as
-  soon as they have an answer. A call that runs is never taken back, so the small session waits for
-  the next permit that comes free, up to one service time, before each call: that, and not its
-  share, is what bounds the part it gets of all answers with two calls at once. The service runs
-  in a process of its own and keeps its 200 ms to some microseconds; requests/s are counted from
-  the end of the first round of four calls to the end of the last.
-- *Light beside heavy*: 8 permits, two sessions with answers of 1,000 tokens in the mean and two
-  with 100, anything up to twice that, asking for nearly twice of what there is, and one that asks
-  for 50 now and then.
-- *The estimates* are told in `progress` while a request waits; the error is |told - real| / real.
+- *Greedy and small*: one session with 24 connections and one with 2; each connection asks again as
+  soon as it has an answer. A running call is never preempted, so before each call the small session
+  waits for the next free permit, up to one service time. With two calls at a time that wait, not
+  its share, bounds its part of all answers. The service runs in a separate process and keeps its
+  200 ms to some microseconds; requests/s are counted from the end of the first round of four calls
+  to the end of the last.
+- *Light beside heavy*: 8 permits, two sessions with answers of 1,000 tokens on average and two with
+  100, up to twice that, together asking for nearly twice the capacity, and one that occasionally
+  asks for 50.
+- *The estimates* are sent in `progress` while a request waits; the error is |sent - real| / real.
 {end}"""
