@@ -26,7 +26,7 @@ from exai_actors.messages.provider import ProviderMessage, UpstreamChunk, Upstre
 from exai_actors.messages.recipient import Offer, Recipient
 from exai_actors.wire.openai.completions import (
     encode_request,
-    looks_like_events,
+    is_event_stream,
     parse_completion,
 )
 from exai_actors.wire.openai.errors import classify_response
@@ -157,7 +157,7 @@ class HttpCall:
             return self._classified(response, await self._words_of_refusal(response.content))
         self._hold_s = hold_s(response.headers, now=time.time())
         first = await self._next(response.content)
-        if looks_like_events(response.headers.get(hdrs.CONTENT_TYPE, ""), first):
+        if is_event_stream(response.headers.get(hdrs.CONTENT_TYPE, ""), first):
             return await self._read_stream(response.content, first)
         data, whole = await self._collect(response.content, first, service.max_answer_bytes)
         if not whole:

@@ -19,7 +19,7 @@ from multidict import CIMultiDictProxy
 from yarl import URL
 
 from exai_actors.edges.http.connector import Connector
-from exai_actors.wire.openai.content_coding import BadCoding, Inflater, is_coded
+from exai_actors.wire.openai.content_coding import BadCoding, Inflater, is_compressed
 
 _SWITCHING_PROTOCOLS = 101
 
@@ -89,7 +89,7 @@ class Response:
         self.headers = headers
         coding = headers.get(hdrs.CONTENT_ENCODING)
         self.content: Body = content
-        if coding is not None and is_coded(coding):
+        if coding is not None and is_compressed(coding):
             self.content = _Inflated(content, Inflater(coding))
         content.on_eof(self._ended)
 
@@ -149,7 +149,7 @@ class _Inflated:
     async def readany(self) -> bytes:
         inflater = self._inflater
         try:
-            if inflater.cut:
+            if inflater.truncated:
                 # A few bytes may come to many portions; others have their turns between them.
                 await asyncio.sleep(0)
             while not (portion := inflater.take()):
@@ -159,12 +159,12 @@ class _Inflated:
                 inflater.feed(data)
         except BadCoding as error:
             raise aiohttp.ClientPayloadError(str(error)) from error
-        if not portion and inflater.cut:
+        if not portion and inflater.truncated:
             raise aiohttp.ClientPayloadError("the compressed body is cut off")
         return portion
 
     def at_eof(self) -> bool:
-        return self._content.at_eof() and not self._inflater.cut
+        return self._content.at_eof() and not self._inflater.truncated
 
 
 def _drop(connection: Connection) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 import msgspec
 
 from exai_actors.edges.http.exchange import Response
-from exai_actors.wire.openai.errors import Redactor
+from exai_actors.wire.openai.redaction import Redactor
 
 
 class HttpService(msgspec.Struct):

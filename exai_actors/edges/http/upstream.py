@@ -25,7 +25,8 @@ from exai_actors.messages.provider import (
 from exai_actors.messages.recipient import Recipient
 from exai_actors.ports import UpstreamCall
 from exai_actors.wire.openai.completions import parse_models
-from exai_actors.wire.openai.errors import Redactor, classify_response
+from exai_actors.wire.openai.errors import classify_response
+from exai_actors.wire.openai.redaction import Redactor
 
 MAX_ANSWER_BYTES = 33_554_432
 MODELS_BODY_BYTES = 4_194_304

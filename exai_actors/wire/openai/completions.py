@@ -1,7 +1,7 @@
-"""What is asked of an OpenAI-compatible service, and its answers that come in one piece.
+"""Requests to an OpenAI-compatible service, and its answers that are not streams.
 
-Protocol facts come from OpenAI's API reference (chat completions) and from what Kimi, Z.AI,
-DeepSeek, llama.cpp, vLLM and Ollama send where they differ.
+The format is that of OpenAI's API reference (chat completions), with the variations that Kimi,
+Z.AI, DeepSeek, llama.cpp, vLLM and Ollama send.
 """
 
 from __future__ import annotations
@@ -19,20 +19,21 @@ from exai_actors.core.calls import (
     FailureKind,
     UpstreamFailure,
 )
-from exai_actors.wire.openai.errors import NO_SECRET, Redactor, error_event
+from exai_actors.wire.openai.errors import classify_error
 from exai_actors.wire.openai.fields import (
     FAILED_REASONS,
     Malformed,
+    content_text,
+    finish_failure,
     first_choice,
-    load,
-    model_failed,
-    name_of,
-    reasoning_of,
-    refusal_of,
-    text_of,
-    usage_of,
-    whole,
+    parse_json,
+    parse_name,
+    parse_usage,
+    reasoning_text,
+    refusal_text,
+    repair_surrogates,
 )
+from exai_actors.wire.openai.redaction import NO_SECRET, Redactor
 
 _EVENT_START = re.compile(rb"\s*(?::|(?:data|event|id|retry)\s*:)")
 
@@ -40,12 +41,12 @@ _EVENT_START = re.compile(rb"\s*(?::|(?:data|event|id|retry)\s*:)")
 def encode_request(call: ChatCall, *, include_usage: bool = True) -> bytes:
     """The body of ``POST /chat/completions``.
 
-    Messages with images have a list of content parts. ``include_usage`` asks for token counts at
-    the end of a stream (``stream_options``, which a few services refuse).
+    ``include_usage`` asks for token counts at the end of a stream (``stream_options``, which a few
+    services reject).
     """
     body: dict[str, Any] = {
         "model": call.model,
-        "messages": [_message(message) for message in call.messages],
+        "messages": [_encode_message(message) for message in call.messages],
     }
     if call.stream:
         body["stream"] = True
@@ -58,15 +59,14 @@ def encode_request(call: ChatCall, *, include_usage: bool = True) -> bytes:
     try:
         return orjson.dumps(body)
     except orjson.JSONEncodeError:
-        # Half a surrogate pair is legal in a Python string but not in UTF-8.
+        # A lone surrogate is legal in a Python string but not in UTF-8.
         return json.dumps(body).encode("ascii")
 
 
-def looks_like_events(content_type: str, beginning: bytes) -> bool:
-    """Whether a response's body is an event stream, whatever was asked for.
+def is_event_stream(content_type: str, beginning: bytes) -> bool:
+    """Whether a response's body is an event stream, whatever was requested.
 
-    The body itself has the last word: services send JSON errors with the stream's type, and
-    streams with none.
+    The body decides: services send JSON errors with the type of a stream, and streams with none.
     """
     first = beginning.lstrip()[:1]
     if first in (b"{", b"[", b"<"):
@@ -77,16 +77,16 @@ def looks_like_events(content_type: str, beginning: bytes) -> bool:
 def parse_completion(
     body: bytes, model: str, *, now: float | None = None, redactor: Redactor = NO_SECRET
 ) -> Completion | UpstreamFailure:
-    """A whole answer from a JSON body; ``model`` is taken where the body names none.
+    """The answer in a JSON body; ``model`` is the default if the body names none.
 
-    ``now`` is the wall clock, for an error that names an instant.
+    ``now`` is the wall clock in seconds since 1970, for an error that names an instant.
     """
     try:
-        parsed = load(body)
+        parsed = parse_json(body)
         if not isinstance(parsed, dict):
-            raise Malformed("a JSON value that is no object")
+            raise Malformed("JSON that is not an object")
         if parsed.get("error"):
-            return error_event(parsed["error"], now=now, redactor=redactor)
+            return classify_error(parsed["error"], now=now, redactor=redactor)
         choice = first_choice(parsed)
         if choice is None:
             raise Malformed(
@@ -97,43 +97,43 @@ def parse_completion(
             raise Malformed("a choice without a message")
         reason = choice.get("finish_reason")
         if reason in FAILED_REASONS:
-            return model_failed(str(reason), redactor)
+            return finish_failure(str(reason), redactor)
         return Completion(
-            text=whole(text_of(message.get("content")) or refusal_of(message)),
-            model=name_of(parsed.get("model")) or model,
-            finish_reason=name_of(reason) or "stop",
-            usage=usage_of(parsed.get("usage")),
-            reasoning=whole(reasoning_of(message)),
+            text=repair_surrogates(content_text(message.get("content")) or refusal_text(message)),
+            model=parse_name(parsed.get("model")) or model,
+            finish_reason=parse_name(reason) or "stop",
+            usage=parse_usage(parsed.get("usage")),
+            reasoning=repair_surrogates(reasoning_text(message)),
         )
-    except Malformed as found:
-        return UpstreamFailure(FailureKind.MALFORMED, f"answered with {found}")
+    except Malformed as error:
+        return UpstreamFailure(FailureKind.MALFORMED, f"answered with {error}")
 
 
 def parse_models(
     body: bytes, *, redactor: Redactor = NO_SECRET
 ) -> tuple[str, ...] | UpstreamFailure:
-    """The ids in the answer of ``GET /models``, in its order, each once.
+    """The ids in the answer of ``GET /models``, in its order, without repetitions.
 
-    One with half a surrogate pair is left out: nobody could ask for it. A few small servers list
-    the ids alone.
+    A few small servers list bare ids. An id with a lone surrogate is left out, because no client
+    could send it.
     """
     try:
-        parsed = load(body)
+        parsed = parse_json(body)
         if isinstance(parsed, dict) and parsed.get("error"):
-            return error_event(parsed["error"], redactor=redactor)
-        listed = parsed.get("data") if isinstance(parsed, dict) else parsed
-        if not isinstance(listed, list):
+            return classify_error(parsed["error"], redactor=redactor)
+        models = parsed.get("data") if isinstance(parsed, dict) else parsed
+        if not isinstance(models, list):
             raise Malformed("JSON without a list of models")
-        names = (entry.get("id") if isinstance(entry, dict) else entry for entry in listed)
-        ids = tuple(dict.fromkeys(name for name in names if name and name == name_of(name)))
-        if listed and not ids:
+        names = (model.get("id") if isinstance(model, dict) else model for model in models)
+        ids = tuple(dict.fromkeys(name for name in names if name and name == parse_name(name)))
+        if models and not ids:
             raise Malformed("a list of models without an id")
         return ids
-    except Malformed as found:
-        return UpstreamFailure(FailureKind.MALFORMED, f"answered with {found}")
+    except Malformed as error:
+        return UpstreamFailure(FailureKind.MALFORMED, f"answered with {error}")
 
 
-def _message(message: ChatMessage) -> dict[str, Any]:
+def _encode_message(message: ChatMessage) -> dict[str, Any]:
     if not message.images:
         return {"role": message.role, "content": message.content}
     parts: list[dict[str, Any]] = [{"type": "text", "text": message.content}]

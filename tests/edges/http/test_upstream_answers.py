@@ -163,7 +163,7 @@ async def test_no_key_sends_no_authorization() -> None:
         (
             body(b"x", headers={"Content-Encoding": "br"}),
             FailureKind.MALFORMED,
-            "a body in a compression that was not asked for",
+            "a body in a compression that was not requested",
         ),
     ],
 )

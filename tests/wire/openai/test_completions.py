@@ -1,4 +1,4 @@
-"""The chat-completions exchange: what is asked, and what every way of answering amounts to."""
+"""Chat completions: the request, and the result of every form of answer."""
 
 import json
 from typing import Any
@@ -19,11 +19,11 @@ from exai_actors.core.calls import (
 )
 from exai_actors.wire.openai.completions import (
     encode_request,
-    looks_like_events,
+    is_event_stream,
     parse_completion,
     parse_models,
 )
-from exai_actors.wire.openai.errors import Redactor
+from exai_actors.wire.openai.redaction import Redactor
 from exai_actors.wire.openai.stream import StreamReader
 
 KIMI = Redactor("sk-very-secret")
@@ -32,8 +32,8 @@ KIMI = Redactor("sk-very-secret")
 def event(
     content: Any = None, finish_reason: Any = None, *, delta: Any = None, **more: Any
 ) -> bytes:
-    told = {"content": content} if delta is None else delta
-    choice = {"index": 0, "delta": told, "finish_reason": finish_reason}
+    delta = {"content": content} if delta is None else delta
+    choice = {"index": 0, "delta": delta, "finish_reason": finish_reason}
     return b"data: " + json.dumps({"choices": [choice], **more}).encode() + b"\n\n"
 
 
@@ -43,7 +43,7 @@ DONE = b"data: [DONE]\n\n"
 def read(
     *portions: bytes, max_answer_bytes: int = 10_000
 ) -> tuple[list[str], Completion | UpstreamFailure]:
-    reader = StreamReader("asked-for", max_answer_bytes, redactor=KIMI)
+    reader = StreamReader("requested", max_answer_bytes, redactor=KIMI)
     pieces = [piece for portion in portions for piece in reader.feed(portion)]
     return pieces, reader.finish()
 
@@ -72,7 +72,7 @@ LIMIT_OF_HOURS = {
 class TestRequest:
     CALL = ChatCall("kimi-k2", (ChatMessage("system", "be brief"), ChatMessage("user", "hi")))
 
-    def test_a_plain_call_names_model_and_messages_and_nothing_else(self) -> None:
+    def test_a_plain_call_has_only_model_and_messages(self) -> None:
         assert orjson.loads(encode_request(self.CALL)) == {
             "model": "kimi-k2",
             "messages": [
@@ -81,18 +81,18 @@ class TestRequest:
             ],
         }
 
-    def test_options_are_sent_when_given_even_when_zero(self) -> None:
+    def test_given_options_are_sent_even_if_zero(self) -> None:
         call = ChatCall("m", (), temperature=0.0, max_tokens=7)
-        asked = orjson.loads(encode_request(call))
-        assert (asked["temperature"], asked["max_tokens"]) == (0.0, 7)
+        request = orjson.loads(encode_request(call))
+        assert (request["temperature"], request["max_tokens"]) == (0.0, 7)
 
-    def test_a_stream_asks_for_usage_unless_told_not_to(self) -> None:
+    def test_a_stream_requests_usage_unless_disabled(self) -> None:
         call = ChatCall("m", (), stream=True)
         assert orjson.loads(encode_request(call))["stream_options"] == {"include_usage": True}
-        asked = orjson.loads(encode_request(call, include_usage=False))
-        assert asked == {"model": "m", "messages": [], "stream": True}
+        request = orjson.loads(encode_request(call, include_usage=False))
+        assert request == {"model": "m", "messages": [], "stream": True}
 
-    def test_images_become_content_parts_behind_the_text(self) -> None:
+    def test_images_become_content_parts_after_the_text(self) -> None:
         call = ChatCall("m", (ChatMessage("user", "what?", ("data:image/png;base64,AA==",)),))
         assert orjson.loads(encode_request(call))["messages"][0]["content"] == [
             {"type": "text", "text": "what?"},
@@ -100,13 +100,13 @@ class TestRequest:
         ]
 
     @given(st.text(st.characters(exclude_categories=())))
-    def test_any_text_can_be_asked(self, text: str) -> None:
+    def test_any_text_can_be_sent(self, text: str) -> None:
         raw = encode_request(ChatCall("m", (ChatMessage("user", text),)))
         assert json.loads(raw)["messages"][0]["content"] == text
 
 
 class TestWholeAnswer:
-    def test_text_model_finish_usage_and_reasoning_are_taken(self) -> None:
+    def test_all_parts_of_an_answer_are_read(self) -> None:
         body = {
             "model": "kimi-k2-0905",
             "choices": [
@@ -130,11 +130,11 @@ class TestWholeAnswer:
         body = {"choices": [{"message": {"content": content}}]}
         assert parse_completion(orjson.dumps(body), "m") == Completion(text, "m", "stop")
 
-    def test_a_refusal_is_what_was_said(self) -> None:
+    def test_a_refusal_replaces_the_text(self) -> None:
         body = {"choices": [{"message": {"content": None, "refusal": "I cannot"}}]}
         assert parse_completion(orjson.dumps(body), "m") == Completion("I cannot", "m", "stop")
 
-    def test_a_byte_order_mark_is_passed_over(self) -> None:
+    def test_a_byte_order_mark_is_ignored(self) -> None:
         body = b'\xef\xbb\xbf{"choices": [{"message": {"content": "x"}}]}'
         assert parse_completion(body, "m") == Completion("x", "m", "stop")
 
@@ -157,25 +157,25 @@ class TestWholeAnswer:
             b'{"choices": [{"message": {"content": "\xff"}}]}',
         ],
     )
-    def test_anything_else_is_malformed_and_says_by_whom(self, body: bytes) -> None:
+    def test_anything_else_is_malformed(self, body: bytes) -> None:
         failure = parse_completion(body, "m", redactor=KIMI)
         assert isinstance(failure, UpstreamFailure)
         assert failure.kind is FailureKind.MALFORMED
         assert failure.message.startswith("answered with ")
         assert len(failure.message) < 500
 
-    def test_an_error_with_status_200_is_a_failure_in_the_services_own_words(self) -> None:
+    def test_an_error_with_status_200_is_a_failure(self) -> None:
         body = b'{"error": {"type": "engine_overloaded_error", "message": "try later"}}'
         assert parse_completion(body, "m", redactor=KIMI) == UpstreamFailure(
             FailureKind.OVERLOADED, "broke off with an error: try later"
         )
 
-    def test_an_instant_in_an_error_with_status_200_is_waited_for(self) -> None:
+    def test_a_reset_time_in_an_error_with_status_200_is_read(self) -> None:
         failure = parse_completion(orjson.dumps({"error": LIMIT_OF_HOURS}), "m", now=NOON)
         assert isinstance(failure, UpstreamFailure)
         assert (failure.kind, failure.retry_after) == (FailureKind.QUOTA, 3600.0)
 
-    def test_lone_surrogates_are_replaced_and_pairs_joined(self) -> None:
+    def test_surrogate_pairs_are_joined_and_lone_ones_replaced(self) -> None:
         body = rb'{"choices": [{"message": {"content": "a\ud800b \ud83e\udd8a"}}]}'
         answer = parse_completion(body, "m")
         assert isinstance(answer, Completion)
@@ -183,19 +183,19 @@ class TestWholeAnswer:
 
 
 class TestStream:
-    def test_an_instant_in_an_error_within_it_is_waited_for(self) -> None:
+    def test_a_reset_time_in_a_streamed_error_is_read(self) -> None:
         reader = StreamReader("m", 10_000, now=NOON)
         reader.feed(b"data: " + orjson.dumps({"error": LIMIT_OF_HOURS}) + b"\n\n")
         failure = reader.finish()
         assert isinstance(failure, UpstreamFailure)
         assert (failure.kind, failure.retry_after) == (FailureKind.QUOTA, 3600.0)
 
-    def test_pieces_come_as_sent_and_the_whole_is_their_sum(self) -> None:
+    def test_pieces_are_returned_as_sent_and_joined_in_the_result(self) -> None:
         pieces, result = read(event("Hel", model="real"), event("lo"), event(None, "stop"), DONE)
         assert pieces == ["Hel", "lo"]
         assert result == Completion("Hello", "real", "stop")
 
-    def test_reasoning_is_kept_apart_under_either_name(self) -> None:
+    def test_reasoning_is_separate_under_either_name(self) -> None:
         answer = completed(
             event(delta={"reasoning_content": "let me "}),
             event(delta={"reasoning": "think"}),
@@ -203,12 +203,12 @@ class TestStream:
         )
         assert (answer.text, answer.reasoning) == ("42", "let me think")
 
-    def test_usage_comes_in_an_event_without_choices(self) -> None:
+    def test_usage_may_come_in_an_event_without_choices(self) -> None:
         usage = b'data: {"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 5}}\n\n'
         assert completed(event("x", "stop"), usage, DONE).usage == Usage(3, 5)
 
     @pytest.mark.parametrize("tokens", [-1, True, "3", 3.5, None, 10**15, 2**64, 10**30])
-    def test_usage_that_cannot_be_a_count_of_tokens_is_none(self, tokens: Any) -> None:
+    def test_an_impossible_token_count_means_no_usage(self, tokens: Any) -> None:
         for usage in (
             {"prompt_tokens": tokens, "completion_tokens": 5},
             {"prompt_tokens": 5, "completion_tokens": tokens},
@@ -216,7 +216,7 @@ class TestStream:
             half_a_pair = b'data: {"note": "\\ud800", "usage": ' + json.dumps(usage).encode()
             assert completed(event("x", "stop"), half_a_pair + b"}\n\n", DONE).usage is None
 
-    def test_usage_may_come_with_every_event_and_null_does_not_erase_it(self) -> None:
+    def test_null_usage_does_not_erase_an_earlier_count(self) -> None:
         answer = completed(
             event("x", usage={"prompt_tokens": 1, "completion_tokens": 2}),
             event("", "stop", usage=None),
@@ -224,7 +224,7 @@ class TestStream:
         )
         assert answer.usage == Usage(1, 2)
 
-    def test_usage_may_come_within_the_choice_that_finishes(self) -> None:
+    def test_usage_may_come_in_the_choice_that_finishes(self) -> None:
         counts = {"prompt_tokens": 1, "completion_tokens": 2}
         last = {"index": 0, "delta": {}, "finish_reason": "stop", "usage": counts}
         end = b"data: " + orjson.dumps({"choices": [last]}) + b"\n\n"
@@ -232,28 +232,28 @@ class TestStream:
         of_all = {"prompt_tokens": 3, "completion_tokens": 5}
         assert completed(event("x", usage=of_all), end, DONE).usage == Usage(3, 5)
 
-    def test_usage_that_was_not_counted_is_none(self) -> None:
+    def test_usage_of_minus_one_means_no_usage(self) -> None:
         counts = {"prompt_tokens": -1, "completion_tokens": -1}
         assert completed(event("x", usage=counts), DONE).usage is None
 
-    def test_a_refusal_is_what_was_said(self) -> None:
+    def test_a_refusal_replaces_the_text(self) -> None:
         refusal = event(delta={"content": None, "refusal": "I cannot"})
         assert completed(refusal, event(None, "stop"), DONE).text == "I cannot"
 
-    def test_the_message_so_far_beside_a_delta_is_passed_over(self) -> None:
+    def test_the_message_so_far_beside_a_delta_is_ignored(self) -> None:
         choice = {"delta": {}, "message": {"content": "x"}, "finish_reason": "stop"}
         end = b"data: " + orjson.dumps({"choices": [choice]}) + b"\n\n"
         assert completed(event("x"), end, DONE).text == "x"
 
-    def test_an_empty_delta_may_be_written_as_an_empty_list(self) -> None:
+    def test_an_empty_list_is_an_empty_delta(self) -> None:
         assert completed(event("x"), b'data: {"choices": [{"delta": []}]}\n\n', DONE).text == "x"
 
     @pytest.mark.parametrize("end", [b"data: [DONE]", b"data: [DONE]\n", b"data:[DONE]\r\n"])
-    def test_done_needs_no_blank_line_at_the_end_of_the_body(self, end: bytes) -> None:
-        assert completed(event("x"), end) == Completion("x", "asked-for", "stop")
+    def test_done_needs_no_blank_line_after_it(self, end: bytes) -> None:
+        assert completed(event("x"), end) == Completion("x", "requested", "stop")
 
     @pytest.mark.parametrize(
-        "told",
+        "error",
         [
             b'error: {"message": "boom"}\n\n',
             b'error: {"message": "boom"}',
@@ -263,35 +263,33 @@ class TestStream:
             b"event: error\ndata: boom",
         ],
     )
-    def test_an_error_in_any_form_fails_the_answer_in_its_own_words(self, told: bytes) -> None:
-        for end in (b"", DONE) if told.endswith(b"\n\n") else (b"",):
-            failure = failed(event("x"), told + end)
+    def test_an_error_in_any_form_fails_the_answer_with_its_message(self, error: bytes) -> None:
+        for end in (b"", DONE) if error.endswith(b"\n\n") else (b"",):
+            failure = failed(event("x"), error + end)
             assert failure.kind is FailureKind.SERVER_ERROR
             assert failure.message == "broke off with an error: boom"
 
-    def test_done_without_a_finish_reason_is_a_whole_answer(self) -> None:
-        assert completed(event("x"), DONE) == Completion("x", "asked-for", "stop")
+    def test_done_alone_completes_an_answer(self) -> None:
+        assert completed(event("x"), DONE) == Completion("x", "requested", "stop")
 
-    def test_a_finish_reason_without_done_is_a_whole_answer(self) -> None:
-        assert completed(event("x", "length")) == Completion("x", "asked-for", "length")
+    def test_a_finish_reason_alone_completes_an_answer(self) -> None:
+        assert completed(event("x", "length")) == Completion("x", "requested", "length")
 
     @pytest.mark.parametrize("portions", [(), (event("x"),), (event("x"), b"data: [DO")])
-    def test_an_end_with_neither_is_truncated_never_a_short_answer(
-        self, portions: tuple[bytes, ...]
-    ) -> None:
+    def test_an_end_with_neither_is_truncated(self, portions: tuple[bytes, ...]) -> None:
         assert failed(*portions).kind is FailureKind.TRUNCATED
 
-    def test_null_and_empty_content_are_no_pieces(self) -> None:
+    def test_null_and_empty_content_give_no_pieces(self) -> None:
         pieces, _ = read(event(None), event(""), event(delta={}), event("x", "stop"), DONE)
         assert pieces == ["x"]
 
-    def test_an_empty_answer_is_an_answer(self) -> None:
+    def test_an_empty_answer_is_complete(self) -> None:
         assert completed(event(None, "stop"), DONE).text == ""
 
-    def test_what_follows_done_is_not_read(self) -> None:
+    def test_data_after_done_is_ignored(self) -> None:
         assert completed(event("x"), DONE + b"data: {broken\n\n").text == "x"
 
-    def test_other_choices_than_the_first_are_passed_over(self) -> None:
+    def test_other_choices_than_the_first_are_ignored(self) -> None:
         second = b'data: {"choices": [{"index": 1, "delta": {"content": "no"}}]}\n\n'
         assert completed(event("x"), second, DONE).text == "x"
 
@@ -316,7 +314,7 @@ class TestStream:
         assert result.kind is FailureKind.MALFORMED
 
     @pytest.mark.parametrize(
-        ("error", "kind", "said"),
+        ("error", "kind", "message"),
         [
             ({"message": "boom"}, FailureKind.SERVER_ERROR, "boom"),
             ("just text", FailureKind.SERVER_ERROR, "just text"),
@@ -331,16 +329,17 @@ class TestStream:
             ({"message": "m", "code": "1309"}, FailureKind.QUOTA, "m"),
             ({"message": "m", "type": "invalid_request_error"}, FailureKind.REJECTED, "m"),
             ({"odd": 1}, FailureKind.SERVER_ERROR, '{"odd":1}'),
+            ({"odd": "\ud800"}, FailureKind.SERVER_ERROR, '{"odd":"?"}'),
         ],
     )
     def test_an_error_inside_the_stream_fails_the_answer(
-        self, error: Any, kind: FailureKind, said: str
+        self, error: Any, kind: FailureKind, message: str
     ) -> None:
-        stream = event("x") + b"data: " + orjson.dumps({"error": error}) + b"\n\n" + DONE
+        stream = event("x") + b"data: " + json.dumps({"error": error}).encode() + b"\n\n" + DONE
         failure = failed(stream)
-        assert (failure.kind, failure.message) == (kind, f"broke off with an error: {said}")
+        assert (failure.kind, failure.message) == (kind, f"broke off with an error: {message}")
 
-    def test_a_time_told_inside_the_stream_is_kept(self) -> None:
+    def test_scope_and_wait_of_a_streamed_error_are_read(self) -> None:
         error = {"code": "1302", "message": "too many at once, try again in 20s"}
         failure = failed(b"data: " + orjson.dumps({"error": error}) + b"\n\n")
         assert failure.kind is FailureKind.RATE_LIMITED
@@ -351,26 +350,28 @@ class TestStream:
         failure = failed(event("x"), b'event: error\ndata: {"message": "boom"}\n\n', DONE)
         assert "boom" in failure.message
 
-    def test_done_without_a_word_and_without_a_finish_reason_is_no_answer(self) -> None:
+    def test_done_without_text_or_finish_reason_is_malformed(self) -> None:
         for silent in (DONE, event(None) + DONE):
-            assert failed(silent).message == "ended its stream without an answer; it said nothing"
+            assert failed(silent) == UpstreamFailure(
+                FailureKind.MALFORMED, "ended its stream without an answer"
+            )
         failure = failed(b'data: {"code": 500, "msg": "busy"}\n\n', DONE)
         assert failure.kind is FailureKind.MALFORMED
-        assert 'it said {"code": 500, "msg": "busy"}' in failure.message
+        assert 'it sent {"code": 500, "msg": "busy"}' in failure.message
 
     @pytest.mark.parametrize(
         "reason", ["error", "network_error", "abort", "insufficient_system_resource"]
     )
-    def test_a_model_that_failed_has_not_finished(self, reason: str) -> None:
+    def test_a_finish_reason_of_failure_fails_the_answer(self, reason: str) -> None:
         assert failed(event("x"), event("", reason), DONE).kind is FailureKind.SERVER_ERROR
 
     @pytest.mark.parametrize("field", ["content", "reasoning_content"])
-    def test_an_answer_over_the_limit_is_too_large(self, field: str) -> None:
+    def test_an_answer_above_the_limit_is_too_large(self, field: str) -> None:
         piece = event(delta={field: "żó" * 10})
         assert failed(piece, piece, piece, DONE, max_answer_bytes=100).kind is FailureKind.TOO_LARGE
         assert isinstance(read(piece, piece, DONE, max_answer_bytes=100)[1], Completion)
 
-    def test_a_line_that_never_ends_is_too_large(self) -> None:
+    def test_an_endless_line_is_too_large(self) -> None:
         reader = StreamReader("m", 100)
         reader.feed(b"data: ")
         while not reader.ended:
@@ -378,13 +379,13 @@ class TestStream:
         assert reader.failure is not None
         assert reader.failure.kind is FailureKind.TOO_LARGE
 
-    def test_a_surrogate_pair_cut_in_two_pieces_is_joined(self) -> None:
+    def test_a_surrogate_pair_split_between_pieces_is_joined(self) -> None:
         pieces, result = read(event("a\ud83e"), event("\udd8a b", "stop"), DONE)
         assert pieces == ["a", "🦊 b"]
         assert isinstance(result, Completion)
         assert result.text == "a🦊 b"
 
-    def test_half_a_surrogate_pair_is_replaced(self) -> None:
+    def test_a_lone_surrogate_is_replaced(self) -> None:
         assert completed(event("a\ud83e"), event("b\udd8a"), DONE).text == "a\ufffdb\ufffd"
         assert completed(event("a\ud83e"), DONE).text == "a\ufffd"
         assert completed(event("a\ud83e"), event(None, "stop")).text == "a\ufffd"
@@ -402,7 +403,7 @@ class TestStream:
         st.lists(st.text(st.characters(exclude_categories=())), max_size=8),
         st.integers(1, 40),
     )
-    def test_the_pieces_join_to_the_answer_however_the_bytes_arrive(
+    def test_the_answer_does_not_depend_on_how_the_bytes_arrive(
         self, texts: list[str], portion: int
     ) -> None:
         stream = b"".join(event(text) for text in texts) + event("", "stop") + DONE
@@ -427,21 +428,21 @@ class TestKindOfBody:
             ("text/event-stream", b"<html>", False),
         ],
     )
-    def test_the_body_has_the_last_word(
+    def test_the_body_decides_more_than_its_type(
         self, content_type: str, beginning: bytes, events: bool
     ) -> None:
-        assert looks_like_events(content_type, beginning) is events
+        assert is_event_stream(content_type, beginning) is events
 
 
 class TestModels:
-    def test_ids_are_listed_once_in_order(self) -> None:
+    def test_ids_are_listed_in_order_without_repetitions(self) -> None:
         body = b'{"data": [{"id": "b"}, {"id": "a"}, {"id": "b"}, {"name": "x"}, {"id": 3}, 4]}'
         assert parse_models(body) == ("b", "a")
         assert parse_models(b'[{"id": "a"}]') == ("a",)
         assert parse_models(b'{"data": ["a", "b"]}') == ("a", "b")
         assert parse_models(b'{"data": []}') == ()
 
-    def test_a_name_with_half_a_surrogate_pair_is_left_out(self) -> None:
+    def test_an_id_with_a_lone_surrogate_is_left_out(self) -> None:
         body = rb'{"data": [{"id": "a\ud800"}, {"id": "\ud83d\ude00"}, {"id": "b"}]}'
         assert parse_models(body) == ("😀", "b")
 

@@ -1,4 +1,4 @@
-"""The event stream parser, against the standard's rules and any split of the bytes."""
+"""The event stream parser: the standard's rules, whatever the portions."""
 
 from itertools import pairwise
 
@@ -19,11 +19,11 @@ def data_of(*portions: bytes) -> list[str]:
 
 
 @pytest.mark.parametrize("end", [b"\n", b"\r", b"\r\n"])
-def test_every_line_end_of_the_standard_ends_a_line(end: bytes) -> None:
+def test_every_standard_line_end_ends_a_line(end: bytes) -> None:
     assert data_of(end.join([b"data: one", b"", b"data: two", b"", b""])) == ["one", "two"]
 
 
-def test_a_crlf_split_between_its_bytes_is_one_line_end() -> None:
+def test_a_split_crlf_is_one_line_end() -> None:
     assert data_of(b"data: one\r", b"\ndata: two\r", b"\n\r", b"\n") == ["one\ntwo"]
 
 
@@ -36,20 +36,20 @@ def test_a_character_may_be_split_anywhere() -> None:
     assert data_of(*(bytes([byte]) for byte in raw)) == ["żółć 🦊"]
 
 
-def test_bytes_that_are_no_utf8_become_replacement_characters() -> None:
+def test_invalid_utf8_becomes_replacement_characters() -> None:
     assert data_of(b"data: a\xffb\n\n") == ["a�b"]
 
 
-def test_an_error_that_is_no_data_is_an_event_of_that_type() -> None:
+def test_error_fields_and_bare_objects_are_error_events() -> None:
     assert parse(b'error: {"code": 1}\n\n') == [ServerSentEvent('{"code": 1}', "error")]
     assert parse(b'{"error": 1}\n\n') == [ServerSentEvent('{"error": 1}', "error")]
 
 
-def test_what_the_end_cuts_off_can_be_asked_for() -> None:
+def test_an_unterminated_event_can_be_taken() -> None:
     parser = SseParser(1000)
     assert parser.feed(b"data: one\n\nevent: x\ndata: two\ndata: thr") == [ServerSentEvent("one")]
-    assert parser.cut_off() == ServerSentEvent("two\nthr", "x")
-    assert parser.cut_off() is None
+    assert parser.take_unterminated() == ServerSentEvent("two\nthr", "x")
+    assert parser.take_unterminated() is None
 
 
 @pytest.mark.parametrize(
@@ -63,44 +63,30 @@ def test_a_second_byte_order_mark_belongs_to_the_field_name() -> None:
     assert data_of(b"\xef\xbb\xbf\xef\xbb\xbfdata: x\n\n") == []
 
 
-def test_a_stream_may_begin_with_half_of_a_byte_order_mark_that_is_none() -> None:
+def test_a_partial_byte_order_mark_is_ordinary_data() -> None:
     assert data_of(b"\n", b"data: x\n\n") == ["x"]
     assert data_of(b"\xef", b"data: x\ndata: y\n\n") == ["y"]
 
 
-def test_comments_and_unknown_fields_are_passed_over() -> None:
+def test_comments_and_unknown_fields_are_ignored() -> None:
     assert data_of(b": keep-alive\n\nunknown: 1\nretry: 10\ndata: x\n: again\n\n") == ["x"]
 
 
-def test_only_one_space_after_the_colon_is_taken_away() -> None:
+def test_only_one_space_after_the_colon_is_removed() -> None:
     assert data_of(b"data:  two spaces\n\ndata:none\n\n") == [" two spaces", "none"]
 
 
-def test_data_lines_are_joined_and_a_field_without_colon_is_empty() -> None:
+def test_data_lines_are_joined_and_a_bare_name_is_empty() -> None:
     assert data_of(b"data: a\ndata\ndata: b\n\ndata\n\n") == ["a\n\nb", ""]
 
 
-def test_an_event_without_data_is_none_and_its_type_does_not_linger() -> None:
+def test_an_event_without_data_is_dropped_with_its_type() -> None:
     assert parse(b"event: ping\n\ndata: x\n\n") == [ServerSentEvent("x")]
 
 
-def test_type_and_id_are_told_and_the_id_lasts() -> None:
-    events = parse(b"event: error\nid: 7\ndata: x\n\ndata: y\n\nid: a\0b\ndata: z\n\n")
-    assert events == [
-        ServerSentEvent("x", "error", "7"),
-        ServerSentEvent("y", "", "7"),
-        ServerSentEvent("z", "", "7"),
-    ]
-
-
-def test_an_event_cut_off_by_the_end_is_discarded_and_told() -> None:
-    parser = SseParser(100)
-    assert parser.feed(b"data: x\n\n") == [ServerSentEvent("x")]
-    assert parser.close()
-    for cut in (b"data: y\n", b"dat", b": comm"):
-        parser = SseParser(100)
-        assert parser.feed(cut) == []
-        assert not parser.close()
+def test_the_type_belongs_to_one_event_and_ids_are_ignored() -> None:
+    events = parse(b"event: error\nid: 7\ndata: x\n\ndata: y\n\n")
+    assert events == [ServerSentEvent("x", "error"), ServerSentEvent("y")]
 
 
 @pytest.mark.parametrize(
@@ -108,9 +94,7 @@ def test_an_event_cut_off_by_the_end_is_discarded_and_told() -> None:
     [b"data: " + b"x" * 200, b"data: xxxxxxxx\n" * 20, b"unknown: " + b"x" * 200 + b"\n"],
 )
 @pytest.mark.parametrize("portion", [1, 7, 1000])
-def test_an_event_that_never_ends_is_refused_however_it_is_split(
-    stream: bytes, portion: int
-) -> None:
+def test_an_endless_event_is_rejected_however_it_is_split(stream: bytes, portion: int) -> None:
     with pytest.raises(EventTooLarge, match="larger than 100 bytes"):
         parse(
             *(stream[at : at + portion] for at in range(0, len(stream), portion)),
@@ -118,7 +102,7 @@ def test_an_event_that_never_ends_is_refused_however_it_is_split(
         )
 
 
-def test_a_long_stream_of_small_events_and_comments_is_within_the_limit() -> None:
+def test_a_long_stream_of_small_events_is_within_the_limit() -> None:
     stream = b": keep-alive\n" * 1000 + b"data: 0123456789\n\n" * 1000
     assert len(parse(stream, max_event_bytes=100)) == 1000
 
@@ -144,6 +128,6 @@ def test_the_events_do_not_depend_on_how_the_stream_is_split(
 
 
 @given(st.lists(st.text().filter(lambda text: not set(text) & {"\r", "\n"}), max_size=5))
-def test_whatever_text_is_sent_comes_out_again(texts: list[str]) -> None:
+def test_any_text_is_returned_unchanged(texts: list[str]) -> None:
     stream = "".join(f"data: {text}\n\n" for text in texts).encode("utf-8")
     assert data_of(stream) == texts

@@ -1,0 +1,106 @@
+"""Reads the times at which services say that a limit resets: durations, instants and HTTP dates."""
+
+from __future__ import annotations
+
+import math
+import re
+from datetime import UTC, datetime, timedelta, timezone
+from email.utils import parsedate_to_datetime
+
+MAX_WAIT_S = 604_800.0
+"""A week, the longest window of any known plan. Longer times are taken for mistakes and capped."""
+
+_EPOCH_S = 1e9
+_EPOCH_MS = 1e12
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
+_PART = (
+    r"\d+(?:\.\d+)?\s*"
+    r"(?:ms(?:ecs?)?|milliseconds?|s(?:ec(?:ond)?s?)?|m(?:in(?:ute)?s?)?|h(?:(?:ou)?rs?)?"
+    r"|d(?:ays?)?|w(?:eeks?)?)(?![a-z])"
+)
+# ``6m0s``, ``20ms``, ``1 minute and 30 seconds``
+_DURATION_TEXT = rf"{_PART}(?:(?:\s*,)?(?:\s*and)?\s*{_PART})*"
+_DURATION = re.compile(_DURATION_TEXT, re.IGNORECASE)
+_AMOUNT = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|milli|[smhdw])", re.IGNORECASE)
+_AGAIN = re.compile(
+    rf"(?:try again|retry|reset)s? (?:after|in)(?: about)? "
+    rf"({_DURATION_TEXT}|\d+(?:\.\d+)?(?!\.?\d|\s*[^\W\d_]))",
+    re.IGNORECASE,
+)
+_INSTANT = re.compile(
+    r"(?:reset\w* (?:at|on)|将在)\s*(\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d)(?:\.\d+)?"
+    r" ?(Z|UTC|GMT|[+-]\d\d:?\d\d)?"
+)
+_BEIJING = timezone(timedelta(hours=8))
+_ZONES = {"UTC": "Z", "GMT": "Z"}
+
+
+def parse_wait(value: str, *, now: float) -> float | None:
+    """Seconds until the time that a header's ``value`` names; None if it names none.
+
+    Understood are durations, numbers of seconds, and instants as a date (HTTP or ISO 8601, in UTC
+    unless it names a zone) or as a number since 1970 in seconds or milliseconds. ``now`` is the
+    wall clock in seconds since 1970. The result is from 0 to MAX_WAIT_S.
+    """
+    value = value.strip()
+    number = parse_number(value)
+    if number is not None:
+        if number >= _EPOCH_MS:
+            number = number / 1000 - now
+        elif number >= _EPOCH_S:
+            number -= now
+        return bounded(number)
+    if _DURATION.fullmatch(value):
+        return bounded(sum(float(n) * _seconds_in(unit) for n, unit in _AMOUNT.findall(value)))
+    date = _parse_date(value)
+    return None if date is None else _seconds_until(date, UTC, now)
+
+
+def wait_in_text(message: str, *, now: float | None) -> float | None:
+    """Seconds until the reset that an error ``message`` announces; None if it announces none.
+
+    Kimi writes ``please try again after 3 seconds``, OpenAI ``Please try again in 20s``, GLM the
+    instant in Beijing time. Without ``now``, the wall clock, only durations are understood.
+    """
+    if match := _AGAIN.search(message):
+        return parse_wait(match[1], now=now or 0.0)
+    match = None if now is None else _INSTANT.search(message)
+    if match is None:
+        return None
+    instant, zone = match[1], match[2] or ""
+    try:
+        date = datetime.fromisoformat(instant + _ZONES.get(zone, zone))
+    except ValueError:
+        return None
+    return _seconds_until(date, _BEIJING, now or 0.0)
+
+
+def parse_number(value: str | None) -> float | None:
+    """``value`` as a finite number that is not negative; None for anything else."""
+    try:
+        number = float(value or "")
+    except ValueError:
+        return None
+    return number if math.isfinite(number) and number >= 0 else None
+
+
+def bounded(seconds: float) -> float:
+    """``seconds`` within 0 to MAX_WAIT_S."""
+    return min(max(0.0, seconds), MAX_WAIT_S)
+
+
+def _parse_date(value: str) -> datetime | None:
+    for parse in (parsedate_to_datetime, datetime.fromisoformat):
+        try:
+            return parse(value)
+        except (ValueError, OverflowError):
+            continue
+    return None
+
+
+def _seconds_until(date: datetime, default_zone: timezone, now: float) -> float:
+    return bounded(date.replace(tzinfo=date.tzinfo or default_zone).timestamp() - now)
+
+
+def _seconds_in(unit: str) -> float:
+    return _UNITS["ms" if unit.lower() == "milli" else unit.lower()]

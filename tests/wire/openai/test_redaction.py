@@ -1,0 +1,19 @@
+"""No API key reaches a message."""
+
+import pytest
+
+from exai_actors.wire.openai.redaction import Redactor
+
+SECRET = "sk-very-secret-0123456789"
+
+
+@pytest.mark.parametrize("piece", [SECRET[:12], SECRET[3:15], SECRET[-10:], SECRET[:-1]])
+def test_pieces_of_a_secret_are_redacted(piece: str) -> None:
+    message = Redactor(SECRET).redact_excerpt(
+        f"Invalid header: b'{piece}' ^ and b'{SECRET[5:14]}' ^"
+    )
+    assert message == "Invalid header: b'[secret]' ^ and b'[secret]' ^"
+
+
+def test_a_secret_that_contains_its_replacement_is_redacted() -> None:
+    assert Redactor("[secret]-1").redact_excerpt("it was [secret]-1") == "it was [secret]"
