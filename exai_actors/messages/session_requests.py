@@ -20,7 +20,6 @@ class Submit(msgspec.Struct, frozen=True, gc=False):
     """One request; answered by exactly one RequestEnded to each connection that asked for it.
 
     ``fingerprint`` tells this call from any other under the same id.
-    ``repeatable`` is False for a request without an id of the client's: it is not remembered.
     ``deadline_ms`` counts from now. ``reports_progress`` asks for RequestAccepted, RequestQueued
     and RequestGranted, ``stream`` for RequestChunk. ``if_busy`` says what to do when the request
     cannot run at once. Requests of one ``idempotency_key`` are one call with one outcome.
@@ -30,7 +29,6 @@ class Submit(msgspec.Struct, frozen=True, gc=False):
     call: ToolRequest
     fingerprint: int
     connection_id: ConnectionId
-    repeatable: bool = True
     stream: bool = False
     reports_progress: bool = False
     deadline_ms: float | None = None

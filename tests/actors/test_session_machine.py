@@ -220,13 +220,13 @@ def forgets_who_joined(patch: pytest.MonkeyPatch) -> None:
 
 
 def loses_what_moves_on(patch: pytest.MonkeyPatch) -> None:
-    rename = SessionRequests.rename
+    run_again = SessionRequests.run_again
 
     def lost(self: SessionRequests, active: Any) -> None:
-        rename(self, active)
+        run_again(self, active)
         del self._active[active.request]
 
-    patch.setattr(SessionRequests, "rename", lost)
+    patch.setattr(SessionRequests, "run_again", lost)
 
 
 @pytest.mark.parametrize(

@@ -223,7 +223,7 @@ class ConnectionActor(LoopActor):
             return
         if request is None:
             self._anonymous += 1
-            request = RequestKey(f"\x00{self._id}\x00{self._anonymous}")
+            request = RequestKey(f"{self._id}/{self._anonymous}", "generated")
         stream = frame.stream
         if stream is None:
             stream = isinstance(call, ChatRequest) and call.stream
@@ -237,7 +237,6 @@ class ConnectionActor(LoopActor):
                 frame.deadline_ms,
                 frame.priority,
                 frame.tool,
-                frame.request is not None,
                 frame.if_busy,
                 frame.idempotency_key,
             ),
@@ -256,7 +255,6 @@ class ConnectionActor(LoopActor):
             call,
             fingerprint,
             self._id,
-            checked.repeatable,
             checked.stream,
             reply.acks or reply.progress is not None,
             checked.deadline_ms,

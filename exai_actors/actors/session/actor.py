@@ -103,7 +103,6 @@ class SessionActor(LoopActor):
             OutcomeStore(settings.outcome_count, settings.outcome_size, settings.outcome_ttl_s),
             settings.request_size,
         )
-        self._find = self._requests.find
         self._conversations = Conversations(
             settings.conversations, settings.history_turns, settings.history_size
         )
@@ -118,26 +117,26 @@ class SessionActor(LoopActor):
             case Submit():
                 self._submit(message)
             case Completed():
-                if active := self._find(message.request):
+                if active := self._requests.find(message.request):
                     self._completed(active, message.completion)
             case Granted():
-                if active := self._find(message.request):
+                if active := self._requests.find(message.request):
                     self._clients.granted(active)
             case Chunk(request, text):
-                if active := self._find(request):
+                if active := self._requests.find(request):
                     self._clients.piece(active, text)
             case Enqueued(request):
-                if active := self._find(request):
+                if active := self._requests.find(request):
                     self._clients.accepted(active)
             case Queued(request, position, estimate_s):
-                if active := self._find(request):
+                if active := self._requests.find(request):
                     self._clients.queued(active, position, estimate_s)
             case Failed(request, failure):
-                if active := self._find(request):
+                if active := self._requests.find(request):
                     error = error_bodies.provider_failed(active.route.provider, failure)
                     self._went_wrong(active, reason_of(failure), OutcomeKind.FAILED, error)
             case Refused(request, error, reason):
-                if active := self._find(request):
+                if active := self._requests.find(request):
                     self._went_wrong(active, reason, OutcomeKind.REFUSED, error)
             case CancelRequest():
                 self._cancel(message)
@@ -163,14 +162,9 @@ class SessionActor(LoopActor):
         clock, request, key = self._now, submit.request, submit.idempotency_key
         now = clock()
         names: tuple[RequestKey, ...] = ()
-        if key is not None or (submit.repeatable and self._requests.is_known(request)):
-            known = self._requests.recognise(
-                (submit.connection_id, request),
-                submit.fingerprint,
-                now,
-                repeatable=submit.repeatable,
-                key=key,
-            )
+        if key is not None or self._requests.is_known(request):
+            waiter = (submit.connection_id, request)
+            known = self._requests.recognise(waiter, submit.fingerprint, now, key)
             if known is not None and known is not Repeat.BEGUN_BEFORE:
                 joined = self._requests.find_named(request, key)
                 self._clients.repeated(submit, known, joined)
@@ -178,7 +172,7 @@ class SessionActor(LoopActor):
                 return
             if known is Repeat.BEGUN_BEFORE:
                 names = (request,)
-                request = self._requests.new_name(request)
+                request = self._requests.next_run(request)
             if key is not None:
                 names += (key,)
         call = submit.call
@@ -186,7 +180,7 @@ class SessionActor(LoopActor):
             self._accept(submit, request, names, call, now)
             return
         outcome = self._answers.run(submit.request, call)
-        if submit.repeatable:
+        if submit.request.is_repeatable:
             names = (submit.request, *names)
         self._requests.remember(names, submit.fingerprint, outcome, now)
         self._clients.tell(submit.connection_id, RequestEnded(submit.request, outcome))
@@ -214,8 +208,7 @@ class SessionActor(LoopActor):
             self._minted = minted = self._minted + 1
             conversation = f"{self._prefix}-{minted}"
         deadline = now + timeout_s
-        asked_as = submit.request
-        waiter = (submit.connection_id, asked_as)
+        waiter = (submit.connection_id, submit.request)
         active = ActiveRequest(
             request,
             call,
@@ -226,7 +219,6 @@ class SessionActor(LoopActor):
             waiter,
             deadline,
             timeout_s,
-            submit.repeatable and request is asked_as,
             submit.stream,
             submit.reports_progress,
             submit.priority,
@@ -308,7 +300,7 @@ class SessionActor(LoopActor):
     ) -> None:
         """Go on at the next target of the request's route, or else end it."""
         if active.move_on(reason, error):
-            self._requests.rename(active)
+            self._requests.run_again(active)
             self._start_all([active])
         else:
             self._end(active, Outcome(kind, error=error_bodies.after_others(error, active.tried)))
@@ -361,9 +353,9 @@ class SessionActor(LoopActor):
             if not kept:
                 self._providers.withdraw(active)
                 startable += self._requests.abandon(active, self._now())
-        self._steer(active for active in had_read if self._find(active.request) is active)
+        self._steer(active for active in had_read if self._requests.find(active.request) is active)
         # One deserted request may have made room for another that is deserted as well.
-        self._start_all([each for each in startable if self._find(each.request) is each])
+        self._start_all([each for each in startable if self._requests.find(each.request) is each])
         if not self._clients.connections and self._requests.active():
             self._finishing = True
             self._broker.tell(SessionFinishes(self._id))
@@ -375,7 +367,7 @@ class SessionActor(LoopActor):
         self._armed_for = inf
         for active in self._requests.overdue(self._now()):
             # The end of one lets another start, which may be refused and end before its turn here.
-            if self._find(active.request) is active:
+            if self._requests.find(active.request) is active:
                 self._providers.withdraw(active)
                 error = error_bodies.after_others(
                     error_bodies.expired("chat", active.timeout_s), active.tried

@@ -32,26 +32,30 @@ _unpack = unpacker(Remembered)
 class OutcomeStore:
     """At most ``count`` outcomes and ``size`` bytes of them, each for ``ttl_s`` seconds.
 
-    ``now`` is in seconds and never goes back. ``kept`` may be looked into, to see at once that a
-    request is not here. Room is made for several at a time, which is cheaper than one by one.
+    ``now`` is in seconds and never goes back. Room is made for several at a time, which is cheaper
+    than one by one.
     """
 
-    __slots__ = ("_size", "_spare", "count", "kept", "size", "ttl_s")
+    __slots__ = ("_kept", "_size", "_spare", "count", "size", "ttl_s")
 
     def __init__(self, count: int, size: int, ttl_s: float) -> None:
         self.count = count
         self.size = size
         self.ttl_s = ttl_s
-        self.kept: dict[RequestKey, bytes] = {}
+        self._kept: dict[RequestKey, bytes] = {}
         self._size = 0
         self._spare = count // 16
 
+    def __contains__(self, request: RequestKey) -> bool:
+        """Whether an outcome is stored, possibly one that has expired."""
+        return request in self._kept
+
     def __len__(self) -> int:
-        return len(self.kept)
+        return len(self._kept)
 
     def remember(self, request: RequestKey, fingerprint: int, outcome: Outcome, now: float) -> None:
         """Keep an outcome in place of an earlier one, unless it alone is larger than the store."""
-        kept = self.kept
+        kept = self._kept
         if request in kept:
             self._drop(request)
         packed = pack(Remembered(fingerprint, outcome, now + self.ttl_s))
@@ -72,13 +76,13 @@ class OutcomeStore:
 
         Counts once more; takes no more memory.
         """
-        packed = self.kept.get(known)
+        packed = self._kept.get(known)
         if packed is not None and known != request:
             self._keep(request, packed)
 
     def find(self, request: RequestKey, now: float) -> Remembered | None:
         """The outcome of a request that ended here less than ``ttl_s`` ago."""
-        packed = self.kept.get(request)
+        packed = self._kept.get(request)
         if packed is None:
             return None
         found = _unpack(packed)
@@ -88,14 +92,14 @@ class OutcomeStore:
         return found
 
     def _keep(self, request: RequestKey, packed: bytes) -> None:
-        if request in self.kept:
+        if request in self._kept:
             self._drop(request)
-        self.kept[request] = packed
+        self._kept[request] = packed
         self._size += len(packed)
         self._make_room()
 
     def _make_room(self) -> None:
-        kept = self.kept
+        kept = self._kept
         if len(kept) > self.count:
             for oldest in tuple(islice(kept, len(kept) - self.count + self._spare)):
                 self._drop(oldest)
@@ -103,4 +107,4 @@ class OutcomeStore:
             self._drop(next(iter(kept)))
 
     def _drop(self, request: RequestKey) -> None:
-        self._size -= len(self.kept.pop(request))
+        self._size -= len(self._kept.pop(request))

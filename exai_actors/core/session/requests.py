@@ -9,12 +9,12 @@ idempotency key, and that key itself. Repeating any of them gives the one outcom
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from enum import Enum
 from math import inf
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from exai_actors.core.calls import IfBusy, Outcome, OutcomeKind
 from exai_actors.core.routing import Route
@@ -30,17 +30,14 @@ MAX_JOINED = 64
 Waiter = tuple[ConnectionId, RequestKey]
 """A connection that waits for a request, and the name by which it asked for it."""
 
-# Looking a member up on its Enum costs as much as a handler's step.
-_FULL = EnterResult.FULL
-_REFUSED = OutcomeKind.REFUSED
-
 
 class ActiveRequest(msgspec.Struct, gc=False, eq=False):
     """A chat request without an outcome yet.
 
-    ``request`` is the name its provider knows it by; ``repeatable`` says that clients know it by
-    that name too, and ``names`` are the others. ``reader`` is the waiter that gets its pieces: the
-    first, or nobody once that one has left in the middle, since half a stream is no answer;
+    ``request`` is the name its provider knows it by, and clients too while it is repeatable;
+    ``names`` are the others by which clients know it. ``reader`` is the waiter that gets its
+    pieces: the first, or nobody once that one has left in the middle, since half a stream is no
+    answer;
     ``sequence`` counts the pieces. ``deadline`` is an instant in seconds, ``timeout_s`` how far off
     it was at first. ``fingerprint`` tells a repeat of this call from another call under the same
     name. ``tried`` is what targets of its route said that were asked before. ``granted``: those who
@@ -56,7 +53,6 @@ class ActiveRequest(msgspec.Struct, gc=False, eq=False):
     reader: Waiter | None
     deadline: float
     timeout_s: float
-    repeatable: bool = True
     stream: bool = False
     reports_progress: bool = False
     priority: int = 0
@@ -70,7 +66,12 @@ class ActiveRequest(msgspec.Struct, gc=False, eq=False):
     @property
     def can_be_collected(self) -> bool:
         """Whether somebody who comes back later can ask for its outcome."""
-        return self.repeatable or bool(self.names)
+        return self.request.is_repeatable or bool(self.names)
+
+    @property
+    def known_as(self) -> tuple[RequestKey, ...]:
+        """Every key under which a client can ask for its outcome."""
+        return (self.request, *self.names) if self.request.is_repeatable else self.names
 
     def join(self, waiter: Waiter) -> None:
         """One more waits for it; harmless for one who does."""
@@ -121,19 +122,15 @@ class SessionRequests:
     """Never more than the window's limit is at providers, nor more than its queue waits.
 
     All of them together hold at most ``text_limit`` characters of prompts and images, or are one.
-    ``find(request)`` gives what is in flight by the name its provider knows it by, None for
-    anything else.
     """
 
     __slots__ = (
         "_active",
-        "_kept",
         "_named",
         "_outcomes",
-        "_renamed",
+        "_runs",
         "_text",
         "_window",
-        "find",
         "text_limit",
     )
 
@@ -142,16 +139,18 @@ class SessionRequests:
         self._text = 0
         self._window = window
         self._outcomes = outcomes
-        self._kept = outcomes.kept
         self._active: dict[RequestKey, ActiveRequest] = {}
         self._named: dict[RequestKey, ActiveRequest] = {}
-        self._renamed = 0
-        self.find: Callable[[RequestKey], ActiveRequest | None] = self._active.get
+        self._runs = 0
 
     @property
     def waiting(self) -> int:
         """How many wait for room in the window or for their conversation."""
         return self._window.waiting
+
+    def find(self, request: RequestKey) -> ActiveRequest | None:
+        """The request in flight that its provider knows by this key."""
+        return self._active.get(request)
 
     def find_named(self, *names: RequestKey | None) -> ActiveRequest | None:
         """What is in flight under one of these names that clients know, the first before others."""
@@ -181,23 +180,22 @@ class SessionRequests:
 
     def is_known(self, request: RequestKey) -> bool:
         """Whether ``recognise`` may have something to say of this id."""
-        return request in self._active or request in self._kept or request in self._named
+        return request in self._active or request in self._outcomes or request in self._named
 
     def recognise(
         self,
         waiter: Waiter,
         fingerprint: int,
         now: float,
-        *,
-        repeatable: bool,
         key: RequestKey | None,
     ) -> Repeat | Outcome | None:
-        """What the waiter's id (if it is ``repeatable``) or else its key stands for; None if new.
+        """Find what the waiter's request, or else its idempotency key, already names.
 
-        Whoever repeats a request in flight becomes one more waiter of it; an id that came with a
-        known key becomes a name of the same. A request whose id was BEGUN_BEFORE is new, but has to
-        run under another name: see ``new_name``.
+        None means a new request. The waiter joins a request that is in flight, and a request with
+        a known key becomes another name of that one. After BEGUN_BEFORE the request is new, but
+        needs a ``next_run``.
         """
+        repeatable = waiter[1].is_repeatable
         known = self._recognise(waiter[1], waiter, fingerprint, now) if repeatable else None
         if key is None or (known is not None and known is not Repeat.BEGUN_BEFORE):
             return known
@@ -240,59 +238,39 @@ class SessionRequests:
         entry = self._window.enter(
             active.request, None if named is None else active.conversation, active.priority
         )
-        if entry is not _FULL:
+        if entry is not EnterResult.FULL:
             self._text = text
             self._active[active.request] = active
             if active.names:
                 self._named.update(dict.fromkeys(active.names, active))
         return entry
 
-    def new_name(self, request: RequestKey) -> RequestKey:
-        """Another name for the same, so that nothing that is said of the first one is meant."""
-        while True:
-            self._renamed += 1
-            name = RequestKey(f"{request}\x00{self._renamed}")
-            if not self.is_known(name):
-                return name
+    def next_run(self, request: RequestKey) -> RequestKey:
+        """The key for another run of this request; replies to earlier runs do not match it."""
+        self._runs += 1
+        return replace(request, run=self._runs)
 
-    def rename(self, active: ActiveRequest) -> None:
-        """Let a request that is started go on under a new name; clients know it as before.
-
-        What the provider that had it still says of it is not heard any more.
-        """
+    def run_again(self, active: ActiveRequest) -> None:
+        """Give a started request the key of its next run; clients know it as before."""
         former = active.request
-        name = self.new_name(former)
-        self._window.rename(former, name)
+        following = self.next_run(former)
+        self._window.rename(former, following)
         del self._active[former]
-        self._active[name] = active
-        active.request = name
-        if active.repeatable:
-            active.repeatable = False
+        self._active[following] = active
+        active.request = following
+        if former.is_repeatable:
             self._name(active, former)
 
     def end(self, active: ActiveRequest, outcome: Outcome, now: float) -> list[ActiveRequest]:
         """Take a request out with its outcome; gives those that are to be sent in its place."""
-        request = active.request
-        if active.names:
-            self._end_names(active, outcome, now)
-        elif active.repeatable and outcome.kind is not _REFUSED:
-            self._outcomes.remember(request, active.fingerprint, outcome, now)
-        del self._active[request]
-        self._text -= _text_of(active.call)
-        started = self._window.leave(request)
-        return [self._active[each] for each in started] if started else []
+        self.remember(active.known_as, active.fingerprint, outcome, now)
+        return self._remove(active)
 
     def abandon(self, active: ActiveRequest, now: float) -> list[ActiveRequest]:
         """Take a request out that nobody waits for; repeated later, it runs anew."""
-        request = active.request
-        if active.at_provider and active.repeatable:
-            self._outcomes.remember_begun(request, now)
-        for name in active.names:
-            del self._named[name]
-        del self._active[request]
-        self._text -= _text_of(active.call)
-        started = self._window.leave(request)
-        return [self._active[each] for each in started] if started else []
+        if active.at_provider and active.request.is_repeatable:
+            self._outcomes.remember_begun(active.request, now)
+        return self._remove(active)
 
     def remember(
         self,
@@ -302,7 +280,7 @@ class SessionRequests:
         now: float,
     ) -> None:
         """Keep an outcome for repeats; a refusal is not kept: nothing was done, it may be tried."""
-        if names and outcome.kind is not _REFUSED:
+        if names and outcome.kind is not OutcomeKind.REFUSED:
             self._outcomes.remember(names[0], fingerprint, outcome, now)
             for name in names[1:]:
                 self._outcomes.share(names[0], name)
@@ -332,11 +310,13 @@ class SessionRequests:
             active.names += (name,)
             self._named[name] = active
 
-    def _end_names(self, active: ActiveRequest, outcome: Outcome, now: float) -> None:
+    def _remove(self, active: ActiveRequest) -> list[ActiveRequest]:
         for name in active.names:
             del self._named[name]
-        names = (active.request, *active.names) if active.repeatable else active.names
-        self.remember(names, active.fingerprint, outcome, now)
+        del self._active[active.request]
+        self._text -= _text_of(active.call)
+        started = self._window.leave(active.request)
+        return [self._active[each] for each in started] if started else []
 
 
 def _text_of(call: ChatRequest) -> int:

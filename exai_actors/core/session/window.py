@@ -12,8 +12,6 @@ from enum import Enum
 
 from exai_actors.ids import ConversationId, RequestKey
 
-_NOT_RUNNING = ConversationId("\x00not running")
-
 
 class EnterResult(Enum):
     """What became of a request that came to the window."""
@@ -72,7 +70,7 @@ class Window:
         """
         running = self._running
         if request in running or request in self._waiting:
-            raise ValueError(f"request {request!r} is already in the window")
+            raise ValueError(f"request '{request.text}' is already in the window")
         # No waiting request is overtaken here: while there is room in the window, all that wait
         # wait for their own conversation.
         if conversation is None and len(running) < self.limit:
@@ -93,11 +91,11 @@ class Window:
 
         A request that is not here changes nothing.
         """
-        conversation = self._running.pop(request, _NOT_RUNNING)
-        if conversation is _NOT_RUNNING:
+        if request not in self._running:
             self._waiting.pop(request, None)
             self._priorities.pop(request, None)
             return ()
+        conversation = self._running.pop(request)
         if conversation is not None:
             members = self._conversations[conversation]
             members.discard(request)

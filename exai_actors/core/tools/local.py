@@ -10,8 +10,9 @@ from exai_actors.core.calls import OutcomeKind, ToolResult
 from exai_actors.core.routing import RoutingTable
 from exai_actors.core.statistics import BrokerStatistics
 from exai_actors.core.tools.table import LocalRequest
+from exai_actors.ids import RequestKey
 
-Event = tuple[float, str, str, OutcomeKind]
+Event = tuple[float, RequestKey, str, OutcomeKind]
 """What ended in a session: wall-clock seconds since the epoch, request, tool and how."""
 
 
@@ -56,9 +57,18 @@ def answer(
 
 def _shown(event: Event) -> dict[str, object]:
     at, request, tool, outcome = event
-    # What stands behind a NUL is ours, and says nothing to anybody.
-    shown = request.partition("\x00")[0] or None
-    return {"at": at, "request": shown, "tool": tool, "outcome": outcome.value}
+    return {"at": at, "request": _name(request), "tool": tool, "outcome": outcome.value}
+
+
+def _name(request: RequestKey) -> str | None:
+    """One text per request that a client named: an id that looks like another's is marked."""
+    match request.namespace:
+        case "generated":
+            return None
+        case "op" if not request.text.startswith(("op:", "rpc:", "key:")):
+            return request.text
+        case namespace:
+            return f"{namespace}:{request.text}"
 
 
 def _json(value: object) -> ToolResult:

@@ -27,7 +27,7 @@ _Priority = Annotated[int, Meta(ge=-MAX_PRIORITY, le=MAX_PRIORITY)]
 
 class _Call(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     op: Literal["call_tool", "tool_call"]
-    request_id: Annotated[RequestKey, _ID_LENGTH]
+    request_id: Annotated[str, _ID_LENGTH]
     arguments: ChatRequest
     name: Literal["chat"] | None = None
     tool: Literal["chat"] | None = None
@@ -61,9 +61,9 @@ def decode_common_call(data: bytes) -> CheckedCall | None:
     try:
         if data.startswith(b'{"op"'):
             frame = _decode_call(data)
-            request, call = frame.request_id, frame.arguments
+            request_id, call = frame.request_id, frame.arguments
             prompt = call.prompt
-            if ":" in request or not (frame.name or frame.tool):
+            if not (frame.name or frame.tool):
                 return None
             if call.images or prompt.strip() != prompt:
                 return None
@@ -71,10 +71,10 @@ def decode_common_call(data: bytes) -> CheckedCall | None:
                 ReplyTo(
                     _OP,
                     "call_tool_res",
-                    b',"request_id":' + _json(request),
+                    b',"request_id":' + _json(request_id),
                     frame.op == "call_tool",
                 ),
-                request,
+                RequestKey(request_id),
                 call,
                 call.stream if frame.stream is None else frame.stream,
                 frame.deadline_ms,
@@ -89,7 +89,7 @@ def decode_common_call(data: bytes) -> CheckedCall | None:
             id_ = _json(rpc.id)
             return CheckedCall(
                 ReplyTo(_RPC, "tools/call", b',"id":' + id_),
-                RequestKey("rpc:" + id_.decode()),
+                RequestKey(id_.decode(), "rpc"),
                 call,
                 call.stream,
             )

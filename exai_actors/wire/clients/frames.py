@@ -91,7 +91,6 @@ class CallTool(msgspec.Struct, frozen=True, gc=False):
     ``request`` is None when the client gave no id. ``tool`` is free of the old spelling suffixes
     and not checked against the tools there are. ``deadline_ms`` counts from the frame's arrival.
     ``stream`` is None when the frame says nothing about it beside the arguments.
-    ``idempotency_key`` is unlike every ``request``.
     """
 
     reply: ReplyTo
@@ -107,10 +106,7 @@ class CallTool(msgspec.Struct, frozen=True, gc=False):
 
 @final
 class CheckedCall(msgspec.Struct, frozen=True, gc=False):
-    """A CallTool whose arguments were checked; ``stream`` is what they and the frame come to.
-
-    ``repeatable`` is False when the client gave no id, and ``request`` was made up.
-    """
+    """A CallTool whose arguments were checked; ``stream`` is what they and the frame come to."""
 
     reply: ReplyTo
     request: RequestKey
@@ -119,7 +115,6 @@ class CheckedCall(msgspec.Struct, frozen=True, gc=False):
     deadline_ms: float | None = None
     priority: int = 0
     tool: str = "chat"
-    repeatable: bool = True
     if_busy: IfBusy = IfBusy.WAIT_IN_TIME
     idempotency_key: RequestKey | None = None
 

@@ -117,9 +117,10 @@ class Bench:
         return sum(pool.ledger.in_flight for pool in self.dispatcher.pools)
 
     def _started(self, job: ScheduledCall) -> None:
-        assert job.request not in self.running
-        self.running[job.request] = job
-        self.granted.append(job.request)
+        name = job.request.text
+        assert name not in self.running
+        self.running[name] = job
+        self.granted.append(name)
 
     def _released(self, name: str) -> ScheduledCall:
         job = self.running.pop(name)

@@ -237,7 +237,7 @@ def test_who_cannot_outwait_a_hold_is_told_at_once() -> None:
     failure = UpstreamFailure(FailureKind.RATE_LIMITED, "slow down", retry_after=60.0)
     bench.dispatcher.failed(job, failure, 0.0, 0.0)
     ((refuse_unservable, refusal),) = bench.dispatcher.refuse_unservable(0.0)
-    assert refuse_unservable.request == "hurried"
+    assert refuse_unservable.request.text == "hurried"
     assert refusal.cause is RefusalCause.CLOSED
     assert refusal.retry_after >= 60.0
     assert bench.dispatcher.refuse_unservable(0.0) == []
@@ -497,7 +497,7 @@ def test_a_waiting_request_and_one_between_two_tries_can_be_withdrawn() -> None:
     for name in ("fails", "waits"):
         withdrawn = bench.dispatcher.withdraw(SessionId("a"), RequestKey(name))
         assert withdrawn is not None
-        assert withdrawn.request == name
+        assert withdrawn.request.text == name
         assert bench.dispatcher.withdraw(SessionId("a"), RequestKey(name)) is None
     bench.pass_time(10)
     assert bench.granted == ["fails"]
@@ -511,7 +511,7 @@ def test_a_session_that_is_gone_leaves_nothing_waiting() -> None:
     bench.admit("other", "here")
     assert bench.fail("fails", FailureKind.RATE_LIMITED, retry_after=1.0)
     gone = bench.dispatcher.forget(SessionId("gone"))
-    assert sorted(job.request for job in gone) == ["fails", "waits"]
+    assert sorted(job.request.text for job in gone) == ["fails", "waits"]
     bench.pass_time(10)
     assert bench.granted == ["fails", "other"]
 
@@ -526,7 +526,7 @@ def test_positions_and_estimates_follow_from_how_long_permits_are_held() -> None
     bench.admit("d")
     bench.admit("e", "other")
     told = {
-        job.request: (position, wait)
+        job.request.text: (position, wait)
         for position, wait, job in bench.dispatcher.waits.positions_due(4.0, 8.0)
     }
     # b has its permit for longer than a had, and will be done soon; c has only just begun.
@@ -598,7 +598,7 @@ def test_a_request_whose_deadline_passed_while_it_waited_is_not_begun() -> None:
     bench.now = 5.0
     bench.complete("runs")
     assert bench.granted == ["runs", "in time"]
-    assert [job.request for job in bench.dispatcher.expired] == ["too late"]
+    assert [job.request.text for job in bench.dispatcher.expired] == ["too late"]
     assert bench.dispatcher.queued == 0
 
 

@@ -104,7 +104,7 @@ class CapacityMachine(RuleBasedStateMachine):
         return held + left + aside + (self.reserved if model == "plain" else 0)
 
     def started(self, job: ScheduledCall) -> None:
-        name = str(job.request)
+        name = job.request.text
         assert name not in self.running, "granted twice"
         assert name not in self.ended, "granted after its end"
         assert self.now < self.deadlines[name], "granted after its deadline"
@@ -131,13 +131,13 @@ class CapacityMachine(RuleBasedStateMachine):
         for job in self.dispatcher.pump(self.now):
             self.started(job)
         for job in self.dispatcher.expired:
-            assert self.deadlines[str(job.request)] <= self.now, "expired too early"
-            del self.waiting[str(job.request)]
+            assert self.deadlines[job.request.text] <= self.now, "expired too early"
+            del self.waiting[job.request.text]
             self.end(job, "expired")
         self.dispatcher.expired.clear()
 
     def end(self, job: ScheduledCall, how: str) -> None:
-        name = str(job.request)
+        name = job.request.text
         assert name not in self.ended, "ended twice"
         self.ended[name] = how
 
@@ -213,7 +213,7 @@ class CapacityMachine(RuleBasedStateMachine):
             self.end(job, "refused")
         else:
             assert if_busy is not IfBusy.REFUSE
-            self.waiting[str(job.request)] = job
+            self.waiting[job.request.text] = job
         self.pump()
 
     @precondition(lambda self: self.running)
@@ -221,7 +221,7 @@ class CapacityMachine(RuleBasedStateMachine):
     def complete(self, data: st.DataObject, tokens: float) -> None:
         job = self.released(data)
         self.dispatcher.completed(job, tokens, tokens, self.now)
-        self.judge(str(job.request), True)
+        self.judge(job.request.text, True)
         self.end(job, "completed")
         self.pump()
 
@@ -238,21 +238,21 @@ class CapacityMachine(RuleBasedStateMachine):
         job = self.released(data)
         failure = UpstreamFailure(kind, "no", retry_after=retry_after)
         again = self.dispatcher.failed(job, failure, self.now, draw)
-        self.judge(str(job.request), False if kind in FAULTS else None)
+        self.judge(job.request.text, False if kind in FAULTS else None)
         if kind is FailureKind.CONNECT:
             # It never reached the provider, which cannot have counted it. The model has none of
             # those that were granted before the gates were last set.
-            grant = (job.granted_at, str(job.request))
+            grant = (job.granted_at, job.request.text)
             self.grants = [each for each in self.grants if each != grant]
         if kind in (FailureKind.RATE_LIMITED, FailureKind.OVERLOADED) and retry_after is not None:
             self.not_before = max(self.not_before, self.now + retry_after)
         if again:
             assert job.attempts < 3
-            self.waiting[str(job.request)] = job
+            self.waiting[job.request.text] = job
         else:
             self.end(job, "failed")
         for refuse_unservable, _ in self.dispatcher.refuse_unservable(self.now):
-            del self.waiting[str(refuse_unservable.request)]
+            del self.waiting[refuse_unservable.request.text]
             self.end(refuse_unservable, "refused")
         self.pump()
 
@@ -292,7 +292,7 @@ class CapacityMachine(RuleBasedStateMachine):
     def down(self, session: str) -> None:
         for job in self.dispatcher.forget(SessionId(session)):
             assert job.flow.session == session
-            del self.waiting[str(job.request)]
+            del self.waiting[job.request.text]
             self.end(job, "cancelled")
         assert all(job.flow.session != session for job in self.waiting.values())
         self.pump()
@@ -395,11 +395,11 @@ class CapacityMachine(RuleBasedStateMachine):
     @invariant()
     def each_request_is_in_one_place(self) -> None:
         queued = {
-            str(job.request)
+            job.request.text
             for pool in self.dispatcher.pools
             for job in pool.queue.entries.values()
         }
-        again = {str(job.request) for job in self.dispatcher.retries}
+        again = {job.request.text for job in self.dispatcher.retries}
         assert not queued & again
         assert queued | again == set(self.waiting)
         assert len(self.waiting) + len(self.running) + len(self.ended) == self.sent

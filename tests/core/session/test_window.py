@@ -177,7 +177,7 @@ class WindowMachine(RuleBasedStateMachine):
     def each_conversation_and_all_without_one_start_in_order(self) -> None:
         for conversation in (None, TALK, OTHER):
             order = [
-                int(request)
+                int(request.text)
                 for request in self.started_order
                 if self.conversation[request] == conversation
             ]
@@ -205,5 +205,5 @@ def test_a_waiting_request_passes_those_of_lower_priority_but_none_of_its_conver
     ended = RequestKey("running")
     while started := window.leave(ended):
         (ended,) = started
-        order.append(ended)
+        order.append(ended.text)
     assert order == ["first", "mine", "urgent", "second"]

@@ -12,7 +12,7 @@ from exai_actors.core.routing import RoutingTable
 from exai_actors.core.statistics import BrokerStatistics, ProviderStatistics
 from exai_actors.core.tools.local import Event, answer
 from exai_actors.core.tools.table import LocalRequest, parse_call, tool_names
-from exai_actors.ids import ProviderName
+from exai_actors.ids import ProviderName, RequestKey
 
 ROUTING = RoutingTable(((ProviderName("kimi"), ("k2",)), (ProviderName("glm"), ("glm-4.5", "k2"))))
 KIMI = ProviderStatistics(
@@ -81,13 +81,26 @@ def test_status_is_the_whole_statistics(tool: str) -> None:
 
 def test_activity_tells_the_sessions_events_in_order() -> None:
     events: tuple[Event, ...] = (
-        (1.0, "r1", "chat", OutcomeKind.COMPLETED),
-        (2.0, "\x00conn-1\x001", "chat", OutcomeKind.FAILED),
+        (1.0, RequestKey("r1", run=3), "chat", OutcomeKind.COMPLETED),
+        (2.0, RequestKey("conn-1/1", "generated"), "chat", OutcomeKind.FAILED),
     )
     assert ask_json("activity", events)["events"] == [
         {"at": 1.0, "request": "r1", "tool": "chat", "outcome": "completed"},
         {"at": 2.0, "request": None, "tool": "chat", "outcome": "failed"},
     ]
+
+
+def test_activity_shows_different_requests_under_different_names() -> None:
+    requests = (
+        RequestKey("1"),
+        RequestKey("1", "rpc"),
+        RequestKey("rpc:1"),
+        RequestKey("op:rpc:1"),
+        RequestKey("key:1"),
+    )
+    events = tuple((1.0, request, "chat", OutcomeKind.COMPLETED) for request in requests)
+    names = [event["request"] for event in ask_json("activity", events)["events"]]
+    assert names == ["1", "rpc:1", "op:rpc:1", "op:op:rpc:1", "op:key:1"]
 
 
 def test_every_tool_that_needs_no_provider_has_an_answer() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from exai_actors.core.calls import IfBusy
+from exai_actors.ids import RequestKey
 from exai_actors.wire.clients.codec import TOOL_CALL_MAX_SIZE
 from exai_actors.wire.clients.frames import (
     Cancel,
@@ -23,7 +24,11 @@ CALL = {"op": "call_tool", "request_id": "r-1", "name": "chat", "arguments": {"p
 
 def test_a_call_gives_tool_arguments_and_request() -> None:
     frame = call(CALL)
-    assert (frame.request, frame.tool, frame.arguments) == ("r-1", "chat", {"prompt": "hi"})
+    assert (frame.request, frame.tool, frame.arguments) == (
+        RequestKey("r-1"),
+        "chat",
+        {"prompt": "hi"},
+    )
     assert (frame.stream, frame.deadline_ms, frame.priority) == (None, None, 0)
     assert frame.reply.acks
 
@@ -35,7 +40,10 @@ def test_our_additions_stand_beside_the_arguments() -> None:
 
 def test_a_call_says_what_to_do_when_it_must_wait_and_of_what_it_is_a_part() -> None:
     frame = call(CALL | {"if_busy": "refuse", "idempotency_key": "order 7"})
-    assert (frame.if_busy, frame.idempotency_key) == (IfBusy.REFUSE, "key:order 7")
+    assert (frame.if_busy, frame.idempotency_key) == (
+        IfBusy.REFUSE,
+        RequestKey("order 7", "idempotency"),
+    )
     assert (call(CALL).if_busy, call(CALL).idempotency_key) == (IfBusy.WAIT_IN_TIME, None)
 
 
@@ -86,7 +94,7 @@ def test_a_call_without_arguments_has_none(absent: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("ids", "request_key", "echoed"),
+    ("ids", "text", "echoed"),
     [
         ({"request_id": "a"}, "a", b',"request_id":"a"'),
         ({"request_id": 'q"\u20ac'}, 'q"\u20ac', ',"request_id":"q\\"\u20ac"'.encode()),
@@ -97,18 +105,17 @@ def test_a_call_without_arguments_has_none(absent: dict[str, Any]) -> None:
         ({"id": 1.5}, "1.5", b',"request_id":"1.5","id":1.5'),
         ({"id": 10**30}, str(10**30), f',"request_id":"{10**30}","id":{10**30}'.encode()),
         ({"request_id": "a", "id": 7}, "a", b',"request_id":"a","id":7'),
-        ({"request_id": "rpc:1"}, "op:rpc:1", b',"request_id":"rpc:1"'),
-        ({"request_id": "op:rpc:1"}, "op:op:rpc:1", b',"request_id":"op:rpc:1"'),
+        ({"request_id": "rpc:1"}, "rpc:1", b',"request_id":"rpc:1"'),
         ({"request_id": ""}, None, b',"request_id":""'),
         ({"request_id": None}, None, b',"request_id":null'),
         ({}, None, b',"request_id":null'),
     ],
 )
 def test_an_id_names_the_request_and_is_echoed_as_it_came(
-    ids: dict[str, Any], request_key: str | None, echoed: bytes
+    ids: dict[str, Any], text: str | None, echoed: bytes
 ) -> None:
     frame = call({"op": "call_tool", "name": "chat"} | ids)
-    assert frame.request == request_key
+    assert frame.request == (None if text is None else RequestKey(text))
     assert frame.reply.ids == echoed
 
 
@@ -234,7 +241,7 @@ def test_the_small_operations_are_told_apart(ids: dict[str, Any]) -> None:
 def test_cancel_names_the_request_to_end(ids: dict[str, Any]) -> None:
     frame = read({"op": "cancel"} | ids)
     assert isinstance(frame, Cancel)
-    assert frame.request == "z"
+    assert frame.request == RequestKey("z")
 
 
 def test_cancel_without_an_id_is_refused() -> None:
@@ -333,7 +340,7 @@ def _sized(frame: bytes, size: int) -> bytes:
 )
 def test_a_call_above_the_size_limit_is_refused_under_its_id(frame: bytes) -> None:
     limit = TOOL_CALL_MAX_SIZE
-    assert call(_sized(frame, limit)).request == "big"
+    assert call(_sized(frame, limit)).request == RequestKey("big")
     assert refusal(_sized(frame, limit + 1)) == {
         "op": "call_tool_res",
         "request_id": "big",

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from exai_actors.ids import RequestKey
 from exai_actors.wire.clients.frames import (
     CallTool,
     Cancel,
@@ -22,9 +23,13 @@ def request(method: str, id_: Any = 1, **params: Any) -> dict[str, Any]:
     return {"jsonrpc": "2.0", "id": id_, "method": method, "params": params}
 
 
+def key(text: str | None) -> RequestKey | None:
+    return None if text is None else RequestKey(text, "rpc")
+
+
 def test_a_tools_call_is_a_call() -> None:
     frame = call(request("tools/call", name="chat", arguments={"prompt": "hi"}))
-    assert (frame.request, frame.tool, frame.arguments) == ("rpc:1", "chat", {"prompt": "hi"})
+    assert (frame.request, frame.tool, frame.arguments) == (key("1"), "chat", {"prompt": "hi"})
     assert frame.reply.dialect is Dialect.RPC
     assert not frame.reply.acks
     assert frame.reply.progress is None
@@ -36,29 +41,32 @@ def test_our_additions_stand_beside_the_arguments_in_params() -> None:
     )
     assert (frame.tool, frame.stream, frame.deadline_ms, frame.priority) == ("chat", True, 5.0, 100)
     frame = call(request("tools/call", name="chat", if_busy="wait", idempotency_key="k"))
-    assert (frame.if_busy.value, frame.idempotency_key) == ("wait", "key:k")
+    assert (frame.if_busy.value, frame.idempotency_key) == (
+        "wait",
+        RequestKey("k", "idempotency"),
+    )
 
 
 @pytest.mark.parametrize(
-    ("id_", "key", "echoed"),
+    ("id_", "text", "echoed"),
     [
-        (1, "rpc:1", b',"id":1'),
-        ("1", 'rpc:"1"', b',"id":"1"'),
-        (0, "rpc:0", b',"id":0'),
-        ("", 'rpc:""', b',"id":""'),
-        (-1.5, "rpc:-1.5", b',"id":-1.5'),
-        (10**40, f"rpc:{10**40}", f',"id":{10**40}'.encode()),
-        (True, "rpc:true", b',"id":true'),
-        (["a", 1], 'rpc:["a",1]', b',"id":["a",1]'),
-        ({"a": None}, 'rpc:{"a":null}', b',"id":{"a":null}'),
+        (1, "1", b',"id":1'),
+        ("1", '"1"', b',"id":"1"'),
+        (0, "0", b',"id":0'),
+        ("", '""', b',"id":""'),
+        (-1.5, "-1.5", b',"id":-1.5'),
+        (10**40, str(10**40), f',"id":{10**40}'.encode()),
+        (True, "true", b',"id":true'),
+        (["a", 1], '["a",1]', b',"id":["a",1]'),
+        ({"a": None}, '{"a":null}', b',"id":{"a":null}'),
         (None, None, b',"id":null'),
     ],
 )
 def test_an_id_of_any_json_type_is_echoed_and_makes_a_key_of_its_own(
-    id_: Any, key: str | None, echoed: bytes
+    id_: Any, text: str | None, echoed: bytes
 ) -> None:
     frame = call(request("tools/call", id_, name="chat"))
-    assert frame.request == key
+    assert frame.request == key(text)
     assert frame.reply.ids == echoed
 
 
@@ -76,19 +84,19 @@ def test_no_op_id_has_the_key_of_a_json_rpc_id() -> None:
 
 
 @pytest.mark.parametrize(
-    ("frame", "request_key", "echoed"),
+    ("frame", "text", "echoed"),
     [
         ({}, None, b',"id":null'),
-        ({"req_id": 4}, "rpc:4", b',"id":4,"req_id":4'),
-        ({"request_id": "a"}, 'rpc:"a"', b',"id":"a","request_id":"a"'),
-        ({"id": 1, "req_id": 4}, "rpc:1", b',"id":1,"req_id":4'),
+        ({"req_id": 4}, "4", b',"id":4,"req_id":4'),
+        ({"request_id": "a"}, '"a"', b',"id":"a","request_id":"a"'),
+        ({"id": 1, "req_id": 4}, "1", b',"id":1,"req_id":4'),
     ],
 )
 def test_a_tools_call_needs_neither_version_nor_id(
-    frame: dict[str, Any], request_key: str | None, echoed: bytes
+    frame: dict[str, Any], text: str | None, echoed: bytes
 ) -> None:
     found = call(frame | {"method": "tools/call", "params": {"name": "chat"}})
-    assert (found.request, found.reply.ids) == (request_key, echoed)
+    assert (found.request, found.reply.ids) == (key(text), echoed)
 
 
 def test_a_tools_call_sent_as_notification_is_a_call_all_the_same() -> None:
@@ -127,7 +135,7 @@ def test_ids_and_progress_tokens_are_measured_in_characters_however_json_spells_
 ) -> None:
     longest = character * 512
     found = call(request("tools/call", longest, name="x", _meta={"progressToken": longest}))
-    assert found.request == "rpc:" + json.dumps(longest, ensure_ascii=False)
+    assert found.request == key(json.dumps(longest, ensure_ascii=False))
     over = character * 513
     for frame in (
         request("tools/call", over, name="x"),
@@ -143,12 +151,12 @@ def test_the_small_methods_are_told_apart() -> None:
     assert read({"jsonrpc": "2.0", "method": "notifications/initialized"}) == Ignored()
 
 
-@pytest.mark.parametrize(("target", "key"), [(1, "rpc:1"), ("1", 'rpc:"1"')])
-def test_a_cancel_notification_names_the_request_to_end(target: Any, key: str) -> None:
+@pytest.mark.parametrize(("target", "text"), [(1, "1"), ("1", '"1"')])
+def test_a_cancel_notification_names_the_request_to_end(target: Any, text: str) -> None:
     frame = {"jsonrpc": "2.0", "method": "notifications/cancelled"}
     found = read(frame | {"params": {"requestId": target, "reason": "changed my mind"}})
     assert isinstance(found, Cancel)
-    assert found.request == key
+    assert found.request == key(text)
 
 
 @pytest.mark.parametrize("params", [None, {}, [], {"requestId": None}, {"requestId": "x" * 600}])

@@ -18,8 +18,6 @@ MAX_TOOL_NAME_LENGTH = 256
 MAX_DEADLINE_MS = 86_400_000
 MAX_PRIORITY = 100
 MAX_KEY_LENGTH = 200
-KEY_PREFIX = "key:"
-"""What sets an idempotency key apart from the keys of requests, none of which begins with it."""
 MAX_DEPTH = 64
 """Levels of nesting inside the arguments. Far below the interpreter's limit, so that whoever walks,
 compares or encodes them later cannot run into it."""
@@ -194,7 +192,7 @@ def check_idempotency_key(key: Any) -> RequestKey | None:
         raise Invalid(f"idempotency_key must be {allowed}, got {kind(key)}")
     if not 1 <= len(key) <= MAX_KEY_LENGTH:
         raise Invalid(f"idempotency_key must be {allowed}, got {len(key)}")
-    return RequestKey(KEY_PREFIX + key)
+    return RequestKey(key, "idempotency")
 
 
 def shown(value: Any, limit: int = 80) -> str:

@@ -9,7 +9,6 @@ from typing import Any
 from exai_actors.errors import ErrorBody, ErrorCode
 from exai_actors.ids import RequestKey
 from exai_actors.wire.clients.dialects.fields import (
-    KEY_PREFIX,
     MAX_ID_LENGTH,
     Incoming,
     Invalid,
@@ -88,16 +87,6 @@ def reply_to(incoming: Incoming) -> ReplyTo:
     return ReplyTo(_OP, answer, ids)
 
 
-def request_key(text: str) -> RequestKey:
-    """The key of a request whose id is ``text``: the text itself.
-
-    Keys of JSON-RPC requests begin with ``rpc:``, idempotency keys with ``key:``; an id that looks
-    like one is moved out of the way (and so is one that looks moved), which keeps different
-    requests apart whatever ids they have.
-    """
-    return RequestKey("op:" + text if text.startswith(("rpc:", KEY_PREFIX, "op:")) else text)
-
-
 def _ids(incoming: Incoming) -> bytes:
     """The client's own names for its id, and ``request_id`` whatever name it used."""
     request_id, req_id, id_ = incoming.request_id, incoming.req_id, incoming.id
@@ -128,16 +117,14 @@ def _key(incoming: Incoming) -> RequestKey | None:
         text = check_id(incoming.id, "id")
     else:
         return None
-    return request_key(text) if text else None
+    return RequestKey(text) if text else None
 
 
 def _call(incoming: Incoming) -> CallTool:
     request_id = incoming.request_id
     if type(request_id) is str and incoming.id is None and incoming.req_id is None and request_id:
         # The usual frame; what follows would come to the same at twice the cost.
-        request: RequestKey | None = incoming.request_id
-        if ":" in request_id:
-            request = request_key(request_id)
+        request: RequestKey | None = RequestKey(request_id)
         if len(request_id) > MAX_ID_LENGTH:
             check_id(request_id, "request_id")
         ids = b',"request_id":' + to_json(request_id)

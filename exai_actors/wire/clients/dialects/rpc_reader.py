@@ -77,7 +77,7 @@ def request_key(id_: Any) -> RequestKey:
     length = _length(id_, text)
     if length > MAX_ID_LENGTH:
         raise Invalid(f"id must have at most {MAX_ID_LENGTH} characters, got {length}")
-    return RequestKey("rpc:" + text)
+    return RequestKey(text, "rpc")
 
 
 def _length(value: Any, text: str) -> int:
