@@ -1,19 +1,19 @@
-"""The code blocks of a Markdown page, and what the page's author says of each.
+"""The code blocks of a Markdown page, each with its author's note.
 
-A block is checked by its language: ``sh`` and ``python`` are run, in order, in one folder a page;
-of ``console`` the lines after ``$`` are run and have to print the others; ``toml`` has to pass
-``exai config check``; ``json`` has to be JSON. ``text`` and no language mean that there is nothing
-to check. An HTML comment right above a block, ``<!-- docs-test: NOTE -->``, says otherwise:
+The language decides how a block is checked: ``sh`` and ``python`` run, in order, in one folder per
+page; of ``console`` the lines after ``$`` run and must print the other lines; ``toml`` must pass
+``exai config check``; ``json`` must be JSON. ``text`` and no language are not checked. An HTML
+comment directly above a block, ``<!-- docs-test: NOTE -->``, overrides this:
 
-    background      keep it running until the next such block or the end of the page, and go on
-                    once it has said ``ready URL``; a broker listens on a free port, and 8079 in
-                    later blocks of the page stands for that port
+    background      keep it running until the next such block or the end of the page, and continue
+                    once it has printed ``ready URL``; a broker listens on a free port, which
+                    replaces 8079 in later blocks of the page
     file NAME       write it under this name, for a later block to run or use
     exits N         it ends with this exit code instead of 0
-    runs as LINE    run this instead, for what a person would end or would wait for
-    output          the block before printed this; a line of … stands for any lines, … within a
-                    line for any text
-    skip, REASON    it cannot run here; its syntax is checked all the same
+    runs as LINE    run this instead, for commands that a person would end or wait for
+    output          the previous block printed this; a line of … matches any lines, … within a
+                    line any text
+    skip, REASON    it cannot run here; only its syntax is checked
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _KINDS = ("background", "file", "exits", "runs as", "output", "skip,")
 
 @dataclass(frozen=True)
 class Block:
-    """One fenced block. ``kind`` is the note's first word or words, ``argument`` the rest."""
+    """One fenced block. ``kind`` is the keyword of its note, ``argument`` the rest of the note."""
 
     page: Path
     line: int
@@ -74,16 +74,16 @@ def blocks_in(text: str, page: Path) -> list[Block]:
 
 
 def _typed(block: Block) -> list[Block]:
-    """Of a ``console`` block what is typed and what is printed, each as a block."""
+    """Split a ``console`` block into the commands and their output."""
     if block.language != "console":
         return [block]
     lines = block.body.splitlines(keepends=True)
     typed = "".join(line.removeprefix("$ ") for line in lines if line.startswith("$ "))
     printed = "".join(line for line in lines if not line.startswith("$ "))
-    asked = replace(block, language="sh", body=typed)
+    commands = replace(block, language="sh", body=typed)
     if not printed or block.kind == "skip":
-        return [asked]
-    return [asked, replace(block, language="text", body=printed, kind="output", argument="")]
+        return [commands]
+    return [commands, replace(block, language="text", body=printed, kind="output", argument="")]
 
 
 def _note(note: str | None, where: str) -> tuple[str, str]:
@@ -92,7 +92,7 @@ def _note(note: str | None, where: str) -> tuple[str, str]:
     text = note.strip()
     kind = next((kind for kind in _KINDS if text.startswith(kind)), None)
     if kind is None:
-        raise ValueError(f"{where}: {text!r} is no note; there are: {', '.join(_KINDS)}")
+        raise ValueError(f"{where}: {text!r} is not a note; valid: {', '.join(_KINDS)}")
     argument = text.removeprefix(kind).strip()
     if bool(argument) == (kind in ("background", "output")):
         raise ValueError(f"{where}: {kind!r} {'takes nothing' if argument else 'lacks the rest'}")

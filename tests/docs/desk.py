@@ -1,4 +1,4 @@
-"""The reader of a page: a folder, a terminal for the broker and one for everything else."""
+"""Runs a page as its reader would: in a folder, with one terminal for the broker and one more."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.docs.blocks import Block
 COMMAND_TIMEOUT_S = 20
 PAGES_PORT = re.compile(r"(?<!\d)8079(?!\d)")
 
-# What stands on a reader's machine: the environment under test in the place of a fresh one.
+# The programs on a reader's machine, replaced by those of the environment under test.
 _PROGRAMS = {
     ".venv/bin/exai": 'exec "{python}" -m exai_actors "$@"',
     ".venv/bin/python": 'exec "{python}" "$@"',
@@ -30,11 +30,11 @@ _PROGRAMS = {
 
 
 class Desk:
-    """Does with the blocks of one page what they are there for. Raises AssertionError."""
+    """Runs and checks the blocks of one page. Raises AssertionError."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._said = ""
+        self._output = ""
         self._url = ""
         self._broker: subprocess.Popen[str] | None = None
         for name, line in _PROGRAMS.items():
@@ -44,7 +44,7 @@ class Desk:
             program.chmod(0o755)
 
     def read(self, page: list[Block]) -> None:
-        """Do what a page says, in order; one that starts no broker finds one running."""
+        """Run a page in order. If it needs a broker and starts none, one is running."""
         if not any(block.kind == "background" for block in page):
             needs = [block for block in page if PAGES_PORT.search(block.body)]
             if any(block.language in ("sh", "python") for block in needs):
@@ -53,7 +53,7 @@ class Desk:
             self.do(block)
 
     def do(self, block: Block) -> None:
-        """Run, write or check this block, as its language and its note say."""
+        """Run, write or check this block, according to its language and note."""
         match block.language, block.kind:
             case _, "output":
                 self._compare(block)
@@ -76,7 +76,7 @@ class Desk:
                 raise AssertionError(f"{block.where}: cannot check {language!r} {kind!r}")
 
     def leave(self) -> None:
-        """End what still runs; a broker has to end in order."""
+        """Stop the broker, which must exit with 0."""
         broker, self._broker = self._broker, None
         if broker is None:
             return
@@ -85,7 +85,7 @@ class Desk:
         assert broker.returncode == 0, f"the broker ended with {broker.returncode}: {err}"
 
     def abandon(self) -> None:
-        """End what still runs in whatever way."""
+        """Kill the broker if it is still running."""
         broker, self._broker = self._broker, None
         if broker is not None:
             _kill(broker)
@@ -105,11 +105,11 @@ class Desk:
             timeout=COMMAND_TIMEOUT_S,
             check=False,
         )
-        self._said = ended.stdout + ended.stderr
-        wanted = int(block.argument) if block.kind == "exits" else 0
-        if ended.returncode != wanted:
+        self._output = ended.stdout + ended.stderr
+        expected = int(block.argument) if block.kind == "exits" else 0
+        if ended.returncode != expected:
             raise AssertionError(
-                f"{block.where}: exit code {ended.returncode}, not {wanted}\n{self._said}"
+                f"{block.where}: exit code {ended.returncode}, not {expected}\n{self._output}"
             )
 
     def _start_broker(self, block: Block, script: str) -> None:
@@ -130,7 +130,7 @@ class Desk:
             _kill(broker)
             raise AssertionError(f"{block.where}: {line!r}\n{broker.communicate()[1]}")
         self._broker = broker
-        self._said = line
+        self._output = line
         self._url = line.split()[1]
 
     def _check_configuration(self, block: Block, name: str) -> None:
@@ -150,12 +150,12 @@ class Desk:
             file.unlink()
 
     def _compare(self, block: Block) -> None:
-        assert _pattern(self._here(block.body)).search(self._said), (
-            f"{block.where}: the page says\n{block.body}\nbut it was\n{self._said}"
+        assert _pattern(self._here(block.body)).search(self._output), (
+            f"{block.where}: the page says\n{block.body}\nbut the output was\n{self._output}"
         )
 
     def _here(self, text: str) -> str:
-        """The text with the port of this page's broker in the place of the default."""
+        """Replace the default port by that of this page's broker."""
         return PAGES_PORT.sub(self._url.rpartition(":")[2], text) if self._url else text
 
     def _environment(self) -> dict[str, str]:
@@ -167,7 +167,7 @@ class Desk:
 
 @contextmanager
 def desk(folder: Path) -> Iterator[Desk]:
-    """A desk that is cleared at the end, in order if all went well."""
+    """A desk that stops its broker at the end, in order unless the block raised."""
     reader = Desk(folder)
     try:
         yield reader
@@ -192,7 +192,7 @@ def _check_syntax(block: Block) -> None:
 
 
 def _pattern(shown: str) -> re.Pattern[str]:
-    """What is shown, where … stands for any text: for any lines if alone on a line."""
+    """A pattern for printed text in which … matches any text, or any lines if alone on a line."""
     lines = [
         r"(?:.*\n)*?" if line.strip() == "…" else re.escape(line).replace("…", ".*?") + r"\s*?\n"
         for line in shown.splitlines()

@@ -1,4 +1,4 @@
-"""Every page keeps its word: what it shows to be run runs, and what it points at is there."""
+"""The commands on every page run, and its links and the names on it lead somewhere."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ def name_of(page: Path) -> str:
 
 
 @pytest.mark.parametrize("page", pages(), ids=name_of)
-def test_what_a_page_shows_to_be_run_runs(page: Path, tmp_path: Path) -> None:
+def test_the_blocks_of_a_page_run(page: Path, tmp_path: Path) -> None:
     with desk(tmp_path) as reader:
         reader.read(blocks(page))
 
 
 @pytest.mark.parametrize("page", pages(), ids=name_of)
-def test_what_a_page_points_at_is_there(page: Path) -> None:
+def test_the_links_of_a_page_lead_somewhere(page: Path) -> None:
     dead = []
     for link in links(page):
         target, _, fragment = link.partition("#")
@@ -41,7 +41,7 @@ def test_what_a_page_points_at_is_there(page: Path) -> None:
 
 @pytest.fixture(scope="module")
 def written() -> set[str]:
-    """The names of all tests there are."""
+    """The names of all tests."""
     return {
         name
         for file in (ROOT / "tests").rglob("*.py")
@@ -57,7 +57,7 @@ def test_a_test_that_a_page_names_exists(page: Path, written: set[str]) -> None:
 
 @pytest.mark.parametrize("page", pages(), ids=name_of)
 def test_a_file_that_a_page_names_exists(page: Path) -> None:
-    named = re.findall(r"`([^`\n]+)`", _FENCED.sub("", page.read_text("utf-8")))
+    named = re.findall(r"`([^`\n]+)`(?! \(new\))", _FENCED.sub("", page.read_text("utf-8")))
     assert not [path for path in named if is_path(path) and not exists(path)]
 
 
@@ -72,7 +72,20 @@ def exists(path: str) -> bool:
     return any(any(place.glob(path)) or any(place.glob(f"{path}.py")) for place in (ROOT, PACKAGE))
 
 
-def test_a_path_is_told_from_other_words() -> None:
+def test_each_worked_change_names_at_most_five_files() -> None:
+    page = (ROOT / "docs" / "how-to" / "change-the-code.md").read_text("utf-8")
+    examples = page.split("\n## ")[1:]
+    assert len(examples) == 5
+    for example in examples:
+        rows = re.findall(r"^\| `([^`]+)`( \(new\))? \|", example, re.MULTILINE)
+        assert 3 <= len(rows) <= 5, example
+        assert any(path.startswith("tests/") for path, _ in rows), example
+        for path, new in rows:
+            assert exists(path) != bool(new), path
+            assert exists(path.rpartition("/")[0]), path
+
+
+def test_a_path_is_distinguished_from_other_words() -> None:
     assert is_path("core/tools/table.py")
     assert is_path("tests/core")
     assert not is_path("tools/call")
@@ -92,6 +105,18 @@ def test_each_promise_of_the_readme_has_a_test_on_the_page_that_says_why() -> No
     promised = re.findall(r"^- \*\*(.+?)\.\*\*", promises.partition("\n## ")[0], re.MULTILINE)
     why = (ROOT / "docs" / "explanation" / "why.md").read_text("utf-8")
     assert promised == re.findall(r"^\| ([^|`]+) \| `test_\w+` \|$", why, re.MULTILINE)
+
+
+def test_the_index_of_decisions_gives_each_title() -> None:
+    folder = ROOT / "docs" / "adr"
+    listed = re.findall(
+        r"^(\d+)\. \[(.+)\]\((.+)\)$", (folder / "README.md").read_text("utf-8"), re.MULTILINE
+    )
+    titles = [(number, name, f"# {number}. {title}") for number, title, name in listed]
+    assert titles == [
+        (str(int(page.name[:4])), page.name, page.read_text("utf-8").partition("\n")[0])
+        for page in sorted(folder.glob("0*.md"))
+    ]
 
 
 def test_every_page_can_be_reached_from_the_readme() -> None:
@@ -117,7 +142,7 @@ def links(page: Path) -> list[str]:
 
 
 def anchors(page: Path) -> set[str]:
-    """The names that headings have on the web page made of it."""
+    """The anchors of the headings, as GitHub names them."""
     text = _FENCED.sub("", page.read_text("utf-8"))
     plain = (re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", each) for each in _HEADING.findall(text))
     return {re.sub(r"[^\w\- ]", "", each.lower()).replace(" ", "-") for each in plain}
@@ -137,7 +162,7 @@ print("hi")
 """
 
 
-def test_a_block_knows_its_language_its_note_and_its_line() -> None:
+def test_a_block_has_its_language_note_and_line() -> None:
     first, second = blocks_in(SAMPLE, ROOT / "README.md")
     assert (first.language, first.kind, first.argument) == ("sh", "exits", "7")
     assert (first.body, first.line) == ("exit 7\n", 5)
@@ -145,7 +170,7 @@ def test_a_block_knows_its_language_its_note_and_its_line() -> None:
 
 
 @pytest.mark.parametrize("note", ["skp, why", "skip,", "exits", "output of all", "background x"])
-def test_a_note_that_is_none_is_an_error(note: str) -> None:
+def test_an_invalid_note_is_an_error(note: str) -> None:
     with pytest.raises(ValueError, match=r"README\.md:2"):
         blocks_in(f"<!-- docs-test: {note} -->\n```sh\n:\n```\n", ROOT / "README.md")
 
@@ -168,12 +193,12 @@ def test_a_note_that_is_none_is_an_error(note: str) -> None:
         ("```fish\nls\n```", "cannot check 'fish'"),
     ],
 )
-def test_a_page_that_does_not_keep_its_word_is_told(page: str, why: str, tmp_path: Path) -> None:
+def test_a_page_with_a_failing_block_fails(page: str, why: str, tmp_path: Path) -> None:
     with desk(tmp_path) as reader, pytest.raises(AssertionError, match=why):
         reader.read(blocks_in(f"{page}\n", ROOT / "README.md"))
 
 
-def test_a_page_goes_on_with_the_broker_it_has_started(tmp_path: Path) -> None:
+def test_later_blocks_use_the_broker_that_the_page_started(tmp_path: Path) -> None:
     page = """
 <!-- docs-test: background -->
 ```sh
