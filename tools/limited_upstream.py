@@ -51,8 +51,8 @@ def order_of(prompt: str) -> Order:
 class LimitedUpstream:
     """``arrived`` has the instant (``time.monotonic``) at which each nonce came in for good.
 
-    ``refuse_with``: as long as it is set, everything is refused with this status; None of an open
-    door, 0 to close the connection without a word. ``punctual``: an order's delay is kept to some
+    ``refuse_with``: while set, every call is refused with this status, or its connection closed
+    without an answer for 0; None answers calls. ``punctual``: an order's delay is kept to some
     microseconds, at the price of up to a millisecond of CPU time each.
     """
 
