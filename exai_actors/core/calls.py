@@ -1,4 +1,4 @@
-"""What is asked of a provider and what it gives back, as plain values."""
+"""Calls to a provider and their results, as plain values."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from exai_actors.errors import ErrorBody
 
 
 class ChatMessage(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """One turn of a conversation. ``images`` are http(s) or data URLs shown with the text."""
+    """One turn of a conversation. ``images`` are http(s) or data URLs sent with the text."""
 
     role: str
     content: str
@@ -19,7 +19,7 @@ class ChatMessage(msgspec.Struct, frozen=True, gc=False, array_like=True):
 
 
 class ChatCall(msgspec.Struct, frozen=True, gc=False):
-    """One chat completion to run upstream. ``model`` is the name the upstream itself knows."""
+    """One chat completion to run upstream. ``model`` is the service's own name for it."""
 
     model: str
     messages: tuple[ChatMessage, ...]
@@ -29,7 +29,7 @@ class ChatCall(msgspec.Struct, frozen=True, gc=False):
 
 
 class Usage(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """LLM tokens as counted by the upstream."""
+    """LLM tokens as counted by the service."""
 
     prompt_tokens: int
     completion_tokens: int
@@ -37,9 +37,9 @@ class Usage(msgspec.Struct, frozen=True, gc=False, array_like=True):
 
 @final
 class Completion(msgspec.Struct, frozen=True, gc=False):
-    """A whole answer. ``reasoning`` is the model's separate thinking text, empty if there is none.
+    """A complete answer. ``reasoning`` is the model's separate reasoning, empty if there is none.
 
-    ``finish_reason`` is the upstream's word (``stop``, ``length``, ``content_filter``, ...).
+    ``finish_reason`` is as the service sent it (``stop``, ``length``, ``content_filter``, ...).
     """
 
     text: str
@@ -50,11 +50,11 @@ class Completion(msgspec.Struct, frozen=True, gc=False):
 
 
 class IfBusy(StrEnum):
-    """What a client wants when no permit is free for its request at once.
+    """The client's choice for a request that cannot run immediately.
 
-    ``wait_in_time``, the default: wait, but be refused at once when the wait is predicted to
-    outlast the deadline. ``wait``: wait until the deadline whatever is predicted. ``refuse``: do
-    not wait at all.
+    ``wait_in_time``, the default: wait, unless the wait is predicted to outlast the deadline, which
+    is refused immediately. ``wait``: wait until the deadline, whatever the prediction. ``refuse``:
+    do not wait.
     """
 
     WAIT_IN_TIME = "wait_in_time"
@@ -63,7 +63,7 @@ class IfBusy(StrEnum):
 
 
 class FailureKind(StrEnum):
-    """Why an upstream call gave no answer; what a retry policy and an operator go by."""
+    """Why an upstream call gave no answer. Retry policies and operators act on it."""
 
     CONNECT = "connect"
     TIMEOUT = "timeout"
@@ -81,7 +81,7 @@ class FailureKind(StrEnum):
 
 
 class LimitScope(StrEnum):
-    """Which of its limits a provider says was reached."""
+    """The limit that a service says was reached."""
 
     CONCURRENCY = "concurrency"
     REQUESTS_PER_MINUTE = "requests_per_minute"
@@ -94,10 +94,9 @@ class LimitScope(StrEnum):
 class UpstreamFailure(msgspec.Struct, frozen=True, gc=False):
     """A call that ended without an answer.
 
-    ``message`` is fit for the client: it names the provider's status and words but no secret.
-    ``status`` is the HTTP status if one came; ``retry_after`` is in seconds if the upstream told.
-    ``text_sent`` says whether pieces of the answer had already been handed on. ``scope`` is the
-    limit that was reached, if it said which.
+    ``message`` goes to the client: it quotes the service but contains no secret. ``status`` is the
+    HTTP status, ``retry_after`` the seconds to wait, ``scope`` the limit that was reached; each is
+    None if the service sent none. ``text_sent``: pieces of the answer were already passed on.
     """
 
     kind: FailureKind
@@ -109,14 +108,14 @@ class UpstreamFailure(msgspec.Struct, frozen=True, gc=False):
 
 
 class Aborted(msgspec.Struct, frozen=True, gc=False):
-    """The call was aborted on our request and its connection is closed."""
+    """The broker aborted the call, and its connection is closed."""
 
 
 UpstreamResult = Completion | UpstreamFailure | Aborted
 
 
 class ToolResult(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """What a tool gives back: text blocks, and facts about how they came to be."""
+    """The answer of a tool: text blocks, and facts about their origin where known."""
 
     outputs: tuple[str, ...]
     continuation_id: str | None = None
@@ -128,7 +127,7 @@ class ToolResult(msgspec.Struct, frozen=True, gc=False, array_like=True):
 
 
 class OutcomeKind(StrEnum):
-    """Exactly one of these ends each accepted request."""
+    """How a request ended; each accepted request ends in exactly one of these ways."""
 
     COMPLETED = "completed"
     FAILED = "failed"

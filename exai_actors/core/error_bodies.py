@@ -1,4 +1,7 @@
-"""What a client is told of a request that got no answer."""
+"""The error bodies for requests that end without an answer: code, message and when to retry.
+
+``retry_after`` in the details is in seconds, and present whenever a retry can succeed.
+"""
 
 from __future__ import annotations
 
@@ -7,21 +10,22 @@ from typing import Any, assert_never
 
 from exai_actors.core.calls import FailureKind, UpstreamFailure
 from exai_actors.core.capacity.scheduled_call import Refusal, RefusalCause
-from exai_actors.core.durations import in_seconds
+from exai_actors.core.durations import format_seconds
 from exai_actors.errors import ErrorBody, ErrorCode
 from exai_actors.ids import ProviderName
 
-_SHUT = {
+# By the reason of a refusal, for providers that accept no calls.
+_CLOSED_BECAUSE = {
     "rate_limited": "its rate limit is reached",
     "overloaded": "it is overloaded",
-    "quota": "its quota is used up",
+    "quota": "its quota is exhausted",
     "circuit_open": "it has failed too often",
     "unreachable": "its operator has paused it",
 }
 
 
 def provider_failed(provider: ProviderName, failure: UpstreamFailure) -> ErrorBody:
-    """The provider's own words, its HTTP status if there was one, and when to come back."""
+    """A failed call, with the service's message and HTTP status."""
     details: dict[str, Any] = {"provider": provider, "kind": failure.kind.value}
     if failure.status is not None:
         details["status"] = failure.status
@@ -32,41 +36,42 @@ def provider_failed(provider: ProviderName, failure: UpstreamFailure) -> ErrorBo
 
 
 def provider_refused(provider: ProviderName, refusal: Refusal) -> ErrorBody:
-    """It was not taken by its provider's queue: why, where it would have stood, when to return."""
-    queued, position = refusal.queued, refusal.position
+    """A refusal by the provider's queue, with its cause and the position that was in question."""
+    code = ErrorCode.OVER_CAPACITY
     match refusal.cause:
         case RefusalCause.FULL:
-            why = f"has {queued} requests waiting, which is its limit"
+            cause = f"has {refusal.queued} requests waiting, which is its limit"
         case RefusalCause.TOO_LATE:
-            wait = "too long" if refusal.wait_s is None else f"about {in_seconds(refusal.wait_s)}"
-            why = f"is busy: this request would wait {wait}, beyond its deadline"
+            wait = refusal.wait_s
+            duration = "too long" if wait is None else f"about {format_seconds(wait)}"
+            cause = f"is busy: this request would wait {duration}, beyond its deadline"
         case RefusalCause.NO_WAITING:
-            why = "has no permit free"
-            if refusal.reason in _SHUT:
-                why = f"takes no calls for now ({_SHUT[refusal.reason]})"
-            why += " and this request does not want to wait"
+            cause = "has no free permit"
+            if refusal.reason in _CLOSED_BECAUSE:
+                cause = f"accepts no calls now ({_CLOSED_BECAUSE[refusal.reason]})"
+            cause += " and this request must not wait"
         case RefusalCause.CLOSED:
-            why = f"takes no calls for now ({_SHUT[refusal.reason]})"
+            code = ErrorCode.SERVICE_UNAVAILABLE
+            cause = f"accepts no calls now ({_CLOSED_BECAUSE[refusal.reason]})"
         case RefusalCause.DRAINING:
-            why = "takes no new requests: its operator is taking it out of service"
+            code = ErrorCode.SERVICE_UNAVAILABLE
+            cause = "accepts no new requests: its operator is taking it out of service"
         case _:
             assert_never(refusal.cause)
     details: dict[str, Any] = {
         "provider": provider,
         "reason": refusal.reason,
-        "queued": queued,
-        "position": position,
+        "queued": refusal.queued,
+        "position": refusal.position,
         "retry_after": round(refusal.retry_after, 3),
     }
     if refusal.wait_s is not None:
         details["estimated_wait_s"] = round(refusal.wait_s, 3)
-    code = ErrorCode.OVER_CAPACITY
-    if refusal.cause in (RefusalCause.CLOSED, RefusalCause.DRAINING):
-        code = ErrorCode.SERVICE_UNAVAILABLE
-    return ErrorBody(code, f"provider '{provider}' {why}; retry later", details)
+    return ErrorBody(code, f"provider '{provider}' {cause}; retry later", details)
 
 
-def provider_gone(provider: ProviderName) -> ErrorBody:
+def provider_restarted(provider: ProviderName) -> ErrorBody:
+    """The provider's actor was restarted during the call."""
     return ErrorBody(
         ErrorCode.SERVICE_UNAVAILABLE,
         f"provider '{provider}' was restarted while it had this request; retry",
@@ -75,51 +80,53 @@ def provider_gone(provider: ProviderName) -> ErrorBody:
 
 
 def provider_unreachable(provider: ProviderName) -> ErrorBody:
-    """Its actor is just being restarted, or its mailbox is full; nothing was sent upstream."""
+    """The provider's actor is being restarted, or its mailbox is full; no call was made."""
     return ErrorBody(
         ErrorCode.SERVICE_UNAVAILABLE,
-        f"provider '{provider}' takes no requests at this moment; retry",
+        f"provider '{provider}' accepts no requests at the moment; retry",
         {"provider": provider, "retry_after": 1},
     )
 
 
 def session_full(waiting: int) -> ErrorBody:
-    return ErrorBody(
-        ErrorCode.OVER_CAPACITY,
+    """The session's queue is full."""
+    return _session_refused(
         f"this session has {waiting} requests waiting, which is its limit; retry later",
-        {"capacity_type": "session", "queued": waiting, "retry_after": 1},
+        queued=waiting,
     )
 
 
-def session_holds_too_much() -> ErrorBody:
-    return ErrorBody(
-        ErrorCode.OVER_CAPACITY,
-        "the requests of this session that have no outcome yet hold as much text as they may "
-        "together; retry when some have ended",
-        {"capacity_type": "session", "retry_after": 1},
+def session_text_limit() -> ErrorBody:
+    """The texts of the session's unfinished requests are too long together."""
+    return _session_refused(
+        "the unfinished requests of this session hold as much text as they may together; "
+        "retry when some have ended"
     )
 
 
 def session_would_wait() -> ErrorBody:
-    """The client said not to let it wait."""
-    return ErrorBody(
-        ErrorCode.OVER_CAPACITY,
+    """The request would wait in its session, and its ``if_busy`` is ``refuse``."""
+    return _session_refused(
         "this request would have to wait for earlier ones of its session or conversation, "
-        "and its if_busy is 'refuse'; retry later",
-        {"capacity_type": "session", "retry_after": 1},
+        "and its if_busy is 'refuse'; retry later"
     )
 
 
 def session_busy() -> ErrorBody:
-    """Its mailbox is full or closed: nothing was begun."""
+    """The session's mailbox is full or closed; the request was not started."""
+    return _session_refused("this session accepts no more requests at the moment; retry")
+
+
+def _session_refused(message: str, **details: Any) -> ErrorBody:
     return ErrorBody(
         ErrorCode.OVER_CAPACITY,
-        "this session takes no more requests at this moment; retry",
-        {"capacity_type": "session", "retry_after": 1},
+        message,
+        {"capacity_type": "session", **details, "retry_after": 1},
     )
 
 
-def session_gone() -> ErrorBody:
+def session_failed() -> ErrorBody:
+    """The session's actor has failed."""
     return ErrorBody(
         ErrorCode.INTERNAL_ERROR,
         "the session failed inside the broker; connect again and retry",
@@ -130,15 +137,14 @@ def session_gone() -> ErrorBody:
 def model_not_found(
     model: str | None, models: tuple[str, ...], troubles: Sequence[str] = ()
 ) -> ErrorBody:
-    """Nobody serves this model; None stands for the configured default.
+    """No provider serves ``model`` (None: the configured default).
 
-    ``troubles`` say why providers could not be asked for the models they serve.
+    ``troubles`` say why providers could not list their models.
     """
-    wanted = "the default model" if model is None else f"the model '{model}'"
-    if models:
-        message = f"no provider serves {wanted}; available: {', '.join(models)}"
-    else:
-        message = f"no provider serves {wanted}: none has named a model yet"
+    requested = "the default model" if model is None else f"the model '{model}'"
+    listed = f"available: {', '.join(models)}" if models else "none has named a model yet"
+    separator = "; " if models else ": "
+    message = f"no provider serves {requested}{separator}{listed}"
     if troubles:
         message += f" ({'; '.join(troubles)})"
     return ErrorBody(
@@ -147,6 +153,7 @@ def model_not_found(
 
 
 def id_reused() -> ErrorBody:
+    """The request id belongs to another call."""
     return ErrorBody(
         ErrorCode.DUPLICATE,
         "this request id was already used in this session for a different call; use a new id",
@@ -154,6 +161,7 @@ def id_reused() -> ErrorBody:
 
 
 def key_reused() -> ErrorBody:
+    """The idempotency key belongs to another call."""
     return ErrorBody(
         ErrorCode.DUPLICATE,
         "this idempotency key was already used in this session for a different call; use a new key",
@@ -161,14 +169,15 @@ def key_reused() -> ErrorBody:
 
 
 def repeated_too_often() -> ErrorBody:
+    """Too many frames wait for the outcome of one request."""
     return ErrorBody(
         ErrorCode.DUPLICATE,
         "this request is still in flight and was repeated too often; its answer is on its way",
     )
 
 
-def after_others(error: ErrorBody, tried: tuple[dict[str, Any], ...]) -> ErrorBody:
-    """How a request of a route ended, with what each target of the route said before."""
+def with_tried_targets(error: ErrorBody, tried: tuple[dict[str, Any], ...]) -> ErrorBody:
+    """``error`` with the results of the targets that the request's route tried before."""
     if not tried:
         return error
     details = {**(error.details or {}), "tried": list(tried)}
@@ -176,6 +185,7 @@ def after_others(error: ErrorBody, tried: tuple[dict[str, Any], ...]) -> ErrorBo
 
 
 def expired(tool: str, timeout_s: float) -> ErrorBody:
+    """The deadline has passed; ``timeout_s`` is the time that the request had."""
     return ErrorBody(
         ErrorCode.TIMEOUT,
         f"call_tool exceeded {timeout_s:g}s",
@@ -184,20 +194,23 @@ def expired(tool: str, timeout_s: float) -> ErrorBody:
 
 
 def cancelled() -> ErrorBody:
+    """The client has cancelled the request."""
     return ErrorBody(ErrorCode.CANCELLED, "the request was cancelled by its client")
 
 
 def draining() -> ErrorBody:
+    """The request came after the shutdown began."""
     return ErrorBody(
         ErrorCode.DRAINING,
-        "the broker is shutting down and takes no new requests; connect again later",
+        "the broker is shutting down and accepts no new requests; connect again later",
         {"retry_after": 5},
     )
 
 
-def cut_short() -> ErrorBody:
+def interrupted_by_shutdown() -> ErrorBody:
+    """The request had not ended when the time to drain was over."""
     return ErrorBody(
         ErrorCode.DRAINING,
-        "the broker shut down before this request had ended; ask again later",
+        "the broker shut down before this request had ended; retry later",
         {"retry_after": 5},
     )

@@ -1,9 +1,8 @@
-"""Who may open a connection: a pure decision from what the handshake says and what is open.
+"""Decides whether a WebSocket handshake is accepted.
 
-Browsers let any page open a WebSocket to any address and only tell the server which page it was,
-in ``Origin``. No page is served from the broker's own port, so every origin is foreign unless the
-configuration lists it. Comparing ``Origin`` with ``Host`` would not do: a page whose name has been
-rebound to 127.0.0.1 sends the same name in both.
+Browsers let any page open a WebSocket to any address and name the page in ``Origin``. No page comes
+from this port, so every origin is foreign unless the configuration lists it. Comparing ``Origin``
+with ``Host`` would not help: a page whose name was rebound to 127.0.0.1 sends the same in both.
 """
 
 from __future__ import annotations
@@ -14,67 +13,67 @@ from urllib.parse import urlsplit
 import msgspec
 
 ANY_ORIGIN = "*"
-# Names nobody can register in the public DNS, so no stranger's page can be reached by one.
+# Names that cannot be registered in the public DNS, so no foreign page is served under them.
 _PRIVATE_DOMAINS = (".localhost", ".internal", ".test", ".home.arpa")
 
 
-class AdmissionPolicy(msgspec.Struct, frozen=True):
-    """What a server admits. ``allowed_origins`` are exact, ``*`` stands for every one of them.
+class HandshakePolicy(msgspec.Struct, frozen=True):
+    """The rules of one server. ``allowed_origins`` are matched whole; ``*`` allows every origin.
 
-    ``guards_host``: also refuse a ``Host`` that a rebound public name could have produced, unless
-    it is among ``allowed_hosts``; for servers that listen on loopback addresses only.
+    ``checks_host``: also refuse a ``Host`` under which a foreign page may be served, unless
+    ``allowed_hosts`` lists it; for servers that listen on loopback only.
     """
 
     max_connections: int
     max_connections_per_address: int | None = None
     allowed_origins: tuple[str, ...] = ()
     allowed_hosts: tuple[str, ...] = ()
-    guards_host: bool = False
+    checks_host: bool = False
 
 
 class HandshakeRefused(msgspec.Struct, frozen=True):
-    """Answered with this HTTP status and text; no WebSocket connection comes about."""
+    """Answer the handshake with this HTTP status and text; no WebSocket is opened."""
 
     status: int
     text: str
 
 
 class ConnectionRefused(msgspec.Struct, frozen=True):
-    """Accepted only to be closed with this code and reason, as clients of the protocol expect."""
+    """Open the WebSocket only to close it with this code and reason, as old clients expect."""
 
     code: int
     reason: str
 
 
-def judge_handshake(
-    policy: AdmissionPolicy, *, origin: str | None, host: str | None
+def check_handshake(
+    policy: HandshakePolicy, *, origin: str | None, host: str | None
 ) -> HandshakeRefused | None:
-    """None if the handshake may go on. ``origin`` and ``host`` are header values, None if absent.
+    """None to accept. ``origin`` and ``host`` are header values, None if absent.
 
-    A client without ``Origin`` is not a browser and passes.
+    A client without ``Origin`` is not a browser and is accepted.
     """
     if origin is not None and not _is_allowed(origin, policy.allowed_origins):
         return HandshakeRefused(
             403,
-            f"The page's origin {_shown(origin)} is not allowed to talk to this broker.\n"
+            f"The page's origin {_printable(origin)} may not connect to this broker.\n"
             "If you trust it, add it to the configuration and restart the broker:\n"
-            f'  [server]\n  allowed_origins = ["{_shown(origin)}"]\n',
+            f'  [server]\n  allowed_origins = ["{_printable(origin)}"]\n',
         )
-    if policy.guards_host and host is not None and not _is_known_host(host, policy):
+    if policy.checks_host and host is not None and not _is_known_host(host, policy):
         return HandshakeRefused(
             403,
-            f"This broker listens on loopback and is not known as {_shown(host)}.\n"
-            "Connect to it as localhost or 127.0.0.1. Behind a proxy, let the proxy send such a\n"
-            "Host, or list the public name in the configuration and restart the broker:\n"
-            f'  [server]\n  allowed_hosts = ["{_shown(_host_name(host) or "")}"]\n',
+            f"This broker listens on loopback and is not known as {_printable(host)}.\n"
+            "Connect to it as localhost or 127.0.0.1. Behind a proxy, make the proxy send one of\n"
+            "these as Host, or list the public name in the configuration and restart the broker:\n"
+            f'  [server]\n  allowed_hosts = ["{_printable(_host_name(host) or "")}"]\n',
         )
     return None
 
 
-def judge_count(
-    policy: AdmissionPolicy, *, open_connections: int, from_same_address: int
+def check_connection_limits(
+    policy: HandshakePolicy, *, open_connections: int, from_same_address: int
 ) -> ConnectionRefused | None:
-    """None if one more connection fits beside those that are open now."""
+    """None to accept one more connection beside those that are open."""
     if open_connections >= policy.max_connections:
         return ConnectionRefused(1008, "Server overloaded - global connection limit reached")
     limit = policy.max_connections_per_address
@@ -86,7 +85,7 @@ def judge_count(
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a server listening on ``host`` can be reached from this machine only."""
+    """Whether a server that listens on ``host`` can be reached from this machine only."""
     name = host.strip("[]").lower()
     try:
         return ip_address(name).is_loopback
@@ -102,7 +101,7 @@ def _normal(origin: str) -> str:
     return origin.rstrip("/").lower()
 
 
-def _is_known_host(host: str, policy: AdmissionPolicy) -> bool:
+def _is_known_host(host: str, policy: HandshakePolicy) -> bool:
     name = _host_name(host)
     if name is None:
         return False
@@ -127,6 +126,6 @@ def _is_address(name: str) -> bool:
     return True
 
 
-def _shown(header: str) -> str:
-    """A header's value, safe to print back: a refusal must not become a way to inject text."""
+def _printable(header: str) -> str:
+    """A header's value without characters that could inject text or markup into an answer."""
     return "".join(c for c in header[:200] if c.isprintable() and c not in '"\\<>')

@@ -1,4 +1,4 @@
-"""How often a child may be restarted before its supervisor gives up (OTP's intensity)."""
+"""Limits how often a child is restarted before its supervisor gives up (OTP's intensity)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class RestartBudget:
         self._restarts: deque[float] = deque()
 
     def allow(self, now: float) -> bool:
-        """Count a restart at ``now``; False, and not counted, when it would be one too many."""
+        """Count a restart at ``now``. False, without counting it, if the budget is exhausted."""
         while self._restarts and self._restarts[0] <= now - self.period_s:
             self._restarts.popleft()
         if len(self._restarts) >= self.intensity:

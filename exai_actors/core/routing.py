@@ -1,4 +1,4 @@
-"""Which provider serves a model, and which others may serve it when that one does not."""
+"""Finds the provider that serves a model, and its fallbacks."""
 
 from __future__ import annotations
 
@@ -7,31 +7,41 @@ from typing import assert_never
 import msgspec
 
 from exai_actors.core.calls import FailureKind, UpstreamFailure
-from exai_actors.core.route_settings import RouteSettings
 from exai_actors.ids import ProviderName
 
 
-class Route(msgspec.Struct, frozen=True, gc=False):
-    """A provider and the model's name as that provider knows it.
+class RouteSettings(msgspec.Struct, frozen=True):
+    """One configured route: a name for several models, tried in order.
 
-    ``otherwise`` is where the request goes when this one fails for one of the reasons ``on``, of
-    which the last has none.
+    ``to`` are models as a client may name them (``provider/model`` or ``model``). The next one is
+    tried when one fails for a reason in ``on``.
+    """
+
+    model: str
+    to: tuple[str, ...]
+    on: tuple[str, ...]
+
+
+class Route(msgspec.Struct, frozen=True, gc=False):
+    """A provider, and the model's name as that provider knows it.
+
+    A request that fails here for one of ``fallback_reasons`` goes to ``fallback``.
     """
 
     provider: ProviderName
     model: str
-    otherwise: Route | None = None
-    on: frozenset[str] = frozenset()
+    fallback: Route | None = None
+    fallback_reasons: frozenset[str] = frozenset()
 
 
 class RoutingTable:
-    """An immutable view of who serves what.
+    """Immutable table of the models that providers serve.
 
-    ``offers`` holds providers in the order of the configuration, each with its models. A plain
-    model name goes to the first provider that serves it; ``provider/model`` names one directly.
-    A name of ``routes`` goes to the first of its targets and from there on to the others; targets
-    that nobody serves at present are passed over. A route hides a model of the same name, which
-    can still be named with its provider; no route leads to another route.
+    ``offers`` lists the providers in the order of the configuration, each with its models. A bare
+    model name selects the first provider that serves it, ``provider/model`` a certain provider. A
+    configured route's name selects its first target that is served, with the others as fallbacks.
+    A route hides a model of the same name, which ``provider/model`` still selects. The targets of a
+    route are models, never routes.
     """
 
     __slots__ = (
@@ -50,66 +60,58 @@ class RoutingTable:
         routes: tuple[RouteSettings, ...] = (),
     ) -> None:
         self.offers = offers
+        served = [(provider, model) for provider, models in offers for model in models]
         self._by_name: dict[str, Route] = {}
-        for provider, models in offers:
-            for model in models:
-                self._by_name.setdefault(model, Route(provider, model))
-        for provider, models in offers:
-            for model in models:
-                self._by_name.setdefault(f"{provider}/{model}", Route(provider, model))
+        for provider, model in served:
+            self._by_name.setdefault(model, Route(provider, model))
+        for provider, model in served:
+            self._by_name.setdefault(f"{provider}/{model}", Route(provider, model))
         self._settings = routes
-        self.routes: tuple[tuple[str, tuple[Route, ...]], ...] = self._resolve(routes)
+        self.routes: tuple[tuple[str, tuple[Route, ...]], ...] = tuple(
+            (settings.model, targets)
+            for settings in routes
+            if (targets := _targets(settings, self._by_name))
+        )
         """Each route's name with those of its targets that are served, in order."""
         for name, targets in self.routes:
             self._by_name[name] = targets[0]
         self._configured_default = default_model
-        self.default_model = default_model or next(
-            (models[0] for _, models in offers if models), None
-        )
-        """The configured default, or else the first model of the first provider that has one."""
+        self.default_model = default_model or (served[0][1] if served else None)
+        """The configured default, or the first model of the first provider that has one."""
 
     def find(self, model: str | None) -> Route | None:
-        """The route of a model, or of the default model for None."""
+        """The route of ``model``, or of the default model for None; None if no provider has it."""
         if model is None:
             model = self.default_model
-            if model is None:
-                return None
-        return self._by_name.get(model)
+        return None if model is None else self._by_name.get(model)
 
     def models(self) -> tuple[str, ...]:
-        """Each model name once, in the order of the configuration, the routes behind the others."""
+        """Each model name once, in the order of the configuration, then the routes."""
         names = [model for _, models in self.offers for model in models]
         return tuple(dict.fromkeys(names + [name for name, _ in self.routes]))
 
     def with_models(self, provider: ProviderName, models: tuple[str, ...]) -> RoutingTable:
-        """The same table with another list of models for one provider."""
+        """The same table, except that ``provider`` serves ``models``."""
         offers = tuple((name, models if name == provider else known) for name, known in self.offers)
         return RoutingTable(offers, self._configured_default, self._settings)
 
-    def _resolve(
-        self, routes: tuple[RouteSettings, ...]
-    ) -> tuple[tuple[str, tuple[Route, ...]], ...]:
-        resolved = []
-        for settings in routes:
-            served = dict.fromkeys(
-                self._by_name[name] for name in settings.to if name in self._by_name
-            )
-            on = frozenset(settings.on)
-            targets: list[Route] = []
-            for target in reversed(served):
-                following = targets[-1] if targets else None
-                reasons = on if following else frozenset()
-                targets.append(Route(target.provider, target.model, following, reasons))
-            if targets:
-                resolved.append((settings.model, tuple(reversed(targets))))
-        return tuple(resolved)
+
+def _targets(settings: RouteSettings, by_name: dict[str, Route]) -> tuple[Route, ...]:
+    """The served targets of a route, each with the next one as its fallback."""
+    served = dict.fromkeys(by_name[name] for name in settings.to if name in by_name)
+    targets: list[Route] = []
+    for target in reversed(served):
+        fallback = targets[-1] if targets else None
+        reasons = frozenset(settings.on) if fallback else frozenset()
+        targets.append(Route(target.provider, target.model, fallback, reasons))
+    return tuple(reversed(targets))
 
 
-def reason_of(failure: UpstreamFailure) -> str | None:
-    """The word for a failure in the ``on`` of a route.
+def fallback_reason(failure: UpstreamFailure) -> str | None:
+    """The word for ``failure`` in the ``on`` of a route; None if no fallback may be tried.
 
-    None for one that no other target may mend: the request is wrong or its answer too large, or
-    pieces of an answer were already handed on.
+    That is so when another provider would fail as well, or when the client already has pieces of
+    an answer.
     """
     if failure.text_sent:
         return None

@@ -1,4 +1,4 @@
-"""How each part of the broker describes itself. The console and ``status`` read only these."""
+"""The figures of each part of the broker, as ``status`` and the health pages show them."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ class ModelStatistics(msgspec.Struct, frozen=True):
 
 
 class ProviderStatistics(msgspec.Struct, frozen=True):
-    """One provider at one instant; ``mean_service_s`` is None before the first call has ended.
+    """One provider at one instant.
 
-    ``trouble`` is why it could not be asked for its models.
-    ``over`` is by how many permits a lowered limit is exceeded; ``anomalies`` counts releases of
-    permits that were not held, ``faults`` broken promises that the broker found in itself.
-    ``limit`` and the like count over all models; ``configured_limit`` is what an adaptive limit
-    stays below. ``shared`` requests joined a call that was there already. ``events`` are the latest
-    changes of capacity, each with its cause.
+    ``limit``, ``in_flight`` and ``queued`` cover all models. ``configured_limit`` is the ceiling of
+    an adaptive limit; ``over`` counts the permits held above a lowered limit. ``anomalies`` counts
+    releases of permits that were not held, ``faults`` violated invariants. ``mean_service_s`` is
+    None before the first call has ended. ``shared`` counts requests that joined a running call.
+    ``trouble`` says why the models could not be listed. ``events`` are the latest changes of
+    capacity, each with its cause.
     """
 
     name: str
@@ -62,7 +62,7 @@ class ProviderStatistics(msgspec.Struct, frozen=True):
 
 
 class ListenerStatistics(msgspec.Struct, frozen=True):
-    """Who is connected right now."""
+    """The open connections and the sessions."""
 
     connections: int
     sessions: int

@@ -1,7 +1,7 @@
-"""What the built-in synthetic model answers: decided from the call and a seed, nothing else.
+"""The built-in synthetic model. Its answers depend on the call and a seed, nothing else.
 
-It is no AI and says so. Its answer repeats the prompt (shortened in the middle), so that every
-caller can check that an answer is its own.
+It is not an AI and says so. Its answer repeats the prompt (shortened in the middle), so that
+callers can check that an answer is their own.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ _MASK = (1 << 64) - 1
 
 
 class SyntheticModel(msgspec.Struct, frozen=True):
-    """The settings that decide answers. ``tokens`` is the number of pieces of a whole answer.
+    """Settings that determine answers. ``tokens`` is the number of pieces of a whole answer.
 
-    ``failure_rate`` is the share of calls, from 0 to 1, that fail; which ones depends on the seed
-    and the call's number alone.
+    ``failure_rate`` is the share of calls that fail, from 0 to 1; seed and number of a call decide
+    whether it does.
     """
 
     tokens: int = 16
@@ -37,13 +37,13 @@ class SyntheticModel(msgspec.Struct, frozen=True):
     seed: int = 0
 
     def answer(self, call: ChatCall) -> Completion:
-        """The whole answer to this call; its text is what ``pieces`` splits."""
+        """The whole answer to ``call``; ``pieces`` splits its text."""
         prompt = call.messages[-1].content if call.messages else ""
         limit = self.tokens
         cut = call.max_tokens is not None and call.max_tokens < limit
         if cut:
             limit = max(1, call.max_tokens or 1)
-        text = f"{INTRODUCTION} {shortened(prompt)}"
+        text = f"{INTRODUCTION} {_shorten(prompt)}"
         missing = limit - text.count(" ") - 1
         if missing > 0:
             start = (crc32(prompt.encode("utf-8", "replace")) ^ self.seed) % len(_WORDS)
@@ -56,13 +56,13 @@ class SyntheticModel(msgspec.Struct, frozen=True):
         )
 
     def fails(self, number: int) -> bool:
-        """Whether the call of this number, counted from 1, fails."""
+        """Whether call ``number``, counted from 1, fails."""
         if self.failure_rate <= 0:
             return False
         return _mixed(self.seed, number) < self.failure_rate * (_MASK + 1)
 
     def failure(self, number: int) -> UpstreamFailure:
-        """How a call that fails does so."""
+        """The failure of call ``number``."""
         return UpstreamFailure(
             FailureKind.SERVER_ERROR,
             f"the synthetic model failed call {number} on purpose "
@@ -70,8 +70,8 @@ class SyntheticModel(msgspec.Struct, frozen=True):
         )
 
 
-def shortened(prompt: str) -> str:
-    """The prompt as it is, or the beginning and end of a long one."""
+def _shorten(prompt: str) -> str:
+    """The prompt, or the beginning and end of a long one."""
     if len(prompt) <= MAX_ECHO_CHARS:
         return prompt
     half = MAX_ECHO_CHARS // 2
@@ -79,7 +79,7 @@ def shortened(prompt: str) -> str:
 
 
 def pieces(answer: Completion, count: int) -> list[str]:
-    """The answer's text in at most so many pieces, cut at spaces; joined they are the text."""
+    """The answer's text as at most ``count`` pieces, cut at spaces; joined they are the text."""
     words = answer.text.split(" ")
     parts = min(max(1, count), len(words))
     cuts = [len(words) * at // parts for at in range(parts + 1)]
@@ -93,7 +93,7 @@ def _filler(start: int, count: int) -> str:
 
 
 def _mixed(seed: int, number: int) -> int:
-    """Steele, Lea and Flood's SplitMix64: an even 64-bit number for each pair."""
+    """A uniform 64-bit number for each pair (SplitMix64 by Steele, Lea and Flood)."""
     state = (seed * 0x9E3779B97F4A7C15 + number * 0xD1B54A32D192ED03) & _MASK
     state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
     state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & _MASK

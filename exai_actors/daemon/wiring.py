@@ -25,8 +25,7 @@ from exai_actors.actors.statistics_board import StatisticsBoard
 from exai_actors.core.authentication import Identity
 from exai_actors.core.capacity.account import Account
 from exai_actors.core.capacity.changes import Change
-from exai_actors.core.route_settings import RouteSettings
-from exai_actors.core.routing import RoutingTable
+from exai_actors.core.routing import RouteSettings, RoutingTable
 from exai_actors.core.session.table import SessionTable
 from exai_actors.core.statistics import BrokerStatistics
 from exai_actors.daemon.actor_settings import (

@@ -19,8 +19,7 @@ from exai_actors.core.authentication import Authenticator, Identity
 from exai_actors.core.capacity.account import Account
 from exai_actors.core.capacity.changes import Change
 from exai_actors.core.capacity.settings import CapacitySettings
-from exai_actors.core.route_settings import RouteSettings
-from exai_actors.core.routing import RoutingTable
+from exai_actors.core.routing import RouteSettings, RoutingTable
 from exai_actors.core.session.table import SessionTable
 from exai_actors.core.statistics import ProviderStatistics
 from exai_actors.ids import ConnectionId, ProviderName, SessionId

@@ -11,7 +11,7 @@ from exai_actors.actors.settings import SessionSettings
 from exai_actors.core.calls import FailureKind
 from exai_actors.core.capacity.changes import DrainProvider, Pause
 from exai_actors.core.capacity.settings import CapacitySettings, RetrySettings
-from exai_actors.core.route_settings import RouteSettings
+from exai_actors.core.routing import RouteSettings
 from exai_actors.ids import ProviderName
 from tests.actors.desk import Desk, Socket
 

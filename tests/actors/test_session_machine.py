@@ -26,7 +26,7 @@ from exai_actors.actors.session.connections import SessionConnections
 from exai_actors.actors.settings import SessionSettings
 from exai_actors.core.calls import FailureKind
 from exai_actors.core.capacity.settings import CapacitySettings, CircuitSettings
-from exai_actors.core.route_settings import RouteSettings
+from exai_actors.core.routing import RouteSettings
 from exai_actors.core.session.requests import SessionRequests
 from exai_actors.ids import ProviderName
 from exai_actors.runtime.registry import QuickRefs

@@ -1,12 +1,12 @@
-"""How long something takes, in words."""
+"""Durations as text."""
 
 import pytest
 
-from exai_actors.core.durations import in_seconds
+from exai_actors.core.durations import format_seconds
 
 
 @pytest.mark.parametrize(
-    ("seconds", "said"),
+    ("seconds", "text"),
     [
         (0.0, "0 s"),
         (0.2512, "0.251 s"),
@@ -16,5 +16,5 @@ from exai_actors.core.durations import in_seconds
         (104_321.0, "104,321 s"),
     ],
 )
-def test_a_time_is_written_without_a_power_of_ten(seconds: float, said: str) -> None:
-    assert in_seconds(seconds) == said
+def test_seconds_are_written_without_a_power_of_ten(seconds: float, text: str) -> None:
+    assert format_seconds(seconds) == text

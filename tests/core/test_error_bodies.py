@@ -1,4 +1,4 @@
-"""What a client is told of a request that got no answer: code, cause and what to do."""
+"""Error bodies: code, message, details and when to retry."""
 
 from __future__ import annotations
 
@@ -14,7 +14,12 @@ from exai_actors.ids import ProviderName
 KIMI = ProviderName("kimi")
 
 
-def test_a_providers_failure_names_it_its_status_and_when_to_come_back() -> None:
+def refused(cause: RefusalCause, reason: str = "busy", wait_s: float | None = 2.5) -> ErrorBody:
+    refusal = Refusal(cause, reason, 2.50049, queued=1000, position=7, wait_s=wait_s)
+    return error_bodies.provider_refused(KIMI, refusal)
+
+
+def test_a_providers_failure_has_its_name_status_and_wait() -> None:
     failure = UpstreamFailure(FailureKind.RATE_LIMITED, "429: slow down", 429, retry_after=3.0)
     assert error_bodies.provider_failed(KIMI, failure) == ErrorBody(
         ErrorCode.PROVIDER_ERROR,
@@ -23,48 +28,44 @@ def test_a_providers_failure_names_it_its_status_and_when_to_come_back() -> None
     )
 
 
-def test_what_the_provider_did_not_tell_is_left_out() -> None:
+def test_missing_facts_are_left_out() -> None:
     body = error_bodies.provider_failed(KIMI, UpstreamFailure(FailureKind.CONNECT, "refused"))
     assert body.details == {"provider": "kimi", "kind": "connect"}
+    assert "estimated_wait_s" not in (refused(RefusalCause.FULL, wait_s=None).details or {})
 
 
-def test_a_provider_that_took_too_long_is_a_timeout() -> None:
+def test_a_slow_provider_is_a_timeout() -> None:
     body = error_bodies.provider_failed(KIMI, UpstreamFailure(FailureKind.TIMEOUT, "no first byte"))
     assert body.code is ErrorCode.TIMEOUT
 
 
-def test_an_unknown_model_is_answered_with_those_there_are() -> None:
-    body = error_bodies.model_not_found("gpt", ("k2", "glm-4.5"))
-    assert body.code is ErrorCode.MODEL_NOT_FOUND
-    assert body.message == "no provider serves the model 'gpt'; available: k2, glm-4.5"
-    assert body.details == {"model": "gpt", "available_models": ["k2", "glm-4.5"]}
+@pytest.mark.parametrize(
+    ("model", "models", "message"),
+    [
+        ("gpt", ("k2", "glm"), "no provider serves the model 'gpt'; available: k2, glm"),
+        (None, ("k2",), "no provider serves the default model; available: k2"),
+        ("gpt", (), "no provider serves the model 'gpt': none has named a model yet"),
+        (None, (), "no provider serves the default model: none has named a model yet"),
+    ],
+)
+def test_an_unknown_model_is_answered_with_the_known_ones(
+    model: str | None, models: tuple[str, ...], message: str
+) -> None:
+    assert error_bodies.model_not_found(model, models) == ErrorBody(
+        ErrorCode.MODEL_NOT_FOUND, message, {"model": model, "available_models": list(models)}
+    )
+    troubled = error_bodies.model_not_found(model, models, ("kimi: refused", "glm: 401"))
+    assert troubled.message == f"{message} (kimi: refused; glm: 401)"
 
 
-def test_a_default_model_that_nobody_serves_is_called_that() -> None:
-    body = error_bodies.model_not_found(None, ("k2",))
-    assert body.message == "no provider serves the default model; available: k2"
-
-
-@pytest.mark.parametrize("model", [None, "k2"])
-def test_while_no_provider_named_a_model_that_is_what_is_said(model: str | None) -> None:
-    body = error_bodies.model_not_found(model, ())
-    assert "none has named a model yet" in body.message
-    assert body.details == {"model": model, "available_models": []}
-
-
-def test_an_expired_request_is_told_in_the_words_of_the_protocol() -> None:
+def test_an_expired_request_has_the_message_of_the_protocol() -> None:
     body = error_bodies.expired("chat", 30.0)
     assert (body.code, body.message) == (ErrorCode.TIMEOUT, "call_tool exceeded 30s")
     assert body.details == {"timeout_seconds": 30.0, "tool_name": "chat"}
 
 
-FULL = Refusal(RefusalCause.FULL, "busy", 2.5, queued=1000, position=7, wait_s=2.5)
-
-
-def test_a_refusal_tells_why_where_it_would_have_waited_and_when_to_come_back() -> None:
-    body = error_bodies.provider_refused(KIMI, FULL)
-    assert "1000 requests waiting, which is its limit" in body.message
-    assert body.details == {
+def test_a_refusal_has_reason_position_and_waits() -> None:
+    assert refused(RefusalCause.FULL).details == {
         "provider": KIMI,
         "reason": "busy",
         "queued": 1000,
@@ -74,21 +75,63 @@ def test_a_refusal_tells_why_where_it_would_have_waited_and_when_to_come_back() 
     }
 
 
+@pytest.mark.parametrize(
+    ("body", "code", "text"),
+    [
+        (
+            refused(RefusalCause.FULL),
+            ErrorCode.OVER_CAPACITY,
+            "provider 'kimi' has 1000 requests waiting, which is its limit; retry later",
+        ),
+        (
+            refused(RefusalCause.TOO_LATE),
+            ErrorCode.OVER_CAPACITY,
+            "would wait about 2.5 s, beyond its deadline",
+        ),
+        (refused(RefusalCause.TOO_LATE, wait_s=None), ErrorCode.OVER_CAPACITY, "wait too long, "),
+        (
+            refused(RefusalCause.NO_WAITING),
+            ErrorCode.OVER_CAPACITY,
+            "has no free permit and this request must not wait",
+        ),
+        (
+            refused(RefusalCause.NO_WAITING, "quota"),
+            ErrorCode.OVER_CAPACITY,
+            "accepts no calls now (its quota is exhausted) and this request must not wait",
+        ),
+        (
+            refused(RefusalCause.CLOSED, "circuit_open"),
+            ErrorCode.SERVICE_UNAVAILABLE,
+            "accepts no calls now (it has failed too often); retry",
+        ),
+        (refused(RefusalCause.DRAINING), ErrorCode.SERVICE_UNAVAILABLE, "out of service"),
+    ],
+)
+def test_a_refusal_says_why(body: ErrorBody, code: ErrorCode, text: str) -> None:
+    assert body.code is code
+    assert text in body.message
+
+
+def test_a_routes_error_lists_the_targets_tried_before() -> None:
+    error = error_bodies.provider_restarted(KIMI)
+    assert error_bodies.with_tried_targets(error, ()) is error
+    tried = ({"provider": "glm", "code": "PROVIDER_ERROR"},)
+    body = error_bodies.with_tried_targets(error, tried)
+    assert (body.code, body.message) == (error.code, error.message)
+    assert body.details == {**(error.details or {}), "tried": list(tried)}
+
+
 ALL = [
     error_bodies.provider_failed(KIMI, UpstreamFailure(FailureKind.BROKEN, "half a stream")),
-    *(
-        error_bodies.provider_refused(KIMI, Refusal(cause, "quota", 2.5, 1000, 7, 2.5))
-        for cause in RefusalCause
-    ),
-    error_bodies.provider_gone(KIMI),
+    *(refused(cause, "quota") for cause in RefusalCause),
+    error_bodies.provider_restarted(KIMI),
     error_bodies.session_full(256),
-    error_bodies.session_gone(),
+    error_bodies.session_failed(),
     error_bodies.model_not_found("gpt", ("k2",)),
     error_bodies.id_reused(),
     error_bodies.expired("chat", 0.5),
     error_bodies.cancelled(),
     error_bodies.draining(),
-    error_bodies.cut_short(),
 ]
 
 
@@ -100,22 +143,23 @@ def test_every_error_can_be_sent_as_json(body: ErrorBody) -> None:
 @pytest.mark.parametrize(
     ("body", "code", "retry_after"),
     [
-        (error_bodies.provider_refused(KIMI, FULL), ErrorCode.OVER_CAPACITY, 2.5),
         (error_bodies.session_full(256), ErrorCode.OVER_CAPACITY, 1),
-        (error_bodies.provider_gone(KIMI), ErrorCode.SERVICE_UNAVAILABLE, 1),
-        (error_bodies.session_gone(), ErrorCode.INTERNAL_ERROR, 1),
+        (error_bodies.session_text_limit(), ErrorCode.OVER_CAPACITY, 1),
+        (error_bodies.session_would_wait(), ErrorCode.OVER_CAPACITY, 1),
+        (error_bodies.session_busy(), ErrorCode.OVER_CAPACITY, 1),
+        (error_bodies.provider_restarted(KIMI), ErrorCode.SERVICE_UNAVAILABLE, 1),
+        (error_bodies.provider_unreachable(KIMI), ErrorCode.SERVICE_UNAVAILABLE, 1),
+        (error_bodies.session_failed(), ErrorCode.INTERNAL_ERROR, 1),
         (error_bodies.draining(), ErrorCode.DRAINING, 5),
-        (error_bodies.cut_short(), ErrorCode.DRAINING, 5),
+        (error_bodies.interrupted_by_shutdown(), ErrorCode.DRAINING, 5),
+        (error_bodies.id_reused(), ErrorCode.DUPLICATE, None),
+        (error_bodies.key_reused(), ErrorCode.DUPLICATE, None),
+        (error_bodies.repeated_too_often(), ErrorCode.DUPLICATE, None),
+        (error_bodies.cancelled(), ErrorCode.CANCELLED, None),
     ],
 )
-def test_what_is_worth_a_retry_says_after_how_many_seconds(
-    body: ErrorBody, code: ErrorCode, retry_after: float
+def test_an_error_has_a_retry_after_only_if_a_retry_can_succeed(
+    body: ErrorBody, code: ErrorCode, retry_after: float | None
 ) -> None:
     assert body.code is code
-    assert body.details is not None
-    assert body.details["retry_after"] == retry_after
-
-
-@pytest.mark.parametrize("body", [error_bodies.id_reused(), error_bodies.cancelled()])
-def test_what_is_not_worth_one_does_not(body: ErrorBody) -> None:
-    assert "retry_after" not in (body.details or {})
+    assert (body.details or {}).get("retry_after") == retry_after

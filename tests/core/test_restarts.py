@@ -1,4 +1,4 @@
-"""How often a child may be restarted."""
+"""The budget of restarts."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from hypothesis import strategies as st
 from exai_actors.core.restarts import RestartBudget
 
 
-def test_one_restart_too_many_within_the_period_is_not_allowed() -> None:
+def test_a_restart_above_the_intensity_is_not_allowed() -> None:
     budget = RestartBudget(intensity=2, period_s=10.0)
     assert budget.allow(0.0)
     assert budget.allow(1.0)
     assert not budget.allow(2.0)
 
 
-def test_a_restart_counts_no_more_after_its_period() -> None:
+def test_a_restart_stops_counting_after_the_period() -> None:
     budget = RestartBudget(intensity=1, period_s=10.0)
     assert budget.allow(0.0)
     assert not budget.allow(9.9)
     assert budget.allow(10.0)
 
 
-def test_a_restart_that_was_not_allowed_does_not_count() -> None:
+def test_a_denied_restart_does_not_count() -> None:
     budget = RestartBudget(intensity=1, period_s=10.0)
     assert budget.allow(0.0)
     assert not budget.allow(9.0)
@@ -34,7 +34,7 @@ def test_an_intensity_of_zero_allows_none() -> None:
 
 
 @given(st.lists(st.integers(0, 8), max_size=60), st.integers(0, 4), st.integers(1, 20))
-def test_no_window_of_the_period_holds_more_than_the_intensity_and_none_is_denied_below_it(
+def test_a_restart_is_denied_exactly_if_the_period_is_full(
     pauses: list[int], intensity: int, period_s: int
 ) -> None:
     budget = RestartBudget(intensity, period_s)

@@ -1,4 +1,4 @@
-"""Which provider serves a model."""
+"""The provider and the fallbacks of a model."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exai_actors.core.calls import FailureKind, UpstreamFailure
-from exai_actors.core.route_settings import RouteSettings
-from exai_actors.core.routing import Route, RoutingTable, reason_of
+from exai_actors.core.routing import Route, RouteSettings, RoutingTable, fallback_reason
 from exai_actors.ids import ProviderName
 
 KIMI, GLM = ProviderName("kimi"), ProviderName("glm")
@@ -19,7 +18,7 @@ def test_a_model_goes_to_the_provider_that_serves_it() -> None:
     assert TABLE.find("glm-4.5") == Route(GLM, "glm-4.5")
 
 
-def test_a_model_that_two_serve_goes_to_the_one_configured_first() -> None:
+def test_a_model_of_two_providers_goes_to_the_first() -> None:
     assert TABLE.find("shared") == Route(KIMI, "shared")
 
 
@@ -27,47 +26,47 @@ def test_a_model_can_be_named_with_its_provider() -> None:
     assert TABLE.find("glm/shared") == Route(GLM, "shared")
 
 
-def test_a_plain_name_with_a_slash_is_not_taken_for_a_provider() -> None:
+def test_a_model_name_with_a_slash_wins_over_a_provider() -> None:
     table = RoutingTable(((KIMI, ("k2",)), (GLM, ("kimi/k2",))))
     assert table.find("kimi/k2") == Route(GLM, "kimi/k2")
 
 
-def test_a_model_nobody_serves_has_no_route() -> None:
+def test_an_unknown_model_has_no_route() -> None:
     assert TABLE.find("gpt") is None
     assert TABLE.find("glm/k2") is None
     assert TABLE.find("") is None
 
 
-def test_without_a_model_the_configured_default_is_asked() -> None:
+def test_no_model_means_the_configured_default() -> None:
     table = RoutingTable(TABLE.offers, "glm-4.5")
     assert table.default_model == "glm-4.5"
     assert table.find(None) == Route(GLM, "glm-4.5")
 
 
-def test_a_default_that_nobody_serves_is_not_replaced_in_silence() -> None:
+def test_an_unserved_default_is_not_replaced() -> None:
     table = RoutingTable(TABLE.offers, "gone")
     assert table.default_model == "gone"
     assert table.find(None) is None
 
 
-def test_without_a_configured_default_the_first_model_there_is_serves() -> None:
+def test_the_first_model_is_the_default_if_none_is_configured() -> None:
     table = RoutingTable(((KIMI, ()), (GLM, ("glm-4.5",))))
     assert table.default_model == "glm-4.5"
     assert table.find(None) == Route(GLM, "glm-4.5")
 
 
-def test_nothing_is_routed_while_no_provider_has_named_a_model() -> None:
+def test_without_any_model_there_is_no_route() -> None:
     table = RoutingTable(((KIMI, ()), (GLM, ())))
     assert table.default_model is None
     assert table.find(None) is None
     assert table.models() == ()
 
 
-def test_each_model_is_listed_once_in_the_order_of_the_configuration() -> None:
+def test_each_model_is_listed_once_in_configured_order() -> None:
     assert TABLE.models() == ("k2", "shared", "glm-4.5")
 
 
-def test_new_models_of_a_provider_replace_its_old_ones_and_nobody_elses() -> None:
+def test_new_models_replace_those_of_their_provider_only() -> None:
     table = RoutingTable(TABLE.offers, "k2").with_models(KIMI, ("k3",))
     assert table.offers == ((KIMI, ("k3",)), (GLM, ("glm-4.5", "shared")))
     assert table.find("k2") is None
@@ -76,7 +75,7 @@ def test_new_models_of_a_provider_replace_its_old_ones_and_nobody_elses() -> Non
     assert TABLE.find("k2") == Route(KIMI, "k2")
 
 
-def test_without_a_configured_default_the_first_model_stays_the_default_as_models_come_in() -> None:
+def test_the_first_model_is_the_default_as_models_change() -> None:
     table = RoutingTable(((KIMI, ()), (GLM, ("glm-4.5",))))
     assert table.with_models(KIMI, ("k2",)).default_model == "k2"
     assert table.with_models(GLM, ("glm-5",)).default_model == "glm-5"
@@ -96,7 +95,7 @@ OFFERS = st.lists(
 
 
 @given(OFFERS)
-def test_every_offer_can_be_reached_and_every_route_was_offered(
+def test_routes_and_offers_correspond(
     offers: tuple[tuple[ProviderName, tuple[str, ...]], ...],
 ) -> None:
     table = RoutingTable(offers)
@@ -117,20 +116,24 @@ ROUTES = (
 )
 
 
-def test_a_route_leads_from_one_model_that_is_served_to_the_next() -> None:
+def test_a_route_falls_back_to_its_next_served_model() -> None:
     found = RoutingTable(TABLE.offers, routes=ROUTES).find("fast")
     assert found is not None
-    assert (found.provider, found.model, found.on) == (GLM, "glm-4.5", frozenset({"busy"}))
-    assert found.otherwise == Route(KIMI, "k2")
+    assert (found.provider, found.model, found.fallback_reasons) == (
+        GLM,
+        "glm-4.5",
+        frozenset({"busy"}),
+    )
+    assert found.fallback == Route(KIMI, "k2")
 
 
-def test_a_route_hides_a_model_of_its_name_which_is_still_there_by_its_provider() -> None:
+def test_a_route_hides_a_model_of_its_name() -> None:
     table = RoutingTable(TABLE.offers, routes=ROUTES)
     assert table.find("k2") == Route(GLM, "shared")
     assert table.find("kimi/k2") == Route(KIMI, "k2")
 
 
-def test_a_route_to_nobody_is_not_there_until_somebody_serves_its_model() -> None:
+def test_a_route_exists_while_one_of_its_models_is_served() -> None:
     table = RoutingTable(TABLE.offers, routes=ROUTES)
     assert table.find("none") is None
     assert "none" not in table.models()
@@ -152,6 +155,6 @@ def test_a_route_to_nobody_is_not_there_until_somebody_serves_its_model() -> Non
         (FailureKind.TOO_LARGE, None),
     ],
 )
-def test_a_failure_has_its_word_in_a_route(kind: FailureKind, reason: str | None) -> None:
-    assert reason_of(UpstreamFailure(kind, "x")) == reason
-    assert reason_of(UpstreamFailure(kind, "x", text_sent=True)) is None
+def test_a_failure_maps_to_a_fallback_reason(kind: FailureKind, reason: str | None) -> None:
+    assert fallback_reason(UpstreamFailure(kind, "x")) == reason
+    assert fallback_reason(UpstreamFailure(kind, "x", text_sent=True)) is None

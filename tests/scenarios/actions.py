@@ -42,7 +42,7 @@ from exai_actors.core.capacity.changes import (
     SetWeight,
 )
 from exai_actors.core.capacity.settings import CapacitySettings, GateSettings
-from exai_actors.core.route_settings import RouteSettings
+from exai_actors.core.routing import RouteSettings
 from exai_actors.ids import ProviderName, TenantName
 from exai_actors.messages.connection import TextReceived
 from exai_actors.testing.manual_upstream import ManualCall

@@ -367,7 +367,9 @@ class ConnectionActor(LoopActor):
         self._draining = True
         self._open_session = None
         if at_once:
-            self._calls.finish_all(Outcome(OutcomeKind.FAILED, error=error_bodies.cut_short()))
+            self._calls.finish_all(
+                Outcome(OutcomeKind.FAILED, error=error_bodies.interrupted_by_shutdown())
+            )
         self._close_when_done()
 
     def _close_when_done(self) -> None:
@@ -375,7 +377,7 @@ class ConnectionActor(LoopActor):
             self._close_for(CloseReason.GOING_AWAY)
 
     def _session_down(self) -> None:
-        self._calls.finish_all(Outcome(OutcomeKind.FAILED, error=error_bodies.session_gone()))
+        self._calls.finish_all(Outcome(OutcomeKind.FAILED, error=error_bodies.session_failed()))
         self._close_for(CloseReason.INTERNAL)
 
     def _close_for(self, reason: CloseReason) -> None:

@@ -23,7 +23,7 @@ from exai_actors.core.calls import (
     OutcomeKind,
     ToolResult,
 )
-from exai_actors.core.routing import reason_of
+from exai_actors.core.routing import fallback_reason
 from exai_actors.core.session.conversations import Conversations
 from exai_actors.core.session.outcomes import OutcomeStore
 from exai_actors.core.session.requests import ActiveRequest, Repeat, SessionRequests
@@ -134,7 +134,7 @@ class SessionActor(LoopActor):
             case Failed(request, failure):
                 if active := self._requests.find(request):
                     error = error_bodies.provider_failed(active.route.provider, failure)
-                    self._went_wrong(active, reason_of(failure), OutcomeKind.FAILED, error)
+                    self._went_wrong(active, fallback_reason(failure), OutcomeKind.FAILED, error)
             case Refused(request, error, reason):
                 if active := self._requests.find(request):
                     self._went_wrong(active, reason, OutcomeKind.REFUSED, error)
@@ -233,7 +233,7 @@ class SessionActor(LoopActor):
         elif entry is _FULL:
             self._clients.refuse(submit, error_bodies.session_full(self._requests.waiting))
         elif entry is _TOO_MUCH_TEXT:
-            self._clients.refuse(submit, error_bodies.session_holds_too_much())
+            self._clients.refuse(submit, error_bodies.session_text_limit())
         elif submit.if_busy is IfBusy.REFUSE:
             self._requests.abandon(active, now)
             self._clients.refuse(submit, error_bodies.session_would_wait())
@@ -259,7 +259,7 @@ class SessionActor(LoopActor):
             active.deadline,
             self._tenant,
             active.if_busy,
-            route.on,
+            route.fallback_reasons,
         )
         name = route.provider
         provider = self._providers.known.get(name) or self._find_provider(name)
@@ -303,7 +303,9 @@ class SessionActor(LoopActor):
             self._requests.run_again(active)
             self._start_all([active])
         else:
-            self._end(active, Outcome(kind, error=error_bodies.after_others(error, active.tried)))
+            self._end(
+                active, Outcome(kind, error=error_bodies.with_tried_targets(error, active.tried))
+            )
 
     def _end(self, active: ActiveRequest, outcome: Outcome) -> None:
         """Give the one outcome to everyone who asked, and start what waited for the room."""
@@ -369,7 +371,7 @@ class SessionActor(LoopActor):
             # The end of one lets another start, which may be refused and end before its turn here.
             if self._requests.find(active.request) is active:
                 self._providers.withdraw(active)
-                error = error_bodies.after_others(
+                error = error_bodies.with_tried_targets(
                     error_bodies.expired("chat", active.timeout_s), active.tried
                 )
                 self._end(active, Outcome(OutcomeKind.EXPIRED, error=error))
@@ -380,7 +382,7 @@ class SessionActor(LoopActor):
     def _provider_down(self, provider: ProviderName) -> None:
         self._providers.forget(provider)
         for active in self._requests.at(provider):
-            error = error_bodies.provider_gone(provider)
+            error = error_bodies.provider_restarted(provider)
             self._went_wrong(active, "unreachable", OutcomeKind.FAILED, error)
 
     def _arm(self, instant: float) -> None:

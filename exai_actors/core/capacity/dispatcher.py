@@ -22,7 +22,7 @@ from exai_actors.core.capacity.retry_queue import RetryQueue
 from exai_actors.core.capacity.scheduled_call import Refusal, RefusalCause, ScheduledCall
 from exai_actors.core.capacity.settlement import Settlement
 from exai_actors.core.capacity.wait_estimates import WaitEstimates
-from exai_actors.core.routing import reason_of
+from exai_actors.core.routing import fallback_reason
 from exai_actors.ids import PermitId, RequestKey, SessionId
 
 J = TypeVar("J", bound=ScheduledCall)
@@ -210,7 +210,7 @@ class Dispatcher(Generic[J]):
         if (
             not (wanted and verdict.again)
             or job.attempts >= retry.attempts
-            or reason_of(failure) in job.fallback_reasons
+            or fallback_reason(failure) in job.fallback_reasons
             or job.if_busy is IfBusy.REFUSE
             or self.account.mode is Mode.DRAINING
         ):

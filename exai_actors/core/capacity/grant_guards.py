@@ -13,7 +13,7 @@ from exai_actors.core.capacity.account import Account, Mode
 from exai_actors.core.capacity.changes import CapacityEvent
 from exai_actors.core.capacity.circuit import CircuitState
 from exai_actors.core.capacity.retry_policy import hold_s
-from exai_actors.core.durations import in_seconds
+from exai_actors.core.durations import format_seconds
 
 if TYPE_CHECKING:
     from exai_actors.core.capacity.pools import Pool
@@ -106,13 +106,13 @@ class GrantGuards:
         if of_model:
             self._models_held_until = max(self._models_held_until, now + seconds)
         if hold.extend(now + seconds, failure.kind.value):
-            self.note(now, f"held for {in_seconds(seconds)}", failure.message)
+            self.note(now, f"held for {format_seconds(seconds)}", failure.message)
 
     def on_rate_headers(self, seconds: float, now: float) -> None:
         """The provider answered and wants no further call for so long."""
         if self.account.hold.extend(now + seconds, "rate_limited"):
             self.note(
-                now, f"held for {in_seconds(seconds)}", "the provider says its limit is reached"
+                now, f"held for {format_seconds(seconds)}", "the provider says its limit is reached"
             )
 
     def note(self, now: float, what: str, cause: str) -> None:

@@ -92,7 +92,7 @@ class ActiveRequest(msgspec.Struct, gc=False, eq=False):
         Not after the first piece of an answer: two halves of different answers are none.
         """
         route = self.route
-        if route.otherwise is None and not self.tried:
+        if route.fallback is None and not self.tried:
             return False
         word = {
             "provider": route.provider,
@@ -101,9 +101,9 @@ class ActiveRequest(msgspec.Struct, gc=False, eq=False):
             "message": said.message,
         }
         self.tried += (word,)
-        if route.otherwise is None or reason not in route.on or self.sequence:
+        if route.fallback is None or reason not in route.fallback_reasons or self.sequence:
             return False
-        self.route = route.otherwise
+        self.route = route.fallback
         self.at_provider = False
         return True
 

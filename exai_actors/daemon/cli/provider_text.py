@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from exai_actors.core.durations import in_seconds
+from exai_actors.core.durations import format_seconds
 from exai_actors.daemon.config.presets import PRESETS
 from exai_actors.daemon.config.provider_tables import OpenAIProvider, ProviderConfig
 from exai_actors.daemon.config.render import literal, origin
@@ -156,7 +156,9 @@ def _running_block(each: dict[str, Any]) -> list[str]:
     if each["configured_limit"] != each["limit"]:
         rows.insert(1, ("configured", f"{each['configured_limit']}"))
     if each["held_for_s"]:
-        rows.append(("held", f"for {in_seconds(each['held_for_s'])} more: {each['held_because']}"))
+        rows.append(
+            ("held", f"for {format_seconds(each['held_for_s'])} more: {each['held_because']}")
+        )
     if each["trouble"]:
         rows.append(("trouble", each["trouble"]))
     rows += [

@@ -12,10 +12,10 @@ from typing import Protocol
 from websockets.http11 import Request, Response
 
 from exai_actors.core.handshake_policy import (
-    AdmissionPolicy,
+    HandshakePolicy,
+    check_connection_limits,
+    check_handshake,
     is_loopback,
-    judge_count,
-    judge_handshake,
 )
 from exai_actors.edges.websocket.batches import UNBATCHED, AnsweredBatches, Batches
 from exai_actors.edges.websocket.connection import SocketLimits, WebSocketConnection
@@ -89,12 +89,12 @@ class WebSocketServer:
         self._host = host
         self._port = port
         self._open_connection = open_connection
-        self._policy = AdmissionPolicy(
+        self._policy = HandshakePolicy(
             max_connections=max_connections,
             max_connections_per_address=max_connections_per_address,
             allowed_origins=allowed_origins,
             allowed_hosts=allowed_hosts,
-            guards_host=is_loopback(host),
+            checks_host=is_loopback(host),
         )
         self.limits = SocketLimits(
             max_frame_bytes=max_frame_bytes,
@@ -199,7 +199,7 @@ class WebSocketServer:
     def answer(self, connection: WebSocketConnection, request: Request) -> Response:
         if self._is_stopping:
             return connection.reject(503, "The broker is stopping.\n")
-        refused = judge_handshake(
+        refused = check_handshake(
             self._policy, origin=_header(request, "Origin"), host=_header(request, "Host")
         )
         if refused is not None:
@@ -209,7 +209,7 @@ class WebSocketServer:
     def opened(self, connection: WebSocketConnection, request: Request) -> None:
         address = connection.address
         neighbours = self._by_address.get(address, ())
-        refused = judge_count(
+        refused = check_connection_limits(
             self._policy,
             open_connections=len(self._admitted),
             from_same_address=len(neighbours),

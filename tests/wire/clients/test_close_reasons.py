@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from exai_actors.core.handshake_policy import AdmissionPolicy, judge_count
+from exai_actors.core.handshake_policy import HandshakePolicy, check_connection_limits
 from exai_actors.wire.clients.close_reasons import CloseReason
 
 
@@ -13,9 +13,9 @@ def test_a_close_reason_fits_a_close_frame(reason: CloseReason) -> None:
 
 
 def test_what_admission_refuses_is_among_the_close_reasons() -> None:
-    policy = AdmissionPolicy(max_connections=3, max_connections_per_address=2)
-    full = judge_count(policy, open_connections=3, from_same_address=0)
-    crowded = judge_count(policy, open_connections=2, from_same_address=2)
+    policy = HandshakePolicy(max_connections=3, max_connections_per_address=2)
+    full = check_connection_limits(policy, open_connections=3, from_same_address=0)
+    crowded = check_connection_limits(policy, open_connections=2, from_same_address=2)
     assert full is not None
     assert crowded is not None
     assert (full.code, full.reason) == CloseReason.OVERLOADED.value
