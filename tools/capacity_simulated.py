@@ -16,7 +16,8 @@ from itertools import count
 from exai_actors.core.calls import ChatCall, ChatMessage, Usage
 from exai_actors.core.capacity.account import Account
 from exai_actors.core.capacity.dispatcher import Admission, Dispatcher
-from exai_actors.core.capacity.scheduled_call import Refusal, ScheduledCall
+from exai_actors.core.capacity.refusals import Refusal
+from exai_actors.core.capacity.scheduled_call import ScheduledCall
 from exai_actors.core.capacity.settings import CapacitySettings, GateSettings
 from exai_actors.core.capacity.token_estimates import TokenEstimator, characters_of
 from exai_actors.ids import DEFAULT_TENANT, PermitId, RequestKey, SessionId
@@ -48,7 +49,8 @@ class Served:
 class _Sized(ScheduledCall, gc=False, eq=False):
     """A request whose answer has a length that nobody knows before its end."""
 
-    tokens: int = 0
+    answer_tokens: int = 0
+    came_at: float = 0.0
     call: ChatCall | None = None
 
 
@@ -80,7 +82,7 @@ class Simulation:
             event(now)
         for job in self._waiting():
             # Those still waiting at the end have waited at least so long.
-            self.served[job.flow.session].waits.append(seconds - job.since)
+            self.served[job.flow.session].waits.append(seconds - job.came_at)
         return self.served
 
     def _asker(self, client: Client) -> Callable[[float], None]:
@@ -105,8 +107,8 @@ class Simulation:
             prompt,
             completion,
             prompt + 2 * completion,
-            now,
-            tokens=max(1, round(self._random.uniform(0, 2 * client.mean_tokens))),
+            came_at=now,
+            answer_tokens=max(1, round(self._random.uniform(0, 2 * client.mean_tokens))),
             call=call,
         )
         if self._fair:
@@ -125,16 +127,16 @@ class Simulation:
 
     def _start(self, job: _Sized, now: float) -> None:
         self._running += 1
-        self.served[job.flow.session].waits.append(now - job.since)
-        self._at(now + job.tokens / TOKENS_PER_S, lambda then: self._end(job, then))
+        self.served[job.flow.session].waits.append(now - job.came_at)
+        self._at(now + job.answer_tokens / TOKENS_PER_S, lambda then: self._end(job, then))
 
     def _end(self, job: _Sized, now: float) -> None:
         self._running -= 1
         client = next(each for each in self._clients if each.name == job.flow.session)
         assert job.call is not None
-        usage = Usage(client.prompt_tokens, job.tokens)
+        usage = Usage(client.prompt_tokens, job.answer_tokens)
         prompt, completion = self._estimator.learn(
-            job.call.model, characters_of(job.call), job.prompt_tokens, usage, 4 * job.tokens
+            job.call.model, characters_of(job.call), job.prompt_tokens, usage, 4 * job.answer_tokens
         )
         cost = prompt + 2 * completion
         served = self.served[job.flow.session]
@@ -149,7 +151,7 @@ class Simulation:
 
     def _waiting(self) -> Iterator[_Sized]:
         yield from self._line
-        yield from self._dispatcher.pools[0].queue.entries.values()
+        yield from self._dispatcher.pools[0].queue
 
     def _at(self, when: float, event: Callable[[float], None]) -> None:
         heapq.heappush(self._events, (when, next(self._order), event))
@@ -301,7 +303,7 @@ class _Waiting:
     def _ask(self, session: SessionId) -> None:
         pool = self._dispatcher.pools[0]
         flow = pool.queue.flow(session, DEFAULT_TENANT)
-        job = ScheduledCall(flow, RequestKey(str(next(self._names))), pool, 10, 10, 30, self._now)
+        job = ScheduledCall(flow, RequestKey(str(next(self._names))), pool, 10, 10, 30)
         arrival = self._dispatcher.admit(job, self._now)
         assert not isinstance(arrival, Refusal)
         if arrival is Admission.GRANTED:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any, assert_never
 
 from exai_actors.core.calls import FailureKind, UpstreamFailure
-from exai_actors.core.capacity.scheduled_call import Refusal, RefusalCause
+from exai_actors.core.capacity.refusals import Refusal, RefusalCause
 from exai_actors.core.durations import format_seconds
 from exai_actors.errors import ErrorBody, ErrorCode
 from exai_actors.ids import ProviderName

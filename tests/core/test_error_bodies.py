@@ -7,7 +7,7 @@ import pytest
 
 from exai_actors.core import error_bodies
 from exai_actors.core.calls import FailureKind, UpstreamFailure
-from exai_actors.core.capacity.scheduled_call import Refusal, RefusalCause
+from exai_actors.core.capacity.refusals import Refusal, RefusalCause
 from exai_actors.errors import ErrorBody, ErrorCode
 from exai_actors.ids import ProviderName
 

@@ -1,7 +1,8 @@
-"""The one owner of a provider's capacity: queues what does not fit, grants, and hears the end.
+"""The one owner of a provider's capacity: queues and grants calls, and settles their ends.
 
-Upstream calls run outside; their chunks and their end come back as messages, so a cancel is
-always heard. A permit is held from the grant until the upstream call has really ended.
+The upstream calls run outside of the actor; their chunks and their ends come back as messages, so
+that a cancel never waits for HTTP. A permit is held from the grant until the upstream call has
+really ended.
 """
 
 from __future__ import annotations
@@ -12,24 +13,25 @@ from typing import TYPE_CHECKING, assert_never
 
 from msgspec.structs import replace
 
-from exai_actors.actors.provider.call import (
-    NO_SESSION,
-    ProviderCall,
-    SharedCalls,
-    adopted_call,
-    find_live,
-)
-from exai_actors.actors.provider.log import log_changes, log_faults
+from exai_actors.actors.provider.call import NO_SESSION, ProviderCall, adopted_call
+from exai_actors.actors.provider.coalescing import Coalescing
+from exai_actors.actors.provider.log import log_changes, log_violations
 from exai_actors.actors.provider.model_refresh import ModelRefresh
 from exai_actors.actors.provider.replies import ProviderReplies
 from exai_actors.actors.provider.statistics import Counts, describe
-from exai_actors.core.calls import Aborted, Completion, FailureKind, UpstreamFailure
+from exai_actors.core.calls import (
+    Aborted,
+    Completion,
+    FailureKind,
+    UpstreamFailure,
+    UpstreamResult,
+)
 from exai_actors.core.capacity.account import Account
 from exai_actors.core.capacity.apply_change import apply_change
 from exai_actors.core.capacity.dispatcher import Admission, Dispatcher
-from exai_actors.core.capacity.scheduled_call import Refusal
-from exai_actors.core.capacity.self_check import faults_of
-from exai_actors.core.capacity.token_estimates import TokenEstimator, characters_of
+from exai_actors.core.capacity.invariants import invariant_violations
+from exai_actors.core.capacity.refusals import Refusal
+from exai_actors.core.capacity.token_estimates import TokenEstimator, characters_of, cost_of
 from exai_actors.core.statistics import ProviderStatistics
 from exai_actors.ids import DEFAULT_TENANT, ProviderName, RequestKey, SessionId
 from exai_actors.messages.broker import BrokerMessage
@@ -51,13 +53,7 @@ from exai_actors.messages.provider import (
     UpstreamEnded,
 )
 from exai_actors.messages.recipient import Offer, Recipient
-from exai_actors.messages.session import (
-    Chunk,
-    Completed,
-    Enqueued,
-    Failed,
-    Granted,
-)
+from exai_actors.messages.session import Chunk, Failed
 from exai_actors.runtime import Cancellable, Down, LoopActor, LoopRef
 
 if TYPE_CHECKING:
@@ -67,13 +63,12 @@ if TYPE_CHECKING:
 
 FIRST_REPORT_S = 0.25
 CHECK_EVERY_S = 30.0
-# Permits of different incarnations must differ: each has so many bits for its own.
-_PERMIT_BITS = 40
-_GRANTED = Admission.GRANTED
+PERMIT_BITS = 40
+"""The bits of a permit that number it within its incarnation; the others name the incarnation."""
 
 
 class ProviderActor(LoopActor):
-    """Runs Wants on its upstream, as many at a time as its account allows.
+    """Runs calls on its upstream, as many at a time as its account allows.
 
     ``account`` outlives the incarnations. ``draw`` gives the jitter of retries, uniform in [0, 1).
     """
@@ -89,7 +84,6 @@ class ProviderActor(LoopActor):
     ) -> None:
         super().__init__()
         self._now = self.system.driver.now
-        self._me = self.actor_ref
         self._board = board
         self._settings = settings
         self._name = ProviderName(settings.name)
@@ -97,27 +91,26 @@ class ProviderActor(LoopActor):
         self._draw = draw
         self._account = account
         self._dispatcher: Dispatcher[ProviderCall] = Dispatcher(
-            account, self.incarnation << _PERMIT_BITS
+            account, self.incarnation << PERMIT_BITS
         )
         self._estimator = TokenEstimator()
-        self._only_pool = None if account.model_limits else self._dispatcher.pools[0]
-        self._shared = SharedCalls() if settings.capacity.coalesce else None
-        self._quarantines = settings.capacity.quarantine_s > 0
+        self._coalescing = Coalescing(enabled=settings.capacity.coalesce)
         self._models = ModelRefresh(self, settings, broker)
         self._watched: set[SessionId] = set()
         self._refresh_armed = False
         self._wake: Cancellable | None = None
         self._wakes_at = inf
         self._counts = Counts()
-        self._answers = ProviderReplies(self._name, self._counts, self._shared)
+        self._replies = ProviderReplies(self._name, self._counts, self._coalescing)
 
     def on_start(self) -> None:
         self._board.post_provider(self._name, self.statistics)
-        for permit in self._upstream.hand_over(self._me):
-            # A predecessor's call goes on until its connection is closed, and counts until then.
-            pool = self._dispatcher.pools[0]
+        pool = self._dispatcher.pools[0]
+        for permit in self._upstream.hand_over(self.actor_ref):
+            # A call of an earlier incarnation counts until its connection is closed.
             flow = pool.queue.flow(NO_SESSION, DEFAULT_TENANT)
-            self._dispatcher.adopt(permit, adopted_call(permit, pool, flow, self._me, self._now()))
+            call = adopted_call(permit, pool, flow, self.actor_ref, self._now())
+            self._dispatcher.adopt(permit, call)
         if not self._models.names:
             self._upstream.ask_models(self.actor_ref)
         self.schedule(CHECK_EVERY_S, CheckDue())
@@ -132,19 +125,19 @@ class ProviderActor(LoopActor):
         # In order of frequency: each case costs those after it.
         match message:
             case RunCall():
-                self._want(message)
+                self._run(message)
             case UpstreamEnded():
                 self._ended(message)
             case UpstreamChunk():
                 self._chunk(message)
             case CancelCall():
                 self._cancel(message.session, message.request)
-                # Behind it may wait one who needs less of a rate gate.
+                # A smaller call may have waited behind it before a rate gate.
                 self._pump()
             case PauseStream() | ResumeStream():
-                self._steer(message)
+                self._pause_or_resume(message)
             case RefreshQueue():
-                self._tell_places()
+                self._report_positions()
             case PumpDue():
                 self._wakes_at = inf
                 self._pump()
@@ -155,7 +148,7 @@ class ProviderActor(LoopActor):
             case ModelsUnavailable():
                 self._models.unavailable(message.failure)
             case CheckDue():
-                self._check()
+                self._check_invariants()
             case AskModels():
                 self._upstream.ask_models(self.actor_ref)
             case Down():
@@ -175,173 +168,184 @@ class ProviderActor(LoopActor):
             now=self._now(),
         )
 
-    def _want(self, want: RunCall) -> None:
-        if want.session not in self._watched:
-            self._watch_session(want)
-        if self._shared is not None and (joined := self._shared.join(want)) is not None:
+    def _run(self, run: RunCall) -> None:
+        if run.session not in self._watched:
+            self._watch_session(run)
+        joined = self._coalescing.join(run)
+        if joined is not None:
             self._counts.shared += 1
-            if want.reports_progress:
-                message = Granted if joined.call is not None else Enqueued
-                want.reply_to.tell(message(want.request))
+            if joined.upstream_call is None:
+                self._replies.enqueued(run)
+            else:
+                self._replies.granted(run)
             return
-        clock, call = self._now, want.call
-        now = clock()
-        pool = self._only_pool or self._dispatcher.pool_of(call.model)
-        characters = characters_of(call)
-        prompt, completion = self._estimator.estimate(call, characters)
-        call_ = ProviderCall(
-            pool.queue.flow(want.session, want.tenant),
-            want.request,
-            pool,
-            prompt,
-            completion,
-            prompt + 2 * completion,
-            now,
-            want.deadline,
-            want.if_busy,
-            want.priority,
-            want.fallback_reasons,
-            want=want,
-            characters=characters,
-        )
-        arrival = self._dispatcher.admit(call_, now)
-        if arrival is _GRANTED:
-            self._start(call_)
-        elif isinstance(arrival, Refusal):
-            self._answers.refused(call_, arrival)
+        now = self._now()
+        call = self._scheduled(run)
+        admission = self._dispatcher.admit(call, now)
+        if isinstance(admission, Refusal):
+            self._replies.refused(call, admission)
             return
+        if admission is Admission.GRANTED:
+            self._start(call)
         else:
-            if want.reports_progress:
-                want.reply_to.tell(Enqueued(want.request))
+            self._replies.enqueued(run)
             self._arm_refresh()
             self._arm_wake(now)
-        if self._shared is not None:
-            self._shared.open(call_)
+        self._coalescing.open(call)
 
-    def _watch_session(self, want: RunCall) -> None:
-        self._watched.add(want.session)
-        if isinstance(want.reply_to, LoopRef):
-            self.watch(want.reply_to, want.session)
+    def _scheduled(self, run: RunCall) -> ProviderCall:
+        pool = self._dispatcher.pool_of(run.call.model)
+        length = characters_of(run.call)
+        prompt, completion = self._estimator.estimate(run.call, length)
+        return ProviderCall(
+            flow=pool.queue.flow(run.session, run.tenant),
+            request=run.request,
+            pool=pool,
+            prompt_tokens=prompt,
+            completion_tokens=completion,
+            cost=cost_of(prompt, completion),
+            deadline=run.deadline,
+            if_busy=run.if_busy,
+            priority=run.priority,
+            fallback_reasons=run.fallback_reasons,
+            run=run,
+            prompt_length=length,
+        )
 
-    def _start(self, call_: ProviderCall) -> None:
+    def _watch_session(self, run: RunCall) -> None:
+        self._watched.add(run.session)
+        if isinstance(run.reply_to, LoopRef):
+            self.watch(run.reply_to, run.session)
+
+    def _start(self, call: ProviderCall) -> None:
         self._counts.granted += 1
-        want = call_.want
-        if call_.attempts == 1 and (call_.others or want.reports_progress):
-            for each in call_.wants:
-                if each.reports_progress:
-                    each.reply_to.tell(Granted(each.request))
-        call_.call = self._upstream.start(call_.permit, want.call, self._me)
+        if call.attempts == 1:
+            for run in call.runs:
+                self._replies.granted(run)
+        call.upstream_call = self._upstream.start(call.permit, call.run.call, self.actor_ref)
 
     def _ended(self, message: UpstreamEnded) -> None:
-        clock, permit, result = self._now, message.permit, message.result
-        now = clock()
-        dispatcher = self._dispatcher
-        if self._quarantines and type(result) is Aborted:
-            call_ = dispatcher.quarantine(permit, now)
+        now = self._now()
+        rest_s = self._settings.capacity.quarantine_s
+        if rest_s and isinstance(message.result, Aborted):
+            call = self._dispatcher.quarantine(message.permit, now + rest_s)
         else:
-            call_ = dispatcher.release(permit)
-        if call_ is None:
+            call = self._dispatcher.release(message.permit)
+        if call is None:
             return
-        if not call_.attempts:
-            # A predecessor's: there is nothing here to settle it with.
-            self._pump()
-            return
-        if type(result) is Completion:
-            self._counts.completed += 1
-            prompt, completion = self._estimator.learn(
-                call_.want.call.model,
-                call_.characters,
-                call_.prompt_tokens,
-                result.usage,
-                len(result.text),
-            )
-            dispatcher.completed(call_, prompt + completion, prompt + 2 * completion, now)
-            if call_.wanted:
-                want = call_.want
-                want.reply_to.tell(Completed(want.request, result))
-                for other in call_.others:
-                    other.reply_to.tell(Completed(other.request, result))
-                if self._shared is not None:
-                    self._shared.close(call_)
-        else:
-            self._ended_without(result, call_, now)
+        call.upstream_call = None
+        # There is nothing here to settle an adopted call with.
+        if not call.is_adopted:
+            self._settle(call, message.result, now)
         if message.hold_s is not None:
-            dispatcher.guards.on_rate_headers(message.hold_s, now)
-            self._answers.refuse_unservable(self._dispatcher.refuse_unservable(now))
-            log_changes(self._account, self._name)
-        if dispatcher.is_waited_for():
+            self._dispatcher.guards.on_rate_headers(message.hold_s, now)
+            self._refuse_unservable(now)
+        log_changes(self._account, self._name)
+        if self._dispatcher.has_waiting:
             self._pump()
 
-    def _ended_without(
-        self, result: UpstreamFailure | Aborted, call_: ProviderCall, now: float
-    ) -> None:
-        call_.call = None
+    def _settle(self, call: ProviderCall, result: UpstreamResult, now: float) -> None:
         match result:
-            case UpstreamFailure() as failure:
-                self._counts.failed += 1
-                if call_.text_length and not failure.text_sent:
-                    failure = replace(failure, text_sent=True)
-                draw = self._draw()
-                if self._dispatcher.failed(call_, failure, now, draw, wanted=call_.wanted):
-                    self._counts.tried_again += 1
-                    self._arm_refresh()
-                elif call_.wanted:
-                    self._answers.failed(call_, failure)
-                self._answers.refuse_unservable(self._dispatcher.refuse_unservable(now))
+            case Completion():
+                self._completed(call, result, now)
+            case UpstreamFailure():
+                self._failed(call, result, now)
             case Aborted():
                 self._counts.aborted += 1
-                self._dispatcher.abandoned(call_, call_.cost_so_far, now)
-                if call_.wanted:
-                    self._answers.failed(
-                        call_, UpstreamFailure(FailureKind.BROKEN, "the call was aborted")
-                    )
+                self._dispatcher.aborted(call, call.cost_so_far, now)
+                if call.live:
+                    failure = UpstreamFailure(FailureKind.BROKEN, "the call was aborted")
+                    self._replies.failed(call, failure)
             case _:
                 assert_never(result)
-        log_changes(self._account, self._name)
+
+    def _completed(self, call: ProviderCall, completion: Completion, now: float) -> None:
+        self._counts.completed += 1
+        prompt, answer = self._estimator.learn(
+            call.run.call.model,
+            call.prompt_length,
+            call.prompt_tokens,
+            completion.usage,
+            len(completion.text),
+        )
+        self._dispatcher.completed(call, prompt + answer, cost_of(prompt, answer), now)
+        if call.live:
+            self._replies.completed(call, completion)
+
+    def _failed(self, call: ProviderCall, failure: UpstreamFailure, now: float) -> None:
+        self._counts.failed += 1
+        if call.sent_length and not failure.text_sent:
+            failure = replace(failure, text_sent=True)
+        if self._dispatcher.failed(call, failure, now, self._draw(), may_retry=call.live):
+            self._counts.tried_again += 1
+            self._arm_refresh()
+        elif call.live:
+            self._replies.failed(call, failure)
+        self._refuse_unservable(now)
+
+    def _refuse_unservable(self, now: float) -> None:
+        for call, refusal in self._dispatcher.refuse_unservable(now):
+            self._replies.refused(call, refusal)
 
     def _chunk(self, message: UpstreamChunk) -> None:
-        call_ = self._dispatcher.find(message.permit)
-        if call_ is None or not call_.wanted:
+        call = self._dispatcher.find(message.permit)
+        if call is None or not call.live:
             return
-        call_.text_length += len(message.text)
-        for want in call_.wants if call_.others else (call_.want,):
-            if want.reply_to.offer(Chunk(want.request, message.text)) is Offer.FULL:
+        call.sent_length += len(message.text)
+        for run in call.runs:
+            if run.reply_to.offer(Chunk(run.request, message.text)) is Offer.FULL:
                 failure = UpstreamFailure(
                     FailureKind.BROKEN, "the session cannot keep up with the answer", text_sent=True
                 )
-                want.reply_to.tell(Failed(want.request, failure))
-                self._leave(call_, want.session, want.request)
+                run.reply_to.tell(Failed(run.request, failure))
+                self._leave(call, run.session, run.request)
 
     def _cancel(self, session: SessionId, request: RequestKey) -> None:
-        call_ = self._find(session, request)
-        if call_ is not None:
-            self._leave(call_, session, request)
+        call = self._find_live(session, request)
+        if call is not None:
+            self._leave(call, session, request)
 
-    def _leave(self, call_: ProviderCall, session: SessionId, request: RequestKey) -> None:
-        """One who waits for it goes; the call itself is given up with the last of them."""
-        if call_.others:
-            first = call_.want
-            call_.leave(session, request)
-            want = call_.want
-            if want is not first:
-                flow = call_.pool.queue.flow(want.session, want.tenant)
-                self._dispatcher.transfer(call_, flow, want.request, want.priority, self._now())
+    def _leave(self, call: ProviderCall, session: SessionId, request: RequestKey) -> None:
+        """Remove one request from a call; the call itself is given up with the last one."""
+        if call.joined:
+            first = call.run
+            call.leave(session, request)
+            run = call.run
+            if run is not first:
+                flow = call.pool.queue.flow(run.session, run.tenant)
+                self._dispatcher.transfer(call, flow, run.request, run.priority, self._now())
             return
-        call_.wanted = False
-        self._answers.close(call_)
-        if call_.call is not None:
-            call_.call.abort()
+        call.live = False
+        self._replies.dropped(call)
+        if call.upstream_call is not None:
+            call.upstream_call.abort()
         else:
             self._dispatcher.withdraw(session, request)
 
+    def _find_live(self, session: SessionId, request: RequestKey) -> ProviderCall | None:
+        found = self._dispatcher.find_queued(session, request)
+        if found is not None:
+            return found
+        # A queued call serves other requests than its own only if they have joined it.
+        dispatcher = self._dispatcher
+        calls = dispatcher.calls() if self._coalescing.enabled else dispatcher.started()
+        return next((call for call in calls if call.live and call.serves(session, request)), None)
+
+    def _pause_or_resume(self, message: PauseStream | ResumeStream) -> None:
+        call = self._find_live(message.session, message.request)
+        if call is not None and call.upstream_call is not None:
+            if isinstance(message, PauseStream):
+                call.upstream_call.pause()
+            else:
+                call.upstream_call.resume()
+
     def _pump(self) -> None:
         now = self._now()
-        for call_ in self._dispatcher.pump(now):
-            self._start(call_)
-        if expired := self._dispatcher.expired:
-            for call_ in expired:
-                self._answers.close(call_)
-            expired.clear()
+        for call in self._dispatcher.pump(now):
+            self._start(call)
+        for call in self._dispatcher.expired:
+            self._replies.dropped(call)
+        self._dispatcher.expired.clear()
         self._arm_wake(now)
 
     def _arm_wake(self, now: float) -> None:
@@ -352,29 +356,12 @@ class ProviderActor(LoopActor):
             self._wakes_at = wake_at
             self._wake = self.schedule(max(0.0, wake_at - now), PumpDue())
 
-    def _check(self) -> None:
-        """Ask of itself, now and then, what tests ask after every message."""
-        faults = faults_of(self._dispatcher, self._now(), self._settings.longest_call_s)
-        self._counts.faults += log_faults(self._name, faults)
-        self.schedule(CHECK_EVERY_S, CheckDue())
-
-    def _find(self, session: SessionId, request: RequestKey) -> ProviderCall | None:
-        return find_live(self._dispatcher, session, request, shared=self._shared is not None)
-
-    def _steer(self, message: PauseStream | ResumeStream) -> None:
-        call_ = self._find(message.session, message.request)
-        if call_ is not None and call_.call is not None:
-            if isinstance(message, PauseStream):
-                call_.call.pause()
-            else:
-                call_.call.resume()
-
     def _change(self, message: ChangeProvider) -> None:
         now = self._now()
         problem = apply_change(self._dispatcher, message.change, message.cause, now)
         if message.reply_to is not None:
             message.reply_to.tell(ProviderChanged(message.change, problem))
-        self._answers.refuse_unservable(self._dispatcher.refuse_unservable(now))
+        self._refuse_unservable(now)
         log_changes(self._account, self._name)
         self._pump()
 
@@ -383,23 +370,29 @@ class ProviderActor(LoopActor):
             self._refresh_armed = True
             self.schedule(FIRST_REPORT_S, RefreshQueue())
 
-    def _tell_places(self) -> None:
-        self._answers.places(
-            self._dispatcher.waits.positions_due(self._now(), self._settings.progress_interval_s)
+    def _report_positions(self) -> None:
+        every_s = self._settings.progress_interval_s
+        self._replies.positions(self._dispatcher.waits.positions_due(self._now(), every_s))
+        self._refresh_armed = False
+        if self._dispatcher.queued:
+            self._arm_refresh()
+
+    def _check_invariants(self) -> None:
+        violations = invariant_violations(
+            self._dispatcher, self._now(), self._settings.longest_call_s
         )
-        self._refresh_armed = bool(self._dispatcher.queued)
-        if self._refresh_armed:
-            self.schedule(FIRST_REPORT_S, RefreshQueue())
+        self._counts.violations += log_violations(self._name, violations)
+        self.schedule(CHECK_EVERY_S, CheckDue())
 
     def _session_down(self, session: SessionId) -> None:
         self._watched.discard(session)
-        for call_ in tuple(self._dispatcher.all_jobs()):
-            for want in call_.wants:
-                if call_.wanted and want.session == session:
-                    self._leave(call_, session, want.request)
+        for call in tuple(self._dispatcher.calls()):
+            for run in call.runs:
+                if call.live and run.session == session:
+                    self._leave(call, session, run.request)
         self._dispatcher.forget(session)
 
     def _abort_all(self) -> None:
-        for call_ in tuple(self._dispatcher.granted()):
-            if call_.call is not None:
-                call_.call.abort()
+        for call in tuple(self._dispatcher.started()):
+            if call.upstream_call is not None:
+                call.upstream_call.abort()

@@ -1,18 +1,17 @@
-"""A request at its provider together with those who asked for it."""
+"""A call at its provider, with the requests that it was started for."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from exai_actors.core.calls import ChatCall, IfBusy
+from exai_actors.core.calls import ChatCall
 from exai_actors.core.capacity.scheduled_call import ScheduledCall
 from exai_actors.ids import PermitId, RequestKey, SessionId
 from exai_actors.messages.provider import RunCall
 
 if TYPE_CHECKING:
-    from exai_actors.core.capacity.dispatcher import Dispatcher
     from exai_actors.core.capacity.flows import Flow
-    from exai_actors.core.capacity.pools import Pool
+    from exai_actors.core.capacity.pool import Pool
     from exai_actors.messages.recipient import Recipient
     from exai_actors.messages.session import SessionMessage
     from exai_actors.ports import UpstreamCall
@@ -21,96 +20,47 @@ NO_SESSION = SessionId("")
 
 
 class ProviderCall(ScheduledCall, gc=False, eq=False, kw_only=True):
-    """``others`` asked for the very same call while it was here and share its outcome.
+    """``run`` asked for the call first; ``joined`` asked for an equal one and share its outcome.
 
-    ``wanted`` turns False when nobody wants it any more, though its call may still run.
-    ``deadline`` is the latest of theirs: each session ends its own request in time.
-    ``text_length`` counts the characters of its answer that were handed on, ``characters`` those of
-    its prompt.
+    ``live`` turns False when no session waits for it any more, though its upstream call may still
+    run. ``deadline`` is the latest of all its requests: each session ends its own in time.
+    ``prompt_length`` and ``sent_length`` count the characters of its prompt and of its chunks.
     """
 
-    want: RunCall
-    others: tuple[RunCall, ...] = ()
-    call: UpstreamCall | None = None
-    wanted: bool = True
-    text_length: int = 0
-    characters: float = 0.0
+    run: RunCall
+    joined: tuple[RunCall, ...] = ()
+    upstream_call: UpstreamCall | None = None
+    live: bool = True
+    prompt_length: float = 0.0
+    sent_length: int = 0
+
+    @property
+    def is_adopted(self) -> bool:
+        """Whether an earlier incarnation of the provider started it."""
+        return self.attempts == 0
+
+    @property
+    def runs(self) -> tuple[RunCall, ...]:
+        """All requests that share its outcome."""
+        return (self.run, *self.joined)
 
     @property
     def cost_so_far(self) -> float:
-        """What it has probably cost if it is broken off now: its prompt and what was written."""
-        return min(self.cost, self.prompt_tokens + self.text_length / 2)
+        """The cost it probably has if it is aborted now: its prompt and the chunks so far."""
+        return min(self.cost, self.prompt_tokens + self.sent_length / 2)
 
-    @property
-    def wants(self) -> tuple[RunCall, ...]:
-        """All who are to hear of it."""
-        return (self.want, *self.others)
-
-    def concerns(self, session: SessionId, request: RequestKey) -> bool:
-        """Whether this request of this session is among those who wait for it."""
-        want = self.want
-        if want.request == request and want.session == session:
-            return True
-        return any(want.request == request and want.session == session for want in self.others)
+    def serves(self, session: SessionId, request: RequestKey) -> bool:
+        """Whether this request of this session shares its outcome."""
+        return any(run.request == request and run.session == session for run in self.runs)
 
     def leave(self, session: SessionId, request: RequestKey) -> None:
-        """One of several who wait for it goes; the next takes the first's place."""
-        first, *others = (
-            want for want in self.wants if want.request != request or want.session != session
+        """Remove one of several requests; the next one takes the place of the first."""
+        self.run, *joined = (
+            run for run in self.runs if run.request != request or run.session != session
         )
-        self.want = first
-        self.others = tuple(others)
-        self.deadline = max(want.deadline for want in self.wants)
-        self.fallback_reasons = first.fallback_reasons
-
-
-class SharedCalls:
-    """Which calls that are waiting or running an identical one may join.
-
-    A stream whose text has begun is joined by nobody: half a stream is no answer.
-    """
-
-    __slots__ = ("_by_call",)
-
-    def __init__(self) -> None:
-        self._by_call: dict[ChatCall, ProviderCall] = {}
-
-    def join(self, want: RunCall) -> ProviderCall | None:
-        """Add a want to the identical call that is here; None when there is none to join."""
-        call_ = self._by_call.get(want.call)
-        if call_ is None or not call_.wanted or (want.call.stream and call_.text_length):
-            return None
-        if want.if_busy is IfBusy.REFUSE and call_.call is None:
-            # Who wants no waiting shares in none.
-            return None
-        call_.others = (*call_.others, want)
-        call_.deadline = max(call_.deadline, want.deadline)
-        return call_
-
-    def open(self, call_: ProviderCall) -> None:
-        """Let others join this one from now on."""
-        self._by_call[call_.want.call] = call_
-
-    def close(self, call_: ProviderCall) -> None:
-        """It has ended, or a later one has taken its place."""
-        if self._by_call.get(call_.want.call) is call_:
-            del self._by_call[call_.want.call]
-
-
-def find_live(
-    dispatcher: Dispatcher[ProviderCall], session: SessionId, request: RequestKey, *, shared: bool
-) -> ProviderCall | None:
-    """A request that is still wanted. One that waits is found at once, others by a walk.
-
-    ``shared``: several may wait for one that waits itself.
-    """
-    found = dispatcher.waiting(session, request)
-    if found is not None and found.want.session == session:
-        return found
-    for call_ in dispatcher.all_jobs() if shared else dispatcher.granted():
-        if call_.wanted and call_.concerns(session, request):
-            return call_
-    return None
+        self.joined = tuple(joined)
+        self.deadline = max(run.deadline for run in self.runs)
+        self.fallback_reasons = self.run.fallback_reasons
 
 
 def adopted_call(
@@ -120,18 +70,23 @@ def adopted_call(
     provider: Recipient[SessionMessage],
     now: float,
 ) -> ProviderCall:
-    """What stands for a predecessor's call that still runs: nobody here asked for it."""
-    want = RunCall(RequestKey(""), NO_SESSION, ChatCall("", ()), False, provider)
+    """The record of a call that an earlier incarnation started, without a request here."""
+    run = RunCall(
+        request=RequestKey(""),
+        session=NO_SESSION,
+        call=ChatCall("", ()),
+        reports_progress=False,
+        reply_to=provider,
+    )
     return ProviderCall(
-        flow,
-        want.request,
-        pool,
-        0.0,
-        0.0,
-        0.0,
-        now,
+        flow=flow,
+        request=run.request,
+        pool=pool,
+        prompt_tokens=0.0,
+        completion_tokens=0.0,
+        cost=0.0,
         permit=permit,
         granted_at=now,
-        want=want,
-        wanted=False,
+        run=run,
+        live=False,
     )

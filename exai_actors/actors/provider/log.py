@@ -1,4 +1,4 @@
-"""Writes down what has changed in a provider's account."""
+"""Logs the changes of a provider's account, and its invariant violations."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ log = structlog.get_logger()
 MAX_LOGGED_VIOLATIONS = 20
 
 
-def log_faults(provider: ProviderName, faults: Iterable[str]) -> int:
-    """Promises that the broker found broken in itself; the number of those that are told."""
-    told = 0
-    for fault in islice(faults, MAX_LOGGED_VIOLATIONS):
-        told += 1
-        log.error("provider.invariant_violated", provider=provider, violation=fault)
-    return told
+def log_violations(provider: ProviderName, violations: Iterable[str]) -> int:
+    """Log violated invariants, at most MAX_LOGGED_VIOLATIONS; return how many were logged."""
+    logged = 0
+    for violation in islice(violations, MAX_LOGGED_VIOLATIONS):
+        logged += 1
+        log.error("provider.invariant_violated", provider=provider, violation=violation)
+    return logged
 
 
 def log_changes(account: Account, provider: ProviderName) -> None:
-    """Each change once, with its cause."""
+    """Log each change that is not in the log yet, with its cause."""
     while account.unlogged:
         event = account.unlogged.popleft()
         log.warning(

@@ -1,4 +1,4 @@
-"""The models a provider serves: as configured, or as the upstream names them when asked."""
+"""The models that a provider serves: as configured, or as its service lists them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ log = structlog.get_logger()
 
 
 class ModelRefresh:
-    """``trouble`` is why the upstream could not be asked, None while there is none."""
+    """``trouble`` is why the service did not list its models, None if it did."""
 
     def __init__(
         self, owner: LoopActor, settings: ProviderSettings, broker: Recipient[BrokerMessage]
@@ -33,7 +33,7 @@ class ModelRefresh:
         self._attempt = 0
 
     def listed(self, models: tuple[str, ...]) -> None:
-        """The upstream has named its models; it is asked again after a while."""
+        """Note the list, and ask again after the configured interval."""
         self._attempt = 0
         self.trouble = None
         if models != self.names:
@@ -42,7 +42,7 @@ class ModelRefresh:
         self._owner.schedule(self._settings.models_refresh_s, AskModels())
 
     def unavailable(self, failure: UpstreamFailure) -> None:
-        """It has not; it is asked again, ever less often."""
+        """Note the failure, and ask again after a delay that doubles each time."""
         delay_s = self._settings.models_retry_s * 2 ** min(self._attempt, 16)
         delay_s = min(delay_s, self._settings.models_refresh_s)
         self._attempt += 1

@@ -1,52 +1,62 @@
-"""What a provider tells the sessions that wait for its calls."""
+"""The provider's replies to the sessions whose requests share a call."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from exai_actors.actors.provider.call import ProviderCall, SharedCalls
+from exai_actors.actors.provider.call import ProviderCall
+from exai_actors.actors.provider.coalescing import Coalescing
 from exai_actors.actors.provider.statistics import Counts
 from exai_actors.core import error_bodies
-from exai_actors.core.calls import UpstreamFailure
-from exai_actors.core.capacity.scheduled_call import Refusal
+from exai_actors.core.calls import Completion, UpstreamFailure
+from exai_actors.core.capacity.refusals import Refusal
 from exai_actors.ids import ProviderName
-from exai_actors.messages.session import Failed, Queued, Refused
+from exai_actors.messages.provider import RunCall
+from exai_actors.messages.session import Completed, Enqueued, Failed, Granted, Queued, Refused
 
 
 class ProviderReplies:
-    """Tells all who share a call; whoever ends one closes it for those who would join."""
+    """A reply that ends a call also closes it to requests that would join."""
 
-    __slots__ = ("_counts", "_name", "_shared")
+    __slots__ = ("_coalescing", "_counts", "_name")
 
-    def __init__(self, name: ProviderName, counts: Counts, shared: SharedCalls | None) -> None:
+    def __init__(self, name: ProviderName, counts: Counts, coalescing: Coalescing) -> None:
         self._name = name
         self._counts = counts
-        self._shared = shared
+        self._coalescing = coalescing
 
-    def failed(self, call_: ProviderCall, failure: UpstreamFailure) -> None:
-        self.close(call_)
-        for each in call_.wants:
-            each.reply_to.tell(Failed(each.request, failure))
+    def enqueued(self, run: RunCall) -> None:
+        if run.reports_progress:
+            run.reply_to.tell(Enqueued(run.request))
 
-    def refused(self, call_: ProviderCall, refusal: Refusal) -> None:
-        self.close(call_)
+    def granted(self, run: RunCall) -> None:
+        if run.reports_progress:
+            run.reply_to.tell(Granted(run.request))
+
+    def positions(self, due: Iterable[tuple[int, float | None, ProviderCall]]) -> None:
+        """Report positions from 1 and estimated waits in seconds."""
+        for position, estimate_s, call in due:
+            for run in call.runs:
+                if run.reports_progress:
+                    run.reply_to.tell(Queued(run.request, position, estimate_s))
+
+    def completed(self, call: ProviderCall, completion: Completion) -> None:
+        self._coalescing.close(call)
+        for run in call.runs:
+            run.reply_to.tell(Completed(run.request, completion))
+
+    def failed(self, call: ProviderCall, failure: UpstreamFailure) -> None:
+        self._coalescing.close(call)
+        for run in call.runs:
+            run.reply_to.tell(Failed(run.request, failure))
+
+    def refused(self, call: ProviderCall, refusal: Refusal) -> None:
+        self._coalescing.close(call)
         error = error_bodies.provider_refused(self._name, refusal)
-        for each in call_.wants:
+        for run in call.runs:
             self._counts.refused += 1
-            each.reply_to.tell(Refused(each.request, error, refusal.reason))
+            run.reply_to.tell(Refused(run.request, error, refusal.reason))
 
-    def refuse_unservable(self, refused: Iterable[tuple[ProviderCall, Refusal]]) -> None:
-        for call_, refusal in refused:
-            self.refused(call_, refusal)
-
-    def places(self, due: Iterable[tuple[int, float | None, ProviderCall]]) -> None:
-        """Tell those who want to know their position from 1 and their estimated wait."""
-        for position, estimate_s, call_ in due:
-            for want in call_.wants:
-                if want.reports_progress:
-                    want.reply_to.tell(Queued(want.request, position, estimate_s))
-
-    def close(self, call_: ProviderCall) -> None:
-        """Nobody joins this call any more."""
-        if self._shared is not None:
-            self._shared.close(call_)
+    def dropped(self, call: ProviderCall) -> None:
+        """End a call without a reply: its sessions have ended its requests themselves."""
+        self._coalescing.close(call)

@@ -1,8 +1,8 @@
-"""How a provider describes itself: what it is told to do, what it does, what holds it up."""
+"""The statistics of a provider: its configuration, its work, and its guards."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TypeVar
 
 from exai_actors.actors.settings import ProviderSettings
@@ -10,12 +10,12 @@ from exai_actors.core.capacity.dispatcher import Dispatcher
 from exai_actors.core.capacity.scheduled_call import ScheduledCall
 from exai_actors.core.statistics import ModelStatistics, ProviderStatistics
 
-J = TypeVar("J", bound=ScheduledCall)
+C = TypeVar("C", bound=ScheduledCall)
 
 
 @dataclass(slots=True)
 class Counts:
-    """What has happened since this incarnation began."""
+    """Counts of this incarnation."""
 
     granted: int = 0
     completed: int = 0
@@ -24,12 +24,12 @@ class Counts:
     refused: int = 0
     tried_again: int = 0
     shared: int = 0
-    faults: int = 0
+    violations: int = 0
 
 
 def describe(
     settings: ProviderSettings,
-    dispatcher: Dispatcher[J],
+    dispatcher: Dispatcher[C],
     counts: Counts,
     *,
     models: tuple[str, ...],
@@ -37,7 +37,7 @@ def describe(
     trouble: str | None,
     now: float,
 ) -> ProviderStatistics:
-    """The picture at ``now``, in seconds of the driver's clock."""
+    """The statistics at ``now``, in seconds of the driver's clock."""
     pools, account = dispatcher.pools, dispatcher.account
     ledgers = [pool.ledger for pool in pools]
     hold = max((account.hold, *(pool.hold for pool in pools)), key=lambda each: each.until)
@@ -69,5 +69,12 @@ def describe(
         ),
         weights={str(tenant): weight for tenant, weight in account.weights.items()},
         events=tuple(account.events),
-        **asdict(counts),
+        granted=counts.granted,
+        completed=counts.completed,
+        failed=counts.failed,
+        aborted=counts.aborted,
+        refused=counts.refused,
+        tried_again=counts.tried_again,
+        shared=counts.shared,
+        faults=counts.violations,
     )

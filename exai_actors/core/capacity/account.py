@@ -1,8 +1,7 @@
-"""What a provider's account has used up and what is in force for it now.
+"""The state of an account at a service: usage, holds, circuit, quarantine, limits, mode.
 
-It outlives the incarnations of the actor that goes by it: a restart must neither forget that this
-minute's requests are spent, or what the provider is still busy with, nor undo what an operator
-changed.
+It outlives the incarnations of the provider actor: a restart must forget neither this minute's
+usage nor the calls that the service still works on, and must not undo an operator's changes.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ EVENTS_KEPT = 50
 
 
 class Mode(StrEnum):
-    """What its operator wants of a provider."""
+    """The operator's setting for a provider."""
 
     OPEN = "open"
     PAUSED = "paused"
@@ -29,7 +28,7 @@ class Mode(StrEnum):
 
 
 class Hold:
-    """Until when the provider itself wants no call, and why."""
+    """Closed until an instant, by the service's word, and the reason."""
 
     __slots__ = ("because", "until")
 
@@ -38,7 +37,7 @@ class Hold:
         self.because = ""
 
     def extend(self, until: float, because: str) -> bool:
-        """Never shortens an earlier word. Tells whether this one is news."""
+        """Hold until then at least; returns whether that is later than before."""
         if until <= self.until:
             return False
         self.until = until
@@ -47,9 +46,9 @@ class Hold:
 
 
 class Account:
-    """``events`` are the latest changes, ``unlogged`` those that nobody has written down yet.
+    """``events`` are the latest changes, ``unlogged`` those that are not in the log yet.
 
-    ``quarantined`` is a heap: until when, which permit, and what it was granted for.
+    ``quarantined`` is a heap: when the rest ends, the permit, and the record of its call.
     """
 
     __slots__ = (
@@ -83,7 +82,6 @@ class Account:
         self.events: deque[CapacityEvent] = deque(maxlen=EVENTS_KEPT)
         self.unlogged: deque[CapacityEvent] = deque(maxlen=EVENTS_KEPT)
 
-    def note(self, event: CapacityEvent) -> None:
-        """Keep an event."""
+    def record(self, event: CapacityEvent) -> None:
         self.events.append(event)
         self.unlogged.append(event)

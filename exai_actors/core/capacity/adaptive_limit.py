@@ -1,18 +1,19 @@
-"""A limit that moves below the configured one: less when the provider is overloaded, then more.
+"""A limit below the configured one that falls when the service is overloaded and rises again.
 
-Additive increase, multiplicative decrease (Chiu and Jain, 1989), on the provider's own word only:
-no rule that goes by latency was better than a fixed limit for language models, whose latency is
+Additive increase, multiplicative decrease (Chiu and Jain, 1989), driven by the service's overload
+answers only: no rule based on latency beat a fixed limit for language models, whose latency is
 mostly the length of the answer.
 """
 
 from __future__ import annotations
 
-MIN_S = 1.0
+MIN_INTERVAL_S = 1.0
 
 
 class AdaptiveLimit:
-    """``limit`` is between 1 and the ceiling; it falls by a tenth once a second at most, or by 1
-    where a tenth is less.
+    """``limit`` is between 1 and the ceiling.
+
+    It changes at most once a second, down by a tenth (at least 1) or up by 1.
     """
 
     __slots__ = ("_answers", "_ceiling", "_changed_at", "limit")
@@ -21,18 +22,18 @@ class AdaptiveLimit:
         self._ceiling = ceiling
         self.limit = ceiling
         self._answers = 0
-        self._changed_at = -MIN_S
+        self._changed_at = -MIN_INTERVAL_S
 
     def on_overload(self, now: float) -> int | None:
-        """The provider has too much to do; gives the new limit if it changes."""
+        """Note an overload answer; returns the new limit if it changes."""
         self._answers = 0
         lower = max(min(1, self._ceiling), min(self.limit - 1, -(-self.limit * 9 // 10)))
-        return self._move(lower, now)
+        return self._change(lower, now)
 
     def on_success(self, now: float, in_flight: int) -> int | None:
-        """An answer came while so many were in flight; gives the new limit if it changes.
+        """Note an answer that came while so many were in flight; returns the new limit if any.
 
-        One more after as many answers as the limit, and none while less than half of it is used.
+        The limit rises after as many answers as the limit, unless less than half of it is used.
         """
         if self.limit >= self._ceiling or 2 * in_flight < self.limit:
             return None
@@ -40,16 +41,16 @@ class AdaptiveLimit:
         if self._answers < self.limit:
             return None
         self._answers = 0
-        return self._move(self.limit + 1, now)
+        return self._change(self.limit + 1, now)
 
     def set_ceiling(self, ceiling: int) -> None:
-        """The configured limit is now this."""
+        """Set the configured limit."""
         was_at_ceiling = self.limit >= self._ceiling
         self._ceiling = ceiling
         self.limit = ceiling if was_at_ceiling else min(self.limit, ceiling)
 
-    def _move(self, limit: int, now: float) -> int | None:
-        if limit == self.limit or now - self._changed_at < MIN_S:
+    def _change(self, limit: int, now: float) -> int | None:
+        if limit == self.limit or now - self._changed_at < MIN_INTERVAL_S:
             return None
         self._changed_at = now
         self.limit = limit

@@ -1,4 +1,4 @@
-"""Puts a change in force while the provider runs."""
+"""Applies a change while the provider runs."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from exai_actors.core.capacity.dispatcher import Dispatcher
 from exai_actors.core.capacity.scheduled_call import ScheduledCall
 from exai_actors.core.capacity.settings import GateSettings
 
-J = TypeVar("J", bound=ScheduledCall)
+C = TypeVar("C", bound=ScheduledCall)
 
 
-def apply_change(dispatcher: Dispatcher[J], change: Change, cause: str, now: float) -> str | None:
-    """Why the change cannot be made, or None once it is in force, noted with its cause.
+def apply_change(dispatcher: Dispatcher[C], change: Change, cause: str, now: float) -> str | None:
+    """Apply and record a change; returns why it cannot be made, or None when it is in force.
 
-    Its owner pumps afterwards: a change may let somebody in.
+    Pump the dispatcher afterwards.
     """
     account = dispatcher.account
     problem = problem_of(change, frozenset(account.model_limits), frozenset(account.weights))
@@ -68,7 +68,7 @@ def apply_change(dispatcher: Dispatcher[J], change: Change, cause: str, now: flo
             account.mode = Mode.OPEN
         case _:
             assert_never(change)
-    dispatcher.guards.note(now, what, cause)
+    dispatcher.guards.record(now, what, cause)
     return None
 
 

@@ -1,4 +1,4 @@
-"""What can be changed of a provider while it runs, and the record that is kept of each change."""
+"""The changes of a provider that an operator can make while it runs, and the record of each."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ GATES = ("requests_per_minute", "tokens_per_minute", "requests_per_day", "tokens
 
 
 class SetLimit(msgspec.Struct, frozen=True, tag="limit"):
-    """The limit is now this; of ``model``'s own permits when it names one. Nothing is revoked."""
+    """Set the limit of the provider, or of a ``model`` with its own; revokes no permit."""
 
     limit: int
     model: str | None = None
@@ -30,34 +30,34 @@ class SetWeight(msgspec.Struct, frozen=True, tag="weight"):
 
 
 class SetGates(msgspec.Struct, frozen=True, tag="gates"):
-    """The rate gates are now these; what was used counts against them."""
+    """Set the rate gates; earlier usage counts against them."""
 
     gates: GateSettings
 
 
 class SetReserve(msgspec.Struct, frozen=True, tag="reserve"):
-    """So many of its permits are left to others."""
+    """Set the number of reserved permits."""
 
     permits: int
 
 
 class Pause(msgspec.Struct, frozen=True, tag="pause"):
-    """Grant nothing; whoever comes waits."""
+    """Grant nothing; new requests wait."""
 
 
 class DrainProvider(msgspec.Struct, frozen=True, tag="drain"):
-    """Take nothing new; what waits and what runs is finished."""
+    """Refuse new requests; finish the queued ones and those in flight."""
 
 
 class Reopen(msgspec.Struct, frozen=True, tag="reopen"):
-    """The end of a pause or a drain."""
+    """End a pause or a drain."""
 
 
 Change = SetLimit | SetWeight | SetGates | SetReserve | Pause | DrainProvider | Reopen
 
 
 class CapacityEvent(msgspec.Struct, frozen=True, gc=False):
-    """One change that came into force at ``at``, in seconds of the broker's own clock."""
+    """A change made at ``at``, in seconds of the driver's clock, and its cause."""
 
     at: float
     what: str
@@ -67,7 +67,7 @@ class CapacityEvent(msgspec.Struct, frozen=True, gc=False):
 def problem_of(
     change: Change, models: frozenset[str], tenants: frozenset[TenantName]
 ) -> str | None:
-    """Why a change cannot be made; None when it can. ``models`` have limits of their own."""
+    """Why a change cannot be made; None if it can. ``models`` are those with their own limits."""
     match change:
         case SetLimit(limit, model):
             if not _is_whole(limit, 0, MAX_LIMIT):
@@ -82,7 +82,7 @@ def problem_of(
                 known = ", ".join(sorted(tenants)) or "none"
                 return f"there is no tenant '{tenant}'; those with tokens of their own: {known}"
         case SetGates(gates):
-            return _problem_of_gates(gates)
+            return _gates_problem(gates)
         case SetReserve(permits):
             if not _is_whole(permits, 0, MAX_LIMIT):
                 return f"0 to {MAX_LIMIT} permits can be reserved, got {permits}"
@@ -91,16 +91,16 @@ def problem_of(
     return None
 
 
-def _problem_of_gates(gates: GateSettings) -> str | None:
+def _gates_problem(gates: GateSettings) -> str | None:
     for name in GATES:
         value = getattr(gates, name)
-        most = MAX_TOKENS if name.startswith("tokens") else MAX_LIMIT
-        if value is not None and not _is_whole(value, 1, most):
-            return f"{name} is at least 1 and at most {most}, got {value}"
+        max_value = MAX_TOKENS if name.startswith("tokens") else MAX_LIMIT
+        if value is not None and not _is_whole(value, 1, max_value):
+            return f"{name} is at least 1 and at most {max_value}, got {value}"
     if not 0 <= gates.margin_s <= MAX_MARGIN_S:
         return f"margin_s is 0 to {MAX_MARGIN_S}, got {gates.margin_s}"
     return None
 
 
-def _is_whole(value: object, least: int, most: int) -> bool:
-    return type(value) is int and least <= value <= most
+def _is_whole(value: object, min_value: int, max_value: int) -> bool:
+    return type(value) is int and min_value <= value <= max_value

@@ -1,10 +1,12 @@
-"""Who goes next: shares counted by cost, of tenants by their weights, of their sessions alike.
+"""Whose request is granted next: fair queueing by cost over two levels, tenant and session.
 
-A session is charged an estimate when it is granted and what it really cost at the end. Priority
-counts inside a session only. A session that has waited too long for any grant at all goes first now
-and then, so that no weight starves anyone. It is not the age of a request that counts: where all
-wait long, the oldest are those of the most expensive sessions, which would get more than their
-share.
+Tenants share the provider by their weights, the sessions of a tenant equally. A request is charged
+its estimated cost at the grant and corrected to the real cost at the end of its call. Priority
+orders the requests of one session only.
+
+A session that has had no grant for too long is served first now and then, so that no weight starves
+it. The age of the session's last grant counts, not the age of its requests: under overload the
+oldest requests are those of the most expensive sessions, which would get more than their share.
 """
 
 from __future__ import annotations
@@ -22,22 +24,22 @@ T = TypeVar("T")
 
 
 class FairQueue(Generic[T]):
-    """At most ``limit`` waiting entries over all, ``session_limit`` of one session.
+    """At most ``limit`` waiting requests, ``session_limit`` of one session.
 
-    ``entries`` are all that wait, the longest waiting first. A session that waits and has had no
-    grant for more than ``max_wait_s`` goes first, but only once in ``guard_every`` grants.
+    Iteration yields the values of all waiting requests, the longest waiting first. A waiting
+    session without a grant for more than ``max_wait_s`` is served first, but only once in
+    ``guard_every`` grants.
     """
 
     __slots__ = (
-        "_entries",
+        "_grants_since_guard",
         "_guard_every",
+        "_last_grant",
         "_max_wait_s",
-        "_neglected",
-        "_since_guard",
+        "_queued",
         "_tenants",
         "_waiting",
         "_weights",
-        "entries",
         "limit",
         "session_limit",
     )
@@ -53,22 +55,29 @@ class FairQueue(Generic[T]):
     ) -> None:
         self.limit = limit
         self.session_limit = limit if session_limit is None else session_limit
-        self.entries: dict[tuple[SessionId, RequestKey], T] = {}
-        self._entries: dict[tuple[SessionId, RequestKey], QueuedRequest] = {}
+        self._queued: dict[tuple[SessionId, RequestKey], QueuedRequest] = {}
         self._max_wait_s = max_wait_s
         self._guard_every = guard_every
-        self._since_guard = 0
-        # Who has something waiting, the longest without a grant first, and since when.
-        self._neglected: dict[Flow, float] = {}
+        self._grants_since_guard = 0
+        # The waiting sessions and when each was last granted or began to wait, the oldest first.
+        self._last_grant: dict[Flow, float] = {}
         self._weights = dict(weights or {})
         self._tenants: dict[TenantName, Tenant] = {}
         self._waiting: StartTimeClock[Tenant] = StartTimeClock()
 
     def __len__(self) -> int:
-        return len(self.entries)
+        return len(self._queued)
+
+    def __iter__(self) -> Iterator[T]:
+        return (queued.value for queued in self._queued.values())
+
+    def get(self, session: SessionId, request: RequestKey) -> T | None:
+        """The value of a waiting request; None if it does not wait."""
+        queued = self._queued.get((session, request))
+        return None if queued is None else queued.value
 
     def flow(self, session: SessionId, tenant: TenantName) -> Flow:
-        """The session's place in the shares, made when it is not there yet."""
+        """The session's flow, created at its first request."""
         found = self._tenants.get(tenant)
         if found is None:
             found = self._tenants[tenant] = Tenant(tenant, self.weight(tenant))
@@ -77,22 +86,28 @@ class FairQueue(Generic[T]):
             flow = found.flows[session] = Flow(session, found)
         return flow
 
-    def forget(self, session: SessionId) -> None:
-        """The session is gone, and what it owed with it; nothing of it may be waiting.
+    def forget(self, session: SessionId) -> list[T]:
+        """Remove a session that has ended, and return its waiting requests.
 
-        A flow that somebody still holds goes on to work.
+        A call in flight may still hold the flow and settle with it.
         """
+        removed: list[T] = []
         for tenant in tuple(self._tenants.values()):
-            tenant.flows.pop(session, None)
+            flow = tenant.flows.pop(session, None)
+            if flow is not None:
+                for queued in tuple(flow.waiting.values()):
+                    removed.append(queued.value)
+                    self._remove(queued)
             if not tenant.flows:
                 del self._tenants[tenant.name]
+        return removed
 
     def weight(self, tenant: TenantName) -> float:
-        """A tenant's share beside the others'; 1 unless something else was set."""
+        """The tenant's weight; 1 unless another one was set."""
         return self._weights.get(tenant, 1.0)
 
     def set_weight(self, tenant: TenantName, weight: float) -> None:
-        """Holds for what is granted from now on. Raises ValueError unless above zero."""
+        """Set the weight for all later grants. Raises ValueError unless it is above zero."""
         if not weight > 0:
             raise ValueError(f"a weight is a number above 0, got {weight}")
         self._weights[tenant] = weight
@@ -101,33 +116,33 @@ class FairQueue(Generic[T]):
             found.inverse_weight = 1 / weight
 
     def charge(self, flow: Flow, cost: float) -> None:
-        """A grant that needed no waiting."""
-        tenant = flow.owner
-        tenant.sessions.charge(flow.share, cost)
-        self._waiting.charge(tenant.share, cost * tenant.inverse_weight)
+        """Charge a call that was granted without waiting."""
+        tenant = flow.tenant
+        tenant.sessions.charge(flow.tag, cost)
+        self._waiting.charge(tenant.tag, cost * tenant.inverse_weight)
 
     def settle(
         self, flow: Flow, estimated: float, actual: float, inverse_weight: float | None = None
     ) -> None:
-        """A call of this flow has ended and cost this much instead of its estimate.
+        """Correct the charge of an ended call from its estimate to its actual cost.
 
-        ``inverse_weight`` is what its tenant's was at the grant, if it may have changed.
+        ``inverse_weight`` is the one its tenant had at the grant, if it may have changed.
         """
-        tenant, more = flow.owner, actual - estimated
+        tenant, difference = flow.tenant, actual - estimated
         if inverse_weight is None:
             inverse_weight = tenant.inverse_weight
-        tenant.sessions.settle(flow.share, estimated, more)
-        self._waiting.settle(tenant.share, estimated * inverse_weight, more * inverse_weight)
+        tenant.sessions.settle(flow.tag, estimated, difference)
+        self._waiting.settle(tenant.tag, estimated * inverse_weight, difference * inverse_weight)
 
     def transfer(self, former: Flow, flow: Flow, cost: float, inverse_weight: float) -> None:
-        """A call that was charged to one flow is another's from now on."""
+        """Charge a call in flight to another flow than the one it was granted to."""
         self.settle(former, cost, 0.0, inverse_weight)
-        tenant = flow.owner
         self.charge(flow, cost)
-        if flow.share.stamp:
-            tenant.sessions.moved(flow.share)
-        if tenant.share.stamp:
-            self._waiting.moved(tenant.share)
+        tenant = flow.tenant
+        if flow.waiting:
+            tenant.sessions.reorder(flow.tag)
+        if tenant.queued:
+            self._waiting.reorder(tenant.tag)
 
     def put(
         self,
@@ -138,160 +153,148 @@ class FairQueue(Generic[T]):
         now: float,
         priority: int = 0,
         *,
-        again: bool = False,
+        ahead: bool = False,
     ) -> bool:
-        """Let an entry wait behind its session's others of no lower priority.
+        """Queue a request behind those of its session with no lower priority.
 
-        ``cost`` is above zero. One that was granted before and comes ``again`` goes before its
-        session's others and finds room always. False, and no change, when full. Raises ValueError
-        when this request waits already.
+        ``cost`` is above zero. A request that goes ``ahead`` of its session's others is accepted
+        even when the queue is full. Returns False, and changes nothing, when it is full. Raises
+        ValueError if this request already waits.
         """
         key = (flow.session, request)
-        if key in self.entries:
+        if key in self._queued:
             raise ValueError(f"request {request!r} of session {flow.session!r} already waits")
-        if not again and (
-            len(self.entries) >= self.limit or len(flow.waiting) >= self.session_limit
+        if not ahead and (
+            len(self._queued) >= self.limit or len(flow.waiting) >= self.session_limit
         ):
             return False
-        entry = QueuedRequest(flow, request, value, cost)
-        tenant = flow.owner
-        if not tenant.count:
-            self._waiting.enter(tenant.share)
-        tenant.count += 1
-        tenant.cost += cost
+        queued = QueuedRequest(flow, request, value, cost)
+        tenant = flow.tenant
+        if not tenant.queued:
+            self._waiting.enter(tenant.tag)
+        tenant.queued += 1
+        tenant.queued_cost += cost
         if not flow.waiting:
-            tenant.sessions.enter(flow.share)
-            self._neglected[flow] = now
-        flow.add(entry, priority, again=again)
-        self.entries[key] = value
-        self._entries[key] = entry
+            tenant.sessions.enter(flow.tag)
+            self._last_grant[flow] = now
+        flow.add(queued, priority, ahead=ahead)
+        self._queued[key] = queued
         return True
 
     def peek(self, now: float) -> T | None:
-        """Whose turn it is at this instant."""
-        entry = self._next(now)
-        if entry is None:
+        """The value of the request whose turn it is; None if none waits."""
+        queued = self._next(now)
+        if queued is None:
             return None
-        value: T = entry.value
+        value: T = queued.value
         return value
 
     def take(self, now: float) -> T | None:
-        """Take out what peek() shows at this instant, and charge it; None when nothing waits."""
-        entry = self._next(now)
-        if entry is None:
+        """Remove the request that ``peek`` shows at this instant, and charge it."""
+        queued = self._next(now)
+        if queued is None:
             return None
-        flow = entry.flow
-        tenant = flow.owner
-        if entry is self._turn():
-            self._since_guard += 1
-            tenant.sessions.pass_clock(flow.share)
-            self._waiting.pass_clock(tenant.share)
+        flow = queued.flow
+        tenant = flow.tenant
+        if queued is self._first():
+            self._grants_since_guard += 1
+            tenant.sessions.advance(flow.tag)
+            self._waiting.advance(tenant.tag)
         else:
-            # Who goes before its turn is far ahead, where no newcomer must be made to begin.
-            self._since_guard = 0
-        tenant.sessions.grant(flow.share, entry.cost)
-        self._waiting.grant(tenant.share, entry.cost * tenant.inverse_weight)
-        self._take_out(entry)
+            # A session served before its turn has a start tag far ahead of the virtual time, and
+            # no newcomer should have to start there.
+            self._grants_since_guard = 0
+        tenant.sessions.serve(flow.tag, queued.cost)
+        self._waiting.serve(tenant.tag, queued.cost * tenant.inverse_weight)
+        self._remove(queued)
         if flow.waiting:
-            tenant.sessions.moved(flow.share)
-            del self._neglected[flow]
-            self._neglected[flow] = now
-        if tenant.count:
-            self._waiting.moved(tenant.share)
-        value: T = entry.value
+            tenant.sessions.reorder(flow.tag)
+            del self._last_grant[flow]
+            self._last_grant[flow] = now
+        if tenant.queued:
+            self._waiting.reorder(tenant.tag)
+        value: T = queued.value
         return value
 
     def remove(self, session: SessionId, request: RequestKey) -> T | None:
-        """Take one entry out, charging nothing; None when it does not wait."""
-        entry = self._entries.get((session, request))
-        if entry is None:
+        """Remove a request without charging it; None if it does not wait."""
+        queued = self._queued.get((session, request))
+        if queued is None:
             return None
-        self._take_out(entry)
-        value: T = entry.value
+        self._remove(queued)
+        value: T = queued.value
         return value
 
-    def remove_session(self, session: SessionId) -> tuple[T, ...]:
-        """Take all entries of a session out."""
-        flows = [tenant.flows.get(session) for tenant in self._tenants.values()]
-        keys = [
-            (session, request) for flow in flows if flow is not None for request in flow.waiting
-        ]
-        gone = tuple(self.entries[key] for key in keys)
-        for key in keys:
-            self._take_out(self._entries[key])
-        return gone
-
     def in_service_order(self) -> Iterator[T]:
-        """All entries as take() would give them if nobody else came and nobody grew too old."""
+        """All values in the order of ``take``, as if none came and no session waited too long."""
         tenants = []
         for tenant in self._waiting.waiting():
             flows = [
-                (flow.share.tag, flow.share.stamp, flow.in_order())
+                (flow.tag.start, flow.tag.stamp, flow.in_reverse_order())
                 for flow in tenant.sessions.waiting()
             ]
             heapq.heapify(flows)
-            tenants.append((tenant.share.tag, tenant.share.stamp, tenant.inverse_weight, flows))
+            tenants.append((tenant.tag.start, tenant.tag.stamp, tenant.inverse_weight, flows))
         heapq.heapify(tenants)
-        # Who was served comes behind all others of the same tag, as with moved().
+        # After a grant, an owner comes behind all others with the same start tag, as in reorder().
         stamps = count(1 << 62)
         while tenants:
-            tag, _, inverse_weight, flows = tenants[0]
-            own_tag, _, entries = flows[0]
-            entry = entries.pop()
-            if entries:
-                heapq.heapreplace(flows, (own_tag + entry.cost, next(stamps), entries))
+            start, _, inverse_weight, flows = tenants[0]
+            flow_start, _, remaining = flows[0]
+            queued = remaining.pop()
+            if remaining:
+                heapq.heapreplace(flows, (flow_start + queued.cost, next(stamps), remaining))
             else:
                 heapq.heappop(flows)
             if flows:
-                moved = (tag + entry.cost * inverse_weight, next(stamps), inverse_weight, flows)
-                heapq.heapreplace(tenants, moved)
+                finish = start + queued.cost * inverse_weight
+                heapq.heapreplace(tenants, (finish, next(stamps), inverse_weight, flows))
             else:
                 heapq.heappop(tenants)
-            yield entry.value
+            yield queued.value
 
     def rank(self, flow: Flow) -> int:
-        """About how many would be served before a newcomer of this flow.
+        """About how many requests would be served before a new one of this flow.
 
-        Reckons with the mean cost of what each session has waiting: a walk over the sessions, not
-        over their requests.
+        Uses the mean cost of each session's waiting requests: a walk over the sessions, not over
+        their requests.
         """
-        mine = flow.owner
-        tag = max(flow.share.tag, mine.sessions.clock) + flow.cost
+        own_tenant = flow.tenant
+        start = max(flow.tag.start, own_tenant.sessions.virtual_time) + flow.queued_cost
         ahead = len(flow.waiting)
-        ahead_cost = flow.cost
-        for other in mine.sessions.waiting():
-            if other is not flow and other.share.tag <= tag:
-                mean = other.cost / len(other.waiting)
-                count = min(len(other.waiting), int((tag - other.share.tag) / mean) + 1)
-                ahead += count
-                ahead_cost += count * mean
-        tag = max(mine.share.tag, self._waiting.clock) + ahead_cost * mine.inverse_weight
+        ahead_cost = flow.queued_cost
+        for other in own_tenant.sessions.waiting():
+            if other is not flow and other.tag.start <= start:
+                mean = other.queued_cost / len(other.waiting)
+                served = min(len(other.waiting), int((start - other.tag.start) / mean) + 1)
+                ahead += served
+                ahead_cost += served * mean
+        start = max(own_tenant.tag.start, self._waiting.virtual_time)
+        start += ahead_cost * own_tenant.inverse_weight
         for tenant in self._waiting.waiting():
-            if tenant is not mine and tenant.share.tag <= tag:
-                mean = tenant.cost / tenant.count * tenant.inverse_weight
-                ahead += min(tenant.count, int((tag - tenant.share.tag) / mean) + 1)
+            if tenant is not own_tenant and tenant.tag.start <= start:
+                mean = tenant.queued_cost / tenant.queued * tenant.inverse_weight
+                ahead += min(tenant.queued, int((start - tenant.tag.start) / mean) + 1)
         return ahead
 
-    def faults(self) -> Iterator[str]:
-        """Where the sums that are kept differ from what is there; nothing if all is well."""
-        if self.entries.keys() != self._entries.keys():
-            yield "the queue lists other requests than it holds"
+    def violations(self) -> Iterator[str]:
+        """Each sum that differs from the records it counts, in words; none if all is well."""
         flows = [flow for tenant in self._tenants.values() for flow in tenant.flows.values()]
-        if sum(len(flow.waiting) for flow in flows) > len(self.entries):
+        if sum(len(flow.waiting) for flow in flows) > len(self._queued):
             yield "sessions have requests waiting that the queue does not know"
         for tenant in self._tenants.values():
-            count = sum(len(flow.waiting) for flow in tenant.flows.values())
-            if count != tenant.count:
-                yield f"{count} requests of a tenant wait where {tenant.count} are counted"
+            waiting = sum(len(flow.waiting) for flow in tenant.flows.values())
+            if waiting != tenant.queued:
+                yield f"{waiting} requests of a tenant wait where {tenant.queued} are counted"
 
     def _next(self, now: float) -> QueuedRequest | None:
-        if self._since_guard >= self._guard_every and self._neglected:
-            flow, since = next(iter(self._neglected.items()))
-            if now - since > self._max_wait_s:
+        if self._grants_since_guard >= self._guard_every and self._last_grant:
+            flow, last_grant = next(iter(self._last_grant.items()))
+            if now - last_grant > self._max_wait_s:
                 return flow.first()
-        return self._turn()
+        return self._first()
 
-    def _turn(self) -> QueuedRequest | None:
+    def _first(self) -> QueuedRequest | None:
         tenant = self._waiting.first()
         if tenant is None:
             return None
@@ -299,18 +302,16 @@ class FairQueue(Generic[T]):
         assert flow is not None
         return flow.first()
 
-    def _take_out(self, entry: QueuedRequest) -> None:
-        flow = entry.flow
-        tenant = flow.owner
-        key = (flow.session, entry.request)
-        del self.entries[key]
-        del self._entries[key]
-        flow.take_out(entry)
-        tenant.count -= 1
-        tenant.cost -= entry.cost
+    def _remove(self, queued: QueuedRequest) -> None:
+        flow = queued.flow
+        tenant = flow.tenant
+        del self._queued[flow.session, queued.request]
+        flow.remove(queued)
+        tenant.queued -= 1
+        tenant.queued_cost -= queued.cost
         if not flow.waiting:
-            tenant.sessions.leave(flow.share)
-            del self._neglected[flow]
-        if not tenant.count:
-            tenant.cost = 0.0
-            self._waiting.leave(tenant.share)
+            tenant.sessions.leave(flow.tag)
+            del self._last_grant[flow]
+        if not tenant.queued:
+            tenant.queued_cost = 0.0
+            self._waiting.leave(tenant.tag)

@@ -1,4 +1,4 @@
-"""A session's and a tenant's place in the shares, and what each has waiting."""
+"""The flows of the fair queue: sessions within tenants, and the requests that each has waiting."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from exai_actors.ids import RequestKey, SessionId, TenantName
 
 
 class QueuedRequest:
-    """One waiting request."""
+    """One waiting request; ``value`` is the record that the queue keeps for its user."""
 
     __slots__ = ("cost", "flow", "order", "request", "value")
 
@@ -23,91 +23,87 @@ class QueuedRequest:
 
 
 class Tenant:
-    """A tenant's place in the shares.
+    """A tenant and the clock of its sessions.
 
-    ``inverse_weight`` is 1 / weight; ``count`` and ``cost`` cover all queued requests of its
-    sessions.
+    ``inverse_weight`` is 1 / weight; ``queued`` and ``queued_cost`` cover all waiting requests of
+    its sessions.
     """
 
     __slots__ = (
-        "cost",
-        "count",
         "flows",
         "inverse_weight",
         "name",
+        "queued",
+        "queued_cost",
         "sessions",
-        "share",
+        "tag",
     )
 
     def __init__(self, name: TenantName, weight: float) -> None:
         self.name = name
         self.inverse_weight = 1 / weight
-        self.share = VirtualTag(self)
+        self.tag = VirtualTag(self)
         self.flows: dict[SessionId, Flow] = {}
         self.sessions: StartTimeClock[Flow] = StartTimeClock()
-        self.count = 0
-        self.cost = 0.0
+        self.queued = 0
+        self.queued_cost = 0.0
 
 
 class Flow:
-    """One session among those of its tenant. ``cost`` is that of all it has waiting."""
+    """One session of a tenant; ``queued_cost`` covers all its waiting requests."""
 
     __slots__ = (
         "_heap",
-        "_number",
-        "cost",
-        "owner",
+        "_last_number",
+        "queued_cost",
         "session",
-        "share",
+        "tag",
+        "tenant",
         "waiting",
     )
 
-    def __init__(self, session: SessionId, owner: Tenant) -> None:
+    def __init__(self, session: SessionId, tenant: Tenant) -> None:
         self.session = session
-        self.owner = owner
-        self.share = VirtualTag(self)
-        self.cost = 0.0
+        self.tenant = tenant
+        self.tag = VirtualTag(self)
+        self.queued_cost = 0.0
         self.waiting: dict[RequestKey, QueuedRequest] = {}
         self._heap: list[tuple[tuple[int, int], QueuedRequest]] = []
-        self._number = 0
+        self._last_number = 0
 
-    @property
-    def tenant(self) -> TenantName:
-        return self.owner.name
-
-    def add(self, entry: QueuedRequest, priority: int, *, again: bool) -> None:
-        """Behind those of no lower priority, or before all if it was granted once."""
-        self._number += 1
-        # A second try comes before every first one, whatever the priorities.
-        entry.order = (-(1 << 62), self._number) if again else (-priority, self._number)
-        self.waiting[entry.request] = entry
-        self.cost += entry.cost
-        heapq.heappush(self._heap, (entry.order, entry))
+    def add(self, queued: QueuedRequest, priority: int, *, ahead: bool) -> None:
+        """Queue a request behind those of no lower priority, or ``ahead`` of them all."""
+        self._last_number += 1
+        # A retry precedes every first attempt, regardless of priorities.
+        queued.order = (-(1 << 62), self._last_number) if ahead else (-priority, self._last_number)
+        self.waiting[queued.request] = queued
+        self.queued_cost += queued.cost
+        heapq.heappush(self._heap, (queued.order, queued))
         if len(self._heap) > 2 * len(self.waiting) + 16:
-            self._heap = [each for each in self._heap if self._is_here(each[1])]
+            self._heap = [each for each in self._heap if self._is_waiting(each[1])]
             heapq.heapify(self._heap)
 
     def first(self) -> QueuedRequest | None:
-        """The next of this session."""
+        """The next request of this session."""
         heap = self._heap
         while heap:
-            entry = heap[0][1]
-            if self._is_here(entry):
-                return entry
+            queued = heap[0][1]
+            if self._is_waiting(queued):
+                return queued
             heapq.heappop(heap)
         return None
 
-    def take_out(self, entry: QueuedRequest) -> None:
-        """It waits no more."""
-        del self.waiting[entry.request]
-        self.cost -= entry.cost
+    def remove(self, queued: QueuedRequest) -> None:
+        del self.waiting[queued.request]
+        self.queued_cost -= queued.cost
         if not self.waiting:
-            self.cost = 0.0
+            # Sums of floats do not return to zero by themselves.
+            self.queued_cost = 0.0
             self._heap.clear()
 
-    def in_order(self) -> list[QueuedRequest]:
-        """All that wait, the next one last."""
-        return sorted(self.waiting.values(), key=lambda entry: entry.order, reverse=True)
+    def in_reverse_order(self) -> list[QueuedRequest]:
+        """All waiting requests, the next one last."""
+        return sorted(self.waiting.values(), key=lambda queued: queued.order, reverse=True)
 
-    def _is_here(self, entry: QueuedRequest) -> bool:
-        return self.waiting.get(entry.request) is entry
+    def _is_waiting(self, queued: QueuedRequest) -> bool:
+        return self.waiting.get(queued.request) is queued

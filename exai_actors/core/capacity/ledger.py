@@ -1,6 +1,6 @@
-"""The ledger of permits: who may have an upstream call in flight right now.
+"""The ledger of permits: the calls that may be in flight at a service right now.
 
-A permit is a named record that exists or does not. In-flight is the number of records, never a
+A permit is a named record that exists or does not. In flight is the number of records, never a
 counter, so nothing can drift: releasing a permit twice, or one that was never granted, changes
 nothing and is counted as an anomaly.
 
@@ -17,18 +17,18 @@ R = TypeVar("R")
 
 
 class CapacityLedger(Generic[R]):
-    """Permits of one provider, each with a record ``R`` of what it was granted for.
+    """The permits of one pool, each with a record ``R`` of the call it was granted for.
 
-    ``limit`` is changed by resize() at any time and may be zero. ``reserved`` permits are for
-    others to grant. A quarantined permit is neither held nor free: its call was aborted, yet the
-    provider may still be busy with it.
+    ``limit`` may change at any time and may be zero. ``reserved`` permits are not granted here. A
+    quarantined permit is neither held nor free: its call was cut off, yet the service may still be
+    working on it.
     """
 
     __slots__ = ("_last", "_step", "anomalies", "held", "limit", "quarantined", "reserved")
 
     def __init__(self, limit: int, last: int = 0, step: int = 1) -> None:
-        """Permits are numbered ``last + step``, ``last + 2 * step`` ..., so that several ledgers
-        and several incarnations never give two alike.
+        """Permits are numbered ``last + step``, ``last + 2 * step`` ..., so that no two ledgers
+        and no two incarnations grant the same one. Raises ValueError for a limit below zero.
         """
         self.reserved = 0
         self.resize(limit)
@@ -49,31 +49,30 @@ class CapacityLedger(Generic[R]):
 
     @property
     def own(self) -> int:
-        """The part of the limit that is not left to others."""
+        """The part of the limit that is not reserved."""
         return max(0, self.limit - self.reserved)
 
     @property
     def over(self) -> int:
-        """By how many the permits out exceed a limit that was lowered meanwhile."""
+        """The number of permits out beyond a limit that was lowered since."""
         return max(0, self._taken() - self.limit)
 
     def grant(self, record: R) -> PermitId | None:
-        """A new permit for what the record says, or None when none is free."""
-        held = self.held
-        if len(held) + len(self.quarantined) + self.reserved >= self.limit:
+        """A new permit for this record, or None when none is free."""
+        if self._taken() >= self.limit:
             return None
-        self._last = last = self._last + self._step
-        permit = PermitId(last)
-        held[permit] = record
+        self._last += self._step
+        permit = PermitId(self._last)
+        self.held[permit] = record
         return permit
 
     def release(self, permit: PermitId) -> R | None:
-        """Give a permit back, from quarantine too; None, and an anomaly, if it is not out."""
+        """Take back a held or quarantined permit; None, and an anomaly, for any other."""
         record = self.held.pop(permit, None)
         if record is None:
             record = self.quarantined.pop(permit, None)
-            if record is None:
-                self.anomalies += 1
+        if record is None:
+            self.anomalies += 1
         return record
 
     def quarantine(self, permit: PermitId) -> R | None:
@@ -90,17 +89,17 @@ class CapacityLedger(Generic[R]):
         self.held[permit] = record
 
     def adopt_quarantined(self, permit: PermitId, record: R) -> None:
-        """Keep a permit aside that an earlier owner had set aside."""
+        """Keep a permit in the quarantine that an earlier owner put it into."""
         self.quarantined[permit] = record
 
     def reserve(self, permits: int) -> None:
-        """Leave so many permits to others. Raises ValueError below zero; revokes nothing."""
+        """Set the number of reserved permits; revokes none. Raises ValueError below zero."""
         if permits < 0:
             raise ValueError(f"no fewer than 0 permits can be reserved, got {permits}")
         self.reserved = permits
 
     def resize(self, limit: int) -> None:
-        """Set the limit. Raises ValueError below zero; a shrink revokes nothing."""
+        """Set the limit; a shrink revokes no permit. Raises ValueError below zero."""
         if limit < 0:
             raise ValueError(f"a limit cannot be negative, got {limit}")
         self.limit = limit

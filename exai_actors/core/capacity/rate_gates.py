@@ -1,27 +1,31 @@
-"""What an account allows per minute and per day, exact over any window of that length.
+"""The limits of an account per minute and per day, exact over any window of that length.
 
-Each gate keeps a log of what was granted, so a burst up to the limit is let through and no window
-ever holds more than the limit: a bucket that refills (GCRA) with a burst as large as the limit lets
+Each gate keeps a log of its grants, so that a burst up to the limit passes and yet no window ever
+holds more than the limit. A bucket that refills (GCRA) with a burst as large as the limit lets
 nearly twice the limit into one window, and with a burst of one it lets no burst through at all.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
 from math import ceil
 
 import msgspec
 
 from exai_actors.core.capacity.settings import GateSettings
 
-# Beyond so many entries a log goes on in slices, each of which expires with its youngest part.
 SLICES = 1000
+"""A log that grows beyond this merges grants into slices, each expiring with its youngest one."""
+
+TOLERANCE = 1e-9
+"""The error that sums of floats may have."""
 
 
 class GateStatistics(msgspec.Struct, frozen=True):
     """One rate gate: ``used`` of ``limit`` in the last ``length_s`` seconds.
 
-    ``over`` is by how much calls took more than was estimated of them.
+    ``over`` is the part of ``used`` beyond the limit, when calls took more than estimated.
     """
 
     name: str
@@ -32,7 +36,7 @@ class GateStatistics(msgspec.Struct, frozen=True):
 
 
 class _Slice:
-    """What was charged within a short while; ``expires_at`` is right for the last of it."""
+    """An amount charged within a short time, and when the last of it expires."""
 
     __slots__ = ("amount", "began", "expires_at")
 
@@ -45,10 +49,11 @@ class _Slice:
 class WindowGate:
     """At most ``limit`` in any window of ``length_s`` seconds."""
 
-    __slots__ = ("_log", "_slice_s", "_used", "length_s", "limit", "name")
+    __slots__ = ("_log", "_slice_s", "_used", "counts_tokens", "length_s", "limit", "name")
 
     def __init__(self, name: str, limit: int, length_s: float) -> None:
         self.name = name
+        self.counts_tokens = name.startswith("tokens")
         self.limit = limit
         self.length_s = length_s
         self._slice_s = length_s / SLICES
@@ -56,24 +61,23 @@ class WindowGate:
         self._used = 0.0
 
     def opens_at(self, amount: float, now: float) -> float:
-        """The earliest instant at which so much fits; ``now`` if it does already.
+        """The earliest instant at which the amount fits; ``now`` if it does.
 
-        More than the limit itself is let through when the window is empty.
+        An amount above the limit passes when the window is empty.
         """
         self._expire(now)
         room = self.limit - min(amount, self.limit)
         used = self._used
-        if used <= room + 1e-9:
+        if used <= room + TOLERANCE:
             return now
         for part in self._log:
             used -= part.amount
-            if used <= room + 1e-9:
+            if used <= room + TOLERANCE:
                 return part.expires_at
-        # All that is left is what sums of fractions are wrong by.
         return self._log[-1].expires_at
 
     def charge(self, amount: float, now: float) -> _Slice:
-        """Enter it into the log; what is given is for ``settle``."""
+        """Log the amount; returns the entry for ``settle``."""
         self._used += amount
         log = self._log
         in_slices = self.limit > SLICES or len(log) >= SLICES
@@ -86,11 +90,11 @@ class WindowGate:
             log.append(part)
         return part
 
-    def settle(self, part: _Slice, more: float, now: float) -> None:
-        """What was charged took so much more, or less if below zero."""
+    def settle(self, part: _Slice, difference: float, now: float) -> None:
+        """Correct a charge by ``difference``, unless its window is over."""
         if part.expires_at > now:
-            part.amount += more
-            self._used += more
+            part.amount += difference
+            self._used += difference
 
     def statistics(self, now: float) -> GateStatistics:
         self._expire(now)
@@ -99,14 +103,14 @@ class WindowGate:
         return GateStatistics(self.name, self.limit, used, self.length_s, over)
 
     def wait_s(self, position: int, each: float, now: float) -> float:
-        """Seconds until the one at ``position`` from 1 gets through, each taking so much."""
+        """Seconds until the call at ``position`` from 1 passes, if each call takes that amount."""
         need = position * min(each, self.limit)
-        # Each time the limit has been let through, the next comes a window later.
+        # Each time the limit has passed, the next call passes a window later.
         windows = max(0, ceil(need / self.limit) - 1)
         return self.opens_at(need - windows * self.limit, now) - now + windows * self.length_s
 
     def resize(self, limit: int) -> None:
-        """Another limit; what is in the log counts against it."""
+        """Set the limit; the log counts against it."""
         self.limit = limit
 
     def _expire(self, now: float) -> None:
@@ -114,24 +118,24 @@ class WindowGate:
         while log and log[0].expires_at <= now:
             self._used -= log.popleft().amount
         if not log:
-            # Sums of fractions do not come back to zero by themselves.
+            # Sums of floats do not return to zero by themselves.
             self._used = 0.0
 
 
 class Charge(msgspec.Struct, gc=False, eq=False):
-    """What one grant was charged: at which gates, and how many LLM tokens."""
+    """The charge of one grant: LLM tokens, and the entry at each gate."""
 
     tokens: float
     parts: tuple[tuple[WindowGate, _Slice], ...]
 
 
 class RateGates:
-    """All gates of an account: a request passes all of them or waits.
+    """All gates of an account: a call passes all of them or waits.
 
-    Kept in memory only: after a restart of the process the first window may be used up twice.
+    In memory only: after a restart of the process the first window may be used twice.
     """
 
-    __slots__ = ("_counts_tokens", "_gates", "_mean_tokens", "active")
+    __slots__ = ("_gates", "_mean_tokens", "active")
 
     def __init__(self, settings: GateSettings) -> None:
         self._gates: dict[str, WindowGate] = {}
@@ -140,57 +144,48 @@ class RateGates:
         self.change(settings)
 
     def opens_at(self, tokens: float, now: float) -> float:
-        """The earliest instant at which a request of so many LLM tokens passes all gates."""
+        """The earliest instant at which a call of so many LLM tokens passes all gates."""
         return max(
-            (
-                gate.opens_at(tokens if _counts_tokens(gate) else 1, now)
-                for gate in self._in_order()
-            ),
-            default=now,
+            (gate.opens_at(amount, now) for gate, amount in self._amounts(tokens)), default=now
         )
 
     def charge(self, tokens: float, now: float) -> Charge | None:
-        """Charge all gates. Raises RuntimeError when one of them is shut."""
+        """Charge all gates; None without any. Raises RuntimeError when one of them is shut."""
         if self.opens_at(tokens, now) > now:
             raise RuntimeError("a request was granted through a closed rate gate")
         if not self._gates:
             return None
         self._mean_tokens += (0.125 if self._mean_tokens else 1.0) * (tokens - self._mean_tokens)
-        return Charge(
-            tokens,
-            tuple(
-                (gate, gate.charge(tokens if _counts_tokens(gate) else 1, now))
-                for gate in self._in_order()
-            ),
-        )
+        parts = ((gate, gate.charge(amount, now)) for gate, amount in self._amounts(tokens))
+        return Charge(tokens, tuple(parts))
 
     def settle(self, charge: Charge, tokens: float, now: float) -> None:
-        """The call really took so many LLM tokens; above the estimate, the gate is over for it."""
+        """Correct the charge to the call's real LLM tokens, which may exceed the gate's limit."""
         for gate, part in charge.parts:
-            if _counts_tokens(gate):
+            if gate.counts_tokens:
                 gate.settle(part, tokens - charge.tokens, now)
         charge.tokens = tokens
 
     def refund(self, charge: Charge, now: float) -> None:
-        """The request never reached the provider."""
+        """Cancel the charge of a call that never reached the service."""
         for gate, part in charge.parts:
-            gate.settle(part, -charge.tokens if _counts_tokens(gate) else -1, now)
+            gate.settle(part, -charge.tokens if gate.counts_tokens else -1, now)
 
     def wait_s(self, position: int, now: float) -> float:
-        """Seconds until the one at ``position``, of usual size, has passed all gates."""
+        """Seconds until the call at ``position`` from 1, of usual size, has passed all gates."""
         return max(
             (
-                gate.wait_s(position, self._mean_tokens if _counts_tokens(gate) else 1, now)
-                for gate in self._in_order()
+                gate.wait_s(position, amount, now)
+                for gate, amount in self._amounts(self._mean_tokens)
             ),
             default=0.0,
         )
 
     def statistics(self, now: float) -> tuple[GateStatistics, ...]:
-        return tuple(gate.statistics(now) for gate in self._in_order())
+        return tuple(gate.statistics(now) for gate in self._gates.values())
 
     def change(self, settings: GateSettings) -> None:
-        """Other limits from now on; what was granted under the old ones still counts."""
+        """Set other limits; earlier grants count against them."""
         for name, length_s in (
             ("requests_per_minute", 60.0),
             ("tokens_per_minute", 60.0),
@@ -207,9 +202,6 @@ class RateGates:
                 gate.resize(limit)
         self.active = bool(self._gates)
 
-    def _in_order(self) -> tuple[WindowGate, ...]:
-        return tuple(self._gates.values())
-
-
-def _counts_tokens(gate: WindowGate) -> bool:
-    return gate.name.startswith("tokens")
+    def _amounts(self, tokens: float) -> Iterator[tuple[WindowGate, float]]:
+        """Each gate with the amount that a call of so many LLM tokens takes of it."""
+        return ((gate, tokens if gate.counts_tokens else 1) for gate in self._gates.values())

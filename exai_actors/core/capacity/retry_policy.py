@@ -1,4 +1,4 @@
-"""What a failure means: whether the request is tried again, and whether the rest has to wait."""
+"""The meaning of a failure: whether its request is retried, and whether other calls must wait."""
 
 from __future__ import annotations
 
@@ -16,41 +16,42 @@ HOLD_JITTER = 0.1
 
 
 class Verdict(msgspec.Struct, frozen=True):
-    """``again``: this request may be tried again at the same provider.
+    """The consequences of a failure.
 
-    ``hold``: nobody else is to be sent for a while. ``shrink``: fewer at once. ``counts``: towards
-    the circuit. ``reached``: the provider has seen the request and may have counted it.
-    ``spent``: it may have worked on an answer, and nobody will tell what that took.
+    ``retriable``: the same provider may get the request again. ``holds``: no call is sent for a
+    while. ``shrinks_limit``: an adaptive limit falls. ``counts_for_circuit``: it says that the
+    service does not work. ``reached_service``: the service may have counted the request.
+    ``may_have_cost``: it may have worked on an answer, of unknown cost.
     """
 
-    again: bool = False
-    hold: bool = False
-    shrink: bool = False
-    counts: bool = False
-    reached: bool = True
-    spent: bool = False
+    retriable: bool = False
+    holds: bool = False
+    shrinks_limit: bool = False
+    counts_for_circuit: bool = False
+    reached_service: bool = True
+    may_have_cost: bool = False
 
 
-_RATE_LIMITED = Verdict(again=True, hold=True, shrink=True)
-_OVERLOADED = Verdict(again=True, hold=True, shrink=True)
-_QUOTA = Verdict(hold=True)
-_CONNECT = Verdict(again=True, counts=True, reached=False)
-_SERVER_ERROR = Verdict(again=True, counts=True)
-_UNSUPPORTED = Verdict(counts=True)
-_UNDECIDED = Verdict(counts=True, spent=True)
+_RATE_LIMITED = Verdict(retriable=True, holds=True, shrinks_limit=True)
+_OVERLOADED = Verdict(retriable=True, holds=True, shrinks_limit=True)
+_QUOTA = Verdict(holds=True)
+_CONNECT = Verdict(retriable=True, counts_for_circuit=True, reached_service=False)
+_SERVER_ERROR = Verdict(retriable=True, counts_for_circuit=True)
+_UNSUPPORTED = Verdict(counts_for_circuit=True)
+_UNDECIDED = Verdict(counts_for_circuit=True, may_have_cost=True)
 _FINAL = Verdict()
 
 
 def judge(failure: UpstreamFailure) -> Verdict:
-    """The meaning of a failure.
+    """The verdict on a failure.
 
-    One that may have been answered and billed although nothing arrived (a timeout, a broken or
-    malformed answer) is not tried again at the same provider. Once text has gone out to the client
-    nothing is tried again anywhere: it would get two answers in one.
+    A request that may have been answered and billed although no answer arrived (a timeout, a broken
+    or malformed answer) is not sent again to the same provider. After the first chunk no request is
+    sent again anywhere: its client would get two answers in one.
     """
     verdict = _by_kind(failure)
     if failure.text_sent:
-        return msgspec.structs.replace(verdict, again=False, spent=True)
+        return msgspec.structs.replace(verdict, retriable=False, may_have_cost=True)
     return verdict
 
 
@@ -65,7 +66,7 @@ def _by_kind(failure: UpstreamFailure) -> Verdict:
         case FailureKind.CONNECT:
             return _CONNECT
         case FailureKind.SERVER_ERROR:
-            # 501 and 505 say that it will never be done.
+            # 501 and 505 are permanent.
             return _UNSUPPORTED if failure.status in (501, 505) else _SERVER_ERROR
         case (
             FailureKind.TIMEOUT | FailureKind.MALFORMED | FailureKind.TRUNCATED | FailureKind.BROKEN
@@ -91,10 +92,11 @@ def backoff_s(attempt: int, draw: float, settings: RetrySettings) -> float:
 
 
 def hold_s(failure: UpstreamFailure, in_a_row: int, draw: float, settings: RetrySettings) -> float:
-    """For how long nobody is sent: what the provider told, or longer each time it did not.
+    """How long no call is sent: the service's Retry-After, or a backoff if it gave none.
 
-    Never shorter than told; up to a tenth longer, so that not everybody who was told comes at once.
-    "Now" is no time told: whoever says so while refusing has a clock that is wrong.
+    A Retry-After is never shortened, and extended by up to a tenth so that waiting clients do not
+    all return together. A Retry-After of 0 beside a refusal comes from a wrong clock: it is
+    ignored.
     """
     if failure.retry_after:
         return failure.retry_after * (1 + HOLD_JITTER * draw)
@@ -104,39 +106,43 @@ def hold_s(failure: UpstreamFailure, in_a_row: int, draw: float, settings: Retry
 
 
 class RetryBudget:
-    """At most max(reserve, budget * requests) tries again within the window, counted in slices."""
+    """At most max(reserve, budget * requests) retries within the window, counted in slices."""
 
-    __slots__ = ("_began", "_log", "_settings", "_slice_s", "_slices")
+    __slots__ = ("_settings", "_slice_s", "_slices")
 
     def __init__(self, settings: RetrySettings) -> None:
         self._settings = settings
         self._slice_s = settings.budget_window_s / BUDGET_SLICES
-        # Each slice: when it began, requests, tries again.
-        self._slices: deque[list[float]] = deque()
-        self._began = -1.0
-        self._log: list[float] = []
+        self._slices: deque[_Slice] = deque()
 
     def note_request(self, now: float) -> None:
-        """A request was sent for the first time; what is refused here is none."""
-        if now - self._began >= self._slice_s or not self._log:
-            self._open(now)
-        self._log[1] += 1
+        """Count the first attempt of a request."""
+        self._current(now).requests += 1
 
     def take(self, now: float) -> bool:
-        """Whether one more may be tried again; it is counted if so."""
-        if now - self._began >= self._slice_s or not self._log:
-            self._open(now)
-        requests = sum(each[1] for each in self._slices)
-        again = sum(each[2] for each in self._slices)
-        if again + 1 > max(self._settings.reserve, self._settings.budget * requests):
+        """Whether one more retry is allowed; if so, it is counted."""
+        current = self._current(now)
+        requests = sum(each.requests for each in self._slices)
+        retries = sum(each.retries for each in self._slices)
+        if retries + 1 > max(self._settings.reserve, self._settings.budget * requests):
             return False
-        self._log[2] += 1
+        current.retries += 1
         return True
 
-    def _open(self, now: float) -> None:
-        self._began = now
-        self._log = [now, 0, 0]
+    def _current(self, now: float) -> _Slice:
         slices = self._slices
-        slices.append(self._log)
-        while slices[0][0] <= now - self._settings.budget_window_s:
+        if slices and now - slices[-1].began < self._slice_s:
+            return slices[-1]
+        slices.append(_Slice(now))
+        while slices[0].began <= now - self._settings.budget_window_s:
             slices.popleft()
+        return slices[-1]
+
+
+class _Slice:
+    __slots__ = ("began", "requests", "retries")
+
+    def __init__(self, began: float) -> None:
+        self.began = began
+        self.requests = 0
+        self.retries = 0

@@ -1,4 +1,4 @@
-"""Requests that failed and wait for the instant of their next try."""
+"""Calls that failed and wait for the instant of their next attempt."""
 
 from __future__ import annotations
 
@@ -10,55 +10,52 @@ from typing import Generic, TypeVar
 from exai_actors.core.capacity.scheduled_call import ScheduledCall
 from exai_actors.ids import RequestKey, SessionId
 
-J = TypeVar("J", bound=ScheduledCall)
+C = TypeVar("C", bound=ScheduledCall)
 
 
-class RetryQueue(Generic[J]):
-    """Bounded by what was granted before: each of these once held a permit.
+class RetryQueue(Generic[C]):
+    """Needs no limit: each of its calls has held a permit."""
 
-    ``due`` is one and the same list for good, to be looked into.
-    """
-
-    __slots__ = ("_number", "due")
+    __slots__ = ("_last_number", "_waiting")
 
     def __init__(self) -> None:
-        self.due: list[tuple[float, int, J]] = []
-        self._number = 0
+        self._waiting: list[tuple[float, int, C]] = []
+        self._last_number = 0
 
     def __len__(self) -> int:
-        return len(self.due)
+        return len(self._waiting)
 
-    def __iter__(self) -> Iterator[J]:
-        return (job for _, _, job in self.due)
+    def __iter__(self) -> Iterator[C]:
+        return (call for _, _, call in self._waiting)
 
     @property
     def next_at(self) -> float:
-        """When the first is due; inf when there is none."""
-        return self.due[0][0] if self.due else inf
+        """When the first call is due; inf when there is none."""
+        return self._waiting[0][0] if self._waiting else inf
 
-    def put(self, job: J, due: float) -> None:
-        self._number += 1
-        heapq.heappush(self.due, (due, self._number, job))
+    def put(self, call: C, due: float) -> None:
+        self._last_number += 1
+        heapq.heappush(self._waiting, (due, self._last_number, call))
 
-    def take(self, now: float) -> J | None:
-        """One that is due, the earliest first."""
-        if self.due and self.due[0][0] <= now:
-            return heapq.heappop(self.due)[2]
+    def take(self, now: float) -> C | None:
+        """The earliest call that is due."""
+        if self._waiting and self._waiting[0][0] <= now:
+            return heapq.heappop(self._waiting)[2]
         return None
 
-    def remove(self, session: SessionId, request: RequestKey) -> J | None:
-        """Take one out; None when it is not here. Walks: tries again are few."""
-        for index, (_, _, job) in enumerate(self.due):
-            if job.request == request and job.flow.session == session:
-                del self.due[index]
-                heapq.heapify(self.due)
-                return job
+    def remove(self, session: SessionId, request: RequestKey) -> C | None:
+        """Remove a call; None if it is not here. A linear search: retries are few."""
+        for index, (_, _, call) in enumerate(self._waiting):
+            if call.request == request and call.flow.session == session:
+                del self._waiting[index]
+                heapq.heapify(self._waiting)
+                return call
         return None
 
-    def remove_session(self, session: SessionId) -> list[J]:
-        """Take all of a session out."""
-        gone = [job for _, _, job in self.due if job.flow.session == session]
-        if gone:
-            self.due[:] = [each for each in self.due if each[2].flow.session != session]
-            heapq.heapify(self.due)
-        return gone
+    def forget(self, session: SessionId) -> list[C]:
+        """Remove and return all calls of a session."""
+        removed = [call for call in self if call.flow.session == session]
+        if removed:
+            self._waiting = [each for each in self._waiting if each[2].flow.session != session]
+            heapq.heapify(self._waiting)
+        return removed

@@ -1,8 +1,7 @@
-"""One request at its provider, from its arrival to its end, through all its tries."""
+"""One call of a request at its provider, from its admission to its end, through all attempts."""
 
 from __future__ import annotations
 
-from enum import StrEnum
 from math import inf
 from typing import TYPE_CHECKING, Any
 
@@ -13,20 +12,21 @@ from exai_actors.ids import PermitId, RequestKey
 
 if TYPE_CHECKING:
     from exai_actors.core.capacity.flows import Flow
-    from exai_actors.core.capacity.pools import Pool
+    from exai_actors.core.capacity.pool import Pool
     from exai_actors.core.capacity.rate_gates import Charge
 
 NOT_GRANTED = PermitId(0)
 
 
 class ScheduledCall(msgspec.Struct, gc=False, eq=False):
-    """What the dispatcher knows of a request; its owner adds what it needs to run it.
+    """The dispatcher's record of a call; a subclass adds what is needed to run it.
 
-    ``prompt_tokens`` and ``completion_tokens`` are an estimate until the call has ended, ``cost``
-    is what its session is charged for it. ``since`` is its arrival, ``granted_at`` its latest
-    grant, ``inverse_weight`` its tenant's at that moment, ``attempts`` the number of grants.
-    ``fallback_reasons`` are the reasons for which the session prefers a refusal here and a try at
-    another provider.
+    ``prompt_tokens`` and ``completion_tokens`` are estimates, ``cost`` is the estimate that its
+    session is charged. Instants are seconds of the driver's clock. ``granted_at`` is the latest
+    grant, ``inverse_weight`` the tenant's 1 / weight at that moment, ``attempts`` the number of
+    grants. For one of ``fallback_reasons`` the session prefers a refusal and another provider to
+    waiting here. ``gate_charge`` and ``is_probe`` belong to the attempt in flight.
+    ``position_reported_at`` is None before the first report and inf after the last one.
     """
 
     flow: Flow
@@ -35,7 +35,6 @@ class ScheduledCall(msgspec.Struct, gc=False, eq=False):
     prompt_tokens: float
     completion_tokens: float
     cost: float
-    since: float
     deadline: float = inf
     if_busy: IfBusy = IfBusy.WAIT_IN_TIME
     priority: int = 0
@@ -44,36 +43,11 @@ class ScheduledCall(msgspec.Struct, gc=False, eq=False):
     granted_at: float = 0.0
     inverse_weight: float = 1.0
     attempts: int = 0
-    charge: Charge | None = None
-    probe: bool = False
-    reported: float | None = None
+    gate_charge: Charge | None = None
+    is_probe: bool = False
+    position_reported_at: float | None = None
 
-
-class RefusalCause(StrEnum):
-    """Why a request is not taken."""
-
-    FULL = "full"
-    """As many wait as may."""
-    TOO_LATE = "too_late"
-    """It would wait beyond its deadline."""
-    NO_WAITING = "no_waiting"
-    """Its client wants no waiting, and no permit is free."""
-    CLOSED = "closed"
-    """The provider takes no calls for the time being."""
-    DRAINING = "draining"
-    """Its operator lets it run empty."""
-
-
-class Refusal(msgspec.Struct, frozen=True, gc=False):
-    """A request that is not taken, and when to come back.
-
-    ``reason`` is the word that routes go by. ``position`` is where it would have waited, counted
-    from 1, and ``wait_s`` how long, if that is known.
-    """
-
-    cause: RefusalCause
-    reason: str
-    retry_after: float
-    queued: int
-    position: int
-    wait_s: float | None = None
+    @property
+    def tokens(self) -> float:
+        """The estimate that the token gates are charged."""
+        return self.prompt_tokens + self.completion_tokens

@@ -1,4 +1,4 @@
-"""How long a permit is usually held, and from that how long a place in the queue will take."""
+"""How long a permit is usually held, and the wait that follows from it."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from collections.abc import Iterable, Iterator
 class ServiceTime:
     """An exponentially weighted mean of the seconds that answered calls held their permits.
 
-    Of a call that ended without its answer it counts only that it would have taken longer, where
-    that is news: a burst of refusals or cancels says nothing of how long an answer takes.
-    ``weight`` is the share of the newest sample (RFC 6298 uses 1/8 for the same purpose).
+    A call without an answer counts only if it held its permit for longer than the mean: a burst of
+    refusals or cancels says nothing about the time that an answer takes. ``weight`` is the part of
+    the newest sample; RFC 6298 uses 1/8 for the same purpose.
     """
 
     __slots__ = ("_mean", "weight")
@@ -25,18 +25,19 @@ class ServiceTime:
         return self._mean
 
     def observe(self, seconds: float) -> None:
+        """Note how long an answered call held its permit."""
         if self._mean is None:
             self._mean = seconds
         else:
             self._mean += self.weight * (seconds - self._mean)
 
     def at_least(self, seconds: float) -> None:
-        """A call that was not answered had held its permit for so long."""
+        """Note how long a call without an answer held its permit."""
         if self._mean is not None and seconds > self._mean:
             self.observe(seconds)
 
     def wait_s(self, position: int, limit: int) -> float | None:
-        """Seconds until the request at ``position`` (from 1) gets its permit; None if unknown.
+        """Seconds until the call at ``position`` from 1 gets its permit; None if unknown.
 
         With ``limit`` permits in use one comes free every mean/limit seconds (Little's law).
         """
@@ -45,22 +46,21 @@ class ServiceTime:
         return position * self._mean / limit
 
     def waits_s(
-        self, granted_at: Iterable[float], limit: int, now: float, back_at: Iterable[float] = ()
+        self, granted_at: Iterable[float], limit: int, now: float, rest_ends: Iterable[float] = ()
     ) -> Iterator[float | None]:
-        """The same for one position after the other, from what is known of the permits out.
+        """The wait of one position after the other, from the ages of the permits out.
 
-        ``granted_at`` are the instants at which they were granted: each comes free when it has been
-        held for the mean, and those that are late soon. ``back_at`` are those at which permits come
-        back from quarantine.
+        A permit granted at one of ``granted_at`` comes free after the mean, an overdue one soon. A
+        quarantined permit comes free at one of ``rest_ends``.
         """
         mean = self._mean
         if mean is None or limit <= 0:
             while True:
                 yield None
         soon = now + mean / (2 * limit)
-        frees = sorted([*back_at, *(max(soon, at + mean) for at in granted_at)])
-        frees = [now] * (limit - len(frees)) + frees[max(0, len(frees) - limit) :]
+        free_at = sorted([*rest_ends, *(max(soon, at + mean) for at in granted_at)])
+        free_at = [now] * (limit - len(free_at)) + free_at[max(0, len(free_at) - limit) :]
         while True:
-            free_at = heapq.heappop(frees)
-            yield free_at - now
-            heapq.heappush(frees, free_at + mean)
+            next_at = heapq.heappop(free_at)
+            yield next_at - now
+            heapq.heappush(free_at, next_at + mean)

@@ -1,4 +1,4 @@
-"""What is configured of one provider's capacity, as plain values. Times are seconds."""
+"""The configuration of one provider's capacity, as plain values. Times are seconds."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import msgspec
 
 
 class GateSettings(msgspec.Struct, frozen=True):
-    """What the provider's account allows per time; None where it sets no such limit.
+    """The account's limits per minute and per day; None where it has no such limit.
 
-    ``margin_s`` is by how much each window is taken longer than told: a call reaches the provider
-    some time after its grant, and two calls need not take equally long on the way.
+    ``margin_s`` lengthens each window: a call reaches the service some time after its grant, and
+    two calls need not take equally long on the way.
     """
 
     requests_per_minute: int | None = None
@@ -22,11 +22,11 @@ class GateSettings(msgspec.Struct, frozen=True):
 
 
 class RetrySettings(msgspec.Struct, frozen=True):
-    """When a failed call is tried again.
+    """When a failed call is retried.
 
-    ``attempts`` counts the first try too. ``budget`` is the share of requests of the last
-    ``budget_window_s`` that may be tries again; ``reserve`` so many are allowed in any case.
-    The delay before try k is drawn from U(0, min(cap_s, base_s * 2**k)).
+    ``attempts`` counts the first attempt too. ``budget`` is the share of the requests of the last
+    ``budget_window_s`` that may be retried; ``reserve`` retries are allowed in any case. The delay
+    before retry k is drawn from U(0, min(cap_s, base_s * 2**k)).
     """
 
     attempts: int = 3
@@ -38,10 +38,11 @@ class RetrySettings(msgspec.Struct, frozen=True):
 
 
 class CircuitSettings(msgspec.Struct, frozen=True):
-    """When a failing provider is left alone.
+    """When a failing service is left alone.
 
-    It opens after ``failures_in_a_row``, or when ``failure_rate`` of at least ``calls`` within
-    ``window_s`` have failed, for min(open_cap_s, open_s * 2**n), and then lets ``probes`` through.
+    The circuit opens after ``failures_in_a_row``, or when ``failure_rate`` of at least ``calls``
+    within ``window_s`` have failed, for min(open_cap_s, open_s * 2**n), and then lets ``probes``
+    calls pass at a time.
     """
 
     failures_in_a_row: int = 5
@@ -56,10 +57,10 @@ class CircuitSettings(msgspec.Struct, frozen=True):
 class CapacitySettings(msgspec.Struct, frozen=True):
     """One provider's capacity.
 
-    ``model_limits`` are limits of single models, each apart from ``limit``, which the other models
-    share. ``max_wait_s`` is after how long without a grant a waiting session goes first.
-    ``on_disconnect`` says what becomes of a call whose client is gone. ``quarantine_s`` is how long
-    a provider goes on with a call that was aborted: so long its permit is neither held nor free.
+    ``model_limits`` are the limits of single models, apart from ``limit``, which the other models
+    share. A waiting session without a grant for ``max_wait_s`` is served first. ``on_disconnect``
+    decides about a call whose client has gone. ``quarantine_s`` is the abort rest: how long the
+    permit of a call that was cut off stays neither held nor free.
     """
 
     limit: int

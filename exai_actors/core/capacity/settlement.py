@@ -1,76 +1,124 @@
-"""What the end of a call changes: shares, rate gates, circuit, holds and the adaptive limit."""
+"""The consequences of a call's end: charges, rate gates, circuit, holds, limit and retries."""
 
 from __future__ import annotations
 
-from typing import Any
+from math import inf
+from typing import Generic, TypeVar
 
-from exai_actors.core.calls import UpstreamFailure
-from exai_actors.core.capacity.account import Account
+from exai_actors.core.calls import IfBusy, UpstreamFailure
+from exai_actors.core.capacity.account import Account, Mode
 from exai_actors.core.capacity.grant_guards import GrantGuards
-from exai_actors.core.capacity.pools import Pool
-from exai_actors.core.capacity.retry_policy import judge
+from exai_actors.core.capacity.pool import Pool
+from exai_actors.core.capacity.retry_policy import RetryBudget, Verdict, backoff_s, judge
+from exai_actors.core.capacity.retry_queue import RetryQueue
 from exai_actors.core.capacity.scheduled_call import ScheduledCall
+from exai_actors.core.routing import fallback_reason
+
+C = TypeVar("C", bound=ScheduledCall)
 
 
-class Settlement:
-    """Each released call is settled once, by how it ended."""
+class Settlement(Generic[C]):
+    """Settles each released call once, by how it ended."""
 
-    __slots__ = ("_account", "_guards")
+    __slots__ = ("_account", "_budget", "_guards", "_retries")
 
-    def __init__(self, account: Account, guards: GrantGuards) -> None:
+    def __init__(
+        self,
+        account: Account,
+        guards: GrantGuards,
+        budget: RetryBudget,
+        retries: RetryQueue[C],
+    ) -> None:
         self._account = account
         self._guards = guards
+        self._budget = budget
+        self._retries = retries
 
-    def completed(self, job: ScheduledCall, tokens: float, cost: float, now: float) -> None:
-        """It was answered, and this is what it really took."""
-        pool, guards = job.pool, self._guards
-        pool.queue.settle(job.flow, job.cost, cost, job.inverse_weight)
-        pool.service_time.observe(now - job.granted_at)
+    def completed(self, call: C, tokens: float, cost: float, now: float) -> None:
+        """Settle an answered call with its real ``tokens`` and ``cost``."""
+        pool, guards = call.pool, self._guards
+        pool.queue.settle(call.flow, call.cost, cost, call.inverse_weight)
+        pool.service_time.observe(now - call.granted_at)
         pool.refusals_in_a_row = 0
-        if job.charge is not None:
-            self._account.gates.settle(job.charge, tokens, now)
-        change = guards.circuit.succeeded(now, job.probe)
+        if call.gate_charge is not None:
+            self._account.gates.settle(call.gate_charge, tokens, now)
+        change = guards.circuit.succeeded(now, call.is_probe)
         if change is not None:
-            guards.note(now, change.what, change.cause)
+            guards.record(now, change.what, change.cause)
         if pool.adaptive is not None:
             limit = pool.adaptive.on_success(now, pool.ledger.in_flight + 1)
-            self._resized(pool, limit, now, "answers came")
+            self._resize(pool, limit, now, "answers came")
 
-    def failed(self, job: ScheduledCall, failure: UpstreamFailure, now: float, draw: float) -> None:
-        """It failed; ``draw`` is the jitter, uniform in [0, 1)."""
+    def aborted(self, call: C, cost: float, now: float) -> None:
+        """Settle an aborted call with the ``cost`` it probably had."""
+        pool = call.pool
+        pool.queue.settle(call.flow, call.cost, cost, call.inverse_weight)
+        pool.service_time.at_least(now - call.granted_at)
+        self._guards.circuit.abandoned(call.is_probe)
+
+    def failed(
+        self, call: C, failure: UpstreamFailure, now: float, draw: float, *, may_retry: bool
+    ) -> bool:
+        """Settle a failed call, and return whether it will be retried.
+
+        ``draw`` is the jitter, uniform in [0, 1).
+        """
         verdict = judge(failure)
-        pool, guards, gates = job.pool, self._guards, self._account.gates
-        # What may have been spent stays charged as it was estimated: were it free, a session whose
-        # calls all fail would be first every time, and the gates would be wrong.
-        spent = job.cost if verdict.spent else 0.0
-        pool.queue.settle(job.flow, job.cost, spent, job.inverse_weight)
-        pool.service_time.at_least(now - job.granted_at)
-        if job.charge is not None:
-            if not verdict.reached:
-                gates.refund(job.charge, now)
-            elif not verdict.spent:
-                gates.settle(job.charge, 0.0, now)
-            job.charge = None
-        if verdict.counts:
-            change = guards.circuit.failed(now, job.probe)
+        self._charge_failure(call, failure, verdict, now, draw)
+        retry_at = self._retry_at(call, failure, now, draw)
+        if (
+            not may_retry
+            or not verdict.retriable
+            or call.attempts >= self._account.settings.retry.attempts
+            or fallback_reason(failure) in call.fallback_reasons
+            or call.if_busy is IfBusy.REFUSE
+            or self._account.mode is Mode.DRAINING
+            or retry_at >= call.deadline
+            or not self._budget.take(now)
+        ):
+            return False
+        # Its client knows that the call runs: no position is reported for a retry.
+        call.position_reported_at = inf
+        self._retries.put(call, retry_at)
+        return True
+
+    def _charge_failure(
+        self, call: C, failure: UpstreamFailure, verdict: Verdict, now: float, draw: float
+    ) -> None:
+        pool, guards, gates = call.pool, self._guards, self._account.gates
+        # A cost that is unknown stays as estimated: were it free, a session whose calls all fail
+        # would always be next, and the gates would count too little.
+        cost = call.cost if verdict.may_have_cost else 0.0
+        pool.queue.settle(call.flow, call.cost, cost, call.inverse_weight)
+        pool.service_time.at_least(now - call.granted_at)
+        if call.gate_charge is not None:
+            if not verdict.reached_service:
+                gates.refund(call.gate_charge, now)
+            elif not verdict.may_have_cost:
+                gates.settle(call.gate_charge, 0.0, now)
+            call.gate_charge = None
+        if verdict.counts_for_circuit:
+            change = guards.circuit.failed(now, call.is_probe)
             if change is not None:
-                guards.note(now, change.what, f"{change.cause}: {failure.message}")
+                guards.record(now, change.what, f"{change.cause}: {failure.message}")
         else:
-            guards.circuit.abandoned(job.probe)
-        job.probe = False
-        if verdict.hold:
-            guards.told(failure, pool, job.granted_at, now, draw)
-        if verdict.shrink and pool.adaptive is not None:
-            self._resized(pool, pool.adaptive.on_overload(now), now, failure.message)
+            guards.circuit.abandoned(call.is_probe)
+        call.is_probe = False
+        if verdict.holds:
+            guards.on_refusal(failure, pool, call.granted_at, now, draw)
+        if verdict.shrinks_limit and pool.adaptive is not None:
+            self._resize(pool, pool.adaptive.on_overload(now), now, failure.message)
 
-    def abandoned(self, job: ScheduledCall, cost: float, now: float) -> None:
-        """It was aborted."""
-        pool = job.pool
-        pool.queue.settle(job.flow, job.cost, cost, job.inverse_weight)
-        pool.service_time.at_least(now - job.granted_at)
-        self._guards.circuit.abandoned(job.probe)
+    def _retry_at(self, call: C, failure: UpstreamFailure, now: float, draw: float) -> float:
+        """Not before the service's Retry-After, nor before a hold has ended."""
+        return max(
+            now + backoff_s(call.attempts, draw, self._account.settings.retry),
+            now + (failure.retry_after or 0.0),
+            self._account.hold.until,
+            call.pool.hold.until,
+        )
 
-    def _resized(self, pool: Pool[Any], limit: int | None, now: float, cause: str) -> None:
+    def _resize(self, pool: Pool[C], limit: int | None, now: float, cause: str) -> None:
         if limit is not None:
-            self._guards.note(now, f"limit {pool.ledger.limit} -> {limit}", cause)
+            self._guards.record(now, f"limit {pool.ledger.limit} -> {limit}", cause)
             pool.ledger.resize(limit)

@@ -1,4 +1,4 @@
-"""How many LLM tokens a call takes: guessed before, learned after.
+"""The LLM tokens of a call: estimated before, learned after.
 
 A session's cost is prompt + 2 * completion tokens, the weights of the Virtual Token Counter
 (Sheng et al., "Fairness in Serving Large Language Models", arXiv 2401.00588).
@@ -14,6 +14,62 @@ TOKENS_PER_IMAGE = 1000.0
 WEIGHT = 0.125
 MODELS = 256
 MAX_TOKENS = 10_000_000.0
+MAX_TOKENS_PER_CHARACTER = 4.0
+
+
+def cost_of(prompt_tokens: float, completion_tokens: float) -> float:
+    """The cost of a call that fair queueing counts."""
+    return prompt_tokens + 2 * completion_tokens
+
+
+class TokenEstimator:
+    """Learns for each model the tokens of a character and of an answer.
+
+    Remembers up to ``MODELS`` models.
+    """
+
+    __slots__ = ("_models",)
+
+    def __init__(self) -> None:
+        self._models: dict[str, _Learned] = {}
+
+    def estimate(self, call: ChatCall, characters: float) -> tuple[float, float]:
+        """The tokens of its prompt, which has so many ``characters_of``, and of its answer.
+
+        Both are at least 1.
+        """
+        learned = self._learned(call.model)
+        completion = learned.completion
+        if call.max_tokens is not None:
+            completion = min(completion, call.max_tokens)
+        return max(1.0, characters * learned.per_character), completion
+
+    def learn(
+        self, model: str, characters: float, estimate: float, usage: Usage | None, length: int
+    ) -> tuple[float, float]:
+        """The real tokens of a call's prompt and answer, bounded.
+
+        If the service did not count them, they are the ``estimate`` of its prompt, and follow from
+        the ``length`` of its answer.
+        """
+        learned = self._learned(model)
+        if usage is None:
+            prompt, completion = estimate, max(1.0, length * learned.per_character)
+        else:
+            prompt, completion = _bounded(usage.prompt_tokens), _bounded(usage.completion_tokens)
+            if characters:
+                ratio = min(prompt / characters, MAX_TOKENS_PER_CHARACTER)
+                learned.per_character += WEIGHT * (ratio - learned.per_character)
+        learned.completion += WEIGHT * (completion - learned.completion)
+        return prompt, completion
+
+    def _learned(self, model: str) -> _Learned:
+        learned = self._models.get(model)
+        if learned is None:
+            if len(self._models) >= MODELS:
+                del self._models[next(iter(self._models))]
+            learned = self._models[model] = _Learned()
+        return learned
 
 
 class _Learned:
@@ -24,64 +80,14 @@ class _Learned:
         self.completion = FIRST_COMPLETION
 
 
-class TokenEstimator:
-    """Learns per model how many tokens a character is and how long answers are."""
-
-    __slots__ = ("_models",)
-
-    def __init__(self) -> None:
-        self._models: dict[str, _Learned] = {}
-
-    def estimate(self, call: ChatCall, characters: float) -> tuple[float, float]:
-        """Tokens of the prompt, which has so many ``characters_of``, and of the answer.
-
-        Both at least 1.
-        """
-        learned = self._models.get(call.model) or self._begin(call.model)
-        prompt = characters * learned.per_character
-        completion = learned.completion
-        most = call.max_tokens
-        if most is not None and most < completion:
-            completion = most
-        return max(1.0, prompt), completion
-
-    def learn(
-        self, model: str, characters: float, estimate: float, usage: Usage | None, length: int
-    ) -> tuple[float, float]:
-        """What a call really took; by the ``length`` of its text if the upstream did not count.
-
-        ``estimate`` is that of its prompt. Absurd counts are bounded.
-        """
-        learned = self._models.get(model) or self._begin(model)
-        if usage is None:
-            prompt, completion = estimate, max(1.0, length * learned.per_character)
-        else:
-            prompt, completion = usage.prompt_tokens, usage.completion_tokens
-            if not 1 <= prompt <= MAX_TOKENS:
-                prompt = min(max(1.0, prompt), MAX_TOKENS)
-            if not 1 <= completion <= MAX_TOKENS:
-                completion = min(max(1.0, completion), MAX_TOKENS)
-            if characters:
-                ratio = min(prompt / characters, 4.0)
-                learned.per_character += WEIGHT * (ratio - learned.per_character)
-        learned.completion += WEIGHT * (completion - learned.completion)
-        return prompt, completion
-
-    def _begin(self, model: str) -> _Learned:
-        if len(self._models) >= MODELS:
-            del self._models[next(iter(self._models))]
-        learned = self._models[model] = _Learned()
-        return learned
-
-
 def characters_of(call: ChatCall) -> float:
-    """How long its prompt is, an image as long as text of as many tokens."""
-    messages = call.messages
-    if len(messages) == 1 and not messages[0].images:
-        return len(messages[0].content)
+    """The length of its prompt, with each image as text of as many tokens."""
     characters = 0.0
-    for message in messages:
+    for message in call.messages:
         characters += len(message.content)
-        if message.images:
-            characters += len(message.images) * TOKENS_PER_IMAGE / FIRST_TOKENS_PER_CHARACTER
+        characters += len(message.images) * TOKENS_PER_IMAGE / FIRST_TOKENS_PER_CHARACTER
     return characters
+
+
+def _bounded(tokens: float) -> float:
+    return min(max(1.0, tokens), MAX_TOKENS)

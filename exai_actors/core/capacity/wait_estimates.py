@@ -1,4 +1,4 @@
-"""How long those who wait for a provider will wait, and what they are told of it."""
+"""How long queued calls will wait for their permits."""
 
 from __future__ import annotations
 
@@ -8,69 +8,68 @@ from typing import Generic, TypeVar
 
 from exai_actors.core.capacity.account import Account
 from exai_actors.core.capacity.grant_guards import GrantGuards
-from exai_actors.core.capacity.pools import Pool
-from exai_actors.core.capacity.scheduled_call import Refusal, RefusalCause, ScheduledCall
+from exai_actors.core.capacity.pool import Pool
+from exai_actors.core.capacity.quarantine import Quarantine
+from exai_actors.core.capacity.scheduled_call import ScheduledCall
 
-J = TypeVar("J", bound=ScheduledCall)
-
-MIN_RETRY_AFTER_S = 1.0
+C = TypeVar("C", bound=ScheduledCall)
 
 
-class WaitEstimates(Generic[J]):
-    """Foretells waits from the permits that are out, the doors and the places in the queues."""
+class WaitEstimates(Generic[C]):
+    """Predicts waits from the calls in flight, the guards and the places in the queues."""
 
-    __slots__ = ("_account", "_guards", "_pools")
+    __slots__ = ("_account", "_guards", "_pools", "_quarantine")
 
-    def __init__(self, account: Account, guards: GrantGuards, pools: tuple[Pool[J], ...]) -> None:
+    def __init__(
+        self,
+        account: Account,
+        guards: GrantGuards,
+        pools: tuple[Pool[C], ...],
+        quarantine: Quarantine,
+    ) -> None:
         self._account = account
         self._guards = guards
         self._pools = pools
+        self._quarantine = quarantine
 
-    def positions_due(self, now: float, every_s: float) -> Iterator[tuple[int, float | None, J]]:
-        """Position from 1, estimated wait in seconds and job of those not told for a while."""
+    def positions_due(self, now: float, every_s: float) -> Iterator[tuple[int, float | None, C]]:
+        """The queued calls whose position was not reported for ``every_s``.
+
+        Yields the position from 1, the estimated wait in seconds (None if unknown) and the call,
+        and notes the report.
+        """
         for pool in self._pools:
-            waiting = pool.queue.entries.values()
-            if all(job.reported is not None and now - job.reported < every_s for job in waiting):
+            if not any(_is_due(call, now, every_s) for call in pool.queue):
                 continue
-            held = (job.granted_at for job in pool.ledger.held.values())
-            back = (
-                at
-                for at, permit, _ in self._account.quarantined
-                if permit in pool.ledger.quarantined
-            )
-            served = pool.service_time.waits_s(held, pool.ledger.own, now, back)
-            for position, job in enumerate(pool.queue.in_service_order(), start=1):
-                served_s = next(served)
-                if job.reported is None or now - job.reported >= every_s:
-                    job.reported = now
-                    yield position, self._behind_guards(pool, position, served_s, now), job
+            granted_at = (call.granted_at for call in pool.ledger.held.values())
+            rest_ends = self._quarantine.ends_of(pool.ledger)
+            waits_s = pool.service_time.waits_s(granted_at, pool.ledger.own, now, rest_ends)
+            for position, call in enumerate(pool.queue.in_service_order(), start=1):
+                permit_s = next(waits_s)
+                if _is_due(call, now, every_s):
+                    call.position_reported_at = now
+                    yield position, self._behind_guards(pool, position, permit_s, now), call
 
-    def wait_s(self, pool: Pool[J], position: int, now: float) -> float | None:
-        """Seconds until the one at ``position`` gets its permit; None if nothing is known yet."""
-        served_s = pool.service_time.wait_s(position, pool.ledger.own)
-        return self._behind_guards(pool, position, served_s, now)
+    def wait_s(self, pool: Pool[C], position: int, now: float) -> float | None:
+        """Seconds until the call at ``position`` from 1 gets its permit; None if unknown."""
+        permit_s = pool.service_time.wait_s(position, pool.ledger.own)
+        return self._behind_guards(pool, position, permit_s, now)
 
     def _behind_guards(
-        self, pool: Pool[J], position: int, served_s: float | None, now: float
+        self, pool: Pool[C], position: int, permit_s: float | None, now: float
     ) -> float | None:
-        closed_s = self._guards.blocked_until(pool, now) - now
-        if closed_s == inf or not pool.ledger.own:
-            # Until its operator or a probe that is out says more, nobody can tell.
+        blocked_s = self._guards.blocked_until(pool, now) - now
+        if blocked_s == inf or not pool.ledger.own:
+            # It depends on the operator, or on a probe in flight.
             return None
         gates = self._account.gates
         if gates.active:
-            served_s = max(served_s or 0.0, gates.wait_s(position, now))
-        if served_s is None:
-            return closed_s or None
-        return closed_s + served_s
+            permit_s = max(permit_s or 0.0, gates.wait_s(position, now))
+        if permit_s is None:
+            return blocked_s or None
+        return blocked_s + permit_s
 
-    def refusal(self, cause: RefusalCause, reason: str, job: J, now: float) -> Refusal:
-        """What a request is told that is not taken: where it would have been, when to come back."""
-        queue = job.pool.queue
-        position = queue.rank(job.flow) + 1
-        wait = self.wait_s(job.pool, position, now)
-        if wait is not None:
-            # A call larger than others waits longer before a gate, whoever else is there.
-            wait = max(wait, self._guards.opens_at(job, now) - now)
-        again = max(MIN_RETRY_AFTER_S, min(wait or 0.0, 1e6))
-        return Refusal(cause, reason, again, len(queue), position, wait)
+
+def _is_due(call: ScheduledCall, now: float, every_s: float) -> bool:
+    reported_at = call.position_reported_at
+    return reported_at is None or now - reported_at >= every_s

@@ -8,7 +8,8 @@ from typing import Any
 from exai_actors.core.calls import FailureKind, IfBusy, LimitScope, UpstreamFailure
 from exai_actors.core.capacity.account import Account
 from exai_actors.core.capacity.dispatcher import Admission, Dispatcher
-from exai_actors.core.capacity.scheduled_call import Refusal, ScheduledCall
+from exai_actors.core.capacity.refusals import Refusal
+from exai_actors.core.capacity.scheduled_call import ScheduledCall
 from exai_actors.core.capacity.settings import CapacitySettings
 from exai_actors.ids import DEFAULT_TENANT, RequestKey, SessionId, TenantName
 
@@ -45,7 +46,6 @@ class Bench:
             tokens,
             0.0,
             tokens,
-            self.now,
             deadline,
             if_busy,
             priority,
@@ -93,10 +93,11 @@ class Bench:
         """Its call was aborted and has ended."""
         job = self.running.pop(name)
         if self.settings.quarantine_s:
-            assert self.dispatcher.quarantine(job.permit, self.now) is job
+            until = self.now + self.settings.quarantine_s
+            assert self.dispatcher.quarantine(job.permit, until) is job
         else:
             assert self.dispatcher.release(job.permit) is job
-        self.dispatcher.abandoned(job, 1.0, self.now)
+        self.dispatcher.aborted(job, 1.0, self.now)
         self.pump()
 
     def pass_time(self, seconds: float) -> None:

@@ -16,7 +16,7 @@ from exai_actors.core.capacity.changes import (
     SetWeight,
 )
 from exai_actors.core.capacity.dispatcher import Admission, Dispatcher
-from exai_actors.core.capacity.scheduled_call import Refusal, RefusalCause
+from exai_actors.core.capacity.refusals import Refusal, RefusalCause
 from exai_actors.core.capacity.settings import (
     CapacitySettings,
     CircuitSettings,
@@ -347,7 +347,7 @@ def test_what_nobody_wants_any_more_is_not_tried_again() -> None:
     job = bench.running.pop("a")
     bench.dispatcher.release(job.permit)
     failure = UpstreamFailure(FailureKind.SERVER_ERROR, "no")
-    assert not bench.dispatcher.failed(job, failure, bench.now, 0.5, wanted=False)
+    assert not bench.dispatcher.failed(job, failure, bench.now, 0.5, may_retry=False)
 
 
 def test_another_weight_counts_for_those_who_wait_already() -> None:
@@ -607,10 +607,10 @@ def test_however_a_call_fails_nothing_of_it_stays_unsettled(kind: FailureKind) -
     bench = Bench()
     bench.admit("a")
     job = bench.running["a"]
-    assert job.flow.share.unsettled == 10.0
+    assert job.flow.tag.unsettled == 10.0
     bench.fail("a", kind)
-    assert job.flow.share.unsettled == 0.0
-    assert job.flow.owner.share.unsettled == 0.0
+    assert job.flow.tag.unsettled == 0.0
+    assert job.flow.tenant.tag.unsettled == 0.0
 
 
 def test_a_burst_of_refused_and_aborted_calls_makes_no_wait_look_short() -> None:

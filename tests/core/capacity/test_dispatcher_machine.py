@@ -32,8 +32,9 @@ from exai_actors.core.capacity.changes import (
     SetReserve,
 )
 from exai_actors.core.capacity.dispatcher import Admission, Dispatcher
-from exai_actors.core.capacity.scheduled_call import Refusal, ScheduledCall
-from exai_actors.core.capacity.self_check import faults_of
+from exai_actors.core.capacity.invariants import invariant_violations
+from exai_actors.core.capacity.refusals import Refusal
+from exai_actors.core.capacity.scheduled_call import ScheduledCall
 from exai_actors.core.capacity.settings import (
     CapacitySettings,
     CircuitSettings,
@@ -192,7 +193,6 @@ class CapacityMachine(RuleBasedStateMachine):
             tokens,
             0.0,
             tokens,
-            self.now,
             self.now + patience,
             if_busy,
             priority,
@@ -204,7 +204,7 @@ class CapacityMachine(RuleBasedStateMachine):
             assert not any(
                 model_of(each) == model
                 for each in self.waiting.values()
-                if each.request in {key for _, key in pool.queue.entries}
+                if each.request in {queued.request for queued in pool.queue}
             ), "overtook"
             self.started(job)
         elif isinstance(arrival, Refusal):
@@ -261,9 +261,9 @@ class CapacityMachine(RuleBasedStateMachine):
     def abort(self, data: st.DataObject) -> None:
         name = data.draw(st.sampled_from(sorted(self.running)))
         job = self.running.pop(name)
-        assert self.dispatcher.quarantine(job.permit, self.now) is job
+        assert self.dispatcher.quarantine(job.permit, self.now + 3.0) is job
         self.aside[job.permit] = (model_of(job), self.now + 3.0)
-        self.dispatcher.abandoned(job, 1.0, self.now)
+        self.dispatcher.aborted(job, 1.0, self.now)
         self.judge(name, None)
         self.end(job, "cancelled")
         self.pump()
@@ -363,9 +363,7 @@ class CapacityMachine(RuleBasedStateMachine):
         for permit, model in self.adopted_call.items():
             pool = self.dispatcher.pool_of(model)
             flow = pool.queue.flow(SessionId(""), DEFAULT_TENANT)
-            adopted = ScheduledCall(
-                flow, RequestKey(""), pool, 0.0, 0.0, 1.0, self.now, permit=permit
-            )
+            adopted = ScheduledCall(flow, RequestKey(""), pool, 0.0, 0.0, 1.0, permit=permit)
             self.dispatcher.adopt(permit, adopted)
 
     @precondition(lambda self: self.adopted_call)
@@ -390,15 +388,11 @@ class CapacityMachine(RuleBasedStateMachine):
 
     @invariant()
     def nothing_is_found_by_the_broker_itself(self) -> None:
-        assert list(faults_of(self.dispatcher, self.now, inf)) == []
+        assert list(invariant_violations(self.dispatcher, self.now, inf)) == []
 
     @invariant()
     def each_request_is_in_one_place(self) -> None:
-        queued = {
-            job.request.text
-            for pool in self.dispatcher.pools
-            for job in pool.queue.entries.values()
-        }
+        queued = {job.request.text for pool in self.dispatcher.pools for job in pool.queue}
         again = {job.request.text for job in self.dispatcher.retries}
         assert not queued & again
         assert queued | again == set(self.waiting)
@@ -418,7 +412,7 @@ class CapacityMachine(RuleBasedStateMachine):
             model = pool.model or "plain"
             free = self.taken(model) < self.limits[model]
             held = pool.hold.until > self.now
-            assert not (open_ and free and not held and pool.queue.entries), "idle while one waits"
+            assert not (open_ and free and not held and pool.queue), "idle while one waits"
 
     @invariant()
     def each_wrong_release_is_counted(self) -> None:
@@ -435,7 +429,7 @@ class BrokenFromTheStart(CapacityMachine):
     def __init__(self) -> None:
         super().__init__()
         for _ in range(2):
-            self.account.circuit.failed(0.0, probe=False)
+            self.account.circuit.failed(0.0, is_probe=False)
             self.judge("before", False)
         self.dispatcher.guards.refresh(0.0)
 
@@ -501,7 +495,7 @@ class BeginsWhatExpired(Dispatcher[ScheduledCall]):
     """Grants to requests that nobody waits for any more."""
 
     def pump(self, now: float) -> Iterator[ScheduledCall]:
-        deadlines = {job: job.deadline for job in self.all_jobs()}
+        deadlines = {job: job.deadline for job in self.calls()}
         for job in deadlines:
             job.deadline = inf
         yield from super().pump(now)
@@ -549,9 +543,9 @@ class LosesARetry(Dispatcher[ScheduledCall]):
         now: float,
         draw: float,
         *,
-        wanted: bool = True,
+        may_retry: bool = True,
     ) -> bool:
-        again = super().failed(job, failure, now, draw, wanted=wanted)
+        again = super().failed(job, failure, now, draw, may_retry=may_retry)
         if again:
             self.retries.remove(job.flow.session, job.request)
         return again

@@ -164,7 +164,7 @@ class AgainstBruteForce(RuleBasedStateMachine):
 
     @invariant()
     def the_same_wait(self) -> None:
-        assert set(self.queue.entries.values()) == {each[2] for each in self.model.waiting}
+        assert set(self.queue) == {each[2] for each in self.model.waiting}
         assert len(self.queue) == len(self.model.waiting)
 
 
@@ -196,8 +196,8 @@ def settles_nothing(queue: Open) -> None:
 def counts_messages(queue: Open) -> None:
     put = queue.put
     queue.put = (  # type: ignore[method-assign]
-        lambda flow, request, value, cost, now, priority=0, *, again=False: put(
-            flow, request, value, 1.0, now, priority, again=again
+        lambda flow, request, value, cost, now, priority=0, *, ahead=False: put(
+            flow, request, value, 1.0, now, priority, ahead=ahead
         )
     )
 
@@ -208,9 +208,9 @@ def test_the_brute_force_notices_a_broken_queue(breaking: Callable[[Open], None]
 
 
 def test_the_brute_force_notices_credit_for_idleness(monkeypatch: pytest.MonkeyPatch) -> None:
-    def enter(self: StartTimeClock[Flow], share: VirtualTag[Flow]) -> None:
+    def enter(self: StartTimeClock[Flow], tag: VirtualTag[Flow]) -> None:
         self._waiting += 1
-        self._push(share)
+        self.reorder(tag)
 
     monkeypatch.setattr(StartTimeClock, "enter", enter)
     notices(lambda _: None)
@@ -307,9 +307,8 @@ def test_nothing_is_kept_of_a_session_that_is_gone() -> None:
         session = SessionId(f"s{number}")
         flow = queue.flow(session, TenantName(f"t{number}"))
         queue.put(flow, RequestKey("r"), "x", 1.0, 0.0)
-        queue.remove_session(session)
         queue.forget(session)
-    assert (len(queue), len(queue._tenants), len(queue._neglected)) == (0, 0, 0)
+    assert (len(queue), len(queue._tenants), len(queue._last_grant)) == (0, 0, 0)
     assert len(queue._waiting._heap) <= 64
 
 

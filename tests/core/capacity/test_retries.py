@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import inf
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -27,7 +29,7 @@ def test_nothing_is_tried_again_after_the_first_piece(
     kind: FailureKind, status: int | None
 ) -> None:
     failure = UpstreamFailure(kind, "x", status=status, text_sent=True)
-    assert not judge(failure).again
+    assert not judge(failure).retriable
 
 
 @pytest.mark.parametrize(
@@ -45,7 +47,7 @@ def test_nothing_is_tried_again_after_the_first_piece(
     ],
 )
 def test_what_may_have_been_answered_or_never_will_is_not_tried_again(kind: FailureKind) -> None:
-    assert not judge(UpstreamFailure(kind, "x")).again
+    assert not judge(UpstreamFailure(kind, "x")).retriable
 
 
 @given(
@@ -99,12 +101,12 @@ def test_an_open_circuit_lets_one_probe_through_at_a_time(
     for passed, well in steps:
         now += passed
         open_s = min(settings.open_cap_s, settings.open_s * 2 ** (openings - 1)) if openings else 0
-        assert circuit.may_grant(now) is (closed or now >= opened_at + open_s)
-        if not circuit.may_grant(now):
+        assert (circuit.opens_at(now) <= now) is (closed or now >= opened_at + open_s)
+        if not (circuit.opens_at(now) <= now):
             continue
-        probe = circuit.granted()
+        probe = circuit.on_grant()
         assert probe is not closed
-        assert not probe or not circuit.may_grant(now)
+        assert not probe or not (circuit.opens_at(now) <= now)
         if well:
             circuit.succeeded(now, probe)
             in_a_row, closed, openings = 0, True, 0
@@ -118,11 +120,11 @@ def test_an_open_circuit_lets_one_probe_through_at_a_time(
 
 def test_a_probe_that_was_given_up_makes_room_for_another() -> None:
     circuit = Circuit(CircuitSettings(failures_in_a_row=1))
-    circuit.failed(0.0, probe=False)
-    assert circuit.granted()
-    assert not circuit.may_grant(100.0)
-    circuit.abandoned(probe=True)
-    assert circuit.may_grant(100.0)
+    circuit.failed(0.0, is_probe=False)
+    assert circuit.on_grant()
+    assert circuit.opens_at(100.0) == inf
+    circuit.abandoned(is_probe=True)
+    assert circuit.opens_at(100.0) == 100.0
 
 
 @given(

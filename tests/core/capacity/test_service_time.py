@@ -75,7 +75,7 @@ def test_permits_beyond_a_lowered_limit_let_nobody_in() -> None:
 
 
 def test_a_permit_comes_back_from_quarantine_when_that_is_over() -> None:
-    waits = of(6.0).waits_s([10.0], limit=2, now=12.0, back_at=[21.0])
+    waits = of(6.0).waits_s([10.0], limit=2, now=12.0, rest_ends=[21.0])
     assert list(islice(waits, 3)) == [4.0, 9.0, 10.0]
 
 

@@ -136,7 +136,7 @@ def goodput_after_overload(*, expires: bool, if_busy: IfBusy = IfBusy.WAIT_IN_TI
             session = f"s{int(name) % 30}"
             due[name] = deadline
             bench.admit(name, session, deadline=deadline if expires else inf, if_busy=if_busy)
-            job = bench.dispatcher.waiting(SessionId(session), RequestKey(name))
+            job = bench.dispatcher.find_queued(SessionId(session), RequestKey(name))
             if job is not None and expires:
                 heapq.heappush(events, (deadline, next(names), "", job))
         else:

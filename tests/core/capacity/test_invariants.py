@@ -5,13 +5,13 @@ from __future__ import annotations
 from exai_actors.core.calls import FailureKind, IfBusy
 from exai_actors.core.capacity.apply_change import apply_change
 from exai_actors.core.capacity.changes import Pause
-from exai_actors.core.capacity.self_check import faults_of
+from exai_actors.core.capacity.invariants import invariant_violations
 from exai_actors.ids import PermitId
 from tests.core.capacity.dispatching import Bench
 
 
 def found(bench: Bench, longest_call_s: float = 600.0) -> list[str]:
-    return list(faults_of(bench.dispatcher, bench.now, longest_call_s))
+    return list(invariant_violations(bench.dispatcher, bench.now, longest_call_s))
 
 
 def busy() -> Bench:
@@ -78,5 +78,5 @@ def test_a_request_that_runs_and_waits_is_found() -> None:
 
 def test_a_queue_that_forgets_to_count_is_found() -> None:
     bench = busy()
-    bench.dispatcher.pools[0].queue.entries.popitem()
-    assert "the queue lists other requests than it holds" in found(bench)
+    bench.dispatcher.pools[0].queue._queued.popitem()
+    assert "sessions have requests waiting that the queue does not know" in found(bench)

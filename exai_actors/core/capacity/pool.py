@@ -1,5 +1,7 @@
-"""Permits with the queue in front of them: a provider has one, and one more for each model that
-its account limits apart from the others.
+"""A pool: permits with the queue in front of them.
+
+A provider has one pool for all models that share its limit, and one more for each model with a
+limit of its own.
 """
 
 from __future__ import annotations
@@ -12,14 +14,18 @@ from exai_actors.core.capacity.fair_queue import FairQueue
 from exai_actors.core.capacity.ledger import CapacityLedger
 from exai_actors.core.capacity.service_time import ServiceTime
 
-J = TypeVar("J")
+C = TypeVar("C")
 
-# A permit's number modulo this is its pool's.
 MAX_POOLS = 256
+"""A permit's number modulo this is the index of its pool."""
 
 
-class Pool(Generic[J]):
-    """``model`` is None for the pool of all models without a limit of their own."""
+class Pool(Generic[C]):
+    """``model`` is None for the pool of all models without a limit of their own.
+
+    ``hold`` is the account's own for that pool. ``refusals_in_a_row`` counts the service's refusals
+    since its last answer, ``refused_at`` is the time of the latest.
+    """
 
     __slots__ = (
         "adaptive",
@@ -35,8 +41,8 @@ class Pool(Generic[J]):
     def __init__(self, model: str | None, limit: int, account: Account, last_permit: int) -> None:
         settings = account.settings
         self.model = model
-        self.ledger: CapacityLedger[J] = CapacityLedger(limit, last_permit, MAX_POOLS)
-        self.queue: FairQueue[J] = FairQueue(
+        self.ledger: CapacityLedger[C] = CapacityLedger(limit, last_permit, MAX_POOLS)
+        self.queue: FairQueue[C] = FairQueue(
             settings.queue,
             session_limit=settings.session_queue,
             max_wait_s=settings.max_wait_s,
@@ -49,7 +55,7 @@ class Pool(Generic[J]):
         self.refused_at = -1.0
 
     def set_limit(self, limit: int) -> None:
-        """The configured limit is now this; the adaptive one stays at or below it."""
+        """Set the configured limit; an adaptive limit stays at or below it."""
         if self.adaptive is None:
             self.ledger.resize(limit)
         else:

@@ -1,0 +1,45 @@
+"""Coalescing: equal requests that run or wait at the same time share one call."""
+
+from __future__ import annotations
+
+from exai_actors.actors.provider.call import ProviderCall
+from exai_actors.core.calls import ChatCall, IfBusy
+from exai_actors.messages.provider import RunCall
+
+
+class Coalescing:
+    """The calls that equal requests may join; none of them unless ``enabled``.
+
+    A stream cannot be joined after its first chunk: half a stream is no answer.
+    """
+
+    __slots__ = ("_open", "enabled")
+
+    def __init__(self, *, enabled: bool) -> None:
+        self.enabled = enabled
+        self._open: dict[ChatCall, ProviderCall] = {}
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def join(self, run: RunCall) -> ProviderCall | None:
+        """The equal call that the request has joined; None if there is none to join."""
+        call = self._open.get(run.call) if self.enabled else None
+        if call is None or not call.live or (run.call.stream and call.sent_length):
+            return None
+        if run.if_busy is IfBusy.REFUSE and call.upstream_call is None:
+            # It would wait with the call.
+            return None
+        call.joined = (*call.joined, run)
+        call.deadline = max(call.deadline, run.deadline)
+        return call
+
+    def open(self, call: ProviderCall) -> None:
+        """Let equal requests join this call from now on."""
+        if self.enabled:
+            self._open[call.run.call] = call
+
+    def close(self, call: ProviderCall) -> None:
+        """Let no request join this call any more."""
+        if self._open.get(call.run.call) is call:
+            del self._open[call.run.call]

@@ -1,0 +1,96 @@
+"""Why a call is not accepted, and when to come back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from enum import StrEnum
+from math import inf
+from typing import Generic, TypeVar
+
+import msgspec
+
+from exai_actors.core.calls import IfBusy
+from exai_actors.core.capacity.grant_guards import GrantGuards
+from exai_actors.core.capacity.pool import Pool
+from exai_actors.core.capacity.scheduled_call import ScheduledCall
+from exai_actors.core.capacity.wait_estimates import WaitEstimates
+
+C = TypeVar("C", bound=ScheduledCall)
+
+MIN_RETRY_AFTER_S = 1.0
+MAX_RETRY_AFTER_S = 1e6
+
+
+class RefusalCause(StrEnum):
+    """Why a call is refused."""
+
+    FULL = "full"
+    """The queue is full."""
+    TOO_LATE = "too_late"
+    """It would wait beyond its deadline."""
+    NO_WAITING = "no_waiting"
+    """Its client does not want to wait, and no permit is free."""
+    CLOSED = "closed"
+    """The provider grants nothing for the time being."""
+    DRAINING = "draining"
+    """The provider drains."""
+
+
+class Refusal(msgspec.Struct, frozen=True, gc=False):
+    """A call that is not accepted.
+
+    ``reason`` is in the words of a route, ``retry_after`` in seconds. ``position`` is the place in
+    the queue that it would have had, from 1, and ``wait_s`` the wait there, None if unknown.
+    """
+
+    cause: RefusalCause
+    reason: str
+    retry_after: float
+    queued: int
+    position: int
+    wait_s: float | None = None
+
+
+class Refusals(Generic[C]):
+    """Makes refusals from the estimated waits."""
+
+    __slots__ = ("_guards", "_waits")
+
+    def __init__(self, guards: GrantGuards, waits: WaitEstimates[C]) -> None:
+        self._guards = guards
+        self._waits = waits
+
+    def refusal(self, cause: RefusalCause, reason: str, call: C, now: float) -> Refusal:
+        """Refuse a call at the place in the queue that it would have had."""
+        queue = call.pool.queue
+        position = queue.rank(call.flow) + 1
+        wait_s = self._waits.wait_s(call.pool, position, now)
+        if wait_s is not None:
+            # A large call waits longer before a gate than the usual one of the estimate.
+            wait_s = max(wait_s, self._guards.opens_at(call, now) - now)
+        retry_after = max(MIN_RETRY_AFTER_S, min(wait_s or 0.0, MAX_RETRY_AFTER_S))
+        return Refusal(cause, reason, retry_after, len(queue), position, wait_s)
+
+    def too_late(self, reason: str, call: C, now: float) -> Refusal | None:
+        """The refusal of a call whose predicted wait outlasts its deadline; None if it does not."""
+        patience_s = call.deadline - now
+        # No call waits longer than at the end of the queue, which takes no walk to estimate.
+        longest_s = self._waits.wait_s(call.pool, len(call.pool.queue) + 1, now)
+        opens_s = self._guards.opens_at(call, now) - now
+        if opens_s > patience_s or (longest_s is not None and longest_s > patience_s):
+            refusal = self.refusal(RefusalCause.TOO_LATE, reason, call, now)
+            if refusal.wait_s is not None and refusal.wait_s > patience_s:
+                return refusal
+        return None
+
+    def unservable(self, pool: Pool[C], now: float) -> Iterator[tuple[C, Refusal]]:
+        """Each queued call that a block outlasts or that prefers another provider, refused."""
+        reason = self._guards.block_reason(pool, now)
+        if not reason:
+            return
+        opens_at = self._guards.blocked_until(pool, now)
+        for call in tuple(pool.queue):
+            # The end of an operator's pause is unknown: it makes no call late.
+            late = call.if_busy is IfBusy.WAIT_IN_TIME and call.deadline <= opens_at < inf
+            if late or reason in call.fallback_reasons:
+                yield call, self.refusal(RefusalCause.CLOSED, reason, call, now)
