@@ -40,9 +40,9 @@ class SyntheticModel(msgspec.Struct, frozen=True):
         """The whole answer to ``call``; ``pieces`` splits its text."""
         prompt = call.messages[-1].content if call.messages else ""
         limit = self.tokens
-        cut = call.max_tokens is not None and call.max_tokens < limit
-        if cut:
-            limit = max(1, call.max_tokens or 1)
+        cut = False
+        if call.max_tokens is not None and call.max_tokens < limit:
+            limit, cut = call.max_tokens, True
         text = f"{INTRODUCTION} {_shorten(prompt)}"
         missing = limit - text.count(" ") - 1
         if missing > 0:

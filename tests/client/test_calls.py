@@ -221,6 +221,8 @@ async def test_errors_carry_what_a_caller_acts_on(peer: ScriptedPeer, broker: Br
     over = await refused("OVER_CAPACITY", retry_after=1.5)
     assert isinstance(over, OverCapacity)
     assert over.retry_after == 1.5
+    assert (await refused("DRAINING", retry_after=5)).retry_after == 5.0
+    assert (await refused("DRAINING")).retry_after is None
     unknown = await refused("MODEL_NOT_FOUND", available_models=["a", "b"])
     assert isinstance(unknown, ModelNotFound)
     assert unknown.available == ("a", "b")

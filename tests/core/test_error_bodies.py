@@ -112,6 +112,12 @@ def test_a_refusal_says_why(body: ErrorBody, code: ErrorCode, text: str) -> None
     assert text in body.message
 
 
+def test_a_full_session_says_how_many_requests_wait() -> None:
+    body = error_bodies.session_full(256)
+    assert "256 requests waiting" in body.message
+    assert body.details == {"capacity_type": "session", "queued": 256, "retry_after": 1}
+
+
 def test_a_routes_error_lists_the_targets_tried_before() -> None:
     error = error_bodies.provider_restarted(KIMI)
     assert error_bodies.with_tried_targets(error, ()) is error

@@ -82,7 +82,9 @@ def test_a_loopback_server_accepts_unregistrable_hosts(host: str) -> None:
     assert check_handshake(ON_LOOPBACK, origin=None, host=host) is None
 
 
-@pytest.mark.parametrize("host", ["evil.example:8079", "localhost.evil.example", "", "[::1", ":80"])
+@pytest.mark.parametrize(
+    "host", ["evil.example:8079", "localhost.evil.example", "a.evillocalhost", "", "[::1", ":80"]
+)
 def test_a_loopback_server_refuses_public_and_broken_hosts(host: str) -> None:
     refused = check_handshake(ON_LOOPBACK, origin=None, host=host)
     assert refused is not None
@@ -109,6 +111,14 @@ def test_refusals_are_printable_whatever_the_headers(origin: str, host: str) -> 
     check_handshake(ON_LOOPBACK, origin=None, host=host)
 
 
+def test_a_refusal_quotes_headers_without_markup_and_shortened() -> None:
+    refused = check_handshake(OPEN_TO_NONE, origin='<a\\"\n>' + "b" * 10_000, host=None)
+    assert refused is not None
+    assert "origin abbb" in refused.text
+    assert "b" * 194 in refused.text
+    assert "b" * 195 not in refused.text
+
+
 def test_a_connection_above_the_limit_is_refused() -> None:
     assert check_connection_limits(OPEN_TO_NONE, open_connections=2, from_same_address=2) is None
     assert check_connection_limits(
@@ -124,11 +134,15 @@ def test_a_connection_above_the_limit_of_its_address_is_refused() -> None:
     ) == ConnectionRefused(1008, "Too many connections from your IP (10/10)")
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "[::1]", "localhost"])
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "127.8.8.8", "::1", "[::1]", "LocalHost", "a.localhost"]
+)
 def test_loopback_hosts_are_recognized(host: str) -> None:
     assert is_loopback(host)
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "broker.example", ""])
+@pytest.mark.parametrize(
+    "host", ["0.0.0.0", "::", "10.0.0.1", "broker.example", "evillocalhost", ""]
+)
 def test_other_hosts_are_not_loopback(host: str) -> None:
     assert not is_loopback(host)

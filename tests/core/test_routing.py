@@ -110,7 +110,7 @@ def test_routes_and_offers_correspond(
 
 
 ROUTES = (
-    RouteSettings("fast", ("glm/glm-4.5", "gone", "k2"), ("busy",)),
+    RouteSettings("fast", ("glm/glm-4.5", "gone", "k2", "glm-4.5"), ("busy",)),
     RouteSettings("none", ("gone",), ()),
     RouteSettings("k2", ("glm/shared",), ()),
 )
@@ -145,12 +145,16 @@ def test_a_route_exists_while_one_of_its_models_is_served() -> None:
     ("kind", "reason"),
     [
         (FailureKind.CONNECT, "unreachable"),
+        (FailureKind.BROKEN, "unreachable"),
         (FailureKind.RATE_LIMITED, "rate_limited"),
         (FailureKind.OVERLOADED, "overloaded"),
         (FailureKind.QUOTA, "quota"),
         (FailureKind.TIMEOUT, "timeout"),
         (FailureKind.SERVER_ERROR, "server_error"),
+        (FailureKind.MALFORMED, "server_error"),
+        (FailureKind.TRUNCATED, "server_error"),
         (FailureKind.UNAUTHORIZED, "unauthorized"),
+        (FailureKind.NOT_FOUND, None),
         (FailureKind.REJECTED, None),
         (FailureKind.TOO_LARGE, None),
     ],
