@@ -10,10 +10,12 @@ from hypothesis import HealthCheck, settings
 settings.register_profile(
     "suite", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )
-# For the search of new faults: --hypothesis-profile=explore
+# For finding new faults: --hypothesis-profile=explore
 settings.register_profile(
     "explore", settings.get_profile("suite"), derandomize=False, max_examples=2_000
 )
+# For the coverage step: a branch is taken by a few examples or by none.
+settings.register_profile("coverage", settings.get_profile("suite"), max_examples=10)
 settings.load_profile("suite")
 
 

@@ -1,18 +1,18 @@
 """Check the whole project with one command: ``python3 tools/check.py``.
 
-Needs nothing but Python 3.11 with venv: it makes ``.venv``, installs the project into it (again
-only when pyproject.toml has changed), fetches the real parts the product is tried on, and then
-runs format, lint, import contracts, types and tests, in that order. It stops at the first step
-that fails and exits with that step's code; a table at the end says what ran and how long it took.
+Needs only Python 3.11 or newer with venv. It creates ``.venv``, installs the project there (again
+only when pyproject.toml has changed), fetches the real clients and servers that tests/real uses,
+and runs every step in order. It stops at the first step that fails and exits with that step's
+code; a table at the end shows each step's result and time.
 
-``--fast`` leaves out the tests against real parts, ``--only STEP`` (repeatable) runs single steps.
+``--fast`` skips the tests against real parts; ``--only STEP`` (repeatable) runs single steps.
 """
 
 import sys
 
-if sys.version_info < (3, 11):  # noqa: UP036 - said before anything newer is imported
+if sys.version_info < (3, 11):  # noqa: UP036 - before importing anything newer
     sys.exit(
-        "tools/check.py: Python 3.11 or newer is needed, this is "
+        "tools/check.py: needs Python 3.11 or newer, this is "
         f"{sys.version_info[0]}.{sys.version_info[1]} ({sys.executable}).\n"
         "Run it with a newer one, for example: python3.11 tools/check.py"
     )
@@ -33,24 +33,25 @@ BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
 PYTHON = BIN / ("python.exe" if os.name == "nt" else "python")
 STAMP = VENV / "installed-from"
 REAL_TESTS = "tests/real"
+COVERED_TESTS = ("tests/core", "tests/wire", "tests/actors", "tests/runtime", "tests/scenarios")
 
 
 class CannotSetUp(Exception):
-    """The environment cannot be made; the message says what to do."""
+    """The environment cannot be created; the message says how to fix that."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One check: its name for ``--only`` and the command that performs it."""
+    """One check: its name for ``--only``, a title and the command."""
 
     name: str
-    what: str
+    title: str
     command: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How one step ended; ``code`` is its exit code, None when it was not reached."""
+    """The result of one step; ``code`` is its exit code, None when it was not reached."""
 
     step: str
     code: int | None
@@ -58,7 +59,7 @@ class Outcome:
 
 
 def steps(*, fast: bool) -> list[Step]:
-    """All checks in the order they run; ``fast`` leaves out what needs the real parts."""
+    """All checks in the order they run; ``fast`` leaves out the real parts."""
     python = str(PYTHON)
     pytest = (python, "-m", "pytest", "-q")
     checks = [
@@ -68,21 +69,28 @@ def steps(*, fast: bool) -> list[Step]:
         Step("types", "types", (python, "-m", "mypy")),
     ]
     if fast:
-        return [*checks, Step("tests", "tests", (*pytest, f"--ignore={REAL_TESTS}"))]
+        checks.append(Step("tests", "tests", (*pytest, f"--ignore={REAL_TESTS}")))
+    else:
+        checks.append(Step("real-parts", "fetch the real parts", (python, "tools/real_parts.py")))
+        checks.append(Step("tests", "tests", pytest))
+    # The tests of the inner parts once more, since tracing the whole suite would double its time.
+    measured = ("-m", "not without_coverage", "--hypothesis-profile=coverage", *COVERED_TESTS)
     return [
         *checks,
-        Step("real-parts", "fetch the real parts", (python, "tools/real_parts.py")),
-        Step("tests", "tests", pytest),
+        Step(
+            "coverage", "branch coverage", (python, "-m", "coverage", "run", *pytest[1:], *measured)
+        ),
+        Step("coverage-floor", "coverage floor", (python, "-m", "coverage", "report")),
     ]
 
 
 def set_up() -> None:
-    """Make ``.venv`` hold the project and what checks it, doing nothing when it already does.
+    """Install the project and its development tools into ``.venv`` unless they are there already.
 
-    Raises CannotSetUp with the way out.
+    Raises CannotSetUp.
     """
     if not _runs(PYTHON):
-        _say("making .venv")
+        _say("creating .venv")
         shutil.rmtree(VENV, ignore_errors=True)
         _make_venv()
     digest = _digest()
@@ -92,8 +100,8 @@ def set_up() -> None:
     command = [str(PYTHON), "-m", "pip", "install", "--disable-pip-version-check", "-q"]
     if subprocess.run([*command, "-e", ".[dev]"], cwd=ROOT, check=False).returncode:
         raise CannotSetUp(
-            "pip could not install the project; its own words are above.\n"
-            "If the network was the cause, run this again. If .venv is damaged, delete it first."
+            "pip could not install the project; its output is above.\n"
+            "If the network failed, run this again. If .venv is damaged, delete it first."
         )
     STAMP.write_text(digest)
 
@@ -109,16 +117,16 @@ def _make_venv() -> None:
         return
     shutil.rmtree(VENV, ignore_errors=True)
     version = f"{sys.version_info[0]}.{sys.version_info[1]}"
-    said = (made.stdout + made.stderr).strip()
+    output = (made.stdout + made.stderr).strip()
     raise CannotSetUp(
-        f"{sys.executable} cannot make a virtual environment:\n{said}\n"
+        f"{sys.executable} cannot create a virtual environment:\n{output}\n"
         f"On Debian or Ubuntu: apt-get install python{version}-venv (or python3-venv).\n"
-        "Elsewhere: use a Python that brings the modules venv and ensurepip."
+        "Elsewhere: use a Python that includes the modules venv and ensurepip."
     )
 
 
 def _runs(python: Path) -> bool:
-    """Say whether ``python`` starts, is new enough and has pip (a moved .venv fails here)."""
+    """Whether ``python`` starts, is new enough and has pip; false for a .venv that was moved."""
     probe = "import sys, pip; sys.exit(sys.version_info < (3, 11))"
     if not python.exists():
         return False
@@ -128,7 +136,7 @@ def _runs(python: Path) -> bool:
 
 
 def _digest() -> str:
-    """What the installation depends on: the declared dependencies and where the clone lies."""
+    """A digest of the declared dependencies and the clone's location."""
     source = (ROOT / "pyproject.toml").read_bytes() + str(ROOT).encode()
     return hashlib.sha256(source).hexdigest()
 
@@ -142,7 +150,7 @@ def run(chosen: list[Step]) -> list[Outcome]:
         if failed:
             outcomes.append(Outcome(step.name, None, 0.0))
             continue
-        _say(f"{step.what}: {shlex.join(step.command)}")
+        _say(f"{step.title}: {shlex.join(step.command)}")
         began = time.monotonic()
         code = subprocess.run(step.command, cwd=ROOT, env=environment, check=False).returncode
         outcomes.append(Outcome(step.name, code, time.monotonic() - began))
@@ -151,14 +159,14 @@ def run(chosen: list[Step]) -> list[Outcome]:
 
 
 def table(outcomes: list[Outcome]) -> str:
-    """The outcomes as lines of text, one a step."""
+    """The outcomes as text, one line per step."""
     lines = [""]
     for outcome in outcomes:
         if outcome.code is None:
-            lines.append(f"  {outcome.step:<12} not reached")
+            lines.append(f"  {outcome.step:<14} not reached")
         else:
             word = "ok" if outcome.code == 0 else f"FAILED ({outcome.code})"
-            lines.append(f"  {outcome.step:<12} {word:<12} {outcome.seconds:6.1f} s")
+            lines.append(f"  {outcome.step:<14} {word:<12} {outcome.seconds:6.1f} s")
     return "\n".join(lines)
 
 
@@ -172,13 +180,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="tools/check.py", description="Check the whole project with one command."
     )
-    parser.add_argument("--fast", action="store_true", help="without the tests on real parts")
+    parser.add_argument("--fast", action="store_true", help="skip the tests against real parts")
     parser.add_argument(
         "--only",
         action="append",
         metavar="STEP",
         choices=[step.name for step in everything],
-        help="run this step alone (repeatable): %(choices)s",
+        help="run only this step (repeatable): %(choices)s",
     )
     options = parser.parse_args(arguments)
     chosen = steps(fast=options.fast)

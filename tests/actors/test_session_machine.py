@@ -229,6 +229,7 @@ def loses_what_moves_on(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(SessionRequests, "run_again", lost)
 
 
+@pytest.mark.without_coverage
 @pytest.mark.parametrize(
     "breaking", [answers_only_the_first, forgets_who_joined, loses_what_moves_on]
 )

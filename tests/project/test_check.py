@@ -27,7 +27,7 @@ def test_an_older_python_is_told_what_is_needed() -> None:
         [sys.executable, "-c", pretend, SCRIPT], capture_output=True, text=True, check=False
     )
     assert ran.returncode == 1
-    assert "Python 3.11 or newer is needed, this is 3.9" in ran.stderr
+    assert "needs Python 3.11 or newer, this is 3.9" in ran.stderr
     assert "Traceback" not in ran.stderr
 
 

@@ -74,6 +74,7 @@ def spawn_and_stop_while_others_send(send: Callable[[LoopRef[Echo]], object]) ->
     return system
 
 
+@pytest.mark.without_coverage
 @pytest.mark.usefixtures("eager_switching")
 def test_of_a_hundred_thousand_asks_in_a_stop_race_every_one_is_answered() -> None:
     asked: list[LoopFuture[Any]] = []

@@ -551,6 +551,7 @@ class LosesARetry(Dispatcher[ScheduledCall]):
         return again
 
 
+@pytest.mark.without_coverage
 @pytest.mark.parametrize(
     "planted",
     [
