@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+from typing import get_args
+
+import msgspec
+
 from exai_actors.actors.settings import ConnectionSettings, ProviderSettings, SessionSettings
 from exai_actors.core.authentication import Identity
 from exai_actors.core.capacity.settings import CapacitySettings, CircuitSettings, RetrySettings
@@ -11,8 +17,9 @@ from exai_actors.daemon.actor_settings import (
     provider_settings,
     session_settings,
 )
+from exai_actors.daemon.config.provider_tables import PROVIDER_KINDS
 from exai_actors.daemon.config.reading import read_config
-from exai_actors.daemon.config.tables import Config
+from exai_actors.daemon.config.tables import Config, FileConfig
 from exai_actors.ids import DEFAULT_TENANT, TenantName
 
 
@@ -120,3 +127,18 @@ def test_every_key_of_a_provider_reaches_its_actor() -> None:
         quarantine_s=11,
         coalesce=True,
     )
+
+
+def test_every_key_is_copied_by_name_or_used_by_the_daemon() -> None:
+    copied = {
+        name
+        for settings in (ConnectionSettings, SessionSettings, ProviderSettings, CapacitySettings)
+        for name in settings.__struct_fields__
+    }
+    daemon = Path(__file__).parents[2] / "exai_actors" / "daemon"
+    used = set(re.findall(r"\.(\w+)", "".join(each.read_text() for each in daemon.rglob("*.py"))))
+    tables = [each.type for each in msgspec.structs.fields(FileConfig)]
+    structs = [table for table in tables if not get_args(table)] + [*PROVIDER_KINDS.values()]
+    keys = {name for struct in structs for name in struct.__struct_fields__}
+    assert len(keys) > 50
+    assert keys - {"preset"} <= copied | used  # a preset is replaced by its keys before

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, get_args
 
 import msgspec
 from msgspec import Meta
@@ -115,6 +115,11 @@ class OpenAIProvider(
     """A service that speaks the OpenAI chat-completions protocol."""
 
     kind: ClassVar[Literal["openai"]] = "openai"
+    example: ClassVar[dict[str, str]] = {
+        "name": "kimi",
+        "base_url": "https://api.moonshot.ai/v1",
+        "api_key_env": "KIMI_API_KEY",
+    }
     preset: Annotated[
         str,
         Meta(
@@ -158,6 +163,7 @@ class SyntheticProvider(
     """The built-in provider that makes its answers up and says so; no key, no network."""
 
     kind: ClassVar[Literal["synthetic"]] = "synthetic"
+    example: ClassVar[dict[str, str]] = {"name": "synthetic"}
     models: Annotated[
         tuple[Model, ...], Meta(min_length=1, description="The models it pretends to serve.")
     ] = ("synthetic",)
@@ -185,3 +191,7 @@ class SyntheticProvider(
 
 
 ProviderConfig = OpenAIProvider | SyntheticProvider
+
+PROVIDER_KINDS: dict[str, type[ProviderConfig]] = {
+    struct.kind: struct for struct in get_args(ProviderConfig)
+}

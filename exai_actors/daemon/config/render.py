@@ -10,11 +10,7 @@ from typing import Any, get_args
 import msgspec
 
 from exai_actors.daemon.config.presets import PRESETS
-from exai_actors.daemon.config.provider_tables import (
-    OpenAIProvider,
-    ProviderConfig,
-    SyntheticProvider,
-)
+from exai_actors.daemon.config.provider_tables import PROVIDER_KINDS, ProviderConfig
 from exai_actors.daemon.config.tables import (
     HIDDEN,
     AccessConfig,
@@ -33,15 +29,6 @@ _OPENING = """\
 # Read once, at start. Check a change with: exai config check
 """
 
-_OPENAI_EXAMPLE = """\
-# A service with an OpenAI-compatible API. Copy the block for each provider you have.
-#[[provider]]
-#kind = "openai"
-#name = "kimi"
-#base_url = "https://api.moonshot.ai/v1"
-#api_key_env = "KIMI_API_KEY"
-"""
-
 _ACCESS_EXAMPLE = """\
 # One more token for those who are to have a share of their own. Copy the block for each.
 #[[access]]
@@ -54,13 +41,6 @@ _ROUTE_EXAMPLE = """\
 #[[route]]
 #model = "fast"
 #to = ["kimi/kimi-k2.6", "synthetic"]
-"""
-
-_SYNTHETIC_EXAMPLE = """\
-# The built-in provider that makes its answers up: what runs while no provider is configured.
-#[[provider]]
-#kind = "synthetic"
-#name = "synthetic"
 """
 
 
@@ -144,8 +124,7 @@ def template() -> str:
     parts = [_OPENING]
     parts += [_template_table(name, fields[name].type) for name in PLAIN_TABLES[:2]]
     parts.append(_ACCESS_EXAMPLE + _template_keys(AccessConfig, {"token_env"}))
-    parts.append(_OPENAI_EXAMPLE + _template_keys(OpenAIProvider, {"base_url", "api_key_env"}))
-    parts.append(_SYNTHETIC_EXAMPLE + _template_keys(SyntheticProvider, set()))
+    parts += map(_template_provider, PROVIDER_KINDS.values())
     parts.append(_ROUTE_EXAMPLE + _template_keys(RouteConfig, set()))
     parts += [_template_table(name, fields[name].type) for name in PLAIN_TABLES[2:]]
     return "\n".join(parts)
@@ -158,6 +137,16 @@ def _default(field: msgspec.structs.FieldInfo) -> Any:
 
 def _template_table(name: str, struct: type[msgspec.Struct]) -> str:
     return f"[{name}]\n{_template_keys(struct, set())}"
+
+
+def _template_provider(struct: type[ProviderConfig]) -> str:
+    given = {"kind": struct.kind} | struct.example
+    block = "\n".join(f"#{key} = {literal(value)}" for key, value in given.items())
+    title = (struct.__doc__ or "").partition("\n")[0]
+    return (
+        f"# {title} Copy the block for each one.\n"
+        f"#[[provider]]\n{block}\n{_template_keys(struct, set(given))}"
+    )
 
 
 def _template_keys(struct: type[msgspec.Struct], given: set[str]) -> str:
@@ -187,11 +176,10 @@ def reference() -> str:
     """Markdown tables of all keys; ``docs/reference/config.md`` holds exactly these."""
     fields = {field.name: field for field in msgspec.structs.fields(FileConfig)}
     parts = [_reference_table(f"`[{name}]`", fields[name].type) for name in PLAIN_TABLES[:2]]
-    providers: tuple[type[ProviderConfig], ...] = (OpenAIProvider, SyntheticProvider)
     parts.append(_reference_table("`[[access]]`", AccessConfig))
     parts += [
         _reference_table(f'`[[provider]]` with `kind = "{struct.kind}"`', struct)
-        for struct in providers
+        for struct in PROVIDER_KINDS.values()
     ]
     parts.append(_reference_table("`[[route]]`", RouteConfig))
     parts += [_reference_table(f"`[{name}]`", fields[name].type) for name in PLAIN_TABLES[2:]]

@@ -10,21 +10,12 @@ import msgspec
 
 from exai_actors.daemon.config.presets import PRESETS
 from exai_actors.daemon.config.problems import Origins, Problem
-from exai_actors.daemon.config.provider_tables import (
-    OpenAIProvider,
-    ProviderConfig,
-    SyntheticProvider,
-)
+from exai_actors.daemon.config.provider_tables import PROVIDER_KINDS, ProviderConfig
 from exai_actors.daemon.config.tables import AccessConfig, FileConfig, RouteConfig
 from exai_actors.daemon.config.toml_lines import KeyPath
 from exai_actors.daemon.config.wording import allowed, did_you_mean, either, shown
 
 T = TypeVar("T", bound=msgspec.Struct)
-
-PROVIDER_KINDS: dict[str, type[ProviderConfig]] = {
-    "openai": OpenAIProvider,
-    "synthetic": SyntheticProvider,
-}
 
 # Near no key by its letters, but what people write who mean it.
 SYNONYMS = {
