@@ -8,6 +8,7 @@ from typing import final
 import msgspec
 
 from exai_actors.errors import ErrorBody
+from exai_actors.ids import RequestKey
 
 
 class ChatMessage(msgspec.Struct, frozen=True, gc=False, array_like=True):
@@ -60,6 +61,24 @@ class IfBusy(StrEnum):
     WAIT_IN_TIME = "wait_in_time"
     WAIT = "wait"
     REFUSE = "refuse"
+
+
+@final
+class CallOptions(msgspec.Struct, frozen=True, gc=False):
+    """How a client wants a call to be run and reported, apart from the arguments of the tool.
+
+    ``stream`` asks for chunks; None leaves that to the arguments. ``deadline_ms`` counts from the
+    arrival of the frame. ``priority`` orders the waiting requests of one session, highest first.
+    ``reports_progress`` asks for more than the outcome: accepted, queued and granted. Requests
+    with one ``idempotency_key`` are one call with one outcome.
+    """
+
+    stream: bool | None = None
+    deadline_ms: float | None = None
+    priority: int = 0
+    if_busy: IfBusy = IfBusy.WAIT_IN_TIME
+    reports_progress: bool = False
+    idempotency_key: RequestKey | None = None
 
 
 class FailureKind(StrEnum):

@@ -11,7 +11,7 @@ from typing import ClassVar, final
 
 import msgspec
 
-from exai_actors.core.calls import ChatCall, IfBusy, UpstreamFailure, UpstreamResult
+from exai_actors.core.calls import CallOptions, ChatCall, UpstreamFailure, UpstreamResult
 from exai_actors.core.capacity.changes import Change
 from exai_actors.ids import DEFAULT_TENANT, PermitId, RequestKey, SessionId, TenantName
 from exai_actors.messages.recipient import Recipient
@@ -20,24 +20,21 @@ from exai_actors.messages.session import SessionMessage
 
 @final
 class RunCall(msgspec.Struct, frozen=True, gc=False):
-    """A session asks for one call to be run; answered by exactly one Completed, Failed or Refused.
+    """Run a call for a session; answered by exactly one Completed, Failed or Refused.
 
-    ``reports_progress`` asks for Enqueued, Queued and Granted as well. ``priority`` counts among
-    the waiting of one session only. ``deadline`` is an instant in seconds; once it has passed, and
-    after a CancelCall, no answer need come. ``if_busy`` says what to do when no permit is free at
-    once. For the reasons in ``fallback_reasons`` the session prefers
-    another provider to waiting or trying again here.
+    Before that Enqueued, Queued and Granted if the options say ``reports_progress``, and Chunk if
+    the call streams. ``deadline`` is an instant in monotonic seconds; after it, and after a
+    CancelCall, the answer may be missing. For the reasons in ``fallback_reasons`` the session
+    prefers another provider to waiting or a retry here.
     """
 
     request: RequestKey
     session: SessionId
     call: ChatCall
-    reports_progress: bool
+    options: CallOptions
     reply_to: Recipient[SessionMessage]
-    priority: int = 0
     deadline: float = inf
     tenant: TenantName = DEFAULT_TENANT
-    if_busy: IfBusy = IfBusy.WAIT_IN_TIME
     fallback_reasons: frozenset[str] = frozenset()
 
 

@@ -10,31 +10,23 @@ from typing import ClassVar, final
 
 import msgspec
 
-from exai_actors.core.calls import IfBusy
+from exai_actors.core.calls import CallOptions
 from exai_actors.core.tools.table import ToolRequest
 from exai_actors.ids import ConnectionId, RequestKey
 
 
 @final
 class Submit(msgspec.Struct, frozen=True, gc=False):
-    """One request; answered by exactly one RequestEnded to each connection that asked for it.
+    """A request. Each connection that sends it gets exactly one RequestEnded.
 
-    ``fingerprint`` tells this call from any other under the same id.
-    ``deadline_ms`` counts from now. ``reports_progress`` asks for RequestAccepted, RequestQueued
-    and RequestGranted, ``stream`` for RequestChunk. ``if_busy`` says what to do when the request
-    cannot run at once. Requests of one ``idempotency_key`` are one call with one outcome.
+    Before that RequestAccepted, RequestQueued and RequestGranted if the options say
+    ``reports_progress``, and RequestChunk if the call streams.
     """
 
-    request: RequestKey
-    call: ToolRequest
-    fingerprint: int
     connection_id: ConnectionId
-    stream: bool = False
-    reports_progress: bool = False
-    deadline_ms: float | None = None
-    priority: int = 0
-    if_busy: IfBusy = IfBusy.WAIT_IN_TIME
-    idempotency_key: RequestKey | None = None
+    request: RequestKey
+    arguments: ToolRequest
+    options: CallOptions
 
 
 class CancelRequest(msgspec.Struct, frozen=True, gc=False):

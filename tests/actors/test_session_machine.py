@@ -224,7 +224,7 @@ def loses_what_moves_on(patch: pytest.MonkeyPatch) -> None:
 
     def lost(self: SessionRequests, active: Any) -> None:
         run_again(self, active)
-        del self._active[active.request]
+        del self._active[active.run]
 
     patch.setattr(SessionRequests, "run_again", lost)
 

@@ -11,7 +11,6 @@ from exai_actors.actors.connection.pending_calls import PendingCall, PendingCall
 from exai_actors.actors.connection.slow_consumer import SlowConsumer
 from exai_actors.core import error_bodies
 from exai_actors.core.calls import Outcome, OutcomeKind
-from exai_actors.core.tools.table import ChatRequest, parse_call
 from exai_actors.errors import ErrorBody, ErrorCode
 from exai_actors.ids import ConnectionId, RequestKey, SessionId
 from exai_actors.messages.broker import Admit, BrokerMessage
@@ -72,10 +71,6 @@ if TYPE_CHECKING:
     from exai_actors.ports import Clock, Outbox, Peer
 
 
-# Looking a member up on its Enum costs as much as a handler's step.
-_ACCEPTED = Offer.ACCEPTED
-
-
 class ConnectionActor(LoopActor):
     """Lives as long as its socket; stops itself after SocketClosed."""
 
@@ -104,7 +99,7 @@ class ConnectionActor(LoopActor):
         self._stash: list[TextReceived | BinaryReceived] | None = None
         self._calls = PendingCalls(outbox, settings, clock)
         self._rotation: ReplyTo | None = None
-        self._anonymous = 0
+        self._generated = 0
         self._hello_timer: Cancellable | None = None
         self._reader = SlowConsumer(outbox, settings)
         self._heartbeat_armed = False
@@ -209,60 +204,32 @@ class ConnectionActor(LoopActor):
                 assert_never(frame)
 
     def _call(self, frame: CallTool) -> None:
-        call = parse_call(frame.tool, frame.arguments)
+        call = frame.check()
         if isinstance(call, ErrorBody):
             self._calls.refuse(frame.request, frame.reply, call)
-            return
-        session = self._open_session
-        request = frame.request
-        if session is None:
-            if request in self._calls.pending:
-                self._calls.repeat(request, frame.reply, hash(call))
-            else:
-                self._calls.refuse(request, frame.reply, error_bodies.draining())
-            return
-        if request is None:
-            self._anonymous += 1
-            request = RequestKey(f"{self._id}/{self._anonymous}", "generated")
-        stream = frame.stream
-        if stream is None:
-            stream = isinstance(call, ChatRequest) and call.stream
-        self._submit(
-            session,
-            CheckedCall(
-                frame.reply,
-                request,
-                call,
-                stream,
-                frame.deadline_ms,
-                frame.priority,
-                frame.tool,
-                frame.if_busy,
-                frame.idempotency_key,
-            ),
-        )
+        elif self._open_session is not None:
+            self._submit(self._open_session, call)
+        elif call.request is not None and call.request in self._calls.pending:
+            self._calls.repeat(call.request, call)
+        else:
+            self._calls.refuse(call.request, call.reply, error_bodies.draining())
 
-    def _submit(self, session: Recipient[SessionRequest], checked: CheckedCall) -> None:
-        reply, request, call = checked.reply, checked.request, checked.call
-        pending = self._calls.pending
-        fingerprint = hash(call)
-        if request in pending:
-            self._calls.repeat(request, reply, fingerprint)
+    def _submit(self, session: Recipient[SessionRequest], call: CheckedCall) -> None:
+        request = call.request
+        if request is None:
+            self._generated += 1
+            request = RequestKey(f"{self._id}/{self._generated}", "generated")
+        if request in self._calls.pending:
+            self._calls.repeat(request, call)
             return
-        pending[request] = PendingCall(reply, checked.tool, fingerprint, checked.stream)
+        self._calls.pending[request] = PendingCall(call)
         submit = Submit(
-            request,
-            call,
-            fingerprint,
-            self._id,
-            checked.stream,
-            reply.acks or reply.progress is not None,
-            checked.deadline_ms,
-            checked.priority,
-            checked.if_busy,
-            checked.idempotency_key,
+            connection_id=self._id,
+            request=request,
+            arguments=call.arguments,
+            options=call.options,
         )
-        if session.offer(submit) is not _ACCEPTED:
+        if session.offer(submit) is not Offer.ACCEPTED:
             refused = Outcome(OutcomeKind.REFUSED, error=error_bodies.session_busy())
             self._calls.finish(request, refused)
 

@@ -12,7 +12,7 @@ from exai_actors.errors import ErrorBody
 from exai_actors.ids import RequestKey
 from exai_actors.messages.connection import RequestChunk, RequestQueued
 from exai_actors.wire.clients import encode
-from exai_actors.wire.clients.frames import Dialect, ReplyTo
+from exai_actors.wire.clients.frames import CheckedCall, Dialect, ReplyTo
 
 if TYPE_CHECKING:
     from exai_actors.actors.settings import ConnectionSettings
@@ -29,10 +29,7 @@ class PendingCall(msgspec.Struct, gc=False, eq=False):
     tried at.
     """
 
-    reply: ReplyTo
-    tool: str
-    fingerprint: int
-    stream: bool
+    call: CheckedCall
     accepted: bool = False
     chunks: int = 0
     position: int | None = None
@@ -58,14 +55,14 @@ class PendingCalls:
         self._clock = clock
         self.pending: dict[RequestKey, PendingCall] = {}
 
-    def repeat(self, request: RequestKey, reply: ReplyTo, fingerprint: int) -> None:
+    def repeat(self, request: RequestKey, call: CheckedCall) -> None:
         """The id is in flight on this very connection: its outcome answers both."""
-        pending = self.pending[request]
-        if fingerprint != pending.fingerprint:
+        pending, reply = self.pending[request], call.reply
+        if call.arguments != pending.call.arguments:
             self._outbox.send(encode.error(reply.aside(), error_bodies.id_reused()))
         elif reply.acks:
             note = "duplicate request; still processing"
-            self._send(encode.progress(reply, pending.tool, self._clock.wall(), note))
+            self._send(encode.progress(reply, pending.call.tool, self._clock.wall(), note))
         elif len(pending.also) < MAX_REPEATS:
             pending.also += (reply,)
         else:
@@ -101,16 +98,16 @@ class PendingCalls:
                 pending.position = pending.estimate_s = None
             if not pending.granted:
                 pending.granted = True
-                frame = encode.acknowledged(pending.reply, pending.tool, self._timeout_s)
+                frame = encode.acknowledged(pending.call.reply, pending.call.tool, self._timeout_s)
                 if frame is not None:
                     self._outbox.send(frame)
 
     def chunk(self, message: RequestChunk) -> None:
         pending = self.pending.get(message.request)
-        if pending is not None and pending.stream:
+        if pending is not None and pending.call.streams:
             pending.chunks = message.sequence + 1
             self._send(
-                encode.chunk(pending.reply, message.sequence, message.text, self._clock.wall())
+                encode.chunk(pending.call.reply, message.sequence, message.text, self._clock.wall())
             )
 
     def finish(self, request: RequestKey, outcome: Outcome) -> None:
@@ -118,15 +115,17 @@ class PendingCalls:
         pending = self.pending.pop(request, None)
         if pending is None:
             return
-        result, tool = outcome.result, pending.tool
+        result, tool = outcome.result, pending.call.tool
         if pending.chunks and result is not None:
-            self._send(encode.stream_complete(pending.reply, pending.chunks, self._clock.wall()))
+            self._send(
+                encode.stream_complete(pending.call.reply, pending.chunks, self._clock.wall())
+            )
         if result is None or pending.also:
-            for reply in (pending.reply, *pending.also):
+            for reply in (pending.call.reply, *pending.also):
                 self._outbox.send(self._terminal(reply, tool, outcome))
         else:
             self._outbox.send(
-                encode.result(pending.reply, result, tool, self._compat_text, self._envelope)
+                encode.result(pending.call.reply, result, tool, self._compat_text, self._envelope)
             )
 
     def finish_all(self, outcome: Outcome) -> None:
@@ -140,15 +139,15 @@ class PendingCalls:
 
     def _accept(self, pending: PendingCall) -> None:
         pending.accepted = True
-        frame = encode.accepted(pending.reply, pending.tool, self._clock.wall())
+        frame = encode.accepted(pending.call.reply, pending.call.tool, self._clock.wall())
         if frame is not None:
             self._outbox.send(frame)
 
     def _progress(self, pending: PendingCall) -> None:
         self._send(
             encode.progress(
-                pending.reply,
-                pending.tool,
+                pending.call.reply,
+                pending.call.tool,
                 self._clock.wall(),
                 position=pending.position,
                 estimate_s=pending.estimate_s,

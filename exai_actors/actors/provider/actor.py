@@ -205,8 +205,8 @@ class ProviderActor(LoopActor):
             completion_tokens=completion,
             cost=cost_of(prompt, completion),
             deadline=run.deadline,
-            if_busy=run.if_busy,
-            priority=run.priority,
+            if_busy=run.options.if_busy,
+            priority=run.options.priority,
             fallback_reasons=run.fallback_reasons,
             run=run,
             prompt_length=length,
@@ -313,7 +313,9 @@ class ProviderActor(LoopActor):
             run = call.run
             if run is not first:
                 flow = call.pool.queue.flow(run.session, run.tenant)
-                self._dispatcher.transfer(call, flow, run.request, run.priority, self._now())
+                self._dispatcher.transfer(
+                    call, flow, run.request, run.options.priority, self._now()
+                )
             return
         call.live = False
         self._replies.dropped(call)

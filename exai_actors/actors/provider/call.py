@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from exai_actors.core.calls import ChatCall
+from exai_actors.core.calls import CallOptions, ChatCall
 from exai_actors.core.capacity.scheduled_call import ScheduledCall
 from exai_actors.ids import PermitId, RequestKey, SessionId
 from exai_actors.messages.provider import RunCall
@@ -75,7 +75,7 @@ def adopted_call(
         request=RequestKey(""),
         session=NO_SESSION,
         call=ChatCall("", ()),
-        reports_progress=False,
+        options=CallOptions(),
         reply_to=provider,
     )
     return ProviderCall(

@@ -27,7 +27,7 @@ class Coalescing:
         call = self._open.get(run.call) if self.enabled else None
         if call is None or not call.live or (run.call.stream and call.sent_length):
             return None
-        if run.if_busy is IfBusy.REFUSE and call.upstream_call is None:
+        if run.options.if_busy is IfBusy.REFUSE and call.upstream_call is None:
             # It would wait with the call.
             return None
         call.joined = (*call.joined, run)

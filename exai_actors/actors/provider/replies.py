@@ -26,18 +26,18 @@ class ProviderReplies:
         self._coalescing = coalescing
 
     def enqueued(self, run: RunCall) -> None:
-        if run.reports_progress:
+        if run.options.reports_progress:
             run.reply_to.tell(Enqueued(run.request))
 
     def granted(self, run: RunCall) -> None:
-        if run.reports_progress:
+        if run.options.reports_progress:
             run.reply_to.tell(Granted(run.request))
 
     def positions(self, due: Iterable[tuple[int, float | None, ProviderCall]]) -> None:
         """Report positions from 1 and estimated waits in seconds."""
         for position, estimate_s, call in due:
             for run in call.runs:
-                if run.reports_progress:
+                if run.options.reports_progress:
                     run.reply_to.tell(Queued(run.request, position, estimate_s))
 
     def completed(self, call: ProviderCall, completion: Completion) -> None:

@@ -1,4 +1,4 @@
-"""The connections of one session: tells each, under its own id, what becomes of its requests."""
+"""The connections of one session, and the messages to them about its requests."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import assert_never
 
 from exai_actors.core import error_bodies
 from exai_actors.core.calls import Outcome, OutcomeKind
-from exai_actors.core.session.requests import ActiveRequest, Repeat
+from exai_actors.core.session.requests import ActiveRequest, Repeat, Waiter
 from exai_actors.errors import ErrorBody
 from exai_actors.ids import ConnectionId
 from exai_actors.messages.connection import (
@@ -22,81 +22,98 @@ from exai_actors.messages.session_requests import Submit
 
 
 class SessionConnections:
-    """``connections`` by their ids; ``behind`` are those whose reader has fallen behind.
+    """Sends each waiter the news of a request under the name by which it asked.
 
-    Nothing is told to a connection that has left.
+    Messages to a connection that has been removed are dropped.
     """
 
-    __slots__ = ("behind", "connections")
+    __slots__ = ("_by_id", "_paused")
 
     def __init__(self) -> None:
-        self.connections: dict[ConnectionId, Recipient[ConnectionMessage]] = {}
-        self.behind: set[ConnectionId] = set()
+        self._by_id: dict[ConnectionId, Recipient[ConnectionMessage]] = {}
+        self._paused: set[ConnectionId] = set()
+
+    def __len__(self) -> int:
+        return len(self._by_id)
+
+    def add(self, connection_id: ConnectionId, connection: Recipient[ConnectionMessage]) -> None:
+        """Add a connection."""
+        self._by_id[connection_id] = connection
 
     def remove(self, connection_id: ConnectionId) -> None:
-        self.connections.pop(connection_id, None)
-        self.behind.discard(connection_id)
+        """Remove a connection, if it is here."""
+        self._by_id.pop(connection_id, None)
+        self._paused.discard(connection_id)
 
-    def is_read(self, active: ActiveRequest) -> bool:
-        """False while whoever gets the pieces of this stream is behind; True if nobody does."""
-        return active.reader is None or active.reader[0] not in self.behind
+    def pause(self, connection_id: ConnectionId) -> None:
+        """Note that the connection wants no chunks for now."""
+        self._paused.add(connection_id)
+
+    def resume(self, connection_id: ConnectionId) -> None:
+        """Note that the connection wants chunks again."""
+        self._paused.discard(connection_id)
+
+    @property
+    def any_paused(self) -> bool:
+        return bool(self._paused)
+
+    def is_paused(self, reader: Waiter | None) -> bool:
+        """Whether this reader wants no chunks for now; False without a reader."""
+        return reader is not None and reader[0] in self._paused
 
     def tell(self, connection_id: ConnectionId, message: ConnectionMessage) -> None:
-        connection = self.connections.get(connection_id)
+        """Send a message to one connection."""
+        connection = self._by_id.get(connection_id)
         if connection is not None:
             connection.tell(message)
 
     def refuse(self, submit: Submit, error: ErrorBody) -> None:
-        """The request was not taken in."""
+        """Answer a request that was not accepted."""
         outcome = Outcome(OutcomeKind.REFUSED, error=error)
         self.tell(submit.connection_id, RequestEnded(submit.request, outcome))
 
-    def repeated(
-        self, submit: Submit, known: Repeat | Outcome, active: ActiveRequest | None
-    ) -> None:
-        """The request is known by its id or its key; ``active`` is what it joined."""
+    def repeated(self, submit: Submit, known: ActiveRequest | Repeat | Outcome) -> None:
+        """Answer a request whose id or idempotency key is known."""
         match known:
-            case Repeat.IN_FLIGHT | Repeat.BEGUN_BEFORE:
-                if submit.reports_progress:
-                    runs = active is not None and active.granted
-                    message = RequestGranted if runs else RequestAccepted
+            case ActiveRequest():
+                if submit.options.reports_progress:
+                    message = RequestGranted if known.granted else RequestAccepted
                     self.tell(submit.connection_id, message(submit.request))
+            case Outcome():
+                self.tell(submit.connection_id, RequestEnded(submit.request, known))
             case Repeat.OTHER_CALL:
                 self.refuse(submit, error_bodies.id_reused())
             case Repeat.KEY_OF_OTHER_CALL:
                 self.refuse(submit, error_bodies.key_reused())
             case Repeat.TOO_OFTEN:
                 self.refuse(submit, error_bodies.repeated_too_often())
-            case Outcome() as outcome:
-                self.tell(submit.connection_id, RequestEnded(submit.request, outcome))
             case _:
                 assert_never(known)
 
     def accepted(self, active: ActiveRequest) -> None:
-        for connection_id, request in active.waiters:
-            self.tell(connection_id, RequestAccepted(request))
+        """Tell all waiters that the request waits."""
+        for connection_id, name in active.waiters:
+            self.tell(connection_id, RequestAccepted(name))
 
     def queued(self, active: ActiveRequest, position: int, estimate_s: float | None) -> None:
-        for connection_id, request in active.waiters:
-            self.tell(connection_id, RequestQueued(request, position, estimate_s))
+        """Tell all waiters the place of the request in its provider's queue."""
+        for connection_id, name in active.waiters:
+            self.tell(connection_id, RequestQueued(name, position, estimate_s))
 
     def granted(self, active: ActiveRequest) -> None:
+        """Tell all waiters that the request has its permit."""
         active.granted = True
-        for connection_id, request in active.waiters:
-            connection = self.connections.get(connection_id)
-            if connection is not None:
-                connection.tell(RequestGranted(request))
+        for connection_id, name in active.waiters:
+            self.tell(connection_id, RequestGranted(name))
 
-    def piece(self, active: ActiveRequest, text: str) -> None:
-        """Hand a piece of the answer to the reader, if there is one."""
-        reader = active.reader
-        if reader is not None:
-            self.tell(reader[0], RequestChunk(reader[1], active.sequence, text))
+    def chunk(self, active: ActiveRequest, text: str) -> None:
+        """Send a chunk to the reader, if there is one."""
+        if active.reader is not None:
+            connection_id, name = active.reader
+            self.tell(connection_id, RequestChunk(name, active.sequence, text))
         active.sequence += 1
 
     def ended(self, active: ActiveRequest, outcome: Outcome) -> None:
-        """Give the one outcome to everyone who waits for it."""
-        for connection_id, request in active.waiters:
-            connection = self.connections.get(connection_id)
-            if connection is not None:
-                connection.tell(RequestEnded(request, outcome))
+        """Send the outcome to all waiters."""
+        for connection_id, name in active.waiters:
+            self.tell(connection_id, RequestEnded(name, outcome))

@@ -1,4 +1,4 @@
-"""What a session answers without a provider, and the events that it can tell of."""
+"""The tools that a session answers itself, and the events that ``activity`` lists."""
 
 from __future__ import annotations
 
@@ -16,28 +16,35 @@ if TYPE_CHECKING:
     from exai_actors.actors.directory import Directory
     from exai_actors.ports import Clock
 
-EVENTS_KEPT = 50
+MAX_EVENTS = 50
 
 
 class LocalTools:
-    """``events`` are the last ends of requests of this session, oldest first."""
+    """Runs local tools; remembers how the last MAX_EVENTS requests of the session ended."""
 
-    __slots__ = ("_clock", "_directory", "events")
+    __slots__ = ("_clock", "_directory", "_events")
 
     def __init__(self, directory: Directory, clock: Clock) -> None:
         self._directory = directory
         self._clock = clock
-        self.events: deque[Event] = deque(maxlen=EVENTS_KEPT)
+        self._events: deque[Event] = deque(maxlen=MAX_EVENTS)
+
+    def record(self, request: RequestKey, tool: str, kind: OutcomeKind) -> None:
+        """Add the end of a request to the events."""
+        self._events.append((self._clock.wall(), request, tool, kind))
 
     def run(self, request: RequestKey, local: LocalRequest) -> Outcome:
         """Run a tool that needs no provider."""
         directory = self._directory
-        result = answer(local, directory.routing, directory.statistics(), self.events)
-        self.events.append((self._clock.wall(), request, local.tool, OutcomeKind.COMPLETED))
+        result = answer(local, directory.routing, directory.statistics(), self._events)
+        self.record(request, local.tool, OutcomeKind.COMPLETED)
         return Outcome(OutcomeKind.COMPLETED, result)
 
     def model_not_found(self, model: str | None) -> ErrorBody:
-        """Nobody serves this model; tells which there are, and who could not be asked."""
+        """The error for a model that no provider serves; names the models that are served.
+
+        Also names the providers that could not be asked for theirs.
+        """
         troubles = [
             f"{provider.name}: {provider.trouble}"
             for provider in self._directory.statistics().providers

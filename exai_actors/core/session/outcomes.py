@@ -16,13 +16,10 @@ from exai_actors.ids import RequestKey
 
 
 class Remembered(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """An outcome with the fingerprint of the call that led to it.
-
-    No outcome: the request was begun and given up, so word of that call may still be on its way.
-    """
+    """An outcome with the fingerprint of the call that led to it."""
 
     fingerprint: int
-    outcome: Outcome | None
+    outcome: Outcome
     expires: float
 
 
@@ -66,10 +63,6 @@ class OutcomeStore:
         self._size += size
         if len(kept) > self.count or self._size > self.size:
             self._make_room()
-
-    def remember_begun(self, request: RequestKey, now: float) -> None:
-        """Keep in mind that a request of this name was begun and given up."""
-        self._keep(request, pack(Remembered(0, None, now + self.ttl_s)))
 
     def share(self, known: RequestKey, request: RequestKey) -> None:
         """Keep under a second name what is known under the first, for as long as that is kept.

@@ -1,10 +1,11 @@
-"""The requests of one session: which are in flight, who waits for each, which have ended and how.
+"""The requests of one session: those in flight with their waiters, and the outcomes of the others.
 
-Exactly one outcome per request: it is in flight until ``end`` or ``abandon`` takes it out; no later
-look-up finds it.
+A request has exactly one outcome: it is in flight until ``end`` or ``abandon`` removes it, and no
+later lookup finds it.
 
-A request may be known under several names: the id it began with, ids that were joined to it by an
-idempotency key, and that key itself. Repeating any of them gives the one outcome.
+A client knows a request by one or more names: the id it sent, ids that joined by an idempotency
+key, and that key. Each leads to the one outcome. A provider knows the request by its run instead:
+a key that no other run in the session has, so that late replies to an earlier run match nothing.
 """
 
 from __future__ import annotations
@@ -14,9 +15,8 @@ from math import inf
 from typing import Any
 
 import msgspec
-from msgspec.structs import replace
 
-from exai_actors.core.calls import IfBusy, Outcome, OutcomeKind
+from exai_actors.core.calls import CallOptions, Outcome, OutcomeKind
 from exai_actors.core.routing import Route
 from exai_actors.core.session.outcomes import OutcomeStore
 from exai_actors.core.session.window import EnterResult, Window
@@ -24,83 +24,69 @@ from exai_actors.core.tools.table import ChatRequest
 from exai_actors.errors import ErrorBody
 from exai_actors.ids import ConnectionId, ConversationId, ProviderName, RequestKey
 
-MAX_JOINED = 64
-"""Ids and connections that share one request by its key; a bound, not a use."""
+MAX_WAITERS_AND_NAMES = 65
+"""Waiters plus names of one request, for joining by idempotency key."""
 
 Waiter = tuple[ConnectionId, RequestKey]
-"""A connection that waits for a request, and the name by which it asked for it."""
+"""A connection that waits for a request, and the name by which it asked."""
 
 
-class ActiveRequest(msgspec.Struct, gc=False, eq=False):
-    """A chat request without an outcome yet.
+class ActiveRequest(msgspec.Struct, gc=False, eq=False, kw_only=True):
+    """A chat request without an outcome.
 
-    ``request`` is the name its provider knows it by, and clients too while it is repeatable;
-    ``names`` are the others by which clients know it. ``reader`` is the waiter that gets its
-    pieces: the first, or nobody once that one has left in the middle, since half a stream is no
-    answer;
-    ``sequence`` counts the pieces. ``deadline`` is an instant in seconds, ``timeout_s`` how far off
-    it was at first. ``fingerprint`` tells a repeat of this call from another call under the same
-    name. ``tried`` is what targets of its route said that were asked before. ``granted``: those who
-    wait for it have heard that it runs.
+    ``run`` is its name at the provider, ``names`` are those by which clients know it; a request
+    without any cannot be repeated. ``reader`` is the waiter that gets the chunks: the first, or
+    none once that one has left after the first chunk, because half a stream is no answer.
+    ``sequence`` is the number of chunks so far. ``deadline`` is an instant in monotonic seconds,
+    ``timeout_s`` the time it allowed at first. ``tried`` describes the failures at earlier targets
+    of the route. ``granted`` is set once the waiters have been sent RequestGranted.
     """
 
-    request: RequestKey
-    call: ChatRequest
-    fingerprint: int
+    run: RequestKey
+    names: tuple[RequestKey, ...]
+    arguments: ChatRequest
+    options: CallOptions
+    stream: bool
     route: Route
     conversation: ConversationId
     waiters: list[Waiter]
     reader: Waiter | None
     deadline: float
     timeout_s: float
-    stream: bool = False
-    reports_progress: bool = False
-    priority: int = 0
-    if_busy: IfBusy = IfBusy.WAIT_IN_TIME
-    names: tuple[RequestKey, ...] = ()
     at_provider: bool = False
     sequence: int = 0
     tried: tuple[dict[str, Any], ...] = ()
     granted: bool = False
 
-    @property
-    def can_be_collected(self) -> bool:
-        """Whether somebody who comes back later can ask for its outcome."""
-        return self.request.is_repeatable or bool(self.names)
-
-    @property
-    def known_as(self) -> tuple[RequestKey, ...]:
-        """Every key under which a client can ask for its outcome."""
-        return (self.request, *self.names) if self.request.is_repeatable else self.names
-
     def join(self, waiter: Waiter) -> None:
-        """One more waits for it; harmless for one who does."""
+        """Add a waiter, unless it waits already."""
         if waiter not in self.waiters:
             self.waiters.append(waiter)
             if self.reader is None and not self.sequence:
                 self.reader = waiter
 
     def leave(self, waiter: Waiter) -> None:
-        """A waiter waits for it no more."""
+        """Remove a waiter."""
         self.waiters.remove(waiter)
         if self.reader == waiter:
             self.reader = self.waiters[0] if self.waiters and not self.sequence else None
 
-    def move_on(self, reason: str | None, said: ErrorBody) -> bool:
-        """Turn to the next target of the route; False if this is its end, for what was ``said``.
+    def try_next_target(self, reason: str | None, error: ErrorBody) -> bool:
+        """Turn to the next target of the route; False if the request ends with this error.
 
-        Not after the first piece of an answer: two halves of different answers are none.
+        It ends without another target, if ``reason`` is none to go to one, and after the first
+        chunk: halves of different answers are no answer.
         """
         route = self.route
         if route.fallback is None and not self.tried:
             return False
-        word = {
+        attempt = {
             "provider": route.provider,
             "model": route.model,
-            "code": said.code.value,
-            "message": said.message,
+            "code": error.code.value,
+            "message": error.message,
         }
-        self.tried += (word,)
+        self.tried += (attempt,)
         if route.fallback is None or reason not in route.fallback_reasons or self.sequence:
             return False
         self.route = route.fallback
@@ -109,30 +95,21 @@ class ActiveRequest(msgspec.Struct, gc=False, eq=False):
 
 
 class Repeat(Enum):
-    """What a known name turned out to be, other than one with an outcome."""
+    """Why a known name or key leads to no request."""
 
-    IN_FLIGHT = "in flight"
-    BEGUN_BEFORE = "begun before and given up"
     OTHER_CALL = "other call"
     KEY_OF_OTHER_CALL = "key of another call"
     TOO_OFTEN = "too often"
 
 
 class SessionRequests:
-    """Never more than the window's limit is at providers, nor more than its queue waits.
+    """Never more at providers than the window's limit, and never more waiting than its queue.
 
-    All of them together hold at most ``text_limit`` characters of prompts and images, or are one.
+    Together they hold at most ``text_limit`` characters of prompts and image URLs, except that one
+    request alone may hold more.
     """
 
-    __slots__ = (
-        "_active",
-        "_named",
-        "_outcomes",
-        "_runs",
-        "_text",
-        "_window",
-        "text_limit",
-    )
+    __slots__ = ("_active", "_named", "_outcomes", "_runs", "_text", "_window", "text_limit")
 
     def __init__(self, window: Window, outcomes: OutcomeStore, text_limit: float = inf) -> None:
         self.text_limit = text_limit
@@ -145,25 +122,23 @@ class SessionRequests:
 
     @property
     def waiting(self) -> int:
-        """How many wait for room in the window or for their conversation."""
+        """The number of requests that wait for room in the window or for their conversation."""
         return self._window.waiting
 
-    def find(self, request: RequestKey) -> ActiveRequest | None:
+    def find(self, run: RequestKey) -> ActiveRequest | None:
         """The request in flight that its provider knows by this key."""
-        return self._active.get(request)
+        return self._active.get(run)
 
-    def find_named(self, *names: RequestKey | None) -> ActiveRequest | None:
-        """What is in flight under one of these names that clients know, the first before others."""
-        for name in names:
-            if name is not None and (found := self._active.get(name) or self._named.get(name)):
-                return found
-        return None
+    def find_named(self, name: RequestKey | None) -> ActiveRequest | None:
+        """The request in flight that clients know by this name."""
+        return None if name is None else self._named.get(name)
 
     def active(self) -> tuple[ActiveRequest, ...]:
+        """All requests in flight."""
         return tuple(self._active.values())
 
     def at(self, provider: ProviderName) -> tuple[ActiveRequest, ...]:
-        """What this provider has to run."""
+        """The requests that this provider has."""
         return tuple(
             each
             for each in self._active.values()
@@ -171,122 +146,112 @@ class SessionRequests:
         )
 
     def read_by(self, connection: ConnectionId) -> tuple[ActiveRequest, ...]:
-        """The requests whose pieces go to this connection."""
+        """The requests whose chunks go to this connection."""
         return tuple(
             each
             for each in self._active.values()
             if each.reader is not None and each.reader[0] == connection
         )
 
-    def is_known(self, request: RequestKey) -> bool:
-        """Whether ``recognise`` may have something to say of this id."""
-        return request in self._active or request in self._outcomes or request in self._named
+    def is_known(self, name: RequestKey) -> bool:
+        """Whether ``recognise`` may find this name."""
+        return name in self._named or name in self._outcomes
 
     def recognise(
-        self,
-        waiter: Waiter,
-        fingerprint: int,
-        now: float,
-        key: RequestKey | None,
-    ) -> Repeat | Outcome | None:
-        """Find what the waiter's request, or else its idempotency key, already names.
+        self, waiter: Waiter, fingerprint: int, now: float, key: RequestKey | None
+    ) -> ActiveRequest | Outcome | Repeat | None:
+        """Find the request that the waiter's name or else its idempotency key leads to.
 
-        None means a new request. The waiter joins a request that is in flight, and a request with
-        a known key becomes another name of that one. After BEGUN_BEFORE the request is new, but
-        needs a ``next_run``.
+        None means a new request. The waiter joins a request in flight; a name that came with a
+        known key becomes another name of the same request.
         """
-        repeatable = waiter[1].is_repeatable
-        known = self._recognise(waiter[1], waiter, fingerprint, now) if repeatable else None
-        if key is None or (known is not None and known is not Repeat.BEGUN_BEFORE):
+        name = waiter[1]
+        known = self._recognise(name, waiter, fingerprint, now)
+        if key is None or known is not None:
             return known
         active = self._named.get(key)
-        if active is not None and len(active.waiters) + len(active.names) > MAX_JOINED:
+        if active is not None and (len(active.waiters) + len(active.names) > MAX_WAITERS_AND_NAMES):
             return Repeat.TOO_OFTEN
-        shared = self._recognise(key, waiter, fingerprint, now)
-        if shared is None:
-            return known
-        if shared is Repeat.OTHER_CALL:
+        known = self._recognise(key, waiter, fingerprint, now)
+        if known is Repeat.OTHER_CALL:
             return Repeat.KEY_OF_OTHER_CALL
-        if repeatable and active is not None:
-            self._name(active, waiter[1])
-        elif repeatable:
-            self._outcomes.share(key, waiter[1])
-        return shared
+        if known is not None and name.is_repeatable:
+            if active is not None:
+                active.names += (name,)
+                self._named[name] = active
+            else:
+                self._outcomes.share(key, name)
+        return known
 
     def _recognise(
         self, name: RequestKey, waiter: Waiter, fingerprint: int, now: float
-    ) -> Repeat | Outcome | None:
-        active = self.find_named(name)
+    ) -> ActiveRequest | Outcome | Repeat | None:
+        active = self._named.get(name)
         if active is not None:
-            if active.fingerprint != fingerprint:
+            if hash(active.arguments) != fingerprint:
                 return Repeat.OTHER_CALL
             active.join(waiter)
-            return Repeat.IN_FLIGHT
+            return active
         known = self._outcomes.find(name, now)
         if known is None:
             return None
-        if known.outcome is None:
-            return Repeat.BEGUN_BEFORE
         return known.outcome if known.fingerprint == fingerprint else Repeat.OTHER_CALL
 
+    def next_run(self, request: RequestKey) -> RequestKey:
+        """A key for a run of this request, unlike any other in the session."""
+        self._runs += 1
+        return RequestKey(request.text, request.namespace, self._runs)
+
     def accept(self, active: ActiveRequest) -> EnterResult:
-        """Take a new request in; STARTED means that it is to be sent to its provider now."""
-        text = self._text + _text_of(active.call)
+        """Take a new request in. After STARTED the caller sends it to its provider."""
+        text = self._text + _text_of(active.arguments)
         if text > self.text_limit and self._active:
             return EnterResult.TOO_MUCH_TEXT
-        named = active.call.continuation_id
+        named = active.arguments.continuation_id is not None
         entry = self._window.enter(
-            active.request, None if named is None else active.conversation, active.priority
+            active.run, active.conversation if named else None, active.options.priority
         )
         if entry is not EnterResult.FULL:
             self._text = text
-            self._active[active.request] = active
-            if active.names:
-                self._named.update(dict.fromkeys(active.names, active))
+            self._active[active.run] = active
+            for name in active.names:
+                self._named[name] = active
         return entry
 
-    def next_run(self, request: RequestKey) -> RequestKey:
-        """The key for another run of this request; replies to earlier runs do not match it."""
-        self._runs += 1
-        return replace(request, run=self._runs)
-
     def run_again(self, active: ActiveRequest) -> None:
-        """Give a started request the key of its next run; clients know it as before."""
-        former = active.request
-        following = self.next_run(former)
-        self._window.rename(former, following)
+        """Give a started request the key of another run."""
+        former, active.run = active.run, self.next_run(active.run)
+        self._window.rename(former, active.run)
         del self._active[former]
-        self._active[following] = active
-        active.request = following
-        if former.is_repeatable:
-            self._name(active, former)
+        self._active[active.run] = active
 
     def end(self, active: ActiveRequest, outcome: Outcome, now: float) -> list[ActiveRequest]:
-        """Take a request out with its outcome; gives those that are to be sent in its place."""
-        self.remember(active.known_as, active.fingerprint, outcome, now)
-        return self._remove(active)
+        """Remove a request and store its outcome; return those to send in its place."""
+        self.remember(active.names, hash(active.arguments), outcome, now)
+        return self.abandon(active)
 
-    def abandon(self, active: ActiveRequest, now: float) -> list[ActiveRequest]:
-        """Take a request out that nobody waits for; repeated later, it runs anew."""
-        if active.at_provider and active.request.is_repeatable:
-            self._outcomes.remember_begun(active.request, now)
-        return self._remove(active)
+    def abandon(self, active: ActiveRequest) -> list[ActiveRequest]:
+        """Remove a request without an outcome; return those to send in its place.
+
+        A repeat of it is a new request.
+        """
+        for name in active.names:
+            del self._named[name]
+        del self._active[active.run]
+        self._text -= _text_of(active.arguments)
+        return [self._active[each] for each in self._window.leave(active.run)]
 
     def remember(
-        self,
-        names: tuple[RequestKey, ...],
-        fingerprint: int,
-        outcome: Outcome,
-        now: float,
+        self, names: tuple[RequestKey, ...], fingerprint: int, outcome: Outcome, now: float
     ) -> None:
-        """Keep an outcome for repeats; a refusal is not kept: nothing was done, it may be tried."""
+        """Store an outcome for repeats. A refusal is not stored: nothing was done yet."""
         if names and outcome.kind is not OutcomeKind.REFUSED:
             self._outcomes.remember(names[0], fingerprint, outcome, now)
             for name in names[1:]:
                 self._outcomes.share(names[0], name)
 
     def leave(self, connection: ConnectionId) -> tuple[ActiveRequest, ...]:
-        """A connection waits for nothing any more; gives the requests that nobody waits for."""
+        """Remove a connection's waiters; return the requests that have none left."""
         deserted = []
         for active in self._active.values():
             gone = [waiter for waiter in active.waiters if waiter[0] == connection]
@@ -297,7 +262,7 @@ class SessionRequests:
         return tuple(deserted)
 
     def next_deadline(self) -> float | None:
-        """The earliest deadline of all; walks over them, which a session does once per timer."""
+        """The earliest deadline; takes time in proportion to the requests in flight."""
         return min((active.deadline for active in self._active.values()), default=None)
 
     def overdue(self, now: float) -> tuple[ActiveRequest, ...]:
@@ -305,19 +270,6 @@ class SessionRequests:
         passed = [active for active in self._active.values() if active.deadline <= now]
         return tuple(sorted(passed, key=lambda active: active.deadline))
 
-    def _name(self, active: ActiveRequest, name: RequestKey) -> None:
-        if self.find_named(name) is not active:
-            active.names += (name,)
-            self._named[name] = active
 
-    def _remove(self, active: ActiveRequest) -> list[ActiveRequest]:
-        for name in active.names:
-            del self._named[name]
-        del self._active[active.request]
-        self._text -= _text_of(active.call)
-        started = self._window.leave(active.request)
-        return [self._active[each] for each in started] if started else []
-
-
-def _text_of(call: ChatRequest) -> int:
-    return len(call.prompt) + sum(map(len, call.images)) if call.images else len(call.prompt)
+def _text_of(arguments: ChatRequest) -> int:
+    return len(arguments.prompt) + sum(map(len, arguments.images))

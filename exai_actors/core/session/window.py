@@ -22,10 +22,6 @@ class EnterResult(Enum):
     TOO_MUCH_TEXT = "too much text"
 
 
-# Looking a member up on its Enum costs as much as a handler's step.
-_STARTED = EnterResult.STARTED
-
-
 class Window:
     """Running and waiting requests of one session; each request is in at most one of the two.
 
@@ -75,10 +71,10 @@ class Window:
         # wait for their own conversation.
         if conversation is None and len(running) < self.limit:
             running[request] = None
-            return _STARTED
+            return EnterResult.STARTED
         if len(running) < self.limit and not self._is_full(conversation):
             self._start(request, conversation)
-            return _STARTED
+            return EnterResult.STARTED
         if len(self._waiting) >= self.queue:
             return EnterResult.FULL
         self._waiting[request] = conversation

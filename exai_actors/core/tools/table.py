@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from exai_actors.core.calls import ChatCall, ChatMessage
+from exai_actors.core.calls import CallOptions, ChatCall, ChatMessage
 from exai_actors.core.tools.fields import (
     Field,
     FieldError,
@@ -35,6 +35,7 @@ class ChatRequest(
     msgspec.Struct,
     frozen=True,
     gc=False,
+    cache_hash=True,
     forbid_unknown_fields=True,
     rename={"timeout_s": "timeout"},
 ):
@@ -53,8 +54,12 @@ class ChatRequest(
     stream: bool = False
     timeout_s: Annotated[float, Meta(ge=0.1, le=3600)] | None = None
 
+    def streams(self, options: CallOptions) -> bool:
+        """Whether to stream the answer: as the options say, or else the arguments."""
+        return self.stream if options.stream is None else options.stream
+
     def to_upstream(
-        self, model: str, system_prompt: str, history: tuple[ChatMessage, ...], stream: bool
+        self, model: str, system_prompt: str, history: tuple[ChatMessage, ...], *, stream: bool
     ) -> ChatCall:
         """The call to run; ``model`` is the provider's own name for it."""
         messages = (*history, ChatMessage("user", self.prompt, self.images))
@@ -63,7 +68,7 @@ class ChatRequest(
         return ChatCall(model, messages, stream, self.temperature, self.max_tokens)
 
 
-class LocalRequest(msgspec.Struct, frozen=True, gc=False):
+class LocalRequest(msgspec.Struct, frozen=True, gc=False, cache_hash=True):
     """A tool that the broker answers itself, without a provider."""
 
     tool: str

@@ -12,8 +12,8 @@ from typing import Any, final
 
 import msgspec
 
-from exai_actors.core.calls import IfBusy
-from exai_actors.core.tools.table import ToolRequest
+from exai_actors.core.calls import CallOptions
+from exai_actors.core.tools.table import ChatRequest, ToolRequest, parse_call
 from exai_actors.errors import ErrorBody
 from exai_actors.ids import RequestKey
 
@@ -88,35 +88,45 @@ class ListTools(msgspec.Struct, frozen=True):
 class CallTool(msgspec.Struct, frozen=True, gc=False):
     """Asks for one tool to be run.
 
-    ``request`` is None when the client gave no id. ``tool`` is free of the old spelling suffixes
-    and not checked against the tools there are. ``deadline_ms`` counts from the frame's arrival.
-    ``stream`` is None when the frame says nothing about it beside the arguments.
+    ``request`` is None when the client gave no id. ``tool`` has no old spelling suffix any more,
+    and may be no tool at all.
     """
 
     reply: ReplyTo
     request: RequestKey | None
     tool: str
     arguments: dict[str, Any]
-    stream: bool | None = None
-    deadline_ms: float | None = None
-    priority: int = 0
-    if_busy: IfBusy = IfBusy.WAIT_IN_TIME
-    idempotency_key: RequestKey | None = None
+    options: CallOptions
+
+    def check(self) -> CheckedCall | ErrorBody:
+        """Check the arguments against the tool."""
+        arguments = parse_call(self.tool, self.arguments)
+        if isinstance(arguments, ErrorBody):
+            return arguments
+        return CheckedCall(
+            reply=self.reply,
+            request=self.request,
+            tool=self.tool,
+            arguments=arguments,
+            options=self.options,
+        )
 
 
 @final
 class CheckedCall(msgspec.Struct, frozen=True, gc=False):
-    """A CallTool whose arguments were checked; ``stream`` is what they and the frame come to."""
+    """A CallTool with valid arguments; ``tool`` is still the client's name for it."""
 
     reply: ReplyTo
-    request: RequestKey
-    call: ToolRequest
-    stream: bool
-    deadline_ms: float | None = None
-    priority: int = 0
-    tool: str = "chat"
-    if_busy: IfBusy = IfBusy.WAIT_IN_TIME
-    idempotency_key: RequestKey | None = None
+    request: RequestKey | None
+    tool: str
+    arguments: ToolRequest
+    options: CallOptions
+
+    @property
+    def streams(self) -> bool:
+        """Whether the client wants chunks."""
+        arguments = self.arguments
+        return isinstance(arguments, ChatRequest) and arguments.streams(self.options)
 
 
 class Cancel(msgspec.Struct, frozen=True):

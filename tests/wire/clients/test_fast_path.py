@@ -1,4 +1,4 @@
-"""The short way of the usual call comes to the same as the long one, or is not taken."""
+"""The fast path for common calls returns the same as the general path, or nothing."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exai_actors.core.tools.table import ChatRequest, parse_call
+from exai_actors.errors import ErrorBody
 from exai_actors.wire.clients.codec import decode
 from exai_actors.wire.clients.fast_path import MAX_COMMON_BYTES, decode_common_call
-from exai_actors.wire.clients.frames import CallTool
+from exai_actors.wire.clients.frames import CallTool, CheckedCall
 
 CALL = {"op": "call_tool", "request_id": "r-1", "name": "chat", "arguments": {"prompt": "hi"}}
 RPC = {
@@ -70,35 +70,18 @@ rpc_calls = st.fixed_dictionaries(
 )
 
 
-def the_long_way(data: bytes) -> tuple[Any, ...]:
+def general_path(data: bytes) -> CheckedCall | ErrorBody:
     frame = decode(data)
     assert isinstance(frame, CallTool)
-    call = parse_call(frame.tool, frame.arguments)
-    assert isinstance(call, ChatRequest)
-    stream = call.stream if frame.stream is None else frame.stream
-    return (frame.reply, frame.request, call, stream, frame.deadline_ms, frame.priority)
-
-
-def the_short_way(data: bytes) -> tuple[Any, ...] | None:
-    frame = decode_common_call(data)
-    if frame is None:
-        return None
-    return (
-        frame.reply,
-        frame.request,
-        frame.call,
-        frame.stream,
-        frame.deadline_ms,
-        frame.priority,
-    )
+    return frame.check()
 
 
 @given(st.one_of(op_calls, rpc_calls))
-def test_what_the_short_way_takes_comes_to_the_same_the_long_way(frame: dict[str, Any]) -> None:
+def test_the_fast_path_equals_the_general_path(frame: dict[str, Any]) -> None:
     data = json.dumps(frame).encode()
-    short = the_short_way(data)
-    if short is not None:
-        assert short == the_long_way(data)
+    call = decode_common_call(data)
+    if call is not None:
+        assert call == general_path(data)
 
 
 @pytest.mark.parametrize(
@@ -114,9 +97,9 @@ def test_what_the_short_way_takes_comes_to_the_same_the_long_way(frame: dict[str
         RPC | {"id": "text"},
     ],
 )
-def test_the_usual_calls_take_the_short_way(frame: dict[str, Any]) -> None:
+def test_common_calls_take_the_fast_path(frame: dict[str, Any]) -> None:
     data = json.dumps(frame).encode()
-    assert the_short_way(data) == the_long_way(data)
+    assert decode_common_call(data) == general_path(data)
 
 
 @pytest.mark.parametrize(
@@ -132,5 +115,5 @@ def test_the_usual_calls_take_the_short_way(frame: dict[str, Any]) -> None:
         json.dumps(CALL | {"arguments": {"prompt": "x" * MAX_COMMON_BYTES}}).encode(),
     ],
 )
-def test_everything_else_is_left_to_the_long_way(data: bytes) -> None:
+def test_other_frames_are_left_to_the_general_path(data: bytes) -> None:
     assert decode_common_call(data) is None

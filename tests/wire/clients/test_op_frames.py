@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from exai_actors.core.calls import IfBusy
+from exai_actors.core.calls import CallOptions, IfBusy
 from exai_actors.ids import RequestKey
 from exai_actors.wire.clients.codec import TOOL_CALL_MAX_SIZE
 from exai_actors.wire.clients.frames import (
@@ -29,26 +29,23 @@ def test_a_call_gives_tool_arguments_and_request() -> None:
         "chat",
         {"prompt": "hi"},
     )
-    assert (frame.stream, frame.deadline_ms, frame.priority) == (None, None, 0)
+    assert frame.options == CallOptions(reports_progress=True)
     assert frame.reply.acks
 
 
 def test_our_additions_stand_beside_the_arguments() -> None:
-    frame = call(CALL | {"stream": True, "deadline_ms": 1500, "priority": -3})
-    assert (frame.stream, frame.deadline_ms, frame.priority) == (True, 1500.0, -3)
+    options = call(CALL | {"stream": True, "deadline_ms": 1500, "priority": -3}).options
+    assert (options.stream, options.deadline_ms, options.priority) == (True, 1500.0, -3)
 
 
 def test_a_call_says_what_to_do_when_it_must_wait_and_of_what_it_is_a_part() -> None:
-    frame = call(CALL | {"if_busy": "refuse", "idempotency_key": "order 7"})
-    assert (frame.if_busy, frame.idempotency_key) == (
-        IfBusy.REFUSE,
-        RequestKey("order 7", "idempotency"),
-    )
-    assert (call(CALL).if_busy, call(CALL).idempotency_key) == (IfBusy.WAIT_IN_TIME, None)
+    options = call(CALL | {"if_busy": "refuse", "idempotency_key": "order 7"}).options
+    assert options.if_busy is IfBusy.REFUSE
+    assert options.idempotency_key == RequestKey("order 7", "idempotency")
 
 
 def test_no_id_is_taken_for_a_key() -> None:
-    key = call(CALL | {"idempotency_key": "a"}).idempotency_key
+    key = call(CALL | {"idempotency_key": "a"}).options.idempotency_key
     ids = [call(CALL | {"request_id": text}).request for text in ("key:a", "op:key:a", "a")]
     assert len({key, *ids}) == 4
 

@@ -48,7 +48,7 @@ def test_the_example_of_a_result_is_what_is_sent() -> None:
 
 def test_the_examples_of_a_stream_in_json_rpc_are_what_is_sent() -> None:
     frame = call(next(each for each in REQUESTS if each.get("method") == "tools/call"))
-    assert frame.stream is True
+    assert frame.options.stream is True
     assert said(encode.chunk(frame.reply, 0, "Hello.", 0.0)) in EXAMPLES
     result = ToolResult(("Hello.",), "c-1", "kimi-k2", "kimi", "stop")
     assert said(encode.result(frame.reply, result)) in EXAMPLES

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from exai_actors.core.calls import CallOptions, IfBusy
 from exai_actors.ids import RequestKey
 from exai_actors.wire.clients.frames import (
     CallTool,
@@ -39,12 +40,11 @@ def test_our_additions_stand_beside_the_arguments_in_params() -> None:
     frame = call(
         request("tools/call", name="chat_EXAI-WS", stream=True, deadline_ms=5, priority=100)
     )
-    assert (frame.tool, frame.stream, frame.deadline_ms, frame.priority) == ("chat", True, 5.0, 100)
+    assert frame.tool == "chat"
+    assert frame.options == CallOptions(stream=True, deadline_ms=5.0, priority=100)
     frame = call(request("tools/call", name="chat", if_busy="wait", idempotency_key="k"))
-    assert (frame.if_busy.value, frame.idempotency_key) == (
-        "wait",
-        RequestKey("k", "idempotency"),
-    )
+    key = RequestKey("k", "idempotency")
+    assert frame.options == CallOptions(if_busy=IfBusy.WAIT, idempotency_key=key)
 
 
 @pytest.mark.parametrize(
@@ -121,6 +121,7 @@ def test_a_progress_token_is_kept_for_the_notifications(token: Any, text: bytes)
     frame = call(request("tools/call", name="chat", _meta={"progressToken": token}))
     assert frame.reply.progress is not None
     assert frame.reply.progress.token == text
+    assert frame.options.reports_progress
 
 
 def test_a_call_without_an_id_hears_of_no_progress_because_it_gets_one_frame() -> None:

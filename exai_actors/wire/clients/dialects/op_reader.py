@@ -6,6 +6,7 @@ import re
 from contextlib import suppress
 from typing import Any
 
+from exai_actors.core.calls import CallOptions
 from exai_actors.errors import ErrorBody, ErrorCode
 from exai_actors.ids import RequestKey
 from exai_actors.wire.clients.dialects.fields import (
@@ -135,17 +136,19 @@ def _call(incoming: Incoming) -> CallTool:
     name, arguments = incoming.name, incoming.arguments
     if name is None:
         name, arguments = _odd_name(incoming)
-    stream, deadline_ms, priority = incoming.stream, incoming.deadline_ms, incoming.priority
     return CallTool(
-        reply,
-        request,
-        check_tool(name, "name"),
-        check_arguments(arguments),
-        None if stream is None else check_stream(stream),
-        None if deadline_ms is None else check_deadline(deadline_ms),
-        0 if priority is None else check_priority(priority),
-        check_if_busy(incoming.if_busy),
-        check_idempotency_key(incoming.idempotency_key),
+        reply=reply,
+        request=request,
+        tool=check_tool(name, "name"),
+        arguments=check_arguments(arguments),
+        options=CallOptions(
+            stream=check_stream(incoming.stream),
+            deadline_ms=check_deadline(incoming.deadline_ms),
+            priority=check_priority(incoming.priority),
+            if_busy=check_if_busy(incoming.if_busy),
+            reports_progress=reply.acks,
+            idempotency_key=check_idempotency_key(incoming.idempotency_key),
+        ),
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from exai_actors.core.calls import CallOptions
 from exai_actors.errors import ErrorBody, ErrorCode
 from exai_actors.ids import RequestKey
 from exai_actors.wire.clients.dialects.fields import (
@@ -167,17 +168,21 @@ def _call(incoming: Incoming) -> CallTool:
     request = None if id_ is None else request_key(id_)
     if "name" not in params:
         raise Invalid("params.name is missing: the tool to call, a non-empty string")
-    progress = _progress_token(params)
+    token = _progress_token(params)
+    progress = None if id_ is None else token
     return CallTool(
-        ReplyTo(_RPC, CALL, _ids(incoming), False, None if id_ is None else progress),
-        request,
-        check_tool(params["name"], "params.name"),
-        check_arguments(params.get("arguments")),
-        check_stream(params.get("stream")),
-        check_deadline(params.get("deadline_ms")),
-        check_priority(params.get("priority")),
-        check_if_busy(params.get("if_busy")),
-        check_idempotency_key(params.get("idempotency_key")),
+        reply=ReplyTo(_RPC, CALL, _ids(incoming), progress=progress),
+        request=request,
+        tool=check_tool(params["name"], "params.name"),
+        arguments=check_arguments(params.get("arguments")),
+        options=CallOptions(
+            stream=check_stream(params.get("stream")),
+            deadline_ms=check_deadline(params.get("deadline_ms")),
+            priority=check_priority(params.get("priority")),
+            if_busy=check_if_busy(params.get("if_busy")),
+            reports_progress=progress is not None,
+            idempotency_key=check_idempotency_key(params.get("idempotency_key")),
+        ),
     )
 
 
