@@ -43,7 +43,7 @@ RPC_CALL = json.dumps(
 def main() -> None:
     connection = Connection()
     connection.receive(b'{"op":"hello"}')
-    connection.admitted("bench")
+    connection.admit("bench")
     call = connection.receive(CALL)
     rpc_call = connection.receive(RPC_CALL)
     assert isinstance(call, CallTool)

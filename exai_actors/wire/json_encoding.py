@@ -1,4 +1,4 @@
-"""JSON as this package writes it: compact UTF-8, and never a failure because of odd text."""
+"""Encodes JSON as this package writes it: compact UTF-8, whatever the text."""
 
 from __future__ import annotations
 

@@ -45,7 +45,6 @@ from exai_actors.messages.session_requests import (
 )
 from exai_actors.runtime import Cancellable, Down, LoopActor, LoopRef
 from exai_actors.wire.clients import encode
-from exai_actors.wire.clients.answers import HealthSummary
 from exai_actors.wire.clients.close_reasons import CloseReason
 from exai_actors.wire.clients.connection import Close, Connection
 from exai_actors.wire.clients.fast_path import decode_common_call
@@ -136,7 +135,7 @@ class ConnectionActor(LoopActor):
                     self._admitted(message)
             case NotAdmitted():
                 if not self._closing:
-                    self._close(self._wire.not_admitted(message.error, message.message))
+                    self._close(self._wire.refuse(message.error, message.message))
             case SocketClosed():
                 self._closing = True
                 self.stop()
@@ -150,7 +149,7 @@ class ConnectionActor(LoopActor):
                 self._rotated(message)
             case HelloTimeout():
                 if not self._closing:
-                    self._close(self._wire.hello_timed_out())
+                    self._close(self._wire.time_out_hello())
             case Heartbeat():
                 self._heartbeat()
             case SlowConsumerTimeout(taken):
@@ -259,12 +258,13 @@ class ConnectionActor(LoopActor):
             self._outbox.send(encode.rotated(reply, message.error))
 
     def _health(self, reply: ReplyTo) -> None:
-        vitals = HealthSummary.of(
+        answer = encode.health(
+            reply,
             self._directory.statistics(),
             now_wall=self._clock.wall(),
             tool_count=len(self._directory.tools),
         )
-        self._outbox.send(encode.health(reply, vitals))
+        self._outbox.send(answer)
 
     def _admit(self, token: str | None, session_id: str | None) -> None:
         self._stash = []
@@ -284,7 +284,7 @@ class ConnectionActor(LoopActor):
         self._session = self._open_session = message.session
         if isinstance(message.session, LoopRef):
             self.watch(message.session)
-        self._outbox.send(self._wire.admitted(message.session_id))
+        self._outbox.send(self._wire.admit(message.session_id))
         stash, self._stash = self._stash or [], None
         for kept in stash:
             match kept:

@@ -62,7 +62,7 @@ class PendingCalls:
             self._outbox.send(encode.error(reply.aside(), error_bodies.id_reused()))
         elif reply.acks:
             note = "duplicate request; still processing"
-            self._send(encode.progress(reply, pending.call.tool, self._clock.wall(), note))
+            self._send(encode.progress(reply, pending.call.tool, self._clock.wall(), note=note))
         elif len(pending.also) < MAX_REPEATS:
             pending.also += (reply,)
         else:
@@ -120,13 +120,8 @@ class PendingCalls:
             self._send(
                 encode.stream_complete(pending.call.reply, pending.chunks, self._clock.wall())
             )
-        if result is None or pending.also:
-            for reply in (pending.call.reply, *pending.also):
-                self._outbox.send(self._terminal(reply, tool, outcome))
-        else:
-            self._outbox.send(
-                encode.result(pending.call.reply, result, tool, self._compat_text, self._envelope)
-            )
+        for reply in (pending.call.reply, *pending.also):
+            self._outbox.send(self._terminal(reply, tool, outcome))
 
     def finish_all(self, outcome: Outcome) -> None:
         for request in tuple(self.pending):
@@ -156,7 +151,13 @@ class PendingCalls:
 
     def _terminal(self, reply: ReplyTo, tool: str, outcome: Outcome) -> bytes:
         if outcome.result is not None:
-            return encode.result(reply, outcome.result, tool, self._compat_text, self._envelope)
+            return encode.result(
+                reply,
+                outcome.result,
+                tool=tool,
+                compat_text=self._compat_text,
+                envelope=self._envelope,
+            )
         assert outcome.error is not None
         return encode.error(reply, outcome.error)
 

@@ -1,8 +1,8 @@
-"""Every way the broker ends a connection, as code and words.
+"""The codes and reasons with which the broker closes connections.
 
-1008 and the 4xxx codes are those of the EX-AI daemon. Faults of the WebSocket framing itself (1002,
-1007 for text that is not UTF-8, 1009 for a frame above the limit) are answered by the edge, below
-this protocol; a page of a foreign origin never gets as far as a WebSocket.
+1008 and the 4xxx codes are those of the EX-AI daemon. Below this protocol, the edge answers faults
+of the WebSocket framing (1002, 1007 for text that is not UTF-8, 1009 for a frame above the limit);
+pages of foreign origins are refused before there is a WebSocket.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from enum import Enum
 
 
 class CloseReason(Enum):
-    """``code`` and ``reason`` of a close frame; the reason is at most 123 bytes long."""
+    """``code`` and ``reason`` of a close frame; the reason has at most 123 bytes."""
 
     NORMAL = (1000, "")
     GOING_AWAY = (1001, "the broker is shutting down")

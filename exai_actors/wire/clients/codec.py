@@ -1,7 +1,7 @@
-"""From the bytes of one text frame to a ClientFrame, whatever the bytes are.
+"""Decodes the bytes of one text frame, whatever they are.
 
-The usual frame takes one pass of msgspec into a permissive struct. Only when that fails does the
-slow part look for what is wrong and under which id to say so.
+A valid frame takes one pass of msgspec into a permissive struct. Only if that fails are the bytes
+searched for the error and for the id under which to report it.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ TOOL_CALL_MAX_SIZE = 10 * 1024 * 1024
 
 _decode = msgspec.json.Decoder(Incoming).decode
 _decode_any = msgspec.json.Decoder().decode
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_NO_ID = ReplyTo(Dialect.OP, op_reader.ERROR_ANSWER, b"")
 _SALVAGED = frozenset({"op", "request_id", "req_id", "id", "jsonrpc", "method"})
 _LONE_SURROGATE = re.compile(
     rb"\\u[dD](?:[89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])|[c-fC-F][0-9a-fA-F]{2})"
@@ -29,25 +31,27 @@ _LONE_SURROGATE = re.compile(
 
 
 def decode(data: bytes) -> ClientFrame:
-    """The frame that ``data`` spells; Malformed, never an exception, when it spells none."""
+    """The frame in ``data``; Malformed, never an exception, if it is not a frame."""
     if len(data) > TOOL_CALL_MAX_SIZE:
-        return _salvaged(data, _too_large(len(data)))
+        return _malformed(data, _too_large(len(data)))
     try:
         incoming = _decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as cause:
-        return _diagnose(data, cause)
+    except msgspec.ValidationError:
+        return _not_an_object(data)
+    except _UNREADABLE as error:
+        return _not_json(data, error)
     if incoming.op is not None:
         return op_reader.read(incoming)
     if incoming.method is not None or incoming.jsonrpc is not None:
         return rpc_reader.read(incoming)
-    why = "op is missing: an object with op, or with jsonrpc and method, is expected"
-    return Malformed(op_reader.reply_to(incoming), invalid_request(why))
+    problem = "op is missing: an object with op, or with jsonrpc and method, is expected"
+    return Malformed(op_reader.reply_to(incoming), invalid_request(problem))
 
 
-def binary_refused(size: int) -> Malformed:
-    """What a binary frame of ``size`` bytes comes to."""
+def refuse_binary(size: int) -> Malformed:
+    """The answer to a binary frame of ``size`` bytes."""
     return Malformed(
-        ReplyTo(Dialect.OP, op_reader.ERROR_ANSWER, b""),
+        _NO_ID,
         ErrorBody(
             ErrorCode.VALIDATION_ERROR,
             "Invalid message: binary frames are not accepted, send JSON in text frames",
@@ -65,21 +69,19 @@ def _too_large(size: int) -> ErrorBody:
     )
 
 
-def _diagnose(data: bytes, cause: Exception) -> Malformed:
-    if isinstance(cause, msgspec.ValidationError):
-        try:
-            value = _decode_any(data)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as fault:
-            return _unparsable(data, _reason(data, fault))
-        reply = ReplyTo(Dialect.OP, op_reader.ERROR_ANSWER, b"")
-        if isinstance(value, list):
-            why = "batches are not supported, send one object per frame"
-            if _begins_in_json_rpc(value):
-                reply = rpc_reader.reply_to(Incoming(), understood=False)
-        else:
-            why = f"an object is expected, got {kind(value)}"
-        return Malformed(reply, invalid_request(why))
-    return _unparsable(data, _reason(data, cause))
+def _not_an_object(data: bytes) -> Malformed:
+    """``data`` is not an object, or it breaks off after a value that is not an object."""
+    try:
+        value = _decode_any(data)
+    except _UNREADABLE as error:
+        return _not_json(data, error)
+    if isinstance(value, list):
+        reply = _NO_ID
+        if _begins_in_json_rpc(value):
+            reply = rpc_reader.reply_to(Incoming(), understood=False)
+        problem = "batches are not supported, send one object per frame"
+        return Malformed(reply, invalid_request(problem))
+    return Malformed(_NO_ID, invalid_request(f"an object is expected, got {kind(value)}"))
 
 
 def _begins_in_json_rpc(batch: list[Any]) -> bool:
@@ -87,31 +89,32 @@ def _begins_in_json_rpc(batch: list[Any]) -> bool:
     return type(first) is dict and "op" not in first and ("jsonrpc" in first or "method" in first)
 
 
-def _reason(data: bytes, cause: Exception) -> str:
-    if isinstance(cause, RecursionError):
-        return "nested too deep"
-    try:
-        data.decode()
-    except UnicodeDecodeError as wrong:
-        return f"not UTF-8 at byte {wrong.start}: {wrong.reason}"
-    surrogate = _LONE_SURROGATE.search(data)
-    if surrogate is not None and "truncated" in str(cause):
-        return f"half a surrogate pair at byte {surrogate.start()}"
-    return str(cause)
-
-
-def _unparsable(data: bytes, reason: str) -> Malformed:
-    return _salvaged(
+def _not_json(data: bytes, error: Exception) -> Malformed:
+    return _malformed(
         data,
         ErrorBody(
             ErrorCode.VALIDATION_ERROR,
             "Invalid JSON: message could not be parsed",
-            {"parse_error": reason},
+            {"parse_error": _parse_error(data, error)},
         ),
     )
 
 
-def _salvaged(data: bytes, error: ErrorBody) -> Malformed:
+def _parse_error(data: bytes, error: Exception) -> str:
+    if isinstance(error, RecursionError):
+        return "nested too deep"
+    try:
+        data.decode()
+    except UnicodeDecodeError as decode_error:
+        return f"not UTF-8 at byte {decode_error.start}: {decode_error.reason}"
+    surrogate = _LONE_SURROGATE.search(data)
+    if surrogate is not None and "truncated" in str(error):
+        return f"half a surrogate pair at byte {surrogate.start()}"
+    return str(error)
+
+
+def _malformed(data: bytes, error: ErrorBody) -> Malformed:
+    """``error`` under the id, and in the dialect, that can be found in ``data``."""
     incoming = Incoming(**salvage(data, _SALVAGED))
     if incoming.op is None and (incoming.method is not None or incoming.jsonrpc is not None):
         return Malformed(rpc_reader.reply_to(incoming, understood=False), error)

@@ -1,16 +1,17 @@
-"""Every answer to a client, as the bytes of one text frame in the dialect it asked in.
+"""Every answer to a client, as the bytes of one text frame in the client's dialect.
 
-Each function takes the ``ReplyTo`` of the frame it answers. None means that this client is to get
-no such frame: a caller without an id gets exactly one, its result or its error, and JSON-RPC hears
-of progress only where it gave a token for it. ``now_wall`` is in seconds since the epoch.
+Each function takes the ``ReplyTo`` of the frame that it answers. None means that this client gets
+no such frame: a call without an id gets only its result or error, and JSON-RPC clients get progress
+only if they sent a token for it. ``now_wall`` is in seconds since 1970.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
+from exai_actors.core.statistics import BrokerStatistics
+from exai_actors.core.tools.table import ToolDescription
 from exai_actors.errors import ErrorBody
-from exai_actors.wire.clients.answers import DescribedTool, HealthSummary
 from exai_actors.wire.clients.dialects import op_writer, rpc_writer
 from exai_actors.wire.clients.frames import Dialect, ReplyTo
 from exai_actors.wire.clients.results import result
@@ -31,77 +32,82 @@ __all__ = [
     "tools",
 ]
 
-_OP = Dialect.OP
-
 initialize_result = rpc_writer.initialize_result
-# Both are for those whose reply has acks only, so it does not matter which dialect is asked in.
+
+# Only the op dialect has replies with acks, so these need no dialect; neither do the answers to
+# its own operations.
 accepted = op_writer.accepted
 acknowledged = op_writer.acknowledged
+rotated = op_writer.rotated
 
 
 def progress(
     reply: ReplyTo,
     tool: str,
     now_wall: float,
+    *,
     note: str | None = None,
     position: int | None = None,
     estimate_s: float | None = None,
 ) -> bytes | None:
-    """The call is alive; with ``position`` (from 1) it still waits, for about ``estimate_s``."""
-    if reply.dialect is _OP:
-        return op_writer.progress(reply, tool, now_wall, note, position, estimate_s)
-    return rpc_writer.progress(reply, note, position, estimate_s)
+    """The call is alive. ``position`` (from 1): it still waits, for about ``estimate_s``."""
+    if reply.dialect is Dialect.OP:
+        return op_writer.progress(
+            reply, tool, now_wall, note=note, position=position, estimate_s=estimate_s
+        )
+    return rpc_writer.progress(reply, note=note, position=position, estimate_s=estimate_s)
 
 
 def chunk(reply: ReplyTo, sequence: int, text: str, now_wall: float) -> bytes | None:
     """A piece of the answer; ``sequence`` counts from 0 without gaps."""
-    if reply.dialect is _OP:
+    if reply.dialect is Dialect.OP:
         return op_writer.chunk(reply, sequence, text, now_wall)
     return rpc_writer.chunk(reply, sequence, text)
 
 
 def stream_complete(reply: ReplyTo, chunks: int, now_wall: float) -> bytes | None:
-    """All ``chunks`` were sent, and they are the whole answer: old clients take this as final.
+    """The ``chunks`` sent are the whole answer. None if there were none.
 
-    None if there were none.
+    Old clients take this frame for the last one.
     """
-    return op_writer.stream_complete(reply, chunks, now_wall) if reply.dialect is _OP else None
+    if reply.dialect is Dialect.OP:
+        return op_writer.stream_complete(reply, chunks, now_wall)
+    return None
 
 
 def error(reply: ReplyTo, body: ErrorBody) -> bytes:
-    """The one answer to a frame that failed, in the envelope its sender waits for."""
-    if reply.dialect is _OP:
+    """The one answer to a frame that failed, in the envelope that its sender expects."""
+    if reply.dialect is Dialect.OP:
         return op_writer.error(reply, body)
     return rpc_writer.error(reply, body)
 
 
-def tools(reply: ReplyTo, described: Iterable[DescribedTool]) -> bytes:
+def tools(reply: ReplyTo, described: Iterable[ToolDescription]) -> bytes:
     """The list of tools."""
-    if reply.dialect is _OP:
+    if reply.dialect is Dialect.OP:
         return op_writer.tools(reply, described)
     return rpc_writer.tools(reply, described)
 
 
 def pong(reply: ReplyTo, now_wall: float) -> bytes:
     """The answer to a ping."""
-    return op_writer.pong(reply, now_wall) if reply.dialect is _OP else rpc_writer.pong(reply)
+    if reply.dialect is Dialect.OP:
+        return op_writer.pong(reply, now_wall)
+    return rpc_writer.pong(reply)
 
 
-def health(reply: ReplyTo, vitals: HealthSummary) -> bytes:
-    """The broker's figures; asked for in the op dialect only."""
-    return op_writer.health(reply, vitals)
-
-
-def rotated(reply: ReplyTo, error: str | None) -> bytes:
-    """What became of a token's rotation, ``error`` being the word for it; op dialect only."""
-    return op_writer.rotated(reply, error)
+def health(
+    reply: ReplyTo, statistics: BrokerStatistics, *, now_wall: float, tool_count: int
+) -> bytes:
+    """The broker's figures, an operation of the op dialect."""
+    return op_writer.health(reply, statistics, now_wall, tool_count)
 
 
 def cancelled(reply: ReplyTo, now_wall: float, *, found: bool = True) -> bytes | None:
-    """The answer to the cancel frame itself. The cancelled call gets its own, an error.
+    """The answer to the cancel frame itself; the cancelled call gets an error of its own.
 
-    ``found`` tells whether the request was still in flight. JSON-RPC's notification gets None.
+    ``found``: the request was still in flight. A JSON-RPC notification gets None.
     """
-    if reply.dialect is _OP:
+    if reply.dialect is Dialect.OP:
         return op_writer.cancelled(reply, found, now_wall)
     return rpc_writer.cancelled(reply)

@@ -1,8 +1,8 @@
-"""Reading the outermost level of text that need not be JSON at all.
+"""Finds members of the outermost object in text that is not valid JSON.
 
-A frame that cannot be parsed still has to be answered under the id its sender gave it. This scanner
-looks for that id without recursion and without caring what stands inside nested values, in time
-linear in the text and at most ``MAX_STEPS`` steps, so that no text keeps the event loop busy.
+A frame that cannot be parsed is still answered under its id. This scanner finds the id without
+recursion, ignores the inside of nested values, and takes time linear in the text and at most
+``MAX_STEPS`` steps, so that no text blocks the event loop.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 MAX_STEPS = 250_000
-"""At most about a fifth of a second."""
+"""About a fifth of a second."""
 
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 _SPACE = re.compile(rb"[ \t\r\n\x00\xef\xbb\xbf]*+")
@@ -25,45 +25,46 @@ _parse = msgspec.json.Decoder().decode
 
 
 class _OutOfSteps(Exception):
-    """The text has more strings and brackets than we are willing to look at."""
+    """The text has more tokens than MAX_STEPS."""
 
 
-class _Walk:
-    """A position in the text and the steps left."""
+class _Scanner:
+    """A position in the text, and the number of steps left."""
 
     def __init__(self, text: bytes) -> None:
         self.text = text
-        self.at = 0
+        self.position = 0
         self.steps = MAX_STEPS
 
     def skip(self, pattern: re.Pattern[bytes]) -> bytes:
-        """Move over one match of ``pattern`` and return it; empty when there is none here."""
+        """Skip and return a match of ``pattern`` at the position; empty if there is none."""
         self._spend()
-        found = pattern.match(self.text, self.at)
+        found = pattern.match(self.text, self.position)
         if found is None:
             return b""
-        self.at = found.end()
+        self.position = found.end()
         return found.group()
 
     def peek(self) -> bytes:
+        """Skip white space and return the next byte; empty at the end."""
         self.skip(_SPACE)
-        return self.text[self.at : self.at + 1]
+        return self.text[self.position : self.position + 1]
 
     def skip_nested(self) -> None:
-        """Move over one bracketed value; to the end of the text if it is never closed."""
-        now = 0
-        for token in _STRING_OR_BRACKETS.finditer(self.text, self.at):
+        """Skip one bracketed value; everything if it is never closed."""
+        depth = 0
+        for token in _STRING_OR_BRACKETS.finditer(self.text, self.position):
             self._spend()
             start, end = token.span()
             first = self.text[start]
             if first in b"[{":
-                now += end - start
+                depth += end - start
             elif first in b"]}":
-                if end - start >= now:
-                    self.at = start + now
+                if end - start >= depth:
+                    self.position = start + depth
                     return
-                now -= end - start
-        self.at = len(self.text)
+                depth -= end - start
+        self.position = len(self.text)
 
     def _spend(self) -> None:
         self.steps -= 1
@@ -72,51 +73,51 @@ class _Walk:
 
 
 def salvage(text: bytes, names: frozenset[str]) -> dict[str, Any]:
-    """The members of the outermost object called ``names``, as far as they can be made out.
+    """The members of the outermost object named in ``names``, as far as they can be found.
 
-    Scalars come with their value, nested values as None. Text that is no object gives ``{}``.
+    Nested values are None. Text that does not begin an object gives ``{}``.
     """
     found: dict[str, Any] = {}
-    walk = _Walk(text)
+    scanner = _Scanner(text)
     try:
-        _members(walk, names, found)
+        _members(scanner, names, found)
     except _OutOfSteps:
         return found
     return found
 
 
-def _members(walk: _Walk, names: frozenset[str], found: dict[str, Any]) -> None:
-    if walk.peek() != b"{":
+def _members(scanner: _Scanner, names: frozenset[str], found: dict[str, Any]) -> None:
+    if scanner.peek() != b"{":
         return
-    walk.at += 1
+    scanner.position += 1
     while True:
-        walk.skip(_TO_STRING_OR_BRACKET)
-        match walk.peek():
+        scanner.skip(_TO_STRING_OR_BRACKET)
+        match scanner.peek():
             case b'"':
-                name = walk.skip(_STRING)
+                name = scanner.skip(_STRING)
                 if not name:
                     return
-                if walk.peek() == b":":
-                    walk.at += 1
-                    _member(walk, _scalar(name), names, found)
+                if scanner.peek() == b":":
+                    scanner.position += 1
+                    _member(scanner, _scalar(name), names, found)
             case b"[" | b"{":
-                walk.skip_nested()
+                scanner.skip_nested()
             case _:
                 return
 
 
-def _member(walk: _Walk, name: Any, names: frozenset[str], found: dict[str, Any]) -> None:
+def _member(scanner: _Scanner, name: Any, names: frozenset[str], found: dict[str, Any]) -> None:
     value = None
-    if walk.peek() in (b"[", b"{"):
-        walk.skip_nested()
+    if scanner.peek() in (b"[", b"{"):
+        scanner.skip_nested()
     else:
-        value = _scalar(walk.skip(_STRING) or walk.skip(_SCALAR))
+        value = _scalar(scanner.skip(_STRING) or scanner.skip(_SCALAR))
     if name in names:
         found[name] = value
 
 
 def _scalar(text: bytes) -> Any:
-    """What ``text`` spells; None when it spells nothing."""
+    """The value that ``text`` encodes; None if it encodes none."""
     try:
         return _parse(text)
     except (msgspec.DecodeError, UnicodeDecodeError):

@@ -13,7 +13,7 @@ from exai_actors.wire.clients import encode
 from exai_actors.wire.clients.dialects.fields import MAX_DEPTH
 from exai_actors.wire.clients.frames import CallTool, Malformed
 from exai_actors.wire.clients.salvage import MAX_STEPS, salvage
-from tests.wire.clients.wire_client import call, opened, read, refusal, said
+from tests.wire.clients.wire_client import call, error_frame, opened, parsed, read
 
 HEAD = b'{"op":"call_tool","request_id":"lost-1","name":"chat","arguments":{"prompt":'
 NAMES = frozenset({"op", "request_id", "id", "method"})
@@ -43,17 +43,17 @@ UNREADABLE: dict[str, tuple[bytes, str]] = {
 
 
 @pytest.mark.parametrize("case", UNREADABLE)
-def test_text_that_cannot_be_read_is_a_validation_error_that_says_why(case: str) -> None:
+def test_unreadable_text_is_a_validation_error(case: str) -> None:
     data, why = UNREADABLE[case]
-    error = refusal(data)["error"]
+    error = error_frame(data)["error"]
     assert error["code"] == "VALIDATION_ERROR"
     assert error["message"] == "Invalid JSON: message could not be parsed"
     assert why in error["details"]["parse_error"]
 
 
 @pytest.mark.parametrize("case", [case for case, (data, _) in UNREADABLE.items() if HEAD in data])
-def test_the_id_before_the_damage_is_found_and_the_call_answered_as_a_call(case: str) -> None:
-    answer = refusal(UNREADABLE[case][0])
+def test_an_id_before_the_damage_is_found(case: str) -> None:
+    answer = error_frame(UNREADABLE[case][0])
     assert (answer["op"], answer["request_id"]) == ("call_tool_res", "lost-1")
 
 
@@ -71,8 +71,8 @@ DAMAGED_BEFORE_THE_ID = [
 
 
 @pytest.mark.parametrize("data", DAMAGED_BEFORE_THE_ID, ids=range(len(DAMAGED_BEFORE_THE_ID)))
-def test_the_id_behind_the_damage_is_found(data: bytes) -> None:
-    answer = refusal(data)
+def test_an_id_after_the_damage_is_found(data: bytes) -> None:
+    answer = error_frame(data)
     assert (answer["op"], answer["request_id"]) == ("call_tool_res", "late")
 
 
@@ -91,15 +91,15 @@ def test_the_id_behind_the_damage_is_found(data: bytes) -> None:
         (b'{"op":"ping","jsonrpc":"2.0","request_id":"a",', {"op": "error", "request_id": "a"}),
     ],
 )
-def test_damage_is_answered_in_the_dialect_and_under_the_names_that_were_used(
+def test_damage_is_answered_in_its_dialect_and_under_its_id(
     data: bytes, echo: dict[str, Any]
 ) -> None:
-    answer = refusal(data)
+    answer = error_frame(data)
     assert echo.items() <= answer.items()
 
 
-def test_an_unreadable_json_rpc_call_is_a_parse_error_and_no_result() -> None:
-    answer = refusal(b'{"jsonrpc":"2.0","id":5,"method":"tools/call","params":{"name":\xff}}')
+def test_an_unreadable_json_rpc_call_is_a_parse_error() -> None:
+    answer = error_frame(b'{"jsonrpc":"2.0","id":5,"method":"tools/call","params":{"name":\xff}}')
     assert (answer["id"], answer["error"]["code"]) == (5, -32700)
     assert answer["error"]["data"]["code"] == "VALIDATION_ERROR"
 
@@ -108,9 +108,9 @@ def _nested(levels: int) -> bytes:
     return HEAD + b"[" * levels + b"]" * levels + b"}}"
 
 
-def test_arguments_may_nest_to_the_limit_and_not_deeper() -> None:
+def test_arguments_may_nest_up_to_the_limit() -> None:
     assert isinstance(read(_nested(MAX_DEPTH)), CallTool)
-    answer = refusal(_nested(MAX_DEPTH + 1))
+    answer = error_frame(_nested(MAX_DEPTH + 1))
     assert (answer["op"], answer["request_id"]) == ("call_tool_res", "lost-1")
     assert answer["error"]["code"] == "INVALID_REQUEST"
     assert answer["error"]["details"] == {
@@ -118,12 +118,12 @@ def test_arguments_may_nest_to_the_limit_and_not_deeper() -> None:
     }
 
 
-def test_a_wide_frame_with_very_many_brackets_is_fine() -> None:
+def test_a_wide_frame_is_accepted() -> None:
     frame = call(HEAD + b"[" + b"{}," * 100_000 + b"1]}}")
     assert len(frame.arguments["prompt"]) == 100_001
 
 
-def test_a_prompt_full_of_brackets_is_fine() -> None:
+def test_a_prompt_full_of_brackets_is_accepted() -> None:
     assert call(HEAD + b'"' + b"[{" * 50_000 + b'"}}').arguments["prompt"] == "[{" * 50_000
 
 
@@ -131,12 +131,12 @@ def test_a_prompt_full_of_brackets_is_fine() -> None:
     "value",
     [10**40, -(10**40), 0.1, 5e-324, "\0", "\u2028", "\U0001f600", "", {"": ""}, [None, True]],
 )
-def test_odd_but_proper_values_arrive_unchanged(value: Any) -> None:
+def test_unusual_values_arrive_unchanged(value: Any) -> None:
     data = json.dumps({"op": "call_tool", "name": "x", "arguments": {"v": value}}).encode()
     assert call(data).arguments == {"v": value}
 
 
-def test_a_key_of_a_million_characters_is_only_a_key() -> None:
+def test_a_key_of_a_million_characters_is_accepted() -> None:
     key = "k" * 1_000_000
     assert call({"op": "call_tool", "name": "x", key: 1, "arguments": {key: 1}}).arguments == {
         key: 1
@@ -158,11 +158,11 @@ HOSTILE = {
 
 @pytest.mark.timeout(10)
 @pytest.mark.parametrize("case", HOSTILE)
-def test_text_made_to_keep_a_parser_busy_is_refused_like_any_other(case: str) -> None:
-    assert refusal(HOSTILE[case])["error"]["code"] == "VALIDATION_ERROR"
+def test_hostile_text_is_refused_quickly(case: str) -> None:
+    assert error_frame(HOSTILE[case])["error"]["code"] == "VALIDATION_ERROR"
 
 
-def test_salvage_gives_up_in_a_text_of_very_many_brackets_and_keeps_what_it_has() -> None:
+def test_salvage_stops_after_its_steps() -> None:
     text = b'{"id":1,"x":[' + b"[]," * MAX_STEPS + b'1],"op":"ping"'
     assert salvage(text, NAMES) == {"id": 1}
 
@@ -183,10 +183,10 @@ LIKELY = st.sampled_from(
 
 
 @given(st.dictionaries(st.sampled_from(FIELDS), LIKELY | ANY_JSON))
-def test_any_object_is_a_frame_or_gets_an_error_that_every_parser_reads(frame: Any) -> None:
+def test_any_object_is_a_frame_or_gets_a_valid_error(frame: Any) -> None:
     found = opened().receive(json.dumps(frame).encode())
     if isinstance(found, Malformed):
-        answer = said(encode.error(found.reply, found.error))
+        answer = parsed(encode.error(found.reply, found.error))
         assert answer["error"]["message"]
 
 
@@ -194,7 +194,7 @@ def test_any_object_is_a_frame_or_gets_an_error_that_every_parser_reads(frame: A
     st.dictionaries(st.sampled_from(sorted(NAMES)) | st.text(max_size=3), SCALARS),
     st.dictionaries(st.text(max_size=3), ANY_JSON, max_size=3),
 )
-def test_salvage_finds_in_proper_json_what_a_parser_finds(
+def test_salvage_agrees_with_a_parser_on_valid_json(
     scalars: dict[str, Any], nested: dict[str, Any]
 ) -> None:
     frame = {name: value for name, value in nested.items() if name not in NAMES} | scalars
@@ -203,7 +203,7 @@ def test_salvage_finds_in_proper_json_what_a_parser_finds(
 
 
 @given(st.dictionaries(st.sampled_from(sorted(NAMES)), SCALARS, min_size=1), st.data())
-def test_what_salvage_finds_in_a_cut_frame_is_true_but_perhaps_for_the_cut_value(
+def test_salvage_finds_every_complete_member_of_a_cut_frame(
     frame: dict[str, Any], data: Any
 ) -> None:
     text = json.dumps(frame).encode()

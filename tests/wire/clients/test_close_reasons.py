@@ -12,7 +12,7 @@ def test_a_close_reason_fits_a_close_frame(reason: CloseReason) -> None:
     assert 1000 <= reason.code < 5000
 
 
-def test_what_admission_refuses_is_among_the_close_reasons() -> None:
+def test_refusals_of_connections_are_close_reasons() -> None:
     policy = HandshakePolicy(max_connections=3, max_connections_per_address=2)
     full = check_connection_limits(policy, open_connections=3, from_same_address=0)
     crowded = check_connection_limits(policy, open_connections=2, from_same_address=2)

@@ -1,4 +1,4 @@
-"""The first frame: section 3 of the protocol notes."""
+"""The first frame of a connection: section 3 of the protocol notes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from exai_actors.wire.clients import encode
 from exai_actors.wire.clients.close_reasons import CloseReason
 from exai_actors.wire.clients.connection import MAX_HELLO_SIZE, Close, Connection, State
 from exai_actors.wire.clients.frames import Hello, Initialize, Malformed, Ping
-from tests.wire.clients.wire_client import opened, said
+from tests.wire.clients.wire_client import opened, parsed
 
 INITIALIZE = {
     "jsonrpc": "2.0",
@@ -62,7 +62,7 @@ def _first(frame: Any) -> Any:
         ),
     ],
 )
-def test_a_hello_gives_token_and_session_and_whatever_else_it_holds_is_ignored(
+def test_a_hello_has_a_token_and_a_session(
     frame: dict[str, Any], token: str, session_id: str | None
 ) -> None:
     hello = _first(frame)
@@ -70,12 +70,12 @@ def test_a_hello_gives_token_and_session_and_whatever_else_it_holds_is_ignored(
     assert (hello.token, hello.session_id) == (token, session_id)
 
 
-def test_an_admitted_hello_is_acknowledged_with_its_session() -> None:
+def test_an_admitted_hello_is_acknowledged() -> None:
     connection = Connection()
     states = [connection.state]
     connection.receive(b'{"op":"hello"}')
     states.append(connection.state)
-    assert said(connection.admitted("abc")) == {"op": "hello_ack", "ok": True, "session_id": "abc"}
+    assert parsed(connection.admit("abc")) == {"op": "hello_ack", "ok": True, "session_id": "abc"}
     states.append(connection.state)
     assert states == [State.AWAITING_HELLO, State.AUTHENTICATING, State.OPEN]
 
@@ -93,10 +93,10 @@ NOT_JSON = [
 
 
 @pytest.mark.parametrize("data", NOT_JSON, ids=range(len(NOT_JSON)))
-def test_a_first_frame_that_cannot_be_read_is_an_invalid_hello(data: bytes) -> None:
+def test_an_unreadable_first_frame_is_an_invalid_hello(data: bytes) -> None:
     close = _first(data)
     assert (close.code, close.reason) == (4000, "invalid hello")
-    assert said(close.frame) == {"op": "hello_ack", "ok": False, "error": "invalid_hello"}
+    assert parsed(close.frame) == {"op": "hello_ack", "ok": False, "error": "invalid_hello"}
 
 
 def test_a_binary_first_frame_is_an_invalid_hello() -> None:
@@ -104,8 +104,8 @@ def test_a_binary_first_frame_is_an_invalid_hello() -> None:
     close = connection.receive_binary(5)
     assert isinstance(close, Close)
     assert close.code == 4000
-    assert said(close.frame)["error"] == "invalid_hello"
-    assert connection.state is State.CLOSING
+    assert parsed(close.frame)["error"] == "invalid_hello"
+    assert connection.state is State.CLOSED
 
 
 @pytest.mark.parametrize(
@@ -128,36 +128,36 @@ def test_a_binary_first_frame_is_an_invalid_hello() -> None:
         {"jsonrpc": "1.0", "id": 1, "method": "initialize"},
     ],
 )
-def test_a_first_frame_that_is_json_but_no_hello_is_a_missing_hello(frame: Any) -> None:
+def test_another_first_frame_is_a_missing_hello(frame: Any) -> None:
     close = _first(frame)
     assert (close.code, close.reason) == (4001, "missing hello")
-    assert said(close.frame) == {"op": "hello_ack", "ok": False, "error": "missing_hello"}
+    assert parsed(close.frame) == {"op": "hello_ack", "ok": False, "error": "missing_hello"}
 
 
-def test_a_client_that_says_nothing_is_closed_without_a_frame() -> None:
+def test_a_silent_client_is_closed_without_a_frame() -> None:
     connection = Connection()
-    assert connection.hello_timed_out() == Close(4002, "hello timeout or disconnect")
-    assert connection.state is State.CLOSING
+    assert connection.time_out_hello() == Close(4002, "hello timeout or disconnect")
+    assert connection.state is State.CLOSED
 
 
-def test_a_wrong_token_is_answered_and_closed_with_its_own_code() -> None:
+def test_a_wrong_token_has_its_own_close_code() -> None:
     connection = Connection()
     connection.receive(b'{"op":"hello","token":"wrong"}')
-    close = connection.not_admitted("unauthorized")
+    close = connection.refuse("unauthorized")
     assert (close.code, close.reason) == (4003, "unauthorized")
-    assert said(close.frame) == {"op": "hello_ack", "ok": False, "error": "unauthorized"}
+    assert parsed(close.frame) == {"op": "hello_ack", "ok": False, "error": "unauthorized"}
 
 
 @pytest.mark.parametrize(
     ("error", "reason"),
     [("too_many_sessions", CloseReason.NOT_ADMITTED), ("draining", CloseReason.GOING_AWAY)],
 )
-def test_any_other_refusal_says_why_in_the_frame(error: str, reason: CloseReason) -> None:
+def test_other_refusals_explain_themselves_in_the_frame(error: str, reason: CloseReason) -> None:
     connection = Connection()
     connection.receive(b'{"op":"hello"}')
-    close = connection.not_admitted(error, "come back later")
+    close = connection.refuse(error, "come back later")
     assert (close.code, close.reason) == (reason.code, reason.reason)
-    assert said(close.frame) == {
+    assert parsed(close.frame) == {
         "op": "hello_ack",
         "ok": False,
         "error": error,
@@ -165,11 +165,11 @@ def test_any_other_refusal_says_why_in_the_frame(error: str, reason: CloseReason
     }
 
 
-def test_a_second_hello_is_a_protocol_error_and_the_connection_stays() -> None:
+def test_a_second_hello_is_a_protocol_error() -> None:
     connection = opened()
     again = connection.receive(b'{"op":"hello","token":"x","request_id":"h2"}')
     assert isinstance(again, Malformed)
-    answer = said(encode.error(again.reply, again.error))
+    answer = parsed(encode.error(again.reply, again.error))
     assert answer["op"] == "error"
     assert answer["request_id"] == "h2"
     assert answer["error"]["code"] == "PROTOCOL_ERROR"
@@ -182,7 +182,7 @@ def test_initialize_opens_a_connection_in_json_rpc() -> None:
     first = connection.receive(json.dumps(INITIALIZE).encode())
     assert isinstance(first, Initialize)
     assert (first.protocol_version, first.client_name) == ("2025-06-18", "desk")
-    answer = said(connection.admitted("s-9"))
+    answer = parsed(connection.admit("s-9"))
     assert (answer["jsonrpc"], answer["id"]) == ("2.0", 0)
     assert answer["result"]["protocolVersion"] == "2025-06-18"
     assert answer["result"]["capabilities"] == {"tools": {"listChanged": False}}
@@ -191,21 +191,21 @@ def test_initialize_opens_a_connection_in_json_rpc() -> None:
 
 
 @pytest.mark.parametrize("params", [None, [], {}, {"protocolVersion": 1, "clientInfo": "x"}])
-def test_an_initialize_that_names_no_version_is_offered_the_newest(params: Any) -> None:
+def test_an_initialize_without_version_is_offered_the_newest(params: Any) -> None:
     connection = Connection()
     frame = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": params}
     first = connection.receive(json.dumps(frame).encode())
     assert isinstance(first, Initialize)
     assert first.protocol_version == ""
-    assert said(connection.admitted("s"))["result"]["protocolVersion"] == "2025-11-25"
+    assert parsed(connection.admit("s"))["result"]["protocolVersion"] == "2025-11-25"
 
 
-def test_a_refused_initialize_is_answered_in_json_rpc_and_closed_alike() -> None:
+def test_a_refused_initialize_is_answered_in_json_rpc() -> None:
     connection = Connection()
     connection.receive(json.dumps(INITIALIZE).encode())
-    close = connection.not_admitted("unauthorized", "a bearer token is needed")
+    close = connection.refuse("unauthorized", "a bearer token is needed")
     assert close.code == 4003
-    answer = said(close.frame)
+    answer = parsed(close.frame)
     assert answer["id"] == 0
     assert answer["error"]["message"] == "a bearer token is needed"
     assert answer["error"]["data"]["code"] == ErrorCode.UNAUTHORIZED
@@ -216,16 +216,16 @@ def test_a_json_rpc_ping_is_answered_before_initialize() -> None:
     ping = connection.receive(b'{"jsonrpc":"2.0","id":1,"method":"ping"}')
     assert isinstance(ping, Ping)
     assert connection.state is State.AWAITING_HELLO
-    assert said(encode.pong(ping.reply, 0.0)) == {"jsonrpc": "2.0", "id": 1, "result": {}}
+    assert parsed(encode.pong(ping.reply, 0.0)) == {"jsonrpc": "2.0", "id": 1, "result": {}}
 
 
 @pytest.mark.parametrize("first", [b'{"op":"hello"}', json.dumps(INITIALIZE).encode()])
 def test_a_later_initialize_is_a_protocol_error_under_its_id(first: bytes) -> None:
     connection = Connection()
     connection.receive(first)
-    connection.admitted("s")
+    connection.admit("s")
     again = connection.receive(json.dumps(INITIALIZE | {"id": 7}).encode())
     assert isinstance(again, Malformed)
-    answer = said(encode.error(again.reply, again.error))
+    answer = parsed(encode.error(again.reply, again.error))
     assert (answer["id"], answer["error"]["data"]["code"]) == (7, "PROTOCOL_ERROR")
     assert connection.state is State.OPEN

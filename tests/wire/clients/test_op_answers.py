@@ -5,17 +5,18 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from exai_actors.core.calls import ToolResult, Usage
+from exai_actors.core.statistics import BrokerStatistics, ProviderStatistics
 from exai_actors.core.tools.table import ToolDescription
 from exai_actors.errors import ErrorBody, ErrorCode
 from exai_actors.wire.clients import encode
-from exai_actors.wire.clients.answers import HealthSummary
 from exai_actors.wire.clients.frames import CallTool, ReplyTo
-from tests.wire.clients.wire_client import call, read, said
+from tests.wire.clients.wire_client import call, parsed, read
 
 NOW = 1_763_028_672.25
 WRITTEN = "2025-11-13 10:11:12 UTC"
@@ -31,8 +32,8 @@ WITH_ID = reply_to(request_id="r-1")
 SINGLE_FRAME = [reply_to(), reply_to(id=7), reply_to(op="tool_call", request_id="r-1")]
 
 
-def test_a_call_is_told_that_it_was_accepted() -> None:
-    assert said(encode.accepted(WITH_ID, "chat", NOW)) == {
+def test_an_accepted_call_gets_a_progress_frame() -> None:
+    assert parsed(encode.accepted(WITH_ID, "chat", NOW)) == {
         "op": "progress",
         "request_id": "r-1",
         "name": "chat",
@@ -41,8 +42,8 @@ def test_a_call_is_told_that_it_was_accepted() -> None:
     }
 
 
-def test_a_call_that_runs_is_acknowledged_with_its_timeout_in_whole_seconds() -> None:
-    assert said(encode.acknowledged(WITH_ID, "chat", 67.5)) == {
+def test_a_running_call_is_acknowledged_with_its_timeout() -> None:
+    assert parsed(encode.acknowledged(WITH_ID, "chat", 67.5)) == {
         "op": "call_tool_ack",
         "request_id": "r-1",
         "accepted": True,
@@ -52,7 +53,7 @@ def test_a_call_that_runs_is_acknowledged_with_its_timeout_in_whole_seconds() ->
 
 
 @pytest.mark.parametrize(
-    ("told", "fields"),
+    ("given", "fields"),
     [
         ({}, {}),
         ({"note": "still running"}, {"note": "still running"}),
@@ -60,20 +61,20 @@ def test_a_call_that_runs_is_acknowledged_with_its_timeout_in_whole_seconds() ->
         ({"position": 1, "estimate_s": 0.5}, {"position": 1, "estimate_s": 0.5}),
     ],
 )
-def test_progress_holds_what_there_is_to_tell(told: Any, fields: dict[str, Any]) -> None:
-    progress = said(encode.progress(WITH_ID, "chat", NOW, **told))
+def test_progress_has_the_known_fields(given: Any, fields: dict[str, Any]) -> None:
+    progress = parsed(encode.progress(WITH_ID, "chat", NOW, **given))
     assert progress == {"op": "progress", "request_id": "r-1", "name": "chat", "t": NOW} | fields
 
 
-def test_a_stream_is_numbered_pieces_and_an_end() -> None:
-    assert said(encode.chunk(WITH_ID, 0, 'a "€"\n', NOW)) == {
+def test_a_stream_has_numbered_chunks_and_an_end() -> None:
+    assert parsed(encode.chunk(WITH_ID, 0, 'a "€"\n', NOW)) == {
         "op": "stream_chunk",
         "request_id": "r-1",
         "chunk": 'a "€"\n',
         "sequence": 0,
         "timestamp": WRITTEN,
     }
-    assert said(encode.stream_complete(WITH_ID, 2, NOW)) == {
+    assert parsed(encode.stream_complete(WITH_ID, 2, NOW)) == {
         "op": "stream_complete",
         "request_id": "r-1",
         "chunks": 2,
@@ -81,21 +82,21 @@ def test_a_stream_is_numbered_pieces_and_an_end() -> None:
     }
 
 
-def test_a_stream_without_pieces_has_no_end_which_old_clients_would_take_as_final() -> None:
+def test_a_stream_without_chunks_has_no_end() -> None:
     assert encode.stream_complete(WITH_ID, 0, NOW) is None
 
 
 @pytest.mark.parametrize("reply", SINGLE_FRAME)
-def test_a_client_of_one_frame_gets_nothing_before_it(reply: ReplyTo) -> None:
+def test_a_single_frame_client_gets_nothing_before_its_result(reply: ReplyTo) -> None:
     assert encode.accepted(reply, "chat", NOW) is None
     assert encode.acknowledged(reply, "chat", 1.0) is None
-    assert encode.progress(reply, "chat", NOW, "note") is None
+    assert encode.progress(reply, "chat", NOW, note="note") is None
     assert encode.chunk(reply, 0, "a", NOW) is None
     assert encode.stream_complete(reply, 1, NOW) is None
 
 
 def test_a_result_has_its_outputs_and_their_text() -> None:
-    assert said(encode.result(WITH_ID, ToolResult(("hello",)))) == {
+    assert parsed(encode.result(WITH_ID, ToolResult(("hello",)))) == {
         "op": "call_tool_res",
         "request_id": "r-1",
         "ok": True,
@@ -104,7 +105,7 @@ def test_a_result_has_its_outputs_and_their_text() -> None:
     }
 
 
-def test_a_result_tells_how_it_came_to_be() -> None:
+def test_a_result_has_metadata() -> None:
     result = ToolResult(
         ("hello",),
         continuation_id="c-1",
@@ -114,7 +115,7 @@ def test_a_result_tells_how_it_came_to_be() -> None:
         usage=Usage(3, 4),
         reasoning="thought",
     )
-    answer = said(encode.result(WITH_ID, result))
+    answer = parsed(encode.result(WITH_ID, result))
     assert answer["continuation_id"] == "c-1"
     assert answer["metadata"] == {
         "model_used": "m",
@@ -125,25 +126,25 @@ def test_a_result_tells_how_it_came_to_be() -> None:
     }
 
 
-def test_several_outputs_are_joined_and_empty_ones_left_out_of_the_text() -> None:
-    answer = said(encode.result(WITH_ID, ToolResult(("a", "", "b"))))
+def test_outputs_are_joined_without_empty_ones() -> None:
+    answer = parsed(encode.result(WITH_ID, ToolResult(("a", "", "b"))))
     assert [output["text"] for output in answer["outputs"]] == ["a", "", "b"]
     assert answer["text"] == "a\n\nb"
 
 
-def test_a_result_without_outputs_has_one_empty_one() -> None:
-    answer = said(encode.result(WITH_ID, ToolResult(())))
+def test_a_result_without_outputs_has_an_empty_one() -> None:
+    answer = parsed(encode.result(WITH_ID, ToolResult(())))
     assert answer["outputs"] == [{"type": "text", "text": ""}]
     assert answer["text"] == ""
 
 
 def test_the_joined_text_can_be_left_out() -> None:
-    assert "text" not in said(encode.result(WITH_ID, ToolResult(("a",)), compat_text=False))
+    assert "text" not in parsed(encode.result(WITH_ID, ToolResult(("a",)), compat_text=False))
 
 
 @pytest.mark.parametrize("reply", SINGLE_FRAME)
-def test_a_client_of_one_frame_finds_its_outputs_as_result_too(reply: ReplyTo) -> None:
-    answer = said(encode.result(reply, ToolResult(("a", "b"))))
+def test_a_single_frame_client_gets_its_outputs_as_result_too(reply: ReplyTo) -> None:
+    answer = parsed(encode.result(reply, ToolResult(("a", "b"))))
     assert (
         answer["result"]
         == answer["outputs"]
@@ -154,13 +155,13 @@ def test_a_client_of_one_frame_finds_its_outputs_as_result_too(reply: ReplyTo) -
     )
 
 
-def test_a_call_without_any_id_is_answered_with_a_null_one() -> None:
-    assert said(encode.result(reply_to(), ToolResult(("a",))))["request_id"] is None
+def test_a_call_without_id_is_answered_with_a_null_id() -> None:
+    assert parsed(encode.result(reply_to(), ToolResult(("a",))))["request_id"] is None
 
 
-def test_the_old_envelope_wraps_each_text_in_the_json_of_the_old_chat() -> None:
+def test_the_old_envelope_wraps_each_text_in_json() -> None:
     result = ToolResult(("hi",), continuation_id="c-1", model="m", provider="kimi")
-    answer = said(encode.result(WITH_ID, result, tool="chat", envelope="ex-ai"))
+    answer = parsed(encode.result(WITH_ID, result, tool="chat", envelope="ex-ai"))
     wrapped = json.loads(answer["text"])
     assert wrapped["status"] == "continuation_available"
     assert (wrapped["content"], wrapped["content_type"]) == ("hi", "text")
@@ -173,8 +174,8 @@ def test_the_old_envelope_wraps_each_text_in_the_json_of_the_old_chat() -> None:
     assert answer["continuation_id"] == "c-1"
 
 
-def test_the_old_envelope_without_a_conversation_is_a_plain_success() -> None:
-    answer = said(encode.result(WITH_ID, ToolResult(("hi",)), tool="version", envelope="ex-ai"))
+def test_the_old_envelope_without_conversation_is_a_success() -> None:
+    answer = parsed(encode.result(WITH_ID, ToolResult(("hi",)), tool="version", envelope="ex-ai"))
     wrapped = json.loads(answer["outputs"][0]["text"])
     assert wrapped == {
         "status": "success",
@@ -185,9 +186,9 @@ def test_the_old_envelope_without_a_conversation_is_a_plain_success() -> None:
 
 
 @pytest.mark.parametrize("code", ErrorCode)
-def test_an_error_of_a_call_is_its_result(code: ErrorCode) -> None:
+def test_an_error_of_a_call_is_its_result_frame(code: ErrorCode) -> None:
     body = ErrorBody(code, "went wrong", {"retry_after": 1.5})
-    assert said(encode.error(WITH_ID, body)) == {
+    assert parsed(encode.error(WITH_ID, body)) == {
         "op": "call_tool_res",
         "request_id": "r-1",
         "ok": False,
@@ -195,8 +196,8 @@ def test_an_error_of_a_call_is_its_result(code: ErrorCode) -> None:
     }
 
 
-def test_an_error_aside_is_not_the_result_of_the_call_that_has_the_id() -> None:
-    answer = said(encode.error(WITH_ID.aside(), ErrorBody(ErrorCode.DUPLICATE, "used")))
+def test_an_error_aside_is_not_a_result_frame() -> None:
+    answer = parsed(encode.error(WITH_ID.aside(), ErrorBody(ErrorCode.DUPLICATE, "used")))
     assert (answer["op"], answer["request_id"]) == ("error", "r-1")
 
 
@@ -208,7 +209,7 @@ def test_an_error_aside_is_not_the_result_of_the_call_that_has_the_id() -> None:
         ({"id": 3}, {"request_id": "3", "id": 3}),
     ],
 )
-def test_the_small_operations_are_answered_under_the_id_if_there_is_one(
+def test_other_operations_are_answered_under_their_id(
     ids: dict[str, Any], echo: dict[str, Any]
 ) -> None:
     def reply(op: str) -> ReplyTo:
@@ -218,15 +219,15 @@ def test_the_small_operations_are_answered_under_the_id_if_there_is_one(
 
     described = ToolDescription("chat", "Talk to a model.", {"type": "object"})
     listed = {"name": "chat", "description": "Talk to a model.", "inputSchema": {"type": "object"}}
-    tools = said(encode.tools(reply("list_tools"), (described,)))
+    tools = parsed(encode.tools(reply("list_tools"), (described,)))
     assert tools == {"op": "list_tools_res", "tools": [listed]} | echo
-    pong = said(encode.pong(reply("ping"), NOW))
+    pong = parsed(encode.pong(reply("ping"), NOW))
     assert pong == {"op": "pong", "timestamp": WRITTEN} | echo
-    rotated = said(encode.rotated(reply("rotate_token"), None))
+    rotated = parsed(encode.rotated(reply("rotate_token"), None))
     assert rotated == {"op": "rotate_token_res", "ok": True} | echo
-    refused = said(encode.rotated(reply("rotate_token"), "missing_params"))
+    refused = parsed(encode.rotated(reply("rotate_token"), "missing_params"))
     assert refused == {"op": "rotate_token_res", "ok": False, "error": "missing_params"} | echo
-    error = said(encode.error(reply("list_tools"), ErrorBody(ErrorCode.DRAINING, "bye")))
+    error = parsed(encode.error(reply("list_tools"), ErrorBody(ErrorCode.DRAINING, "bye")))
     assert (
         error
         == {
@@ -239,11 +240,11 @@ def test_the_small_operations_are_answered_under_the_id_if_there_is_one(
 
 
 @pytest.mark.parametrize("found", [True, False])
-def test_a_cancel_is_answered_itself_and_says_whether_there_was_something_to_cancel(
+def test_a_cancel_is_answered_with_whether_it_found_a_request(
     found: bool,
 ) -> None:
     frame: Any = read({"op": "cancel", "request_id": "r-1"})
-    assert said(encode.cancelled(frame.reply, NOW, found=found)) == {
+    assert parsed(encode.cancelled(frame.reply, NOW, found=found)) == {
         "op": "cancelled",
         "request_id": "r-1",
         "ok": True,
@@ -252,10 +253,26 @@ def test_a_cancel_is_answered_itself_and_says_whether_there_was_something_to_can
     }
 
 
-def test_health_gives_the_figures_the_old_daemon_gave() -> None:
+def provider(**counts: int) -> ProviderStatistics:
+    fields = msgspec.structs.fields(ProviderStatistics)
+    zeros = {field.name: 0 for field in fields if field.type is int}
+    facts = {"name": "kimi", "kind": "openai", "models": (), "mean_service_s": None}
+    return msgspec.convert(zeros | facts | counts, ProviderStatistics)
+
+
+def test_health_has_the_figures_of_the_old_daemon() -> None:
     frame: Any = read({"op": "health"})
-    vitals = HealthSummary(NOW, 93_784.9, 3, 24, 5, 6)
-    assert said(encode.health(frame.reply, vitals)) == {
+    statistics = BrokerStatistics(
+        version="1",
+        uptime_s=93_784.9,
+        connections=1,
+        sessions=3,
+        draining=False,
+        dead_letters=0,
+        providers=(provider(limit=20, in_flight=2), provider(limit=4, in_flight=3)),
+    )
+    answer = encode.health(frame.reply, statistics, now_wall=NOW, tool_count=6)
+    assert parsed(answer) == {
         "op": "health_res",
         "ok": True,
         "health": {
@@ -270,22 +287,24 @@ def test_health_gives_the_figures_the_old_daemon_gave() -> None:
 
 
 @given(st.text(st.characters(exclude_categories=())), st.text())
-def test_any_text_at_all_reaches_the_client_as_proper_json(text: str, tool: str) -> None:
-    chunk = said(encode.chunk(WITH_ID, 0, text, NOW))
-    answer = said(encode.result(WITH_ID, ToolResult((text,), model=text), tool=tool))
+def test_any_text_is_sent_as_valid_json(text: str, tool: str) -> None:
+    chunk = parsed(encode.chunk(WITH_ID, 0, text, NOW))
+    answer = parsed(encode.result(WITH_ID, ToolResult((text,), model=text), tool=tool))
     carried = text.encode("utf-8", "replace").decode()
     assert chunk["chunk"] == answer["text"] == answer["metadata"]["model_used"] == carried
-    wrapped = said(encode.result(WITH_ID, ToolResult((text,)), tool=tool, envelope="ex-ai"))
+    wrapped = parsed(encode.result(WITH_ID, ToolResult((text,)), tool=tool, envelope="ex-ai"))
     assert json.loads(wrapped["text"])["content"] == carried
-    failed = said(encode.error(WITH_ID, ErrorBody(ErrorCode.INTERNAL_ERROR, text, {"said": text})))
-    assert failed["error"]["details"]["said"] == carried
+    failed = parsed(
+        encode.error(WITH_ID, ErrorBody(ErrorCode.INTERNAL_ERROR, text, {"text": text}))
+    )
+    assert failed["error"]["details"]["text"] == carried
 
 
 @given(st.text(max_size=512))
-def test_a_request_id_of_any_text_comes_back_as_it_was(text: str) -> None:
+def test_any_request_id_is_echoed_unchanged(text: str) -> None:
     frame = call({"op": "call_tool", "name": "chat", "request_id": text})
     for answer in (
         encode.result(frame.reply, ToolResult(("a",))),
         encode.error(frame.reply, ErrorBody(ErrorCode.CANCELLED, "x")),
     ):
-        assert said(answer)["request_id"] == text
+        assert parsed(answer)["request_id"] == text

@@ -17,12 +17,12 @@ from exai_actors.wire.clients.frames import (
     Ping,
     RotateToken,
 )
-from tests.wire.clients.wire_client import call, read, refusal
+from tests.wire.clients.wire_client import call, error_frame, read
 
 CALL = {"op": "call_tool", "request_id": "r-1", "name": "chat", "arguments": {"prompt": "hi"}}
 
 
-def test_a_call_gives_tool_arguments_and_request() -> None:
+def test_a_call_has_tool_arguments_and_request() -> None:
     frame = call(CALL)
     assert (frame.request, frame.tool, frame.arguments) == (
         RequestKey("r-1"),
@@ -33,18 +33,18 @@ def test_a_call_gives_tool_arguments_and_request() -> None:
     assert frame.reply.acks
 
 
-def test_our_additions_stand_beside_the_arguments() -> None:
+def test_options_stand_beside_the_arguments() -> None:
     options = call(CALL | {"stream": True, "deadline_ms": 1500, "priority": -3}).options
     assert (options.stream, options.deadline_ms, options.priority) == (True, 1500.0, -3)
 
 
-def test_a_call_says_what_to_do_when_it_must_wait_and_of_what_it_is_a_part() -> None:
+def test_a_call_has_if_busy_and_idempotency_key() -> None:
     options = call(CALL | {"if_busy": "refuse", "idempotency_key": "order 7"}).options
     assert options.if_busy is IfBusy.REFUSE
     assert options.idempotency_key == RequestKey("order 7", "idempotency")
 
 
-def test_no_id_is_taken_for_a_key() -> None:
+def test_ids_and_idempotency_keys_are_distinct() -> None:
     key = call(CALL | {"idempotency_key": "a"}).options.idempotency_key
     ids = [call(CALL | {"request_id": text}).request for text in ("key:a", "op:key:a", "a")]
     assert len({key, *ids}) == 4
@@ -69,7 +69,7 @@ def test_no_id_is_taken_for_a_key() -> None:
     ],
 )
 @pytest.mark.parametrize("op", ["call_tool", "tool_call"])
-def test_every_known_spelling_of_a_tool_is_understood(op: str, spelling: dict[str, Any]) -> None:
+def test_every_known_spelling_of_a_tool_is_accepted(op: str, spelling: dict[str, Any]) -> None:
     assert call({"op": op, "request_id": "r"} | spelling).tool == "chat"
 
 
@@ -78,7 +78,7 @@ def test_only_the_old_suffix_is_stripped(name: str) -> None:
     assert call({"op": "call_tool", "name": name}).tool == name
 
 
-def test_arguments_inside_the_tool_are_found_unless_there_are_others() -> None:
+def test_arguments_inside_the_tool_yield_to_those_outside() -> None:
     tool = {"name": "chat", "arguments": {"prompt": "inner"}}
     assert call({"op": "tool_call", "tool": tool}).arguments == {"prompt": "inner"}
     outer = call({"op": "tool_call", "tool": tool, "arguments": {"prompt": "outer"}})
@@ -86,7 +86,7 @@ def test_arguments_inside_the_tool_are_found_unless_there_are_others() -> None:
 
 
 @pytest.mark.parametrize("absent", [{}, {"arguments": None}])
-def test_a_call_without_arguments_has_none(absent: dict[str, Any]) -> None:
+def test_a_call_may_lack_arguments(absent: dict[str, Any]) -> None:
     assert call({"op": "call_tool", "name": "version"} | absent).arguments == {}
 
 
@@ -108,7 +108,7 @@ def test_a_call_without_arguments_has_none(absent: dict[str, Any]) -> None:
         ({}, None, b',"request_id":null'),
     ],
 )
-def test_an_id_names_the_request_and_is_echoed_as_it_came(
+def test_an_id_names_the_request_and_is_echoed(
     ids: dict[str, Any], text: str | None, echoed: bytes
 ) -> None:
     frame = call({"op": "call_tool", "name": "chat"} | ids)
@@ -127,9 +127,7 @@ def test_an_id_names_the_request_and_is_echoed_as_it_came(
         ({"op": "tool_call", "request_id": "a"}, False),
     ],
 )
-def test_only_call_tool_with_a_request_id_may_get_more_than_one_frame(
-    frame: dict[str, Any], acks: bool
-) -> None:
+def test_only_call_tool_with_a_request_id_gets_acks(frame: dict[str, Any], acks: bool) -> None:
     assert call(frame | {"name": "chat"}).reply.acks is acks
 
 
@@ -191,10 +189,8 @@ WRONG_CALLS: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("change", "why"), WRONG_CALLS)
-def test_a_wrong_call_is_answered_under_its_id_with_what_is_wrong(
-    change: dict[str, Any], why: str
-) -> None:
-    assert refusal(CALL | change) == {
+def test_an_invalid_call_is_answered_under_its_id(change: dict[str, Any], why: str) -> None:
+    assert error_frame(CALL | change) == {
         "op": "call_tool_res",
         "request_id": "r-1",
         "ok": False,
@@ -217,17 +213,17 @@ def test_a_wrong_call_is_answered_under_its_id_with_what_is_wrong(
         ({"id": "x" * 513}, {"id": "x" * 513}, "id must have at most 512 characters, got 513"),
     ],
 )
-def test_a_wrong_id_is_refused_and_still_echoed(
+def test_an_invalid_id_is_refused_and_echoed(
     ids: dict[str, Any], echo: dict[str, Any], why: str
 ) -> None:
-    answer = refusal({"op": "call_tool", "name": "chat"} | ids)
+    answer = error_frame({"op": "call_tool", "name": "chat"} | ids)
     assert answer["op"] == "call_tool_res"
     assert why in answer["error"]["message"]
     assert echo.items() <= answer.items()
 
 
 @pytest.mark.parametrize("ids", [{}, {"request_id": "z"}, {"id": 3}])
-def test_the_small_operations_are_told_apart(ids: dict[str, Any]) -> None:
+def test_other_operations_are_decoded(ids: dict[str, Any]) -> None:
     assert isinstance(read({"op": "list_tools"} | ids), ListTools)
     assert isinstance(read({"op": "ping"} | ids), Ping)
     assert isinstance(read({"op": "health"} | ids), Health)
@@ -235,14 +231,14 @@ def test_the_small_operations_are_told_apart(ids: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("ids", [{"request_id": "z"}, {"req_id": "z"}, {"id": "z"}])
-def test_cancel_names_the_request_to_end(ids: dict[str, Any]) -> None:
+def test_cancel_names_its_request(ids: dict[str, Any]) -> None:
     frame = read({"op": "cancel"} | ids)
     assert isinstance(frame, Cancel)
     assert frame.request == RequestKey("z")
 
 
 def test_cancel_without_an_id_is_refused() -> None:
-    answer = refusal({"op": "cancel"})
+    answer = error_frame({"op": "cancel"})
     assert answer["op"] == "error"
     assert "request_id is missing" in answer["error"]["message"]
 
@@ -256,17 +252,17 @@ def test_cancel_without_an_id_is_refused() -> None:
         ({"old": None, "new": ""}, "", ""),
     ],
 )
-def test_a_rotation_that_lacks_a_token_is_left_to_the_broker_to_refuse(
-    frame: dict[str, Any], old: str, new: str
-) -> None:
+def test_a_rotation_may_lack_a_token(frame: dict[str, Any], old: str, new: str) -> None:
     rotation = read({"op": "rotate_token"} | frame)
     assert isinstance(rotation, RotateToken)
     assert (rotation.old, rotation.new) == (old, new)
 
 
 @pytest.mark.parametrize("field", ["old", "new"])
-def test_a_rotation_to_what_is_no_string_is_an_invalid_request(field: str) -> None:
-    answer = refusal({"op": "rotate_token", "old": "a", "new": "b", "request_id": "t"} | {field: 1})
+def test_a_rotation_with_another_type_is_an_invalid_request(field: str) -> None:
+    answer = error_frame(
+        {"op": "rotate_token", "old": "a", "new": "b", "request_id": "t"} | {field: 1}
+    )
     assert (answer["op"], answer["request_id"]) == ("error", "t")
     assert answer["error"]["details"] == {
         "validation_error": f"{field} must be a string, got a number"
@@ -275,7 +271,7 @@ def test_a_rotation_to_what_is_no_string_is_an_invalid_request(field: str) -> No
 
 @pytest.mark.parametrize("op", ["call_tools", "", "HELLO", "hello_ack", "call_tool_res"])
 def test_an_unknown_operation_is_a_protocol_error(op: str) -> None:
-    assert refusal({"op": op, "request_id": "u"}) == {
+    assert error_frame({"op": op, "request_id": "u"}) == {
         "op": "error",
         "request_id": "u",
         "ok": False,
@@ -287,8 +283,8 @@ def test_an_unknown_operation_is_a_protocol_error(op: str) -> None:
     }
 
 
-def test_a_very_long_unknown_operation_is_not_repeated_in_full() -> None:
-    answer = refusal({"op": "x" * 1_000_000})
+def test_a_long_unknown_operation_is_shortened() -> None:
+    answer = error_frame({"op": "x" * 1_000_000})
     assert answer["error"]["details"]["operation"] == "x" * 80 + "…"
 
 
@@ -308,15 +304,15 @@ def test_a_very_long_unknown_operation_is_not_repeated_in_full() -> None:
         (True, "an object is expected, got a boolean"),
     ],
 )
-def test_what_is_no_frame_at_all_is_an_invalid_request(frame: Any, why: str) -> None:
-    answer = refusal(frame)
+def test_other_json_is_an_invalid_request(frame: Any, why: str) -> None:
+    answer = error_frame(frame)
     assert (answer["op"], answer["ok"]) == ("error", False)
     assert answer["error"]["code"] == "INVALID_REQUEST"
     assert answer["error"]["message"].startswith(f"Invalid message: {why}")
 
 
 def test_a_frame_without_op_is_answered_under_its_id() -> None:
-    assert refusal({"request_id": "lost", "name": "chat"})["request_id"] == "lost"
+    assert error_frame({"request_id": "lost", "name": "chat"})["request_id"] == "lost"
 
 
 def test_unknown_fields_are_ignored() -> None:
@@ -335,10 +331,10 @@ def _sized(frame: bytes, size: int) -> bytes:
         b'{"arguments":{"prompt":"@"},"name":"chat","request_id":"big","op":"call_tool"}',
     ],
 )
-def test_a_call_above_the_size_limit_is_refused_under_its_id(frame: bytes) -> None:
+def test_an_oversized_call_is_refused_under_its_id(frame: bytes) -> None:
     limit = TOOL_CALL_MAX_SIZE
     assert call(_sized(frame, limit)).request == RequestKey("big")
-    assert refusal(_sized(frame, limit + 1)) == {
+    assert error_frame(_sized(frame, limit + 1)) == {
         "op": "call_tool_res",
         "request_id": "big",
         "ok": False,

@@ -19,7 +19,7 @@ from exai_actors.wire.clients.dialects.op_reader import ANSWERS
 from exai_actors.wire.clients.dialects.rpc_reader import METHODS
 from exai_actors.wire.clients.dialects.rpc_writer import MCP_VERSIONS, NUMBERS
 from exai_actors.wire.clients.frames import Hello, Initialize, Malformed
-from tests.wire.clients.wire_client import call, read, said
+from tests.wire.clients.wire_client import call, parsed, read
 
 PAGE = (Path(__file__).parents[3] / "docs" / "reference" / "protocol.md").read_text("utf-8")
 EXAMPLES = [json.loads(block) for block in re.findall(r"```json\n(.*?)\n```", PAGE, re.DOTALL)]
@@ -30,7 +30,7 @@ REQUESTS = [
 ]
 
 
-def test_every_example_of_a_request_is_understood() -> None:
+def test_every_example_of_a_request_is_valid() -> None:
     assert len(REQUESTS) == 4
     for example in REQUESTS:
         first = Connection().receive(json.dumps(example).encode())
@@ -40,41 +40,41 @@ def test_every_example_of_a_request_is_understood() -> None:
             assert isinstance(first, Hello | Initialize)
 
 
-def test_the_example_of_a_result_is_what_is_sent() -> None:
+def test_the_example_of_a_result_is_accurate() -> None:
     frame = call(next(each for each in REQUESTS if each.get("op") == "call_tool"))
     result = ToolResult(("Hello.",), "c-1", "kimi-k2", "kimi", "stop", Usage(9, 3))
-    assert said(encode.result(frame.reply, result)) in EXAMPLES
+    assert parsed(encode.result(frame.reply, result)) in EXAMPLES
 
 
-def test_the_examples_of_a_stream_in_json_rpc_are_what_is_sent() -> None:
+def test_the_examples_of_a_json_rpc_stream_are_accurate() -> None:
     frame = call(next(each for each in REQUESTS if each.get("method") == "tools/call"))
     assert frame.options.stream is True
-    assert said(encode.chunk(frame.reply, 0, "Hello.", 0.0)) in EXAMPLES
+    assert parsed(encode.chunk(frame.reply, 0, "Hello.", 0.0)) in EXAMPLES
     result = ToolResult(("Hello.",), "c-1", "kimi-k2", "kimi", "stop")
-    assert said(encode.result(frame.reply, result)) in EXAMPLES
+    assert parsed(encode.result(frame.reply, result)) in EXAMPLES
 
 
-def test_the_example_of_an_error_is_what_is_sent() -> None:
+def test_the_example_of_an_error_is_accurate() -> None:
     example = next(each for each in EXAMPLES if each.get("ok") is False)
     frame = call({"op": "call_tool", "name": "chat", "request_id": example["request_id"]})
     error = example["error"]
     body = ErrorBody(ErrorCode(error["code"]), error["message"], error["details"])
-    assert said(encode.error(frame.reply, body)) == example
+    assert parsed(encode.error(frame.reply, body)) == example
 
 
 @pytest.mark.parametrize("code", ErrorCode)
-def test_every_error_code_and_its_number_stand_there(code: ErrorCode) -> None:
+def test_every_error_code_and_its_number_is_documented(code: ErrorCode) -> None:
     assert f"| `{code}` |" in PAGE
     assert str(NUMBERS[code]).replace("-", "−") in PAGE
 
 
 @pytest.mark.parametrize("reason", CloseReason)
-def test_every_close_reason_stands_there(reason: CloseReason) -> None:
+def test_every_close_reason_is_documented(reason: CloseReason) -> None:
     row = rf"^\| {reason.code} \|.*{re.escape(reason.reason)}"
     assert re.search(row, PAGE, re.MULTILINE)
 
 
-def test_every_tool_and_every_argument_of_it_stands_there() -> None:
+def test_every_tool_and_argument_is_documented() -> None:
     table = PAGE.partition("## The tools")[2].partition("\n## ")[0]
     named = set(re.findall(r"`(\w+)`", table))
     for tool in describe_tools(()):
@@ -82,11 +82,11 @@ def test_every_tool_and_every_argument_of_it_stands_there() -> None:
 
 
 @pytest.mark.parametrize("kind", FailureKind)
-def test_every_kind_of_failure_stands_there(kind: FailureKind) -> None:
+def test_every_kind_of_failure_is_documented(kind: FailureKind) -> None:
     assert f"`{kind.value}`" in PAGE
 
 
-def test_every_word_for_a_token_that_was_not_rotated_stands_there() -> None:
+def test_every_word_for_a_refused_rotation_is_documented() -> None:
     old, taken = "the first token there is", "the token of somebody else"
     access = Authenticator(old, ((taken, Identity()),))
     refused = [(old, ""), ("unknown", taken), (old, "short"), (old, taken)]
@@ -97,5 +97,5 @@ def test_every_word_for_a_token_that_was_not_rotated_stands_there() -> None:
 
 
 @pytest.mark.parametrize("word", sorted({*ANSWERS, *METHODS, *MCP_VERSIONS}))
-def test_every_operation_method_and_version_stands_there(word: str) -> None:
+def test_every_operation_method_and_version_is_documented(word: str) -> None:
     assert word in PAGE

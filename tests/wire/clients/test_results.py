@@ -1,4 +1,4 @@
-"""A result put together from pieces says what the same result encoded as one object would."""
+"""A result assembled from pieces equals the same result encoded as one object."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from exai_actors.core.calls import ToolResult, Usage
 from exai_actors.wire.clients import encode
 from exai_actors.wire.clients.frames import Dialect, ReplyTo
-from tests.wire.clients.wire_client import said
+from tests.wire.clients.wire_client import parsed
 
 texts = st.text(max_size=6)
 maybe = st.none() | texts
@@ -54,9 +54,9 @@ def without_none(members: dict[str, Any]) -> dict[str, Any]:
 
 
 @given(answers, st.booleans(), st.booleans())
-def test_the_op_dialect_tells_a_result_whole(answer: ToolResult, acks: bool, text: bool) -> None:
+def test_an_op_result_equals_the_encoded_object(answer: ToolResult, acks: bool, text: bool) -> None:
     reply = ReplyTo(Dialect.OP, "call_tool_res", b',"request_id":"r"', acks)
-    assert said(encode.result(reply, answer, compat_text=text)) == without_none(
+    assert parsed(encode.result(reply, answer, compat_text=text)) == without_none(
         {
             "op": "call_tool_res",
             "request_id": "r",
@@ -71,12 +71,12 @@ def test_the_op_dialect_tells_a_result_whole(answer: ToolResult, acks: bool, tex
 
 
 @given(answers)
-def test_json_rpc_tells_a_result_whole(answer: ToolResult) -> None:
+def test_a_json_rpc_result_equals_the_encoded_object(answer: ToolResult) -> None:
     reply = ReplyTo(Dialect.RPC, "tools/call", b',"id":1')
     meta = without_none({"continuation_id": answer.continuation_id}) | facts(answer)
-    told = {"content": blocks(answer), "isError": False, "_meta": meta or None}
-    assert said(encode.result(reply, answer)) == {
+    result = {"content": blocks(answer), "isError": False, "_meta": meta or None}
+    assert parsed(encode.result(reply, answer)) == {
         "jsonrpc": "2.0",
         "id": 1,
-        "result": without_none(told),
+        "result": without_none(result),
     }

@@ -12,7 +12,7 @@ from exai_actors.errors import ErrorBody, ErrorCode
 from exai_actors.wire.clients import encode
 from exai_actors.wire.clients.dialects.rpc_writer import NUMBERS, TOOL_FAILURES
 from exai_actors.wire.clients.frames import ReplyTo
-from tests.wire.clients.wire_client import call, read, said
+from tests.wire.clients.wire_client import call, parsed, read
 
 NOW = 1_763_028_672.25
 
@@ -29,8 +29,8 @@ def reply_of(method: str, **members: Any) -> ReplyTo:
 
 
 @pytest.mark.parametrize("id_", [1, "1", 0, -3, 1.5, 10**40, True, ["a"], {"a": 1}, None])
-def test_a_result_is_content_under_the_id_as_it_came(id_: Any) -> None:
-    assert said(encode.result(reply_to(id_), ToolResult(("hello", "there")))) == {
+def test_a_result_is_content_under_its_id(id_: Any) -> None:
+    assert parsed(encode.result(reply_to(id_), ToolResult(("hello", "there")))) == {
         "jsonrpc": "2.0",
         "id": id_,
         "result": {
@@ -40,16 +40,16 @@ def test_a_result_is_content_under_the_id_as_it_came(id_: Any) -> None:
     }
 
 
-def test_a_call_without_jsonrpc_and_id_gets_its_result_with_a_null_id() -> None:
+def test_a_call_without_jsonrpc_gets_its_result() -> None:
     reply = call({"method": "tools/call", "params": {"name": "chat"}, "req_id": 9}).reply
-    answer = said(encode.result(reply, ToolResult(("hi",))))
+    answer = parsed(encode.result(reply, ToolResult(("hi",))))
     assert (answer["id"], answer["req_id"]) == (9, 9)
     assert answer["result"]["content"][0]["text"] == "hi"
 
 
-def test_how_the_result_came_to_be_stands_in_meta() -> None:
+def test_metadata_is_in_meta() -> None:
     result = ToolResult(("x",), "c-1", "m", "kimi", "stop", Usage(1, 2))
-    meta = said(encode.result(reply_to(), result))["result"]["_meta"]
+    meta = parsed(encode.result(reply_to(), result))["result"]["_meta"]
     assert meta == {
         "continuation_id": "c-1",
         "model_used": "m",
@@ -57,40 +57,40 @@ def test_how_the_result_came_to_be_stands_in_meta() -> None:
         "finish_reason": "stop",
         "usage": {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3},
     }
-    alone = said(encode.result(reply_to(), ToolResult(("x",), "c-1")))["result"]
+    alone = parsed(encode.result(reply_to(), ToolResult(("x",), "c-1")))["result"]
     assert alone["_meta"] == {"continuation_id": "c-1"}
 
 
-def test_a_result_without_outputs_has_one_empty_text() -> None:
-    answer = said(encode.result(reply_to(), ToolResult(())))
+def test_a_result_without_outputs_has_an_empty_text() -> None:
+    answer = parsed(encode.result(reply_to(), ToolResult(())))
     assert answer["result"]["content"] == [{"type": "text", "text": ""}]
 
 
-def test_the_old_envelope_is_kept_in_this_dialect_too() -> None:
-    answer = said(encode.result(reply_to(), ToolResult(("hi",)), envelope="ex-ai"))
+def test_the_old_envelope_applies_to_json_rpc() -> None:
+    answer = parsed(encode.result(reply_to(), ToolResult(("hi",)), envelope="ex-ai"))
     assert '"content":"hi"' in answer["result"]["content"][0]["text"]
 
 
-def test_without_a_progress_token_there_is_nothing_but_the_result() -> None:
+def test_without_a_progress_token_there_is_only_the_result() -> None:
     reply = reply_to()
     assert encode.accepted(reply, "chat", NOW) is None
     assert encode.acknowledged(reply, "chat", 1.0) is None
-    assert encode.progress(reply, "chat", NOW, "note", 1, 1.0) is None
+    assert encode.progress(reply, "chat", NOW, note="note", position=1, estimate_s=1.0) is None
     assert encode.chunk(reply, 0, "a", NOW) is None
     assert encode.stream_complete(reply, 1, NOW) is None
 
 
 @pytest.mark.parametrize("token", ["t", 7])
-def test_with_a_progress_token_all_that_is_told_grows_by_one_each_time(token: Any) -> None:
+def test_progress_grows_by_one_with_each_notification(token: Any) -> None:
     reply = reply_to(_meta={"progressToken": token})
-    told = [
-        encode.progress(reply, "chat", NOW, None, 2, 1.5),
-        encode.progress(reply, "chat", NOW, "running"),
+    answers = [
+        encode.progress(reply, "chat", NOW, position=2, estimate_s=1.5),
+        encode.progress(reply, "chat", NOW, note="running"),
         encode.chunk(reply, 0, "hel", NOW),
         encode.progress(reply, "chat", NOW),
         encode.chunk(reply, 1, "lo", NOW),
     ]
-    frames = [said(frame) for frame in told]
+    frames = [parsed(frame) for frame in answers]
     assert {frame["method"] for frame in frames} == {"notifications/progress"}
     assert not any("id" in frame for frame in frames)
     params = [frame["params"] for frame in frames]
@@ -108,14 +108,14 @@ def test_with_a_progress_token_all_that_is_told_grows_by_one_each_time(token: An
 
 
 @pytest.mark.parametrize("code", ErrorCode)
-def test_every_code_has_a_json_rpc_number_of_its_own(code: ErrorCode) -> None:
+def test_every_code_has_its_own_json_rpc_number(code: ErrorCode) -> None:
     assert list(NUMBERS.values()).count(NUMBERS[code]) == 1
     assert -32899 <= NUMBERS[code] <= -32000
 
 
 @pytest.mark.parametrize("code", sorted(TOOL_FAILURES))
-def test_a_tool_that_failed_gives_a_result_that_the_model_can_read(code: ErrorCode) -> None:
-    answer = said(encode.error(reply_to(4), ErrorBody(code, "no such model", {"model": "x"})))
+def test_a_failure_in_a_tool_is_a_result(code: ErrorCode) -> None:
+    answer = parsed(encode.error(reply_to(4), ErrorBody(code, "no such model", {"model": "x"})))
     assert answer["id"] == 4
     result = answer["result"]
     assert result["isError"] is True
@@ -128,8 +128,8 @@ def test_a_tool_that_failed_gives_a_result_that_the_model_can_read(code: ErrorCo
 
 
 @pytest.mark.parametrize("code", sorted(set(ErrorCode) - TOOL_FAILURES))
-def test_a_call_that_never_got_to_a_tool_gives_an_error(code: ErrorCode) -> None:
-    answer = said(encode.error(reply_to(4), ErrorBody(code, "no", {"retry_after": 2})))
+def test_a_failure_before_a_tool_is_an_error(code: ErrorCode) -> None:
+    answer = parsed(encode.error(reply_to(4), ErrorBody(code, "no", {"retry_after": 2})))
     assert answer["id"] == 4
     assert answer["error"]["message"] == "no"
     assert answer["error"]["data"] == {"code": code.value, "retry_after": 2}
@@ -145,15 +145,13 @@ def test_a_call_that_never_got_to_a_tool_gives_an_error(code: ErrorCode) -> None
         (ErrorCode.CANCELLED, -32800),
     ],
 )
-def test_the_numbers_of_the_specification_are_used_where_it_has_one(
-    code: ErrorCode, number: int
-) -> None:
-    assert said(encode.error(reply_to(), ErrorBody(code, "no")))["error"]["code"] == number
+def test_numbers_of_the_specification_are_used(code: ErrorCode, number: int) -> None:
+    assert parsed(encode.error(reply_to(), ErrorBody(code, "no")))["error"]["code"] == number
 
 
-def test_tools_are_listed_as_mcp_lists_them() -> None:
+def test_tools_are_listed_in_mcps_form() -> None:
     described = (ToolDescription("chat", "Talk.", {"type": "object"}),)
-    assert said(encode.tools(reply_of("tools/list", id=2), described)) == {
+    assert parsed(encode.tools(reply_of("tools/list", id=2), described)) == {
         "jsonrpc": "2.0",
         "id": 2,
         "result": {
@@ -163,27 +161,27 @@ def test_tools_are_listed_as_mcp_lists_them() -> None:
 
 
 def test_a_ping_gets_an_empty_result() -> None:
-    assert said(encode.pong(reply_of("ping", id="p"), NOW)) == {
+    assert parsed(encode.pong(reply_of("ping", id="p"), NOW)) == {
         "jsonrpc": "2.0",
         "id": "p",
         "result": {},
     }
 
 
-def test_a_cancel_notification_gets_no_answer_and_a_cancel_request_an_empty_one() -> None:
+def test_only_a_cancel_with_an_id_is_answered() -> None:
     params = {"requestId": 1}
     notified = reply_of("notifications/cancelled", params=params)
     assert encode.cancelled(notified, NOW) is None
     asked = reply_of("notifications/cancelled", params=params, id=8)
-    assert said(encode.cancelled(asked, NOW)) == {"jsonrpc": "2.0", "id": 8, "result": {}}
+    assert parsed(encode.cancelled(asked, NOW)) == {"jsonrpc": "2.0", "id": 8, "result": {}}
 
 
 @pytest.mark.parametrize("version", ["2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25"])
-def test_a_known_version_is_agreed_to(version: str) -> None:
-    answer = said(encode.initialize_result(reply_of("initialize", id=1), version, "s"))
+def test_a_known_version_is_confirmed(version: str) -> None:
+    answer = parsed(encode.initialize_result(reply_of("initialize", id=1), version, "s"))
     assert answer["result"]["protocolVersion"] == version
 
 
 def test_an_unknown_version_is_answered_with_the_newest() -> None:
-    answer = said(encode.initialize_result(reply_of("initialize", id=1), "1999-01-01", "s"))
+    answer = parsed(encode.initialize_result(reply_of("initialize", id=1), "1999-01-01", "s"))
     assert answer["result"]["protocolVersion"] == "2025-11-25"

@@ -17,7 +17,7 @@ from exai_actors.wire.clients.frames import (
     ListTools,
     Ping,
 )
-from tests.wire.clients.wire_client import call, read, refusal
+from tests.wire.clients.wire_client import call, error_frame, read
 
 
 def request(method: str, id_: Any = 1, **params: Any) -> dict[str, Any]:
@@ -36,7 +36,7 @@ def test_a_tools_call_is_a_call() -> None:
     assert frame.reply.progress is None
 
 
-def test_our_additions_stand_beside_the_arguments_in_params() -> None:
+def test_options_stand_beside_the_arguments_in_params() -> None:
     frame = call(
         request("tools/call", name="chat_EXAI-WS", stream=True, deadline_ms=5, priority=100)
     )
@@ -62,15 +62,13 @@ def test_our_additions_stand_beside_the_arguments_in_params() -> None:
         (None, None, b',"id":null'),
     ],
 )
-def test_an_id_of_any_json_type_is_echoed_and_makes_a_key_of_its_own(
-    id_: Any, text: str | None, echoed: bytes
-) -> None:
+def test_an_id_of_any_json_type_is_echoed(id_: Any, text: str | None, echoed: bytes) -> None:
     frame = call(request("tools/call", id_, name="chat"))
     assert frame.request == key(text)
     assert frame.reply.ids == echoed
 
 
-def test_no_op_id_has_the_key_of_a_json_rpc_id() -> None:
+def test_keys_of_both_dialects_are_distinct() -> None:
     keys = [
         call(request("tools/call", 1, name="x")).request,
         call(request("tools/call", "1", name="x")).request,
@@ -99,39 +97,39 @@ def test_a_tools_call_needs_neither_version_nor_id(
     assert (found.request, found.reply.ids) == (key(text), echoed)
 
 
-def test_a_tools_call_sent_as_notification_is_a_call_all_the_same() -> None:
+def test_a_tools_call_without_id_is_a_call() -> None:
     found = read({"jsonrpc": "2.0", "method": "tools/call", "params": {"name": "chat"}})
     assert isinstance(found, CallTool)
 
 
 @pytest.mark.parametrize("member", ["jsonrpc", "method"])
 def test_a_batch_is_refused_in_the_dialect_of_its_first_frame(member: str) -> None:
-    in_json_rpc = refusal([{member: "2.0", "id": 1}, {}])
+    in_json_rpc = error_frame([{member: "2.0", "id": 1}, {}])
     assert (in_json_rpc["id"], in_json_rpc["error"]["code"]) == (None, -32600)
     assert in_json_rpc["error"]["data"]["code"] == "INVALID_REQUEST"
     why = "Invalid message: batches are not supported, send one object per frame"
     assert in_json_rpc["error"]["message"] == why
     for batch in ([], [{"op": "ping", "method": "ping"}], [1]):
-        in_op = refusal(batch)
+        in_op = error_frame(batch)
         assert (in_op["op"], in_op["error"]["code"]) == ("error", "INVALID_REQUEST")
 
 
 @pytest.mark.parametrize(("token", "text"), [("t", b'"t"'), (0, b"0"), (12, b"12")])
-def test_a_progress_token_is_kept_for_the_notifications(token: Any, text: bytes) -> None:
+def test_a_progress_token_is_kept(token: Any, text: bytes) -> None:
     frame = call(request("tools/call", name="chat", _meta={"progressToken": token}))
     assert frame.reply.progress is not None
     assert frame.reply.progress.token == text
     assert frame.options.reports_progress
 
 
-def test_a_call_without_an_id_hears_of_no_progress_because_it_gets_one_frame() -> None:
+def test_a_call_without_id_gets_no_progress() -> None:
     params = {"name": "chat", "_meta": {"progressToken": 1}}
     frame = call({"jsonrpc": "2.0", "method": "tools/call", "params": params})
     assert frame.reply.progress is None
 
 
 @pytest.mark.parametrize("character", ["a", "é", '"', "\0"])
-def test_ids_and_progress_tokens_are_measured_in_characters_however_json_spells_them(
+def test_ids_and_progress_tokens_are_measured_in_characters(
     character: str,
 ) -> None:
     longest = character * 512
@@ -142,10 +140,10 @@ def test_ids_and_progress_tokens_are_measured_in_characters_however_json_spells_
         request("tools/call", over, name="x"),
         request("tools/call", name="x", _meta={"progressToken": over}),
     ):
-        assert "must have at most 512 characters" in refusal(frame)["error"]["message"]
+        assert "must have at most 512 characters" in error_frame(frame)["error"]["message"]
 
 
-def test_the_small_methods_are_told_apart() -> None:
+def test_other_methods_are_decoded() -> None:
     assert isinstance(read(request("tools/list")), ListTools)
     assert isinstance(read(request("tools/list", cursor="x")), ListTools)
     assert isinstance(read(request("ping")), Ping)
@@ -153,7 +151,7 @@ def test_the_small_methods_are_told_apart() -> None:
 
 
 @pytest.mark.parametrize(("target", "text"), [(1, "1"), ("1", '"1"')])
-def test_a_cancel_notification_names_the_request_to_end(target: Any, text: str) -> None:
+def test_a_cancel_notification_names_its_request(target: Any, text: str) -> None:
     frame = {"jsonrpc": "2.0", "method": "notifications/cancelled"}
     found = read(frame | {"params": {"requestId": target, "reason": "changed my mind"}})
     assert isinstance(found, Cancel)
@@ -161,12 +159,12 @@ def test_a_cancel_notification_names_the_request_to_end(target: Any, text: str) 
 
 
 @pytest.mark.parametrize("params", [None, {}, [], {"requestId": None}, {"requestId": "x" * 600}])
-def test_a_cancel_notification_that_names_nothing_is_ignored(params: Any) -> None:
+def test_a_cancel_notification_without_a_request_is_ignored(params: Any) -> None:
     frame = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": params}
     assert read(frame) == Ignored()
 
 
-def test_an_op_wins_over_a_method() -> None:
+def test_op_takes_precedence_over_method() -> None:
     frame = call({"op": "call_tool", "name": "chat", "method": "tools/list", "request_id": "a"})
     assert frame.reply.dialect is Dialect.OP
 
@@ -192,8 +190,8 @@ def test_an_op_wins_over_a_method() -> None:
         ({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": [1]}, "params must be an"),
     ],
 )
-def test_wrong_parameters_are_answered_under_the_id(frame: dict[str, Any], why: str) -> None:
-    answer = refusal(frame)
+def test_invalid_parameters_are_answered_under_the_id(frame: dict[str, Any], why: str) -> None:
+    answer = error_frame(frame)
     assert (answer["jsonrpc"], answer["id"]) == ("2.0", 1)
     assert answer["error"]["code"] == -32602
     assert answer["error"]["message"].startswith(f"Invalid message: {why}")
@@ -212,15 +210,15 @@ def test_wrong_parameters_are_answered_under_the_id(frame: dict[str, Any], why: 
         ({"jsonrpc": "1.0", "id": 1, "method": "ping"}, 'jsonrpc must be "2.0"'),
     ],
 )
-def test_what_is_no_request_is_answered_under_its_id(frame: dict[str, Any], why: str) -> None:
-    answer = refusal(frame)
+def test_an_invalid_request_is_answered_under_its_id(frame: dict[str, Any], why: str) -> None:
+    answer = error_frame(frame)
     assert (answer["id"], answer["error"]["code"]) == (1, -32600)
     assert answer["error"]["message"] == f"Invalid message: {why}"
 
 
 @pytest.mark.parametrize("frame", [request("resources/list"), {"id": 1, "method": "tools"}])
 def test_an_unknown_method_is_not_found(frame: dict[str, Any]) -> None:
-    answer = refusal(frame)
+    answer = error_frame(frame)
     method = frame["method"]
     assert answer == {
         "jsonrpc": "2.0",
@@ -233,22 +231,22 @@ def test_an_unknown_method_is_not_found(frame: dict[str, Any]) -> None:
     }
 
 
-def test_an_unknown_method_without_id_is_answered_only_where_json_rpc_was_not_promised() -> None:
+def test_an_unknown_method_without_id_is_answered_unless_a_notification() -> None:
     assert read({"jsonrpc": "2.0", "method": "notifications/progress"}) == Ignored()
     assert read({"jsonrpc": "2.0", "method": "resources/list"}) == Ignored()
-    assert refusal({"method": "resources/list"})["id"] is None
+    assert error_frame({"method": "resources/list"})["id"] is None
 
 
-def test_an_id_that_is_too_long_is_refused_and_still_echoed() -> None:
-    answer = refusal(request("tools/call", "x" * 600, name="chat"))
+def test_a_too_long_id_is_refused_and_echoed() -> None:
+    answer = error_frame(request("tools/call", "x" * 600, name="chat"))
     assert answer["id"] == "x" * 600
     assert "id must have at most 512 characters" in answer["error"]["message"]
 
 
-def test_an_id_that_nests_too_deep_is_refused_without_an_id() -> None:
+def test_a_too_deep_id_is_refused_without_an_id() -> None:
     deep: Any = 1
     for _ in range(700):
         deep = [deep]
-    answer = refusal(request("tools/call", deep, name="chat"))
+    answer = error_frame(request("tools/call", deep, name="chat"))
     assert answer["id"] is None
     assert "id must not nest deeper than 8 levels" in answer["error"]["message"]

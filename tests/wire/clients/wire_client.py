@@ -1,4 +1,4 @@
-"""The other end of a sans-IO connection: says frames and reads answers as a client would."""
+"""The client's end of a sans-IO connection: sends frames and parses answers."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from exai_actors.wire.clients.frames import CallTool, ClientFrame, Malformed
 
 
 def opened() -> Connection:
-    """A connection whose hello has been answered."""
+    """An OPEN connection."""
     connection = Connection()
     connection.receive(b'{"op":"hello"}')
-    connection.admitted("s-1")
+    connection.admit("s-1")
     return connection
 
 
 def read(frame: Any) -> ClientFrame:
-    """What an open connection makes of ``frame``: bytes as they are, anything else as JSON."""
+    """``frame``, sent as it is if it is bytes or else as JSON, as an open connection decodes it."""
     data = frame if isinstance(frame, bytes) else json.dumps(frame).encode()
     found = opened().receive(data)
     assert not isinstance(found, Close)
@@ -28,21 +28,21 @@ def read(frame: Any) -> ClientFrame:
 
 
 def call(frame: Any) -> CallTool:
-    """What the general reader makes of a call; the usual ones take a shorter way to the same."""
+    """A call as the general path decodes it."""
     found = decode(frame if isinstance(frame, bytes) else json.dumps(frame).encode())
     assert isinstance(found, CallTool), found
     return found
 
 
-def refusal(frame: Any) -> dict[str, Any]:
+def error_frame(frame: Any) -> dict[str, Any]:
     """The error frame with which an open connection answers ``frame``."""
     found = read(frame)
     assert isinstance(found, Malformed), found
-    return said(encode.error(found.reply, found.error))
+    return parsed(encode.error(found.reply, found.error))
 
 
-def said(answer: bytes | None) -> dict[str, Any]:
-    """An answer as the client's parser sees it; strict about JSON, unlike Python's own default."""
+def parsed(answer: bytes | None) -> dict[str, Any]:
+    """An answer, parsed strictly: NaN and Infinity are not JSON."""
     assert answer is not None
     value = json.loads(answer.decode("utf-8"), parse_constant=_no_constant)
     assert isinstance(value, dict)
@@ -50,4 +50,4 @@ def said(answer: bytes | None) -> dict[str, Any]:
 
 
 def _no_constant(name: str) -> float:
-    raise AssertionError(f"{name} is no JSON")
+    raise AssertionError(f"{name} is not JSON")

@@ -1,7 +1,6 @@
-"""Answers of the op protocol.
+"""Encodes answers in the op dialect.
 
-Frames are put together from pieces of JSON: the id and the tool's name are encoded once each, which
-is twice as fast as encoding a whole object.
+Frames are assembled from pieces of JSON, which costs half as much as encoding one object.
 """
 
 from __future__ import annotations
@@ -11,8 +10,9 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from math import ceil
 
+from exai_actors.core.statistics import BrokerStatistics
+from exai_actors.core.tools.table import ToolDescription
 from exai_actors.errors import ErrorBody
-from exai_actors.wire.clients.answers import DescribedTool, HealthSummary
 from exai_actors.wire.clients.dialects.op_reader import CALL_ANSWER
 from exai_actors.wire.clients.frames import ReplyTo
 from exai_actors.wire.json_encoding import to_json
@@ -20,64 +20,45 @@ from exai_actors.wire.json_encoding import to_json
 
 @lru_cache(maxsize=4)
 def timestamp(second: int) -> bytes:
-    """``second`` since the epoch as a JSON string a person can read."""
+    """``second`` since 1970 as a JSON string for people."""
     return datetime.fromtimestamp(second, UTC).strftime('"%Y-%m-%d %H:%M:%S UTC"').encode()
 
 
-@lru_cache(maxsize=64)
-def _name(tool: str) -> bytes:
-    return to_json(tool)
-
-
 def accepted(reply: ReplyTo, tool: str, now_wall: float) -> bytes | None:
-    """The first frame of a call: it was taken in and may have to wait."""
-    if not reply.acks:
-        return None
-    return b"".join(
-        (
-            b'{"op":"progress"',
-            reply.ids,
-            b',"name":',
-            _name(tool),
-            b',"t":',
-            to_json(now_wall),
-            b',"note":"accepted, awaiting provider/session capacity"}',
-        )
-    )
+    """The first frame of a call: the request was accepted and may have to wait."""
+    return progress(reply, tool, now_wall, note="accepted, awaiting provider/session capacity")
 
 
 def acknowledged(reply: ReplyTo, tool: str, timeout_s: float) -> bytes | None:
-    """The call runs now; old clients wait ``timeout_s``, in whole seconds, from here on."""
+    """The call runs now. Old clients wait ``timeout_s``, in whole seconds, from here on."""
     if not reply.acks:
         return None
-    return b'{"op":"call_tool_ack"' + reply.ids + _acknowledgement(tool, timeout_s)
-
-
-@lru_cache(maxsize=64)
-def _acknowledgement(tool: str, timeout_s: float) -> bytes:
-    return b',"accepted":true,"timeout":%d,"name":%b}' % (ceil(timeout_s), to_json(tool))
+    return b'{"op":"call_tool_ack"%b,"accepted":true,"timeout":%d,"name":%b}' % (
+        reply.ids,
+        ceil(timeout_s),
+        to_json(tool),
+    )
 
 
 def progress(
     reply: ReplyTo,
     tool: str,
     now_wall: float,
-    note: str | None,
-    position: int | None,
-    estimate_s: float | None,
+    *,
+    note: str | None = None,
+    position: int | None = None,
+    estimate_s: float | None = None,
 ) -> bytes | None:
     if not reply.acks:
         return None
-    parts = [b'{"op":"progress"', reply.ids, b',"name":', to_json(tool)]
-    parts += (b',"t":', to_json(now_wall))
-    if note is not None:
-        parts += (b',"note":', to_json(note))
-    if position is not None:
-        parts += (b',"position":', to_json(position))
-    if estimate_s is not None:
-        parts += (b',"estimate_s":', to_json(estimate_s))
-    parts.append(b"}")
-    return b"".join(parts)
+    return b'{"op":"progress"%b,"name":%b,"t":%b%b%b%b}' % (
+        reply.ids,
+        to_json(tool),
+        to_json(now_wall),
+        b"" if note is None else b',"note":' + to_json(note),
+        b"" if position is None else b',"position":' + to_json(position),
+        b"" if estimate_s is None else b',"estimate_s":' + to_json(estimate_s),
+    )
 
 
 def chunk(reply: ReplyTo, sequence: int, text: str, now_wall: float) -> bytes | None:
@@ -106,12 +87,12 @@ def error(reply: ReplyTo, body: ErrorBody) -> bytes:
     return b'{"op":"%b"%b,"ok":false,"error":%b}' % (op, reply.ids, to_json(body))
 
 
-def tools(reply: ReplyTo, described: Iterable[DescribedTool]) -> bytes:
+def tools(reply: ReplyTo, described: Iterable[ToolDescription]) -> bytes:
     return b'{"op":"list_tools_res"%b,"tools":%b}' % (reply.ids, tool_list(described))
 
 
-def tool_list(described: Iterable[DescribedTool]) -> bytes:
-    """The array of tools, alike in both dialects."""
+def tool_list(described: Iterable[ToolDescription]) -> bytes:
+    """The array of tools, which is the same in both dialects."""
     return to_json(
         [
             {"name": tool.name, "description": tool.description, "inputSchema": tool.input_schema}
@@ -124,17 +105,17 @@ def pong(reply: ReplyTo, now_wall: float) -> bytes:
     return b'{"op":"pong"%b,"timestamp":%b}' % (reply.ids, timestamp(int(now_wall)))
 
 
-def health(reply: ReplyTo, vitals: HealthSummary) -> bytes:
+def health(reply: ReplyTo, statistics: BrokerStatistics, now_wall: float, tool_count: int) -> bytes:
     return b'{"op":"health_res"%b,"ok":true,"health":%b}' % (
         reply.ids,
         to_json(
             {
-                "t": vitals.now_wall,
-                "uptime_human": uptime_human(vitals.uptime_s),
-                "sessions": vitals.sessions,
-                "global_capacity": vitals.global_capacity,
-                "global_inflight": vitals.global_inflight,
-                "tool_count": vitals.tool_count,
+                "t": now_wall,
+                "uptime_human": uptime_human(statistics.uptime_s),
+                "sessions": statistics.sessions,
+                "global_capacity": statistics.capacity,
+                "global_inflight": statistics.in_flight,
+                "tool_count": tool_count,
             }
         ),
     )
@@ -147,6 +128,7 @@ def uptime_human(seconds: float) -> str:
 
 
 def rotated(reply: ReplyTo, error: str | None) -> bytes:
+    """The answer to a rotation of a token; ``error`` is the word for a refusal."""
     if error is None:
         return b'{"op":"rotate_token_res"%b,"ok":true}' % reply.ids
     return b'{"op":"rotate_token_res"%b,"ok":false,"error":%b}' % (reply.ids, to_json(error))

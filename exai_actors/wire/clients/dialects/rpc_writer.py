@@ -1,8 +1,8 @@
-"""Answers in JSON-RPC 2.0, with the shapes of MCP's ``initialize``, ``tools/*`` and progress.
+"""Encodes answers in JSON-RPC 2.0, in the shapes of MCP's ``initialize``, ``tools/*`` and progress.
 
-MCP knows two kinds of failure. What went wrong *in* a tool that was called properly is a result
-with ``isError``, which the model behind the client reads and can react to. What went wrong *with*
-the request, or with the broker, is a JSON-RPC error, which the client's program reads.
+MCP has two kinds of failure. A failure *in* a tool that was called properly is a result with
+``isError``, which the client's model reads and can react to. A failure *of* the request, or of the
+broker, is a JSON-RPC error, which the client's program reads.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from collections.abc import Iterable
 from typing import Any
 
 from exai_actors import __version__
+from exai_actors.core.tools.table import ToolDescription
 from exai_actors.errors import ErrorBody, ErrorCode
-from exai_actors.wire.clients.answers import DescribedTool
 from exai_actors.wire.clients.dialects import op_writer
 from exai_actors.wire.clients.dialects.rpc_reader import CALL
 from exai_actors.wire.clients.frames import ReplyTo
 from exai_actors.wire.json_encoding import to_json
 
 MCP_VERSIONS = ("2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05")
-"""Protocol versions a client may ask for, newest first; the newest is offered to all others."""
+"""Protocol versions that clients may ask for, newest first. Others are offered the newest."""
 
 NUMBERS: dict[ErrorCode, int] = {
     ErrorCode.INVALID_REQUEST: -32600,
@@ -39,7 +39,7 @@ NUMBERS: dict[ErrorCode, int] = {
     ErrorCode.TOOL_EXECUTION_ERROR: -32012,
     ErrorCode.CANCELLED: -32800,
 }
-"""The JSON-RPC number of each code. -32800 is the usual one for a cancelled request."""
+"""The JSON-RPC number of each code; -32800 is the customary one for a cancelled request."""
 
 TOOL_FAILURES = frozenset(
     {
@@ -51,7 +51,7 @@ TOOL_FAILURES = frozenset(
         ErrorCode.TOOL_EXECUTION_ERROR,
     }
 )
-"""What is a result with ``isError`` when it ends a ``tools/call``."""
+"""Codes that end a ``tools/call`` as a result with ``isError``."""
 
 _INVALID_PARAMS = -32602
 
@@ -61,25 +61,22 @@ def _result(reply: ReplyTo, value: bytes) -> bytes:
 
 
 def _notify(reply: ReplyTo, message: str | None, meta: dict[str, Any]) -> bytes | None:
-    to = reply.progress
-    if to is None:
+    token = reply.progress
+    if token is None:
         return None
-    parts = [
-        b'{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":',
-        to.token,
-        b',"progress":',
-        str(to.next()).encode(),
-    ]
-    if message is not None:
-        parts += (b',"message":', to_json(message))
-    if meta:
-        parts += (b',"_meta":', to_json(meta))
-    parts.append(b"}}")
-    return b"".join(parts)
+    return (
+        b'{"jsonrpc":"2.0","method":"notifications/progress",'
+        b'"params":{"progressToken":%b,"progress":%d%b%b}}'
+    ) % (
+        token.token,
+        token.next(),
+        b"" if message is None else b',"message":' + to_json(message),
+        b',"_meta":' + to_json(meta) if meta else b"",
+    )
 
 
 def progress(
-    reply: ReplyTo, note: str | None, position: int | None, estimate_s: float | None
+    reply: ReplyTo, *, note: str | None, position: int | None, estimate_s: float | None
 ) -> bytes | None:
     meta: dict[str, Any] = {}
     if position is not None:
@@ -107,7 +104,7 @@ def error(reply: ReplyTo, body: ErrorBody) -> bytes:
     return b'{"jsonrpc":"2.0"%b,"error":%b}' % (reply.ids, to_json(failure))
 
 
-def tools(reply: ReplyTo, described: Iterable[DescribedTool]) -> bytes:
+def tools(reply: ReplyTo, described: Iterable[ToolDescription]) -> bytes:
     return _result(reply, b'{"tools":%b}' % op_writer.tool_list(described))
 
 
