@@ -33,14 +33,16 @@ def find_file(chosen: str | None, env: Mapping[str, str]) -> Path | None:
     folder or broken link at one of the default places, since it was meant to be a file.
     """
     if chosen == "":
-        raise ConfigError("--config: names no file; leave it out to have the usual ones looked for")
+        raise ConfigError(
+            "--config: the file name is empty; omit the option to use the default files"
+        )
     for name, source in ((chosen, "--config"), (env.get("EXAI_CONFIG"), "EXAI_CONFIG")):
         if name:
             path = path_of(name)
             if not _is_file(path):
                 state = "is not a file" if path.exists() else "does not exist"
                 raise ConfigError(
-                    f"{source}: {path} {state}; name another, or make one with: "
+                    f"{source}: {path} {state}; name another, or create one with: "
                     "exai config init FILE"
                 )
             return path

@@ -1,7 +1,7 @@
-"""Accounts and servers whose limits are publicly known: what stands in for keys not given.
+"""Accounts and servers with published limits, as defaults for the keys of ``[[provider]]``.
 
-The figures are the providers' own; ``source`` names the page they are from. Accounts differ, and
-pages change: a key of the file always goes before its preset.
+The figures are the services' own; ``source`` names the page. Accounts differ and pages change, so
+a key in the file overrides its preset.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ GLM_PAGE = "https://z.ai/manage-apikey/rate-limits (each account sees its own)"
 
 
 class Preset(msgspec.Struct, frozen=True):
-    """``values`` are keys of ``[[provider]]``; ``about`` says in a line whom it is for."""
+    """``values`` are keys of ``[[provider]]``; ``about`` describes the account or server."""
 
     about: str
     source: str
@@ -40,7 +40,7 @@ def _kimi(
     return Preset(f"Kimi (Moonshot), tier {tier}: {recharge} recharged", KIMI_PAGE, values)
 
 
-# The default of an account without a package is one call of each model at a time.
+# An account without a package may have one call per model in flight.
 _GLM_MODELS = (
     "glm-5",
     "glm-4.7",

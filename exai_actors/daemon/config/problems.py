@@ -1,4 +1,4 @@
-"""What is wrong with a configuration, with where it stands and what would be right."""
+"""Problems of a configuration: where, which key, and how to correct it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from exai_actors.daemon.config.toml_lines import KeyPath
 
 
 class Problem(msgspec.Struct, frozen=True):
-    """``str()`` of it is one line: origin (file and line, variable, flag), key, what to change."""
+    """``str()`` gives one line: origin (file and line, variable or flag), key, message."""
 
     origin: str
     path: KeyPath
@@ -23,7 +23,7 @@ class Problem(msgspec.Struct, frozen=True):
 
 
 def _label(path: KeyPath) -> str:
-    """``[server] port``; ``[[provider]] limit``: which one is told by the line."""
+    """``[server] port`` or ``[[provider]] limit``; the line number identifies the entry."""
     match path:
         case ():
             return ""
@@ -41,14 +41,14 @@ def _names(parts: list[str | int]) -> list[str]:
 
 
 class Origins(msgspec.Struct, frozen=True):
-    """Where each value of one reading came from."""
+    """The origin of each value: a line of the file, or the variable or flag that overrides it."""
 
     file: Path | None
     lines: Mapping[KeyPath, int]
     overrides: Mapping[KeyPath, str]
 
     def of(self, path: KeyPath) -> str:
-        """The variable or flag that set ``path``, or else the file and its nearest line."""
+        """The variable or flag that set ``path``, otherwise the file and the nearest line."""
         if path in self.overrides:
             return self.overrides[path]
         if self.file is None:

@@ -1,4 +1,4 @@
-"""The tables of the providers as values: what is called, and what its account allows."""
+"""The ``[[provider]]`` tables as values: address, limits and behaviour of each kind."""
 
 from __future__ import annotations
 
@@ -24,83 +24,88 @@ _CAPACITY = CapacitySettings(limit=1)
 
 
 class CapacityKeys(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What every kind of provider has: its name and what its account allows."""
+    """The keys of every kind of provider: its name, limits and behaviour."""
 
-    name: Annotated[
-        Name, Meta(description="What this provider is called: letters, digits, `_`, `.`, `-`.")
-    ]
-    limit: Annotated[Count, Meta(description="How many calls it allows in flight at once.")] = (
+    name: Annotated[Name, Meta(description="The provider's name.")]
+    limit: Annotated[Count, Meta(description="The maximum number of calls in flight.")] = (
         _CAPACITY.limit
     )
     queue: Annotated[
-        CountOrNone, Meta(description="How many requests may wait for it before it refuses.")
+        CountOrNone,
+        Meta(description="How many requests may wait for the provider; further ones are refused."),
     ] = _CAPACITY.queue
     model_limits: Annotated[
         dict[Model, Count],
         Meta(
             max_length=100,
-            description="Limits of single models, each apart from `limit`, which all other "
-            'models share: { "glm-4.6" = 1 }.',
+            description="Separate limits of single models; all other models share `limit`: "
+            '{ "glm-4.6" = 1 }.',
         ),
     ] = {}
     requests_per_minute: Annotated[
-        CountOrNone, Meta(description="How many calls it allows in any minute; 0: no such limit.")
+        CountOrNone, Meta(description="The maximum number of calls in any minute; 0: no limit.")
     ] = 0
     tokens_per_minute: Annotated[
         Tokens,
-        Meta(description="How many tokens, sent and answered, in any minute; 0: no such limit."),
+        Meta(
+            description="The maximum number of tokens in any minute, prompts and answers "
+            "together; 0: no limit."
+        ),
     ] = 0
     requests_per_day: Annotated[
-        CountOrNone, Meta(description="How many calls in any 24 hours; 0: no such limit.")
+        CountOrNone, Meta(description="The maximum number of calls in any 24 hours; 0: no limit.")
     ] = 0
     tokens_per_day: Annotated[
-        Tokens, Meta(description="How many tokens in any 24 hours; 0: no such limit.")
+        Tokens, Meta(description="The maximum number of tokens in any 24 hours; 0: no limit.")
     ] = 0
     max_wait_s: Annotated[
         Seconds,
-        Meta(description="After how long without any grant a session that waits goes first."),
+        Meta(description="A session that has waited this long without a grant goes first."),
     ] = _CAPACITY.max_wait_s
     attempts: Annotated[
         int,
         Meta(
             ge=1,
             le=3,
-            description="How often a request is tried here, the first time included, when it "
-            "fails before its first piece of answer.",
+            description="The maximum number of attempts of a request. It is retried only "
+            "before the first piece of its answer.",
         ),
     ] = _CAPACITY.retry.attempts
     circuit_failures: Annotated[
         Count,
-        Meta(description="After how many failures in a row it is left alone for a while."),
+        Meta(description="The number of consecutive failures that opens the circuit."),
     ] = _CAPACITY.circuit.failures_in_a_row
     circuit_open_s: Annotated[
         Seconds,
-        Meta(description="For how long at first, before one call tries whether it is back."),
+        Meta(
+            description="How long the circuit first stays open before a single call probes "
+            "the service."
+        ),
     ] = _CAPACITY.circuit.open_s
     adaptive: Annotated[
         bool,
         Meta(
-            description="Whether fewer calls than `limit` are sent at once after it said that it "
-            "is overloaded, and more again bit by bit."
+            description="Whether to send fewer concurrent calls than `limit` after the "
+            "service reported overload, then gradually more."
         ),
     ] = _CAPACITY.adaptive
     on_disconnect: Annotated[
         Literal["abort", "finish"],
         Meta(
-            description='What becomes of a call whose client is gone: "abort", or "finish" and '
-            "keep the answer for the session to collect, resume_s from then on."
+            description='Whether to "abort" or to "finish" a call after its client has '
+            "gone; the answer of a finished call is kept for `[session] resume_s`."
         ),
     ] = _CAPACITY.on_disconnect
     quarantine_s: Annotated[
         SecondsOrNone,
         Meta(
-            description="How long the permit of an aborted call stays out of use, for a provider "
-            "that goes on with it regardless."
+            description="How long the permit of an aborted call stays unused, for a service that "
+            "continues such calls."
         ),
     ] = _CAPACITY.quarantine_s
     coalesce: Annotated[
         bool,
-        Meta(description="Whether identical calls that run or wait at the same time are one."),
+        Meta(description="Whether identical calls that overlap are sent once."),
     ] = _CAPACITY.coalesce
 
 
@@ -123,33 +128,37 @@ class OpenAIProvider(
     preset: Annotated[
         str,
         Meta(
-            description="A known account or server whose address and limits stand in for the keys "
-            "that are not given here; `exai providers --presets` lists them."
+            description="A known account or server that supplies address and limits where "
+            "keys are missing here; `exai providers --presets` lists them."
         ),
     ] = ""
     base_url: Annotated[
-        Text, Meta(description='Where its API begins, such as "https://api.example/v1".')
+        Text, Meta(description='The URL of the API, such as "https://api.example/v1".')
     ]
     api_key_env: Annotated[
         str,
-        Meta(description="The environment variable that holds its key. Empty: it needs none."),
+        Meta(
+            description="The environment variable that holds the API key. Empty: the "
+            "service needs none."
+        ),
     ] = ""
     models: Annotated[
-        tuple[Model, ...], Meta(description="The models it serves. Empty: it is asked.")
+        tuple[Model, ...],
+        Meta(description="The models it serves. Empty: the service is asked for them."),
     ] = ()
     connect_timeout_s: Annotated[
-        Seconds, Meta(description="How long connecting to it may take.")
+        Seconds, Meta(description="How long connecting to the service may take.")
     ] = 10.0
     first_byte_timeout_s: Annotated[
-        Seconds, Meta(description="How long it may take to begin an answer.")
+        Seconds, Meta(description="How long the service may take to begin an answer.")
     ] = 60.0
     idle_timeout_s: Annotated[
-        Seconds, Meta(description="How long it may fall silent within an answer.")
+        Seconds, Meta(description="How long the service may pause within an answer.")
     ] = 60.0
     total_timeout_s: Annotated[Seconds, Meta(description="How long a whole call may take.")] = 600.0
-    max_answer_bytes: Annotated[Bytes, Meta(description="The largest answer taken from it.")] = (
-        33_554_432
-    )
+    max_answer_bytes: Annotated[
+        Bytes, Meta(description="The largest answer accepted from the service.")
+    ] = 33_554_432
 
 
 class SyntheticProvider(
@@ -160,32 +169,33 @@ class SyntheticProvider(
     tag_field="kind",
     tag="synthetic",
 ):
-    """The built-in provider that makes its answers up and says so; no key, no network."""
+    """The built-in provider: invented answers that say so, without a key or network."""
 
     kind: ClassVar[Literal["synthetic"]] = "synthetic"
     example: ClassVar[dict[str, str]] = {"name": "synthetic"}
     models: Annotated[
         tuple[Model, ...], Meta(min_length=1, description="The models it pretends to serve.")
     ] = ("synthetic",)
-    limit: Annotated[Count, Meta(description="How many calls it allows in flight at once.")] = 4
+    limit: Annotated[Count, Meta(description="The maximum number of calls in flight.")] = 4
     delay_ms: Annotated[
-        float, Meta(ge=0, le=3_600_000, description="How long it waits before an answer.")
+        float, Meta(ge=0, le=3_600_000, description="The delay before each answer.")
     ] = 0.0
     tokens: Annotated[
-        int, Meta(ge=0, le=10_000_000, description="How many tokens an answer has.")
+        int, Meta(ge=0, le=10_000_000, description="The number of tokens in an answer.")
     ] = 16
     tokens_per_second: Annotated[
-        float, Meta(ge=0, le=1_000_000_000, description="How fast it writes them; 0: all at once.")
+        float, Meta(ge=0, le=1_000_000_000, description="The speed of an answer; 0: immediately.")
     ] = 0.0
     failure_rate: Annotated[
-        float, Meta(ge=0, le=1, description="Which part of its calls fails, from 0 to 1.")
+        float, Meta(ge=0, le=1, description="The fraction of calls that fail.")
     ] = 0.0
     seed: Annotated[
         int,
         Meta(
             ge=0,
             le=2**63 - 1,
-            description="Same seed, same requests: same answers, same failures.",
+            description="Determines answers and failures: the same requests with the same "
+            "seed get the same.",
         ),
     ] = 0
 

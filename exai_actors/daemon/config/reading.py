@@ -1,6 +1,6 @@
-"""From the text of a file, the environment and the flags to one checked configuration.
+"""Merge the text of a file, the environment and the flags into one checked configuration.
 
-Everything here is a pure function of its arguments; `load` finds and reads the files.
+Pure functions of their arguments; `load` finds and reads the files.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ FLAGS: Mapping[str, KeyPath] = {
 
 
 class Reading(msgspec.Struct, frozen=True):
-    """What came of reading a configuration.
+    """A configuration, or its problems.
 
-    ``config`` is None when there are ``problems``. ``missing_keys`` are problems only for a process
-    that calls the providers; ``warnings`` are for nobody.
+    ``config`` is None when there are ``problems``. ``missing_keys`` prevent calls to providers and
+    nothing else; ``warnings`` prevent nothing.
     """
 
     config: Config | None
@@ -52,10 +52,10 @@ def read_config(
     env: Mapping[str, str],
     flags: Mapping[str, str | int],
 ) -> Reading:
-    """Merge and check: flags (by their name in FLAGS) over ``env`` over ``text`` over defaults.
+    """Merge and check: flags (named as in FLAGS) override ``env``, which overrides ``text``.
 
-    An environment variable that is set but empty counts as not set. ``file`` is only what the
-    text is called in messages; ``text`` is None when there is no file.
+    An environment variable that is set but empty counts as not set. ``file`` is the name of the
+    text in messages; ``text`` is None when there is no file.
     """
     try:
         raw = tomllib.loads(text or "")
@@ -74,7 +74,7 @@ def read_config(
     if settings.server.token and settings.server.token_file:
         problems.append(
             in_file.problem(
-                ("server", "token_file"), "token is set as well; keep one of token and token_file"
+                ("server", "token_file"), "is set as well as token; keep one of the two"
             )
         )
     overriding = TableChecker(origins)
@@ -119,7 +119,7 @@ def _checked(
     env: Mapping[str, str],
     from_presets: Mapping[KeyPath, str],
 ) -> Reading:
-    """Apply the rules between keys to those tables whose keys are right each by itself."""
+    """Apply the rules between keys, leaving out tables that have problems already."""
     wrong = {problem.path[0] for problem in problems if problem.path}
     findings: list[rules.Finding] = []
     if "server" not in wrong:
@@ -171,10 +171,10 @@ def _place(problem: Problem) -> tuple[str, int]:
     return (origin, int(line)) if origin and line.isdigit() else (problem.origin, 0)
 
 
-def _syntax_problem(said: str, text: str, file: Path | None) -> Problem:
-    """tomllib ends its messages with ``(at line 3, column 5)`` or ``(at end of document)``."""
-    match = re.fullmatch(r"(.*) \(at line (\d+), column (\d+)\)", said, re.DOTALL)
+def _syntax_problem(error: str, text: str, file: Path | None) -> Problem:
+    """Move the position to the front: tomllib ends its messages with ``(at line 3, column 5)``."""
+    match = re.fullmatch(r"(.*) \(at line (\d+), column (\d+)\)", error, re.DOTALL)
     if match is None:
-        return Problem(f"{file}:{text.rstrip().count(chr(10)) + 1}", (), f"is not TOML: {said}")
-    what, line, column = match.groups()
-    return Problem(f"{file}:{line}", (), f"is not TOML: {what} (at column {column})")
+        return Problem(f"{file}:{text.rstrip().count(chr(10)) + 1}", (), f"is not TOML: {error}")
+    message, line, column = match.groups()
+    return Problem(f"{file}:{line}", (), f"is not TOML: {message} (at column {column})")

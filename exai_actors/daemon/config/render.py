@@ -1,4 +1,4 @@
-"""A configuration as text: the values in force, a file to begin with, the schema of the file."""
+"""A configuration as text: the values in force, a template, the JSON Schema, the reference page."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, get_args
 import msgspec
 
 from exai_actors.daemon.config.presets import PRESETS
-from exai_actors.daemon.config.provider_tables import PROVIDER_KINDS, ProviderConfig
+from exai_actors.daemon.config.provider_tables import PROVIDER_KINDS, CapacityKeys, ProviderConfig
 from exai_actors.daemon.config.tables import (
     HIDDEN,
     AccessConfig,
@@ -19,25 +19,25 @@ from exai_actors.daemon.config.tables import (
     RouteConfig,
 )
 from exai_actors.daemon.config.toml_lines import KeyPath
-from exai_actors.daemon.config.wording import allowed
+from exai_actors.daemon.config.wording import accepted
 
 PLAIN_TABLES = ("server", "session", "compat", "chat", "logging")
 
 _OPENING = """\
-# Configuration of exai. Flags and environment variables (EXAI_WS_HOST, EXAI_WS_PORT,
-# EXAI_WS_TOKEN) go before what stands here; what is commented out has the value shown.
-# Read once, at start. Check a change with: exai config check
+# Configuration of exai, read once at start. Flags and environment variables (EXAI_WS_HOST,
+# EXAI_WS_PORT, EXAI_WS_TOKEN) override this file. The keys that are commented out show their
+# defaults. Check a change with: exai config check
 """
 
 _ACCESS_EXAMPLE = """\
-# One more token for those who are to have a share of their own. Copy the block for each.
+# An additional token, whose tenant has a weight of its own. Copy this block for each token.
 #[[access]]
 #name = "batch"
 #token_env = "EXAI_BATCH_TOKEN"
 """
 
 _ROUTE_EXAMPLE = """\
-# A model name of your own that falls back from one model to the next.
+# A model name of your own for several models, tried in order.
 #[[route]]
 #model = "fast"
 #to = ["kimi/kimi-k2.6", "synthetic"]
@@ -61,13 +61,13 @@ def literal(value: Any) -> str:
 
 
 def description(field: msgspec.structs.FieldInfo) -> str:
-    """What a key means, as its Struct states it."""
+    """The meaning of a key, as its Struct states it."""
     notes = (getattr(note, "description", None) for note in get_args(field.type)[1:])
     return next((note for note in notes if note), "")
 
 
 def values_of(config: Config) -> Iterator[tuple[KeyPath, Any]]:
-    """Every key with its value in the order of the file, secrets hidden."""
+    """Every key with its value, in the order of the file, with secrets hidden."""
     for table in PLAIN_TABLES[:2]:
         yield from _table_values((table,), getattr(config, table))
     for index, entry in enumerate(config.access):
@@ -87,7 +87,7 @@ def _table_values(path: KeyPath, table: msgspec.Struct) -> Iterator[tuple[KeyPat
 
 
 def show(config: Config) -> str:
-    """The values in force as TOML, each with a comment that says what set it."""
+    """The values in force as TOML, each with its origin as a comment."""
     lines: list[str] = []
     header: KeyPath = ()
     entries = [(path, f"{path[-1]} = {literal(value)}") for path, value in values_of(config)]
@@ -103,14 +103,14 @@ def show(config: Config) -> str:
 
 
 def origin(config: Config, path: KeyPath) -> str:
-    """What set the value at ``path``: a file and line, a variable, a flag or the default."""
+    """The origin of a value: a file and line, a variable, a flag, a preset or ``default``."""
     if path == ("server", "token") and config.server.token_file:
         path = ("server", "token_file")
     return config.source.origins.get(path, "default")
 
 
 def show_json(config: Config) -> str:
-    """The same as a JSON list of ``{"key", "value", "from"}``; provider keys count from 0."""
+    """The values as a JSON list of ``{"key", "value", "from"}``; providers count from 0."""
     rows = [
         {"key": ".".join(map(str, path)), "value": value, "from": origin(config, path)}
         for path, value in values_of(config)
@@ -119,7 +119,7 @@ def show_json(config: Config) -> str:
 
 
 def template() -> str:
-    """A file to begin with: valid as it is, every key there with its default, commented out."""
+    """A valid file to start from: every key with its default, commented out."""
     fields = {field.name: field for field in msgspec.structs.fields(FileConfig)}
     parts = [_OPENING]
     parts += [_template_table(name, fields[name].type) for name in PLAIN_TABLES[:2]]
@@ -162,7 +162,7 @@ def schema() -> dict[str, Any]:
     """The JSON Schema (2020-12) of the file."""
     found = msgspec.json.schema(FileConfig)
     openai = found["$defs"]["OpenAIProvider"]
-    # A preset stands in for whatever else would have to be there.
+    # A preset supplies the required keys.
     openai["anyOf"] = [{"required": ["preset"]}, {"required": openai.pop("required")}]
     openai["properties"]["preset"]["enum"] = ["", *PRESETS]
     return {
@@ -173,12 +173,13 @@ def schema() -> dict[str, Any]:
 
 
 def reference() -> str:
-    """Markdown tables of all keys; ``docs/reference/config.md`` holds exactly these."""
+    """Markdown tables of all keys, as they are in ``docs/reference/config.md``."""
     fields = {field.name: field for field in msgspec.structs.fields(FileConfig)}
     parts = [_reference_table(f"`[{name}]`", fields[name].type) for name in PLAIN_TABLES[:2]]
     parts.append(_reference_table("`[[access]]`", AccessConfig))
+    parts.append(_reference_table("`[[provider]]` of every `kind`", CapacityKeys))
     parts += [
-        _reference_table(f'`[[provider]]` with `kind = "{struct.kind}"`', struct)
+        _reference_table(f'`[[provider]]` with `kind = "{struct.kind}"`', struct, CapacityKeys)
         for struct in PROVIDER_KINDS.values()
     ]
     parts.append(_reference_table("`[[route]]`", RouteConfig))
@@ -186,11 +187,20 @@ def reference() -> str:
     return "\n".join(parts)
 
 
-def _reference_table(title: str, struct: type[msgspec.Struct]) -> str:
-    lines = [f"## {title}", "", "| key | default | allowed | meaning |", "|---|---|---|---|"]
+def _reference_table(
+    title: str, struct: type[msgspec.Struct], base: type[msgspec.Struct] | None = None
+) -> str:
+    """The keys of ``struct``, except those that it has unchanged from ``base``."""
+    rows = _reference_rows(struct)
+    inherited = _reference_rows(base) if base else []
+    header = [f"## {title}", "", "| key | default | allowed | meaning |", "|---|---|---|---|"]
+    return "\n".join([*header, *(row for row in rows if row not in inherited), ""])
+
+
+def _reference_rows(struct: type[msgspec.Struct]) -> list[str]:
+    rows = []
     for field in msgspec.structs.fields(struct):
         default = "required" if field.required else f"`{literal(_default(field))}`"
-        lines.append(
-            f"| `{field.name}` | {default} | {allowed(field.type)} | {description(field)} |"
-        )
-    return "\n".join([*lines, ""])
+        cells = (f"`{field.name}`", default, accepted(field.type), description(field))
+        rows.append(f"| {' | '.join(cells)} |")
+    return rows

@@ -1,4 +1,4 @@
-"""What must hold between keys, beyond the type and range of each one."""
+"""Rules beyond the type and range of a single key: formats, uniqueness, references between keys."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from exai_actors.daemon.config.tables import (
     ServerConfig,
 )
 from exai_actors.daemon.config.toml_lines import KeyPath
-from exai_actors.daemon.config.wording import did_you_mean
+from exai_actors.daemon.config.wording import suggestion
 from exai_actors.ids import ProviderName
 
-HOW_TO_MAKE_ONE = 'python3 -c "import secrets; print(secrets.token_urlsafe(32))"'
+HOW_TO_GENERATE = 'python3 -c "import secrets; print(secrets.token_urlsafe(32))"'
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 ORIGIN = re.compile(r"[a-z][a-z0-9+.\-]*://[^/\s?#]+")
 
 
 class Finding(NamedTuple):
-    """The key at fault and what to do about it."""
+    """A key and the problem with it."""
 
     path: KeyPath
     message: str
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches ``host``; a name other than localhost counts as not."""
+    """Whether only this machine can reach ``host``; False for any name but localhost."""
     if host == "localhost":
         return True
     try:
@@ -51,31 +51,31 @@ def _is_bare_host(host: str) -> bool:
     return True
 
 
-def token_faults(token: str) -> str:
-    """Why ``token`` cannot be used, never showing it; empty if it can."""
+def token_fault(token: str) -> str:
+    """The reason why ``token`` cannot be used, without the token itself; empty if it can."""
     if any(not 33 <= ord(char) <= 126 for char in token):
-        return "a token holds only printable ASCII characters and no blanks"
+        return "a token may contain only printable ASCII characters, no blanks"
     if len(token) < TOKEN_MIN_LENGTH:
         return (
-            f"the token has {len(token)} characters, at least {TOKEN_MIN_LENGTH} are needed; "
-            f"make one with: {HOW_TO_MAKE_ONE}"
+            f"the token has {len(token)} characters but needs at least {TOKEN_MIN_LENGTH}; "
+            f"generate one with: {HOW_TO_GENERATE}"
         )
     return ""
 
 
 def server_findings(server: ServerConfig, access: tuple[AccessConfig, ...]) -> Iterator[Finding]:
-    if server.token and (fault := token_faults(server.token)):
+    if server.token and (fault := token_fault(server.token)):
         yield Finding(("server", "token"), fault)
     if not _is_bare_host(server.host):
         yield Finding(
             ("server", "host"),
             f'"{" ".join(server.host.split())}" is not an address to listen on; write it without '
-            'scheme, port, brackets and blanks: "127.0.0.1" or "::1"',
+            'scheme, port, brackets or blanks: "127.0.0.1" or "::1"',
         )
     elif not (server.token or server.token_file or access or is_loopback(server.host)):
         yield Finding(
             ("server", "host"),
-            f'"{server.host}" can be reached from other machines, so a token is needed: set '
+            f'"{server.host}" is reachable from other machines, which requires a token: set '
             "[server] token_file or EXAI_WS_TOKEN, or listen on 127.0.0.1",
         )
     for index, origin in enumerate(server.allowed_origins):
@@ -83,13 +83,13 @@ def server_findings(server: ServerConfig, access: tuple[AccessConfig, ...]) -> I
             yield Finding(
                 ("server", "allowed_origins", index),
                 f'"{origin}" is not an origin; write scheme and host as browsers send them, '
-                'without a path or a last slash: "https://desk.example"',
+                'without path or trailing slash: "https://desk.example"',
             )
     for index, host in enumerate(server.allowed_hosts):
         if "/" in host or any(char.isspace() for char in host):
             yield Finding(
                 ("server", "allowed_hosts", index),
-                f'"{host}" is not a host name; write it without scheme and path: "desk.example"',
+                f'"{host}" is not a host name; write it without scheme or path: "desk.example"',
             )
 
 
@@ -100,8 +100,8 @@ def provider_findings(providers: tuple[ProviderConfig, ...]) -> Iterator[Finding
         if provider.name in names:
             yield Finding(
                 (*path, "name"),
-                f'"{provider.name}" is already the name of provider {names[provider.name] + 1}; '
-                "names are unique",
+                f'provider {names[provider.name] + 1} is named "{provider.name}" as well; '
+                "names must be unique",
             )
         names.setdefault(provider.name, index)
         for at, model in enumerate(provider.models):
@@ -117,8 +117,8 @@ def _openai_findings(provider: OpenAIProvider, path: KeyPath) -> Iterator[Findin
     if provider.api_key_env and not VARIABLE.fullmatch(provider.api_key_env):
         yield Finding(
             (*path, "api_key_env"),
-            "is the name of an environment variable (letters, digits, _), not the key itself; "
-            'put the key into one and name it: api_key_env = "MY_KEY"',
+            "must be the name of an environment variable (letters, digits, _), not the key "
+            'itself; put the key into a variable and name that: api_key_env = "MY_KEY"',
         )
 
 
@@ -130,20 +130,20 @@ def _url_fault(url: str) -> str:
     except ValueError:
         return f"is not a URL; write scheme, host and path, {example}"
     if parts.username or parts.password:
-        return "must not hold a user name or password; use api_key_env"
+        return "must not contain a user name or password; use api_key_env"
     if parts.scheme not in ("http", "https") or not host:
-        return f'"{url}" must begin with http:// or https:// and name a host, {example}'
+        return f'"{url}" must start with http:// or https:// and a host, {example}'
     if not _is_host(host):
-        return f'"{url}" names a host that cannot be: "{host}"'
+        return f'"{url}" has an invalid host: "{host}"'
     if parts.query or parts.fragment:
-        return "must end with its path, without ? or #; a key belongs into api_key_env"
+        return "must not contain ? or #; a key belongs in api_key_env"
     if parts.path.rstrip("/").endswith("/chat/completions"):
-        return f'"{url}" names one call; end it before /chat/completions'
+        return f'"{url}" includes the path of a call; remove /chat/completions'
     return ""
 
 
 def _is_host(host: str) -> bool:
-    """Whether a name has letters between its dots, none too many, and no space."""
+    """Whether ``host`` can be a host name: IDNA can encode it and it has no spaces."""
     try:
         return bool(host.encode("idna")) and not any(letter.isspace() for letter in host)
     except UnicodeError:
@@ -158,7 +158,9 @@ def compat_findings(compat: CompatConfig, server: ServerConfig) -> Iterator[Find
         port = getattr(compat, key)
         taken = [name for name, other in ports.items() if other == port]
         if taken:
-            yield Finding(("compat", key), f"{port} is {taken[0]} already; each needs its own port")
+            yield Finding(
+                ("compat", key), f"{port} is already used by {taken[0]}; choose another port"
+            )
         if port:
             ports[key] = port
 
@@ -166,7 +168,7 @@ def compat_findings(compat: CompatConfig, server: ServerConfig) -> Iterator[Find
 def key_findings(
     providers: tuple[ProviderConfig, ...], env: Mapping[str, str]
 ) -> tuple[dict[ProviderName, str], list[Finding]]:
-    """The API keys from the environment, and a finding for each that is named but not there."""
+    """The API keys from the environment, and a finding for each missing or unusable one."""
     keys: dict[ProviderName, str] = {}
     findings: list[Finding] = []
     for index, provider in enumerate(providers):
@@ -179,13 +181,13 @@ def key_findings(
             findings.append(
                 Finding(
                     path,
-                    f'the environment variable {variable}, with the key of "{provider.name}", '
-                    f"is not set; set it: export {variable}=...",
+                    f'the environment variable {variable} for the key of "{provider.name}" '
+                    f"is not set; set it with: export {variable}=...",
                 )
             )
         elif any(not 33 <= ord(char) <= 126 for char in key):
             findings.append(
-                Finding(path, f"the key in {variable} has blanks or other odd characters")
+                Finding(path, f"the key in {variable} contains blanks or other invalid characters")
             )
         else:
             keys[ProviderName(provider.name)] = key
@@ -193,32 +195,34 @@ def key_findings(
 
 
 def access_findings(access: tuple[AccessConfig, ...]) -> Iterator[Finding]:
-    """Each entry has a name of its own and one token; a tenant has one weight."""
+    """Each entry has a unique name and one token; a tenant has one weight."""
     names: set[str] = set()
     weights: dict[str, tuple[str, float]] = {}
     for index, entry in enumerate(access):
         path: KeyPath = ("access", index)
         if entry.name in names:
-            yield Finding((*path, "name"), f'"{entry.name}" names another entry; names are unique')
+            yield Finding(
+                (*path, "name"), f'another entry is named "{entry.name}"; names must be unique'
+            )
         names.add(entry.name)
         if entry.token_env and entry.token_file:
             yield Finding(
                 (*path, "token_file"),
-                "token_env is set as well; keep one of token_env and token_file",
+                "is set as well as token_env; keep one of the two",
             )
         elif not (entry.token_env or entry.token_file):
             yield Finding(path, "has no token; set token_env or token_file")
         elif entry.token_env and not VARIABLE.fullmatch(entry.token_env):
             yield Finding(
                 (*path, "token_env"),
-                "is the name of an environment variable (letters, digits, _), not the token "
-                'itself; put the token into one and name it: token_env = "EXAI_BATCH_TOKEN"',
+                "must be the name of an environment variable (letters, digits, _), not the token "
+                'itself; put the token into a variable and name that: token_env = "BATCH_TOKEN"',
             )
         first, weight = weights.setdefault(entry.tenant_name, (entry.name, entry.weight))
         if weight != entry.weight:
             yield Finding(
                 (*path, "weight"),
-                f'tenant "{entry.tenant_name}" has weight {weight:g} in entry "{first}" already; '
+                f'tenant "{entry.tenant_name}" already has weight {weight:g} in entry "{first}"; '
                 "a tenant has one weight",
             )
 
@@ -226,7 +230,7 @@ def access_findings(access: tuple[AccessConfig, ...]) -> Iterator[Finding]:
 def route_findings(
     routes: tuple[RouteConfig, ...], providers: tuple[ProviderConfig, ...]
 ) -> Iterator[Finding]:
-    """Each route has a name of its own and leads to models that may be there."""
+    """Each route has a unique name and leads to models that exist, as far as that is known."""
     names = {provider.name for provider in providers}
     models = {model for provider in providers for model in provider.models}
     routes_only = {route.model for route in routes} - models
@@ -234,7 +238,9 @@ def route_findings(
     for index, route in enumerate(routes):
         path: KeyPath = ("route", index)
         if route.model in routed:
-            yield Finding((*path, "model"), f'"{route.model}" names another route already')
+            yield Finding(
+                (*path, "model"), f'another route is named "{route.model}"; names must be unique'
+            )
         routed.add(route.model)
         for at, target in enumerate(route.to):
             if target in route.to[:at]:
@@ -242,50 +248,48 @@ def route_findings(
             elif target in routes_only:
                 yield Finding(
                     (*path, "to", at),
-                    f'"{target}" is a route, and no route leads to a route; name its models here '
-                    f'(a model of that name is "provider/{target}")',
+                    f'"{target}" is a route, and a route cannot lead to a route; list its models '
+                    f'here, or write "provider/{target}" for a model of that name',
                 )
             elif fault := _target_fault(target, names, providers):
                 yield Finding((*path, "to", at), fault)
 
 
 def _target_fault(target: str, names: set[str], providers: tuple[ProviderConfig, ...]) -> str:
-    """Only where a provider lists its models is it known what there is."""
+    """The reason why a target cannot exist, if the configuration lists the models."""
     prefix, slash, model = target.partition("/")
     if slash and prefix in names:
         listed = next(provider.models for provider in providers if provider.name == prefix)
         if listed and model not in listed and target not in listed:
-            hint = did_you_mean(model, listed) or f"; it serves {', '.join(listed)}"
-            return f'provider "{prefix}" does not serve "{model}"{hint}'
+            return f'provider "{prefix}" does not serve "{model}"{suggestion(model, listed)}'
         return ""
     models = [model for provider in providers for model in provider.models]
     if target in models or not all(provider.models for provider in providers):
         return ""
-    hint = did_you_mean(target, models) or f"; there are {', '.join(models)}"
-    return f'no provider serves "{target}"{hint}'
+    return f'no provider serves "{target}"{suggestion(target, models)}'
 
 
 def chat_findings(
     chat: ChatConfig, providers: tuple[ProviderConfig, ...], routes: tuple[RouteConfig, ...]
 ) -> Iterator[Finding]:
-    """Only where every provider lists its models is it known what there is to choose from."""
+    """The default model exists; checked only if every provider lists its models."""
     if not chat.default_model or not all(provider.models for provider in providers):
         return
     models = list(dict.fromkeys(model for provider in providers for model in provider.models))
     models += [route.model for route in routes]
     named = [f"{provider.name}/{model}" for provider in providers for model in provider.models]
     if chat.default_model not in [*models, *named]:
-        hint = did_you_mean(chat.default_model, models) or f"; there are {', '.join(models)}"
+        hint = suggestion(chat.default_model, models)
         yield Finding(("chat", "default_model"), f'no provider serves "{chat.default_model}"{hint}')
 
 
 def provider_warnings(providers: tuple[ProviderConfig, ...]) -> Iterator[Finding]:
-    """What can be run but is hardly meant."""
+    """Settings that work but are probably not intended."""
     for index, provider in enumerate(providers):
         if isinstance(provider, OpenAIProvider) and provider.api_key_env:
             parts = urlsplit(provider.base_url)
             if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
                 yield Finding(
                     ("provider", index, "base_url"),
-                    f'the key travels unencrypted to "{parts.hostname}"; use https',
+                    f'the key is sent unencrypted to "{parts.hostname}"; use https',
                 )

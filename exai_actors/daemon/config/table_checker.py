@@ -1,4 +1,4 @@
-"""Check the tables of a file against their Structs, key by key, so that no error hides another."""
+"""Check the tables of a file against their Structs, key by key, to find all errors at once."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from exai_actors.daemon.config.problems import Origins, Problem
 from exai_actors.daemon.config.provider_tables import PROVIDER_KINDS, ProviderConfig
 from exai_actors.daemon.config.tables import AccessConfig, FileConfig, RouteConfig
 from exai_actors.daemon.config.toml_lines import KeyPath
-from exai_actors.daemon.config.wording import allowed, did_you_mean, either, shown
+from exai_actors.daemon.config.wording import accepted, did_you_mean, either, shown, suggestion
 
 T = TypeVar("T", bound=msgspec.Struct)
 
-# Near no key by its letters, but what people write who mean it.
+# Words that people write for a key but that are not similar to its name.
 SYNONYMS = {
     "api_key": "api_key_env",
     "apikey": "api_key_env",
@@ -44,9 +44,9 @@ LISTS: dict[str, type[msgspec.Struct]] = {"access": AccessConfig, "route": Route
 
 
 class TableChecker:
-    """Turns raw tables into Structs and gathers in ``problems`` what does not fit.
+    """Turns raw tables into Structs and collects ``problems``.
 
-    ``from_presets`` tells of each value that a preset gave which preset it was.
+    ``from_presets`` maps the path of each value that a preset supplied to that preset.
     """
 
     def __init__(self, origins: Origins) -> None:
@@ -55,7 +55,7 @@ class TableChecker:
         self._origins = origins
 
     def file(self, raw: dict[str, Any]) -> FileConfig:
-        """The whole file. Where a value was wrong its default stands in, beside the problem."""
+        """The whole file, with a default and a problem in place of each wrong value."""
         tables: dict[str, Any] = {}
         fields = {field.name: field for field in msgspec.structs.fields(FileConfig)}
         for name, value in raw.items():
@@ -71,7 +71,7 @@ class TableChecker:
 
     def _plain_table(self, struct: type[T], value: Any, name: str) -> T:
         if not isinstance(value, dict):
-            self._add((name,), f"got {shown(value)}; begin the table with [{name}]")
+            self._add((name,), f"must be a table that starts with [{name}], not {shown(value)}")
             return struct()
         table = self._table(struct, value, (name,))
         return table if table is not None else struct()
@@ -80,7 +80,7 @@ class TableChecker:
         self, read: Callable[[dict[str, Any], int], T | None], value: Any, name: str
     ) -> tuple[T, ...]:
         if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
-            self._add((name,), f"got {shown(value)}; begin each {name} with [[{name}]]")
+            self._add((name,), f"each {name} must start with [[{name}]]")
             return ()
         entries = (read(raw, index) for index, raw in enumerate(value))
         return tuple(entry for entry in entries if entry is not None)
@@ -93,27 +93,27 @@ class TableChecker:
         preset = raw.get("preset")
         if preset not in (None, "") and raw.get("kind", "openai") == "openai":
             if not isinstance(preset, str) or preset not in PRESETS:
-                hint = did_you_mean(str(preset), PRESETS) or f"; there are {', '.join(PRESETS)}"
-                self._add((*path, "preset"), f"got {shown(preset)}, which is no preset{hint}")
+                hint = suggestion(str(preset), PRESETS)
+                self._add((*path, "preset"), f"unknown preset {shown(preset)}{hint}")
                 return None
             given = {key: value for key, value in PRESETS[preset].values.items() if key not in raw}
             self.from_presets.update({(*path, key): f'preset "{preset}"' for key in given})
             raw = given | raw
         kind = raw.get("kind")
         if kind is None:
-            self._add(path, f'"kind" is missing; it is {either(PROVIDER_KINDS)}')
+            self._add(path, f'"kind" is missing; it must be {either(PROVIDER_KINDS)}')
             return None
         if not isinstance(kind, str) or kind not in PROVIDER_KINDS:
             hint = did_you_mean(kind, PROVIDER_KINDS) if isinstance(kind, str) else ""
             choice = either(PROVIDER_KINDS)
-            self._add((*path, "kind"), f"got {shown(kind)}, allowed is {choice}{hint}")
+            self._add((*path, "kind"), f"must be {choice}, not {shown(kind)}{hint}")
             return None
         own = {key: value for key, value in raw.items() if key != "kind"}
         foreign = _keys_of_other_kinds(kind)
         for key in [key for key in own if key in foreign]:
             self._add(
                 (*path, key),
-                f'is a key of kind "{foreign[key]}", this provider is of kind "{kind}"; remove it',
+                f'belongs to kind "{foreign[key]}", not to "{kind}"; remove it',
             )
             del own[key]
         return self._table(PROVIDER_KINDS[kind], own, path)
@@ -131,22 +131,22 @@ class TableChecker:
                 complete = False
         for name, field in fields.items():
             if field.required and name not in raw:
-                self._add(path, f'"{name}" is missing; it is {allowed(field.type)}')
+                self._add(path, f'"{name}" is missing; it must be {accepted(field.type)}')
                 complete = False
         return struct(**values) if complete else None
 
     def value(self, annotation: Any, value: Any, path: KeyPath, *, strict: bool = True) -> Any:
-        """``value`` as the annotated type, or None beside a problem.
+        """``value`` as the annotated type, or None after adding a problem.
 
-        Without ``strict`` text is read as the number it spells, as for environment variables.
+        Without ``strict`` a text is read as the number it spells, as environment variables need.
         """
         try:
             return msgspec.convert(value, annotation, strict=strict)
         except msgspec.ValidationError:
             pass
-        wrong_path, wrong, wanted = _innermost(annotation, value, path)
-        got = "" if path[-1] in SECRET_KEYS else f"got {shown(wrong)}, "
-        self._add(wrong_path, f"{got}allowed is {allowed(wanted)}")
+        wrong_path, wrong, wrong_type = _innermost(annotation, value, path)
+        found = "" if path[-1] in SECRET_KEYS else f", not {shown(wrong)}"
+        self._add(wrong_path, f"must be {accepted(wrong_type)}{found}")
         return None
 
     def _unknown(self, key: str, path: KeyPath, known: list[str]) -> None:
@@ -154,20 +154,19 @@ class TableChecker:
         if synonym == "api_key_env" and synonym in known:
             self._add(
                 path,
-                "keys do not belong in the file; put it into an environment variable "
-                'and name that one: api_key_env = "MY_KEY"',
+                "an API key does not belong in this file; put it into an environment variable "
+                'and name that: api_key_env = "MY_KEY"',
             )
             return
         hint = f'; did you mean "{synonym}"?' if synonym in known else did_you_mean(key, known)
-        self._add(path, f"unknown key{hint or _home(key) or '; known are ' + ', '.join(known)}")
+        self._add(path, f"unknown key{hint or _home(key) or suggestion(key, known)}")
 
     def _unknown_at_top(self, name: str, value: Any) -> None:
         tables = [field.name for field in msgspec.structs.fields(FileConfig)]
         if isinstance(value, dict | list):
-            hint = did_you_mean(name, tables) or f"; known are {', '.join(tables)}"
-            self._add((name,), f"unknown table{hint}")
+            self._add((name,), f"unknown table{suggestion(name, tables)}")
         else:
-            self._add((name,), f"unknown key outside of any table{_home(name)}")
+            self._add((name,), f"unknown key outside any table{_home(name)}")
 
     def _add(self, path: KeyPath, message: str) -> None:
         self.problems.append(self._origins.problem(path, message))
@@ -184,7 +183,7 @@ def _keys_of_other_kinds(kind: str) -> dict[str, str]:
 
 
 def _home(key: str) -> str:
-    """Name the table that does know ``key``."""
+    """``; it belongs in [server]``: the tables that have ``key``, or an empty string."""
     homes = [
         f"[{field.name}]"
         for field in msgspec.structs.fields(FileConfig)
@@ -197,7 +196,7 @@ def _home(key: str) -> str:
 
 
 def _innermost(annotation: Any, value: Any, path: KeyPath) -> tuple[KeyPath, Any, Any]:
-    """The one entry of a list that is wrong, if the list as such is not."""
+    """Path, value and type of the wrong entry of a list, otherwise of ``value`` itself."""
     inner = get_args(annotation)[0] if hasattr(annotation, "__metadata__") else annotation
     if get_origin(inner) is tuple and isinstance(value, list):
         item = get_args(inner)[0]

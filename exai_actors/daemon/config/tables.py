@@ -56,60 +56,65 @@ DEFAULT_REASONS: tuple[RouteReason, ...] = (
     "server_error",
     "circuit_open",
 )
-"""Neither ``timeout``: that call may have been answered and billed; nor ``busy``: it may wait."""
+"""Not ``timeout``: that call may have been answered and billed. Not ``busy``: a request can wait.
+Not ``unauthorized``: a wrong key should be noticed."""
 
 
 class ServerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The socket and who may come in. ``token`` is empty when nobody has to name one."""
+    """The listening socket and its access control; an empty ``token`` means that none is needed."""
 
     host: Annotated[Text, Meta(description="The address to listen on.")] = "127.0.0.1"
     port: Annotated[Port, Meta(description="The port to listen on; 0 picks a free one.")] = 8079
     token: Annotated[
         str,
         Meta(
-            description="What clients must name to come in, at least 16 characters. "
-            "Empty: no token is asked for, which only a loopback address allows."
+            description="The token that clients must send, at least 16 characters. Empty: "
+            "none is needed, which is allowed on a loopback address only."
         ),
     ] = ""
     token_file: Annotated[
         str,
         Meta(
-            description="A file that holds the token, read at start, in place of `token`. "
-            "A relative path starts at the folder of the configuration file."
+            description="A file with the token, read at start; use it instead of `token`. A "
+            "relative path starts at the folder of the configuration file."
         ),
     ] = ""
     allowed_origins: Annotated[
         tuple[Text, ...],
         Meta(
             description="Origins of web pages that may connect, such as "
-            '"https://desk.example". A page from anywhere else is refused.'
+            '"https://desk.example". Other pages are refused.'
         ),
     ] = ()
     allowed_hosts: Annotated[
         tuple[Text, ...],
         Meta(
-            description="Names under which clients may address this broker besides its own "
+            description="Host names that clients may use for this broker besides its own "
             'address and localhost, such as "desk.example".'
         ),
     ] = ()
     max_frame_bytes: Annotated[
-        Bytes, Meta(description="The largest frame a client may send; a larger one closes 1009.")
+        Bytes,
+        Meta(
+            description="The largest frame a client may send; a larger one closes the "
+            "connection with 1009."
+        ),
     ] = 33_554_432
     max_connections: Annotated[
-        Count, Meta(description="How many connections may be open at once.")
+        Count, Meta(description="The maximum number of open connections.")
     ] = 1000
     max_connections_per_address: Annotated[
         CountOrNone,
-        Meta(description="How many of them may come from one address; 0: no such limit."),
+        Meta(description="The maximum number of open connections from one address; 0: no limit."),
     ] = 0
     hello_timeout_s: Annotated[
-        Seconds, Meta(description="How long a new connection may take to say hello.")
+        Seconds, Meta(description="How long a new connection may take to send its hello.")
     ] = _CONNECTION.hello_timeout_s
     ping_interval_s: Annotated[
-        Seconds, Meta(description="How often a connection is tested with a ping.")
+        Seconds, Meta(description="The time between pings on an idle connection.")
     ] = 30.0
     ping_timeout_s: Annotated[
-        Seconds, Meta(description="How long its pong may take before it is closed.")
+        Seconds, Meta(description="How long the pong may take before the connection is closed.")
     ] = 10.0
     close_timeout_s: Annotated[
         Seconds, Meta(description="How long the closing handshake may take.")
@@ -117,13 +122,13 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     slow_consumer_s: Annotated[
         Seconds,
         Meta(
-            description="How long a client may leave its answers unread before it is closed. "
-            "Whoever takes 256 KiB in that time reads."
+            description="How long a client may leave its answers unread before it is "
+            "disconnected. Reading 256 KiB in that time is enough."
         ),
     ] = _CONNECTION.slow_consumer_s
     drain_s: Annotated[
         SecondsOrNone,
-        Meta(description="How long requests in flight may go on after SIGTERM."),
+        Meta(description="How long requests in flight may continue after SIGTERM."),
     ] = 30.0
 
     def __repr__(self) -> str:
@@ -134,11 +139,11 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 class SessionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What one session may have going on at once and what it keeps."""
+    """The limits of one session."""
 
     window: Annotated[
         Count,
-        Meta(description="How many requests of one session may be with providers at once."),
+        Meta(description="How many requests of a session may be with providers at the same time."),
     ] = _SESSION.window
     queue: Annotated[
         CountOrNone,
@@ -147,16 +152,19 @@ class SessionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     request_bytes: Annotated[
         Bytes,
         Meta(
-            description="How much text and images its requests without an outcome may hold "
-            "together; one alone always may."
+            description="The total size of text and images in its requests without an "
+            "outcome. A single request is always accepted."
         ),
     ] = _SESSION.request_size
     conversation_limit: Annotated[
         Count,
-        Meta(description="How many requests of one conversation may run at once; 1: in order."),
+        Meta(
+            description="How many requests of a conversation may run at the same time; 1: "
+            "one after the other."
+        ),
     ] = _SESSION.conversation_limit
     request_timeout_s: Annotated[
-        Seconds, Meta(description="The deadline of a request that names none.")
+        Seconds, Meta(description="The timeout of a request that sets no deadline.")
     ] = _SESSION.request_timeout_s
     resume_s: Annotated[
         SecondsOrNone,
@@ -167,39 +175,42 @@ class SessionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         Meta(description="How long an outcome is kept for a repeat of its request id."),
     ] = _SESSION.outcome_ttl_s
     outcome_count: Annotated[
-        CountOrNone, Meta(description="How many outcomes a session keeps at most.")
+        CountOrNone, Meta(description="The maximum number of kept outcomes.")
     ] = _SESSION.outcome_count
     outcome_bytes: Annotated[
-        Bytes, Meta(description="How many bytes the kept outcomes may take together.")
+        Bytes, Meta(description="The maximum size of all kept outcomes together.")
     ] = _SESSION.outcome_size
     history_turns: Annotated[
         CountOrNone,
-        Meta(description="How many past turns of a conversation go to the provider."),
+        Meta(description="How many past turns of a conversation are sent to the provider."),
     ] = _SESSION.history_turns
     history_bytes: Annotated[
-        Bytes, Meta(description="How many bytes of a conversation are kept for that.")
+        Bytes, Meta(description="The maximum size of the turns kept for that.")
     ] = _SESSION.history_size
     conversations: Annotated[
         Count,
-        Meta(description="How many conversations a session keeps; the least recent goes first."),
+        Meta(
+            description="How many conversations a session keeps; the least recently used is "
+            "dropped first."
+        ),
     ] = _SESSION.conversations
     progress_interval_s: Annotated[
-        Seconds, Meta(description="How often a client hears that its call still runs.")
+        Seconds, Meta(description="The time between progress frames of a running call.")
     ] = _CONNECTION.progress_interval_s
 
 
 class AccessConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One more access token, and the tenant that whoever names it belongs to."""
+    """An access token with its tenant, in addition to the shared one."""
 
-    name: Annotated[Name, Meta(description="What this entry is called in messages.")]
+    name: Annotated[Name, Meta(description="The name of this entry in messages.")]
     token_env: Annotated[
-        str, Meta(description="The environment variable that holds its token.")
+        str, Meta(description="The environment variable that holds the token.")
     ] = ""
     token_file: Annotated[
         str,
         Meta(
-            description="A file that holds its token, in place of `token_env`. "
-            "A relative path starts at the folder of the configuration file."
+            description="A file with the token; use it instead of `token_env`. A relative "
+            "path starts at the folder of the configuration file."
         ),
     ] = ""
     tenant: Annotated[
@@ -207,7 +218,7 @@ class AccessConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         Meta(
             max_length=64,
             pattern=r"^[A-Za-z0-9_.\-]*$",
-            description="Who shares in the capacity as one. Empty: the entry's name.",
+            description="The tenant that the token belongs to. Empty: the entry's name.",
         ),
     ] = ""
     weight: Annotated[
@@ -215,13 +226,13 @@ class AccessConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         Meta(
             ge=MIN_WEIGHT,
             le=MAX_WEIGHT,
-            description="The tenant's share beside others who wait too; all without an entry "
-            "of their own have 1 together.",
+            description="The tenant's weight when tenants compete for a provider. All "
+            "clients with the shared token are one tenant of weight 1.",
         ),
     ] = 1.0
     window: Annotated[
         CountOrNone,
-        Meta(description="The window of sessions it opens; 0: as `[session] window` says."),
+        Meta(description="The window of the tenant's sessions; 0: that of `[session] window`."),
     ] = 0
 
     @property
@@ -230,7 +241,7 @@ class AccessConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 class RouteConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A model name of your own that stands for several models, asked in order."""
+    """A model name of your own for several models, tried in order."""
 
     model: Annotated[Model, Meta(description="The name that clients ask for.")]
     to: Annotated[
@@ -238,33 +249,37 @@ class RouteConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         Meta(
             min_length=1,
             max_length=16,
-            description='The models behind it in order, such as "glm/glm-4.6".',
+            description='The models to try, in order, such as "glm/glm-4.6".',
         ),
     ]
     on: Annotated[
         tuple[RouteReason, ...],
-        Meta(description="For which reasons the next one is asked."),
+        Meta(description="The failures after which the next model is tried."),
     ] = DEFAULT_REASONS
 
 
 class CompatConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What clients and scripts of the EX-AI daemon rely on."""
+    """Compatibility with clients and scripts of the EX-AI daemon."""
 
     envelope: Annotated[
         Literal["plain", "ex-ai"],
-        Meta(description='What `chat` gives back: its "plain" text, or JSON as "ex-ai" did.'),
+        Meta(
+            description='The form of `chat` answers: "plain" text, or the JSON object of "ex-ai".'
+        ),
     ] = _CONNECTION.envelope
-    text: Annotated[bool, Meta(description="Whether results carry `text` beside `outputs`.")] = (
+    text: Annotated[bool, Meta(description="Whether results have `text` beside `outputs`.")] = (
         _CONNECTION.compat_text
     )
     http: Annotated[
-        bool, Meta(description="Whether the health and monitoring pages over HTTP are served.")
+        bool, Meta(description="Whether to serve the health and monitoring pages over HTTP.")
     ] = False
     http_health_port: Annotated[Port, Meta(description="The port of the health pages.")] = 8082
     http_monitor_port: Annotated[Port, Meta(description="The port of the monitoring page.")] = 8080
     health_file: Annotated[
         str,
-        Meta(description="A file that is rewritten every 10 s with the health. Empty: none."),
+        Meta(
+            description="A file that is rewritten with the broker's health every 10 s. Empty: none."
+        ),
     ] = ""
 
 
@@ -275,25 +290,25 @@ class ChatConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         str,
         Meta(
             max_length=100,
-            description="The model of a request that names none. "
-            "Empty: the first model of the first provider.",
+            description="The model of requests that name none. Empty: the first model of "
+            "the first provider.",
         ),
     ] = ""
     system_prompt: Annotated[
         str,
         Meta(
             max_length=100_000,
-            description="What the provider is told before every conversation.",
+            description="The system prompt of every conversation.",
         ),
     ] = ""
 
 
 class LogConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is said on stderr."""
+    """The log on stderr."""
 
     level: Annotated[
         Literal["debug", "info", "warning", "error"],
-        Meta(description="The least important entries that are shown."),
+        Meta(description="The lowest level that is logged."),
     ] = "info"
     format: Annotated[
         Literal["auto", "text", "json"],
@@ -315,18 +330,18 @@ class FileConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 class Source(msgspec.Struct, frozen=True):
-    """Where the configuration came from: the file, and what set each value that is no default."""
+    """The origin of a configuration: its file, and the place that set each non-default value."""
 
     file: Path | None = None
     origins: Mapping[KeyPath, str] = {}
 
 
 class Config(FileConfig, frozen=True, kw_only=True):
-    """What the process runs with: checked, complete and fixed from start to end.
+    """The complete, checked configuration of a process; it does not change while that runs.
 
-    ``provider`` is never empty. ``server.token`` holds the token wherever it came from.
-    ``api_keys`` has the key of each provider that names an ``api_key_env``, ``access_tokens`` the
-    token of each entry of ``access`` by its name.
+    ``provider`` is never empty. ``server.token`` holds the token even if it came from a file.
+    ``api_keys`` has the key of each provider with an ``api_key_env``, ``access_tokens`` the token
+    of each ``access`` entry by the entry's name.
     """
 
     source: Source = Source()
@@ -338,4 +353,4 @@ class Config(FileConfig, frozen=True, kw_only=True):
 
 
 DEFAULT_PROVIDERS: tuple[ProviderConfig, ...] = (SyntheticProvider(name="synthetic"),)
-"""What runs when the file names no provider: answers without a key."""
+"""The providers of a file without any: answers without a key."""

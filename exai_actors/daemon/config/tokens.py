@@ -1,4 +1,4 @@
-"""Read the access tokens from where the configuration says they are."""
+"""Read the access tokens from the files and variables that the configuration names."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ import msgspec
 from exai_actors.daemon.config.files import path_of
 from exai_actors.daemon.config.problems import Problem
 from exai_actors.daemon.config.reading import Reading
-from exai_actors.daemon.config.rules import token_faults
+from exai_actors.daemon.config.rules import token_fault
 from exai_actors.daemon.config.tables import Config
 from exai_actors.daemon.config.toml_lines import KeyPath
 
-LARGEST_TOKEN = 65_536
+MAX_TOKEN_BYTES = 65_536
 
 
 def with_tokens(reading: Reading, config: Config, env: Mapping[str, str]) -> Reading:
-    """The reading with all tokens in its configuration, or with what is wrong with them.
+    """The reading with all tokens in its configuration, or with the problems of the tokens.
 
-    A variable that is not set is only a missing key: the file itself may be as it should.
+    A variable that is not set counts as a missing key: the file itself may be correct.
     """
     tokens = _Tokens(config, env)
     shared = config.server.token
@@ -36,7 +36,9 @@ def with_tokens(reading: Reading, config: Config, env: Mapping[str, str]) -> Rea
         else:
             token = tokens.in_variable((*path, "token_env"), entry.token_env)
         if token and token in found.values():
-            tokens.fault(path, "its token is that of another entry or of [server]; make a new one")
+            tokens.fault(
+                path, "has the same token as another entry or [server]; generate a new one"
+            )
         found[entry.name] = token
     warnings = (*reading.warnings, *tokens.warnings)
     if tokens.problems:
@@ -52,7 +54,7 @@ def with_tokens(reading: Reading, config: Config, env: Mapping[str, str]) -> Rea
 
 
 class _Tokens:
-    """Reads one after the other and gathers what is wrong."""
+    """Reads tokens and collects problems, missing variables and warnings."""
 
     def __init__(self, config: Config, env: Mapping[str, str]) -> None:
         self.problems: list[Problem] = []
@@ -67,7 +69,7 @@ class _Tokens:
         file = folder / path_of(name)
         try:
             with file.open("rb") as opened:
-                token = opened.read(LARGEST_TOKEN).decode("ascii", "replace").strip()
+                token = opened.read(MAX_TOKEN_BYTES).decode("ascii", "replace").strip()
                 mode = os.fstat(opened.fileno()).st_mode
         except OSError as error:
             self.fault(path, f"{file} cannot be read: {error.strerror}")
@@ -76,14 +78,14 @@ class _Tokens:
             self.fault(path, f"{file} cannot be read: {error}")
             return ""
         if not token:
-            self.fault(path, f"{file}: is empty; put a token of 16 characters or more there")
-        elif fault := token_faults(token):
+            self.fault(path, f"{file} is empty; write a token of at least 16 characters to it")
+        elif fault := token_fault(token):
             self.fault(path, f"{file}: {fault}")
         elif os.name == "posix" and mode & (stat.S_IRWXG | stat.S_IRWXO):
             self.warnings.append(
                 self._problem(
                     path,
-                    f"{file} can be read by other users; change that with: chmod 600 {file}",
+                    f"{file} is readable by other users; restrict it with: chmod 600 {file}",
                 )
             )
         return token
@@ -95,11 +97,11 @@ class _Tokens:
             self.missing.append(
                 self._problem(
                     path,
-                    f"the environment variable {name} is not set; put the token there: "
+                    f"the environment variable {name} is not set; set it to the token: "
                     f"export {name}=...",
                 )
             )
-        elif fault := token_faults(token):
+        elif fault := token_fault(token):
             self.fault(path, f"{name}: {fault}")
         return token
 

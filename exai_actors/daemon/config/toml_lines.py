@@ -1,6 +1,6 @@
-"""Find the line of every key in a TOML document, which tomllib does not tell.
+"""Find the line of every key in a TOML document, which tomllib does not report.
 
-It reads documents that tomllib has accepted; what it does with any other is not defined.
+The document must be valid: results for text that tomllib rejects are undefined.
 """
 
 from __future__ import annotations
@@ -9,14 +9,14 @@ import tomllib
 from bisect import bisect_right
 
 KeyPath = tuple[str | int, ...]
-"""Where a value stands: ``("server", "port")`` or ``("provider", 0, "limit")``."""
+"""The path of a value: ``("server", "port")`` or ``("provider", 0, "limit")``."""
 
 
 def locate(text: str) -> dict[KeyPath, int]:
     """The line, counted from 1, of each key, table and array element in ``text``.
 
-    A path holds key names and, within arrays and arrays of tables, indexes from 0. A table that
-    was only implied (``a`` in ``[a.b]``) has the line that implied it first.
+    Paths consist of key names and, in arrays and arrays of tables, indexes from 0. An implied table
+    (``a`` in ``[a.b]``) has the line that first implies it.
     """
     scanner = _Scanner(text)
     scanner.document()
@@ -59,7 +59,7 @@ class _Scanner:
         return path
 
     def _latest(self, path: KeyPath) -> KeyPath:
-        """Where ``path`` names an array of tables, a header below it means its last table."""
+        """The path that a header extends: of an array of tables, its last table."""
         length = self._array_lengths.get(path)
         return path if length is None else (*path, length - 1)
 
@@ -108,7 +108,7 @@ class _Scanner:
             self._at += 1
 
     def _key(self) -> list[str]:
-        """Read a possibly dotted key and stop at the ``=`` or ``]`` behind it."""
+        """Read a possibly dotted key, up to the ``=`` or ``]`` after it."""
         parts: list[str] = []
         while True:
             self._skip_blanks()
@@ -133,7 +133,7 @@ class _Scanner:
             return
         self._at += 3
         self._skip_string_body(quote * 3)
-        # Up to two quotes may stand directly before the closing three.
+        # The closing three may be preceded directly by one or two quotes of the text.
         for _ in range(2):
             if self._at < len(self._text) and self._peek() == quote:
                 self._at += 1

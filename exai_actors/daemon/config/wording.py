@@ -1,4 +1,4 @@
-"""Say in words what a key may hold and what it holds instead."""
+"""Phrases for problems: the values that a key accepts, a value as written, a likely correction."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 from msgspec import inspect
 
 
-def allowed(annotation: Any) -> str:
-    """What values the annotated type takes, as a phrase: ``a whole number from 0 to 65535``."""
+def accepted(annotation: Any) -> str:
+    """The values that the annotated type accepts: ``a whole number from 0 to 65535``."""
     bare = get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
     if get_origin(bare) is Literal:
-        return either(get_args(bare))  # in the order they were declared, unlike type_info
+        return either(get_args(bare))  # in the declared order, unlike type_info
     return _phrase(inspect.type_info(annotation))
 
 
@@ -42,7 +42,7 @@ def _phrase(kind: inspect.Type) -> str:
 def _range(kind: inspect.IntType | inspect.FloatType) -> str:
     low = f"from {kind.ge}" if kind.ge is not None else ""
     if kind.gt is not None:
-        low = f"above {kind.gt}"
+        return f"above {kind.gt}" + (f", at most {kind.le}" if kind.le is not None else "")
     return f"{low} to {kind.le}" if kind.le is not None else low
 
 
@@ -61,13 +61,13 @@ def _text(kind: inspect.StrType) -> str:
 
 
 def either(values: Iterable[str]) -> str:
-    """``"a", "b" or "c"``, the words quoted."""
+    """The words quoted and joined: ``"a", "b" or "c"``."""
     *rest, last = [f'"{value}"' for value in values]
     return f"{', '.join(rest)} or {last}" if rest else last
 
 
 def shown(value: Any) -> str:
-    """A value from the file as its author wrote it, shortened; containers only by their type."""
+    """A value as the file has it, shortened; of a container only the type."""
     match value:
         case bool():
             return "true" if value else "false"
@@ -76,7 +76,7 @@ def shown(value: Any) -> str:
         case int() | float():
             return str(value)
         case list():
-            return "a list"
+            return "a list" if value else "an empty list"
         case dict():
             return "a table"
         case _:
@@ -84,6 +84,12 @@ def shown(value: Any) -> str:
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """``; did you mean "port"?`` when something known is near, otherwise an empty string."""
+    """``; did you mean "port"?`` if a known word is similar, otherwise an empty string."""
     near = difflib.get_close_matches(word.lower(), list(known), n=1, cutoff=0.6)
     return f'; did you mean "{near[0]}"?' if near else ""
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """As ``did_you_mean``, or ``; choose from a, b`` if nothing known is similar."""
+    known = list(known)
+    return did_you_mean(word, known) or f"; choose from {', '.join(known)}"

@@ -143,7 +143,7 @@ def test_config_check_tells_every_error_on_a_line_of_its_own() -> None:
     assert result.stdout == ""
     assert result.stderr.splitlines() == [
         'exai: exai.toml:2: [server] prot: unknown key; did you mean "port"?',
-        "exai: exai.toml:3: [server] port: got 70000, allowed is a whole number from 0 to 65535",
+        "exai: exai.toml:3: [server] port: must be a whole number from 0 to 65535, not 70000",
     ]
 
 
@@ -183,7 +183,7 @@ def test_serve_refuses_a_configuration_it_cannot_use() -> None:
     result = run("serve", "--host", "0.0.0.0")
     assert result.exit_code == ExitCode.CONFIG
     assert result.stdout == ""
-    assert result.stderr.startswith('exai: --host: [server] host: "0.0.0.0" can be reached from')
+    assert result.stderr.startswith('exai: --host: [server] host: "0.0.0.0" is reachable from')
     result = run("serve", "--config", "gone.toml")
     assert result.exit_code == ExitCode.CONFIG
     assert "--config: gone.toml does not exist" in result.stderr

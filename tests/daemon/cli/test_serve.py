@@ -104,7 +104,7 @@ async def test_a_wrong_variable_is_told(tmp_path: Path) -> None:
     told = await exai("serve", env={"EXAI_WS_PORT": "http"})
     assert told.code == ExitCode.CONFIG
     assert told.err == (
-        'exai: EXAI_WS_PORT: [server] port: got "http", allowed is a whole number from 0 to 65535\n'
+        'exai: EXAI_WS_PORT: [server] port: must be a whole number from 0 to 65535, not "http"\n'
     )
 
 

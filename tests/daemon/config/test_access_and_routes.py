@@ -97,29 +97,32 @@ def test_a_variable_without_a_token_hinders_only_a_process_that_serves() -> None
         ('[[access]]\nname = "a"\n', "has no token; set token_env or token_file"),
         (
             '[[access]]\nname = "a"\ntoken_env = "A"\ntoken_file = "b"\n',
-            "keep one of token_env and token_file",
+            "is set as well as token_env; keep one of the two",
         ),
         ('[[access]]\nname = "a"\ntoken_env = "not-a-name"\n', "not the token itself"),
         (
             '[[access]]\nname = "a"\ntoken_env = "A"\n[[access]]\nname = "a"\ntoken_env = "B"\n',
-            "names are unique",
+            "names must be unique",
         ),
         (
             TENANT.format("a") + TENANT.format("b") + "weight = 2\n",
-            'exai.toml:9: [[access]] weight: tenant "t" has weight 1 in entry "a" already',
+            'exai.toml:9: [[access]] weight: tenant "t" already has weight 1 in entry "a"',
         ),
-        ('[[access]]\nname = "a"\ntoken_env = "A"\nweight = 0\n', "[[access]] weight: got 0"),
-        ('[[access]]\nname = "a"\ntoken_env = "SHORT"\n', "at least 16 are needed"),
+        (
+            '[[access]]\nname = "a"\ntoken_env = "A"\nweight = 0\n',
+            "[[access]] weight: must be a number from 0.001 to 1000, not 0",
+        ),
+        ('[[access]]\nname = "a"\ntoken_env = "SHORT"\n', "needs at least 16"),
         (
             '[[access]]\nname = "a"\ntoken_env = "A"\n[[access]]\nname = "b"\ntoken_env = "A"\n',
-            "its token is that of another entry",
+            "has the same token as another entry",
         ),
         ('[[access]]\nname = "a"\ntoken_file = "nowhere"\n', "nowhere cannot be read"),
-        ('[access]\nname = "a"\n', "begin each access with [[access]]"),
-        ('[[route]]\nmodel = "fast"\nto = []\n', "[[route]] to: got a list"),
+        ('[access]\nname = "a"\n', "each access must start with [[access]]"),
+        ('[[route]]\nmodel = "fast"\nto = []\n', "at least 1, at most 16, not an empty list"),
         (
             '[[route]]\nmodel = "fast"\nto = ["small"]\non = ["tired"]\n' + SERVED,
-            '[[route]] on entry 1: got "tired", allowed is "rate_limited"',
+            '[[route]] on entry 1: must be "rate_limited"',
         ),
         (
             '[[route]]\nmodel = "fast"\nto = ["smal"]\n' + SERVED,
@@ -127,25 +130,25 @@ def test_a_variable_without_a_token_hinders_only_a_process_that_serves() -> None
         ),
         (
             '[[route]]\nmodel = "fast"\nto = ["slow/huge"]\n' + SERVED,
-            'provider "slow" does not serve "huge"; it serves small, large',
+            'provider "slow" does not serve "huge"; choose from small, large',
         ),
         ('[[route]]\nmodel = "fast"\nto = ["small", "small"]\n' + SERVED, "is listed twice"),
         (
             '[[route]]\nmodel = "f"\nto = ["small"]\n[[route]]\nmodel = "f"\nto = ["large"]\n'
             + SERVED,
-            "names another route already",
+            'another route is named "f"; names must be unique',
         ),
         (
             '[[route]]\nmodel = "f"\nto = ["g"]\n[[route]]\nmodel = "g"\nto = ["x"]\n' + ASKED,
-            '"g" is a route, and no route leads to a route',
+            '"g" is a route, and a route cannot lead to a route',
         ),
         ('[[route]]\nmodel = "f"\nto = ["f"]\n' + ASKED, "is a route"),
-        ("[[provider]]\npreset = 5\n", "[[provider]] preset: got 5, which is no preset"),
+        ("[[provider]]\npreset = 5\n", "[[provider]] preset: unknown preset 5"),
         ('[[provider]]\npreset = "kimi-tier1"\n', 'did you mean "kimi-tier-1"?'),
-        ('[[provider]]\npreset = "xyz"\n', "which is no preset; there are kimi-tier-0"),
+        ('[[provider]]\npreset = "xyz"\n', 'unknown preset "xyz"; choose from kimi-tier-0'),
         (
             '[[provider]]\nkind = "synthetic"\nname = "s"\npreset = "glm"\n',
-            'is a key of kind "openai"',
+            'belongs to kind "openai"',
         ),
         (
             '[[provider]]\nkind = "synthetic"\nname = "s"\nmodel_limits = { a = 0 }\n',

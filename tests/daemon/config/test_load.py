@@ -49,7 +49,7 @@ def test_a_named_file_that_is_not_there_is_an_error_even_beside_another(tmp_path
 
 def test_a_flag_that_names_nothing_is_an_error() -> None:
     write(Path("exai.toml"), "")
-    with pytest.raises(ConfigError, match=r"^--config: names no file"):
+    with pytest.raises(ConfigError, match=r"^--config: the file name is empty"):
         find_file("", {})
 
 
@@ -99,7 +99,7 @@ def test_load_raises_with_all_problems_and_the_missing_key() -> None:
         Path("exai.toml"),
         "[[provider]]\nkind='openai'\nname='a'\nbase_url='http://127.0.0.1'\napi_key_env='NO_KEY'",
     )
-    with pytest.raises(ConfigError, match=r"^exai\.toml:5: .* variable NO_KEY, .* is not set"):
+    with pytest.raises(ConfigError, match=r"^exai\.toml:5: .* variable NO_KEY for .* is not set"):
         load(None, {}, {})
     assert load(None, {"NO_KEY": "k"}, {}).config.api_keys == {"a": "k"}
     write(Path("exai.toml"), "[server]\nport = -1\nhost = 3\n")
@@ -134,16 +134,16 @@ def test_a_token_file_that_others_can_read_is_warned_of() -> None:
     write(Path("exai.toml"), "[server]\ntoken_file = 'tok'\n")
     write(Path("tok"), TOKEN).chmod(0o640)
     (warning,) = load(None, {}, {}).warnings
-    assert str(warning).endswith("tok can be read by other users; change that with: chmod 600 tok")
+    assert str(warning).endswith("tok is readable by other users; restrict it with: chmod 600 tok")
 
 
 @pytest.mark.parametrize(
     ("content", "error"),
     [
         (None, "tok cannot be read: No such file or directory"),
-        ("", "tok: is empty; put a token of 16 characters or more there"),
-        ("short", "tok: the token has 5 characters, at least 16 are needed"),
-        ("two\nlines of a token file", "tok: a token holds only printable ASCII"),
+        ("", "tok is empty; write a token of at least 16 characters to it"),
+        ("short", "tok: the token has 5 characters but needs at least 16"),
+        ("two\nlines of a token file", "tok: a token may contain only printable ASCII"),
     ],
 )
 def test_a_token_file_without_a_token_is_refused(content: str | None, error: str) -> None:

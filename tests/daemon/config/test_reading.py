@@ -101,48 +101,51 @@ def test_whole_numbers_are_taken_where_seconds_are_wanted() -> None:
     ("text", "error"),
     [
         ("[server]\nprot = 1", '2: [server] prot: unknown key; did you mean "port"?'),
-        ("[server]\nzzz = 1", "2: [server] zzz: unknown key; known are host, port, token"),
+        ("[server]\nzzz = 1", "2: [server] zzz: unknown key; choose from host, port, token"),
         ("[server]\nwindow = 1", "2: [server] window: unknown key; it belongs in [session]"),
-        ("port = 1", "1: port: unknown key outside of any table; it belongs in [server]"),
+        ("port = 1", "1: port: unknown key outside any table; it belongs in [server]"),
         ("\n[servers]\nport = 1", '2: servers: unknown table; did you mean "server"?'),
-        ("server = 1", "1: server: got 1; begin the table with [server]"),
-        ("[[server]]\nport = 1", "1: server: got a list; begin the table with [server]"),
+        ("server = 1", "1: server: must be a table that starts with [server], not 1"),
+        (
+            "[[server]]\nport = 1",
+            "1: server: must be a table that starts with [server], not a list",
+        ),
         (
             "[provider]\nname = 'x'",
-            "1: provider: got a table; begin each provider with [[provider]]",
+            "1: provider: each provider must start with [[provider]]",
         ),
         (
             "[server]\nport = 70000",
-            "2: [server] port: got 70000, allowed is a whole number from 0 to 65535",
+            "2: [server] port: must be a whole number from 0 to 65535, not 70000",
         ),
         (
             "[server]\nport = '8079'",
-            '2: [server] port: got "8079", allowed is a whole number from 0 to 65535',
+            '2: [server] port: must be a whole number from 0 to 65535, not "8079"',
         ),
         (
             "[server]\nport = true",
-            "2: [server] port: got true, allowed is a whole number from 0 to 65535",
+            "2: [server] port: must be a whole number from 0 to 65535, not true",
         ),
         (
             "[server]\ndrain_s = nan",
-            "2: [server] drain_s: got nan, allowed is a number from 0 to 604800",
+            "2: [server] drain_s: must be a number from 0 to 604800, not nan",
         ),
         (
             "[server]\ndrain_s = 1979-05-27",
-            "2: [server] drain_s: got a date, allowed is a number from 0 to 604800",
+            "2: [server] drain_s: must be a number from 0 to 604800, not a date",
         ),
         (
             "[session]\nrequest_timeout_s = 0",
-            "2: [session] request_timeout_s: got 0, allowed is a number above 0 to 604800",
+            "2: [session] request_timeout_s: must be a number above 0, at most 604800, not 0",
         ),
         (
             "[logging]\nlevel = 'loud'",
-            '2: [logging] level: got "loud", allowed is "debug", "info", "warning" or "error"',
+            '2: [logging] level: must be "debug", "info", "warning" or "error", not "loud"',
         ),
-        ("[compat]\nhttp = 1", "2: [compat] http: got 1, allowed is true or false"),
+        ("[compat]\nhttp = 1", "2: [compat] http: must be true or false, not 1"),
         (
             "[server]\nallowed_origins = [\n 'https://a.example',\n 3]",
-            "4: [server] allowed_origins entry 2: got 3, allowed is text of 1 to 4096 characters",
+            "4: [server] allowed_origins entry 2: must be text of 1 to 4096 characters, in quotes",
         ),
         (
             "[server]\nallowed_origins = ['http://a.example/']",
@@ -161,7 +164,7 @@ def test_whole_numbers_are_taken_where_seconds_are_wanted() -> None:
         ),
         (
             "[compat]\nhttp = true\nhttp_health_port = 8079",
-            "3: [compat] http_health_port: 8079 is [server] port already; each needs its own port",
+            "3: [compat] http_health_port: 8079 is already used by [server] port; choose another",
         ),
     ],
 )
@@ -173,30 +176,30 @@ def test_a_wrong_key_is_told_with_its_line_and_what_is_allowed(text: str, error:
 @pytest.mark.parametrize(
     ("provider", "error"),
     [
-        ("name = 'x'", '1: [[provider]]: "kind" is missing; it is "openai" or "synthetic"'),
+        ("name = 'x'", '1: [[provider]]: "kind" is missing; it must be "openai" or "synthetic"'),
         (
             "kind = 'opnai'",
-            '2: [[provider]] kind: got "opnai", allowed is "openai" or "synthetic"; did you mean',
+            '2: [[provider]] kind: must be "openai" or "synthetic", not "opnai"; did you mean',
         ),
         (
             "kind = 'synthetic'",
-            '1: [[provider]]: "name" is missing; it is 1 to 64 letters, digits',
+            '1: [[provider]]: "name" is missing; it must be 1 to 64 letters, digits',
         ),
         (
             "kind = 'synthetic'\nname = 'a/b'",
-            '3: [[provider]] name: got "a/b", allowed is 1 to 64 letters, digits',
+            "3: [[provider]] name: must be 1 to 64 letters, digits",
         ),
         (
             "kind = 'synthetic'\nname = 'x'\nbase_url = 'http://x'",
-            '4: [[provider]] base_url: is a key of kind "openai", this provider is of kind "synth',
+            '4: [[provider]] base_url: belongs to kind "openai", not to "synthetic"; remove it',
         ),
         (
             "kind = 'synthetic'\nname = 'x'\nfailure_rate = 1.5",
-            "4: [[provider]] failure_rate: got 1.5, allowed is a number from 0 to 1",
+            "4: [[provider]] failure_rate: must be a number from 0 to 1, not 1.5",
         ),
         (
             "kind = 'synthetic'\nname = 'x'\nmodels = []",
-            "4: [[provider]] models: got a list, allowed is a list of texts, each text of 1 to",
+            "4: [[provider]] models: must be a list of texts, each text of 1 to",
         ),
         (
             "kind = 'synthetic'\nname = 'x'\nmodels = ['m', 'n',\n'm']",
@@ -216,16 +219,16 @@ def test_a_wrong_provider_is_told_with_its_line(provider: str, error: str) -> No
 @pytest.mark.parametrize(
     ("url", "error"),
     [
-        ("api.example/v1", "must begin with http:// or https:// and name a host"),
-        ("ftp://api.example", "must begin with http:// or https://"),
-        ("https://", "must begin with http:// or https:// and name a host"),
-        ("https://u:p@api.example", "must not hold a user name or password; use api_key_env"),
-        ("https://api.example/v1?key=1", "base_url: must end with its path, without ? or #"),
-        ("https://api.example/v1/chat/completions", "end it before /chat/completions"),
+        ("api.example/v1", "must start with http:// or https:// and a host"),
+        ("ftp://api.example", "must start with http:// or https://"),
+        ("https://", "must start with http:// or https:// and a host"),
+        ("https://u:p@api.example", "must not contain a user name or password; use api_key_env"),
+        ("https://api.example/v1?key=1", "base_url: must not contain ? or #"),
+        ("https://api.example/v1/chat/completions", "remove /chat/completions"),
         ("https://[api.example", "is not a URL"),
-        ("https://api..example/v1", 'names a host that cannot be: "api..example"'),
-        ("https://api example/v1", 'names a host that cannot be: "api example"'),
-        (f"https://{'a' * 64}.example/v1", "names a host that cannot be"),
+        ("https://api..example/v1", 'has an invalid host: "api..example"'),
+        ("https://api example/v1", 'has an invalid host: "api example"'),
+        (f"https://{'a' * 64}.example/v1", "has an invalid host"),
     ],
 )
 def test_a_base_url_that_cannot_work_is_refused(url: str, error: str) -> None:
@@ -257,13 +260,13 @@ def test_a_base_url_may_name_any_host(host: str) -> None:
 
 def test_one_key_of_one_kind_on_the_other_is_refused() -> None:
     (found,) = errors(f"{KIMI}delay_ms = 3")
-    assert 'delay_ms: is a key of kind "synthetic"' in found
+    assert 'delay_ms: belongs to kind "synthetic"' in found
 
 
 def test_two_providers_of_one_name_are_refused() -> None:
     (found,) = errors(KIMI + KIMI)
     assert found == (
-        'exai.toml:7: [[provider]] name: "kimi" is already the name of provider 1; names are unique'
+        'exai.toml:7: [[provider]] name: provider 1 is named "kimi" as well; names must be unique'
     )
 
 
@@ -278,7 +281,7 @@ def test_all_errors_are_told_at_once_in_the_order_of_their_lines() -> None:
 
 def test_a_variable_with_a_wrong_value_is_named() -> None:
     assert errors("", {"EXAI_WS_PORT": "http"}) == [
-        'EXAI_WS_PORT: [server] port: got "http", allowed is a whole number from 0 to 65535'
+        'EXAI_WS_PORT: [server] port: must be a whole number from 0 to 65535, not "http"'
     ]
 
 
@@ -286,7 +289,7 @@ def test_a_variable_with_a_wrong_value_is_named() -> None:
 def test_an_address_others_can_reach_needs_a_token(host: str) -> None:
     text = f"[server]\nhost = '{host}'\n"
     (found,) = errors(text)
-    assert found.startswith(f'exai.toml:2: [server] host: "{host}" can be reached from other')
+    assert found.startswith(f'exai.toml:2: [server] host: "{host}" is reachable from other')
     assert config_of(text + f"token = '{TOKEN}'").server.host == host
     assert config_of(text, {"EXAI_WS_TOKEN": TOKEN}).server.host == host
 
@@ -298,7 +301,9 @@ def test_a_loopback_address_needs_no_token(host: str) -> None:
 
 def test_a_token_under_sixteen_characters_is_refused_not_ignored() -> None:
     (found,) = errors("[server]\ntoken = 'onlyfifteenchar'")
-    assert found.startswith("exai.toml:2: [server] token: the token has 15 characters, at least 16")
+    assert found.startswith(
+        "exai.toml:2: [server] token: the token has 15 characters but needs at least 16"
+    )
     assert "onlyfifteenchar" not in found
     (found,) = errors("", {"EXAI_WS_TOKEN": "onlyfifteenchar"})
     assert found.startswith("EXAI_WS_TOKEN: [server] token: the token has 15 characters")
@@ -306,18 +311,18 @@ def test_a_token_under_sixteen_characters_is_refused_not_ignored() -> None:
 
 def test_a_token_that_is_a_number_is_refused_and_not_shown() -> None:
     assert errors("[server]\ntoken = 1234567890123456") == [
-        "exai.toml:2: [server] token: allowed is text, in quotes"
+        "exai.toml:2: [server] token: must be text, in quotes"
     ]
 
 
 def test_a_token_with_a_blank_is_refused() -> None:
     (found,) = errors("[server]\ntoken = 'sixteen or more characters'")
-    assert "a token holds only printable ASCII characters and no blanks" in found
+    assert "a token may contain only printable ASCII characters, no blanks" in found
 
 
 def test_token_and_token_file_together_are_refused() -> None:
     assert errors(f"[server]\ntoken = '{TOKEN}'\ntoken_file = 'x'") == [
-        "exai.toml:3: [server] token_file: token is set as well; keep one of token and token_file"
+        "exai.toml:3: [server] token_file: is set as well as token; keep one of the two"
     ]
 
 
@@ -335,8 +340,8 @@ def test_a_key_variable_that_is_not_set_is_named() -> None:
     assert found.config is not None
     (missing,) = found.missing_keys
     assert str(missing) == (
-        "exai.toml:5: [[provider]] api_key_env: the environment variable KIMI_KEY, with the key "
-        'of "kimi", is not set; set it: export KIMI_KEY=...'
+        "exai.toml:5: [[provider]] api_key_env: the environment variable KIMI_KEY for the key "
+        'of "kimi" is not set; set it with: export KIMI_KEY=...'
     )
 
 
@@ -352,7 +357,7 @@ def test_a_key_written_into_the_file_is_refused_and_not_shown(line: str) -> None
 def test_a_key_sent_without_encryption_is_warned_of() -> None:
     text = KIMI.replace("https", "http") + "api_key_env = 'K'"
     (warning,) = reading(text, {"K": "k"}).warnings
-    assert "the key travels unencrypted" in str(warning)
+    assert "the key is sent unencrypted" in str(warning)
     assert reading(text.replace("api.example", "127.0.0.1"), {"K": "k"}).warnings == ()
 
 
