@@ -71,6 +71,10 @@ class Upstream(Protocol):
     ``ask_models`` is answered by one ModelsListed or ModelsUnavailable.
     """
 
+    @property
+    def round_trip_s(self) -> float:
+        """The shortest time in which a connection to the service was opened; 0 if unknown."""
+
     def start(
         self, permit: PermitId, call: ChatCall, reply_to: Recipient[ProviderMessage]
     ) -> UpstreamCall: ...

@@ -17,7 +17,7 @@ from exai_actors.errors import BrokerError
 from tools.bench_processes import Process
 from tools.capacity_simulated import percentile
 from tools.limited_process import limited_process
-from tools.limited_upstream import MODEL, Order, limited_upstream
+from tools.limited_upstream import MODEL, TOO_MANY, Order, limited_upstream
 
 LIMIT = 4
 SERVICE_MS = 200
@@ -40,14 +40,23 @@ base_url = "{url}"
 models = ["{model}"]
 limit = {limit}
 queue = 100000
+{provider}
 """
 
 
 @asynccontextmanager
 async def broker_before(
-    url: str, *, limit: int = LIMIT, connections: int = 5000, session: str = ""
+    url: str,
+    *,
+    limit: int = LIMIT,
+    connections: int = 5000,
+    session: str = "",
+    provider: str = "",
 ) -> AsyncIterator[tuple[str, Process]]:
-    """``exai serve`` with one provider; yields its URL and its process."""
+    """``exai serve`` with one provider, and ``provider`` as more of its keys.
+
+    Yields its URL and its process.
+    """
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder) / "bench.toml"
         config.write_text(
@@ -57,6 +66,7 @@ async def broker_before(
                 limit=limit,
                 connections=connections,
                 session=session,
+                provider=provider,
             )
         )
         command = ["-m", "exai_actors", "serve", "--config", str(config)]
@@ -136,7 +146,7 @@ async def greedy_and_small(seconds: float, *, greedy: int = 24, small: int = 2) 
         return GreedyAndSmall(
             (len(served) - LIMIT) / rounds_s,
             errors,
-            upstream.ended.get("429 for too many at once", 0),
+            upstream.ended.get(TOO_MANY, 0),
             upstream.most,
             percentile(waits, 0.99),
             mine / len(served),

@@ -20,6 +20,7 @@ from typing import Any, cast
 import orjson
 
 MODEL = "limited"
+TOO_MANY = "429 for too many at once"
 _PIECES = 4
 # A loop's timer is up to so much late.
 _TIMER_S = 0.001
@@ -103,7 +104,7 @@ class _Exchange(asyncio.Protocol):
         if upstream.refuse_with is not None:
             self._refuse(upstream.refuse_with)
         elif upstream.running >= upstream.limit:
-            upstream.ended["429 for too many at once"] += 1
+            upstream.ended[TOO_MANY] += 1
             self._answer(HTTPStatus.TOO_MANY_REQUESTS, _error("too many at once"))
         else:
             self._order = order = order_of(request["messages"][-1]["content"])

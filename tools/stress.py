@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from exai_actors.client import connect
 from tools.capacity_live import broker_before
-from tools.limited_upstream import LimitedUpstream, limited_upstream
+from tools.limited_upstream import TOO_MANY, LimitedUpstream, limited_upstream
 from tools.stress_cases import CASES, Account, Stage
 
 SETTLE_S = 10.0
@@ -144,7 +144,7 @@ def judge(account: Account, upstream: LimitedUpstream) -> list[str]:
         complaints.append(f"{account.wrong} answers were not those that were asked for")
     if upstream.most > upstream.limit:
         complaints.append(f"the service saw {upstream.most} at once, its limit is {upstream.limit}")
-    if too_many := upstream.ended["429 for too many at once"]:
+    if too_many := upstream.ended[TOO_MANY]:
         complaints.append(f"the service had to refuse {too_many} calls as too many at once")
     return complaints
 

@@ -62,6 +62,10 @@ class SyntheticUpstream:
         self._running: set[_Running] = set()
         self._closed = False
 
+    @property
+    def round_trip_s(self) -> float:
+        return 0.0
+
     def start(
         self, permit: PermitId, call: ChatCall, reply_to: Recipient[ProviderMessage]
     ) -> UpstreamCall:

@@ -74,12 +74,15 @@ class UpstreamEnded(msgspec.Struct, frozen=True, gc=False):
     """The upstream call has really ended: exactly once for each started call, after its chunks.
 
     ``hold_s`` is for how long the provider wants no further call, if it said so beside an answer.
+    ``cut_off``: our side closed the connection before the service had finished the call, so the
+    service may count it for a little longer.
     """
 
     refusable: ClassVar[bool] = False
     permit: PermitId
     result: UpstreamResult
     hold_s: float | None = None
+    cut_off: bool = False
 
 
 class ModelsListed(msgspec.Struct, frozen=True, gc=False):

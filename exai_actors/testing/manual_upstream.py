@@ -67,30 +67,40 @@ class ManualCall:
         *,
         retry_after: float | None = None,
         text_sent: bool = False,
+        cut_off: bool = False,
     ) -> None:
-        """End without an answer."""
-        self._end(UpstreamFailure(kind, message, retry_after=retry_after, text_sent=text_sent))
+        """End without an answer; ``cut_off`` as in ``close``, for example at a timeout."""
+        failure = UpstreamFailure(kind, message, retry_after=retry_after, text_sent=text_sent)
+        self._end(failure, cut_off=cut_off)
 
-    def close(self) -> None:
-        """End as an aborted call does, its connection closed."""
-        self._end(Aborted())
+    def close(self, *, cut_off: bool = True) -> None:
+        """End as an aborted call does, its connection closed.
+
+        ``cut_off``: the service may not have noticed yet, so the permit rests for a moment.
+        """
+        self._end(Aborted(), cut_off=cut_off)
 
     def end_again(self) -> None:
         """Say once more that it has ended, which no upstream should."""
         self.reply_to.tell(UpstreamEnded(self.permit, Aborted()))
 
     def _end(
-        self, result: Completion | UpstreamFailure | Aborted, hold_s: float | None = None
+        self,
+        result: Completion | UpstreamFailure | Aborted,
+        hold_s: float | None = None,
+        *,
+        cut_off: bool = False,
     ) -> None:
         assert not self.ended, "this call has ended already"
         self.ended = True
-        self.reply_to.tell(UpstreamEnded(self.permit, result, hold_s))
+        self.reply_to.tell(UpstreamEnded(self.permit, result, hold_s, cut_off))
 
 
 class ManualUpstream:
     """Fulfils ``ports.Upstream``; ``calls`` are all that were ever started, in order."""
 
-    def __init__(self) -> None:
+    def __init__(self, round_trip_s: float = 0.0) -> None:
+        self.round_trip_s = round_trip_s
         self.calls: list[ManualCall] = []
         self.models_asked: list[Recipient[ProviderMessage]] = []
         self.closed = False

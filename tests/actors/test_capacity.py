@@ -139,23 +139,6 @@ def test_a_restart_of_the_provider_forgets_neither_its_gates_nor_its_changes() -
     assert len(desk.upstream.calls) == 3
 
 
-def test_a_provider_that_goes_on_regardless_keeps_the_permit_of_an_aborted_call_for_a_while() -> (
-    None
-):
-    desk = Desk(capacity=CapacitySettings(limit=1, quarantine_s=20.0))
-    gone, waiting = desk.client(), desk.client()
-    gone.call("a")
-    waiting.call("b")
-    gone.vanish()
-    desk.upstream.calls[0].close()
-    desk.settle()
-    assert (desk.statistics().quarantined, desk.statistics().in_flight) == (1, 0)
-    assert len(desk.upstream.calls) == 1
-    desk.advance(20.0)
-    assert len(desk.upstream.calls) == 2
-    assert desk.statistics().quarantined == 0
-
-
 def test_identical_calls_share_one_upstream_call_where_that_is_wanted() -> None:
     desk = Desk(capacity=CapacitySettings(limit=3, coalesce=True))
     clients = [desk.client() for _ in range(3)]

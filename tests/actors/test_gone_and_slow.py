@@ -40,7 +40,7 @@ def test_a_client_gone_while_running_frees_its_permit_for_the_next(chunks: int) 
     first.vanish()
     assert desk.upstream.calls[0].abort_asked
     assert len(desk.upstream.calls) == 1, "the permit is held until the call has really ended"
-    desk.upstream.calls[0].close()
+    desk.upstream.calls[0].close(cut_off=False)
     desk.settle()
     desk.upstream.calls[1].complete("for the second")
     assert second.heard()[-1]["text"] == "for the second"
@@ -53,7 +53,7 @@ def test_a_client_gone_while_its_request_waits_in_the_session_leaves_nothing_beh
     client.call("a", arguments=named)
     client.call("b", arguments=named)
     client.vanish()
-    desk.upstream.calls[0].close()
+    desk.upstream.calls[0].close(cut_off=False)
     desk.settle()
     assert len(desk.upstream.calls) == 1
     assert desk.statistics().in_flight == 0
@@ -79,7 +79,7 @@ def test_cancel_is_answered_and_so_is_the_cancelled_call() -> None:
     answer = next(frame for frame in frames if frame["op"] == "call_tool_res")
     assert answer["error"]["code"] == "CANCELLED"
     assert desk.upstream.calls[0].abort_asked
-    desk.upstream.calls[0].close()
+    desk.upstream.calls[0].close(cut_off=False)
     assert client.heard() == []
 
 

@@ -235,7 +235,7 @@ def test_a_request_past_its_deadline_is_aborted_upstream() -> None:
     assert client.heard()[-1]["error"]["code"] == "TIMEOUT"
     assert desk.upstream.calls[0].abort_asked
     assert desk.statistics().in_flight == 1
-    desk.upstream.calls[0].close()
+    desk.upstream.calls[0].close(cut_off=False)
     desk.settle()
     assert desk.statistics().in_flight == 0
     assert client.heard() == []
@@ -262,7 +262,7 @@ def test_a_provider_that_crashes_fails_what_it_held_once_and_comes_back() -> Non
     assert sorted(answer["request_id"] for answer in answers) == ["a", "b"]
     assert {answer["error"]["code"] for answer in answers} == {"SERVICE_UNAVAILABLE"}
     assert desk.upstream.calls[0].abort_asked
-    desk.upstream.calls[0].close()
+    desk.upstream.calls[0].close(cut_off=False)
     client.call("c")
     desk.upstream.calls[-1].complete("alive")
     assert client.heard()[-1]["text"] == "alive"
@@ -319,7 +319,7 @@ def test_a_session_that_crashes_answers_its_requests_and_returns_its_permits() -
     assert client.outbox.closed is not None
     assert client.outbox.closed[0] == 1011
     assert desk.upstream.calls[0].abort_asked
-    desk.upstream.calls[0].close()
+    desk.upstream.calls[0].close(cut_off=False)
     desk.settle()
     assert desk.upstream.calls[1].call is not None
     desk.upstream.calls[1].complete("other goes on")
@@ -423,7 +423,7 @@ def test_a_restarted_provider_counts_what_its_predecessor_began_until_it_has_end
     client.call("b")
     assert len(desk.upstream.calls) == 1, "the aborted call still holds the only permit"
     assert desk.statistics().in_flight == 1
-    desk.upstream.calls[0].close()
+    desk.upstream.calls[0].close(cut_off=False)
     desk.settle()
     assert len(desk.upstream.calls) == 2
     desk.upstream.calls[1].complete("after the restart")

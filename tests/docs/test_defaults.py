@@ -41,6 +41,8 @@ def worded(key: str, default: object) -> str:
     match default:
         case 0:
             return "none"
+        case str():
+            return default
         case int() if key.endswith("_bytes"):
             return f"{default >> 20} MiB" if default >= 1 << 20 else f"{default >> 10} KiB"
         case int() | float():

@@ -9,7 +9,7 @@ import pytest
 
 from tools import stress
 from tools.capacity_live import broker_before
-from tools.limited_upstream import LimitedUpstream, Order, limited_upstream, order_of
+from tools.limited_upstream import TOO_MANY, LimitedUpstream, Order, limited_upstream, order_of
 from tools.stress_cases import Account, Stage, at_once
 
 
@@ -58,7 +58,7 @@ def test_what_a_prompt_asks_for_is_known_from_the_prompt_alone() -> None:
         (Account(), LimitedUpstream(1, most=2), "saw 2 at once, its limit is 1"),
         (
             Account(),
-            LimitedUpstream(1, ended=Counter({"429 for too many at once": 4})),
+            LimitedUpstream(1, ended=Counter({TOO_MANY: 4})),
             "had to refuse 4 calls",
         ),
     ],

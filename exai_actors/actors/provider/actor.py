@@ -30,6 +30,7 @@ from exai_actors.core.capacity.account import Account
 from exai_actors.core.capacity.apply_change import apply_change
 from exai_actors.core.capacity.dispatcher import Admission, Dispatcher
 from exai_actors.core.capacity.invariants import invariant_violations
+from exai_actors.core.capacity.quarantine import abort_rest_s
 from exai_actors.core.capacity.refusals import Refusal
 from exai_actors.core.capacity.token_estimates import TokenEstimator, characters_of, cost_of
 from exai_actors.core.statistics import ProviderStatistics
@@ -226,11 +227,7 @@ class ProviderActor(LoopActor):
 
     def _ended(self, message: UpstreamEnded) -> None:
         now = self._now()
-        rest_s = self._settings.capacity.quarantine_s
-        if rest_s and isinstance(message.result, Aborted):
-            call = self._dispatcher.quarantine(message.permit, now + rest_s)
-        else:
-            call = self._dispatcher.release(message.permit)
+        call = self._take_back(message, now)
         if call is None:
             return
         call.upstream_call = None
@@ -243,6 +240,18 @@ class ProviderActor(LoopActor):
         log_changes(self._account, self._name)
         if self._dispatcher.has_waiting:
             self._pump()
+
+    def _take_back(self, message: UpstreamEnded, now: float) -> ProviderCall | None:
+        """Release the permit, or let it rest until the service has noticed the closed connection.
+
+        None for a permit that is not held.
+        """
+        if message.cut_off:
+            configured = self._settings.capacity.quarantine_s
+            rest_s = abort_rest_s(configured, self._upstream.round_trip_s)
+            if rest_s:
+                return self._dispatcher.quarantine(message.permit, now + rest_s)
+        return self._dispatcher.release(message.permit)
 
     def _settle(self, call: ProviderCall, result: UpstreamResult, now: float) -> None:
         match result:

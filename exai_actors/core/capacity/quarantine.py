@@ -9,25 +9,25 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 from exai_actors.core.capacity.account import Account
 from exai_actors.core.capacity.ledger import CapacityLedger
 from exai_actors.ids import PermitId
 
 MIN_REST_S = 0.05
-"""Enough for a service on a busy machine to read a closed socket: see ADR 17."""
+"""Enough for a service on a busy machine to notice a closed socket (measured, see ADR 17)."""
 MAX_REST_S = 1.0
 
 
-def abort_rest_s(configured: float | None, round_trip_s: float) -> float:
-    """How long the permit of a call that was cut off rests: as configured, or else as measured.
+def abort_rest_s(configured: float | Literal["auto"], round_trip_s: float) -> float:
+    """How long the permit of a call that was cut off rests: as configured, or as measured.
 
     ``round_trip_s`` is the time that it takes to open a connection to the service, 0 if unknown.
     """
-    if configured is not None:
-        return configured
-    return min(MIN_REST_S + round_trip_s, MAX_REST_S)
+    if configured == "auto":
+        return min(MIN_REST_S + round_trip_s, MAX_REST_S)
+    return configured
 
 
 class Quarantine:

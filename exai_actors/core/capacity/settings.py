@@ -60,7 +60,8 @@ class CapacitySettings(msgspec.Struct, frozen=True):
     ``model_limits`` are the limits of single models, apart from ``limit``, which the other models
     share. A waiting session without a grant for ``max_wait_s`` is served first. ``on_disconnect``
     decides about a call whose client has gone. ``quarantine_s`` is the abort rest: how long the
-    permit of a call that was cut off stays neither held nor free.
+    permit of a call that was cut off stays neither held nor free; "auto" follows the time that the
+    service takes to notice.
     """
 
     limit: int
@@ -74,5 +75,5 @@ class CapacitySettings(msgspec.Struct, frozen=True):
     circuit: CircuitSettings = CircuitSettings()
     adaptive: bool = False
     on_disconnect: Literal["abort", "finish"] = "abort"
-    quarantine_s: float = 0.0
+    quarantine_s: float | Literal["auto"] = "auto"
     coalesce: bool = False

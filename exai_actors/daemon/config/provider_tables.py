@@ -97,10 +97,11 @@ class CapacityKeys(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         ),
     ] = _CAPACITY.on_disconnect
     quarantine_s: Annotated[
-        SecondsOrNone,
+        Literal["auto"] | SecondsOrNone,
         Meta(
-            description="How long the permit of an aborted call stays unused, for a service that "
-            "continues such calls."
+            description="How long the permit of an aborted call rests, since the service may still "
+            'count the call. "auto": 0.05 s and the time in which a connection to the service is '
+            "opened, at most 1 s. Longer for a service that finishes aborted calls."
         ),
     ] = _CAPACITY.quarantine_s
     coalesce: Annotated[

@@ -21,6 +21,10 @@ def _phrase(kind: inspect.Type) -> str:
     match kind:
         case inspect.Metadata():
             return _phrase(kind.type)
+        case inspect.UnionType():
+            return " or ".join(map(_phrase, kind.types))
+        case inspect.LiteralType():
+            return either(map(str, kind.values))
         case inspect.BoolType():
             return "true or false"
         case inspect.IntType():

@@ -61,6 +61,7 @@ class HttpCall:
         "_text_sent",
         "_timer",
         "_total_due",
+        "_unfinished",
         "_verdict",
         "answering",
         "permit",
@@ -83,6 +84,7 @@ class HttpCall:
         self._on_end = on_end
         self.answering = False
         self._text_sent = False
+        self._unfinished = False
         self._hold_s: float | None = None
         self._verdict: UpstreamResult = Aborted()
         self._resumed: asyncio.Event | None = None
@@ -123,7 +125,8 @@ class HttpCall:
             result = task.result()
         if self._text_sent and isinstance(result, UpstreamFailure):
             result = msgspec.structs.replace(result, text_sent=True)
-        self.reply_to.tell(UpstreamEnded(self.permit, result, self._hold_s))
+        cut_off = self._unfinished and not isinstance(result, Completion)
+        self.reply_to.tell(UpstreamEnded(self.permit, result, self._hold_s, cut_off))
         if error is not None:
             log_broken(error, self._service)
 
@@ -137,6 +140,8 @@ class HttpCall:
                 result = await self._exchange(False)
             return result
         except TRANSPORT_ERRORS as error:
+            # The connection failed or the service closed it: it has finished with the call.
+            self._unfinished = False
             return failure_of(error, service)
 
     async def _exchange(self, include_usage: bool) -> UpstreamResult:
@@ -144,11 +149,13 @@ class HttpCall:
         body = encode_request(self._call, include_usage=include_usage)
         self.answering = False
         self._expect_more()
+        self._unfinished = True
         response = await service.ask(body)
         try:
             self.answering = True
             return await self._read(response)
         finally:
+            self._unfinished = not response.content.at_eof()
             response.hang_up()
 
     async def _read(self, response: Response) -> UpstreamResult:

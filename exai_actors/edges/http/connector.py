@@ -12,6 +12,7 @@ import functools
 import ipaddress
 import select
 from collections.abc import Callable
+from math import inf
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
@@ -56,12 +57,14 @@ class Connector(aiohttp.TCPConnector):
     """Hands out no pooled connection on which something came since its last answer.
 
     That can only be its end, or what would be taken for the answer to the next request.
+    ``shortest_connect_s`` is the shortest time that opening one took, inf before the first.
 
     ``limit`` 0 sets none. Made on the running loop.
     """
 
     def __init__(self, limit: int, connect_timeout_s: float) -> None:
         super().__init__(limit=limit, keepalive_timeout=KEEP_ALIVE_S)
+        self.shortest_connect_s = inf
         made: Callable[..., ResponseHandler] = _Protocol
         self._factory = functools.partial(made, loop=asyncio.get_running_loop())
         # No other timeout is aiohttp's: they need to stop while a reader is paused.
@@ -75,6 +78,17 @@ class Connector(aiohttp.TCPConnector):
                 return connection
             connection.close()
         return None
+
+    async def _create_connection(
+        self,
+        req: aiohttp.ClientRequest,
+        traces: list[Trace],
+        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109
+    ) -> ResponseHandler:
+        began = self._loop.time()
+        protocol = await super()._create_connection(req, traces, timeout)
+        self.shortest_connect_s = min(self.shortest_connect_s, self._loop.time() - began)
+        return protocol
 
 
 class _Protocol(ResponseHandler):

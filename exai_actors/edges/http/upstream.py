@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from math import inf
 
 from yarl import URL
 
@@ -88,6 +89,11 @@ class HttpUpstream:
     def in_flight(self) -> int:
         """Calls that were started and have not told their end."""
         return len(self._calls)
+
+    @property
+    def round_trip_s(self) -> float:
+        shortest = inf if self._connector is None else self._connector.shortest_connect_s
+        return 0.0 if shortest == inf else shortest
 
     def start(
         self, permit: PermitId, call: ChatCall, reply_to: Recipient[ProviderMessage]

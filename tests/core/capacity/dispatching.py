@@ -89,12 +89,11 @@ class Bench:
         self.pump()
         return again
 
-    def abort(self, name: str) -> None:
-        """Its call was aborted and has ended."""
+    def abort(self, name: str, rest_s: float = 0.0) -> None:
+        """Its call was aborted and has ended; its permit rests for so long."""
         job = self.running.pop(name)
-        if self.settings.quarantine_s:
-            until = self.now + self.settings.quarantine_s
-            assert self.dispatcher.quarantine(job.permit, until) is job
+        if rest_s:
+            assert self.dispatcher.quarantine(job.permit, self.now + rest_s) is job
         else:
             assert self.dispatcher.release(job.permit) is job
         self.dispatcher.aborted(job, 1.0, self.now)

@@ -406,19 +406,19 @@ def test_who_wants_no_waiting_is_not_tried_again() -> None:
 
 
 def test_a_quarantined_permit_comes_back_by_itself() -> None:
-    bench = Bench(quarantine_s=5.0)
+    bench = Bench()
     bench.admit("gone")
     bench.admit("next")
-    bench.abort("gone")
+    bench.abort("gone", rest_s=5.0)
     assert bench.granted == ["gone"]
     bench.pass_time(5.0)
     assert bench.granted == ["gone", "next"]
 
 
 def test_an_owner_that_is_restarted_knows_who_is_in_quarantine_and_what_a_model_was_told() -> None:
-    bench = Bench(limit=1, model_limits=(("scarce", 1),), quarantine_s=20.0)
+    bench = Bench(limit=1, model_limits=(("scarce", 1),))
     bench.admit("gone")
-    bench.abort("gone")
+    bench.abort("gone", rest_s=20.0)
     bench.admit("told", model="scarce")
     bench.fail("told", FailureKind.RATE_LIMITED, retry_after=50.0, scope=LimitScope.CONCURRENCY)
     bench.dispatcher = Dispatcher(bench.account, 1 << 40)
@@ -552,7 +552,7 @@ def test_no_wait_is_told_while_no_permit_is_there_to_wait_for(
 
 
 def test_reserved_and_quarantined_permits_are_not_waited_for() -> None:
-    bench = Bench(limit=3, quarantine_s=60.0)
+    bench = Bench(limit=3)
     bench.admit("a")
     bench.now = 4.0
     bench.complete("a")
@@ -560,7 +560,7 @@ def test_reserved_and_quarantined_permits_are_not_waited_for() -> None:
     bench.admit("gone")
     bench.admit("b")
     bench.admit("c")
-    bench.abort("gone")
+    bench.abort("gone", rest_s=60.0)
     bench.admit("d")
     waits = [wait for _, wait, _ in bench.dispatcher.waits.positions_due(bench.now, 1.0)]
     assert waits == [4.0, 8.0]

@@ -71,7 +71,6 @@ class CapacityMachine(RuleBasedStateMachine):
             model_limits=(("scarce", 1),),
             gates=gates,
             retry=RetrySettings(reserve=100, base_s=1.0),
-            quarantine_s=3.0,
             circuit=CircuitSettings(failures_in_a_row=2, calls=1000),
         )
         self.account = Account(capacity)

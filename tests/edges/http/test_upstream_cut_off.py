@@ -1,0 +1,121 @@
+"""HttpUpstream reports whether a call was cut off before the service had finished it."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import aiohttp
+import pytest
+
+from exai_actors.messages.provider import UpstreamEnded
+from exai_actors.testing.scripted_replies import HANG, Reply, answer, body, hang
+from exai_actors.testing.scripted_upstream import ScriptedUpstream
+from tests.edges.http.asking import Asked, asker_of
+
+
+@pytest.fixture
+async def upstream() -> AsyncIterator[ScriptedUpstream]:
+    async with ScriptedUpstream() as started:
+        yield started
+
+
+async def is_cut_off(asked: Asked) -> bool:
+    return (await asked.probe.expect_eventually(UpstreamEnded)).cut_off
+
+
+async def test_an_aborted_call_without_an_answer_is_cut_off(upstream: ScriptedUpstream) -> None:
+    upstream.then(hang())
+    async with asker_of(upstream.base_url) as asker:
+        asked = asker.ask()
+        await upstream.wait_for_started()
+        asked.call.abort()
+        assert await is_cut_off(asked)
+
+
+async def test_an_aborted_stream_is_cut_off(upstream: ScriptedUpstream) -> None:
+    upstream.then(answer("Hel", HANG))
+    async with asker_of(upstream.base_url) as asker:
+        asked = asker.ask()
+        await asked.piece()
+        asked.call.abort()
+        assert await is_cut_off(asked)
+
+
+@pytest.mark.parametrize(
+    ("reply", "options"),
+    [
+        (hang(), {"first_byte_timeout_s": 0.02}),
+        (answer("Hel", HANG), {"idle_timeout_s": 0.02}),
+        (answer("Hel", HANG), {"total_timeout_s": 0.02}),
+        (answer("x" * 10_000, HANG), {"max_answer_bytes": 1024}),
+    ],
+)
+async def test_a_call_that_we_give_up_is_cut_off(
+    upstream: ScriptedUpstream, reply: Reply, options: dict[str, Any]
+) -> None:
+    upstream.then(reply)
+    async with asker_of(upstream.base_url, **options) as asker:
+        assert await is_cut_off(asker.ask())
+
+
+@pytest.mark.parametrize("reply", [answer("whole"), body(b"{}", status=500), body(b"no JSON")])
+async def test_a_call_that_the_service_has_finished_is_not_cut_off(
+    upstream: ScriptedUpstream, reply: Reply
+) -> None:
+    upstream.then(reply)
+    async with asker_of(upstream.base_url) as asker:
+        assert not await is_cut_off(asker.ask(stream=False))
+
+
+async def test_an_answer_whose_body_never_ends_is_not_cut_off(upstream: ScriptedUpstream) -> None:
+    # After [DONE] the service has finished, though its connection cannot be used again.
+    upstream.then(answer("whole", b"data: [DONE]\n\n", HANG, done=False))
+    async with asker_of(upstream.base_url) as asker:
+        assert not await is_cut_off(asker.ask())
+
+
+async def test_a_call_that_never_began_is_not_cut_off(upstream: ScriptedUpstream) -> None:
+    async with asker_of(upstream.base_url) as asker:
+        asked = asker.ask()
+        asked.call.abort()
+        assert not await is_cut_off(asked)
+
+
+async def test_a_call_whose_connection_the_service_closed_is_not_cut_off() -> None:
+    async def close(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(close, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        async with asker_of(f"http://127.0.0.1:{port}/v1") as asker:
+            assert not await is_cut_off(asker.ask())
+
+
+async def test_a_refused_connection_is_not_cut_off() -> None:
+    async with asker_of("http://127.0.0.1:1/v1") as asker:
+        assert not await is_cut_off(asker.ask())
+
+
+async def test_the_round_trip_is_the_time_of_the_fastest_new_connection(
+    upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with asker_of(upstream.base_url) as asker:
+        service = asker.upstream
+        assert service.round_trip_s == 0.0
+        await asker.ask().end()
+        first = service.round_trip_s
+        assert 0 < first < 5
+        await asker.ask("on the pooled connection").end()
+        assert service.round_trip_s == first
+
+        connect = aiohttp.TCPConnector._create_connection
+
+        async def connect_slowly(*args: Any) -> Any:
+            await asyncio.sleep(first)
+            return await connect(*args)
+
+        monkeypatch.setattr(aiohttp.TCPConnector, "_create_connection", connect_slowly)
+        await asyncio.gather(*(asker.ask().end() for _ in range(2)))
+        assert upstream.connections == 2
+        assert service.round_trip_s == first
