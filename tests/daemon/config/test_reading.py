@@ -7,11 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exai_actors.daemon.config.provider_tables import OpenAIProvider, SyntheticProvider
+from exai_actors.daemon.config.provider_tables import (
+    PROVIDER_KINDS,
+    OpenAIProvider,
+    SyntheticProvider,
+)
 from exai_actors.daemon.config.reading import ENVIRONMENT, Reading, read_config
 from exai_actors.daemon.config.tables import Config
+from exai_actors.daemon.config.wording import either
 
 TOKEN = "0123456789abcdef"
+KINDS = either(PROVIDER_KINDS)
 
 
 def reading(
@@ -176,10 +182,10 @@ def test_a_wrong_key_is_told_with_its_line_and_what_is_allowed(text: str, error:
 @pytest.mark.parametrize(
     ("provider", "error"),
     [
-        ("name = 'x'", '1: [[provider]]: "kind" is missing; it must be "openai" or "synthetic"'),
+        ("name = 'x'", f'1: [[provider]]: "kind" is missing; it must be {KINDS}'),
         (
             "kind = 'opnai'",
-            '2: [[provider]] kind: must be "openai" or "synthetic", not "opnai"; did you mean',
+            f'2: [[provider]] kind: must be {KINDS}, not "opnai"; did you mean "openai"?',
         ),
         (
             "kind = 'synthetic'",
