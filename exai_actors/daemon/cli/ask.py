@@ -13,15 +13,15 @@ from exai_actors.daemon.cli.options import Seconds, broker_options, json_option,
 if TYPE_CHECKING:
     from exai_actors.client import CallResult, Progress
 
-# The broker names the end of a deadline better than the client, so it gets the first word.
+# The broker's error for a deadline says more than the client's, so the client waits for it.
 GRACE_S = 2.0
-MAX_S = 86_400  # the wire's, whose import would slow the help down
+MAX_S = 86_400  # the wire's; importing that would slow down the help
 
 
 @click.command()
 @click.argument("prompt", required=False)
 @click.option("-m", "--model", metavar="MODEL", help="The model to ask; see `exai models`.")
-@click.option("--no-stream", is_flag=True, help="Print the answer only when it is whole.")
+@click.option("--no-stream", is_flag=True, help="Print the answer when it is complete.")
 @click.option(
     "--timeout",
     type=Seconds(MAX_S),
@@ -39,10 +39,10 @@ def ask(
     url: str,
     token: str | None,
 ) -> None:
-    """Ask a model and print the answer as it comes.
+    """Ask a model and print the answer as it arrives.
 
-    PROMPT is the question; without one, or with `-`, it is read from stdin. Ctrl-C cancels the
-    request, at the provider too.
+    Without PROMPT, or with `-`, the prompt is read from stdin. Ctrl-C cancels the request, at the
+    provider too.
     """
     arguments = {"prompt": _prompt(prompt)}
     if model is not None:
@@ -105,7 +105,7 @@ def _prompt(given: str | None) -> str:
     from exai_actors.errors import UsageError
 
     if given is None and sys.stdin.isatty():
-        raise click.UsageError('there is no prompt: exai ask "..." or ... | exai ask')
+        raise click.UsageError('no prompt; use exai ask "..." or ... | exai ask')
     try:
         if given is None or given == "-":
             prompt = sys.stdin.buffer.read().decode()
@@ -120,13 +120,13 @@ def _prompt(given: str | None) -> str:
 
 
 def _as_text(argument: str) -> str:
-    """The argument, or its bytes read as UTF-8 where the locale has no characters for them."""
+    """The argument; its bytes as UTF-8 where the locale could not decode them."""
     undecoded = any("\udc80" <= char <= "\udcff" for char in argument)
     return os.fsencode(argument).decode() if undecoded else argument
 
 
 class _Waiting:
-    """The place in the queue, on a terminal's last line until the answer begins."""
+    """Shows the position in the queue on a terminal until the answer begins."""
 
     def __init__(self) -> None:
         self._terminal = sys.stderr.isatty()

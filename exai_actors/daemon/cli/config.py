@@ -1,4 +1,4 @@
-"""`exai config`: begin, check and show configuration."""
+"""`exai config`: create, check and show configuration."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from exai_actors.daemon.cli.options import json_option
 
 @click.group()
 def config() -> None:
-    """Begin, check and show configuration."""
+    """Create, check and show configuration."""
 
 
 file_option = click.option(
     "--config",
     "file",
     metavar="FILE",
-    help="The file, in place of EXAI_CONFIG, ./exai.toml or the user's own.",
+    help="The file to use instead of EXAI_CONFIG, ./exai.toml or the user's own.",
 )
 
 
@@ -26,7 +26,7 @@ file_option = click.option(
 @click.argument("file", default="exai.toml")
 @click.option("--force", is_flag=True, help="Overwrite the file if it exists.")
 def init(file: str, force: bool) -> None:
-    """Write a commented file to begin with, FILE or exai.toml."""
+    """Write a commented configuration file, by default exai.toml."""
     from exai_actors.daemon.cli.output import say
     from exai_actors.daemon.config.files import path_of
     from exai_actors.daemon.config.render import template
@@ -37,16 +37,16 @@ def init(file: str, force: bool) -> None:
         with path.open("w" if force else "x", encoding="utf-8") as opened:
             opened.write(template())
     except FileExistsError:
-        raise UsageError(f"{path} exists already; --force overwrites it") from None
+        raise UsageError(f"{path} already exists; --force overwrites it") from None
     except OSError as error:
         raise UsageError(f"{path} cannot be written: {error.strerror}") from None
-    say(f"{path} is written; edit it, then: exai config check --config {path}")
+    say(f"wrote {path}; edit it and run: exai config check --config {path}")
 
 
 @config.command()
 @file_option
 def check(file: str | None) -> None:
-    """Check the file as `exai serve` would, and say all that is wrong."""
+    """Check the configuration and report all problems."""
     from exai_actors.daemon.cli.output import complain, say
     from exai_actors.daemon.config.files import user_file
     from exai_actors.daemon.config.load import load
@@ -56,17 +56,17 @@ def check(file: str | None) -> None:
         complain(f"warning: {warning}")
     source = loaded.config.source.file
     if source is None:
-        say(f"there is no ./exai.toml and no {user_file()}: the defaults are in force")
+        say(f"neither ./exai.toml nor {user_file()} exists: the defaults are in force")
     else:
         names = ", ".join(provider.name for provider in loaded.config.provider)
-        say(f"{source} can be used; providers: {names}")
+        say(f"{source} is valid; providers: {names}")
 
 
 @config.command()
 @file_option
 @json_option
 def show(file: str | None, as_json: bool) -> None:
-    """Show the values in force and what set each; secrets are hidden."""
+    """Show the values in force and their origins, with secrets hidden."""
     from exai_actors.daemon.cli.output import complain, say
     from exai_actors.daemon.config.load import read
     from exai_actors.daemon.config.render import show as shown

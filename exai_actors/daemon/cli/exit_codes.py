@@ -1,4 +1,4 @@
-"""What the exit codes of `exai` mean; ``docs/reference/cli.md`` shows the same table."""
+"""The exit codes of `exai` and their meanings, as in ``docs/reference/cli.md``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 class ExitCode(IntEnum):
-    """``meaning`` is the sentence of the reference."""
+    """``meaning`` is the sentence in the reference."""
 
     meaning: str
 
@@ -20,25 +20,25 @@ class ExitCode(IntEnum):
         member.meaning = meaning
         return member
 
-    OK = 0, "It worked."
-    FAILED = 1, "It failed for a reason that has no code of its own; stderr tells it."
+    OK = 0, "Success."
+    FAILED = 1, "An error without a code of its own; stderr has the message."
     USAGE = 2, "The command line is wrong: an unknown command or option, a missing argument."
-    CONFIG = 3, "The configuration cannot be used."
-    CANNOT_LISTEN = 4, "`exai serve` cannot listen on its address, or its port is in use."
-    NO_BROKER = 5, "No broker answers at the URL, or the connection to it broke."
-    UNAUTHORIZED = 6, "The broker wants a token, or another one."
-    INVALID = 7, "The broker refused the request as made: unknown model or tool, wrong argument."
-    BUSY = 8, "The broker has no room for the request now, or is shutting down; try again later."
-    TIMEOUT = 9, "The deadline passed before the answer was there."
-    PROVIDER = 10, "The provider failed, or gave half an answer."
-    GAVE_UP = 11, "A part of the broker could not be kept alive, so `exai serve` gave up."
-    INTERNAL = 70, "A fault in exai itself."
+    CONFIG = 3, "The configuration is invalid."
+    CANNOT_LISTEN = 4, "`exai serve` cannot listen on its address, or the port is in use."
+    NO_BROKER = 5, "No broker answers at the URL, or the connection to it was lost."
+    UNAUTHORIZED = 6, "The broker requires a token, or a different one."
+    INVALID = 7, "The broker refused the request as invalid: unknown model or tool, wrong argument."
+    BUSY = 8, "The broker has no room for the request, or is shutting down; try again later."
+    TIMEOUT = 9, "The deadline passed before the answer was complete."
+    PROVIDER = 10, "The provider failed, or its answer was incomplete."
+    GAVE_UP = 11, "`exai serve` gave up: a part of the broker failed and could not be restarted."
+    INTERNAL = 70, "An internal error: a bug in exai."
     INTERRUPTED = 130, "Ctrl-C; the request was cancelled."
-    BROKEN_PIPE = 141, "Whoever read the output stopped reading."
+    BROKEN_PIPE = 141, "The reader of the output closed it."
 
 
 def of_error_code(code: ErrorCode) -> ExitCode:
-    """How a command ends that the broker answered with ``code``."""
+    """The exit code of a command that the broker answered with ``code``."""
     from exai_actors.errors import ErrorCode
 
     match code:
@@ -63,7 +63,7 @@ def of_error_code(code: ErrorCode) -> ExitCode:
 
 
 def of_error(error: ExaiError) -> ExitCode:
-    """How a command ends that failed with ``error``."""
+    """The exit code of a command that failed with ``error``."""
     from exai_actors.client.errors import ConnectError, ConnectionLost
     from exai_actors.errors import BrokerError, ConfigError, UsageError
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 @json_option
 @broker_options
 def health(as_json: bool, url: str, token: str | None) -> None:
-    """Show how the broker and its providers are doing."""
+    """Show the state of the broker and its providers."""
     from exai_actors.daemon.cli.output import printable, say, say_json
 
     found = run(_health(url, token))
@@ -29,10 +29,9 @@ def health(as_json: bool, url: str, token: str | None) -> None:
 
 
 def facts(value: Any, indent: str = "") -> list[str]:
-    """Nested facts as ``key: value`` lines; a list of records has one record a line.
+    """Nested facts as ``key: value`` lines, with each record of a list on one line.
 
-    What a record does not know, its lists and the last digits of its fractions are left out: a
-    line is for reading.
+    To keep that line readable, it has no empty values and no lists, and rounded fractions.
     """
     if not isinstance(value, dict):
         return [f"{indent}{value}"]

@@ -1,4 +1,4 @@
-"""The command line `exai`: which commands there are, and how any of them may end.
+"""The command line `exai`: its commands, and the exit code of every ending.
 
 Nothing but click is imported until a command has been chosen: `exai --help` is instant.
 """
@@ -17,30 +17,30 @@ import click
 from exai_actors.daemon.cli.exit_codes import ExitCode
 
 COMMANDS = {
-    "serve": ("exai_actors.daemon.cli.serve:serve", "Run a broker until it is told to stop."),
-    "ask": ("exai_actors.daemon.cli.ask:ask", "Ask a model and print the answer as it comes."),
-    "models": ("exai_actors.daemon.cli.models:models", "List the models the broker can ask."),
-    "tools": ("exai_actors.daemon.cli.tools:tools", "List the tools the broker offers."),
+    "serve": ("exai_actors.daemon.cli.serve:serve", "Run a broker until a signal stops it."),
+    "ask": ("exai_actors.daemon.cli.ask:ask", "Ask a model and print the answer as it arrives."),
+    "models": ("exai_actors.daemon.cli.models:models", "List the models that the broker can ask."),
+    "tools": ("exai_actors.daemon.cli.tools:tools", "List the tools that the broker offers."),
     "health": (
         "exai_actors.daemon.cli.health:health",
-        "Show how the broker and its providers are doing.",
+        "Show the state of the broker and its providers.",
     ),
     "providers": (
         "exai_actors.daemon.cli.providers:providers",
-        "Show what each provider allows and where the numbers come from.",
+        "Show each provider's limits and where the values come from.",
     ),
     "demo": (
         "exai_actors.daemon.demo.command:demo",
         "Watch a broker share a scarce provider fairly.",
     ),
-    "config": ("exai_actors.daemon.cli.config:config", "Begin, check and show configuration."),
+    "config": ("exai_actors.daemon.cli.config:config", "Create, check and show configuration."),
     "version": ("exai_actors.daemon.cli.version:version", "Show versions."),
 }
-"""Each command with where it is and what it does, in the order of the help."""
+"""The location and the short help of each command, in the order of `exai --help`."""
 
 
 class Exai(click.Group):
-    """A group that imports its commands late and turns every end into an exit code."""
+    """A group that imports its commands late and turns every ending into an exit code."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         return list(COMMANDS)
@@ -84,8 +84,8 @@ class Exai(click.Group):
         try:
             return super().make_context(info_name, args, parent, **extra)
         except OSError as error:
-            # The help and the version are written here, before there is anything to invoke.
-            raise click.exceptions.Exit(_tell(error)) from None
+            # Help and version are printed here, before any command runs.
+            raise click.exceptions.Exit(_report(error)) from None
 
     def invoke(self, ctx: click.Context) -> Any:
         code = ExitCode.OK
@@ -96,12 +96,12 @@ class Exai(click.Group):
             raise
         except KeyboardInterrupt:
             code = ExitCode.INTERRUPTED
-        except Exception as error:  # noqa: BLE001 - the last place where anything can be told
-            code = _tell(error)
+        except Exception as error:  # noqa: BLE001 - the last place to report anything
+            code = _report(error)
         ctx.exit(code)
 
 
-def _tell(error: Exception) -> ExitCode:
+def _report(error: Exception) -> ExitCode:
     if isinstance(error, BrokenPipeError):
         _drop_stdout()
         return ExitCode.BROKEN_PIPE
@@ -121,20 +121,20 @@ def _tell(error: Exception) -> ExitCode:
         return ExitCode.FAILED
     from exai_actors.daemon.logs.setup import describe
 
-    complain(f"a fault in exai itself: {describe(error)}")
-    complain("for the whole story set EXAI_TRACEBACK=1 and do it again")
+    complain(f"internal error: {describe(error)}")
+    complain("for the traceback, set EXAI_TRACEBACK=1 and run the command again")
     return ExitCode.INTERNAL
 
 
 def _drop_stdout() -> None:
-    # The interpreter flushes stdout once more at its end and would complain about the pipe.
+    # The interpreter flushes stdout once more at exit and would report the broken pipe.
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, sys.stdout.fileno())
     os.close(null)
 
 
-def _show_version(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:
-    if wanted:
+def _show_version(ctx: click.Context, _param: click.Parameter, given: bool) -> None:
+    if given:
         from exai_actors import __version__
 
         click.echo(f"exai {__version__}")
@@ -159,14 +159,14 @@ def exai() -> None:
 
 
 def main() -> None:
-    """What the script `exai` and ``python -m exai_actors`` call; ends the process."""
-    # Closed by the caller, who has nothing to say or wants nothing told. In this order each gets
-    # the number it should have, so that no socket takes it and gets what was meant for a terminal.
+    """The entry point of the script `exai` and of ``python -m exai_actors``; ends the process."""
+    # A stream that the caller has closed. In this order each gets its usual number, so that no
+    # socket gets it and with it the output that was meant for a terminal.
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
-            setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115 - to the process's end
+            setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115 - open until the process ends
     for stream in (sys.stdout, sys.stderr):
-        # A character that the user's encoding does not have must not end a command.
+        # A character missing in the user's encoding must not end a command.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
     exai(prog_name="exai")

@@ -11,7 +11,7 @@ from exai_actors.daemon.cli.options import broker_options, json_option, run
 @json_option
 @broker_options
 def models(as_json: bool, url: str, token: str | None) -> None:
-    """List the models the broker can ask, one a line; the first is the default."""
+    """List the models that the broker can ask, one per line; the first is the default."""
     from exai_actors.daemon.cli.output import complain, printable, say, say_json
 
     found, troubles = run(_models(url, token))
@@ -21,13 +21,13 @@ def models(as_json: bool, url: str, token: str | None) -> None:
         for model in found:
             say(printable(model))
     for provider, trouble in troubles.items():
-        complain(f"provider '{provider}' could not be asked for its models: {trouble}")
+        complain(f"{provider}: could not list its models: {trouble}")
     if not found and not troubles:
-        complain("no provider has named a model yet; try again in a moment")
+        complain("no provider has listed its models yet; try again in a moment")
 
 
 async def _models(url: str, token: str | None) -> tuple[tuple[str, ...], dict[str, str]]:
-    """The models, and the providers that could not be asked for theirs with the reason."""
+    """The models, and for each provider that could not list its models the reason."""
     from exai_actors.client import connect
     from exai_actors.daemon.cli.health import provider_statistics
 

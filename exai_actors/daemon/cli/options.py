@@ -1,4 +1,4 @@
-"""The options that every command shares which talks to a broker."""
+"""The options of every command that connects to a broker."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ import click
 P = ParamSpec("P")
 R = TypeVar("R")
 
-DEFAULT_URL = "ws://127.0.0.1:8079"  # that of the client, whose import would slow the help down
+DEFAULT_URL = "ws://127.0.0.1:8079"  # the client's; importing that would slow down the help
 
 
 def _default_url() -> str:
-    """Where ``exai serve`` listens with this environment."""
+    """The URL of ``exai serve`` in this environment."""
     host = os.environ.get("EXAI_WS_HOST", "").strip() or "127.0.0.1"
     port = os.environ.get("EXAI_WS_PORT", "").strip() or "8079"
-    if host in ("0.0.0.0", "::"):  # noqa: S104 - all addresses, this machine's own among them
+    if host in ("0.0.0.0", "::"):  # noqa: S104 - all addresses, including this machine's
         host = "127.0.0.1"
     return f"ws://[{host}]:{port}" if ":" in host else f"ws://{host}:{port}"
 
 
 def token_option(text: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """``--token``; None when it is empty, without the blanks and line ends that files add."""
+    """``--token`` without surrounding blanks and line ends; None if empty."""
     return click.option(
         "--token",
         envvar="EXAI_WS_TOKEN",
@@ -46,14 +46,14 @@ def broker_options(command: Callable[P, R]) -> Callable[P, R]:
         show_default=DEFAULT_URL,
         show_envvar=True,
         metavar="URL",
-        help="Where the broker listens.",
+        help="The URL of the broker.",
     )
     token = token_option("The broker's token; the variable keeps it out of the process list.")
     return url(token(command))
 
 
 class Seconds(click.FloatRange):
-    """A time above 0 and up to ``most``; what is no number is no time either."""
+    """A number of seconds above 0 and up to ``most``, which NaN is not."""
 
     name = "number of seconds"
 
@@ -75,5 +75,5 @@ def json_option(command: Callable[P, R]) -> Callable[P, R]:
 
 
 def run(work: Coroutine[Any, Any, R]) -> R:
-    """Run to the end; Ctrl-C cancels the work, lets it clean up and raises KeyboardInterrupt."""
+    """Run the work. Ctrl-C cancels it, waits for its cleanup and raises KeyboardInterrupt."""
     return asyncio.run(work)

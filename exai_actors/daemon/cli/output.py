@@ -1,4 +1,4 @@
-"""What commands say to people: results on stdout, everything else on stderr."""
+"""Output of commands: results on stdout, everything else on stderr."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from exai_actors.errors import BrokerError, ConfigError, ErrorCode, ExaiError
 
 
 def say(text: str) -> None:
-    """A line of result."""
+    """Print a line of the result."""
     click.echo(text)
 
 
@@ -21,12 +21,12 @@ def say_json(value: Any) -> None:
 
 
 def complain(text: str) -> None:
-    """A line on stderr, with nothing in it that could steer a terminal."""
+    """Print a line on stderr, without characters that could control a terminal."""
     click.echo(f"exai: {printable(text)}", err=True)
 
 
 def lines_of(error: ExaiError) -> list[str]:
-    """What to tell of an error, one line each; only a configuration has several to tell."""
+    """The message of an error as lines; only a configuration error has several."""
     match error:
         case ConfigError():
             return str(error).splitlines()
@@ -40,7 +40,7 @@ def _broker_line(error: BrokerError) -> str:
     body = error.body
     line = f"{' '.join(body.message.split())} ({body.code})"
     if body.code == ErrorCode.UNAUTHORIZED:
-        return f"{line}; name it with --token or EXAI_WS_TOKEN"
+        return f"{line}; set it with --token or EXAI_WS_TOKEN"
     after = (body.details or {}).get("retry_after")
     if isinstance(after, int | float) and "retry" not in body.message:
         line += f"; try again in {after:g} s"
@@ -50,7 +50,7 @@ def _broker_line(error: BrokerError) -> str:
 def printable(text: str) -> str:
     """``text`` without control characters other than line feed and tab.
 
-    What a model or a server says could otherwise move the cursor or retitle the window.
+    Text from a model or a server could otherwise move the cursor or change the window's title.
     """
     return "".join(
         char if char.isprintable() or char in "\n\t" else "\N{REPLACEMENT CHARACTER}"
@@ -59,7 +59,7 @@ def printable(text: str) -> str:
 
 
 class Answer:
-    """An answer printed piece by piece, cleaned when a terminal shows it, ended by a newline."""
+    """Prints an answer piece by piece, without control characters on a terminal."""
 
     def __init__(self) -> None:
         self._clean = sys.stdout.isatty()
@@ -67,12 +67,12 @@ class Answer:
 
     def piece(self, text: str) -> None:
         if text:
-            # click's echo would take escape sequences out of what goes to a pipe.
+            # click's echo would remove escape sequences from piped output.
             sys.stdout.write(printable(text) if self._clean else text)
             sys.stdout.flush()
             self._last = text[-1]
 
     def end(self) -> None:
-        """Start a new line unless the answer did."""
+        """Print a newline unless the answer ended with one."""
         if self._last != "\n":
             self.piece("\n")

@@ -1,4 +1,4 @@
-"""What is in force for each provider, as text for a terminal and as rows for programs."""
+"""The providers of a configuration or of a running broker, as text and as rows for JSON."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ SHOWN = (
     "quarantine_s",
     "coalesce",
 )
-"""The keys that say what its account allows and how the broker deals with it."""
+"""The keys that are shown: the limits of its account, and the broker's behaviour towards it."""
 _LIMITS = ("requests_per_minute", "tokens_per_minute", "requests_per_day", "tokens_per_day")
 
 
 def provider_rows(config: Config) -> list[dict[str, Any]]:
-    """Each provider with its keys, each with its value and what set it."""
+    """Each provider with the values of its keys and their origins."""
     return [
         {
             "name": provider.name,
@@ -51,7 +51,7 @@ def provider_rows(config: Config) -> list[dict[str, Any]]:
 
 
 def provider_text(config: Config) -> str:
-    """The same for reading, with who shares in it and which routes lead to it."""
+    """The providers as text, with the tenants and routes."""
     blocks = [
         _provider_block(config, index, provider) for index, provider in enumerate(config.provider)
     ]
@@ -70,7 +70,7 @@ def preset_rows() -> list[dict[str, Any]]:
 
 
 def preset_text() -> str:
-    """Each preset with its figures, whom it is for and where they are from."""
+    """The presets as text, with their values and sources."""
     width = max(map(len, PRESETS))
     return "\n".join(
         f"{name:<{width}}  {_figures(each.values)}\n{'':<{width}}  {each.about}; from {each.source}"
@@ -79,7 +79,7 @@ def preset_text() -> str:
 
 
 def running_text(providers: list[dict[str, Any]]) -> str:
-    """What a running broker says of its providers, a block each."""
+    """The statistics of a running broker's providers as text, a block each."""
     return "\n\n".join("\n".join(_running_block(each)) for each in providers)
 
 
@@ -97,7 +97,7 @@ def _provider_block(config: Config, index: int, provider: ProviderConfig) -> lis
         else:
             shown = f"{value:,}" if type(value) is int else literal(value).strip('"')
         rows.append((key, shown, origin(config, path)))
-    models = ", ".join(provider.models) or "asked of it"
+    models = ", ".join(provider.models) or "listed by the service"
     return [f"{provider.name}  {provider.kind}, {where}", f"  models: {models}", *_table(rows)]
 
 
@@ -108,7 +108,7 @@ def _by_model(limits: dict[str, int]) -> str:
 
 def _tenant_rows(config: Config) -> Iterator[tuple[str, ...]]:
     if config.server.token:
-        yield "everybody else", "weight 1", f"window {config.session.window}", "[server] token"
+        yield "all others", "weight 1", f"window {config.session.window}", "[server] token"
     for index, entry in enumerate(config.access):
         yield (
             f"{entry.tenant_name}",
@@ -129,15 +129,15 @@ def _paths(index: int) -> Iterator[tuple[str, KeyPath]]:
 
 
 def _figures(values: Any) -> str:
-    told = [f"{values['limit']:,} at once"]
+    figures = [f"{values['limit']:,} at once"]
     if "model_limits" in values:
-        told = [f"{values['limit']:,} at once of each model"]
-    told += [
+        figures = [f"{values['limit']:,} at once of each model"]
+    figures += [
         f"{values[key]:,} {key.replace('_per_', '/').replace('_', ' ')}"
         for key in _LIMITS
         if key in values
     ]
-    return ", ".join(told)
+    return ", ".join(figures)
 
 
 def _running_block(each: dict[str, Any]) -> list[str]:
@@ -146,19 +146,17 @@ def _running_block(each: dict[str, Any]) -> list[str]:
         ("in flight", f"{each['in_flight']} of {each['limit']}"),
         ("queued", f"{each['queued']} of {each['queue_limit']}"),
         ("completed", f"{each['completed']}"),
-        ("failed", f"{each['failed']}, {each['tried_again']} tried again"),
+        ("failed", f"{each['failed']}, {each['tried_again']} retried"),
         ("aborted", f"{each['aborted']}"),
         ("refused", f"{each['refused']}"),
         ("anomalies", f"{each['anomalies']}"),
     ]
     if each["faults"]:
-        rows.append(("faults", f"{each['faults']} found in the broker itself; see its log"))
+        rows.append(("violations", f"{each['faults']} of the broker's own invariants; see its log"))
     if each["configured_limit"] != each["limit"]:
         rows.insert(1, ("configured", f"{each['configured_limit']}"))
     if each["held_for_s"]:
-        rows.append(
-            ("held", f"for {format_seconds(each['held_for_s'])} more: {each['held_because']}")
-        )
+        rows.append(("held", f"for {format_seconds(each['held_for_s'])}: {each['held_because']}"))
     if each["trouble"]:
         rows.append(("trouble", each["trouble"]))
     rows += [
@@ -174,7 +172,7 @@ def _running_block(each: dict[str, Any]) -> list[str]:
 
 
 def _table(rows: Any) -> list[str]:
-    """Rows as lines, their columns aligned; an overlong cell moves only its own line."""
+    """Rows as lines with aligned columns; an overlong cell shifts only its own line."""
     cells = [tuple(map(str, row)) for row in rows]
     if not cells:
         return []

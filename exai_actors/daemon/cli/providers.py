@@ -1,4 +1,4 @@
-"""`exai providers`: what each provider's account allows, and where each number comes from."""
+"""`exai providers`: the limits of each provider, and where the values come from."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from exai_actors.daemon.cli.options import json_option, run, token_option
 @click.command()
 @file_option
 @click.option(
-    "--url", metavar="URL", help="Ask the broker that runs there what is in force right now."
+    "--url", metavar="URL", help="Show the current values of the broker at this URL instead."
 )
-@token_option("That broker's token.")
-@click.option("--presets", is_flag=True, help="List the presets there are, with their figures.")
+@token_option("The token of that broker.")
+@click.option("--presets", is_flag=True, help="List the presets with their values.")
 @json_option
 def providers(
     file: str | None, url: str | None, token: str | None, presets: bool, as_json: bool
 ) -> None:
-    """Show what each provider allows and where the numbers come from: file, preset or default."""
+    """Show each provider's limits and where the values come from: file, preset or default."""
     from exai_actors.daemon.cli.output import complain, printable, say, say_json
 
     if presets:

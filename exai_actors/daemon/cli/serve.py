@@ -25,12 +25,12 @@ def serve(
     log_level: str | None,
     log_format: str | None,
 ) -> None:
-    """Run a broker until it is told to stop.
+    """Run a broker until a signal stops it.
 
-    Prints one line on stdout once clients can connect: `ready ws://HOST:PORT`. Everything else is
-    said on stderr. Ctrl-C or SIGTERM lets the requests in flight end; a second one stops at once.
+    Prints `ready ws://HOST:PORT` on stdout once clients can connect; everything else goes to
+    stderr. Ctrl-C or SIGTERM lets the requests in flight end; a second one stops immediately.
 
-    Without a configuration file it serves a built-in provider that makes its answers up.
+    Without a configuration file, it serves a built-in provider that invents its answers.
     """
     from exai_actors.daemon.cli.output import complain, lines_of
     from exai_actors.daemon.config.load import load
@@ -65,8 +65,8 @@ def serve(
     except (UsageError, lifecycle.BrokerGaveUp) as error:
         for line in lines_of(error):
             complain(line)
-        listened = isinstance(error, lifecycle.BrokerGaveUp)
-        ctx.exit(ExitCode.GAVE_UP if listened else ExitCode.CANNOT_LISTEN)
+        gave_up = isinstance(error, lifecycle.BrokerGaveUp)
+        ctx.exit(ExitCode.GAVE_UP if gave_up else ExitCode.CANNOT_LISTEN)
 
 
 def _say_ready(url: str) -> None:

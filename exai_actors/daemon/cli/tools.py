@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 @json_option
 @broker_options
 def tools(as_json: bool, url: str, token: str | None) -> None:
-    """List the tools the broker offers."""
+    """List the tools that the broker offers."""
     from exai_actors.daemon.cli.output import printable, say, say_json
 
     found = run(_tools(url, token))

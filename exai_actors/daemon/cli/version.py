@@ -17,7 +17,7 @@ PARTS = ("pykka", "websockets", "aiohttp", "msgspec", "orjson", "uvloop")
 @click.command()
 @json_option
 def version(as_json: bool) -> None:
-    """Show versions: of exai, of Python and of what it stands on."""
+    """Show versions of exai, Python and the main libraries."""
     from exai_actors.daemon.cli.output import say, say_json
 
     found = {"exai": __version__, "python": platform.python_version()}

@@ -19,14 +19,14 @@ STOP_S = 5.0
 
 
 class DemoFailed(ExaiError):
-    """The demo's own broker did not start; the text holds its last words."""
+    """The demo's broker did not start; the message includes its output."""
 
 
 @asynccontextmanager
 async def broker_before(upstream: str, limit: int) -> AsyncIterator[str]:
     """Run a broker with one provider at ``upstream``; yields the broker's URL.
 
-    Raises DemoFailed when it does not start. It is gone when the block is left.
+    Raises DemoFailed when it does not start. The broker ends with the block.
     """
     with tempfile.TemporaryDirectory(prefix="exai-demo-") as folder:
         file = Path(folder) / "exai.toml"
@@ -55,7 +55,7 @@ limit = {limit}
 
 
 async def _start(file: Path) -> Process:
-    # The user's own settings must not reach this broker, nor Ctrl-C before we have ended it.
+    # Neither the user's settings nor Ctrl-C may reach this broker; the demo ends it.
     env = {name: value for name, value in os.environ.items() if not name.startswith("EXAI_")}
     command = [sys.executable, "-m", "exai_actors", "serve", "--config", str(file)]
     return await asyncio.create_subprocess_exec(
@@ -81,8 +81,8 @@ async def _ready(process: Process) -> str:
         raise DemoFailed(f"the demo's broker did not start within {START_S:g} s") from None
     word, _, url = line.decode().strip().partition(" ")
     if word != "ready":
-        said = (await process.stderr.read(4096)).decode(errors="replace")
-        raise DemoFailed(f"the demo's broker did not start: {said}")
+        output = (await process.stderr.read(4096)).decode(errors="replace")
+        raise DemoFailed(f"the demo's broker did not start: {output}")
     return url
 
 
@@ -90,7 +90,7 @@ async def _stop(process: Process) -> None:
     if process.returncode is None:
         process.terminate()
         try:
-            # communicate also empties the pipes, which a full one would keep from ending.
+            # communicate also drains the pipes; a full one would keep the process from ending.
             await asyncio.wait_for(process.communicate(), STOP_S)
         except TimeoutError:
             process.kill()

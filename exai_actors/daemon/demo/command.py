@@ -32,14 +32,14 @@ FRAME_S = 0.1
     metavar="SECONDS",
     default=10.0,
     show_default=True,
-    help="How long it runs.",
+    help="The duration of the demo.",
 )
 def demo(seconds: float) -> None:
     """Watch a broker share a scarce provider fairly.
 
-    It starts a broker in front of a provider that allows 4 calls of 200 ms at once. A greedy
-    session with 24 clients and a small one with 2 ask as fast as they get answers. Everything
-    runs on this machine and ends with a summary.
+    Starts a broker in front of a provider that allows 4 calls of 200 ms in flight. A greedy
+    session with 24 clients and a small one with 2 send requests as fast as they get answers.
+    Everything runs on this machine and ends with a summary.
     """
     from exai_actors.daemon.demo.terminal import stdout_screen
 
@@ -71,7 +71,7 @@ async def _demo(seconds: float, shown: Screen) -> None:
 
 
 def _end_in_order() -> None:
-    """Let SIGTERM and a closed terminal do what Ctrl-C does, or the broker would live on."""
+    """Handle SIGTERM and a closed terminal like Ctrl-C, so that the demo's broker ends too."""
     loop = asyncio.get_running_loop()
     task = asyncio.current_task()
     if task is not None and sys.platform != "win32":
@@ -102,7 +102,7 @@ async def _watch(
                 asking, timeout=FRAME_S, return_when=asyncio.FIRST_COMPLETED
             )
             for task in ended:
-                task.result()  # clients only end by an error
+                task.result()  # raises: clients end only with an error
     finally:
         for task in asking:
             task.cancel()
@@ -121,7 +121,7 @@ async def _ask_again_and_again(
             result = await client.call("chat", prompt=nonce)
         except BrokerError:
             tally.failed(nonce, session)
-            # A broker that refuses at once must not be asked in a tight loop.
+            # Do not retry in a tight loop when the broker refuses immediately.
             await asyncio.sleep(FRAME_S)
             continue
         if result.text == nonce:

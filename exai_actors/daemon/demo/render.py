@@ -1,4 +1,4 @@
-"""How the demo looks: a snapshot in, lines of text out."""
+"""The demo's picture: a snapshot in, lines of text out."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ COLOURS = ("magenta", "cyan", "yellow", "green")
 
 
 class Look(msgspec.Struct, frozen=True):
-    """What the terminal can show."""
+    """The capabilities of the terminal."""
 
     width: int = 80
     colour: bool = False
@@ -22,7 +22,7 @@ class Look(msgspec.Struct, frozen=True):
 
     @property
     def narrow(self) -> bool:
-        """Too narrow for the picture as it is meant."""
+        """Whether the terminal is too narrow for the full picture."""
         return self.width < 72
 
     @property
@@ -94,7 +94,7 @@ def _waiting(snapshot: Snapshot, look: Look) -> list[Span]:
         for index, session in enumerate(snapshot.sessions)
         if session.waiting
     ]
-    return label + (queue or [Span("nobody", dim=True)])
+    return label + (queue or [Span("none", dim=True)])
 
 
 def _totals(snapshot: Snapshot, look: Look) -> list[Span]:
@@ -115,7 +115,7 @@ NAME, SHARE = 8, 6
 
 
 def _columns(look: Look) -> tuple[int, int]:
-    """How wide a count and a wait are."""
+    """The widths of a count and of a wait."""
     return (8, 9) if look.narrow else (9, 10)
 
 
@@ -151,7 +151,7 @@ def _bar_width(look: Look) -> int:
 
 
 def progress_line(snapshot: Snapshot) -> str:
-    """One line for an output that is no terminal."""
+    """One line for an output that is not a terminal."""
     sessions = "; ".join(
         f"{session.name} {session.served} ({_percent(session.share)}, {session.waiting} waiting, "
         f"p99 wait {_seconds(session.wait_p99)})"
@@ -164,15 +164,15 @@ def progress_line(snapshot: Snapshot) -> str:
 
 
 def summary(snapshot: Snapshot, look: Look) -> list[str]:
-    """The table at the end."""
+    """The table and the notes at the end."""
     sessions = snapshot.sessions
     rows: list[tuple[str, list[str], str]] = [
         ("clients", [str(each.connections) for each in sessions], _sum(sessions, "connections")),
         ("requests served", [str(each.served) for each in sessions], str(snapshot.served)),
         ("errors", [str(each.failed) for each in sessions], str(snapshot.failed)),
         ("share of the provider", [_percent(each.share) for each in sessions], ""),
-        ("wait, median (p50)", [_seconds(each.wait_p50) for each in sessions], ""),
-        ("wait, 99 % below (p99)", [_seconds(each.wait_p99) for each in sessions], ""),
+        ("wait, median", [_seconds(each.wait_p50) for each in sessions], ""),
+        ("wait, 99th percentile", [_seconds(each.wait_p99) for each in sessions], ""),
     ]
     title_width, cell = (22, 11) if look.narrow else (24, 12)
     head = [Span(f"  {'':<{title_width}}")]
@@ -180,34 +180,34 @@ def summary(snapshot: Snapshot, look: Look) -> list[str]:
         Span(f"{each.name:>{cell}}", fg=_colour(index), bold=True)
         for index, each in enumerate(sessions)
     ]
-    head.append(Span(f"{'together':>{cell}}", bold=True))
+    head.append(Span(f"{'total':>{cell}}", bold=True))
     lines = [head]
-    for title, values, together in rows:
-        cells = "".join(f"{value:>{cell}}" for value in [*values, together])
+    for title, values, total in rows:
+        cells = "".join(f"{value:>{cell}}" for value in [*values, total])
         lines.append([Span(f"  {title:<{title_width}}", dim=True), Span(cells)])
     used = f"{snapshot.utilisation * 100:.1f} %"
-    # Little's law: so many clients in a closed loop, less the time they are served.
+    # Little's law for that many clients in a closed loop, less the service time.
     clients = sum(each.connections for each in sessions)
-    alike = max(0.0, clients / snapshot.possible_rate - snapshot.service_s)
-    told = [
+    common_wait = max(0.0, clients / snapshot.possible_rate - snapshot.service_s)
+    notes = [
         [
-            Span("  By the provider's own count: "),
+            Span("  Counted by the service: "),
             Span(f"at most {snapshot.peak} calls at once (limit {snapshot.limit}),", bold=True),
         ],
         [
             Span(f"  {snapshot.refused} refused with 429, "),
             Span(f"{used} of the limit used in {snapshot.elapsed:.1f} s.", bold=True),
         ],
-        [Span(f"  In one queue for all, everybody would have waited {_seconds(alike)}.")],
+        [Span(f"  In a single queue, every request would have waited {_seconds(common_wait)}.")],
     ]
     lines.append([])
-    for line in told:
+    for line in notes:
         lines += _folded(line, look.width)
     return [paint(line, look).rstrip() for line in lines]
 
 
 def _folded(line: Sequence[Span], width: int) -> list[list[Span]]:
-    """The line in as many lines as it takes, broken at blanks."""
+    """The line wrapped at blanks."""
     lines: list[list[Span]] = [[]]
     left = width
     for span in line:
@@ -221,7 +221,7 @@ def _folded(line: Sequence[Span], width: int) -> list[list[Span]]:
 
 
 def paint(line: Sequence[Span], look: Look) -> str:
-    """Join the spans, cut at the width of the terminal, coloured if it can."""
+    """Join the spans, cut to the width of the terminal, in colour if it has any."""
     left = look.width
     parts: list[str] = []
     for span in line:

@@ -1,4 +1,4 @@
-"""The demo's scarce provider: a service that can do only so much at once, and keeps count."""
+"""The demo's scarce service: a limited number of calls in flight, and its own counts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MODEL = "scarce"
 async def scarce_upstream(tally: DemoTally, *, limit: int, service_s: float) -> AsyncIterator[str]:
     """Serve chat completions that echo the prompt after ``service_s``; yields the base URL.
 
-    More than ``limit`` at once are refused with 429, as the real ones do.
+    Calls beyond ``limit`` are refused with 429, as real services do.
     """
     running = 0
 

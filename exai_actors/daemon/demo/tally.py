@@ -1,4 +1,4 @@
-"""What happened in the demo: facts in, snapshots out. Times are seconds of one clock, given in."""
+"""The demo's measurements: events in, snapshots out. Times are seconds of the caller's clock."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ RATE_WINDOW_S = 2.0
 
 
 class SessionView(msgspec.Struct, frozen=True):
-    """One session up to now. ``share`` is its part of all served requests, from 0 to 1.
+    """The figures of one session. ``share`` is its fraction of all served requests, from 0 to 1.
 
-    A wait is the time from the client's sending to the arrival at the upstream.
+    A wait is the time from sending by the client to arrival at the service.
     """
 
     name: str
@@ -30,8 +30,8 @@ class SessionView(msgspec.Struct, frozen=True):
 class Snapshot(msgspec.Struct, frozen=True):
     """The whole picture at one moment; ``holders`` names the session of each call in flight.
 
-    What is said of the upstream (``holders``, ``peak``, ``refused``, ``utilisation``) is its own
-    count, not the broker's. ``utilisation`` is the part of limit times elapsed time that was used.
+    ``holders``, ``peak``, ``refused`` and ``utilisation`` are counted by the service, not by the
+    broker. ``utilisation`` is the used fraction of limit times elapsed time.
     """
 
     elapsed: float
@@ -48,7 +48,7 @@ class Snapshot(msgspec.Struct, frozen=True):
 
     @property
     def possible_rate(self) -> float:
-        """What the upstream can serve at most, in requests per second."""
+        """The maximum rate of the service, in requests per second."""
         return self.limit / self.service_s
 
     @property
@@ -61,7 +61,7 @@ class Snapshot(msgspec.Struct, frozen=True):
 
 
 class DemoTally:
-    """Gathers what clients and the upstream report; a request is known by its nonce."""
+    """Collects events from the clients and the service; a nonce identifies a request."""
 
     def __init__(
         self, connections: dict[str, int], *, limit: int, service_s: float, duration: float
@@ -84,14 +84,14 @@ class DemoTally:
         self._busy_until = 0.0
 
     def started(self, now: float) -> None:
-        """The clients begin; everything is counted from here."""
+        """The clients begin: the counts start here."""
         self._start = self._busy_until = now
 
     def sent(self, nonce: str, session: str, now: float) -> None:
         self._sent[nonce] = (session, now)
 
     def arrived(self, nonce: str, now: float) -> None:
-        """The request is at the upstream and runs."""
+        """The service has received the request."""
         self._account(now)
         session, sent = self._sent.pop(nonce)
         self._waits[session].append(now - sent)
@@ -100,21 +100,21 @@ class DemoTally:
         self._peak = max(self._peak, len(self._running))
 
     def refused(self) -> None:
-        """The upstream had no room and said 429."""
+        """The service had no room and answered 429."""
         self._refused += 1
 
     def left(self, nonce: str, now: float) -> None:
-        """The upstream has answered, or its caller has gone."""
+        """The service has answered, or its caller has disconnected."""
         self._account(now)
         self._running.pop(nonce, None)
 
     def served(self, session: str, now: float) -> None:
-        """The client has the right answer."""
+        """The client has received its answer."""
         self._served[session] += 1
         self._answers.append(now)
 
     def failed(self, nonce: str, session: str) -> None:
-        """The client has an error, or an answer that is not its own."""
+        """The client has received an error or another request's answer."""
         self._sent.pop(nonce, None)
         self._failed[session] += 1
 
@@ -124,7 +124,7 @@ class DemoTally:
             self._answers.popleft()
         elapsed = now - self._start
         waiting = Counter(session for session, _ in self._sent.values())
-        together = sum(self._served.values())
+        total = sum(self._served.values())
         return Snapshot(
             elapsed=elapsed,
             duration=self._duration,
@@ -143,7 +143,7 @@ class DemoTally:
                     waiting=waiting[name],
                     served=self._served[name],
                     failed=self._failed[name],
-                    share=self._served[name] / together if together else 0.0,
+                    share=self._served[name] / total if total else 0.0,
                     wait_p50=percentile(self._waits[name], 0.50),
                     wait_p99=percentile(self._waits[name], 0.99),
                 )
@@ -157,7 +157,7 @@ class DemoTally:
 
 
 def percentile(values: Sequence[float], part: float) -> float:
-    """The least value that ``part`` of all do not exceed; 0 when there are none."""
+    """The smallest value that is not exceeded by a fraction ``part`` of all; 0 without values."""
     if not values:
         return 0.0
     return sorted(values)[math.ceil(part * len(values)) - 1]

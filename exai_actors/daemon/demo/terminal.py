@@ -11,14 +11,14 @@ from exai_actors.daemon.demo.render import Look, progress_line, screen, summary
 from exai_actors.daemon.demo.tally import Snapshot
 
 HIDE_CURSOR, SHOW_CURSOR = "\x1b[?25l", "\x1b[?25h"
-# Terminals that know synchronized updates show a whole picture at once, others ignore these.
+# Terminals with synchronized updates show the whole picture in one step, others ignore these.
 BEGIN_UPDATE, END_UPDATE = "\x1b[?2026h", "\x1b[?2026l"
 CLEAR_LINE, CLEAR_BELOW = "\x1b[K", "\x1b[J"
 PLAIN_INTERVAL_S = 1.0
 
 
 class Screen:
-    """Shows snapshots on ``stream``; use it as a context so that the cursor comes back."""
+    """Shows snapshots on ``stream``; as a context manager it restores the cursor."""
 
     def __init__(self, stream: TextIO, env: Mapping[str, str]) -> None:
         self._stream = stream
@@ -36,7 +36,7 @@ class Screen:
         self._write(SHOW_CURSOR if self.live else "")
 
     def show(self, snapshot: Snapshot) -> None:
-        """Bring the picture up to date; without a terminal, one line a second."""
+        """Update the picture; without a terminal, print one line per second."""
         if self.live:
             self._redraw(screen(snapshot, self._look()))
         elif snapshot.elapsed >= self._next_line:
@@ -44,7 +44,7 @@ class Screen:
             self._write(f"{progress_line(snapshot)}\n")
 
     def finish(self, snapshot: Snapshot) -> None:
-        """Leave the last picture, and the summary below it."""
+        """Leave the last picture and print the summary below."""
         if self.live:
             self._redraw(screen(snapshot, self._look()))
         self._write("\n" + "\n".join(summary(snapshot, self._look())) + "\n")
@@ -54,7 +54,7 @@ class Screen:
         return Look(width=width, colour=self._colour, unicode=self._unicode)
 
     def _redraw(self, lines: list[str]) -> None:
-        # A picture higher than the terminal would scroll with every redraw.
+        # A picture taller than the terminal would scroll at every redraw.
         lines = lines[: max(1, shutil.get_terminal_size().lines - 1)]
         up = f"\x1b[{self._drawn}F" if self._drawn else ""
         body = "".join(f"{line}{CLEAR_LINE}\n" for line in lines)

@@ -227,7 +227,7 @@ async def test_a_token_is_wanted_and_taken_from_the_environment(
             told = await exai("ask", "hello", "--url", broker.url, *arguments)
             assert (told.code, told.out) == (ExitCode.UNAUTHORIZED, "")
             (line,) = told.err.splitlines()
-            assert line.endswith("name it with --token or EXAI_WS_TOKEN")
+            assert line.endswith("set it with --token or EXAI_WS_TOKEN")
         for token in (TOKEN, f" {TOKEN}\r"):
             told = await exai("ask", "hello", "--url", broker.url, env={"EXAI_WS_TOKEN": token})
             assert (told.code, told.out) == (0, "echo: hello\n")
@@ -336,7 +336,7 @@ name = "built-in"
     assert (models.code, models.out) == (0, "synthetic\n")
     for told in (models.err, as_json.err):
         (line,) = told.splitlines()
-        assert line.startswith("exai: provider 'kimi' could not be asked for its models: ")
+        assert line.startswith("exai: kimi: could not list its models: ")
         assert "answered HTTP 401" in line
         assert "api_key_env" in line
     assert json.loads(as_json.out) == ["synthetic"]

@@ -111,12 +111,12 @@ def test_version_names_what_it_stands_on() -> None:
 def test_config_init_writes_a_file_that_check_accepts() -> None:
     result = run("config", "init")
     assert result.exit_code == 0
-    assert "exai.toml is written" in result.output
+    assert "wrote exai.toml" in result.output
     assert tomllib.loads(Path("exai.toml").read_text())["server"] == {}
     result = run("config", "check")
     assert (result.exit_code, result.output) == (
         0,
-        "exai.toml can be used; providers: synthetic\n",
+        "exai.toml is valid; providers: synthetic\n",
     )
 
 
@@ -124,7 +124,7 @@ def test_config_init_overwrites_nothing_without_force() -> None:
     Path("mine.toml").write_text("mine")
     result = run("config", "init", "mine.toml")
     assert result.exit_code == ExitCode.USAGE
-    assert result.stderr == "exai: mine.toml exists already; --force overwrites it\n"
+    assert result.stderr == "exai: mine.toml already exists; --force overwrites it\n"
     assert Path("mine.toml").read_text() == "mine"
     assert run("config", "init", "mine.toml", "--force").exit_code == 0
     assert "[server]" in Path("mine.toml").read_text()
@@ -256,8 +256,8 @@ def test_a_fault_of_our_own_is_one_line_and_its_own_code(monkeypatch: pytest.Mon
     result = run("config", "schema")
     assert result.exit_code == ExitCode.INTERNAL
     first, second = result.stderr.splitlines()
-    assert first.startswith("exai: a fault in exai itself: RuntimeError: two lines (test_main.py:")
-    assert second == "exai: for the whole story set EXAI_TRACEBACK=1 and do it again"
+    assert first.startswith("exai: internal error: RuntimeError: two lines (test_main.py:")
+    assert second == "exai: for the traceback, set EXAI_TRACEBACK=1 and run the command again"
     monkeypatch.setenv("EXAI_TRACEBACK", "1")
     assert isinstance(run("config", "schema").exception, RuntimeError)
 

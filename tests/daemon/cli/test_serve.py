@@ -145,7 +145,7 @@ async def test_the_demo_can_be_ended_early_and_still_sums_up(by: signal.Signals)
     process.send_signal(by)
     told = await ended(process)
     assert (told.code, told.err) == (ExitCode.INTERRUPTED, "")
-    assert "By the provider's own count" in told.out
+    assert "Counted by the service" in told.out
 
 
 async def test_the_demos_broker_is_gone_with_the_demo() -> None:

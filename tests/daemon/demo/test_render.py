@@ -47,17 +47,17 @@ def test_the_screen_shows_who_holds_waits_and_gets_what() -> None:
 
 def test_the_summary_ends_with_what_the_upstream_itself_counted() -> None:
     assert summary(SNAPSHOT, Look(width=80)) == [
-        "                                greedy       small    together",
+        "                                greedy       small       total",
         "  clients                           24           2          26",
         "  requests served                   60          20          80",
         "  errors                             0           0           0",
         "  share of the provider           75 %        25 %",
-        "  wait, median (p50)            1.10 s        4 ms",
-        "  wait, 99 % below (p99)        1.21 s      198 ms",
+        "  wait, median                  1.10 s        4 ms",
+        "  wait, 99th percentile         1.21 s      198 ms",
         "",
-        "  By the provider's own count: at most 4 calls at once (limit 4),",
+        "  Counted by the service: at most 4 calls at once (limit 4),",
         "  0 refused with 429, 99.6 % of the limit used in 6.3 s.",
-        "  In one queue for all, everybody would have waited 1.10 s.",
+        "  In a single queue, every request would have waited 1.10 s.",
     ]
 
 
@@ -75,18 +75,17 @@ def test_a_narrow_terminal_shows_every_figure_too() -> None:
         "  small          2       0      20    25 %     4 ms   198 ms",
     ]
     assert summary(SNAPSHOT, look) == [
-        "                             greedy      small   together",
+        "                             greedy      small      total",
         "  clients                        24          2         26",
         "  requests served                60         20         80",
         "  errors                          0          0          0",
         "  share of the provider        75 %       25 %",
-        "  wait, median (p50)         1.10 s       4 ms",
-        "  wait, 99 % below (p99)     1.21 s     198 ms",
+        "  wait, median               1.10 s       4 ms",
+        "  wait, 99th percentile      1.21 s     198 ms",
         "",
-        "  By the provider's own count: at most 4 calls at once",
-        "  (limit 4),",
+        "  Counted by the service: at most 4 calls at once (limit 4),",
         "  0 refused with 429, 99.6 % of the limit used in 6.3 s.",
-        "  In one queue for all, everybody would have waited 1.10 s.",
+        "  In a single queue, every request would have waited 1.10 s.",
     ]
 
 
@@ -192,4 +191,4 @@ def test_a_dumb_terminal_and_a_pipe_get_plain_lines_once_a_second() -> None:
     text = stream.getvalue()
     assert "\x1b" not in text
     assert text.count("served 80 (20.0/s)") == 3
-    assert text.endswith("everybody would have waited 1.10 s.\n")
+    assert text.endswith("every request would have waited 1.10 s.\n")
