@@ -1,4 +1,4 @@
-"""Health pages, health file and monitor page of the EX-AI daemon.
+"""Health pages, health file and monitor page of the EX-AI daemon, with this broker's figures.
 
-Nothing else depends on this package.
+Only ``daemon.wiring`` imports this package, through ``start_compat``.
 """

@@ -1,8 +1,9 @@
-"""What the EX-AI daemon told of its health, said with this broker's own numbers.
+"""The health reports of the EX-AI daemon, filled with this broker's figures.
 
-The shapes are those of sections 12 and 13 of the protocol notes; what has no counterpart here says
-so. Its "semaphores" are the providers' permits: ``current`` is how many are free, ``expected`` the
-limit. A permit cannot leak, so ``leak_detected`` is never said. Keys beside those shapes are ours.
+The shapes are those of sections 12 and 13 of the protocol notes; parts without a counterpart here
+say so. Its "semaphores" are the providers' permits: ``current`` is the number of free ones,
+``expected`` the limit. A permit cannot leak, so there is no ``leak_detected``. Keys beyond those
+shapes are ours.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ _GB = 1024**3
 
 
 class Health(StrEnum):
-    """How a part or the whole is doing."""
+    """The state of a component or of the whole."""
 
     HEALTHY = "healthy"
     DEGRADED = "degraded"
@@ -34,7 +35,7 @@ class Health(StrEnum):
 
 
 class Alert(StrEnum):
-    """How full a permit ledger or the memory is, the words of the old pages."""
+    """How full the permits or the memory are, in the terms of the old pages."""
 
     HEALTHY = "healthy"
     WARNING = "warning"
@@ -44,7 +45,7 @@ class Alert(StrEnum):
 
 
 class MachineFigures(msgspec.Struct, frozen=True):
-    """What the operating system tells, in bytes; None where it does not tell."""
+    """Figures of the operating system in bytes; None where they are not available."""
 
     process_memory: int | None = None
     memory_total: int | None = None
@@ -54,14 +55,14 @@ class MachineFigures(msgspec.Struct, frozen=True):
 
 
 class Report(msgspec.Struct, frozen=True):
-    """A page's JSON object, and whether it is good news (HTTP 200) or bad (503)."""
+    """A page's JSON object; ``good`` is False for HTTP 503."""
 
     content: dict[str, Any]
     good: bool
 
 
 class MemoryGrowth:
-    """By how much the process has grown per hour since it was first looked at."""
+    """The growth of the process per hour since the first observation."""
 
     __slots__ = ("_first", "_last")
 
@@ -70,14 +71,14 @@ class MemoryGrowth:
         self._last: tuple[float, int] | None = None
 
     def observe(self, now: float, process_memory: int | None) -> None:
-        """``now`` is in seconds and only goes forward."""
+        """``now`` is in seconds and monotonic."""
         if process_memory is not None:
             self._last = (now, process_memory)
             self._first = self._first or self._last
 
     @property
     def mb_per_hour(self) -> float | None:
-        """None for the first ten minutes, when growth is only the warming up."""
+        """None during the first ten minutes, while the process warms up."""
         if self._first is None or self._last is None:
             return None
         seconds = self._last[0] - self._first[0]
@@ -93,10 +94,10 @@ def health(
     wall: float,
     zone: tzinfo,
 ) -> Report:
-    """``/health``: everything at once. ``wall`` is seconds since the epoch.
+    """``/health``: all components. ``wall`` is seconds since the epoch.
 
-    Bad news only when no request would be served now: draining, all queues full, no model. A
-    machine short of memory or disk makes it degraded, which is still served.
+    Not good only when no request would be served: draining, all queues full, or no model. A
+    machine short of memory or disk is degraded, which is still good.
     """
     permits = semaphores(statistics)
     components: dict[str, dict[str, Any]] = {
@@ -115,12 +116,15 @@ def health(
         "disk": _disk(figures),
         "semaphores": permits.content,
     }
-    said = {component["status"] for component in components.values()}
+    states = {component["status"] for component in components.values()}
     if statistics.draining:
-        status, message = Health.UNHEALTHY, "draining: requests in flight end, no new ones start"
-    elif not permits.good or Health.UNHEALTHY in said:
-        status, message = Health.UNHEALTHY, "no request would be served now"
-    elif Health.DEGRADED in said:
+        status, message = (
+            Health.UNHEALTHY,
+            "draining: requests in flight finish, new ones are refused",
+        )
+    elif not permits.good or Health.UNHEALTHY in states:
+        status, message = Health.UNHEALTHY, "no request would be served"
+    elif Health.DEGRADED in states:
         status, message = Health.DEGRADED, "serving, but see the components"
     else:
         status, message = Health.HEALTHY, "serving"
@@ -137,7 +141,7 @@ def health(
 
 
 def semaphores(statistics: BrokerStatistics) -> Report:
-    """``/health/semaphores``: permits by provider. Bad news when every provider would refuse."""
+    """``/health/semaphores``: permits by provider. Not good when every provider would refuse."""
     providers = statistics.providers
     refusing = [_refuses(provider) for provider in providers]
     if not providers:
@@ -172,12 +176,12 @@ def semaphores(statistics: BrokerStatistics) -> Report:
 
 
 def memory(figures: MachineFigures, growth_mb_per_hour: float | None) -> Report:
-    """``/health/memory``: the process and its machine. Bad news when next to nothing is left."""
+    """``/health/memory``: the process and its machine. Not good when almost nothing is left."""
     total, available = figures.memory_total, figures.memory_available
     percent = None
     if total and available is not None:
         percent = round(100 * (total - available) / total, 1)
-    alert, message = Alert.UNKNOWN, "this operating system does not tell"
+    alert, message = Alert.UNKNOWN, "not available on this operating system"
     if percent is not None:
         alert, message = Alert.HEALTHY, f"{percent} % of the machine's memory is in use"
         if percent >= MEMORY_CRITICAL_PERCENT:
@@ -250,11 +254,11 @@ def _refuses(provider: ProviderStatistics) -> bool:
 
 
 def _providers(providers: tuple[ProviderStatistics, ...]) -> dict[str, Any]:
-    silent = [provider.name for provider in providers if not provider.models]
-    if len(silent) == len(providers):
-        return {"status": Health.UNHEALTHY, "message": "no provider has named a model yet"}
-    if silent:
-        message = f"no model named yet by {', '.join(silent)}"
+    without = [provider.name for provider in providers if not provider.models]
+    if len(without) == len(providers):
+        return {"status": Health.UNHEALTHY, "message": "no provider has listed a model yet"}
+    if without:
+        message = f"no model listed yet by {', '.join(without)}"
         return {"status": Health.DEGRADED, "message": message}
     return {"status": Health.HEALTHY, "message": f"all {len(providers)} serve models"}
 
@@ -262,7 +266,7 @@ def _providers(providers: tuple[ProviderStatistics, ...]) -> dict[str, Any]:
 def _disk(figures: MachineFigures) -> dict[str, Any]:
     total, free = figures.disk_total, figures.disk_free
     percent = None
-    status, message = Health.HEALTHY, "this operating system does not tell"
+    status, message = Health.HEALTHY, "not available on this operating system"
     if total and free is not None:
         percent = round(100 * (total - free) / total, 1)
         message = f"{percent} % of the disk is in use"

@@ -1,4 +1,4 @@
-"""The health file that scripts of the EX-AI daemon read: rewritten whole, again and again."""
+"""The health file that scripts of the EX-AI daemon read."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ INTERVAL_S = 10.0
 class HealthFile:
     """Writes ``content()`` to ``path`` every ``interval_s`` seconds, as sorted, indented JSON.
 
-    A reader sees the old content or the new, never a part. The file stays when the broker stops:
-    its readers go by the age of ``t`` in it, and by its ``pid``.
+    The file is replaced atomically. It stays when the broker stops; readers judge it by the age of
+    its ``t`` and by its ``pid``.
     """
 
     def __init__(
@@ -38,23 +38,23 @@ class HealthFile:
         self._failing = False
 
     async def start(self) -> None:
-        """Write for the first time. Raises UsageError when that cannot be done."""
+        """Write the file once and start rewriting it. Raises UsageError if it cannot be written."""
         try:
             await self._write()
         except OSError as error:
             raise UsageError(
                 f"Cannot write the health file {self._path}: {error.strerror or error}. "
-                "Choose another place with [compat] health_file, or leave it empty for none."
+                "Set [compat] health_file to another path, or to an empty text for no file."
             ) from None
-        self._writing = asyncio.create_task(self._write_again_and_again())
+        self._writing = asyncio.create_task(self._rewrite())
 
     async def stop(self) -> None:
-        """Write no more; a write that is under way is finished first."""
+        """Stop rewriting, after finishing a write in progress."""
         self._stopping.set()
         if self._writing is not None:
             await self._writing
 
-    async def _write_again_and_again(self) -> None:
+    async def _rewrite(self) -> None:
         while True:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), self._interval_s)
@@ -63,7 +63,7 @@ class HealthFile:
             try:
                 await self._write()
             except OSError as error:
-                # A full disk passes; one warning is enough until it has passed.
+                # The cause, such as a full disk, may pass; until then one warning is enough.
                 if not self._failing:
                     log.warning("compat.health_file_failed", path=str(self._path), cause=str(error))
                 self._failing = True
@@ -82,7 +82,7 @@ def _replace(path: Path, text: bytes) -> None:
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(text)
-        # mkstemp lets only its owner read; the scripts that read this may be run by others.
+        # mkstemp gives only the owner access, but other users may run the scripts that read this.
         written.chmod(0o644)
         written.replace(path)
     except BaseException:

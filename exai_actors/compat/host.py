@@ -1,4 +1,4 @@
-"""What the operating system tells of this process and its machine; Linux tells all of it."""
+"""Figures of this process and its machine from the operating system; complete on Linux only."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ PROC = Path("/proc")
 
 
 def measure(disk: Path, proc: Path = PROC) -> MachineFigures:
-    """Read the figures now; ``disk`` is any path on the disk that is meant.
+    """Measure now; ``disk`` is any path on the disk in question.
 
-    Reads files, so it belongs in a thread. What cannot be read is None.
+    Reads files, so it belongs in a thread. Figures that cannot be read are None.
     """
     total, available = _memory(proc)
     disk_total, disk_free = _disk(disk)

@@ -1,6 +1,6 @@
-"""The HTTP pages that stood around the EX-AI daemon: health on one port, a monitor on another.
+"""The HTTP pages of the EX-AI daemon: health on one port, a monitor on another.
 
-Section 13 of the protocol notes says what they looked like. They tell numbers and take no orders.
+Section 13 of the protocol notes describes them. They are read-only.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _ASSETS = {"monitor.css": "text/css", "monitor.js": "text/javascript"}
 
 
 class CompatHttp:
-    """Two small servers on ``host``; port 0 picks a free one, told by the attributes after start.
+    """Two small servers on ``host``; port 0 picks a free one, which ``start`` stores here.
 
     ``statistics`` is called on the loop's thread for each request.
     """
@@ -67,14 +67,14 @@ class CompatHttp:
         self._running = AsyncExitStack()
 
     async def start(self) -> None:
-        """Serve both ports. Raises UsageError, which names the key to change, if one is taken."""
+        """Serve both ports. Raises UsageError, which names the key to change, if one is in use."""
         async with AsyncExitStack() as starting:
             self._zone = await asyncio.to_thread(_melbourne)
             self._page = await asyncio.to_thread((_PAGES / "monitor.html").read_text, "utf-8")
             for name in _ASSETS:
                 self._assets[name] = await asyncio.to_thread((_PAGES / name).read_text, "utf-8")
             await self._measure()
-            measuring = asyncio.create_task(self._measure_again_and_again())
+            measuring = asyncio.create_task(self._measure_repeatedly())
             starting.push_async_callback(_cancel, measuring)
             self.health_port = await self._serve(
                 self._health_routes(), self.health_port, "http_health_port", starting
@@ -85,7 +85,7 @@ class CompatHttp:
             self._running = starting.pop_all()
 
     async def stop(self) -> None:
-        """Close both ports; an answer that is under way may end first."""
+        """Close both ports, after finishing the responses in progress."""
         await self._running.aclose()
 
     async def _serve(
@@ -108,7 +108,7 @@ class CompatHttp:
         try:
             listening = await loop.create_server(protocol, self._host, port)
         except OSError as error:
-            raise UsageError(_why_not(self._host, port, key, error)) from None
+            raise UsageError(_listen_error(self._host, port, key, error)) from None
         stack.callback(listening.close)
         return int(listening.sockets[0].getsockname()[1])
 
@@ -134,7 +134,7 @@ class CompatHttp:
         return _answer(self._health_report())
 
     async def _live(self, _: web.Request) -> web.Response:
-        # Whoever kills a process whose probe fails would cut off what a draining broker finishes.
+        # Always 200: a failing liveness probe would kill a draining broker with its requests.
         return _json(self._health_report().content)
 
     async def _semaphores(self, _: web.Request) -> web.Response:
@@ -177,7 +177,7 @@ class CompatHttp:
             self._zone,
         )
 
-    async def _measure_again_and_again(self) -> None:
+    async def _measure_repeatedly(self) -> None:
         while True:
             await asyncio.sleep(self._measure_every_s)
             await self._measure()
@@ -196,7 +196,7 @@ def _json(content: dict[str, object], status: int = 200) -> web.Response:
         body=orjson.dumps(content),
         status=status,
         content_type="application/json",
-        # Any page may read these, as it could from the daemon: they are numbers, without secrets.
+        # Any page may read these, as with the daemon: figures without secrets.
         headers={"Access-Control-Allow-Origin": "*", "Cache-Control": "no-store"},
     )
 
@@ -208,16 +208,17 @@ def _melbourne() -> tzinfo:
         return UTC
 
 
-def _why_not(host: str, port: int, key: str, error: OSError) -> str:
-    where = f"Cannot listen on {host}:{port} for the pages of [compat] http"
-    remedy = f"Choose another with [compat] {key} (0: any free one), or set [compat] http = false."
-    if error.errno == errno.EADDRINUSE:
-        return f"{where}: the port is in use. {remedy}"
-    return f"{where}: {error.strerror or error}. {remedy}"
+def _listen_error(host: str, port: int, key: str, error: OSError) -> str:
+    in_use = error.errno == errno.EADDRINUSE
+    cause = "the port is in use" if in_use else error.strerror or error
+    return (
+        f"Cannot listen on {host}:{port} for the pages of [compat] http: {cause}. "
+        f"Set [compat] {key} to another port (0: any free one), or [compat] http = false."
+    )
 
 
 class _NoRoom(asyncio.Protocol):
-    """Files are for clients and calls: whoever opens ever more sockets here gets no more."""
+    """Closes a connection beyond MAX_SOCKETS: file descriptors are for clients and calls."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         cast(asyncio.Transport, transport).abort()

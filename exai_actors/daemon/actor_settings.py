@@ -1,4 +1,4 @@
-"""From the configuration file's words to the values each actor goes by."""
+"""The settings of the actors, made from the configuration."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from exai_actors.daemon.config.tables import Config
 
 S = TypeVar("S", bound=msgspec.Struct)
 
-# What the end of a call may take beyond its time: its connection is closed first.
+# How long a call may take to end after its timeout, while its connection is closed.
 ENDING_S = 30.0
 
 

@@ -1,7 +1,7 @@
-"""The life of the process: start, say ready, wait, drain, stop; what a signal means in each part.
+"""The life of the process: start, report ready, wait for a signal, drain, stop.
 
-The first SIGTERM or SIGINT drains: requests in flight may end, for ``[server] drain_s`` at most.
-A second one stops at once.
+The first SIGTERM or SIGINT drains: requests in flight may take ``[server] drain_s`` to end. A
+second one ends the drain.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class BrokerGaveUp(ExaiError):
-    """A part of the broker could not be kept alive; the text says which."""
+    """A part of the broker failed and could not be restarted; the message names it."""
 
 
 def serve(config: Config, on_ready: Callable[[str], None]) -> None:
-    """Run a broker until a signal ends it; ``on_ready`` gets its URL once clients can connect.
+    """Run a broker until a signal stops it; pass its URL to ``on_ready`` once clients can connect.
 
-    Returns after an orderly end. Raises UsageError when the address cannot be listened on and
-    BrokerGaveUp when a provider's actor could not be kept alive or the guardian failed.
+    Returns after an orderly stop. Raises UsageError when it cannot listen on its address, and
+    BrokerGaveUp when a provider's actor fails too often or the guardian fails.
     """
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(_serve(config, on_ready))
@@ -48,47 +48,47 @@ async def _serve(config: Config, on_ready: Callable[[str], None]) -> None:
     if too_few is not None:
         log.warning("server.open_files_limited", detail=too_few)
     async with open_broker(config) as broker:
-        _quiet_collector()
+        _tune_collector()
         log.info("broker.started", url=broker.url)
         on_ready(broker.url)
-        asked = asyncio.ensure_future(signalled.get())
-        ends: set[asyncio.Future[Any]] = {asked, broker.gave_up}
+        first_signal = asyncio.ensure_future(signalled.get())
+        ends: set[asyncio.Future[Any]] = {first_signal, broker.gave_up}
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-        if not asked.done():
-            asked.cancel()
+        if not first_signal.done():
+            first_signal.cancel()
             raise BrokerGaveUp(broker.gave_up.result())
-        await _drain(broker, asked.result(), signalled)
+        await _drain(broker, first_signal.result(), signalled)
         gc.unfreeze()
 
 
 async def _drain(
-    broker: Broker, asked_by: signal.Signals, signalled: asyncio.Queue[signal.Signals]
+    broker: Broker, first_signal: signal.Signals, signalled: asyncio.Queue[signal.Signals]
 ) -> None:
     statistics = broker.statistics()
     log.info(
         "broker.draining",
-        signal=asked_by.name,
+        signal=first_signal.name,
         in_flight=statistics.in_flight,
         timeout_s=broker.config.server.drain_s,
     )
     draining = asyncio.ensure_future(broker.drain(broker.config.server.drain_s))
-    again = asyncio.ensure_future(signalled.get())
-    ends: set[asyncio.Future[Any]] = {draining, again}
+    second_signal = asyncio.ensure_future(signalled.get())
+    ends: set[asyncio.Future[Any]] = {draining, second_signal}
     await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
     if draining.done():
-        again.cancel()
+        second_signal.cancel()
         log.info("broker.stopped", all_requests_ended=draining.result())
     else:
         draining.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await draining
-        log.warning("broker.drain_interrupted", signal=again.result().name)
+        log.warning("broker.drain_interrupted", signal=second_signal.result().name)
 
 
-def _quiet_collector() -> None:
-    # What exists now lives as long as the process: without this, full collections walk it again
-    # and again, a third of the p99 latency at 1,000 connections. An ended actor and its reference
-    # are garbage that only the collector finds, so the old are still looked at now and then.
+def _tune_collector() -> None:
+    # The objects of the start live as long as the process. Unfrozen, full collections would visit
+    # them each time, which costs a third of the p99 latency at 1,000 connections. An ended actor
+    # and its reference are a cycle, so old generations are still collected, but rarely.
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 10, 10)

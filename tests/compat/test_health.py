@@ -176,9 +176,9 @@ def test_requests_that_wait_are_no_illness() -> None:
 @pytest.mark.parametrize(
     ("providers", "status", "message"),
     [
-        ((provider(models=()),), "unhealthy", "no provider has named a model yet"),
-        ((), "unhealthy", "no provider has named a model yet"),
-        ((provider(models=()), provider("glm")), "degraded", "no model named yet by kimi"),
+        ((provider(models=()),), "unhealthy", "no provider has listed a model yet"),
+        ((), "unhealthy", "no provider has listed a model yet"),
+        ((provider(models=()), provider("glm")), "degraded", "no model listed yet by kimi"),
     ],
 )
 def test_providers_without_models_are_told(

@@ -1,4 +1,4 @@
-"""Where the log goes out: to a file that may be a pipe, without waiting for who reads it."""
+"""A log handler that never waits for the reader of a pipe."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import TextIO
 ENTRIES_LOST = "log.entries_lost"
 """The event for dropped entries; its field ``entries`` is their number."""
 
-# As much as goes in without waiting once there is room at all.
+# A pipe with any room takes this much without blocking.
 _PORTION_BYTES = 512 if not hasattr(select, "PIPE_BUF") else select.PIPE_BUF
 
 
 def handler_for(stream: TextIO) -> logging.Handler:
-    """A handler for a stream; one that never waits if there is a file beneath it."""
+    """A handler for ``stream``: non-blocking if the stream has a file descriptor."""
     try:
         number = stream.fileno()
     except (AttributeError, OSError):
@@ -26,11 +26,10 @@ def handler_for(stream: TextIO) -> logging.Handler:
 
 
 class NonBlockingHandler(logging.Handler):
-    """Writes entries as lines to an open file.
+    """Writes entries as lines to an open file, and drops entries while it would block.
 
-    A pipe that nobody reads would hold up who writes to it, and that is the event loop, with every
-    client. An entry that finds no room is lost, and the next that finds some goes behind one that
-    says how many were.
+    Waiting for a full pipe would stop the event loop and with it every client. Before the next
+    entry that fits, an ENTRIES_LOST entry reports the number of dropped ones.
     """
 
     def __init__(self, number: int, encoding: str) -> None:
@@ -39,7 +38,7 @@ class NonBlockingHandler(logging.Handler):
         self._encoding = encoding
         self._room = select.poll()
         self._room.register(number, select.POLLOUT)
-        self._begun = b""
+        self._unfinished = b""
         self._lost = 0
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -48,28 +47,28 @@ class NonBlockingHandler(logging.Handler):
                 self._lost = 0
             if self._lost or not self._take(self.format(record)):
                 self._lost += 1
-        except Exception:  # noqa: BLE001 - as every handler of the standard library
+        except Exception:  # noqa: BLE001 - as handlers of the standard library do
             self.handleError(record)
 
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the library's name
-        # It is told on stderr, which is likely to be the very file.
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - name of the base class
+        # The report goes to stderr, which is probably this file.
         if self._room.poll(0):
             super().handleError(record)
 
     def _take(self, entry: str) -> bool:
-        """Write an entry, or at least its beginning if that is all there is room for."""
-        self._begun = self._written(self._begun)
-        if self._begun:
+        """Write an entry, or its beginning if there is no room for more; False if nothing fits."""
+        self._unfinished = self._written(self._unfinished)
+        if self._unfinished:
             return False
         line = f"{entry}\n".encode(self._encoding, "backslashreplace")
         left = self._written(line)
         if len(left) == len(line):
             return False
-        self._begun = left
+        self._unfinished = left
         return True
 
     def _written(self, data: bytes) -> bytes:
-        """Write what there is room for; return the rest."""
+        """Write as much as there is room for; return the rest."""
         while data and self._room.poll(0):
             try:
                 data = data[os.write(self._number, data[:_PORTION_BYTES]) :]

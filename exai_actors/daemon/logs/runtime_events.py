@@ -1,4 +1,4 @@
-"""Writes down what the runtime notices about its actors and does not log itself."""
+"""Logs runtime events that the runtime does not log itself."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ log = structlog.get_logger()
 
 
 def log_event(event: Event) -> None:
-    """A handler that held up all others, and a mailbox that is full."""
+    """Log slow handlers and full mailboxes."""
     match event:
         case SlowHandler():
-            # On a busy machine it may be the machine: no warning.
+            # Only info: on a busy machine, the machine may be the cause.
             log.info(
                 "actor.slow_handler",
                 actor=event.path,

@@ -1,8 +1,8 @@
-"""What the process says about itself: one stream, stderr, in one of two shapes.
+"""Set up logging: one stream, as text or as JSON lines.
 
-Entries of structlog and of the standard library's ``logging`` (websockets, aiohttp, pykka) come
-out the same. Values whose key names a secret are hidden, and an exception is one line that says
-what and where; the whole traceback is shown at level ``debug``.
+Entries of structlog and of the standard library's ``logging`` (websockets, aiohttp, pykka) look
+the same. Values of keys that name a secret are hidden. An exception is one line with its message
+and location; at level ``debug`` it is the full traceback.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ COMMON = ("timestamp", "level", "logger", "message")
 
 
 def configure_logging(config: LogConfig, stream: TextIO) -> None:
-    """Send everything that is logged from now on to ``stream``."""
+    """Send all log entries to ``stream`` from now on."""
     terminal = stream.isatty()
     as_json = config.format == "json" or (config.format == "auto" and not terminal)
     before: list[Processor] = [
@@ -56,7 +56,7 @@ def configure_logging(config: LogConfig, stream: TextIO) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    # Its access of debug level is one line a frame, and info one line a connection.
+    # At debug it logs a line per frame, at info a line per connection.
     logging.getLogger("websockets").setLevel(max(level, logging.WARNING))
     logging.captureWarnings(capture=True)
     structlog.configure(
@@ -96,7 +96,7 @@ def _no_colour() -> bool:
 
 
 def familiar_first(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """Put what every entry has before what is its own, for those who read the lines by eye."""
+    """Put the fields that every entry has first, for people who read the lines."""
     common = {key: event.pop(key) for key in COMMON if key in event}
     return {**common, **event}
 
@@ -124,13 +124,13 @@ def shorten_exception(_logger: WrappedLogger, _method: str, event: EventDict) ->
 
 
 def describe(error: BaseException) -> str:
-    """What went wrong and where, in one line."""
-    what = " ".join(f"{type(error).__name__}: {safe_str(error)}".split())
-    where = traceback.extract_tb(_innermost(error.__traceback__))
-    if not where:
-        return what
-    frame = where[-1]
-    return f"{what} ({frame.filename.rpartition('/')[2]}:{frame.lineno} in {frame.name})"
+    """The type, message and location of an error in one line."""
+    message = " ".join(f"{type(error).__name__}: {safe_str(error)}".split())
+    stack = traceback.extract_tb(_innermost(error.__traceback__))
+    if not stack:
+        return message
+    frame = stack[-1]
+    return f"{message} ({frame.filename.rpartition('/')[2]}:{frame.lineno} in {frame.name})"
 
 
 def _innermost(found: TracebackType | None) -> TracebackType | None:
