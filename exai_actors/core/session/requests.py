@@ -272,4 +272,5 @@ class SessionRequests:
 
 
 def _text_of(arguments: ChatRequest) -> int:
-    return len(arguments.prompt) + sum(map(len, arguments.images))
+    text = len(arguments.prompt)
+    return text + sum(map(len, arguments.images)) if arguments.images else text
