@@ -1,7 +1,7 @@
-"""The guardian of the tree: admits connections into sessions, keeps the providers alive.
+"""The broker actor: admits connections into sessions and supervises all other actors.
 
-Every other actor is its child; each ends with an Exit that arrives here exactly once. A provider
-that failed is started again within a budget, a connection or session that ended is forgotten.
+Each child ends with an Exit that arrives here exactly once. A provider that failed is started
+again within a budget; a connection or session that ended is forgotten.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, assert_never
 
+from exai_actors.actors.children import Child, ConnectionChild, ProviderChild, SessionChild
 from exai_actors.core.authentication import Authenticator, Identity
 from exai_actors.core.restarts import RestartBudget
 from exai_actors.core.session.table import AttachResult, SessionTable, session_of
@@ -45,39 +46,42 @@ RESTART_PERIOD_S = 30.0
 
 
 class BrokerActor(LoopActor):
-    """``start_provider`` and ``start_session`` spawn a child supervised by this actor.
+    """``spawn_provider`` and ``spawn_session`` spawn a child supervised by the given actor.
 
-    ``on_drained`` is called once no connection is left after DrainBroker; ``on_give_up`` when a
-    provider cannot be kept alive or this actor has failed.
+    ``on_started`` is called once the providers are spawned, ``on_drained`` once no connection is
+    left after DrainBroker, ``on_give_up`` when a provider fails too often or this actor fails.
     """
 
     def __init__(
         self,
         *,
-        access: Authenticator,
+        authenticator: Authenticator,
         sessions: SessionTable,
         directory: Directory,
         board: StatisticsBoard,
         providers: tuple[ProviderName, ...],
-        start_provider: Callable[[ProviderName, LoopRef[Any]], LoopRef[Any]],
-        start_session: Callable[[SessionId, Identity, LoopRef[Any]], LoopRef[Any]],
-        mint_session_id: Callable[[], SessionId],
+        spawn_provider: Callable[[ProviderChild, LoopRef[Any]], LoopRef[Any]],
+        spawn_session: Callable[[SessionChild, Identity, LoopRef[Any]], LoopRef[Any]],
+        new_session_id: Callable[[], SessionId],
+        on_started: Callable[[], None],
         on_drained: Callable[[], None],
         on_give_up: Callable[[str], None],
     ) -> None:
         super().__init__()
-        self._access = access
+        self._authenticator = authenticator
         self._table = sessions
         self._directory = directory
         self._board = board
         self._providers = providers
-        self._start_provider = start_provider
-        self._start_session = start_session
-        self._mint = mint_session_id
+        self._spawn_provider = spawn_provider
+        self._spawn_session = spawn_session
+        self._new_session_id = new_session_id
+        self._on_started = on_started
         self._on_drained = on_drained
         self._on_give_up = on_give_up
+        self._children: dict[str, Child] = {}
         self._sessions: dict[SessionId, LoopRef[Any]] = {}
-        self._session_at: dict[str, SessionId] = {}
+        self._session_count = 0
         self._session_of: dict[ConnectionId, SessionId] = {}
         self._connections: dict[ConnectionId, Recipient[ConnectionMessage]] = {}
         self._budgets = {
@@ -92,15 +96,16 @@ class BrokerActor(LoopActor):
         exception_value: BaseException | None,
         _traceback: TracebackType | None,
     ) -> None:
-        # Without its guardian nobody is admitted any more: better to end and be started anew.
+        # Without this actor no client is admitted any more: the process has to be restarted.
         self._on_give_up(f"the broker's guardian failed: {exception_value!r}")
 
     def on_start(self) -> None:
         if self.system.stopping:
             return
-        self._board.post_listener(self.statistics)
-        for provider in self._providers:
-            self._start_provider(provider, self.actor_ref)
+        self._board.register_listener(self.statistics)
+        for name in self._providers:
+            self._start_provider(name)
+        self._on_started()
 
     def statistics(self) -> ListenerStatistics:
         return ListenerStatistics(len(self._connections), len(self._sessions), self._draining)
@@ -112,11 +117,9 @@ class BrokerActor(LoopActor):
             case Exit():
                 self._child_exited(message)
             case ConnectionOpened(connection_id, connection):
-                self._connections[connection_id] = connection
-                if self._draining:
-                    connection.tell_system(Drain())
+                self._connection_opened(connection_id, connection)
             case RotateToken(connection, old, new):
-                connection.tell(TokenRotated(self._access.rotate(old, new)))
+                connection.tell(TokenRotated(self._authenticator.rotate(old, new)))
             case ProviderModels(provider, models):
                 self._directory.publish(self._directory.routing.with_models(provider, models))
             case SessionFinishes(session):
@@ -132,41 +135,61 @@ class BrokerActor(LoopActor):
                 assert_never(message)
 
     def _admit(self, admit: Admit) -> None:
-        grant = self._access.identify(admit.token)
-        if grant is None:
+        identity = self._authenticator.identify(admit.token)
+        if identity is None:
             admit.connection.tell(
                 NotAdmitted("unauthorized", "the token is missing or is none of the broker's")
             )
             return
-        session_id = session_of(grant.tenant, admit.session_id or self._mint())
-        place, evicted = self._table.attach(session_id, admit.connection_id)
-        if place is AttachResult.FULL:
+        session_id = session_of(identity.tenant, admit.session_id or self._new_session_id())
+        result, evicted = self._table.attach(session_id, admit.connection_id)
+        if result is AttachResult.FULL:
             admit.connection.tell(NotAdmitted("overloaded", "all sessions are in use; come later"))
             return
         if evicted is not None:
             self._end_session(evicted)
-        if place is AttachResult.NEW:
-            session = self._start_session(session_id, grant, self.actor_ref)
-            self._sessions[session_id] = session
-            self._session_at[session.path] = session_id
+        if result is AttachResult.NEW:
+            self._start_session(session_id, identity)
         self._session_of[admit.connection_id] = session_id
         self._sessions[session_id].tell(Attach(admit.connection_id, admit.connection))
+
+    def _start_session(self, session_id: SessionId, identity: Identity) -> None:
+        self._session_count += 1
+        child = SessionChild(session_id, self._session_count)
+        self._children[child.path] = child
+        self._sessions[session_id] = self._spawn_session(child, identity, self.actor_ref)
+
+    def _start_provider(self, name: ProviderName) -> None:
+        child = ProviderChild(name)
+        self._children[child.path] = child
+        self._spawn_provider(child, self.actor_ref)
+
+    def _connection_opened(
+        self, connection_id: ConnectionId, connection: Recipient[ConnectionMessage]
+    ) -> None:
+        child = ConnectionChild(connection_id)
+        self._children[child.path] = child
+        self._connections[connection_id] = connection
+        if self._draining:
+            connection.tell_system(Drain())
 
     def _child_exited(self, exit_: Exit) -> None:
         if self.system.stopping:
             return
-        _, kind, name = exit_.path.split("/", 2)
-        match kind:
-            case "listener":
-                self._connection_ended(ConnectionId(name))
-            case "sessions":
-                self._session_ended(exit_.path)
-            case "providers":
+        child = self._children.pop(exit_.path)
+        match child:
+            case ConnectionChild(connection_id):
+                self._connection_ended(connection_id)
+            case SessionChild():
+                self._session_ended(child)
+            case ProviderChild(name):
                 if exit_.reason is not ExitReason.NORMAL:
-                    self._provider_failed(ProviderName(name))
+                    self._provider_failed(name)
+            case _:
+                assert_never(child)
 
     def _connection_ended(self, connection_id: ConnectionId) -> None:
-        self._connections.pop(connection_id, None)
+        del self._connections[connection_id]
         session_id = self._session_of.pop(connection_id, None)
         if session_id is not None:
             session = self._sessions.get(session_id)
@@ -177,22 +200,19 @@ class BrokerActor(LoopActor):
         if self._draining and not self._connections:
             self._on_drained()
 
-    def _session_ended(self, path: str) -> None:
-        session_id = self._session_at.pop(path, None)
-        if session_id is None:
-            return
-        # An expired id may already live again, at another path.
-        known = self._sessions.get(session_id)
-        if known is not None and known.path == path:
-            del self._sessions[session_id]
-            self._table.remove(session_id)
+    def _session_ended(self, child: SessionChild) -> None:
+        session = self._sessions.get(child.session_id)
+        # An expired session may be back already, at another path.
+        if session is not None and session.path == child.path:
+            del self._sessions[child.session_id]
+            self._table.remove(child.session_id)
 
-    def _provider_failed(self, provider: ProviderName) -> None:
-        if self._budgets[provider].allow(self.now()):
-            self._start_provider(provider, self.actor_ref)
+    def _provider_failed(self, name: ProviderName) -> None:
+        if self._budgets[name].allow(self.now()):
+            self._start_provider(name)
         else:
             self._on_give_up(
-                f"provider '{provider}' failed more than {RESTART_INTENSITY} times "
+                f"provider '{name}' failed more than {RESTART_INTENSITY} times "
                 f"in {RESTART_PERIOD_S:g} s"
             )
 

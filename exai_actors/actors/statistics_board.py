@@ -1,4 +1,4 @@
-"""Where each actor posts how it can be looked at, because a stuck one could not answer."""
+"""The statistics of the whole broker, without a message: a stuck actor could not answer one."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from exai_actors.ids import ProviderName
 
 
 class StatisticsBoard:
-    """Statistics of the whole broker, read on the loop's thread without a message.
+    """Functions that read an actor's statistics; loop thread only.
 
-    A restarted actor posts itself anew over its earlier incarnation. ``now`` gives seconds that
-    only go forward, ``dead_letters`` the number of messages told to nobody.
+    A restarted actor replaces the function of its earlier incarnation. ``now`` is in monotonic
+    seconds, ``dead_letters`` counts all so far.
     """
 
     def __init__(
@@ -25,15 +25,16 @@ class StatisticsBoard:
         self._providers: dict[ProviderName, Callable[[], ProviderStatistics]] = {}
         self._listener: Callable[[], ListenerStatistics] | None = None
 
-    def post_provider(
+    def register_provider(
         self, name: ProviderName, statistics: Callable[[], ProviderStatistics]
     ) -> None:
         self._providers[name] = statistics
 
-    def post_listener(self, statistics: Callable[[], ListenerStatistics]) -> None:
+    def register_listener(self, statistics: Callable[[], ListenerStatistics]) -> None:
         self._listener = statistics
 
     def statistics(self) -> BrokerStatistics:
+        """The statistics at this instant."""
         listener = ListenerStatistics(0, 0, draining=False)
         if self._listener is not None:
             listener = self._listener()

@@ -1,4 +1,4 @@
-"""The desks of these tests run only when told, so their actors end with them."""
+"""The trees of these tests run only when told, so their actors end with them."""
 
 from __future__ import annotations
 
@@ -10,5 +10,5 @@ from exai_actors.runtime.registry import QuickRefs
 
 @pytest.fixture(autouse=True)
 def own_registry(monkeypatch: pytest.MonkeyPatch) -> None:
-    """pykka's registry is one for the process: it must not keep a desk's actors alive."""
+    """pykka's registry is one for the process: it must not keep a tree's actors alive."""
     monkeypatch.setattr(ActorRegistry, "_actor_refs", QuickRefs())

@@ -4,32 +4,32 @@ from __future__ import annotations
 
 from exai_actors.actors.settings import ConnectionSettings, SessionSettings
 from exai_actors.core.calls import ChatMessage, FailureKind
-from tests.actors.desk import Desk
+from exai_actors.testing.tree import ManualTree
 
 
 def test_a_call_is_accepted_acknowledged_and_answered() -> None:
-    desk = Desk()
-    client = desk.client()
+    tree = ManualTree()
+    client = tree.client()
     accepted, acknowledged = client.call("a", "what is it?")
     assert (accepted["op"], accepted["request_id"]) == ("progress", "a")
     assert acknowledged["op"] == "call_tool_ack"
     assert acknowledged["timeout"] == 300
-    desk.upstream.calls[0].complete("it is this")
-    (answer,) = client.heard()
+    tree.upstream.calls[0].complete("it is this")
+    (answer,) = client.received()
     assert answer["op"] == "call_tool_res"
     assert answer["text"] == "it is this"
     assert answer["metadata"]["provider_used"] == "kimi"
 
 
 def test_a_call_that_has_to_wait_is_accepted_at_once_and_acknowledged_when_it_runs() -> None:
-    desk = Desk(limit=1, session=SessionSettings(window=2))
-    client = desk.client()
+    tree = ManualTree(limit=1, session=SessionSettings(window=2))
+    client = tree.client()
     client.call("running")
     for name in ("waits at the provider", "waits in the session"):
         (accepted,) = client.call(name)
         assert accepted["note"] == "accepted, awaiting provider/session capacity"
-    desk.upstream.calls[0].complete()
-    frames = [(frame["op"], frame["request_id"]) for frame in client.heard()]
+    tree.upstream.calls[0].complete()
+    frames = [(frame["op"], frame["request_id"]) for frame in client.received()]
     assert frames == [
         ("call_tool_res", "running"),
         ("call_tool_ack", "waits at the provider"),
@@ -37,35 +37,35 @@ def test_a_call_that_has_to_wait_is_accepted_at_once_and_acknowledged_when_it_ru
 
 
 def test_a_call_without_an_id_gets_exactly_one_frame() -> None:
-    desk = Desk()
-    client = desk.client()
+    tree = ManualTree()
+    client = tree.client()
     assert client.send({"op": "call_tool", "name": "chat", "arguments": {"prompt": "x"}}) == []
-    desk.upstream.calls[0].complete("y")
-    (answer,) = client.heard()
+    tree.upstream.calls[0].complete("y")
+    (answer,) = client.received()
     assert answer["result"] == [{"type": "text", "text": "y"}]
 
 
 def test_a_json_rpc_call_gets_its_result_under_its_id() -> None:
-    desk = Desk()
-    client = desk.client()
+    tree = ManualTree()
+    client = tree.client()
     call = {"name": "chat", "arguments": {"prompt": "x"}}
     client.send({"jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": call})
-    desk.upstream.calls[0].complete("y")
-    (answer,) = client.heard()
+    tree.upstream.calls[0].complete("y")
+    (answer,) = client.received()
     assert answer["id"] == 7
     assert answer["result"]["content"] == [{"type": "text", "text": "y"}]
 
 
 def test_a_stream_comes_in_numbered_chunks_then_completes_then_gives_the_whole_text() -> None:
-    desk = Desk()
-    client = desk.client()
+    tree = ManualTree()
+    client = tree.client()
     client.call("a", stream=True)
-    call = desk.upstream.calls[0]
+    call = tree.upstream.calls[0]
     assert call.call.stream
     call.chunk("one ")
     call.chunk("two")
     call.complete("one two")
-    first, second, complete, answer = client.heard()
+    first, second, complete, answer = client.received()
     assert (first["op"], first["sequence"], first["chunk"]) == ("stream_chunk", 0, "one ")
     assert (second["sequence"], second["chunk"]) == (1, "two")
     assert (complete["op"], complete["chunks"]) == ("stream_complete", 2)
@@ -73,42 +73,42 @@ def test_a_stream_comes_in_numbered_chunks_then_completes_then_gives_the_whole_t
 
 
 def test_half_a_stream_is_never_told_to_be_complete() -> None:
-    desk = Desk(limit=2)
-    client = desk.client()
+    tree = ManualTree(limit=2)
+    client = tree.client()
     client.call("a", stream=True)
     client.call("b", stream=True)
-    for call in desk.upstream.calls:
+    for call in tree.upstream.calls:
         call.chunk("one ")
-    client.heard()
-    desk.upstream.calls[0].fail(FailureKind.TRUNCATED, "ended its stream")
-    assert [frame["op"] for frame in client.heard()] == ["call_tool_res"]
-    heard = client.send({"op": "cancel", "request_id": "b"})
-    assert [frame["op"] for frame in heard] == ["cancelled", "call_tool_res"]
+    client.received()
+    tree.upstream.calls[0].fail(FailureKind.TRUNCATED, "ended its stream")
+    assert [frame["op"] for frame in client.received()] == ["call_tool_res"]
+    received = client.send({"op": "cancel", "request_id": "b"})
+    assert [frame["op"] for frame in received] == ["cancelled", "call_tool_res"]
 
 
 def test_stream_inside_the_arguments_of_chat_streams_as_well() -> None:
-    desk = Desk()
-    client = desk.client()
+    tree = ManualTree()
+    client = tree.client()
     client.call("a", arguments={"stream": "true"})
-    assert desk.upstream.calls[0].call.stream
+    assert tree.upstream.calls[0].call.stream
 
 
 def test_requests_of_one_connection_are_answered_in_the_order_they_end() -> None:
-    desk = Desk(limit=2)
-    client = desk.client()
+    tree = ManualTree(limit=2)
+    client = tree.client()
     client.call("a")
     client.call("b")
-    desk.upstream.calls[1].complete("second")
-    desk.upstream.calls[0].complete("first")
-    assert [frame["request_id"] for frame in client.heard()] == ["b", "a"]
+    tree.upstream.calls[1].complete("second")
+    tree.upstream.calls[0].complete("first")
+    assert [frame["request_id"] for frame in client.received()] == ["b", "a"]
 
 
 def test_a_failing_provider_is_named_with_its_own_words() -> None:
-    desk = Desk()
-    client = desk.client()
+    tree = ManualTree()
+    client = tree.client()
     client.call("a")
-    desk.upstream.calls[0].fail(FailureKind.MALFORMED, "HTTP 200: kaput")
-    (answer,) = client.heard()
+    tree.upstream.calls[0].fail(FailureKind.MALFORMED, "HTTP 200: kaput")
+    (answer,) = client.received()
     assert (answer["op"], answer["request_id"], answer["ok"]) == ("call_tool_res", "a", False)
     assert answer["error"]["code"] == "PROVIDER_ERROR"
     assert "kimi" in answer["error"]["message"]
@@ -116,55 +116,55 @@ def test_a_failing_provider_is_named_with_its_own_words() -> None:
 
 
 def test_a_model_nobody_serves_is_refused_with_those_there_are() -> None:
-    desk = Desk()
-    (answer,) = desk.client().call("a", arguments={"model": "sun"})
+    tree = ManualTree()
+    (answer,) = tree.client().call("a", arguments={"model": "sun"})
     assert answer["error"]["code"] == "MODEL_NOT_FOUND"
     assert answer["error"]["details"]["available_models"] == ["moon", "star"]
-    assert desk.upstream.calls == []
+    assert tree.upstream.calls == []
 
 
 def test_each_model_goes_to_the_provider_that_serves_it() -> None:
-    desk = Desk()
-    client = desk.client()
+    tree = ManualTree()
+    client = tree.client()
     client.call("a", arguments={"model": "star"})
     client.call("b", arguments={"model": "kimi/moon"})
-    assert [call.call.model for call in desk.upstreams["glm"].calls] == ["star"]  # type: ignore[index]
-    assert [call.call.model for call in desk.upstream.calls] == ["moon"]
+    assert [call.call.model for call in tree.upstreams["glm"].calls] == ["star"]  # type: ignore[index]
+    assert [call.call.model for call in tree.upstream.calls] == ["moon"]
 
 
 def test_models_are_asked_of_a_provider_that_names_none_until_it_tells() -> None:
-    desk = Desk(models=())
-    client = desk.client()
+    tree = ManualTree(models=())
+    client = tree.client()
     (answer,) = client.call("a", arguments={"model": "moon"})
     assert answer["error"]["code"] == "MODEL_NOT_FOUND"
-    desk.upstream.refuse_models()
-    desk.settle()
-    desk.advance(2.0)
-    desk.upstream.list_models("moon")
-    desk.settle()
+    tree.upstream.refuse_models()
+    tree.settle()
+    tree.advance(2.0)
+    tree.upstream.list_models("moon")
+    tree.settle()
     client.call("b", arguments={"model": "moon"})
-    assert len(desk.upstream.calls) == 1
+    assert len(tree.upstream.calls) == 1
     (listed,) = client.send({"op": "list_tools"})
     chat = next(tool for tool in listed["tools"] if tool["name"] == "chat")
     assert chat["inputSchema"]["properties"]["model"]["enum"] == ["moon", "star"]
 
 
 def test_why_a_provider_names_no_model_is_told_to_client_and_operator() -> None:
-    desk = Desk(models=())
-    desk.upstream.refuse_models()
-    desk.settle()
-    (answer,) = desk.client().call("a", arguments={"model": "moon"})
+    tree = ManualTree(models=())
+    tree.upstream.refuse_models()
+    tree.settle()
+    (answer,) = tree.client().call("a", arguments={"model": "moon"})
     assert "kimi: nobody there" in answer["error"]["message"]
-    assert desk.statistics().trouble == "nobody there"
-    desk.advance(2.0)
-    desk.upstream.list_models("moon")
-    desk.settle()
-    assert desk.statistics().trouble is None
+    assert tree.statistics().trouble == "nobody there"
+    tree.advance(2.0)
+    tree.upstream.list_models("moon")
+    tree.settle()
+    assert tree.statistics().trouble is None
 
 
 def test_priority_counts_among_the_waiting_of_one_session_only() -> None:
-    desk = Desk(limit=1, session=SessionSettings(window=3))
-    mine, other = desk.client(), desk.client()
+    tree = ManualTree(limit=1, session=SessionSettings(window=3))
+    mine, other = tree.client(), tree.client()
     mine.call("running")
     mine.call("low", "low")
     mine.call("high", "high", priority=5)
@@ -172,9 +172,9 @@ def test_priority_counts_among_the_waiting_of_one_session_only() -> None:
     mine.call("urgent", "urgent", priority=9)
     other.call("x", "theirs")
     for index in range(6):
-        desk.upstream.calls[index].complete()
-        desk.settle()
-    assert [call.prompt for call in desk.upstream.calls[1:]] == [
+        tree.upstream.calls[index].complete()
+        tree.settle()
+    assert [call.prompt for call in tree.upstream.calls[1:]] == [
         "theirs",
         "urgent",
         "high",
@@ -184,64 +184,64 @@ def test_priority_counts_among_the_waiting_of_one_session_only() -> None:
 
 
 def test_a_waiting_request_is_told_its_position_and_then_an_estimate() -> None:
-    desk = Desk(limit=1)
-    client = desk.client()
+    tree = ManualTree(limit=1)
+    client = tree.client()
     client.call("a")
-    desk.advance(2.0)
-    desk.upstream.calls[0].complete()
-    client.heard()
+    tree.advance(2.0)
+    tree.upstream.calls[0].complete()
+    client.received()
     client.call("b")
     client.call("c")
-    desk.advance(0.25)
-    (progress,) = client.heard()
+    tree.advance(0.25)
+    (progress,) = client.received()
     assert progress["request_id"] == "c"
     assert progress["position"] == 1
     assert progress["estimate_s"] == 1.75
 
 
 def test_a_call_that_has_stopped_waiting_is_told_no_position_any_more() -> None:
-    desk = Desk(limit=1, connection=ConnectionSettings(progress_interval_s=8.0))
-    first, second = desk.client(), desk.client()
+    tree = ManualTree(limit=1, connection=ConnectionSettings(progress_interval_s=8.0))
+    first, second = tree.client(), tree.client()
     first.call("a")
     second.call("b")
-    desk.advance(1.0)
-    assert second.heard()[-1]["position"] == 1
-    desk.upstream.calls[0].complete()
-    second.heard()
-    desk.advance(8.0)
-    (progress,) = second.heard()
+    tree.advance(1.0)
+    assert second.received()[-1]["position"] == 1
+    tree.upstream.calls[0].complete()
+    second.received()
+    tree.advance(8.0)
+    (progress,) = second.received()
     assert progress["op"] == "progress"
     assert "position" not in progress
 
 
 def test_a_running_call_is_kept_alive_by_heartbeats() -> None:
-    desk = Desk(connection=ConnectionSettings(progress_interval_s=8.0))
-    client = desk.client()
+    tree = ManualTree(connection=ConnectionSettings(progress_interval_s=8.0))
+    client = tree.client()
     client.call("a")
-    desk.advance(8.0)
+    tree.advance(8.0)
     assert client.outbox.ops() == ["progress"]
-    desk.advance(8.0)
+    tree.advance(8.0)
     assert client.outbox.ops() == ["progress"]
-    desk.upstream.calls[0].complete()
-    client.heard()
-    desk.advance(60.0)
-    assert client.heard() == []
+    tree.upstream.calls[0].complete()
+    client.received()
+    tree.advance(60.0)
+    assert client.received() == []
 
 
 def test_a_conversation_runs_in_order_and_each_turn_sees_the_one_before() -> None:
-    desk = Desk(limit=4)
-    client = desk.client()
+    tree = ManualTree(limit=4)
+    client = tree.client()
     client.call("a", "first")
-    desk.upstream.calls[0].complete("one")
-    (answer,) = client.heard()
+    tree.upstream.calls[0].complete("one")
+    (answer,) = client.received()
     named = {"continuation_id": answer["continuation_id"]}
     client.call("b", "second", arguments=named)
     client.call("c", "third", arguments=named)
-    assert len(desk.upstream.calls) == 2
-    desk.upstream.calls[1].complete("two")
-    client.heard()
+    assert len(tree.upstream.calls) == 2
+    tree.upstream.calls[1].complete("two")
+    client.received()
     assert [
-        (message.role, message.content) for message in desk.upstream.calls[2].call.messages
+        (message.role, message.content) for message in tree.upstream.calls[2].call.messages
     ] == [
         ("user", "first"),
         ("assistant", "one"),
@@ -252,42 +252,42 @@ def test_a_conversation_runs_in_order_and_each_turn_sees_the_one_before() -> Non
 
 
 def test_another_sessions_conversation_of_the_same_name_is_another_conversation() -> None:
-    desk = Desk(limit=4)
+    tree = ManualTree(limit=4)
     named = {"continuation_id": "talk"}
-    one, two = desk.client(), desk.client()
+    one, two = tree.client(), tree.client()
     one.call("a", "secret", arguments=named)
-    desk.upstream.calls[0].complete("kept")
-    one.heard()
+    tree.upstream.calls[0].complete("kept")
+    one.received()
     two.call("a", "what was it?", arguments=named)
-    assert desk.upstream.calls[1].call.messages == (ChatMessage("user", "what was it?"),)
+    assert tree.upstream.calls[1].call.messages == (ChatMessage("user", "what was it?"),)
 
 
 def test_the_system_prompt_comes_before_every_conversation() -> None:
-    desk = Desk(session=SessionSettings(system_prompt="be brief"))
-    desk.client().call("a", "x")
-    assert desk.upstream.calls[0].call.messages[0] == ChatMessage("system", "be brief")
+    tree = ManualTree(session=SessionSettings(system_prompt="be brief"))
+    tree.client().call("a", "x")
+    assert tree.upstream.calls[0].call.messages[0] == ChatMessage("system", "be brief")
 
 
 def test_requests_beyond_the_window_wait_in_the_session_and_lose_nothing() -> None:
-    desk = Desk(limit=100, session=SessionSettings(window=2, queue=3))
-    client = desk.client()
+    tree = ManualTree(limit=100, session=SessionSettings(window=2, queue=3))
+    client = tree.client()
     for name in "abcde":
         client.call(name, name)
-    assert [call.prompt for call in desk.upstream.calls] == ["a", "b"]
+    assert [call.prompt for call in tree.upstream.calls] == ["a", "b"]
     (refused,) = client.call("f")
     assert refused["error"]["code"] == "OVER_CAPACITY"
     assert refused["error"]["details"]["retry_after"] == 1
     for index in range(5):
-        desk.upstream.calls[index].complete()
-        desk.settle()
-    assert [call.prompt for call in desk.upstream.calls] == list("abcde")
-    answered = [each["request_id"] for each in client.heard() if each["op"] == "call_tool_res"]
+        tree.upstream.calls[index].complete()
+        tree.settle()
+    assert [call.prompt for call in tree.upstream.calls] == list("abcde")
+    answered = [each["request_id"] for each in client.received() if each["op"] == "call_tool_res"]
     assert answered == list("abcde")
 
 
 def test_local_tools_reach_no_provider() -> None:
-    desk = Desk()
-    client = desk.client()
+    tree = ManualTree()
+    client = tree.client()
     for tool in ("version", "status", "list_models", "listmodels", "activity", "health"):
         (answer,) = client.send({"op": "tool_call", "name": tool})
         assert answer["ok"] is True, tool
@@ -295,12 +295,12 @@ def test_local_tools_reach_no_provider() -> None:
         {"op": "call_tool", "request_id": "e", "name": "test_echo", "arguments": {"text": "hey"}}
     )
     assert answer["text"] == "hey"
-    assert desk.upstream.calls == []
+    assert tree.upstream.calls == []
 
 
 def test_activity_tells_only_of_the_callers_own_session() -> None:
-    desk = Desk()
-    mine, other = desk.client(), desk.client()
+    tree = ManualTree()
+    mine, other = tree.client(), tree.client()
     other.send({"op": "call_tool", "request_id": "secret-1", "name": "version"})
     mine.send({"op": "call_tool", "request_id": "mine-1", "name": "version"})
     (answer,) = mine.send({"op": "tool_call", "name": "activity"})

@@ -11,34 +11,34 @@ from exai_actors.core.calls import FailureKind
 from exai_actors.core.capacity.quarantine import MAX_REST_S, MIN_REST_S
 from exai_actors.core.capacity.settings import CapacitySettings
 from exai_actors.messages.broker import DrainBroker
-from tests.actors.desk import Desk
+from exai_actors.testing.tree import ManualTree
 
 
 class Line:
     """A provider with one permit: ``first`` runs, ``second`` waits."""
 
     def __init__(self, **capacity: object) -> None:
-        self.desk = Desk(capacity=CapacitySettings(limit=1, **capacity))  # type: ignore[arg-type]
-        self.client = self.desk.client()
+        self.tree = ManualTree(capacity=CapacitySettings(limit=1, **capacity))  # type: ignore[arg-type]
+        self.client = self.tree.client()
         self.client.call("first")
         self.client.call("second")
 
     def cut_off(self) -> None:
         """Cancel ``first``, whose connection is closed."""
         self.client.send({"op": "cancel", "request_id": "first"})
-        self.desk.upstream.calls[0].close()
-        self.desk.settle()
+        self.tree.upstream.calls[0].close()
+        self.tree.settle()
 
     @property
     def quarantined(self) -> int:
-        return self.desk.statistics().quarantined
+        return self.tree.statistics().quarantined
 
     def assert_rests_for(self, seconds: float) -> None:
-        assert (self.quarantined, self.desk.statistics().in_flight) == (1, 0)
-        self.desk.advance(seconds - 0.001)
-        assert len(self.desk.upstream.calls) == 1
-        self.desk.advance(0.001)
-        assert len(self.desk.upstream.calls) == 2
+        assert (self.quarantined, self.tree.statistics().in_flight) == (1, 0)
+        self.tree.advance(seconds - 0.001)
+        assert len(self.tree.upstream.calls) == 1
+        self.tree.advance(0.001)
+        assert len(self.tree.upstream.calls) == 2
         assert self.quarantined == 0
 
 
@@ -52,15 +52,15 @@ def test_a_resting_permit_returns_though_no_call_waits() -> None:
     line = Line()
     line.client.send({"op": "cancel", "request_id": "second"})
     line.cut_off()
-    line.desk.advance(MIN_REST_S)
+    line.tree.advance(MIN_REST_S)
     assert line.quarantined == 0
 
 
 @pytest.mark.parametrize("kind", [FailureKind.TIMEOUT, FailureKind.TOO_LARGE])
 def test_the_permit_of_a_call_that_we_broke_off_ourselves_rests_too(kind: FailureKind) -> None:
     line = Line()
-    line.desk.upstream.calls[0].fail(kind, cut_off=True)
-    line.desk.settle()
+    line.tree.upstream.calls[0].fail(kind, cut_off=True)
+    line.tree.settle()
     line.assert_rests_for(MIN_REST_S)
 
 
@@ -72,13 +72,13 @@ def test_no_permit_rests_when_the_service_has_finished_the_call(
     line = Line(quarantine_s=configured)
     if how == "aborted after its end":
         line.client.send({"op": "cancel", "request_id": "first"})
-        line.desk.upstream.calls[0].close(cut_off=False)
+        line.tree.upstream.calls[0].close(cut_off=False)
     elif how == "failed":
-        line.desk.upstream.calls[0].fail(FailureKind.REJECTED)
+        line.tree.upstream.calls[0].fail(FailureKind.REJECTED)
     else:
-        line.desk.upstream.calls[0].complete()
-    line.desk.settle()
-    assert len(line.desk.upstream.calls) == 2
+        line.tree.upstream.calls[0].complete()
+    line.tree.settle()
+    assert len(line.tree.upstream.calls) == 2
     assert line.quarantined == 0
 
 
@@ -92,64 +92,64 @@ def test_no_permit_rests_when_the_service_has_finished_the_call(
 )
 def test_a_permit_rests_longer_the_farther_the_service(round_trip_s: float, rest_s: float) -> None:
     line = Line()
-    line.desk.upstream.round_trip_s = round_trip_s
+    line.tree.upstream.round_trip_s = round_trip_s
     line.cut_off()
     line.assert_rests_for(rest_s)
 
 
 def test_a_configured_rest_is_kept() -> None:
     line = Line(quarantine_s=20.0)
-    line.desk.upstream.round_trip_s = 30.0
+    line.tree.upstream.round_trip_s = 30.0
     line.cut_off()
     line.assert_rests_for(20.0)
 
 
 def test_a_configured_rest_of_zero_frees_the_permit_immediately() -> None:
     line = Line(quarantine_s=0.0)
-    line.desk.upstream.round_trip_s = 30.0
+    line.tree.upstream.round_trip_s = 30.0
     line.cut_off()
-    assert len(line.desk.upstream.calls) == 2
+    assert len(line.tree.upstream.calls) == 2
 
 
 def test_a_resting_permit_keeps_only_its_own_model_waiting() -> None:
-    desk = Desk(
+    tree = ManualTree(
         capacity=CapacitySettings(limit=1, model_limits=(("star", 1),)), models=("moon", "star")
     )
-    client = desk.client()
+    client = tree.client()
     client.call("a", arguments={"model": "star"})
     client.send({"op": "cancel", "request_id": "a"})
-    desk.upstream.calls[0].close()
+    tree.upstream.calls[0].close()
     client.call("b", arguments={"model": "star"})
     client.call("c", arguments={"model": "moon"})
-    assert [call.call.model for call in desk.upstream.running] == ["moon"]
-    desk.advance(MIN_REST_S)
-    assert [call.call.model for call in desk.upstream.running] == ["moon", "star"]
+    assert [call.call.model for call in tree.upstream.running] == ["moon"]
+    tree.advance(MIN_REST_S)
+    assert [call.call.model for call in tree.upstream.running] == ["moon", "star"]
 
 
-def crash(desk: Desk) -> None:
-    ref = desk.system.resolve("/providers/kimi")
+def crash(tree: ManualTree) -> None:
+    ref = tree.system.resolve("/providers/kimi")
     assert ref is not None
     ref.tell("not a message of a provider")
-    desk.settle()
-    assert desk.statistics().incarnation == 2
+    tree.settle()
+    assert tree.statistics().incarnation == 2
 
 
 def test_a_restarted_provider_keeps_resting_permits() -> None:
     line = Line(quarantine_s=20.0)
     line.cut_off()
-    line.desk.advance(5.0)
-    crash(line.desk)
+    line.tree.advance(5.0)
+    crash(line.tree)
     line.client.call("third")
     line.assert_rests_for(15.0)
 
 
 def test_the_permits_of_calls_that_a_crash_cut_off_rest() -> None:
     line = Line()
-    crash(line.desk)
-    assert line.desk.upstream.calls[0].abort_asked
+    crash(line.tree)
+    assert line.tree.upstream.calls[0].abort_asked
     line.client.call("third")
-    line.desk.upstream.calls[0].close()
-    line.desk.settle()
+    line.tree.upstream.calls[0].close()
+    line.tree.settle()
     line.assert_rests_for(MIN_REST_S)
 
 
@@ -157,20 +157,20 @@ def test_a_drain_does_not_wait_for_a_resting_permit() -> None:
     line = Line(quarantine_s=600.0)
     line.client.send({"op": "cancel", "request_id": "second"})
     line.cut_off()
-    line.desk.broker.tell_system(DrainBroker())
-    line.desk.settle()
+    line.tree.broker.tell_system(DrainBroker())
+    line.tree.settle()
     line.client.vanish()
     assert line.quarantined == 1
-    assert line.desk.drained == 1
+    assert line.tree.drained == 1
 
 
 def test_no_permit_is_idle_while_no_call_is_aborted() -> None:
-    desk = Desk(limit=3)
-    client = desk.client()
+    tree = ManualTree(limit=3)
+    client = tree.client()
     for number in range(8):
         client.call(f"r{number}")
     for number in range(5):
-        desk.upstream.calls[number].complete()
-        desk.settle()
-        assert len(desk.upstream.running) == 3
-        assert desk.statistics().quarantined == 0
+        tree.upstream.calls[number].complete()
+        tree.settle()
+        assert len(tree.upstream.running) == 3
+        assert tree.statistics().quarantined == 0

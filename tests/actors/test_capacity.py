@@ -19,7 +19,7 @@ from exai_actors.core.capacity.changes import (
 )
 from exai_actors.core.capacity.settings import CapacitySettings, GateSettings, RetrySettings
 from exai_actors.ids import DEFAULT_TENANT, TenantName
-from tests.actors.desk import Desk
+from exai_actors.testing.tree import ManualTree
 
 
 def last(frames: list[dict[str, Any]]) -> dict[str, Any]:
@@ -27,198 +27,196 @@ def last(frames: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def test_a_rate_limit_is_waited_out_and_the_client_sees_only_the_answer() -> None:
-    desk = Desk()
-    client = desk.client()
+    tree = ManualTree()
+    client = tree.client()
     client.call("a")
-    desk.upstream.calls[0].fail(FailureKind.RATE_LIMITED, "slow down", retry_after=10.0)
-    assert client.heard() == []
-    desk.advance(9.5)
-    assert len(desk.upstream.calls) == 1
-    desk.advance(2.0)
-    desk.upstream.calls[1].complete("at last")
-    assert last(client.heard())["text"] == "at last"
-    assert desk.statistics().tried_again == 1
+    tree.upstream.calls[0].fail(FailureKind.RATE_LIMITED, "slow down", retry_after=10.0)
+    assert client.received() == []
+    tree.advance(9.5)
+    assert len(tree.upstream.calls) == 1
+    tree.advance(2.0)
+    tree.upstream.calls[1].complete("at last")
+    assert last(client.received())["text"] == "at last"
+    assert tree.statistics().tried_again == 1
 
 
 def test_a_request_between_two_tries_holds_no_permit_and_can_be_cancelled() -> None:
-    desk = Desk()
-    client = desk.client()
+    tree = ManualTree()
+    client = tree.client()
     client.call("a")
-    desk.upstream.calls[0].fail(FailureKind.CONNECT, "nobody there")
-    desk.settle()
-    assert (desk.statistics().in_flight, desk.statistics().queued) == (0, 1)
+    tree.upstream.calls[0].fail(FailureKind.CONNECT, "nobody there")
+    tree.settle()
+    assert (tree.statistics().in_flight, tree.statistics().queued) == (0, 1)
     frames = client.send({"op": "cancel", "request_id": "a"})
     assert any(frame.get("error", {}).get("code") == "CANCELLED" for frame in frames)
-    desk.advance(60)
-    assert len(desk.upstream.calls) == 1
-    assert desk.statistics().queued == 0
+    tree.advance(60)
+    assert len(tree.upstream.calls) == 1
+    assert tree.statistics().queued == 0
 
 
 def test_nothing_is_tried_again_once_text_has_gone_out() -> None:
-    desk = Desk()
-    client = desk.client()
+    tree = ManualTree()
+    client = tree.client()
     client.call("a", stream=True)
-    desk.upstream.calls[0].chunk("half")
-    desk.upstream.calls[0].fail(FailureKind.SERVER_ERROR, "broke", text_sent=True)
-    assert last(client.heard())["error"]["code"] == "PROVIDER_ERROR"
-    desk.advance(60)
-    assert len(desk.upstream.calls) == 1
+    tree.upstream.calls[0].chunk("half")
+    tree.upstream.calls[0].fail(FailureKind.SERVER_ERROR, "broke", text_sent=True)
+    assert last(client.received())["error"]["code"] == "PROVIDER_ERROR"
+    tree.advance(60)
+    assert len(tree.upstream.calls) == 1
 
 
 def test_a_hold_told_beside_an_answer_is_kept() -> None:
-    desk = Desk()
-    client = desk.client()
+    tree = ManualTree()
+    client = tree.client()
     client.call("a")
-    desk.upstream.calls[0].complete(hold_s=5.0)
-    client.heard()
+    tree.upstream.calls[0].complete(hold_s=5.0)
+    client.received()
     client.call("b")
-    assert len(desk.upstream.calls) == 1
-    assert desk.statistics().held_because == "rate_limited"
-    desk.advance(5.0)
-    assert len(desk.upstream.calls) == 2
+    assert len(tree.upstream.calls) == 1
+    assert tree.statistics().held_because == "rate_limited"
+    tree.advance(5.0)
+    assert len(tree.upstream.calls) == 2
 
 
 def test_who_cannot_outwait_a_hold_told_beside_an_answer_is_refused_at_once() -> None:
-    desk = Desk()
-    client = desk.client()
+    tree = ManualTree()
+    client = tree.client()
     client.call("a")
     client.call("hurried", deadline_ms=20_000)
     client.call("patient")
-    desk.upstream.calls[0].complete(hold_s=100.0)
-    answer, refused = (frame for frame in client.heard() if frame["op"] == "call_tool_res")
+    tree.upstream.calls[0].complete(hold_s=100.0)
+    answer, refused = (frame for frame in client.received() if frame["op"] == "call_tool_res")
     assert answer["request_id"] == "a"
     assert refused["request_id"] == "hurried"
     assert refused["error"]["details"]["retry_after"] >= 100.0
-    desk.advance(100.0)
-    assert len(desk.upstream.calls) == 2
+    tree.advance(100.0)
+    assert len(tree.upstream.calls) == 2
 
 
 def test_a_gate_lets_the_next_in_when_its_window_has_moved_on() -> None:
     gates = GateSettings(requests_per_minute=2, margin_s=0.0)
-    desk = Desk(capacity=CapacitySettings(limit=10, gates=gates))
-    client = desk.client()
+    tree = ManualTree(capacity=CapacitySettings(limit=10, gates=gates))
+    client = tree.client()
     for name in "abc":
         client.call(name)
-    assert len(desk.upstream.calls) == 2
-    desk.advance(60.5)
-    assert len(desk.upstream.calls) == 3
+    assert len(tree.upstream.calls) == 2
+    tree.advance(60.5)
+    assert len(tree.upstream.calls) == 3
 
 
 @pytest.mark.parametrize("leaves", ["cancels", "vanishes"])
 def test_who_needs_less_of_a_gate_starts_when_the_big_one_before_it_leaves(leaves: str) -> None:
     gates = GateSettings(tokens_per_minute=500, margin_s=0.0)
-    desk = Desk(capacity=CapacitySettings(limit=10, gates=gates))
-    first, big, small = desk.client(), desk.client(), desk.client()
+    tree = ManualTree(capacity=CapacitySettings(limit=10, gates=gates))
+    first, big, small = tree.client(), tree.client(), tree.client()
     first.call("a", "first")
     big.call("b", "big")
     small.call("c", "small", arguments={"max_tokens": 10})
-    assert [call.prompt for call in desk.upstream.calls] == ["first"]
+    assert [call.prompt for call in tree.upstream.calls] == ["first"]
     if leaves == "cancels":
         big.send({"op": "cancel", "request_id": "b"})
     else:
         big.vanish()
-    assert [call.prompt for call in desk.upstream.calls] == ["first", "small"]
+    assert [call.prompt for call in tree.upstream.calls] == ["first", "small"]
 
 
 def test_a_restart_of_the_provider_forgets_neither_its_gates_nor_its_changes() -> None:
     gates = GateSettings(requests_per_minute=2, margin_s=0.0)
-    desk = Desk(capacity=CapacitySettings(limit=10, gates=gates))
-    client = desk.client()
+    tree = ManualTree(capacity=CapacitySettings(limit=10, gates=gates))
+    client = tree.client()
     client.call("a")
     client.call("b")
-    assert desk.change(SetLimit(7)) is None
-    ref = desk.system.resolve("/providers/kimi")
-    assert ref is not None
-    ref.tell("not a message of a provider")
-    desk.settle()
-    assert desk.statistics().incarnation > 1
-    assert desk.statistics().limit == 7
+    assert tree.change(SetLimit(7)) is None
+    tree.actor("/providers/kimi").tell("not a message of a provider")
+    tree.settle()
+    assert tree.statistics().incarnation > 1
+    assert tree.statistics().limit == 7
     client.call("c")
-    assert len(desk.upstream.calls) == 2
-    desk.advance(61)
-    assert len(desk.upstream.calls) == 3
+    assert len(tree.upstream.calls) == 2
+    tree.advance(61)
+    assert len(tree.upstream.calls) == 3
 
 
 def test_identical_calls_share_one_upstream_call_where_that_is_wanted() -> None:
-    desk = Desk(capacity=CapacitySettings(limit=3, coalesce=True))
-    clients = [desk.client() for _ in range(3)]
+    tree = ManualTree(capacity=CapacitySettings(limit=3, coalesce=True))
+    clients = [tree.client() for _ in range(3)]
     for number, client in enumerate(clients):
         client.call(f"r{number}", "the same")
-    assert len(desk.upstream.calls) == 1
-    desk.upstream.calls[0].complete("for all")
-    assert [last(client.heard())["text"] for client in clients] == ["for all"] * 3
-    assert desk.statistics().shared == 2
+    assert len(tree.upstream.calls) == 1
+    tree.upstream.calls[0].complete("for all")
+    assert [last(client.received())["text"] for client in clients] == ["for all"] * 3
+    assert tree.statistics().shared == 2
     clients[0].call("again", "the same")
-    assert len(desk.upstream.calls) == 2, "an answer is shared, not kept"
+    assert len(tree.upstream.calls) == 2, "an answer is shared, not kept"
 
 
 def test_calls_that_differ_are_never_shared() -> None:
-    desk = Desk(capacity=CapacitySettings(limit=3, coalesce=True))
-    client = desk.client()
+    tree = ManualTree(capacity=CapacitySettings(limit=3, coalesce=True))
+    client = tree.client()
     client.call("a", "one")
     client.call("b", "two")
     client.call("c", "one", arguments={"max_tokens": 5})
-    assert len(desk.upstream.calls) == 3
+    assert len(tree.upstream.calls) == 3
 
 
 @pytest.mark.parametrize("leaver", [0, 1])
 @pytest.mark.parametrize("running", [True, False])
 def test_one_who_shares_a_call_can_leave_alone(leaver: int, running: bool) -> None:
-    desk = Desk(capacity=CapacitySettings(limit=1, coalesce=True))
-    other = desk.client()
+    tree = ManualTree(capacity=CapacitySettings(limit=1, coalesce=True))
+    other = tree.client()
     if not running:
         other.call("occupies", "something else")
-    clients = [desk.client(), desk.client()]
+    clients = [tree.client(), tree.client()]
     for client in clients:
         client.call("mine", "the same")
     clients[leaver].send({"op": "cancel", "request_id": "mine"})
     if not running:
-        desk.upstream.calls[0].complete()
-        desk.settle()
-    shared = desk.upstream.calls[-1]
+        tree.upstream.calls[0].complete()
+        tree.settle()
+    shared = tree.upstream.calls[-1]
     assert shared.prompt == "the same"
     assert not shared.abort_asked
     shared.complete("still here")
-    assert last(clients[1 - leaver].heard())["text"] == "still here"
+    assert last(clients[1 - leaver].received())["text"] == "still here"
 
 
 def test_a_shared_call_is_aborted_when_the_last_has_left() -> None:
-    desk = Desk(capacity=CapacitySettings(limit=1, coalesce=True))
-    clients = [desk.client(), desk.client()]
+    tree = ManualTree(capacity=CapacitySettings(limit=1, coalesce=True))
+    clients = [tree.client(), tree.client()]
     for client in clients:
         client.call("mine", "the same")
     clients[0].vanish()
-    assert not desk.upstream.calls[0].abort_asked
+    assert not tree.upstream.calls[0].abort_asked
     clients[1].vanish()
-    assert desk.upstream.calls[0].abort_asked
+    assert tree.upstream.calls[0].abort_asked
 
 
 def test_a_shared_call_that_waits_is_never_begun_when_all_have_left() -> None:
-    desk = Desk(capacity=CapacitySettings(limit=1, coalesce=True))
-    desk.client().call("occupies", "something else")
-    clients = [desk.client(), desk.client()]
+    tree = ManualTree(capacity=CapacitySettings(limit=1, coalesce=True))
+    tree.client().call("occupies", "something else")
+    clients = [tree.client(), tree.client()]
     for client in clients:
         client.call("mine", "the same")
     for client in reversed(clients):
         client.send({"op": "cancel", "request_id": "mine"})
-    assert desk.statistics().queued == 0
-    desk.upstream.calls[0].complete()
-    desk.settle()
-    assert len(desk.upstream.calls) == 1
+    assert tree.statistics().queued == 0
+    tree.upstream.calls[0].complete()
+    tree.settle()
+    assert len(tree.upstream.calls) == 1
 
 
 def test_who_wants_no_waiting_joins_no_call_that_waits() -> None:
-    desk = Desk(capacity=CapacitySettings(limit=1, coalesce=True))
-    other, first, second = desk.client(), desk.client(), desk.client()
+    tree = ManualTree(capacity=CapacitySettings(limit=1, coalesce=True))
+    other, first, second = tree.client(), tree.client(), tree.client()
     other.call("o", "something else")
     first.call("a", "the same")
     (refused,) = second.call("b", "the same", if_busy="refuse")
     assert refused["error"]["code"] == "OVER_CAPACITY"
-    desk.upstream.calls[0].complete()
-    desk.settle()
+    tree.upstream.calls[0].complete()
+    tree.settle()
     second.call("c", "the same", if_busy="refuse")
-    desk.upstream.calls[1].complete("shared")
-    assert last(second.heard())["text"] == "shared"
+    tree.upstream.calls[1].complete("shared")
+    assert last(second.received())["text"] == "shared"
 
 
 @pytest.mark.parametrize("when", ["waiting", "running", "between tries"])
@@ -226,109 +224,111 @@ def test_a_shared_call_outlives_the_session_that_asked_first(when: str) -> None:
     tokens = tuple(
         (f"the token of tenant {name}", Identity(TenantName(name))) for name in ("one", "two")
     )
-    desk = Desk(capacity=CapacitySettings(limit=1, coalesce=True), resume_s=0.1, tokens=tokens)
-    first, second = (desk.client(token=token) for token, _ in tokens)
+    tree = ManualTree(
+        capacity=CapacitySettings(limit=1, coalesce=True), resume_s=0.1, tokens=tokens
+    )
+    first, second = (tree.client(token=token) for token, _ in tokens)
     if when == "waiting":
         second.call("other", "something else")
     first.call("a", "the same")
     second.call("b", "the same")
     if when == "between tries":
-        desk.upstream.calls[0].fail(FailureKind.SERVER_ERROR)
-    desk.settle()
+        tree.upstream.calls[0].fail(FailureKind.SERVER_ERROR)
+    tree.settle()
     first.vanish()
-    desk.advance(0.2)
-    assert desk.board.statistics().sessions == 1
+    tree.advance(0.2)
+    assert tree.board.statistics().sessions == 1
     if when == "waiting":
-        desk.upstream.calls[0].complete()
+        tree.upstream.calls[0].complete()
     elif when == "running":
-        desk.upstream.calls[0].fail(FailureKind.SERVER_ERROR)
+        tree.upstream.calls[0].fail(FailureKind.SERVER_ERROR)
         second.call("other", "something else")
-        desk.advance(1.0)
-        assert desk.statistics().queued == 1
-        desk.upstream.calls[1].complete()
-    desk.advance(1.0)
-    desk.upstream.running[0].complete("still here")
-    assert last(second.heard())["text"] == "still here"
-    assert desk.statistics().incarnation == 1
+        tree.advance(1.0)
+        assert tree.statistics().queued == 1
+        tree.upstream.calls[1].complete()
+    tree.advance(1.0)
+    tree.upstream.running[0].complete("still here")
+    assert last(second.received())["text"] == "still here"
+    assert tree.statistics().incarnation == 1
 
 
 def test_a_shared_call_is_tried_again_for_who_has_time_though_the_first_has_none() -> None:
-    desk = Desk(capacity=CapacitySettings(limit=1, coalesce=True))
-    hurried, patient = desk.client(), desk.client()
+    tree = ManualTree(capacity=CapacitySettings(limit=1, coalesce=True))
+    hurried, patient = tree.client(), tree.client()
     hurried.call("a", "the same", deadline_ms=5000)
     patient.call("b", "the same")
-    desk.upstream.calls[0].fail(FailureKind.RATE_LIMITED, "slow down", retry_after=10.0)
-    desk.settle()
-    assert patient.heard() == []
-    desk.advance(12.0)
-    assert last(hurried.heard())["error"]["code"] == "TIMEOUT"
-    desk.upstream.calls[1].complete("in time")
-    assert last(patient.heard())["text"] == "in time"
+    tree.upstream.calls[0].fail(FailureKind.RATE_LIMITED, "slow down", retry_after=10.0)
+    tree.settle()
+    assert patient.received() == []
+    tree.advance(12.0)
+    assert last(hurried.received())["error"]["code"] == "TIMEOUT"
+    tree.upstream.calls[1].complete("in time")
+    assert last(patient.received())["text"] == "in time"
 
 
 def test_a_stream_that_has_begun_is_joined_by_nobody() -> None:
-    desk = Desk(capacity=CapacitySettings(limit=2, coalesce=True))
-    first, second = desk.client(), desk.client()
+    tree = ManualTree(capacity=CapacitySettings(limit=2, coalesce=True))
+    first, second = tree.client(), tree.client()
     first.call("a", "the same", stream=True)
-    desk.upstream.calls[0].chunk("be")
-    desk.settle()
+    tree.upstream.calls[0].chunk("be")
+    tree.settle()
     second.call("b", "the same", stream=True)
-    assert len(desk.upstream.calls) == 2
+    assert len(tree.upstream.calls) == 2
 
 
 def test_a_shared_stream_reaches_everyone_piece_by_piece() -> None:
-    desk = Desk(capacity=CapacitySettings(limit=2, coalesce=True))
-    clients = [desk.client(), desk.client()]
+    tree = ManualTree(capacity=CapacitySettings(limit=2, coalesce=True))
+    clients = [tree.client(), tree.client()]
     for client in clients:
         client.call("a", "the same", stream=True)
     for piece in ("one ", "two"):
-        desk.upstream.calls[0].chunk(piece)
-    desk.upstream.calls[0].complete("one two")
+        tree.upstream.calls[0].chunk(piece)
+    tree.upstream.calls[0].complete("one two")
     for client in clients:
-        frames = client.heard()
+        frames = client.received()
         chunks = [frame["chunk"] for frame in frames if frame["op"] == "stream_chunk"]
         assert "".join(chunks) == "one two"
         assert last(frames)["text"] == "one two"
 
 
 def test_a_higher_limit_lets_the_waiting_in_at_once_and_a_lower_one_revokes_nothing() -> None:
-    desk = Desk(limit=1)
-    client = desk.client()
+    tree = ManualTree(limit=1)
+    client = tree.client()
     for name in "abc":
         client.call(name)
-    assert desk.change(SetLimit(3)) is None
-    assert len(desk.upstream.running) == 3
-    assert desk.change(SetLimit(1)) is None
-    assert len(desk.upstream.running) == 3
-    assert desk.statistics().over == 2
-    event = desk.statistics().events[-1]
+    assert tree.change(SetLimit(3)) is None
+    assert len(tree.upstream.running) == 3
+    assert tree.change(SetLimit(1)) is None
+    assert len(tree.upstream.running) == 3
+    assert tree.statistics().over == 2
+    event = tree.statistics().events[-1]
     assert (event.what, event.cause) == ("limit 3 -> 1", "the test")
 
 
 def test_a_paused_provider_lets_wait_and_goes_on_where_it_was() -> None:
-    desk = Desk(limit=2)
-    client = desk.client()
-    assert desk.change(Pause()) is None
+    tree = ManualTree(limit=2)
+    client = tree.client()
+    assert tree.change(Pause()) is None
     client.call("a")
-    assert desk.upstream.calls == []
-    assert desk.statistics().mode == "paused"
-    assert desk.change(Reopen()) is None
-    assert len(desk.upstream.calls) == 1
+    assert tree.upstream.calls == []
+    assert tree.statistics().mode == "paused"
+    assert tree.change(Reopen()) is None
+    assert len(tree.upstream.calls) == 1
 
 
 def test_a_draining_provider_refuses_what_is_new_and_finishes_the_rest() -> None:
-    desk = Desk(limit=1)
-    client = desk.client()
+    tree = ManualTree(limit=1)
+    client = tree.client()
     client.call("runs")
     client.call("waits")
-    assert desk.change(DrainProvider()) is None
+    assert tree.change(DrainProvider()) is None
     refused = last(client.call("new"))
     assert refused["error"]["code"] == "SERVICE_UNAVAILABLE"
     assert "operator" in refused["error"]["message"]
-    desk.upstream.calls[0].complete()
-    desk.settle()
-    desk.upstream.calls[1].complete()
-    assert [f["request_id"] for f in client.heard() if f["op"] == "call_tool_res"] == [
+    tree.upstream.calls[0].complete()
+    tree.settle()
+    tree.upstream.calls[1].complete()
+    assert [f["request_id"] for f in client.received() if f["op"] == "call_tool_res"] == [
         "runs",
         "waits",
     ]
@@ -353,83 +353,83 @@ def test_a_draining_provider_refuses_what_is_new_and_finishes_the_rest() -> None
 def test_a_change_that_makes_no_sense_is_refused_and_changes_nothing(
     change: SetLimit | SetWeight | SetGates | SetReserve, problem: str
 ) -> None:
-    desk = Desk(limit=2)
-    before = desk.statistics()
-    said = desk.change(change)
+    tree = ManualTree(limit=2)
+    before = tree.statistics()
+    said = tree.change(change)
     assert said is not None
     assert problem in said
-    assert desk.statistics() == before
+    assert tree.statistics() == before
 
 
 def test_a_change_of_the_gates_is_told_by_its_figures() -> None:
-    desk = Desk(limit=2)
-    assert desk.change(SetGates(GateSettings(requests_per_minute=60))) is None
-    assert desk.change(SetGates(GateSettings(requests_per_minute=30, tokens_per_day=9))) is None
-    assert [event.what for event in desk.statistics().events] == [
+    tree = ManualTree(limit=2)
+    assert tree.change(SetGates(GateSettings(requests_per_minute=60))) is None
+    assert tree.change(SetGates(GateSettings(requests_per_minute=30, tokens_per_day=9))) is None
+    assert [event.what for event in tree.statistics().events] == [
         "requests_per_minute unlimited -> 60",
         "requests_per_minute 60 -> 30, tokens_per_day unlimited -> 9",
     ]
 
 
 def test_a_limit_may_be_nothing_for_a_while() -> None:
-    desk = Desk(limit=1)
-    client = desk.client()
+    tree = ManualTree(limit=1)
+    client = tree.client()
     for name in ("runs", "waits"):
         client.call(name)
-    assert desk.change(SetLimit(0)) is None
-    desk.upstream.calls[0].complete()
-    desk.advance(60.0)
+    assert tree.change(SetLimit(0)) is None
+    tree.upstream.calls[0].complete()
+    tree.advance(60.0)
     client.call("comes")
-    assert len(desk.upstream.calls) == 1
-    assert desk.change(SetLimit(2)) is None
-    assert len(desk.upstream.running) == 2
+    assert len(tree.upstream.calls) == 1
+    assert tree.change(SetLimit(2)) is None
+    assert len(tree.upstream.running) == 2
 
 
 def test_who_does_not_want_to_wait_hears_that_the_provider_is_paused() -> None:
-    desk = Desk(limit=1)
-    desk.change(Pause())
-    refused = last(desk.client().call("a", if_busy="refuse"))
+    tree = ManualTree(limit=1)
+    tree.change(Pause())
+    refused = last(tree.client().call("a", if_busy="refuse"))
     assert "its operator has paused it" in refused["error"]["message"]
 
 
 def test_who_waits_before_a_paused_provider_can_be_cancelled() -> None:
-    desk = Desk(limit=1)
-    client = desk.client()
-    desk.change(Pause())
+    tree = ManualTree(limit=1)
+    client = tree.client()
+    tree.change(Pause())
     client.call("a")
     assert last(client.send({"op": "cancel", "request_id": "a"}))["error"]["code"] == "CANCELLED"
-    assert desk.statistics().queued == 0
-    desk.change(Reopen())
-    assert desk.upstream.calls == []
+    assert tree.statistics().queued == 0
+    tree.change(Reopen())
+    assert tree.upstream.calls == []
 
 
 def test_a_failing_provider_is_left_alone_and_then_asked_with_one_call() -> None:
-    desk = Desk(capacity=CapacitySettings(limit=5, retry=RetrySettings(attempts=1)))
-    client = desk.client()
+    tree = ManualTree(capacity=CapacitySettings(limit=5, retry=RetrySettings(attempts=1)))
+    client = tree.client()
     for number in range(5):
         client.call(f"r{number}")
-    for call in tuple(desk.upstream.calls):
+    for call in tuple(tree.upstream.calls):
         call.fail(FailureKind.SERVER_ERROR)
-    client.heard()
-    assert desk.statistics().circuit == "open"
+    client.received()
+    assert tree.statistics().circuit == "open"
     for number in range(3):
         client.call(f"w{number}")
-    assert len(desk.upstream.calls) == 5
-    desk.advance(5.0)
-    assert len(desk.upstream.calls) == 6
-    desk.upstream.calls[5].complete()
-    desk.settle()
-    assert len(desk.upstream.calls) == 8
-    assert desk.statistics().circuit == "closed"
+    assert len(tree.upstream.calls) == 5
+    tree.advance(5.0)
+    assert len(tree.upstream.calls) == 6
+    tree.upstream.calls[5].complete()
+    tree.settle()
+    assert len(tree.upstream.calls) == 8
+    assert tree.statistics().circuit == "closed"
 
 
 def test_a_provider_notices_by_itself_that_a_permit_does_not_come_back() -> None:
-    desk = Desk(limit=2, longest_call_s=100.0)
-    client = desk.client()
+    tree = ManualTree(limit=2, longest_call_s=100.0)
+    client = tree.client()
     client.call("ends")
     client.call("whose upstream never tells its end", deadline_ms=1000)
-    desk.upstream.calls[0].complete()
-    desk.advance(91.0)
-    assert desk.statistics().faults == 0
-    desk.advance(30.0)
-    assert desk.statistics().faults == 1
+    tree.upstream.calls[0].complete()
+    tree.advance(91.0)
+    assert tree.statistics().faults == 0
+    tree.advance(30.0)
+    assert tree.statistics().faults == 1

@@ -13,18 +13,18 @@ from exai_actors.core.capacity.changes import DrainProvider, Pause
 from exai_actors.core.capacity.settings import CapacitySettings, RetrySettings
 from exai_actors.core.routing import RouteSettings
 from exai_actors.ids import ProviderName
-from tests.actors.desk import Desk, Socket
+from exai_actors.testing.tree import ManualClient, ManualTree
 
 REASONS = ("rate_limited", "overloaded", "quota", "unreachable", "server_error", "circuit_open")
 ANY = {"model": "any"}
 
 
-def desk(*on: str, **more: Any) -> Desk:
+def routed_tree(*on: str, **more: Any) -> ManualTree:
     routes = (RouteSettings("any", ("kimi/moon", "glm/star"), on or REASONS),)
-    return Desk(routes=routes, **more)
+    return ManualTree(routes=routes, **more)
 
 
-def ask(client: Socket, name: str = "a", **more: Any) -> list[dict[str, Any]]:
+def ask(client: ManualClient, name: str = "a", **more: Any) -> list[dict[str, Any]]:
     return client.call(name, arguments=ANY, **more)
 
 
@@ -39,7 +39,7 @@ def ask(client: Socket, name: str = "a", **more: Any) -> list[dict[str, Any]]:
     ],
 )
 def test_the_next_model_answers_when_the_first_fails(kind: FailureKind) -> None:
-    tree = desk()
+    tree = routed_tree()
     client = tree.client()
     ask(client)
     tree.upstream.calls[0].fail(kind)
@@ -47,7 +47,7 @@ def test_the_next_model_answers_when_the_first_fails(kind: FailureKind) -> None:
     (call,) = tree.upstreams[ProviderName("glm")].calls
     assert call.call.model == "star"
     call.complete("from the other")
-    (answer,) = client.heard()
+    (answer,) = client.received()
     assert answer["text"] == "from the other"
     assert (answer["metadata"]["model_used"], answer["metadata"]["provider_used"]) == (
         "star",
@@ -57,24 +57,24 @@ def test_the_next_model_answers_when_the_first_fails(kind: FailureKind) -> None:
 
 @pytest.mark.parametrize("kind", [FailureKind.TIMEOUT, FailureKind.UNAUTHORIZED])
 def test_what_the_route_does_not_name_is_the_end(kind: FailureKind) -> None:
-    tree = desk()
+    tree = routed_tree()
     client = tree.client()
     ask(client)
     tree.upstream.calls[0].fail(kind, "no")
-    (answer,) = client.heard()
+    (answer,) = client.received()
     assert answer["error"]["details"]["kind"] == kind.value
     assert not tree.upstreams[ProviderName("glm")].calls
 
 
 def test_when_all_have_failed_each_ones_words_are_told() -> None:
     retry = RetrySettings(attempts=1)
-    tree = desk(capacity=CapacitySettings(1, retry=retry))
+    tree = routed_tree(capacity=CapacitySettings(1, retry=retry))
     client = tree.client()
     ask(client)
     tree.upstream.calls[0].fail(FailureKind.OVERLOADED, "too many")
     tree.settle()
     tree.upstreams[ProviderName("glm")].calls[0].fail(FailureKind.SERVER_ERROR, "kaput")
-    (answer,) = client.heard()
+    (answer,) = client.received()
     assert "kaput" in answer["error"]["message"]
     tried = answer["error"]["details"]["tried"]
     assert [(each["provider"], each["model"]) for each in tried] == [
@@ -85,7 +85,7 @@ def test_when_all_have_failed_each_ones_words_are_told() -> None:
 
 
 def test_a_provider_that_is_being_drained_is_passed_over() -> None:
-    tree = desk()
+    tree = routed_tree()
     tree.change(DrainProvider())
     ask(tree.client())
     assert not tree.upstream.calls
@@ -93,7 +93,7 @@ def test_a_provider_that_is_being_drained_is_passed_over() -> None:
 
 
 def test_who_waits_goes_on_when_the_provider_is_paused() -> None:
-    tree = desk()
+    tree = routed_tree()
     client = tree.client()
     ask(client, "runs")
     ask(client, "waits")
@@ -105,21 +105,21 @@ def test_who_waits_goes_on_when_the_provider_is_paused() -> None:
 
 
 def test_the_deadline_counts_from_the_beginning() -> None:
-    tree = desk()
+    tree = routed_tree()
     client = tree.client()
     ask(client, deadline_ms=5000)
     tree.advance(4.0)
     tree.upstream.calls[0].fail(FailureKind.OVERLOADED)
     tree.settle()
-    client.heard()
+    client.received()
     tree.advance(1.5)
-    (answer,) = (frame for frame in client.heard() if frame["op"] == "call_tool_res")
+    (answer,) = (frame for frame in client.received() if frame["op"] == "call_tool_res")
     assert answer["error"]["code"] == "TIMEOUT"
     assert tree.upstreams[ProviderName("glm")].calls[0].abort_asked
 
 
 def test_a_request_keeps_its_place_in_the_window_on_its_way() -> None:
-    tree = desk(session=SessionSettings(window=1))
+    tree = routed_tree(session=SessionSettings(window=1))
     client = tree.client()
     ask(client, "a")
     ask(client, "b")
@@ -133,19 +133,19 @@ def test_a_request_keeps_its_place_in_the_window_on_its_way() -> None:
 
 
 def test_a_late_word_of_the_first_model_is_not_heard() -> None:
-    tree = desk()
+    tree = routed_tree()
     client = tree.client()
     ask(client)
     tree.upstream.calls[0].fail(FailureKind.OVERLOADED)
     tree.settle()
     tree.upstream.calls[0].end_again()
     tree.upstreams[ProviderName("glm")].calls[0].complete("once")
-    (answer,) = client.heard()
+    (answer,) = client.received()
     assert answer["text"] == "once"
 
 
 def test_the_route_is_among_the_models_with_where_it_leads() -> None:
-    tree = desk()
+    tree = routed_tree()
     client = tree.client()
     frames = client.send({"op": "tool_call", "request_id": "m", "name": "list_models"})
     told = json.loads(frames[-1]["text"])
@@ -157,7 +157,7 @@ def test_the_route_is_among_the_models_with_where_it_leads() -> None:
 
 
 def test_who_went_on_regardless_can_still_be_cancelled_by_who_comes_back() -> None:
-    tree = Desk(finish_on_disconnect=("kimi",))
+    tree = ManualTree(finish_on_disconnect=("kimi",))
     client = tree.client("mine-alone")
     client.call("a")
     client.vanish()
@@ -168,7 +168,7 @@ def test_who_went_on_regardless_can_still_be_cancelled_by_who_comes_back() -> No
 
 
 def test_what_is_finished_for_nobody_ends_at_its_deadline_at_the_latest() -> None:
-    tree = Desk(finish_on_disconnect=("kimi",), resume_s=10.0)
+    tree = ManualTree(finish_on_disconnect=("kimi",), resume_s=10.0)
     client = tree.client("mine-alone")
     client.call("a")
     client.vanish()

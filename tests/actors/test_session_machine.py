@@ -31,7 +31,7 @@ from exai_actors.core.session.requests import SessionRequests
 from exai_actors.ids import ProviderName
 from exai_actors.runtime.registry import QuickRefs
 from exai_actors.testing.manual_upstream import ManualCall
-from tests.actors.desk import Desk, Socket
+from exai_actors.testing.tree import ManualClient, ManualTree
 
 LIMIT = 2
 ROUTE = RouteSettings("any", ("kimi/moon", "glm/star"), ("overloaded", "server_error", "busy"))
@@ -43,10 +43,10 @@ SESSIONS = {"ann": "session-ann", "ann's other": "session-ann", "bob": "session-
 class EveryCallIsAnsweredOnce(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
-        # The process has one registry: it would keep every desk's actors alive.
+        # The process has one registry: it would keep every tree's actors alive.
         self._refs = ActorRegistry._actor_refs
         ActorRegistry._actor_refs = QuickRefs()  # type: ignore[assignment]
-        self.desk = Desk(
+        self.tree = ManualTree(
             capacity=CapacitySettings(
                 limit=LIMIT, queue=4, circuit=CircuitSettings(failures_in_a_row=1000, calls=1000)
             ),
@@ -54,7 +54,7 @@ class EveryCallIsAnsweredOnce(RuleBasedStateMachine):
             routes=(ROUTE,),
             finish_on_disconnect=("glm",),
         )
-        self.clients: dict[str, Socket] = {}
+        self.clients: dict[str, ManualClient] = {}
         self.call_: dict[str, Counter[str]] = {}
         self.answered: dict[str, Counter[str]] = {}
         self.prompts: dict[tuple[str, str], tuple[str, str]] = {}
@@ -98,7 +98,7 @@ class EveryCallIsAnsweredOnce(RuleBasedStateMachine):
 
     @rule(provider=PROVIDERS, how=st.sampled_from(["answer", "fail", "piece", "again"]))
     def provider_speaks(self, provider: str, how: str) -> None:
-        calls = self.desk.upstreams[ProviderName(provider)].calls
+        calls = self.tree.upstreams[ProviderName(provider)].calls
         running = [call for call in calls if not call.ended]
         if how == "again" and calls and calls[-1].ended:
             calls[-1].end_again()
@@ -111,14 +111,14 @@ class EveryCallIsAnsweredOnce(RuleBasedStateMachine):
         kind=st.sampled_from([FailureKind.OVERLOADED, FailureKind.RATE_LIMITED]),
     )
     def provider_refuses(self, provider: str, kind: FailureKind) -> None:
-        running = self.desk.upstreams[ProviderName(provider)].running
+        running = self.tree.upstreams[ProviderName(provider)].running
         if running and not running[0].abort_asked:
             running[0].fail(kind, retry_after=2.0)
         self._read_all()
 
     @rule(provider=PROVIDERS)
     def provider_crashes(self, provider: str) -> None:
-        ref = self.desk.directory.providers[ProviderName(provider)].resolve()
+        ref = self.tree.directory.providers[ProviderName(provider)].resolve()
         # More than five in a short while, and the broker would give up.
         if ref is not None and self.crashes[provider] < 3:
             self.crashes[provider] += 1
@@ -134,7 +134,7 @@ class EveryCallIsAnsweredOnce(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from([0.3, 3.0, 20.0]))
     def time_passes(self, seconds: float) -> None:
-        self.desk.advance(seconds)
+        self.tree.advance(seconds)
         self._read_all()
 
     @invariant()
@@ -144,7 +144,7 @@ class EveryCallIsAnsweredOnce(RuleBasedStateMachine):
 
     @invariant()
     def no_provider_has_more_calls_than_it_allows(self) -> None:
-        for upstream in self.desk.upstreams.values():
+        for upstream in self.tree.upstreams.values():
             assert len(upstream.running) <= LIMIT
 
     def _ask(self, who: str, request: str, prompt: str, model: str, more: dict[str, Any]) -> None:
@@ -165,16 +165,16 @@ class EveryCallIsAnsweredOnce(RuleBasedStateMachine):
         else:
             call.complete(f"answer to {call.prompt}")
 
-    def _client(self, who: str) -> Socket:
+    def _client(self, who: str) -> ManualClient:
         if who not in self.clients:
-            self.clients[who] = self.desk.client(SESSIONS[who])
+            self.clients[who] = self.tree.client(SESSIONS[who])
             self.call_[who], self.answered[who] = Counter(), Counter()
         return self.clients[who]
 
     def _read_all(self) -> None:
-        self.desk.settle()
+        self.tree.settle()
         for who, client in self.clients.items():
-            self._read(who, client.heard())
+            self._read(who, client.received())
 
     def _read(self, who: str, frames: list[dict[str, Any]]) -> None:
         for frame in frames:
@@ -186,10 +186,10 @@ class EveryCallIsAnsweredOnce(RuleBasedStateMachine):
 
     def _let_everything_end(self) -> None:
         for _ in range(200):
-            running = [call for each in self.desk.upstreams.values() for call in each.running]
+            running = [call for each in self.tree.upstreams.values() for call in each.running]
             for call in running:
                 self._speak(call, "answer")
-            self.desk.advance(0.0 if running else 5.0)
+            self.tree.advance(0.0 if running else 5.0)
             self._read_all()
             if self.answered == self.call_ and not running and self._is_idle():
                 break
@@ -197,7 +197,7 @@ class EveryCallIsAnsweredOnce(RuleBasedStateMachine):
         assert self._is_idle()
 
     def _is_idle(self) -> bool:
-        providers = self.desk.board.statistics().providers
+        providers = self.tree.board.statistics().providers
         return not any(each.in_flight or each.queued for each in providers)
 
 

@@ -46,7 +46,7 @@ from exai_actors.core.routing import RouteSettings
 from exai_actors.ids import ProviderName, TenantName
 from exai_actors.messages.connection import TextReceived
 from exai_actors.testing.manual_upstream import ManualCall
-from tests.actors.desk import Desk, Socket
+from exai_actors.testing.tree import ManualClient, ManualTree
 from tests.scenarios.scenario import ScenarioError
 
 _ASKS = re.compile(
@@ -62,7 +62,7 @@ _GATES = frozenset(GateSettings.__struct_fields__)
 
 
 class Stage:
-    """A desk with the settings of one scenario."""
+    """A tree with the settings of one scenario."""
 
     def __init__(self, settings: list[str]) -> None:
         capacity: dict[str, Any] = {"limit": 1}
@@ -81,24 +81,24 @@ class Stage:
                 session["window"] = int(rest)
             else:
                 capacity |= _capacity(line)
-        self._desk = Desk(
+        self._tree = ManualTree(
             capacity=CapacitySettings(**capacity),
             session=SessionSettings(**session),
             routes=tuple(routes),
             finish_on_disconnect=tuple(finish_on_disconnect),
         )
-        self._clients: dict[str, Socket] = {}
-        self._seen: dict[str, int] = dict.fromkeys(self._desk.upstreams, 0)
+        self._clients: dict[str, ManualClient] = {}
+        self._seen: dict[str, int] = dict.fromkeys(self._tree.upstreams, 0)
         self._aborted: set[int] = set()
 
     def act(self, action: str) -> Iterator[str]:
         """Do it, and give all that follows."""
         self._do(action)
-        self._desk.settle()
+        self._tree.settle()
         yield from self._called()
         yield from self._aborts()
         for name in sorted(self._clients):
-            told = [_told(frame) for frame in self._clients[name].heard()]
+            told = [_told(frame) for frame in self._clients[name].received()]
             # Where one stands is told again and again: once is enough.
             for each in dict.fromkeys(filter(None, told)):
                 yield f"{name} {each}"
@@ -114,7 +114,7 @@ class Stage:
                 retry_after=None if after is None else float(after),
             )
         elif match := re.fullmatch(r"([\d.]+) s pass", action):
-            self._desk.advance(float(match[1]))
+            self._tree.advance(float(match[1]))
         elif match := re.fullmatch(r"(\w+) (vanishes|returns|crashes)", action):
             self._come_and_go(match[1], match[2])
         elif match := re.fullmatch(r"(\w+) cancels (\w+)", action):
@@ -130,7 +130,7 @@ class Stage:
             else:
                 call.close()
         elif match := re.fullmatch(r"(\w+): (.+)", action):
-            problem = self._desk.change(_change(match[2]), match[1])
+            problem = self._tree.change(_change(match[2]), match[1])
             if problem is not None:
                 raise ScenarioError(problem)
         else:
@@ -162,32 +162,32 @@ class Stage:
             case "returns":
                 self._client(name)
             case _:
-                provider = self._desk.directory.providers[ProviderName(name)].resolve()
+                provider = self._tree.directory.providers[ProviderName(name)].resolve()
                 if provider is None:
                     raise ScenarioError(f"{name} does not live")
                 # No message of this type is known to it.
                 provider.tell(object())
 
-    def _client(self, name: str) -> Socket:
+    def _client(self, name: str) -> ManualClient:
         if name not in self._clients:
-            self._clients[name] = self._desk.client(f"session-{name}")
+            self._clients[name] = self._tree.client(f"session-{name}")
         return self._clients[name]
 
     def _call(self, provider: str, request: str, *, ended: bool = False) -> ManualCall:
-        calls = self._desk.upstreams[ProviderName(provider)].calls
+        calls = self._tree.upstreams[ProviderName(provider)].calls
         for call in reversed(calls):
             if call.prompt == request and call.ended is ended:
                 return call
         raise ScenarioError(f"{provider} has no call for {request}")
 
     def _called(self) -> Iterator[str]:
-        for name, upstream in self._desk.upstreams.items():
+        for name, upstream in self._tree.upstreams.items():
             for call in upstream.calls[self._seen[name] :]:
                 yield f"{name} gets {call.prompt}"
             self._seen[name] = len(upstream.calls)
 
     def _aborts(self) -> Iterator[str]:
-        for name, upstream in self._desk.upstreams.items():
+        for name, upstream in self._tree.upstreams.items():
             for call in upstream.calls:
                 if call.abort_asked and id(call) not in self._aborted:
                     self._aborted.add(id(call))

@@ -1,4 +1,4 @@
-"""As for tests/actors: the desks run only when told, so their actors end with them."""
+"""As for tests/actors: the trees run only when told, so their actors end with them."""
 
 from __future__ import annotations
 

@@ -105,7 +105,7 @@ class ProviderActor(LoopActor):
         self._replies = ProviderReplies(self._name, self._counts, self._coalescing)
 
     def on_start(self) -> None:
-        self._board.post_provider(self._name, self.statistics)
+        self._board.register_provider(self._name, self.statistics)
         pool = self._dispatcher.pools[0]
         for permit in self._upstream.hand_over(self.actor_ref):
             # A call of an earlier incarnation counts until its connection is closed.
