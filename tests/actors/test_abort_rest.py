@@ -57,7 +57,7 @@ def test_a_resting_permit_returns_though_no_call_waits() -> None:
 
 
 @pytest.mark.parametrize("kind", [FailureKind.TIMEOUT, FailureKind.TOO_LARGE])
-def test_the_permit_of_a_call_that_we_broke_off_ourselves_rests_too(kind: FailureKind) -> None:
+def test_the_permit_of_a_call_given_up_by_us_rests_too(kind: FailureKind) -> None:
     line = Line()
     line.tree.upstream.calls[0].fail(kind, cut_off=True)
     line.tree.settle()
@@ -143,7 +143,7 @@ def test_a_restarted_provider_keeps_resting_permits() -> None:
     line.assert_rests_for(15.0)
 
 
-def test_the_permits_of_calls_that_a_crash_cut_off_rest() -> None:
+def test_the_permits_of_calls_cut_off_by_a_crash_rest() -> None:
     line = Line()
     crash(line.tree)
     assert line.tree.upstream.calls[0].abort_asked

@@ -26,7 +26,7 @@ def last(frames: list[dict[str, Any]]) -> dict[str, Any]:
     return frames[-1]
 
 
-def test_a_rate_limit_is_waited_out_and_the_client_sees_only_the_answer() -> None:
+def test_a_rate_limited_call_is_retried_and_the_client_sees_only_the_answer() -> None:
     tree = ManualTree()
     client = tree.client()
     client.call("a")
@@ -40,7 +40,7 @@ def test_a_rate_limit_is_waited_out_and_the_client_sees_only_the_answer() -> Non
     assert tree.statistics().tried_again == 1
 
 
-def test_a_request_between_two_tries_holds_no_permit_and_can_be_cancelled() -> None:
+def test_a_call_before_its_retry_holds_no_permit_and_can_be_cancelled() -> None:
     tree = ManualTree()
     client = tree.client()
     client.call("a")
@@ -54,7 +54,7 @@ def test_a_request_between_two_tries_holds_no_permit_and_can_be_cancelled() -> N
     assert tree.statistics().queued == 0
 
 
-def test_nothing_is_tried_again_once_text_has_gone_out() -> None:
+def test_no_call_is_retried_after_its_first_chunk() -> None:
     tree = ManualTree()
     client = tree.client()
     client.call("a", stream=True)
@@ -65,7 +65,7 @@ def test_nothing_is_tried_again_once_text_has_gone_out() -> None:
     assert len(tree.upstream.calls) == 1
 
 
-def test_a_hold_told_beside_an_answer_is_kept() -> None:
+def test_a_hold_in_the_headers_of_an_answer_is_kept() -> None:
     tree = ManualTree()
     client = tree.client()
     client.call("a")
@@ -78,7 +78,7 @@ def test_a_hold_told_beside_an_answer_is_kept() -> None:
     assert len(tree.upstream.calls) == 2
 
 
-def test_who_cannot_outwait_a_hold_told_beside_an_answer_is_refused_at_once() -> None:
+def test_a_hold_in_the_headers_of_an_answer_refuses_the_calls_that_it_outlasts() -> None:
     tree = ManualTree()
     client = tree.client()
     client.call("a")
@@ -93,7 +93,7 @@ def test_who_cannot_outwait_a_hold_told_beside_an_answer_is_refused_at_once() ->
     assert len(tree.upstream.calls) == 2
 
 
-def test_a_gate_lets_the_next_in_when_its_window_has_moved_on() -> None:
+def test_a_gate_opens_when_its_window_has_moved_on() -> None:
     gates = GateSettings(requests_per_minute=2, margin_s=0.0)
     tree = ManualTree(capacity=CapacitySettings(limit=10, gates=gates))
     client = tree.client()
@@ -105,7 +105,7 @@ def test_a_gate_lets_the_next_in_when_its_window_has_moved_on() -> None:
 
 
 @pytest.mark.parametrize("leaves", ["cancels", "vanishes"])
-def test_who_needs_less_of_a_gate_starts_when_the_big_one_before_it_leaves(leaves: str) -> None:
+def test_a_small_call_starts_when_the_large_one_before_it_leaves_the_gate(leaves: str) -> None:
     gates = GateSettings(tokens_per_minute=500, margin_s=0.0)
     tree = ManualTree(capacity=CapacitySettings(limit=10, gates=gates))
     first, big, small = tree.client(), tree.client(), tree.client()
@@ -120,7 +120,7 @@ def test_who_needs_less_of_a_gate_starts_when_the_big_one_before_it_leaves(leave
     assert [call.prompt for call in tree.upstream.calls] == ["first", "small"]
 
 
-def test_a_restart_of_the_provider_forgets_neither_its_gates_nor_its_changes() -> None:
+def test_a_restarted_provider_keeps_its_gates_and_changes() -> None:
     gates = GateSettings(requests_per_minute=2, margin_s=0.0)
     tree = ManualTree(capacity=CapacitySettings(limit=10, gates=gates))
     client = tree.client()
@@ -137,7 +137,7 @@ def test_a_restart_of_the_provider_forgets_neither_its_gates_nor_its_changes() -
     assert len(tree.upstream.calls) == 3
 
 
-def test_identical_calls_share_one_upstream_call_where_that_is_wanted() -> None:
+def test_equal_requests_share_one_call() -> None:
     tree = ManualTree(capacity=CapacitySettings(limit=3, coalesce=True))
     clients = [tree.client() for _ in range(3)]
     for number, client in enumerate(clients):
@@ -150,7 +150,7 @@ def test_identical_calls_share_one_upstream_call_where_that_is_wanted() -> None:
     assert len(tree.upstream.calls) == 2, "an answer is shared, not kept"
 
 
-def test_calls_that_differ_are_never_shared() -> None:
+def test_requests_that_differ_are_not_coalesced() -> None:
     tree = ManualTree(capacity=CapacitySettings(limit=3, coalesce=True))
     client = tree.client()
     client.call("a", "one")
@@ -161,7 +161,7 @@ def test_calls_that_differ_are_never_shared() -> None:
 
 @pytest.mark.parametrize("leaver", [0, 1])
 @pytest.mark.parametrize("running", [True, False])
-def test_one_who_shares_a_call_can_leave_alone(leaver: int, running: bool) -> None:
+def test_one_of_two_coalesced_requests_can_be_cancelled(leaver: int, running: bool) -> None:
     tree = ManualTree(capacity=CapacitySettings(limit=1, coalesce=True))
     other = tree.client()
     if not running:
@@ -180,7 +180,7 @@ def test_one_who_shares_a_call_can_leave_alone(leaver: int, running: bool) -> No
     assert last(clients[1 - leaver].received())["text"] == "still here"
 
 
-def test_a_shared_call_is_aborted_when_the_last_has_left() -> None:
+def test_a_coalesced_call_is_aborted_with_its_last_request() -> None:
     tree = ManualTree(capacity=CapacitySettings(limit=1, coalesce=True))
     clients = [tree.client(), tree.client()]
     for client in clients:
@@ -191,7 +191,7 @@ def test_a_shared_call_is_aborted_when_the_last_has_left() -> None:
     assert tree.upstream.calls[0].abort_asked
 
 
-def test_a_shared_call_that_waits_is_never_begun_when_all_have_left() -> None:
+def test_a_queued_coalesced_call_is_removed_with_its_last_request() -> None:
     tree = ManualTree(capacity=CapacitySettings(limit=1, coalesce=True))
     tree.client().call("occupies", "something else")
     clients = [tree.client(), tree.client()]
@@ -205,7 +205,7 @@ def test_a_shared_call_that_waits_is_never_begun_when_all_have_left() -> None:
     assert len(tree.upstream.calls) == 1
 
 
-def test_who_wants_no_waiting_joins_no_call_that_waits() -> None:
+def test_if_busy_refuse_joins_no_queued_call() -> None:
     tree = ManualTree(capacity=CapacitySettings(limit=1, coalesce=True))
     other, first, second = tree.client(), tree.client(), tree.client()
     other.call("o", "something else")
@@ -220,7 +220,7 @@ def test_who_wants_no_waiting_joins_no_call_that_waits() -> None:
 
 
 @pytest.mark.parametrize("when", ["waiting", "running", "between tries"])
-def test_a_shared_call_outlives_the_session_that_asked_first(when: str) -> None:
+def test_a_coalesced_call_outlives_its_first_session(when: str) -> None:
     tokens = tuple(
         (f"the token of tenant {name}", Identity(TenantName(name))) for name in ("one", "two")
     )
@@ -252,7 +252,7 @@ def test_a_shared_call_outlives_the_session_that_asked_first(when: str) -> None:
     assert tree.statistics().incarnation == 1
 
 
-def test_a_shared_call_is_tried_again_for_who_has_time_though_the_first_has_none() -> None:
+def test_a_coalesced_call_is_retried_if_any_of_its_requests_has_time() -> None:
     tree = ManualTree(capacity=CapacitySettings(limit=1, coalesce=True))
     hurried, patient = tree.client(), tree.client()
     hurried.call("a", "the same", deadline_ms=5000)
@@ -266,7 +266,7 @@ def test_a_shared_call_is_tried_again_for_who_has_time_though_the_first_has_none
     assert last(patient.received())["text"] == "in time"
 
 
-def test_a_stream_that_has_begun_is_joined_by_nobody() -> None:
+def test_a_stream_cannot_be_joined_after_its_first_chunk() -> None:
     tree = ManualTree(capacity=CapacitySettings(limit=2, coalesce=True))
     first, second = tree.client(), tree.client()
     first.call("a", "the same", stream=True)
@@ -276,7 +276,7 @@ def test_a_stream_that_has_begun_is_joined_by_nobody() -> None:
     assert len(tree.upstream.calls) == 2
 
 
-def test_a_shared_stream_reaches_everyone_piece_by_piece() -> None:
+def test_a_coalesced_stream_reaches_all_its_requests() -> None:
     tree = ManualTree(capacity=CapacitySettings(limit=2, coalesce=True))
     clients = [tree.client(), tree.client()]
     for client in clients:
@@ -291,7 +291,7 @@ def test_a_shared_stream_reaches_everyone_piece_by_piece() -> None:
         assert last(frames)["text"] == "one two"
 
 
-def test_a_higher_limit_lets_the_waiting_in_at_once_and_a_lower_one_revokes_nothing() -> None:
+def test_a_higher_limit_grants_queued_calls_and_a_lower_one_revokes_nothing() -> None:
     tree = ManualTree(limit=1)
     client = tree.client()
     for name in "abc":
@@ -305,7 +305,7 @@ def test_a_higher_limit_lets_the_waiting_in_at_once_and_a_lower_one_revokes_noth
     assert (event.what, event.cause) == ("limit 3 -> 1", "the test")
 
 
-def test_a_paused_provider_lets_wait_and_goes_on_where_it_was() -> None:
+def test_a_paused_provider_queues_calls_until_it_is_reopened() -> None:
     tree = ManualTree(limit=2)
     client = tree.client()
     assert tree.change(Pause()) is None
@@ -316,7 +316,7 @@ def test_a_paused_provider_lets_wait_and_goes_on_where_it_was() -> None:
     assert len(tree.upstream.calls) == 1
 
 
-def test_a_draining_provider_refuses_what_is_new_and_finishes_the_rest() -> None:
+def test_a_draining_provider_refuses_new_requests_and_finishes_the_others() -> None:
     tree = ManualTree(limit=1)
     client = tree.client()
     client.call("runs")
@@ -350,7 +350,7 @@ def test_a_draining_provider_refuses_what_is_new_and_finishes_the_rest() -> None
         (SetGates(GateSettings(requests_per_minute=0)), "requests_per_minute is at least 1"),
     ],
 )
-def test_a_change_that_makes_no_sense_is_refused_and_changes_nothing(
+def test_an_invalid_change_is_refused_and_changes_nothing(
     change: SetLimit | SetWeight | SetGates | SetReserve, problem: str
 ) -> None:
     tree = ManualTree(limit=2)
@@ -361,7 +361,7 @@ def test_a_change_that_makes_no_sense_is_refused_and_changes_nothing(
     assert tree.statistics() == before
 
 
-def test_a_change_of_the_gates_is_told_by_its_figures() -> None:
+def test_the_event_of_a_gate_change_names_its_figures() -> None:
     tree = ManualTree(limit=2)
     assert tree.change(SetGates(GateSettings(requests_per_minute=60))) is None
     assert tree.change(SetGates(GateSettings(requests_per_minute=30, tokens_per_day=9))) is None
@@ -371,7 +371,7 @@ def test_a_change_of_the_gates_is_told_by_its_figures() -> None:
     ]
 
 
-def test_a_limit_may_be_nothing_for_a_while() -> None:
+def test_a_limit_of_zero_grants_nothing_until_it_is_raised() -> None:
     tree = ManualTree(limit=1)
     client = tree.client()
     for name in ("runs", "waits"):
@@ -385,14 +385,14 @@ def test_a_limit_may_be_nothing_for_a_while() -> None:
     assert len(tree.upstream.running) == 2
 
 
-def test_who_does_not_want_to_wait_hears_that_the_provider_is_paused() -> None:
+def test_if_busy_refuse_is_refused_by_a_paused_provider_with_the_reason() -> None:
     tree = ManualTree(limit=1)
     tree.change(Pause())
     refused = last(tree.client().call("a", if_busy="refuse"))
     assert "its operator has paused it" in refused["error"]["message"]
 
 
-def test_who_waits_before_a_paused_provider_can_be_cancelled() -> None:
+def test_a_call_queued_at_a_paused_provider_can_be_cancelled() -> None:
     tree = ManualTree(limit=1)
     client = tree.client()
     tree.change(Pause())
@@ -403,7 +403,7 @@ def test_who_waits_before_a_paused_provider_can_be_cancelled() -> None:
     assert tree.upstream.calls == []
 
 
-def test_a_failing_provider_is_left_alone_and_then_asked_with_one_call() -> None:
+def test_a_failing_service_is_left_alone_and_then_probed_with_one_call() -> None:
     tree = ManualTree(capacity=CapacitySettings(limit=5, retry=RetrySettings(attempts=1)))
     client = tree.client()
     for number in range(5):
@@ -423,7 +423,7 @@ def test_a_failing_provider_is_left_alone_and_then_asked_with_one_call() -> None
     assert tree.statistics().circuit == "closed"
 
 
-def test_a_provider_notices_by_itself_that_a_permit_does_not_come_back() -> None:
+def test_a_provider_finds_a_permit_that_is_not_returned() -> None:
     tree = ManualTree(limit=2, longest_call_s=100.0)
     client = tree.client()
     client.call("ends")

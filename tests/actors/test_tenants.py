@@ -24,7 +24,7 @@ def served(tree: ManualTree, count: int) -> list[str]:
     return [call.prompt for call in tree.upstream.calls[:count]]
 
 
-def test_two_tenants_share_alike_however_many_sessions_one_of_them_opens() -> None:
+def test_tenants_share_equally_regardless_of_their_number_of_sessions() -> None:
     tree = ManualTree(limit=1, tokens=TOKENS)
     sessions = [tree.client(token=BATCH) for _ in range(5)]
     for session in sessions:
@@ -46,7 +46,7 @@ def test_a_tenant_of_twice_the_weight_gets_twice_as_much() -> None:
     assert turns.count("tree") == 12
 
 
-def test_a_tenant_never_reaches_a_session_of_another_by_its_name() -> None:
+def test_a_tenant_cannot_reach_a_session_of_another_by_its_name() -> None:
     tree = ManualTree(limit=1, tokens=TOKENS)
     mine = tree.client("notebook", token=DESK)
     theirs = tree.client("notebook", token=BATCH)
@@ -60,7 +60,7 @@ def test_a_tenant_never_reaches_a_session_of_another_by_its_name() -> None:
     assert answer["text"] == "for the batch"
 
 
-def test_the_session_id_told_to_a_client_leads_back_to_its_session() -> None:
+def test_a_client_can_resume_the_session_id_of_its_hello_ack() -> None:
     tree = ManualTree(limit=1, tokens=TOKENS)
     first = tree.connect()
     (ack,) = first.send({"op": "hello", "token": DESK})
@@ -80,7 +80,7 @@ def test_a_tenants_window_is_that_of_its_sessions() -> None:
     assert len(tree.upstream.calls) == 1
 
 
-def test_without_one_of_the_tokens_nobody_comes_in() -> None:
+def test_no_client_is_admitted_without_one_of_the_tokens() -> None:
     tree = ManualTree(tokens=TOKENS)
     (answer,) = tree.connect().send({"op": "hello"})
     assert answer["ok"] is False

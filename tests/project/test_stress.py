@@ -22,7 +22,7 @@ async def test_a_small_run_accounts_for_every_request(case: str) -> None:
     assert result.account.unaccounted == 0
 
 
-async def test_a_broker_that_answers_nobody_does_not_pass() -> None:
+async def test_a_broker_that_answers_no_request_does_not_pass() -> None:
     async with limited_upstream(1) as upstream:
         upstream.refuse_with = 400
         async with broker_before(upstream.url, limit=1) as (url, _):
@@ -34,7 +34,7 @@ async def test_a_broker_that_answers_nobody_does_not_pass() -> None:
     ]
 
 
-def test_what_a_prompt_asks_for_is_known_from_the_prompt_alone() -> None:
+def test_an_order_can_be_read_from_its_prompt() -> None:
     order = Order("n0000001", 20, 3)
     assert order_of(order.prompt) == order
     assert order.answer == "n0000001 00010 00011 00012"

@@ -1,4 +1,4 @@
-"""A dispatcher driven by hand, as its owner drives it: pumped after every change."""
+"""A dispatcher driven by hand as by its owner: pumped after every change."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from exai_actors.ids import DEFAULT_TENANT, RequestKey, SessionId, TenantName
 
 
 class Bench:
-    """One provider's dispatcher, its time, and what runs on it. ``granted`` is in order."""
+    """A provider's dispatcher with its time, its running calls and its grants in order."""
 
     def __init__(self, settings: CapacitySettings | None = None, **more: Any) -> None:
         self.settings = settings or CapacitySettings(**{"limit": 1} | more)
@@ -25,7 +25,7 @@ class Bench:
         self.granted: list[str] = []
         self.running: dict[str, ScheduledCall] = {}
 
-    def job(
+    def call(
         self,
         name: str,
         session: str = "a",
@@ -53,22 +53,22 @@ class Bench:
         )
 
     def admit(self, name: str, session: str = "a", **more: Any) -> Admission | Refusal:
-        """A request comes; it runs, waits or is refused."""
-        job = self.job(name, session, **more)
-        arrival = self.dispatcher.admit(job, self.now)
-        if arrival is Admission.GRANTED:
-            self._started(job)
+        """Admit a new call: it runs, waits or is refused."""
+        call = self.call(name, session, **more)
+        admission = self.dispatcher.admit(call, self.now)
+        if admission is Admission.GRANTED:
+            self._started(call)
         self.pump()
-        return arrival
+        return admission
 
     def pump(self) -> None:
-        for job in self.dispatcher.pump(self.now):
-            self._started(job)
+        for call in self.dispatcher.pump(self.now):
+            self._started(call)
 
     def complete(self, name: str, tokens: float = 10.0) -> None:
-        """Its answer has come."""
-        job = self._released(name)
-        self.dispatcher.completed(job, tokens, tokens, self.now)
+        """Complete a running call."""
+        call = self._released(name)
+        self.dispatcher.completed(call, tokens, tokens, self.now)
         self.pump()
 
     def fail(
@@ -80,27 +80,27 @@ class Bench:
         scope: LimitScope | None = None,
         draw: float = 0.5,
     ) -> bool:
-        """Its call has failed; whether it will be tried again."""
-        job = self._released(name)
+        """Let a running call fail; returns whether it will be retried."""
+        call = self._released(name)
         failure = UpstreamFailure(
             kind, f"it was {kind.value}", retry_after=retry_after, scope=scope
         )
-        again = self.dispatcher.failed(job, failure, self.now, draw)
+        retried = self.dispatcher.failed(call, failure, self.now, draw)
         self.pump()
-        return again
+        return retried
 
     def abort(self, name: str, rest_s: float = 0.0) -> None:
-        """Its call was aborted and has ended; its permit rests for so long."""
-        job = self.running.pop(name)
+        """End a running call as aborted; its permit rests for ``rest_s``."""
+        call = self.running.pop(name)
         if rest_s:
-            assert self.dispatcher.quarantine(job.permit, self.now + rest_s) is job
+            assert self.dispatcher.quarantine(call.permit, self.now + rest_s) is call
         else:
-            assert self.dispatcher.release(job.permit) is job
-        self.dispatcher.aborted(job, 1.0, self.now)
+            assert self.dispatcher.release(call.permit) is call
+        self.dispatcher.aborted(call, 1.0, self.now)
         self.pump()
 
     def pass_time(self, seconds: float) -> None:
-        """Let time go by, pumping whenever the dispatcher asked for it."""
+        """Advance the time, pumping whenever the dispatcher asks for it."""
         end = self.now + seconds
         while (wake := self.dispatcher.wake_at(self.now)) <= end:
             self.now = max(self.now, wake)
@@ -108,7 +108,7 @@ class Bench:
             self.pump()
             if wake <= self.now and before == (len(self.granted), len(self.dispatcher.retries)):
                 assert self.dispatcher.wake_at(self.now) > self.now, (
-                    "it asks to be pumped for nothing"
+                    "it asks for a pump that changes nothing"
                 )
         self.now = end
 
@@ -116,13 +116,40 @@ class Bench:
     def in_flight(self) -> int:
         return sum(pool.ledger.in_flight for pool in self.dispatcher.pools)
 
-    def _started(self, job: ScheduledCall) -> None:
-        name = job.request.text
+    def _started(self, call: ScheduledCall) -> None:
+        name = call.request.text
         assert name not in self.running
-        self.running[name] = job
+        self.running[name] = call
         self.granted.append(name)
 
     def _released(self, name: str) -> ScheduledCall:
-        job = self.running.pop(name)
-        assert self.dispatcher.release(job.permit) is job
-        return job
+        call = self.running.pop(name)
+        assert self.dispatcher.release(call.permit) is call
+        return call
+
+
+def left_in(dispatcher: Dispatcher[ScheduledCall]) -> list[str]:
+    """The containers that are not empty although no call waits, runs or rests."""
+    left: dict[str, float] = {
+        "retries": len(dispatcher.retries),
+        "expired": len(dispatcher.expired),
+        "quarantine": len(dispatcher.account.quarantined),
+        "probes": dispatcher.account.circuit._probes,
+    }
+    for pool in dispatcher.pools:
+        queue, name = pool.queue, pool.model or "other models"
+        left[f"held of {name}"] = len(pool.ledger.held)
+        left[f"quarantined of {name}"] = len(pool.ledger.quarantined)
+        left[f"queued of {name}"] = len(queue._queued) + len(queue._last_grant)
+        left[f"waiting tenants of {name}"] = len(queue._waiting) + len(queue._waiting._heap)
+        for tenant in queue._tenants.values():
+            left[f"waiting of tenant {tenant.name}"] = (
+                len(tenant.sessions) + len(tenant.sessions._heap) + abs(tenant.queued)
+            )
+            left[f"cost of tenant {tenant.name}"] = abs(tenant.queued_cost)
+            left[f"unsettled of tenant {tenant.name}"] = round(tenant.tag.unsettled, 6)
+            for flow in tenant.flows.values():
+                left[f"waiting of {flow.session}"] = len(flow.waiting) + len(flow._heap)
+                left[f"cost of {flow.session}"] = abs(flow.queued_cost)
+                left[f"unsettled of {flow.session}"] = round(flow.tag.unsettled, 6)
+    return [name for name, number in left.items() if number]

@@ -27,7 +27,7 @@ from exai_actors.ids import PermitId, RequestKey, SessionId, TenantName
 from tests.core.capacity.dispatching import Bench
 
 
-def test_the_first_requests_are_granted_at_once() -> None:
+def test_calls_are_granted_immediately_up_to_the_limit() -> None:
     bench = Bench(limit=2)
     assert [bench.admit(name) for name in "xyz"] == [
         Admission.GRANTED,
@@ -36,7 +36,7 @@ def test_the_first_requests_are_granted_at_once() -> None:
     ]
 
 
-def test_nobody_is_granted_before_those_who_wait() -> None:
+def test_a_new_call_does_not_overtake_a_queued_one() -> None:
     bench = Bench()
     bench.admit("first")
     bench.admit("second")
@@ -45,7 +45,7 @@ def test_nobody_is_granted_before_those_who_wait() -> None:
     assert bench.granted == ["first", "second"]
 
 
-def test_a_second_release_lets_nobody_in() -> None:
+def test_a_second_release_grants_nothing() -> None:
     bench = Bench()
     bench.admit("first")
     permit = bench.running["first"].permit
@@ -58,7 +58,7 @@ def test_a_second_release_lets_nobody_in() -> None:
     assert bench.dispatcher.pools[0].ledger.anomalies == 1
 
 
-def test_a_full_queue_refuses_with_position_and_the_time_to_come_back() -> None:
+def test_a_full_queue_refuses_with_position_and_retry_after() -> None:
     bench = Bench(queue=1)
     bench.admit("slow")
     bench.now = 4.0
@@ -73,7 +73,7 @@ def test_a_full_queue_refuses_with_position_and_the_time_to_come_back() -> None:
     assert refusal.retry_after == refusal.wait_s == 4.0 * refusal.position
 
 
-def test_who_would_wait_beyond_the_deadline_is_refused_at_once() -> None:
+def test_a_call_that_would_wait_beyond_its_deadline_is_refused_immediately() -> None:
     bench = Bench()
     bench.admit("slow")
     bench.now = 10.0
@@ -85,7 +85,7 @@ def test_who_would_wait_beyond_the_deadline_is_refused_at_once() -> None:
     assert bench.admit("patient", deadline=25.0) is Admission.QUEUED
 
 
-def test_a_big_call_is_refused_that_the_gate_will_not_let_through_in_time() -> None:
+def test_a_large_call_is_refused_if_the_gate_opens_too_late_for_it() -> None:
     bench = Bench(limit=10, gates=GateSettings(tokens_per_minute=100, margin_s=0.0))
     for number in range(8):
         bench.now = float(number)
@@ -97,7 +97,7 @@ def test_a_big_call_is_refused_that_the_gate_will_not_let_through_in_time() -> N
     assert bench.admit("small", "b", tokens=10, deadline=bench.now + 30) is Admission.GRANTED
 
 
-def test_a_newcomer_of_a_small_session_is_not_refused_for_the_queue_of_a_greedy_one() -> None:
+def test_the_queue_of_a_greedy_session_makes_no_call_of_a_small_one_too_late() -> None:
     bench = Bench()
     bench.admit("slow", "greedy")
     bench.now = 1.0
@@ -107,7 +107,7 @@ def test_a_newcomer_of_a_small_session_is_not_refused_for_the_queue_of_a_greedy_
     assert bench.admit("small", "small", deadline=bench.now + 5) is Admission.QUEUED
 
 
-def test_who_asks_to_wait_waits_whatever_is_predicted() -> None:
+def test_if_busy_wait_queues_regardless_of_the_predicted_wait() -> None:
     bench = Bench()
     bench.admit("slow")
     bench.now = 10.0
@@ -116,7 +116,7 @@ def test_who_asks_to_wait_waits_whatever_is_predicted() -> None:
     assert bench.admit("stubborn", deadline=11.0, if_busy=IfBusy.WAIT) is Admission.QUEUED
 
 
-def test_who_wants_no_waiting_is_granted_or_refused() -> None:
+def test_if_busy_refuse_grants_or_refuses() -> None:
     bench = Bench()
     assert bench.admit("lucky", if_busy=IfBusy.REFUSE) is Admission.GRANTED
     refusal = bench.admit("unlucky", if_busy=IfBusy.REFUSE)
@@ -124,7 +124,7 @@ def test_who_wants_no_waiting_is_granted_or_refused() -> None:
     assert refusal.cause is RefusalCause.NO_WAITING
 
 
-def test_a_gate_is_never_passed_and_opens_by_itself() -> None:
+def test_a_shut_gate_grants_nothing_until_its_window_has_moved_on() -> None:
     bench = Bench(limit=10, gates=GateSettings(requests_per_minute=3, margin_s=0.0))
     for name in "abcde":
         bench.admit(name)
@@ -135,7 +135,7 @@ def test_a_gate_is_never_passed_and_opens_by_itself() -> None:
     assert bench.granted == ["a", "b", "c", "d", "e"]
 
 
-def test_a_gate_for_tokens_lets_nobody_small_pass_the_big_one_whose_turn_it_is() -> None:
+def test_small_calls_do_not_overtake_a_large_one_at_the_token_gate() -> None:
     bench = Bench(limit=10, gates=GateSettings(tokens_per_minute=100, margin_s=0.0))
     bench.admit("a", tokens=90)
     bench.admit("big", tokens=50)
@@ -145,7 +145,7 @@ def test_a_gate_for_tokens_lets_nobody_small_pass_the_big_one_whose_turn_it_is()
     assert bench.granted == ["a", "big", "small"]
 
 
-def test_no_stream_of_small_calls_of_one_model_keeps_a_big_one_of_another_from_the_gate() -> None:
+def test_small_calls_of_one_model_do_not_starve_a_large_one_of_another_at_the_gate() -> None:
     bench = Bench(
         limit=1,
         model_limits=(("scarce", 2),),
@@ -163,7 +163,7 @@ def test_no_stream_of_small_calls_of_one_model_keeps_a_big_one_of_another_from_t
     assert len(bench.granted) > 8
 
 
-def test_a_session_whose_calls_all_run_into_timeouts_pays_for_them() -> None:
+def test_calls_that_time_out_are_charged_to_their_session() -> None:
     bench = Bench(limit=2, circuit=CircuitSettings(failures_in_a_row=1000, calls=1000))
     for number in range(100):
         bench.admit(f"slow {number}", "slow")
@@ -178,7 +178,7 @@ def test_a_session_whose_calls_all_run_into_timeouts_pays_for_them() -> None:
     assert sum(name.startswith("good") for name in bench.granted[:100]) == 50
 
 
-def test_what_an_answer_that_broke_off_may_have_taken_still_counts_at_the_gate() -> None:
+def test_a_broken_answer_stays_charged_at_the_gate() -> None:
     bench = Bench(limit=10, gates=GateSettings(tokens_per_minute=100, margin_s=0.0))
     bench.admit("breaks", tokens=90)
     bench.admit("next", tokens=50)
@@ -188,7 +188,7 @@ def test_what_an_answer_that_broke_off_may_have_taken_still_counts_at_the_gate()
     assert bench.granted == ["breaks", "next"]
 
 
-def test_a_weight_that_changes_gives_no_credit_for_calls_granted_before() -> None:
+def test_a_changed_weight_gives_no_credit_for_earlier_grants() -> None:
     bench = Bench(limit=10, weights=(("changed", 1.0),))
     for number in range(10):
         bench.admit(f"before {number}", tenant="changed", tokens=1000)
@@ -205,7 +205,7 @@ def test_a_weight_that_changes_gives_no_credit_for_calls_granted_before() -> Non
     assert sum(name.startswith("other") for name in served) >= 88
 
 
-def test_what_was_estimated_too_high_is_given_back_to_the_gate() -> None:
+def test_an_estimate_that_was_too_high_is_returned_to_the_gate() -> None:
     bench = Bench(limit=10, gates=GateSettings(tokens_per_minute=100, margin_s=0.0))
     bench.admit("a", tokens=90)
     bench.admit("b", tokens=50)
@@ -214,7 +214,7 @@ def test_what_was_estimated_too_high_is_given_back_to_the_gate() -> None:
     assert bench.granted == ["a", "b"]
 
 
-def test_a_rate_limit_holds_everybody_for_the_time_told_and_tries_again_itself() -> None:
+def test_a_rate_limit_holds_all_calls_for_its_retry_after_and_is_retried() -> None:
     bench = Bench(limit=2)
     bench.admit("a")
     assert bench.fail("a", FailureKind.RATE_LIMITED, retry_after=7.0, draw=0.0)
@@ -225,17 +225,17 @@ def test_a_rate_limit_holds_everybody_for_the_time_told_and_tries_again_itself()
     assert sorted(bench.granted) == ["a", "a", "b"]
 
 
-def test_who_cannot_outwait_a_hold_is_told_at_once() -> None:
+def test_a_hold_refuses_the_queued_calls_that_it_outlasts() -> None:
     bench = Bench(limit=1)
     bench.admit("a")
     bench.admit("hurried", "b", deadline=5.0)
     bench.admit("patient", "c", deadline=500.0)
-    job = bench.running.pop("a")
-    bench.dispatcher.release(job.permit)
+    call = bench.running.pop("a")
+    bench.dispatcher.release(call.permit)
     from exai_actors.core.calls import UpstreamFailure
 
     failure = UpstreamFailure(FailureKind.RATE_LIMITED, "slow down", retry_after=60.0)
-    bench.dispatcher.failed(job, failure, 0.0, 0.0)
+    bench.dispatcher.failed(call, failure, 0.0, 0.0)
     ((refuse_unservable, refusal),) = bench.dispatcher.refuse_unservable(0.0)
     assert refuse_unservable.request.text == "hurried"
     assert refusal.cause is RefusalCause.CLOSED
@@ -243,7 +243,7 @@ def test_who_cannot_outwait_a_hold_is_told_at_once() -> None:
     assert bench.dispatcher.refuse_unservable(0.0) == []
 
 
-def test_a_request_is_tried_again_no_oftener_than_configured() -> None:
+def test_attempts_are_limited() -> None:
     bench = Bench(retry=RetrySettings(attempts=3, reserve=10, base_s=0.1))
     bench.admit("a")
     assert bench.fail("a")
@@ -254,7 +254,7 @@ def test_a_request_is_tried_again_no_oftener_than_configured() -> None:
     assert bench.granted == ["a"] * 3
 
 
-def test_the_budget_ends_the_tries_of_all() -> None:
+def test_the_retry_budget_is_shared_by_all_calls() -> None:
     bench = Bench(limit=100, retry=RetrySettings(reserve=2))
     for number in range(5):
         bench.admit(f"r{number}")
@@ -266,19 +266,19 @@ def test_the_budget_ends_the_tries_of_all() -> None:
     ]
 
 
-def test_no_try_begins_after_the_deadline() -> None:
+def test_no_retry_starts_after_the_deadline() -> None:
     bench = Bench()
     bench.admit("a", deadline=3.0)
     assert not bench.fail("a", FailureKind.RATE_LIMITED, retry_after=10.0)
 
 
-def test_who_would_rather_go_elsewhere_is_not_tried_again_here() -> None:
+def test_a_call_that_prefers_a_fallback_is_not_retried_here() -> None:
     bench = Bench()
     bench.admit("a", fallback_reasons=frozenset({"server_error"}))
     assert not bench.fail("a", FailureKind.SERVER_ERROR)
 
 
-def test_an_open_circuit_grants_nothing_then_one_probe_then_everything() -> None:
+def test_an_open_circuit_grants_nothing_then_a_probe_then_all() -> None:
     bench = Bench(limit=5, retry=RetrySettings(attempts=1))
     for number in range(5):
         bench.admit(f"r{number}")
@@ -294,7 +294,7 @@ def test_an_open_circuit_grants_nothing_then_one_probe_then_everything() -> None
     assert bench.granted[5:] == ["w0", "w1", "w2"]
 
 
-def test_who_can_go_elsewhere_does_not_wait_before_an_open_circuit() -> None:
+def test_a_call_with_a_fallback_does_not_wait_for_an_open_circuit() -> None:
     bench = Bench(limit=5, retry=RetrySettings(attempts=1))
     for number in range(5):
         bench.admit(f"r{number}")
@@ -305,7 +305,7 @@ def test_who_can_go_elsewhere_does_not_wait_before_an_open_circuit() -> None:
     assert refusal.reason == "circuit_open"
 
 
-def test_a_request_is_sent_three_times_at_most_unless_told_otherwise() -> None:
+def test_a_request_has_three_attempts_by_default() -> None:
     bench = Bench()
     bench.admit("a")
     while bench.fail("a", draw=0.0):
@@ -313,7 +313,7 @@ def test_a_request_is_sent_three_times_at_most_unless_told_otherwise() -> None:
     assert bench.granted == ["a", "a", "a"]
 
 
-def test_a_quota_that_is_used_up_is_left_alone_for_a_while() -> None:
+def test_a_used_up_quota_holds_all_calls_for_a_minute() -> None:
     bench = Bench()
     bench.admit("a")
     assert not bench.fail("a", FailureKind.QUOTA)
@@ -325,7 +325,7 @@ def test_a_quota_that_is_used_up_is_left_alone_for_a_while() -> None:
 
 
 @pytest.mark.parametrize("kind", [FailureKind.OVERLOADED, FailureKind.RATE_LIMITED])
-def test_only_an_adaptive_limit_falls_when_the_provider_has_too_much(kind: FailureKind) -> None:
+def test_only_an_adaptive_limit_falls_on_overload(kind: FailureKind) -> None:
     for adaptive, limit in ((False, 20), (True, 18)):
         bench = Bench(limit=20, adaptive=adaptive)
         bench.admit("a")
@@ -334,23 +334,23 @@ def test_only_an_adaptive_limit_falls_when_the_provider_has_too_much(kind: Failu
         assert bench.account.limit == 20
 
 
-def test_a_draining_provider_tries_nothing_again() -> None:
+def test_a_draining_provider_retries_nothing() -> None:
     bench = Bench()
     bench.admit("a")
     apply_change(bench.dispatcher, DrainProvider(), "test", bench.now)
     assert not bench.fail("a")
 
 
-def test_what_nobody_wants_any_more_is_not_tried_again() -> None:
+def test_a_call_without_a_request_is_not_retried() -> None:
     bench = Bench()
     bench.admit("a")
-    job = bench.running.pop("a")
-    bench.dispatcher.release(job.permit)
+    call = bench.running.pop("a")
+    bench.dispatcher.release(call.permit)
     failure = UpstreamFailure(FailureKind.SERVER_ERROR, "no")
-    assert not bench.dispatcher.failed(job, failure, bench.now, 0.5, may_retry=False)
+    assert not bench.dispatcher.failed(call, failure, bench.now, 0.5, may_retry=False)
 
 
-def test_another_weight_counts_for_those_who_wait_already() -> None:
+def test_a_changed_weight_applies_to_queued_calls() -> None:
     bench = Bench(weights=(("batch", 1.0),))
     bench.admit("first")
     for number in range(30):
@@ -363,7 +363,7 @@ def test_another_weight_counts_for_those_who_wait_already() -> None:
     assert sum(name.startswith("batch") for name in bench.granted[1:]) >= 17
 
 
-def test_what_is_refused_here_gives_no_budget_for_tries_again() -> None:
+def test_refused_calls_do_not_raise_the_retry_budget() -> None:
     bench = Bench(limit=10, queue=0)
     for number in range(10):
         bench.admit(f"r{number}")
@@ -373,7 +373,7 @@ def test_what_is_refused_here_gives_no_budget_for_tries_again() -> None:
     assert sum(again) == RetrySettings().reserve
 
 
-def test_calls_that_are_refused_together_hold_the_queue_as_one() -> None:
+def test_calls_refused_together_count_as_one_refusal() -> None:
     bench = Bench(limit=50)
     names = [f"r{number}" for number in range(50)]
     for name in names:
@@ -389,7 +389,7 @@ def test_calls_that_are_refused_together_hold_the_queue_as_one() -> None:
 @pytest.mark.parametrize(
     "kind", [FailureKind.SERVER_ERROR, FailureKind.OVERLOADED, FailureKind.RATE_LIMITED]
 )
-def test_nothing_is_tried_again_before_the_time_told(kind: FailureKind) -> None:
+def test_no_retry_starts_before_the_retry_after(kind: FailureKind) -> None:
     bench = Bench()
     bench.admit("a")
     assert bench.fail("a", kind, retry_after=7.0, draw=0.0)
@@ -399,13 +399,13 @@ def test_nothing_is_tried_again_before_the_time_told(kind: FailureKind) -> None:
     assert bench.granted == ["a", "a"]
 
 
-def test_who_wants_no_waiting_is_not_tried_again() -> None:
+def test_if_busy_refuse_is_not_retried() -> None:
     bench = Bench()
     bench.admit("a", if_busy=IfBusy.REFUSE)
     assert not bench.fail("a", FailureKind.RATE_LIMITED, retry_after=20.0)
 
 
-def test_a_quarantined_permit_comes_back_by_itself() -> None:
+def test_a_quarantined_permit_returns_when_its_rest_is_over() -> None:
     bench = Bench()
     bench.admit("gone")
     bench.admit("next")
@@ -415,7 +415,7 @@ def test_a_quarantined_permit_comes_back_by_itself() -> None:
     assert bench.granted == ["gone", "next"]
 
 
-def test_an_owner_that_is_restarted_knows_who_is_in_quarantine_and_what_a_model_was_told() -> None:
+def test_a_new_owner_keeps_resting_permits_and_the_holds_of_models() -> None:
     bench = Bench(limit=1, model_limits=(("scarce", 1),))
     bench.admit("gone")
     bench.abort("gone", rest_s=20.0)
@@ -432,7 +432,7 @@ def test_an_owner_that_is_restarted_knows_who_is_in_quarantine_and_what_a_model_
     assert bench.granted[2:] == ["plain", "scarce"]
 
 
-def test_an_owner_that_is_restarted_probes_what_was_broken_before() -> None:
+def test_a_new_owner_probes_a_service_whose_circuit_is_open() -> None:
     bench = Bench(limit=5, retry=RetrySettings(attempts=1))
     for number in range(5):
         bench.admit(f"r{number}")
@@ -446,7 +446,7 @@ def test_an_owner_that_is_restarted_probes_what_was_broken_before() -> None:
     assert bench.granted[5:] == ["probe", "w0"]
 
 
-def test_a_model_with_a_limit_of_its_own_holds_up_no_other() -> None:
+def test_a_model_with_its_own_limit_delays_no_other() -> None:
     bench = Bench(limit=2, model_limits=(("scarce", 1),))
     bench.admit("s1", model="scarce")
     assert bench.admit("s2", model="scarce") is Admission.QUEUED
@@ -457,15 +457,15 @@ def test_a_model_with_a_limit_of_its_own_holds_up_no_other() -> None:
     assert bench.granted == ["s1", "o1", "o2", "s2"]
 
 
-def test_what_was_told_of_one_model_outlives_the_owner() -> None:
+def test_a_hold_of_one_model_outlives_the_owner() -> None:
     bench = Bench(limit=2, model_limits=(("scarce", 1),))
     bench.admit("s1", model="scarce")
     told = UpstreamFailure(
         FailureKind.RATE_LIMITED, "one at once", retry_after=9.0, scope=LimitScope.CONCURRENCY
     )
-    job = bench.running.pop("s1")
-    bench.dispatcher.release(job.permit)
-    bench.dispatcher.failed(job, told, bench.now, 0.0)
+    call = bench.running.pop("s1")
+    bench.dispatcher.release(call.permit)
+    bench.dispatcher.failed(call, told, bench.now, 0.0)
     bench.dispatcher = Dispatcher(bench.account, 1 << 40)
     assert bench.admit("other") is Admission.GRANTED
     assert bench.admit("s2", model="scarce") is Admission.QUEUED
@@ -475,7 +475,7 @@ def test_what_was_told_of_one_model_outlives_the_owner() -> None:
     assert bench.granted == ["s1", "other", "s2"]
 
 
-def test_permits_of_all_models_and_incarnations_have_names_of_their_own() -> None:
+def test_no_two_models_or_incarnations_grant_the_same_permit() -> None:
     settings = CapacitySettings(limit=3, model_limits=(("x", 3), ("y", 3)))
     account = Account(settings)
     permits: set[PermitId] = set()
@@ -485,11 +485,11 @@ def test_permits_of_all_models_and_incarnations_have_names_of_their_own() -> Non
         for model in ("x", "y", "z"):
             for number in range(3):
                 bench.admit(f"{model}{number}", model=model)
-        permits |= {job.permit for job in bench.running.values()}
+        permits |= {call.permit for call in bench.running.values()}
     assert len(permits) == 18
 
 
-def test_a_waiting_request_and_one_between_two_tries_can_be_withdrawn() -> None:
+def test_queued_calls_and_those_before_a_retry_can_be_withdrawn() -> None:
     bench = Bench()
     bench.admit("fails")
     bench.admit("waits")
@@ -504,19 +504,19 @@ def test_a_waiting_request_and_one_between_two_tries_can_be_withdrawn() -> None:
     assert bench.dispatcher.queued == 0
 
 
-def test_a_session_that_is_gone_leaves_nothing_waiting() -> None:
+def test_forgetting_a_session_removes_its_waiting_calls() -> None:
     bench = Bench()
     bench.admit("fails", "gone")
     bench.admit("waits", "gone")
     bench.admit("other", "here")
     assert bench.fail("fails", FailureKind.RATE_LIMITED, retry_after=1.0)
     gone = bench.dispatcher.forget(SessionId("gone"))
-    assert sorted(job.request.text for job in gone) == ["fails", "waits"]
+    assert sorted(call.request.text for call in gone) == ["fails", "waits"]
     bench.pass_time(10)
     assert bench.granted == ["fails", "other"]
 
 
-def test_positions_and_estimates_follow_from_how_long_permits_are_held() -> None:
+def test_positions_and_estimates_follow_from_the_ages_of_the_calls() -> None:
     bench = Bench(limit=2)
     bench.admit("a")
     bench.admit("b")
@@ -526,8 +526,8 @@ def test_positions_and_estimates_follow_from_how_long_permits_are_held() -> None
     bench.admit("d")
     bench.admit("e", "other")
     told = {
-        job.request.text: (position, wait)
-        for position, wait, job in bench.dispatcher.waits.positions_due(4.0, 8.0)
+        call.request.text: (position, wait)
+        for position, wait, call in bench.dispatcher.waits.positions_due(4.0, 8.0)
     }
     # b has its permit for longer than a had, and will be done soon; c has only just begun.
     assert sorted(told.values()) == [(1, 1.0), (2, 4.0)]
@@ -538,7 +538,7 @@ def test_positions_and_estimates_follow_from_how_long_permits_are_held() -> None
 
 @pytest.mark.parametrize("never", [SetLimit(0), SetReserve(2), SetReserve(9)])
 @pytest.mark.parametrize("gates", [GateSettings(), GateSettings(requests_per_minute=3)])
-def test_no_wait_is_told_while_no_permit_is_there_to_wait_for(
+def test_no_wait_is_estimated_without_a_permit_of_its_own(
     never: SetLimit | SetReserve, gates: GateSettings
 ) -> None:
     bench = Bench(limit=2, gates=gates)
@@ -551,7 +551,7 @@ def test_no_wait_is_told_while_no_permit_is_there_to_wait_for(
     assert (position, wait) == (1, None)
 
 
-def test_reserved_and_quarantined_permits_are_not_waited_for() -> None:
+def test_estimates_leave_out_reserved_and_quarantined_permits() -> None:
     bench = Bench(limit=3)
     bench.admit("a")
     bench.now = 4.0
@@ -580,7 +580,7 @@ def test_a_request_cannot_wait_twice() -> None:
         bench.admit("a")
 
 
-def test_whoever_waits_for_whichever_model_is_granted_when_a_pause_ends() -> None:
+def test_the_end_of_a_pause_grants_calls_of_all_models() -> None:
     bench = Bench(limit=1, model_limits=(("scarce", 1),))
     apply_change(bench.dispatcher, Pause(), "test", bench.now)
     bench.admit("a", model="plain")
@@ -590,7 +590,7 @@ def test_whoever_waits_for_whichever_model_is_granted_when_a_pause_ends() -> Non
     assert set(bench.granted) == {"a", "b"}
 
 
-def test_a_request_whose_deadline_passed_while_it_waited_is_not_begun() -> None:
+def test_a_queued_call_past_its_deadline_is_not_started() -> None:
     bench = Bench(limit=1)
     bench.admit("runs")
     bench.admit("too late", deadline=5.0, if_busy=IfBusy.WAIT)
@@ -598,22 +598,22 @@ def test_a_request_whose_deadline_passed_while_it_waited_is_not_begun() -> None:
     bench.now = 5.0
     bench.complete("runs")
     assert bench.granted == ["runs", "in time"]
-    assert [job.request.text for job in bench.dispatcher.expired] == ["too late"]
+    assert [call.request.text for call in bench.dispatcher.expired] == ["too late"]
     assert bench.dispatcher.queued == 0
 
 
 @pytest.mark.parametrize("kind", FailureKind)
-def test_however_a_call_fails_nothing_of_it_stays_unsettled(kind: FailureKind) -> None:
+def test_every_failure_is_settled(kind: FailureKind) -> None:
     bench = Bench()
     bench.admit("a")
-    job = bench.running["a"]
-    assert job.flow.tag.unsettled == 10.0
+    call = bench.running["a"]
+    assert call.flow.tag.unsettled == 10.0
     bench.fail("a", kind)
-    assert job.flow.tag.unsettled == 0.0
-    assert job.flow.tenant.tag.unsettled == 0.0
+    assert call.flow.tag.unsettled == 0.0
+    assert call.flow.tenant.tag.unsettled == 0.0
 
 
-def test_a_burst_of_refused_and_aborted_calls_makes_no_wait_look_short() -> None:
+def test_refused_and_aborted_calls_do_not_shorten_the_estimated_wait() -> None:
     bench = Bench(limit=2)
     bench.admit("slow")
     bench.now = 3.0

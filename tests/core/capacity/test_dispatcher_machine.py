@@ -1,10 +1,11 @@
-"""The invariants of a provider's capacity, after every message, against a plain model.
+"""The invariants of a provider's capacity after every message, against a plain model.
 
-Each checker is shown to catch a fault planted in the dispatcher.
+Each of them catches a fault planted in the dispatcher.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from math import inf
 from typing import ClassVar
@@ -42,10 +43,12 @@ from exai_actors.core.capacity.settings import (
     RetrySettings,
 )
 from exai_actors.ids import DEFAULT_TENANT, PermitId, RequestKey, SessionId, TenantName
+from tests.core.capacity.dispatching import left_in
 
 SESSIONS = st.sampled_from(["a", "b", "c"])
 MODELS = st.sampled_from(["plain", "scarce"])
 PER_MINUTE = 6
+MAX_REST_S = 20.0
 FAULTS = {
     FailureKind.CONNECT,
     FailureKind.SERVER_ERROR,
@@ -54,11 +57,11 @@ FAULTS = {
     FailureKind.TRUNCATED,
     FailureKind.BROKEN,
 }
-"""Those that say that the provider itself does not work."""
+"""The kinds that say that the service itself does not work."""
 
 
 class CapacityMachine(RuleBasedStateMachine):
-    """``running``, ``waiting`` and ``again`` are what the model believes of each request."""
+    """``running``, ``waiting`` and ``ended`` are the model's view of each request."""
 
     dispatcher_class: ClassVar[type[Dispatcher[ScheduledCall]]] = Dispatcher
 
@@ -81,7 +84,7 @@ class CapacityMachine(RuleBasedStateMachine):
         self.reserved = 0
         self.sent = 0
         self.running: dict[str, ScheduledCall] = {}
-        self.adopted_call: dict[PermitId, str] = {}
+        self.adopted: dict[PermitId, str] = {}
         self.aside: dict[PermitId, tuple[str, float]] = {}
         self.waiting: dict[str, ScheduledCall] = {}
         self.deadlines: dict[str, float] = {}
@@ -95,21 +98,21 @@ class CapacityMachine(RuleBasedStateMachine):
         self.gated = True
         self.wrong = 0
 
-    # What the owner of a dispatcher does.
+    # The owner of the dispatcher.
 
     def taken(self, model: str) -> int:
-        held = sum(1 for job in self.running.values() if model_of(job) == model)
-        left = sum(1 for each in self.adopted_call.values() if each == model)
+        held = sum(1 for call in self.running.values() if model_of(call) == model)
+        left = sum(1 for each in self.adopted.values() if each == model)
         aside = sum(1 for each, _ in self.aside.values() if each == model)
         return held + left + aside + (self.reserved if model == "plain" else 0)
 
-    def started(self, job: ScheduledCall) -> None:
-        name = job.request.text
+    def started(self, call: ScheduledCall) -> None:
+        name = call.request.text
         assert name not in self.running, "granted twice"
         assert name not in self.ended, "granted after its end"
         assert self.now < self.deadlines[name], "granted after its deadline"
-        assert self.taken(model_of(job)) < self.limits[model_of(job)], "granted above the limit"
-        assert self.now >= self.not_before, "granted though the provider wants none yet"
+        assert self.taken(model_of(call)) < self.limits[model_of(call)], "granted above the limit"
+        assert self.now >= self.not_before, "granted before the hold ends"
         assert self.account.mode is not Mode.PAUSED, "granted while paused"
         if self.opened:
             assert self.now >= self.probe_at, "granted though the circuit is open"
@@ -120,7 +123,7 @@ class CapacityMachine(RuleBasedStateMachine):
             assert len(recent) < PER_MINUTE, "granted through a closed gate"
         self.grants.append((self.now, name))
         self.waiting.pop(name, None)
-        self.running[name] = job
+        self.running[name] = call
 
     def pump(self) -> None:
         self.aside = {
@@ -128,21 +131,21 @@ class CapacityMachine(RuleBasedStateMachine):
             for permit, (model, until) in self.aside.items()
             if until > self.now
         }
-        for job in self.dispatcher.pump(self.now):
-            self.started(job)
-        for job in self.dispatcher.expired:
-            assert self.deadlines[job.request.text] <= self.now, "expired too early"
-            del self.waiting[job.request.text]
-            self.end(job, "expired")
+        for call in self.dispatcher.pump(self.now):
+            self.started(call)
+        for call in self.dispatcher.expired:
+            assert self.deadlines[call.request.text] <= self.now, "expired too early"
+            del self.waiting[call.request.text]
+            self.end(call, "expired")
         self.dispatcher.expired.clear()
 
-    def end(self, job: ScheduledCall, how: str) -> None:
-        name = job.request.text
+    def end(self, call: ScheduledCall, how: str) -> None:
+        name = call.request.text
         assert name not in self.ended, "ended twice"
         self.ended[name] = how
 
     def judge(self, name: str, well: bool | None) -> None:
-        """What the end of a call says of the provider to its circuit; None: nothing."""
+        """Note the end of a call for the circuit; ``well`` is None if it says nothing."""
         probe = name in self.probes
         self.probes.discard(name)
         if well is None or (self.opened and not probe):
@@ -158,11 +161,11 @@ class CapacityMachine(RuleBasedStateMachine):
 
     def released(self, data: st.DataObject) -> ScheduledCall:
         name = data.draw(st.sampled_from(sorted(self.running)))
-        job = self.running.pop(name)
-        assert self.dispatcher.release(job.permit) is job
-        return job
+        call = self.running.pop(name)
+        assert self.dispatcher.release(call.permit) is call
+        return call
 
-    # What can happen.
+    # The rules.
 
     @rule(
         session=SESSIONS,
@@ -173,7 +176,7 @@ class CapacityMachine(RuleBasedStateMachine):
         if_busy=st.sampled_from(IfBusy),
         priority=st.integers(-1, 1),
     )
-    def want(
+    def admit(
         self,
         session: str,
         model: str,
@@ -185,7 +188,7 @@ class CapacityMachine(RuleBasedStateMachine):
     ) -> None:
         self.sent += 1
         pool = self.dispatcher.pool_of(model)
-        job = ScheduledCall(
+        call = ScheduledCall(
             pool.queue.flow(SessionId(session), tenant),
             RequestKey(f"r{self.sent}"),
             pool,
@@ -196,32 +199,32 @@ class CapacityMachine(RuleBasedStateMachine):
             if_busy,
             priority,
         )
-        self.deadlines[f"r{self.sent}"] = job.deadline
+        self.deadlines[f"r{self.sent}"] = call.deadline
         self.pump()
-        arrival = self.dispatcher.admit(job, self.now)
-        if arrival is Admission.GRANTED:
+        admission = self.dispatcher.admit(call, self.now)
+        if admission is Admission.GRANTED:
             assert not any(
                 model_of(each) == model
                 for each in self.waiting.values()
                 if each.request in {queued.request for queued in pool.queue}
             ), "overtook"
-            self.started(job)
-        elif isinstance(arrival, Refusal):
-            assert arrival.retry_after > 0
-            assert arrival.position >= 1 or self.account.mode is Mode.DRAINING
-            self.end(job, "refused")
+            self.started(call)
+        elif isinstance(admission, Refusal):
+            assert admission.retry_after > 0
+            assert admission.position >= 1 or self.account.mode is Mode.DRAINING
+            self.end(call, "refused")
         else:
             assert if_busy is not IfBusy.REFUSE
-            self.waiting[job.request.text] = job
+            self.waiting[call.request.text] = call
         self.pump()
 
     @precondition(lambda self: self.running)
     @rule(data=st.data(), tokens=st.floats(1, 1000))
     def complete(self, data: st.DataObject, tokens: float) -> None:
-        job = self.released(data)
-        self.dispatcher.completed(job, tokens, tokens, self.now)
-        self.judge(job.request.text, True)
-        self.end(job, "completed")
+        call = self.released(data)
+        self.dispatcher.completed(call, tokens, tokens, self.now)
+        self.judge(call.request.text, True)
+        self.end(call, "completed")
         self.pump()
 
     @precondition(lambda self: self.running)
@@ -234,70 +237,73 @@ class CapacityMachine(RuleBasedStateMachine):
     def fail(
         self, data: st.DataObject, kind: FailureKind, retry_after: float | None, draw: float
     ) -> None:
-        job = self.released(data)
+        call = self.released(data)
         failure = UpstreamFailure(kind, "no", retry_after=retry_after)
-        again = self.dispatcher.failed(job, failure, self.now, draw)
-        self.judge(job.request.text, False if kind in FAULTS else None)
+        retried = self.dispatcher.failed(call, failure, self.now, draw)
+        self.judge(call.request.text, False if kind in FAULTS else None)
         if kind is FailureKind.CONNECT:
-            # It never reached the provider, which cannot have counted it. The model has none of
-            # those that were granted before the gates were last set.
-            grant = (job.granted_at, job.request.text)
+            # It never reached the service, which cannot have counted it. The model keeps no grant
+            # from before the gates were last set.
+            grant = (call.granted_at, call.request.text)
             self.grants = [each for each in self.grants if each != grant]
         if kind in (FailureKind.RATE_LIMITED, FailureKind.OVERLOADED) and retry_after is not None:
             self.not_before = max(self.not_before, self.now + retry_after)
-        if again:
-            assert job.attempts < 3
-            self.waiting[job.request.text] = job
+        if retried:
+            assert call.attempts < 3
+            self.waiting[call.request.text] = call
         else:
-            self.end(job, "failed")
-        for refuse_unservable, _ in self.dispatcher.refuse_unservable(self.now):
-            del self.waiting[refuse_unservable.request.text]
-            self.end(refuse_unservable, "refused")
+            self.end(call, "failed")
+        for refused, _ in self.dispatcher.refuse_unservable(self.now):
+            del self.waiting[refused.request.text]
+            self.end(refused, "refused")
         self.pump()
 
     @precondition(lambda self: self.running)
-    @rule(data=st.data())
-    def abort(self, data: st.DataObject) -> None:
+    @rule(data=st.data(), rest_s=st.sampled_from([0.0, 3.0, MAX_REST_S]))
+    def abort(self, data: st.DataObject, rest_s: float) -> None:
         name = data.draw(st.sampled_from(sorted(self.running)))
-        job = self.running.pop(name)
-        assert self.dispatcher.quarantine(job.permit, self.now + 3.0) is job
-        self.aside[job.permit] = (model_of(job), self.now + 3.0)
-        self.dispatcher.aborted(job, 1.0, self.now)
+        call = self.running.pop(name)
+        if rest_s:
+            assert self.dispatcher.quarantine(call.permit, self.now + rest_s) is call
+            self.aside[call.permit] = (model_of(call), self.now + rest_s)
+        else:
+            assert self.dispatcher.release(call.permit) is call
+        self.dispatcher.aborted(call, 1.0, self.now)
         self.judge(name, None)
-        self.end(job, "cancelled")
+        self.end(call, "cancelled")
         self.pump()
 
     @precondition(lambda self: self.waiting)
     @rule(data=st.data())
     def cancel(self, data: st.DataObject) -> None:
         name = data.draw(st.sampled_from(sorted(self.waiting)))
-        job = self.waiting.pop(name)
-        assert self.dispatcher.withdraw(job.flow.session, job.request) is job
-        self.end(job, "cancelled")
+        call = self.waiting.pop(name)
+        assert self.dispatcher.withdraw(call.flow.session, call.request) is call
+        self.end(call, "cancelled")
         self.pump()
 
     @precondition(lambda self: self.running or self.waiting)
     @rule(session=SESSIONS, data=st.data())
     def transfer(self, session: str, data: st.DataObject) -> None:
-        """Somebody else who waits for the same takes it over."""
-        jobs = self.running | self.waiting
-        job = jobs[data.draw(st.sampled_from(sorted(jobs)))]
-        flow = job.pool.queue.flow(SessionId(session), DEFAULT_TENANT)
-        self.dispatcher.transfer(job, flow, job.request, 0, self.now)
-        assert job.flow is flow
+        """Another request that shares the call takes it over."""
+        calls = self.running | self.waiting
+        call = calls[data.draw(st.sampled_from(sorted(calls)))]
+        flow = call.pool.queue.flow(SessionId(session), DEFAULT_TENANT)
+        self.dispatcher.transfer(call, flow, call.request, 0, self.now)
+        assert call.flow is flow
         self.pump()
 
     @rule(session=SESSIONS)
     def down(self, session: str) -> None:
-        for job in self.dispatcher.forget(SessionId(session)):
-            assert job.flow.session == session
-            del self.waiting[job.request.text]
-            self.end(job, "cancelled")
-        assert all(job.flow.session != session for job in self.waiting.values())
+        for call in self.dispatcher.forget(SessionId(session)):
+            assert call.flow.session == session
+            del self.waiting[call.request.text]
+            self.end(call, "cancelled")
+        assert all(call.flow.session != session for call in self.waiting.values())
         self.pump()
 
     @rule(number=st.integers(1, 3))
-    def release_what_is_not_held(self, number: int) -> None:
+    def release_an_unknown_permit(self, number: int) -> None:
         permit = PermitId((1 << 60) + number)
         assert self.dispatcher.release(permit) is None
         self.wrong += 1
@@ -340,40 +346,40 @@ class CapacityMachine(RuleBasedStateMachine):
             self.now = max(self.now, wake)
             self.pump()
         else:
-            raise AssertionError("it asks to be pumped without end")
+            raise AssertionError("it asks for pumps without end")
         self.now = end
         self.pump()
 
     @rule()
     def crash(self) -> None:
-        """The owner dies: all that waited is answered by others, what runs goes on."""
-        for job in self.waiting.values():
-            self.end(job, "failed")
+        """The owner fails: the sessions end its requests, the running calls continue."""
+        for call in self.waiting.values():
+            self.end(call, "failed")
         self.waiting.clear()
-        for job in self.running.values():
-            self.end(job, "failed")
-        for job in self.running.values():
-            self.adopted_call[job.permit] = model_of(job)
+        for call in self.running.values():
+            self.end(call, "failed")
+        for call in self.running.values():
+            self.adopted[call.permit] = model_of(call)
         self.running.clear()
         self.probes.clear()
         self.wrong = 0
         self.incarnation += 1
         self.dispatcher = self.dispatcher_class(self.account, self.incarnation << 40)
-        for permit, model in self.adopted_call.items():
+        for permit, model in self.adopted.items():
             pool = self.dispatcher.pool_of(model)
             flow = pool.queue.flow(SessionId(""), DEFAULT_TENANT)
             adopted = ScheduledCall(flow, RequestKey(""), pool, 0.0, 0.0, 1.0, permit=permit)
             self.dispatcher.adopt(permit, adopted)
 
-    @precondition(lambda self: self.adopted_call)
+    @precondition(lambda self: self.adopted)
     @rule(data=st.data())
-    def left_over_ends(self, data: st.DataObject) -> None:
-        permit = data.draw(st.sampled_from(sorted(self.adopted_call)))
-        del self.adopted_call[permit]
+    def adopted_ends(self, data: st.DataObject) -> None:
+        permit = data.draw(st.sampled_from(sorted(self.adopted)))
+        del self.adopted[permit]
         assert self.dispatcher.release(permit) is not None
         self.pump()
 
-    # What must hold.
+    # The invariants.
 
     @invariant()
     def all_parts_make_up_the_limit(self) -> None:
@@ -386,20 +392,20 @@ class CapacityMachine(RuleBasedStateMachine):
             assert ledger.in_flight + len(ledger.quarantined) + ledger.reserved == self.taken(model)
 
     @invariant()
-    def nothing_is_found_by_the_broker_itself(self) -> None:
+    def the_broker_finds_no_violation(self) -> None:
         assert list(invariant_violations(self.dispatcher, self.now, inf)) == []
 
     @invariant()
     def each_request_is_in_one_place(self) -> None:
-        queued = {job.request.text for pool in self.dispatcher.pools for job in pool.queue}
-        again = {job.request.text for job in self.dispatcher.retries}
-        assert not queued & again
-        assert queued | again == set(self.waiting)
+        queued = {call.request.text for pool in self.dispatcher.pools for call in pool.queue}
+        retries = {call.request.text for call in self.dispatcher.retries}
+        assert not queued & retries
+        assert queued | retries == set(self.waiting)
         assert len(self.waiting) + len(self.running) + len(self.ended) == self.sent
 
     @invariant()
-    def nobody_waits_who_could_run(self) -> None:
-        """Work-conserving, told without asking the dispatcher whether it could grant."""
+    def no_call_waits_that_could_run(self) -> None:
+        """Work-conserving, without asking the dispatcher whether it could grant."""
         recent = [at for at, _ in self.grants if at > self.now - 60.0]
         open_ = (
             self.account.mode is not Mode.PAUSED
@@ -413,17 +419,33 @@ class CapacityMachine(RuleBasedStateMachine):
             held = pool.hold.until > self.now
             assert not (open_ and free and not held and pool.queue), "idle while one waits"
 
+    def teardown(self) -> None:
+        """End all calls: nothing may be left of them anywhere."""
+        if sys.exc_info()[0] is not None:
+            return
+        for name in tuple(self.waiting):
+            call = self.waiting.pop(name)
+            assert self.dispatcher.withdraw(call.flow.session, call.request) is call
+        for call in self.running.values():
+            assert self.dispatcher.release(call.permit) is call
+            self.dispatcher.completed(call, 1.0, 1.0, self.now)
+        for permit in self.adopted:
+            assert self.dispatcher.release(permit) is not None
+        self.now += MAX_REST_S
+        assert list(self.dispatcher.pump(self.now)) == []
+        assert left_in(self.dispatcher) == []
+
     @invariant()
     def each_wrong_release_is_counted(self) -> None:
         assert sum(pool.ledger.anomalies for pool in self.dispatcher.pools) == self.wrong
 
 
-def model_of(job: ScheduledCall) -> str:
-    return str(job.pool.model or "plain")
+def model_of(call: ScheduledCall) -> str:
+    return str(call.pool.model or "plain")
 
 
 class BrokenFromTheStart(CapacityMachine):
-    """The same with a circuit that is open already."""
+    """Starts with an open circuit."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -451,12 +473,12 @@ class DropsARelease(Dispatcher[ScheduledCall]):
 
 
 class GrantsTwice(Dispatcher[ScheduledCall]):
-    """The first of each pump is granted once more."""
+    """Grants the first call of each pump twice."""
 
     def pump(self, now: float) -> Iterator[ScheduledCall]:
-        for job in super().pump(now):
-            yield job
-            yield job
+        for call in super().pump(now):
+            yield call
+            yield call
 
 
 class ForgetsTheLimit(Dispatcher[ScheduledCall]):
@@ -471,7 +493,7 @@ class ForgetsTheLimit(Dispatcher[ScheduledCall]):
 
 
 class ForgetsToWake(Dispatcher[ScheduledCall]):
-    """What time alone would let in waits for the next message."""
+    """Calls that time alone makes grantable wait for the next message."""
 
     def wake_at(self, now: float) -> float:
         return inf
@@ -483,23 +505,23 @@ class ForgetsToWake(Dispatcher[ScheduledCall]):
 
 
 class IgnoresTheHold(Dispatcher[ScheduledCall]):
-    """Grants though the provider asked for a pause."""
+    """Grants during a hold."""
 
     def pump(self, now: float) -> Iterator[ScheduledCall]:
         self.account.hold.until = 0.0
         yield from super().pump(now)
 
 
-class BeginsWhatExpired(Dispatcher[ScheduledCall]):
-    """Grants to requests that nobody waits for any more."""
+class StartsExpiredCalls(Dispatcher[ScheduledCall]):
+    """Grants calls past their deadlines."""
 
     def pump(self, now: float) -> Iterator[ScheduledCall]:
-        deadlines = {job: job.deadline for job in self.calls()}
-        for job in deadlines:
-            job.deadline = inf
+        deadlines = {call: call.deadline for call in self.calls()}
+        for call in deadlines:
+            call.deadline = inf
         yield from super().pump(now)
-        for job, deadline in deadlines.items():
-            job.deadline = deadline
+        for call, deadline in deadlines.items():
+            call.deadline = deadline
 
 
 class ForgetsItsProbes(Dispatcher[ScheduledCall]):
@@ -511,7 +533,7 @@ class ForgetsItsProbes(Dispatcher[ScheduledCall]):
 
 
 class ForgetsTheQuarantine(Dispatcher[ScheduledCall]):
-    """After a crash, takes for free what the provider is still busy with."""
+    """After a crash, reuses permits that rest."""
 
     def __init__(self, account: Account, last_permit: int = 0) -> None:
         account.quarantined.clear()
@@ -519,35 +541,35 @@ class ForgetsTheQuarantine(Dispatcher[ScheduledCall]):
 
 
 class AdoptsNothing(Dispatcher[ScheduledCall]):
-    """After a crash, takes the permits of the calls that still run for free."""
+    """After a crash, reuses the permits of calls that still run."""
 
-    def adopt(self, permit: PermitId, job: ScheduledCall) -> None:
+    def adopt(self, permit: PermitId, call: ScheduledCall) -> None:
         pass
 
 
 class ForgetsToCount(Dispatcher[ScheduledCall]):
-    """A release of what is not held passes unnoticed."""
+    """Does not count the release of an unknown permit."""
 
     def release(self, permit: PermitId) -> ScheduledCall | None:
         return super().release(permit) if self.find(permit) else None
 
 
 class LosesARetry(Dispatcher[ScheduledCall]):
-    """Says that a request will be tried again, and forgets it."""
+    """Says that a request will be retried, and forgets it."""
 
     def failed(
         self,
-        job: ScheduledCall,
+        call: ScheduledCall,
         failure: UpstreamFailure,
         now: float,
         draw: float,
         *,
         may_retry: bool = True,
     ) -> bool:
-        again = super().failed(job, failure, now, draw, may_retry=may_retry)
-        if again:
-            self.retries.remove(job.flow.session, job.request)
-        return again
+        retried = super().failed(call, failure, now, draw, may_retry=may_retry)
+        if retried:
+            self.retries.remove(call.flow.session, call.request)
+        return retried
 
 
 @pytest.mark.without_coverage
@@ -559,7 +581,7 @@ class LosesARetry(Dispatcher[ScheduledCall]):
         ForgetsTheLimit,
         ForgetsToWake,
         IgnoresTheHold,
-        BeginsWhatExpired,
+        StartsExpiredCalls,
         ForgetsItsProbes,
         ForgetsTheQuarantine,
         AdoptsNothing,
@@ -570,7 +592,7 @@ class LosesARetry(Dispatcher[ScheduledCall]):
 def test_a_planted_fault_is_caught(planted: type[Dispatcher[ScheduledCall]]) -> None:
     begins = BrokenFromTheStart if planted is ForgetsItsProbes else CapacityMachine
     machine = type("Planted", (begins,), {"dispatcher_class": planted})
-    # Hypothesis raises what the machine raised, or a group when it found several faults.
+    # Hypothesis raises the machine's own error, or a group when it found several.
     with pytest.raises((AssertionError, ExceptionGroup)):
         run_state_machine_as_test(
             machine,

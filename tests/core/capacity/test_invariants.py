@@ -22,7 +22,7 @@ def busy() -> Bench:
     return bench
 
 
-def test_nothing_is_found_while_calls_run_and_requests_wait() -> None:
+def test_running_and_queued_calls_violate_nothing() -> None:
     bench = busy()
     assert found(bench) == []
     bench.pass_time(10.0)
@@ -31,7 +31,7 @@ def test_nothing_is_found_while_calls_run_and_requests_wait() -> None:
     assert found(bench) == []
 
 
-def test_nothing_is_found_where_something_keeps_those_who_wait() -> None:
+def test_calls_queued_behind_a_guard_violate_nothing() -> None:
     bench = Bench(limit=1)
     apply_change(bench.dispatcher, Pause(), "test", bench.now)
     bench.admit("paused", if_busy=IfBusy.WAIT)
@@ -44,7 +44,7 @@ def test_nothing_is_found_where_something_keeps_those_who_wait() -> None:
     assert found(held) == []
 
 
-def test_a_permit_that_nobody_gives_back_is_found() -> None:
+def test_a_permit_that_is_not_returned_is_found() -> None:
     bench = busy()
     bench.now = 599.0
     assert found(bench) == []
@@ -55,28 +55,28 @@ def test_a_permit_that_nobody_gives_back_is_found() -> None:
     ]
 
 
-def test_a_request_that_waits_though_nothing_keeps_it_is_found() -> None:
+def test_a_queued_call_that_could_run_is_found() -> None:
     bench = busy()
-    job = bench.running.pop("a0")
-    bench.dispatcher.release(job.permit)
+    call = bench.running.pop("a0")
+    bench.dispatcher.release(call.permit)
     bench.now += 2.0
     assert found(bench) == ["a request waits though a permit is free and nothing keeps it"]
 
 
-def test_a_permit_with_another_request_than_it_was_granted_to_is_found() -> None:
+def test_a_permit_held_by_another_call_is_found() -> None:
     bench = busy()
     bench.running["a0"].permit = PermitId(77)
     assert any("is held for a request that has permit 77" in fault for fault in found(bench))
 
 
-def test_a_request_that_runs_and_waits_is_found() -> None:
+def test_a_call_that_both_runs_and_waits_is_found() -> None:
     bench = busy()
-    job = bench.running["a0"]
-    job.pool.queue.put(job.flow, job.request, job, 1.0, bench.now)
+    call = bench.running["a0"]
+    call.pool.queue.put(call.flow, call.request, call, 1.0, bench.now)
     assert any("waits as well" in fault for fault in found(bench))
 
 
-def test_a_queue_that_forgets_to_count_is_found() -> None:
+def test_a_queue_that_lost_a_call_is_found() -> None:
     bench = busy()
     bench.dispatcher.pools[0].queue._queued.popitem()
     assert "sessions have requests waiting that the queue does not know" in found(bench)

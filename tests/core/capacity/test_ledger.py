@@ -18,7 +18,7 @@ def test_no_permit_is_granted_above_the_limit() -> None:
     assert (ledger.in_flight, ledger.free, ledger.over) == (2, 0, 0)
 
 
-def test_a_permit_names_what_it_was_granted_for() -> None:
+def test_a_permit_names_its_record() -> None:
     ledger: CapacityLedger[str] = CapacityLedger(1)
     permit = ledger.grant("mine")
     assert permit is not None
@@ -34,7 +34,7 @@ def test_a_second_release_changes_nothing_and_is_counted() -> None:
     assert (ledger.free, ledger.in_flight, ledger.anomalies) == (1, 0, 1)
 
 
-def test_a_permit_that_was_never_granted_frees_nobody_elses() -> None:
+def test_releasing_an_unknown_permit_frees_nothing() -> None:
     ledger: CapacityLedger[str] = CapacityLedger(1)
     ledger.grant("mine")
     assert ledger.release(PermitId(99)) is None
@@ -42,7 +42,7 @@ def test_a_permit_that_was_never_granted_frees_nobody_elses() -> None:
     assert ledger.anomalies == 1
 
 
-def test_a_shrink_revokes_nothing_and_grants_nothing_until_enough_came_back() -> None:
+def test_a_shrink_revokes_nothing_and_grants_nothing_until_enough_are_released() -> None:
     ledger: CapacityLedger[int] = CapacityLedger(3)
     permits = [ledger.grant(n) for n in range(3)]
     ledger.resize(1)
@@ -73,7 +73,7 @@ def test_a_quarantined_permit_is_neither_held_nor_free_until_its_release() -> No
     assert ledger.anomalies == 0
 
 
-def test_what_is_not_held_cannot_be_quarantined() -> None:
+def test_only_held_permits_can_be_quarantined() -> None:
     ledger: CapacityLedger[str] = CapacityLedger(1)
     assert ledger.quarantine(PermitId(7)) is None
     assert (ledger.free, ledger.anomalies) == (1, 1)
@@ -88,7 +88,7 @@ def test_reserved_permits_are_not_granted_here() -> None:
     assert ledger.grant("yours") is not None
 
 
-def test_two_ledgers_that_count_in_steps_never_name_permits_alike() -> None:
+def test_ledgers_that_count_in_steps_never_grant_the_same_permit() -> None:
     one: CapacityLedger[str] = CapacityLedger(50, last=0, step=2)
     other: CapacityLedger[str] = CapacityLedger(50, last=1, step=2)
     assert not {one.grant("x") for _ in range(50)} & {other.grant("x") for _ in range(50)}
@@ -100,7 +100,7 @@ def test_a_limit_below_zero_is_refused(make: type[CapacityLedger[str]]) -> None:
         make(-1)
 
 
-def test_no_fewer_than_no_permits_can_be_reserved() -> None:
+def test_a_negative_reserve_is_refused() -> None:
     with pytest.raises(ValueError, match="fewer than 0"):
         CapacityLedger(1).reserve(-1)
 

@@ -37,7 +37,7 @@ def test_no_window_ever_holds_more_than_the_limit(
 
 
 @given(limit=st.integers(SLICES + 1, 5 * SLICES), gaps=st.lists(st.floats(0, 2), max_size=300))
-def test_a_gate_of_many_keeps_a_bounded_log_and_is_never_too_generous(
+def test_a_large_gate_keeps_a_bounded_log_and_stays_within_its_limit(
     limit: int, gaps: list[float]
 ) -> None:
     gate = WindowGate("requests", limit, 60.0)
@@ -57,7 +57,7 @@ def test_a_gate_of_many_keeps_a_bounded_log_and_is_never_too_generous(
     amounts=st.lists(st.floats(0.1, 9e6), min_size=2, max_size=50),
     settled=st.floats(-1.0, 1.0),
 )
-def test_fractions_never_keep_a_gate_shut_for_ever(amounts: list[float], settled: float) -> None:
+def test_rounding_never_keeps_a_gate_shut(amounts: list[float], settled: float) -> None:
     gate = WindowGate("tokens", 1000, 60.0)
     for now, amount in enumerate(amounts):
         part = gate.charge(amount, now / 100)
@@ -65,7 +65,7 @@ def test_fractions_never_keep_a_gate_shut_for_ever(amounts: list[float], settled
     assert gate.opens_at(1000, 1.0) <= 61.0
 
 
-def test_what_was_settled_to_nothing_does_not_pile_up() -> None:
+def test_charges_settled_to_zero_do_not_accumulate() -> None:
     gate = WindowGate("tokens", 10, 60.0)
     for number in range(10 * SLICES):
         now = number * 0.005
@@ -73,7 +73,7 @@ def test_what_was_settled_to_nothing_does_not_pile_up() -> None:
     assert len(gate._log) <= 2 * SLICES + 1
 
 
-def test_of_a_burst_each_limit_full_waits_one_window_more() -> None:
+def test_each_full_limit_of_a_burst_waits_one_more_window() -> None:
     gate = WindowGate("requests", 10, 60.0)
     for _ in range(8):
         gate.charge(1, 0.0)
@@ -86,7 +86,7 @@ def test_of_a_burst_each_limit_full_waits_one_window_more() -> None:
     before=st.lists(st.floats(0, 50), max_size=12),
     count=st.integers(1, 30),
 )
-def test_the_wait_that_is_told_is_the_wait_that_comes(
+def test_the_estimated_wait_is_exact_for_calls_of_equal_size(
     limit: int, before: list[float], count: int
 ) -> None:
     gate = WindowGate("requests", limit, 60.0)
@@ -102,13 +102,13 @@ def test_the_wait_that_is_told_is_the_wait_that_comes(
         assert now - began == pytest.approx(wait, abs=1e-6)
 
 
-def test_a_wait_is_told_from_the_first_size_that_is_known() -> None:
+def test_a_wait_is_estimated_after_the_first_call() -> None:
     gates = RateGates(GateSettings(tokens_per_minute=100, margin_s=0))
     gates.charge(50, 0.0)
     assert [gates.wait_s(position, 0.0) for position in (1, 2, 3, 4)] == [0.0, 60.0, 60.0, 120.0]
 
 
-def test_it_allows_a_burst_and_then_waits_for_its_window() -> None:
+def test_a_gate_allows_a_burst_and_then_waits_for_its_window() -> None:
     gate = WindowGate("requests", 3, 60.0)
     for now in (0.0, 1.0, 2.0):
         assert gate.opens_at(1, now) == now
@@ -134,7 +134,7 @@ def test_a_request_passes_all_gates_or_none() -> None:
     assert used == {"requests_per_minute": 1, "tokens_per_minute": 90}
 
 
-def test_an_estimate_is_put_right_at_the_end() -> None:
+def test_an_estimate_is_corrected_at_the_end() -> None:
     gates = RateGates(GateSettings(requests_per_minute=10, tokens_per_minute=100, margin_s=0))
     charge = gates.charge(90, 0.0)
     assert charge is not None
@@ -145,7 +145,7 @@ def test_an_estimate_is_put_right_at_the_end() -> None:
     assert (tokens.used, tokens.over) == (130, 30)
 
 
-def test_what_never_reached_the_provider_is_given_back() -> None:
+def test_a_call_that_never_reached_the_service_is_refunded() -> None:
     gates = RateGates(GateSettings(requests_per_minute=1, tokens_per_minute=100, margin_s=0))
     charge = gates.charge(90, 0.0)
     assert charge is not None
@@ -153,7 +153,7 @@ def test_what_never_reached_the_provider_is_given_back() -> None:
     assert gates.opens_at(100, 1.0) == 1.0
 
 
-def test_what_is_settled_after_its_window_changes_nothing() -> None:
+def test_a_charge_settled_after_its_window_changes_nothing() -> None:
     gates = RateGates(GateSettings(tokens_per_minute=100, margin_s=0))
     charge = gates.charge(50, 0.0)
     assert charge is not None
@@ -161,7 +161,7 @@ def test_what_is_settled_after_its_window_changes_nothing() -> None:
     assert gates.opens_at(100, 60.0) == 60.0
 
 
-def test_other_limits_count_what_was_granted_before() -> None:
+def test_a_changed_limit_counts_earlier_grants() -> None:
     gates = RateGates(GateSettings(requests_per_minute=2, margin_s=0))
     gates.charge(1, 0.0)
     gates.change(GateSettings(requests_per_minute=1, margin_s=0))
@@ -172,7 +172,7 @@ def test_other_limits_count_what_was_granted_before() -> None:
     assert not gates.active
 
 
-def test_a_minute_at_two_hundred_is_used_to_the_last() -> None:
+def test_two_hundred_a_minute_are_used_completely() -> None:
     gates = RateGates(GateSettings(requests_per_minute=200, margin_s=0))
     now = 0.0
     granted: list[float] = []

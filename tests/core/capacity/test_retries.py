@@ -25,7 +25,7 @@ KINDS = st.sampled_from(list(FailureKind))
 
 
 @given(kind=KINDS, status=st.sampled_from([None, 500, 501]))
-def test_nothing_is_tried_again_after_the_first_piece(
+def test_no_failure_is_retriable_after_the_first_chunk(
     kind: FailureKind, status: int | None
 ) -> None:
     failure = UpstreamFailure(kind, "x", status=status, text_sent=True)
@@ -46,7 +46,9 @@ def test_nothing_is_tried_again_after_the_first_piece(
         FailureKind.TOO_LARGE,
     ],
 )
-def test_what_may_have_been_answered_or_never_will_is_not_tried_again(kind: FailureKind) -> None:
+def test_failures_that_may_have_been_answered_or_are_final_are_not_retriable(
+    kind: FailureKind,
+) -> None:
     assert not judge(UpstreamFailure(kind, "x")).retriable
 
 
@@ -56,7 +58,7 @@ def test_what_may_have_been_answered_or_never_will_is_not_tried_again(kind: Fail
     told=st.floats(0.001, 1e6),
     kind=KINDS,
 )
-def test_jitter_is_full_and_no_hold_is_shorter_than_told(
+def test_no_hold_is_shorter_than_the_retry_after(
     attempt: int, draw: float, told: float, kind: FailureKind
 ) -> None:
     assert 0 <= backoff_s(attempt, draw, SETTINGS) <= SETTINGS.cap_s
@@ -68,15 +70,13 @@ def test_jitter_is_full_and_no_hold_is_shorter_than_told(
 
 
 @pytest.mark.parametrize(("attempt", "longest"), [(1, 1.0), (2, 2.0), (3, 4.0), (50, 30.0)])
-def test_the_jitter_reaches_from_nothing_to_all_of_the_backoff(
-    attempt: int, longest: float
-) -> None:
+def test_jitter_covers_the_whole_backoff(attempt: int, longest: float) -> None:
     drawn = [backoff_s(attempt, draw, SETTINGS) for draw in (0.0, 0.25, 1.0)]
     assert drawn == [0.0, longest / 4, longest]
 
 
 @given(st.lists(st.tuples(st.floats(0, 5), st.integers(0, 20), st.integers(0, 20)), max_size=60))
-def test_tries_again_are_a_tenth_of_all_requests_and_a_few(
+def test_the_retry_budget_is_a_tenth_of_all_requests_and_a_reserve(
     steps: list[tuple[float, int, int]],
 ) -> None:
     budget = RetryBudget(SETTINGS)
@@ -92,7 +92,7 @@ def test_tries_again_are_a_tenth_of_all_requests_and_a_few(
 
 
 @given(st.lists(st.tuples(st.floats(0, 20), st.booleans()), max_size=80))
-def test_an_open_circuit_lets_one_probe_through_at_a_time(
+def test_an_open_circuit_lets_one_probe_pass_at_a_time(
     steps: list[tuple[float, bool]],
 ) -> None:
     settings = CircuitSettings(failures_in_a_row=3, calls=1000)
@@ -118,7 +118,7 @@ def test_an_open_circuit_lets_one_probe_through_at_a_time(
     assert (circuit.state is CircuitState.CLOSED) is closed
 
 
-def test_a_probe_that_was_given_up_makes_room_for_another() -> None:
+def test_an_abandoned_probe_makes_room_for_another() -> None:
     circuit = Circuit(CircuitSettings(failures_in_a_row=1))
     circuit.failed(0.0, is_probe=False)
     assert circuit.on_grant()
@@ -150,7 +150,7 @@ def test_an_adaptive_limit_stays_between_one_and_its_ceiling(
         assert 1 <= adaptive.limit <= ceiling
 
 
-def test_an_adaptive_limit_comes_back_by_one_for_each_round_of_answers() -> None:
+def test_an_adaptive_limit_rises_by_one_for_each_round_of_answers() -> None:
     adaptive = AdaptiveLimit(10)
     assert adaptive.on_overload(0.0) == 9
     now = 1.0
@@ -165,9 +165,7 @@ def ask(text: str, *, model: str = "m", max_tokens: int | None = None) -> ChatCa
 
 
 @given(ratio=st.floats(0.1, 2.0), answer=st.integers(1, 5000))
-def test_after_fifty_like_calls_an_estimate_is_off_by_less_than_a_fifth(
-    ratio: float, answer: int
-) -> None:
+def test_after_fifty_similar_calls_an_estimate_is_within_a_fifth(ratio: float, answer: int) -> None:
     estimator = TokenEstimator()
     call = ask("x" * 400)
     usage = Usage(round(400 * ratio), answer)
@@ -180,7 +178,7 @@ def test_after_fifty_like_calls_an_estimate_is_off_by_less_than_a_fifth(
 
 
 @given(prompt=st.integers(-(10**18), 10**18), answer=st.integers(-(10**18), 10**18))
-def test_no_count_of_a_service_is_too_absurd(prompt: int, answer: int) -> None:
+def test_absurd_token_counts_are_bounded(prompt: int, answer: int) -> None:
     estimator = TokenEstimator()
     call = ask("hello")
     before, _ = estimator.estimate(call, 5)
@@ -189,11 +187,11 @@ def test_no_count_of_a_service_is_too_absurd(prompt: int, answer: int) -> None:
         assert 0 < tokens <= MAX_TOKENS
 
 
-def test_an_answer_is_thought_no_longer_than_it_may_be() -> None:
+def test_max_tokens_bounds_the_estimate() -> None:
     assert TokenEstimator().estimate(ask("hi", max_tokens=7), 2)[1] == 7
 
 
-def test_of_many_models_only_so_many_are_remembered() -> None:
+def test_only_so_many_models_are_remembered() -> None:
     estimator = TokenEstimator()
     for number in range(3 * MODELS):
         estimator.estimate(ask("hi", model=str(number)), 2)

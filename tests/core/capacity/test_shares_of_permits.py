@@ -64,13 +64,13 @@ def worst_unfairness(
     ),
     seed=st.lists(st.integers(0, 7), min_size=1, max_size=10),
 )
-def test_tenants_that_always_wait_differ_by_no_more_than_their_dearest_calls_per_permit(
+def test_backlogged_tenants_stay_within_the_fairness_bound(
     limit: int, tenants: list[tuple[float, float, float]], seed: list[int]
 ) -> None:
     assert worst_unfairness(limit, tenants, seed) <= 1.0
 
 
-def test_that_check_notices_who_never_settles(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_bound_is_exceeded_without_settlement(monkeypatch: pytest.MonkeyPatch) -> None:
     tenants = [(1.0, 10.0, 500.0), (1.0, 10.0, 1.0)]
     assert worst_unfairness(1, tenants, [0]) <= 1.0
     monkeypatch.setattr(FairQueue, "settle", lambda *_: None)
@@ -96,12 +96,12 @@ def longest_wait_s(weights: list[float], max_wait_s: float) -> float:
 
 
 @given(st.lists(st.sampled_from([0.001, 1.0, 1000.0]), min_size=2, max_size=6))
-def test_no_weights_make_anybody_wait_without_end(weights: list[float]) -> None:
+def test_no_weights_starve_a_tenant(weights: list[float]) -> None:
     # One grant in four is for those who waited too long, each of the others before it.
     assert longest_wait_s(weights, max_wait_s=20.0) <= 20.0 + 4 * len(weights) + 4
 
 
-def test_that_check_notices_a_queue_without_a_guard() -> None:
+def test_a_tenant_starves_without_the_guard() -> None:
     assert longest_wait_s([0.001, 1000.0], max_wait_s=1e9) > 300
 
 
@@ -136,9 +136,9 @@ def goodput_after_overload(*, expires: bool, if_busy: IfBusy = IfBusy.WAIT_IN_TI
             session = f"s{int(name) % 30}"
             due[name] = deadline
             bench.admit(name, session, deadline=deadline if expires else inf, if_busy=if_busy)
-            job = bench.dispatcher.find_queued(SessionId(session), RequestKey(name))
-            if job is not None and expires:
-                heapq.heappush(events, (deadline, next(names), "", job))
+            call = bench.dispatcher.find_queued(SessionId(session), RequestKey(name))
+            if call is not None and expires:
+                heapq.heappush(events, (deadline, next(names), "", call))
         else:
             answered[what] = bench.now
             bench.complete(what)
@@ -147,13 +147,13 @@ def goodput_after_overload(*, expires: bool, if_busy: IfBusy = IfBusy.WAIT_IN_TI
     return sum(answered.get(name, 1e9) <= due[name] for name in late) / len(late)
 
 
-def test_ten_seconds_after_an_overload_half_a_load_is_answered_in_time() -> None:
+def test_goodput_recovers_within_ten_seconds_of_an_overload() -> None:
     assert goodput_after_overload(expires=True) >= 0.95
 
 
-def test_so_it_is_when_every_request_waits_and_expires_in_the_queue() -> None:
+def test_goodput_recovers_though_every_call_waits_and_expires_in_the_queue() -> None:
     assert goodput_after_overload(expires=True, if_busy=IfBusy.WAIT) >= 0.95
 
 
-def test_that_check_notices_requests_that_are_served_though_nobody_waits_any_more() -> None:
+def test_goodput_does_not_recover_if_expired_calls_are_served() -> None:
     assert goodput_after_overload(expires=False, if_busy=IfBusy.WAIT) < 0.5
