@@ -1,4 +1,4 @@
-"""A real broker in the test's process: on the test's own loop, or on a thread of its own."""
+"""A real broker in the test's process: on the test's event loop, or on a separate thread."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SETTLE_S = 2.0
 
 
 class RunningBroker:
-    """A broker on the test's own event loop, from ``running_broker``."""
+    """A broker on the test's event loop, from ``running_broker``."""
 
     def __init__(self, broker: Broker) -> None:
         self.broker = broker
@@ -38,11 +38,11 @@ class RunningBroker:
 
     @property
     def token(self) -> str | None:
-        """What a client must show, None when the broker asks for nothing."""
+        """The token that clients must send; None when none is needed."""
         return self.config.server.token or None
 
     def statistics(self) -> BrokerStatistics:
-        """The broker's word about itself, at once."""
+        """The broker's statistics at this moment."""
         return self.broker.statistics()
 
     def connect(self, **settings: Any) -> BrokerClient:
@@ -50,26 +50,26 @@ class RunningBroker:
         return connect(self.url, **{"token": self.token, **settings})
 
     async def change(self, provider: str, change: Change, cause: str = "the test") -> None:
-        """Change a provider's limit, weights or gates, pause or drain it, while it runs.
+        """Change a running provider's limit, weights or gates, or pause or drain it.
 
-        Raises UsageError for what makes no sense.
+        Raises UsageError for an invalid change.
         """
         await self.broker.change(provider, change, cause)
 
     async def settled(self, within_s: float = SETTLE_S) -> BrokerStatistics:
-        """Wait until no request is in flight or queued; the statistics then, or after the time."""
+        """The statistics once nothing is in flight or queued, or after ``within_s`` seconds."""
         loop = asyncio.get_running_loop()
         until = loop.time() + within_s
-        # Statistics are looked at, not told: there is no event to wait for.
+        # Statistics can only be polled.
         while not is_idle(found := self.statistics()) and loop.time() < until:  # noqa: ASYNC110
             await asyncio.sleep(0.005)
         return found
 
 
 class BrokerInThread:
-    """A broker on a thread of its own, from ``broker_in_thread``; for tests of both kinds.
+    """A broker on a separate thread, from ``broker_in_thread``, for sync and async tests.
 
-    Every method may be called from any thread but the broker's own.
+    Every method may be called from any thread but the broker's.
     """
 
     def __init__(self, config: Config) -> None:
@@ -86,15 +86,15 @@ class BrokerInThread:
         self.token = self._running.token
 
     def statistics(self) -> BrokerStatistics:
-        """The broker's word about itself."""
+        """The broker's statistics at this moment."""
         return self._thread.run(self._statistics())
 
     def settled(self, within_s: float = SETTLE_S) -> BrokerStatistics:
-        """Wait until no request is in flight or queued; the statistics then, or after the time."""
+        """The statistics once nothing is in flight or queued, or after ``within_s`` seconds."""
         return self._thread.run(self._running.settled(within_s))
 
     def change(self, provider: str, change: Change, cause: str = "the test") -> None:
-        """As RunningBroker.change."""
+        """See ``RunningBroker.change``."""
         self._thread.run(self._running.change(provider, change, cause))
 
     def connect(self, **settings: Any) -> BrokerClient:
@@ -111,7 +111,7 @@ class BrokerInThread:
 
     @property
     def stopped(self) -> bool:
-        """Whether it was stopped, and so answers nothing any more."""
+        """Whether ``stop`` was called."""
         return self._thread.stopped
 
     async def _open(self, config: Config) -> RunningBroker:
@@ -125,7 +125,7 @@ class BrokerInThread:
 async def running_broker(config: AnyConfig = None) -> AsyncIterator[RunningBroker]:
     """A broker on the running loop, on a free port unless the configuration names one.
 
-    Raises ConfigError for a configuration that cannot be used.
+    Raises ConfigError for an invalid configuration.
     """
     async with open_broker(config_for_test(config)) as broker:
         yield RunningBroker(broker)
@@ -133,7 +133,7 @@ async def running_broker(config: AnyConfig = None) -> AsyncIterator[RunningBroke
 
 @contextmanager
 def broker_in_thread(config: AnyConfig = None) -> Iterator[BrokerInThread]:
-    """A broker on a thread of its own, so that the test may block. Raises ConfigError."""
+    """A broker on a separate thread, so that the test may block. Raises ConfigError."""
     broker = BrokerInThread(config_for_test(config))
     try:
         yield broker
@@ -142,5 +142,5 @@ def broker_in_thread(config: AnyConfig = None) -> Iterator[BrokerInThread]:
 
 
 def is_idle(statistics: BrokerStatistics) -> bool:
-    """Say whether no provider has a request in flight or queued."""
+    """Whether no provider has a request in flight or queued."""
     return not any(provider.in_flight or provider.queued for provider in statistics.providers)

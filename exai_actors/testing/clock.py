@@ -1,4 +1,4 @@
-"""A clock that moves only when the test says so."""
+"""A clock that only the test moves."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from exai_actors.errors import UsageError
 
 
 class ManualClock:
-    """Fulfils ``ports.Clock``; both of its times move together, by ``advance`` alone."""
+    """Implements ``ports.Clock``; ``advance`` moves both of its times together."""
 
     def __init__(self, now: float = 0.0, wall: float = 1_700_000_000.0) -> None:
         self._now = now
@@ -19,8 +19,8 @@ class ManualClock:
         return self._wall
 
     def advance(self, seconds: float) -> None:
-        """Let ``seconds`` pass. Raises UsageError for a step back, which no clock port makes."""
+        """Move forward by ``seconds``. Raises UsageError for a negative number."""
         if seconds < 0:
-            raise UsageError(f"a clock does not go back: advance({seconds!r})")
+            raise UsageError(f"a clock cannot go back: advance({seconds!r})")
         self._now += seconds
         self._wall += seconds

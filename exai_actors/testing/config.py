@@ -1,4 +1,4 @@
-"""A broker's configuration for a test, from the least that a test wants to say."""
+"""A complete configuration for a test from the few keys that matter to it."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ AnyConfig: TypeAlias = Config | str | Mapping[str, Any] | None
 def config_for_test(config: AnyConfig = None) -> Config:
     """The configuration checked as for ``exai serve``, but on a free port unless it names one.
 
-    The environment lends the providers' keys, never a host, port or token: a test must not depend
-    on where it runs. Raises ConfigError with file, line, key and what is allowed.
+    The environment supplies API keys but no host, port or token, since a test must not depend on
+    where it runs. Raises ConfigError, whose text names line, key and correction.
     """
     if isinstance(config, Config):
         return config
-    if not _is_said(config):
+    if not _is_text_or_tables(config):
         raise ConfigError(
-            f"{config!r} is no configuration; say it as the text of an exai.toml or as its tables"
+            f"{config!r} is not a configuration; give the text of an exai.toml or its tables"
         )
     text = config if isinstance(config, str) else "\n".join(_toml(config or {}))
     environment = {name: value for name, value in os.environ.items() if name not in ENVIRONMENT}
@@ -44,7 +44,7 @@ def config_for_test(config: AnyConfig = None) -> Config:
 
 
 def provider_at(base_url: str, *, name: str = "scripted", limit: int = 1) -> dict[str, Any]:
-    """The table of a provider that is a ScriptedUpstream at this ``base_url``."""
+    """The table of a provider for a ScriptedUpstream at ``base_url``."""
     return {
         "name": name,
         "kind": "openai",
@@ -55,8 +55,8 @@ def provider_at(base_url: str, *, name: str = "scripted", limit: int = 1) -> dic
 
 
 def with_upstream(config: AnyConfig, base_url: str) -> AnyConfig:
-    """The configuration with a scripted upstream as its provider, unless it names providers."""
-    if isinstance(config, Config) or not _is_said(config):
+    """The configuration with a scripted upstream as provider, unless it has providers."""
+    if isinstance(config, Config) or not _is_text_or_tables(config):
         return config
     try:
         tables = tomllib.loads(config) if isinstance(config, str) else dict(config or {})
@@ -73,12 +73,12 @@ def _names_a_port(text: str) -> bool:
     return isinstance(server, dict) and "port" in server
 
 
-def _is_said(config: object) -> bool:
+def _is_text_or_tables(config: object) -> bool:
     return config is None or isinstance(config, str | Mapping)
 
 
 def _toml(tables: Mapping[str, Any]) -> Iterator[str]:
-    # Keys outside of any table are refused, but as such: in TOML they stand before the tables.
+    # Keys outside any table go first, where TOML has them, to get the right error.
     yield from _keys({name: table for name, table in tables.items() if not _is_table(table)})
     for name, table in tables.items():
         if isinstance(table, Mapping):
@@ -104,5 +104,5 @@ def _value(value: Any) -> str:
         return f"{{ {', '.join(pairs)} }}"
     if isinstance(value, Path):
         value = str(value)
-    # What JSON says of strings, numbers, booleans and arrays of them, TOML says alike.
+    # JSON and TOML write strings, numbers, booleans and arrays of them alike.
     return orjson.dumps(value).decode()

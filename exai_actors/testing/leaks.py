@@ -1,4 +1,4 @@
-"""What a test left behind: actors, threads, asyncio tasks."""
+"""Actors, threads and asyncio tasks that a test has left running."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ TASK_GRACE_S = 0.01
 
 
 class LeakCheck:
-    """What there was at the beginning, to be compared with what there is at the end.
+    """Compares actors, threads and tasks at the end of a test with those at its beginning.
 
-    Actors of a system that ran before are its own affair: a broker shared by several tests keeps
-    sessions beyond the test that opened them.
+    It ignores actors of a system that existed before the test: a broker shared by several tests
+    keeps sessions beyond the test that opened them.
     """
 
     def __init__(self) -> None:
@@ -30,7 +30,7 @@ class LeakCheck:
         self._systems = {_system_of(ref) for ref in self._actors.values()}
 
     def watch(self, test: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-        """The same test, with a look at the tasks it started and left on its loop."""
+        """Wrap ``test`` to note the tasks that it leaves on its loop."""
 
         @functools.wraps(test)
         async def watched(*arguments: Any, **keywords: Any) -> Any:
@@ -47,7 +47,7 @@ class LeakCheck:
         return watched
 
     def report(self) -> str:
-        """What is left now, as lines of text; empty when nothing is."""
+        """The leaks as lines of text; empty if there are none."""
         tasks = self._tasks.names() if self._tasks is not None else []
         self.problems += [f"asyncio task still running: {name}" for name in tasks]
         return "\n".join([*self.problems, *self._left_actors(), *self._left_threads()])
@@ -69,26 +69,26 @@ class LeakCheck:
         return [f"thread still running: {thread.name}" for thread in self._new_threads()]
 
     def _new_threads(self) -> list[threading.Thread]:
-        # Foreign daemon threads may live on by design; our own belong to something not closed.
+        # A foreign daemon thread may outlive a test by design; ours belong to an unclosed object.
         return [
             thread
             for thread in threading.enumerate()
             if thread not in self._threads
             and (not thread.daemon or thread.name.startswith("exai-"))
-            and not self._serves_a_loop_that_goes_on(thread)
+            and not self._serves_an_open_loop(thread)
         ]
 
-    def _serves_a_loop_that_goes_on(self, thread: threading.Thread) -> bool:
-        # A loop keeps the threads of asyncio.to_thread and of its name look-ups until it is closed.
-        goes_on = self._loop is not None and not self._loop.is_closed()
-        return goes_on and thread.name.startswith("asyncio_")
+    def _serves_an_open_loop(self, thread: threading.Thread) -> bool:
+        # A loop keeps the threads of asyncio.to_thread and of name lookups until it is closed.
+        is_open = self._loop is not None and not self._loop.is_closed()
+        return is_open and thread.name.startswith("asyncio_")
 
 
 class LeftTasks:
-    """Tasks that run on after the test, of which fixtures may still end their own.
+    """Tasks that run after the test; fixtures may still end theirs.
 
-    Those that are left when the loop itself is closed are leaks: the loop's runner cancels all
-    tasks at one stroke, and a sentinel among them tells that stroke from what came before.
+    Tasks that remain until the loop is closed are leaks: the runner then cancels all tasks
+    together, among them a sentinel that distinguishes this from earlier cancellations.
     """
 
     def __init__(self, tasks: set[asyncio.Task[Any]]) -> None:
@@ -98,7 +98,7 @@ class LeftTasks:
             task.add_done_callback(self._ended)
 
     def names(self) -> list[str]:
-        """The leaks; none on a loop that outlives the test."""
+        """The names of the leaks; none on a loop that outlives the test."""
         self._sentinel.cancel()
         return sorted(self._leaks)
 

@@ -1,4 +1,4 @@
-"""An upstream without a service: the test itself answers each call, when it likes."""
+"""An upstream without a service: the test answers each call."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from exai_actors.messages.recipient import Recipient
 
 
 class ManualCall:
-    """One started call; fulfils ``ports.UpstreamCall``.
+    """One started call; implements ``ports.UpstreamCall``.
 
-    ``abort`` only notes the wish: like a real service, the call ends when the test says so.
+    ``abort`` only sets ``abort_asked``: as with a real service, the call ends later, by the test.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class ManualCall:
 
     @property
     def prompt(self) -> str:
-        """The text of the last message, which is what the client asked."""
+        """The text of the last message: the client's prompt."""
         return self.call.messages[-1].content
 
     def abort(self) -> None:
@@ -56,7 +56,7 @@ class ManualCall:
         self.reply_to.tell(UpstreamChunk(self.permit, text))
 
     def complete(self, text: str = "done", *, hold_s: float | None = None) -> None:
-        """End with a whole answer; ``hold_s`` as the provider tells beside it."""
+        """End with a complete answer; ``hold_s`` is the hold that came with it."""
         usage = Usage(1, len(text.split()))
         self._end(Completion(text, self.call.model, "stop", usage), hold_s)
 
@@ -69,7 +69,7 @@ class ManualCall:
         text_sent: bool = False,
         cut_off: bool = False,
     ) -> None:
-        """End without an answer; ``cut_off`` as in ``close``, for example at a timeout."""
+        """End with a failure; ``cut_off`` as in ``close``, for example at a timeout."""
         failure = UpstreamFailure(kind, message, retry_after=retry_after, text_sent=text_sent)
         self._end(failure, cut_off=cut_off)
 
@@ -81,7 +81,7 @@ class ManualCall:
         self._end(Aborted(), cut_off=cut_off)
 
     def end_again(self) -> None:
-        """Say once more that it has ended, which no upstream should."""
+        """Report the end a second time, which no upstream should."""
         self.reply_to.tell(UpstreamEnded(self.permit, Aborted()))
 
     def _end(
@@ -97,7 +97,7 @@ class ManualCall:
 
 
 class ManualUpstream:
-    """Fulfils ``ports.Upstream``; ``calls`` are all that were ever started, in order."""
+    """Implements ``ports.Upstream``; ``calls`` are all calls ever started, in order."""
 
     def __init__(self, round_trip_s: float = 0.0) -> None:
         self.round_trip_s = round_trip_s
@@ -125,11 +125,11 @@ class ManualUpstream:
         self.models_asked.append(reply_to)
 
     def list_models(self, *models: str) -> None:
-        """Answer the oldest question for the models."""
+        """Answer the oldest request for the models."""
         self.models_asked.pop(0).tell(ModelsListed(models))
 
     def refuse_models(self) -> None:
-        """Answer the oldest question for the models with a failure."""
+        """Answer the oldest request for the models with a failure."""
         failure = UpstreamFailure(FailureKind.CONNECT, "nobody there")
         self.models_asked.pop(0).tell(ModelsUnavailable(failure))
 

@@ -1,4 +1,4 @@
-"""A socket's way out that keeps what was sent, for tests of a connection's actor."""
+"""An outbox that keeps the sent frames, for tests of a connection actor."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import orjson
 
 
 class OutboxProbe:
-    """Fulfils ``ports.Outbox``. ``frames`` are the JSON objects sent, in order.
+    """Implements ``ports.Outbox``. ``frames`` are the JSON objects sent, in order.
 
-    ``taken`` is what ``bytes_taken`` gives: raise it for a client that reads.
+    ``bytes_taken`` returns ``taken``: increase it for a client that reads.
     """
 
     def __init__(self) -> None:
@@ -35,11 +35,11 @@ class OutboxProbe:
         self.aborts += 1
 
     def take(self) -> list[dict[str, Any]]:
-        """The frames that came since the last take."""
+        """The frames since the last ``take``."""
         taken = self.frames[self._read :]
         self._read = len(self.frames)
         return taken
 
     def ops(self) -> list[str]:
-        """As ``take``, but only what kind of frame each was."""
+        """As ``take``, but only the kind of each frame."""
         return [frame.get("op") or frame.get("method") or "result" for frame in self.take()]

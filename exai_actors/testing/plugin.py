@@ -1,7 +1,7 @@
 """The pytest plugin: a real broker, a scripted upstream and leak checks as fixtures.
 
-Loaded by pytest in every project that has this package installed, so it imports nothing of it
-until a fixture is used.
+pytest loads it in every project that has this package installed, so it imports nothing else of
+the package until a fixture is used.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _leaks: pytest.StashKey[LeakCheck] = pytest.StashKey()
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers",
-        "exai(config): what the exai_broker of this test is configured with, "
+        "exai(config): the configuration of this test's exai_broker, "
         "as the text of a TOML file or as its tables in a dict",
     )
 
@@ -35,7 +35,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def exai_broker_factory(
     request: pytest.FixtureRequest,
 ) -> Iterator[Callable[..., BrokerInThread]]:
-    """Makes brokers: ``exai_broker_factory(config)``, any number, stopped after the test."""
+    """Start any number of brokers with ``exai_broker_factory(config)``; the fixture stops them."""
     from exai_actors.testing.broker import broker_in_thread
 
     with ExitStack() as stack:
@@ -52,11 +52,11 @@ def exai_broker_factory(
 def exai_broker(
     request: pytest.FixtureRequest, exai_broker_factory: Callable[..., BrokerInThread]
 ) -> BrokerInThread:
-    """A real broker on a free port, on a thread of its own.
+    """A real broker on a free port and a separate thread.
 
-    Configured by ``@pytest.mark.exai(config=...)``. A test that asks for ``scripted_upstream`` as
-    well, and whose configuration names no provider, gets that upstream as the only provider, with
-    a limit of 1; otherwise the default is the synthetic provider.
+    ``@pytest.mark.exai(config=...)`` configures it. If the configuration names no provider, the
+    only provider is the ``scripted_upstream`` with a limit of 1 if the test uses that fixture,
+    otherwise the synthetic one.
     """
     from exai_actors.errors import ConfigError
     from exai_actors.testing.config import with_upstream
@@ -74,7 +74,7 @@ def exai_broker(
 
 @pytest.fixture
 def scripted_upstream() -> Iterator[UpstreamInThread]:
-    """A provider's service under the test's control, on a thread of its own."""
+    """A service under the test's control, on a separate thread."""
     from exai_actors.testing.upstream_thread import upstream_in_thread
 
     with upstream_in_thread() as upstream:
@@ -90,7 +90,7 @@ def exai_client(exai_broker: BrokerInThread) -> Iterator[SyncBrokerClient]:
 
 @pytest.fixture
 def leak_check(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Fails the test when it leaves behind actors, threads, asyncio tasks or held permits.
+    """Fail the test if it leaves actors, threads, asyncio tasks or held permits behind.
 
     For a whole suite: ``usefixtures = leak_check`` in pytest's configuration.
     """
@@ -109,7 +109,7 @@ def leak_check(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, None, None]:
-    # Only here are all fixtures of the test gone, whatever order they were made in.
+    # After all fixtures of the test are torn down, in whichever order they were set up.
     yield
     check = item.stash.get(_leaks, None)
     if check is not None:

@@ -1,4 +1,4 @@
-"""A recipient that keeps what it is told, for tests of whoever tells it."""
+"""A recipient that records messages, for tests of the sender."""
 
 from __future__ import annotations
 
@@ -13,13 +13,12 @@ T = TypeVar("T")
 
 
 class Probe(Generic[M]):
-    """Fulfils ``messages.recipient.Recipient`` and records every message in order.
+    """Implements ``messages.recipient.Recipient`` and records every message in order.
 
-    ``messages`` holds all that came, ``system_messages`` those of the system lane among them.
-    ``take``, ``expect`` and ``expect_nothing`` read them one after another, each message once.
-    ``answer`` is what ``offer`` says. Unless it is ACCEPTED, what is offered or told goes to
-    ``refused`` instead, as a real recipient would make it a dead letter; only the system lane
-    still takes messages while FULL.
+    ``messages`` has all messages, ``system_messages`` those that came on the system lane.
+    ``take``, ``expect`` and ``expect_nothing`` read each message once, in order. ``offer`` returns
+    ``answer``. Unless that is ACCEPTED, messages go to ``refused`` instead, where a real recipient
+    would make them dead letters; while it is FULL the system lane still accepts messages.
     """
 
     def __init__(self, name: str = "probe", *, answer: Offer = Offer.ACCEPTED) -> None:
@@ -53,13 +52,15 @@ class Probe(Generic[M]):
 
     @property
     def unread(self) -> list[M]:
-        """What came and was not yet taken."""
+        """The messages that were not read yet."""
         return self.messages[self._read :]
 
     def take(self, kind: type[T]) -> T:
         """The next unread message. AssertionError when there is none or it is of another type."""
         if self._read == len(self.messages):
-            raise AssertionError(f"{self.name}: no {kind.__name__}, nothing unread; {self._told()}")
+            raise AssertionError(
+                f"{self.name}: no {kind.__name__}, nothing unread; {self._received()}"
+            )
         message: Any = self.messages[self._read]
         if not isinstance(message, kind):
             raise AssertionError(f"{self.name}: expected {kind.__name__}, got {message!r}")
@@ -67,13 +68,13 @@ class Probe(Generic[M]):
         return message
 
     def skip_to(self, kind: type[T]) -> T:
-        """The next unread message of this type, reading over others before it."""
+        """The next unread message of this type, skipping others before it."""
         for index in range(self._read, len(self.messages)):
             message: Any = self.messages[index]
             if isinstance(message, kind):
                 self._read = index + 1
                 return message
-        raise AssertionError(f"{self.name}: no {kind.__name__} unread; {self._told()}")
+        raise AssertionError(f"{self.name}: no {kind.__name__} unread; {self._received()}")
 
     async def expect(self, kind: type[T], timeout_s: float = 5.0) -> T:
         """Wait until a message is unread, then ``take`` it. AssertionError after ``timeout_s``."""
@@ -81,14 +82,14 @@ class Probe(Generic[M]):
         return self.take(kind)
 
     async def expect_eventually(self, kind: type[T], timeout_s: float = 5.0) -> T:
-        """Wait for a message of this type, reading over others before it."""
+        """Wait for a message of this type, skipping others before it."""
         await self._until(
             lambda: any(isinstance(message, kind) for message in self.unread), kind, timeout_s
         )
         return self.skip_to(kind)
 
     def expect_nothing(self) -> None:
-        """AssertionError when something is unread."""
+        """AssertionError if a message is unread."""
         if self.unread:
             raise AssertionError(f"{self.name}: expected nothing, got {self.unread!r}")
 
@@ -98,7 +99,7 @@ class Probe(Generic[M]):
             wake()
 
     async def _until(self, there: Callable[[], bool], kind: type, timeout_s: float) -> None:
-        # Actors may run on another thread's loop than the test that waits for them.
+        # The actors may run on another thread's loop than the waiting test.
         loop = asyncio.get_running_loop()
         came = asyncio.Event()
 
@@ -113,12 +114,12 @@ class Probe(Generic[M]):
                     await came.wait()
         except TimeoutError:
             raise AssertionError(
-                f"{self.name}: no {kind.__name__} within {timeout_s} s; {self._told()}"
+                f"{self.name}: no {kind.__name__} within {timeout_s} s; {self._received()}"
             ) from None
         finally:
             self._wakers.remove(wake)
 
-    def _told(self) -> str:
+    def _received(self) -> str:
         if not self.messages:
-            return "it was told nothing at all"
-        return "it was told " + ", ".join(type(message).__name__ for message in self.messages[-10:])
+            return "it received nothing"
+        return "it received " + ", ".join(type(message).__name__ for message in self.messages[-10:])

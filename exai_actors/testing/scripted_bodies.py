@@ -1,4 +1,4 @@
-"""The steps of a scripted reply as bytes of an OpenAI-compatible service."""
+"""Encodes the steps of a scripted reply as an OpenAI-compatible service would."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ Text = str | bytes | Reasoning
 
 
 def opening_event(seen: SeenRequest) -> bytes:
-    """The first event of a stream, which names the role and holds no text."""
+    """The first event of a stream, with the role and no text."""
     return _event(seen, {"role": "assistant", "content": ""})
 
 
 def text_event(seen: SeenRequest, step: Text) -> bytes:
-    """One step as one event; bytes as they are."""
+    """One step as one event; bytes unchanged."""
     match step:
         case bytes():
             return step
@@ -29,14 +29,14 @@ def text_event(seen: SeenRequest, step: Text) -> bytes:
 
 
 def plain_bytes(step: Text) -> bytes:
-    """One step as a part of a body that is not an answer."""
+    """One step as a part of a body that is not a completion."""
     if isinstance(step, bytes):
         return step
     return (step if isinstance(step, str) else step.text).encode()
 
 
 def closing_events(seen: SeenRequest, reply: Reply) -> bytes:
-    """Finish reason, usage (if asked for) and ``[DONE]``, as far as the reply has them."""
+    """Finish reason, usage (if requested) and ``[DONE]``, as far as the reply has them."""
     end = b""
     if reply.finish_reason is not None:
         end += _event(seen, {}, reply.finish_reason)
@@ -52,8 +52,8 @@ def completion(seen: SeenRequest, reply: Reply) -> bytes:
         "role": "assistant",
         "content": "".join(step for step in reply.steps if isinstance(step, str)),
     }
-    if thought := "".join(step.text for step in reply.steps if isinstance(step, Reasoning)):
-        message["reasoning_content"] = thought
+    if reasoning := "".join(step.text for step in reply.steps if isinstance(step, Reasoning)):
+        message["reasoning_content"] = reasoning
     whole: dict[str, Any] = {
         "id": f"chatcmpl-{seen.number}",
         "object": "chat.completion",

@@ -1,12 +1,12 @@
-"""What a ScriptedUpstream answers: replies, and the steps they are made of.
+"""The replies of a ScriptedUpstream, and the steps that they consist of.
 
-A reply is a row of steps. Text steps are pieces of the answer; the others say what happens between
+A reply is a sequence of steps. Text steps are pieces of the answer, other steps happen between
 them::
 
     answer("Hel", gate, "lo")                    # "lo" follows when the test opens the gate
     answer("Hel", CUT)                           # the connection ends in the middle
     failure(429, "slow down", headers={"Retry-After": "2"})
-    answer("hello", before=[HANG])               # the request is read, nothing ever comes back
+    answer("hello", before=[HANG])               # the request is read and never answered
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from exai_actors.errors import UsageError
 class Gate:
     """A point at which the upstream waits until the test opens it.
 
-    ``await gate.reached()`` returns once the upstream stands at it, so a test knows where it is
-    without sleeping. An open gate stays open.
+    ``await gate.reached()`` returns once the upstream is there, so that a test need not sleep. An
+    open gate stays open.
     """
 
     def __init__(self) -> None:
@@ -33,17 +33,17 @@ class Gate:
         self._open = asyncio.Event()
 
     def open(self) -> None:
-        """Let the upstream go on, now or when it gets here."""
+        """Let the upstream continue, now or when it gets here."""
         self._open.set()
 
     async def reached(self, within_s: float = 10.0) -> None:
-        """Wait until the upstream has come to this gate; AssertionError if it does not in time."""
+        """Wait until the upstream has reached this gate; AssertionError if it does not in time."""
         try:
             async with asyncio.timeout(within_s):
                 await self._reached.wait()
         except TimeoutError:
             raise AssertionError(
-                f"waited {within_s} s for the upstream to come to this gate"
+                f"the upstream did not reach this gate within {within_s} s"
             ) from None
 
     async def pass_through(self) -> None:
@@ -54,7 +54,7 @@ class Gate:
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """The upstream waits this long. For people and benchmarks; tests use a Gate."""
+    """The upstream waits this long. For demos and benchmarks; tests should use a Gate."""
 
     seconds: float
 
@@ -67,7 +67,7 @@ class Reasoning:
 
 
 class End(Enum):
-    """How a reply can break off."""
+    """An ending in the middle of a reply."""
 
     CUT = "cut"
     RESET = "reset"
@@ -75,19 +75,19 @@ class End(Enum):
 
 
 CUT = End.CUT
-"""The connection is closed in order (FIN), but before the body is whole."""
+"""The connection is closed (FIN) before the body is complete."""
 
 RESET = End.RESET
 """The connection is reset (RST)."""
 
 HANG = End.HANG
-"""Nothing more is sent; the connection stays open until the client drops it."""
+"""Nothing more is sent; the connection stays open until the client closes it."""
 
 Step = str | bytes | Reasoning | Gate | Pause | End
 
 
 class Form(Enum):
-    """How the steps become bytes."""
+    """The encoding of the steps."""
 
     ANSWER = "answer"
     BODY = "body"
@@ -96,9 +96,9 @@ class Form(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """How one request is answered. Made by the functions below; see there.
+    """The reply to one request. Create it with the functions below.
 
-    ``before`` holds Gate, Pause and End steps that are gone through before the status line.
+    ``before`` holds Gate, Pause and End steps that come before the status line.
     """
 
     steps: tuple[Step, ...] = ()
@@ -115,7 +115,7 @@ class Reply:
     def __post_init__(self) -> None:
         for step in self.steps:
             if not isinstance(step, Step):
-                raise UsageError(f"{step!r} is no step of a reply: text, a Gate, CUT and so on")
+                raise UsageError(f"{step!r} is not a step of a reply (text, a Gate, CUT and so on)")
         for step in self.before:
             if not isinstance(step, Gate | Pause | End):
                 raise UsageError(f"{step!r} cannot come before the status line")
@@ -130,12 +130,12 @@ def answer(
     headers: Mapping[str, str] | None = None,
     always_streams: bool | None = None,
 ) -> Reply:
-    """A completion, streamed if the request asks for a stream, one JSON object if not.
+    """A completion: a stream if the request asks for one, otherwise one JSON object.
 
-    Each ``str`` step is one piece (one event of the stream); ``bytes`` go out as they are, for
-    events that are malformed or split. ``usage`` is (prompt tokens, completion tokens). ``done``
-    says whether a stream ends with ``[DONE]``. ``always_streams`` True answers every request with
-    a stream, False none, whatever was asked.
+    Each ``str`` step is one event of the stream; ``bytes`` are sent unchanged, for events that are
+    malformed or split. ``usage`` is (prompt tokens, completion tokens). ``done`` is whether a
+    stream ends with ``[DONE]``. ``always_streams`` overrides the request: True always streams,
+    False never does.
     """
     return Reply(
         steps=steps,
@@ -155,9 +155,9 @@ def body(
     headers: Mapping[str, str] | None = None,
     before: Iterable[Step] = (),
 ) -> Reply:
-    """Any HTTP response: the ``str`` and ``bytes`` steps are its body, sent piece by piece.
+    """Any HTTP response; its body consists of the ``str`` and ``bytes`` steps, one write each.
 
-    The body is chunked unless ``headers`` hold a Content-Length.
+    The body is chunked unless ``headers`` have a Content-Length.
     """
     return Reply(
         steps=steps,
@@ -178,18 +178,18 @@ def failure(
     headers: Mapping[str, str] | None = None,
     before: Iterable[Step] = (),
 ) -> Reply:
-    """An error as OpenAI-compatible services word it: ``{"error": {message, type, code}}``."""
-    told = {"error": {"message": message, "type": kind, "code": code}}
-    return body(orjson.dumps(told), status=status, headers=headers, before=before)
+    """An error of an OpenAI-compatible service: ``{"error": {message, type, code}}``."""
+    error = {"error": {"message": message, "type": kind, "code": code}}
+    return body(orjson.dumps(error), status=status, headers=headers, before=before)
 
 
 def html(page: str = "<html><body>It works!</body></html>", *, status: int = 200) -> Reply:
-    """A web page where an answer was expected: a wrong address, a captive portal, a gateway."""
+    """A web page instead of an answer: a wrong address, a captive portal, a gateway."""
     return body(page, status=status, content_type="text/html")
 
 
 def socket_bytes(*steps: Step) -> Reply:
-    """Bytes straight onto the socket, status line included; the connection is closed after them."""
+    """Raw bytes on the socket, including the status line; then the connection is closed."""
     return Reply(steps=steps, form=Form.SOCKET)
 
 

@@ -1,4 +1,4 @@
-"""A real HTTP server on 127.0.0.1 that answers as the test says and keeps its own log.
+"""A real HTTP server on 127.0.0.1 that answers as the test says and logs every request.
 
 ::
 
@@ -7,13 +7,12 @@
         await gate.reached()                 # the first piece is out, the call is held open
         await upstream.wait_for_disconnect() # the client really closed its connection
 
-It speaks the OpenAI-compatible ``/v1/chat/completions`` and ``/v1/models``. Replies given are used
-up one a request, in the order requests arrive; after them ``default`` answers, which echoes the
-last message, so that every caller can tell its own answer. What a reply can be is in
-``exai_actors.testing.scripted_replies``.
+It serves the OpenAI-compatible ``/v1/chat/completions`` and ``/v1/models``. Each request uses up
+one of the given replies, in order of arrival; then ``default`` answers, which echoes the last
+message so that every caller can recognise its answer. ``exai_actors.testing.scripted_replies`` has
+the replies.
 
-The log counts what the server saw, independently of the broker: a checker should trust it and not
-the broker's own counters.
+The log is independent of the broker: checks should trust it rather than the broker's counters.
 """
 
 from __future__ import annotations
@@ -62,17 +61,17 @@ LINGER_ZERO = struct.pack("ii", 1, 0)
 
 
 def echo(request: SeenRequest) -> Reply:
-    """Answer ``echo: `` and the last message."""
+    """The default reply: ``echo: `` and the last message."""
     return answer("echo: ", request.prompt)
 
 
 class ScriptedUpstream(UpstreamLog):
     """An OpenAI-compatible service under the test's control; an async context manager.
 
-    ``replies`` are used first, ``default`` afterwards; each is a Reply or makes one of the request.
-    One that raises fails the test: at the end of the ``async with`` block, or of the fixture.
-    ``models`` is what ``/v1/models`` lists; a Reply there answers that path instead. With
-    ``api_key`` every request must bear it and gets 401 otherwise. ``wait_s`` bounds each wait.
+    ``replies`` come first, then ``default``; each is a Reply or a function from request to Reply.
+    A function that raises fails the test at the end of the ``async with`` block or of the fixture.
+    ``/v1/models`` lists ``models``, or answers with it if it is a Reply. With ``api_key``, requests
+    without that key get 401. ``wait_s`` is the timeout of each wait.
     """
 
     def __init__(
@@ -95,13 +94,13 @@ class ScriptedUpstream(UpstreamLog):
         self._handlers: set[asyncio.Task[object]] = set()
 
     def then(self, *replies: Script) -> None:
-        """Add replies for requests to come. Raises UsageError for what is none."""
+        """Add replies for later requests. Raises UsageError for anything else."""
         _check_scripts(*replies)
         self._replies.extend(replies)
 
     @property
     def base_url(self) -> str:
-        """``http://127.0.0.1:PORT/v1``, what a provider's ``base_url`` should be."""
+        """``http://127.0.0.1:PORT/v1``, to be used as a provider's ``base_url``."""
         return f"http://127.0.0.1:{self._port}/v1"
 
     async def start(self) -> None:
@@ -117,7 +116,7 @@ class ScriptedUpstream(UpstreamLog):
         self._port = self._runner.addresses[0][1]
 
     async def aclose(self) -> None:
-        """Drop every connection and stop listening; harmless when repeated."""
+        """Close every connection and stop listening. Idempotent."""
         for handler in self._handlers:
             handler.cancel()
         if self._runner is not None:
@@ -180,15 +179,15 @@ class ScriptedUpstream(UpstreamLog):
         try:
             reply = script(seen)
             if not isinstance(reply, Reply):
-                raise UsageError(f"a script gave {reply!r} instead of a reply")
+                raise UsageError(f"a script returned {reply!r} instead of a reply")
         except Exception as error:
             self.script_failed(error)
             raise
         return reply
 
     def _refusal(self, request: web.Request) -> Reply | None:
-        told = request.headers.get("Authorization")
-        if self._api_key is None or told == f"Bearer {self._api_key}":
+        given = request.headers.get("Authorization")
+        if self._api_key is None or given == f"Bearer {self._api_key}":
             return None
         return failure(401, "Incorrect API key provided", code="invalid_api_key")
 
@@ -205,11 +204,13 @@ class ScriptedUpstream(UpstreamLog):
 def _check_scripts(*scripts: object) -> None:
     for script in scripts:
         if not (isinstance(script, Reply) or callable(script)):
-            raise UsageError(f"{script!r} is no reply: answer(...), failure(...), ... make one")
+            raise UsageError(
+                f"{script!r} is not a reply; create one with answer(...), failure(...), ..."
+            )
 
 
 class _BrokenOff(Exception):
-    """The script has ended the connection itself."""
+    """The script has closed the connection."""
 
 
 class _Performance:
@@ -224,7 +225,7 @@ class _Performance:
         self._log = log
 
     async def run(self) -> web.StreamResponse:
-        """Go through all steps; raises _BrokenOff when the script ends the connection."""
+        """Perform all steps; raises _BrokenOff when the script closes the connection."""
         reply = self._reply
         for step in reply.before:
             await self._wait_at(step)
@@ -238,7 +239,7 @@ class _Performance:
         return await self._send_whole()
 
     async def _send(self, content_type: str) -> web.StreamResponse:
-        """Send the steps one after another, each text as one write."""
+        """Perform the steps in order, each text as one write."""
         response = self._response(content_type)
         await response.prepare(self._request)
         events = self._reply.form is Form.ANSWER
@@ -256,7 +257,7 @@ class _Performance:
         return response
 
     async def _send_whole(self) -> web.StreamResponse:
-        """Go through the steps, then send one JSON object; an End breaks it off half way."""
+        """Perform the steps, then send one JSON object; an End step breaks it off half way."""
         end: End | None = None
         for step in self._reply.steps:
             if isinstance(step, End):
@@ -318,7 +319,7 @@ class _Performance:
 
 @contextmanager
 def refusing_base_url() -> Iterator[str]:
-    """A base_url at which every connection is refused for as long as the block lasts."""
+    """A base URL that refuses every connection while the block runs."""
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         yield f"http://127.0.0.1:{bound.getsockname()[1]}/v1"

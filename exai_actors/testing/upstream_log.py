@@ -1,4 +1,4 @@
-"""What an upstream saw of its clients: its own record, independent of the broker's."""
+"""The record that a scripted upstream keeps of its requests, independent of the broker's."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 
 class Fate(Enum):
-    """What became of a request, as the server saw it."""
+    """The state of a request, as seen by the server."""
 
     RUNNING = "running"
     COMPLETED = "completed"
@@ -21,10 +21,10 @@ class Fate(Enum):
 
 @dataclass(slots=True)
 class SeenRequest:
-    """One chat request as it arrived. ``number`` counts from 1; ``steps_done`` grows meanwhile.
+    """One received chat request, numbered from 1; ``steps_done`` grows during the reply.
 
-    ``path`` is with its query. ``connection`` numbers the TCP connections from 1: equal numbers
-    mean a reused connection. ``body`` is the parsed JSON, None if it was none.
+    ``path`` includes the query. ``connection`` numbers the TCP connections from 1, so that equal
+    numbers mean a reused connection. ``body`` is the parsed JSON, None if invalid.
     """
 
     number: int
@@ -38,23 +38,23 @@ class SeenRequest:
 
     @property
     def stream(self) -> bool:
-        """Whether a stream was asked for."""
+        """Whether the request asks for a stream."""
         return isinstance(self.body, dict) and bool(self.body.get("stream"))
 
     @property
     def includes_usage(self) -> bool:
-        """Whether a usage event was asked for at the end of the stream."""
+        """Whether the request asks for a usage event at the end of the stream."""
         options = self.body.get("stream_options") if isinstance(self.body, dict) else None
         return isinstance(options, dict) and bool(options.get("include_usage"))
 
     @property
     def model(self) -> str:
-        """The model asked for, empty if none was."""
+        """The requested model; empty if there is none."""
         return str(self.body.get("model", "")) if isinstance(self.body, dict) else ""
 
     @property
     def prompt(self) -> str:
-        """The text of the last message, its parts joined; empty if there is none."""
+        """The text of the last message with its parts joined; empty if there is none."""
         try:
             content = self.body["messages"][-1]["content"]
         except (TypeError, LookupError):
@@ -71,7 +71,7 @@ class _Wait:
 
 
 class UpstreamLog:
-    """Every chat request an upstream received, and waiting for what becomes of them.
+    """Every chat request that an upstream has received, with methods to wait for their ends.
 
     Each ``wait_for…`` raises an AssertionError that shows the log after ``wait_s`` seconds.
     """
@@ -87,7 +87,7 @@ class UpstreamLog:
 
     @property
     def connections(self) -> int:
-        """How many TCP connections chat requests came over."""
+        """The number of TCP connections that carried chat requests."""
         return len(self._connections)
 
     @property
@@ -97,33 +97,33 @@ class UpstreamLog:
 
     @property
     def in_flight(self) -> int:
-        """Chat requests received and neither answered nor abandoned yet."""
+        """Chat requests received that have not ended."""
         return self._fates[Fate.RUNNING]
 
     @property
     def completed(self) -> int:
-        """Chat requests whose reply went out whole."""
+        """Chat requests whose reply was sent completely."""
         return self._fates[Fate.COMPLETED]
 
     @property
     def disconnected(self) -> int:
-        """Chat requests whose client closed the connection before the reply was whole."""
+        """Chat requests whose client closed the connection before the end of the reply."""
         return self._fates[Fate.DISCONNECTED]
 
     async def wait_for_started(self, count: int = 1) -> None:
-        """Wait until so many chat requests have arrived in all."""
+        """Wait until a total of ``count`` chat requests have arrived."""
         await self.wait_until(lambda: self.started >= count, f"{count} started")
 
     async def wait_for_completed(self, count: int = 1) -> None:
-        """Wait until so many replies have gone out whole."""
+        """Wait until a total of ``count`` replies have been sent completely."""
         await self.wait_until(lambda: self.completed >= count, f"{count} completed")
 
     async def wait_for_disconnect(self, count: int = 1) -> None:
-        """Wait until so many clients have closed their connection before the reply was whole."""
+        """Wait until ``count`` clients have closed their connection before the end of the reply."""
         await self.wait_until(lambda: self.disconnected >= count, f"{count} disconnected")
 
     async def wait_for_steps(self, count: int, request: int = 1) -> None:
-        """Wait until ``count`` steps of the reply to the request of that number are done."""
+        """Wait until ``count`` steps of the reply to request number ``request`` are done."""
         await self.wait_until(
             lambda: self.started >= request and self.requests[request - 1].steps_done >= count,
             f"{count} steps of request {request}",
@@ -133,8 +133,8 @@ class UpstreamLog:
         """Wait until no chat request is in flight."""
         await self.wait_until(lambda: self.in_flight == 0, "nothing in flight")
 
-    async def wait_until(self, fulfilled: Callable[[], bool], what: str) -> None:
-        """Wait until this holds; it is looked at whenever the log changes."""
+    async def wait_until(self, fulfilled: Callable[[], bool], goal: str) -> None:
+        """Wait until ``fulfilled()``, which is checked whenever the log changes."""
         if fulfilled():
             return
         wait = _Wait(fulfilled)
@@ -144,7 +144,7 @@ class UpstreamLog:
                 await wait.done
         except TimeoutError:
             raise AssertionError(
-                f"waited {self._wait_s} s for {what}; the upstream saw:\n{self}"
+                f"waited {self._wait_s} s for {goal}; the upstream saw:\n{self}"
             ) from None
         finally:
             self._waits.remove(wait)
@@ -158,19 +158,19 @@ class UpstreamLog:
         return "\n".join(lines) or "  nothing"
 
     def check_scripts(self) -> None:
-        """Raise an AssertionError when a script has failed; its client saw a status 500."""
+        """Raise an AssertionError if a script has failed; its client got status 500."""
         if self._script_errors:
             error = self._script_errors[0]
             raise AssertionError(f"a script of the upstream failed: {error!r}") from error
 
     def script_failed(self, error: Exception) -> None:
-        """Called by the upstream: a script raised instead of making a reply."""
+        """Called by the upstream: a script raised instead of returning a reply."""
         self._script_errors.append(error)
 
     def arrived(
         self, path: str, headers: dict[str, str], raw: bytes, body: Any, connection: object
     ) -> SeenRequest:
-        """Called by the upstream: a request has been read whole."""
+        """Called by the upstream: a request has been read."""
         number = self._connections.setdefault(connection, len(self._connections) + 1)
         seen = SeenRequest(len(self.requests) + 1, path, headers, raw, body, number)
         self.requests.append(seen)
@@ -180,19 +180,19 @@ class UpstreamLog:
         return seen
 
     def step_done(self, seen: SeenRequest) -> None:
-        """Called by the upstream: one more step of the reply is behind it."""
+        """Called by the upstream: one more step of the reply is done."""
         seen.steps_done += 1
         self.changed()
 
     def ended(self, seen: SeenRequest, fate: Fate) -> None:
-        """Called by the upstream: nothing more will be sent."""
+        """Called by the upstream: the reply has ended."""
         self._fates[seen.fate] -= 1
         self._fates[fate] += 1
         seen.fate = fate
         self.changed()
 
     def changed(self) -> None:
-        """Look at all waits again."""
+        """Wake the waits that are fulfilled now."""
         for wait in self._waits:
             if not wait.done.done() and wait.fulfilled():
                 wait.done.set_result(None)

@@ -1,4 +1,4 @@
-"""The scripted upstream on a thread of its own, for tests that block."""
+"""A scripted upstream on a separate thread, for tests that block."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ T = TypeVar("T")
 
 
 class UpstreamInThread:
-    """``ScriptedUpstream`` for blocking tests: its waits block, its gates open from any thread.
+    """``ScriptedUpstream`` for blocking tests: waits block, and any thread can open gates.
 
-    A test with an event loop of its own should rather run a ScriptedUpstream on that loop.
+    An async test should use a ScriptedUpstream on its own loop instead.
     """
 
     def __init__(self, *replies: Script) -> None:
@@ -32,43 +32,43 @@ class UpstreamInThread:
         return self.run(self._requests)
 
     def then(self, *replies: Script) -> None:
-        """Add replies for requests to come."""
+        """Add replies for later requests."""
         self.run(lambda: self._then(replies))
 
     def reached(self, gate: Gate) -> None:
-        """Wait until the upstream has come to this gate."""
+        """Wait until the upstream has reached this gate."""
         try:
             self.run(gate.reached)
         except AssertionError as error:
             raise AssertionError(f"{error}; it saw:\n{self.upstream}") from None
 
     def open(self, gate: Gate) -> None:
-        """Let the upstream go on, now or when it gets there."""
+        """Let the upstream continue, now or when it gets there."""
         self.run(lambda: self._open(gate))
 
     def wait_for_started(self, count: int = 1) -> None:
-        """Wait until so many chat requests have arrived in all."""
+        """See ``UpstreamLog``."""
         self.run(lambda: self.upstream.wait_for_started(count))
 
     def wait_for_completed(self, count: int = 1) -> None:
-        """Wait until so many replies have gone out whole."""
+        """See ``UpstreamLog``."""
         self.run(lambda: self.upstream.wait_for_completed(count))
 
     def wait_for_disconnect(self, count: int = 1) -> None:
-        """Wait until so many clients have closed their connection before the reply was whole."""
+        """See ``UpstreamLog``."""
         self.run(lambda: self.upstream.wait_for_disconnect(count))
 
     def wait_until_idle(self) -> None:
         """Wait until no chat request is in flight."""
         self.run(self.upstream.wait_until_idle)
 
-    def run(self, doing: Callable[[], Awaitable[T]]) -> T:
-        """Do something on the upstream's loop and wait for what comes of it."""
+    def run(self, function: Callable[[], Awaitable[T]]) -> T:
+        """Await ``function()`` on the upstream's loop and return its result."""
 
-        async def do() -> T:
-            return await doing()
+        async def call() -> T:
+            return await function()
 
-        return self._thread.run(do())
+        return self._thread.run(call())
 
     def stop(self) -> None:
         """Stop the upstream and its thread. Idempotent."""
@@ -86,9 +86,9 @@ class UpstreamInThread:
 
 @contextmanager
 def upstream_in_thread(*replies: Script) -> Iterator[UpstreamInThread]:
-    """A scripted upstream on a thread of its own until the block is left.
+    """A scripted upstream on a separate thread while the block runs.
 
-    Raises AssertionError at the end when a script has failed.
+    Raises AssertionError at the end if a script has failed.
     """
     upstream = UpstreamInThread(*replies)
     try:

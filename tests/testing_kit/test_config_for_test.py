@@ -77,7 +77,7 @@ def test_a_path_is_taken_as_it_is(tmp_path: Path) -> None:
 def test_what_is_no_configuration_is_refused_with_what_is_one(tmp_path: Path) -> None:
     for wrong in (5, tmp_path, ["server"]):
         config: Any = wrong
-        with pytest.raises(ConfigError, match="is no configuration; say it as the text"):
+        with pytest.raises(ConfigError, match="is not a configuration; give the text"):
             config_for_test(with_upstream(config, "http://127.0.0.1:1/v1"))
 
 

@@ -32,7 +32,7 @@ def test_each_message_is_read_once_and_in_order() -> None:
 
 def test_taking_names_what_came_instead() -> None:
     probe: Probe[object] = Probe("session")
-    with pytest.raises(AssertionError, match=r"session: no int, .*told nothing at all"):
+    with pytest.raises(AssertionError, match=r"session: no int, .*received nothing"):
         probe.take(int)
     probe.tell("a")
     with pytest.raises(AssertionError, match="session: expected int, got 'a'"):
@@ -47,7 +47,7 @@ def test_skipping_reads_over_other_messages() -> None:
         probe.tell(message)
     assert probe.skip_to(str) == "a"
     assert probe.unread == [3]
-    with pytest.raises(AssertionError, match="no str unread; it was told int, int, str, int"):
+    with pytest.raises(AssertionError, match="no str unread; it received int, int, str, int"):
         probe.skip_to(str)
 
 
@@ -91,5 +91,5 @@ async def test_expecting_eventually_reads_over_other_messages() -> None:
 async def test_expecting_in_vain_says_what_came() -> None:
     probe: Probe[object] = Probe("provider")
     probe.tell(1)
-    with pytest.raises(AssertionError, match=r"provider: no str within 0\.01 s; it was told int"):
+    with pytest.raises(AssertionError, match=r"provider: no str within 0\.01 s; it received int"):
         await probe.expect_eventually(str, timeout_s=0.01)

@@ -184,7 +184,7 @@ async def test_waiting_in_vain_shows_the_log() -> None:
 
 
 async def test_a_gate_nobody_comes_to_is_not_waited_for_for_ever() -> None:
-    with pytest.raises(AssertionError, match=r"waited .* for the upstream to come"):
+    with pytest.raises(AssertionError, match=r"did not reach this gate within"):
         await Gate().reached(within_s=0.01)
 
 
@@ -200,12 +200,12 @@ def test_a_gate_waited_for_in_vain_shows_the_log(monkeypatch: pytest.MonkeyPatch
 
 async def test_what_is_no_reply_is_refused_where_it_is_written(upstream: ScriptedUpstream) -> None:
     wrong: Any = "hello"
-    with pytest.raises(UsageError, match="'hello' is no reply"):
+    with pytest.raises(UsageError, match="'hello' is not a reply"):
         upstream.then(wrong)
-    with pytest.raises(UsageError, match="'hello' is no reply"):
+    with pytest.raises(UsageError, match="'hello' is not a reply"):
         ScriptedUpstream(default=wrong)
     number: Any = 5
-    with pytest.raises(UsageError, match="5 is no step of a reply"):
+    with pytest.raises(UsageError, match="5 is not a step of a reply"):
         answer("one", number)
     with pytest.raises(UsageError, match="'early' cannot come before the status line"):
         answer(before=["early"])
@@ -225,7 +225,7 @@ async def test_a_script_that_fails_fails_the_test(http: aiohttp.ClientSession) -
 
 async def test_a_script_that_makes_no_reply_fails_the_test(http: aiohttp.ClientSession) -> None:
     nothing: Any = lambda seen: None  # noqa: E731
-    with pytest.raises(AssertionError, match="a script gave None instead of a reply"):
+    with pytest.raises(AssertionError, match="a script returned None instead of a reply"):
         async with ScriptedUpstream(nothing) as upstream, post(http, upstream):
             pass
 
