@@ -80,9 +80,9 @@ class Simulation:
         while self._events and self._events[0][0] <= seconds:
             now, _, event = heapq.heappop(self._events)
             event(now)
-        for job in self._waiting():
+        for scheduled in self._waiting():
             # Those still waiting at the end have waited at least so long.
-            self.served[job.flow.session].waits.append(seconds - job.came_at)
+            self.served[scheduled.flow.session].waits.append(seconds - scheduled.came_at)
         return self.served
 
     def _asker(self, client: Client) -> Callable[[float], None]:
@@ -100,7 +100,7 @@ class Simulation:
         call = ChatCall(client.name, (ChatMessage("user", text),))
         prompt, completion = self._estimator.estimate(call, characters_of(call))
         pool = self._dispatcher.pools[0]
-        job = _Sized(
+        scheduled = _Sized(
             pool.queue.flow(SessionId(client.name), DEFAULT_TENANT),
             RequestKey(str(next(self._order))),
             pool,
@@ -112,39 +112,45 @@ class Simulation:
             call=call,
         )
         if self._fair:
-            if self._dispatcher.admit(job, now) is Admission.GRANTED:
-                self._start(job, now)
+            if self._dispatcher.admit(scheduled, now) is Admission.GRANTED:
+                self._start(scheduled, now)
         else:
-            self._line.append(job)
+            self._line.append(scheduled)
             self._pump(now)
 
     def _pump(self, now: float) -> None:
         if self._fair:
-            for job in self._dispatcher.pump(now):
-                self._start(job, now)
+            for scheduled in self._dispatcher.pump(now):
+                self._start(scheduled, now)
         while self._line and self._running < self._limit:
             self._start(self._line.popleft(), now)
 
-    def _start(self, job: _Sized, now: float) -> None:
+    def _start(self, scheduled: _Sized, now: float) -> None:
         self._running += 1
-        self.served[job.flow.session].waits.append(now - job.came_at)
-        self._at(now + job.answer_tokens / TOKENS_PER_S, lambda then: self._end(job, then))
+        self.served[scheduled.flow.session].waits.append(now - scheduled.came_at)
+        self._at(
+            now + scheduled.answer_tokens / TOKENS_PER_S, lambda then: self._end(scheduled, then)
+        )
 
-    def _end(self, job: _Sized, now: float) -> None:
+    def _end(self, scheduled: _Sized, now: float) -> None:
         self._running -= 1
-        client = next(each for each in self._clients if each.name == job.flow.session)
-        assert job.call is not None
-        usage = Usage(client.prompt_tokens, job.answer_tokens)
+        client = next(each for each in self._clients if each.name == scheduled.flow.session)
+        assert scheduled.call is not None
+        usage = Usage(client.prompt_tokens, scheduled.answer_tokens)
         prompt, completion = self._estimator.learn(
-            job.call.model, characters_of(job.call), job.prompt_tokens, usage, 4 * job.answer_tokens
+            scheduled.call.model,
+            characters_of(scheduled.call),
+            scheduled.prompt_tokens,
+            usage,
+            4 * scheduled.answer_tokens,
         )
         cost = prompt + 2 * completion
-        served = self.served[job.flow.session]
+        served = self.served[scheduled.flow.session]
         served.cost += cost
         served.calls += 1
         if self._fair:
-            self._dispatcher.release(job.permit)
-            self._dispatcher.completed(job, prompt + completion, cost, now)
+            self._dispatcher.release(scheduled.permit)
+            self._dispatcher.completed(scheduled, prompt + completion, cost, now)
         self._pump(now)
         if client.outstanding:
             self._arrive(client, now)
@@ -225,16 +231,16 @@ def rate_gate(per_minute: int, hours: float, seed: int = 0) -> GateUse:
     while now < end:
         if comes_at <= now:
             flow = pool.queue.flow(SessionId("a"), DEFAULT_TENANT)
-            job = ScheduledCall(flow, RequestKey(str(next(names))), pool, 10, 10, 30, now)
-            if dispatcher.admit(job, now) is Admission.GRANTED:
-                _begin(job, now, grants, running, chance)
+            scheduled = ScheduledCall(flow, RequestKey(str(next(names))), pool, 10, 10, 30, now)
+            if dispatcher.admit(scheduled, now) is Admission.GRANTED:
+                _begin(scheduled, now, grants, running, chance)
             comes_at = now + chance.expovariate(1.2 * per_minute / 60)
         while running and running[0][0] <= now:
-            _, permit, job = heapq.heappop(running)
+            _, permit, scheduled = heapq.heappop(running)
             dispatcher.release(permit)
-            dispatcher.completed(job, 20, 30, now)
-        for job in dispatcher.pump(now):
-            _begin(job, now, grants, running, chance)
+            dispatcher.completed(scheduled, 20, 30, now)
+        for scheduled in dispatcher.pump(now):
+            _begin(scheduled, now, grants, running, chance)
         now = min(comes_at, dispatcher.wake_at(now), running[0][0] if running else end, end)
     above = sum(
         grants[index + per_minute] - grants[index] < 60 for index in range(len(grants) - per_minute)
@@ -244,14 +250,14 @@ def rate_gate(per_minute: int, hours: float, seed: int = 0) -> GateUse:
 
 
 def _begin(
-    job: ScheduledCall,
+    scheduled: ScheduledCall,
     now: float,
     grants: list[float],
     running: list[tuple[float, PermitId, ScheduledCall]],
     chance: random.Random,
 ) -> None:
     grants.append(now)
-    heapq.heappush(running, (now + 1 + chance.random(), job.permit, job))
+    heapq.heappush(running, (now + 1 + chance.random(), scheduled.permit, scheduled))
 
 
 @dataclass
@@ -294,17 +300,17 @@ class _Waiting:
     def turn(self, times: int) -> None:
         for _ in range(times):
             self._now += 0.001
-            job = self._running.popleft()
-            self._dispatcher.release(job.permit)
-            self._dispatcher.completed(job, 20, 30, self._now)
+            scheduled = self._running.popleft()
+            self._dispatcher.release(scheduled.permit)
+            self._dispatcher.completed(scheduled, 20, 30, self._now)
             self._running.extend(self._dispatcher.pump(self._now))
-            self._ask(job.flow.session)
+            self._ask(scheduled.flow.session)
 
     def _ask(self, session: SessionId) -> None:
         pool = self._dispatcher.pools[0]
         flow = pool.queue.flow(session, DEFAULT_TENANT)
-        job = ScheduledCall(flow, RequestKey(str(next(self._names))), pool, 10, 10, 30)
-        arrival = self._dispatcher.admit(job, self._now)
+        scheduled = ScheduledCall(flow, RequestKey(str(next(self._names))), pool, 10, 10, 30)
+        arrival = self._dispatcher.admit(scheduled, self._now)
         assert not isinstance(arrival, Refusal)
         if arrival is Admission.GRANTED:
-            self._running.append(job)
+            self._running.append(scheduled)

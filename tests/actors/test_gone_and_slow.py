@@ -114,7 +114,7 @@ def test_a_cancel_in_the_same_breath_as_its_call_is_not_lost() -> None:
     assert all(call.abort_asked for call in tree.upstream.calls)
 
 
-def test_a_slow_readers_stream_is_paused_and_resumed() -> None:
+def test_a_slow_consumers_stream_is_paused_and_resumed() -> None:
     tree = ManualTree(limit=2)
     slow, other = tree.client(), tree.client()
     slow.call("a", stream=True)
@@ -134,7 +134,7 @@ def test_a_stream_that_starts_while_its_reader_is_behind_starts_paused() -> None
 
 
 @pytest.mark.parametrize("leaves", ["vanishes", "cancels"])
-def test_a_stream_goes_on_for_who_else_waits_when_the_slow_reader_leaves(leaves: str) -> None:
+def test_a_shared_stream_resumes_when_its_slow_consumer_leaves(leaves: str) -> None:
     tree = ManualTree()
     slow, other = tree.client("shared"), tree.client("shared")
     slow.call("a", stream=True)

@@ -11,15 +11,15 @@ from exai_actors.ids import DEFAULT_TENANT, TenantName
 
 TOKEN = "correct horse battery"
 NEXT = "staple of another horse"
-BATCH = "token of the batch job"
+BATCH = "token of the batch program"
 # Client tokens come out of JSON, which can spell any code point, lone surrogates too.
 ANY_TEXT = st.text(st.characters())
 ANYBODY = Identity(DEFAULT_TENANT, None)
-BATCH_JOB = Identity(TenantName("batch"), 2)
+BATCH_TENANT = Identity(TenantName("batch"), 2)
 
 
 def with_tenants() -> Authenticator:
-    return Authenticator(TOKEN, ((BATCH, BATCH_JOB),))
+    return Authenticator(TOKEN, ((BATCH, BATCH_TENANT),))
 
 
 @pytest.mark.parametrize("token", [None, "", "anything", "\ud800"])
@@ -48,13 +48,13 @@ def test_any_text_can_be_a_token(token: str, tried: str) -> None:
 
 def test_a_token_identifies_its_tenant() -> None:
     authenticator = with_tenants()
-    assert authenticator.identify(BATCH) == BATCH_JOB
+    assert authenticator.identify(BATCH) == BATCH_TENANT
     assert authenticator.identify(TOKEN) == ANYBODY
     assert authenticator.identify(None) is None
 
 
 def test_a_tenants_token_is_required_even_without_a_shared_one() -> None:
-    authenticator = Authenticator("", ((BATCH, BATCH_JOB),))
+    authenticator = Authenticator("", ((BATCH, BATCH_TENANT),))
     assert authenticator.required
     assert authenticator.identify(None) is None
     assert authenticator.identify("") is None
@@ -63,13 +63,13 @@ def test_a_tenants_token_is_required_even_without_a_shared_one() -> None:
 @pytest.mark.parametrize("tenants_token", ["", TOKEN, BATCH])
 def test_an_empty_or_repeated_token_is_rejected(tenants_token: str) -> None:
     with pytest.raises(ValueError, match="empty or occurs twice"):
-        Authenticator(TOKEN, ((BATCH, BATCH_JOB), (tenants_token, Identity())))
+        Authenticator(TOKEN, ((BATCH, BATCH_TENANT), (tenants_token, Identity())))
 
 
 def test_a_rotation_replaces_one_token_and_keeps_its_tenant() -> None:
     authenticator = with_tenants()
     assert authenticator.rotate(BATCH, NEXT) is None
-    assert authenticator.identify(NEXT) == BATCH_JOB
+    assert authenticator.identify(NEXT) == BATCH_TENANT
     assert authenticator.identify(BATCH) is None
     assert authenticator.identify(TOKEN) == ANYBODY
 
@@ -77,7 +77,7 @@ def test_a_rotation_replaces_one_token_and_keeps_its_tenant() -> None:
 def test_a_rotation_to_the_same_token_changes_nothing() -> None:
     authenticator = with_tenants()
     assert authenticator.rotate(BATCH, BATCH) is None
-    assert authenticator.identify(BATCH) == BATCH_JOB
+    assert authenticator.identify(BATCH) == BATCH_TENANT
 
 
 def test_a_token_of_the_minimal_length_is_accepted() -> None:
@@ -102,7 +102,7 @@ def test_a_refused_rotation_gives_its_reason_and_changes_nothing(
     authenticator = with_tenants()
     assert authenticator.rotate(old, new) == reason
     assert authenticator.identify(TOKEN) == ANYBODY
-    assert authenticator.identify(BATCH) == BATCH_JOB
+    assert authenticator.identify(BATCH) == BATCH_TENANT
     assert authenticator.identify(NEXT) is None
 
 

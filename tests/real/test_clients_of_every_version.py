@@ -168,12 +168,12 @@ async def test_it_speaks_json_rpc_with_a_token_in_the_handshake(
         assert (await client.until(id=4))["result"] == {}
 
 
-async def test_a_wrong_token_is_told_before_the_door_closes(
+async def test_a_wrong_token_is_reported_before_the_connection_closes(
     program: WebSocketProgram, broker: str
 ) -> None:
     async with line_client(program.to(broker), program.environment) as client:
-        told = await client.hello("not-the-right-token-at-all")
-        assert (told["op"], told["ok"], told["error"]) == ("hello_ack", False, "unauthorized")
+        ack = await client.hello("not-the-right-token-at-all")
+        assert (ack["op"], ack["ok"], ack["error"]) == ("hello_ack", False, "unauthorized")
         await client.close()
     # websocat does not say how it was closed; the others all do.
     if "websocat" not in str(program.command[0]):
