@@ -1,1 +1,1 @@
-"""Who says it: connection, session, provider and the guardian that spawns them."""
+"""The actors: connections, sessions, providers, and the broker actor that supervises them."""

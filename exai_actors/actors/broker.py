@@ -129,8 +129,8 @@ class BrokerActor(LoopActor):
                 self._arm_expiry()
             case ExpireSessions():
                 self._expire_sessions()
-            case DrainBroker(at_once):
-                self._drain(at_once)
+            case DrainBroker(immediately):
+                self._drain(immediately=immediately)
             case _:
                 assert_never(message)
 
@@ -233,9 +233,9 @@ class BrokerActor(LoopActor):
         if session is not None:
             session.stop(block=False)
 
-    def _drain(self, at_once: bool) -> None:
+    def _drain(self, *, immediately: bool) -> None:
         self._draining = True
         for connection in self._connections.values():
-            connection.tell_system(Drain(at_once))
+            connection.tell_system(Drain(immediately))
         if not self._connections:
             self._on_drained()

@@ -1,7 +1,4 @@
-"""What every actor may read at any time without asking: immutable values, swapped by their owner.
-
-The broker actor is the only one that assigns here.
-"""
+"""Values that every actor reads without a message. They are immutable; the broker replaces them."""
 
 from __future__ import annotations
 
@@ -15,9 +12,9 @@ from exai_actors.runtime import PathRef
 
 
 class Directory:
-    """The routing table, the tools that follow from it, and the providers' stable references.
+    """The routing table, the tools that depend on it, and the providers by path.
 
-    ``finish_on_disconnect`` are the providers that finish the calls of clients that are gone.
+    The providers in ``finish_on_disconnect`` finish the requests of clients that are gone.
     """
 
     __slots__ = ("finish_on_disconnect", "providers", "routing", "statistics", "tools")
@@ -37,6 +34,6 @@ class Directory:
         self.publish(routing)
 
     def publish(self, routing: RoutingTable) -> None:
-        """Let a new table be in force, with the tools that follow from it."""
+        """Replace the routing table, and the tools with it. Only the broker actor does this."""
         self.routing = routing
         self.tools = describe_tools(routing.models())

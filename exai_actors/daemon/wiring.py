@@ -127,7 +127,7 @@ class Broker:
 
     async def abandon(self) -> None:
         """Tell every client whose request is in flight that it gets no answer any more."""
-        self._tree.broker.tell_system(DrainBroker(at_once=True))
+        self._tree.broker.tell_system(DrainBroker(immediately=True))
         await self._is_drained_within(self.config.server.close_timeout_s)
 
     async def _is_drained_within(self, timeout_s: float) -> bool:

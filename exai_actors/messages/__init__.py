@@ -1,5 +1,5 @@
-"""What actors say to each other: one closed union per receiver.
+"""The messages between actors: one module and one closed union for each receiver.
 
-All messages are frozen and kept out of the garbage collector's sight (``gc=False``): they are made
-by the hundred thousand, hold no cycle of their own, and are let go when they have been handled.
+Messages are frozen, and untracked by the garbage collector (``gc=False``): they are created at a
+high rate and are never part of a reference cycle.
 """

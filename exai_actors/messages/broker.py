@@ -1,4 +1,4 @@
-"""What the BrokerActor, the guardian of the tree, is told."""
+"""The messages to the BrokerActor, the supervisor of all other actors."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ from exai_actors.messages.recipient import Recipient
 
 
 class ConnectionOpened(msgspec.Struct, frozen=True, gc=False):
-    """System lane. The listener has spawned an actor for a new socket, supervised by the broker."""
+    """System lane. A connection has been spawned for a new socket, supervised by the broker."""
 
     connection_id: ConnectionId
     connection: Recipient[ConnectionMessage]
 
 
 class Admit(msgspec.Struct, frozen=True, gc=False):
-    """A client has said hello; answered by Admitted or NotAdmitted.
+    """A client has sent its hello; answered by Admitted or NotAdmitted.
 
-    ``token`` is what the frame carried, or else the handshake's bearer token; None for neither.
+    ``token`` is the access token of the frame, or else the handshake's bearer token; None for
+    neither.
     """
 
     refusable: ClassVar[bool] = False
@@ -32,7 +33,7 @@ class Admit(msgspec.Struct, frozen=True, gc=False):
 
 
 class RotateToken(msgspec.Struct, frozen=True, gc=False):
-    """Replace the token; answered by TokenRotated. A connection asks once at a time."""
+    """Replace an access token; answered by TokenRotated. At most one per connection at a time."""
 
     refusable: ClassVar[bool] = False
     connection: Recipient[ConnectionMessage]
@@ -41,7 +42,7 @@ class RotateToken(msgspec.Struct, frozen=True, gc=False):
 
 
 class ProviderModels(msgspec.Struct, frozen=True, gc=False):
-    """A provider knows the models it serves."""
+    """A provider's service has listed its models."""
 
     refusable: ClassVar[bool] = False
     provider: ProviderName
@@ -49,30 +50,30 @@ class ProviderModels(msgspec.Struct, frozen=True, gc=False):
 
 
 class SessionFinishes(msgspec.Struct, frozen=True, gc=False):
-    """A session whose last connection has left works on for whoever comes back."""
+    """A session without connections still finishes requests, in case a client comes back."""
 
     refusable: ClassVar[bool] = False
     session: SessionId
 
 
 class SessionFinished(msgspec.Struct, frozen=True, gc=False):
-    """The session has done what it worked on."""
+    """The session has finished these requests."""
 
     refusable: ClassVar[bool] = False
     session: SessionId
 
 
 class ExpireSessions(msgspec.Struct, frozen=True, gc=False):
-    """System lane. Time to end the sessions that nobody has come back to."""
+    """System lane. End the sessions that have been without connections for too long."""
 
 
 class DrainBroker(msgspec.Struct, frozen=True, gc=False):
-    """System lane. Refuse what is new, let what is in flight end, then say so.
+    """System lane. Refuse new requests, finish those in flight, then call ``on_drained``.
 
-    ``at_once``: nothing more is waited for; every request in flight is answered with an error.
+    ``immediately``: answer the requests in flight with an error instead of finishing them.
     """
 
-    at_once: bool = False
+    immediately: bool = False
 
 
 BrokerMessage = (

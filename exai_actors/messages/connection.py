@@ -1,4 +1,7 @@
-"""What a ConnectionActor is told: by its socket, by the broker, by its session."""
+"""The messages to a ConnectionActor: from its socket, the broker and its session.
+
+``request`` is always the key under which this connection sent the request.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from exai_actors.messages.session_requests import SessionRequest
 
 @final
 class TextReceived(msgspec.Struct, frozen=True, gc=False):
-    """One whole text frame, its bytes not yet checked in any way."""
+    """One whole text frame; its bytes are unchecked."""
 
     data: bytes
 
@@ -26,7 +29,7 @@ class BinaryReceived(msgspec.Struct, frozen=True, gc=False):
 
 
 class SocketClosed(msgspec.Struct, frozen=True, gc=False):
-    """The socket is gone, whoever closed it. Told exactly once, last of what the socket tells."""
+    """The socket is closed, by either side. Sent exactly once, as the last message of a socket."""
 
     refusable: ClassVar[bool] = False
     code: int
@@ -34,19 +37,19 @@ class SocketClosed(msgspec.Struct, frozen=True, gc=False):
 
 
 class OutboxHigh(msgspec.Struct, frozen=True, gc=False):
-    """More bytes wait to be read by the client than the high mark: stop producing."""
+    """The outbox is above its high mark: streams should pause."""
 
     refusable: ClassVar[bool] = False
 
 
 class OutboxLow(msgspec.Struct, frozen=True, gc=False):
-    """The client has read down to the low mark: go on."""
+    """The outbox is down to its low mark: streams may resume."""
 
     refusable: ClassVar[bool] = False
 
 
 class Admitted(msgspec.Struct, frozen=True, gc=False):
-    """The broker took this connection into a session."""
+    """The connection belongs to a session now."""
 
     refusable: ClassVar[bool] = False
     session_id: SessionId
@@ -54,7 +57,7 @@ class Admitted(msgspec.Struct, frozen=True, gc=False):
 
 
 class NotAdmitted(msgspec.Struct, frozen=True, gc=False):
-    """The broker did not; ``error`` is the word for ``hello_ack.error``."""
+    """The broker admits no such client; ``error`` is the value of ``hello_ack.error``."""
 
     refusable: ClassVar[bool] = False
     error: str
@@ -62,7 +65,7 @@ class NotAdmitted(msgspec.Struct, frozen=True, gc=False):
 
 
 class TokenRotated(msgspec.Struct, frozen=True, gc=False):
-    """The answer to RotateToken; ``error`` is None when the new token is in force."""
+    """The answer to RotateToken; ``error`` is None when the new access token is in force."""
 
     refusable: ClassVar[bool] = False
     error: str | None
@@ -70,7 +73,7 @@ class TokenRotated(msgspec.Struct, frozen=True, gc=False):
 
 @final
 class RequestAccepted(msgspec.Struct, frozen=True, gc=False):
-    """The session took the request and it has to wait; one that need not is told RequestGranted."""
+    """The request was accepted and waits. Not sent if it is granted immediately."""
 
     refusable: ClassVar[bool] = False
     request: RequestKey
@@ -87,14 +90,14 @@ class RequestQueued(msgspec.Struct, frozen=True, gc=False):
 
 @final
 class RequestGranted(msgspec.Struct, frozen=True, gc=False):
-    """The request has its permit and runs upstream; it was accepted, whether told before or not."""
+    """The request has its permit and runs upstream."""
 
     refusable: ClassVar[bool] = False
     request: RequestKey
 
 
 class RequestChunk(msgspec.Struct, frozen=True, gc=False):
-    """A piece of the answer; ``sequence`` counts from 0 without gaps within the request."""
+    """A piece of the answer; ``sequence`` counts from 0 without gaps."""
 
     request: RequestKey
     sequence: int
@@ -103,7 +106,7 @@ class RequestChunk(msgspec.Struct, frozen=True, gc=False):
 
 @final
 class RequestEnded(msgspec.Struct, frozen=True, gc=False):
-    """The one outcome of the request."""
+    """The outcome of the request."""
 
     refusable: ClassVar[bool] = False
     request: RequestKey
@@ -111,26 +114,26 @@ class RequestEnded(msgspec.Struct, frozen=True, gc=False):
 
 
 class HelloTimeout(msgspec.Struct, frozen=True, gc=False):
-    """System lane. The time for the first frame is over."""
+    """System lane. The time for hello and its answer is over."""
 
 
 class Heartbeat(msgspec.Struct, frozen=True, gc=False):
-    """System lane. Time to tell the client that its calls are still running."""
+    """System lane. Send progress for each call in flight."""
 
 
 class SlowConsumerTimeout(msgspec.Struct, frozen=True, gc=False):
-    """System lane. The outbox is over its high mark; ``taken``: its bytes_taken() a while ago."""
+    """System lane. Check a slow consumer; ``taken`` is its bytes_taken() when the time started."""
 
     taken: int
 
 
 class Drain(msgspec.Struct, frozen=True, gc=False):
-    """System lane. Refuse new requests, finish what is in flight, then close.
+    """System lane. Refuse new requests, finish those in flight, then close.
 
-    ``at_once``: tell the clients of what is in flight that it has no answer, and close now.
+    ``immediately``: answer the requests in flight with an error instead of finishing them.
     """
 
-    at_once: bool = False
+    immediately: bool = False
 
 
 SocketEvent = TextReceived | BinaryReceived | SocketClosed | OutboxHigh | OutboxLow

@@ -1,7 +1,7 @@
-"""What a ProviderActor is told.
+"""The messages to a ProviderActor: from sessions, its upstream and operators.
 
-All of it travels in order on the user lane except where a docstring says system lane. Messages
-marked ``refusable = False`` are bounded by what was accepted before and are never refused.
+They use the user lane unless the docstring says system lane. Messages with ``refusable = False``
+are never refused: their number is bounded by that of the requests accepted before.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class RunCall(msgspec.Struct, frozen=True, gc=False):
 
 
 class CancelCall(msgspec.Struct, frozen=True, gc=False):
-    """The session has ended this request; a queued one leaves, a running one is aborted."""
+    """The session has ended the request: remove it from the queue, or abort its upstream call."""
 
     refusable: ClassVar[bool] = False
     request: RequestKey
@@ -47,7 +47,7 @@ class CancelCall(msgspec.Struct, frozen=True, gc=False):
 
 
 class PauseStream(msgspec.Struct, frozen=True, gc=False):
-    """The reader of this stream has fallen behind: stop reading from the upstream."""
+    """The reader of the stream is slow: stop reading from the upstream."""
 
     refusable: ClassVar[bool] = False
     request: RequestKey
@@ -55,7 +55,7 @@ class PauseStream(msgspec.Struct, frozen=True, gc=False):
 
 
 class ResumeStream(msgspec.Struct, frozen=True, gc=False):
-    """The reader has caught up."""
+    """The reader of the stream is ready again: go on reading from the upstream."""
 
     refusable: ClassVar[bool] = False
     request: RequestKey
@@ -63,7 +63,7 @@ class ResumeStream(msgspec.Struct, frozen=True, gc=False):
 
 
 class UpstreamChunk(msgspec.Struct, frozen=True, gc=False):
-    """Text of the answer arrived. Only for streaming calls; never empty."""
+    """A piece of the answer; never empty. Only for streaming calls."""
 
     permit: PermitId
     text: str
@@ -73,7 +73,7 @@ class UpstreamChunk(msgspec.Struct, frozen=True, gc=False):
 class UpstreamEnded(msgspec.Struct, frozen=True, gc=False):
     """The upstream call has really ended: exactly once for each started call, after its chunks.
 
-    ``hold_s`` is for how long the provider wants no further call, if it said so beside an answer.
+    ``hold_s`` is how long the service wants no further call, if its answer says so.
     ``cut_off``: our side closed the connection before the service had finished the call, so the
     service may count it for a little longer.
     """
@@ -86,21 +86,21 @@ class UpstreamEnded(msgspec.Struct, frozen=True, gc=False):
 
 
 class ModelsListed(msgspec.Struct, frozen=True, gc=False):
-    """The upstream named the models it serves."""
+    """The models that the service serves."""
 
     refusable: ClassVar[bool] = False
     models: tuple[str, ...]
 
 
 class ModelsUnavailable(msgspec.Struct, frozen=True, gc=False):
-    """The upstream could not be asked for its models."""
+    """The service could not be asked for its models."""
 
     refusable: ClassVar[bool] = False
     failure: UpstreamFailure
 
 
 class ChangeProvider(msgspec.Struct, frozen=True, gc=False):
-    """System lane. Put a change in force; ``cause`` says who wants it and why.
+    """System lane. Change the capacity; ``cause`` names the operator and the reason.
 
     Answered by one ProviderChanged, if ``reply_to`` is given.
     """
@@ -111,26 +111,26 @@ class ChangeProvider(msgspec.Struct, frozen=True, gc=False):
 
 
 class ProviderChanged(msgspec.Struct, frozen=True, gc=False):
-    """The answer: ``problem`` says why the change was not made, None that it is in force."""
+    """The answer to ChangeProvider; ``problem`` is None if the change is in force."""
 
     change: Change
     problem: str | None
 
 
 class RefreshQueue(msgspec.Struct, frozen=True, gc=False):
-    """System lane. Time to tell the waiting their position again."""
+    """System lane. Report positions to the queued requests."""
 
 
 class PumpDue(msgspec.Struct, frozen=True, gc=False):
-    """System lane. Time has passed that somebody who waits was waiting for."""
+    """System lane. Grant again: a gate, hold or permit that requests wait for may be open now."""
 
 
 class CheckDue(msgspec.Struct, frozen=True, gc=False):
-    """System lane. Time to see whether permits, queue and doors are what they promise to be."""
+    """System lane. Check the invariants of permits, queue and guards."""
 
 
 class AskModels(msgspec.Struct, frozen=True, gc=False):
-    """System lane. Time to ask the upstream for its models (again)."""
+    """System lane. Ask the service for its models."""
 
 
 ProviderMessage = (

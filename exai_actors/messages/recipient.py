@@ -1,4 +1,4 @@
-"""Where messages can be told: an actor's reference and a test probe alike."""
+"""The interface to a receiver of messages. Actor references and test probes implement it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ M_contra = TypeVar("M_contra", contravariant=True)
 
 
 class Offer(Enum):
-    """What became of an offered message."""
+    """The result of offering a message."""
 
     ACCEPTED = "accepted"
     FULL = "full"
@@ -17,11 +17,11 @@ class Offer(Enum):
 
 
 class Recipient(Protocol[M_contra]):
-    """Something that takes messages of one closed union.
+    """A receiver of the messages of one closed union.
 
-    ``tell`` never raises for a recipient that is gone or full: the message becomes a dead letter.
-    ``offer`` says whether the message was taken. ``tell_system`` goes before all told messages and
-    is never refused, so it may overtake them.
+    ``tell`` never raises: a message to a recipient that has ended or is full becomes a dead letter.
+    ``offer`` returns whether the message was accepted. ``tell_system`` uses the system lane: such a
+    message is handled before all others and never refused.
     """
 
     def tell(self, message: M_contra, /) -> None: ...

@@ -1,4 +1,7 @@
-"""What a SessionActor is told: by its connections, by the broker, by providers."""
+"""The messages to a SessionActor: from its connections, the broker and providers.
+
+In those from providers ``request`` is the key of the run that the provider was sent.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from exai_actors.messages.session_requests import SessionRequest
 
 
 class Attach(msgspec.Struct, frozen=True, gc=False):
-    """A connection joins; answered to it by Admitted."""
+    """A connection joins the session, and is sent Admitted."""
 
     refusable: ClassVar[bool] = False
     connection_id: ConnectionId
@@ -23,21 +26,21 @@ class Attach(msgspec.Struct, frozen=True, gc=False):
 
 
 class Detach(msgspec.Struct, frozen=True, gc=False):
-    """A connection is gone: what only it waits for is aborted, or finished for who comes back."""
+    """A connection has ended. Requests that only it waits for are aborted or finished."""
 
     refusable: ClassVar[bool] = False
     connection_id: ConnectionId
 
 
 class Enqueued(msgspec.Struct, frozen=True, gc=False):
-    """The provider has no free permit and has let the request wait."""
+    """The provider has no free permit; the request is queued."""
 
     refusable: ClassVar[bool] = False
     request: RequestKey
 
 
 class Queued(msgspec.Struct, frozen=True, gc=False):
-    """Where the waiting request stands; ``position`` counts from 1 in the order of service."""
+    """The place of a queued request; ``position`` counts from 1 in the order of service."""
 
     refusable: ClassVar[bool] = False
     request: RequestKey
@@ -47,7 +50,7 @@ class Queued(msgspec.Struct, frozen=True, gc=False):
 
 @final
 class Granted(msgspec.Struct, frozen=True, gc=False):
-    """The request holds a permit and its upstream call is started."""
+    """The request has a permit, and its upstream call is started."""
 
     refusable: ClassVar[bool] = False
     request: RequestKey
@@ -78,10 +81,10 @@ class Failed(msgspec.Struct, frozen=True, gc=False):
 
 
 class Refused(msgspec.Struct, frozen=True, gc=False):
-    """The provider did not take the request; nothing was sent upstream.
+    """The provider refused the request; nothing was sent upstream.
 
-    ``reason`` is the word for it in the ``on`` of a route: ``busy``, ``circuit_open``,
-    ``unreachable`` (also for a provider that is drained or paused).
+    ``reason`` is a value for the ``on`` of a route: ``busy``, ``circuit_open``, ``unreachable``
+    (also for a provider that is drained or paused).
     """
 
     refusable: ClassVar[bool] = False
@@ -91,7 +94,7 @@ class Refused(msgspec.Struct, frozen=True, gc=False):
 
 
 class DeadlinesDue(msgspec.Struct, frozen=True, gc=False):
-    """System lane. Time to look for requests whose deadline has passed."""
+    """System lane. End the requests whose deadline has passed."""
 
 
 SessionMessage = (

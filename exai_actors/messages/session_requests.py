@@ -1,7 +1,7 @@
-"""The part of a session's messages that its connections send.
+"""The messages to a SessionActor that its connections send.
 
-Kept apart from the rest because a connection refers to its session by these, and a session refers
-to its connections: neither module has to import the other.
+They are apart from ``session`` so that ``connection``, which needs them, does not import the
+module that imports it.
 """
 
 from __future__ import annotations
@@ -30,9 +30,10 @@ class Submit(msgspec.Struct, frozen=True, gc=False):
 
 
 class CancelRequest(msgspec.Struct, frozen=True, gc=False):
-    """A connection no longer wants this request; it gets its outcome all the same if it waited.
+    """A connection does not need the outcome of this request any more.
 
-    A request that nobody waits for is aborted whoever says so.
+    It still gets one if it waits for the request. A request without any waiter can be cancelled by
+    every connection of the session.
     """
 
     request: RequestKey
@@ -40,14 +41,14 @@ class CancelRequest(msgspec.Struct, frozen=True, gc=False):
 
 
 class PauseStreams(msgspec.Struct, frozen=True, gc=False):
-    """This connection's reader has fallen behind."""
+    """The connection's outbox is above its high mark."""
 
     refusable: ClassVar[bool] = False
     connection_id: ConnectionId
 
 
 class ResumeStreams(msgspec.Struct, frozen=True, gc=False):
-    """This connection's reader has caught up."""
+    """The connection's outbox is down to its low mark."""
 
     refusable: ClassVar[bool] = False
     connection_id: ConnectionId

@@ -386,7 +386,7 @@ def test_a_drain_at_once_still_answers_what_is_in_flight() -> None:
     client = tree.client()
     client.call("a")
     client.call("b")
-    tree.broker.tell_system(DrainBroker(at_once=True))
+    tree.broker.tell_system(DrainBroker(immediately=True))
     answers = [frame for frame in client.received() if frame["op"] == "call_tool_res"]
     assert [answer["error"]["code"] for answer in answers] == ["DRAINING", "DRAINING"]
     assert all("before this request had ended" in each["error"]["message"] for each in answers)

@@ -1,6 +1,6 @@
-"""One socket: feeds its bytes to the sans-IO protocol and carries the answers back.
+"""One socket: passes its frames to the wire protocol, and requests to the session.
 
-It decides nothing about requests: it knows only how each one wants to be answered.
+It decides nothing about requests; it only knows in which form each is answered.
 """
 
 from __future__ import annotations
@@ -93,14 +93,14 @@ class ConnectionActor(LoopActor):
         self._clock = clock
         self._wire = Connection()
         self._session: Recipient[SessionRequest] | None = None
-        # The same while new calls go to it: None again while draining and once closed from here.
+        # The session that accepts new calls: None while draining and after this side has closed.
         self._open_session: Recipient[SessionRequest] | None = None
         self._stash: list[TextReceived | BinaryReceived] | None = None
         self._calls = PendingCalls(outbox, settings, clock)
         self._rotation: ReplyTo | None = None
         self._generated = 0
         self._hello_timer: Cancellable | None = None
-        self._reader = SlowConsumer(outbox, settings)
+        self._slow_consumer = SlowConsumer(outbox, settings)
         self._heartbeat_armed = False
         self._draining = False
         self._closing = False
@@ -153,9 +153,9 @@ class ConnectionActor(LoopActor):
             case Heartbeat():
                 self._heartbeat()
             case SlowConsumerTimeout(taken):
-                self._reader.look_again(self, taken)
-            case Drain(at_once):
-                self._drain(at_once)
+                self._slow_consumer.check(self, taken)
+            case Drain(immediately):
+                self._drain(immediately=immediately)
             case Down():
                 self._session_down()
             case _:
@@ -175,9 +175,9 @@ class ConnectionActor(LoopActor):
         if isinstance(frame, Close):
             self._close(frame)
         else:
-            self._other(frame)
+            self._frame(frame)
 
-    def _other(self, frame: ClientFrame) -> None:
+    def _frame(self, frame: ClientFrame) -> None:
         match frame:
             case Cancel():
                 self._cancel(frame)
@@ -234,7 +234,7 @@ class ConnectionActor(LoopActor):
 
     def _cancel(self, frame: Cancel) -> None:
         known = frame.request in self._calls.pending
-        # One that is not known here may still run for a connection that is gone.
+        # A request that is unknown here may be one of a connection that is gone.
         if self._session is not None:
             cancel = CancelRequest(frame.request, self._id)
             if self._session.offer(cancel) is Offer.FULL:
@@ -270,10 +270,10 @@ class ConnectionActor(LoopActor):
         self._stash = []
         self._broker.tell(
             Admit(
-                self._id,
-                self.actor_ref,
-                token,
-                None if session_id is None else SessionId(session_id),
+                connection_id=self._id,
+                connection=self.actor_ref,
+                token=token,
+                session_id=None if session_id is None else SessionId(session_id),
             )
         )
 
@@ -294,7 +294,7 @@ class ConnectionActor(LoopActor):
                     self._binary(kept)
 
     def _keep_for_later(self, message: TextReceived | BinaryReceived) -> None:
-        """Frames sent right behind hello wait for its answer; more than a few are a flood."""
+        """Keep a frame until hello is answered; close the connection if there are too many."""
         assert self._stash is not None
         self._stash.append(message)
         if len(self._stash) > self._settings.stash_limit:
@@ -317,23 +317,23 @@ class ConnectionActor(LoopActor):
 
     def _heartbeat(self) -> None:
         self._heartbeat_armed = False
-        if not self._reader.is_behind:
+        if not self._slow_consumer.is_slow:
             self._calls.heartbeat()
         if self._calls.pending:
             self._arm_heartbeat()
 
     def _outbox_high(self) -> None:
-        if self._reader.falls_behind(self) and self._session is not None:
+        if self._slow_consumer.outbox_high(self) and self._session is not None:
             self._session.tell(PauseStreams(self._id))
 
     def _outbox_low(self) -> None:
-        if self._reader.catches_up() and self._session is not None:
+        if self._slow_consumer.outbox_low() and self._session is not None:
             self._session.tell(ResumeStreams(self._id))
 
-    def _drain(self, at_once: bool) -> None:
+    def _drain(self, *, immediately: bool) -> None:
         self._draining = True
         self._open_session = None
-        if at_once:
+        if immediately:
             self._calls.finish_all(
                 Outcome(OutcomeKind.FAILED, error=error_bodies.interrupted_by_shutdown())
             )

@@ -1,4 +1,4 @@
-"""The calls of one connection that have no answer yet, and how each one wants to be answered."""
+"""The calls of one connection that have no answer yet, and the frames that answer them."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from exai_actors.ports import Clock, Outbox
 
 MAX_REPEATS = 8
-"""Further frames with the id of a call in flight that get its outcome each; a bound, not a use."""
+"""Further frames with the id of a call in flight that each get its outcome."""
 
 
 class PendingCall(msgspec.Struct, gc=False, eq=False):
-    """``also`` holds further frames with the same id, which get the same outcome.
+    """A call without an answer.
 
-    ``granted``: its client has heard that it runs, which it hears once, however many models it is
-    tried at.
+    ``also`` holds further frames with the same id, which get the same outcome. ``accepted`` and
+    ``granted`` note that these were reported, which happens once, even if the call is re-routed.
     """
 
     call: CheckedCall
@@ -39,10 +39,10 @@ class PendingCall(msgspec.Struct, gc=False, eq=False):
 
 
 class PendingCalls:
-    """Turns what the session says of a request into the frames its client waits for.
+    """Encodes the session's messages about requests as frames for the client.
 
-    ``pending`` holds the calls that have no answer yet; their owner puts them there.
-    Word of a request that is not pending here any more is dropped: it has had its answer.
+    The actor adds calls to ``pending``. Messages about other requests are ignored: these have been
+    answered.
     """
 
     __slots__ = ("_clock", "_compat_text", "_envelope", "_outbox", "_timeout_s", "pending")
@@ -56,7 +56,7 @@ class PendingCalls:
         self.pending: dict[RequestKey, PendingCall] = {}
 
     def repeat(self, request: RequestKey, call: CheckedCall) -> None:
-        """The id is in flight on this very connection: its outcome answers both."""
+        """Answer a frame with the id of a call in flight on this connection, or let it wait."""
         pending, reply = self.pending[request], call.reply
         if call.arguments != pending.call.arguments:
             self._outbox.send(encode.error(reply.aside(), error_bodies.id_reused()))
@@ -69,18 +69,20 @@ class PendingCalls:
             self._outbox.send(encode.error(reply.aside(), error_bodies.repeated_too_often()))
 
     def refuse(self, request: RequestKey | None, reply: ReplyTo, error: ErrorBody) -> None:
-        """Answer a frame that is no call; not as the end of the call in flight whose id it has."""
+        """Answer a frame that starts no call."""
         if request in self.pending and reply.dialect is Dialect.OP:
+            # It must not look like the end of the call in flight with the same id.
             reply = reply.aside()
         self._outbox.send(encode.error(reply, error))
 
     def accepted(self, request: RequestKey) -> None:
-        """Tell the client, once, that its call was taken in."""
+        """Report, once, that the call was accepted."""
         pending = self.pending.get(request)
         if pending is not None and not pending.accepted:
             self._accept(pending)
 
     def queued(self, message: RequestQueued) -> None:
+        """Report the place in the queue."""
         pending = self.pending.get(message.request)
         if pending is not None:
             if not pending.accepted:
@@ -90,6 +92,7 @@ class PendingCalls:
             self._progress(pending)
 
     def granted(self, request: RequestKey) -> None:
+        """Report, once, that the call runs."""
         pending = self.pending.get(request)
         if pending is not None:
             if not pending.accepted:
@@ -103,6 +106,7 @@ class PendingCalls:
                     self._outbox.send(frame)
 
     def chunk(self, message: RequestChunk) -> None:
+        """Send a chunk, if the client wants a stream."""
         pending = self.pending.get(message.request)
         if pending is not None and pending.call.streams:
             pending.chunks = message.sequence + 1
@@ -111,7 +115,7 @@ class PendingCalls:
             )
 
     def finish(self, request: RequestKey, outcome: Outcome) -> None:
-        """Send the one answer to each frame that asked."""
+        """Send the outcome as the answer to each frame of the call."""
         pending = self.pending.pop(request, None)
         if pending is None:
             return
@@ -124,11 +128,12 @@ class PendingCalls:
             self._outbox.send(self._terminal(reply, tool, outcome))
 
     def finish_all(self, outcome: Outcome) -> None:
+        """Send the same outcome for all calls."""
         for request in tuple(self.pending):
             self.finish(request, outcome)
 
     def heartbeat(self) -> None:
-        """Tell the client of each call that it is alive, and where it stands if it waits."""
+        """Report for each call that it is alive, with its place if it is queued."""
         for pending in self.pending.values():
             self._progress(pending)
 

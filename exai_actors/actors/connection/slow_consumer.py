@@ -1,4 +1,4 @@
-"""A client that is behind with its reading, and how long that is borne."""
+"""The slow consumer rule: how long the outbox of a connection may stay above its high mark."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ if TYPE_CHECKING:
 
 
 class SlowConsumer:
-    """Drops the socket of a client that is over its outbox's high mark and hardly reads.
+    """Aborts the socket of a client that reads too little while its outbox is above the high mark.
 
-    It has ``slow_consumer_s`` to catch up or to take ``slow_consumer_bytes``, again and again.
-    ``owner`` is told SlowConsumerTimeout and hands it to ``look_again``. It is not kept: the two
-    would keep each other, and the socket, until the collector comes by.
+    In each ``slow_consumer_s`` it must reach the low mark or read ``slow_consumer_bytes``.
+
+    The actor that owns this gets SlowConsumerTimeout and passes it to ``check``. No reference to it
+    is kept: a cycle would keep the socket open until the garbage collector runs.
     """
 
     __slots__ = ("_outbox", "_settings", "_timer")
@@ -28,31 +29,32 @@ class SlowConsumer:
         self._timer: Cancellable | None = None
 
     @property
-    def is_behind(self) -> bool:
+    def is_slow(self) -> bool:
+        """Whether the outbox has been above its high mark, and not at the low mark since."""
         return self._timer is not None
 
-    def falls_behind(self, owner: LoopActor) -> bool:
-        """It is over the mark; True unless that is known already."""
+    def outbox_high(self, owner: LoopActor) -> bool:
+        """Start the time that the client has; False if it has started already."""
         if self._timer is not None:
             return False
-        self._watch(owner)
+        self._start_timer(owner)
         return True
 
-    def catches_up(self) -> bool:
-        """It is under the low mark again; True unless that is known already."""
+    def outbox_low(self) -> bool:
+        """Stop the time that the client has; False if it has not started."""
         if self._timer is None:
             return False
         self._timer.cancel()
         self._timer = None
         return True
 
-    def look_again(self, owner: LoopActor, taken_before: int) -> None:
-        """Its time is over, since whose beginning it has taken what is beyond ``taken_before``."""
+    def check(self, owner: LoopActor, taken_before: int) -> None:
+        """Abort the socket unless the client has read enough since ``taken_before``."""
         if self._outbox.bytes_taken() - taken_before < self._settings.slow_consumer_bytes:
             self._outbox.abort()
         else:
-            self._watch(owner)
+            self._start_timer(owner)
 
-    def _watch(self, owner: LoopActor) -> None:
+    def _start_timer(self, owner: LoopActor) -> None:
         timeout = SlowConsumerTimeout(self._outbox.bytes_taken())
         self._timer = owner.schedule(self._settings.slow_consumer_s, timeout)

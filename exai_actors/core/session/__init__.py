@@ -1,1 +1,1 @@
-"""Decides what one session may have in flight, and keeps its outcomes and conversations."""
+"""The decisions of one session: its window, its outcomes, its conversations."""

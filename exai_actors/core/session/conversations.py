@@ -1,4 +1,4 @@
-"""The bounded history of a session's conversations, which goes to the provider with each turn."""
+"""The histories of a session's conversations, each sent to the provider with the next turn."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _unpack: Callable[[bytes], History] = unpacker(History)
 
 
 class Conversations:
-    """At most ``count`` conversations, each of ``turns`` question-and-answer pairs.
+    """At most ``count`` conversations, each with at most ``turns`` questions and their answers.
 
-    ``size`` bounds the bytes of one conversation, eight times that the whole; the oldest
-    turns go first, and then the conversation that was used longest ago.
+    ``size`` limits the bytes of one conversation, and eight times ``size`` those of all. A
+    conversation loses its oldest turns first; the store loses the least recently used conversation.
     """
 
     __slots__ = ("_histories", "_size", "_spare", "count", "size", "turns")
@@ -27,7 +27,7 @@ class Conversations:
         self.count = count
         self.turns = turns
         self.size = size
-        # In order of use: whichever is used is taken out and put in again at the end.
+        # In order of use: a conversation that is used moves to the end.
         self._histories: dict[ConversationId, bytes] = {}
         self._size = 0
         self._spare = count // 16
@@ -36,14 +36,14 @@ class Conversations:
         return len(self._histories)
 
     def history(self, conversation: ConversationId) -> History:
-        """The turns so far, oldest first; empty for a conversation that is not known."""
+        """The turns so far, oldest first; empty for an unknown conversation."""
         packed = self._histories.get(conversation)
         return () if packed is None else _unpack(packed)
 
     def add(self, conversation: ConversationId, question: ChatMessage, answer: ChatMessage) -> None:
-        """Append a turn, and drop what is now too much.
+        """Append a turn, and drop the oldest turns and conversations that exceed the limits.
 
-        A turn too large on its own leaves nothing: a history has no gap between its turns.
+        A turn that alone exceeds them leaves an empty history: one without gaps.
         """
         if self.turns <= 0 or self.count <= 0:
             return
@@ -65,7 +65,7 @@ class Conversations:
             self._drop(next(iter(histories)))
 
     def _pack_latest(self, history: History) -> bytes:
-        """As many of the latest turns as may be; the last one alone if not even that fits."""
+        """Pack as many of the latest turns as fit, or the last one alone if it does not fit."""
         history = history[-2 * self.turns :]
         latest = pack(history[-2:])
         if len(latest) > self.size:

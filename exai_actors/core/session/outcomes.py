@@ -1,7 +1,7 @@
-"""What became of a session's requests, so that a repeated id gets the same outcome.
+"""The outcomes of a session's requests, so that a repeated id gets the same outcome.
 
-Bounded by number, by bytes and by age; the oldest goes first. A request whose
-outcome is no longer here runs anew when it is repeated.
+Limited by number, bytes and age; the oldest are dropped first. A repeat of a request whose outcome
+has been dropped is a new request.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _unpack = unpacker(Remembered)
 class OutcomeStore:
     """At most ``count`` outcomes and ``size`` bytes of them, each for ``ttl_s`` seconds.
 
-    ``now`` is in seconds and never goes back. Room is made for several at a time, which is cheaper
+    ``now`` is in monotonic seconds. A full store drops several outcomes at a time, which is cheaper
     than one by one.
     """
 
@@ -51,7 +51,7 @@ class OutcomeStore:
         return len(self._kept)
 
     def remember(self, request: RequestKey, fingerprint: int, outcome: Outcome, now: float) -> None:
-        """Keep an outcome in place of an earlier one, unless it alone is larger than the store."""
+        """Store an outcome in place of an earlier one, unless it alone exceeds the store."""
         kept = self._kept
         if request in kept:
             self._drop(request)
@@ -65,16 +65,16 @@ class OutcomeStore:
             self._make_room()
 
     def share(self, known: RequestKey, request: RequestKey) -> None:
-        """Keep under a second name what is known under the first, for as long as that is kept.
+        """Store the outcome of ``known`` under another name, until the same instant.
 
-        Counts once more; takes no more memory.
+        It counts again, but takes no memory.
         """
         packed = self._kept.get(known)
         if packed is not None and known != request:
             self._keep(request, packed)
 
     def find(self, request: RequestKey, now: float) -> Remembered | None:
-        """The outcome of a request that ended here less than ``ttl_s`` ago."""
+        """The outcome of a request that ended less than ``ttl_s`` ago, if it is stored."""
         packed = self._kept.get(request)
         if packed is None:
             return None

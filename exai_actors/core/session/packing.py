@@ -1,8 +1,8 @@
-"""Values that are kept for long and rarely looked at, each as one piece of bytes.
+"""Packs values that are stored for long and rarely read into one bytes object each.
 
-A value of a dozen small objects, let go long after it was made, costs a dozen visits to memory that
-has left the processor's cache; at thousands of requests a second that was a third of a request's
-whole cost. One piece costs one, and its length is what it takes.
+Freeing a dozen small objects long after they were made touches memory that has left the processor's
+cache; at thousands of requests per second that was a third of the cost of a request (ADR 11). One
+bytes object costs one such access, and its length is its size.
 """
 
 from __future__ import annotations
@@ -19,5 +19,5 @@ pack: Callable[[Any], bytes] = msgspec.msgpack.Encoder().encode
 
 
 def unpacker(kind: type[T]) -> Callable[[bytes], T]:
-    """What turns the bytes of a value of this type into the value again."""
+    """The reverse of ``pack`` for values of this type."""
     return msgspec.msgpack.Decoder(kind).decode

@@ -1,7 +1,7 @@
-"""Which sessions exist, which connections each has, and when a deserted one ends.
+"""The sessions with their connections, and when a session without connections expires.
 
-A client may name its session in ``hello``: connections that give the same name share one session.
-That is how one client uses several connections, and how it comes back after losing one.
+A client may name its session in ``hello``: connections that send the same name share one session.
+So a client can use several connections, and resume its session after losing one.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ from exai_actors.ids import DEFAULT_TENANT, ConnectionId, SessionId, TenantName
 
 
 def session_of(tenant: TenantName, name: str) -> SessionId:
-    """The session that this tenant's clients call ``name``, which holds no slash.
+    """The id of the session that this tenant's clients call ``name``, which has no slash.
 
-    Nobody reaches another tenant's session by its name, or by an id that was told to another.
+    Tenants cannot reach each other's sessions, even with the same name.
     """
     return SessionId(name if tenant == DEFAULT_TENANT else f"{tenant}/{name}")
 
 
 def name_of(session: SessionId) -> SessionId:
-    """What its own clients call a session."""
+    """The name by which a session's own clients know it."""
     return SessionId(session.rpartition("/")[2])
 
 
 class AttachResult(Enum):
-    """What attach() found for a connection."""
+    """The result of attaching a connection."""
 
     NEW = "new"
     KNOWN = "known"
@@ -34,11 +34,11 @@ class AttachResult(Enum):
 
 
 class SessionTable:
-    """At most ``limit`` sessions; one without connections is kept for ``resume_s`` seconds.
+    """At most ``limit`` sessions; one without connections expires after ``resume_s`` seconds.
 
-    These begin when its last connection is gone or, if it still finishes work for whoever comes
-    back, when that is done. When a new session needs room, the one deserted longest ago makes it,
-    and one that finishes work only if there is no other.
+    They count from the end of its last connection or, if it finishes requests, from the end of the
+    last of those. If there is no room for a new session, the one that has been without connections
+    for longest is evicted, or else one that finishes requests.
     """
 
     __slots__ = ("_connections", "_deserted", "_finishing", "limit", "resume_s")
@@ -59,9 +59,9 @@ class SessionTable:
     def attach(
         self, session: SessionId, connection: ConnectionId
     ) -> tuple[AttachResult, SessionId | None]:
-        """Add a connection to a session, made anew if it is not known.
+        """Add a connection to a session, which is new if it is not known.
 
-        The second part names a deserted session that has to end to make room.
+        Also returns the session that is evicted to make room, if any; the caller ends it.
         """
         members = self._connections.get(session)
         if members is not None:
@@ -79,7 +79,7 @@ class SessionTable:
         return AttachResult.NEW, evicted
 
     def detach(self, session: SessionId, connection: ConnectionId, now: float) -> None:
-        """A connection is gone; harmless when it was not attached."""
+        """Remove a connection, if it is attached."""
         members = self._connections.get(session)
         if members is None or connection not in members:
             return
@@ -88,28 +88,28 @@ class SessionTable:
             self._deserted[session] = now + self.resume_s
 
     def finishes(self, session: SessionId) -> None:
-        """A deserted session works on for whoever comes back; nothing for one that is not."""
+        """A session without connections finishes requests: it does not expire until they end."""
         if self._deserted.pop(session, None) is not None:
             self._finishing[session] = None
 
     def finished(self, session: SessionId, now: float) -> None:
-        """It has done what it worked on; nothing if somebody came back before."""
+        """It has finished them; no effect if a connection was attached in the meantime."""
         if session in self._finishing:
             del self._finishing[session]
             self._deserted[session] = now + self.resume_s
 
     def remove(self, session: SessionId) -> None:
-        """The session has ended."""
+        """Forget a session that has ended."""
         self._connections.pop(session, None)
         self._deserted.pop(session, None)
         self._finishing.pop(session, None)
 
     def next_expiry(self) -> float | None:
-        """When expired() will give something; None while no session is deserted."""
+        """The instant when the next session expires; None if none will."""
         return next(iter(self._deserted.values()), None)
 
     def expired(self, now: float) -> tuple[SessionId, ...]:
-        """Remove and give the sessions that nobody came back to in time."""
+        """Remove and return the sessions that have expired; the caller ends them."""
         gone = []
         while self._deserted:
             session, expiry = next(iter(self._deserted.items()))

@@ -1,9 +1,9 @@
-"""How much of one session may be at its providers at a time.
+"""The number of requests of one session that may be with providers at a time.
 
-The window is demand, not a verdict: a request beyond it waits here, in order, and is started when
-an earlier one ends. Only when the waiting room itself is full is a request refused. Requests of
-one conversation run at most ``conversation_limit`` at a time, so that each sees the answer of the
-one before; a later request of another conversation may pass a waiting one.
+A request beyond the window is not refused but waits, in order, until an earlier one ends; it is
+refused only when the queue is full. At most ``conversation_limit`` requests of one conversation run
+at a time, so that each sees the answer to the one before. A later request of another conversation
+may pass one that waits for its conversation.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from exai_actors.ids import ConversationId, RequestKey
 
 
 class EnterResult(Enum):
-    """What became of a request that came to the window."""
+    """The result of entering the window."""
 
     STARTED = "started"
     WAITING = "waiting"
@@ -23,10 +23,10 @@ class EnterResult(Enum):
 
 
 class Window:
-    """Running and waiting requests of one session; each request is in at most one of the two.
+    """The running and the waiting requests of one session.
 
-    At most ``limit`` run, at most ``conversation_limit`` of one conversation, and at most
-    ``queue`` wait. None waits that could run.
+    At most ``limit`` run, at most ``conversation_limit`` of them of one conversation, and at most
+    ``queue`` wait. No request waits that could run.
     """
 
     __slots__ = (
@@ -59,16 +59,16 @@ class Window:
     def enter(
         self, request: RequestKey, conversation: ConversationId | None, priority: int = 0
     ) -> EnterResult:
-        """Start a request, or let it wait, or find no room for it.
+        """Start a request, queue it, or refuse it as FULL.
 
-        It waits behind those of no lower priority, and never before one of its conversation.
-        Raises ValueError for a request that is already here.
+        It is queued behind requests of the same or a higher priority, and behind all of its own
+        conversation. Raises ValueError for a request that is already here.
         """
         running = self._running
         if request in running or request in self._waiting:
             raise ValueError(f"request '{request.text}' is already in the window")
-        # No waiting request is overtaken here: while there is room in the window, all that wait
-        # wait for their own conversation.
+        # This overtakes no one: while there is room in the window, every waiting request waits for
+        # its own conversation.
         if conversation is None and len(running) < self.limit:
             running[request] = None
             return EnterResult.STARTED
@@ -83,10 +83,7 @@ class Window:
         return EnterResult.WAITING
 
     def leave(self, request: RequestKey) -> tuple[RequestKey, ...]:
-        """A request has ended, running or waiting; gives those that are started in its place.
-
-        A request that is not here changes nothing.
-        """
+        """Remove a request, if it is here; return the requests started in its place."""
         if request not in self._running:
             self._waiting.pop(request, None)
             self._priorities.pop(request, None)
@@ -100,7 +97,7 @@ class Window:
         return self._start_waiting() if self._waiting else ()
 
     def rename(self, request: RequestKey, name: RequestKey) -> None:
-        """A running request goes on in its place under another name."""
+        """Give a running request another name."""
         conversation = self._running.pop(request)
         self._running[name] = conversation
         if conversation is not None:

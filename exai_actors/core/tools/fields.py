@@ -1,4 +1,4 @@
-"""Kinds of tool arguments: each is a check and the JSON Schema that says the same."""
+"""The kinds of tool arguments. Each is a check and the JSON Schema of the same rule."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SHOWN_NUMBER = 2**53
 
 
 class FieldError(Exception):
-    """A value that its field does not allow; ``value`` is short enough to be shown."""
+    """A value that its field does not allow; ``value`` is short enough for an error message."""
 
     def __init__(self, field: str, problem: str, value: Any = None) -> None:
         super().__init__(f"{field}: {problem}")
@@ -24,7 +24,7 @@ class FieldError(Exception):
 
 
 class Field(NamedTuple):
-    """``check(name, value)`` gives the value to use or raises FieldError."""
+    """``check(name, value)`` returns the value to use or raises FieldError."""
 
     schema: dict[str, Any]
     check: Callable[[str, Any], Any]
@@ -133,7 +133,7 @@ def url_list(beginnings: tuple[str, ...], description: str) -> Field:
 
 
 def empty_list(instead: str, description: str) -> Field:
-    """A list that must be empty; ``instead`` tells what to do with what would be in it."""
+    """A list that must be empty; ``instead`` says what to do with its entries."""
     schema = {"type": "array", "maxItems": 0, "description": description}
 
     def check(name: str, value: Any) -> None:
@@ -146,7 +146,7 @@ def empty_list(instead: str, description: str) -> Field:
 
 
 def boolean(description: str) -> Field:
-    """True or false, also as the words old clients send."""
+    """True or false, also as the words that old clients send."""
     schema = {"type": "boolean", "description": description}
 
     def check(name: str, value: Any) -> bool:

@@ -1,4 +1,4 @@
-"""The answers of the tools that need no provider, from plain values."""
+"""The answers of the tools that need no provider."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from exai_actors.core.tools.table import LocalRequest
 from exai_actors.ids import RequestKey
 
 Event = tuple[float, RequestKey, str, OutcomeKind]
-"""What ended in a session: wall-clock seconds since the epoch, request, tool and how."""
+"""The end of a request: wall-clock seconds since the epoch, request, tool and kind of outcome."""
 
 
 def answer(
@@ -61,7 +61,7 @@ def _shown(event: Event) -> dict[str, object]:
 
 
 def _name(request: RequestKey) -> str | None:
-    """One text per request that a client named: an id that looks like another's is marked."""
+    """The request's id, with a prefix where it could be mistaken for another request's."""
     match request.namespace:
         case "generated":
             return None

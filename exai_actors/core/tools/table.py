@@ -1,9 +1,9 @@
-"""The tools a client can call: what they take, checked, and how they describe themselves.
+"""The tools that a client can call, with their arguments and descriptions.
 
-One table of fields per tool is both the JSON Schema that clients read and the check that their
-arguments pass, so the two cannot disagree. Names, ranges and error texts of ``chat`` are those of
-the EX-AI protocol, section 7.5 of the protocol notes; arguments it does not know are ignored, as
-its clients expect. ``prompt`` may be far longer than it was there.
+One table of fields per tool yields both the JSON Schema that clients read and the check of their
+arguments, so the two cannot disagree. Names, ranges and error texts of ``chat`` are those of the
+EX-AI protocol (section 7.5 of the protocol notes), except that ``prompt`` may be far longer.
+Unknown arguments are ignored, as clients of that protocol expect.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ class ChatRequest(
     forbid_unknown_fields=True,
     rename={"timeout_s": "timeout"},
 ):
-    """The arguments of ``chat`` that mean something here. ``timeout_s`` counts the waiting too.
+    """The arguments of ``chat`` that have an effect. ``timeout_s`` includes the waiting.
 
-    Can be decoded from the usual arguments, without images and what is accepted for old clients;
-    then the fields' limits are checked, and they are those of ``parse_call``.
+    The fast path decodes it directly, with the limits that ``parse_call`` checks; it accepts no
+    images and nothing that exists for old clients only.
     """
 
     prompt: Annotated[str, Meta(min_length=1)]
@@ -61,7 +61,7 @@ class ChatRequest(
     def to_upstream(
         self, model: str, system_prompt: str, history: tuple[ChatMessage, ...], *, stream: bool
     ) -> ChatCall:
-        """The call to run; ``model`` is the provider's own name for it."""
+        """The call for the service, where the model is known as ``model``."""
         messages = (*history, ChatMessage("user", self.prompt, self.images))
         if system_prompt:
             messages = (ChatMessage("system", system_prompt), *messages)
@@ -130,12 +130,8 @@ _TOOLS: dict[str, tuple[str, dict[str, Field], tuple[str, ...]]] = {
 }
 
 
-def tool_names() -> tuple[str, ...]:
-    return tuple(_TOOLS)
-
-
 def describe_tools(models: tuple[str, ...]) -> tuple[ToolDescription, ...]:
-    """All tools; ``models`` become the choices of chat's ``model``, none leaves it open."""
+    """Describe all tools; ``models``, if any, are the choices for the ``model`` of ``chat``."""
     descriptions = []
     for name, (description, fields, required) in _TOOLS.items():
         properties = {key: dict(field.schema) for key, field in fields.items()}
@@ -149,7 +145,7 @@ def describe_tools(models: tuple[str, ...]) -> tuple[ToolDescription, ...]:
 
 
 def parse_call(tool: str, arguments: dict[str, Any]) -> ToolRequest | ErrorBody:
-    """Check a call against its tool; the error names the field and what it must be."""
+    """Check the arguments of a call; the error names the field and its rule."""
     name = ALIASES.get(tool, tool)
     found = _TOOLS.get(name)
     if found is None:

@@ -11,7 +11,7 @@ from exai_actors.core.calls import OutcomeKind
 from exai_actors.core.routing import RoutingTable
 from exai_actors.core.statistics import BrokerStatistics, ProviderStatistics
 from exai_actors.core.tools.local import Event, answer
-from exai_actors.core.tools.table import LocalRequest, parse_call, tool_names
+from exai_actors.core.tools.table import LocalRequest, describe_tools, parse_call
 from exai_actors.ids import ProviderName, RequestKey
 
 ROUTING = RoutingTable(((ProviderName("kimi"), ("k2",)), (ProviderName("glm"), ("glm-4.5", "k2"))))
@@ -104,8 +104,8 @@ def test_activity_shows_different_requests_under_different_names() -> None:
 
 
 def test_every_tool_that_needs_no_provider_has_an_answer() -> None:
-    for tool in tool_names():
-        match parse_call(tool, {"prompt": "hello"}):
+    for tool in describe_tools(()):
+        match parse_call(tool.name, {"prompt": "hello"}):
             case LocalRequest() as request:
                 assert answer(request, ROUTING, STATISTICS, ()).outputs
 
