@@ -110,12 +110,22 @@ class LimitScope(StrEnum):
     WINDOW = "window"
 
 
+class LimitHolder(StrEnum):
+    """Whom a limit concerns: every call of the account, those of one model, or one request."""
+
+    ACCOUNT = "account"
+    MODEL = "model"
+    REQUEST = "request"
+
+
 class UpstreamFailure(msgspec.Struct, frozen=True, gc=False):
     """A call that ended without an answer.
 
     ``message`` goes to the client: it quotes the service but contains no secret. ``status`` is the
     HTTP status, ``retry_after`` the seconds to wait, ``scope`` the limit that was reached; each is
     None if the service sent none. ``text_sent``: pieces of the answer were already passed on.
+    ``holder`` says whose limit it was, ``rule`` names the rule by which the refusal was understood,
+    and ``recognised`` is False if none but a default applied.
     """
 
     kind: FailureKind
@@ -124,6 +134,9 @@ class UpstreamFailure(msgspec.Struct, frozen=True, gc=False):
     retry_after: float | None = None
     text_sent: bool = False
     scope: LimitScope | None = None
+    holder: LimitHolder = LimitHolder.ACCOUNT
+    rule: str = ""
+    recognised: bool = True
 
 
 class Aborted(msgspec.Struct, frozen=True, gc=False):

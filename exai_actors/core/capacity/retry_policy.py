@@ -7,12 +7,13 @@ from typing import assert_never
 
 import msgspec
 
-from exai_actors.core.calls import FailureKind, UpstreamFailure
+from exai_actors.core.calls import FailureKind, LimitHolder, UpstreamFailure
 from exai_actors.core.capacity.settings import RetrySettings
 
 BUDGET_SLICES = 60
 QUOTA_HOLD_S = 60.0
 HOLD_JITTER = 0.1
+MAX_HOLD_JITTER_S = 5.0
 
 
 class Verdict(msgspec.Struct, frozen=True):
@@ -47,9 +48,10 @@ def judge(failure: UpstreamFailure) -> Verdict:
 
     A request that may have been answered and billed although no answer arrived (a timeout, a broken
     or malformed answer) is not sent again to the same provider. After the first chunk no request is
-    sent again anywhere: its client would get two answers in one.
+    sent again anywhere: its client would get two answers in one. A request beyond what the account
+    ever allows (LimitHolder.REQUEST) holds nothing: smaller ones may pass.
     """
-    verdict = _by_kind(failure)
+    verdict = _FINAL if failure.holder is LimitHolder.REQUEST else _by_kind(failure)
     if failure.text_sent:
         return msgspec.structs.replace(verdict, retriable=False, may_have_cost=True)
     return verdict
@@ -94,14 +96,13 @@ def backoff_s(attempt: int, draw: float, settings: RetrySettings) -> float:
 def hold_s(failure: UpstreamFailure, in_a_row: int, draw: float, settings: RetrySettings) -> float:
     """How long no call is sent: the service's Retry-After, or a backoff if it gave none.
 
-    A Retry-After is never shortened, and extended by up to a tenth so that waiting clients do not
-    all return together. A Retry-After of 0 beside a refusal comes from a wrong clock: it is
-    ignored.
+    A Retry-After is never shortened, and extended by up to a tenth, at most MAX_HOLD_JITTER_S, so
+    that waiting clients do not all return together. A Retry-After of 0 beside a refusal comes from
+    a wrong clock: it is ignored.
     """
-    if failure.retry_after:
-        return failure.retry_after * (1 + HOLD_JITTER * draw)
-    if failure.kind is FailureKind.QUOTA:
-        return QUOTA_HOLD_S * (1 + HOLD_JITTER * draw)
+    named_s = failure.retry_after or (QUOTA_HOLD_S if failure.kind is FailureKind.QUOTA else 0.0)
+    if named_s:
+        return named_s + min(HOLD_JITTER * named_s, MAX_HOLD_JITTER_S) * draw
     return max(settings.base_s / 2, backoff_s(in_a_row, draw, settings))
 
 

@@ -30,7 +30,7 @@ from exai_actors.wire.openai.completions import (
     parse_completion,
 )
 from exai_actors.wire.openai.errors import classify_response
-from exai_actors.wire.openai.rate_headers import hold_s
+from exai_actors.wire.openai.rate_headers import hold_s, service_clock
 from exai_actors.wire.openai.stream import StreamReader
 
 ERROR_BODY_BYTES = 1 << 16
@@ -162,10 +162,11 @@ class HttpCall:
         service = self._service
         if not 200 <= response.status <= 299:
             return self._classified(response, await self._words_of_refusal(response.content))
-        self._hold_s = hold_s(response.headers, now=time.time())
+        now = service_clock(response.headers, now=time.time())
+        self._hold_s = hold_s(response.headers, now=now, answered=True)
         first = await self._next(response.content)
         if is_event_stream(response.headers.get(hdrs.CONTENT_TYPE, ""), first):
-            return await self._read_stream(response.content, first)
+            return await self._read_stream(response.content, first, now)
         data, whole = await self._collect(response.content, first, service.max_answer_bytes)
         if not whole:
             return UpstreamFailure(
@@ -175,17 +176,15 @@ class HttpCall:
             )
         if data.lstrip()[:1] in (b"", b"<"):
             return self._classified(response, data)
-        result = parse_completion(
-            data, self._call.model, now=time.time(), redactor=service.redactor
-        )
+        result = parse_completion(data, self._call.model, now=now, redactor=service.redactor)
         if self._call.stream and isinstance(result, Completion) and result.text:
             await self._hand_on(result.text)
         return result
 
-    async def _read_stream(self, content: Body, data: bytes) -> UpstreamResult:
+    async def _read_stream(self, content: Body, data: bytes, now: float) -> UpstreamResult:
         service = self._service
         reader = StreamReader(
-            self._call.model, service.max_answer_bytes, now=time.time(), redactor=service.redactor
+            self._call.model, service.max_answer_bytes, now=now, redactor=service.redactor
         )
         while data:
             pieces = reader.feed(data)
@@ -256,6 +255,7 @@ class HttpCall:
             response.headers,
             body,
             now=time.time(),
+            model=self._call.model,
             redactor=self._service.redactor,
         )
 

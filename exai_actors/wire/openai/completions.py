@@ -86,7 +86,7 @@ def parse_completion(
         if not isinstance(parsed, dict):
             raise Malformed("JSON that is not an object")
         if parsed.get("error"):
-            return classify_error(parsed["error"], now=now, redactor=redactor)
+            return classify_error(parsed["error"], now=now, model=model, redactor=redactor)
         choice = first_choice(parsed)
         if choice is None:
             raise Malformed(

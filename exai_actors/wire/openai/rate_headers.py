@@ -7,18 +7,32 @@ many gateways, seconds or an instant); ``anthropic-ratelimit-requests-remaining`
 (an RFC 3339 instant); and the IETF drafts ``RateLimit: limit=9, remaining=0, reset=5`` and
 ``RateLimit: "default";r=0;t=5``.
 
-Header mappings are case-insensitive; ``now`` is the wall clock in seconds since 1970.
+Names of headers are read in any case. ``now`` is the wall clock in seconds since 1970, best that of
+the service: see ``service_clock``.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
+from functools import lru_cache
 
 from exai_actors.wire.openai.reset_times import bounded, parse_number, parse_wait
 
-_ITEM = re.compile(r"\b(remaining|reset|r|t)\s*=\s*(\d+)")
+_ITEM = re.compile(r"\b(limit|remaining|reset|r|t)\s*=\s*(\d+)")
 _ITEM_NAMES = {"r": "remaining", "t": "reset"}
+
+
+def service_clock(headers: Mapping[str, str], *, now: float) -> float:
+    """The service's wall clock by the ``Date`` of its response; ``now``, ours, without one.
+
+    Instants that a service names are compared with its own clock: ours may be wrong, after a
+    suspended machine's sleep by hours.
+    """
+    value = _value_of(headers, "date")
+    date = None if value is None else _timestamp(value)
+    return now if date is None else date
 
 
 def retry_after(headers: Mapping[str, str], *, now: float) -> float | None:
@@ -26,17 +40,20 @@ def retry_after(headers: Mapping[str, str], *, now: float) -> float | None:
 
     If both are present, Retry-After should be the other rounded up. If it is not, the longer wins.
     """
-    value = headers.get("Retry-After")
+    value = _value_of(headers, "retry-after")
     coarse_s = None if value is None else parse_wait(value, now=now)
-    milliseconds = parse_number(headers.get("retry-after-ms"))
+    milliseconds = parse_number(_value_of(headers, "retry-after-ms"))
     if milliseconds is None:
         return coarse_s
     exact_s = bounded(milliseconds / 1000)
     return exact_s if coarse_s is None or coarse_s < exact_s + 1 else coarse_s
 
 
-def hold_s(headers: Mapping[str, str], *, now: float) -> float | None:
-    """Seconds until every exhausted limit has reset; None if none is exhausted."""
+def hold_s(headers: Mapping[str, str], *, now: float, answered: bool = False) -> float | None:
+    """Seconds until every exhausted limit has reset; None if none is exhausted.
+
+    Beside a good answer (``answered``) a limit of 0 means that there is no such limit.
+    """
     limits: dict[frozenset[str], dict[str, str]] = {}
     for raw_name, value in headers.items():
         name = raw_name.lower()
@@ -47,12 +64,30 @@ def hold_s(headers: Mapping[str, str], *, now: float) -> float | None:
             limits.setdefault(frozenset(), {}).update(items)
             continue
         parts = set(name.split("-")) - {"x", "ratelimit"}
-        for field in ("remaining", "reset"):
+        for field in ("limit", "remaining", "reset"):
             if field in parts:
                 limits.setdefault(frozenset(parts - {field}), {})[field] = value
     waits = [
         parse_wait(limit["reset"], now=now)
         for limit in limits.values()
-        if "reset" in limit and parse_number(limit.get("remaining")) == 0
+        if "reset" in limit
+        and parse_number(limit.get("remaining")) == 0
+        and not (answered and parse_number(limit.get("limit")) == 0)
     ]
     return max((wait for wait in waits if wait), default=None)
+
+
+def _value_of(headers: Mapping[str, str], name: str) -> str | None:
+    value = headers.get(name)
+    if value is not None:
+        return value
+    return next((value for key, value in headers.items() if key.lower() == name), None)
+
+
+@lru_cache(maxsize=16)
+def _timestamp(date: str) -> float | None:
+    # Responses of one second have one Date.
+    try:
+        return parsedate_to_datetime(date).timestamp()
+    except (ValueError, OverflowError):
+        return None

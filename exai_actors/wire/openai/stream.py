@@ -35,8 +35,8 @@ EVENT_OVERHEAD_BYTES = 1 << 20
 class StreamReader:
     """Reads one streamed answer: call ``feed`` until ``ended`` or end of body, then ``finish``.
 
-    ``max_answer_bytes`` bounds content and reasoning together, in UTF-8. ``now`` is the wall clock
-    in seconds since 1970 at the beginning, for an error that names an instant.
+    ``max_answer_bytes`` bounds content and reasoning together, in UTF-8. ``now`` is the service's
+    wall clock in seconds since 1970 at the beginning, for an error that names an instant.
     """
 
     def __init__(
@@ -188,7 +188,9 @@ class StreamReader:
             self._read(event)
 
     def _fail_with(self, error: Any) -> None:
-        self._failure = classify_error(error, now=self._now, redactor=self._redactor)
+        self._failure = classify_error(
+            error, now=self._now, model=self._model, redactor=self._redactor
+        )
 
     def _fail_too_large(self) -> None:
         self._failure = UpstreamFailure(
