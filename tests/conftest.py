@@ -1,12 +1,12 @@
-"""What holds for every test of this suite."""
+"""Settings and fixtures of every test."""
 
 from __future__ import annotations
 
 import pytest
 from hypothesis import HealthCheck, settings
 
-# In a fresh checkout Hypothesis first builds its tables of characters, which counts as the first
-# example's time; no test here is about time.
+# In a fresh checkout Hypothesis builds its tables of characters during the first example, which
+# would exceed a deadline; no test here is about time.
 settings.register_profile(
     "suite", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )
@@ -21,4 +21,4 @@ settings.load_profile("suite")
 
 @pytest.fixture(autouse=True)
 def nothing_is_left_behind(leak_check: None) -> None:
-    """No test may leave actors, threads, tasks or held permits to the next."""
+    """Fail a test that leaves actors, threads, tasks or held permits behind."""

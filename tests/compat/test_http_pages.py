@@ -1,4 +1,4 @@
-"""The pages of the old daemon, asked over real sockets."""
+"""The pages of the old daemon over real sockets."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ async def test_a_draining_broker_answers_503_but_is_still_alive(
     assert content["status"] == "unhealthy"
 
 
-async def test_the_permits_are_those_of_this_instant(client: aiohttp.ClientSession) -> None:
+async def test_the_permits_are_current(client: aiohttp.ClientSession) -> None:
     broker = Broker()
     async with serving(broker) as http:
         before = await ask(client, http.health_port, "/health/semaphores")
@@ -132,7 +132,7 @@ async def test_the_permits_are_those_of_this_instant(client: aiohttp.ClientSessi
     assert after[1]["providers"]["kimi"]["current"] == 0
 
 
-async def test_the_memory_is_measured_before_the_first_question(
+async def test_the_memory_is_measured_before_the_first_request(
     client: aiohttp.ClientSession,
 ) -> None:
     async with serving(Broker()) as http:
@@ -141,7 +141,7 @@ async def test_the_memory_is_measured_before_the_first_question(
     assert (content["process_memory_mb"], content["system_memory_percent"]) == (50.0, 50.0)
 
 
-async def test_the_memory_is_measured_again_and_again(client: aiohttp.ClientSession) -> None:
+async def test_the_memory_is_measured_repeatedly(client: aiohttp.ClientSession) -> None:
     loop, third = asyncio.get_running_loop(), asyncio.Event()
     measured = 0
 
@@ -158,7 +158,7 @@ async def test_the_memory_is_measured_again_and_again(client: aiohttp.ClientSess
     assert content["process_memory_mb"] >= 2.0
 
 
-async def test_next_to_no_memory_left_is_503_on_its_own_page_only(
+async def test_critically_low_memory_is_503_on_the_memory_page_only(
     client: aiohttp.ClientSession,
 ) -> None:
     scarce = MachineFigures(memory_total=100 * GB, memory_available=GB)
@@ -167,7 +167,7 @@ async def test_next_to_no_memory_left_is_503_on_its_own_page_only(
         assert (await ask(client, http.health_port, "/health"))[0] == 200
 
 
-async def test_a_page_from_elsewhere_may_read_the_health(client: aiohttp.ClientSession) -> None:
+async def test_other_origins_may_read_the_health(client: aiohttp.ClientSession) -> None:
     async with (
         serving(Broker()) as http,
         client.get(
@@ -180,7 +180,7 @@ async def test_a_page_from_elsewhere_may_read_the_health(client: aiohttp.ClientS
 
 
 @pytest.mark.parametrize("path", ["/", "/semaphore_monitor.html"])
-async def test_the_monitor_polls_the_port_where_the_health_really_is(
+async def test_the_monitor_polls_the_actual_health_port(
     client: aiohttp.ClientSession, path: str
 ) -> None:
     async with serving(Broker()) as http:
@@ -195,7 +195,7 @@ async def test_the_monitor_polls_the_port_where_the_health_really_is(
 @pytest.mark.parametrize(
     ("name", "kind"), [("monitor.css", "text/css"), ("monitor.js", "text/javascript")]
 )
-async def test_the_monitor_finds_its_style_and_its_script(
+async def test_the_monitor_serves_its_style_and_script(
     client: aiohttp.ClientSession, name: str, kind: str
 ) -> None:
     async with serving(Broker()) as http:
@@ -224,7 +224,7 @@ async def test_the_monitor_serves_nothing_else(client: aiohttp.ClientSession, pa
         assert answer.status == 404
 
 
-async def test_the_pages_take_no_orders(client: aiohttp.ClientSession) -> None:
+async def test_the_pages_are_read_only(client: aiohttp.ClientSession) -> None:
     async with (
         serving(Broker()) as http,
         client.post(f"http://{HOST}:{http.health_port}/health", data="x") as answer,
@@ -233,7 +233,7 @@ async def test_the_pages_take_no_orders(client: aiohttp.ClientSession) -> None:
 
 
 @pytest.mark.parametrize("which", ["health", "monitor"])
-async def test_a_taken_port_is_told_with_the_key_to_change_and_leaves_nothing_open(
+async def test_a_port_in_use_is_reported_with_its_key_and_nothing_stays_open(
     taken_port: int, which: str
 ) -> None:
     http = CompatHttp(
@@ -253,7 +253,7 @@ async def test_a_taken_port_is_told_with_the_key_to_change_and_leaves_nothing_op
     assert {task for task in asyncio.all_tasks() if task is not asyncio.current_task()} == set()
 
 
-async def test_an_address_this_machine_does_not_have_is_told() -> None:
+async def test_a_foreign_address_is_reported() -> None:
     http = CompatHttp(
         host="192.0.2.1", health_port=0, monitor_port=0, statistics=Broker(), clock=ManualClock()
     )
@@ -261,7 +261,7 @@ async def test_an_address_this_machine_does_not_have_is_told() -> None:
         await http.start()
 
 
-async def test_after_the_stop_nobody_listens() -> None:
+async def test_stop_closes_both_ports() -> None:
     async with serving(Broker()) as http:
         pass
     for port in (http.health_port, http.monitor_port):
@@ -270,17 +270,17 @@ async def test_after_the_stop_nobody_listens() -> None:
 
 
 async def ask_health(port: int, connection: str) -> tuple[bytes, asyncio.StreamWriter]:
-    """What comes: the whole stream if the connection is to be closed, else its first line."""
+    """The response: all of it if the connection is to be closed, otherwise its first line."""
     reader, writer = await asyncio.open_connection(HOST, port)
     writer.write(f"GET /health HTTP/1.1\r\nHost: x\r\nConnection: {connection}\r\n\r\n".encode())
     try:
-        told = await (reader.readline() if connection == "keep-alive" else reader.read())
+        response = await (reader.readline() if connection == "keep-alive" else reader.read())
     except ConnectionResetError:
-        told = b""
-    return told, writer
+        response = b""
+    return response, writer
 
 
-async def test_ever_more_sockets_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_connections_beyond_the_maximum_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http_pages, "MAX_SOCKETS", 3)
     writers = []
     async with serving(Broker()) as pages:
@@ -292,8 +292,8 @@ async def test_ever_more_sockets_are_dropped(monkeypatch: pytest.MonkeyPatch) ->
             ("keep-alive", False),
             ("close", False),
         ]:
-            told, writer = await ask_health(pages.health_port, kind)
+            response, writer = await ask_health(pages.health_port, kind)
             writers.append(writer)
-            assert told.startswith(b"HTTP/1.1 200") is answered
+            assert response.startswith(b"HTTP/1.1 200") is answered
     for writer in writers:
         writer.close()

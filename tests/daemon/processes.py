@@ -1,4 +1,4 @@
-"""`exai` as child processes of a test: commands that run to their end, and brokers that serve."""
+"""Run `exai` in child processes: commands to their end, brokers for the length of a block."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ MODEL = "scripted-model"
 
 
 def clean_environment(**more: str) -> dict[str, str]:
-    """The environment without any setting of exai, so that a developer's own have no effect."""
+    """The environment without the developer's own settings of exai."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("EXAI_")}
     return kept | {"XDG_CONFIG_HOME": "/nonexistent"} | more
 
 
 @dataclass(frozen=True)
-class Told:
-    """How a command ended and what it said."""
+class Result:
+    """The exit code and output of a command."""
 
     code: int
     out: str
@@ -38,9 +38,9 @@ async def start(
     stdin: int = PIPE,
     terminal: int | None = None,
 ) -> Process:
-    """Start `exai` in the root folder, where no exai.toml lies.
+    """Start `exai` in the root folder, which has no exai.toml.
 
-    Its stdout and stderr are pipes, or both the ``terminal`` if one is given.
+    Its stdout and stderr are pipes, or both are the given ``terminal``.
     """
     return await asyncio.create_subprocess_exec(
         *EXAI,
@@ -53,8 +53,8 @@ async def start(
     )
 
 
-async def ended(process: Process, stdin: bytes | None = None) -> Told:
-    """Wait for the end; kills the process if the wait itself is given up."""
+async def ended(process: Process, stdin: bytes | None = None) -> Result:
+    """Wait for the end; kill the process if the wait is cancelled."""
     try:
         out, err = await process.communicate(stdin)
     except BaseException:
@@ -63,23 +63,23 @@ async def ended(process: Process, stdin: bytes | None = None) -> Told:
             await process.wait()
         raise
     assert process.returncode is not None
-    return Told(process.returncode, (out or b"").decode(), (err or b"").decode())
+    return Result(process.returncode, (out or b"").decode(), (err or b"").decode())
 
 
-async def exai(*arguments: str, stdin: bytes = b"", env: dict[str, str] | None = None) -> Told:
+async def exai(*arguments: str, stdin: bytes = b"", env: dict[str, str] | None = None) -> Result:
     """Run `exai` to its end."""
     return await ended(await start(*arguments, env=env), stdin)
 
 
 @dataclass(frozen=True)
 class Serving:
-    """A broker in a child process that has said it is ready."""
+    """A broker in a child process that is ready."""
 
     url: str
     process: Process
 
-    async def stop(self) -> Told:
-        """Ask for an orderly end and wait for it."""
+    async def stop(self) -> Result:
+        """Send SIGTERM and wait for the end."""
         if self.process.returncode is None:
             self.process.terminate()
         return await ended(self.process)
@@ -89,7 +89,7 @@ class Serving:
 async def serving(
     config: str, folder: Path, *arguments: str, env: dict[str, str] | None = None
 ) -> AsyncIterator[Serving]:
-    """Run `exai serve` on a free port with this configuration; it is gone after the block."""
+    """Run `exai serve` with this configuration on a free port while the block runs."""
     file = folder / "exai.toml"
     file.write_text(config)
     process = await start(
@@ -108,7 +108,7 @@ async def serving(
 
 
 def provider_at(upstream: ScriptedUpstream, *lines: str) -> str:
-    """The configuration of one provider there, with more lines of its table."""
+    """The ``[[provider]]`` table for this upstream, plus ``lines``."""
     table = [
         "[[provider]]",
         'kind = "openai"',

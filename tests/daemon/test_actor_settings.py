@@ -29,7 +29,7 @@ def config_of(text: str) -> Config:
     return config
 
 
-def test_a_configuration_of_defaults_gives_the_actors_their_own_defaults() -> None:
+def test_defaults_of_configuration_and_actors_agree() -> None:
     config = config_of("")
     (provider,) = config.provider
     assert session_settings(config, Identity(DEFAULT_TENANT)) == SessionSettings()

@@ -1,4 +1,4 @@
-"""tools/check.py helps where it cannot go on, and stops at the first step that fails."""
+"""tools/check.py explains setup failures and stops at the first step that fails."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _failing_program(folder: Path, words: str) -> str:
     return str(program)
 
 
-def test_an_older_python_is_told_what_is_needed() -> None:
+def test_an_older_python_gets_a_clear_message() -> None:
     pretend = "import runpy, sys; sys.version_info = (3, 9, 1); runpy.run_path(sys.argv[1])"
     ran = subprocess.run(
         [sys.executable, "-c", pretend, SCRIPT], capture_output=True, text=True, check=False
@@ -31,11 +31,11 @@ def test_an_older_python_is_told_what_is_needed() -> None:
     assert "Traceback" not in ran.stderr
 
 
-def test_an_older_python_can_read_the_script_as_far_as_that_message() -> None:
+def test_an_older_python_can_parse_the_script() -> None:
     ast.parse(SCRIPT.read_text(), feature_version=(3, 8))
 
 
-def test_a_python_without_venv_is_told_which_package_brings_it(
+def test_a_python_without_venv_gets_the_name_of_the_package(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "executable", _failing_program(tmp_path, "no ensurepip here"))
@@ -83,7 +83,7 @@ def test_the_first_failure_stops_the_rest_and_gives_its_code(
     assert "not reached" in lines[3]
 
 
-def test_fast_leaves_out_the_real_parts() -> None:
+def test_fast_skips_the_real_parts() -> None:
     fast = [" ".join(step.command) for step in check.steps(fast=True)]
     everything = [" ".join(step.command) for step in check.steps(fast=False)]
     assert not any("real_parts.py" in command for command in fast)
@@ -92,7 +92,7 @@ def test_fast_leaves_out_the_real_parts() -> None:
     assert not any("--ignore" in command for command in everything)
 
 
-def test_ci_runs_exactly_the_command_that_people_run() -> None:
+def test_ci_runs_the_documented_command() -> None:
     lines = (check.ROOT / ".ci" / "run").read_text().splitlines()
     assert lines[1] == "set -euo pipefail"
     assert lines[-1] == "python3 tools/check.py"

@@ -1,4 +1,4 @@
-"""The import contracts in setup.cfg really catch what they forbid."""
+"""The import contracts in setup.cfg catch forbidden imports."""
 
 import shutil
 import subprocess
@@ -25,7 +25,7 @@ def _contracts_hold(clone: Path) -> tuple[bool, str]:
 
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
-    """A package with the project's contracts and folders but none of its code."""
+    """A package with the project's contracts and folders but without its code."""
     shutil.copy(ROOT / "setup.cfg", tmp_path)
     for package in (ROOT / "exai_actors").rglob("__init__.py"):
         empty = tmp_path / package.relative_to(ROOT)
@@ -37,9 +37,9 @@ def clone(tmp_path: Path) -> Path:
 
 
 def test_a_package_without_imports_keeps_every_contract(clone: Path) -> None:
-    held, said = _contracts_hold(clone)
-    assert held, said
-    assert "0 broken" in said
+    kept, output = _contracts_hold(clone)
+    assert kept, output
+    assert "0 broken" in output
 
 
 @pytest.mark.parametrize("package", ["core", "wire", "messages"])
@@ -51,9 +51,9 @@ def test_a_forbidden_import_in_a_pure_package_is_caught(
     clone: Path, package: str, forbidden: str
 ) -> None:
     (clone / "exai_actors" / package / "planted.py").write_text(f"import {forbidden}\n")
-    held, said = _contracts_hold(clone)
-    assert not held
-    assert f"exai_actors.{package} is not allowed to import {forbidden}" in said
+    kept, output = _contracts_hold(clone)
+    assert not kept
+    assert f"exai_actors.{package} is not allowed to import {forbidden}" in output
 
 
 @pytest.mark.parametrize(
@@ -81,20 +81,20 @@ def test_an_import_that_points_outwards_is_caught(
 ) -> None:
     planted = clone.joinpath("exai_actors", *importer.split("."), "planted.py")
     planted.write_text(f"import exai_actors.{imported}\n")
-    held, said = _contracts_hold(clone)
-    assert not held, said
+    kept, output = _contracts_hold(clone)
+    assert not kept, output
 
 
 def test_a_forbidden_import_reached_through_another_module_is_caught(clone: Path) -> None:
     (clone / "exai_actors" / "ids.py").write_text("import time\n")
     (clone / "exai_actors" / "core" / "planted.py").write_text("import exai_actors.ids\n")
-    held, said = _contracts_hold(clone)
-    assert not held
-    assert "exai_actors.core is not allowed to import time" in said
+    kept, output = _contracts_hold(clone)
+    assert not kept
+    assert "exai_actors.core is not allowed to import time" in output
 
 
 def test_a_new_part_of_the_package_must_take_its_place_in_the_layers(clone: Path) -> None:
     (clone / "exai_actors" / "odds_and_ends.py").write_text("")
-    held, said = _contracts_hold(clone)
-    assert not held
-    assert "odds_and_ends" in said
+    kept, output = _contracts_hold(clone)
+    assert not kept
+    assert "odds_and_ends" in output

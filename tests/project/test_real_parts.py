@@ -1,4 +1,4 @@
-"""What is fetched for the tests on real parts, and what is said when it was not."""
+"""The parts for tests/real are pinned, and missing ones are reported with a remedy."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def test_every_pin_names_one_exact_version() -> None:
     assert [pin for pin in pins if not re.fullmatch(r"[\w.-]+==[\w.]+", pin)] == []
 
 
-def test_a_missing_part_fails_the_test_and_names_the_command_that_fetches_it(
+def test_a_missing_part_fails_the_test_with_the_command_to_fetch_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(real_parts, "REAL", tmp_path)
@@ -37,11 +37,11 @@ def test_a_part_fetched_for_other_pins_counts_as_missing(
     assert not part.is_there()
 
 
-def test_a_part_that_cannot_be_had_is_reported_and_leaves_nothing_behind(
+def test_a_failed_fetch_is_reported_and_leaves_nothing_behind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(real_parts, "REAL", tmp_path / "real")
-    # A requirement pip refuses on sight, without asking anybody.
+    # A requirement that pip refuses without network access.
     monkeypatch.setattr(real_parts, "PARTS", (real_parts.Part("nothing", ("not a pin",)),))
     assert real_parts.main() == 1
     assert "could not fetch nothing" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""The real parts as fixtures: they fail, naming the command that helps, when a part is missing."""
+"""The real parts as fixtures, which fail with the command to run if a part is missing."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ TOKEN = "a-token-of-enough-characters"
 
 
 class StartBroker(Protocol):
-    """Start ``exai serve`` with these tables of TOML, and a token if one is named."""
+    """Start ``exai serve`` with this TOML, and with a token if one is given."""
 
     def __call__(self, toml: str, token: str = "") -> str: ...
 
 
 @dataclass(frozen=True)
 class Model:
-    """An OpenAI-compatible server and the one model it serves; ``url`` is without ``/v1``."""
+    """An OpenAI-compatible server and its only model; ``url`` is without ``/v1``."""
 
     url: str
     name: str
@@ -36,7 +36,7 @@ class Model:
 
 @dataclass(frozen=True)
 class WebSocketProgram:
-    """How to run a client we did not write; its arguments are the URL and perhaps a token."""
+    """The command of a third-party client; its arguments are the URL and possibly a token."""
 
     command: tuple[str | Path, ...]
     environment: dict[str, str]
@@ -47,7 +47,7 @@ class WebSocketProgram:
 
 
 def need(part: real_parts.Part) -> real_parts.Part:
-    """The part itself, or a failed test that says how to get it."""
+    """The part; fails the test with the command to fetch it if it is missing."""
     if not part.is_there():
         pytest.fail(
             f"The real part {part.name!r} ({', '.join(part.pins)}) is missing or outdated in "
@@ -59,7 +59,7 @@ def need(part: real_parts.Part) -> real_parts.Part:
 
 @pytest.fixture(scope="session")
 def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the child processes' output goes."""
+    """The folder for the output of child processes."""
     return tmp_path_factory.mktemp("logs")
 
 
@@ -70,21 +70,21 @@ def llama_server(logs: Path) -> Iterator[Model]:
     command: list[str | Path] = [sys.executable, PROGRAMS / "llama_server.py"]
     env = processes.environment(part.folder)
     log = logs / "llama.log"
-    # The server's own log may have begun the line already.
+    # The line may start with output of the server's log.
     with processes.running(command, ready=r"\bready (http://\S+)$", log=log, env=env) as url:
         yield Model(url, MODEL)
 
 
 @pytest.fixture(scope="session")
 def llmock_command() -> list[str | Path]:
-    """The program ``llmock``, to which a subcommand is added."""
+    """The command ``llmock``, without a subcommand."""
     need(real_parts.LLMOCK)
     return [sys.executable, "-W", "ignore", "-m", "llmock.cli"]
 
 
 @pytest.fixture(scope="session")
 def llmock_environment() -> dict[str, str]:
-    """What ``llmock_command`` runs in."""
+    """The environment of ``llmock_command``."""
     return processes.environment(need(real_parts.LLMOCK).folder)
 
 
@@ -92,7 +92,7 @@ def llmock_environment() -> dict[str, str]:
 def llmock_server(
     llmock_command: list[str | Path], llmock_environment: dict[str, str], logs: Path
 ) -> Iterator[str]:
-    """The base URL of a running llmock, without ``/v1``; it pauses between chunks as models do."""
+    """The URL of a running llmock without ``/v1``; it pauses between chunks as models do."""
     command = [*llmock_command, "serve", "--port", "0", "--stream-chunk-delay-ms", "10"]
     ready = r"Uvicorn running on (http://[\d.:]+)"
     log = logs / "llmock.log"
@@ -102,7 +102,7 @@ def llmock_server(
 
 @pytest.fixture(scope="session")
 def node() -> Path:
-    """Node, new enough to have a WebSocket built in."""
+    """A Node version with a built-in WebSocket."""
     need(real_parts.NODE)
     return real_parts.NODE_PROGRAM
 
@@ -116,7 +116,7 @@ def websocat() -> Path:
 
 @pytest.fixture(scope="session")
 def websockets_client() -> Callable[[str, str], WebSocketProgram]:
-    """A client on a given version of websockets, in the given style of its use."""
+    """A client with the given version of websockets, using the given one of its APIs."""
 
     def client(version: str, style: str) -> WebSocketProgram:
         part = need(real_parts.websockets_part(version))
@@ -128,7 +128,7 @@ def websockets_client() -> Callable[[str, str], WebSocketProgram]:
 
 @pytest.fixture(scope="module")
 def start_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartBroker]:
-    """Start ``exai serve`` on a free port with these tables of TOML; returns its ws:// URL."""
+    """Start ``exai serve`` with this TOML on a free port; returns its ws:// URL."""
     with ExitStack() as stack:
 
         def start(toml: str, token: str = "") -> str:

@@ -1,4 +1,4 @@
-"""What a user's own script does over the socket, whatever carries its frames."""
+"""A client of the op protocol, as a user's script would be, over any carrier of frames."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Frame = dict[str, Any]
 
 @dataclass(frozen=True)
 class Answer:
-    """One call's pieces in the order they came, and the frame that ended it."""
+    """The pieces of one call in order, and its final frame."""
 
     pieces: list[str]
     result: Frame
@@ -34,14 +34,14 @@ class Answer:
 
     @property
     def error(self) -> Frame:
-        """The error's code, message and details; AssertionError if there was none."""
+        """The code, message and details of the error; AssertionError if there is none."""
         error = self.result.get("error")
         assert isinstance(error, dict), self.result
         return error
 
 
 class FrameClient(ABC):
-    """Speaks the op protocol; everything received is kept in order in ``received``."""
+    """Speaks the op protocol; ``received`` has all received frames in order."""
 
     def __init__(self) -> None:
         self.received: list[Frame] = []
@@ -55,25 +55,25 @@ class FrameClient(ABC):
     async def _receive(self) -> Frame: ...
 
     async def receive(self) -> Frame:
-        """The next frame; AssertionError when the connection ends instead."""
+        """The next frame; AssertionError if the connection ends instead."""
         frame = await self._receive()
         self.received.append(frame)
         return frame
 
-    async def until(self, **wanted: Any) -> Frame:
-        """Receive up to the first frame that has all the wanted fields, and return it."""
+    async def until(self, **fields: Any) -> Frame:
+        """Receive up to the first frame that has all of these fields, and return it."""
         while True:
             frame = await self.receive()
-            if all(frame.get(name) == value for name, value in wanted.items()):
+            if all(frame.get(name) == value for name, value in fields.items()):
                 return frame
 
     async def hello(self, token: str = "") -> Frame:
-        """Open the conversation as the old clients do."""
+        """Send hello as the old clients do, and return the reply."""
         await self.send({"op": "hello", "token": token})
         return await self.receive()
 
     async def submit(self, request_id: str, *, stream: bool = False, **arguments: Any) -> None:
-        """Call ``chat`` without waiting for anything."""
+        """Call ``chat`` without waiting for a reply."""
         frame: Frame = {
             "op": "call_tool",
             "request_id": request_id,
@@ -83,7 +83,7 @@ class FrameClient(ABC):
         await self.send(frame | ({"stream": True} if stream else {}))
 
     async def chat(self, *, stream: bool = False, **arguments: Any) -> Answer:
-        """Call ``chat`` and receive to its end; nothing else may be in flight."""
+        """Call ``chat`` and receive to its end. No other call may be in flight."""
         request_id = f"call-{next(self._numbers)}"
         await self.submit(request_id, stream=stream, **arguments)
         before = len(self.received)
@@ -93,7 +93,7 @@ class FrameClient(ABC):
 
 
 class SocketClient(FrameClient):
-    """The client of this very process, for tests that are about something else."""
+    """A client in this process, for tests that are not about clients."""
 
     def __init__(self, socket: ClientConnection) -> None:
         super().__init__()
@@ -110,7 +110,7 @@ class SocketClient(FrameClient):
 
 @asynccontextmanager
 async def session(url: str) -> AsyncIterator[SocketClient]:
-    """A connection that has said hello."""
+    """A connection after its hello."""
     async with connect(url, max_size=None) as socket:
         client = SocketClient(socket)
         acknowledged = await client.hello()

@@ -1,4 +1,4 @@
-"""A WebSocket client that runs as a child process: its input lines are the frames it sends."""
+"""A WebSocket client in a child process, which sends each line of its input as a frame."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MAX_LINE = 2**26
 
 
 class LineClient(FrameClient):
-    """Speaks through somebody else's client, by its standard input and output."""
+    """Uses a third-party client through its standard input and output."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class LineClient(FrameClient):
         return frame
 
     async def close(self) -> int:
-        """End the client's input, upon which it closes its connection; returns its exit code."""
+        """Close the client's input, so that it closes its connection; returns its exit code."""
         self._input.close()
         async with asyncio.timeout(ANSWER_TIMEOUT_S):
             rest = await self._output.read()
@@ -51,7 +51,7 @@ class LineClient(FrameClient):
 async def line_client(
     command: Sequence[str | Path], env: Mapping[str, str] | None = None
 ) -> AsyncIterator[LineClient]:
-    """Run the client's program; it is ended with the block, in order or not."""
+    """Run the client's program while the block runs."""
     process = await asyncio.create_subprocess_exec(
         *map(str, command),
         stdin=asyncio.subprocess.PIPE,

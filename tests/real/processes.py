@@ -1,4 +1,4 @@
-"""Child processes that say on a line of their output when they are ready, and end with the test."""
+"""Child processes that print a line when they are ready, and end with the test."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ STOP_TIMEOUT_S = 15.0
 
 
 class NotReadyError(Exception):
-    """The process ended, or the time was over, before it said that it was ready."""
+    """The process ended or timed out before it was ready."""
 
 
 def environment(*python_path: Path) -> dict[str, str]:
-    """This process's environment with exactly these folders as PYTHONPATH."""
+    """The environment of this process with exactly these folders as PYTHONPATH."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("EXAI_")}
     return kept | {
         "PYTHONPATH": os.pathsep.join(map(str, python_path)),
@@ -36,9 +36,9 @@ def running(
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
 ) -> Iterator[str]:
-    """Run ``command``; yield group 1 of the first line that ``ready`` matches, then end it.
+    """Run ``command`` while the block runs; yields group 1 of the first match of ``ready``.
 
-    Standard output and error go to ``log`` as one. Raises NotReadyError with their end.
+    Standard output and error both go to ``log``. Raises NotReadyError with the end of the log.
     """
     process = subprocess.Popen(
         [str(word) for word in command],
@@ -64,7 +64,7 @@ def running(
 
 
 class _Watch:
-    """Reads the output to its end, so that the process never blocks on a full pipe."""
+    """Reads all output, so that the process never blocks on a full pipe."""
 
     def __init__(self, process: subprocess.Popen[str], ready: re.Pattern[str], log: Path) -> None:
         self._process = process
@@ -81,8 +81,8 @@ class _Watch:
             return self._found
         code = self._process.poll()
         state = "was not ready in time" if code is None else f"ended with code {code}"
-        said = self._log.read_text()[-4000:]
-        raise NotReadyError(f"{self._process.args!r} {state}; it said:\n{said}")
+        output = self._log.read_text()[-4000:]
+        raise NotReadyError(f"{self._process.args!r} {state}; its output:\n{output}")
 
     def join(self) -> None:
         self._thread.join(STOP_TIMEOUT_S)

@@ -1,4 +1,4 @@
-"""A real model behind llama.cpp's own server, seen from both sides: our client and its metrics."""
+"""A real model on llama.cpp's server, observed by our client and by the server's metrics."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from tests.real.frame_client import session
 from tests.real.programs.llama_server import SLOTS
 
 PROMPT = "What is the capital of France?"
-# Half a minute's work for the model, so that falling quiet sooner means that it was stopped.
+# Half a minute of work for the model; if it is idle sooner, it was stopped.
 MANY_TOKENS = 1800
 QUIET_TIMEOUT_S = 10.0
-# Each look costs the model server a turn; an answer of these tests takes some 250 ms.
+# Each poll costs the model server time; an answer takes about 250 ms.
 BETWEEN_LOOKS_S = 0.02
 
 
 @dataclass(frozen=True)
 class Load:
-    """What llama.cpp says it has: ``deferred`` requests wait because both slots are busy."""
+    """The metrics of llama.cpp: ``deferred`` requests wait because both slots are busy."""
 
     processing: int
     deferred: int
@@ -33,7 +33,7 @@ class Load:
 
 
 class Llama:
-    """Asks llama.cpp's server directly, past the broker."""
+    """Calls llama.cpp's server directly, without the broker."""
 
     def __init__(self, model: Model, http: aiohttp.ClientSession) -> None:
         self._model = model
@@ -55,7 +55,7 @@ class Llama:
         )
 
     async def until_quiet(self) -> Load:
-        """Ask until nothing runs there; TimeoutError if something goes on."""
+        """Poll until no request runs there; TimeoutError if one does not end."""
         async with asyncio.timeout(QUIET_TIMEOUT_S):
             while True:
                 load = await self.load()
@@ -77,7 +77,7 @@ class Llama:
             return answer
 
     async def highest_while(self, work: asyncio.Future[Any]) -> tuple[int, int]:
-        """The most requests processing and deferred at any look until ``work`` has ended."""
+        """The maxima of processing and deferred requests, polled until ``work`` has ended."""
         processing = deferred = 0
         while not work.done():
             load = await self.load()
@@ -98,7 +98,7 @@ async def llama(llama_server: Model) -> AsyncIterator[Llama]:
 
 @pytest.fixture(scope="module")
 def broker_with_limit(llama_server: Model, start_broker: StartBroker) -> dict[int, str]:
-    """Brokers in front of the same model, by their provider's limit."""
+    """Brokers in front of the same model, by the limit of their provider."""
 
     def start(limit: int) -> str:
         return start_broker(
@@ -114,7 +114,7 @@ def broker(broker_with_limit: dict[int, str]) -> str:
     return broker_with_limit[SLOTS]
 
 
-async def test_a_real_answer_comes_whole(broker: str, llama: Llama) -> None:
+async def test_a_real_answer_is_complete(broker: str, llama: Llama) -> None:
     before = await llama.load()
     async with session(broker) as client:
         answer = await client.chat(prompt=PROMPT, max_tokens=24)
@@ -123,9 +123,7 @@ async def test_a_real_answer_comes_whole(broker: str, llama: Llama) -> None:
     assert after.predicted_tokens - before.predicted_tokens == 24
 
 
-async def test_a_streamed_answer_comes_in_pieces_as_the_model_makes_it(
-    broker: str, llama: Llama
-) -> None:
+async def test_a_streamed_answer_arrives_in_pieces(broker: str, llama: Llama) -> None:
     before = await llama.load()
     async with session(broker) as client:
         answer = await client.chat(prompt=PROMPT, max_tokens=24, stream=True)
@@ -146,7 +144,7 @@ async def test_a_cancelled_answer_stops_the_model(broker: str, llama: Llama) -> 
         await llama.until_quiet()
 
 
-async def test_a_client_that_goes_away_stops_the_model(broker: str, llama: Llama) -> None:
+async def test_a_disconnected_client_stops_the_model(broker: str, llama: Llama) -> None:
     async with session(broker) as client:
         await client.submit("long", prompt=PROMPT, max_tokens=MANY_TOKENS, stream=True)
         await client.until(op="stream_chunk", request_id="long")
@@ -170,7 +168,7 @@ async def test_a_call_cancelled_while_it_waits_never_reaches_the_model(
 
 
 @pytest.mark.parametrize("limit", [1, SLOTS])
-async def test_the_limit_is_reached_and_nothing_ever_waits_inside_the_model_server(
+async def test_the_limit_is_reached_and_nothing_waits_in_the_model_server(
     broker_with_limit: dict[int, str], llama: Llama, limit: int
 ) -> None:
     async def one_client(number: int) -> str:
@@ -183,12 +181,12 @@ async def test_the_limit_is_reached_and_nothing_ever_waits_inside_the_model_serv
     assert (processing, deferred) == (limit, 0)
 
 
-async def test_without_the_broker_the_same_load_does_wait_inside_the_model_server(
+async def test_without_the_broker_the_same_load_waits_in_the_model_server(
     llama: Llama,
 ) -> None:
     work = asyncio.gather(
         # One more than there are slots: with many, the server's few threads all wait for answers
-        # and none is left to tell how it is doing.
+        # and none is left to serve the metrics.
         *(llama.answer(f"Name {number} colours.", max_tokens=96) for number in range(SLOTS + 1))
     )
     processing, deferred = await llama.highest_while(work)

@@ -1,4 +1,4 @@
-"""The manual clock moves both times together and never back."""
+"""The manual clock moves both of its times together, and only forward."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from exai_actors.ports import Clock
 from exai_actors.testing.clock import ManualClock
 
 
-def test_time_stands_still_until_it_is_advanced() -> None:
+def test_only_advance_moves_the_clock() -> None:
     manual = ManualClock(now=10.0, wall=1_000.0)
     clock: Clock = manual
     assert (clock.now(), clock.wall()) == (10.0, 1_000.0)
@@ -17,6 +17,6 @@ def test_time_stands_still_until_it_is_advanced() -> None:
     assert (clock.now(), clock.wall()) == (12.5, 1_002.5)
 
 
-def test_time_does_not_go_back() -> None:
+def test_the_clock_cannot_go_back() -> None:
     with pytest.raises(UsageError, match="cannot go back"):
         ManualClock().advance(-1)

@@ -1,4 +1,4 @@
-"""The least that a test must say becomes a whole configuration, checked like any other."""
+"""A few keys become a complete configuration, checked like any other."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from exai_actors.errors import ConfigError
 from exai_actors.testing.config import config_for_test, provider_at, with_upstream
 
 
-def test_nothing_said_is_the_synthetic_provider_on_a_free_port() -> None:
+def test_the_default_is_a_synthetic_provider_on_a_free_port() -> None:
     config = config_for_test()
     assert config.server.port == 0
     assert [provider.kind for provider in config.provider] == ["synthetic"]
 
 
-def test_a_port_that_is_named_is_kept() -> None:
+def test_a_given_port_is_kept() -> None:
     assert config_for_test("[server]\nport = 4242").server.port == 4242
     assert config_for_test({"server": {"port": 4242}}).server.port == 4242
 
 
-def test_the_environment_lends_keys_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_supplies_api_keys_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EXAI_WS_PORT", "4242")
     monkeypatch.setenv("EXAI_WS_TOKEN", "a-token-of-somebody-else")
     monkeypatch.setenv("THE_KEY", "key-of-the-provider")
@@ -32,7 +32,7 @@ def test_the_environment_lends_keys_and_nothing_else(monkeypatch: pytest.MonkeyP
     assert list(config.api_keys.values()) == ["key-of-the-provider"]
 
 
-def test_tables_say_the_same_as_text() -> None:
+def test_tables_and_text_are_equivalent() -> None:
     text = """
     [chat]
     system_prompt = "quotes \\" and \\\\ and ünïcode\\n"
@@ -56,39 +56,41 @@ def test_tables_say_the_same_as_text() -> None:
 
 
 @pytest.mark.parametrize("wrong", ["[server", {"server": {"prot": 1}}])
-def test_what_cannot_be_used_is_refused_with_the_reason(wrong: str | dict[str, object]) -> None:
+def test_an_invalid_configuration_is_refused_with_the_reason(
+    wrong: str | dict[str, object],
+) -> None:
     with pytest.raises(
         ConfigError, match=r"the test's config(:1: is not TOML|.*prot: unknown key)"
     ):
         config_for_test(wrong)
 
 
-def test_a_key_outside_of_any_table_is_told_as_such() -> None:
+def test_a_key_outside_any_table_is_reported() -> None:
     with pytest.raises(ConfigError, match=r"port: unknown key outside .* belongs in \[server\]"):
         config_for_test({"session": {"window": 3}, "port": 0})
 
 
-def test_a_path_is_taken_as_it_is(tmp_path: Path) -> None:
+def test_a_value_may_be_a_path(tmp_path: Path) -> None:
     file = tmp_path / "token"
     file.write_text("sixteen-characters-or-more")
     assert config_for_test({"server": {"token_file": file}}).server.token == file.read_text()
 
 
-def test_what_is_no_configuration_is_refused_with_what_is_one(tmp_path: Path) -> None:
+def test_other_types_than_text_and_tables_are_refused(tmp_path: Path) -> None:
     for wrong in (5, tmp_path, ["server"]):
         config: Any = wrong
         with pytest.raises(ConfigError, match="is not a configuration; give the text"):
             config_for_test(with_upstream(config, "http://127.0.0.1:1/v1"))
 
 
-def test_a_key_that_is_missing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_key_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NO_SUCH_KEY", raising=False)
     provider = {**provider_at("http://127.0.0.1:1/v1"), "api_key_env": "NO_SUCH_KEY"}
     with pytest.raises(ConfigError, match="NO_SUCH_KEY"):
         config_for_test({"provider": [provider]})
 
 
-def test_an_upstream_becomes_the_provider_only_where_none_is_named() -> None:
+def test_a_scripted_upstream_becomes_the_provider_if_there_is_none() -> None:
     base_url = "http://127.0.0.1:1/v1"
     for config in (None, "[session]\nwindow = 3", {"session": {"window": 3}}):
         (provider,) = config_for_test(with_upstream(config, base_url)).provider

@@ -1,4 +1,4 @@
-"""The shipped pytest plugin, tried on projects of their own that have the package installed."""
+"""The pytest plugin in separate projects that have the package installed."""
 
 from __future__ import annotations
 
@@ -195,7 +195,7 @@ HOW_TO = Path(__file__).parents[2] / "docs" / "how-to" / "test-against-a-broker.
 
 @pytest.fixture(scope="module")
 def bad(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """What pytest says of a suite full of faults."""
+    """The output of pytest for a suite with many faults."""
     return _run(tmp_path_factory.mktemp("bad"), BAD)
 
 
@@ -209,17 +209,17 @@ def _run(project: Path, tests: str, *options: str, ini: str = INI) -> str:
 
 
 def test_sync_and_async_tests_get_real_brokers_and_leave_nothing_behind(tmp_path: Path) -> None:
-    said = _run(tmp_path, GOOD)
-    assert "13 passed in " in said, said
+    output = _run(tmp_path, GOOD)
+    assert "13 passed in " in output, output
 
 
 def test_the_examples_of_the_how_to_pass_and_leave_nothing_behind(tmp_path: Path) -> None:
     blocks = re.findall(r"^```python\n(.*?)^```$", HOW_TO.read_text(), re.DOTALL | re.MULTILINE)
     for number, block in enumerate(blocks):
         (tmp_path / f"test_block_{number}.py").write_text(block)
-    said = _run(tmp_path, "", ini=f"{INI}\nusefixtures = leak_check\n")
+    output = _run(tmp_path, "", ini=f"{INI}\nusefixtures = leak_check\n")
     tests = sum(block.count("def test_") for block in blocks)
-    assert f"{tests} passed in " in said, said
+    assert f"{tests} passed in " in output, output
 
 
 def test_a_test_that_leaves_an_actor_fails_and_names_it(bad: str) -> None:
@@ -230,13 +230,13 @@ def test_a_test_that_leaves_a_thread_fails_and_names_it(bad: str) -> None:
     assert "test_thread left behind:\nthread still running: a forgotten thread\n" in bad
 
 
-def test_a_test_that_leaves_its_own_loop_open_fails_and_names_its_thread(bad: str) -> None:
+def test_a_test_that_leaves_a_loop_open_fails_and_names_its_thread(bad: str) -> None:
     assert "test_loop left behind:\nthread still running: asyncio_0\n" in bad
 
 
 def test_a_test_that_leaves_a_task_fails_and_names_it(bad: str) -> None:
-    said = "test_task left behind:\nasyncio task still running: a forgotten task (forever)\n"
-    assert said in bad
+    output = "test_task left behind:\nasyncio task still running: a forgotten task (forever)\n"
+    assert output in bad
 
 
 def test_a_test_that_leaves_a_call_in_flight_fails_and_names_provider_and_client(bad: str) -> None:
@@ -250,7 +250,7 @@ def test_the_test_after_one_that_leaked_is_not_blamed(bad: str) -> None:
     assert "_after_" not in bad
 
 
-def test_a_configuration_that_cannot_be_used_is_told_by_key_and_without_traceback(bad: str) -> None:
+def test_an_invalid_configuration_is_reported_by_key_without_traceback(bad: str) -> None:
     assert "the exai_broker of test_project.py::test_unknown_key: " in bad
     assert '[server] prot: unknown key; did you mean "port"?' in bad
     assert "@pytest.mark.exai takes config=... and nothing else" in bad
@@ -260,16 +260,16 @@ def test_a_configuration_that_cannot_be_used_is_told_by_key_and_without_tracebac
 def test_the_plugin_needs_no_other_plugin(tmp_path: Path) -> None:
     tests = "def test_call(exai_client, leak_check): assert exai_client.ping() is None"
     ini = "[pytest]\nfilterwarnings = error\n"
-    said = _run(tmp_path, tests, "-p", "no:asyncio", "-p", "no:timeout", ini=ini)
-    assert "1 passed in " in said, said
+    output = _run(tmp_path, tests, "-p", "no:asyncio", "-p", "no:timeout", ini=ini)
+    assert "1 passed in " in output, output
 
 
 def test_the_plugin_can_be_switched_off(tmp_path: Path) -> None:
-    said = _run(tmp_path, "def test_call(exai_client): pass", "-p", "no:exai_actors")
-    assert "fixture 'exai_client' not found" in said
+    output = _run(tmp_path, "def test_call(exai_client): pass", "-p", "no:exai_actors")
+    assert "fixture 'exai_client' not found" in output
 
 
-def test_a_suite_that_does_not_use_the_plugin_loads_nothing_of_the_package() -> None:
+def test_the_unused_plugin_imports_no_heavy_library() -> None:
     loaded = (
         "import sys, pytest, exai_actors.testing.plugin;"
         "print([name for name in sys.modules if name.split('.')[0] in"

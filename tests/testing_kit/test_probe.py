@@ -1,4 +1,4 @@
-"""Probes keep what they are told and say clearly what they miss."""
+"""Probes record messages and report missing ones clearly."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_each_message_is_read_once_and_in_order() -> None:
     probe.expect_nothing()
 
 
-def test_taking_names_what_came_instead() -> None:
+def test_take_names_the_unexpected_message() -> None:
     probe: Probe[object] = Probe("session")
     with pytest.raises(AssertionError, match=r"session: no int, .*received nothing"):
         probe.take(int)
@@ -41,7 +41,7 @@ def test_taking_names_what_came_instead() -> None:
         probe.expect_nothing()
 
 
-def test_skipping_reads_over_other_messages() -> None:
+def test_skip_to_skips_other_messages() -> None:
     probe: Probe[object] = Probe()
     for message in (1, 2, "a", 3):
         probe.tell(message)
@@ -52,14 +52,14 @@ def test_skipping_reads_over_other_messages() -> None:
 
 
 @pytest.mark.parametrize("answer", [Offer.FULL, Offer.CLOSED])
-def test_a_refusing_probe_keeps_what_it_refused_apart(answer: Offer) -> None:
+def test_a_refusing_probe_keeps_refused_messages_separately(answer: Offer) -> None:
     probe: Probe[int] = Probe(answer=answer)
     assert probe.offer(1) is answer
     probe.tell(2)
     assert (probe.messages, probe.refused) == ([], [1, 2])
 
 
-def test_a_full_probe_still_takes_system_messages_and_a_closed_one_does_not() -> None:
+def test_only_a_closed_probe_refuses_system_messages() -> None:
     probe: Probe[int] = Probe(answer=Offer.FULL)
     probe.tell_system(1)
     assert probe.messages == [1]
@@ -69,7 +69,7 @@ def test_a_full_probe_still_takes_system_messages_and_a_closed_one_does_not() ->
     assert probe.refused == [2]
 
 
-async def test_expecting_waits_for_a_message_told_later_from_another_thread() -> None:
+async def test_expect_waits_for_a_message_from_another_thread() -> None:
     probe: Probe[object] = Probe()
     waiting = asyncio.create_task(probe.expect(int))
     await asyncio.sleep(0)
@@ -79,7 +79,7 @@ async def test_expecting_waits_for_a_message_told_later_from_another_thread() ->
     teller.join()
 
 
-async def test_expecting_eventually_reads_over_other_messages() -> None:
+async def test_expect_eventually_skips_other_messages() -> None:
     probe: Probe[object] = Probe()
     waiting = asyncio.create_task(probe.expect_eventually(str))
     await asyncio.sleep(0)
@@ -88,7 +88,7 @@ async def test_expecting_eventually_reads_over_other_messages() -> None:
     assert await waiting == "a"
 
 
-async def test_expecting_in_vain_says_what_came() -> None:
+async def test_an_expectation_that_times_out_shows_the_messages() -> None:
     probe: Probe[object] = Probe("provider")
     probe.tell(1)
     with pytest.raises(AssertionError, match=r"provider: no str within 0\.01 s; it received int"):

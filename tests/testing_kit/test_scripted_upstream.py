@@ -1,4 +1,4 @@
-"""The scripted upstream does what its script says and logs what it saw."""
+"""The scripted upstream follows its script and logs its requests."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -57,7 +57,7 @@ async def test_an_unscripted_request_is_echoed(
     assert [seen.prompt for seen in upstream.requests] == ["nonce 17"]
 
 
-async def test_a_stream_sends_one_event_a_piece_then_finish_usage_and_done(
+async def test_a_stream_has_one_event_per_piece_then_finish_usage_and_done(
     upstream: ScriptedUpstream, http: aiohttp.ClientSession
 ) -> None:
     upstream.then(answer(Reasoning("hm"), "Hel", "lo"))
@@ -75,7 +75,7 @@ async def test_a_stream_sends_one_event_a_piece_then_finish_usage_and_done(
     assert events[6] == "data: [DONE]"
 
 
-async def test_a_gate_tells_when_it_is_reached_and_holds_until_it_is_opened(
+async def test_a_gate_reports_arrival_and_waits_until_opened(
     upstream: ScriptedUpstream, http: aiohttp.ClientSession
 ) -> None:
     gate = Gate()
@@ -90,7 +90,7 @@ async def test_a_gate_tells_when_it_is_reached_and_holds_until_it_is_opened(
     assert upstream.completed == 1
 
 
-async def test_a_client_that_leaves_is_logged_as_disconnected(
+async def test_a_disconnected_client_is_logged(
     upstream: ScriptedUpstream, http: aiohttp.ClientSession
 ) -> None:
     upstream.then(hang(), answer("Hel", HANG))
@@ -147,7 +147,7 @@ async def test_statuses_pages_and_headers_are_as_scripted(
         assert response.status == 204
 
 
-async def test_the_models_are_listed_and_the_key_is_asked_for(
+async def test_the_models_are_listed_and_the_key_is_required(
     http: aiohttp.ClientSession,
 ) -> None:
     async with ScriptedUpstream(models=("a", "b"), api_key="right") as upstream:
@@ -177,18 +177,18 @@ async def test_the_log_counts_concurrency_and_reused_connections(
     assert upstream.connections == 2
 
 
-async def test_waiting_in_vain_shows_the_log() -> None:
+async def test_a_wait_that_times_out_shows_the_log() -> None:
     async with ScriptedUpstream(wait_s=0.01) as upstream:
         with pytest.raises(AssertionError, match="3 started; the upstream saw"):
             await upstream.wait_for_started(3)
 
 
-async def test_a_gate_nobody_comes_to_is_not_waited_for_for_ever() -> None:
+async def test_waiting_for_an_unreached_gate_times_out() -> None:
     with pytest.raises(AssertionError, match=r"did not reach this gate within"):
         await Gate().reached(within_s=0.01)
 
 
-def test_a_gate_waited_for_in_vain_shows_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wait_for_a_gate_that_times_out_shows_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
     async def in_vain(gate: Gate) -> None:
         raise AssertionError("waited in vain")
 
@@ -198,7 +198,7 @@ def test_a_gate_waited_for_in_vain_shows_the_log(monkeypatch: pytest.MonkeyPatch
         upstream.reached(Gate())
 
 
-async def test_what_is_no_reply_is_refused_where_it_is_written(upstream: ScriptedUpstream) -> None:
+async def test_an_invalid_reply_is_refused_immediately(upstream: ScriptedUpstream) -> None:
     wrong: Any = "hello"
     with pytest.raises(UsageError, match="'hello' is not a reply"):
         upstream.then(wrong)
@@ -223,19 +223,19 @@ async def test_a_script_that_fails_fails_the_test(http: aiohttp.ClientSession) -
     assert "a script failed: AssertionError" in str(upstream)
 
 
-async def test_a_script_that_makes_no_reply_fails_the_test(http: aiohttp.ClientSession) -> None:
+async def test_a_script_that_returns_no_reply_fails_the_test(http: aiohttp.ClientSession) -> None:
     nothing: Any = lambda seen: None  # noqa: E731
     with pytest.raises(AssertionError, match="a script returned None instead of a reply"):
         async with ScriptedUpstream(nothing) as upstream, post(http, upstream):
             pass
 
 
-def test_a_failed_script_is_told_at_the_end_of_the_fixture_too() -> None:
-    told = pytest.raises(AssertionError, match="a script of the upstream failed")
-    with told, upstream_in_thread() as upstream:
+def test_a_failed_script_is_reported_by_the_fixture() -> None:
+    failing = pytest.raises(AssertionError, match="a script of the upstream failed")
+    with failing, upstream_in_thread() as upstream:
         upstream.upstream.script_failed(ValueError("odd"))
 
 
-async def test_a_refusing_address_refuses(http: aiohttp.ClientSession) -> None:
+async def test_the_refusing_base_url_refuses_connections(http: aiohttp.ClientSession) -> None:
     with refusing_base_url() as base_url, pytest.raises(aiohttp.ClientConnectorError):
         await http.get(base_url + "/models")

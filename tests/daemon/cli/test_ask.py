@@ -43,16 +43,18 @@ async def broker(upstream: ScriptedUpstream, tmp_path: Path) -> AsyncIterator[Se
 
 
 async def test_the_answer_is_printed_and_ends_with_a_newline(broker: Serving) -> None:
-    told = await exai("ask", "hello", "--url", broker.url)
-    assert (told.code, told.out, told.err) == (0, "echo: hello\n", "")
+    result = await exai("ask", "hello", "--url", broker.url)
+    assert (result.code, result.out, result.err) == (0, "echo: hello\n", "")
 
 
-async def test_a_whole_answer_is_the_same_as_a_streamed_one(broker: Serving) -> None:
-    told = await exai("ask", "hello", "--no-stream", env={"EXAI_URL": broker.url})
-    assert (told.code, told.out) == (0, "echo: hello\n")
+async def test_no_stream_prints_the_same_answer(broker: Serving) -> None:
+    result = await exai("ask", "hello", "--no-stream", env={"EXAI_URL": broker.url})
+    assert (result.code, result.out) == (0, "echo: hello\n")
 
 
-async def test_pieces_are_printed_as_they_come(broker: Serving, upstream: ScriptedUpstream) -> None:
+async def test_pieces_are_printed_as_they_arrive(
+    broker: Serving, upstream: ScriptedUpstream
+) -> None:
     gate = Gate()
     upstream.then(answer("Hel", gate, "lo"))
     process = await start("ask", "hello", "--url", broker.url)
@@ -62,10 +64,10 @@ async def test_pieces_are_printed_as_they_come(broker: Serving, upstream: Script
     assert (await ended(process)).out == "lo\n"
 
 
-async def test_json_holds_the_answer_and_how_it_came_to_be(broker: Serving) -> None:
-    told = await exai("ask", "hello", "--json", "-m", MODEL, "--url", broker.url)
-    assert told.code == 0
-    found = json.loads(told.out)
+async def test_json_has_the_answer_and_its_metadata(broker: Serving) -> None:
+    result = await exai("ask", "hello", "--json", "-m", MODEL, "--url", broker.url)
+    assert result.code == 0
+    found = json.loads(result.out)
     assert found["text"] == "echo: hello"
     assert found["outputs"] == ["echo: hello"]
     assert set(found) == {"text", "outputs", "continuation_id", "metadata", "request_id"}
@@ -73,8 +75,8 @@ async def test_json_holds_the_answer_and_how_it_came_to_be(broker: Serving) -> N
 
 @pytest.mark.parametrize("arguments", [(), ("-",)])
 async def test_the_prompt_can_come_from_stdin(broker: Serving, arguments: tuple[str, ...]) -> None:
-    told = await exai("ask", *arguments, "--url", broker.url, stdin="grüße\n".encode())
-    assert (told.code, told.out) == (0, "echo: grüße\n")
+    result = await exai("ask", *arguments, "--url", broker.url, stdin="grüße\n".encode())
+    assert (result.code, result.out) == (0, "echo: grüße\n")
 
 
 async def test_ctrl_c_cancels_the_request_at_the_provider(
@@ -85,12 +87,12 @@ async def test_ctrl_c_cancels_the_request_at_the_provider(
     assert process.stdout is not None
     assert await process.stdout.readexactly(3) == b"Hel"
     process.send_signal(signal.SIGINT)
-    told = await ended(process)
-    assert (told.code, told.out, told.err) == (ExitCode.INTERRUPTED, "\n", "")
+    result = await ended(process)
+    assert (result.code, result.out, result.err) == (ExitCode.INTERRUPTED, "\n", "")
     await upstream.wait_for_disconnect()
 
 
-async def test_a_reader_that_goes_away_ends_the_request_quietly(
+async def test_a_broken_pipe_cancels_the_request_quietly(
     broker: Serving, upstream: ScriptedUpstream
 ) -> None:
     gate = Gate()
@@ -98,56 +100,56 @@ async def test_a_reader_that_goes_away_ends_the_request_quietly(
     process = await start("ask", "hello", "--url", broker.url)
     assert process.stdout is not None
     assert await process.stdout.readexactly(3) == b"Hel"
-    # The transport of the pipe is what a shell closes when the next command of a pipe ends.
+    # As a shell does when the next command of a pipe ends.
     transport = process._transport.get_pipe_transport(1)  # type: ignore[attr-defined]
     transport.close()
     gate.open()
-    told = await ended(process)
-    assert (told.code, told.err) == (ExitCode.BROKEN_PIPE, "")
+    result = await ended(process)
+    assert (result.code, result.err) == (ExitCode.BROKEN_PIPE, "")
     await upstream.wait_for_disconnect()
 
 
-async def test_a_model_nobody_serves_is_told_with_those_there_are(broker: Serving) -> None:
-    told = await exai("ask", "hello", "-m", "gone", "--url", broker.url)
-    assert (told.code, told.out) == (ExitCode.INVALID, "")
-    (line,) = told.err.splitlines()
+async def test_an_unknown_model_is_reported_with_the_known_ones(broker: Serving) -> None:
+    result = await exai("ask", "hello", "-m", "gone", "--url", broker.url)
+    assert (result.code, result.out) == (ExitCode.INVALID, "")
+    (line,) = result.err.splitlines()
     assert "gone" in line
     assert MODEL in line
     assert line.endswith("(MODEL_NOT_FOUND)")
 
 
-async def test_a_provider_that_fails_is_one_clear_line(
+async def test_a_failed_provider_is_reported_in_one_line(
     broker: Serving, upstream: ScriptedUpstream
 ) -> None:
     upstream.then(failure(400, "out of order"))
-    told = await exai("ask", "hello", "--url", broker.url)
-    assert (told.code, told.out) == (ExitCode.PROVIDER, "")
-    (line,) = told.err.splitlines()
+    result = await exai("ask", "hello", "--url", broker.url)
+    assert (result.code, result.out) == (ExitCode.PROVIDER, "")
+    (line,) = result.err.splitlines()
     assert "out of order" in line
     assert line.endswith("(PROVIDER_ERROR)")
 
 
-async def test_half_an_answer_is_a_failure_and_not_a_short_answer(
+async def test_an_incomplete_answer_is_a_failure(
     broker: Serving, upstream: ScriptedUpstream
 ) -> None:
     upstream.then(answer("Hel", CUT))
-    told = await exai("ask", "hello", "--url", broker.url)
-    assert (told.code, told.out) == (ExitCode.PROVIDER, "Hel\n")
-    assert "(PROVIDER_ERROR)" in told.err
+    result = await exai("ask", "hello", "--url", broker.url)
+    assert (result.code, result.out) == (ExitCode.PROVIDER, "Hel\n")
+    assert "(PROVIDER_ERROR)" in result.err
 
 
-async def test_a_deadline_that_passes_has_its_own_exit_code(
+async def test_a_passed_deadline_has_its_own_exit_code(
     broker: Serving, upstream: ScriptedUpstream
 ) -> None:
     upstream.then(answer(Gate()))
-    told = await exai("ask", "hello", "--timeout", "0.2", "--url", broker.url)
-    assert (told.code, told.out) == (ExitCode.TIMEOUT, "")
-    assert "(TIMEOUT)" in told.err
-    assert "no outcome within" not in told.err  # which the client says if the broker is silent
+    result = await exai("ask", "hello", "--timeout", "0.2", "--url", broker.url)
+    assert (result.code, result.out) == (ExitCode.TIMEOUT, "")
+    assert "(TIMEOUT)" in result.err
+    assert "no outcome within" not in result.err  # the client's message
     await upstream.wait_for_disconnect()
 
 
-async def test_no_room_for_a_request_says_when_to_try_again(
+async def test_a_refused_request_says_when_to_try_again(
     upstream: ScriptedUpstream, tmp_path: Path
 ) -> None:
     gate = Gate()
@@ -155,9 +157,9 @@ async def test_no_room_for_a_request_says_when_to_try_again(
     async with serving(provider_at(upstream, "queue = 0"), tmp_path) as broker:
         first = await start("ask", "hello", "--url", broker.url)
         await upstream.wait_for_started(1)
-        told = await exai("ask", "hello", "--url", broker.url)
-        assert (told.code, told.out) == (ExitCode.BUSY, "")
-        (line,) = told.err.splitlines()
+        result = await exai("ask", "hello", "--url", broker.url)
+        assert (result.code, result.out) == (ExitCode.BUSY, "")
+        (line,) = result.err.splitlines()
         assert "(OVER_CAPACITY)" in line
         gate.open()
         assert (await ended(first)).out == "first\n"
@@ -172,20 +174,20 @@ async def shown_until(terminal: int, end: bytes) -> bytes:
 
 async def test_an_output_without_unicode_gets_question_marks(broker: Serving) -> None:
     env = {"PYTHONIOENCODING": "ascii"}
-    told = await exai("ask", "grüße", "--url", broker.url, env=env)
-    assert (told.code, told.out, told.err) == (0, "echo: gr??e\n", "")
+    result = await exai("ask", "grüße", "--url", broker.url, env=env)
+    assert (result.code, result.out, result.err) == (0, "echo: gr??e\n", "")
 
 
-async def test_a_prompt_is_read_as_utf8_where_the_locale_has_no_characters_for_it(
+async def test_a_prompt_is_utf8_in_any_locale(
     broker: Serving,
 ) -> None:
     env = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
-    told = await exai("ask", "grüße", "--url", broker.url, "--json", env=env)
-    assert (told.code, told.err) == (0, "")
-    assert told.out.startswith('{\n  "text": "echo: grüße"')
+    result = await exai("ask", "grüße", "--url", broker.url, "--json", env=env)
+    assert (result.code, result.err) == (0, "")
+    assert result.out.startswith('{\n  "text": "echo: grüße"')
 
 
-async def test_a_terminal_shows_the_place_in_the_queue_until_the_answer_begins(
+async def test_a_terminal_shows_the_queue_position_until_the_answer_begins(
     broker: Serving, upstream: ScriptedUpstream
 ) -> None:
     gate = Gate()
@@ -197,14 +199,14 @@ async def test_a_terminal_shows_the_place_in_the_queue_until_the_answer_begins(
     assert (await shown_until(terminal, b"position 1")).startswith(b"waiting: ")
     gate.open()
     rest = await shown_until(terminal, b"hello\r\n")
-    # Further words about the place may have come before it is wiped out for the answer.
+    # The position may be shown again before it is cleared for the answer.
     assert rest.endswith(b"\r\x1b[Kecho: hello\r\n")
     assert (await ended(second)).code == (await ended(first)).code == 0
     os.close(terminal)
     os.close(end)
 
 
-async def test_an_answer_cannot_steer_the_terminal(
+async def test_an_answer_cannot_control_the_terminal(
     broker: Serving, upstream: ScriptedUpstream
 ) -> None:
     upstream.then(answer("a\x1b[2Jb\x07"), answer("a\x1b[2Jb\x07"))
@@ -214,26 +216,26 @@ async def test_an_answer_cannot_steer_the_terminal(
     assert await shown_until(terminal, b"\n") == "a\ufffd[2Jb\ufffd\r\n".encode()
     os.close(terminal)
     os.close(end)
-    # What is not shown but piped on is not touched.
+    # Piped output is unchanged.
     assert (await exai("ask", "hello", "--url", broker.url)).out == "a\x1b[2Jb\x07\n"
 
 
-async def test_a_token_is_wanted_and_taken_from_the_environment(
+async def test_a_token_is_required_and_read_from_the_environment(
     upstream: ScriptedUpstream, tmp_path: Path
 ) -> None:
     config = f'[server]\ntoken = "{TOKEN}"\n{provider_at(upstream)}'
     async with serving(config, tmp_path) as broker:
         for arguments in ((), ("--token", "not the token, but long")):
-            told = await exai("ask", "hello", "--url", broker.url, *arguments)
-            assert (told.code, told.out) == (ExitCode.UNAUTHORIZED, "")
-            (line,) = told.err.splitlines()
+            result = await exai("ask", "hello", "--url", broker.url, *arguments)
+            assert (result.code, result.out) == (ExitCode.UNAUTHORIZED, "")
+            (line,) = result.err.splitlines()
             assert line.endswith("set it with --token or EXAI_WS_TOKEN")
         for token in (TOKEN, f" {TOKEN}\r"):
-            told = await exai("ask", "hello", "--url", broker.url, env={"EXAI_WS_TOKEN": token})
-            assert (told.code, told.out) == (0, "echo: hello\n")
+            result = await exai("ask", "hello", "--url", broker.url, env={"EXAI_WS_TOKEN": token})
+            assert (result.code, result.out) == (0, "echo: hello\n")
 
 
-async def test_a_broker_that_dies_in_the_middle_is_told(
+async def test_a_broker_that_dies_during_an_answer_is_reported(
     broker: Serving, upstream: ScriptedUpstream
 ) -> None:
     upstream.then(answer("Hel", Gate()))
@@ -241,32 +243,30 @@ async def test_a_broker_that_dies_in_the_middle_is_told(
     assert process.stdout is not None
     assert await process.stdout.readexactly(3) == b"Hel"
     broker.process.kill()
-    told = await ended(process)
-    assert told.code == ExitCode.NO_BROKER
-    (line,) = told.err.splitlines()
+    result = await ended(process)
+    assert result.code == ExitCode.NO_BROKER
+    (line,) = result.err.splitlines()
     assert line.startswith(f"exai: the connection to {broker.url} ended")
 
 
 @pytest.mark.parametrize("command", [["ask", "hello"], ["ask", "--no-stream", "hello"], ["tools"]])
-async def test_a_full_disk_is_told_without_a_fault_of_ours(
-    broker: Serving, command: list[str]
-) -> None:
+async def test_a_full_disk_is_not_an_internal_error(broker: Serving, command: list[str]) -> None:
     quoted = shlex.join([*EXAI, *command, "--url", broker.url])
     process = await asyncio.create_subprocess_shell(
         f"{quoted} >/dev/full", stderr=PIPE, env=clean_environment()
     )
-    told = await ended(process)
-    assert told.code == ExitCode.FAILED
-    assert told.err == "exai: output: No space left on device\n"
+    result = await ended(process)
+    assert result.code == ExitCode.FAILED
+    assert result.err == "exai: output: No space left on device\n"
 
 
-async def test_an_answer_nobody_wants_is_no_fault(broker: Serving) -> None:
+async def test_a_closed_stdout_is_not_an_error(broker: Serving) -> None:
     quoted = shlex.join([*EXAI, "ask", "hello", "--url", broker.url])
     process = await asyncio.create_subprocess_shell(
         f"{quoted} >&-", stderr=PIPE, env=clean_environment()
     )
-    told = await ended(process)
-    assert (told.code, told.err) == (0, "")
+    result = await ended(process)
+    assert (result.code, result.err) == (0, "")
 
 
 async def test_models_tools_and_health_are_listed(broker: Serving) -> None:
@@ -291,23 +291,23 @@ async def test_models_tools_and_health_are_listed_as_json(broker: Serving) -> No
     assert json.loads(health.out)["sessions"] >= 1
 
 
-def test_a_line_of_facts_holds_what_there_is_to_say() -> None:
+def test_a_line_of_facts_leaves_out_empty_values() -> None:
     row = {"name": "kimi", "mean_s": 0.00010023232680426986, "because": "", "models": ["a"]}
     row |= {"weights": {}, "trouble": None, "held_s": 0.0, "queued": 0}
-    told = facts({"providers": [row]})
-    assert told == ["providers:", "  name kimi, mean_s 0.0001, held_s 0, queued 0"]
+    result = facts({"providers": [row]})
+    assert result == ["providers:", "  name kimi, mean_s 0.0001, held_s 0, queued 0"]
 
 
-async def test_health_tells_of_each_provider(broker: Serving) -> None:
-    told = await exai("health", "--url", broker.url)
-    assert "  name scripted, kind openai, limit " in told.out
+async def test_health_lists_each_provider(broker: Serving) -> None:
+    result = await exai("health", "--url", broker.url)
+    assert "  name scripted, kind openai, limit " in result.out
     as_json = await exai("health", "--json", "--url", broker.url)
     (provider,) = json.loads(as_json.out)["providers"]
     assert provider["models"] == [MODEL]
 
 
 @pytest.mark.parametrize("compat", ["", '[compat]\nenvelope = "ex-ai"\n'])
-async def test_why_a_provider_names_no_model_is_told_by_models_and_health(
+async def test_models_and_health_report_why_a_provider_lists_no_models(
     tmp_path: Path, compat: str
 ) -> None:
     config = (
@@ -334,8 +334,8 @@ name = "built-in"
         as_json = await exai("models", "--json", "--url", broker.url)
         health = await exai("health", "--url", broker.url)
     assert (models.code, models.out) == (0, "synthetic\n")
-    for told in (models.err, as_json.err):
-        (line,) = told.splitlines()
+    for result in (models.err, as_json.err):
+        (line,) = result.splitlines()
         assert line.startswith("exai: kimi: could not list its models: ")
         assert "answered HTTP 401" in line
         assert "api_key_env" in line

@@ -39,13 +39,13 @@ def run(*arguments: str, stdin: str | bytes | None = None) -> Result:
     return CliRunner().invoke(exai, arguments, input=stdin, prog_name="exai")
 
 
-def test_the_reference_names_every_fact_about_a_provider() -> None:
+def test_the_reference_lists_every_statistic_of_a_provider() -> None:
     rows = re.findall(r"^\| (`[a-z_`, ]+) \| [A-Z`1]", REFERENCE.read_text("utf-8"), re.MULTILINE)
     named = [name for row in rows for name in re.findall(r"`(\w+)`", row)]
     assert sorted(named) == sorted(ProviderStatistics.__struct_fields__)
 
 
-def test_help_names_every_command_and_where_to_begin() -> None:
+def test_help_lists_every_command_and_a_first_step() -> None:
     result = run("--help")
     assert result.exit_code == 0
     for name, (_, text) in COMMANDS.items():
@@ -53,7 +53,7 @@ def test_help_names_every_command_and_where_to_begin() -> None:
     assert "Start with `exai serve`" in result.output
 
 
-def test_help_loads_none_of_the_heavy_libraries() -> None:
+def test_help_imports_no_heavy_library() -> None:
     heavy = {"aiohttp", "asyncio", "msgspec", "orjson", "pykka", "structlog", "websockets"}
     code = (
         "import sys\n"
@@ -61,19 +61,19 @@ def test_help_loads_none_of_the_heavy_libraries() -> None:
         "exai(['--help'], standalone_mode=False)\n"
         f"print('LOADED', sorted({heavy} & sys.modules.keys()))"
     )
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert told.stdout.splitlines()[-1] == "LOADED []"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.splitlines()[-1] == "LOADED []"
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_explains_itself(name: str) -> None:
+def test_every_command_has_a_help_text(name: str) -> None:
     result = run(name, "--help")
     assert result.exit_code == 0
     assert result.output.startswith(f"Usage: exai {name}")
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_the_long_help_begins_with_the_short_one(name: str) -> None:
+def test_the_long_help_starts_with_the_short_one(name: str) -> None:
     where, short = COMMANDS[name]
     module, _, attribute = where.partition(":")
     command = getattr(importlib.import_module(module), attribute)
@@ -81,27 +81,27 @@ def test_the_long_help_begins_with_the_short_one(name: str) -> None:
     assert (command.help or "").startswith(short.rstrip("."))
 
 
-def test_the_help_of_config_is_not_cut() -> None:
+def test_the_help_of_config_is_not_truncated() -> None:
     assert not re.search(r"\w\.\.\.$", run("config", "--help").output, re.MULTILINE)
 
 
-def test_an_unknown_command_is_a_usage_error_with_a_guess() -> None:
+def test_an_unknown_command_is_a_usage_error_with_a_suggestion() -> None:
     result = run("sevre")
     assert result.exit_code == ExitCode.USAGE
     assert 'there is no command "sevre"; did you mean "serve"?' in result.stderr
 
 
 def test_the_module_runs_as_a_program() -> None:
-    told = subprocess.run(
+    ran = subprocess.run(
         [sys.executable, "-m", "exai_actors", "--version"],
         check=False,
         capture_output=True,
         text=True,
     )
-    assert (told.returncode, told.stdout) == (0, f"exai {__version__}\n")
+    assert (ran.returncode, ran.stdout) == (0, f"exai {__version__}\n")
 
 
-def test_version_names_what_it_stands_on() -> None:
+def test_version_lists_the_main_libraries() -> None:
     assert run("version").output.startswith(f"exai {__version__}\npython 3.")
     assert {"exai", "python", "pykka", "websockets"} <= json.loads(
         run("version", "--json").output
@@ -120,7 +120,7 @@ def test_config_init_writes_a_file_that_check_accepts() -> None:
     )
 
 
-def test_config_init_overwrites_nothing_without_force() -> None:
+def test_config_init_overwrites_only_with_force() -> None:
     Path("mine.toml").write_text("mine")
     result = run("config", "init", "mine.toml")
     assert result.exit_code == ExitCode.USAGE
@@ -130,13 +130,13 @@ def test_config_init_overwrites_nothing_without_force() -> None:
     assert "[server]" in Path("mine.toml").read_text()
 
 
-def test_config_init_says_when_it_cannot_write() -> None:
+def test_config_init_reports_a_write_error() -> None:
     result = run("config", "init", "gone/exai.toml")
     assert result.exit_code == ExitCode.USAGE
     assert "gone/exai.toml cannot be written: No such file or directory" in result.stderr
 
 
-def test_config_check_tells_every_error_on_a_line_of_its_own() -> None:
+def test_config_check_reports_one_error_per_line() -> None:
     Path("exai.toml").write_text("[server]\nprot = 1\nport = 70000\n")
     result = run("config", "check")
     assert result.exit_code == ExitCode.CONFIG
@@ -147,13 +147,13 @@ def test_config_check_tells_every_error_on_a_line_of_its_own() -> None:
     ]
 
 
-def test_config_check_without_a_file_says_that_defaults_are_in_force() -> None:
+def test_config_check_without_a_file_reports_the_defaults() -> None:
     result = run("config", "check")
     assert result.exit_code == 0
     assert "the defaults are in force" in result.output
 
 
-def test_config_check_wants_the_keys_and_show_only_warns() -> None:
+def test_config_check_requires_the_keys_and_show_only_warns() -> None:
     Path("exai.toml").write_text(
         "[[provider]]\nkind='openai'\nname='a'\nbase_url='http://127.0.0.1'\napi_key_env='NO_KEY'"
     )
@@ -179,7 +179,7 @@ def test_config_schema_is_json() -> None:
     assert json.loads(run("config", "schema").output)["title"] == "exai.toml"
 
 
-def test_serve_refuses_a_configuration_it_cannot_use() -> None:
+def test_serve_refuses_an_invalid_configuration() -> None:
     result = run("serve", "--host", "0.0.0.0")
     assert result.exit_code == ExitCode.CONFIG
     assert result.stdout == ""
@@ -190,7 +190,7 @@ def test_serve_refuses_a_configuration_it_cannot_use() -> None:
 
 
 @pytest.mark.parametrize("command", [["ask", "hello"], ["models"], ["tools"], ["health"]])
-def test_without_a_broker_every_command_says_how_to_start_one(command: list[str]) -> None:
+def test_without_a_broker_every_command_explains_how_to_start_one(command: list[str]) -> None:
     # Nothing can listen on port 0.
     result = run(*command, "--url", "ws://127.0.0.1:0")
     assert result.exit_code == ExitCode.NO_BROKER
@@ -205,7 +205,7 @@ def test_the_url_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
     assert "ws://127.0.0.1:0/here" in run("health").stderr
 
 
-def test_a_url_that_is_none_is_a_usage_error() -> None:
+def test_an_invalid_url_is_a_usage_error() -> None:
     result = run("health", "--url", "127.0.0.1:8079")
     assert result.exit_code == ExitCode.USAGE
     assert "127.0.0.1:8079 is not a WebSocket URL" in result.stderr
@@ -228,18 +228,18 @@ def test_an_empty_prompt_is_a_usage_error(arguments: list[str]) -> None:
         ["demo", "--seconds", "nan"],
     ],
 )
-def test_a_time_that_nothing_can_keep_is_a_usage_error(arguments: list[str]) -> None:
+def test_an_invalid_duration_is_a_usage_error(arguments: list[str]) -> None:
     result = run(*arguments)
     assert result.exit_code == ExitCode.USAGE
     assert f"Invalid value for '{arguments[-2]}'" in result.stderr
     assert "float" not in result.stderr
 
 
-def test_a_timeout_may_be_as_long_as_the_wire_takes() -> None:
+def test_the_longest_timeout_is_that_of_the_protocol() -> None:
     assert MAX_S * 1000 == MAX_DEADLINE_MS
 
 
-def test_a_prompt_that_is_not_text_is_a_usage_error() -> None:
+def test_a_prompt_that_is_not_utf8_is_a_usage_error() -> None:
     result = run("ask", stdin=b"\xff\xfe")
     assert result.exit_code == ExitCode.USAGE
     assert "the prompt on stdin is not UTF-8 text" in result.stderr
@@ -248,7 +248,9 @@ def test_a_prompt_that_is_not_text_is_a_usage_error() -> None:
     assert "the prompt is not UTF-8 text" in result.stderr
 
 
-def test_a_fault_of_our_own_is_one_line_and_its_own_code(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_internal_error_is_two_lines_and_has_an_exit_code(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def broken() -> None:
         raise RuntimeError("two\nlines")
 
@@ -271,7 +273,7 @@ def test_ctrl_c_has_its_own_exit_code(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (result.exit_code, result.output) == (ExitCode.INTERRUPTED, "")
 
 
-def test_host_and_port_come_from_the_old_variables_without_the_blanks_around_them(
+def test_the_default_url_comes_from_host_and_port_variables(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("EXAI_WS_HOST", " ")
@@ -280,17 +282,17 @@ def test_host_and_port_come_from_the_old_variables_without_the_blanks_around_the
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["config", "schema"]])
-def test_a_full_disk_is_told_whatever_is_printed(arguments: list[str]) -> None:
+def test_a_full_disk_is_reported_by_any_output(arguments: list[str]) -> None:
     with Path("/dev/full").open("w") as full:
-        told = subprocess.run(
+        ran = subprocess.run(
             [sys.executable, "-m", "exai_actors", *arguments],
             check=False,
             stdout=full,
             stderr=subprocess.PIPE,
             text=True,
         )
-    assert told.returncode == ExitCode.FAILED
-    assert told.stderr == "exai: output: No space left on device\n"
+    assert ran.returncode == ExitCode.FAILED
+    assert ran.stderr == "exai: output: No space left on device\n"
 
 
 @pytest.mark.parametrize(
@@ -303,22 +305,22 @@ def test_a_full_disk_is_told_whatever_is_printed(arguments: list[str]) -> None:
         ("health --url ws://127.0.0.1:0 <&- >&- 2>&-", ExitCode.NO_BROKER, "", ""),
     ],
 )
-def test_closed_streams_are_no_fault(command: str, code: ExitCode, out: str, err: str) -> None:
-    told = subprocess.run(
+def test_closed_streams_are_not_an_error(command: str, code: ExitCode, out: str, err: str) -> None:
+    ran = subprocess.run(
         ["/bin/sh", "-c", f'"{sys.executable}" -m exai_actors {command}'],
         check=False,
         capture_output=True,
         text=True,
     )
-    assert told.returncode == code
-    assert (told.stdout.endswith(out), told.stderr.endswith(err)) == (True, True)
+    assert ran.returncode == code
+    assert (ran.stdout.endswith(out), ran.stderr.endswith(err)) == (True, True)
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["config", "schema"]])
-def test_a_reader_that_stops_reading_ends_the_command_quietly(arguments: list[str]) -> None:
+def test_a_broken_pipe_ends_the_command_quietly(arguments: list[str]) -> None:
     read_end, write_end = os.pipe()
     os.close(read_end)
-    told = subprocess.run(
+    ran = subprocess.run(
         [sys.executable, "-m", "exai_actors", *arguments],
         check=False,
         stdout=write_end,
@@ -326,10 +328,10 @@ def test_a_reader_that_stops_reading_ends_the_command_quietly(arguments: list[st
         text=True,
     )
     os.close(write_end)
-    assert (told.returncode, told.stderr) == (ExitCode.BROKEN_PIPE, "")
+    assert (ran.returncode, ran.stderr) == (ExitCode.BROKEN_PIPE, "")
 
 
-def test_every_error_code_has_an_exit_code_that_is_not_success() -> None:
+def test_every_error_code_has_a_nonzero_exit_code() -> None:
     assert all(of_error_code(code) > ExitCode.OK for code in ErrorCode)
     assert of_error_code(ErrorCode.OVER_CAPACITY) is ExitCode.BUSY
     assert of_error_code(ErrorCode.MODEL_NOT_FOUND) is ExitCode.INVALID
@@ -337,7 +339,7 @@ def test_every_error_code_has_an_exit_code_that_is_not_success() -> None:
     assert of_error(ExaiError("x")) is ExitCode.FAILED
 
 
-def test_the_reference_holds_every_exit_code() -> None:
+def test_the_reference_lists_every_exit_code() -> None:
     page = REFERENCE.read_text()
     for code in ExitCode:
         assert f"| {int(code)} | {code.meaning} |" in page

@@ -1,4 +1,4 @@
-"""`exai providers`: what is in force, and where each number comes from."""
+"""`exai providers`: the values in force and their origins."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ to = ["kimi/kimi-k2.6", "kimi/kimi-k2.5"]
 """
 
 
-def test_each_number_is_told_with_what_set_it() -> None:
+def test_each_value_is_shown_with_its_origin() -> None:
     config = read_config(TEXT, file=Path("exai.toml"), env={}, flags={}).config
     assert config is not None
     text = " ".join(provider_text(config).split())
@@ -39,7 +39,7 @@ def test_each_number_is_told_with_what_set_it() -> None:
     assert row["capacity"]["limit"] == {"value": 2, "from": "exai.toml:4"}
 
 
-def test_the_presets_are_listed_with_their_figures_and_sources() -> None:
+def test_the_presets_are_listed_with_values_and_sources() -> None:
     text = preset_text()
     assert "kimi-tier-5  1,000 at once," in text
     assert "kimi-tier-1  50 at once, 200 requests/minute, 2,000,000 tokens/minute" in text
@@ -47,7 +47,7 @@ def test_the_presets_are_listed_with_their_figures_and_sources() -> None:
     assert "from https://platform.moonshot.ai/docs/pricing/limits" in text
 
 
-async def test_a_running_broker_tells_what_is_in_force_right_now() -> None:
+async def test_the_url_option_shows_the_values_of_a_running_broker() -> None:
     table = {
         "kind": "synthetic",
         "name": "slow",
@@ -57,9 +57,9 @@ async def test_a_running_broker_tells_what_is_in_force_right_now() -> None:
     }
     async with running_broker({"provider": [table]}) as broker:
         await exai("ask", "hello", "--url", broker.url)
-        told = await exai("providers", "--url", broker.url)
+        result = await exai("providers", "--url", broker.url)
         as_json = await exai("providers", "--url", broker.url, "--json")
-    lines = [" ".join(line.split()) for line in told.out.splitlines()]
+    lines = [" ".join(line.split()) for line in result.out.splitlines()]
     assert lines[0] == "slow synthetic, open"
     assert "in flight 0 of 3" in lines
     assert "queued 0 of 1000" in lines
@@ -69,12 +69,12 @@ async def test_a_running_broker_tells_what_is_in_force_right_now() -> None:
     assert json.loads(as_json.out)[0]["gates"][0]["limit"] == 6
 
 
-async def test_without_a_broker_the_configuration_is_shown(tmp_path: Path) -> None:
+async def test_without_a_url_the_configuration_is_shown(tmp_path: Path) -> None:
     file = tmp_path / "exai.toml"
     file.write_text(TEXT)
-    told = await exai("providers", "--config", str(file))
-    assert "kimi  openai, https://api.moonshot.ai/v1" in told.out
-    assert "KIMI_API_KEY" in told.err
-    assert "BATCH" in told.err
+    result = await exai("providers", "--config", str(file))
+    assert "kimi  openai, https://api.moonshot.ai/v1" in result.out
+    assert "KIMI_API_KEY" in result.err
+    assert "BATCH" in result.err
     listed = await exai("providers", "--presets", "--json")
     assert {each["name"] for each in json.loads(listed.out)} >= {"glm", "ollama", "kimi-tier-5"}

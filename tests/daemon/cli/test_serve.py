@@ -21,13 +21,13 @@ from tests.daemon.processes import clean_environment, ended, exai, provider_at, 
 async def test_serve_prints_one_line_when_ready_and_ends_in_order(tmp_path: Path) -> None:
     async with ScriptedUpstream() as upstream, serving(provider_at(upstream), tmp_path) as broker:
         assert re.fullmatch(r"ws://127\.0\.0\.1:\d+", broker.url)
-        told = await broker.stop()
-    assert (told.code, told.out) == (0, "")
-    entries = [json.loads(line) for line in told.err.splitlines()]
+        result = await broker.stop()
+    assert (result.code, result.out) == (0, "")
+    entries = [json.loads(line) for line in result.err.splitlines()]
     assert [entry["level"] for entry in entries if entry["level"] not in ("info", "debug")] == []
 
 
-async def test_sigterm_lets_what_is_in_flight_end(tmp_path: Path) -> None:
+async def test_sigterm_lets_requests_in_flight_finish(tmp_path: Path) -> None:
     gate = Gate()
     async with (
         ScriptedUpstream(answer("Hel", gate, "lo")) as upstream,
@@ -41,8 +41,8 @@ async def test_sigterm_lets_what_is_in_flight_end(tmp_path: Path) -> None:
         while b"broker.draining" not in await broker.process.stderr.readline():
             pass
         gate.open()
-        told = await ended(process)
-        assert (told.code, told.out) == (0, "lo\n")
+        result = await ended(process)
+        assert (result.code, result.out) == (0, "lo\n")
         assert (await ended(broker.process)).code == 0
 
 
@@ -62,7 +62,7 @@ main()
 """
 
 
-async def test_without_its_guardian_the_process_gives_up_with_a_code_of_its_own() -> None:
+async def test_a_failed_guardian_ends_the_process_with_exit_code_11() -> None:
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", FAILING, "serve", "--port", "0"),
         stdout=PIPE,
@@ -73,37 +73,37 @@ async def test_without_its_guardian_the_process_gives_up_with_a_code_of_its_own(
     assert process.stdout is not None
     url = (await process.stdout.readline()).split()[1].decode()
     assert (await exai("health", "--url", url)).code == ExitCode.NO_BROKER
-    told = await ended(process)
-    assert told.code == ExitCode.GAVE_UP
-    assert "exai: the broker's guardian failed: RuntimeError('out of order')" in told.err
+    result = await ended(process)
+    assert result.code == ExitCode.GAVE_UP
+    assert "exai: the broker's guardian failed: RuntimeError('out of order')" in result.err
 
 
-async def test_a_port_in_use_is_told_with_what_to_do() -> None:
+async def test_a_port_in_use_is_reported_with_a_remedy() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        told = await exai("serve", "--port", str(port))
-    assert (told.code, told.out) == (ExitCode.CANNOT_LISTEN, "")
-    line = told.err.splitlines()[-1]
+        result = await exai("serve", "--port", str(port))
+    assert (result.code, result.out) == (ExitCode.CANNOT_LISTEN, "")
+    line = result.err.splitlines()[-1]
     assert line.startswith("exai: ")
     assert str(port) in line
     assert "--port" in line
 
 
-async def test_host_and_port_come_from_the_old_variables(tmp_path: Path) -> None:
+async def test_the_host_comes_from_its_variable(tmp_path: Path) -> None:
     async with ScriptedUpstream() as upstream:
         config = f"[server]\nhost = '127.0.0.1'\n{provider_at(upstream)}"
         async with serving(config, tmp_path, env={"EXAI_WS_HOST": "127.0.0.2"}) as broker:
             assert broker.url.startswith("ws://127.0.0.2:")
-            told = await exai("ask", "hello", "--url", broker.url)
-            assert told.out == "echo: hello\n"
+            result = await exai("ask", "hello", "--url", broker.url)
+            assert result.out == "echo: hello\n"
 
 
-async def test_a_wrong_variable_is_told(tmp_path: Path) -> None:
-    told = await exai("serve", env={"EXAI_WS_PORT": "http"})
-    assert told.code == ExitCode.CONFIG
-    assert told.err == (
+async def test_an_invalid_variable_is_reported(tmp_path: Path) -> None:
+    result = await exai("serve", env={"EXAI_WS_PORT": "http"})
+    assert result.code == ExitCode.CONFIG
+    assert result.err == (
         'exai: EXAI_WS_PORT: [server] port: must be a whole number from 0 to 65535, not "http"\n'
     )
 
@@ -114,22 +114,22 @@ async def test_without_configuration_the_built_in_provider_answers() -> None:
         assert process.stdout is not None
         url = (await process.stdout.readline()).decode().split()[1]
         assert (await exai("models", "--url", url)).out == "synthetic\n"
-        told = await exai("ask", "hello", "--url", url)
-        assert told.code == 0
-        assert told.out.strip()
+        result = await exai("ask", "hello", "--url", url)
+        assert result.code == 0
+        assert result.out.strip()
         process.terminate()
     finally:
-        told = await ended(process)
-    assert told.code == 0
-    assert "config.defaults_used" in told.err
+        result = await ended(process)
+    assert result.code == 0
+    assert "config.defaults_used" in result.err
 
 
 async def test_the_demo_serves_both_sessions_and_never_exceeds_the_limit() -> None:
-    told = await exai("demo", "--seconds", "1.2")
-    assert (told.code, told.err) == (0, "")
-    first, *_ = told.out.splitlines()
+    result = await exai("demo", "--seconds", "1.2")
+    assert (result.code, result.err) == (0, "")
+    first, *_ = result.out.splitlines()
     assert re.match(r" 1\.\d s  served \d+ \(\d+\.\d/s\), \d of 4 in flight; greedy \d+", first)
-    summary = told.out.partition("\n\n")[2]
+    summary = result.out.partition("\n\n")[2]
     assert "at most 4 calls at once (limit 4)" in summary
     assert "0 refused with 429" in summary
     errors = re.search(r"^ +errors +(\d+) +(\d+) +(\d+)$", summary, re.MULTILINE)
@@ -138,22 +138,22 @@ async def test_the_demo_serves_both_sessions_and_never_exceeds_the_limit() -> No
 
 
 @pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-async def test_the_demo_can_be_ended_early_and_still_sums_up(by: signal.Signals) -> None:
+async def test_an_interrupted_demo_prints_its_summary(by: signal.Signals) -> None:
     process = await start("demo", "--seconds", "60")
     assert process.stdout is not None
     await process.stdout.readline()
     process.send_signal(by)
-    told = await ended(process)
-    assert (told.code, told.err) == (ExitCode.INTERRUPTED, "")
-    assert "Counted by the service" in told.out
+    result = await ended(process)
+    assert (result.code, result.err) == (ExitCode.INTERRUPTED, "")
+    assert "Counted by the service" in result.out
 
 
-async def test_the_demos_broker_is_gone_with_the_demo() -> None:
+async def test_the_demos_broker_ends_with_the_demo() -> None:
     async with broker_before("http://127.0.0.1:9/v1", limit=4) as url:
         assert (await exai("models", "--url", url)).out == "scarce\n"
     assert (await exai("models", "--url", url)).code == ExitCode.NO_BROKER
 
 
-async def test_a_demo_whose_broker_does_not_start_says_why() -> None:
+async def test_a_demo_broker_that_does_not_start_is_reported_with_its_output() -> None:
     with pytest.raises(DemoFailed, match=r"did not start: .*base_url"):
         await broker_before("nowhere", limit=4).__aenter__()

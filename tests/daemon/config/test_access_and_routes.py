@@ -46,7 +46,7 @@ def problem_of(text: str, env: dict[str, str] | None = None) -> str:
     return str(problem)
 
 
-def test_an_access_token_stands_for_its_tenant_its_weight_and_its_window() -> None:
+def test_an_access_token_has_a_tenant_a_weight_and_a_window() -> None:
     config = config_of(
         """
         [[access]]
@@ -67,13 +67,13 @@ def test_an_access_token_stands_for_its_tenant_its_weight_and_its_window() -> No
     assert (session.tenant, session.window) == ("research", 2)
 
 
-def test_the_tenant_is_the_entrys_name_and_the_window_the_sessions_unless_told() -> None:
+def test_tenant_and_window_have_defaults() -> None:
     config = config_of('[[access]]\nname = "batch"\ntoken_env = "BATCH"\n', {"BATCH": BATCH})
     assert authenticator(config).identify(BATCH) == Identity(TenantName("batch"), None)
     assert session_settings(config, Identity(DEFAULT_TENANT)).window == config.session.window
 
 
-def test_a_token_file_lies_beside_the_configuration(tmp_path: Path) -> None:
+def test_a_token_file_is_found_beside_the_configuration(tmp_path: Path) -> None:
     (tmp_path / "batch.token").write_text(f"{BATCH}\n")
     (tmp_path / "batch.token").chmod(0o600)
     text = '[[access]]\nname = "batch"\ntoken_file = "batch.token"\n'
@@ -83,7 +83,7 @@ def test_a_token_file_lies_beside_the_configuration(tmp_path: Path) -> None:
     assert authenticator(found.config).identify(BATCH) == Identity(TenantName("batch"))
 
 
-def test_a_variable_without_a_token_hinders_only_a_process_that_serves() -> None:
+def test_a_missing_token_variable_is_only_a_missing_key() -> None:
     found = reading('[[access]]\nname = "batch"\ntoken_env = "BATCH"\n')
     assert found.config is not None
     (missing,) = found.missing_keys
@@ -92,7 +92,7 @@ def test_a_variable_without_a_token_hinders_only_a_process_that_serves() -> None
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "expected"),
     [
         ('[[access]]\nname = "a"\n', "has no token; set token_env or token_file"),
         (
@@ -157,25 +157,25 @@ def test_a_variable_without_a_token_hinders_only_a_process_that_serves() -> None
         ('[[provider]]\npreset = "ollama"\nrpm = 3\n', 'did you mean "requests_per_minute"?'),
     ],
 )
-def test_what_cannot_be_meant_is_refused_with_what_to_do(text: str, said: str) -> None:
+def test_an_error_is_reported_with_a_correction(text: str, expected: str) -> None:
     env = {"A": "a" * 16, "a": "c" * 16, "b": "b" * 16, "SHORT": "short"}
     message = problem_of(text, env)
-    assert said in message
+    assert expected in message
     assert "a" * 16 not in message
     assert message.startswith("exai.toml:")
 
 
-def test_a_tenants_token_serves_where_other_machines_may_connect() -> None:
+def test_a_tenants_token_is_enough_for_a_reachable_address() -> None:
     text = '[server]\nhost = "0.0.0.0"\n[[access]]\nname = "a"\ntoken_env = "A"\n'
     assert config_of(text, {"A": BATCH}).server.token == ""
 
 
-def test_no_secret_is_in_the_text_of_a_configuration() -> None:
+def test_repr_hides_access_tokens() -> None:
     config = config_of('[[access]]\nname = "a"\ntoken_env = "A"\n', {"A": BATCH})
     assert BATCH not in repr(config)
 
 
-def test_a_preset_needs_one_line_and_says_what_it_set() -> None:
+def test_a_preset_is_complete_and_named_as_the_origin() -> None:
     config = config_of('[[provider]]\npreset = "kimi-tier-1"\nlimit = 3\n', {"KIMI_API_KEY": "k"})
     (provider,) = config.provider
     assert isinstance(provider, OpenAIProvider)
@@ -199,23 +199,23 @@ def test_a_preset_needs_one_line_and_says_what_it_set() -> None:
         (5, 1_000, 10_000, 5_000_000),
     ],
 )
-def test_the_tiers_of_kimi_are_as_its_page_has_them(
+def test_kimi_presets_match_its_published_tiers(
     tier: int, limit: int, requests: int, tokens: int
 ) -> None:
     values = PRESETS[f"kimi-tier-{tier}"].values
-    told = values["limit"], values["requests_per_minute"], values["tokens_per_minute"]
-    assert told == (limit, requests, tokens)
+    figures = values["limit"], values["requests_per_minute"], values["tokens_per_minute"]
+    assert figures == (limit, requests, tokens)
 
 
 @pytest.mark.parametrize("name", ["glm", "glm-coding"])
-def test_glm_allows_one_call_of_each_model(name: str) -> None:
+def test_glm_presets_allow_one_call_per_model(name: str) -> None:
     limits = PRESETS[name].values["model_limits"]
     assert {"glm-4.6", "glm-4.7", "glm-5"} <= set(limits)
     assert set(limits.values()) == {1} == {PRESETS[name].values["limit"]}
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_every_preset_can_be_used_as_it_is(name: str) -> None:
+def test_every_preset_is_complete(name: str) -> None:
     env = {"KIMI_API_KEY": "k", "GLM_API_KEY": "k"}
     config = config_of(f'[[provider]]\npreset = "{name}"\n', env)
     capacity_settings(config.provider[0], config)

@@ -26,7 +26,7 @@ def write(path: Path, text: str) -> Path:
     return path
 
 
-def test_the_file_is_looked_for_from_the_flag_to_the_users_folder(tmp_path: Path) -> None:
+def test_flag_then_variable_then_folder_then_user_name_the_file(tmp_path: Path) -> None:
     assert find_file(None, {}) is None
     mine = write(user_file(), "")
     assert find_file(None, {}) == mine
@@ -39,7 +39,7 @@ def test_the_file_is_looked_for_from_the_flag_to_the_users_folder(tmp_path: Path
     assert find_file(str(by_flag), env) == by_flag
 
 
-def test_a_named_file_that_is_not_there_is_an_error_even_beside_another(tmp_path: Path) -> None:
+def test_a_named_file_must_exist(tmp_path: Path) -> None:
     write(Path("exai.toml"), "")
     with pytest.raises(ConfigError, match=r"^--config: gone\.toml does not exist; name another"):
         find_file("gone.toml", {})
@@ -47,43 +47,41 @@ def test_a_named_file_that_is_not_there_is_an_error_even_beside_another(tmp_path
         find_file(None, {"EXAI_CONFIG": str(tmp_path)})
 
 
-def test_a_flag_that_names_nothing_is_an_error() -> None:
+def test_an_empty_flag_is_an_error() -> None:
     write(Path("exai.toml"), "")
     with pytest.raises(ConfigError, match=r"^--config: the file name is empty"):
         find_file("", {})
 
 
-def test_a_home_that_nobody_has_is_a_file_that_is_not_there() -> None:
+def test_an_unknown_home_is_a_missing_file() -> None:
     with pytest.raises(ConfigError, match=r"^--config: ~nobody-of-that-name/x.toml does not"):
         find_file("~nobody-of-that-name/x.toml", {})
 
 
-@pytest.mark.parametrize("usual", ["work/exai.toml", "user/exai/exai.toml"])
-def test_a_folder_or_a_broken_link_at_a_usual_place_is_not_passed_over(
-    tmp_path: Path, usual: str
-) -> None:
-    place = tmp_path / usual
-    place.mkdir(parents=True)
+@pytest.mark.parametrize("place", ["work/exai.toml", "user/exai/exai.toml"])
+def test_a_folder_or_broken_link_at_a_default_place_is_an_error(tmp_path: Path, place: str) -> None:
+    path = tmp_path / place
+    path.mkdir(parents=True)
     with pytest.raises(ConfigError, match=r"exai\.toml: is not a file; put the config"):
         find_file(None, {})
-    place.rmdir()
-    place.symlink_to("gone.toml")
+    path.rmdir()
+    path.symlink_to("gone.toml")
     with pytest.raises(ConfigError, match=r"exai\.toml: is a link to a file that does not exist"):
         find_file(None, {})
 
 
-def test_a_path_that_cannot_be_looked_at_is_told() -> None:
+def test_an_unreadable_path_is_reported() -> None:
     with pytest.raises(ConfigError, match=r": cannot be read: File name too long$"):
         find_file("x" * 5000, {})
 
 
-def test_a_file_that_is_not_utf8_is_told_with_its_line() -> None:
+def test_a_file_that_is_not_utf8_is_reported_with_its_line() -> None:
     Path("exai.toml").write_bytes(b"[server]\n# caf\xe9\n")
     with pytest.raises(ConfigError, match=r"^exai\.toml:2: is not UTF-8 text"):
         read(None, {}, {})
 
 
-def test_a_byte_order_mark_is_no_error() -> None:
+def test_a_byte_order_mark_is_accepted() -> None:
     Path("exai.toml").write_bytes(b"\xef\xbb\xbf[server]\nport = 5\n")
     assert load(None, {}, {}).config.server.port == 5
 
@@ -94,7 +92,7 @@ def test_a_huge_file_is_not_read() -> None:
         read(None, {}, {})
 
 
-def test_load_raises_with_all_problems_and_the_missing_key() -> None:
+def test_load_raises_with_all_problems_and_missing_keys() -> None:
     write(
         Path("exai.toml"),
         "[[provider]]\nkind='openai'\nname='a'\nbase_url='http://127.0.0.1'\napi_key_env='NO_KEY'",
@@ -114,7 +112,7 @@ def test_load_raises_with_all_problems_and_the_missing_key() -> None:
         ("to\\u0000k", "cannot be read: embedded null byte"),
     ],
 )
-def test_a_name_that_no_token_file_can_have_is_told_by_its_line(name: str, error: str) -> None:
+def test_an_impossible_token_file_name_is_reported_with_its_line(name: str, error: str) -> None:
     write(Path("exai.toml"), f'[server]\ntoken_file = "{name}"\n')
     with pytest.raises(ConfigError) as caught:
         load(None, {}, {})
@@ -130,7 +128,7 @@ def test_the_token_file_is_read_beside_the_configuration(tmp_path: Path) -> None
     assert loaded.warnings == ()
 
 
-def test_a_token_file_that_others_can_read_is_warned_of() -> None:
+def test_a_token_file_readable_by_others_causes_a_warning() -> None:
     write(Path("exai.toml"), "[server]\ntoken_file = 'tok'\n")
     write(Path("tok"), TOKEN).chmod(0o640)
     (warning,) = load(None, {}, {}).warnings

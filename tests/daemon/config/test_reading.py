@@ -58,7 +58,7 @@ base_url = "https://api.example/v1"
 """
 
 
-def test_without_a_file_one_synthetic_provider_answers() -> None:
+def test_without_a_file_there_is_one_synthetic_provider() -> None:
     config = config_of()
     assert config.provider == (SyntheticProvider(name="synthetic", models=("synthetic",)),)
     assert (config.server.host, config.server.port, config.server.token) == ("127.0.0.1", 8079, "")
@@ -67,7 +67,7 @@ def test_without_a_file_one_synthetic_provider_answers() -> None:
     assert config.source.file is None
 
 
-def test_the_limit_is_one_for_a_service_and_four_for_the_synthetic_kind() -> None:
+def test_the_default_limit_is_1_or_4_for_a_synthetic_provider() -> None:
     config = config_of(KIMI + '[[provider]]\nkind = "synthetic"\nname = "s"\n')
     kimi, synthetic = config.provider
     assert isinstance(kimi, OpenAIProvider)
@@ -76,7 +76,7 @@ def test_the_limit_is_one_for_a_service_and_four_for_the_synthetic_kind() -> Non
     assert (kimi.kind, synthetic.kind) == ("openai", "synthetic")
 
 
-def test_flags_go_before_environment_before_file_before_default() -> None:
+def test_flags_override_the_environment_which_overrides_the_file() -> None:
     text = "[server]\nport = 1\nhost = '127.0.0.2'\n[logging]\nlevel = 'error'\n"
     env = {"EXAI_WS_PORT": "2", "EXAI_WS_HOST": "127.0.0.3"}
     config = config_of(text, env, {"--port": 3, "--log-level": "debug"})
@@ -99,7 +99,7 @@ def test_a_token_from_the_environment_replaces_the_token_file() -> None:
     assert (config.server.token, config.server.token_file) == (TOKEN, "")
 
 
-def test_whole_numbers_are_taken_where_seconds_are_wanted() -> None:
+def test_seconds_may_be_whole_numbers() -> None:
     assert config_of("[server]\ndrain_s = 5").server.drain_s == 5.0
 
 
@@ -174,7 +174,7 @@ def test_whole_numbers_are_taken_where_seconds_are_wanted() -> None:
         ),
     ],
 )
-def test_a_wrong_key_is_told_with_its_line_and_what_is_allowed(text: str, error: str) -> None:
+def test_a_wrong_key_is_reported_with_its_line_and_a_correction(text: str, error: str) -> None:
     (found,) = errors(text)
     assert found.startswith(f"exai.toml:{error}")
 
@@ -217,7 +217,7 @@ def test_a_wrong_key_is_told_with_its_line_and_what_is_allowed(text: str, error:
         ),
     ],
 )
-def test_a_wrong_provider_is_told_with_its_line(provider: str, error: str) -> None:
+def test_a_wrong_provider_is_reported_with_its_line(provider: str, error: str) -> None:
     (found,) = errors(f"[[provider]]\n{provider}")
     assert found.startswith(f"exai.toml:{error}")
 
@@ -237,14 +237,14 @@ def test_a_wrong_provider_is_told_with_its_line(provider: str, error: str) -> No
         (f"https://{'a' * 64}.example/v1", "has an invalid host"),
     ],
 )
-def test_a_base_url_that_cannot_work_is_refused(url: str, error: str) -> None:
+def test_an_invalid_base_url_is_refused(url: str, error: str) -> None:
     (found,) = errors(KIMI.replace("https://api.example/v1", url))
     assert found.startswith("exai.toml:4: [[provider]] base_url: ")
     assert error in found
 
 
 @pytest.mark.parametrize("host", ["[::1]", "127.0.0.1:8079", "ws://127.0.0.1", " ", "a\\nb"])
-def test_a_host_that_is_more_than_an_address_is_refused(host: str) -> None:
+def test_a_host_with_scheme_port_or_brackets_is_refused(host: str) -> None:
     (found,) = errors(f'[server]\nhost = "{host}"\ntoken = "0123456789abcdef"')
     assert found.startswith("exai.toml:2: [server] host: ")
     assert "is not an address to listen on; write it without" in found
@@ -252,7 +252,7 @@ def test_a_host_that_is_more_than_an_address_is_refused(host: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["::1", "::", "fe80::1%eth0", "localhost", "desk.example"])
-def test_an_address_or_a_name_alone_is_a_host(host: str) -> None:
+def test_a_host_is_an_address_or_a_name(host: str) -> None:
     assert reading(f'[server]\nhost = "{host}"\ntoken = "0123456789abcdef"').problems == ()
 
 
@@ -264,19 +264,19 @@ def test_a_base_url_may_name_any_host(host: str) -> None:
     assert found.config is not None
 
 
-def test_one_key_of_one_kind_on_the_other_is_refused() -> None:
+def test_a_key_of_another_kind_of_provider_is_refused() -> None:
     (found,) = errors(f"{KIMI}delay_ms = 3")
     assert 'delay_ms: belongs to kind "synthetic"' in found
 
 
-def test_two_providers_of_one_name_are_refused() -> None:
+def test_provider_names_are_unique() -> None:
     (found,) = errors(KIMI + KIMI)
     assert found == (
         'exai.toml:7: [[provider]] name: provider 1 is named "kimi" as well; names must be unique'
     )
 
 
-def test_all_errors_are_told_at_once_in_the_order_of_their_lines() -> None:
+def test_all_errors_are_reported_in_the_order_of_their_lines() -> None:
     found = errors(
         "[server]\nport = -1\nhosts = 'x'\n[session]\nwindow = 0\n[[provider]]\nkind = 'synthetic'"
     )
@@ -292,7 +292,7 @@ def test_a_variable_with_a_wrong_value_is_named() -> None:
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "desk.example"])
-def test_an_address_others_can_reach_needs_a_token(host: str) -> None:
+def test_a_reachable_address_needs_a_token(host: str) -> None:
     text = f"[server]\nhost = '{host}'\n"
     (found,) = errors(text)
     assert found.startswith(f'exai.toml:2: [server] host: "{host}" is reachable from other')
@@ -305,7 +305,7 @@ def test_a_loopback_address_needs_no_token(host: str) -> None:
     assert config_of(f"[server]\nhost = '{host}'").server.token == ""
 
 
-def test_a_token_under_sixteen_characters_is_refused_not_ignored() -> None:
+def test_a_token_under_sixteen_characters_is_refused() -> None:
     (found,) = errors("[server]\ntoken = 'onlyfifteenchar'")
     assert found.startswith(
         "exai.toml:2: [server] token: the token has 15 characters but needs at least 16"
@@ -326,13 +326,13 @@ def test_a_token_with_a_blank_is_refused() -> None:
     assert "a token may contain only printable ASCII characters, no blanks" in found
 
 
-def test_token_and_token_file_together_are_refused() -> None:
+def test_token_and_token_file_exclude_each_other() -> None:
     assert errors(f"[server]\ntoken = '{TOKEN}'\ntoken_file = 'x'") == [
         "exai.toml:3: [server] token_file: is set as well as token; keep one of the two"
     ]
 
 
-def test_keys_come_from_the_environment() -> None:
+def test_api_keys_come_from_the_environment() -> None:
     text = KIMI + "api_key_env = 'KIMI_KEY'"
     found = reading(text, {"KIMI_KEY": " sk-1 \n"})
     assert found.config is not None
@@ -341,7 +341,7 @@ def test_keys_come_from_the_environment() -> None:
     assert "sk-1" not in repr(found.config)
 
 
-def test_a_key_variable_that_is_not_set_is_named() -> None:
+def test_a_missing_key_variable_is_reported() -> None:
     found = reading(KIMI + "api_key_env = 'KIMI_KEY'")
     assert found.config is not None
     (missing,) = found.missing_keys
@@ -354,24 +354,24 @@ def test_a_key_variable_that_is_not_set_is_named() -> None:
 @pytest.mark.parametrize(
     "line", ["api_key = 'sk-secret'", "api_key_env = 'sk-secret'", "api_key_env = ['sk-secret']"]
 )
-def test_a_key_written_into_the_file_is_refused_and_not_shown(line: str) -> None:
+def test_an_api_key_in_the_file_is_refused_and_not_shown(line: str) -> None:
     (found,) = errors(KIMI + line)
     assert "sk-secret" not in found
     assert found.startswith("exai.toml:5: [[provider]] api_key")
 
 
-def test_a_key_sent_without_encryption_is_warned_of() -> None:
+def test_an_unencrypted_key_causes_a_warning() -> None:
     text = KIMI.replace("https", "http") + "api_key_env = 'K'"
     (warning,) = reading(text, {"K": "k"}).warnings
     assert "the key is sent unencrypted" in str(warning)
     assert reading(text.replace("api.example", "127.0.0.1"), {"K": "k"}).warnings == ()
 
 
-def test_a_token_is_not_in_the_representation() -> None:
+def test_repr_hides_the_token() -> None:
     assert TOKEN not in repr(config_of(f"[server]\ntoken = '{TOKEN}'"))
 
 
-def test_a_document_nested_too_deeply_is_an_error_of_the_file() -> None:
+def test_a_document_nested_too_deeply_is_an_error() -> None:
     (found,) = errors("a = " + "[" * 20_000)
     assert found == "exai.toml: is nested too deeply"
 

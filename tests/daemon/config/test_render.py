@@ -42,7 +42,7 @@ def test_the_template_holds_every_key_with_its_default() -> None:
         assert set(raw) == {"kind", *provider.__struct_fields__}
 
 
-def test_what_is_shown_is_the_configuration_and_says_what_set_each_value() -> None:
+def test_show_prints_every_value_with_its_origin() -> None:
     text = '[server]\nport = 1\n[[provider]]\nkind = "synthetic"\nname = "s"\ndelay_ms = 2.5\n'
     config = read_config(
         text, file=Path("exai.toml"), env={"EXAI_WS_TOKEN": TOKEN}, flags={"--host": "::1"}
@@ -81,7 +81,7 @@ def test_the_reference_page_holds_every_key_as_the_code_has_it() -> None:
     assert reference() in REFERENCE.read_text()
 
 
-def test_text_is_written_as_toml_reads_it() -> None:
+def test_literals_are_toml() -> None:
     for text in ('a "b" \\ c', "line\nbreak\ttab", "\x7f\x01", "ü€😀", ""):
         assert tomllib.loads(f"x = {literal(text)}") == {"x": text}
 
@@ -97,5 +97,5 @@ def test_text_is_written_as_toml_reads_it() -> None:
         ({"kind": "synthetic", "name": "s"}, True),
     ],
 )
-def test_editors_take_what_the_broker_takes(provider: dict[str, Any], valid: bool) -> None:
+def test_the_schema_accepts_what_the_broker_accepts(provider: dict[str, Any], valid: bool) -> None:
     assert Draft202012Validator(schema()).is_valid({"provider": [provider]}) is valid

@@ -55,11 +55,11 @@ TRICKY = [
 
 
 @pytest.mark.parametrize("document", TRICKY)
-def test_every_key_that_tomllib_finds_has_a_line(document: str) -> None:
+def test_every_key_of_tomllib_has_a_line(document: str) -> None:
     assert set(locate(document)) == set(paths_of(tomllib.loads(document)))
 
 
-def test_lines_are_those_where_the_keys_stand() -> None:
+def test_each_key_has_its_own_line() -> None:
     document = dedent(
         '''\
         # a comment
@@ -118,7 +118,7 @@ FILLERS = st.sampled_from(["", "\n", "# note = 1\n", "  \n\t# [x]\n"])
 
 
 @given(st.lists(st.tuples(FILLERS, BARE, VALUES), unique_by=lambda item: item[1]))
-def test_keys_are_found_whatever_stands_between_them(items: list[tuple[str, str, str]]) -> None:
+def test_keys_are_found_between_any_values_and_comments(items: list[tuple[str, str, str]]) -> None:
     document = ""
     expected: dict[KeyPath, int] = {}
     for filler, key, value in items:

@@ -31,7 +31,7 @@ SNAPSHOT = Snapshot(
 )
 
 
-def test_the_screen_shows_who_holds_waits_and_gets_what() -> None:
+def test_the_picture_shows_permits_waiting_requests_and_shares() -> None:
     assert screen(SNAPSHOT, Look(width=80)) == [
         "exai demo  limit 4, 200 ms a call: 20 requests/s are possible        6.3 of 10 s",
         "",
@@ -45,7 +45,7 @@ def test_the_screen_shows_who_holds_waits_and_gets_what() -> None:
     ]
 
 
-def test_the_summary_ends_with_what_the_upstream_itself_counted() -> None:
+def test_the_summary_ends_with_the_counts_of_the_service() -> None:
     assert summary(SNAPSHOT, Look(width=80)) == [
         "                                greedy       small       total",
         "  clients                           24           2          26",
@@ -61,7 +61,7 @@ def test_the_summary_ends_with_what_the_upstream_itself_counted() -> None:
     ]
 
 
-def test_a_narrow_terminal_shows_every_figure_too() -> None:
+def test_a_narrow_terminal_shows_every_figure() -> None:
     look = Look(width=60)
     assert screen(SNAPSHOT, look) == [
         "exai demo  limit 4, 200 ms a call                6.3 of 10 s",
@@ -89,7 +89,7 @@ def test_a_narrow_terminal_shows_every_figure_too() -> None:
     ]
 
 
-def test_a_line_for_a_pipe_says_the_same() -> None:
+def test_a_plain_line_has_the_same_figures() -> None:
     assert progress_line(SNAPSHOT) == (
         " 6.3 s  served 80 (20.0/s), 3 of 4 in flight; greedy 60 (75 %, 22 waiting, "
         "p99 wait 1.21 s); small 20 (25 %, 0 waiting, p99 wait 198 ms)"
@@ -102,7 +102,7 @@ def test_each_permit_has_the_colour_of_its_session() -> None:
     assert line.count(click.style("■ ", fg="cyan")) == 1
 
 
-def test_colour_changes_nothing_but_colour() -> None:
+def test_colour_does_not_change_the_text() -> None:
     for plain, coloured in zip(
         [*screen(SNAPSHOT, Look()), *summary(SNAPSHOT, Look())],
         [*screen(SNAPSHOT, Look(colour=True)), *summary(SNAPSHOT, Look(colour=True))],
@@ -118,7 +118,7 @@ def test_errors_are_red() -> None:
     )
 
 
-def test_without_unicode_the_screen_is_ascii() -> None:
+def test_without_unicode_the_picture_is_ascii() -> None:
     assert "".join(screen(SNAPSHOT, Look(unicode=False))).isascii()
 
 
@@ -143,7 +143,7 @@ def test_no_line_is_wider_than_the_terminal(width: int, session: SessionView) ->
 
 
 class Terminal(io.StringIO):
-    """A stream that says it is a terminal."""
+    """A stream that claims to be a terminal."""
 
     encoding = "utf-8"
 
@@ -160,7 +160,7 @@ def drawn(env: Mapping[str, str]) -> str:
     return stream.getvalue()
 
 
-def test_a_terminal_is_redrawn_in_place_and_gets_its_cursor_back() -> None:
+def test_a_terminal_is_redrawn_in_place_and_its_cursor_restored() -> None:
     text = drawn({"TERM": "xterm"})
     lines = len(screen(SNAPSHOT, Look()))
     assert text.count(f"\x1b[{lines}F") == 2
@@ -169,7 +169,7 @@ def test_a_terminal_is_redrawn_in_place_and_gets_its_cursor_back() -> None:
     assert text.endswith(SHOW_CURSOR)
 
 
-def test_the_cursor_comes_back_after_an_interrupt() -> None:
+def test_the_cursor_is_restored_after_an_interrupt() -> None:
     stream = Terminal()
     with pytest.raises(KeyboardInterrupt), Screen(stream, {"TERM": "xterm"}):
         raise KeyboardInterrupt
@@ -181,7 +181,7 @@ def test_no_color_is_respected() -> None:
     assert not re.search(r"\x1b\[\d+m", drawn({"TERM": "xterm", "NO_COLOR": "1"}))
 
 
-def test_a_dumb_terminal_and_a_pipe_get_plain_lines_once_a_second() -> None:
+def test_dumb_terminals_and_pipes_get_one_plain_line_per_second() -> None:
     assert "\x1b" not in drawn({"TERM": "dumb"})
     stream = io.StringIO()
     with Screen(stream, {"TERM": "xterm"}) as shown:

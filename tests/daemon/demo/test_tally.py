@@ -12,14 +12,14 @@ def a_tally() -> DemoTally:
     return tally
 
 
-def test_before_the_start_there_is_nothing_to_see() -> None:
+def test_the_first_snapshot_is_empty() -> None:
     snapshot = a_tally().snapshot(100.0)
     assert (snapshot.elapsed, snapshot.utilisation, snapshot.rate) == (0.0, 0.0, 0.0)
     assert [session.share for session in snapshot.sessions] == [0.0, 0.0]
     assert snapshot.possible_rate == 4.0
 
 
-def test_a_request_waits_until_it_is_at_the_upstream() -> None:
+def test_a_request_waits_until_the_service_receives_it() -> None:
     tally = a_tally()
     tally.sent("1", "greedy", 100.0)
     assert tally.snapshot(100.2).sessions[0].waiting == 1
@@ -46,14 +46,14 @@ def test_utilisation_is_held_time_over_limit_times_elapsed_time() -> None:
     assert tally.snapshot(104.0).peak == 2
 
 
-def test_the_rate_is_that_of_the_last_two_seconds() -> None:
+def test_the_rate_covers_the_last_two_seconds() -> None:
     tally = a_tally()
     for at in (100.0, 101.0, 103.5, 104.5):
         tally.served("small", at)
     assert tally.snapshot(105.0).rate == 1.0
 
 
-def test_a_refused_and_a_failed_request_are_counted_and_no_longer_wait() -> None:
+def test_refused_and_failed_requests_are_counted_and_stop_waiting() -> None:
     tally = a_tally()
     tally.sent("1", "small", 100.0)
     tally.refused()
@@ -62,7 +62,7 @@ def test_a_refused_and_a_failed_request_are_counted_and_no_longer_wait() -> None
     assert (snapshot.refused, snapshot.failed, snapshot.sessions[1].waiting) == (1, 1, 0)
 
 
-def test_leaving_twice_frees_one_permit_once() -> None:
+def test_a_call_can_leave_only_once() -> None:
     tally = a_tally()
     tally.sent("1", "small", 100.0)
     tally.arrived("1", 100.0)
@@ -72,7 +72,7 @@ def test_leaving_twice_frees_one_permit_once() -> None:
 
 
 @given(st.lists(st.floats(0, 100), min_size=1), st.floats(0.01, 1))
-def test_a_percentile_is_a_value_that_the_part_does_not_exceed(
+def test_a_percentile_is_the_smallest_value_not_exceeded_by_its_part(
     values: list[float], part: float
 ) -> None:
     found = percentile(values, part)
@@ -81,5 +81,5 @@ def test_a_percentile_is_a_value_that_the_part_does_not_exceed(
     assert sum(value < found for value in values) < part * len(values)
 
 
-def test_a_percentile_of_nothing_is_zero() -> None:
+def test_the_percentile_of_no_values_is_zero() -> None:
     assert percentile([], 0.99) == 0.0

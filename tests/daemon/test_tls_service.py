@@ -1,4 +1,4 @@
-"""`exai serve` before a service that speaks TLS, as every service in the field does."""
+"""`exai serve` in front of a service with TLS."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def authority() -> trustme.CA:
 
 @asynccontextmanager
 async def tls_before(upstream: ScriptedUpstream, authority: trustme.CA) -> AsyncIterator[str]:
-    """TLS in front of the service; yields the base_url there."""
+    """Run a TLS proxy in front of the service; yields its base URL."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("localhost").configure_cert(context)
     plain_port = int(upstream.base_url.rsplit(":", 1)[1].split("/")[0])
@@ -52,7 +52,7 @@ def provider(base_url: str) -> str:
     )
 
 
-async def test_a_service_with_a_trusted_certificate_is_asked_again_and_again(
+async def test_a_trusted_certificate_is_accepted_and_its_connection_reused(
     tmp_path: Path, authority: trustme.CA
 ) -> None:
     trusted = tmp_path / "authority.pem"
@@ -63,23 +63,21 @@ async def test_a_service_with_a_trusted_certificate_is_asked_again_and_again(
             serving(provider(base_url), tmp_path, env={"SSL_CERT_FILE": str(trusted)}) as broker,
         ):
             for _ in range(3):
-                told = await exai("ask", "hi", "--url", broker.url)
-                assert (told.code, told.out) == (0, "Hello\n")
+                result = await exai("ask", "hi", "--url", broker.url)
+                assert (result.code, result.out) == (0, "Hello\n")
             assert (await broker.stop()).code == 0
         assert upstream.connections == 1
 
 
-async def test_a_service_with_a_certificate_that_nobody_trusts_is_not_asked(
-    tmp_path: Path, authority: trustme.CA
-) -> None:
+async def test_an_untrusted_certificate_is_refused(tmp_path: Path, authority: trustme.CA) -> None:
     async with ScriptedUpstream() as upstream:
         async with (
             tls_before(upstream, authority) as base_url,
             serving(provider(base_url), tmp_path) as broker,
         ):
-            told = await exai("ask", "hi", "--url", broker.url)
+            result = await exai("ask", "hi", "--url", broker.url)
             await broker.stop()
-        assert told.code != 0
-        assert "certificate" in told.err
-        assert "not trusted" in told.err
+        assert result.code != 0
+        assert "certificate" in result.err
+        assert "not trusted" in result.err
         assert upstream.started == 0

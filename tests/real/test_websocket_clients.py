@@ -1,4 +1,4 @@
-"""WebSocket clients we did not write, in the versions people run, against the broker."""
+"""Third-party WebSocket clients, in the versions that people use, with the broker."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from tests.real.conftest import PROGRAMS, TOKEN, StartBroker, WebSocketProgram
 from tests.real.frame_client import Frame
 from tests.real.line_client import LineClient, line_client
 
-# "quick" is just slow enough to stream in several pieces. "slow" takes minutes for an answer but
-# starts at once: what needs something in flight uses it.
+# "quick" is just slow enough to stream in several pieces. "slow" starts immediately but takes
+# minutes, for tests that need a call in flight.
 PROVIDERS = """
 [[provider]]
 name = "quick"
@@ -81,7 +81,7 @@ async def client(program: WebSocketProgram, broker: str) -> AsyncIterator[LineCl
         yield client
 
 
-async def test_it_lists_the_tools_and_calls_one(client: LineClient) -> None:
+async def test_a_client_lists_the_tools_and_calls_one(client: LineClient) -> None:
     await client.send({"op": "list_tools", "request_id": "tools"})
     listed = await client.until(op="list_tools_res")
     assert listed["request_id"] == "tools"
@@ -99,7 +99,7 @@ async def test_it_lists_the_tools_and_calls_one(client: LineClient) -> None:
     assert sum(frame.get("op") == "call_tool_res" for frame in client.received) == 1
 
 
-async def test_it_streams_an_answer_in_pieces(client: LineClient) -> None:
+async def test_a_client_streams_an_answer_in_pieces(client: LineClient) -> None:
     answer = await client.chat(prompt="hello", model="quick", stream=True)
     assert len(answer.pieces) > 1
     assert "".join(answer.pieces) == answer.text
@@ -107,7 +107,7 @@ async def test_it_streams_an_answer_in_pieces(client: LineClient) -> None:
     assert completed == ["stream_chunk"] * len(answer.pieces) + ["stream_complete"]
 
 
-async def test_a_cancelled_call_ends_and_makes_room_for_the_next(client: LineClient) -> None:
+async def test_a_cancelled_call_makes_room_for_the_next(client: LineClient) -> None:
     await client.submit("first", prompt="hello", model="slow", stream=True)
     await client.until(op="stream_chunk", request_id="first")
     await client.send({"op": "cancel", "request_id": "first"})
@@ -118,7 +118,7 @@ async def test_a_cancelled_call_ends_and_makes_room_for_the_next(client: LineCli
     await client.until(op="stream_chunk", request_id="second")
 
 
-async def test_answers_come_out_of_order_each_to_its_request(client: LineClient) -> None:
+async def test_answers_arrive_out_of_order_with_their_request_ids(client: LineClient) -> None:
     await client.submit("long", prompt="hello", model="slow", stream=True)
     await client.until(op="stream_chunk", request_id="long")
     await client.submit("short", prompt="hello", model="quick")
@@ -139,7 +139,7 @@ async def test_a_closed_connection_makes_room_for_the_next_client(
         await other.until(op="stream_chunk", request_id="next")
 
 
-async def test_it_speaks_json_rpc_with_a_token_in_the_handshake(
+async def test_a_client_uses_json_rpc_with_a_token_in_the_handshake(
     program: WebSocketProgram, broker: str
 ) -> None:
     if "websocat" in str(program.command[0]):
@@ -168,14 +168,14 @@ async def test_it_speaks_json_rpc_with_a_token_in_the_handshake(
         assert (await client.until(id=4))["result"] == {}
 
 
-async def test_a_wrong_token_is_reported_before_the_connection_closes(
+async def test_a_wrong_token_is_reported_before_the_close(
     program: WebSocketProgram, broker: str
 ) -> None:
     async with line_client(program.to(broker), program.environment) as client:
-        ack = await client.hello("not-the-right-token-at-all")
-        assert (ack["op"], ack["ok"], ack["error"]) == ("hello_ack", False, "unauthorized")
+        reply = await client.hello("not-the-right-token-at-all")
+        assert (reply["op"], reply["ok"], reply["error"]) == ("hello_ack", False, "unauthorized")
         await client.close()
-    # websocat does not say how it was closed; the others all do.
+    # Only websocat does not report the close code.
     if "websocat" not in str(program.command[0]):
         assert client.received[-1] == {"closed": 4003, "reason": "unauthorized"}
 

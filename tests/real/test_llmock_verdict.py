@@ -1,8 +1,7 @@
-"""llmock injects faults as real providers have them, sees every attempt, and judges its client.
+"""llmock injects realistic faults, records every attempt and judges its client.
 
-Its client is the broker together with a user who acts on what the broker tells: waits as long as
-told, tries again what can succeed, and leaves the rest. The verdict must hold nothing at all, not
-even a warning.
+The client is the broker with a user that acts on its errors: waits for ``retry_after``,
+retries temporary failures and gives up on others. The verdict must be empty, even of warnings.
 """
 
 from __future__ import annotations
@@ -19,8 +18,8 @@ from exai_actors.core.calls import FailureKind
 from tests.real.conftest import StartBroker
 from tests.real.frame_client import Answer, FrameClient, session
 
-# What never succeeds by being sent again; the broker says which of these it was.
-HOPELESS = frozenset(
+# Failures that no retry can cure, as the broker reports them.
+PERMANENT = frozenset(
     {
         FailureKind.UNAUTHORIZED,
         FailureKind.NOT_FOUND,
@@ -30,14 +29,14 @@ HOPELESS = frozenset(
     }
 )
 PATIENCE = 6
-# So long that a client which leaves at a broken chunk is gone before llmock has sent it all:
-# llmock takes a stream it sent to the end for one that was read to the end.
+# Long enough that a client which leaves at a broken chunk is gone before llmock has sent all of it:
+# llmock counts a stream that it has sent completely as read completely.
 LONG_REPLY = " ".join(f"word{number}" for number in range(60))
 FIRST_BACKOFF_S = 0.1
 
 
 class Llmock:
-    """Scripts llmock's faults and reads what it saw, over its own HTTP interface."""
+    """Controls llmock's faults and reads its records over its HTTP interface."""
 
     def __init__(self, url: str, http: aiohttp.ClientSession) -> None:
         self.url = url
@@ -53,15 +52,15 @@ class Llmock:
         await self._ask("POST", "reset")
 
     async def will(self, *behaviors: dict[str, object]) -> None:
-        """Queue faults; each is used up by one upstream call unless it says ``times``."""
+        """Queue faults; one upstream call uses up each, unless it has ``times``."""
         await self._ask("POST", "scenario", {"behaviors": behaviors})
 
     async def statuses(self) -> list[int]:
-        """The HTTP status of every attempt it saw, in order."""
+        """The HTTP statuses of all attempts, in order."""
         return [seen["status"] for seen in (await self._ask("GET", "requests"))["requests"]]
 
     async def findings(self) -> list[str]:
-        """What its verdict finds, errors and warnings alike."""
+        """The findings of its verdict, both errors and warnings."""
         verdict = await self._ask("GET", "verdict")
         return [f"{found['code']}: {found['title']}" for found in verdict["findings"]]
 
@@ -82,15 +81,15 @@ def broker(llmock_server: str, start_broker: StartBroker) -> str:
     )
 
 
-async def ask_as_told(client: FrameClient, prompt: str, *, stream: bool) -> list[Answer]:
-    """Ask until there is an answer or no hope; all answers in order, the last one final."""
+async def call_with_retries(client: FrameClient, prompt: str, *, stream: bool) -> list[Answer]:
+    """Call until success or a permanent failure; returns all answers in order."""
     answers: list[Answer] = []
     for attempt in range(PATIENCE):
         answer = await client.chat(prompt=prompt, stream=stream)
         answers.append(answer)
-        if "error" not in answer.result or answer.error["details"]["kind"] in HOPELESS:
+        if "error" not in answer.result or answer.error["details"]["kind"] in PERMANENT:
             break
-        # A real wait: how long the client waits is what is being judged.
+        # A real wait, since llmock judges its length.
         await asyncio.sleep(
             answer.error["details"].get("retry_after", FIRST_BACKOFF_S * 2**attempt)
         )
@@ -111,44 +110,38 @@ STREAM_FAULTS = {
 async def test_an_answer_without_faults_passes(broker: str, llmock: Llmock, stream: bool) -> None:
     await llmock.will({"type": "reply", "text": "one two three four five"})
     async with session(broker) as client:
-        (answer,) = await ask_as_told(client, "no faults", stream=stream)
+        (answer,) = await call_with_retries(client, "no faults", stream=stream)
     assert answer.text == "one two three four five"
     assert await llmock.statuses() == [200]
     assert await llmock.findings() == []
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
-async def test_a_client_told_when_to_come_back_is_told_the_truth(
-    broker: str, llmock: Llmock, stream: bool
-) -> None:
+async def test_retry_after_is_long_enough(broker: str, llmock: Llmock, stream: bool) -> None:
     await llmock.will({"type": "fail", "status": 429, "retry_after": 1})
     async with session(broker) as client:
-        answers = await ask_as_told(client, "rate limited", stream=stream)
+        answers = await call_with_retries(client, "rate limited", stream=stream)
     assert answers[-1].text
     assert await llmock.statuses() == [429, 200]
     assert await llmock.findings() == []
 
 
 @pytest.mark.parametrize("status", [408, 409, 500, 502, 503, 504, 529])
-async def test_what_may_succeed_later_is_tried_again(
-    broker: str, llmock: Llmock, status: int
-) -> None:
-    # Only once: of two tries again, which jitter may space alike, the judge wants growing pauses.
+async def test_a_temporary_failure_is_retried(broker: str, llmock: Llmock, status: int) -> None:
+    # Only once: the verdict wants growing pauses, but jitter may space two retries equally.
     await llmock.will({"type": "fail", "status": status})
     async with session(broker) as client:
-        answers = await ask_as_told(client, f"passing trouble {status}", stream=True)
+        answers = await call_with_retries(client, f"passing trouble {status}", stream=True)
     assert answers[-1].text
     assert await llmock.statuses() == [status, 200]
     assert await llmock.findings() == []
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 422])
-async def test_what_never_succeeds_is_tried_exactly_once(
-    broker: str, llmock: Llmock, status: int
-) -> None:
+async def test_a_permanent_failure_is_not_retried(broker: str, llmock: Llmock, status: int) -> None:
     await llmock.will({"type": "fail", "status": status, "times": 2})
     async with session(broker) as client:
-        (answer,) = await ask_as_told(client, f"hopeless {status}", stream=False)
+        (answer,) = await call_with_retries(client, f"hopeless {status}", stream=False)
     assert answer.error["details"]["status"] == status
     assert await llmock.statuses() == [status]
     assert await llmock.findings() == []
@@ -156,16 +149,16 @@ async def test_what_never_succeeds_is_tried_exactly_once(
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
 @pytest.mark.parametrize("fault", STREAM_FAULTS)
-async def test_a_broken_stream_is_a_failure_and_never_a_short_answer(
+async def test_a_broken_stream_is_a_failure(
     broker: str, llmock: Llmock, fault: str, stream: bool
 ) -> None:
     await llmock.will(
-        # A call that is not streamed may be fetched whole, where such a fault cannot happen.
+        # The broker may fetch a plain call as one response, where this fault cannot happen.
         {"type": "stream_fault", **STREAM_FAULTS[fault]},
         {"type": "reply", "text": LONG_REPLY, "times": PATIENCE},
     )
     async with session(broker) as client:
-        answers = await ask_as_told(client, fault, stream=stream)
+        answers = await call_with_retries(client, fault, stream=stream)
     completed = [answer for answer in answers if "error" not in answer.result]
     assert [answer.text for answer in completed] == [LONG_REPLY]
     if stream:
@@ -174,9 +167,7 @@ async def test_a_broken_stream_is_a_failure_and_never_a_short_answer(
     assert await llmock.findings() == []
 
 
-async def test_a_stalled_stream_is_left_when_the_deadline_has_come(
-    broker: str, llmock: Llmock
-) -> None:
+async def test_a_stalled_stream_is_aborted_at_the_deadline(broker: str, llmock: Llmock) -> None:
     await llmock.will(
         {"type": "stream_fault", "kind": "stall", "stall_seconds": 20, "after_chunks": 3}
     )
@@ -193,12 +184,12 @@ async def test_a_stalled_stream_is_left_when_the_deadline_has_come(
         )
         ended = await client.until(op="call_tool_res", request_id="stalled")
     assert ended["error"]["code"] == "TIMEOUT"
-    # Only requests that have ended are listed, so this one's connection is closed.
+    # llmock lists only ended requests, so the connection of this one is closed.
     assert await llmock.statuses() == [200]
     assert await llmock.findings() == []
 
 
-async def test_its_own_strict_report_passes_after_a_day_of_all_that(
+async def test_the_strict_report_passes_after_mixed_faults(
     broker: str,
     llmock: Llmock,
     llmock_command: list[str | Path],
@@ -213,7 +204,7 @@ async def test_its_own_strict_report_passes_after_a_day_of_all_that(
 
     async def one_user(number: int) -> Answer:
         async with session(broker) as client:
-            return (await ask_as_told(client, f"user {number}", stream=True))[-1]
+            return (await call_with_retries(client, f"user {number}", stream=True))[-1]
 
     answers = await asyncio.gather(*(one_user(number) for number in range(12)))
     assert {answer.text for answer in answers} == {LONG_REPLY}
@@ -222,11 +213,11 @@ async def test_its_own_strict_report_passes_after_a_day_of_all_that(
     process = await asyncio.create_subprocess_exec(
         *map(str, report), env=llmock_environment, stdout=asyncio.subprocess.PIPE
     )
-    said, _ = await process.communicate()
-    assert process.returncode == 0, said.decode()
+    output, _ = await process.communicate()
+    assert process.returncode == 0, output.decode()
 
 
-async def test_its_judge_does_notice_a_client_that_comes_back_too_early(llmock: Llmock) -> None:
+async def test_the_verdict_notices_a_client_that_retries_too_early(llmock: Llmock) -> None:
     await llmock.will({"type": "fail", "status": 429, "retry_after": 5})
     body = {"model": "gpt-4o", "messages": [{"role": "user", "content": "impatient"}]}
     for expected in (429, 200):
