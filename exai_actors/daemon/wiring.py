@@ -1,6 +1,6 @@
-"""Puts the parts together: from a configuration to a broker that answers.
+"""Builds a running broker from a configuration.
 
-Order of start: upstreams, actors, socket. The stop is the exact reverse.
+It starts upstreams, actors and socket in this order, and stops them in reverse.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ log = structlog.get_logger()
 
 
 class Broker:
-    """A running broker in this process and on this event loop."""
+    """A running broker on this event loop. All methods must be called on the loop's thread."""
 
     def __init__(self, config: Config, driver: Driver) -> None:
         self.config = config
@@ -65,22 +65,24 @@ class Broker:
         return f"ws://[{host}]:{self.port}" if ":" in host else f"ws://{host}:{self.port}"
 
     def statistics(self) -> BrokerStatistics:
-        """To be called on the loop's thread."""
         return self._tree.board.statistics()
 
     async def change(self, provider: str, change: Change, cause: str) -> None:
-        """Change a provider's capacity while it runs; see core.changes for what can be changed.
+        """Change a provider's capacity; ``core.capacity.changes`` has the possible changes.
 
-        To be awaited on the loop's thread. Raises UsageError for what makes no sense.
+        Raises UsageError for an unknown provider or an invalid change.
         """
         path = self._tree.directory.providers.get(ProviderName(provider))
         if path is None:
             known = ", ".join(self._tree.directory.providers)
-            raise UsageError(f'there is no provider "{provider}"; there are {known}')
+            raise UsageError(f'there is no provider "{provider}"; choose from {known}')
         await change_provider(path, change, cause)
 
     async def start(self, stack: AsyncExitStack) -> None:
-        """Start everything; ``stack`` gets what undoes it. Raises UsageError for a taken port."""
+        """Start everything; ``stack`` gets the callbacks that stop it.
+
+        Raises UsageError when the address cannot be listened on.
+        """
         stack.callback(self.system.on_event(log_event))
         upstreams: dict[ProviderName, Upstream] = {}
         for provider in self.config.provider:
@@ -114,9 +116,9 @@ class Broker:
         stack.push_async_callback(self.abandon)
 
     async def drain(self, timeout_s: float) -> bool:
-        """Refuse what is new and let requests in flight end.
+        """Refuse new connections and requests, and let requests in flight end.
 
-        Those that have not ended in time are answered with an error, and the result is False.
+        After ``timeout_s`` the rest is answered with an error, and the result is False.
         """
         self._server.stop_listening()
         self._tree.broker.tell_system(DrainBroker())
@@ -126,7 +128,7 @@ class Broker:
         return False
 
     async def abandon(self) -> None:
-        """Tell every client whose request is in flight that it gets no answer any more."""
+        """Answer every request in flight with an error."""
         self._tree.broker.tell_system(DrainBroker(immediately=True))
         await self._is_drained_within(self.config.server.close_timeout_s)
 
@@ -217,20 +219,20 @@ class Broker:
                     seed=provider.seed,
                 )
 
-    def _give_up(self, why: str) -> None:
-        log.critical("broker.gave_up", cause=why)
+    def _give_up(self, cause: str) -> None:
+        log.critical("broker.gave_up", cause=cause)
         if not self.gave_up.done():
-            self.gave_up.set_result(why)
+            self.gave_up.set_result(cause)
 
 
 @asynccontextmanager
 async def open_broker(
     config: Config, *, driver_of: Callable[[asyncio.AbstractEventLoop], Driver] = AsyncioDriver
 ) -> AsyncIterator[Broker]:
-    """A broker that listens, on the running loop, until the block is left.
+    """Run a broker on the running loop while the block runs.
 
-    Raises UsageError when the address cannot be listened on. Leaving the block stops at once; for
-    an orderly end call ``drain`` before.
+    Raises UsageError when the address cannot be listened on. Leaving the block abandons requests
+    in flight; call ``drain`` first to let them end.
     """
     broker = Broker(config, driver_of(asyncio.get_running_loop()))
     async with AsyncExitStack() as stack:
