@@ -13,7 +13,7 @@ import msgspec
 
 from exai_actors.errors import ErrorBody, ErrorCode
 from exai_actors.wire.clients.dialects import op_reader, rpc_reader
-from exai_actors.wire.clients.dialects.fields import Incoming, invalid_request, kind
+from exai_actors.wire.clients.dialects.fields import Incoming, invalid_request, json_type
 from exai_actors.wire.clients.frames import ClientFrame, Dialect, Malformed, ReplyTo
 from exai_actors.wire.clients.salvage import salvage
 
@@ -81,7 +81,7 @@ def _not_an_object(data: bytes) -> Malformed:
             reply = rpc_reader.reply_to(Incoming(), understood=False)
         problem = "batches are not supported, send one object per frame"
         return Malformed(reply, invalid_request(problem))
-    return Malformed(_NO_ID, invalid_request(f"an object is expected, got {kind(value)}"))
+    return Malformed(_NO_ID, invalid_request(f"an object is expected, got {json_type(value)}"))
 
 
 def _begins_in_json_rpc(batch: list[Any]) -> bool:

@@ -1,7 +1,7 @@
-"""The frame that nearly every request is, read and checked in one pass.
+"""Decodes and checks the most common frame, a call of ``chat``, in one pass.
 
-Equal to ``codec.decode(data).check()`` for the frames it accepts, at a fifth of the cost; it leaves
-all others to them.
+For the frames that it accepts, the result equals ``codec.decode(data).check()`` at a fifth of the
+cost. It leaves all other frames to that general path.
 """
 
 from __future__ import annotations
@@ -18,9 +18,8 @@ from exai_actors.wire.clients.dialects.fields import MAX_DEADLINE_MS, MAX_ID_LEN
 from exai_actors.wire.clients.frames import CheckedCall, Dialect, ReplyTo
 
 MAX_COMMON_BYTES = 1_000_000
+"""Within this size no prompt exceeds its limit."""
 
-_OP = Dialect.OP
-_RPC = Dialect.RPC
 _NO_OPTIONS = CallOptions()
 _ID_LENGTH = Meta(min_length=1, max_length=MAX_ID_LENGTH - 2)
 _Deadline = Annotated[float, Meta(ge=1, le=MAX_DEADLINE_MS)]
@@ -52,12 +51,12 @@ class _RpcCall(msgspec.Struct, forbid_unknown_fields=True, gc=False):
 
 _decode_call = msgspec.json.Decoder(_Call).decode
 _decode_rpc = msgspec.json.Decoder(_RpcCall).decode
-# No lone surrogate, the one thing that this encoder fails for, gets through those decoders.
+# It fails for lone surrogates only, which these decoders reject.
 _json = msgspec.json.Encoder().encode
 
 
 def decode_common_call(data: bytes) -> CheckedCall | None:
-    """A call of ``chat`` with an id and nothing odd about it; None for everything else."""
+    """The call in ``data`` if it is common: ``chat``, with an id, no images, no unknown fields."""
     if len(data) > MAX_COMMON_BYTES:
         return None
     try:
@@ -68,7 +67,7 @@ def decode_common_call(data: bytes) -> CheckedCall | None:
             acks = frame.op == "call_tool"
             ids = b',"request_id":' + _json(frame.request_id)
             return CheckedCall(
-                reply=ReplyTo(_OP, "call_tool_res", ids, acks),
+                reply=ReplyTo(Dialect.OP, "call_tool_res", ids, acks),
                 request=RequestKey(frame.request_id),
                 tool="chat",
                 arguments=frame.arguments,
@@ -85,7 +84,7 @@ def decode_common_call(data: bytes) -> CheckedCall | None:
                 return None
             id_ = _json(rpc.id)
             return CheckedCall(
-                reply=ReplyTo(_RPC, "tools/call", b',"id":' + id_),
+                reply=ReplyTo(Dialect.RPC, "tools/call", b',"id":' + id_),
                 request=RequestKey(id_.decode(), "rpc"),
                 tool="chat",
                 arguments=rpc.params.arguments,
@@ -97,6 +96,6 @@ def decode_common_call(data: bytes) -> CheckedCall | None:
 
 
 def _is_uncommon(arguments: ChatRequest) -> bool:
-    """Whether the general path would change these arguments, or has more to check in them."""
+    """Whether the general path would change these arguments or check more of them."""
     prompt = arguments.prompt
     return bool(arguments.images) or prompt.strip() != prompt

@@ -1,8 +1,8 @@
-"""What a client can say, one type per kind of frame, whichever dialect it was said in.
+"""The frames that clients send, one type for each kind, the same for both dialects.
 
-Two dialects share a socket and are told apart frame by frame: the ``op`` protocol of the EX-AI
-daemon and JSON-RPC 2.0 with the method names of MCP. Decoding ends in a ``ClientFrame``, so
-nothing behind it knows the difference; ``reply`` carries what the answer needs to know.
+A connection may mix two dialects, frame by frame: the ``op`` protocol of the EX-AI daemon, and
+JSON-RPC 2.0 with the methods of MCP. Both decode to a ``ClientFrame``, whose ``reply`` holds all
+that encoding an answer needs.
 """
 
 from __future__ import annotations
@@ -19,51 +19,51 @@ from exai_actors.ids import RequestKey
 
 
 class Dialect(Enum):
-    """The two ways of speaking to the broker."""
+    """The two forms of frames."""
 
     OP = "op"
     RPC = "json-rpc"
 
 
 class ProgressToken(msgspec.Struct):
-    """Where a JSON-RPC client wants ``notifications/progress`` to go.
+    """The token of a JSON-RPC request for ``notifications/progress``, and its counter.
 
-    The one mutable thing on the wire: MCP demands that ``progress`` grows with every notification
-    of a request, whatever kind of progress it tells.
+    The only mutable part of a frame: in MCP ``progress`` must grow with each notification of a
+    request.
     """
 
     token: bytes
-    """The token as JSON, as the client sent it."""
+    """As JSON."""
     sent: int = 0
 
-    def next(self) -> int:
+    def next_progress(self) -> int:
         """The ``progress`` of the next notification: 1, 2, 3, ..."""
         self.sent += 1
         return self.sent
 
 
 class ReplyTo(msgspec.Struct, frozen=True, gc=False):
-    """How to answer one frame; made by decoding, used only by ``wire.clients.encode``."""
+    """How to answer one frame. Made by the readers, used by ``wire.clients.encode`` only."""
 
     dialect: Dialect
     op: str
-    """The ``op`` of the answer; in JSON-RPC the same word, for choosing the kind of error."""
+    """The ``op`` of the answer; in JSON-RPC the request's method, empty if it is unknown."""
     ids: bytes
-    """The JSON members that name the request, each after a comma; empty if there is no id."""
+    """The JSON members that name the request, each after a comma; empty if it has no id."""
     acks: bool = False
-    """Whether more than the one final frame may be sent (protocol: ``call_tool`` with an id)."""
+    """Whether frames may precede the last one (a ``call_tool`` with a ``request_id``)."""
     progress: ProgressToken | None = None
 
     def aside(self) -> ReplyTo:
-        """The same, for an error that must not be taken for the end of the call of that id."""
+        """A copy for an error that does not end the call with this id."""
         return msgspec.structs.replace(self, op="error", acks=False)
 
 
 class Hello(msgspec.Struct, frozen=True):
-    """The op dialect's first frame.
+    """The first frame of the op dialect.
 
-    A token that is missing, null or no string is ``""``; a session id that is not of 3 to 64
-    letters, digits, ``_`` and ``-`` is None.
+    ``token`` is empty unless the frame has one that is a string; ``session_id`` is None unless it
+    has 3 to 64 letters, digits, ``_`` and ``-``.
     """
 
     token: str
@@ -72,11 +72,10 @@ class Hello(msgspec.Struct, frozen=True):
 
 
 class Initialize(msgspec.Struct, frozen=True):
-    """JSON-RPC's first frame. It holds no token: one can only have come in the handshake."""
+    """The first frame of JSON-RPC. It has no token; only the handshake can carry one."""
 
     reply: ReplyTo
     protocol_version: str
-    client_name: str
 
 
 class ListTools(msgspec.Struct, frozen=True):
@@ -86,10 +85,10 @@ class ListTools(msgspec.Struct, frozen=True):
 
 
 class CallTool(msgspec.Struct, frozen=True, gc=False):
-    """Asks for one tool to be run.
+    """Asks to run a tool.
 
-    ``request`` is None when the client gave no id. ``tool`` has no old spelling suffix any more,
-    and may be no tool at all.
+    ``request`` is None if the client sent no id. ``tool`` is without old spelling suffixes, and may
+    be the name of no tool.
     """
 
     reply: ReplyTo
@@ -130,14 +129,14 @@ class CheckedCall(msgspec.Struct, frozen=True, gc=False):
 
 
 class Cancel(msgspec.Struct, frozen=True):
-    """The client no longer wants the outcome of ``request``."""
+    """Asks to cancel ``request``."""
 
     reply: ReplyTo
     request: RequestKey
 
 
 class Ping(msgspec.Struct, frozen=True):
-    """Asks for a pong; the only frame answered before the session exists."""
+    """Asks for a pong; the only frame that is answered before the session exists."""
 
     reply: ReplyTo
 
@@ -149,7 +148,7 @@ class Health(msgspec.Struct, frozen=True):
 
 
 class RotateToken(msgspec.Struct, frozen=True):
-    """Asks for another token to be in force. Either is ``""`` when the frame lacked it."""
+    """Asks to replace an access token. A token that the frame lacks is empty."""
 
     reply: ReplyTo
     old: str
@@ -157,13 +156,13 @@ class RotateToken(msgspec.Struct, frozen=True):
 
 
 class Ignored(msgspec.Struct, frozen=True):
-    """A frame that needs neither action nor answer, such as ``notifications/initialized``."""
+    """A frame without action or answer, such as ``notifications/initialized``."""
 
 
 class Malformed(msgspec.Struct, frozen=True):
-    """A frame that cannot be acted on; answer it with ``error`` and go on.
+    """A frame that is answered with ``error`` and has no other effect.
 
-    ``request`` is the id that a call in the op dialect gave itself, where that could be made out.
+    ``request`` is the key of a call in the op dialect, if its id could be read.
     """
 
     reply: ReplyTo

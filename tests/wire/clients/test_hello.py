@@ -99,6 +99,12 @@ def test_an_unreadable_first_frame_is_an_invalid_hello(data: bytes) -> None:
     assert parsed(close.frame) == {"op": "hello_ack", "ok": False, "error": "invalid_hello"}
 
 
+def test_a_first_frame_may_have_the_largest_size() -> None:
+    head, tail = b'{"op":"hello","x":"', b'"}'
+    frame = head + b"x" * (MAX_HELLO_SIZE - len(head) - len(tail)) + tail
+    assert isinstance(Connection().receive(frame), Hello)
+
+
 def test_a_binary_first_frame_is_an_invalid_hello() -> None:
     connection = Connection()
     close = connection.receive_binary(5)
@@ -181,7 +187,7 @@ def test_initialize_opens_a_connection_in_json_rpc() -> None:
     connection = Connection()
     first = connection.receive(json.dumps(INITIALIZE).encode())
     assert isinstance(first, Initialize)
-    assert (first.protocol_version, first.client_name) == ("2025-06-18", "desk")
+    assert first.protocol_version == "2025-06-18"
     answer = parsed(connection.admit("s-9"))
     assert (answer["jsonrpc"], answer["id"]) == ("2.0", 0)
     assert answer["result"]["protocolVersion"] == "2025-06-18"

@@ -152,6 +152,10 @@ WRONG_CALLS: list[tuple[dict[str, Any], str]] = [
         "deadline_ms must be a number of milliseconds from 1 to 86400000, got 0",
     ),
     (
+        {"deadline_ms": 0.5},
+        "deadline_ms must be a number of milliseconds from 1 to 86400000, got 0.5",
+    ),
+    (
         {"deadline_ms": 86_400_001},
         "deadline_ms must be a number of milliseconds from 1 to 86400000, got 86400001",
     ),
@@ -346,7 +350,10 @@ def test_an_oversized_call_is_refused_under_its_id(frame: bytes) -> None:
     }
 
 
-def test_a_malformed_frame_is_never_answered_with_more_than_its_error() -> None:
-    frame = read(CALL | {"name": 1})
-    assert isinstance(frame, Malformed)
-    assert frame.error.code == "INVALID_REQUEST"
+def test_only_a_malformed_call_has_a_request() -> None:
+    malformed_call = read(CALL | {"name": 1})
+    assert isinstance(malformed_call, Malformed)
+    assert malformed_call.request == RequestKey("r-1")
+    other = read({"op": "rotate_token", "old": 1, "request_id": "r-1"})
+    assert isinstance(other, Malformed)
+    assert other.request is None

@@ -86,6 +86,7 @@ def test_progress_grows_by_one_with_each_notification(token: Any) -> None:
     answers = [
         encode.progress(reply, "chat", NOW, position=2, estimate_s=1.5),
         encode.progress(reply, "chat", NOW, note="running"),
+        encode.progress(reply, "chat", NOW, note="next", position=1),
         encode.chunk(reply, 0, "hel", NOW),
         encode.progress(reply, "chat", NOW),
         encode.chunk(reply, 1, "lo", NOW),
@@ -94,17 +95,18 @@ def test_progress_grows_by_one_with_each_notification(token: Any) -> None:
     assert {frame["method"] for frame in frames} == {"notifications/progress"}
     assert not any("id" in frame for frame in frames)
     params = [frame["params"] for frame in frames]
-    assert [each["progress"] for each in params] == [1, 2, 3, 4, 5]
+    assert [each["progress"] for each in params] == [1, 2, 3, 4, 5, 6]
     assert {each["progressToken"] for each in params} == {token}
     assert [each.get("message") for each in params] == [
         "queued at position 2",
         "running",
+        "next",
         "hel",
         None,
         "lo",
     ]
     assert params[0]["_meta"] == {"position": 2, "estimate_s": 1.5}
-    assert (params[2]["_meta"], params[4]["_meta"]) == ({"sequence": 0}, {"sequence": 1})
+    assert (params[3]["_meta"], params[5]["_meta"]) == ({"sequence": 0}, {"sequence": 1})
 
 
 @pytest.mark.parametrize("code", ErrorCode)

@@ -385,6 +385,7 @@ class TestStream:
         assert pieces == ["a", "🦊 b"]
         assert isinstance(result, Completion)
         assert result.text == "a🦊 b"
+        assert completed(event("\ud800"), event("\udc00"), DONE).text == "\U00010000"
 
     def test_a_lone_surrogate_is_replaced(self) -> None:
         assert completed(event("a\ud83e"), event("b\udd8a"), DONE).text == "a\ufffdb\ufffd"

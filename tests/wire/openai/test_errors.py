@@ -40,6 +40,7 @@ def error(**fields: Any) -> dict[str, Any]:
         (403, error(type="exceeded_current_quota_error"), FailureKind.QUOTA),
         (403, {"error": {"message": "reached your usage limit for this"}}, FailureKind.QUOTA),
         (402, error(), FailureKind.QUOTA),
+        (402, error(code="1302"), FailureKind.RATE_LIMITED),
         (404, error(), FailureKind.NOT_FOUND),
         (400, error(code="model_not_found"), FailureKind.NOT_FOUND),
         (400, error(code="1211"), FailureKind.NOT_FOUND),
@@ -113,6 +114,33 @@ def test_the_longer_wait_of_header_and_message_counts() -> None:
     body = error(message="please try again after 20 seconds")
     assert classify(429, body, {"Retry-After": "1"}).retry_after == 20.0
     assert classify(429, body, {"Retry-After": "30"}).retry_after == 30.0
+
+
+@pytest.mark.parametrize(
+    ("body", "wait_s", "kind"),
+    [
+        (error(message="max TPD reached"), "120", FailureKind.RATE_LIMITED),
+        (error(message="max TPD reached"), "121", FailureKind.QUOTA),
+        (error(message="usage limit reached"), "120", FailureKind.RATE_LIMITED),
+        (error(message="usage limit reached"), "121", FailureKind.QUOTA),
+        (error(code="insufficient_quota"), "120", FailureKind.QUOTA),
+        (error(code="1313"), "120", FailureKind.QUOTA),
+        (error(code="1302"), "9000", FailureKind.RATE_LIMITED),
+    ],
+)
+def test_a_short_wait_makes_a_rate_of_a_quota_known_by_its_message(
+    body: Any, wait_s: str, kind: FailureKind
+) -> None:
+    failure = classify(429, body, {"Retry-After": wait_s})
+    assert (failure.kind, failure.retry_after) == (kind, float(wait_s))
+
+
+@pytest.mark.parametrize("status", [429, 500])
+def test_a_retry_after_alone_is_kept(status: int) -> None:
+    past = {"Retry-After": "Tue, 24 Nov 2026 11:00:00 GMT"}
+    assert classify(status, b"", past).retry_after == 0.0
+    assert classify(status, b"", {"Retry-After": "3"}).retry_after == 3.0
+    assert classify(status, b"").retry_after is None
 
 
 def test_a_retry_after_in_the_past_yields_to_another_wait() -> None:

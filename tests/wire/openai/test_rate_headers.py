@@ -47,6 +47,7 @@ def test_retry_after_is_seconds_or_a_date(headers: dict[str, str], seconds: floa
         ({"Content-Type": "application/json"}, None),
         ({"x-ratelimit-remaining-requests": "1", "x-ratelimit-reset-requests": "5s"}, None),
         ({"x-ratelimit-remaining-requests": "0"}, None),
+        ({"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset": "9"}, None),
         ({"x-ratelimit-reset-requests": "5s"}, None),
         ({"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "20ms"}, 0.02),
         ({"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-tokens": "9s"}, None),

@@ -15,5 +15,14 @@ def test_pieces_of_a_secret_are_redacted(piece: str) -> None:
     assert message == "Invalid header: b'[secret]' ^ and b'[secret]' ^"
 
 
+def test_an_excerpt_skips_white_space() -> None:
+    assert Redactor().redact_excerpt(" \n" * 400 + "because") == "because"
+
+
+def test_a_very_short_secret_is_not_searched_for() -> None:
+    assert Redactor("abc").redact("abc") == "abc"
+    assert Redactor("abcd").redact("abcd") == "[secret]"
+
+
 def test_a_secret_that_contains_its_replacement_is_redacted() -> None:
     assert Redactor("[secret]-1").redact_excerpt("it was [secret]-1") == "it was [secret]"

@@ -91,7 +91,12 @@ def test_the_type_belongs_to_one_event_and_ids_are_ignored() -> None:
 
 @pytest.mark.parametrize(
     "stream",
-    [b"data: " + b"x" * 200, b"data: xxxxxxxx\n" * 20, b"unknown: " + b"x" * 200 + b"\n"],
+    [
+        b"data: " + b"x" * 200,
+        b"data: xxxxxxxx\n" * 20,
+        b"data:\n" * 200,
+        b"unknown: " + b"x" * 200 + b"\n",
+    ],
 )
 @pytest.mark.parametrize("portion", [1, 7, 1000])
 def test_an_endless_event_is_rejected_however_it_is_split(stream: bytes, portion: int) -> None:

@@ -1,4 +1,4 @@
-"""What both dialects read alike: one permissive shape for every frame, and the fields of a call."""
+"""The fields that both dialects share, and how each is checked."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ MAX_DEADLINE_MS = 86_400_000
 MAX_PRIORITY = 100
 MAX_KEY_LENGTH = 200
 MAX_DEPTH = 64
-"""Levels of nesting inside the arguments. Far below the interpreter's limit, so that whoever walks,
-compares or encodes them later cannot run into it."""
+"""Levels of nesting inside the arguments. Far below the interpreter's limit, so that they can be
+compared and encoded later."""
 
 _IF_BUSY = {word.value: word for word in IfBusy}
 _CONTAINERS = frozenset({dict, list})
@@ -28,10 +28,9 @@ _OLD_SUFFIX = re.compile(r"[_-]EXAI[-_]WS(?:[-_]\w+)?$")
 
 
 class Incoming(msgspec.Struct, gc=False):
-    """Every member any frame may have, in the order in which the usual call has them.
+    """Every member that a frame may have. Absent and null are the same.
 
-    Nothing is typed here, so that decoding succeeds for all JSON objects and whoever reads a field
-    can say exactly what is wrong with it. Absent and null are the same.
+    Members are untyped, so that any JSON object decodes and the error about a field can be precise.
     """
 
     op: Any = None
@@ -56,18 +55,18 @@ class Incoming(msgspec.Struct, gc=False):
     idempotency_key: Any = None
 
 
-class Invalid(Exception):
-    """A field is missing or wrong; the text says which and what it must be."""
+class InvalidField(Exception):
+    """A field is missing or invalid; the text names it and the allowed values."""
 
 
-def invalid_request(why: str) -> ErrorBody:
+def invalid_request(problem: str) -> ErrorBody:
     return ErrorBody(
-        ErrorCode.INVALID_REQUEST, f"Invalid message: {why}", {"validation_error": why}
+        ErrorCode.INVALID_REQUEST, f"Invalid message: {problem}", {"validation_error": problem}
     )
 
 
-def kind(value: Any) -> str:
-    """The JSON word for the type of a decoded value."""
+def json_type(value: Any) -> str:
+    """The JSON type of a decoded value, with its article."""
     match value:
         case None:
             return "null"
@@ -84,29 +83,29 @@ def kind(value: Any) -> str:
 
 
 def check_id(value: Any, field: str) -> str:
-    """The text of an id given as string or number."""
+    """The text of an id that may be a string or a number."""
     if type(value) is str:
         text: str = value
     elif type(value) in (int, float):
         text = to_json(value).decode()
     else:
-        raise Invalid(f"{field} must be a string or a number, got {kind(value)}")
+        raise InvalidField(f"{field} must be a string or a number, got {json_type(value)}")
     if len(text) > MAX_ID_LENGTH:
-        raise Invalid(f"{field} must have at most {MAX_ID_LENGTH} characters, got {len(text)}")
+        raise InvalidField(f"{field} must have at most {MAX_ID_LENGTH} characters, got {len(text)}")
     return text
 
 
 def check_tool(name: Any, field: str) -> str:
     """The tool's name without the suffixes that old clients append."""
     if type(name) is not str:
-        raise Invalid(f"{field} must be a non-empty string, got {kind(name)}")
+        raise InvalidField(f"{field} must be a non-empty string, got {json_type(name)}")
     tool: str = name
     if "EXAI" in tool:
         tool = _OLD_SUFFIX.sub("", tool)
     if not tool or tool.isspace():
-        raise Invalid(f"{field} must be a non-empty string, got an empty one")
+        raise InvalidField(f"{field} must be a non-empty string, got an empty one")
     if len(tool) > MAX_TOOL_NAME_LENGTH:
-        raise Invalid(
+        raise InvalidField(
             f"{field} must have at most {MAX_TOOL_NAME_LENGTH} characters, got {len(tool)}"
         )
     return tool
@@ -116,10 +115,9 @@ def check_arguments(arguments: Any) -> dict[str, Any]:
     if arguments is None:
         return {}
     if type(arguments) is not dict:
-        raise Invalid(f"arguments must be an object, got {kind(arguments)}")
-    for value in arguments.values():
-        if type(value) in _CONTAINERS and nests_deeper(value, MAX_DEPTH):
-            raise Invalid(f"arguments must not nest deeper than {MAX_DEPTH} levels")
+        raise InvalidField(f"arguments must be an object, got {json_type(arguments)}")
+    if any(nests_deeper(value, MAX_DEPTH) for value in arguments.values()):
+        raise InvalidField(f"arguments must not nest deeper than {MAX_DEPTH} levels")
     return arguments
 
 
@@ -140,15 +138,15 @@ def nests_deeper(value: Any, limit: int) -> bool:
     return True
 
 
-def echoed(id_: Any) -> bytes:
-    """An id as JSON; null for one that nests too deep to be anybody's id."""
+def echo_id(id_: Any) -> bytes:
+    """``id_`` as JSON; null if it nests too deep."""
     return b"null" if nests_deeper(id_, MAX_ID_DEPTH) else to_json(id_)
 
 
 def check_stream(stream: Any) -> bool | None:
     if stream is None or type(stream) is bool:
         return stream
-    raise Invalid(f"stream must be true or false, got {kind(stream)}")
+    raise InvalidField(f"stream must be true or false, got {json_type(stream)}")
 
 
 def check_deadline(deadline_ms: Any) -> float | None:
@@ -156,9 +154,9 @@ def check_deadline(deadline_ms: Any) -> float | None:
         return None
     allowed = f"a number of milliseconds from 1 to {MAX_DEADLINE_MS}"
     if type(deadline_ms) not in (int, float):
-        raise Invalid(f"deadline_ms must be {allowed}, got {kind(deadline_ms)}")
+        raise InvalidField(f"deadline_ms must be {allowed}, got {json_type(deadline_ms)}")
     if not 1 <= deadline_ms <= MAX_DEADLINE_MS:
-        raise Invalid(f"deadline_ms must be {allowed}, got {shown(deadline_ms)}")
+        raise InvalidField(f"deadline_ms must be {allowed}, got {excerpt(deadline_ms)}")
     return float(deadline_ms)
 
 
@@ -167,9 +165,9 @@ def check_priority(priority: Any) -> int:
         return 0
     allowed = f"an integer from {-MAX_PRIORITY} to {MAX_PRIORITY}"
     if type(priority) is not int:
-        raise Invalid(f"priority must be {allowed}, got {kind(priority)}")
+        raise InvalidField(f"priority must be {allowed}, got {json_type(priority)}")
     if not -MAX_PRIORITY <= priority <= MAX_PRIORITY:
-        raise Invalid(f"priority must be {allowed}, got {shown(priority)}")
+        raise InvalidField(f"priority must be {allowed}, got {excerpt(priority)}")
     return priority
 
 
@@ -178,9 +176,9 @@ def check_if_busy(if_busy: Any) -> IfBusy:
         return IfBusy.WAIT_IN_TIME
     allowed = ", ".join(f'"{word}"' for word in _IF_BUSY)
     if type(if_busy) is not str:
-        raise Invalid(f"if_busy must be one of {allowed}, got {kind(if_busy)}")
+        raise InvalidField(f"if_busy must be one of {allowed}, got {json_type(if_busy)}")
     if if_busy not in _IF_BUSY:
-        raise Invalid(f"if_busy must be one of {allowed}, got {shown(if_busy)}")
+        raise InvalidField(f"if_busy must be one of {allowed}, got {excerpt(if_busy)}")
     return _IF_BUSY[if_busy]
 
 
@@ -189,13 +187,13 @@ def check_idempotency_key(key: Any) -> RequestKey | None:
         return None
     allowed = f"a string of 1 to {MAX_KEY_LENGTH} characters"
     if type(key) is not str:
-        raise Invalid(f"idempotency_key must be {allowed}, got {kind(key)}")
+        raise InvalidField(f"idempotency_key must be {allowed}, got {json_type(key)}")
     if not 1 <= len(key) <= MAX_KEY_LENGTH:
-        raise Invalid(f"idempotency_key must be {allowed}, got {len(key)}")
+        raise InvalidField(f"idempotency_key must be {allowed}, got {len(key)}")
     return RequestKey(key, "idempotency")
 
 
-def shown(value: Any, limit: int = 80) -> str:
-    """``value`` as JSON, short enough for a message."""
+def excerpt(value: Any, limit: int = 80) -> str:
+    """``value`` as JSON, shortened for a message."""
     text = to_json(value).decode()
     return text if len(text) <= limit else text[:limit] + "…"

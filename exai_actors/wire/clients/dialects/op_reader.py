@@ -1,4 +1,4 @@
-"""Frames of the op protocol: ``{"op": ..., "request_id": ...}``."""
+"""Reads frames of the op dialect: ``{"op": ..., "request_id": ...}``."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ from exai_actors.core.calls import CallOptions
 from exai_actors.errors import ErrorBody, ErrorCode
 from exai_actors.ids import RequestKey
 from exai_actors.wire.clients.dialects.fields import (
-    MAX_ID_LENGTH,
     Incoming,
-    Invalid,
+    InvalidField,
     check_arguments,
     check_deadline,
     check_id,
@@ -21,9 +20,9 @@ from exai_actors.wire.clients.dialects.fields import (
     check_priority,
     check_stream,
     check_tool,
-    echoed,
+    echo_id,
     invalid_request,
-    kind,
+    json_type,
 )
 from exai_actors.wire.clients.frames import (
     CallTool,
@@ -52,65 +51,64 @@ ANSWERS = {
     "cancel": "cancelled",
     "hello": ERROR_ANSWER,
 }
-_OP = Dialect.OP
 _SESSION_ID = re.compile(r"[A-Za-z0-9_-]{3,64}")
 
 
 def read(incoming: Incoming) -> ClientFrame:
-    """The frame that ``incoming``, which has an ``op``, stands for."""
+    """The frame in ``incoming``, which has an ``op``."""
     op = incoming.op
     try:
-        if op == "call_tool" or op == "tool_call":
+        if op in ("call_tool", "tool_call"):
             return _call(incoming)
         return _other(incoming)
-    except Invalid as wrong:
-        return malformed(incoming, invalid_request(str(wrong)))
+    except InvalidField as error:
+        return malformed(incoming, invalid_request(str(error)))
 
 
 def malformed(incoming: Incoming, error: ErrorBody) -> Malformed:
-    """The same for a frame with this fault, of which ``incoming`` may hold a part only."""
+    """A frame with ``error``; ``incoming`` may have only some of its members."""
     reply = reply_to(incoming)
     request = None
     if reply.op == CALL_ANSWER:
-        with suppress(Invalid):
+        with suppress(InvalidField):
             request = _key(incoming)
     return Malformed(reply, error, request)
 
 
 def reply_to(incoming: Incoming) -> ReplyTo:
-    """How to answer a frame of which nothing more than the fields at hand is known."""
+    """How to answer a frame with these members."""
     op = incoming.op
     answer = ANSWERS.get(op, ERROR_ANSWER) if type(op) is str else ERROR_ANSWER
     ids = _ids(incoming)
     if answer == CALL_ANSWER:
         acks = op == "call_tool" and bool(incoming.request_id)
-        return ReplyTo(_OP, answer, ids or b',"request_id":null', acks)
-    return ReplyTo(_OP, answer, ids)
+        return ReplyTo(Dialect.OP, answer, ids or b',"request_id":null', acks)
+    return ReplyTo(Dialect.OP, answer, ids)
 
 
 def _ids(incoming: Incoming) -> bytes:
-    """The client's own names for its id, and ``request_id`` whatever name it used."""
+    """The id under the client's own names for it, and always as ``request_id``."""
     request_id, req_id, id_ = incoming.request_id, incoming.req_id, incoming.id
     members = b""
     if request_id is not None:
-        members = b',"request_id":' + echoed(request_id)
+        members = b',"request_id":' + echo_id(request_id)
     elif req_id is not None or id_ is not None:
-        given = req_id if req_id is not None else id_
-        text = given if type(given) is str else echoed(given).decode()
+        first = req_id if req_id is not None else id_
+        text = first if type(first) is str else echo_id(first).decode()
         members = b',"request_id":' + to_json(text)
     if req_id is not None:
-        members += b',"req_id":' + echoed(req_id)
+        members += b',"req_id":' + echo_id(req_id)
     if id_ is not None:
-        members += b',"id":' + echoed(id_)
+        members += b',"id":' + echo_id(id_)
     return members
 
 
 def _key(incoming: Incoming) -> RequestKey | None:
-    """The request's key; None when it has no id, or an empty one, which names nothing."""
+    """The request's key; None if its id is missing or empty."""
     request_id = incoming.request_id
     if request_id is not None:
         if type(request_id) is not str:
-            raise Invalid(f"request_id must be a string, got {kind(request_id)}")
+            raise InvalidField(f"request_id must be a string, got {json_type(request_id)}")
         text = check_id(request_id, "request_id")
     elif incoming.req_id is not None:
         text = check_id(incoming.req_id, "req_id")
@@ -122,20 +120,11 @@ def _key(incoming: Incoming) -> RequestKey | None:
 
 
 def _call(incoming: Incoming) -> CallTool:
-    request_id = incoming.request_id
-    if type(request_id) is str and incoming.id is None and incoming.req_id is None and request_id:
-        # The usual frame; what follows would come to the same at twice the cost.
-        request: RequestKey | None = RequestKey(request_id)
-        if len(request_id) > MAX_ID_LENGTH:
-            check_id(request_id, "request_id")
-        ids = b',"request_id":' + to_json(request_id)
-        reply = ReplyTo(_OP, CALL_ANSWER, ids, incoming.op == "call_tool")
-    else:
-        request = _key(incoming)
-        reply = reply_to(incoming)
+    request = _key(incoming)
+    reply = reply_to(incoming)
     name, arguments = incoming.name, incoming.arguments
     if name is None:
-        name, arguments = _odd_name(incoming)
+        name, arguments = _other_spelling(incoming)
     return CallTool(
         reply=reply,
         request=request,
@@ -152,7 +141,7 @@ def _call(incoming: Incoming) -> CallTool:
     )
 
 
-def _odd_name(incoming: Incoming) -> tuple[str, Any]:
+def _other_spelling(incoming: Incoming) -> tuple[str, Any]:
     """The tool and the arguments of a call that has no ``name``."""
     arguments, tool = incoming.arguments, incoming.tool
     if incoming.tool_name is not None:
@@ -163,20 +152,20 @@ def _odd_name(incoming: Incoming) -> tuple[str, Any]:
         return check_tool(tool.get("name"), "tool.name"), arguments
     if tool is not None:
         return check_tool(tool, "tool"), arguments
-    raise Invalid("name is missing: the tool to call, a non-empty string")
+    raise InvalidField("name is missing: the tool to call, a non-empty string")
 
 
 def _other(incoming: Incoming) -> ClientFrame:
     op = incoming.op
     if type(op) is not str:
-        raise Invalid(f"op must be a string, got {kind(op)}")
+        raise InvalidField(f"op must be a string, got {json_type(op)}")
     reply = reply_to(incoming)
     if op == "hello":
         token, session_id = incoming.token, incoming.session_id
-        usable = type(session_id) is str and _SESSION_ID.fullmatch(session_id)
+        is_valid = type(session_id) is str and _SESSION_ID.fullmatch(session_id)
         return Hello(
             token if type(token) is str else "",
-            session_id if usable else None,
+            session_id if is_valid else None,
             reply,
         )
     if op not in ANSWERS:
@@ -197,7 +186,7 @@ def _other(incoming: Incoming) -> ClientFrame:
             return RotateToken(reply, _token(incoming.old, "old"), _token(incoming.new, "new"))
         case _:
             if key is None:
-                raise Invalid("request_id is missing: the request to cancel")
+                raise InvalidField("request_id is missing: the request to cancel")
             return Cancel(reply, key)
 
 
@@ -205,5 +194,5 @@ def _token(value: object, field: str) -> str:
     if value is None:
         return ""
     if type(value) is not str:
-        raise Invalid(f"{field} must be a string, got {kind(value)}")
+        raise InvalidField(f"{field} must be a string, got {json_type(value)}")
     return value

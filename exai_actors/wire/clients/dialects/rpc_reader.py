@@ -1,7 +1,7 @@
-"""JSON-RPC 2.0 frames with the methods of MCP: ``{"jsonrpc": "2.0", "id": ..., "method": ...}``.
+"""Reads JSON-RPC 2.0 frames of MCP: ``{"jsonrpc": "2.0", "id": ..., "method": ...}``.
 
-Kinder than the specification where old clients need it: ``jsonrpc`` may be missing, ``tools/call``
-is answered without an id too, and the id may be called ``request_id`` or ``req_id``.
+More lenient than the specification, for old clients: ``jsonrpc`` may be missing, ``tools/call`` is
+answered without an id too, and the id may be named ``request_id`` or ``req_id``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from exai_actors.wire.clients.dialects.fields import (
     MAX_ID_DEPTH,
     MAX_ID_LENGTH,
     Incoming,
-    Invalid,
+    InvalidField,
     check_arguments,
     check_deadline,
     check_idempotency_key,
@@ -23,9 +23,9 @@ from exai_actors.wire.clients.dialects.fields import (
     check_priority,
     check_stream,
     check_tool,
-    echoed,
+    echo_id,
     invalid_request,
-    kind,
+    json_type,
     nests_deeper,
 )
 from exai_actors.wire.clients.frames import (
@@ -45,44 +45,43 @@ from exai_actors.wire.json_encoding import to_json
 
 CALL = "tools/call"
 METHODS = frozenset({"initialize", "ping", "tools/list", CALL, "notifications/cancelled"})
-_RPC = Dialect.RPC
 
 
 def read(incoming: Incoming) -> ClientFrame:
-    """The frame that ``incoming`` stands for, which has ``jsonrpc`` or ``method`` and no ``op``."""
+    """The frame in ``incoming``, which has ``jsonrpc`` or ``method`` but no ``op``."""
     if incoming.jsonrpc is not None and incoming.jsonrpc != "2.0":
         if _is_notification(incoming):
             return Ignored()
-        wrong_version = invalid_request('jsonrpc must be "2.0"')
-        return Malformed(reply_to(incoming, understood=False), wrong_version)
+        error = invalid_request('jsonrpc must be "2.0"')
+        return Malformed(reply_to(incoming, understood=False), error)
     try:
         return _method(incoming)
-    except Invalid as wrong:
+    except InvalidField as problem:
         if _is_notification(incoming):
             return Ignored()
-        return Malformed(reply_to(incoming), invalid_request(str(wrong)))
+        return Malformed(reply_to(incoming), invalid_request(str(problem)))
 
 
 def reply_to(incoming: Incoming, *, understood: bool = True) -> ReplyTo:
-    """How to answer. A frame that was not ``understood`` gets protocol errors only."""
+    """How to answer a frame. One that was not ``understood`` gets protocol errors only."""
     method = incoming.method
     known = understood and type(method) is str and method in METHODS
-    return ReplyTo(_RPC, method if known else "", _ids(incoming))
+    return ReplyTo(Dialect.RPC, method if known else "", _ids(incoming))
 
 
 def request_key(id_: Any) -> RequestKey:
-    """The key of the request with this id, of whatever JSON type: ``1`` and ``"1"`` differ."""
+    """The key of the request with this id, which may be of any JSON type."""
     if nests_deeper(id_, MAX_ID_DEPTH):
-        raise Invalid(f"id must not nest deeper than {MAX_ID_DEPTH} levels")
+        raise InvalidField(f"id must not nest deeper than {MAX_ID_DEPTH} levels")
     text = to_json(id_).decode()
     length = _length(id_, text)
     if length > MAX_ID_LENGTH:
-        raise Invalid(f"id must have at most {MAX_ID_LENGTH} characters, got {length}")
+        raise InvalidField(f"id must have at most {MAX_ID_LENGTH} characters, got {length}")
     return RequestKey(text, "rpc")
 
 
 def _length(value: Any, text: str) -> int:
-    """In characters: of a string without what quotes it in its JSON ``text``."""
+    """The length in characters, without quotes and escapes; ``text`` is ``value`` as JSON."""
     return len(value) if type(value) is str else len(text)
 
 
@@ -93,16 +92,16 @@ def _id(incoming: Incoming) -> Any:
 
 
 def _ids(incoming: Incoming) -> bytes:
-    members = b',"id":' + echoed(_id(incoming))
+    members = b',"id":' + echo_id(_id(incoming))
     if incoming.request_id is not None:
-        members += b',"request_id":' + echoed(incoming.request_id)
+        members += b',"request_id":' + echo_id(incoming.request_id)
     if incoming.req_id is not None:
-        members += b',"req_id":' + echoed(incoming.req_id)
+        members += b',"req_id":' + echo_id(incoming.req_id)
     return members
 
 
 def _is_notification(incoming: Incoming) -> bool:
-    """JSON-RPC forbids answers to these; a frame without ``jsonrpc`` made no such promise."""
+    """Whether JSON-RPC forbids an answer; it does not apply to frames without ``jsonrpc``."""
     method = incoming.method
     return (
         incoming.jsonrpc is not None
@@ -116,8 +115,8 @@ def _method(incoming: Incoming) -> ClientFrame:
     method = incoming.method
     if type(method) is not str:
         if method is None:
-            raise Invalid("method is missing")
-        raise Invalid(f"method must be a string, got {kind(method)}")
+            raise InvalidField("method is missing")
+        raise InvalidField(f"method must be a string, got {json_type(method)}")
     match method:
         case "tools/call":
             return _call(incoming)
@@ -130,7 +129,7 @@ def _method(incoming: Incoming) -> ClientFrame:
         case "notifications/cancelled":
             target = _params(incoming).get("requestId")
             if target is None:
-                raise Invalid("params.requestId is missing: the request to cancel")
+                raise InvalidField("params.requestId is missing: the request to cancel")
             return Cancel(reply_to(incoming), request_key(target))
     if _is_notification(incoming):
         return Ignored()
@@ -146,20 +145,14 @@ def _params(incoming: Incoming) -> dict[str, Any]:
     if params is None:
         return {}
     if type(params) is not dict:
-        raise Invalid(f"params must be an object, got {kind(params)}")
+        raise InvalidField(f"params must be an object, got {json_type(params)}")
     return params
 
 
 def _initialize(incoming: Incoming) -> Initialize:
     params = incoming.params if type(incoming.params) is dict else {}
     version = params.get("protocolVersion")
-    info = params.get("clientInfo")
-    name = info.get("name") if type(info) is dict else None
-    return Initialize(
-        reply_to(incoming),
-        version if type(version) is str else "",
-        name if type(name) is str else "",
-    )
+    return Initialize(reply_to(incoming), version if type(version) is str else "")
 
 
 def _call(incoming: Incoming) -> CallTool:
@@ -167,11 +160,11 @@ def _call(incoming: Incoming) -> CallTool:
     id_ = _id(incoming)
     request = None if id_ is None else request_key(id_)
     if "name" not in params:
-        raise Invalid("params.name is missing: the tool to call, a non-empty string")
+        raise InvalidField("params.name is missing: the tool to call, a non-empty string")
     token = _progress_token(params)
     progress = None if id_ is None else token
     return CallTool(
-        reply=ReplyTo(_RPC, CALL, _ids(incoming), progress=progress),
+        reply=ReplyTo(Dialect.RPC, CALL, _ids(incoming), progress=progress),
         request=request,
         tool=check_tool(params["name"], "params.name"),
         arguments=check_arguments(params.get("arguments")),
@@ -192,8 +185,8 @@ def _progress_token(params: dict[str, Any]) -> ProgressToken | None:
     if token is None:
         return None
     if type(token) not in (str, int):
-        raise Invalid(f"progressToken must be a string or an integer, got {kind(token)}")
+        raise InvalidField(f"progressToken must be a string or an integer, got {json_type(token)}")
     text = to_json(token)
     if _length(token, text.decode()) > MAX_ID_LENGTH:
-        raise Invalid(f"progressToken must have at most {MAX_ID_LENGTH} characters")
+        raise InvalidField(f"progressToken must have at most {MAX_ID_LENGTH} characters")
     return ProgressToken(text)

@@ -69,7 +69,7 @@ def _notify(reply: ReplyTo, message: str | None, meta: dict[str, Any]) -> bytes 
         b'"params":{"progressToken":%b,"progress":%d%b%b}}'
     ) % (
         token.token,
-        token.next(),
+        token.next_progress(),
         b"" if message is None else b',"message":' + to_json(message),
         b',"_meta":' + to_json(meta) if meta else b"",
     )
