@@ -1,7 +1,7 @@
 """Encodes the result of a call for both dialects.
 
-Each text is encoded once and the frame is assembled from the pieces. That costs half as much as
-encoding one object, and less for long answers; a test compares the two.
+A single text, as every answer of a model is, is encoded once, and the frame is assembled from the
+pieces. That costs half as much as encoding one object; a test compares the two.
 """
 
 from __future__ import annotations
@@ -30,46 +30,38 @@ def result(
     texts: Sequence[str] = answer.outputs or ("",)
     if envelope == "ex-ai":
         texts = [_ex_ai_envelope(text, answer, tool) for text in texts]
-    encoded = [to_json(text) for text in texts]
-    blocks = [b'[{"type":"text","text":', encoded[0]]
-    for text in encoded[1:]:
-        blocks += (b'},{"type":"text","text":', text)
-    blocks.append(b"}]")
+    if len(texts) == 1:
+        joined = to_json(texts[0])
+        blocks = b'[{"type":"text","text":' + joined + b"}]"
+    else:
+        joined = to_json("\n\n".join(filter(None, texts)))
+        blocks = to_json([{"type": "text", "text": text} for text in texts])
     if reply.dialect is Dialect.RPC:
-        return b"".join(_rpc_parts(reply, answer, blocks))
-    joined = None
+        return _rpc_result(reply, answer, blocks)
+    parts = [b'{"op":"call_tool_res"', reply.ids, b',"ok":true,"outputs":', blocks]
     if compat_text:
-        joined = encoded[0] if len(texts) == 1 else to_json("\n\n".join(filter(None, texts)))
-    return b"".join(_op_parts(reply, answer, blocks, joined))
-
-
-def _op_parts(
-    reply: ReplyTo, answer: ToolResult, blocks: list[bytes], text: bytes | None
-) -> list[bytes]:
-    parts = [b'{"op":"call_tool_res"', reply.ids, b',"ok":true,"outputs":', *blocks]
-    if text is not None:
-        parts += (b',"text":', text)
+        parts += (b',"text":', joined)
     if not reply.acks:
-        parts += (b',"result":', *blocks)
+        parts += (b',"result":', blocks)
     if answer.continuation_id is not None:
         parts += (b',"continuation_id":', to_json(answer.continuation_id))
     if facts := _facts(answer):
         parts += (b',"metadata":{', facts, b"}")
     parts.append(b"}")
-    return parts
+    return b"".join(parts)
 
 
-def _rpc_parts(reply: ReplyTo, answer: ToolResult, blocks: list[bytes]) -> list[bytes]:
-    parts = [b'{"jsonrpc":"2.0"', reply.ids, b',"result":{"content":', *blocks]
-    parts.append(b',"isError":false')
+def _rpc_result(reply: ReplyTo, answer: ToolResult, blocks: bytes) -> bytes:
     meta = _facts(answer)
     if answer.continuation_id is not None:
         continuation = b'"continuation_id":' + to_json(answer.continuation_id)
         meta = continuation + b"," + meta if meta else continuation
+    parts = [b'{"jsonrpc":"2.0"', reply.ids, b',"result":{"content":', blocks]
+    parts.append(b',"isError":false')
     if meta:
         parts += (b',"_meta":{', meta, b"}")
     parts.append(b"}}")
-    return parts
+    return b"".join(parts)
 
 
 def _facts(answer: ToolResult) -> bytes:
