@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import json
 from collections.abc import Iterator
+from functools import cache
+from itertools import pairwise
 from textwrap import wrap
-from typing import Any, get_args
+from typing import Any
 
 import msgspec
 
@@ -14,14 +18,25 @@ from exai_actors.daemon.config.provider_tables import PROVIDER_KINDS, CapacityKe
 from exai_actors.daemon.config.tables import (
     HIDDEN,
     AccessConfig,
+    ChatConfig,
+    CompatConfig,
     Config,
     FileConfig,
+    LogConfig,
     RouteConfig,
+    ServerConfig,
+    SessionConfig,
 )
 from exai_actors.daemon.config.toml_lines import KeyPath
 from exai_actors.daemon.config.wording import accepted
 
-PLAIN_TABLES = ("server", "session", "compat", "chat", "logging")
+# The plain tables, before and after the lists of tables in the order of the file.
+FIRST_TABLES: dict[str, type[msgspec.Struct]] = {"server": ServerConfig, "session": SessionConfig}
+LAST_TABLES: dict[str, type[msgspec.Struct]] = {
+    "compat": CompatConfig,
+    "chat": ChatConfig,
+    "logging": LogConfig,
+}
 
 _OPENING = """\
 # Configuration of exai, read once at start. Flags and environment variables (EXAI_WS_HOST,
@@ -60,15 +75,27 @@ def literal(value: Any) -> str:
     return str(value)
 
 
-def description(field: msgspec.structs.FieldInfo) -> str:
-    """The meaning of a key, as its Struct states it."""
-    notes = (getattr(note, "description", None) for note in get_args(field.type)[1:])
-    return next((note for note in notes if note), "")
+@cache
+def descriptions(struct: type[msgspec.Struct]) -> dict[str, str]:
+    """The meaning of each key: the string below it in the source of its Struct."""
+    found: dict[str, str] = {}
+    for base in reversed(struct.__mro__):
+        if issubclass(base, msgspec.Struct) and base is not msgspec.Struct:
+            (definition,) = ast.parse(inspect.getsource(base)).body
+            assert isinstance(definition, ast.ClassDef)
+            for field, text in pairwise(definition.body):
+                match field, text:
+                    case (
+                        ast.AnnAssign(target=ast.Name(id=name)),
+                        ast.Expr(value=ast.Constant(value=str(meaning))),
+                    ):
+                        found[name] = " ".join(meaning.split())
+    return found
 
 
 def values_of(config: Config) -> Iterator[tuple[KeyPath, Any]]:
     """Every key with its value, in the order of the file, with secrets hidden."""
-    for table in PLAIN_TABLES[:2]:
+    for table in FIRST_TABLES:
         yield from _table_values((table,), getattr(config, table))
     for index, entry in enumerate(config.access):
         yield from _table_values(("access", index), entry)
@@ -77,7 +104,7 @@ def values_of(config: Config) -> Iterator[tuple[KeyPath, Any]]:
         yield from _table_values(("provider", index), provider)
     for index, route in enumerate(config.route):
         yield from _table_values(("route", index), route)
-    for table in PLAIN_TABLES[2:]:
+    for table in LAST_TABLES:
         yield from _table_values((table,), getattr(config, table))
 
 
@@ -120,13 +147,12 @@ def show_json(config: Config) -> str:
 
 def template() -> str:
     """A valid file to start from: every key with its default, commented out."""
-    fields = {field.name: field for field in msgspec.structs.fields(FileConfig)}
     parts = [_OPENING]
-    parts += [_template_table(name, fields[name].type) for name in PLAIN_TABLES[:2]]
+    parts += [_template_table(*table) for table in FIRST_TABLES.items()]
     parts.append(_ACCESS_EXAMPLE + _template_keys(AccessConfig, {"token_env"}))
     parts += map(_template_provider, PROVIDER_KINDS.values())
     parts.append(_ROUTE_EXAMPLE + _template_keys(RouteConfig, set()))
-    parts += [_template_table(name, fields[name].type) for name in PLAIN_TABLES[2:]]
+    parts += [_template_table(*table) for table in LAST_TABLES.items()]
     return "\n".join(parts)
 
 
@@ -153,7 +179,9 @@ def _template_keys(struct: type[msgspec.Struct], given: set[str]) -> str:
     lines: list[str] = []
     for field in msgspec.structs.fields(struct):
         if field.name not in given and not field.required:
-            lines += wrap(description(field), 90, initial_indent="# ", subsequent_indent="# ")
+            lines += wrap(
+                descriptions(struct)[field.name], 90, initial_indent="# ", subsequent_indent="# "
+            )
             lines.append(f"#{field.name} = {literal(_default(field))}")
     return "\n".join(lines) + "\n"
 
@@ -165,6 +193,10 @@ def schema() -> dict[str, Any]:
     # A preset supplies the required keys.
     openai["anyOf"] = [{"required": ["preset"]}, {"required": openai.pop("required")}]
     openai["properties"]["preset"]["enum"] = ["", *PRESETS]
+    tables = (*FIRST_TABLES.values(), *LAST_TABLES.values(), AccessConfig, RouteConfig)
+    for struct in (*tables, *PROVIDER_KINDS.values()):
+        for key, meaning in descriptions(struct).items():
+            found["$defs"][struct.__name__]["properties"][key]["description"] = meaning
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "exai.toml",
@@ -174,8 +206,7 @@ def schema() -> dict[str, Any]:
 
 def reference() -> str:
     """Markdown tables of all keys, as they are in ``docs/reference/config.md``."""
-    fields = {field.name: field for field in msgspec.structs.fields(FileConfig)}
-    parts = [_reference_table(f"`[{name}]`", fields[name].type) for name in PLAIN_TABLES[:2]]
+    parts = [_reference_table(f"`[{name}]`", table) for name, table in FIRST_TABLES.items()]
     parts.append(_reference_table("`[[access]]`", AccessConfig))
     parts.append(_reference_table("`[[provider]]` of every `kind`", CapacityKeys))
     parts += [
@@ -183,7 +214,7 @@ def reference() -> str:
         for struct in PROVIDER_KINDS.values()
     ]
     parts.append(_reference_table("`[[route]]`", RouteConfig))
-    parts += [_reference_table(f"`[{name}]`", fields[name].type) for name in PLAIN_TABLES[2:]]
+    parts += [_reference_table(f"`[{name}]`", table) for name, table in LAST_TABLES.items()]
     return "\n".join(parts)
 
 
@@ -201,6 +232,6 @@ def _reference_rows(struct: type[msgspec.Struct]) -> list[str]:
     rows = []
     for field in msgspec.structs.fields(struct):
         default = "required" if field.required else f"`{literal(_default(field))}`"
-        cells = (f"`{field.name}`", default, accepted(field.type), description(field))
+        cells = (f"`{field.name}`", default, accepted(field.type), descriptions(struct)[field.name])
         rows.append(f"| {' | '.join(cells)} |")
     return rows

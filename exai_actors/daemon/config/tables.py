@@ -1,8 +1,8 @@
 """The configuration as values: one Struct per table of the file.
 
-The Structs state each key with its type, range and meaning; the checks, the JSON Schema, `exai
-config init` and `exai config show` are derived from them. A default that a part of the broker has
-as well is taken from that part's settings. Keys that end in ``_s`` are seconds, in ``_ms``
+The Structs state each key with its type and range, and in the string below it its meaning; the
+checks, the JSON Schema, `exai config init` and the reference page are derived from them. Defaults
+of actors are taken from their settings. Keys that end in ``_s`` are seconds, in ``_ms``
 milliseconds, in ``_bytes`` bytes.
 """
 
@@ -63,73 +63,46 @@ Not ``unauthorized``: a wrong key should be noticed."""
 class ServerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The listening socket and its access control; an empty ``token`` means that none is needed."""
 
-    host: Annotated[Text, Meta(description="The address to listen on.")] = "127.0.0.1"
-    port: Annotated[Port, Meta(description="The port to listen on; 0 picks a free one.")] = 8079
-    token: Annotated[
-        str,
-        Meta(
-            description="The token that clients must send, at least 16 characters. Empty: "
-            "none is needed, which is allowed on a loopback address only."
-        ),
-    ] = ""
-    token_file: Annotated[
-        str,
-        Meta(
-            description="A file with the token, read at start; use it instead of `token`. A "
-            "relative path starts at the folder of the configuration file."
-        ),
-    ] = ""
-    allowed_origins: Annotated[
-        tuple[Text, ...],
-        Meta(
-            description="Origins of web pages that may connect, such as "
-            '"https://desk.example". Other pages are refused.'
-        ),
-    ] = ()
-    allowed_hosts: Annotated[
-        tuple[Text, ...],
-        Meta(
-            description="Host names that clients may use for this broker besides its own "
-            'address and localhost, such as "desk.example".'
-        ),
-    ] = ()
-    max_frame_bytes: Annotated[
-        Bytes,
-        Meta(
-            description="The largest frame a client may send; a larger one closes the "
-            "connection with 1009."
-        ),
-    ] = 33_554_432
-    max_connections: Annotated[
-        Count, Meta(description="The maximum number of open connections.")
-    ] = 1000
-    max_connections_per_address: Annotated[
-        CountOrNone,
-        Meta(description="The maximum number of open connections from one address; 0: no limit."),
-    ] = 0
-    hello_timeout_s: Annotated[
-        Seconds, Meta(description="How long a new connection may take to send its hello.")
-    ] = _CONNECTION.hello_timeout_s
-    ping_interval_s: Annotated[
-        Seconds, Meta(description="The time between pings on an idle connection.")
-    ] = 30.0
-    ping_timeout_s: Annotated[
-        Seconds, Meta(description="How long the pong may take before the connection is closed.")
-    ] = 10.0
-    close_timeout_s: Annotated[
-        Seconds, Meta(description="How long the closing handshake may take.")
-    ] = 1.0
-    slow_consumer_s: Annotated[
-        Seconds,
-        Meta(
-            description="How long a client may leave its answers unread before it is "
-            "disconnected. Reading 256 KiB in that time is enough."
-        ),
-    ] = _CONNECTION.slow_consumer_s
-    drain_s: Annotated[
-        SecondsOrNone,
-        Meta(description="How long requests in flight may continue after SIGTERM."),
-    ] = 30.0
+    host: Text = "127.0.0.1"
+    """The address to listen on."""
+    port: Port = 8079
+    """The port to listen on; 0 picks a free one."""
+    token: str = ""
+    """The token that clients must send, at least 16 characters. Empty: none is needed, which is
+    allowed on a loopback address only.
+    """
+    token_file: str = ""
+    """A file with the token, read at start; use it instead of `token`. A relative path starts at
+    the folder of the configuration file.
+    """
+    allowed_origins: tuple[Text, ...] = ()
+    """Origins of web pages that may connect, such as "https://desk.example". Other pages are
+    refused.
+    """
+    allowed_hosts: tuple[Text, ...] = ()
+    """Host names that clients may use for this broker besides its own address and localhost, such
+    as "desk.example".
+    """
+    max_frame_bytes: Bytes = 33_554_432
+    """The largest frame a client may send; a larger one closes the connection with 1009."""
+    max_connections: Count = 1000
+    """The maximum number of open connections."""
+    max_connections_per_address: CountOrNone = 0
+    """The maximum number of open connections from one address; 0: no limit."""
+    hello_timeout_s: Seconds = _CONNECTION.hello_timeout_s
+    """How long a new connection may take to send its hello."""
+    ping_interval_s: Seconds = 30.0
+    """The time between pings on an idle connection."""
+    ping_timeout_s: Seconds = 10.0
+    """How long the pong may take before the connection is closed."""
+    close_timeout_s: Seconds = 1.0
+    """How long the closing handshake may take."""
+    slow_consumer_s: Seconds = _CONNECTION.slow_consumer_s
+    """How long a client may leave its answers unread before it is disconnected. Reading 256 KiB in
+    that time is enough.
+    """
+    drain_s: SecondsOrNone = 30.0
+    """How long requests in flight may continue after SIGTERM."""
 
     def __repr__(self) -> str:
         shown = msgspec.structs.asdict(self)
@@ -141,99 +114,55 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 class SessionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The limits of one session."""
 
-    window: Annotated[
-        Count,
-        Meta(description="How many requests of a session may be with providers at the same time."),
-    ] = _SESSION.window
-    queue: Annotated[
-        CountOrNone,
-        Meta(description="How many more of its requests may wait in the session."),
-    ] = _SESSION.queue
-    request_bytes: Annotated[
-        Bytes,
-        Meta(
-            description="The total size of text and images in its requests without an "
-            "outcome. A single request is always accepted."
-        ),
-    ] = _SESSION.request_size
-    conversation_limit: Annotated[
-        Count,
-        Meta(
-            description="How many requests of a conversation may run at the same time; 1: "
-            "one after the other."
-        ),
-    ] = _SESSION.conversation_limit
-    request_timeout_s: Annotated[
-        Seconds, Meta(description="The timeout of a request that sets no deadline.")
-    ] = _SESSION.request_timeout_s
-    resume_s: Annotated[
-        SecondsOrNone,
-        Meta(description="How long a session without a connection is kept for its client."),
-    ] = 60.0
-    outcome_ttl_s: Annotated[
-        SecondsOrNone,
-        Meta(description="How long an outcome is kept for a repeat of its request id."),
-    ] = _SESSION.outcome_ttl_s
-    outcome_count: Annotated[
-        CountOrNone, Meta(description="The maximum number of kept outcomes.")
-    ] = _SESSION.outcome_count
-    outcome_bytes: Annotated[
-        Bytes, Meta(description="The maximum size of all kept outcomes together.")
-    ] = _SESSION.outcome_size
-    history_turns: Annotated[
-        CountOrNone,
-        Meta(description="How many past turns of a conversation are sent to the provider."),
-    ] = _SESSION.history_turns
-    history_bytes: Annotated[
-        Bytes, Meta(description="The maximum size of the turns kept for that.")
-    ] = _SESSION.history_size
-    conversations: Annotated[
-        Count,
-        Meta(
-            description="How many conversations a session keeps; the least recently used is "
-            "dropped first."
-        ),
-    ] = _SESSION.conversations
-    progress_interval_s: Annotated[
-        Seconds, Meta(description="The time between progress frames of a running call.")
-    ] = _CONNECTION.progress_interval_s
+    window: Count = _SESSION.window
+    """How many requests of a session may be with providers at the same time."""
+    queue: CountOrNone = _SESSION.queue
+    """How many more of its requests may wait in the session."""
+    request_bytes: Bytes = _SESSION.request_size
+    """The total size of text and images in its requests without an outcome. A single request is
+    always accepted.
+    """
+    conversation_limit: Count = _SESSION.conversation_limit
+    """How many requests of a conversation may run at the same time; 1: one after the other."""
+    request_timeout_s: Seconds = _SESSION.request_timeout_s
+    """The timeout of a request that sets no deadline."""
+    resume_s: SecondsOrNone = 60.0
+    """How long a session without a connection is kept for its client."""
+    outcome_ttl_s: SecondsOrNone = _SESSION.outcome_ttl_s
+    """How long an outcome is kept for a repeat of its request id."""
+    outcome_count: CountOrNone = _SESSION.outcome_count
+    """The maximum number of kept outcomes."""
+    outcome_bytes: Bytes = _SESSION.outcome_size
+    """The maximum size of all kept outcomes together."""
+    history_turns: CountOrNone = _SESSION.history_turns
+    """How many past turns of a conversation are sent to the provider."""
+    history_bytes: Bytes = _SESSION.history_size
+    """The maximum size of the turns kept for that."""
+    conversations: Count = _SESSION.conversations
+    """How many conversations a session keeps; the least recently used is dropped first."""
+    progress_interval_s: Seconds = _CONNECTION.progress_interval_s
+    """The time between progress frames of a running call."""
 
 
 class AccessConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """An access token with its tenant, in addition to the shared one."""
 
-    name: Annotated[Name, Meta(description="The name of this entry in messages.")]
-    token_env: Annotated[
-        str, Meta(description="The environment variable that holds the token.")
-    ] = ""
-    token_file: Annotated[
-        str,
-        Meta(
-            description="A file with the token; use it instead of `token_env`. A relative "
-            "path starts at the folder of the configuration file."
-        ),
-    ] = ""
-    tenant: Annotated[
-        str,
-        Meta(
-            max_length=64,
-            pattern=r"^[A-Za-z0-9_.\-]*$",
-            description="The tenant that the token belongs to. Empty: the entry's name.",
-        ),
-    ] = ""
-    weight: Annotated[
-        float,
-        Meta(
-            ge=MIN_WEIGHT,
-            le=MAX_WEIGHT,
-            description="The tenant's weight when tenants compete for a provider. All "
-            "clients with the shared token are one tenant of weight 1.",
-        ),
-    ] = 1.0
-    window: Annotated[
-        CountOrNone,
-        Meta(description="The window of the tenant's sessions; 0: that of `[session] window`."),
-    ] = 0
+    name: Name
+    """The name of this entry in messages."""
+    token_env: str = ""
+    """The environment variable that holds the token."""
+    token_file: str = ""
+    """A file with the token; use it instead of `token_env`. A relative path starts at the folder of
+    the configuration file.
+    """
+    tenant: Annotated[str, Meta(max_length=64, pattern="^[A-Za-z0-9_.\\-]*$")] = ""
+    """The tenant that the token belongs to. Empty: the entry's name."""
+    weight: Annotated[float, Meta(ge=MIN_WEIGHT, le=MAX_WEIGHT)] = 1.0
+    """The tenant's weight when tenants compete for a provider. All clients with the shared token
+    are one tenant of weight 1.
+    """
+    window: CountOrNone = 0
+    """The window of the tenant's sessions; 0: that of `[session] window`."""
 
     @property
     def tenant_name(self) -> TenantName:
@@ -243,77 +172,47 @@ class AccessConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 class RouteConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A model name of your own for several models, tried in order."""
 
-    model: Annotated[Model, Meta(description="The name that clients ask for.")]
-    to: Annotated[
-        tuple[Model, ...],
-        Meta(
-            min_length=1,
-            max_length=16,
-            description='The models to try, in order, such as "glm/glm-4.6".',
-        ),
-    ]
-    on: Annotated[
-        tuple[RouteReason, ...],
-        Meta(description="The failures after which the next model is tried."),
-    ] = DEFAULT_REASONS
+    model: Model
+    """The name that clients ask for."""
+    to: Annotated[tuple[Model, ...], Meta(min_length=1, max_length=16)]
+    """The models to try, in order, such as "glm/glm-4.6"."""
+    on: tuple[RouteReason, ...] = DEFAULT_REASONS
+    """The failures after which the next model is tried."""
 
 
 class CompatConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Compatibility with clients and scripts of the EX-AI daemon."""
 
-    envelope: Annotated[
-        Literal["plain", "ex-ai"],
-        Meta(
-            description='The form of `chat` answers: "plain" text, or the JSON object of "ex-ai".'
-        ),
-    ] = _CONNECTION.envelope
-    text: Annotated[bool, Meta(description="Whether results have `text` beside `outputs`.")] = (
-        _CONNECTION.compat_text
-    )
-    http: Annotated[
-        bool, Meta(description="Whether to serve the health and monitoring pages over HTTP.")
-    ] = False
-    http_health_port: Annotated[Port, Meta(description="The port of the health pages.")] = 8082
-    http_monitor_port: Annotated[Port, Meta(description="The port of the monitoring page.")] = 8080
-    health_file: Annotated[
-        str,
-        Meta(
-            description="A file that is rewritten with the broker's health every 10 s. Empty: none."
-        ),
-    ] = ""
+    envelope: Literal["plain", "ex-ai"] = _CONNECTION.envelope
+    """The form of `chat` answers: "plain" text, or the JSON object of "ex-ai"."""
+    text: bool = _CONNECTION.compat_text
+    """Whether results have `text` beside `outputs`."""
+    http: bool = False
+    """Whether to serve the health and monitoring pages over HTTP."""
+    http_health_port: Port = 8082
+    """The port of the health pages."""
+    http_monitor_port: Port = 8080
+    """The port of the monitoring page."""
+    health_file: str = ""
+    """A file that is rewritten with the broker's health every 10 s. Empty: none."""
 
 
 class ChatConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The ``chat`` tool."""
 
-    default_model: Annotated[
-        str,
-        Meta(
-            max_length=100,
-            description="The model of requests that name none. Empty: the first model of "
-            "the first provider.",
-        ),
-    ] = ""
-    system_prompt: Annotated[
-        str,
-        Meta(
-            max_length=100_000,
-            description="The system prompt of every conversation.",
-        ),
-    ] = ""
+    default_model: Annotated[str, Meta(max_length=100)] = ""
+    """The model of requests that name none. Empty: the first model of the first provider."""
+    system_prompt: Annotated[str, Meta(max_length=100000)] = ""
+    """The system prompt of every conversation."""
 
 
 class LogConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The log on stderr."""
 
-    level: Annotated[
-        Literal["debug", "info", "warning", "error"],
-        Meta(description="The lowest level that is logged."),
-    ] = "info"
-    format: Annotated[
-        Literal["auto", "text", "json"],
-        Meta(description='"auto" is text on a terminal and JSON lines anywhere else.'),
-    ] = "auto"
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    """The lowest level that is logged."""
+    format: Literal["auto", "text", "json"] = "auto"
+    """"auto" is text on a terminal and JSON lines anywhere else."""
 
 
 class FileConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

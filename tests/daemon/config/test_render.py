@@ -74,7 +74,9 @@ def test_the_schema_knows_every_table_and_forbids_others() -> None:
     tables = found["$defs"]["FileConfig"]
     assert set(tables["properties"]) == set(FileConfig.__struct_fields__)
     assert all(table["additionalProperties"] is False for table in found["$defs"].values())
-    assert found["$defs"]["ServerConfig"]["properties"]["port"]["maximum"] == 65535
+    port = found["$defs"]["ServerConfig"]["properties"]["port"]
+    assert port["maximum"] == 65535
+    assert port["description"] == "The port to listen on; 0 picks a free one."
 
 
 def test_the_reference_page_holds_every_key_as_the_code_has_it() -> None:
