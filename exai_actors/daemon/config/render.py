@@ -193,8 +193,8 @@ def schema() -> dict[str, Any]:
     # A preset supplies the required keys.
     openai["anyOf"] = [{"required": ["preset"]}, {"required": openai.pop("required")}]
     openai["properties"]["preset"]["enum"] = ["", *PRESETS]
-    tables = (*FIRST_TABLES.values(), *LAST_TABLES.values(), AccessConfig, RouteConfig)
-    for struct in (*tables, *PROVIDER_KINDS.values()):
+    structs: list[type[msgspec.Struct]] = [AccessConfig, RouteConfig, *PROVIDER_KINDS.values()]
+    for struct in (*structs, *FIRST_TABLES.values(), *LAST_TABLES.values()):
         for key, meaning in descriptions(struct).items():
             found["$defs"][struct.__name__]["properties"][key]["description"] = meaning
     return {
