@@ -27,7 +27,8 @@ MAX_TEXT_CHARS = 8192
 MAX_CODE_CHARS = 100
 
 _DECODER = json.JSONDecoder()
-_MAX_DEPTH = 5
+_MAX_DEPTH = 8
+_MAX_MESSAGES = 12
 _CODE_KEYS = ("type", "code", "status", "error_type", "reason", "error_code", "statusCode")
 _MESSAGE_KEYS = ("message", "msg", "status_msg", "detail", "error", "error_message")
 _STATUS = re.compile(r"[45][0-9]{2}")
@@ -42,14 +43,14 @@ class ErrorWords(msgspec.Struct, frozen=True):
     """What an error says.
 
     ``codes`` are in lower case; ``base_resp:1008`` is one of MiniMax's. ``message`` is for people,
-    ``text`` has all messages, with those of the errors inside this one, and ``words`` the same
+    ``text`` has all messages, with those of the errors inside this one, and ``words`` each of them
     without quotations. ``status`` is the HTTP status that a code repeats, 0 if none does.
     """
 
     codes: tuple[str, ...] = ()
     message: str = ""
     text: str = ""
-    words: str = ""
+    words: tuple[str, ...] = ()
     status: int = 0
 
 
@@ -80,7 +81,7 @@ def read_error(error: Any) -> ErrorWords:
         codes=tuple(dict.fromkeys(codes)),
         message=_shown(distinct, error),
         text=text,
-        words=_QUOTED.sub(" ", text),
+        words=tuple(_QUOTED.sub(" ", each) for each in distinct[:_MAX_MESSAGES]),
         status=status,
     )
 

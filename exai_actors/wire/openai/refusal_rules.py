@@ -240,7 +240,7 @@ RULES: tuple[Rule, ...] = (
             r"not enough (?:credits?|balance)",
             r"can only afford 0\b",
             r"requires (?:more credits|paid balance)",
-            r"(?:user|token) quota\b.{0,60}\bis not enough",
+            r"(?:user|token)\b.{0,20}\bquota\b.{0,60}\bis not enough",
             r"no payment method",
             r"monthly spending limit",
             r"in arrears",
@@ -473,10 +473,10 @@ _NAMES_ACCOUNT = _phrase(
 )
 
 
-def find_rule(status: int, codes: tuple[str, ...], words: str) -> Rule:
-    """The first rule that matches; ``status`` is 0 if there was none."""
+def find_rule(status: int, codes: tuple[str, ...], words: tuple[str, ...]) -> Rule:
+    """The first rule that matches an error's codes or one of its messages; status 0: none."""
     # A code of GLM for two causes: its message decides.
-    if "1305" in codes and _GLM_OVERLOADED.search(words):
+    if "1305" in codes and any(map(_GLM_OVERLOADED.search, words)):
         codes = (*codes, "1305+overloaded")
     for rule in RULES:
         if rule.statuses and status not in rule.statuses:
@@ -485,7 +485,7 @@ def find_rule(status: int, codes: tuple[str, ...], words: str) -> Rule:
             return rule
         if any(_matches(code, pattern) for pattern in rule.codes for code in codes):
             return rule
-        if rule.phrase is not None and _says(rule.phrase, words, status):
+        if rule.phrase is not None and any(_says(rule.phrase, each, status) for each in words):
             return rule
     return UNKNOWN.get(status // 100, UNKNOWN_ERROR)
 
@@ -522,6 +522,7 @@ def holder_of(rule: Rule, words: str, model: str) -> LimitHolder:
 
 _GLM_OVERLOADED = _phrase(r"overloaded", r"访问量过大")
 # What libraries and gateways put before the words of a service.
+_LEAD_IN = re.compile(r"[^:.\n]{0,30}")
 _WRAPPERS = re.compile(
     r"(?:[\w.]*(?:Error|Exception)\b[\s:-]*|error code: \d+[\s:-]*)*", re.IGNORECASE
 )
@@ -537,5 +538,7 @@ def _matches(code: str, pattern: str) -> bool:
 def _says(phrase: re.Pattern[str], words: str, status: int) -> bool:
     if status not in REQUEST_STATUSES:
         return phrase.search(words) is not None
-    start = _WRAPPERS.match(words)
-    return phrase.match(words, 0 if start is None else start.end()) is not None
+    wrappers = _WRAPPERS.match(words)
+    start = 0 if wrappers is None else wrappers.end()
+    found = phrase.search(words, start, start + 120)
+    return found is not None and _LEAD_IN.fullmatch(words, start, found.start()) is not None

@@ -23,14 +23,43 @@ _DURATION_TEXT = rf"{_PART}(?:(?:\s*,)?(?:\s*and)?\s*{_PART})*"
 _DURATION = re.compile(_DURATION_TEXT, re.IGNORECASE)
 _AMOUNT = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|milli|[smhdw])", re.IGNORECASE)
 _AGAIN = re.compile(
-    rf"(?:try again|retry|reset)s? (?:after|in)(?: about)? "
-    rf"({_DURATION_TEXT}|\d+(?:\.\d+)?(?!\.?\d|\s*[^\W\d_]))",
+    r"\b(?:try(?: it)? again|retry|retrying|resets?|wait(?: for)?|come back|available(?: again)?"
+    r"|retry[-_ ]after)\s*[:=]?(?:\s+(?:after|in|for|within))?(?: about| at least)?\s*"
+    rf"({_DURATION_TEXT}|\d+(?:\.\d+)?(?![.-]?\d|\s*[^\W\d_]))",
     re.IGNORECASE,
 )
+_WHEN = r"(\d{4}-\d\d-\d\d[ T]\d\d:\d\d(?::\d\d)?)"
 _INSTANT = re.compile(
-    r"(?:reset\w* (?:at|on)|将在)\s*(\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d)(?:\.\d+)?"
-    r" ?(Z|UTC|GMT|[+-]\d\d:?\d\d)?"
+    r"(?:reset\w*|again|available|until|retry|refresh\w*)\s*(?:at|on|after|by)?:?\s*"
+    rf"{_WHEN}(?:\.\d+)? ?(Z|UTC|GMT|[+-]\d\d:?\d\d)?|(?:将在|将于|于|在)\s*{_WHEN}",
+    re.IGNORECASE,
 )
+_EPOCH = re.compile(r"reset\w*\s*(?:at|on)?:?\s*(\d{10}|\d{13})\b", re.IGNORECASE)
+# Units of other languages, with what precedes or follows the number.
+_FOREIGN = re.compile(
+    # English shares "in" and "minute" with German: "10 requests in 1 minute" is no wait.
+    r"\b(?:in|nach)\s+(\d+(?:\.\d+)?)\s*(sekunde|minuten|stunde|tag)\w*"
+    r"|\b(?:dans|en|em|tra|fra|por|через|за)\s+(\d+(?:\.\d+)?)\s*"
+    r"(seconde|minute|heure|jour|segundo|minuto|hora|d[ií]a|secondo|secondi|minuti|ora|ore|giorn"
+    r"|секунд|минут|час|дн|день)\w*"
+    r"|(\d+(?:\.\d+)?)\s*(毫秒|秒钟|秒|分钟|分|小时|小時|时间|時間|天|日|초|분|시간)\s*"
+    r"(?:之?后|以后|之?後|以後|후|뒤|内|內)",
+    re.IGNORECASE,
+)
+_FOREIGN_UNITS = {
+    "毫秒": 0.001,
+    **dict.fromkeys(("sekunde", "seconde", "segundo", "secondo", "secondi", "секунд"), 1.0),
+    **dict.fromkeys(("秒钟", "秒", "초"), 1.0),
+    **dict.fromkeys(("minute", "minuto", "minuti", "минут", "minuten", "分钟", "分", "분"), 60.0),
+    **dict.fromkeys(("stunde", "heure", "hora", "ora", "ore", "час"), 3600.0),
+    **dict.fromkeys(("小时", "小時", "时间", "時間", "시간"), 3600.0),
+    **dict.fromkeys(("tag", "jour", "dia", "día", "giorn", "дн", "день", "天", "日"), 86_400.0),
+}
+# ``PT1H2M3.5S`` and ``01:02:03``
+_ISO_DURATION = re.compile(
+    r"P(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:(\d+(?:\.\d+)?)S)?)?", re.IGNORECASE
+)
+_CLOCK_DURATION = re.compile(r"()(\d{1,3}):([0-5]\d):([0-5]\d(?:\.\d+)?)")
 _BEIJING = timezone(timedelta(hours=8))
 _ZONES = {"UTC": "Z", "GMT": "Z"}
 
@@ -52,6 +81,10 @@ def parse_wait(value: str, *, now: float) -> float | None:
         return bounded(number)
     if _DURATION.fullmatch(value):
         return bounded(sum(float(n) * _seconds_in(unit) for n, unit in _AMOUNT.findall(value)))
+    parts = _ISO_DURATION.fullmatch(value) or _CLOCK_DURATION.fullmatch(value)
+    if parts is not None and any(parts.groups()):
+        lengths = (86_400.0, 3600.0, 60.0, 1.0)
+        return bounded(sum(float(n or 0) * s for n, s in zip(parts.groups(), lengths, strict=True)))
     date = _parse_date(value)
     return None if date is None else _seconds_until(date, UTC, now)
 
@@ -60,19 +93,28 @@ def wait_in_text(message: str, *, now: float | None) -> float | None:
     """Seconds until the reset that an error ``message`` announces; None if it announces none.
 
     Kimi writes ``please try again after 3 seconds``, OpenAI ``Please try again in 20s``, GLM the
-    instant in Beijing time. Without ``now``, the wall clock, only durations are understood.
+    instant in Beijing time. Services also write in the language of their users. Without ``now``,
+    the wall clock, only durations are understood.
     """
     if match := _AGAIN.search(message):
         return parse_wait(match[1], now=now or 0.0)
-    match = None if now is None else _INSTANT.search(message)
+    if match := _FOREIGN.search(message):
+        number, unit = (group for group in match.groups() if group is not None)
+        return bounded(float(number) * _FOREIGN_UNITS[unit.lower()])
+    if now is None:
+        return None
+    if match := _EPOCH.search(message):
+        return parse_wait(match[1], now=now)
+    match = _INSTANT.search(message)
     if match is None:
         return None
-    instant, zone = match[1], match[2] or ""
+    instant, zone = match[1] or match[3], match[2] or ""
     try:
-        date = datetime.fromisoformat(instant + _ZONES.get(zone, zone))
+        date = datetime.fromisoformat(instant + _ZONES.get(zone.upper(), zone))
     except ValueError:
         return None
-    return _seconds_until(date, _BEIJING, now or 0.0)
+    # GLM writes instants of Beijing, with a space; ISO's T stands for a machine's UTC.
+    return _seconds_until(date, UTC if "T" in instant.upper() else _BEIJING, now)
 
 
 def parse_number(value: str | None) -> float | None:
