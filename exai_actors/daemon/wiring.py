@@ -99,7 +99,6 @@ class Broker:
             port=server_config.port,
             open_connection=self._tree.open_connection,
             is_busy=self.system.is_busy,
-            batches=self.system,
             max_frame_bytes=server_config.max_frame_bytes,
             max_connections=server_config.max_connections,
             max_connections_per_address=server_config.max_connections_per_address or None,

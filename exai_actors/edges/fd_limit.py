@@ -1,20 +1,21 @@
-"""How many sockets the operating system lets this process have."""
+"""How many files the operating system lets this process open."""
 
 from __future__ import annotations
 
 import math
+import os
 import resource
 
-# Listening sockets, upstream connections, logs, and sockets still in their handshake.
+# Listening sockets, connections to services, log files, and sockets still in their handshake.
 _BESIDE_CONNECTIONS = 256
-# Of them for what the broker opens itself, above all its connections to services.
-_OWN = 128
+# Kept from clients for files that the broker opens itself, above all connections to services.
+_RESERVED = 128
 
 
 def raise_fd_limit(connections: int) -> str | None:
-    """Raise this process's limit as far as needed for so many connections and as it may.
+    """Raise this process's limit to what ``connections`` need, as far as the system allows.
 
-    None when it is enough; otherwise a warning that names the figures and the remedy.
+    Returns None when it suffices, otherwise a warning with the figures and the remedy.
     """
     needed = connections + _BESIDE_CONNECTIONS
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -33,7 +34,17 @@ def raise_fd_limit(connections: int) -> str | None:
     )
 
 
-def client_fd_ceiling() -> float:
-    """How many files may be open when one more client is taken: some are kept for calls."""
+def has_room_for_client() -> bool:
+    """Whether one more client may be accepted: the last files are kept for calls to providers."""
+    try:
+        # The system hands out the lowest free number, so a new file's number counts the open ones.
+        next_fd = os.open(os.devnull, os.O_RDONLY)
+    except OSError:
+        return False
+    os.close(next_fd)
+    return next_fd < _client_fd_ceiling()
+
+
+def _client_fd_ceiling() -> float:
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return math.inf if soft == resource.RLIM_INFINITY else soft - min(_OWN, soft // 4)
+    return math.inf if soft == resource.RLIM_INFINITY else soft - min(_RESERVED, soft // 4)

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import errno
+import os
 import resource
 from collections.abc import Iterator
 
 import pytest
 
-from exai_actors.edges.fd_limit import client_fd_ceiling, raise_fd_limit
+from exai_actors.edges.fd_limit import has_room_for_client, raise_fd_limit
 
 
 @pytest.fixture(autouse=True)
@@ -32,7 +34,7 @@ def test_a_limit_that_is_high_enough_is_left_alone() -> None:
     assert soft_limit() == before
 
 
-def test_a_hard_limit_that_is_too_low_is_said_with_figures_and_remedy(
+def test_a_hard_limit_that_is_too_low_is_reported_with_figures_and_remedy(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     hard = 4096
@@ -48,12 +50,42 @@ def test_a_hard_limit_that_is_too_low_is_said_with_figures_and_remedy(
     assert "max_connections" in warning
 
 
-@pytest.mark.parametrize(
-    ("limit", "most"),
-    [(64, 48), (256, 192), (1256, 1128), (resource.RLIM_INFINITY, float("inf"))],
-)
-def test_some_files_are_not_for_clients(
-    monkeypatch: pytest.MonkeyPatch, limit: int, most: float
-) -> None:
-    monkeypatch.setattr(resource, "getrlimit", lambda _: (limit, limit))
-    assert client_fd_ceiling() == most
+@pytest.mark.parametrize(("limit", "reserved"), [(64, 16), (256, 64), (1256, 128)])
+def test_the_last_files_are_not_for_clients(limit: int, reserved: int) -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+    files = [os.open(os.devnull, os.O_RDONLY)]
+    try:
+        while has_room_for_client():
+            files.append(os.open(os.devnull, os.O_RDONLY))
+        assert files[-1] == limit - reserved - 1
+        os.close(files.pop())
+        assert has_room_for_client()
+    finally:
+        for file in files:
+            os.close(file)
+
+
+def test_without_any_file_left_there_is_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    def too_many_open_files(*_: object) -> int:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(os, "open", too_many_open_files)
+    assert not has_room_for_client()
+
+
+def test_an_unlimited_number_of_files_always_has_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    unlimited = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+    monkeypatch.setattr(resource, "getrlimit", lambda _: unlimited)
+    assert has_room_for_client()
+
+
+def test_asking_for_room_leaves_no_file_open() -> None:
+    def next_fd() -> int:
+        fd = os.open(os.devnull, os.O_RDONLY)
+        os.close(fd)
+        return fd
+
+    before = next_fd()
+    has_room_for_client()
+    assert next_fd() == before

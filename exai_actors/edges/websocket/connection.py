@@ -1,4 +1,4 @@
-"""One WebSocket: bytes of its socket in, messages to its actor out, and back."""
+"""One WebSocket: bytes from its socket become messages to its actor, and frames bytes."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from websockets.http11 import Request, Response
 from websockets.protocol import CONNECTING, OPEN, Event
 
 from exai_actors.edges.websocket.fast_frames import whole_text_frames
-from exai_actors.edges.websocket.inbound import Intake
-from exai_actors.edges.websocket.outbox import SocketOutbox, TurnEnd
+from exai_actors.edges.websocket.inbound import InboundQueue
+from exai_actors.edges.websocket.outbox import SocketOutbox, WriteCoalescer
 from exai_actors.edges.websocket.protocol import MessageProtocol
 from exai_actors.messages.connection import (
     BinaryReceived,
@@ -26,12 +26,12 @@ from exai_actors.messages.connection import (
 from exai_actors.messages.recipient import Recipient
 from exai_actors.wire.clients.close_reasons import CloseReason
 
-# What fits into a control frame beside the code.
+# A control frame holds 125 bytes, two of which are the code.
 _MAX_REASON_BYTES = 123
-_MAX_CLOSING_ROUNDS = 10
+_MAX_CLOSE_EXTENSIONS = 10
 
 _KEEPALIVE_TIMEOUT = (1011, "keepalive ping timeout")
-_ABNORMAL = (1006, "")
+_ABNORMAL_CLOSURE = (1006, "")
 
 
 class SocketLimits(msgspec.Struct, frozen=True):
@@ -46,67 +46,65 @@ class SocketLimits(msgspec.Struct, frozen=True):
 
 
 class ConnectionHost(Protocol):
-    """The server, as a connection sees it. ``read_buffer`` is shared by all its connections."""
+    """The server, as its connections see it."""
 
     limits: SocketLimits
-    turn_end: TurnEnd
+    coalescer: WriteCoalescer
     read_buffer: memoryview
+    """Where every connection reads into: it is emptied before another socket is read."""
 
-    def arrived(self, connection: WebSocketConnection) -> bool:
-        """False if there is no room for one more socket."""
+    def add_socket(self, connection: WebSocketConnection) -> bool:
+        """Count a new socket; False if there is no room for it."""
 
-    def answer(self, connection: WebSocketConnection, request: Request) -> Response:
-        """The answer to a handshake; 101 when it succeeds."""
+    def answer_handshake(self, connection: WebSocketConnection, request: Request) -> Response:
+        """The response to a handshake; status 101 if it succeeds."""
 
-    def opened(self, connection: WebSocketConnection, request: Request) -> None:
-        """The handshake has succeeded: let it receive, or close it."""
+    def open(self, connection: WebSocketConnection, request: Request) -> None:
+        """Give an actor to a connection whose handshake succeeded, or close it."""
 
-    def lost(self, connection: WebSocketConnection) -> None:
-        """The socket is gone."""
+    def remove_socket(self, connection: WebSocketConnection) -> None:
+        """Forget a socket that is gone."""
 
 
 class WebSocketConnection(asyncio.BufferedProtocol):
-    """Glue between an asyncio transport and the library's sans-IO protocol, without a task.
+    """Connects an asyncio transport to the library's sans-IO protocol, without a task.
 
-    SocketClosed tells what the side that began the closing said, 1006 if the socket just ended.
+    The actor gets SocketClosed with the code and reason of the side that started the closing
+    handshake, or 1006 if the socket ended without one.
     """
 
     __slots__ = (
         "_dropped_as",
-        "_fast",
         "_host",
-        "_intake",
+        "_inbound",
         "_is_ending",
         "_loop",
-        "_max_frame_bytes",
         "_outbox",
         "_protocol",
-        "_read_buffer",
         "_recipient",
         "_timer",
         "_transport",
-        "heard",
+        "_uses_fast_path",
+        "received_since_ping",
     )
 
     def __init__(self, host: ConnectionHost, loop: asyncio.AbstractEventLoop) -> None:
         self._host = host
         self._loop = loop
-        self._read_buffer = host.read_buffer
-        self._max_frame_bytes = host.limits.max_frame_bytes
-        self._protocol = MessageProtocol(self._max_frame_bytes)
+        self._protocol = MessageProtocol(host.limits.max_frame_bytes)
         self._transport: asyncio.Transport
         self._outbox: SocketOutbox
         self._recipient: Recipient[ConnectionMessage] | None = None
-        self._intake: Intake | None = None
+        self._inbound: InboundQueue | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._dropped_as: tuple[int, str] | None = None
         self._is_ending = False
-        self._fast = False
-        self.heard = True
+        self._uses_fast_path = False
+        self.received_since_ping = True
 
     @property
     def address(self) -> str:
-        """The other end's address without its port; empty for a socket that has none."""
+        """The client's address without its port; empty for a socket that has none."""
         name = self._transport.get_extra_info("peername")
         return str(name[0]) if isinstance(name, tuple) else ""
 
@@ -115,21 +113,26 @@ class WebSocketConnection(asyncio.BufferedProtocol):
         return self._outbox
 
     def accept(self, request: Request) -> Response:
-        """The library's answer to a handshake request: 101, or what is wrong with it."""
+        """The library's response to a handshake: 101, or an error if the request is invalid."""
         return self._protocol.accept(request)
 
     def reject(self, status: int, text: str) -> Response:
         return self._protocol.reject(status, text)
 
-    def receive(self, recipient: Recipient[ConnectionMessage]) -> None:
-        """From now on messages go to ``recipient``."""
+    def deliver_to(self, recipient: Recipient[ConnectionMessage]) -> None:
+        """Send ``recipient`` what this socket receives, and finally SocketClosed."""
         self._recipient = recipient
-        self._intake = Intake(recipient, self._transport, self._loop, self._recipient_closed)
+        self._inbound = InboundQueue(
+            recipient,
+            self._transport,
+            self._loop,
+            on_closed=self._close_without_actor,
+        )
 
     def close(self, code: int, reason: str) -> None:
-        """Write what is pending, then start the closing handshake; nothing if already closing.
+        """Write what is pending, then start the closing handshake; no effect if already closing.
 
-        What still arrives is dropped, and ``reason`` is cut to what a close frame holds.
+        What still arrives is discarded; ``reason`` is cut to what a close frame can hold.
         """
         if self._protocol.state is OPEN:
             self._stop_receiving()
@@ -137,7 +140,7 @@ class WebSocketConnection(asyncio.BufferedProtocol):
             self._write_library_output()
 
     def drop(self, code: int, reason: str) -> None:
-        """End it without a closing handshake; only our side learns ``code`` and ``reason``."""
+        """End the socket without a closing handshake; only our side learns code and reason."""
         self._stop_receiving()
         self._outbox.shut()
         if self._dropped_as is None:
@@ -149,12 +152,14 @@ class WebSocketConnection(asyncio.BufferedProtocol):
             self._protocol.send_ping(b"")
             self._write_library_output()
 
-    def owes_an_answer(self) -> bool:
-        if self._outbox.is_over_mark:  # the ping waits behind all that; who never reads is dropped
+    def expects_pong(self) -> bool:
+        # A pong has to wait until the client has read what was written before the ping; a client
+        # that never reads is dropped as a slow consumer.
+        if self._outbox.is_above_high_mark:
             return False
-        return self._intake is None or not self._intake.is_blocked
+        return self._inbound is None or not self._inbound.is_blocked
 
-    def fall_silent(self) -> None:
+    def fail_keepalive(self) -> None:
         if self._protocol.state is OPEN:
             self._stop_receiving()
             self._protocol.fail(*_KEEPALIVE_TIMEOUT)
@@ -164,10 +169,11 @@ class WebSocketConnection(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        host = self._host
-        limits = host.limits
-        self._outbox = SocketOutbox(self, self._transport, host.turn_end, limits.outbox_limit_bytes)
-        if host.arrived(self):
+        limits = self._host.limits
+        self._outbox = SocketOutbox(
+            self, self._transport, self._host.coalescer, limits.outbox_limit_bytes
+        )
+        if self._host.add_socket(self):
             self._transport.set_write_buffer_limits(
                 limits.outbox_high_bytes, limits.outbox_low_bytes
             )
@@ -176,36 +182,29 @@ class WebSocketConnection(asyncio.BufferedProtocol):
             self._transport.abort()
 
     def get_buffer(self, _sizehint: int) -> memoryview:
-        # One buffer for all: it is emptied before the loop reads from another socket.
-        return self._read_buffer
+        return self._host.read_buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        self.heard = True
-        data = self._read_buffer[:nbytes].tobytes()
-        if self._fast:
-            frames, taken = whole_text_frames(data, self._max_frame_bytes)
-            for frame in frames:
-                if self._intake is not None:
-                    self._intake.take(TextReceived(frame))
-            if taken == nbytes:
-                return
-            data = data[taken:]
-        self._feed_library(data)
+        self.received_since_ping = True
+        buffer = self._host.read_buffer
+        self._receive(buffer[:nbytes].tobytes())
+        if nbytes == len(buffer):
+            self._read_again_next_turn()
 
     def eof_received(self) -> None:
         self._protocol.receive_eof()
         self._write_library_output()
-        # The transport closes only when its buffer has been read, which may be never.
+        # The transport closes once everything has been written, which a client can prevent.
         self._end_soon()
 
     def pause_writing(self) -> None:
-        self._outbox.is_over_mark = True
+        self._outbox.is_above_high_mark = True
         if self._recipient is not None:
             self._recipient.tell(OutboxHigh())
 
     def resume_writing(self) -> None:
-        self._outbox.is_over_mark = False
-        self.heard = True
+        self._outbox.is_above_high_mark = False
+        self.received_since_ping = True
         if self._recipient is not None:
             self._recipient.tell(OutboxLow())
 
@@ -215,53 +214,72 @@ class WebSocketConnection(asyncio.BufferedProtocol):
         self._outbox.release()
         if self._timer is not None:
             self._timer.cancel()
-        self._host.lost(self)
+        self._host.remove_socket(self)
         if self._recipient is not None:
-            self._recipient.tell(SocketClosed(*self._ended_as()))
+            self._recipient.tell(SocketClosed(*self._close_code_and_reason()))
         self._protocol.release()
 
     # Receiving.
 
-    def _feed_library(self, data: bytes) -> None:
+    def _receive(self, data: bytes) -> None:
+        if self._uses_fast_path:
+            frames, taken = whole_text_frames(data, self._host.limits.max_frame_bytes)
+            for frame in frames:
+                if self._inbound is not None:
+                    self._inbound.put(TextReceived(frame))
+            if taken == len(data):
+                return
+            data = data[taken:]
         protocol = self._protocol
         protocol.receive_data(data)
         events = protocol.events_received()
         if protocol.state is CONNECTING and events:
-            events = self._answer_handshake(events)
+            events = self._finish_handshake(events)
         self._write_library_output()
         for event in events:
             self._process(event)
-        self._fast = self._intake is not None and protocol.is_between_messages()
+        self._uses_fast_path = self._inbound is not None and protocol.is_between_messages()
 
-    def _answer_handshake(self, events: list[Event]) -> list[Event]:
-        request, rest = cast(Request, events[0]), events[1:]
-        if self._protocol.eof_sent:  # a close frame came before our answer
+    def _finish_handshake(self, events: list[Event]) -> list[Event]:
+        """Answer the request that came first; return the frames that came with it."""
+        request, frames = cast(Request, events[0]), events[1:]
+        if self._protocol.eof_sent:  # a close frame came with the request
             self._transport.abort()
             return []
-        self._protocol.send_response(self._host.answer(self, request))
+        self._protocol.send_response(self._host.answer_handshake(self, request))
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         self._write_library_output()
         if self._protocol.state is OPEN:
-            self._host.opened(self, request)
-        return rest
+            self._host.open(self, request)
+        return frames
 
     def _process(self, event: Event) -> None:
-        if self._intake is None or not isinstance(event, Frame):
+        if self._inbound is None or not isinstance(event, Frame):
             return
         if event.opcode is TEXT:
-            self._intake.take(TextReceived(cast(bytes, event.data)))
+            self._inbound.put(TextReceived(cast(bytes, event.data)))
         elif event.opcode is BINARY:
-            self._intake.take(BinaryReceived(len(event.data)))
+            self._inbound.put(BinaryReceived(len(event.data)))
+
+    def _read_again_next_turn(self) -> None:
+        """Let other sockets have their turn: libuv would read a busy one 32 times in a row."""
+        if self._transport.is_reading():
+            self._transport.pause_reading()
+            self._loop.call_soon(self._resume_reading)
+
+    def _resume_reading(self) -> None:
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
 
     def _stop_receiving(self) -> None:
-        self._fast = False
-        if self._intake is not None:
-            self._intake.stop()
-            self._intake = None
+        self._uses_fast_path = False
+        if self._inbound is not None:
+            self._inbound.stop()
+            self._inbound = None
 
-    def _recipient_closed(self) -> None:
+    def _close_without_actor(self) -> None:
         self.close(*CloseReason.INTERNAL.value)
 
     # Writing and ending.
@@ -282,32 +300,33 @@ class WebSocketConnection(asyncio.BufferedProtocol):
             self._end_soon()
 
     def _end_soon(self) -> None:
+        """Abort the socket unless it ends within the close timeout, or reads on."""
         self._outbox.shut()
         if not self._is_ending:
             self._is_ending = True
-            self._await_end(self._transport.get_write_buffer_size(), _MAX_CLOSING_ROUNDS)
+            self._start_close_timer(self._transport.get_write_buffer_size(), _MAX_CLOSE_EXTENSIONS)
 
-    def _await_end(self, unsent: int, rounds: int) -> None:
+    def _start_close_timer(self, unsent: int, extensions: int) -> None:
         if self._timer is not None:
             self._timer.cancel()
         self._timer = self._loop.call_later(
-            self._host.limits.close_timeout_s, self._end_unless_read, unsent, rounds
+            self._host.limits.close_timeout_s, self._abort_unless_read, unsent, extensions
         )
 
-    def _end_unless_read(self, unsent_before: int, rounds: int) -> None:
-        """A long answer still on its way is no reason to cut it off, a client that stalls is."""
+    def _abort_unless_read(self, unsent_before: int, extensions: int) -> None:
+        # A long answer on its way over a slow line is not cut off; a client that stalls is.
         unsent = self._transport.get_write_buffer_size()
-        if unsent < unsent_before and rounds > 0:
-            self._await_end(unsent, rounds - 1)
+        if unsent < unsent_before and extensions > 0:
+            self._start_close_timer(unsent, extensions - 1)
         else:
             self._transport.abort()
 
-    def _ended_as(self) -> tuple[int, str]:
+    def _close_code_and_reason(self) -> tuple[int, str]:
         if self._dropped_as is not None:
             return self._dropped_as
-        # When the client began, the library sent its own words back.
+        # If the client started the handshake, the library has echoed its code and reason.
         close = self._protocol.close_sent
-        return (int(close.code), close.reason) if close is not None else _ABNORMAL
+        return (int(close.code), close.reason) if close is not None else _ABNORMAL_CLOSURE
 
 
 def _cut(reason: str) -> str:

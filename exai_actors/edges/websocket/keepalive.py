@@ -1,4 +1,4 @@
-"""Pings for all sockets from one timer, and the end of those that have fallen silent."""
+"""Keepalive for all sockets from one timer: pings, and the end of sockets that do not react."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from typing import Protocol
 class Pingable(Protocol):
     """A socket as its keepalive sees it.
 
-    ``heard`` is set to True by the socket whenever bytes arrive.
+    The socket sets ``received_since_ping`` to True whenever bytes arrive.
     """
 
-    heard: bool
+    received_since_ping: bool
 
     def ping(self) -> None: ...
 
-    def owes_an_answer(self) -> bool:
-        """False while its silence means nothing: it is not read from, or has much to read first."""
+    def expects_pong(self) -> bool:
+        """False while silence proves nothing: we do not read, or the client has much to read."""
 
-    def fall_silent(self) -> None:
-        """End it: nothing came within the timeout after a ping."""
+    def fail_keepalive(self) -> None:
+        """Close it: nothing arrived within the timeout after a ping."""
 
 
 class Keepalive:
-    """Pings every socket each ``interval_s``; nothing within ``timeout_s`` of a ping is the end.
+    """Pings every socket each ``interval_s`` and fails those silent for ``timeout_s`` after it.
 
-    Any byte proves life, not only a pong: a pong waits behind a long message on a slow line.
-    One timer and two queues, in order by construction since both spans are constant, instead of
-    a task per socket.
+    Any byte proves that a client is alive, not only a pong, which waits behind a long message on a
+    slow line. One timer and two queues serve all sockets; both spans are constant, so the queues
+    are in order of time by construction.
     """
 
     def __init__(
@@ -38,17 +38,17 @@ class Keepalive:
         self._interval_s = interval_s
         self._timeout_s = timeout_s
         self._ping_at: dict[Pingable, float] = {}
-        self._answer_by: dict[Pingable, float] = {}
+        self._pong_by: dict[Pingable, float] = {}
         self._timer: asyncio.TimerHandle | None = None
 
     def add(self, socket: Pingable) -> None:
         self._ping_at[socket] = self._loop.time() + self._interval_s
-        self._arm()
+        self._start_timer()
 
     def remove(self, socket: Pingable) -> None:
         self._ping_at.pop(socket, None)
-        self._answer_by.pop(socket, None)
-        if not self._ping_at and not self._answer_by:
+        self._pong_by.pop(socket, None)
+        if not self._ping_at and not self._pong_by:
             self.stop()
 
     def stop(self) -> None:
@@ -57,22 +57,23 @@ class Keepalive:
             self._timer = None
 
     def run_due(self, now: float) -> None:
-        """Do what is due at ``now``; what the timer calls."""
-        for socket in _due(self._answer_by, now):
-            del self._answer_by[socket]
-            if not socket.heard and socket.owes_an_answer():
-                socket.fall_silent()
+        """Send the pings and fail the sockets that are due at ``now``."""
+        for socket in _due(self._pong_by, now):
+            del self._pong_by[socket]
+            if not socket.received_since_ping and socket.expects_pong():
+                socket.fail_keepalive()
         for socket in _due(self._ping_at, now):
             del self._ping_at[socket]
             self._ping_at[socket] = now + self._interval_s
-            if socket not in self._answer_by:
-                socket.heard = False
-                self._answer_by[socket] = now + self._timeout_s
+            # A timeout longer than the interval counts from the first ping without a reaction.
+            if socket not in self._pong_by:
+                socket.received_since_ping = False
+                self._pong_by[socket] = now + self._timeout_s
             socket.ping()
 
-    def _arm(self) -> None:
-        if self._timer is None and (self._ping_at or self._answer_by):
-            queues = (self._ping_at, self._answer_by)
+    def _start_timer(self) -> None:
+        if self._timer is None and (self._ping_at or self._pong_by):
+            queues = (self._ping_at, self._pong_by)
             first = min(next(iter(queue.values())) for queue in queues if queue)
             # Sockets that are due within one tick share it.
             tick = self._timeout_s / 20
@@ -81,7 +82,7 @@ class Keepalive:
     def _on_timer(self) -> None:
         self._timer = None
         self.run_due(self._loop.time())
-        self._arm()
+        self._start_timer()
 
 
 def _due(queue: dict[Pingable, float], now: float) -> list[Pingable]:

@@ -1,4 +1,4 @@
-"""The way out to one socket: collects the frames of a turn and writes them together."""
+"""Frames on their way to one socket: collected during a turn and written together."""
 
 from __future__ import annotations
 
@@ -9,23 +9,21 @@ from typing import Protocol
 from exai_actors.edges.websocket.fast_frames import text_frame_header
 from exai_actors.wire.clients.close_reasons import CloseReason
 
-# Turns of 2 ms each: what a frame may wait for its companions.
-_MAX_POSTPONED = 4
+# A turn takes about 2 ms; this bounds how long a frame waits for others of the same answer.
+_MAX_POSTPONED_TURNS = 4
 
 
-class TurnEnd:
-    """Flushes every outbox that was sent to in a turn, once, soon after that turn.
+class WriteCoalescer:
+    """Writes what was sent to all outboxes in a turn, once, soon after that turn.
 
-    ``schedule(callback)`` must call ``callback`` once, on the loop's thread, behind the first steps
-    of tasks that were made before (the loop's ``call_soon`` does): writing to clients takes longer
-    than all else in a turn, and a call that was granted a permit in it is to leave before that.
-    What answers a batch of requests is flushed with the batch: a permit that is granted at once was
-    free, so nobody waits for it. While ``is_busy()`` says that actors still have work, a flush
-    waits for them, a few turns at most: the next frame of the same answer then needs no second
-    write.
+    ``schedule(callback)`` must call ``callback`` once on the loop's thread, after the first steps
+    of tasks that already exist, as the loop's ``call_soon`` does: writing to many clients takes
+    longer than the rest of a turn, and calls that were granted a permit in it should leave first.
+    While ``is_busy()`` says that actors have work, writing waits for them, a few turns at most:
+    frames of one answer that are sent in several turns then still need one write.
     """
 
-    __slots__ = ("_dirty", "_held", "_is_busy", "_postponed", "_schedule")
+    __slots__ = ("_is_busy", "_outboxes", "_postponed", "_schedule")
 
     def __init__(
         self,
@@ -35,32 +33,22 @@ class TurnEnd:
         self._schedule = schedule
         self._is_busy = is_busy
         self._postponed = 0
-        self._held = False
-        self._dirty: list[SocketOutbox] = []
+        self._outboxes: list[SocketOutbox] = []
 
     def add(self, outbox: SocketOutbox) -> None:
-        if not (self._dirty or self._held):
-            self._schedule(self.flush)
-        self._dirty.append(outbox)
+        """Write this outbox too; called once between two writes of it."""
+        if not self._outboxes:
+            self._schedule(self._write)
+        self._outboxes.append(outbox)
 
-    def hold(self) -> None:
-        """A batch of requests begins; what is sent up to ``release`` is flushed by that."""
-        self._held = not self._dirty
-
-    def release(self) -> None:
-        if self._held:
-            self._held = False
-            if self._dirty:
-                self.flush()
-
-    def flush(self) -> None:
-        if self._postponed < _MAX_POSTPONED and self._is_busy():
+    def _write(self) -> None:
+        if self._postponed < _MAX_POSTPONED_TURNS and self._is_busy():
             self._postponed += 1
-            self._schedule(self.flush)
+            self._schedule(self._write)
             return
         self._postponed = 0
-        dirty, self._dirty = self._dirty, []
-        for outbox in dirty:
+        outboxes, self._outboxes = self._outboxes, []
+        for outbox in outboxes:
             outbox.flush()
 
 
@@ -68,91 +56,90 @@ class Closable(Protocol):
     """A socket as its outbox sees it."""
 
     def close(self, code: int, reason: str) -> None:
-        """Write what is pending, then start the closing handshake; nothing if already closing."""
+        """Write what is pending, then start the closing handshake; no effect if already closing."""
 
     def drop(self, code: int, reason: str) -> None:
-        """End it at once; ``code`` and ``reason`` are for our side only."""
+        """End the socket without a closing handshake; only our side learns code and reason."""
 
 
-class _Gone:
+class _ClosedSocket:
     def close(self, code: int, reason: str) -> None: ...
 
     def drop(self, code: int, reason: str) -> None: ...
 
 
-_GONE = _Gone()
+_CLOSED_SOCKET = _ClosedSocket()
 
 
 class SocketOutbox:
-    """One socket's unsent frames; fulfils ``ports.Outbox``.
+    """One socket's unsent frames; implements ``ports.Outbox``.
 
-    More than ``limit_bytes`` that the client does not read end the connection as slow consumer.
+    A client that leaves more than ``limit_bytes`` unread is dropped as a slow consumer.
     """
 
     __slots__ = (
+        "_coalescer",
         "_limit_bytes",
         "_pending",
         "_socket",
         "_transport",
-        "_turn_end",
-        "_written_behind",
+        "_written_above_mark",
+        "is_above_high_mark",
         "is_open",
-        "is_over_mark",
     )
 
     def __init__(
         self,
         socket: Closable,
         transport: asyncio.WriteTransport,
-        turn_end: TurnEnd,
+        coalescer: WriteCoalescer,
         limit_bytes: int,
     ) -> None:
         self._socket = socket
         self._transport = transport
-        self._turn_end = turn_end
+        self._coalescer = coalescer
         self._limit_bytes = limit_bytes
         self._pending: list[bytes] = []
-        self._written_behind = 0
+        self._written_above_mark = 0
         self.is_open = True
-        self.is_over_mark = False
+        self.is_above_high_mark = False
 
     def send(self, frame: bytes, /) -> None:
         if not self.is_open:
             return
-        pending = self._pending
-        if not pending:
-            self._turn_end.add(self)
-        pending.append(text_frame_header(len(frame)))
-        pending.append(frame)
+        if not self._pending:
+            self._coalescer.add(self)
+        self._pending.append(text_frame_header(len(frame)))
+        self._pending.append(frame)
 
     def close(self, code: int, reason: str) -> None:
         self._socket.close(code, reason)
 
     def bytes_taken(self) -> int:
-        return self._written_behind - self._transport.get_write_buffer_size()
+        return self._written_above_mark - self._transport.get_write_buffer_size()
 
     def abort(self) -> None:
         self._socket.drop(*CloseReason.SLOW_CONSUMER.value)
 
     def flush(self) -> None:
-        """Hand what was sent so far to the transport: after a turn, or before a close."""
+        """Give the transport what was sent so far: at the end of a turn, or before a close."""
         if not self._pending:
             return
-        written = b"".join(self._pending)
+        data = b"".join(self._pending)
         self._pending.clear()
-        self._transport.write(written)
-        # The transport says when it is over its high mark, and the limit lies above that.
-        if self.is_over_mark:
-            self._written_behind += len(written)
+        self._transport.write(data)
+        # The limit lies above the high mark, which the transport reports.
+        if self.is_above_high_mark:
+            self._written_above_mark += len(data)
             if self._transport.get_write_buffer_size() > self._limit_bytes:
                 self.abort()
 
-    def release(self) -> None:
-        """Let go of the socket, which refers to this and is gone: closing it has no effect."""
-        self.shut()
-        self._socket = _GONE
-
     def shut(self) -> None:
-        """Take nothing any more and forget what has not been flushed."""
+        """Accept nothing more, and discard what has not been flushed."""
         self.is_open = False
         self._pending.clear()
+
+    def release(self) -> None:
+        """Break the reference cycle with the socket, which is gone; closing it has no effect."""
+        self.shut()
+        self._socket = _CLOSED_SOCKET

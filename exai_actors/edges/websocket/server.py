@@ -1,13 +1,11 @@
-"""The listening side: admits sockets and gives each accepted one to its actor."""
+"""The WebSocket server: admits handshakes and gives each connection to its actor."""
 
 from __future__ import annotations
 
 import asyncio
 import errno
-import select
 import socket
 from collections.abc import Callable
-from typing import Protocol
 
 from websockets.http11 import Request, Response
 
@@ -17,51 +15,40 @@ from exai_actors.core.handshake_policy import (
     check_handshake,
     is_loopback,
 )
-from exai_actors.edges.websocket.batches import UNBATCHED, AnsweredBatches, Batches
+from exai_actors.edges.listener import Listener, listen
 from exai_actors.edges.websocket.connection import SocketLimits, WebSocketConnection
 from exai_actors.edges.websocket.keepalive import Keepalive
-from exai_actors.edges.websocket.outbox import TurnEnd
+from exai_actors.edges.websocket.outbox import WriteCoalescer
 from exai_actors.errors import UsageError
 from exai_actors.messages.connection import ConnectionMessage
 from exai_actors.messages.recipient import Recipient
 from exai_actors.ports import Outbox, Peer
 from exai_actors.wire.clients.close_reasons import CloseReason
 
-# From one socket at a time, so that everybody's turn comes soon: as tiny frames these are 11,000,
-# 30 ms of the library's parser.
+# Read from one socket in one turn. As tiny frames these are 11,000, 30 ms of the library's parser.
 _READ_BYTES = 64 * 1024
-_BACKLOG = 1024
+_MAX_HANDSHAKES = 1024
 _MIN_OUTBOX_LIMIT_BYTES = 64 * 1024 * 1024
 
 OpenConnection = Callable[[Peer, Outbox], Recipient[ConnectionMessage]]
 ScheduleFlush = Callable[[Callable[[], None]], object]
 
 
-class Listener(Protocol):
-    """What listens; the connections it has made outlive it."""
-
-    @property
-    def sockets(self) -> tuple[socket.socket, ...]: ...
-
-    def close(self) -> None: ...
-
-
 class WebSocketServer:
-    """Accepts WebSocket connections and hands each to ``open_connection``.
+    """Accepts WebSocket connections and gives each to the actor that ``open_connection`` returns.
 
-    ``open_connection`` is called on the loop's thread once per admitted handshake. What it returns
-    is told TextReceived, BinaryReceived, OutboxHigh and OutboxLow, and last, exactly once,
-    SocketClosed. ``schedule_flush`` calls back soon, by default as the loop's ``call_soon`` does.
-    ``is_busy`` and ``batches`` let a batch of frames be handled and answered as one; the runtime's
-    actor system fulfils both.
+    ``open_connection`` is called on the loop's thread, once per admitted handshake. The actor it
+    returns is told TextReceived, BinaryReceived, OutboxHigh and OutboxLow, and last, exactly once,
+    SocketClosed. ``schedule_flush`` and ``is_busy`` are described at WriteCoalescer; the default of
+    the former is the loop's ``call_soon``.
 
-    Any path is accepted; no extension is negotiated, and no subprotocol but ``mcp``, which changes
-    nothing. A connection beyond
-    ``max_connections`` or ``max_connections_per_address`` is accepted and closed with 1008. A
-    browser whose origin is not in ``allowed_origins`` (exact, or ``*``) gets HTTP 403, and so does
-    who addresses a server on loopback by a public name that is not in ``allowed_hosts``.
-    ``ping_interval_s`` None sends no pings. ``outbox_limit_bytes`` of unread output, by default
-    four times ``max_frame_bytes`` and at least 64 MiB, close a connection as slow consumer.
+    Any path is accepted. No extension is negotiated, and no subprotocol but ``mcp``, which changes
+    nothing. A connection beyond ``max_connections`` or ``max_connections_per_address`` is accepted
+    and closed with 1008. HTTP 403 answers a browser whose origin is not in ``allowed_origins``
+    (exact, or ``*``), and a client that addresses a server on loopback by a public name that is not
+    in ``allowed_hosts``. ``ping_interval_s`` None sends no pings. A client that leaves more than
+    ``outbox_limit_bytes`` unread, by default four times ``max_frame_bytes`` and at least 64 MiB, is
+    closed as a slow consumer.
     """
 
     def __init__(
@@ -72,7 +59,6 @@ class WebSocketServer:
         open_connection: OpenConnection,
         schedule_flush: ScheduleFlush | None = None,
         is_busy: Callable[[], bool] = lambda: False,
-        batches: Batches = UNBATCHED,
         max_frame_bytes: int = 32 * 1024 * 1024,
         max_connections: int = 1000,
         max_connections_per_address: int | None = None,
@@ -108,8 +94,9 @@ class WebSocketServer:
                 else outbox_limit_bytes
             ),
         )
-        self.turn_end = TurnEnd(schedule_flush or asyncio.get_running_loop().call_soon, is_busy)
-        self._batches = AnsweredBatches(batches, self.turn_end)
+        self.coalescer = WriteCoalescer(
+            schedule_flush or asyncio.get_running_loop().call_soon, is_busy
+        )
         self.read_buffer = memoryview(bytearray(_READ_BYTES))
         self._ping_interval_s = ping_interval_s
         self._ping_timeout_s = ping_timeout_s
@@ -121,33 +108,24 @@ class WebSocketServer:
         self._by_address: dict[str, set[WebSocketConnection]] = {}
         self._all_gone: asyncio.Future[None] | None = None
 
-    @property
-    def connection_count(self) -> int:
-        """How many admitted connections are open."""
-        return len(self._admitted)
-
     async def start(self) -> int:
-        """Listen; the port, which matters when 0 was asked for.
+        """Listen; return the port, which is a free one if 0 was asked for.
 
-        Raises UsageError, which says what to do, when the address cannot be listened on.
+        Raises UsageError, with the remedy, when the address cannot be listened on.
         """
         loop = asyncio.get_running_loop()
         if self._ping_interval_s is not None:
             self._keepalive = Keepalive(loop, self._ping_interval_s, self._ping_timeout_s)
         try:
-            listener = await self._listen(loop, self._port)
-            port = _port(listener.sockets[0])
-            if any(_port(each) != port for each in listener.sockets):
-                # A name with several addresses got a free port for each; one port must serve all.
-                listener.close()
-                listener = await self._listen(loop, port)
-        except OSError as exc:
-            raise UsageError(_why_not(self._host, self._port, exc)) from None
-        self._listener = listener
-        return port
+            self._listener = await listen(
+                lambda: WebSocketConnection(self, loop), self._host, self._port
+            )
+        except OSError as error:
+            raise UsageError(_cannot_listen(self._host, self._port, error)) from None
+        return self._listener.port
 
     def stop_listening(self) -> None:
-        """Take no new sockets and no new handshakes; what is open goes on."""
+        """Accept no new sockets and no new handshakes; open connections stay."""
         self._is_stopping = True
         if self._listener is not None:
             self._listener.close()
@@ -155,9 +133,11 @@ class WebSocketServer:
     async def stop(self) -> None:
         """Stop listening, close every connection with 1001, return when all are gone.
 
-        Bounded by the close timeout for clients that neither answer nor read.
+        Clients that neither answer nor read are given the close timeout.
         """
         self.stop_listening()
+        if self._listener is not None:
+            await self._listener.wait_closed()
         code, reason = CloseReason.GOING_AWAY.value
         for connection in list(self._sockets):
             if connection in self._admitted:
@@ -170,33 +150,19 @@ class WebSocketServer:
         if self._keepalive is not None:
             self._keepalive.stop()
 
-    async def _listen(self, loop: asyncio.AbstractEventLoop, port: int) -> Listener:
-        def connection() -> WebSocketConnection:
-            return WebSocketConnection(self, loop)
-
-        if not hasattr(select, "epoll"):
-            return await loop.create_server(connection, self._host, port, backlog=_BACKLOG)
-        from exai_actors.edges.websocket.epoll_listener import listen_with_epoll
-
-        return await listen_with_epoll(
-            connection,
-            self._host,
-            port,
-            backlog=_BACKLOG,
-            read_buffer=self.read_buffer,
-            batches=self._batches,
-        )
-
     # Called by the connections.
 
-    def arrived(self, connection: WebSocketConnection) -> bool:
-        # Sockets that have not finished their handshake hold no place, so they need a bound too.
-        if self._is_stopping or len(self._sockets) >= 2 * self._policy.max_connections + _BACKLOG:
+    def add_socket(self, connection: WebSocketConnection) -> bool:
+        # Sockets that have not finished their handshake do not count as connections, so they need
+        # a bound too.
+        if self._is_stopping:
+            return False
+        if len(self._sockets) >= 2 * self._policy.max_connections + _MAX_HANDSHAKES:
             return False
         self._sockets.add(connection)
         return True
 
-    def answer(self, connection: WebSocketConnection, request: Request) -> Response:
+    def answer_handshake(self, connection: WebSocketConnection, request: Request) -> Response:
         if self._is_stopping:
             return connection.reject(503, "The broker is stopping.\n")
         refused = check_handshake(
@@ -206,13 +172,12 @@ class WebSocketServer:
             return connection.reject(refused.status, refused.text)
         return connection.accept(request)
 
-    def opened(self, connection: WebSocketConnection, request: Request) -> None:
+    def open(self, connection: WebSocketConnection, request: Request) -> None:
         address = connection.address
-        neighbours = self._by_address.get(address, ())
         refused = check_connection_limits(
             self._policy,
             open_connections=len(self._admitted),
-            from_same_address=len(neighbours),
+            from_same_address=len(self._by_address.get(address, ())),
         )
         if refused is not None:
             connection.close(refused.code, refused.reason)
@@ -225,11 +190,11 @@ class WebSocketServer:
             origin=_header(request, "Origin"),
             user_agent=_header(request, "User-Agent"),
         )
-        connection.receive(self._open_connection(peer, connection.outbox))
+        connection.deliver_to(self._open_connection(peer, connection.outbox))
         if self._keepalive is not None:
             self._keepalive.add(connection)
 
-    def lost(self, connection: WebSocketConnection) -> None:
+    def remove_socket(self, connection: WebSocketConnection) -> None:
         self._sockets.discard(connection)
         address = self._admitted.pop(connection, None)
         if address is not None:
@@ -244,7 +209,7 @@ class WebSocketServer:
 
 
 def _header(request: Request, name: str) -> str | None:
-    """A header's value; several of one name are shown joined, and so match nothing."""
+    """A header's value. Several of one name are joined, and so match no allowed value."""
     values = request.headers.get_all(name)
     return ", ".join(values) if values else None
 
@@ -254,13 +219,9 @@ def _bearer_token(request: Request) -> str | None:
     return token.strip() or None if scheme.lower() == "bearer" else None
 
 
-def _port(listening: socket.socket) -> int:
-    return int(listening.getsockname()[1])
-
-
-def _why_not(host: str, port: int, exc: OSError) -> str:
+def _cannot_listen(host: str, port: int, error: OSError) -> str:
     where = f"Cannot listen on {host}:{port}"
-    match exc.errno:
+    match error.errno:
         case errno.EADDRINUSE:
             return (
                 f"{where}: the port is in use, perhaps by another broker. "
@@ -273,6 +234,6 @@ def _why_not(host: str, port: int, exc: OSError) -> str:
                 f"{where}: this machine has no such address. "
                 "Choose one it has with --host or [server] host, for example 127.0.0.1."
             )
-    if isinstance(exc, socket.gaierror):
+    if isinstance(error, socket.gaierror):
         return f"{where}: the host name is not known. Choose another with --host or [server] host."
-    return f"{where}: {exc.strerror or exc}."
+    return f"{where}: {error.strerror or error}."

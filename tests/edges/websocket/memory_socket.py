@@ -1,4 +1,4 @@
-"""A server's connection on a transport in memory, so that every byte and turn is the test's."""
+"""A server's connection on a transport in memory: the test decides about every byte and turn."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.edges.websocket.client_frames import HANDSHAKE, server_frames
 
 
 class MemoryTransport(asyncio.Transport):
-    """Keeps what is written; ``reads`` False keeps it in the buffer, as a client that stalls."""
+    """Records what is written; it stays buffered while ``reads`` is False: the client stalls."""
 
     def __init__(self, protocol: WebSocketConnection) -> None:
         super().__init__({"peername": ("127.0.0.1", 50000)})
@@ -40,7 +40,7 @@ class MemoryTransport(asyncio.Transport):
         self._settle()
 
     def client_reads(self, size: int | None = None) -> None:
-        """The client takes this many bytes, or all and what follows."""
+        """The client reads this many bytes, or everything from now on."""
         if size is None:
             self.reads = True
         else:
@@ -79,6 +79,9 @@ class MemoryTransport(asyncio.Transport):
     def resume_reading(self) -> None:
         self.is_reading_now = True
 
+    def is_reading(self) -> bool:
+        return self.is_reading_now
+
     def is_closing(self) -> bool:
         return self.has_ended
 
@@ -89,7 +92,7 @@ class MemoryTransport(asyncio.Transport):
         self.lose()
 
     def lose(self) -> None:
-        """The socket ends, for whatever reason."""
+        """The socket ends."""
         if not self.has_ended:
             self.has_ended = True
             self.buffer = b""
@@ -97,7 +100,7 @@ class MemoryTransport(asyncio.Transport):
 
 
 class Turns:
-    """The runtime's end of turn, called by the test."""
+    """Collects what is scheduled for the end of a turn; the test says when the turn ends."""
 
     def __init__(self) -> None:
         self.scheduled: list[Callable[[], None]] = []
@@ -112,7 +115,7 @@ class Turns:
 
 
 class MemorySocket:
-    """One client of a server that listens nowhere. ``probe`` is what its actor would be."""
+    """One client of a server that does not listen. ``probe`` takes the place of its actor."""
 
     def __init__(self, *, loop: asyncio.AbstractEventLoop | None = None, **settings: Any) -> None:
         self.turns = Turns()
@@ -136,18 +139,19 @@ class MemorySocket:
         return self.probe
 
     def opened(self) -> Outbox:
-        """Perform the handshake; the outbox its actor was given."""
+        """Perform the handshake; return the outbox that its actor was given."""
         self.receive(HANDSHAKE)
         assert self.outbox is not None
         return self.outbox
 
     def receive(self, data: bytes) -> None:
         """The server's socket becomes readable with these bytes."""
-        for start in range(0, len(data), 256 * 1024):
+        buffer = self.connection.get_buffer(-1)
+        for start in range(0, len(data), len(buffer)):
             if self.transport.has_ended:
                 return
-            piece = data[start : start + 256 * 1024]
-            self.connection.get_buffer(-1)[: len(piece)] = piece
+            piece = data[start : start + len(buffer)]
+            buffer[: len(piece)] = piece
             self.connection.buffer_updated(len(piece))
 
     def client_leaves(self) -> None:

@@ -18,7 +18,7 @@ from tests.edges.websocket.memory_socket import MemorySocket, MemoryTransport
 
 
 class Counted(Probe[ConnectionMessage]):
-    """A probe with room for some messages, which says how often it was offered any."""
+    """A probe with room for some messages that counts the offers."""
 
     def __init__(self) -> None:
         super().__init__("connection")
@@ -36,7 +36,7 @@ class Counted(Probe[ConnectionMessage]):
         return super().offer(message)
 
     async def offered(self, times: int) -> None:
-        """Wait until something has been offered this often from now on."""
+        """Wait for this many more offers."""
         self._reached.clear()
         self._awaited = self.offers + times
         await self._reached.wait()
@@ -50,7 +50,7 @@ def opened() -> tuple[MemorySocket, Counted]:
     return socket, probe
 
 
-async def test_a_full_actor_stops_the_reading_and_gets_everything_in_order_later() -> None:
+async def test_a_full_actor_pauses_reading_and_gets_everything_in_order_later() -> None:
     socket, probe = opened()
     probe.answer = Offer.FULL
     socket.receive(text("one") + text("two") + client_frame(2, b"\0\0\0") + text("four"))
@@ -69,7 +69,7 @@ async def test_a_full_actor_stops_the_reading_and_gets_everything_in_order_later
     assert socket.transport.is_reading_now
 
 
-async def test_an_actor_that_fills_up_again_is_offered_the_rest_again() -> None:
+async def test_an_actor_that_fills_up_again_is_offered_the_rest_later() -> None:
     socket, probe = opened()
     probe.room = 3
     numbers = [str(number).encode() for number in range(10)]
@@ -82,10 +82,10 @@ async def test_an_actor_that_fills_up_again_is_offered_the_rest_again() -> None:
     assert socket.transport.is_reading_now
 
 
-async def test_what_a_full_actor_has_not_taken_is_dropped_when_its_client_is_gone() -> None:
+async def test_messages_waiting_for_a_full_actor_are_dropped_when_the_client_is_gone() -> None:
     socket, probe = opened()
     probe.answer = Offer.FULL
-    socket.receive(text("a request of nobody"))
+    socket.receive(text("a late request"))
     await probe.offered(1)
     probe.answer = Offer.ACCEPTED
     socket.client_leaves()
@@ -93,17 +93,17 @@ async def test_what_a_full_actor_has_not_taken_is_dropped_when_its_client_is_gon
     assert [type(message) for message in probe.messages] == [SocketClosed]
 
 
-async def test_a_closed_actor_closes_its_socket_with_an_internal_error() -> None:
+async def test_a_socket_whose_actor_has_ended_is_closed_with_an_internal_error() -> None:
     socket, probe = opened()
     probe.answer = Offer.CLOSED
-    socket.receive(text("anybody there?") + text("hello?"))
+    socket.receive(text("is it running?") + text("hello?"))
     assert probe.offers == 1
     (frame,) = socket.frames()
     assert frame.opcode is CLOSE
     assert bytes(frame.data)[:2] == (1011).to_bytes(2, "big")
 
 
-async def test_an_actor_that_closes_while_it_is_full_closes_its_socket() -> None:
+async def test_a_socket_whose_full_actor_ends_is_closed() -> None:
     socket, probe = opened()
     probe.answer = Offer.FULL
     socket.receive(text("one"))
@@ -112,7 +112,7 @@ async def test_an_actor_that_closes_while_it_is_full_closes_its_socket() -> None
     assert [frame.opcode for frame in socket.frames()] == [CLOSE]
 
 
-async def test_nothing_is_delivered_after_the_actor_has_closed_its_socket() -> None:
+async def test_nothing_is_delivered_after_the_actor_closed_the_socket() -> None:
     socket, probe = opened()
     assert socket.outbox is not None
     socket.outbox.close(4001, "missing hello")
@@ -121,7 +121,7 @@ async def test_nothing_is_delivered_after_the_actor_has_closed_its_socket() -> N
     assert probe.messages == [SocketClosed(4001, "missing hello")]
 
 
-async def test_what_came_before_the_clients_close_is_delivered_and_the_end_told_last() -> None:
+async def test_messages_before_a_close_are_delivered_and_the_end_last() -> None:
     socket, probe = opened()
     socket.receive(text("a last call") + close(1000, "bye"))
     socket.client_leaves()
@@ -156,3 +156,24 @@ async def test_sockets_that_never_finish_their_handshake_are_bounded() -> None:
     transport = MemoryTransport(connection)
     connection.connection_made(transport)
     assert not transport.has_ended
+
+
+async def test_a_socket_that_fills_the_read_buffer_is_read_again_in_the_next_turn() -> None:
+    socket, _ = opened()
+    buffer_size = len(socket.connection.get_buffer(-1))
+    is_reading = []
+    for data in (text(b"x" * 1000), text(b"y" * 100_000)[:buffer_size]):
+        socket.receive(data)
+        is_reading.append(socket.transport.is_reading_now)
+    await asyncio.sleep(0)
+    is_reading.append(socket.transport.is_reading_now)
+    assert is_reading == [True, False, True]
+
+
+async def test_a_full_actor_keeps_a_socket_paused_that_fills_the_read_buffer() -> None:
+    socket, probe = opened()
+    probe.answer = Offer.FULL
+    buffer_size = len(socket.connection.get_buffer(-1))
+    socket.receive((text(b"x") + text(b"y" * 100_000))[:buffer_size])
+    await probe.offered(2)
+    assert not socket.transport.is_reading_now

@@ -11,19 +11,19 @@ from tests.edges.websocket.memory_socket import MemorySocket
 
 class Socket:
     def __init__(self) -> None:
-        self.heard = True
+        self.received_since_ping = True
         self.reads = True
         self.pings = 0
-        self.is_silent = False
+        self.has_failed = False
 
     def ping(self) -> None:
         self.pings += 1
 
-    def owes_an_answer(self) -> bool:
+    def expects_pong(self) -> bool:
         return self.reads
 
-    def fall_silent(self) -> None:
-        self.is_silent = True
+    def fail_keepalive(self) -> None:
+        self.has_failed = True
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def loop() -> Iterator[asyncio.AbstractEventLoop]:
 
 @pytest.fixture
 def keepalive(loop: asyncio.AbstractEventLoop) -> Keepalive:
-    """Pings every 30 s and waits 10 s; the tests say what time it is."""
+    """Pings every 30 s and waits 10 s; the tests pass the time."""
     return Keepalive(loop, 30.0, 10.0)
 
 
@@ -52,28 +52,28 @@ def test_a_socket_is_pinged_each_interval(keepalive: Keepalive, started: float) 
     for round_ in range(1, 4):
         keepalive.run_due(started + 31 * round_)
         assert socket.pings == round_
-        socket.heard = True
+        socket.received_since_ping = True
         keepalive.run_due(started + 31 * round_ + 11)
-    assert not socket.is_silent
+    assert not socket.has_failed
 
 
-def test_a_socket_that_sends_nothing_after_a_ping_falls_silent(
+def test_a_socket_that_stays_silent_after_a_ping_is_failed(
     keepalive: Keepalive, started: float
 ) -> None:
     silent, alive = Socket(), Socket()
     keepalive.add(silent)
     keepalive.add(alive)
     keepalive.run_due(started + 31)
-    alive.heard = True
+    alive.received_since_ping = True
     ended_at = []
     for now in (40, 42):
         keepalive.run_due(started + now)
-        ended_at += [now] if silent.is_silent else []
+        ended_at += [now] if silent.has_failed else []
     assert ended_at == [42]
-    assert not alive.is_silent
+    assert not alive.has_failed
 
 
-def test_the_silence_of_a_socket_we_do_not_read_means_nothing(
+def test_a_socket_that_is_not_read_is_not_failed_for_its_silence(
     keepalive: Keepalive, started: float
 ) -> None:
     socket = Socket()
@@ -81,14 +81,14 @@ def test_the_silence_of_a_socket_we_do_not_read_means_nothing(
     keepalive.add(socket)
     keepalive.run_due(started + 31)
     keepalive.run_due(started + 42)
-    assert not socket.is_silent
+    assert not socket.has_failed
     socket.reads = True
     keepalive.run_due(started + 62)
     keepalive.run_due(started + 73)
-    assert socket.is_silent
+    assert socket.has_failed
 
 
-def test_a_timeout_longer_than_the_interval_is_not_put_off_by_further_pings(
+def test_further_pings_do_not_extend_a_timeout_longer_than_the_interval(
     loop: asyncio.AbstractEventLoop, started: float
 ) -> None:
     keepalive = Keepalive(loop, 10.0, 25.0)
@@ -97,12 +97,14 @@ def test_a_timeout_longer_than_the_interval_is_not_put_off_by_further_pings(
     for now in (11, 22, 33):
         keepalive.run_due(started + now)
     assert socket.pings == 3
-    assert not socket.is_silent
+    assert not socket.has_failed
     keepalive.run_due(started + 37)
-    assert socket.is_silent
+    assert socket.has_failed
 
 
-def test_a_removed_socket_is_left_alone(keepalive: Keepalive, started: float) -> None:
+def test_a_removed_socket_is_neither_pinged_nor_failed(
+    keepalive: Keepalive, started: float
+) -> None:
     removed, waiting = Socket(), Socket()
     keepalive.add(removed)
     keepalive.add(waiting)
@@ -111,26 +113,26 @@ def test_a_removed_socket_is_left_alone(keepalive: Keepalive, started: float) ->
     keepalive.remove(waiting)
     keepalive.run_due(started + 42)
     assert removed.pings == 0
-    assert not waiting.is_silent
+    assert not waiting.has_failed
 
 
-async def test_a_client_with_a_long_answer_to_read_owes_no_pong_until_it_has_read_it() -> None:
+async def test_no_pong_is_expected_until_the_client_has_read_a_long_answer() -> None:
     socket = MemorySocket(outbox_high_bytes=1000, outbox_low_bytes=100)
     outbox = socket.opened()
     connection, transport = socket.connection, socket.transport
-    assert connection.owes_an_answer()
+    assert connection.expects_pong()
     transport.reads = False
     outbox.send(b"x" * 5000)
     socket.turns.end()
-    connection.heard = False
+    connection.received_since_ping = False
     transport.client_reads(3000)
-    assert not connection.owes_an_answer()
+    assert not connection.expects_pong()
     transport.client_reads(2000)
-    assert connection.owes_an_answer()
-    assert connection.heard
+    assert connection.expects_pong()
+    assert connection.received_since_ping
 
 
-async def test_one_timer_serves_all_sockets_and_ends_with_the_last() -> None:
+async def test_one_timer_serves_all_sockets_and_stops_with_the_last() -> None:
     keepalive = Keepalive(asyncio.get_running_loop(), 0.02, 0.02)
     pinged = asyncio.Event()
 

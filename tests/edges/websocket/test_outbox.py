@@ -6,7 +6,7 @@ import pytest
 from websockets.frames import CLOSE, PING, PONG, TEXT
 
 from exai_actors.edges.websocket.fast_frames import text_frame_header
-from exai_actors.edges.websocket.outbox import SocketOutbox, TurnEnd
+from exai_actors.edges.websocket.outbox import SocketOutbox, WriteCoalescer
 from exai_actors.edges.websocket.server import WebSocketServer
 from exai_actors.messages.connection import OutboxHigh, OutboxLow, SocketClosed
 from tests.edges.websocket.client_frames import client_frame, close, server_frames
@@ -15,7 +15,7 @@ from tests.edges.websocket.memory_socket import MemorySocket, MemoryTransport, T
 MEGABYTE = 1024 * 1024
 
 
-async def test_the_frames_of_one_turn_leave_in_one_write_and_in_order() -> None:
+async def test_frames_of_one_turn_are_written_together_and_in_order() -> None:
     socket = MemorySocket()
     outbox = socket.opened()
     before = socket.transport.writes
@@ -27,12 +27,12 @@ async def test_the_frames_of_one_turn_leave_in_one_write_and_in_order() -> None:
     assert [frame.data for frame in socket.frames()] == [b"frame %d" % n for n in range(5)]
 
 
-async def test_a_turn_is_scheduled_once_for_all_outboxes_sent_to_in_it() -> None:
+async def test_one_callback_writes_all_outboxes_of_a_turn() -> None:
     turns = Turns()
-    turn_end = TurnEnd(turns.schedule)
+    coalescer = WriteCoalescer(turns.schedule)
     sockets = [MemorySocket() for _ in range(3)]
     outboxes = [
-        SocketOutbox(socket.connection, socket.transport, turn_end, MEGABYTE) for socket in sockets
+        SocketOutbox(socket.connection, socket.transport, coalescer, MEGABYTE) for socket in sockets
     ]
     for outbox in (*outboxes, *outboxes):
         outbox.send(b"hello")
@@ -43,10 +43,10 @@ async def test_a_turn_is_scheduled_once_for_all_outboxes_sent_to_in_it() -> None
     assert len(turns.scheduled) == 1
 
 
-async def test_what_a_turn_asks_of_a_service_goes_out_before_what_it_then_tells_clients() -> None:
+async def test_tasks_started_in_a_turn_run_before_its_frames_are_written() -> None:
     socket = MemorySocket()
     server = WebSocketServer(host="127.0.0.1", port=0, open_connection=lambda *_: socket.probe)
-    outbox = SocketOutbox(socket.connection, socket.transport, server.turn_end, MEGABYTE)
+    outbox = SocketOutbox(socket.connection, socket.transport, server.coalescer, MEGABYTE)
     written_when_asked: list[int] = []
 
     async def ask() -> None:
@@ -60,46 +60,34 @@ async def test_what_a_turn_asks_of_a_service_goes_out_before_what_it_then_tells_
     assert socket.transport.writes == 1
 
 
-async def test_what_answers_a_batch_is_written_with_it() -> None:
+async def test_writing_waits_for_busy_actors_but_only_a_few_turns() -> None:
     socket = MemorySocket()
     turns = Turns()
-    turn_end = TurnEnd(turns.schedule)
-    outbox = SocketOutbox(socket.connection, socket.transport, turn_end, MEGABYTE)
-    turn_end.hold()
-    outbox.send(b"one")
-    outbox.send(b"two")
-    assert socket.transport.writes == 0
-    turn_end.release()
-    assert socket.transport.writes == 1
-    assert turns.scheduled == []
-    outbox.send(b"later")
+    is_busy = True
+    coalescer = WriteCoalescer(turns.schedule, lambda: is_busy)
+    outbox = SocketOutbox(socket.connection, socket.transport, coalescer, MEGABYTE)
+    outbox.send(b"progress")
     turns.end()
+    outbox.send(b"result")
+    turns.end()
+    assert socket.transport.writes == 0
+    is_busy = False
+    turns.end()
+    assert socket.transport.writes == 1
+    is_busy = True
+    outbox.send(b"while actors never rest")
+    for _ in range(10):
+        turns.end()
     assert socket.transport.writes == 2
 
 
-async def test_what_was_sent_before_a_batch_is_written_in_its_own_time() -> None:
-    socket = MemorySocket()
-    turns = Turns()
-    turn_end = TurnEnd(turns.schedule)
-    outbox = SocketOutbox(socket.connection, socket.transport, turn_end, MEGABYTE)
-    outbox.send(b"before")
-    turn_end.hold()
-    outbox.send(b"within")
-    turn_end.release()
-    assert socket.transport.writes == 0
-    turns.end()
-    assert [frame.data for frame in socket.frames()] == [b"before", b"within"]
-
-
 @pytest.mark.parametrize("size", [0, 1, 125, 126, 127, 65535, 65536, 70000])
-def test_a_frame_of_any_length_is_one_the_client_can_read(size: int) -> None:
+def test_a_client_can_read_frames_of_any_length(size: int) -> None:
     (frame,) = server_frames(text_frame_header(size) + b"x" * size)
     assert (frame.opcode, frame.fin, frame.data) == (TEXT, True, b"x" * size)
 
 
-async def test_what_was_sent_before_a_close_leaves_before_it_and_what_comes_after_is_dropped() -> (
-    None
-):
+async def test_a_close_is_written_after_earlier_frames_and_drops_later_ones() -> None:
     socket = MemorySocket()
     outbox = socket.opened()
     outbox.send(b"last words")
@@ -111,7 +99,7 @@ async def test_what_was_sent_before_a_close_leaves_before_it_and_what_comes_afte
     assert frames[1].data == (1000).to_bytes(2, "big") + b"done"
 
 
-async def test_a_close_of_the_client_is_answered_behind_what_was_sent_before() -> None:
+async def test_a_close_by_the_client_is_echoed_after_earlier_frames() -> None:
     socket = MemorySocket()
     outbox = socket.opened()
     outbox.send(b"the answer")
@@ -121,7 +109,7 @@ async def test_a_close_of_the_client_is_answered_behind_what_was_sent_before() -
     assert [frame.opcode for frame in socket.frames()] == [TEXT, CLOSE]
 
 
-async def test_pings_and_pongs_do_not_overtake_what_was_sent_before() -> None:
+async def test_pings_and_pongs_do_not_overtake_earlier_frames() -> None:
     socket = MemorySocket()
     outbox = socket.opened()
     outbox.send(b"first")
@@ -140,14 +128,14 @@ async def test_closing_twice_sends_one_close_frame_with_the_first_reason() -> No
     assert frame.data == (4003).to_bytes(2, "big") + b"unauthorized"
 
 
-async def test_a_reason_too_long_for_a_close_frame_is_cut_between_characters() -> None:
+async def test_a_long_close_reason_is_cut_between_characters() -> None:
     socket = MemorySocket()
     socket.opened().close(1008, "ä" * 100)
     (frame,) = socket.frames()
     assert bytes(frame.data)[2:].decode() == "ä" * 61
 
 
-async def test_the_marks_are_told_once_each_and_in_turn() -> None:
+async def test_each_mark_is_reported_once_and_in_turn() -> None:
     socket = MemorySocket(outbox_high_bytes=1000, outbox_low_bytes=100)
     outbox = socket.opened()
     socket.transport.reads = False
@@ -175,9 +163,7 @@ async def test_a_frame_far_above_the_high_mark_reaches_a_client_that_reads() -> 
     assert socket.probe.messages == [OutboxHigh(), OutboxLow()]
 
 
-async def test_what_a_client_takes_while_it_is_behind_is_counted_whatever_is_sent_meanwhile() -> (
-    None
-):
+async def test_bytes_taken_above_the_mark_do_not_depend_on_what_is_sent_meanwhile() -> None:
     socket = MemorySocket(outbox_high_bytes=1000, outbox_low_bytes=100)
     outbox = socket.opened()
     socket.transport.reads = False
@@ -193,7 +179,7 @@ async def test_what_a_client_takes_while_it_is_behind_is_counted_whatever_is_sen
     assert outbox.bytes_taken() == before + 1200
 
 
-async def test_more_unread_bytes_than_the_limit_end_a_slow_consumer() -> None:
+async def test_a_slow_consumer_is_dropped_beyond_the_limit_of_unread_bytes() -> None:
     socket = MemorySocket(outbox_high_bytes=1000, outbox_low_bytes=100, outbox_limit_bytes=5000)
     outbox = socket.opened()
     socket.transport.reads = False
@@ -209,7 +195,7 @@ async def test_more_unread_bytes_than_the_limit_end_a_slow_consumer() -> None:
     assert "slow consumer" in closed.reason
 
 
-async def test_an_aborted_socket_ends_at_once_and_its_actor_is_told_once() -> None:
+async def test_an_aborted_socket_ends_immediately_and_reports_its_end_once() -> None:
     socket = MemorySocket()
     outbox = socket.opened()
     outbox.send(b"never read")
@@ -223,7 +209,7 @@ async def test_an_aborted_socket_ends_at_once_and_its_actor_is_told_once() -> No
     assert [type(message) for message in socket.probe.messages] == [SocketClosed]
 
 
-async def test_a_closing_socket_that_is_read_from_is_not_cut_off() -> None:
+async def test_a_closing_socket_is_not_cut_off_while_the_client_reads() -> None:
     socket = MemorySocket(close_timeout_s=0.01)
     outbox = socket.opened()
     socket.transport.reads = False
@@ -233,19 +219,19 @@ async def test_a_closing_socket_that_is_read_from_is_not_cut_off() -> None:
     while not socket.transport.has_ended:
         rounds.append(len(socket.transport.buffer))
         socket.transport.client_reads(1000)
-        await wait_for_the_next_look(socket.transport)
+        await wait_for_the_next_check(socket.transport)
     assert len(rounds) >= 3
     assert bytes(socket.frames()[0].data) == b"z" * 3000
 
 
-async def wait_for_the_next_look(transport: MemoryTransport) -> None:
-    looked = asyncio.Event()
+async def wait_for_the_next_check(transport: MemoryTransport) -> None:
+    checked = asyncio.Event()
     measure = transport.get_write_buffer_size
 
-    def look() -> int:
-        looked.set()
+    def check() -> int:
+        checked.set()
         return measure()
 
-    transport.get_write_buffer_size = look  # type: ignore[method-assign]
-    await looked.wait()
+    transport.get_write_buffer_size = check  # type: ignore[method-assign]
+    await checked.wait()
     transport.get_write_buffer_size = measure  # type: ignore[method-assign]

@@ -1,0 +1,142 @@
+"""Listening sockets, and asyncio transports for the connections they accept.
+
+``loop.create_server`` would do this, but it accepts as many clients as wait before any other socket
+has its turn, and when the process runs out of files asyncio reports that a thousand times a second
+while uvloop resets the clients; neither leaves a file for the calls to providers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import socket
+from collections.abc import Callable, Sequence
+
+import structlog
+
+from exai_actors.edges.fd_limit import has_room_for_client
+
+_log = structlog.get_logger()
+
+# Accepted in one callback of the loop. The rest wait for the next one, so that open connections
+# are not held up for more than a few milliseconds.
+_MAX_ACCEPTS = 16
+_BACKLOG = 1024
+_SHORTAGE_PAUSE_S = 1.0
+
+
+class Listener:
+    """Accepts connections until it is closed; open connections outlive it.
+
+    While files are short, accepting pauses and clients wait in the system's queue.
+    """
+
+    def __init__(
+        self,
+        protocol_factory: Callable[[], asyncio.BaseProtocol],
+        listening: Sequence[socket.socket],
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._protocol_factory = protocol_factory
+        self._listening = listening
+        self._is_short_of_files = False
+        self._connecting: set[asyncio.Task[None]] = set()
+        self._start_accepting()
+
+    @property
+    def port(self) -> int:
+        """The port on all addresses."""
+        return int(self._listening[0].getsockname()[1])
+
+    def close(self) -> None:
+        """Stop listening. Clients that were not accepted yet are reset."""
+        self._stop_accepting()
+        for each in self._listening:
+            each.close()
+        self._listening = ()
+
+    async def wait_closed(self) -> None:
+        """Wait until every accepted connection has been given to its protocol."""
+        if self._connecting:
+            await asyncio.wait(self._connecting)
+
+    def _start_accepting(self) -> None:
+        for each in self._listening:
+            self._loop.add_reader(each, self._accept_from, each)
+
+    def _stop_accepting(self) -> None:
+        for each in self._listening:
+            self._loop.remove_reader(each)
+
+    def _accept_from(self, listening: socket.socket) -> None:
+        for _ in range(_MAX_ACCEPTS):
+            if not has_room_for_client():
+                self._pause("the remaining files are reserved for calls to providers")
+                return
+            try:
+                accepted, _ = listening.accept()
+            except BlockingIOError:
+                return
+            except ConnectionAbortedError:  # this client has left the queue
+                continue
+            except OSError as error:
+                self._pause(error.strerror or str(error))
+                return
+            self._is_short_of_files = False
+            connecting = self._loop.create_task(self._connect(accepted))
+            self._connecting.add(connecting)
+            connecting.add_done_callback(self._connecting.discard)
+
+    async def _connect(self, accepted: socket.socket) -> None:
+        accepted.setblocking(False)
+        try:
+            await self._loop.connect_accepted_socket(self._protocol_factory, accepted)
+        except BaseException:
+            accepted.close()
+            raise
+
+    def _pause(self, cause: str) -> None:
+        """Stop accepting for a while; a queue that is not emptied would keep the loop awake."""
+        if not self._is_short_of_files:
+            self._is_short_of_files = True
+            _log.warning(
+                "server.accepting_paused",
+                cause=cause,
+                remedy="raise the limit of open files (ulimit -n) or lower [server] "
+                "max_connections",
+            )
+        self._stop_accepting()
+        self._loop.call_later(_SHORTAGE_PAUSE_S, self._start_accepting)
+
+
+async def listen(
+    protocol_factory: Callable[[], asyncio.BaseProtocol], host: str, port: int
+) -> Listener:
+    """Listen on every address of ``host`` (empty: all of this machine), on one port for all.
+
+    Port 0 stands for any free one. Raises OSError, also for a host name that is not known.
+    """
+    found = await asyncio.get_running_loop().getaddrinfo(
+        host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )
+    with contextlib.ExitStack() as undo:
+        listening: list[socket.socket] = []
+        for family, address in dict.fromkeys((each[0], each[4]) for each in found):
+            if listening:
+                port = listening[0].getsockname()[1]
+            try:
+                each = socket.create_server(
+                    (address[0], port, *address[2:]), family=family, backlog=_BACKLOG
+                )
+            except OSError as error:
+                if error.errno == errno.EAFNOSUPPORT:
+                    continue
+                raise
+            undo.callback(each.close)
+            each.setblocking(False)
+            listening.append(each)
+        if not listening:
+            raise OSError(errno.EADDRNOTAVAIL, "no address family of it is supported")
+        undo.pop_all()
+    return Listener(protocol_factory, listening)
