@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import orjson
 
-from exai_actors.daemon.config.reading import ENVIRONMENT, read_config
+from exai_actors.daemon.config.reading import ENVIRONMENT, read_config, read_tables
 from exai_actors.daemon.config.tables import Config
 from exai_actors.daemon.config.tokens import with_tokens
 from exai_actors.errors import ConfigError
@@ -31,10 +31,15 @@ def config_for_test(config: AnyConfig = None) -> Config:
         raise ConfigError(
             f"{config!r} is not a configuration; give the text of an exai.toml or its tables"
         )
-    text = config if isinstance(config, str) else "\n".join(_toml(config or {}))
     environment = {name: value for name, value in os.environ.items() if name not in ENVIRONMENT}
-    flags = {} if _names_a_port(text) else {"--port": 0}
-    reading = read_config(text, file=Path("the test's config"), env=environment, flags=flags)
+    flags = {} if "port" in _server_table(config) else {"--port": 0}
+    file = Path("the test's config")
+    if isinstance(config, str):
+        reading = read_config(config, file=file, env=environment, flags=flags)
+    else:
+        # Lists for tuples and texts for paths, as a file would have them.
+        tables = orjson.loads(orjson.dumps(config or {}, default=str))
+        reading = read_tables(tables, {}, file=file, env=environment, flags=flags)
     if reading.config is not None:
         reading = with_tokens(reading, reading.config, environment)
     problems = (*reading.problems, *reading.missing_keys)
@@ -65,44 +70,14 @@ def with_upstream(config: AnyConfig, base_url: str) -> AnyConfig:
     return config if "provider" in tables else {**tables, "provider": [provider_at(base_url)]}
 
 
-def _names_a_port(text: str) -> bool:
+def _server_table(config: str | Mapping[str, Any] | None) -> Any:
     try:
-        server = tomllib.loads(text).get("server", {})
+        tables = tomllib.loads(config) if isinstance(config, str) else config or {}
     except tomllib.TOMLDecodeError:
-        return False
-    return isinstance(server, dict) and "port" in server
+        return {}
+    server = tables.get("server", {})
+    return server if isinstance(server, Mapping) else {}
 
 
 def _is_text_or_tables(config: object) -> bool:
     return config is None or isinstance(config, str | Mapping)
-
-
-def _toml(tables: Mapping[str, Any]) -> Iterator[str]:
-    # Keys outside any table go first, where TOML has them, to get the right error.
-    yield from _keys({name: table for name, table in tables.items() if not _is_table(table)})
-    for name, table in tables.items():
-        if isinstance(table, Mapping):
-            yield from (f"[{name}]", *_keys(table))
-        elif _is_table(table):
-            for entry in table:
-                yield from (f"[[{name}]]", *_keys(entry))
-
-
-def _is_table(value: object) -> bool:
-    if isinstance(value, list | tuple):
-        return all(isinstance(entry, Mapping) for entry in value)
-    return isinstance(value, Mapping)
-
-
-def _keys(table: Mapping[str, Any]) -> Iterator[str]:
-    return (f"{key} = {_value(value)}" for key, value in table.items())
-
-
-def _value(value: Any) -> str:
-    if isinstance(value, Mapping):
-        pairs = (f"{_value(key)} = {_value(each)}" for key, each in value.items())
-        return f"{{ {', '.join(pairs)} }}"
-    if isinstance(value, Path):
-        value = str(value)
-    # JSON and TOML write strings, numbers, booleans and arrays of them alike.
-    return orjson.dumps(value).decode()

@@ -10,7 +10,12 @@ import msgspec
 
 from exai_actors.actors.settings import ConnectionSettings, ProviderSettings, SessionSettings
 from exai_actors.core.authentication import Identity
-from exai_actors.core.capacity.settings import CapacitySettings, CircuitSettings, RetrySettings
+from exai_actors.core.capacity.settings import (
+    CapacitySettings,
+    CircuitSettings,
+    GateSettings,
+    RetrySettings,
+)
 from exai_actors.daemon.actor_settings import (
     capacity_settings,
     connection_settings,
@@ -39,24 +44,16 @@ def test_defaults_of_configuration_and_actors_agree() -> None:
     )
 
 
-def test_every_key_of_a_session_reaches_its_actor() -> None:
+def test_keys_of_a_session_reach_its_actors() -> None:
     config = config_of("""
         [server]
         hello_timeout_s = 1
-        slow_consumer_s = 2
         [session]
         window = 1
-        queue = 2
         request_bytes = 3000
-        conversation_limit = 4
         request_timeout_s = 5
-        outcome_ttl_s = 6
-        outcome_count = 7
         outcome_bytes = 8000
-        history_turns = 9
         history_bytes = 10000
-        conversations = 11
-        progress_interval_s = 12
         [chat]
         system_prompt = "be brief"
         [compat]
@@ -65,31 +62,24 @@ def test_every_key_of_a_session_reaches_its_actor() -> None:
     """)
     assert session_settings(config, Identity(TenantName("t"), window=3)) == SessionSettings(
         window=3,
-        queue=2,
         request_size=3000,
-        conversation_limit=4,
         request_timeout_s=5,
-        outcome_ttl_s=6,
-        outcome_count=7,
         outcome_size=8000,
-        history_turns=9,
         history_size=10000,
-        conversations=11,
         system_prompt="be brief",
         tenant=TenantName("t"),
     )
     assert connection_settings(config) == ConnectionSettings(
-        hello_timeout_s=1,
-        progress_interval_s=12,
-        slow_consumer_s=2,
-        call_timeout_s=5,
-        compat_text=False,
-        envelope="ex-ai",
+        hello_timeout_s=1, call_timeout_s=5, compat_text=False, envelope="ex-ai"
     )
 
 
-def test_every_key_of_a_provider_reaches_its_actor() -> None:
+def test_keys_of_a_provider_reach_its_actor() -> None:
     config = config_of("""
+        [[access]]
+        name = "t"
+        token_env = "T"
+        weight = 2
         [[provider]]
         kind = "synthetic"
         name = "s"
@@ -100,31 +90,21 @@ def test_every_key_of_a_provider_reaches_its_actor() -> None:
         tokens_per_minute = 6
         requests_per_day = 7
         tokens_per_day = 8
-        max_wait_s = 9
         attempts = 1
         circuit_failures = 10
         circuit_open_s = 100
-        adaptive = true
-        on_disconnect = "finish"
-        quarantine_s = 11
         coalesce = true
     """)
     capacity = capacity_settings(config.provider[0], config)
-    gates = capacity.gates
-    assert (gates.requests_per_minute, gates.tokens_per_minute) == (5, 6)
-    assert (gates.requests_per_day, gates.tokens_per_day) == (7, 8)
     assert capacity == CapacitySettings(
         limit=2,
         queue=3,
         session_queue=3,
         model_limits=(("m", 4),),
-        gates=gates,
-        max_wait_s=9,
+        gates=GateSettings(5, 6, 7, 8),
+        weights=(("t", 2),),
         retry=RetrySettings(attempts=1),
         circuit=CircuitSettings(failures_in_a_row=10, open_s=100, open_cap_s=100),
-        adaptive=True,
-        on_disconnect="finish",
-        quarantine_s=11,
         coalesce=True,
     )
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 import click
 
 from exai_actors.daemon.cli.options import json_option
+
+if TYPE_CHECKING:
+    from exai_actors.daemon.config.tables import Config
 
 
 @click.group()
@@ -67,10 +71,18 @@ def check(file: str | None) -> None:
 @json_option
 def show(file: str | None, as_json: bool) -> None:
     """Show the values in force and their origins, with secrets hidden."""
-    from exai_actors.daemon.cli.output import complain, say
-    from exai_actors.daemon.config.load import read
+    from exai_actors.daemon.cli.output import say
     from exai_actors.daemon.config.render import show as shown
     from exai_actors.daemon.config.render import show_json
+
+    config = config_to_show(file)
+    say(show_json(config) if as_json else shown(config))
+
+
+def config_to_show(file: str | None) -> Config:
+    """The configuration, after printing missing keys and warnings on stderr."""
+    from exai_actors.daemon.cli.output import complain
+    from exai_actors.daemon.config.load import read
     from exai_actors.errors import ConfigError
 
     reading = read(file, os.environ, {})
@@ -78,7 +90,7 @@ def show(file: str | None, as_json: bool) -> None:
         raise ConfigError("\n".join(map(str, reading.problems)))
     for warning in (*reading.missing_keys, *reading.warnings):
         complain(f"warning: {warning}")
-    say(show_json(reading.config) if as_json else shown(reading.config))
+    return reading.config
 
 
 @config.command()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from exai_actors.daemon.cli.options import broker_options, json_option, run
+from exai_actors.daemon.cli.options import ask_broker, broker_options, json_option
 
 if TYPE_CHECKING:
     from exai_actors.client import BrokerClient
@@ -20,7 +20,7 @@ def health(as_json: bool, url: str, token: str | None) -> None:
     """Show the state of the broker and its providers."""
     from exai_actors.daemon.cli.output import printable, say, say_json
 
-    found = run(_health(url, token))
+    found = ask_broker(url, token, _health)
     if as_json:
         say_json(found)
         return
@@ -60,11 +60,8 @@ def _short(fact: Any) -> str:
     return f"{fact:.3g}" if isinstance(fact, float) else f"{fact}"
 
 
-async def _health(url: str, token: str | None) -> dict[str, Any]:
-    from exai_actors.client import connect
-
-    async with connect(url, token=token) as broker:
-        return {**await broker.health(), "providers": await provider_statistics(broker)}
+async def _health(broker: BrokerClient) -> dict[str, Any]:
+    return {**await broker.health(), "providers": await provider_statistics(broker)}
 
 
 async def provider_statistics(broker: BrokerClient) -> list[dict[str, Any]]:

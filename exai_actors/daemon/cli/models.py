@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
-from exai_actors.daemon.cli.options import broker_options, json_option, run
+from exai_actors.daemon.cli.options import ask_broker, broker_options, json_option
+
+if TYPE_CHECKING:
+    from exai_actors.client import BrokerClient
 
 
 @click.command()
@@ -14,7 +19,7 @@ def models(as_json: bool, url: str, token: str | None) -> None:
     """List the models that the broker can ask, one per line; the first is the default."""
     from exai_actors.daemon.cli.output import complain, printable, say, say_json
 
-    found, troubles = run(_models(url, token))
+    found, troubles = ask_broker(url, token, _models)
     if as_json:
         say_json(list(found))
     else:
@@ -26,13 +31,10 @@ def models(as_json: bool, url: str, token: str | None) -> None:
         complain("no provider has listed its models yet; try again in a moment")
 
 
-async def _models(url: str, token: str | None) -> tuple[tuple[str, ...], dict[str, str]]:
+async def _models(broker: BrokerClient) -> tuple[tuple[str, ...], dict[str, str]]:
     """The models, and for each provider that could not list its models the reason."""
-    from exai_actors.client import connect
     from exai_actors.daemon.cli.health import provider_statistics
 
-    async with connect(url, token=token) as broker:
-        models = await broker.models()
-        providers = await provider_statistics(broker)
-        troubles = {each["name"]: each["trouble"] for each in providers if each["trouble"]}
-        return models, troubles
+    providers = await provider_statistics(broker)
+    troubles = {each["name"]: each["trouble"] for each in providers if each["trouble"]}
+    return await broker.models(), troubles

@@ -6,9 +6,12 @@ import asyncio
 import math
 import os
 from collections.abc import Callable, Coroutine
-from typing import Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import click
+
+if TYPE_CHECKING:
+    from exai_actors.client import BrokerClient
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -77,3 +80,17 @@ def json_option(command: Callable[P, R]) -> Callable[P, R]:
 def run(work: Coroutine[Any, Any, R]) -> R:
     """Run the work. Ctrl-C cancels it, waits for its cleanup and raises KeyboardInterrupt."""
     return asyncio.run(work)
+
+
+def ask_broker(
+    url: str, token: str | None, question: Callable[[BrokerClient], Coroutine[Any, Any, R]]
+) -> R:
+    """Connect to the broker and ``run`` the question on that client."""
+
+    async def ask() -> R:
+        from exai_actors.client import connect
+
+        async with connect(url, token=token) as broker:
+            return await question(broker)
+
+    return run(ask())

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
-from typing import Any
-
 import click
 
-from exai_actors.daemon.cli.config import file_option
-from exai_actors.daemon.cli.options import json_option, run, token_option
+from exai_actors.daemon.cli.config import config_to_show, file_option
+from exai_actors.daemon.cli.options import ask_broker, json_option, token_option
 
 
 @click.command()
@@ -23,7 +20,7 @@ def providers(
     file: str | None, url: str | None, token: str | None, presets: bool, as_json: bool
 ) -> None:
     """Show each provider's limits and where the values come from: file, preset or default."""
-    from exai_actors.daemon.cli.output import complain, printable, say, say_json
+    from exai_actors.daemon.cli.output import printable, say, say_json
 
     if presets:
         from exai_actors.daemon.cli.provider_text import preset_rows, preset_text
@@ -34,9 +31,10 @@ def providers(
             say(preset_text())
         return
     if url is not None:
+        from exai_actors.daemon.cli.health import provider_statistics
         from exai_actors.daemon.cli.provider_text import running_text
 
-        found = run(_running(url, token))
+        found = ask_broker(url, token, provider_statistics)
         if as_json:
             say_json(found)
         else:
@@ -44,23 +42,9 @@ def providers(
         return
 
     from exai_actors.daemon.cli.provider_text import provider_rows, provider_text
-    from exai_actors.daemon.config.load import read
-    from exai_actors.errors import ConfigError
 
-    reading = read(file, os.environ, {})
-    if reading.config is None:
-        raise ConfigError("\n".join(map(str, reading.problems)))
-    for warning in (*reading.missing_keys, *reading.warnings):
-        complain(f"warning: {warning}")
+    config = config_to_show(file)
     if as_json:
-        say_json(provider_rows(reading.config))
+        say_json(provider_rows(config))
     else:
-        say(printable(provider_text(reading.config)))
-
-
-async def _running(url: str, token: str | None) -> list[dict[str, Any]]:
-    from exai_actors.client import connect
-    from exai_actors.daemon.cli.health import provider_statistics
-
-    async with connect(url, token=token) as broker:
-        return await provider_statistics(broker)
+        say(printable(provider_text(config)))

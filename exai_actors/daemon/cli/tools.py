@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import click
 
-from exai_actors.daemon.cli.options import broker_options, json_option, run
-
-if TYPE_CHECKING:
-    from exai_actors.client import Tool
+from exai_actors.daemon.cli.options import ask_broker, broker_options, json_option
 
 
 @click.command()
@@ -19,7 +14,7 @@ def tools(as_json: bool, url: str, token: str | None) -> None:
     """List the tools that the broker offers."""
     from exai_actors.daemon.cli.output import printable, say, say_json
 
-    found = run(_tools(url, token))
+    found = ask_broker(url, token, lambda broker: broker.tools())
     if as_json:
         say_json(
             [
@@ -36,10 +31,3 @@ def tools(as_json: bool, url: str, token: str | None) -> None:
     for tool in found:
         first = next(iter(tool.description.splitlines()), "")
         say(printable(f"{tool.name:<{width}}  {first}").rstrip())
-
-
-async def _tools(url: str, token: str | None) -> tuple[Tool, ...]:
-    from exai_actors.client import connect
-
-    async with connect(url, token=token) as broker:
-        return await broker.tools()

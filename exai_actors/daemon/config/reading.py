@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +64,18 @@ def read_config(
         return Reading(None, (_syntax_problem(str(error), text or "", file),))
     except RecursionError:
         return Reading(None, (Problem(str(file), (), "is nested too deeply"),))
+    return read_tables(raw, lines, file=file, env=env, flags=flags)
 
+
+def read_tables(
+    raw: dict[str, Any],
+    lines: Mapping[KeyPath, int],
+    *,
+    file: Path | None,
+    env: Mapping[str, str],
+    flags: Mapping[str, str | int],
+) -> Reading:
+    """As ``read_config``, for the tables of a file and the lines of their keys."""
     overrides = {name: env[name].strip() for name in ENVIRONMENT if env.get(name, "").strip()}
     origins = Origins(file, lines, _override_origins(overrides, flags))
     in_file = Origins(file, lines, {})
@@ -120,44 +131,33 @@ def _checked(
     from_presets: Mapping[KeyPath, str],
 ) -> Reading:
     """Apply the rules between keys, leaving out tables that have problems already."""
-    wrong = {problem.path[0] for problem in problems if problem.path}
-    findings: list[rules.Finding] = []
-    if "server" not in wrong:
-        findings += rules.server_findings(settings.server, settings.access)
-    if "access" not in wrong:
-        findings += rules.access_findings(settings.access)
-    if "provider" not in wrong:
-        findings += rules.provider_findings(settings.provider)
+    server, access, routes = settings.server, settings.access, settings.route
     providers = settings.provider or DEFAULT_PROVIDERS
-    if not wrong & {"provider", "route"}:
-        findings += rules.route_findings(settings.route, providers)
-    if not wrong & {"provider", "route", "chat"}:
-        findings += rules.chat_findings(settings.chat, providers, settings.route)
-    if not wrong & {"server", "compat"}:
-        findings += rules.compat_findings(settings.compat, settings.server)
-    found = [*problems, *(origins.problem(path, message) for path, message in findings)]
-    if found:
-        return Reading(None, tuple(sorted(found, key=_place)))
+    checks: list[tuple[set[str], Iterator[rules.Finding]]] = [
+        ({"server"}, rules.server_findings(server, access)),
+        ({"access"}, rules.access_findings(access)),
+        ({"provider"}, rules.provider_findings(providers)),
+        ({"provider", "route"}, rules.route_findings(routes, providers)),
+        ({"provider", "route", "chat"}, rules.chat_findings(settings.chat, providers, routes)),
+        ({"server", "compat"}, rules.compat_findings(settings.compat, server)),
+    ]
+    wrong = {problem.path[0] for problem in problems if problem.path}
+    for tables, findings in checks:
+        if not wrong & tables:
+            problems += (origins.problem(*finding) for finding in findings)
+    if problems:
+        return Reading(None, tuple(sorted(problems, key=_place)))
 
     keys, missing = rules.key_findings(providers, env)
     config = Config(
-        server=settings.server,
-        session=settings.session,
-        access=settings.access,
-        provider=providers,
-        route=settings.route,
-        compat=settings.compat,
-        chat=settings.chat,
-        logging=settings.logging,
+        **msgspec.structs.asdict(settings) | {"provider": providers},
         source=Source(origins.file, {**from_presets, **_origins_of_values(origins)}),
         api_keys=keys,
     )
     return Reading(
         config,
-        missing_keys=tuple(origins.problem(path, message) for path, message in missing),
-        warnings=tuple(
-            origins.problem(path, message) for path, message in rules.provider_warnings(providers)
-        ),
+        missing_keys=tuple(origins.problem(*finding) for finding in missing),
+        warnings=tuple(origins.problem(*finding) for finding in rules.provider_warnings(providers)),
     )
 
 
