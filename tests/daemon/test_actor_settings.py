@@ -23,15 +23,9 @@ from exai_actors.daemon.actor_settings import (
     session_settings,
 )
 from exai_actors.daemon.config.provider_tables import PROVIDER_KINDS
-from exai_actors.daemon.config.reading import read_config
-from exai_actors.daemon.config.tables import Config, FileConfig
+from exai_actors.daemon.config.tables import FileConfig
 from exai_actors.ids import DEFAULT_TENANT, TenantName
-
-
-def config_of(text: str) -> Config:
-    config = read_config(text, env={}, flags={}).config
-    assert config is not None
-    return config
+from tests.daemon.configs import config_of
 
 
 def test_defaults_of_configuration_and_actors_agree() -> None:

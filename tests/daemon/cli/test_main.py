@@ -14,10 +14,13 @@ import pytest
 from click.testing import CliRunner, Result
 
 from exai_actors import __version__
+from exai_actors.client import settings
 from exai_actors.core.statistics import ProviderStatistics
 from exai_actors.daemon.cli.ask import MAX_S
 from exai_actors.daemon.cli.exit_codes import ExitCode, of_error, of_error_code
 from exai_actors.daemon.cli.main import COMMANDS, exai
+from exai_actors.daemon.cli.options import DEFAULT_URL
+from exai_actors.daemon.config.tables import ServerConfig
 from exai_actors.errors import ErrorCode, ExaiError
 from exai_actors.wire.clients.dialects.fields import MAX_DEADLINE_MS
 
@@ -237,6 +240,11 @@ def test_an_invalid_duration_is_a_usage_error(arguments: list[str]) -> None:
 
 def test_the_longest_timeout_is_that_of_the_protocol() -> None:
     assert MAX_S * 1000 == MAX_DEADLINE_MS
+
+
+def test_the_default_url_is_that_of_client_and_server() -> None:
+    server = ServerConfig()
+    assert DEFAULT_URL == settings.DEFAULT_URL == f"ws://{server.host}:{server.port}"
 
 
 def test_a_prompt_that_is_not_utf8_is_a_usage_error() -> None:

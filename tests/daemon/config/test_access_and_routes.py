@@ -11,11 +11,9 @@ from exai_actors.core.authentication import Identity
 from exai_actors.daemon.actor_settings import authenticator, capacity_settings, session_settings
 from exai_actors.daemon.config.presets import PRESETS
 from exai_actors.daemon.config.provider_tables import OpenAIProvider
-from exai_actors.daemon.config.reading import Reading, read_config
 from exai_actors.daemon.config.render import origin
-from exai_actors.daemon.config.tables import Config
-from exai_actors.daemon.config.tokens import with_tokens
 from exai_actors.ids import DEFAULT_TENANT, TenantName
+from tests.daemon.configs import config_of, errors, reading
 
 TOKEN = "token of the desk"
 BATCH = "token-of-the-batch"
@@ -27,23 +25,6 @@ SERVED = """
     name = "slow"
     models = ["small", "large"]
 """
-
-
-def reading(text: str, env: dict[str, str] | None = None, file: Path | None = None) -> Reading:
-    found = read_config(dedent(text), file=file or Path("exai.toml"), env=env or {}, flags={})
-    return found if found.config is None else with_tokens(found, found.config, env or {})
-
-
-def config_of(text: str, env: dict[str, str] | None = None) -> Config:
-    found = reading(text, env)
-    assert found.problems == ()
-    assert found.config is not None
-    return found.config
-
-
-def problem_of(text: str, env: dict[str, str] | None = None) -> str:
-    (problem,) = reading(text, env).problems
-    return str(problem)
 
 
 def test_an_access_token_has_a_tenant_a_weight_and_a_window() -> None:
@@ -159,7 +140,7 @@ def test_a_missing_token_variable_is_only_a_missing_key() -> None:
 )
 def test_an_error_is_reported_with_a_correction(text: str, expected: str) -> None:
     env = {"A": "a" * 16, "a": "c" * 16, "b": "b" * 16, "SHORT": "short"}
-    message = problem_of(text, env)
+    (message,) = errors(text, env)
     assert expected in message
     assert "a" * 16 not in message
     assert message.startswith("exai.toml:")

@@ -1,8 +1,5 @@
 from __future__ import annotations
 
-from pathlib import Path
-from textwrap import dedent
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,42 +9,12 @@ from exai_actors.daemon.config.provider_tables import (
     OpenAIProvider,
     SyntheticProvider,
 )
-from exai_actors.daemon.config.reading import ENVIRONMENT, Reading, read_config
-from exai_actors.daemon.config.tables import Config
+from exai_actors.daemon.config.reading import ENVIRONMENT
 from exai_actors.daemon.config.wording import either
+from tests.daemon.configs import config_of, errors, reading
 
 TOKEN = "0123456789abcdef"
 KINDS = either(PROVIDER_KINDS)
-
-
-def reading(
-    text: str | None = None,
-    env: dict[str, str] | None = None,
-    flags: dict[str, str | int] | None = None,
-) -> Reading:
-    return read_config(
-        None if text is None else dedent(text),
-        file=None if text is None else Path("exai.toml"),
-        env=env or {},
-        flags=flags or {},
-    )
-
-
-def config_of(
-    text: str | None = None,
-    env: dict[str, str] | None = None,
-    flags: dict[str, str | int] | None = None,
-) -> Config:
-    found = reading(text, env, flags)
-    assert found.problems == ()
-    assert found.config is not None
-    return found.config
-
-
-def errors(text: str, env: dict[str, str] | None = None) -> list[str]:
-    found = reading(text, env)
-    assert found.config is None
-    return [str(problem) for problem in found.problems]
 
 
 KIMI = """\
