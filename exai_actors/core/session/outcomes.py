@@ -27,18 +27,18 @@ _unpack = unpacker(Remembered)
 
 
 class OutcomeStore:
-    """At most ``count`` outcomes and ``size`` bytes of them, each for ``ttl_s`` seconds.
+    """At most ``count`` outcomes and ``size`` bytes of them, each for ``lifetime_s`` seconds.
 
     ``now`` is in monotonic seconds. A full store drops several outcomes at a time, which is cheaper
     than one by one.
     """
 
-    __slots__ = ("_kept", "_size", "_spare", "count", "size", "ttl_s")
+    __slots__ = ("_kept", "_size", "_spare", "count", "lifetime_s", "size")
 
-    def __init__(self, count: int, size: int, ttl_s: float) -> None:
+    def __init__(self, count: int, size: int, lifetime_s: float) -> None:
         self.count = count
         self.size = size
-        self.ttl_s = ttl_s
+        self.lifetime_s = lifetime_s
         self._kept: dict[RequestKey, bytes] = {}
         self._size = 0
         self._spare = count // 16
@@ -55,7 +55,7 @@ class OutcomeStore:
         kept = self._kept
         if request in kept:
             self._drop(request)
-        packed = pack(Remembered(fingerprint, outcome, now + self.ttl_s))
+        packed = pack(Remembered(fingerprint, outcome, now + self.lifetime_s))
         size = len(packed)
         if size > self.size:
             return
@@ -74,7 +74,7 @@ class OutcomeStore:
             self._keep(request, packed)
 
     def find(self, request: RequestKey, now: float) -> Remembered | None:
-        """The outcome of a request that ended less than ``ttl_s`` ago, if it is stored."""
+        """The outcome of a request that ended less than ``lifetime_s`` ago, if it is stored."""
         packed = self._kept.get(request)
         if packed is None:
             return None

@@ -1,4 +1,4 @@
-"""Who gets a permit when: ledger, queue, doors and tries again as one."""
+"""Who gets a permit when: ledger, queue, guards and retries together."""
 
 from __future__ import annotations
 

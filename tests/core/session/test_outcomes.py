@@ -29,7 +29,7 @@ TEN = bytes_of(answer("1234567890"))
 
 
 def test_an_outcome_is_found_with_the_fingerprint_of_its_call() -> None:
-    store = OutcomeStore(count=8, size=10_000, ttl_s=10.0)
+    store = OutcomeStore(count=8, size=10_000, lifetime_s=10.0)
     outcome = answer("hello")
     store.remember(A, 42, outcome, now=0.0)
     found = store.find(A, now=1.0)
@@ -39,7 +39,7 @@ def test_an_outcome_is_found_with_the_fingerprint_of_its_call() -> None:
 
 
 def test_an_outcome_is_forgotten_when_its_time_is_over() -> None:
-    store = OutcomeStore(count=8, size=10_000, ttl_s=10.0)
+    store = OutcomeStore(count=8, size=10_000, lifetime_s=10.0)
     store.remember(A, 1, answer("hello"), now=5.0)
     assert store.find(A, now=14.999) is not None
     assert store.find(A, now=15.0) is None
@@ -47,7 +47,7 @@ def test_an_outcome_is_forgotten_when_its_time_is_over() -> None:
 
 
 def test_a_full_store_makes_room_for_several_at_a_time_and_the_newest_stay() -> None:
-    store = OutcomeStore(count=16, size=10_000, ttl_s=10.0)
+    store = OutcomeStore(count=16, size=10_000, lifetime_s=10.0)
     requests = [RequestKey(str(number)) for number in range(17)]
     for request in requests:
         store.remember(request, 1, answer("hello"), now=0.0)
@@ -55,7 +55,7 @@ def test_a_full_store_makes_room_for_several_at_a_time_and_the_newest_stay() -> 
 
 
 def test_the_oldest_goes_first_when_there_are_too_many() -> None:
-    store = OutcomeStore(count=2, size=10_000, ttl_s=10.0)
+    store = OutcomeStore(count=2, size=10_000, lifetime_s=10.0)
     for request in (A, B, C):
         store.remember(request, 1, answer("hello"), now=0.0)
     assert store.find(A, now=0.0) is None
@@ -64,7 +64,7 @@ def test_the_oldest_goes_first_when_there_are_too_many() -> None:
 
 
 def test_the_oldest_go_first_when_they_take_too_much() -> None:
-    store = OutcomeStore(count=8, size=2 * TEN, ttl_s=10.0)
+    store = OutcomeStore(count=8, size=2 * TEN, lifetime_s=10.0)
     for request in (A, B):
         store.remember(request, 1, answer("1234567890"), now=0.0)
     store.remember(C, 1, answer("12345678901"), now=0.0)
@@ -72,7 +72,7 @@ def test_the_oldest_go_first_when_they_take_too_much() -> None:
 
 
 def test_text_counts_by_its_bytes() -> None:
-    store = OutcomeStore(count=8, size=TEN, ttl_s=10.0)
+    store = OutcomeStore(count=8, size=TEN, lifetime_s=10.0)
     store.remember(A, 1, answer("一二三四"), now=0.0)
     assert store.find(A, now=0.0) is None
     store.remember(A, 1, answer("一二三"), now=0.0)
@@ -90,7 +90,7 @@ def test_text_counts_by_its_bytes() -> None:
 def test_an_outcome_larger_than_the_store_is_not_kept_and_drives_nobody_out(
     outcome: Outcome,
 ) -> None:
-    store = OutcomeStore(count=8, size=TEN, ttl_s=10.0)
+    store = OutcomeStore(count=8, size=TEN, lifetime_s=10.0)
     store.remember(A, 1, answer("1234567890"), now=0.0)
     store.remember(B, 1, outcome, now=0.0)
     assert store.find(B, now=0.0) is None
@@ -98,7 +98,7 @@ def test_an_outcome_larger_than_the_store_is_not_kept_and_drives_nobody_out(
 
 
 def test_a_later_outcome_of_the_same_request_replaces_the_earlier_even_if_it_is_too_large() -> None:
-    store = OutcomeStore(count=8, size=TEN, ttl_s=10.0)
+    store = OutcomeStore(count=8, size=TEN, lifetime_s=10.0)
     store.remember(A, 1, answer("old"), now=0.0)
     store.remember(A, 2, answer("new"), now=1.0)
     found = store.find(A, now=1.0)
@@ -119,9 +119,9 @@ def test_a_store_of_nothing_keeps_nothing(store: OutcomeStore) -> None:
 class StoreMachine(RuleBasedStateMachine):
     """The store beside a plain list of everything remembered, oldest first."""
 
-    @initialize(count=st.integers(0, 4), size=st.integers(0, 4 * TEN), ttl_s=st.integers(0, 6))
-    def open(self, count: int, size: int, ttl_s: int) -> None:
-        self.store = OutcomeStore(count, size, ttl_s)
+    @initialize(count=st.integers(0, 4), size=st.integers(0, 4 * TEN), lifetime_s=st.integers(0, 6))
+    def open(self, count: int, size: int, lifetime_s: int) -> None:
+        self.store = OutcomeStore(count, size, lifetime_s)
         self.kept: list[tuple[RequestKey, int, int, float]] = []
         self.now = 0.0
         self.calls = 0
@@ -133,7 +133,7 @@ class StoreMachine(RuleBasedStateMachine):
     def remember(self, request: RequestKey, length: int, seconds: int) -> None:
         self.now += seconds
         self.calls += 1
-        outcome, expires = answer("x" * length), self.now + self.store.ttl_s
+        outcome, expires = answer("x" * length), self.now + self.store.lifetime_s
         self.store.remember(request, self.calls, outcome, self.now)
         self.kept = [each for each in self.kept if each[0] != request]
         size = len(pack(Remembered(self.calls, outcome, expires)))
