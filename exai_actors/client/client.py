@@ -8,73 +8,47 @@ import math
 import secrets
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
 from exai_actors.client import codec
 from exai_actors.client.connection import Connection, open_connection
 from exai_actors.client.errors import client_timeout
 from exai_actors.client.pending import OnProgress, PendingCall, PendingReply
 from exai_actors.client.results import CallResult, Tool
-from exai_actors.client.settings import DEFAULT_URL, IfBusy, Settings
+from exai_actors.client.settings import DEFAULT_URL, ConnectOptions, IfBusy, Settings
 from exai_actors.client.stream import Stream
 from exai_actors.errors import UsageError
 
 
-def connect(
-    url: str = DEFAULT_URL,
-    *,
-    token: str | None = None,
-    session_id: str | None = None,
-    open_timeout_s: float = 10.0,
-    call_timeout_s: float | None = 600.0,
-    reply_timeout_s: float = 30.0,
-    close_timeout_s: float = 2.0,
-    max_frame_bytes: int = 33_554_432,
-    max_unread: int = 1_048_576,
-    max_outstanding: int = 1_000,
-) -> BrokerClient:
-    """A client to open with ``async with``; the limits are those of ``Settings``.
+def connect(url: str = DEFAULT_URL, **options: Unpack[ConnectOptions]) -> BrokerClient:
+    """A client to open with ``async with``.
 
-    ``session_id`` asks for a session by name, to take up an earlier one after ConnectionLost;
-    without it the broker makes a new one.
+    ``options`` are the fields of ``Settings``: ``token``, ``session_id`` and the limits. A
+    ``session_id`` resumes an earlier session, for example after ConnectionLost; without one the
+    broker starts a new session.
     """
-    return BrokerClient(
-        Settings(
-            url=url,
-            token=token,
-            session_id=session_id,
-            open_timeout_s=open_timeout_s,
-            call_timeout_s=call_timeout_s,
-            reply_timeout_s=reply_timeout_s,
-            close_timeout_s=close_timeout_s,
-            max_frame_bytes=max_frame_bytes,
-            max_unread=max_unread,
-            max_outstanding=max_outstanding,
-        )
-    )
+    return BrokerClient(Settings(url=url, **options))
 
 
 class BrokerClient:
-    """One connection to a broker; any number of tasks may call through it at once.
+    """One connection to a broker, which any number of tasks may use concurrently.
 
-    Keyword arguments of ``call`` and ``stream`` are the tool's arguments, except for the options
-    named in their signatures (``request_id``, ``deadline_ms``, ``priority``, ``if_busy``,
-    ``idempotency_key``, ``timeout_s``, ``on_progress``). A tool's argument of one of these names
-    goes into the mapping that may follow the tool's name:
-    ``call("report", {"priority": "high"}, title="...")``.
+    Keyword arguments of ``call`` and ``stream`` are the tool's arguments, except for the options in
+    their signatures. Tool arguments with the name of an option go into the mapping that may follow
+    the tool's name: ``call("report", {"priority": "high"}, title="...")``.
     """
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self._connection: Connection | None = None
-        # Ids must not repeat in a session that another connection takes up again.
+        # Ids must not repeat in a session that another connection resumes.
         self._id_prefix = secrets.token_hex(6)
         self._ids = itertools.count(1)
 
     async def __aenter__(self) -> Self:
-        """Connect and say hello: see ``open_connection`` for what it raises."""
+        """Connect and send hello. Raises the errors of ``open_connection``."""
         if self._connection is not None:
-            raise UsageError("this client was opened before; connect() makes a new one")
+            raise UsageError("this client was opened before; make a new one with connect()")
         self._connection = await open_connection(self.settings)
         return self
 
@@ -93,7 +67,7 @@ class BrokerClient:
 
     @property
     def session_id(self) -> str:
-        """The session as the broker named it."""
+        """The session's id."""
         return self._opened.session_id
 
     def stream(
@@ -111,9 +85,9 @@ class BrokerClient:
         on_progress: OnProgress | None = None,
         **more: Any,
     ) -> Stream:
-        """A call whose answer comes in pieces; it is sent when the iteration begins.
+        """A call whose answer comes in pieces. It is sent when the iteration begins.
 
-        The iteration raises what ``call`` raises, after the pieces that did come.
+        The iteration raises the errors of ``call``, after the pieces that arrived before.
         """
         connection = self._opened
         request = request_id or self._new_id()
@@ -147,16 +121,15 @@ class BrokerClient:
     ) -> CallResult:
         """Call a tool and wait for its whole answer.
 
-        ``request_id`` names the call in its session: the same id again gives the same outcome
-        without a second run. So does the same ``idempotency_key``, under whatever id, while the
-        first call runs and for as long as the broker keeps its outcome. ``deadline_ms`` is the
-        time the broker has, counted from now; ``if_busy`` says what it does when it has to wait;
-        ``timeout_s`` the time this client waits (default: ``call_timeout_s``). ``on_progress``
-        is called with each Progress on the event loop. Cancelling the task that waits cancels
-        the call at the broker.
+        ``request_id`` names the call in its session; repeating the id returns the same outcome
+        without a second run. So does repeating an ``idempotency_key``, under any id, while the
+        first call runs and as long as the broker keeps its outcome. The broker ends the call after
+        ``deadline_ms``; ``if_busy`` decides whether it may wait. This client waits ``timeout_s``
+        (default: ``call_timeout_s``). ``on_progress`` is called on the event loop with each
+        Progress. Cancelling the waiting task cancels the call at the broker.
 
-        Raises BrokerError by the broker's code (RequestTimeout also for ``timeout_s``),
-        ConnectionLost, or UsageError for what cannot be sent.
+        Raises BrokerError by the broker's code, RequestTimeout after ``timeout_s``, ConnectionLost,
+        or UsageError for a call that cannot be sent.
         """
         connection = self._opened
         request = request_id or self._new_id()
@@ -178,10 +151,10 @@ class BrokerClient:
             connection.abandon(pending)
 
     async def cancel(self, request_id: str) -> None:
-        """Cancel a request of this session, made here or on another connection.
+        """Cancel a request of this session, made on this connection or another.
 
-        Returns when the cancel is on its way. The call itself ends with RequestCancelled, or
-        with its result if that was faster. Raises ConnectionLost after the end of the connection.
+        Returns when the cancel frame is sent. The call itself ends with RequestCancelled, or with
+        its result if that was faster. Raises ConnectionLost if the connection has ended.
         """
         await self._opened.cancel(request_id)
 
@@ -202,11 +175,11 @@ class BrokerClient:
         return ()
 
     async def health(self) -> dict[str, Any]:
-        """What the broker says about itself."""
+        """The broker's figures."""
         return (await self._exchange("health")).health or {}
 
     async def ping(self) -> None:
-        """Return when the broker has answered."""
+        """Return when the broker has answered a ping."""
         await self._exchange("ping")
 
     @property
@@ -219,7 +192,7 @@ class BrokerClient:
         connection = self._opened
         pending = PendingReply(self._new_id())
         limit = self.settings.reply_timeout_s
-        connection.submit(pending, codec.simple(op, pending.request_id), None)
+        connection.submit(pending, codec.operation(op, pending.request_id), None)
         try:
             async with asyncio.timeout(limit):
                 return await pending.reply()
@@ -231,7 +204,7 @@ class BrokerClient:
     def _call_timeout(self, timeout_s: float | None) -> float | None:
         limit = self.settings.call_timeout_s if timeout_s is None else timeout_s
         if limit is not None and math.isnan(limit):
-            raise UsageError("timeout_s is nan: a number of seconds is needed")
+            raise UsageError("timeout_s is nan; it must be a number of seconds")
         return limit
 
     def _new_id(self) -> str:
@@ -243,10 +216,10 @@ def _merged(arguments: Mapping[str, Any] | None, more: dict[str, Any]) -> Mappin
         return more
     if not isinstance(arguments, Mapping):
         raise UsageError(
-            "what follows the tool's name is a mapping of arguments, "
+            "the second argument must be a mapping of the tool's arguments, "
             f'not {type(arguments).__name__}: call("chat", prompt="...")'
         )
-    twice = sorted(arguments.keys() & more.keys())
-    if twice:
-        raise UsageError(f"given twice, in the mapping and as a keyword: {', '.join(twice)}")
+    repeated = sorted(arguments.keys() & more.keys())
+    if repeated:
+        raise UsageError(f"given both in the mapping and as a keyword: {', '.join(repeated)}")
     return {**arguments, **more}

@@ -1,7 +1,7 @@
-"""The client's side of the ``op`` protocol as bytes: frames out, frames in.
+"""Encodes and decodes the client's frames, in the op dialect.
 
-Small on purpose: it knows the frames this client sends and reads a broker's leniently, so that
-newer brokers may add fields.
+It knows only the frames that this client sends, and ignores unknown fields of the broker's, so that
+newer brokers may add some.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ PRODUCT = "exai-actors-client"
 
 
 class Frame(msgspec.Struct):
-    """A frame from the broker; what it does not hold is None."""
+    """A frame from the broker. Absent fields are None."""
 
     op: str = ""
     ok: bool | None = None
@@ -43,8 +43,8 @@ class Frame(msgspec.Struct):
 _decode = msgspec.json.Decoder(Frame).decode
 
 
-def read(data: str | bytes) -> Frame:
-    """The frame in one text message. Raises ValueError for anything that is not one."""
+def decode(data: str | bytes) -> Frame:
+    """The frame in a text message. Raises ValueError if it is not a frame."""
     try:
         return _decode(data)
     except msgspec.DecodeError as error:
@@ -52,7 +52,7 @@ def read(data: str | bytes) -> Frame:
 
 
 def hello(token: str | None, session_id: str | None, version: str) -> bytes:
-    """Raises UsageError when token or session id is no text that JSON can say."""
+    """Raises UsageError if token or session id is not text that UTF-8 can encode."""
     for name, value in (("token", token), ("session_id", session_id)):
         if value is not None:
             _check_text(name, value)
@@ -75,9 +75,9 @@ def call_tool(
     if_busy: str | None,
     idempotency_key: str | None,
 ) -> bytes:
-    """Raises UsageError when the request id is no text or JSON cannot say the rest.
+    """Raises UsageError if JSON cannot express the call.
 
-    Numbers that are none, which the encoder would write as null, are refused like anything else.
+    That includes NaN and infinities, which the encoder would write as null.
     """
     _check_text("request_id", request_id)
     frame: dict[str, Any] = {
@@ -97,38 +97,38 @@ def call_tool(
     if idempotency_key is not None:
         frame["idempotency_key"] = idempotency_key
     try:
-        written = orjson.dumps(frame)
+        encoded = orjson.dumps(frame)
     except TypeError as error:
-        culprit = _unwritable(arguments)
-        reason = f"{culprit}: {error}" if culprit else str(error)
-        raise UsageError(f"the call of {name!r} cannot be written as JSON: {reason}") from error
-    if b"null" in written:
-        for path, number in _odd_numbers(frame, ""):
+        argument = _first_unencodable(arguments)
+        reason = f"{argument}: {error}" if argument else str(error)
+        raise UsageError(f"JSON cannot express the call of {name!r}: {reason}") from error
+    if b"null" in encoded:
+        for path, number in _non_finite_numbers(frame, ""):
             reason = f"{path.removeprefix('arguments.')} is {number}"
-            raise UsageError(f"the call of {name!r} cannot be written as JSON: {reason}")
-    return written
+            raise UsageError(f"JSON cannot express the call of {name!r}: {reason}")
+    return encoded
 
 
-def simple(op: str, request_id: str) -> bytes:
-    """``cancel``, ``ping``, ``health`` and ``list_tools`` hold nothing but the request id.
+def operation(op: str, request_id: str) -> bytes:
+    """A frame with only a request id: ``cancel``, ``ping``, ``health`` or ``list_tools``.
 
-    Raises UsageError when that is no text.
+    Raises UsageError if the id is not text that UTF-8 can encode.
     """
     _check_text("request_id", request_id)
     return orjson.dumps({"op": op, "request_id": request_id})
 
 
 def error_body(error: object) -> ErrorBody:
-    """The error of a frame. A code this client does not know becomes INTERNAL_ERROR."""
+    """The error of a frame. A code that this client does not know becomes INTERNAL_ERROR."""
     if not isinstance(error, dict):
         return ErrorBody(ErrorCode.INTERNAL_ERROR, str(error))
-    said = str(error.get("code"))
+    word = str(error.get("code"))
     message = str(error.get("message", ""))
     details = error.get("details")
     try:
-        code = ErrorCode(said)
+        code = ErrorCode(word)
     except ValueError:
-        code, message = ErrorCode.INTERNAL_ERROR, f"{said}: {message}"
+        code, message = ErrorCode.INTERNAL_ERROR, f"{word}: {message}"
     return ErrorBody(code, message, details if isinstance(details, dict) else None)
 
 
@@ -140,17 +140,17 @@ def output_texts(outputs: list[Any] | None) -> tuple[str, ...]:
 
 
 def _check_text(name: str, value: object) -> None:
-    # Also at run time: the broker would send another type back, which no frame of it may hold.
+    # Checked at run time too: the broker would echo another type, which Frame cannot hold.
     if not isinstance(value, str):
         raise UsageError(f"{name} must be text, not {type(value).__name__}")
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise UsageError(f"{name} holds half a character (a lone surrogate)") from None
+        raise UsageError(f"{name} contains a lone surrogate, half a character") from None
 
 
-def _unwritable(arguments: Mapping[str, Any]) -> str:
-    """The name of the first argument that JSON cannot say, empty when it is none of them."""
+def _first_unencodable(arguments: Mapping[str, Any]) -> str:
+    """The name of the first argument that JSON cannot express, empty if there is none."""
     for name, value in arguments.items():
         try:
             orjson.dumps({name: value})
@@ -159,8 +159,8 @@ def _unwritable(arguments: Mapping[str, Any]) -> str:
     return ""
 
 
-def _odd_numbers(value: object, path: str) -> Iterator[tuple[str, float]]:
-    """Each NaN and infinity in what orjson writes, with where it stands."""
+def _non_finite_numbers(value: object, path: str) -> Iterator[tuple[str, float]]:
+    """Each NaN and infinity that orjson finds in ``value``, with its path."""
     inner: Iterator[tuple[str, object]] = iter(())
     if isinstance(value, float):
         if not math.isfinite(value):
@@ -175,4 +175,4 @@ def _odd_numbers(value: object, path: str) -> Iterator[tuple[str, float]]:
             for field in dataclasses.fields(value)
         )
     for name, each in inner:
-        yield from _odd_numbers(each, name)
+        yield from _non_finite_numbers(each, name)

@@ -1,6 +1,6 @@
 """One WebSocket to a broker, shared by any number of calls.
 
-One task reads it and hands each frame to the call it names; that task never waits for a call.
+One task reads it and passes each frame to the call that the frame names, without waiting for it.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ from exai_actors.client.errors import (
     client_timeout,
 )
 from exai_actors.client.settings import Settings
-from exai_actors.client.urls import NO_URL, BrokerUrl, look_at
+from exai_actors.client.urls import NO_URL, BrokerUrl, parse_url
 from exai_actors.errors import ErrorBody, ErrorCode
 
 _log = logging.getLogger("exai_actors.client")
 
 _START_IT = "Is the broker running there? `exai serve` starts one."
-_NO_TLS = "A broker speaks no TLS: without a proxy before it, its URL begins with ws://."
+_NO_TLS = "A broker has no TLS: unless a proxy adds it, the URL begins with ws://."
 _OTHER_PROGRAM = "Is another program using that port?"
 _LOG_SAYS_MORE = "The broker's log says more."
 
 
 class Pending(Protocol):
-    """Something waited for: fed by the reader until it has ended."""
+    """An outstanding call or reply. The reader feeds it until ``on_frame`` returns True."""
 
     @property
     def request_id(self) -> str: ...
@@ -48,12 +48,12 @@ class Pending(Protocol):
 
 
 class Connection:
-    """An open connection with its session. Made by ``open_connection``."""
+    """An open connection and its session. Made by ``open_connection``."""
 
     def __init__(self, websocket: ClientConnection, session_id: str, settings: Settings) -> None:
         self.session_id = session_id
         self.settings = settings
-        self.url = look_at(settings.url).shown
+        self.url = parse_url(settings.url).display
         self._websocket = websocket
         self._loop = asyncio.get_running_loop()
         self._pending: dict[str, Pending] = {}
@@ -63,11 +63,11 @@ class Connection:
         self._reader = asyncio.create_task(self._read(), name=f"exai-client {self.url}")
 
     def submit(self, pending: Pending, frame: bytes, timeout_s: float | None) -> None:
-        """Register what is waited for and send its frame in the background.
+        """Register ``pending`` and send its frame in the background.
 
-        Whatever happens next, ``pending`` is told, so that a broker that does not read cannot
-        make the caller wait longer than ``timeout_s``. Raises UsageError when the frame cannot be
-        sent at all, ConnectionLost after the end of the connection.
+        After ``timeout_s`` at the latest ``pending`` gets its end, even if the broker does not
+        read. Raises UsageError if the frame cannot be sent, ConnectionLost if the connection has
+        ended.
         """
         self._check(pending.request_id, frame)
         self._pending[pending.request_id] = pending
@@ -78,43 +78,40 @@ class Connection:
         self._send(frame)
 
     def abandon(self, pending: Pending) -> None:
-        """Nobody waits for this call any more: forget it and cancel it at the broker.
-
-        Harmless for a call that has ended or was never sent.
-        """
+        """Forget a call and cancel it at the broker. No effect if it has ended or was not sent."""
         if self._pending.get(pending.request_id) is pending:
             self._take(pending.request_id)
             self._cancel(pending.request_id)
             # Another task may be waiting for the same call.
             pending.fail(client_cancelled(pending.request_id))
 
-    def abandon_from_anywhere(self, pending: Pending) -> None:
-        """``abandon`` from a finalizer, which may run on any thread and after the loop."""
+    def abandon_threadsafe(self, pending: Pending) -> None:
+        """``abandon`` for finalizers, which may run on any thread and after the loop."""
         if self._pending.get(pending.request_id) is pending:
-            # A loop that is closed has nobody left to tell.
+            # Without effect if the loop is closed.
             with contextlib.suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self.abandon, pending)
 
     def forget(self, request_id: str) -> None:
-        """Nobody waits for this reply any more, and there is nothing to cancel."""
+        """Stop waiting for a reply; there is nothing to cancel."""
         self._take(request_id)
 
     async def cancel(self, request_id: str) -> None:
-        """Ask the broker to cancel; the call, if it is waited for, gets its outcome from there.
+        """Ask the broker to cancel a request, whose outcome then comes from the broker.
 
-        Raises ConnectionLost after the end of the connection.
+        Raises ConnectionLost if the connection has ended.
         """
         self._check_loop()
-        frame = codec.simple("cancel", request_id)
+        frame = codec.operation("cancel", request_id)
         if self._lost is not None:
             raise self._loss(request_id)
         await self._write(frame)
 
     async def aclose(self) -> None:
-        """Close the socket; what is outstanding fails with ConnectionLost. Idempotent."""
+        """Close the socket. Outstanding calls fail with ConnectionLost. Idempotent."""
         self._end(1000, "closed by this client")
         try:
-            # The library bounds the closing handshake, but not its own wait to write into it.
+            # The library bounds the closing handshake, but not its wait to write.
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self.settings.close_timeout_s):
                     await asyncio.gather(*self._sends)
@@ -129,7 +126,7 @@ class Connection:
         code, reason = 1006, "the reader stopped"
         try:
             while True:
-                self._on_frame(codec.read(await self._websocket.recv(decode=False)))
+                self._on_frame(codec.decode(await self._websocket.recv(decode=False)))
         except ConnectionClosed:
             code = self._websocket.close_code or 1006
             reason = self._websocket.close_reason or ""
@@ -142,9 +139,9 @@ class Connection:
     def _on_frame(self, frame: codec.Frame) -> None:
         pending = self._pending.get(frame.request_id) if frame.request_id else None
         if pending is None:
-            # Frames of abandoned calls still arrive until the broker has read the cancel.
+            # Frames of an abandoned call arrive until the broker has read the cancel.
             if frame.request_id is None and frame.error is not None:
-                _log.warning("%s: error without a request id: %s", self.url, frame.error)
+                _log.warning("client.unmatched_error: url=%s error=%s", self.url, frame.error)
             return
         if pending.on_frame(frame):
             self._take(pending.request_id)
@@ -183,11 +180,11 @@ class Connection:
         return self._pending.pop(request_id, None)
 
     def _check_loop(self) -> None:
-        # What is done from another loop wakes nobody here: the call would wait for ever.
+        # A future completed from another loop does not wake its waiter.
         if asyncio.get_running_loop() is not self._loop:
             raise UsageError(
-                "this client was opened on another event loop: connect on the one that calls, "
-                "or use connect_sync, whose calls may come from any thread"
+                "this client was opened on another event loop: open one on the loop that calls, "
+                "or use connect_sync, which any thread may call"
             )
 
     def _check(self, request_id: str, frame: bytes) -> None:
@@ -195,7 +192,7 @@ class Connection:
         if self._lost is not None:
             raise self._loss(request_id)
         if request_id in self._pending:
-            raise UsageError(f"request id {request_id!r} is outstanding here: await that call")
+            raise UsageError(f"request id {request_id!r} is already outstanding: await that call")
         if len(self._pending) >= self.settings.max_outstanding:
             raise UsageError(
                 f"{len(self._pending)} calls are outstanding on this connection, "
@@ -207,50 +204,50 @@ class Connection:
             )
         if len(frame) > self.settings.max_frame_bytes:
             raise UsageError(
-                f"the frame would have {len(frame)} bytes; "
-                f"max_frame_bytes is {self.settings.max_frame_bytes} here"
+                f"the frame would have {len(frame)} bytes, "
+                f"more than max_frame_bytes, {self.settings.max_frame_bytes}"
             )
 
     def _cancel(self, request_id: str) -> None:
         if self._lost is None:
-            self._send(codec.simple("cancel", request_id))
+            self._send(codec.operation("cancel", request_id))
 
     def _send(self, frame: bytes) -> None:
-        # Tasks run in the order of their creation, so frames leave in the order of the calls.
+        # Tasks run in the order of their creation, so frames are sent in the order of the calls.
         task = self._loop.create_task(self._write(frame))
         self._sends.add(task)
         task.add_done_callback(self._sends.discard)
 
     async def _write(self, frame: bytes) -> None:
-        # The reader sees the same end of the connection and fails everything outstanding.
+        # The reader sees the same end and fails all outstanding calls.
         with contextlib.suppress(ConnectionClosed):
             await self._websocket.send(frame, text=True)
 
 
 async def open_connection(settings: Settings) -> Connection:
-    """Connect and say hello.
+    """Connect and send hello.
 
-    Raises ConnectError when there is no broker, it does not take the connection or does not
-    answer in time; Unauthorized when it does not take the token; UsageError for a bad URL.
+    Raises ConnectError if no broker accepts the connection and answers in time, Unauthorized if it
+    refuses the token, UsageError if the URL is invalid.
     """
-    url = look_at(settings.url)
+    url = parse_url(settings.url)
     if url.port == 0:
-        # The library would take it for the default port, 80.
-        raise ConnectError(url.shown, "nothing can listen on port 0", _START_IT)
+        # The library would use the default port, 80.
+        raise ConnectError(url.display, "nothing can listen on port 0", _START_IT)
     try:
         async with asyncio.timeout(settings.open_timeout_s):
             return await _open(settings, url)
     except TimeoutError:
         why = f"no answer within {settings.open_timeout_s:g} s"
-        raise ConnectError(url.shown, why, "Is it a broker that listens there?") from None
+        raise ConnectError(url.display, why, "Is it a broker that listens there?") from None
     except InvalidURI as error:
-        raise UsageError(f"{url.shown} {NO_URL}: {error.msg}") from None
+        raise UsageError(f"{url.display} {NO_URL}: {error.msg}") from None
     except OSError as error:
-        way_out = _NO_TLS if url.shown.startswith("wss:") else _START_IT
-        raise ConnectError(url.shown, _os_reason(error), way_out) from error
+        advice = _NO_TLS if url.display.startswith("wss:") else _START_IT
+        raise ConnectError(url.display, _os_reason(error), advice) from error
     except InvalidHandshake as error:
         why = f"the server there does not speak WebSocket as expected ({error})"
-        raise ConnectError(url.shown, why, _OTHER_PROGRAM) from error
+        raise ConnectError(url.display, why, _OTHER_PROGRAM) from error
 
 
 async def _open(settings: Settings, url: BrokerUrl) -> Connection:
@@ -267,27 +264,27 @@ async def _open(settings: Settings, url: BrokerUrl) -> Connection:
         await websocket.send(
             codec.hello(settings.token, settings.session_id, __version__), text=True
         )
-        answer = codec.read(await websocket.recv(decode=False))
+        answer = codec.decode(await websocket.recv(decode=False))
         if answer.op != "hello_ack":
             raise ValueError(f"the first frame was {answer.op!r}, not hello_ack")
         if not answer.ok or answer.session_id is None:
-            raise _refusal(answer, url.shown, named_token=bool(settings.token))
+            raise _refusal(answer, url.display, has_token=bool(settings.token))
         return Connection(websocket, answer.session_id, settings)
     except BaseException as error:
         websocket.transport.abort()
         match error:
             case ConnectionClosed():
-                raise ConnectError(url.shown, _close_reason(websocket), _LOG_SAYS_MORE) from None
+                raise ConnectError(url.display, _close_reason(websocket), _LOG_SAYS_MORE) from None
             case ValueError():
-                raise ConnectError(url.shown, str(error), _OTHER_PROGRAM) from None
+                raise ConnectError(url.display, str(error), _OTHER_PROGRAM) from None
         raise
 
 
-def _refusal(answer: codec.Frame, url: str, *, named_token: bool) -> Exception:
+def _refusal(answer: codec.Frame, url: str, *, has_token: bool) -> Exception:
     if answer.error == "unauthorized":
-        does = "does not accept the token" if named_token else "wants a token"
-        wanted = "it must be the broker's [server] token or that of an [[access]] entry"
-        text = f"{url} {does}; {wanted}"
+        problem = "does not accept the token" if has_token else "requires a token"
+        remedy = "use the broker's [server] token or that of an [[access]] entry"
+        text = f"{url} {problem}; {remedy}"
         return Unauthorized(ErrorBody(ErrorCode.UNAUTHORIZED, text))
     return ConnectError(url, f"refused with {answer.error!r}", _LOG_SAYS_MORE)
 

@@ -1,13 +1,13 @@
-"""What a caller of the client can catch.
+"""The exceptions of the client.
 
-The tree of exceptions, all of them ``exai_actors.errors.ExaiError``::
+The tree, whose root is ``exai_actors.errors.ExaiError``::
 
     ExaiError
-    |-- ConnectError       no connection came about (URL, why, what to do)
+    |-- ConnectError       the connection could not be opened (URL, cause, advice)
     |-- ConnectionLost     the connection ended while a call was outstanding
     |-- StreamGap          pieces of a stream were lost and its result does not continue them
     |-- UsageError         the call cannot work as made
-    `-- BrokerError        the broker's answer is an error (code, message, details, retry_after)
+    `-- BrokerError        the broker answered with an error (code, message, details, retry_after)
         |-- InvalidRequest, InvalidArguments, DuplicateRequest
         |-- ToolNotFound, ModelNotFound
         |-- OverCapacity, ServiceUnavailable, Draining
@@ -49,7 +49,7 @@ __all__ = [
 
 
 class ConnectError(ExaiError):
-    """No connection to the broker came about; the text names the URL and what to do."""
+    """The connection could not be opened; the text names URL, cause and advice."""
 
     def __init__(self, url: str, why: str, advice: str) -> None:
         super().__init__(f"cannot connect to {url}: {why}. {advice}")
@@ -62,9 +62,9 @@ class ConnectionLost(ExaiError):
     """The connection ended before this call's outcome arrived.
 
     The call may still have run. Connect again with ``session_id`` and repeat it with the same
-    ``request_id``: the broker answers with its outcome if it had one, and runs it anew if not.
-    ``request_ids`` names every call that was outstanding, ``code`` and ``reason`` are those of
-    the WebSocket's end (1006: without a closing handshake).
+    ``request_id``: the broker returns its outcome if there is one, and runs it again otherwise.
+    ``request_ids`` has every outstanding call; ``code`` and ``reason`` are those of the WebSocket's
+    close (1006: no closing handshake).
     """
 
     def __init__(
@@ -87,28 +87,28 @@ class ConnectionLost(ExaiError):
 
 
 class StreamGap(ExaiError):
-    """Pieces of a stream are missing and its result's text is not their continuation.
+    """Pieces of a stream are missing, and the result's text does not continue the others.
 
-    Happens only to a stream that was not read for long and whose tool's result is not the sum of
-    its pieces; the whole result is at hand as ``result`` of the stream.
+    Happens only to a stream that was not read for long and whose result is not the sum of its
+    pieces. The whole result is in ``result`` of the stream.
     """
 
 
 class InvalidRequest(BrokerError):
-    """The broker does not understand the frame: another version, or not this broker."""
+    """The broker does not understand the frame: it has another version, or is another program."""
 
 
 class InvalidArguments(BrokerError):
-    """An argument is missing or not what the tool's schema allows."""
+    """An argument is missing or not allowed by the tool's schema."""
 
     @property
     def field(self) -> str | None:
-        """The argument that is wrong, if the broker named one."""
-        return _text(self, "field")
+        """The invalid argument, if the broker named one."""
+        return _text_detail(self, "field")
 
 
 class DuplicateRequest(BrokerError):
-    """The broker knows this request id for another request."""
+    """The request id or idempotency key belongs to another request."""
 
 
 class ToolNotFound(BrokerError):
@@ -116,33 +116,33 @@ class ToolNotFound(BrokerError):
 
 
 class ModelNotFound(BrokerError):
-    """No provider serves this model."""
+    """No provider serves the model."""
 
     @property
     def available(self) -> tuple[str, ...]:
-        """The models there are."""
+        """The models that providers serve."""
         found = _detail(self, "available_models")
         return tuple(str(model) for model in found) if isinstance(found, list) else ()
 
 
 class OverCapacity(BrokerError):
-    """Refused because too much is waiting or in flight already."""
+    """Refused because too many requests wait or are in flight."""
 
 
 class Draining(BrokerError):
-    """The broker is shutting down: it takes no new requests, or could not end this one."""
+    """The broker is shutting down: it accepts no new requests, or could not complete this one."""
 
 
 class ServiceUnavailable(BrokerError):
-    """The provider's part of the broker cannot take requests just now."""
+    """The provider accepts no requests at the moment."""
 
 
 class RequestTimeout(BrokerError):
-    """The request's time was over; ``by_client`` says on which side it was measured."""
+    """The request's time is over; ``by_client`` says by which limit."""
 
     @property
     def by_client(self) -> bool:
-        """True for the client's own ``timeout_s``, False for the broker's word."""
+        """True for the client's ``timeout_s``, False for the deadline at the broker."""
         return bool(_detail(self, "by") == "client")
 
 
@@ -155,11 +155,11 @@ class Unauthorized(BrokerError):
 
 
 class ProviderError(BrokerError):
-    """The provider gave no answer, or half of one."""
+    """The provider gave no answer, or an incomplete one."""
 
 
 class InternalError(BrokerError):
-    """A fault of the broker itself, or a code that this client does not know."""
+    """A fault in the broker, or a code that this client does not know."""
 
 
 _BY_CODE: dict[ErrorCode, type[BrokerError]] = {
@@ -181,18 +181,18 @@ _BY_CODE: dict[ErrorCode, type[BrokerError]] = {
 
 
 def broker_error(body: ErrorBody, request_id: str | None = None) -> BrokerError:
-    """The exception for an error body: BrokerError itself for a code without its own class."""
+    """The exception for an error body; BrokerError for a code without a class."""
     return _BY_CODE.get(body.code, BrokerError)(body, request_id)
 
 
 def client_cancelled(request_id: str) -> RequestCancelled:
-    """The error of a call that its caller has given up."""
-    body = ErrorBody(ErrorCode.CANCELLED, "given up by its caller", {"by": "client"})
+    """The error of a call that its caller has abandoned."""
+    body = ErrorBody(ErrorCode.CANCELLED, "abandoned by its caller", {"by": "client"})
     return RequestCancelled(body, request_id)
 
 
 def client_timeout(request_id: str, timeout_s: float) -> RequestTimeout:
-    """The error of a call whose outcome this client did not get in time."""
+    """The error of a call without an outcome after ``timeout_s``."""
     details = {"timeout_seconds": timeout_s, "by": "client"}
     body = ErrorBody(ErrorCode.TIMEOUT, f"no outcome within {timeout_s:g} s", details)
     return RequestTimeout(body, request_id)
@@ -202,6 +202,6 @@ def _detail(error: BrokerError, key: str) -> Any:
     return (error.body.details or {}).get(key)
 
 
-def _text(error: BrokerError, key: str) -> str | None:
+def _text_detail(error: BrokerError, key: str) -> str | None:
     found = _detail(error, key)
     return found if isinstance(found, str) else None

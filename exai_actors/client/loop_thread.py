@@ -1,4 +1,4 @@
-"""An event loop on a thread of its own, for callers that block."""
+"""Runs an event loop on a background thread, for callers that block."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ T = TypeVar("T")
 
 
 class LoopThread:
-    """An event loop running on a daemon thread until it is stopped.
+    """An event loop that runs on a daemon thread until it is stopped.
 
-    A daemon thread, because an owner that was never closed must not keep the process alive.
-    ``last`` is awaited on the loop after everything else.
+    A daemon thread, because an owner that is never closed must not keep the process alive. ``last``
+    is awaited on the loop before it ends.
     """
 
     def __init__(self, name: str, last: Callable[[], Coroutine[Any, Any, None]]) -> None:
         self._loop = asyncio.new_event_loop()
         self._last = last
-        # Between the check and the hand-over of a call the loop must not end, or the call would
-        # wait for ever.
+        # The loop must not end between the check and the hand-over of a call, which would then
+        # never return.
         self._handing_over = threading.Lock()
         self._stopped = False
         self._thread = threading.Thread(target=self._main, name=name, daemon=True)
@@ -34,15 +34,15 @@ class LoopThread:
 
     @property
     def stopped(self) -> bool:
-        """Whether it runs nothing any more."""
+        """Whether the loop was stopped."""
         return self._stopped
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Run to the end and return the result; an interrupt of the caller cancels it.
+        """Run ``coroutine`` and return its result. An interrupt of the caller cancels it.
 
-        Raises UsageError from the loop's own thread and when the loop is stopped.
+        Raises UsageError on the loop's own thread, and if the loop is stopped.
         """
-        # Made before the loop hears of it, because an interrupt may come at any point after that.
+        # Made before the hand-over, because an interrupt may come at any point after that.
         outcome: concurrent.futures.Future[T] = concurrent.futures.Future()
         try:
             self._hand_over(coroutine, outcome)
@@ -85,7 +85,7 @@ class LoopThread:
         outcome.add_done_callback(lambda _: self._cancel(task))
 
     def _cancel(self, task: asyncio.Task[Any]) -> None:
-        # Called at every end of the outcome; the task is done already unless it was a cancel.
+        # Called at every end of the outcome. The task is done unless the outcome was cancelled.
         if not task.done():
             with contextlib.suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(task.cancel)

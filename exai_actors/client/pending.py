@@ -1,6 +1,6 @@
-"""What is waited for on one connection: calls with their pieces, and single replies.
+"""The outstanding calls and replies of one connection.
 
-Both are told from the connection's reader and never make it wait.
+The connection's reader feeds both, and neither ever blocks it.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ OnProgress = Callable[[Progress], object]
 
 
 class PendingReply:
-    """One frame is the answer: ``tools``, ``health``, ``ping``."""
+    """An operation that one frame answers: ``tools``, ``health``, ``ping``."""
 
     def __init__(self, request_id: str) -> None:
         self.request_id = request_id
         self._reply: asyncio.Future[Frame] = asyncio.get_running_loop().create_future()
 
     def on_frame(self, frame: Frame) -> bool:
-        """Take the frame; True, because it ends the wait."""
+        """Take the answer; True, because it is the last frame."""
         if not self._reply.done():
             if frame.error is not None:
                 self._reply.set_exception(
@@ -37,7 +37,7 @@ class PendingReply:
     def fail(self, error: Exception) -> None:
         if not self._reply.done():
             self._reply.set_exception(error)
-            # Whoever waited may be gone; asyncio would report the error as never retrieved.
+            # If the caller is gone, asyncio would report the error as never retrieved.
             self._reply.exception()
 
     async def reply(self) -> Frame:
@@ -47,9 +47,9 @@ class PendingReply:
 class PendingCall:
     """One outstanding call: unread pieces up to ``max_unread`` characters, then one outcome.
 
-    Pieces beyond the limit are dropped, because waiting for their reader would hold up every
-    other call of the connection. Nothing is lost by it: the outcome repeats the whole text, and
-    ``next_piece`` gives what was not given in pieces as one last piece.
+    Pieces beyond the limit are dropped, because waiting for their reader would delay every other
+    call of the connection. No text is lost: the outcome repeats it all, and ``next_piece`` returns
+    the missing rest as the last piece.
     """
 
     def __init__(
@@ -61,8 +61,8 @@ class PendingCall:
         self._on_progress = on_progress
         self._pieces: deque[str] = deque()
         self._unread = 0
-        self._kept = 0
-        self._last = ""
+        self._kept_size = 0
+        self._last_kept = ""
         self._sequence = 0
         self._gap = False
         self._result: CallResult | None = None
@@ -80,7 +80,7 @@ class PendingCall:
             case "stream_chunk":
                 self._on_chunk(frame)
             case "call_tool_ack" | "progress":
-                self._on_news(frame)
+                self._on_progress_frame(frame)
             case "call_tool_res" | "error" | "":
                 self._on_outcome(frame)
         return self.ended
@@ -92,7 +92,7 @@ class PendingCall:
             self._end()
 
     def result_now(self) -> CallResult:
-        """The outcome of an ended call, or its error raised."""
+        """The result of an ended call. Raises the error of a failed one."""
         if self._error is not None:
             raise self._error
         if self._result is None:
@@ -115,16 +115,17 @@ class PendingCall:
         return self._rest(self.result_now().text)
 
     def _rest(self, text: str) -> str | None:
-        if self._kept and not self._gap:
+        """The part of the result's ``text`` that was not kept in pieces."""
+        if self._kept_size and not self._gap:
             return None
-        if not text.startswith(self._last, self._kept - len(self._last)):
+        if not text.startswith(self._last_kept, self._kept_size - len(self._last_kept)):
             raise StreamGap(
-                f"pieces of {self.request_id} were lost after {self._kept} characters and its "
-                "result does not continue them; the whole result is in .result of the stream"
+                f"pieces of {self.request_id} were lost after {self._kept_size} characters and "
+                "its result does not continue them; the whole result is in .result of the stream"
             )
-        rest = text[self._kept :]
-        self._kept = len(text)
-        self._last = ""
+        rest = text[self._kept_size :]
+        self._kept_size = len(text)
+        self._last_kept = ""
         return rest or None
 
     def _on_chunk(self, frame: Frame) -> None:
@@ -137,14 +138,19 @@ class PendingCall:
             return
         self._pieces.append(piece)
         self._unread += len(piece)
-        self._kept += len(piece)
-        self._last = piece
+        self._kept_size += len(piece)
+        self._last_kept = piece
         self._changed.set()
 
-    def _on_news(self, frame: Frame) -> None:
-        self.progress = Progress(self.request_id, frame.position, frame.estimate_s, frame.note)
+    def _on_progress_frame(self, frame: Frame) -> None:
+        self.progress = Progress(
+            request_id=self.request_id,
+            position=frame.position,
+            estimate_s=frame.estimate_s,
+            note=frame.note,
+        )
         if self._on_progress is not None:
-            # A fault in the caller's function must not end the reader of all calls.
+            # An exception in the caller's function must not end the reader of all calls.
             asyncio.get_running_loop().call_soon(self._on_progress, self.progress)
 
     def _on_outcome(self, frame: Frame) -> None:
@@ -154,7 +160,11 @@ class PendingCall:
         outputs = output_texts(frame.outputs)
         text = frame.text if frame.text is not None else "\n\n".join(filter(None, outputs))
         self._result = CallResult(
-            text, outputs, frame.continuation_id, frame.metadata or {}, self.request_id
+            text=text,
+            outputs=outputs,
+            continuation_id=frame.continuation_id,
+            metadata=frame.metadata or {},
+            request_id=self.request_id,
         )
         self._end()
 

@@ -1,4 +1,4 @@
-"""What the client hands to its caller."""
+"""The values that the client returns."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import msgspec
 class CallResult(msgspec.Struct, frozen=True):
     """The whole answer to one call.
 
-    ``outputs`` are the tool's text blocks, ``text`` all of them as one. ``continuation_id`` given
-    back as an argument continues the conversation. ``metadata`` tells how the answer came to be
-    (model, provider, finish reason, usage), as far as the broker said.
+    ``outputs`` are the tool's text blocks, ``text`` all of them joined. ``continuation_id``, passed
+    as an argument of the next call, continues the conversation. ``metadata`` has model, provider,
+    finish reason and usage where known.
     """
 
     text: str
@@ -23,9 +23,10 @@ class CallResult(msgspec.Struct, frozen=True):
 
 
 class Progress(msgspec.Struct, frozen=True):
-    """Word that a call is alive. ``position`` counts from 1 while it waits, else it is None.
+    """A sign that a call is alive.
 
-    ``estimate_s`` is the broker's guess of the seconds left to wait, None when it has none.
+    ``position`` in the provider's queue counts from 1 and is None unless the call waits.
+    ``estimate_s`` is the expected wait in seconds, None if unknown.
     """
 
     request_id: str

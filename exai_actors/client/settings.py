@@ -1,28 +1,28 @@
-"""Where and how a client connects, with every limit it keeps."""
+"""The settings of a client, with all its limits."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, TypedDict
 
 import msgspec
 
 DEFAULT_URL = "ws://127.0.0.1:8079"
 
 IfBusy = Literal["wait_in_time", "wait", "refuse"]
-"""What the broker is to do with a call that cannot run at once.
+"""The choice for a call that cannot run immediately.
 
-Wait, unless the wait is predicted to outlast the call's deadline; wait whatever is predicted; or
-refuse it with OverCapacity.
+Wait, unless the wait is predicted to outlast the call's deadline; wait, whatever the prediction; or
+be refused with OverCapacity.
 """
 
 
 class Settings(msgspec.Struct, frozen=True):
-    """All times are in seconds; None means without limit where it is allowed.
+    """Times are in seconds; None, where allowed, means no limit.
 
-    ``call_timeout_s`` bounds a call from its sending to its outcome, ``reply_timeout_s`` what the
-    broker answers by itself (``tools``, ``health``, ``ping``). ``max_frame_bytes`` bounds frames
-    both ways. ``max_unread`` is the number of characters kept for a stream that is not read,
-    ``max_outstanding`` the number of calls at once.
+    ``call_timeout_s`` bounds a call from its sending to its outcome, ``reply_timeout_s`` the other
+    operations (``tools``, ``health``, ``ping``), ``max_frame_bytes`` frames in both directions,
+    ``max_unread`` the characters kept for a stream that is not read, ``max_outstanding`` the
+    concurrent calls.
     """
 
     url: str = DEFAULT_URL
@@ -39,3 +39,17 @@ class Settings(msgspec.Struct, frozen=True):
     def __repr__(self) -> str:
         token = "None" if self.token is None else "'...'"
         return f"Settings(url={self.url!r}, token={token}, session_id={self.session_id!r})"
+
+
+class ConnectOptions(TypedDict, total=False):
+    """The fields of Settings that ``connect`` takes as keywords."""
+
+    token: str | None
+    session_id: str | None
+    open_timeout_s: float
+    call_timeout_s: float | None
+    reply_timeout_s: float
+    close_timeout_s: float
+    max_frame_bytes: int
+    max_unread: int
+    max_outstanding: int

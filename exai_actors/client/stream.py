@@ -1,4 +1,4 @@
-"""A streamed answer: an asynchronous iterable of pieces with a result at its end."""
+"""A streamed answer: an asynchronous iterable of pieces, then a result."""
 
 from __future__ import annotations
 
@@ -12,21 +12,18 @@ from exai_actors.errors import UsageError
 
 
 class Stream:
-    """One streaming call; sent when its iteration begins.
-
-    Iterate it once::
+    """One streaming call. Iterate it once; the call is sent when the iteration begins::
 
         async for piece in broker.stream("chat", prompt="Hello"):
             print(piece, end="")
 
-    Leaving the loop early, by ``break``, an exception or the task's cancellation, cancels the
-    call at the broker. On CPython that happens at once, because the loop owned the only
-    reference to the iterator; ``async with`` says where the call ends on any Python, and
-    ``aclose`` ends it by hand.
+    Leaving the loop early, by ``break``, an exception or the task's cancellation, cancels the call
+    at the broker. On CPython that happens immediately, because the loop has the only reference to
+    the iterator. On any Python, ``async with`` or ``aclose`` determines the end.
 
-    The pieces joined are the text of the result. A tool that does not stream gives its text as
-    one piece. A reader that falls behind by more than ``max_unread`` characters holds nobody
-    up: it gets what it missed as one piece at the end.
+    The pieces joined are the text of the result. A tool that does not stream returns its text as
+    one piece. A reader more than ``max_unread`` characters behind delays no other call; it gets the
+    text that it missed as the last piece.
     """
 
     def __init__(
@@ -45,19 +42,19 @@ class Stream:
 
     @property
     def progress(self) -> Progress | None:
-        """The last word about the waiting call, None before the first."""
+        """The latest progress of the call, None before the first."""
         return self._pending.progress
 
     @property
     def result(self) -> CallResult:
-        """The whole answer. Raises UsageError before the end and a failed call's error after."""
+        """The whole answer. Raises UsageError before the end, and the error of a failed call."""
         if not self._pending.ended:
-            raise UsageError("the result is there after the last piece: read the stream first")
+            raise UsageError("the result exists only after the last piece: read the stream first")
         return self._pending.result_now()
 
     def __aiter__(self) -> StreamPieces:
         if self._iterated:
-            raise UsageError("a stream is iterated once; its whole text is in .result")
+            raise UsageError("a stream can be iterated only once; its whole text is in .result")
         self._iterated = True
         return StreamPieces(self)
 
@@ -87,16 +84,16 @@ class Stream:
             self._submit()
             return await self._pending.next_piece()
         except BaseException:
-            # The traceback keeps the iterator alive, so its finalizer would come too late.
+            # The traceback keeps the iterator alive, so its finalizer would run too late.
             self._connection.abandon(self._pending)
             raise
 
-    def _left(self) -> None:
-        self._connection.abandon_from_anywhere(self._pending)
+    def _abandon(self) -> None:
+        self._connection.abandon_threadsafe(self._pending)
 
 
 class StreamPieces:
-    """The iterator that a loop over a Stream owns: gone with the loop, and the call with it."""
+    """The iterator of a loop over a Stream; its finalizer cancels the call."""
 
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
@@ -111,4 +108,4 @@ class StreamPieces:
         return piece
 
     def __del__(self) -> None:
-        self._stream._left()
+        self._stream._abandon()

@@ -1,6 +1,6 @@
-"""The synchronous client: the asynchronous one on a thread of its own.
+"""The synchronous client: the asynchronous one, run on a background thread.
 
-Any number of threads may use it at once; each waits for its own call only.
+Any number of threads may use it concurrently; each waits for its own call only.
 """
 
 from __future__ import annotations
@@ -8,51 +8,26 @@ from __future__ import annotations
 import weakref
 from collections.abc import Iterator, Mapping
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
 from exai_actors.client.client import BrokerClient, connect
 from exai_actors.client.loop_thread import LoopThread
 from exai_actors.client.pending import OnProgress
 from exai_actors.client.results import CallResult, Progress, Tool
-from exai_actors.client.settings import DEFAULT_URL, IfBusy
+from exai_actors.client.settings import DEFAULT_URL, ConnectOptions, IfBusy
 from exai_actors.client.stream import Stream, StreamPieces
 from exai_actors.errors import UsageError
 
 
-def connect_sync(
-    url: str = DEFAULT_URL,
-    *,
-    token: str | None = None,
-    session_id: str | None = None,
-    open_timeout_s: float = 10.0,
-    call_timeout_s: float | None = 600.0,
-    reply_timeout_s: float = 30.0,
-    close_timeout_s: float = 2.0,
-    max_frame_bytes: int = 33_554_432,
-    max_unread: int = 1_048_576,
-    max_outstanding: int = 1_000,
-) -> SyncBrokerClient:
-    """A client to open with ``with``; the limits are those of ``Settings``, as in ``connect``."""
-    return SyncBrokerClient(
-        connect(
-            url,
-            token=token,
-            session_id=session_id,
-            open_timeout_s=open_timeout_s,
-            call_timeout_s=call_timeout_s,
-            reply_timeout_s=reply_timeout_s,
-            close_timeout_s=close_timeout_s,
-            max_frame_bytes=max_frame_bytes,
-            max_unread=max_unread,
-            max_outstanding=max_outstanding,
-        )
-    )
+def connect_sync(url: str = DEFAULT_URL, **options: Unpack[ConnectOptions]) -> SyncBrokerClient:
+    """A client to open with ``with``; the options are those of ``connect``."""
+    return SyncBrokerClient(connect(url, **options))
 
 
 class SyncBrokerClient:
-    """``BrokerClient`` for code without an event loop: same methods, same arguments, same errors.
+    """``BrokerClient`` for code without an event loop: the same methods, arguments and errors.
 
-    ``on_progress`` is called on the client's own thread and must not call the client.
+    ``on_progress`` is called on the client's thread and must not call the client.
     """
 
     def __init__(self, client: BrokerClient) -> None:
@@ -60,9 +35,9 @@ class SyncBrokerClient:
         self._thread: LoopThread | None = None
 
     def __enter__(self) -> Self:
-        """Connect: see ``open_connection`` for what it raises."""
+        """Connect and send hello. Raises the errors of ``open_connection``."""
         if self._thread is not None:
-            raise UsageError("this client was opened before; connect_sync() makes a new one")
+            raise UsageError("this client was opened before; make a new one with connect_sync()")
         self._thread = thread = LoopThread("exai-client", self._client.aclose)
         self._stop = weakref.finalize(self, thread.stop)
         try:
@@ -87,7 +62,7 @@ class SyncBrokerClient:
 
     @property
     def session_id(self) -> str:
-        """The session as the broker named it."""
+        """The session's id."""
         self._check_opened()
         return self._client.session_id
 
@@ -106,7 +81,7 @@ class SyncBrokerClient:
         on_progress: OnProgress | None = None,
         **more: Any,
     ) -> SyncStream:
-        """``BrokerClient.stream`` for a ``for`` loop; leaving the loop early cancels the call."""
+        """``BrokerClient.stream`` for a ``for`` loop. Leaving the loop early cancels the call."""
         self._check_opened()
         stream = self._client.stream(
             name,
@@ -137,7 +112,7 @@ class SyncBrokerClient:
         on_progress: OnProgress | None = None,
         **more: Any,
     ) -> CallResult:
-        """``BrokerClient.call``; an interrupt (Ctrl-C) while waiting cancels the call."""
+        """``BrokerClient.call``. An interrupt (Ctrl-C) while waiting cancels the call."""
         return self._opened.run(
             self._client.call(
                 name,
@@ -166,11 +141,11 @@ class SyncBrokerClient:
         return self._opened.run(self._client.models())
 
     def health(self) -> dict[str, Any]:
-        """What the broker says about itself."""
+        """The broker's figures."""
         return self._opened.run(self._client.health())
 
     def ping(self) -> None:
-        """Return when the broker has answered."""
+        """Return when the broker has answered a ping."""
         self._opened.run(self._client.ping())
 
     @property
@@ -196,12 +171,12 @@ class SyncStream:
 
     @property
     def progress(self) -> Progress | None:
-        """The last word about the waiting call, None before the first."""
+        """The latest progress of the call, None before the first."""
         return self._stream.progress
 
     @property
     def result(self) -> CallResult:
-        """The whole answer. Raises UsageError before the end and a failed call's error after."""
+        """The whole answer. Raises UsageError before the end, and the error of a failed call."""
         return self._stream.result
 
     def __iter__(self) -> SyncPieces:
@@ -220,7 +195,7 @@ class SyncStream:
         self.close()
 
     def close(self) -> None:
-        """Cancel the call unless it has ended. Idempotent, and harmless after the client's end."""
+        """Cancel the call unless it has ended. Idempotent, also after the client was closed."""
         thread = self._client._opened
         try:
             thread.run(self._stream.aclose())
@@ -230,7 +205,7 @@ class SyncStream:
 
 
 class SyncPieces(Iterator[str]):
-    """The iterator that a ``for`` loop owns; when it goes, the asynchronous one goes with it."""
+    """The iterator of a ``for`` loop; owns the asynchronous one, which cancels the call."""
 
     def __init__(self, pieces: StreamPieces, client: SyncBrokerClient) -> None:
         self._pieces = pieces
@@ -243,5 +218,5 @@ class SyncPieces(Iterator[str]):
         return piece
 
     async def _next(self) -> str | None:
-        # StopAsyncIteration cannot travel through a future.
+        # StopAsyncIteration cannot be the exception of a future.
         return await anext(self._pieces, None)

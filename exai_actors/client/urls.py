@@ -1,4 +1,4 @@
-"""What a client wants to know of a broker's URL before it connects."""
+"""Reads a broker's URL."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ NO_URL = f"is not a WebSocket URL such as {DEFAULT_URL}"
 
 
 class BrokerUrl(msgspec.Struct, frozen=True):
-    """``shown`` is the URL without user name and password, as it may be shown and logged."""
+    """``display`` is the URL without user name and password, for messages and logs."""
 
-    shown: str
+    display: str
     port: int | None
     is_loopback: bool
 
 
-def look_at(url: str) -> BrokerUrl:
-    """Raises UsageError for a text that is no URL at all."""
+def parse_url(url: str) -> BrokerUrl:
+    """Raises UsageError if ``url`` is not a URL."""
     try:
         parts = urlsplit(url)
-        shown = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
-        return BrokerUrl(shown, parts.port, _is_loopback(parts.hostname or ""))
+        display = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+        return BrokerUrl(display, parts.port, _is_loopback(parts.hostname or ""))
     except ValueError as error:
-        shown = url.rpartition("@")[2]
-        raise UsageError(f"{shown} {NO_URL}: {error}") from None
+        display = url.rpartition("@")[2]
+        raise UsageError(f"{display} {NO_URL}: {error}") from None
 
 
 def _is_loopback(host: str) -> bool:

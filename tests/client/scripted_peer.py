@@ -1,6 +1,6 @@
-"""The other end of the client's socket, saying exactly what a test tells it to say.
+"""A scripted server for the client, with behaviour that a real broker never shows.
 
-For what a real broker never does: falling silent, vanishing, talking nonsense.
+It can fall silent, vanish, or send invalid frames.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ HELLO_ACK = {"op": "hello_ack", "ok": True, "session_id": "session-1"}
 
 
 class ScriptedPeer:
-    """Answers hello with ``hello_ack``; the rest is up to the test."""
+    """Answers hello with ``hello_ack``; the test sends everything else."""
 
     def __init__(self, hello_ack: dict[str, Any] | bytes | None) -> None:
         self.port = 0
@@ -31,14 +31,14 @@ class ScriptedPeer:
         return f"ws://127.0.0.1:{self.port}"
 
     async def receive(self, op: str) -> dict[str, Any]:
-        """The next frame from the client, which must be of this op."""
+        """The next frame from the client, whose op must be ``op``."""
         async with asyncio.timeout(5):
             frame = await self._frames.get()
         assert frame["op"] == op, frame
         return frame
 
     def expect_silence(self) -> None:
-        """Nothing has come that no ``receive`` has taken."""
+        """Assert that every frame was taken by ``receive``."""
         assert self._frames.empty(), self._frames.get_nowait()
 
     async def send(self, frame: dict[str, Any] | str | bytes) -> None:
@@ -59,7 +59,7 @@ class ScriptedPeer:
         await self.send({"op": "call_tool_res", "request_id": request_id, "error": error})
 
     async def socket(self) -> ServerConnection:
-        """The present client's connection."""
+        """The connection of the latest client."""
         if self._socket is None or not self._sockets.empty():
             self._socket = await self._sockets.get()
         return self._socket

@@ -1,4 +1,4 @@
-"""The client and the broker it was made for, with an upstream that answers as told."""
+"""The client with a real broker and a scripted upstream."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ async def test_a_call_and_a_stream_give_the_same_answer(
     assert whole.metadata["model_used"] == "scripted-model"
 
 
-async def test_a_conversation_goes_on_by_its_continuation_id(
+async def test_a_continuation_id_continues_the_conversation(
     upstream: ScriptedUpstream, client: BrokerClient
 ) -> None:
     first = await client.call("chat", prompt="one")
@@ -71,7 +71,7 @@ async def test_a_conversation_goes_on_by_its_continuation_id(
     assert roles == ["user", "assistant", "user"]
 
 
-async def test_many_calls_share_one_connection_and_wait_for_the_one_permit(
+async def test_calls_share_one_connection_and_wait_for_the_permit(
     upstream: ScriptedUpstream, client: BrokerClient
 ) -> None:
     answers = await asyncio.gather(*(client.call("chat", prompt=f"{n}") for n in range(8)))
@@ -79,16 +79,16 @@ async def test_many_calls_share_one_connection_and_wait_for_the_one_permit(
     assert upstream.max_in_flight == 1
 
 
-async def test_a_waiting_call_is_told_its_position(
+async def test_a_waiting_call_gets_its_position(
     upstream: ScriptedUpstream, client: BrokerClient
 ) -> None:
     gate = Gate()
     upstream.then(answer(gate, "first"))
-    told: asyncio.Queue[Progress] = asyncio.Queue()
+    reported: asyncio.Queue[Progress] = asyncio.Queue()
     first = asyncio.create_task(client.call("chat", prompt="one"))
     await gate.reached()
-    second = asyncio.create_task(client.call("chat", prompt="two", on_progress=told.put_nowait))
-    while (await told.get()).position != 1:
+    second = asyncio.create_task(client.call("chat", prompt="two", on_progress=reported.put_nowait))
+    while (await reported.get()).position != 1:
         pass
     gate.open()
     assert (await first).text == "first"
@@ -96,7 +96,7 @@ async def test_a_waiting_call_is_told_its_position(
 
 
 @pytest.mark.parametrize("way", ["break", "task", "id"])
-async def test_giving_up_really_ends_the_call_upstream(
+async def test_abandoning_a_call_ends_it_upstream(
     upstream: ScriptedUpstream, broker: RunningBroker, client: BrokerClient, way: str
 ) -> None:
     gate = Gate()
@@ -126,7 +126,9 @@ async def test_giving_up_really_ends_the_call_upstream(
     assert (await client.call("chat", prompt="next")).text == "echo: next"
 
 
-async def test_errors_come_by_their_type(upstream: ScriptedUpstream, client: BrokerClient) -> None:
+async def test_errors_have_their_own_types(
+    upstream: ScriptedUpstream, client: BrokerClient
+) -> None:
     with pytest.raises(ToolNotFound):
         await client.call("no such tool")
     with pytest.raises(InvalidArguments) as invalid:
@@ -140,7 +142,7 @@ async def test_errors_come_by_their_type(upstream: ScriptedUpstream, client: Bro
         await client.call("chat", prompt="hi")
 
 
-async def test_a_deadline_is_kept_by_the_broker(
+async def test_the_broker_enforces_a_deadline(
     upstream: ScriptedUpstream, client: BrokerClient
 ) -> None:
     upstream.then(answer(Gate(), "never"))
@@ -150,7 +152,7 @@ async def test_a_deadline_is_kept_by_the_broker(
     await upstream.wait_for_disconnect()
 
 
-async def test_the_same_id_again_gives_the_same_outcome_without_a_second_call(
+async def test_a_repeated_id_gets_the_same_outcome(
     upstream: ScriptedUpstream, broker: RunningBroker, client: BrokerClient
 ) -> None:
     first = await client.call("chat", prompt="hi", request_id="mine")
@@ -163,7 +165,7 @@ async def test_the_same_id_again_gives_the_same_outcome_without_a_second_call(
     assert upstream.started == 1
 
 
-async def test_a_call_lost_with_its_connection_can_be_repeated_in_its_session(
+async def test_a_lost_call_can_be_repeated_in_its_session(
     upstream: ScriptedUpstream, broker: RunningBroker
 ) -> None:
     upstream.then(answer(Gate(), "never"))
@@ -180,7 +182,7 @@ async def test_a_call_lost_with_its_connection_can_be_repeated_in_its_session(
     assert repeated.text == "echo: hi"
 
 
-async def test_a_broker_that_stops_tells_what_waits(upstream: ScriptedUpstream) -> None:
+async def test_outstanding_calls_fail_when_the_broker_stops(upstream: ScriptedUpstream) -> None:
     upstream.then(answer(Gate(), "never"))
     config = {"provider": [provider_at(upstream.base_url)]}
     async with running_broker(config) as broker, broker.connect() as client:
@@ -200,7 +202,7 @@ async def test_the_broker_describes_itself(client: BrokerClient) -> None:
     await client.ping()
 
 
-async def test_a_token_is_needed_where_one_is_set() -> None:
+async def test_a_configured_token_is_required() -> None:
     config = {
         "server": {"token": "a-token-of-the-test"},
         "provider": [provider_at("http://127.0.0.1:1/v1")],
@@ -218,15 +220,15 @@ async def test_a_thousand_calls_on_ten_connections_get_their_own_answers(
 ) -> None:
     config = {"provider": [provider_at(upstream.base_url, limit=20)]}
 
-    async def hundred(broker: RunningBroker, who: int) -> None:
+    async def hundred(broker: RunningBroker, worker: int) -> None:
         async with broker.connect(call_timeout_s=30) as client:
             for batch in range(20):
-                nonces = [f"{who}-{batch}-{n}" for n in range(5)]
+                nonces = [f"{worker}-{batch}-{n}" for n in range(5)]
                 results = await asyncio.gather(
                     *(client.call("chat", prompt=nonce) for nonce in nonces)
                 )
                 assert [result.text for result in results] == [f"echo: {n}" for n in nonces]
 
     async with running_broker(config) as broker:
-        await asyncio.gather(*(hundred(broker, who) for who in range(10)))
+        await asyncio.gather(*(hundred(broker, worker) for worker in range(10)))
     assert upstream.max_in_flight <= 20

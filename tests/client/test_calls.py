@@ -1,4 +1,4 @@
-"""Calls on one connection: matched by id, ended exactly once, cancelled when nobody waits."""
+"""Calls on one connection: matched by id, ended exactly once, cancelled when abandoned."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ async def broker(peer: ScriptedPeer) -> AsyncIterator[BrokerClient]:
         yield broker
 
 
-async def test_a_call_sends_its_keywords_as_arguments_and_returns_the_whole_answer(
+async def test_a_call_sends_its_keywords_and_returns_the_answer(
     peer: ScriptedPeer, broker: BrokerClient
 ) -> None:
     calling = asyncio.create_task(broker.call("chat", prompt="hi", model="m", deadline_ms=900))
@@ -59,7 +59,7 @@ async def test_a_call_sends_its_keywords_as_arguments_and_returns_the_whole_answ
     assert result.request_id == frame["request_id"]
 
 
-async def test_a_call_says_what_to_do_when_it_must_wait_and_of_what_it_is_a_part(
+async def test_a_call_sends_if_busy_and_idempotency_key(
     peer: ScriptedPeer, broker: BrokerClient
 ) -> None:
     calling = asyncio.create_task(
@@ -85,16 +85,16 @@ async def test_an_argument_named_like_an_option_goes_into_the_mapping(
     await calling
 
 
-async def test_an_argument_given_twice_is_an_error_that_names_it(broker: BrokerClient) -> None:
-    with pytest.raises(UsageError, match=r"given twice.*title"):
+async def test_a_repeated_argument_is_an_error(broker: BrokerClient) -> None:
+    with pytest.raises(UsageError, match=r"given both.*title"):
         await broker.call("report", {"title": "a"}, title="b")
 
 
-async def test_what_json_cannot_say_is_an_error_and_nothing_is_sent(
+async def test_a_call_that_json_cannot_express_is_not_sent(
     peer: ScriptedPeer, broker: BrokerClient
 ) -> None:
     for bad in (object(), "\ud800", 1 << 70):
-        with pytest.raises(UsageError, match="'chat' cannot be written as JSON"):
+        with pytest.raises(UsageError, match="JSON cannot express the call of 'chat'"):
             await broker.call("chat", prompt=bad)
     peer.expect_silence()
 
@@ -105,7 +105,7 @@ class Settings:
 
 
 @pytest.mark.parametrize(
-    ("keywords", "said"),
+    ("keywords", "reason"),
     [
         ({"temperature": math.nan}, "temperature is nan"),
         ({"temperature": -math.inf}, "temperature is -inf"),
@@ -120,17 +120,15 @@ class Settings:
         ({"image": b"png"}, "'image': .*bytes"),
     ],
 )
-async def test_the_argument_that_json_cannot_say_is_named(
-    peer: ScriptedPeer, broker: BrokerClient, keywords: dict[str, Any], said: str
+async def test_an_argument_that_json_cannot_express_is_named(
+    peer: ScriptedPeer, broker: BrokerClient, keywords: dict[str, Any], reason: str
 ) -> None:
-    with pytest.raises(UsageError, match=f"'chat' cannot be written as JSON: {said}"):
+    with pytest.raises(UsageError, match=f"JSON cannot express the call of 'chat': {reason}"):
         await broker.call("chat", prompt="null", timeout_s=1, **keywords)
     peer.expect_silence()
 
 
-async def test_an_argument_without_a_value_and_the_word_null_are_sent(
-    peer: ScriptedPeer, broker: BrokerClient
-) -> None:
+async def test_none_and_the_word_null_are_sent(peer: ScriptedPeer, broker: BrokerClient) -> None:
     calling = asyncio.create_task(broker.call("chat", prompt="null", model=None))
     frame = await peer.receive("call_tool")
     assert frame["arguments"] == {"prompt": "null", "model": None}
@@ -139,7 +137,7 @@ async def test_an_argument_without_a_value_and_the_word_null_are_sent(
 
 
 @pytest.mark.parametrize("request_id", [5, b"five", "\ud800"])
-async def test_an_id_that_is_no_text_is_refused_here_and_other_calls_live(
+async def test_an_id_that_is_not_text_is_refused(
     peer: ScriptedPeer, broker: BrokerClient, request_id: Any
 ) -> None:
     calling = asyncio.create_task(broker.call("chat", request_id="good"))
@@ -153,7 +151,7 @@ async def test_an_id_that_is_no_text_is_refused_here_and_other_calls_live(
     peer.expect_silence()
 
 
-async def test_a_prompt_in_the_place_of_the_arguments_is_told_where_it_belongs(
+async def test_a_prompt_in_place_of_the_arguments_is_an_error(
     broker: BrokerClient,
 ) -> None:
     prompt: Any = "Hello"
@@ -161,9 +159,7 @@ async def test_a_prompt_in_the_place_of_the_arguments_is_told_where_it_belongs(
         await broker.call("chat", prompt, timeout_s=1)
 
 
-async def test_a_time_limit_that_is_no_number_is_refused(
-    peer: ScriptedPeer, broker: BrokerClient
-) -> None:
+async def test_a_timeout_of_nan_is_refused(peer: ScriptedPeer, broker: BrokerClient) -> None:
     with pytest.raises(UsageError, match="timeout_s is nan"):
         await broker.call("chat", prompt="hi", timeout_s=math.nan)
     peer.expect_silence()
@@ -209,7 +205,7 @@ async def test_each_code_raises_its_own_error(
     assert raised.value.request_id == frame["request_id"]
 
 
-async def test_errors_carry_what_a_caller_acts_on(peer: ScriptedPeer, broker: BrokerClient) -> None:
+async def test_errors_have_the_details_to_act_on(peer: ScriptedPeer, broker: BrokerClient) -> None:
     async def refused(code: str, **details: Any) -> BrokerError:
         calling = asyncio.create_task(broker.call("chat"))
         frame = await peer.receive("call_tool")
@@ -242,7 +238,7 @@ async def test_cancelling_the_waiting_task_cancels_the_call(
     assert (await peer.receive("cancel"))["request_id"] == frame["request_id"]
 
 
-async def test_late_frames_of_a_cancelled_call_disturb_nobody(
+async def test_late_frames_of_a_cancelled_call_are_ignored(
     peer: ScriptedPeer, broker: BrokerClient
 ) -> None:
     calling = asyncio.create_task(broker.call("chat", prompt="hi"))
@@ -256,7 +252,7 @@ async def test_late_frames_of_a_cancelled_call_disturb_nobody(
     assert (await second).text == "fine"
 
 
-async def test_cancelling_by_id_ends_the_call_with_the_brokers_word(
+async def test_cancelling_by_id_ends_the_call_with_the_brokers_answer(
     peer: ScriptedPeer, broker: BrokerClient
 ) -> None:
     calling = asyncio.create_task(broker.call("chat", request_id="mine"))
@@ -268,7 +264,7 @@ async def test_cancelling_by_id_ends_the_call_with_the_brokers_word(
         await calling
 
 
-async def test_a_call_from_another_loop_is_an_error_and_no_endless_wait(
+async def test_a_call_from_another_loop_is_an_error(
     peer: ScriptedPeer, broker: BrokerClient
 ) -> None:
     async def elsewhere(doing: Callable[[], Coroutine[Any, Any, Any]]) -> None:
@@ -286,7 +282,7 @@ async def test_a_cancel_that_cannot_be_sent_is_an_error(broker: BrokerClient) ->
         await broker.cancel("long-running")
 
 
-async def test_a_call_without_an_outcome_in_time_is_cancelled_at_the_broker(
+async def test_a_timed_out_call_is_cancelled_at_the_broker(
     peer: ScriptedPeer, broker: BrokerClient
 ) -> None:
     with pytest.raises(RequestTimeout, match=r"within 0\.05 s") as raised:
@@ -296,7 +292,7 @@ async def test_a_call_without_an_outcome_in_time_is_cancelled_at_the_broker(
     assert (await peer.receive("cancel"))["request_id"] == sent["request_id"]
 
 
-async def test_a_lost_connection_fails_every_outstanding_call_and_names_them_all(
+async def test_a_lost_connection_fails_and_names_every_outstanding_call(
     peer: ScriptedPeer, broker: BrokerClient
 ) -> None:
     calls = [asyncio.create_task(broker.call("chat", request_id=name)) for name in ("a", "b")]
@@ -313,7 +309,7 @@ async def test_a_lost_connection_fails_every_outstanding_call_and_names_them_all
         await broker.call("chat")
 
 
-async def test_the_brokers_reason_for_closing_is_told(
+async def test_the_brokers_close_reason_is_reported(
     peer: ScriptedPeer, broker: BrokerClient
 ) -> None:
     calling = asyncio.create_task(broker.call("chat"))
@@ -323,7 +319,7 @@ async def test_the_brokers_reason_for_closing_is_told(
         await calling
 
 
-async def test_closing_the_client_fails_what_is_outstanding(peer: ScriptedPeer) -> None:
+async def test_closing_the_client_fails_outstanding_calls(peer: ScriptedPeer) -> None:
     async with connect(peer.url) as broker:
         await peer.receive("hello")
         calling = asyncio.create_task(broker.call("chat"))
@@ -335,7 +331,7 @@ async def test_closing_the_client_fails_what_is_outstanding(peer: ScriptedPeer) 
 
 
 @pytest.mark.parametrize("nonsense", ["{", "[]", '{"op": 7}', '{"op":"progress","position":"x"}'])
-async def test_a_peer_that_talks_nonsense_is_left(
+async def test_an_invalid_frame_ends_the_connection(
     peer: ScriptedPeer, broker: BrokerClient, nonsense: str
 ) -> None:
     calling = asyncio.create_task(broker.call("chat"))
@@ -345,33 +341,29 @@ async def test_a_peer_that_talks_nonsense_is_left(
         await calling
 
 
-async def test_progress_is_told_with_position_and_estimate(
-    peer: ScriptedPeer, broker: BrokerClient
-) -> None:
-    told: asyncio.Queue[Progress] = asyncio.Queue()
-    calling = asyncio.create_task(broker.call("chat", on_progress=told.put_nowait))
+async def test_progress_has_position_and_estimate(peer: ScriptedPeer, broker: BrokerClient) -> None:
+    reported: asyncio.Queue[Progress] = asyncio.Queue()
+    calling = asyncio.create_task(broker.call("chat", on_progress=reported.put_nowait))
     request_id = (await peer.receive("call_tool"))["request_id"]
     await peer.send(
         {"op": "progress", "request_id": request_id, "position": 3, "estimate_s": 1.5, "t": 0.1}
     )
-    assert await told.get() == Progress(request_id, position=3, estimate_s=1.5)
+    assert await reported.get() == Progress(request_id, position=3, estimate_s=1.5)
     await peer.answer(request_id, "done")
     await calling
 
 
-async def test_an_id_that_is_outstanding_is_not_sent_again(
-    peer: ScriptedPeer, broker: BrokerClient
-) -> None:
+async def test_an_outstanding_id_is_refused(peer: ScriptedPeer, broker: BrokerClient) -> None:
     calling = asyncio.create_task(broker.call("chat", request_id="same"))
     await peer.receive("call_tool")
-    with pytest.raises(UsageError, match="'same' is outstanding"):
+    with pytest.raises(UsageError, match="'same' is already outstanding"):
         await broker.call("chat", request_id="same")
     await peer.answer("same", "one")
     assert (await calling).text == "one"
     peer.expect_silence()
 
 
-async def test_more_calls_than_allowed_at_once_are_refused_here(peer: ScriptedPeer) -> None:
+async def test_calls_above_max_outstanding_are_refused(peer: ScriptedPeer) -> None:
     async with connect(peer.url, max_outstanding=1) as broker:
         await peer.receive("hello")
         calling = asyncio.create_task(broker.call("chat", request_id="first"))
@@ -382,14 +374,14 @@ async def test_more_calls_than_allowed_at_once_are_refused_here(peer: ScriptedPe
         assert (await calling).text == "one"
 
 
-async def test_a_frame_above_the_limit_is_refused_here_and_other_calls_live(
+async def test_an_oversized_frame_is_refused(
     peer: ScriptedPeer,
 ) -> None:
     async with connect(peer.url, max_frame_bytes=1_000) as broker:
         await peer.receive("hello")
         calling = asyncio.create_task(broker.call("chat", request_id="small"))
         await peer.receive("call_tool")
-        with pytest.raises(UsageError, match="max_frame_bytes is 1000"):
+        with pytest.raises(UsageError, match="max_frame_bytes, 1000"):
             await broker.call("chat", prompt="x" * 2_000)
         await peer.answer("small", "fine")
         assert (await calling).text == "fine"
@@ -414,7 +406,7 @@ async def test_tools_health_and_ping_are_answered_beside_calls(
     await pinging
 
 
-async def test_a_broker_that_falls_silent_does_not_hold_a_ping_for_ever(
+async def test_a_ping_without_answer_times_out(
     peer: ScriptedPeer,
 ) -> None:
     async with connect(peer.url, reply_timeout_s=0.05) as broker:
@@ -422,7 +414,7 @@ async def test_a_broker_that_falls_silent_does_not_hold_a_ping_for_ever(
             await broker.ping()
 
 
-async def test_a_broker_that_does_not_read_neither_holds_calls_nor_fills_the_memory(
+async def test_a_broker_that_does_not_read_blocks_no_call(
     peer: ScriptedPeer,
 ) -> None:
     async with connect(peer.url, max_outstanding=2, close_timeout_s=0.1) as broker:

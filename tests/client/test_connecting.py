@@ -1,4 +1,4 @@
-"""Opening a connection: what is sent, and what is said when it does not work."""
+"""Opening a connection: the hello, and the errors."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from exai_actors.client import ConnectError, Unauthorized, UsageError, connect
 from exai_actors.client.settings import Settings
-from exai_actors.client.urls import look_at
+from exai_actors.client.urls import parse_url
 from tests.client.scripted_peer import scripted_peer
 
 
@@ -29,7 +29,7 @@ def _free_port() -> int:
         return port
 
 
-async def test_hello_carries_token_and_session_and_the_broker_names_the_session() -> None:
+async def test_hello_has_token_and_session() -> None:
     async with (
         scripted_peer() as peer,
         connect(peer.url, token="t" * 16, session_id="wanted") as broker,
@@ -39,18 +39,18 @@ async def test_hello_carries_token_and_session_and_the_broker_names_the_session(
         assert broker.session_id == "session-1"
 
 
-async def test_no_broker_there_is_said_with_url_and_way_out() -> None:
+async def test_a_missing_broker_is_reported_with_url_and_advice() -> None:
     url = f"ws://127.0.0.1:{_free_port()}"
     error = await _refused(url)
     assert str(error).startswith(f"cannot connect to {url}: connection refused.")
     assert "exai serve" in str(error)
 
 
-async def test_a_tls_url_of_a_broker_without_tls_is_told_so() -> None:
+async def test_a_tls_url_without_tls_is_reported() -> None:
     async with scripted_peer() as peer:
         error = await _refused(peer.url.replace("ws:", "wss:"))
     assert re.match(
-        r"cannot connect to wss://127\.0\.0\.1:\d+: \w.*its URL begins with ws://", f"{error}"
+        r"cannot connect to wss://127\.0\.0\.1:\d+: \w.*the URL begins with ws://", f"{error}"
     )
 
 
@@ -62,33 +62,35 @@ async def test_a_wrong_token_is_unauthorized() -> None:
                 pass
 
 
-async def test_a_missing_token_is_called_missing() -> None:
+async def test_a_missing_token_is_reported() -> None:
     ack = {"op": "hello_ack", "ok": False, "error": "unauthorized"}
     async with scripted_peer(ack) as peer:
-        with pytest.raises(Unauthorized, match="wants a token"):
+        with pytest.raises(Unauthorized, match="requires a token"):
             async with connect(peer.url):
                 pass
 
 
 @pytest.mark.parametrize(
-    ("answer", "said"),
+    ("answer", "reason"),
     [
         ({"op": "hello_ack", "ok": False, "error": "draining"}, "refused with 'draining'"),
         ({"op": "welcome"}, "the first frame was 'welcome', not hello_ack"),
         (b"good morning", "not a frame"),
     ],
 )
-async def test_another_answer_to_hello_is_told(answer: dict[str, Any] | bytes, said: str) -> None:
+async def test_another_answer_to_hello_is_reported(
+    answer: dict[str, Any] | bytes, reason: str
+) -> None:
     async with scripted_peer(answer) as peer:
-        assert said in str(await _refused(peer.url))
+        assert reason in str(await _refused(peer.url))
 
 
-async def test_a_server_that_does_not_answer_is_not_waited_for_long() -> None:
+async def test_a_silent_server_times_out() -> None:
     async with scripted_peer(None) as peer:
         assert "no answer within 0.05 s" in str(await _refused(peer.url, open_timeout_s=0.05))
 
 
-async def test_a_server_that_closes_instead_of_answering_is_told_with_its_reason() -> None:
+async def test_a_server_that_closes_is_reported_with_its_reason() -> None:
     async with scripted_peer(None) as peer:
         connecting = asyncio.create_task(_refused(peer.url))
         await peer.receive("hello")
@@ -96,7 +98,7 @@ async def test_a_server_that_closes_instead_of_answering_is_told_with_its_reason
         assert "1008 too many connections" in str(await connecting)
 
 
-async def test_a_server_of_another_kind_is_told() -> None:
+async def test_a_server_of_another_protocol_is_reported() -> None:
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
@@ -109,27 +111,27 @@ async def test_a_server_of_another_kind_is_told() -> None:
         assert "does not speak WebSocket" in str(await _refused(f"ws://127.0.0.1:{port}"))
 
 
-async def test_port_0_is_not_taken_for_the_default_port() -> None:
+async def test_port_0_is_not_the_default_port() -> None:
     assert "nothing can listen on port 0" in str(await _refused("ws://127.0.0.1:0/here"))
 
 
 @pytest.mark.parametrize(
     "url", ["http://127.0.0.1:1", "127.0.0.1:8079", "ws://", "ws://h:99999", "ws://[::1"]
 )
-async def test_a_url_that_is_none_is_a_usage_error(url: str) -> None:
+async def test_an_invalid_url_is_a_usage_error(url: str) -> None:
     with pytest.raises(UsageError, match=r"is not a WebSocket URL .*ws://127\.0\.0\.1:8079"):
         async with connect(url):
             pass
 
 
 @pytest.mark.parametrize("settings", [{"token": "\ud800"}, {"token": 5}, {"session_id": b"one"}])
-async def test_a_hello_that_json_cannot_say_is_a_usage_error(settings: dict[str, Any]) -> None:
+async def test_an_unencodable_hello_is_a_usage_error(settings: dict[str, Any]) -> None:
     async with scripted_peer() as peer:
         with pytest.raises(UsageError, match=f"{next(iter(settings))} "):
             await connect(peer.url, **settings).__aenter__()
 
 
-async def test_a_client_is_opened_once_and_not_used_before() -> None:
+async def test_a_client_is_opened_once_and_used_only_then() -> None:
     async with scripted_peer() as peer:
         client = connect(peer.url)
         with pytest.raises(UsageError, match="not connected"):
@@ -142,5 +144,5 @@ async def test_a_client_is_opened_once_and_not_used_before() -> None:
 
 
 def test_neither_the_url_nor_the_settings_show_secrets() -> None:
-    assert look_at("ws://user:secret@host:1/path").shown == "ws://host:1/path"
+    assert parse_url("ws://user:secret@host:1/path").display == "ws://host:1/path"
     assert "secret" not in repr(Settings(token="secret-secret-secret"))

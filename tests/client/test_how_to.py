@@ -1,4 +1,4 @@
-"""Every program in the how-to of the client runs as it stands, but for the broker's URL."""
+"""Every example in the client's how-to runs, with another URL."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ PROGRAMS = re.findall(r"^```python\n(.*?)^```$", HOW_TO.read_text(), re.DOTALL |
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=range(1, len(PROGRAMS) + 1))
-def test_the_program_runs_and_says_something(
+def test_the_example_runs_and_prints(
     exai_broker: BrokerInThread, capsys: pytest.CaptureFixture[str], program: str
 ) -> None:
     assert URL in program
     here = program.replace(URL, exai_broker.url)
     exec(compile(here, str(HOW_TO), "exec"), {"__name__": "__main__"})
-    said = capsys.readouterr().out.strip()
-    assert said
-    assert "gpt-99" not in program or said == "take one of synthetic"
+    output = capsys.readouterr().out.strip()
+    assert output
+    assert "gpt-99" not in program or output == "take one of synthetic"
 
 
-def test_there_are_programs_to_try() -> None:
+def test_the_page_has_examples() -> None:
     assert len(PROGRAMS) >= 6

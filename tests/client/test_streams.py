@@ -1,4 +1,4 @@
-"""Streams: pieces in order, the result after them, a cancel wherever the loop is left."""
+"""Streams: pieces in order, then the result; leaving the loop cancels."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ async def _begun(peer: ScriptedPeer) -> None:
     assert frame["stream"] is True
 
 
-async def test_pieces_come_in_order_and_the_result_after_them(
+async def test_pieces_come_in_order_before_the_result(
     peer: ScriptedPeer, broker: BrokerClient
 ) -> None:
     stream = broker.stream("chat", prompt="hi", request_id="s")
@@ -72,9 +72,7 @@ async def test_nothing_is_sent_before_the_iteration_begins(
     await pinging
 
 
-async def test_leaving_the_loop_with_break_cancels_at_once(
-    peer: ScriptedPeer, broker: BrokerClient
-) -> None:
+async def test_a_break_cancels_the_call(peer: ScriptedPeer, broker: BrokerClient) -> None:
     stream = broker.stream("chat", request_id="s")
 
     async def first() -> str:
@@ -91,7 +89,7 @@ async def test_leaving_the_loop_with_break_cancels_at_once(
     assert (await peer.receive("cancel"))["request_id"] == "s"
 
 
-async def test_an_exception_in_the_loop_cancels_at_once(
+async def test_an_exception_in_the_loop_cancels_the_call(
     peer: ScriptedPeer, broker: BrokerClient
 ) -> None:
     async def fail() -> None:
@@ -106,7 +104,7 @@ async def test_an_exception_in_the_loop_cancels_at_once(
     assert (await peer.receive("cancel"))["request_id"] == "s"
 
 
-async def test_cancelling_the_reading_task_cancels_the_call_while_its_error_is_kept(
+async def test_cancelling_the_reading_task_cancels_the_call(
     peer: ScriptedPeer, broker: BrokerClient
 ) -> None:
     reading = asyncio.create_task(_collect(broker))
@@ -118,7 +116,7 @@ async def test_cancelling_the_reading_task_cancels_the_call_while_its_error_is_k
     assert kept.tb is not None
 
 
-async def test_the_end_of_a_with_block_cancels_a_stream_that_was_not_read_to_its_end(
+async def test_the_end_of_a_with_block_cancels_an_unfinished_stream(
     peer: ScriptedPeer, broker: BrokerClient
 ) -> None:
     async with broker.stream("chat", request_id="s") as stream:
@@ -140,7 +138,7 @@ async def test_closing_a_stream_ends_the_task_that_reads_it(
     reading = asyncio.create_task(read())
     await _begun(peer)
     await stream.aclose()
-    with pytest.raises(RequestCancelled, match="given up"):
+    with pytest.raises(RequestCancelled, match="abandoned"):
         await reading
     assert (await peer.receive("cancel"))["request_id"] == "s"
 
@@ -157,15 +155,15 @@ async def test_a_stream_read_to_its_end_is_not_cancelled(
     await pinging
 
 
-async def test_a_stream_is_iterated_once(peer: ScriptedPeer, broker: BrokerClient) -> None:
+async def test_a_stream_can_be_iterated_only_once(peer: ScriptedPeer, broker: BrokerClient) -> None:
     async with broker.stream("chat", request_id="s") as stream:
         await peer.answer("s", "all")
         assert [piece async for piece in stream] == ["all"]
-        with pytest.raises(UsageError, match="iterated once"):
+        with pytest.raises(UsageError, match="iterated only once"):
             aiter(stream)
 
 
-async def test_a_tool_that_does_not_stream_gives_its_text_as_one_piece(
+async def test_a_tool_that_does_not_stream_returns_one_piece(
     peer: ScriptedPeer, broker: BrokerClient
 ) -> None:
     reading = asyncio.create_task(_collect(broker))
@@ -174,7 +172,7 @@ async def test_a_tool_that_does_not_stream_gives_its_text_as_one_piece(
     assert await reading == ["0.1.0"]
 
 
-async def test_a_failed_stream_raises_after_the_pieces_that_came(
+async def test_a_failed_stream_raises_after_its_pieces(
     peer: ScriptedPeer, broker: BrokerClient
 ) -> None:
     got: list[str] = []
@@ -200,9 +198,7 @@ async def test_a_lost_connection_ends_a_stream(peer: ScriptedPeer, broker: Broke
         await reading
 
 
-async def test_a_stream_has_a_time_limit_of_its_own(
-    peer: ScriptedPeer, broker: BrokerClient
-) -> None:
+async def test_a_stream_has_its_own_timeout(peer: ScriptedPeer, broker: BrokerClient) -> None:
     with pytest.raises(RequestTimeout):
         async for _ in broker.stream("chat", request_id="s", timeout_s=0.05):
             pass
@@ -210,7 +206,7 @@ async def test_a_stream_has_a_time_limit_of_its_own(
     assert (await peer.receive("cancel"))["request_id"] == "s"
 
 
-async def test_a_stream_nobody_reads_holds_up_no_other_call_and_loses_nothing(
+async def test_an_unread_stream_blocks_no_other_call_and_loses_no_text(
     peer: ScriptedPeer, broker: BrokerClient
 ) -> None:
     text = "".join(f"<{n}>" for n in range(1_000))
@@ -228,9 +224,7 @@ async def test_a_stream_nobody_reads_holds_up_no_other_call_and_loses_nothing(
     assert sum(map(len, pieces[:-1])) <= 100
 
 
-async def test_pieces_missing_from_the_middle_come_at_the_end(
-    peer: ScriptedPeer, broker: BrokerClient
-) -> None:
+async def test_missing_pieces_come_at_the_end(peer: ScriptedPeer, broker: BrokerClient) -> None:
     reading = asyncio.create_task(_collect(broker))
     await _begun(peer)
     await peer.chunk("s", 0, "a")
@@ -239,7 +233,7 @@ async def test_pieces_missing_from_the_middle_come_at_the_end(
     assert await reading == ["a", "bcd"]
 
 
-async def test_a_gap_that_the_result_does_not_fill_is_an_error(
+async def test_a_gap_that_the_result_cannot_fill_is_an_error(
     peer: ScriptedPeer, broker: BrokerClient
 ) -> None:
     async with broker.stream("chat", request_id="s") as stream:

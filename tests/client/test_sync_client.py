@@ -1,4 +1,4 @@
-"""The synchronous twin: same calls from any thread, and no thread left behind."""
+"""The synchronous client: calls from any thread, and no thread left behind."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 
 class PeerThread:
-    """A ScriptedPeer on a loop of its own, because the client's caller blocks."""
+    """A ScriptedPeer on another thread's loop, because the client blocks its caller."""
 
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
@@ -93,9 +93,7 @@ def test_a_call_returns_its_answer(far: PeerThread, broker: SyncBrokerClient) ->
     answered()
 
 
-def test_threads_share_one_connection_and_get_their_own_answers(
-    far: PeerThread, broker: SyncBrokerClient
-) -> None:
+def test_threads_share_one_connection(far: PeerThread, broker: SyncBrokerClient) -> None:
     async def answer_all() -> None:
         frames = [await far.peer.receive("call_tool") for _ in range(8)]
         for frame in reversed(frames):
@@ -170,12 +168,12 @@ def test_an_interrupt_while_waiting_cancels_the_call(
     assert far.received("cancel") == "mine"
 
 
-def test_a_time_limit_holds(broker: SyncBrokerClient) -> None:
+def test_a_timeout_is_enforced(broker: SyncBrokerClient) -> None:
     with pytest.raises(RequestTimeout):
         broker.call("chat", timeout_s=0.05)
 
 
-def test_closing_fails_what_waits_in_other_threads_and_ends_the_thread(far: PeerThread) -> None:
+def test_closing_fails_calls_of_other_threads(far: PeerThread) -> None:
     with ThreadPoolExecutor(1) as threads:
         with connect_sync(far.peer.url) as broker:
             calling = threads.submit(broker.call, "chat")
@@ -189,7 +187,7 @@ def test_closing_fails_what_waits_in_other_threads_and_ends_the_thread(far: Peer
         broker.ping()
 
 
-def test_a_stream_that_outlives_its_client_ends_without_an_error_of_its_own(
+def test_a_stream_can_be_closed_after_its_client(
     far: PeerThread,
 ) -> None:
     with connect_sync(far.peer.url) as broker, broker.stream("chat", request_id="s") as stream:
@@ -199,13 +197,13 @@ def test_a_stream_that_outlives_its_client_ends_without_an_error_of_its_own(
         _ = stream.result
 
 
-def test_a_connection_that_fails_leaves_no_thread() -> None:
+def test_a_failed_connection_leaves_no_thread() -> None:
     with pytest.raises(ConnectError), connect_sync("ws://127.0.0.1:1"):
         pass
     assert _client_threads() == []
 
 
-def test_a_client_that_is_forgotten_ends_its_thread(far: PeerThread) -> None:
+def test_an_unreferenced_client_ends_its_thread(far: PeerThread) -> None:
     broker = connect_sync(far.peer.url).__enter__()
     assert len(_client_threads()) == 1
     del broker
@@ -213,7 +211,7 @@ def test_a_client_that_is_forgotten_ends_its_thread(far: PeerThread) -> None:
     assert _client_threads() == []
 
 
-def test_calling_from_the_clients_own_thread_is_an_error_and_no_deadlock(
+def test_a_call_from_the_clients_thread_is_an_error(
     far: PeerThread, broker: SyncBrokerClient
 ) -> None:
     raised: list[Exception] = []
@@ -240,7 +238,7 @@ def test_calling_from_the_clients_own_thread_is_an_error_and_no_deadlock(
     assert "own thread" in str(raised[0])
 
 
-def test_a_client_that_is_not_open_says_so() -> None:
+def test_a_client_must_be_opened_before_use() -> None:
     broker = connect_sync()
     for use in (broker.ping, lambda: broker.stream("chat"), lambda: broker.session_id):
         with pytest.raises(UsageError, match=r"not connected.*`with connect_sync"):

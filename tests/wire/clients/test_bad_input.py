@@ -1,4 +1,4 @@
-"""Text that is no JSON, or JSON that nobody should have sent: answered under its id, always."""
+"""Invalid JSON and invalid frames are always answered, and under their id if they have one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The protocol reference says what the code does."""
+"""The protocol reference agrees with the code."""
 
 from __future__ import annotations
 
