@@ -22,7 +22,7 @@ from exai_actors.messages.provider import (
 )
 from exai_actors.messages.recipient import Offer, Recipient
 from exai_actors.ports import UpstreamCall
-from exai_actors.runtime.driver import Callback, Cancellable
+from exai_actors.runtime import Callback, Cancellable
 
 # Timers are not set closer together than this; what is due in between is told as one.
 MIN_TICK_S = 0.01

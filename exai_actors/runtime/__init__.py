@@ -1,20 +1,17 @@
-"""How actors run: pykka actors on one event loop."""
+"""How actors run: a kernel that runs them on one event loop, and pykka's API on top of it."""
 
 from exai_actors.messages.recipient import Offer, Recipient
-from exai_actors.runtime.actor import LoopActor
-from exai_actors.runtime.dead_letters import DeadLetters
-from exai_actors.runtime.driver import AsyncioDriver, Cancellable, Driver
-from exai_actors.runtime.errors import (
+from exai_actors.runtime.kernel.dead_letters import DeadLetters
+from exai_actors.runtime.kernel.driver import AsyncioDriver, Callback, Cancellable, Driver
+from exai_actors.runtime.kernel.errors import (
     InvalidPath,
     MailboxFull,
-    NoActorSystem,
     PathTaken,
     RuntimeFault,
     SystemStopping,
     TooManyListeners,
-    WouldBlockLoop,
 )
-from exai_actors.runtime.events import (
+from exai_actors.runtime.kernel.events import (
     ActorFailed,
     ActorStarted,
     ActorStopped,
@@ -24,12 +21,13 @@ from exai_actors.runtime.events import (
     MailboxRefused,
     SlowHandler,
 )
-from exai_actors.runtime.future import LoopFuture
-from exai_actors.runtime.manual import ManualDriver
-from exai_actors.runtime.ref import LoopRef, PathRef
-from exai_actors.runtime.signals import Down, Exit, ExitReason
-from exai_actors.runtime.statistics import ActorStatistics
-from exai_actors.runtime.system import ActorSystem
+from exai_actors.runtime.kernel.manual_driver import ManualDriver
+from exai_actors.runtime.kernel.signals import Down, Exit, ExitReason
+from exai_actors.runtime.kernel.statistics import ActorStatistics
+from exai_actors.runtime.kernel.workload import Pace
+from exai_actors.runtime.pykka_api.actors import ActorSystem, LoopActor, NoActorSystem
+from exai_actors.runtime.pykka_api.future import LoopFuture, WouldBlockLoop
+from exai_actors.runtime.pykka_api.ref import LoopRef, PathRef
 
 __all__ = [
     "ActorFailed",
@@ -38,6 +36,7 @@ __all__ = [
     "ActorStopped",
     "ActorSystem",
     "AsyncioDriver",
+    "Callback",
     "Cancellable",
     "DeadLetter",
     "DeadLetterReason",
@@ -56,6 +55,7 @@ __all__ = [
     "ManualDriver",
     "NoActorSystem",
     "Offer",
+    "Pace",
     "PathRef",
     "PathTaken",
     "Recipient",

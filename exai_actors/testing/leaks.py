@@ -119,8 +119,8 @@ def _actors() -> dict[str, Any]:
 
 
 def _system_of(ref: Any) -> int | None:
-    scheduler = getattr(ref.actor_inbox, "scheduler", None)
-    return None if scheduler is None else id(scheduler)
+    system = getattr(ref._actor_weakref(), "system", None)
+    return None if system is None else id(system)
 
 
 def _wait_until(there: Callable[[], bool]) -> None:

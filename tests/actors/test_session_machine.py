@@ -29,7 +29,7 @@ from exai_actors.core.capacity.settings import CapacitySettings, CircuitSettings
 from exai_actors.core.routing import RouteSettings
 from exai_actors.core.session.requests import SessionRequests
 from exai_actors.ids import ProviderName
-from exai_actors.runtime.registry import QuickRefs
+from exai_actors.runtime.pykka_api.registry import RefDict
 from exai_actors.testing.manual_upstream import ManualCall
 from exai_actors.testing.tree import ManualClient, ManualTree
 
@@ -45,7 +45,7 @@ class EveryCallIsAnsweredOnce(RuleBasedStateMachine):
         super().__init__()
         # The process has one registry: it would keep every tree's actors alive.
         self._refs = ActorRegistry._actor_refs
-        ActorRegistry._actor_refs = QuickRefs()  # type: ignore[assignment]
+        ActorRegistry._actor_refs = RefDict()  # type: ignore[assignment]
         self.tree = ManualTree(
             capacity=CapacitySettings(
                 limit=LIMIT, queue=4, circuit=CircuitSettings(failures_in_a_row=1000, calls=1000)

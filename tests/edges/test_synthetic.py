@@ -7,7 +7,7 @@ from exai_actors.core.synthetic import INTRODUCTION
 from exai_actors.edges.synthetic import SyntheticUpstream
 from exai_actors.messages.provider import ModelsListed, ProviderMessage, UpstreamEnded
 from exai_actors.messages.recipient import Offer
-from exai_actors.runtime.manual import ManualDriver
+from exai_actors.runtime import ManualDriver
 from exai_actors.testing.probe import Probe
 from tests.edges.http.asking import Asked, Asker
 

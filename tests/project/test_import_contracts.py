@@ -74,6 +74,7 @@ def test_a_forbidden_import_in_a_pure_package_is_caught(
         ("core.capacity", "core.tools"),
         ("wire.clients", "wire.openai"),
         ("wire.openai", "wire.clients"),
+        ("runtime.kernel", "runtime.pykka_api"),
     ],
 )
 def test_an_import_that_points_outwards_is_caught(
@@ -83,6 +84,13 @@ def test_an_import_that_points_outwards_is_caught(
     planted.write_text(f"import exai_actors.{imported}\n")
     kept, output = _contracts_hold(clone)
     assert not kept, output
+
+
+def test_the_kernel_of_the_runtime_cannot_import_pykka(clone: Path) -> None:
+    (clone / "exai_actors" / "runtime" / "kernel" / "planted.py").write_text("import pykka\n")
+    held, said = _contracts_hold(clone)
+    assert not held
+    assert "exai_actors.runtime.kernel is not allowed to import pykka" in said
 
 
 def test_a_forbidden_import_reached_through_another_module_is_caught(clone: Path) -> None:

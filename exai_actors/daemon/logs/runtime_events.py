@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import structlog
 
-from exai_actors.runtime import MailboxRefused, SlowHandler
-from exai_actors.runtime.events import Event
+from exai_actors.runtime import Event, MailboxRefused, SlowHandler
 
 log = structlog.get_logger()
 

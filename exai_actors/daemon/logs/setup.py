@@ -27,6 +27,8 @@ SECRETS = frozenset(
     {"api_key", "authorization", "key", "old", "new", "password", "secret", "token"}
 )
 
+FOREIGN_FIELDS = ("entries", "actor", "message_type")
+
 COMMON = ("timestamp", "level", "logger", "message")
 
 
@@ -47,8 +49,8 @@ def configure_logging(config: LogConfig, stream: TextIO) -> None:
     handler = handler_for(stream)
     handler.setFormatter(
         ProcessorFormatter(
-            # The field of ENTRIES_LOST, which does not come through structlog.
-            foreign_pre_chain=[structlog.stdlib.ExtraAdder(["entries"]), *before],
+            # Fields of ENTRIES_LOST and of the runtime, which do not come through structlog.
+            foreign_pre_chain=[structlog.stdlib.ExtraAdder(FOREIGN_FIELDS), *before],
             processors=_ending(as_json, terminal),
         )
     )

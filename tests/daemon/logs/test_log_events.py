@@ -12,17 +12,22 @@ from exai_actors.daemon.logs.nonblocking import ENTRIES_LOST
 ROOT = Path(__file__).parents[3]
 PAGE = ROOT / "docs" / "reference" / "log-events.md"
 LEVELS = {"debug", "info", "warning", "error", "critical", "exception"}
+OWN_LOGGER = r"structlog\.get_logger\(|logging\.getLogger\('exai_actors\.runtime'\)"
 
 Event = tuple[str, str, frozenset[str]]
 
 
 def events_in(source: str) -> Iterator[Event]:
-    """Key, level and field names of each call on a structlog logger."""
+    """Key, level and field names of each call on a logger of our own.
+
+    The runtime also runs where structlog is not configured, so it logs to the standard library,
+    with the fields in ``extra``.
+    """
     tree = ast.parse(source)
     loggers = {
         target.id
         for node in ast.walk(tree)
-        if isinstance(node, ast.Assign) and "structlog.get_logger" in ast.unparse(node.value)
+        if isinstance(node, ast.Assign) and re.match(OWN_LOGGER, ast.unparse(node.value))
         for target in node.targets
         if isinstance(target, ast.Name)
     }
@@ -33,7 +38,22 @@ def events_in(source: str) -> Iterator[Event]:
             ):
                 assert len(node.args) == 1, ast.unparse(node)
                 key = ast.literal_eval(node.args[0])
-                yield key, level, frozenset(str(each.arg) for each in node.keywords)
+                yield (
+                    key,
+                    level,
+                    frozenset(field for each in node.keywords for field in fields_of(each)),
+                )
+
+
+def fields_of(keyword: ast.keyword) -> Iterator[str]:
+    match keyword:
+        case ast.keyword(arg="exc_info"):
+            # The output shows an exception as one line in this field.
+            yield "error"
+        case ast.keyword(arg="extra", value=ast.Dict(keys=keys)):
+            yield from (ast.literal_eval(key) for key in keys if key is not None)
+        case _:
+            yield str(keyword.arg)
 
 
 def events_in_code() -> set[Event]:

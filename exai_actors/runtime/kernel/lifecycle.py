@@ -1,0 +1,137 @@
+"""How an incarnation starts and ends.
+
+One failure rule: whatever ``on_start``, a handler or ``on_stop`` raises ends this incarnation and
+no other, and reaches the supervisor as exactly one Exit. So does a normal end.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from contextlib import suppress
+
+from exai_actors.errors import safe_str
+from exai_actors.runtime.kernel.cell import ENDED, RUNNING, STOPPING, ActorCell
+from exai_actors.runtime.kernel.events import ActorFailed, ActorStarted, ActorStopped, Event
+from exai_actors.runtime.kernel.signals import Exit, ExitReason
+from exai_actors.runtime.kernel.watching import notify_watchers, unwatch_all
+
+log = logging.getLogger("exai_actors.runtime")
+
+_ERROR_TEXT_LIMIT = 500
+
+# Notices of an end must not depend on the log, nor on an error whose text raises.
+_whatever_the_log_does = suppress(BaseException)
+
+
+def start(cell: ActorCell) -> None:
+    """Run ``on_start`` in the actor's own turn, before its first message."""
+    cell.state = RUNNING
+    cell.host.events.publish(
+        ActorStarted(
+            cell.host.driver.now(), cell.path, cell.incarnation, cell.behaviour_class.__name__
+        )
+    )
+    try:
+        cell.behaviour.on_start()
+    except BaseException as error:  # noqa: BLE001 - one failure rule, whatever was raised
+        fail(cell, error, ExitReason.START_FAILED, None)
+
+
+def stop(cell: ActorCell) -> None:
+    """End normally: run ``on_stop``, then notify supervisor and watchers."""
+    if cell.state >= STOPPING:
+        return
+    _close(cell)
+    try:
+        cell.behaviour.on_stop()
+    except BaseException as error:  # noqa: BLE001 - one failure rule, whatever was raised
+        _call_on_failure(cell, error)
+        _end(cell, ExitReason.STOP_FAILED, error, None)
+    else:
+        _end(cell, ExitReason.NORMAL, None, None)
+
+
+def fail(
+    cell: ActorCell, error: BaseException, reason: ExitReason, message_type: str | None
+) -> None:
+    """End with an error: run ``on_failure`` once, then notify supervisor and watchers."""
+    if cell.state >= STOPPING:
+        with _whatever_the_log_does:
+            log.error("actor.raised_after_end", extra={"actor": str(cell)}, exc_info=error)
+        return
+    _close(cell)
+    _call_on_failure(cell, error)
+    _end(cell, reason, error, message_type)
+
+
+def abandon(cell: ActorCell) -> None:
+    """End an actor whose loop is closed: no hook can run, but all requests are answered."""
+    if cell.state < ENDED:
+        _close(cell)
+        _end(cell, ExitReason.ABANDONED, None, None)
+
+
+def discard(cell: ActorCell) -> None:
+    """End an actor that could not be constructed or started: only its watchers are notified."""
+    _close(cell)
+    _release(cell, ExitReason.START_FAILED)
+    notify_watchers(cell, ExitReason.START_FAILED)
+
+
+def _close(cell: ActorCell) -> None:
+    cell.close()
+    cell.host.leaving(cell)
+
+
+def _call_on_failure(cell: ActorCell, error: BaseException) -> None:
+    with _whatever_the_log_does:
+        log.error("actor.failed", extra={"actor": str(cell)}, exc_info=error)
+    if isinstance(error, KeyboardInterrupt) and _in_main_thread():
+        cell.scheduler.interrupt_after(error)
+    try:
+        cell.behaviour.on_failure(type(error), error, error.__traceback__)
+    except BaseException as second:
+        with _whatever_the_log_does:
+            log.error("actor.on_failure_raised", extra={"actor": str(cell)}, exc_info=second)
+
+
+def _end(
+    cell: ActorCell, reason: ExitReason, error: BaseException | None, message_type: str | None
+) -> None:
+    path, incarnation, now = cell.path, cell.incarnation, cell.host.driver.now()
+    event: Event
+    if error is None:
+        event = ActorStopped(now, path, incarnation, reason)
+    else:
+        cell.failed += 1
+        event = ActorFailed(now, path, incarnation, reason, _one_line(error), message_type)
+    _release(cell, reason)
+    cell.host.events.publish(event)
+    if cell.supervisor is not None:
+        cell.supervisor.tell_system(Exit(path, incarnation, reason, error, message_type))
+    notify_watchers(cell, reason)
+
+
+def _release(cell: ActorCell, reason: ExitReason) -> None:
+    """Let go of everything the actor had; a reference may keep the cell for long."""
+    cell.state = ENDED
+    cell.exit_reason = reason
+    for timer in list(cell.timers or ()):
+        timer.cancel()
+    cell.timers = None
+    unwatch_all(cell)
+    cell.host.forget(cell)
+    cell.drain_closed()
+    for attribute in ("behaviour", "receive"):
+        with suppress(AttributeError):
+            delattr(cell, attribute)
+
+
+def _one_line(error: BaseException) -> str:
+    text = f"{type(error).__name__}: {' '.join(safe_str(error).split())}"
+    return text if len(text) <= _ERROR_TEXT_LIMIT else f"{text[: _ERROR_TEXT_LIMIT - 1]}…"
+
+
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()

@@ -1,0 +1,280 @@
+"""Runs actors that have messages: fairly, briefly, and without starving input and output.
+
+One run queue holds the cells with messages. It is worked off in turns, each of them one callback of
+the loop; a turn ends after so many messages or seconds (``Pace``). Within a turn each cell gets a
+slice of at most so many messages and goes to the end of the queue.
+
+Most slices are a single plain message of an actor that has no other. They take the fast path in
+``_run_turn``, which does the same as ``_run_slice`` and takes a third less time.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import Any
+
+from exai_actors.runtime.kernel import lifecycle
+from exai_actors.runtime.kernel.cell import (
+    RUNNING,
+    STARTING,
+    STOPPING,
+    ActorCell,
+    message_type_of,
+)
+from exai_actors.runtime.kernel.driver import Callback, Driver
+from exai_actors.runtime.kernel.events import EventStream, SlowHandler
+from exai_actors.runtime.kernel.signals import ExitReason
+from exai_actors.runtime.kernel.workload import Pace
+
+# None is a message like any other.
+NO_MESSAGE = object()
+
+Pick = Callable[[Sequence[ActorCell]], int]
+
+
+class Scheduler:
+    """The run queue of one actor system.
+
+    ``enqueue`` and ``wake`` may be called on any thread, all else on the loop thread.
+    """
+
+    def __init__(
+        self,
+        driver: Driver,
+        events: EventStream,
+        special: Collection[type],
+        living: Callable[[], Iterable[ActorCell]],
+        loop_closed: Callback,
+        pace: Pace,
+    ) -> None:
+        """Messages of a ``special`` class are handled by ``ActorCell.handle``."""
+        self.pick: Pick | None = None
+        """Chooses the ready cell that runs next, by index; a simulator's hook."""
+        self.running: ActorCell | None = None
+        self.message: Any = NO_MESSAGE
+        """The message that ``running`` is handling, or NO_MESSAGE."""
+        self.clock = driver.now()
+        """When the present turn or its latest slice began; stands still between turns."""
+        self._ready: deque[ActorCell] = deque()
+        self._armed = False
+        """Whether a turn is under way or requested. Senders look at it after they appended."""
+        self._interrupt: KeyboardInterrupt | None = None
+        self._batch: list[Any] = []
+        """The messages of the present slice, if it is not a single plain one."""
+        self._driver = driver
+        self._now = driver.now
+        self._events = events
+        self._special = special
+        self._living = living
+        self._loop_closed = loop_closed
+        self._pace = pace
+        self._turn_callback = self._turn
+
+    def enqueue(self, cell: ActorCell) -> None:
+        """Have a cell run; for the sender that put a message and found ``scheduled`` clear."""
+        if cell.state >= STOPPING:
+            cell.drain_closed()
+            return
+        cell.scheduled = True
+        cell.work.waiting_since = self.clock
+        self._ready.append(cell)
+        if not self._armed:
+            cell.work.waiting_since = self.clock = self._now()
+            self._request_turn()
+
+    def is_busy(self) -> bool:
+        """Return whether a cell waits for its slice."""
+        return bool(self._ready)
+
+    def begin_batch(self) -> bool:
+        """Have no turn come until ``end_batch``; False, and nothing to end, if one is to come."""
+        if self._armed:
+            return False
+        self._armed = True
+        return True
+
+    def end_batch(self) -> None:
+        """Take the turn for the messages that came since ``begin_batch``, here and now."""
+        self._turn()
+
+    def wake(self) -> None:
+        """Have a turn come, if none is under way, for work that is not in a mailbox."""
+        if not self._armed:
+            self._request_turn()
+
+    def interrupt_after(self, interrupt: KeyboardInterrupt) -> None:
+        """Raise it to the loop at the end of the present turn, or of one that comes for it."""
+        self._interrupt = interrupt
+        self.wake()
+
+    def _request_turn(self) -> None:
+        """Ask the loop for a turn. Two threads at the same time get two, which is harmless."""
+        self._armed = True
+        try:
+            if self._driver.in_loop_thread():
+                self._driver.call_soon(self._turn_callback)
+            else:
+                self._driver.call_soon_threadsafe(self._turn_callback)
+        except RuntimeError:
+            if not self._driver.closed():
+                raise
+            self._loop_closed()
+
+    def _turn(self) -> None:
+        try:
+            self._run_turn()
+            self._end_turn()
+        except BaseException:
+            # A Ctrl-C between two instructions may have left any actor out of the queue.
+            self.running = None
+            self.message = NO_MESSAGE
+            self._batch.clear()
+            self._ready.extend(self._living())
+            self._request_turn()
+            raise
+
+    def _run_turn(self) -> None:
+        """Run slices until none is due or the turn has used up its slices or its time."""
+        ready, pace, special, now = self._ready, self._pace, self._special, self._now
+        if not ready:
+            return
+        clock = self.clock = now()
+        deadline = clock + pace.turn_seconds
+        take = ready.popleft if self.pick is None else self._take_picked
+        for _ in range(pace.turn_slices):
+            cell = take()
+            mailbox = cell.mailbox
+            lane = mailbox.user
+            if cell.state or mailbox.system or len(lane) != 1 or type(lane[0]) in special:
+                self._run_slice(cell)
+                clock = self.clock
+            else:
+                # The fast path: a single plain message of a running actor, and nothing else.
+                self.running = cell
+                self.message = message = lane.popleft()
+                try:
+                    cell.receive(message)
+                except BaseException as error:  # noqa: BLE001 - one failure rule
+                    lifecycle.fail(cell, error, ExitReason.FAILED, message_type_of(message))
+                end = now()
+                seconds = end - clock
+                self.clock = clock = end
+                work = cell.work
+                work.processed += 1
+                work.busy_s += seconds
+                if seconds > work.slow_threshold_s:
+                    self._account(cell, seconds, (message,))
+                if not cell.state:
+                    cell.scheduled = False
+                    # A message may have come during the handler, or just now from a thread.
+                    if lane or mailbox.system:
+                        cell.scheduled = True
+                        self._requeue(cell, seconds, 1)
+            if not ready or clock >= deadline or self._interrupt is not None:
+                break
+        self.running = None
+        self.message = NO_MESSAGE
+
+    def _run_slice(self, cell: ActorCell) -> None:
+        """Run a slice of any kind."""
+        self.running = cell
+        self.message = NO_MESSAGE
+        if cell.state != RUNNING and not self._begin(cell):
+            return
+        mailbox, work, batch = cell.mailbox, cell.work, self._batch
+        try:
+            for _ in range(work.quota):
+                if mailbox.system:
+                    message = mailbox.system.popleft()
+                elif mailbox.user:
+                    message = mailbox.user.popleft()
+                else:
+                    break
+                self.message = message
+                batch.append(message)
+                if type(message) in self._special:
+                    cell.handle(message)
+                    if cell.state != RUNNING:
+                        break
+                else:
+                    cell.receive(message)
+        except BaseException as error:  # noqa: BLE001 - one failure rule, whatever was raised
+            lifecycle.fail(cell, error, ExitReason.FAILED, message_type_of(self.message))
+        end = self._now()
+        seconds = end - self.clock
+        self.clock = end
+        work.processed += len(batch)
+        work.busy_s += seconds
+        if seconds > work.slow_threshold_s:
+            self._account(cell, seconds, batch)
+        if cell.state == RUNNING:
+            cell.scheduled = False
+            # Messages may be left, or a thread may have put one just now.
+            if mailbox.system or mailbox.user:
+                cell.scheduled = True
+                self._requeue(cell, seconds, len(batch))
+        batch.clear()
+
+    def _begin(self, cell: ActorCell) -> bool:
+        """Start a new actor, or clear up behind one that has ended; return whether it can run."""
+        if cell.state == STARTING:
+            began = self.clock
+            lifecycle.start(cell)
+            self.clock = self._now()
+            if self.clock - began > self._pace.slow_handler_s:
+                self._report_slow(cell, self.clock - began, 1, ("on_start",))
+        if cell.state == RUNNING:
+            return True
+        # A thread that sent to it while it ended may have queued it once more.
+        cell.scheduled = False
+        cell.drain_closed()
+        return False
+
+    def _requeue(self, cell: ActorCell, seconds: float, handled: int) -> None:
+        """Put a cell that has more messages at the end of the queue."""
+        cell.work.note_backlog(len(cell.mailbox), self.clock, seconds, handled, self._pace)
+        self._ready.append(cell)
+
+    def _account(self, cell: ActorCell, seconds: float, handled: Sequence[Any]) -> None:
+        if cell.work.note_slow(seconds, len(handled), self._pace):
+            names = tuple(dict.fromkeys(message_type_of(message) for message in handled))
+            self._report_slow(cell, seconds, len(handled), names)
+
+    def _report_slow(
+        self, cell: ActorCell, seconds: float, messages: int, names: tuple[str, ...]
+    ) -> None:
+        self._events.publish(
+            SlowHandler(
+                time=self.clock,
+                path=cell.path,
+                incarnation=cell.incarnation,
+                seconds=seconds,
+                messages=messages,
+                message_type=names[0] if len(names) == 1 else None,
+                candidates=names,
+            )
+        )
+
+    def _take_picked(self) -> ActorCell:
+        index = 0 if self.pick is None else self.pick(tuple(self._ready))
+        cell = self._ready[index]
+        del self._ready[index]
+        return cell
+
+    def _end_turn(self) -> None:
+        if self._events.pending():
+            self._events.flush()
+        if self._has_work():
+            self._driver.call_soon(self._turn_callback)
+        else:
+            self._armed = False
+            # A thread may have queued something between the last look and the line above.
+            if self._has_work():
+                self._request_turn()
+        if self._interrupt is not None:
+            interrupt, self._interrupt = self._interrupt, None
+            raise interrupt
+
+    def _has_work(self) -> bool:
+        return bool(self._ready or self._events.pending())

@@ -1,0 +1,72 @@
+"""An actor seen from outside, without sending it a message: a stuck actor cannot answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from exai_actors.runtime.kernel.cell import STARTING, STOPPING, ActorCell, message_type_of
+from exai_actors.runtime.kernel.scheduler import NO_MESSAGE, Scheduler
+
+ActorState = Literal["starting", "idle", "ready", "busy", "stopping"]
+
+
+@dataclass(frozen=True, slots=True)
+class ActorStatistics:
+    """One actor at one moment. Times in seconds."""
+
+    path: str
+    incarnation: int
+    actor_class: str
+    state: ActorState
+    user_depth: int
+    system_depth: int
+    mailbox_limit: int
+    oldest_age_s: float
+    """An upper bound of how long the oldest waiting message has waited."""
+    current_message: str | None
+    """Class name of the message being handled."""
+    current_for_s: float | None
+    """An upper bound of its time so far: may include quick messages of the same slice."""
+    processed: int
+    """Messages handled by this incarnation, without those of the present slice."""
+    failed: int
+    """Incarnations at this path that ended with an error, as far as remembered."""
+    refused: int
+    handler_s_total: float
+    handler_s_max: float
+    """The longest handler took at least this; exact if messages came one at a time."""
+
+
+def statistics_of(cell: ActorCell, scheduler: Scheduler, now: float) -> ActorStatistics:
+    """Read one actor's statistics; takes a microsecond or two, on any thread."""
+    message = scheduler.message if scheduler.running is cell else NO_MESSAGE
+    busy = message is not NO_MESSAGE
+    work, mailbox = cell.work, cell.mailbox
+    return ActorStatistics(
+        path=cell.path,
+        incarnation=cell.incarnation,
+        actor_class=cell.behaviour_class.__name__,
+        state=_state(cell, busy=busy),
+        user_depth=len(mailbox.user),
+        system_depth=len(mailbox.system),
+        mailbox_limit=cell.mailbox_limit,
+        oldest_age_s=0.0 if mailbox.is_empty() else max(0.0, now - work.waiting_since),
+        current_message=message_type_of(message) if busy else None,
+        current_for_s=max(0.0, now - scheduler.clock) if busy else None,
+        processed=work.processed,
+        failed=cell.failed,
+        refused=cell.refused,
+        handler_s_total=work.busy_s,
+        handler_s_max=work.max_busy_s,
+    )
+
+
+def _state(cell: ActorCell, *, busy: bool) -> ActorState:
+    if cell.state == STARTING:
+        return "starting"
+    if cell.state >= STOPPING:
+        return "stopping"
+    if busy:
+        return "busy"
+    return "ready" if cell.scheduled else "idle"

@@ -1,0 +1,209 @@
+"""The actor system: starts actors at paths, finds them, shows them and stops them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from typing import Generic, TypeVar, cast
+
+from exai_actors.runtime.kernel import lifecycle
+from exai_actors.runtime.kernel.cell import STOPPING, ActorCell, Behaviour, Delivery, Supervisor
+from exai_actors.runtime.kernel.dead_letters import DeadLetters
+from exai_actors.runtime.kernel.driver import Driver
+from exai_actors.runtime.kernel.errors import PathTaken, SystemStopping
+from exai_actors.runtime.kernel.events import EventStream, Listener
+from exai_actors.runtime.kernel.paths import PathHistory, check_path
+from exai_actors.runtime.kernel.ref import Ref
+from exai_actors.runtime.kernel.requests import Request, StopRequest
+from exai_actors.runtime.kernel.scheduler import Scheduler
+from exai_actors.runtime.kernel.shutdown import stop_in_reverse
+from exai_actors.runtime.kernel.statistics import ActorStatistics, statistics_of
+from exai_actors.runtime.kernel.timers import ScheduledMessage
+from exai_actors.runtime.kernel.watching import DownNotice
+from exai_actors.runtime.kernel.workload import DEFAULT_PACE, Pace
+
+R = TypeVar("R", bound=Ref)
+
+_DELIVERIES: Mapping[type, Delivery] = {
+    kind: kind.deliver for kind in (Request, StopRequest, ScheduledMessage, DownNotice)
+}
+
+
+class System(Generic[R]):
+    """All actors of one event loop.
+
+    ``start``, ``resolve``, the statistics and ``begin_shutdown`` work on any thread.
+    """
+
+    def __init__(
+        self,
+        driver: Driver,
+        make_ref: Callable[[ActorCell], R],
+        *,
+        pace: Pace = DEFAULT_PACE,
+        dead_letter_capacity: int = 1000,
+        deliveries: Mapping[type, Delivery] | None = None,
+    ) -> None:
+        """``deliveries`` are more special messages, each with its own handler."""
+        self.driver = driver
+        self.deliveries: Mapping[type, Delivery] = {**_DELIVERIES, **(deliveries or {})}
+        self.stopping = False
+        """True from the beginning of a shutdown: no more actors are started."""
+        self.events = EventStream(
+            driver,
+            # It is not made yet.
+            lambda: self.scheduler.wake(),  # noqa: PLW0108
+            lambda interrupt: self.scheduler.interrupt_after(interrupt),  # noqa: PLW0108
+        )
+        self.dead_letters = DeadLetters(dead_letter_capacity, driver.now, self.events.publish)
+        self.scheduler = Scheduler(
+            driver, self.events, frozenset(self.deliveries), self._cells, self._abandon_all, pace
+        )
+        self._make_ref = make_ref
+        self._living: dict[str, ActorCell] = {}
+        self._history = PathHistory()
+        # Guards the two fields above when actors start and end: a path is taken by one actor.
+        self._lock = threading.RLock()
+
+    def start(
+        self,
+        behaviour_class: type,
+        construct: Callable[[ActorCell], Behaviour],
+        *,
+        path: str,
+        mailbox_limit: int,
+        supervisor: Supervisor | None = None,
+    ) -> R:
+        """Construct a behaviour and start it as an actor.
+
+        Raises PathTaken if a living actor has that path, InvalidPath, SystemStopping, and whatever
+        ``construct`` raises; an error in ``on_start`` reaches only the supervisor.
+        """
+        self._forbid_if_stopping(path)
+        cell = self._new_cell(behaviour_class, path, mailbox_limit, supervisor)
+        try:
+            # The actor has its cell and its reference before its constructor runs.
+            cell.behaviour = construct(cell)
+            cell.receive = cell.behaviour.on_receive
+            self._take_path(cell)
+        except BaseException:
+            lifecycle.discard(cell)
+            raise
+        self.entering(cell)
+        self.scheduler.enqueue(cell)
+        return cast("R", cell.ref)
+
+    def resolve(self, path: str) -> R | None:
+        """The incarnation that is alive at a path, if any."""
+        cell = self._living.get(path)
+        return None if cell is None or cell.state >= STOPPING else cast("R", cell.ref)
+
+    def paths(self) -> list[str]:
+        """The paths of living actors, in the order they were started."""
+        return list(self._living)
+
+    def statistics(self) -> tuple[ActorStatistics, ...]:
+        """The statistics of all living actors, read without a message."""
+        now = self.driver.now()
+        return tuple(statistics_of(cell, self.scheduler, now) for cell in self._cells())
+
+    def statistics_of(self, path: str) -> ActorStatistics | None:
+        """One actor's statistics, or None if none is alive at the path."""
+        cell = self._living.get(path)
+        return None if cell is None else statistics_of(cell, self.scheduler, self.driver.now())
+
+    def is_busy(self) -> bool:
+        """Return whether an actor has a message to handle; loop thread only."""
+        return self.scheduler.is_busy()
+
+    def hold(self) -> bool:
+        """Collect messages until ``release``; loop thread only, and no waiting within.
+
+        For a source of many messages at a time: with both around them, they are handled in its own
+        callback of the loop instead of one more. False if a turn is to come anyway; then there is
+        nothing to release.
+        """
+        return self.scheduler.begin_batch()
+
+    def release(self) -> None:
+        """Let the actors handle the messages that came since ``hold``."""
+        self.scheduler.end_batch()
+
+    def on_event(self, listener: Listener) -> Callable[[], None]:
+        """Call ``listener`` with every event, on the loop thread, until the result is called."""
+        return self.events.add(listener)
+
+    def begin_shutdown(self, timeout_s: float, done: Callable[[tuple[str, ...]], object]) -> None:
+        """Stop every actor, the last started first, each before the next; start no more.
+
+        ``done`` gets the paths of the actors that were still alive after ``timeout_s``: none,
+        normally.
+        """
+        with self._lock:
+            self.stopping = True
+        cells = self._cells()
+
+        def begin() -> None:
+            stop_in_reverse(cells, self.driver, timeout_s, self.paths, done)
+
+        if self.driver.in_loop_thread():
+            begin()
+            return
+        try:
+            self.driver.call_soon_threadsafe(begin)
+        except RuntimeError:
+            if not self.driver.closed():
+                raise
+            self._abandon_all()
+            done(())
+
+    def entering(self, cell: ActorCell) -> None:
+        """An actor has taken its path and is about to run; for subclasses."""
+
+    def leaving(self, cell: ActorCell) -> None:
+        """An actor takes no more messages and is about to run its last hook; for subclasses."""
+
+    def forget(self, cell: ActorCell) -> None:
+        """Free the path of an actor that has ended."""
+        with self._lock:
+            if self._living.get(cell.path) is cell:
+                del self._living[cell.path]
+            self._history.remember(cell.path, cell.incarnation, cell.failed)
+
+    def _cells(self) -> list[ActorCell]:
+        return list(self._living.values())
+
+    def _new_cell(
+        self, behaviour_class: type, path: str, mailbox_limit: int, supervisor: Supervisor | None
+    ) -> ActorCell:
+        check_path(path)
+        if mailbox_limit < 1:
+            raise ValueError(
+                f"the mailbox of {path} needs a limit of at least 1, not {mailbox_limit}"
+            )
+        cell = ActorCell(self, self.scheduler, behaviour_class, path, mailbox_limit, supervisor)
+        with self._lock:
+            if path in self._living:
+                raise PathTaken(f"{path} is taken by {self._living[path]}")
+            cell.incarnation, cell.failed = self._history.next_incarnation(path)
+        cell.ref = self._make_ref(cell)
+        return cell
+
+    def _take_path(self, cell: ActorCell) -> None:
+        with self._lock:
+            self._forbid_if_stopping(cell.path)
+            if self._history.is_over(cell.path, cell.incarnation):
+                raise PathTaken(f"{cell.path} was taken and left by others in the meantime")
+            if self._living.setdefault(cell.path, cell) is not cell:
+                raise PathTaken(
+                    f"{cell.path} was taken by {self._living[cell.path]} in the meantime"
+                )
+
+    def _forbid_if_stopping(self, path: str) -> None:
+        if self.stopping:
+            raise SystemStopping(f"{path} was not started: the actor system is stopping")
+
+    def _abandon_all(self) -> None:
+        """End all actors of a loop that was closed."""
+        for cell in self._cells():
+            lifecycle.abandon(cell)

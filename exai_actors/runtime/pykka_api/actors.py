@@ -1,0 +1,279 @@
+"""pykka's actor on an event loop instead of a thread of its own, and the system it lives in."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from itertools import count
+from typing import Any, ClassVar, Self, TypeVar, cast
+
+import pykka
+from pykka.messages import ProxyCall, ProxyGetAttr, ProxySetAttr, _ActorStop
+
+from exai_actors.runtime.kernel import lifecycle
+from exai_actors.runtime.kernel.cell import ActorCell, Supervisor
+from exai_actors.runtime.kernel.driver import Driver
+from exai_actors.runtime.kernel.errors import RuntimeFault
+from exai_actors.runtime.kernel.ref import Ref
+from exai_actors.runtime.kernel.requests import request_stop
+from exai_actors.runtime.kernel.system import System
+from exai_actors.runtime.kernel.timers import ScheduledMessage
+from exai_actors.runtime.kernel.watching import watch
+from exai_actors.runtime.kernel.workload import DEFAULT_PACE, Pace
+from exai_actors.runtime.pykka_api import registry
+from exai_actors.runtime.pykka_api.future import LoopFuture
+from exai_actors.runtime.pykka_api.inbox import Inbox
+from exai_actors.runtime.pykka_api.lazy_event import LazyEvent
+from exai_actors.runtime.pykka_api.ref import LoopRef, PathRef
+
+log = logging.getLogger("exai_actors.runtime")
+
+
+class NoActorSystem(RuntimeFault):
+    """An actor needs an actor system: none is current, or its class was called directly."""
+
+
+class LoopActor(pykka.Actor):
+    """An actor on the event loop of its ``system``.
+
+    Write ``on_receive`` and, if need be, ``on_start``, ``on_stop`` and ``on_failure`` as for any
+    pykka actor; all of them are synchronous, short and never wait. Start it with
+    ``system.spawn(...)``, or with pykka's ``start()`` once a system is current.
+    """
+
+    mailbox_limit: ClassVar[int] = 10_000
+    """How many messages may wait in the user lane, unless ``spawn`` sets another limit."""
+
+    system: ActorSystem
+    _cell: ActorCell
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for hook in ("on_start", "on_receive", "on_stop", "on_failure"):
+            if inspect.iscoroutinefunction(getattr(cls, hook)):
+                raise TypeError(
+                    f"{cls.__name__}.{hook} must not be async: an actor's handlers never wait;"
+                    " have a task outside send the actor its result"
+                )
+
+    @classmethod
+    def start(cls, *args: Any, **kwargs: Any) -> LoopRef[Self]:
+        """Start in the current actor system, at a path made up for it, on any thread."""
+        system = ActorSystem.current()
+        return system._spawn(cls, args, kwargs, path=system._anonymous_path(cls))
+
+    def __init__(self, *_args: Any, **_kwargs: Any) -> None:
+        # pykka's own initialiser would make what the cell and the reference have already.
+        if getattr(self, "_cell", None) is None:
+            name = type(self).__name__
+            raise NoActorSystem(
+                f"{name}() has no actor system; use system.spawn({name}, ...) or {name}.start()"
+            )
+
+    def __str__(self) -> str:
+        return str(self.actor_ref)
+
+    @property
+    def actor_ref(self) -> LoopRef[Self]:
+        return cast("LoopRef[Self]", self._cell.ref)
+
+    @property
+    def actor_urn(self) -> str:  # type: ignore[override]
+        return self.actor_ref.actor_urn
+
+    @property
+    def actor_inbox(self) -> Inbox:  # type: ignore[override]
+        return self.actor_ref.actor_inbox
+
+    @property
+    def actor_stopped(self) -> LazyEvent:  # type: ignore[override]
+        return self.actor_ref.actor_stopped
+
+    @property
+    def path(self) -> str:
+        return self._cell.path
+
+    @property
+    def incarnation(self) -> int:
+        """The number of this incarnation at its path, counted from 1."""
+        return self._cell.incarnation
+
+    def now(self) -> float:
+        """The driver's time in monotonic seconds."""
+        return self.system.driver.now()
+
+    def schedule(self, delay_s: float, message: Any) -> ScheduledMessage:
+        """Send this actor a message in ``delay_s`` seconds, on the system lane.
+
+        The result's ``cancel()`` cancels it, even between firing and delivery; so does the actor's
+        end.
+        """
+        return ScheduledMessage(self._cell, delay_s, message)
+
+    def watch(self, ref: LoopRef[Any] | PathRef, tag: object = None) -> None:
+        """Get one ``Down`` when that incarnation ends, or now if it has ended.
+
+        Of a path, the incarnation alive there now is watched. Watching the same one again only
+        changes the tag. Raises TypeError or ValueError for actors that are not of this system.
+        """
+        resolved = ref.resolve() if isinstance(ref, PathRef) else ref
+        if resolved is None:
+            watch(self._cell, ref.path, tag)
+            return
+        if not isinstance(resolved, Ref):
+            raise TypeError(f"only actors of an actor system can be watched, not {ref!r}")
+        if resolved._cell.host is not self.system:
+            raise ValueError(f"{ref} belongs to another actor system")
+        watch(self._cell, resolved._cell, tag)
+
+    def on_receive(self, message: Any) -> Any:
+        """Handle a message; the return value answers an ask. Anything raised ends the actor.
+
+        By default logs the class of the unexpected message, not its content.
+        """
+        log.warning(
+            "actor.unexpected_message",
+            extra={"actor": str(self), "message_type": type(message).__name__},
+        )
+
+    def stop(self) -> None:
+        """End after the present message, as ``actor_ref.stop(block=False)``."""
+        request_stop(self._cell)
+
+    def _stop(self) -> None:
+        lifecycle.stop(self._cell)
+
+    # pykka's hooks for new kinds of actors. Its own start() and ask() would use them.
+
+    @staticmethod
+    def _create_actor_inbox() -> Inbox:
+        raise NotImplementedError
+
+    @staticmethod
+    def _create_future() -> LoopFuture[Any]:
+        return LoopFuture()
+
+    def _start_actor_loop(self) -> None:
+        raise NotImplementedError
+
+
+A = TypeVar("A", bound=LoopActor)
+
+
+def _handle_as_pykka(message: Any, cell: ActorCell) -> Any:
+    return cast("LoopActor", cell.behaviour)._handle_receive(message)
+
+
+_PYKKA_DELIVERIES = dict.fromkeys(
+    (ProxyCall, ProxyGetAttr, ProxySetAttr, _ActorStop), _handle_as_pykka
+)
+
+
+class ActorSystem(System[LoopRef[Any]]):
+    """All actors of one event loop, as pykka actors."""
+
+    _current: ClassVar[ActorSystem | None] = None
+
+    def __init__(
+        self,
+        driver: Driver,
+        *,
+        pace: Pace = DEFAULT_PACE,
+        dead_letter_capacity: int = 1000,
+    ) -> None:
+        registry.install()
+        super().__init__(
+            driver,
+            LoopRef,
+            pace=pace,
+            dead_letter_capacity=dead_letter_capacity,
+            deliveries=_PYKKA_DELIVERIES,
+        )
+        self._anonymous = count(1)
+
+    @staticmethod
+    def current() -> ActorSystem:
+        """The system last made current; NoActorSystem if there is none."""
+        system = ActorSystem._current
+        if system is None:
+            raise NoActorSystem(
+                "no actor system is current; call make_current() on one, or use its spawn()"
+            )
+        return system
+
+    def make_current(self) -> ActorSystem:
+        """Be the system in which pykka's ``SomeActor.start()`` starts actors. Returns itself."""
+        ActorSystem._current = self
+        return self
+
+    def spawn(
+        self,
+        actor_class: type[A],
+        *args: Any,
+        path: str,
+        supervisor: Supervisor | None = None,
+        mailbox_limit: int | None = None,
+        **kwargs: Any,
+    ) -> LoopRef[A]:
+        """Construct an actor with the other arguments and start it.
+
+        Raises PathTaken if a living actor has that path, InvalidPath, SystemStopping, and whatever
+        the constructor raises; an error in ``on_start`` reaches only the supervisor.
+        """
+        return self._spawn(
+            actor_class,
+            args,
+            kwargs,
+            path=path,
+            supervisor=supervisor,
+            mailbox_limit=mailbox_limit,
+        )
+
+    async def stop_all(self, timeout_s: float = 10.0) -> tuple[str, ...]:
+        """Stop every actor, the last started first, each before the next; start no more.
+
+        Returns the paths of actors that were still alive after ``timeout_s``: none, normally.
+        """
+        return await self.stop_all_nowait(timeout_s)
+
+    def stop_all_nowait(self, timeout_s: float = 10.0) -> LoopFuture[tuple[str, ...]]:
+        """Like ``stop_all``, for callers that cannot await; on any thread."""
+        if ActorSystem._current is self:
+            ActorSystem._current = None
+        stopped: LoopFuture[tuple[str, ...]] = LoopFuture(self.driver)
+        self.begin_shutdown(timeout_s, stopped.settle)
+        return stopped
+
+    def entering(self, cell: ActorCell) -> None:
+        registry.enter(cell.ref)
+
+    def leaving(self, cell: ActorCell) -> None:
+        registry.leave(cell.ref)
+        cell.ref.actor_stopped.set()
+
+    def _spawn(
+        self,
+        actor_class: type[A],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        *,
+        path: str,
+        supervisor: Supervisor | None = None,
+        mailbox_limit: int | None = None,
+    ) -> LoopRef[A]:
+        """Like ``spawn``, for constructors with arguments named like those of ``spawn``."""
+
+        def construct(cell: ActorCell) -> LoopActor:
+            actor = actor_class.__new__(actor_class, *args, **kwargs)
+            actor._cell = cell
+            actor.system = self
+            actor_class.__init__(actor, *args, **kwargs)
+            return actor
+
+        limit = actor_class.mailbox_limit if mailbox_limit is None else mailbox_limit
+        return self.start(
+            actor_class, construct, path=path, supervisor=supervisor, mailbox_limit=limit
+        )
+
+    def _anonymous_path(self, actor_class: type[LoopActor]) -> str:
+        return f"/anonymous/{actor_class.__name__}-{next(self._anonymous)}"

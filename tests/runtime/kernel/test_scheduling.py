@@ -1,0 +1,229 @@
+"""The order in which actors run: slices, turns, the simulator's choice, slow handlers."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+
+from exai_actors.runtime.kernel.cell import ActorCell
+from exai_actors.runtime.kernel.events import SlowHandler
+from exai_actors.runtime.kernel.ref import Ref
+from exai_actors.runtime.kernel.workload import Pace
+from tests.runtime.kernel.probes import Doing, ManualSystem
+
+
+def flooded(system: ManualSystem, order: list[str], name: str, messages: int) -> Ref:
+    """An actor with a backlog that records its name for each message."""
+    actor = system.spawn(Doing, f"/{name}", do_receive=lambda message: order.append(name))
+    for _ in range(messages):
+        actor.ref.tell("flood")
+    return actor.ref
+
+
+def longest_run(order: Sequence[str], name: str) -> int:
+    longest = run = 0
+    for each in order:
+        run = run + 1 if each == name else 0
+        longest = max(longest, run)
+    return longest
+
+
+def test_a_greedy_actor_does_not_starve_a_small_one() -> None:
+    system = ManualSystem(pace=Pace(slice_messages=8))
+    order: list[str] = []
+    flooded(system, order, "greedy", 500)
+    flooded(system, order, "small", 20)
+    system.run()
+    until_small_is_done = order[: len(order) - order[::-1].index("small")]
+    assert longest_run(until_small_is_done, "greedy") == 8
+
+
+def test_a_turn_ends_after_its_slices() -> None:
+    system = ManualSystem(pace=Pace(slice_messages=4, turn_slices=10))
+    order: list[str] = []
+    flooded(system, order, "actor", 50)
+    system.manual.call_soon(lambda: order.append("socket"))
+    system.run()
+    assert order.index("socket") == 1 + 2 + 8 * 4
+    assert len(order) == 51
+
+
+def test_a_turn_ends_after_its_time() -> None:
+    system = ManualSystem(pace=Pace(turn_seconds=0.002))
+    order: list[str] = []
+
+    def work(message: Any) -> None:
+        order.append("actor")
+        system.manual.pass_time(0.0015)
+
+    actor = system.spawn(Doing, "/actor", do_receive=work)
+    for _ in range(50):
+        actor.ref.tell("work")
+    system.manual.call_soon(lambda: order.append("socket"))
+    system.run()
+    assert order.index("socket") == 3
+    assert len(order) == 51
+
+
+def test_an_actor_that_keeps_sending_to_itself_leaves_room_for_others() -> None:
+    system = ManualSystem(pace=Pace(slice_messages=4, turn_slices=16))
+    order: list[str] = []
+
+    def again(message: int) -> None:
+        order.append("actor")
+        if message:
+            actor.ref.tell(message - 1)
+
+    actor = system.spawn(Doing, "/actor", do_receive=again)
+    actor.ref.tell(100)
+    system.manual.call_soon(lambda: order.append("socket"))
+    system.run()
+    assert order.index("socket") <= 64
+    assert order.count("actor") == 101
+
+
+def test_a_simulator_picks_the_ready_actor_that_runs_next() -> None:
+    system = ManualSystem(pace=Pace(slice_messages=1))
+    order: list[str] = []
+    for name in ("a", "b", "c"):
+        flooded(system, order, name, 2)
+    offered: list[list[str]] = []
+
+    def pick_last(ready: Sequence[ActorCell]) -> int:
+        offered.append([cell.path for cell in ready])
+        return len(ready) - 1
+
+    system.scheduler.pick = pick_last
+    system.run()
+    assert order == ["c", "c", "b", "b", "a", "a"]
+    assert offered[0] == ["/a", "/b", "/c"]
+
+
+def test_a_seeded_pick_repeats_the_same_order() -> None:
+    def run(seed: int) -> list[str]:
+        system = ManualSystem(pace=Pace(slice_messages=1))
+        order: list[str] = []
+        chance = random.Random(seed)
+        system.scheduler.pick = lambda ready: chance.randrange(len(ready))
+        for name in ("a", "b", "c"):
+            flooded(system, order, name, 10)
+        system.run()
+        return order
+
+    assert run(7) == run(7)
+    assert run(7) != run(8)
+
+
+def test_ctrl_c_in_a_handler_reaches_the_loop_before_the_next_actor_runs(
+    system: ManualSystem,
+) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    actor, other = system.recorder("/a"), system.recorder("/other")
+    actor.ref.tell(interrupted)
+    other.ref.tell("behind")
+    with pytest.raises(KeyboardInterrupt):
+        system.run()
+    assert other.seen == []
+    system.run()
+    assert other.seen == ["behind"]
+    assert not actor.ref.is_alive()
+
+
+def test_a_held_batch_is_handled_on_release_without_a_turn_of_the_loop(
+    system: ManualSystem,
+) -> None:
+    actor = system.recorder("/a")
+    assert system.hold()
+    actor.ref.tell("first")
+    actor.ref.tell("second")
+    assert actor.seen == []
+    system.release()
+    assert actor.seen == ["first", "second"]
+    actor.ref.tell("third")
+    assert not system.hold()
+
+
+@pytest.fixture
+def slow(system: ManualSystem) -> Callable[..., None]:
+    """Send messages to one actor that takes as many seconds as a number says, and run."""
+
+    def compute(message: Any) -> None:
+        if isinstance(message, float):
+            system.manual.pass_time(message)
+
+    actor = system.spawn(Doing, "/slow", do_receive=compute)
+
+    def send(*messages: Any) -> None:
+        for message in messages:
+            actor.ref.tell(message)
+        system.run()
+
+    return send
+
+
+def reports(system: ManualSystem) -> list[tuple[str | None, int]]:
+    return [(event.message_type, event.messages) for event in system.events_of(SlowHandler)]
+
+
+def test_a_slow_handler_is_an_event_that_names_actor_and_message(
+    system: ManualSystem, slow: Callable[..., None]
+) -> None:
+    slow(0.06)
+    (event,) = system.events_of(SlowHandler)
+    assert (event.path, event.incarnation, event.message_type) == ("/slow", 1, "float")
+    assert (event.seconds, event.messages) == (pytest.approx(0.06), 1)
+
+
+def test_a_handler_within_bounds_is_no_event(
+    system: ManualSystem, slow: Callable[..., None]
+) -> None:
+    slow(0.049)
+    assert reports(system) == []
+
+
+def test_a_slow_message_among_quick_ones_is_reported_with_all_candidates(
+    system: ManualSystem, slow: Callable[..., None]
+) -> None:
+    slow(*["quick"] * 200)
+    slow("quick", 0.06, b"quick")
+    (event,) = system.events_of(SlowHandler)
+    assert event.message_type is None
+    assert event.candidates == ("str", "float", "bytes")
+    assert event.messages == 3
+    slow("quick", 0.06, b"quick")
+    assert reports(system)[1:] == [("float", 1)]
+
+
+def test_a_slow_handler_is_also_reported_after_a_slower_one(
+    system: ManualSystem, slow: Callable[..., None]
+) -> None:
+    slow(0.2, *["quick"] * 300)
+    slow(0.06)
+    seconds = [event.seconds for event in system.events_of(SlowHandler)]
+    assert seconds == [pytest.approx(0.2), pytest.approx(0.06)]
+
+
+def test_the_messages_after_a_slow_one_are_measured_one_by_one(
+    system: ManualSystem, slow: Callable[..., None]
+) -> None:
+    slow(0.06)
+    slow(*["quick"] * 62, 0.07, b"quick")
+    assert reports(system) == [("float", 1), ("float", 1)]
+
+
+def test_a_slow_hook_is_named_as_well(system: ManualSystem) -> None:
+    actor = system.spawn(
+        Doing,
+        "/slow",
+        do_start=lambda: system.manual.pass_time(0.1),
+        do_stop=lambda: system.manual.pass_time(0.2),
+    )
+    actor.ref.tell("quick")
+    system.run()
+    system.stop(actor.ref)
+    assert [name for name, _ in reports(system)] == ["on_start", "stop"]
