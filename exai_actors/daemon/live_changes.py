@@ -1,49 +1,27 @@
-"""Ask a provider of a running broker for a change, from outside of the actors."""
+"""Change a provider of a running broker from outside its actors."""
 
 from __future__ import annotations
 
-import asyncio
-
 from exai_actors.core.capacity.changes import Change
 from exai_actors.errors import UsageError
-from exai_actors.messages.provider import ChangeProvider, ProviderChanged
-from exai_actors.messages.recipient import Offer
-from exai_actors.runtime import PathRef
+from exai_actors.messages.provider import ChangeProvider
+from exai_actors.runtime import ActorDeadError, PathRef, Timeout
 
-ANSWER_WITHIN_S = 5.0
-
-
-class _Answer:
-    """Takes the one answer. Told on the loop's thread, as every actor's message is."""
-
-    def __init__(self) -> None:
-        self.told: asyncio.Future[ProviderChanged] = asyncio.get_running_loop().create_future()
-
-    def tell(self, message: ProviderChanged) -> None:
-        if not self.told.done():
-            self.told.set_result(message)
-
-    def tell_system(self, message: ProviderChanged) -> None:
-        self.tell(message)
-
-    def offer(self, message: ProviderChanged) -> Offer:
-        self.tell(message)
-        return Offer.ACCEPTED
+REPLY_WITHIN_S = 5.0
 
 
 async def change_provider(provider: PathRef, change: Change, cause: str) -> None:
-    """Put a change in force; ``cause`` is kept with it as an event.
+    """Put a change in force; ``cause`` is recorded with it.
 
-    Raises UsageError when the change makes no sense or the provider does not answer in time.
+    Raises UsageError if the provider refuses the change or does not reply in time.
     """
-    living = provider.resolve()
-    if living is None:
+    ref = provider.resolve()
+    if ref is None:
         raise UsageError(f"{provider.path} is not running; try again in a moment")
-    answer = _Answer()
-    living.tell_system(ChangeProvider(change, cause, answer))
+    request = ChangeProvider(change, cause)
     try:
-        told = await asyncio.wait_for(answer.told, ANSWER_WITHIN_S)
-    except TimeoutError:
-        raise UsageError(f"{provider.path} gave no answer; look at its statistics") from None
-    if told.problem is not None:
-        raise UsageError(told.problem)
+        problem = await ref.ask(request, block=False, timeout=REPLY_WITHIN_S)
+    except (ActorDeadError, Timeout):
+        raise UsageError(f"{provider.path} did not reply; look at its statistics") from None
+    if problem is not None:
+        raise UsageError(problem)

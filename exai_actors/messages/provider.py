@@ -100,21 +100,14 @@ class ModelsUnavailable(msgspec.Struct, frozen=True, gc=False):
 
 
 class ChangeProvider(msgspec.Struct, frozen=True, gc=False):
-    """System lane. Change the capacity; ``cause`` names the operator and the reason.
+    """Change the capacity; ``cause`` names the operator and the reason.
 
-    Answered by one ProviderChanged, if ``reply_to`` is given.
+    Sent as an ask: the reply is None if the change is in force, or the reason why it is not.
     """
 
+    refusable: ClassVar[bool] = False
     change: Change
     cause: str
-    reply_to: Recipient[ProviderChanged] | None = None
-
-
-class ProviderChanged(msgspec.Struct, frozen=True, gc=False):
-    """The answer to ChangeProvider; ``problem`` is None if the change is in force."""
-
-    change: Change
-    problem: str | None
 
 
 class RefreshQueue(msgspec.Struct, frozen=True, gc=False):

@@ -1,5 +1,7 @@
 """How actors run: a kernel that runs them on one event loop, and pykka's API on top of it."""
 
+from pykka import ActorDeadError, Timeout
+
 from exai_actors.messages.recipient import Offer, Recipient
 from exai_actors.runtime.kernel.dead_letters import DeadLetters
 from exai_actors.runtime.kernel.driver import AsyncioDriver, Callback, Cancellable, Driver
@@ -30,6 +32,7 @@ from exai_actors.runtime.pykka_api.future import LoopFuture, WouldBlockLoop
 from exai_actors.runtime.pykka_api.ref import LoopRef, PathRef
 
 __all__ = [
+    "ActorDeadError",
     "ActorFailed",
     "ActorStarted",
     "ActorStatistics",
@@ -62,6 +65,7 @@ __all__ = [
     "RuntimeFault",
     "SlowHandler",
     "SystemStopping",
+    "Timeout",
     "TooManyListeners",
     "WouldBlockLoop",
 ]

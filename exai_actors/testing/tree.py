@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from itertools import count
 from math import inf
-from typing import Any
+from typing import Any, cast
 
 import orjson
 from msgspec.structs import replace
@@ -23,13 +23,12 @@ from exai_actors.core.session.table import SessionTable
 from exai_actors.core.statistics import ProviderStatistics
 from exai_actors.ids import ProviderName, SessionId
 from exai_actors.messages.connection import SocketClosed, SocketEvent, TextReceived
-from exai_actors.messages.provider import ChangeProvider, ProviderChanged
+from exai_actors.messages.provider import ChangeProvider
 from exai_actors.ports import Peer
 from exai_actors.runtime import ActorSystem, LoopRef, ManualDriver
 from exai_actors.testing.clock import ManualClock
 from exai_actors.testing.manual_upstream import ManualUpstream
 from exai_actors.testing.outbox_probe import OutboxProbe
-from exai_actors.testing.probe import Probe
 
 SECOND_PROVIDER = {"glm": ("star",)}
 
@@ -171,12 +170,10 @@ class ManualTree(Tree):
 
     def change(self, change: Change, provider: str = "kimi") -> str | None:
         """Change a provider while it runs; return the problem, or None."""
-        probe: Probe[ProviderChanged] = Probe()
-        self.actor(ProviderChild(ProviderName(provider)).path).tell_system(
-            ChangeProvider(change, "the test", probe)
-        )
+        ref = self.actor(ProviderChild(ProviderName(provider)).path)
+        problem = ref.ask(ChangeProvider(change, "the test"), block=False)
         self.settle()
-        return probe.take(ProviderChanged).problem
+        return cast("str | None", problem.get())
 
     def connect(self, peer: Peer | None = None) -> ManualClient:
         """A connection that has not sent its hello."""

@@ -7,7 +7,10 @@ import asyncio
 import pytest
 
 from exai_actors.core.capacity.changes import Pause, Reopen, SetLimit
+from exai_actors.daemon import live_changes
+from exai_actors.daemon.live_changes import change_provider
 from exai_actors.errors import UsageError
+from exai_actors.runtime import ActorSystem, AsyncioDriver, Callback, LoopActor, PathRef
 from exai_actors.testing.broker import broker_in_thread, running_broker
 
 ONE_AT_A_TIME = {
@@ -43,3 +46,35 @@ def test_a_broker_on_its_own_thread_can_be_changed_from_the_test() -> None:
     with broker_in_thread(ONE_AT_A_TIME) as broker:
         broker.change("slow", SetLimit(3))
         assert broker.statistics().providers[0].limit == 3
+
+
+PATH = "/providers/slow"
+
+
+async def test_a_provider_that_is_not_running_cannot_be_changed() -> None:
+    system = ActorSystem(AsyncioDriver(asyncio.get_running_loop()))
+    with pytest.raises(UsageError, match="/providers/slow is not running"):
+        await change_provider(PathRef(system, PATH), Pause(), "maintenance")
+
+
+async def test_a_provider_that_ends_before_its_reply_is_named() -> None:
+    system = ActorSystem(AsyncioDriver(asyncio.get_running_loop()))
+    system.spawn(LoopActor, path=PATH).stop(block=False)
+    with pytest.raises(UsageError, match="/providers/slow did not reply"):
+        await change_provider(PathRef(system, PATH), Pause(), "maintenance")
+
+
+async def test_a_provider_that_does_not_reply_in_time_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class StuckDriver(AsyncioDriver):
+        def call_soon(self, callback: Callback, /) -> asyncio.Handle:
+            """Do something else instead."""
+            return super().call_soon(int)
+
+    monkeypatch.setattr(live_changes, "REPLY_WITHIN_S", 0.01)
+    system = ActorSystem(StuckDriver(asyncio.get_running_loop()))
+    system.spawn(LoopActor, path=PATH)
+    with pytest.raises(UsageError, match="/providers/slow did not reply"):
+        await change_provider(PathRef(system, PATH), Pause(), "maintenance")
+    system._abandon_all()

@@ -44,7 +44,6 @@ from exai_actors.messages.provider import (
     ModelsListed,
     ModelsUnavailable,
     PauseStream,
-    ProviderChanged,
     ProviderMessage,
     PumpDue,
     RefreshQueue,
@@ -122,7 +121,7 @@ class ProviderActor(LoopActor):
     def on_failure(self, *_: object) -> None:
         self._abort_all()
 
-    def on_receive(self, message: ProviderMessage | Down) -> None:
+    def on_receive(self, message: ProviderMessage | Down) -> str | None:
         # In order of frequency: each case costs those after it.
         match message:
             case RunCall():
@@ -143,7 +142,7 @@ class ProviderActor(LoopActor):
                 self._wakes_at = inf
                 self._pump()
             case ChangeProvider():
-                self._change(message)
+                return self._change(message)
             case ModelsListed():
                 self._models.listed(message.models)
             case ModelsUnavailable():
@@ -157,6 +156,7 @@ class ProviderActor(LoopActor):
                 self._pump()
             case _:
                 assert_never(message)
+        return None
 
     def statistics(self) -> ProviderStatistics:
         return describe(
@@ -367,14 +367,13 @@ class ProviderActor(LoopActor):
             self._wakes_at = wake_at
             self._wake = self.schedule(max(0.0, wake_at - now), PumpDue())
 
-    def _change(self, message: ChangeProvider) -> None:
+    def _change(self, message: ChangeProvider) -> str | None:
         now = self._now()
         problem = apply_change(self._dispatcher, message.change, message.cause, now)
-        if message.reply_to is not None:
-            message.reply_to.tell(ProviderChanged(message.change, problem))
         self._refuse_unservable(now)
         log_changes(self._account, self._name)
         self._pump()
+        return problem
 
     def _arm_refresh(self) -> None:
         if not self._refresh_armed:
