@@ -17,6 +17,14 @@ class ModelStatistics(msgspec.Struct, frozen=True):
     queued: int
 
 
+class HoldStatistics(msgspec.Struct, frozen=True):
+    """A model that is held, for how much longer and why."""
+
+    model: str
+    held_for_s: float
+    because: str
+
+
 class ProviderStatistics(msgspec.Struct, frozen=True):
     """One provider at one instant.
 
@@ -25,7 +33,8 @@ class ProviderStatistics(msgspec.Struct, frozen=True):
     releases of permits that were not held, ``faults`` violated invariants. ``mean_service_s`` is
     None before the first call has ended. ``shared`` counts requests that joined a running call.
     ``trouble`` says why the models could not be listed. ``events`` are the latest changes of
-    capacity, each with its cause.
+    capacity, each with its cause. ``held_for_s`` is the account's hold, ``model_holds`` are those
+    of single models.
     """
 
     name: str
@@ -52,6 +61,7 @@ class ProviderStatistics(msgspec.Struct, frozen=True):
     circuit: str = "closed"
     held_for_s: float = 0.0
     held_because: str = ""
+    model_holds: tuple[HoldStatistics, ...] = ()
     tried_again: int = 0
     shared: int = 0
     faults: int = 0

@@ -73,7 +73,8 @@ def test_a_hold_in_the_headers_of_an_answer_is_kept() -> None:
     client.received()
     client.call("b")
     assert len(tree.upstream.calls) == 1
-    assert tree.statistics().held_because == "rate_limited"
+    (held,) = tree.statistics().model_holds
+    assert (held.because, held.held_for_s) == ("rate_limited", 5.0)
     tree.advance(5.0)
     assert len(tree.upstream.calls) == 2
 

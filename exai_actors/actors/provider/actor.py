@@ -209,6 +209,7 @@ class ProviderActor(LoopActor):
             if_busy=run.options.if_busy,
             priority=run.options.priority,
             fallback_reasons=run.fallback_reasons,
+            model=run.call.model,
             run=run,
             prompt_length=length,
         )
@@ -235,7 +236,7 @@ class ProviderActor(LoopActor):
         if not call.is_adopted:
             self._settle(call, message.result, now)
         if message.hold_s is not None:
-            self._dispatcher.guards.on_rate_headers(message.hold_s, now)
+            self._dispatcher.guards.on_rate_headers(message.hold_s, call.model, now)
             self._refuse_unservable(now)
         log_changes(self._account, self._name)
         if self._dispatcher.has_waiting:

@@ -8,7 +8,7 @@ from typing import TypeVar
 from exai_actors.actors.settings import ProviderSettings
 from exai_actors.core.capacity.dispatcher import Dispatcher
 from exai_actors.core.capacity.scheduled_call import ScheduledCall
-from exai_actors.core.statistics import ModelStatistics, ProviderStatistics
+from exai_actors.core.statistics import HoldStatistics, ModelStatistics, ProviderStatistics
 
 C = TypeVar("C", bound=ScheduledCall)
 
@@ -40,7 +40,7 @@ def describe(
     """The statistics at ``now``, in seconds of the driver's clock."""
     pools, account = dispatcher.pools, dispatcher.account
     ledgers = [pool.ledger for pool in pools]
-    hold = max((account.hold, *(pool.hold for pool in pools)), key=lambda each: each.until)
+    hold = account.hold
     return ProviderStatistics(
         name=settings.name,
         kind=settings.kind,
@@ -60,7 +60,12 @@ def describe(
         mode=account.mode.value,
         circuit=dispatcher.guards.circuit.state.value,
         held_for_s=max(0.0, hold.until - now),
-        held_because=hold.because if hold.until > now else "",
+        held_because=hold.because if hold.is_active(now) else "",
+        model_holds=tuple(
+            HoldStatistics(model, each.until - now, each.because)
+            for model, each in account.model_holds.items()
+            if each.is_active(now)
+        ),
         gates=account.gates.statistics(now),
         model_limits=tuple(
             ModelStatistics(pool.model, pool.ledger.limit, pool.ledger.in_flight, len(pool.queue))

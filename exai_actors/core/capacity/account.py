@@ -7,16 +7,19 @@ usage nor the calls that the service still works on, and must not undo an operat
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
 from enum import StrEnum
 from typing import Any
 
 from exai_actors.core.capacity.changes import CapacityEvent
 from exai_actors.core.capacity.circuit import Circuit
+from exai_actors.core.capacity.holds import Hold
 from exai_actors.core.capacity.rate_gates import RateGates
 from exai_actors.core.capacity.settings import CapacitySettings
 from exai_actors.ids import PermitId, TenantName
 
 EVENTS_KEPT = 50
+MAX_MODEL_HOLDS = 1000
 
 
 class Mode(StrEnum):
@@ -25,24 +28,6 @@ class Mode(StrEnum):
     OPEN = "open"
     PAUSED = "paused"
     DRAINING = "draining"
-
-
-class Hold:
-    """Closed until an instant, by the service's word, and the reason."""
-
-    __slots__ = ("because", "until")
-
-    def __init__(self) -> None:
-        self.until = 0.0
-        self.because = ""
-
-    def extend(self, until: float, because: str) -> bool:
-        """Hold until then at least; returns whether that is later than before."""
-        if until <= self.until:
-            return False
-        self.until = until
-        self.because = because
-        return True
 
 
 class Account:
@@ -76,11 +61,29 @@ class Account:
         self.reserved = 0
         self.mode = Mode.OPEN
         self.hold = Hold()
-        self.model_holds = {model: Hold() for model in self.model_limits}
+        self.model_holds = {model: Hold(model) for model in self.model_limits}
         self.circuit = Circuit(settings.circuit)
         self.quarantined: list[tuple[float, PermitId, Any]] = []
         self.events: deque[CapacityEvent] = deque(maxlen=EVENTS_KEPT)
         self.unlogged: deque[CapacityEvent] = deque(maxlen=EVENTS_KEPT)
+
+    def hold_of(self, model: str, now: float) -> Hold:
+        """The hold of one model, created at its first use."""
+        hold = self.model_holds.get(model)
+        if hold is None:
+            if len(self.model_holds) >= MAX_MODEL_HOLDS:
+                self.model_holds = {
+                    name: each
+                    for name, each in self.model_holds.items()
+                    if name in self.model_limits or each.is_active(now)
+                }
+            hold = self.model_holds[model] = Hold(model)
+        return hold
+
+    def holds(self) -> Iterator[Hold]:
+        """The hold of the account and those of models, whether active or not."""
+        yield self.hold
+        yield from self.model_holds.values()
 
     def record(self, event: CapacityEvent) -> None:
         self.events.append(event)

@@ -66,6 +66,7 @@ def apply_change(dispatcher: Dispatcher[C], change: Change, cause: str, now: flo
         case Reopen():
             what = "open again"
             account.mode = Mode.OPEN
+            dispatcher.guards.end_holds(now, cause)
         case _:
             assert_never(change)
     dispatcher.guards.record(now, what, cause)

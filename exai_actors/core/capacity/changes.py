@@ -50,7 +50,7 @@ class DrainProvider(msgspec.Struct, frozen=True, tag="drain"):
 
 
 class Reopen(msgspec.Struct, frozen=True, tag="reopen"):
-    """End a pause or a drain."""
+    """End a pause, a drain and all holds."""
 
 
 Change = SetLimit | SetWeight | SetGates | SetReserve | Pause | DrainProvider | Reopen

@@ -100,6 +100,8 @@ class Dispatcher(Generic[C]):
         for permit, call in self._quarantine:
             self._pool_at(permit).ledger.adopt_quarantined(permit, call)
         account.circuit.forget_probes()
+        for hold in account.holds():
+            hold.forget_probe()
 
     @property
     def has_waiting(self) -> bool:
@@ -144,6 +146,10 @@ class Dispatcher(Generic[C]):
                 if not guards.all_open:
                     if guards.blocked_until(pool, now) > now:
                         break
+                    if guards.model_opens_at(call, now) > now:
+                        # Calls of other models need not wait for it.
+                        pool.queue.set_aside(call.flow.session, call.request)
+                        continue
                     if guards.gates_open_at(call, now) > now:
                         # Smaller calls wait behind it; otherwise the gates might never have room
                         # for a large one.
@@ -265,6 +271,8 @@ class Dispatcher(Generic[C]):
                     if blocked_until <= now < passes_at:
                         # The other pools wait behind it, as in pump().
                         break
+                for aside in pool.queue.aside:
+                    wake_at = min(wake_at, max(now, self.guards.model_opens_at(aside, now)))
         return wake_at
 
     def could_grant(self, pool: Pool[C], now: float) -> bool:
@@ -275,13 +283,15 @@ class Dispatcher(Generic[C]):
     def _consider(self, call: C, now: float) -> Admission | Refusal:
         queue, guards = call.pool.queue, self.guards
         guards.refresh(now)
+        self._restore_opened(call.pool, now)
         if self.account.mode is Mode.DRAINING:
             return self._refusals.refusal(RefusalCause.DRAINING, "unreachable", call, now)
-        next_in_line = not queue and guards.opens_at(call, now) <= now
+        next_in_line = not queue.in_line and guards.opens_at(call, now) <= now
         if next_in_line and not self._gates_are_awaited(now) and self._grant(call, now):
             queue.charge(call.flow, call.cost)
             return Admission.GRANTED
-        reason = guards.block_reason(call.pool, now) or "busy"
+        held = guards.model_block_reason(call, now)
+        reason = guards.block_reason(call.pool, now) or held or "busy"
         if call.if_busy is IfBusy.REFUSE or reason in call.fallback_reasons:
             return self._refusals.refusal(RefusalCause.NO_WAITING, reason, call, now)
         if call.if_busy is IfBusy.WAIT_IN_TIME and call.deadline < inf:
@@ -290,6 +300,8 @@ class Dispatcher(Generic[C]):
                 return refusal
         if not queue.put(call.flow, call.request, call, call.cost, now, call.priority):
             return self._refusals.refusal(RefusalCause.FULL, reason, call, now)
+        if held and guards.model_opens_at(call, now) > now:
+            queue.set_aside(call.flow.session, call.request)
         return Admission.QUEUED
 
     def _grant(self, call: C, now: float) -> bool:
@@ -312,11 +324,22 @@ class Dispatcher(Generic[C]):
             queue.put(call.flow, call.request, call, call.cost, now, call.priority, ahead=True)
         while (permit := self._quarantine.take(now)) is not None:
             self._pool_at(permit).ledger.release(permit)
+        for pool in self.pools:
+            self._restore_opened(pool, now)
+
+    def _restore_opened(self, pool: Pool[C], now: float) -> None:
+        """Give the calls of models that are no longer held, or that may probe, their turn again."""
+        queue = pool.queue
+        if queue.in_line == len(queue):
+            return
+        for call in tuple(queue.aside):
+            if self.guards.model_opens_at(call, now) <= now:
+                queue.restore(call.flow.session, call.request, now)
 
     def _gates_are_awaited(self, now: float) -> bool:
         """Whether a call of any pool has a permit in sight and waits for the gates alone."""
         return self.account.gates.active and any(
-            pool.queue and pool.ledger.free and self.guards.blocked_until(pool, now) <= now
+            pool.queue.in_line and pool.ledger.free and self.guards.blocked_until(pool, now) <= now
             for pool in self.pools
         )
 

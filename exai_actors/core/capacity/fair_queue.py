@@ -28,10 +28,11 @@ class FairQueue(Generic[T]):
 
     Iteration yields the values of all waiting requests, the longest waiting first. A waiting
     session without a grant for more than ``max_wait_s`` is served first, but only once in
-    ``guard_every`` grants.
+    ``guard_every`` grants. Requests that were set aside count as waiting, but have no turn.
     """
 
     __slots__ = (
+        "_aside",
         "_grants_since_guard",
         "_guard_every",
         "_last_grant",
@@ -56,6 +57,7 @@ class FairQueue(Generic[T]):
         self.limit = limit
         self.session_limit = limit if session_limit is None else session_limit
         self._queued: dict[tuple[SessionId, RequestKey], QueuedRequest] = {}
+        self._aside: dict[tuple[SessionId, RequestKey], QueuedRequest] = {}
         self._max_wait_s = max_wait_s
         self._guard_every = guard_every
         self._grants_since_guard = 0
@@ -95,7 +97,8 @@ class FairQueue(Generic[T]):
         for tenant in tuple(self._tenants.values()):
             flow = tenant.flows.pop(session, None)
             if flow is not None:
-                for queued in tuple(flow.waiting.values()):
+                aside = [queued for queued in self._aside.values() if queued.flow is flow]
+                for queued in (*flow.waiting.values(), *aside):
                     removed.append(queued.value)
                     self._remove(queued)
             if not tenant.flows:
@@ -164,22 +167,40 @@ class FairQueue(Generic[T]):
         key = (flow.session, request)
         if key in self._queued:
             raise ValueError(f"request {request!r} of session {flow.session!r} already waits")
-        if not ahead and (
-            len(self._queued) >= self.limit or len(flow.waiting) >= self.session_limit
-        ):
+        if not ahead and (len(self._queued) >= self.limit or flow.queued >= self.session_limit):
             return False
         queued = QueuedRequest(flow, request, value, cost)
-        tenant = flow.tenant
-        if not tenant.queued:
-            self._waiting.enter(tenant.tag)
-        tenant.queued += 1
-        tenant.queued_cost += cost
-        if not flow.waiting:
-            tenant.sessions.enter(flow.tag)
-            self._last_grant[flow] = now
+        self._enter(queued, now)
         flow.add(queued, priority, ahead=ahead)
         self._queued[key] = queued
         return True
+
+    @property
+    def in_line(self) -> int:
+        """The number of waiting requests that were not set aside."""
+        return len(self._queued) - len(self._aside)
+
+    @property
+    def aside(self) -> Iterator[T]:
+        """The values of the requests that were set aside, in that order."""
+        return (queued.value for queued in self._aside.values())
+
+    def set_aside(self, session: SessionId, request: RequestKey) -> None:
+        """Let a waiting request have no turn until it is restored, so that others have theirs."""
+        key = session, request
+        queued = self._queued.get(key)
+        if queued is not None and key not in self._aside:
+            self._leave(queued)
+            queued.flow.aside += 1
+            self._aside[key] = queued
+
+    def restore(self, session: SessionId, request: RequestKey, now: float) -> None:
+        """Give a request that was set aside its turn again, at its old place in its session."""
+        queued = self._aside.pop((session, request), None)
+        if queued is not None:
+            queued.flow.aside -= 1
+            self._enter(queued, now)
+            queued.flow.add_again(queued)
 
     def peek(self, now: float) -> T | None:
         """The value of the request whose turn it is; None if none waits."""
@@ -252,6 +273,7 @@ class FairQueue(Generic[T]):
             else:
                 heapq.heappop(tenants)
             yield queued.value
+        yield from self.aside
 
     def rank(self, flow: Flow) -> int:
         """About how many requests would be served before a new one of this flow.
@@ -303,9 +325,28 @@ class FairQueue(Generic[T]):
         return flow.first()
 
     def _remove(self, queued: QueuedRequest) -> None:
+        key = queued.flow.session, queued.request
+        del self._queued[key]
+        if self._aside.pop(key, None) is None:
+            self._leave(queued)
+        else:
+            queued.flow.aside -= 1
+
+    def _enter(self, queued: QueuedRequest, now: float) -> None:
+        """Count a request of its tenant and session, before it is added to the latter."""
         flow = queued.flow
         tenant = flow.tenant
-        del self._queued[flow.session, queued.request]
+        if not tenant.queued:
+            self._waiting.enter(tenant.tag)
+        tenant.queued += 1
+        tenant.queued_cost += queued.cost
+        if not flow.waiting:
+            tenant.sessions.enter(flow.tag)
+            self._last_grant[flow] = now
+
+    def _leave(self, queued: QueuedRequest) -> None:
+        flow = queued.flow
+        tenant = flow.tenant
         flow.remove(queued)
         tenant.queued -= 1
         tenant.queued_cost -= queued.cost

@@ -50,11 +50,15 @@ class Tenant:
 
 
 class Flow:
-    """One session of a tenant; ``queued_cost`` covers all its waiting requests."""
+    """One session of a tenant; ``queued_cost`` covers its waiting requests.
+
+    ``aside`` counts further ones, which wait without a turn.
+    """
 
     __slots__ = (
         "_heap",
         "_last_number",
+        "aside",
         "queued_cost",
         "session",
         "tag",
@@ -67,6 +71,7 @@ class Flow:
         self.tenant = tenant
         self.tag = VirtualTag(self)
         self.queued_cost = 0.0
+        self.aside = 0
         self.waiting: dict[RequestKey, QueuedRequest] = {}
         self._heap: list[tuple[tuple[int, int], QueuedRequest]] = []
         self._last_number = 0
@@ -76,12 +81,21 @@ class Flow:
         self._last_number += 1
         # A retry precedes every first attempt, regardless of priorities.
         queued.order = (-(1 << 62), self._last_number) if ahead else (-priority, self._last_number)
+        self.add_again(queued)
+
+    def add_again(self, queued: QueuedRequest) -> None:
+        """Queue a request at the place that it had before."""
         self.waiting[queued.request] = queued
         self.queued_cost += queued.cost
         heapq.heappush(self._heap, (queued.order, queued))
         if len(self._heap) > 2 * len(self.waiting) + 16:
             self._heap = [each for each in self._heap if self._is_waiting(each[1])]
             heapq.heapify(self._heap)
+
+    @property
+    def queued(self) -> int:
+        """The number of its requests, those aside included."""
+        return len(self.waiting) + self.aside
 
     def first(self) -> QueuedRequest | None:
         """The next request of this session."""

@@ -23,8 +23,7 @@ MAX_POOLS = 256
 class Pool(Generic[C]):
     """``model`` is None for the pool of all models without a limit of their own.
 
-    ``hold`` is the account's own for that pool. ``refusals_in_a_row`` counts the service's refusals
-    since its last answer, ``refused_at`` is the time of the latest.
+    ``hold`` holds all its calls: that of its model, or of the account.
     """
 
     __slots__ = (
@@ -33,8 +32,6 @@ class Pool(Generic[C]):
         "ledger",
         "model",
         "queue",
-        "refusals_in_a_row",
-        "refused_at",
         "service_time",
     )
 
@@ -51,8 +48,6 @@ class Pool(Generic[C]):
         self.service_time = ServiceTime()
         self.adaptive = AdaptiveLimit(limit) if settings.adaptive else None
         self.hold = account.hold if model is None else account.model_holds[model]
-        self.refusals_in_a_row = 0
-        self.refused_at = -1.0
 
     def set_limit(self, limit: int) -> None:
         """Set the configured limit; an adaptive limit stays at or below it."""

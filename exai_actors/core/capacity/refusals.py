@@ -65,9 +65,11 @@ class Refusals(Generic[C]):
         queue = call.pool.queue
         position = queue.rank(call.flow) + 1
         wait_s = self._waits.wait_s(call.pool, position, now)
-        if wait_s is not None:
-            # A large call waits longer before a gate than the usual one of the estimate.
-            wait_s = max(wait_s, self._guards.opens_at(call, now) - now)
+        # A large call waits longer before a gate than the usual one of the estimate, and a call of
+        # a held model longer than others.
+        opens_s = self._guards.expected_at(call, now) - now
+        if wait_s is not None or 0 < opens_s < inf:
+            wait_s = max(wait_s or 0.0, opens_s)
         retry_after = max(MIN_RETRY_AFTER_S, min(wait_s or 0.0, MAX_RETRY_AFTER_S))
         return Refusal(cause, reason, retry_after, len(queue), position, wait_s)
 
@@ -76,7 +78,7 @@ class Refusals(Generic[C]):
         patience_s = call.deadline - now
         # No call waits longer than at the end of the queue, which takes no walk to estimate.
         longest_s = self._waits.wait_s(call.pool, len(call.pool.queue) + 1, now)
-        opens_s = self._guards.opens_at(call, now) - now
+        opens_s = self._guards.expected_at(call, now) - now
         if opens_s > patience_s or (longest_s is not None and longest_s > patience_s):
             refusal = self.refusal(RefusalCause.TOO_LATE, reason, call, now)
             if refusal.wait_s is not None and refusal.wait_s > patience_s:
@@ -85,11 +87,16 @@ class Refusals(Generic[C]):
 
     def unservable(self, pool: Pool[C], now: float) -> Iterator[tuple[C, Refusal]]:
         """Each queued call that a block outlasts or that prefers another provider, refused."""
-        reason = self._guards.block_reason(pool, now)
-        if not reason:
+        guards = self._guards
+        if guards.all_open:
             return
-        opens_at = self._guards.blocked_until(pool, now)
+        pool_reason = guards.block_reason(pool, now)
+        pool_opens_at = guards.expected_open_at(pool, now)
         for call in tuple(pool.queue):
+            reason = pool_reason or guards.model_block_reason(call, now)
+            if not reason:
+                continue
+            opens_at = max(pool_opens_at, guards.model_held_until(call))
             # The end of an operator's pause is unknown: it makes no call late.
             late = call.if_busy is IfBusy.WAIT_IN_TIME and call.deadline <= opens_at < inf
             if late or reason in call.fallback_reasons:

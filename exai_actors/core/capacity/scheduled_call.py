@@ -12,6 +12,7 @@ from exai_actors.ids import PermitId, RequestKey
 
 if TYPE_CHECKING:
     from exai_actors.core.capacity.flows import Flow
+    from exai_actors.core.capacity.holds import Hold
     from exai_actors.core.capacity.pool import Pool
     from exai_actors.core.capacity.rate_gates import Charge
 
@@ -25,8 +26,9 @@ class ScheduledCall(msgspec.Struct, gc=False, eq=False):
     session is charged. Instants are seconds of the driver's clock. ``granted_at`` is the latest
     grant, ``inverse_weight`` the tenant's 1 / weight at that moment, ``attempts`` the number of
     grants. For one of ``fallback_reasons`` the session prefers a refusal and another provider to
-    waiting here. ``gate_charge`` and ``is_probe`` belong to the attempt in flight.
-    ``position_reported_at`` is None before the first report and inf after the last one.
+    waiting here. ``gate_charge``, ``is_probe`` (of the circuit) and ``probed_holds`` belong to the
+    attempt in flight. ``position_reported_at`` is None before the first report and inf after the
+    last one.
     """
 
     flow: Flow
@@ -45,7 +47,9 @@ class ScheduledCall(msgspec.Struct, gc=False, eq=False):
     attempts: int = 0
     gate_charge: Charge | None = None
     is_probe: bool = False
+    probed_holds: tuple[Hold, ...] = ()
     position_reported_at: float | None = None
+    model: str = ""
 
     @property
     def tokens(self) -> float:

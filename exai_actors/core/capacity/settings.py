@@ -61,7 +61,7 @@ class CapacitySettings(msgspec.Struct, frozen=True):
     share. A waiting session without a grant for ``max_wait_s`` is served first. ``on_disconnect``
     decides about a call whose client has gone. ``quarantine_s`` is the abort rest: how long the
     permit of a call that was cut off stays neither held nor free; "auto" follows the time that the
-    service takes to notice.
+    service takes to notice. While the service wants no calls, one is tried every ``hold_probe_s``.
     """
 
     limit: int
@@ -76,4 +76,5 @@ class CapacitySettings(msgspec.Struct, frozen=True):
     adaptive: bool = False
     on_disconnect: Literal["abort", "finish"] = "abort"
     quarantine_s: float | Literal["auto"] = "auto"
+    hold_probe_s: float = 900.0
     coalesce: bool = False

@@ -39,7 +39,7 @@ class Settlement(Generic[C]):
         pool, guards = call.pool, self._guards
         pool.queue.settle(call.flow, call.cost, cost, call.inverse_weight)
         pool.service_time.observe(now - call.granted_at)
-        pool.refusals_in_a_row = 0
+        guards.on_answer(call, now)
         if call.gate_charge is not None:
             self._account.gates.settle(call.gate_charge, tokens, now)
         change = guards.circuit.succeeded(now, call.is_probe)
@@ -55,6 +55,7 @@ class Settlement(Generic[C]):
         pool.queue.settle(call.flow, call.cost, cost, call.inverse_weight)
         pool.service_time.at_least(now - call.granted_at)
         self._guards.circuit.abandoned(call.is_probe)
+        self._guards.on_other_failure(call, now, of_service=False)
 
     def failed(
         self, call: C, failure: UpstreamFailure, now: float, draw: float, *, may_retry: bool
@@ -105,7 +106,9 @@ class Settlement(Generic[C]):
             guards.circuit.abandoned(call.is_probe)
         call.is_probe = False
         if verdict.holds:
-            guards.on_refusal(failure, pool, call.granted_at, now, draw)
+            guards.on_refusal(failure, call, now, draw)
+        else:
+            guards.on_other_failure(call, now, of_service=verdict.counts_for_circuit)
         if verdict.shrinks_limit and pool.adaptive is not None:
             self._resize(pool, pool.adaptive.on_overload(now), now, failure.message)
 
@@ -115,7 +118,7 @@ class Settlement(Generic[C]):
             now + backoff_s(call.attempts, draw, self._account.settings.retry),
             now + (failure.retry_after or 0.0),
             self._account.hold.until,
-            call.pool.hold.until,
+            self._guards.model_held_until(call),
         )
 
     def _resize(self, pool: Pool[C], limit: int | None, now: float, cause: str) -> None:

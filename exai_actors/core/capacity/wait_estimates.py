@@ -48,7 +48,9 @@ class WaitEstimates(Generic[C]):
                 permit_s = next(waits_s)
                 if _is_due(call, now, every_s):
                     call.position_reported_at = now
-                    yield position, self._behind_guards(pool, position, permit_s, now), call
+                    wait_s = self._behind_guards(pool, position, permit_s, now)
+                    held_s = self._guards.model_held_until(call) - now
+                    yield position, wait_s if held_s <= 0 else max(wait_s or 0.0, held_s), call
 
     def wait_s(self, pool: Pool[C], position: int, now: float) -> float | None:
         """Seconds until the call at ``position`` from 1 gets its permit; None if unknown."""
@@ -58,7 +60,7 @@ class WaitEstimates(Generic[C]):
     def _behind_guards(
         self, pool: Pool[C], position: int, permit_s: float | None, now: float
     ) -> float | None:
-        blocked_s = self._guards.blocked_until(pool, now) - now
+        blocked_s = self._guards.expected_open_at(pool, now) - now
         if blocked_s == inf or not pool.ledger.own:
             # It depends on the operator, or on a probe in flight.
             return None

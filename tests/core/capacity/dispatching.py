@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import inf
 from typing import Any
 
-from exai_actors.core.calls import FailureKind, IfBusy, LimitScope, UpstreamFailure
+from exai_actors.core.calls import FailureKind, IfBusy, LimitHolder, LimitScope, UpstreamFailure
 from exai_actors.core.capacity.account import Account
 from exai_actors.core.capacity.dispatcher import Admission, Dispatcher
 from exai_actors.core.capacity.refusals import Refusal
@@ -50,6 +50,7 @@ class Bench:
             if_busy,
             priority,
             fallback_reasons,
+            model=model,
         )
 
     def admit(self, name: str, session: str = "a", **more: Any) -> Admission | Refusal:
@@ -78,12 +79,13 @@ class Bench:
         *,
         retry_after: float | None = None,
         scope: LimitScope | None = None,
+        holder: LimitHolder = LimitHolder.ACCOUNT,
         draw: float = 0.5,
     ) -> bool:
         """Let a running call fail; returns whether it will be retried."""
         call = self._released(name)
         failure = UpstreamFailure(
-            kind, f"it was {kind.value}", retry_after=retry_after, scope=scope
+            kind, f"it was {kind.value}", retry_after=retry_after, scope=scope, holder=holder
         )
         retried = self.dispatcher.failed(call, failure, self.now, draw)
         self.pump()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from exai_actors.core.calls import FailureKind, IfBusy, LimitScope, UpstreamFailure
+from exai_actors.core.calls import FailureKind, IfBusy, LimitHolder, UpstreamFailure
 from exai_actors.core.capacity.account import Account
 from exai_actors.core.capacity.apply_change import apply_change
 from exai_actors.core.capacity.changes import (
@@ -420,7 +420,7 @@ def test_a_new_owner_keeps_resting_permits_and_the_holds_of_models() -> None:
     bench.admit("gone")
     bench.abort("gone", rest_s=20.0)
     bench.admit("told", model="scarce")
-    bench.fail("told", FailureKind.RATE_LIMITED, retry_after=50.0, scope=LimitScope.CONCURRENCY)
+    bench.fail("told", FailureKind.RATE_LIMITED, retry_after=50.0, holder=LimitHolder.MODEL)
     bench.dispatcher = Dispatcher(bench.account, 1 << 40)
     bench.admit("plain")
     bench.admit("scarce", model="scarce")
@@ -461,7 +461,7 @@ def test_a_hold_of_one_model_outlives_the_owner() -> None:
     bench = Bench(limit=2, model_limits=(("scarce", 1),))
     bench.admit("s1", model="scarce")
     told = UpstreamFailure(
-        FailureKind.RATE_LIMITED, "one at once", retry_after=9.0, scope=LimitScope.CONCURRENCY
+        FailureKind.RATE_LIMITED, "one at once", retry_after=9.0, holder=LimitHolder.MODEL
     )
     call = bench.running.pop("s1")
     bench.dispatcher.release(call.permit)
