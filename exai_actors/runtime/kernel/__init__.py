@@ -7,5 +7,5 @@ Read in this order, each module knowing only those before it:
 * ``mailbox``, ``workload``, ``cell``, ``ref``: one incarnation of an actor, and sending to it.
 * ``watching``, ``lifecycle``, ``requests``, ``timers``: its start, end and special messages.
 * ``scheduler``: which actor runs next, and for how long.
-* ``paths``, ``statistics``, ``shutdown``, ``system``: all actors together.
+* ``paths``, ``statistics``, ``shutdown``, ``system``, ``path_ref``: all actors.
 """

@@ -1,12 +1,11 @@
-"""References to actors: to one incarnation, and to the present incarnation at a path."""
+"""A reference to one incarnation of an actor."""
 
 from __future__ import annotations
 
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any
 
 from exai_actors.messages.recipient import Offer
 from exai_actors.runtime.kernel.cell import STOPPING, ActorCell
-from exai_actors.runtime.kernel.dead_letters import DeadLetters
 from exai_actors.runtime.kernel.events import DeadLetterReason
 
 
@@ -65,49 +64,3 @@ class Ref:
         FULL and CLOSED mean that it will never be handled, and leave no dead letter.
         """
         return self._cell.offer(message)
-
-
-R = TypeVar("R", bound=Ref)
-R_co = TypeVar("R_co", bound=Ref, covariant=True)
-
-
-class Directory(Protocol[R_co]):
-    """The actor system as a reference by path sees it."""
-
-    @property
-    def dead_letters(self) -> DeadLetters: ...
-
-    def resolve(self, path: str, /) -> R_co | None: ...
-
-
-class PathRef(Generic[R]):
-    """A reference to a path: resolves to the incarnation that is alive there at that moment."""
-
-    __slots__ = ("_system", "path")
-
-    def __init__(self, system: Directory[R], path: str) -> None:
-        self._system = system
-        self.path = path
-
-    def __repr__(self) -> str:
-        return f"<PathRef {self.path}>"
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, PathRef):
-            return NotImplemented
-        return self.path == other.path and self._system is other._system
-
-    def __hash__(self) -> int:
-        return hash(self.path)
-
-    def resolve(self) -> R | None:
-        """The incarnation that is alive at the path, if any."""
-        return self._system.resolve(self.path)
-
-    def tell_system(self, message: Any) -> None:
-        """Like ``Ref.tell_system``; a dead letter if no actor is alive there."""
-        ref = self._system.resolve(self.path)
-        if ref is None:
-            self._system.dead_letters.add(self.path, type(message).__name__, DeadLetterReason.DEAD)
-        else:
-            ref.tell_system(message)

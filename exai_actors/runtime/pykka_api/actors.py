@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 from itertools import count
-from typing import Any, ClassVar, Self, TypeVar, cast
+from typing import Any, ClassVar, NoReturn, Self, TypeVar, cast
 
 import pykka
 from pykka.messages import ProxyCall, ProxyGetAttr, ProxySetAttr, _ActorStop
@@ -146,14 +146,14 @@ class LoopActor(pykka.Actor):
     # pykka's hooks for new kinds of actors. Its own start() and ask() would use them.
 
     @staticmethod
-    def _create_actor_inbox() -> Inbox:
+    def _create_actor_inbox() -> NoReturn:
         raise NotImplementedError
 
     @staticmethod
     def _create_future() -> LoopFuture[Any]:
         return LoopFuture()
 
-    def _start_actor_loop(self) -> None:
+    def _start_actor_loop(self) -> NoReturn:
         raise NotImplementedError
 
 

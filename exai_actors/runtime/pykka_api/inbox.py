@@ -1,4 +1,4 @@
-"""An actor's ``actor_inbox``: pykka's envelopes into and out of its mailbox."""
+"""An actor's ``actor_inbox``: pykka's envelopes into its mailbox."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pykka import ActorDeadError, Future
 from pykka._envelope import Envelope
 
 from exai_actors.runtime.kernel.cell import ActorCell
-from exai_actors.runtime.kernel.requests import Request, request
+from exai_actors.runtime.kernel.requests import request
 
 
 class Inbox:
-    """pykka's inbox protocol. ``get`` belongs to the loop thread."""
+    """pykka's inbox protocol, but for ``get``: only the scheduler takes messages out."""
 
     __slots__ = ("_cell",)
 
@@ -24,14 +24,6 @@ class Inbox:
             self._cell.ref.tell(envelope.message)
         else:
             request(self._cell, envelope.message, PykkaReply(envelope.reply_to))
-
-    def get(self) -> Envelope[Any]:
-        """Take out the next message; IndexError if there is none."""
-        mailbox = self._cell.mailbox
-        message = (mailbox.system or mailbox.user).popleft()
-        if isinstance(message, Request) and isinstance(message.reply, PykkaReply):
-            return Envelope(message.message, message.reply.future)
-        return Envelope(message)
 
     def empty(self) -> bool:
         return self._cell.mailbox.is_empty()

@@ -7,7 +7,7 @@ from typing import Any, Literal, TypeVar, cast, overload
 
 import pykka
 
-from exai_actors.runtime.kernel import ref as kernel
+from exai_actors.runtime.kernel import path_ref, ref
 from exai_actors.runtime.kernel.cell import ActorCell
 from exai_actors.runtime.kernel.requests import request, request_stop
 from exai_actors.runtime.pykka_api.future import LoopFuture, WouldBlockLoop
@@ -19,7 +19,7 @@ A = TypeVar("A", bound=pykka.Actor)
 _urns = count(1)
 
 
-class LoopRef(kernel.Ref, pykka.ActorRef[A]):
+class LoopRef(ref.Ref, pykka.ActorRef[A]):
     """A reference to one incarnation of an actor. Every method may be called on any thread."""
 
     __slots__ = ("actor_stopped", "actor_urn")
@@ -28,7 +28,7 @@ class LoopRef(kernel.Ref, pykka.ActorRef[A]):
 
     def __init__(self, cell: ActorCell) -> None:
         # Not pykka's own initialiser: it makes a uuid, an Event and a weak reference, 6 µs in all.
-        kernel.Ref.__init__(self, cell)
+        ref.Ref.__init__(self, cell)
         self.actor_urn = f"urn:exai:actor:{next(_urns)}"
         self.actor_stopped = LazyEvent()
 
@@ -101,7 +101,7 @@ class LoopRef(kernel.Ref, pykka.ActorRef[A]):
             )
 
 
-class PathRef(kernel.PathRef[LoopRef[Any]]):
+class PathRef(path_ref.PathRef[LoopRef[Any]]):
     """A reference to a path: resolves to the incarnation that is alive there at that moment."""
 
     __slots__ = ()

@@ -14,7 +14,8 @@ from exai_actors.runtime.kernel.events import (
     ActorStopped,
     DeadLetterReason,
 )
-from exai_actors.runtime.kernel.ref import PathRef, Ref
+from exai_actors.runtime.kernel.path_ref import PathRef
+from exai_actors.runtime.kernel.ref import Ref
 from exai_actors.runtime.kernel.requests import request_stop
 from exai_actors.runtime.kernel.signals import Down, Exit, ExitReason
 from tests.runtime.kernel.probes import Doing, ManualSystem, Recorder, ask

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from exai_actors.runtime.kernel.cell import ActorCell
 from exai_actors.runtime.kernel.errors import InvalidPath, PathTaken, SystemStopping
+from exai_actors.runtime.kernel.path_ref import PathRef
 from exai_actors.runtime.kernel.paths import PathHistory
-from exai_actors.runtime.kernel.ref import PathRef, Ref
+from exai_actors.runtime.kernel.ref import Ref
 from tests.runtime.kernel.probes import Doing, ManualSystem, Recorder
 
 
