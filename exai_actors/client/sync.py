@@ -5,18 +5,21 @@ Any number of threads may use it concurrently; each waits for its own call only.
 
 from __future__ import annotations
 
+import functools
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator
 from types import TracebackType
-from typing import Any, Self, Unpack
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar, Unpack
 
 from exai_actors.client.client import BrokerClient, connect
 from exai_actors.client.loop_thread import LoopThread
-from exai_actors.client.pending import OnProgress
-from exai_actors.client.results import CallResult, Progress, Tool
-from exai_actors.client.settings import DEFAULT_URL, ConnectOptions, IfBusy
+from exai_actors.client.results import CallResult, Progress
+from exai_actors.client.settings import DEFAULT_URL, ConnectOptions
 from exai_actors.client.stream import Stream, StreamPieces
 from exai_actors.errors import UsageError
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 def connect_sync(url: str = DEFAULT_URL, **options: Unpack[ConnectOptions]) -> SyncBrokerClient:
@@ -24,10 +27,36 @@ def connect_sync(url: str = DEFAULT_URL, **options: Unpack[ConnectOptions]) -> S
     return SyncBrokerClient(connect(url, **options))
 
 
+def _blocking(
+    method: Callable[Concatenate[BrokerClient, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate[SyncBrokerClient, P], T]:
+    """``method`` for callers that block."""
+
+    @functools.wraps(method)
+    def blocking(self: SyncBrokerClient, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return self._opened.run(method(self._client, *args, **kwargs))
+
+    return blocking
+
+
+def _streaming(
+    method: Callable[Concatenate[BrokerClient, P], Stream],
+) -> Callable[Concatenate[SyncBrokerClient, P], SyncStream]:
+    """``method`` for ``for`` loops."""
+
+    @functools.wraps(method)
+    def streaming(self: SyncBrokerClient, /, *args: P.args, **kwargs: P.kwargs) -> SyncStream:
+        self._check_opened()
+        return SyncStream(method(self._client, *args, **kwargs), self)
+
+    return streaming
+
+
 class SyncBrokerClient:
     """``BrokerClient`` for code without an event loop: the same methods, arguments and errors.
 
-    ``on_progress`` is called on the client's thread and must not call the client.
+    An interrupt (Ctrl-C) while a call waits cancels the call. ``on_progress`` is called on the
+    client's thread and must not call the client.
     """
 
     def __init__(self, client: BrokerClient) -> None:
@@ -66,87 +95,13 @@ class SyncBrokerClient:
         self._check_opened()
         return self._client.session_id
 
-    def stream(
-        self,
-        name: str,
-        arguments: Mapping[str, Any] | None = None,
-        /,
-        *,
-        request_id: str | None = None,
-        deadline_ms: float | None = None,
-        priority: int | None = None,
-        if_busy: IfBusy | None = None,
-        idempotency_key: str | None = None,
-        timeout_s: float | None = None,
-        on_progress: OnProgress | None = None,
-        **more: Any,
-    ) -> SyncStream:
-        """``BrokerClient.stream`` for a ``for`` loop. Leaving the loop early cancels the call."""
-        self._check_opened()
-        stream = self._client.stream(
-            name,
-            arguments,
-            request_id=request_id,
-            deadline_ms=deadline_ms,
-            priority=priority,
-            if_busy=if_busy,
-            idempotency_key=idempotency_key,
-            timeout_s=timeout_s,
-            on_progress=on_progress,
-            **more,
-        )
-        return SyncStream(stream, self)
-
-    def call(
-        self,
-        name: str,
-        arguments: Mapping[str, Any] | None = None,
-        /,
-        *,
-        request_id: str | None = None,
-        deadline_ms: float | None = None,
-        priority: int | None = None,
-        if_busy: IfBusy | None = None,
-        idempotency_key: str | None = None,
-        timeout_s: float | None = None,
-        on_progress: OnProgress | None = None,
-        **more: Any,
-    ) -> CallResult:
-        """``BrokerClient.call``. An interrupt (Ctrl-C) while waiting cancels the call."""
-        return self._opened.run(
-            self._client.call(
-                name,
-                arguments,
-                request_id=request_id,
-                deadline_ms=deadline_ms,
-                priority=priority,
-                if_busy=if_busy,
-                idempotency_key=idempotency_key,
-                timeout_s=timeout_s,
-                on_progress=on_progress,
-                **more,
-            )
-        )
-
-    def cancel(self, request_id: str) -> None:
-        """``BrokerClient.cancel``, from any thread."""
-        self._opened.run(self._client.cancel(request_id))
-
-    def tools(self) -> tuple[Tool, ...]:
-        """The tools of the broker."""
-        return self._opened.run(self._client.tools())
-
-    def models(self) -> tuple[str, ...]:
-        """The models that the broker's providers serve, as ``chat`` takes them."""
-        return self._opened.run(self._client.models())
-
-    def health(self) -> dict[str, Any]:
-        """The broker's figures."""
-        return self._opened.run(self._client.health())
-
-    def ping(self) -> None:
-        """Return when the broker has answered a ping."""
-        self._opened.run(self._client.ping())
+    call = _blocking(BrokerClient.call)
+    cancel = _blocking(BrokerClient.cancel)
+    tools = _blocking(BrokerClient.tools)
+    models = _blocking(BrokerClient.models)
+    health = _blocking(BrokerClient.health)
+    ping = _blocking(BrokerClient.ping)
+    stream = _streaming(BrokerClient.stream)
 
     @property
     def _opened(self) -> LoopThread:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exai_actors.core.calls import ToolResult, Usage
+from exai_actors.core.calls import ToolResult
 from exai_actors.core.statistics import BrokerStatistics, ProviderStatistics
 from exai_actors.core.tools.table import ToolDescription
 from exai_actors.errors import ErrorBody, ErrorCode
@@ -103,56 +103,6 @@ def test_a_result_has_its_outputs_and_their_text() -> None:
         "outputs": [{"type": "text", "text": "hello"}],
         "text": "hello",
     }
-
-
-def test_a_result_has_metadata() -> None:
-    result = ToolResult(
-        ("hello",),
-        continuation_id="c-1",
-        model="m",
-        provider="kimi",
-        finish_reason="stop",
-        usage=Usage(3, 4),
-        reasoning="thought",
-    )
-    answer = parsed(encode.result(WITH_ID, result))
-    assert answer["continuation_id"] == "c-1"
-    assert answer["metadata"] == {
-        "model_used": "m",
-        "provider_used": "kimi",
-        "finish_reason": "stop",
-        "usage": {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7},
-        "reasoning": "thought",
-    }
-
-
-def test_outputs_are_joined_without_empty_ones() -> None:
-    answer = parsed(encode.result(WITH_ID, ToolResult(("a", "", "b"))))
-    assert [output["text"] for output in answer["outputs"]] == ["a", "", "b"]
-    assert answer["text"] == "a\n\nb"
-
-
-def test_a_result_without_outputs_has_an_empty_one() -> None:
-    answer = parsed(encode.result(WITH_ID, ToolResult(())))
-    assert answer["outputs"] == [{"type": "text", "text": ""}]
-    assert answer["text"] == ""
-
-
-def test_the_joined_text_can_be_left_out() -> None:
-    assert "text" not in parsed(encode.result(WITH_ID, ToolResult(("a",)), compat_text=False))
-
-
-@pytest.mark.parametrize("reply", SINGLE_FRAME)
-def test_a_single_frame_client_gets_its_outputs_as_result_too(reply: ReplyTo) -> None:
-    answer = parsed(encode.result(reply, ToolResult(("a", "b"))))
-    assert (
-        answer["result"]
-        == answer["outputs"]
-        == [
-            {"type": "text", "text": "a"},
-            {"type": "text", "text": "b"},
-        ]
-    )
 
 
 def test_a_call_without_id_is_answered_with_a_null_id() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from exai_actors.core.calls import ToolResult, Usage
+from exai_actors.core.calls import ToolResult
 from exai_actors.core.tools.table import ToolDescription
 from exai_actors.errors import ErrorBody, ErrorCode
 from exai_actors.wire.clients import encode
@@ -45,25 +45,6 @@ def test_a_call_without_jsonrpc_gets_its_result() -> None:
     answer = parsed(encode.result(reply, ToolResult(("hi",))))
     assert (answer["id"], answer["req_id"]) == (9, 9)
     assert answer["result"]["content"][0]["text"] == "hi"
-
-
-def test_metadata_is_in_meta() -> None:
-    result = ToolResult(("x",), "c-1", "m", "kimi", "stop", Usage(1, 2))
-    meta = parsed(encode.result(reply_to(), result))["result"]["_meta"]
-    assert meta == {
-        "continuation_id": "c-1",
-        "model_used": "m",
-        "provider_used": "kimi",
-        "finish_reason": "stop",
-        "usage": {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3},
-    }
-    alone = parsed(encode.result(reply_to(), ToolResult(("x",), "c-1")))["result"]
-    assert alone["_meta"] == {"continuation_id": "c-1"}
-
-
-def test_a_result_without_outputs_has_an_empty_text() -> None:
-    answer = parsed(encode.result(reply_to(), ToolResult(())))
-    assert answer["result"]["content"] == [{"type": "text", "text": ""}]
 
 
 def test_the_old_envelope_applies_to_json_rpc() -> None:
