@@ -69,8 +69,6 @@ class Supervisor(Protocol):
 class RunQueue(Protocol):
     """The scheduler as a cell sees it."""
 
-    clock: float
-
     def enqueue(self, cell: ActorCell, /) -> None:
         """Have a cell run; for the sender that put a message and found ``scheduled`` clear."""
 
@@ -134,12 +132,18 @@ class ActorCell:
     Both are unset once the actor has ended, so that a reference does not keep it in memory.
     """
 
+    ref: Any
+    """The reference that others hold; the system makes it, of a class of its choice."""
+
     def __init__(
         self,
         host: Host,
         scheduler: RunQueue,
         behaviour_class: type,
         path: str,
+        *,
+        incarnation: int,
+        failed: int,
         mailbox_limit: int,
         supervisor: Supervisor | None,
     ) -> None:
@@ -147,11 +151,9 @@ class ActorCell:
         self.scheduler = scheduler
         self.behaviour_class = behaviour_class
         self.path = path
-        self.incarnation = 0
-        self.failed = 0
-        """How many earlier incarnations at this path failed, as far as remembered."""
-        self.ref: Any = None
-        """The reference that others hold, of the class that the system makes."""
+        self.incarnation = incarnation
+        self.failed = failed
+        """How many incarnations at this path failed, as far as remembered."""
         self.supervisor = supervisor
         self.state: int = STARTING
         self.scheduled = True

@@ -87,17 +87,6 @@ class Scheduler:
         """Return whether a cell waits for its slice."""
         return bool(self._ready)
 
-    def begin_batch(self) -> bool:
-        """Have no turn come until ``end_batch``; False, and nothing to end, if one is to come."""
-        if self._armed:
-            return False
-        self._armed = True
-        return True
-
-    def end_batch(self) -> None:
-        """Take the turn for the messages that came since ``begin_batch``, here and now."""
-        self._turn()
-
     def wake(self) -> None:
         """Have a turn come, if none is under way, for work that is not in a mailbox."""
         if not self._armed:

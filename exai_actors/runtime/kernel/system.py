@@ -116,19 +116,6 @@ class System(Generic[R]):
         """Return whether an actor has a message to handle; loop thread only."""
         return self.scheduler.is_busy()
 
-    def hold(self) -> bool:
-        """Collect messages until ``release``; loop thread only, and no waiting within.
-
-        For a source of many messages at a time: with both around them, they are handled in its own
-        callback of the loop instead of one more. False if a turn is to come anyway; then there is
-        nothing to release.
-        """
-        return self.scheduler.begin_batch()
-
-    def release(self) -> None:
-        """Let the actors handle the messages that came since ``hold``."""
-        self.scheduler.end_batch()
-
     def on_event(self, listener: Listener) -> Callable[[], None]:
         """Call ``listener`` with every event, on the loop thread, until the result is called."""
         return self.events.add(listener)
@@ -181,11 +168,20 @@ class System(Generic[R]):
             raise ValueError(
                 f"the mailbox of {path} needs a limit of at least 1, not {mailbox_limit}"
             )
-        cell = ActorCell(self, self.scheduler, behaviour_class, path, mailbox_limit, supervisor)
         with self._lock:
             if path in self._living:
                 raise PathTaken(f"{path} is taken by {self._living[path]}")
-            cell.incarnation, cell.failed = self._history.next_incarnation(path)
+            incarnation, failed = self._history.next_incarnation(path)
+        cell = ActorCell(
+            self,
+            self.scheduler,
+            behaviour_class,
+            path,
+            incarnation=incarnation,
+            failed=failed,
+            mailbox_limit=mailbox_limit,
+            supervisor=supervisor,
+        )
         cell.ref = self._make_ref(cell)
         return cell
 

@@ -60,8 +60,8 @@ class LoopFuture(Future[T]):
         return f"<LoopFuture {'done' if self.done() else 'pending'}>"
 
     def done(self) -> bool:
-        """Return whether ``get()`` would return or raise immediately, as far as that is known."""
-        return all(leaf._settled for leaf in self._leaves() or (self,))
+        """Return whether the value or error is there; False while a get hook has to compute it."""
+        return self._settled
 
     def get(self, *, timeout: float | None = None) -> T:
         """Return the value or raise a copy of the error, waiting for it if need be.
@@ -129,8 +129,7 @@ class LoopFuture(Future[T]):
     def expire_after(self, timeout_s: float) -> None:
         """Settle with ``pykka.Timeout`` unless something else does within ``timeout_s``."""
         driver = self._driver
-        if driver is None:
-            raise ValueError("a future without an actor system has no clock to expire by")
+        assert driver is not None, "only the future of an actor system has a clock to expire by"
 
         def arm() -> None:
             timer = driver.call_later(

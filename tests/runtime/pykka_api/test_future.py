@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pykka
 import pytest
-from pykka import ActorDeadError, Timeout, get_all
+from pykka import ActorDeadError, Timeout
 
 from exai_actors.runtime import AsyncioDriver, LoopFuture, ManualDriver, WouldBlockLoop
 from exai_actors.runtime.pykka_api.copied_error import copy_error
@@ -44,6 +46,10 @@ def test_a_future_is_set_once() -> None:
         with pytest.raises(queue.Full):
             again.set_get_hook(lambda timeout: 3)
     assert settled(1).settle(2) is False
+    with pytest.raises(queue.Full):
+        settled(1).map(str).set("2")
+    with pytest.raises(queue.Full):
+        settled(1).map(str).set_exception((ValueError, ValueError(), None))
 
 
 def test_the_error_being_handled_is_set_by_default() -> None:
@@ -144,20 +150,12 @@ def test_an_error_that_cannot_be_copied_is_handed_out_itself(error: Exception) -
 
 def test_a_thread_waits_for_the_value() -> None:
     future: LoopFuture[str] = LoopFuture(ManualDriver())
-    waiting = threading.Event()
-    got: list[str] = []
-
-    def wait() -> None:
-        future.add_done_callback(lambda _: None)
-        waiting.set()
-        got.append(future.get(timeout=10))
-
-    thread = threading.Thread(target=wait)
-    thread.start()
-    waiting.wait()
-    future.set("value")
-    thread.join()
-    assert got == ["value"]
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(future.get, timeout=10)
+        while not future._callbacks:
+            time.sleep(0)
+        future.set("value")
+        assert waiting.result() == "value"
 
 
 def test_waiting_ends_after_the_timeout() -> None:
@@ -219,11 +217,6 @@ def test_a_future_can_be_made_to_expire_from_another_thread() -> None:
     driver.advance(1.0)
     with pytest.raises(Timeout):
         future.get()
-
-
-def test_a_future_without_a_system_has_no_clock_to_expire_by() -> None:
-    with pytest.raises(ValueError, match="no clock"):
-        LoopFuture[None]().expire_after(1.0)
 
 
 def test_callbacks_run_once_and_their_errors_do_no_harm(
@@ -293,12 +286,6 @@ def test_a_derived_value_is_computed_once_and_only_when_read() -> None:
     assert calls == [1]
 
 
-def test_a_derived_future_cannot_be_set() -> None:
-    derived = settled(1).map(str)
-    with pytest.raises(queue.Full):
-        derived.set("2")
-
-
 def test_deriving_never_waits_on_the_loops_thread() -> None:
     source: LoopFuture[int] = LoopFuture(ManualDriver())
     derived = source.map(str)
@@ -308,30 +295,11 @@ def test_deriving_never_waits_on_the_loops_thread() -> None:
     assert derived.get() == "1"
 
 
-def test_a_derived_future_is_done_when_its_inputs_are() -> None:
-    first: LoopFuture[int] = LoopFuture()
-    second: LoopFuture[int] = LoopFuture()
-    both = first.join(second).map(sum)
-    assert isinstance(both, LoopFuture)
-    first.set(1)
-    assert not both.done()
-    second.set(2)
-    assert both.done()
-    assert both.get() == 3
-
-
-def test_pykkas_get_all_reads_them() -> None:
-    assert list(get_all([settled(1), settled(2)])) == [1, 2]
-
-
 def test_a_get_hook_computes_the_value_on_reading() -> None:
     future: LoopFuture[str] = LoopFuture()
     future.set_get_hook(lambda timeout: f"within {timeout}")
     assert future.get(timeout=3) == "within 3"
     assert future.get() == "within 3"
-    unread: LoopFuture[str] = LoopFuture()
-    unread.set_get_hook(lambda timeout: "x")
-    assert not unread.done()
 
 
 async def test_awaiting_derived_futures_lets_the_loop_run() -> None:
@@ -382,10 +350,3 @@ async def test_a_cancelled_task_leaves_no_callback_behind() -> None:
         await task
     assert future._callbacks == []
     future.set(None)
-
-
-async def test_waiting_with_asyncios_own_timeout_works() -> None:
-    future: LoopFuture[None] = LoopFuture()
-    with pytest.raises(TimeoutError):
-        async with asyncio.timeout(0):
-            await future

@@ -10,15 +10,8 @@ from typing import Any
 import pytest
 from pykka import ActorDeadError, ActorRegistry, Timeout
 
-from exai_actors.runtime import (
-    ActorSystem,
-    AsyncioDriver,
-    Callback,
-    DeadLetterReason,
-    LoopActor,
-    ManualDriver,
-    Pace,
-)
+from exai_actors.runtime import ActorSystem, AsyncioDriver, Callback, LoopActor, ManualDriver
+from exai_actors.runtime.kernel.workload import Pace
 from tests.runtime.pykka_api.probes import Recorder, actor_of
 
 
@@ -115,21 +108,6 @@ def test_asks_of_actors_on_a_closed_loop_are_errors() -> None:
     assert system.stop_all_nowait().get() == ()
     assert not ref.is_alive()
     assert ActorRegistry.get_all() == []
-
-
-def test_messages_to_a_closed_loop_are_dead_letters() -> None:
-    async def leave_behind() -> tuple[ActorSystem, Any]:
-        system = ActorSystem(AsyncioDriver(asyncio.get_running_loop()))
-        idle = system.spawn(LoopActor, path="/idle")
-        await idle.ask("running", block=False)
-        return system, idle
-
-    system, idle = asyncio.run(leave_behind())
-    idle.tell("first")
-    idle.tell("second")
-    assert not idle.is_alive()
-    assert system.dead_letters.counts[DeadLetterReason.STOPPED_BEHIND] == 1
-    assert system.dead_letters.counts[DeadLetterReason.DEAD] == 1
 
 
 async def test_many_threads_and_tasks_all_get_their_own_answers(live_system: ActorSystem) -> None:
