@@ -8,6 +8,7 @@ import sys
 
 import orjson
 
+from exai_actors.edges.settings import WebSocketSettings
 from exai_actors.edges.websocket.server import WebSocketServer
 from exai_actors.messages.connection import ConnectionMessage, TextReceived
 from exai_actors.messages.recipient import Offer
@@ -38,7 +39,7 @@ async def main() -> None:
         host="127.0.0.1",
         port=0,
         open_connection=lambda _peer, outbox: Echo(outbox),
-        max_connections=20_000,
+        settings=WebSocketSettings(max_connections=20_000),
     )
     port = await server.start()
     gc.freeze()

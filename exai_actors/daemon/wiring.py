@@ -20,12 +20,6 @@ from exai_actors.core.capacity.changes import Change
 from exai_actors.core.routing import RouteSettings, RoutingTable
 from exai_actors.core.session.table import SessionTable
 from exai_actors.core.statistics import BrokerStatistics
-from exai_actors.daemon.actor_settings import (
-    authenticator,
-    connection_settings,
-    provider_settings,
-    session_settings,
-)
 from exai_actors.daemon.config.provider_tables import (
     OpenAIProvider,
     ProviderConfig,
@@ -34,6 +28,15 @@ from exai_actors.daemon.config.provider_tables import (
 from exai_actors.daemon.config.tables import Config
 from exai_actors.daemon.live_changes import change_provider
 from exai_actors.daemon.logs.runtime_events import log_event
+from exai_actors.daemon.settings import (
+    authenticator,
+    connection_settings,
+    http_settings,
+    provider_settings,
+    session_settings,
+    synthetic_settings,
+    websocket_settings,
+)
 from exai_actors.edges.clock import SystemClock
 from exai_actors.edges.websocket.server import WebSocketServer
 from exai_actors.errors import UsageError
@@ -93,20 +96,12 @@ class Broker:
         self._tree = self._make_tree(upstreams)
         self._tree.start()
         await asyncio.wait((self._started, self.gave_up), return_when=asyncio.FIRST_COMPLETED)
-        server_config = self.config.server
         server = WebSocketServer(
-            host=server_config.host,
-            port=server_config.port,
+            host=self.config.server.host,
+            port=self.config.server.port,
             open_connection=self._tree.open_connection,
             is_busy=self.system.is_busy,
-            max_frame_bytes=server_config.max_frame_bytes,
-            max_connections=server_config.max_connections,
-            max_connections_per_address=server_config.max_connections_per_address or None,
-            allowed_origins=server_config.allowed_origins,
-            allowed_hosts=server_config.allowed_hosts,
-            ping_interval_s=server_config.ping_interval_s,
-            ping_timeout_s=server_config.ping_timeout_s,
-            close_timeout_s=server_config.close_timeout_s,
+            settings=websocket_settings(self.config),
         )
         self.port = await server.start()
         self._server = server
@@ -199,11 +194,7 @@ class Broker:
                     name=provider.name,
                     base_url=provider.base_url,
                     api_key=self.config.api_keys.get(ProviderName(provider.name)),
-                    connect_timeout_s=provider.connect_timeout_s,
-                    first_byte_timeout_s=provider.first_byte_timeout_s,
-                    idle_timeout_s=provider.idle_timeout_s,
-                    total_timeout_s=provider.total_timeout_s,
-                    max_answer_bytes=provider.max_answer_bytes,
+                    settings=http_settings(provider),
                 )
             case SyntheticProvider():
                 from exai_actors.edges.synthetic import SyntheticUpstream
@@ -211,11 +202,7 @@ class Broker:
                 return SyntheticUpstream(
                     self.system.driver.call_later,
                     models=provider.models,
-                    delay_ms=provider.delay_ms,
-                    tokens=provider.tokens,
-                    tokens_per_second=provider.tokens_per_second,
-                    failure_rate=provider.failure_rate,
-                    seed=provider.seed,
+                    settings=synthetic_settings(provider),
                 )
 
     def _give_up(self, cause: str) -> None:

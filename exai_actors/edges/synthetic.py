@@ -13,6 +13,7 @@ from exai_actors.core.calls import (
     UpstreamResult,
 )
 from exai_actors.core.synthetic import SyntheticModel, pieces
+from exai_actors.edges.settings import SyntheticSettings
 from exai_actors.ids import PermitId
 from exai_actors.messages.provider import (
     ModelsListed,
@@ -27,6 +28,7 @@ from exai_actors.runtime import Callback, Cancellable
 # Timers are not set closer together than this; what is due in between is told as one.
 MIN_TICK_S = 0.01
 RETRY_S = 0.01
+_DEFAULTS = SyntheticSettings()
 
 
 CallLater = Callable[[float, Callback], Cancellable]
@@ -36,7 +38,6 @@ CallLater = Callable[[float, Callback], Cancellable]
 class SyntheticUpstream:
     """Fulfils ``ports.Upstream`` with a SyntheticModel.
 
-    The first piece comes after ``delay_ms``, the rest at ``tokens_per_second`` (0: all at once).
     Without delay and pace a call is over before ``start`` returns. A call that fails does so after
     the delay, before any text.
     """
@@ -46,18 +47,16 @@ class SyntheticUpstream:
         call_later: CallLater,
         *,
         models: tuple[str, ...],
-        delay_ms: float = 0.0,
-        tokens: int = 16,
-        tokens_per_second: float = 0.0,
-        failure_rate: float = 0.0,
-        seed: int = 0,
+        settings: SyntheticSettings = _DEFAULTS,
     ) -> None:
         self._call_later = call_later
         self._models = models
-        self._delay_s = delay_ms / 1000
-        self._pace = tokens_per_second
-        self._model = SyntheticModel(tokens=tokens, failure_rate=failure_rate, seed=seed)
-        self._instant = not (delay_ms or tokens_per_second)
+        self._delay_s = settings.delay_ms / 1000
+        self._pace = settings.tokens_per_second
+        self._model = SyntheticModel(
+            tokens=settings.tokens, failure_rate=settings.failure_rate, seed=settings.seed
+        )
+        self._instant = not (settings.delay_ms or settings.tokens_per_second)
         self._number = 0
         self._running: set[_Running] = set()
         self._closed = False

@@ -4,6 +4,7 @@ from typing import Any
 
 from exai_actors.core.calls import Aborted, Completion, FailureKind, UpstreamFailure
 from exai_actors.core.synthetic import INTRODUCTION
+from exai_actors.edges.settings import SyntheticSettings
 from exai_actors.edges.synthetic import SyntheticUpstream
 from exai_actors.messages.provider import ModelsListed, ProviderMessage, UpstreamEnded
 from exai_actors.messages.recipient import Offer
@@ -12,9 +13,12 @@ from exai_actors.testing.probe import Probe
 from tests.edges.http.asking import Asked, Asker
 
 
-def synthetic(**options: Any) -> tuple[ManualDriver, Asker]:
+def synthetic(**settings: Any) -> tuple[ManualDriver, Asker]:
     driver = ManualDriver()
-    return driver, Asker(SyntheticUpstream(driver.call_later, models=("synthetic",), **options))
+    upstream = SyntheticUpstream(
+        driver.call_later, models=("synthetic",), settings=SyntheticSettings(**settings)
+    )
+    return driver, Asker(upstream)
 
 
 def text_of(asked: Asked) -> str:

@@ -19,8 +19,11 @@ from exai_actors.daemon.config.value_types import (
     Text,
     Tokens,
 )
+from exai_actors.edges.settings import HttpSettings, SyntheticSettings
 
 _CAPACITY = CapacitySettings(limit=1)
+_HTTP = HttpSettings()
+_SYNTHETIC = SyntheticSettings()
 
 
 class CapacityKeys(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -95,15 +98,15 @@ class OpenAIProvider(
     """The environment variable that holds the API key. Empty: the service needs none."""
     models: tuple[Model, ...] = ()
     """The models it serves. Empty: the service is asked for them."""
-    connect_timeout_s: Seconds = 10.0
+    connect_timeout_s: Seconds = _HTTP.connect_timeout_s
     """How long connecting to the service may take."""
-    first_byte_timeout_s: Seconds = 60.0
+    first_byte_timeout_s: Seconds = _HTTP.first_byte_timeout_s
     """How long the service may take to begin an answer."""
-    idle_timeout_s: Seconds = 60.0
+    idle_timeout_s: Seconds = _HTTP.idle_timeout_s
     """How long the service may pause within an answer."""
-    total_timeout_s: Seconds = 600.0
+    total_timeout_s: Seconds = _HTTP.total_timeout_s
     """How long a whole call may take."""
-    max_answer_bytes: Bytes = 33_554_432
+    max_answer_bytes: Bytes = _HTTP.max_answer_bytes
     """The largest answer accepted from the service."""
 
 
@@ -123,15 +126,15 @@ class SyntheticProvider(
     """The models it pretends to serve."""
     limit: Count = 4
     """The maximum number of calls in flight."""
-    delay_ms: Annotated[float, Meta(ge=0, le=3600000)] = 0.0
+    delay_ms: Annotated[float, Meta(ge=0, le=3600000)] = _SYNTHETIC.delay_ms
     """The delay before each answer."""
-    tokens: Annotated[int, Meta(ge=0, le=10000000)] = 16
+    tokens: Annotated[int, Meta(ge=0, le=10000000)] = _SYNTHETIC.tokens
     """The number of tokens in an answer."""
-    tokens_per_second: Annotated[float, Meta(ge=0, le=1000000000)] = 0.0
+    tokens_per_second: Annotated[float, Meta(ge=0, le=1000000000)] = _SYNTHETIC.tokens_per_second
     """The speed of an answer; 0: immediately."""
-    failure_rate: Annotated[float, Meta(ge=0, le=1)] = 0.0
+    failure_rate: Annotated[float, Meta(ge=0, le=1)] = _SYNTHETIC.failure_rate
     """The fraction of calls that fail."""
-    seed: Annotated[int, Meta(ge=0, le=2**63 - 1)] = 0
+    seed: Annotated[int, Meta(ge=0, le=2**63 - 1)] = _SYNTHETIC.seed
     """Determines answers and failures: the same requests with the same seed get the same."""
 
 

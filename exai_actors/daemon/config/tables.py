@@ -30,11 +30,13 @@ from exai_actors.daemon.config.value_types import (
     SecondsOrNone,
     Text,
 )
+from exai_actors.edges.settings import WebSocketSettings
 from exai_actors.ids import ProviderName, TenantName
 
 HIDDEN = "********"
 _CONNECTION = ConnectionSettings()
 _SESSION = SessionSettings()
+_WEBSOCKET = WebSocketSettings()
 TOKEN_MIN_LENGTH = 16
 
 RouteReason = Literal[
@@ -83,19 +85,19 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Host names that clients may use for this broker besides its own address and localhost, such
     as "desk.example".
     """
-    max_frame_bytes: Bytes = 33_554_432
+    max_frame_bytes: Bytes = _WEBSOCKET.max_frame_bytes
     """The largest frame a client may send; a larger one closes the connection with 1009."""
-    max_connections: Count = 1000
+    max_connections: Count = _WEBSOCKET.max_connections
     """The maximum number of open connections."""
     max_connections_per_address: CountOrNone = 0
     """The maximum number of open connections from one address; 0: no limit."""
     hello_timeout_s: Seconds = _CONNECTION.hello_timeout_s
     """How long a new connection may take to send its hello."""
-    ping_interval_s: Seconds = 30.0
+    ping_interval_s: Seconds = _WEBSOCKET.ping_interval_s
     """The time between pings on an idle connection."""
-    ping_timeout_s: Seconds = 10.0
+    ping_timeout_s: Seconds = _WEBSOCKET.ping_timeout_s
     """How long the pong may take before the connection is closed."""
-    close_timeout_s: Seconds = 1.0
+    close_timeout_s: Seconds = _WEBSOCKET.close_timeout_s
     """How long the closing handshake may take."""
     slow_consumer_s: Seconds = _CONNECTION.slow_consumer_s
     """How long a client may leave its answers unread before it is disconnected. Reading 256 KiB in

@@ -6,6 +6,7 @@ import asyncio
 import time
 from math import inf
 
+import msgspec
 from yarl import URL
 
 from exai_actors import __version__
@@ -15,6 +16,7 @@ from exai_actors.edges.http.connector import Connector, proxy_for
 from exai_actors.edges.http.errors import TRANSPORT_ERRORS, broken, failure_of, log_broken
 from exai_actors.edges.http.exchange import Response, Target, exchange
 from exai_actors.edges.http.service import HttpService
+from exai_actors.edges.settings import HttpSettings
 from exai_actors.errors import ConfigError
 from exai_actors.ids import PermitId
 from exai_actors.messages.provider import (
@@ -29,9 +31,9 @@ from exai_actors.wire.openai.completions import parse_models
 from exai_actors.wire.openai.errors import classify_response
 from exai_actors.wire.openai.redaction import Redactor
 
-MAX_ANSWER_BYTES = 33_554_432
 MODELS_BODY_BYTES = 4_194_304
 MODELS_TIMEOUT_S = 30.0
+_DEFAULTS = HttpSettings()
 
 ModelsAnswer = tuple[str, ...] | UpstreamFailure
 
@@ -40,10 +42,7 @@ class HttpUpstream:
     """Fulfils ``ports.Upstream`` for one service.
 
     ``base_url`` is the address to which ``/chat/completions`` and ``/models`` are added; its query
-    is kept. Timeouts are in seconds: ``connect`` for a new connection with its TLS, ``first_byte``
-    from the start of a call to the head of its response, ``idle`` between two portions of the
-    body, ``total`` for all of it. Idle time does not pass while a call is paused; total time does.
-    ``max_answer_bytes`` bounds a streamed answer's text or another one's body. ``connections`` 0
+    is kept. Idle time does not pass while a call is paused; total time does. ``connections`` 0
     opens as many as calls run, which the permits bound.
 
     Raises ConfigError for an address, key or proxy that cannot be used. The connections belong to
@@ -56,11 +55,7 @@ class HttpUpstream:
         name: str,
         base_url: str,
         api_key: str | None,
-        connect_timeout_s: float = 10.0,
-        first_byte_timeout_s: float = 60.0,
-        idle_timeout_s: float = 60.0,
-        total_timeout_s: float = 600.0,
-        max_answer_bytes: int = MAX_ANSWER_BYTES,
+        settings: HttpSettings = _DEFAULTS,
         connections: int = 0,
     ) -> None:
         base = _checked_url(name, base_url)
@@ -72,12 +67,8 @@ class HttpUpstream:
             name=name,
             redactor=Redactor(api_key or ""),
             base_url=base_url,
-            connect_timeout_s=connect_timeout_s,
-            first_byte_timeout_s=first_byte_timeout_s,
-            idle_timeout_s=idle_timeout_s,
-            total_timeout_s=total_timeout_s,
-            max_answer_bytes=max_answer_bytes,
             ask=self._ask_chat,
+            **msgspec.structs.asdict(settings),
         )
         self._connector: Connector | None = None
         self._chat: Target | None = None

@@ -6,11 +6,11 @@ import asyncio
 import contextlib
 from typing import Protocol, cast
 
-import msgspec
 from websockets.frames import BINARY, TEXT, Frame
 from websockets.http11 import Request, Response
 from websockets.protocol import CONNECTING, OPEN, Event
 
+from exai_actors.edges.settings import WebSocketSettings
 from exai_actors.edges.websocket.fast_frames import whole_text_frames
 from exai_actors.edges.websocket.inbound import InboundQueue
 from exai_actors.edges.websocket.outbox import SocketOutbox, WriteCoalescer
@@ -34,21 +34,10 @@ _KEEPALIVE_TIMEOUT = (1011, "keepalive ping timeout")
 _ABNORMAL_CLOSURE = (1006, "")
 
 
-class SocketLimits(msgspec.Struct, frozen=True):
-    """Bounds of one socket, in bytes and seconds."""
-
-    max_frame_bytes: int
-    open_timeout_s: float
-    close_timeout_s: float
-    outbox_high_bytes: int
-    outbox_low_bytes: int
-    outbox_limit_bytes: int
-
-
 class ConnectionHost(Protocol):
     """The server, as its connections see it."""
 
-    limits: SocketLimits
+    settings: WebSocketSettings
     coalescer: WriteCoalescer
     read_buffer: memoryview
     """Where every connection reads into: it is emptied before another socket is read."""
@@ -91,7 +80,7 @@ class WebSocketConnection(asyncio.BufferedProtocol):
     def __init__(self, host: ConnectionHost, loop: asyncio.AbstractEventLoop) -> None:
         self._host = host
         self._loop = loop
-        self._protocol = MessageProtocol(host.limits.max_frame_bytes)
+        self._protocol = MessageProtocol(host.settings.max_frame_bytes)
         self._transport: asyncio.Transport
         self._outbox: SocketOutbox
         self._recipient: Recipient[ConnectionMessage] | None = None
@@ -169,15 +158,15 @@ class WebSocketConnection(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        limits = self._host.limits
+        settings = self._host.settings
         self._outbox = SocketOutbox(
-            self, self._transport, self._host.coalescer, limits.outbox_limit_bytes
+            self, self._transport, self._host.coalescer, settings.max_outbox_bytes
         )
         if self._host.add_socket(self):
             self._transport.set_write_buffer_limits(
-                limits.outbox_high_bytes, limits.outbox_low_bytes
+                settings.outbox_high_bytes, settings.outbox_low_bytes
             )
-            self._timer = self._loop.call_later(limits.open_timeout_s, self._transport.abort)
+            self._timer = self._loop.call_later(settings.open_timeout_s, self._transport.abort)
         else:
             self._transport.abort()
 
@@ -223,7 +212,7 @@ class WebSocketConnection(asyncio.BufferedProtocol):
 
     def _receive(self, data: bytes) -> None:
         if self._uses_fast_path:
-            frames, taken = whole_text_frames(data, self._host.limits.max_frame_bytes)
+            frames, taken = whole_text_frames(data, self._host.settings.max_frame_bytes)
             for frame in frames:
                 if self._inbound is not None:
                     self._inbound.put(TextReceived(frame))
@@ -310,7 +299,7 @@ class WebSocketConnection(asyncio.BufferedProtocol):
         if self._timer is not None:
             self._timer.cancel()
         self._timer = self._loop.call_later(
-            self._host.limits.close_timeout_s, self._abort_unless_read, unsent, extensions
+            self._host.settings.close_timeout_s, self._abort_unless_read, unsent, extensions
         )
 
     def _abort_unless_read(self, unsent_before: int, extensions: int) -> None:

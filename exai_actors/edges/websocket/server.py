@@ -16,7 +16,8 @@ from exai_actors.core.handshake_policy import (
     is_loopback,
 )
 from exai_actors.edges.listener import Listener, listen
-from exai_actors.edges.websocket.connection import SocketLimits, WebSocketConnection
+from exai_actors.edges.settings import WebSocketSettings
+from exai_actors.edges.websocket.connection import WebSocketConnection
 from exai_actors.edges.websocket.keepalive import Keepalive
 from exai_actors.edges.websocket.outbox import WriteCoalescer
 from exai_actors.errors import UsageError
@@ -28,7 +29,7 @@ from exai_actors.wire.clients.close_reasons import CloseReason
 # Read from one socket in one turn. As tiny frames these are 11,000, 30 ms of the library's parser.
 _READ_BYTES = 64 * 1024
 _MAX_HANDSHAKES = 1024
-_MIN_OUTBOX_LIMIT_BYTES = 64 * 1024 * 1024
+_DEFAULTS = WebSocketSettings()
 
 OpenConnection = Callable[[Peer, Outbox], Recipient[ConnectionMessage]]
 ScheduleFlush = Callable[[Callable[[], None]], object]
@@ -46,9 +47,8 @@ class WebSocketServer:
     nothing. A connection beyond ``max_connections`` or ``max_connections_per_address`` is accepted
     and closed with 1008. HTTP 403 answers a browser whose origin is not in ``allowed_origins``
     (exact, or ``*``), and a client that addresses a server on loopback by a public name that is not
-    in ``allowed_hosts``. ``ping_interval_s`` None sends no pings. A client that leaves more than
-    ``outbox_limit_bytes`` unread, by default four times ``max_frame_bytes`` and at least 64 MiB, is
-    closed as a slow consumer.
+    in ``allowed_hosts``. A client that leaves more than ``max_outbox_bytes`` unread is closed as a
+    slow consumer.
     """
 
     def __init__(
@@ -59,47 +59,23 @@ class WebSocketServer:
         open_connection: OpenConnection,
         schedule_flush: ScheduleFlush | None = None,
         is_busy: Callable[[], bool] = lambda: False,
-        max_frame_bytes: int = 32 * 1024 * 1024,
-        max_connections: int = 1000,
-        max_connections_per_address: int | None = None,
-        allowed_origins: tuple[str, ...] = (),
-        allowed_hosts: tuple[str, ...] = (),
-        open_timeout_s: float = 10.0,
-        ping_interval_s: float | None = 30.0,
-        ping_timeout_s: float = 10.0,
-        close_timeout_s: float = 1.0,
-        outbox_high_bytes: int = 1024 * 1024,
-        outbox_low_bytes: int = 256 * 1024,
-        outbox_limit_bytes: int | None = None,
+        settings: WebSocketSettings = _DEFAULTS,
     ) -> None:
         self._host = host
         self._port = port
         self._open_connection = open_connection
         self._policy = HandshakePolicy(
-            max_connections=max_connections,
-            max_connections_per_address=max_connections_per_address,
-            allowed_origins=allowed_origins,
-            allowed_hosts=allowed_hosts,
+            max_connections=settings.max_connections,
+            max_connections_per_address=settings.max_connections_per_address,
+            allowed_origins=settings.allowed_origins,
+            allowed_hosts=settings.allowed_hosts,
             checks_host=is_loopback(host),
         )
-        self.limits = SocketLimits(
-            max_frame_bytes=max_frame_bytes,
-            open_timeout_s=open_timeout_s,
-            close_timeout_s=close_timeout_s,
-            outbox_high_bytes=outbox_high_bytes,
-            outbox_low_bytes=outbox_low_bytes,
-            outbox_limit_bytes=(
-                max(4 * max_frame_bytes, _MIN_OUTBOX_LIMIT_BYTES)
-                if outbox_limit_bytes is None
-                else outbox_limit_bytes
-            ),
-        )
+        self.settings = settings
         self.coalescer = WriteCoalescer(
             schedule_flush or asyncio.get_running_loop().call_soon, is_busy
         )
         self.read_buffer = memoryview(bytearray(_READ_BYTES))
-        self._ping_interval_s = ping_interval_s
-        self._ping_timeout_s = ping_timeout_s
         self._keepalive: Keepalive | None = None
         self._listener: Listener | None = None
         self._is_stopping = False
@@ -114,8 +90,8 @@ class WebSocketServer:
         Raises UsageError, with the remedy, when the address cannot be listened on.
         """
         loop = asyncio.get_running_loop()
-        if self._ping_interval_s is not None:
-            self._keepalive = Keepalive(loop, self._ping_interval_s, self._ping_timeout_s)
+        settings = self.settings
+        self._keepalive = Keepalive(loop, settings.ping_interval_s, settings.ping_timeout_s)
         try:
             self._listener = await listen(
                 lambda: WebSocketConnection(self, loop), self._host, self._port

@@ -8,10 +8,10 @@ from textwrap import dedent
 import pytest
 
 from exai_actors.core.authentication import Identity
-from exai_actors.daemon.actor_settings import authenticator, capacity_settings, session_settings
 from exai_actors.daemon.config.presets import PRESETS
 from exai_actors.daemon.config.provider_tables import OpenAIProvider
 from exai_actors.daemon.config.render import origin
+from exai_actors.daemon.settings import authenticator, capacity_settings, session_settings
 from exai_actors.ids import DEFAULT_TENANT, TenantName
 from tests.daemon.configs import config_of, errors, reading
 

@@ -9,6 +9,7 @@ from typing import Any
 from exai_actors.core.calls import ChatCall, ChatMessage, UpstreamFailure, UpstreamResult
 from exai_actors.edges.http.call import HttpCall
 from exai_actors.edges.http.upstream import HttpUpstream
+from exai_actors.edges.settings import HttpSettings
 from exai_actors.ids import PermitId
 from exai_actors.messages.provider import ProviderMessage, UpstreamChunk, UpstreamEnded
 from exai_actors.ports import Upstream, UpstreamCall
@@ -83,8 +84,14 @@ class Asker:
 
 
 @asynccontextmanager
-async def asker_of(base_url: str, **options: Any) -> AsyncIterator[Asker]:
-    upstream = HttpUpstream(name="kimi", base_url=base_url, api_key=KEY, **options)
+async def asker_of(base_url: str, connections: int = 0, **settings: Any) -> AsyncIterator[Asker]:
+    upstream = HttpUpstream(
+        name="kimi",
+        base_url=base_url,
+        api_key=KEY,
+        settings=HttpSettings(**settings),
+        connections=connections,
+    )
     try:
         yield Asker(upstream)
     finally:

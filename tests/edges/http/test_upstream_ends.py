@@ -7,6 +7,7 @@ import struct
 import termios
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -324,7 +325,7 @@ async def test_each_timeout_closes_the_connection_and_says_which_it_was(
     upstream: ScriptedUpstream,
     skipping: SkippingTime,
     reply: Reply,
-    options: dict[str, float],
+    options: dict[str, Any],
     said: str,
 ) -> None:
     gate = Gate()

@@ -8,6 +8,7 @@ from typing import Any
 
 from websockets.frames import Frame
 
+from exai_actors.edges.settings import WebSocketSettings
 from exai_actors.edges.websocket.connection import WebSocketConnection
 from exai_actors.edges.websocket.server import WebSocketServer
 from exai_actors.messages.connection import ConnectionMessage
@@ -127,7 +128,7 @@ class MemorySocket:
             port=0,
             open_connection=self._open,
             schedule_flush=self.turns.schedule,
-            **settings,
+            settings=WebSocketSettings(**settings),
         )
         self.connection = WebSocketConnection(self.server, loop or asyncio.get_running_loop())
         self.transport = MemoryTransport(self.connection)

@@ -15,6 +15,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.protocol import State
 from websockets.typing import Subprotocol
 
+from exai_actors.edges.settings import WebSocketSettings
 from exai_actors.edges.websocket.protocol import FIRST_MESSAGE_BYTES
 from exai_actors.edges.websocket.server import WebSocketServer
 from exai_actors.errors import UsageError
@@ -42,16 +43,17 @@ async def faults() -> AsyncIterator[list[dict[str, Any]]]:
 class Listening:
     """A listening server, and one probe for each connection that was opened."""
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, host: str = "127.0.0.1", port: int = 0, **settings: Any) -> None:
         self.port = 0
         self.peers: list[Peer] = []
         self.outboxes: list[Outbox] = []
         self.probes: list[Probe[ConnectionMessage]] = []
         self._opened = asyncio.Event()
-        every: dict[str, Any] = {"host": "127.0.0.1", "port": 0, **settings}
         self.server = WebSocketServer(
+            host=host,
+            port=port,
             open_connection=self._open,
-            **every,
+            settings=WebSocketSettings(**settings),
         )
 
     @property

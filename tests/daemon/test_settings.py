@@ -1,4 +1,4 @@
-"""The actors' settings are made of the configuration, and both have the same defaults."""
+"""Settings of actors and edges are made from the configuration and have the same defaults."""
 
 from __future__ import annotations
 
@@ -16,19 +16,37 @@ from exai_actors.core.capacity.settings import (
     GateSettings,
     RetrySettings,
 )
-from exai_actors.daemon.actor_settings import (
+from exai_actors.daemon.config.provider_tables import (
+    PROVIDER_KINDS,
+    OpenAIProvider,
+    SyntheticProvider,
+)
+from exai_actors.daemon.config.tables import FileConfig
+from exai_actors.daemon.settings import (
     capacity_settings,
     connection_settings,
+    http_settings,
     provider_settings,
     session_settings,
+    synthetic_settings,
+    websocket_settings,
 )
-from exai_actors.daemon.config.provider_tables import PROVIDER_KINDS
-from exai_actors.daemon.config.tables import FileConfig
+from exai_actors.edges.settings import HttpSettings, SyntheticSettings, WebSocketSettings
 from exai_actors.ids import DEFAULT_TENANT, TenantName
 from tests.daemon.configs import config_of
 
+COPIED = (
+    CapacitySettings,
+    ConnectionSettings,
+    HttpSettings,
+    ProviderSettings,
+    SessionSettings,
+    SyntheticSettings,
+    WebSocketSettings,
+)
 
-def test_defaults_of_configuration_and_actors_agree() -> None:
+
+def test_defaults_of_configuration_and_settings_agree() -> None:
     config = config_of("")
     (provider,) = config.provider
     assert session_settings(config, Identity(DEFAULT_TENANT)) == SessionSettings()
@@ -36,6 +54,10 @@ def test_defaults_of_configuration_and_actors_agree() -> None:
     assert provider_settings(provider, config) == ProviderSettings(
         "synthetic", "synthetic", ("synthetic",), CapacitySettings(limit=4)
     )
+    assert isinstance(provider, SyntheticProvider)
+    assert synthetic_settings(provider) == SyntheticSettings()
+    assert http_settings(OpenAIProvider(name="a", base_url="http://a")) == HttpSettings()
+    assert websocket_settings(config) == WebSocketSettings()
 
 
 def test_keys_of_a_session_reach_its_actors() -> None:
@@ -104,11 +126,7 @@ def test_keys_of_a_provider_reach_its_actor() -> None:
 
 
 def test_every_key_is_copied_by_name_or_used_by_the_daemon() -> None:
-    copied = {
-        name
-        for settings in (ConnectionSettings, SessionSettings, ProviderSettings, CapacitySettings)
-        for name in settings.__struct_fields__
-    }
+    copied = {name for settings in COPIED for name in settings.__struct_fields__}
     daemon = Path(__file__).parents[2] / "exai_actors" / "daemon"
     used = set(re.findall(r"\.(\w+)", "".join(each.read_text() for each in daemon.rglob("*.py"))))
     tables = [each.type for each in msgspec.structs.fields(FileConfig)]

@@ -1,4 +1,4 @@
-"""The settings of the actors, made from the configuration."""
+"""The settings of actors and edges, made from the configuration."""
 
 from __future__ import annotations
 
@@ -15,8 +15,13 @@ from exai_actors.core.capacity.settings import (
     GateSettings,
     RetrySettings,
 )
-from exai_actors.daemon.config.provider_tables import OpenAIProvider, ProviderConfig
+from exai_actors.daemon.config.provider_tables import (
+    OpenAIProvider,
+    ProviderConfig,
+    SyntheticProvider,
+)
 from exai_actors.daemon.config.tables import Config
+from exai_actors.edges.settings import HttpSettings, SyntheticSettings, WebSocketSettings
 
 S = TypeVar("S", bound=msgspec.Struct)
 
@@ -87,6 +92,20 @@ def connection_settings(config: Config) -> ConnectionSettings:
         call_timeout_s=config.session.request_timeout_s,
         compat_text=config.compat.text,
     )
+
+
+def websocket_settings(config: Config) -> WebSocketSettings:
+    server = config.server
+    per_address = server.max_connections_per_address or None
+    return _filled(WebSocketSettings, (server,), max_connections_per_address=per_address)
+
+
+def http_settings(provider: OpenAIProvider) -> HttpSettings:
+    return _filled(HttpSettings, (provider,))
+
+
+def synthetic_settings(provider: SyntheticProvider) -> SyntheticSettings:
+    return _filled(SyntheticSettings, (provider,))
 
 
 def _filled(settings: type[S], tables: tuple[msgspec.Struct, ...], **differing: Any) -> S:
