@@ -65,6 +65,7 @@ def steps(*, fast: bool) -> list[Step]:
     checks = [
         Step("format", "formatting", (python, "-m", "ruff", "format", "--check", ".")),
         Step("lint", "lint", (python, "-m", "ruff", "check", ".")),
+        Step("words", "the glossary's words", (python, "tools/lint_words.py")),
         Step("imports", "import contracts", (str(BIN / "lint-imports"), "--no-cache")),
         Step("types", "types", (python, "-m", "mypy")),
     ]

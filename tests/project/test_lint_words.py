@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tools import lint_words
-from tools.lint_words import read_glossary, rejected, usage
+from tools.lint_words import read, read_glossary, rejected, usage
 
 PAGE = """
 | term | meaning | not |
@@ -28,7 +28,7 @@ def findings(tmp_path: Path, name: str, text: str) -> list[str]:
     path = tmp_path / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
-    return rejected(read_glossary(PAGE), [Path(name)], tmp_path)
+    return rejected(read_glossary(PAGE), read([Path(name)], tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_limited_words_are_counted_in_prose_only(tmp_path: Path) -> None:
     (tmp_path / "a.py").write_text(
         '"""One two three.\n\nFour is told what.\n"""\nwhat = "told"  # nobody\n'
     )
-    used = usage([Path("a.py")], tmp_path)
+    used = usage(read([Path("a.py")], tmp_path))
     assert used.words == 8
     assert used.places == ["a.py:3: told", "a.py:3: what", "a.py:5: nobody"]
 
