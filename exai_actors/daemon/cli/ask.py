@@ -63,7 +63,7 @@ async def _ask(
     as_json: bool,
 ) -> None:
     from exai_actors.client import connect
-    from exai_actors.daemon.cli.output import Answer, say_json
+    from exai_actors.daemon.cli.output import Answer, print_json
 
     waiting = _Waiting()
     async with connect(url, token=token) as broker:
@@ -84,7 +84,7 @@ async def _ask(
         finally:
             waiting.clear()
     if as_json:
-        say_json(_as_json(result))
+        print_json(_as_json(result))
     else:
         answer = Answer()
         answer.piece(result.text)

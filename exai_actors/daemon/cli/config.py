@@ -31,7 +31,7 @@ file_option = click.option(
 @click.option("--force", is_flag=True, help="Overwrite the file if it exists.")
 def init(file: str, force: bool) -> None:
     """Write a commented configuration file, by default exai.toml."""
-    from exai_actors.daemon.cli.output import say
+    from exai_actors.daemon.cli.output import print_line
     from exai_actors.daemon.config.files import path_of
     from exai_actors.daemon.config.render import template
     from exai_actors.errors import UsageError
@@ -44,26 +44,26 @@ def init(file: str, force: bool) -> None:
         raise UsageError(f"{path} already exists; --force overwrites it") from None
     except OSError as error:
         raise UsageError(f"{path} cannot be written: {error.strerror}") from None
-    say(f"wrote {path}; edit it and run: exai config check --config {path}")
+    print_line(f"wrote {path}; edit it and run: exai config check --config {path}")
 
 
 @config.command()
 @file_option
 def check(file: str | None) -> None:
     """Check the configuration and report all problems."""
-    from exai_actors.daemon.cli.output import complain, say
+    from exai_actors.daemon.cli.output import print_error, print_line
     from exai_actors.daemon.config.files import user_file
     from exai_actors.daemon.config.load import load
 
     loaded = load(file, os.environ, {})
     for warning in loaded.warnings:
-        complain(f"warning: {warning}")
+        print_error(f"warning: {warning}")
     source = loaded.config.source.file
     if source is None:
-        say(f"neither ./exai.toml nor {user_file()} exists: the defaults are in force")
+        print_line(f"neither ./exai.toml nor {user_file()} exists: the defaults are in force")
     else:
         names = ", ".join(provider.name for provider in loaded.config.provider)
-        say(f"{source} is valid; providers: {names}")
+        print_line(f"{source} is valid; providers: {names}")
 
 
 @config.command()
@@ -71,17 +71,17 @@ def check(file: str | None) -> None:
 @json_option
 def show(file: str | None, as_json: bool) -> None:
     """Show the values in force and their origins, with secrets hidden."""
-    from exai_actors.daemon.cli.output import say
+    from exai_actors.daemon.cli.output import print_line
     from exai_actors.daemon.config.render import show as shown
     from exai_actors.daemon.config.render import show_json
 
     config = config_to_show(file)
-    say(show_json(config) if as_json else shown(config))
+    print_line(show_json(config) if as_json else shown(config))
 
 
 def config_to_show(file: str | None) -> Config:
     """The configuration, after printing missing keys and warnings on stderr."""
-    from exai_actors.daemon.cli.output import complain
+    from exai_actors.daemon.cli.output import print_error
     from exai_actors.daemon.config.load import read
     from exai_actors.errors import ConfigError
 
@@ -89,14 +89,14 @@ def config_to_show(file: str | None) -> Config:
     if reading.config is None:
         raise ConfigError("\n".join(map(str, reading.problems)))
     for warning in (*reading.missing_keys, *reading.warnings):
-        complain(f"warning: {warning}")
+        print_error(f"warning: {warning}")
     return reading.config
 
 
 @config.command()
 def schema() -> None:
     """Print the JSON Schema of the file, for editors."""
-    from exai_actors.daemon.cli.output import say_json
+    from exai_actors.daemon.cli.output import print_json
     from exai_actors.daemon.config.render import schema as schema_of_the_file
 
-    say_json(schema_of_the_file())
+    print_json(schema_of_the_file())

@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 @broker_options
 def health(as_json: bool, url: str, token: str | None) -> None:
     """Show the state of the broker and its providers."""
-    from exai_actors.daemon.cli.output import printable, say, say_json
+    from exai_actors.daemon.cli.output import print_json, print_line, printable
 
     found = ask_broker(url, token, _health)
     if as_json:
-        say_json(found)
+        print_json(found)
         return
-    for line in facts(found):
-        say(printable(line))
+    for line in as_lines(found):
+        print_line(printable(line))
 
 
-def facts(value: Any, indent: str = "") -> list[str]:
+def as_lines(value: Any, indent: str = "") -> list[str]:
     """Nested facts as ``key: value`` lines, with each record of a list on one line.
 
     To keep that line readable, it has no empty values and no lists, and rounded fractions.
@@ -38,7 +38,7 @@ def facts(value: Any, indent: str = "") -> list[str]:
     lines: list[str] = []
     for key, inner in value.items():
         if isinstance(inner, dict) and inner:
-            lines += [f"{indent}{key}:", *facts(inner, f"{indent}  ")]
+            lines += [f"{indent}{key}:", *as_lines(inner, f"{indent}  ")]
         elif isinstance(inner, list) and inner and all(isinstance(row, dict) for row in inner):
             lines.append(f"{indent}{key}:")
             lines += [

@@ -106,23 +106,23 @@ def _report(error: Exception) -> ExitCode:
         _drop_stdout()
         return ExitCode.BROKEN_PIPE
     from exai_actors.daemon.cli.exit_codes import of_error
-    from exai_actors.daemon.cli.output import complain, lines_of
+    from exai_actors.daemon.cli.output import lines_of, print_error
     from exai_actors.errors import ExaiError
 
     if isinstance(error, ExaiError):
         for line in lines_of(error):
-            complain(line)
+            print_error(line)
         return of_error(error)
     if os.environ.get("EXAI_TRACEBACK"):
         raise error
     if isinstance(error, OSError):
-        complain(f"{error.filename or 'output'}: {error.strerror or error}")
+        print_error(f"{error.filename or 'output'}: {error.strerror or error}")
         _drop_stdout()
         return ExitCode.FAILED
     from exai_actors.daemon.logs.setup import describe
 
-    complain(f"internal error: {describe(error)}")
-    complain("for the traceback, set EXAI_TRACEBACK=1 and run the command again")
+    print_error(f"internal error: {describe(error)}")
+    print_error("for the traceback, set EXAI_TRACEBACK=1 and run the command again")
     return ExitCode.INTERNAL
 
 

@@ -17,18 +17,18 @@ if TYPE_CHECKING:
 @broker_options
 def models(as_json: bool, url: str, token: str | None) -> None:
     """List the models that the broker can ask, one per line; the first is the default."""
-    from exai_actors.daemon.cli.output import complain, printable, say, say_json
+    from exai_actors.daemon.cli.output import print_error, print_json, print_line, printable
 
     found, troubles = ask_broker(url, token, _models)
     if as_json:
-        say_json(list(found))
+        print_json(list(found))
     else:
         for model in found:
-            say(printable(model))
+            print_line(printable(model))
     for provider, trouble in troubles.items():
-        complain(f"{provider}: could not list its models: {trouble}")
+        print_error(f"{provider}: could not list its models: {trouble}")
     if not found and not troubles:
-        complain("no provider has listed its models yet; try again in a moment")
+        print_error("no provider has listed its models yet; try again in a moment")
 
 
 async def _models(broker: BrokerClient) -> tuple[tuple[str, ...], dict[str, str]]:

@@ -11,16 +11,16 @@ import click
 from exai_actors.errors import BrokerError, ConfigError, ErrorCode, ExaiError
 
 
-def say(text: str) -> None:
+def print_line(text: str) -> None:
     """Print a line of the result."""
     click.echo(text)
 
 
-def say_json(value: Any) -> None:
+def print_json(value: Any) -> None:
     click.echo(json.dumps(value, indent=2, ensure_ascii=False))
 
 
-def complain(text: str) -> None:
+def print_error(text: str) -> None:
     """Print a line on stderr, without characters that could control a terminal."""
     click.echo(f"exai: {printable(text)}", err=True)
 

@@ -20,15 +20,15 @@ def providers(
     file: str | None, url: str | None, token: str | None, presets: bool, as_json: bool
 ) -> None:
     """Show each provider's limits and where the values come from: file, preset or default."""
-    from exai_actors.daemon.cli.output import printable, say, say_json
+    from exai_actors.daemon.cli.output import print_json, print_line, printable
 
     if presets:
         from exai_actors.daemon.cli.provider_text import preset_rows, preset_text
 
         if as_json:
-            say_json(preset_rows())
+            print_json(preset_rows())
         else:
-            say(preset_text())
+            print_line(preset_text())
         return
     if url is not None:
         from exai_actors.daemon.cli.health import provider_statistics
@@ -36,15 +36,15 @@ def providers(
 
         found = ask_broker(url, token, provider_statistics)
         if as_json:
-            say_json(found)
+            print_json(found)
         else:
-            say(printable(running_text(found)))
+            print_line(printable(running_text(found)))
         return
 
     from exai_actors.daemon.cli.provider_text import provider_rows, provider_text
 
     config = config_to_show(file)
     if as_json:
-        say_json(provider_rows(config))
+        print_json(provider_rows(config))
     else:
-        say(printable(provider_text(config)))
+        print_line(printable(provider_text(config)))

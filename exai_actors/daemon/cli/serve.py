@@ -32,7 +32,7 @@ def serve(
 
     Without a configuration file, it serves a built-in provider that invents its answers.
     """
-    from exai_actors.daemon.cli.output import complain, lines_of
+    from exai_actors.daemon.cli.output import lines_of, print_error
     from exai_actors.daemon.config.load import load
     from exai_actors.daemon.logs.setup import configure_logging
     from exai_actors.errors import UsageError
@@ -64,7 +64,7 @@ def serve(
         lifecycle.serve(loaded.config, _say_ready)
     except (UsageError, lifecycle.BrokerGaveUp) as error:
         for line in lines_of(error):
-            complain(line)
+            print_error(line)
         gave_up = isinstance(error, lifecycle.BrokerGaveUp)
         ctx.exit(ExitCode.GAVE_UP if gave_up else ExitCode.CANNOT_LISTEN)
 

@@ -12,11 +12,11 @@ from exai_actors.daemon.cli.options import ask_broker, broker_options, json_opti
 @broker_options
 def tools(as_json: bool, url: str, token: str | None) -> None:
     """List the tools that the broker offers."""
-    from exai_actors.daemon.cli.output import printable, say, say_json
+    from exai_actors.daemon.cli.output import print_json, print_line, printable
 
     found = ask_broker(url, token, lambda broker: broker.tools())
     if as_json:
-        say_json(
+        print_json(
             [
                 {
                     "name": tool.name,
@@ -30,4 +30,4 @@ def tools(as_json: bool, url: str, token: str | None) -> None:
     width = max((len(tool.name) for tool in found), default=0)
     for tool in found:
         first = next(iter(tool.description.splitlines()), "")
-        say(printable(f"{tool.name:<{width}}  {first}").rstrip())
+        print_line(printable(f"{tool.name:<{width}}  {first}").rstrip())

@@ -18,7 +18,7 @@ PARTS = ("pykka", "websockets", "aiohttp", "msgspec", "orjson", "uvloop")
 @json_option
 def version(as_json: bool) -> None:
     """Show versions of exai, Python and the main libraries."""
-    from exai_actors.daemon.cli.output import say, say_json
+    from exai_actors.daemon.cli.output import print_json, print_line
 
     found = {"exai": __version__, "python": platform.python_version()}
     for part in PARTS:
@@ -27,7 +27,7 @@ def version(as_json: bool) -> None:
         except PackageNotFoundError:
             found[part] = "not installed"
     if as_json:
-        say_json(found)
+        print_json(found)
         return
     for name, number in found.items():
-        say(f"{name} {number}")
+        print_line(f"{name} {number}")

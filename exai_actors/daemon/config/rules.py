@@ -51,7 +51,7 @@ def _is_bare_host(host: str) -> bool:
     return True
 
 
-def token_fault(token: str) -> str:
+def token_error(token: str) -> str:
     """The reason why ``token`` cannot be used, without the token itself; empty if it can."""
     if any(not 33 <= ord(char) <= 126 for char in token):
         return "a token may contain only printable ASCII characters, no blanks"
@@ -64,7 +64,7 @@ def token_fault(token: str) -> str:
 
 
 def server_findings(server: ServerConfig, access: tuple[AccessConfig, ...]) -> Iterator[Finding]:
-    if server.token and (fault := token_fault(server.token)):
+    if server.token and (fault := token_error(server.token)):
         yield Finding(("server", "token"), fault)
     if not _is_bare_host(server.host):
         yield Finding(
@@ -112,7 +112,7 @@ def provider_findings(providers: tuple[ProviderConfig, ...]) -> Iterator[Finding
 
 
 def _openai_findings(provider: OpenAIProvider, path: KeyPath) -> Iterator[Finding]:
-    if fault := _url_fault(provider.base_url):
+    if fault := _url_error(provider.base_url):
         yield Finding((*path, "base_url"), fault)
     if provider.api_key_env and not VARIABLE.fullmatch(provider.api_key_env):
         yield Finding(
@@ -122,7 +122,7 @@ def _openai_findings(provider: OpenAIProvider, path: KeyPath) -> Iterator[Findin
         )
 
 
-def _url_fault(url: str) -> str:
+def _url_error(url: str) -> str:
     example = 'such as "https://api.example/v1"'
     try:
         parts = urlsplit(url)
@@ -251,11 +251,11 @@ def route_findings(
                     f'"{target}" is a route, and a route cannot lead to a route; list its models '
                     f'here, or write "provider/{target}" for a model of that name',
                 )
-            elif fault := _target_fault(target, names, providers):
+            elif fault := _target_error(target, names, providers):
                 yield Finding((*path, "to", at), fault)
 
 
-def _target_fault(target: str, names: set[str], providers: tuple[ProviderConfig, ...]) -> str:
+def _target_error(target: str, names: set[str], providers: tuple[ProviderConfig, ...]) -> str:
     """The reason why a target cannot exist, if the configuration lists the models."""
     prefix, slash, model = target.partition("/")
     if slash and prefix in names:

@@ -12,7 +12,7 @@ import msgspec
 from exai_actors.daemon.config.files import path_of
 from exai_actors.daemon.config.problems import Problem
 from exai_actors.daemon.config.reading import Reading
-from exai_actors.daemon.config.rules import token_fault
+from exai_actors.daemon.config.rules import token_error
 from exai_actors.daemon.config.tables import Config
 from exai_actors.daemon.config.toml_lines import KeyPath
 
@@ -79,7 +79,7 @@ class _Tokens:
             return ""
         if not token:
             self.fault(path, f"{file} is empty; write a token of at least 16 characters to it")
-        elif fault := token_fault(token):
+        elif fault := token_error(token):
             self.fault(path, f"{file}: {fault}")
         elif os.name == "posix" and mode & (stat.S_IRWXG | stat.S_IRWXO):
             self.warnings.append(
@@ -101,7 +101,7 @@ class _Tokens:
                     f"export {name}=...",
                 )
             )
-        elif fault := token_fault(token):
+        elif fault := token_error(token):
             self.fault(path, f"{name}: {fault}")
         return token
 

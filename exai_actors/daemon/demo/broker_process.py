@@ -23,7 +23,7 @@ class DemoFailed(ExaiError):
 
 
 @asynccontextmanager
-async def broker_before(upstream: str, limit: int) -> AsyncIterator[str]:
+async def broker_in_front_of(upstream: str, limit: int) -> AsyncIterator[str]:
     """Run a broker with one provider at ``upstream``; yields the broker's URL.
 
     Raises DemoFailed when it does not start. The broker ends with the block.

@@ -17,7 +17,7 @@ from exai_actors.daemon.cli.options import Seconds, run
 if TYPE_CHECKING:
     from exai_actors.client import BrokerClient
     from exai_actors.daemon.demo.tally import DemoTally
-    from exai_actors.daemon.demo.terminal import Screen
+    from exai_actors.daemon.demo.terminal import Display
 
 LIMIT = 4
 SERVICE_S = 0.2
@@ -41,17 +41,17 @@ def demo(seconds: float) -> None:
     session with 24 clients and a small one with 2 send requests as fast as they get answers.
     Everything runs on this machine and ends with a summary.
     """
-    from exai_actors.daemon.demo.terminal import stdout_screen
+    from exai_actors.daemon.demo.terminal import stdout_display
 
     try:
-        run(_demo(seconds, stdout_screen(sys.stdout)))
+        run(_demo(seconds, stdout_display(sys.stdout)))
     except asyncio.CancelledError:
         raise KeyboardInterrupt from None
 
 
-async def _demo(seconds: float, shown: Screen) -> None:
-    _end_in_order()
-    from exai_actors.daemon.demo.broker_process import broker_before
+async def _demo(seconds: float, shown: Display) -> None:
+    _handle_signals()
+    from exai_actors.daemon.demo.broker_process import broker_in_front_of
     from exai_actors.daemon.demo.scarce_service import scarce_upstream
     from exai_actors.daemon.demo.tally import DemoTally
 
@@ -60,7 +60,7 @@ async def _demo(seconds: float, shown: Screen) -> None:
         upstream = await stack.enter_async_context(
             scarce_upstream(tally, limit=LIMIT, service_s=SERVICE_S)
         )
-        url = await stack.enter_async_context(broker_before(upstream, LIMIT))
+        url = await stack.enter_async_context(broker_in_front_of(upstream, LIMIT))
         clients = [
             (name, await stack.enter_async_context(_client(url, name)))
             for name, connections in SESSIONS.items()
@@ -70,7 +70,7 @@ async def _demo(seconds: float, shown: Screen) -> None:
         await _watch(clients, tally, shown, seconds)
 
 
-def _end_in_order() -> None:
+def _handle_signals() -> None:
     """Handle SIGTERM and a closed terminal like Ctrl-C, so that the demo's broker ends too."""
     loop = asyncio.get_running_loop()
     task = asyncio.current_task()
@@ -86,13 +86,13 @@ def _client(url: str, session: str) -> BrokerClient:
 
 
 async def _watch(
-    clients: list[tuple[str, BrokerClient]], tally: DemoTally, shown: Screen, seconds: float
+    clients: list[tuple[str, BrokerClient]], tally: DemoTally, shown: Display, seconds: float
 ) -> None:
     nonces = map(str, itertools.count(1))
     start = time.monotonic()
     tally.started(start)
     asking = [
-        asyncio.create_task(_ask_again_and_again(client, name, nonces, tally))
+        asyncio.create_task(_ask_repeatedly(client, name, nonces, tally))
         for name, client in clients
     ]
     try:
@@ -109,7 +109,7 @@ async def _watch(
         shown.finish(tally.snapshot(min(time.monotonic(), start + seconds)))
 
 
-async def _ask_again_and_again(
+async def _ask_repeatedly(
     client: BrokerClient, session: str, nonces: map[str], tally: DemoTally
 ) -> None:
     from exai_actors.client import BrokerError

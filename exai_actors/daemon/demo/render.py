@@ -13,7 +13,7 @@ from exai_actors.daemon.demo.tally import SessionView, Snapshot
 COLOURS = ("magenta", "cyan", "yellow", "green")
 
 
-class Look(msgspec.Struct, frozen=True):
+class Style(msgspec.Struct, frozen=True):
     """The capabilities of the terminal."""
 
     width: int = 80
@@ -51,34 +51,34 @@ class Span(msgspec.Struct, frozen=True):
     dim: bool = False
 
 
-def screen(snapshot: Snapshot, look: Look) -> list[str]:
-    """The live picture, no line wider than ``look.width``."""
+def picture(snapshot: Snapshot, style: Style) -> list[str]:
+    """The live picture, no line wider than ``style.width``."""
     offer = f"limit {snapshot.limit}, {snapshot.service_s * 1000:g} ms a call"
-    if not look.narrow:
+    if not style.narrow:
         offer += f": {snapshot.possible_rate:g} requests/s are possible"
     clock = f"{snapshot.elapsed:4.1f} of {snapshot.duration:g} s"
-    gap = " " * max(2, look.width - len("exai demo  ") - len(offer) - len(clock))
+    gap = " " * max(2, style.width - len("exai demo  ") - len(offer) - len(clock))
     lines: list[list[Span]] = [
         [Span("exai demo  ", bold=True), Span(offer), Span(gap), Span(clock, dim=True)],
         [],
-        _permits(snapshot, look),
-        _waiting(snapshot, look),
-        _totals(snapshot, look),
+        _permits(snapshot, style),
+        _waiting(snapshot, style),
+        _totals(snapshot, style),
         [],
-        _head(look),
+        _head(style),
     ]
     lines += [
-        _session(session, _colour(index), look) for index, session in enumerate(snapshot.sessions)
+        _session(session, _colour(index), style) for index, session in enumerate(snapshot.sessions)
     ]
-    return [paint(line, look) for line in lines]
+    return [paint(line, style) for line in lines]
 
 
-def _permits(snapshot: Snapshot, look: Look) -> list[Span]:
+def _permits(snapshot: Snapshot, style: Style) -> list[Span]:
     colours = {session.name: _colour(at) for at, session in enumerate(snapshot.sessions)}
-    held = [Span(f"{look.held} ", fg=colours[name]) for name in sorted(snapshot.holders)]
-    free = [Span(f"{look.free} ", dim=True)] * (snapshot.limit - len(held))
+    held = [Span(f"{style.held} ", fg=colours[name]) for name in sorted(snapshot.holders)]
+    free = [Span(f"{style.free} ", dim=True)] * (snapshot.limit - len(held))
     used = f"{snapshot.utilisation * 100:.1f} %"
-    peak = "" if look.narrow else f", never more than {snapshot.peak}"
+    peak = "" if style.narrow else f", never more than {snapshot.peak}"
     return [
         Span("  upstream  ", dim=True),
         *held,
@@ -87,19 +87,19 @@ def _permits(snapshot: Snapshot, look: Look) -> list[Span]:
     ]
 
 
-def _waiting(snapshot: Snapshot, look: Look) -> list[Span]:
+def _waiting(snapshot: Snapshot, style: Style) -> list[Span]:
     label = [Span("  waiting   ", dim=True)]
     queue = [
-        Span(look.held * session.waiting, fg=_colour(index))
+        Span(style.held * session.waiting, fg=_colour(index))
         for index, session in enumerate(snapshot.sessions)
         if session.waiting
     ]
     return label + (queue or [Span("none", dim=True)])
 
 
-def _totals(snapshot: Snapshot, look: Look) -> list[Span]:
+def _totals(snapshot: Snapshot, style: Style) -> list[Span]:
     wrong = snapshot.failed + snapshot.refused
-    refused = "429" if look.narrow else "refused upstream (429)"
+    refused = "429" if style.narrow else "refused upstream (429)"
     return [
         Span("  served    ", dim=True),
         Span(f"{snapshot.served}", bold=True),
@@ -114,22 +114,22 @@ def _totals(snapshot: Snapshot, look: Look) -> list[Span]:
 NAME, SHARE = 8, 6
 
 
-def _columns(look: Look) -> tuple[int, int]:
+def _columns(style: Style) -> tuple[int, int]:
     """The widths of a count and of a wait."""
-    return (8, 9) if look.narrow else (9, 10)
+    return (8, 9) if style.narrow else (9, 10)
 
 
-def _head(look: Look) -> list[Span]:
-    count, wait = _columns(look)
+def _head(style: Style) -> list[Span]:
+    count, wait = _columns(style)
     counts = "".join(f"{title:>{count}}" for title in ("clients", "waiting", "served"))
-    share = f"  {'share':<{_bar_width(look) + SHARE}}"
+    share = f"  {'share':<{_bar_width(style) + SHARE}}"
     waits = "".join(f"{title:>{wait}}" for title in ("p50 wait", "p99 wait"))
     return [Span(f"  {'session':<{NAME}}{counts}{share}{waits}", dim=True)]
 
 
-def _session(session: SessionView, colour: str, look: Look) -> list[Span]:
-    width = _bar_width(look)
-    count, wait = _columns(look)
+def _session(session: SessionView, colour: str, style: Style) -> list[Span]:
+    width = _bar_width(style)
+    count, wait = _columns(style)
     full = round(session.share * width)
     counts = "".join(
         f"{number:>{count}}" for number in (session.connections, session.waiting, session.served)
@@ -138,16 +138,16 @@ def _session(session: SessionView, colour: str, look: Look) -> list[Span]:
     return [
         Span(f"  {session.name:<{NAME}}", fg=colour, bold=True),
         Span(f"{counts}  "),
-        Span(look.bar * full, fg=colour),
-        Span(look.rest * (width - full), dim=True),
+        Span(style.bar * full, fg=colour),
+        Span(style.rest * (width - full), dim=True),
         Span(f"{_percent(session.share):>{SHARE}}"),
         Span(waits),
     ]
 
 
-def _bar_width(look: Look) -> int:
-    count, wait = _columns(look)
-    return max(0, min(40, look.width - 2 - NAME - 3 * count - 2 - SHARE - 2 * wait))
+def _bar_width(style: Style) -> int:
+    count, wait = _columns(style)
+    return max(0, min(40, style.width - 2 - NAME - 3 * count - 2 - SHARE - 2 * wait))
 
 
 def progress_line(snapshot: Snapshot) -> str:
@@ -163,7 +163,7 @@ def progress_line(snapshot: Snapshot) -> str:
     )
 
 
-def summary(snapshot: Snapshot, look: Look) -> list[str]:
+def summary(snapshot: Snapshot, style: Style) -> list[str]:
     """The table and the notes at the end."""
     sessions = snapshot.sessions
     rows: list[tuple[str, list[str], str]] = [
@@ -174,7 +174,7 @@ def summary(snapshot: Snapshot, look: Look) -> list[str]:
         ("wait, median", [_seconds(each.wait_p50) for each in sessions], ""),
         ("wait, 99th percentile", [_seconds(each.wait_p99) for each in sessions], ""),
     ]
-    title_width, cell = (22, 11) if look.narrow else (24, 12)
+    title_width, cell = (22, 11) if style.narrow else (24, 12)
     head = [Span(f"  {'':<{title_width}}")]
     head += [
         Span(f"{each.name:>{cell}}", fg=_colour(index), bold=True)
@@ -202,8 +202,8 @@ def summary(snapshot: Snapshot, look: Look) -> list[str]:
     ]
     lines.append([])
     for line in notes:
-        lines += _folded(line, look.width)
-    return [paint(line, look).rstrip() for line in lines]
+        lines += _folded(line, style.width)
+    return [paint(line, style).rstrip() for line in lines]
 
 
 def _folded(line: Sequence[Span], width: int) -> list[list[Span]]:
@@ -220,14 +220,14 @@ def _folded(line: Sequence[Span], width: int) -> list[list[Span]]:
     return lines
 
 
-def paint(line: Sequence[Span], look: Look) -> str:
+def paint(line: Sequence[Span], style: Style) -> str:
     """Join the spans, cut to the width of the terminal, in colour if it has any."""
-    left = look.width
+    left = style.width
     parts: list[str] = []
     for span in line:
         text = span.text[:left]
         left -= len(text)
-        styled = look.colour and (span.fg or span.bold or span.dim)
+        styled = style.colour and (span.fg or span.bold or span.dim)
         parts.append(
             click.style(text, fg=span.fg, bold=span.bold or None, dim=span.dim or None)
             if styled and text

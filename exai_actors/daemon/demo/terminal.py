@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Mapping
 from typing import TextIO
 
-from exai_actors.daemon.demo.render import Look, progress_line, screen, summary
+from exai_actors.daemon.demo.render import Style, picture, progress_line, summary
 from exai_actors.daemon.demo.tally import Snapshot
 
 HIDE_CURSOR, SHOW_CURSOR = "\x1b[?25l", "\x1b[?25h"
@@ -17,7 +17,7 @@ CLEAR_LINE, CLEAR_BELOW = "\x1b[K", "\x1b[J"
 PLAIN_INTERVAL_S = 1.0
 
 
-class Screen:
+class Display:
     """Shows snapshots on ``stream``; as a context manager it restores the cursor."""
 
     def __init__(self, stream: TextIO, env: Mapping[str, str]) -> None:
@@ -28,7 +28,7 @@ class Screen:
         self._drawn = 0
         self._next_line = PLAIN_INTERVAL_S
 
-    def __enter__(self) -> Screen:
+    def __enter__(self) -> Display:
         self._write(HIDE_CURSOR if self.live else "")
         return self
 
@@ -38,7 +38,7 @@ class Screen:
     def show(self, snapshot: Snapshot) -> None:
         """Update the picture; without a terminal, print one line per second."""
         if self.live:
-            self._redraw(screen(snapshot, self._look()))
+            self._redraw(picture(snapshot, self._style()))
         elif snapshot.elapsed >= self._next_line:
             self._next_line += PLAIN_INTERVAL_S
             self._write(f"{progress_line(snapshot)}\n")
@@ -46,12 +46,12 @@ class Screen:
     def finish(self, snapshot: Snapshot) -> None:
         """Leave the last picture and print the summary below."""
         if self.live:
-            self._redraw(screen(snapshot, self._look()))
-        self._write("\n" + "\n".join(summary(snapshot, self._look())) + "\n")
+            self._redraw(picture(snapshot, self._style()))
+        self._write("\n" + "\n".join(summary(snapshot, self._style())) + "\n")
 
-    def _look(self) -> Look:
+    def _style(self) -> Style:
         width = shutil.get_terminal_size().columns if self.live else 100
-        return Look(width=width, colour=self._colour, unicode=self._unicode)
+        return Style(width=width, colour=self._colour, unicode=self._unicode)
 
     def _redraw(self, lines: list[str]) -> None:
         # A picture taller than the terminal would scroll at every redraw.
@@ -67,5 +67,5 @@ class Screen:
             self._stream.flush()
 
 
-def stdout_screen(stream: TextIO) -> Screen:
-    return Screen(stream, os.environ)
+def stdout_display(stream: TextIO) -> Display:
+    return Display(stream, os.environ)

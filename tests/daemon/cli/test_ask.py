@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from exai_actors.daemon.cli.exit_codes import ExitCode
-from exai_actors.daemon.cli.health import facts
+from exai_actors.daemon.cli.health import as_lines
 from exai_actors.testing.scripted_replies import CUT, Gate, answer, failure
 from exai_actors.testing.scripted_upstream import ScriptedUpstream
 from tests.daemon.processes import (
@@ -294,7 +294,7 @@ async def test_models_tools_and_health_are_listed_as_json(broker: Serving) -> No
 def test_a_line_of_facts_leaves_out_empty_values() -> None:
     row = {"name": "kimi", "mean_s": 0.00010023232680426986, "because": "", "models": ["a"]}
     row |= {"weights": {}, "trouble": None, "held_s": 0.0, "queued": 0}
-    result = facts({"providers": [row]})
+    result = as_lines({"providers": [row]})
     assert result == ["providers:", "  name kimi, mean_s 0.0001, held_s 0, queued 0"]
 
 

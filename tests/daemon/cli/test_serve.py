@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from exai_actors.daemon.cli.exit_codes import ExitCode
-from exai_actors.daemon.demo.broker_process import DemoFailed, broker_before
+from exai_actors.daemon.demo.broker_process import DemoFailed, broker_in_front_of
 from exai_actors.testing.scripted_replies import Gate, answer
 from exai_actors.testing.scripted_upstream import ScriptedUpstream
 from tests.daemon.processes import clean_environment, ended, exai, provider_at, serving, start
@@ -149,11 +149,11 @@ async def test_an_interrupted_demo_prints_its_summary(by: signal.Signals) -> Non
 
 
 async def test_the_demos_broker_ends_with_the_demo() -> None:
-    async with broker_before("http://127.0.0.1:9/v1", limit=4) as url:
+    async with broker_in_front_of("http://127.0.0.1:9/v1", limit=4) as url:
         assert (await exai("models", "--url", url)).out == "scarce\n"
     assert (await exai("models", "--url", url)).code == ExitCode.NO_BROKER
 
 
 async def test_a_demo_broker_that_does_not_start_is_reported_with_its_output() -> None:
     with pytest.raises(DemoFailed, match=r"did not start: .*base_url"):
-        await broker_before("nowhere", limit=4).__aenter__()
+        await broker_in_front_of("nowhere", limit=4).__aenter__()

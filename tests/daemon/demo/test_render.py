@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exai_actors.daemon.demo.render import Look, progress_line, screen, summary
+from exai_actors.daemon.demo.render import Style, picture, progress_line, summary
 from exai_actors.daemon.demo.tally import SessionView, Snapshot
-from exai_actors.daemon.demo.terminal import HIDE_CURSOR, SHOW_CURSOR, Screen
+from exai_actors.daemon.demo.terminal import HIDE_CURSOR, SHOW_CURSOR, Display
 
 GREEDY = SessionView("greedy", 24, 22, 60, 0, 0.75, 1.101, 1.214)
 SMALL = SessionView("small", 2, 0, 20, 0, 0.25, 0.004, 0.198)
@@ -32,7 +32,7 @@ SNAPSHOT = Snapshot(
 
 
 def test_the_picture_shows_permits_waiting_requests_and_shares() -> None:
-    assert screen(SNAPSHOT, Look(width=80)) == [
+    assert picture(SNAPSHOT, Style(width=80)) == [
         "exai demo  limit 4, 200 ms a call: 20 requests/s are possible        6.3 of 10 s",
         "",
         "  upstream  ■ ■ ■ □  3 in flight, never more than 4; 99.6 % of the limit used",
@@ -46,7 +46,7 @@ def test_the_picture_shows_permits_waiting_requests_and_shares() -> None:
 
 
 def test_the_summary_ends_with_the_counts_of_the_service() -> None:
-    assert summary(SNAPSHOT, Look(width=80)) == [
+    assert summary(SNAPSHOT, Style(width=80)) == [
         "                                greedy       small       total",
         "  clients                           24           2          26",
         "  requests served                   60          20          80",
@@ -62,8 +62,8 @@ def test_the_summary_ends_with_the_counts_of_the_service() -> None:
 
 
 def test_a_narrow_terminal_shows_every_figure() -> None:
-    look = Look(width=60)
-    assert screen(SNAPSHOT, look) == [
+    style = Style(width=60)
+    assert picture(SNAPSHOT, style) == [
         "exai demo  limit 4, 200 ms a call                6.3 of 10 s",
         "",
         "  upstream  ■ ■ ■ □  3 in flight; 99.6 % of the limit used",
@@ -74,7 +74,7 @@ def test_a_narrow_terminal_shows_every_figure() -> None:
         "  greedy        24      22      60    75 %   1.10 s   1.21 s",
         "  small          2       0      20    25 %     4 ms   198 ms",
     ]
-    assert summary(SNAPSHOT, look) == [
+    assert summary(SNAPSHOT, style) == [
         "                             greedy      small      total",
         "  clients                        24          2         26",
         "  requests served                60         20         80",
@@ -97,15 +97,15 @@ def test_a_plain_line_has_the_same_figures() -> None:
 
 
 def test_each_permit_has_the_colour_of_its_session() -> None:
-    line = screen(SNAPSHOT, Look(width=80, colour=True))[2]
+    line = picture(SNAPSHOT, Style(width=80, colour=True))[2]
     assert line.count(click.style("■ ", fg="magenta")) == 2
     assert line.count(click.style("■ ", fg="cyan")) == 1
 
 
 def test_colour_does_not_change_the_text() -> None:
     for plain, coloured in zip(
-        [*screen(SNAPSHOT, Look()), *summary(SNAPSHOT, Look())],
-        [*screen(SNAPSHOT, Look(colour=True)), *summary(SNAPSHOT, Look(colour=True))],
+        [*picture(SNAPSHOT, Style()), *summary(SNAPSHOT, Style())],
+        [*picture(SNAPSHOT, Style(colour=True)), *summary(SNAPSHOT, Style(colour=True))],
         strict=True,
     ):
         assert click.unstyle(coloured).rstrip() == plain.rstrip()
@@ -114,12 +114,12 @@ def test_colour_does_not_change_the_text() -> None:
 def test_errors_are_red() -> None:
     wrong = msgspec.structs.replace(SNAPSHOT, refused=3)
     assert click.style("errors 0   refused upstream (429) 3", fg="red") in "\n".join(
-        screen(wrong, Look(width=120, colour=True))
+        picture(wrong, Style(width=120, colour=True))
     )
 
 
 def test_without_unicode_the_picture_is_ascii() -> None:
-    assert "".join(screen(SNAPSHOT, Look(unicode=False))).isascii()
+    assert "".join(picture(SNAPSHOT, Style(unicode=False))).isascii()
 
 
 @given(
@@ -138,8 +138,8 @@ def test_without_unicode_the_picture_is_ascii() -> None:
 )
 def test_no_line_is_wider_than_the_terminal(width: int, session: SessionView) -> None:
     snapshot = msgspec.structs.replace(SNAPSHOT, sessions=(session,), holders=(session.name,) * 4)
-    look = Look(width=width)
-    assert all(len(line) <= width for line in screen(snapshot, look) + summary(snapshot, look))
+    style = Style(width=width)
+    assert all(len(line) <= width for line in picture(snapshot, style) + summary(snapshot, style))
 
 
 class Terminal(io.StringIO):
@@ -153,7 +153,7 @@ class Terminal(io.StringIO):
 
 def drawn(env: Mapping[str, str]) -> str:
     stream = Terminal()
-    with Screen(stream, env) as shown:
+    with Display(stream, env) as shown:
         shown.show(SNAPSHOT)
         shown.show(SNAPSHOT)
         shown.finish(SNAPSHOT)
@@ -162,7 +162,7 @@ def drawn(env: Mapping[str, str]) -> str:
 
 def test_a_terminal_is_redrawn_in_place_and_its_cursor_restored() -> None:
     text = drawn({"TERM": "xterm"})
-    lines = len(screen(SNAPSHOT, Look()))
+    lines = len(picture(SNAPSHOT, Style()))
     assert text.count(f"\x1b[{lines}F") == 2
     assert "\x1b[2J" not in text
     assert text.startswith(HIDE_CURSOR)
@@ -171,7 +171,7 @@ def test_a_terminal_is_redrawn_in_place_and_its_cursor_restored() -> None:
 
 def test_the_cursor_is_restored_after_an_interrupt() -> None:
     stream = Terminal()
-    with pytest.raises(KeyboardInterrupt), Screen(stream, {"TERM": "xterm"}):
+    with pytest.raises(KeyboardInterrupt), Display(stream, {"TERM": "xterm"}):
         raise KeyboardInterrupt
     assert stream.getvalue().endswith(SHOW_CURSOR)
 
@@ -184,7 +184,7 @@ def test_no_color_is_respected() -> None:
 def test_dumb_terminals_and_pipes_get_one_plain_line_per_second() -> None:
     assert "\x1b" not in drawn({"TERM": "dumb"})
     stream = io.StringIO()
-    with Screen(stream, {"TERM": "xterm"}) as shown:
+    with Display(stream, {"TERM": "xterm"}) as shown:
         for tenth in range(31):
             shown.show(msgspec.structs.replace(SNAPSHOT, elapsed=tenth / 10))
         shown.finish(SNAPSHOT)
