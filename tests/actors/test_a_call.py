@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from exai_actors.actors.settings import ConnectionSettings, SessionSettings
 from exai_actors.core.calls import ChatMessage, FailureKind
+from exai_actors.messages.connection import OutboxHigh, OutboxLow
 from exai_actors.testing.tree import ManualTree
 
 
@@ -226,6 +227,32 @@ def test_a_running_call_is_kept_alive_by_heartbeats() -> None:
     client.received()
     tree.advance(60.0)
     assert client.received() == []
+
+
+def test_a_slow_consumer_gets_no_heartbeats_until_it_has_caught_up() -> None:
+    tree = ManualTree(connection=ConnectionSettings(progress_interval_s=8.0, slow_consumer_s=60.0))
+    client = tree.client()
+    client.call("a")
+    client.event(OutboxHigh())
+    tree.advance(16.0)
+    assert client.outbox.ops() == []
+    client.event(OutboxLow())
+    tree.advance(8.0)
+    assert client.outbox.ops() == ["progress"]
+
+
+def test_a_queued_call_is_told_each_new_position() -> None:
+    tree = ManualTree(limit=1)
+    client = tree.client()
+    for name in "abc":
+        client.call(name)
+    tree.advance(0.25)
+    assert [frame["position"] for frame in client.received()] == [1, 2]
+    tree.upstream.calls[0].complete()
+    client.received()
+    tree.advance(16.0)
+    positions = [frame["position"] for frame in client.received() if "position" in frame]
+    assert positions[-1] == 1
 
 
 def test_a_conversation_runs_in_order_and_each_turn_sees_the_one_before() -> None:

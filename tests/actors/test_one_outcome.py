@@ -9,7 +9,7 @@ import pytest
 from exai_actors.actors.settings import ConnectionSettings, SessionSettings
 from exai_actors.core.calls import FailureKind
 from exai_actors.ids import ConnectionId, ProviderName
-from exai_actors.messages.broker import DrainBroker
+from exai_actors.messages.broker import DrainBroker, ExpireSessions
 from exai_actors.messages.connection import TextReceived
 from exai_actors.messages.session_requests import ResumeStreams
 from exai_actors.testing.tree import ManualTree
@@ -214,6 +214,24 @@ def test_a_session_id_that_is_too_old_begins_a_fresh_session() -> None:
     assert len(tree.upstream.calls) == 2
 
 
+def test_a_session_that_is_back_before_its_predecessor_has_ended_stays() -> None:
+    tree = ManualTree(resume_s=60.0)
+    tree.client("mine").vanish()
+    back = tree.connect()
+    tree.driver.pass_time(61.0)
+    # In one turn the broker stops the expired session and starts its successor.
+    back.ref.tell(TextReceived(b'{"op":"hello","session_id":"mine"}'))
+    tree.broker.tell_system(ExpireSessions())
+    (ack,) = back.received()
+    assert (ack["ok"], ack["session_id"]) == (True, "mine")
+    assert [path for path in tree.system.paths() if path.startswith("/sessions/")] == [
+        "/sessions/2"
+    ]
+    back.call("a")
+    tree.client("mine").call("a")
+    assert len(tree.upstream.calls) == 1, "both belong to one session"
+
+
 def test_a_request_past_its_deadline_expires_while_it_waits() -> None:
     tree = ManualTree(limit=1)
     client = tree.client()
@@ -250,6 +268,27 @@ def test_a_shorter_deadline_that_comes_later_is_kept_as_well() -> None:
     assert client.received()[-1]["request_id"] == "fast"
     tree.advance(4.0)
     assert client.received()[-1]["request_id"] == "slow"
+
+
+def test_a_request_that_is_started_and_refused_after_its_deadline_ends_once() -> None:
+    tree = ManualTree(session=SessionSettings(window=1))
+    client = tree.client()
+    client.call("a", deadline_ms=1000)
+    client.call("b", deadline_ms=1000, arguments={"model": "star"})
+    for _ in range(6):
+        tree.actor("/providers/glm").tell("poison")
+        tree.settle()
+    # The end of a starts b, which has no provider: b ends before its own deadline is looked at.
+    tree.advance(1.0)
+    answers = [frame for frame in client.received() if frame["op"] == "call_tool_res"]
+    assert [(each["request_id"], each["error"]["code"]) for each in answers] == [
+        ("a", "TIMEOUT"),
+        ("b", "SERVICE_UNAVAILABLE"),
+    ]
+    tree.upstream.calls[0].close(cut_off=False)
+    client.call("c")
+    tree.upstream.calls[1].complete("the session is alive")
+    assert client.received()[-1]["text"] == "the session is alive"
 
 
 def test_a_provider_that_crashes_fails_what_it_held_once_and_comes_back() -> None:

@@ -1,6 +1,7 @@
 """Whatever clients, providers and time do: each call is answered exactly once, with its own answer.
 
-The model is a count: what each connection asked against what it was answered.
+The model counts the calls and the answers of each connection. In the end no actor holds anything
+about a request or a client that is gone.
 """
 
 from __future__ import annotations
@@ -32,12 +33,26 @@ from exai_actors.ids import ProviderName
 from exai_actors.runtime.pykka_api.registry import RefDict
 from exai_actors.testing.manual_upstream import ManualCall
 from exai_actors.testing.tree import ManualClient, ManualTree
+from tests.leftovers import leftovers
 
 LIMIT = 2
 ROUTE = RouteSettings("any", ("kimi/moon", "glm/star"), ("overloaded", "server_error", "busy"))
 CLIENTS = st.sampled_from(["ann", "ann's other", "bob"])
 PROVIDERS = st.sampled_from(["kimi", "glm"])
+RESUME_S = 10.0
 SESSIONS = {"ann": "session-ann", "ann's other": "session-ann", "bob": "session-bob"}
+# Held for as long as the session lives: bounded by number, size or age, or by the configuration.
+OF_A_SESSION = {
+    "_connections._by_id",
+    "_conversations._histories",
+    "_local_tools._events",
+    "_providers",
+    "_requests._outcomes._kept",
+}
+# Held for as long as the process lives, likewise.
+OF_THE_BROKER = {"_budgets", "_children"}
+QUEUE = "_dispatcher.waits._pools[0].queue"
+OF_A_PROVIDER = ("_account.", "_estimator.", "_dispatcher._by_model", "_dispatcher._budget.")
 
 
 class EveryCallIsAnsweredOnce(RuleBasedStateMachine):
@@ -53,6 +68,7 @@ class EveryCallIsAnsweredOnce(RuleBasedStateMachine):
             session=SessionSettings(window=3, queue=3),
             routes=(ROUTE,),
             finish_on_disconnect=("glm",),
+            resume_s=RESUME_S,
         )
         self.clients: dict[str, ManualClient] = {}
         self.call_: dict[str, Counter[str]] = {}
@@ -64,6 +80,7 @@ class EveryCallIsAnsweredOnce(RuleBasedStateMachine):
     def teardown(self) -> None:
         try:
             self._let_everything_end()
+            self._let_everybody_leave()
         finally:
             ActorRegistry._actor_refs = self._refs
 
@@ -132,6 +149,14 @@ class EveryCallIsAnsweredOnce(RuleBasedStateMachine):
             del self.call_[who], self.answered[who]
         self._read_all()
 
+    @rule(who=CLIENTS)
+    def session_expires_and_lives_again(self, who: str) -> None:
+        for other in tuple(self.clients):
+            if SESSIONS[other] == SESSIONS[who]:
+                self.vanish(other)
+        self.time_passes(RESUME_S)
+        self._client(who)
+
     @rule(seconds=st.sampled_from([0.3, 3.0, 20.0]))
     def time_passes(self, seconds: float) -> None:
         self.tree.advance(seconds)
@@ -195,6 +220,28 @@ class EveryCallIsAnsweredOnce(RuleBasedStateMachine):
                 break
         assert self.answered == self.call_
         assert self._is_idle()
+
+    def _let_everybody_leave(self) -> None:
+        for path in self.tree.system.paths():
+            if path.startswith("/connections/"):
+                assert self._leftovers(path) == set()
+            elif path.startswith("/sessions/"):
+                assert self._leftovers(path) <= OF_A_SESSION
+        for who in tuple(self.clients):
+            self.vanish(who)
+        self.time_passes(RESUME_S)
+        providers = [f"/providers/{name}" for name in self.tree.upstreams]
+        assert set(self.tree.system.paths()) == {"/broker", *providers}
+        assert self._leftovers("/broker") == OF_THE_BROKER
+        for path in providers:
+            held = {name for name in self._leftovers(path) if not name.startswith(OF_A_PROVIDER)}
+            if self.tree.actor(path).incarnation > 1:
+                # The one entry that stands for the adopted calls of all earlier incarnations.
+                held.discard(f"{QUEUE}._tenants")
+            assert held == set()
+
+    def _leftovers(self, path: str) -> set[str]:
+        return set(leftovers(self.tree.actor(path)._actor_weakref()))
 
     def _is_idle(self) -> bool:
         providers = self.tree.board.statistics().providers

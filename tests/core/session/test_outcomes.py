@@ -11,6 +11,7 @@ from exai_actors.core.session.outcomes import OutcomeStore, Remembered
 from exai_actors.core.session.packing import pack
 from exai_actors.errors import ErrorBody, ErrorCode
 from exai_actors.ids import RequestKey
+from tests.leftovers import leftovers
 
 KEYS = [RequestKey(name) for name in "abcdef"]
 A, B, C = KEYS[:3]
@@ -119,7 +120,9 @@ def test_a_store_of_nothing_keeps_nothing(store: OutcomeStore) -> None:
 class StoreMachine(RuleBasedStateMachine):
     """The store beside a plain list of everything remembered, oldest first."""
 
-    @initialize(count=st.integers(0, 4), size=st.integers(0, 4 * TEN), lifetime_s=st.integers(0, 6))
+    @initialize(
+        count=st.integers(0, 4), size=st.integers(0, 4 * TEN), lifetime_s=st.integers(0, 6)
+    )
     def open(self, count: int, size: int, lifetime_s: int) -> None:
         self.store = OutcomeStore(count, size, lifetime_s)
         self.kept: list[tuple[RequestKey, int, int, float]] = []
@@ -142,6 +145,16 @@ class StoreMachine(RuleBasedStateMachine):
         while len(self.kept) > self.store.count or self.total_size() > self.store.size:
             self.kept.pop(0)
 
+    @rule(known=st.sampled_from(KEYS), name=st.sampled_from(KEYS))
+    def share(self, known: RequestKey, name: RequestKey) -> None:
+        self.store.share(known, name)
+        found = next((each for each in self.kept if each[0] == known), None)
+        if found is not None and known != name:
+            self.kept = [each for each in self.kept if each[0] != name]
+            self.kept.append((name, *found[1:]))
+        while len(self.kept) > self.store.count or self.total_size() > self.store.size:
+            self.kept.pop(0)
+
     @rule(seconds=st.integers(1, 5))
     def time_passes(self, seconds: int) -> None:
         self.now += seconds
@@ -156,6 +169,11 @@ class StoreMachine(RuleBasedStateMachine):
         for request in KEYS:
             found = self.store.find(request, self.now)
             assert (None if found is None else found.fingerprint) == live.get(request)
+
+    def teardown(self) -> None:
+        for request in KEYS:
+            self.store.find(request, self.now + self.store.lifetime_s)
+        assert leftovers(self.store) == {}
 
 
 TestStore = StoreMachine.TestCase

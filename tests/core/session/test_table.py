@@ -7,6 +7,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from exai_actors.core.session.table import AttachResult, SessionTable
 from exai_actors.ids import ConnectionId, SessionId
+from tests.leftovers import leftovers
 
 SESSIONS = [SessionId(name) for name in "abcd"]
 CONNECTIONS = [ConnectionId(f"conn-{number}") for number in range(3)]
@@ -214,6 +215,11 @@ class TableMachine(RuleBasedStateMachine):
         assert all((session in self.table) is (session in self.members) for session in SESSIONS)
         earliest = self.deserted[0][0] if self.deserted else None
         assert self.table.next_expiry() == earliest
+
+    def teardown(self) -> None:
+        for session in SESSIONS:
+            self.table.remove(session)
+        assert leftovers(self.table) == {}
 
 
 TestTable = TableMachine.TestCase

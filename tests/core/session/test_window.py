@@ -7,9 +7,11 @@ from collections import Counter
 import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from msgspec.structs import replace
 
 from exai_actors.core.session.window import EnterResult, Window
 from exai_actors.ids import ConversationId, RequestKey
+from tests.leftovers import leftovers
 
 TALK, OTHER = ConversationId("talk"), ConversationId("other")
 CONVERSATIONS = st.sampled_from([None, TALK, OTHER])
@@ -156,6 +158,15 @@ class WindowMachine(RuleBasedStateMachine):
         assert self.window.leave(request) == ()
         self.waiting.remove(request)
 
+    @precondition(lambda self: self.running)
+    @rule(data=st.data())
+    def a_running_request_runs_again(self, data: st.DataObject) -> None:
+        request = data.draw(st.sampled_from(self.running))
+        again = replace(request, run=request.run + 1)
+        self.window.rename(request, again)
+        self.conversation[again] = self.conversation[request]
+        self.running[self.running.index(request)] = again
+
     @rule(number=st.integers(900, 903))
     def leaving_without_being_there_changes_nothing(self, number: int) -> None:
         assert self.window.leave(key(number)) == ()
@@ -188,6 +199,12 @@ class WindowMachine(RuleBasedStateMachine):
         for request in (*self.running, *self.waiting):
             with pytest.raises(ValueError, match="already in the window"):
                 self.window.enter(request, None)
+
+    def teardown(self) -> None:
+        # The waiting first: then no end starts another one.
+        for request in (*self.waiting, *self.running):
+            self.window.leave(request)
+        assert leftovers(self.window) == {}
 
 
 TestWindow = WindowMachine.TestCase
