@@ -133,6 +133,17 @@ def test_a_stream_that_starts_while_its_reader_is_behind_starts_paused() -> None
     assert tree.upstream.calls[0].paused
 
 
+def test_a_stream_without_a_reader_pauses_when_a_slow_consumer_becomes_its_reader() -> None:
+    tree = ManualTree(finish_on_disconnect=("kimi",))
+    first, slow = tree.client("shared"), tree.client("shared")
+    first.call("a", stream=True)
+    first.vanish()
+    slow.event(OutboxHigh())
+    assert not tree.upstream.calls[0].paused
+    slow.call("a", stream=True)
+    assert tree.upstream.calls[0].paused
+
+
 @pytest.mark.parametrize("leaves", ["vanishes", "cancels"])
 def test_a_shared_stream_resumes_when_its_slow_consumer_leaves(leaves: str) -> None:
     tree = ManualTree()

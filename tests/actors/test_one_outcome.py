@@ -215,7 +215,7 @@ def test_a_session_id_that_is_too_old_begins_a_fresh_session() -> None:
 
 
 def test_a_session_that_is_back_before_its_predecessor_has_ended_stays() -> None:
-    tree = ManualTree(resume_s=60.0)
+    tree = ManualTree(limit=2, resume_s=60.0)
     tree.client("mine").vanish()
     back = tree.connect()
     tree.driver.pass_time(61.0)

@@ -6,6 +6,7 @@ about a request or a client that is gone.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable
 from itertools import count
@@ -24,12 +25,13 @@ from hypothesis.stateful import (
 from pykka import ActorRegistry
 
 from exai_actors.actors.session.connections import SessionConnections
-from exai_actors.actors.settings import SessionSettings
+from exai_actors.actors.settings import ConnectionSettings, SessionSettings
 from exai_actors.core.calls import FailureKind
 from exai_actors.core.capacity.settings import CapacitySettings, CircuitSettings
 from exai_actors.core.routing import RouteSettings
 from exai_actors.core.session.requests import SessionRequests
 from exai_actors.ids import ProviderName
+from exai_actors.messages.connection import OutboxHigh, OutboxLow, SocketEvent
 from exai_actors.runtime.pykka_api.registry import RefDict
 from exai_actors.testing.manual_upstream import ManualCall
 from exai_actors.testing.tree import ManualClient, ManualTree
@@ -51,8 +53,7 @@ OF_A_SESSION = {
 }
 # Held for as long as the process lives, likewise.
 OF_THE_BROKER = {"_budgets", "_children"}
-QUEUE = "_dispatcher.waits._pools[0].queue"
-OF_A_PROVIDER = ("_account.", "_estimator.", "_dispatcher._by_model", "_dispatcher._budget.")
+OF_A_PROVIDER = re.compile(r"\b(_account|_estimator|_budget|_by_model|circuit|gates)\b")
 
 
 class EveryCallIsAnsweredOnce(RuleBasedStateMachine):
@@ -66,6 +67,7 @@ class EveryCallIsAnsweredOnce(RuleBasedStateMachine):
                 limit=LIMIT, queue=4, circuit=CircuitSettings(failures_in_a_row=1000, calls=1000)
             ),
             session=SessionSettings(window=3, queue=3),
+            connection=ConnectionSettings(slow_consumer_s=10**9),
             routes=(ROUTE,),
             finish_on_disconnect=("glm",),
             resume_s=RESUME_S,
@@ -149,6 +151,10 @@ class EveryCallIsAnsweredOnce(RuleBasedStateMachine):
             del self.call_[who], self.answered[who]
         self._read_all()
 
+    @rule(who=CLIENTS, event=st.sampled_from([OutboxHigh(), OutboxLow()]))
+    def outbox_passes_a_mark(self, who: str, event: SocketEvent) -> None:
+        self._read(who, self._client(who).event(event))
+
     @rule(who=CLIENTS)
     def session_expires_and_lives_again(self, who: str) -> None:
         for other in tuple(self.clients):
@@ -222,6 +228,8 @@ class EveryCallIsAnsweredOnce(RuleBasedStateMachine):
         assert self._is_idle()
 
     def _let_everybody_leave(self) -> None:
+        for client in self.clients.values():
+            client.event(OutboxLow())
         for path in self.tree.system.paths():
             if path.startswith("/connections/"):
                 assert self._leftovers(path) == set()
@@ -232,16 +240,19 @@ class EveryCallIsAnsweredOnce(RuleBasedStateMachine):
         self.time_passes(RESUME_S)
         providers = [f"/providers/{name}" for name in self.tree.upstreams]
         assert set(self.tree.system.paths()) == {"/broker", *providers}
-        assert self._leftovers("/broker") == OF_THE_BROKER
+        assert leftovers(self._actor("/broker")) == dict.fromkeys(OF_THE_BROKER, len(providers))
         for path in providers:
-            held = {name for name in self._leftovers(path) if not name.startswith(OF_A_PROVIDER)}
+            held = {name for name in self._leftovers(path) if not OF_A_PROVIDER.search(name)}
             if self.tree.actor(path).incarnation > 1:
                 # The one entry that stands for the adopted calls of all earlier incarnations.
-                held.discard(f"{QUEUE}._tenants")
+                held = {name for name in held if not name.endswith(".queue._tenants")}
             assert held == set()
 
     def _leftovers(self, path: str) -> set[str]:
-        return set(leftovers(self.tree.actor(path)._actor_weakref()))
+        return set(leftovers(self._actor(path)))
+
+    def _actor(self, path: str) -> object:
+        return self.tree.actor(path)._actor_weakref()
 
     def _is_idle(self) -> bool:
         providers = self.tree.board.statistics().providers

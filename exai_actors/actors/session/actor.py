@@ -341,7 +341,7 @@ class SessionActor(LoopActor):
             if not (finishes and active.names):
                 self._withdraw(active)
                 startable += self._requests.abandon(active)
-        self._steer(active for active in had_read if self._is_active(active))
+        self._steer(had_read)
         # A deserted request may have made room for another that is deserted as well.
         self._start_all([active for active in startable if self._is_active(active)])
         if not self._connections and self._requests.active():
