@@ -120,9 +120,7 @@ def test_a_store_of_nothing_keeps_nothing(store: OutcomeStore) -> None:
 class StoreMachine(RuleBasedStateMachine):
     """The store beside a plain list of everything remembered, oldest first."""
 
-    @initialize(
-        count=st.integers(0, 4), size=st.integers(0, 4 * TEN), lifetime_s=st.integers(0, 6)
-    )
+    @initialize(count=st.integers(0, 4), size=st.integers(0, 4 * TEN), lifetime_s=st.integers(0, 6))
     def open(self, count: int, size: int, lifetime_s: int) -> None:
         self.store = OutcomeStore(count, size, lifetime_s)
         self.kept: list[tuple[RequestKey, int, int, float]] = []

@@ -36,7 +36,7 @@ class Session:
     def __init__(self, *, window: int = 8, queue: int = 8, text_limit: float = inf) -> None:
         self.requests = SessionRequests(
             Window(window, conversation_limit=1, queue=queue),
-            OutcomeStore(count=100, size=100_000, retention_s=60.0),
+            OutcomeStore(count=100, size=100_000, lifetime_s=60.0),
             text_limit,
         )
 
