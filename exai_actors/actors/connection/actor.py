@@ -111,7 +111,7 @@ class ConnectionActor(LoopActor):
     def on_failure(self, *_: object) -> None:
         self._outbox.close(CloseReason.INTERNAL.code, CloseReason.INTERNAL.reason)
 
-    def on_receive(self, message: ConnectionMessage | Down) -> None:
+    def on_receive(self, message: ConnectionMessage | Down[None]) -> None:
         # In order of frequency: each case costs those after it.
         match message:
             case TextReceived():

@@ -121,7 +121,7 @@ class ProviderActor(LoopActor):
     def on_failure(self, *_: object) -> None:
         self._abort_all()
 
-    def on_receive(self, message: ProviderMessage | Down) -> str | None:
+    def on_receive(self, message: ProviderMessage | Down[SessionId]) -> str | None:
         # In order of frequency: each case costs those after it.
         match message:
             case RunCall():
@@ -152,7 +152,7 @@ class ProviderActor(LoopActor):
             case AskModels():
                 self._upstream.ask_models(self.actor_ref)
             case Down():
-                self._session_down(SessionId(str(message.tag)))
+                self._session_down(message.tag)
                 self._pump()
             case _:
                 assert_never(message)

@@ -109,7 +109,7 @@ class SessionActor(LoopActor):
         self._timer_due = inf
         self._local_tools = LocalTools(directory, clock)
 
-    def on_receive(self, message: SessionMessage | Down) -> None:
+    def on_receive(self, message: SessionMessage | Down[ProviderName]) -> None:
         # In order of frequency: each case costs those after it.
         match message:
             case Submit():
@@ -152,7 +152,7 @@ class SessionActor(LoopActor):
             case DeadlinesDue():
                 self._deadlines_due()
             case Down():
-                self._provider_down(ProviderName(str(message.tag)))
+                self._provider_down(message.tag)
             case _:
                 assert_never(message)
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import Generic, TypeVar
+
+Tag = TypeVar("Tag")
 
 
 class ExitReason(Enum):
@@ -35,13 +38,14 @@ class Exit:
 
 
 @dataclass(frozen=True, slots=True)
-class Down:
+class Down(Generic[Tag]):
     """To a watcher: the watched incarnation has ended, or had ended before. Sent exactly once.
 
-    ``incarnation`` is 0 if no actor was alive at the watched path. ``tag`` is the watcher's own.
+    ``incarnation`` is 0 if no actor was alive at the watched path. ``tag`` is the one that the
+    watcher gave, and of the type that its ``on_receive`` declares.
     """
 
     path: str
     incarnation: int
     reason: ExitReason
-    tag: object = None
+    tag: Tag

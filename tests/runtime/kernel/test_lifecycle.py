@@ -153,7 +153,7 @@ def test_an_error_whose_text_raises_is_an_error_like_any_other(system: ManualSys
     assert answer.content is error
     assert child.hooks == ["start", "failure Unspeakable"]
     assert exits(boss) == [("/child", ExitReason.FAILED, error)]
-    assert watcher.seen == [Down("/child", 1, ExitReason.FAILED)]
+    assert watcher.seen == [Down("/child", 1, ExitReason.FAILED, None)]
     (failed,) = system.events_of(ActorFailed)
     assert failed.error == "Unspeakable: (its text is unavailable)"
 
@@ -255,7 +255,7 @@ def test_an_error_in_the_constructor_frees_the_path_and_reaches_the_caller_and_w
         system.spawn(Broken, "/child")
     assert system.manual.next_timer() is None
     system.run()
-    assert watcher.seen == [Down("/child", 1, ExitReason.START_FAILED)]
+    assert watcher.seen == [Down("/child", 1, ExitReason.START_FAILED, None)]
     assert system.paths() == ["/watcher"]
     system.recorder("/child")
 

@@ -25,7 +25,7 @@ def test_watching_an_actor_that_has_ended_gives_its_reason_immediately(
     watcher.ref.tell("user message")
     watcher.watch(target.ref)
     system.run()
-    assert watcher.seen == [Down("/target", 1, ExitReason.FAILED), "user message"]
+    assert watcher.seen == [Down("/target", 1, ExitReason.FAILED, None), "user message"]
 
 
 def test_a_path_without_an_actor_is_down_immediately(system: ManualSystem) -> None:

@@ -338,7 +338,7 @@ class TestOurAdditions:
         target.stop(block=False)
         system.run()
         assert watcher.seen == [
-            Down("/nowhere", 0, ExitReason.NOT_FOUND),
+            Down("/nowhere", 0, ExitReason.NOT_FOUND, None),
             Down("/target", 1, ExitReason.NORMAL, "by path"),
         ]
 
