@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from exai_actors.core.calls import (
     Aborted,
     ChatCall,
@@ -68,9 +70,15 @@ class ManualCall:
         retry_after: float | None = None,
         text_sent: bool = False,
         cut_off: bool = False,
+        **more: Any,
     ) -> None:
-        """End with a failure; ``cut_off`` as in ``close``, for example at a timeout."""
-        failure = UpstreamFailure(kind, message, retry_after=retry_after, text_sent=text_sent)
+        """End with a failure, ``more`` being fields of it.
+
+        ``cut_off`` as in ``close``, for example at a timeout.
+        """
+        failure = UpstreamFailure(
+            kind, message, retry_after=retry_after, text_sent=text_sent, **more
+        )
         self._end(failure, cut_off=cut_off)
 
     def close(self, *, cut_off: bool = True) -> None:

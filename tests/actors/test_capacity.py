@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import structlog
 
 from exai_actors.core.authentication import Identity
-from exai_actors.core.calls import FailureKind
+from exai_actors.core.calls import FailureKind, LimitHolder
 from exai_actors.core.capacity.changes import (
     DrainProvider,
     Pause,
@@ -18,6 +19,7 @@ from exai_actors.core.capacity.changes import (
     SetWeight,
 )
 from exai_actors.core.capacity.settings import CapacitySettings, GateSettings, RetrySettings
+from exai_actors.core.routing import RouteSettings
 from exai_actors.ids import DEFAULT_TENANT, TenantName
 from exai_actors.testing.tree import ManualTree
 
@@ -52,6 +54,60 @@ def test_a_call_before_its_retry_holds_no_permit_and_can_be_cancelled() -> None:
     tree.advance(60)
     assert len(tree.upstream.calls) == 1
     assert tree.statistics().queued == 0
+
+
+def test_the_limit_of_one_model_leaves_the_other_models_of_its_provider_alone() -> None:
+    tree = ManualTree(
+        models=("big", "small"), capacity=CapacitySettings(2, retry=RetrySettings(attempts=1))
+    )
+    client = tree.client()
+    client.call("a", arguments={"model": "big"})
+    tree.upstream.calls[0].fail(
+        FailureKind.QUOTA, "day is over", retry_after=3600.0, holder=LimitHolder.MODEL
+    )
+    client.received()
+    refused = last(client.call("b", arguments={"model": "big"}, deadline_ms=5000))["error"]
+    assert refused["details"]["reason"] == "quota"
+    assert refused["details"]["retry_after"] >= 3600.0
+    client.call("c", arguments={"model": "small"}, deadline_ms=5000)
+    tree.upstream.calls[1].complete("small answers")
+    assert last(client.received())["text"] == "small answers"
+    (held,) = tree.statistics().model_holds
+    assert (held.model, held.because) == ("big", "quota")
+    assert tree.statistics().held_for_s == 0.0
+
+
+def test_a_route_goes_on_to_another_model_of_the_provider_whose_model_is_held() -> None:
+    routes = (RouteSettings("any", ("kimi/big", "kimi/small"), ("quota",)),)
+    tree = ManualTree(models=("big", "small"), routes=routes)
+    client = tree.client()
+    for name in ("a", "b"):
+        client.call(name, arguments={"model": "any"})
+        if name == "a":
+            tree.upstream.calls[0].fail(
+                FailureKind.QUOTA, "day is over", retry_after=3600.0, holder=LimitHolder.MODEL
+            )
+            tree.settle()
+        call = tree.upstream.calls[-1]
+        assert call.call.model == "small"
+        call.complete("small answers")
+        assert last(client.received())["text"] == "small answers"
+
+
+def test_unrecognised_refusals_are_logged_once_a_minute_for_each_status() -> None:
+    tree = ManualTree(capacity=CapacitySettings(1, retry=RetrySettings(attempts=1)))
+    client = tree.client()
+    with structlog.testing.capture_logs() as logs:
+        for number, (status, wait_s) in enumerate([(429, 1), (429, 1), (403, 60), (429, 1)]):
+            client.call(f"r{number}")
+            tree.upstream.calls[-1].fail(
+                FailureKind.REJECTED, "a tired hamster", status=status, recognised=False
+            )
+            tree.advance(wait_s)
+    noted = [entry for entry in logs if entry["event"] == "provider.refusal_unrecognised"]
+    assert [entry["status"] for entry in noted] == [429, 403, 429]
+    assert noted[0]["excerpt"] == "a tired hamster"
+    assert noted[0]["treated_as"] == "rejected"
 
 
 def test_no_call_is_retried_after_its_first_chunk() -> None:

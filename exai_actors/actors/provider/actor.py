@@ -15,7 +15,11 @@ from msgspec.structs import replace
 
 from exai_actors.actors.provider.call import NO_SESSION, ProviderCall, adopted_call
 from exai_actors.actors.provider.coalescing import Coalescing
-from exai_actors.actors.provider.log import log_changes, log_violations
+from exai_actors.actors.provider.log import (
+    UnrecognisedRefusals,
+    log_changes,
+    log_violations,
+)
 from exai_actors.actors.provider.model_refresh import ModelRefresh
 from exai_actors.actors.provider.replies import ProviderReplies
 from exai_actors.actors.provider.statistics import Counts, describe
@@ -100,6 +104,7 @@ class ProviderActor(LoopActor):
         self._refresh_armed = False
         self._wake: Cancellable | None = None
         self._wakes_at = inf
+        self._unrecognised = UnrecognisedRefusals(self._name)
         self._counts = Counts()
         self._replies = ProviderReplies(self._name, self._counts, self._coalescing)
 
@@ -284,6 +289,8 @@ class ProviderActor(LoopActor):
 
     def _failed(self, call: ProviderCall, failure: UpstreamFailure, now: float) -> None:
         self._counts.failed += 1
+        if not failure.recognised:
+            self._unrecognised.note(failure, now)
         if call.sent_length and not failure.text_sent:
             failure = replace(failure, text_sent=True)
         if self._dispatcher.failed(call, failure, now, self._draw(), may_retry=call.live):

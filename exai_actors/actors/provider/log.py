@@ -1,4 +1,4 @@
-"""Logs the changes of a provider's account, and its invariant violations."""
+"""Logs the changes of a provider's account, unclear refusals, and its invariant violations."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from itertools import islice
 
 import structlog
 
+from exai_actors.core.calls import UpstreamFailure
 from exai_actors.core.capacity.account import Account
 from exai_actors.ids import ProviderName
 
 log = structlog.get_logger()
 
 MAX_LOGGED_VIOLATIONS = 20
+UNRECOGNISED_EVERY_S = 60.0
 
 
 def log_violations(provider: ProviderName, violations: Iterable[str]) -> int:
@@ -30,4 +32,27 @@ def log_changes(account: Account, provider: ProviderName) -> None:
         event = account.unlogged.popleft()
         log.warning(
             "provider.capacity_changed", provider=provider, change=event.what, cause=event.cause
+        )
+
+
+class UnrecognisedRefusals:
+    """Logs refusals that no rule recognises, at most one a minute for each status."""
+
+    __slots__ = ("_logged_at", "_provider")
+
+    def __init__(self, provider: ProviderName) -> None:
+        self._provider = provider
+        self._logged_at: dict[int | None, float] = {}
+
+    def note(self, failure: UpstreamFailure, now: float) -> None:
+        logged_at = self._logged_at.get(failure.status)
+        if logged_at is not None and now - logged_at < UNRECOGNISED_EVERY_S:
+            return
+        self._logged_at[failure.status] = now
+        log.warning(
+            "provider.refusal_unrecognised",
+            provider=self._provider,
+            status=failure.status,
+            treated_as=failure.kind.value,
+            excerpt=failure.message,
         )

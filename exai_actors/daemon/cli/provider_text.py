@@ -24,6 +24,7 @@ SHOWN = (
     "attempts",
     "circuit_failures",
     "circuit_open_s",
+    "hold_probe_s",
     "adaptive",
     "on_disconnect",
     "quarantine_s",
@@ -157,6 +158,10 @@ def _running_block(each: dict[str, Any]) -> list[str]:
         rows.insert(1, ("configured", f"{each['configured_limit']}"))
     if each["held_for_s"]:
         rows.append(("held", f"for {format_seconds(each['held_for_s'])}: {each['held_because']}"))
+    rows += [
+        (f"held {held['model']}", f"for {format_seconds(held['held_for_s'])}: {held['because']}")
+        for held in each["model_holds"]
+    ]
     if each["trouble"]:
         rows.append(("trouble", each["trouble"]))
     rows += [

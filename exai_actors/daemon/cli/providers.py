@@ -5,10 +5,11 @@ from __future__ import annotations
 import click
 
 from exai_actors.daemon.cli.config import config_to_show, file_option
+from exai_actors.daemon.cli.explain import explain
 from exai_actors.daemon.cli.options import ask_broker, json_option, token_option
 
 
-@click.command()
+@click.group(invoke_without_command=True)
 @file_option
 @click.option(
     "--url", metavar="URL", help="Show the current values of the broker at this URL instead."
@@ -16,10 +17,18 @@ from exai_actors.daemon.cli.options import ask_broker, json_option, token_option
 @token_option("The token of that broker.")
 @click.option("--presets", is_flag=True, help="List the presets with their values.")
 @json_option
+@click.pass_context
 def providers(
-    file: str | None, url: str | None, token: str | None, presets: bool, as_json: bool
+    context: click.Context,
+    file: str | None,
+    url: str | None,
+    token: str | None,
+    presets: bool,
+    as_json: bool,
 ) -> None:
     """Show each provider's limits and where the values come from: file, preset or default."""
+    if context.invoked_subcommand is not None:
+        return
     from exai_actors.daemon.cli.output import print_json, print_line, printable
 
     if presets:
@@ -48,3 +57,6 @@ def providers(
         print_json(provider_rows(config))
     else:
         print_line(printable(provider_text(config)))
+
+
+providers.add_command(explain)

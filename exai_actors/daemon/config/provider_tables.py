@@ -55,6 +55,10 @@ class CapacityKeys(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """The number of consecutive failures that opens the circuit."""
     circuit_open_s: Seconds = _CAPACITY.circuit.open_s
     """How long the circuit first stays open before a single call probes the service."""
+    hold_probe_s: Seconds = _CAPACITY.hold_probe_s
+    """How often a single call probes a service that wants no calls for longer than this; every
+    fourth time only, if it named the end of a plan's window.
+    """
     adaptive: bool = _CAPACITY.adaptive
     """Whether to send fewer concurrent calls than `limit` after the service reported overload, then
     gradually more.

@@ -1,14 +1,23 @@
 """HttpUpstream against a real server: every way of answering, and of not answering."""
 
 import gzip
+import time
 import zlib
 from collections.abc import AsyncIterator, Callable
+from email.utils import formatdate
 
 import pytest
 from aiohttp.http_exceptions import TransferEncodingError
 from yarl import URL
 
-from exai_actors.core.calls import ChatCall, Completion, FailureKind, UpstreamFailure, Usage
+from exai_actors.core.calls import (
+    ChatCall,
+    Completion,
+    FailureKind,
+    LimitHolder,
+    UpstreamFailure,
+    Usage,
+)
 from exai_actors.edges.http.upstream import HttpUpstream, _below
 from exai_actors.errors import ConfigError
 from exai_actors.ids import PermitId
@@ -211,6 +220,48 @@ async def test_retry_after_and_status_are_told(upstream: ScriptedUpstream, asker
     upstream.then(failure(429, headers={"Retry-After": "7"}))
     told = await asker.ask().failure()
     assert (told.status, told.retry_after, told.text_sent) == (429, 7.0, False)
+
+
+async def test_instants_are_compared_with_the_clock_of_the_service(
+    upstream: ScriptedUpstream, asker: Asker
+) -> None:
+    ahead = time.time() + 3600
+    date, again = (formatdate(at, usegmt=True) for at in (ahead, ahead + 5))
+    upstream.then(failure(429, headers={"Date": date, "Retry-After": again}))
+    assert (await asker.ask().failure()).retry_after == 5.0
+    headers = {
+        "Date": date,
+        "x-ratelimit-remaining-requests": "0",
+        "x-ratelimit-reset-requests": str(int(ahead) + 7),
+    }
+    upstream.then(answer("hello", headers=headers))
+    asked = asker.ask()
+    await asked.end()
+    (ended,) = (told for told in asked.probe.messages if isinstance(told, UpstreamEnded))
+    assert ended.hold_s == pytest.approx(7.0, abs=1.0)
+
+
+async def test_a_limit_of_0_beside_an_answer_is_no_limit(
+    upstream: ScriptedUpstream, asker: Asker
+) -> None:
+    headers = {
+        "x-ratelimit-limit-tokens": "0",
+        "x-ratelimit-remaining-tokens": "0",
+        "x-ratelimit-reset-tokens": "1h",
+    }
+    upstream.then(answer("hello", headers=headers))
+    asked = asker.ask()
+    await asked.end()
+    (ended,) = (told for told in asked.probe.messages if isinstance(told, UpstreamEnded))
+    assert ended.hold_s is None
+
+
+async def test_a_refusal_that_names_the_asked_model_is_that_models(
+    upstream: ScriptedUpstream, asker: Asker
+) -> None:
+    upstream.then(failure(429, "the organization has used up its rate limit of scripted-model"))
+    told = await asker.ask().failure()
+    assert told.holder is LimitHolder.MODEL
 
 
 HEAD_OF_429 = b"HTTP/1.1 429 Slow\r\nRetry-After: 7\r\n"
