@@ -1,6 +1,6 @@
-"""What the actors need of the outside world, as protocols that the edges fulfil.
+"""The interfaces that actors use and edges implement.
 
-Everything here is called on the event loop's thread and returns at once.
+All methods are called on the event loop's thread and return immediately.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from exai_actors.messages.recipient import Recipient
 
 
 class Clock(Protocol):
-    """Two times, both in seconds: one that only goes forward, one that people read."""
+    """The time in seconds: ``now`` is monotonic, ``wall`` counts from the epoch."""
 
     def now(self) -> float: ...
 
@@ -24,7 +24,7 @@ class Clock(Protocol):
 
 
 class Peer(msgspec.Struct, frozen=True):
-    """Who is at the other end of a socket, as far as the handshake told."""
+    """The other end of a socket, as known from the handshake."""
 
     address: str
     bearer_token: str | None = None
@@ -33,29 +33,34 @@ class Peer(msgspec.Struct, frozen=True):
 
 
 class Outbox(Protocol):
-    """The way out to one socket.
+    """The frames of one connection that are not written yet.
 
-    ``send`` takes one whole text frame as UTF-8 bytes and never blocks; frames leave in order, all
-    those of one turn together. After ``close``, or when the socket is gone, sends are dropped.
-    The owner learns of the marks by OutboxHigh and OutboxLow, of the end by SocketClosed.
+    The connection's actor gets OutboxHigh and OutboxLow when its size passes a mark, and
+    SocketClosed when the socket is closed.
     """
 
-    def send(self, frame: bytes, /) -> None: ...
+    def send(self, frame: bytes, /) -> None:
+        """Add a whole text frame in UTF-8.
 
-    def close(self, code: int, reason: str) -> None: ...
+        Frames are written in order, those of one turn together. After ``close``, and once the
+        socket is closed, they are dropped.
+        """
+
+    def close(self, code: int, reason: str) -> None:
+        """Close the socket with a closing handshake, after the frames before."""
 
     def bytes_taken(self) -> int:
-        """Grows by what the client takes while it is over the mark; only differences tell."""
+        """The bytes that the client has read while above the high mark; use differences only."""
 
     def abort(self) -> None:
-        """Drop the socket without a closing handshake: the reader does not read."""
+        """Drop the socket without a closing handshake."""
 
 
 class UpstreamCall(Protocol):
-    """One started call. All three are idempotent and harmless after the end."""
+    """A started call. All methods are idempotent, and have no effect after its end."""
 
     def abort(self) -> None:
-        """End the call; UpstreamEnded(Aborted) follows once its connection is really closed."""
+        """End the call; UpstreamEnded(Aborted) follows once its connection is closed."""
 
     def pause(self) -> None: ...
 
@@ -63,13 +68,7 @@ class UpstreamCall(Protocol):
 
 
 class Upstream(Protocol):
-    """A provider's remote service.
-
-    ``start`` tells ``reply_to`` any number of UpstreamChunk (only if ``call.stream``) and then
-    exactly one UpstreamEnded, whatever happens, each carrying ``permit``. It never raises for what
-    the remote service does, and it may tell before it returns.
-    ``ask_models`` is answered by one ModelsListed or ModelsUnavailable.
-    """
+    """A provider's connection to its service."""
 
     @property
     def round_trip_s(self) -> float:
@@ -77,15 +76,22 @@ class Upstream(Protocol):
 
     def start(
         self, permit: PermitId, call: ChatCall, reply_to: Recipient[ProviderMessage]
-    ) -> UpstreamCall: ...
+    ) -> UpstreamCall:
+        """Start a call.
 
-    def hand_over(self, reply_to: Recipient[ProviderMessage]) -> tuple[PermitId, ...]:
-        """Let the calls that still run tell ``reply_to`` from now on; gives their permits.
-
-        For a provider's next incarnation: what its predecessor began is not over with its death.
+        Sends ``reply_to`` any number of UpstreamChunk, if the call streams, and then exactly one
+        UpstreamEnded, all with ``permit``, possibly before it returns. Never raises for anything
+        that the service does.
         """
 
-    def ask_models(self, reply_to: Recipient[ProviderMessage]) -> None: ...
+    def hand_over(self, reply_to: Recipient[ProviderMessage]) -> tuple[PermitId, ...]:
+        """Let the running calls reply to ``reply_to`` from now on; return their permits.
+
+        For the next incarnation of a provider: the calls of an earlier one still run.
+        """
+
+    def ask_models(self, reply_to: Recipient[ProviderMessage]) -> None:
+        """Ask the service for its models; answered by one ModelsListed or ModelsUnavailable."""
 
     async def aclose(self) -> None:
-        """Abort what runs and free the connections."""
+        """Abort all calls and free the connections."""

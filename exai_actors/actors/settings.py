@@ -1,4 +1,4 @@
-"""The part of the configuration that actors go by, as plain values."""
+"""The settings of the actors: the part of the configuration that they use, as plain values."""
 
 from __future__ import annotations
 
@@ -12,27 +12,31 @@ from exai_actors.ids import DEFAULT_TENANT, TenantName
 
 
 class SessionSettings(msgspec.Struct, frozen=True):
-    """Limits of one session; times are seconds, sizes are characters."""
+    """The limits of one session; times are in seconds.
+
+    ``outcome_bytes`` and ``history_bytes`` are sizes in memory; ``request_bytes`` are characters.
+    """
 
     window: int = 8
     conversation_limit: int = 1
     queue: int = 256
-    request_size: int = 67_108_864
+    request_bytes: int = 67_108_864
     request_timeout_s: float = 300.0
     outcome_ttl_s: float = 600.0
     outcome_count: int = 256
-    outcome_size: int = 4_194_304
+    outcome_bytes: int = 4_194_304
     history_turns: int = 20
-    history_size: int = 262_144
+    history_bytes: int = 262_144
     conversations: int = 64
     system_prompt: str = ""
     tenant: TenantName = DEFAULT_TENANT
 
 
 class ConnectionSettings(msgspec.Struct, frozen=True):
-    """How a connection behaves; Times are seconds.
+    """The behaviour of one connection; times are in seconds.
 
-    In ``slow_consumer_s`` a client that is behind catches up or takes ``slow_consumer_bytes``.
+    In each ``slow_consumer_s`` a slow consumer must catch up or read ``slow_consumer_bytes``.
+    ``stash_limit`` is the number of frames that may precede the answer to hello.
     """
 
     hello_timeout_s: float = 15.0
@@ -46,9 +50,10 @@ class ConnectionSettings(msgspec.Struct, frozen=True):
 
 
 class ProviderSettings(msgspec.Struct, frozen=True):
-    """One provider; no ``models`` means that the upstream is asked for them.
+    """The behaviour of one provider; times are in seconds.
 
-    No call of it takes more than ``longest_call_s``, however it ends.
+    Without ``models`` the service is asked for them. ``longest_call_s`` is the longest time that a
+    call can take, however it ends.
     """
 
     name: str

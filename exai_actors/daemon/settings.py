@@ -78,9 +78,6 @@ def session_settings(config: Config, identity: Identity) -> SessionSettings:
         SessionSettings,
         (session, config.chat),
         window=session.window if identity.window is None else identity.window,
-        outcome_size=session.outcome_bytes,
-        request_size=session.request_bytes,
-        history_size=session.history_bytes,
         tenant=identity.tenant,
     )
 

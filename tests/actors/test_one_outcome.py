@@ -487,7 +487,7 @@ def test_who_joins_a_call_that_waits_hears_that_it_was_accepted() -> None:
 
 
 def test_a_session_holds_no_more_text_than_it_may_but_always_one_request() -> None:
-    tree = ManualTree(limit=2, session=SessionSettings(request_size=1000))
+    tree = ManualTree(limit=2, session=SessionSettings(request_bytes=1000))
     client, other = tree.client(), tree.client()
     client.call("large", "x" * 5000)
     (refused,) = client.call("small", "x" * 10)
@@ -500,7 +500,7 @@ def test_a_session_holds_no_more_text_than_it_may_but_always_one_request() -> No
 
 
 def test_text_of_requests_that_were_cancelled_or_given_up_counts_no_more() -> None:
-    tree = ManualTree(limit=1, session=SessionSettings(request_size=1000))
+    tree = ManualTree(limit=1, session=SessionSettings(request_bytes=1000))
     client, other = tree.client("shared"), tree.client("shared")
     for number in range(5):
         client.call(f"cancelled {number}", "x" * 600)

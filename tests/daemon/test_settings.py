@@ -78,10 +78,10 @@ def test_keys_of_a_session_reach_its_actors() -> None:
     """)
     assert session_settings(config, Identity(TenantName("t"), window=3)) == SessionSettings(
         window=3,
-        request_size=3000,
+        request_bytes=3000,
         request_timeout_s=5,
-        outcome_size=8000,
-        history_size=10000,
+        outcome_bytes=8000,
+        history_bytes=10000,
         system_prompt="be brief",
         tenant=TenantName("t"),
     )

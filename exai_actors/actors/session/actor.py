@@ -98,11 +98,11 @@ class SessionActor(LoopActor):
         self._providers: dict[ProviderName, Recipient[ProviderMessage]] = {}
         self._requests = SessionRequests(
             Window(settings.window, settings.conversation_limit, settings.queue),
-            OutcomeStore(settings.outcome_count, settings.outcome_size, settings.outcome_ttl_s),
-            settings.request_size,
+            OutcomeStore(settings.outcome_count, settings.outcome_bytes, settings.outcome_ttl_s),
+            settings.request_bytes,
         )
         self._conversations = Conversations(
-            settings.conversations, settings.history_turns, settings.history_size
+            settings.conversations, settings.history_turns, settings.history_bytes
         )
         self._startable: deque[ActiveRequest] = deque()
         self._timer: Cancellable | None = None

@@ -120,7 +120,7 @@ class SessionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """How many requests of a session may be with providers at the same time."""
     queue: CountOrNone = _SESSION.queue
     """How many more of its requests may wait in the session."""
-    request_bytes: Bytes = _SESSION.request_size
+    request_bytes: Bytes = _SESSION.request_bytes
     """The total size of text and images in its requests without an outcome. A single request is
     always accepted.
     """
@@ -134,11 +134,11 @@ class SessionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """How long an outcome is kept for a repeat of its request id."""
     outcome_count: CountOrNone = _SESSION.outcome_count
     """The maximum number of kept outcomes."""
-    outcome_bytes: Bytes = _SESSION.outcome_size
+    outcome_bytes: Bytes = _SESSION.outcome_bytes
     """The maximum size of all kept outcomes together."""
     history_turns: CountOrNone = _SESSION.history_turns
     """How many past turns of a conversation are sent to the provider."""
-    history_bytes: Bytes = _SESSION.history_size
+    history_bytes: Bytes = _SESSION.history_bytes
     """The maximum size of the turns kept for that."""
     conversations: Count = _SESSION.conversations
     """How many conversations a session keeps; the least recently used is dropped first."""
