@@ -19,6 +19,7 @@ from exai_actors.core.calls import (
     FailureKind,
     UpstreamFailure,
 )
+from exai_actors.wire.openai.error_bodies import error_within
 from exai_actors.wire.openai.errors import classify_error
 from exai_actors.wire.openai.fields import (
     FAILED_REASONS,
@@ -85,8 +86,8 @@ def parse_completion(
         parsed = parse_json(body)
         if not isinstance(parsed, dict):
             raise Malformed("JSON that is not an object")
-        if parsed.get("error"):
-            return classify_error(parsed["error"], now=now, model=model, redactor=redactor)
+        if error := error_within(parsed):
+            return classify_error(error, now=now, model=model, redactor=redactor)
         choice = first_choice(parsed)
         if choice is None:
             raise Malformed(

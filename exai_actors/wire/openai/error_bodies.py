@@ -62,6 +62,28 @@ def parse_error_body(body: bytes) -> Any:
         return None
 
 
+def error_within(parsed: dict[str, Any]) -> Any:
+    """The error that a body with status 200, or an event of a stream, is; None if it is none.
+
+    For ``read_error``. An error whose members are all empty says that there was none.
+    """
+    error = parsed.get("error")
+    if error and not (isinstance(error, dict) and not any(error.values())):
+        return error
+    base = parsed.get("base_resp")
+    if isinstance(base, dict) and base.get("status_code") not in (None, 0, "0"):
+        return parsed
+    if parsed.get("choices"):
+        return None
+    if "error" in (parsed.get("object"), parsed.get("type")) or parsed.get("success") is False:
+        return parsed
+    if parsed.get("detail") or parsed.get("errors"):
+        return parsed
+    code = parsed.get("code", parsed.get("status_code"))
+    says_why = any(isinstance(parsed.get(key), str) for key in ("message", "msg", "error_message"))
+    return parsed if says_why and code not in (None, 0, "0", 200, "200") else None
+
+
 def read_error(error: Any) -> ErrorWords:
     """The words of an error: a whole body, or the value of its member ``error``."""
     codes: list[str] = []

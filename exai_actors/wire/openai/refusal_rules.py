@@ -127,7 +127,7 @@ def _status(status: int, kind: FailureKind, *, holder: Holder = Holder.ACCOUNT) 
     )
 
 
-_LIMITING = frozenset({0, 429, 500, 502, 503, 529})
+_LIMITING = frozenset({0, 403, 408, 425, 429, 500, 502, 503, 504, 520, 529})
 """The statuses under which words about load or rates count."""
 
 RULES: tuple[Rule, ...] = (
@@ -338,7 +338,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         name="rate.phrase",
-        statuses=_LIMITING | {403},
+        statuses=_LIMITING,
         phrase=_phrase(
             r"rate.?limit",
             r"too many (?:concurrent )?requests",
@@ -348,6 +348,24 @@ RULES: tuple[Rule, ...] = (
             r"parallel request",
             r"no deployments available",
             r"请求频率|请求过于频繁|速率限制|并发",
+        ),
+        kind=FailureKind.RATE_LIMITED,
+        holder=Holder.STATED,
+    ),
+    # Plain enough to count under every status.
+    Rule(
+        name="overloaded.any",
+        codes=("overloaded_error",),
+        phrase=_phrase(r"\b(?:is|are|currently|temporarily|been) overloaded\b"),
+        kind=FailureKind.OVERLOADED,
+        holder=Holder.STATED,
+    ),
+    Rule(
+        name="rate.any",
+        phrase=_phrase(
+            r"rate limit (?:is |was |has been )?(?:exceeded|reached|hit)",
+            r"(?:exceeded|reached|hit) (?:the|your|its) rate limit",
+            r"too many requests",
         ),
         kind=FailureKind.RATE_LIMITED,
         holder=Holder.STATED,

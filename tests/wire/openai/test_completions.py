@@ -151,7 +151,6 @@ class TestWholeAnswer:
             b'{"choices": [3]}',
             b'{"choices": [{}]}',
             b'{"choices": [{"message": {"content": 3}}]}',
-            b'{"code":500,"msg":"404 NOT_FOUND","success":false}',
             b"[" * 100_000,
             b'"\\ud800' + b"[" * 100_000,
             b'{"choices": [{"message": {"content": "\xff"}}]}',

@@ -8,7 +8,8 @@ from typing import Any
 import orjson
 import pytest
 
-from exai_actors.core.calls import UpstreamFailure
+from exai_actors.core.calls import Completion, UpstreamFailure
+from exai_actors.wire.openai.completions import parse_completion
 from exai_actors.wire.openai.errors import classify_error, classify_response
 
 CASES = Path(__file__).parents[2] / "cases" / "refusals"
@@ -86,6 +87,57 @@ def test_exhausted_money_is_quota_under_any_status(status: int, envelope: str) -
 def test_a_code_of_money_counts_whatever_the_message(status: int, envelope: str) -> None:
     failure = classify({"status": status, "body": ENVELOPES[envelope]("no", "insufficient_quota")})
     assert failure.kind.value == "quota"
+
+
+@pytest.mark.parametrize("envelope", ENVELOPES)
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 422, 429, 500, 503])
+def test_a_rate_is_one_under_any_status(status: int, envelope: str) -> None:
+    body = ENVELOPES[envelope]("Rate limit exceeded, try again in 9 seconds", "x")
+    failure = classify({"status": status, "body": body})
+    assert (failure.kind.value, failure.retry_after) == ("rate_limited", 9.0)
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        ({"base_resp": {"status_code": 1008, "status_msg": "insufficient balance"}}, "quota"),
+        ({"base_resp": {"status_code": 1002, "status_msg": "rate limit"}}, "rate_limited"),
+        ({"base_resp": {"status_code": 1004, "status_msg": "login fail"}}, "unauthorized"),
+        (
+            {"choices": None, "base_resp": {"status_code": 2056, "status_msg": "used up"}},
+            "quota",
+        ),
+        ({"object": "error", "message": "Insufficient balance", "code": 402}, "quota"),
+        ({"type": "error", "error": {"type": "overloaded_error", "message": "x"}}, "overloaded"),
+        ({"detail": "Rate limit exceeded"}, "rate_limited"),
+        ({"code": "1113", "msg": "no money"}, "quota"),
+        ({"code": 429, "message": "slow down"}, "rate_limited"),
+        ({"success": False, "message": "Insufficient balance"}, "quota"),
+        ({"code": 500, "msg": "404 NOT_FOUND", "success": False}, "server_error"),
+        ({"error": {"message": "", "code": None}, "choices": []}, "malformed"),
+    ],
+)
+def test_an_error_with_status_200_is_understood(body: Any, kind: str) -> None:
+    failure = parse_completion(orjson.dumps(body), "m", now=NOW)
+    assert isinstance(failure, UpstreamFailure)
+    assert failure.kind.value == kind
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [
+        {"error": {"code": None, "message": ""}},
+        {"error": None},
+        {"base_resp": {"status_code": 0, "status_msg": "success"}},
+        {"code": 200, "msg": "ok", "success": True},
+        {"code": 0, "message": ""},
+        {"detail": "x", "type": "chat"},
+    ],
+)
+def test_no_error_is_seen_beside_a_good_answer(beside: dict[str, Any]) -> None:
+    choices = [{"message": {"content": "hi"}, "finish_reason": "stop"}]
+    result = parse_completion(orjson.dumps({"choices": choices, **beside}), "m", now=NOW)
+    assert isinstance(result, Completion)
 
 
 @pytest.mark.parametrize(
