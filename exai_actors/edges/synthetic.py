@@ -1,4 +1,4 @@
-"""The built-in synthetic provider's upstream: no network, no key, no AI, and it says so."""
+"""The upstream of the built-in synthetic provider: no network, no key and no AI."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from exai_actors.core.calls import (
     UpstreamResult,
 )
 from exai_actors.core.synthetic import SyntheticModel, pieces
+from exai_actors.edges.ended_call import EndedCall
 from exai_actors.edges.settings import SyntheticSettings
 from exai_actors.ids import PermitId
 from exai_actors.messages.provider import (
@@ -25,9 +26,9 @@ from exai_actors.messages.recipient import Offer, Recipient
 from exai_actors.ports import UpstreamCall
 from exai_actors.runtime import Callback, Cancellable
 
-# Timers are not set closer together than this; what is due in between is told as one.
+# Text that is due within one tick is sent as one chunk, so that a fast pace needs few timers.
 MIN_TICK_S = 0.01
-RETRY_S = 0.01
+OFFER_RETRY_S = 0.01
 _DEFAULTS = SyntheticSettings()
 
 
@@ -36,10 +37,10 @@ CallLater = Callable[[float, Callback], Cancellable]
 
 
 class SyntheticUpstream:
-    """Fulfils ``ports.Upstream`` with a SyntheticModel.
+    """Implements ``ports.Upstream`` with a SyntheticModel.
 
-    Without delay and pace a call is over before ``start`` returns. A call that fails does so after
-    the delay, before any text.
+    With neither delay nor pace, a call ends before ``start`` returns. A call that fails does so
+    after the delay and before any text.
     """
 
     def __init__(
@@ -58,7 +59,7 @@ class SyntheticUpstream:
         )
         self._instant = not (settings.delay_ms or settings.tokens_per_second)
         self._number = 0
-        self._running: set[_Running] = set()
+        self._running: set[_RunningCall] = set()
         self._closed = False
 
     @property
@@ -70,10 +71,10 @@ class SyntheticUpstream:
     ) -> UpstreamCall:
         self._number += 1
         result = self._result(call)
-        if self._closed or (self._instant and _handed_on(permit, call, result, reply_to)):
+        if self._closed or (self._instant and _forward_all(permit, call, result, reply_to)):
             reply_to.tell(UpstreamEnded(permit, result))
-            return OVER
-        running = _Running(self._call_later, permit, reply_to, result, self._running.discard)
+            return EndedCall()
+        running = _RunningCall(self._call_later, permit, reply_to, result, self._running.discard)
         self._running.add(running)
         running.begin(self._schedule(call, result))
         return running
@@ -94,14 +95,14 @@ class SyntheticUpstream:
     def _result(self, call: ChatCall) -> UpstreamResult:
         if self._closed:
             return UpstreamFailure(
-                FailureKind.BROKEN, "the synthetic model is not asked any more: it is stopping"
+                FailureKind.BROKEN, "takes no more calls: the broker is stopping"
             )
         if self._model.fails(self._number):
             return self._model.failure(self._number)
         return self._model.answer(call)
 
     def _schedule(self, call: ChatCall, result: UpstreamResult) -> list[tuple[float, str]]:
-        """When, in seconds after the step before, what text is there; the end is with the last."""
+        """The steps of a call: seconds after the step before, and text. The last ends the call."""
         if not isinstance(result, Completion):
             return [(self._delay_s, "")]
         count = result.usage.completion_tokens if result.usage else 1
@@ -115,23 +116,23 @@ class SyntheticUpstream:
         return [(self._delay_s, groups[0]), *((together / self._pace, text) for text in groups[1:])]
 
 
-def _handed_on(
+def _forward_all(
     permit: PermitId, call: ChatCall, result: UpstreamResult, reply_to: Recipient[ProviderMessage]
 ) -> bool:
-    """Tell all text of an instant answer; False when the recipient did not take it."""
+    """Offer the text of an instant answer, if it streams; False if the actor did not accept it."""
     if not (call.stream and isinstance(result, Completion)):
         return True
     return reply_to.offer(UpstreamChunk(permit, result.text)) is Offer.ACCEPTED
 
 
-class _Running:
-    """One call on its way. Fulfils ``ports.UpstreamCall``."""
+class _RunningCall:
+    """Implements ``ports.UpstreamCall``."""
 
     __slots__ = (
         "_call_later",
         "_ended",
-        "_forget",
         "_next",
+        "_on_end",
         "_paused",
         "_result",
         "_steps",
@@ -147,13 +148,13 @@ class _Running:
         permit: PermitId,
         reply_to: Recipient[ProviderMessage],
         result: UpstreamResult,
-        forget: Callable[[_Running], object],
+        on_end: Callable[[_RunningCall], object],
     ) -> None:
         self._call_later = call_later
         self.permit = permit
         self.reply_to = reply_to
         self._result = result
-        self._forget = forget
+        self._on_end = on_end
         self._steps: list[tuple[float, str]] = []
         self._next = 0
         self._text = ""
@@ -162,9 +163,9 @@ class _Running:
         self._ended = False
 
     def begin(self, steps: list[tuple[float, str]]) -> None:
-        """Take the steps in order; those without a wait at once."""
+        """Take the steps in order; those without a wait immediately."""
         self._steps = steps
-        self._wait_for_next()
+        self._schedule_step()
 
     def abort(self) -> None:
         self._end(Aborted())
@@ -176,22 +177,22 @@ class _Running:
         if self._paused:
             self._paused = False
             if self._timer is None and not self._ended:
-                self._hand_on()
+                self._forward()
 
-    def _wait_for_next(self) -> None:
+    def _schedule_step(self) -> None:
         wait, _ = self._steps[self._next]
         if wait:
-            self._timer = self._call_later(wait, self._arrived)
+            self._timer = self._call_later(wait, self._take_step)
         else:
-            self._arrived()
+            self._take_step()
 
-    def _arrived(self) -> None:
+    def _take_step(self) -> None:
         self._text = self._steps[self._next][1]
         self._next += 1
-        self._hand_on()
+        self._forward()
 
-    def _hand_on(self) -> None:
-        """Tell what has arrived; while the recipient is full or has paused us, nothing goes on."""
+    def _forward(self) -> None:
+        """Offer the text of this step; wait while the actor is full or has paused the call."""
         self._timer = None
         if self._paused:
             return
@@ -200,13 +201,13 @@ class _Running:
                 case Offer.ACCEPTED:
                     self._text = ""
                 case Offer.FULL:
-                    self._timer = self._call_later(RETRY_S, self._hand_on)
+                    self._timer = self._call_later(OFFER_RETRY_S, self._forward)
                     return
                 case Offer.CLOSED:
                     self._end(Aborted())
                     return
         if self._next < len(self._steps):
-            self._wait_for_next()
+            self._schedule_step()
         else:
             self._end(self._result)
 
@@ -217,21 +218,5 @@ class _Running:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self._forget(self)
+        self._on_end(self)
         self.reply_to.tell(UpstreamEnded(self.permit, result))
-
-
-class _Over:
-    """A call that ended before ``start`` returned."""
-
-    def abort(self) -> None:
-        """Nothing to end."""
-
-    def pause(self) -> None:
-        """Nothing to pause."""
-
-    def resume(self) -> None:
-        """Nothing to go on with."""
-
-
-OVER = _Over()

@@ -1,4 +1,4 @@
-"""One chat completion over HTTP, from request to the one message that ends it."""
+"""One chat completion over HTTP, from its request to the one message that reports its end."""
 
 from __future__ import annotations
 
@@ -18,7 +18,12 @@ from exai_actors.core.calls import (
     UpstreamFailure,
     UpstreamResult,
 )
-from exai_actors.edges.http.errors import TRANSPORT_ERRORS, broken, failure_of, log_broken
+from exai_actors.edges.http.errors import (
+    TRANSPORT_ERRORS,
+    failure_of,
+    log_unexpected,
+    unexpected_failure,
+)
 from exai_actors.edges.http.exchange import Body, Response
 from exai_actors.edges.http.service import HttpService
 from exai_actors.ids import PermitId
@@ -33,21 +38,20 @@ from exai_actors.wire.openai.errors import classify_response
 from exai_actors.wire.openai.rate_headers import hold_s, service_clock
 from exai_actors.wire.openai.stream import StreamReader
 
-ERROR_BODY_BYTES = 1 << 16
-# How long an answer that has said [DONE] may take to end its body, so that its connection can be
-# used again.
-ENDING_S = 0.25
-# How long the words of a refusal are waited for once its head has come.
-REFUSAL_S = 5.0
-FIRST_RETRY_S = 0.001
-MAX_RETRY_S = 0.05
+MAX_ERROR_BODY_BYTES = 1 << 16
+# How long the body of an answer may take to end after [DONE], so that its connection can be reused.
+DRAIN_BODY_S = 0.25
+# How long the body of a refusal may take; status and headers already say that it is one.
+ERROR_BODY_S = 5.0
+FIRST_OFFER_RETRY_S = 0.001
+MAX_OFFER_RETRY_S = 0.05
 
 
 class HttpCall:
-    """Fulfils ``ports.UpstreamCall``. The call runs as ``task`` from its making on.
+    """Implements ``ports.UpstreamCall``. The call runs as ``task`` from its construction on.
 
-    ``on_end`` is called with it just before the end is told. ``answering`` says whether the head
-    of the response has come.
+    ``on_end`` is called just before the end is reported. ``has_response`` says whether the head of
+    the response has arrived.
     """
 
     __slots__ = (
@@ -56,14 +60,14 @@ class HttpCall:
         "_hold_s",
         "_loop",
         "_on_end",
+        "_result_if_cancelled",
         "_resumed",
         "_service",
         "_text_sent",
         "_timer",
         "_total_due",
         "_unfinished",
-        "_verdict",
-        "answering",
+        "has_response",
         "permit",
         "reply_to",
         "task",
@@ -82,21 +86,21 @@ class HttpCall:
         self._call = call
         self.reply_to = reply_to
         self._on_end = on_end
-        self.answering = False
+        self.has_response = False
         self._text_sent = False
         self._unfinished = False
         self._hold_s: float | None = None
-        self._verdict: UpstreamResult = Aborted()
+        self._result_if_cancelled: UpstreamResult = Aborted()
         self._resumed: asyncio.Event | None = None
         self._loop = asyncio.get_running_loop()
         now = self._loop.time()
-        self._total_due = now + service.total_timeout_s
-        self._due: float | None = now + service.first_byte_timeout_s
-        self._timer = self._loop.call_at(min(self._due, self._total_due), self._look_at_clock)
+        self._total_due = now + service.settings.total_timeout_s
+        self._due: float | None = now + service.settings.first_byte_timeout_s
+        self._timer = self._loop.call_at(min(self._due, self._total_due), self._check_timeouts)
         self.task = self._loop.create_task(self._run())
-        # A task's callback also runs when the task was cancelled before it began, and only after
-        # the loop has closed a connection that the task dropped.
-        self.task.add_done_callback(self._tell_end)
+        # The callback of a task also runs if the task was cancelled before its first step, and it
+        # runs after the loop has closed a connection that the task aborted.
+        self.task.add_done_callback(self._report_end)
 
     def abort(self) -> None:
         self._timer.cancel()
@@ -111,16 +115,16 @@ class HttpCall:
         if self._resumed is not None:
             self._resumed.set()
             self._resumed = None
-            self._expect_more()
+            self._restart_timeout()
 
-    def _tell_end(self, task: asyncio.Task[UpstreamResult]) -> None:
+    def _report_end(self, task: asyncio.Task[UpstreamResult]) -> None:
         self._timer.cancel()
         self._on_end(self)
         error = None
         if task.cancelled():
-            result = self._verdict
+            result = self._result_if_cancelled
         elif error := task.exception():
-            result = broken(error)
+            result = unexpected_failure(error)
         else:
             result = task.result()
         if self._text_sent and isinstance(result, UpstreamFailure):
@@ -128,14 +132,14 @@ class HttpCall:
         cut_off = self._unfinished and not isinstance(result, Completion)
         self.reply_to.tell(UpstreamEnded(self.permit, result, self._hold_s, cut_off))
         if error is not None:
-            log_broken(error, self._service)
+            log_unexpected(error, self._service)
 
     async def _run(self) -> UpstreamResult:
         service = self._service
         try:
-            asked_usage = self._call.stream and service.includes_usage
-            result = await self._exchange(asked_usage)
-            if asked_usage and _refuses_usage(result):
+            includes_usage = self._call.stream and service.includes_usage
+            result = await self._exchange(includes_usage)
+            if includes_usage and _refuses_usage(result):
                 service.includes_usage = False
                 result = await self._exchange(False)
             return result
@@ -145,67 +149,68 @@ class HttpCall:
             return failure_of(error, service)
 
     async def _exchange(self, include_usage: bool) -> UpstreamResult:
-        service = self._service
         body = encode_request(self._call, include_usage=include_usage)
-        self.answering = False
-        self._expect_more()
+        self.has_response = False
+        self._restart_timeout()
         self._unfinished = True
-        response = await service.ask(body)
+        response = await self._service.send(body)
         try:
-            self.answering = True
+            self.has_response = True
             return await self._read(response)
         finally:
             self._unfinished = not response.content.at_eof()
-            response.hang_up()
+            response.close()
 
     async def _read(self, response: Response) -> UpstreamResult:
         service = self._service
         if not 200 <= response.status <= 299:
-            return self._classified(response, await self._words_of_refusal(response.content))
+            return self._classify(response, await self._read_error_body(response.content))
         now = service_clock(response.headers, now=time.time())
         self._hold_s = hold_s(response.headers, now=now, answered=True)
         first = await self._next(response.content)
         if is_event_stream(response.headers.get(hdrs.CONTENT_TYPE, ""), first):
             return await self._read_stream(response.content, first, now)
-        data, whole = await self._collect(response.content, first, service.max_answer_bytes)
-        if not whole:
+        data, is_whole = await self._read_body(
+            response.content, first, service.settings.max_answer_bytes
+        )
+        if not is_whole:
             return UpstreamFailure(
                 FailureKind.TOO_LARGE,
-                f"sent an answer larger than {service.max_answer_bytes} bytes",
+                f"sent an answer larger than {service.settings.max_answer_bytes} bytes",
                 status=response.status,
             )
         if data.lstrip()[:1] in (b"", b"<"):
-            return self._classified(response, data)
+            return self._classify(response, data)
         result = parse_completion(data, self._call.model, now=now, redactor=service.redactor)
         if self._call.stream and isinstance(result, Completion) and result.text:
-            await self._hand_on(result.text)
+            await self._forward(result.text)
         return result
 
     async def _read_stream(self, content: Body, data: bytes, now: float) -> UpstreamResult:
         service = self._service
         reader = StreamReader(
-            self._call.model, service.max_answer_bytes, now=now, redactor=service.redactor
+            self._call.model, service.settings.max_answer_bytes, now=now, redactor=service.redactor
         )
         while data:
             pieces = reader.feed(data)
             if pieces and self._call.stream:
-                await self._hand_on("".join(pieces))
+                await self._forward("".join(pieces))
             if reader.ended:
                 break
             data = await self._next(content)
         if reader.ended and reader.failure is None and not content.at_eof():
-            await self._let_it_end(content)
+            await self._drain_body(content)
         return reader.finish()
 
     async def _next(self, content: Body) -> bytes:
-        """What has arrived, all of it at once; empty at the end of the body."""
+        """Wait until the call is not paused and return what has arrived; empty at the end."""
         if self._resumed is not None:
             await self._resumed.wait()
-        self._expect_more()
+        self._restart_timeout()
         return await content.readany()
 
-    async def _collect(self, content: Body, first: bytes, limit: int) -> tuple[bytes, bool]:
-        """The body up to the limit, and whether that was all of it."""
+    async def _read_body(self, content: Body, first: bytes, limit: int) -> tuple[bytes, bool]:
+        """Read the body up to the limit; return it, and whether that was all of it."""
         portions = [first]
         size = len(first)
         while size <= limit and (data := await self._next(content)):
@@ -213,28 +218,28 @@ class HttpCall:
             size += len(data)
         return b"".join(portions)[:limit], size <= limit
 
-    async def _words_of_refusal(self, content: Body) -> bytes:
-        """As far as they can be read: status and headers have said already that it is one."""
-        words = b""
+    async def _read_error_body(self, content: Body) -> bytes:
+        """Read the body of a refusal as far as possible; a broken one does not change the rest."""
+        body = b""
         with suppress(*TRANSPORT_ERRORS):
-            async with asyncio.timeout(REFUSAL_S):
-                while len(words) < ERROR_BODY_BYTES and (data := await self._next(content)):
-                    words += data
-        return words[:ERROR_BODY_BYTES]
+            async with asyncio.timeout(ERROR_BODY_S):
+                while len(body) < MAX_ERROR_BODY_BYTES and (data := await self._next(content)):
+                    body += data
+        return body[:MAX_ERROR_BODY_BYTES]
 
-    async def _let_it_end(self, content: Body) -> None:
+    async def _drain_body(self, content: Body) -> None:
         try:
-            async with asyncio.timeout(ENDING_S):
+            async with asyncio.timeout(DRAIN_BODY_S):
                 while not content.at_eof():
                     await content.readany()
         except TRANSPORT_ERRORS:
-            # The answer is whole; only the connection cannot be used again.
+            # The answer is complete; only the connection cannot be reused.
             return
 
-    async def _hand_on(self, text: str) -> None:
-        """Tell the text; while the recipient is full or has paused us, read nothing more."""
+    async def _forward(self, text: str) -> None:
+        """Offer text to the actor; read nothing more while it is full or has paused the call."""
         chunk = UpstreamChunk(self.permit, text)
-        delay = FIRST_RETRY_S
+        delay = FIRST_OFFER_RETRY_S
         while True:
             if self._resumed is not None:
                 await self._resumed.wait()
@@ -247,9 +252,9 @@ class HttpCall:
                 case Offer.FULL:
                     self._due = None
                     await asyncio.sleep(delay)
-                    delay = min(2 * delay, MAX_RETRY_S)
+                    delay = min(2 * delay, MAX_OFFER_RETRY_S)
 
-    def _classified(self, response: Response, body: bytes) -> UpstreamFailure:
+    def _classify(self, response: Response, body: bytes) -> UpstreamFailure:
         return classify_response(
             response.status,
             response.headers,
@@ -259,30 +264,31 @@ class HttpCall:
             redactor=self._service.redactor,
         )
 
-    def _expect_more(self) -> None:
-        """Something must come within the time allowed for it, from now on."""
-        service = self._service
-        allowed = service.idle_timeout_s if self.answering else service.first_byte_timeout_s
+    def _restart_timeout(self) -> None:
+        """Expect the next data within the time that is allowed for it, counted from now."""
+        settings = self._service.settings
+        allowed = settings.idle_timeout_s if self.has_response else settings.first_byte_timeout_s
         self._due = self._loop.time() + allowed
         if self._due < self._timer.when():
             self._timer.cancel()
-            self._timer = self._loop.call_at(self._due, self._look_at_clock)
+            self._timer = self._loop.call_at(self._due, self._check_timeouts)
 
-    def _look_at_clock(self) -> None:
-        # The timer is not moved with every read: it finds out when it fires.
+    def _check_timeouts(self) -> None:
+        # Reading does not move the timer, which would cost more: whether something has arrived
+        # shows here.
         now = self._loop.time()
         due = self._total_due if self._due is None else min(self._due, self._total_due)
         if now < due:
-            self._timer = self._loop.call_at(due, self._look_at_clock)
+            self._timer = self._loop.call_at(due, self._check_timeouts)
             return
-        service = self._service
+        settings = self._service.settings
         if now >= self._total_due:
-            told = f"took longer than {service.total_timeout_s:g} s in all"
-        elif self.answering:
-            told = f"fell silent for {service.idle_timeout_s:g} s in the middle of its answer"
+            message = f"took longer than {settings.total_timeout_s:g} s in all"
+        elif self.has_response:
+            message = f"fell silent for {settings.idle_timeout_s:g} s in the middle of its answer"
         else:
-            told = f"sent nothing within {service.first_byte_timeout_s:g} s"
-        self._verdict = UpstreamFailure(FailureKind.TIMEOUT, told)
+            message = f"sent nothing within {settings.first_byte_timeout_s:g} s"
+        self._result_if_cancelled = UpstreamFailure(FailureKind.TIMEOUT, message)
         self.task.cancel()
 
 

@@ -1,130 +1,81 @@
-"""The HTTP connections to one service: opened and reused with care.
+"""The pool of HTTP connections to one service.
 
-Other than with aiohttp's own connector, a pooled connection that the service has closed in the
-meantime is noticed before a request is written to it: afterwards nobody can say whether the request
-was run, and a completion costs money.
+aiohttp's own pool notices a closed connection only when a request has been written to it, when
+nobody can know whether the service has run the request, and takes what arrived on an idle
+connection for the answer to the next request. A completion costs money, so this pool checks first.
 """
 
 from __future__ import annotations
 
 import asyncio
-import functools
-import ipaddress
 import select
-from collections.abc import Callable
+import time
 from math import inf
-from urllib.request import getproxies, proxy_bypass
+from weakref import WeakSet
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
-from aiohttp.client_reqrep import ConnectionKey
 from aiohttp.connector import Connection
 from aiohttp.tracing import Trace
-from yarl import URL
 
-from exai_actors.errors import ConfigError
-
-# Shorter than services keep a connection themselves, so that it is we who close an idle one.
+# Shorter than services keep an idle connection, so that usually we are the side that closes it.
 KEEP_ALIVE_S = 15.0
 
 
-def proxy_for(url: URL) -> URL | None:
-    """The proxy that the environment (HTTPS_PROXY, NO_PROXY, ...) names for this address.
-
-    Never one for the machine itself. A proxy without a scheme speaks HTTP, as everywhere. Raises
-    ConfigError for one that cannot be used.
-    """
-    host = url.host or ""
-    if _is_loopback(host) or proxy_bypass(host):
-        return None
-    named = getproxies().get(url.scheme)
-    if not named:
-        return None
-    try:
-        proxy = URL(named if "://" in named else f"http://{named}")
-    except ValueError:
-        proxy = URL()
-    if proxy.scheme not in ("http", "https") or not proxy.host:
-        # What it holds is not repeated: it may be a password.
-        raise ConfigError(
-            f"the proxy for {url.scheme}:// addresses that {url.scheme.upper()}_PROXY names cannot "
-            "be used; it must be an http:// address, such as http://proxy.example:3128"
-        )
-    return proxy
-
-
 class Connector(aiohttp.TCPConnector):
-    """Hands out no pooled connection on which something came since its last answer.
+    """A pool that hands out no connection on which something arrived after its last answer.
 
-    That can only be its end, or what would be taken for the answer to the next request.
-    ``shortest_connect_s`` is the shortest time that opening one took, inf before the first.
-
-    ``limit`` 0 sets none. Made on the running loop.
+    ``limit`` bounds the connections; 0 sets no bound. To be made on the running loop.
     """
 
     def __init__(self, limit: int, connect_timeout_s: float) -> None:
         super().__init__(limit=limit, keepalive_timeout=KEEP_ALIVE_S)
         self.shortest_connect_s = inf
-        made: Callable[..., ResponseHandler] = _Protocol
-        self._factory = functools.partial(made, loop=asyncio.get_running_loop())
-        # No other timeout is aiohttp's: they need to stop while a reader is paused.
+        """The shortest time in which a connection was opened, inf before the first."""
+        # aiohttp's other timeouts are not used: they would not stop while a reader is paused.
         self.timeout = aiohttp.ClientTimeout(
             total=None, connect=connect_timeout_s, sock_connect=connect_timeout_s
         )
+        self._known: WeakSet[ResponseHandler] = WeakSet()
 
-    async def _get(self, key: ConnectionKey, traces: list[Trace]) -> Connection | None:
-        while (connection := await super()._get(key, traces)) is not None:
-            if not _has_something_more(connection):
-                return connection
-            connection.close()
-        return None
-
-    async def _create_connection(
+    async def connect(
         self,
         req: aiohttp.ClientRequest,
         traces: list[Trace],
         timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109
-    ) -> ResponseHandler:
-        began = self._loop.time()
-        protocol = await super()._create_connection(req, traces, timeout)
-        self.shortest_connect_s = min(self.shortest_connect_s, self._loop.time() - began)
-        return protocol
+    ) -> Connection:
+        """Take a usable connection from the pool, or open one."""
+        while True:
+            began = time.monotonic()
+            connection = await super().connect(req, traces, timeout)
+            protocol = connection.protocol
+            assert protocol is not None
+            if protocol not in self._known:
+                self._known.add(protocol)
+                if protocol.closed is not None:
+                    protocol.closed.add_done_callback(_retrieve_exception)
+                self.shortest_connect_s = min(self.shortest_connect_s, time.monotonic() - began)
+                return connection
+            if not _is_stale(connection, protocol):
+                return connection
+            connection.close()
 
 
-class _Protocol(ResponseHandler):
-    """Tells who reads a body what has made the rest of it unreadable.
+def _retrieve_exception(closed: asyncio.Future[None]) -> None:
+    """Keep asyncio from logging how an idle connection ended."""
+    if not closed.cancelled():
+        closed.exception()
 
-    aiohttp tells it to who waits for a head alone; a body with a broken chunk would fall silent.
+
+def _is_stale(connection: Connection, protocol: ResponseHandler) -> bool:
+    """Whether a pooled connection has ended, or received data since its last answer.
+
+    HTTP has nothing to say on an idle connection: the data is its end, or a late second answer.
     """
-
-    def set_exception(self, exc: BaseException, exc_cause: BaseException | None = None) -> None:
-        cause = exc if exc_cause is None else exc_cause
-        super().set_exception(exc, cause)
-        body = self._payload
-        if body is not None:
-            # A reader that the end of a chunk has just woken looks for an exception only when it
-            # waits again.
-            asyncio.get_running_loop().call_soon(_break_off, body, cause)
-
-
-def _break_off(body: aiohttp.StreamReader, cause: BaseException) -> None:
-    if not body.is_eof() and body.exception() is None:
-        body.set_exception(aiohttp.ClientPayloadError(str(cause)), cause)
-
-
-def _has_something_more(connection: Connection) -> bool:
-    protocol, transport = connection.protocol, connection.transport
-    if protocol is None or transport is None or protocol.should_close:
+    transport = connection.transport
+    # What the loop has read already shows in should_close, what it has yet to read in poll().
+    if transport is None or protocol.should_close:
         return True
     poll = select.poll()
     poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
     return bool(poll.poll(0))
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

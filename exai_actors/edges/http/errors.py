@@ -1,4 +1,4 @@
-"""What went wrong on the way to a service, in words that say what to check."""
+"""Failures of the HTTP client as failures of a call, with messages that name the remedy."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from exai_actors.core.calls import FailureKind, UpstreamFailure
 from exai_actors.edges.http.service import HttpService
 from exai_actors.wire.openai.content_coding import BadCoding
 
-# The last of them is what aiohttp's parser in Python raises where a body cannot be read on.
+# aiohttp's parser in Python raises the last of these for a broken body.
 TransportError = aiohttp.ClientError | OSError | HttpProcessingError
 TRANSPORT_ERRORS: tuple[type[TransportError], ...] = get_args(TransportError)
 
@@ -21,21 +21,21 @@ _log = structlog.get_logger()
 
 
 def failure_of(error: TransportError, service: HttpService) -> UpstreamFailure:
-    """The failure that an exception of the HTTP client stands for."""
-    kind, told = _reading(error, service)
-    return UpstreamFailure(kind, service.redactor.redact_excerpt(told))
+    """Translate an exception of the HTTP client."""
+    kind, message = _describe(error, service)
+    return UpstreamFailure(kind, service.redactor.redact_excerpt(message))
 
 
-def broken(error: BaseException) -> UpstreamFailure:
-    """The failure that an exception nobody thought of stands for; see ``log_broken``."""
+def unexpected_failure(error: BaseException) -> UpstreamFailure:
+    """The failure for an exception that only a bug of the broker can cause."""
     return UpstreamFailure(
         FailureKind.BROKEN,
         f"could not be asked: {type(error).__name__} inside the broker; see its log",
     )
 
 
-def log_broken(error: BaseException, service: HttpService) -> None:
-    """Write the trace to the log. Called after the end was told, which must not hang on it."""
+def log_unexpected(error: BaseException, service: HttpService) -> None:
+    """Log its traceback. To be called after the end was reported, which must not depend on it."""
     trace = "".join(traceback.format_exception(error))
     _log.error(
         "upstream.unexpected_error",
@@ -44,13 +44,14 @@ def log_broken(error: BaseException, service: HttpService) -> None:
     )
 
 
-def _reading(error: TransportError, service: HttpService) -> tuple[FailureKind, str]:
+def _describe(error: TransportError, service: HttpService) -> tuple[FailureKind, str]:
     base_url = service.base_url
     match error:
         case aiohttp.ConnectionTimeoutError():
             return FailureKind.CONNECT, (
-                f"accepted no connection at {base_url} within {service.connect_timeout_s:g} s; "
-                "check the address, the network and any proxy"
+                f"accepted no connection at {base_url} within "
+                f"{service.settings.connect_timeout_s:g} s; check the address, the network and any "
+                "proxy"
             )
         case aiohttp.ClientConnectorError() | aiohttp.ClientSSLError():
             return FailureKind.CONNECT, _unreachable(error, base_url)

@@ -1,9 +1,13 @@
 """One request to a service and its response, on a connection of aiohttp's pool.
 
-aiohttp's session makes each request from its parts: address, headers, cookies, a writer with a
-task of its own. To one address of a service all of it is the same every time and is made once here.
-That was half of what a call cost, and one more round of the loop in which its permit was out for
-nothing.
+aiohttp's session is not used: it builds every request from its parts and writes it from a task,
+which doubles what a call through the broker costs. Of one address only the body differs, so the
+head of its requests is built once.
+
+Below its session, aiohttp documents ``connect`` and Connection's ``transport``, ``release`` and
+``close``. ``exchange`` also needs ``Connection.protocol`` with ``set_response_params``, ``read``
+and ``closed``, which have no leading underscore but no documentation either; the tests in
+``tests/edges/http/test_aiohttp_contract.py`` name what a release of aiohttp has changed.
 """
 
 from __future__ import annotations
@@ -13,6 +17,7 @@ from typing import Protocol
 
 import aiohttp
 from aiohttp import hdrs
+from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
 from aiohttp.http_exceptions import HttpProcessingError
 from multidict import CIMultiDictProxy
@@ -24,10 +29,10 @@ from exai_actors.wire.openai.content_coding import BadCoding, Inflater, is_compr
 _SWITCHING_PROTOCOLS = 101
 
 
-class Target:
-    """An address of a service and how it is asked; only the body differs from call to call.
+class Endpoint:
+    """One address of a service. Its requests differ in nothing but the body.
 
-    Made on the running loop.
+    To be made on the running loop.
     """
 
     def __init__(
@@ -38,19 +43,22 @@ class Target:
         )
         self._head = b""
 
-    def message(self, body: bytes) -> bytes:
-        """The whole request. A proxy's own header is known once a connection has been asked for."""
+    def encode(self, body: bytes) -> bytes:
+        """The whole request. To be called once a connection has been taken for it.
+
+        Only then does aiohttp add the header for a proxy.
+        """
         if not self._head:
-            self._head = self._made_head()
+            self._head = self._encode_head()
         if not body:
             return self._head + b"\r\n"
         return b"%bContent-Length: %d\r\n\r\n%b" % (self._head, len(body), body)
 
-    def _made_head(self) -> bytes:
+    def _encode_head(self) -> bytes:
         request = self.request
         through_proxy = request.proxy is not None and not request.is_ssl()
-        address = str(request.url) if through_proxy else request.url.raw_path_qs
-        lines = [f"{request.method} {address} HTTP/1.1"]
+        target = str(request.url) if through_proxy else request.url.raw_path_qs
+        lines = [f"{request.method} {target} HTTP/1.1"]
         lines += [
             f"{name}: {value}"
             for name, value in request.headers.items()
@@ -60,60 +68,80 @@ class Target:
 
 
 class Body(Protocol):
-    """A body as it comes."""
+    """The body of a response as it arrives."""
 
     async def readany(self) -> bytes:
-        """What has arrived, all of it at once; empty at the end."""
+        """Wait for data and return all that has arrived; empty at the end of the body."""
         ...
 
     def at_eof(self) -> bool: ...
 
 
 class Response:
-    """The head of a response; ``content`` is its body as it comes.
+    """The head of a response; ``content`` is its body.
 
-    Its connection goes back to the pool with the end of the body.
+    The connection returns to the pool when the body has ended.
     """
 
-    __slots__ = ("_connection", "content", "headers", "status")
+    __slots__ = ("_connection", "_lost", "_received", "content", "headers", "status")
 
     def __init__(
         self,
         connection: Connection,
         status: int,
         headers: CIMultiDictProxy[str],
-        content: aiohttp.StreamReader,
+        received: aiohttp.StreamReader,
+        lost: asyncio.Future[None] | None,
     ) -> None:
         self._connection = connection
+        self._received = received
+        self._lost = lost
         self.status = status
         self.headers = headers
         coding = headers.get(hdrs.CONTENT_ENCODING)
-        self.content: Body = content
+        self.content: Body = received
         if coding is not None and is_compressed(coding):
-            self.content = _Inflated(content, Inflater(coding))
-        content.on_eof(self._ended)
+            self.content = _InflatedBody(received, Inflater(coding))
+        # aiohttp reports a broken chunk to a reader that waits for a head, but to none that waits
+        # for the body; all that happens to that one is that its connection ends.
+        if lost is not None:
+            lost.add_done_callback(self._fail_body)
+        received.on_eof(self._finish)
 
-    def hang_up(self) -> None:
-        """Drop the connection unless the body was read to its end."""
-        _drop(self._connection)
+    def close(self) -> None:
+        """Abort the connection unless the body was read to its end."""
+        self._forget_loss()
+        _abort(self._connection)
 
-    def _ended(self) -> None:
-        connection = self._connection
-        transport = connection.transport
+    def _finish(self) -> None:
+        self._forget_loss()
+        transport = self._connection.transport
         if transport is not None and transport.get_write_buffer_size():
-            # It was answered before it was sent; what is left of it must not precede the next.
-            _drop(connection)
+            # The answer came before the request was sent, the rest of which must not precede the
+            # next one.
+            _abort(self._connection)
         else:
-            connection.release()
+            self._connection.release()
+
+    def _fail_body(self, lost: asyncio.Future[None]) -> None:
+        cause = None if lost.cancelled() else lost.exception()
+        if not self._received.is_eof() and self._received.exception() is None:
+            error = aiohttp.ClientPayloadError("the connection ended inside the body")
+            self._received.set_exception(error, cause or error)
+
+    def _forget_loss(self) -> None:
+        if self._lost is not None:
+            self._lost.remove_done_callback(self._fail_body)
+            self._lost = None
 
 
-async def exchange(connector: Connector, target: Target, body: bytes = b"") -> Response:
-    """Ask, and wait for the head of the response.
+async def exchange(connector: Connector, endpoint: Endpoint, body: bytes = b"") -> Response:
+    """Send a request and wait for the head of its response.
 
-    Raises aiohttp.ClientError and OSError. When it raises, or is cancelled, the connection is
-    dropped at once, even with half of the request still to be sent.
+    Raises aiohttp.ClientError and OSError. When it raises or is cancelled, the connection is
+    aborted immediately, even if half of the request is still to be sent.
     """
-    request = target.request
+    request = endpoint.request
     try:
         connection = await connector.connect(request, [], connector.timeout)
     except TimeoutError as error:
@@ -122,38 +150,43 @@ async def exchange(connector: Connector, target: Target, body: bytes = b"") -> R
         protocol, transport = connection.protocol, connection.transport
         if protocol is None or transport is None:
             raise aiohttp.ServerDisconnectedError
-        # aiohttp's releases differ in how much they inflate at once, some without any bound.
+        # Releases of aiohttp differ in how much they inflate in one go, some without any bound.
         protocol.set_response_params(read_until_eof=True, auto_decompress=False)
-        transport.write(target.message(body))
-        while True:
-            head, content = await protocol.read()
-            if head.code >= 200 or head.code == _SWITCHING_PROTOCOLS:
-                return Response(connection, head.code, head.headers, content)
+        transport.write(endpoint.encode(body))
+        return await _read_head(connection, protocol)
     except HttpProcessingError as error:
-        _drop(connection)
+        _abort(connection)
         raise aiohttp.ClientResponseError(
             request.request_info, (), status=error.code, message=error.message
         ) from error
     except BaseException:
-        _drop(connection)
+        _abort(connection)
         raise
 
 
-class _Inflated:
-    """A compressed body, inflated a portion at a time and no sooner than it is read."""
+async def _read_head(connection: Connection, protocol: ResponseHandler) -> Response:
+    """Read the head of the response behind any interim responses."""
+    while True:
+        head, received = await protocol.read()
+        if head.code >= 200 or head.code == _SWITCHING_PROTOCOLS:
+            return Response(connection, head.code, head.headers, received, protocol.closed)
 
-    def __init__(self, content: aiohttp.StreamReader, inflater: Inflater) -> None:
-        self._content = content
+
+class _InflatedBody:
+    """A compressed body, inflated one portion at a time and no sooner than it is read."""
+
+    def __init__(self, received: aiohttp.StreamReader, inflater: Inflater) -> None:
+        self._received = received
         self._inflater = inflater
 
     async def readany(self) -> bytes:
         inflater = self._inflater
         try:
             if inflater.truncated:
-                # A few bytes may come to many portions; others have their turns between them.
+                # A few bytes may expand to many portions; let other tasks run between them.
                 await asyncio.sleep(0)
             while not (portion := inflater.take()):
-                data = await self._content.readany()
+                data = await self._received.readany()
                 if not data:
                     break
                 inflater.feed(data)
@@ -164,14 +197,13 @@ class _Inflated:
         return portion
 
     def at_eof(self) -> bool:
-        return self._content.at_eof() and not self._inflater.truncated
+        return self._received.at_eof() and not self._inflater.truncated
 
 
-def _drop(connection: Connection) -> None:
-    """Nothing for one that was given back to the pool."""
+def _abort(connection: Connection) -> None:
+    """Close a connection without sending the rest of its request; no effect if it was released."""
     if connection.protocol is None:
         return
-    # An orderly close would wait until what is left of the request has been sent.
     if (transport := connection.transport) is not None:
         transport.abort()
     connection.close()

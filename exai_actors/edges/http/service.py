@@ -7,23 +7,20 @@ from collections.abc import Awaitable, Callable
 import msgspec
 
 from exai_actors.edges.http.exchange import Response
+from exai_actors.edges.settings import HttpSettings
 from exai_actors.wire.openai.redaction import Redactor
 
 
 class HttpService(msgspec.Struct):
-    """How the service is asked for a completion and how long it may take.
+    """How a completion is requested from the service, and how long that may take.
 
-    ``ask`` sends a body and gives the response once its head is there; see ``exchange``.
-    ``includes_usage`` says whether streams ask for token counts; it ends when the service refuses.
+    ``send`` sends the body of a request and returns the response once its head has arrived; see
+    ``exchange``. ``includes_usage``: streams ask for token counts, until the service refuses that.
     """
 
     name: str
     redactor: Redactor
     base_url: str
-    connect_timeout_s: float
-    first_byte_timeout_s: float
-    idle_timeout_s: float
-    total_timeout_s: float
-    max_answer_bytes: int
-    ask: Callable[[bytes], Awaitable[Response]]
+    settings: HttpSettings
+    send: Callable[[bytes], Awaitable[Response]]
     includes_usage: bool = True

@@ -57,7 +57,7 @@ async def response_begun(asked: Asked) -> None:
     """Give the loop turns until the head of the response has been read."""
     assert isinstance(asked.call, HttpCall)
     for _ in range(10_000):
-        if asked.call.answering:
+        if asked.call.has_response:
             return
         await asyncio.sleep(0)
     raise AssertionError("no response began")

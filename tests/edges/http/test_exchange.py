@@ -1,7 +1,11 @@
 """Requests and responses on aiohttp's connections, below its session: byte for byte."""
 
 import asyncio
+import gc
 import gzip
+import socket
+import struct
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -10,7 +14,7 @@ import pytest
 from yarl import URL
 
 from exai_actors.edges.http.connector import Connector
-from exai_actors.edges.http.exchange import Response, Target, exchange
+from exai_actors.edges.http.exchange import Endpoint, Response, exchange
 from exai_actors.wire.openai.content_coding import PORTION_BYTES
 
 HEADERS = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "exai"}
@@ -65,13 +69,10 @@ async def connector() -> AsyncIterator[Connector]:
     await made.close()
 
 
-async def turns_until(came: Callable[[], bool]) -> None:
-    """Give the loop turns until it has come."""
-    for _ in range(100_000):
-        if came():
-            return
+async def turns(count: int = 20) -> None:
+    """Let the loop do what is due."""
+    for _ in range(count):
         await asyncio.sleep(0)
-    raise AssertionError("it never came")
 
 
 async def whole(response: Response) -> list[bytes]:
@@ -84,8 +85,8 @@ async def whole(response: Response) -> list[bytes]:
 
 async def test_a_request_has_its_headers_its_length_and_its_body(connector: Connector) -> None:
     async with peer(OK) as service:
-        target = Target("POST", service.url / "v1/chat", headers=HEADERS, proxy=None)
-        response = await exchange(connector, target, b'{"a":1}')
+        endpoint = Endpoint("POST", service.url / "v1/chat", headers=HEADERS, proxy=None)
+        response = await exchange(connector, endpoint, b'{"a":1}')
         assert (response.status, await response.content.readany()) == (200, b"ok")
         assert service.seen == [
             b"POST /v1/chat HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nAccept: application/json\r\n"
@@ -96,8 +97,8 @@ async def test_a_request_has_its_headers_its_length_and_its_body(connector: Conn
 
 async def test_a_request_without_a_body_has_no_length(connector: Connector) -> None:
     async with peer(OK) as service:
-        target = Target("GET", service.url / "v1/models", headers=HEADERS, proxy=None)
-        response = await exchange(connector, target)
+        endpoint = Endpoint("GET", service.url / "v1/models", headers=HEADERS, proxy=None)
+        response = await exchange(connector, endpoint)
         assert await response.content.readany() == b"ok"
         assert b"content-length" not in service.seen[0].lower()
         assert service.seen[0].endswith(b"User-Agent: exai\r\n\r\n")
@@ -106,44 +107,133 @@ async def test_a_request_without_a_body_has_no_length(connector: Connector) -> N
 async def test_interim_responses_are_passed_over(connector: Connector) -> None:
     interim = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"
     async with peer(interim + OK) as service:
-        target = Target("POST", service.url / "chat", headers=HEADERS, proxy=None)
-        response = await exchange(connector, target, b"{}")
+        endpoint = Endpoint("POST", service.url / "chat", headers=HEADERS, proxy=None)
+        response = await exchange(connector, endpoint, b"{}")
         assert (response.status, await response.content.readany()) == (200, b"ok")
+
+
+async def test_an_unrequested_change_of_protocol_is_a_response(connector: Connector) -> None:
+    switching = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n"
+    async with peer(switching) as service:
+        endpoint = Endpoint("POST", service.url / "chat", headers=HEADERS, proxy=None)
+        response = await exchange(connector, endpoint, b"{}")
+        assert response.status == 101
+        response.close()
+
+
+async def test_a_body_that_ends_with_its_connection_is_whole_even_if_read_later(
+    connector: Connector,
+) -> None:
+    async def answer_and_close(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\nok")
+        writer.close()
+
+    async with serving(answer_and_close) as url:
+        endpoint = Endpoint("GET", url / "models", headers=HEADERS, proxy=None)
+        response = await exchange(connector, endpoint)
+        await turns()
+        assert await whole(response) == [b"ok"]
 
 
 async def test_a_connection_that_was_read_to_its_end_serves_the_next_request(
     connector: Connector,
 ) -> None:
     async with peer(OK, OK) as service:
-        target = Target("POST", service.url / "chat", headers=HEADERS, proxy=None)
+        endpoint = Endpoint("POST", service.url / "chat", headers=HEADERS, proxy=None)
         for _ in range(2):
-            response = await exchange(connector, target, b"{}")
+            response = await exchange(connector, endpoint, b"{}")
             assert await response.content.readany() == b"ok"
         assert len(service.seen) == 1
 
 
-async def test_what_comes_after_an_answer_is_not_the_answer_to_the_next_request(
+async def test_a_late_second_answer_is_not_taken_for_the_answer_to_the_next_request(
     connector: Connector,
 ) -> None:
-    more = asyncio.Event()
+    answered, more = asyncio.Event(), asyncio.Event()
 
-    async def answer_and_add(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def answer_twice(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n{}")
         writer.write(OK)
         await more.wait()
         writer.write(OK.replace(b"ok", b"no"))
+        answered.set()
         await reader.read()
         writer.close()
 
-    async with serving(answer_and_add) as url:
-        target = Target("POST", url / "chat", headers=HEADERS, proxy=None)
-        response = await exchange(connector, target, b"{}")
+    async with serving(answer_twice) as url:
+        endpoint = Endpoint("POST", url / "chat", headers=HEADERS, proxy=None)
+        response = await exchange(connector, endpoint, b"{}")
         assert await response.content.readany() == b"ok"
-        (pooled,) = (protocol for pool in connector._conns.values() for protocol, _ in pool)
         more.set()
-        await turns_until(lambda: pooled.should_close)
-        response = await exchange(connector, target, b"{}")
+        await answered.wait()
+        await turns()
+        response = await exchange(connector, endpoint, b"{}")
         assert await response.content.readany() == b"ok"
+
+
+async def test_a_new_connection_on_which_the_service_speaks_first_is_used(
+    connector: Connector,
+) -> None:
+    connections = 0
+
+    async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        writer.write(b"SSH-2.0-OpenSSH_9.2\r\n")
+        await reader.read()
+        writer.close()
+
+    async with serving(greet) as url:
+        endpoint = Endpoint("POST", url / "chat", headers=HEADERS, proxy=None)
+        for _ in range(5):
+            with pytest.raises(aiohttp.ClientResponseError):
+                await exchange(connector, endpoint, b"{}")
+    assert connections == 5
+
+
+async def test_a_pooled_connection_that_the_service_resets_is_not_reported_to_the_loop(
+    connector: Connector,
+) -> None:
+    reported: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
+    reset = asyncio.Event()
+
+    async def answer_and_reset(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n{}")
+        writer.write(OK)
+        await reset.wait()
+        linger = struct.pack("ii", 1, 0)
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        writer.transport.abort()
+
+    async with serving(answer_and_reset) as url:
+        endpoint = Endpoint("POST", url / "chat", headers=HEADERS, proxy=None)
+        response = await exchange(connector, endpoint, b"{}")
+        assert await response.content.readany() == b"ok"
+        reset.set()
+        await turns()
+        reset.clear()
+        response = await exchange(connector, endpoint, b"{}")
+        assert await response.content.readany() == b"ok"
+        reset.set()
+        await turns()
+    gc.collect()
+    await turns()
+    assert reported == []
+
+
+async def test_a_connection_does_not_keep_the_responses_it_has_carried(
+    connector: Connector,
+) -> None:
+    async with peer(OK) as service:
+        endpoint = Endpoint("POST", service.url / "chat", headers=HEADERS, proxy=None)
+        response = await exchange(connector, endpoint, b"{}")
+        assert await response.content.readany() == b"ok"
+        kept = weakref.ref(response.headers)
+        del response
+        gc.collect()
+        assert kept() is None
 
 
 @pytest.mark.parametrize("broken", [b"zz\r\nfoo\r\n", b"ffffffffffffffffff\r\n", b"-5\r\n"])
@@ -164,8 +254,8 @@ async def test_a_body_with_a_broken_chunk_is_an_error_at_once(
         writer.close()
 
     async with serving(serve) as url:
-        target = Target("GET", url / "models", headers=HEADERS, proxy=None)
-        response = await exchange(connector, target)
+        endpoint = Endpoint("GET", url / "models", headers=HEADERS, proxy=None)
+        response = await exchange(connector, endpoint)
         assert await response.content.readany() == b"ok"
         reading = asyncio.create_task(response.content.readany())
         await asyncio.sleep(0)
@@ -173,30 +263,30 @@ async def test_a_body_with_a_broken_chunk_is_an_error_at_once(
         async with asyncio.timeout(5):
             with pytest.raises(aiohttp.ClientPayloadError):
                 await reading
-        response.hang_up()
+        response.close()
 
 
 async def test_a_request_that_was_answered_before_it_was_sent_ends_its_connection(
     connector: Connector,
 ) -> None:
     async with peer(OK, reads=0) as service:
-        target = Target("POST", service.url / "chat", headers=HEADERS, proxy=None)
+        endpoint = Endpoint("POST", service.url / "chat", headers=HEADERS, proxy=None)
         too_much_for_the_sockets = b"x" * 32_000_000
-        response = await exchange(connector, target, too_much_for_the_sockets)
+        response = await exchange(connector, endpoint, too_much_for_the_sockets)
         assert await response.content.readany() == b"ok"
         async with asyncio.timeout(10):
-            response = await exchange(connector, target, b"{}")
+            response = await exchange(connector, endpoint, b"{}")
         assert await response.content.readany() == b"ok"
         assert len(service.seen) == 2
 
 
 async def test_a_response_that_is_let_go_unread_ends_its_connection(connector: Connector) -> None:
     async with peer(OK[:-1], OK) as service:
-        target = Target("POST", service.url / "chat", headers=HEADERS, proxy=None)
-        response = await exchange(connector, target, b"{}")
-        response.hang_up()
-        response = await exchange(connector, target, b"{}")
-        response.hang_up()
+        endpoint = Endpoint("POST", service.url / "chat", headers=HEADERS, proxy=None)
+        response = await exchange(connector, endpoint, b"{}")
+        response.close()
+        response = await exchange(connector, endpoint, b"{}")
+        response.close()
         assert len(service.seen) == 2
 
 
@@ -204,8 +294,8 @@ async def test_a_compressed_body_is_inflated_a_portion_at_a_time(connector: Conn
     bomb = gzip.compress(b"x" * 50_000_000)
     head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(bomb)
     async with peer(head + bomb) as service:
-        target = Target("GET", service.url / "models", headers=HEADERS, proxy=None)
-        response = await exchange(connector, target)
+        endpoint = Endpoint("GET", service.url / "models", headers=HEADERS, proxy=None)
+        response = await exchange(connector, endpoint)
         portions = await whole(response)
         assert b"".join(portions) == b"x" * 50_000_000
         assert max(len(portion) for portion in portions) <= PORTION_BYTES
@@ -216,25 +306,25 @@ async def test_a_compressed_body_that_is_cut_off_is_an_error(connector: Connecto
     packed = gzip.compress(b"ok")[:-1]
     head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(packed)
     async with peer(head + packed) as service:
-        target = Target("GET", service.url / "models", headers=HEADERS, proxy=None)
-        response = await exchange(connector, target)
+        endpoint = Endpoint("GET", service.url / "models", headers=HEADERS, proxy=None)
+        response = await exchange(connector, endpoint)
         with pytest.raises(aiohttp.ClientPayloadError):
             await whole(response)
 
 
 async def test_what_is_not_http_is_an_error_of_the_response(connector: Connector) -> None:
     async with peer(b"SSH-2.0-OpenSSH_9.2\r\n\r\n") as service:
-        target = Target("POST", service.url / "chat", headers=HEADERS, proxy=None)
+        endpoint = Endpoint("POST", service.url / "chat", headers=HEADERS, proxy=None)
         with pytest.raises(aiohttp.ClientResponseError):
-            await exchange(connector, target, b"{}")
+            await exchange(connector, endpoint, b"{}")
 
 
 async def test_a_proxy_is_told_the_whole_address_and_who_asks(connector: Connector) -> None:
     async with peer(OK) as proxy:
         named = proxy.url.with_user("me").with_password("secret")
         service = URL("http://service.example/v1/chat?version=2")
-        target = Target("POST", service, headers=HEADERS, proxy=named)
-        response = await exchange(connector, target, b"{}")
+        endpoint = Endpoint("POST", service, headers=HEADERS, proxy=named)
+        response = await exchange(connector, endpoint, b"{}")
         assert await response.content.readany() == b"ok"
         line, _, rest = proxy.seen[0].partition(b"\r\n")
         assert line == b"POST http://service.example/v1/chat?version=2 HTTP/1.1"

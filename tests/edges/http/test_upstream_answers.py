@@ -18,7 +18,8 @@ from exai_actors.core.calls import (
     UpstreamFailure,
     Usage,
 )
-from exai_actors.edges.http.upstream import HttpUpstream, _below
+from exai_actors.edges.http.address import join_path
+from exai_actors.edges.http.upstream import HttpUpstream
 from exai_actors.errors import ConfigError
 from exai_actors.ids import PermitId
 from exai_actors.messages.provider import (
@@ -442,7 +443,7 @@ def test_a_key_that_no_header_can_hold_is_refused_without_repeating_it(key: str)
 
 @pytest.mark.parametrize("tail", ["", "/", "//"])
 def test_the_path_of_the_base_url_is_kept_as_it_is_written(tail: str) -> None:
-    below = _below(URL(f"https://gateway.example/a%2Fb%20c/v1{tail}"), "chat/completions")
+    below = join_path(URL(f"https://gateway.example/a%2Fb%20c/v1{tail}"), "chat/completions")
     assert below.raw_path == "/a%2Fb%20c/v1/chat/completions"
 
 
@@ -475,7 +476,7 @@ async def test_an_end_is_told_even_if_the_log_cannot_be_written(
         raise RuntimeError("surprise")
 
     monkeypatch.setattr("exai_actors.edges.http.call.encode_request", explode)
-    monkeypatch.setattr("exai_actors.edges.http.call.log_broken", explode)
+    monkeypatch.setattr("exai_actors.edges.http.call.log_unexpected", explode)
     assert (await asker.ask().failure()).kind is FailureKind.BROKEN
 
 

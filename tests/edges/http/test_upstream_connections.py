@@ -9,7 +9,7 @@ import pytest
 from yarl import URL
 
 from exai_actors.core.calls import ChatCall, ChatMessage, Completion, FailureKind
-from exai_actors.edges.http.connector import proxy_for
+from exai_actors.edges.http.address import proxy_for
 from exai_actors.errors import ConfigError
 from exai_actors.ids import PermitId
 from exai_actors.messages.provider import ModelsUnavailable, ProviderMessage, UpstreamEnded
