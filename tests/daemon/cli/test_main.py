@@ -43,7 +43,8 @@ def run(*arguments: str, stdin: str | bytes | None = None) -> Result:
 
 
 def test_the_reference_lists_every_statistic_of_a_provider() -> None:
-    rows = re.findall(r"^\| (`[a-z_`, ]+) \| [A-Z`1]", REFERENCE.read_text("utf-8"), re.MULTILINE)
+    page = REFERENCE.read_text("utf-8").partition("| of a provider | meaning |")[2]
+    rows = re.findall(r"^\| (`[a-z_`, ]+) \| [A-Z`1]", page.partition("\n\n")[0], re.MULTILINE)
     named = [name for row in rows for name in re.findall(r"`(\w+)`", row)]
     assert sorted(named) == sorted(ProviderStatistics.__struct_fields__)
 
