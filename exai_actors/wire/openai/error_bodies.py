@@ -34,8 +34,7 @@ _MESSAGE_KEYS = ("message", "msg", "status_msg", "detail", "error", "error_messa
 _STATUS = re.compile(r"[45][0-9]{2}")
 _QUOTED = re.compile(
     r"\"[^\"]{0,2000}\"|(?<!\w)'[^']{0,2000}'(?!\w)|`[^`]{0,2000}`"
-    r"|\N{LEFT DOUBLE QUOTATION MARK}[^\N{RIGHT DOUBLE QUOTATION MARK}]{0,2000}"
-    r"\N{RIGHT DOUBLE QUOTATION MARK}"
+    r"|\u201c[^\u201c\u201d]{0,2000}\u201d"
 )
 
 

@@ -54,8 +54,9 @@ _CHALLENGE = re.compile(
 _FIREWALL = "a firewall or proxy refuses this machine"
 # A 404 about the path, not about a model.
 _NO_SUCH_PATH = re.compile(
-    r"\W*(?:(?:error|code|http)?\W*404\W*)?(?:page |route |path |url |endpoint |resource )?"
-    r"not[ _]found\W*$|invalid url|cannot (?:get|post) |no (?:such )?(?:route|path|endpoint)"
+    r"^\W{0,5}(?:(?:error|code|http)?\W{0,5}404\W{0,5})?"
+    r"(?:page |route |path |url |endpoint |resource )?not[ _]found\W{0,5}$"
+    r"|invalid url|cannot (?:get|post) |no (?:such )?(?:route|path|endpoint)"
     r"|unknown (?:url|path|endpoint|request)|no static resource|unexpected endpoint"
     r"|(?:route|path|url|endpoint)\b.{0,80}\bnot (?:found|exist)",
     re.IGNORECASE,
@@ -104,7 +105,7 @@ def _advice(
     if is_page:
         page_advice = _BY_STATUS[status][0] if status in _BY_STATUS else ""
         return page_advice or (_BASE_URL if kind in _WRONG_ADDRESS else "")
-    if status in (404, 410) and (not words.text or _NO_SUCH_PATH.search(words.text)):
+    if status in (404, 410) and (not words.text or _NO_SUCH_PATH.search(words.text[:200])):
         return _BASE_URL
     if kind in (FailureKind.QUOTA, FailureKind.RATE_LIMITED, FailureKind.OVERLOADED):
         return ""

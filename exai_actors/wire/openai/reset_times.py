@@ -24,25 +24,25 @@ _DURATION = re.compile(_DURATION_TEXT, re.IGNORECASE)
 _AMOUNT = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|milli|[smhdw])", re.IGNORECASE)
 _AGAIN = re.compile(
     r"\b(?:try(?: it)? again|retry|retrying|resets?|wait(?: for)?|come back|available(?: again)?"
-    r"|retry[-_ ]after)\s*[:=]?(?:\s+(?:after|in|for|within))?(?: about| at least)?\s*"
-    rf"({_DURATION_TEXT}|\d+(?:\.\d+)?(?![.-]?\d|\s*[^\W\d_]))",
+    r"|retry[-_ ]after)\s{0,3}[:=]?(?:\s{1,3}(?:after|in|for|within))?(?: about| at least)?\s{0,3}"
+    rf"({_DURATION_TEXT}|\d{{1,15}}(?:\.\d+)?(?![.-]?\d|\s*[^\W\d_]))",
     re.IGNORECASE,
 )
 _WHEN = r"(\d{4}-\d\d-\d\d[ T]\d\d:\d\d(?::\d\d)?)"
 _INSTANT = re.compile(
-    r"(?:reset\w*|again|available|until|retry|refresh\w*)\s*(?:at|on|after|by)?:?\s*"
-    rf"{_WHEN}(?:\.\d+)? ?(Z|UTC|GMT|[+-]\d\d:?\d\d)?|(?:将在|将于|于|在)\s*{_WHEN}",
+    r"(?:reset\w{0,9}|again|available|until|retry|refresh\w{0,9})\s{0,3}(?:at|on|after|by)?:?\s{0,3}"
+    rf"{_WHEN}(?:\.\d+)? ?(Z|UTC|GMT|[+-]\d\d:?\d\d)?|(?:将在|将于|于|在)\s{{0,3}}{_WHEN}",
     re.IGNORECASE,
 )
-_EPOCH = re.compile(r"reset\w*\s*(?:at|on)?:?\s*(\d{10}|\d{13})\b", re.IGNORECASE)
+_EPOCH = re.compile(r"reset\w{0,9}\s{0,3}(?:at|on)?:?\s{0,3}(\d{10}|\d{13})\b", re.IGNORECASE)
 # Units of other languages, with what precedes or follows the number.
 _FOREIGN = re.compile(
     # English shares "in" and "minute" with German: "10 requests in 1 minute" is no wait.
-    r"\b(?:in|nach)\s+(\d+(?:\.\d+)?)\s*(sekunde|minuten|stunde|tag)\w*"
-    r"|\b(?:dans|en|em|tra|fra|por|через|за)\s+(\d+(?:\.\d+)?)\s*"
+    r"\b(?:in|nach)\s{1,3}(\d{1,9}(?:\.\d{1,9})?)\s{0,3}(sekunde|minuten|stunde|tag)\w*"
+    r"|\b(?:dans|en|em|tra|fra|por|через|за)\s{1,3}(\d{1,9}(?:\.\d{1,9})?)\s{0,3}"
     r"(seconde|minute|heure|jour|segundo|minuto|hora|d[ií]a|secondo|secondi|minuti|ora|ore|giorn"
     r"|секунд|минут|час|дн|день)\w*"
-    r"|(\d+(?:\.\d+)?)\s*(毫秒|秒钟|秒|分钟|分|小时|小時|时间|時間|天|日|초|분|시간)\s*"
+    r"|(?<![\d.])(\d{1,9}(?:\.\d{1,9})?)\s{0,3}(毫秒|秒钟|秒|分钟|分|小时|小時|时间|時間|天|日|초|분|시간)\s{0,3}"
     r"(?:之?后|以后|之?後|以後|후|뒤|内|內)",
     re.IGNORECASE,
 )

@@ -3,14 +3,18 @@
 from collections.abc import Callable
 from email.utils import formatdate
 from pathlib import Path
+from time import process_time
 from typing import Any
 
 import orjson
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from exai_actors.core.calls import Completion, UpstreamFailure
 from exai_actors.wire.openai.completions import parse_completion
 from exai_actors.wire.openai.errors import classify_error, classify_response
+from exai_actors.wire.openai.reset_times import MAX_WAIT_S
 
 CASES = Path(__file__).parents[2] / "cases" / "refusals"
 REPORTED: list[dict[str, Any]] = orjson.loads((CASES / "reported.json").read_bytes())
@@ -357,3 +361,85 @@ def test_the_message_says_what_to_check(status: int, body: Any, advice: str) -> 
 )
 def test_no_advice_is_given_where_none_is_sure(status: int, body: Any) -> None:
     assert "; " not in classify({"status": status, "body": body}).message
+
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**53), 2**53)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=20)
+    | st.sampled_from(
+        ["insufficient_quota", "1h2m", "2026-11-24 20:00:00", '{"error": {}}', "1e999"]
+    ),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(
+            st.sampled_from(
+                [
+                    "error",
+                    "message",
+                    "code",
+                    "type",
+                    "detail",
+                    "details",
+                    "metadata",
+                    "raw",
+                    "msg",
+                    "headers",
+                    "retry_after",
+                    "reset_at",
+                    "retryDelay",
+                    "base_resp",
+                    "status_code",
+                    "status_msg",
+                    "choices",
+                    "success",
+                    "seconds",
+                    "Retry-After",
+                ]
+            ),
+            inner,
+            max_size=5,
+        )
+    ),
+    max_leaves=20,
+)
+
+
+@given(st.sampled_from([0, 200, 400, 404, 429, 500, 777]), JSON)
+def test_any_json_is_understood_somehow(status: int, body: Any) -> None:
+    failure = classify({"status": status, "body": orjson.dumps(body).decode()})
+    assert failure.retry_after is None or 0 <= failure.retry_after <= MAX_WAIT_S
+    assert len(failure.message.splitlines()) == 1
+    classify_error(body, now=NOW)
+    parse_completion(orjson.dumps(body), "m", now=NOW)
+
+
+@pytest.mark.timeout(10)
+@pytest.mark.parametrize(
+    "text",
+    [
+        "retry" + " " * 8000,
+        "retry in" * 1000,
+        "1" * 8000,
+        "1 " * 4000,
+        "1.1." * 2000,
+        "\N{LEFT DOUBLE QUOTATION MARK}" * 8000,
+        "'" * 8000,
+        '"a' * 4000,
+        "{" * 8000,
+        '{"a":' * 1500,
+        "Error" * 1600,
+        "reset" * 1600,
+        "request too large for " * 360,
+        "user quota " * 700,
+        "in 1 " * 1600,
+    ],
+)
+def test_no_message_takes_long_to_read(text: str) -> None:
+    body = {"error": {"message": text}}
+    started = process_time()
+    for status in (400, 404, 429):
+        classify({"status": status, "body": body})
+    assert process_time() - started < 0.5
