@@ -130,7 +130,7 @@ class Bench:
         return call
 
 
-def left_in(dispatcher: Dispatcher[ScheduledCall]) -> list[str]:
+def left_in(dispatcher: Dispatcher[Any]) -> list[str]:
     """The containers that are not empty although no call waits, runs or rests."""
     left: dict[str, float] = {
         "retries": len(dispatcher.retries),

@@ -1,4 +1,4 @@
-"""Who gets a permit when: ledger, queue, guards and retries together."""
+"""When a call gets its permit: ledger, queue, guards and retries together."""
 
 from __future__ import annotations
 
@@ -232,12 +232,10 @@ def test_a_hold_refuses_the_queued_calls_that_it_outlasts() -> None:
     bench.admit("patient", "c", deadline=500.0)
     call = bench.running.pop("a")
     bench.dispatcher.release(call.permit)
-    from exai_actors.core.calls import UpstreamFailure
-
     failure = UpstreamFailure(FailureKind.RATE_LIMITED, "slow down", retry_after=60.0)
     bench.dispatcher.failed(call, failure, 0.0, 0.0)
-    ((refuse_unservable, refusal),) = bench.dispatcher.refuse_unservable(0.0)
-    assert refuse_unservable.request.text == "hurried"
+    ((refused, refusal),) = bench.dispatcher.refuse_unservable(0.0)
+    assert refused.request.text == "hurried"
     assert refusal.cause is RefusalCause.CLOSED
     assert refusal.retry_after >= 60.0
     assert bench.dispatcher.refuse_unservable(0.0) == []
@@ -270,6 +268,56 @@ def test_no_retry_starts_after_the_deadline() -> None:
     bench = Bench()
     bench.admit("a", deadline=3.0)
     assert not bench.fail("a", FailureKind.RATE_LIMITED, retry_after=10.0)
+
+
+def test_no_call_is_retried_that_a_hold_outlasts() -> None:
+    bench = Bench(limit=2)
+    bench.admit("fails", deadline=20.0)
+    bench.admit("refused")
+    assert bench.fail("refused", FailureKind.RATE_LIMITED, retry_after=60.0)
+    assert not bench.fail("fails", FailureKind.SERVER_ERROR)
+
+
+def test_no_call_is_retried_that_a_hold_of_its_model_outlasts() -> None:
+    bench = Bench(limit=1, model_limits=(("scarce", 2),))
+    bench.admit("fails", model="scarce", deadline=20.0)
+    bench.admit("refused", model="scarce")
+    bench.admit("other", model="plain", deadline=20.0)
+    scope = LimitScope.CONCURRENCY
+    assert bench.fail("refused", FailureKind.RATE_LIMITED, retry_after=60.0, scope=scope)
+    assert not bench.fail("fails", FailureKind.SERVER_ERROR)
+    assert bench.fail("other", FailureKind.SERVER_ERROR)
+
+
+def test_a_retry_waits_for_the_end_of_a_hold() -> None:
+    bench = Bench(limit=2)
+    bench.admit("fails")
+    bench.admit("refused")
+    assert bench.fail("refused", FailureKind.RATE_LIMITED, retry_after=60.0, draw=0.0)
+    assert bench.fail("fails", FailureKind.SERVER_ERROR)
+    assert bench.dispatcher.retries.next_at == 60.0
+
+
+def test_an_answer_ends_a_row_of_refusals() -> None:
+    bench = Bench()
+    for _ in range(3):
+        bench.admit("refused")
+        bench.fail("refused", FailureKind.OVERLOADED, draw=0.99)
+        # The first hold of a row is at most a second; without an answer the next is longer.
+        assert bench.account.hold.until - bench.now <= 1.0
+        bench.pass_time(2.0)
+        bench.complete("refused")
+
+
+def test_a_row_of_refusals_makes_the_holds_longer() -> None:
+    bench = Bench(retry=RetrySettings(attempts=1))
+    holds = []
+    for number in range(3):
+        bench.admit(f"r{number}")
+        bench.fail(f"r{number}", FailureKind.OVERLOADED, draw=0.5)
+        holds.append(bench.account.hold.until - bench.now)
+        bench.pass_time(10.0)
+    assert holds == [0.5, 1.0, 2.0]
 
 
 def test_a_call_that_prefers_a_fallback_is_not_retried_here() -> None:
@@ -369,8 +417,8 @@ def test_refused_calls_do_not_raise_the_retry_budget() -> None:
         bench.admit(f"r{number}")
     for number in range(1000):
         assert isinstance(bench.admit(f"x{number}"), Refusal)
-    again = [bench.fail(f"r{number}", retry_after=9.0) for number in range(10)]
-    assert sum(again) == RetrySettings().reserve
+    retried = [bench.fail(f"r{number}", retry_after=9.0) for number in range(10)]
+    assert sum(retried) == RetrySettings().reserve
 
 
 def test_calls_refused_together_count_as_one_refusal() -> None:
@@ -419,13 +467,13 @@ def test_a_new_owner_keeps_resting_permits_and_the_holds_of_models() -> None:
     bench = Bench(limit=1, model_limits=(("scarce", 1),))
     bench.admit("gone")
     bench.abort("gone", rest_s=20.0)
-    bench.admit("told", model="scarce")
-    bench.fail("told", FailureKind.RATE_LIMITED, retry_after=50.0, holder=LimitHolder.MODEL)
+    bench.admit("refused", model="scarce")
+    bench.fail("refused", FailureKind.RATE_LIMITED, retry_after=50.0, holder=LimitHolder.MODEL)
     bench.dispatcher = Dispatcher(bench.account, 1 << 40)
     bench.admit("plain")
     bench.admit("scarce", model="scarce")
     bench.pass_time(19.0)
-    assert bench.granted == ["gone", "told"]
+    assert bench.granted == ["gone", "refused"]
     bench.pass_time(1.0)
     assert bench.granted[2:] == ["plain"]
     bench.pass_time(36.0)
@@ -460,12 +508,12 @@ def test_a_model_with_its_own_limit_delays_no_other() -> None:
 def test_a_hold_of_one_model_outlives_the_owner() -> None:
     bench = Bench(limit=2, model_limits=(("scarce", 1),))
     bench.admit("s1", model="scarce")
-    told = UpstreamFailure(
+    failure = UpstreamFailure(
         FailureKind.RATE_LIMITED, "one at once", retry_after=9.0, holder=LimitHolder.MODEL
     )
     call = bench.running.pop("s1")
     bench.dispatcher.release(call.permit)
-    bench.dispatcher.failed(call, told, bench.now, 0.0)
+    bench.dispatcher.failed(call, failure, bench.now, 0.0)
     bench.dispatcher = Dispatcher(bench.account, 1 << 40)
     assert bench.admit("other") is Admission.GRANTED
     assert bench.admit("s2", model="scarce") is Admission.QUEUED
@@ -510,8 +558,8 @@ def test_forgetting_a_session_removes_its_waiting_calls() -> None:
     bench.admit("waits", "gone")
     bench.admit("other", "here")
     assert bench.fail("fails", FailureKind.RATE_LIMITED, retry_after=1.0)
-    gone = bench.dispatcher.forget(SessionId("gone"))
-    assert sorted(call.request.text for call in gone) == ["fails", "waits"]
+    removed = bench.dispatcher.forget(SessionId("gone"))
+    assert sorted(call.request.text for call in removed) == ["fails", "waits"]
     bench.pass_time(10)
     assert bench.granted == ["fails", "other"]
 
@@ -525,13 +573,13 @@ def test_positions_and_estimates_follow_from_the_ages_of_the_calls() -> None:
     bench.admit("c")
     bench.admit("d")
     bench.admit("e", "other")
-    told = {
+    reported = {
         call.request.text: (position, wait)
         for position, wait, call in bench.dispatcher.waits.positions_due(4.0, 8.0)
     }
-    # b has its permit for longer than a had, and will be done soon; c has only just begun.
-    assert sorted(told.values()) == [(1, 1.0), (2, 4.0)]
-    assert set(told) == {"d", "e"}
+    # b has held its permit for as long as a did, and will end soon; c has just started.
+    assert sorted(reported.values()) == [(1, 1.0), (2, 4.0)]
+    assert set(reported) == {"d", "e"}
     assert list(bench.dispatcher.waits.positions_due(11.0, 8.0)) == []
     assert len(list(bench.dispatcher.waits.positions_due(12.0, 8.0))) == 2
 

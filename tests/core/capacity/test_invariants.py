@@ -1,4 +1,4 @@
-"""The broker finds faults of its own account by itself, and none where there is none."""
+"""The broker finds the violations of its own invariants, and none where there is none."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The ledger of permits keeps its books whatever is done to it."""
+"""The ledger of permits adds up after every operation."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_a_negative_reserve_is_refused() -> None:
 
 
 class LedgerMachine(RuleBasedStateMachine):
-    """The ledger beside plain dictionaries of what is out."""
+    """The ledger beside plain dictionaries of the permits out."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -155,7 +155,7 @@ class LedgerMachine(RuleBasedStateMachine):
         assert self.ledger.quarantine(permit) is record
 
     @rule(permit=st.integers(-1, 30), aside=st.booleans())
-    def return_what_is_not_held(self, permit: int, aside: bool) -> None:
+    def return_an_unknown_permit(self, permit: int, aside: bool) -> None:
         known = PermitId(permit)
         if known not in self.out and (aside or known not in self.aside):
             give = self.ledger.quarantine if aside else self.ledger.release
@@ -175,7 +175,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.let_over_rise()
 
     @invariant()
-    def all_parts_make_up_the_limit_and_what_is_over_it(self) -> None:
+    def all_parts_make_up_the_limit_and_its_excess(self) -> None:
         ledger = self.ledger
         parts = ledger.free + ledger.in_flight + len(ledger.quarantined) + ledger.reserved
         assert ledger.limit == self.limit
@@ -185,11 +185,11 @@ class LedgerMachine(RuleBasedStateMachine):
         assert not (ledger.free and ledger.over)
 
     @invariant()
-    def what_is_over_the_limit_only_falls_until_the_next_shrink(self) -> None:
+    def the_excess_only_falls_until_the_next_shrink(self) -> None:
         assert self.ledger.over <= self.highest_over
 
     @invariant()
-    def what_is_out_is_known_by_name(self) -> None:
+    def every_permit_out_has_its_record(self) -> None:
         assert self.ledger.held == self.out
         assert self.ledger.quarantined == self.aside
 

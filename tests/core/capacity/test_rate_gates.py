@@ -1,4 +1,4 @@
-"""A gate is exact over any window, all gates or none, and what was charged can be put right."""
+"""A gate is exact over any window, a call passes all gates or none, and charges are corrected."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_no_window_ever_holds_more_than_the_limit(
         now += passed
         opens_at = gate.opens_at(amount, now)
         if opens_at > now and passed > 15:
-            # As its owner does: wait until just then.
+            # Wait until then, as its owner does.
             now = opens_at
             assert gate.opens_at(amount, now) == now, "it did not open when it said"
         if gate.opens_at(amount, now) <= now:

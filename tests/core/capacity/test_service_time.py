@@ -1,4 +1,4 @@
-"""How long a permit is usually held, and what waiting for one takes."""
+"""The usual time that a permit is held, and the wait that follows from it."""
 
 from __future__ import annotations
 

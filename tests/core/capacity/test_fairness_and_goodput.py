@@ -1,6 +1,6 @@
-"""What the shares promise of many permits, of small weights and after an overload, in virtual time.
+"""Fairness with many permits and small weights, and goodput after an overload, in virtual time.
 
-Each check is shown to notice a dispatcher that does not keep the promise.
+Each check fails for a dispatcher that breaks the promise.
 """
 
 from __future__ import annotations
@@ -28,31 +28,31 @@ COSTS = st.floats(1, 1000)
 def worst_unfairness(
     limit: int, tenants: list[tuple[float, float, float]], seed: list[int], calls: int = 100
 ) -> float:
-    """How far apart two tenants get that always wait, in parts of what is allowed.
+    """The largest difference between two backlogged tenants, as a fraction of the bound.
 
-    Each has a weight, the cost it is thought to have and the one that it has. ``seed`` chooses
-    which call ends next. What is allowed: |W_f/w_f - W_g/w_g| <= (L+1)(c_f/w_f + c_g/w_g).
+    Each has a weight, an estimated and a real cost. ``seed`` chooses which call ends next. The
+    bound is |W_f/w_f - W_g/w_g| <= (L+1)(c_f/w_f + c_g/w_g).
     """
     weights = tuple((str(name), weight) for name, (weight, _, _) in enumerate(tenants))
     bench = Bench(CapacitySettings(limit=limit, weights=weights, queue=10_000, max_wait_s=1e9))
     apply_change(bench.dispatcher, Pause(), "until all wait", bench.now)
     for number in range(calls):
-        for name, (_, thought, _) in enumerate(tenants):
-            bench.admit(f"{name} {number}", f"s{name}", tenant=str(name), tokens=thought)
+        for name, (_, estimate, _) in enumerate(tenants):
+            bench.admit(f"{name} {number}", f"s{name}", tenant=str(name), tokens=estimate)
     apply_change(bench.dispatcher, Reopen(), "all wait", bench.now)
     bench.pump()
-    had = [0.0] * len(tenants)
+    served = [0.0] * len(tenants)
     for index in range(calls // 2):
         running = list(bench.running)
         ends = running[seed[index % len(seed)] % len(running)]
         tenant = int(ends.split()[0])
         bench.complete(ends, tokens=tenants[tenant][2])
-        had[tenant] += tenants[tenant][2]
+        served[tenant] += tenants[tenant][2]
     worst = 0.0
-    for f, (weight_f, thought_f, cost_f) in enumerate(tenants):
-        for g, (weight_g, thought_g, cost_g) in enumerate(tenants):
-            apart = abs(had[f] / weight_f - had[g] / weight_g)
-            allowed = max(thought_f, cost_f) / weight_f + max(thought_g, cost_g) / weight_g
+    for f, (weight_f, estimate_f, cost_f) in enumerate(tenants):
+        for g, (weight_g, estimate_g, cost_g) in enumerate(tenants):
+            apart = abs(served[f] / weight_f - served[g] / weight_g)
+            allowed = max(estimate_f, cost_f) / weight_f + max(estimate_g, cost_g) / weight_g
             worst = max(worst, apart / ((limit + 1) * allowed))
     return worst
 
@@ -78,7 +78,7 @@ def test_the_bound_is_exceeded_without_settlement(monkeypatch: pytest.MonkeyPatc
 
 
 def longest_wait_s(weights: list[float], max_wait_s: float) -> float:
-    """The longest that a tenant had no grant, all asking without end, each call for a second."""
+    """The longest time a tenant had no grant, with all tenants backlogged and calls of a second."""
     named = tuple((str(name), weight) for name, weight in enumerate(weights))
     bench = Bench(CapacitySettings(limit=1, weights=named, queue=100_000, max_wait_s=max_wait_s))
     latest = {str(name): 0.0 for name in range(len(weights))}
@@ -97,7 +97,7 @@ def longest_wait_s(weights: list[float], max_wait_s: float) -> float:
 
 @given(st.lists(st.sampled_from([0.001, 1.0, 1000.0]), min_size=2, max_size=6))
 def test_no_weights_starve_a_tenant(weights: list[float]) -> None:
-    # One grant in four is for those who waited too long, each of the others before it.
+    # Every fifth grant is the guard's, and the other tenants may precede.
     assert longest_wait_s(weights, max_wait_s=20.0) <= 20.0 + 4 * len(weights) + 4
 
 
@@ -106,9 +106,9 @@ def test_a_tenant_starves_without_the_guard() -> None:
 
 
 def goodput_after_overload(*, expires: bool, if_busy: IfBusy = IfBusy.WAIT_IN_TIME) -> float:
-    """Which part of half a load is answered in time, 10 s after a minute of three times the load.
+    """The part of half a load answered in time, from 10 s after a minute of three times the load.
 
-    Four permits, calls of 0.2 s: 20 a second are a full load. Each request has 5 s.
+    With four permits and calls of 0.2 s, 20 calls a second are a full load. Each has 5 s.
     """
     bench = Bench(limit=4, queue=10_000)
     names = count()

@@ -1,0 +1,287 @@
+"""The provider actor by its messages, with probes in place of sessions."""
+
+from __future__ import annotations
+
+import pytest
+
+from exai_actors.core.calls import CallOptions, ChatCall, ChatMessage, FailureKind, IfBusy
+from exai_actors.core.capacity.changes import Pause, Reopen
+from exai_actors.core.capacity.settings import CapacitySettings
+from exai_actors.ids import RequestKey, SessionId
+from exai_actors.messages.provider import CancelCall, RunCall
+from exai_actors.messages.recipient import Offer
+from exai_actors.messages.session import (
+    Chunk,
+    Completed,
+    Enqueued,
+    Failed,
+    Granted,
+    Queued,
+    SessionMessage,
+)
+from exai_actors.testing.probe import Probe
+from exai_actors.testing.tree import ManualTree
+from tests.actors.left_over import left_in_provider, provider_of
+
+SESSION = SessionId("probed")
+
+
+class Provider:
+    """A provider whose sessions are probes: they neither cancel nor end anything themselves."""
+
+    def __init__(self, **capacity: object) -> None:
+        settings = CapacitySettings(**{"limit": 1} | capacity)  # type: ignore[arg-type]
+        self.tree = ManualTree(capacity=settings)
+        self.upstream = self.tree.upstream
+
+    def run(
+        self, name: str, prompt: str = "hi", *, stream: bool = False, **more: object
+    ) -> Probe[SessionMessage]:
+        """Ask for a call; returns the probe that receives its replies."""
+        probe: Probe[SessionMessage] = Probe(name)
+        deadline = more.pop("deadline", 1e9)
+        options = CallOptions(reports_progress=True, **more)  # type: ignore[arg-type]
+        call = ChatCall("moon", (ChatMessage("user", prompt),), stream=stream)
+        self.tree.actor("/providers/kimi").tell(
+            RunCall(
+                request=RequestKey(name),
+                session=SESSION,
+                call=call,
+                options=options,
+                reply_to=probe,
+                deadline=deadline,  # type: ignore[arg-type]
+            )
+        )
+        self.tree.settle()
+        return probe
+
+    def cancel(self, name: str) -> None:
+        self.tree.actor("/providers/kimi").tell(CancelCall(RequestKey(name), SESSION))
+        self.tree.settle()
+
+    def kinds(self, probe: Probe[SessionMessage]) -> list[type]:
+        self.tree.settle()
+        return [type(message) for message in probe.messages]
+
+    def assert_empty(self) -> None:
+        self.tree.settle()
+        assert left_in_provider(self.tree, sessions_ended=False) == []
+
+
+def test_a_queued_request_is_reported_again_at_each_interval() -> None:
+    provider = Provider()
+    provider.run("runs")
+    waits = provider.run("waits")
+    provider.tree.advance(1.0)
+    assert provider.kinds(waits) == [Enqueued, Queued]
+    provider.tree.advance(6.0)
+    assert provider.kinds(waits) == [Enqueued, Queued]
+    provider.tree.advance(10.0)
+    assert provider.kinds(waits) == [Enqueued, Queued, Queued, Queued]
+
+
+def test_positions_are_reported_again_after_the_queue_was_empty() -> None:
+    provider = Provider()
+    provider.run("first")
+    provider.run("second")
+    provider.tree.advance(1.0)
+    for number in range(2):
+        provider.upstream.calls[number].complete()
+        provider.tree.advance(10.0)
+    provider.run("third")
+    waits = provider.run("fourth")
+    provider.tree.advance(1.0)
+    assert provider.kinds(waits) == [Enqueued, Queued]
+
+
+def test_a_running_request_gets_no_position() -> None:
+    provider = Provider()
+    runs = provider.run("runs")
+    provider.tree.advance(30.0)
+    provider.upstream.calls[0].fail(FailureKind.SERVER_ERROR)
+    provider.tree.advance(30.0)
+    provider.upstream.calls[1].complete()
+    assert provider.kinds(runs) == [Granted, Completed]
+
+
+def test_no_request_joins_an_expired_call() -> None:
+    provider = Provider(coalesce=True)
+    provider.run("runs", "something else")
+    expires = provider.run("expires", "the same", deadline=5.0)
+    provider.tree.advance(6.0)
+    provider.upstream.calls[0].complete()
+    provider.tree.settle()
+    assert provider.kinds(expires) == [Enqueued, Queued]
+    later = provider.run("later", "the same")
+    assert [call.prompt for call in provider.upstream.calls] == ["something else", "the same"]
+    provider.upstream.calls[1].complete()
+    assert provider.kinds(later) == [Granted, Completed]
+    provider.assert_empty()
+
+
+@pytest.mark.parametrize("end", ["completes", "fails", "is aborted", "is refused"])
+def test_no_request_joins_a_call_that_has_ended(end: str) -> None:
+    provider = Provider(coalesce=True, quarantine_s=0.0)
+    if end == "is refused":
+        provider.tree.change(Pause())
+        provider.run("first", "the same", if_busy=IfBusy.REFUSE)
+        provider.tree.change(Reopen())
+    else:
+        provider.run("first", "the same")
+        call = provider.upstream.calls[0]
+        if end == "completes":
+            call.complete()
+        elif end == "fails":
+            call.fail(FailureKind.REJECTED)
+        else:
+            provider.cancel("first")
+            call.close()
+    provider.assert_empty()
+    second = provider.run("second", "the same")
+    provider.upstream.calls[-1].complete("its own")
+    assert provider.kinds(second) == [Granted, Completed]
+    assert provider.tree.statistics().shared == 0
+
+
+def test_a_cancelled_call_that_still_runs_is_not_joined() -> None:
+    provider = Provider(limit=2, coalesce=True)
+    provider.run("first", "the same")
+    provider.cancel("first")
+    provider.run("second", "the same")
+    assert len(provider.upstream.running) == 2
+
+
+def test_a_joined_request_gets_the_progress_of_its_call() -> None:
+    provider = Provider(coalesce=True)
+    provider.run("occupies", "something else")
+    provider.run("first", "the same")
+    queued = provider.run("queued", "the same")
+    assert provider.kinds(queued) == [Enqueued]
+    provider.upstream.calls[0].complete()
+    provider.tree.settle()
+    running = provider.run("running", "the same")
+    assert provider.kinds(queued) == [Enqueued, Granted]
+    assert provider.kinds(running) == [Granted]
+
+
+def test_an_aborted_call_that_is_still_awaited_fails() -> None:
+    provider = Provider()
+    awaited = provider.run("awaited")
+    provider.upstream.calls[0].close()
+    assert provider.kinds(awaited) == [Granted, Failed]
+    assert provider.tree.statistics().aborted == 1
+
+
+def test_a_session_that_cannot_keep_up_fails_and_its_call_is_aborted() -> None:
+    provider = Provider()
+    probe = provider.run("slow", stream=True)
+    provider.upstream.calls[0].chunk("one")
+    provider.tree.settle()
+    probe.answer = Offer.FULL
+    provider.upstream.calls[0].chunk("two")
+    provider.tree.settle()
+    assert [type(message) for message in probe.refused] == [Chunk, Failed]
+    assert provider.upstream.calls[0].abort_asked
+
+
+def test_one_of_two_sessions_that_cannot_keep_up_leaves_the_other_its_stream() -> None:
+    provider = Provider(coalesce=True)
+    slow, quick = (provider.run(name, "the same", stream=True) for name in ("slow", "quick"))
+    slow.answer = Offer.FULL
+    provider.upstream.calls[0].chunk("one")
+    provider.tree.settle()
+    slow.answer = Offer.ACCEPTED
+    provider.upstream.calls[0].chunk("two")
+    provider.upstream.calls[0].complete("one two")
+    assert provider.kinds(quick) == [Granted, Chunk, Chunk, Completed]
+    assert provider.kinds(slow) == [Granted]
+
+
+def test_chunks_of_a_cancelled_call_go_nowhere() -> None:
+    provider = Provider()
+    probe = provider.run("cancelled", stream=True)
+    provider.cancel("cancelled")
+    provider.upstream.calls[0].chunk("late")
+    provider.upstream.calls[0].close()
+    assert provider.kinds(probe) == [Granted]
+
+
+def test_a_failure_after_a_chunk_says_that_text_was_sent() -> None:
+    provider = Provider()
+    probe = provider.run("breaks", stream=True)
+    provider.upstream.calls[0].chunk("half")
+    provider.upstream.calls[0].fail(FailureKind.SERVER_ERROR)
+    provider.tree.settle()
+    failed = probe.skip_to(Failed)
+    assert failed.failure.text_sent
+    assert provider.tree.statistics().tried_again == 0
+
+
+def test_an_aborted_stream_costs_its_prompt_and_its_chunks() -> None:
+    provider = Provider()
+    provider.run("stream", "x" * 400, stream=True)
+    provider.upstream.calls[0].chunk("y" * 200)
+    provider.tree.settle()
+    (call,) = provider_of(provider.tree)._dispatcher.calls()
+    assert call.cost_so_far == 100.0 + 200 / 2
+    provider.upstream.calls[0].chunk("y" * 100_000)
+    provider.tree.settle()
+    assert call.cost_so_far == call.cost
+
+
+def test_the_service_is_asked_for_its_models_with_a_growing_delay_until_it_answers() -> None:
+    tree = ManualTree(models=())
+    upstream = tree.upstream
+
+    def delay_after_a_refusal() -> float:
+        upstream.refuse_models()
+        tree.settle()
+        seconds = 0.0
+        while not upstream.models_asked:
+            tree.advance(0.5)
+            seconds += 0.5
+        return seconds
+
+    assert [delay_after_a_refusal() for _ in range(4)] == [2.0, 4.0, 8.0, 16.0]
+    assert tree.statistics().trouble is not None
+    upstream.list_models("moon")
+    tree.settle()
+    assert tree.statistics().models == ("moon",)
+    assert tree.statistics().trouble is None
+    tree.advance(300.0)
+    assert delay_after_a_refusal() == 2.0
+
+
+def test_the_delay_is_no_longer_than_the_usual_interval() -> None:
+    tree = ManualTree(models=())
+    for _ in range(12):
+        tree.upstream.refuse_models()
+        tree.advance(300.0)
+        assert len(tree.upstream.models_asked) == 1
+
+
+def test_a_session_that_ended_leaves_nothing_at_the_provider() -> None:
+    tree = ManualTree(resume_s=1.0)
+    client = tree.client("mine")
+    client.call("a")
+    client.call("b")
+    client.vanish()
+    tree.upstream.calls[0].close(cut_off=False)
+    tree.advance(5.0)
+    assert tree.board.statistics().sessions == 0
+    assert left_in_provider(tree, sessions_ended=True) == []
+
+
+def test_a_session_of_an_earlier_name_is_watched_again() -> None:
+    tree = ManualTree(limit=1)
+    for life in (1, 2):
+        client = tree.client("mine")
+        client.call("a")
+        session = next(path for path in tree.system.paths() if path.startswith("/sessions/"))
+        tree.actor(session).tell("not a message of a session")
+        tree.settle()
+        assert len(tree.upstream.calls) == life
+        assert tree.upstream.calls[-1].abort_asked
+        tree.upstream.calls[-1].close(cut_off=False)
+        tree.settle()
+        assert left_in_provider(tree, sessions_ended=True) == []

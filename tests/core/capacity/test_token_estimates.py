@@ -1,0 +1,85 @@
+"""Estimates of a call's LLM tokens, learned from earlier calls."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exai_actors.core.calls import ChatCall, ChatMessage, Usage
+from exai_actors.core.capacity.token_estimates import (
+    FIRST_COMPLETION,
+    MAX_TOKENS,
+    MODELS,
+    TOKENS_PER_IMAGE,
+    TokenEstimator,
+    characters_of,
+    cost_of,
+)
+
+
+def ask(text: str, *, model: str = "m", max_tokens: int | None = None) -> ChatCall:
+    return ChatCall(model, (ChatMessage("user", text),), max_tokens=max_tokens)
+
+
+@given(ratio=st.floats(0.1, 2.0), answer=st.integers(1, 5000))
+def test_after_fifty_similar_calls_an_estimate_is_within_a_fifth(ratio: float, answer: int) -> None:
+    estimator = TokenEstimator()
+    call = ask("x" * 400)
+    usage = Usage(round(400 * ratio), answer)
+    for _ in range(50):
+        prompt, _ = estimator.estimate(call, 400)
+        estimator.learn(call.model, 400, prompt, usage, 4 * answer)
+    prompt, completion = estimator.estimate(call, characters_of(call))
+    assert abs(prompt - usage.prompt_tokens) < 0.2 * usage.prompt_tokens
+    assert abs(completion - answer) < 0.2 * answer + 1
+
+
+@given(prompt=st.integers(-(10**18), 10**18), answer=st.integers(-(10**18), 10**18))
+def test_absurd_token_counts_are_bounded(prompt: int, answer: int) -> None:
+    estimator = TokenEstimator()
+    call = ask("hello")
+    before, _ = estimator.estimate(call, 5)
+    learned = estimator.learn(call.model, 5, before, Usage(prompt, answer), 5)
+    for tokens in (*learned, *estimator.estimate(call, 5)):
+        assert 0 < tokens <= MAX_TOKENS
+
+
+def test_max_tokens_bounds_the_estimate() -> None:
+    assert TokenEstimator().estimate(ask("hi", max_tokens=7), 2)[1] == 7
+
+
+def test_only_so_many_models_are_remembered() -> None:
+    estimator = TokenEstimator()
+    for number in range(3 * MODELS):
+        estimator.estimate(ask("hi", model=str(number)), 2)
+    assert len(estimator._models) == MODELS
+
+
+def test_a_first_estimate_is_a_quarter_of_the_characters_and_a_usual_answer() -> None:
+    assert TokenEstimator().estimate(ask("hi"), 400) == (100.0, FIRST_COMPLETION)
+    assert TokenEstimator().estimate(ask(""), 0) == (1.0, FIRST_COMPLETION)
+
+
+def test_tokens_that_the_service_did_not_count_follow_from_the_text() -> None:
+    estimator = TokenEstimator()
+    assert estimator.learn("m", 400, 90.0, None, 40) == (90.0, 10.0)
+    assert estimator.learn("m", 400, 90.0, None, 0) == (90.0, 1.0)
+    assert estimator.estimate(ask("hi"), 400)[1] < FIRST_COMPLETION
+
+
+def test_models_are_learned_apart() -> None:
+    estimator = TokenEstimator()
+    estimator.learn("long", 0, 1.0, Usage(1, 8000), 0)
+    assert estimator.estimate(ask("hi", model="long"), 2)[1] > 1000
+    assert estimator.estimate(ask("hi", model="other"), 2)[1] == FIRST_COMPLETION
+
+
+def test_an_image_counts_as_much_text() -> None:
+    message = ChatMessage("user", "look", ("https://example.com/a.png",) * 2)
+    call = ChatCall("m", (ChatMessage("system", "be kind"), message))
+    assert characters_of(call) == len("lookbe kind") + 2 * TOKENS_PER_IMAGE * 4
+    assert TokenEstimator().estimate(call, characters_of(call))[0] >= 2 * TOKENS_PER_IMAGE
+
+
+def test_an_answer_costs_twice_as_much_as_its_prompt() -> None:
+    assert cost_of(10.0, 100.0) == 210.0
