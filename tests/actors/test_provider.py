@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pytest
+import structlog
 
+from exai_actors.actors.provider.log import MAX_LOGGED_VIOLATIONS
 from exai_actors.core.calls import CallOptions, ChatCall, ChatMessage, FailureKind, IfBusy
-from exai_actors.core.capacity.changes import Pause, Reopen
-from exai_actors.core.capacity.settings import CapacitySettings
+from exai_actors.core.capacity.changes import Pause, Reopen, SetLimit
+from exai_actors.core.capacity.settings import CapacitySettings, CircuitSettings, RetrySettings
 from exai_actors.ids import RequestKey, SessionId
 from exai_actors.messages.provider import CancelCall, RunCall
 from exai_actors.messages.recipient import Offer
@@ -17,6 +19,7 @@ from exai_actors.messages.session import (
     Failed,
     Granted,
     Queued,
+    Refused,
     SessionMessage,
 )
 from exai_actors.testing.probe import Probe
@@ -40,6 +43,7 @@ class Provider:
         """Ask for a call; returns the probe that receives its replies."""
         probe: Probe[SessionMessage] = Probe(name)
         deadline = more.pop("deadline", 1e9)
+        fallback_reasons = more.pop("fallback_reasons", frozenset())
         options = CallOptions(reports_progress=True, **more)  # type: ignore[arg-type]
         call = ChatCall("moon", (ChatMessage("user", prompt),), stream=stream)
         self.tree.actor("/providers/kimi").tell(
@@ -50,6 +54,7 @@ class Provider:
                 options=options,
                 reply_to=probe,
                 deadline=deadline,  # type: ignore[arg-type]
+                fallback_reasons=fallback_reasons,  # type: ignore[arg-type]
             )
         )
         self.tree.settle()
@@ -94,14 +99,18 @@ def test_positions_are_reported_again_after_the_queue_was_empty() -> None:
     assert provider.kinds(waits) == [Enqueued, Queued]
 
 
-def test_a_running_request_gets_no_position() -> None:
+def test_a_call_that_has_started_gets_no_position_while_its_retry_waits() -> None:
     provider = Provider()
-    runs = provider.run("runs")
+    started = provider.run("started")
+    provider.run("other")
     provider.tree.advance(30.0)
     provider.upstream.calls[0].fail(FailureKind.SERVER_ERROR)
     provider.tree.advance(30.0)
+    assert provider.tree.statistics().queued == 1
     provider.upstream.calls[1].complete()
-    assert provider.kinds(runs) == [Granted, Completed]
+    provider.tree.settle()
+    provider.upstream.calls[2].complete()
+    assert provider.kinds(started) == [Granted, Completed]
 
 
 def test_no_request_joins_an_expired_call() -> None:
@@ -116,6 +125,19 @@ def test_no_request_joins_an_expired_call() -> None:
     assert [call.prompt for call in provider.upstream.calls] == ["something else", "the same"]
     provider.upstream.calls[1].complete()
     assert provider.kinds(later) == [Granted, Completed]
+    provider.assert_empty()
+
+
+def test_no_request_joins_a_call_that_was_refused_while_it_waited() -> None:
+    provider = Provider(coalesce=True)
+    provider.run("runs", "something else")
+    refused = provider.run("refused", "the same", deadline=20.0)
+    provider.upstream.calls[0].complete(hold_s=60.0)
+    assert provider.kinds(refused) == [Enqueued, Refused]
+    later = provider.run("later", "the same")
+    provider.tree.advance(70.0)
+    provider.upstream.calls[1].complete()
+    assert provider.kinds(later)[-1] is Completed
     provider.assert_empty()
 
 
@@ -162,6 +184,79 @@ def test_a_joined_request_gets_the_progress_of_its_call() -> None:
     running = provider.run("running", "the same")
     assert provider.kinds(queued) == [Enqueued, Granted]
     assert provider.kinds(running) == [Granted]
+
+
+def test_a_call_expires_with_the_last_request_that_is_left() -> None:
+    provider = Provider(coalesce=True)
+    provider.run("runs", "something else")
+    provider.run("patient", "the same")
+    hurried = provider.run("hurried", "the same", deadline=5.0)
+    provider.cancel("patient")
+    provider.tree.advance(6.0)
+    provider.upstream.calls[0].complete()
+    provider.tree.settle()
+    assert len(provider.upstream.calls) == 1
+    assert Granted not in provider.kinds(hurried)
+    provider.assert_empty()
+
+
+def test_a_call_is_retried_for_the_request_that_is_left_though_the_first_had_a_fallback() -> None:
+    provider = Provider(coalesce=True)
+    provider.run("first", "the same", fallback_reasons=frozenset({"server_error"}))
+    second = provider.run("second", "the same")
+    provider.cancel("first")
+    provider.upstream.calls[0].fail(FailureKind.SERVER_ERROR)
+    provider.tree.advance(5.0)
+    provider.upstream.calls[1].complete()
+    assert provider.kinds(second) == [Granted, Completed]
+
+
+def test_a_provider_that_is_stopped_aborts_its_calls() -> None:
+    provider = Provider()
+    provider.run("runs")
+    provider.tree.actor("/providers/kimi").stop(block=False)
+    provider.tree.settle()
+    assert provider.upstream.calls[0].abort_asked
+
+
+def test_each_change_of_capacity_is_logged_once() -> None:
+    provider = Provider(
+        retry=RetrySettings(attempts=1), circuit=CircuitSettings(failures_in_a_row=1, open_s=5.0)
+    )
+    with structlog.testing.capture_logs() as entries:
+        provider.run("refused")
+        provider.upstream.calls[0].fail(FailureKind.RATE_LIMITED, "slow down", retry_after=8.0)
+        provider.tree.advance(10.0)
+        provider.run("fails")
+        provider.upstream.calls[1].fail(FailureKind.SERVER_ERROR, "broken")
+        provider.tree.advance(10.0)
+        provider.run("probe")
+        provider.upstream.calls[2].complete(hold_s=3.0)
+        provider.tree.settle()
+        assert len(entries) == 4
+        provider.tree.change(SetLimit(2))
+    assert {entry["event"] for entry in entries} == {"provider.capacity_changed"}
+    assert [(entry["change"], entry["cause"]) for entry in entries] == [
+        ("held for 8.4 s", "slow down"),
+        ("circuit open for 5 s", "1 calls failed in a row: broken"),
+        ("circuit closed", "a probe was answered"),
+        ("held for 3 s", "the provider says its limit is reached"),
+        ("limit 1 -> 2", "the test"),
+    ]
+
+
+def test_violated_invariants_are_logged_and_counted_up_to_a_limit() -> None:
+    provider = Provider(limit=100)
+    for number in range(30):
+        provider.run(f"r{number}")
+    ledger = provider_of(provider.tree)._dispatcher.pools[0].ledger
+    ledger.quarantined.update(ledger.held)
+    with structlog.testing.capture_logs() as entries:
+        provider.tree.advance(30.0)
+    assert len(entries) == MAX_LOGGED_VIOLATIONS
+    assert entries[0]["event"] == "provider.invariant_violated"
+    assert entries[0]["violation"].endswith("is both held and in quarantine")
+    assert provider.tree.statistics().faults == MAX_LOGGED_VIOLATIONS
 
 
 def test_an_aborted_call_that_is_still_awaited_fails() -> None:

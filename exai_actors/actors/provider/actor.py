@@ -103,7 +103,6 @@ class ProviderActor(LoopActor):
         self._watched: set[SessionId] = set()
         self._refresh_armed = False
         self._wake: Cancellable | None = None
-        self._wakes_at = inf
         self._unrecognised = UnrecognisedRefusals(self._name)
         self._counts = Counts()
         self._replies = ProviderReplies(self._name, self._counts, self._coalescing)
@@ -144,7 +143,6 @@ class ProviderActor(LoopActor):
             case RefreshQueue():
                 self._report_positions()
             case PumpDue():
-                self._wakes_at = inf
                 self._pump()
             case ChangeProvider():
                 return self._change(message)
@@ -368,11 +366,11 @@ class ProviderActor(LoopActor):
         self._arm_wake(now)
 
     def _arm_wake(self, now: float) -> None:
+        if self._wake is not None:
+            self._wake.cancel()
+            self._wake = None
         wake_at = self._dispatcher.wake_at(now)
-        if wake_at < self._wakes_at:
-            if self._wake is not None:
-                self._wake.cancel()
-            self._wakes_at = wake_at
+        if wake_at < inf:
             self._wake = self.schedule(max(0.0, wake_at - now), PumpDue())
 
     def _change(self, message: ChangeProvider) -> str | None:

@@ -97,7 +97,6 @@ class Settlement(Generic[C]):
                 gates.refund(call.gate_charge, now)
             elif not verdict.may_have_cost:
                 gates.settle(call.gate_charge, 0.0, now)
-            call.gate_charge = None
         if verdict.counts_for_circuit:
             change = guards.circuit.failed(now, call.is_probe)
             if change is not None:

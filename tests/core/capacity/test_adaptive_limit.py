@@ -56,6 +56,13 @@ def test_an_adaptive_limit_does_not_rise_while_less_than_half_of_it_is_used() ->
     assert risen == [None] * 8 + [10]
 
 
+def test_each_step_up_takes_as_many_answers_as_the_limit() -> None:
+    adaptive = lowered()
+    assert adaptive.on_overload(1.0) == 8
+    risen = [adaptive.on_success(2.0 + number, in_flight=8) for number in range(17)]
+    assert risen == [None] * 7 + [9] + [None] * 8 + [10]
+
+
 def test_an_overload_starts_the_count_of_answers_again() -> None:
     adaptive = lowered()
     for _ in range(8):

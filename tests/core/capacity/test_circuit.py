@@ -65,9 +65,10 @@ def test_failures_older_than_the_window_do_not_count() -> None:
     circuit = Circuit(settings)
     for now in (0.0, 0.0, 0.0, 10.0):
         assert circuit.failed(now, False) is None
-    assert circuit.failed(10.1, False) is None
-    assert circuit.failed(10.2, False) is None
-    assert circuit.failed(10.3, False) is not None
+    for now in (10.1, 10.2, 10.3):
+        assert circuit.succeeded(now, False) is None
+    assert circuit.failed(10.4, False) is None
+    assert circuit.failed(10.5, False) is not None
 
 
 def test_a_success_ends_a_row_of_failures() -> None:

@@ -15,6 +15,7 @@ from exai_actors.core.capacity.changes import (
     SetReserve,
     SetWeight,
 )
+from exai_actors.core.capacity.circuit import CircuitState
 from exai_actors.core.capacity.dispatcher import Admission, Dispatcher
 from exai_actors.core.capacity.refusals import Refusal, RefusalCause
 from exai_actors.core.capacity.settings import (
@@ -283,10 +284,18 @@ def test_no_call_is_retried_that_a_hold_of_its_model_outlasts() -> None:
     bench.admit("fails", model="scarce", deadline=20.0)
     bench.admit("refused", model="scarce")
     bench.admit("other", model="plain", deadline=20.0)
-    scope = LimitScope.CONCURRENCY
-    assert bench.fail("refused", FailureKind.RATE_LIMITED, retry_after=60.0, scope=scope)
+    holder = LimitHolder.MODEL
+    assert bench.fail("refused", FailureKind.RATE_LIMITED, retry_after=60.0, holder=holder)
     assert not bench.fail("fails", FailureKind.SERVER_ERROR)
     assert bench.fail("other", FailureKind.SERVER_ERROR)
+
+
+def test_no_call_of_a_model_is_retried_that_a_hold_of_the_account_outlasts() -> None:
+    bench = Bench(limit=1, model_limits=(("scarce", 1),))
+    bench.admit("fails", model="scarce", deadline=20.0)
+    bench.admit("refused", model="plain")
+    assert bench.fail("refused", FailureKind.RATE_LIMITED, retry_after=60.0)
+    assert not bench.fail("fails", FailureKind.SERVER_ERROR)
 
 
 def test_a_retry_waits_for_the_end_of_a_hold() -> None:
@@ -296,6 +305,26 @@ def test_a_retry_waits_for_the_end_of_a_hold() -> None:
     assert bench.fail("refused", FailureKind.RATE_LIMITED, retry_after=60.0, draw=0.0)
     assert bench.fail("fails", FailureKind.SERVER_ERROR)
     assert bench.dispatcher.retries.next_at == 60.0
+
+
+def test_the_retry_of_a_probe_is_no_probe() -> None:
+    bench = Bench(limit=3, circuit=CircuitSettings(failures_in_a_row=1), retry=RetrySettings(5))
+    bench.admit("a")
+    assert bench.fail("a", draw=0.0)
+    bench.pass_time(5.0)
+    assert bench.granted == ["a", "a"], "the second attempt is the probe"
+    assert bench.fail("a", retry_after=100.0, draw=0.0)
+    bench.pass_time(10.0)
+    bench.admit("b")
+    bench.complete("b")
+    assert bench.account.circuit.state is CircuitState.CLOSED
+    bench.pass_time(100.0)
+    bench.admit("c")
+    bench.fail("c")
+    opens_at = bench.account.circuit.opens_at(bench.now)
+    bench.now += 1.0
+    bench.fail("a")
+    assert bench.account.circuit.opens_at(bench.now) == opens_at
 
 
 def test_an_answer_ends_a_row_of_refusals() -> None:
@@ -646,7 +675,9 @@ def test_a_queued_call_past_its_deadline_is_not_started() -> None:
     bench.now = 5.0
     bench.complete("runs")
     assert bench.granted == ["runs", "in time"]
-    assert [call.request.text for call in bench.dispatcher.expired] == ["too late"]
+    (expired,) = bench.dispatcher.expired
+    assert expired.request.text == "too late"
+    assert expired.flow.tag.unsettled == bench.running["in time"].cost, "it is not charged"
     assert bench.dispatcher.queued == 0
 
 

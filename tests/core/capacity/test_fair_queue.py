@@ -203,6 +203,15 @@ class AgainstBruteForce(RuleBasedStateMachine):
         assert set(self.queue) == {each[2] for each in self.model.waiting}
         assert len(self.queue) == len(self.model.waiting)
 
+    @invariant()
+    def the_same_sums(self) -> None:
+        for name, tenant in self.queue._tenants.items():
+            costs = [each[3] for each in self.model.waiting if each[0] == name]
+            assert (tenant.queued, tenant.queued_cost) == (len(costs), sum(costs))
+            for session, flow in tenant.flows.items():
+                own = [each[3] for each in self.model.waiting if each[:2] == (name, session)]
+                assert (len(flow.waiting), flow.queued_cost) == (len(own), sum(own))
+
 
 TestAgainstBruteForce = AgainstBruteForce.TestCase
 

@@ -63,6 +63,8 @@ def test_rounding_never_keeps_a_gate_shut(amounts: list[float], settled: float) 
         part = gate.charge(amount, now / 100)
         gate.settle(part, amount * settled, now / 100)
     assert gate.opens_at(1000, 1.0) <= 61.0
+    assert gate.opens_at(1000, 61.0) == 61.0
+    assert gate.statistics(61.0).used == 0.0
 
 
 def test_charges_settled_to_zero_do_not_accumulate() -> None:
