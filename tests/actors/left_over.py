@@ -6,15 +6,13 @@ from typing import cast
 
 from exai_actors.actors.provider.actor import ProviderActor
 from exai_actors.actors.provider.call import NO_SESSION
-from exai_actors.ids import ProviderName
 from exai_actors.testing.tree import ManualTree
 from tests.core.capacity.dispatching import left_in
 
 
 def provider_of(tree: ManualTree, name: str = "kimi") -> ProviderActor:
     """The present incarnation of a provider actor."""
-    statistics = tree.board._providers[ProviderName(name)]
-    return cast(ProviderActor, statistics.__self__)  # type: ignore[attr-defined]
+    return cast(ProviderActor, tree.actor(f"/providers/{name}")._actor_weakref())
 
 
 def left_in_provider(tree: ManualTree, name: str = "kimi", *, sessions_ended: bool) -> list[str]:

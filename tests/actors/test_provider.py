@@ -233,14 +233,15 @@ def test_each_change_of_capacity_is_logged_once() -> None:
         provider.run("probe")
         provider.upstream.calls[2].complete(hold_s=3.0)
         provider.tree.settle()
-        assert len(entries) == 4
+        assert len(entries) == 5
         provider.tree.change(SetLimit(2))
     assert {entry["event"] for entry in entries} == {"provider.capacity_changed"}
     assert [(entry["change"], entry["cause"]) for entry in entries] == [
         ("held for 8.4 s", "slow down"),
+        ("hold ended", "its time is over"),
         ("circuit open for 5 s", "1 calls failed in a row: broken"),
         ("circuit closed", "a probe was answered"),
-        ("held for 3 s", "the provider says its limit is reached"),
+        ("model moon held for 3 s", "the provider says its limit is reached"),
         ("limit 1 -> 2", "the test"),
     ]
 

@@ -121,7 +121,7 @@ def test_only_a_failed_connection_did_not_reach_the_service() -> None:
 def test_a_hold_is_the_retry_after_or_a_minute_for_a_quota_or_a_backoff() -> None:
     refused = UpstreamFailure(FailureKind.RATE_LIMITED, "x", retry_after=10.0)
     assert hold_s(refused, 1, 0.5, SETTINGS) == 10.5
-    assert hold_s(UpstreamFailure(FailureKind.QUOTA, "x"), 1, 0.5, SETTINGS) == 63.0
+    assert hold_s(UpstreamFailure(FailureKind.QUOTA, "x"), 1, 0.5, SETTINGS) == 62.5
     overloaded = UpstreamFailure(FailureKind.OVERLOADED, "x")
     assert [hold_s(overloaded, row, 0.5, SETTINGS) for row in (1, 2, 3)] == [0.5, 1.0, 2.0]
     assert hold_s(overloaded, 1, 0.0, SETTINGS) == 0.25
