@@ -31,7 +31,7 @@ class GrantGuards:
     def __init__(self, account: Account) -> None:
         self.account = account
         self.circuit = account.circuit
-        # The holds whose end has still to be recorded.
+        # Active holds; the end of each will be recorded.
         self._noted: list[Hold] = [hold for hold in account.holds() if hold.until]
         self.all_open = False
         self.refresh(0.0)
@@ -113,7 +113,7 @@ class GrantGuards:
         return hold.because if hold is not None and hold.is_active(now) else ""
 
     def on_grant(self, call: ScheduledCall, now: float) -> None:
-        """Charge the rate gates, and count the call as a probe of what is not open."""
+        """Charge the rate gates, and count the call as a probe of holds and circuit."""
         gates = self.account.gates
         if gates.active:
             call.gate_charge = gates.charge(call.tokens, now)
@@ -173,7 +173,7 @@ class GrantGuards:
             self._record_hold(hold, seconds, failure.message, now)
 
     def on_rate_headers(self, seconds: float, model: str, now: float) -> None:
-        """Hold the model after an answer whose headers ask for a pause: rates are mostly its."""
+        """Hold the model after an answer with headers that ask for a pause."""
         hold = self.account.hold_of(model, now) if model else self.account.hold
         if hold.extend(now + seconds, "rate_limited", now, self.account.settings.hold_probe_s):
             self._record_hold(hold, seconds, "the provider says its limit is reached", now)

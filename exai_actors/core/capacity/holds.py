@@ -45,7 +45,7 @@ class Hold:
 
     @property
     def subject(self) -> str:
-        """What it holds, in words; empty for the account."""
+        """The held model, in words; empty for the account."""
         return "" if self.model is None else f"model {self.model}"
 
     def is_active(self, now: float) -> bool:

@@ -64,7 +64,7 @@ def explain(file: Any, status: int | None, model: str, rules: bool, as_json: boo
 
 
 def parse_response(raw: bytes) -> tuple[int | None, dict[str, str], bytes]:
-    """Status, headers and body of what ``curl -i`` wrote; a file without status line is a body.
+    """Status, headers and body of a file by ``curl -i``; without a status line all is body.
 
     curl writes a block of headers for each response, also those of a proxy and of redirects: the
     last one counts.
@@ -89,7 +89,7 @@ def parse_response(raw: bytes) -> tuple[int | None, dict[str, str], bytes]:
 def explanation(
     status: int, headers: Mapping[str, str], body: bytes, *, model: str, now: float
 ) -> dict[str, Any]:
-    """What the broker would do, as rows for people and programs; ``now`` is our wall clock."""
+    """The broker's treatment of a response, row by row; ``now`` is our wall clock."""
     from exai_actors.core.calls import Completion
     from exai_actors.wire.openai.rate_headers import hold_s, service_clock
 

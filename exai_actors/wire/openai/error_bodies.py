@@ -39,7 +39,7 @@ _QUOTED = re.compile(
 
 
 class ErrorWords(msgspec.Struct, frozen=True):
-    """What an error says.
+    """The codes and messages of an error.
 
     ``codes`` are in lower case; ``base_resp:1008`` is one of MiniMax's. ``message`` is for people,
     ``text`` has all messages, with those of the errors inside this one, and ``words`` each of them
@@ -64,7 +64,7 @@ def parse_error_body(body: bytes) -> Any:
 def error_within(parsed: dict[str, Any]) -> Any:
     """The error that a body with status 200, or an event of a stream, is; None if it is none.
 
-    For ``read_error``. An error whose members are all empty says that there was none.
+    For ``read_error``. A member ``error`` whose own members are all empty is no error.
     """
     error = parsed.get("error")
     if error and not (isinstance(error, dict) and not any(error.values())):

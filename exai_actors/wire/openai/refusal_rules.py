@@ -51,9 +51,10 @@ class Holder(StrEnum):
 
 
 class Rule(msgspec.Struct, frozen=True, kw_only=True):
-    """``codes`` match whole codes, or beginnings if they end in ``*``; ``phrase`` ignores case.
+    """``codes`` match whole codes, or parts where ``*`` stands; ``phrase`` ignores case.
 
-    ``statuses`` empty: any. ``recognised`` is False for the defaults of unknown refusals.
+    ``statuses`` empty: any. ``needs_both``: a code and the phrase have to match. ``recognised`` is
+    False for the defaults of unknown refusals.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     scope: LimitScope | None = None
     holder: Holder = Holder.ACCOUNT
     until: Until = Until.BACKOFF
+    needs_both: bool = False
     recognised: bool = True
 
     @property
@@ -180,7 +182,9 @@ RULES: tuple[Rule, ...] = (
     Rule(
         name="glm.1305.overloaded",
         provider="GLM",
-        codes=("1305+overloaded",),
+        codes=("1305",),
+        phrase=_phrase(r"overloaded", r"访问量过大"),
+        needs_both=True,
         kind=FailureKind.OVERLOADED,
         holder=Holder.MODEL,
     ),
@@ -493,17 +497,17 @@ _NAMES_ACCOUNT = _phrase(
 
 def find_rule(status: int, codes: tuple[str, ...], words: tuple[str, ...]) -> Rule:
     """The first rule that matches an error's codes or one of its messages; status 0: none."""
-    # A code of GLM for two causes: its message decides.
-    if "1305" in codes and any(map(_GLM_OVERLOADED.search, words)):
-        codes = (*codes, "1305+overloaded")
     for rule in RULES:
         if rule.statuses and status not in rule.statuses:
             continue
         if not (rule.codes or rule.phrase):
             return rule
-        if any(_matches(code, pattern) for pattern in rule.codes for code in codes):
+        has_code = any(_matches(code, pattern) for pattern in rule.codes for code in codes)
+        if has_code and not rule.needs_both:
             return rule
-        if rule.phrase is not None and any(_says(rule.phrase, each, status) for each in words):
+        if rule.phrase is None or (rule.needs_both and not has_code):
+            continue
+        if any(_says(rule.phrase, each, status) for each in words):
             return rule
     return UNKNOWN.get(status // 100, UNKNOWN_ERROR)
 
@@ -526,7 +530,7 @@ def limit_of(rule: Rule, words: str, wait_s: float | None) -> tuple[FailureKind,
 
 
 def holder_of(rule: Rule, words: str, model: str) -> LimitHolder:
-    """Whose limit it is; ``model`` is the one that was asked for, if known."""
+    """The holder of the limit; ``model`` is the requested one, if known."""
     if rule.holder is not Holder.STATED:
         return LimitHolder(rule.holder.value)
     if _NAMES_ALL_MODELS.search(words):
@@ -538,7 +542,6 @@ def holder_of(rule: Rule, words: str, model: str) -> LimitHolder:
     return LimitHolder.MODEL
 
 
-_GLM_OVERLOADED = _phrase(r"overloaded", r"访问量过大")
 # What libraries and gateways put before the words of a service.
 _LEAD_IN = re.compile(r"[^:.\n]{0,30}")
 _WRAPPERS = re.compile(

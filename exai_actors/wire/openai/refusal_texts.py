@@ -1,4 +1,4 @@
-"""The message of a refusal: what came, and what to check."""
+"""The message of a refusal: status, words of the service, and advice."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def describe(
     is_page: bool,
     redactor: Redactor,
 ) -> str:
-    """One line for the client: status and the service's words, then what to check."""
+    """One line for the client: status and the service's words, then advice."""
     if 300 <= status <= 399:
         location = next(
             (value for name, value in headers.items() if name.lower() == "location"), "nowhere"
