@@ -1,8 +1,8 @@
-"""What an actor on the event loop costs, beside pykka's actor on a thread.
+"""Measure the cost of an actor on the event loop beside pykka's actor on a thread.
 
 Run it as ``python tools/bench_runtime.py``. Every figure is the median of several repeats in which
-both runtimes take turns. Times are CPU microseconds of this process per operation; memory is what
-the resident set grew by per idle actor, each in a process of its own.
+both runtimes take turns. Times are CPU microseconds of this process per operation; memory is the
+growth of the resident set per idle actor, measured in a process of its own for each runtime.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Counting(pykka.Actor):
 
 
 class Linking(pykka.Actor):
-    """Hands every message on."""
+    """Passes every message on."""
 
     def __init__(self, onward: pykka.ActorRef[Any]) -> None:
         super().__init__()
@@ -56,7 +56,7 @@ class Linking(pykka.Actor):
 
 
 class Sending(pykka.Actor):
-    """Told a number, begins that many round trips; each that comes back begins the next."""
+    """Begins as many round trips as a number says; each that comes back begins the next."""
 
     def __init__(self, trips: int, report: Callable[[], object]) -> None:
         super().__init__()
@@ -107,7 +107,7 @@ class ThreadSource(Sending, pykka.ThreadingActor):
 
 
 class Finished:
-    """Lets the loop wait for a report that an actor makes on whatever thread."""
+    """Lets the loop wait for a report that an actor makes on any thread."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()

@@ -36,6 +36,9 @@ STOPPING: Final = 2
 """From here on it takes no messages; its last hook may still run."""
 ENDED: Final = 3
 
+# For the same reason: an offer returns it for nearly each message.
+_ACCEPTED = Offer.ACCEPTED
+
 _REFUSAL_REPORT_S = 1.0
 
 # Senders on any thread count refusals; an unguarded += would lose some of them.
@@ -184,16 +187,16 @@ class ActorCell:
         lane.append(message)
         if not self.scheduled:
             self.scheduler.enqueue(self)
-        return Offer.ACCEPTED
+        return _ACCEPTED
 
-    def offer_system(self, message: Any) -> Offer:
-        """Put a message in the system lane: ACCEPTED, or CLOSED if the actor has ended."""
+    def offer_system(self, message: Any) -> bool:
+        """Put a message in the system lane unless the actor has ended; return whether it is in."""
         if self.state >= STOPPING:
-            return Offer.CLOSED
+            return False
         self.mailbox.put_system(message)
         if not self.scheduled:
             self.scheduler.enqueue(self)
-        return Offer.ACCEPTED
+        return True
 
     def tell_when_full(self, message: Any) -> None:
         """Put a message that the user lane has no room for, or record it as a dead letter."""

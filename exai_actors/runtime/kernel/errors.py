@@ -23,7 +23,3 @@ class MailboxFull(RuntimeFault):
 
 class SystemStopping(RuntimeFault):
     """The actor system is stopping or has stopped, and starts no more actors."""
-
-
-class TooManyListeners(RuntimeFault):
-    """The number of event listeners is limited; one was probably never removed."""

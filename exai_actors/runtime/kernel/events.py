@@ -12,12 +12,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from exai_actors.runtime.kernel.driver import Driver
-from exai_actors.runtime.kernel.errors import TooManyListeners
 from exai_actors.runtime.kernel.signals import ExitReason
 
 log = logging.getLogger("exai_actors.runtime")
 
-LISTENER_LIMIT = 32
 FOREIGN_EVENT_LIMIT = 1_000
 
 
@@ -127,8 +125,6 @@ class EventStream:
 
     def add(self, listener: Listener) -> Callable[[], None]:
         """Add a listener; call the returned function to remove it."""
-        if len(self._listeners) >= LISTENER_LIMIT and listener not in self._listeners:
-            raise TooManyListeners(f"there are {LISTENER_LIMIT} event listeners already")
         self._listeners[listener] = True
 
         def remove() -> None:

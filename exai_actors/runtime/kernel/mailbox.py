@@ -32,9 +32,6 @@ class Mailbox:
                     self.system = deque()
         self.system.append(message)
 
-    def is_empty(self) -> bool:
-        return not self.system and not self.user
-
     def __len__(self) -> int:
         return len(self.system) + len(self.user)
 

@@ -54,7 +54,7 @@ class Ref:
     def tell_system(self, message: Any) -> None:
         """Put a message in the system lane: before all user messages, never refused for space."""
         cell = self._cell
-        if cell.offer_system(message) is Offer.CLOSED:
+        if not cell.offer_system(message):
             cell.dead_letter(message, DeadLetterReason.DEAD)
 
     def offer(self, message: Any) -> Offer:

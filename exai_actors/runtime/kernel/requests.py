@@ -92,5 +92,5 @@ def request(cell: ActorCell, message: Any, reply: Reply) -> None:
 
 def request_stop(cell: ActorCell, done: Callable[[bool], object] | None = None) -> None:
     """End an actor after its present message, before its backlog; False if it had ended."""
-    if cell.offer_system(StopRequest(done)) is Offer.CLOSED and done is not None:
+    if not cell.offer_system(StopRequest(done)) and done is not None:
         done(False)

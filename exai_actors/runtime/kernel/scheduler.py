@@ -1,11 +1,11 @@
 """Runs actors that have messages: fairly, briefly, and without starving input and output.
 
-One run queue holds the cells with messages. It is worked off in turns, each of them one callback of
-the loop; a turn ends after so many messages or seconds (``Pace``). Within a turn each cell gets a
-slice of at most so many messages and goes to the end of the queue.
+One run queue holds the cells with messages. Turns take cells from it, each turn one callback of the
+loop; a turn ends after so many batches or seconds (``Pace``). A cell's batch is at most so many
+messages; if it has more, it goes to the end of the queue.
 
-Most slices are a single plain message of an actor that has no other. They take the fast path in
-``_run_turn``, which does the same as ``_run_slice`` and takes a third less time.
+Most batches are a single plain message of an actor that has no other. They take the fast path in
+``_run_turn``, which does the same as ``_run_batch`` and takes a third less time.
 """
 
 from __future__ import annotations
@@ -55,13 +55,13 @@ class Scheduler:
         self.message: Any = NO_MESSAGE
         """The message that ``running`` is handling, or NO_MESSAGE."""
         self.clock = driver.now()
-        """When the present turn or its latest slice began; stands still between turns."""
+        """When the present turn or its latest batch began; stands still between turns."""
         self._ready: deque[ActorCell] = deque()
         self._armed = False
         """Whether a turn is under way or requested. Senders look at it after they appended."""
         self._interrupt: KeyboardInterrupt | None = None
         self._batch: list[Any] = []
-        """The messages of the present slice, if it is not a single plain one."""
+        """The messages of the present batch, if it is not a single plain one."""
         self._driver = driver
         self._now = driver.now
         self._events = events
@@ -84,7 +84,7 @@ class Scheduler:
             self._request_turn()
 
     def is_busy(self) -> bool:
-        """Return whether a cell waits for its slice."""
+        """Return whether a cell waits for its batch."""
         return bool(self._ready)
 
     def wake(self) -> None:
@@ -124,19 +124,19 @@ class Scheduler:
             raise
 
     def _run_turn(self) -> None:
-        """Run slices until none is due or the turn has used up its slices or its time."""
+        """Run batches until none is due or the turn has used up its batches or its time."""
         ready, pace, special, now = self._ready, self._pace, self._special, self._now
         if not ready:
             return
         clock = self.clock = now()
         deadline = clock + pace.turn_seconds
         take = ready.popleft if self.pick is None else self._take_picked
-        for _ in range(pace.turn_slices):
+        for _ in range(pace.turn_batches):
             cell = take()
             mailbox = cell.mailbox
             lane = mailbox.user
             if cell.state or mailbox.system or len(lane) != 1 or type(lane[0]) in special:
-                self._run_slice(cell)
+                self._run_batch(cell)
                 clock = self.clock
             else:
                 # The fast path: a single plain message of a running actor, and nothing else.
@@ -165,8 +165,8 @@ class Scheduler:
         self.running = None
         self.message = NO_MESSAGE
 
-    def _run_slice(self, cell: ActorCell) -> None:
-        """Run a slice of any kind."""
+    def _run_batch(self, cell: ActorCell) -> None:
+        """Run a batch of any kind."""
         self.running = cell
         self.message = NO_MESSAGE
         if cell.state != RUNNING and not self._begin(cell):

@@ -27,9 +27,9 @@ class ActorStatistics:
     current_message: str | None
     """Class name of the message being handled."""
     current_for_s: float | None
-    """An upper bound of its time so far: may include quick messages of the same slice."""
+    """An upper bound of its time so far: may include quick messages of the same batch."""
     processed: int
-    """Messages handled by this incarnation, without those of the present slice."""
+    """Messages handled by this incarnation, without those of the present batch."""
     failed: int
     """Incarnations at this path that ended with an error, as far as remembered."""
     refused: int
@@ -51,7 +51,7 @@ def statistics_of(cell: ActorCell, scheduler: Scheduler, now: float) -> ActorSta
         user_depth=len(mailbox.user),
         system_depth=len(mailbox.system),
         mailbox_limit=cell.mailbox_limit,
-        oldest_age_s=0.0 if mailbox.is_empty() else max(0.0, now - work.waiting_since),
+        oldest_age_s=max(0.0, now - work.waiting_since) if len(mailbox) else 0.0,
         current_message=message_type_of(message) if busy else None,
         current_for_s=max(0.0, now - scheduler.clock) if busy else None,
         processed=work.processed,

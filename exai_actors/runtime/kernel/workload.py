@@ -1,8 +1,8 @@
 """An actor's handler times, how many messages it may therefore handle in a row, and its backlog.
 
-Time is read once for all messages that an actor handles in a row (a slice), not once for each,
-which would add a fifth to their cost. To be exact all the same, the slices of a new or slow actor
-are one message long and double while it is quick: a slice that takes long is nearly always a single
+Time is read once for all messages that an actor handles in a row (a batch), not once for each,
+which would add a fifth to their cost. To be exact all the same, the batches of a new or slow actor
+are one message long and double while it is quick: a batch that takes long is nearly always a single
 message.
 """
 
@@ -16,13 +16,13 @@ _PROBATION = 64
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """The bounds of slices and turns."""
+    """The bounds of batches and turns."""
 
-    slice_messages: int = 64
+    batch_messages: int = 64
     """The most messages one actor handles in a row."""
-    turn_slices: int = 1024
+    turn_batches: int = 1024
     turn_seconds: float = 0.002
-    """The loop returns to its other work after so many slices or seconds."""
+    """The loop returns to its other work after so many batches or seconds."""
     slow_handler_s: float = 0.05
     """A handler that takes longer is reported."""
 
@@ -50,7 +50,7 @@ class Workload:
         self.busy_s = 0.0
         self.max_busy_s = 0.0
         self.slow_threshold_s = 0.0
-        """Below this, a slice is neither the slowest so far nor slow for any actor."""
+        """Below this, a batch is neither the slowest so far nor slow for any actor."""
         self.quota = 1
         self.probation_end = 0
         self.waiting_since = 0.0
@@ -59,7 +59,7 @@ class Workload:
         self.age_sample_end = 0
 
     def note_slow(self, seconds: float, messages: int, pace: Pace) -> bool:
-        """Account for a slice above ``slow_threshold_s``; return whether it is to be reported."""
+        """Account for a batch above ``slow_threshold_s``; return whether it is to be reported."""
         # Of several messages one took at least the mean: never claim more than is known.
         self.max_busy_s = max(self.max_busy_s, seconds / max(1, messages))
         self.slow_threshold_s = min(self.max_busy_s, pace.turn_seconds, pace.slow_handler_s)
@@ -73,14 +73,14 @@ class Workload:
     def note_backlog(
         self, waiting: int, now: float, seconds: float, handled: int, pace: Pace
     ) -> None:
-        """Account for a slice that left ``waiting`` messages behind.
+        """Account for a batch that left ``waiting`` messages behind.
 
         Grows the quota of a quick actor, and samples the age of the backlog: a sample ends when all
         messages that waited at its beginning are handled; those that wait then have come since.
         """
         is_quick = seconds <= pace.turn_seconds and self.processed >= self.probation_end
         if is_quick and handled == self.quota:
-            self.quota = min(2 * self.quota, pace.slice_messages)
+            self.quota = min(2 * self.quota, pace.batch_messages)
         is_first_sample = self.age_sample_since < self.waiting_since
         if is_first_sample or self.processed >= self.age_sample_end:
             if not is_first_sample:

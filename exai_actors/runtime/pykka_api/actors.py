@@ -30,7 +30,7 @@ log = logging.getLogger("exai_actors.runtime")
 
 
 class NoActorSystem(RuntimeFault):
-    """An actor needs an actor system: none is current, or its class was called directly."""
+    """``Actor.start()`` needs a current actor system, and there is none."""
 
 
 class LoopActor(pykka.Actor):
@@ -38,7 +38,8 @@ class LoopActor(pykka.Actor):
 
     Write ``on_receive`` and, if need be, ``on_start``, ``on_stop`` and ``on_failure`` as for any
     pykka actor; all of them are synchronous, short and never wait. Start it with
-    ``system.spawn(...)``, or with pykka's ``start()`` once a system is current.
+    ``system.spawn(...)``, or with pykka's ``start()`` once a system is current. One made by calling
+    the class is not started.
     """
 
     mailbox_limit: ClassVar[int] = 10_000
@@ -65,10 +66,7 @@ class LoopActor(pykka.Actor):
     def __init__(self, *_args: Any, **_kwargs: Any) -> None:
         # pykka's own initialiser would make what the cell and the reference have already.
         if getattr(self, "_cell", None) is None:
-            name = type(self).__name__
-            raise NoActorSystem(
-                f"{name}() has no actor system; use system.spawn({name}, ...) or {name}.start()"
-            )
+            ActorSystem.current()._attach_unstarted(self)
 
     def __str__(self) -> str:
         return str(self.actor_ref)
@@ -265,8 +263,7 @@ class ActorSystem(System[LoopRef[Any]]):
 
         def construct(cell: ActorCell) -> LoopActor:
             actor = actor_class.__new__(actor_class, *args, **kwargs)
-            actor._cell = cell
-            actor.system = self
+            self._attach(actor, cell)
             actor_class.__init__(actor, *args, **kwargs)
             return actor
 
@@ -274,6 +271,16 @@ class ActorSystem(System[LoopRef[Any]]):
         return self.start(
             actor_class, construct, path=path, supervisor=supervisor, mailbox_limit=limit
         )
+
+    def _attach(self, actor: LoopActor, cell: ActorCell) -> None:
+        actor.system = self
+        actor._cell = cell
+        cell.behaviour = actor
+
+    def _attach_unstarted(self, actor: LoopActor) -> None:
+        kind = type(actor)
+        path = self._anonymous_path(kind)
+        self._attach(actor, self._new_cell(kind, path, kind.mailbox_limit, None))
 
     def _anonymous_path(self, actor_class: type[LoopActor]) -> str:
         return f"/anonymous/{actor_class.__name__}-{next(self._anonymous)}"

@@ -26,7 +26,7 @@ class Inbox:
             request(self._cell, envelope.message, PykkaReply(envelope.reply_to))
 
     def empty(self) -> bool:
-        return self._cell.mailbox.is_empty()
+        return not len(self._cell.mailbox)
 
 
 class PykkaReply:

@@ -1,4 +1,4 @@
-"""Listeners: called on the loop thread, limited in number, and never able to harm an actor."""
+"""Listeners: called on the loop thread, and never able to harm an actor."""
 
 from __future__ import annotations
 
@@ -8,10 +8,8 @@ from typing import Any
 
 import pytest
 
-from exai_actors.runtime.kernel.errors import TooManyListeners
 from exai_actors.runtime.kernel.events import (
     FOREIGN_EVENT_LIMIT,
-    LISTENER_LIMIT,
     ActorFailed,
     ActorStarted,
     DeadLetter,
@@ -58,15 +56,6 @@ def test_a_listener_that_removes_itself_and_raises_is_gone(system: ManualSystem)
     system.recorder("/a")
     system.recorder("/b")
     assert len(calls) == 1
-
-
-def test_the_number_of_listeners_is_limited(system: ManualSystem) -> None:
-    listeners: list[Any] = [[].append for _ in range(LISTENER_LIMIT - 1)]
-    for listener in listeners:
-        system.on_event(listener)
-    with pytest.raises(TooManyListeners, match=f"{LISTENER_LIMIT} event listeners"):
-        system.on_event(print)
-    system.on_event(listeners[0])
 
 
 def test_events_of_other_threads_are_published_on_the_loop_thread(system: ManualSystem) -> None:

@@ -56,7 +56,7 @@ class Scene:
         assert handled + len(self.system.dead_letters) == sent
         for answer in self.answers:
             assert answer.kind == ("value" if "asked" in seen else "dead")
-        assert self.actor.cell.mailbox.is_empty()
+        assert len(self.actor.cell.mailbox) == 0
         assert not self.system.is_busy()
 
 

@@ -72,9 +72,9 @@ any_steps = st.lists(st.tuples(st.sampled_from(STEPS), st.sampled_from(PATHS)), 
 class History:
     """Carries out steps on a system, and records all sent messages and what came of them."""
 
-    def __init__(self, steps: Steps, seed: int, slice_messages: int, *, fast_path: bool = True):
+    def __init__(self, steps: Steps, seed: int, batch_messages: int, *, fast_path: bool = True):
         self.system = ManualSystem(
-            pace=Pace(slice_messages=slice_messages), dead_letter_capacity=10_000
+            pace=Pace(batch_messages=batch_messages), dead_letter_capacity=10_000
         )
         if not fast_path:
             self.system.scheduler._special = EveryClass()
@@ -151,11 +151,11 @@ class EveryClass:
         return 0
 
 
-@given(steps=any_steps, seed=st.integers(), slice_messages=st.integers(1, 8))
+@given(steps=any_steps, seed=st.integers(), batch_messages=st.integers(1, 8))
 def test_each_message_is_handled_once_or_accounted_for(
-    steps: Steps, seed: int, slice_messages: int
+    steps: Steps, seed: int, batch_messages: int
 ) -> None:
-    history = History(steps, seed, slice_messages)
+    history = History(steps, seed, batch_messages)
 
     handled = [number for _, number in history.handled]
     assert len(handled) == len(set(handled))
@@ -185,12 +185,12 @@ def test_each_message_is_handled_once_or_accounted_for(
         assert sorted((each.path, each.incarnation) for each in got) == spawned
 
 
-@given(steps=any_steps, seed=st.integers(), slice_messages=st.integers(1, 8))
+@given(steps=any_steps, seed=st.integers(), batch_messages=st.integers(1, 8))
 def test_the_fast_path_does_the_same_as_the_general_path(
-    steps: Steps, seed: int, slice_messages: int
+    steps: Steps, seed: int, batch_messages: int
 ) -> None:
-    fast = History(steps, seed, slice_messages)
-    general = History(steps, seed, slice_messages, fast_path=False)
+    fast = History(steps, seed, batch_messages)
+    general = History(steps, seed, batch_messages, fast_path=False)
     assert fast.handled == general.handled
     assert fast.statistics == general.statistics
     assert fast.system.published == general.system.published

@@ -1,4 +1,4 @@
-"""The order in which actors run: slices, turns, the simulator's choice, slow handlers."""
+"""The order in which actors run: batches, turns, the simulator's choice, slow handlers."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def longest_run(order: Sequence[str], name: str) -> int:
 
 
 def test_a_greedy_actor_does_not_starve_a_small_one() -> None:
-    system = ManualSystem(pace=Pace(slice_messages=8))
+    system = ManualSystem(pace=Pace(batch_messages=8))
     order: list[str] = []
     flooded(system, order, "greedy", 500)
     flooded(system, order, "small", 20)
@@ -41,7 +41,7 @@ def test_a_greedy_actor_does_not_starve_a_small_one() -> None:
 
 
 def test_a_turn_ends_after_its_slices() -> None:
-    system = ManualSystem(pace=Pace(slice_messages=4, turn_slices=10))
+    system = ManualSystem(pace=Pace(batch_messages=4, turn_batches=10))
     order: list[str] = []
     flooded(system, order, "actor", 50)
     system.manual.call_soon(lambda: order.append("socket"))
@@ -68,7 +68,7 @@ def test_a_turn_ends_after_its_time() -> None:
 
 
 def test_a_simulator_picks_the_ready_actor_that_runs_next() -> None:
-    system = ManualSystem(pace=Pace(slice_messages=1))
+    system = ManualSystem(pace=Pace(batch_messages=1))
     order: list[str] = []
     for name in ("a", "b", "c"):
         flooded(system, order, name, 2)

@@ -81,9 +81,27 @@ class TestStarting:
             with pytest.raises(NoActorSystem, match="make_current"):
                 Recorder.start()
 
-    def test_an_actor_cannot_be_made_by_calling_its_class(self) -> None:
-        with pytest.raises(NoActorSystem, match=r"use system\.spawn\(Player, \.\.\.\)"):
-            Player()
+    def test_an_actor_made_by_calling_its_class_is_not_started(self, system: ManualSystem) -> None:
+        with pytest.raises(NoActorSystem):
+            Recorder()
+        system.make_current()
+        actor = Recorder()
+        actor.actor_ref.tell("kept")
+        system.run()
+        assert (actor.system, actor.hooks, actor.seen) == (system, [], [])
+        assert actor.on_receive("hello") == "hello"
+        assert (len(ActorRegistry.get_all()), system.paths()) == (0, [])
+
+    async def test_a_constructor_may_make_a_proxy_of_the_actor(
+        self, live_system: ActorSystem
+    ) -> None:
+        class SelfReferencing(Player):
+            def __init__(self) -> None:
+                super().__init__("front room")
+                self.me: Any = self.actor_ref.proxy()
+
+        actor = actor_of(SelfReferencing.start())
+        assert await actor.me.name == "front room"
 
     def test_the_mailbox_limit_comes_from_the_class_unless_spawn_sets_one(
         self, system: ManualSystem

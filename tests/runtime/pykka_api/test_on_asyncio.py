@@ -71,7 +71,7 @@ async def test_handlers_run_on_the_loop_in_the_systems_own_context(
 
 
 async def test_a_backlog_does_not_keep_the_loop_from_its_other_work() -> None:
-    system = ActorSystem(AsyncioDriver(asyncio.get_running_loop()), pace=Pace(turn_slices=3))
+    system = ActorSystem(AsyncioDriver(asyncio.get_running_loop()), pace=Pace(turn_batches=3))
     order: list[Any] = []
     ref = system.spawn(Recorder, path="/a")
     for number in range(500):
