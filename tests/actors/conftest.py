@@ -1,4 +1,4 @@
-"""The trees of these tests run only when told, so their actors end with them."""
+"""Each test has a pykka registry of its own: its trees are not stopped, but end with the test."""
 
 from __future__ import annotations
 
@@ -10,5 +10,5 @@ from exai_actors.runtime.pykka_api.registry import RefDict
 
 @pytest.fixture(autouse=True)
 def own_registry(monkeypatch: pytest.MonkeyPatch) -> None:
-    """pykka's registry is one for the process: it must not keep a tree's actors alive."""
+    """Replace pykka's registry, which would keep the actors of a tree alive."""
     monkeypatch.setattr(ActorRegistry, "_actor_refs", RefDict())

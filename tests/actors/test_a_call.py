@@ -1,4 +1,4 @@
-"""The way of one request through the actors and back."""
+"""One request through all actors and back."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_a_call_is_accepted_acknowledged_and_answered() -> None:
     assert answer["metadata"]["provider_used"] == "kimi"
 
 
-def test_a_call_that_has_to_wait_is_accepted_at_once_and_acknowledged_when_it_runs() -> None:
+def test_a_waiting_call_is_accepted_first_and_acknowledged_when_it_runs() -> None:
     tree = ManualTree(limit=1, session=SessionSettings(window=2))
     client = tree.client()
     client.call("running")
@@ -57,7 +57,7 @@ def test_a_json_rpc_call_gets_its_result_under_its_id() -> None:
     assert answer["result"]["content"] == [{"type": "text", "text": "y"}]
 
 
-def test_a_stream_comes_in_numbered_chunks_then_completes_then_gives_the_whole_text() -> None:
+def test_a_stream_ends_with_its_number_of_chunks_and_the_whole_text() -> None:
     tree = ManualTree()
     client = tree.client()
     client.call("a", stream=True)
@@ -73,7 +73,7 @@ def test_a_stream_comes_in_numbered_chunks_then_completes_then_gives_the_whole_t
     assert answer["text"] == "one two"
 
 
-def test_half_a_stream_is_never_told_to_be_complete() -> None:
+def test_an_incomplete_stream_gets_no_stream_complete() -> None:
     tree = ManualTree(limit=2)
     client = tree.client()
     client.call("a", stream=True)
@@ -87,7 +87,7 @@ def test_half_a_stream_is_never_told_to_be_complete() -> None:
     assert [frame["op"] for frame in received] == ["cancelled", "call_tool_res"]
 
 
-def test_stream_inside_the_arguments_of_chat_streams_as_well() -> None:
+def test_stream_may_be_an_argument_of_chat() -> None:
     tree = ManualTree()
     client = tree.client()
     client.call("a", arguments={"stream": "true"})
@@ -104,7 +104,7 @@ def test_requests_of_one_connection_are_answered_in_the_order_they_end() -> None
     assert [frame["request_id"] for frame in client.received()] == ["b", "a"]
 
 
-def test_a_failing_provider_is_named_with_its_own_words() -> None:
+def test_a_failure_names_the_provider_and_quotes_it() -> None:
     tree = ManualTree()
     client = tree.client()
     client.call("a")
@@ -116,7 +116,7 @@ def test_a_failing_provider_is_named_with_its_own_words() -> None:
     assert "kaput" in answer["error"]["message"]
 
 
-def test_a_model_nobody_serves_is_refused_with_those_there_are() -> None:
+def test_an_unknown_model_is_refused_with_a_list_of_models() -> None:
     tree = ManualTree()
     (answer,) = tree.client().call("a", arguments={"model": "sun"})
     assert answer["error"]["code"] == "MODEL_NOT_FOUND"
@@ -133,7 +133,7 @@ def test_each_model_goes_to_the_provider_that_serves_it() -> None:
     assert [call.call.model for call in tree.upstream.calls] == ["moon"]
 
 
-def test_models_are_asked_of_a_provider_that_names_none_until_it_tells() -> None:
+def test_a_provider_without_models_is_asked_until_it_lists_them() -> None:
     tree = ManualTree(models=())
     client = tree.client()
     (answer,) = client.call("a", arguments={"model": "moon"})
@@ -150,7 +150,7 @@ def test_models_are_asked_of_a_provider_that_names_none_until_it_tells() -> None
     assert chat["inputSchema"]["properties"]["model"]["enum"] == ["moon", "star"]
 
 
-def test_why_a_provider_names_no_model_is_told_to_client_and_operator() -> None:
+def test_the_reason_for_missing_models_is_shown_to_clients_and_operators() -> None:
     tree = ManualTree(models=())
     tree.upstream.refuse_models()
     tree.settle()
@@ -163,7 +163,7 @@ def test_why_a_provider_names_no_model_is_told_to_client_and_operator() -> None:
     assert tree.statistics().trouble is None
 
 
-def test_priority_counts_among_the_waiting_of_one_session_only() -> None:
+def test_priority_orders_the_requests_of_one_session_only() -> None:
     tree = ManualTree(limit=1, session=SessionSettings(window=3))
     mine, other = tree.client(), tree.client()
     mine.call("running")
@@ -184,7 +184,7 @@ def test_priority_counts_among_the_waiting_of_one_session_only() -> None:
     ]
 
 
-def test_a_waiting_request_is_told_its_position_and_then_an_estimate() -> None:
+def test_a_queued_request_reports_its_position_and_an_estimate() -> None:
     tree = ManualTree(limit=1)
     client = tree.client()
     client.call("a")
@@ -200,7 +200,7 @@ def test_a_waiting_request_is_told_its_position_and_then_an_estimate() -> None:
     assert progress["estimate_s"] == 1.75
 
 
-def test_a_call_that_has_stopped_waiting_is_told_no_position_any_more() -> None:
+def test_a_granted_call_reports_no_position() -> None:
     tree = ManualTree(limit=1, connection=ConnectionSettings(progress_interval_s=8.0))
     first, second = tree.client(), tree.client()
     first.call("a")
@@ -241,7 +241,7 @@ def test_a_slow_consumer_gets_no_heartbeats_until_it_has_caught_up() -> None:
     assert client.outbox.ops() == ["progress"]
 
 
-def test_a_queued_call_is_told_each_new_position() -> None:
+def test_a_queued_call_reports_each_new_position() -> None:
     tree = ManualTree(limit=1)
     client = tree.client()
     for name in "abc":
@@ -255,7 +255,7 @@ def test_a_queued_call_is_told_each_new_position() -> None:
     assert positions[-1] == 1
 
 
-def test_a_conversation_runs_in_order_and_each_turn_sees_the_one_before() -> None:
+def test_each_turn_of_a_conversation_sees_the_one_before() -> None:
     tree = ManualTree(limit=4)
     client = tree.client()
     client.call("a", "first")
@@ -278,7 +278,7 @@ def test_a_conversation_runs_in_order_and_each_turn_sees_the_one_before() -> Non
     ]
 
 
-def test_another_sessions_conversation_of_the_same_name_is_another_conversation() -> None:
+def test_sessions_do_not_share_conversations_of_the_same_name() -> None:
     tree = ManualTree(limit=4)
     named = {"continuation_id": "talk"}
     one, two = tree.client(), tree.client()
@@ -325,7 +325,7 @@ def test_local_tools_reach_no_provider() -> None:
     assert tree.upstream.calls == []
 
 
-def test_activity_tells_only_of_the_callers_own_session() -> None:
+def test_activity_lists_only_the_callers_own_session() -> None:
     tree = ManualTree()
     mine, other = tree.client(), tree.client()
     other.send({"op": "call_tool", "request_id": "secret-1", "name": "version"})

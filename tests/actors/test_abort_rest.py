@@ -24,7 +24,7 @@ class Line:
         self.client.call("second")
 
     def cut_off(self) -> None:
-        """Cancel ``first``, whose connection is closed."""
+        """Cancel ``first`` and close its connection."""
         self.client.send({"op": "cancel", "request_id": "first"})
         self.tree.upstream.calls[0].close()
         self.tree.settle()
@@ -141,6 +141,15 @@ def test_a_restarted_provider_keeps_resting_permits() -> None:
     crash(line.tree)
     line.client.call("third")
     line.assert_rests_for(15.0)
+
+
+def test_a_resting_permit_returns_after_a_restart_though_no_call_waits() -> None:
+    line = Line(quarantine_s=20.0)
+    line.client.send({"op": "cancel", "request_id": "second"})
+    line.cut_off()
+    crash(line.tree)
+    line.tree.advance(20.0)
+    assert line.quarantined == 0
 
 
 def test_the_permits_of_calls_cut_off_by_a_crash_rest() -> None:

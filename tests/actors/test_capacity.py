@@ -76,7 +76,7 @@ def test_the_limit_of_one_model_leaves_the_other_models_of_its_provider_alone() 
     assert tree.statistics().held_for_s == 0.0
 
 
-def test_a_route_goes_on_to_another_model_of_the_provider_whose_model_is_held() -> None:
+def test_a_held_model_is_re_routed_to_another_model_of_its_provider() -> None:
     routes = (RouteSettings("any", ("kimi/big", "kimi/small"), ("quota",)),)
     tree = ManualTree(models=("big", "small"), routes=routes)
     client = tree.client()

@@ -1,4 +1,4 @@
-"""Clients that vanish, cancel or do not read: nobody else feels it and the permit comes back."""
+"""Clients that vanish, cancel or do not read: others are unaffected and the permit is released."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_a_client_gone_while_queued_leaves_the_queue() -> None:
 
 
 @pytest.mark.parametrize("chunks", [0, 2])
-def test_a_client_gone_while_running_frees_its_permit_for_the_next(chunks: int) -> None:
+def test_a_client_that_vanishes_frees_its_permit_when_its_call_has_ended(chunks: int) -> None:
     tree = ManualTree(limit=1)
     first, second = tree.client(), tree.client()
     first.call("a", stream=True)
@@ -46,7 +46,7 @@ def test_a_client_gone_while_running_frees_its_permit_for_the_next(chunks: int) 
     assert second.received()[-1]["text"] == "for the second"
 
 
-def test_a_client_gone_while_its_request_waits_in_the_session_leaves_nothing_behind() -> None:
+def test_requests_waiting_in_the_session_end_with_their_client() -> None:
     tree = ManualTree(limit=4)
     client = tree.client()
     named = {"continuation_id": "talk"}
@@ -59,7 +59,7 @@ def test_a_client_gone_while_its_request_waits_in_the_session_leaves_nothing_beh
     assert tree.statistics().in_flight == 0
 
 
-def test_what_a_client_lost_by_vanishing_runs_anew_when_it_comes_back() -> None:
+def test_a_repeat_after_a_lost_connection_is_a_new_call() -> None:
     tree = ManualTree(limit=2)
     client = tree.client("mine")
     client.call("a")
@@ -92,13 +92,13 @@ def test_a_json_rpc_cancellation_aborts_the_call() -> None:
     assert tree.upstream.calls[0].abort_asked
 
 
-def test_cancel_of_an_unknown_request_is_answered_and_harmless() -> None:
+def test_a_cancel_of_an_unknown_request_is_answered() -> None:
     tree = ManualTree()
     (frame,) = tree.client().send({"op": "cancel", "request_id": "nothing"})
     assert frame["op"] == "cancelled"
 
 
-def test_a_cancel_in_the_same_breath_as_its_call_is_not_lost() -> None:
+def test_a_cancel_right_behind_its_call_is_not_lost() -> None:
     tree = ManualTree()
     client = tree.client()
 
@@ -125,7 +125,7 @@ def test_a_slow_consumers_stream_is_paused_and_resumed() -> None:
     assert [call.paused for call in tree.upstream.calls] == [False, False]
 
 
-def test_a_stream_that_starts_while_its_reader_is_behind_starts_paused() -> None:
+def test_a_stream_of_a_slow_consumer_starts_paused() -> None:
     tree = ManualTree()
     slow = tree.client()
     slow.event(OutboxHigh())
@@ -133,7 +133,7 @@ def test_a_stream_that_starts_while_its_reader_is_behind_starts_paused() -> None
     assert tree.upstream.calls[0].paused
 
 
-def test_a_stream_without_a_reader_pauses_when_a_slow_consumer_becomes_its_reader() -> None:
+def test_a_stream_pauses_when_a_slow_consumer_becomes_its_reader() -> None:
     tree = ManualTree(finish_on_disconnect=("kimi",))
     first, slow = tree.client("shared"), tree.client("shared")
     first.call("a", stream=True)
@@ -159,7 +159,7 @@ def test_a_shared_stream_resumes_when_its_slow_consumer_leaves(leaves: str) -> N
     assert not tree.upstream.calls[0].paused
 
 
-def test_a_stream_handed_on_rests_while_its_new_reader_is_behind_and_numbers_from_0() -> None:
+def test_a_transferred_stream_pauses_until_its_new_reader_catches_up() -> None:
     tree = ManualTree()
     first, second = tree.client("shared"), tree.client("shared")
     first.call("a", stream=True)
@@ -175,7 +175,7 @@ def test_a_stream_handed_on_rests_while_its_new_reader_is_behind_and_numbers_fro
     ]
 
 
-def test_nobody_gets_the_second_half_of_a_stream_whose_reader_has_left() -> None:
+def test_a_stream_whose_reader_has_left_after_a_chunk_has_no_new_reader() -> None:
     tree = ManualTree()
     first, second = tree.client("shared"), tree.client("shared")
     first.call("a", stream=True)
@@ -189,7 +189,7 @@ def test_nobody_gets_the_second_half_of_a_stream_whose_reader_has_left() -> None
     assert (answer["op"], answer["text"]) == ("call_tool_res", "one two")
 
 
-def test_a_reader_that_is_behind_for_long_but_goes_on_reading_is_not_dropped() -> None:
+def test_a_slow_consumer_that_reads_enough_is_not_dropped() -> None:
     settings = ConnectionSettings(slow_consumer_s=10.0, slow_consumer_bytes=1000)
     tree = ManualTree(connection=settings)
     reader = tree.client()
@@ -203,7 +203,7 @@ def test_a_reader_that_is_behind_for_long_but_goes_on_reading_is_not_dropped() -
     assert reader.outbox.aborts == 1
 
 
-def test_a_reader_that_stays_behind_is_dropped_and_others_go_on() -> None:
+def test_a_slow_consumer_is_dropped_without_effect_on_others() -> None:
     tree = ManualTree(limit=2, connection=ConnectionSettings(slow_consumer_s=10.0))
     slow, other = tree.client(), tree.client()
     slow.call("a", stream=True)
@@ -219,7 +219,7 @@ def test_a_reader_that_stays_behind_is_dropped_and_others_go_on() -> None:
     assert other.received()[-1]["text"] == "unhurt"
 
 
-def test_a_reader_that_catches_up_in_time_stays() -> None:
+def test_a_slow_consumer_that_catches_up_in_time_stays() -> None:
     tree = ManualTree(connection=ConnectionSettings(slow_consumer_s=10.0))
     client = tree.client()
     client.event(OutboxHigh())
@@ -236,7 +236,7 @@ def test_nothing_said_in_time_closes_4002() -> None:
     assert socket.outbox.closed == (4002, "hello timeout or disconnect")
 
 
-def test_hello_in_time_is_not_timed_out_later() -> None:
+def test_a_hello_in_time_stops_the_timeout() -> None:
     tree = ManualTree(connection=ConnectionSettings(hello_timeout_s=15.0))
     client = tree.client()
     tree.advance(1000.0)
@@ -267,7 +267,7 @@ def test_the_bearer_token_of_the_handshake_serves_both_dialects() -> None:
     assert socket.outbox.closed == (4003, "unauthorized")
 
 
-def test_a_rotated_token_is_the_only_one_that_counts() -> None:
+def test_a_rotated_token_replaces_the_old_one() -> None:
     tree = ManualTree(token="correct-token-0001")
     socket = tree.connect()
     socket.send({"op": "hello", "token": "correct-token-0001"})
@@ -283,7 +283,7 @@ def test_a_rotated_token_is_the_only_one_that_counts() -> None:
     assert ack["ok"] is True
 
 
-def test_a_connection_has_one_rotation_under_way_and_a_second_is_refused_at_once() -> None:
+def test_a_second_rotation_is_refused_while_one_is_pending() -> None:
     tree = ManualTree(token="correct-token-0001")
     socket = tree.connect()
     socket.send({"op": "hello", "token": "correct-token-0001"})
@@ -297,7 +297,7 @@ def test_a_connection_has_one_rotation_under_way_and_a_second_is_refused_at_once
     assert third["ok"] is True
 
 
-def test_frames_sent_right_behind_hello_are_answered_after_it() -> None:
+def test_frames_sent_before_hello_ack_are_answered_after_it() -> None:
     tree = ManualTree()
     socket = tree.connect()
 
@@ -319,7 +319,7 @@ def test_a_flood_behind_hello_is_closed() -> None:
     assert socket.outbox.closed[0] == 1008
 
 
-def test_a_call_on_a_socket_that_is_being_closed_reaches_no_provider() -> None:
+def test_a_call_on_a_closing_socket_reaches_no_provider() -> None:
     tree = ManualTree()
     client = tree.client()
     client.ref.tell_system(Drain())
@@ -329,7 +329,7 @@ def test_a_call_on_a_socket_that_is_being_closed_reaches_no_provider() -> None:
     assert tree.upstream.calls == []
 
 
-def test_when_every_session_is_in_use_a_new_one_is_refused_and_a_deserted_one_makes_room() -> None:
+def test_a_full_table_refuses_a_session_or_evicts_a_deserted_one() -> None:
     tree = ManualTree(sessions=1)
     first = tree.client()
     socket = tree.connect()

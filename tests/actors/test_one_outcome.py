@@ -28,7 +28,7 @@ def test_the_same_id_in_flight_runs_once_and_is_answered_once() -> None:
     assert len(tree.upstream.calls) == 1
 
 
-def test_every_frame_of_a_client_of_one_frame_is_answered_though_the_call_runs_once() -> None:
+def test_each_repeat_of_a_tool_call_is_answered_by_the_one_call() -> None:
     tree = ManualTree()
     client = tree.client()
     for _ in range(2):
@@ -72,7 +72,7 @@ def test_a_refused_request_may_be_tried_again_under_its_id() -> None:
     assert len(tree.upstream.calls) == 2
 
 
-def test_an_id_in_use_for_another_call_is_refused_and_the_first_call_goes_on() -> None:
+def test_an_id_in_use_for_another_call_is_refused() -> None:
     tree = ManualTree()
     client = tree.client()
     client.call("a", "one")
@@ -112,7 +112,7 @@ def test_a_bad_frame_under_the_id_of_a_call_in_flight_does_not_end_that_call(
     assert error["op"] == "call_tool_res"
 
 
-def test_a_bad_call_in_json_rpc_is_told_as_its_method_tells_it_whatever_is_in_flight() -> None:
+def test_a_bad_call_in_json_rpc_gets_its_error_while_its_id_is_in_flight() -> None:
     tree = ManualTree()
     client = tree.client()
     good = {"name": "chat", "arguments": {"prompt": "x"}}
@@ -123,7 +123,7 @@ def test_a_bad_call_in_json_rpc_is_told_as_its_method_tells_it_whatever_is_in_fl
     assert answer["result"]["isError"]
 
 
-def test_a_call_repeated_without_end_is_answered_a_bounded_number_of_times() -> None:
+def test_the_repeats_of_a_call_in_flight_are_bounded() -> None:
     tree = ManualTree()
     client = tree.client()
     call = {"op": "tool_call", "request_id": "a", "name": "chat", "arguments": {"prompt": "x"}}
@@ -149,7 +149,7 @@ def test_ids_are_scoped_to_their_session() -> None:
     assert two.received()[-1]["text"] == "for two"
 
 
-def test_calls_without_an_id_are_never_taken_for_one_another() -> None:
+def test_calls_without_an_id_are_different_calls() -> None:
     tree = ManualTree(limit=2)
     client = tree.client()
     for _ in range(2):
@@ -157,7 +157,7 @@ def test_calls_without_an_id_are_never_taken_for_one_another() -> None:
     assert len(tree.upstream.calls) == 2
 
 
-def test_two_connections_of_a_session_that_ask_the_same_share_one_call() -> None:
+def test_connections_of_a_session_share_a_call_of_one_id() -> None:
     tree = ManualTree()
     one, two = tree.client("shared"), tree.client("shared")
     one.call("a")
@@ -181,7 +181,7 @@ def test_one_of_two_waiters_can_cancel_alone() -> None:
     assert two.received()[-1]["text"] == "for two"
 
 
-def test_a_client_that_comes_back_to_its_session_finds_its_outcome() -> None:
+def test_a_resumed_session_still_has_its_outcomes() -> None:
     tree = ManualTree()
     client = tree.client("mine")
     client.call("a")
@@ -194,7 +194,7 @@ def test_a_client_that_comes_back_to_its_session_finds_its_outcome() -> None:
     assert answer["text"] == "kept"
 
 
-def test_a_session_nobody_comes_back_to_ends() -> None:
+def test_a_session_without_connections_ends() -> None:
     tree = ManualTree(resume_s=60.0)
     client = tree.client("mine")
     client.vanish()
@@ -203,7 +203,7 @@ def test_a_session_nobody_comes_back_to_ends() -> None:
     assert not any(path.startswith("/sessions/") for path in tree.system.paths())
 
 
-def test_a_session_id_that_is_too_old_begins_a_fresh_session() -> None:
+def test_an_expired_session_id_starts_a_new_session() -> None:
     tree = ManualTree(resume_s=60.0)
     client = tree.client("mine")
     client.call("a")
@@ -214,7 +214,7 @@ def test_a_session_id_that_is_too_old_begins_a_fresh_session() -> None:
     assert len(tree.upstream.calls) == 2
 
 
-def test_a_session_that_is_back_before_its_predecessor_has_ended_stays() -> None:
+def test_a_session_that_returns_before_its_predecessor_has_ended_stays() -> None:
     tree = ManualTree(limit=2, resume_s=60.0)
     tree.client("mine").vanish()
     back = tree.connect()
@@ -259,7 +259,7 @@ def test_a_request_past_its_deadline_is_aborted_upstream() -> None:
     assert client.received() == []
 
 
-def test_a_shorter_deadline_that_comes_later_is_kept_as_well() -> None:
+def test_a_shorter_deadline_of_a_later_request_is_kept() -> None:
     tree = ManualTree(limit=2)
     client = tree.client()
     client.call("slow", deadline_ms=5_000)
@@ -270,7 +270,7 @@ def test_a_shorter_deadline_that_comes_later_is_kept_as_well() -> None:
     assert client.received()[-1]["request_id"] == "slow"
 
 
-def test_a_request_that_is_started_and_refused_after_its_deadline_ends_once() -> None:
+def test_a_request_started_and_refused_after_its_deadline_ends_once() -> None:
     tree = ManualTree(session=SessionSettings(window=1))
     client = tree.client()
     client.call("a", deadline_ms=1000)
@@ -291,7 +291,7 @@ def test_a_request_that_is_started_and_refused_after_its_deadline_ends_once() ->
     assert client.received()[-1]["text"] == "the session is alive"
 
 
-def test_a_provider_that_crashes_fails_what_it_held_once_and_comes_back() -> None:
+def test_a_provider_that_fails_ends_each_of_its_calls_once_and_restarts() -> None:
     tree = ManualTree(limit=1)
     client = tree.client()
     client.call("a")
@@ -308,7 +308,7 @@ def test_a_provider_that_crashes_fails_what_it_held_once_and_comes_back() -> Non
     assert tree.statistics().incarnation == 2
 
 
-def test_a_provider_that_crashes_takes_nothing_with_it_of_another() -> None:
+def test_a_provider_that_fails_does_not_affect_another() -> None:
     tree = ManualTree()
     client = tree.client()
     client.call("at kimi")
@@ -319,7 +319,7 @@ def test_a_provider_that_crashes_takes_nothing_with_it_of_another() -> None:
     assert client.received()[-1]["text"] == "unharmed"
 
 
-def test_a_provider_that_crashes_again_and_again_is_given_up() -> None:
+def test_a_provider_that_fails_too_often_is_given_up() -> None:
     tree = ManualTree()
     for _ in range(6):
         tree.actor("/providers/kimi").tell("poison")
@@ -328,7 +328,7 @@ def test_a_provider_that_crashes_again_and_again_is_given_up() -> None:
     assert "kimi" in tree.gave_up[0]
 
 
-def test_requests_for_a_provider_that_is_gone_are_refused_at_once() -> None:
+def test_requests_for_a_dead_provider_are_refused() -> None:
     tree = ManualTree(session=SessionSettings(window=1))
     client = tree.client()
     client.call("a")
@@ -361,7 +361,7 @@ def test_a_session_that_crashes_answers_its_requests_and_returns_its_permits() -
     assert len(tree.upstream.calls) == 3
 
 
-def test_a_hello_whose_session_crashes_before_the_answer_is_closed_in_the_end() -> None:
+def test_a_connection_whose_session_fails_before_hello_ack_times_out() -> None:
     tree = ManualTree(connection=ConnectionSettings(hello_timeout_s=15.0))
     tree.client("crash")
     session = tree.actor("/sessions/1")
@@ -375,7 +375,7 @@ def test_a_hello_whose_session_crashes_before_the_answer_is_closed_in_the_end() 
     assert late.outbox.closed == (4002, "hello timeout or disconnect")
 
 
-def test_a_connection_that_crashes_closes_its_socket_and_frees_its_call() -> None:
+def test_a_connection_that_fails_closes_its_socket_and_aborts_its_call() -> None:
     tree = ManualTree()
     client = tree.client()
     client.call("a")
@@ -386,7 +386,7 @@ def test_a_connection_that_crashes_closes_its_socket_and_frees_its_call() -> Non
     assert tree.upstream.calls[0].abort_asked
 
 
-def test_a_draining_broker_finishes_what_is_in_flight_and_refuses_what_is_new() -> None:
+def test_a_draining_broker_finishes_calls_in_flight_and_refuses_new_ones() -> None:
     tree = ManualTree()
     busy, idle = tree.client(), tree.client()
     busy.call("a")
@@ -420,7 +420,7 @@ def test_a_call_in_flight_may_be_repeated_while_the_broker_drains() -> None:
     assert [frame["text"] for frame in client.received()] == ["the answer", "the answer"]
 
 
-def test_a_drain_at_once_still_answers_what_is_in_flight() -> None:
+def test_an_immediate_drain_answers_calls_in_flight() -> None:
     tree = ManualTree()
     client = tree.client()
     client.call("a")
@@ -432,7 +432,7 @@ def test_a_drain_at_once_still_answers_what_is_in_flight() -> None:
     assert client.outbox.closed is not None
 
 
-def test_an_upstream_that_says_twice_that_it_ended_is_an_anomaly_and_changes_nothing() -> None:
+def test_a_second_end_of_a_call_changes_nothing_and_is_counted() -> None:
     tree = ManualTree(limit=1)
     client = tree.client()
     client.call("a")
@@ -444,7 +444,7 @@ def test_an_upstream_that_says_twice_that_it_ended_is_an_anomaly_and_changes_not
     assert tree.statistics().in_flight == 1
 
 
-def test_a_restarted_provider_counts_what_its_predecessor_began_until_it_has_ended() -> None:
+def test_a_restarted_provider_counts_the_calls_of_its_predecessor() -> None:
     tree = ManualTree(limit=1)
     client = tree.client()
     client.call("a")
@@ -461,7 +461,7 @@ def test_a_restarted_provider_counts_what_its_predecessor_began_until_it_has_end
     assert tree.statistics().anomalies == 0
 
 
-def test_a_guardian_that_fails_gives_the_broker_up() -> None:
+def test_a_broker_actor_that_fails_gives_up() -> None:
     tree = ManualTree()
     tree.broker.tell("poison")
     tree.settle()
@@ -469,7 +469,7 @@ def test_a_guardian_that_fails_gives_the_broker_up() -> None:
     assert "guardian" in tree.gave_up[0]
 
 
-def test_who_joins_a_call_that_runs_hears_that_it_runs() -> None:
+def test_joining_a_running_call_reports_that_it_runs() -> None:
     tree = ManualTree(limit=1)
     first, second = tree.client("one-session"), tree.client("one-session")
     first.call("a")
@@ -477,7 +477,7 @@ def test_who_joins_a_call_that_runs_hears_that_it_runs() -> None:
     assert ops == ["progress", "call_tool_ack"]
 
 
-def test_who_joins_a_call_that_waits_hears_that_it_was_accepted() -> None:
+def test_joining_a_queued_call_reports_that_it_is_accepted() -> None:
     tree = ManualTree(limit=1)
     first, second = tree.client("one-session"), tree.client("one-session")
     first.call("runs")
@@ -486,7 +486,7 @@ def test_who_joins_a_call_that_waits_hears_that_it_was_accepted() -> None:
     assert ops == ["progress"]
 
 
-def test_a_session_holds_no_more_text_than_it_may_but_always_one_request() -> None:
+def test_a_session_limits_the_text_of_its_requests_but_accepts_any_single_one() -> None:
     tree = ManualTree(limit=2, session=SessionSettings(request_bytes=1000))
     client, other = tree.client(), tree.client()
     client.call("large", "x" * 5000)
@@ -499,7 +499,7 @@ def test_a_session_holds_no_more_text_than_it_may_but_always_one_request() -> No
     assert client.call("small", "x" * 10)[0]["op"] == "progress"
 
 
-def test_text_of_requests_that_were_cancelled_or_given_up_counts_no_more() -> None:
+def test_cancelled_and_deserted_requests_free_their_text() -> None:
     tree = ManualTree(limit=1, session=SessionSettings(request_bytes=1000))
     client, other = tree.client("shared"), tree.client("shared")
     for number in range(5):

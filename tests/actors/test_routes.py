@@ -1,4 +1,4 @@
-"""One name for several models: who is asked, in which order, and what the client is told of it."""
+"""Routes: the order of their targets, the reasons to go on, and the errors for the client."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_the_next_model_answers_when_the_first_fails(kind: FailureKind) -> None:
 
 
 @pytest.mark.parametrize("kind", [FailureKind.TIMEOUT, FailureKind.UNAUTHORIZED])
-def test_what_the_route_does_not_name_is_the_end(kind: FailureKind) -> None:
+def test_a_reason_outside_the_route_ends_the_request(kind: FailureKind) -> None:
     tree = routed_tree()
     client = tree.client()
     ask(client)
@@ -66,7 +66,7 @@ def test_what_the_route_does_not_name_is_the_end(kind: FailureKind) -> None:
     assert not tree.upstreams[ProviderName("glm")].calls
 
 
-def test_when_all_have_failed_each_ones_words_are_told() -> None:
+def test_when_all_targets_fail_each_failure_is_listed() -> None:
     retry = RetrySettings(attempts=1)
     tree = routed_tree(capacity=CapacitySettings(1, retry=retry))
     client = tree.client()
@@ -84,7 +84,7 @@ def test_when_all_have_failed_each_ones_words_are_told() -> None:
     assert "too many" in tried[0]["message"]
 
 
-def test_a_provider_that_is_being_drained_is_passed_over() -> None:
+def test_a_draining_provider_is_passed_over() -> None:
     tree = routed_tree()
     tree.change(DrainProvider())
     ask(tree.client())
@@ -92,7 +92,7 @@ def test_a_provider_that_is_being_drained_is_passed_over() -> None:
     assert len(tree.upstreams[ProviderName("glm")].calls) == 1
 
 
-def test_who_waits_goes_on_when_the_provider_is_paused() -> None:
+def test_requests_that_may_wait_go_elsewhere_when_the_provider_is_paused() -> None:
     tree = routed_tree()
     client = tree.client()
     ask(client, "runs")
@@ -132,7 +132,7 @@ def test_a_request_keeps_its_place_in_the_window_on_its_way() -> None:
     assert len(tree.upstream.calls) + len(glm.calls) == 3
 
 
-def test_a_late_word_of_the_first_model_is_not_heard() -> None:
+def test_a_late_reply_of_the_first_target_is_ignored() -> None:
     tree = routed_tree()
     client = tree.client()
     ask(client)
@@ -144,7 +144,7 @@ def test_a_late_word_of_the_first_model_is_not_heard() -> None:
     assert answer["text"] == "once"
 
 
-def test_the_route_is_among_the_models_with_where_it_leads() -> None:
+def test_a_route_is_listed_with_its_targets() -> None:
     tree = routed_tree()
     client = tree.client()
     frames = client.send({"op": "tool_call", "request_id": "m", "name": "list_models"})
@@ -156,7 +156,7 @@ def test_the_route_is_among_the_models_with_where_it_leads() -> None:
     assert "any" in json.dumps(chat.input_schema)
 
 
-def test_who_went_on_regardless_can_still_be_cancelled_by_who_comes_back() -> None:
+def test_a_call_without_a_client_can_be_cancelled_after_a_resume() -> None:
     tree = ManualTree(finish_on_disconnect=("kimi",))
     client = tree.client("mine-alone")
     client.call("a")
@@ -167,7 +167,7 @@ def test_who_went_on_regardless_can_still_be_cancelled_by_who_comes_back() -> No
     assert tree.upstream.calls[0].abort_asked
 
 
-def test_what_is_finished_for_nobody_ends_at_its_deadline_at_the_latest() -> None:
+def test_a_call_without_a_client_ends_at_its_deadline() -> None:
     tree = ManualTree(finish_on_disconnect=("kimi",), resume_s=10.0)
     client = tree.client("mine-alone")
     client.call("a")

@@ -82,7 +82,7 @@ class EveryCallIsAnsweredOnce(RuleBasedStateMachine):
     def teardown(self) -> None:
         try:
             self._let_everything_end()
-            self._let_everybody_leave()
+            self._let_all_clients_leave()
         finally:
             ActorRegistry._actor_refs = self._refs
 
@@ -138,7 +138,7 @@ class EveryCallIsAnsweredOnce(RuleBasedStateMachine):
     @rule(provider=PROVIDERS)
     def provider_crashes(self, provider: str) -> None:
         ref = self.tree.directory.providers[ProviderName(provider)].resolve()
-        # More than five in a short while, and the broker would give up.
+        # The broker gives up after more than five in 30 s.
         if ref is not None and self.crashes[provider] < 3:
             self.crashes[provider] += 1
             ref.tell(object())
@@ -169,7 +169,7 @@ class EveryCallIsAnsweredOnce(RuleBasedStateMachine):
         self._read_all()
 
     @invariant()
-    def nobody_is_answered_more_often_than_he_asked(self) -> None:
+    def no_call_has_more_answers_than_frames(self) -> None:
         for who, answered in self.answered.items():
             assert not answered - self.call_[who], f"{who} has answers too many"
 
@@ -180,7 +180,7 @@ class EveryCallIsAnsweredOnce(RuleBasedStateMachine):
 
     def _ask(self, who: str, request: str, prompt: str, model: str, more: dict[str, Any]) -> None:
         client = self._client(who)
-        # Repeated on the same connection while it runs, its one answer is that of both.
+        # Repeated on the same connection while it is in flight, it has one answer for both.
         self.call_[who][request] += self.call_[who][request] == self.answered[who][request]
         arguments = {"prompt": prompt, "model": model}
         self._read(who, client.call(request, prompt, arguments=arguments, **more))
@@ -227,7 +227,7 @@ class EveryCallIsAnsweredOnce(RuleBasedStateMachine):
         assert self.answered == self.call_
         assert self._is_idle()
 
-    def _let_everybody_leave(self) -> None:
+    def _let_all_clients_leave(self) -> None:
         for client in self.clients.values():
             client.event(OutboxLow())
         for path in self.tree.system.paths():
@@ -273,11 +273,11 @@ def answers_only_the_first(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(SessionConnections, "ended", once)
 
 
-def forgets_who_joined(patch: pytest.MonkeyPatch) -> None:
+def forgets_joined_requests(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(SessionConnections, "repeated", lambda *_: None)
 
 
-def loses_what_moves_on(patch: pytest.MonkeyPatch) -> None:
+def loses_re_routed_requests(patch: pytest.MonkeyPatch) -> None:
     run_again = SessionRequests.run_again
 
     def lost(self: SessionRequests, active: Any) -> None:
@@ -289,7 +289,7 @@ def loses_what_moves_on(patch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.without_coverage
 @pytest.mark.parametrize(
-    "breaking", [answers_only_the_first, forgets_who_joined, loses_what_moves_on]
+    "breaking", [answers_only_the_first, forgets_joined_requests, loses_re_routed_requests]
 )
 def test_the_machine_notices_a_broken_session(
     breaking: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch

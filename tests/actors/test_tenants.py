@@ -1,4 +1,4 @@
-"""The token tells the tenant; each tenant's share and sessions are its own."""
+"""The access token identifies the tenant, which has its own share and its own sessions."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
-"""The words of the scenarios, played on a whole tree of actors.
+"""The actions of the scenarios, played on a whole tree of actors.
 
 Settings, each on a line before the first empty one:
 
-    limit 2, queue 10, requests_per_minute 3, coalesce yes   what the providers allow
-    window 1                                                  of every session
+    limit 2, queue 10, requests_per_minute 3, coalesce yes   the capacity of each provider
+    window 1                                                  the window of each session
     route any: kimi/moon, glm/star on busy overloaded         a route
-    finishes kimi                                             calls of clients that are gone go on
+    finishes kimi                                             on_disconnect = finish
 
 Actions:
 
@@ -18,9 +18,9 @@ Actions:
     kimi: limit 3 / kimi: pause / kimi: reopen / kimi: drain / kimi: weight batch 2
     kimi crashes
 
-Traces: ``kimi gets a``, ``kimi aborts a``, ``ann hears a: TEXT``, ``ann hears a refused (busy)``,
-``ann reads a: TEXT``, ``ann hears a failed (overloaded)``, ``ann hears a cancelled``,
-``ann hears a expired``, ``ann waits for a at 2`` (each place once).
+Effects: ``kimi gets a``, ``kimi aborts a``, ``ann receives a: TEXT``, ``ann reads a: TEXT`` (a
+chunk), ``ann receives a refused (busy)``, ``ann receives a failed (overloaded)``, ``ann receives a
+cancelled``, ``ann receives a expired``, ``ann waits for a at 2`` (each position once).
 """
 
 from __future__ import annotations
@@ -92,15 +92,15 @@ class Stage:
         self._aborted: set[int] = set()
 
     def act(self, action: str) -> Iterator[str]:
-        """Do it, and give all that follows."""
+        """Perform the action; yield its trace."""
         self._do(action)
         self._tree.settle()
         yield from self._called()
         yield from self._aborts()
         for name in sorted(self._clients):
-            told = [_told(frame) for frame in self._clients[name].received()]
-            # Where one stands is told again and again: once is enough.
-            for each in dict.fromkeys(filter(None, told)):
+            effects = [_effect(frame) for frame in self._clients[name].received()]
+            # A position is reported repeatedly; the trace has it once.
+            for each in dict.fromkeys(filter(None, effects)):
                 yield f"{name} {each}"
 
     def _do(self, action: str) -> None:
@@ -165,7 +165,7 @@ class Stage:
                 provider = self._tree.directory.providers[ProviderName(name)].resolve()
                 if provider is None:
                     raise ScenarioError(f"{name} does not live")
-                # No message of this type is known to it.
+                # Not one of its messages.
                 provider.tell(object())
 
     def _client(self, name: str) -> ManualClient:
@@ -222,8 +222,8 @@ def _change(words: str) -> Change:
     raise ScenarioError(f"'{words}' is no change")
 
 
-def _told(frame: dict[str, Any]) -> str:
-    """What a client hears, in the words of a trace; empty for what every call hears."""
+def _effect(frame: dict[str, Any]) -> str:
+    """A frame as a line of a trace; empty for frames that every call receives."""
     request = frame.get("request_id")
     if frame["op"] == "stream_chunk":
         return f"reads {request}: {frame['chunk']}"
@@ -233,17 +233,17 @@ def _told(frame: dict[str, Any]) -> str:
         return ""
     error = frame.get("error")
     if error is None:
-        return f"hears {request}: {frame['text']}"
+        return f"receives {request}: {frame['text']}"
     details = error.get("details") or {}
     match error["code"]:
         case "OVER_CAPACITY" | "SERVICE_UNAVAILABLE" if "reason" in details:
-            return f"hears {request} refused ({details['reason']})"
+            return f"receives {request} refused ({details['reason']})"
         case "PROVIDER_ERROR":
-            return f"hears {request} failed ({details['kind']})"
+            return f"receives {request} failed ({details['kind']})"
         case "TIMEOUT":
-            return f"hears {request} expired"
+            return f"receives {request} expired"
         case code:
-            return f"hears {request} {code.lower()}"
+            return f"receives {request} {code.lower()}"
 
 
 def _text(frame: dict[str, Any]) -> TextReceived:

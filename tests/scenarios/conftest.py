@@ -1,4 +1,4 @@
-"""As for tests/actors: the trees run only when told, so their actors end with them."""
+"""The same fixture as for tests/actors."""
 
 from __future__ import annotations
 

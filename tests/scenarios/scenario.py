@@ -1,8 +1,8 @@
-"""Scenarios in text files: what clients, providers and time do, and everything that follows.
+"""Scenarios in text files: actions of clients, providers and time, each with its effects.
 
-A line is an action; the lines after it that begin with ``>`` are all that happens because of it, in
-this order: calls that reach a provider, calls that are aborted, then what each client hears. A
-line that is not foreseen is a failure as much as one that is missing. ``actions.py`` has the words.
+A line is an action. The lines with ``>`` after it are all its effects, in this order: calls that
+reach a provider, calls that are aborted, then the frames that each client receives. An unexpected
+effect is a failure as much as a missing one. ``actions.py`` defines the language.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ FOLDER = Path(__file__).parent
 
 @dataclass
 class Step:
-    """One action with what is expected to follow; ``line`` counts from 1."""
+    """One action with its expected effects; ``line`` counts from 1."""
 
     line: int
     action: str
@@ -33,7 +33,7 @@ class Scenario:
 
 
 class ScenarioError(AssertionError):
-    """A scenario that cannot be read, or that went another way; names file and line."""
+    """A scenario that is malformed or had other effects; names file and line."""
 
 
 def files() -> list[Path]:
@@ -65,7 +65,7 @@ def read(path: Path) -> Scenario:
 
 
 def play(path: Path, act: Callable[[str], Iterator[str]], scenario: Scenario) -> None:
-    """Do every action and compare what follows. Raises ScenarioError with both traces."""
+    """Perform each action and compare the effects. Raises ScenarioError with both traces."""
     for step in scenario.steps:
         try:
             happened = list(act(step.action))

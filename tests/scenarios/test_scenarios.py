@@ -1,4 +1,4 @@
-"""Every scenario goes as its file says, and the files are read as they are meant."""
+"""Each scenario has the effects in its file, and malformed files are errors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def play_file(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", files(), ids=lambda path: path.stem)
-def test_it_goes_as_it_is_written(path: Path) -> None:
+def test_the_scenario_happens_as_written(path: Path) -> None:
     play_file(path)
 
 
@@ -38,7 +38,7 @@ def test_each_scenario_has_a_title_of_its_own() -> None:
         ("# T\nlimit 1\n\nann asks a\n> kimi gets a\n> kimi gets b\n", "expected: kimi gets b"),
     ],
 )
-def test_what_goes_wrong_is_told_with_its_line(tmp_path: Path, text: str, said: str) -> None:
+def test_an_error_names_the_line_of_the_scenario(tmp_path: Path, text: str, said: str) -> None:
     path = tmp_path / "x.txt"
     path.write_text(text)
     with pytest.raises(ScenarioError, match=re.escape(said)):

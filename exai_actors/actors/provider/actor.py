@@ -118,6 +118,8 @@ class ProviderActor(LoopActor):
         if not self._models.names:
             self._upstream.ask_models(self.actor_ref)
         self.schedule(CHECK_EVERY_S, CheckDue())
+        # Permits that an earlier incarnation quarantined return by time alone.
+        self._arm_wake(self._now())
 
     def on_stop(self) -> None:
         self._abort_all()

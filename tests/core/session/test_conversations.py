@@ -1,4 +1,4 @@
-"""The history that goes to the provider: the latest turns without a gap, within bounds."""
+"""The history sent to the provider: the latest turns without a gap, within limits."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def turn(text: str, answer: str = "") -> tuple[ChatMessage, ChatMessage]:
 
 
 def bytes_of(*texts: str) -> int:
-    """What a history of these questions takes."""
+    """The size of a history of these questions."""
     return len(pack([message for text in texts for message in turn(text)]))
 
 
@@ -44,7 +44,7 @@ def test_a_history_holds_questions_and_answers_oldest_first() -> None:
     assert conversations.history(B) == ()
 
 
-def test_the_oldest_turns_go_when_there_are_too_many() -> None:
+def test_the_oldest_turns_are_dropped_when_there_are_too_many() -> None:
     conversations = Conversations(count=4, turns=2, size=1000)
     for text in ("one?", "two?", "three?"):
         conversations.add(A, *turn(text))
@@ -60,7 +60,7 @@ def test_the_oldest_turns_go_when_there_are_too_many() -> None:
         (ChatMessage("user", "1", images=("12", "3")), ChatMessage("assistant", "")),
     ],
 )
-def test_the_oldest_turns_go_when_they_take_too_much(
+def test_the_oldest_turns_are_dropped_when_they_are_too_large(
     turn_of_six: tuple[ChatMessage, ChatMessage],
 ) -> None:
     conversations = Conversations(count=4, turns=9, size=bytes_of("1234", "123456"))
@@ -73,7 +73,7 @@ def test_the_oldest_turns_go_when_they_take_too_much(
     assert conversations.history(A) == turn_of_six
 
 
-def test_a_turn_too_large_on_its_own_leaves_no_gap_and_drives_nobody_out() -> None:
+def test_a_turn_that_is_too_large_leaves_an_empty_history() -> None:
     conversations = Conversations(count=2, turns=9, size=TEN)
     conversations.add(A, *turn("first"))
     conversations.add(B, *turn("first"))
@@ -85,7 +85,7 @@ def test_a_turn_too_large_on_its_own_leaves_no_gap_and_drives_nobody_out() -> No
     assert len(conversations) == 1
 
 
-def test_the_conversation_used_longest_ago_goes_when_there_are_too_many() -> None:
+def test_the_least_recently_used_conversation_is_dropped_first() -> None:
     conversations = Conversations(count=2, turns=9, size=1000)
     conversations.add(A, *turn("one?"))
     conversations.add(B, *turn("one?"))
@@ -96,7 +96,7 @@ def test_the_conversation_used_longest_ago_goes_when_there_are_too_many() -> Non
     assert conversations.history(C) == turn("one?")
 
 
-def test_all_conversations_together_hold_eight_times_as_much_as_one() -> None:
+def test_all_conversations_hold_at_most_eight_times_as_much_as_one() -> None:
     conversations = Conversations(count=100, turns=9, size=TEN)
     for conversation in IDS[:9]:
         conversations.add(conversation, *turn("1234567890"))
@@ -105,7 +105,7 @@ def test_all_conversations_together_hold_eight_times_as_much_as_one() -> None:
 
 
 @pytest.mark.parametrize(("count", "turns"), [(0, 4), (4, 0)])
-def test_nothing_is_kept_where_nothing_may_be(count: int, turns: int) -> None:
+def test_a_limit_of_zero_stores_no_conversation(count: int, turns: int) -> None:
     conversations = Conversations(count, turns, size=1000)
     conversations.add(A, *turn("one?"))
     assert conversations.history(A) == ()
@@ -113,7 +113,7 @@ def test_nothing_is_kept_where_nothing_may_be(count: int, turns: int) -> None:
 
 
 class ConversationsMachine(RuleBasedStateMachine):
-    """The histories beside everything that was ever said."""
+    """The histories beside a list of all turns."""
 
     @initialize(count=st.integers(1, 12), turns=st.integers(1, 4), size=st.integers(1, 3 * TEN))
     def open(self, count: int, turns: int, size: int) -> None:

@@ -1,4 +1,4 @@
-"""A repeated id gets the same outcome, for a while and within bounds."""
+"""A repeated id gets the same outcome, for a while and within limits."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def answer(text: str, reasoning: str = "") -> Outcome:
 
 
 def bytes_of(outcome: Outcome) -> int:
-    """What one outcome takes in a store whose times and fingerprints are small."""
+    """The size of one outcome in a store with small times and fingerprints."""
     return len(pack(Remembered(1, outcome, 10.0)))
 
 
@@ -39,7 +39,7 @@ def test_an_outcome_is_found_with_the_fingerprint_of_its_call() -> None:
     assert store.find(B, now=1.0) is None
 
 
-def test_an_outcome_is_forgotten_when_its_time_is_over() -> None:
+def test_an_outcome_expires() -> None:
     store = OutcomeStore(count=8, size=10_000, lifetime_s=10.0)
     store.remember(A, 1, answer("hello"), now=5.0)
     assert store.find(A, now=14.999) is not None
@@ -47,7 +47,7 @@ def test_an_outcome_is_forgotten_when_its_time_is_over() -> None:
     assert len(store) == 0
 
 
-def test_a_full_store_makes_room_for_several_at_a_time_and_the_newest_stay() -> None:
+def test_a_full_store_drops_several_of_the_oldest_at_a_time() -> None:
     store = OutcomeStore(count=16, size=10_000, lifetime_s=10.0)
     requests = [RequestKey(str(number)) for number in range(17)]
     for request in requests:
@@ -55,7 +55,7 @@ def test_a_full_store_makes_room_for_several_at_a_time_and_the_newest_stay() -> 
     assert [each for each in requests if store.find(each, now=0.0)] == requests[2:]
 
 
-def test_the_oldest_goes_first_when_there_are_too_many() -> None:
+def test_the_oldest_outcome_is_dropped_when_there_are_too_many() -> None:
     store = OutcomeStore(count=2, size=10_000, lifetime_s=10.0)
     for request in (A, B, C):
         store.remember(request, 1, answer("hello"), now=0.0)
@@ -64,7 +64,7 @@ def test_the_oldest_goes_first_when_there_are_too_many() -> None:
     assert store.find(C, now=0.0) is not None
 
 
-def test_the_oldest_go_first_when_they_take_too_much() -> None:
+def test_the_oldest_outcomes_are_dropped_when_they_are_too_large() -> None:
     store = OutcomeStore(count=8, size=2 * TEN, lifetime_s=10.0)
     for request in (A, B):
         store.remember(request, 1, answer("1234567890"), now=0.0)
@@ -88,7 +88,7 @@ def test_text_counts_by_its_bytes() -> None:
         Outcome(OutcomeKind.FAILED, error=ErrorBody(ErrorCode.PROVIDER_ERROR, "x" * TEN)),
     ],
 )
-def test_an_outcome_larger_than_the_store_is_not_kept_and_drives_nobody_out(
+def test_an_outcome_larger_than_the_store_evicts_nothing(
     outcome: Outcome,
 ) -> None:
     store = OutcomeStore(count=8, size=TEN, lifetime_s=10.0)
@@ -98,7 +98,7 @@ def test_an_outcome_larger_than_the_store_is_not_kept_and_drives_nobody_out(
     assert store.find(A, now=0.0) is not None
 
 
-def test_a_later_outcome_of_the_same_request_replaces_the_earlier_even_if_it_is_too_large() -> None:
+def test_a_later_outcome_replaces_the_earlier_even_if_it_is_too_large() -> None:
     store = OutcomeStore(count=8, size=TEN, lifetime_s=10.0)
     store.remember(A, 1, answer("old"), now=0.0)
     store.remember(A, 2, answer("new"), now=1.0)
@@ -162,7 +162,7 @@ class StoreMachine(RuleBasedStateMachine):
         assert len(self.store) <= self.store.count
 
     @invariant()
-    def exactly_what_the_plain_list_holds_is_found(self) -> None:
+    def the_store_equals_the_plain_list(self) -> None:
         live = {request: call for request, call, _, expires in self.kept if expires > self.now}
         for request in KEYS:
             found = self.store.find(request, self.now)

@@ -100,7 +100,7 @@ def test_a_repeat_joins_the_request_in_flight_and_then_gets_its_outcome() -> Non
     assert session.submit(A) == DONE
 
 
-def test_another_call_under_the_same_name_is_none_of_it() -> None:
+def test_another_call_under_a_known_name_is_not_joined() -> None:
     session = Session()
     session.started(A, "one")
     assert session.submit(A, "two") is Repeat.OTHER_CALL
@@ -231,7 +231,7 @@ def test_a_request_that_ends_makes_room_for_the_next() -> None:
     assert session.requests.active() == (started,)
 
 
-def test_a_connection_that_leaves_deserts_what_only_it_waits_for() -> None:
+def test_a_connection_that_leaves_deserts_its_own_requests() -> None:
     session = Session()
     shared = session.started(A)
     session.submit(A, connection=TWO)
@@ -290,7 +290,7 @@ class TestActiveRequest:
         assert active.reader == reader
 
     @pytest.mark.parametrize(("chunks", "reader"), [(0, (TWO, A)), (1, None)])
-    def test_a_waiter_of_a_deserted_request_becomes_its_reader_until_the_first_chunk(
+    def test_a_late_waiter_becomes_the_reader_until_the_first_chunk(
         self, chunks: int, reader: Waiter | None
     ) -> None:
         active = self.request()

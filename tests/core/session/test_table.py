@@ -1,4 +1,4 @@
-"""Which sessions exist, and when one that nobody is connected to ends."""
+"""The sessions with their connections, and the expiry of those without."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_a_session_is_new_for_its_first_connection_and_known_for_the_next() -> N
     assert A in table
 
 
-def test_a_session_lives_until_its_last_connection_is_gone_for_long() -> None:
+def test_a_session_expires_some_time_after_its_last_connection() -> None:
     table = SessionTable(limit=2, resume_s=60.0)
     table.attach(A, FIRST)
     table.attach(A, SECOND)
@@ -36,7 +36,7 @@ def test_a_session_lives_until_its_last_connection_is_gone_for_long() -> None:
     assert A not in table
 
 
-def test_a_deserted_session_that_finishes_work_expires_only_after_that() -> None:
+def test_a_session_that_finishes_requests_expires_after_them() -> None:
     table = SessionTable(limit=2, resume_s=60.0)
     table.attach(A, FIRST)
     table.detach(A, FIRST, now=0.0)
@@ -48,7 +48,7 @@ def test_a_deserted_session_that_finishes_work_expires_only_after_that() -> None
     assert table.expired(1060.0) == (A,)
 
 
-def test_work_that_is_finished_after_somebody_came_back_makes_no_session_expire() -> None:
+def test_a_session_in_use_does_not_expire_when_it_has_finished_requests() -> None:
     table = SessionTable(limit=2, resume_s=60.0)
     table.attach(A, FIRST)
     table.finishes(A)
@@ -61,7 +61,7 @@ def test_work_that_is_finished_after_somebody_came_back_makes_no_session_expire(
     assert table.next_expiry() is None
 
 
-def test_a_session_that_finishes_work_makes_room_when_no_other_can() -> None:
+def test_a_session_that_finishes_requests_is_evicted_last() -> None:
     table = SessionTable(limit=2, resume_s=60.0)
     for session in (A, B):
         table.attach(session, FIRST)
@@ -72,7 +72,7 @@ def test_a_session_that_finishes_work_makes_room_when_no_other_can() -> None:
     assert A not in table
 
 
-def test_a_client_that_comes_back_in_time_finds_its_session() -> None:
+def test_a_session_can_be_resumed_in_time() -> None:
     table = SessionTable(limit=2, resume_s=60.0)
     table.attach(A, FIRST)
     table.detach(A, FIRST, now=0.0)
@@ -81,14 +81,14 @@ def test_a_client_that_comes_back_in_time_finds_its_session() -> None:
     assert table.expired(1000.0) == ()
 
 
-def test_without_a_time_to_resume_a_deserted_session_ends_at_once() -> None:
+def test_a_session_with_no_time_to_resume_expires_immediately() -> None:
     table = SessionTable(limit=2, resume_s=0.0)
     table.attach(A, FIRST)
     table.detach(A, FIRST, now=5.0)
     assert table.expired(5.0) == (A,)
 
 
-def test_a_new_session_takes_the_place_of_the_one_deserted_longest_ago() -> None:
+def test_a_new_session_evicts_the_one_deserted_first() -> None:
     table = SessionTable(limit=2, resume_s=60.0)
     for session in (A, B):
         table.attach(session, FIRST)
@@ -114,7 +114,7 @@ def test_a_connection_that_was_never_attached_ends_no_session() -> None:
     assert table.next_expiry() is None
 
 
-def test_a_second_goodbye_of_the_last_connection_buys_no_time() -> None:
+def test_detaching_a_connection_twice_does_not_delay_the_expiry() -> None:
     table = SessionTable(limit=2, resume_s=60.0)
     table.attach(A, FIRST)
     table.detach(A, FIRST, now=0.0)
@@ -122,7 +122,7 @@ def test_a_second_goodbye_of_the_last_connection_buys_no_time() -> None:
     assert table.next_expiry() == 60.0
 
 
-def test_a_session_that_ended_is_gone_deserted_or_not() -> None:
+def test_a_removed_session_is_gone() -> None:
     table = SessionTable(limit=2, resume_s=60.0)
     table.attach(A, FIRST)
     table.attach(B, FIRST)
@@ -210,7 +210,7 @@ class TableMachine(RuleBasedStateMachine):
             self.end(session)
 
     @invariant()
-    def the_table_holds_what_the_dictionaries_hold_and_never_more_than_its_limit(self) -> None:
+    def the_table_equals_the_dictionaries_and_keeps_its_limit(self) -> None:
         assert len(self.table) == len(self.members) <= self.table.limit
         assert all((session in self.table) is (session in self.members) for session in SESSIONS)
         earliest = self.deserted[0][0] if self.deserted else None

@@ -1,4 +1,4 @@
-"""How much of one session runs at a time, and in which order the rest follows."""
+"""The number of requests of a session that run, and the order in which the others start."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def key(number: int) -> RequestKey:
     return RequestKey(str(number))
 
 
-def test_requests_start_up_to_the_limit_and_then_wait_and_then_find_it_full() -> None:
+def test_requests_start_then_wait_then_are_refused() -> None:
     window = Window(limit=2, conversation_limit=1, queue=1)
     entries = [window.enter(key(number), None) for number in range(4)]
     assert entries == [
@@ -42,7 +42,7 @@ def test_an_end_starts_the_request_that_waited_longest() -> None:
     assert window.leave(key(2)) == ()
 
 
-def test_a_request_that_found_no_room_may_come_again_later() -> None:
+def test_a_refused_request_can_enter_later() -> None:
     window = Window(limit=1, conversation_limit=1, queue=0)
     window.enter(key(0), None)
     assert window.enter(key(1), None) is EnterResult.FULL
@@ -59,14 +59,14 @@ def test_requests_of_one_conversation_run_one_after_the_other() -> None:
     assert window.leave(key(1)) == (key(2),)
 
 
-def test_a_waiting_conversation_stands_in_nobody_elses_way() -> None:
+def test_a_waiting_conversation_does_not_block_others() -> None:
     window = Window(limit=2, conversation_limit=1, queue=8)
     window.enter(key(0), TALK)
     window.enter(key(1), TALK)
     assert window.enter(key(2), OTHER) is EnterResult.STARTED
 
 
-def test_a_waiting_request_that_leaves_starts_nobody() -> None:
+def test_a_waiting_request_that_leaves_starts_no_other() -> None:
     window = Window(limit=1, conversation_limit=1, queue=8)
     window.enter(key(0), None)
     window.enter(key(1), None)
@@ -75,7 +75,7 @@ def test_a_waiting_request_that_leaves_starts_nobody() -> None:
     assert window.leave(key(0)) == (key(2),)
 
 
-def test_one_end_can_start_a_request_that_waited_behind_its_conversation() -> None:
+def test_the_end_of_a_request_starts_the_next_of_its_conversation() -> None:
     window = Window(limit=2, conversation_limit=1, queue=8)
     window.enter(key(0), TALK)
     window.enter(key(1), None)
@@ -180,7 +180,7 @@ class WindowMachine(RuleBasedStateMachine):
             assert conversation is None or count <= window.conversation_limit
 
     @invariant()
-    def nobody_waits_who_could_run(self) -> None:
+    def no_request_waits_that_could_run(self) -> None:
         if len(self.running) < self.window.limit:
             assert all(self.is_held_back_by_its_conversation(each) for each in self.waiting)
 
@@ -201,7 +201,7 @@ class WindowMachine(RuleBasedStateMachine):
                 self.window.enter(request, None)
 
     def teardown(self) -> None:
-        # The waiting first: then no end starts another one.
+        # Waiting requests first, so that no running one starts another.
         for request in (*self.waiting, *self.running):
             self.window.leave(request)
         assert leftovers(self.window) == {}
@@ -210,7 +210,7 @@ class WindowMachine(RuleBasedStateMachine):
 TestWindow = WindowMachine.TestCase
 
 
-def test_a_waiting_request_passes_those_of_lower_priority_but_none_of_its_conversation() -> None:
+def test_a_request_passes_lower_priorities_but_not_its_own_conversation() -> None:
     window = Window(limit=1, conversation_limit=1, queue=9)
     talk = ConversationId("talk")
     assert window.enter(RequestKey("running"), None) is EnterResult.STARTED

@@ -1,4 +1,4 @@
-"""Each kind of argument is one check and one schema that say the same."""
+"""For each kind of argument the check and the schema agree."""
 
 from __future__ import annotations
 
@@ -67,21 +67,21 @@ def why_not(field: Field, value: Any) -> str:
 
 
 @pytest.mark.parametrize("field", FIELDS.values(), ids=FIELDS)
-def test_a_schema_is_valid_json_schema_and_says_what_the_field_is_for(field: Field) -> None:
+def test_each_field_has_a_valid_schema_with_a_description(field: Field) -> None:
     Draft202012Validator.check_schema(field.schema)
     assert field.schema["description"]
 
 
 @pytest.mark.parametrize("field", FIELDS.values(), ids=FIELDS)
 @given(value=JSON_VALUES)
-def test_what_the_schema_allows_passes_the_check(field: Field, value: Any) -> None:
+def test_the_check_accepts_every_value_that_the_schema_allows(field: Field, value: Any) -> None:
     if Draft202012Validator(field.schema).is_valid(value):
         field.check("x", value)
 
 
 @pytest.mark.parametrize("field", FIELDS.values(), ids=FIELDS)
 @given(value=JSON_VALUES)
-def test_what_passes_the_check_is_a_value_that_the_schema_allows(field: Field, value: Any) -> None:
+def test_the_schema_allows_every_value_that_the_check_accepts(field: Field, value: Any) -> None:
     try:
         checked = field.check("x", value)
     except FieldError:
@@ -92,7 +92,7 @@ def test_what_passes_the_check_is_a_value_that_the_schema_allows(field: Field, v
 
 @pytest.mark.parametrize("field", FIELDS.values(), ids=FIELDS)
 @given(value=JSON_VALUES)
-def test_what_is_wrong_with_a_value_can_be_sent_and_is_short(field: Field, value: Any) -> None:
+def test_errors_about_values_are_short_and_can_be_encoded(field: Field, value: Any) -> None:
     error = refusal(field, value)
     if error is not None:
         assert error.problem.startswith("must ")
@@ -100,11 +100,11 @@ def test_what_is_wrong_with_a_value_can_be_sent_and_is_short(field: Field, value
 
 
 @pytest.mark.parametrize("field", FIELDS.values(), ids=FIELDS)
-def test_a_value_of_the_wrong_type_is_told_what_it_is(field: Field) -> None:
+def test_a_value_of_the_wrong_type_is_reported_with_its_type(field: Field) -> None:
     assert why_not(field, {}).endswith("got dict")
 
 
-def test_a_text_of_spaces_is_empty_once_trimmed_and_its_schema_knows() -> None:
+def test_a_text_of_spaces_counts_as_empty_in_check_and_schema() -> None:
     field = FIELDS["stripped text"]
     assert why_not(field, " \n ") == "must not be empty"
     assert not Draft202012Validator(field.schema).is_valid(" \n ")
@@ -115,7 +115,7 @@ def test_a_text_is_counted_after_trimming() -> None:
     assert FIELDS["any text"].check("x", " a ") == " a "
 
 
-def test_a_text_of_the_wrong_length_is_told_its_length_and_not_its_content() -> None:
+def test_a_text_of_wrong_length_is_reported_without_its_content() -> None:
     assert why_not(FIELDS["text"], "abcdef") == "must have 2 to 5 characters, got 6"
 
 
@@ -124,14 +124,14 @@ def test_true_is_no_number() -> None:
     assert why_not(FIELDS["integer"], True) == "must be int, got bool"
 
 
-def test_a_whole_number_may_be_written_with_a_point() -> None:
+def test_a_whole_number_may_have_a_decimal_point() -> None:
     assert FIELDS["integer"].check("x", 5.0) == 5
     assert isinstance(FIELDS["integer"].check("x", 5.0), int)
     assert why_not(FIELDS["integer"], 5.5) == "must be int, got float"
 
 
 @pytest.mark.parametrize("name", ["number", "integer"])
-def test_a_number_out_of_range_is_told_the_range(name: str) -> None:
+def test_a_number_out_of_range_is_reported_with_the_range(name: str) -> None:
     assert why_not(FIELDS[name], 11).endswith(", got 11")
 
 
@@ -139,7 +139,7 @@ def test_a_number_out_of_range_is_told_the_range(name: str) -> None:
 @pytest.mark.parametrize(
     "value", [10**5000, -(2**64), 1e300], ids=["5,001 digits", "beyond 64 bits", "float"]
 )
-def test_a_number_beyond_all_measure_is_not_repeated(name: str, value: float) -> None:
+def test_a_huge_number_is_not_repeated_in_the_error(name: str, value: float) -> None:
     with pytest.raises(FieldError, match=r"must be between .* and \d+$") as caught:
         FIELDS[name].check("x", value)
     assert caught.value.value is None
@@ -153,7 +153,7 @@ def test_a_choice_is_taken_in_any_case() -> None:
 @pytest.mark.parametrize(
     ("word", "meant"), [("true", True), (" YES ", True), ("1", True), ("off", False), ("0", False)]
 )
-def test_a_switch_takes_the_words_of_old_clients(word: str, meant: bool) -> None:
+def test_a_boolean_accepts_the_words_of_old_clients(word: str, meant: bool) -> None:
     assert FIELDS["boolean"].check("x", word) is meant
 
 
@@ -173,11 +173,11 @@ def test_a_url_must_begin_as_the_field_says() -> None:
     assert why_not(URLS, ["https://a"] * 101) == "must have at most 100 entries, got 101"
 
 
-def test_a_long_wrong_value_is_shown_shortened() -> None:
+def test_a_long_invalid_value_is_shortened() -> None:
     with pytest.raises(FieldError) as caught:
         URLS.check("x", ["y" * 5000])
     assert caught.value.value == "y" * 100 + "..."
 
 
-def test_a_list_that_must_be_empty_says_what_to_do_instead() -> None:
+def test_a_list_that_must_be_empty_names_the_alternative() -> None:
     assert why_not(FIELDS["empty list"], ["a.py"]) == "must be empty: leave it out"

@@ -55,7 +55,7 @@ def ask_json(tool: str, events: tuple[Event, ...] = ()) -> Any:
 
 
 @pytest.mark.parametrize("text", ["hello", "", "no {json} here"])
-def test_echo_says_back_what_it_was_given(text: str) -> None:
+def test_echo_returns_its_text(text: str) -> None:
     assert ask("echo", text) == text
 
 
@@ -63,7 +63,7 @@ def test_version_names_the_broker() -> None:
     assert ask_json("version") == {"name": "exai-actors", "version": "1.2.3"}
 
 
-def test_list_models_tells_each_model_of_each_provider_and_the_default() -> None:
+def test_list_models_lists_each_model_and_the_default() -> None:
     assert ask_json("list_models") == {
         "default_model": "k2",
         "models": [
@@ -75,11 +75,11 @@ def test_list_models_tells_each_model_of_each_provider_and_the_default() -> None
 
 
 @pytest.mark.parametrize("tool", ["status", "health"])
-def test_status_is_the_whole_statistics(tool: str) -> None:
+def test_status_returns_all_statistics(tool: str) -> None:
     assert msgspec.convert(ask_json(tool), BrokerStatistics) == STATISTICS
 
 
-def test_activity_tells_the_sessions_events_in_order() -> None:
+def test_activity_lists_events_in_order() -> None:
     events: tuple[Event, ...] = (
         (1.0, RequestKey("r1", run=3), "chat", OutcomeKind.COMPLETED),
         (2.0, RequestKey("conn-1/1", "generated"), "chat", OutcomeKind.FAILED),

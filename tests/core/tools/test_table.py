@@ -1,4 +1,4 @@
-"""The tools as clients see them: described, checked, and explained when called wrongly."""
+"""The tools: their descriptions, the check of their arguments, and its errors."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_arguments_that_are_null_or_unknown_are_left_out() -> None:
 
 
 @pytest.mark.parametrize("arguments", [{}, {"prompt": None}, {"model": "k2"}])
-def test_a_chat_without_a_prompt_is_told_so(arguments: dict[str, Any]) -> None:
+def test_a_chat_needs_a_prompt(arguments: dict[str, Any]) -> None:
     body = refusal("chat", arguments)
     assert body.code is ErrorCode.VALIDATION_ERROR
     assert body.message == "Validation failed for 'prompt': is required"
@@ -131,7 +131,7 @@ def test_a_chat_without_a_prompt_is_told_so(arguments: dict[str, Any]) -> None:
         ),
     ],
 )
-def test_a_wrong_argument_is_told_by_its_name_and_what_it_must_be(
+def test_an_invalid_argument_is_reported_with_its_name_and_rule(
     field: str, value: Any, problem: str
 ) -> None:
     body = refusal("chat", {"prompt": "hello", field: value})
@@ -141,14 +141,14 @@ def test_a_wrong_argument_is_told_by_its_name_and_what_it_must_be(
     assert body.details["field"] == field
 
 
-def test_a_wrong_value_is_shown_back_when_it_is_short() -> None:
+def test_a_short_invalid_value_is_part_of_the_error() -> None:
     assert refusal("chat", {"prompt": "hello", "temperature": 9}).details == {
         "field": "temperature",
         "value": 9,
     }
 
 
-def test_an_unknown_tool_is_answered_with_those_there_are() -> None:
+def test_an_unknown_tool_is_refused_with_a_list_of_tools() -> None:
     body = refusal("char", {})
     assert (body.code, body.message) == (ErrorCode.TOOL_NOT_FOUND, "Unknown tool: char")
     assert body.details == {"requested_tool": "char", "available_tools": TOOLS}
@@ -171,7 +171,7 @@ def test_every_tool_is_described_with_a_schema() -> None:
         Draft202012Validator.check_schema(each.input_schema)
 
 
-def test_the_models_there_are_become_the_choices_of_chat() -> None:
+def test_the_models_are_the_choices_of_chat() -> None:
     assert schema_of("chat", ("k2", "glm-4.5"))["properties"]["model"]["enum"] == ["k2", "glm-4.5"]
 
 
@@ -200,5 +200,5 @@ def test_a_call_is_a_request_or_an_error_that_can_be_sent(
         case ErrorBody() as body:
             assert msgspec.json.decode(msgspec.json.encode(body), type=ErrorBody) == body
         case request:
-            # Repeated ids are told apart by the hash of what they ask.
+            # A repeat is distinguished from another call by this hash.
             assert hash(request) == hash(parse_call(tool, arguments))
