@@ -19,7 +19,7 @@ _BLANK_LINE = re.compile(rb"\r?\n\r?\n")
 
 
 @click.command()
-@click.argument("file", type=click.File("rb"), metavar="FILE", required=False)
+@click.argument("file", type=click.File("rb"), metavar="[FILE]", required=False)
 @click.option(
     "--status",
     type=click.IntRange(100, 999),

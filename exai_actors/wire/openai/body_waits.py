@@ -22,7 +22,7 @@ _WAIT_KEY = re.compile(
     r"(?:retry|try)(?:again)?(?:after|in|delay)|resets?(?:at|in|after|time|timestamp|on|date)?"
     r"|(?:quota|limit|usage|window|ratelimit)resets?(?:at|in|after|time|timestamp|delay)"
     r"|nextflushtime|nextresettime|cooldown(?:time|until|for)?|(?:available|blocked)(?:at|in|until)"
-    r"|wait(?:time|for)?"
+    r"|wait(?:time|for)?|estimated(?:time|wait)"
 )
 _UNIT_ENDS = (
     ("milliseconds", 0.001),
