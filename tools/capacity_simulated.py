@@ -1,6 +1,6 @@
-"""What the shares and the gates do, in virtual time: the broker's own core, nothing else.
+"""Shares and gates in virtual time, on the broker's own core alone.
 
-Every figure follows from its seed alone; no clock, no network, no actor.
+Every figure follows from its seed; there is no clock, network or actor.
 """
 
 from __future__ import annotations
@@ -16,19 +16,21 @@ from itertools import count
 from exai_actors.core.calls import ChatCall, ChatMessage, Usage
 from exai_actors.core.capacity.account import Account
 from exai_actors.core.capacity.dispatcher import Admission, Dispatcher
+from exai_actors.core.capacity.flows import Flow
+from exai_actors.core.capacity.pool import Pool
 from exai_actors.core.capacity.refusals import Refusal
 from exai_actors.core.capacity.scheduled_call import ScheduledCall
 from exai_actors.core.capacity.settings import CapacitySettings, GateSettings
-from exai_actors.core.capacity.token_estimates import TokenEstimator, characters_of
+from exai_actors.core.capacity.token_estimates import TokenEstimator, characters_of, cost_of
 from exai_actors.ids import DEFAULT_TENANT, PermitId, RequestKey, SessionId
 
 TOKENS_PER_S = 100.0
-"""How fast the simulated provider writes, on each of its permits."""
+"""The speed of the simulated service, for each call."""
 
 
 @dataclass
 class Client:
-    """One session: how often it asks (0: whenever it has an answer), and how long answers are."""
+    """One session: how often it sends a request (0: after each answer), and the size of answers."""
 
     name: str
     prompt_tokens: int
@@ -39,7 +41,7 @@ class Client:
 
 @dataclass
 class Served:
-    """What one session got."""
+    """The waits, cost and number of calls of one session."""
 
     waits: list[float] = field(default_factory=list)
     cost: float = 0.0
@@ -47,7 +49,7 @@ class Served:
 
 
 class _Sized(ScheduledCall, gc=False, eq=False):
-    """A request whose answer has a length that nobody knows before its end."""
+    """A call whose answer has a length that is unknown before its end."""
 
     answer_tokens: int = 0
     came_at: float = 0.0
@@ -55,7 +57,7 @@ class _Sized(ScheduledCall, gc=False, eq=False):
 
 
 class Simulation:
-    """A provider with ``limit`` permits; its queue is the broker's, or first come, first served."""
+    """A provider with ``limit`` permits; its queue is the broker's or first come, first served."""
 
     def __init__(self, limit: int, clients: list[Client], seed: int, *, fair: bool) -> None:
         self.served = {client.name: Served() for client in clients}
@@ -81,7 +83,7 @@ class Simulation:
             now, _, event = heapq.heappop(self._events)
             event(now)
         for scheduled in self._waiting():
-            # Those still waiting at the end have waited at least so long.
+            # The calls that still wait at the end have waited for at least that long.
             self.served[scheduled.flow.session].waits.append(seconds - scheduled.came_at)
         return self.served
 
@@ -101,12 +103,12 @@ class Simulation:
         prompt, completion = self._estimator.estimate(call, characters_of(call))
         pool = self._dispatcher.pools[0]
         scheduled = _Sized(
-            pool.queue.flow(SessionId(client.name), DEFAULT_TENANT),
-            RequestKey(str(next(self._order))),
-            pool,
-            prompt,
-            completion,
-            prompt + 2 * completion,
+            flow=pool.queue.flow(SessionId(client.name), DEFAULT_TENANT),
+            request=RequestKey(str(next(self._order))),
+            pool=pool,
+            prompt_tokens=prompt,
+            completion_tokens=completion,
+            cost=cost_of(prompt, completion),
             came_at=now,
             answer_tokens=max(1, round(self._random.uniform(0, 2 * client.mean_tokens))),
             call=call,
@@ -144,7 +146,7 @@ class Simulation:
             usage,
             4 * scheduled.answer_tokens,
         )
-        cost = prompt + 2 * completion
+        cost = cost_of(prompt, completion)
         served = self.served[scheduled.flow.session]
         served.cost += cost
         served.calls += 1
@@ -173,7 +175,7 @@ def percentile(values: list[float], part: float) -> float:
 
 
 def share_of_backlogged(seeds: int) -> float:
-    """Jain's index of what ten backlogged sessions got whose calls cost up to 20 times another's.
+    """Jain's index for ten backlogged sessions whose calls cost up to 20 times another's.
 
     The worst of all seeds; limit 4, 20 virtual minutes.
     """
@@ -217,7 +219,7 @@ class GateUse:
 
 
 def rate_gate(per_minute: int, hours: float, seed: int = 0) -> GateUse:
-    """A gate that more is asked of than it lets through, every window of a minute looked at."""
+    """A gate with more requests than it lets pass; every window of a minute is checked."""
     chance = random.Random(seed)
     settings = CapacitySettings(
         limit=1000, queue=1_000_000, gates=GateSettings(requests_per_minute=per_minute)
@@ -231,7 +233,7 @@ def rate_gate(per_minute: int, hours: float, seed: int = 0) -> GateUse:
     while now < end:
         if comes_at <= now:
             flow = pool.queue.flow(SessionId("a"), DEFAULT_TENANT)
-            scheduled = ScheduledCall(flow, RequestKey(str(next(names))), pool, 10, 10, 30, now)
+            scheduled = _usual_call(flow, RequestKey(str(next(names))), pool)
             if dispatcher.admit(scheduled, now) is Admission.GRANTED:
                 _begin(scheduled, now, grants, running, chance)
             comes_at = now + chance.expovariate(1.2 * per_minute / 60)
@@ -245,8 +247,19 @@ def rate_gate(per_minute: int, hours: float, seed: int = 0) -> GateUse:
     above = sum(
         grants[index + per_minute] - grants[index] < 60 for index in range(len(grants) - per_minute)
     )
-    # What is allowed in the time: a full window at once, and then one more with each that ends.
+    # Allowed are a full window immediately, and then one more with each that ends.
     return GateUse(len(grants) / (per_minute * hours * 60), above, len(grants))
+
+
+def _usual_call(flow: Flow, request: RequestKey, pool: Pool[ScheduledCall]) -> ScheduledCall:
+    return ScheduledCall(
+        flow=flow,
+        request=request,
+        pool=pool,
+        prompt_tokens=10,
+        completion_tokens=10,
+        cost=cost_of(10, 10),
+    )
 
 
 def _begin(
@@ -273,7 +286,7 @@ class GrantCost:
 
 
 def grant_cost(few: int, many: int, repeats: int) -> GrantCost:
-    """The two measured taking turns; medians."""
+    """Medians of both, measured in turn."""
     benches = {number: _Waiting(number) for number in (few, many)}
     found: dict[int, list[float]] = {few: [], many: []}
     for _ in range(repeats):
@@ -286,7 +299,7 @@ def grant_cost(few: int, many: int, repeats: int) -> GrantCost:
 
 
 class _Waiting:
-    """A dispatcher before which so many sessions wait, each with one request."""
+    """A dispatcher with so many waiting sessions, each with one request."""
 
     def __init__(self, sessions: int) -> None:
         settings = CapacitySettings(limit=4, queue=1_000_000, max_wait_s=1e9)
@@ -309,8 +322,8 @@ class _Waiting:
     def _ask(self, session: SessionId) -> None:
         pool = self._dispatcher.pools[0]
         flow = pool.queue.flow(session, DEFAULT_TENANT)
-        scheduled = ScheduledCall(flow, RequestKey(str(next(self._names))), pool, 10, 10, 30)
-        arrival = self._dispatcher.admit(scheduled, self._now)
-        assert not isinstance(arrival, Refusal)
-        if arrival is Admission.GRANTED:
+        scheduled = _usual_call(flow, RequestKey(str(next(self._names))), pool)
+        admission = self._dispatcher.admit(scheduled, self._now)
+        assert not isinstance(admission, Refusal)
+        if admission is Admission.GRANTED:
             self._running.append(scheduled)

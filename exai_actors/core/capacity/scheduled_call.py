@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 NOT_GRANTED = PermitId(0)
 
 
-class ScheduledCall(msgspec.Struct, gc=False, eq=False):
+class ScheduledCall(msgspec.Struct, gc=False, eq=False, kw_only=True):
     """The dispatcher's record of a call; a subclass adds what is needed to run it.
 
     ``prompt_tokens`` and ``completion_tokens`` are estimates, ``cost`` is the estimate that its

@@ -40,16 +40,16 @@ class Bench:
     ) -> ScheduledCall:
         pool = self.dispatcher.pool_of(model)
         return ScheduledCall(
-            pool.queue.flow(SessionId(session), TenantName(tenant)),
-            RequestKey(name),
-            pool,
-            tokens,
-            0.0,
-            tokens,
-            deadline,
-            if_busy,
-            priority,
-            fallback_reasons,
+            flow=pool.queue.flow(SessionId(session), TenantName(tenant)),
+            request=RequestKey(name),
+            pool=pool,
+            prompt_tokens=tokens,
+            completion_tokens=0.0,
+            cost=tokens,
+            deadline=deadline,
+            if_busy=if_busy,
+            priority=priority,
+            fallback_reasons=fallback_reasons,
             model=model,
         )
 

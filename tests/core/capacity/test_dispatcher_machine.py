@@ -189,15 +189,15 @@ class CapacityMachine(RuleBasedStateMachine):
         self.sent += 1
         pool = self.dispatcher.pool_of(model)
         call = ScheduledCall(
-            pool.queue.flow(SessionId(session), tenant),
-            RequestKey(f"r{self.sent}"),
-            pool,
-            tokens,
-            0.0,
-            tokens,
-            self.now + patience,
-            if_busy,
-            priority,
+            flow=pool.queue.flow(SessionId(session), tenant),
+            request=RequestKey(f"r{self.sent}"),
+            pool=pool,
+            prompt_tokens=tokens,
+            completion_tokens=0.0,
+            cost=tokens,
+            deadline=self.now + patience,
+            if_busy=if_busy,
+            priority=priority,
         )
         self.deadlines[f"r{self.sent}"] = call.deadline
         self.pump()
@@ -368,7 +368,15 @@ class CapacityMachine(RuleBasedStateMachine):
         for permit, model in self.adopted.items():
             pool = self.dispatcher.pool_of(model)
             flow = pool.queue.flow(SessionId(""), DEFAULT_TENANT)
-            adopted = ScheduledCall(flow, RequestKey(""), pool, 0.0, 0.0, 1.0, permit=permit)
+            adopted = ScheduledCall(
+                flow=flow,
+                request=RequestKey(""),
+                pool=pool,
+                prompt_tokens=0.0,
+                completion_tokens=0.0,
+                cost=1.0,
+                permit=permit,
+            )
             self.dispatcher.adopt(permit, adopted)
 
     @precondition(lambda self: self.adopted)
