@@ -57,7 +57,7 @@ def measure(plan: Plan) -> list[Row]:
 def _live(plan: Plan) -> list[Row]:
     _say("a greedy session beside a small one")
     found = asyncio.run(capacity_live.greedy_and_small(plan.live_s))
-    told = found.told or [0.0]
+    errors = found.estimate_errors or [0.0]
     return [
         Row("requests/s, limit 4 x 200 ms", f"{found.per_s:.2f}", "≥ 19.8", found.per_s >= 19.8),
         Row("errors seen by clients", f"{found.errors}", "0", not found.errors),
@@ -71,8 +71,8 @@ def _live(plan: Plan) -> list[Row]:
         ),
         Row("small session's part of all answers", f"{found.small_share:.0%}", "", True),
         Row(
-            f"error of {len(told)} estimates sent to queued requests, median / p90",
-            f"{statistics.median(told):.0%} / {percentile(told, 0.9):.0%}",
+            f"error of {len(errors)} estimates sent to queued requests, median / p90",
+            f"{statistics.median(errors):.0%} / {percentile(errors, 0.9):.0%}",
             "",
             True,
         ),

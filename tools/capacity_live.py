@@ -89,8 +89,8 @@ class GreedyAndSmall:
     small_p99_wait_s: float
     small_share: float
     small_entitled: float
-    told: list[float] = field(default_factory=list)
-    """|told - real| / real of every estimate that a waiting client heard."""
+    estimate_errors: list[float] = field(default_factory=list)
+    """|sent - real| / real of every estimate that a waiting client received."""
 
 
 async def greedy_and_small(seconds: float, *, greedy: int = 24, small: int = 2) -> GreedyAndSmall:
@@ -101,18 +101,18 @@ async def greedy_and_small(seconds: float, *, greedy: int = 24, small: int = 2) 
     errors = 0
     until = 0.0
 
-    async def asks(client: BrokerClient, who: str) -> None:
+    async def calls(client: BrokerClient, session: str) -> None:
         nonlocal errors
         while time.monotonic() < until:
-            order = Order(f"{who}{next(names):06}", SERVICE_MS, 4)
+            order = Order(f"{session}{next(names):06}", SERVICE_MS, 4)
 
-            def heard(progress: Progress, nonce: str = order.nonce) -> None:
+            def on_progress(progress: Progress, nonce: str = order.nonce) -> None:
                 if progress.estimate_s is not None:
                     estimates.append((nonce, time.monotonic(), progress.estimate_s))
 
             sent[order.nonce] = time.monotonic()
             try:
-                result = await client.call("chat", prompt=order.prompt, on_progress=heard)
+                result = await client.call("chat", prompt=order.prompt, on_progress=on_progress)
                 errors += result.text != order.answer
             except BrokerError:
                 errors += 1
@@ -120,13 +120,13 @@ async def greedy_and_small(seconds: float, *, greedy: int = 24, small: int = 2) 
     async with limited_process(LIMIT) as service, broker_before(service.url) as (url, _):
         async with AsyncExitStack() as stack:
             clients = [
-                (who, await stack.enter_async_context(connect(url, session_id=who * 3)))
-                for who, number in (("g", greedy), ("s", small))
+                (name, await stack.enter_async_context(connect(url, session_id=name * 3)))
+                for name, number in (("g", greedy), ("s", small))
                 for _ in range(number)
             ]
             began = time.monotonic() + 1.0
             until = began + seconds
-            await asyncio.gather(*(asks(client, who) for who, client in clients))
+            await asyncio.gather(*(calls(client, name) for name, client in clients))
         upstream = await service.account()
         served = [at for at in upstream.served if began <= at < until]
         waits = [
@@ -135,7 +135,7 @@ async def greedy_and_small(seconds: float, *, greedy: int = 24, small: int = 2) 
             if nonce[0] == "s" and nonce in upstream.arrived and began <= at < until
         ]
         mine = sum(began <= at < until for nonce, at in upstream.arrived.items() if nonce[0] == "s")
-        told = [
+        estimate_errors = [
             abs(upstream.arrived[nonce] - at - estimate) / max(upstream.arrived[nonce] - at, 0.01)
             for nonce, at, estimate in estimates
             if nonce in upstream.arrived and at < upstream.arrived[nonce]
@@ -151,13 +151,13 @@ async def greedy_and_small(seconds: float, *, greedy: int = 24, small: int = 2) 
             percentile(waits, 0.99),
             mine / len(served),
             entitled,
-            told,
+            estimate_errors,
         )
 
 
 @dataclass
 class Overload:
-    """What became of the requests of each second once a flood had ended."""
+    """The outcomes of requests during a flood and after it."""
 
     refused_at_once: int
     expired: int
@@ -166,10 +166,10 @@ class Overload:
 
 
 async def overload(seconds: float, after_s: float, seed: int = 0) -> Overload:
-    """Three times what fits for so long, then half of it; each request with two seconds to live.
+    """Three times the capacity for ``seconds``, then half of it; each request has two seconds.
 
-    Recovered is the broker from the first second on in which, and in all that follow, at least
-    95 % of the requests were answered in time.
+    The broker has recovered from the first second on in which, and in all later ones, at least 95 %
+    of the requests were answered in time.
     """
     chance = random.Random(seed)
     names = count()

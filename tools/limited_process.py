@@ -1,4 +1,4 @@
-"""The limited service in a process of its own, so that no client's work makes it late.
+"""The limited service in a process of its own, so that no work of a client delays it.
 
 ``python -m tools.limited_process LIMIT`` prints ``ready URL``, serves until its input ends,
 and then prints its account as one JSON object.
@@ -20,7 +20,7 @@ from tools.limited_upstream import limited_upstream
 
 
 class Account(msgspec.Struct):
-    """What the service kept count of; see ``LimitedUpstream``."""
+    """The counts of the service; see ``LimitedUpstream``."""
 
     most: int
     ended: dict[str, int]
@@ -36,13 +36,13 @@ class LimitedProcess:
         self.url = url
 
     async def account(self) -> Account:
-        told, _ = await self._process.communicate(b"")
-        return msgspec.json.decode(told, type=Account)
+        output, _ = await self._process.communicate(b"")
+        return msgspec.json.decode(output, type=Account)
 
 
 @asynccontextmanager
 async def limited_process(limit: int) -> AsyncIterator[LimitedProcess]:
-    """Serve on a free port of 127.0.0.1 until asked for the account."""
+    """Serve on a free port of 127.0.0.1 until ``account`` is called."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         *("-m", "tools.limited_process", str(limit)),

@@ -1,9 +1,9 @@
-"""A service over real HTTP that allows only so much at once, and keeps its own account of it.
+"""A service over real HTTP that enforces a limit of calls at a time and keeps its own account.
 
-It is the judge of loads: what the broker says of itself is not asked. Each prompt says what is to
-be done with it (see ``Order``), and the answer follows from the prompt alone, so that whoever asked
-can tell whether the answer is his. It reads and writes its HTTP by hand, so that little of what is
-measured before it is its own.
+It judges a broker under load without asking the broker. Each prompt says how it is to be answered
+(see ``Order``), and the answer follows from the prompt alone, so that a client can check that the
+answer is its own. The HTTP is read and written by hand, so that little of a measurement is spent
+here.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ import orjson
 MODEL = "limited"
 TOO_MANY = "429 for too many at once"
 _PIECES = 4
-# A loop's timer is up to so much late.
+# How late a timer of the loop may be.
 _TIMER_S = 0.001
 
 
 @dataclass(frozen=True)
 class Order:
-    """What one prompt asks for: ``size`` words of answer after ``delay_ms``."""
+    """The content of one prompt: ``size`` words of answer after ``delay_ms``."""
 
     nonce: str
     delay_ms: int
@@ -50,7 +50,7 @@ def order_of(prompt: str) -> Order:
 
 @dataclass
 class LimitedUpstream:
-    """``arrived`` has the instant (``time.monotonic``) at which each nonce came in for good.
+    """``arrived`` has the instant (``time.monotonic``) at which each nonce was accepted.
 
     ``refuse_with``: while set, every call is refused with this status, or its connection closed
     without an answer for 0; None answers calls. ``punctual``: an order's delay is kept to some
@@ -69,7 +69,7 @@ class LimitedUpstream:
 
 
 class _Exchange(asyncio.Protocol):
-    """A connection of one client, that asks one thing at a time and sends a Content-Length."""
+    """A connection of one client that sends one request at a time, with a Content-Length."""
 
     def __init__(self, upstream: LimitedUpstream) -> None:
         self._upstream = upstream
@@ -91,7 +91,7 @@ class _Exchange(asyncio.Protocol):
         body = self._data[end + 4 : end + 4 + size]
         if len(body) == size:
             self._data = b""
-            self._asked(orjson.loads(body))
+            self._requested(orjson.loads(body))
 
     def connection_lost(self, _exc: Exception | None) -> None:
         if self._timer is not None:
@@ -99,7 +99,7 @@ class _Exchange(asyncio.Protocol):
         if self._order is not None:
             self._end("left by its client")
 
-    def _asked(self, request: dict[str, Any]) -> None:
+    def _requested(self, request: dict[str, Any]) -> None:
         upstream = self._upstream
         if upstream.refuse_with is not None:
             self._refuse(upstream.refuse_with)
@@ -182,7 +182,7 @@ async def limited_upstream(limit: int, *, punctual: bool = False) -> AsyncIterat
     try:
         yield upstream
     finally:
-        # Its connections are the broker's, which closes them when it ends.
+        # Its connections are closed by the broker when that ends.
         server.close()
 
 

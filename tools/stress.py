@@ -1,10 +1,10 @@
-"""Load a broker in every way that hurts, and account for every request: ``python tools/stress.py``.
+"""Load a broker in every harmful way, and account for every request: ``python tools/stress.py``.
 
 A broker process runs before a service over real HTTP that enforces its limit and keeps its own
-account. Every answer is compared, word by word, with what was asked for. Exits with 1 if a request
-is unaccounted for or went without an answer for no reason, an answer is somebody else's, the
-service ever saw more at once than the limit, or anything is left behind. ``--duration SECONDS``
-goes through all cases again and again. Nothing leaves 127.0.0.1.
+account. Every answer is compared, word by word, with its prompt. Exits with 1 if a request is
+unaccounted for or was denied an answer, an answer belongs to another request, the service ever had
+more calls than the limit, or anything is left over. ``--duration SECONDS`` repeats all cases.
+Nothing leaves 127.0.0.1.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ ENDS = ("completed", "refused", "expired", "cancelled", "failed")
 
 @dataclass
 class Result:
-    """What one run found. ``complaints`` is empty when all is as it must be."""
+    """The findings of one run. ``complaints`` is empty if it passed."""
 
     limit: int
     rounds: int
@@ -50,8 +50,10 @@ class Result:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--limit", type=int, default=3, help="how many calls the service allows")
-    parser.add_argument("--duration", type=float, default=0.0, help="go on for so many seconds")
-    parser.add_argument("--case", help="only the case whose name begins so")
+    parser.add_argument(
+        "--duration", type=float, default=0.0, help="repeat the cases for so many seconds"
+    )
+    parser.add_argument("--case", help="only the cases whose names begin with this")
     parser.add_argument("--seed", type=int, default=1, help="the same seed, the same run")
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args()
@@ -65,7 +67,7 @@ def main() -> int:
 async def run(
     limit: int, duration_s: float, seed: int, only: str = "", *, quiet: bool = False
 ) -> Result:
-    """All cases in their order, once and again until the time is over or Ctrl-C ends them."""
+    """All cases in order, at least once, until the time is over or Ctrl-C ends them."""
     cases = [(name, case) for name, case in CASES if name.startswith(only)]
     if not cases:
         sys.exit(f"no case begins with '{only}'; there are: {', '.join(name for name, _ in CASES)}")
@@ -95,7 +97,7 @@ async def run(
             if ended.is_set():
                 break
             rounds += 1
-            # A run of hours would keep an instant of every call.
+            # A run of hours would keep an instant for every call.
             upstream.arrived.clear()
             upstream.served.clear()
             first_kib = first_kib or broker.resident_kib
@@ -116,15 +118,15 @@ async def run(
 
 @asynccontextmanager
 async def ctrl_c_sets(ended: asyncio.Event) -> AsyncIterator[None]:
-    """The first one ends the run behind its present case, with the account; the second at once."""
+    """The first Ctrl-C ends the run after the present case, the second immediately."""
     loop = asyncio.get_running_loop()
 
-    def heard() -> None:
+    def end_after_case() -> None:
         loop.remove_signal_handler(signal.SIGINT)
         ended.set()
-        print("ending behind this case; Ctrl-C again ends at once", file=sys.stderr, flush=True)
+        print("ending after this case; Ctrl-C again ends immediately", file=sys.stderr, flush=True)
 
-    loop.add_signal_handler(signal.SIGINT, heard)
+    loop.add_signal_handler(signal.SIGINT, end_after_case)
     try:
         yield
     finally:
@@ -132,25 +134,23 @@ async def ctrl_c_sets(ended: asyncio.Event) -> AsyncIterator[None]:
 
 
 def judge(account: Account, upstream: LimitedUpstream) -> list[str]:
-    """What is wrong with the account of a run, or with what the service saw of it."""
+    """The complaints about the account of a run, or about the calls that the service saw."""
     complaints = []
     if account.unaccounted:
         complaints.append(f"{account.unaccounted} requests never ended, or ended twice")
     if account.denied:
-        complaints.append(
-            f"{account.denied} requests had no answer though nothing was in their way"
-        )
+        complaints.append(f"{account.denied} requests had no answer though nothing prevented one")
     if account.wrong:
-        complaints.append(f"{account.wrong} answers were not those that were asked for")
+        complaints.append(f"{account.wrong} answers belonged to other requests")
     if upstream.most > upstream.limit:
-        complaints.append(f"the service saw {upstream.most} at once, its limit is {upstream.limit}")
+        complaints.append(f"the service had {upstream.most} calls, its limit is {upstream.limit}")
     if too_many := upstream.ended[TOO_MANY]:
-        complaints.append(f"the service had to refuse {too_many} calls as too many at once")
+        complaints.append(f"the service refused {too_many} calls above its limit")
     return complaints
 
 
 async def _left_behind(url: str, upstream: LimitedUpstream) -> list[str]:
-    """What is still there when nobody asks for anything any more."""
+    """The complaints about things left over after the last request has ended."""
     left: dict[str, Any] = {}
     async with connect(url) as client:
         until = time.monotonic() + SETTLE_S
@@ -168,11 +168,11 @@ async def _left_behind(url: str, upstream: LimitedUpstream) -> list[str]:
             if not any(left.values()) or time.monotonic() > until:
                 break
             await asyncio.sleep(0.1)
-    complaints = [f"{number} {what} are left" for what, number in left.items() if number]
+    complaints = [f"{number} {name} are left" for name, number in left.items() if number]
     complaints += [
-        f"{provider[what]} {what} at the provider"
-        for what in ("anomalies", "over", "faults")
-        if provider[what]
+        f"{provider[name]} {name} at the provider"
+        for name in ("anomalies", "over", "faults")
+        if provider[name]
     ]
     return complaints
 
@@ -183,9 +183,9 @@ def as_text(result: Result) -> str:
         "",
         f"sent {account.sent:,} in {result.seconds:g} s, {result.rounds} whole round(s)",
         *(f"  {kind:<11} {account.ended[kind]:>8,}" for kind in ENDS),
-        f"  {'vanished':<11} {account.vanished:>8,}  (their clients left without a word)",
+        f"  {'vanished':<11} {account.vanished:>8,}  (their clients left without closing)",
         f"  {'unaccounted':<11} {account.unaccounted:>8,}",
-        f"the service saw at most {result.most_at_once} at once, of {result.limit}:",
+        f"the service had at most {result.most_at_once} calls at a time, of {result.limit}:",
         *(f"  {kind:<26} {number:>8,}" for kind, number in sorted(result.upstream.items())),
         (
             f"memory of the broker: {result.memory_kib[0]:,} KiB after the first round, "
@@ -193,7 +193,7 @@ def as_text(result: Result) -> str:
         ),
     ]
     if result.complaints:
-        lines += ["NOT as it must be:", *(f"  {each}" for each in result.complaints)]
+        lines += ["FAILED:", *(f"  {each}" for each in result.complaints)]
     else:
         lines.append("every request is accounted for, every answer was its own, nothing is left")
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""What a stress run does to a broker, and the exact account that it keeps."""
+"""The cases of a stress run, and the exact account that it keeps."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ _names = count(1)
 class Account:
     """Every request that was sent ended in exactly one of ``ended``.
 
-    ``wrong`` are answers that were not the request's own, ``denied`` the requests that got none
-    though nothing stood in their way, ``vanished`` those of clients that left without a word and so
-    heard no end.
+    ``wrong`` counts answers that belonged to another request, ``denied`` requests without an answer
+    although nothing prevented one, ``vanished`` requests whose clients left without closing and so
+    received no end.
     """
 
     sent: int = 0
@@ -52,7 +52,7 @@ class Account:
 
 @dataclass
 class Stage:
-    """Where a case plays: the broker, the service behind it, the account, and chance."""
+    """The surroundings of a case: the broker, the service behind it, the account and chance."""
 
     url: str
     upstream: LimitedUpstream
@@ -70,7 +70,7 @@ class Stage:
         deadline_ms: float | None = None,
         in_trouble: bool = False,
     ) -> None:
-        """Send one request and enter its end; unless ``in_trouble`` it is to be answered."""
+        """Send one request and count its end; unless ``in_trouble`` it must be answered."""
         account = self.account
         account.sent += 1
         account.denied += not in_trouble
@@ -103,7 +103,7 @@ Case = Callable[[Stage], Awaitable[None]]
 def at_once(
     requests: int, connections: int, longest_ms: int = 20, *, in_trouble: bool = False
 ) -> Case:
-    """So many requests at the same moment, over so many connections of a few sessions."""
+    """That many requests at the same moment, over that many connections of 40 sessions."""
 
     async def case(stage: Stage) -> None:
         async with AsyncExitStack() as stack:
@@ -128,7 +128,7 @@ def at_once(
 
 
 async def short_and_long(stage: Stage) -> None:
-    """Each twentieth takes fifty times as long, and its answer is two thousand words."""
+    """Every twentieth takes fifty times as long and has an answer of two thousand words."""
     async with AsyncExitStack() as stack:
         clients = [await stack.enter_async_context(connect(stage.url)) for _ in range(20)]
         orders = [
@@ -140,7 +140,7 @@ async def short_and_long(stage: Stage) -> None:
 
 
 async def deadlines_and_cancels(stage: Stage) -> None:
-    """A third has too little time, a third is given up by who asked, the others are answered."""
+    """A third has too little time, a third is cancelled by its client, the others are answered."""
     async with connect(stage.url, max_outstanding=10_000) as one, connect(stage.url) as other:
         clients = one, other
         tasks = []
@@ -189,7 +189,7 @@ async def drops(stage: Stage) -> None:
 
 
 def exhausted(status: int) -> Case:
-    """The service refuses everything for a while, then is back."""
+    """The service refuses every call for a while, then accepts calls again."""
 
     async def case(stage: Stage) -> None:
         stage.upstream.refuse_with = status
@@ -203,7 +203,7 @@ def exhausted(status: int) -> Case:
 
 
 async def _served_again(stage: Stage) -> None:
-    """Until the circuit has closed and a request is answered; other cases start from there."""
+    """Send requests until one is answered, so that the circuit is closed for the next case."""
     async with connect(stage.url) as client:
         for _ in range(60):
             answered = stage.account.ended["completed"]

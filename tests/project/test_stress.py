@@ -1,4 +1,4 @@
-"""The stress run: it passes on a small load, and its judge does notice."""
+"""The stress run passes on a small load, and its judge complains."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ async def test_a_broker_that_answers_no_request_does_not_pass() -> None:
             await at_once(4, 2)(Stage(url, upstream, account, random.Random(1)))
     assert account.ended == Counter(failed=4)
     assert stress.judge(account, upstream) == [
-        "4 requests had no answer though nothing was in their way"
+        "4 requests had no answer though nothing prevented one"
     ]
 
 
@@ -48,18 +48,18 @@ def test_an_order_can_be_read_from_its_prompt() -> None:
         (
             Account(sent=1, wrong=1, ended=Counter(completed=1)),
             LimitedUpstream(1),
-            "1 answers were not those that were asked for",
+            "1 answers belonged to other requests",
         ),
         (
             Account(sent=1, denied=1, ended=Counter(failed=1)),
             LimitedUpstream(1),
-            "1 requests had no answer though nothing was in their way",
+            "1 requests had no answer though nothing prevented one",
         ),
-        (Account(), LimitedUpstream(1, most=2), "saw 2 at once, its limit is 1"),
+        (Account(), LimitedUpstream(1, most=2), "had 2 calls, its limit is 1"),
         (
             Account(),
             LimitedUpstream(1, ended=Counter({TOO_MANY: 4})),
-            "had to refuse 4 calls",
+            "refused 4 calls above its limit",
         ),
     ],
 )
