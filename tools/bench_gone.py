@@ -83,7 +83,7 @@ class _Client:
             case "cancels":
                 await self.send(op="cancel", request_id=request_id)
             case "closes":
-                # Its close frame is on its way; who waits for the answer measures himself.
+                # Its close frame leaves without waiting for the broker's.
                 self._ws.protocol.send_close(1000)
                 for data in self._ws.protocol.data_to_send():
                     self._ws.transport.write(data)
@@ -103,7 +103,7 @@ async def _client(url: str) -> AsyncIterator[_Client]:
 
 
 class _Upstream:
-    """Knows what each prompt is to get, and when it came."""
+    """The reply to each prompt, and when each prompt arrived."""
 
     def __init__(self) -> None:
         self.replies: dict[str, Reply] = {}
