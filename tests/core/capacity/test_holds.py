@@ -322,3 +322,37 @@ def test_no_call_waits_without_a_reason_and_none_is_lost(
             bench.complete(name)
         bench.pass_time(500.0)
     assert len(bench.granted) == admitted
+
+
+def test_a_call_of_a_held_model_delays_no_other_although_nothing_is_pumped() -> None:
+    bench = bench_of()
+    hold(bench, "big", HOUR, "big", holder=MODEL)
+    held = bench.call("b", "s", model="big")
+    assert bench.dispatcher.admit(held, bench.now) is Admission.QUEUED
+    other = bench.call("o", "s", model="small")
+    assert bench.dispatcher.admit(other, bench.now) is Admission.GRANTED
+
+
+def test_the_late_answer_to_a_probe_of_an_earlier_hold_ends_no_later_one() -> None:
+    bench = bench_of(limit=4, hold_probe_s=60.0)
+    hold(bench, "a", 100.0)
+    bench.now = 61.0
+    bench.admit("early probe")
+    bench.now = 101.0
+    hold(bench, "b", WEEK)
+    bench.now = 170.0
+    bench.admit("later probe")
+    bench.complete("early probe")
+    assert bench.admit("c") is Admission.QUEUED
+    bench.complete("later probe")
+    assert bench.granted[-1] == "c"
+
+
+def test_a_probe_of_the_account_that_a_models_limit_refuses_is_followed_by_another() -> None:
+    bench = bench_of(hold_probe_s=60.0)
+    hold(bench, "a", WEEK)
+    bench.now = 61.0
+    bench.admit("probe", model="big")
+    bench.admit("next", model="small")
+    bench.fail("probe", FailureKind.RATE_LIMITED, retry_after=HOUR, holder=MODEL)
+    assert bench.granted == ["a", "probe", "next"]
