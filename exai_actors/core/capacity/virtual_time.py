@@ -66,13 +66,16 @@ class StartTimeClock(Generic[Owner]):
 
     def charge(self, tag: VirtualTag[Owner], cost: float) -> None:
         """Serve a call that did not wait. An idle owner starts at the virtual time."""
-        tag.start = max(tag.start, self.virtual_time)
+        if tag.start < self.virtual_time:
+            tag.start = self.virtual_time
         self.advance(tag)
         self.serve(tag, cost)
 
     def advance(self, tag: VirtualTag[Owner]) -> None:
         """Advance the virtual time to the start of the owner whose turn it is."""
-        self.virtual_time = max(self.virtual_time, tag.start - tag.unsettled)
+        settled = tag.start - tag.unsettled
+        if settled > self.virtual_time:
+            self.virtual_time = settled
 
     def serve(self, tag: VirtualTag[Owner], cost: float) -> None:
         """Move the start tag to the finish tag of a call that is granted."""
