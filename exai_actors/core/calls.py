@@ -30,10 +30,24 @@ class ChatCall(msgspec.Struct, frozen=True, gc=False):
 
 
 class Usage(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """LLM tokens as counted by the service."""
+    """LLM tokens as counted by the service.
+
+    ``total_tokens`` is its total if that is not the sum of the two, as where reasoning is counted
+    apart. ``cached_tokens`` are part of the prompt, ``reasoning_tokens`` mostly of the completion;
+    ``cost`` is in the service's own unit. Each is None if the service sent none.
+    """
 
     prompt_tokens: int
     completion_tokens: int
+    total_tokens: int | None = None
+    cached_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    cost: float | None = None
+
+    @property
+    def total(self) -> int:
+        """The service's total, or the sum."""
+        return self.total_tokens or self.prompt_tokens + self.completion_tokens
 
 
 @final

@@ -40,6 +40,8 @@ _CONNECT = Verdict(retriable=True, counts_for_circuit=True, reached_service=Fals
 _SERVER_ERROR = Verdict(retriable=True, counts_for_circuit=True)
 _UNSUPPORTED = Verdict(counts_for_circuit=True)
 _UNDECIDED = Verdict(counts_for_circuit=True, may_have_cost=True)
+# Says more about the form of one answer than about the service's health: the next may be readable.
+_UNREADABLE = Verdict(may_have_cost=True)
 _FINAL = Verdict()
 
 
@@ -70,10 +72,10 @@ def _by_kind(failure: UpstreamFailure) -> Verdict:
         case FailureKind.SERVER_ERROR:
             # 501 and 505 are permanent.
             return _UNSUPPORTED if failure.status in (501, 505) else _SERVER_ERROR
-        case (
-            FailureKind.TIMEOUT | FailureKind.MALFORMED | FailureKind.TRUNCATED | FailureKind.BROKEN
-        ):
+        case FailureKind.TIMEOUT | FailureKind.TRUNCATED | FailureKind.BROKEN:
             return _UNDECIDED
+        case FailureKind.MALFORMED:
+            return _UNREADABLE
         case (
             FailureKind.UNAUTHORIZED
             | FailureKind.NOT_FOUND

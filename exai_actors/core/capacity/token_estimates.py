@@ -50,16 +50,20 @@ class TokenEstimator:
         """The real tokens of a call's prompt and answer, bounded.
 
         If the service did not count them, they are the ``estimate`` of its prompt, and follow from
-        the ``length`` of its answer.
+        the ``length`` of its answer. A count of 0 for a prompt, or for an answer that has text, is
+        a placeholder and no count. A total above the sum counts in full.
         """
         learned = self._learned(model)
-        if usage is None:
-            prompt, completion = estimate, max(1.0, length * learned.per_character)
-        else:
-            prompt, completion = _bounded(usage.prompt_tokens), _bounded(usage.completion_tokens)
-            if characters:
-                ratio = min(prompt / characters, MAX_TOKENS_PER_CHARACTER)
-                learned.per_character += WEIGHT * (ratio - learned.per_character)
+        prompt, completion = estimate, max(1.0, length * learned.per_character)
+        if usage is not None:
+            if usage.prompt_tokens or not characters:
+                prompt = _bounded(usage.prompt_tokens)
+                if characters:
+                    ratio = min(prompt / characters, MAX_TOKENS_PER_CHARACTER)
+                    learned.per_character += WEIGHT * (ratio - learned.per_character)
+            if usage.completion_tokens or not length:
+                counted = max(usage.completion_tokens, usage.total - usage.prompt_tokens)
+                completion = _bounded(counted)
         learned.completion += WEIGHT * (completion - learned.completion)
         return prompt, completion
 

@@ -143,6 +143,7 @@ def _result(
     if is_event_stream(content_type, body):
         reader = StreamReader(model, MAX_FILE_BYTES, now=clock)
         reader.feed(body)
+        reader.end_of_body()
         return reader.finish()
     return parse_completion(body, model, now=clock)
 

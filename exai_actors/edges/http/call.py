@@ -34,9 +34,10 @@ from exai_actors.wire.openai.completions import (
     is_event_stream,
     parse_completion,
 )
+from exai_actors.wire.openai.error_bodies import parse_error_body
 from exai_actors.wire.openai.errors import classify_response
 from exai_actors.wire.openai.rate_headers import hold_s, service_clock
-from exai_actors.wire.openai.stream import StreamReader
+from exai_actors.wire.openai.stream import FINISH_GRACE_S, StreamReader
 
 MAX_ERROR_BODY_BYTES = 1 << 16
 # How long the body of an answer may take to end after [DONE], so that its connection can be reused.
@@ -57,6 +58,7 @@ class HttpCall:
     __slots__ = (
         "_call",
         "_due",
+        "_finished_at",
         "_hold_s",
         "_loop",
         "_on_end",
@@ -90,6 +92,8 @@ class HttpCall:
         self._text_sent = False
         self._unfinished = False
         self._hold_s: float | None = None
+        # When the stream's latest finish reason was read; then no timeout ends the call.
+        self._finished_at: float | None = None
         self._result_if_cancelled: UpstreamResult = Aborted()
         self._resumed: asyncio.Event | None = None
         self._loop = asyncio.get_running_loop()
@@ -197,10 +201,33 @@ class HttpCall:
                 await self._forward("".join(pieces))
             if reader.ended:
                 break
-            data = await self._next(content)
-        if reader.ended and reader.failure is None and not content.at_eof():
+            data = await self._next_event(content, reader)
+        if not reader.ended and content.at_eof():
+            pieces = reader.end_of_body()
+            if pieces and self._call.stream:
+                await self._forward("".join(pieces))
+        elif reader.ended and reader.failure is None and not content.at_eof():
             await self._drain_body(content)
         return reader.finish()
+
+    async def _next_event(self, content: Body, reader: StreamReader) -> bytes:
+        """What has arrived; empty at the end, and when a finished answer need not be awaited."""
+        if not reader.complete:
+            return await self._next(content)
+        if self._resumed is not None:
+            await self._resumed.wait()
+        now = self._loop.time()
+        if self._finished_at is None:
+            self._total_due += FINISH_GRACE_S + 1
+        if self._finished_at is None or not reader.finished:
+            self._finished_at = now
+        self._due = None
+        allowed = FINISH_GRACE_S if reader.finished else self._service.settings.idle_timeout_s
+        # The answer is complete, however its stream ends.
+        with suppress(*TRANSPORT_ERRORS):
+            async with asyncio.timeout_at(self._finished_at + allowed):
+                return await content.readany()
+        return b""
 
     async def _next(self, content: Body) -> bytes:
         """Wait until the call is not paused and return what has arrived; empty at the end."""
@@ -210,10 +237,27 @@ class HttpCall:
         return await content.readany()
 
     async def _read_body(self, content: Body, first: bytes, limit: int) -> tuple[bytes, bool]:
-        """Read the body up to the limit; return it, and whether that was all of it."""
+        """Read the body up to the limit; return it, and whether that was all of it.
+
+        Once its JSON is whole, its end need not come: some services leave the connection open, or
+        break it.
+        """
         portions = [first]
         size = len(first)
-        while size <= limit and (data := await self._next(content)):
+        grace_s = min(FINISH_GRACE_S, self._service.settings.idle_timeout_s / 2)
+        while size <= limit:
+            may_be_whole = portions[-1].rstrip()[-1:] == b"}"
+            try:
+                async with asyncio.timeout(grace_s if may_be_whole else None):
+                    data = await self._next(content)
+            except TRANSPORT_ERRORS:
+                if not may_be_whole:
+                    raise
+                if parse_error_body(b"".join(portions)) is not None:
+                    break
+                data = await self._next(content)
+            if not data:
+                break
             portions.append(data)
             size += len(data)
         return b"".join(portions)[:limit], size <= limit
@@ -266,6 +310,8 @@ class HttpCall:
 
     def _restart_timeout(self) -> None:
         """Expect the next data within the time that is allowed for it, counted from now."""
+        if self._finished_at is not None:
+            return
         settings = self._service.settings
         allowed = settings.idle_timeout_s if self.has_response else settings.first_byte_timeout_s
         self._due = self._loop.time() + allowed

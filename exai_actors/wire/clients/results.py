@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Literal
 
-from exai_actors.core.calls import ToolResult
+from exai_actors.core.calls import ToolResult, Usage
 from exai_actors.wire.clients.frames import Dialect, ReplyTo
 from exai_actors.wire.json_encoding import to_json
 
@@ -68,15 +68,26 @@ def _facts(answer: ToolResult) -> bytes:
     """The known facts about the origin of an answer, as the members of a JSON object."""
     facts = _origin(answer.model, answer.provider, answer.finish_reason)
     if answer.usage is not None:
-        prompt, completion = answer.usage.prompt_tokens, answer.usage.completion_tokens
-        facts += b',"usage":{"prompt_tokens":%d,"completion_tokens":%d,"total_tokens":%d}' % (
-            prompt,
-            completion,
-            prompt + completion,
-        )
+        facts += b',"usage":{' + _usage(answer.usage) + b"}"
     if answer.reasoning:
         facts += b',"reasoning":' + to_json(answer.reasoning)
     return facts[1:]
+
+
+def _usage(usage: Usage) -> bytes:
+    """The members of ``usage``, with the details under the names that OpenAI gives them."""
+    members = b'"prompt_tokens":%d,"completion_tokens":%d,"total_tokens":%d' % (
+        usage.prompt_tokens,
+        usage.completion_tokens,
+        usage.total,
+    )
+    if usage.cached_tokens is not None:
+        members += b',"prompt_tokens_details":{"cached_tokens":%d}' % usage.cached_tokens
+    if usage.reasoning_tokens is not None:
+        members += b',"completion_tokens_details":{"reasoning_tokens":%d}' % usage.reasoning_tokens
+    if usage.cost is not None:
+        members += b',"cost":' + to_json(usage.cost)
+    return members
 
 
 @lru_cache(maxsize=256)

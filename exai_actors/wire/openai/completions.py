@@ -24,12 +24,13 @@ from exai_actors.wire.openai.errors import classify_error
 from exai_actors.wire.openai.fields import (
     FAILED_REASONS,
     Malformed,
+    UsageReader,
     content_text,
+    find_choice,
     finish_failure,
-    first_choice,
+    parse_finish_reason,
     parse_json,
     parse_name,
-    parse_usage,
     reasoning_text,
     refusal_text,
     repair_surrogates,
@@ -84,11 +85,11 @@ def parse_completion(
     """
     try:
         parsed = parse_json(body)
-        if not isinstance(parsed, dict):
-            raise Malformed("JSON that is not an object")
         if error := error_within(parsed):
             return classify_error(error, now=now, model=model, redactor=redactor)
-        choice = first_choice(parsed)
+        if not isinstance(parsed, dict):
+            raise Malformed("JSON that is not an object")
+        choice = find_choice(parsed, None)
         if choice is None:
             raise Malformed(
                 f"JSON without choices: {redactor.redact_excerpt(body.decode(errors='replace'))}"
@@ -96,15 +97,20 @@ def parse_completion(
         message = choice.get("message")
         if not isinstance(message, dict):
             raise Malformed("a choice without a message")
-        reason = choice.get("finish_reason")
+        reason = parse_finish_reason(choice.get("finish_reason"))
         if reason in FAILED_REASONS:
-            return finish_failure(str(reason), redactor)
+            return finish_failure(reason, redactor)
+        text = repair_surrogates(content_text(message.get("content")) or refusal_text(message))
+        reasoning = repair_surrogates(reasoning_text(message))
+        counts = UsageReader()
+        counts.read(parsed.get("usage"))
+        counts.read(choice.get("usage"), replace=False)
         return Completion(
-            text=repair_surrogates(content_text(message.get("content")) or refusal_text(message)),
+            text=text,
             model=parse_name(parsed.get("model")) or model,
-            finish_reason=parse_name(reason) or "stop",
-            usage=parse_usage(parsed.get("usage")),
-            reasoning=repair_surrogates(reasoning_text(message)),
+            finish_reason=reason or "stop",
+            usage=counts.usage(has_text=bool(text or reasoning)),
+            reasoning=reasoning,
         )
     except Malformed as error:
         return UpstreamFailure(FailureKind.MALFORMED, f"answered with {error}")

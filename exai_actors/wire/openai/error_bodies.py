@@ -61,26 +61,88 @@ def parse_error_body(body: bytes) -> Any:
         return None
 
 
-def error_within(parsed: dict[str, Any]) -> Any:
+def error_within(parsed: Any) -> Any:
     """The error that a body with status 200, or an event of a stream, is; None if it is none.
 
-    For ``read_error``. A member ``error`` whose own members are all empty is no error.
+    For ``read_error``. A member ``error`` whose own members are all empty is no error. Gemini wraps
+    its error in a list, OpenRouter puts one into the choice, others one level down.
     """
-    error = parsed.get("error")
-    if error and not (isinstance(error, dict) and not any(error.values())):
+    if isinstance(parsed, list):
+        errors = (error_within(each) for each in parsed[:4] if isinstance(each, dict))
+        return next((error for error in errors if error), None)
+    if not isinstance(parsed, dict):
+        return None
+    if error := _named_error(parsed):
         return error
     base = parsed.get("base_resp")
     if isinstance(base, dict) and base.get("status_code") not in (None, 0, "0"):
         return parsed
-    if parsed.get("choices"):
-        return None
+    if choices := parsed.get("choices"):
+        return _error_in_choices(choices)
+    return parsed if _is_error(parsed) else _error_one_level_down(parsed)
+
+
+def _error_in_choices(choices: Any) -> Any:
+    for choice in choices if isinstance(choices, list) else ():
+        if isinstance(choice, dict):
+            if error := _named_error(choice):
+                return error
+            inner = choice.get("delta") or choice.get("message")
+            if not isinstance(inner, dict) or inner.get("content"):
+                continue
+            if error := _named_error(inner):
+                return error
+    return None
+
+
+def _error_one_level_down(parsed: dict[str, Any]) -> Any:
+    for key, inner in parsed.items():
+        if key not in _NOT_ERRORS and isinstance(inner, dict):
+            if "error" in (inner.get("object"), inner.get("type")):
+                return inner
+            if error := _named_error(inner):
+                return error
+    return None
+
+
+def _is_error(parsed: dict[str, Any]) -> bool:
+    """Whether an object without choices is an error as a whole."""
     if "error" in (parsed.get("object"), parsed.get("type")) or parsed.get("success") is False:
-        return parsed
-    if parsed.get("detail") or parsed.get("errors"):
-        return parsed
-    code = parsed.get("code", parsed.get("status_code"))
+        return True
+    if str(parsed.get("status")).lower() in ("error", "failed", "failure"):
+        return True
+    if any(parsed.get(key) for key in _ERROR_KEYS):
+        return True
+    code = next((parsed[key] for key in _CODES if parsed.get(key) is not None), None)
+    if code is None and str(parsed.get("status")).isdecimal():
+        code = parsed["status"]
     says_why = any(isinstance(parsed.get(key), str) for key in ("message", "msg", "error_message"))
-    return parsed if says_why and code not in (None, 0, "0", 200, "200") else None
+    return says_why and not _is_success(code)
+
+
+# Members of an object without choices; no service has them in an event that is part of an answer.
+_ERROR_KEYS = ("detail", "errors", "error_msg", "error_code", "errorMessage", "fault", "exception")
+_CODES = ("code", "status_code", "statusCode")
+# Members that may repeat parts of the request.
+_NOT_ERRORS = frozenset({"usage", "metadata", "input", "request", "prompt"})
+
+
+def _named_error(parsed: dict[str, Any]) -> Any:
+    error = parsed.get("error")
+    if isinstance(error, dict) and all(_is_success(value) for value in error.values()):
+        return None
+    if isinstance(error, str) and _is_success(error.strip()):
+        return None
+    return error
+
+
+def _is_success(code: Any) -> bool:
+    """Whether a code or text is none, or says that all is well."""
+    if isinstance(code, str):
+        if code.isdecimal() and len(code) <= MAX_CODE_CHARS:
+            return _is_success(int(code))
+        return code.lower() in ("", "ok", "success", "succeeded", "null", "none")
+    return not code or (type(code) is int and 100 <= code <= 299)
 
 
 def read_error(error: Any) -> ErrorWords:

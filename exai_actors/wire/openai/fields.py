@@ -1,7 +1,8 @@
 """Reads the parts of a chat completion, in all the forms in which services write them.
 
-Forms in the field: content that is null or a list of parts, ``reasoning_content`` or ``reasoning``
-beside it, ``refusal`` instead of it, no index, usage that is null or incomplete, lone surrogates,
+Forms in the field: content that is null, an object or a list of parts, ``reasoning_content`` or
+``reasoning`` beside it, ``refusal`` instead of it, no index or one in digits, finish reasons such
+as the text "null", usage that is null, incomplete, of zeros or under other names, lone surrogates,
 and a byte order mark.
 """
 
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any, TypeGuard
+from typing import Any
 
 import orjson
 
@@ -23,6 +24,35 @@ FAILED_REASONS = frozenset({"error", "network_error", "abort", "insufficient_sys
 
 # More than any model can read; sums of such counts fit into 64 bits.
 _MAX_TOKENS = 10**12
+
+_MAX_COST = 10.0**9
+
+# Field to the members that may have it: OpenAI's, then those of Anthropic, Gemini, Kimi, DeepSeek.
+_COUNTS = {
+    "prompt": ("prompt_tokens", "input_tokens", "promptTokens", "inputTokens", "promptTokenCount"),
+    "completion": (
+        "completion_tokens",
+        "output_tokens",
+        "completionTokens",
+        "outputTokens",
+        "candidatesTokenCount",
+    ),
+    "total": ("total_tokens", "totalTokens", "totalTokenCount"),
+    "cached": (
+        "prompt_tokens_details.cached_tokens",
+        "input_tokens_details.cached_tokens",
+        "cached_tokens",
+        "prompt_cache_hit_tokens",
+        "cache_read_input_tokens",
+        "cachedContentTokenCount",
+    ),
+    "reasoning": (
+        "completion_tokens_details.reasoning_tokens",
+        "output_tokens_details.reasoning_tokens",
+        "reasoning_tokens",
+        "thoughtsTokenCount",
+    ),
+}
 
 _SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
 
@@ -50,8 +80,12 @@ def parse_json(data: bytes | str) -> Any:
         raise Malformed(f"text that is not JSON ({error})") from None
 
 
-def first_choice(parsed: dict[str, Any]) -> dict[str, Any] | None:
-    """The choice whose index is 0 or missing; None if there is no such choice. Raises Malformed."""
+def find_choice(parsed: dict[str, Any], index: str | None) -> dict[str, Any] | None:
+    """The choice with that index, see ``index_of``; None if there is none. Raises Malformed.
+
+    A choice without an index is always the one. If ``index`` is None, it is the choice 0, or else
+    the first.
+    """
     choices = parsed.get("choices")
     if not choices:
         return None
@@ -60,9 +94,15 @@ def first_choice(parsed: dict[str, Any]) -> dict[str, Any] | None:
     for choice in choices:
         if not isinstance(choice, dict):
             raise Malformed("a choice that is not an object")
-        if not choice.get("index"):
+        if (found := choice.get("index")) is None or str(found) == (index or "0"):
             return choice
-    return None
+    return choices[0] if index is None else None
+
+
+def index_of(choice: dict[str, Any]) -> str | None:
+    """The index of a choice, as digits; None if it has none."""
+    index = choice.get("index")
+    return None if index is None else str(index)
 
 
 def content_text(content: Any) -> str:
@@ -71,6 +111,8 @@ def content_text(content: Any) -> str:
         return ""
     if isinstance(content, str):
         return content
+    if isinstance(content, dict) and isinstance(content.get("text"), str):
+        content = [content]
     if isinstance(content, list):
         parts = (part.get("text") for part in content if isinstance(part, dict))
         return "".join(part for part in parts if isinstance(part, str))
@@ -105,18 +147,85 @@ def parse_name(value: Any) -> str:
     return repair_surrogates(value) if isinstance(value, str) else ""
 
 
-def parse_usage(usage: Any) -> Usage | None:
-    """The token counts; None unless both are possible counts (some services send -1 for none)."""
-    if not isinstance(usage, dict):
-        return None
-    prompt, completion = usage.get("prompt_tokens"), usage.get("completion_tokens")
-    if _is_count(prompt) and _is_count(completion):
-        return Usage(prompt_tokens=prompt, completion_tokens=completion)
+def parse_finish_reason(value: Any) -> str:
+    """The finish reason; empty while the answer goes on, which a few services write as text."""
+    reason = parse_name(value)
+    return "" if reason.strip().lower() in ("", "null", "none", "undefined") else reason
+
+
+class UsageReader:
+    """Collects the token counts of one answer, which a stream may spread over its events.
+
+    A later count replaces an earlier one unless it is impossible: negative, no whole number, or 0
+    for a prompt, which services send as a placeholder. So does a 0 for a completion with text.
+    """
+
+    __slots__ = ("_counts",)
+
+    def __init__(self) -> None:
+        self._counts: dict[str, float] = {}
+
+    def read(self, usage: Any, *, replace: bool = True) -> None:
+        """Note the counts in ``usage``; unless ``replace``, only those that are missing so far."""
+        if not isinstance(usage, dict):
+            return
+        for field, names in _COUNTS.items():
+            if field in self._counts and not replace:
+                continue
+            for name in names:
+                count = _count_at(usage, name)
+                if count is not None and (count or field not in self._counts):
+                    self._counts[field] = count
+                    break
+        cost = usage.get("cost")
+        if (
+            isinstance(cost, int | float)
+            and not isinstance(cost, bool)
+            and 0 <= cost <= _MAX_COST
+            and (cost or "cost" not in self._counts)
+        ):
+            self._counts["cost"] = float(cost)
+
+    def usage(self, *, has_text: bool) -> Usage | None:
+        """The counts; None unless those of prompt and completion are known or follow."""
+        counts = dict(self._counts)
+        prompt, completion = counts.get("prompt"), counts.get("completion")
+        total = counts.get("total")
+        if not completion and has_text:
+            completion = None
+        if total and prompt and completion is None:
+            completion = total - prompt
+        elif total and completion is not None and not prompt:
+            prompt = total - completion
+        if not prompt or prompt < 0 or completion is None or completion < 0:
+            return None
+        if has_text and not completion:
+            return None
+        return Usage(
+            prompt_tokens=int(prompt),
+            completion_tokens=int(completion),
+            total_tokens=int(total) if total and total != prompt + completion else None,
+            cached_tokens=_whole(counts.get("cached")),
+            reasoning_tokens=_whole(counts.get("reasoning")),
+            cost=counts.get("cost"),
+        )
+
+
+def _whole(count: float | None) -> int | None:
+    return None if count is None else int(count)
+
+
+def _count_at(usage: dict[str, Any], path: str) -> int | None:
+    value: Any = usage
+    for name in path.split("."):
+        value = value.get(name) if isinstance(value, dict) else None
+    if isinstance(value, str) and value.isdecimal() and len(value) <= len(str(_MAX_TOKENS)):
+        value = int(value)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if type(value) is int and 0 <= value <= _MAX_TOKENS:
+        return value
     return None
-
-
-def _is_count(tokens: Any) -> TypeGuard[int]:
-    return type(tokens) is int and 0 <= tokens <= _MAX_TOKENS
 
 
 def finish_failure(reason: str, redactor: Redactor) -> UpstreamFailure:

@@ -6,8 +6,8 @@ one leading byte order mark is dropped, and bytes that are not UTF-8 become U+FF
 ``retry`` are ignored, because nothing here reconnects.
 
 Two forms that the standard ignores are read as an event of type ``error``: a field ``error``
-(llama.cpp), and a bare line that begins a JSON object (gateways that break off with their own
-error).
+(llama.cpp), and bare lines that begin with that of a JSON object (gateways that break off with
+their own error, on one line or pretty-printed).
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ class SseParser:
         self._data: list[bytes] = []
         self._data_size = 0
         self._event = ""
+        self._in_bare_json = False
 
     def feed(self, data: bytes) -> list[ServerSentEvent]:
         """The events that ``data`` completes. After EventTooLarge the parser is unusable."""
@@ -106,6 +107,9 @@ class SseParser:
 
     def _read_field(self, line: bytes) -> None:
         self._check(len(line))
+        if self._in_bare_json:
+            self._add_data(line)
+            return
         name, _, value = line.partition(b":")
         value = value.removeprefix(b" ")
         if name == b"data":
@@ -114,6 +118,7 @@ class SseParser:
             self._event = value.decode("utf-8", "replace")
         elif name == b"error" or line.startswith(b"{"):
             self._event = "error"
+            self._in_bare_json = name != b"error"
             self._add_data(value if name == b"error" else line)
 
     def _add_data(self, value: bytes) -> None:
@@ -129,6 +134,7 @@ class SseParser:
             self._data.clear()
             self._data_size = 0
         self._event = ""
+        self._in_bare_json = False
         return event
 
     def _check(self, size: int) -> None:

@@ -4,23 +4,32 @@ Services end a stream with a finish reason, with ``[DONE]`` (some without the bl
 end the event), or with both. Usage comes in a last event without choices, in every event, or within
 the choice that finishes (Kimi). A stream that ends with neither a finish reason nor ``[DONE]`` is
 truncated; one with only ``[DONE]`` and no text is malformed.
+
+An event that is no chunk is passed over, an error fails the answer wherever it is, and a chunk that
+cannot be read fails it too: docs/explanation/answers.md has the whole table.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
-from exai_actors.core.calls import Completion, FailureKind, UpstreamFailure, Usage
+from exai_actors.core.calls import Completion, FailureKind, UpstreamFailure
+from exai_actors.wire.openai.error_bodies import error_within
 from exai_actors.wire.openai.errors import classify_error
 from exai_actors.wire.openai.fields import (
     FAILED_REASONS,
     Malformed,
+    UsageReader,
     content_text,
+    find_choice,
     finish_failure,
-    first_choice,
+    index_of,
+    parse_finish_reason,
     parse_json,
     parse_name,
-    parse_usage,
     reasoning_text,
     refusal_text,
     repair_surrogates,
@@ -31,9 +40,30 @@ from exai_actors.wire.openai.server_sent_events import EventTooLarge, ServerSent
 # Some services send the whole answer as one event, in which escapes may double its size.
 EVENT_OVERHEAD_BYTES = 1 << 20
 
+FINISH_GRACE_S = 2.0
+"""How long usage and ``[DONE]`` may follow a finish reason; some services leave the stream open."""
+
+# Between two JSON values and never within one: a line end without a comma, colon or bracket.
+_NEXT_DOCUMENT = re.compile(r"(?<=[]}\"\w])[ \t]*\n\s*(?=[\[{\"\w-])")
+_DONE = re.compile(r"\s*\"?\[done\]\"?\s*", re.IGNORECASE)
+_OWN_TYPES = frozenset(
+    {"", "message", "data", "delta", "chunk", "completion", "chat.completion.chunk"}
+)
+_ERROR_TYPE = re.compile(r"(?:.*[._-])?(?:error|exception|failed|failure)", re.IGNORECASE)
+_PART_OF_TEXT = re.compile(r"delta|message|\"content")
+_PART_OF_CHUNK = re.compile(r"choices|delta|content|chat\.completion|finish_reason")
+_SOUNDS_LIKE_ERROR = re.compile(
+    r"error|exception|fail|denied|invalid|unavailable|overload|exceeded|time[d ]*out|out of memory"
+    r"|died|crash|abort|too many",
+    re.IGNORECASE,
+)
+
 
 class StreamReader:
-    """Reads one streamed answer: call ``feed`` until ``ended`` or end of body, then ``finish``.
+    """Reads one streamed answer: call ``feed`` until ``ended``, then ``finish``.
+
+    If the body ends first, call ``end_of_body`` between. Once ``finished``, only usage may follow,
+    for which FINISH_GRACE_S is enough.
 
     ``max_answer_bytes`` bounds content and reasoning together, in UTF-8. ``now`` is the service's
     wall clock in seconds since 1970 at the beginning, for an error that names an instant.
@@ -57,9 +87,14 @@ class StreamReader:
         self._size = 0
         self._high_surrogate = ""
         self._finish_reason = ""
-        self._usage: Usage | None = None
+        self._usage = UsageReader()
+        self._index: str | None = None
+        self._has_delta_text = False
+        self._messages_are_whole: bool | None = None
+        self._text_after_finish = False
         self._done = False
         self._event_without_choices = ""
+        self._possible_error: Any = None
         self._failure: UpstreamFailure | None = None
 
     @property
@@ -71,6 +106,19 @@ class StreamReader:
     def failure(self) -> UpstreamFailure | None:
         """The failure read so far."""
         return self._failure
+
+    @property
+    def finished(self) -> bool:
+        """Whether a finish reason has been read: the end of the body need not be awaited.
+
+        False where text followed one, as with services that put a finish reason into each chunk.
+        """
+        return bool(self._finish_reason) and not self._text_after_finish
+
+    @property
+    def complete(self) -> bool:
+        """Whether all that was read is a complete answer, if nothing more comes."""
+        return bool(self._done or self._finish_reason) and self._failure is None
 
     def feed(self, data: bytes) -> list[str]:
         """The pieces of content in ``data``; none is empty."""
@@ -86,16 +134,26 @@ class StreamReader:
             self._fail_too_large()
         return self._pieces[before:]
 
-    def finish(self) -> Completion | UpstreamFailure:
-        """The result, once the body has ended."""
+    def end_of_body(self) -> list[str]:
+        """The pieces in an event that the end of the body cut off, if its JSON is whole."""
+        before = len(self._pieces)
         if not self.ended:
-            self._read_unterminated_event()
+            with suppress(Malformed, EventTooLarge):
+                event = self._events.take_unterminated()
+                if event is not None:
+                    self._read(event)
+        return self._pieces[before:]
+
+    def finish(self) -> Completion | UpstreamFailure:
+        """The result. Call ``end_of_body`` before if the body has ended."""
         if self._failure is not None:
             return self._failure
         if not (self._done or self._finish_reason):
             return UpstreamFailure(
                 FailureKind.TRUNCATED, "ended its stream before the answer was complete"
             )
+        if self._possible_error is not None and not self._finish_reason:
+            return self._classify(self._possible_error)
         if not (self._finish_reason or self._pieces or self._reasoning):
             excerpt = self._redactor.redact_excerpt(self._event_without_choices)
             found = f"; it sent {excerpt}" if excerpt else ""
@@ -108,56 +166,164 @@ class StreamReader:
             text="".join(self._pieces),
             model=self._model,
             finish_reason=self._finish_reason or "stop",
-            usage=self._usage,
+            usage=self._usage.usage(has_text=bool(self._pieces or self._reasoning)),
             reasoning=repair_surrogates("".join(self._reasoning)),
         )
 
     def _read(self, event: ServerSentEvent) -> None:
-        data = event.data
-        if event.event == "error":
-            self._fail_with(_error_in(data))
+        data, kind = event.data, event.event
+        if _ERROR_TYPE.fullmatch(kind):
+            self._read_error_event(data)
             return
-        if data.strip() == "[DONE]":
-            self._done = True
-            self._flush_surrogate()
+        for document in _documents(data):
+            if self.ended:
+                return
+            if _DONE.fullmatch(document):
+                self._end()
+                return
+            try:
+                parsed = parse_json(document)
+            except Malformed:
+                if self._is_foreign(document, kind):
+                    self._pass_over(document, document)
+                    continue
+                raise
+            self._read_value(parsed, document)
+        if kind.lower() == "done":
+            self._end()
+
+    def _read_error_event(self, data: str) -> None:
+        try:
+            parsed = parse_json(data)
+        except Malformed:
+            self._fail_with(data)
             return
-        if not data:
-            return
-        parsed = parse_json(data)
-        if not isinstance(parsed, dict):
-            raise Malformed("an event that is not a JSON object")
-        if error := parsed.get("error"):
+        error = error_within(parsed)
+        if error is None and isinstance(parsed, dict) and parsed.get("choices"):
+            # A chunk whose line lacks the name of its field.
+            self._read_value(parsed, data)
+        else:
+            self._fail_with(error or parsed)
+
+    def _read_value(self, parsed: Any, document: str) -> None:
+        if error := error_within(parsed):
             self._fail_with(error)
             return
+        if not isinstance(parsed, dict):
+            self._pass_over(parsed, document)
+            return
         if "usage" in parsed:
-            self._usage = parse_usage(parsed["usage"]) or self._usage
+            self._usage.read(parsed["usage"])
         if "model" in parsed and parsed["model"] != self._model:
             self._model = parse_name(parsed["model"]) or self._model
-        choice = first_choice(parsed)
-        if choice is None:
-            self._event_without_choices = data
-        else:
+        if not parsed.get("choices"):
+            self._pass_over(parsed, document)
+            return
+        choice = find_choice(parsed, self._index)
+        if choice is not None:
+            if self._index is None:
+                self._index = index_of(choice)
             self._read_choice(choice)
 
+    def _is_foreign(self, document: str, kind: str) -> bool:
+        """Whether data that is not JSON is no part of the answer, not even a broken one."""
+        if self.finished:
+            return not _PART_OF_TEXT.search(document)
+        if kind.lower() not in _OWN_TYPES:
+            return not _PART_OF_CHUNK.search(document)
+        return not any(character in document for character in '{}[]"\\')
+
+    def _pass_over(self, value: Any, document: str) -> None:
+        """Skip an event that is no chunk, and remember it in case the answer never finishes."""
+        self._event_without_choices = document
+        if isinstance(value, str):
+            is_suspect = _SOUNDS_LIKE_ERROR.search(value) is not None
+        else:
+            is_suspect = isinstance(value, dict) and (
+                bool(value.get("error"))
+                or any(isinstance(value.get(key), str) for key in ("message", "msg"))
+            )
+        if is_suspect:
+            self._possible_error = value
+
+    def _end(self) -> None:
+        self._done = True
+        self._flush_surrogate()
+
     def _read_choice(self, choice: dict[str, Any]) -> None:
-        # Some services repeat the message so far beside each delta.
-        if (delta := choice.get("delta")) is None:
-            delta = choice.get("message")
+        delta, message = choice.get("delta"), choice.get("message")
+        if isinstance(delta, str):
+            delta = {"content": delta}
         if isinstance(delta, dict):
             self._read_delta(delta)
         elif delta:
             raise Malformed("a choice whose delta is not an object")
-        if reason := choice.get("finish_reason"):
-            self._usage = self._usage or parse_usage(choice.get("usage"))
-            self._finish_reason = parse_name(reason) or self._finish_reason
+        reason = parse_finish_reason(choice.get("finish_reason"))
+        if isinstance(message, dict):
+            if delta is None:
+                self._read_message(message, is_last=bool(reason))
+            else:
+                # Some services repeat the message so far beside each delta.
+                self._complete_from(message)
+        elif message and delta is None:
+            raise Malformed("a choice whose message is not an object")
+        if reason:
+            self._usage.read(choice.get("usage"), replace=False)
+            self._finish_reason = reason
             self._flush_surrogate()
 
     def _read_delta(self, delta: dict[str, Any]) -> None:
         if text := content_text(delta.get("content")) or refusal_text(delta):
+            self._has_delta_text = True
             self._add_piece(text)
         if reasoning := reasoning_text(delta):
-            self._reasoning.append(reasoning)
-            self._count(reasoning)
+            self._add_reasoning(reasoning)
+
+    def _read_message(self, message: dict[str, Any], *, is_last: bool) -> None:
+        """Read a message without a delta: the whole answer so far, or the next part of it."""
+        text = repair_surrogates(content_text(message.get("content")) or refusal_text(message))
+        so_far = "".join(self._pieces)
+        if not text or not so_far:
+            self._read_delta_like(message, text)
+        elif self._messages_are_whole is False:
+            if not (is_last and text == so_far):
+                self._read_delta_like(message, text)
+        elif self._complete_from(message):
+            if is_last or text != so_far:
+                self._messages_are_whole = True
+        elif self._has_delta_text or self._messages_are_whole:
+            if text not in so_far and text.split() != so_far.split():
+                raise Malformed("a whole message that is not the text sent before")
+        else:
+            self._messages_are_whole = False
+            self._read_delta_like(message, text)
+
+    def _read_delta_like(self, message: dict[str, Any], text: str) -> None:
+        if text:
+            self._add_piece(text)
+        reasoning, so_far = reasoning_text(message), "".join(self._reasoning)
+        if reasoning and not so_far.endswith(reasoning):
+            self._add_reasoning(reasoning.removeprefix(so_far))
+
+    def _complete_from(self, message: dict[str, Any]) -> bool:
+        """Add the rest of a whole message; return whether it begins with the text so far."""
+        if self._messages_are_whole is False:
+            return False
+        text = repair_surrogates(content_text(message.get("content")) or refusal_text(message))
+        so_far = "".join(self._pieces)
+        if not text.startswith(so_far):
+            return False
+        if rest := text[len(so_far) :]:
+            self._high_surrogate = ""
+            self._add_piece(rest)
+        reasoning, so_far = reasoning_text(message), "".join(self._reasoning)
+        if reasoning.startswith(so_far) and len(reasoning) > len(so_far):
+            self._add_reasoning(reasoning[len(so_far) :])
+        return True
+
+    def _add_reasoning(self, reasoning: str) -> None:
+        self._reasoning.append(reasoning)
+        self._count(reasoning)
 
     def _add_piece(self, text: str) -> None:
         if self._high_surrogate:
@@ -170,6 +336,8 @@ class StreamReader:
         if text:
             self._pieces.append(text)
             self._count(text)
+            self._text_after_finish = bool(self._finish_reason)
+            self._possible_error = None
 
     def _flush_surrogate(self) -> None:
         if self._high_surrogate:
@@ -181,16 +349,11 @@ class StreamReader:
         if self._size > self._max_bytes:
             self._fail_too_large()
 
-    def _read_unterminated_event(self) -> None:
-        """An event that the end of the body cut off may still end the stream, nothing else."""
-        event = self._events.take_unterminated()
-        if event is not None and (event.event == "error" or event.data.strip() == "[DONE]"):
-            self._read(event)
-
     def _fail_with(self, error: Any) -> None:
-        self._failure = classify_error(
-            error, now=self._now, model=self._model, redactor=self._redactor
-        )
+        self._failure = self._classify(error)
+
+    def _classify(self, error: Any) -> UpstreamFailure:
+        return classify_error(error, now=self._now, model=self._model, redactor=self._redactor)
 
     def _fail_too_large(self) -> None:
         self._failure = UpstreamFailure(
@@ -198,10 +361,15 @@ class StreamReader:
         )
 
 
-def _error_in(data: str) -> Any:
-    """The error in an event of type ``error``: an object, an object inside one, or plain text."""
+def _documents(data: str) -> Iterator[str]:
+    """The JSON documents of an event: some services put only one line end between two events."""
+    if "\n" not in data:
+        if data and not data.isspace():
+            yield data
+        return
     try:
-        parsed = parse_json(data)
+        parse_json(data)
     except Malformed:
-        return data
-    return parsed.get("error") or parsed if isinstance(parsed, dict) else parsed
+        yield from (each for each in _NEXT_DOCUMENT.split(data) if each.strip())
+    else:
+        yield data

@@ -371,6 +371,31 @@ def test_an_open_circuit_grants_nothing_then_a_probe_then_all() -> None:
     assert bench.granted[5:] == ["w0", "w1", "w2"]
 
 
+def test_unreadable_answers_do_not_open_the_circuit() -> None:
+    bench = Bench(limit=1, circuit=CircuitSettings(failures_in_a_row=2, calls=4))
+    for number in range(20):
+        bench.admit(f"r{number}")
+        assert not bench.fail(f"r{number}", FailureKind.MALFORMED)
+        bench.pass_time(0.1)
+    assert bench.account.circuit.state is CircuitState.CLOSED
+    assert bench.admit("next") is Admission.GRANTED
+
+
+def test_an_unreadable_answer_neither_closes_nor_reopens_a_circuit() -> None:
+    bench = Bench(limit=1, circuit=CircuitSettings(failures_in_a_row=1), retry=RetrySettings(1))
+    bench.admit("a")
+    bench.fail("a")
+    bench.admit("probe")
+    bench.admit("second")
+    bench.pass_time(6.0)
+    assert bench.granted == ["a", "probe"]
+    bench.fail("probe", FailureKind.MALFORMED)
+    assert bench.account.circuit.state is CircuitState.HALF_OPEN
+    assert bench.granted == ["a", "probe", "second"]
+    bench.complete("second")
+    assert bench.account.circuit.opens_at(bench.now) == bench.now
+
+
 def test_a_call_with_a_fallback_does_not_wait_for_an_open_circuit() -> None:
     bench = Bench(limit=5, retry=RetrySettings(attempts=1))
     for number in range(5):

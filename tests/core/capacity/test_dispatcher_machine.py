@@ -53,7 +53,6 @@ FAULTS = {
     FailureKind.CONNECT,
     FailureKind.SERVER_ERROR,
     FailureKind.TIMEOUT,
-    FailureKind.MALFORMED,
     FailureKind.TRUNCATED,
     FailureKind.BROKEN,
 }

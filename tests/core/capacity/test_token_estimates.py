@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -65,6 +66,33 @@ def test_tokens_that_the_service_did_not_count_follow_from_the_text() -> None:
     assert estimator.learn("m", 400, 90.0, None, 40) == (90.0, 10.0)
     assert estimator.learn("m", 400, 90.0, None, 0) == (90.0, 1.0)
     assert estimator.estimate(ask("hi"), 400)[1] < FIRST_COMPLETION
+
+
+@pytest.mark.parametrize(
+    ("usage", "tokens"),
+    [
+        (Usage(0, 0), (90.0, 10.0)),
+        (Usage(0, 25), (90.0, 25.0)),
+        (Usage(70, 0), (70.0, 10.0)),
+        (Usage(70, 25, total_tokens=150), (70.0, 80.0)),
+        (Usage(70, 25, total_tokens=1), (70.0, 25.0)),
+    ],
+)
+def test_a_count_that_cannot_be_is_no_count_and_a_total_counts_in_full(
+    usage: Usage, tokens: tuple[float, float]
+) -> None:
+    assert TokenEstimator().learn("m", 400, 90.0, usage, 40) == tokens
+
+
+def test_zeros_teach_nothing_about_the_tokens_of_a_character() -> None:
+    estimator = TokenEstimator()
+    for _ in range(20):
+        estimator.learn("m", 400, 100.0, Usage(0, 0), 40)
+    assert estimator.estimate(ask("hi"), 400)[0] == 100.0
+
+
+def test_an_honest_count_of_no_completion_tokens_counts() -> None:
+    assert TokenEstimator().learn("m", 400, 90.0, Usage(70, 0), 0) == (70.0, 1.0)
 
 
 def test_models_are_learned_apart() -> None:

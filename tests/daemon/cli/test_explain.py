@@ -65,7 +65,7 @@ def test_a_plans_window_is_explained() -> None:
         (500, b"", {"kind": "server_error", "retry": "yes, after a short backoff", "hold": "none"}),
         (400, b"{}", {"kind": "rejected", "retry": "no", "circuit": "does not count"}),
         (418, b"{}", {"kind": "rejected", "limit": ""}),
-        (200, b"<html>", {"kind": "malformed", "circuit": "counts as a failure"}),
+        (200, b"<html>", {"kind": "malformed", "circuit": "does not count"}),
         (200, b'{"error": {"message": "Insufficient balance"}}', {"kind": "quota"}),
         (200, b'data: {"error": {"code": 429}}\n\n', {"kind": "rate_limited"}),
         (200, b'{"choices": [{"message": {"content": "hi"}}]}', {"result": "an answer"}),

@@ -22,7 +22,16 @@ answers = st.builds(
     maybe,
     maybe,
     maybe,
-    st.none() | st.builds(Usage, counts, counts),
+    st.none()
+    | st.builds(
+        Usage,
+        counts,
+        counts,
+        st.none() | st.integers(1, 2**53),
+        st.none() | counts,
+        st.none() | counts,
+        st.none() | st.floats(0, 10**9),
+    ),
     texts,
 )
 
@@ -39,11 +48,20 @@ def facts(answer: ToolResult) -> dict[str, Any]:
         "finish_reason": answer.finish_reason,
         "usage": None
         if usage is None
-        else {
-            "prompt_tokens": usage.prompt_tokens,
-            "completion_tokens": usage.completion_tokens,
-            "total_tokens": usage.prompt_tokens + usage.completion_tokens,
-        },
+        else without_none(
+            {
+                "prompt_tokens": usage.prompt_tokens,
+                "completion_tokens": usage.completion_tokens,
+                "total_tokens": usage.total_tokens or usage.prompt_tokens + usage.completion_tokens,
+                "prompt_tokens_details": None
+                if usage.cached_tokens is None
+                else {"cached_tokens": usage.cached_tokens},
+                "completion_tokens_details": None
+                if usage.reasoning_tokens is None
+                else {"reasoning_tokens": usage.reasoning_tokens},
+                "cost": usage.cost,
+            }
+        ),
         "reasoning": answer.reasoning or None,
     }
     return without_none(known)

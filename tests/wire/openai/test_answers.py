@@ -1,0 +1,134 @@
+"""What counts as an answer: cases from public reports and further ones of the same kinds."""
+
+import json
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from exai_actors.core.calls import Completion, FailureKind, UpstreamFailure, Usage
+from exai_actors.wire.openai.completions import parse_completion
+from exai_actors.wire.openai.stream import StreamReader
+from tests.cases.answers import streams, usage
+from tests.cases.answers.streams import DONE, say
+
+
+def encode(parts: list[Any]) -> bytes:
+    return b"".join(
+        part if isinstance(part, bytes) else b"data: " + json.dumps(part).encode() + b"\n\n"
+        for part in parts
+    )
+
+
+def read(stream: bytes, portion: int | None = None) -> tuple[str, Completion | UpstreamFailure]:
+    reader = StreamReader("m", 10_000)
+    step = portion or max(1, len(stream))
+    pieces = []
+    for at in range(0, len(stream), step):
+        pieces += reader.feed(stream[at : at + step])
+    pieces += reader.end_of_body()
+    return "".join(pieces), reader.finish()
+
+
+@pytest.mark.parametrize("case", streams.CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize("portion", [None, 1, 7])
+def test_a_stream_has_the_answer_or_failure_of_its_case(
+    case: streams.Case, portion: int | None
+) -> None:
+    sent, result = read(encode(case.stream), portion)
+    if case.text is None:
+        assert isinstance(result, UpstreamFailure), result
+        assert result.kind is case.kind
+    else:
+        assert isinstance(result, Completion), result
+        assert (result.text, result.finish_reason) == (case.text, case.finish_reason)
+        assert sent == case.text
+
+
+@pytest.mark.parametrize(("name", "source", "error", "kind"), streams.ERRORS)
+def test_an_error_is_one_wherever_it_is(
+    name: str, source: str, error: Any, kind: FailureKind
+) -> None:
+    around: list[list[Any]] = [[], [say("Hel")], [say("lo")], [say("", "stop")], [DONE]]
+    for before, after in pairwise(around):
+        for parts in (
+            [*before, error, *after, DONE],
+            [*before, error],
+            [say("Hel", "stop"), error],
+        ):
+            _, result = read(encode(parts))
+            assert isinstance(result, UpstreamFailure), parts
+            assert result.kind is kind
+    body = parse_completion(json.dumps(error).encode(), "m")
+    assert isinstance(body, UpstreamFailure)
+    assert body.kind is kind
+
+
+@pytest.mark.parametrize(("name", "source", "event"), streams.FOREIGN)
+def test_an_event_that_is_no_part_of_the_answer_is_passed_over(
+    name: str, source: str, event: bytes
+) -> None:
+    for parts in (
+        [event, say("Hel"), say("lo", "stop"), DONE],
+        [say("Hel"), event, event, say("lo", "stop"), DONE],
+        [say("Hel"), say("lo"), say("", "stop"), event, DONE],
+        [say("Hel"), say("lo", "stop"), event],
+        [say("Hel"), event, say("lo"), DONE],
+    ):
+        _, result = read(encode(parts))
+        assert isinstance(result, Completion), parts
+        assert result.text == "Hello"
+
+
+@pytest.mark.parametrize(("name", "broken"), streams.BROKEN)
+def test_a_broken_chunk_fails_the_answer(name: str, broken: bytes) -> None:
+    for parts in (
+        [broken, say("Hello", "stop"), DONE],
+        [say("Hel"), broken, say("", "stop"), DONE],
+    ):
+        _, result = read(encode(parts))
+        assert isinstance(result, UpstreamFailure), parts
+        assert result.kind is FailureKind.MALFORMED
+
+
+@pytest.mark.parametrize(("name", "source", "usages", "counts"), usage.CASES)
+def test_token_counts_are_read_as_far_as_they_can_be(
+    name: str, source: str, usages: list[Any], counts: Usage | None
+) -> None:
+    stream = [say("x", usage=each) for each in usages]
+    _, result = read(encode([*stream, say("", "stop"), DONE]))
+    assert isinstance(result, Completion)
+    assert result.usage == counts
+    _, result = read(encode([say("x"), say("", "stop"), *({"usage": u} for u in usages), DONE]))
+    assert isinstance(result, Completion)
+    assert result.usage == counts
+    if len(usages) == 1:
+        body = {"choices": [{"message": {"content": "x"}}], "usage": usages[0]}
+        whole = parse_completion(json.dumps(body).encode(), "m")
+        assert isinstance(whole, Completion)
+        assert whole.usage == counts
+
+
+def test_an_honest_count_of_no_completion_tokens_is_kept() -> None:
+    _, result = read(encode([say("", "stop", usage={"prompt_tokens": 3, "completion_tokens": 0})]))
+    assert isinstance(result, Completion)
+    assert result.usage == Usage(3, 0)
+
+
+def test_reasoning_in_a_repeated_message_is_not_doubled() -> None:
+    thinking = {"choices": [{"delta": {"reasoning_content": "let me "}}]}
+    message = {"content": "Hello", "reasoning_content": "let me think"}
+    last = {"choices": [{"message": message, "finish_reason": "stop"}]}
+    for parts in ([thinking, say("Hel"), last], [thinking, last]):
+        _, result = read(encode(parts))
+        assert isinstance(result, Completion)
+        assert (result.text, result.reasoning) == ("Hello", "let me think")
+
+
+def test_a_finish_reason_finishes_unless_text_follows() -> None:
+    reader = StreamReader("m", 10_000)
+    states = []
+    for event in (say("Hel"), say("", "stop"), say("lo", "stop")):
+        reader.feed(encode([event]))
+        states.append((reader.complete, reader.finished))
+    assert states == [(False, False), (True, True), (True, False)]
