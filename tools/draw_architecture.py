@@ -3,7 +3,8 @@
 The layers come from the first import contract in setup.cfg, the rooms from the folders, the lines
 in them from the docstrings of the packages, the arrows from the import statements. The drawing
 stands between two marker lines in docs/explanation/architecture.md; ``--write`` brings it up to
-date and tests/docs compares it.
+date. tests/docs checks that packages, docstrings and imports are those of the tree and that every
+module shown exists; a new module may be missing until the next ``--write``.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import ast
 import configparser
 import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,35 +45,37 @@ def layers() -> list[list[str]]:
     return [row for row in there if row]
 
 
-def room(name: str) -> Room:
-    """Describe one package or module."""
+def room(name: str, shown: Container[str]) -> Room:
+    """Describe one package or module; of its modules those that are ``shown``."""
     path = _path(name)
     if path.is_file():
         return Room(f"{name}.py", (_title(path),), tuple(_imports(name, [path])))
     lines = [_title(path / "__init__.py")]
-    own = _modules(path)
+    own = _modules(path, shown)
     if own:
         lines += ["", " ".join(own)]
     for folder in sorted(child for child in path.iterdir() if child.is_dir()):
         if (folder / "__init__.py").is_file():
             lines += ["", f"{folder.name}/ {_title(folder / '__init__.py')}"]
             below = [
-                f"{child.name}/({' '.join(_modules(child))})"
+                f"{child.name}/({' '.join(_modules(child, shown))})"
                 for child in sorted(folder.iterdir())
                 if (child / "__init__.py").is_file()
             ]
-            lines.append("  " + " ".join([*_modules(folder), *below]))
+            lines.append("  " + " ".join([*_modules(folder, shown), *below]))
         elif folder.name != "__pycache__":
             files = sorted(file.name for file in folder.iterdir() if file.is_file())
             lines += ["", f"{folder.name}/ {' '.join(files)}"]
     return Room(f"{name}/", tuple(lines), tuple(_imports(name, sorted(path.rglob("*.py")))))
 
 
-def drawing() -> str:
-    """The drawing as text."""
+def drawing(shown: Container[str] | None = None) -> str:
+    """The drawing as text, with all modules or those that are ``shown``."""
+    if shown is None:
+        shown = {path.stem for path in PACKAGE.rglob("*.py")}
     rows: list[str] = []
     for names in layers():
-        rooms = [room(name) for name in names]
+        rooms = [room(name, shown) for name in names]
         width = WIDTH // len(rooms)
         boxes = [_box(each, width) for each in rooms]
         height = max(len(box) for box in boxes)
@@ -103,8 +106,9 @@ def _path(name: str) -> Path:
     return folder if folder.is_dir() else PACKAGE / f"{name}.py"
 
 
-def _modules(folder: Path) -> list[str]:
-    return sorted(file.stem for file in folder.glob("*.py") if file.stem != "__init__")
+def _modules(folder: Path, shown: Container[str]) -> list[str]:
+    names = {file.stem for file in folder.glob("*.py")} - {"__init__"}
+    return sorted(name for name in names if name in shown)
 
 
 def _title(path: Path) -> str:
@@ -137,13 +141,13 @@ def _imported(path: Path) -> Iterator[str]:
                 pass
 
 
-def page_with_drawing(page: str) -> str:
-    """The page with the present drawing between its markers. Raises ValueError without these."""
-    before, begin, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
+def drawing_in(page: str) -> str:
+    """The drawing that the page has. Raises ValueError if it lacks the markers."""
+    _, begin, rest = page.partition(f"{BEGIN}\n```text\n")
+    found, end, _ = rest.partition(f"\n```\n{END}")
     if not (begin and end):
         raise ValueError(f"the page lacks {BEGIN} or {END}")
-    return f"{before}{BEGIN}\n```text\n{drawing()}\n```\n{END}{after}"
+    return found
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -151,7 +155,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="tools/draw_architecture.py", description=__doc__)
     parser.add_argument("--write", action="store_true", help="replace the drawing in the page")
     if parser.parse_args(arguments).write:
-        PAGE.write_text(page_with_drawing(PAGE.read_text("utf-8")), "utf-8")
+        page = PAGE.read_text("utf-8")
+        PAGE.write_text(page.replace(drawing_in(page), drawing()), "utf-8")
     else:
         print(drawing())
     return 0
