@@ -106,7 +106,10 @@ class Dispatcher(Generic[C]):
     @property
     def has_waiting(self) -> bool:
         """Whether a call, or a resting permit, waits for ``pump``."""
-        return bool(self.retries or self._quarantine or any(pool.queue for pool in self.pools))
+        for pool in self.pools:
+            if pool.queue:
+                return True
+        return bool(self.retries or self._quarantine)
 
     @property
     def queued(self) -> int:

@@ -59,7 +59,7 @@ class CapacityLedger(Generic[R]):
 
     def grant(self, record: R) -> PermitId | None:
         """A new permit for this record, or None when none is free."""
-        if self._taken() >= self.limit:
+        if len(self.held) + len(self.quarantined) + self.reserved >= self.limit:
             return None
         self._last += self._step
         permit = PermitId(self._last)

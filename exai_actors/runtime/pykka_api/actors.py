@@ -73,7 +73,8 @@ class LoopActor(pykka.Actor):
 
     @property
     def actor_ref(self) -> LoopRef[Self]:
-        return cast("LoopRef[Self]", self._cell.ref)
+        ref: LoopRef[Self] = self._cell.ref
+        return ref
 
     @property
     def actor_urn(self) -> str:  # type: ignore[override]
