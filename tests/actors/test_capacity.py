@@ -67,7 +67,7 @@ def test_the_limit_of_one_model_leaves_the_other_models_of_its_provider_alone() 
     client.received()
     refused = last(client.call("b", arguments={"model": "big"}, deadline_ms=5000))["error"]
     assert refused["details"]["reason"] == "quota"
-    assert refused["details"]["retry_after"] >= 3600.0
+    assert refused["details"]["estimated_wait_s"] >= 3600.0
     client.call("c", arguments={"model": "small"}, deadline_ms=5000)
     tree.upstream.calls[1].complete("small answers")
     assert last(client.received())["text"] == "small answers"

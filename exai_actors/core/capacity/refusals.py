@@ -71,6 +71,10 @@ class Refusals(Generic[C]):
         if wait_s is not None or 0 < opens_s < inf:
             wait_s = max(wait_s or 0.0, opens_s)
         retry_after = max(MIN_RETRY_AFTER_S, min(wait_s or 0.0, MAX_RETRY_AFTER_S))
+        probe_s = self._guards.opens_at(call, now) - now
+        if 0 < probe_s < opens_s:
+            # Were all clients to wait for the end of a long hold, none would probe it.
+            retry_after = max(MIN_RETRY_AFTER_S, min(retry_after, probe_s))
         return Refusal(cause, reason, retry_after, len(queue), position, wait_s)
 
     def too_late(self, reason: str, call: C, now: float) -> Refusal | None:

@@ -43,7 +43,8 @@ def test_the_limit_of_one_model_holds_only_that_model() -> None:
     assert isinstance(refused, Refusal)
     assert refused.cause is RefusalCause.TOO_LATE
     assert refused.reason == "rate_limited"
-    assert refused.retry_after == pytest.approx(HOUR)
+    assert refused.wait_s == pytest.approx(HOUR)
+    assert refused.retry_after == pytest.approx(900.0), "when it may probe the hold"
     assert bench.admit("m2") is Admission.GRANTED
 
 
