@@ -100,7 +100,7 @@ class Broker:
             host=self.config.server.host,
             port=self.config.server.port,
             open_connection=self._tree.open_connection,
-            is_busy=self.system.is_busy,
+            actors=self.system,
             settings=websocket_settings(self.config),
         )
         self.port = await server.start()

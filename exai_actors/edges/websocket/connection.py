@@ -42,6 +42,9 @@ class ConnectionHost(Protocol):
     read_buffer: memoryview
     """Where every connection reads into: it is emptied before another socket is read."""
 
+    def count_read(self) -> None:
+        """One read has been handled; lets the actors run after some of them."""
+
     def add_socket(self, connection: WebSocketConnection) -> bool:
         """Count a new socket; False if there is no room for it."""
 
@@ -177,6 +180,7 @@ class WebSocketConnection(asyncio.BufferedProtocol):
         self.received_since_ping = True
         buffer = self._host.read_buffer
         self._receive(buffer[:nbytes].tobytes())
+        self._host.count_read()
         if nbytes == len(buffer):
             self._read_again_next_turn()
 

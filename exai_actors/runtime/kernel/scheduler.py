@@ -87,6 +87,18 @@ class Scheduler:
         """Return whether a cell waits for its batch."""
         return bool(self._ready)
 
+    def run_early(self) -> None:
+        """Run the turn that was requested, if any, here and now; its callback does the rest.
+
+        No effect within a turn.
+        """
+        if self.running is None:
+            try:
+                self._run_turn()
+            except BaseException:
+                self._recover()
+                raise
+
     def wake(self) -> None:
         """Have a turn come, if none is under way, for work that is not in a mailbox."""
         if not self._armed:
@@ -115,13 +127,16 @@ class Scheduler:
             self._run_turn()
             self._end_turn()
         except BaseException:
-            # A Ctrl-C between two instructions may have left any actor out of the queue.
-            self.running = None
-            self.message = NO_MESSAGE
-            self._batch.clear()
-            self._ready.extend(self._living())
-            self._request_turn()
+            self._recover()
             raise
+
+    def _recover(self) -> None:
+        """Queue every actor: a Ctrl-C between two instructions may have left any of them out."""
+        self.running = None
+        self.message = NO_MESSAGE
+        self._batch.clear()
+        self._ready.extend(self._living())
+        self._request_turn()
 
     def _run_turn(self) -> None:
         """Run batches until none is due or the turn has used up its batches or its time."""

@@ -158,6 +158,17 @@ async def test_sockets_that_never_finish_their_handshake_are_bounded() -> None:
     assert not transport.has_ended
 
 
+async def test_the_actors_run_after_every_32_reads() -> None:
+    socket, probe = opened()
+    early = []
+    for _ in range(100):
+        socket.receive(text("one of many"))
+        early.append(socket.turns.early)
+    # The handshake was the first read.
+    assert [early.index(times) + 2 for times in (1, 2, 3)] == [32, 64, 96]
+    assert len(probe.messages) == 100
+
+
 async def test_a_socket_that_fills_the_read_buffer_is_read_again_in_the_next_turn() -> None:
     socket, _ = opened()
     buffer_size = len(socket.connection.get_buffer(-1))

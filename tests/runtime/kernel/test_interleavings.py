@@ -148,9 +148,10 @@ def test_two_threads_that_send_at_the_same_time_lose_no_message(
     at_every_point(lambda: loop.do(Scene), first, in_a_thread(Scene.tell_system), check)
 
 
-def test_ctrl_c_at_any_point_of_a_turn_leaves_every_living_actor_running() -> None:
-    # Before that function has begun to watch for it, the turn has not begun.
-    inside_a_turn = r"scheduler\.py:(?!_turn$).*"
+@pytest.mark.parametrize("is_early", [False, True])
+def test_ctrl_c_at_any_point_of_a_turn_leaves_every_living_actor_running(is_early: bool) -> None:
+    # Before these functions have begun to watch for it, the turn has not begun.
+    inside_a_turn = r"scheduler\.py:(?!(_turn|run_early)$).*"
 
     def interrupt(_scene: Scene) -> Finish:
         raise KeyboardInterrupt
@@ -161,6 +162,9 @@ def test_ctrl_c_at_any_point_of_a_turn_leaves_every_living_actor_running() -> No
         return scene
 
     def run(scene: Scene) -> None:
+        if is_early:
+            with suppress(KeyboardInterrupt):
+                scene.system.run_early()
         with suppress(KeyboardInterrupt):
             scene.run()
 

@@ -67,6 +67,48 @@ def test_a_turn_ends_after_its_time() -> None:
     assert len(order) == 51
 
 
+def test_a_source_of_messages_has_them_handled_before_the_next_turn(system: ManualSystem) -> None:
+    actor = system.recorder("/actor")
+    system.run()
+    actor.ref.tell("first")
+    system.run_early()
+    assert actor.seen == ["first"]
+    system.run_early()
+    actor.ref.tell("second")
+    system.run()
+    assert actor.seen == ["first", "second"]
+
+
+def test_running_early_leaves_what_exceeds_a_turn_to_one_later_turn() -> None:
+    system = ManualSystem(pace=Pace(batch_messages=4, turn_batches=10))
+    order: list[str] = []
+    flooded(system, order, "actor", 400)
+    for _ in range(5):
+        system.run_early()
+    handled = len(order)
+    assert 0 < handled < 400
+    system.manual.call_soon(lambda: order.append("socket"))
+    system.run()
+    # Were five turns to come, the socket would wait for all of them.
+    assert order.index("socket") <= handled + 10 * 4
+    assert order.count("actor") == 400
+
+
+def test_running_early_within_a_turn_has_no_effect(system: ManualSystem) -> None:
+    other = system.recorder("/other")
+    seen_within: list[int] = []
+
+    def run_early() -> None:
+        other.ref.tell("behind")
+        system.run_early()
+        seen_within.append(len(other.seen))
+
+    system.recorder("/actor").ref.tell(run_early)
+    system.run()
+    assert seen_within == [0]
+    assert other.seen == ["behind"]
+
+
 def test_a_simulator_picks_the_ready_actor_that_runs_next() -> None:
     system = ManualSystem(pace=Pace(batch_messages=1))
     order: list[str] = []
