@@ -125,13 +125,13 @@ class Tree:
         child = ConnectionChild(ConnectionId(f"conn-{self._connections}"))
         ref = self.system.spawn(
             ConnectionActor,
-            child.connection_id,
-            peer,
-            outbox,
-            self._connection_settings,
-            self.directory,
-            self.broker,
-            self._clock,
+            connection_id=child.connection_id,
+            peer=peer,
+            outbox=outbox,
+            settings=self._connection_settings,
+            directory=self.directory,
+            broker=self.broker,
+            clock=self._clock,
             path=child.path,
             supervisor=self.broker,
         )
@@ -142,12 +142,12 @@ class Tree:
         parts = self._providers[child.name]
         return self.system.spawn(
             ProviderActor,
-            parts.settings,
-            parts.account,
-            parts.upstream,
-            broker,
-            self.board,
-            self._randomness.draw,
+            settings=parts.settings,
+            account=parts.account,
+            upstream=parts.upstream,
+            broker=broker,
+            board=self.board,
+            draw=self._randomness.draw,
             path=child.path,
             supervisor=broker,
         )
@@ -157,12 +157,12 @@ class Tree:
     ) -> LoopRef[Any]:
         return self.system.spawn(
             SessionActor,
-            child.session_id,
-            self._session_settings(identity),
-            self.directory,
-            self._clock,
-            self._randomness.conversation_prefix(child.session_id),
-            broker,
+            session_id=child.session_id,
+            settings=self._session_settings(identity),
+            directory=self.directory,
+            clock=self._clock,
+            conversation_prefix=self._randomness.conversation_prefix(child.session_id),
+            broker=broker,
             path=child.path,
             supervisor=broker,
         )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, assert_never
 
-from exai_actors.actors.connection.pending_calls import PendingCall, PendingCalls
+from exai_actors.actors.connection.pending_calls import PendingCalls
 from exai_actors.actors.connection.slow_consumer import SlowConsumer
 from exai_actors.core import error_bodies
 from exai_actors.core.calls import Outcome, OutcomeKind
@@ -208,9 +208,7 @@ class ConnectionActor(LoopActor):
             self._calls.refuse(frame.request, frame.reply, call)
         elif self._open_session is not None:
             self._submit(self._open_session, call)
-        elif call.request is not None and call.request in self._calls.pending:
-            self._calls.repeat(call.request, call)
-        else:
+        elif not self._calls.join(call.request, call):
             self._calls.refuse(call.request, call.reply, error_bodies.draining())
 
     def _submit(self, session: Recipient[SessionRequest], call: CheckedCall) -> None:
@@ -218,10 +216,9 @@ class ConnectionActor(LoopActor):
         if request is None:
             self._generated += 1
             request = RequestKey(f"{self._id}/{self._generated}", "generated")
-        if request in self._calls.pending:
-            self._calls.repeat(request, call)
+        if self._calls.join(request, call):
             return
-        self._calls.pending[request] = PendingCall(call)
+        self._calls.add(request, call)
         submit = Submit(
             connection_id=self._id,
             request=request,
@@ -233,7 +230,7 @@ class ConnectionActor(LoopActor):
             self._calls.finish(request, refused)
 
     def _cancel(self, frame: Cancel) -> None:
-        known = frame.request in self._calls.pending
+        known = frame.request in self._calls
         # A request that is unknown here may be one of a connection that is gone.
         if self._session is not None:
             cancel = CancelRequest(frame.request, self._id)
@@ -319,7 +316,7 @@ class ConnectionActor(LoopActor):
         self._heartbeat_armed = False
         if not self._slow_consumer.is_slow:
             self._calls.heartbeat()
-        if self._calls.pending:
+        if self._calls:
             self._arm_heartbeat()
 
     def _outbox_high(self) -> None:
@@ -340,7 +337,7 @@ class ConnectionActor(LoopActor):
         self._close_when_done()
 
     def _close_when_done(self) -> None:
-        if not self._calls.pending:
+        if not self._calls:
             self._close_for(CloseReason.GOING_AWAY)
 
     def _session_down(self) -> None:

@@ -41,11 +41,10 @@ class PendingCall(msgspec.Struct, gc=False, eq=False):
 class PendingCalls:
     """Encodes the session's messages about requests as frames for the client.
 
-    The actor adds calls to ``pending``. Messages about other requests are ignored: these have been
-    answered.
+    Messages about requests that are not here are ignored: these have been answered.
     """
 
-    __slots__ = ("_clock", "_compat_text", "_envelope", "_outbox", "_timeout_s", "pending")
+    __slots__ = ("_clock", "_compat_text", "_envelope", "_outbox", "_pending", "_timeout_s")
 
     def __init__(self, outbox: Outbox, settings: ConnectionSettings, clock: Clock) -> None:
         self._outbox = outbox
@@ -53,11 +52,24 @@ class PendingCalls:
         self._envelope = settings.envelope
         self._timeout_s = settings.call_timeout_s
         self._clock = clock
-        self.pending: dict[RequestKey, PendingCall] = {}
+        self._pending: dict[RequestKey, PendingCall] = {}
 
-    def repeat(self, request: RequestKey, call: CheckedCall) -> None:
-        """Answer a frame with the id of a call in flight on this connection, or let it wait."""
-        pending, reply = self.pending[request], call.reply
+    def __contains__(self, request: RequestKey | None) -> bool:
+        return request in self._pending
+
+    def __len__(self) -> int:
+        return len(self._pending)
+
+    def add(self, request: RequestKey, call: CheckedCall) -> None:
+        """Add a call that is not the repeat of one that is here."""
+        self._pending[request] = PendingCall(call)
+
+    def join(self, request: RequestKey | None, call: CheckedCall) -> bool:
+        """Answer the repeat of a call that is here, or let it wait with it; False for another."""
+        pending = None if request is None else self._pending.get(request)
+        if pending is None:
+            return False
+        reply = call.reply
         if call.arguments != pending.call.arguments:
             self._outbox.send(encode.error(reply.aside(), error_bodies.id_reused()))
         elif reply.acks:
@@ -67,23 +79,24 @@ class PendingCalls:
             pending.also += (reply,)
         else:
             self._outbox.send(encode.error(reply.aside(), error_bodies.repeated_too_often()))
+        return True
 
     def refuse(self, request: RequestKey | None, reply: ReplyTo, error: ErrorBody) -> None:
         """Answer a frame that starts no call."""
-        if request in self.pending and reply.dialect is Dialect.OP:
+        if request in self._pending and reply.dialect is Dialect.OP:
             # It must not look like the end of the call in flight with the same id.
             reply = reply.aside()
         self._outbox.send(encode.error(reply, error))
 
     def accepted(self, request: RequestKey) -> None:
         """Report, once, that the call was accepted."""
-        pending = self.pending.get(request)
+        pending = self._pending.get(request)
         if pending is not None and not pending.accepted:
             self._accept(pending)
 
     def queued(self, message: RequestQueued) -> None:
         """Report the place in the queue."""
-        pending = self.pending.get(message.request)
+        pending = self._pending.get(message.request)
         if pending is not None:
             if not pending.accepted:
                 self._accept(pending)
@@ -93,7 +106,7 @@ class PendingCalls:
 
     def granted(self, request: RequestKey) -> None:
         """Report, once, that the call runs."""
-        pending = self.pending.get(request)
+        pending = self._pending.get(request)
         if pending is not None:
             if not pending.accepted:
                 self._accept(pending)
@@ -107,7 +120,7 @@ class PendingCalls:
 
     def chunk(self, message: RequestChunk) -> None:
         """Send a chunk, if the client wants a stream."""
-        pending = self.pending.get(message.request)
+        pending = self._pending.get(message.request)
         if pending is not None and pending.call.streams:
             pending.chunks = message.sequence + 1
             self._send(
@@ -116,7 +129,7 @@ class PendingCalls:
 
     def finish(self, request: RequestKey, outcome: Outcome) -> None:
         """Send the outcome as the answer to each frame of the call."""
-        pending = self.pending.pop(request, None)
+        pending = self._pending.pop(request, None)
         if pending is None:
             return
         result, tool = outcome.result, pending.call.tool
@@ -129,12 +142,12 @@ class PendingCalls:
 
     def finish_all(self, outcome: Outcome) -> None:
         """Send the same outcome for all calls."""
-        for request in tuple(self.pending):
+        for request in tuple(self._pending):
             self.finish(request, outcome)
 
     def heartbeat(self) -> None:
         """Report for each call that it is alive, with its place if it is queued."""
-        for pending in self.pending.values():
+        for pending in self._pending.values():
             self._progress(pending)
 
     def _accept(self, pending: PendingCall) -> None:

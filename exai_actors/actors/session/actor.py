@@ -97,12 +97,22 @@ class SessionActor(LoopActor):
         # Of each provider the incarnation that this session watches.
         self._providers: dict[ProviderName, Recipient[ProviderMessage]] = {}
         self._requests = SessionRequests(
-            Window(settings.window, settings.conversation_limit, settings.queue),
-            OutcomeStore(settings.outcome_count, settings.outcome_bytes, settings.outcome_ttl_s),
-            settings.request_bytes,
+            Window(
+                limit=settings.window,
+                conversation_limit=settings.conversation_limit,
+                queue=settings.queue,
+            ),
+            OutcomeStore(
+                count=settings.outcome_count,
+                size=settings.outcome_bytes,
+                lifetime_s=settings.outcome_ttl_s,
+            ),
+            text_limit=settings.request_bytes,
         )
         self._conversations = Conversations(
-            settings.conversations, settings.history_turns, settings.history_bytes
+            count=settings.conversations,
+            turns=settings.history_turns,
+            size=settings.history_bytes,
         )
         self._startable: deque[ActiveRequest] = deque()
         self._timer: Cancellable | None = None
