@@ -84,7 +84,7 @@ class StreamReader:
         self._events = SseParser(2 * max_answer_bytes + EVENT_OVERHEAD_BYTES)
         self._pieces: list[str] = []
         self._reasoning: list[str] = []
-        self._size = 0
+        self._size = self._characters = self._reasoning_characters = 0
         self._high_surrogate = ""
         self._finish_reason = ""
         self._usage = UsageReader()
@@ -237,7 +237,7 @@ class StreamReader:
         """Skip an event that is no chunk, and remember it in case the answer never finishes."""
         self._event_without_choices = document
         if isinstance(value, str):
-            is_suspect = _SOUNDS_LIKE_ERROR.search(value) is not None
+            is_suspect = _SOUNDS_LIKE_ERROR.search(value, 0, 1000) is not None
         else:
             is_suspect = isinstance(value, dict) and (
                 bool(value.get("error"))
@@ -262,9 +262,9 @@ class StreamReader:
         if isinstance(message, dict):
             if delta is None:
                 self._read_message(message, is_last=bool(reason))
-            else:
+            elif self._begins_with_all(text := _text_of(message)):
                 # Some services repeat the message so far beside each delta.
-                self._complete_from(message)
+                self._add_rest(message, text)
         elif message and delta is None:
             raise Malformed("a choice whose message is not an object")
         if reason:
@@ -281,49 +281,59 @@ class StreamReader:
 
     def _read_message(self, message: dict[str, Any], *, is_last: bool) -> None:
         """Read a message without a delta: the whole answer so far, or the next part of it."""
-        text = repair_surrogates(content_text(message.get("content")) or refusal_text(message))
-        so_far = "".join(self._pieces)
-        if not text or not so_far:
-            self._read_delta_like(message, text)
+        text = _text_of(message)
+        if not text or not self._pieces:
+            self._add_part(message, text)
         elif self._messages_are_whole is False:
-            if not (is_last and text == so_far):
-                self._read_delta_like(message, text)
-        elif self._complete_from(message):
-            if is_last or text != so_far:
+            if not (is_last and self._begins_with_all(text) and len(text) == self._characters):
+                self._add_part(message, text)
+        elif self._begins_with_all(text):
+            if is_last or len(text) > self._characters:
                 self._messages_are_whole = True
+            self._add_rest(message, text)
         elif self._has_delta_text or self._messages_are_whole:
-            if text not in so_far and text.split() != so_far.split():
-                raise Malformed("a whole message that is not the text sent before")
+            # Only once, because it reads all of the text.
+            if is_last and not self._finish_reason:
+                self._check_repeated(text)
         else:
             self._messages_are_whole = False
-            self._read_delta_like(message, text)
+            self._add_part(message, text)
 
-    def _read_delta_like(self, message: dict[str, Any], text: str) -> None:
+    def _add_part(self, message: dict[str, Any], text: str) -> None:
         if text:
             self._add_piece(text)
-        reasoning, so_far = reasoning_text(message), "".join(self._reasoning)
-        if reasoning and not so_far.endswith(reasoning):
-            self._add_reasoning(reasoning.removeprefix(so_far))
+        if reasoning := reasoning_text(message):
+            rest = self._rest_of_reasoning(reasoning)
+            self._add_reasoning(reasoning if rest is None else rest)
 
-    def _complete_from(self, message: dict[str, Any]) -> bool:
-        """Add the rest of a whole message; return whether it begins with the text so far."""
-        if self._messages_are_whole is False:
-            return False
-        text = repair_surrogates(content_text(message.get("content")) or refusal_text(message))
-        so_far = "".join(self._pieces)
-        if not text.startswith(so_far):
-            return False
-        if rest := text[len(so_far) :]:
+    def _add_rest(self, message: dict[str, Any], text: str) -> None:
+        """Add the rest of a whole message that begins with the text so far."""
+        if rest := text[self._characters :]:
             self._high_surrogate = ""
             self._add_piece(rest)
-        reasoning, so_far = reasoning_text(message), "".join(self._reasoning)
-        if reasoning.startswith(so_far) and len(reasoning) > len(so_far):
-            self._add_reasoning(reasoning[len(so_far) :])
-        return True
+        if reasoning := self._rest_of_reasoning(reasoning_text(message)):
+            self._add_reasoning(reasoning)
+
+    def _begins_with_all(self, text: str) -> bool:
+        return len(text) >= self._characters and text.startswith("".join(self._pieces))
+
+    def _rest_of_reasoning(self, reasoning: str) -> str | None:
+        """The rest of a whole reasoning; None if it does not begin with that so far."""
+        so_far = "".join(self._reasoning) if len(reasoning) >= self._reasoning_characters else None
+        if so_far is None or not reasoning.startswith(so_far):
+            return None
+        return reasoning[len(so_far) :]
+
+    def _check_repeated(self, text: str) -> None:
+        so_far = "".join(self._pieces)
+        if text not in so_far and text.split() != so_far.split():
+            raise Malformed("a whole message that is not the text sent before")
 
     def _add_reasoning(self, reasoning: str) -> None:
-        self._reasoning.append(reasoning)
-        self._count(reasoning)
+        if reasoning:
+            self._reasoning.append(reasoning)
+            self._reasoning_characters += len(reasoning)
+            self._count(reasoning)
 
     def _add_piece(self, text: str) -> None:
         if self._high_surrogate:
@@ -335,6 +345,7 @@ class StreamReader:
             text = repair_surrogates(text)
         if text:
             self._pieces.append(text)
+            self._characters += len(text)
             self._count(text)
             self._text_after_finish = bool(self._finish_reason)
             self._possible_error = None
@@ -342,6 +353,7 @@ class StreamReader:
     def _flush_surrogate(self) -> None:
         if self._high_surrogate:
             self._pieces.append(repair_surrogates(self._high_surrogate))
+            self._characters += 1
             self._high_surrogate = ""
 
     def _count(self, text: str) -> None:
@@ -373,3 +385,7 @@ def _documents(data: str) -> Iterator[str]:
         yield from (each for each in _NEXT_DOCUMENT.split(data) if each.strip())
     else:
         yield data
+
+
+def _text_of(message: dict[str, Any]) -> str:
+    return repair_surrogates(content_text(message.get("content")) or refusal_text(message))

@@ -199,6 +199,24 @@ CASES: list[Case] = [
         "Hello!",
     ),
     Case("whole_message_differs", "own", [say("Yes"), whole("No way"), DONE], None, MALFORMED),
+    Case(
+        "parts_that_repeat",
+        "own",
+        [whole("b", None), whole("a", None), whole("n", None), whole("a")],
+        "bana",
+    ),
+    Case(
+        "parts_and_then_the_whole",
+        "own",
+        [whole("Hel", None), whole("lo", None), whole("Hello")],
+        "Hello",
+    ),
+    Case(
+        "whole_message_in_surrogates",
+        "own",
+        [say("a\ud83e"), whole("a\ud83e\udd8a")],
+        "a\U0001f98a",
+    ),
     # One line end between two events (K10).
     Case(
         "one_newline",

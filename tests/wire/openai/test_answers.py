@@ -5,6 +5,8 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from exai_actors.core.calls import Completion, FailureKind, UpstreamFailure, Usage
 from exai_actors.wire.openai.completions import parse_completion
@@ -123,6 +125,55 @@ def test_reasoning_in_a_repeated_message_is_not_doubled() -> None:
         _, result = read(encode(parts))
         assert isinstance(result, Completion)
         assert (result.text, result.reasoning) == ("Hello", "let me think")
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                [
+                    "choices",
+                    "delta",
+                    "message",
+                    "content",
+                    "finish_reason",
+                    "error",
+                    "code",
+                    "detail",
+                    "usage",
+                    "index",
+                    "model",
+                    "prompt_tokens",
+                    "completion_tokens_details",
+                    "base_resp",
+                    "status",
+                    "object",
+                    "type",
+                ]
+            ),
+            inner,
+            max_size=4,
+        )
+    ),
+    max_leaves=12,
+)
+
+
+@given(st.lists(json_values, max_size=4), st.sampled_from(["", "ping", "error", "done"]))
+def test_no_event_makes_the_reader_raise_or_streams_other_text_than_it_returns(
+    values: list[Any], kind: str
+) -> None:
+    stream = b"".join(f"event: {kind}\ndata: {json.dumps(value)}\n\n".encode() for value in values)
+    for finish in ([], [say("x", "stop")]):
+        raw = stream + encode(finish)
+        sent, result = read(raw)
+        if isinstance(result, Completion):
+            assert sent == result.text
+        assert read(raw, 3) == (sent, result)
+    for value in values:
+        parse_completion(json.dumps(value).encode(), "m")
 
 
 def test_a_finish_reason_finishes_unless_text_follows() -> None:
