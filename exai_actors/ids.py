@@ -36,7 +36,6 @@ class RequestKey(msgspec.Struct, frozen=True, gc=False, cache_hash=True):
     namespace: KeyNamespace = "op"
     run: int = 0
 
-    @property
     def is_repeatable(self) -> bool:
         """Whether a client can use this name again, and so ask for the outcome."""
         return self.namespace != "generated"

@@ -227,7 +227,7 @@ class ProviderActor(LoopActor):
     def _start(self, call: ProviderCall) -> None:
         self._counts.granted += 1
         if call.attempts == 1:
-            for run in call.runs:
+            for run in call.runs():
                 self._replies.granted(run)
         call.upstream_call = self._upstream.start(call.permit, call.run.call, self.actor_ref)
 
@@ -238,13 +238,13 @@ class ProviderActor(LoopActor):
             return
         call.upstream_call = None
         # There is nothing here to settle an adopted call with.
-        if not call.is_adopted:
+        if not call.is_adopted():
             self._settle(call, message.result, now)
         if message.hold_s is not None:
             self._dispatcher.guards.on_rate_headers(message.hold_s, call.model, now)
             self._refuse_unservable(now)
         log_changes(self._account, self._name)
-        if self._dispatcher.has_waiting:
+        if self._dispatcher.has_waiting():
             self._pump()
 
     def _take_back(self, message: UpstreamEnded, now: float) -> ProviderCall | None:
@@ -309,7 +309,7 @@ class ProviderActor(LoopActor):
         if call is None or not call.live:
             return
         call.sent_length += len(message.text)
-        for run in call.runs:
+        for run in call.runs():
             if run.reply_to.offer(Chunk(run.request, message.text)) is Offer.FULL:
                 failure = UpstreamFailure(
                     FailureKind.BROKEN, "the session cannot keep up with the answer", text_sent=True
@@ -405,7 +405,7 @@ class ProviderActor(LoopActor):
     def _session_down(self, session: SessionId) -> None:
         self._watched.discard(session)
         for call in tuple(self._dispatcher.calls()):
-            for run in call.runs:
+            for run in call.runs():
                 if call.live and run.session == session:
                     self._leave(call, session, run.request)
         self._dispatcher.forget(session)

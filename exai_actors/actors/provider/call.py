@@ -34,12 +34,10 @@ class ProviderCall(ScheduledCall, gc=False, eq=False, kw_only=True):
     prompt_length: float = 0.0
     sent_length: int = 0
 
-    @property
     def is_adopted(self) -> bool:
         """Whether an earlier incarnation of the provider started it."""
         return self.attempts == 0
 
-    @property
     def runs(self) -> tuple[RunCall, ...]:
         """All requests that share its outcome."""
         return (self.run, *self.joined)
@@ -51,15 +49,15 @@ class ProviderCall(ScheduledCall, gc=False, eq=False, kw_only=True):
 
     def serves(self, session: SessionId, request: RequestKey) -> bool:
         """Whether this request of this session shares its outcome."""
-        return any(run.request == request and run.session == session for run in self.runs)
+        return any(run.request == request and run.session == session for run in self.runs())
 
     def leave(self, session: SessionId, request: RequestKey) -> None:
         """Remove one of several requests; the next one takes the place of the first."""
         self.run, *joined = (
-            run for run in self.runs if run.request != request or run.session != session
+            run for run in self.runs() if run.request != request or run.session != session
         )
         self.joined = tuple(joined)
-        self.deadline = max(run.deadline for run in self.runs)
+        self.deadline = max(run.deadline for run in self.runs())
         self.fallback_reasons = self.run.fallback_reasons
 
 

@@ -177,7 +177,7 @@ class SessionActor(LoopActor):
                 if isinstance(known, ActiveRequest):
                     self._steer((known,))
                 return
-        names: tuple[RequestKey, ...] = (name,) if name.is_repeatable else ()
+        names: tuple[RequestKey, ...] = (name,) if name.is_repeatable() else ()
         if key is not None:
             names += (key,)
         match arguments:
@@ -263,7 +263,7 @@ class SessionActor(LoopActor):
             self._unanswered(active, "unreachable", OutcomeKind.REFUSED, error)
             return
         active.at_provider = True
-        if self._connections.any_paused:
+        if self._connections.any_paused():
             self._steer((active,))
 
     def _provider(self, name: ProviderName) -> Recipient[ProviderMessage] | None:

@@ -53,8 +53,8 @@ class SessionConnections:
         """Note that the connection wants chunks again."""
         self._paused.discard(connection_id)
 
-    @property
     def any_paused(self) -> bool:
+        """Whether some connection wants no chunks for now."""
         return bool(self._paused)
 
     def is_paused(self, reader: Waiter | None) -> bool:

@@ -103,13 +103,12 @@ class Dispatcher(Generic[C]):
         for hold in account.holds():
             hold.forget_probe()
 
-    @property
     def has_waiting(self) -> bool:
         """Whether a call, or a resting permit, waits for ``pump``."""
         for pool in self.pools:
-            if pool.queue:
+            if not pool.queue.is_empty():
                 return True
-        return bool(self.retries or self._quarantine)
+        return not (self.retries.is_empty() and self._quarantine.is_empty())
 
     @property
     def queued(self) -> int:
@@ -125,7 +124,7 @@ class Dispatcher(Generic[C]):
 
         Raises ValueError if its session already has a request of this key waiting here.
         """
-        if self.guards.all_open and not call.pool.queue and self._grant(call, now):
+        if self.guards.all_open and call.pool.queue.is_empty() and self._grant(call, now):
             # The fast path of an idle provider; _consider would decide the same.
             call.pool.queue.charge(call.flow, call.cost)
             return Admission.GRANTED
@@ -137,7 +136,7 @@ class Dispatcher(Generic[C]):
         self._requeue_due(now)
         guards.refresh(now)
         for pool in self._pools_in_turn():
-            while pool.queue and pool.ledger.free:
+            while not pool.queue.is_empty() and pool.ledger.free:
                 call = pool.queue.peek(now)
                 if call is None:
                     break
@@ -262,7 +261,7 @@ class Dispatcher(Generic[C]):
     def wake_at(self, now: float) -> float:
         """When time alone makes ``pump`` due; inf when only a message can."""
         wake_at = self.retries.next_at
-        if self._quarantine:
+        if not self._quarantine.is_empty():
             wake_at = min(wake_at, self._quarantine.next_at)
         if not self.guards.all_open:
             for pool in self._pools_in_turn():

@@ -70,6 +70,9 @@ class FairQueue(Generic[T]):
     def __len__(self) -> int:
         return len(self._queued)
 
+    def is_empty(self) -> bool:
+        return not self._queued
+
     def __iter__(self) -> Iterator[T]:
         return (queued.value for queued in self._queued.values())
 

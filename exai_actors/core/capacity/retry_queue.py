@@ -25,6 +25,9 @@ class RetryQueue(Generic[C]):
     def __len__(self) -> int:
         return len(self._waiting)
 
+    def is_empty(self) -> bool:
+        return not self._waiting
+
     def __iter__(self) -> Iterator[C]:
         return (call for _, _, call in self._waiting)
 

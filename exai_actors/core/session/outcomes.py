@@ -43,7 +43,7 @@ class OutcomeStore:
         self._size = 0
         self._spare = count // 16
 
-    def __contains__(self, request: RequestKey) -> bool:
+    def has(self, request: RequestKey) -> bool:
         """Whether an outcome is stored, possibly one that has expired."""
         return request in self._kept
 

@@ -155,7 +155,7 @@ class SessionRequests:
 
     def is_known(self, name: RequestKey) -> bool:
         """Whether ``recognise`` may find this name."""
-        return name in self._named or name in self._outcomes
+        return name in self._named or self._outcomes.has(name)
 
     def recognise(
         self, waiter: Waiter, fingerprint: int, now: float, key: RequestKey | None
@@ -175,7 +175,7 @@ class SessionRequests:
         known = self._recognise(key, waiter, fingerprint, now)
         if known is Repeat.OTHER_CALL:
             return Repeat.KEY_OF_OTHER_CALL
-        if known is not None and name.is_repeatable:
+        if known is not None and name.is_repeatable():
             if active is not None:
                 active.names += (name,)
                 self._named[name] = active

@@ -46,6 +46,8 @@ class LoopActor(pykka.Actor):
     """How many messages may wait in the user lane, unless ``spawn`` sets another limit."""
 
     system: ActorSystem
+    # Set for each actor before its constructor runs; a property of pykka's, which would shadow it.
+    actor_ref: LoopRef[Self] = cast("LoopRef[Self]", None)
     _cell: ActorCell
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -70,11 +72,6 @@ class LoopActor(pykka.Actor):
 
     def __str__(self) -> str:
         return str(self.actor_ref)
-
-    @property
-    def actor_ref(self) -> LoopRef[Self]:
-        ref: LoopRef[Self] = self._cell.ref
-        return ref
 
     @property
     def actor_urn(self) -> str:  # type: ignore[override]
@@ -276,6 +273,7 @@ class ActorSystem(System[LoopRef[Any]]):
     def _attach(self, actor: LoopActor, cell: ActorCell) -> None:
         actor.system = self
         actor._cell = cell
+        actor.actor_ref = cell.ref
         cell.behaviour = actor
 
     def _attach_unstarted(self, actor: LoopActor) -> None:

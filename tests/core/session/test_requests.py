@@ -54,7 +54,7 @@ class Session:
         known = self.requests.recognise((connection, name), hash(arguments), now, key)
         if known is not None:
             return known
-        names = (name,) if name.is_repeatable else ()
+        names = (name,) if name.is_repeatable() else ()
         return self.accept(name, arguments, connection, names + ((key,) if key else ()))
 
     def accept(
