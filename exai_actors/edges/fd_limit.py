@@ -13,7 +13,7 @@ _RESERVED = 128
 
 
 def raise_fd_limit(connections: int) -> str | None:
-    """Raise this process's limit to what ``connections`` need, as far as the system allows.
+    """Raise this process's limit as ``connections`` need it and as far as the system allows.
 
     Returns None when it suffices, otherwise a warning with the figures and the remedy.
     """

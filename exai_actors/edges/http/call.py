@@ -211,7 +211,7 @@ class HttpCall:
         return reader.finish()
 
     async def _next_event(self, content: Body, reader: StreamReader) -> bytes:
-        """What has arrived; empty at the end, and when a finished answer need not be awaited."""
+        """Return the data that has arrived; empty at the end, and once a whole answer may end."""
         if not reader.complete:
             return await self._next(content)
         if self._resumed is not None:
@@ -230,7 +230,7 @@ class HttpCall:
         return b""
 
     async def _next(self, content: Body) -> bytes:
-        """Wait until the call is not paused and return what has arrived; empty at the end."""
+        """Return the data that has arrived, once the call is not paused; empty at the end."""
         if self._resumed is not None:
             await self._resumed.wait()
         self._restart_timeout()

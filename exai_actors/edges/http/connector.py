@@ -1,7 +1,7 @@
 """The pool of HTTP connections to one service.
 
-aiohttp's own pool notices a closed connection only when a request has been written to it, when
-nobody can know whether the service has run the request, and takes what arrived on an idle
+aiohttp's own pool notices a closed connection only after a request has been written to it, when it
+is unknown whether the service has run the request, and takes data that arrived on an idle
 connection for the answer to the next request. A completion costs money, so this pool checks first.
 """
 
@@ -73,7 +73,7 @@ def _is_stale(connection: Connection, protocol: ResponseHandler) -> bool:
     HTTP has nothing to say on an idle connection: the data is its end, or a late second answer.
     """
     transport = connection.transport
-    # What the loop has read already shows in should_close, what it has yet to read in poll().
+    # should_close covers data that the loop has read, poll() data that it has yet to read.
     if transport is None or protocol.should_close:
         return True
     poll = select.poll()

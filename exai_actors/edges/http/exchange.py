@@ -1,13 +1,13 @@
 """One request to a service and its response, on a connection of aiohttp's pool.
 
 aiohttp's session is not used: it builds every request from its parts and writes it from a task,
-which doubles what a call through the broker costs. Of one address only the body differs, so the
-head of its requests is built once.
+which nearly doubles the CPU time of a call through the broker. The requests to one address differ
+in their body only, so their head is built once.
 
 Below its session, aiohttp documents ``connect`` and Connection's ``transport``, ``release`` and
 ``close``. ``exchange`` also needs ``Connection.protocol`` with ``set_response_params``, ``read``
 and ``closed``, which have no leading underscore but no documentation either; the tests in
-``tests/edges/http/test_aiohttp_contract.py`` name what a release of aiohttp has changed.
+``tests/edges/http/test_aiohttp_contract.py`` fail by name if a release of aiohttp lacks one.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What all calls to one HTTP service share."""
+"""The common part of all calls to one HTTP service."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ class HttpUpstream:
 
     ``/chat/completions`` and ``/models`` are added to the path of ``base_url``; its query is kept.
     Pausing a call stops its idle time, not its total time. ``connections`` bounds the pool; 0 opens
-    one per running call, whose number the permits bound.
+    one per running call, and the permits bound those.
 
     Raises ConfigError for an address, key or proxy that cannot be used. The connections belong to
     the loop that runs at the first call.

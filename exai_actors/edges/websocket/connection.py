@@ -1,4 +1,4 @@
-"""One WebSocket: bytes from its socket become messages to its actor, and frames bytes."""
+"""One WebSocket: turns bytes from the socket into messages to the actor, and frames into bytes."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class ConnectionHost(Protocol):
         """The response to a handshake; status 101 if it succeeds."""
 
     def open(self, connection: WebSocketConnection, request: Request) -> None:
-        """Give an actor to a connection whose handshake succeeded, or close it."""
+        """Give the connection an actor after its handshake succeeded, or close it."""
 
     def remove_socket(self, connection: WebSocketConnection) -> None:
         """Forget a socket that is gone."""
@@ -112,7 +112,7 @@ class WebSocketConnection(asyncio.BufferedProtocol):
         return self._protocol.reject(status, text)
 
     def deliver_to(self, recipient: Recipient[ConnectionMessage]) -> None:
-        """Send ``recipient`` what this socket receives, and finally SocketClosed."""
+        """Send all received messages to ``recipient``, and finally SocketClosed."""
         self._recipient = recipient
         self._inbound = InboundQueue(
             recipient,
@@ -122,9 +122,9 @@ class WebSocketConnection(asyncio.BufferedProtocol):
         )
 
     def close(self, code: int, reason: str) -> None:
-        """Write what is pending, then start the closing handshake; no effect if already closing.
+        """Write the pending frames, then start the closing handshake; no effect if already closing.
 
-        What still arrives is discarded; ``reason`` is cut to what a close frame can hold.
+        Messages that still arrive are discarded. A ``reason`` too long for a close frame is cut.
         """
         if self._protocol.state is OPEN:
             self._stop_receiving()
@@ -145,8 +145,8 @@ class WebSocketConnection(asyncio.BufferedProtocol):
             self._write_library_output()
 
     def expects_pong(self) -> bool:
-        # A pong has to wait until the client has read what was written before the ping; a client
-        # that never reads is dropped as a slow consumer.
+        # A client reads the frames written before a ping before it answers; one that never reads is
+        # dropped as a slow consumer.
         if self._outbox.is_above_high_mark:
             return False
         return self._inbound is None or not self._inbound.is_blocked

@@ -1,7 +1,6 @@
-"""The common case of WebSocket framing, by hand: whole text frames in, text frames out.
+"""The fast path of WebSocket framing (RFC 6455, section 5.2): whole text frames in, text out.
 
-RFC 6455, section 5.2. Nothing here decides what is wrong with a frame: whatever is not the common
-case is left to the library's parser, untouched.
+Other frames, and faults of any frame, are left to the library's parser, untouched.
 """
 
 from __future__ import annotations
@@ -21,10 +20,10 @@ _pack_long = struct.Struct("!BBQ").pack
 
 
 def whole_text_frames(data: bytes, max_frame_bytes: int) -> tuple[list[bytes], int]:
-    """The payloads of the whole text frames that ``data`` begins with, and the bytes they took.
+    """The payloads of the whole text frames at the start of ``data``, and their size in bytes.
 
     Stops before the first frame that is not final, not text, not masked, not complete, longer than
-    ``max_frame_bytes`` or not UTF-8: the rest is for the library, which knows how each must end.
+    ``max_frame_bytes`` or not UTF-8: the rest is for the library, which ends each fault as it must.
     """
     frames: list[bytes] = []
     position = 0

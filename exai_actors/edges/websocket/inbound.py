@@ -18,8 +18,8 @@ _MAX_RETRY_S = 0.1
 class InboundQueue:
     """Offers received messages to an actor; while its mailbox is full, the socket is not read.
 
-    What one read brought waits here meanwhile. It is offered again after the next turn and then at
-    growing intervals, since an actor that is being restarted may stay full for seconds.
+    The messages of the last read wait here meanwhile. They are offered again after the next turn
+    and then at growing intervals, since an actor may stay full for seconds while it restarts.
     ``on_closed`` is called once if the actor has ended.
     """
 
@@ -70,7 +70,7 @@ class InboundQueue:
                 self._on_closed()
 
     def stop(self) -> None:
-        """Discard what waits: the client is gone."""
+        """Discard the waiting messages: the client is gone."""
         self._waiting = None
         if self._retry is not None:
             self._retry.cancel()

@@ -14,7 +14,7 @@ _MAX_POSTPONED_TURNS = 4
 
 
 class WriteCoalescer:
-    """Writes what was sent to all outboxes in a turn, once, soon after that turn.
+    """Writes the frames that all outboxes got in one turn, once, soon after that turn.
 
     ``schedule(callback)`` must call ``callback`` once on the loop's thread, after the first steps
     of tasks that already exist, as the loop's ``call_soon`` does: writing to many clients takes
@@ -56,7 +56,7 @@ class Closable(Protocol):
     """A socket as its outbox sees it."""
 
     def close(self, code: int, reason: str) -> None:
-        """Write what is pending, then start the closing handshake; no effect if already closing."""
+        """Write the pending frames, then start the closing handshake; no effect if closing."""
 
     def drop(self, code: int, reason: str) -> None:
         """End the socket without a closing handshake; only our side learns code and reason."""
@@ -122,7 +122,7 @@ class SocketOutbox:
         self._socket.drop(*CloseReason.SLOW_CONSUMER.value)
 
     def flush(self) -> None:
-        """Give the transport what was sent so far: at the end of a turn, or before a close."""
+        """Give the transport all pending frames: at the end of a turn, or before a close."""
         if not self._pending:
             return
         data = b"".join(self._pending)
@@ -135,7 +135,7 @@ class SocketOutbox:
                 self.abort()
 
     def shut(self) -> None:
-        """Accept nothing more, and discard what has not been flushed."""
+        """Drop the pending frames, and all later ones."""
         self.is_open = False
         self._pending.clear()
 

@@ -1,4 +1,8 @@
-"""The library's sans-IO protocol, asked for whole messages and for where its parser stands."""
+"""The library's sans-IO protocol, with whole messages as its events.
+
+All uses of ``websockets`` beyond its documentation are here: ``recv_frame``, ``events``,
+``max_message_size``, ``parser`` and ``StreamReader.at_eof``.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +21,8 @@ from websockets.typing import Subprotocol
 _library_log = logging.getLogger("exai_actors.edges.websockets")
 _library_log.setLevel(logging.WARNING)
 
-# What a stranger can make us keep before the first message, which says who it is. A hello has its
-# own limit, far below, and an answer that says so.
+# Bounds the memory of a client before its first message, which names its session and token. A
+# hello has a lower limit, and exceeding it is answered.
 FIRST_MESSAGE_BYTES = 1024 * 1024
 
 _MCP = Subprotocol("mcp")
@@ -26,11 +30,11 @@ _BETWEEN_FRAMES = StreamReader.at_eof.__code__
 
 
 class MessageProtocol(ServerProtocol):
-    """``ServerProtocol`` whose data events are whole messages, text checked to be UTF-8.
+    """A ``ServerProtocol`` with whole messages as its data events, text checked to be UTF-8.
 
-    Limits, control frames, handshake and closing are the library's. Text that is not UTF-8 ends
-    the connection with 1007 inside its parser, as any other fault of framing does. The first
-    message has at most ``FIRST_MESSAGE_BYTES``, each later one ``max_message_bytes``.
+    Limits, control frames, handshake and closing are the library's. Text that is not UTF-8 raises
+    in its parser and ends the connection with 1007, like other faults of framing. The first message
+    has at most ``FIRST_MESSAGE_BYTES``, each later one ``max_message_bytes``.
     """
 
     def __init__(self, max_message_bytes: int) -> None:
@@ -41,27 +45,27 @@ class MessageProtocol(ServerProtocol):
         self._fragments: tuple[bytearray, bool] | None = None
 
     def select_subprotocol(self, subprotocols: Sequence[Subprotocol]) -> Subprotocol | None:
-        """``mcp`` if it is offered: browsers and Node fail when all they offer is ignored."""
+        """Choose ``mcp`` if offered: browsers and Node fail if their whole offer is ignored."""
         return _MCP if _MCP in subprotocols else None
 
     def recv_frame(self, frame: Frame) -> None:
         super().recv_frame(frame)
         if frame.opcode is TEXT or frame.opcode is BINARY or frame.opcode is CONT:
             self.events.pop()
-            message = self._assembled(frame)
+            message = self._assemble(frame)
             if message is not None:
                 self.events.append(message)
                 self._had_message = True
                 self.max_message_size = self._max_message_bytes
 
-    def _assembled(self, frame: Frame) -> Frame | None:
+    def _assemble(self, frame: Frame) -> Frame | None:
         if frame.opcode is not CONT:
             payload, is_text = bytes(frame.data), frame.opcode is TEXT
             if not frame.fin:
                 self._fragments = bytearray(payload), is_text
                 return None
         else:
-            # The library has checked that this continues something.
+            # The library has checked that a message is in progress.
             joined, is_text = cast(tuple[bytearray, bool], self._fragments)
             joined += frame.data
             if not frame.fin:
@@ -73,25 +77,24 @@ class MessageProtocol(ServerProtocol):
         return Frame(TEXT if is_text else BINARY, payload)
 
     def release(self) -> None:
-        """Let go of the parser, which refers to this: nothing is received any more.
+        """Break the reference cycle with the parser, after which nothing can be received.
 
-        Without it the two keep each other, and everything received last, until the collector
-        comes by, which for a broker of many short connections is late.
+        Otherwise both would keep the data of many short connections until the next collection.
         """
         self.parser.close()
         self.parser_exc = None
 
     def is_between_messages(self) -> bool:
-        """Whether the next byte begins a message and nothing of an earlier one is kept back.
+        """Whether the next byte starts a new message.
 
-        Also False up to the first message and after the open state, and when an extension was
-        negotiated.
+        False before the end of the first message, outside the open state, and with an extension.
         """
-        if not self._had_message or self._state is not OPEN:
+        if not self._had_message or self.state is not OPEN:
             return False
         if self._fragments is not None or self.extensions:
             return False
-        # The library offers no way to ask; its parser waits in at_eof() exactly between frames.
+        # The library does not tell, but its parser waits in at_eof() only between frames. If that
+        # changes, the answer is False: slower, and still right.
         waiting_in: object = self.parser
         code = None
         while isinstance(waiting_in, GeneratorType):

@@ -64,7 +64,7 @@ class WebSocketServer:
     """Accepts WebSocket connections and gives each to the actor that ``open_connection`` returns.
 
     ``open_connection`` is called on the loop's thread, once per admitted handshake. The actor it
-    returns is told TextReceived, BinaryReceived, OutboxHigh and OutboxLow, and last, exactly once,
+    returns gets TextReceived, BinaryReceived, OutboxHigh and OutboxLow, and last, exactly once,
     SocketClosed. ``actors`` is the runtime that they run in. ``schedule_flush`` is described at
     WriteCoalescer; its default is the loop's ``call_soon``.
 
