@@ -1,4 +1,4 @@
-"""The synthetic upstream under a clock that the test moves."""
+"""The synthetic upstream, with a clock that the test moves."""
 
 from typing import Any
 
@@ -10,46 +10,46 @@ from exai_actors.messages.provider import ModelsListed, ProviderMessage, Upstrea
 from exai_actors.messages.recipient import Offer
 from exai_actors.runtime import ManualDriver
 from exai_actors.testing.probe import Probe
-from tests.edges.http.asking import Asked, Asker
+from tests.edges.http.calling import Caller, StartedCall
 
 
-def synthetic(**settings: Any) -> tuple[ManualDriver, Asker]:
+def synthetic(**settings: Any) -> tuple[ManualDriver, Caller]:
     driver = ManualDriver()
     upstream = SyntheticUpstream(
         driver.call_later, models=("synthetic",), settings=SyntheticSettings(**settings)
     )
-    return driver, Asker(upstream)
+    return driver, Caller(upstream)
 
 
-def text_of(asked: Asked) -> str:
-    (result,) = asked.ends
+def text_of(started: StartedCall) -> str:
+    (result,) = started.ends
     assert isinstance(result, Completion)
     return result.text
 
 
-def test_an_instant_call_is_over_before_start_returns() -> None:
-    driver, asker = synthetic()
-    asked = asker.ask("nonce 17", stream=False)
-    assert text_of(asked).startswith(INTRODUCTION + " nonce 17")
-    assert asked.pieces == []
+def test_an_instant_call_ends_before_start_returns() -> None:
+    driver, caller = synthetic()
+    started = caller.start("nonce 17", stream=False)
+    assert text_of(started).startswith(INTRODUCTION + " nonce 17")
+    assert started.pieces == []
     assert driver.next_timer() is None
-    asked.call.pause()
-    asked.call.resume()
-    asked.call.abort()
-    assert len(asked.ends) == 1
+    started.call.pause()
+    started.call.resume()
+    started.call.abort()
+    assert len(started.ends) == 1
 
 
 def test_an_instant_stream_is_one_chunk_and_its_end() -> None:
-    _, asker = synthetic()
-    asked = asker.ask("nonce 17")
-    assert asked.pieces == [text_of(asked)]
-    asked.call.abort()
-    assert len(asked.ends) == 1
+    _, caller = synthetic()
+    started = caller.start("nonce 17")
+    assert started.pieces == [text_of(started)]
+    started.call.abort()
+    assert len(started.ends) == 1
 
 
-def test_a_delay_holds_everything_back() -> None:
-    driver, asker = synthetic(delay_ms=200)
-    stream, plain = asker.ask(stream=True), asker.ask(stream=False)
+def test_a_delay_delays_text_and_end() -> None:
+    driver, caller = synthetic(delay_ms=200)
+    stream, plain = caller.start(stream=True), caller.start(stream=False)
     driver.advance(0.199)
     assert stream.probe.messages == plain.probe.messages == []
     driver.advance(0.002)
@@ -57,140 +57,140 @@ def test_a_delay_holds_everything_back() -> None:
     assert text_of(plain) == text_of(stream)
 
 
-def test_pieces_come_at_the_pace_that_is_set() -> None:
-    driver, asker = synthetic(delay_ms=100, tokens=5, tokens_per_second=10)
-    asked = asker.ask()
+def test_pieces_come_at_the_configured_pace() -> None:
+    driver, caller = synthetic(delay_ms=100, tokens=5, tokens_per_second=10)
+    started = caller.start()
     seen = []
     for _ in range(7):
-        seen.append(len(asked.pieces))
+        seen.append(len(started.pieces))
         driver.advance(0.1001)
     assert seen == [0, 1, 2, 3, 4, 5, 5]
-    assert "".join(asked.pieces) == text_of(asked)
+    assert "".join(started.pieces) == text_of(started)
 
 
-def test_a_plain_call_takes_as_long_as_its_tokens_would() -> None:
-    driver, asker = synthetic(delay_ms=100, tokens=5, tokens_per_second=10)
-    asked = asker.ask(stream=False)
+def test_a_call_without_streaming_takes_as_long_as_its_tokens() -> None:
+    driver, caller = synthetic(delay_ms=100, tokens=5, tokens_per_second=10)
+    started = caller.start(stream=False)
     driver.advance(0.499)
-    assert asked.ends == []
+    assert started.ends == []
     driver.advance(0.002)
-    assert text_of(asked)
+    assert text_of(started)
 
 
-def test_a_fast_pace_is_kept_with_few_timers() -> None:
-    driver, asker = synthetic(tokens=1000, tokens_per_second=10_000)
-    asked = asker.ask()
+def test_a_fast_pace_needs_few_timers() -> None:
+    driver, caller = synthetic(tokens=1000, tokens_per_second=10_000)
+    started = caller.start()
     driver.advance(0.0895)
-    assert asked.ends == []
+    assert started.ends == []
     driver.advance(0.01)
-    assert len(asked.pieces) == 10
-    assert "".join(asked.pieces) == text_of(asked)
+    assert len(started.pieces) == 10
+    assert "".join(started.pieces) == text_of(started)
 
 
-def test_an_abort_ends_a_call_at_once_and_stops_its_timer() -> None:
-    driver, asker = synthetic(tokens=5, tokens_per_second=10)
-    asked = asker.ask()
-    asked.call.abort()
-    asked.call.abort()
-    assert asked.ends == [Aborted()]
+def test_an_abort_ends_a_call_and_stops_its_timer() -> None:
+    driver, caller = synthetic(tokens=5, tokens_per_second=10)
+    started = caller.start()
+    started.call.abort()
+    started.call.abort()
+    assert started.ends == [Aborted()]
     assert driver.next_timer() is None
-    asked.call.resume()
+    started.call.resume()
     driver.advance(10)
-    assert len(asked.pieces) == 1
+    assert len(started.pieces) == 1
 
 
-def test_a_paused_call_goes_on_where_it_was() -> None:
-    driver, asker = synthetic(tokens=5, tokens_per_second=10)
-    asked = asker.ask()
-    asked.call.pause()
-    asked.call.pause()
+def test_a_resumed_call_continues_where_it_was() -> None:
+    driver, caller = synthetic(tokens=5, tokens_per_second=10)
+    started = caller.start()
+    started.call.pause()
+    started.call.pause()
     driver.advance(10)
-    assert len(asked.pieces) == 1
-    asked.call.resume()
-    asked.call.resume()
-    assert len(asked.pieces) == 2
+    assert len(started.pieces) == 1
+    started.call.resume()
+    started.call.resume()
+    assert len(started.pieces) == 2
     driver.advance(10)
-    assert "".join(asked.pieces) == text_of(asked)
+    assert "".join(started.pieces) == text_of(started)
 
 
-def test_a_call_paused_and_resumed_between_pieces_loses_no_time_and_no_piece() -> None:
-    driver, asker = synthetic(tokens=3, tokens_per_second=10)
-    asked = asker.ask()
-    asked.call.pause()
-    asked.call.resume()
+def test_a_pause_between_pieces_loses_neither_time_nor_text() -> None:
+    driver, caller = synthetic(tokens=3, tokens_per_second=10)
+    started = caller.start()
+    started.call.pause()
+    started.call.resume()
     driver.advance(1)
-    assert len(asked.pieces) == 3
-    assert "".join(asked.pieces) == text_of(asked)
+    assert len(started.pieces) == 3
+    assert "".join(started.pieces) == text_of(started)
 
 
 def test_a_paused_call_can_be_aborted() -> None:
-    driver, asker = synthetic(delay_ms=10)
-    asked = asker.ask()
-    asked.call.pause()
+    driver, caller = synthetic(delay_ms=10)
+    started = caller.start()
+    started.call.pause()
     driver.advance(1)
-    asked.call.abort()
-    assert asked.ends == [Aborted()]
-    assert asked.pieces == []
+    started.call.abort()
+    assert started.ends == [Aborted()]
+    assert started.pieces == []
 
 
-def test_a_full_recipient_is_asked_again_until_it_has_room() -> None:
-    driver, asker = synthetic()
+def test_text_is_offered_to_a_full_recipient_until_it_has_room() -> None:
+    driver, caller = synthetic()
     probe: Probe[ProviderMessage] = Probe(answer=Offer.FULL)
-    asked = asker.ask(probe=probe)
+    started = caller.start(probe=probe)
     driver.advance(0.1)
     assert probe.messages == []
     probe.answer = Offer.ACCEPTED
     driver.advance(0.1)
-    assert asked.pieces == [text_of(asked)]
+    assert started.pieces == [text_of(started)]
 
 
-def test_a_recipient_that_is_gone_ends_the_call() -> None:
-    driver, asker = synthetic(tokens=5, tokens_per_second=10)
+def test_a_call_ends_if_its_recipient_has_ended() -> None:
+    driver, caller = synthetic(tokens=5, tokens_per_second=10)
     probe: Probe[ProviderMessage] = Probe(answer=Offer.CLOSED)
-    asker.ask(probe=probe)
+    caller.start(probe=probe)
     assert isinstance(probe.refused[-1], UpstreamEnded)
     assert driver.next_timer() is None
 
 
-def test_failures_come_by_number_after_the_delay_and_without_text() -> None:
-    driver, asker = synthetic(failure_rate=0.5, seed=3, delay_ms=10)
-    calls = [asker.ask() for _ in range(40)]
-    assert all(asked.ends == [] for asked in calls)
+def test_the_same_calls_fail_in_each_run_after_the_delay_and_without_text() -> None:
+    driver, caller = synthetic(failure_rate=0.5, seed=3, delay_ms=10)
+    calls = [caller.start() for _ in range(40)]
+    assert all(started.ends == [] for started in calls)
     driver.advance(1)
-    failed = [asked for asked in calls if isinstance(asked.ends[0], UpstreamFailure)]
+    failed = [started for started in calls if isinstance(started.ends[0], UpstreamFailure)]
     assert 10 < len(failed) < 30
-    assert all(asked.pieces == [] for asked in failed)
-    for asked in failed:
-        assert isinstance(asked.ends[0], UpstreamFailure)
-        assert asked.ends[0].kind is FailureKind.SERVER_ERROR
+    assert all(started.pieces == [] for started in failed)
+    for started in failed:
+        assert isinstance(started.ends[0], UpstreamFailure)
+        assert started.ends[0].kind is FailureKind.SERVER_ERROR
 
-    driver, asker = synthetic(failure_rate=0.5, seed=3)
-    again = [asker.ask() for _ in range(40)]
-    kinds = [[type(asked.ends[0]) for asked in some] for some in (calls, again)]
+    driver, caller = synthetic(failure_rate=0.5, seed=3)
+    again = [caller.start() for _ in range(40)]
+    kinds = [[type(started.ends[0]) for started in some] for some in (calls, again)]
     assert kinds[0] == kinds[1]
 
 
-async def test_closing_aborts_what_runs_and_refuses_what_comes() -> None:
-    driver, asker = synthetic(delay_ms=10)
-    asked = asker.ask()
-    await asker.upstream.aclose()
-    assert asked.ends == [Aborted()]
+async def test_closing_aborts_running_calls_and_refuses_new_ones() -> None:
+    driver, caller = synthetic(delay_ms=10)
+    started = caller.start()
+    await caller.upstream.aclose()
+    assert started.ends == [Aborted()]
     assert driver.next_timer() is None
-    late = asker.ask()
+    late = caller.start()
     assert isinstance(late.ends[0], UpstreamFailure)
 
 
-def test_the_models_are_those_configured() -> None:
-    _, asker = synthetic()
+def test_the_configured_models_are_listed() -> None:
+    _, caller = synthetic()
     probe: Probe[ProviderMessage] = Probe()
-    asker.upstream.ask_models(probe)
+    caller.upstream.ask_models(probe)
     assert probe.messages == [ModelsListed(("synthetic",))]
 
 
 def test_no_chunk_is_empty_whatever_the_prompt() -> None:
-    driver, asker = synthetic(tokens=12, tokens_per_second=10)
-    calls = [asker.ask(prompt) for prompt in ("", " ", "a  b ", "\n")]
+    driver, caller = synthetic(tokens=12, tokens_per_second=10)
+    calls = [caller.start(prompt) for prompt in ("", " ", "a  b ", "\n")]
     driver.advance(10)
-    for asked in calls:
-        assert all(asked.pieces)
-        assert "".join(asked.pieces) == text_of(asked)
+    for started in calls:
+        assert all(started.pieces)
+        assert "".join(started.pieces) == text_of(started)

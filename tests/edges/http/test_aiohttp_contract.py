@@ -1,4 +1,4 @@
-"""What the HTTP edge uses of aiohttp below its session.
+"""The parts of aiohttp below its session that the HTTP edge uses.
 
 Fails, and names the part, when a release of aiohttp lacks one. How the parts behave is tested over
 real sockets in ``test_exchange`` and ``test_upstream_connections``.

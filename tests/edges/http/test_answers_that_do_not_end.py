@@ -8,7 +8,7 @@ from exai_actors.core.calls import Completion, FailureKind, Usage
 from exai_actors.testing.scripted_replies import CUT, HANG, RESET, Gate, Step, answer, body
 from exai_actors.testing.scripted_upstream import ScriptedUpstream
 from exai_actors.wire.openai.stream import FINISH_GRACE_S
-from tests.edges.http.asking import Asked, Asker, asker_of
+from tests.edges.http.calling import Caller, StartedCall, caller_for
 from tests.edges.http.test_upstream_ends import SkippingTime, turns
 
 FINISH = b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\n'
@@ -24,8 +24,8 @@ async def upstream() -> AsyncIterator[ScriptedUpstream]:
 
 
 @pytest.fixture
-async def asker(upstream: ScriptedUpstream) -> AsyncIterator[Asker]:
-    async with asker_of(upstream.base_url) as ready:
+async def caller(upstream: ScriptedUpstream) -> AsyncIterator[Caller]:
+    async with caller_for(upstream.base_url) as ready:
         yield ready
 
 
@@ -38,16 +38,16 @@ def left_open(*steps: Step) -> tuple[Step, ...]:
     return ("Hel", "lo", *steps, HANG)
 
 
-async def completion_of(asked: Asked) -> Completion:
-    result = await asked.end()
+async def completion_of(started: StartedCall) -> Completion:
+    result = await started.end()
     assert isinstance(result, Completion), result
     return result
 
 
-async def reads_everything(asked: Asked) -> None:
-    while "".join(asked.pieces) != "Hello":
-        await asked.piece()
-    # What follows in the same write may be read one turn of the loop later.
+async def reads_everything(started: StartedCall) -> None:
+    while "".join(started.pieces) != "Hello":
+        await started.piece()
+    # The rest of the same write may be read one turn of the loop later.
     for _ in range(100):
         await turns()
 
@@ -64,72 +64,72 @@ async def reads_everything(asked: Asked) -> None:
     ],
 )
 async def test_a_finish_reason_completes_an_answer_whose_stream_stays_open(
-    upstream: ScriptedUpstream, asker: Asker, skipping: SkippingTime, steps: tuple[Step, ...]
+    upstream: ScriptedUpstream, caller: Caller, skipping: SkippingTime, steps: tuple[Step, ...]
 ) -> None:
     upstream.then(answer(*steps))
-    asked = asker.ask()
-    await reads_everything(asked)
-    assert asked.ends == []
+    started = caller.start()
+    await reads_everything(started)
+    assert started.ends == []
     skipping.skip(FINISH_GRACE_S + 0.1)
-    assert (await completion_of(asked)).text == "Hello"
+    assert (await completion_of(started)).text == "Hello"
     await upstream.wait_for_disconnect()
 
 
 async def test_usage_that_follows_a_finish_reason_later_is_read(
-    upstream: ScriptedUpstream, asker: Asker, skipping: SkippingTime
+    upstream: ScriptedUpstream, caller: Caller, skipping: SkippingTime
 ) -> None:
     gate = Gate()
     upstream.then(answer("Hel", "lo", FINISH, gate, USAGE, HANG))
-    asked = asker.ask()
-    await reads_everything(asked)
+    started = caller.start()
+    await reads_everything(started)
     skipping.skip(1.0)
     gate.open()
     for _ in range(100):
         await turns()
     skipping.skip(FINISH_GRACE_S)
-    assert (await completion_of(asked)).usage == Usage(3, 5)
+    assert (await completion_of(started)).usage == Usage(3, 5)
 
 
 async def test_keepalives_do_not_extend_the_grace(
-    upstream: ScriptedUpstream, asker: Asker, skipping: SkippingTime
+    upstream: ScriptedUpstream, caller: Caller, skipping: SkippingTime
 ) -> None:
     gate = Gate()
     upstream.then(answer("Hel", "lo", FINISH, gate, b": keepalive\n\n", HANG))
-    asked = asker.ask()
-    await reads_everything(asked)
+    started = caller.start()
+    await reads_everything(started)
     skipping.skip(FINISH_GRACE_S - 0.5)
     gate.open()
     for _ in range(100):
         await turns()
     skipping.skip(0.6)
-    assert (await completion_of(asked)).text == "Hello"
+    assert (await completion_of(started)).text == "Hello"
 
 
 async def test_text_after_a_finish_reason_takes_its_time(
-    upstream: ScriptedUpstream, asker: Asker, skipping: SkippingTime
+    upstream: ScriptedUpstream, caller: Caller, skipping: SkippingTime
 ) -> None:
     gate = Gate()
     upstream.then(answer("Hel", TEXT_AND_FINISH, TEXT_AND_FINISH, gate, "!", FINISH))
-    asked = asker.ask()
-    while "".join(asked.pieces) != "Hellolo":
-        await asked.piece()
+    started = caller.start()
+    while "".join(started.pieces) != "Hellolo":
+        await started.piece()
     skipping.skip(30)
     await turns()
-    assert asked.ends == []
+    assert started.ends == []
     gate.open()
-    assert (await completion_of(asked)).text == "Hellolo!"
+    assert (await completion_of(started)).text == "Hellolo!"
 
 
 @pytest.mark.parametrize("ending", [CUT, RESET])
 async def test_a_connection_that_breaks_after_the_finish_reason_loses_nothing(
-    upstream: ScriptedUpstream, asker: Asker, ending: Step
+    upstream: ScriptedUpstream, caller: Caller, ending: Step
 ) -> None:
     gate = Gate()
     upstream.then(answer("Hel", "lo", FINISH, gate, ending))
-    asked = asker.ask()
-    await reads_everything(asked)
+    started = caller.start()
+    await reads_everything(started)
     gate.open()
-    assert (await completion_of(asked)).text == "Hello"
+    assert (await completion_of(started)).text == "Hello"
 
 
 async def test_an_answer_that_finished_just_before_the_total_timeout_is_complete(
@@ -137,63 +137,63 @@ async def test_an_answer_that_finished_just_before_the_total_timeout_is_complete
 ) -> None:
     gate = Gate()
     upstream.then(answer("Hel", "lo", gate, FINISH, HANG))
-    async with asker_of(upstream.base_url, total_timeout_s=50, idle_timeout_s=50) as asker:
-        asked = asker.ask()
-        await reads_everything(asked)
+    async with caller_for(upstream.base_url, total_timeout_s=50, idle_timeout_s=50) as caller:
+        started = caller.start()
+        await reads_everything(started)
         skipping.skip(49)
         gate.open()
         for _ in range(100):
             await turns()
         skipping.skip(FINISH_GRACE_S)
-        assert (await completion_of(asked)).text == "Hello"
+        assert (await completion_of(started)).text == "Hello"
 
 
-async def test_the_last_event_may_lack_its_end(upstream: ScriptedUpstream, asker: Asker) -> None:
+async def test_the_last_event_may_lack_its_end(upstream: ScriptedUpstream, caller: Caller) -> None:
     event = b'data: {"choices":[{"delta":{"content":"Hello"},"finish_reason":"stop"}]}'
     upstream.then(body(event, content_type="text/event-stream"))
-    asked = asker.ask()
-    assert (await completion_of(asked)).text == "Hello"
-    assert asked.pieces == ["Hello"]
+    started = caller.start()
+    assert (await completion_of(started)).text == "Hello"
+    assert started.pieces == ["Hello"]
 
 
 @pytest.mark.parametrize("length", [None, 1000])
 async def test_a_body_whose_json_is_whole_need_not_end(
-    upstream: ScriptedUpstream, asker: Asker, skipping: SkippingTime, length: int | None
+    upstream: ScriptedUpstream, caller: Caller, skipping: SkippingTime, length: int | None
 ) -> None:
     gate = Gate()
     headers = None if length is None else {"Content-Length": str(length)}
     upstream.then(body(WHOLE[:20], gate, WHOLE[20:], HANG, headers=headers))
-    asked = asker.ask(stream=False)
+    started = caller.start(stream=False)
     await gate.reached()
     gate.open()
     for _ in range(200):
         await turns()
     skipping.skip(FINISH_GRACE_S + 0.1)
-    assert (await completion_of(asked)).text == "Hello"
+    assert (await completion_of(started)).text == "Hello"
 
 
 async def test_a_body_with_an_object_that_ends_in_its_middle_is_awaited(
-    upstream: ScriptedUpstream, asker: Asker, skipping: SkippingTime
+    upstream: ScriptedUpstream, caller: Caller, skipping: SkippingTime
 ) -> None:
     gate = Gate()
     at = WHOLE.index(b"}") + 1
     upstream.then(body(WHOLE[:at], gate, WHOLE[at:]))
-    asked = asker.ask(stream=False)
+    started = caller.start(stream=False)
     await gate.reached()
     for _ in range(100):
         await turns()
     skipping.skip(FINISH_GRACE_S + 0.1)
     await turns()
-    assert asked.ends == []
+    assert started.ends == []
     gate.open()
-    assert (await completion_of(asked)).text == "Hello"
+    assert (await completion_of(started)).text == "Hello"
 
 
 async def test_silence_before_a_finish_reason_is_still_a_timeout(
-    upstream: ScriptedUpstream, asker: Asker, skipping: SkippingTime
+    upstream: ScriptedUpstream, caller: Caller, skipping: SkippingTime
 ) -> None:
     upstream.then(answer("Hel", "lo", HANG))
-    asked = asker.ask()
-    await reads_everything(asked)
+    started = caller.start()
+    await reads_everything(started)
     skipping.skip(61)
-    assert (await asked.failure()).kind is FailureKind.TIMEOUT
+    assert (await started.failure()).kind is FailureKind.TIMEOUT

@@ -24,7 +24,7 @@ Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 class Peer:
-    """Whatever is at the other end of the connections; ``seen`` is what it read of each."""
+    """The other end of the connections; ``seen`` is the data that it read from each."""
 
     def __init__(self) -> None:
         self.url = URL()
@@ -40,7 +40,7 @@ async def serving(serve: Serve) -> AsyncIterator[URL]:
 
 @asynccontextmanager
 async def peer(*replies: bytes, reads: int = -1) -> AsyncIterator[Peer]:
-    """Answers the requests of one connection in turn; ``reads`` 0 does so without reading any."""
+    """Answers the requests of one connection in turn; with ``reads`` 0, without reading them."""
     found = Peer()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -70,13 +70,13 @@ async def connector() -> AsyncIterator[Connector]:
 
 
 async def turns(count: int = 20) -> None:
-    """Let the loop do what is due."""
+    """Give the loop turns."""
     for _ in range(count):
         await asyncio.sleep(0)
 
 
 async def whole(response: Response) -> list[bytes]:
-    """The body in the portions in which it is read."""
+    """The body, in the portions that were read."""
     portions = []
     while portion := await response.content.readany():
         portions.append(portion)
@@ -104,7 +104,7 @@ async def test_a_request_without_a_body_has_no_length(connector: Connector) -> N
         assert service.seen[0].endswith(b"User-Agent: exai\r\n\r\n")
 
 
-async def test_interim_responses_are_passed_over(connector: Connector) -> None:
+async def test_interim_responses_are_skipped(connector: Connector) -> None:
     interim = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"
     async with peer(interim + OK) as service:
         endpoint = Endpoint("POST", service.url / "chat", headers=HEADERS, proxy=None)
@@ -136,7 +136,7 @@ async def test_a_body_that_ends_with_its_connection_is_whole_even_if_read_later(
         assert await whole(response) == [b"ok"]
 
 
-async def test_a_connection_that_was_read_to_its_end_serves_the_next_request(
+async def test_a_connection_is_reused_after_its_response_was_read(
     connector: Connector,
 ) -> None:
     async with peer(OK, OK) as service:
@@ -147,7 +147,7 @@ async def test_a_connection_that_was_read_to_its_end_serves_the_next_request(
         assert len(service.seen) == 1
 
 
-async def test_a_late_second_answer_is_not_taken_for_the_answer_to_the_next_request(
+async def test_a_late_second_answer_does_not_answer_the_next_request(
     connector: Connector,
 ) -> None:
     answered, more = asyncio.Event(), asyncio.Event()
@@ -192,7 +192,7 @@ async def test_a_new_connection_on_which_the_service_speaks_first_is_used(
     assert connections == 5
 
 
-async def test_a_pooled_connection_that_the_service_resets_is_not_reported_to_the_loop(
+async def test_the_reset_of_a_pooled_connection_is_not_reported_to_the_loop(
     connector: Connector,
 ) -> None:
     reported: list[object] = []
@@ -238,7 +238,7 @@ async def test_a_connection_does_not_keep_the_responses_it_has_carried(
 
 @pytest.mark.parametrize("broken", [b"zz\r\nfoo\r\n", b"ffffffffffffffffff\r\n", b"-5\r\n"])
 @pytest.mark.parametrize("with_end_of_chunk", [False, True])
-async def test_a_body_with_a_broken_chunk_is_an_error_at_once(
+async def test_a_body_with_a_broken_chunk_fails_immediately(
     connector: Connector, broken: bytes, with_end_of_chunk: bool
 ) -> None:
     end = b"\r\n"
@@ -266,7 +266,7 @@ async def test_a_body_with_a_broken_chunk_is_an_error_at_once(
         response.close()
 
 
-async def test_a_request_that_was_answered_before_it_was_sent_ends_its_connection(
+async def test_an_answer_before_the_request_was_sent_ends_the_connection(
     connector: Connector,
 ) -> None:
     async with peer(OK, reads=0) as service:
@@ -280,7 +280,7 @@ async def test_a_request_that_was_answered_before_it_was_sent_ends_its_connectio
         assert len(service.seen) == 2
 
 
-async def test_a_response_that_is_let_go_unread_ends_its_connection(connector: Connector) -> None:
+async def test_closing_an_unread_response_ends_its_connection(connector: Connector) -> None:
     async with peer(OK[:-1], OK) as service:
         endpoint = Endpoint("POST", service.url / "chat", headers=HEADERS, proxy=None)
         response = await exchange(connector, endpoint, b"{}")
@@ -290,7 +290,7 @@ async def test_a_response_that_is_let_go_unread_ends_its_connection(connector: C
         assert len(service.seen) == 2
 
 
-async def test_a_compressed_body_is_inflated_a_portion_at_a_time(connector: Connector) -> None:
+async def test_a_compressed_body_is_inflated_one_portion_at_a_time(connector: Connector) -> None:
     bomb = gzip.compress(b"x" * 50_000_000)
     head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(bomb)
     async with peer(head + bomb) as service:
@@ -302,7 +302,7 @@ async def test_a_compressed_body_is_inflated_a_portion_at_a_time(connector: Conn
         assert response.content.at_eof()
 
 
-async def test_a_compressed_body_that_is_cut_off_is_an_error(connector: Connector) -> None:
+async def test_a_truncated_compressed_body_fails(connector: Connector) -> None:
     packed = gzip.compress(b"ok")[:-1]
     head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(packed)
     async with peer(head + packed) as service:
@@ -312,14 +312,14 @@ async def test_a_compressed_body_that_is_cut_off_is_an_error(connector: Connecto
             await whole(response)
 
 
-async def test_what_is_not_http_is_an_error_of_the_response(connector: Connector) -> None:
+async def test_a_response_that_is_not_http_fails(connector: Connector) -> None:
     async with peer(b"SSH-2.0-OpenSSH_9.2\r\n\r\n") as service:
         endpoint = Endpoint("POST", service.url / "chat", headers=HEADERS, proxy=None)
         with pytest.raises(aiohttp.ClientResponseError):
             await exchange(connector, endpoint, b"{}")
 
 
-async def test_a_proxy_is_told_the_whole_address_and_who_asks(connector: Connector) -> None:
+async def test_a_proxy_gets_the_whole_address_and_its_credentials(connector: Connector) -> None:
     async with peer(OK) as proxy:
         named = proxy.url.with_user("me").with_password("secret")
         service = URL("http://service.example/v1/chat?version=2")

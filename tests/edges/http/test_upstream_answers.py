@@ -1,4 +1,4 @@
-"""HttpUpstream against a real server: every way of answering, and of not answering."""
+"""HttpUpstream against a real server: answers, refusals and broken answers."""
 
 import gzip
 import time
@@ -44,7 +44,7 @@ from exai_actors.testing.scripted_replies import (
     socket_bytes,
 )
 from exai_actors.testing.scripted_upstream import ScriptedUpstream, refusing_base_url
-from tests.edges.http.asking import KEY, Asker, asker_of, response_begun
+from tests.edges.http.calling import KEY, Caller, caller_for, wait_for_response
 
 
 @pytest.fixture
@@ -54,41 +54,43 @@ async def upstream() -> AsyncIterator[ScriptedUpstream]:
 
 
 @pytest.fixture
-async def asker(upstream: ScriptedUpstream) -> AsyncIterator[Asker]:
-    async with asker_of(upstream.base_url) as ready:
+async def caller(upstream: ScriptedUpstream) -> AsyncIterator[Caller]:
+    async with caller_for(upstream.base_url) as ready:
         yield ready
 
 
-async def test_a_stream_is_told_piece_by_piece_and_then_whole(
-    upstream: ScriptedUpstream, asker: Asker
+async def test_a_stream_sends_each_piece_and_then_the_whole_answer(
+    upstream: ScriptedUpstream, caller: Caller
 ) -> None:
     first, second = Gate(), Gate()
     upstream.then(answer(Reasoning("hm"), "Hel", first, "lo", second))
-    asked = asker.ask(stream=True)
-    assert await asked.piece() == "Hel"
+    started = caller.start(stream=True)
+    assert await started.piece() == "Hel"
     first.open()
-    assert await asked.piece() == "lo"
+    assert await started.piece() == "lo"
     second.open()
-    assert await asked.end() == Completion("Hello", "scripted-model", "stop", Usage(3, 5), "hm")
-    assert asked.pieces == ["Hel", "lo"]
+    assert await started.end() == Completion("Hello", "scripted-model", "stop", Usage(3, 5), "hm")
+    assert started.pieces == ["Hel", "lo"]
 
 
-async def test_pieces_that_arrive_together_are_told_as_one(
-    upstream: ScriptedUpstream, asker: Asker
+async def test_pieces_that_arrive_together_are_one_chunk(
+    upstream: ScriptedUpstream, caller: Caller
 ) -> None:
     event = b'data: {"choices":[{"delta":{"content":"%d"}}]}\n\n'
     upstream.then(answer(b"".join(event % number for number in range(5))))
-    asked = asker.ask()
-    await asked.end()
-    assert asked.pieces == ["01234"]
+    started = caller.start()
+    await started.end()
+    assert started.pieces == ["01234"]
 
 
-async def test_a_whole_answer_is_told_at_its_end_alone(
-    upstream: ScriptedUpstream, asker: Asker
+async def test_an_answer_without_streaming_sends_no_chunks(
+    upstream: ScriptedUpstream, caller: Caller
 ) -> None:
-    asked = asker.ask("nonce 17", stream=False)
-    assert await asked.end() == Completion("echo: nonce 17", "scripted-model", "stop", Usage(3, 5))
-    assert asked.pieces == []
+    started = caller.start("nonce 17", stream=False)
+    assert await started.end() == Completion(
+        "echo: nonce 17", "scripted-model", "stop", Usage(3, 5)
+    )
+    assert started.pieces == []
     seen = upstream.requests[0]
     assert seen.body["messages"] == [{"role": "user", "content": "nonce 17"}]
     assert seen.headers["Authorization"] == f"Bearer {KEY}"
@@ -96,39 +98,39 @@ async def test_a_whole_answer_is_told_at_its_end_alone(
 
 
 async def test_a_stream_request_answered_with_json_is_understood(
-    upstream: ScriptedUpstream, asker: Asker
+    upstream: ScriptedUpstream, caller: Caller
 ) -> None:
     upstream.then(answer("Hel", "lo", always_streams=False))
-    asked = asker.ask(stream=True)
-    result = await asked.end()
+    started = caller.start(stream=True)
+    result = await started.end()
     assert isinstance(result, Completion)
-    assert (asked.pieces, result.text) == (["Hello"], "Hello")
+    assert (started.pieces, result.text) == (["Hello"], "Hello")
 
 
 async def test_a_plain_request_answered_with_a_stream_is_understood(
-    upstream: ScriptedUpstream, asker: Asker
+    upstream: ScriptedUpstream, caller: Caller
 ) -> None:
     upstream.then(answer("Hel", "lo", always_streams=True))
-    asked = asker.ask(stream=False)
-    result = await asked.end()
+    started = caller.start(stream=False)
+    result = await started.end()
     assert isinstance(result, Completion)
-    assert (asked.pieces, result.text) == ([], "Hello")
+    assert (started.pieces, result.text) == ([], "Hello")
 
 
 async def test_a_stream_without_its_content_type_is_understood(
-    upstream: ScriptedUpstream, asker: Asker
+    upstream: ScriptedUpstream, caller: Caller
 ) -> None:
     event = 'data: {"choices":[{"delta":{"content":"x"},"finish_reason":"stop"}]}\n\n'
     upstream.then(body(event, content_type="application/octet-stream"))
-    asked = asker.ask()
-    await asked.end()
-    assert asked.pieces == ["x"]
+    started = caller.start()
+    await started.end()
+    assert started.pieces == ["x"]
 
 
 async def test_no_key_sends_no_authorization() -> None:
     async with ScriptedUpstream() as upstream:
         keyless = HttpUpstream(name="local", base_url=upstream.base_url + "/", api_key=None)
-        await Asker(keyless).ask().end()
+        await Caller(keyless).start().end()
         await keyless.aclose()
         assert "Authorization" not in upstream.requests[0].headers
 
@@ -177,73 +179,75 @@ async def test_no_key_sends_no_authorization() -> None:
         ),
     ],
 )
-async def test_every_failure_is_told_once_with_its_kind_and_cause(
+async def test_every_failure_is_reported_once_with_its_kind_and_cause(
     upstream: ScriptedUpstream,
-    asker: Asker,
+    caller: Caller,
     reply: Reply,
     kind: FailureKind,
     said: str,
     stream: bool,
 ) -> None:
     upstream.then(reply)
-    asked = asker.ask(stream=stream)
-    told = await asked.failure()
-    assert told.kind is kind
-    assert said in told.message
-    assert len(asked.ends) == 1
-    # The upstream is as good as before.
-    assert isinstance(await asker.ask("again", stream=stream).end(), Completion)
+    started = caller.start(stream=stream)
+    failed = await started.failure()
+    assert failed.kind is kind
+    assert said in failed.message
+    assert len(started.ends) == 1
+    # The upstream still works.
+    assert isinstance(await caller.start("again", stream=stream).end(), Completion)
 
 
-async def test_a_refusal_to_connect_names_the_address() -> None:
+async def test_a_refused_connection_names_the_address() -> None:
     with refusing_base_url() as base_url:
-        async with asker_of(base_url) as asker:
-            told = await asker.ask().failure()
-    assert told.kind is FailureKind.CONNECT
-    assert told.message.startswith(f"cannot be reached at {base_url} (Connect")
+        async with caller_for(base_url) as caller:
+            failed = await caller.start().failure()
+    assert failed.kind is FailureKind.CONNECT
+    assert failed.message.startswith(f"cannot be reached at {base_url} (Connect")
 
 
-async def test_a_host_that_does_not_exist_is_named() -> None:
-    async with asker_of("http://does-not-exist.invalid/v1") as asker:
-        told = await asker.ask().failure()
-    assert told.kind is FailureKind.CONNECT
-    assert "does-not-exist.invalid" in told.message
+async def test_an_unknown_host_is_named() -> None:
+    async with caller_for("http://does-not-exist.invalid/v1") as caller:
+        failed = await caller.start().failure()
+    assert failed.kind is FailureKind.CONNECT
+    assert "does-not-exist.invalid" in failed.message
 
 
 async def test_plain_http_behind_an_https_address_is_explained(upstream: ScriptedUpstream) -> None:
-    async with asker_of(upstream.base_url.replace("http:", "https:")) as asker:
-        told = await asker.ask().failure()
-    assert told.kind is FailureKind.CONNECT
-    assert "base_url must begin with http://" in told.message
+    async with caller_for(upstream.base_url.replace("http:", "https:")) as caller:
+        failed = await caller.start().failure()
+    assert failed.kind is FailureKind.CONNECT
+    assert "base_url must begin with http://" in failed.message
 
 
-async def test_retry_after_and_status_are_told(upstream: ScriptedUpstream, asker: Asker) -> None:
+async def test_a_refusal_has_its_status_and_retry_after(
+    upstream: ScriptedUpstream, caller: Caller
+) -> None:
     upstream.then(failure(429, headers={"Retry-After": "7"}))
-    told = await asker.ask().failure()
-    assert (told.status, told.retry_after, told.text_sent) == (429, 7.0, False)
+    failed = await caller.start().failure()
+    assert (failed.status, failed.retry_after, failed.text_sent) == (429, 7.0, False)
 
 
 async def test_instants_are_compared_with_the_clock_of_the_service(
-    upstream: ScriptedUpstream, asker: Asker
+    upstream: ScriptedUpstream, caller: Caller
 ) -> None:
     ahead = time.time() + 3600
     date, again = (formatdate(at, usegmt=True) for at in (ahead, ahead + 5))
     upstream.then(failure(429, headers={"Date": date, "Retry-After": again}))
-    assert (await asker.ask().failure()).retry_after == 5.0
+    assert (await caller.start().failure()).retry_after == 5.0
     headers = {
         "Date": date,
         "x-ratelimit-remaining-requests": "0",
         "x-ratelimit-reset-requests": str(int(ahead) + 7),
     }
     upstream.then(answer("hello", headers=headers))
-    asked = asker.ask()
-    await asked.end()
-    (ended,) = (told for told in asked.probe.messages if isinstance(told, UpstreamEnded))
+    started = caller.start()
+    await started.end()
+    (ended,) = (each for each in started.probe.messages if isinstance(each, UpstreamEnded))
     assert ended.hold_s == pytest.approx(7.0, abs=1.0)
 
 
 async def test_a_limit_of_0_beside_an_answer_is_no_limit(
-    upstream: ScriptedUpstream, asker: Asker
+    upstream: ScriptedUpstream, caller: Caller
 ) -> None:
     headers = {
         "x-ratelimit-limit-tokens": "0",
@@ -251,18 +255,18 @@ async def test_a_limit_of_0_beside_an_answer_is_no_limit(
         "x-ratelimit-reset-tokens": "1h",
     }
     upstream.then(answer("hello", headers=headers))
-    asked = asker.ask()
-    await asked.end()
-    (ended,) = (told for told in asked.probe.messages if isinstance(told, UpstreamEnded))
+    started = caller.start()
+    await started.end()
+    (ended,) = (each for each in started.probe.messages if isinstance(each, UpstreamEnded))
     assert ended.hold_s is None
 
 
 async def test_a_refusal_that_names_the_asked_model_is_that_models(
-    upstream: ScriptedUpstream, asker: Asker
+    upstream: ScriptedUpstream, caller: Caller
 ) -> None:
     upstream.then(failure(429, "the organization has used up its rate limit of scripted-model"))
-    told = await asker.ask().failure()
-    assert told.holder is LimitHolder.MODEL
+    failed = await caller.start().failure()
+    assert failed.holder is LimitHolder.MODEL
 
 
 HEAD_OF_429 = b"HTTP/1.1 429 Slow\r\nRetry-After: 7\r\n"
@@ -278,16 +282,16 @@ HEAD_OF_429 = b"HTTP/1.1 429 Slow\r\nRetry-After: 7\r\n"
         (b"Content-Encoding: gzip\r\nContent-Length: 3\r\n\r\nxyz",),
     ],
 )
-async def test_a_refusal_whose_body_cannot_be_read_is_a_refusal_all_the_same(
-    upstream: ScriptedUpstream, asker: Asker, rest: tuple[Step, ...]
+async def test_a_refusal_with_an_unreadable_body_is_still_a_refusal(
+    upstream: ScriptedUpstream, caller: Caller, rest: tuple[Step, ...]
 ) -> None:
     gate = Gate()
     upstream.then(socket_bytes(HEAD_OF_429, rest[0], gate, *rest[1:]))
-    asked = asker.ask()
-    await response_begun(asked)
+    started = caller.start()
+    await wait_for_response(started)
     gate.open()
-    told = await asked.failure()
-    assert (told.kind, told.status, told.retry_after) == (FailureKind.RATE_LIMITED, 429, 7.0)
+    failed = await started.failure()
+    assert (failed.kind, failed.status, failed.retry_after) == (FailureKind.RATE_LIMITED, 429, 7.0)
 
 
 @pytest.mark.parametrize(
@@ -298,37 +302,37 @@ async def test_a_refusal_whose_body_cannot_be_read_is_a_refusal_all_the_same(
         ((b'data: {"error": {"message": "boom"}}\n\n',), FailureKind.SERVER_ERROR),
     ],
 )
-async def test_a_stream_that_fails_after_text_says_that_text_was_sent(
-    upstream: ScriptedUpstream, asker: Asker, rest: tuple[object, ...], kind: FailureKind
+async def test_a_stream_that_fails_after_text_reports_that_text_was_sent(
+    upstream: ScriptedUpstream, caller: Caller, rest: tuple[object, ...], kind: FailureKind
 ) -> None:
     gate = Gate()
     upstream.then(answer("Hel", gate, *rest))  # type: ignore[arg-type]
-    asked = asker.ask()
-    assert await asked.piece() == "Hel"
+    started = caller.start()
+    assert await started.piece() == "Hel"
     gate.open()
-    told = await asked.failure()
-    assert (told.kind, told.text_sent) == (kind, True)
+    failed = await started.failure()
+    assert (failed.kind, failed.text_sent) == (kind, True)
 
 
-async def test_half_a_stream_that_ends_in_order_is_no_short_answer(
-    upstream: ScriptedUpstream, asker: Asker
+async def test_a_stream_that_ends_without_finishing_is_truncated(
+    upstream: ScriptedUpstream, caller: Caller
 ) -> None:
     upstream.then(answer("Hel", finish_reason=None, done=False))
-    assert (await asker.ask().failure()).kind is FailureKind.TRUNCATED
+    assert (await caller.start().failure()).kind is FailureKind.TRUNCATED
 
 
 @pytest.mark.parametrize("stream", [True, False])
-async def test_ten_megabytes_are_an_answer_like_any_other(
-    upstream: ScriptedUpstream, asker: Asker, stream: bool
+async def test_an_answer_of_ten_megabytes_arrives_whole(
+    upstream: ScriptedUpstream, caller: Caller, stream: bool
 ) -> None:
     piece = "żółć " * 20_000
     upstream.then(answer(*[piece] * 60))
-    asked = asker.ask(stream=stream)
-    result = await asked.end()
+    started = caller.start(stream=stream)
+    result = await started.end()
     assert isinstance(result, Completion)
     assert result.text == piece * 60
     assert len(result.text.encode()) > 10_000_000
-    assert "".join(asked.pieces) == (result.text if stream else "")
+    assert "".join(started.pieces) == (result.text if stream else "")
 
 
 @pytest.mark.parametrize("stream", [True, False])
@@ -336,20 +340,20 @@ async def test_an_answer_over_the_limit_is_cut_off(
     upstream: ScriptedUpstream, stream: bool
 ) -> None:
     upstream.then(answer(*["x" * 10_000] * 100))
-    async with asker_of(upstream.base_url, max_answer_bytes=50_000) as asker:
-        told = await asker.ask(stream=stream).failure()
-        assert told.kind is FailureKind.TOO_LARGE
-        assert "50000 bytes" in told.message
-        assert isinstance(await asker.ask(stream=stream).end(), Completion)
+    async with caller_for(upstream.base_url, max_answer_bytes=50_000) as caller:
+        failed = await caller.start(stream=stream).failure()
+        assert failed.kind is FailureKind.TOO_LARGE
+        assert "50000 bytes" in failed.message
+        assert isinstance(await caller.start(stream=stream).end(), Completion)
 
 
 @pytest.mark.parametrize("stream", [True, False])
 @pytest.mark.parametrize(
     ("coding", "compress"), [("gzip", gzip.compress), ("deflate", zlib.compress)]
 )
-async def test_an_answer_that_was_compressed_unasked_is_understood(
+async def test_an_unrequested_compression_is_undone(
     upstream: ScriptedUpstream,
-    asker: Asker,
+    caller: Caller,
     coding: str,
     compress: Callable[[bytes], bytes],
     stream: bool,
@@ -357,43 +361,43 @@ async def test_an_answer_that_was_compressed_unasked_is_understood(
     events = b'data: {"choices":[{"delta":{"content":"Hello"}}]}\n\ndata: [DONE]\n\n'
     packed = compress(events)
     upstream.then(body(packed[:20], packed[20:], headers={"Content-Encoding": coding}))
-    result = await asker.ask(stream=stream).end()
+    result = await caller.start(stream=stream).end()
     assert isinstance(result, Completion)
     assert result.text == "Hello"
-    assert isinstance(await asker.ask("again").end(), Completion)
+    assert isinstance(await caller.start("again").end(), Completion)
     assert upstream.connections == 1
 
 
-async def test_a_compressed_bomb_is_cut_off(upstream: ScriptedUpstream) -> None:
+async def test_a_decompression_bomb_is_cut_off(upstream: ScriptedUpstream) -> None:
     bomb = gzip.compress(b"x" * 50_000_000)
     upstream.then(body(bomb, headers={"Content-Encoding": "gzip"}))
-    async with asker_of(upstream.base_url, max_answer_bytes=100_000) as asker:
-        assert (await asker.ask(stream=False).failure()).kind is FailureKind.TOO_LARGE
+    async with caller_for(upstream.base_url, max_answer_bytes=100_000) as caller:
+        assert (await caller.start(stream=False).failure()).kind is FailureKind.TOO_LARGE
 
 
 async def test_a_prompt_of_megabytes_is_sent_whole(
-    upstream: ScriptedUpstream, asker: Asker
+    upstream: ScriptedUpstream, caller: Caller
 ) -> None:
     upstream.then(lambda seen: answer(str(len(seen.prompt))))
-    result = await asker.ask("x" * 3_000_000).end()
+    result = await caller.start("x" * 3_000_000).end()
     assert isinstance(result, Completion)
     assert result.text == "3000000"
 
 
-async def test_a_service_that_refuses_stream_options_is_asked_without_them_from_then_on(
-    upstream: ScriptedUpstream, asker: Asker
+async def test_stream_options_are_left_out_after_the_service_refused_them(
+    upstream: ScriptedUpstream, caller: Caller
 ) -> None:
     upstream.then(failure(400, "Unrecognized request argument supplied: stream_options"))
-    assert isinstance(await asker.ask().end(), Completion)
-    assert isinstance(await asker.ask().end(), Completion)
-    asked = ["stream_options" in seen.body for seen in upstream.requests]
-    assert asked == [True, False, False]
+    assert isinstance(await caller.start().end(), Completion)
+    assert isinstance(await caller.start().end(), Completion)
+    started = ["stream_options" in seen.body for seen in upstream.requests]
+    assert started == [True, False, False]
 
 
-async def test_the_models_are_told(upstream: ScriptedUpstream, asker: Asker) -> None:
+async def test_the_models_are_listed(upstream: ScriptedUpstream, caller: Caller) -> None:
     upstream.models = ("b", "a")
     probe: Probe[ProviderMessage] = Probe()
-    asker.upstream.ask_models(probe)
+    caller.upstream.ask_models(probe)
     assert (await probe.expect(ModelsListed)).models == ("b", "a")
 
 
@@ -407,15 +411,15 @@ async def test_the_models_are_told(upstream: ScriptedUpstream, asker: Asker) -> 
         (body(b"[" + b" " * 5_000_000), FailureKind.TOO_LARGE),
     ],
 )
-async def test_models_that_cannot_be_had_are_told_once(
-    upstream: ScriptedUpstream, asker: Asker, reply: Reply, kind: FailureKind
+async def test_a_failure_to_list_models_is_reported_once(
+    upstream: ScriptedUpstream, caller: Caller, reply: Reply, kind: FailureKind
 ) -> None:
     upstream.models = reply
     probe: Probe[ProviderMessage] = Probe()
-    asker.upstream.ask_models(probe)
-    told = await probe.expect(ModelsUnavailable)
-    assert told.failure.kind is kind
-    assert KEY not in told.failure.message
+    caller.upstream.ask_models(probe)
+    failed = await probe.expect(ModelsUnavailable)
+    assert failed.failure.kind is kind
+    assert KEY not in failed.failure.message
     assert len(probe.messages) == 1
 
 
@@ -429,102 +433,104 @@ async def test_models_that_cannot_be_had_are_told_once(
         ("http://[::1/v1", "is no URL"),
     ],
 )
-def test_an_address_that_cannot_work_is_refused_at_once(base_url: str, said: str) -> None:
+def test_a_base_url_that_cannot_work_is_refused(base_url: str, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         HttpUpstream(name="kimi", base_url=base_url, api_key=None)
 
 
 @pytest.mark.parametrize("key", ["sk-line\n", " sk-space", "sk-ż", "sk-\x00"])
-def test_a_key_that_no_header_can_hold_is_refused_without_repeating_it(key: str) -> None:
+def test_a_key_that_no_header_can_hold_is_refused_unquoted(key: str) -> None:
     with pytest.raises(ConfigError) as refused:
         HttpUpstream(name="kimi", base_url="http://127.0.0.1/v1", api_key=key)
     assert key.strip() not in str(refused.value)
 
 
 @pytest.mark.parametrize("tail", ["", "/", "//"])
-def test_the_path_of_the_base_url_is_kept_as_it_is_written(tail: str) -> None:
+def test_the_escapes_in_the_path_of_the_base_url_are_kept(tail: str) -> None:
     below = join_path(URL(f"https://gateway.example/a%2Fb%20c/v1{tail}"), "chat/completions")
     assert below.raw_path == "/a%2Fb%20c/v1/chat/completions"
 
 
 async def test_the_query_of_the_base_url_is_kept() -> None:
-    async with ScriptedUpstream() as upstream, asker_of(upstream.base_url + "?v=1") as asker:
-        assert isinstance(await asker.ask().end(), Completion)
+    async with ScriptedUpstream() as upstream, caller_for(upstream.base_url + "?v=1") as caller:
+        assert isinstance(await caller.start().end(), Completion)
         assert upstream.requests[0].path == "/v1/chat/completions?v=1"
 
 
-async def test_an_error_nobody_thought_of_is_told_as_broken_and_logged_without_the_key(
-    asker: Asker, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+async def test_an_unexpected_error_is_reported_and_logged_without_the_key(
+    caller: Caller, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def explode(*_: object, **__: object) -> bytes:
         raise RuntimeError(f"surprise {KEY}")
 
     monkeypatch.setattr("exai_actors.edges.http.call.encode_request", explode)
-    told = await asker.ask().failure()
-    assert told.kind is FailureKind.BROKEN
-    assert "RuntimeError" in told.message
+    failed = await caller.start().failure()
+    assert failed.kind is FailureKind.BROKEN
+    assert "RuntimeError" in failed.message
     logged = capsys.readouterr().out
     assert "upstream.unexpected_error" in logged
     assert "surprise [secret]" in logged
     assert KEY not in logged
 
 
-async def test_an_end_is_told_even_if_the_log_cannot_be_written(
-    asker: Asker, monkeypatch: pytest.MonkeyPatch
+async def test_the_end_is_reported_even_if_logging_fails(
+    caller: Caller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def explode(*_: object, **__: object) -> bytes:
         raise RuntimeError("surprise")
 
     monkeypatch.setattr("exai_actors.edges.http.call.encode_request", explode)
     monkeypatch.setattr("exai_actors.edges.http.call.log_unexpected", explode)
-    assert (await asker.ask().failure()).kind is FailureKind.BROKEN
+    assert (await caller.start().failure()).kind is FailureKind.BROKEN
 
 
-async def test_a_question_for_models_that_breaks_is_answered_and_logged(
-    asker: Asker, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+async def test_an_unexpected_error_while_listing_models_is_reported_and_logged(
+    caller: Caller, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def explode(*_: object, **__: object) -> None:
         raise RuntimeError(f"surprise {KEY}")
 
     monkeypatch.setattr("exai_actors.edges.http.upstream.parse_models", explode)
     probe: Probe[ProviderMessage] = Probe()
-    asker.upstream.ask_models(probe)
+    caller.upstream.ask_models(probe)
     assert (await probe.expect(ModelsUnavailable)).failure.kind is FailureKind.BROKEN
     assert "surprise [secret]" in capsys.readouterr().out
 
 
-async def test_a_closed_upstream_tells_an_end_at_once(asker: Asker) -> None:
-    await asker.upstream.aclose()
+async def test_a_closed_upstream_ends_every_call_immediately(caller: Caller) -> None:
+    await caller.upstream.aclose()
     probe: Probe[ProviderMessage] = Probe()
-    asker.upstream.start(PermitId(9), ChatCall("m", ()), probe).abort()
-    assert isinstance(probe.messages[0], object)
-    asker.upstream.ask_models(probe)
-    told = await probe.expect_eventually(ModelsUnavailable)
-    assert isinstance(told.failure, UpstreamFailure)
+    caller.upstream.start(PermitId(9), ChatCall("m", ()), probe).abort()
+    (ended,) = probe.messages
+    assert isinstance(ended, UpstreamEnded)
+    assert isinstance(ended.result, UpstreamFailure)
+    caller.upstream.ask_models(probe)
+    failed = await probe.expect_eventually(ModelsUnavailable)
+    assert isinstance(failed.failure, UpstreamFailure)
     assert len(probe.messages) == 2
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
-async def test_a_limit_that_an_answer_says_is_used_up_is_told_with_its_end(
-    upstream: ScriptedUpstream, asker: Asker, stream: bool
+async def test_the_end_of_an_answer_reports_a_limit_that_is_used_up(
+    upstream: ScriptedUpstream, caller: Caller, stream: bool
 ) -> None:
     headers = {"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "1m5s"}
     upstream.then(answer("hi", headers=headers), answer("hi"))
     for hold_s in (65.0, None):
-        asked = asker.ask(stream=stream)
-        assert isinstance(await asked.end(), Completion)
-        (ended,) = (told for told in asked.probe.messages if isinstance(told, UpstreamEnded))
+        started = caller.start(stream=stream)
+        assert isinstance(await started.end(), Completion)
+        (ended,) = (each for each in started.probe.messages if isinstance(each, UpstreamEnded))
         assert ended.hold_s == hold_s
 
 
-async def test_a_body_that_a_parser_cannot_read_on_is_broken_off(
-    asker: Asker, monkeypatch: pytest.MonkeyPatch
+async def test_a_body_that_the_parser_rejects_is_truncated(
+    caller: Caller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def unreadable(*_: object) -> None:
         raise TransferEncodingError("no chunk size")
 
     monkeypatch.setattr("exai_actors.edges.http.upstream.exchange", unreadable)
-    assert (await asker.ask().failure()).kind is FailureKind.TRUNCATED
+    assert (await caller.start().failure()).kind is FailureKind.TRUNCATED
     probe: Probe[ProviderMessage] = Probe()
-    asker.upstream.ask_models(probe)
+    caller.upstream.ask_models(probe)
     assert (await probe.expect(ModelsUnavailable)).failure.kind is FailureKind.TRUNCATED

@@ -1,4 +1,4 @@
-"""HttpUpstream's connections: reused, noticed when dead, never taken where nobody sent them."""
+"""HttpUpstream's connections: reuse, staleness, redirects and proxies."""
 
 import socket
 import threading
@@ -17,7 +17,7 @@ from exai_actors.ports import Upstream
 from exai_actors.testing.probe import Probe
 from exai_actors.testing.scripted_replies import Gate, answer, body, failure
 from exai_actors.testing.scripted_upstream import ScriptedUpstream
-from tests.edges.http.asking import asker_of
+from tests.edges.http.calling import caller_for
 
 ANSWER = b'{"choices":[{"message":{"content":"x"}}]}'
 RESPONSE = (
@@ -27,7 +27,7 @@ RESPONSE = (
 
 
 class ClosingServer:
-    """Answers each connection once, promises to keep it, and closes it when it may; a thread."""
+    """Answers each connection once, promises to keep it open, and closes it when it may."""
 
     def __init__(self, listener: socket.socket) -> None:
         self.connections = 0
@@ -64,8 +64,8 @@ def closing_server() -> Iterator[ClosingServer]:
             thread.join()
 
 
-class AsksAgain(Probe[ProviderMessage]):
-    """Starts a second call in the very turn that tells the first one's end.
+class CallsAgain(Probe[ProviderMessage]):
+    """Starts a second call in the turn that reports the end of the first one.
 
     In that turn the service closes the pooled connection, which the loop has yet to read.
     """
@@ -84,61 +84,59 @@ class AsksAgain(Probe[ProviderMessage]):
             self._upstream.start(PermitId(2), call, self)
 
 
-async def test_a_pooled_connection_that_the_service_has_closed_is_noticed_before_it_is_used() -> (
-    None
-):
+async def test_no_request_is_written_to_a_connection_that_the_service_has_closed() -> None:
     with closing_server() as server:
-        async with asker_of(server.base_url) as asker:
-            probe = AsksAgain(asker.upstream, server)
-            asker.ask(stream=False, probe=probe)
+        async with caller_for(server.base_url) as caller:
+            probe = CallsAgain(caller.upstream, server)
+            caller.start(stream=False, probe=probe)
             for _ in range(2):
                 ended = await probe.expect(UpstreamEnded)
                 assert isinstance(ended.result, Completion), ended
         assert server.connections == 2
 
 
-async def test_one_connection_serves_call_after_call_whatever_they_end_with() -> None:
-    async with ScriptedUpstream() as upstream, asker_of(upstream.base_url) as asker:
+async def test_a_connection_is_reused_after_answers_and_refusals() -> None:
+    async with ScriptedUpstream() as upstream, caller_for(upstream.base_url) as caller:
         upstream.then(answer("a"), failure(429), answer("b"), failure(500), body("{}"))
         for stream in (True, False, False, True, True, False):
-            await asker.ask(stream=stream).end()
+            await caller.start(stream=stream).end()
         assert upstream.started == 6
         assert upstream.connections == 1
 
 
-async def test_a_connection_whose_body_ends_some_time_after_done_is_used_again() -> None:
+async def test_a_connection_is_reused_if_its_body_ends_shortly_after_done() -> None:
     gate = Gate()
     event = b'data: {"choices":[{"delta":{"content":"x"}}]}\n\ndata: [DONE]\n\n'
     reply = answer(event, gate)
-    async with ScriptedUpstream(reply) as upstream, asker_of(upstream.base_url) as asker:
-        asked = asker.ask()
-        await asked.piece()
+    async with ScriptedUpstream(reply) as upstream, caller_for(upstream.base_url) as caller:
+        started = caller.start()
+        await started.piece()
         gate.open()
-        assert isinstance(await asked.end(), Completion)
-        assert isinstance(await asker.ask().end(), Completion)
+        assert isinstance(await started.end(), Completion)
+        assert isinstance(await caller.start().end(), Completion)
         assert upstream.connections == 1
 
 
-async def test_calls_at_once_have_a_connection_each_and_no_limit_of_their_own() -> None:
+async def test_concurrent_calls_have_one_connection_each_without_a_limit() -> None:
     gate = Gate()
     reply = answer(gate, "x")
-    async with ScriptedUpstream(default=reply) as upstream, asker_of(upstream.base_url) as asker:
-        calls = [asker.ask() for _ in range(120)]
+    async with ScriptedUpstream(default=reply) as upstream, caller_for(upstream.base_url) as caller:
+        calls = [caller.start() for _ in range(120)]
         await upstream.wait_for_started(120)
         assert upstream.max_in_flight == 120
         gate.open()
-        for asked in calls:
-            assert isinstance(await asked.end(), Completion)
+        for started in calls:
+            assert isinstance(await started.end(), Completion)
 
 
-async def test_connections_can_be_limited() -> None:
+async def test_the_number_of_connections_can_be_limited() -> None:
     async with (
         ScriptedUpstream() as upstream,
-        asker_of(upstream.base_url, connections=2) as asker,
+        caller_for(upstream.base_url, connections=2) as caller,
     ):
-        calls = [asker.ask() for _ in range(10)]
-        for asked in calls:
-            assert isinstance(await asked.end(), Completion)
+        calls = [caller.start() for _ in range(10)]
+        for started in calls:
+            assert isinstance(await started.end(), Completion)
         assert upstream.max_in_flight <= 2
 
 
@@ -150,25 +148,25 @@ async def test_a_redirect_is_not_followed(status: int) -> None:
         models = elsewhere.base_url + "/models"
         upstream.models = body("", status=status, headers={"Location": models})
         question: Probe[ProviderMessage] = Probe()
-        async with asker_of(upstream.base_url) as asker:
-            told = await asker.ask().failure()
-            asker.upstream.ask_models(question)
+        async with caller_for(upstream.base_url) as caller:
+            failed = await caller.start().failure()
+            caller.upstream.ask_models(question)
             answer_of_models = await question.expect(ModelsUnavailable)
-        assert told.kind is FailureKind.REJECTED
-        assert target in told.message
+        assert failed.kind is FailureKind.REJECTED
+        assert target in failed.message
         assert models in answer_of_models.failure.message
         assert elsewhere.started == elsewhere.model_requests == 0
 
 
-async def test_cookies_of_the_service_are_not_kept() -> None:
+async def test_cookies_of_the_service_are_ignored() -> None:
     async with (
         ScriptedUpstream() as upstream,
         # No cookie is ever kept for a bare IP address.
-        asker_of(upstream.base_url.replace("127.0.0.1", "localhost")) as asker,
+        caller_for(upstream.base_url.replace("127.0.0.1", "localhost")) as caller,
     ):
         upstream.then(answer("x", headers={"Set-Cookie": "session=1; Path=/"}))
         for _ in range(2):
-            await asker.ask().end()
+            await caller.start().end()
         assert "Cookie" not in upstream.requests[1].headers
 
 
@@ -191,7 +189,7 @@ def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
         ("https://[::1]:1/v1", None),
     ],
 )
-def test_the_environment_names_the_proxy_but_never_for_this_machine(
+def test_the_proxy_comes_from_the_environment_except_for_this_machine(
     url: str, proxy: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example:3128")
@@ -207,7 +205,7 @@ def test_a_proxy_without_a_scheme_speaks_http(monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.usefixtures("no_proxies")
 @pytest.mark.parametrize("named", ["socks5://me:word@proxy.example", "http://[word", "http://"])
-def test_a_proxy_that_cannot_be_used_is_refused_without_repeating_it(
+def test_a_proxy_that_cannot_be_used_is_refused_unquoted(
     named: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HTTPS_PROXY", named)

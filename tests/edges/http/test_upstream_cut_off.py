@@ -10,7 +10,7 @@ import pytest
 from exai_actors.messages.provider import UpstreamEnded
 from exai_actors.testing.scripted_replies import HANG, Reply, answer, body, hang
 from exai_actors.testing.scripted_upstream import ScriptedUpstream
-from tests.edges.http.asking import Asked, asker_of
+from tests.edges.http.calling import StartedCall, caller_for
 
 
 @pytest.fixture
@@ -19,26 +19,26 @@ async def upstream() -> AsyncIterator[ScriptedUpstream]:
         yield started
 
 
-async def is_cut_off(asked: Asked) -> bool:
-    return (await asked.probe.expect_eventually(UpstreamEnded)).cut_off
+async def is_cut_off(started: StartedCall) -> bool:
+    return (await started.probe.expect_eventually(UpstreamEnded)).cut_off
 
 
 async def test_an_aborted_call_without_an_answer_is_cut_off(upstream: ScriptedUpstream) -> None:
     upstream.then(hang())
-    async with asker_of(upstream.base_url) as asker:
-        asked = asker.ask()
+    async with caller_for(upstream.base_url) as caller:
+        started = caller.start()
         await upstream.wait_for_started()
-        asked.call.abort()
-        assert await is_cut_off(asked)
+        started.call.abort()
+        assert await is_cut_off(started)
 
 
 async def test_an_aborted_stream_is_cut_off(upstream: ScriptedUpstream) -> None:
     upstream.then(answer("Hel", HANG))
-    async with asker_of(upstream.base_url) as asker:
-        asked = asker.ask()
-        await asked.piece()
-        asked.call.abort()
-        assert await is_cut_off(asked)
+    async with caller_for(upstream.base_url) as caller:
+        started = caller.start()
+        await started.piece()
+        started.call.abort()
+        assert await is_cut_off(started)
 
 
 @pytest.mark.parametrize(
@@ -54,8 +54,8 @@ async def test_a_call_that_we_give_up_is_cut_off(
     upstream: ScriptedUpstream, reply: Reply, options: dict[str, Any]
 ) -> None:
     upstream.then(reply)
-    async with asker_of(upstream.base_url, **options) as asker:
-        assert await is_cut_off(asker.ask())
+    async with caller_for(upstream.base_url, **options) as caller:
+        assert await is_cut_off(caller.start())
 
 
 @pytest.mark.parametrize("reply", [answer("whole"), body(b"{}", status=500), body(b"no JSON")])
@@ -63,22 +63,22 @@ async def test_a_call_that_the_service_has_finished_is_not_cut_off(
     upstream: ScriptedUpstream, reply: Reply
 ) -> None:
     upstream.then(reply)
-    async with asker_of(upstream.base_url) as asker:
-        assert not await is_cut_off(asker.ask(stream=False))
+    async with caller_for(upstream.base_url) as caller:
+        assert not await is_cut_off(caller.start(stream=False))
 
 
 async def test_an_answer_whose_body_never_ends_is_not_cut_off(upstream: ScriptedUpstream) -> None:
     # After [DONE] the service has finished, though its connection cannot be used again.
     upstream.then(answer("whole", b"data: [DONE]\n\n", HANG, done=False))
-    async with asker_of(upstream.base_url) as asker:
-        assert not await is_cut_off(asker.ask())
+    async with caller_for(upstream.base_url) as caller:
+        assert not await is_cut_off(caller.start())
 
 
 async def test_a_call_that_never_began_is_not_cut_off(upstream: ScriptedUpstream) -> None:
-    async with asker_of(upstream.base_url) as asker:
-        asked = asker.ask()
-        asked.call.abort()
-        assert not await is_cut_off(asked)
+    async with caller_for(upstream.base_url) as caller:
+        started = caller.start()
+        started.call.abort()
+        assert not await is_cut_off(started)
 
 
 async def test_a_call_whose_connection_the_service_closed_is_not_cut_off() -> None:
@@ -88,25 +88,25 @@ async def test_a_call_whose_connection_the_service_closed_is_not_cut_off() -> No
 
     async with await asyncio.start_server(close, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
-        async with asker_of(f"http://127.0.0.1:{port}/v1") as asker:
-            assert not await is_cut_off(asker.ask())
+        async with caller_for(f"http://127.0.0.1:{port}/v1") as caller:
+            assert not await is_cut_off(caller.start())
 
 
 async def test_a_refused_connection_is_not_cut_off() -> None:
-    async with asker_of("http://127.0.0.1:1/v1") as asker:
-        assert not await is_cut_off(asker.ask())
+    async with caller_for("http://127.0.0.1:1/v1") as caller:
+        assert not await is_cut_off(caller.start())
 
 
 async def test_the_round_trip_is_the_time_of_the_fastest_new_connection(
     upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with asker_of(upstream.base_url) as asker:
-        service = asker.upstream
+    async with caller_for(upstream.base_url) as caller:
+        service = caller.upstream
         assert service.round_trip_s == 0.0
-        await asker.ask().end()
+        await caller.start().end()
         first = service.round_trip_s
         assert 0 < first < 5
-        await asker.ask("on the pooled connection").end()
+        await caller.start("on the pooled connection").end()
         assert service.round_trip_s == first
 
         connect = aiohttp.TCPConnector._create_connection
@@ -116,6 +116,6 @@ async def test_the_round_trip_is_the_time_of_the_fastest_new_connection(
             return await connect(*args)
 
         monkeypatch.setattr(aiohttp.TCPConnector, "_create_connection", connect_slowly)
-        await asyncio.gather(*(asker.ask().end() for _ in range(2)))
+        await asyncio.gather(*(caller.start().end() for _ in range(2)))
         assert upstream.connections == 2
         assert service.round_trip_s == first

@@ -19,7 +19,7 @@ from tests.edges.websocket.client_frames import HANDSHAKE, server_frames
 
 
 class MemoryTransport(asyncio.Transport):
-    """Records what is written; it stays buffered while ``reads`` is False: the client stalls."""
+    """Records all written bytes; they stay buffered while ``reads`` is False: the client stalls."""
 
     def __init__(self, protocol: WebSocketConnection) -> None:
         super().__init__({"peername": ("127.0.0.1", 50000)})
@@ -101,7 +101,7 @@ class MemoryTransport(asyncio.Transport):
 
 
 class Turns:
-    """Collects what is scheduled for the end of a turn; the test says when the turn ends.
+    """Collects the callbacks for the end of a turn; the test says when the turn ends.
 
     In place of the actors it counts how often they were to run early.
     """
@@ -173,5 +173,5 @@ class MemorySocket:
             self.transport.lose()
 
     def frames(self) -> list[Frame]:
-        """What the client has read so far."""
+        """The frames that the client has read so far."""
         return server_frames(self.transport.read)

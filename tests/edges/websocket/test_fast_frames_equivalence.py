@@ -1,4 +1,4 @@
-"""The fast path, the library path and the library itself: the same for any bytes, however cut."""
+"""Fast path, general path and the library alone are equivalent for any bytes, however split."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ endings = st.sampled_from([b"", b"", close(), close(3000, "bye"), b"\x81", text(
 
 @st.composite
 def chunked_streams(draw: st.DrawFn) -> list[bytes]:
-    """Frames and half frames, cut anywhere, with a liking for the insides of headers."""
+    """Frames and half frames, split anywhere, often inside a header."""
     parts = [*draw(pieces), draw(endings)]
     stream = b"".join(parts)
     starts = [0, *accumulate(map(len, parts))]
@@ -81,7 +81,7 @@ def chunked_streams(draw: st.DrawFn) -> list[bytes]:
 def received(
     chunks: list[bytes], *, fast: bool = True
 ) -> tuple[list[ConnectionMessage], bytes, bool]:
-    """What the actor is told, what the client reads, and whether the server ended the stream."""
+    """The actor's messages, the bytes the client reads, and whether the server ended the stream."""
     loop = asyncio.new_event_loop()
     with pytest.MonkeyPatch.context() as patch:
         if not fast:
@@ -107,7 +107,7 @@ def received_by_the_library(stream: bytes) -> tuple[list[ConnectionMessage], byt
     protocol.data_to_send()
     messages: list[ConnectionMessage] = []
     fragments: list[Frame] = []
-    # One byte at a time, so that text which is not UTF-8 ends it before what follows is parsed.
+    # One byte at a time, so that text which is not UTF-8 ends it before the next frame is parsed.
     for byte in stream:
         if protocol.state is not OPEN:
             break
@@ -140,7 +140,7 @@ def received_by_the_library(stream: bytes) -> tuple[list[ConnectionMessage], byt
 
 @settings(max_examples=200)
 @given(chunked_streams())
-def test_any_bytes_in_any_chunks_are_the_same_with_and_without_the_fast_path(
+def test_the_fast_path_changes_nothing_for_any_bytes_in_any_chunks(
     chunks: list[bytes],
 ) -> None:
     assert received(chunks) == received(chunks, fast=False)
@@ -148,14 +148,14 @@ def test_any_bytes_in_any_chunks_are_the_same_with_and_without_the_fast_path(
 
 @settings(max_examples=200)
 @given(chunked_streams())
-def test_any_bytes_in_any_chunks_are_what_the_library_alone_makes_of_them(
+def test_any_bytes_in_any_chunks_have_the_same_effect_as_in_the_library(
     chunks: list[bytes],
 ) -> None:
     assert received(chunks) == received_by_the_library(b"".join(chunks))
 
 
 @pytest.mark.parametrize("length_bytes", [None, 2, 8])
-def test_the_rest_of_a_cut_frame_is_never_taken_for_a_new_one(length_bytes: int | None) -> None:
+def test_the_rest_of_a_split_frame_is_not_taken_for_a_new_frame(length_bytes: int | None) -> None:
     payload = b"looks like an empty text frame when masked"
     frame = client_frame(1, payload, mask=LIKE_A_TEXT_FRAME, length_bytes=length_bytes)
     for cut in range(1, len(frame)):
@@ -163,14 +163,14 @@ def test_the_rest_of_a_cut_frame_is_never_taken_for_a_new_one(length_bytes: int 
         assert messages == [TextReceived(payload), SocketClosed(1006, "")], cut
 
 
-def test_a_whole_text_frame_inside_a_fragmented_message_is_the_error_the_library_makes_it() -> None:
+def test_a_text_frame_inside_a_fragmented_message_is_a_protocol_error() -> None:
     chunks = [client_frame(1, b"first part", fin=False), text("not the second")]
     expected = SocketClosed(1002, "expected a continuation frame")
     assert received(chunks)[0] == [expected]
 
 
 @given(st.lists(st.text(max_size=200), min_size=1), st.binary(max_size=3))
-def test_whole_text_frames_are_taken_up_to_the_first_that_is_something_else(
+def test_whole_text_frames_are_taken_up_to_the_first_other_frame(
     texts: list[str], rest: bytes
 ) -> None:
     stream = b"".join(map(text, texts))
@@ -198,12 +198,12 @@ def test_whole_text_frames_are_taken_up_to_the_first_that_is_something_else(
         b"",
     ],
 )
-def test_everything_else_is_left_to_the_library_untouched(other: bytes) -> None:
+def test_other_frames_are_left_to_the_library(other: bytes) -> None:
     first = text("taken")
     assert whole_text_frames(first + other, 1000) == ([b"taken"], len(first))
 
 
-def test_whole_text_frames_do_not_reach_the_librarys_parser(
+def test_whole_text_frames_bypass_the_parser_of_the_library(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     loop = asyncio.new_event_loop()
@@ -218,10 +218,10 @@ def test_whole_text_frames_do_not_reach_the_librarys_parser(
 
 @settings(max_examples=200)
 @given(chunked_streams())
-def test_the_parser_is_between_messages_exactly_when_a_new_message_can_begin(
+def test_the_parser_is_between_messages_exactly_if_a_new_message_can_begin(
     chunks: list[bytes],
 ) -> None:
-    """A probing text frame is understood if and only if the parser says it stands between."""
+    """A further text frame is understood if and only if the parser is between messages."""
     protocol = MessageProtocol(MAX_BYTES)
     protocol.receive_data(HANDSHAKE)
     (request,) = protocol.events_received()

@@ -1,4 +1,4 @@
-"""Asking an upstream as a ProviderActor would, for the tests of upstreams."""
+"""Calls an upstream as a ProviderActor would, for the tests of upstreams."""
 
 import asyncio
 import itertools
@@ -18,8 +18,8 @@ from exai_actors.testing.probe import Probe
 KEY = "sk-test-0123456789abcdef"
 
 
-class Asked:
-    """One call that was started, with what it told so far."""
+class StartedCall:
+    """A call and its messages so far."""
 
     def __init__(self, permit: PermitId, call: UpstreamCall, probe: Probe[ProviderMessage]) -> None:
         self.permit = permit
@@ -28,21 +28,21 @@ class Asked:
 
     @property
     def pieces(self) -> list[str]:
-        return [told.text for told in self.probe.messages if isinstance(told, UpstreamChunk)]
+        return [each.text for each in self.probe.messages if isinstance(each, UpstreamChunk)]
 
     @property
     def ends(self) -> list[UpstreamResult]:
-        return [told.result for told in self.probe.messages if isinstance(told, UpstreamEnded)]
+        return [each.result for each in self.probe.messages if isinstance(each, UpstreamEnded)]
 
     async def piece(self) -> str:
         """The next chunk's text."""
         return (await self.probe.expect(UpstreamChunk)).text
 
     async def end(self) -> UpstreamResult:
-        """The result; everything told bears the permit, and the end is the last of it."""
+        """The result. Checks that all messages have the permit and that the end is the last."""
         ended = await self.probe.expect_eventually(UpstreamEnded)
         assert self.probe.messages[-1] is ended
-        assert {getattr(told, "permit", None) for told in self.probe.messages} == {self.permit}
+        assert {getattr(each, "permit", None) for each in self.probe.messages} == {self.permit}
         return ended.result
 
     async def failure(self) -> UpstreamFailure:
@@ -53,38 +53,38 @@ class Asked:
         return result
 
 
-async def response_begun(asked: Asked) -> None:
+async def wait_for_response(started: StartedCall) -> None:
     """Give the loop turns until the head of the response has been read."""
-    assert isinstance(asked.call, HttpCall)
+    assert isinstance(started.call, HttpCall)
     for _ in range(10_000):
-        if asked.call.has_response:
+        if started.call.has_response:
             return
         await asyncio.sleep(0)
     raise AssertionError("no response began")
 
 
-class Asker:
-    """Starts calls with permits of its own."""
+class Caller:
+    """Starts calls, each with another permit."""
 
     def __init__(self, upstream: Upstream) -> None:
         self.upstream = upstream
         self._permits = itertools.count(1)
 
-    def ask(
+    def start(
         self,
         prompt: str = "hi",
         *,
         stream: bool = True,
         probe: Probe[ProviderMessage] | None = None,
-    ) -> Asked:
+    ) -> StartedCall:
         permit = PermitId(next(self._permits))
         probe = probe or Probe()
         call = ChatCall("scripted-model", (ChatMessage("user", prompt),), stream=stream)
-        return Asked(permit, self.upstream.start(permit, call, probe), probe)
+        return StartedCall(permit, self.upstream.start(permit, call, probe), probe)
 
 
 @asynccontextmanager
-async def asker_of(base_url: str, connections: int = 0, **settings: Any) -> AsyncIterator[Asker]:
+async def caller_for(base_url: str, connections: int = 0, **settings: Any) -> AsyncIterator[Caller]:
     upstream = HttpUpstream(
         name="kimi",
         base_url=base_url,
@@ -93,6 +93,6 @@ async def asker_of(base_url: str, connections: int = 0, **settings: Any) -> Asyn
         connections=connections,
     )
     try:
-        yield Asker(upstream)
+        yield Caller(upstream)
     finally:
         await upstream.aclose()
