@@ -12,6 +12,9 @@ from exai_actors.runtime.kernel.requests import request_stop
 from tests.runtime.kernel.interleaving import Finish, LoopThread, at_every_point, in_a_thread
 from tests.runtime.kernel.probes import Answer, ManualSystem, ask
 
+# Slow under a tracer, on lines that other tests reach too.
+pytestmark = pytest.mark.without_coverage
+
 
 class Scene:
     """An actor with some messages waiting, another actor, and an account of sent messages."""

@@ -15,6 +15,9 @@ from tests.runtime.kernel.probes import Answer, Doing, ManualSystem, ask
 SENDS = 50_000
 THREADS = 2
 
+# Slow under a tracer, on lines that other tests reach too.
+pytestmark = pytest.mark.without_coverage
+
 
 @pytest.fixture(autouse=True)
 def eager_switching() -> Iterator[None]:
