@@ -83,10 +83,10 @@ def longest_wait_s(weights: list[float], max_wait_s: float) -> float:
     bench = Bench(CapacitySettings(limit=1, weights=named, queue=100_000, max_wait_s=max_wait_s))
     latest = {str(name): 0.0 for name in range(len(weights))}
     longest = 0.0
-    for number in range(400):
+    for number in range(200):
         for name in latest:
             bench.admit(f"{name} {number}", f"s{name}", tenant=name, if_busy=IfBusy.WAIT)
-    for _ in range(400):
+    for _ in range(200):
         bench.now += 1.0
         tenant = bench.granted[-1].split()[0]
         longest = max(longest, bench.now - latest[tenant])
@@ -102,7 +102,7 @@ def test_no_weights_starve_a_tenant(weights: list[float]) -> None:
 
 
 def test_a_tenant_starves_without_the_guard() -> None:
-    assert longest_wait_s([0.001, 1000.0], max_wait_s=1e9) > 300
+    assert longest_wait_s([0.001, 1000.0], max_wait_s=1e9) > 150
 
 
 def goodput_after_overload(*, expires: bool, if_busy: IfBusy = IfBusy.WAIT_IN_TIME) -> float:
