@@ -20,7 +20,7 @@ NO_SESSION = SessionId("")
 
 
 class ProviderCall(ScheduledCall, gc=False, eq=False, kw_only=True):
-    """``run`` asked for the call first; ``joined`` asked for an equal one and share its outcome.
+    """``run`` is the first request of the call; ``joined`` are equal ones that share its outcome.
 
     ``live`` turns False when no session waits for it any more, though its upstream call may still
     run. ``deadline`` is the latest of all its requests: each session ends its own in time.

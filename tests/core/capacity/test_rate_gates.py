@@ -97,8 +97,8 @@ def test_the_estimated_wait_is_exact_for_calls_of_equal_size(
         if gate.opens_at(1, at) <= at:
             gate.charge(1, at)
             now = at
-    began, told = now, [gate.wait_s(position, 1, now) for position in range(1, count + 1)]
-    for wait in told:
+    began, waits = now, [gate.wait_s(position, 1, now) for position in range(1, count + 1)]
+    for wait in waits:
         now = gate.opens_at(1, now)
         gate.charge(1, now)
         assert now - began == pytest.approx(wait, abs=1e-6)
