@@ -16,6 +16,7 @@ import structlog
 from exai_actors.daemon.config.tables import LogConfig
 from exai_actors.daemon.logs.nonblocking import ENTRIES_LOST
 from exai_actors.daemon.logs.setup import configure_logging
+from exai_actors.runtime import ActorSystem, LoopActor, ManualDriver
 
 
 class Terminal(io.StringIO):
@@ -204,6 +205,23 @@ def test_an_unread_log_drops_entries_and_counts_them(pipe: tuple[int, TextIO], l
     assert (loss["level"], last["message"]) == ("warning", "read again")
     log.info("and on")
     assert messages_in(reading) == ["and on"]
+
+
+def test_the_entry_of_a_failed_actor_names_it_and_the_error() -> None:
+    stream = io.StringIO()
+    configure_logging(LogConfig(format="json"), stream)
+    driver = ManualDriver()
+    ActorSystem(driver).spawn(FailingActor, path="/a")
+    driver.run_until_idle()
+    found = entry(stream)
+    assert (found["message"], found["level"]) == ("actor.failed", "error")
+    assert found["actor"] == "FailingActor /a (incarnation 1)"
+    assert found["error"].startswith("KeyError: 'x'")
+
+
+class FailingActor(LoopActor):
+    def on_start(self) -> None:
+        failing()
 
 
 def test_a_log_that_is_read_is_complete(pipe: tuple[int, TextIO]) -> None:
