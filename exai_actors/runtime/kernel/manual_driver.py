@@ -63,23 +63,21 @@ class ManualDriver:
             heapq.heappop(self._timers)
         return self._timers[0][0] if self._timers else None
 
-    def run_until_idle(self, limit: int = 1_000_000) -> int:
-        """Run callbacks and timers that are due until none is left; return how many ran.
+    def run_until_idle(self, limit: int = 1_000_000) -> None:
+        """Run callbacks and timers that are due until none is left.
 
-        Raises RuntimeError after ``limit`` of them: the actors keep each other busy for ever.
+        Raises RuntimeError after ``limit`` of them: the actors keep each other busy forever.
         """
         if self._running:
             raise RuntimeError("run_until_idle() called by a callback that it runs")
         self._running = True
-        ran = 0
         try:
-            while self._run_one():
-                ran += 1
-                if ran >= limit:
-                    raise RuntimeError(f"not idle after {limit} callbacks")
+            for _ in range(limit):
+                if not self._run_one():
+                    return
+            raise RuntimeError(f"not idle after {limit} callbacks")
         finally:
             self._running = False
-        return ran
 
     def advance(self, seconds: float) -> None:
         """Let time pass, stopping at each timer on the way to run it and what follows from it."""
@@ -104,6 +102,6 @@ class ManualDriver:
         if due is None or due > self._now:
             return False
         callback = heapq.heappop(self._timers)[2].callback
-        if callback is not None:
-            callback()
+        assert callback is not None
+        callback()
         return True

@@ -170,21 +170,9 @@ class ActorSystem(System[LoopRef[Any]]):
 
     _current: ClassVar[ActorSystem | None] = None
 
-    def __init__(
-        self,
-        driver: Driver,
-        *,
-        pace: Pace = DEFAULT_PACE,
-        dead_letter_capacity: int = 1000,
-    ) -> None:
+    def __init__(self, driver: Driver, *, pace: Pace = DEFAULT_PACE) -> None:
         registry.install()
-        super().__init__(
-            driver,
-            LoopRef,
-            pace=pace,
-            dead_letter_capacity=dead_letter_capacity,
-            deliveries=_PYKKA_DELIVERIES,
-        )
+        super().__init__(driver, LoopRef, pace=pace, deliveries=_PYKKA_DELIVERIES)
         self._anonymous = count(1)
 
     @staticmethod
@@ -241,10 +229,10 @@ class ActorSystem(System[LoopRef[Any]]):
         return stopped
 
     def entering(self, cell: ActorCell) -> None:
-        registry.enter(cell.ref)
+        pykka.ActorRegistry.register(cell.ref)
 
     def leaving(self, cell: ActorCell) -> None:
-        registry.leave(cell.ref)
+        pykka.ActorRegistry.unregister(cell.ref)
         cell.ref.actor_stopped.set()
 
     def _spawn(

@@ -43,16 +43,3 @@ def install() -> None:
         present: object = ActorRegistry._actor_refs
         if not isinstance(present, RefDict):
             ActorRegistry._actor_refs = RefDict(ActorRegistry._actor_refs)  # type: ignore[assignment]
-
-
-def enter(ref: ActorRef[Any]) -> None:
-    """Register without the formatted debug line that pykka pays for on each call."""
-    with ActorRegistry._actor_refs_lock:
-        ActorRegistry._actor_refs.append(ref)
-
-
-def leave(ref: ActorRef[Any]) -> None:
-    """Unregister; harmless if it is not registered."""
-    with ActorRegistry._actor_refs_lock:
-        if ref in ActorRegistry._actor_refs:
-            ActorRegistry._actor_refs.remove(ref)

@@ -40,8 +40,9 @@ class Recorder:
     def on_stop(self) -> None:
         self.hooks.append("stop")
 
-    def on_failure(self, kind: type[BaseException], *_: object) -> None:
+    def on_failure(self, kind: type[BaseException], *rest: object) -> None:
         self.hooks.append(f"failure {kind.__name__}")
+        self.failure = (kind, *rest)
 
     def watch(self, target: Ref | str, tag: object = None) -> None:
         watch(self.cell, target if isinstance(target, str) else target._cell, tag)

@@ -72,7 +72,7 @@ def test_a_message_sent_at_any_point_of_a_turn_is_handled_once() -> None:
     assert points > 100
 
 
-def test_a_message_sent_at_any_point_of_a_longer_slice_is_handled_once() -> None:
+def test_a_message_sent_at_any_point_of_a_longer_batch_is_handled_once() -> None:
     def check(scene: Scene) -> None:
         scene.run()
         assert [each for each in scene.actor.seen if each != "system"] == [1, 2]

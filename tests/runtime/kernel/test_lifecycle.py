@@ -64,6 +64,8 @@ def test_the_reader_of_a_requests_error_finds_the_actor_ended(system: ManualSyst
     answer.when_settled = lambda: alive.append(actor.ref.is_alive())
     system.run()
     assert (answer.kind, answer.content, alive) == ("error", error, [False])
+    assert actor.failure == (ValueError, error, error.__traceback__)
+    assert error.__traceback__ is not None
 
 
 def test_the_backlog_of_a_failed_actor_is_answered_or_a_dead_letter(system: ManualSystem) -> None:
@@ -279,6 +281,7 @@ def test_events_tell_the_life_of_an_actor(system: ManualSystem) -> None:
     assert isinstance(first, ActorStarted)
     assert (first.path, first.incarnation, first.actor_class) == ("/a", 1, "Recorder")
     assert isinstance(failed, ActorFailed)
+    assert (failed.path, failed.incarnation) == ("/a", 1)
     assert (failed.reason, failed.message_type) == (ExitReason.FAILED, "ValueError")
     assert failed.error == "ValueError: crash and a second line"
     assert isinstance(second, ActorStarted)

@@ -59,6 +59,7 @@ def test_the_age_is_that_of_the_backlog_and_not_of_the_actor(system: ManualSyste
         if message:
             actor.ref.tell(message - 1)
 
+    system.manual.pass_time(100.0)
     actor = system.spawn(Doing, "/a", do_receive=work)
     ages: list[float] = []
 
@@ -140,6 +141,9 @@ def test_the_longest_handler_is_never_claimed_to_be_longer_than_is_known(
     statistics = seen(system)
     assert statistics.handler_s_total == pytest.approx(0.0016)
     assert statistics.handler_s_max == pytest.approx(0.0004)
+    ref.tell(0.0009)
+    system.run()
+    assert seen(system).handler_s_max == pytest.approx(0.0009)
 
 
 def test_the_states_of_a_life(system: ManualSystem) -> None:

@@ -89,6 +89,7 @@ class TestStarting:
         actor.actor_ref.tell("kept")
         system.run()
         assert (actor.system, actor.hooks, actor.seen) == (system, [], [])
+        assert str(actor).startswith("Recorder /anonymous/Recorder-")
         assert actor.on_receive("hello") == "hello"
         assert (len(ActorRegistry.get_all()), system.paths()) == (0, [])
 
@@ -326,17 +327,12 @@ class TestTheInbox:
         assert answer.get(timeout=0) == "asked"
         with pytest.raises(MailboxFull):
             refused.get(timeout=0)
-
-    def test_an_ask_through_the_inbox_of_an_ended_actor_is_answered(
-        self, system: ManualSystem
-    ) -> None:
-        ref, _ = system.recorder("/a")
-        ref.stop(block=False)
+        actor.stop()
         system.run()
-        future: pykka.Future[Any] = pykka.ThreadingFuture()
-        ref.actor_inbox.put(Envelope("late", reply_to=future))
+        late: pykka.Future[str] = pykka.ThreadingFuture()
+        inbox.put(Envelope("late", reply_to=late))
         with pytest.raises(ActorDeadError):
-            future.get(timeout=0)
+            late.get(timeout=0)
 
 
 class TestOurAdditions:

@@ -122,13 +122,6 @@ def test_an_envelope_holds_a_message_and_a_future_for_the_reply() -> None:
     assert Envelope("message").reply_to is None
 
 
-def test_a_future_computes_its_value_once_with_a_get_hook() -> None:
-    future: LoopFuture[str] = LoopFuture()
-    assert future._get_hook is None
-    future.set_get_hook(lambda timeout: f"within {timeout}")
-    assert future.get(timeout=3) == future.get() == "within 3"
-
-
 class TestTheRegistry:
     """It keeps its references in a list behind a lock, and a RefDict can take the list's place."""
 

@@ -63,11 +63,20 @@ def test_the_error_being_handled_is_set_by_default() -> None:
     assert [entry.name for entry in caught.traceback][-1].startswith("test_the_error")
 
 
-def test_an_error_may_be_given_by_its_class_alone() -> None:
+def test_an_error_may_be_given_by_its_class_or_with_another_traceback() -> None:
     future: LoopFuture[None] = LoopFuture()
     future.set_exception((KeyError, None, None))
     with pytest.raises(KeyError):
         future.get()
+    try:
+        raise ValueError("handled")
+    except ValueError as error:
+        traceback = error.__traceback__
+    future = LoopFuture()
+    future.set_exception((LookupError, LookupError(), traceback))
+    with pytest.raises(LookupError) as caught:
+        future.get()
+    assert caught.traceback[-1].name.startswith("test_an_error_may")
     with pytest.raises(ValueError, match="no exception to set"):
         LoopFuture[None]().set_exception((None, None, None))
 
@@ -159,8 +168,10 @@ def test_a_thread_waits_for_the_value() -> None:
 
 
 def test_waiting_ends_after_the_timeout() -> None:
+    future: LoopFuture[None] = LoopFuture()
     with pytest.raises(Timeout, match=r"0\.01 seconds"):
-        LoopFuture[None]().get(timeout=0.01)
+        future.get(timeout=0.01)
+    assert future._callbacks == []
     with pytest.raises(Timeout):
         LoopFuture[None]().get(timeout=0)
 
@@ -240,16 +251,6 @@ def test_callbacks_run_once_and_their_errors_do_no_harm(
     assert [record.message for record in caplog.records] == ["future.callback_failed"]
 
 
-def test_a_removed_callback_is_not_called() -> None:
-    future: LoopFuture[int] = LoopFuture()
-    got: list[object] = []
-    future.add_done_callback(got.append)
-    future.remove_done_callback(got.append)
-    future.set(1)
-    future.remove_done_callback(got.append)
-    assert got == []
-
-
 def test_map_filter_reduce_and_join_derive_from_values() -> None:
     numbers = settled([3, 1, 2])
     assert numbers.map(sorted).get() == [1, 2, 3]
@@ -309,6 +310,20 @@ async def test_awaiting_derived_futures_lets_the_loop_run() -> None:
     asyncio.get_running_loop().call_soon(asyncio.get_running_loop().call_soon, second.set, 2)
     assert await first.join(second).map(sum) == 3
     assert await first.map(str) == "1"
+
+
+async def test_awaiting_a_derived_future_computes_it_on_the_loops_own_thread() -> None:
+    threads: set[int] = set()
+
+    def note(*_: object) -> bool:
+        threads.add(threading.get_ident())
+        return True
+
+    numbers: LoopFuture[Any] = LoopFuture()
+    derived = (numbers.map(note), numbers.filter(note), numbers.reduce(note, 0))
+    asyncio.get_running_loop().call_soon(numbers.set, [1, 2])
+    assert [await each for each in derived] == [True, [1, 2], True]
+    assert threads == {threading.get_ident()}
 
 
 async def test_awaiting_an_error_raises_it() -> None:
