@@ -257,20 +257,17 @@ class SessionActor(LoopActor):
             tenant=self._settings.tenant,
             fallback_reasons=route.fallback_reasons,
         )
-        provider = self._provider(route.provider)
+        provider = self._providers.get(route.provider) or self._watch_provider(route.provider)
         if provider is None or provider.offer(run) is not Offer.ACCEPTED:
             error = error_bodies.provider_unreachable(route.provider)
             self._unanswered(active, "unreachable", OutcomeKind.REFUSED, error)
             return
         active.at_provider = True
-        if self._connections.any_paused():
+        if active.stream and self._connections.is_paused(active.reader):
             self._steer((active,))
 
-    def _provider(self, name: ProviderName) -> Recipient[ProviderMessage] | None:
-        """The provider's incarnation that is watched, or else its present one if there is one."""
-        known = self._providers.get(name)
-        if known is not None:
-            return known
+    def _watch_provider(self, name: ProviderName) -> Recipient[ProviderMessage] | None:
+        """Watch the provider's present incarnation, if there is one."""
         found = self._directory.providers[name].resolve()
         if found is not None:
             self._providers[name] = found

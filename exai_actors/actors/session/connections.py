@@ -53,10 +53,6 @@ class SessionConnections:
         """Note that the connection wants chunks again."""
         self._paused.discard(connection_id)
 
-    def any_paused(self) -> bool:
-        """Whether some connection wants no chunks for now."""
-        return bool(self._paused)
-
     def is_paused(self, reader: Waiter | None) -> bool:
         """Whether this reader wants no chunks for now; False without a reader."""
         return reader is not None and reader[0] in self._paused

@@ -40,6 +40,7 @@ class ActiveRequest(msgspec.Struct, gc=False, eq=False, kw_only=True):
     ``sequence`` is the number of chunks so far. ``deadline`` is an instant in monotonic seconds,
     ``timeout_s`` the time it allowed at first. ``tried`` describes the failures at earlier targets
     of the route. ``granted`` is set once the waiters have been sent RequestGranted.
+    ``text`` is the size of its prompt and image URLs in characters.
     """
 
     run: RequestKey
@@ -57,6 +58,7 @@ class ActiveRequest(msgspec.Struct, gc=False, eq=False, kw_only=True):
     sequence: int = 0
     tried: tuple[dict[str, Any], ...] = ()
     granted: bool = False
+    text: int = 0
 
     def join(self, waiter: Waiter) -> None:
         """Add a waiter, unless it waits already."""
@@ -204,15 +206,15 @@ class SessionRequests:
 
     def accept(self, active: ActiveRequest) -> EnterResult:
         """Take a new request in. After STARTED the caller sends it to its provider."""
-        text = self._text + _text_of(active.arguments)
-        if text > self.text_limit and self._active:
+        active.text = _text_of(active.arguments)
+        if self._text + active.text > self.text_limit and self._active:
             return EnterResult.TOO_MUCH_TEXT
         named = active.arguments.continuation_id is not None
         entry = self._window.enter(
             active.run, active.conversation if named else None, active.options.priority
         )
         if entry is not EnterResult.FULL:
-            self._text = text
+            self._text += active.text
             self._active[active.run] = active
             for name in active.names:
                 self._named[name] = active
@@ -238,7 +240,7 @@ class SessionRequests:
         for name in active.names:
             del self._named[name]
         del self._active[active.run]
-        self._text -= _text_of(active.arguments)
+        self._text -= active.text
         return [self._active[each] for each in self._window.leave(active.run)]
 
     def remember(
