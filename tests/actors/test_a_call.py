@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from exai_actors.actors.settings import ConnectionSettings, SessionSettings
 from exai_actors.core.calls import ChatMessage, FailureKind
 from exai_actors.messages.connection import OutboxHigh, OutboxLow
@@ -63,14 +65,18 @@ def test_a_stream_ends_with_its_number_of_chunks_and_the_whole_text() -> None:
     client.call("a", stream=True)
     call = tree.upstream.calls[0]
     assert call.call.stream
-    call.chunk("one ")
-    call.chunk("two")
-    call.complete("one two")
-    first, second, complete, answer = client.received()
-    assert (first["op"], first["sequence"], first["chunk"]) == ("stream_chunk", 0, "one ")
-    assert (second["sequence"], second["chunk"]) == (1, "two")
-    assert (complete["op"], complete["chunks"]) == ("stream_complete", 2)
-    assert answer["text"] == "one two"
+    for text in ("one ", "two ", "three"):
+        call.chunk(text)
+    call.complete("one two three")
+    *chunks, complete, answer = client.received()
+    assert {chunk["op"] for chunk in chunks} == {"stream_chunk"}
+    assert [(each["sequence"], each["chunk"]) for each in chunks] == [
+        (0, "one "),
+        (1, "two "),
+        (2, "three"),
+    ]
+    assert (complete["op"], complete["chunks"]) == ("stream_complete", 3)
+    assert answer["text"] == "one two three"
 
 
 def test_an_incomplete_stream_gets_no_stream_complete() -> None:
@@ -323,6 +329,31 @@ def test_local_tools_reach_no_provider() -> None:
     )
     assert answer["text"] == "hey"
     assert tree.upstream.calls == []
+
+
+def test_activity_lists_how_each_request_ended() -> None:
+    tree = ManualTree(limit=2)
+    client = tree.client()
+    client.call("a")
+    client.call("b")
+    tree.upstream.calls[0].complete()
+    client.send({"op": "cancel", "request_id": "b"})
+    (answer,) = client.send({"op": "tool_call", "name": "activity"})
+    events = json.loads(answer["text"])["events"]
+    assert [(each["request"], each["tool"], each["outcome"]) for each in events] == [
+        ("a", "chat", "completed"),
+        ("b", "chat", "cancelled"),
+    ]
+    assert {each["at"] for each in events} == {tree.clock.wall()}
+
+
+def test_the_operation_health_reports_the_broker_at_the_present_time() -> None:
+    tree = ManualTree()
+    client = tree.client()
+    tree.advance(5.0)
+    (answer,) = client.send({"op": "health"})
+    assert answer["op"] == "health_res"
+    assert json.dumps(answer).count(str(int(tree.clock.wall()))) == 1
 
 
 def test_activity_lists_only_the_callers_own_session() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from exai_actors.actors.session.actor import SessionActor
 from exai_actors.actors.settings import ConnectionSettings, SessionSettings
 from exai_actors.core.calls import FailureKind
 from exai_actors.ids import ConnectionId, ProviderName
@@ -136,6 +137,36 @@ def test_the_repeats_of_a_call_in_flight_are_bounded() -> None:
     tree.upstream.calls[0].complete("one")
     assert [frame["text"] for frame in client.received()] == ["one"] * 9
     assert len(tree.upstream.calls) == 1
+
+
+def test_an_idempotency_key_of_another_call_is_refused() -> None:
+    tree = ManualTree(limit=2)
+    client = tree.client()
+    client.call("a", "one", idempotency_key="k")
+    (refused,) = client.call("b", "two", idempotency_key="k")
+    assert (refused["request_id"], refused["error"]["code"]) == ("b", "DUPLICATE")
+    assert "idempotency key" in refused["error"]["message"]
+    assert len(tree.upstream.calls) == 1
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        {"op": "call_tool", "request_id": "a", "name": "version"},
+        {"op": "cancel", "request_id": "a"},
+    ],
+    ids=["call", "cancel"],
+)
+def test_a_session_with_too_many_messages_refuses_calls_and_cancels(frame: dict[str, Any]) -> None:
+    tree = ManualTree()
+    client = tree.client()
+    session = tree.actor("/sessions/1")
+    for _ in range(2 * SessionActor.mailbox_limit):
+        session.tell(ResumeStreams(ConnectionId("another")))
+    (refused,) = client.send(frame)
+    assert (refused["request_id"], refused["error"]["code"]) == ("a", "OVER_CAPACITY")
+    (answer,) = client.send(frame)
+    assert answer.get("error") is None, "they are handled by now"
 
 
 def test_ids_are_scoped_to_their_session() -> None:

@@ -1,0 +1,26 @@
+"""The statistics of the broker, read without a message."""
+
+from __future__ import annotations
+
+from exai_actors.actors.statistics_board import StatisticsBoard
+from exai_actors.core.statistics import ListenerStatistics
+from exai_actors.testing.clock import ManualClock
+
+
+def test_a_board_without_actors_reports_zeros_and_its_age() -> None:
+    clock = ManualClock(now=100.0)
+    board = StatisticsBoard("1.2", clock.now, lambda: 3)
+    clock.advance(5.0)
+    statistics = board.statistics()
+    assert (statistics.version, statistics.uptime_s, statistics.dead_letters) == ("1.2", 5.0, 3)
+    assert (statistics.connections, statistics.sessions, statistics.draining) == (0, 0, False)
+    assert statistics.providers == ()
+
+
+def test_an_actor_that_registers_again_replaces_its_earlier_incarnation() -> None:
+    board = StatisticsBoard("1.2", lambda: 0.0, lambda: 0)
+    for connections in (1, 2):
+        found = ListenerStatistics(connections, 7, draining=True)
+        board.register_listener(lambda found=found: found)  # type: ignore[misc]
+    statistics = board.statistics()
+    assert (statistics.connections, statistics.sessions, statistics.draining) == (2, 7, True)
