@@ -1,4 +1,4 @@
-"""Measure what the broker costs: ``python tools/bench.py [--quick] [--write]``.
+"""Measure the cost of the broker: ``python tools/bench.py [--quick] [--write]``.
 
 Needs nothing but the project's environment (and the extra ``bench`` for ``--write``). A whole run
 takes a few minutes; nothing leaves 127.0.0.1.

@@ -1,4 +1,4 @@
-"""The bare aiohttp client against that upstream: what any broker must at least pay for a call.
+"""The bare aiohttp client against that upstream: the least that a call can cost any broker.
 
 ``bench_aiohttp.py URL CONCURRENCY REQUESTS`` prints one JSON object with its own figures.
 """

@@ -1,4 +1,4 @@
-"""What the benchmark measures, each as plain figures."""
+"""The measurements of the benchmark, as plain figures."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tools.bench_load import Dialect, Plan, connect, run
 from tools.bench_processes import ROOT, Process, running
 
 _CALLS_PER_SAMPLE = 20_000
-_NOBODY = Dialect("nobody", dialects.CALL_TOOL.greeting, dialects.CALL_TOOL.request, b"")
+_IDLE = Dialect("idle", dialects.CALL_TOOL.greeting, dialects.CALL_TOOL.request, b"")
 
 INSTANT = """
 [server]
@@ -46,9 +46,14 @@ limit = 4096
 """
 
 
+ECHO = "echo on uvloop"
+EDGE = "socket edge alone"
+TOOL_CALL = "broker, tool_call (1 frame)"
+
+
 @dataclass
 class Case:
-    """One row of the comparison: who answers whom."""
+    """One row of the comparison: a server, and the dialect in which it is called."""
 
     name: str
     process: Process
@@ -87,23 +92,18 @@ def program(name: str, *arguments: str) -> Iterator[Process]:
 
 
 def overhead(connections: int, repeats: int) -> dict[str, Figures]:
-    """The base, our edge alone and the whole path in three dialects, taking turns."""
+    """The bare echo, the socket edge alone and the broker in three dialects, taking turns.
+
+    All run on uvloop, as the broker does by default; the echo runs on asyncio's own loop as well.
+    """
     with ExitStack() as stack:
         ours = stack.enter_context(broker(INSTANT))
         cases = [
-            Case("websockets", stack.enter_context(program("bench_echo")), dialects.BARE),
-            Case(
-                "websockets, uvloop",
-                stack.enter_context(program("bench_echo", "--uvloop")),
-                dialects.BARE,
-            ),
-            Case(
-                "our socket edge alone",
-                stack.enter_context(program("bench_edge", "--uvloop")),
-                dialects.BARE,
-            ),
+            Case(ECHO, stack.enter_context(program("bench_echo", "--uvloop")), dialects.BARE),
+            Case("echo on asyncio", stack.enter_context(program("bench_echo")), dialects.BARE),
+            Case(EDGE, stack.enter_context(program("bench_edge", "--uvloop")), dialects.BARE),
             Case("broker, call_tool (3 frames)", ours, dialects.CALL_TOOL),
-            Case("broker, tool_call (1 frame)", ours, dialects.TOOL_CALL),
+            Case(TOOL_CALL, ours, dialects.TOOL_CALL),
             Case("broker, JSON-RPC (1 frame)", ours, dialects.JSON_RPC),
         ]
         return _medians(cases, connections, repeats)
@@ -112,7 +112,7 @@ def overhead(connections: int, repeats: int) -> dict[str, Figures]:
 def _medians(cases: Sequence[Case], connections: int, repeats: int) -> dict[str, Figures]:
     samples: dict[str, list[Figures]] = {case.name: [] for case in cases}
     for repeat in range(repeats):
-        # Forwards, then backwards: what drifts on the machine hits every case alike.
+        # Forwards, then backwards, so that changes on the machine affect every case alike.
         for case in cases if repeat % 2 == 0 else reversed(cases):
             samples[case.name].append(_sample(case, connections, f"{repeat}"))
     return {name: _median(each) for name, each in samples.items()}
@@ -157,10 +157,10 @@ class Idle:
 def idle(connections: int) -> Idle:
     """Hold so many connections that have said hello and nothing else."""
     with broker(INSTANT) as process:
-        few = connect(process.address, _NOBODY, 50)
+        few = connect(process.address, _IDLE, 50)
         time.sleep(0.5)
         memory, cpu = process.resident_kib, process.cpu_seconds
-        many = connect(process.address, _NOBODY, connections)
+        many = connect(process.address, _IDLE, connections)
         time.sleep(2.0)
         kib_each = (process.resident_kib - memory) / connections
         open_cpu_us = (process.cpu_seconds - cpu) / connections * 1e6
@@ -181,7 +181,7 @@ def start_up(repeats: int) -> float:
 
 
 def own_answers(connections: int, requests_each: int) -> int:
-    """Calls with a nonce in each prompt; the number whose answer held its own nonce.
+    """Make calls with a nonce in each prompt; return how many answers held their own nonce.
 
     Raises AnswerError at the first that does not.
     """

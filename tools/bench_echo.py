@@ -1,8 +1,8 @@
-"""The base of the benchmark: a WebSocket server as everybody writes it with ``websockets``.
+"""The base of the benchmark: a WebSocket server in the usual style of ``websockets``.
 
 ``async for`` and ``send``, no compression. It parses the same request with orjson and dumps an
 answer of the same shape and size as the broker's, and does nothing else. ``--uvloop`` runs it on
-the event loop that the broker uses where it is installed.
+the event loop that the broker uses by default.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ async def echo(socket: ServerConnection) -> None:
 
 
 def answer_to(request: dict[str, object]) -> dict[str, object]:
-    """What the broker with its synthetic provider would answer, made without any of its parts."""
+    """The answer of the broker with its synthetic provider, without using any of its code."""
     arguments = request["arguments"]
     assert isinstance(arguments, dict)
     text = f"This is exai's built-in synthetic model, not an AI. You said: {arguments['prompt']}"

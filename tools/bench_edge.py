@@ -1,4 +1,4 @@
-"""The broker's socket edge alone, answering as the base does: what the actors add is the rest."""
+"""The socket edge of the broker alone, with the answers of the base; the actors add the rest."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tools.bench_echo import answer_to
 
 
 class Echo:
-    """A recipient that answers at once instead of being an actor."""
+    """Takes the place of an actor, and answers immediately."""
 
     __slots__ = ("_outbox",)
 

@@ -24,9 +24,8 @@ _GOODBYE = bytes((0x88, 0x82, 0, 0, 0, 0)) + (1000).to_bytes(2, "big")
 class Dialect:
     """How one kind of client speaks.
 
-    ``greeting`` is sent once and answered by one frame; ``request(id)`` makes a call's text;
-    ``final`` is what only the last frame of an answer contains; ``proof(id)`` what the answer to
-    the request of that id must contain.
+    ``greeting`` is sent once and answered by one frame; ``request(id)`` is the text of a call. Only
+    the last frame of an answer contains ``final``, and the answer to a request its ``proof(id)``.
     """
 
     name: str
@@ -50,7 +49,7 @@ class Sample:
 
 
 class AnswerError(Exception):
-    """A server answered something else than what was asked of it."""
+    """A server sent an answer to another request."""
 
 
 def masked_text_frame(text: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""Servers as processes of their own, and what the system says they cost."""
+"""Servers in separate processes, and their CPU time and memory."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Process:
                 cwd=ROOT,
                 env=environment,
                 text=True,
-                # A Ctrl-C is ours to hear: we stop what we started.
+                # A Ctrl-C is for this process, which then stops the server.
                 start_new_session=True,
             )
         assert self._child.stdout is not None

@@ -1,4 +1,4 @@
-"""An upstream over HTTP that costs as little as can be, for what the broker adds to its client.
+"""An upstream over HTTP that costs as little as possible, for the cost of the broker's client.
 
 It answers each chat completion at once with the last message's text, as one JSON body.
 """

@@ -1,4 +1,4 @@
-"""Time what the wire costs per frame: ``python tools/bench_wire.py``.
+"""Measure the time of the wire per frame: ``python tools/bench_wire.py``.
 
 Prints the best of several rounds in microseconds; the machine's other work only ever adds.
 """
