@@ -100,7 +100,7 @@ class Broker:
             host=self.config.server.host,
             port=self.config.server.port,
             open_connection=self._tree.open_connection,
-            actors=self.system,
+            actors=self.system.scheduler,
             settings=websocket_settings(self.config),
         )
         self.port = await server.start()

@@ -266,8 +266,7 @@ class Wrapper:
         raise NotImplementedError
 
     def deliver(self, cell: ActorCell, /) -> Any:
-        """Do what the item is for, now that its turn has come."""
-        raise NotImplementedError
+        """Serve the item's purpose, now that its turn has come."""
 
     def drop(self, cell: ActorCell, /) -> None:
         """The actor has ended before the item's turn came."""

@@ -20,9 +20,6 @@ class PathRef(Generic[R]):
         self._system = system
         self.path = path
 
-    def __repr__(self) -> str:
-        return f"<PathRef {self.path}>"
-
     def resolve(self) -> R | None:
         """The incarnation that is alive at the path, if any."""
         return self._system.resolve(self.path)

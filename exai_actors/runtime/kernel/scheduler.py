@@ -84,13 +84,14 @@ class Scheduler:
             self._request_turn()
 
     def is_busy(self) -> bool:
-        """Return whether a cell waits for its batch."""
+        """Return whether a cell waits for its batch; loop thread only."""
         return bool(self._ready)
 
     def run_early(self) -> None:
         """Run the turn that was requested, if any, here and now; its callback does the rest.
 
-        No effect within a turn.
+        For a source of many messages that wants them handled before it brings more. No effect
+        within a turn.
         """
         if self.running is None:
             try:

@@ -112,18 +112,6 @@ class System(Generic[R]):
         cell = self._living.get(path)
         return None if cell is None else statistics_of(cell, self.scheduler, self.driver.now())
 
-    def is_busy(self) -> bool:
-        """Return whether an actor has a message to handle; loop thread only."""
-        return self.scheduler.is_busy()
-
-    def run_early(self) -> None:
-        """Let actors handle their messages here and now, for about one turn; loop thread only.
-
-        For a source of many messages that wants them handled before it brings more. No effect
-        within a turn.
-        """
-        self.scheduler.run_early()
-
     def on_event(self, listener: Listener) -> Callable[[], None]:
         """Call ``listener`` with every event, on the loop thread, until the result is called."""
         return self.events.add(listener)

@@ -119,7 +119,7 @@ class LoopActor(pykka.Actor):
         if not isinstance(resolved, Ref):
             raise TypeError(f"only actors of an actor system can be watched, not {ref!r}")
         if resolved._cell.host is not self.system:
-            raise ValueError(f"{ref} belongs to another actor system")
+            raise ValueError(f"{ref.path} belongs to another actor system")
         watch(self._cell, resolved._cell, tag)
 
     def on_receive(self, message: Any) -> Any:

@@ -60,7 +60,7 @@ class Scene:
         for answer in self.answers:
             assert answer.kind == ("value" if "asked" in seen else "dead")
         assert len(self.actor.cell.mailbox) == 0
-        assert not self.system.is_busy()
+        assert not self.system.scheduler.is_busy()
 
 
 def test_a_message_sent_at_any_point_of_a_turn_is_handled_once() -> None:
@@ -167,7 +167,7 @@ def test_ctrl_c_at_any_point_of_a_turn_leaves_every_living_actor_running(is_earl
     def run(scene: Scene) -> None:
         if is_early:
             with suppress(KeyboardInterrupt):
-                scene.system.run_early()
+                scene.system.scheduler.run_early()
         with suppress(KeyboardInterrupt):
             scene.run()
 

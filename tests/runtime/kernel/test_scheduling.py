@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import groupby
 from typing import Any
 
 import pytest
@@ -22,14 +23,6 @@ def flooded(system: ManualSystem, order: list[str], name: str, messages: int) ->
     return actor.ref
 
 
-def longest_run(order: Sequence[str], name: str) -> int:
-    longest = run = 0
-    for each in order:
-        run = run + 1 if each == name else 0
-        longest = max(longest, run)
-    return longest
-
-
 def test_a_greedy_actor_does_not_starve_a_small_one() -> None:
     system = ManualSystem(pace=Pace(batch_messages=8))
     order: list[str] = []
@@ -37,7 +30,8 @@ def test_a_greedy_actor_does_not_starve_a_small_one() -> None:
     flooded(system, order, "small", 20)
     system.run()
     until_small_is_done = order[: len(order) - order[::-1].index("small")]
-    assert longest_run(until_small_is_done, "greedy") == 8
+    runs = [(name, len(list(run))) for name, run in groupby(until_small_is_done)]
+    assert max(length for name, length in runs if name == "greedy") == 8
 
 
 def test_an_actor_with_a_backlog_has_one_place_in_the_queue() -> None:
@@ -87,9 +81,9 @@ def test_a_source_of_messages_has_them_handled_before_the_next_turn(system: Manu
     actor = system.recorder("/actor")
     system.run()
     actor.ref.tell("first")
-    system.run_early()
+    system.scheduler.run_early()
     assert actor.seen == ["first"]
-    system.run_early()
+    system.scheduler.run_early()
     actor.ref.tell("second")
     system.run()
     assert actor.seen == ["first", "second"]
@@ -100,7 +94,7 @@ def test_running_early_leaves_what_exceeds_a_turn_to_one_later_turn() -> None:
     order: list[str] = []
     flooded(system, order, "actor", 400)
     for _ in range(5):
-        system.run_early()
+        system.scheduler.run_early()
     handled = len(order)
     assert 0 < handled < 400
     system.manual.call_soon(lambda: order.append("socket"))
@@ -116,7 +110,7 @@ def test_running_early_within_a_turn_has_no_effect(system: ManualSystem) -> None
 
     def run_early() -> None:
         other.ref.tell("behind")
-        system.run_early()
+        system.scheduler.run_early()
         seen_within.append(len(other.seen))
 
     system.recorder("/actor").ref.tell(run_early)
@@ -211,6 +205,15 @@ def test_a_slow_handler_is_also_reported_after_a_slower_one(
     slow(0.06)
     seconds = [event.seconds for event in system.events_of(SlowHandler)]
     assert seconds == [pytest.approx(0.2), pytest.approx(0.06)]
+
+
+def test_an_actor_slower_than_a_turn_goes_back_to_batches_of_one(
+    system: ManualSystem, slow: Callable[..., None]
+) -> None:
+    slow(0.01, *["quick"] * 200)
+    slow(0.003)
+    slow(0.06, b"quick")
+    assert reports(system) == [("float", 1)]
 
 
 def test_the_messages_after_a_slow_one_are_measured_one_by_one(

@@ -1,15 +1,18 @@
-"""pykka actors that tests look into, and a system that only moves when a test moves it."""
+"""pykka actors, on a loop and on threads, that tests look into."""
 
 from __future__ import annotations
 
+import threading
 from typing import Any, TypeVar
+
+from pykka import Actor, ThreadingActor
 
 from exai_actors.runtime import ActorSystem, LoopActor, LoopRef, ManualDriver
 
 A = TypeVar("A", bound=LoopActor)
 
 
-class Recorder(LoopActor):
+class Recording(Actor):
     """Records its messages and hooks; returns a message, or raises it, or calls it."""
 
     def __init__(self, raising_hook: str = "") -> None:
@@ -37,6 +40,30 @@ class Recorder(LoopActor):
         self.hooks.append(hook)
         if self._raising_hook == f"on_{hook}":
             raise ValueError(hook)
+
+
+class Recorder(Recording, LoopActor):
+    pass
+
+
+class Plain(Recording, ThreadingActor):
+    """pykka's own actor on a thread, to show its gaps."""
+
+    use_daemon_thread = True
+
+
+def start_plain(actor_class: type[Plain] = Plain, raising_hook: str = "") -> tuple[Any, Plain]:
+    ref = actor_class.start(raising_hook)
+    actor = ref._actor_weakref()
+    assert actor is not None
+    return ref, actor
+
+
+def thread_of(actor_class: type[ThreadingActor]) -> threading.Thread:
+    """The thread of the only actor of a class."""
+    name = f"{actor_class.__name__}-"
+    (thread,) = (each for each in threading.enumerate() if each.name.startswith(name))
+    return thread
 
 
 class ManualSystem(ActorSystem):

@@ -331,7 +331,7 @@ class TestTheInbox:
         system.run()
         late: pykka.Future[str] = pykka.ThreadingFuture()
         inbox.put(Envelope("late", reply_to=late))
-        with pytest.raises(ActorDeadError):
+        with pytest.raises(ActorDeadError, match="takes no messages"):
             late.get(timeout=0)
 
 

@@ -138,11 +138,6 @@ class Stubborn(Exception):
         raise SystemExit(3)
 
 
-class Untraceable(Exception):
-    def with_traceback(self, _traceback: object, /) -> Untraceable:
-        raise LookupError
-
-
 class Frozen(Exception):
     def __setattr__(self, _name: str, _value: object) -> None:
         raise LookupError
@@ -150,7 +145,7 @@ class Frozen(Exception):
 
 @pytest.mark.parametrize(
     "error",
-    [Uncopyable(), Stubborn("a"), Untraceable(), Frozen()],
+    [Uncopyable(), Stubborn("a"), Frozen()],
     ids=lambda error: type(error).__name__,
 )
 def test_an_error_that_cannot_be_copied_is_handed_out_itself(error: Exception) -> None:

@@ -15,8 +15,14 @@ import pytest
 from pykka import ActorDeadError, ActorRegistry, ThreadingActor, Timeout
 
 from exai_actors.runtime import ExitReason
-from tests.runtime.pykka_api.plain_actor import Plain, start_plain, thread_of
-from tests.runtime.pykka_api.probes import ManualSystem, Recorder, actor_of
+from tests.runtime.pykka_api.probes import (
+    ManualSystem,
+    Plain,
+    Recorder,
+    actor_of,
+    start_plain,
+    thread_of,
+)
 
 
 def error_of(answer: pykka.Future[Any]) -> ValueError:
@@ -32,7 +38,7 @@ class TestGap1HooksThatRaise:
         if hook == "on_stop":
             ref.stop(block=False)
         assert ref.actor_stopped.wait(5)
-        assert actor.hooks == []
+        assert "failure ValueError" not in actor.hooks
 
     @pytest.mark.parametrize(
         ("hook", "reason"),
