@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-
 import pytest
 
 from exai_actors.messages.recipient import Offer
@@ -153,15 +151,6 @@ def test_a_mailbox_that_refuses_is_reported_once_a_second(system: ManualSystem) 
         MailboxRefused(0.0, "/a", 1, limit=1, refused=1),
         MailboxRefused(1.0, "/a", 1, limit=1, refused=6),
     ]
-
-
-def test_a_message_from_another_thread_wakes_the_actor(system: ManualSystem) -> None:
-    actor = system.recorder("/a")
-    sender = threading.Thread(target=actor.ref.tell, args=("hello",))
-    sender.start()
-    sender.join()
-    system.run()
-    assert actor.seen == ["hello"]
 
 
 def test_messages_sent_in_the_constructor_wait_for_the_start(system: ManualSystem) -> None:

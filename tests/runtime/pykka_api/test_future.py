@@ -193,17 +193,6 @@ def test_a_timeout_on_a_loop_that_is_closed_is_a_dead_actor() -> None:
         future.get()
 
 
-def test_a_future_expires_by_its_systems_clock() -> None:
-    driver = ManualDriver()
-    expiring: LoopFuture[None] = LoopFuture(driver)
-    expiring.expire_after(2.0)
-    driver.advance(1.9)
-    assert not expiring.done()
-    driver.advance(0.1)
-    with pytest.raises(Timeout, match=r"2\.0 seconds"):
-        expiring.get()
-
-
 def test_a_future_settled_in_time_does_not_expire_and_drops_its_timer() -> None:
     driver = ManualDriver()
     future: LoopFuture[str] = LoopFuture(driver)

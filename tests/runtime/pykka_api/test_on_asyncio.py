@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 from pykka import ActorDeadError, ActorRegistry, Timeout
 
-from exai_actors.runtime import ActorSystem, AsyncioDriver, Callback, ManualDriver
-from exai_actors.runtime.kernel.workload import Pace
+from exai_actors.runtime import ActorSystem, Callback, ManualDriver
 from tests.runtime.pykka_api.probes import Recorder, actor_of
 
 
@@ -71,19 +70,6 @@ async def test_handlers_run_on_the_loop_in_the_systems_own_context(
     came: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
     actor_of(ref).schedule(0.001, lambda: came.set_result(look()))
     assert await came == expected
-
-
-async def test_a_backlog_does_not_keep_the_loop_from_its_other_work() -> None:
-    system = ActorSystem(AsyncioDriver(asyncio.get_running_loop()), pace=Pace(turn_batches=3))
-    order: list[Any] = []
-    ref = system.spawn(Recorder, path="/a")
-    for number in range(500):
-        ref.tell(lambda number=number: order.append(number))
-    while len(order) < 500:
-        order.append("loop") if "loop" not in order else None
-        await asyncio.sleep(0)
-    assert order.index("loop") < 100
-    await system.stop_all()
 
 
 async def test_all_actors_stop_on_the_loop_from_a_handler_and_from_a_thread(
