@@ -34,8 +34,8 @@ UNREAD = {GLOSSARY, Path("tests/project/test_lint_words.py")}
 # Use of these words per 10,000 words of prose: trio has 17, websockets 8, pykka 0.
 LIMITED = "what told tells who whoever whom whose nobody everybody somebody anew hears heard"
 LIMITS = {
-    "exai_actors": 40,
-    "docs": 40,
+    "exai_actors": 20,
+    "docs": 20,
 }
 
 _ENDINGS = "(?:s|es|d|ed|ing|er|ers)?"
