@@ -15,13 +15,14 @@ from itertools import count
 
 from exai_actors.core.calls import ChatCall, ChatMessage, Usage
 from exai_actors.core.capacity.account import Account
+from exai_actors.core.capacity.cost import cost_of
 from exai_actors.core.capacity.dispatcher import Admission, Dispatcher
 from exai_actors.core.capacity.flows import Flow
 from exai_actors.core.capacity.pool import Pool
 from exai_actors.core.capacity.refusals import Refusal
 from exai_actors.core.capacity.scheduled_call import ScheduledCall
 from exai_actors.core.capacity.settings import CapacitySettings, GateSettings
-from exai_actors.core.capacity.token_estimates import TokenEstimator, characters_of, cost_of
+from exai_actors.core.capacity.token_estimates import TokenEstimator, characters_of
 from exai_actors.ids import DEFAULT_TENANT, PermitId, RequestKey, SessionId
 
 TOKENS_PER_S = 100.0

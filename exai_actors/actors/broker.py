@@ -138,7 +138,7 @@ class BrokerActor(LoopActor):
         identity = self._authenticator.identify(admit.token)
         if identity is None:
             admit.connection.tell(
-                NotAdmitted("unauthorized", "the token is missing or is none of the broker's")
+                NotAdmitted("unauthorized", "the access token is missing or not valid")
             )
             return
         session_id = session_of(identity.tenant, admit.session_id or self._new_session_id())

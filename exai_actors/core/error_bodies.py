@@ -52,7 +52,7 @@ def provider_refused(provider: ProviderName, refusal: Refusal) -> ErrorBody:
             cause += " and this request must not wait"
         case RefusalCause.CLOSED:
             code = ErrorCode.SERVICE_UNAVAILABLE
-            cause = f"accepts no calls now ({_CLOSED_BECAUSE[refusal.reason]})"
+            cause = f"accepts no calls now ({_CLOSED_BECAUSE.get(refusal.reason, refusal.reason)})"
         case RefusalCause.DRAINING:
             code = ErrorCode.SERVICE_UNAVAILABLE
             cause = "accepts no new requests: its operator is taking it out of service"

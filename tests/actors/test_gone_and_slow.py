@@ -249,7 +249,7 @@ def test_a_wrong_token_is_turned_away(token: str | None) -> None:
     socket = tree.connect()
     (ack,) = socket.send({"op": "hello", "token": token})
     assert (ack["ok"], ack["error"]) == (False, "unauthorized")
-    assert ack["message"] == "the token is missing or is none of the broker's"
+    assert ack["message"] == "the access token is missing or not valid"
     assert socket.outbox.closed == (4003, "unauthorized")
 
 

@@ -32,11 +32,12 @@ from exai_actors.core.calls import (
 )
 from exai_actors.core.capacity.account import Account
 from exai_actors.core.capacity.apply_change import apply_change
+from exai_actors.core.capacity.cost import cost_of
 from exai_actors.core.capacity.dispatcher import Admission, Dispatcher
 from exai_actors.core.capacity.invariants import invariant_violations
 from exai_actors.core.capacity.quarantine import abort_rest_s
 from exai_actors.core.capacity.refusals import Refusal
-from exai_actors.core.capacity.token_estimates import TokenEstimator, characters_of, cost_of
+from exai_actors.core.capacity.token_estimates import TokenEstimator, characters_of
 from exai_actors.core.statistics import ProviderStatistics
 from exai_actors.ids import DEFAULT_TENANT, ProviderName, RequestKey, SessionId
 from exai_actors.messages.broker import BrokerMessage

@@ -161,7 +161,7 @@ class FairQueue(Generic[T]):
         *,
         ahead: bool = False,
     ) -> bool:
-        """Queue a request behind those of its session with no lower priority.
+        """Queue a request behind those of its session with equal or higher priority.
 
         ``cost`` is above zero. A request that goes ``ahead`` of its session's others is accepted
         even when the queue is full. Returns False, and changes nothing, when it is full. Raises

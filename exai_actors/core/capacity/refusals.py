@@ -31,7 +31,7 @@ class RefusalCause(StrEnum):
     NO_WAITING = "no_waiting"
     """Its client does not want to wait, and no permit is free."""
     CLOSED = "closed"
-    """The provider grants nothing for the time being."""
+    """A hold, an open circuit or a pause stops all grants, or those of this model."""
     DRAINING = "draining"
     """The provider drains."""
 
@@ -39,8 +39,9 @@ class RefusalCause(StrEnum):
 class Refusal(msgspec.Struct, frozen=True, gc=False):
     """A call that is not accepted.
 
-    ``reason`` is in the words of a route, ``retry_after`` in seconds. ``position`` is the place in
-    the queue that it would have had, from 1, and ``wait_s`` the wait there, None if unknown.
+    ``reason`` is one of those that a route can list, such as ``busy``. ``retry_after`` is in
+    seconds. ``position`` is the place in the queue that it would have had, from 1, and ``wait_s``
+    the wait there, None if unknown.
     """
 
     cause: RefusalCause
@@ -80,7 +81,7 @@ class Refusals(Generic[C]):
     def too_late(self, reason: str, call: C, now: float) -> Refusal | None:
         """The refusal of a call whose predicted wait outlasts its deadline; None if it does not."""
         patience_s = call.deadline - now
-        # No call waits longer than at the end of the queue, which takes no walk to estimate.
+        # The end of the queue is the longest wait, and takes no walk to estimate.
         longest_s = self._waits.wait_s(call.pool, len(call.pool.queue) + 1, now)
         opens_s = self._guards.expected_at(call, now) - now
         if opens_s > patience_s or (longest_s is not None and longest_s > patience_s):
@@ -90,7 +91,7 @@ class Refusals(Generic[C]):
         return None
 
     def unservable(self, pool: Pool[C], now: float) -> Iterator[tuple[C, Refusal]]:
-        """Each queued call that a block outlasts or that prefers another provider, refused."""
+        """Refuse queued calls that the block outlasts, or whose route prefers another provider."""
         guards = self._guards
         if guards.all_open:
             return

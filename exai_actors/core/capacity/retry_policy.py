@@ -88,7 +88,7 @@ def _by_kind(failure: UpstreamFailure) -> Verdict:
 
 
 def backoff_s(attempt: int, draw: float, settings: RetrySettings) -> float:
-    """Full jitter: U(0, min(cap, base * 2**attempt)), after so many attempts from 1.
+    """Full jitter: U(0, min(cap, base * 2**attempt)), where ``attempt`` counts from 1.
 
     Source: "Exponential Backoff And Jitter", AWS Architecture Blog (2015).
     """
@@ -99,8 +99,8 @@ def hold_s(failure: UpstreamFailure, in_a_row: int, draw: float, settings: Retry
     """How long no call is sent: the service's Retry-After, or a backoff if it gave none.
 
     A Retry-After is never shortened, and extended by up to a tenth, at most MAX_HOLD_JITTER_S, so
-    that waiting clients do not all return together. A Retry-After of 0 beside a refusal comes from
-    a wrong clock: it is ignored.
+    that waiting clients do not all return together. A Retry-After of 0 beside a refusal is
+    taken for a clock error and ignored.
     """
     named_s = failure.retry_after or (QUOTA_HOLD_S if failure.kind is FailureKind.QUOTA else 0.0)
     if named_s:

@@ -24,9 +24,9 @@ class GateSettings(msgspec.Struct, frozen=True):
 class RetrySettings(msgspec.Struct, frozen=True):
     """When a failed call is retried.
 
-    ``attempts`` counts the first attempt too. ``budget`` is the share of the requests of the last
-    ``budget_window_s`` that may be retried; ``reserve`` retries are allowed in any case. The delay
-    before retry k is drawn from U(0, min(cap_s, base_s * 2**k)).
+    ``attempts`` counts the first attempt too. ``budget`` bounds the retries, as a fraction of the
+    requests of the last ``budget_window_s``; ``reserve`` retries are allowed in any case. The
+    delay before retry k is drawn from U(0, min(cap_s, base_s * 2**k)).
     """
 
     attempts: int = 3

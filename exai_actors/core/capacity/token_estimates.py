@@ -1,8 +1,4 @@
-"""The LLM tokens of a call: estimated before, learned after.
-
-A session's cost is prompt + 2 * completion tokens, the weights of the Virtual Token Counter
-(Sheng et al., "Fairness in Serving Large Language Models", arXiv 2401.00588).
-"""
+"""The LLM tokens of a call: estimated before, learned after."""
 
 from __future__ import annotations
 
@@ -11,21 +7,16 @@ from exai_actors.core.calls import ChatCall, Usage
 FIRST_TOKENS_PER_CHARACTER = 0.25
 FIRST_COMPLETION = 256.0
 TOKENS_PER_IMAGE = 1000.0
-WEIGHT = 0.125
-MODELS = 256
+LEARNING_RATE = 0.125
+MAX_MODELS = 256
 MAX_TOKENS = 10_000_000.0
 MAX_TOKENS_PER_CHARACTER = 4.0
-
-
-def cost_of(prompt_tokens: float, completion_tokens: float) -> float:
-    """The cost of a call that fair queueing counts."""
-    return prompt_tokens + 2 * completion_tokens
 
 
 class TokenEstimator:
     """Learns for each model the tokens of a character and of an answer.
 
-    Remembers up to ``MODELS`` models.
+    Remembers up to ``MAX_MODELS`` models.
     """
 
     __slots__ = ("_models",)
@@ -34,7 +25,7 @@ class TokenEstimator:
         self._models: dict[str, _Learned] = {}
 
     def estimate(self, call: ChatCall, characters: float) -> tuple[float, float]:
-        """The tokens of its prompt, which has so many ``characters_of``, and of its answer.
+        """Estimate its prompt and answer tokens; ``characters`` is ``characters_of(call)``.
 
         Both are at least 1.
         """
@@ -60,17 +51,17 @@ class TokenEstimator:
                 prompt = _bounded(usage.prompt_tokens)
                 if characters:
                     ratio = min(prompt / characters, MAX_TOKENS_PER_CHARACTER)
-                    learned.per_character += WEIGHT * (ratio - learned.per_character)
+                    learned.per_character += LEARNING_RATE * (ratio - learned.per_character)
             if usage.completion_tokens or not length:
                 counted = max(usage.completion_tokens, usage.total - usage.prompt_tokens)
                 completion = _bounded(counted)
-        learned.completion += WEIGHT * (completion - learned.completion)
+        learned.completion += LEARNING_RATE * (completion - learned.completion)
         return prompt, completion
 
     def _learned(self, model: str) -> _Learned:
         learned = self._models.get(model)
         if learned is None:
-            if len(self._models) >= MODELS:
+            if len(self._models) >= MAX_MODELS:
                 del self._models[next(iter(self._models))]
             learned = self._models[model] = _Learned()
         return learned

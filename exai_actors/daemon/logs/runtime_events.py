@@ -13,7 +13,7 @@ def log_event(event: Event) -> None:
     """Log slow handlers and full mailboxes."""
     match event:
         case SlowHandler():
-            # Only info: on a busy machine, the machine may be the cause.
+            # Logged at info, because a busy machine alone can cause it.
             log.info(
                 "actor.slow_handler",
                 actor=event.path,

@@ -34,7 +34,7 @@ from exai_actors.wire.openai.completions import (
     is_event_stream,
     parse_completion,
 )
-from exai_actors.wire.openai.error_bodies import parse_error_body
+from exai_actors.wire.openai.error_fields import parse_error_body
 from exai_actors.wire.openai.errors import classify_response
 from exai_actors.wire.openai.rate_headers import hold_s, service_clock
 from exai_actors.wire.openai.stream import FINISH_GRACE_S, StreamReader

@@ -24,7 +24,7 @@ class Pingable(Protocol):
 
 
 class Keepalive:
-    """Pings every socket each ``interval_s`` and fails those silent for ``timeout_s`` after it.
+    """Pings each socket every ``interval_s`` and closes those silent for ``timeout_s`` after it.
 
     Any byte proves that a client is alive, not only a pong, which waits behind a long message on a
     slow line. One timer and two queues serve all sockets; both spans are constant, so the queues

@@ -24,8 +24,8 @@ from exai_actors.runtime.kernel.dead_letters import DeadLetters
 from exai_actors.runtime.kernel.driver import Cancellable, Driver
 from exai_actors.runtime.kernel.events import DeadLetterReason, EventStream, MailboxRefused
 from exai_actors.runtime.kernel.mailbox import Mailbox
+from exai_actors.runtime.kernel.pace import Workload
 from exai_actors.runtime.kernel.signals import Exit, ExitReason
-from exai_actors.runtime.kernel.workload import Workload
 
 # The states of an actor, in the order of its life except that RUNNING is the one that is false.
 # Plain integers, because they are compared for each message: an enum's members cost five times as

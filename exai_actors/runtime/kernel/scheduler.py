@@ -24,8 +24,8 @@ from exai_actors.runtime.kernel.cell import (
 )
 from exai_actors.runtime.kernel.driver import Callback, Driver
 from exai_actors.runtime.kernel.events import EventStream, SlowHandler
+from exai_actors.runtime.kernel.pace import Pace
 from exai_actors.runtime.kernel.signals import ExitReason
-from exai_actors.runtime.kernel.workload import Pace
 
 # None is a message like any other.
 NO_MESSAGE = object()

@@ -12,6 +12,7 @@ from exai_actors.runtime.kernel.dead_letters import DeadLetters
 from exai_actors.runtime.kernel.driver import Driver
 from exai_actors.runtime.kernel.errors import PathTaken, SystemStopping
 from exai_actors.runtime.kernel.events import EventStream, Listener
+from exai_actors.runtime.kernel.pace import DEFAULT_PACE, Pace
 from exai_actors.runtime.kernel.paths import PathHistory, check_path
 from exai_actors.runtime.kernel.ref import Ref
 from exai_actors.runtime.kernel.requests import Request, StopRequest
@@ -20,7 +21,6 @@ from exai_actors.runtime.kernel.shutdown import stop_in_reverse
 from exai_actors.runtime.kernel.statistics import ActorStatistics, statistics_of
 from exai_actors.runtime.kernel.timers import ScheduledMessage
 from exai_actors.runtime.kernel.watching import DownNotice
-from exai_actors.runtime.kernel.workload import DEFAULT_PACE, Pace
 
 R = TypeVar("R", bound=Ref)
 

@@ -14,12 +14,12 @@ from exai_actors.runtime.kernel import lifecycle
 from exai_actors.runtime.kernel.cell import ActorCell, Supervisor
 from exai_actors.runtime.kernel.driver import Driver
 from exai_actors.runtime.kernel.errors import RuntimeFault
+from exai_actors.runtime.kernel.pace import DEFAULT_PACE, Pace
 from exai_actors.runtime.kernel.ref import Ref
 from exai_actors.runtime.kernel.requests import request_stop
 from exai_actors.runtime.kernel.system import System
 from exai_actors.runtime.kernel.timers import ScheduledMessage
 from exai_actors.runtime.kernel.watching import watch
-from exai_actors.runtime.kernel.workload import DEFAULT_PACE, Pace
 from exai_actors.runtime.pykka_api import registry
 from exai_actors.runtime.pykka_api.future import LoopFuture
 from exai_actors.runtime.pykka_api.inbox import Inbox

@@ -8,10 +8,10 @@ from typing import Any
 import msgspec
 
 from exai_actors.core.calls import LimitHolder, LimitScope, UpstreamFailure
-from exai_actors.wire.openai.body_waits import wait_in_body
-from exai_actors.wire.openai.error_bodies import ErrorWords, parse_error_body, read_error
+from exai_actors.wire.openai.error_fields import ErrorWords, parse_error_body, read_error
 from exai_actors.wire.openai.rate_headers import hold_s, retry_after, service_clock
 from exai_actors.wire.openai.redaction import NO_SECRET, Redactor
+from exai_actors.wire.openai.refusal_advice import describe
 from exai_actors.wire.openai.refusal_rules import (
     LIMIT_KINDS,
     Rule,
@@ -19,8 +19,8 @@ from exai_actors.wire.openai.refusal_rules import (
     holder_of,
     limit_of,
 )
-from exai_actors.wire.openai.refusal_texts import describe
-from exai_actors.wire.openai.reset_times import wait_in_text
+from exai_actors.wire.openai.wait_fields import wait_in_body
+from exai_actors.wire.openai.wait_phrases import wait_in_text
 
 
 def classify_response(

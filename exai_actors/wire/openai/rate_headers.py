@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
 
-from exai_actors.wire.openai.reset_times import bounded, parse_number, parse_wait
+from exai_actors.wire.openai.wait_phrases import bounded, parse_number, parse_wait
 
 _ITEM = re.compile(r"\b(limit|remaining|reset|r|t)\s*=\s*(\d+)")
 _ITEM_NAMES = {"r": "remaining", "t": "reset"}

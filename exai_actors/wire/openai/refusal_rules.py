@@ -41,7 +41,7 @@ class Holder(StrEnum):
     """Whose limit it is, in a rule; ``STATED``: the account if the message says so, else the model.
 
     An unstated limit counts as the model's: if it was the account's, each other model costs one
-    refusal more; the other way round, hours of the other models would be lost.
+    refusal more; wrongly assuming the account would idle the other models for hours.
     """
 
     ACCOUNT = "account"

@@ -17,7 +17,7 @@ from contextlib import suppress
 from typing import Any
 
 from exai_actors.core.calls import Completion, FailureKind, UpstreamFailure
-from exai_actors.wire.openai.error_bodies import error_within
+from exai_actors.wire.openai.error_fields import error_within
 from exai_actors.wire.openai.errors import classify_error
 from exai_actors.wire.openai.fields import (
     FAILED_REASONS,

@@ -7,14 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exai_actors.core.calls import ChatCall, ChatMessage, Usage
+from exai_actors.core.capacity.cost import cost_of
 from exai_actors.core.capacity.token_estimates import (
     FIRST_COMPLETION,
+    MAX_MODELS,
     MAX_TOKENS,
-    MODELS,
     TOKENS_PER_IMAGE,
     TokenEstimator,
     characters_of,
-    cost_of,
 )
 
 
@@ -51,9 +51,9 @@ def test_max_tokens_bounds_the_estimate() -> None:
 
 def test_only_so_many_models_are_remembered() -> None:
     estimator = TokenEstimator()
-    for number in range(3 * MODELS):
+    for number in range(3 * MAX_MODELS):
         estimator.estimate(ask("hi", model=str(number)), 2)
-    assert len(estimator._models) == MODELS
+    assert len(estimator._models) == MAX_MODELS
 
 
 def test_a_first_estimate_is_a_quarter_of_the_characters_and_a_usual_answer() -> None:

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exai_actors.messages.recipient import Offer
+from exai_actors.runtime.kernel.pace import Pace
 from exai_actors.runtime.kernel.ref import Ref
 from exai_actors.runtime.kernel.requests import request_stop
 from exai_actors.runtime.kernel.signals import Down, Exit
-from exai_actors.runtime.kernel.workload import Pace
 from tests.runtime.kernel.probes import Answer, ManualSystem, Recorder, Unrefusable, ask
 
 PATHS = ("/a", "/b", "/c")

@@ -10,8 +10,8 @@ import pytest
 
 from exai_actors.runtime.kernel.cell import ActorCell
 from exai_actors.runtime.kernel.events import SlowHandler
+from exai_actors.runtime.kernel.pace import Pace
 from exai_actors.runtime.kernel.ref import Ref
-from exai_actors.runtime.kernel.workload import Pace
 from tests.runtime.kernel.probes import Doing, ManualSystem
 
 

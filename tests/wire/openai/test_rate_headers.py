@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict
 
 from exai_actors.wire.openai.rate_headers import hold_s, retry_after
-from exai_actors.wire.openai.reset_times import MAX_WAIT_S
+from exai_actors.wire.openai.wait_phrases import MAX_WAIT_S
 
 NOW = 1_795_521_600.0
 """2026-11-24 12:00 UTC."""

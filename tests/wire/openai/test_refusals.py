@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from exai_actors.core.calls import Completion, UpstreamFailure
 from exai_actors.wire.openai.completions import parse_completion
 from exai_actors.wire.openai.errors import classify_error, classify_response
-from exai_actors.wire.openai.reset_times import MAX_WAIT_S
+from exai_actors.wire.openai.wait_phrases import MAX_WAIT_S
 
 CASES = Path(__file__).parents[2] / "cases" / "refusals"
 REPORTED: list[dict[str, Any]] = orjson.loads((CASES / "reported.json").read_bytes())

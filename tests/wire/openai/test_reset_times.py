@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exai_actors.wire.openai.reset_times import MAX_WAIT_S, parse_wait, wait_in_text
+from exai_actors.wire.openai.wait_phrases import MAX_WAIT_S, parse_wait, wait_in_text
 
 NOW = 1_795_521_600.0
 """2026-11-24 12:00 UTC, 20:00 in Beijing."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-# After a slow message so many are handled one by one, so that the next report is exact.
+# The number of messages handled one at a time after a slow one, so that the next report is exact.
 _PROBATION = 64
 
 

@@ -11,9 +11,9 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from exai_actors.wire.openai.error_bodies import json_within
+from exai_actors.wire.openai.error_fields import json_within
 from exai_actors.wire.openai.rate_headers import hold_s, retry_after
-from exai_actors.wire.openai.reset_times import bounded, parse_number, parse_wait
+from exai_actors.wire.openai.wait_phrases import bounded, parse_number, parse_wait
 
 _MAX_DEPTH = 6
 _MAX_MEMBERS = 300

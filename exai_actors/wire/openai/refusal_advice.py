@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 
 from exai_actors.core.calls import FailureKind
-from exai_actors.wire.openai.error_bodies import ErrorWords
+from exai_actors.wire.openai.error_fields import ErrorWords
 from exai_actors.wire.openai.redaction import Redactor
 
 _TITLE = re.compile(r"<title[^<>]*>([^<]*)</title>", re.IGNORECASE)
