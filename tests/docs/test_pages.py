@@ -74,7 +74,7 @@ def exists(path: str) -> bool:
 
 def test_each_worked_change_names_at_most_five_files() -> None:
     page = (ROOT / "docs" / "how-to" / "change-the-code.md").read_text("utf-8")
-    examples = page.split("\n## ")[1:]
+    examples = [part for part in page.split("\n## ")[1:] if "| file | change |" in part]
     assert len(examples) == 5
     for example in examples:
         rows = re.findall(r"^\| `([^`]+)`( \(new\))? \|", example, re.MULTILINE)
