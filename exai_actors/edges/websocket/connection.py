@@ -134,9 +134,7 @@ class WebSocketConnection(asyncio.BufferedProtocol):
     def drop(self, code: int, reason: str) -> None:
         """End the socket without a closing handshake; only our side learns code and reason."""
         self._stop_receiving()
-        self._outbox.shut()
-        if self._dropped_as is None:
-            self._dropped_as = code, reason
+        self._dropped_as = code, reason
         self._transport.abort()
 
     def ping(self) -> None:

@@ -150,8 +150,6 @@ class WebSocketServer:
         if self._sockets:
             self._all_gone = asyncio.get_running_loop().create_future()
             await self._all_gone
-        if self._keepalive is not None:
-            self._keepalive.stop()
 
     # Called by the connections.
 
@@ -164,8 +162,6 @@ class WebSocketServer:
     def add_socket(self, connection: WebSocketConnection) -> bool:
         # Sockets that have not finished their handshake do not count as connections, so they need
         # a bound too.
-        if self._is_stopping:
-            return False
         if len(self._sockets) >= 2 * self._policy.max_connections + _MAX_HANDSHAKES:
             return False
         self._sockets.add(connection)

@@ -109,13 +109,13 @@ async def test_the_round_trip_is_the_time_of_the_fastest_new_connection(
         await caller.start("on the pooled connection").end()
         assert service.round_trip_s == first
 
-        connect = aiohttp.TCPConnector._create_connection
+        connect = aiohttp.TCPConnector.connect
 
         async def connect_slowly(*args: Any) -> Any:
             await asyncio.sleep(first)
             return await connect(*args)
 
-        monkeypatch.setattr(aiohttp.TCPConnector, "_create_connection", connect_slowly)
+        monkeypatch.setattr(aiohttp.TCPConnector, "connect", connect_slowly)
         await asyncio.gather(*(caller.start().end() for _ in range(2)))
         assert upstream.connections == 2
         assert service.round_trip_s == first

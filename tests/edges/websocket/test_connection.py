@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
+import pytest
 from websockets.frames import CLOSE
 
 from exai_actors.edges.websocket.connection import WebSocketConnection
@@ -89,7 +91,8 @@ async def test_messages_waiting_for_a_full_actor_are_dropped_when_the_client_is_
     await probe.offered(1)
     probe.answer = Offer.ACCEPTED
     socket.client_leaves()
-    await asyncio.sleep(0)
+    # Longer than until the next offer would come.
+    await asyncio.sleep(0.02)
     assert [type(message) for message in probe.messages] == [SocketClosed]
 
 
@@ -188,3 +191,22 @@ async def test_a_full_actor_keeps_a_socket_paused_that_fills_the_read_buffer() -
     socket.receive((text(b"x") + text(b"y" * 100_000))[:buffer_size])
     await probe.offered(2)
     assert not socket.transport.is_reading_now
+
+
+async def test_an_ended_socket_leaves_no_timer_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop = asyncio.get_running_loop()
+    call_later = loop.call_later
+    timers: list[asyncio.TimerHandle] = []
+
+    def recorded(*args: Any) -> asyncio.TimerHandle:
+        timers.append(call_later(*args))
+        return timers[-1]
+
+    monkeypatch.setattr(loop, "call_later", recorded)
+    unfinished = MemorySocket()
+    unfinished.client_leaves()
+    closing = MemorySocket()
+    closing.opened().close(1000, "")
+    closing.client_leaves()
+    assert timers
+    assert all(timer.cancelled() for timer in timers)

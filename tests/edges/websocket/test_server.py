@@ -281,6 +281,14 @@ async def test_the_connection_beyond_the_limit_of_its_address_is_closed() -> Non
         assert second.close_reason == "Too many connections from your IP (1/1)"
 
 
+async def test_an_address_may_connect_again_after_its_connection_has_ended() -> None:
+    async with listening(max_connections_per_address=1) as it:
+        for number in range(3):
+            async with connect(it.url) as client:
+                await (await client.ping())
+            await it.probes[number].expect(SocketClosed)
+
+
 async def test_a_handshake_that_does_not_come_ends_the_socket() -> None:
     async with (
         listening(open_timeout_s=0.05) as it,
@@ -425,3 +433,23 @@ async def test_a_client_that_floods_the_server_does_not_hold_up_others() -> None
         await it.probes[0].expect(TextReceived)
         flood = [each for each in it.probes[1].messages if isinstance(each, TextReceived)]
         assert len(flood) < 5
+
+
+async def test_a_server_keeps_nothing_of_connections_that_have_ended() -> None:
+    async with listening(ping_interval_s=0.01, ping_timeout_s=1.0) as it:
+        assert containers_of(it.server) == []
+        for _ in range(3):
+            async with connect(it.url):
+                assert {"_sockets", "_admitted", "_by_address"} < set(containers_of(it.server))
+                await asyncio.sleep(0.1)
+                assert "_pong_by" in containers_of(it.server)
+        for probe in it.probes:
+            await probe.expect(SocketClosed)
+        assert containers_of(it.server) == []
+
+
+def containers_of(server: WebSocketServer) -> list[str]:
+    """The names of the containers of a server and its keepalive that are not empty."""
+    assert server._keepalive is not None
+    values = vars(server) | vars(server._keepalive)
+    return [name for name, value in values.items() if isinstance(value, (dict, set)) and value]
