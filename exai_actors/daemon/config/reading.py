@@ -76,8 +76,12 @@ def read_tables(
     flags: Mapping[str, str | int],
 ) -> Reading:
     """As ``read_config``, for the tables of a file and the lines of their keys."""
-    overrides = {name: env[name].strip() for name in ENVIRONMENT if env.get(name, "").strip()}
-    origins = Origins(file, lines, _override_origins(overrides, flags))
+    overrides: dict[KeyPath, tuple[str, str | int]] = {
+        path: (name, env[name].strip())
+        for name, path in ENVIRONMENT.items()
+        if env.get(name, "").strip()
+    }
+    overrides |= {FLAGS[name]: (name, value) for name, value in flags.items()}
     in_file = Origins(file, lines, {})
     checker = TableChecker(in_file)
     settings = checker.file(raw)
@@ -88,39 +92,29 @@ def read_tables(
                 ("server", "token_file"), "is set as well as token; keep one of the two"
             )
         )
+    origins = Origins(file, lines, {path: name for path, (name, _) in overrides.items()})
     overriding = TableChecker(origins)
-    settings = _override(settings, overrides, flags, overriding)
+    for path, (_, value) in overrides.items():
+        settings = _override(settings, path, value, overriding)
     problems += overriding.problems
     return _checked(settings, origins, problems, env, checker.from_presets)
 
 
-def _override_origins(
-    overrides: Mapping[str, str], flags: Mapping[str, str | int]
-) -> dict[KeyPath, str]:
-    named = {ENVIRONMENT[name]: name for name in overrides}
-    return named | {FLAGS[name]: name for name in flags}
-
-
 def _override(
-    settings: FileConfig,
-    overrides: Mapping[str, str],
-    flags: Mapping[str, str | int],
-    checker: TableChecker,
+    settings: FileConfig, path: KeyPath, value: str | int, checker: TableChecker
 ) -> FileConfig:
-    values: dict[KeyPath, str | int] = {ENVIRONMENT[name]: overrides[name] for name in overrides}
-    values |= {FLAGS[name]: value for name, value in flags.items()}
-    for path, value in values.items():
-        table_name, key = str(path[0]), str(path[1])
-        table = getattr(settings, table_name)
-        field = next(field for field in msgspec.structs.fields(table) if field.name == key)
-        found = checker.value(field.type, value, path, strict=False)
-        if found is not None:
-            changes: dict[str, Any] = {key: found}
-            if path == ("server", "token"):
-                changes["token_file"] = ""
-            table = msgspec.structs.replace(table, **changes)
-            settings = msgspec.structs.replace(settings, **{table_name: table})
-    return settings
+    """The settings with the value at ``path``, or unchanged after adding a problem."""
+    table_name, key = str(path[0]), str(path[1])
+    table = getattr(settings, table_name)
+    field = next(field for field in msgspec.structs.fields(table) if field.name == key)
+    found = checker.value(field.type, value, path, strict=False)
+    if found is None:
+        return settings
+    changes: dict[str, Any] = {key: found}
+    if path == ("server", "token"):
+        changes["token_file"] = ""
+    table = msgspec.structs.replace(table, **changes)
+    return msgspec.structs.replace(settings, **{table_name: table})
 
 
 def _checked(

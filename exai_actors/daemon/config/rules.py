@@ -64,8 +64,8 @@ def token_error(token: str) -> str:
 
 
 def server_findings(server: ServerConfig, access: tuple[AccessConfig, ...]) -> Iterator[Finding]:
-    if server.token and (fault := token_error(server.token)):
-        yield Finding(("server", "token"), fault)
+    if server.token and (error := token_error(server.token)):
+        yield Finding(("server", "token"), error)
     if not _is_bare_host(server.host):
         yield Finding(
             ("server", "host"),
@@ -112,8 +112,8 @@ def provider_findings(providers: tuple[ProviderConfig, ...]) -> Iterator[Finding
 
 
 def _openai_findings(provider: OpenAIProvider, path: KeyPath) -> Iterator[Finding]:
-    if fault := _url_error(provider.base_url):
-        yield Finding((*path, "base_url"), fault)
+    if error := _url_error(provider.base_url):
+        yield Finding((*path, "base_url"), error)
     if provider.api_key_env and not VARIABLE.fullmatch(provider.api_key_env):
         yield Finding(
             (*path, "api_key_env"),
@@ -251,8 +251,8 @@ def route_findings(
                     f'"{target}" is a route, and a route cannot lead to a route; list its models '
                     f'here, or write "provider/{target}" for a model of that name',
                 )
-            elif fault := _target_error(target, names, providers):
-                yield Finding((*path, "to", at), fault)
+            elif error := _target_error(target, names, providers):
+                yield Finding((*path, "to", at), error)
 
 
 def _target_error(target: str, names: set[str], providers: tuple[ProviderConfig, ...]) -> str:

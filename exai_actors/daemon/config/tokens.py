@@ -36,7 +36,7 @@ def with_tokens(reading: Reading, config: Config, env: Mapping[str, str]) -> Rea
         else:
             token = tokens.in_variable((*path, "token_env"), entry.token_env)
         if token and token in found.values():
-            tokens.fault(
+            tokens.report(
                 path, "has the same token as another entry or [server]; generate a new one"
             )
         found[entry.name] = token
@@ -72,15 +72,15 @@ class _Tokens:
                 token = opened.read(MAX_TOKEN_BYTES).decode("ascii", "replace").strip()
                 mode = os.fstat(opened.fileno()).st_mode
         except OSError as error:
-            self.fault(path, f"{file} cannot be read: {error.strerror}")
+            self.report(path, f"{file} cannot be read: {error.strerror}")
             return ""
         except ValueError as error:
-            self.fault(path, f"{file} cannot be read: {error}")
+            self.report(path, f"{file} cannot be read: {error}")
             return ""
         if not token:
-            self.fault(path, f"{file} is empty; write a token of at least 16 characters to it")
-        elif fault := token_error(token):
-            self.fault(path, f"{file}: {fault}")
+            self.report(path, f"{file} is empty; write a token of at least 16 characters to it")
+        elif message := token_error(token):
+            self.report(path, f"{file}: {message}")
         elif os.name == "posix" and mode & (stat.S_IRWXG | stat.S_IRWXO):
             self.warnings.append(
                 self._problem(
@@ -101,11 +101,11 @@ class _Tokens:
                     f"export {name}=...",
                 )
             )
-        elif fault := token_error(token):
-            self.fault(path, f"{name}: {fault}")
+        elif message := token_error(token):
+            self.report(path, f"{name}: {message}")
         return token
 
-    def fault(self, path: KeyPath, message: str) -> None:
+    def report(self, path: KeyPath, message: str) -> None:
         self.problems.append(self._problem(path, message))
 
     def _problem(self, path: KeyPath, message: str) -> Problem:
