@@ -9,17 +9,18 @@ from __future__ import annotations
 import re
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
-from functools import partial
+from contextlib import contextmanager
+from functools import cache, partial
 from itertools import count
 from pathlib import Path
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any, TypeVar
 
 import exai_actors.runtime.kernel
 
-KERNEL = Path(exai_actors.runtime.kernel.__file__).parent
+KERNEL = str(Path(exai_actors.runtime.kernel.__file__).parent)
 
 # A thread that waits for a lock of the interrupted one goes on after it.
 _BLOCKED_AFTER_S = 0.05
@@ -97,27 +98,71 @@ def _run_to(
     left = point
     finish: Finish = int
 
-    def at_call(frame: FrameType, event: str, arg: Any) -> Any:
-        file = Path(frame.f_code.co_filename)
-        function = f"{file.name}:{frame.f_code.co_name}"
-        if not left or file.parent != KERNEL or not re.fullmatch(within, function):
-            return None
-        frame.f_trace_lines = False
-        frame.f_trace_opcodes = True
-        return at_opcode
-
-    def at_opcode(frame: FrameType, event: str, arg: Any) -> Any:
+    def visit(code: CodeType) -> None:
         nonlocal left, finish
-        if event == "opcode" and left:
+        if left and _matches(within, code.co_filename, code.co_name):
             left -= 1
             if not left:
                 finish = interrupt()
-        return at_opcode
 
-    before = sys.gettrace()
-    sys.settrace(at_call)
-    try:
+    with _each_bytecode(visit):
         run()
-    finally:
-        sys.settrace(before)
     return None if left else finish
+
+
+@cache
+def _matches(within: str, file: str, function: str) -> bool:
+    return re.fullmatch(within, f"{Path(file).name}:{function}") is not None
+
+
+def _is_of_the_kernel(code: CodeType) -> bool:
+    return code.co_filename.startswith(KERNEL)
+
+
+if sys.version_info >= (3, 12):
+
+    @contextmanager
+    def _each_bytecode(visit: Callable[[CodeType], None]) -> Iterator[None]:
+        """Call ``visit`` before each bytecode of the kernel that this thread runs."""
+        monitoring, tool, thread = sys.monitoring, 4, threading.get_ident()
+
+        def at_instruction(code: CodeType, _offset: int) -> Any:
+            if not _is_of_the_kernel(code):
+                return monitoring.DISABLE
+            if threading.get_ident() == thread:
+                visit(code)
+            return None
+
+        monitoring.use_tool_id(tool, __name__)
+        monitoring.register_callback(tool, monitoring.events.INSTRUCTION, at_instruction)
+        monitoring.set_events(tool, monitoring.events.INSTRUCTION)
+        try:
+            yield
+        finally:
+            monitoring.set_events(tool, monitoring.events.NO_EVENTS)
+            monitoring.free_tool_id(tool)
+
+else:
+
+    @contextmanager
+    def _each_bytecode(visit: Callable[[CodeType], None]) -> Iterator[None]:
+        """Call ``visit`` before each bytecode of the kernel that this thread runs."""
+
+        def at_call(frame: FrameType, _event: str, _arg: Any) -> Any:
+            if not _is_of_the_kernel(frame.f_code):
+                return None
+            frame.f_trace_lines = False
+            frame.f_trace_opcodes = True
+            return at_opcode
+
+        def at_opcode(frame: FrameType, event: str, _arg: Any) -> Any:
+            if event == "opcode":
+                visit(frame.f_code)
+            return at_opcode
+
+        before = sys.gettrace()
+        sys.settrace(at_call)
+        try:
+            yield
+        finally:
+            sys.settrace(before)

@@ -8,7 +8,7 @@ from contextlib import suppress
 import pytest
 
 from exai_actors.messages.recipient import Offer
-from exai_actors.runtime.kernel.requests import request_stop
+from exai_actors.runtime.kernel.requests import Request, request_stop
 from tests.runtime.kernel.interleaving import Finish, LoopThread, at_every_point, in_a_thread
 from tests.runtime.kernel.probes import Answer, ManualSystem, ask
 
@@ -52,6 +52,7 @@ class Scene:
 
     def check_accounts(self) -> None:
         """Every message was handled, or was refused, or is a dead letter."""
+        assert self.actor.ref.is_alive() or len(self.actor.cell.mailbox) == 0
         self.system.run()
         seen = self.actor.seen
         sent = len(self.waiting) + len(self.told) + self.offers.count(Offer.ACCEPTED)
@@ -149,6 +150,21 @@ def test_two_threads_that_send_at_the_same_time_lose_no_message(
         assert len(scene.actor.seen) == 2
 
     at_every_point(lambda: loop.do(Scene), first, in_a_thread(Scene.tell_system), check)
+
+
+def test_the_last_message_of_three_threads_that_meet_at_an_end_is_accounted_for() -> None:
+    scene = Scene()
+    scene.stop()
+    # One thread found the actor alive and idle, and queues it only now.
+    scene.actor.cell.scheduled = True
+    scene.system.scheduler._ready.append(scene.actor.cell)
+    # Another found room in the lane, and appends only now.
+    scene.answers.append(Answer())
+    scene.actor.cell.mailbox.user.append(Request("asked", scene.answers[0]))
+    scene.system.scheduler.wake()
+    scene.run()
+    scene.check_accounts()
+    assert not scene.actor.cell.scheduled
 
 
 @pytest.mark.parametrize("is_early", [False, True])
