@@ -226,7 +226,12 @@ def test_each_change_of_capacity_is_logged_once() -> None:
     with structlog.testing.capture_logs() as entries:
         provider.run("refused")
         provider.upstream.calls[0].fail(FailureKind.RATE_LIMITED, "slow down", retry_after=8.0)
+        provider.tree.settle()
+        held = provider.tree.statistics()
+        assert held.held_because == "rate_limited"
+        assert held.held_for_s == pytest.approx(8.4)
         provider.tree.advance(10.0)
+        assert provider.tree.statistics().held_because == ""
         provider.run("fails")
         provider.upstream.calls[1].fail(FailureKind.SERVER_ERROR, "broken")
         provider.tree.advance(10.0)

@@ -331,9 +331,7 @@ class ProviderActor(LoopActor):
             run = call.run
             if run is not first:
                 flow = call.pool.queue.flow(run.session, run.tenant)
-                self._dispatcher.transfer(
-                    call, flow, run.request, run.options.priority, self._now()
-                )
+                self._dispatcher.transfer(call, flow, run.request, self._now())
             return
         call.live = False
         self._replies.dropped(call)

@@ -230,17 +230,17 @@ class Dispatcher(Generic[C]):
                 return call
         return self.retries.remove(session, request)
 
-    def transfer(self, call: C, flow: Flow, request: RequestKey, priority: int, now: float) -> None:
+    def transfer(self, call: C, flow: Flow, request: RequestKey, now: float) -> None:
         """Make the call another session's: its charge or its place in the queue."""
         queue = call.pool.queue
         was_queued = queue.remove(call.flow.session, call.request) is not None
         if call.permit in call.pool.ledger.held:
             queue.transfer(call.flow, flow, call.cost, call.inverse_weight)
             call.inverse_weight = flow.tenant.inverse_weight
-        call.flow, call.request, call.priority = flow, request, priority
+        call.flow, call.request = flow, request
         if was_queued:
             # It was accepted once, so a full queue does not refuse it now.
-            queue.put(flow, request, call, call.cost, now, priority, ahead=True)
+            queue.put(flow, request, call, call.cost, now, ahead=True)
 
     def forget(self, session: SessionId) -> list[C]:
         """Remove an ended session, and return the calls that it had waiting."""
@@ -323,7 +323,7 @@ class Dispatcher(Generic[C]):
     def _requeue_due(self, now: float) -> None:
         while (call := self.retries.take(now)) is not None:
             queue = call.pool.queue
-            queue.put(call.flow, call.request, call, call.cost, now, call.priority, ahead=True)
+            queue.put(call.flow, call.request, call, call.cost, now, ahead=True)
         while (permit := self._quarantine.take(now)) is not None:
             self._pool_at(permit).ledger.release(permit)
         for pool in self.pools:

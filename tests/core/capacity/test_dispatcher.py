@@ -83,7 +83,8 @@ def test_a_call_that_would_wait_beyond_its_deadline_is_refused_immediately() -> 
     refusal = bench.admit("hurried", deadline=15.0)
     assert isinstance(refusal, Refusal)
     assert (refusal.cause, refusal.position, refusal.wait_s) == (RefusalCause.TOO_LATE, 1, 10.0)
-    assert bench.admit("patient", deadline=25.0) is Admission.QUEUED
+    assert bench.admit("just in time", deadline=20.0) is Admission.QUEUED
+    assert bench.admit("patient", deadline=35.0) is Admission.QUEUED
 
 
 def test_a_large_call_is_refused_if_the_gate_opens_too_late_for_it() -> None:
@@ -230,13 +231,14 @@ def test_a_hold_refuses_the_queued_calls_that_it_outlasts() -> None:
     bench = Bench(limit=1)
     bench.admit("a")
     bench.admit("hurried", "b", deadline=5.0)
-    bench.admit("patient", "c", deadline=500.0)
+    bench.admit("just too late", "c", deadline=60.0)
+    bench.admit("patient", "c", deadline=60.1)
     call = bench.running.pop("a")
     bench.dispatcher.release(call.permit)
     failure = UpstreamFailure(FailureKind.RATE_LIMITED, "slow down", retry_after=60.0)
     bench.dispatcher.failed(call, failure, 0.0, 0.0)
-    ((refused, refusal),) = bench.dispatcher.refuse_unservable(0.0)
-    assert refused.request.text == "hurried"
+    (refused, refusal), (other, _) = bench.dispatcher.refuse_unservable(0.0)
+    assert (refused.request.text, other.request.text) == ("hurried", "just too late")
     assert refusal.cause is RefusalCause.CLOSED
     assert refusal.retry_after >= 60.0
     assert bench.dispatcher.refuse_unservable(0.0) == []

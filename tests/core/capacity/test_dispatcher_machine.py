@@ -288,7 +288,7 @@ class CapacityMachine(RuleBasedStateMachine):
         calls = self.running | self.waiting
         call = calls[data.draw(st.sampled_from(sorted(calls)))]
         flow = call.pool.queue.flow(SessionId(session), DEFAULT_TENANT)
-        self.dispatcher.transfer(call, flow, call.request, 0, self.now)
+        self.dispatcher.transfer(call, flow, call.request, self.now)
         assert call.flow is flow
         self.pump()
 

@@ -153,6 +153,9 @@ def test_a_call_that_never_reached_the_service_is_refunded() -> None:
     assert charge is not None
     gates.refund(charge, 1.0)
     assert gates.opens_at(100, 1.0) == 1.0
+    gates.charge(70, 1.0)
+    used = {gate.name: gate.used for gate in gates.statistics(1.0)}
+    assert used == {"requests_per_minute": 1, "tokens_per_minute": 70}
 
 
 def test_a_charge_settled_after_its_window_changes_nothing() -> None:
