@@ -5,14 +5,18 @@ from __future__ import annotations
 import pytest
 
 from exai_actors.actors.settings import ConnectionSettings
+from exai_actors.ids import SessionId
 from exai_actors.messages.connection import (
+    Admitted,
     BinaryReceived,
     Drain,
     OutboxHigh,
     OutboxLow,
     TextReceived,
 )
+from exai_actors.messages.session_requests import SessionRequest
 from exai_actors.ports import Peer
+from exai_actors.testing.probe import Probe
 from exai_actors.testing.tree import ManualTree
 
 
@@ -94,8 +98,12 @@ def test_a_json_rpc_cancellation_aborts_the_call() -> None:
 
 def test_a_cancel_of_an_unknown_request_is_answered() -> None:
     tree = ManualTree()
-    (frame,) = tree.client().send({"op": "cancel", "request_id": "nothing"})
-    assert frame["op"] == "cancelled"
+    client = tree.client()
+    (frame,) = client.send({"op": "cancel", "request_id": "nothing"})
+    assert (frame["op"], frame["found"]) == ("cancelled", False)
+    client.call("something")
+    frames = client.send({"op": "cancel", "request_id": "something"})
+    assert [frame["found"] for frame in frames if frame["op"] == "cancelled"] == [True]
 
 
 def test_a_cancel_right_behind_its_call_is_not_lost() -> None:
@@ -123,6 +131,18 @@ def test_a_slow_consumers_stream_is_paused_and_resumed() -> None:
     assert [call.paused for call in tree.upstream.calls] == [True, False]
     slow.event(OutboxLow())
     assert [call.paused for call in tree.upstream.calls] == [False, False]
+
+
+def test_a_connection_may_be_a_slow_consumer_before_it_has_a_session() -> None:
+    tree = ManualTree(connection=ConnectionSettings(slow_consumer_s=10.0))
+    client = tree.connect()
+    client.event(OutboxHigh())
+    client.event(OutboxLow())
+    assert [frame["ok"] for frame in client.send({"op": "hello"})] == [True]
+    client.event(OutboxHigh())
+    client.event(OutboxHigh())
+    tree.advance(10.0)
+    assert client.outbox.aborts == 1
 
 
 def test_a_stream_of_a_slow_consumer_starts_paused() -> None:
@@ -234,6 +254,17 @@ def test_nothing_said_in_time_closes_4002() -> None:
     socket = tree.connect()
     tree.advance(15.0)
     assert socket.outbox.closed == (4002, "hello timeout or disconnect")
+
+
+def test_a_session_that_is_ready_after_the_timeout_is_not_reported() -> None:
+    tree = ManualTree(connection=ConnectionSettings(hello_timeout_s=15.0))
+    client = tree.connect()
+    tree.advance(15.0)
+    session: Probe[SessionRequest] = Probe()
+    assert client.outbox.take() == []
+    client.ref.tell(Admitted(SessionId("late"), session))
+    assert client.received() == []
+    assert client.ref.is_alive()
 
 
 def test_a_hello_in_time_stops_the_timeout() -> None:

@@ -463,6 +463,34 @@ def test_an_immediate_drain_answers_calls_in_flight() -> None:
     assert client.outbox.closed is not None
 
 
+def test_an_outcome_after_an_immediate_drain_is_ignored() -> None:
+    tree = ManualTree()
+    client = tree.client()
+    client.call("a")
+    tree.broker.tell_system(DrainBroker(immediately=True))
+    client.received()
+    tree.upstream.calls[0].complete("too late")
+    assert client.received() == []
+    assert client.ref.is_alive()
+    client.vanish()
+    assert (tree.drained, tree.gave_up) == (1, [])
+
+
+def test_a_session_does_not_expire_before_it_has_finished_all_its_requests() -> None:
+    tree = ManualTree(limit=2, finish_on_disconnect=("kimi",), resume_s=60.0)
+    client = tree.client("mine")
+    client.call("a")
+    client.call("b")
+    client.vanish()
+    tree.upstream.calls[0].complete("first")
+    tree.advance(61.0)
+    tree.upstream.calls[1].complete("second")
+    tree.settle()
+    (answer,) = tree.client("mine").call("b")
+    assert answer["text"] == "second"
+    assert len(tree.upstream.calls) == 2
+
+
 def test_a_second_end_of_a_call_changes_nothing_and_is_counted() -> None:
     tree = ManualTree(limit=1)
     client = tree.client()
