@@ -263,7 +263,7 @@ class Wrapper:
 
     def message_type(self) -> str:
         """The name under which this appears in events."""
-        raise NotImplementedError
+        return type(self).__name__
 
     def deliver(self, cell: ActorCell, /) -> Any:
         """Serve the item's purpose, now that its turn has come."""

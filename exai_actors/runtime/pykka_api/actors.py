@@ -139,7 +139,8 @@ class LoopActor(pykka.Actor):
     def _stop(self) -> None:
         lifecycle.stop(self._cell)
 
-    # pykka's hooks for new kinds of actors. Its own start() and ask() would use them.
+    # Abstract in pykka, whose own start() and ask() would call them; both are replaced here, so
+    # that two of the three are never called.
 
     @staticmethod
     def _create_actor_inbox() -> NoReturn:
