@@ -8,8 +8,8 @@ import sys
 
 import orjson
 
-from exai_actors.edges.settings import WebSocketSettings
 from exai_actors.edges.websocket.server import WebSocketServer
+from exai_actors.edges.websocket.settings import WebSocketSettings
 from exai_actors.messages.connection import ConnectionMessage, TextReceived
 from exai_actors.messages.recipient import Offer
 from exai_actors.ports import Outbox

@@ -19,10 +19,12 @@ from exai_actors.actors.children import (
     SessionChild,
 )
 from exai_actors.actors.connection.actor import ConnectionActor
+from exai_actors.actors.connection.settings import ConnectionSettings
 from exai_actors.actors.directory import Directory
 from exai_actors.actors.provider.actor import ProviderActor
+from exai_actors.actors.provider.settings import ProviderSettings
 from exai_actors.actors.session.actor import SessionActor
-from exai_actors.actors.settings import ConnectionSettings, ProviderSettings, SessionSettings
+from exai_actors.actors.session.settings import SessionSettings
 from exai_actors.actors.statistics_board import StatisticsBoard
 from exai_actors.core.authentication import Authenticator, Identity
 from exai_actors.core.capacity.account import Account

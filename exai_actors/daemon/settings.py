@@ -7,7 +7,9 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from exai_actors.actors.settings import ConnectionSettings, ProviderSettings, SessionSettings
+from exai_actors.actors.connection.settings import ConnectionSettings
+from exai_actors.actors.provider.settings import ProviderSettings
+from exai_actors.actors.session.settings import SessionSettings
 from exai_actors.core.authentication import Authenticator, Identity
 from exai_actors.core.capacity.settings import (
     CapacitySettings,
@@ -21,7 +23,9 @@ from exai_actors.daemon.config.provider_tables import (
     SyntheticProvider,
 )
 from exai_actors.daemon.config.tables import Config
-from exai_actors.edges.settings import HttpSettings, SyntheticSettings, WebSocketSettings
+from exai_actors.edges.http.settings import HttpSettings
+from exai_actors.edges.synthetic.settings import SyntheticSettings
+from exai_actors.edges.websocket.settings import WebSocketSettings
 
 S = TypeVar("S", bound=msgspec.Struct)
 

@@ -197,7 +197,7 @@ class Broker:
                     settings=http_settings(provider),
                 )
             case SyntheticProvider():
-                from exai_actors.edges.synthetic import SyntheticUpstream
+                from exai_actors.edges.synthetic.upstream import SyntheticUpstream
 
                 return SyntheticUpstream(
                     self.system.driver.call_later,

@@ -12,7 +12,9 @@ from msgspec.structs import replace
 
 from exai_actors.actors.children import ProviderChild
 from exai_actors.actors.connection.actor import ConnectionActor
-from exai_actors.actors.settings import ConnectionSettings, ProviderSettings, SessionSettings
+from exai_actors.actors.connection.settings import ConnectionSettings
+from exai_actors.actors.provider.settings import ProviderSettings
+from exai_actors.actors.session.settings import SessionSettings
 from exai_actors.actors.tree import Listeners, ProviderParts, Randomness, Tree
 from exai_actors.core.authentication import Authenticator, Identity
 from exai_actors.core.capacity.account import Account

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 
-from exai_actors.actors.settings import ConnectionSettings, SessionSettings
+from exai_actors.actors.connection.settings import ConnectionSettings
+from exai_actors.actors.session.settings import SessionSettings
 from exai_actors.core.calls import ChatMessage, FailureKind
 from exai_actors.messages.connection import OutboxHigh, OutboxLow
 from exai_actors.testing.tree import ManualTree

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from exai_actors.actors.settings import ConnectionSettings
+from exai_actors.actors.connection.settings import ConnectionSettings
 from exai_actors.ids import SessionId
 from exai_actors.messages.connection import (
     Admitted,

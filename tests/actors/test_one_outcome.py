@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from exai_actors.actors.connection.settings import ConnectionSettings
 from exai_actors.actors.session.actor import SessionActor
-from exai_actors.actors.settings import ConnectionSettings, SessionSettings
+from exai_actors.actors.session.settings import SessionSettings
 from exai_actors.core.calls import FailureKind
 from exai_actors.ids import ConnectionId, ProviderName
 from exai_actors.messages.broker import DrainBroker, ExpireSessions

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from exai_actors.actors.settings import SessionSettings
+from exai_actors.actors.session.settings import SessionSettings
 from exai_actors.core.calls import FailureKind
 from exai_actors.core.capacity.changes import DrainProvider, Pause
 from exai_actors.core.capacity.settings import CapacitySettings, RetrySettings

@@ -24,8 +24,9 @@ from hypothesis.stateful import (
 )
 from pykka import ActorRegistry
 
+from exai_actors.actors.connection.settings import ConnectionSettings
 from exai_actors.actors.session.connections import SessionConnections
-from exai_actors.actors.settings import ConnectionSettings, SessionSettings
+from exai_actors.actors.session.settings import SessionSettings
 from exai_actors.core.calls import FailureKind
 from exai_actors.core.capacity.settings import CapacitySettings, CircuitSettings
 from exai_actors.core.routing import RouteSettings

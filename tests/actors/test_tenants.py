@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from exai_actors.actors.settings import SessionSettings
+from exai_actors.actors.session.settings import SessionSettings
 from exai_actors.core.authentication import Identity
 from exai_actors.core.capacity.settings import CapacitySettings
 from exai_actors.ids import TenantName

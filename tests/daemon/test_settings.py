@@ -8,7 +8,9 @@ from typing import get_args
 
 import msgspec
 
-from exai_actors.actors.settings import ConnectionSettings, ProviderSettings, SessionSettings
+from exai_actors.actors.connection.settings import ConnectionSettings
+from exai_actors.actors.provider.settings import ProviderSettings
+from exai_actors.actors.session.settings import SessionSettings
 from exai_actors.core.authentication import Identity
 from exai_actors.core.capacity.settings import (
     CapacitySettings,
@@ -31,7 +33,9 @@ from exai_actors.daemon.settings import (
     synthetic_settings,
     websocket_settings,
 )
-from exai_actors.edges.settings import HttpSettings, SyntheticSettings, WebSocketSettings
+from exai_actors.edges.http.settings import HttpSettings
+from exai_actors.edges.synthetic.settings import SyntheticSettings
+from exai_actors.edges.websocket.settings import WebSocketSettings
 from exai_actors.ids import DEFAULT_TENANT, TenantName
 from tests.daemon.configs import config_of
 

@@ -4,8 +4,8 @@ from typing import Any
 
 from exai_actors.core.calls import Aborted, Completion, FailureKind, UpstreamFailure
 from exai_actors.core.synthetic import INTRODUCTION
-from exai_actors.edges.settings import SyntheticSettings
-from exai_actors.edges.synthetic import SyntheticUpstream
+from exai_actors.edges.synthetic.settings import SyntheticSettings
+from exai_actors.edges.synthetic.upstream import SyntheticUpstream
 from exai_actors.messages.provider import ModelsListed, ProviderMessage, UpstreamEnded
 from exai_actors.messages.recipient import Offer
 from exai_actors.runtime import ManualDriver

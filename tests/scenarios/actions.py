@@ -31,7 +31,7 @@ from typing import Any
 
 import orjson
 
-from exai_actors.actors.settings import SessionSettings
+from exai_actors.actors.session.settings import SessionSettings
 from exai_actors.core.calls import FailureKind
 from exai_actors.core.capacity.changes import (
     Change,

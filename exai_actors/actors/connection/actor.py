@@ -65,8 +65,8 @@ from exai_actors.wire.clients.frames import (
 )
 
 if TYPE_CHECKING:
+    from exai_actors.actors.connection.settings import ConnectionSettings
     from exai_actors.actors.directory import Directory
-    from exai_actors.actors.settings import ConnectionSettings
     from exai_actors.ports import Clock, Outbox, Peer
 
 

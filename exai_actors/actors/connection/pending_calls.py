@@ -15,7 +15,7 @@ from exai_actors.wire.clients import encode
 from exai_actors.wire.clients.frames import CheckedCall, Dialect, ReplyTo
 
 if TYPE_CHECKING:
-    from exai_actors.actors.settings import ConnectionSettings
+    from exai_actors.actors.connection.settings import ConnectionSettings
     from exai_actors.ports import Clock, Outbox
 
 MAX_REPEATS = 8

@@ -8,7 +8,7 @@ from exai_actors.messages.connection import SlowConsumerTimeout
 from exai_actors.runtime import Cancellable, LoopActor
 
 if TYPE_CHECKING:
-    from exai_actors.actors.settings import ConnectionSettings
+    from exai_actors.actors.connection.settings import ConnectionSettings
     from exai_actors.ports import Outbox
 
 

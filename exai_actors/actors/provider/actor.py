@@ -62,7 +62,7 @@ from exai_actors.messages.session import Chunk, Failed
 from exai_actors.runtime import Cancellable, Down, LoopActor, LoopRef
 
 if TYPE_CHECKING:
-    from exai_actors.actors.settings import ProviderSettings
+    from exai_actors.actors.provider.settings import ProviderSettings
     from exai_actors.actors.statistics_board import StatisticsBoard
     from exai_actors.ports import Upstream
 

@@ -13,7 +13,7 @@ from exai_actors.messages.provider import AskModels
 from exai_actors.messages.recipient import Recipient
 
 if TYPE_CHECKING:
-    from exai_actors.actors.settings import ProviderSettings
+    from exai_actors.actors.provider.settings import ProviderSettings
     from exai_actors.runtime import LoopActor
 
 log = structlog.get_logger()

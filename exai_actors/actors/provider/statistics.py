@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeVar
 
-from exai_actors.actors.settings import ProviderSettings
+from exai_actors.actors.provider.settings import ProviderSettings
 from exai_actors.core.capacity.dispatcher import Dispatcher
 from exai_actors.core.capacity.scheduled_call import ScheduledCall
 from exai_actors.core.statistics import HoldStatistics, ModelStatistics, ProviderStatistics

@@ -64,7 +64,7 @@ from exai_actors.runtime import Cancellable, Down, LoopActor
 
 if TYPE_CHECKING:
     from exai_actors.actors.directory import Directory
-    from exai_actors.actors.settings import SessionSettings
+    from exai_actors.actors.session.settings import SessionSettings
     from exai_actors.ports import Clock
 
 

@@ -19,7 +19,8 @@ from exai_actors.daemon.config.value_types import (
     Text,
     Tokens,
 )
-from exai_actors.edges.settings import HttpSettings, SyntheticSettings
+from exai_actors.edges.http.settings import HttpSettings
+from exai_actors.edges.synthetic.settings import SyntheticSettings
 
 _CAPACITY = CapacitySettings(limit=1)
 _HTTP = HttpSettings()

@@ -15,7 +15,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from exai_actors.actors.settings import ConnectionSettings, SessionSettings
+from exai_actors.actors.connection.settings import ConnectionSettings
+from exai_actors.actors.session.settings import SessionSettings
 from exai_actors.core.capacity.changes import MAX_WEIGHT, MIN_WEIGHT
 from exai_actors.daemon.config.provider_tables import ProviderConfig, SyntheticProvider
 from exai_actors.daemon.config.toml_lines import KeyPath
@@ -30,7 +31,7 @@ from exai_actors.daemon.config.value_types import (
     SecondsOrNone,
     Text,
 )
-from exai_actors.edges.settings import WebSocketSettings
+from exai_actors.edges.websocket.settings import WebSocketSettings
 from exai_actors.ids import ProviderName, TenantName
 
 HIDDEN = "********"

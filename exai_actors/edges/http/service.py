@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 import msgspec
 
 from exai_actors.edges.http.exchange import Response
-from exai_actors.edges.settings import HttpSettings
+from exai_actors.edges.http.settings import HttpSettings
 from exai_actors.wire.openai.redaction import Redactor
 
 

@@ -19,7 +19,7 @@ from exai_actors.edges.http.errors import (
 )
 from exai_actors.edges.http.exchange import Endpoint, Response, exchange
 from exai_actors.edges.http.service import HttpService
-from exai_actors.edges.settings import HttpSettings
+from exai_actors.edges.http.settings import HttpSettings
 from exai_actors.ids import PermitId
 from exai_actors.messages.provider import (
     ModelsListed,

@@ -10,11 +10,11 @@ from websockets.frames import BINARY, TEXT, Frame
 from websockets.http11 import Request, Response
 from websockets.protocol import CONNECTING, OPEN, Event
 
-from exai_actors.edges.settings import WebSocketSettings
 from exai_actors.edges.websocket.fast_frames import whole_text_frames
 from exai_actors.edges.websocket.inbound import InboundQueue
 from exai_actors.edges.websocket.outbox import SocketOutbox, WriteCoalescer
 from exai_actors.edges.websocket.protocol import MessageProtocol
+from exai_actors.edges.websocket.settings import WebSocketSettings
 from exai_actors.messages.connection import (
     BinaryReceived,
     ConnectionMessage,

@@ -17,10 +17,10 @@ from exai_actors.core.handshake_policy import (
     is_loopback,
 )
 from exai_actors.edges.listener import Listener, listen
-from exai_actors.edges.settings import WebSocketSettings
 from exai_actors.edges.websocket.connection import WebSocketConnection
 from exai_actors.edges.websocket.keepalive import Keepalive
 from exai_actors.edges.websocket.outbox import WriteCoalescer
+from exai_actors.edges.websocket.settings import WebSocketSettings
 from exai_actors.errors import UsageError
 from exai_actors.messages.connection import ConnectionMessage
 from exai_actors.messages.recipient import Recipient

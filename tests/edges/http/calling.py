@@ -8,8 +8,8 @@ from typing import Any
 
 from exai_actors.core.calls import ChatCall, ChatMessage, UpstreamFailure, UpstreamResult
 from exai_actors.edges.http.call import HttpCall
+from exai_actors.edges.http.settings import HttpSettings
 from exai_actors.edges.http.upstream import HttpUpstream
-from exai_actors.edges.settings import HttpSettings
 from exai_actors.ids import PermitId
 from exai_actors.messages.provider import ProviderMessage, UpstreamChunk, UpstreamEnded
 from exai_actors.ports import Upstream, UpstreamCall

@@ -8,9 +8,9 @@ from typing import Any
 
 from websockets.frames import Frame
 
-from exai_actors.edges.settings import WebSocketSettings
 from exai_actors.edges.websocket.connection import WebSocketConnection
 from exai_actors.edges.websocket.server import WebSocketServer
+from exai_actors.edges.websocket.settings import WebSocketSettings
 from exai_actors.messages.connection import ConnectionMessage
 from exai_actors.messages.recipient import Recipient
 from exai_actors.ports import Outbox, Peer

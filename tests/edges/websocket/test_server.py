@@ -15,9 +15,9 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.protocol import State
 from websockets.typing import Subprotocol
 
-from exai_actors.edges.settings import WebSocketSettings
 from exai_actors.edges.websocket.protocol import FIRST_MESSAGE_BYTES
 from exai_actors.edges.websocket.server import WebSocketServer
+from exai_actors.edges.websocket.settings import WebSocketSettings
 from exai_actors.errors import UsageError
 from exai_actors.messages.connection import (
     BinaryReceived,

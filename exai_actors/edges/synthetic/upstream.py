@@ -14,7 +14,7 @@ from exai_actors.core.calls import (
 )
 from exai_actors.core.synthetic import SyntheticModel, pieces
 from exai_actors.edges.ended_call import EndedCall
-from exai_actors.edges.settings import SyntheticSettings
+from exai_actors.edges.synthetic.settings import SyntheticSettings
 from exai_actors.ids import PermitId
 from exai_actors.messages.provider import (
     ModelsListed,

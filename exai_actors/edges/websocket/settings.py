@@ -1,4 +1,4 @@
-"""The settings of servers and upstreams, as plain values. Times are seconds."""
+"""The settings of the WebSocket server, as plain values. Times are seconds."""
 
 from __future__ import annotations
 
@@ -33,31 +33,3 @@ class WebSocketSettings(msgspec.Struct, frozen=True, kw_only=True):
         if self.outbox_limit_bytes is not None:
             return self.outbox_limit_bytes
         return max(4 * self.max_frame_bytes, _MIN_OUTBOX_LIMIT_BYTES)
-
-
-class HttpSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """The limits of a call to a service over HTTP.
-
-    The timeouts cover a new connection with its TLS (``connect``), the time from the start of a
-    call to the head of its response (``first_byte``), the time between two portions of the body
-    (``idle``) and the whole call (``total``). ``max_answer_bytes`` limits the text of a streamed
-    answer and the body of any other.
-    """
-
-    connect_timeout_s: float = 10.0
-    first_byte_timeout_s: float = 60.0
-    idle_timeout_s: float = 60.0
-    total_timeout_s: float = 600.0
-    max_answer_bytes: int = 33_554_432
-
-
-class SyntheticSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """The answers of the built-in provider: the first piece of one comes after ``delay_ms``, the
-    rest at ``tokens_per_second`` (0: immediately). A fraction ``failure_rate`` of calls fails.
-    """
-
-    delay_ms: float = 0.0
-    tokens: int = 16
-    tokens_per_second: float = 0.0
-    failure_rate: float = 0.0
-    seed: int = 0

@@ -1,0 +1,1 @@
+"""The synthetic provider: answers calls without a service."""
