@@ -3,6 +3,9 @@
 Browsers let any page open a WebSocket to any address and name the page in ``Origin``. No page comes
 from this port, so every origin is foreign unless the configuration lists it. Comparing ``Origin``
 with ``Host`` would not help: a page whose name was rebound to 127.0.0.1 sends the same in both.
+
+One origin needs no listing, because programs send it and no page can: that of this port itself,
+under a loopback address. The library websocket-client makes it up from the URL.
 """
 
 from __future__ import annotations
@@ -46,13 +49,17 @@ class ConnectionRefused(msgspec.Struct, frozen=True):
 
 
 def check_handshake(
-    policy: HandshakePolicy, *, origin: str | None, host: str | None
+    policy: HandshakePolicy, *, origin: str | None, host: str | None, port: int
 ) -> HandshakeRefused | None:
     """None to accept. ``origin`` and ``host`` are header values, None if absent.
 
-    A client without ``Origin`` is not a browser and is accepted.
+    A client without ``Origin`` is not a browser and is accepted. ``port`` is the broker's own.
     """
-    if origin is not None and not _is_allowed(origin, policy.allowed_origins):
+    if not (
+        origin is None
+        or _is_allowed(origin, policy.allowed_origins)
+        or _is_of_this_port(origin, host, port)
+    ):
         return HandshakeRefused(
             403,
             f"The page's origin {_printable(origin)} may not connect to this broker.\n"
@@ -87,10 +94,7 @@ def check_connection_limits(
 def is_loopback(host: str) -> bool:
     """Whether a server that listens on ``host`` can be reached from this machine only."""
     name = host.strip("[]").lower()
-    try:
-        return ip_address(name).is_loopback
-    except ValueError:
-        return name == "localhost" or name.endswith(".localhost")
+    return name == "localhost" or name.endswith(".localhost") or _is_loopback_address(name)
 
 
 def _is_allowed(origin: str, allowed: tuple[str, ...]) -> bool:
@@ -99,6 +103,21 @@ def _is_allowed(origin: str, allowed: tuple[str, ...]) -> bool:
 
 def _normal(origin: str) -> str:
     return origin.rstrip("/").lower()
+
+
+def _is_of_this_port(origin: str, host: str | None, port: int) -> bool:
+    """Whether ``origin`` is that of this port, under the loopback address that ``host`` names."""
+    if host is None or origin.lower() != f"http://{host.lower()}":
+        return False
+    try:
+        authority = urlsplit(f"//{host}")
+        name, named_port = authority.hostname, authority.port
+    except ValueError:
+        return False
+    if "@" in host or authority.netloc != host:
+        return False
+    is_this_machine = name == "localhost" or (name is not None and _is_loopback_address(name))
+    return is_this_machine and (80 if named_port is None else named_port) == port
 
 
 def _is_known_host(host: str, policy: HandshakePolicy) -> bool:
@@ -116,6 +135,13 @@ def _host_name(authority: str) -> str | None:
     except ValueError:
         return None
     return name.rstrip(".") if name else None
+
+
+def _is_loopback_address(name: str) -> bool:
+    try:
+        return ip_address(name).is_loopback
+    except ValueError:
+        return False
 
 
 def _is_address(name: str) -> bool:

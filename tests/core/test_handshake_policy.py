@@ -7,13 +7,21 @@ from hypothesis import strategies as st
 from exai_actors.core.handshake_policy import (
     ConnectionRefused,
     HandshakePolicy,
+    HandshakeRefused,
     check_connection_limits,
-    check_handshake,
     is_loopback,
 )
+from exai_actors.core.handshake_policy import check_handshake as check_handshake_at
 
 OPEN_TO_NONE = HandshakePolicy(max_connections=3)
 ON_LOOPBACK = HandshakePolicy(max_connections=3, checks_host=True)
+PORT = 8079
+
+
+def check_handshake(
+    policy: HandshakePolicy, *, origin: str | None, host: str | None
+) -> HandshakeRefused | None:
+    return check_handshake_at(policy, origin=origin, host=host, port=PORT)
 
 
 def test_a_client_without_origin_is_accepted() -> None:
@@ -25,7 +33,15 @@ def test_a_client_without_origin_is_accepted() -> None:
     [
         "https://evil.example",
         "http://localhost:3000",
-        "http://127.0.0.1:8079",
+        "http://127.0.0.1:80790",
+        "http://127.0.0.2:8079",
+        "http://localhost:8079",
+        "https://127.0.0.1:8079",
+        "http://127.0.0.1",
+        "http://127.0.0.1:8079/",
+        "http://user@127.0.0.1:8079",
+        "ws://127.0.0.1:8079",
+        "127.0.0.1:8079",
         "null",
         "",
         "file://",
@@ -45,6 +61,57 @@ def test_a_page_under_a_rebound_name_is_refused() -> None:
     )
     assert refused is not None
     assert "http://evil.example:8079" in refused.text
+
+
+# What the library websocket-client sends by default.
+@pytest.mark.parametrize(
+    "host",
+    ["127.0.0.1:8079", "localhost:8079", "[::1]:8079", "127.8.8.8:8079", "LocalHost:8079"],
+)
+@pytest.mark.parametrize("policy", [OPEN_TO_NONE, ON_LOOPBACK])
+def test_the_origin_that_programs_make_of_the_address_is_accepted(
+    policy: HandshakePolicy, host: str
+) -> None:
+    assert check_handshake(policy, origin=f"http://{host}", host=host) is None
+
+
+def test_that_origin_leaves_out_port_80() -> None:
+    for port, accepted in ((80, True), (PORT, False)):
+        refused = check_handshake_at(
+            ON_LOOPBACK, origin="http://localhost", host="localhost", port=port
+        )
+        assert (refused is None) is accepted
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "localhost:3000",  # another server's page
+        "localhost:80",
+        "evil.example:8079",
+        "localhost.evil.example:8079",
+        "127.0.0.1.evil.example:8079",
+        "127.0.0.1:8079@evil.example",
+        "evil.example@127.0.0.1:8079",
+        "evil.example/@127.0.0.1:8079",
+        "127.0.0.1:8079/evil",
+        "127.0.0.1:8079#",
+        "mybox:8079",
+        "10.0.0.1:8079",
+        "0.0.0.0:8079",
+        "broker.localhost:8079",
+        "localhost.:8079",
+        "[::1:8079",
+        "localhost:port",
+        "",
+        ":8079",
+    ],
+)
+@pytest.mark.parametrize("policy", [OPEN_TO_NONE, ON_LOOPBACK])
+def test_no_other_origin_is_accepted_for_being_the_host(policy: HandshakePolicy, host: str) -> None:
+    refused = check_handshake(policy, origin=f"http://{host}", host=host)
+    assert refused is not None
+    assert refused.status == 403
 
 
 @pytest.mark.parametrize("written", ["http://localhost:3000", "http://LOCALHOST:3000/"])

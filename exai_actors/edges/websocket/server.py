@@ -171,7 +171,10 @@ class WebSocketServer:
         if self._is_stopping:
             return connection.reject(503, "The broker is stopping.\n")
         refused = check_handshake(
-            self._policy, origin=_header(request, "Origin"), host=_header(request, "Host")
+            self._policy,
+            origin=_header(request, "Origin"),
+            host=_header(request, "Host"),
+            port=self._port if self._listener is None else self._listener.port,
         )
         if refused is not None:
             return connection.reject(refused.status, refused.text)

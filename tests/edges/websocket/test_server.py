@@ -243,6 +243,17 @@ async def test_a_foreign_page_gets_403_that_names_the_setting() -> None:
         assert it.probes == []
 
 
+async def test_the_origin_of_the_port_itself_is_accepted() -> None:
+    async with listening() as it:
+        origin = f"http://127.0.0.1:{it.port}"
+        async with connect(it.url, origin=origin):  # type: ignore[arg-type]
+            assert len(it.probes) == 1
+        with pytest.raises(InvalidStatus) as refused:
+            async with connect(it.url, origin="http://127.0.0.1:8079"):  # type: ignore[arg-type]
+                pass
+        assert refused.value.response.status_code == 403
+
+
 async def test_a_rebound_name_gets_403_on_loopback() -> None:
     async with listening() as it, by_hand(it.port) as (reader, writer):
         writer.write(HANDSHAKE.replace(b"127.0.0.1:8079", b"evil.example:8079"))
