@@ -30,6 +30,7 @@ max_connections = 12000
 name = "instant"
 kind = "synthetic"
 models = ["synthetic"]
+tokens_per_second = 0
 limit = 4096
 queue = 100000
 """

@@ -26,7 +26,11 @@ def answer_to(request: dict[str, object]) -> dict[str, object]:
     """The answer of the broker with its synthetic provider, without using any of its code."""
     arguments = request["arguments"]
     assert isinstance(arguments, dict)
-    text = f"This is exai's built-in synthetic model, not an AI. You said: {arguments['prompt']}"
+    text = (
+        "This is exai's built-in synthetic model, not an AI. "
+        f'You asked for: "{arguments["prompt"]}" '
+        "A real model would do that here, piece by piece, as these words come."
+    )
     return {
         "op": "call_tool_res",
         "request_id": request["request_id"],

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import msgspec
 import orjson
 
+from exai_actors.daemon.config.provider_tables import SyntheticProvider
 from exai_actors.daemon.config.reading import ENVIRONMENT, read_config, read_tables
 from exai_actors.daemon.config.tables import Config
 from exai_actors.daemon.config.tokens import with_tokens
@@ -23,7 +25,8 @@ def config_for_test(config: AnyConfig = None) -> Config:
     """The configuration checked as for ``exai serve``, but on a free port unless it names one.
 
     The environment supplies API keys but no host, port or token, since a test must not depend on
-    where it runs. Raises ConfigError, whose text names line, key and correction.
+    where it runs. Synthetic providers answer immediately unless they set ``tokens_per_second``.
+    Raises ConfigError, whose text names line, key and correction.
     """
     if isinstance(config, Config):
         return config
@@ -32,7 +35,8 @@ def config_for_test(config: AnyConfig = None) -> Config:
             f"{config!r} is not a configuration; give the text of an exai.toml or its tables"
         )
     environment = {name: value for name, value in os.environ.items() if name not in ENVIRONMENT}
-    flags = {} if "port" in _server_table(config) else {"--port": 0}
+    server = _tables(config).get("server", {})
+    flags = {} if isinstance(server, Mapping) and "port" in server else {"--port": 0}
     file = Path("the test's config")
     if isinstance(config, str):
         reading = read_config(config, file=file, env=environment, flags=flags)
@@ -45,7 +49,7 @@ def config_for_test(config: AnyConfig = None) -> Config:
     problems = (*reading.problems, *reading.missing_keys)
     if problems or reading.config is None:
         raise ConfigError("\n".join(str(problem) for problem in problems))
-    return reading.config
+    return _with_instant_answers(reading.config, config)
 
 
 def provider_at(base_url: str, *, name: str = "scripted", limit: int = 1) -> dict[str, Any]:
@@ -70,13 +74,23 @@ def with_upstream(config: AnyConfig, base_url: str) -> AnyConfig:
     return config if "provider" in tables else {**tables, "provider": [provider_at(base_url)]}
 
 
-def _server_table(config: str | Mapping[str, Any] | None) -> Any:
+def _with_instant_answers(config: Config, given: str | Mapping[str, Any] | None) -> Config:
+    tables: Sequence[Mapping[str, Any]] = _tables(given).get("provider") or ({},)
+    providers = [
+        msgspec.structs.replace(provider, tokens_per_second=0.0)
+        if isinstance(provider, SyntheticProvider) and "tokens_per_second" not in table
+        else provider
+        for provider, table in zip(config.provider, tables, strict=True)
+    ]
+    return msgspec.structs.replace(config, provider=tuple(providers))
+
+
+def _tables(config: str | Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """The tables as given, which may be wrong; none if the text is not TOML."""
     try:
-        tables = tomllib.loads(config) if isinstance(config, str) else config or {}
+        return tomllib.loads(config) if isinstance(config, str) else config or {}
     except tomllib.TOMLDecodeError:
         return {}
-    server = tables.get("server", {})
-    return server if isinstance(server, Mapping) else {}
 
 
 def _is_text_or_tables(config: object) -> bool:

@@ -9,37 +9,88 @@ from exai_actors.core.synthetic import INTRODUCTION, MAX_ECHO_CHARS, SyntheticMo
 
 
 def call(prompt: str = "nonce 17", max_tokens: int | None = None) -> ChatCall:
-    messages = (ChatMessage("system", "be brief"), ChatMessage("user", prompt))
-    return ChatCall("synthetic", messages, max_tokens=max_tokens)
+    return ChatCall("synthetic", (ChatMessage("user", prompt),), max_tokens=max_tokens)
 
 
-def test_the_answer_names_itself_and_repeats_the_prompt() -> None:
-    answer = SyntheticModel().answer(call("nonce 17"))
-    assert answer.text.startswith(INTRODUCTION + " nonce 17")
+@pytest.mark.parametrize(
+    ("prompt", "quoted"),
+    [
+        ("nonce 17", 'You said: "nonce 17".'),
+        ("My name is Ada.", 'You said: "My name is Ada."'),
+        ("What is a permit?", 'You asked: "What is a permit?"'),
+        ("how long is a queue", 'You asked: "how long is a queue".'),
+        ("The limit is four, right?", 'You asked: "The limit is four, right?"'),
+        ("Tell me about permits.", 'You asked for: "Tell me about permits."'),
+        ("count, from 1 to 3", 'You asked for: "count, from 1 to 3".'),
+        ("hello", 'You said: "hello". Hello to you, too!'),
+        ("Hi, there!", 'You said: "Hi, there!" Hello to you, too!'),
+        ("", 'You said: "".'),
+        ("   ", 'You said: "   ".'),
+    ],
+)
+def test_the_answer_is_of_whole_sentences_that_fit_the_prompt(prompt: str, quoted: str) -> None:
+    answer = SyntheticModel().answer(call(prompt))
+    assert answer.text.startswith(f"{INTRODUCTION} {quoted} ")
     assert "not an AI" in answer.text
+    assert answer.text.endswith(".")
     assert answer.model == "synthetic"
     assert answer.finish_reason == "stop"
+    assert answer.usage is not None
+    assert answer.usage.completion_tokens == len(answer.text.split(" "))
+
+
+def test_a_later_turn_shows_its_number_and_the_turn_before() -> None:
+    history = (
+        ChatMessage("user", "My name is Ada."),
+        ChatMessage("assistant", "Noted."),
+        ChatMessage("user", "x" * 1000),
+        ChatMessage("assistant", "Noted, too."),
+        ChatMessage("user", "What is my name?"),
+    )
+    second = SyntheticModel().answer(ChatCall("m", (*history[:2], history[4]))).text
+    assert 'You asked: "What is my name?" This is turn 2; before: "My name is Ada." ' in second
+    third = SyntheticModel().answer(ChatCall("m", history)).text
+    assert 'This is turn 3; before: "xxx' in third
+    assert len(third) < 400
+    assert "turn" not in SyntheticModel().answer(call()).text
+
+
+def test_the_system_prompt_can_be_seen() -> None:
+    messages = (ChatMessage("system", "Be brief."), ChatMessage("user", "hello"))
+    answer = SyntheticModel().answer(ChatCall("m", messages))
+    assert 'My instructions: "Be brief." ' in answer.text
+    assert "This is turn" not in answer.text
+    assert answer.usage is not None
+    assert answer.usage.prompt_tokens == 3
 
 
 def test_both_ends_of_a_long_prompt_are_in_the_answer() -> None:
     text = SyntheticModel().answer(call("begin " + "x" * 100_000 + " end 42")).text
     assert "begin " in text
-    assert text.endswith(" end 42")
-    assert len(text) < MAX_ECHO_CHARS + 100
+    assert ' end 42".' in text
+    assert len(text) < MAX_ECHO_CHARS + 160
 
 
-def test_filler_words_bring_the_answer_to_its_length() -> None:
-    answer = SyntheticModel(tokens=50).answer(call())
-    assert len(answer.text.split()) == 50
+@pytest.mark.parametrize("tokens", [26, 50, 51, 137, 138, 1000])
+def test_more_sentences_bring_the_answer_to_its_length(tokens: int) -> None:
+    answer = SyntheticModel(tokens=tokens).answer(call())
+    assert tokens <= len(answer.text.split()) < tokens + 14
+    assert answer.text.endswith(".")
+    assert len(pieces(answer, tokens)) == tokens
     assert answer.usage is not None
-    assert answer.usage.completion_tokens == 50
+    assert answer.usage.completion_tokens == tokens
 
 
-def test_max_tokens_shortens_the_answer() -> None:
-    answer = SyntheticModel(tokens=50).answer(call(max_tokens=20))
-    assert len(answer.text.split()) == 20
-    assert answer.finish_reason == "length"
+def test_max_tokens_cuts_the_answer() -> None:
+    for tokens in (0, 50):
+        whole = SyntheticModel(tokens=tokens).answer(call())
+        cut = SyntheticModel(tokens=tokens).answer(call(max_tokens=20))
+        assert cut.text == " ".join(whole.text.split()[:20])
+        assert cut.finish_reason == "length"
+        assert cut.usage is not None
+        assert cut.usage.completion_tokens == 20
     assert SyntheticModel(tokens=50).answer(call(max_tokens=50)).finish_reason == "stop"
+    assert SyntheticModel().answer(call(max_tokens=500)).finish_reason == "stop"
 
 
 def test_seed_and_prompt_determine_the_answer() -> None:

@@ -209,7 +209,7 @@ exai ask --url ws://127.0.0.1:8079 hello | tr a-z A-Z
 ```
 <!-- docs-test: output -->
 ```text
-… NOT AN AI. YOU SAID: HELLO…
+… NOT AN AI. YOU SAID: "HELLO"…
 ```
 """
     with desk(tmp_path) as reader:

@@ -16,7 +16,9 @@ from tests.edges.http.calling import Caller, StartedCall
 def synthetic(**settings: Any) -> tuple[ManualDriver, Caller]:
     driver = ManualDriver()
     upstream = SyntheticUpstream(
-        driver.call_later, models=("synthetic",), settings=SyntheticSettings(**settings)
+        driver.call_later,
+        models=("synthetic",),
+        settings=SyntheticSettings(**({"tokens_per_second": 0} | settings)),
     )
     return driver, Caller(upstream)
 
@@ -30,7 +32,7 @@ def text_of(started: StartedCall) -> str:
 def test_an_instant_call_ends_before_start_returns() -> None:
     driver, caller = synthetic()
     started = caller.start("nonce 17", stream=False)
-    assert text_of(started).startswith(INTRODUCTION + " nonce 17")
+    assert text_of(started).startswith(f'{INTRODUCTION} You said: "nonce 17".')
     assert started.pieces == []
     assert driver.next_timer() is None
     started.call.pause()
@@ -65,6 +67,17 @@ def test_pieces_come_at_the_configured_pace() -> None:
         seen.append(len(started.pieces))
         driver.advance(0.1001)
     assert seen == [0, 1, 2, 3, 4, 5, 5]
+    assert "".join(started.pieces) == text_of(started)
+
+
+def test_the_default_pace_can_be_watched() -> None:
+    driver = ManualDriver()
+    upstream = SyntheticUpstream(driver.call_later, models=("synthetic",))
+    started = Caller(upstream).start("What is a permit?")
+    for second in (1, 2):
+        seen = "".join(started.pieces)
+        assert len(seen.split()) == 20 * (second - 1) + 1
+        driver.advance(1.0001)
     assert "".join(started.pieces) == text_of(started)
 
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from exai_actors.daemon.config.provider_tables import SyntheticProvider
 from exai_actors.errors import ConfigError
-from exai_actors.testing.config import config_for_test, provider_at, with_upstream
+from exai_actors.testing.config import AnyConfig, config_for_test, provider_at, with_upstream
 
 
 def test_the_default_is_a_synthetic_provider_on_a_free_port() -> None:
@@ -53,6 +54,24 @@ def test_tables_and_text_are_equivalent() -> None:
     assert from_text.chat == from_tables.chat
     assert from_text.session == from_tables.session
     assert from_text.provider == from_tables.provider
+
+
+@pytest.mark.parametrize(
+    "config", [None, {}, '[[provider]]\nname = "a"\nkind = "synthetic"', {"session": {"window": 3}}]
+)
+def test_synthetic_providers_answer_immediately(config: AnyConfig) -> None:
+    (provider,) = config_for_test(config).provider
+    assert isinstance(provider, SyntheticProvider)
+    assert provider.tokens_per_second == 0
+
+
+def test_a_pace_that_the_test_sets_is_kept() -> None:
+    paced = {"name": "a", "kind": "synthetic", "tokens_per_second": 20}
+    instant = {"name": "b", "kind": "synthetic"}
+    first, second = config_for_test({"provider": [paced, instant]}).provider
+    assert isinstance(first, SyntheticProvider)
+    assert isinstance(second, SyntheticProvider)
+    assert (first.tokens_per_second, second.tokens_per_second) == (20, 0)
 
 
 @pytest.mark.parametrize("wrong", ["[server", {"server": {"prot": 1}}])

@@ -134,9 +134,9 @@ class SyntheticProvider(
     delay_ms: Annotated[float, Meta(ge=0, le=3600000)] = _SYNTHETIC.delay_ms
     """The delay before each answer."""
     tokens: Annotated[int, Meta(ge=0, le=10000000)] = _SYNTHETIC.tokens
-    """The number of tokens in an answer."""
+    """The length of an answer; 0: a few sentences, one token for each word."""
     tokens_per_second: Annotated[float, Meta(ge=0, le=1000000000)] = _SYNTHETIC.tokens_per_second
-    """The speed of an answer; 0: immediately."""
+    """The speed of an answer, by default slow enough to watch; 0: immediately."""
     failure_rate: Annotated[float, Meta(ge=0, le=1)] = _SYNTHETIC.failure_rate
     """The fraction of calls that fail."""
     seed: Annotated[int, Meta(ge=0, le=2**63 - 1)] = _SYNTHETIC.seed
