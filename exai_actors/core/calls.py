@@ -102,6 +102,7 @@ class FailureKind(StrEnum):
     TIMEOUT = "timeout"
     UNAUTHORIZED = "unauthorized"
     NOT_FOUND = "not_found"
+    MODEL_NOT_FOUND = "model_not_found"
     RATE_LIMITED = "rate_limited"
     OVERLOADED = "overloaded"
     QUOTA = "quota"

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any, assert_never
 
 from exai_actors.core.calls import FailureKind, UpstreamFailure
@@ -134,19 +134,41 @@ def session_failed() -> ErrorBody:
     )
 
 
+def default_unknown(
+    provider: ProviderName, trouble: str | None, models: tuple[str, ...]
+) -> ErrorBody:
+    """The request names no model, and the provider of the default has not listed its models.
+
+    ``trouble`` says why its service did not list them, None if it has not answered yet.
+    """
+    details: dict[str, Any] = {"provider": provider, "available_models": list(models)}
+    if trouble is None:
+        details["retry_after"] = 1
+        message = f"provider '{provider}' has not listed its models yet; retry"
+    else:
+        message = (
+            f"the default model is the first of provider '{provider}', which could not list its "
+            f"models: {trouble}"
+        )
+    if models:
+        message += f"; to use another provider, name its model: {', '.join(models)}"
+    return ErrorBody(ErrorCode.MODEL_NOT_FOUND, message, details)
+
+
 def model_not_found(
-    model: str | None, models: tuple[str, ...], troubles: Sequence[str] = ()
+    model: str | None, models: tuple[str, ...], troubles: Mapping[str, str]
 ) -> ErrorBody:
     """No provider serves ``model`` (None: the configured default).
 
-    ``troubles`` say why providers could not list their models.
+    ``troubles`` say why providers, by name, could not list their models.
     """
     requested = "the default model" if model is None else f"the model '{model}'"
     listed = f"available: {', '.join(models)}" if models else "none has named a model yet"
     separator = "; " if models else ": "
     message = f"no provider serves {requested}{separator}{listed}"
     if troubles:
-        message += f" ({'; '.join(troubles)})"
+        reasons = (f"{provider}: {trouble}" for provider, trouble in troubles.items())
+        message += f" ({'; '.join(reasons)})"
     return ErrorBody(
         ErrorCode.MODEL_NOT_FOUND, message, {"model": model, "available_models": list(models)}
     )

@@ -42,13 +42,20 @@ class RoutingTable:
     configured route's name selects its first target that is served, with the others as fallbacks.
     A route hides a model of the same name, which ``provider/model`` still selects. The targets of a
     route are models, never routes.
+
+    A provider without models that is not in ``listed`` has not named its models yet, perhaps
+    because its service refuses the key. Nothing is concluded from that: such a provider may serve
+    every model that no other one serves, and requests for it fail there, with the service's words.
     """
 
     __slots__ = (
         "_by_name",
         "_configured_default",
+        "_listed",
         "_settings",
+        "_unlisted",
         "default_model",
+        "default_provider",
         "offers",
         "routes",
     )
@@ -58,8 +65,13 @@ class RoutingTable:
         offers: tuple[tuple[ProviderName, tuple[str, ...]], ...],
         default_model: str = "",
         routes: tuple[RouteSettings, ...] = (),
+        listed: frozenset[ProviderName] = frozenset(),
     ) -> None:
         self.offers = offers
+        self._listed = listed
+        self._unlisted = tuple(
+            provider for provider, models in offers if not models and provider not in listed
+        )
         served = [(provider, model) for provider, models in offers for model in models]
         self._by_name: dict[str, Route] = {}
         for provider, model in served:
@@ -67,23 +79,29 @@ class RoutingTable:
         for provider, model in served:
             self._by_name.setdefault(f"{provider}/{model}", Route(provider, model))
         self._settings = routes
+        targets = {settings.model: self._targets(settings) for settings in routes}
         self.routes: tuple[tuple[str, tuple[Route, ...]], ...] = tuple(
-            (settings.model, targets)
-            for settings in routes
-            if (targets := _targets(settings, self._by_name))
+            (name, found) for name, found in targets.items() if found
         )
-        """Each route's name with those of its targets that are served, in order."""
-        for name, targets in self.routes:
-            self._by_name[name] = targets[0]
+        """Each route's name with those of its targets that may be served, in order."""
+        for name, found in self.routes:
+            self._by_name[name] = found[0]
         self._configured_default = default_model
-        self.default_model = default_model or (served[0][1] if served else None)
-        """The configured default, or the first model of the first provider that has one."""
+        self.default_model = default_model or self._first_model()
+        """The configured default, or the first model of the first provider; None while unknown."""
+        self.default_provider = next(
+            (name for name, models in offers if models or name in self._unlisted), None
+        )
+        """The provider of the default model, unless one is configured."""
 
     def find(self, model: str | None) -> Route | None:
         """The route of ``model``, or of the default model for None; None if no provider has it."""
         if model is None:
             model = self.default_model
-        return None if model is None else self._by_name.get(model)
+            if model is None:
+                return None
+        found = self._by_name.get(model)
+        return found if found is not None or not self._unlisted else self._of_unlisted(model)
 
     def models(self) -> tuple[str, ...]:
         """Each model name once, in the order of the configuration, then the routes."""
@@ -93,18 +111,52 @@ class RoutingTable:
     def with_models(self, provider: ProviderName, models: tuple[str, ...]) -> RoutingTable:
         """The same table, except that ``provider`` serves ``models``."""
         offers = tuple((name, models if name == provider else known) for name, known in self.offers)
-        return RoutingTable(offers, self._configured_default, self._settings)
+        listed = self._listed | {provider}
+        return RoutingTable(offers, self._configured_default, self._settings, listed)
+
+    def _first_model(self) -> str | None:
+        for provider, models in self.offers:
+            if models:
+                return models[0]
+            if provider in self._unlisted:
+                # Another provider's model would hide that this one is not usable.
+                return None
+        return None
+
+    def _of_unlisted(self, name: str) -> Route | None:
+        """``provider/model`` at a provider that has not named its models."""
+        prefix, slash, model = name.partition("/")
+        provider = ProviderName(prefix)
+        return Route(provider, model) if slash and model and provider in self._unlisted else None
+
+    def _targets(self, settings: RouteSettings) -> tuple[Route, ...]:
+        """The targets of a route, each with the next one as its fallback."""
+        found = dict.fromkeys(filter(None, map(self._target, settings.to)))
+        targets: list[Route] = []
+        for target in reversed(found):
+            fallback = targets[-1] if targets else None
+            reasons = frozenset(settings.on) if fallback else frozenset()
+            targets.append(Route(target.provider, target.model, fallback, reasons))
+        return tuple(reversed(targets))
+
+    def _target(self, name: str) -> Route | None:
+        served = self._by_name.get(name) or self._of_unlisted(name)
+        if served is None and self._unlisted and name.partition("/")[0] not in self._names():
+            # A bare name: leaving it out would hide a refused key behind the next target.
+            return Route(self._unlisted[0], name)
+        return served
+
+    def _names(self) -> set[str]:
+        return {provider for provider, _ in self.offers}
 
 
-def _targets(settings: RouteSettings, by_name: dict[str, Route]) -> tuple[Route, ...]:
-    """The served targets of a route, each with the next one as its fallback."""
-    served = dict.fromkeys(by_name[name] for name in settings.to if name in by_name)
-    targets: list[Route] = []
-    for target in reversed(served):
-        fallback = targets[-1] if targets else None
-        reasons = frozenset(settings.on) if fallback else frozenset()
-        targets.append(Route(target.provider, target.model, fallback, reasons))
-    return tuple(reversed(targets))
+BUSY = "busy"
+"""The reason that covers every wait: for a permit, a gate, a hold, a circuit or an operator."""
+
+
+def leaves_for(reason: str | None, reasons: frozenset[str], *, would_wait: bool) -> bool:
+    """Whether a request that failed for ``reason``, or would wait here, goes to a fallback."""
+    return reason in reasons or (would_wait and BUSY in reasons)
 
 
 def fallback_reason(failure: UpstreamFailure) -> str | None:
@@ -126,6 +178,7 @@ def fallback_reason(failure: UpstreamFailure) -> str | None:
             | FailureKind.QUOTA
             | FailureKind.TIMEOUT
             | FailureKind.UNAUTHORIZED
+            | FailureKind.MODEL_NOT_FOUND
         ):
             return failure.kind.value
         case FailureKind.NOT_FOUND | FailureKind.REJECTED | FailureKind.TOO_LARGE:

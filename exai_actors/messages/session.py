@@ -73,24 +73,31 @@ class Completed(msgspec.Struct, frozen=True, gc=False):
 
 
 class Failed(msgspec.Struct, frozen=True, gc=False):
-    """The upstream call ended without an answer."""
+    """The upstream call ended without an answer.
+
+    ``would_wait``: another attempt would have to wait at this provider, and the call has a fallback
+    that takes it instead.
+    """
 
     refusable: ClassVar[bool] = False
     request: RequestKey
     failure: UpstreamFailure
+    would_wait: bool = False
 
 
 class Refused(msgspec.Struct, frozen=True, gc=False):
     """The provider refused the request; nothing was sent upstream.
 
     ``reason`` is a value for the ``on`` of a route: ``busy``, ``circuit_open``, ``unreachable``
-    (also for a provider that is drained or paused).
+    (also for a provider that is drained or paused). ``would_wait``: it is refused because it would
+    have waited, which a route also calls ``busy``.
     """
 
     refusable: ClassVar[bool] = False
     request: RequestKey
     error: ErrorBody
     reason: str = "busy"
+    would_wait: bool = True
 
 
 class DeadlinesDue(msgspec.Struct, frozen=True, gc=False):

@@ -51,10 +51,10 @@ def test_a_slow_provider_is_a_timeout() -> None:
 def test_an_unknown_model_is_answered_with_the_known_ones(
     model: str | None, models: tuple[str, ...], message: str
 ) -> None:
-    assert error_bodies.model_not_found(model, models) == ErrorBody(
+    assert error_bodies.model_not_found(model, models, {}) == ErrorBody(
         ErrorCode.MODEL_NOT_FOUND, message, {"model": model, "available_models": list(models)}
     )
-    troubled = error_bodies.model_not_found(model, models, ("kimi: refused", "glm: 401"))
+    troubled = error_bodies.model_not_found(model, models, {"kimi": "refused", "glm": "401"})
     assert troubled.message == f"{message} (kimi: refused; glm: 401)"
 
 
@@ -133,7 +133,7 @@ ALL = [
     error_bodies.provider_restarted(KIMI),
     error_bodies.session_full(256),
     error_bodies.session_failed(),
-    error_bodies.model_not_found("gpt", ("k2",)),
+    error_bodies.model_not_found("gpt", ("k2",), {}),
     error_bodies.id_reused(),
     error_bodies.expired("chat", 0.5),
     error_bodies.cancelled(),

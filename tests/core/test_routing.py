@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exai_actors.core.calls import FailureKind, UpstreamFailure
-from exai_actors.core.routing import Route, RouteSettings, RoutingTable, fallback_reason
+from exai_actors.core.routing import Route, RouteSettings, RoutingTable, fallback_reason, leaves_for
 from exai_actors.ids import ProviderName
 
 KIMI, GLM = ProviderName("kimi"), ProviderName("glm")
@@ -49,10 +49,22 @@ def test_an_unserved_default_is_not_replaced() -> None:
     assert table.find(None) is None
 
 
-def test_the_first_model_is_the_default_if_none_is_configured() -> None:
+def test_the_first_model_of_the_first_provider_is_the_default() -> None:
+    table = RoutingTable(((KIMI, ("k2",)), (GLM, ("glm-4.5",))))
+    assert (table.default_model, table.default_provider) == ("k2", KIMI)
+    assert table.find(None) == Route(KIMI, "k2")
+
+
+def test_the_default_stays_with_a_first_provider_that_cannot_list_its_models() -> None:
     table = RoutingTable(((KIMI, ()), (GLM, ("glm-4.5",))))
-    assert table.default_model == "glm-4.5"
-    assert table.find(None) == Route(GLM, "glm-4.5")
+    assert (table.default_model, table.default_provider) == (None, KIMI)
+    assert table.find(None) is None
+
+
+def test_a_first_provider_that_serves_no_models_leaves_the_default_to_the_next() -> None:
+    table = RoutingTable(((KIMI, ()), (GLM, ("glm-4.5",)))).with_models(KIMI, ())
+    assert (table.default_model, table.default_provider) == ("glm-4.5", GLM)
+    assert table.find("kimi/k2") is None
 
 
 def test_without_any_model_there_is_no_route() -> None:
@@ -60,6 +72,49 @@ def test_without_any_model_there_is_no_route() -> None:
     assert table.default_model is None
     assert table.find(None) is None
     assert table.models() == ()
+
+
+UNLISTED = RoutingTable(
+    ((KIMI, ()), (GLM, ("glm-4.5",))),
+    routes=(
+        RouteSettings("named", ("kimi/k2", "glm/glm-4.5"), ("quota",)),
+        RouteSettings("bare", ("k2", "glm-4.5"), ("quota",)),
+        RouteSettings("last", ("glm-4.5", "kimi/k2"), ("quota",)),
+        RouteSettings("nowhere", ("glm/gone",), ()),
+    ),
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "targets"),
+    [
+        ("named", ((KIMI, "k2"), (GLM, "glm-4.5"))),
+        ("bare", ((KIMI, "k2"), (GLM, "glm-4.5"))),
+        ("last", ((GLM, "glm-4.5"), (KIMI, "k2"))),
+        ("kimi/k2", ((KIMI, "k2"),)),
+        ("kimi/moonshot/k2", ((KIMI, "moonshot/k2"),)),
+        ("kimi/", ()),
+        ("k2", ()),
+        ("glm/k2", ()),
+        ("nowhere", ()),
+    ],
+)
+def test_a_provider_that_has_not_listed_its_models_is_asked_all_the_same(
+    name: str, targets: tuple[tuple[str, str], ...]
+) -> None:
+    found = []
+    route = UNLISTED.find(name)
+    while route is not None:
+        found.append((route.provider, route.model))
+        route = route.fallback
+    assert tuple(found) == targets
+
+
+def test_a_target_that_its_provider_does_not_list_is_left_out() -> None:
+    listed = UNLISTED.with_models(KIMI, ("k3",))
+    for name in ("named", "bare", "last"):
+        assert listed.find(name) == Route(GLM, "glm-4.5")
+    assert listed.find("kimi/k2") is None
 
 
 def test_each_model_is_listed_once_in_configured_order() -> None:
@@ -76,9 +131,10 @@ def test_new_models_replace_those_of_their_provider_only() -> None:
 
 
 def test_the_first_model_is_the_default_as_models_change() -> None:
-    table = RoutingTable(((KIMI, ()), (GLM, ("glm-4.5",))))
+    table = RoutingTable(((KIMI, ("k1",)), (GLM, ("glm-4.5",))))
     assert table.with_models(KIMI, ("k2",)).default_model == "k2"
-    assert table.with_models(GLM, ("glm-5",)).default_model == "glm-5"
+    assert table.with_models(GLM, ("glm-5",)).default_model == "k1"
+    assert table.with_models(KIMI, ()).default_model == "glm-4.5"
 
 
 def test_models_of_an_unknown_provider_change_nothing() -> None:
@@ -154,6 +210,7 @@ def test_a_route_exists_while_one_of_its_models_is_served() -> None:
         (FailureKind.MALFORMED, "server_error"),
         (FailureKind.TRUNCATED, "server_error"),
         (FailureKind.UNAUTHORIZED, "unauthorized"),
+        (FailureKind.MODEL_NOT_FOUND, "model_not_found"),
         (FailureKind.NOT_FOUND, None),
         (FailureKind.REJECTED, None),
         (FailureKind.TOO_LARGE, None),
@@ -162,3 +219,24 @@ def test_a_route_exists_while_one_of_its_models_is_served() -> None:
 def test_a_failure_maps_to_a_fallback_reason(kind: FailureKind, reason: str | None) -> None:
     assert fallback_reason(UpstreamFailure(kind, "x")) == reason
     assert fallback_reason(UpstreamFailure(kind, "x", text_sent=True)) is None
+
+
+@pytest.mark.parametrize(
+    ("reason", "would_wait", "on", "leaves"),
+    [
+        ("quota", False, {"quota"}, True),
+        ("quota", False, {"busy"}, False),
+        ("quota", True, {"busy"}, True),
+        ("circuit_open", True, {"busy"}, True),
+        ("unreachable", True, {"busy"}, True),
+        ("unreachable", False, {"busy"}, False),
+        ("unauthorized", False, {"busy", "quota"}, False),
+        ("quota", True, {"unauthorized"}, False),
+        (None, True, {"busy"}, True),
+        (None, False, {"busy", "quota"}, False),
+    ],
+)
+def test_busy_covers_every_wait_and_nothing_else(
+    reason: str | None, would_wait: bool, on: set[str], leaves: bool
+) -> None:
+    assert leaves_for(reason, frozenset(on), would_wait=would_wait) is leaves

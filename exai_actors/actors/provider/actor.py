@@ -38,6 +38,7 @@ from exai_actors.core.capacity.invariants import invariant_violations
 from exai_actors.core.capacity.quarantine import abort_rest_s
 from exai_actors.core.capacity.refusals import Refusal
 from exai_actors.core.capacity.token_estimates import TokenEstimator, characters_of
+from exai_actors.core.routing import BUSY
 from exai_actors.core.statistics import ProviderStatistics
 from exai_actors.ids import DEFAULT_TENANT, ProviderName, RequestKey, SessionId
 from exai_actors.messages.broker import BrokerMessage
@@ -298,7 +299,10 @@ class ProviderActor(LoopActor):
             self._counts.tried_again += 1
             self._arm_refresh()
         elif call.live:
-            self._replies.failed(call, failure)
+            waits = BUSY in call.fallback_reasons and self._dispatcher.would_wait(
+                call, failure, now
+            )
+            self._replies.failed(call, failure, would_wait=waits)
         self._refuse_unservable(now)
 
     def _refuse_unservable(self, now: float) -> None:

@@ -31,12 +31,15 @@ class ModelRefresh:
         self._settings = settings
         self._broker = broker
         self._attempt = 0
+        self._is_listed = False
 
     def listed(self, models: tuple[str, ...]) -> None:
         """Note the list, and ask again after the configured interval."""
         self._attempt = 0
         self.trouble = None
-        if models != self.names:
+        if models != self.names or not self._is_listed:
+            # The first list is news even if it is empty: until then nothing was known.
+            self._is_listed = True
             self.names = models
             self._broker.tell(ProviderModels(ProviderName(self._settings.name), models))
         self._owner.schedule(self._settings.models_refresh_s, AskModels())

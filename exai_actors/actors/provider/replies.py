@@ -45,17 +45,19 @@ class ProviderReplies:
         for run in call.runs():
             run.reply_to.tell(Completed(run.request, completion))
 
-    def failed(self, call: ProviderCall, failure: UpstreamFailure) -> None:
+    def failed(
+        self, call: ProviderCall, failure: UpstreamFailure, *, would_wait: bool = False
+    ) -> None:
         self._coalescing.close(call)
         for run in call.runs():
-            run.reply_to.tell(Failed(run.request, failure))
+            run.reply_to.tell(Failed(run.request, failure, would_wait))
 
     def refused(self, call: ProviderCall, refusal: Refusal) -> None:
         self._coalescing.close(call)
         error = error_bodies.provider_refused(self._name, refusal)
         for run in call.runs():
             self._counts.refused += 1
-            run.reply_to.tell(Refused(run.request, error, refusal.reason))
+            run.reply_to.tell(Refused(run.request, error, refusal.reason, refusal.would_wait))
 
     def dropped(self, call: ProviderCall) -> None:
         """End a call without a reply: its sessions have ended its requests themselves."""

@@ -139,13 +139,18 @@ class SessionActor(LoopActor):
             case Queued(run, position, estimate_s):
                 if active := self._requests.find(run):
                     self._connections.queued(active, position, estimate_s)
-            case Failed(run, failure):
+            case Failed(run, failure, would_wait):
                 if active := self._requests.find(run):
                     error = error_bodies.provider_failed(active.route.provider, failure)
-                    self._unanswered(active, fallback_reason(failure), OutcomeKind.FAILED, error)
-            case Refused(run, error, reason):
+                    reason = fallback_reason(failure)
+                    self._unanswered(
+                        active, reason, OutcomeKind.FAILED, error, would_wait=would_wait
+                    )
+            case Refused(run, error, reason, would_wait):
                 if active := self._requests.find(run):
-                    self._unanswered(active, reason, OutcomeKind.REFUSED, error)
+                    self._unanswered(
+                        active, reason, OutcomeKind.REFUSED, error, would_wait=would_wait
+                    )
             case CancelRequest():
                 self._cancel(message)
             case Attach(connection_id, connection):
@@ -293,10 +298,16 @@ class SessionActor(LoopActor):
         self._end(active, Outcome(OutcomeKind.COMPLETED, result))
 
     def _unanswered(
-        self, active: ActiveRequest, reason: str | None, kind: OutcomeKind, error: ErrorBody
+        self,
+        active: ActiveRequest,
+        reason: str | None,
+        kind: OutcomeKind,
+        error: ErrorBody,
+        *,
+        would_wait: bool = False,
     ) -> None:
         """Start the request at the next target of its route, or end it if there is none."""
-        if active.try_next_target(reason, error):
+        if active.try_next_target(reason, error, would_wait=would_wait):
             self._requests.run_again(active)
             self._start_all([active])
         else:

@@ -45,9 +45,13 @@ class LocalTools:
 
         Also names the providers that could not be asked for theirs.
         """
-        troubles = [
-            f"{provider.name}: {provider.trouble}"
+        routing = self._directory.routing
+        troubles = {
+            provider.name: provider.trouble
             for provider in self._directory.statistics().providers
             if provider.trouble is not None
-        ]
-        return error_bodies.model_not_found(model, self._directory.routing.models(), troubles)
+        }
+        if model is None and routing.default_model is None and routing.default_provider is not None:
+            provider = routing.default_provider
+            return error_bodies.default_unknown(provider, troubles.get(provider), routing.models())
+        return error_bodies.model_not_found(model, routing.models(), troubles)

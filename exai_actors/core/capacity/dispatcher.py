@@ -29,11 +29,12 @@ from exai_actors.core.capacity.grant_guards import GrantGuards
 from exai_actors.core.capacity.pool import MAX_POOLS, Pool
 from exai_actors.core.capacity.quarantine import Quarantine
 from exai_actors.core.capacity.refusals import Refusal, RefusalCause, Refusals
-from exai_actors.core.capacity.retry_policy import RetryBudget
+from exai_actors.core.capacity.retry_policy import RetryBudget, judge
 from exai_actors.core.capacity.retry_queue import RetryQueue
 from exai_actors.core.capacity.scheduled_call import ScheduledCall
 from exai_actors.core.capacity.settlement import Settlement
 from exai_actors.core.capacity.wait_estimates import WaitEstimates
+from exai_actors.core.routing import BUSY, leaves_for
 from exai_actors.ids import PermitId, RequestKey, SessionId
 
 C = TypeVar("C", bound=ScheduledCall)
@@ -194,6 +195,11 @@ class Dispatcher(Generic[C]):
         """
         return self._settlement.failed(call, failure, now, draw, may_retry=may_retry)
 
+    def would_wait(self, call: C, failure: UpstreamFailure, now: float) -> bool:
+        """Whether guards keep the next attempt of a failed call from starting now."""
+        verdict = judge(failure)
+        return (verdict.retriable or verdict.holds) and self.guards.opens_at(call, now) > now
+
     def adopt(self, permit: PermitId, call: C) -> None:
         """Count a call that an earlier owner started, until it ends."""
         self._pool_at(permit).ledger.adopt(permit, call)
@@ -253,8 +259,8 @@ class Dispatcher(Generic[C]):
         """Remove, and refuse, the queued calls that a block outlasts or that prefer a fallback."""
         refused: list[tuple[C, Refusal]] = []
         for pool in self.pools:
-            for call, refusal in self._refusals.unservable(pool, now):
-                pool.queue.remove(call.flow.session, call.request)
+            for call, refusal in self._refusals.unservable(pool, now, self.retries):
+                self.withdraw(call.flow.session, call.request)
                 refused.append((call, refusal))
         return refused
 
@@ -293,8 +299,10 @@ class Dispatcher(Generic[C]):
             queue.charge(call.flow, call.cost)
             return Admission.GRANTED
         held = guards.model_block_reason(call, now)
-        reason = guards.block_reason(call.pool, now) or held or "busy"
-        if call.if_busy is IfBusy.REFUSE or reason in call.fallback_reasons:
+        reason = guards.block_reason(call.pool, now) or held or BUSY
+        if call.if_busy is IfBusy.REFUSE or leaves_for(
+            reason, call.fallback_reasons, would_wait=True
+        ):
             return self._refusals.refusal(RefusalCause.NO_WAITING, reason, call, now)
         if call.if_busy is IfBusy.WAIT_IN_TIME and call.deadline < inf:
             refusal = self._refusals.too_late(reason, call, now)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from math import inf
 from typing import Generic, TypeVar
@@ -14,6 +14,7 @@ from exai_actors.core.capacity.grant_guards import GrantGuards
 from exai_actors.core.capacity.pool import Pool
 from exai_actors.core.capacity.scheduled_call import ScheduledCall
 from exai_actors.core.capacity.wait_estimates import WaitEstimates
+from exai_actors.core.routing import leaves_for
 
 C = TypeVar("C", bound=ScheduledCall)
 
@@ -50,6 +51,11 @@ class Refusal(msgspec.Struct, frozen=True, gc=False):
     queued: int
     position: int
     wait_s: float | None = None
+
+    @property
+    def would_wait(self) -> bool:
+        """Whether the call was not admitted because it would have waited."""
+        return self.cause is not RefusalCause.DRAINING
 
 
 class Refusals(Generic[C]):
@@ -90,19 +96,21 @@ class Refusals(Generic[C]):
                 return refusal
         return None
 
-    def unservable(self, pool: Pool[C], now: float) -> Iterator[tuple[C, Refusal]]:
-        """Refuse queued calls that the block outlasts, or whose route prefers another provider."""
+    def unservable(
+        self, pool: Pool[C], now: float, retries: Iterable[C]
+    ) -> Iterator[tuple[C, Refusal]]:
+        """Refuse waiting calls that the block outlasts, or whose route prefers another provider."""
         guards = self._guards
         if guards.all_open:
             return
         pool_reason = guards.block_reason(pool, now)
         pool_opens_at = guards.expected_open_at(pool, now)
-        for call in tuple(pool.queue):
+        for call in (*pool.queue, *(call for call in retries if call.pool is pool)):
             reason = pool_reason or guards.model_block_reason(call, now)
             if not reason:
                 continue
             opens_at = max(pool_opens_at, guards.model_held_until(call))
             # The end of an operator's pause is unknown: it makes no call late.
             late = call.if_busy is IfBusy.WAIT_IN_TIME and call.deadline <= opens_at < inf
-            if late or reason in call.fallback_reasons:
+            if late or leaves_for(reason, call.fallback_reasons, would_wait=True):
                 yield call, self.refusal(RefusalCause.CLOSED, reason, call, now)

@@ -79,6 +79,7 @@ def _by_kind(failure: UpstreamFailure) -> Verdict:
         case (
             FailureKind.UNAUTHORIZED
             | FailureKind.NOT_FOUND
+            | FailureKind.MODEL_NOT_FOUND
             | FailureKind.REJECTED
             | FailureKind.TOO_LARGE
         ):

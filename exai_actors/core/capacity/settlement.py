@@ -12,7 +12,7 @@ from exai_actors.core.capacity.pool import Pool
 from exai_actors.core.capacity.retry_policy import RetryBudget, Verdict, backoff_s, judge
 from exai_actors.core.capacity.retry_queue import RetryQueue
 from exai_actors.core.capacity.scheduled_call import ScheduledCall
-from exai_actors.core.routing import fallback_reason
+from exai_actors.core.routing import fallback_reason, leaves_for
 
 C = TypeVar("C", bound=ScheduledCall)
 
@@ -71,7 +71,11 @@ class Settlement(Generic[C]):
             not may_retry
             or not verdict.retriable
             or call.attempts >= self._account.settings.retry.attempts
-            or fallback_reason(failure) in call.fallback_reasons
+            or leaves_for(
+                fallback_reason(failure),
+                call.fallback_reasons,
+                would_wait=self._guards.opens_at(call, now) > now,
+            )
             or call.if_busy is IfBusy.REFUSE
             or self._account.mode is Mode.DRAINING
             or retry_at >= call.deadline

@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from exai_actors.core.calls import CallOptions, Outcome, OutcomeKind
-from exai_actors.core.routing import Route
+from exai_actors.core.routing import Route, leaves_for
 from exai_actors.core.session.outcomes import OutcomeStore
 from exai_actors.core.session.window import EnterResult, Window
 from exai_actors.core.tools.table import ChatRequest
@@ -73,11 +73,13 @@ class ActiveRequest(msgspec.Struct, gc=False, eq=False, kw_only=True):
         if self.reader == waiter:
             self.reader = self.waiters[0] if self.waiters and not self.sequence else None
 
-    def try_next_target(self, reason: str | None, error: ErrorBody) -> bool:
+    def try_next_target(
+        self, reason: str | None, error: ErrorBody, *, would_wait: bool = False
+    ) -> bool:
         """Turn to the next target of the route; False if the request ends with this error.
 
-        It ends without another target, if ``reason`` is none to go to one, and after the first
-        chunk: halves of different answers are no answer.
+        It ends without another target, if neither ``reason`` nor a wait leads to one, and after the
+        first chunk: halves of different answers are no answer.
         """
         route = self.route
         if route.fallback is None and not self.tried:
@@ -89,7 +91,8 @@ class ActiveRequest(msgspec.Struct, gc=False, eq=False, kw_only=True):
             "message": error.message,
         }
         self.tried += (attempt,)
-        if route.fallback is None or reason not in route.fallback_reasons or self.sequence:
+        leaves = leaves_for(reason, route.fallback_reasons, would_wait=would_wait)
+        if route.fallback is None or not leaves or self.sequence:
             return False
         self.route = route.fallback
         self.at_provider = False

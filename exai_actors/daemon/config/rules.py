@@ -264,7 +264,16 @@ def _target_error(target: str, names: set[str], providers: tuple[ProviderConfig,
             return f'provider "{prefix}" does not serve "{model}"{suggestion(model, listed)}'
         return ""
     models = [model for provider in providers for model in provider.models]
-    if target in models or not all(provider.models for provider in providers):
+    if target in models:
+        return ""
+    unlisted = [provider.name for provider in providers if not provider.models]
+    if slash and unlisted:
+        hint = suggestion(prefix, sorted(names))
+        return (
+            f'no provider is named "{prefix}"{hint}; for a model of "{unlisted[0]}" whose name is '
+            f'"{target}" write "{unlisted[0]}/{target}"'
+        )
+    if unlisted:
         return ""
     return f'no provider serves "{target}"{suggestion(target, models)}'
 
@@ -272,8 +281,13 @@ def _target_error(target: str, names: set[str], providers: tuple[ProviderConfig,
 def chat_findings(
     chat: ChatConfig, providers: tuple[ProviderConfig, ...], routes: tuple[RouteConfig, ...]
 ) -> Iterator[Finding]:
-    """The default model exists; checked only if every provider lists its models."""
-    if not chat.default_model or not all(provider.models for provider in providers):
+    """The default model exists, as far as the providers list their models."""
+    default = chat.default_model
+    if not default or default in {route.model for route in routes}:
+        return
+    if not all(provider.models for provider in providers):
+        if error := _target_error(default, {provider.name for provider in providers}, providers):
+            yield Finding(("chat", "default_model"), error)
         return
     models = list(dict.fromkeys(model for provider in providers for model in provider.models))
     models += [route.model for route in routes]

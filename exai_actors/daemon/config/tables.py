@@ -48,6 +48,7 @@ RouteReason = Literal[
     "server_error",
     "timeout",
     "unauthorized",
+    "model_not_found",
     "busy",
     "circuit_open",
 ]
@@ -57,6 +58,7 @@ DEFAULT_REASONS: tuple[RouteReason, ...] = (
     "quota",
     "unreachable",
     "server_error",
+    "model_not_found",
     "circuit_open",
 )
 """Not ``timeout``: that call may have been answered and billed. Not ``busy``: a request can wait.
@@ -180,7 +182,14 @@ class RouteConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     to: Annotated[tuple[Model, ...], Meta(min_length=1, max_length=16)]
     """The models to try, in order, such as "glm/glm-4.6"."""
     on: tuple[RouteReason, ...] = DEFAULT_REASONS
-    """The failures after which the next model is tried."""
+    """The reasons for which the next model is tried."""
+    also_on: tuple[RouteReason, ...] = ()
+    """Reasons in addition to `on`, such as "busy", so that its defaults need not be repeated."""
+
+    @property
+    def reasons(self) -> tuple[RouteReason, ...]:
+        """All reasons for which the next model is tried."""
+        return tuple(dict.fromkeys(self.on + self.also_on))
 
 
 class CompatConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

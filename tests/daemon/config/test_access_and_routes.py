@@ -11,6 +11,7 @@ from exai_actors.core.authentication import Identity
 from exai_actors.daemon.config.presets import PRESETS
 from exai_actors.daemon.config.provider_tables import OpenAIProvider
 from exai_actors.daemon.config.render import origin
+from exai_actors.daemon.config.tables import DEFAULT_REASONS
 from exai_actors.daemon.settings import authenticator, capacity_settings, session_settings
 from exai_actors.ids import DEFAULT_TENANT, TenantName
 from tests.daemon.configs import config_of, errors, reading
@@ -124,6 +125,28 @@ def test_a_missing_token_variable_is_only_a_missing_key() -> None:
             '"g" is a route, and a route cannot lead to a route',
         ),
         ('[[route]]\nmodel = "f"\nto = ["f"]\n' + ASKED, "is a route"),
+        (
+            '[[route]]\nmodel = "f"\nto = ["ollama/x", "typo/foo", "slow/small"]\n'
+            + ASKED
+            + SERVED,
+            'for a model of "ollama" whose name is "typo/foo" write "ollama/typo/foo"',
+        ),
+        (
+            '[[route]]\nmodel = "f"\nto = ["olama/x"]\n' + ASKED,
+            'no provider is named "olama"; did you mean "ollama"?',
+        ),
+        (
+            '[[route]]\nmodel = "f"\nto = ["small", "slow/huge"]\n' + ASKED + SERVED,
+            'provider "slow" does not serve "huge"',
+        ),
+        (
+            '[chat]\ndefault_model = "kimi/k2"\n' + ASKED + SERVED,
+            'no provider is named "kimi"; choose from ollama, slow',
+        ),
+        (
+            '[[route]]\nmodel = "f"\nto = ["small"]\nalso_on = ["bussy"]\n' + SERVED,
+            "[[route]] also_on entry 1: must be",
+        ),
         ("[[provider]]\npreset = 5\n", "[[provider]] preset: unknown preset 5"),
         ('[[provider]]\npreset = "kimi-tier1"\n', 'did you mean "kimi-tier-1"?'),
         ('[[provider]]\npreset = "xyz"\n', 'unknown preset "xyz"; choose from kimi-tier-0'),
@@ -207,3 +230,29 @@ def test_the_default_model_may_be_a_route() -> None:
         '[chat]\ndefault_model = "fast"\n[[route]]\nmodel = "fast"\nto = ["slow/small", "large"]\n'
     )
     assert config_of(text + dedent(SERVED)).route[0].to == ("slow/small", "large")
+
+
+@pytest.mark.parametrize("target", ["ollama/x", "ollama/meta/llama-3", "x", "slow/small", "small"])
+def test_a_target_that_may_exist_is_accepted(target: str) -> None:
+    config_of(f'[[route]]\nmodel = "f"\nto = ["{target}"]\n{ASKED}{dedent(SERVED)}')
+
+
+@pytest.mark.parametrize(
+    ("keys", "reasons"),
+    [
+        ("", DEFAULT_REASONS),
+        ('also_on = ["busy"]', (*DEFAULT_REASONS, "busy")),
+        ('also_on = ["busy", "timeout", "quota"]', (*DEFAULT_REASONS, "busy", "timeout")),
+        ('on = ["quota"]', ("quota",)),
+        ('on = ["quota"]\nalso_on = ["busy"]', ("quota", "busy")),
+        ("on = []", ()),
+    ],
+)
+def test_reasons_are_added_to_the_default(keys: str, reasons: tuple[str, ...]) -> None:
+    config = config_of(f'[[route]]\nmodel = "f"\nto = ["small"]\n{keys}\n{dedent(SERVED)}')
+    assert config.route[0].reasons == reasons
+
+
+def test_the_default_reasons_hide_neither_a_wrong_key_nor_a_wrong_address() -> None:
+    assert "model_not_found" in DEFAULT_REASONS
+    assert not {"unauthorized", "not_found", "timeout", "busy"} & set(DEFAULT_REASONS)
