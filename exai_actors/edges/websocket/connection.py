@@ -183,6 +183,9 @@ class WebSocketConnection(asyncio.BufferedProtocol):
             self._read_again_next_turn()
 
     def eof_received(self) -> None:
+        if self._protocol.state is CONNECTING and not self._transport.get_write_buffer_size():
+            self._transport.abort()
+            return
         self._protocol.receive_eof()
         self._write_library_output()
         # The transport closes once everything has been written, which a client can prevent.
@@ -222,14 +225,26 @@ class WebSocketConnection(asyncio.BufferedProtocol):
                 return
             data = data[taken:]
         protocol = self._protocol
+        if protocol.state is CONNECTING:
+            self._receive_header(data)
+            return
         protocol.receive_data(data)
+        self._write_library_output()
+        for event in protocol.events_received():
+            self._process(event)
+        self._uses_fast_path = self._inbound is not None and protocol.is_between_messages()
+
+    def _receive_header(self, data: bytes) -> None:
+        protocol = self._protocol
+        rest = protocol.receive_header(data)
         events = protocol.events_received()
-        if protocol.state is CONNECTING and events:
+        if events:
             events = self._finish_handshake(events)
         self._write_library_output()
         for event in events:
             self._process(event)
-        self._uses_fast_path = self._inbound is not None and protocol.is_between_messages()
+        if rest and protocol.state is OPEN:
+            self._receive(rest)
 
     def _finish_handshake(self, events: list[Event]) -> list[Event]:
         """Answer the request that came first; return the frames that came with it."""

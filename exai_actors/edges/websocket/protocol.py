@@ -12,6 +12,7 @@ from types import GeneratorType
 from typing import cast
 
 from websockets.frames import BINARY, CONT, TEXT, Frame
+from websockets.http11 import Request, Response
 from websockets.protocol import OPEN
 from websockets.server import ServerProtocol
 from websockets.streams import StreamReader
@@ -24,6 +25,8 @@ _library_log.setLevel(logging.WARNING)
 # Bounds the memory of a client before its first message, which names its session and token. A
 # hello has a lower limit, and exceeding it is answered.
 FIRST_MESSAGE_BYTES = 1024 * 1024
+# The library would take 128 lines of 8 KiB from anyone.
+MAX_HEADER_BYTES = 16 * 1024
 
 _MCP = Subprotocol("mcp")
 _BETWEEN_FRAMES = StreamReader.at_eof.__code__
@@ -43,10 +46,29 @@ class MessageProtocol(ServerProtocol):
         self._max_message_bytes = max_message_bytes
         self._had_message = False
         self._fragments: tuple[bytearray, bool] | None = None
+        self._header_bytes_left = MAX_HEADER_BYTES
 
     def select_subprotocol(self, subprotocols: Sequence[Subprotocol]) -> Subprotocol | None:
         """Choose ``mcp`` if offered: browsers and Node fail if their whole offer is ignored."""
         return _MCP if _MCP in subprotocols else None
+
+    def receive_header(self, data: bytes) -> bytes:
+        """Receive ``data`` before the handshake; return the rest of it, for ``receive_data``.
+
+        A header of more than ``MAX_HEADER_BYTES`` is refused with 431.
+        """
+        taken = data[: self._header_bytes_left]
+        self._header_bytes_left -= len(taken)
+        self.receive_data(taken)
+        if self._header_bytes_left == 0 and not self.events and not self.eof_sent:
+            text = f"The header of the handshake has more than {MAX_HEADER_BYTES} bytes.\n"
+            self.send_response(self.reject(431, text))
+        return data[len(taken) :]
+
+    def accept(self, request: Request) -> Response:
+        response = super().accept(request)
+        self._forget_traceback()
+        return response
 
     def recv_frame(self, frame: Frame) -> None:
         super().recv_frame(frame)
@@ -77,12 +99,24 @@ class MessageProtocol(ServerProtocol):
         return Frame(TEXT if is_text else BINARY, payload)
 
     def release(self) -> None:
-        """Break the reference cycle with the parser, after which nothing can be received.
+        """Break the reference cycles with the parser, after which nothing can be received.
 
-        Otherwise both would keep the data of many short connections until the next collection.
+        Otherwise they would keep the data of many short connections until the next collection.
         """
         self.parser.close()
         self.parser_exc = None
+        self._forget_traceback()
+
+    def _forget_traceback(self) -> None:
+        """Let go of the frames in which the handshake failed: they hold this object and its data.
+
+        The request holds the exception too, so it is not enough to drop it here.
+        """
+        failure: BaseException | None = self.handshake_exc
+        self.handshake_exc = None
+        while failure is not None:
+            failure.__traceback__ = None
+            failure = failure.__cause__ or failure.__context__
 
     def is_between_messages(self) -> bool:
         """Whether the next byte starts a new message.
