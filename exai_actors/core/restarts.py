@@ -17,9 +17,13 @@ class RestartBudget:
 
     def allow(self, now: float) -> bool:
         """Count a restart at ``now``. False, without counting it, if the budget is exhausted."""
-        while self._restarts and self._restarts[0] <= now - self.period_s:
-            self._restarts.popleft()
-        if len(self._restarts) >= self.intensity:
+        if self.used(now) >= self.intensity:
             return False
         self._restarts.append(now)
         return True
+
+    def used(self, now: float) -> int:
+        """The restarts counted within the period that ends now."""
+        while self._restarts and self._restarts[0] <= now - self.period_s:
+            self._restarts.popleft()
+        return len(self._restarts)

@@ -1,0 +1,1 @@
+"""Supervision after OTP's model: which child is started, restarted or stopped, and when."""
