@@ -13,18 +13,42 @@ import msgspec
 
 from exai_actors.errors import ErrorBody, ErrorCode
 from exai_actors.wire.clients.dialects import op_reader, rpc_reader
-from exai_actors.wire.clients.dialects.fields import Incoming, invalid_request, json_type
+from exai_actors.wire.clients.dialects.fields import (
+    MAX_ID_BYTES,
+    MAX_ID_LENGTH,
+    Incoming,
+    invalid_request,
+    json_type,
+)
+from exai_actors.wire.clients.frame_budget import excess
 from exai_actors.wire.clients.frames import ClientFrame, Dialect, Malformed, ReplyTo
 from exai_actors.wire.clients.salvage import salvage
 
 TOOL_CALL_MAX_SIZE = 10 * 1024 * 1024
 """Bytes of the largest frame that is read after the hello."""
 
-_decode = msgspec.json.Decoder(Incoming).decode
+_ABSENT = msgspec.Raw()
+
+
+class _Undecoded(Incoming, gc=False):
+    """A frame whose ids are still JSON, so that their size is known before they are decoded."""
+
+    request_id: msgspec.Raw = _ABSENT
+    req_id: msgspec.Raw = _ABSENT
+    id: msgspec.Raw = _ABSENT
+
+
+class _OverlongId(Exception):
+    """The text is the name of the member."""
+
+
+_decode = msgspec.json.Decoder(_Undecoded).decode
 _decode_any = msgspec.json.Decoder().decode
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _NO_ID = ReplyTo(Dialect.OP, op_reader.ERROR_ANSWER, b"")
+_ID_MEMBERS = ("request_id", "req_id", "id")
 _SALVAGED = frozenset({"op", "request_id", "req_id", "id", "jsonrpc", "method"})
+_SEARCHED_BYTES = 1_000_000
 _LONE_SURROGATE = re.compile(
     rb"\\u[dD](?:[89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])|[c-fC-F][0-9a-fA-F]{2})"
 )
@@ -34,10 +58,20 @@ def decode(data: bytes) -> ClientFrame:
     """The frame in ``data``; Malformed, never an exception, if it is not a frame."""
     if len(data) > TOOL_CALL_MAX_SIZE:
         return _malformed(data, _too_large(len(data)))
+    problem = excess(data)
+    if problem is not None:
+        return _malformed(data, invalid_request(problem))
     try:
-        incoming = _decode(data)
+        incoming: Incoming = _decode(data)
     except msgspec.ValidationError:
         return _not_an_object(data)
+    except _UNREADABLE as error:
+        return _not_json(data, error)
+    try:
+        _decode_ids(incoming)
+    except _OverlongId as id_:
+        problem = f"{id_} must have at most {MAX_ID_LENGTH} characters"
+        return _refuse(incoming, invalid_request(problem))
     except _UNREADABLE as error:
         return _not_json(data, error)
     if incoming.op is not None:
@@ -46,6 +80,27 @@ def decode(data: bytes) -> ClientFrame:
         return rpc_reader.read(incoming)
     problem = "op is missing: an object with op, or with jsonrpc and method, is expected"
     return Malformed(op_reader.reply_to(incoming), invalid_request(problem))
+
+
+def _decode_ids(frame: Incoming) -> None:
+    """Decode the ids of ``frame`` in place; those of too many bytes become None.
+
+    Raises _OverlongId for the first of those, and the errors of the decoder.
+    """
+    overlong = None
+    for name in _ID_MEMBERS:
+        raw = getattr(frame, name)
+        if raw is _ABSENT:
+            setattr(frame, name, None)
+            continue
+        text = bytes(raw)
+        if len(text) > MAX_ID_BYTES:
+            overlong = overlong or name
+            setattr(frame, name, None)
+        else:
+            setattr(frame, name, _decode_any(text))
+    if overlong is not None:
+        raise _OverlongId(overlong)
 
 
 def refuse_binary(size: int) -> Malformed:
@@ -107,15 +162,21 @@ def _parse_error(data: bytes, error: Exception) -> str:
         data.decode()
     except UnicodeDecodeError as decode_error:
         return f"not UTF-8 at byte {decode_error.start}: {decode_error.reason}"
-    surrogate = _LONE_SURROGATE.search(data)
-    if surrogate is not None and "truncated" in str(error):
+    if "truncated" not in str(error):
+        return str(error)
+    surrogate = _LONE_SURROGATE.search(data, 0, _SEARCHED_BYTES)
+    if surrogate is not None:
         return f"half a surrogate pair at byte {surrogate.start()}"
     return str(error)
 
 
 def _malformed(data: bytes, error: ErrorBody) -> Malformed:
     """``error`` under the id, and in the dialect, that can be found in ``data``."""
-    incoming = Incoming(**salvage(data, _SALVAGED))
+    return _refuse(Incoming(**salvage(data, _SALVAGED)), error)
+
+
+def _refuse(incoming: Incoming, error: ErrorBody) -> Malformed:
+    """``error`` in the dialect of ``incoming``, which may have only some of its members."""
     if incoming.op is None and (incoming.method is not None or incoming.jsonrpc is not None):
         return Malformed(rpc_reader.reply_to(incoming, understood=False), error)
     return op_reader.malformed(incoming, error)

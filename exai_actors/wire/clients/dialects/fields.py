@@ -13,6 +13,8 @@ from exai_actors.ids import RequestKey
 from exai_actors.wire.json_encoding import to_json
 
 MAX_ID_LENGTH = 512
+MAX_ID_BYTES = 12 * MAX_ID_LENGTH + 2
+"""Bytes of the longest id as JSON: of characters that are each written as two escapes."""
 MAX_ID_DEPTH = 8
 MAX_TOOL_NAME_LENGTH = 256
 MAX_DEADLINE_MS = 86_400_000
