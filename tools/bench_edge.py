@@ -31,7 +31,7 @@ class Echo:
     def offer(self, message: ConnectionMessage, /) -> Offer:
         if isinstance(message, TextReceived):
             self._outbox.send(orjson.dumps(answer_to(orjson.loads(message.data))))
-        return Offer.ACCEPTED
+        return "accepted"
 
 
 async def main() -> None:

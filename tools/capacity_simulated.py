@@ -16,7 +16,7 @@ from itertools import count
 from exai_actors.core.calls import ChatCall, ChatMessage, Usage
 from exai_actors.core.capacity.account import Account
 from exai_actors.core.capacity.cost import cost_of
-from exai_actors.core.capacity.dispatcher import Admission, Dispatcher
+from exai_actors.core.capacity.dispatcher import Dispatcher
 from exai_actors.core.capacity.flows import Flow
 from exai_actors.core.capacity.pool import Pool
 from exai_actors.core.capacity.refusals import Refusal
@@ -115,7 +115,7 @@ class Simulation:
             call=call,
         )
         if self._fair:
-            if self._dispatcher.admit(scheduled, now) is Admission.GRANTED:
+            if self._dispatcher.admit(scheduled, now) == "granted":
                 self._start(scheduled, now)
         else:
             self._line.append(scheduled)
@@ -235,7 +235,7 @@ def rate_gate(per_minute: int, hours: float, seed: int = 0) -> GateUse:
         if comes_at <= now:
             flow = pool.queue.flow(SessionId("a"), DEFAULT_TENANT)
             scheduled = _usual_call(flow, RequestKey(str(next(names))), pool)
-            if dispatcher.admit(scheduled, now) is Admission.GRANTED:
+            if dispatcher.admit(scheduled, now) == "granted":
                 _begin(scheduled, now, grants, running, chance)
             comes_at = now + chance.expovariate(1.2 * per_minute / 60)
         while running and running[0][0] <= now:
@@ -326,5 +326,5 @@ class _Waiting:
         scheduled = _usual_call(flow, RequestKey(str(next(self._names))), pool)
         admission = self._dispatcher.admit(scheduled, self._now)
         assert not isinstance(admission, Refusal)
-        if admission is Admission.GRANTED:
+        if admission == "granted":
             self._running.append(scheduled)

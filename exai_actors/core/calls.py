@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import final
+from typing import Literal, final
 
 import msgspec
 
@@ -173,14 +173,8 @@ class ToolResult(msgspec.Struct, frozen=True, gc=False, array_like=True):
     reasoning: str = ""
 
 
-class OutcomeKind(StrEnum):
-    """How a request ended; each accepted request ends in exactly one of these ways."""
-
-    COMPLETED = "completed"
-    FAILED = "failed"
-    REFUSED = "refused"
-    EXPIRED = "expired"
-    CANCELLED = "cancelled"
+OutcomeKind = Literal["completed", "failed", "refused", "expired", "cancelled"]
+"""How a request ended; each accepted request ends in exactly one of these ways."""
 
 
 class Outcome(msgspec.Struct, frozen=True, gc=False, array_like=True):

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from enum import Enum
-from typing import Protocol, TypeVar
+from typing import Literal, Protocol, TypeVar
 
 M_contra = TypeVar("M_contra", contravariant=True)
 
 
-class Offer(Enum):
-    """The result of offering a message."""
-
-    ACCEPTED = "accepted"
-    FULL = "full"
-    CLOSED = "closed"
+Offer = Literal["accepted", "full", "closed"]
+"""The result of offering a message."""
 
 
 class Recipient(Protocol[M_contra]):

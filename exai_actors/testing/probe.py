@@ -21,7 +21,7 @@ class Probe(Generic[M]):
     would make them dead letters; while it is FULL the system lane still accepts messages.
     """
 
-    def __init__(self, name: str = "probe", *, answer: Offer = Offer.ACCEPTED) -> None:
+    def __init__(self, name: str = "probe", *, answer: Offer = "accepted") -> None:
         self.name = name
         self.answer = answer
         self.messages: list[M] = []
@@ -37,14 +37,14 @@ class Probe(Generic[M]):
         self.offer(message)
 
     def tell_system(self, message: M, /) -> None:
-        if self.answer is Offer.CLOSED:
+        if self.answer == "closed":
             self.refused.append(message)
             return
         self.system_messages.append(message)
         self._record(message)
 
     def offer(self, message: M, /) -> Offer:
-        if self.answer is Offer.ACCEPTED:
+        if self.answer == "accepted":
             self._record(message)
         else:
             self.refused.append(message)

@@ -11,7 +11,6 @@ from exai_actors.core.capacity.changes import Pause, Reopen, SetLimit
 from exai_actors.core.capacity.settings import CapacitySettings, CircuitSettings, RetrySettings
 from exai_actors.ids import RequestKey, SessionId
 from exai_actors.messages.provider import CancelCall, RunCall
-from exai_actors.messages.recipient import Offer
 from exai_actors.messages.session import (
     Chunk,
     Completed,
@@ -278,7 +277,7 @@ def test_a_session_that_cannot_keep_up_fails_and_its_call_is_aborted() -> None:
     probe = provider.run("slow", stream=True)
     provider.upstream.calls[0].chunk("one")
     provider.tree.settle()
-    probe.answer = Offer.FULL
+    probe.answer = "full"
     provider.upstream.calls[0].chunk("two")
     provider.tree.settle()
     assert [type(message) for message in probe.refused] == [Chunk, Failed]
@@ -288,10 +287,10 @@ def test_a_session_that_cannot_keep_up_fails_and_its_call_is_aborted() -> None:
 def test_one_of_two_sessions_that_cannot_keep_up_leaves_the_other_its_stream() -> None:
     provider = Provider(coalesce=True)
     slow, quick = (provider.run(name, "the same", stream=True) for name in ("slow", "quick"))
-    slow.answer = Offer.FULL
+    slow.answer = "full"
     provider.upstream.calls[0].chunk("one")
     provider.tree.settle()
-    slow.answer = Offer.ACCEPTED
+    slow.answer = "accepted"
     provider.upstream.calls[0].chunk("two")
     provider.upstream.calls[0].complete("one two")
     assert provider.kinds(quick) == [Granted, Chunk, Chunk, Completed]

@@ -7,7 +7,6 @@ from exai_actors.core.synthetic import INTRODUCTION
 from exai_actors.edges.synthetic.settings import SyntheticSettings
 from exai_actors.edges.synthetic.upstream import SyntheticUpstream
 from exai_actors.messages.provider import ModelsListed, ProviderMessage, UpstreamEnded
-from exai_actors.messages.recipient import Offer
 from exai_actors.runtime import ManualDriver
 from exai_actors.testing.probe import Probe
 from tests.edges.http.calling import Caller, StartedCall
@@ -148,18 +147,18 @@ def test_a_paused_call_can_be_aborted() -> None:
 
 def test_text_is_offered_to_a_full_recipient_until_it_has_room() -> None:
     driver, caller = synthetic()
-    probe: Probe[ProviderMessage] = Probe(answer=Offer.FULL)
+    probe: Probe[ProviderMessage] = Probe(answer="full")
     started = caller.start(probe=probe)
     driver.advance(0.1)
     assert probe.messages == []
-    probe.answer = Offer.ACCEPTED
+    probe.answer = "accepted"
     driver.advance(0.1)
     assert started.pieces == [text_of(started)]
 
 
 def test_a_call_ends_if_its_recipient_has_ended() -> None:
     driver, caller = synthetic(tokens=5, tokens_per_second=10)
-    probe: Probe[ProviderMessage] = Probe(answer=Offer.CLOSED)
+    probe: Probe[ProviderMessage] = Probe(answer="closed")
     caller.start(probe=probe)
     assert isinstance(probe.refused[-1], UpstreamEnded)
     assert driver.next_timer() is None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, assert_never
 from exai_actors.actors.connection.pending_calls import PendingCalls
 from exai_actors.actors.connection.slow_consumer import SlowConsumer
 from exai_actors.core import error_bodies
-from exai_actors.core.calls import Outcome, OutcomeKind
+from exai_actors.core.calls import Outcome
 from exai_actors.errors import ErrorBody, ErrorCode
 from exai_actors.ids import ConnectionId, RequestKey, SessionId
 from exai_actors.messages.broker import Admit, BrokerMessage
@@ -35,7 +35,7 @@ from exai_actors.messages.connection import (
     TextReceived,
     TokenRotated,
 )
-from exai_actors.messages.recipient import Offer, Recipient
+from exai_actors.messages.recipient import Recipient
 from exai_actors.messages.session_requests import (
     CancelRequest,
     PauseStreams,
@@ -225,8 +225,8 @@ class ConnectionActor(LoopActor):
             arguments=call.arguments,
             options=call.options,
         )
-        if session.offer(submit) is not Offer.ACCEPTED:
-            refused = Outcome(OutcomeKind.REFUSED, error=error_bodies.session_busy())
+        if session.offer(submit) != "accepted":
+            refused = Outcome("refused", error=error_bodies.session_busy())
             self._calls.finish(request, refused)
 
     def _cancel(self, frame: Cancel) -> None:
@@ -234,7 +234,7 @@ class ConnectionActor(LoopActor):
         # A request that is unknown here may be one of a connection that is gone.
         if self._session is not None:
             cancel = CancelRequest(frame.request, self._id)
-            if self._session.offer(cancel) is Offer.FULL:
+            if self._session.offer(cancel) == "full":
                 error = ErrorBody(ErrorCode.OVER_CAPACITY, "too many messages; cancel again later")
                 self._outbox.send(encode.error(frame.reply, error))
                 return
@@ -331,9 +331,7 @@ class ConnectionActor(LoopActor):
         self._draining = True
         self._open_session = None
         if immediately:
-            self._calls.finish_all(
-                Outcome(OutcomeKind.FAILED, error=error_bodies.interrupted_by_shutdown())
-            )
+            self._calls.finish_all(Outcome("failed", error=error_bodies.interrupted_by_shutdown()))
         self._close_when_done()
 
     def _close_when_done(self) -> None:
@@ -341,7 +339,7 @@ class ConnectionActor(LoopActor):
             self._close_for(CloseReason.GOING_AWAY)
 
     def _session_down(self) -> None:
-        self._calls.finish_all(Outcome(OutcomeKind.FAILED, error=error_bodies.session_failed()))
+        self._calls.finish_all(Outcome("failed", error=error_bodies.session_failed()))
         self._close_for(CloseReason.INTERNAL)
 
     def _close_for(self, reason: CloseReason) -> None:

@@ -12,7 +12,7 @@ from exai_actors.errors import ErrorBody
 from exai_actors.ids import RequestKey
 from exai_actors.messages.connection import RequestChunk, RequestQueued
 from exai_actors.wire.clients import encode
-from exai_actors.wire.clients.frames import CheckedCall, Dialect, ReplyTo
+from exai_actors.wire.clients.frames import CheckedCall, ReplyTo
 
 if TYPE_CHECKING:
     from exai_actors.actors.connection.settings import ConnectionSettings
@@ -83,7 +83,7 @@ class PendingCalls:
 
     def refuse(self, request: RequestKey | None, reply: ReplyTo, error: ErrorBody) -> None:
         """Answer a frame that starts no call."""
-        if request in self._pending and reply.dialect is Dialect.OP:
+        if request in self._pending and reply.dialect == "op":
             # It must not look like the end of the call in flight with the same id.
             reply = reply.aside()
         self._outbox.send(encode.error(reply, error))

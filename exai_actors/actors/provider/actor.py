@@ -33,7 +33,7 @@ from exai_actors.core.calls import (
 from exai_actors.core.capacity.account import Account
 from exai_actors.core.capacity.apply_change import apply_change
 from exai_actors.core.capacity.cost import cost_of
-from exai_actors.core.capacity.dispatcher import Admission, Dispatcher
+from exai_actors.core.capacity.dispatcher import Dispatcher
 from exai_actors.core.capacity.invariants import invariant_violations
 from exai_actors.core.capacity.quarantine import abort_rest_s
 from exai_actors.core.capacity.refusals import Refusal
@@ -58,7 +58,7 @@ from exai_actors.messages.provider import (
     UpstreamChunk,
     UpstreamEnded,
 )
-from exai_actors.messages.recipient import Offer, Recipient
+from exai_actors.messages.recipient import Recipient
 from exai_actors.messages.session import Chunk, Failed
 from exai_actors.runtime import Cancellable, Down, LoopActor, LoopRef
 
@@ -193,7 +193,7 @@ class ProviderActor(LoopActor):
         if isinstance(admission, Refusal):
             self._replies.refused(call, admission)
             return
-        if admission is Admission.GRANTED:
+        if admission == "granted":
             self._start(call)
         else:
             self._replies.enqueued(run)
@@ -315,7 +315,7 @@ class ProviderActor(LoopActor):
             return
         call.sent_length += len(message.text)
         for run in call.runs():
-            if run.reply_to.offer(Chunk(run.request, message.text)) is Offer.FULL:
+            if run.reply_to.offer(Chunk(run.request, message.text)) == "full":
                 failure = UpstreamFailure(
                     FailureKind.BROKEN, "the session cannot keep up with the answer", text_sent=True
                 )

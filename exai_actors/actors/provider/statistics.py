@@ -58,7 +58,7 @@ def describe(
         incarnation=incarnation,
         trouble=trouble,
         mode=account.mode.value,
-        circuit=dispatcher.guards.circuit.state.value,
+        circuit=dispatcher.guards.circuit.state,
         held_for_s=max(0.0, hold.until - now),
         held_because=hold.because if hold.is_active(now) else "",
         model_holds=tuple(

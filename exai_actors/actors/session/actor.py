@@ -27,7 +27,7 @@ from exai_actors.core.session.conversations import Conversations
 from exai_actors.core.session.outcomes import OutcomeStore
 from exai_actors.core.session.requests import ActiveRequest, SessionRequests
 from exai_actors.core.session.table import name_of
-from exai_actors.core.session.window import EnterResult, Window
+from exai_actors.core.session.window import Window
 from exai_actors.core.tools.table import ChatRequest, LocalRequest
 from exai_actors.errors import ErrorBody
 from exai_actors.ids import ConnectionId, ConversationId, ProviderName, RequestKey, SessionId
@@ -40,7 +40,7 @@ from exai_actors.messages.provider import (
     ResumeStream,
     RunCall,
 )
-from exai_actors.messages.recipient import Offer, Recipient
+from exai_actors.messages.recipient import Recipient
 from exai_actors.messages.session import (
     Attach,
     Chunk,
@@ -143,14 +143,10 @@ class SessionActor(LoopActor):
                 if active := self._requests.find(run):
                     error = error_bodies.provider_failed(active.route.provider, failure)
                     reason = fallback_reason(failure)
-                    self._unanswered(
-                        active, reason, OutcomeKind.FAILED, error, would_wait=would_wait
-                    )
+                    self._unanswered(active, reason, "failed", error, would_wait=would_wait)
             case Refused(run, error, reason, would_wait):
                 if active := self._requests.find(run):
-                    self._unanswered(
-                        active, reason, OutcomeKind.REFUSED, error, would_wait=would_wait
-                    )
+                    self._unanswered(active, reason, "refused", error, would_wait=would_wait)
             case CancelRequest():
                 self._cancel(message)
             case Attach(connection_id, connection):
@@ -231,13 +227,13 @@ class SessionActor(LoopActor):
         if active.deadline < self._timer_due:
             self._set_timer(active.deadline)
         match self._requests.accept(active):
-            case EnterResult.STARTED:
+            case "started":
                 self._start(active)
-            case EnterResult.FULL:
+            case "full":
                 self._connections.refuse(submit, error_bodies.session_full(self._requests.waiting))
-            case EnterResult.TOO_MUCH_TEXT:
+            case "too much text":
                 self._connections.refuse(submit, error_bodies.session_text_limit())
-            case EnterResult.WAITING:
+            case "waiting":
                 if options.if_busy is IfBusy.REFUSE:
                     self._requests.abandon(active)
                     self._connections.refuse(submit, error_bodies.session_would_wait())
@@ -263,9 +259,9 @@ class SessionActor(LoopActor):
             fallback_reasons=route.fallback_reasons,
         )
         provider = self._providers.get(route.provider) or self._watch_provider(route.provider)
-        if provider is None or provider.offer(run) is not Offer.ACCEPTED:
+        if provider is None or provider.offer(run) != "accepted":
             error = error_bodies.provider_unreachable(route.provider)
-            self._unanswered(active, "unreachable", OutcomeKind.REFUSED, error)
+            self._unanswered(active, "unreachable", "refused", error)
             return
         active.at_provider = True
         if active.stream and self._connections.is_paused(active.reader):
@@ -295,7 +291,7 @@ class SessionActor(LoopActor):
             usage=completion.usage,
             reasoning=completion.reasoning,
         )
-        self._end(active, Outcome(OutcomeKind.COMPLETED, result))
+        self._end(active, Outcome("completed", result))
 
     def _unanswered(
         self,
@@ -339,7 +335,7 @@ class SessionActor(LoopActor):
         if active is None:
             return
         waiter = (message.connection_id, message.request)
-        outcome = Outcome(OutcomeKind.CANCELLED, error=error_bodies.cancelled())
+        outcome = Outcome("cancelled", error=error_bodies.cancelled())
         if active.waiters in ([waiter], []):
             self._withdraw(active)
             self._end(active, outcome)
@@ -391,7 +387,7 @@ class SessionActor(LoopActor):
                 error = error_bodies.with_tried_targets(
                     error_bodies.expired("chat", active.timeout_s), active.tried
                 )
-                self._end(active, Outcome(OutcomeKind.EXPIRED, error=error))
+                self._end(active, Outcome("expired", error=error))
         following = self._requests.next_deadline()
         if following is not None:
             self._set_timer(following)
@@ -400,7 +396,7 @@ class SessionActor(LoopActor):
         del self._providers[provider]
         for active in self._requests.at(provider):
             error = error_bodies.provider_restarted(provider)
-            self._unanswered(active, "unreachable", OutcomeKind.FAILED, error)
+            self._unanswered(active, "unreachable", "failed", error)
 
     def _set_timer(self, instant: float) -> None:
         if self._timer is not None:

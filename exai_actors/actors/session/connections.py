@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import assert_never
 
 from exai_actors.core import error_bodies
-from exai_actors.core.calls import Outcome, OutcomeKind
+from exai_actors.core.calls import Outcome
 from exai_actors.core.session.requests import ActiveRequest, Repeat, Waiter
 from exai_actors.errors import ErrorBody
 from exai_actors.ids import ConnectionId
@@ -65,7 +65,7 @@ class SessionConnections:
 
     def refuse(self, submit: Submit, error: ErrorBody) -> None:
         """Answer a request that was not accepted."""
-        outcome = Outcome(OutcomeKind.REFUSED, error=error)
+        outcome = Outcome("refused", error=error)
         self.tell(submit.connection_id, RequestEnded(submit.request, outcome))
 
     def repeated(self, submit: Submit, known: ActiveRequest | Repeat | Outcome) -> None:

@@ -37,8 +37,8 @@ class LocalTools:
         """Run a tool that needs no provider."""
         directory = self._directory
         result = answer(local, directory.routing, directory.statistics(), self._events)
-        self.record(request, local.tool, OutcomeKind.COMPLETED)
-        return Outcome(OutcomeKind.COMPLETED, result)
+        self.record(request, local.tool, "completed")
+        return Outcome("completed", result)
 
     def model_not_found(self, model: str | None) -> ErrorBody:
         """The error for a model that no provider serves; names the models that are served.

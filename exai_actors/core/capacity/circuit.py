@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from enum import StrEnum
 from math import inf
+from typing import Literal
 
 import msgspec
 
@@ -13,12 +13,8 @@ from exai_actors.core.capacity.settings import CircuitSettings
 MAX_CALLS_KEPT = 10_000
 
 
-class CircuitState(StrEnum):
-    """Whether calls pass, none does, or only probes do."""
-
-    CLOSED = "closed"
-    OPEN = "open"
-    HALF_OPEN = "half_open"
+CircuitState = Literal["closed", "open", "half_open"]
+"""Whether calls pass, none does, or only probes do."""
 
 
 class CircuitChange(msgspec.Struct, frozen=True):
@@ -47,7 +43,7 @@ class Circuit:
 
     def __init__(self, settings: CircuitSettings) -> None:
         self._settings = settings
-        self.state = CircuitState.CLOSED
+        self.state: CircuitState = "closed"
         # When each call of the window ended, and whether it failed.
         self._calls: deque[tuple[float, bool]] = deque()
         self._failed = 0
@@ -58,7 +54,7 @@ class Circuit:
 
     def opens_at(self, now: float) -> float:
         """When a call may pass; ``now`` if it may, inf while all probes are in flight."""
-        if self.state is CircuitState.CLOSED:
+        if self.state == "closed":
             return now
         if self._probes >= self._settings.probes:
             return inf
@@ -66,15 +62,15 @@ class Circuit:
 
     def on_grant(self) -> bool:
         """Note a granted call; returns whether it is a probe."""
-        if self.state is CircuitState.CLOSED:
+        if self.state == "closed":
             return False
-        self.state = CircuitState.HALF_OPEN
+        self.state = "half_open"
         self._probes += 1
         return True
 
     def succeeded(self, now: float, is_probe: bool) -> CircuitChange | None:
         """Note an answered call; an answered probe closes the circuit."""
-        if self.state is CircuitState.CLOSED:
+        if self.state == "closed":
             self._failures_in_a_row = 0
             # Successes before the first failure are not kept.
             if self._failed:
@@ -82,7 +78,7 @@ class Circuit:
             return None
         if not is_probe:
             return None
-        self.state = CircuitState.CLOSED
+        self.state = "closed"
         self._probes = self._failures_in_a_row = self._openings = self._failed = 0
         self._calls.clear()
         return CircuitChange("circuit closed", "a probe was answered")
@@ -90,7 +86,7 @@ class Circuit:
     def failed(self, now: float, is_probe: bool) -> CircuitChange | None:
         """Note a call that failed because the service does not work."""
         settings = self._settings
-        if self.state is not CircuitState.CLOSED:
+        if self.state != "closed":
             if not is_probe:
                 return None
             self._probes -= 1
@@ -117,7 +113,7 @@ class Circuit:
         settings = self._settings
         open_s = min(settings.open_cap_s, settings.open_s * 2 ** min(self._openings, 16))
         self._openings += 1
-        self.state = CircuitState.OPEN
+        self.state = "open"
         self._probe_at = now + open_s
         return CircuitChange(f"circuit open for {open_s:g} s", cause)
 

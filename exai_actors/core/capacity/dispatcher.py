@@ -18,9 +18,8 @@ How a call gets its permit:
 from __future__ import annotations
 
 from collections.abc import Iterator
-from enum import Enum
 from math import inf
-from typing import Generic, TypeVar
+from typing import Generic, Literal, TypeVar
 
 from exai_actors.core.calls import IfBusy, UpstreamFailure
 from exai_actors.core.capacity.account import Account, Mode
@@ -40,11 +39,8 @@ from exai_actors.ids import PermitId, RequestKey, SessionId
 C = TypeVar("C", bound=ScheduledCall)
 
 
-class Admission(Enum):
-    """The fate of a call that was not refused."""
-
-    GRANTED = "granted"
-    QUEUED = "queued"
+Admission = Literal["granted", "queued"]
+"""The fate of a call that was not refused."""
 
 
 class Dispatcher(Generic[C]):
@@ -128,7 +124,7 @@ class Dispatcher(Generic[C]):
         if self.guards.all_open and call.pool.queue.is_empty() and self._grant(call, now):
             # The fast path of an idle provider; _consider would decide the same.
             call.pool.queue.charge(call.flow, call.cost)
-            return Admission.GRANTED
+            return "granted"
         return self._consider(call, now)
 
     def pump(self, now: float) -> Iterator[C]:
@@ -297,7 +293,7 @@ class Dispatcher(Generic[C]):
         next_in_line = not queue.in_line and guards.opens_at(call, now) <= now
         if next_in_line and not self._gates_are_awaited(now) and self._grant(call, now):
             queue.charge(call.flow, call.cost)
-            return Admission.GRANTED
+            return "granted"
         held = guards.model_block_reason(call, now)
         reason = guards.block_reason(call.pool, now) or held or BUSY
         if call.if_busy is IfBusy.REFUSE or leaves_for(
@@ -312,7 +308,7 @@ class Dispatcher(Generic[C]):
             return self._refusals.refusal(RefusalCause.FULL, reason, call, now)
         if held and guards.model_opens_at(call, now) > now:
             queue.set_aside(call.flow.session, call.request)
-        return Admission.QUEUED
+        return "queued"
 
     def _grant(self, call: C, now: float) -> bool:
         permit = call.pool.ledger.grant(call)

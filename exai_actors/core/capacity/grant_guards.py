@@ -11,7 +11,6 @@ from typing import Any
 from exai_actors.core.calls import LimitHolder, UpstreamFailure
 from exai_actors.core.capacity.account import Account, Mode
 from exai_actors.core.capacity.changes import CapacityEvent
-from exai_actors.core.capacity.circuit import CircuitState
 from exai_actors.core.capacity.holds import Hold, probe_interval_s
 from exai_actors.core.capacity.pool import Pool
 from exai_actors.core.capacity.retry_policy import hold_s
@@ -49,7 +48,7 @@ class GrantGuards:
         self.all_open = (
             account.mode is Mode.OPEN
             and not account.gates.active
-            and self.circuit.state is CircuitState.CLOSED
+            and self.circuit.state == "closed"
             and not self._noted
         )
 
@@ -117,7 +116,7 @@ class GrantGuards:
         gates = self.account.gates
         if gates.active:
             call.gate_charge = gates.charge(call.tokens, now)
-        if self.circuit.state is not CircuitState.CLOSED:
+        if self.circuit.state != "closed":
             call.is_probe = self.circuit.on_grant()
         if self._noted:
             call.probed_holds = tuple(

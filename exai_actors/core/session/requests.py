@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from exai_actors.core.calls import CallOptions, Outcome, OutcomeKind
+from exai_actors.core.calls import CallOptions, Outcome
 from exai_actors.core.routing import Route, leaves_for
 from exai_actors.core.session.outcomes import OutcomeStore
 from exai_actors.core.session.window import EnterResult, Window
@@ -211,12 +211,12 @@ class SessionRequests:
         """Take a new request in. After STARTED the caller sends it to its provider."""
         active.text = _text_of(active.arguments)
         if self._text + active.text > self.text_limit and self._active:
-            return EnterResult.TOO_MUCH_TEXT
+            return "too much text"
         named = active.arguments.continuation_id is not None
         entry = self._window.enter(
             active.run, active.conversation if named else None, active.options.priority
         )
-        if entry is not EnterResult.FULL:
+        if entry != "full":
             self._text += active.text
             self._active[active.run] = active
             for name in active.names:
@@ -250,7 +250,7 @@ class SessionRequests:
         self, names: tuple[RequestKey, ...], fingerprint: int, outcome: Outcome, now: float
     ) -> None:
         """Store an outcome for repeats. A refusal is not stored: nothing was done yet."""
-        if names and outcome.kind is not OutcomeKind.REFUSED:
+        if names and outcome.kind != "refused":
             self._outcomes.remember(names[0], fingerprint, outcome, now)
             for name in names[1:]:
                 self._outcomes.share(names[0], name)

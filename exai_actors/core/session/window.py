@@ -8,18 +8,12 @@ may pass one that waits for its conversation.
 
 from __future__ import annotations
 
-from enum import Enum
+from typing import Literal
 
 from exai_actors.ids import ConversationId, RequestKey
 
-
-class EnterResult(Enum):
-    """The result of entering the window."""
-
-    STARTED = "started"
-    WAITING = "waiting"
-    FULL = "full"
-    TOO_MUCH_TEXT = "too much text"
+EnterResult = Literal["started", "waiting", "full", "too much text"]
+"""The result of entering the window."""
 
 
 class Window:
@@ -71,16 +65,16 @@ class Window:
         # its own conversation.
         if conversation is None and len(running) < self.limit:
             running[request] = None
-            return EnterResult.STARTED
+            return "started"
         if len(running) < self.limit and not self._is_full(conversation):
             self._start(request, conversation)
-            return EnterResult.STARTED
+            return "started"
         if len(self._waiting) >= self.queue:
-            return EnterResult.FULL
+            return "full"
         self._waiting[request] = conversation
         self._priorities[request] = priority
         self._pass_lower(request, conversation, priority)
-        return EnterResult.WAITING
+        return "waiting"
 
     def leave(self, request: RequestKey) -> tuple[RequestKey, ...]:
         """Remove a request, if it is here; return the requests started in its place."""

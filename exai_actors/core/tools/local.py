@@ -57,7 +57,7 @@ def answer(
 
 def _shown(event: Event) -> dict[str, object]:
     at, request, tool, outcome = event
-    return {"at": at, "request": _name(request), "tool": tool, "outcome": outcome.value}
+    return {"at": at, "request": _name(request), "tool": tool, "outcome": outcome}
 
 
 def _name(request: RequestKey) -> str | None:

@@ -28,7 +28,7 @@ from exai_actors.edges.http.exchange import Body, Response
 from exai_actors.edges.http.service import HttpService
 from exai_actors.ids import PermitId
 from exai_actors.messages.provider import ProviderMessage, UpstreamChunk, UpstreamEnded
-from exai_actors.messages.recipient import Offer, Recipient
+from exai_actors.messages.recipient import Recipient
 from exai_actors.wire.openai.completions import (
     encode_request,
     is_event_stream,
@@ -288,12 +288,12 @@ class HttpCall:
             if self._resumed is not None:
                 await self._resumed.wait()
             match self.reply_to.offer(chunk):
-                case Offer.ACCEPTED:
+                case "accepted":
                     self._text_sent = True
                     return
-                case Offer.CLOSED:
+                case "closed":
                     raise asyncio.CancelledError
-                case Offer.FULL:
+                case "full":
                     self._due = None
                     await asyncio.sleep(delay)
                     delay = min(2 * delay, MAX_OFFER_RETRY_S)

@@ -22,7 +22,7 @@ from exai_actors.messages.provider import (
     UpstreamChunk,
     UpstreamEnded,
 )
-from exai_actors.messages.recipient import Offer, Recipient
+from exai_actors.messages.recipient import Recipient
 from exai_actors.ports import UpstreamCall
 from exai_actors.runtime import Callback, Cancellable
 
@@ -122,7 +122,7 @@ def _forward_all(
     """Offer the text of an instant answer, if it streams; False if the actor did not accept it."""
     if not (call.stream and isinstance(result, Completion)):
         return True
-    return reply_to.offer(UpstreamChunk(permit, result.text)) is Offer.ACCEPTED
+    return reply_to.offer(UpstreamChunk(permit, result.text)) == "accepted"
 
 
 class _RunningCall:
@@ -198,12 +198,12 @@ class _RunningCall:
             return
         if self._text:
             match self.reply_to.offer(UpstreamChunk(self.permit, self._text)):
-                case Offer.ACCEPTED:
+                case "accepted":
                     self._text = ""
-                case Offer.FULL:
+                case "full":
                     self._timer = self._call_later(OFFER_RETRY_S, self._forward)
                     return
-                case Offer.CLOSED:
+                case "closed":
                     self._end(Aborted())
                     return
         if self._next < len(self._steps):

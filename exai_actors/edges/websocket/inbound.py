@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable
 
 from exai_actors.messages.connection import BinaryReceived, ConnectionMessage, TextReceived
-from exai_actors.messages.recipient import Offer, Recipient
+from exai_actors.messages.recipient import Recipient
 
 Received = TextReceived | BinaryReceived
 
@@ -60,13 +60,13 @@ class InboundQueue:
             self._waiting.append(message)
             return
         match self._actor.offer(message):
-            case Offer.ACCEPTED:
+            case "accepted":
                 return
-            case Offer.FULL:
+            case "full":
                 self._waiting = deque((message,))
                 self._transport.pause_reading()
                 self._retry = self._loop.call_soon(self._offer_waiting)
-            case Offer.CLOSED:
+            case "closed":
                 self._on_closed()
 
     def stop(self) -> None:
@@ -80,14 +80,14 @@ class InboundQueue:
         self._retry = None
         while self._waiting:
             match self._actor.offer(self._waiting[0]):
-                case Offer.ACCEPTED:
+                case "accepted":
                     self._waiting.popleft()
                     self._retry_s = _FIRST_RETRY_S
-                case Offer.FULL:
+                case "full":
                     self._retry = self._loop.call_later(self._retry_s, self._offer_waiting)
                     self._retry_s = min(2 * self._retry_s, _MAX_RETRY_S)
                     return
-                case Offer.CLOSED:
+                case "closed":
                     self.stop()
                     self._on_closed()
                     return

@@ -36,9 +36,6 @@ STOPPING: Final = 2
 """From here on it takes no messages; its last hook may still run."""
 ENDED: Final = 3
 
-# For the same reason: an offer returns it for nearly each message.
-_ACCEPTED = Offer.ACCEPTED
-
 _REFUSAL_REPORT_S = 1.0
 
 # Senders on any thread count refusals; an unguarded += would lose some of them.
@@ -181,13 +178,13 @@ class ActorCell:
         lane = mailbox.user
         if len(lane) >= mailbox.limit and not self._takes_over_limit(message):
             if self.state >= STOPPING:
-                return Offer.CLOSED
+                return "closed"
             self._count_refusal()
-            return Offer.FULL
+            return "full"
         lane.append(message)
         if not self.scheduled:
             self.scheduler.enqueue(self)
-        return _ACCEPTED
+        return "accepted"
 
     def offer_system(self, message: Any) -> bool:
         """Put a message in the system lane unless the actor has ended; return whether it is in."""
@@ -201,11 +198,11 @@ class ActorCell:
     def tell_when_full(self, message: Any) -> None:
         """Put a message that the user lane has no room for, or record it as a dead letter."""
         match self.offer(message):
-            case Offer.ACCEPTED:
+            case "accepted":
                 pass
-            case Offer.FULL:
+            case "full":
                 self.dead_letter(message, DeadLetterReason.FULL)
-            case Offer.CLOSED:
+            case "closed":
                 self.dead_letter(message, DeadLetterReason.DEAD)
 
     def dead_letter(self, message: Any, reason: DeadLetterReason) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from exai_actors.messages.recipient import Offer
 from exai_actors.runtime.kernel import lifecycle
 from exai_actors.runtime.kernel.cell import ActorCell, Wrapper, message_type_of
 from exai_actors.runtime.kernel.errors import MailboxFull
@@ -76,9 +75,9 @@ class StopRequest(Wrapper):
 def request(cell: ActorCell, message: Any, reply: Reply) -> None:
     """Put a request in the user lane; if it is refused, the reply is an error immediately."""
     match cell.offer(Request(message, reply)):
-        case Offer.ACCEPTED:
+        case "accepted":
             pass
-        case Offer.FULL:
+        case "full":
             mailbox = cell.mailbox
             reply.settle_error(
                 MailboxFull(
@@ -86,7 +85,7 @@ def request(cell: ActorCell, message: Any, reply: Reply) -> None:
                     f" and its limit is {mailbox.limit}"
                 )
             )
-        case Offer.CLOSED:
+        case "closed":
             reply.settle_dead(f"{cell} takes no messages")
 
 

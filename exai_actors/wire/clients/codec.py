@@ -21,7 +21,7 @@ from exai_actors.wire.clients.dialects.fields import (
     json_type,
 )
 from exai_actors.wire.clients.frame_budget import excess
-from exai_actors.wire.clients.frames import ClientFrame, Dialect, Malformed, ReplyTo
+from exai_actors.wire.clients.frames import ClientFrame, Malformed, ReplyTo
 from exai_actors.wire.clients.salvage import salvage
 
 TOOL_CALL_MAX_SIZE = 10 * 1024 * 1024
@@ -45,7 +45,7 @@ class _OverlongId(Exception):
 _decode = msgspec.json.Decoder(_Undecoded).decode
 _decode_any = msgspec.json.Decoder().decode
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-_NO_ID = ReplyTo(Dialect.OP, op_reader.ERROR_ANSWER, b"")
+_NO_ID = ReplyTo("op", op_reader.ERROR_ANSWER, b"")
 _ID_MEMBERS = ("request_id", "req_id", "id")
 _SALVAGED = frozenset({"op", "request_id", "req_id", "id", "jsonrpc", "method"})
 _SEARCHED_BYTES = 1_000_000

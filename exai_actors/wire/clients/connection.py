@@ -46,7 +46,6 @@ from exai_actors.wire.clients.close_reasons import CloseReason
 from exai_actors.wire.clients.codec import decode, refuse_binary
 from exai_actors.wire.clients.frames import (
     ClientFrame,
-    Dialect,
     Hello,
     Ignored,
     Initialize,
@@ -184,7 +183,7 @@ class Connection:
                 self._transition(Event.HELLO)
                 self._initialize = frame
                 return frame
-            case Ping() if frame.reply.dialect is Dialect.RPC:
+            case Ping() if frame.reply.dialect == "json-rpc":
                 return frame
             case Malformed() if frame.error.code is ErrorCode.VALIDATION_ERROR:
                 return self._reject_hello(CloseReason.INVALID_HELLO, "invalid_hello")

@@ -13,7 +13,7 @@ from exai_actors.core.statistics import BrokerStatistics
 from exai_actors.core.tools.table import ToolDescription
 from exai_actors.errors import ErrorBody
 from exai_actors.wire.clients.dialects import op_writer, rpc_writer
-from exai_actors.wire.clients.frames import Dialect, ReplyTo
+from exai_actors.wire.clients.frames import ReplyTo
 from exai_actors.wire.clients.results import result
 
 __all__ = [
@@ -51,7 +51,7 @@ def progress(
     estimate_s: float | None = None,
 ) -> bytes | None:
     """The call is alive. ``position`` (from 1): it still waits, for about ``estimate_s``."""
-    if reply.dialect is Dialect.OP:
+    if reply.dialect == "op":
         return op_writer.progress(
             reply, tool, now_wall, note=note, position=position, estimate_s=estimate_s
         )
@@ -60,7 +60,7 @@ def progress(
 
 def chunk(reply: ReplyTo, sequence: int, text: str, now_wall: float) -> bytes | None:
     """A piece of the answer; ``sequence`` counts from 0 without gaps."""
-    if reply.dialect is Dialect.OP:
+    if reply.dialect == "op":
         return op_writer.chunk(reply, sequence, text, now_wall)
     return rpc_writer.chunk(reply, sequence, text)
 
@@ -70,28 +70,28 @@ def stream_complete(reply: ReplyTo, chunks: int, now_wall: float) -> bytes | Non
 
     Old clients take this frame for the last one.
     """
-    if reply.dialect is Dialect.OP:
+    if reply.dialect == "op":
         return op_writer.stream_complete(reply, chunks, now_wall)
     return None
 
 
 def error(reply: ReplyTo, body: ErrorBody) -> bytes:
     """The one answer to a frame that failed, in the envelope that its sender expects."""
-    if reply.dialect is Dialect.OP:
+    if reply.dialect == "op":
         return op_writer.error(reply, body)
     return rpc_writer.error(reply, body)
 
 
 def tools(reply: ReplyTo, described: Iterable[ToolDescription]) -> bytes:
     """The list of tools."""
-    if reply.dialect is Dialect.OP:
+    if reply.dialect == "op":
         return op_writer.tools(reply, described)
     return rpc_writer.tools(reply, described)
 
 
 def pong(reply: ReplyTo, now_wall: float) -> bytes:
     """The answer to a ping."""
-    if reply.dialect is Dialect.OP:
+    if reply.dialect == "op":
         return op_writer.pong(reply, now_wall)
     return rpc_writer.pong(reply)
 
@@ -108,6 +108,6 @@ def cancelled(reply: ReplyTo, now_wall: float, *, found: bool = True) -> bytes |
 
     ``found``: the request was still in flight. A JSON-RPC notification gets None.
     """
-    if reply.dialect is Dialect.OP:
+    if reply.dialect == "op":
         return op_writer.cancelled(reply, found, now_wall)
     return rpc_writer.cancelled(reply)

@@ -15,7 +15,7 @@ from exai_actors.core.calls import CallOptions
 from exai_actors.core.tools.table import ChatRequest
 from exai_actors.ids import RequestKey
 from exai_actors.wire.clients.dialects.fields import MAX_DEADLINE_MS, MAX_ID_LENGTH, MAX_PRIORITY
-from exai_actors.wire.clients.frames import CheckedCall, Dialect, ReplyTo
+from exai_actors.wire.clients.frames import CheckedCall, ReplyTo
 
 MAX_COMMON_BYTES = 1_000_000
 """Within this size no prompt exceeds its limit."""
@@ -67,7 +67,7 @@ def decode_common_call(data: bytes) -> CheckedCall | None:
             acks = frame.op == "call_tool"
             ids = b',"request_id":' + _json(frame.request_id)
             return CheckedCall(
-                reply=ReplyTo(Dialect.OP, "call_tool_res", ids, acks),
+                reply=ReplyTo("op", "call_tool_res", ids, acks),
                 request=RequestKey(frame.request_id),
                 tool="chat",
                 arguments=frame.arguments,
@@ -84,7 +84,7 @@ def decode_common_call(data: bytes) -> CheckedCall | None:
                 return None
             id_ = _json(rpc.id)
             return CheckedCall(
-                reply=ReplyTo(Dialect.RPC, "tools/call", b',"id":' + id_),
+                reply=ReplyTo("json-rpc", "tools/call", b',"id":' + id_),
                 request=RequestKey(id_.decode(), "rpc"),
                 tool="chat",
                 arguments=rpc.params.arguments,

@@ -7,8 +7,7 @@ that encoding an answer needs.
 
 from __future__ import annotations
 
-from enum import Enum
-from typing import Any, final
+from typing import Any, Literal, final
 
 import msgspec
 
@@ -17,12 +16,8 @@ from exai_actors.core.tools.table import ChatRequest, ToolRequest, parse_call
 from exai_actors.errors import ErrorBody
 from exai_actors.ids import RequestKey
 
-
-class Dialect(Enum):
-    """The two forms of frames."""
-
-    OP = "op"
-    RPC = "json-rpc"
+Dialect = Literal["op", "json-rpc"]
+"""The two forms of frames."""
 
 
 class ProgressToken(msgspec.Struct):

@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import Literal
 
 from exai_actors.core.calls import ToolResult, Usage
-from exai_actors.wire.clients.frames import Dialect, ReplyTo
+from exai_actors.wire.clients.frames import ReplyTo
 from exai_actors.wire.json_encoding import to_json
 
 Envelope = Literal["plain", "ex-ai"]
@@ -36,7 +36,7 @@ def result(
     else:
         joined = to_json("\n\n".join(filter(None, texts)))
         blocks = to_json([{"type": "text", "text": text} for text in texts])
-    if reply.dialect is Dialect.RPC:
+    if reply.dialect == "json-rpc":
         return _rpc_result(reply, answer, blocks)
     parts = [b'{"op":"call_tool_res"', reply.ids, b',"ok":true,"outputs":', blocks]
     if compat_text:

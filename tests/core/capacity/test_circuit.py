@@ -7,7 +7,7 @@ from math import inf
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exai_actors.core.capacity.circuit import Circuit, CircuitState
+from exai_actors.core.capacity.circuit import Circuit
 from exai_actors.core.capacity.settings import CircuitSettings
 
 
@@ -35,7 +35,7 @@ def test_an_open_circuit_lets_one_probe_pass_at_a_time(
             in_a_row += 1
             if probe or in_a_row >= 3:
                 closed, opened_at, openings = False, now, openings + 1
-    assert (circuit.state is CircuitState.CLOSED) is closed
+    assert (circuit.state == "closed") is closed
 
 
 def test_an_abandoned_probe_makes_room_for_another() -> None:
@@ -57,7 +57,7 @@ def test_the_circuit_opens_when_half_of_enough_calls_have_failed() -> None:
     change = circuit.failed(1.0, False)
     assert change is not None
     assert (change.what, change.cause) == ("circuit open for 5 s", "11 of 20 calls failed")
-    assert circuit.state is CircuitState.OPEN
+    assert circuit.state == "open"
 
 
 def test_failures_older_than_the_window_do_not_count() -> None:
@@ -77,7 +77,7 @@ def test_a_success_ends_a_row_of_failures() -> None:
         assert circuit.failed(0.0, False) is None
         assert circuit.failed(0.0, False) is None
         assert circuit.succeeded(0.0, False) is None
-    assert circuit.state is CircuitState.CLOSED
+    assert circuit.state == "closed"
 
 
 def test_it_stays_open_longer_after_each_failed_probe_up_to_its_cap() -> None:
@@ -105,5 +105,5 @@ def test_calls_granted_before_it_opened_change_nothing() -> None:
     assert circuit.succeeded(1.0, False) is None
     assert circuit.failed(1.0, False) is None
     circuit.abandoned(is_probe=False)
-    assert circuit.state is CircuitState.OPEN
+    assert circuit.state == "open"
     assert circuit.opens_at(1.0) == 5.0

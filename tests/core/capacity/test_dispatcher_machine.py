@@ -32,7 +32,7 @@ from exai_actors.core.capacity.changes import (
     SetLimit,
     SetReserve,
 )
-from exai_actors.core.capacity.dispatcher import Admission, Dispatcher
+from exai_actors.core.capacity.dispatcher import Dispatcher
 from exai_actors.core.capacity.invariants import invariant_violations
 from exai_actors.core.capacity.refusals import Refusal
 from exai_actors.core.capacity.scheduled_call import ScheduledCall
@@ -201,7 +201,7 @@ class CapacityMachine(RuleBasedStateMachine):
         self.deadlines[f"r{self.sent}"] = call.deadline
         self.pump()
         admission = self.dispatcher.admit(call, self.now)
-        if admission is Admission.GRANTED:
+        if admission == "granted":
             assert not any(
                 model_of(each) == model
                 for each in self.waiting.values()

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from exai_actors.core.calls import Outcome, OutcomeKind, ToolResult
+from exai_actors.core.calls import Outcome, ToolResult
 from exai_actors.core.session.outcomes import OutcomeStore, Remembered
 from exai_actors.core.session.packing import pack
 from exai_actors.errors import ErrorBody, ErrorCode
@@ -18,7 +18,7 @@ A, B, C = KEYS[:3]
 
 
 def answer(text: str, reasoning: str = "") -> Outcome:
-    return Outcome(OutcomeKind.COMPLETED, ToolResult((text,), reasoning=reasoning))
+    return Outcome("completed", ToolResult((text,), reasoning=reasoning))
 
 
 def bytes_of(outcome: Outcome) -> int:
@@ -85,7 +85,7 @@ def test_text_counts_by_its_bytes() -> None:
     [
         answer("12345678901"),
         answer("123456", reasoning="12345"),
-        Outcome(OutcomeKind.FAILED, error=ErrorBody(ErrorCode.PROVIDER_ERROR, "x" * TEN)),
+        Outcome("failed", error=ErrorBody(ErrorCode.PROVIDER_ERROR, "x" * TEN)),
     ],
 )
 def test_an_outcome_larger_than_the_store_evicts_nothing(

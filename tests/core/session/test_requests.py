@@ -6,7 +6,7 @@ from math import inf
 
 import pytest
 
-from exai_actors.core.calls import CallOptions, Outcome, OutcomeKind, ToolResult
+from exai_actors.core.calls import CallOptions, Outcome, ToolResult
 from exai_actors.core.routing import Route
 from exai_actors.core.session.outcomes import OutcomeStore
 from exai_actors.core.session.requests import (
@@ -26,7 +26,7 @@ A, B, C = (RequestKey(name) for name in "abc")
 KEY = RequestKey("order", "idempotency")
 ONE, TWO = ConnectionId("one"), ConnectionId("two")
 KIMI, GLM = ProviderName("kimi"), ProviderName("glm")
-DONE = Outcome(OutcomeKind.COMPLETED, ToolResult(("done",)))
+DONE = Outcome("completed", ToolResult(("done",)))
 SERVER_ERROR = ErrorBody(ErrorCode.PROVIDER_ERROR, "broken")
 
 
@@ -82,7 +82,7 @@ class Session:
         return self.requests.accept(self.latest)
 
     def started(self, name: RequestKey, prompt: str = "hi") -> ActiveRequest:
-        assert self.submit(name, prompt) is EnterResult.STARTED
+        assert self.submit(name, prompt) == "started"
         return self.latest
 
     def end(self, name: RequestKey, outcome: Outcome = DONE) -> list[ActiveRequest]:
@@ -111,8 +111,8 @@ def test_another_call_under_a_known_name_is_not_joined() -> None:
 def test_a_refusal_is_not_stored() -> None:
     session = Session()
     session.started(A)
-    session.end(A, Outcome(OutcomeKind.REFUSED, error=SERVER_ERROR))
-    assert session.submit(A) is EnterResult.STARTED
+    session.end(A, Outcome("refused", error=SERVER_ERROR))
+    assert session.submit(A) == "started"
 
 
 def test_a_request_that_was_abandoned_is_new_and_has_another_run() -> None:
@@ -137,14 +137,14 @@ def test_each_run_of_a_request_is_found_by_its_own_key_only() -> None:
 def test_a_run_again_keeps_its_place_in_the_window() -> None:
     session = Session(window=1)
     active = session.started(A)
-    assert session.submit(B) is EnterResult.WAITING
+    assert session.submit(B) == "waiting"
     session.requests.run_again(active)
     assert [each.names for each in session.end(A)] == [(B,)]
 
 
 def test_names_that_come_with_one_key_lead_to_one_request() -> None:
     session = Session()
-    assert session.submit(A, key=KEY) is EnterResult.STARTED
+    assert session.submit(A, key=KEY) == "started"
     active = session.latest
     assert session.submit(B, connection=TWO, key=KEY) is active
     assert session.submit(B) is active, "the name alone is enough from now on"
@@ -192,28 +192,28 @@ def test_the_text_of_a_request_counts_only_while_it_is_in_flight(how: str) -> No
     else:
         session.requests.abandon(session.latest)
     session.started(B, "x" * 600)
-    assert session.submit(C, "x" * 401) is EnterResult.TOO_MUCH_TEXT
-    assert session.submit(C, "x" * 400) is EnterResult.STARTED
+    assert session.submit(C, "x" * 401) == "too much text"
+    assert session.submit(C, "x" * 400) == "started"
 
 
 def test_the_text_of_images_counts_as_well() -> None:
     session = Session(text_limit=10)
     images = ("12345", "123")
-    assert session.accept(A, ChatRequest("x", images=images)) is EnterResult.STARTED
-    assert session.accept(B, ChatRequest("xx")) is EnterResult.TOO_MUCH_TEXT
-    assert session.accept(B, ChatRequest("x")) is EnterResult.STARTED
+    assert session.accept(A, ChatRequest("x", images=images)) == "started"
+    assert session.accept(B, ChatRequest("xx")) == "too much text"
+    assert session.accept(B, ChatRequest("x")) == "started"
 
 
 def test_one_request_alone_may_hold_more_text_than_the_limit() -> None:
     session = Session(text_limit=10)
-    assert session.submit(A, "x" * 11) is EnterResult.STARTED
-    assert session.submit(B, "x") is EnterResult.TOO_MUCH_TEXT
+    assert session.submit(A, "x" * 11) == "started"
+    assert session.submit(B, "x") == "too much text"
 
 
 def test_a_request_that_finds_the_queue_full_leaves_nothing() -> None:
     session = Session(window=1, queue=0, text_limit=10)
     session.started(A, "x" * 5)
-    assert session.submit(B, "x" * 5) is EnterResult.FULL
+    assert session.submit(B, "x" * 5) == "full"
     assert session.requests.find_named(B) is None
     session.end(A)
     session.started(B, "x" * 5)
@@ -224,7 +224,7 @@ def test_a_request_that_finds_the_queue_full_leaves_nothing() -> None:
 def test_a_request_that_ends_makes_room_for_the_next() -> None:
     session = Session(window=1)
     session.started(A)
-    assert session.submit(B) is EnterResult.WAITING
+    assert session.submit(B) == "waiting"
     assert session.requests.waiting == 1
     (started,) = session.end(A)
     assert started.names == (B,)

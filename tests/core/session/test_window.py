@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from msgspec.structs import replace
 
-from exai_actors.core.session.window import EnterResult, Window
+from exai_actors.core.session.window import Window
 from exai_actors.ids import ConversationId, RequestKey
 from tests.leftovers import leftovers
 
@@ -25,10 +25,10 @@ def test_requests_start_then_wait_then_are_refused() -> None:
     window = Window(limit=2, conversation_limit=1, queue=1)
     entries = [window.enter(key(number), None) for number in range(4)]
     assert entries == [
-        EnterResult.STARTED,
-        EnterResult.STARTED,
-        EnterResult.WAITING,
-        EnterResult.FULL,
+        "started",
+        "started",
+        "waiting",
+        "full",
     ]
     assert (window.running, window.waiting) == (2, 1)
 
@@ -45,16 +45,16 @@ def test_an_end_starts_the_request_that_waited_longest() -> None:
 def test_a_refused_request_can_enter_later() -> None:
     window = Window(limit=1, conversation_limit=1, queue=0)
     window.enter(key(0), None)
-    assert window.enter(key(1), None) is EnterResult.FULL
+    assert window.enter(key(1), None) == "full"
     window.leave(key(0))
-    assert window.enter(key(1), None) is EnterResult.STARTED
+    assert window.enter(key(1), None) == "started"
 
 
 def test_requests_of_one_conversation_run_one_after_the_other() -> None:
     window = Window(limit=8, conversation_limit=1, queue=8)
-    assert window.enter(key(0), TALK) is EnterResult.STARTED
-    assert window.enter(key(1), TALK) is EnterResult.WAITING
-    assert window.enter(key(2), TALK) is EnterResult.WAITING
+    assert window.enter(key(0), TALK) == "started"
+    assert window.enter(key(1), TALK) == "waiting"
+    assert window.enter(key(2), TALK) == "waiting"
     assert window.leave(key(0)) == (key(1),)
     assert window.leave(key(1)) == (key(2),)
 
@@ -63,7 +63,7 @@ def test_a_waiting_conversation_does_not_block_others() -> None:
     window = Window(limit=2, conversation_limit=1, queue=8)
     window.enter(key(0), TALK)
     window.enter(key(1), TALK)
-    assert window.enter(key(2), OTHER) is EnterResult.STARTED
+    assert window.enter(key(2), OTHER) == "started"
 
 
 def test_a_waiting_request_that_leaves_starts_no_other() -> None:
@@ -88,7 +88,7 @@ def test_the_end_of_a_request_starts_the_next_of_its_conversation() -> None:
 def test_a_conversation_limit_above_one_lets_that_many_run() -> None:
     window = Window(limit=8, conversation_limit=2, queue=8)
     entries = [window.enter(key(number), TALK) for number in range(3)]
-    assert entries == [EnterResult.STARTED, EnterResult.STARTED, EnterResult.WAITING]
+    assert entries == ["started", "started", "waiting"]
 
 
 @pytest.mark.parametrize("number", [0, 1])
@@ -133,11 +133,11 @@ class WindowMachine(RuleBasedStateMachine):
         request = key(self.came)
         self.conversation[request] = conversation
         match self.window.enter(request, conversation):
-            case EnterResult.STARTED:
+            case "started":
                 self.started(request)
-            case EnterResult.WAITING:
+            case "waiting":
                 self.waiting.append(request)
-            case EnterResult.FULL:
+            case "full":
                 assert len(self.waiting) == self.window.queue
 
     @precondition(lambda self: self.running)
@@ -213,7 +213,7 @@ TestWindow = WindowMachine.TestCase
 def test_a_request_passes_lower_priorities_but_not_its_own_conversation() -> None:
     window = Window(limit=1, conversation_limit=1, queue=9)
     talk = ConversationId("talk")
-    assert window.enter(RequestKey("running"), None) is EnterResult.STARTED
+    assert window.enter(RequestKey("running"), None) == "started"
     window.enter(RequestKey("first"), None)
     window.enter(RequestKey("mine"), talk)
     window.enter(RequestKey("second"), None)

@@ -7,7 +7,6 @@ from typing import Any
 import msgspec
 import pytest
 
-from exai_actors.core.calls import OutcomeKind
 from exai_actors.core.routing import RoutingTable
 from exai_actors.core.statistics import BrokerStatistics, ProviderStatistics
 from exai_actors.core.tools.local import Event, answer
@@ -81,8 +80,8 @@ def test_status_returns_all_statistics(tool: str) -> None:
 
 def test_activity_lists_events_in_order() -> None:
     events: tuple[Event, ...] = (
-        (1.0, RequestKey("r1", run=3), "chat", OutcomeKind.COMPLETED),
-        (2.0, RequestKey("conn-1/1", "generated"), "chat", OutcomeKind.FAILED),
+        (1.0, RequestKey("r1", run=3), "chat", "completed"),
+        (2.0, RequestKey("conn-1/1", "generated"), "chat", "failed"),
     )
     assert ask_json("activity", events)["events"] == [
         {"at": 1.0, "request": "r1", "tool": "chat", "outcome": "completed"},
@@ -98,8 +97,8 @@ def test_activity_shows_different_requests_under_different_names() -> None:
         RequestKey("op:rpc:1"),
         RequestKey("key:1"),
     )
-    events = tuple((1.0, request, "chat", OutcomeKind.COMPLETED) for request in requests)
-    names = [event["request"] for event in ask_json("activity", events)["events"]]
+    events: list[Event] = [(1.0, request, "chat", "completed") for request in requests]
+    names = [event["request"] for event in ask_json("activity", tuple(events))["events"]]
     assert names == ["1", "rpc:1", "op:rpc:1", "op:op:rpc:1", "op:key:1"]
 
 

@@ -15,7 +15,6 @@ from exai_actors.core.calls import Aborted, Completion, FailureKind
 from exai_actors.edges.http.call import HttpCall
 from exai_actors.edges.http.upstream import HttpUpstream
 from exai_actors.messages.provider import ModelsUnavailable, ProviderMessage, UpstreamEnded
-from exai_actors.messages.recipient import Offer
 from exai_actors.testing.probe import Probe
 from exai_actors.testing.scripted_replies import HANG, Gate, Reply, answer, body, hang
 from exai_actors.testing.scripted_upstream import ScriptedUpstream
@@ -287,14 +286,14 @@ async def test_a_full_recipient_gets_all_text_in_order_later(
 ) -> None:
     gates = [Gate() for _ in range(3)]
     upstream.then(answer("a", gates[0], "b", gates[1], "c", gates[2], "d"))
-    probe: Probe[ProviderMessage] = Probe(answer=Offer.FULL)
+    probe: Probe[ProviderMessage] = Probe(answer="full")
     started = caller.start(probe=probe)
     await gates[0].reached()
     for gate in gates:
         gate.open()
     await upstream.wait_for_completed()
     assert started.pieces == []
-    probe.answer = Offer.ACCEPTED
+    probe.answer = "accepted"
     result = await started.end()
     assert isinstance(result, Completion)
     assert result.text == "abcd"
@@ -306,7 +305,7 @@ async def test_a_call_is_aborted_if_its_recipient_has_ended(
     upstream: ScriptedUpstream, caller: Caller
 ) -> None:
     upstream.then(answer("Hel", HANG))
-    started = caller.start(probe=Probe(answer=Offer.CLOSED))
+    started = caller.start(probe=Probe(answer="closed"))
     await upstream.wait_for_disconnect()
     await asyncio.wait([task_of(started)])
 

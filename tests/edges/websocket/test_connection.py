@@ -34,7 +34,7 @@ class Counted(Probe[ConnectionMessage]):
         if self.offers >= self._awaited:
             self._reached.set()
         if len(self.messages) >= self.room:
-            return Offer.FULL
+            return "full"
         return super().offer(message)
 
     async def offered(self, times: int) -> None:
@@ -54,13 +54,13 @@ def opened() -> tuple[MemorySocket, Counted]:
 
 async def test_a_full_actor_pauses_reading_and_gets_everything_in_order_later() -> None:
     socket, probe = opened()
-    probe.answer = Offer.FULL
+    probe.answer = "full"
     socket.receive(text("one") + text("two") + client_frame(2, b"\0\0\0") + text("four"))
     assert not socket.transport.is_reading_now
     await probe.offered(3)
     assert probe.messages == []
     assert not socket.transport.is_reading_now
-    probe.answer = Offer.ACCEPTED
+    probe.answer = "accepted"
     await probe.expect(TextReceived)
     assert probe.messages == [
         TextReceived(b"one"),
@@ -86,10 +86,10 @@ async def test_an_actor_that_fills_up_again_is_offered_the_rest_later() -> None:
 
 async def test_messages_waiting_for_a_full_actor_are_dropped_when_the_client_is_gone() -> None:
     socket, probe = opened()
-    probe.answer = Offer.FULL
+    probe.answer = "full"
     socket.receive(text("a late request"))
     await probe.offered(1)
-    probe.answer = Offer.ACCEPTED
+    probe.answer = "accepted"
     socket.client_leaves()
     # Longer than until the next offer would come.
     await asyncio.sleep(0.02)
@@ -98,7 +98,7 @@ async def test_messages_waiting_for_a_full_actor_are_dropped_when_the_client_is_
 
 async def test_a_socket_whose_actor_has_ended_is_closed_with_an_internal_error() -> None:
     socket, probe = opened()
-    probe.answer = Offer.CLOSED
+    probe.answer = "closed"
     socket.receive(text("is it running?") + text("hello?"))
     assert probe.offers == 1
     (frame,) = socket.frames()
@@ -108,9 +108,9 @@ async def test_a_socket_whose_actor_has_ended_is_closed_with_an_internal_error()
 
 async def test_a_socket_whose_full_actor_ends_is_closed() -> None:
     socket, probe = opened()
-    probe.answer = Offer.FULL
+    probe.answer = "full"
     socket.receive(text("one"))
-    probe.answer = Offer.CLOSED
+    probe.answer = "closed"
     await probe.offered(1)
     assert [frame.opcode for frame in socket.frames()] == [CLOSE]
 
@@ -186,7 +186,7 @@ async def test_a_socket_that_fills_the_read_buffer_is_read_again_in_the_next_tur
 
 async def test_a_full_actor_keeps_a_socket_paused_that_fills_the_read_buffer() -> None:
     socket, probe = opened()
-    probe.answer = Offer.FULL
+    probe.answer = "full"
     buffer_size = len(socket.connection.get_buffer(-1))
     socket.receive((text(b"x") + text(b"y" * 100_000))[:buffer_size])
     await probe.offered(2)

@@ -55,7 +55,7 @@ class Scene:
         assert self.actor.ref.is_alive() or len(self.actor.cell.mailbox) == 0
         self.system.run()
         seen = self.actor.seen
-        sent = len(self.waiting) + len(self.told) + self.offers.count(Offer.ACCEPTED)
+        sent = len(self.waiting) + len(self.told) + self.offers.count("accepted")
         handled = len([message for message in seen if message != "asked"])
         assert handled + len(self.system.dead_letters) == sent
         for answer in self.answers:

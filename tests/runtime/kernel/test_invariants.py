@@ -8,7 +8,6 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exai_actors.messages.recipient import Offer
 from exai_actors.runtime.kernel.pace import Pace
 from exai_actors.runtime.kernel.ref import Ref
 from exai_actors.runtime.kernel.requests import request_stop
@@ -117,7 +116,7 @@ class History:
                 ref.tell(Terminal(number))
             elif step != "offer":
                 ref.tell(Message(number, step))
-            elif ref.offer(Message(number)) is not Offer.ACCEPTED:
+            elif ref.offer(Message(number)) != "accepted":
                 self.refused.add(number)
 
     def _spawn(self, path: str) -> None:

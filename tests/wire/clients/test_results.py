@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from exai_actors.core.calls import ToolResult, Usage
 from exai_actors.wire.clients import encode
-from exai_actors.wire.clients.frames import Dialect, ReplyTo
+from exai_actors.wire.clients.frames import ReplyTo
 from tests.wire.clients.wire_client import parsed
 
 texts = st.text(max_size=6)
@@ -73,7 +73,7 @@ def without_none(members: dict[str, Any]) -> dict[str, Any]:
 
 @given(answers, st.booleans(), st.booleans())
 def test_an_op_result_equals_the_encoded_object(answer: ToolResult, acks: bool, text: bool) -> None:
-    reply = ReplyTo(Dialect.OP, "call_tool_res", b',"request_id":"r"', acks)
+    reply = ReplyTo("op", "call_tool_res", b',"request_id":"r"', acks)
     assert parsed(encode.result(reply, answer, compat_text=text)) == without_none(
         {
             "op": "call_tool_res",
@@ -90,7 +90,7 @@ def test_an_op_result_equals_the_encoded_object(answer: ToolResult, acks: bool, 
 
 @given(answers)
 def test_a_json_rpc_result_equals_the_encoded_object(answer: ToolResult) -> None:
-    reply = ReplyTo(Dialect.RPC, "tools/call", b',"id":1')
+    reply = ReplyTo("json-rpc", "tools/call", b',"id":1')
     meta = without_none({"continuation_id": answer.continuation_id}) | facts(answer)
     result = {"content": blocks(answer), "isError": False, "_meta": meta or None}
     assert parsed(encode.result(reply, answer)) == {

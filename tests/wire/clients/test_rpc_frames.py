@@ -12,7 +12,6 @@ from exai_actors.ids import RequestKey
 from exai_actors.wire.clients.frames import (
     CallTool,
     Cancel,
-    Dialect,
     Ignored,
     ListTools,
     Ping,
@@ -31,7 +30,7 @@ def key(text: str | None) -> RequestKey | None:
 def test_a_tools_call_is_a_call() -> None:
     frame = call(request("tools/call", name="chat", arguments={"prompt": "hi"}))
     assert (frame.request, frame.tool, frame.arguments) == (key("1"), "chat", {"prompt": "hi"})
-    assert frame.reply.dialect is Dialect.RPC
+    assert frame.reply.dialect == "json-rpc"
     assert not frame.reply.acks
     assert frame.reply.progress is None
 
@@ -166,7 +165,7 @@ def test_a_cancel_notification_without_a_request_is_ignored(params: Any) -> None
 
 def test_op_takes_precedence_over_method() -> None:
     frame = call({"op": "call_tool", "name": "chat", "method": "tools/list", "request_id": "a"})
-    assert frame.reply.dialect is Dialect.OP
+    assert frame.reply.dialect == "op"
 
 
 @pytest.mark.parametrize(

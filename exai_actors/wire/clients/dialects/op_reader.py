@@ -28,7 +28,6 @@ from exai_actors.wire.clients.frames import (
     CallTool,
     Cancel,
     ClientFrame,
-    Dialect,
     Health,
     Hello,
     ListTools,
@@ -82,8 +81,8 @@ def reply_to(incoming: Incoming) -> ReplyTo:
     ids = _ids(incoming)
     if answer == CALL_ANSWER:
         acks = op == "call_tool" and bool(incoming.request_id)
-        return ReplyTo(Dialect.OP, answer, ids or b',"request_id":null', acks)
-    return ReplyTo(Dialect.OP, answer, ids)
+        return ReplyTo("op", answer, ids or b',"request_id":null', acks)
+    return ReplyTo("op", answer, ids)
 
 
 def _ids(incoming: Incoming) -> bytes:

@@ -32,7 +32,6 @@ from exai_actors.wire.clients.frames import (
     CallTool,
     Cancel,
     ClientFrame,
-    Dialect,
     Ignored,
     Initialize,
     ListTools,
@@ -66,7 +65,7 @@ def reply_to(incoming: Incoming, *, understood: bool = True) -> ReplyTo:
     """How to answer a frame. One that was not ``understood`` gets protocol errors only."""
     method = incoming.method
     known = understood and type(method) is str and method in METHODS
-    return ReplyTo(Dialect.RPC, method if known else "", _ids(incoming))
+    return ReplyTo("json-rpc", method if known else "", _ids(incoming))
 
 
 def request_key(id_: Any) -> RequestKey:
@@ -164,7 +163,7 @@ def _call(incoming: Incoming) -> CallTool:
     token = _progress_token(params)
     progress = None if id_ is None else token
     return CallTool(
-        reply=ReplyTo(Dialect.RPC, CALL, _ids(incoming), progress=progress),
+        reply=ReplyTo("json-rpc", CALL, _ids(incoming), progress=progress),
         request=request,
         tool=check_tool(params["name"], "params.name"),
         arguments=check_arguments(params.get("arguments")),
