@@ -27,24 +27,38 @@ file_option = click.option(
 
 
 @config.command()
-@click.argument("file", default="exai.toml")
+@click.argument("file", default="exai.toml", metavar="[FILE]")
+@click.option(
+    "--preset",
+    "presets",
+    multiple=True,
+    metavar="NAME",
+    help="Serve this account or server; `exai providers --presets` lists them. Repeatable.",
+)
+@click.option("--all", "all_keys", is_flag=True, help="Include every key, commented out.")
 @click.option("--force", is_flag=True, help="Overwrite the file if it exists.")
-def init(file: str, force: bool) -> None:
-    """Write a commented configuration file, by default exai.toml."""
+def init(file: str, presets: tuple[str, ...], all_keys: bool, force: bool) -> None:
+    """Write a short file that is ready to run."""
     from exai_actors.daemon.cli.output import print_line
-    from exai_actors.daemon.config.files import path_of
-    from exai_actors.daemon.config.render import template
+    from exai_actors.daemon.config.files import FILE_NAME, path_of
+    from exai_actors.daemon.config.new_file import key_variables, new_file
     from exai_actors.errors import UsageError
 
     path = path_of(file)
+    text = new_file(presets, all_keys=all_keys)
     try:
         with path.open("w" if force else "x", encoding="utf-8") as opened:
-            opened.write(template())
+            opened.write(text)
     except FileExistsError:
         raise UsageError(f"{path} already exists; --force overwrites it") from None
     except OSError as error:
         raise UsageError(f"{path} cannot be written: {error.strerror}") from None
-    print_line(f"wrote {path}; edit it and run: exai config check --config {path}")
+    chosen = "" if file == FILE_NAME else f" --config {path}"
+    print_line(f"wrote {path}; next:")
+    for variable in key_variables(presets):
+        print_line(f"  export {variable}=...")
+    print_line(f"  exai config check{chosen}")
+    print_line(f"  exai serve{chosen}")
 
 
 @config.command()

@@ -133,6 +133,8 @@ def _figures(values: Any) -> str:
     figures = [f"{values['limit']:,} at once"]
     if "model_limits" in values:
         figures = [f"{values['limit']:,} at once of each model"]
+    if values.get("adaptive"):
+        figures[0] += " to start with, adaptive"
     figures += [
         f"{values[key]:,} {key.replace('_per_', '/').replace('_', ' ')}"
         for key in _LIMITS

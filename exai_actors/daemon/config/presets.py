@@ -1,7 +1,8 @@
-"""Accounts and servers with published limits, as defaults for the keys of ``[[provider]]``.
+"""Accounts and servers with their addresses and limits, as defaults for keys of ``[[provider]]``.
 
-The figures are the services' own; ``source`` names the page. Accounts differ and pages change, so
-a key in the file overrides its preset.
+The figures are the services' own; ``source`` names the page. Where a service publishes no limit of
+calls in flight, or another one for each account, the preset starts with ``START_LIMIT`` and is
+adaptive. Accounts differ and pages change, so a key in the file overrides its preset.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import msgspec
 
 KIMI_PAGE = "https://platform.moonshot.ai/docs/pricing/limits"
 GLM_PAGE = "https://z.ai/manage-apikey/rate-limits (each account sees its own)"
+START_LIMIT = 8
 
 
 class Preset(msgspec.Struct, frozen=True):
@@ -76,6 +78,22 @@ def _local(about: str, source: str, port: int, name: str, limit: int) -> Preset:
     return Preset(about, source, values)
 
 
+def _hosted(about: str, source: str, name: str, base_url: str, **limits: Any) -> Preset:
+    """A service with ``NAME_API_KEY``; without a published ``limit`` a small adaptive one."""
+    values: dict[str, Any] = {
+        "kind": "openai",
+        "name": name,
+        "base_url": base_url,
+        "api_key_env": f"{name.upper()}_API_KEY",
+    }
+    if "limit" not in limits:
+        values |= {"limit": START_LIMIT, "adaptive": True}
+    return Preset(about, source, values | limits)
+
+
+_OPENROUTER = "https://openrouter.ai/api/v1"
+_OPENROUTER_PAGE = "https://openrouter.ai/docs/api-reference/limits"
+
 PRESETS: Mapping[str, Preset] = {
     "kimi-tier-0": _kimi(0, "$1", 1, 3, 500_000, 1_500_000),
     "kimi-tier-1": _kimi(1, "$10", 50, 200, 2_000_000),
@@ -86,6 +104,60 @@ PRESETS: Mapping[str, Preset] = {
     "glm": _glm("GLM (Z.ai), paid by use: one call per model", "https://api.z.ai/api/paas/v4"),
     "glm-coding": _glm(
         "GLM (Z.ai), coding plan: one call per model", "https://api.z.ai/api/coding/paas/v4"
+    ),
+    "openai": _hosted(
+        "OpenAI; limits per model and usage tier, see your account's page",
+        "https://platform.openai.com/docs/guides/rate-limits",
+        "openai",
+        "https://api.openai.com/v1",
+    ),
+    "anthropic": _hosted(
+        "Anthropic's OpenAI-compatible endpoint, which it offers for tests and comparisons; limits "
+        "per model and usage tier",
+        "https://platform.claude.com/docs/en/cli-sdks-libraries/libraries/openai-sdk",
+        "anthropic",
+        "https://api.anthropic.com/v1",
+    ),
+    "openrouter": _hosted(
+        "OpenRouter, models that are paid for; each model has limits of its own",
+        _OPENROUTER_PAGE,
+        "openrouter",
+        _OPENROUTER,
+    ),
+    "openrouter-free": _hosted(
+        "OpenRouter, models whose names end in :free, with less than 10 credits bought (1,000 "
+        "requests a day with more)",
+        _OPENROUTER_PAGE,
+        "openrouter",
+        _OPENROUTER,
+        requests_per_minute=20,
+        requests_per_day=50,
+    ),
+    "deepseek": _hosted(
+        "DeepSeek: calls in flight per model, none per minute",
+        "https://api-docs.deepseek.com/quick_start/rate_limit",
+        "deepseek",
+        "https://api.deepseek.com",
+        limit=500,
+        model_limits={"deepseek-v4-pro": 500, "deepseek-v4-flash": 2500},
+    ),
+    "groq": _hosted(
+        "Groq; limits per model and plan, see your account's page",
+        "https://console.groq.com/docs/openai and /docs/rate-limits",
+        "groq",
+        "https://api.groq.com/openai/v1",
+    ),
+    "mistral": _hosted(
+        "Mistral; limits per workspace, at admin.mistral.ai/plateforme/limits",
+        "https://docs.mistral.ai/api",
+        "mistral",
+        "https://api.mistral.ai/v1",
+    ),
+    "minimax": _hosted(
+        "MiniMax, international platform (in China: api.minimaxi.com); limits per model and plan",
+        "https://platform.minimax.io/docs/api-reference/text-openai-api",
+        "minimax",
+        "https://api.minimax.io/v1",
     ),
     "ollama": _local(
         "Ollama on this machine", "its FAQ: OLLAMA_NUM_PARALLEL is 1", 11434, "ollama", 1

@@ -1,4 +1,4 @@
-"""A configuration as text: the values in force, a template, the JSON Schema, the reference page."""
+"""A configuration as text: the values in force, the JSON Schema, the reference page."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ import json
 from collections.abc import Iterator
 from functools import cache
 from itertools import pairwise
-from textwrap import wrap
 from typing import Any
 
 import msgspec
 
 from exai_actors.daemon.config.presets import PRESETS
-from exai_actors.daemon.config.provider_tables import PROVIDER_KINDS, CapacityKeys, ProviderConfig
+from exai_actors.daemon.config.provider_tables import PROVIDER_KINDS, CapacityKeys
 from exai_actors.daemon.config.tables import (
     HIDDEN,
     AccessConfig,
@@ -37,26 +36,6 @@ LAST_TABLES: dict[str, type[msgspec.Struct]] = {
     "chat": ChatConfig,
     "logging": LogConfig,
 }
-
-_OPENING = """\
-# Configuration of exai, read once at start. Flags and environment variables (EXAI_WS_HOST,
-# EXAI_WS_PORT, EXAI_WS_TOKEN) override this file. The keys that are commented out show their
-# defaults. Check a change with: exai config check
-"""
-
-_ACCESS_EXAMPLE = """\
-# An additional token, whose tenant has a weight of its own. Copy this block for each token.
-#[[access]]
-#name = "batch"
-#token_env = "EXAI_BATCH_TOKEN"
-"""
-
-_ROUTE_EXAMPLE = """\
-# A model name of your own for several models, tried in order.
-#[[route]]
-#model = "fast"
-#to = ["kimi/kimi-k2.6", "synthetic"]
-"""
 
 
 def literal(value: Any) -> str:
@@ -145,45 +124,10 @@ def show_json(config: Config) -> str:
     return json.dumps(rows, indent=2)
 
 
-def template() -> str:
-    """A valid file to start from: every key with its default, commented out."""
-    parts = [_OPENING]
-    parts += [_template_table(*table) for table in FIRST_TABLES.items()]
-    parts.append(_ACCESS_EXAMPLE + _template_keys(AccessConfig, {"token_env"}))
-    parts += map(_template_provider, PROVIDER_KINDS.values())
-    parts.append(_ROUTE_EXAMPLE + _template_keys(RouteConfig, set()))
-    parts += [_template_table(*table) for table in LAST_TABLES.items()]
-    return "\n".join(parts)
-
-
-def _default(field: msgspec.structs.FieldInfo) -> Any:
+def default_of(field: msgspec.structs.FieldInfo) -> Any:
+    """The default of a key that is not required."""
     factory = field.default_factory
     return field.default if factory is msgspec.NODEFAULT else factory()
-
-
-def _template_table(name: str, struct: type[msgspec.Struct]) -> str:
-    return f"[{name}]\n{_template_keys(struct, set())}"
-
-
-def _template_provider(struct: type[ProviderConfig]) -> str:
-    given = {"kind": struct.kind} | struct.example
-    block = "\n".join(f"#{key} = {literal(value)}" for key, value in given.items())
-    title = (struct.__doc__ or "").partition("\n")[0]
-    return (
-        f"# {title} Copy the block for each one.\n"
-        f"#[[provider]]\n{block}\n{_template_keys(struct, set(given))}"
-    )
-
-
-def _template_keys(struct: type[msgspec.Struct], given: set[str]) -> str:
-    lines: list[str] = []
-    for field in msgspec.structs.fields(struct):
-        if field.name not in given and not field.required:
-            lines += wrap(
-                descriptions(struct)[field.name], 90, initial_indent="# ", subsequent_indent="# "
-            )
-            lines.append(f"#{field.name} = {literal(_default(field))}")
-    return "\n".join(lines) + "\n"
 
 
 def schema() -> dict[str, Any]:
@@ -231,7 +175,7 @@ def _reference_table(
 def _reference_rows(struct: type[msgspec.Struct]) -> list[str]:
     rows = []
     for field in msgspec.structs.fields(struct):
-        default = "required" if field.required else f"`{literal(_default(field))}`"
+        default = "required" if field.required else f"`{literal(default_of(field))}`"
         cells = (f"`{field.name}`", default, accepted(field.type), descriptions(struct)[field.name])
         rows.append(f"| {' | '.join(cells)} |")
     return rows

@@ -115,13 +115,33 @@ def test_version_lists_the_main_libraries() -> None:
 def test_config_init_writes_a_file_that_check_accepts() -> None:
     result = run("config", "init")
     assert result.exit_code == 0
-    assert "wrote exai.toml" in result.output
-    assert tomllib.loads(Path("exai.toml").read_text())["server"] == {}
+    assert result.output == "wrote exai.toml; next:\n  exai config check\n  exai serve\n"
+    assert tomllib.loads(Path("exai.toml").read_text()).keys() == {"provider"}
     result = run("config", "check")
     assert (result.exit_code, result.output) == (
         0,
         "exai.toml is valid; providers: synthetic\n",
     )
+
+
+def test_config_init_of_a_preset_names_the_variable_of_its_key() -> None:
+    result = run("config", "init", "--preset", "kimi-tier-1", "--preset", "vllm", "mine.toml")
+    assert result.output.splitlines() == [
+        "wrote mine.toml; next:",
+        "  export KIMI_API_KEY=...",
+        "  exai config check --config mine.toml",
+        "  exai serve --config mine.toml",
+    ]
+    tables = tomllib.loads(Path("mine.toml").read_text())
+    assert [table["name"] for table in tables["provider"]] == ["kimi", "vllm"]
+
+
+def test_config_init_leaves_a_file_alone_if_the_preset_is_unknown() -> None:
+    Path("exai.toml").write_text("mine")
+    result = run("config", "init", "--force", "--preset", "kimi-tier-9")
+    assert result.exit_code == ExitCode.USAGE
+    assert 'no preset "kimi-tier-9"; did you mean "kimi-tier-' in result.stderr
+    assert Path("exai.toml").read_text() == "mine"
 
 
 def test_config_init_overwrites_only_with_force() -> None:
@@ -130,7 +150,7 @@ def test_config_init_overwrites_only_with_force() -> None:
     assert result.exit_code == ExitCode.USAGE
     assert result.stderr == "exai: mine.toml already exists; --force overwrites it\n"
     assert Path("mine.toml").read_text() == "mine"
-    assert run("config", "init", "mine.toml", "--force").exit_code == 0
+    assert run("config", "init", "mine.toml", "--force", "--all").exit_code == 0
     assert "[server]" in Path("mine.toml").read_text()
 
 

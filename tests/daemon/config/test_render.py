@@ -11,35 +11,11 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from exai_actors.daemon.config.reading import read_config
-from exai_actors.daemon.config.render import literal, reference, schema, show, show_json, template
+from exai_actors.daemon.config.render import literal, reference, schema, show, show_json
 from exai_actors.daemon.config.tables import FileConfig
 
 TOKEN = "0123456789abcdef"
 REFERENCE = Path(__file__).parents[3] / "docs" / "reference" / "config.md"
-
-
-def test_the_template_is_a_file_that_changes_nothing() -> None:
-    found = read_config(template(), file=Path("exai.toml"), env={}, flags={})
-    nothing = read_config(None, env={}, flags={})
-    assert found.config is not None
-    assert nothing.config is not None
-    assert msgspec.structs.replace(found.config, source=nothing.config.source) == nothing.config
-
-
-def test_the_template_holds_every_key_with_its_default() -> None:
-    uncommented = re.sub(r"^#(?=\S)", "", template(), flags=re.MULTILINE)
-    found = read_config(
-        uncommented, file=Path("exai.toml"), env={"KIMI_API_KEY": "k"}, flags={}
-    ).config
-    assert found is not None
-    defaults = FileConfig()
-    for table in ("server", "session", "compat", "chat", "logging"):
-        assert getattr(found, table) == getattr(defaults, table)
-        assert set(tomllib.loads(uncommented)[table]) == set(
-            getattr(defaults, table).__struct_fields__
-        )
-    for raw, provider in zip(tomllib.loads(uncommented)["provider"], found.provider, strict=True):
-        assert set(raw) == {"kind", *provider.__struct_fields__}
 
 
 def test_show_prints_every_value_with_its_origin() -> None:
