@@ -42,8 +42,9 @@ _ROUTE_EXAMPLE = """\
 # A model name of your own for several models, tried in order.
 #[[route]]
 #model = "fast"
-#to = ["kimi/kimi-k2.6", "synthetic"]
+#to = ["{provider}/{model}", "synthetic"]
 """
+_EXAMPLE_MODELS = {"kimi": "kimi-k2.6", "glm": "glm-4.7"}
 
 
 def new_file(presets: Sequence[str] = (), *, all_keys: bool = False) -> str:
@@ -62,7 +63,7 @@ def new_file(presets: Sequence[str] = (), *, all_keys: bool = False) -> str:
             _OPENING_OF_ALL,
             *blocks,
             *(_example(kind) for name, kind in PROVIDER_KINDS.items() if name not in given),
-            _ROUTE_EXAMPLE + _keys(RouteConfig, set()),
+            _route_example(presets) + _keys(RouteConfig, set()),
             _ACCESS_EXAMPLE + _keys(AccessConfig, {"token_env"}),
             *(f"[{name}]\n{_keys(table, set())}" for name, table in _PLAIN_TABLES),
         ]
@@ -130,6 +131,11 @@ def _example(struct: type[ProviderConfig]) -> str:
         f"# {title} Copy the block for each one.\n"
         f"#[[provider]]\n{block}\n{_keys(struct, set(given))}"
     )
+
+
+def _route_example(presets: Sequence[str]) -> str:
+    provider = PRESETS[presets[0]].values["name"] if presets else "kimi"
+    return _ROUTE_EXAMPLE.format(provider=provider, model=_EXAMPLE_MODELS.get(provider, "a-model"))
 
 
 def _keys(struct: type[msgspec.Struct], given: set[str]) -> str:
