@@ -28,7 +28,6 @@ from exai_actors.core.calls import (
     Completion,
     FailureKind,
     UpstreamFailure,
-    UpstreamResult,
 )
 from exai_actors.core.capacity.account import Account
 from exai_actors.core.capacity.apply_change import apply_change
@@ -179,7 +178,7 @@ class ProviderActor(LoopActor):
     def _run(self, run: RunCall) -> None:
         if run.session not in self._watched:
             self._watch_session(run)
-        joined = self._coalescing.join(run)
+        joined = self._coalescing.join(run) if self._coalescing.enabled else None
         if joined is not None:
             self._counts.shared += 1
             if joined.upstream_call is None:
@@ -199,7 +198,8 @@ class ProviderActor(LoopActor):
             self._replies.enqueued(run)
             self._arm_refresh()
             self._arm_wake(now)
-        self._coalescing.open(call)
+        if self._coalescing.enabled:
+            self._coalescing.open(call)
 
     def _scheduled(self, run: RunCall) -> ProviderCall:
         pool = self._dispatcher.pool_of(run.call.model)
@@ -218,6 +218,7 @@ class ProviderActor(LoopActor):
             fallback_reasons=run.fallback_reasons,
             model=run.call.model,
             run=run,
+            runs=(run,),
             prompt_length=length,
         )
 
@@ -229,52 +230,42 @@ class ProviderActor(LoopActor):
     def _start(self, call: ProviderCall) -> None:
         self._counts.granted += 1
         if call.attempts == 1:
-            for run in call.runs():
+            for run in call.runs:
                 self._replies.granted(run)
         call.upstream_call = self._upstream.start(call.permit, call.run.call, self.actor_ref)
 
     def _ended(self, message: UpstreamEnded) -> None:
         now = self._now()
-        call = self._take_back(message, now)
+        rest_s = self._abort_rest_s() if message.cut_off else 0.0
+        if rest_s:
+            call = self._dispatcher.quarantine(message.permit, now + rest_s)
+        else:
+            call = self._dispatcher.release(message.permit)
         if call is None:
             return
         call.upstream_call = None
-        # There is nothing here to settle an adopted call with.
-        if not call.is_adopted():
-            self._settle(call, message.result, now)
+        # There is nothing here to settle a call with that an earlier incarnation started.
+        if call.attempts:
+            match message.result:
+                case Completion():
+                    self._completed(call, message.result, now)
+                case UpstreamFailure():
+                    self._failed(call, message.result, now)
+                case Aborted():
+                    self._aborted(call, now)
+                case _:
+                    assert_never(message.result)
         if message.hold_s is not None:
             self._dispatcher.guards.on_rate_headers(message.hold_s, call.model, now)
             self._refuse_unservable(now)
-        log_changes(self._account, self._name)
+        if self._account.unlogged:
+            log_changes(self._account, self._name)
         if self._dispatcher.has_waiting():
             self._pump()
 
-    def _take_back(self, message: UpstreamEnded, now: float) -> ProviderCall | None:
-        """Release the permit, or let it rest until the service has noticed the closed connection.
-
-        None for a permit that is not held.
-        """
-        if message.cut_off:
-            configured = self._settings.capacity.quarantine_s
-            rest_s = abort_rest_s(configured, self._upstream.round_trip_s)
-            if rest_s:
-                return self._dispatcher.quarantine(message.permit, now + rest_s)
-        return self._dispatcher.release(message.permit)
-
-    def _settle(self, call: ProviderCall, result: UpstreamResult, now: float) -> None:
-        match result:
-            case Completion():
-                self._completed(call, result, now)
-            case UpstreamFailure():
-                self._failed(call, result, now)
-            case Aborted():
-                self._counts.aborted += 1
-                self._dispatcher.aborted(call, call.cost_so_far, now)
-                if call.live:
-                    failure = UpstreamFailure(FailureKind.BROKEN, "the call was aborted")
-                    self._replies.failed(call, failure)
-            case _:
-                assert_never(result)
+    def _abort_rest_s(self) -> float:
+        """How long a permit rests until the service has noticed the closed connection."""
+        return abort_rest_s(self._settings.capacity.quarantine_s, self._upstream.round_trip_s)
 
     def _completed(self, call: ProviderCall, completion: Completion, now: float) -> None:
         self._counts.completed += 1
@@ -288,6 +279,13 @@ class ProviderActor(LoopActor):
         self._dispatcher.completed(call, prompt + answer, cost_of(prompt, answer), now)
         if call.live:
             self._replies.completed(call, completion)
+
+    def _aborted(self, call: ProviderCall, now: float) -> None:
+        self._counts.aborted += 1
+        self._dispatcher.aborted(call, call.cost_so_far, now)
+        if call.live:
+            failure = UpstreamFailure(FailureKind.BROKEN, "the call was aborted")
+            self._replies.failed(call, failure)
 
     def _failed(self, call: ProviderCall, failure: UpstreamFailure, now: float) -> None:
         self._counts.failed += 1
@@ -314,7 +312,7 @@ class ProviderActor(LoopActor):
         if call is None or not call.live:
             return
         call.sent_length += len(message.text)
-        for run in call.runs():
+        for run in call.runs:
             if run.reply_to.offer(Chunk(run.request, message.text)) == "full":
                 failure = UpstreamFailure(
                     FailureKind.BROKEN, "the session cannot keep up with the answer", text_sent=True
@@ -329,7 +327,7 @@ class ProviderActor(LoopActor):
 
     def _leave(self, call: ProviderCall, session: SessionId, request: RequestKey) -> None:
         """Remove one request from a call; the call itself is given up with the last one."""
-        if call.joined:
+        if len(call.runs) > 1:
             first = call.run
             call.leave(session, request)
             run = call.run
@@ -408,7 +406,7 @@ class ProviderActor(LoopActor):
     def _session_down(self, session: SessionId) -> None:
         self._watched.discard(session)
         for call in tuple(self._dispatcher.calls()):
-            for run in call.runs():
+            for run in call.runs:
                 if call.live and run.session == session:
                     self._leave(call, session, run.request)
         self._dispatcher.forget(session)

@@ -20,7 +20,7 @@ NO_SESSION = SessionId("")
 
 
 class ProviderCall(ScheduledCall, gc=False, eq=False, kw_only=True):
-    """``run`` is the first request of the call; ``joined`` are equal ones that share its outcome.
+    """``runs`` are the equal requests that share its outcome, ``run`` is the first of them.
 
     ``live`` turns False when no session waits for it any more, though its upstream call may still
     run. ``deadline`` is the latest of all its requests: each session ends its own in time.
@@ -28,19 +28,11 @@ class ProviderCall(ScheduledCall, gc=False, eq=False, kw_only=True):
     """
 
     run: RunCall
-    joined: tuple[RunCall, ...] = ()
+    runs: tuple[RunCall, ...]
     upstream_call: UpstreamCall | None = None
     live: bool = True
     prompt_length: float = 0.0
     sent_length: int = 0
-
-    def is_adopted(self) -> bool:
-        """Whether an earlier incarnation of the provider started it."""
-        return self.attempts == 0
-
-    def runs(self) -> tuple[RunCall, ...]:
-        """All requests that share its outcome."""
-        return (self.run, *self.joined)
 
     @property
     def cost_so_far(self) -> float:
@@ -49,15 +41,15 @@ class ProviderCall(ScheduledCall, gc=False, eq=False, kw_only=True):
 
     def serves(self, session: SessionId, request: RequestKey) -> bool:
         """Whether this request of this session shares its outcome."""
-        return any(run.request == request and run.session == session for run in self.runs())
+        return any(run.request == request and run.session == session for run in self.runs)
 
     def leave(self, session: SessionId, request: RequestKey) -> None:
         """Remove one of several requests; the next one takes the place of the first."""
-        self.run, *joined = (
-            run for run in self.runs() if run.request != request or run.session != session
+        self.runs = tuple(
+            run for run in self.runs if run.request != request or run.session != session
         )
-        self.joined = tuple(joined)
-        self.deadline = max(run.deadline for run in self.runs())
+        self.run = self.runs[0]
+        self.deadline = max(run.deadline for run in self.runs)
         self.fallback_reasons = self.run.fallback_reasons
 
 
@@ -86,5 +78,6 @@ def adopted_call(
         permit=permit,
         granted_at=now,
         run=run,
+        runs=(run,),
         live=False,
     )

@@ -8,7 +8,7 @@ from exai_actors.messages.provider import RunCall
 
 
 class Coalescing:
-    """The calls that equal requests may join; none of them unless ``enabled``.
+    """The calls that equal requests may join. Unless ``enabled`` there are none: do not ask.
 
     A stream cannot be joined after its first chunk: half a stream is no answer.
     """
@@ -24,20 +24,19 @@ class Coalescing:
 
     def join(self, run: RunCall) -> ProviderCall | None:
         """The equal call that the request has joined; None if there is none to join."""
-        call = self._open.get(run.call) if self.enabled else None
+        call = self._open.get(run.call)
         if call is None or not call.live or (run.call.stream and call.sent_length):
             return None
         if run.options.if_busy is IfBusy.REFUSE and call.upstream_call is None:
             # It would wait with the call.
             return None
-        call.joined = (*call.joined, run)
+        call.runs = (*call.runs, run)
         call.deadline = max(call.deadline, run.deadline)
         return call
 
     def open(self, call: ProviderCall) -> None:
         """Let equal requests join this call from now on."""
-        if self.enabled:
-            self._open[call.run.call] = call
+        self._open[call.run.call] = call
 
     def close(self, call: ProviderCall) -> None:
         """Let no request join this call any more."""

@@ -36,26 +36,27 @@ class ProviderReplies:
     def positions(self, due: Iterable[tuple[int, float | None, ProviderCall]]) -> None:
         """Report positions from 1 and estimated waits in seconds."""
         for position, estimate_s, call in due:
-            for run in call.runs():
+            for run in call.runs:
                 if run.options.reports_progress:
                     run.reply_to.tell(Queued(run.request, position, estimate_s))
 
     def completed(self, call: ProviderCall, completion: Completion) -> None:
-        self._coalescing.close(call)
-        for run in call.runs():
+        if self._coalescing.enabled:
+            self._coalescing.close(call)
+        for run in call.runs:
             run.reply_to.tell(Completed(run.request, completion))
 
     def failed(
         self, call: ProviderCall, failure: UpstreamFailure, *, would_wait: bool = False
     ) -> None:
         self._coalescing.close(call)
-        for run in call.runs():
+        for run in call.runs:
             run.reply_to.tell(Failed(run.request, failure, would_wait))
 
     def refused(self, call: ProviderCall, refusal: Refusal) -> None:
         self._coalescing.close(call)
         error = error_bodies.provider_refused(self._name, refusal)
-        for run in call.runs():
+        for run in call.runs:
             self._counts.refused += 1
             run.reply_to.tell(Refused(run.request, error, refusal.reason, refusal.would_wait))
 

@@ -103,9 +103,9 @@ class Dispatcher(Generic[C]):
     def has_waiting(self) -> bool:
         """Whether a call, or a resting permit, waits for ``pump``."""
         for pool in self.pools:
-            if not pool.queue.is_empty():
+            if pool.queue.queued:
                 return True
-        return not (self.retries.is_empty() and self._quarantine.is_empty())
+        return bool(self.retries.waiting or self.account.quarantined)
 
     @property
     def queued(self) -> int:
@@ -121,7 +121,7 @@ class Dispatcher(Generic[C]):
 
         Raises ValueError if its session already has a request of this key waiting here.
         """
-        if self.guards.all_open and call.pool.queue.is_empty() and self._grant(call, now):
+        if self.guards.all_open and not call.pool.queue.queued and self._grant(call, now):
             # The fast path of an idle provider; _consider would decide the same.
             call.pool.queue.charge(call.flow, call.cost)
             return "granted"
@@ -133,7 +133,7 @@ class Dispatcher(Generic[C]):
         self._requeue_due(now)
         guards.refresh(now)
         for pool in self._pools_in_turn():
-            while not pool.queue.is_empty() and pool.ledger.free:
+            while pool.queue.queued and pool.ledger.free:
                 call = pool.queue.peek(now)
                 if call is None:
                     break
@@ -263,7 +263,7 @@ class Dispatcher(Generic[C]):
     def wake_at(self, now: float) -> float:
         """When time alone makes ``pump`` due; inf when only a message can."""
         wake_at = self.retries.next_at
-        if not self._quarantine.is_empty():
+        if self.account.quarantined:
             wake_at = min(wake_at, self._quarantine.next_at)
         if not self.guards.all_open:
             for pool in self._pools_in_turn():

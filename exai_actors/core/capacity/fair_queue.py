@@ -37,11 +37,11 @@ class FairQueue(Generic[T]):
         "_guard_every",
         "_last_grant",
         "_max_wait_s",
-        "_queued",
         "_tenants",
         "_waiting",
         "_weights",
         "limit",
+        "queued",
         "session_limit",
     )
 
@@ -56,7 +56,8 @@ class FairQueue(Generic[T]):
     ) -> None:
         self.limit = limit
         self.session_limit = limit if session_limit is None else session_limit
-        self._queued: dict[tuple[SessionId, RequestKey], QueuedRequest] = {}
+        self.queued: dict[tuple[SessionId, RequestKey], QueuedRequest] = {}
+        """All waiting requests, the longest waiting first. To be changed only here."""
         self._aside: dict[tuple[SessionId, RequestKey], QueuedRequest] = {}
         self._max_wait_s = max_wait_s
         self._guard_every = guard_every
@@ -68,17 +69,14 @@ class FairQueue(Generic[T]):
         self._waiting: StartTimeClock[Tenant] = StartTimeClock()
 
     def __len__(self) -> int:
-        return len(self._queued)
-
-    def is_empty(self) -> bool:
-        return not self._queued
+        return len(self.queued)
 
     def __iter__(self) -> Iterator[T]:
-        return (queued.value for queued in self._queued.values())
+        return (queued.value for queued in self.queued.values())
 
     def get(self, session: SessionId, request: RequestKey) -> T | None:
         """The value of a waiting request; None if it does not wait."""
-        queued = self._queued.get((session, request))
+        queued = self.queued.get((session, request))
         return None if queued is None else queued.value
 
     def flow(self, session: SessionId, tenant: TenantName) -> Flow:
@@ -168,20 +166,20 @@ class FairQueue(Generic[T]):
         ValueError if this request already waits.
         """
         key = (flow.session, request)
-        if key in self._queued:
+        if key in self.queued:
             raise ValueError(f"request {request!r} of session {flow.session!r} already waits")
-        if not ahead and (len(self._queued) >= self.limit or flow.queued >= self.session_limit):
+        if not ahead and (len(self.queued) >= self.limit or flow.queued >= self.session_limit):
             return False
         queued = QueuedRequest(flow, request, value, cost)
         self._enter(queued, now)
         flow.add(queued, priority, ahead=ahead)
-        self._queued[key] = queued
+        self.queued[key] = queued
         return True
 
     @property
     def in_line(self) -> int:
         """The number of waiting requests that were not set aside."""
-        return len(self._queued) - len(self._aside)
+        return len(self.queued) - len(self._aside)
 
     @property
     def aside(self) -> Iterator[T]:
@@ -191,7 +189,7 @@ class FairQueue(Generic[T]):
     def set_aside(self, session: SessionId, request: RequestKey) -> None:
         """Let a waiting request have no turn until it is restored, so that others have theirs."""
         key = session, request
-        queued = self._queued.get(key)
+        queued = self.queued.get(key)
         if queued is not None and key not in self._aside:
             self._leave(queued)
             queued.flow.aside += 1
@@ -242,7 +240,7 @@ class FairQueue(Generic[T]):
 
     def remove(self, session: SessionId, request: RequestKey) -> T | None:
         """Remove a request without charging it; None if it does not wait."""
-        queued = self._queued.get((session, request))
+        queued = self.queued.get((session, request))
         if queued is None:
             return None
         self._remove(queued)
@@ -305,7 +303,7 @@ class FairQueue(Generic[T]):
     def violations(self) -> Iterator[str]:
         """Each sum that differs from the records it counts, in words; none if all is well."""
         flows = [flow for tenant in self._tenants.values() for flow in tenant.flows.values()]
-        if sum(len(flow.waiting) for flow in flows) > len(self._queued):
+        if sum(len(flow.waiting) for flow in flows) > len(self.queued):
             yield "sessions have requests waiting that the queue does not know"
         for tenant in self._tenants.values():
             waiting = sum(len(flow.waiting) for flow in tenant.flows.values())
@@ -329,7 +327,7 @@ class FairQueue(Generic[T]):
 
     def _remove(self, queued: QueuedRequest) -> None:
         key = queued.flow.session, queued.request
-        del self._queued[key]
+        del self.queued[key]
         if self._aside.pop(key, None) is None:
             self._leave(queued)
         else:

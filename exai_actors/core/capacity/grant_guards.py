@@ -130,10 +130,10 @@ class GrantGuards:
     def on_answer(self, call: ScheduledCall, now: float) -> None:
         """Note an answered call; an answered probe ends its hold."""
         account = self.account
-        account.hold.note_answer()
+        account.hold.refusals_in_a_row = 0
         hold = account.model_holds.get(call.model)
         if hold is not None:
-            hold.note_answer()
+            hold.refusals_in_a_row = 0
         for hold in call.probed_holds:
             if hold.probe_answered(call.granted_at):
                 self._record_end(hold, "a probe was answered", now)

@@ -63,9 +63,6 @@ class Hold:
             self.refusals_in_a_row += 1
             self._refused_at = now
 
-    def note_answer(self) -> None:
-        self.refusals_in_a_row = 0
-
     def extend(self, until: float, because: str, now: float, probe_every_s: float) -> bool:
         """Hold until then at least; returns whether that is later than before."""
         if until <= self.until:

@@ -41,9 +41,6 @@ class Quarantine:
     def __len__(self) -> int:
         return len(self._resting)
 
-    def is_empty(self) -> bool:
-        return not self._resting
-
     def __iter__(self) -> Iterator[tuple[PermitId, Any]]:
         return ((permit, call) for _, permit, call in self._resting)
 

@@ -16,42 +16,40 @@ C = TypeVar("C", bound=ScheduledCall)
 class RetryQueue(Generic[C]):
     """Needs no limit: each of its calls has held a permit."""
 
-    __slots__ = ("_last_number", "_waiting")
+    __slots__ = ("_last_number", "waiting")
 
     def __init__(self) -> None:
-        self._waiting: list[tuple[float, int, C]] = []
+        self.waiting: list[tuple[float, int, C]] = []
+        """A heap: when each call is due, its number, and the call. To be changed only here."""
         self._last_number = 0
 
     def __len__(self) -> int:
-        return len(self._waiting)
-
-    def is_empty(self) -> bool:
-        return not self._waiting
+        return len(self.waiting)
 
     def __iter__(self) -> Iterator[C]:
-        return (call for _, _, call in self._waiting)
+        return (call for _, _, call in self.waiting)
 
     @property
     def next_at(self) -> float:
         """When the first call is due; inf when there is none."""
-        return self._waiting[0][0] if self._waiting else inf
+        return self.waiting[0][0] if self.waiting else inf
 
     def put(self, call: C, due: float) -> None:
         self._last_number += 1
-        heapq.heappush(self._waiting, (due, self._last_number, call))
+        heapq.heappush(self.waiting, (due, self._last_number, call))
 
     def take(self, now: float) -> C | None:
         """The earliest call that is due."""
-        if self._waiting and self._waiting[0][0] <= now:
-            return heapq.heappop(self._waiting)[2]
+        if self.waiting and self.waiting[0][0] <= now:
+            return heapq.heappop(self.waiting)[2]
         return None
 
     def remove(self, session: SessionId, request: RequestKey) -> C | None:
         """Remove a call; None if it is not here. A linear search: retries are few."""
-        for index, (_, _, call) in enumerate(self._waiting):
+        for index, (_, _, call) in enumerate(self.waiting):
             if call.request == request and call.flow.session == session:
-                del self._waiting[index]
-                heapq.heapify(self._waiting)
+                del self.waiting[index]
+                heapq.heapify(self.waiting)
                 return call
         return None
 
@@ -59,6 +57,6 @@ class RetryQueue(Generic[C]):
         """Remove and return all calls of a session."""
         removed = [call for call in self if call.flow.session == session]
         if removed:
-            self._waiting = [each for each in self._waiting if each[2].flow.session != session]
-            heapq.heapify(self._waiting)
+            self.waiting = [each for each in self.waiting if each[2].flow.session != session]
+            heapq.heapify(self.waiting)
         return removed

@@ -29,10 +29,10 @@ class TokenEstimator:
 
         Both are at least 1.
         """
-        learned = self._learned(call.model)
+        learned = self._models.get(call.model) or self._begin(call.model)
         completion = learned.completion
-        if call.max_tokens is not None:
-            completion = min(completion, call.max_tokens)
+        if call.max_tokens is not None and call.max_tokens < completion:
+            completion = call.max_tokens
         return max(1.0, characters * learned.per_character), completion
 
     def learn(
@@ -44,7 +44,7 @@ class TokenEstimator:
         the ``length`` of its answer. A count of 0 for a prompt, or for an answer that has text, is
         a placeholder and no count. A total above the sum counts in full.
         """
-        learned = self._learned(model)
+        learned = self._models.get(model) or self._begin(model)
         prompt, completion = estimate, max(1.0, length * learned.per_character)
         if usage is not None:
             if usage.prompt_tokens or not characters:
@@ -53,17 +53,17 @@ class TokenEstimator:
                     ratio = min(prompt / characters, MAX_TOKENS_PER_CHARACTER)
                     learned.per_character += LEARNING_RATE * (ratio - learned.per_character)
             if usage.completion_tokens or not length:
-                counted = max(usage.completion_tokens, usage.total - usage.prompt_tokens)
-                completion = _bounded(counted)
+                completion = usage.completion_tokens
+                if usage.total_tokens is not None:
+                    completion = max(completion, usage.total_tokens - usage.prompt_tokens)
+                completion = _bounded(completion)
         learned.completion += LEARNING_RATE * (completion - learned.completion)
         return prompt, completion
 
-    def _learned(self, model: str) -> _Learned:
-        learned = self._models.get(model)
-        if learned is None:
-            if len(self._models) >= MAX_MODELS:
-                del self._models[next(iter(self._models))]
-            learned = self._models[model] = _Learned()
+    def _begin(self, model: str) -> _Learned:
+        if len(self._models) >= MAX_MODELS:
+            del self._models[next(iter(self._models))]
+        learned = self._models[model] = _Learned()
         return learned
 
 
@@ -80,9 +80,10 @@ def characters_of(call: ChatCall) -> float:
     characters = 0.0
     for message in call.messages:
         characters += len(message.content)
-        characters += len(message.images) * TOKENS_PER_IMAGE / FIRST_TOKENS_PER_CHARACTER
+        if message.images:
+            characters += len(message.images) * TOKENS_PER_IMAGE / FIRST_TOKENS_PER_CHARACTER
     return characters
 
 
 def _bounded(tokens: float) -> float:
-    return min(max(1.0, tokens), MAX_TOKENS)
+    return tokens if 1.0 <= tokens <= MAX_TOKENS else min(max(1.0, tokens), MAX_TOKENS)

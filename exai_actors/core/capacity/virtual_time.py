@@ -66,10 +66,14 @@ class StartTimeClock(Generic[Owner]):
 
     def charge(self, tag: VirtualTag[Owner], cost: float) -> None:
         """Serve a call that did not wait. An idle owner starts at the virtual time."""
-        if tag.start < self.virtual_time:
-            tag.start = self.virtual_time
-        self.advance(tag)
-        self.serve(tag, cost)
+        start = tag.start
+        if start < self.virtual_time:
+            start = self.virtual_time
+        settled = start - tag.unsettled
+        if settled > self.virtual_time:
+            self.virtual_time = settled
+        tag.start = start + cost
+        tag.unsettled += cost
 
     def advance(self, tag: VirtualTag[Owner]) -> None:
         """Advance the virtual time to the start of the owner whose turn it is."""

@@ -142,7 +142,7 @@ def left_in(dispatcher: Dispatcher[Any]) -> list[str]:
         queue, name = pool.queue, pool.model or "other models"
         left[f"held of {name}"] = len(pool.ledger.held)
         left[f"quarantined of {name}"] = len(pool.ledger.quarantined)
-        left[f"queued of {name}"] = len(queue._queued) + len(queue._last_grant)
+        left[f"queued of {name}"] = len(queue.queued) + len(queue._last_grant)
         left[f"waiting tenants of {name}"] = len(queue._waiting) + len(queue._waiting._heap)
         for tenant in queue._tenants.values():
             left[f"waiting of tenant {tenant.name}"] = (

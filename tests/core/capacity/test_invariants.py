@@ -78,5 +78,5 @@ def test_a_call_that_both_runs_and_waits_is_found() -> None:
 
 def test_a_queue_that_lost_a_call_is_found() -> None:
     bench = busy()
-    bench.dispatcher.pools[0].queue._queued.popitem()
+    bench.dispatcher.pools[0].queue.queued.popitem()
     assert "sessions have requests waiting that the queue does not know" in found(bench)
