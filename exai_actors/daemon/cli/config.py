@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from exai_actors.daemon.cli.options import json_option
+from exai_actors.daemon.cli.exit_codes import ExitCode
+from exai_actors.daemon.cli.options import json_option, run
 
 if TYPE_CHECKING:
     from exai_actors.daemon.config.tables import Config
@@ -57,14 +58,20 @@ def init(file: str, presets: tuple[str, ...], all_keys: bool, force: bool) -> No
     print_line(f"wrote {path}; next:")
     for variable in key_variables(presets):
         print_line(f"  export {variable}=...")
-    print_line(f"  exai config check{chosen}")
+    print_line(f"  exai config check{' --connect' if presets else ''}{chosen}")
     print_line(f"  exai serve{chosen}")
 
 
 @config.command()
 @file_option
-def check(file: str | None) -> None:
+@click.option(
+    "--connect", is_flag=True, help="Try address and key of each provider, too; costs no tokens."
+)
+@click.pass_context
+def check(context: click.Context, file: str | None, connect: bool) -> None:
     """Check the configuration and report all problems."""
+    if connect:
+        context.exit(_connect(file))
     from exai_actors.daemon.cli.output import print_error, print_line
     from exai_actors.daemon.config.files import user_file
     from exai_actors.daemon.config.load import load
@@ -78,6 +85,30 @@ def check(file: str | None) -> None:
     else:
         names = ", ".join(provider.name for provider in loaded.config.provider)
         print_line(f"{source} is valid; providers: {names}")
+
+
+def _connect(file: str | None) -> ExitCode:
+    """Try each provider, print a line for each, and return the exit code."""
+    from exai_actors.daemon.cli.output import print_error, print_line, printable
+    from exai_actors.daemon.config.load import read
+    from exai_actors.daemon.service_check import check_services
+    from exai_actors.errors import ConfigError
+
+    reading = read(file, os.environ, {})
+    if reading.config is None:
+        raise ConfigError("\n".join(map(str, reading.problems)))
+    for missing in reading.missing_keys:
+        print_error(str(missing))
+    for warning in reading.warnings:
+        print_error(f"warning: {warning}")
+    checks = run(check_services(reading.config))
+    width = max(len(check.provider) for check in checks)
+    for check in checks:
+        print_line(printable(f"{check.verdict:<7}  {check.provider:<{width}}  {check.text}"))
+    if reading.missing_keys:
+        return ExitCode.CONFIG
+    failed = any(check.verdict == "failed" for check in checks)
+    return ExitCode.PROVIDER if failed else ExitCode.OK
 
 
 @config.command()

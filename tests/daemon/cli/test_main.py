@@ -129,7 +129,7 @@ def test_config_init_of_a_preset_names_the_variable_of_its_key() -> None:
     assert result.output.splitlines() == [
         "wrote mine.toml; next:",
         "  export KIMI_API_KEY=...",
-        "  exai config check --config mine.toml",
+        "  exai config check --connect --config mine.toml",
         "  exai serve --config mine.toml",
     ]
     tables = tomllib.loads(Path("mine.toml").read_text())
