@@ -153,4 +153,4 @@ class _Reply:
 
     def offer(self, message: ProviderMessage, /) -> Offer:
         self.tell(message)
-        return Offer.ACCEPTED
+        return "accepted"
