@@ -40,7 +40,15 @@ def provider_refused(provider: ProviderName, refusal: Refusal) -> ErrorBody:
     code = ErrorCode.OVER_CAPACITY
     match refusal.cause:
         case RefusalCause.FULL:
-            cause = f"has {refusal.queued} requests waiting, which is its limit"
+            cause = (
+                f"has {refusal.queued} requests waiting, which is its limit, and none of others "
+                "has to give way to this one"
+            )
+        case RefusalCause.DISPLACED:
+            cause = (
+                f"has {refusal.queued} requests waiting, which is its limit: this one, the last of "
+                "the session with the most of them, gave its place to one of others"
+            )
         case RefusalCause.TOO_LATE:
             wait = refusal.wait_s
             duration = "too long" if wait is None else f"about {format_seconds(wait)}"

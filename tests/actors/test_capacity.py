@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from itertools import count
 from typing import Any
 
 import pytest
 import structlog
 
+from exai_actors.core.authentication import Identity
 from exai_actors.core.calls import FailureKind, LimitHolder
 from exai_actors.core.capacity.changes import (
     DrainProvider,
@@ -335,3 +338,88 @@ def test_a_provider_finds_a_permit_that_is_not_returned() -> None:
     assert tree.statistics().faults == 0
     tree.advance(30.0)
     assert tree.statistics().faults == 1
+
+
+def answers_of(frames: list[dict[str, Any]]) -> dict[str, str]:
+    """The code of each outcome by its request id; empty for an answer."""
+    return {
+        frame["request_id"]: (frame.get("error") or {}).get("code", "")
+        for frame in frames
+        if frame["op"] == "call_tool_res"
+    }
+
+
+def tree_with_tenants(**capacity: Any) -> ManualTree:
+    return ManualTree(
+        capacity=CapacitySettings(limit=1, **capacity),
+        tokens=(
+            ("token-of-a-tenant-a", Identity(TenantName("a"))),
+            ("token-of-a-tenant-b", Identity(TenantName("b"))),
+        ),
+    )
+
+
+def test_a_small_tenant_is_served_while_another_keeps_the_queue_full() -> None:
+    tree = tree_with_tenants(queue=5)
+    greedy = [tree.client(f"g{number}", "token-of-a-tenant-b") for number in range(3)]
+    small = tree.client("s", "token-of-a-tenant-a")
+    names = count()
+    called: Counter[str] = Counter()
+    ended: Counter[str] = Counter()
+
+    def ask_again() -> None:
+        for client in greedy:
+            for _ in range(2):
+                name = f"g{next(names)}"
+                called[name] += 1
+                ended.update(list(answers_of(client.call(name))))
+            ended.update(list(answers_of(client.received())))
+
+    for number in range(10):
+        ask_again()
+        frames = small.call(f"s{number}")
+        while not answers_of(frames):
+            ask_again()
+            tree.upstream.running[0].complete()
+            frames += small.received()
+        assert answers_of(frames) == {f"s{number}": ""}
+    for client in greedy:
+        ended.update(list(answers_of(client.received())))
+    while tree.upstream.running:
+        tree.upstream.running[0].complete()
+        for client in greedy:
+            ended.update(list(answers_of(client.received())))
+    assert tree.statistics().displaced > 0
+    assert ended == called
+
+
+def test_a_displaced_request_is_told_why_and_when_to_retry() -> None:
+    tree = tree_with_tenants(queue=2)
+    greedy = tree.client("g", "token-of-a-tenant-b")
+    for number in range(3):
+        greedy.call(f"g{number}")
+    tree.client("s", "token-of-a-tenant-a").call("s0")
+    (answer,) = [frame for frame in greedy.received() if frame["op"] == "call_tool_res"]
+    assert (answer["request_id"], answer["error"]["code"]) == ("g2", "OVER_CAPACITY")
+    assert "gave its place to one of others" in answer["error"]["message"]
+    assert answer["error"]["details"]["retry_after"] > 0
+    assert answer["error"]["details"]["reason"] == "busy"
+
+
+def test_requests_that_joined_a_displaced_call_claim_a_place_of_their_own() -> None:
+    tree = tree_with_tenants(queue=4, coalesce=True)
+    greedy = tree.client("g", "token-of-a-tenant-b")
+    joins, small = (tree.client(name, "token-of-a-tenant-a") for name in ("j", "s"))
+    for number in range(5):
+        greedy.call(f"g{number}", f"prompt {number}")
+    joins.call("joins", "prompt 4")
+    assert tree.statistics().queued == 4
+    small.call("s0", "other")
+    refused = {"g4": "OVER_CAPACITY", "g3": "OVER_CAPACITY"}
+    assert answers_of(greedy.received()) == refused
+    while tree.upstream.running:
+        tree.upstream.running[0].complete()
+        tree.settle()
+    assert answers_of(joins.received()) == {"joins": ""}
+    assert answers_of(small.received()) == {"s0": ""}
+    assert answers_of(greedy.received()) == {"g0": "", "g1": "", "g2": ""}

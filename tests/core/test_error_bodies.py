@@ -81,7 +81,18 @@ def test_a_refusal_has_reason_position_and_waits() -> None:
         (
             refused(RefusalCause.FULL),
             ErrorCode.OVER_CAPACITY,
-            "provider 'kimi' has 1000 requests waiting, which is its limit; retry later",
+            (
+                "provider 'kimi' has 1000 requests waiting, which is its limit, and none of others "
+                "has to give way to this one; retry later"
+            ),
+        ),
+        (
+            refused(RefusalCause.DISPLACED),
+            ErrorCode.OVER_CAPACITY,
+            (
+                "provider 'kimi' has 1000 requests waiting, which is its limit: this one, the last "
+                "of the session with the most of them, gave its place to one of others; retry later"
+            ),
         ),
         (
             refused(RefusalCause.TOO_LATE),

@@ -103,6 +103,7 @@ class ProviderActor(LoopActor):
         self._models = ModelRefresh(self, settings, broker)
         self._watched: set[SessionId] = set()
         self._refresh_armed = False
+        self._displacing = False
         self._wake: Cancellable | None = None
         self._unrecognised = UnrecognisedRefusals(self._name)
         self._counts = Counts()
@@ -198,8 +199,28 @@ class ProviderActor(LoopActor):
             self._replies.enqueued(run)
             self._arm_refresh()
             self._arm_wake(now)
+            if self._dispatcher.displaced:
+                self._refuse_displaced()
         if self._coalescing.enabled:
             self._coalescing.open(call)
+
+    def _refuse_displaced(self) -> None:
+        displaced = self._dispatcher.displaced
+        if self._displacing:
+            # The loop of an outer call comes to these, too.
+            return
+        self._displacing = True
+        while displaced:
+            call, refusal = displaced.pop()
+            joined, call.joined = call.joined, ()
+            self._counts.displaced += 1
+            self._replies.refused(call, refusal)
+            # The place was that of the first session; the others have theirs to claim.
+            for run in joined:
+                self._run(run)
+        self._displacing = False
+        # A smaller call may have waited behind one of them before a rate gate.
+        self._pump()
 
     def _scheduled(self, run: RunCall) -> ProviderCall:
         pool = self._dispatcher.pool_of(run.call.model)

@@ -22,6 +22,7 @@ class Counts:
     failed: int = 0
     aborted: int = 0
     refused: int = 0
+    displaced: int = 0
     tried_again: int = 0
     shared: int = 0
     violations: int = 0
@@ -79,6 +80,7 @@ def describe(
         failed=counts.failed,
         aborted=counts.aborted,
         refused=counts.refused,
+        displaced=counts.displaced,
         tried_again=counts.tried_again,
         shared=counts.shared,
         faults=counts.violations,

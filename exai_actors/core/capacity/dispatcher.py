@@ -4,9 +4,10 @@ How a call gets its permit:
 
 1. ``admit`` takes a new call. If no guard is in force (``grant_guards``: pause, hold, circuit, rate
    gates), its pool's queue is empty and the ledger has a free permit, it is granted immediately.
-2. Otherwise ``refusals`` decides whether the wait makes sense: a call is refused if the queue is
-   full, its predicted wait (``wait_estimates``) outlasts its deadline, or its client prefers not to
-   wait. All other calls are queued.
+2. Otherwise ``refusals`` decides whether the wait makes sense: a call is refused if its predicted
+   wait (``wait_estimates``) outlasts its deadline or its client prefers not to wait. All other
+   calls are queued. In a full queue a call takes the place of one of a session, or tenant, that has
+   more waiting, or is refused if its own has the most.
 3. ``pump`` grants queued calls while permits are free and the guards let them pass, in the order of
    ``fair_queue``. Its owner calls it after every change and at ``wake_at``.
 4. The call's owner starts it and reports its end: ``release`` or, if it was cut off, ``quarantine``
@@ -47,7 +48,9 @@ class Dispatcher(Generic[C]):
     """Work-conserving: after ``pump`` no call waits that could be granted.
 
     ``expired`` are the calls that ``pump`` dropped because their deadline had passed: their
-    sessions end them, the owner only has to forget them and to clear the list.
+    sessions end them, the owner only has to forget them and to clear the list. ``displaced`` are
+    those that gave their place in the queue to the call just admitted: the owner refuses them,
+    clears the list and pumps.
     """
 
     __slots__ = (
@@ -58,6 +61,7 @@ class Dispatcher(Generic[C]):
         "_settlement",
         "_turn",
         "account",
+        "displaced",
         "expired",
         "guards",
         "pools",
@@ -93,6 +97,7 @@ class Dispatcher(Generic[C]):
             account, self.guards, self._budget, self.retries
         )
         self.expired: list[C] = []
+        self.displaced: list[tuple[C, Refusal]] = []
         self._turn = 0
         for permit, call in self._quarantine:
             self._pool_at(permit).ledger.adopt_quarantined(permit, call)
@@ -304,11 +309,26 @@ class Dispatcher(Generic[C]):
             refusal = self._refusals.too_late(reason, call, now)
             if refusal is not None:
                 return refusal
-        if not queue.put(call.flow, call.request, call, call.cost, now, call.priority):
+        if not (
+            queue.put(call.flow, call.request, call, call.cost, now, call.priority)
+            or self._displace(call, now)
+        ):
             return self._refusals.refusal(RefusalCause.FULL, reason, call, now)
         if held and guards.model_opens_at(call, now) > now:
             queue.set_aside(call.flow.session, call.request)
         return "queued"
+
+    def _displace(self, call: C, now: float) -> bool:
+        """Queue a call in the place of others; False if none has to give way."""
+        queue, guards = call.pool.queue, self.guards
+        while (displaced := queue.make_room(call.flow)) is not None:
+            held = guards.model_block_reason(displaced, now)
+            reason = guards.block_reason(displaced.pool, now) or held or BUSY
+            refusal = self._refusals.refusal(RefusalCause.DISPLACED, reason, displaced, now)
+            self.displaced.append((displaced, refusal))
+            if queue.put(call.flow, call.request, call, call.cost, now, call.priority):
+                return True
+        return False
 
     def _grant(self, call: C, now: float) -> bool:
         permit = call.pool.ledger.grant(call)

@@ -7,6 +7,9 @@ orders the requests of one session only.
 A session that has had no grant for too long is served first now and then, so that no weight starves
 it. The age of the session's last grant counts, not the age of its requests: under overload the
 oldest requests are those of the most expensive sessions, which would get more than their share.
+
+The places in a full queue are shared in the same way: a new request displaces the last one of the
+session with the most, of the tenant with the most for its weight.
 """
 
 from __future__ import annotations
@@ -176,6 +179,32 @@ class FairQueue(Generic[T]):
         self.queued[key] = queued
         return True
 
+    def make_room(self, flow: Flow) -> T | None:
+        """Remove, and return, the request that a new one of this flow displaces in a full queue.
+
+        None, and nothing changes, if no other tenant or session has more waiting than this one
+        would have. Each tenant's and each session's first request is not counted: as long as any
+        other has two, a newcomer with none finds room, whatever the weights.
+        """
+        own = flow.tenant
+        if self.limit <= 0 or flow.queued >= self.session_limit:
+            return None
+        longest, excess = own, (own.queued + own.aside) * own.inverse_weight
+        for tenant in self._tenants.values():
+            other = (tenant.queued + tenant.aside - 1) * tenant.inverse_weight
+            if other > excess and tenant is not own:
+                longest, excess = tenant, other
+        owner = longest.longest()
+        if longest is own and owner.queued - 1 <= flow.queued:
+            return None
+        requests = list(owner.waiting.values())
+        if owner.aside:
+            requests += (queued for queued in self._aside.values() if queued.flow is owner)
+        last = max(requests, key=lambda queued: queued.order)
+        self._remove(last)
+        value: T = last.value
+        return value
+
     @property
     def in_line(self) -> int:
         """The number of waiting requests that were not set aside."""
@@ -193,6 +222,7 @@ class FairQueue(Generic[T]):
         if queued is not None and key not in self._aside:
             self._leave(queued)
             queued.flow.aside += 1
+            queued.flow.tenant.aside += 1
             self._aside[key] = queued
 
     def restore(self, session: SessionId, request: RequestKey, now: float) -> None:
@@ -200,6 +230,7 @@ class FairQueue(Generic[T]):
         queued = self._aside.pop((session, request), None)
         if queued is not None:
             queued.flow.aside -= 1
+            queued.flow.tenant.aside -= 1
             self._enter(queued, now)
             queued.flow.add_again(queued)
 
@@ -309,6 +340,9 @@ class FairQueue(Generic[T]):
             waiting = sum(len(flow.waiting) for flow in tenant.flows.values())
             if waiting != tenant.queued:
                 yield f"{waiting} requests of a tenant wait where {tenant.queued} are counted"
+            aside = sum(flow.aside for flow in tenant.flows.values())
+            if aside != tenant.aside:
+                yield f"{aside} requests of a tenant are aside where {tenant.aside} are counted"
 
     def _next(self, now: float) -> QueuedRequest | None:
         if self._grants_since_guard >= self._guard_every and self._last_grant:
@@ -332,6 +366,7 @@ class FairQueue(Generic[T]):
             self._leave(queued)
         else:
             queued.flow.aside -= 1
+            queued.flow.tenant.aside -= 1
 
     def _enter(self, queued: QueuedRequest, now: float) -> None:
         """Count a request of its tenant and session, before it is added to the latter."""

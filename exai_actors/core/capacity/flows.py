@@ -26,10 +26,11 @@ class Tenant:
     """A tenant and the clock of its sessions.
 
     ``inverse_weight`` is 1 / weight; ``queued`` and ``queued_cost`` cover all waiting requests of
-    its sessions.
+    its sessions. ``aside`` counts further ones, which wait without a turn.
     """
 
     __slots__ = (
+        "aside",
         "flows",
         "inverse_weight",
         "name",
@@ -47,6 +48,11 @@ class Tenant:
         self.sessions: StartTimeClock[Flow] = StartTimeClock()
         self.queued = 0
         self.queued_cost = 0.0
+        self.aside = 0
+
+    def longest(self) -> Flow:
+        """The session with the most requests, those aside included."""
+        return max(self.flows.values(), key=lambda flow: len(flow.waiting) + flow.aside)
 
 
 class Flow:

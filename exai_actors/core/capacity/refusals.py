@@ -26,7 +26,9 @@ class RefusalCause(StrEnum):
     """Why a call is refused."""
 
     FULL = "full"
-    """The queue is full."""
+    """The queue is full, and no other session or tenant has more requests in it."""
+    DISPLACED = "displaced"
+    """It gave its place in a full queue to a session or tenant with fewer requests in it."""
     TOO_LATE = "too_late"
     """It would wait beyond its deadline."""
     NO_WAITING = "no_waiting"

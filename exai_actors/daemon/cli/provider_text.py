@@ -151,7 +151,7 @@ def _running_block(each: dict[str, Any]) -> list[str]:
         ("completed", f"{each['completed']}"),
         ("failed", f"{each['failed']}, {each['tried_again']} retried"),
         ("aborted", f"{each['aborted']}"),
-        ("refused", f"{each['refused']}"),
+        ("refused", f"{each['refused']}, {each['displaced']} for the queue's fair shares"),
         ("anomalies", f"{each['anomalies']}"),
     ]
     if each["faults"]:

@@ -35,7 +35,7 @@ class CapacityKeys(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     limit: Count = _CAPACITY.limit
     """The maximum number of calls in flight."""
     queue: CountOrNone = _CAPACITY.queue
-    """How many requests may wait for the provider; further ones are refused."""
+    """How many requests may wait for the provider; then those with the most give way."""
     model_limits: Annotated[dict[Model, Count], Meta(max_length=100)] = {}
     """Separate limits of single models; all other models share `limit`: { "glm-4.6" = 1 }."""
     requests_per_minute: CountOrNone = 0

@@ -135,6 +135,7 @@ def left_in(dispatcher: Dispatcher[Any]) -> list[str]:
     left: dict[str, float] = {
         "retries": len(dispatcher.retries),
         "expired": len(dispatcher.expired),
+        "displaced": len(dispatcher.displaced),
         "quarantine": len(dispatcher.account.quarantined),
         "probes": dispatcher.account.circuit._probes,
     }

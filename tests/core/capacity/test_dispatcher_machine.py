@@ -32,9 +32,9 @@ from exai_actors.core.capacity.changes import (
     SetLimit,
     SetReserve,
 )
-from exai_actors.core.capacity.dispatcher import Dispatcher
+from exai_actors.core.capacity.dispatcher import Admission, Dispatcher
 from exai_actors.core.capacity.invariants import invariant_violations
-from exai_actors.core.capacity.refusals import Refusal
+from exai_actors.core.capacity.refusals import Refusal, RefusalCause
 from exai_actors.core.capacity.scheduled_call import ScheduledCall
 from exai_actors.core.capacity.settings import (
     CapacitySettings,
@@ -215,6 +215,13 @@ class CapacityMachine(RuleBasedStateMachine):
         else:
             assert if_busy is not IfBusy.REFUSE
             self.waiting[call.request.text] = call
+        for displaced, refusal in self.dispatcher.displaced:
+            assert admission == "queued"
+            assert displaced is not call
+            assert refusal.cause is RefusalCause.DISPLACED
+            del self.waiting[displaced.request.text]
+            self.end(displaced, "refused")
+        self.dispatcher.displaced.clear()
         self.pump()
 
     @precondition(lambda self: self.running)
@@ -579,6 +586,15 @@ class LosesARetry(Dispatcher[ScheduledCall]):
         return retried
 
 
+class ForgetsTheDisplaced(Dispatcher[ScheduledCall]):
+    """Takes a call out of the queue without saying so."""
+
+    def admit(self, call: ScheduledCall, now: float) -> Admission | Refusal:
+        admission = super().admit(call, now)
+        self.displaced.clear()
+        return admission
+
+
 @pytest.mark.without_coverage
 @pytest.mark.parametrize(
     "planted",
@@ -594,6 +610,7 @@ class LosesARetry(Dispatcher[ScheduledCall]):
         AdoptsNothing,
         ForgetsToCount,
         LosesARetry,
+        ForgetsTheDisplaced,
     ],
 )
 def test_a_planted_fault_is_caught(planted: type[Dispatcher[ScheduledCall]]) -> None:
