@@ -14,6 +14,7 @@ from exai_actors.edges.websocket.fast_frames import whole_text_frames
 from exai_actors.edges.websocket.inbound import InboundQueue
 from exai_actors.edges.websocket.outbox import SocketOutbox, WriteCoalescer
 from exai_actors.edges.websocket.protocol import MessageProtocol
+from exai_actors.edges.websocket.read_gate import Pause, ReadGate
 from exai_actors.edges.websocket.settings import WebSocketSettings
 from exai_actors.messages.connection import (
     BinaryReceived,
@@ -67,6 +68,7 @@ class WebSocketConnection(asyncio.BufferedProtocol):
 
     __slots__ = (
         "_dropped_as",
+        "_gate",
         "_host",
         "_inbound",
         "_is_ending",
@@ -85,6 +87,7 @@ class WebSocketConnection(asyncio.BufferedProtocol):
         self._loop = loop
         self._protocol = MessageProtocol(host.settings.max_frame_bytes)
         self._transport: asyncio.Transport
+        self._gate: ReadGate
         self._outbox: SocketOutbox
         self._recipient: Recipient[ConnectionMessage] | None = None
         self._inbound: InboundQueue | None = None
@@ -116,7 +119,7 @@ class WebSocketConnection(asyncio.BufferedProtocol):
         self._recipient = recipient
         self._inbound = InboundQueue(
             recipient,
-            self._transport,
+            self._gate,
             self._loop,
             on_closed=self._close_without_actor,
         )
@@ -145,9 +148,7 @@ class WebSocketConnection(asyncio.BufferedProtocol):
     def expects_pong(self) -> bool:
         # A client reads the frames written before a ping before it answers; one that never reads is
         # dropped as a slow consumer.
-        if self._outbox.is_above_high_mark:
-            return False
-        return self._inbound is None or not self._inbound.is_blocked
+        return self._gate.is_open and not self._outbox.is_above_high_mark
 
     def fail_keepalive(self) -> None:
         if self._protocol.state is OPEN:
@@ -155,10 +156,31 @@ class WebSocketConnection(asyncio.BufferedProtocol):
             self._protocol.fail(*_KEEPALIVE_TIMEOUT)
             self._write_library_output()
 
+    # Called by the memory guard.
+
+    def held_bytes(self) -> int:
+        """The size of unread answers and unfinished messages."""
+        held = self._transport.get_write_buffer_size() + self._protocol.unfinished_bytes()
+        return held if self._inbound is None else held + self._inbound.waiting_bytes()
+
+    def restrain(self) -> None:
+        """Stop reading, so that it holds no more."""
+        if self._inbound is not None:
+            self._gate.pause(Pause.MEMORY)
+
+    def release(self) -> None:
+        """Read again, after ``restrain``."""
+        self._gate.resume(Pause.MEMORY)
+
+    def give_up(self) -> None:
+        """End the socket to free its memory."""
+        self.drop(*CloseReason.OUT_OF_MEMORY.value)
+
     # Called by the event loop.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        self._gate = ReadGate(self._transport)
         settings = self._host.settings
         self._outbox = SocketOutbox(
             self, self._transport, self._host.coalescer, settings.max_outbox_bytes
@@ -193,12 +215,15 @@ class WebSocketConnection(asyncio.BufferedProtocol):
 
     def pause_writing(self) -> None:
         self._outbox.is_above_high_mark = True
+        if self._inbound is not None:
+            self._gate.pause(Pause.UNREAD)
         if self._recipient is not None:
             self._recipient.tell(OutboxHigh())
 
     def resume_writing(self) -> None:
         self._outbox.is_above_high_mark = False
         self.received_since_ping = True
+        self._gate.resume(Pause.UNREAD)
         if self._recipient is not None:
             self._recipient.tell(OutboxLow())
 
@@ -232,7 +257,7 @@ class WebSocketConnection(asyncio.BufferedProtocol):
         self._write_library_output()
         for event in protocol.events_received():
             self._process(event)
-        self._uses_fast_path = self._inbound is not None and protocol.is_between_messages()
+        self._note_unfinished(is_unfinished=not protocol.is_between_messages())
 
     def _receive_header(self, data: bytes) -> None:
         protocol = self._protocol
@@ -261,6 +286,29 @@ class WebSocketConnection(asyncio.BufferedProtocol):
             self._host.open(self, request)
         return frames
 
+    def _note_unfinished(self, *, is_unfinished: bool) -> None:
+        """Start or stop the time that the client has for the rest of a message."""
+        if self._inbound is None:
+            return
+        self._uses_fast_path = not is_unfinished
+        if is_unfinished and self._timer is None:
+            self._start_message_timer()
+        elif not is_unfinished and self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _start_message_timer(self) -> None:
+        self._timer = self._loop.call_later(
+            self._host.settings.message_timeout_s, self._end_unfinished
+        )
+
+    def _end_unfinished(self) -> None:
+        # The client cannot go on while its socket is not read; but in need of memory it is ended.
+        if self._gate.is_open or self._gate.is_paused_for(Pause.MEMORY):
+            self.close(*CloseReason.UNFINISHED.value)
+        else:
+            self._start_message_timer()
+
     def _process(self, event: Event) -> None:
         if self._inbound is None or not isinstance(event, Frame):
             return
@@ -271,16 +319,13 @@ class WebSocketConnection(asyncio.BufferedProtocol):
 
     def _read_again_next_turn(self) -> None:
         """Let other sockets have their turn: libuv would read a busy one 32 times in a row."""
-        if self._transport.is_reading():
-            self._transport.pause_reading()
-            self._loop.call_soon(self._resume_reading)
-
-    def _resume_reading(self) -> None:
-        if not self._transport.is_closing():
-            self._transport.resume_reading()
+        if self._gate.is_open:
+            self._gate.pause(Pause.NEXT_TURN)
+            self._loop.call_soon(self._gate.resume, Pause.NEXT_TURN)
 
     def _stop_receiving(self) -> None:
         self._uses_fast_path = False
+        self._gate.open()
         if self._inbound is not None:
             self._inbound.stop()
             self._inbound = None

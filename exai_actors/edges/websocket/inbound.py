@@ -6,6 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 
+from exai_actors.edges.websocket.read_gate import Pause, ReadGate
 from exai_actors.messages.connection import BinaryReceived, ConnectionMessage, TextReceived
 from exai_actors.messages.recipient import Recipient
 
@@ -25,23 +26,23 @@ class InboundQueue:
 
     __slots__ = (
         "_actor",
+        "_gate",
         "_loop",
         "_on_closed",
         "_retry",
         "_retry_s",
-        "_transport",
         "_waiting",
     )
 
     def __init__(
         self,
         actor: Recipient[ConnectionMessage],
-        transport: asyncio.Transport,
+        gate: ReadGate,
         loop: asyncio.AbstractEventLoop,
         on_closed: Callable[[], None],
     ) -> None:
         self._actor = actor
-        self._transport = transport
+        self._gate = gate
         self._loop = loop
         self._on_closed = on_closed
         # Made when it is needed: a deque takes as much memory as the rest of an idle connection's
@@ -50,10 +51,10 @@ class InboundQueue:
         self._retry: asyncio.Handle | None = None
         self._retry_s = _FIRST_RETRY_S
 
-    @property
-    def is_blocked(self) -> bool:
-        """Whether the actor's mailbox is full, and the socket therefore not read."""
-        return self._waiting is not None
+    def waiting_bytes(self) -> int:
+        """The size of the messages that the actor had no room for."""
+        waiting = self._waiting or ()
+        return sum(len(each.data) for each in waiting if isinstance(each, TextReceived))
 
     def put(self, message: Received) -> None:
         if self._waiting is not None:
@@ -64,7 +65,7 @@ class InboundQueue:
                 return
             case "full":
                 self._waiting = deque((message,))
-                self._transport.pause_reading()
+                self._gate.pause(Pause.ACTOR_FULL)
                 self._retry = self._loop.call_soon(self._offer_waiting)
             case "closed":
                 self._on_closed()
@@ -92,5 +93,4 @@ class InboundQueue:
                     self._on_closed()
                     return
         self._waiting = None
-        if not self._transport.is_closing():
-            self._transport.resume_reading()
+        self._gate.resume(Pause.ACTOR_FULL)

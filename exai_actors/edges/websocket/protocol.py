@@ -1,7 +1,7 @@
 """The library's sans-IO protocol, with whole messages as its events.
 
 All uses of ``websockets`` beyond its documentation are here: ``recv_frame``, ``events``,
-``max_message_size``, ``parser`` and ``StreamReader.at_eof``.
+``max_message_size``, ``parser``, ``reader.buffer`` and ``StreamReader.at_eof``.
 """
 
 from __future__ import annotations
@@ -117,6 +117,11 @@ class MessageProtocol(ServerProtocol):
         while failure is not None:
             failure.__traceback__ = None
             failure = failure.__cause__ or failure.__context__
+
+    def unfinished_bytes(self) -> int:
+        """The size of what has arrived of the next message."""
+        fragments = 0 if self._fragments is None else len(self._fragments[0])
+        return len(self.reader.buffer) + fragments
 
     def is_between_messages(self) -> bool:
         """Whether the next byte starts a new message.

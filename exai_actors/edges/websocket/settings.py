@@ -14,7 +14,7 @@ class WebSocketSettings(msgspec.Struct, frozen=True, kw_only=True):
     ``outbox_high_bytes`` of unread output and resume below ``outbox_low_bytes``.
     """
 
-    max_frame_bytes: int = 33_554_432
+    max_frame_bytes: int = 12_582_912
     max_connections: int = 1000
     max_connections_per_address: int | None = None
     allowed_origins: tuple[str, ...] = ()
@@ -23,6 +23,7 @@ class WebSocketSettings(msgspec.Struct, frozen=True, kw_only=True):
     ping_interval_s: float = 30.0
     ping_timeout_s: float = 10.0
     close_timeout_s: float = 1.0
+    message_timeout_s: float = 60.0
     outbox_high_bytes: int = 1_048_576
     outbox_low_bytes: int = 262_144
     outbox_limit_bytes: int | None = None

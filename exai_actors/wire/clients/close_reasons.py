@@ -20,6 +20,8 @@ class CloseReason(Enum):
     NOT_ADMITTED = (1008, "not admitted")
     TOO_EAGER = (1008, "too many frames before hello was answered")
     SLOW_CONSUMER = (1008, "slow consumer: frames were not read in time")
+    UNFINISHED = (1008, "message not complete in time")
+    OUT_OF_MEMORY = (1013, "the broker is short of memory, come back later")
     INTERNAL = (1011, "internal error")
     INVALID_HELLO = (4000, "invalid hello")
     MISSING_HELLO = (4001, "missing hello")

@@ -30,7 +30,7 @@ def test_without_a_file_there_is_one_synthetic_provider() -> None:
     assert config.provider == (SyntheticProvider(name="synthetic", models=("synthetic",)),)
     assert (config.server.host, config.server.port, config.server.token) == ("127.0.0.1", 8079, "")
     assert config.session.window == 8
-    assert config.server.max_frame_bytes == 33_554_432
+    assert config.server.max_frame_bytes == 12_582_912
     assert config.source.file is None
 
 
