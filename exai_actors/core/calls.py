@@ -44,11 +44,6 @@ class Usage(msgspec.Struct, frozen=True, gc=False, array_like=True):
     reasoning_tokens: int | None = None
     cost: float | None = None
 
-    @property
-    def total(self) -> int:
-        """The service's total, or the sum."""
-        return self.total_tokens or self.prompt_tokens + self.completion_tokens
-
 
 @final
 class Completion(msgspec.Struct, frozen=True, gc=False):

@@ -88,7 +88,6 @@ class ProviderActor(LoopActor):
         draw: Callable[[], float],
     ) -> None:
         super().__init__()
-        self._now = self.system.driver.now
         self._board = board
         self._settings = settings
         self._name = ProviderName(settings.name)
@@ -115,13 +114,13 @@ class ProviderActor(LoopActor):
         for permit in self._upstream.hand_over(self.actor_ref):
             # A call of an earlier incarnation counts until its connection is closed.
             flow = pool.queue.flow(NO_SESSION, DEFAULT_TENANT)
-            call = adopted_call(permit, pool, flow, self.actor_ref, self._now())
+            call = adopted_call(permit, pool, flow, self.actor_ref, self.now())
             self._dispatcher.adopt(permit, call)
         if not self._models.names:
             self._upstream.ask_models(self.actor_ref)
         self.schedule(CHECK_EVERY_S, CheckDue())
         # Permits that an earlier incarnation quarantined return by time alone.
-        self._arm_wake(self._now())
+        self._arm_wake(self.now())
 
     def on_stop(self) -> None:
         self._abort_all()
@@ -173,7 +172,7 @@ class ProviderActor(LoopActor):
             models=self._models.names,
             incarnation=self.incarnation,
             trouble=self._models.trouble,
-            now=self._now(),
+            now=self.now(),
         )
 
     def _run(self, run: RunCall) -> None:
@@ -187,7 +186,7 @@ class ProviderActor(LoopActor):
             else:
                 self._replies.granted(run)
             return
-        now = self._now()
+        now = self.now()
         call = self._scheduled(run)
         admission = self._dispatcher.admit(call, now)
         if isinstance(admission, Refusal):
@@ -256,7 +255,7 @@ class ProviderActor(LoopActor):
         call.upstream_call = self._upstream.start(call.permit, call.run.call, self.actor_ref)
 
     def _ended(self, message: UpstreamEnded) -> None:
-        now = self._now()
+        now = self.now()
         rest_s = self._abort_rest_s() if message.cut_off else 0.0
         if rest_s:
             call = self._dispatcher.quarantine(message.permit, now + rest_s)
@@ -354,7 +353,7 @@ class ProviderActor(LoopActor):
             run = call.run
             if run is not first:
                 flow = call.pool.queue.flow(run.session, run.tenant)
-                self._dispatcher.transfer(call, flow, run.request, self._now())
+                self._dispatcher.transfer(call, flow, run.request, self.now())
             return
         call.live = False
         self._replies.dropped(call)
@@ -381,7 +380,7 @@ class ProviderActor(LoopActor):
                 call.upstream_call.resume()
 
     def _pump(self) -> None:
-        now = self._now()
+        now = self.now()
         for call in self._dispatcher.pump(now):
             self._start(call)
         for call in self._dispatcher.expired:
@@ -398,7 +397,7 @@ class ProviderActor(LoopActor):
             self._wake = self.schedule(max(0.0, wake_at - now), PumpDue())
 
     def _change(self, message: ChangeProvider) -> str | None:
-        now = self._now()
+        now = self.now()
         problem = apply_change(self._dispatcher, message.change, message.cause, now)
         self._refuse_unservable(now)
         log_changes(self._account, self._name)
@@ -412,14 +411,14 @@ class ProviderActor(LoopActor):
 
     def _report_positions(self) -> None:
         every_s = self._settings.progress_interval_s
-        self._replies.positions(self._dispatcher.waits.positions_due(self._now(), every_s))
+        self._replies.positions(self._dispatcher.waits.positions_due(self.now(), every_s))
         self._refresh_armed = False
         if self._dispatcher.queued:
             self._arm_refresh()
 
     def _check_invariants(self) -> None:
         violations = invariant_violations(
-            self._dispatcher, self._now(), self._settings.longest_call_s
+            self._dispatcher, self.now(), self._settings.longest_call_s
         )
         self._counts.violations += log_violations(self._name, violations)
         self.schedule(CHECK_EVERY_S, CheckDue())

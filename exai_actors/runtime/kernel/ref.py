@@ -63,4 +63,12 @@ class Ref:
         ACCEPTED means that it will be handled, or become a dead letter if the actor ends first.
         FULL and CLOSED mean that it will never be handled, and leave no dead letter.
         """
-        return self._cell.offer(message)
+        cell = self._cell
+        mailbox = cell.mailbox
+        lane = mailbox.user
+        if len(lane) >= mailbox.limit:
+            return cell.offer(message)
+        lane.append(message)
+        if not cell.scheduled:
+            cell.scheduler.enqueue(cell)
+        return "accepted"

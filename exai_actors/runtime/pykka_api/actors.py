@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+from collections.abc import Callable
 from itertools import count
 from typing import Any, ClassVar, NoReturn, Self, TypeVar, cast
 
@@ -48,6 +49,8 @@ class LoopActor(pykka.Actor):
     system: ActorSystem
     # Set for each actor before its constructor runs; a property of pykka's, which would shadow it.
     actor_ref: LoopRef[Self] = cast("LoopRef[Self]", None)
+    now: Callable[[], float]
+    """The driver's time in monotonic seconds."""
     _cell: ActorCell
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -93,10 +96,6 @@ class LoopActor(pykka.Actor):
     def incarnation(self) -> int:
         """The number of this incarnation at its path, counted from 1."""
         return self._cell.incarnation
-
-    def now(self) -> float:
-        """The driver's time in monotonic seconds."""
-        return self.system.driver.now()
 
     def schedule(self, delay_s: float, message: Any) -> ScheduledMessage:
         """Send this actor a message in ``delay_s`` seconds, on the system lane.
@@ -261,6 +260,7 @@ class ActorSystem(System[LoopRef[Any]]):
 
     def _attach(self, actor: LoopActor, cell: ActorCell) -> None:
         actor.system = self
+        actor.now = self.driver.now
         actor._cell = cell
         actor.actor_ref = cell.ref
         cell.behaviour = actor

@@ -36,58 +36,50 @@ def result(
     else:
         joined = to_json("\n\n".join(filter(None, texts)))
         blocks = to_json([{"type": "text", "text": text} for text in texts])
+    facts, continuation = _facts(answer), answer.continuation_id
+    known = b"" if continuation is None else b',"continuation_id":' + to_json(continuation)
     if reply.dialect == "json-rpc":
-        return _rpc_result(reply, answer, blocks)
-    parts = [b'{"op":"call_tool_res"', reply.ids, b',"ok":true,"outputs":', blocks]
-    if compat_text:
-        parts += (b',"text":', joined)
-    if not reply.acks:
-        parts += (b',"result":', blocks)
-    if answer.continuation_id is not None:
-        parts += (b',"continuation_id":', to_json(answer.continuation_id))
-    if facts := _facts(answer):
-        parts += (b',"metadata":{', facts, b"}")
-    parts.append(b"}")
-    return b"".join(parts)
-
-
-def _rpc_result(reply: ReplyTo, answer: ToolResult, blocks: bytes) -> bytes:
-    meta = _facts(answer)
-    if answer.continuation_id is not None:
-        continuation = b'"continuation_id":' + to_json(answer.continuation_id)
-        meta = continuation + b"," + meta if meta else continuation
-    parts = [b'{"jsonrpc":"2.0"', reply.ids, b',"result":{"content":', blocks]
-    parts.append(b',"isError":false')
-    if meta:
-        parts += (b',"_meta":{', meta, b"}")
-    parts.append(b"}}")
-    return b"".join(parts)
+        meta = known + facts
+        return b'{"jsonrpc":"2.0"%b,"result":{"content":%b,"isError":false%b}}' % (
+            reply.ids,
+            blocks,
+            b',"_meta":{%b}' % meta[1:] if meta else b"",
+        )
+    return b'{"op":"call_tool_res"%b,"ok":true,"outputs":%b%b%b%b%b}' % (
+        reply.ids,
+        blocks,
+        b',"text":' + joined if compat_text else b"",
+        b"" if reply.acks else b',"result":' + blocks,
+        known,
+        b',"metadata":{%b}' % facts[1:] if facts else b"",
+    )
 
 
 def _facts(answer: ToolResult) -> bytes:
-    """The known facts about the origin of an answer, as the members of a JSON object."""
+    """The known facts about the origin of an answer, as members of JSON, each after a comma."""
     facts = _origin(answer.model, answer.provider, answer.finish_reason)
     if answer.usage is not None:
-        facts += b',"usage":{' + _usage(answer.usage) + b"}"
+        facts += _usage(answer.usage)
     if answer.reasoning:
         facts += b',"reasoning":' + to_json(answer.reasoning)
-    return facts[1:]
+    return facts
 
 
 def _usage(usage: Usage) -> bytes:
-    """The members of ``usage``, with the details under the names that OpenAI gives them."""
-    members = b'"prompt_tokens":%d,"completion_tokens":%d,"total_tokens":%d' % (
-        usage.prompt_tokens,
-        usage.completion_tokens,
-        usage.total,
-    )
+    """The member ``usage``, with its details under the names that OpenAI gives them."""
+    prompt, completion, details = usage.prompt_tokens, usage.completion_tokens, b""
     if usage.cached_tokens is not None:
-        members += b',"prompt_tokens_details":{"cached_tokens":%d}' % usage.cached_tokens
+        details += b',"prompt_tokens_details":{"cached_tokens":%d}' % usage.cached_tokens
     if usage.reasoning_tokens is not None:
-        members += b',"completion_tokens_details":{"reasoning_tokens":%d}' % usage.reasoning_tokens
+        details += b',"completion_tokens_details":{"reasoning_tokens":%d}' % usage.reasoning_tokens
     if usage.cost is not None:
-        members += b',"cost":' + to_json(usage.cost)
-    return members
+        details += b',"cost":' + to_json(usage.cost)
+    return b',"usage":{"prompt_tokens":%d,"completion_tokens":%d,"total_tokens":%d%b}' % (
+        prompt,
+        completion,
+        usage.total_tokens or prompt + completion,
+        details,
+    )
 
 
 @lru_cache(maxsize=256)
