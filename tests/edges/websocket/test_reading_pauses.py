@@ -9,7 +9,6 @@ import pytest
 
 from exai_actors.edges.websocket.read_gate import Pause, ReadGate
 from exai_actors.messages.connection import OutboxHigh, OutboxLow, SocketClosed, TextReceived
-from exai_actors.messages.recipient import Offer
 from tests.edges.websocket.client_frames import client_frame, close, text
 from tests.edges.websocket.memory_socket import MemorySocket
 
@@ -54,10 +53,10 @@ async def test_every_cause_must_be_gone_before_a_socket_is_read() -> None:
 async def test_the_end_of_one_cause_does_not_end_another() -> None:
     socket = MemorySocket()
     socket.opened()
-    socket.probe.answer = Offer.FULL
+    socket.probe.answer = "full"
     socket.receive(text("one"))
     unread(socket, 2 * MEGABYTE)
-    socket.probe.answer = Offer.ACCEPTED
+    socket.probe.answer = "accepted"
     assert await socket.probe.expect(TextReceived) == TextReceived(b"one")
     assert not socket.transport.is_reading()
     socket.transport.client_reads()
@@ -162,6 +161,6 @@ async def test_a_socket_holds_its_unread_answers_and_unfinished_messages() -> No
     assert socket.connection.held_bytes() == answers + 1000
     socket.receive(client_frame(0, b"x" * 9000)[:5000])
     assert socket.connection.held_bytes() == pytest.approx(answers + 6000, abs=10)
-    socket.probe.answer = Offer.FULL
+    socket.probe.answer = "full"
     socket.receive(client_frame(0, b"x" * 9000)[5000:] + text("y" * 2000))
     assert socket.connection.held_bytes() == answers + 12_000
