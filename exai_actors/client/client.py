@@ -171,7 +171,8 @@ class BrokerClient:
         for tool in await self.tools():
             if tool.name == "chat":
                 model = tool.input_schema.get("properties", {}).get("model", {})
-                return tuple(model.get("enum", ()))
+                # The schema's default stands for the default model and is none itself.
+                return tuple(name for name in model.get("enum", ()) if name != model.get("default"))
         return ()
 
     async def health(self) -> dict[str, Any]:

@@ -183,10 +183,11 @@ def model_not_found(
 
 
 def id_reused() -> ErrorBody:
-    """The request id belongs to another call."""
+    """The request id belongs to another call in flight."""
     return ErrorBody(
         ErrorCode.DUPLICATE,
-        "this request id was already used in this session for a different call; use a new id",
+        "a different call with this request id is still in flight in this session; "
+        "use another id, or the same one after that call has ended",
     )
 
 

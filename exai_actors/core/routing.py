@@ -9,6 +9,9 @@ import msgspec
 from exai_actors.core.calls import FailureKind, UpstreamFailure
 from exai_actors.ids import ProviderName
 
+AUTO = "auto"
+"""What old clients send as the model to get the default one."""
+
 
 class RouteSettings(msgspec.Struct, frozen=True):
     """One configured route: a name for several models, tried in order.
@@ -95,13 +98,25 @@ class RoutingTable:
         """The provider of the default model, unless one is configured."""
 
     def find(self, model: str | None) -> Route | None:
-        """The route of ``model``, or of the default model for None; None if no provider has it."""
+        """The route of ``model``; None if no provider has it.
+
+        None, and AUTO unless something has that name, mean the default model.
+        """
+        if model is not None:
+            found = self._by_name.get(model)
+            if found is not None:
+                return found
+            if model != AUTO:
+                return self._of_unlisted(model) if self._unlisted else None
+        model = self.default_model
         if model is None:
-            model = self.default_model
-            if model is None:
-                return None
+            return None
         found = self._by_name.get(model)
         return found if found is not None or not self._unlisted else self._of_unlisted(model)
+
+    def is_default(self, model: str | None) -> bool:
+        """Whether this is no model's name but the request for the default model."""
+        return model is None or (model == AUTO and AUTO not in self._by_name)
 
     def models(self) -> tuple[str, ...]:
         """Each model name once, in the order of the configuration, then the routes."""

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+from typing import Any
+
+import pytest
 
 from exai_actors.actors.connection.settings import ConnectionSettings
 from exai_actors.actors.session.settings import SessionSettings
@@ -25,19 +28,52 @@ def test_a_call_is_accepted_acknowledged_and_answered() -> None:
     assert answer["metadata"]["provider_used"] == "kimi"
 
 
-def test_a_waiting_call_is_accepted_first_and_acknowledged_when_it_runs() -> None:
+def test_a_call_is_acknowledged_when_it_is_accepted_even_if_it_waits() -> None:
     tree = ManualTree(limit=1, session=SessionSettings(window=2))
     client = tree.client()
     client.call("running")
     for name in ("waits at the provider", "waits in the session"):
-        (accepted,) = client.call(name)
+        accepted, acknowledged = client.call(name)
         assert accepted["note"] == "accepted, awaiting provider/session capacity"
+        assert (acknowledged["op"], acknowledged["request_id"]) == ("call_tool_ack", name)
     tree.upstream.calls[0].complete()
     frames = [(frame["op"], frame["request_id"]) for frame in client.received()]
-    assert frames == [
-        ("call_tool_res", "running"),
-        ("call_tool_ack", "waits at the provider"),
-    ]
+    assert frames == [("call_tool_res", "running")]
+
+
+def test_a_call_that_was_given_a_place_in_the_queue_is_reported_when_it_runs() -> None:
+    tree = ManualTree(limit=1)
+    client = tree.client()
+    client.call("running")
+    client.call("waits")
+    tree.advance(8.0)
+    assert 1 in [frame.get("position") for frame in client.received()]
+    tree.upstream.calls[0].complete()
+    _, runs = client.received()
+    assert (runs["op"], runs["request_id"], runs["note"]) == ("progress", "waits", "running")
+    assert "position" not in runs
+
+
+@pytest.mark.parametrize(
+    ("options", "timeout"),
+    [
+        ({}, 300),
+        ({"deadline_ms": 20_500}, 21),
+        ({"deadline_ms": 7_200_000}, 7200),
+        ({"arguments": {"prompt": "x", "timeout": 3600}}, 300),
+        ({"arguments": {"prompt": "x", "timeout": 0.1}}, 1),
+        ({"arguments": {"prompt": "x", "timeout": 40}, "deadline_ms": 50_000}, 40),
+    ],
+)
+def test_the_acknowledgement_gives_the_whole_time_that_the_call_may_take(
+    options: dict[str, Any], timeout: int
+) -> None:
+    tree = ManualTree(limit=1)
+    client = tree.client()
+    client.call("running")
+    frame = {"op": "call_tool", "request_id": "a", "name": "chat", "arguments": {"prompt": "x"}}
+    acknowledged = client.send(frame | options)[1]
+    assert (acknowledged["op"], acknowledged["timeout"]) == ("call_tool_ack", timeout)
 
 
 def test_a_call_without_an_id_gets_exactly_one_frame() -> None:
@@ -154,7 +190,7 @@ def test_a_provider_without_models_is_asked_until_it_lists_them() -> None:
     assert len(tree.upstream.calls) == 1
     (listed,) = client.send({"op": "list_tools"})
     chat = next(tool for tool in listed["tools"] if tool["name"] == "chat")
-    assert chat["inputSchema"]["properties"]["model"]["enum"] == ["moon", "star"]
+    assert chat["inputSchema"]["properties"]["model"]["enum"] == ["moon", "star", "auto"]
 
 
 def test_the_reason_for_missing_models_is_shown_to_clients_and_operators() -> None:

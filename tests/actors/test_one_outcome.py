@@ -83,8 +83,92 @@ def test_an_id_in_use_for_another_call_is_refused() -> None:
     tree.upstream.calls[0].complete("one's answer")
     (answer,) = client.received()
     assert answer["text"] == "one's answer"
-    (error,) = client.call("a", "another")
-    assert error["error"]["code"] == "DUPLICATE"
+    client.call("a", "another")
+    tree.upstream.calls[1].complete("another's answer")
+    (answer,) = client.received()
+    assert answer["text"] == "another's answer"
+    (answer,) = client.call("a", "another")
+    assert answer["text"] == "another's answer"
+
+
+def recurring(tree: ManualTree, **ids: Any) -> list[str]:
+    """The answers to two different calls and a repeat of the second, all with the same ids."""
+    client = tree.client()
+    texts = []
+    for number, prompt in enumerate(("one", "two", "two")):
+        arguments = {"prompt": prompt}
+        if "jsonrpc" in ids:
+            params = {"name": "chat", "arguments": arguments}
+            assert client.send({"method": "tools/call", "params": params} | ids) == []
+        else:
+            frame = {"op": "call_tool", "name": "chat", "arguments": arguments}
+            assert client.send(frame | ids) == []
+        tree.upstream.calls[number].complete(f"{prompt} {number}")
+        (answer,) = client.received()
+        assert {name: answer[name] for name in ids} == ids
+        (block,) = answer["result"]["content"] if "jsonrpc" in ids else answer["result"]
+        texts.append(block["text"])
+    return texts
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [
+        {"id": "call_140384333457040"},
+        {"id": 1},
+        {"req_id": "r"},
+        {"req_id": 0, "id": 0},
+        {"jsonrpc": "2.0", "id": 1},
+        {"jsonrpc": "2.0", "id": "always the same"},
+        {"jsonrpc": "2.0", "id": 1, "request_id": "r"},
+    ],
+)
+def test_an_id_other_than_a_request_id_may_recur(ids: dict[str, Any]) -> None:
+    assert recurring(ManualTree(), **ids) == ["one 0", "two 1", "two 2"]
+
+
+@pytest.mark.parametrize("id_name", ["id", "req_id"])
+def test_calls_with_one_recurring_id_run_beside_each_other(id_name: str) -> None:
+    tree = ManualTree(limit=2)
+    client = tree.client()
+    for prompt in ("one", "two"):
+        client.send(
+            {"op": "call_tool", id_name: "same", "name": "chat", "arguments": {"prompt": prompt}}
+        )
+    tree.upstream.calls[1].complete("two")
+    tree.upstream.calls[0].complete("one")
+    assert [answer["text"] for answer in client.received()] == ["two", "one"]
+
+
+@pytest.mark.parametrize(
+    ("call", "cancel"),
+    [
+        ({"op": "call_tool", "id": "same"}, {"op": "cancel", "id": "same"}),
+        ({"op": "call_tool", "id": 7}, {"op": "cancel", "request_id": "7"}),
+        ({"op": "tool_call", "req_id": "r"}, {"op": "cancel", "req_id": "r"}),
+    ],
+)
+def test_a_call_in_flight_can_be_cancelled_by_any_id(
+    call: dict[str, Any], cancel: dict[str, Any]
+) -> None:
+    tree = ManualTree()
+    client = tree.client()
+    client.send(call | {"name": "chat", "arguments": {"prompt": "x"}})
+    cancelled, ended = client.send(cancel)
+    assert (cancelled["op"], cancelled["found"]) == ("cancelled", True)
+    assert ended["error"]["code"] == "CANCELLED"
+    assert ended["result"] == [{"type": "text", "text": f"CANCELLED: {ended['error']['message']}"}]
+    assert tree.upstream.calls[0].abort_asked
+    assert client.send(cancel)[0]["found"] is False
+
+
+def test_an_error_is_shown_to_a_client_of_one_frame() -> None:
+    client = ManualTree().client()
+    (answer,) = client.send({"op": "call_tool", "id": 1, "name": "nope", "arguments": {}})
+    assert answer["ok"] is False
+    assert answer["result"] == [{"type": "text", "text": "TOOL_NOT_FOUND: Unknown tool: nope"}]
+    (answer,) = client.send({"op": "call_tool", "request_id": "r", "name": "nope"})
+    assert "result" not in answer
 
 
 BAD_SECOND_FRAMES: dict[str, dict[str, Any] | bytes] = {
@@ -543,7 +627,7 @@ def test_joining_a_queued_call_reports_that_it_is_accepted() -> None:
     first.call("runs")
     first.call("waits")
     ops = [frame["op"] for frame in second.call("waits")]
-    assert ops == ["progress"]
+    assert ops == ["progress", "call_tool_ack"]
 
 
 def test_a_session_limits_the_text_of_its_requests_but_accepts_any_single_one() -> None:

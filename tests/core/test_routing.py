@@ -7,7 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exai_actors.core.calls import FailureKind, UpstreamFailure
-from exai_actors.core.routing import Route, RouteSettings, RoutingTable, fallback_reason, leaves_for
+from exai_actors.core.routing import (
+    AUTO,
+    Route,
+    RouteSettings,
+    RoutingTable,
+    fallback_reason,
+    leaves_for,
+)
 from exai_actors.ids import ProviderName
 
 KIMI, GLM = ProviderName("kimi"), ProviderName("glm")
@@ -65,6 +72,31 @@ def test_a_first_provider_that_serves_no_models_leaves_the_default_to_the_next()
     table = RoutingTable(((KIMI, ()), (GLM, ("glm-4.5",)))).with_models(KIMI, ())
     assert (table.default_model, table.default_provider) == ("glm-4.5", GLM)
     assert table.find("kimi/k2") is None
+
+
+@pytest.mark.parametrize("default", ["", "glm-4.5", "glm/shared", "gone"])
+def test_auto_means_the_default_model(default: str) -> None:
+    table = RoutingTable(TABLE.offers, default)
+    assert table.find("auto") == table.find(None)
+    assert table.is_default("auto")
+    assert table.is_default(None)
+    assert not table.is_default("k2")
+    assert AUTO not in table.models()
+
+
+def test_a_model_or_route_named_auto_is_itself() -> None:
+    served = RoutingTable(((KIMI, ("k2",)), (GLM, ("auto",))))
+    assert served.find("auto") == Route(GLM, "auto")
+    route = RouteSettings("auto", ("glm-4.5",), ())
+    routed = RoutingTable(TABLE.offers, routes=(route,))
+    assert routed.find("auto") == Route(GLM, "glm-4.5")
+    assert not served.is_default("auto")
+    assert not routed.is_default("auto")
+
+
+@pytest.mark.parametrize("other", ["Auto", "kimi/auto", "auto ", "default"])
+def test_only_the_word_itself_means_the_default_model(other: str) -> None:
+    assert TABLE.find(other) is None
 
 
 def test_without_any_model_there_is_no_route() -> None:

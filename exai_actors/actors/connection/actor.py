@@ -70,6 +70,9 @@ if TYPE_CHECKING:
     from exai_actors.ports import Clock, Outbox, Peer
 
 
+_NO_ID = RequestKey("", "generated")
+
+
 class ConnectionActor(LoopActor):
     """Lives as long as its socket; stops itself after SocketClosed."""
 
@@ -215,8 +218,9 @@ class ConnectionActor(LoopActor):
         request = call.request
         if request is None:
             self._generated += 1
-            request = RequestKey(f"{self._id}/{self._generated}", "generated")
-        if self._calls.join(request, call):
+            other = call.other_id or _NO_ID
+            request = RequestKey(other.text, other.namespace, self._generated)
+        elif self._calls.join(request, call):
             return
         self._calls.add(request, call)
         submit = Submit(
@@ -230,15 +234,18 @@ class ConnectionActor(LoopActor):
             self._calls.finish(request, refused)
 
     def _cancel(self, frame: Cancel) -> None:
-        known = frame.request in self._calls
-        # A request that is unknown here may be one of a connection that is gone.
+        known = self._calls.called(frame.request)
         if self._session is not None:
-            cancel = CancelRequest(frame.request, self._id)
-            if self._session.offer(cancel) == "full":
-                error = ErrorBody(ErrorCode.OVER_CAPACITY, "too many messages; cancel again later")
-                self._outbox.send(encode.error(frame.reply, error))
-                return
-        answer = encode.cancelled(frame.reply, self._clock.wall(), found=known)
+            # A request that is unknown here may be one of a connection that is gone.
+            for request in known or (frame.request,):
+                cancel = CancelRequest(request, self._id)
+                if self._session.offer(cancel) == "full":
+                    error = ErrorBody(
+                        ErrorCode.OVER_CAPACITY, "too many messages; cancel again later"
+                    )
+                    self._outbox.send(encode.error(frame.reply, error))
+                    return
+        answer = encode.cancelled(frame.reply, self._clock.wall(), found=bool(known))
         if answer is not None:
             self._outbox.send(answer)
 

@@ -8,6 +8,7 @@ import msgspec
 
 from exai_actors.core import error_bodies
 from exai_actors.core.calls import Outcome
+from exai_actors.core.tools.table import ChatRequest
 from exai_actors.errors import ErrorBody
 from exai_actors.ids import RequestKey
 from exai_actors.messages.connection import RequestChunk, RequestQueued
@@ -25,8 +26,8 @@ MAX_REPEATS = 8
 class PendingCall(msgspec.Struct, gc=False, eq=False):
     """A call without an answer.
 
-    ``also`` holds further frames with the same id, which get the same outcome. ``accepted`` and
-    ``granted`` note that these were reported, which happens once, even if the call is re-routed.
+    ``also`` holds further frames with the same id, which get the same outcome. ``accepted`` notes
+    that this was reported, which happens once, even if the call is re-routed.
     """
 
     call: CheckedCall
@@ -35,7 +36,6 @@ class PendingCall(msgspec.Struct, gc=False, eq=False):
     position: int | None = None
     estimate_s: float | None = None
     also: tuple[ReplyTo, ...] = ()
-    granted: bool = False
 
 
 class PendingCalls:
@@ -59,6 +59,14 @@ class PendingCalls:
 
     def __len__(self) -> int:
         return len(self._pending)
+
+    def called(self, name: RequestKey) -> tuple[RequestKey, ...]:
+        """The calls with this name or other id. Takes time in proportion to the calls here."""
+        return tuple(
+            request
+            for request, pending in self._pending.items()
+            if request == name or pending.call.other_id == name
+        )
 
     def add(self, request: RequestKey, call: CheckedCall) -> None:
         """Add a call that is not the repeat of one that is here."""
@@ -89,7 +97,7 @@ class PendingCalls:
         self._outbox.send(encode.error(reply, error))
 
     def accepted(self, request: RequestKey) -> None:
-        """Report, once, that the call was accepted."""
+        """Report, once, that the call was accepted, and how long it may take in all."""
         pending = self._pending.get(request)
         if pending is not None and not pending.accepted:
             self._accept(pending)
@@ -105,18 +113,14 @@ class PendingCalls:
             self._progress(pending)
 
     def granted(self, request: RequestKey) -> None:
-        """Report, once, that the call runs."""
+        """Report that the call runs, if it has waited."""
         pending = self._pending.get(request)
         if pending is not None:
             if not pending.accepted:
                 self._accept(pending)
             if pending.position is not None:
                 pending.position = pending.estimate_s = None
-            if not pending.granted:
-                pending.granted = True
-                frame = encode.acknowledged(pending.call.reply, pending.call.tool, self._timeout_s)
-                if frame is not None:
-                    self._outbox.send(frame)
+                self._progress(pending, note="running")
 
     def chunk(self, message: RequestChunk) -> None:
         """Send a chunk, if the client wants a stream."""
@@ -152,16 +156,22 @@ class PendingCalls:
 
     def _accept(self, pending: PendingCall) -> None:
         pending.accepted = True
-        frame = encode.accepted(pending.call.reply, pending.call.tool, self._clock.wall())
+        call = pending.call
+        frame = encode.accepted(call.reply, call.tool, self._clock.wall())
         if frame is not None:
             self._outbox.send(frame)
+            arguments, timeout_s = call.arguments, self._timeout_s
+            if isinstance(arguments, ChatRequest):
+                timeout_s = arguments.time_allowed(call.options, timeout_s)
+            self._send(encode.acknowledged(call.reply, call.tool, timeout_s))
 
-    def _progress(self, pending: PendingCall) -> None:
+    def _progress(self, pending: PendingCall, note: str | None = None) -> None:
         self._send(
             encode.progress(
                 pending.call.reply,
                 pending.call.tool,
                 self._clock.wall(),
+                note=note,
                 position=pending.position,
                 estimate_s=pending.estimate_s,
             )

@@ -195,17 +195,14 @@ class SessionActor(LoopActor):
         self, submit: Submit, names: tuple[RequestKey, ...], arguments: ChatRequest, now: float
     ) -> None:
         """Take a new chat request in and start it, unless it has to wait or is refused."""
-        route = self._directory.routing.find(arguments.model)
+        model, routing = arguments.model, self._directory.routing
+        route = routing.find(model)
         if route is None:
-            error = self._local_tools.model_not_found(arguments.model)
+            error = self._local_tools.model_not_found(None if routing.is_default(model) else model)
             self._connections.refuse(submit, error)
             return
         options = submit.options
-        timeout_s = self._settings.request_timeout_s
-        if options.deadline_ms is not None:
-            timeout_s = options.deadline_ms / 1000
-        if arguments.timeout_s is not None:
-            timeout_s = min(timeout_s, arguments.timeout_s)
+        timeout_s = arguments.time_allowed(options, self._settings.request_timeout_s)
         conversation = arguments.continuation_id
         if conversation is None:
             self._generated += 1
@@ -331,10 +328,10 @@ class SessionActor(LoopActor):
             self._startable.popleft()
 
     def _cancel(self, message: CancelRequest) -> None:
-        active = self._requests.find_named(message.request)
+        waiter = (message.connection_id, message.request)
+        active = self._requests.find_named(message.request) or self._requests.awaited_by(waiter)
         if active is None:
             return
-        waiter = (message.connection_id, message.request)
         outcome = Outcome("cancelled", error=error_bodies.cancelled())
         if active.waiters in ([waiter], []):
             self._withdraw(active)

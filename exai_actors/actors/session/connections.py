@@ -73,8 +73,7 @@ class SessionConnections:
         match known:
             case ActiveRequest():
                 if submit.options.reports_progress:
-                    message = RequestGranted if known.granted else RequestAccepted
-                    self.tell(submit.connection_id, message(submit.request))
+                    self.tell(submit.connection_id, RequestAccepted(submit.request))
             case Outcome():
                 self.tell(submit.connection_id, RequestEnded(submit.request, known))
             case Repeat.OTHER_CALL:
@@ -98,7 +97,6 @@ class SessionConnections:
 
     def granted(self, active: ActiveRequest) -> None:
         """Tell all waiters that the request has its permit."""
-        active.granted = True
         for connection_id, name in active.waiters:
             self.tell(connection_id, RequestGranted(name))
 

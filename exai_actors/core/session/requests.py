@@ -39,8 +39,7 @@ class ActiveRequest(msgspec.Struct, gc=False, eq=False, kw_only=True):
     none once that one has left after the first chunk, because half a stream is no answer.
     ``sequence`` is the number of chunks so far. ``deadline`` is an instant in monotonic seconds,
     ``timeout_s`` the time it allowed at first. ``tried`` describes the failures at earlier targets
-    of the route. ``granted`` is set once the waiters have been sent RequestGranted.
-    ``text`` is the size of its prompt and image URLs in characters.
+    of the route. ``text`` is the size of its prompt and image URLs in characters.
     """
 
     run: RequestKey
@@ -57,7 +56,6 @@ class ActiveRequest(msgspec.Struct, gc=False, eq=False, kw_only=True):
     at_provider: bool = False
     sequence: int = 0
     tried: tuple[dict[str, Any], ...] = ()
-    granted: bool = False
     text: int = 0
 
     def join(self, waiter: Waiter) -> None:
@@ -138,6 +136,10 @@ class SessionRequests:
         """The request in flight that clients know by this name."""
         return None if name is None else self._named.get(name)
 
+    def awaited_by(self, waiter: Waiter) -> ActiveRequest | None:
+        """The request in flight for which it waits; takes time in proportion to those in flight."""
+        return next((each for each in self._active.values() if waiter in each.waiters), None)
+
     def active(self) -> tuple[ActiveRequest, ...]:
         """All requests in flight."""
         return tuple(self._active.values())
@@ -168,10 +170,13 @@ class SessionRequests:
         """Find the request that the waiter's name or else its idempotency key leads to.
 
         None means a new request. The waiter joins a request in flight; a name that came with a
-        known key becomes another name of the same request.
+        known key becomes another name of the same request. The name of a request that has ended may
+        be used again for another call, a key may not.
         """
         name = waiter[1]
         known = self._recognise(name, waiter, fingerprint, now)
+        if known is Repeat.OTHER_CALL and name not in self._named:
+            known = None
         if key is None or known is not None:
             return known
         active = self._named.get(key)

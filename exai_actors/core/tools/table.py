@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Meta
 
 from exai_actors.core.calls import CallOptions, ChatCall, ChatMessage
+from exai_actors.core.routing import AUTO
 from exai_actors.core.tools.fields import (
     Field,
     FieldError,
@@ -58,6 +59,11 @@ class ChatRequest(
         """Whether to stream the answer: as the options say, or else the arguments."""
         return self.stream if options.stream is None else options.stream
 
+    def time_allowed(self, options: CallOptions, default_s: float) -> float:
+        """The seconds that the request may take, waiting included."""
+        allowed = default_s if options.deadline_ms is None else options.deadline_ms / 1000
+        return allowed if self.timeout_s is None else min(allowed, self.timeout_s)
+
     def to_upstream(
         self, model: str, system_prompt: str, history: tuple[ChatMessage, ...], *, stream: bool
     ) -> ChatCall:
@@ -88,7 +94,7 @@ class ToolDescription(msgspec.Struct, frozen=True, gc=False):
 
 _CHAT_FIELDS: dict[str, Field] = {
     "prompt": text(1, MAX_PROMPT_CHARACTERS, "What to ask.", strip=True),
-    "model": text(1, 100, "Which model to ask; the default model if left out."),
+    "model": text(1, 100, "Which model to ask; the default model if left out or auto."),
     "continuation_id": text(
         0, 200, "Goes on with the conversation that an earlier answer named here."
     ),
@@ -112,6 +118,7 @@ _CHAT_FIELDS: dict[str, Field] = {
 _ECHO_FIELDS: dict[str, Field] = {
     "text": text(0, MAX_PROMPT_CHARACTERS, "What to say back."),
     "message": text(0, MAX_PROMPT_CHARACTERS, "Another name for text."),
+    "prompt": text(0, MAX_PROMPT_CHARACTERS, "Another name for text, which old clients use."),
 }
 _NO_FIELDS: dict[str, Field] = {}
 
@@ -131,12 +138,18 @@ _TOOLS: dict[str, tuple[str, dict[str, Field], tuple[str, ...]]] = {
 
 
 def describe_tools(models: tuple[str, ...]) -> tuple[ToolDescription, ...]:
-    """Describe all tools; ``models``, if any, are the choices for the ``model`` of ``chat``."""
+    """Describe all tools; ``models``, if any, are the choices for the ``model`` of ``chat``.
+
+    So is AUTO, as the default, unless one of them has that name.
+    """
     descriptions = []
     for name, (description, fields, required) in _TOOLS.items():
         properties = {key: dict(field.schema) for key, field in fields.items()}
         if name == "chat" and models:
             properties["model"]["enum"] = list(models)
+            if AUTO not in models:
+                properties["model"]["enum"].append(AUTO)
+                properties["model"]["default"] = AUTO
         schema: dict[str, Any] = {"type": "object", "properties": properties}
         if required:
             schema["required"] = list(required)
@@ -173,7 +186,8 @@ def parse_call(tool: str, arguments: dict[str, Any]) -> ToolRequest | ErrorBody:
             stream=values.get("stream", False),
             timeout_s=values.get("timeout"),
         )
-    return LocalRequest(name, values.get("text") or values.get("message") or "")
+    said = (values[key] for key in _ECHO_FIELDS if values.get(key))
+    return LocalRequest(name, next(said, ""))
 
 
 def _check(fields: dict[str, Field], arguments: dict[str, Any]) -> dict[str, Any]:

@@ -85,10 +85,11 @@ def decode_common_call(data: bytes) -> CheckedCall | None:
             id_ = _json(rpc.id)
             return CheckedCall(
                 reply=ReplyTo("json-rpc", "tools/call", b',"id":' + id_),
-                request=RequestKey(id_.decode(), "rpc"),
+                request=None,
                 tool="chat",
                 arguments=rpc.params.arguments,
                 options=_NO_OPTIONS,
+                other_id=RequestKey(id_.decode(), "rpc"),
             )
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         pass

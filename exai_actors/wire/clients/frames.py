@@ -82,8 +82,9 @@ class ListTools(msgspec.Struct, frozen=True):
 class CallTool(msgspec.Struct, frozen=True, gc=False):
     """Asks to run a tool.
 
-    ``request`` is None if the client sent no id. ``tool`` is without old spelling suffixes, and may
-    be the name of no tool.
+    ``request`` is None without a ``request_id``. ``other_id`` is any other id, by which the call
+    can be cancelled while it is in flight; clients use it again for other calls. ``tool`` is
+    without old spelling suffixes, and may be the name of no tool.
     """
 
     reply: ReplyTo
@@ -91,6 +92,7 @@ class CallTool(msgspec.Struct, frozen=True, gc=False):
     tool: str
     arguments: dict[str, Any]
     options: CallOptions
+    other_id: RequestKey | None = None
 
     def check(self) -> CheckedCall | ErrorBody:
         """Check the arguments against the tool."""
@@ -103,6 +105,7 @@ class CallTool(msgspec.Struct, frozen=True, gc=False):
             tool=self.tool,
             arguments=arguments,
             options=self.options,
+            other_id=self.other_id,
         )
 
 
@@ -115,6 +118,7 @@ class CheckedCall(msgspec.Struct, frozen=True, gc=False):
     tool: str
     arguments: ToolRequest
     options: CallOptions
+    other_id: RequestKey | None = None
 
     @property
     def streams(self) -> bool:
@@ -124,7 +128,7 @@ class CheckedCall(msgspec.Struct, frozen=True, gc=False):
 
 
 class Cancel(msgspec.Struct, frozen=True):
-    """Asks to cancel ``request``."""
+    """Asks to cancel the request of this name, and those that have it as their other id."""
 
     reply: ReplyTo
     request: RequestKey
@@ -157,7 +161,7 @@ class Ignored(msgspec.Struct, frozen=True):
 class Malformed(msgspec.Struct, frozen=True):
     """A frame that is answered with ``error`` and has no other effect.
 
-    ``request`` is the key of a call in the op dialect, if its id could be read.
+    ``request`` is the key of a call in the op dialect, if its ``request_id`` could be read.
     """
 
     reply: ReplyTo

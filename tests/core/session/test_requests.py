@@ -28,6 +28,7 @@ ONE, TWO = ConnectionId("one"), ConnectionId("two")
 KIMI, GLM = ProviderName("kimi"), ProviderName("glm")
 DONE = Outcome("completed", ToolResult(("done",)))
 SERVER_ERROR = ErrorBody(ErrorCode.PROVIDER_ERROR, "broken")
+FAILED = Outcome("failed", error=SERVER_ERROR)
 
 
 class Session:
@@ -100,12 +101,41 @@ def test_a_repeat_joins_the_request_in_flight_and_then_gets_its_outcome() -> Non
     assert session.submit(A) == DONE
 
 
-def test_another_call_under_a_known_name_is_not_joined() -> None:
+def test_another_call_under_the_name_of_one_in_flight_is_not_joined() -> None:
     session = Session()
     session.started(A, "one")
     assert session.submit(A, "two") is Repeat.OTHER_CALL
+
+
+def test_a_name_may_be_used_again_for_another_call_after_the_end() -> None:
+    session = Session()
+    session.started(A, "one")
     session.end(A)
-    assert session.submit(A, "two") is Repeat.OTHER_CALL
+    assert session.submit(A, "two") == "started"
+    # While the second is in flight, it is the one that the name means.
+    assert session.submit(A, "one") is Repeat.OTHER_CALL
+    session.end(A, FAILED)
+    assert session.submit(A, "two") == FAILED
+    assert session.submit(A, "one") == "started"
+
+
+def test_the_earlier_outcome_stays_when_the_later_call_is_refused() -> None:
+    session = Session()
+    session.started(A, "one")
+    session.end(A)
+    session.submit(A, "two")
+    session.end(A, Outcome("refused", error=SERVER_ERROR))
+    assert session.submit(A, "one") == DONE
+
+
+def test_a_name_that_joined_by_a_key_may_be_used_again_but_the_key_may_not() -> None:
+    session = Session()
+    session.submit(A, "one", key=KEY)
+    session.submit(B, "one", key=KEY)
+    session.end(A)
+    assert session.submit(A, "two", key=KEY) is Repeat.KEY_OF_OTHER_CALL
+    assert session.submit(B, "two") == "started"
+    assert session.submit(A, "one") == DONE
 
 
 def test_a_refusal_is_not_stored() -> None:
@@ -156,7 +186,7 @@ def test_names_that_come_with_one_key_lead_to_one_request() -> None:
 
 def test_a_name_without_an_id_does_not_become_a_name_of_the_request() -> None:
     session = Session()
-    generated = RequestKey("one/1", "generated")
+    generated = RequestKey("", "generated", 1)
     session.submit(A, key=KEY)
     assert session.submit(generated, key=KEY) is session.latest
     assert session.latest.names == (A, KEY)

@@ -159,7 +159,11 @@ def test_old_names_still_call_their_tools(alias: str, tool: str) -> None:
     assert parse_call(alias, {"text": "hello"}) == parse_call(tool, {"text": "hello"})
 
 
-def test_echo_takes_its_text_under_either_name() -> None:
+def test_echo_takes_its_text_under_each_name() -> None:
+    assert parse_call("test_echo", {"prompt": "hello"}) == LocalRequest("echo", "hello")
+    assert parse_call("echo", {"prompt": "b", "text": "a", "message": "c"}) == LocalRequest(
+        "echo", "a"
+    )
     assert parse_call("echo", {"text": "hello"}) == LocalRequest("echo", "hello")
     assert parse_call("echo", {"message": "hello"}) == LocalRequest("echo", "hello")
     assert parse_call("echo", {}) == LocalRequest("echo", "")
@@ -172,7 +176,12 @@ def test_every_tool_is_described_with_a_schema() -> None:
 
 
 def test_the_models_are_the_choices_of_chat() -> None:
-    assert schema_of("chat", ("k2", "glm-4.5"))["properties"]["model"]["enum"] == ["k2", "glm-4.5"]
+    model = schema_of("chat", ("k2", "glm-4.5"))["properties"]["model"]
+    assert model["enum"] == ["k2", "glm-4.5", "auto"]
+    assert model["default"] == "auto"
+    model = schema_of("chat", ("auto", "glm-4.5"))["properties"]["model"]
+    assert model["enum"] == ["auto", "glm-4.5"]
+    assert "default" not in model
 
 
 def test_one_description_does_not_show_in_the_next() -> None:

@@ -91,28 +91,31 @@ def test_a_call_may_lack_arguments(absent: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("ids", "text", "echoed"),
+    ("ids", "name", "other", "echoed"),
     [
-        ({"request_id": "a"}, "a", b',"request_id":"a"'),
-        ({"request_id": 'q"\u20ac'}, 'q"\u20ac', ',"request_id":"q\\"\u20ac"'.encode()),
-        ({"req_id": "a"}, "a", b',"request_id":"a","req_id":"a"'),
-        ({"req_id": 7}, "7", b',"request_id":"7","req_id":7'),
-        ({"id": "a"}, "a", b',"request_id":"a","id":"a"'),
-        ({"id": 7}, "7", b',"request_id":"7","id":7'),
-        ({"id": 1.5}, "1.5", b',"request_id":"1.5","id":1.5'),
-        ({"id": 10**30}, str(10**30), f',"request_id":"{10**30}","id":{10**30}'.encode()),
-        ({"request_id": "a", "id": 7}, "a", b',"request_id":"a","id":7'),
-        ({"request_id": "rpc:1"}, "rpc:1", b',"request_id":"rpc:1"'),
-        ({"request_id": ""}, None, b',"request_id":""'),
-        ({"request_id": None}, None, b',"request_id":null'),
-        ({}, None, b',"request_id":null'),
+        ({"request_id": "a"}, "a", None, b',"request_id":"a"'),
+        ({"request_id": 'q"\u20ac'}, 'q"\u20ac', None, ',"request_id":"q\\"\u20ac"'.encode()),
+        ({"req_id": "a"}, None, "a", b',"request_id":"a","req_id":"a"'),
+        ({"req_id": 7}, None, "7", b',"request_id":"7","req_id":7'),
+        ({"id": "a"}, None, "a", b',"request_id":"a","id":"a"'),
+        ({"id": 7}, None, "7", b',"request_id":"7","id":7'),
+        ({"id": 1.5}, None, "1.5", b',"request_id":"1.5","id":1.5'),
+        ({"id": 10**30}, None, str(10**30), f',"request_id":"{10**30}","id":{10**30}'.encode()),
+        ({"request_id": "a", "id": 7}, "a", None, b',"request_id":"a","id":7'),
+        ({"request_id": "", "id": 7}, None, "7", b',"request_id":"","id":7'),
+        ({"req_id": "", "id": 7}, None, None, b',"request_id":"","req_id":"","id":7'),
+        ({"request_id": "rpc:1"}, "rpc:1", None, b',"request_id":"rpc:1"'),
+        ({"request_id": ""}, None, None, b',"request_id":""'),
+        ({"request_id": None}, None, None, b',"request_id":null'),
+        ({}, None, None, b',"request_id":null'),
     ],
 )
-def test_an_id_names_the_request_and_is_echoed(
-    ids: dict[str, Any], text: str | None, echoed: bytes
+def test_every_id_is_echoed_but_only_a_request_id_names_the_request(
+    ids: dict[str, Any], name: str | None, other: str | None, echoed: bytes
 ) -> None:
     frame = call({"op": "call_tool", "name": "chat"} | ids)
-    assert frame.request == (None if text is None else RequestKey(text))
+    assert frame.request == (None if name is None else RequestKey(name))
+    assert frame.other_id == (None if other is None else RequestKey(other))
     assert frame.reply.ids == echoed
 
 

@@ -29,7 +29,8 @@ def key(text: str | None) -> RequestKey | None:
 
 def test_a_tools_call_is_a_call() -> None:
     frame = call(request("tools/call", name="chat", arguments={"prompt": "hi"}))
-    assert (frame.request, frame.tool, frame.arguments) == (key("1"), "chat", {"prompt": "hi"})
+    assert (frame.other_id, frame.tool, frame.arguments) == (key("1"), "chat", {"prompt": "hi"})
+    assert frame.request is None
     assert frame.reply.dialect == "json-rpc"
     assert not frame.reply.acks
     assert frame.reply.progress is None
@@ -63,15 +64,15 @@ def test_options_stand_beside_the_arguments_in_params() -> None:
 )
 def test_an_id_of_any_json_type_is_echoed(id_: Any, text: str | None, echoed: bytes) -> None:
     frame = call(request("tools/call", id_, name="chat"))
-    assert frame.request == key(text)
+    assert (frame.request, frame.other_id) == (None, key(text))
     assert frame.reply.ids == echoed
 
 
 def test_keys_of_both_dialects_are_distinct() -> None:
     keys = [
-        call(request("tools/call", 1, name="x")).request,
-        call(request("tools/call", "1", name="x")).request,
-        call(request("tools/call", "rpc:1", name="x")).request,
+        call(request("tools/call", 1, name="x")).other_id,
+        call(request("tools/call", "1", name="x")).other_id,
+        call(request("tools/call", "rpc:1", name="x")).other_id,
         *(
             call({"op": "call_tool", "name": "x", "request_id": text}).request
             for text in ("1", "rpc:1", 'rpc:"1"', "op:rpc:1", "op:1", "op:op:1", 'rpc:"rpc:1"')
@@ -93,7 +94,8 @@ def test_a_tools_call_needs_neither_version_nor_id(
     frame: dict[str, Any], text: str | None, echoed: bytes
 ) -> None:
     found = call(frame | {"method": "tools/call", "params": {"name": "chat"}})
-    assert (found.request, found.reply.ids) == (key(text), echoed)
+    assert found.request is None
+    assert (found.other_id, found.reply.ids) == (key(text), echoed)
 
 
 def test_a_tools_call_without_id_is_a_call() -> None:
@@ -133,7 +135,7 @@ def test_ids_and_progress_tokens_are_measured_in_characters(
 ) -> None:
     longest = character * 512
     found = call(request("tools/call", longest, name="x", _meta={"progressToken": longest}))
-    assert found.request == key(json.dumps(longest, ensure_ascii=False))
+    assert found.other_id == key(json.dumps(longest, ensure_ascii=False))
     over = character * 513
     for frame in (
         request("tools/call", over, name="x"),

@@ -103,13 +103,19 @@ def _ids(incoming: Incoming) -> bytes:
 
 
 def _key(incoming: Incoming) -> RequestKey | None:
-    """The request's key; None if its id is missing or empty."""
+    """The name that ``request_id`` gives the request; None if it is missing or empty."""
     request_id = incoming.request_id
-    if request_id is not None:
-        if type(request_id) is not str:
-            raise InvalidField(f"request_id must be a string, got {json_type(request_id)}")
-        text = check_id(request_id, "request_id")
-    elif incoming.req_id is not None:
+    if request_id is None:
+        return None
+    if type(request_id) is not str:
+        raise InvalidField(f"request_id must be a string, got {json_type(request_id)}")
+    text = check_id(request_id, "request_id")
+    return RequestKey(text) if text else None
+
+
+def _other_id(incoming: Incoming) -> RequestKey | None:
+    """The id under another name; None if it is missing or empty."""
+    if incoming.req_id is not None:
         text = check_id(incoming.req_id, "req_id")
     elif incoming.id is not None:
         text = check_id(incoming.id, "id")
@@ -120,6 +126,7 @@ def _key(incoming: Incoming) -> RequestKey | None:
 
 def _call(incoming: Incoming) -> CallTool:
     request = _key(incoming)
+    other_id = _other_id(incoming) if request is None else None
     reply = reply_to(incoming)
     name, arguments = incoming.name, incoming.arguments
     if name is None:
@@ -137,6 +144,7 @@ def _call(incoming: Incoming) -> CallTool:
             reports_progress=reply.acks,
             idempotency_key=check_idempotency_key(incoming.idempotency_key),
         ),
+        other_id=other_id,
     )
 
 
@@ -173,7 +181,7 @@ def _other(incoming: Incoming) -> ClientFrame:
             reply,
             ErrorBody(ErrorCode.PROTOCOL_ERROR, f"Unknown operation: {name}", {"operation": name}),
         )
-    key = _key(incoming)
+    key = _key(incoming) or _other_id(incoming)
     match op:
         case "list_tools":
             return ListTools(reply)

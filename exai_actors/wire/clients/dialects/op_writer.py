@@ -30,7 +30,10 @@ def accepted(reply: ReplyTo, tool: str, now_wall: float) -> bytes | None:
 
 
 def acknowledged(reply: ReplyTo, tool: str, timeout_s: float) -> bytes | None:
-    """The call runs now. Old clients wait ``timeout_s``, in whole seconds, from here on."""
+    """The second frame of a call. Old clients wait ``timeout_s``, in whole seconds, from here on.
+
+    So it must allow for the waiting, and precede it.
+    """
     if not reply.acks:
         return None
     return b'{"op":"call_tool_ack"%b,"accepted":true,"timeout":%d,"name":%b}' % (
@@ -83,8 +86,13 @@ def stream_complete(reply: ReplyTo, chunks: int, now_wall: float) -> bytes | Non
 
 
 def error(reply: ReplyTo, body: ErrorBody) -> bytes:
-    op = b"call_tool_res" if reply.op == CALL_ANSWER else b"error"
-    return b'{"op":"%b"%b,"ok":false,"error":%b}' % (op, reply.ids, to_json(body))
+    if reply.op != CALL_ANSWER:
+        return b'{"op":"error"%b,"ok":false,"error":%b}' % (reply.ids, to_json(body))
+    # Clients of one frame show what is in result, and nothing else.
+    shown = b""
+    if not reply.acks:
+        shown = b',"result":' + to_json([{"type": "text", "text": f"{body.code}: {body.message}"}])
+    return b'{"op":"call_tool_res"%b,"ok":false,"error":%b%b}' % (reply.ids, to_json(body), shown)
 
 
 def tools(reply: ReplyTo, described: Iterable[ToolDescription]) -> bytes:

@@ -157,14 +157,14 @@ def _initialize(incoming: Incoming) -> Initialize:
 def _call(incoming: Incoming) -> CallTool:
     params = _params(incoming)
     id_ = _id(incoming)
-    request = None if id_ is None else request_key(id_)
+    other_id = None if id_ is None else request_key(id_)
     if "name" not in params:
         raise InvalidField("params.name is missing: the tool to call, a non-empty string")
     token = _progress_token(params)
     progress = None if id_ is None else token
     return CallTool(
         reply=ReplyTo("json-rpc", CALL, _ids(incoming), progress=progress),
-        request=request,
+        request=None,
         tool=check_tool(params["name"], "params.name"),
         arguments=check_arguments(params.get("arguments")),
         options=CallOptions(
@@ -175,6 +175,7 @@ def _call(incoming: Incoming) -> CallTool:
             reports_progress=progress is not None,
             idempotency_key=check_idempotency_key(params.get("idempotency_key")),
         ),
+        other_id=other_id,
     )
 
 
