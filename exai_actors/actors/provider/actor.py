@@ -211,7 +211,7 @@ class ProviderActor(LoopActor):
         self._displacing = True
         while displaced:
             call, refusal = displaced.pop()
-            joined, call.joined = call.joined, ()
+            call.runs, joined = call.runs[:1], call.runs[1:]
             self._counts.displaced += 1
             self._replies.refused(call, refusal)
             # The place was that of the first session; the others have theirs to claim.
