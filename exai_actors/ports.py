@@ -39,6 +39,9 @@ class Outbox(Protocol):
     SocketClosed when the socket is closed.
     """
 
+    def admit(self) -> None:
+        """The client has said who it is: its socket no longer counts as a stranger's."""
+
     def send(self, frame: bytes, /) -> None:
         """Add a whole text frame in UTF-8.
 

@@ -15,10 +15,14 @@ class OutboxProbe:
 
     def __init__(self) -> None:
         self.frames: list[dict[str, Any]] = []
+        self.is_admitted = False
         self.closed: tuple[int, str] | None = None
         self.aborts = 0
         self.taken = 0
         self._read = 0
+
+    def admit(self) -> None:
+        self.is_admitted = True
 
     def send(self, frame: bytes, /) -> None:
         if self.closed is None and not self.aborts:

@@ -285,6 +285,7 @@ class ConnectionActor(LoopActor):
         if self._hello_timer is not None:
             self._hello_timer.cancel()
             self._hello_timer = None
+        self._outbox.admit()
         self._session = self._open_session = message.session
         if isinstance(message.session, LoopRef):
             self.watch(message.session)

@@ -10,7 +10,7 @@ from websockets.frames import BINARY, TEXT, Frame
 from websockets.http11 import Request, Response
 from websockets.protocol import CONNECTING, OPEN, Event
 
-from exai_actors.edges.websocket.fast_frames import whole_text_frames
+from exai_actors.edges.websocket.fast_frames import MAX_FRAMES, whole_text_frames
 from exai_actors.edges.websocket.inbound import InboundQueue
 from exai_actors.edges.websocket.outbox import SocketOutbox, WriteCoalescer
 from exai_actors.edges.websocket.protocol import MessageProtocol
@@ -73,11 +73,13 @@ class WebSocketConnection(asyncio.BufferedProtocol):
         "_inbound",
         "_is_ending",
         "_loop",
+        "_next_turn",
         "_outbox",
         "_protocol",
         "_recipient",
         "_timer",
         "_transport",
+        "_unread",
         "_uses_fast_path",
         "received_since_ping",
     )
@@ -92,6 +94,8 @@ class WebSocketConnection(asyncio.BufferedProtocol):
         self._recipient: Recipient[ConnectionMessage] | None = None
         self._inbound: InboundQueue | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._unread = b""
+        self._next_turn: asyncio.Handle | None = None
         self._dropped_as: tuple[int, str] | None = None
         self._is_ending = False
         self._uses_fast_path = False
@@ -123,6 +127,10 @@ class WebSocketConnection(asyncio.BufferedProtocol):
             self._loop,
             on_closed=self._close_without_actor,
         )
+
+    def admit(self) -> None:
+        """The client is no longer a stranger: the budgets of strangers do not apply any more."""
+        self._protocol.admit()
 
     def close(self, code: int, reason: str) -> None:
         """Write the pending frames, then start the closing handshake; no effect if already closing.
@@ -202,7 +210,7 @@ class WebSocketConnection(asyncio.BufferedProtocol):
         self._receive(buffer[:nbytes].tobytes())
         self._host.count_read()
         if nbytes == len(buffer):
-            self._read_again_next_turn()
+            self._continue_next_turn()
 
     def eof_received(self) -> None:
         if self._protocol.state is CONNECTING and not self._transport.get_write_buffer_size():
@@ -249,6 +257,10 @@ class WebSocketConnection(asyncio.BufferedProtocol):
             if taken == len(data):
                 return
             data = data[taken:]
+            if len(frames) == MAX_FRAMES:
+                self._unread = data
+                self._continue_next_turn()
+                return
         protocol = self._protocol
         if protocol.state is CONNECTING:
             self._receive_header(data)
@@ -258,25 +270,19 @@ class WebSocketConnection(asyncio.BufferedProtocol):
         for event in protocol.events_received():
             self._process(event)
         self._note_unfinished(is_unfinished=not protocol.is_between_messages())
+        if protocol.has_more:
+            self._continue_next_turn()
 
     def _receive_header(self, data: bytes) -> None:
         protocol = self._protocol
         rest = protocol.receive_header(data)
-        events = protocol.events_received()
-        if events:
-            events = self._finish_handshake(events)
+        for event in protocol.events_received():
+            self._finish_handshake(cast(Request, event))
         self._write_library_output()
-        for event in events:
-            self._process(event)
-        if rest and protocol.state is OPEN:
+        if protocol.state is OPEN and (rest or protocol.has_more):
             self._receive(rest)
 
-    def _finish_handshake(self, events: list[Event]) -> list[Event]:
-        """Answer the request that came first; return the frames that came with it."""
-        request, frames = cast(Request, events[0]), events[1:]
-        if self._protocol.eof_sent:  # a close frame came with the request
-            self._transport.abort()
-            return []
+    def _finish_handshake(self, request: Request) -> None:
         self._protocol.send_response(self._host.answer_handshake(self, request))
         if self._timer is not None:
             self._timer.cancel()
@@ -284,7 +290,6 @@ class WebSocketConnection(asyncio.BufferedProtocol):
         self._write_library_output()
         if self._protocol.state is OPEN:
             self._host.open(self, request)
-        return frames
 
     def _note_unfinished(self, *, is_unfinished: bool) -> None:
         """Start or stop the time that the client has for the rest of a message."""
@@ -317,14 +322,25 @@ class WebSocketConnection(asyncio.BufferedProtocol):
         elif event.opcode is BINARY:
             self._inbound.put(BinaryReceived(len(event.data)))
 
-    def _read_again_next_turn(self) -> None:
+    def _continue_next_turn(self) -> None:
         """Let other sockets have their turn: libuv would read a busy one 32 times in a row."""
-        if self._gate.is_open:
+        if self._next_turn is None:
             self._gate.pause(Pause.NEXT_TURN)
-            self._loop.call_soon(self._gate.resume, Pause.NEXT_TURN)
+            self._next_turn = self._loop.call_soon(self._continue)
+
+    def _continue(self) -> None:
+        self._next_turn = None
+        data, self._unread = self._unread, b""
+        if (data or self._protocol.has_more) and not self._transport.is_closing():
+            self._receive(data)
+            self._host.count_read()
+        if self._next_turn is None:
+            self._gate.resume(Pause.NEXT_TURN)
 
     def _stop_receiving(self) -> None:
         self._uses_fast_path = False
+        self._protocol.keep(self._unread)
+        self._unread = b""
         self._gate.open()
         if self._inbound is not None:
             self._inbound.stop()
@@ -340,10 +356,10 @@ class WebSocketConnection(asyncio.BufferedProtocol):
         writes = self._protocol.data_to_send()
         if writes:
             self._outbox.flush()
-        for data in writes:
+            data = b"".join(writes)
             if data:
                 self._transport.write(data)
-            else:
+            if not writes[-1]:
                 # A socket that has just been reset cannot be shut down any more.
                 with contextlib.suppress(OSError, RuntimeError):
                     self._transport.write_eof()

@@ -12,6 +12,9 @@ try:
 except ImportError:
     from websockets.utils import apply_mask
 
+MAX_FRAMES = 256
+
+_FRAMES = range(MAX_FRAMES)
 _FINAL_TEXT = 0x81
 _MASKED = 0x80
 _SHORT_HEADERS = tuple(bytes((_FINAL_TEXT, length)) for length in range(126))
@@ -24,11 +27,14 @@ def whole_text_frames(data: bytes, max_frame_bytes: int) -> tuple[list[bytes], i
 
     Stops before the first frame that is not final, not text, not masked, not complete, longer than
     ``max_frame_bytes`` or not UTF-8: the rest is for the library, which ends each fault as it must.
+    Also stops after ``MAX_FRAMES``.
     """
     frames: list[bytes] = []
     position = 0
     size = len(data)
-    while size - position >= 6 and data[position] == _FINAL_TEXT:
+    for _ in _FRAMES:
+        if size - position < 6 or data[position] != _FINAL_TEXT:
+            break
         length = data[position + 1] - _MASKED
         payload_at = position + 6
         if length < 0:

@@ -55,6 +55,9 @@ class WriteCoalescer:
 class Closable(Protocol):
     """A socket as its outbox sees it."""
 
+    def admit(self) -> None:
+        """The client is no longer a stranger."""
+
     def close(self, code: int, reason: str) -> None:
         """Write the pending frames, then start the closing handshake; no effect if closing."""
 
@@ -63,6 +66,8 @@ class Closable(Protocol):
 
 
 class _ClosedSocket:
+    def admit(self) -> None: ...
+
     def close(self, code: int, reason: str) -> None: ...
 
     def drop(self, code: int, reason: str) -> None: ...
@@ -103,6 +108,9 @@ class SocketOutbox:
         self._written_above_mark = 0
         self.is_open = True
         self.is_above_high_mark = False
+
+    def admit(self) -> None:
+        self._socket.admit()
 
     def send(self, frame: bytes, /) -> None:
         if not self.is_open:

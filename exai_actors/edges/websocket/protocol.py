@@ -1,13 +1,13 @@
 """The library's sans-IO protocol, with whole messages as its events.
 
 All uses of ``websockets`` beyond its documentation are here: ``recv_frame``, ``events``,
-``max_message_size``, ``parser``, ``reader.buffer`` and ``StreamReader.at_eof``.
+``max_message_size``, ``parser``, ``reader`` and ``StreamReader.at_eof``.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from types import GeneratorType
 from typing import cast
 
@@ -18,6 +18,8 @@ from websockets.server import ServerProtocol
 from websockets.streams import StreamReader
 from websockets.typing import Subprotocol
 
+from exai_actors.wire.clients.close_reasons import CloseReason
+
 # Below this level the library logs headers and frames, and so tokens and prompts.
 _library_log = logging.getLogger("exai_actors.edges.websockets")
 _library_log.setLevel(logging.WARNING)
@@ -27,9 +29,35 @@ _library_log.setLevel(logging.WARNING)
 FIRST_MESSAGE_BYTES = 1024 * 1024
 # The library would take 128 lines of 8 KiB from anyone.
 MAX_HEADER_BYTES = 16 * 1024
+# A frame takes the library 6 µs or more, whatever its size. 64 KiB of empty ones are 11,000.
+FRAMES_PER_TURN = 64
+# Before it is admitted a client needs none, or a ping to see that the broker is alive.
+STRANGERS_CONTROL_FRAMES = 8
+# A hello may come in fragments.
+STRANGERS_FRAMES = 128
 
 _MCP = Subprotocol("mcp")
-_BETWEEN_FRAMES = StreamReader.at_eof.__code__
+
+
+class _TurnReader(StreamReader):
+    """Lets the library's parser begin only as many frames as ``frames_left``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.frames_left = 0
+
+    def at_eof(self) -> Generator[None, None, bool]:
+        while True:
+            if self.buffer:
+                if self.frames_left > 0:
+                    self.frames_left -= 1
+                    return False
+            elif self.eof:
+                return True
+            yield
+
+
+_BETWEEN_FRAMES = _TurnReader.at_eof.__code__
 
 
 class MessageProtocol(ServerProtocol):
@@ -38,6 +66,12 @@ class MessageProtocol(ServerProtocol):
     Limits, control frames, handshake and closing are the library's. Text that is not UTF-8 raises
     in its parser and ends the connection with 1007, like other faults of framing. The first message
     has at most ``FIRST_MESSAGE_BYTES``, each later one ``max_message_bytes``.
+
+    Each call of ``receive_data`` parses at most ``FRAMES_PER_TURN`` frames. While ``has_more``,
+    call it again with nothing, in a later turn of the loop.
+
+    Until ``admit`` is called, more than ``STRANGERS_FRAMES`` frames, or so many control frames, end
+    the connection with 1008.
     """
 
     def __init__(self, max_message_bytes: int) -> None:
@@ -47,23 +81,51 @@ class MessageProtocol(ServerProtocol):
         self._had_message = False
         self._fragments: tuple[bytearray, bool] | None = None
         self._header_bytes_left = MAX_HEADER_BYTES
+        self._strangers_frames: list[int] | None = [STRANGERS_CONTROL_FRAMES, STRANGERS_FRAMES]
+        # The parser has started with the library's reader.
+        self.reader = self._turn = _TurnReader()
+        self.parser = self.parse()
+        next(self.parser)
 
     def select_subprotocol(self, subprotocols: Sequence[Subprotocol]) -> Subprotocol | None:
         """Choose ``mcp`` if offered: browsers and Node fail if their whole offer is ignored."""
         return _MCP if _MCP in subprotocols else None
 
     def receive_header(self, data: bytes) -> bytes:
-        """Receive ``data`` before the handshake; return the rest of it, for ``receive_data``.
+        """Receive ``data`` before the handshake; return what ``receive_data`` is to get after it.
 
+        Frames behind the header are not parsed: the library would answer them before the handshake.
         A header of more than ``MAX_HEADER_BYTES`` is refused with 431.
         """
         taken = data[: self._header_bytes_left]
         self._header_bytes_left -= len(taken)
-        self.receive_data(taken)
+        super().receive_data(taken)
         if self._header_bytes_left == 0 and not self.events and not self.eof_sent:
             text = f"The header of the handshake has more than {MAX_HEADER_BYTES} bytes.\n"
             self.send_response(self.reject(431, text))
         return data[len(taken) :]
+
+    def receive_data(self, data: bytes | bytearray) -> None:
+        self._turn.frames_left = FRAMES_PER_TURN
+        super().receive_data(data)
+
+    def receive_eof(self) -> None:
+        self.reader.discard()
+        super().receive_eof()
+
+    def keep(self, data: bytes) -> None:
+        """Receive ``data`` with the next call of ``receive_data``."""
+        if not self._turn.eof:
+            self._turn.feed_data(data)
+
+    @property
+    def has_more(self) -> bool:
+        """Whether received bytes wait for the next turn."""
+        return self._turn.frames_left == 0 and bool(self._turn.buffer)
+
+    def admit(self) -> None:
+        """The client is no longer a stranger."""
+        self._strangers_frames = None
 
     def accept(self, request: Request) -> Response:
         response = super().accept(request)
@@ -71,6 +133,12 @@ class MessageProtocol(ServerProtocol):
         return response
 
     def recv_frame(self, frame: Frame) -> None:
+        if self._strangers_frames is not None:
+            is_data = frame.opcode is TEXT or frame.opcode is BINARY or frame.opcode is CONT
+            self._strangers_frames[is_data] -= 1
+            if self._strangers_frames[is_data] < 0 and self.state is OPEN:
+                self.fail(CloseReason.TOO_EAGER.code, CloseReason.TOO_EAGER.reason)
+                return
         super().recv_frame(frame)
         if frame.opcode is TEXT or frame.opcode is BINARY or frame.opcode is CONT:
             self.events.pop()
@@ -130,7 +198,7 @@ class MessageProtocol(ServerProtocol):
         """
         if not self._had_message or self.state is not OPEN:
             return False
-        if self._fragments is not None or self.extensions:
+        if self._fragments is not None or self.extensions or self._turn.buffer:
             return False
         # The library does not tell, but its parser waits in at_eof() only between frames. If that
         # changes, the answer is False: slower, and still right.

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.frames import CLOSE, PONG
 from websockets.protocol import State
 from websockets.typing import Subprotocol
 
@@ -28,7 +29,13 @@ from exai_actors.messages.connection import (
 from exai_actors.messages.recipient import Recipient
 from exai_actors.ports import Outbox, Peer
 from exai_actors.testing.probe import Probe
-from tests.edges.websocket.client_frames import HANDSHAKE, client_frame, text
+from tests.edges.websocket.client_frames import (
+    HANDSHAKE,
+    client_frame,
+    close,
+    server_frames,
+    text,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -318,11 +325,13 @@ async def test_frames_that_come_with_the_handshake_are_not_lost() -> None:
         assert await it.probes[0].expect(BinaryReceived) == BinaryReceived(3)
 
 
-async def test_a_close_that_comes_with_the_handshake_ends_the_socket() -> None:
+async def test_control_frames_that_come_with_the_handshake_are_answered_after_it() -> None:
     async with listening() as it, by_hand(it.port) as (reader, writer):
-        writer.write(HANDSHAKE + client_frame(8, b"\x03\xe8"))
-        await reader.read()
-        assert it.probes == []
+        writer.write(HANDSHAKE + client_frame(9, b"are you there?") + close(1000, "bye"))
+        header, _, frames = (await reader.read()).partition(b"\r\n\r\n")
+        assert header.startswith(b"HTTP/1.1 101")
+        assert [each.opcode for each in server_frames(frames)] == [PONG, CLOSE]
+        assert await it.probes[0].expect(SocketClosed) == SocketClosed(1000, "bye")
 
 
 async def test_a_client_that_does_not_answer_pings_is_closed_and_others_stay() -> None:
