@@ -57,10 +57,12 @@ class ManualCall:
         """Send a piece of the answer."""
         self.reply_to.tell(UpstreamChunk(self.permit, text))
 
-    def complete(self, text: str = "done", *, hold_s: float | None = None) -> None:
+    def complete(
+        self, text: str = "done", *, finish_reason: str = "stop", hold_s: float | None = None
+    ) -> None:
         """End with a complete answer; ``hold_s`` is the hold that came with it."""
         usage = Usage(1, len(text.split()))
-        self._end(Completion(text, self.call.model, "stop", usage), hold_s)
+        self._end(Completion(text, self.call.model, finish_reason, usage), hold_s)
 
     def fail(
         self,

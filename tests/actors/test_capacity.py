@@ -100,7 +100,7 @@ def test_unrecognised_refusals_are_logged_once_a_minute_for_each_status() -> Non
     tree = ManualTree(capacity=CapacitySettings(1, retry=RetrySettings(attempts=1)))
     client = tree.client()
     with structlog.testing.capture_logs() as logs:
-        for number, (status, wait_s) in enumerate([(429, 1), (429, 1), (403, 60), (429, 1)]):
+        for number, (status, wait_s) in enumerate([(429, 1), (429, 1), (403, 58), (429, 1)]):
             client.call(f"r{number}")
             tree.upstream.calls[-1].fail(
                 FailureKind.REJECTED, "a tired hamster", status=status, recognised=False

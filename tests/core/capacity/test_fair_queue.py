@@ -461,3 +461,16 @@ def test_a_turn_takes_constant_time() -> None:
 
     # Linear time would be a thousand times as much.
     assert turns(queue_of(10_000)) <= 30 * turns(queue_of(10))
+
+
+def test_settling_one_call_leaves_the_estimates_of_others_in_flight_at_any_weight() -> None:
+    queue: FairQueue[str] = FairQueue(10, weights={TenantName("heavy"): 4.0})
+    heavy = queue.flow(SessionId("h"), TenantName("heavy"))
+    light = queue.flow(SessionId("l"), TenantName("light"))
+    queue.charge(heavy, 100.0)
+    queue.charge(heavy, 100.0)
+    queue.settle(heavy, 100.0, 100.0)
+    # Serving a third call moves the virtual time to what the others have really cost: 100 / 4.
+    queue.charge(heavy, 4.0)
+    queue.put(light, RequestKey("l"), "light", 4.0, 0.0)
+    assert light.tenant.tag.start == 25.0

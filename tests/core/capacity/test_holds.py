@@ -236,6 +236,10 @@ def test_the_operator_can_end_holds() -> None:
     assert apply_change(bench.dispatcher, Reopen(), "operator", bench.now) is None
     bench.pump()
     assert bench.granted == ["a", "b"]
+    assert [(event.at, event.what, event.cause) for event in bench.account.events][1:] == [
+        (1.0, "hold ended", "operator"),
+        (1.0, "open again", "operator"),
+    ]
 
 
 def test_a_request_beyond_every_limit_holds_nothing() -> None:

@@ -188,3 +188,30 @@ def test_two_hundred_a_minute_are_used_completely() -> None:
     assert len(granted) >= 0.99 * 200 * 60
     assert all(early <= late for early, late in pairwise(granted))
     assert min(late - early for early, late in zip(granted, granted[200:], strict=False)) >= 60
+
+
+def test_a_large_gate_frees_its_room_bit_by_bit() -> None:
+    gate = WindowGate("requests", 3 * SLICES, 60.0)
+    for number in range(2 * SLICES):
+        gate.charge(1, number * 60.0 / (2 * SLICES))
+    assert gate.statistics(90.0).used == pytest.approx(SLICES, abs=4)
+
+
+def test_the_estimated_wait_follows_the_size_of_recent_calls() -> None:
+    gates = RateGates(GateSettings(tokens_per_minute=1000, margin_s=0.0))
+    gates.charge(100, 0.0)
+    for _ in range(8):
+        gates.charge(20, 0.0)
+    # A burst of large calls once would otherwise decide, or a single small one.
+    size = 20 + 80 * 0.875**8
+    left = 1000 - 260
+    assert gates.wait_s(int(left / size), 0.0) == 0.0
+    assert gates.wait_s(int(left / size) + 1, 0.0) == 60.0
+
+
+def test_a_charge_settled_in_its_last_moment_counts_no_more_than_it_cost() -> None:
+    gates = RateGates(GateSettings(tokens_per_minute=100))
+    charge = gates.charge(100, 0.0)
+    assert charge is not None
+    gates.settle(charge, 0.0, 59.9)
+    assert gates.opens_at(100, 59.9) == 59.9

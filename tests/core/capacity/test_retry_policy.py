@@ -138,3 +138,12 @@ def test_requests_older_than_the_window_give_no_budget() -> None:
     # The first retry was within the window, 30 s ago.
     assert not budget.take(80.0)
     assert budget.take(95.0)
+
+
+def test_requests_spread_over_the_window_count_once_each() -> None:
+    budget = RetryBudget(RetrySettings(budget=0.1, budget_window_s=60.0, reserve=0))
+    for second in range(9):
+        budget.note_request(2.0 * second)
+    assert not budget.take(18.0)
+    budget.note_request(18.0)
+    assert budget.take(18.0)
