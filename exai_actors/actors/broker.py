@@ -142,7 +142,7 @@ class BrokerActor(LoopActor):
             )
             return
         session_id = session_of(identity.tenant, admit.session_id or self._new_session_id())
-        result, evicted = self._table.attach(session_id, admit.connection_id)
+        result, evicted = self._table.attach(session_id, admit.connection_id, identity.tenant)
         if result is AttachResult.FULL:
             admit.connection.tell(NotAdmitted("overloaded", "all sessions are in use; come later"))
             return

@@ -26,6 +26,7 @@ from exai_actors.daemon.config.tables import Config
 from exai_actors.edges.http.settings import HttpSettings
 from exai_actors.edges.synthetic.settings import SyntheticSettings
 from exai_actors.edges.websocket.settings import WebSocketSettings
+from exai_actors.ids import TenantName
 
 S = TypeVar("S", bound=msgspec.Struct)
 
@@ -41,8 +42,11 @@ def authenticator(config: Config) -> Authenticator:
     return Authenticator(config.server.token, tuple(entries))
 
 
+def tenant_weights(config: Config) -> dict[TenantName, float]:
+    return {entry.tenant_name: entry.weight for entry in config.access}
+
+
 def capacity_settings(provider: ProviderConfig, config: Config) -> CapacitySettings:
-    weights = {entry.tenant_name: entry.weight for entry in config.access}
     return _filled(
         CapacitySettings,
         (provider,),
@@ -54,7 +58,7 @@ def capacity_settings(provider: ProviderConfig, config: Config) -> CapacitySetti
             provider.requests_per_day or None,
             provider.tokens_per_day or None,
         ),
-        weights=tuple(weights.items()),
+        weights=tuple(tenant_weights(config).items()),
         retry=RetrySettings(attempts=provider.attempts),
         circuit=CircuitSettings(
             failures_in_a_row=provider.circuit_failures,

@@ -35,6 +35,7 @@ from exai_actors.daemon.settings import (
     provider_settings,
     session_settings,
     synthetic_settings,
+    tenant_weights,
     websocket_settings,
 )
 from exai_actors.edges.clock import SystemClock
@@ -163,7 +164,9 @@ class Broker:
             version=__version__,
             clock=self._clock,
             authenticator=authenticator(config),
-            sessions=SessionTable(2 * config.server.max_connections, config.session.resume_s),
+            sessions=SessionTable(
+                2 * config.server.max_connections, config.session.resume_s, tenant_weights(config)
+            ),
             routing=RoutingTable(
                 tuple((ProviderName(each.name), each.models) for each in config.provider),
                 config.chat.default_model,

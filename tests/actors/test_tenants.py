@@ -85,3 +85,17 @@ def test_no_client_is_admitted_without_one_of_the_tokens() -> None:
     (answer,) = tree.connect().send({"op": "hello"})
     assert answer["ok"] is False
     assert answer["error"] == "unauthorized"
+
+
+def test_a_tenant_that_opens_sessions_without_end_deletes_no_outcome_of_another() -> None:
+    tree = ManualTree(tokens=TOKENS, sessions=20)
+    mine = tree.client("notebook", token=DESK)
+    mine.call("a", "mine")
+    tree.upstream.calls[0].complete("paid for")
+    mine.vanish()
+    for number in range(100):
+        tree.client(f"batch {number}", token=BATCH).vanish()
+    (answer,) = tree.client("notebook", token=DESK).call("a", "mine")
+    assert answer["text"] == "paid for"
+    assert len(tree.upstream.calls) == 1
+    assert tree.board.statistics().sessions == 20

@@ -7,6 +7,7 @@ So a client can use several connections, and resume its session after losing one
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Mapping
 from enum import Enum
 
 from exai_actors.ids import DEFAULT_TENANT, ConnectionId, SessionId, TenantName
@@ -33,22 +34,42 @@ class AttachResult(Enum):
     FULL = "full"
 
 
+class _Share:
+    """The sessions of one tenant: their number, and those that may be evicted, the first first."""
+
+    __slots__ = ("deserted", "finishing", "sessions", "weight")
+
+    def __init__(self, weight: float) -> None:
+        self.weight = weight
+        self.sessions = 0
+        self.deserted: OrderedDict[SessionId, float] = OrderedDict()
+        self.finishing: OrderedDict[SessionId, None] = OrderedDict()
+
+    def evictable(self) -> SessionId | None:
+        return next(iter(self.deserted or self.finishing), None)
+
+
 class SessionTable:
     """At most ``limit`` sessions; one without connections expires after ``resume_s`` seconds.
 
     They count from the end of its last connection or, if it finishes requests, from the end of the
-    last of those. If there is no room for a new session, the one that has been without connections
-    for longest is evicted, or else one that finishes requests.
+    last of those. If there is no room for a new session, one without connections is evicted: of
+    the tenant with the most sessions for its weight, so that no tenant loses one to another that
+    has more. Of its sessions it is the one that has been without connections for longest, or else
+    one that finishes requests.
     """
 
-    __slots__ = ("_connections", "_deserted", "_finishing", "limit", "resume_s")
+    __slots__ = ("_connections", "_shares", "_tenants", "_weights", "limit", "resume_s")
 
-    def __init__(self, limit: int, resume_s: float) -> None:
+    def __init__(
+        self, limit: int, resume_s: float, weights: Mapping[TenantName, float] | None = None
+    ) -> None:
         self.limit = limit
         self.resume_s = resume_s
+        self._weights = dict(weights or {})
         self._connections: dict[SessionId, set[ConnectionId]] = {}
-        self._deserted: OrderedDict[SessionId, float] = OrderedDict()
-        self._finishing: OrderedDict[SessionId, None] = OrderedDict()
+        self._tenants: dict[SessionId, TenantName] = {}
+        self._shares: dict[TenantName, _Share] = {}
 
     def __len__(self) -> int:
         return len(self._connections)
@@ -57,26 +78,36 @@ class SessionTable:
         return session in self._connections
 
     def attach(
-        self, session: SessionId, connection: ConnectionId
+        self, session: SessionId, connection: ConnectionId, tenant: TenantName = DEFAULT_TENANT
     ) -> tuple[AttachResult, SessionId | None]:
-        """Add a connection to a session, which is new if it is not known.
+        """Add a connection to a session of this tenant, which is new if it is not known.
 
         Also returns the session that is evicted to make room, if any; the caller ends it.
         """
         members = self._connections.get(session)
         if members is not None:
             members.add(connection)
-            self._deserted.pop(session, None)
-            self._finishing.pop(session, None)
+            share = self._share_of(session)
+            share.deserted.pop(session, None)
+            share.finishing.pop(session, None)
             return AttachResult.KNOWN, None
         evicted = None
         if len(self._connections) >= self.limit:
-            evicted = next(iter(self._deserted or self._finishing), None)
+            evicted = self._to_evict(tenant)
             if evicted is None:
                 return AttachResult.FULL, None
             self.remove(evicted)
         self._connections[session] = {connection}
+        self._tenants[session] = tenant
+        own = self._shares.get(tenant)
+        if own is None:
+            own = self._shares[tenant] = _Share(self._weights.get(tenant, 1.0))
+        own.sessions += 1
         return AttachResult.NEW, evicted
+
+    def connections(self, session: SessionId) -> tuple[ConnectionId, ...]:
+        """The connections of a session; none of one that is not known."""
+        return tuple(self._connections.get(session, ()))
 
     def detach(self, session: SessionId, connection: ConnectionId, now: float) -> None:
         """Remove a connection, if it is attached."""
@@ -85,36 +116,66 @@ class SessionTable:
             return
         members.discard(connection)
         if not members:
-            self._deserted[session] = now + self.resume_s
+            self._share_of(session).deserted[session] = now + self.resume_s
 
     def finishes(self, session: SessionId) -> None:
         """A session without connections finishes requests: it does not expire until they end."""
-        if self._deserted.pop(session, None) is not None:
-            self._finishing[session] = None
+        if session in self._connections:
+            share = self._share_of(session)
+            if share.deserted.pop(session, None) is not None:
+                share.finishing[session] = None
 
     def finished(self, session: SessionId, now: float) -> None:
         """It has finished them; no effect if a connection was attached in the meantime."""
-        if session in self._finishing:
-            del self._finishing[session]
-            self._deserted[session] = now + self.resume_s
+        if session in self._connections:
+            share = self._share_of(session)
+            if session in share.finishing:
+                del share.finishing[session]
+                share.deserted[session] = now + self.resume_s
 
     def remove(self, session: SessionId) -> None:
         """Forget a session that has ended."""
-        self._connections.pop(session, None)
-        self._deserted.pop(session, None)
-        self._finishing.pop(session, None)
+        if self._connections.pop(session, None) is None:
+            return
+        tenant = self._tenants.pop(session)
+        share = self._shares[tenant]
+        share.deserted.pop(session, None)
+        share.finishing.pop(session, None)
+        share.sessions -= 1
+        if not share.sessions:
+            del self._shares[tenant]
 
     def next_expiry(self) -> float | None:
         """The instant when the next session expires; None if none will."""
-        return next(iter(self._deserted.values()), None)
+        first = self._first_deserted()
+        return None if first is None else first[0]
 
     def expired(self, now: float) -> tuple[SessionId, ...]:
         """Remove and return the sessions that have expired; the caller ends them."""
         gone = []
-        while self._deserted:
-            session, expiry = next(iter(self._deserted.items()))
-            if expiry > now:
-                break
-            self.remove(session)
-            gone.append(session)
+        while (first := self._first_deserted()) is not None and first[0] <= now:
+            self.remove(first[1])
+            gone.append(first[1])
         return tuple(gone)
+
+    def _share_of(self, session: SessionId) -> _Share:
+        return self._shares[self._tenants[session]]
+
+    def _first_deserted(self) -> tuple[float, SessionId] | None:
+        firsts = (next(iter(share.deserted.items()), None) for share in self._shares.values())
+        return min(((expiry, session) for session, expiry in filter(None, firsts)), default=None)
+
+    def _to_evict(self, tenant: TenantName) -> SessionId | None:
+        """The session that makes room for a new one of this tenant; None if none has to."""
+        own = self._shares.get(tenant)
+        evicted = None if own is None else own.evictable()
+        most = 0.0 if own is None else own.sessions / own.weight
+        for share in self._shares.values():
+            # The first session of each tenant is not counted: whatever the weights, a tenant
+            # without one finds room as long as another has two.
+            if share is not own and (share.sessions - 1) / share.weight > most:
+                candidate = share.evictable()
+                if candidate is not None:
+                    most = (share.sessions - 1) / share.weight
+                    evicted = candidate
+        return evicted

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from typing import ClassVar
+
+import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from exai_actors.core.session.table import AttachResult, SessionTable
-from exai_actors.ids import ConnectionId, SessionId
+from exai_actors.ids import ConnectionId, SessionId, TenantName
 from tests.leftovers import leftovers
 
 SESSIONS = [SessionId(name) for name in "abcd"]
@@ -133,8 +137,89 @@ def test_a_removed_session_is_gone() -> None:
     assert table.next_expiry() is None
 
 
+X, Y, Z = (TenantName(name) for name in "xyz")
+
+
+def filled(limit: int, weights: dict[TenantName, float] | None = None) -> SessionTable:
+    """A table full of deserted sessions of the tenant x, after one of y."""
+    table = SessionTable(limit, resume_s=60.0, weights=weights)
+    desert(table, "outcomes of y", Y)
+    for number in range(limit - 1):
+        desert(table, f"x{number}", X)
+    return table
+
+
+def desert(table: SessionTable, name: str, tenant: TenantName) -> SessionId | None:
+    """Attach to a session and leave it; returns the session that was evicted."""
+    result, evicted = table.attach(SessionId(name), FIRST, tenant)
+    assert result is not AttachResult.FULL
+    table.detach(SessionId(name), FIRST, now=0.0)
+    return evicted
+
+
+@pytest.mark.parametrize("weight", [0.001, 1.0, 1000.0])
+def test_a_tenant_that_opens_many_sessions_evicts_its_own(weight: float) -> None:
+    table = filled(20, {X: weight})
+    gone = [desert(table, f"more {number}", X) for number in range(100)]
+    assert gone[:19] == [f"x{number}" for number in range(19)]
+    assert SessionId("outcomes of y") in table
+
+
+def test_a_tenant_that_finishes_requests_keeps_its_sessions_too() -> None:
+    table = filled(5)
+    table.finishes(SessionId("outcomes of y"))
+    for number in range(20):
+        desert(table, f"more {number}", X)
+    assert SessionId("outcomes of y") in table
+
+
+def test_a_tenant_with_fewer_sessions_evicts_those_of_the_one_with_the_most() -> None:
+    table = filled(10)
+    assert desert(table, "z0", Z) == "x0"
+    assert desert(table, "y1", Y) == "x1"
+
+
+def test_sessions_in_use_of_the_largest_tenant_make_others_evict_their_own() -> None:
+    table = SessionTable(4, resume_s=60.0)
+    for number in range(3):
+        table.attach(SessionId(f"x{number}"), FIRST, X)
+    desert(table, "y0", Y)
+    assert table.attach(SessionId("x3"), FIRST, X) == (AttachResult.FULL, None)
+    assert desert(table, "y1", Y) == "y0"
+    assert table.attach(SessionId("z"), FIRST, Z) == (AttachResult.FULL, None)
+
+
+def test_weights_share_out_a_full_table() -> None:
+    table = SessionTable(30, resume_s=60.0, weights={X: 2.0})
+    for number in range(200):
+        desert(table, f"x{number}", X)
+        desert(table, f"y{number}", Y)
+    kept = sum(SessionId(f"x{number}") in table for number in range(200))
+    assert (len(table), kept) == (30, 20)
+
+
+def test_sessions_of_all_tenants_expire_in_order() -> None:
+    table = SessionTable(10, resume_s=60.0)
+    for now, (session, tenant) in enumerate(((A, X), (B, Y), (C, X))):
+        table.attach(session, FIRST, tenant)
+        table.detach(session, FIRST, now=float(now))
+    assert table.next_expiry() == 60.0
+    assert table.expired(61.0) == (A, B)
+    assert table.expired(62.0) == (C,)
+
+
+def test_the_connections_of_a_session_are_known() -> None:
+    table = SessionTable(10, resume_s=60.0)
+    table.attach(A, FIRST)
+    table.attach(A, SECOND)
+    assert sorted(table.connections(A)) == [FIRST, SECOND]
+    assert table.connections(B) == ()
+
+
 class TableMachine(RuleBasedStateMachine):
     """The table beside plain dictionaries."""
+
+    TENANTS: ClassVar = dict(zip(SESSIONS, (X, X, Y, Z), strict=True))
 
     RESUME_S = 10.0
 
@@ -154,9 +239,24 @@ class TableMachine(RuleBasedStateMachine):
         self.deserted = [each for each in self.deserted if each[1] != session]
         self.finishing = [each for each in self.finishing if each != session]
 
+    def to_evict(self, mine: TenantName) -> SessionId | None:
+        counts = Counter(self.TENANTS[each] for each in self.members)
+        counts[mine] += 1
+        most: list[tuple[bool, int, SessionId]] = []
+        for tenant, number in counts.items():
+            leaves = [each for _, each in self.deserted] + self.finishing
+            leaves = [each for each in leaves if self.TENANTS[each] == tenant]
+            if leaves and number >= counts[mine]:
+                most.append((tenant == mine, number, leaves[0]))
+        others = [each for each in most if not each[0] and each[1] > counts[mine]]
+        if others:
+            return max(others, key=lambda each: each[1])[2]
+        return next((each[2] for each in most if each[0]), None)
+
     @rule(session=st.sampled_from(SESSIONS), connection=st.sampled_from(CONNECTIONS))
     def attach(self, session: SessionId, connection: ConnectionId) -> None:
-        place, evicted = self.table.attach(session, connection)
+        mine = self.TENANTS[session]
+        place, evicted = self.table.attach(session, connection, mine)
         if session in self.members:
             assert (place, evicted) == (AttachResult.KNOWN, None)
             self.members[session].add(connection)
@@ -164,10 +264,9 @@ class TableMachine(RuleBasedStateMachine):
         elif len(self.members) < self.table.limit:
             assert (place, evicted) == (AttachResult.NEW, None)
             self.members[session] = {connection}
-        elif self.deserted or self.finishing:
-            leaves = [each for _, each in self.deserted] + self.finishing
-            assert (place, evicted) == (AttachResult.NEW, leaves[0])
-            self.end(leaves[0])
+        elif leaver := self.to_evict(mine):
+            assert (place, evicted) == (AttachResult.NEW, leaver)
+            self.end(leaver)
             self.members[session] = {connection}
         else:
             assert (place, evicted) == (AttachResult.FULL, None)
