@@ -2,6 +2,7 @@
 
 from pykka import ActorDeadError, Timeout
 
+from exai_actors.runtime.kernel.after_reading import AfterReading
 from exai_actors.runtime.kernel.driver import AsyncioDriver, Callback, Cancellable, Driver
 from exai_actors.runtime.kernel.errors import MailboxFull
 from exai_actors.runtime.kernel.events import Event, MailboxRefused, SlowHandler
@@ -14,6 +15,7 @@ from exai_actors.runtime.pykka_api.ref import LoopRef, PathRef
 __all__ = [
     "ActorDeadError",
     "ActorSystem",
+    "AfterReading",
     "AsyncioDriver",
     "Callback",
     "Cancellable",

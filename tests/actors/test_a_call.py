@@ -20,7 +20,7 @@ def test_a_call_is_accepted_acknowledged_and_answered() -> None:
     accepted, acknowledged = client.call("a", "what is it?")
     assert (accepted["op"], accepted["request_id"]) == ("progress", "a")
     assert acknowledged["op"] == "call_tool_ack"
-    assert acknowledged["timeout"] == 300
+    assert acknowledged["timeout"] == 900
     tree.upstream.calls[0].complete("it is this")
     (answer,) = client.received()
     assert answer["op"] == "call_tool_res"
@@ -57,10 +57,10 @@ def test_a_call_that_was_given_a_place_in_the_queue_is_reported_when_it_runs() -
 @pytest.mark.parametrize(
     ("options", "timeout"),
     [
-        ({}, 300),
+        ({}, 900),
         ({"deadline_ms": 20_500}, 21),
         ({"deadline_ms": 7_200_000}, 7200),
-        ({"arguments": {"prompt": "x", "timeout": 3600}}, 300),
+        ({"arguments": {"prompt": "x", "timeout": 3600}}, 900),
         ({"arguments": {"prompt": "x", "timeout": 0.1}}, 1),
         ({"arguments": {"prompt": "x", "timeout": 40}, "deadline_ms": 50_000}, 40),
     ],

@@ -374,7 +374,7 @@ def test_a_call_without_a_client_ends_at_its_deadline() -> None:
     client.call("a")
     client.vanish()
     tree.settle()
-    tree.advance(299.0)
+    tree.advance(899.0)
     assert not tree.upstream.calls[0].abort_asked
     tree.advance(2.0)
     assert tree.upstream.calls[0].abort_asked

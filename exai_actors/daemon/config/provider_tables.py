@@ -106,9 +106,9 @@ class OpenAIProvider(
     connect_timeout_s: Seconds = _HTTP.connect_timeout_s
     """How long connecting to the service may take."""
     first_byte_timeout_s: Seconds = _HTTP.first_byte_timeout_s
-    """How long the service may take to begin an answer."""
+    """How long the service may be silent before the first piece of its answer or its reasoning."""
     idle_timeout_s: Seconds = _HTTP.idle_timeout_s
-    """How long the service may pause within an answer."""
+    """How long the service may be silent within its answer."""
     total_timeout_s: Seconds = _HTTP.total_timeout_s
     """How long a whole call may take."""
     max_answer_bytes: Bytes = _HTTP.max_answer_bytes

@@ -6,6 +6,8 @@ import asyncio
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
+from math import inf
 
 import msgspec
 from aiohttp import hdrs
@@ -20,15 +22,18 @@ from exai_actors.core.calls import (
 )
 from exai_actors.edges.http.errors import (
     TRANSPORT_ERRORS,
+    connect_timeout_failure,
     failure_of,
     log_unexpected,
     unexpected_failure,
 )
 from exai_actors.edges.http.exchange import Body, Response
+from exai_actors.edges.http.patience import PatientTimeout
 from exai_actors.edges.http.service import HttpService
 from exai_actors.ids import PermitId
 from exai_actors.messages.provider import ProviderMessage, UpstreamChunk, UpstreamEnded
 from exai_actors.messages.recipient import Recipient
+from exai_actors.runtime import AfterReading
 from exai_actors.wire.openai.completions import (
     encode_request,
     is_event_stream,
@@ -44,32 +49,47 @@ MAX_ERROR_BODY_BYTES = 1 << 16
 DRAIN_BODY_S = 0.25
 # How long the body of a refusal may take; status and headers already say that it is one.
 ERROR_BODY_S = 5.0
+# A stream is read in portions of at most this size, and other tasks run between them.
+PORTION_BYTES = 1 << 16
+# How often a timeout waits for data that had arrived before it and is still being read.
+MAX_LOOKS = 100
 FIRST_OFFER_RETRY_S = 0.001
 MAX_OFFER_RETRY_S = 0.05
+_NOTHING_READ = -inf
 
 
 class HttpCall:
     """Implements ``ports.UpstreamCall``. The call runs as ``task`` from its construction on.
 
-    ``on_end`` is called just before the end is reported. ``has_response`` says whether the head of
-    the response has arrived.
+    ``on_end`` is called just before the end is reported. ``is_connected``: a connection was found
+    for the call. ``has_response``: the head of the response has arrived. ``has_begun``: so has a
+    piece of the answer or of its reasoning.
+
+    All timeouts share one timer. When it is due, data that has arrived and is still to be read
+    comes first, however late the timer is: it may be late because nothing was read.
     """
 
     __slots__ = (
         "_call",
+        "_connect_due",
         "_due",
         "_finished_at",
         "_hold_s",
         "_loop",
         "_on_end",
+        "_reader",
         "_result_if_cancelled",
         "_resumed",
         "_service",
         "_text_sent",
         "_timer",
+        "_timer_at",
         "_total_due",
         "_unfinished",
+        "fresh",
+        "has_begun",
         "has_response",
+        "is_connected",
         "permit",
         "reply_to",
         "task",
@@ -88,19 +108,28 @@ class HttpCall:
         self._call = call
         self.reply_to = reply_to
         self._on_end = on_end
+        self.fresh = False
+        self.is_connected = False
         self.has_response = False
+        self.has_begun = False
         self._text_sent = False
         self._unfinished = False
         self._hold_s: float | None = None
-        # When the stream's latest finish reason was read; then no timeout ends the call.
+        # When the stream's latest finish reason was read; then no timeout fails the call.
         self._finished_at: float | None = None
+        self._reader: StreamReader | None = None
         self._result_if_cancelled: UpstreamResult = Aborted()
         self._resumed: asyncio.Event | None = None
         self._loop = asyncio.get_running_loop()
+        settings = service.settings
         now = self._loop.time()
-        self._total_due = now + service.settings.total_timeout_s
-        self._due: float | None = now + service.settings.first_byte_timeout_s
-        self._timer = self._loop.call_at(min(self._due, self._total_due), self._check_timeouts)
+        self._connect_due = now + settings.connect_timeout_s
+        self._total_due = now + settings.total_timeout_s
+        self._due: float | None = now + settings.first_byte_timeout_s
+        self._timer_at = min(self._connect_due, self._due, self._total_due)
+        self._timer: asyncio.TimerHandle | AfterReading = self._loop.call_at(
+            self._timer_at, self._check_timeouts
+        )
         self.task = self._loop.create_task(self._run())
         # The callback of a task also runs if the task was cancelled before its first step, and it
         # runs after the loop has closed a connection that the task aborted.
@@ -113,7 +142,8 @@ class HttpCall:
     def pause(self) -> None:
         if self._resumed is None:
             self._resumed = asyncio.Event()
-            self._due = None
+            if self._finished_at is None:
+                self._due = None
 
     def resume(self) -> None:
         if self._resumed is not None:
@@ -133,7 +163,7 @@ class HttpCall:
             result = task.result()
         if self._text_sent and isinstance(result, UpstreamFailure):
             result = msgspec.structs.replace(result, text_sent=True)
-        cut_off = self._unfinished and not isinstance(result, Completion)
+        cut_off = self._unfinished and self.is_connected and not isinstance(result, Completion)
         self.reply_to.tell(UpstreamEnded(self.permit, result, self._hold_s, cut_off))
         if error is not None:
             log_unexpected(error, self._service)
@@ -157,7 +187,7 @@ class HttpCall:
         self.has_response = False
         self._restart_timeout()
         self._unfinished = True
-        response = await self._service.send(body)
+        response = await self._service.send(body, self)
         try:
             self.has_response = True
             return await self._read(response)
@@ -195,13 +225,26 @@ class HttpCall:
         reader = StreamReader(
             self._call.model, service.settings.max_answer_bytes, now=now, redactor=service.redactor
         )
+        self._reader = reader
+        rest = b""
         while data:
+            if len(data) > PORTION_BYTES:
+                data, rest = data[:PORTION_BYTES], data[PORTION_BYTES:]
             pieces = reader.feed(data)
             if pieces and self._call.stream:
                 await self._forward("".join(pieces))
             if reader.ended:
                 break
-            data = await self._next_event(content, reader)
+            if rest:
+                data, rest = rest, b""
+                await asyncio.sleep(0)
+                continue
+            if not self.has_begun:
+                self.has_begun = reader.has_begun
+            if reader.complete:
+                data = await self._next_after_finish(content, reader)
+            else:
+                data = await self._next(content)
         if not reader.ended and content.at_eof():
             pieces = reader.end_of_body()
             if pieces and self._call.stream:
@@ -210,23 +253,17 @@ class HttpCall:
             await self._drain_body(content)
         return reader.finish()
 
-    async def _next_event(self, content: Body, reader: StreamReader) -> bytes:
-        """Return the data that has arrived; empty at the end, and once a whole answer may end."""
-        if not reader.complete:
-            return await self._next(content)
+    async def _next_after_finish(self, content: Body, reader: StreamReader) -> bytes:
+        """As ``_next``, but a whole answer may end without the end of its body."""
         if self._resumed is not None:
             await self._resumed.wait()
-        now = self._loop.time()
-        if self._finished_at is None:
-            self._total_due += FINISH_GRACE_S + 1
         if self._finished_at is None or not reader.finished:
-            self._finished_at = now
-        self._due = None
+            self._finished_at = self._loop.time()
         allowed = FINISH_GRACE_S if reader.finished else self._service.settings.idle_timeout_s
+        self._set_due(self._finished_at + allowed)
         # The answer is complete, however its stream ends.
         with suppress(*TRANSPORT_ERRORS):
-            async with asyncio.timeout_at(self._finished_at + allowed):
-                return await content.readany()
+            return await content.readany()
         return b""
 
     async def _next(self, content: Body) -> bytes:
@@ -246,16 +283,18 @@ class HttpCall:
         size = len(first)
         grace_s = min(FINISH_GRACE_S, self._service.settings.idle_timeout_s / 2)
         while size <= limit:
-            may_be_whole = portions[-1].rstrip()[-1:] == b"}"
-            try:
-                async with asyncio.timeout(grace_s if may_be_whole else None):
-                    data = await self._next(content)
-            except TRANSPORT_ERRORS:
-                if not may_be_whole:
-                    raise
-                if parse_error_body(b"".join(portions)) is not None:
-                    break
+            if not self.has_begun:
+                self.has_begun = not portions[-1].isspace()
+            if portions[-1][-16:].rstrip()[-1:] != b"}":
                 data = await self._next(content)
+            else:
+                try:
+                    async with PatientTimeout(grace_s):
+                        data = await self._next(content)
+                except TRANSPORT_ERRORS:
+                    if parse_error_body(b"".join(portions)) is not None:
+                        break
+                    data = await self._next(content)
             if not data:
                 break
             portions.append(data)
@@ -266,19 +305,18 @@ class HttpCall:
         """Read the body of a refusal as far as possible; a broken one does not change the rest."""
         body = b""
         with suppress(*TRANSPORT_ERRORS):
-            async with asyncio.timeout(ERROR_BODY_S):
+            async with PatientTimeout(ERROR_BODY_S):
                 while len(body) < MAX_ERROR_BODY_BYTES and (data := await self._next(content)):
                     body += data
         return body[:MAX_ERROR_BODY_BYTES]
 
     async def _drain_body(self, content: Body) -> None:
-        try:
-            async with asyncio.timeout(DRAIN_BODY_S):
-                while not content.at_eof():
-                    await content.readany()
-        except TRANSPORT_ERRORS:
-            # The answer is complete; only the connection cannot be reused.
-            return
+        """Read on for a moment: if the body ends, its connection can be used again."""
+        self._finished_at = self._loop.time()
+        self._set_due(self._finished_at + DRAIN_BODY_S)
+        with suppress(*TRANSPORT_ERRORS):
+            while not content.at_eof():
+                await content.readany()
 
     async def _forward(self, text: str) -> None:
         """Offer text to the actor; read nothing more while it is full or has paused the call."""
@@ -312,29 +350,81 @@ class HttpCall:
         """Expect the next data within the time that is allowed for it, counted from now."""
         if self._finished_at is not None:
             return
+        idle_s = self._service.settings.idle_timeout_s
+        allowed = idle_s if self.has_begun else self._allowed_before_answer()
+        self._set_due(self._loop.time() + allowed)
+
+    def _allowed_before_answer(self) -> float:
+        """How long the service may be silent before the first piece of its answer."""
         settings = self._service.settings
-        allowed = settings.idle_timeout_s if self.has_response else settings.first_byte_timeout_s
-        self._due = self._loop.time() + allowed
-        if self._due < self._timer.when():
+        first_s = settings.first_byte_timeout_s
+        return max(first_s, settings.idle_timeout_s) if self.has_response else first_s
+
+    def _set_due(self, due: float) -> None:
+        # Reading does not move the timer, which would cost more: whether something has arrived
+        # shows when it fires.
+        self._due = due
+        if due < self._timer_at:
             self._timer.cancel()
-            self._timer = self._loop.call_at(self._due, self._check_timeouts)
+            self._start_timer(due)
+
+    def _start_timer(self, at: float) -> None:
+        self._timer_at = at
+        self._timer = self._loop.call_at(at, self._check_timeouts)
+
+    def _next_due(self) -> float:
+        if self._due is None:
+            return self._total_due
+        if self._finished_at is not None:
+            return self._due
+        if self.is_connected:
+            return min(self._due, self._total_due)
+        return min(self._due, self._total_due, self._connect_due)
 
     def _check_timeouts(self) -> None:
-        # Reading does not move the timer, which would cost more: whether something has arrived
-        # shows here.
-        now = self._loop.time()
-        due = self._total_due if self._due is None else min(self._due, self._total_due)
-        if now < due:
-            self._timer = self._loop.call_at(due, self._check_timeouts)
-            return
-        settings = self._service.settings
-        if now >= self._total_due:
-            message = f"took longer than {settings.total_timeout_s:g} s in all"
-        elif self.has_response:
-            message = f"fell silent for {settings.idle_timeout_s:g} s in the middle of its answer"
+        due = self._next_due()
+        if self._loop.time() < due:
+            self._start_timer(due)
         else:
-            message = f"sent nothing within {settings.first_byte_timeout_s:g} s"
-        self._result_if_cancelled = UpstreamFailure(FailureKind.TIMEOUT, message)
+            self._look(MAX_LOOKS)
+
+    def _look(self, looks_left: int) -> None:
+        """Let what has arrived be read before the call may time out."""
+        due, self._due = self._due, None if self._due is None else _NOTHING_READ
+        self._timer_at = -inf
+        self._timer = AfterReading(self._loop, partial(self._looked, due, looks_left))
+
+    def _looked(self, due: float | None, looks_left: int) -> None:
+        has_read = self._due != _NOTHING_READ and self._due is not None
+        if self._due == _NOTHING_READ:
+            self._due = due
+        now, due = self._loop.time(), self._next_due()
+        if now < due:
+            self._start_timer(due)
+        elif has_read and looks_left:
+            self._look(looks_left - 1)
+        else:
+            self._time_out(now)
+
+    def _time_out(self, now: float) -> None:
+        settings = self._service.settings
+        if self._finished_at is not None and self._due is not None:
+            assert self._reader is not None
+            self._result_if_cancelled = self._reader.finish()
+        elif not self.is_connected and now >= self._connect_due:
+            self._result_if_cancelled = connect_timeout_failure(self._service)
+        else:
+            if now >= self._total_due:
+                message = f"took longer than {settings.total_timeout_s:g} s in all"
+            elif self.has_begun:
+                message = (
+                    f"fell silent for {settings.idle_timeout_s:g} s in the middle of its answer"
+                )
+            elif self.has_response:
+                message = f"sent no part of its answer for {self._allowed_before_answer():g} s"
+            else:
+                message = f"sent nothing within {settings.first_byte_timeout_s:g} s"
+            self._result_if_cancelled = UpstreamFailure(FailureKind.TIMEOUT, message)
         self.task.cancel()
 
 

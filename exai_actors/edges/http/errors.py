@@ -10,6 +10,7 @@ import structlog
 from aiohttp.http_exceptions import HttpProcessingError
 
 from exai_actors.core.calls import FailureKind, UpstreamFailure
+from exai_actors.edges.http.exchange import MAX_INTERIM_RESPONSES, TooManyInterimResponses
 from exai_actors.edges.http.service import HttpService
 from exai_actors.wire.openai.content_coding import BadCoding
 
@@ -18,12 +19,22 @@ TransportError = aiohttp.ClientError | OSError | HttpProcessingError
 TRANSPORT_ERRORS: tuple[type[TransportError], ...] = get_args(TransportError)
 
 _log = structlog.get_logger()
+# The words of aiohttp's two parsers.
+_NO_STATUS_LINE = ("Expected HTTP/", "Bad status line")
 
 
 def failure_of(error: TransportError, service: HttpService) -> UpstreamFailure:
     """Translate an exception of the HTTP client."""
     kind, message = _describe(error, service)
     return UpstreamFailure(kind, service.redactor.redact_excerpt(message))
+
+
+def connect_timeout_failure(service: HttpService) -> UpstreamFailure:
+    return UpstreamFailure(
+        FailureKind.CONNECT,
+        f"accepted no connection at {service.base_url} within "
+        f"{service.settings.connect_timeout_s:g} s; check the address, the network and any proxy",
+    )
 
 
 def unexpected_failure(error: BaseException) -> UpstreamFailure:
@@ -48,15 +59,16 @@ def _describe(error: TransportError, service: HttpService) -> tuple[FailureKind,
     base_url = service.base_url
     match error:
         case aiohttp.ConnectionTimeoutError():
-            return FailureKind.CONNECT, (
-                f"accepted no connection at {base_url} within "
-                f"{service.settings.connect_timeout_s:g} s; check the address, the network and any "
-                "proxy"
-            )
+            timed_out = connect_timeout_failure(service)
+            return timed_out.kind, timed_out.message
         case aiohttp.ClientConnectorError() | aiohttp.ClientSSLError():
             return FailureKind.CONNECT, _unreachable(error, base_url)
         case aiohttp.ClientHttpProxyError():
             return FailureKind.CONNECT, f"is behind a proxy that answered HTTP {error.status}"
+        case TooManyInterimResponses():
+            return FailureKind.MALFORMED, (
+                f"sent more than {MAX_INTERIM_RESPONSES} interim responses before its answer"
+            )
         case aiohttp.ClientPayloadError(__cause__=BadCoding()):
             return FailureKind.MALFORMED, f"answered with {error}"
         case aiohttp.ClientPayloadError() | HttpProcessingError():
@@ -66,7 +78,7 @@ def _describe(error: TransportError, service: HttpService) -> tuple[FailureKind,
         case aiohttp.ClientResponseError():
             return (
                 FailureKind.MALFORMED,
-                f"answered with something that is not HTTP: {error.message}",
+                f"{_http_problem(error.message)}: {error.message}",
             )
         case TimeoutError():
             return FailureKind.TIMEOUT, "did not answer in time"
@@ -74,6 +86,12 @@ def _describe(error: TransportError, service: HttpService) -> tuple[FailureKind,
             return FailureKind.TRUNCATED, f"lost the connection: {error.strerror or error}"
         case _:
             return FailureKind.BROKEN, f"could not be asked: {error}"
+
+
+def _http_problem(message: str) -> str:
+    if any(words in message for words in _NO_STATUS_LINE):
+        return "answered with something that is not HTTP"
+    return "sent a response that breaks the rules of HTTP"
 
 
 def _unreachable(error: aiohttp.ClientError, base_url: str) -> str:

@@ -13,20 +13,60 @@ and ``closed``, which have no leading underscore but no documentation either; th
 from __future__ import annotations
 
 import asyncio
-from typing import Protocol
+import inspect
+from typing import Any, Protocol
 
 import aiohttp
 from aiohttp import hdrs
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
 from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.http_parser import RawResponseMessage
 from multidict import CIMultiDictProxy
 from yarl import URL
 
-from exai_actors.edges.http.connector import Connector
+from exai_actors.edges.http.connector import Connector, Handler
 from exai_actors.wire.openai.content_coding import BadCoding, Inflater, is_compressed
 
 _SWITCHING_PROTOCOLS = 101
+_KEEP_ALIVE = "Keep-Alive"
+MAX_INTERIM_RESPONSES = 8
+"""The number of 1xx responses that may precede a response."""
+
+# aiohttp's defaults (8190 bytes, 128 headers) lose answers: gateways send policies and traces.
+MAX_HEADER_BYTES = 1 << 16
+MAX_HEADERS = 1000
+_HEAD_LIMITS: dict[str, Any] = {
+    name: value
+    for name, value in (
+        ("max_line_size", MAX_HEADER_BYTES),
+        ("max_field_size", MAX_HEADER_BYTES),
+        # Releases before 3.13.4 do not limit the number of headers.
+        ("max_headers", MAX_HEADERS),
+    )
+    if name in inspect.signature(ResponseHandler.set_response_params).parameters
+}
+
+
+class Progress(Protocol):
+    """The call that a request belongs to.
+
+    ``fresh``: it needs a new connection. ``is_connected`` is set when it has a connection.
+    """
+
+    fresh: bool
+    is_connected: bool
+
+
+class StaleConnectionError(aiohttp.ServerDisconnectedError):
+    """The service closed a connection that had been idle, and answered nothing on it.
+
+    It has probably closed it before the request arrived.
+    """
+
+
+class TooManyInterimResponses(aiohttp.ClientError):
+    """More than MAX_INTERIM_RESPONSES."""
 
 
 class Endpoint:
@@ -83,16 +123,26 @@ class Response:
     The connection returns to the pool when the body has ended.
     """
 
-    __slots__ = ("_connection", "_lost", "_received", "content", "headers", "status")
+    __slots__ = (
+        "_connection",
+        "_connector",
+        "_lost",
+        "_received",
+        "content",
+        "headers",
+        "status",
+    )
 
     def __init__(
         self,
+        connector: Connector,
         connection: Connection,
         status: int,
         headers: CIMultiDictProxy[str],
         received: aiohttp.StreamReader,
         lost: asyncio.Future[None] | None,
     ) -> None:
+        self._connector = connector
         self._connection = connection
         self._received = received
         self._lost = lost
@@ -120,8 +170,11 @@ class Response:
             # The answer came before the request was sent, the rest of which must not precede the
             # next one.
             _abort(self._connection)
-        else:
-            self._connection.release()
+            return
+        keep_alive = self.headers.get(_KEEP_ALIVE)
+        if keep_alive is not None and (protocol := self._connection.protocol) is not None:
+            self._connector.note_keep_alive(protocol, keep_alive)
+        self._connection.release()
 
     def _fail_body(self, lost: asyncio.Future[None]) -> None:
         cause = None if lost.cancelled() else lost.exception()
@@ -135,41 +188,65 @@ class Response:
             self._lost = None
 
 
-async def exchange(connector: Connector, endpoint: Endpoint, body: bytes = b"") -> Response:
+async def exchange(
+    connector: Connector,
+    endpoint: Endpoint,
+    body: bytes = b"",
+    progress: Progress | None = None,
+) -> Response:
     """Send a request and wait for the head of its response.
 
     Raises aiohttp.ClientError and OSError. When it raises or is cancelled, the connection is
-    aborted immediately, even if half of the request is still to be sent.
+    aborted immediately, even if half of the request is still to be sent. Connecting
+    is limited by aiohttp's timeout, or by that of the call in ``progress``.
     """
     request = endpoint.request
-    try:
-        connection = await connector.connect(request, [], connector.timeout)
-    except TimeoutError as error:
-        raise aiohttp.ConnectionTimeoutError(f"no connection to {request.url}") from error
+    if progress is None:
+        try:
+            connection, was_used = await connector.take(request)
+        except TimeoutError as error:
+            raise aiohttp.ConnectionTimeoutError(f"no connection to {request.url}") from error
+    else:
+        connection, was_used = await connector.take(request, fresh=progress.fresh, patient=True)
+        progress.is_connected = True
     try:
         protocol, transport = connection.protocol, connection.transport
         if protocol is None or transport is None:
             raise aiohttp.ServerDisconnectedError
         # Releases of aiohttp differ in how much they inflate in one go, some without any bound.
-        protocol.set_response_params(read_until_eof=True, auto_decompress=False)
+        protocol.set_response_params(read_until_eof=True, auto_decompress=False, **_HEAD_LIMITS)
         transport.write(endpoint.encode(body))
-        return await _read_head(connection, protocol)
+        head, received = await protocol.read()
+        if head.code < 200 and head.code != _SWITCHING_PROTOCOLS:
+            head, received = await _skip_interim(protocol)
+        return Response(connector, connection, head.code, head.headers, received, protocol.closed)
     except HttpProcessingError as error:
         _abort(connection)
         raise aiohttp.ClientResponseError(
             request.request_info, (), status=error.code, message=error.message
         ) from error
+    except (aiohttp.ServerDisconnectedError, OSError) as error:
+        _abort(connection)
+        if was_used and isinstance(protocol, Handler) and not protocol.ended_within_head:
+            raise StaleConnectionError from error
+        raise
     except BaseException:
         _abort(connection)
         raise
 
 
-async def _read_head(connection: Connection, protocol: ResponseHandler) -> Response:
-    """Read the head of the response behind any interim responses."""
-    while True:
-        head, received = await protocol.read()
-        if head.code >= 200 or head.code == _SWITCHING_PROTOCOLS:
-            return Response(connection, head.code, head.headers, received, protocol.closed)
+async def _skip_interim(
+    protocol: ResponseHandler,
+) -> tuple[RawResponseMessage, aiohttp.StreamReader]:
+    """Read the head of the response behind an interim response."""
+    try:
+        for _ in range(MAX_INTERIM_RESPONSES):
+            head, received = await protocol.read()
+            if head.code >= 200 or head.code == _SWITCHING_PROTOCOLS:
+                return head, received
+    except (aiohttp.ServerDisconnectedError, OSError) as error:
+        raise aiohttp.ClientPayloadError("the connection ended before the answer") from error
+    raise TooManyInterimResponses
 
 
 class _InflatedBody:

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 
-from exai_actors.edges.http.exchange import Response
+from exai_actors.edges.http.exchange import Progress, Response
 from exai_actors.edges.http.settings import HttpSettings
 from exai_actors.wire.openai.redaction import Redactor
 
@@ -22,5 +22,5 @@ class HttpService(msgspec.Struct):
     redactor: Redactor
     base_url: str
     settings: HttpSettings
-    send: Callable[[bytes], Awaitable[Response]]
+    send: Callable[[bytes, Progress], Awaitable[Response]]
     includes_usage: bool = True

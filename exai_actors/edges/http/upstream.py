@@ -17,7 +17,8 @@ from exai_actors.edges.http.errors import (
     log_unexpected,
     unexpected_failure,
 )
-from exai_actors.edges.http.exchange import Endpoint, Response, exchange
+from exai_actors.edges.http.exchange import Endpoint, Progress, Response, exchange
+from exai_actors.edges.http.patience import PatientTimeout
 from exai_actors.edges.http.service import HttpService
 from exai_actors.edges.http.settings import HttpSettings
 from exai_actors.ids import PermitId
@@ -141,24 +142,28 @@ class HttpUpstream:
 
     def _open_connector(self) -> Connector:
         if self._connector is None:
-            self._connector = Connector(self._connections, self._service.settings.connect_timeout_s)
+            self._connector = Connector(
+                self._connections,
+                self._service.settings.connect_timeout_s,
+                tls=self._base.scheme == "https",
+            )
         return self._connector
 
     def _endpoint(self, method: str, path: str) -> Endpoint:
         url = join_path(self._base, path)
         return Endpoint(method, url, headers=self._headers, proxy=self._proxy)
 
-    async def _send_chat(self, body: bytes) -> Response:
+    async def _send_chat(self, body: bytes, progress: Progress) -> Response:
         if self._chat is None:
             self._chat = self._endpoint("POST", "chat/completions")
-        return await exchange(self._open_connector(), self._chat, body)
+        return await exchange(self._open_connector(), self._chat, body, progress)
 
     async def _list_models(self) -> ModelList:
         if self._closed:
             return self._stopping()
         service = self._service
         try:
-            async with asyncio.timeout(MODELS_TIMEOUT_S):
+            async with PatientTimeout(MODELS_TIMEOUT_S):
                 return await self._get_models()
         except TRANSPORT_ERRORS as error:
             return failure_of(error, service)

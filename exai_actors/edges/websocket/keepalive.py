@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol
 
+from exai_actors.runtime import AfterReading, Cancellable
+
 
 class Pingable(Protocol):
     """A socket as its keepalive sees it.
@@ -39,7 +41,7 @@ class Keepalive:
         self._timeout_s = timeout_s
         self._ping_at: dict[Pingable, float] = {}
         self._pong_by: dict[Pingable, float] = {}
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: Cancellable | None = None
 
     def add(self, socket: Pingable) -> None:
         self._ping_at[socket] = self._loop.time() + self._interval_s
@@ -80,6 +82,10 @@ class Keepalive:
             self._timer = self._loop.call_at(max(first, self._loop.time() + tick), self._on_timer)
 
     def _on_timer(self) -> None:
+        # A pong may have arrived that is still to be read, as after a stop of the process.
+        self._timer = AfterReading(self._loop, self._after_reading)
+
+    def _after_reading(self) -> None:
         self._timer = None
         self.run_due(self._loop.time())
         self._start_timer()

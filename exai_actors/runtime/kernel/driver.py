@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
+from exai_actors.runtime.kernel.after_reading import PatientTimer
+
 Callback = Callable[[], object]
 
 
@@ -59,8 +61,8 @@ class AsyncioDriver:
     def call_soon_threadsafe(self, callback: Callback, /) -> asyncio.Handle:
         return self._loop.call_soon_threadsafe(callback, context=self._context)
 
-    def call_later(self, delay_s: float, callback: Callback, /) -> asyncio.TimerHandle:
-        return self._loop.call_later(delay_s, callback, context=self._context)
+    def call_later(self, delay_s: float, callback: Callback, /) -> Cancellable:
+        return PatientTimer(self._loop, delay_s, callback, self._context)
 
     def in_loop_thread(self) -> bool:
         return asyncio._get_running_loop() is self._loop

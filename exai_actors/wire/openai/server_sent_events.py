@@ -20,6 +20,7 @@ BOM = b"\xef\xbb\xbf"
 
 _LF = 0x0A
 _CR = 0x0D
+_COLON = 0x3A
 
 
 class EventTooLarge(ExaiError):
@@ -42,6 +43,8 @@ class SseParser:
     def __init__(self, max_event_bytes: int) -> None:
         self._max_bytes = max_event_bytes
         self._head: bytes | None = b""
+        self.skipped = 0
+        """The number of comments, of blank lines without an event, and of unknown fields."""
         self._partial_line: list[bytes] = []
         self._partial_size = 0
         self._after_cr = False
@@ -72,10 +75,16 @@ class SseParser:
             if line.startswith(b"data:"):
                 # The field of nearly every line, so it is tested first.
                 self._add_data(line[6:] if line[5:6] == b" " else line[5:])
-            elif line:
+            elif not line:
+                event = self._end_event()
+                if event is None:
+                    self.skipped += 1
+                else:
+                    events.append(event)
+            elif line[0] == _COLON and not self._in_bare_json:
+                self.skipped += 1
+            else:
                 self._read_field(line)
-            elif (event := self._end_event()) is not None:
-                events.append(event)
         self._keep(rest)
         return events
 
@@ -120,6 +129,8 @@ class SseParser:
             self._event = "error"
             self._in_bare_json = name != b"error"
             self._add_data(value if name == b"error" else line)
+        else:
+            self.skipped += 1
 
     def _add_data(self, value: bytes) -> None:
         self._data.append(value)

@@ -12,7 +12,7 @@ cannot be read fails it too: docs/explanation/answers.md has the whole table.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -42,6 +42,9 @@ EVENT_OVERHEAD_BYTES = 1 << 20
 
 FINISH_GRACE_S = 2.0
 """How long usage and ``[DONE]`` may follow a finish reason; some services leave the stream open."""
+
+MAX_PASSED_OVER = 100_000
+"""The number of comments, and of events that are no chunk, that a stream may have."""
 
 # Between two JSON values and never within one: a line end without a comma, colon or bracket.
 _NEXT_DOCUMENT = re.compile(r"(?<=[]}\"\w])[ \t]*\n\s*(?=[\[{\"\w-])")
@@ -93,6 +96,7 @@ class StreamReader:
         self._messages_are_whole: bool | None = None
         self._text_after_finish = False
         self._done = False
+        self._passed_over = 0
         self._event_without_choices = ""
         self._possible_error: Any = None
         self._failure: UpstreamFailure | None = None
@@ -101,6 +105,11 @@ class StreamReader:
     def ended(self) -> bool:
         """Whether ``[DONE]`` or a failure has been read; later data is ignored."""
         return self._done or self._failure is not None
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether a piece of the answer or of its reasoning has been read."""
+        return bool(self._pieces or self._reasoning)
 
     @property
     def failure(self) -> UpstreamFailure | None:
@@ -132,6 +141,12 @@ class StreamReader:
             self._failure = UpstreamFailure(FailureKind.MALFORMED, f"broke off with {error}")
         except EventTooLarge:
             self._fail_too_large()
+        if self._passed_over + self._events.skipped > MAX_PASSED_OVER and not self.ended:
+            self._failure = UpstreamFailure(
+                FailureKind.MALFORMED,
+                f"sent more than {MAX_PASSED_OVER} comments and events that are no part of an "
+                "answer",
+            )
         return self._pieces[before:]
 
     def end_of_body(self) -> list[str]:
@@ -178,6 +193,9 @@ class StreamReader:
         for document in _documents(data):
             if self.ended:
                 return
+            if not document or document.isspace():
+                self._passed_over += 1
+                continue
             if _DONE.fullmatch(document):
                 self._end()
                 return
@@ -235,6 +253,7 @@ class StreamReader:
 
     def _pass_over(self, value: Any, document: str) -> None:
         """Skip an event that is no chunk, and remember it in case the answer never finishes."""
+        self._passed_over += 1
         self._event_without_choices = document
         if isinstance(value, str):
             is_suspect = _SOUNDS_LIKE_ERROR.search(value, 0, 1000) is not None
@@ -373,18 +392,15 @@ class StreamReader:
         )
 
 
-def _documents(data: str) -> Iterator[str]:
+def _documents(data: str) -> Sequence[str]:
     """The JSON documents of an event: some services put only one line end between two events."""
     if "\n" not in data:
-        if data and not data.isspace():
-            yield data
-        return
+        return (data,)
     try:
         parse_json(data)
     except Malformed:
-        yield from (each for each in _NEXT_DOCUMENT.split(data) if each.strip())
-    else:
-        yield data
+        return _NEXT_DOCUMENT.split(data)
+    return (data,)
 
 
 def _text_of(message: dict[str, Any]) -> str:

@@ -41,6 +41,27 @@ def test_the_protocol_of_a_connection_has(name: str) -> None:
     assert hasattr(ResponseHandler, name)
 
 
+async def test_a_connector_makes_its_protocols_by_a_factory() -> None:
+    connector = aiohttp.TCPConnector()
+    assert isinstance(connector._factory(), ResponseHandler)
+    await connector.close()
+
+
+async def test_a_protocol_asks_its_parser_at_the_end_of_its_connection() -> None:
+    protocol = ResponseHandler(asyncio.get_running_loop())
+    protocol.set_response_params()
+    ends: list[bool] = []
+
+    class Witness:
+        def feed_eof(self) -> None:
+            ends.append(True)
+
+    assert protocol._parser is not None
+    protocol._parser = Witness()  # type: ignore[assignment]
+    protocol.connection_lost(None)
+    assert ends == [True]
+
+
 @pytest.mark.parametrize("name", ["read_until_eof", "auto_decompress"])
 def test_a_response_can_be_read_with(name: str) -> None:
     assert name in parameters_of(ResponseHandler.set_response_params)
