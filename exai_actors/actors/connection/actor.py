@@ -220,9 +220,8 @@ class ConnectionActor(LoopActor):
             self._generated += 1
             other = call.other_id or _NO_ID
             request = RequestKey(other.text, other.namespace, self._generated)
-        elif self._calls.join(request, call):
+        if not self._calls.add(request, call):
             return
-        self._calls.add(request, call)
         submit = Submit(
             connection_id=self._id,
             request=request,

@@ -68,9 +68,13 @@ class PendingCalls:
             if request == name or pending.call.other_id == name
         )
 
-    def add(self, request: RequestKey, call: CheckedCall) -> None:
-        """Add a call that is not the repeat of one that is here."""
+    def add(self, request: RequestKey, call: CheckedCall) -> bool:
+        """Add a call; the repeat of one that is here joins that one, and the result is False."""
+        if request in self._pending:
+            self.join(request, call)
+            return False
         self._pending[request] = PendingCall(call)
+        return True
 
     def join(self, request: RequestKey | None, call: CheckedCall) -> bool:
         """Answer the repeat of a call that is here, or let it wait with it; False for another."""
@@ -136,13 +140,22 @@ class PendingCalls:
         pending = self._pending.pop(request, None)
         if pending is None:
             return
-        result, tool = outcome.result, pending.call.tool
+        call, result = pending.call, outcome.result
         if pending.chunks and result is not None:
-            self._send(
-                encode.stream_complete(pending.call.reply, pending.chunks, self._clock.wall())
-            )
-        for reply in (pending.call.reply, *pending.also):
-            self._outbox.send(self._terminal(reply, tool, outcome))
+            self._send(encode.stream_complete(call.reply, pending.chunks, self._clock.wall()))
+        for reply in (call.reply, *pending.also):
+            if result is not None:
+                frame = encode.result(
+                    reply,
+                    result,
+                    tool=call.tool,
+                    compat_text=self._compat_text,
+                    envelope=self._envelope,
+                )
+            else:
+                assert outcome.error is not None
+                frame = encode.error(reply, outcome.error)
+            self._outbox.send(frame)
 
     def finish_all(self, outcome: Outcome) -> None:
         """Send the same outcome for all calls."""
@@ -176,18 +189,6 @@ class PendingCalls:
                 estimate_s=pending.estimate_s,
             )
         )
-
-    def _terminal(self, reply: ReplyTo, tool: str, outcome: Outcome) -> bytes:
-        if outcome.result is not None:
-            return encode.result(
-                reply,
-                outcome.result,
-                tool=tool,
-                compat_text=self._compat_text,
-                envelope=self._envelope,
-            )
-        assert outcome.error is not None
-        return encode.error(reply, outcome.error)
 
     def _send(self, frame: bytes | None) -> None:
         if frame is not None:

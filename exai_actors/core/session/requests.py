@@ -214,13 +214,15 @@ class SessionRequests:
 
     def accept(self, active: ActiveRequest) -> EnterResult:
         """Take a new request in. After STARTED the caller sends it to its provider."""
-        active.text = _text_of(active.arguments)
+        arguments = active.arguments
+        active.text = len(arguments.prompt)
+        if arguments.images:
+            active.text += sum(map(len, arguments.images))
         if self._text + active.text > self.text_limit and self._active:
             return "too much text"
-        named = active.arguments.continuation_id is not None
-        entry = self._window.enter(
-            active.run, active.conversation if named else None, active.options.priority
-        )
+        # Only a conversation that the client named can have other requests.
+        conversation = None if arguments.continuation_id is None else active.conversation
+        entry = self._window.enter(active.run, conversation, active.options.priority)
         if entry != "full":
             self._text += active.text
             self._active[active.run] = active
@@ -249,7 +251,8 @@ class SessionRequests:
             del self._named[name]
         del self._active[active.run]
         self._text -= active.text
-        return [self._active[each] for each in self._window.leave(active.run)]
+        started = self._window.leave(active.run)
+        return [self._active[each] for each in started] if started else []
 
     def remember(
         self, names: tuple[RequestKey, ...], fingerprint: int, outcome: Outcome, now: float
@@ -279,8 +282,3 @@ class SessionRequests:
         """The requests whose deadline has passed, the earliest first; the caller ends them."""
         passed = [active for active in self._active.values() if active.deadline <= now]
         return tuple(sorted(passed, key=lambda active: active.deadline))
-
-
-def _text_of(arguments: ChatRequest) -> int:
-    text = len(arguments.prompt)
-    return text + sum(map(len, arguments.images)) if arguments.images else text

@@ -330,6 +330,9 @@ class CapacityMachine(RuleBasedStateMachine):
 
     @rule(change=st.sampled_from([Pause(), Reopen(), DrainProvider(), Reopen()]))
     def steer(self, change: Pause | Reopen | DrainProvider) -> None:
+        if isinstance(change, Reopen):
+            # The operator's word ends holds as well.
+            self.not_before = 0.0
         assert apply_change(self.dispatcher, change, "test", self.now) is None
         self.pump()
 
