@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
+from exai_actors.actors.statistics_board import StatisticsBoard
 from exai_actors.core.routing import RoutingTable
-from exai_actors.core.statistics import BrokerStatistics
 from exai_actors.core.tools.table import ToolDescription, describe_tools
 from exai_actors.ids import ProviderName
 from exai_actors.runtime import PathRef
@@ -14,21 +14,23 @@ from exai_actors.runtime import PathRef
 class Directory:
     """The routing table, the tools that depend on it, and the providers by path.
 
-    The providers in ``finish_on_disconnect`` finish the requests of clients that are gone.
+    ``board`` knows what each actor does at the moment. The providers in ``finish_on_disconnect``
+    finish the requests of clients that are gone.
     """
 
-    __slots__ = ("finish_on_disconnect", "providers", "routing", "statistics", "tools")
+    __slots__ = ("board", "finish_on_disconnect", "providers", "routing", "statistics", "tools")
 
     def __init__(
         self,
         routing: RoutingTable,
         providers: Mapping[ProviderName, PathRef],
-        statistics: Callable[[], BrokerStatistics],
+        board: StatisticsBoard,
         finish_on_disconnect: frozenset[ProviderName] = frozenset(),
     ) -> None:
         self.providers = providers
         self.finish_on_disconnect = finish_on_disconnect
-        self.statistics = statistics
+        self.board = board
+        self.statistics = board.statistics
         self.routing: RoutingTable
         self.tools: tuple[ToolDescription, ...]
         self.publish(routing)

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from exai_actors.core.statistics import BrokerStatistics, ListenerStatistics, ProviderStatistics
-from exai_actors.ids import ProviderName
+from exai_actors.core.wait_reasons import Waiting
+from exai_actors.ids import ProviderName, RequestKey, SessionId
+
+ExplainWait = Callable[[SessionId, RequestKey], Waiting | None]
 
 
 class StatisticsBoard:
@@ -23,12 +26,24 @@ class StatisticsBoard:
         self._started = now()
         self._dead_letters = dead_letters
         self._providers: dict[ProviderName, Callable[[], ProviderStatistics]] = {}
+        self._waits: dict[ProviderName, ExplainWait] = {}
         self._listener: Callable[[], ListenerStatistics] | None = None
 
     def register_provider(
-        self, name: ProviderName, statistics: Callable[[], ProviderStatistics]
+        self,
+        name: ProviderName,
+        statistics: Callable[[], ProviderStatistics],
+        waiting: ExplainWait,
     ) -> None:
         self._providers[name] = statistics
+        self._waits[name] = waiting
+
+    def waiting(
+        self, provider: ProviderName, session: SessionId, run: RequestKey
+    ) -> Waiting | None:
+        """Why a request waits at its provider; None if it does not wait there."""
+        explain = self._waits.get(provider)
+        return None if explain is None else explain(session, run)
 
     def register_listener(self, statistics: Callable[[], ListenerStatistics]) -> None:
         self._listener = statistics

@@ -89,7 +89,7 @@ class Tree:
         self.directory = Directory(
             routing,
             {name: PathRef(system, ProviderChild(name).path) for name in providers},
-            self.board.statistics,
+            self.board,
             finish_on_disconnect,
         )
         self.broker: LoopRef[BrokerActor]

@@ -32,6 +32,7 @@ class Frame(msgspec.Struct):
     position: int | None = None
     estimate_s: float | None = None
     note: str | None = None
+    waits_for: dict[str, Any] | None = None
     outputs: list[Any] | None = None
     text: str | None = None
     continuation_id: str | None = None

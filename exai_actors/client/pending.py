@@ -148,6 +148,7 @@ class PendingCall:
             position=frame.position,
             estimate_s=frame.estimate_s,
             note=frame.note,
+            waits_for=frame.waits_for,
         )
         if self._on_progress is not None:
             # An exception in the caller's function must not end the reader of all calls.

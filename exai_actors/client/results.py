@@ -26,13 +26,15 @@ class Progress(msgspec.Struct, frozen=True):
     """A sign that a call is alive.
 
     ``position`` in the provider's queue counts from 1 and is None unless the call waits.
-    ``estimate_s`` is the expected wait in seconds, None if unknown.
+    ``estimate_s`` is the expected wait in seconds, None if unknown. ``waits_for`` says why it
+    waits, with a ``code``, figures and a ``text``; None if the broker gave no reason.
     """
 
     request_id: str
     position: int | None = None
     estimate_s: float | None = None
     note: str | None = None
+    waits_for: dict[str, Any] | None = None
 
 
 class Tool(msgspec.Struct, frozen=True):

@@ -8,20 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, assert_never
 
+from msgspec.structs import replace
+
 from exai_actors.core.calls import FailureKind, UpstreamFailure
 from exai_actors.core.capacity.refusals import Refusal, RefusalCause
 from exai_actors.core.durations import format_seconds
+from exai_actors.core.wait_reasons import Waiting, WaitReason, facts, sentence, words
 from exai_actors.errors import ErrorBody, ErrorCode
 from exai_actors.ids import ProviderName
-
-# By the reason of a refusal, for providers that accept no calls.
-_CLOSED_BECAUSE = {
-    "rate_limited": "its rate limit is reached",
-    "overloaded": "it is overloaded",
-    "quota": "its quota is exhausted",
-    "circuit_open": "it has failed too often",
-    "unreachable": "its operator has paused it",
-}
 
 
 def provider_failed(provider: ProviderName, failure: UpstreamFailure) -> ErrorBody:
@@ -35,35 +29,38 @@ def provider_failed(provider: ProviderName, failure: UpstreamFailure) -> ErrorBo
     return ErrorBody(code, f"provider '{provider}': {failure.message}", details)
 
 
-def provider_refused(provider: ProviderName, refusal: Refusal) -> ErrorBody:
-    """A refusal by the provider's queue, with its cause and the position that was in question."""
+def provider_refused(provider: ProviderName, refusal: Refusal, now: float = 0.0) -> ErrorBody:
+    """A refusal by the provider's queue, with its cause and the position that was in question.
+
+    ``now`` is the instant of the refusal, in seconds of the driver's clock.
+    """
     code = ErrorCode.OVER_CAPACITY
+    why = "" if refusal.wait is None else words(refusal.wait, now)
     match refusal.cause:
         case RefusalCause.FULL:
             cause = (
-                f"has {refusal.queued} requests waiting, which is its limit, and none of others "
+                f" has {refusal.queued} requests waiting, which is its limit, and none of others "
                 "has to give way to this one"
             )
+            if why:
+                cause += f" ({why})"
         case RefusalCause.DISPLACED:
             cause = (
-                f"has {refusal.queued} requests waiting, which is its limit: this one, the last of "
-                "the session with the most of them, gave its place to one of others"
+                f" has {refusal.queued} requests waiting, which is its limit: this one, the last "
+                "of the session with the most of them, gave its place to one of others"
             )
         case RefusalCause.TOO_LATE:
             wait = refusal.wait_s
             duration = "too long" if wait is None else f"about {format_seconds(wait)}"
-            cause = f"is busy: this request would wait {duration}, beyond its deadline"
+            cause = f": {why or 'busy'}; this request would wait {duration}, beyond its deadline"
         case RefusalCause.NO_WAITING:
-            cause = "has no free permit"
-            if refusal.reason in _CLOSED_BECAUSE:
-                cause = f"accepts no calls now ({_CLOSED_BECAUSE[refusal.reason]})"
-            cause += " and this request must not wait"
+            cause = f": {why or 'busy'}; this request must not wait"
         case RefusalCause.CLOSED:
             code = ErrorCode.SERVICE_UNAVAILABLE
-            cause = f"accepts no calls now ({_CLOSED_BECAUSE.get(refusal.reason, refusal.reason)})"
+            cause = f" accepts no calls now: {why or refusal.reason}"
         case RefusalCause.DRAINING:
             code = ErrorCode.SERVICE_UNAVAILABLE
-            cause = "accepts no new requests: its operator is taking it out of service"
+            cause = " accepts no new requests: its operator is taking it out of service"
         case _:
             assert_never(refusal.cause)
     details: dict[str, Any] = {
@@ -75,7 +72,9 @@ def provider_refused(provider: ProviderName, refusal: Refusal) -> ErrorBody:
     }
     if refusal.wait_s is not None:
         details["estimated_wait_s"] = round(refusal.wait_s, 3)
-    return ErrorBody(code, f"provider '{provider}' {cause}; retry later", details)
+    if refusal.wait is not None and refusal.would_wait:
+        details["waits_for"] = facts(replace(refusal.wait, provider=provider), now)
+    return ErrorBody(code, f"provider '{provider}'{cause}; retry later", details)
 
 
 def provider_restarted(provider: ProviderName) -> ErrorBody:
@@ -96,11 +95,14 @@ def provider_unreachable(provider: ProviderName) -> ErrorBody:
     )
 
 
-def session_full(waiting: int) -> ErrorBody:
-    """The session's queue is full."""
+def session_full(waiting: int, reason: WaitReason | None = None) -> ErrorBody:
+    """The session's queue is full; ``reason`` is that of the wait."""
+    why = "" if reason is None else f" ({words(reason, 0.0)})"
+    details = {} if reason is None else {"waits_for": facts(reason, 0.0)}
     return _session_refused(
-        f"this session has {waiting} requests waiting, which is its limit; retry later",
+        f"this session has {waiting} requests waiting, which is its limit{why}; retry later",
         queued=waiting,
+        **details,
     )
 
 
@@ -112,11 +114,12 @@ def session_text_limit() -> ErrorBody:
     )
 
 
-def session_would_wait() -> ErrorBody:
+def session_would_wait(reason: WaitReason) -> ErrorBody:
     """The request would wait in its session, and its ``if_busy`` is ``refuse``."""
     return _session_refused(
-        "this request would have to wait for earlier ones of its session or conversation, "
-        "and its if_busy is 'refuse'; retry later"
+        f"this request would have to wait in its session ({words(reason, 0.0)}), "
+        "and its if_busy is 'refuse'; retry later",
+        waits_for=facts(reason, 0.0),
     )
 
 
@@ -215,13 +218,30 @@ def with_tried_targets(error: ErrorBody, tried: tuple[dict[str, Any], ...]) -> E
     return ErrorBody(error.code, error.message, details)
 
 
-def expired(tool: str, timeout_s: float) -> ErrorBody:
-    """The deadline has passed; ``timeout_s`` is the time that the request had."""
-    return ErrorBody(
-        ErrorCode.TIMEOUT,
-        f"call_tool exceeded {timeout_s:g}s",
-        {"timeout_seconds": timeout_s, "tool_name": tool},
-    )
+def expired(
+    tool: str,
+    timeout_s: float,
+    waiting: Waiting | None = None,
+    now: float = 0.0,
+    provider: ProviderName | None = None,
+) -> ErrorBody:
+    """The deadline has passed; ``timeout_s`` is the time that the request had.
+
+    ``waiting`` says why it was still waiting at ``now``; without it, its call to ``provider`` was
+    running.
+    """
+    message = f"no answer within {timeout_s:g} s"
+    details: dict[str, Any] = {"timeout_seconds": timeout_s, "tool_name": tool}
+    if waiting is not None:
+        place = "" if waiting.position is None else f" at position {waiting.position}"
+        message += f"; it was still waiting{place} ({sentence(waiting.reason, now)})"
+        details["waits_for"] = facts(waiting.reason, now)
+        if waiting.position is not None:
+            details["position"] = waiting.position
+    elif provider is not None:
+        message += f"; provider '{provider}' was still working on it"
+        details["provider"] = provider
+    return ErrorBody(ErrorCode.TIMEOUT, message, details)
 
 
 def cancelled() -> ErrorBody:

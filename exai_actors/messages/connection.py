@@ -10,6 +10,7 @@ from typing import ClassVar, final
 import msgspec
 
 from exai_actors.core.calls import Outcome
+from exai_actors.core.wait_reasons import WaitReason
 from exai_actors.ids import RequestKey, SessionId
 from exai_actors.messages.recipient import Recipient
 from exai_actors.messages.session_requests import SessionRequest
@@ -73,19 +74,27 @@ class TokenRotated(msgspec.Struct, frozen=True, gc=False):
 
 @final
 class RequestAccepted(msgspec.Struct, frozen=True, gc=False):
-    """The request was accepted and waits. Not sent if it is granted immediately."""
+    """The request was accepted and waits. Not sent if it is granted immediately.
+
+    ``reason`` is that of a wait in its session; None if it waits at its provider.
+    """
 
     refusable: ClassVar[bool] = False
     request: RequestKey
+    reason: WaitReason | None = None
 
 
 class RequestQueued(msgspec.Struct, frozen=True, gc=False):
-    """The request waits; ``position`` counts from 1, ``estimate_s`` is None when unknown."""
+    """The request waits; ``position`` counts from 1, ``estimate_s`` is None when unknown.
+
+    ``reason`` is that of the wait.
+    """
 
     refusable: ClassVar[bool] = False
     request: RequestKey
     position: int
     estimate_s: float | None
+    reason: WaitReason | None = None
 
 
 @final

@@ -10,6 +10,7 @@ from typing import ClassVar, final
 import msgspec
 
 from exai_actors.core.calls import Completion, UpstreamFailure
+from exai_actors.core.wait_reasons import WaitReason
 from exai_actors.errors import ErrorBody
 from exai_actors.ids import ConnectionId, RequestKey
 from exai_actors.messages.connection import ConnectionMessage
@@ -40,12 +41,16 @@ class Enqueued(msgspec.Struct, frozen=True, gc=False):
 
 
 class Queued(msgspec.Struct, frozen=True, gc=False):
-    """The place of a queued request; ``position`` counts from 1 in the order of service."""
+    """The place of a queued request; ``position`` counts from 1 in the order of service.
+
+    ``reason`` is that of the wait.
+    """
 
     refusable: ClassVar[bool] = False
     request: RequestKey
     position: int
     estimate_s: float | None
+    reason: WaitReason | None = None
 
 
 @final

@@ -8,15 +8,27 @@ import pytest
 from exai_actors.core import error_bodies
 from exai_actors.core.calls import FailureKind, UpstreamFailure
 from exai_actors.core.capacity.refusals import Refusal, RefusalCause
+from exai_actors.core.wait_reasons import WaitCode, Waiting, WaitReason
 from exai_actors.errors import ErrorBody, ErrorCode
 from exai_actors.ids import ProviderName
 
 KIMI = ProviderName("kimi")
 
 
-def refused(cause: RefusalCause, reason: str = "busy", wait_s: float | None = 2.5) -> ErrorBody:
-    refusal = Refusal(cause, reason, 2.50049, queued=1000, position=7, wait_s=wait_s)
-    return error_bodies.provider_refused(KIMI, refusal)
+NOW = 100.0
+SUSPENDED = WaitReason(WaitCode.HOLD, until=160.2, kind="quota", cause="HTTP 429: suspended")
+WINDOW = WaitReason(WaitCode.SESSION_WINDOW, limit=8, used=8)
+BROKEN = WaitReason(WaitCode.CIRCUIT, until=105.0, cause="HTTP 500")
+
+
+def refused(
+    cause: RefusalCause,
+    reason: str = "busy",
+    wait_s: float | None = 2.5,
+    wait: WaitReason | None = None,
+) -> ErrorBody:
+    refusal = Refusal(cause, reason, 2.50049, 1000, 7, wait_s, wait)
+    return error_bodies.provider_refused(KIMI, refusal, NOW)
 
 
 def test_a_providers_failure_has_its_name_status_and_wait() -> None:
@@ -58,10 +70,38 @@ def test_an_unknown_model_is_answered_with_the_known_ones(
     assert troubled.message == f"{message} (kimi: refused; glm: 401)"
 
 
-def test_an_expired_request_has_the_message_of_the_protocol() -> None:
-    body = error_bodies.expired("chat", 30.0)
-    assert (body.code, body.message) == (ErrorCode.TIMEOUT, "call_tool exceeded 30s")
-    assert body.details == {"timeout_seconds": 30.0, "tool_name": "chat"}
+@pytest.mark.parametrize(
+    ("waiting", "message", "more"),
+    [
+        (None, "; provider 'kimi' was still working on it", {"provider": "kimi"}),
+        (
+            Waiting(1, WaitReason(WaitCode.PERMIT, "kimi", limit=3, used=3)),
+            "; it was still waiting at position 1 (kimi: 3 of 3 calls in flight)",
+            {"position": 1},
+        ),
+        (
+            Waiting(None, WaitReason(WaitCode.RETRY, "kimi", until=12.0)),
+            "; it was still waiting (kimi: the last attempt failed, next in 2 s)",
+            {},
+        ),
+        (
+            Waiting(None, WaitReason(WaitCode.SESSION_WINDOW, limit=8, used=8)),
+            "; it was still waiting (this session: 8 of 8 requests with providers)",
+            {},
+        ),
+    ],
+)
+def test_an_expired_request_says_what_it_waited_for(
+    waiting: Waiting | None, message: str, more: dict[str, object]
+) -> None:
+    body = error_bodies.expired("chat", 0.5, waiting, 10.0, KIMI)
+    assert (body.code, body.message) == (ErrorCode.TIMEOUT, f"no answer within 0.5 s{message}")
+    details = dict(body.details or {})
+    waits_for = details.pop("waits_for", None)
+    assert details == {"timeout_seconds": 0.5, "tool_name": "chat", **more}
+    assert (waits_for is None) is (waiting is None)
+    if waiting is not None:
+        assert waits_for["code"] == waiting.reason.code.value
 
 
 def test_a_refusal_has_reason_position_and_waits() -> None:
@@ -97,23 +137,33 @@ def test_a_refusal_has_reason_position_and_waits() -> None:
         (
             refused(RefusalCause.TOO_LATE),
             ErrorCode.OVER_CAPACITY,
-            "would wait about 2.5 s, beyond its deadline",
+            "provider 'kimi': busy; this request would wait about 2.5 s, beyond its deadline",
         ),
         (refused(RefusalCause.TOO_LATE, wait_s=None), ErrorCode.OVER_CAPACITY, "wait too long, "),
         (
             refused(RefusalCause.NO_WAITING),
             ErrorCode.OVER_CAPACITY,
-            "has no free permit and this request must not wait",
+            "provider 'kimi': busy; this request must not wait; retry later",
         ),
         (
-            refused(RefusalCause.NO_WAITING, "quota"),
+            refused(RefusalCause.FULL, wait=SUSPENDED),
             ErrorCode.OVER_CAPACITY,
-            "accepts no calls now (its quota is exhausted) and this request must not wait",
+            "give way to this one (account refused for quota, trying again in 61 s (HTTP 429: susp",
         ),
         (
-            refused(RefusalCause.CLOSED, "circuit_open"),
+            refused(RefusalCause.TOO_LATE, "quota", wait=SUSPENDED),
+            ErrorCode.OVER_CAPACITY,
+            "trying again in 61 s (HTTP 429: suspended); this request would wait about 2.5 s, bey",
+        ),
+        (
+            refused(RefusalCause.NO_WAITING, "quota", wait=SUSPENDED),
+            ErrorCode.OVER_CAPACITY,
+            "trying again in 61 s (HTTP 429: suspended); this request must not wait; retry later",
+        ),
+        (
+            refused(RefusalCause.CLOSED, "circuit_open", wait=BROKEN),
             ErrorCode.SERVICE_UNAVAILABLE,
-            "accepts no calls now (it has failed too often); retry",
+            "'kimi' accepts no calls now: failed too often (HTTP 500), next try in 5 s; retry",
         ),
         (refused(RefusalCause.DRAINING), ErrorCode.SERVICE_UNAVAILABLE, "out of service"),
     ],
@@ -121,6 +171,20 @@ def test_a_refusal_has_reason_position_and_waits() -> None:
 def test_a_refusal_says_why(body: ErrorBody, code: ErrorCode, text: str) -> None:
     assert body.code is code
     assert text in body.message
+
+
+def test_a_refusal_carries_the_reason_of_the_wait_as_a_value() -> None:
+    details = refused(RefusalCause.CLOSED, "quota", wait=SUSPENDED).details or {}
+    assert details["waits_for"] == {
+        "code": "hold",
+        "provider": "kimi",
+        "kind": "quota",
+        "cause": "HTTP 429: suspended",
+        "ends_in_s": 60.2,
+        "text": "kimi: account refused for quota, trying again in 61 s (HTTP 429: suspended)",
+    }
+    draining = refused(RefusalCause.DRAINING, wait=SUSPENDED).details or {}
+    assert "waits_for" not in draining
 
 
 def test_a_full_session_says_how_many_requests_wait() -> None:
@@ -162,7 +226,11 @@ def test_every_error_can_be_sent_as_json(body: ErrorBody) -> None:
     [
         (error_bodies.session_full(256), ErrorCode.OVER_CAPACITY, 1),
         (error_bodies.session_text_limit(), ErrorCode.OVER_CAPACITY, 1),
-        (error_bodies.session_would_wait(), ErrorCode.OVER_CAPACITY, 1),
+        (
+            error_bodies.session_would_wait(WINDOW),
+            ErrorCode.OVER_CAPACITY,
+            1,
+        ),
         (error_bodies.session_busy(), ErrorCode.OVER_CAPACITY, 1),
         (error_bodies.provider_restarted(KIMI), ErrorCode.SERVICE_UNAVAILABLE, 1),
         (error_bodies.provider_unreachable(KIMI), ErrorCode.SERVICE_UNAVAILABLE, 1),

@@ -127,12 +127,12 @@ class ConnectionActor(LoopActor):
                 self._calls.granted(message.request)
                 self._arm_heartbeat()
             case RequestAccepted():
-                self._calls.accepted(message.request)
+                self._calls.accepted(message, self.now())
                 self._arm_heartbeat()
             case RequestChunk():
                 self._calls.chunk(message)
             case RequestQueued():
-                self._calls.queued(message)
+                self._calls.queued(message, self.now())
             case Admitted():
                 if not self._closing:
                     self._admitted(message)
@@ -322,7 +322,7 @@ class ConnectionActor(LoopActor):
     def _heartbeat(self) -> None:
         self._heartbeat_armed = False
         if not self._slow_consumer.is_slow:
-            self._calls.heartbeat()
+            self._calls.heartbeat(self.now())
         if self._calls:
             self._arm_heartbeat()
 

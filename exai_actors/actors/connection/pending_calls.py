@@ -9,9 +9,10 @@ import msgspec
 from exai_actors.core import error_bodies
 from exai_actors.core.calls import Outcome
 from exai_actors.core.tools.table import ChatRequest
+from exai_actors.core.wait_reasons import WaitReason, facts
 from exai_actors.errors import ErrorBody
 from exai_actors.ids import RequestKey
-from exai_actors.messages.connection import RequestChunk, RequestQueued
+from exai_actors.messages.connection import RequestAccepted, RequestChunk, RequestQueued
 from exai_actors.wire.clients import encode
 from exai_actors.wire.clients.frames import CheckedCall, ReplyTo
 
@@ -27,7 +28,8 @@ class PendingCall(msgspec.Struct, gc=False, eq=False):
     """A call without an answer.
 
     ``also`` holds further frames with the same id, which get the same outcome. ``accepted`` notes
-    that this was reported, which happens once, even if the call is re-routed.
+    that this was reported, which happens once, even if the call is re-routed. ``reason`` is that of
+    its wait, as far as it is known.
     """
 
     call: CheckedCall
@@ -35,6 +37,7 @@ class PendingCall(msgspec.Struct, gc=False, eq=False):
     chunks: int = 0
     position: int | None = None
     estimate_s: float | None = None
+    reason: WaitReason | None = None
     also: tuple[ReplyTo, ...] = ()
 
 
@@ -100,21 +103,24 @@ class PendingCalls:
             reply = reply.aside()
         self._outbox.send(encode.error(reply, error))
 
-    def accepted(self, request: RequestKey) -> None:
+    def accepted(self, message: RequestAccepted, now: float) -> None:
         """Report, once, that the call was accepted, and how long it may take in all."""
-        pending = self._pending.get(request)
-        if pending is not None and not pending.accepted:
-            self._accept(pending)
+        pending = self._pending.get(message.request)
+        if pending is not None:
+            pending.reason = message.reason
+            if not pending.accepted:
+                self._accept(pending, now)
 
-    def queued(self, message: RequestQueued) -> None:
+    def queued(self, message: RequestQueued, now: float) -> None:
         """Report the place in the queue."""
         pending = self._pending.get(message.request)
         if pending is not None:
             if not pending.accepted:
-                self._accept(pending)
+                self._accept(pending, now)
             pending.position = message.position
             pending.estimate_s = message.estimate_s
-            self._progress(pending)
+            pending.reason = message.reason
+            self._progress(pending, now)
 
     def granted(self, request: RequestKey) -> None:
         """Report that the call runs, if it has waited."""
@@ -122,9 +128,11 @@ class PendingCalls:
         if pending is not None:
             if not pending.accepted:
                 self._accept(pending)
-            if pending.position is not None:
-                pending.position = pending.estimate_s = None
-                self._progress(pending, note="running")
+            if pending.position is not None or pending.reason is not None:
+                waited = pending.position is not None
+                pending.position = pending.estimate_s = pending.reason = None
+                if waited:
+                    self._progress(pending, note="running")
 
     def chunk(self, message: RequestChunk) -> None:
         """Send a chunk, if the client wants a stream."""
@@ -162,15 +170,16 @@ class PendingCalls:
         for request in tuple(self._pending):
             self.finish(request, outcome)
 
-    def heartbeat(self) -> None:
-        """Report for each call that it is alive, with its place if it is queued."""
+    def heartbeat(self, now: float) -> None:
+        """Report for each call that it is alive, with its place and reason if it waits."""
         for pending in self._pending.values():
-            self._progress(pending)
+            self._progress(pending, now)
 
-    def _accept(self, pending: PendingCall) -> None:
+    def _accept(self, pending: PendingCall, now: float = 0.0) -> None:
         pending.accepted = True
         call = pending.call
-        frame = encode.accepted(call.reply, call.tool, self._clock.wall())
+        waits_for = None if pending.reason is None else facts(pending.reason, now)
+        frame = encode.accepted(call.reply, call.tool, self._clock.wall(), waits_for)
         if frame is not None:
             self._outbox.send(frame)
             arguments, timeout_s = call.arguments, self._timeout_s
@@ -178,7 +187,7 @@ class PendingCalls:
                 timeout_s = arguments.time_allowed(call.options, timeout_s)
             self._send(encode.acknowledged(call.reply, call.tool, timeout_s))
 
-    def _progress(self, pending: PendingCall, note: str | None = None) -> None:
+    def _progress(self, pending: PendingCall, now: float = 0.0, note: str | None = None) -> None:
         self._send(
             encode.progress(
                 pending.call.reply,
@@ -187,6 +196,7 @@ class PendingCalls:
                 note=note,
                 position=pending.position,
                 estimate_s=pending.estimate_s,
+                waits_for=None if pending.reason is None else facts(pending.reason, now),
             )
         )
 

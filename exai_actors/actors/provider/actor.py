@@ -33,12 +33,14 @@ from exai_actors.core.capacity.account import Account
 from exai_actors.core.capacity.apply_change import apply_change
 from exai_actors.core.capacity.cost import cost_of
 from exai_actors.core.capacity.dispatcher import Dispatcher
+from exai_actors.core.capacity.explain_wait import WaitExplainer
 from exai_actors.core.capacity.invariants import invariant_violations
 from exai_actors.core.capacity.quarantine import abort_rest_s
 from exai_actors.core.capacity.refusals import Refusal
 from exai_actors.core.capacity.token_estimates import TokenEstimator, characters_of
 from exai_actors.core.routing import BUSY
 from exai_actors.core.statistics import ProviderStatistics
+from exai_actors.core.wait_reasons import Waiting
 from exai_actors.ids import DEFAULT_TENANT, ProviderName, RequestKey, SessionId
 from exai_actors.messages.broker import BrokerMessage
 from exai_actors.messages.provider import (
@@ -109,7 +111,7 @@ class ProviderActor(LoopActor):
         self._replies = ProviderReplies(self._name, self._counts, self._coalescing)
 
     def on_start(self) -> None:
-        self._board.register_provider(self._name, self.statistics)
+        self._board.register_provider(self._name, self.statistics, self.waiting)
         pool = self._dispatcher.pools[0]
         for permit in self._upstream.hand_over(self.actor_ref):
             # A call of an earlier incarnation counts until its connection is closed.
@@ -175,6 +177,19 @@ class ProviderActor(LoopActor):
             now=self.now(),
         )
 
+    def waiting(self, session: SessionId, request: RequestKey) -> Waiting | None:
+        """The place and the reason of a request that waits here; None if it does not."""
+        now = self.now()
+        found = self._dispatcher.waiting(session, request, now)
+        if found is None and self._coalescing.enabled:
+            joined = self._find_live(session, request)
+            if joined is not None:
+                owner = joined.run
+                found = self._dispatcher.waiting(owner.session, owner.request, now)
+        if found is None:
+            return None
+        return replace(found, reason=replace(found.reason, provider=self._name))
+
     def _run(self, run: RunCall) -> None:
         if run.session not in self._watched:
             self._watch_session(run)
@@ -190,7 +205,7 @@ class ProviderActor(LoopActor):
         call = self._scheduled(run)
         admission = self._dispatcher.admit(call, now)
         if isinstance(admission, Refusal):
-            self._replies.refused(call, admission)
+            self._replies.refused(call, admission, now)
             return
         if admission == "granted":
             self._start(call)
@@ -213,7 +228,7 @@ class ProviderActor(LoopActor):
             call, refusal = displaced.pop()
             call.runs, joined = call.runs[:1], call.runs[1:]
             self._counts.displaced += 1
-            self._replies.refused(call, refusal)
+            self._replies.refused(call, refusal, self.now())
             # The place was that of the first session; the others have theirs to claim.
             for run in joined:
                 self._run(run)
@@ -325,7 +340,7 @@ class ProviderActor(LoopActor):
 
     def _refuse_unservable(self, now: float) -> None:
         for call, refusal in self._dispatcher.refuse_unservable(now):
-            self._replies.refused(call, refusal)
+            self._replies.refused(call, refusal, now)
 
     def _chunk(self, message: UpstreamChunk) -> None:
         call = self._dispatcher.find(message.permit)
@@ -410,8 +425,9 @@ class ProviderActor(LoopActor):
             self.schedule(FIRST_REPORT_S, RefreshQueue())
 
     def _report_positions(self) -> None:
-        every_s = self._settings.progress_interval_s
-        self._replies.positions(self._dispatcher.waits.positions_due(self.now(), every_s))
+        now, dispatcher = self.now(), self._dispatcher
+        due = dispatcher.waits.positions_due(now, self._settings.progress_interval_s)
+        self._replies.positions(due, WaitExplainer(dispatcher.guards, now))
         self._refresh_armed = False
         if self._dispatcher.queued:
             self._arm_refresh()

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from msgspec.structs import replace
+
 from exai_actors.actors.provider.call import ProviderCall
 from exai_actors.actors.provider.coalescing import Coalescing
 from exai_actors.actors.provider.statistics import Counts
 from exai_actors.core import error_bodies
 from exai_actors.core.calls import Completion, UpstreamFailure
+from exai_actors.core.capacity.explain_wait import WaitExplainer
 from exai_actors.core.capacity.refusals import Refusal
 from exai_actors.ids import ProviderName
 from exai_actors.messages.provider import RunCall
@@ -33,12 +36,16 @@ class ProviderReplies:
         if run.options.reports_progress:
             run.reply_to.tell(Granted(run.request))
 
-    def positions(self, due: Iterable[tuple[int, float | None, ProviderCall]]) -> None:
-        """Report positions from 1 and estimated waits in seconds."""
+    def positions(
+        self, due: Iterable[tuple[int, float | None, ProviderCall]], explainer: WaitExplainer
+    ) -> None:
+        """Report positions from 1, estimated waits in seconds, and the reasons."""
         for position, estimate_s, call in due:
+            reason = None
             for run in call.runs:
                 if run.options.reports_progress:
-                    run.reply_to.tell(Queued(run.request, position, estimate_s))
+                    reason = reason or replace(explainer.reason(call), provider=self._name)
+                    run.reply_to.tell(Queued(run.request, position, estimate_s, reason))
 
     def completed(self, call: ProviderCall, completion: Completion) -> None:
         if self._coalescing.enabled:
@@ -53,9 +60,9 @@ class ProviderReplies:
         for run in call.runs:
             run.reply_to.tell(Failed(run.request, failure, would_wait))
 
-    def refused(self, call: ProviderCall, refusal: Refusal) -> None:
+    def refused(self, call: ProviderCall, refusal: Refusal, now: float) -> None:
         self._coalescing.close(call)
-        error = error_bodies.provider_refused(self._name, refusal)
+        error = error_bodies.provider_refused(self._name, refusal, now)
         for run in call.runs:
             self._counts.refused += 1
             run.reply_to.tell(Refused(run.request, error, refusal.reason, refusal.would_wait))

@@ -29,6 +29,7 @@ from exai_actors.core.session.requests import ActiveRequest, SessionRequests
 from exai_actors.core.session.table import name_of
 from exai_actors.core.session.window import Window
 from exai_actors.core.tools.table import ChatRequest, LocalRequest
+from exai_actors.core.wait_reasons import Waiting
 from exai_actors.errors import ErrorBody
 from exai_actors.ids import ConnectionId, ConversationId, ProviderName, RequestKey, SessionId
 from exai_actors.messages.broker import BrokerMessage, SessionFinished, SessionFinishes
@@ -136,9 +137,9 @@ class SessionActor(LoopActor):
             case Enqueued(run):
                 if active := self._requests.find(run):
                     self._connections.accepted(active)
-            case Queued(run, position, estimate_s):
+            case Queued(run):
                 if active := self._requests.find(run):
-                    self._connections.queued(active, position, estimate_s)
+                    self._connections.queued(active, message)
             case Failed(run, failure, would_wait):
                 if active := self._requests.find(run):
                     error = error_bodies.provider_failed(active.route.provider, failure)
@@ -227,15 +228,23 @@ class SessionActor(LoopActor):
             case "started":
                 self._start(active)
             case "full":
-                self._connections.refuse(submit, error_bodies.session_full(self._requests.waiting))
+                error = error_bodies.session_full(
+                    self._requests.waiting, self._requests.wait_reason(active)
+                )
+                self._connections.refuse(submit, error)
             case "too much text":
                 self._connections.refuse(submit, error_bodies.session_text_limit())
             case "waiting":
-                if options.if_busy is IfBusy.REFUSE:
-                    self._requests.abandon(active)
-                    self._connections.refuse(submit, error_bodies.session_would_wait())
-                elif options.reports_progress:
-                    self._connections.tell(submit.connection_id, RequestAccepted(submit.request))
+                self._waits_here(submit, active)
+
+    def _waits_here(self, submit: Submit, active: ActiveRequest) -> None:
+        if submit.options.if_busy is IfBusy.REFUSE:
+            reason = self._requests.wait_reason(active)
+            self._requests.abandon(active)
+            self._connections.refuse(submit, error_bodies.session_would_wait(reason))
+        elif submit.options.reports_progress:
+            accepted = RequestAccepted(submit.request, self._requests.wait_reason(active))
+            self._connections.tell(submit.connection_id, accepted)
 
     def _start(self, active: ActiveRequest) -> None:
         """Send the request to the present target of its route."""
@@ -380,14 +389,21 @@ class SessionActor(LoopActor):
         for active in self._requests.overdue(self.now()):
             # The end of an earlier one may have started and ended this one.
             if self._is_active(active):
+                error = error_bodies.with_tried_targets(self._expired(active), active.tried)
                 self._withdraw(active)
-                error = error_bodies.with_tried_targets(
-                    error_bodies.expired("chat", active.timeout_s), active.tried
-                )
                 self._end(active, Outcome("expired", error=error))
         following = self._requests.next_deadline()
         if following is not None:
             self._set_timer(following)
+
+    def _expired(self, active: ActiveRequest) -> ErrorBody:
+        """The error of an overdue request, with the reason of its wait until now."""
+        provider = active.route.provider
+        if active.at_provider:
+            waiting = self._directory.board.waiting(provider, self._id, active.run)
+        else:
+            waiting = Waiting(None, self._requests.wait_reason(active))
+        return error_bodies.expired("chat", active.timeout_s, waiting, self.now(), provider)
 
     def _provider_down(self, provider: ProviderName) -> None:
         del self._providers[provider]

@@ -18,6 +18,7 @@ from exai_actors.messages.connection import (
     RequestQueued,
 )
 from exai_actors.messages.recipient import Recipient
+from exai_actors.messages.session import Queued
 from exai_actors.messages.session_requests import Submit
 
 
@@ -90,10 +91,11 @@ class SessionConnections:
         for connection_id, name in active.waiters:
             self.tell(connection_id, RequestAccepted(name))
 
-    def queued(self, active: ActiveRequest, position: int, estimate_s: float | None) -> None:
+    def queued(self, active: ActiveRequest, place: Queued) -> None:
         """Tell all waiters the place of the request in its provider's queue."""
         for connection_id, name in active.waiters:
-            self.tell(connection_id, RequestQueued(name, position, estimate_s))
+            message = RequestQueued(name, place.position, place.estimate_s, place.reason)
+            self.tell(connection_id, message)
 
     def granted(self, active: ActiveRequest) -> None:
         """Tell all waiters that the request has its permit."""

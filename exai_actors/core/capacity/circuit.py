@@ -27,6 +27,8 @@ class CircuitChange(msgspec.Struct, frozen=True):
 class Circuit:
     """``state`` becomes half-open when the first probe is granted.
 
+    ``cause`` is why it opened the last time.
+
     While it is not closed, only probes count: calls granted before it opened change nothing.
     """
 
@@ -38,12 +40,14 @@ class Circuit:
         "_probe_at",
         "_probes",
         "_settings",
+        "cause",
         "state",
     )
 
     def __init__(self, settings: CircuitSettings) -> None:
         self._settings = settings
         self.state: CircuitState = "closed"
+        self.cause = ""
         # When each call of the window ended, and whether it failed.
         self._calls: deque[tuple[float, bool]] = deque()
         self._failed = 0
@@ -83,21 +87,21 @@ class Circuit:
         self._calls.clear()
         return CircuitChange("circuit closed", "a probe was answered")
 
-    def failed(self, now: float, is_probe: bool) -> CircuitChange | None:
-        """Note a call that failed because the service does not work."""
+    def failed(self, now: float, is_probe: bool, words: str = "") -> CircuitChange | None:
+        """Note a call that failed because the service does not work, with its ``words``."""
         settings = self._settings
         if self.state != "closed":
             if not is_probe:
                 return None
             self._probes -= 1
-            return self._open(now, "a probe failed")
+            return self._open(now, "a probe failed", words)
         self._failures_in_a_row += 1
         self._note(now, failed=True)
         if self._failures_in_a_row >= settings.failures_in_a_row:
-            return self._open(now, f"{self._failures_in_a_row} calls failed in a row")
+            return self._open(now, f"{self._failures_in_a_row} calls failed in a row", words)
         calls = len(self._calls)
         if calls >= settings.calls and self._failed >= settings.failure_rate * calls:
-            return self._open(now, f"{self._failed} of {calls} calls failed")
+            return self._open(now, f"{self._failed} of {calls} calls failed", words)
         return None
 
     def abandoned(self, is_probe: bool) -> None:
@@ -109,13 +113,14 @@ class Circuit:
         """Forget the probes in flight, after a restart of the actor that would see their ends."""
         self._probes = 0
 
-    def _open(self, now: float, cause: str) -> CircuitChange:
+    def _open(self, now: float, cause: str, words: str) -> CircuitChange:
         settings = self._settings
         open_s = min(settings.open_cap_s, settings.open_s * 2 ** min(self._openings, 16))
         self._openings += 1
         self.state = "open"
         self._probe_at = now + open_s
-        return CircuitChange(f"circuit open for {open_s:g} s", cause)
+        self.cause = f"{cause}: {words}" if words else cause
+        return CircuitChange(f"circuit open for {open_s:g} s", self.cause)
 
     def _note(self, now: float, *, failed: bool) -> None:
         calls = self._calls

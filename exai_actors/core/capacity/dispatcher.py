@@ -24,6 +24,7 @@ from typing import Generic, Literal, TypeVar
 
 from exai_actors.core.calls import IfBusy, UpstreamFailure
 from exai_actors.core.capacity.account import Account, Mode
+from exai_actors.core.capacity.explain_wait import WaitExplainer
 from exai_actors.core.capacity.flows import Flow
 from exai_actors.core.capacity.grant_guards import GrantGuards
 from exai_actors.core.capacity.pool import MAX_POOLS, Pool
@@ -35,6 +36,7 @@ from exai_actors.core.capacity.scheduled_call import ScheduledCall
 from exai_actors.core.capacity.settlement import Settlement
 from exai_actors.core.capacity.wait_estimates import WaitEstimates
 from exai_actors.core.routing import BUSY, leaves_for
+from exai_actors.core.wait_reasons import Waiting
 from exai_actors.ids import PermitId, RequestKey, SessionId
 
 C = TypeVar("C", bound=ScheduledCall)
@@ -283,6 +285,17 @@ class Dispatcher(Generic[C]):
                 for aside in pool.queue.aside:
                     wake_at = min(wake_at, max(now, self.guards.model_opens_at(aside, now)))
         return wake_at
+
+    def waiting(self, session: SessionId, request: RequestKey, now: float) -> Waiting | None:
+        """The place and the reason of a waiting call; None if it does not wait."""
+        explainer = WaitExplainer(self.guards, now)
+        call = self.find_queued(session, request)
+        if call is not None:
+            order = call.pool.queue.in_service_order()
+            position = next((at for at, each in enumerate(order, 1) if each is call), None)
+            return Waiting(position, explainer.reason(call))
+        retry = self.retries.due(session, request)
+        return None if retry is None else Waiting(None, explainer.retry(*retry))
 
     def could_grant(self, pool: Pool[C], now: float) -> bool:
         """Whether the next call of the pool could be granted; never after ``pump``."""

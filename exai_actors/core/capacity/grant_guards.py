@@ -161,9 +161,11 @@ class GrantGuards:
         before = hold.until
         reason = failure.kind.value
         if hold in call.probed_holds:
-            hold.probe_refused(call.granted_at, now + seconds, reason, now, every_s)
+            hold.probe_refused(
+                call.granted_at, now + seconds, reason, now, every_s, failure.message
+            )
         else:
-            hold.extend(now + seconds, reason, now, every_s)
+            hold.extend(now + seconds, reason, now, every_s, failure.message)
         for probed in call.probed_holds:
             if probed is not hold:
                 probed.probe_abandoned(call.granted_at)

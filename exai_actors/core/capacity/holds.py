@@ -16,8 +16,8 @@ class Hold:
     """A hold on ``model``, or on the whole account if that is None.
 
     ``until`` is when it ends (in the past: there is none), ``because`` the reason in the words of a
-    route. ``refusals_in_a_row`` counts the refusals since the last answer; those of calls that were
-    in flight together count once.
+    route, ``words`` those of the service. ``refusals_in_a_row`` counts the refusals since the last
+    answer; those of calls that were in flight together count once.
     """
 
     __slots__ = (
@@ -30,12 +30,14 @@ class Hold:
         "probe_every_s",
         "refusals_in_a_row",
         "until",
+        "words",
     )
 
     def __init__(self, model: str | None = None) -> None:
         self.model = model
         self.until = 0.0
         self.because = ""
+        self.words = ""
         self.probe_every_s = 0.0
         self.refusals_in_a_row = 0
         self._began = 0.0
@@ -63,7 +65,9 @@ class Hold:
             self.refusals_in_a_row += 1
             self._refused_at = now
 
-    def extend(self, until: float, because: str, now: float, probe_every_s: float) -> bool:
+    def extend(
+        self, until: float, because: str, now: float, probe_every_s: float, words: str = ""
+    ) -> bool:
         """Hold until then at least; returns whether that is later than before."""
         if until <= self.until:
             return False
@@ -73,6 +77,7 @@ class Hold:
             self._probing = False
         self.until = until
         self.because = because
+        self.words = words
         self.probe_every_s = probe_every_s
         return True
 
@@ -81,12 +86,18 @@ class Hold:
         self._probing = True
 
     def probe_refused(
-        self, granted_at: float, until: float, because: str, now: float, probe_every_s: float
+        self,
+        granted_at: float,
+        until: float,
+        because: str,
+        now: float,
+        probe_every_s: float,
+        words: str = "",
     ) -> None:
         """The service's latest word replaces the earlier one; the next probe is due in a while."""
         if self._is_current(granted_at):
             self.until = 0.0
-        self.extend(until, because, now, probe_every_s)
+        self.extend(until, because, now, probe_every_s, words)
 
     def probe_failed(self, granted_at: float, now: float) -> None:
         """A probe failed without a word about limits; the next one is due in a while."""

@@ -96,6 +96,11 @@ class WindowGate:
             part.amount += difference
             self._used += difference
 
+    @property
+    def used(self) -> float:
+        """The amount in the window at the last look."""
+        return max(0.0, self._used)
+
     def statistics(self, now: float) -> GateStatistics:
         self._expire(now)
         used = max(0.0, self._used)
@@ -148,6 +153,12 @@ class RateGates:
         return max(
             (gate.opens_at(amount, now) for gate, amount in self._amounts(tokens)), default=now
         )
+
+    def shut(self, tokens: float, now: float) -> tuple[WindowGate, float] | None:
+        """Of the gates without room for such a call the one that opens last, and when it does."""
+        found = [(gate, gate.opens_at(amount, now)) for gate, amount in self._amounts(tokens)]
+        last = max(found, key=lambda each: each[1], default=None)
+        return last if last is not None and last[1] > now else None
 
     def charge(self, tokens: float, now: float) -> Charge | None:
         """Charge all gates; None without any. Raises RuntimeError when one of them is shut."""

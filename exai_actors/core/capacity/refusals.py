@@ -10,11 +10,13 @@ from typing import Generic, TypeVar
 import msgspec
 
 from exai_actors.core.calls import IfBusy
+from exai_actors.core.capacity.explain_wait import WaitExplainer
 from exai_actors.core.capacity.grant_guards import GrantGuards
 from exai_actors.core.capacity.pool import Pool
 from exai_actors.core.capacity.scheduled_call import ScheduledCall
 from exai_actors.core.capacity.wait_estimates import WaitEstimates
 from exai_actors.core.routing import leaves_for
+from exai_actors.core.wait_reasons import WaitReason
 
 C = TypeVar("C", bound=ScheduledCall)
 
@@ -44,7 +46,7 @@ class Refusal(msgspec.Struct, frozen=True, gc=False):
 
     ``reason`` is one of those that a route can list, such as ``busy``. ``retry_after`` is in
     seconds. ``position`` is the place in the queue that it would have had, from 1, and ``wait_s``
-    the wait there, None if unknown.
+    the wait there, None if unknown. ``wait`` is the reason of that wait.
     """
 
     cause: RefusalCause
@@ -53,6 +55,7 @@ class Refusal(msgspec.Struct, frozen=True, gc=False):
     queued: int
     position: int
     wait_s: float | None = None
+    wait: WaitReason | None = None
 
     @property
     def would_wait(self) -> bool:
@@ -84,7 +87,8 @@ class Refusals(Generic[C]):
         if 0 < probe_s < opens_s:
             # Were all clients to wait for the end of a long hold, none would probe it.
             retry_after = max(MIN_RETRY_AFTER_S, min(retry_after, probe_s))
-        return Refusal(cause, reason, retry_after, len(queue), position, wait_s)
+        wait = WaitExplainer(self._guards, now).reason(call)
+        return Refusal(cause, reason, retry_after, len(queue), position, wait_s, wait)
 
     def too_late(self, reason: str, call: C, now: float) -> Refusal | None:
         """The refusal of a call whose predicted wait outlasts its deadline; None if it does not."""

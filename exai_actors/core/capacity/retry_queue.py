@@ -44,6 +44,13 @@ class RetryQueue(Generic[C]):
             return heapq.heappop(self.waiting)[2]
         return None
 
+    def due(self, session: SessionId, request: RequestKey) -> tuple[float, C] | None:
+        """A waiting call and when it is due; None if it is not here."""
+        for due, _, call in self.waiting:
+            if call.request == request and call.flow.session == session:
+                return due, call
+        return None
+
     def remove(self, session: SessionId, request: RequestKey) -> C | None:
         """Remove a call; None if it is not here. A linear search: retries are few."""
         for index, (_, _, call) in enumerate(self.waiting):

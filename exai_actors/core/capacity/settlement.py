@@ -102,9 +102,9 @@ class Settlement(Generic[C]):
             elif not verdict.may_have_cost:
                 gates.settle(call.gate_charge, 0.0, now)
         if verdict.counts_for_circuit:
-            change = guards.circuit.failed(now, call.is_probe)
+            change = guards.circuit.failed(now, call.is_probe, failure.message)
             if change is not None:
-                guards.record(now, change.what, f"{change.cause}: {failure.message}")
+                guards.record(now, change.what, change.cause)
         else:
             guards.circuit.abandoned(call.is_probe)
         call.is_probe = False

@@ -21,6 +21,7 @@ from exai_actors.core.routing import Route, leaves_for
 from exai_actors.core.session.outcomes import OutcomeStore
 from exai_actors.core.session.window import EnterResult, Window
 from exai_actors.core.tools.table import ChatRequest
+from exai_actors.core.wait_reasons import WaitReason
 from exai_actors.errors import ErrorBody
 from exai_actors.ids import ConnectionId, ConversationId, ProviderName, RequestKey
 
@@ -229,6 +230,11 @@ class SessionRequests:
             for name in active.names:
                 self._named[name] = active
         return entry
+
+    def wait_reason(self, active: ActiveRequest) -> WaitReason:
+        """Why a request is not with a provider yet."""
+        named = active.arguments.continuation_id is not None
+        return self._window.wait_reason(active.run, active.conversation if named else None)
 
     def run_again(self, active: ActiveRequest) -> None:
         """Give a started request the key of another run."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from exai_actors.core.wait_reasons import WaitCode, WaitReason
 from exai_actors.ids import ConversationId, RequestKey
 
 EnterResult = Literal["started", "waiting", "full", "too much text"]
@@ -75,6 +76,18 @@ class Window:
         self._priorities[request] = priority
         self._pass_lower(request, conversation, priority)
         return "waiting"
+
+    def wait_reason(self, request: RequestKey, conversation: ConversationId | None) -> WaitReason:
+        """Why a request of that conversation waits, or would."""
+        if conversation is not None and (
+            self._is_full(conversation)
+            or any(
+                waits == conversation and each != request for each, waits in self._waiting.items()
+            )
+        ):
+            running = len(self._conversations.get(conversation, ()))
+            return WaitReason(WaitCode.CONVERSATION, limit=self.conversation_limit, used=running)
+        return WaitReason(WaitCode.SESSION_WINDOW, limit=self.limit, used=len(self._running))
 
     def leave(self, request: RequestKey) -> tuple[RequestKey, ...]:
         """Remove a request, if it is here; return the requests started in its place."""

@@ -8,6 +8,7 @@ only if they sent a token for it. ``now_wall`` is in seconds since 1970.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from exai_actors.core.statistics import BrokerStatistics
 from exai_actors.core.tools.table import ToolDescription
@@ -49,13 +50,25 @@ def progress(
     note: str | None = None,
     position: int | None = None,
     estimate_s: float | None = None,
+    waits_for: dict[str, Any] | None = None,
 ) -> bytes | None:
-    """The call is alive. ``position`` (from 1): it still waits, for about ``estimate_s``."""
+    """The call is alive. ``position`` (from 1): it still waits, for about ``estimate_s``.
+
+    ``waits_for`` are the facts of the reason.
+    """
     if reply.dialect == "op":
         return op_writer.progress(
-            reply, tool, now_wall, note=note, position=position, estimate_s=estimate_s
+            reply,
+            tool,
+            now_wall,
+            note=note,
+            position=position,
+            estimate_s=estimate_s,
+            waits_for=waits_for,
         )
-    return rpc_writer.progress(reply, note=note, position=position, estimate_s=estimate_s)
+    return rpc_writer.progress(
+        reply, note=note, position=position, estimate_s=estimate_s, waits_for=waits_for
+    )
 
 
 def chunk(reply: ReplyTo, sequence: int, text: str, now_wall: float) -> bytes | None:

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from functools import lru_cache
 from math import ceil
+from typing import Any
 
 from exai_actors.core.statistics import BrokerStatistics
 from exai_actors.core.tools.table import ToolDescription
@@ -24,9 +25,12 @@ def timestamp(second: int) -> bytes:
     return datetime.fromtimestamp(second, UTC).strftime('"%Y-%m-%d %H:%M:%S UTC"').encode()
 
 
-def accepted(reply: ReplyTo, tool: str, now_wall: float) -> bytes | None:
+def accepted(
+    reply: ReplyTo, tool: str, now_wall: float, waits_for: dict[str, Any] | None = None
+) -> bytes | None:
     """The first frame of a call: the request was accepted and may have to wait."""
-    return progress(reply, tool, now_wall, note="accepted, awaiting provider/session capacity")
+    note = "accepted, awaiting provider/session capacity"
+    return progress(reply, tool, now_wall, note=note, waits_for=waits_for)
 
 
 def acknowledged(reply: ReplyTo, tool: str, timeout_s: float) -> bytes | None:
@@ -51,16 +55,18 @@ def progress(
     note: str | None = None,
     position: int | None = None,
     estimate_s: float | None = None,
+    waits_for: dict[str, Any] | None = None,
 ) -> bytes | None:
     if not reply.acks:
         return None
-    return b'{"op":"progress"%b,"name":%b,"t":%b%b%b%b}' % (
+    return b'{"op":"progress"%b,"name":%b,"t":%b%b%b%b%b}' % (
         reply.ids,
         to_json(tool),
         to_json(now_wall),
         b"" if note is None else b',"note":' + to_json(note),
         b"" if position is None else b',"position":' + to_json(position),
         b"" if estimate_s is None else b',"estimate_s":' + to_json(estimate_s),
+        b"" if waits_for is None else b',"waits_for":' + to_json(waits_for),
     )
 
 

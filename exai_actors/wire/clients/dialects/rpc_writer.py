@@ -76,7 +76,12 @@ def _notify(reply: ReplyTo, message: str | None, meta: dict[str, Any]) -> bytes 
 
 
 def progress(
-    reply: ReplyTo, *, note: str | None, position: int | None, estimate_s: float | None
+    reply: ReplyTo,
+    *,
+    note: str | None,
+    position: int | None,
+    estimate_s: float | None,
+    waits_for: dict[str, Any] | None = None,
 ) -> bytes | None:
     meta: dict[str, Any] = {}
     if position is not None:
@@ -84,6 +89,9 @@ def progress(
         note = note or f"queued at position {position}"
     if estimate_s is not None:
         meta["estimate_s"] = estimate_s
+    if waits_for is not None:
+        meta["waits_for"] = waits_for
+        note = f"{note or 'waiting'}; {waits_for['text']}"
     return _notify(reply, note, meta)
 
 
