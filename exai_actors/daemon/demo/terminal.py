@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Mapping
 from typing import TextIO
 
-from exai_actors.daemon.demo.render import Style, picture, progress_line, summary
+from exai_actors.daemon.demo.render import Style, events, picture, progress_line, summary
 from exai_actors.daemon.demo.tally import Snapshot
 
 HIDE_CURSOR, SHOW_CURSOR = "\x1b[?25l", "\x1b[?25h"
@@ -27,6 +27,7 @@ class Display:
         self._unicode = "utf" in (stream.encoding or "").lower()
         self._drawn = 0
         self._next_line = PLAIN_INTERVAL_S
+        self._events_shown = 0
 
     def __enter__(self) -> Display:
         self._write(HIDE_CURSOR if self.live else "")
@@ -36,12 +37,16 @@ class Display:
         self._write(SHOW_CURSOR if self.live else "")
 
     def show(self, snapshot: Snapshot) -> None:
-        """Update the picture; without a terminal, print one line per second."""
+        """Update the picture; without a terminal, print one line per second and each event."""
         if self.live:
             self._redraw(picture(snapshot, self._style()))
         elif snapshot.elapsed >= self._next_line:
             self._next_line += PLAIN_INTERVAL_S
             self._write(f"{progress_line(snapshot)}\n")
+        if not self.live:
+            happened = list(events(snapshot))[self._events_shown :]
+            self._events_shown += len(happened)
+            self._write("".join(f"{event}\n" for event in happened))
 
     def finish(self, snapshot: Snapshot) -> None:
         """Leave the last picture and print the summary below."""
