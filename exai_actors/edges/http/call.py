@@ -282,7 +282,7 @@ class HttpCall:
         portions = [first]
         size = len(first)
         grace_s = min(FINISH_GRACE_S, self._service.settings.idle_timeout_s / 2)
-        while size <= limit:
+        while size <= limit and not content.at_eof():
             if not self.has_begun:
                 self.has_begun = not portions[-1].isspace()
             if portions[-1][-16:].rstrip()[-1:] != b"}":

@@ -53,6 +53,10 @@ _COUNTS = {
         "thoughtsTokenCount",
     ),
 }
+# The same with each member as a pair: its name, and the name within it or an empty string.
+_PATHS = {
+    field: tuple(name.partition(".")[::2] for name in names) for field, names in _COUNTS.items()
+}
 
 _SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
 
@@ -169,11 +173,13 @@ class UsageReader:
         """Note the counts in ``usage``; unless ``replace``, only those that are missing so far."""
         if not isinstance(usage, dict):
             return
-        for field, names in _COUNTS.items():
+        for field, paths in _PATHS.items():
             if field in self._counts and not replace:
                 continue
-            for name in names:
-                count = _count_at(usage, name)
+            for name, inner in paths:
+                if name not in usage:
+                    continue
+                count = _count_of(usage[name], inner)
                 if count is not None and (count or field not in self._counts):
                     self._counts[field] = count
                     break
@@ -188,7 +194,7 @@ class UsageReader:
 
     def usage(self, *, has_text: bool) -> Usage | None:
         """The counts; None unless those of prompt and completion are known or follow."""
-        counts = dict(self._counts)
+        counts = self._counts
         prompt, completion = counts.get("prompt"), counts.get("completion")
         total = counts.get("total")
         if not completion and has_text:
@@ -215,10 +221,9 @@ def _whole(count: float | None) -> int | None:
     return None if count is None else int(count)
 
 
-def _count_at(usage: dict[str, Any], path: str) -> int | None:
-    value: Any = usage
-    for name in path.split("."):
-        value = value.get(name) if isinstance(value, dict) else None
+def _count_of(value: Any, inner: str) -> int | None:
+    if inner:
+        value = value.get(inner) if isinstance(value, dict) else None
     if isinstance(value, str) and value.isdecimal() and len(value) <= len(str(_MAX_TOKENS)):
         value = int(value)
     if isinstance(value, float) and value.is_integer():
