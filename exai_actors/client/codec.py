@@ -36,6 +36,7 @@ class Frame(msgspec.Struct):
     outputs: list[Any] | None = None
     text: str | None = None
     continuation_id: str | None = None
+    dropped_turns: int = 0
     metadata: dict[str, Any] | None = None
     tools: list[Any] | None = None
     health: dict[str, Any] | None = None

@@ -9,7 +9,7 @@ The tree, whose root is ``exai_actors.errors.ExaiError``::
     |-- UsageError         the call cannot work as made
     `-- BrokerError        the broker answered with an error (code, message, details, retry_after)
         |-- InvalidRequest, InvalidArguments, DuplicateRequest
-        |-- ToolNotFound, ModelNotFound
+        |-- ToolNotFound, ModelNotFound, ConversationNotFound
         |-- OverCapacity, ServiceUnavailable, Draining
         |-- RequestTimeout, RequestCancelled
         |-- Unauthorized
@@ -26,6 +26,7 @@ __all__ = [
     "BrokerError",
     "ConnectError",
     "ConnectionLost",
+    "ConversationNotFound",
     "Draining",
     "DuplicateRequest",
     "ExaiError",
@@ -125,6 +126,10 @@ class ModelNotFound(BrokerError):
         return tuple(str(model) for model in found) if isinstance(found, list) else ()
 
 
+class ConversationNotFound(BrokerError):
+    """The session has no conversation with this ``continuation_id``: begin a new one."""
+
+
 class OverCapacity(BrokerError):
     """Refused because too many requests wait or are in flight."""
 
@@ -169,6 +174,7 @@ _BY_CODE: dict[ErrorCode, type[BrokerError]] = {
     ErrorCode.DUPLICATE: DuplicateRequest,
     ErrorCode.TOOL_NOT_FOUND: ToolNotFound,
     ErrorCode.MODEL_NOT_FOUND: ModelNotFound,
+    ErrorCode.NOT_FOUND: ConversationNotFound,
     ErrorCode.OVER_CAPACITY: OverCapacity,
     ErrorCode.SERVICE_UNAVAILABLE: ServiceUnavailable,
     ErrorCode.DRAINING: Draining,

@@ -164,6 +164,7 @@ class PendingCall:
             text=text,
             outputs=outputs,
             continuation_id=frame.continuation_id,
+            dropped_turns=frame.dropped_turns,
             metadata=frame.metadata or {},
             request_id=self.request_id,
         )

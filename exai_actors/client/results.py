@@ -11,8 +11,8 @@ class CallResult(msgspec.Struct, frozen=True):
     """The whole answer to one call.
 
     ``outputs`` are the tool's text blocks, ``text`` all of them joined. ``continuation_id``, passed
-    as an argument of the next call, continues the conversation. ``metadata`` has model, provider,
-    finish reason and usage where known.
+    as an argument of the next call, continues the conversation, without its first ``dropped_turns``
+    turns. ``metadata`` has model, provider, finish reason and usage where known.
     """
 
     text: str
@@ -20,6 +20,7 @@ class CallResult(msgspec.Struct, frozen=True):
     continuation_id: str | None
     metadata: dict[str, Any]
     request_id: str
+    dropped_turns: int = 0
 
 
 class Progress(msgspec.Struct, frozen=True):

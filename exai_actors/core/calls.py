@@ -157,7 +157,10 @@ UpstreamResult = Completion | UpstreamFailure | Aborted
 
 
 class ToolResult(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """The answer of a tool: text blocks, and facts about their origin where known."""
+    """The answer of a tool: text blocks, and facts about their origin where known.
+
+    ``dropped_turns`` is the number of turns of the conversation that its next call will lack.
+    """
 
     outputs: tuple[str, ...]
     continuation_id: str | None = None
@@ -166,6 +169,7 @@ class ToolResult(msgspec.Struct, frozen=True, gc=False, array_like=True):
     finish_reason: str | None = None
     usage: Usage | None = None
     reasoning: str = ""
+    dropped_turns: int = 0
 
 
 OutcomeKind = Literal["completed", "failed", "refused", "expired", "cancelled"]

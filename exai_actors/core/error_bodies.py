@@ -185,6 +185,17 @@ def model_not_found(
     )
 
 
+def conversation_unknown(conversation: str) -> ErrorBody:
+    """The continuation id names no conversation of the session."""
+    return ErrorBody(
+        ErrorCode.NOT_FOUND,
+        f"this session has no conversation '{conversation}': it belongs to another session, was "
+        "dropped for newer ones, or ended with its session or with the broker's last run; leave "
+        "continuation_id out to begin a new one, and repeat in the prompt what the model must know",
+        {"continuation_id": conversation},
+    )
+
+
 def id_reused() -> ErrorBody:
     """The request id belongs to another call in flight."""
     return ErrorBody(

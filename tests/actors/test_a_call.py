@@ -321,17 +321,6 @@ def test_each_turn_of_a_conversation_sees_the_one_before() -> None:
     ]
 
 
-def test_sessions_do_not_share_conversations_of_the_same_name() -> None:
-    tree = ManualTree(limit=4)
-    named = {"continuation_id": "talk"}
-    one, two = tree.client(), tree.client()
-    one.call("a", "secret", arguments=named)
-    tree.upstream.calls[0].complete("kept")
-    one.received()
-    two.call("a", "what was it?", arguments=named)
-    assert tree.upstream.calls[1].call.messages == (ChatMessage("user", "what was it?"),)
-
-
 def test_the_system_prompt_comes_before_every_conversation() -> None:
     tree = ManualTree(session=SessionSettings(system_prompt="be brief"))
     tree.client().call("a", "x")

@@ -53,13 +53,15 @@ def test_a_client_that_vanishes_frees_its_permit_when_its_call_has_ended(chunks:
 def test_requests_waiting_in_the_session_end_with_their_client() -> None:
     tree = ManualTree(limit=4)
     client = tree.client()
-    named = {"continuation_id": "talk"}
+    client.call("first")
+    tree.upstream.calls[0].complete()
+    named = {"continuation_id": client.received()[-1]["continuation_id"]}
     client.call("a", arguments=named)
     client.call("b", arguments=named)
     client.vanish()
-    tree.upstream.calls[0].close(cut_off=False)
+    tree.upstream.calls[1].close(cut_off=False)
     tree.settle()
-    assert len(tree.upstream.calls) == 1
+    assert len(tree.upstream.calls) == 2
     assert tree.statistics().in_flight == 0
 
 

@@ -14,6 +14,7 @@ from exai_actors.client import (
     BrokerClient,
     BrokerError,
     ConnectionLost,
+    ConversationNotFound,
     InternalError,
     InvalidArguments,
     ModelNotFound,
@@ -189,7 +190,7 @@ async def test_answers_find_their_calls_in_any_order(
         ("CANCELLED", RequestCancelled),
         ("UNAUTHORIZED", Unauthorized),
         ("SERVICE_UNAVAILABLE", ServiceUnavailable),
-        ("NOT_FOUND", BrokerError),
+        ("NOT_FOUND", ConversationNotFound),
         ("RESEND_PROMPT", InternalError),
     ],
 )

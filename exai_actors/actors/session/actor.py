@@ -22,7 +22,7 @@ from exai_actors.core.calls import (
     OutcomeKind,
     ToolResult,
 )
-from exai_actors.core.routing import fallback_reason
+from exai_actors.core.routing import AUTO, fallback_reason
 from exai_actors.core.session.conversations import Conversations
 from exai_actors.core.session.outcomes import OutcomeStore
 from exai_actors.core.session.requests import ActiveRequest, SessionRequests
@@ -197,6 +197,15 @@ class SessionActor(LoopActor):
     ) -> None:
         """Take a new chat request in and start it, unless it has to wait or is refused."""
         model, routing = arguments.model, self._directory.routing
+        conversation = arguments.continuation_id
+        if conversation is not None:
+            before = self._conversations.find(ConversationId(conversation))
+            if before is None:
+                error = error_bodies.conversation_unknown(conversation)
+                self._connections.refuse(submit, error)
+                return
+            if routing.is_default(model):
+                model = before.model
         route = routing.find(model)
         if route is None:
             error = self._local_tools.model_not_found(None if routing.is_default(model) else model)
@@ -204,7 +213,6 @@ class SessionActor(LoopActor):
             return
         options = submit.options
         timeout_s = arguments.time_allowed(options, self._settings.request_timeout_s)
-        conversation = arguments.continuation_id
         if conversation is None:
             self._generated += 1
             conversation = f"{self._conversation_prefix}-{self._generated}"
@@ -251,7 +259,15 @@ class SessionActor(LoopActor):
         route, arguments = active.route, active.arguments
         history: tuple[ChatMessage, ...] = ()
         if arguments.continuation_id is not None:
-            history = self._conversations.history(active.conversation)
+            # While the request waited, an earlier turn may have ended, and newer conversations
+            # may have taken the place of this one.
+            before = active.before or self._conversations.find(active.conversation)
+            if before is None:
+                error = error_bodies.conversation_unknown(active.conversation)
+                self._end(active, Outcome("refused", error=error))
+                return
+            active.before = before
+            history = before.history
         run = RunCall(
             request=active.run,
             session=self._id,
@@ -283,21 +299,36 @@ class SessionActor(LoopActor):
 
     def _completed(self, active: ActiveRequest, completion: Completion) -> None:
         arguments = active.arguments
-        self._conversations.add(
+        model = arguments.model
+        if model is None or model == AUTO:
+            model = self._model_of(active)
+        dropped = self._conversations.add(
             active.conversation,
             ChatMessage("user", arguments.prompt, arguments.images),
             ChatMessage("assistant", completion.text),
+            model=model,
+            before=active.before,
         )
         result = ToolResult(
             outputs=(completion.text,),
-            continuation_id=active.conversation,
+            continuation_id=None if dropped is None else active.conversation,
             model=completion.model,
             provider=active.route.provider,
             finish_reason=completion.finish_reason,
             usage=completion.usage,
             reasoning=completion.reasoning,
+            dropped_turns=dropped or 0,
         )
         self._end(active, Outcome("completed", result))
+
+    def _model_of(self, active: ActiveRequest) -> str:
+        """The name that stands for the model of a request without one, or with AUTO."""
+        routing, model = self._directory.routing, active.arguments.model
+        if not routing.is_default(model):
+            return AUTO
+        if active.before is not None:
+            return active.before.model
+        return routing.default_model or active.route.model
 
     def _unanswered(
         self,

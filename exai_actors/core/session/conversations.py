@@ -5,13 +5,35 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import islice
 
+import msgspec
+
 from exai_actors.core.calls import ChatMessage
 from exai_actors.core.session.packing import pack, unpacker
 from exai_actors.ids import ConversationId
 
 History = tuple[ChatMessage, ...]
 
-_unpack: Callable[[bytes], History] = unpacker(History)
+
+class Conversation(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """What is kept of a conversation.
+
+    ``model`` is the name by which its last turn asked for a model, ``system`` the system prompt of
+    that turn, empty for the configured one. ``turns`` counts all questions that were answered;
+    ``history`` has the latest of them with their answers, oldest first and without gaps.
+    """
+
+    model: str
+    turns: int
+    history: History
+    system: str = ""
+
+    @property
+    def dropped_turns(self) -> int:
+        """The number of turns that the next call will not have with it."""
+        return self.turns - len(self.history) // 2
+
+
+_unpack: Callable[[bytes], Conversation] = unpacker(Conversation)
 
 
 class Conversations:
@@ -35,46 +57,56 @@ class Conversations:
     def __len__(self) -> int:
         return len(self._histories)
 
-    def history(self, conversation: ConversationId) -> History:
-        """The turns so far, oldest first; empty for an unknown conversation."""
-        packed = self._histories.get(conversation)
-        return () if packed is None else _unpack(packed)
+    def find(self, conversation: ConversationId) -> Conversation | None:
+        """The conversation, which counts as used; None for an unknown one."""
+        packed = self._histories.pop(conversation, None)
+        if packed is None:
+            return None
+        self._histories[conversation] = packed
+        return _unpack(packed)
 
-    def add(self, conversation: ConversationId, question: ChatMessage, answer: ChatMessage) -> None:
+    def add(
+        self,
+        conversation: ConversationId,
+        question: ChatMessage,
+        answer: ChatMessage,
+        *,
+        model: str = "",
+        system: str = "",
+        before: Conversation | None = None,
+    ) -> int | None:
         """Append a turn, and drop the oldest turns and conversations that exceed the limits.
 
-        A turn that alone exceeds them leaves an empty history: one without gaps.
+        ``before`` is the conversation as the call had it, in case that the store has dropped it
+        since. Returns the number of turns that the conversation lacks now, the new one included if
+        it alone exceeds the limits; None if the conversation is not kept at all.
         """
         if self.turns <= 0 or self.count <= 0:
-            return
+            return None
         histories = self._histories
+        turns = 1
         history: History = (question, answer)
         if conversation in histories:
-            history = self.history(conversation) + history
-            self._drop(conversation)
-        packed = self._pack_latest(history) if len(history) > 2 else pack(history)
-        size = len(packed)
-        if size > self.size:
-            return
+            before = _unpack(self._drop(conversation))
+        if before is not None:
+            turns = before.turns + 1
+            history = (before.history + history)[-2 * self.turns :]
+        packed = pack(Conversation(model, turns, history, system))
+        while len(packed) > self.size:
+            if not history:
+                return None
+            history = history[2:]
+            packed = pack(Conversation(model, turns, history, system))
         histories[conversation] = packed
-        self._size += size
+        self._size += len(packed)
         if len(histories) > self.count:
             for oldest in tuple(islice(histories, len(histories) - self.count + self._spare)):
                 self._drop(oldest)
         while self._size > 8 * self.size:
             self._drop(next(iter(histories)))
+        return turns - len(history) // 2
 
-    def _pack_latest(self, history: History) -> bytes:
-        """Pack as many of the latest turns as fit, or the last one alone if it does not fit."""
-        history = history[-2 * self.turns :]
-        latest = pack(history[-2:])
-        if len(latest) > self.size:
-            return latest
-        packed = pack(history)
-        while len(packed) > self.size:
-            history = history[2:]
-            packed = pack(history)
+    def _drop(self, conversation: ConversationId) -> bytes:
+        packed = self._histories.pop(conversation)
+        self._size -= len(packed)
         return packed
-
-    def _drop(self, conversation: ConversationId) -> None:
-        self._size -= len(self._histories.pop(conversation))

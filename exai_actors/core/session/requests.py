@@ -18,6 +18,7 @@ import msgspec
 
 from exai_actors.core.calls import CallOptions, Outcome
 from exai_actors.core.routing import Route, leaves_for
+from exai_actors.core.session.conversations import Conversation
 from exai_actors.core.session.outcomes import OutcomeStore
 from exai_actors.core.session.window import EnterResult, Window
 from exai_actors.core.tools.table import ChatRequest
@@ -40,7 +41,8 @@ class ActiveRequest(msgspec.Struct, gc=False, eq=False, kw_only=True):
     none once that one has left after the first chunk, because half a stream is no answer.
     ``sequence`` is the number of chunks so far. ``deadline`` is an instant in monotonic seconds,
     ``timeout_s`` the time it allowed at first. ``tried`` describes the failures at earlier targets
-    of the route. ``text`` is the size of its prompt and image URLs in characters.
+    of the route. ``text`` is the size of its prompt and image URLs in characters. ``before`` is the
+    conversation that the request continues, as it was when the request started.
     """
 
     run: RequestKey
@@ -58,6 +60,7 @@ class ActiveRequest(msgspec.Struct, gc=False, eq=False, kw_only=True):
     sequence: int = 0
     tried: tuple[dict[str, Any], ...] = ()
     text: int = 0
+    before: Conversation | None = None
 
     def join(self, waiter: Waiter) -> None:
         """Add a waiter, unless it waits already."""

@@ -96,6 +96,7 @@ def _as_json(result: CallResult) -> dict[str, Any]:
         "text": result.text,
         "outputs": list(result.outputs),
         "continuation_id": result.continuation_id,
+        "dropped_turns": result.dropped_turns,
         "metadata": result.metadata,
         "request_id": result.request_id,
     }

@@ -37,7 +37,11 @@ def result(
         joined = to_json("\n\n".join(filter(None, texts)))
         blocks = to_json([{"type": "text", "text": text} for text in texts])
     facts, continuation = _facts(answer), answer.continuation_id
-    known = b"" if continuation is None else b',"continuation_id":' + to_json(continuation)
+    known = b""
+    if continuation is not None:
+        known = b',"continuation_id":' + to_json(continuation)
+        if answer.dropped_turns:
+            known += b',"dropped_turns":%d' % answer.dropped_turns
     if reply.dialect == "json-rpc":
         meta = known + facts
         return b'{"jsonrpc":"2.0"%b,"result":{"content":%b,"isError":false%b}}' % (
@@ -104,8 +108,8 @@ def _ex_ai_envelope(text: str, answer: ToolResult, tool: str) -> str:
         "metadata": facts,
     }
     if answer.continuation_id is not None:
-        wrapper["continuation_offer"] = {
-            "continuation_id": answer.continuation_id,
-            "note": "Send this continuation_id to continue the conversation.",
-        }
+        note = "Send this continuation_id to continue the conversation."
+        if answer.dropped_turns:
+            note += f" Its first turns ({answer.dropped_turns}) are no longer part of it."
+        wrapper["continuation_offer"] = {"continuation_id": answer.continuation_id, "note": note}
     return to_json(wrapper).decode()

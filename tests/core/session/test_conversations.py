@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from exai_actors.core.calls import ChatMessage
-from exai_actors.core.session.conversations import Conversations
+from exai_actors.core.session.conversations import Conversation, Conversations, History
 from exai_actors.core.session.packing import pack
 from exai_actors.ids import ConversationId
 
@@ -21,34 +21,41 @@ def turn(text: str, answer: str = "") -> tuple[ChatMessage, ChatMessage]:
 
 def bytes_of(*texts: str) -> int:
     """The size of a history of these questions."""
-    return len(pack([message for text in texts for message in turn(text)]))
+    messages = tuple(message for text in texts for message in turn(text))
+    return len(pack(Conversation("", len(texts), messages)))
+
+
+def history(conversations: Conversations, conversation: ConversationId) -> History:
+    """The messages that are kept of a conversation, which counts as used by this."""
+    found = conversations.find(conversation)
+    return () if found is None else found.history
 
 
 TEN = bytes_of("1234567890")
 
 
 def test_an_unknown_conversation_has_no_history() -> None:
-    assert Conversations(count=4, turns=4, size=1000).history(A) == ()
+    assert Conversations(count=4, turns=4, size=1000).find(A) is None
 
 
 def test_a_history_holds_questions_and_answers_oldest_first() -> None:
     conversations = Conversations(count=4, turns=4, size=1000)
     conversations.add(A, *turn("one?", "one."))
     conversations.add(A, *turn("two?", "two."))
-    assert [message.content for message in conversations.history(A)] == [
+    assert [message.content for message in history(conversations, A)] == [
         "one?",
         "one.",
         "two?",
         "two.",
     ]
-    assert conversations.history(B) == ()
+    assert history(conversations, B) == ()
 
 
 def test_the_oldest_turns_are_dropped_when_there_are_too_many() -> None:
     conversations = Conversations(count=4, turns=2, size=1000)
     for text in ("one?", "two?", "three?"):
         conversations.add(A, *turn(text))
-    assert conversations.history(A) == turn("two?") + turn("three?")
+    assert history(conversations, A) == turn("two?") + turn("three?")
 
 
 @pytest.mark.parametrize(
@@ -66,23 +73,25 @@ def test_the_oldest_turns_are_dropped_when_they_are_too_large(
     conversations = Conversations(count=4, turns=9, size=bytes_of("1234", "123456"))
     conversations.add(A, *turn("1234"))
     conversations.add(A, *turn_of_six)
-    assert conversations.history(A) == turn("1234") + turn_of_six
+    assert history(conversations, A) == turn("1234") + turn_of_six
     conversations = Conversations(count=4, turns=9, size=bytes_of("1234", "123456"))
     conversations.add(A, *turn("12345"))
     conversations.add(A, *turn_of_six)
-    assert conversations.history(A) == turn_of_six
+    assert history(conversations, A) == turn_of_six
 
 
 def test_a_turn_that_is_too_large_leaves_an_empty_history() -> None:
     conversations = Conversations(count=2, turns=9, size=TEN)
     conversations.add(A, *turn("first"))
-    conversations.add(B, *turn("first"))
-    conversations.add(C, *turn("much too large"))
-    assert conversations.history(A) == turn("first")
-    assert conversations.history(B) == turn("first")
-    conversations.add(A, *turn("much too large"))
-    assert conversations.history(A) == ()
-    assert len(conversations) == 1
+    assert conversations.add(A, *turn("much too large")) == 2
+    assert conversations.find(A) == Conversation("", 2, ())
+    assert conversations.add(B, *turn("much too large")) == 1
+
+
+def test_a_record_that_is_too_large_without_turns_is_not_kept() -> None:
+    conversations = Conversations(count=2, turns=9, size=TEN)
+    assert conversations.add(A, *turn("first"), model="m" * TEN) is None
+    assert conversations.find(A) is None
 
 
 def test_the_least_recently_used_conversation_is_dropped_first() -> None:
@@ -91,16 +100,16 @@ def test_the_least_recently_used_conversation_is_dropped_first() -> None:
     conversations.add(B, *turn("one?"))
     conversations.add(A, *turn("two?"))
     conversations.add(C, *turn("one?"))
-    assert conversations.history(A) == turn("one?") + turn("two?")
-    assert conversations.history(B) == ()
-    assert conversations.history(C) == turn("one?")
+    assert history(conversations, A) == turn("one?") + turn("two?")
+    assert history(conversations, B) == ()
+    assert history(conversations, C) == turn("one?")
 
 
 def test_all_conversations_hold_at_most_eight_times_as_much_as_one() -> None:
     conversations = Conversations(count=100, turns=9, size=TEN)
     for conversation in IDS[:9]:
         conversations.add(conversation, *turn("1234567890"))
-    assert conversations.history(IDS[0]) == ()
+    assert history(conversations, IDS[0]) == ()
     assert len(conversations) == 8
 
 
@@ -108,54 +117,110 @@ def test_all_conversations_hold_at_most_eight_times_as_much_as_one() -> None:
 def test_a_limit_of_zero_stores_no_conversation(count: int, turns: int) -> None:
     conversations = Conversations(count, turns, size=1000)
     conversations.add(A, *turn("one?"))
-    assert conversations.history(A) == ()
+    assert history(conversations, A) == ()
     assert len(conversations) == 0
 
 
+def test_a_conversation_keeps_what_its_last_turn_asked_for() -> None:
+    conversations = Conversations(count=4, turns=4, size=1000)
+    conversations.add(A, *turn("one?"), model="kimi", system="Be brief.")
+    conversations.add(A, *turn("two?"), model="glm")
+    found = conversations.find(A)
+    assert found == Conversation("glm", 2, turn("one?") + turn("two?"), "")
+
+
+def test_the_number_of_dropped_turns_is_returned() -> None:
+    conversations = Conversations(count=4, turns=2, size=300)
+    added = [conversations.add(A, *turn(text)) for text in ("one?", "two?", "three?", "x" * 400)]
+    assert added == [0, 0, 1, 4]
+    assert conversations.add(A, *turn("five?")) == 4
+    found = conversations.find(A)
+    assert found is not None
+    assert (found.turns, found.dropped_turns, found.history) == (5, 4, turn("five?"))
+
+
+def test_a_conversation_that_was_dropped_during_a_call_keeps_what_the_call_had() -> None:
+    conversations = Conversations(count=1, turns=4, size=1000)
+    conversations.add(A, *turn("one?"), model="kimi")
+    before = conversations.find(A)
+    conversations.add(B, *turn("other"))
+    assert conversations.find(A) is None
+    assert conversations.add(A, *turn("two?"), before=before) == 0
+    assert history(conversations, A) == turn("one?") + turn("two?")
+
+
+def test_a_turn_that_ended_during_a_call_is_kept_beside_it() -> None:
+    conversations = Conversations(count=2, turns=4, size=1000)
+    conversations.add(A, *turn("one?"))
+    before = conversations.find(A)
+    conversations.add(A, *turn("two?"), before=before)
+    conversations.add(A, *turn("three?"), before=before)
+    assert history(conversations, A) == turn("one?") + turn("two?") + turn("three?")
+
+
+def test_a_conversation_that_is_found_counts_as_used() -> None:
+    conversations = Conversations(count=2, turns=9, size=1000)
+    conversations.add(A, *turn("one?"))
+    conversations.add(B, *turn("one?"))
+    conversations.find(A)
+    conversations.add(C, *turn("one?"))
+    assert conversations.find(A) is not None
+    assert conversations.find(B) is None
+
+
 class ConversationsMachine(RuleBasedStateMachine):
-    """The histories beside a list of all turns."""
+    """The conversations beside a list of all turns of each."""
 
     @initialize(count=st.integers(1, 12), turns=st.integers(1, 4), size=st.integers(1, 3 * TEN))
     def open(self, count: int, turns: int, size: int) -> None:
         self.conversations = Conversations(count, turns, size)
         self.said: dict[ConversationId, list[int]] = {}
-        self.recent: list[ConversationId] = []
 
-    def latest_that_fit(self, conversation: ConversationId) -> list[int]:
-        said = self.said.get(conversation, [])
-        for start in range(len(said)):
-            if len(said[start:]) <= self.conversations.turns and (
-                self.size(said[start:]) <= self.conversations.size
-            ):
-                return said[start:]
-        return []
+    def record(self, said: list[int], kept: int) -> Conversation:
+        latest = said[len(said) - kept :]
+        messages = tuple(message for length in latest for message in turn("x" * length))
+        return Conversation("", len(said), messages)
 
-    def size(self, lengths: list[int]) -> int:
-        return bytes_of(*("x" * length for length in lengths))
+    def kept(self, said: list[int]) -> int | None:
+        """How many of these turns fit; None if not even a record without turns does."""
+        for kept in range(min(len(said), self.conversations.turns), -1, -1):
+            if len(pack(self.record(said, kept))) <= self.conversations.size:
+                return kept
+        return None
+
+    def size(self, said: list[int]) -> int:
+        return len(pack(self.record(said, self.kept(said) or 0)))
 
     @rule(conversation=st.sampled_from(IDS), length=st.integers(0, 40))
     def add(self, conversation: ConversationId, length: int) -> None:
-        self.conversations.add(conversation, *turn("x" * length))
-        self.said.setdefault(conversation, []).append(length)
-        if conversation in self.recent:
-            self.recent.remove(conversation)
-        if self.latest_that_fit(conversation):
-            self.recent.append(conversation)
-        while len(self.recent) > self.conversations.count or (
-            sum(self.size(self.latest_that_fit(each)) for each in self.recent)
-            > 8 * self.conversations.size
+        said = [*self.said.pop(conversation, ()), length]
+        kept = self.kept(said)
+        dropped = self.conversations.add(conversation, *turn("x" * length))
+        assert dropped == (None if kept is None else len(said) - kept)
+        if kept is not None:
+            self.said[conversation] = said
+        while len(self.said) > self.conversations.count or (
+            sum(map(self.size, self.said.values())) > 8 * self.conversations.size
         ):
-            self.said[self.recent.pop(0)].clear()
+            del self.said[next(iter(self.said))]
+
+    @rule(conversation=st.sampled_from(IDS))
+    def find(self, conversation: ConversationId) -> None:
+        found = self.conversations.find(conversation)
+        said = self.said.pop(conversation, None)
+        if said is None:
+            assert found is None
+        else:
+            self.said[conversation] = said
+            assert found == self.record(said, self.kept(said) or 0)
 
     @invariant()
-    def each_history_is_the_longest_run_of_latest_turns_that_fits(self) -> None:
+    def as_many_are_kept_as_the_limits_allow(self) -> None:
+        assert len(self.conversations) == len(self.said) <= self.conversations.count
+
+    def teardown(self) -> None:
         for conversation in IDS:
-            sizes = [len(each.content) for each in self.conversations.history(conversation)[::2]]
-            assert sizes == self.latest_that_fit(conversation)
-
-    @invariant()
-    def no_more_conversations_are_kept_than_have_a_history(self) -> None:
-        assert len(self.conversations) == len(self.recent) <= self.conversations.count
+            self.find(conversation)
 
 
 TestConversations = ConversationsMachine.TestCase

@@ -70,7 +70,14 @@ async def test_json_has_the_answer_and_its_metadata(broker: Serving) -> None:
     found = json.loads(result.out)
     assert found["text"] == "echo: hello"
     assert found["outputs"] == ["echo: hello"]
-    assert set(found) == {"text", "outputs", "continuation_id", "metadata", "request_id"}
+    assert set(found) == {
+        "text",
+        "outputs",
+        "continuation_id",
+        "dropped_turns",
+        "metadata",
+        "request_id",
+    }
 
 
 @pytest.mark.parametrize("arguments", [(), ("-",)])
