@@ -1,7 +1,8 @@
 """The broker actor: admits connections into sessions and supervises all other actors.
 
 Each child ends with an Exit that arrives here exactly once. A provider that failed is started
-again within a budget; a connection or session that ended is forgotten.
+again within a budget, and closed for a while beyond it; a connection or session that ended is
+forgotten.
 """
 
 from __future__ import annotations
@@ -10,11 +11,15 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, assert_never
 
+import structlog
+
 from exai_actors.actors.children import Child, ConnectionChild, ProviderChild, SessionChild
+from exai_actors.core import error_bodies
 from exai_actors.core.authentication import Authenticator, Identity
 from exai_actors.core.restarts import RestartBudget
 from exai_actors.core.session.table import AttachResult, SessionTable, session_of
 from exai_actors.core.statistics import ListenerStatistics
+from exai_actors.errors import safe_str
 from exai_actors.ids import ConnectionId, ProviderName, SessionId
 from exai_actors.messages.broker import (
     Admit,
@@ -23,6 +28,7 @@ from exai_actors.messages.broker import (
     DrainBroker,
     ExpireSessions,
     ProviderModels,
+    ReopenProvider,
     RotateToken,
     SessionFinished,
     SessionFinishes,
@@ -31,6 +37,7 @@ from exai_actors.messages.connection import (
     ConnectionMessage,
     Drain,
     NotAdmitted,
+    SessionLost,
     TokenRotated,
 )
 from exai_actors.messages.recipient import Recipient
@@ -41,15 +48,19 @@ if TYPE_CHECKING:
     from exai_actors.actors.directory import Directory
     from exai_actors.actors.statistics_board import StatisticsBoard
 
+log = structlog.get_logger()
+
 RESTART_INTENSITY = 5
 RESTART_PERIOD_S = 30.0
+CLOSED_FOR_S = 60.0
+"""How long a provider that fails too often is left alone."""
 
 
 class BrokerActor(LoopActor):
     """``spawn_provider`` and ``spawn_session`` spawn a child supervised by the given actor.
 
     ``on_started`` is called once the providers are spawned, ``on_drained`` once no connection is
-    left after DrainBroker, ``on_give_up`` when a provider fails too often or this actor fails.
+    left after DrainBroker, ``on_give_up`` when this actor fails.
     """
 
     def __init__(
@@ -129,6 +140,8 @@ class BrokerActor(LoopActor):
                 self._arm_expiry()
             case ExpireSessions():
                 self._expire_sessions()
+            case ReopenProvider(provider):
+                self._start_provider(provider)
             case DrainBroker(immediately):
                 self._drain(immediately=immediately)
             case _:
@@ -148,21 +161,35 @@ class BrokerActor(LoopActor):
             return
         if evicted is not None:
             self._end_session(evicted)
-        if result is AttachResult.NEW:
-            self._start_session(session_id, identity)
+        if result is AttachResult.NEW and not self._start_session(session_id, identity):
+            self._table.remove(session_id)
+            error = error_bodies.session_failed()
+            admit.connection.tell(NotAdmitted("internal_error", error.message))
+            return
         self._session_of[admit.connection_id] = session_id
         self._sessions[session_id].tell(Attach(admit.connection_id, admit.connection))
 
-    def _start_session(self, session_id: SessionId, identity: Identity) -> None:
+    def _start_session(self, session_id: SessionId, identity: Identity) -> bool:
         self._session_count += 1
         child = SessionChild(session_id, self._session_count)
+        try:
+            session = self._spawn_session(child, identity, self.actor_ref)
+        except Exception as error:
+            log.exception("session.not_started", error=safe_str(error))
+            return False
         self._children[child.path] = child
-        self._sessions[session_id] = self._spawn_session(child, identity, self.actor_ref)
+        self._sessions[session_id] = session
+        return True
 
     def _start_provider(self, name: ProviderName) -> None:
         child = ProviderChild(name)
-        self._children[child.path] = child
-        self._spawn_provider(child, self.actor_ref)
+        try:
+            self._spawn_provider(child, self.actor_ref)
+        except Exception as error:
+            log.exception("provider.not_started", provider=name, error=safe_str(error))
+            self._provider_failed(name)
+        else:
+            self._children[child.path] = child
 
     def _connection_opened(
         self, connection_id: ConnectionId, connection: Recipient[ConnectionMessage]
@@ -205,16 +232,29 @@ class BrokerActor(LoopActor):
         # An expired session may be back already, at another path.
         if session is not None and session.path == child.path:
             del self._sessions[child.session_id]
+            for connection_id in self._table.connections(child.session_id):
+                connection = self._connections.get(connection_id)
+                if connection is not None:
+                    connection.tell(SessionLost())
             self._table.remove(child.session_id)
 
     def _provider_failed(self, name: ProviderName) -> None:
         if self._budgets[name].allow(self.now()):
             self._start_provider(name)
         else:
-            self._on_give_up(
-                f"provider '{name}' failed more than {RESTART_INTENSITY} times "
-                f"in {RESTART_PERIOD_S:g} s"
+            log.critical(
+                "provider.closed",
+                provider=name,
+                restarts=RESTART_INTENSITY,
+                within_s=RESTART_PERIOD_S,
+                opens_in_s=CLOSED_FOR_S,
             )
+            self._board.close_provider(
+                name,
+                f"its actor failed more than {RESTART_INTENSITY} times in {RESTART_PERIOD_S:g} s; "
+                f"it is started again {CLOSED_FOR_S:g} s after that",
+            )
+            self.schedule(CLOSED_FOR_S, ReopenProvider(name))
 
     def _arm_expiry(self) -> None:
         expiry = self._table.next_expiry()

@@ -38,6 +38,9 @@ class SessionChild(msgspec.Struct, frozen=True):
         return f"/sessions/{self.number}"
 
 
+_CONNECTIONS = "/connections/"
+
+
 @final
 class ConnectionChild(msgspec.Struct, frozen=True):
     """A connection. Not restarted."""
@@ -46,7 +49,12 @@ class ConnectionChild(msgspec.Struct, frozen=True):
 
     @property
     def path(self) -> str:
-        return f"/connections/{self.connection_id}"
+        return f"{_CONNECTIONS}{self.connection_id}"
+
+
+def is_connection(path: str) -> bool:
+    """Whether a connection lives at this path."""
+    return path.startswith(_CONNECTIONS)
 
 
 Child = ProviderChild | SessionChild | ConnectionChild

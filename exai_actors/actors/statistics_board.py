@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from msgspec.structs import replace
+
 from exai_actors.core.statistics import BrokerStatistics, ListenerStatistics, ProviderStatistics
 from exai_actors.core.wait_reasons import Waiting
 from exai_actors.ids import ProviderName, RequestKey, SessionId
@@ -44,6 +46,17 @@ class StatisticsBoard:
         """Why a request waits at its provider; None if it does not wait there."""
         explain = self._waits.get(provider)
         return None if explain is None else explain(session, run)
+
+    def close_provider(self, name: ProviderName, trouble: str) -> None:
+        """Show the last figures of a provider that is closed, and why it is."""
+        try:
+            last = self._providers[name]()
+        except Exception:  # noqa: BLE001 - whatever the figures of a failed actor raise
+            # Its state may be the reason why it failed.
+            self._providers.pop(name, None)
+            return
+        closed = replace(last, mode="closed", trouble=trouble, in_flight=0, queued=0)
+        self._providers[name] = lambda: closed
 
     def register_listener(self, statistics: Callable[[], ListenerStatistics]) -> None:
         self._listener = statistics

@@ -17,6 +17,7 @@ from exai_actors.actors.children import (
     ConnectionChild,
     ProviderChild,
     SessionChild,
+    is_connection,
 )
 from exai_actors.actors.connection.actor import ConnectionActor
 from exai_actors.actors.connection.settings import ConnectionSettings
@@ -32,6 +33,7 @@ from exai_actors.core.routing import RoutingTable
 from exai_actors.core.session.table import SessionTable
 from exai_actors.ids import ConnectionId, ProviderName, SessionId
 from exai_actors.messages.broker import ConnectionOpened
+from exai_actors.messages.connection import BrokerFailed
 from exai_actors.ports import Clock, Outbox, Peer, Upstream
 from exai_actors.runtime import ActorSystem, LoopRef, PathRef
 
@@ -102,6 +104,7 @@ class Tree:
         self._listeners = listeners
         self._randomness = randomness
         self._connections = 0
+        self._failed = False
 
     def start(self) -> None:
         """Spawn the broker actor, which spawns the providers."""
@@ -118,7 +121,7 @@ class Tree:
             new_session_id=self._randomness.session_id,
             on_started=self._listeners.on_started,
             on_drained=self._listeners.on_drained,
-            on_give_up=self._listeners.on_give_up,
+            on_give_up=self._give_up,
         )
 
     def open_connection(self, peer: Peer, outbox: Outbox) -> LoopRef[ConnectionActor]:
@@ -138,7 +141,21 @@ class Tree:
             supervisor=self.broker,
         )
         self.broker.tell_system(ConnectionOpened(child.connection_id, ref))
+        if self._failed:
+            ref.tell_system(BrokerFailed())
         return ref
+
+    def connections(self) -> list[LoopRef[ConnectionActor]]:
+        """The living connections."""
+        found = (self.system.resolve(path) for path in self.system.paths() if is_connection(path))
+        return [ref for ref in found if ref is not None]
+
+    def _give_up(self, cause: str) -> None:
+        # Without the guardian no other actor can end what was accepted.
+        self._failed = True
+        for ref in self.connections():
+            ref.tell_system(BrokerFailed())
+        self._listeners.on_give_up(cause)
 
     def _spawn_provider(self, child: ProviderChild, broker: LoopRef[Any]) -> LoopRef[Any]:
         parts = self._providers[child.name]

@@ -166,6 +166,16 @@ def default_unknown(
     return ErrorBody(ErrorCode.MODEL_NOT_FOUND, message, details)
 
 
+def broker_failed() -> ErrorBody:
+    """The broker's guardian has failed, and the process ends."""
+    return ErrorBody(
+        ErrorCode.INTERNAL_ERROR,
+        "the broker failed before this request had ended, and has to be restarted; "
+        "the request may have run: connect again and retry",
+        {"retry_after": 5},
+    )
+
+
 def model_not_found(
     model: str | None, models: tuple[str, ...], troubles: Mapping[str, str]
 ) -> ErrorBody:

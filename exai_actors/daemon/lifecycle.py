@@ -1,7 +1,8 @@
 """The life of the process: start, report ready, wait for a signal, drain, stop.
 
-The first SIGTERM or SIGINT drains: requests in flight may take ``[server] drain_s`` to end. A
-second one ends the drain.
+The first SIGTERM, SIGINT, SIGHUP or SIGQUIT drains: requests in flight may take ``[server]
+drain_s`` to end. A second one ends the drain, unless both are SIGHUP. SIGUSR1 and SIGUSR2, whose
+default is to end the process, have no effect.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from exai_actors.errors import ExaiError
 
 log = structlog.get_logger()
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+WITHOUT_EFFECT = (signal.SIGUSR1, signal.SIGUSR2)
 
 
 class BrokerGaveUp(ExaiError):
@@ -33,7 +35,7 @@ def serve(config: Config, on_ready: Callable[[str], None]) -> None:
     """Run a broker until a signal stops it; pass its URL to ``on_ready`` once clients can connect.
 
     Returns after an orderly stop. Raises UsageError when it cannot listen on its address, and
-    BrokerGaveUp when a provider's actor fails too often or the guardian fails.
+    BrokerGaveUp when the guardian fails.
     """
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(_serve(config, on_ready))
@@ -41,9 +43,7 @@ def serve(config: Config, on_ready: Callable[[str], None]) -> None:
 
 async def _serve(config: Config, on_ready: Callable[[str], None]) -> None:
     loop = asyncio.get_running_loop()
-    signalled: asyncio.Queue[signal.Signals] = asyncio.Queue()
-    for each in SIGNALS:
-        loop.add_signal_handler(each, signalled.put_nowait, each)
+    signalled = _receive_signals(loop)
     too_few = raise_fd_limit(config.server.max_connections)
     if too_few is not None:
         log.warning("server.open_files_limited", detail=too_few)
@@ -58,6 +58,31 @@ async def _serve(config: Config, on_ready: Callable[[str], None]) -> None:
                 first_signal.cancel()
                 raise BrokerGaveUp(broker.gave_up.result())
             await _drain(broker, first_signal.result(), signalled)
+
+
+def _receive_signals(loop: asyncio.AbstractEventLoop) -> asyncio.Queue[signal.Signals]:
+    signalled: asyncio.Queue[signal.Signals] = asyncio.Queue()
+    has_hung_up = False
+
+    def note(each: signal.Signals) -> None:
+        nonlocal has_hung_up
+        if each is signal.SIGHUP:
+            # A terminal that closes may send it twice: from the kernel and from the shell.
+            if has_hung_up:
+                return
+            has_hung_up = True
+        signalled.put_nowait(each)
+
+    for each in SIGNALS:
+        # A program that ignores SIGHUP for its children, such as nohup, wants them to live.
+        if each is signal.SIGHUP and signal.getsignal(each) is signal.SIG_IGN:
+            continue
+        loop.add_signal_handler(each, note, each)
+    for each in WITHOUT_EFFECT:
+        loop.add_signal_handler(
+            each, lambda name: log.info("broker.signal_ignored", signal=name), each.name
+        )
+    return signalled
 
 
 async def _drain(

@@ -48,6 +48,8 @@ from exai_actors.runtime import ActorSystem, AsyncioDriver, Driver
 
 log = structlog.get_logger()
 
+CLOSED_POLL_S = 0.02
+
 
 class Broker:
     """A running broker on this event loop. All methods must be called on the loop's thread."""
@@ -124,8 +126,18 @@ class Broker:
 
     async def abandon(self) -> None:
         """Answer every request in flight with an error."""
+        if self.gave_up.done():
+            await self._are_closed_within(self.config.server.close_timeout_s)
+            return
         self._tree.broker.tell_system(DrainBroker(immediately=True))
         await self._is_drained_within(self.config.server.close_timeout_s)
+
+    async def _are_closed_within(self, timeout_s: float) -> None:
+        """Give the connections time to answer their requests: they do so by themselves."""
+        for _ in range(int(timeout_s / CLOSED_POLL_S)):
+            if not self._tree.connections():
+                return
+            await asyncio.sleep(CLOSED_POLL_S)
 
     async def _is_drained_within(self, timeout_s: float) -> bool:
         with contextlib.suppress(TimeoutError):

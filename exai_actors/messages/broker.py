@@ -67,6 +67,12 @@ class ExpireSessions(msgspec.Struct, frozen=True, gc=False):
     """System lane. End the sessions that have been without connections for too long."""
 
 
+class ReopenProvider(msgspec.Struct, frozen=True, gc=False):
+    """System lane. Start a provider again that was closed because it failed too often."""
+
+    provider: ProviderName
+
+
 class DrainBroker(msgspec.Struct, frozen=True, gc=False):
     """System lane. Refuse new requests, finish those in flight, then call ``on_drained``.
 
@@ -84,5 +90,6 @@ BrokerMessage = (
     | SessionFinishes
     | SessionFinished
     | ExpireSessions
+    | ReopenProvider
     | DrainBroker
 )

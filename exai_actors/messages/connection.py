@@ -65,6 +65,15 @@ class NotAdmitted(msgspec.Struct, frozen=True, gc=False):
     message: str
 
 
+class SessionLost(msgspec.Struct, frozen=True, gc=False):
+    """The session has failed. A connection that it has not admitted yet asks once more.
+
+    One that was admitted watches its session, and learns it from there.
+    """
+
+    refusable: ClassVar[bool] = False
+
+
 class TokenRotated(msgspec.Struct, frozen=True, gc=False):
     """The answer to RotateToken; ``error`` is None when the new access token is in force."""
 
@@ -145,11 +154,16 @@ class Drain(msgspec.Struct, frozen=True, gc=False):
     immediately: bool = False
 
 
+class BrokerFailed(msgspec.Struct, frozen=True, gc=False):
+    """System lane. The guardian has failed: answer the requests in flight, and close."""
+
+
 SocketEvent = TextReceived | BinaryReceived | SocketClosed | OutboxHigh | OutboxLow
 ConnectionMessage = (
     SocketEvent
     | Admitted
     | NotAdmitted
+    | SessionLost
     | TokenRotated
     | RequestAccepted
     | RequestQueued
@@ -160,4 +174,5 @@ ConnectionMessage = (
     | Heartbeat
     | SlowConsumerTimeout
     | Drain
+    | BrokerFailed
 )

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from exai_actors.actors.connection.settings import ConnectionSettings
+from exai_actors.actors.provider.actor import ProviderActor
 from exai_actors.actors.session.actor import SessionActor
 from exai_actors.actors.session.settings import SessionSettings
 from exai_actors.core.calls import FailureKind
@@ -435,13 +435,44 @@ def test_a_provider_that_fails_does_not_affect_another() -> None:
     assert client.received()[-1]["text"] == "unharmed"
 
 
-def test_a_provider_that_fails_too_often_is_given_up() -> None:
+def test_a_provider_that_fails_too_often_is_closed_for_a_while_and_others_stay() -> None:
     tree = ManualTree()
+    client = tree.client()
     for _ in range(6):
         tree.actor("/providers/kimi").tell("poison")
         tree.settle()
-    assert len(tree.gave_up) == 1
-    assert "kimi" in tree.gave_up[0]
+    assert tree.gave_up == []
+    closed = tree.statistics()
+    assert (closed.mode, closed.in_flight, closed.queued) == ("closed", 0, 0)
+    assert "failed more than 5 times in 30 s" in (closed.trouble or "")
+    (refused,) = client.call("at kimi")
+    assert refused["error"]["code"] == "SERVICE_UNAVAILABLE"
+    client.call("at glm", arguments={"model": "star"})
+    tree.upstreams[ProviderName("glm")].calls[0].complete("unharmed")
+    assert client.received()[-1]["text"] == "unharmed"
+    tree.advance(59.0)
+    assert tree.statistics().mode == "closed"
+    tree.advance(1.0)
+    assert tree.statistics().mode == "open"
+    client.call("again")
+    tree.upstream.calls[0].complete("back")
+    assert client.received()[-1]["text"] == "back"
+
+
+def test_a_provider_that_cannot_be_constructed_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    tree = ManualTree()
+
+    def failing(*_: object, **__: object) -> None:
+        raise ValueError("planted")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ProviderActor, "__init__", failing)
+        tree.actor("/providers/kimi").tell("poison")
+        tree.settle()
+    assert tree.gave_up == []
+    assert tree.statistics().mode == "closed"
+    tree.advance(60.0)
+    assert tree.statistics().mode == "open"
 
 
 def test_requests_for_a_dead_provider_are_refused() -> None:
@@ -477,8 +508,8 @@ def test_a_session_that_crashes_answers_its_requests_and_returns_its_permits() -
     assert len(tree.upstream.calls) == 3
 
 
-def test_a_connection_whose_session_fails_before_hello_ack_times_out() -> None:
-    tree = ManualTree(connection=ConnectionSettings(hello_timeout_s=15.0))
+def test_a_hello_behind_the_death_of_its_session_is_answered_by_another() -> None:
+    tree = ManualTree()
     tree.client("crash")
     session = tree.actor("/sessions/1")
     late = tree.connect()
@@ -486,9 +517,9 @@ def test_a_connection_whose_session_fails_before_hello_ack_times_out() -> None:
         session.tell(ResumeStreams(ConnectionId("nobody")))
     session.tell("poison")
     late.ref.tell(TextReceived(b'{"op":"hello","session_id":"crash"}'))
-    assert late.received() == []
+    assert [frame["op"] for frame in late.received()] == ["hello_ack"]
     tree.advance(15.1)
-    assert late.outbox.closed == (4002, "hello timeout or disconnect")
+    assert late.outbox.closed is None
 
 
 def test_a_connection_that_fails_closes_its_socket_and_aborts_its_call() -> None:

@@ -18,6 +18,7 @@ from exai_actors.messages.broker import RotateToken as AskRotation
 from exai_actors.messages.connection import (
     Admitted,
     BinaryReceived,
+    BrokerFailed,
     ConnectionMessage,
     Drain,
     Heartbeat,
@@ -30,6 +31,7 @@ from exai_actors.messages.connection import (
     RequestEnded,
     RequestGranted,
     RequestQueued,
+    SessionLost,
     SlowConsumerTimeout,
     SocketClosed,
     TextReceived,
@@ -101,6 +103,9 @@ class ConnectionActor(LoopActor):
         self._stash: list[TextReceived | BinaryReceived] | None = None
         self._calls = PendingCalls(outbox, settings, clock)
         self._rotation: ReplyTo | None = None
+        # The hello that waits for its answer, and whether its session has failed once.
+        self._hello: Admit | None = None
+        self._lost_session = False
         self._generated = 0
         self._hello_timer: Cancellable | None = None
         self._slow_consumer = SlowConsumer(outbox, settings)
@@ -139,6 +144,9 @@ class ConnectionActor(LoopActor):
             case NotAdmitted():
                 if not self._closing:
                     self._close(self._wire.refuse(message.error, message.message))
+            case SessionLost():
+                if not self._closing:
+                    self._session_lost()
             case SocketClosed():
                 self._closing = True
                 self.stop()
@@ -159,6 +167,8 @@ class ConnectionActor(LoopActor):
                 self._slow_consumer.check(self, taken)
             case Drain(immediately):
                 self._drain(immediately=immediately)
+            case BrokerFailed():
+                self._broker_failed()
             case Down():
                 self._session_down()
             case _:
@@ -271,19 +281,19 @@ class ConnectionActor(LoopActor):
 
     def _admit(self, token: str | None, session_id: str | None) -> None:
         self._stash = []
-        self._broker.tell(
-            Admit(
-                connection_id=self._id,
-                connection=self.actor_ref,
-                token=token,
-                session_id=None if session_id is None else SessionId(session_id),
-            )
+        self._hello = Admit(
+            connection_id=self._id,
+            connection=self.actor_ref,
+            token=token,
+            session_id=None if session_id is None else SessionId(session_id),
         )
+        self._broker.tell(self._hello)
 
     def _admitted(self, message: Admitted) -> None:
         if self._hello_timer is not None:
             self._hello_timer.cancel()
             self._hello_timer = None
+        self._hello = None
         self._outbox.admit()
         self._session = self._open_session = message.session
         if isinstance(message.session, LoopRef):
@@ -348,6 +358,21 @@ class ConnectionActor(LoopActor):
     def _session_down(self) -> None:
         self._calls.finish_all(Outcome("failed", error=error_bodies.session_failed()))
         self._close_for(CloseReason.INTERNAL)
+
+    def _session_lost(self) -> None:
+        """Ask for another incarnation of a session that failed before it admitted this client."""
+        if self._hello is None:
+            return
+        if self._lost_session:
+            error = error_bodies.session_failed()
+            self._close(self._wire.refuse("internal_error", error.message))
+        else:
+            self._lost_session = True
+            self._broker.tell(self._hello)
+
+    def _broker_failed(self) -> None:
+        self._calls.finish_all(Outcome("failed", error=error_bodies.broker_failed()))
+        self._close_for(CloseReason.BROKER_FAILED)
 
     def _close_for(self, reason: CloseReason) -> None:
         if not self._closing:

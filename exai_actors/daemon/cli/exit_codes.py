@@ -31,7 +31,7 @@ class ExitCode(IntEnum):
     BUSY = 8, "The broker has no room for the request, or is shutting down; try again later."
     TIMEOUT = 9, "The deadline passed before the answer was complete."
     PROVIDER = 10, "The provider failed, or its answer was incomplete."
-    GAVE_UP = 11, "`exai serve` gave up: a part of the broker failed and could not be restarted."
+    GAVE_UP = 11, "`exai serve` gave up: the broker's guardian failed."
     INTERNAL = 70, "An internal error: a bug in exai."
     INTERRUPTED = 130, "Ctrl-C; the request was cancelled."
     BROKEN_PIPE = 141, "The reader of the output closed it."

@@ -23,6 +23,7 @@ class CloseReason(Enum):
     UNFINISHED = (1008, "message not complete in time")
     OUT_OF_MEMORY = (1013, "the broker is short of memory, come back later")
     INTERNAL = (1011, "internal error")
+    BROKER_FAILED = (1011, "the broker failed and has to be restarted")
     INVALID_HELLO = (4000, "invalid hello")
     MISSING_HELLO = (4001, "missing hello")
     HELLO_TIMEOUT = (4002, "hello timeout or disconnect")

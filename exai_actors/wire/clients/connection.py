@@ -198,6 +198,7 @@ class Connection:
 _REFUSALS = {
     "unauthorized": (CloseReason.UNAUTHORIZED, ErrorCode.UNAUTHORIZED),
     "draining": (CloseReason.GOING_AWAY, ErrorCode.DRAINING),
+    "internal_error": (CloseReason.INTERNAL, ErrorCode.INTERNAL_ERROR),
 }
 
 

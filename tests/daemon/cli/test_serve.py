@@ -27,7 +27,20 @@ async def test_serve_prints_one_line_when_ready_and_ends_in_order(tmp_path: Path
     assert [entry["level"] for entry in entries if entry["level"] not in ("info", "debug")] == []
 
 
-async def test_sigterm_lets_requests_in_flight_finish(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "signals",
+    [
+        [signal.SIGTERM],
+        [signal.SIGINT],
+        [signal.SIGHUP],
+        [signal.SIGQUIT],
+        [signal.SIGHUP, signal.SIGHUP],
+        [signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM],
+    ],
+)
+async def test_a_signal_lets_requests_in_flight_finish(
+    tmp_path: Path, signals: list[signal.Signals]
+) -> None:
     gate = Gate()
     async with (
         ScriptedUpstream(answer("Hel", gate, "lo")) as upstream,
@@ -36,7 +49,8 @@ async def test_sigterm_lets_requests_in_flight_finish(tmp_path: Path) -> None:
         process = await start("ask", "hello", "--url", broker.url)
         assert process.stdout is not None
         assert await process.stdout.readexactly(3) == b"Hel"
-        broker.process.send_signal(signal.SIGTERM)
+        for each in signals:
+            broker.process.send_signal(each)
         assert broker.process.stderr is not None
         while b"broker.draining" not in await broker.process.stderr.readline():
             pass
@@ -44,6 +58,23 @@ async def test_sigterm_lets_requests_in_flight_finish(tmp_path: Path) -> None:
         result = await ended(process)
         assert (result.code, result.out) == (0, "lo\n")
         assert (await ended(broker.process)).code == 0
+
+
+async def test_a_hangup_is_ignored_under_nohup(tmp_path: Path) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        async with (
+            ScriptedUpstream() as upstream,
+            serving(provider_at(upstream), tmp_path) as broker,
+        ):
+            broker.process.send_signal(signal.SIGHUP)
+            result = await exai("ask", "hello", "--url", broker.url)
+            assert result.out == "echo: hello\n"
+            stopped = await broker.stop()
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert stopped.code == 0
+    assert "SIGHUP" not in stopped.err
 
 
 FAILING = """
