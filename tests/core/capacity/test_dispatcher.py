@@ -729,3 +729,15 @@ def test_refused_and_aborted_calls_do_not_shorten_the_estimated_wait() -> None:
         bench.fail(f"refused {number}", FailureKind.REJECTED)
         bench.abort(f"aborted {number}")
     assert bench.dispatcher.waits.wait_s(bench.dispatcher.pools[0], 2, bench.now) == 3.0
+
+
+def test_a_retry_that_waits_in_the_queue_precedes_every_first_attempt_of_its_session() -> None:
+    bench = Bench(limit=1, retry=RetrySettings(attempts=2, reserve=10))
+    bench.admit("failed")
+    for name, priority in (("usual", 0), ("urgent", 9)):
+        bench.admit(name, priority=priority)
+    assert bench.fail("failed", FailureKind.CONNECT, draw=1.0)
+    assert bench.granted[-1] == "urgent"
+    bench.pass_time(60.0)
+    bench.complete("urgent")
+    assert bench.granted == ["failed", "urgent", "failed"]

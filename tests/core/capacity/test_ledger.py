@@ -73,6 +73,14 @@ def test_a_quarantined_permit_is_neither_held_nor_free_until_its_release() -> No
     assert ledger.anomalies == 0
 
 
+def test_a_permit_adopted_in_quarantine_is_released_with_its_record() -> None:
+    ledger: CapacityLedger[str] = CapacityLedger(1)
+    ledger.adopt_quarantined(PermitId(7), "of before")
+    assert (ledger.free, ledger.in_flight) == (0, 0)
+    assert ledger.release(PermitId(7)) == "of before"
+    assert (ledger.free, ledger.anomalies) == (1, 0)
+
+
 def test_only_held_permits_can_be_quarantined() -> None:
     ledger: CapacityLedger[str] = CapacityLedger(1)
     assert ledger.quarantine(PermitId(7)) is None
