@@ -112,4 +112,6 @@ class SessionConnections:
     def ended(self, active: ActiveRequest, outcome: Outcome) -> None:
         """Send the outcome to all waiters."""
         for connection_id, name in active.waiters:
-            self.tell(connection_id, RequestEnded(name, outcome))
+            connection = self._by_id.get(connection_id)
+            if connection is not None:
+                connection.tell(RequestEnded(name, outcome))

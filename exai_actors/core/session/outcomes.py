@@ -33,26 +33,23 @@ class OutcomeStore:
     than one by one.
     """
 
-    __slots__ = ("_kept", "_size", "_spare", "count", "lifetime_s", "size")
+    __slots__ = ("_size", "_spare", "count", "kept", "lifetime_s", "size")
 
     def __init__(self, count: int, size: int, lifetime_s: float) -> None:
         self.count = count
         self.size = size
         self.lifetime_s = lifetime_s
-        self._kept: dict[RequestKey, bytes] = {}
+        self.kept: dict[RequestKey, bytes] = {}
+        """Each stored outcome, possibly one that has expired; packed. To be changed only here."""
         self._size = 0
         self._spare = count // 16
 
-    def has(self, request: RequestKey) -> bool:
-        """Whether an outcome is stored, possibly one that has expired."""
-        return request in self._kept
-
     def __len__(self) -> int:
-        return len(self._kept)
+        return len(self.kept)
 
     def remember(self, request: RequestKey, fingerprint: int, outcome: Outcome, now: float) -> None:
         """Store an outcome in place of an earlier one, unless it alone exceeds the store."""
-        kept = self._kept
+        kept = self.kept
         if request in kept:
             self._drop(request)
         packed = pack(Remembered(fingerprint, outcome, now + self.lifetime_s))
@@ -69,13 +66,13 @@ class OutcomeStore:
 
         It counts again, but takes no memory.
         """
-        packed = self._kept.get(known)
+        packed = self.kept.get(known)
         if packed is not None and known != request:
             self._keep(request, packed)
 
     def find(self, request: RequestKey, now: float) -> Remembered | None:
         """The outcome of a request that ended less than ``lifetime_s`` ago, if it is stored."""
-        packed = self._kept.get(request)
+        packed = self.kept.get(request)
         if packed is None:
             return None
         found = _unpack(packed)
@@ -85,14 +82,14 @@ class OutcomeStore:
         return found
 
     def _keep(self, request: RequestKey, packed: bytes) -> None:
-        if request in self._kept:
+        if request in self.kept:
             self._drop(request)
-        self._kept[request] = packed
+        self.kept[request] = packed
         self._size += len(packed)
         self._make_room()
 
     def _make_room(self) -> None:
-        kept = self._kept
+        kept = self.kept
         if len(kept) > self.count:
             for oldest in tuple(islice(kept, len(kept) - self.count + self._spare)):
                 self._drop(oldest)
@@ -100,4 +97,4 @@ class OutcomeStore:
             self._drop(next(iter(kept)))
 
     def _drop(self, request: RequestKey) -> None:
-        self._size -= len(self._kept.pop(request))
+        self._size -= len(self.kept.pop(request))

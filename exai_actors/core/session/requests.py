@@ -166,7 +166,7 @@ class SessionRequests:
 
     def is_known(self, name: RequestKey) -> bool:
         """Whether ``recognise`` may find this name."""
-        return name in self._named or self._outcomes.has(name)
+        return name in self._named or name in self._outcomes.kept
 
     def recognise(
         self, waiter: Waiter, fingerprint: int, now: float, key: RequestKey | None

@@ -4,7 +4,8 @@ No lock is taken to put a message, on any thread. Two rules make that safe; both
 deque operations being atomic and on all threads seeing their order:
 
 * A sender appends first and looks at ``scheduled`` second. The scheduler clears ``scheduled`` first
-  and looks at the lanes second. So one of them sees the other, and no message is left behind.
+  and looks at the lanes second. So one of them sees the other, and no message is left behind. A
+  sender that finds it clear beforehand appends and enqueues; a cell may be in the run queue twice.
 * An actor that ends sets ``state`` and clears ``scheduled`` first and empties the lanes second. A
   sender that appends in between finds ``scheduled`` clear, sees the state and empties the lanes
   itself. So an accepted message is handled, becomes a dead letter, or has its request answered.

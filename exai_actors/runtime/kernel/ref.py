@@ -42,12 +42,16 @@ class Ref:
         becomes a dead letter. A message with ``refusable = False`` goes into a full lane as well.
         """
         cell = self._cell
+        if not (cell.scheduled or cell.state):
+            # The fast path of an idle actor, which has room.
+            cell.mailbox.user.append(message)
+            cell.scheduler.enqueue(cell)
+            return
         mailbox = cell.mailbox
-        lane = mailbox.user
-        if len(lane) >= mailbox.limit:
+        if len(mailbox.user) >= mailbox.limit:
             cell.tell_when_full(message)
             return
-        lane.append(message)
+        mailbox.user.append(message)
         if not cell.scheduled:
             cell.scheduler.enqueue(cell)
 
@@ -64,11 +68,9 @@ class Ref:
         FULL and CLOSED mean that it will never be handled, and leave no dead letter.
         """
         cell = self._cell
-        mailbox = cell.mailbox
-        lane = mailbox.user
-        if len(lane) >= mailbox.limit:
-            return cell.offer(message)
-        lane.append(message)
-        if not cell.scheduled:
+        if not (cell.scheduled or cell.state):
+            # The fast path of an idle actor, which has room.
+            cell.mailbox.user.append(message)
             cell.scheduler.enqueue(cell)
-        return "accepted"
+            return "accepted"
+        return cell.offer(message)
