@@ -16,6 +16,7 @@ import structlog
 from exai_actors.actors.children import Child, ConnectionChild, ProviderChild, SessionChild
 from exai_actors.core import error_bodies
 from exai_actors.core.authentication import Authenticator, Identity
+from exai_actors.core.log_budget import LogBudget
 from exai_actors.core.restarts import RestartBudget
 from exai_actors.core.session.table import AttachResult, SessionTable, session_of
 from exai_actors.core.statistics import ListenerStatistics
@@ -98,6 +99,7 @@ class BrokerActor(LoopActor):
         self._budgets = {
             name: RestartBudget(RESTART_INTENSITY, RESTART_PERIOD_S) for name in providers
         }
+        self._rejections = LogBudget()
         self._expiry_armed = False
         self._draining = False
 
@@ -150,6 +152,7 @@ class BrokerActor(LoopActor):
     def _admit(self, admit: Admit) -> None:
         identity = self._authenticator.identify(admit.token)
         if identity is None:
+            self._log_rejected(admit, "unauthorized")
             admit.connection.tell(
                 NotAdmitted("unauthorized", "the access token is missing or not valid")
             )
@@ -157,6 +160,7 @@ class BrokerActor(LoopActor):
         session_id = session_of(identity.tenant, admit.session_id or self._new_session_id())
         result, evicted = self._table.attach(session_id, admit.connection_id, identity.tenant)
         if result is AttachResult.FULL:
+            self._log_rejected(admit, "overloaded")
             admit.connection.tell(NotAdmitted("overloaded", "all sessions are in use; come later"))
             return
         if evicted is not None:
@@ -168,6 +172,17 @@ class BrokerActor(LoopActor):
             return
         self._session_of[admit.connection_id] = session_id
         self._sessions[session_id].tell(Attach(admit.connection_id, admit.connection))
+
+    def _log_rejected(self, admit: Admit, reason: str) -> None:
+        budget = self._rejections
+        if budget.allow(self.now()):
+            log.info(
+                "client.rejected",
+                reason=reason,
+                address=admit.address,
+                presented="another token" if admit.token else "no token",
+                suppressed=budget.take_suppressed(),
+            )
 
     def _start_session(self, session_id: SessionId, identity: Identity) -> bool:
         self._session_count += 1

@@ -94,6 +94,7 @@ async def _drain(
         signal=first_signal.name,
         in_flight=statistics.in_flight,
         timeout_s=broker.config.server.drain_s,
+        hint="Ctrl-C or SIGTERM again stops immediately",
     )
     draining = asyncio.ensure_future(broker.drain(broker.config.server.drain_s))
     second_signal = asyncio.ensure_future(signalled.get())

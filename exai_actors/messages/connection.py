@@ -11,7 +11,7 @@ import msgspec
 
 from exai_actors.core.calls import Outcome
 from exai_actors.core.wait_reasons import WaitReason
-from exai_actors.ids import RequestKey, SessionId
+from exai_actors.ids import DEFAULT_TENANT, RequestKey, SessionId, TenantName
 from exai_actors.messages.recipient import Recipient
 from exai_actors.messages.session_requests import SessionRequest
 
@@ -55,6 +55,7 @@ class Admitted(msgspec.Struct, frozen=True, gc=False):
     refusable: ClassVar[bool] = False
     session_id: SessionId
     session: Recipient[SessionRequest]
+    tenant: TenantName = DEFAULT_TENANT
 
 
 class NotAdmitted(msgspec.Struct, frozen=True, gc=False):

@@ -14,6 +14,7 @@ from exai_actors.core.statistics import BrokerStatistics
 from exai_actors.daemon.config.tables import Config
 from exai_actors.daemon.wiring import Broker, open_broker
 from exai_actors.testing.config import AnyConfig, config_for_test
+from exai_actors.testing.logs import log_through_logging
 
 SETTLE_S = 2.0
 
@@ -115,6 +116,7 @@ class BrokerInThread:
         return self._thread.stopped
 
     async def _open(self, config: Config) -> RunningBroker:
+        log_through_logging()
         return RunningBroker(await self._stack.enter_async_context(open_broker(config)))
 
     async def _statistics(self) -> BrokerStatistics:
@@ -127,6 +129,7 @@ async def running_broker(config: AnyConfig = None) -> AsyncIterator[RunningBroke
 
     Raises ConfigError for an invalid configuration.
     """
+    log_through_logging()
     async with open_broker(config_for_test(config)) as broker:
         yield RunningBroker(broker)
 

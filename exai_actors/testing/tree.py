@@ -29,6 +29,7 @@ from exai_actors.messages.provider import ChangeProvider
 from exai_actors.ports import Peer
 from exai_actors.runtime import ActorSystem, LoopRef, ManualDriver
 from exai_actors.testing.clock import ManualClock
+from exai_actors.testing.logs import log_through_logging
 from exai_actors.testing.manual_upstream import ManualUpstream
 from exai_actors.testing.outbox_probe import OutboxProbe
 
@@ -94,6 +95,7 @@ class ManualTree(Tree):
         finish_on_disconnect: tuple[str, ...] = (),
         longest_call_s: float = inf,
     ) -> None:
+        log_through_logging()
         self.driver = ManualDriver()
         self.clock = ManualClock()
         self.drained = 0

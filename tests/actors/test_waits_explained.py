@@ -184,29 +184,34 @@ def test_a_timeout_of_a_running_call_says_so() -> None:
     assert error["message"] == "no answer within 0.5 s; provider 'kimi' was still working on it"
 
 
-def waits_in_session(window: int, **arguments: Any) -> tuple[ManualTree, ManualClient]:
+def waits_in_session(window: int) -> tuple[ManualTree, ManualClient, dict[str, str]]:
+    """A session whose next request waits, if it belongs to the conversation or the window is 1."""
     tree = ManualTree(limit=4, session=SessionSettings(window=window))
     client = tree.client()
-    client.call("first", arguments=arguments)
-    return tree, client
+    client.call("begin")
+    tree.upstream.calls[0].complete()
+    answer = last(client.received(), "call_tool_res")
+    talk = {"continuation_id": answer["continuation_id"]}
+    client.call("first", arguments=talk)
+    return tree, client, talk
 
 
 @pytest.mark.parametrize(
-    ("window", "arguments", "code", "text"),
+    ("window", "code", "text"),
     [
-        (1, {}, "session_window", "this session: 1 of 1 requests with providers"),
+        (1, "session_window", "this session: 1 of 1 requests with providers"),
         (
             8,
-            {"continuation_id": "talk"},
             "conversation",
             "this session: an earlier request of this conversation is not answered yet",
         ),
     ],
 )
 def test_a_wait_in_the_session_is_explained_in_each_place(
-    window: int, arguments: dict[str, Any], code: str, text: str
+    window: int, code: str, text: str
 ) -> None:
-    _, client = waits_in_session(window, **arguments)
+    _, client, talk = waits_in_session(window)
+    arguments = talk if code == "conversation" else {}
     accepted = last(client.call("second", arguments=arguments))
     assert accepted["note"].startswith("accepted")
     assert (accepted["waits_for"]["code"], accepted["waits_for"]["text"]) == (code, text)
@@ -216,7 +221,7 @@ def test_a_wait_in_the_session_is_explained_in_each_place(
 
 
 def test_a_timeout_in_the_session_is_explained() -> None:
-    tree, client = waits_in_session(1)
+    tree, client, _ = waits_in_session(1)
     client.call("second", deadline_ms=1000)
     tree.advance(1.0)
     error = last(client.received(), "call_tool_res")["error"]
@@ -226,9 +231,9 @@ def test_a_timeout_in_the_session_is_explained() -> None:
 
 
 def test_a_reason_ends_with_the_wait() -> None:
-    tree, client = waits_in_session(1)
+    tree, client, _ = waits_in_session(1)
     client.call("second")
-    tree.upstream.calls[0].complete()
+    tree.upstream.calls[1].complete()
     client.received()
     tree.advance(8.0)
     assert "waits_for" not in last(client.received())

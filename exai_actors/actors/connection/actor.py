@@ -7,8 +7,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, assert_never
 
+import structlog
+
 from exai_actors.actors.connection.pending_calls import PendingCalls
 from exai_actors.actors.connection.slow_consumer import SlowConsumer
+from exai_actors.actors.log import logs_details, shown
 from exai_actors.core import error_bodies
 from exai_actors.core.calls import Outcome
 from exai_actors.errors import ErrorBody, ErrorCode
@@ -75,6 +78,9 @@ if TYPE_CHECKING:
 _NO_ID = RequestKey("", "generated")
 
 
+log = structlog.get_logger()
+
+
 class ConnectionActor(LoopActor):
     """Lives as long as its socket; stops itself after SocketClosed."""
 
@@ -112,6 +118,8 @@ class ConnectionActor(LoopActor):
         self._heartbeat_armed = False
         self._draining = False
         self._closing = False
+        self._log_details = logs_details()
+        self._opened_at = self.now() if self._log_details else 0.0
 
     def on_start(self) -> None:
         self._hello_timer = self.schedule(self._settings.hello_timeout_s, HelloTimeout())
@@ -149,6 +157,8 @@ class ConnectionActor(LoopActor):
                     self._session_lost()
             case SocketClosed():
                 self._closing = True
+                if self._log_details:
+                    self._log_closed(message)
                 self.stop()
             case OutboxHigh():
                 self._outbox_high()
@@ -286,6 +296,7 @@ class ConnectionActor(LoopActor):
             connection=self.actor_ref,
             token=token,
             session_id=None if session_id is None else SessionId(session_id),
+            address=self._peer.address,
         )
         self._broker.tell(self._hello)
 
@@ -299,6 +310,15 @@ class ConnectionActor(LoopActor):
         if isinstance(message.session, LoopRef):
             self.watch(message.session)
         self._outbox.send(self._wire.admit(message.session_id))
+        if self._log_details:
+            log.debug(
+                "connection.opened",
+                connection=self._id,
+                address=self._peer.address,
+                tenant=message.tenant or "default",
+                session=shown(message.session_id),
+                agent=self._peer.user_agent or "",
+            )
         stash, self._stash = self._stash or [], None
         for kept in stash:
             match kept:
@@ -306,6 +326,16 @@ class ConnectionActor(LoopActor):
                     self._text(kept)
                 case BinaryReceived():
                     self._binary(kept)
+
+    def _log_closed(self, closed: SocketClosed) -> None:
+        log.debug(
+            "connection.closed",
+            connection=self._id,
+            address=self._peer.address,
+            code=closed.code,
+            reason=closed.reason,
+            seconds=round(self.now() - self._opened_at, 3),
+        )
 
     def _keep_for_later(self, message: TextReceived | BinaryReceived) -> None:
         """Keep a frame until hello is answered; close the connection if there are too many."""

@@ -293,10 +293,14 @@ class ProviderActor(LoopActor):
         if message.hold_s is not None:
             self._dispatcher.guards.on_rate_headers(message.hold_s, call.model, now)
             self._refuse_unservable(now)
-        if self._account.unlogged:
+        changed = bool(self._account.unlogged)
+        if changed:
             log_changes(self._account, self._name)
         if self._dispatcher.has_waiting():
             self._pump()
+        elif changed:
+            # The end of a hold is reported even if no call waits for it.
+            self._arm_wake(now)
 
     def _abort_rest_s(self) -> float:
         """How long a permit rests until the service has noticed the closed connection."""
@@ -401,6 +405,8 @@ class ProviderActor(LoopActor):
         for call in self._dispatcher.expired:
             self._replies.dropped(call)
         self._dispatcher.expired.clear()
+        if self._account.unlogged:
+            log_changes(self._account, self._name)
         self._arm_wake(now)
 
     def _arm_wake(self, now: float) -> None:
@@ -415,7 +421,6 @@ class ProviderActor(LoopActor):
         now = self.now()
         problem = apply_change(self._dispatcher, message.change, message.cause, now)
         self._refuse_unservable(now)
-        log_changes(self._account, self._name)
         self._pump()
         return problem
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import islice
+from typing import assert_never
 
 import structlog
 
 from exai_actors.core.calls import UpstreamFailure
 from exai_actors.core.capacity.account import Account
+from exai_actors.core.capacity.changes import CapacityEvent
 from exai_actors.ids import ProviderName
 
 log = structlog.get_logger()
@@ -29,10 +31,32 @@ def log_violations(provider: ProviderName, violations: Iterable[str]) -> int:
 def log_changes(account: Account, provider: ProviderName) -> None:
     """Log each change that is not in the log yet, with its cause."""
     while account.unlogged:
-        event = account.unlogged.popleft()
-        log.warning(
-            "provider.capacity_changed", provider=provider, change=event.what, cause=event.cause
-        )
+        _log_change(account.unlogged.popleft(), provider)
+
+
+def _log_change(event: CapacityEvent, provider: ProviderName) -> None:
+    cause, model = event.cause, event.model or "all"
+    match event.kind:
+        case "held":
+            log.warning(
+                "provider.held", provider=provider, model=model, seconds=event.seconds, cause=cause
+            )
+        case "hold_ended":
+            log.info("provider.hold_ended", provider=provider, model=model, cause=cause)
+        case "circuit_opened":
+            log.warning(
+                "provider.circuit_opened", provider=provider, seconds=event.seconds, cause=cause
+            )
+        case "circuit_closed":
+            log.info("provider.circuit_closed", provider=provider, cause=cause)
+        case "limit_adapted":
+            log.info("provider.limit_adapted", provider=provider, change=event.what, cause=cause)
+        case "changed":
+            log.warning(
+                "provider.capacity_changed", provider=provider, change=event.what, cause=cause
+            )
+        case _:
+            assert_never(event.kind)
 
 
 class UnrecognisedRefusals:

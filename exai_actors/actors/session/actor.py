@@ -11,8 +11,12 @@ from collections.abc import Iterable
 from math import inf
 from typing import TYPE_CHECKING, assert_never
 
+from msgspec.structs import replace
+
+from exai_actors.actors.log import logs_details
 from exai_actors.actors.session.connections import SessionConnections
 from exai_actors.actors.session.local_tools import LocalTools
+from exai_actors.actors.session.request_log import RequestLog
 from exai_actors.core import error_bodies
 from exai_actors.core.calls import (
     ChatMessage,
@@ -119,6 +123,8 @@ class SessionActor(LoopActor):
         self._timer: Cancellable | None = None
         self._timer_due = inf
         self._local_tools = LocalTools(directory, clock)
+        self._log_details = logs_details()
+        self._log = RequestLog(session_id, settings.tenant, details=self._log_details)
 
     def on_receive(self, message: SessionMessage | Down[ProviderName]) -> None:
         # In order of frequency: each case costs those after it.
@@ -131,6 +137,8 @@ class SessionActor(LoopActor):
             case Granted():
                 if active := self._requests.find(message.request):
                     self._connections.granted(active)
+                    if self._log_details:
+                        self._log.granted(active, self.now())
             case Chunk(run, text):
                 if active := self._requests.find(run):
                     self._connections.chunk(active, text)
@@ -152,7 +160,7 @@ class SessionActor(LoopActor):
                 self._cancel(message)
             case Attach(connection_id, connection):
                 self._connections.add(connection_id, connection)
-                connection.tell(Admitted(name_of(self._id), self.actor_ref))
+                connection.tell(Admitted(name_of(self._id), self.actor_ref, self._settings.tenant))
             case Detach(connection_id):
                 self._detach(connection_id)
             case PauseStreams(connection_id):
@@ -209,7 +217,7 @@ class SessionActor(LoopActor):
         route = routing.find(model)
         if route is None:
             error = self._local_tools.model_not_found(None if routing.is_default(model) else model)
-            self._connections.refuse(submit, error)
+            self._refuse(submit, error)
             return
         options = submit.options
         timeout_s = arguments.time_allowed(options, self._settings.request_timeout_s)
@@ -239,9 +247,9 @@ class SessionActor(LoopActor):
                 error = error_bodies.session_full(
                     self._requests.waiting, self._requests.wait_reason(active)
                 )
-                self._connections.refuse(submit, error)
+                self._refuse(submit, error)
             case "too much text":
-                self._connections.refuse(submit, error_bodies.session_text_limit())
+                self._refuse(submit, error_bodies.session_text_limit())
             case "waiting":
                 self._waits_here(submit, active)
 
@@ -249,10 +257,14 @@ class SessionActor(LoopActor):
         if submit.options.if_busy is IfBusy.REFUSE:
             reason = self._requests.wait_reason(active)
             self._requests.abandon(active)
-            self._connections.refuse(submit, error_bodies.session_would_wait(reason))
+            self._refuse(submit, error_bodies.session_would_wait(reason))
         elif submit.options.reports_progress:
             accepted = RequestAccepted(submit.request, self._requests.wait_reason(active))
             self._connections.tell(submit.connection_id, accepted)
+
+    def _refuse(self, submit: Submit, error: ErrorBody) -> None:
+        self._log.refused(submit.request, error, self.now())
+        self._connections.refuse(submit, error)
 
     def _start(self, active: ActiveRequest) -> None:
         """Send the request to the present target of its route."""
@@ -274,7 +286,11 @@ class SessionActor(LoopActor):
             call=arguments.to_upstream(
                 route.model, self._settings.system_prompt, history, stream=active.stream
             ),
-            options=active.options,
+            options=(
+                replace(active.options, reports_progress=True)
+                if self._log_details
+                else active.options
+            ),
             reply_to=self.actor_ref,
             deadline=active.deadline,
             tenant=self._settings.tenant,
@@ -340,17 +356,22 @@ class SessionActor(LoopActor):
         would_wait: bool = False,
     ) -> None:
         """Start the request at the next target of its route, or end it if there is none."""
+        failed = active.route
         if active.try_next_target(reason, error, would_wait=would_wait):
+            self._log.rerouted(failed, active, error, self.now())
             self._requests.run_again(active)
             self._start_all([active])
         else:
-            self._end(
-                active, Outcome(kind, error=error_bodies.with_tried_targets(error, active.tried))
-            )
+            outcome = Outcome(kind, error=error_bodies.with_tried_targets(error, active.tried))
+            self._log.failed(active, outcome, self.now())
+            self._end(active, outcome)
 
     def _end(self, active: ActiveRequest, outcome: Outcome) -> None:
         """Send the outcome to all waiters, and start the requests that waited for the room."""
-        startable = self._requests.end(active, outcome, self.now())
+        now = self.now()
+        startable = self._requests.end(active, outcome, now)
+        if self._log_details:
+            self._log.ended(active, outcome.kind, now, outcome)
         self._local_tools.record(active.run, "chat", outcome.kind)
         self._connections.ended(active, outcome)
         if startable:
@@ -392,6 +413,8 @@ class SessionActor(LoopActor):
             if not (finishes and active.names):
                 self._withdraw(active)
                 startable += self._requests.abandon(active)
+                if self._log_details:
+                    self._log.ended(active, "cancelled", self.now(), None)
         self._steer(had_read)
         # A deserted request may have made room for another that is deserted as well.
         self._start_all([active for active in startable if self._is_active(active)])
@@ -422,7 +445,9 @@ class SessionActor(LoopActor):
             if self._is_active(active):
                 error = error_bodies.with_tried_targets(self._expired(active), active.tried)
                 self._withdraw(active)
-                self._end(active, Outcome("expired", error=error))
+                outcome = Outcome("expired", error=error)
+                self._log.failed(active, outcome, self.now())
+                self._end(active, outcome)
         following = self._requests.next_deadline()
         if following is not None:
             self._set_timer(following)

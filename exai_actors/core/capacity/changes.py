@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 from exai_actors.core.capacity.settings import GateSettings
@@ -56,12 +58,24 @@ class Reopen(msgspec.Struct, frozen=True, tag="reopen"):
 Change = SetLimit | SetWeight | SetGates | SetReserve | Pause | DrainProvider | Reopen
 
 
+ChangeKind = Literal[
+    "held", "hold_ended", "circuit_opened", "circuit_closed", "limit_adapted", "changed"
+]
+
+
 class CapacityEvent(msgspec.Struct, frozen=True, gc=False):
-    """A change made at ``at``, in seconds of the driver's clock, and its cause."""
+    """A change made at ``at``, in seconds of the driver's clock, and its cause.
+
+    ``kind`` says which change it is, ``what`` describes it. ``model`` is the held model, empty for
+    the account, and ``seconds`` how long a hold or an open circuit will last.
+    """
 
     at: float
     what: str
     cause: str
+    kind: ChangeKind = "changed"
+    model: str = ""
+    seconds: float | None = None
 
 
 def problem_of(

@@ -18,10 +18,11 @@ CircuitState = Literal["closed", "open", "half_open"]
 
 
 class CircuitChange(msgspec.Struct, frozen=True):
-    """A change of state and its cause, in words."""
+    """A change of state and its cause, in words; ``seconds`` is how long the circuit is open."""
 
     what: str
     cause: str
+    seconds: float | None = None
 
 
 class Circuit:
@@ -120,7 +121,7 @@ class Circuit:
         self.state = "open"
         self._probe_at = now + open_s
         self.cause = f"{cause}: {words}" if words else cause
-        return CircuitChange(f"circuit open for {open_s:g} s", self.cause)
+        return CircuitChange(f"circuit open for {open_s:g} s", self.cause, open_s)
 
     def _note(self, now: float, *, failed: bool) -> None:
         calls = self._calls

@@ -273,6 +273,7 @@ class Dispatcher(Generic[C]):
         if self.account.quarantined:
             wake_at = min(wake_at, self._quarantine.next_at)
         if not self.guards.all_open:
+            wake_at = min(wake_at, self.guards.holds_end_at(now))
             for pool in self._pools_in_turn():
                 call = pool.queue.peek(now) if pool.ledger.free else None
                 if call is not None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from exai_actors.core.calls import LimitHolder, UpstreamFailure
 from exai_actors.core.capacity.account import Account, Mode
-from exai_actors.core.capacity.changes import CapacityEvent
+from exai_actors.core.capacity.changes import CapacityEvent, ChangeKind
 from exai_actors.core.capacity.holds import Hold, probe_interval_s
 from exai_actors.core.capacity.pool import Pool
 from exai_actors.core.capacity.retry_policy import hold_s
@@ -186,10 +186,23 @@ class GrantGuards:
                 hold.end()
                 self._record_end(hold, cause, now)
 
-    def record(self, now: float, what: str, cause: str) -> None:
+    def record(
+        self,
+        now: float,
+        what: str,
+        cause: str,
+        kind: ChangeKind = "changed",
+        *,
+        model: str = "",
+        seconds: float | None = None,
+    ) -> None:
         """Record a change of capacity, and take it into account."""
-        self.account.record(CapacityEvent(now, what, cause))
+        self.account.record(CapacityEvent(now, what, cause, kind, model, seconds))
         self.refresh(now)
+
+    def holds_end_at(self, now: float) -> float:
+        """When the next hold is over; inf if there is none."""
+        return min((hold.until for hold in self._noted if hold.until > now), default=inf)
 
     def _model_hold(self, call: ScheduledCall) -> Hold | None:
         holds = self.account.model_holds
@@ -201,9 +214,11 @@ class GrantGuards:
         what = f"{hold.subject} held for {format_seconds(seconds)}".strip()
         if hold.probe_every_s < seconds:
             what += f", one call is tried every {format_seconds(hold.probe_every_s)}"
-        self.record(now, what, cause)
+        model = hold.model or ""
+        self.record(now, what, cause, "held", model=model, seconds=round(seconds, 1))
 
     def _record_end(self, hold: Hold, cause: str, now: float) -> None:
         if hold in self._noted:
             self._noted.remove(hold)
-        self.record(now, f"{hold.subject} hold ended".strip(), cause)
+        what = f"{hold.subject} hold ended".strip()
+        self.record(now, what, cause, "hold_ended", model=hold.model or "")

@@ -44,7 +44,7 @@ class Settlement(Generic[C]):
             self._account.gates.settle(call.gate_charge, tokens, now)
         change = guards.circuit.succeeded(now, call.is_probe)
         if change is not None:
-            guards.record(now, change.what, change.cause)
+            guards.record(now, change.what, change.cause, "circuit_closed")
         if pool.adaptive is not None:
             limit = pool.adaptive.on_success(now, pool.ledger.in_flight + 1)
             self._resize(pool, limit, now, "answers came")
@@ -104,7 +104,9 @@ class Settlement(Generic[C]):
         if verdict.counts_for_circuit:
             change = guards.circuit.failed(now, call.is_probe, failure.message)
             if change is not None:
-                guards.record(now, change.what, change.cause)
+                guards.record(
+                    now, change.what, change.cause, "circuit_opened", seconds=change.seconds
+                )
         else:
             guards.circuit.abandoned(call.is_probe)
         call.is_probe = False
@@ -126,5 +128,6 @@ class Settlement(Generic[C]):
 
     def _resize(self, pool: Pool[C], limit: int | None, now: float, cause: str) -> None:
         if limit is not None:
-            self._guards.record(now, f"limit {pool.ledger.limit} -> {limit}", cause)
+            what = f"limit {pool.ledger.limit} -> {limit}"
+            self._guards.record(now, what, cause, "limit_adapted")
             pool.ledger.resize(limit)

@@ -58,6 +58,10 @@ def serve(
         names = [provider.name for provider in loaded.config.provider]
         log.info("config.loaded", file=str(loaded.config.source.file), providers=names)
 
+    from exai_actors.daemon.logs.in_force import log_in_force
+
+    log_in_force(loaded.config)
+
     from exai_actors.daemon import lifecycle
 
     try:

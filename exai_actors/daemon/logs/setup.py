@@ -84,11 +84,13 @@ def _ending(as_json: bool, colours: bool) -> Sequence[Processor]:
             structlog.processors.JSONRenderer(),
         ]
     console = structlog.dev.ConsoleRenderer(
+        0,
         colors=colours and not _no_colour(),
         exception_formatter=structlog.dev.plain_traceback,
         sort_keys=False,
+        pad_level=False,
     )
-    return [*first, drop_own_logger, console]
+    return [*first, drop_own_logger, drop_empty, escape_controls, console]
 
 
 def _no_colour() -> bool:
@@ -108,6 +110,31 @@ def drop_own_logger(_logger: WrappedLogger, _method: str, event: EventDict) -> E
     if event.get("logger", "").startswith("exai"):
         del event["logger"]
     return event
+
+
+def drop_empty(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Leave out fields without a value from text, and counts of nothing left out."""
+    return {
+        name: value
+        for name, value in event.items()
+        if value not in (None, "") and not (name == "suppressed" and value == 0)
+    }
+
+
+def escape_controls(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Escape characters that could move the cursor or begin a line that looks like an entry."""
+    return {
+        name: _escaped(value) if isinstance(value, str) and name != "exception" else value
+        for name, value in event.items()
+    }
+
+
+def _escaped(text: str) -> str:
+    if text.isprintable():
+        return text
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
+    )
 
 
 def hide_secrets(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

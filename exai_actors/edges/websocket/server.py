@@ -8,6 +8,7 @@ import socket
 from collections.abc import Callable
 from typing import Protocol
 
+import structlog
 from websockets.http11 import Request, Response
 
 from exai_actors.core.handshake_policy import (
@@ -16,6 +17,7 @@ from exai_actors.core.handshake_policy import (
     check_handshake,
     is_loopback,
 )
+from exai_actors.core.log_budget import LogBudget
 from exai_actors.edges.listener import Listener, listen
 from exai_actors.edges.websocket.connection import WebSocketConnection
 from exai_actors.edges.websocket.keepalive import Keepalive
@@ -26,6 +28,8 @@ from exai_actors.messages.connection import ConnectionMessage
 from exai_actors.messages.recipient import Recipient
 from exai_actors.ports import Outbox, Peer
 from exai_actors.wire.clients.close_reasons import CloseReason
+
+log = structlog.get_logger()
 
 # Read from one socket in one turn. As tiny frames these are 11,000, 30 ms of the library's parser.
 _READ_BYTES = 64 * 1024
@@ -102,6 +106,7 @@ class WebSocketServer:
         )
         self._actors = actors
         self._reads = 0
+        self._refusals = LogBudget()
         self.read_buffer = memoryview(bytearray(_READ_BYTES))
         self._keepalive: Keepalive | None = None
         self._listener: Listener | None = None
@@ -177,6 +182,7 @@ class WebSocketServer:
             port=self._port if self._listener is None else self._listener.port,
         )
         if refused is not None:
+            self._log_refused(connection.address, refused.text)
             return connection.reject(refused.status, refused.text)
         return connection.accept(request)
 
@@ -188,6 +194,7 @@ class WebSocketServer:
             from_same_address=len(self._by_address.get(address, ())),
         )
         if refused is not None:
+            self._log_refused(address, refused.reason)
             connection.close(refused.code, refused.reason)
             return
         self._admitted[connection] = address
@@ -201,6 +208,13 @@ class WebSocketServer:
         connection.deliver_to(self._open_connection(peer, connection.outbox))
         if self._keepalive is not None:
             self._keepalive.add(connection)
+
+    def _log_refused(self, address: str, text: str) -> None:
+        budget = self._refusals
+        if budget.allow(asyncio.get_running_loop().time()):
+            reason = text.partition("\n")[0]
+            suppressed = budget.take_suppressed()
+            log.info("handshake.refused", address=address, reason=reason, suppressed=suppressed)
 
     def remove_socket(self, connection: WebSocketConnection) -> None:
         self._sockets.discard(connection)

@@ -258,3 +258,28 @@ def test_a_formatting_error_is_not_reported_to_an_unread_log(
     read_all(reading)
     log.info("%d", "no number")
     assert "Logging error" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a\nb", "a\\nb"),
+        ("\x1b[2J", "\\x1b[2J"),
+        ("\u202eabc", "\\u202eabc"),
+        ("tab\t", "tab\\t"),
+        ("plain-ä", "plain-ä"),
+    ],
+)
+def test_a_clients_words_cannot_fake_an_entry(text: str, shown: str) -> None:
+    stream = io.StringIO()
+    configure_logging(LogConfig(format="text"), stream)
+    structlog.get_logger("exai").info("handshake.refused", reason=text)
+    (line,) = stream.getvalue().splitlines()
+    assert line.endswith(f"[info] handshake.refused reason={shown}")
+
+
+def test_text_leaves_out_fields_without_a_value() -> None:
+    stream = io.StringIO()
+    configure_logging(LogConfig(format="text"), stream)
+    structlog.get_logger("exai").info("a.b", none=None, empty="", zero=0, suppressed=0, off=False)
+    assert stream.getvalue().endswith("a.b zero=0 off=False\n")

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+import structlog
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.frames import CLOSE, PONG
@@ -248,6 +249,19 @@ async def test_a_foreign_page_gets_403_that_names_the_setting() -> None:
         assert refused.value.response.status_code == 403
         assert b'allowed_origins = ["https://evil.example"]' in (refused.value.response.body or b"")
         assert it.probes == []
+
+
+async def test_refused_handshakes_are_logged_within_a_budget() -> None:
+    with structlog.testing.capture_logs() as entries:
+        async with listening() as it:
+            for number in range(8):
+                with pytest.raises(InvalidStatus):
+                    async with connect(it.url, origin=f"https://{number}.example"):  # type: ignore[arg-type]
+                        pass
+    refused = [entry for entry in entries if entry["event"] == "handshake.refused"]
+    assert len(refused) == 5
+    assert refused[0]["address"] == "127.0.0.1"
+    assert "https://0.example may not connect" in refused[0]["reason"]
 
 
 async def test_the_origin_of_the_port_itself_is_accepted() -> None:

@@ -1,0 +1,23 @@
+"""Whether the log takes entries of level ``debug``, and how sessions appear in it."""
+
+from __future__ import annotations
+
+import logging
+
+from exai_actors.ids import SessionId
+
+SHOWN_CHARACTERS = 12
+
+
+def logs_details() -> bool:
+    """Whether each connection and each request is logged.
+
+    Asked once by each actor, because an answer for each request would cost CPU.
+    """
+    return logging.getLogger("exai_actors").isEnabledFor(logging.DEBUG)
+
+
+def shown(session: SessionId) -> str:
+    """The beginning of a session's name: with all of it, its requests could be taken over."""
+    name = session.rpartition("/")[2]
+    return name if len(name) <= SHOWN_CHARACTERS else f"{name[:SHOWN_CHARACTERS]}..."

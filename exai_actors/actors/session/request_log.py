@@ -1,0 +1,115 @@
+"""Logs the requests of one session: each at debug, failures and fallbacks at info.
+
+An entry never contains a prompt, an answer or a key.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import structlog
+
+from exai_actors.actors.log import shown
+from exai_actors.core.calls import Outcome
+from exai_actors.core.log_budget import LogBudget
+from exai_actors.core.routing import Route
+from exai_actors.core.session.requests import ActiveRequest
+from exai_actors.errors import ErrorBody
+from exai_actors.ids import RequestKey, SessionId, TenantName
+
+log = structlog.get_logger()
+
+QUOTES_THE_REQUEST = frozenset({"rejected", "malformed", "too_large"})
+"""Kinds of failures in whose messages a service may quote the prompt."""
+
+
+class RequestLog:
+    """``details``: log each request. Failures and fallbacks are logged within a budget."""
+
+    __slots__ = ("_budget", "_granted_at", "_session", "_tenant", "details")
+
+    def __init__(self, session: SessionId, tenant: TenantName, *, details: bool) -> None:
+        self.details = details
+        self._session = shown(session)
+        self._tenant = tenant or "default"
+        self._budget = LogBudget()
+        self._granted_at: dict[RequestKey, float] = {}
+
+    def granted(self, active: ActiveRequest, now: float) -> None:
+        """Note when the request got its permit."""
+        self._granted_at.setdefault(active.run, now)
+
+    def rerouted(self, failed: Route, active: ActiveRequest, error: ErrorBody, now: float) -> None:
+        """Log that a request goes on to the next target of its route."""
+        self._granted_at.pop(active.run, None)
+        if self._budget.allow(now):
+            log.info(
+                "request.rerouted",
+                request=active.run.text,
+                session=self._session,
+                tenant=self._tenant,
+                left=f"{failed.provider}/{failed.model}",
+                next=f"{active.route.provider}/{active.route.model}",
+                cause=_cause(error),
+                suppressed=self._budget.take_suppressed(),
+            )
+
+    def failed(self, active: ActiveRequest, outcome: Outcome, now: float) -> None:
+        """Log that a request ended without an answer."""
+        error = outcome.error
+        if error is not None and self._budget.allow(now):
+            log.info(
+                "request.failed",
+                request=active.run.text,
+                session=self._session,
+                tenant=self._tenant,
+                model=active.route.model,
+                provider=active.route.provider,
+                outcome=outcome.kind,
+                code=error.code.value,
+                cause=_cause(error),
+                suppressed=self._budget.take_suppressed(),
+            )
+
+    def refused(self, request: RequestKey, error: ErrorBody, now: float) -> None:
+        """Log that the session did not take a request in."""
+        if self._budget.allow(now):
+            log.info(
+                "request.refused",
+                request=request.text,
+                session=self._session,
+                tenant=self._tenant,
+                code=error.code.value,
+                cause=_cause(error),
+                suppressed=self._budget.take_suppressed(),
+            )
+
+    def ended(self, active: ActiveRequest, kind: str, now: float, outcome: Outcome | None) -> None:
+        """Log a request with its times and tokens, at debug."""
+        began = active.deadline - active.timeout_s
+        granted_at = self._granted_at.pop(active.run, now)
+        result = None if outcome is None else outcome.result
+        usage = None if result is None else result.usage
+        log.debug(
+            "request.ended",
+            request=active.run.text,
+            session=self._session,
+            tenant=self._tenant,
+            model=active.route.model if result is None else result.model,
+            provider=active.route.provider,
+            outcome=kind,
+            waited_s=round(granted_at - began, 3),
+            took_s=round(now - began, 3),
+            tokens=None
+            if usage is None
+            else usage.total_tokens or usage.prompt_tokens + usage.completion_tokens,
+        )
+
+
+def _cause(error: ErrorBody) -> str:
+    details: dict[str, Any] = error.details or {}
+    kind = details.get("kind")
+    if kind in QUOTES_THE_REQUEST:
+        status = details.get("status")
+        return f"{kind}" if status is None else f"HTTP {status}, {kind}"
+    return " ".join(error.message.split())[:300]

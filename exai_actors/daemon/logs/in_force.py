@@ -1,0 +1,55 @@
+"""Logs at start which limits, presets, tenants, tokens and routes are in force. Names only."""
+
+from __future__ import annotations
+
+import structlog
+
+from exai_actors.daemon.config.provider_tables import OpenAIProvider, ProviderConfig
+from exai_actors.daemon.config.tables import Config
+
+log = structlog.get_logger()
+
+GATES = ("requests_per_minute", "tokens_per_minute", "requests_per_day", "tokens_per_day")
+
+
+def log_in_force(config: Config) -> None:
+    """Log the configuration that decides who gets how much."""
+    for provider in config.provider:
+        log.info(
+            "config.provider",
+            provider=provider.name,
+            limit=provider.limit,
+            gates=_gates(provider),
+            preset=(provider.preset or None) if isinstance(provider, OpenAIProvider) else None,
+        )
+    window = config.session.window
+    tenants: dict[str, list[str]] = {}
+    for entry in config.access:
+        tenants.setdefault(entry.tenant_name, []).append(entry.name)
+    for entry in config.access:
+        tokens = tenants.pop(entry.tenant_name, None)
+        if tokens is not None:
+            log.info(
+                "config.tenant",
+                tenant=entry.tenant_name,
+                weight=entry.weight,
+                window=entry.window or window,
+                tokens=", ".join(tokens),
+            )
+    if config.server.token or not config.access:
+        tokens_needed = "[server] token" if config.server.token else "none needed"
+        log.info("config.tenant", tenant="default", weight=1.0, window=window, tokens=tokens_needed)
+    for route in config.route:
+        log.info(
+            "config.route", model=route.model, to=", ".join(route.to), on=", ".join(route.reasons)
+        )
+
+
+def _gates(provider: ProviderConfig) -> str:
+    """``200 requests/minute, 2,000,000 tokens/minute``; ``none`` without any."""
+    figures = [
+        f"{getattr(provider, name):,} {name.replace('_per_', '/')}"
+        for name in GATES
+        if getattr(provider, name)
+    ]
+    return ", ".join(figures) or "none"
