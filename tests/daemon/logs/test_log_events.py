@@ -40,7 +40,7 @@ def events_in(source: str) -> Iterator[Event]:
                 key = ast.literal_eval(node.args[0])
                 yield (
                     key,
-                    level,
+                    "error" if level == "exception" else level,
                     frozenset(field for each in node.keywords for field in fields_of(each)),
                 )
 
