@@ -23,7 +23,9 @@ def last(frames: list[dict[str, Any]]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("running", [True, False])
 @pytest.mark.parametrize("dies", ["first", "second"])
-def test_a_session_that_dies_leaves_its_shared_call_to_the_other(running: bool, dies: str) -> None:
+def test_a_session_that_dies_leaves_its_coalesced_call_to_the_other(
+    running: bool, dies: str
+) -> None:
     tree = ManualTree(limit=1, capacity=CapacitySettings(limit=1, coalesce=True))
     if not running:
         tree.client("busy").call("occupies", "something else")
@@ -57,7 +59,7 @@ def test_a_queued_call_that_changes_hands_keeps_its_place_in_a_full_queue() -> N
     assert last(second.received())["text"] == "in its place"
 
 
-def test_each_request_of_a_refused_shared_call_counts_once() -> None:
+def test_each_request_of_a_refused_coalesced_call_counts_once() -> None:
     tree = ManualTree(capacity=CapacitySettings(limit=1, coalesce=True))
     tree.client().call("occupies", "something else")
     clients = [tree.client(), tree.client()]
