@@ -78,9 +78,14 @@ class Upstream(Protocol):
         """The shortest time in which a connection to the service was opened; 0 if unknown."""
 
     def start(
-        self, permit: PermitId, call: ChatCall, reply_to: Recipient[ProviderMessage]
+        self,
+        permit: PermitId,
+        call: ChatCall,
+        reply_to: Recipient[ProviderMessage],
+        *,
+        fresh: bool = False,
     ) -> UpstreamCall:
-        """Start a call.
+        """Start a call; ``fresh``: on a connection that was not used before.
 
         Sends ``reply_to`` any number of UpstreamChunk, if the call streams, and then exactly one
         UpstreamEnded, all with ``permit``, possibly before it returns. Never raises for anything

@@ -135,7 +135,8 @@ class UpstreamFailure(msgspec.Struct, frozen=True, gc=False):
     HTTP status, ``retry_after`` the seconds to wait, ``scope`` the limit that was reached; each is
     None if the service sent none. ``text_sent``: pieces of the answer were already passed on.
     ``holder`` says whose limit it was, ``rule`` names the rule by which the refusal was understood,
-    and ``recognised`` is False if none but a default applied.
+    and ``recognised`` is False if none but a default applied. ``resend``: the service has not
+    worked on the request, which can be sent once more immediately, on a fresh connection.
     """
 
     kind: FailureKind
@@ -147,6 +148,7 @@ class UpstreamFailure(msgspec.Struct, frozen=True, gc=False):
     holder: LimitHolder = LimitHolder.ACCOUNT
     rule: str = ""
     recognised: bool = True
+    resend: bool = False
 
 
 class Aborted(msgspec.Struct, frozen=True, gc=False):

@@ -34,6 +34,7 @@ class ManualCall:
     ) -> None:
         self.permit = permit
         self.call = call
+        self.fresh = False
         self.abort_asked = False
         self.paused = False
         self.ended = False
@@ -120,9 +121,15 @@ class ManualUpstream:
         return [call for call in self.calls if not call.ended]
 
     def start(
-        self, permit: PermitId, call: ChatCall, reply_to: Recipient[ProviderMessage]
+        self,
+        permit: PermitId,
+        call: ChatCall,
+        reply_to: Recipient[ProviderMessage],
+        *,
+        fresh: bool = False,
     ) -> ManualCall:
         started = ManualCall(permit, call, reply_to)
+        started.fresh = fresh
         self.calls.append(started)
         return started
 

@@ -267,7 +267,9 @@ class ProviderActor(LoopActor):
         if call.attempts == 1:
             for run in call.runs:
                 self._replies.granted(run)
-        call.upstream_call = self._upstream.start(call.permit, call.run.call, self.actor_ref)
+        call.upstream_call = self._upstream.start(
+            call.permit, call.run.call, self.actor_ref, fresh=call.resends > 0
+        )
 
     def _ended(self, message: UpstreamEnded) -> None:
         now = self.now()

@@ -25,10 +25,10 @@ class ScheduledCall(msgspec.Struct, gc=False, eq=False, kw_only=True):
     ``prompt_tokens`` and ``completion_tokens`` are estimates, ``cost`` is the estimate that its
     session is charged. Instants are seconds of the driver's clock. ``granted_at`` is the latest
     grant, ``inverse_weight`` the tenant's 1 / weight at that moment, ``attempts`` the number of
-    grants. For one of ``fallback_reasons`` the session prefers a refusal and another provider to
-    waiting here. ``gate_charge``, ``is_probe`` (of the circuit) and ``probed_holds`` belong to the
-    attempt in flight. ``position_reported_at`` is None before the first report and inf after the
-    last one.
+    grants, ``resends`` how many of them only sent an attempt again. For one of ``fallback_reasons``
+    the session prefers a refusal and another provider to waiting here. ``gate_charge``,
+    ``is_probe`` (of the circuit) and ``probed_holds`` belong to the attempt in flight.
+    ``position_reported_at`` is None before the first report and inf after the last one.
     """
 
     flow: Flow
@@ -45,6 +45,7 @@ class ScheduledCall(msgspec.Struct, gc=False, eq=False, kw_only=True):
     granted_at: float = 0.0
     inverse_weight: float = 1.0
     attempts: int = 0
+    resends: int = 0
     gate_charge: Charge | None = None
     is_probe: bool = False
     probed_holds: tuple[Hold, ...] = ()

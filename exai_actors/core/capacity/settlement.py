@@ -16,6 +16,9 @@ from exai_actors.core.routing import fallback_reason, leaves_for
 
 C = TypeVar("C", bound=ScheduledCall)
 
+MAX_RESENDS = 4
+"""One for a connection that the service had closed, one for each argument that services rename."""
+
 
 class Settlement(Generic[C]):
     """Settles each released call once, by how it ended."""
@@ -64,13 +67,16 @@ class Settlement(Generic[C]):
 
         ``draw`` is the jitter, uniform in [0, 1).
         """
+        if failure.resend and may_retry and self._may_resend(call, now):
+            self._resend(call, now)
+            return True
         verdict = judge(failure)
         self._charge_failure(call, failure, verdict, now, draw)
         retry_at = self._retry_at(call, failure, now, draw)
         if (
             not may_retry
             or not verdict.retriable
-            or call.attempts >= self._account.settings.retry.attempts
+            or call.attempts - call.resends >= self._account.settings.retry.attempts
             or leaves_for(
                 fallback_reason(failure),
                 call.fallback_reasons,
@@ -86,6 +92,26 @@ class Settlement(Generic[C]):
         call.position_reported_at = inf
         self._retries.put(call, retry_at)
         return True
+
+    def _may_resend(self, call: C, now: float) -> bool:
+        return (
+            call.resends < MAX_RESENDS
+            and now < call.deadline
+            and self._account.mode is not Mode.DRAINING
+            and (call.if_busy is not IfBusy.REFUSE or self._guards.opens_at(call, now) <= now)
+        )
+
+    def _resend(self, call: C, now: float) -> None:
+        """Let the call be granted again, ahead of its queue: the gates count both requests."""
+        call.pool.queue.settle(call.flow, call.cost, 0.0, call.inverse_weight)
+        if call.gate_charge is not None:
+            self._account.gates.settle(call.gate_charge, 0.0, now)
+        self._guards.circuit.abandoned(call.is_probe)
+        call.is_probe = False
+        self._guards.on_other_failure(call, now, of_service=False)
+        call.resends += 1
+        call.position_reported_at = inf
+        self._retries.put(call, now)
 
     def _charge_failure(
         self, call: C, failure: UpstreamFailure, verdict: Verdict, now: float, draw: float

@@ -113,6 +113,10 @@ class OpenAIProvider(
     """How long a whole call may take."""
     max_answer_bytes: Bytes = _HTTP.max_answer_bytes
     """The largest answer accepted from the service."""
+    ask_for_stream: Literal["always", "when_asked"] = _HTTP.ask_for_stream
+    """Whether to ask the service for a stream "always", which shows that it works and whether its
+    answer is whole, or only "when_asked" by the client.
+    """
 
 
 class SyntheticProvider(

@@ -10,6 +10,7 @@ from functools import partial
 from math import inf
 
 import msgspec
+import structlog
 from aiohttp import hdrs
 
 from exai_actors.core.calls import (
@@ -42,6 +43,7 @@ from exai_actors.wire.openai.completions import (
 from exai_actors.wire.openai.error_fields import parse_error_body
 from exai_actors.wire.openai.errors import classify_response
 from exai_actors.wire.openai.rate_headers import hold_s, service_clock
+from exai_actors.wire.openai.request_form import USUAL_FORM, adapted_form
 from exai_actors.wire.openai.stream import FINISH_GRACE_S, StreamReader
 
 MAX_ERROR_BODY_BYTES = 1 << 16
@@ -56,14 +58,24 @@ MAX_LOOKS = 100
 FIRST_OFFER_RETRY_S = 0.001
 MAX_OFFER_RETRY_S = 0.05
 _NOTHING_READ = -inf
+_MAY_BE_ABOUT_THE_FORM = frozenset(
+    {
+        FailureKind.REJECTED,
+        FailureKind.NOT_FOUND,
+        FailureKind.UNAUTHORIZED,
+        FailureKind.SERVER_ERROR,
+    }
+)
+
+log = structlog.get_logger()
 
 
 class HttpCall:
     """Implements ``ports.UpstreamCall``. The call runs as ``task`` from its construction on.
 
-    ``on_end`` is called just before the end is reported. ``is_connected``: a connection was found
-    for the call. ``has_response``: the head of the response has arrived. ``has_begun``: so has a
-    piece of the answer or of its reasoning.
+    ``on_end`` is called just before the end is reported. ``fresh``: the call gets a connection of
+    its own. ``is_connected``: it has one. ``has_response``: the head of the response has arrived.
+    ``has_begun``: so has a piece of the answer or of its reasoning.
 
     All timeouts share one timer. When it is due, data that has arrived and is still to be read
     comes first, however late the timer is: it may be late because nothing was read.
@@ -74,6 +86,7 @@ class HttpCall:
         "_connect_due",
         "_due",
         "_finished_at",
+        "_form",
         "_hold_s",
         "_loop",
         "_on_end",
@@ -81,6 +94,7 @@ class HttpCall:
         "_result_if_cancelled",
         "_resumed",
         "_service",
+        "_streams",
         "_text_sent",
         "_timer",
         "_timer_at",
@@ -102,13 +116,17 @@ class HttpCall:
         call: ChatCall,
         reply_to: Recipient[ProviderMessage],
         on_end: Callable[[HttpCall], object],
+        *,
+        fresh: bool = False,
     ) -> None:
         self._service = service
         self.permit = permit
         self._call = call
         self.reply_to = reply_to
         self._on_end = on_end
-        self.fresh = False
+        self.fresh = fresh
+        self._form = service.forms.of(call.model)
+        self._streams = False
         self.is_connected = False
         self.has_response = False
         self.has_begun = False
@@ -169,31 +187,28 @@ class HttpCall:
             log_unexpected(error, self._service)
 
     async def _run(self) -> UpstreamResult:
-        service = self._service
+        service, call = self._service, self._call
+        form = self._form
+        self._streams = form.streams and (
+            call.stream or service.settings.ask_for_stream == "always"
+        )
         try:
-            includes_usage = self._call.stream and service.includes_usage
-            result = await self._exchange(includes_usage)
-            if includes_usage and _refuses_usage(result):
-                service.includes_usage = False
-                result = await self._exchange(False)
-            return result
+            body = encode_request(call, form, stream=self._streams)
+            self._unfinished = True
+            response = await service.send(body, self)
+            self.has_response = True
+            try:
+                result = await self._read(response)
+            finally:
+                self._unfinished = not response.content.at_eof()
+                response.close()
         except TRANSPORT_ERRORS as error:
             # The connection failed or the service closed it: it has finished with the call.
             self._unfinished = False
             return failure_of(error, service)
-
-    async def _exchange(self, include_usage: bool) -> UpstreamResult:
-        body = encode_request(self._call, include_usage=include_usage)
-        self.has_response = False
-        self._restart_timeout()
-        self._unfinished = True
-        response = await self._service.send(body, self)
-        try:
-            self.has_response = True
-            return await self._read(response)
-        finally:
-            self._unfinished = not response.content.at_eof()
-            response.close()
+        if form is not USUAL_FORM and isinstance(result, Completion):
+            service.forms.answered(call.model)
+        return result
 
     async def _read(self, response: Response) -> UpstreamResult:
         service = self._service
@@ -216,7 +231,9 @@ class HttpCall:
         if data.lstrip()[:1] in (b"", b"<"):
             return self._classify(response, data)
         result = parse_completion(data, self._call.model, now=now, redactor=service.redactor)
-        if self._call.stream and isinstance(result, Completion) and result.text:
+        if isinstance(result, UpstreamFailure):
+            return self._adapted(result, 400, data)
+        if self._call.stream and result.text:
             await self._forward(result.text)
         return result
 
@@ -337,7 +354,7 @@ class HttpCall:
                     delay = min(2 * delay, MAX_OFFER_RETRY_S)
 
     def _classify(self, response: Response, body: bytes) -> UpstreamFailure:
-        return classify_response(
+        failure = classify_response(
             response.status,
             response.headers,
             body,
@@ -345,6 +362,33 @@ class HttpCall:
             model=self._call.model,
             redactor=self._service.redactor,
         )
+        return self._adapted(failure, response.status, body)
+
+    def _adapted(self, failure: UpstreamFailure, status: int, body: bytes) -> UpstreamFailure:
+        """The failure; to be sent again if the service wants the request in another form."""
+        if failure.kind not in _MAY_BE_ABOUT_THE_FORM:
+            return failure
+        service, model = self._service, self._call.model
+        form = adapted_form(
+            self._form,
+            status,
+            body,
+            streamed=self._streams,
+            limits_tokens=self._call.max_tokens is not None,
+        )
+        if form is None:
+            service.forms.refused(model)
+            return failure
+        service.forms.learn(model, form)
+        log.info(
+            "upstream.form_changed",
+            provider=service.name,
+            model=model,
+            streams=form.streams,
+            includes_usage=form.includes_usage,
+            max_tokens_name=form.max_tokens_name,
+        )
+        return msgspec.structs.replace(failure, resend=True, recognised=True)
 
     def _restart_timeout(self) -> None:
         """Expect the next data within the time that is allowed for it, counted from now."""
@@ -426,11 +470,3 @@ class HttpCall:
                 message = f"sent nothing within {settings.first_byte_timeout_s:g} s"
             self._result_if_cancelled = UpstreamFailure(FailureKind.TIMEOUT, message)
         self.task.cancel()
-
-
-def _refuses_usage(result: UpstreamResult) -> bool:
-    return (
-        isinstance(result, UpstreamFailure)
-        and result.kind is FailureKind.REJECTED
-        and "stream_options" in result.message
-    )

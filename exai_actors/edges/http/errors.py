@@ -10,7 +10,11 @@ import structlog
 from aiohttp.http_exceptions import HttpProcessingError
 
 from exai_actors.core.calls import FailureKind, UpstreamFailure
-from exai_actors.edges.http.exchange import MAX_INTERIM_RESPONSES, TooManyInterimResponses
+from exai_actors.edges.http.exchange import (
+    MAX_INTERIM_RESPONSES,
+    StaleConnectionError,
+    TooManyInterimResponses,
+)
 from exai_actors.edges.http.service import HttpService
 from exai_actors.wire.openai.content_coding import BadCoding
 
@@ -26,7 +30,11 @@ _NO_STATUS_LINE = ("Expected HTTP/", "Bad status line")
 def failure_of(error: TransportError, service: HttpService) -> UpstreamFailure:
     """Translate an exception of the HTTP client."""
     kind, message = _describe(error, service)
-    return UpstreamFailure(kind, service.redactor.redact_excerpt(message))
+    return UpstreamFailure(
+        kind,
+        service.redactor.redact_excerpt(message),
+        resend=isinstance(error, StaleConnectionError),
+    )
 
 
 def connect_timeout_failure(service: HttpService) -> UpstreamFailure:

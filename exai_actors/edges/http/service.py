@@ -9,13 +9,46 @@ import msgspec
 from exai_actors.edges.http.exchange import Progress, Response
 from exai_actors.edges.http.settings import HttpSettings
 from exai_actors.wire.openai.redaction import Redactor
+from exai_actors.wire.openai.request_form import USUAL_FORM, RequestForm
+
+MAX_LEARNED_FORMS = 1000
+"""The number of models whose form is remembered; each costs one refused request when it is not."""
+
+
+class LearnedForms:
+    """The forms of requests that the service wants, by model, where they are not the usual one.
+
+    A form is on trial until a request in it is answered. If one is refused instead, the usual form
+    returns: the refusal was about something else.
+    """
+
+    def __init__(self) -> None:
+        self._forms: dict[str, RequestForm] = {}
+        self._on_trial: set[str] = set()
+
+    def of(self, model: str) -> RequestForm:
+        return self._forms.get(model, USUAL_FORM)
+
+    def learn(self, model: str, form: RequestForm) -> None:
+        if len(self._forms) >= MAX_LEARNED_FORMS and model not in self._forms:
+            return
+        self._forms[model] = form
+        self._on_trial.add(model)
+
+    def answered(self, model: str) -> None:
+        self._on_trial.discard(model)
+
+    def refused(self, model: str) -> None:
+        if model in self._on_trial:
+            self._on_trial.discard(model)
+            self._forms.pop(model, None)
 
 
 class HttpService(msgspec.Struct):
     """How a completion is requested from the service, and how long that may take.
 
     ``send`` sends the body of a request and returns the response once its head has arrived; see
-    ``exchange``. ``includes_usage``: streams ask for token counts, until the service refuses that.
+    ``exchange``.
     """
 
     name: str
@@ -23,4 +56,4 @@ class HttpService(msgspec.Struct):
     base_url: str
     settings: HttpSettings
     send: Callable[[bytes, Progress], Awaitable[Response]]
-    includes_usage: bool = True
+    forms: LearnedForms = msgspec.field(default_factory=LearnedForms)

@@ -90,12 +90,17 @@ class HttpUpstream:
         return 0.0 if shortest == inf else shortest
 
     def start(
-        self, permit: PermitId, call: ChatCall, reply_to: Recipient[ProviderMessage]
+        self,
+        permit: PermitId,
+        call: ChatCall,
+        reply_to: Recipient[ProviderMessage],
+        *,
+        fresh: bool = False,
     ) -> UpstreamCall:
         if self._closed:
             reply_to.tell(UpstreamEnded(permit, self._stopping()))
             return EndedCall()
-        running = HttpCall(self._service, permit, call, reply_to, self._calls.discard)
+        running = HttpCall(self._service, permit, call, reply_to, self._calls.discard, fresh=fresh)
         self._calls.add(running)
         return running
 

@@ -67,7 +67,12 @@ class SyntheticUpstream:
         return 0.0
 
     def start(
-        self, permit: PermitId, call: ChatCall, reply_to: Recipient[ProviderMessage]
+        self,
+        permit: PermitId,
+        call: ChatCall,
+        reply_to: Recipient[ProviderMessage],
+        *,
+        fresh: bool = False,  # noqa: ARG002
     ) -> UpstreamCall:
         self._number += 1
         result = self._result(call)

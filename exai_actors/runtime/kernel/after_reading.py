@@ -31,17 +31,26 @@ class AfterReading:
         self._callback = callback
         self._context = context
         self._turns_left = TURNS
-        self._handle = loop.call_soon(self._turn, context=context)
+        self._handle: asyncio.Handle | None = loop.call_soon(self._turn, context=context)
 
     def cancel(self) -> None:
-        self._handle.cancel()
+        if self._handle is not None:
+            self._handle.cancel()
+        self._release()
 
     def _turn(self) -> None:
         self._turns_left -= 1
         if self._turns_left:
             self._handle = self._loop.call_soon(self._turn, context=self._context)
         else:
-            self._callback()
+            callback = self._callback
+            self._release()
+            callback()
+
+    def _release(self) -> None:
+        # What it refers to refers to it: together they would be left to the cycle collector.
+        self._handle = None
+        self._callback = _nothing
 
 
 class PatientTimer:
@@ -67,7 +76,7 @@ class PatientTimer:
     def cancel(self) -> None:
         if self._handle is not None:
             self._handle.cancel()
-            self._handle = None
+        self._release()
 
     def _fire(self) -> None:
         if self._loop.time() - self._due > LATE_S:
@@ -76,6 +85,14 @@ class PatientTimer:
             self._run()
 
     def _run(self) -> None:
-        # The handle refers to this: together they would be left to the cycle collector.
+        callback = self._callback
+        self._release()
+        callback()
+
+    def _release(self) -> None:
         self._handle = None
-        self._callback()
+        self._callback = _nothing
+
+
+def _nothing() -> None:
+    """In place of a callback that will not be called any more."""

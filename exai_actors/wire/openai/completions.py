@@ -36,28 +36,30 @@ from exai_actors.wire.openai.fields import (
     repair_surrogates,
 )
 from exai_actors.wire.openai.redaction import NO_SECRET, Redactor
+from exai_actors.wire.openai.request_form import USUAL_FORM, RequestForm
 
 _EVENT_START = re.compile(rb"\s*(?::|(?:data|event|id|retry)\s*:)")
 
 
-def encode_request(call: ChatCall, *, include_usage: bool = True) -> bytes:
-    """The body of ``POST /chat/completions``.
+def encode_request(
+    call: ChatCall, form: RequestForm = USUAL_FORM, *, stream: bool | None = None
+) -> bytes:
+    """The body of ``POST /chat/completions``, in the form that the service accepts.
 
-    ``include_usage`` asks for token counts at the end of a stream (``stream_options``, which a few
-    services reject).
+    ``stream``: ask for a stream, whatever the call says.
     """
     body: dict[str, Any] = {
         "model": call.model,
         "messages": [_encode_message(message) for message in call.messages],
     }
-    if call.stream:
+    if call.stream if stream is None else stream:
         body["stream"] = True
-        if include_usage:
+        if form.includes_usage:
             body["stream_options"] = {"include_usage": True}
     if call.temperature is not None:
         body["temperature"] = call.temperature
     if call.max_tokens is not None:
-        body["max_tokens"] = call.max_tokens
+        body[form.max_tokens_name] = call.max_tokens
     try:
         return orjson.dumps(body)
     except orjson.JSONEncodeError:

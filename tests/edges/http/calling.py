@@ -75,12 +75,16 @@ class Caller:
         prompt: str = "hi",
         *,
         stream: bool = True,
+        model: str = "scripted-model",
+        max_tokens: int | None = None,
+        fresh: bool = False,
         probe: Probe[ProviderMessage] | None = None,
     ) -> StartedCall:
         permit = PermitId(next(self._permits))
         probe = probe or Probe()
-        call = ChatCall("scripted-model", (ChatMessage("user", prompt),), stream=stream)
-        return StartedCall(permit, self.upstream.start(permit, call, probe), probe)
+        messages = (ChatMessage("user", prompt),)
+        call = ChatCall(model, messages, stream=stream, max_tokens=max_tokens)
+        return StartedCall(permit, self.upstream.start(permit, call, probe, fresh=fresh), probe)
 
 
 @asynccontextmanager

@@ -94,7 +94,24 @@ async def test_an_answer_without_streaming_sends_no_chunks(
     seen = upstream.requests[0]
     assert seen.body["messages"] == [{"role": "user", "content": "nonce 17"}]
     assert seen.headers["Authorization"] == f"Bearer {KEY}"
-    assert not seen.stream
+    assert seen.stream
+
+
+async def test_a_client_that_wants_no_stream_may_keep_the_service_from_sending_one(
+    upstream: ScriptedUpstream,
+) -> None:
+    async with caller_for(upstream.base_url, ask_for_stream="when_asked") as caller:
+        for stream in (False, True):
+            assert isinstance(await caller.start(stream=stream).end(), Completion)
+    assert [seen.stream for seen in upstream.requests] == [False, True]
+
+
+async def test_a_plain_call_whose_answer_breaks_off_is_truncated(
+    upstream: ScriptedUpstream, caller: Caller
+) -> None:
+    upstream.then(answer("Hel", finish_reason=None, done=False))
+    failed = await caller.start(stream=False).failure()
+    assert (failed.kind, failed.text_sent) == (FailureKind.TRUNCATED, False)
 
 
 async def test_a_stream_request_answered_with_json_is_understood(
@@ -388,6 +405,7 @@ async def test_stream_options_are_left_out_after_the_service_refused_them(
     upstream: ScriptedUpstream, caller: Caller
 ) -> None:
     upstream.then(failure(400, "Unrecognized request argument supplied: stream_options"))
+    assert (await caller.start().failure()).resend
     assert isinstance(await caller.start().end(), Completion)
     assert isinstance(await caller.start().end(), Completion)
     started = ["stream_options" in seen.body for seen in upstream.requests]

@@ -24,6 +24,7 @@ from exai_actors.wire.openai.completions import (
     parse_models,
 )
 from exai_actors.wire.openai.redaction import Redactor
+from exai_actors.wire.openai.request_form import RequestForm
 from exai_actors.wire.openai.stream import StreamReader
 
 KIMI = Redactor("sk-very-secret")
@@ -87,10 +88,22 @@ class TestRequest:
         request = orjson.loads(encode_request(call))
         assert (request["temperature"], request["max_tokens"]) == (0.0, 7)
 
+    def test_a_stream_can_be_requested_for_a_call_without_one_and_the_other_way(self) -> None:
+        plain, streamed = ChatCall("m", ()), ChatCall("m", (), stream=True)
+        assert orjson.loads(encode_request(plain, stream=True)) == orjson.loads(
+            encode_request(streamed)
+        )
+        assert encode_request(streamed, stream=False) == encode_request(plain)
+
+    def test_the_limit_of_tokens_has_the_name_that_the_service_wants(self) -> None:
+        form = RequestForm(max_tokens_name="max_completion_tokens")
+        request = orjson.loads(encode_request(ChatCall("m", (), max_tokens=7), form))
+        assert request == {"model": "m", "messages": [], "max_completion_tokens": 7}
+
     def test_a_stream_requests_usage_unless_disabled(self) -> None:
         call = ChatCall("m", (), stream=True)
         assert orjson.loads(encode_request(call))["stream_options"] == {"include_usage": True}
-        request = orjson.loads(encode_request(call, include_usage=False))
+        request = orjson.loads(encode_request(call, RequestForm(includes_usage=False)))
         assert request == {"model": "m", "messages": [], "stream": True}
 
     def test_images_become_content_parts_after_the_text(self) -> None:
