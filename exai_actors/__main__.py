@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from exai_actors.daemon.cli.main import main
+from exai_actors.daemon.cli.start import main
 
 if __name__ == "__main__":
     main()

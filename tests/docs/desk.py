@@ -16,6 +16,7 @@ from pathlib import Path
 from tests.docs.blocks import Block
 
 COMMAND_TIMEOUT_S = 20
+NEEDS_BROKER = re.compile(r"(?<!\d)8079(?!\d)|^(?:\S+/)?exai (?:ask|call) ", re.MULTILINE)
 PAGES_PORT = re.compile(r"(?<!\d)8079(?!\d)")
 
 # The programs on a reader's machine, replaced by those of the environment under test.
@@ -46,8 +47,9 @@ class Desk:
     def read(self, page: list[Block]) -> None:
         """Run a page in order. If it needs a broker and starts none, one is running."""
         if not any(block.kind == "background" for block in page):
-            needs = [block for block in page if PAGES_PORT.search(block.body)]
-            if any(block.language in ("sh", "python") for block in needs):
+            runs = [block for block in page if block.language in ("sh", "python")]
+            needs = [block for block in runs if NEEDS_BROKER.search(block.body)]
+            if needs:
                 self._start_broker(needs[0], "exai serve")
         for block in page:
             self.do(block)

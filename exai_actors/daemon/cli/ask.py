@@ -8,95 +8,129 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from exai_actors.daemon.cli.options import Seconds, broker_options, json_option, run
+from exai_actors.daemon.cli.options import (
+    broker_options,
+    json_option,
+    run,
+    timeout_option,
+    times,
+)
 
 if TYPE_CHECKING:
     from exai_actors.client import CallResult, Progress
 
-# The broker's error for a deadline says more than the client's, so the client waits for it.
-GRACE_S = 2.0
-MAX_S = 86_400  # the wire's; importing that would slow down the help
+NEW = "new"
 
 
 @click.command()
 @click.argument("prompt", required=False)
 @click.option("-m", "--model", metavar="MODEL", help="The model to ask; see `exai models`.")
-@click.option("--no-stream", is_flag=True, help="Print the answer when it is complete.")
 @click.option(
-    "--timeout",
-    type=Seconds(MAX_S),
-    metavar="SECONDS",
-    help="Give up after this long.",
+    "-c",
+    "--conversation",
+    metavar="ID",
+    help="Continue this conversation; `new` begins one and prints its ID on stderr.",
 )
+@click.option("--system", metavar="TEXT", help="A system prompt.")
+@click.option("--temperature", type=float, metavar="NUMBER", help="The sampling temperature.")
+@click.option("--max-tokens", type=int, metavar="N", help="The maximum length of the answer.")
+@click.option("--no-stream", is_flag=True, help="Print the answer when it is complete.")
+@timeout_option
 @json_option
 @broker_options
 def ask(
     prompt: str | None,
-    model: str | None,
+    conversation: str | None,
     no_stream: bool,
     timeout: float | None,
     as_json: bool,
     url: str,
     token: str | None,
+    **options: str | float | None,
 ) -> None:
     """Ask a model and print the answer as it arrives.
 
-    Without PROMPT, or with `-`, the prompt is read from stdin. Ctrl-C cancels the request, at the
-    provider too.
+    PROMPT is read from stdin if it is `-`, or missing and stdin is not a terminal. Ctrl-C cancels
+    the request, at the provider too.
     """
-    arguments = {"prompt": _prompt(prompt)}
-    if model is not None:
-        arguments["model"] = model
-    times: dict[str, Any] = {}
-    if timeout is not None:
-        times = {"deadline_ms": timeout * 1000, "timeout_s": timeout + GRACE_S}
-    run(_ask(arguments, times, url, token, stream=not (no_stream or as_json), as_json=as_json))
-
-
-async def _ask(
-    arguments: dict[str, str],
-    times: dict[str, Any],
-    url: str,
-    token: str | None,
-    *,
-    stream: bool,
-    as_json: bool,
-) -> None:
-    from exai_actors.client import connect
-    from exai_actors.daemon.cli.output import Answer, print_json
-
-    waiting = _Waiting()
-    async with connect(url, token=token) as broker:
-        if stream:
-            answer = Answer()
-            try:
-                async for piece in broker.stream(
-                    "chat", arguments, on_progress=waiting.show, **times
-                ):
-                    waiting.clear()
-                    answer.piece(piece)
-            finally:
-                waiting.clear()
-                answer.end()
-            return
-        try:
-            result = await broker.call("chat", arguments, on_progress=waiting.show, **times)
-        finally:
-            waiting.clear()
+    session, continuation_id = _parts(conversation)
+    arguments = {"prompt": _prompt(prompt), "continuation_id": continuation_id, **options}
+    given = {name: value for name, value in arguments.items() if value is not None}
+    connection = {"url": url, "token": token, "session_id": session}
+    streamed, whole = not (no_stream or as_json), no_stream and not as_json
+    result, session = run(_ask(given, times(timeout), connection, stream=streamed))
     if as_json:
-        print_json(_as_json(result))
-    else:
+        from exai_actors.daemon.cli.output import print_json
+
+        print_json(_as_json(result, session))
+        return
+    if whole:
+        from exai_actors.daemon.cli.output import Answer
+
         answer = Answer()
         answer.piece(result.text)
         answer.end()
+    if conversation is not None:
+        click.echo(f"exai: to continue: exai ask -c {_id(result, session)} ...", err=True)
 
 
-def _as_json(result: CallResult) -> dict[str, Any]:
+def _parts(conversation: str | None) -> tuple[str | None, str | None]:
+    """The session and the conversation of an ID; a conversation is known in its session only."""
+    if conversation is None or conversation == NEW:
+        return None, None
+    session, slash, continuation_id = conversation.partition("/")
+    if not (session and slash and continuation_id):
+        raise click.UsageError(
+            f'"{conversation}" is not the ID of a conversation; take the one that -c new or --json '
+            "prints"
+        )
+    return session, continuation_id
+
+
+def _id(result: CallResult, session: str) -> str:
+    return f"{session}/{result.continuation_id}"
+
+
+async def _ask(
+    arguments: dict[str, Any],
+    call_options: dict[str, Any],
+    connection: dict[str, Any],
+    *,
+    stream: bool,
+) -> tuple[CallResult, str]:
+    """The answer, printed while it arrives if it is streamed, and the id of the session."""
+    from exai_actors.client import connect
+    from exai_actors.daemon.cli.output import Answer
+
+    waiting = _Waiting()
+    async with connect(**connection) as broker:
+        if not stream:
+            try:
+                result = await broker.call(
+                    "chat", arguments, on_progress=waiting.show, **call_options
+                )
+            finally:
+                waiting.clear()
+            return result, broker.session_id
+        answer = Answer()
+        pieces = broker.stream("chat", arguments, on_progress=waiting.show, **call_options)
+        try:
+            async for piece in pieces:
+                waiting.clear()
+                answer.piece(piece)
+        finally:
+            waiting.clear()
+            answer.end()
+        return pieces.result, broker.session_id
+
+
+def _as_json(result: CallResult, session: str) -> dict[str, Any]:
     return {
         "text": result.text,
         "outputs": list(result.outputs),
         "continuation_id": result.continuation_id,
         "dropped_turns": result.dropped_turns,
+        "conversation": _id(result, session),
         "metadata": result.metadata,
         "request_id": result.request_id,
     }

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import io
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from exai_actors.daemon.cli.exit_codes import ExitCode
 COMMANDS = {
     "serve": ("exai_actors.daemon.cli.serve:serve", "Run a broker until a signal stops it."),
     "ask": ("exai_actors.daemon.cli.ask:ask", "Ask a model and print the answer as it arrives."),
+    "call": ("exai_actors.daemon.cli.call:call", "Call a tool and print its answer."),
     "models": ("exai_actors.daemon.cli.models:models", "List the models that the broker can ask."),
     "tools": ("exai_actors.daemon.cli.tools:tools", "List the tools that the broker offers."),
     "health": (
@@ -90,6 +92,8 @@ class Exai(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         code = ExitCode.OK
         try:
+            if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+                signal.signal(signal.SIGINT, signal.default_int_handler)
             super().invoke(ctx)
             sys.stdout.flush()
         except (click.ClickException, click.exceptions.Exit):
@@ -159,7 +163,7 @@ def exai() -> None:
 
 
 def main() -> None:
-    """The entry point of the script `exai` and of ``python -m exai_actors``; ends the process."""
+    """Run the command that the arguments name; ends the process."""
     # A stream that the caller has closed. In this order each gets its usual number, so that no
     # socket gets it and with it the output that was meant for a terminal.
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from exai_actors.daemon.cli.exit_codes import ExitCode
 from exai_actors.daemon.cli.options import ask_broker, broker_options, json_option
 
 if TYPE_CHECKING:
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
 @click.command()
 @json_option
 @broker_options
-def models(as_json: bool, url: str, token: str | None) -> None:
+@click.pass_context
+def models(context: click.Context, as_json: bool, url: str, token: str | None) -> None:
     """List the models that the broker can ask, one per line; the first is the default."""
     from exai_actors.daemon.cli.output import print_error, print_json, print_line, printable
 
@@ -27,8 +29,11 @@ def models(as_json: bool, url: str, token: str | None) -> None:
             print_line(printable(model))
     for provider, trouble in troubles.items():
         print_error(f"{provider}: could not list its models: {trouble}")
-    if not found and not troubles:
+    if found:
+        return
+    if not troubles:
         print_error("no provider has listed its models yet; try again in a moment")
+    context.exit(ExitCode.PROVIDER if troubles else ExitCode.BUSY)
 
 
 async def _models(broker: BrokerClient) -> tuple[tuple[str, ...], dict[str, str]]:

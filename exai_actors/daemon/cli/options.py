@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 
+# The broker's error for a deadline says more than the client's, so the client waits for it.
+GRACE_S = 2.0
+MAX_TIMEOUT_S = 86_400  # the wire's; importing that would slow down the help
 DEFAULT_URL = "ws://127.0.0.1:8079"  # the client's; importing that would slow down the help
 
 
@@ -29,10 +32,13 @@ def _default_url() -> str:
 
 
 def token_option(text: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """``--token`` without surrounding blanks and line ends; None if empty."""
+    """``--token`` without surrounding blanks and line ends; None if empty.
+
+    EXAI_WS_TOKEN, the broker's own token and that of the old daemon's clients, comes second.
+    """
     return click.option(
         "--token",
-        envvar="EXAI_WS_TOKEN",
+        envvar=["EXAI_TOKEN", "EXAI_WS_TOKEN"],
         show_envvar=True,
         metavar="TOKEN",
         callback=lambda _ctx, _param, value: (value or "").strip() or None,
@@ -70,6 +76,23 @@ class Seconds(click.FloatRange):
         if math.isnan(seconds):
             self.fail(f"{value!r} is not a number of seconds.", param, ctx)
         return seconds
+
+
+def timeout_option(command: Callable[P, R]) -> Callable[P, R]:
+    """Add ``--timeout``."""
+    return click.option(
+        "--timeout",
+        type=Seconds(MAX_TIMEOUT_S),
+        metavar="SECONDS",
+        help="Give up after this long, waiting included.",
+    )(command)
+
+
+def times(timeout: float | None) -> dict[str, Any]:
+    """The options of a call that may take so many seconds."""
+    if timeout is None:
+        return {}
+    return {"deadline_ms": timeout * 1000, "timeout_s": timeout + GRACE_S}
 
 
 def json_option(command: Callable[P, R]) -> Callable[P, R]:

@@ -40,7 +40,7 @@ def _broker_line(error: BrokerError) -> str:
     body = error.body
     line = f"{' '.join(body.message.split())} ({body.code})"
     if body.code == ErrorCode.UNAUTHORIZED:
-        return f"{line}; set it with --token or EXAI_WS_TOKEN"
+        return f"{line}; set it with --token or EXAI_TOKEN"
     after = (body.details or {}).get("retry_after")
     if isinstance(after, int | float) and "retry" not in body.message:
         line += f"; try again in {after:g} s"

@@ -17,6 +17,7 @@ from exai_actors.daemon.config.tables import Config
 from exai_actors.daemon.config.toml_lines import KeyPath
 
 MAX_TOKEN_BYTES = 65_536
+SERVER_VARIABLE = "EXAI_WS_TOKEN"
 
 
 def with_tokens(reading: Reading, config: Config, env: Mapping[str, str]) -> Reading:
@@ -36,9 +37,7 @@ def with_tokens(reading: Reading, config: Config, env: Mapping[str, str]) -> Rea
         else:
             token = tokens.in_variable((*path, "token_env"), entry.token_env)
         if token and token in found.values():
-            tokens.report(
-                path, "has the same token as another entry or [server]; generate a new one"
-            )
+            tokens.report(path, _twice(config, found, token))
         found[entry.name] = token
     warnings = (*reading.warnings, *tokens.warnings)
     if tokens.problems:
@@ -51,6 +50,20 @@ def with_tokens(reading: Reading, config: Config, env: Mapping[str, str]) -> Rea
         missing_keys=(*reading.missing_keys, *tokens.missing),
         warnings=warnings,
     )
+
+
+def _twice(config: Config, found: Mapping[str, str], token: str) -> str:
+    """What to do about a token that an earlier entry or the server has as well."""
+    other = next(name for name, each in found.items() if each == token)
+    if other:
+        return f'has the same token as the entry "{other}"; generate a new one'
+    source = config.source.origins.get(("server", "token"), "")
+    if source == SERVER_VARIABLE:
+        return (
+            f"has the same token as {SERVER_VARIABLE}, which is the broker's own; a client's token "
+            f"belongs into EXAI_TOKEN: unset {SERVER_VARIABLE}"
+        )
+    return "has the same token as [server]; generate a new one"
 
 
 class _Tokens:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import shlex
 import signal
 from asyncio.subprocess import PIPE
@@ -75,6 +76,7 @@ async def test_json_has_the_answer_and_its_metadata(broker: Serving) -> None:
         "outputs",
         "continuation_id",
         "dropped_turns",
+        "conversation",
         "metadata",
         "request_id",
     }
@@ -236,10 +238,118 @@ async def test_a_token_is_required_and_read_from_the_environment(
             result = await exai("ask", "hello", "--url", broker.url, *arguments)
             assert (result.code, result.out) == (ExitCode.UNAUTHORIZED, "")
             (line,) = result.err.splitlines()
-            assert line.endswith("set it with --token or EXAI_WS_TOKEN")
+            assert line.endswith("set it with --token or EXAI_TOKEN")
         for token in (TOKEN, f" {TOKEN}\r"):
             result = await exai("ask", "hello", "--url", broker.url, env={"EXAI_WS_TOKEN": token})
             assert (result.code, result.out) == (0, "echo: hello\n")
+
+
+async def test_the_clients_variable_overrides_the_brokers(
+    upstream: ScriptedUpstream, tmp_path: Path
+) -> None:
+    config = f'[server]\ntoken = "{TOKEN}"\n{provider_at(upstream)}'
+    async with serving(config, tmp_path) as broker:
+        for env in (
+            {"EXAI_TOKEN": TOKEN},
+            {"EXAI_TOKEN": TOKEN, "EXAI_WS_TOKEN": "another-token-of-length"},
+            {"EXAI_TOKEN": "", "EXAI_WS_TOKEN": TOKEN},
+        ):
+            result = await exai("ask", "hello", "--url", broker.url, env=env)
+            assert (result.code, result.out) == (0, "echo: hello\n")
+
+
+async def test_the_options_of_a_request_reach_the_service(
+    broker: Serving, upstream: ScriptedUpstream
+) -> None:
+    options = ("--temperature", "0.25", "--max-tokens", "7", "-m", MODEL)
+    result = await exai("ask", "hello", *options, "--url", broker.url)
+    assert (result.code, result.err) == (0, "")
+    body = upstream.requests[0].body
+    assert (body["temperature"], body["max_tokens"]) == (0.25, 7)
+
+
+async def test_a_value_that_the_broker_refuses_is_an_error_that_names_it(broker: Serving) -> None:
+    result = await exai("ask", "hello", "--max-tokens", "0", "--url", broker.url)
+    assert result.code == ExitCode.INVALID
+    assert "max_tokens" in result.err
+
+
+async def test_a_conversation_is_continued_by_the_id_that_was_printed(
+    broker: Serving, upstream: ScriptedUpstream
+) -> None:
+    first = await exai("ask", "-c", "new", "My name is Ada.", "--url", broker.url)
+    assert (first.code, first.out) == (0, "echo: My name is Ada.\n")
+    found = re.fullmatch(r"exai: to continue: exai ask -c (\S+) \.\.\.\n", first.err)
+    assert found is not None
+    second = await exai("ask", "-c", found[1], "What is my name?", "--url", broker.url)
+    assert second.err == first.err
+    messages = upstream.requests[1].body["messages"]
+    assert [message["content"] for message in messages] == [
+        "My name is Ada.",
+        "echo: My name is Ada.",
+        "What is my name?",
+    ]
+    third = await exai("ask", "--json", "-c", found[1], "And?", "--url", broker.url)
+    assert json.loads(third.out)["conversation"] == found[1]
+    assert found[1].endswith("/" + json.loads(third.out)["continuation_id"])
+    assert third.err == ""
+    assert len(upstream.requests[2].body["messages"]) == 5
+
+
+@pytest.mark.parametrize("wrong", ["", "c-1", "/c-1", "session/"])
+async def test_an_id_that_was_not_printed_is_a_usage_error(wrong: str) -> None:
+    result = await exai("ask", "-c", wrong, "hello", "--url", "ws://127.0.0.1:9")
+    assert result.code == ExitCode.USAGE
+    assert "is not the ID of a conversation; take the one that -c new or --json prints" in (
+        " ".join(result.err.split())
+    )
+
+
+async def test_a_tool_is_called_with_texts_and_json(
+    broker: Serving, upstream: ScriptedUpstream
+) -> None:
+    echo = await exai("call", "echo", "text=a = b", "--url", broker.url)
+    assert (echo.code, echo.out, echo.err) == (0, "a = b\n", "")
+    chat = ("call", "chat", "prompt=hello", "max_tokens:=5", "--url", broker.url)
+    assert (await exai(*chat)).out == "echo: hello\n"
+    assert upstream.requests[0].body["max_tokens"] == 5
+    as_json = json.loads((await exai(*chat, "--json")).out)
+    assert as_json["outputs"] == ["echo: hello"]
+    assert as_json["metadata"]["provider_used"] == "scripted"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("chta", "prompt=x"), ExitCode.INVALID, "Unknown tool: chta"),
+        (("chat", "prompt"), ExitCode.USAGE, '"prompt" is not an argument; write KEY=TEXT'),
+        (("chat", "=x"), ExitCode.USAGE, '"=x" is not an argument'),
+        (("chat", "max_tokens:=five"), ExitCode.USAGE, "write max_tokens=five if it is text"),
+        (("chat", "prompt=x", "max_tokens=5"), ExitCode.INVALID, "max_tokens"),
+    ],
+)
+async def test_a_wrong_call_says_what_is_wrong(
+    broker: Serving, arguments: tuple[str, ...], code: ExitCode, words: str
+) -> None:
+    result = await exai("call", *arguments, "--url", broker.url)
+    assert (result.code, result.out) == (code, "")
+    assert words in " ".join(result.err.split())
+
+
+async def test_models_fails_if_no_provider_could_list_its_models(tmp_path: Path) -> None:
+    config = '[[provider]]\nkind = "openai"\nname = "kimi"\nbase_url = "%s"\n'
+    async with (
+        ScriptedUpstream(models=failure(500)) as service,
+        serving(config % service.base_url, tmp_path) as broker,
+    ):
+        assert broker.process.stderr is not None
+        while b"provider.models_unavailable" not in await broker.process.stderr.readline():
+            pass
+        result = await exai("models", "--url", broker.url)
+        as_json = await exai("models", "--json", "--url", broker.url)
+    assert (result.code, result.out) == (ExitCode.PROVIDER, "")
+    assert (as_json.code, as_json.out) == (ExitCode.PROVIDER, "[]\n")
+    assert result.err.startswith("exai: kimi: could not list its models: ")
 
 
 async def test_a_broker_that_dies_during_an_answer_is_reported(

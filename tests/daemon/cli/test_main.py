@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import tomllib
@@ -16,10 +18,9 @@ from click.testing import CliRunner, Result
 from exai_actors import __version__
 from exai_actors.client import settings
 from exai_actors.core.statistics import ProviderStatistics
-from exai_actors.daemon.cli.ask import MAX_S
 from exai_actors.daemon.cli.exit_codes import ExitCode, of_error, of_error_code
 from exai_actors.daemon.cli.main import COMMANDS, exai
-from exai_actors.daemon.cli.options import DEFAULT_URL
+from exai_actors.daemon.cli.options import DEFAULT_URL, MAX_TIMEOUT_S
 from exai_actors.daemon.config.tables import ServerConfig
 from exai_actors.errors import ErrorCode, ExaiError
 from exai_actors.wire.clients.dialects.fields import MAX_DEADLINE_MS
@@ -103,6 +104,24 @@ def test_the_module_runs_as_a_program() -> None:
         text=True,
     )
     assert (ran.returncode, ran.stdout) == (0, f"exai {__version__}\n")
+
+
+def test_ctrl_c_while_the_command_line_is_loaded_ends_it_quietly(tmp_path: Path) -> None:
+    # A click that interrupts the process that imports it, as a fast finger would.
+    (tmp_path / "click.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    ran = subprocess.run(
+        [sys.executable, "-m", "exai_actors", "--version"],
+        check=False,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": f"{tmp_path}:{Path(__file__).parents[3]}"},
+    )
+    assert (ran.returncode, ran.stdout, ran.stderr) == (-signal.SIGINT, "", "")
+
+
+def test_the_installed_script_starts_there_too() -> None:
+    (script,) = importlib.metadata.entry_points(group="console_scripts", name="exai")
+    assert script.value == "exai_actors.daemon.cli.start:main"
 
 
 def test_version_lists_the_main_libraries() -> None:
@@ -260,7 +279,7 @@ def test_an_invalid_duration_is_a_usage_error(arguments: list[str]) -> None:
 
 
 def test_the_longest_timeout_is_that_of_the_protocol() -> None:
-    assert MAX_S * 1000 == MAX_DEADLINE_MS
+    assert MAX_TIMEOUT_S * 1000 == MAX_DEADLINE_MS
 
 
 def test_the_default_url_is_that_of_client_and_server() -> None:

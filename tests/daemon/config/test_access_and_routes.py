@@ -73,6 +73,17 @@ def test_a_missing_token_variable_is_only_a_missing_key() -> None:
     assert "export BATCH=" in str(missing)
 
 
+def test_a_clients_token_in_the_variable_of_the_broker_is_named() -> None:
+    text = '[[access]]\nname = "editor"\ntoken_env = "EDITOR_TOKEN"\n'
+    (found,) = errors(text, {"EDITOR_TOKEN": BATCH, "EXAI_WS_TOKEN": BATCH})
+    assert found == (
+        "exai.toml:1: [[access]]: has the same token as EXAI_WS_TOKEN, which is the broker's own; "
+        "a client's token belongs into EXAI_TOKEN: unset EXAI_WS_TOKEN"
+    )
+    (found,) = errors(f'[server]\ntoken = "{BATCH}"\n{text}', {"EDITOR_TOKEN": BATCH})
+    assert found.endswith("has the same token as [server]; generate a new one")
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -97,7 +108,7 @@ def test_a_missing_token_variable_is_only_a_missing_key() -> None:
         ('[[access]]\nname = "a"\ntoken_env = "SHORT"\n', "needs at least 16"),
         (
             '[[access]]\nname = "a"\ntoken_env = "A"\n[[access]]\nname = "b"\ntoken_env = "A"\n',
-            "has the same token as another entry",
+            'has the same token as the entry "a"; generate a new one',
         ),
         ('[[access]]\nname = "a"\ntoken_file = "nowhere"\n', "nowhere cannot be read"),
         ('[access]\nname = "a"\n', "each access must start with [[access]]"),
