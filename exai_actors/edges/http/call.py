@@ -42,7 +42,7 @@ from exai_actors.wire.openai.completions import (
 )
 from exai_actors.wire.openai.error_fields import parse_error_body
 from exai_actors.wire.openai.errors import classify_response
-from exai_actors.wire.openai.rate_headers import hold_s, service_clock
+from exai_actors.wire.openai.rate_headers import clock_of, hold_s
 from exai_actors.wire.openai.request_form import USUAL_FORM, adapted_form
 from exai_actors.wire.openai.stream import FINISH_GRACE_S, StreamReader
 
@@ -214,7 +214,7 @@ class HttpCall:
         service = self._service
         if not 200 <= response.status <= 299:
             return self._classify(response, await self._read_error_body(response.content))
-        now = service_clock(response.headers, now=time.time())
+        now = clock_of(response.headers.get(hdrs.DATE), now=time.time())
         self._hold_s = hold_s(response.headers, now=now, answered=True)
         first = await self._next(response.content)
         if is_event_stream(response.headers.get(hdrs.CONTENT_TYPE, ""), first):

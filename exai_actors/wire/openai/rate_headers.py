@@ -30,9 +30,13 @@ def service_clock(headers: Mapping[str, str], *, now: float) -> float:
     Instants that a service names are compared with its own clock: ours may be wrong, after a
     suspended machine's sleep by hours.
     """
-    value = _value_of(headers, "date")
-    date = None if value is None else _timestamp(value)
-    return now if date is None else date
+    return clock_of(_value_of(headers, "date"), now=now)
+
+
+def clock_of(date: str | None, *, now: float) -> float:
+    """As ``service_clock``, by the header ``Date``."""
+    instant = None if date is None else _timestamp(date)
+    return now if instant is None else instant
 
 
 def retry_after(headers: Mapping[str, str], *, now: float) -> float | None:
@@ -67,6 +71,8 @@ def hold_s(headers: Mapping[str, str], *, now: float, answered: bool = False) ->
         for field in ("limit", "remaining", "reset"):
             if field in parts:
                 limits.setdefault(frozenset(parts - {field}), {})[field] = value
+    if not limits:
+        return None
     waits = [
         parse_wait(limit["reset"], now=now)
         for limit in limits.values()
