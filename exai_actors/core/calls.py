@@ -20,13 +20,17 @@ class ChatMessage(msgspec.Struct, frozen=True, gc=False, array_like=True):
 
 
 class ChatCall(msgspec.Struct, frozen=True, gc=False):
-    """One chat completion to run upstream. ``model`` is the service's own name for it."""
+    """One chat completion to run upstream. ``model`` is the service's own name for it.
+
+    ``parameters`` is a JSON object of further members for the request.
+    """
 
     model: str
     messages: tuple[ChatMessage, ...]
     stream: bool = False
     temperature: float | None = None
     max_tokens: int | None = None
+    parameters: bytes = b""
 
 
 class Usage(msgspec.Struct, frozen=True, gc=False, array_like=True):

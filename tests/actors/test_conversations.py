@@ -194,3 +194,57 @@ def test_a_conversation_replaced_during_its_turn_loses_nothing() -> None:
     assert "dropped_turns" not in answer
     say(tree, client, "three", **talk)
     assert sent(tree) == ["one", "ONE", "two", "TWO", "three"]
+
+
+def test_a_system_prompt_holds_for_the_whole_conversation() -> None:
+    tree = ManualTree(session=SessionSettings(system_prompt="configured"))
+    client = tree.client()
+    answer = say(tree, client, "one", system="Be brief.")
+    assert sent(tree) == ["Be brief.", "one"]
+    talk = {"continuation_id": answer["continuation_id"]}
+    say(tree, client, "two", **talk)
+    assert sent(tree) == ["Be brief.", "one", "ONE", "two"]
+    say(tree, client, "three", system="Be verbose.", **talk)
+    assert sent(tree)[0] == "Be verbose."
+    say(tree, client, "four", **talk)
+    assert sent(tree)[0] == "Be verbose."
+    say(tree, client, "other conversation")
+    assert sent(tree)[0] == "configured"
+
+
+def test_a_client_that_keeps_its_conversation_is_offered_none() -> None:
+    tree = ManualTree()
+    before = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    answer = say(tree, tree.client(), "c", messages=before)
+    assert answer["ok"] is True
+    assert "continuation_id" not in answer
+    assert sent(tree) == ["a", "b", "c"]
+
+
+def test_the_text_of_messages_counts_for_the_limit_of_the_session() -> None:
+    tree = ManualTree(limit=4, session=SessionSettings(request_bytes=1000))
+    client = tree.client()
+    client.call("first")
+    for arguments in (
+        {"messages": [{"role": "user", "content": "x" * 1000}]},
+        {"system": "x" * 1000},
+        {"response_format": {"type": "x" * 1000}},
+    ):
+        (refused,) = client.call("large", arguments=arguments)
+        assert refused["error"]["details"]["capacity_type"] == "session"
+
+
+def test_forwarded_arguments_reach_the_service() -> None:
+    tree = ManualTree()
+    say(tree, tree.client(), "x", top_p=0.5, stop="END")
+    assert tree.upstream.calls[0].call.parameters == b'{"stop":"END","top_p":0.5}'
+
+
+def test_an_unknown_argument_reaches_nobody() -> None:
+    tree = ManualTree()
+    answer = say(tree, tree.client(), "x", temperatur=0.3)
+    assert answer["error"]["code"] == "VALIDATION_ERROR"
+    assert answer["result"][0]["text"] == (
+        "VALIDATION_ERROR: unknown argument 'temperatur'; did you mean 'temperature'?"
+    )
+    assert tree.upstream.calls == []

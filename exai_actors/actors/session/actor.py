@@ -210,7 +210,7 @@ class SessionActor(LoopActor):
             before = self._conversations.find(ConversationId(conversation))
             if before is None:
                 error = error_bodies.conversation_unknown(conversation)
-                self._connections.refuse(submit, error)
+                self._refuse(submit, error)
                 return
             if routing.is_default(model):
                 model = before.model
@@ -270,6 +270,7 @@ class SessionActor(LoopActor):
         """Send the request to the present target of its route."""
         route, arguments = active.route, active.arguments
         history: tuple[ChatMessage, ...] = ()
+        system_prompt = self._settings.system_prompt
         if arguments.continuation_id is not None:
             # While the request waited, an earlier turn may have ended, and newer conversations
             # may have taken the place of this one.
@@ -280,12 +281,11 @@ class SessionActor(LoopActor):
                 return
             active.before = before
             history = before.history
+            system_prompt = before.system or system_prompt
         run = RunCall(
             request=active.run,
             session=self._id,
-            call=arguments.to_upstream(
-                route.model, self._settings.system_prompt, history, stream=active.stream
-            ),
+            call=arguments.to_upstream(route.model, system_prompt, history, stream=active.stream),
             options=(
                 replace(active.options, reports_progress=True)
                 if self._log_details
@@ -315,16 +315,25 @@ class SessionActor(LoopActor):
 
     def _completed(self, active: ActiveRequest, completion: Completion) -> None:
         arguments = active.arguments
-        model = arguments.model
+        model, system = arguments.model, ""
         if model is None or model == AUTO:
             model = self._model_of(active)
-        dropped = self._conversations.add(
-            active.conversation,
-            ChatMessage("user", arguments.prompt, arguments.images),
-            ChatMessage("assistant", completion.text),
-            model=model,
-            before=active.before,
-        )
+        if active.before is not None:
+            system = active.before.system
+        more = arguments.more
+        if more is not None:
+            system = more.system or system
+        dropped: int | None = None
+        # A client that sends messages keeps its conversation itself.
+        if more is None or not more.messages:
+            dropped = self._conversations.add(
+                active.conversation,
+                ChatMessage("user", arguments.prompt, arguments.images),
+                ChatMessage("assistant", completion.text),
+                model=model,
+                system=system,
+                before=active.before,
+            )
         result = ToolResult(
             outputs=(completion.text,),
             continuation_id=None if dropped is None else active.conversation,

@@ -222,6 +222,8 @@ class SessionRequests:
         active.text = len(arguments.prompt)
         if arguments.images:
             active.text += sum(map(len, arguments.images))
+        if arguments.more is not None:
+            active.text += len(arguments.more)
         if self._text + active.text > self.text_limit and self._active:
             return "too much text"
         # Only a conversation that the client named can have other requests.

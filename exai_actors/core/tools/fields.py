@@ -30,23 +30,22 @@ class Field(NamedTuple):
     check: Callable[[str, Any], Any]
 
 
-def text(shortest: int, longest: int, description: str, *, strip: bool = False) -> Field:
-    """A string of ``shortest`` to ``longest`` characters; ``strip`` trims it first."""
+def text(shortest: int, longest: int, description: str, *, blank: bool = True) -> Field:
+    """A string of ``shortest`` to ``longest`` characters, not only white space unless ``blank``."""
     schema = {"type": "string", "description": description, "maxLength": longest}
     if shortest:
         schema["minLength"] = shortest
-        if strip:
+        if not blank:
             schema["pattern"] = r"\S"
 
     def check(name: str, value: Any) -> str:
         if not isinstance(value, str):
             raise _wrong_type(name, "string", value)
-        given = value.strip() if strip else value
-        if shortest <= len(given) <= longest:
-            return given
-        if not given:
+        if (not value and shortest) or (not blank and value.isspace()):
             raise FieldError(name, "must not be empty")
-        raise FieldError(name, f"must have {shortest} to {longest} characters, got {len(given)}")
+        if shortest <= len(value) <= longest:
+            return value
+        raise FieldError(name, f"must have {shortest} to {longest} characters, got {len(value)}")
 
     return Field(schema, check)
 
@@ -102,6 +101,36 @@ def one_of(choices: tuple[str, ...], description: str) -> Field:
         if folded not in choices:
             raise FieldError(name, f"must be one of {', '.join(choices)}", _shown(value))
         return folded
+
+    return Field(schema, check)
+
+
+def text_or_texts(most: int, description: str) -> Field:
+    """A non-empty string, or a list of at most ``most`` of them."""
+    texts = {"type": "array", "items": {"type": "string", "minLength": 1}, "maxItems": most}
+    schema = {"description": description, "anyOf": [{"type": "string", "minLength": 1}, texts]}
+
+    def check(name: str, value: Any) -> str | list[str]:
+        texts: Any = [value] if isinstance(value, str) else value
+        if not isinstance(texts, list) or not all(isinstance(each, str) for each in texts):
+            raise _wrong_type(name, "string or list of strings", value)
+        if len(texts) > most:
+            raise FieldError(name, f"must have at most {most} entries, got {len(texts)}")
+        if not all(texts):
+            raise FieldError(name, "must not be empty")
+        return texts if texts is value else str(value)
+
+    return Field(schema, check)
+
+
+def json_object(description: str) -> Field:
+    """Any JSON object."""
+    schema = {"type": "object", "description": description}
+
+    def check(name: str, value: Any) -> dict[str, Any]:
+        if not isinstance(value, dict):
+            raise _wrong_type(name, "object", value)
+        return value
 
     return Field(schema, check)
 

@@ -2,12 +2,15 @@
 
 One table of fields per tool yields both the JSON Schema that clients read and the check of their
 arguments, so the two cannot disagree. Names, ranges and error texts of ``chat`` are those of the
-EX-AI protocol (section 7.5 of the protocol notes), except that ``prompt`` may be far longer.
-Unknown arguments are ignored, as clients of that protocol expect.
+EX-AI protocol (section 7.5 of the protocol notes), except that ranges are as wide as services take.
+
+An argument that would change the answer has an effect or is refused by its name. Only those in
+``IGNORED`` are ignored, because old clients send them.
 """
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from typing import Annotated, Any
 
 import msgspec
@@ -15,6 +18,14 @@ from msgspec import Meta
 
 from exai_actors.core.calls import CallOptions, ChatCall, ChatMessage
 from exai_actors.core.routing import AUTO
+from exai_actors.core.tools.chat_arguments import (
+    FORWARDED,
+    IMAGE_BEGINNINGS,
+    REFUSED,
+    SUGGESTIONS,
+    MoreArguments,
+    messages,
+)
 from exai_actors.core.tools.fields import (
     Field,
     FieldError,
@@ -29,6 +40,9 @@ from exai_actors.core.tools.fields import (
 from exai_actors.errors import ErrorBody, ErrorCode
 
 MAX_PROMPT_CHARACTERS = 8_000_000
+MAX_MODEL_CHARACTERS = 4096
+MAX_TOKENS = 10_000_000
+_SYSTEM_ROLES = ("system", "developer")
 ALIASES = {"listmodels": "list_models", "test_echo": "echo"}
 
 
@@ -43,17 +57,19 @@ class ChatRequest(
     """The arguments of ``chat`` that have an effect. ``timeout_s`` includes the waiting.
 
     The fast path decodes it directly, with the limits that ``parse_call`` checks; it accepts no
-    images and nothing that exists for old clients only.
+    images, none of ``more``, and nothing that exists for old clients only. ``prompt`` may be empty
+    if ``more`` has messages.
     """
 
     prompt: Annotated[str, Meta(min_length=1)]
-    model: Annotated[str, Meta(min_length=1, max_length=100)] | None = None
+    model: Annotated[str, Meta(min_length=1, max_length=MAX_MODEL_CHARACTERS)] | None = None
     continuation_id: Annotated[str, Meta(min_length=1, max_length=200)] | None = None
-    temperature: Annotated[float, Meta(ge=0, le=1)] | None = None
-    max_tokens: Annotated[int, Meta(ge=1, le=100_000)] | None = None
+    temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
+    max_tokens: Annotated[int, Meta(ge=1, le=MAX_TOKENS)] | None = None
     images: tuple[str, ...] = ()
     stream: bool = False
     timeout_s: Annotated[float, Meta(ge=0.1, le=3600)] | None = None
+    more: MoreArguments | None = None
 
     def streams(self, options: CallOptions) -> bool:
         """Whether to stream the answer: as the options say, or else the arguments."""
@@ -68,10 +84,30 @@ class ChatRequest(
         self, model: str, system_prompt: str, history: tuple[ChatMessage, ...], *, stream: bool
     ) -> ChatCall:
         """The call for the service, where the model is known as ``model``."""
+        if self.more is not None:
+            return self._with_more(self.more, model, system_prompt, history, stream=stream)
         messages = (*history, ChatMessage("user", self.prompt, self.images))
         if system_prompt:
             messages = (ChatMessage("system", system_prompt), *messages)
         return ChatCall(model, messages, stream, self.temperature, self.max_tokens)
+
+    def _with_more(
+        self,
+        more: MoreArguments,
+        model: str,
+        system_prompt: str,
+        history: tuple[ChatMessage, ...],
+        *,
+        stream: bool,
+    ) -> ChatCall:
+        messages = more.messages or history
+        if self.prompt:
+            messages = (*messages, ChatMessage("user", self.prompt, self.images))
+        if not more.system and any(each.role in _SYSTEM_ROLES for each in more.messages):
+            system_prompt = ""
+        if more.system or system_prompt:
+            messages = (ChatMessage("system", more.system or system_prompt), *messages)
+        return ChatCall(model, messages, stream, self.temperature, self.max_tokens, more.parameters)
 
 
 class LocalRequest(msgspec.Struct, frozen=True, gc=False, cache_hash=True):
@@ -92,20 +128,29 @@ class ToolDescription(msgspec.Struct, frozen=True, gc=False):
     input_schema: dict[str, Any]
 
 
+_SHOWN_CHARACTERS = 100
+_canonical = msgspec.json.Encoder(order="deterministic").encode
+
 _CHAT_FIELDS: dict[str, Field] = {
-    "prompt": text(1, MAX_PROMPT_CHARACTERS, "What to ask.", strip=True),
-    "model": text(1, 100, "Which model to ask; the default model if left out or auto."),
+    "prompt": text(1, MAX_PROMPT_CHARACTERS, "What to ask.", blank=False),
+    "model": text(
+        1, MAX_MODEL_CHARACTERS, "Which model to ask; left out or auto: the default model."
+    ),
     "continuation_id": text(
         0, 200, "Goes on with the conversation that an earlier answer named here."
     ),
-    "temperature": number(0, 1, "Sampling temperature."),
-    "max_tokens": integer(1, 100_000, "Most LLM tokens the answer may have."),
+    "temperature": number(0, 2, "Sampling temperature."),
+    "max_tokens": integer(1, MAX_TOKENS, "Most LLM tokens the answer may have."),
     "timeout": number(0.1, 3600, "Seconds after which the request is given up, waiting included."),
     "stream": boolean("Send the answer in pieces as it is written."),
     "images": url_list(
-        ("https://", "http://", "data:image/"),
-        "http, https or data URLs of images to look at with the prompt.",
+        IMAGE_BEGINNINGS, "http, https or data URLs of images to look at with the prompt."
     ),
+    "system": text(
+        1, MAX_PROMPT_CHARACTERS, "The system prompt, for the whole conversation.", blank=False
+    ),
+    "messages": messages("A conversation that you keep yourself; a prompt, if any, follows it."),
+    **FORWARDED,
     "files": empty_list(
         "put the text of the files into the prompt",
         "Must be empty: the broker reads no files for a client.",
@@ -121,6 +166,17 @@ _ECHO_FIELDS: dict[str, Field] = {
     "prompt": text(0, MAX_PROMPT_CHARACTERS, "Another name for text, which old clients use."),
 }
 _NO_FIELDS: dict[str, Field] = {}
+
+IGNORED: dict[str, tuple[str, ...]] = {
+    "chat": ("thinking_mode", "use_websearch", "_session_id"),
+    "echo": ("delay_ms", "include_metadata"),
+    "activity": ("lines",),
+    "health": ("tail_lines",),
+    "status": ("tail_lines",),
+    "version": ("model",),
+    "list_models": ("model",),
+}
+"""The arguments without effect that old clients send, by tool."""
 
 _TOOLS: dict[str, tuple[str, dict[str, Field], tuple[str, ...]]] = {
     "chat": ("Ask a model and get its answer.", _CHAT_FIELDS, ("prompt",)),
@@ -151,6 +207,7 @@ def describe_tools(models: tuple[str, ...]) -> tuple[ToolDescription, ...]:
                 properties["model"]["enum"].append(AUTO)
                 properties["model"]["default"] = AUTO
         schema: dict[str, Any] = {"type": "object", "properties": properties}
+        schema["additionalProperties"] = False
         if required:
             schema["required"] = list(required)
         descriptions.append(ToolDescription(name, description, schema))
@@ -172,12 +229,19 @@ def parse_call(tool: str, arguments: dict[str, Any]) -> ToolRequest | ErrorBody:
         values = _check(fields, arguments)
     except FieldError as error:
         return _invalid(error.field, error.problem, error.value)
+    for key, value in arguments.items():
+        if key not in fields and value is not None and key not in IGNORED[name]:
+            return _unknown(name, key, fields)
+    if values.get("messages"):
+        if values.get("continuation_id"):
+            return _invalid("messages", "cannot be combined with continuation_id: use one of them")
+        required = ()
     for key in required:
         if values.get(key) is None:
             return _invalid(key, "is required")
     if name == "chat":
         return ChatRequest(
-            prompt=values["prompt"],
+            prompt=values.get("prompt", ""),
             model=values.get("model"),
             continuation_id=values.get("continuation_id") or None,
             temperature=values.get("temperature"),
@@ -185,9 +249,39 @@ def parse_call(tool: str, arguments: dict[str, Any]) -> ToolRequest | ErrorBody:
             images=values.get("images", ()),
             stream=values.get("stream", False),
             timeout_s=values.get("timeout"),
+            more=_more(values),
         )
     said = (values[key] for key in _ECHO_FIELDS if values.get(key))
     return LocalRequest(name, next(said, ""))
+
+
+def _more(values: dict[str, Any]) -> MoreArguments | None:
+    forwarded = {key: value for key, value in values.items() if key in FORWARDED}
+    parameters = _canonical(forwarded) if forwarded else b""
+    system, own_messages = values.get("system", ""), values.get("messages", ())
+    if not (parameters or system or own_messages):
+        return None
+    return MoreArguments(system, own_messages, parameters)
+
+
+def _unknown(tool: str, name: str, fields: dict[str, Field]) -> ErrorBody:
+    """The error for an argument that the tool does not have."""
+    details: dict[str, Any] = {"field": name[:_SHOWN_CHARACTERS]}
+    shown = name if len(name) <= _SHOWN_CHARACTERS else name[:_SHOWN_CHARACTERS] + "..."
+    if tool == "chat" and name in REFUSED:
+        problem = f"argument '{name}' is not supported: {REFUSED[name]}"
+    else:
+        problem = f"unknown argument '{shown}'"
+        known = [key for key in fields if key not in IGNORED[tool]]
+        suggestion = SUGGESTIONS.get(name) if tool == "chat" else None
+        if suggestion is None and len(name) <= _SHOWN_CHARACTERS:
+            suggestion = next(iter(get_close_matches(name.lower(), known, 1)), None)
+        if suggestion is not None:
+            problem += f"; did you mean '{suggestion}'?"
+            details["suggestion"] = suggestion
+        else:
+            problem += f"; {tool} takes {', '.join(known) if known else 'none'}"
+    return ErrorBody(ErrorCode.VALIDATION_ERROR, problem, details)
 
 
 def _check(fields: dict[str, Field], arguments: dict[str, Any]) -> dict[str, Any]:

@@ -216,7 +216,7 @@ class CompatConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 class ChatConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The ``chat`` tool."""
 
-    default_model: Annotated[str, Meta(max_length=100)] = ""
+    default_model: Annotated[str, Meta(max_length=4096)] = ""
     """The model of requests that name none. Empty: the first model of the first provider."""
     system_prompt: Annotated[str, Meta(max_length=100000)] = ""
     """The system prompt of every conversation."""

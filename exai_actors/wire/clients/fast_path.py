@@ -97,6 +97,5 @@ def decode_common_call(data: bytes) -> CheckedCall | None:
 
 
 def _is_uncommon(arguments: ChatRequest) -> bool:
-    """Whether the general path would change these arguments or check more of them."""
-    prompt = arguments.prompt
-    return bool(arguments.images) or prompt.strip() != prompt
+    """Whether the general path checks more of these arguments, or would refuse them."""
+    return bool(arguments.images) or arguments.prompt.isspace()

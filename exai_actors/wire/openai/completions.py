@@ -52,6 +52,8 @@ def encode_request(
         "model": call.model,
         "messages": [_encode_message(message) for message in call.messages],
     }
+    if call.parameters:
+        body = orjson.loads(call.parameters) | body
     if call.stream if stream is None else stream:
         body["stream"] = True
         if form.includes_usage:

@@ -16,21 +16,25 @@ from exai_actors.core.tools.fields import (
     boolean,
     empty_list,
     integer,
+    json_object,
     number,
     one_of,
     text,
+    text_or_texts,
     url_list,
 )
 
 URLS = url_list(("https://", "data:image/"), "images")
 FIELDS = {
     "text": text(2, 5, "a text"),
-    "stripped text": text(1, 5, "a text", strip=True),
+    "text that is not blank": text(1, 5, "a text", blank=False),
     "any text": text(0, 5, "a text"),
     "number": number(0.1, 2, "a number"),
     "integer": integer(1, 10, "a whole number"),
     "one of": one_of(("low", "high"), "a choice"),
     "boolean": boolean("a switch"),
+    "text or texts": text_or_texts(2, "one or two texts"),
+    "object": json_object("an object"),
     "url list": URLS,
     "empty list": empty_list("leave it out", "nothing"),
 }
@@ -99,19 +103,20 @@ def test_errors_about_values_are_short_and_can_be_encoded(field: Field, value: A
         assert len(msgspec.json.encode([error.problem, error.value])) < 2000
 
 
-@pytest.mark.parametrize("field", FIELDS.values(), ids=FIELDS)
-def test_a_value_of_the_wrong_type_is_reported_with_its_type(field: Field) -> None:
-    assert why_not(field, {}).endswith("got dict")
+@pytest.mark.parametrize("name", FIELDS)
+def test_a_value_of_the_wrong_type_is_reported_with_its_type(name: str) -> None:
+    wrong, kind = ("x", "str") if name == "object" else ({}, "dict")
+    assert why_not(FIELDS[name], wrong).endswith(f"got {kind}")
 
 
 def test_a_text_of_spaces_counts_as_empty_in_check_and_schema() -> None:
-    field = FIELDS["stripped text"]
+    field = FIELDS["text that is not blank"]
     assert why_not(field, " \n ") == "must not be empty"
     assert not Draft202012Validator(field.schema).is_valid(" \n ")
 
 
 def test_a_text_is_counted_after_trimming() -> None:
-    assert FIELDS["stripped text"].check("x", "   abc \n") == "abc"
+    assert FIELDS["text that is not blank"].check("x", " ab\n") == " ab\n"
     assert FIELDS["any text"].check("x", " a ") == " a "
 
 

@@ -28,14 +28,14 @@ def words(max_size: int) -> st.SearchStrategy[str]:
 
 
 deadlines = st.floats(1, 86_400_000) | st.integers(1, 86_400_000)
-prompts = words(600).map(str.strip).filter(bool)
+prompts = words(600).filter(lambda prompt: not prompt.isspace())
 arguments: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
     {"prompt": prompts},
     optional={
-        "model": words(100),
+        "model": words(4096),
         "continuation_id": words(200),
-        "temperature": st.floats(0, 1) | st.integers(0, 1),
-        "max_tokens": st.integers(1, 100_000),
+        "temperature": st.floats(0, 2) | st.integers(0, 2),
+        "max_tokens": st.integers(1, 10_000_000),
         "images": st.just([]),
         "stream": st.booleans(),
         "timeout": st.floats(0.1, 3600) | st.integers(1, 3600),
@@ -113,11 +113,11 @@ LIMITS: list[tuple[str, list[Any]]] = [
     ("request_id", ["x" * 510, "x" * 511, "x" * 512, "x" * 513]),
     ("deadline_ms", [1, 0.5, 86_400_000, 86_400_001]),
     ("priority", [-100, -101, 100, 101]),
-    ("prompt", [" x", "x "]),
-    ("model", ["x" * 100, "x" * 101]),
+    ("prompt", [" x", "x ", " ", "\u3000"]),
+    ("model", ["x" * 4096, "x" * 4097]),
     ("continuation_id", ["", "x" * 200, "x" * 201]),
-    ("temperature", [0, 1, 1.1, -0.1]),
-    ("max_tokens", [1, 0, 100_000, 100_001]),
+    ("temperature", [0, 2, 2.1, -0.1]),
+    ("max_tokens", [1, 0, 10_000_000, 10_000_001]),
     ("timeout", [0.1, 0.09, 3600, 3600.1]),
     ("images", [["https://a"], ["file:///a"]]),
 ]
