@@ -60,9 +60,15 @@ def check_handshake(
         or _is_allowed(origin, policy.allowed_origins)
         or _is_of_this_port(origin, host, port)
     ):
+        caution = ""
+        if origin == "null" or origin.startswith("file:"):
+            caution = (
+                "Pages of programs have this origin, but so have files that a browser opens, and\n"
+                "null can be sent by any page: with it, also require a token ([server] token).\n"
+            )
         return HandshakeRefused(
             403,
-            f"The page's origin {_printable(origin)} may not connect to this broker.\n"
+            f"The page's origin {_printable(origin)} may not connect to this broker.\n{caution}"
             "If you trust it, add it to the configuration and restart the broker:\n"
             f'  [server]\n  allowed_origins = ["{_printable(origin)}"]\n',
         )

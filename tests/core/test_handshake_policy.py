@@ -55,6 +55,16 @@ def test_every_unlisted_origin_is_refused(origin: str) -> None:
     assert "allowed_origins" in refused.text
 
 
+@pytest.mark.parametrize("origin", ["file://", "file:///", "null"])
+def test_the_origin_of_a_desktop_program_can_be_allowed_as_the_refusal_says(origin: str) -> None:
+    refused = check_handshake(OPEN_TO_NONE, origin=origin, host="127.0.0.1:8079")
+    assert refused is not None
+    assert f'allowed_origins = ["{origin}"]' in refused.text
+    assert "require a token" in refused.text
+    policy = HandshakePolicy(max_connections=3, allowed_origins=(origin,))
+    assert check_handshake(policy, origin=origin, host="127.0.0.1:8079") is None
+
+
 def test_a_page_under_a_rebound_name_is_refused() -> None:
     refused = check_handshake(
         ON_LOOPBACK, origin="http://evil.example:8079", host="evil.example:8079"

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from exai_actors.daemon.cli.exit_codes import ExitCode
+from exai_actors.daemon.cli.incomplete import incompleteness
 from exai_actors.daemon.cli.options import (
     broker_options,
     json_option,
@@ -59,19 +61,19 @@ def ask(
     connection = {"url": url, "token": token, "session_id": session}
     streamed, whole = not (no_stream or as_json), no_stream and not as_json
     result, session = run(_ask(given, times(timeout), connection, stream=streamed))
+    from exai_actors.daemon.cli.output import Answer, print_error, print_json
+
     if as_json:
-        from exai_actors.daemon.cli.output import print_json
-
         print_json(_as_json(result, session))
-        return
-    if whole:
-        from exai_actors.daemon.cli.output import Answer
-
+    elif whole:
         answer = Answer()
         answer.piece(result.text)
         answer.end()
-    if conversation is not None:
+    if conversation is not None and not as_json:
         click.echo(f"exai: to continue: exai ask -c {_id(result, session)} ...", err=True)
+    if problem := incompleteness(result.text, result.metadata):
+        print_error(problem)
+        raise SystemExit(ExitCode.PROVIDER)
 
 
 def _parts(conversation: str | None) -> tuple[str | None, str | None]:

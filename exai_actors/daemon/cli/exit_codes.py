@@ -30,7 +30,7 @@ class ExitCode(IntEnum):
     INVALID = 7, "The broker refused the request as invalid: unknown model or tool, wrong argument."
     BUSY = 8, "The broker has no room for the request, or is shutting down; try again later."
     TIMEOUT = 9, "The deadline passed before the answer was complete."
-    PROVIDER = 10, "The provider failed, or its answer was incomplete."
+    PROVIDER = 10, "The provider failed, or its answer is incomplete, withheld or empty."
     GAVE_UP = 11, "`exai serve` gave up: the broker's guardian failed."
     INTERNAL = 70, "An internal error: a bug in exai."
     INTERRUPTED = 130, "Ctrl-C; the request was cancelled."

@@ -101,6 +101,14 @@ class OpenAIProvider(
     """The URL of the API, such as "https://api.example/v1"."""
     api_key_env: str = ""
     """The environment variable that holds the API key. Empty: the service needs none."""
+    api_key_header: Annotated[str, Meta(max_length=100)] = _HTTP.api_key_header
+    """The header that holds the API key: as `Bearer KEY` in "Authorization", bare in any other,
+    such as Azure's "api-key".
+    """
+    headers: Annotated[dict[Text, Text], Meta(max_length=50)] = {}
+    """Further headers of each request, such as { "User-Agent" = "desk/1" }. Not for secrets."""
+    query: Annotated[dict[Text, Text], Meta(max_length=50)] = {}
+    """The query of each request: { "api-version" = "2024-10-21" }. Not for secrets."""
     models: tuple[Model, ...] = ()
     """The models it serves. Empty: the service is asked for them."""
     connect_timeout_s: Seconds = _HTTP.connect_timeout_s

@@ -23,7 +23,27 @@ from exai_actors.ids import ProviderName
 
 HOW_TO_GENERATE = 'python3 -c "import secrets; print(secrets.token_urlsafe(32))"'
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-ORIGIN = re.compile(r"[a-z][a-z0-9+.\-]*://[^/\s?#]+")
+# Pages of desktop applications have the origin file:// or null.
+ORIGIN = re.compile(r"[a-z][a-z0-9+.\-]*://[^/\s?#]+|file:///?|null")
+HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}")
+# Headers that the broker sets itself, or that would change what a request is.
+OWN_HEADERS = frozenset(
+    {
+        "accept-encoding",
+        "connection",
+        "content-encoding",
+        "content-length",
+        "content-type",
+        "expect",
+        "host",
+        "keep-alive",
+        "proxy-authorization",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
 
 
 class Finding(NamedTuple):
@@ -121,6 +141,36 @@ def _openai_findings(provider: OpenAIProvider, path: KeyPath) -> Iterator[Findin
             'itself; put the key into a variable and name that: api_key_env = "MY_KEY"',
         )
 
+    yield from _header_findings(provider, path)
+
+
+def _header_findings(provider: OpenAIProvider, path: KeyPath) -> Iterator[Finding]:
+    key_header = provider.api_key_header
+    if not HEADER_NAME.fullmatch(key_header) or key_header.lower() in OWN_HEADERS:
+        yield Finding(
+            (*path, "api_key_header"), f'"{key_header}" is no header for a key; such as "api-key"'
+        )
+    names: set[str] = set()
+    for name, value in provider.headers.items():
+        low = name.lower()
+        if not HEADER_NAME.fullmatch(name):
+            error = f'"{name}" is not the name of a header'
+        elif low in OWN_HEADERS:
+            error = f'"{name}" is set by the broker; remove it'
+        elif low == "authorization" or (provider.api_key_env and low == key_header.lower()):
+            error = f'"{name}" holds the key, which belongs in the variable that api_key_env names'
+        elif low in names:
+            error = f'"{name}" is there twice, in other letters; remove one'
+        elif not (value.isascii() and value.isprintable()) or value != value.strip():
+            error = (
+                f'no header can hold the value of "{name}": printable ASCII without outer spaces'
+            )
+        else:
+            error = ""
+        names.add(low)
+        if error:
+            yield Finding((*path, "headers"), error)
+
 
 def _url_error(url: str) -> str:
     example = 'such as "https://api.example/v1"'
@@ -136,7 +186,7 @@ def _url_error(url: str) -> str:
     if not _is_host(host):
         return f'"{url}" has an invalid host: "{host}"'
     if parts.query or parts.fragment:
-        return "must not contain ? or #; a key belongs in api_key_env"
+        return "must not contain ? or #; a key belongs in api_key_env, other parameters in query"
     if parts.path.rstrip("/").endswith("/chat/completions"):
         return f'"{url}" includes the path of a call; remove /chat/completions'
     return ""

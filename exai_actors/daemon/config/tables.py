@@ -82,7 +82,8 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """
     allowed_origins: tuple[Text, ...] = ()
     """Origins of web pages that may connect, such as "https://desk.example". Other pages are
-    refused.
+    refused. "file://" and "null" are those of many desktop programs, but other pages have them too:
+    also require a token.
     """
     allowed_hosts: tuple[Text, ...] = ()
     """Host names that clients may use for this broker besides its own address and localhost, such

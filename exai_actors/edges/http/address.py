@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from urllib.request import getproxies, proxy_bypass
 
+from multidict import CIMultiDict
 from yarl import URL
 
 from exai_actors import __version__
+from exai_actors.edges.http.settings import HttpSettings
 from exai_actors.errors import ConfigError
 
 
@@ -38,35 +41,42 @@ def join_path(base: URL, path: str) -> URL:
     return base.with_path(joined, encoded=True).with_query(base.query)
 
 
-def request_headers(provider: str, api_key: str | None) -> dict[str, str]:
+def request_headers(provider: str, api_key: str | None, settings: HttpSettings) -> dict[str, str]:
     """The headers of every request. Raises ConfigError if no header can hold the key."""
-    headers = {
-        "Content-Type": "application/json",
-        "Accept": "application/json, text/event-stream",
-        # A compressed stream arrives in lumps, and every piece would have to be unpacked.
-        "Accept-Encoding": "identity",
-        "User-Agent": f"exai-actors/{__version__}",
-    }
+    headers = CIMultiDict(
+        {
+            "Content-Type": "application/json",
+            "Accept": "application/json, text/event-stream",
+            # A compressed stream arrives in lumps, and every piece would have to be unpacked.
+            "Accept-Encoding": "identity",
+            "User-Agent": f"exai-actors/{__version__}",
+        }
+    )
+    headers.update(settings.headers)
     if api_key:
         if not (api_key.isascii() and api_key.isprintable()) or api_key != api_key.strip():
             raise ConfigError(
                 f"provider {provider!r}: the API key begins or ends with a space, or contains a "
                 "line end or a character that no HTTP header can hold; set the variable again"
             )
-        headers["Authorization"] = f"Bearer {api_key}"
-    return headers
+        name = settings.api_key_header
+        headers[name] = f"Bearer {api_key}" if name.lower() == "authorization" else api_key
+    return dict(headers)
 
 
 def proxy_for(url: URL) -> URL | None:
     """The proxy that the environment (HTTPS_PROXY, NO_PROXY, ...) names for a URL, if any.
 
-    There is none for this machine itself. A proxy without a scheme speaks HTTP. Raises ConfigError
-    for a proxy that cannot be used.
+    There is none for this machine itself, nor for the entries of NO_PROXY: hosts, which stand for
+    their subdomains too (``corp.example``, ``.corp.example``, ``*.corp.example``), addresses and
+    networks (``192.0.2.0/24``), each also with a port, or ``*``. A proxy without a scheme speaks
+    HTTP. Raises ConfigError for a proxy that cannot be used.
     """
     host = url.host or ""
-    if _is_loopback(host) or proxy_bypass(host):
+    proxies = getproxies()
+    if _is_loopback(host) or _is_excepted(url, proxies.get("no", "")) or proxy_bypass(host):
         return None
-    named = getproxies().get(url.scheme)
+    named = proxies.get(url.scheme)
     if not named:
         return None
     try:
@@ -80,6 +90,37 @@ def proxy_for(url: URL) -> URL | None:
             "be used; it must be an http:// address, such as http://proxy.example:3128"
         )
     return proxy
+
+
+def _is_excepted(url: URL, no_proxy: str) -> bool:
+    return any(_matches(url, entry) for entry in re.split(r"[,;\s]+", no_proxy.lower()) if entry)
+
+
+def _matches(url: URL, entry: str) -> bool:
+    if entry == "*":
+        return True
+    host = (url.host or "").lower().rstrip(".")
+    name, port = _without_port(entry.partition("://")[2] or entry)
+    if port and port != str(url.port):
+        return False
+    try:
+        network = ipaddress.ip_network(name, strict=False)
+    except ValueError:
+        suffix = name.removeprefix("*").strip(".")
+        return bool(suffix) and (host == suffix or host.endswith(f".{suffix}"))
+    try:
+        return ipaddress.ip_address(host) in network
+    except ValueError:
+        return False
+
+
+def _without_port(entry: str) -> tuple[str, str]:
+    """The entry and its port, empty if it has none."""
+    bracketed = re.fullmatch(r"\[([^\]]*)\](/\d+)?(?::(\d+))?/?", entry)
+    if bracketed:
+        return bracketed[1] + (bracketed[2] or ""), bracketed[3] or ""
+    with_port = re.fullmatch(r"([^:]*):(\d+)/?", entry)
+    return (with_port[1], with_port[2]) if with_port else (entry, "")
 
 
 def _is_loopback(host: str) -> bool:

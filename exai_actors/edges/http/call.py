@@ -433,7 +433,7 @@ class HttpCall:
             self._look(MAX_LOOKS)
 
     def _look(self, looks_left: int) -> None:
-        """Let what has arrived be read before the call may time out."""
+        """Let data that has arrived be read before the call may time out."""
         due, self._due = self._due, None if self._due is None else _NOTHING_READ
         self._timer_at = -inf
         self._timer = AfterReading(self._loop, partial(self._looked, due, looks_left))

@@ -9,7 +9,7 @@ from exai_actors.runtime import AfterReading
 
 
 class PatientTimeout:
-    """As ``asyncio.timeout``, but what has arrived when it is due is still read."""
+    """As ``asyncio.timeout``, but data that has arrived when it is due is still read."""
 
     __slots__ = ("_delay_s", "_scope", "_timer")
 

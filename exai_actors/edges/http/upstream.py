@@ -61,8 +61,8 @@ class HttpUpstream:
         settings: HttpSettings = _DEFAULTS,
         connections: int = 0,
     ) -> None:
-        base = checked_url(name, base_url)
-        self._headers = request_headers(name, api_key)
+        base = checked_url(name, base_url).update_query(dict(settings.query))
+        self._headers = request_headers(name, api_key, settings)
         self._proxy = proxy_for(base)
         self._connections = connections
         self._base = base

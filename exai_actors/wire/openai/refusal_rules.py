@@ -132,6 +132,9 @@ def _status(status: int, kind: FailureKind, *, holder: Holder = Holder.ACCOUNT) 
 _LIMITING = frozenset({0, 403, 408, 425, 429, 500, 502, 503, 504, 520, 529})
 """The statuses under which words about load or rates count."""
 
+_NO_SUCH_MODEL = frozenset({0, 400, 403, 404, 410, 422})
+"""The statuses under which services refuse a model that they do not have, or not any more."""
+
 RULES: tuple[Rule, ...] = (
     # Larger than the account or its rate ever allows: a smaller request may pass.
     Rule(
@@ -173,7 +176,7 @@ RULES: tuple[Rule, ...] = (
     _glm("1112", FailureKind.QUOTA),
     _glm("1113", FailureKind.QUOTA),
     _glm("1121", FailureKind.QUOTA),
-    _glm("1211", FailureKind.NOT_FOUND),
+    _glm("1211", FailureKind.MODEL_NOT_FOUND),
     _glm("1301", FailureKind.REJECTED),
     _glm("1302", FailureKind.RATE_LIMITED, LimitScope.CONCURRENCY, holder=Holder.MODEL),
     _glm("1303", FailureKind.RATE_LIMITED, LimitScope.REQUESTS_PER_MINUTE, holder=Holder.STATED),
@@ -374,8 +377,45 @@ RULES: tuple[Rule, ...] = (
         kind=FailureKind.RATE_LIMITED,
         holder=Holder.STATED,
     ),
+    # The service does not have the model, or not any more: another one may.
     Rule(
-        name="model.not_found",
+        name="model.not_found.code",
+        statuses=_NO_SUCH_MODEL | {500, 503},
+        codes=(
+            "*model_not_found*",
+            "*modelnotfound*",
+            "*model_not_supported*",
+            "*model_not_available*",
+            "model_not_exist*",
+            "*unknown_model*",
+            "*unsupported_model*",
+            "model_decommissioned",
+            "model_deprecated",
+            "model_retired",
+            "deploymentnotfound",
+            "deployment_not_found",
+        ),
+        kind=FailureKind.MODEL_NOT_FOUND,
+    ),
+    Rule(
+        name="model.not_found.phrase",
+        statuses=_NO_SUCH_MODEL,
+        phrase=_phrase(
+            r"\bmodels?\b[^.\n]{0,100}?\b(?:not exist|doesn't exist|not found)",
+            r"\bmodels?\b[^.\n]{0,100}?\bis not (?:available|supported|served|loaded)",
+            r"\bmodels?\b[^.\n]{0,100}?\b(?:has been|is|was)"
+            r" (?:deprecated|decommissioned|retired|removed|shut down|no longer)",
+            r"(?:no such|unknown|unsupported|invalid|not a valid|cannot find)(?: the)? model\b",
+            r"not a valid model",
+            r"no endpoints found for \S",
+            r"try pulling it first",
+            r"API deployment for this resource does not exist",
+            r"\u6a21\u578b\u4e0d\u5b58\u5728",
+        ),
+        kind=FailureKind.MODEL_NOT_FOUND,
+    ),
+    Rule(
+        name="not_found.code",
         statuses=frozenset({0, 400}),
         codes=("*not_found*", "*notfound*"),
         kind=FailureKind.NOT_FOUND,

@@ -14,7 +14,8 @@ import pytest
 
 from exai_actors.daemon.cli.exit_codes import ExitCode
 from exai_actors.daemon.cli.health import as_lines
-from exai_actors.testing.scripted_replies import CUT, Gate, answer, failure
+from exai_actors.daemon.cli.incomplete import incompleteness
+from exai_actors.testing.scripted_replies import CUT, Gate, Reasoning, Reply, answer, failure
 from exai_actors.testing.scripted_upstream import ScriptedUpstream
 from tests.daemon.processes import (
     EXAI,
@@ -145,6 +146,60 @@ async def test_an_incomplete_answer_is_a_failure(
     result = await exai("ask", "hello", "--url", broker.url)
     assert (result.code, result.out) == (ExitCode.PROVIDER, "Hel\n")
     assert "(PROVIDER_ERROR)" in result.err
+
+
+@pytest.mark.parametrize(
+    ("reply", "options", "out", "said"),
+    [
+        (answer("Hel", finish_reason="length"), (), "Hel\n", "cut off"),
+        (answer(Reasoning("hm"), finish_reason="length"), (), "", "cut off"),
+        (answer("no", finish_reason="content_filter"), ("--no-stream",), "no\n", "withheld"),
+        (answer("", finish_reason="tool_calls"), (), "", "tool"),
+        (answer(Reasoning("hm")), (), "", "empty; the model only reasoned"),
+        (answer(""), ("--no-stream",), "", "the answer is empty"),
+    ],
+)
+async def test_an_answer_that_is_none_is_a_failure(
+    broker: Serving,
+    upstream: ScriptedUpstream,
+    reply: Reply,
+    options: tuple[str, ...],
+    out: str,
+    said: str,
+) -> None:
+    upstream.then(reply)
+    result = await exai("ask", "hello", *options, "--url", broker.url)
+    assert (result.code, result.out) == (ExitCode.PROVIDER, out)
+    (line,) = result.err.splitlines()
+    assert said in line
+
+
+async def test_a_cut_answer_as_json_is_whole_json_and_a_failure(
+    broker: Serving, upstream: ScriptedUpstream
+) -> None:
+    upstream.then(answer("Hel", finish_reason="length"))
+    result = await exai("ask", "hello", "--json", "--url", broker.url)
+    assert result.code == ExitCode.PROVIDER
+    assert json.loads(result.out)["text"] == "Hel"
+
+
+@pytest.mark.parametrize(
+    ("text", "metadata", "complete"),
+    [
+        ("fine", {"finish_reason": "stop"}, True),
+        ("fine", {"finish_reason": "end_turn"}, True),
+        ("fine", {}, True),
+        ("fine", {"finish_reason": None}, True),
+        ("fine", {"finish_reason": "MAX_TOKENS"}, False),
+        ("fine", {"finish_reason": "sensitive"}, False),
+        ("", {"finish_reason": "function_call"}, False),
+        (" \n", {"finish_reason": "stop"}, False),
+    ],
+)
+def test_the_finish_reason_says_whether_an_answer_is_complete(
+    text: str, metadata: dict[str, object], complete: bool
+) -> None:
+    assert (incompleteness(text, metadata) == "") is complete
 
 
 async def test_a_passed_deadline_has_its_own_exit_code(

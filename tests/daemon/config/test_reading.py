@@ -11,6 +11,7 @@ from exai_actors.daemon.config.provider_tables import (
 )
 from exai_actors.daemon.config.reading import ENVIRONMENT
 from exai_actors.daemon.config.wording import either
+from exai_actors.daemon.settings import http_settings
 from tests.daemon.configs import config_of, errors, reading
 
 TOKEN = "0123456789abcdef"
@@ -368,3 +369,56 @@ def test_no_value_makes_reading_raise(header: str, table: dict[str, object]) -> 
     assert (found.config is None) == bool(found.problems)
     for problem in found.problems:
         assert str(problem).startswith("exai.toml:")
+
+
+@pytest.mark.parametrize(
+    "origin", ["file://", "file:///", "null", "app://desk", "tauri://localhost"]
+)
+def test_origins_of_desktop_programs_can_be_allowed(origin: str) -> None:
+    found = reading(f"[server]\nallowed_origins = ['{origin}']")
+    assert found.config is not None
+    assert found.config.server.allowed_origins == (origin,)
+
+
+@pytest.mark.parametrize("origin", ["file", "file:", "NULL", "null/", "nothing", "://x"])
+def test_other_origins_without_a_host_are_refused(origin: str) -> None:
+    (problem,) = errors(f"[server]\nallowed_origins = ['{origin}']")
+    assert "is not an origin" in problem
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("headers = { Host = 'x' }", '"Host" is set by the broker'),
+        ("headers = { content-length = '1' }", '"content-length" is set by the broker'),
+        ("headers = { Authorization = 'Bearer x' }", "belongs in the variable"),
+        ("headers = { api-key = 'x' }\napi_key_header = 'Api-Key'", "belongs in the variable"),
+        ("headers = { 'a b' = 'x' }", "is not the name of a header"),
+        ("headers = { X-A = '1', x-a = '2' }", "is there twice"),
+        ("headers = { X-A = ' 1' }", "no header can hold"),
+        ("headers = { X-A = 'ł' }", "no header can hold"),
+        ('headers = { X-A = "a\\r\\nB: c" }', "no header can hold"),
+        ("headers = { X-A = 1 }", "text"),
+        ("api_key_header = 'a b'", "is no header for a key"),
+        ("api_key_header = 'Content-Type'", "is no header for a key"),
+        ("api_key_header = ''", "is no header for a key"),
+        ("query = { api-version = 1 }", "text"),
+        ("ask_for_stream = 'never'", "always"),
+    ],
+)
+def test_a_header_or_query_that_cannot_be_sent_is_refused(line: str, said: str) -> None:
+    problems = errors(KIMI + "api_key_env = 'KIMI_KEY'\n" + line, {"KIMI_KEY": "sk"})
+    assert said in problems[0]
+
+
+def test_headers_query_and_the_header_of_the_key_are_read() -> None:
+    line = "api_key_header = 'api-key'\nheaders = { X-A = '1' }\nquery = { api-version = '2' }"
+    found = reading(KIMI + "api_key_env = 'KIMI_KEY'\n" + line, {"KIMI_KEY": "sk"})
+    assert found.config is not None
+    (provider,) = found.config.provider
+    settings = http_settings(provider)  # type: ignore[arg-type]
+    assert (settings.api_key_header, settings.headers, settings.query) == (
+        "api-key",
+        {"X-A": "1"},
+        {"api-version": "2"},
+    )

@@ -198,6 +198,41 @@ def test_the_proxy_comes_from_the_environment_except_for_this_machine(
 
 
 @pytest.mark.usefixtures("no_proxies")
+@pytest.mark.parametrize(
+    ("no_proxy", "url", "direct"),
+    [
+        ("localhost,192.0.2.0/24", "http://192.0.2.7/v1", True),
+        ("192.0.2.0/24", "http://192.0.3.7/v1", False),
+        ("10.0.0.0/8 192.168.0.0/16", "http://192.168.4.5:8000/v1", True),
+        ("192.0.2.7", "http://192.0.2.7:8000/v1", True),
+        ("192.0.2.7:8000", "http://192.0.2.7:8000/v1", True),
+        ("192.0.2.7:8000", "http://192.0.2.7:8001/v1", False),
+        ("2001:db8::/32", "http://[2001:db8::1]/v1", True),
+        ("[2001:db8::1]", "http://[2001:db8::1]:80/v1", True),
+        ("[2001:db8::1]:8000", "http://[2001:db8::1]:8001/v1", False),
+        ("2001:db8::/32", "http://[2001:db9::1]/v1", False),
+        ("*.corp.example", "http://llm.corp.example/v1", True),
+        (".corp.example", "http://llm.corp.example/v1", True),
+        ("corp.example", "http://LLM.Corp.Example/v1", True),
+        ("corp.example", "http://notcorp.example/v1", False),
+        ("*.corp.example", "http://corp.example.evil.example/v1", False),
+        ("llm.corp.example:8000", "http://llm.corp.example:8000/v1", True),
+        ("llm.corp.example:8000", "http://llm.corp.example/v1", False),
+        ("http://llm.corp.example", "http://llm.corp.example/v1", True),
+        (" , ,, ", "http://llm.corp.example/v1", False),
+        ("*", "http://llm.corp.example/v1", True),
+        ("300.0.0.0/8,1.2.3.4/99,[,]:x,:,/", "http://192.0.2.7/v1", False),
+    ],
+)
+def test_no_proxy_lists_hosts_networks_and_ports(
+    no_proxy: str, url: str, direct: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://proxy.example:3128")
+    monkeypatch.setenv("NO_PROXY", no_proxy)
+    assert proxy_for(URL(url)) == (None if direct else URL("http://proxy.example:3128"))
+
+
+@pytest.mark.usefixtures("no_proxies")
 def test_a_proxy_without_a_scheme_speaks_http(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "me:word@proxy.example:3128")
     assert proxy_for(URL("https://api.example/v1")) == URL("http://me:word@proxy.example:3128")
