@@ -5,7 +5,6 @@ Pure functions of their arguments; `load` finds and reads the files.
 
 from __future__ import annotations
 
-import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,6 +16,7 @@ from exai_actors.daemon.config import rules
 from exai_actors.daemon.config.problems import Origins, Problem
 from exai_actors.daemon.config.table_checker import TableChecker
 from exai_actors.daemon.config.tables import DEFAULT_PROVIDERS, Config, FileConfig, Source
+from exai_actors.daemon.config.toml_errors import explain
 from exai_actors.daemon.config.toml_lines import KeyPath, locate
 
 ENVIRONMENT: Mapping[str, KeyPath] = {
@@ -166,9 +166,5 @@ def _place(problem: Problem) -> tuple[str, int]:
 
 
 def _syntax_problem(error: str, text: str, file: Path | None) -> Problem:
-    """Move the position to the front: tomllib ends its messages with ``(at line 3, column 5)``."""
-    match = re.fullmatch(r"(.*) \(at line (\d+), column (\d+)\)", error, re.DOTALL)
-    if match is None:
-        return Problem(f"{file}:{text.rstrip().count(chr(10)) + 1}", (), f"is not TOML: {error}")
-    message, line, column = match.groups()
-    return Problem(f"{file}:{line}", (), f"is not TOML: {message} (at column {column})")
+    line, message = explain(error, text)
+    return Problem(f"{file}:{line}", (), message)

@@ -105,6 +105,7 @@ class TableChecker:
             return None
         if not isinstance(kind, str) or kind not in PROVIDER_KINDS:
             hint = did_you_mean(kind, PROVIDER_KINDS) if isinstance(kind, str) else ""
+            hint = hint or '; "openai" stands for every service with an OpenAI-compatible API'
             choice = either(PROVIDER_KINDS)
             self._add((*path, "kind"), f"must be {choice}, not {shown(kind)}{hint}")
             return None
