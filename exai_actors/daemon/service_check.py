@@ -29,7 +29,7 @@ MODELS_SHOWN = 3
 
 @dataclass(frozen=True)
 class Check:
-    """The result for one provider; ``text`` says what to do unless the verdict is ``ok``."""
+    """The result for one provider; ``text`` has the cure unless the verdict is ``ok``."""
 
     provider: str
     verdict: Verdict

@@ -53,7 +53,7 @@ def with_tokens(reading: Reading, config: Config, env: Mapping[str, str]) -> Rea
 
 
 def _twice(config: Config, found: Mapping[str, str], token: str) -> str:
-    """What to do about a token that an earlier entry or the server has as well."""
+    """The advice for a token that an earlier entry or the server has as well."""
     other = next(name for name, each in found.items() if each == token)
     if other:
         return f'has the same token as the entry "{other}"; generate a new one'

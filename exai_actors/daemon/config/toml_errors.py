@@ -1,4 +1,4 @@
-"""Errors of the TOML parser in the words of a person who writes a configuration."""
+"""Errors of the TOML parser in plain words, with the cure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 _AT = re.compile(r"(.*) \(at (?:line (\d+), column (\d+)|end of document)\)", re.DOTALL)
 _KEY = re.compile(r"\((.*?),?\)", re.DOTALL)
 
-# Of what the parser says, and its advice; {key} is the table that it names.
+# Patterns of the parser's messages, and the advice; {key} is the table in the message.
 _ADVICE: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     (re.compile(pattern), advice)
     for pattern, advice in (
@@ -36,7 +36,7 @@ LISTS = ("access", "provider", "route")
 
 
 def _mixed_header(written: str, message: str) -> str:
-    """The advice for a header whose name means something else above it."""
+    """The advice for a header with a name that means something else above it."""
     name = written.strip("[] ").split("]")[0]
     if name in LISTS and re.search("twice|overwrite|mutate|redefine", message):
         return f"{written} is not the first {name}; write each one as [[{name}]]"
@@ -46,7 +46,7 @@ def _mixed_header(written: str, message: str) -> str:
 
 
 def explain(error: str, text: str) -> tuple[int, str]:
-    """The line of a tomllib error in ``text``, and what is wrong there and what to do."""
+    """The line of a tomllib error in ``text``, and the mistake there with its cure."""
     found = _AT.fullmatch(error)
     message = found[1] if found else error
     key = _KEY.search(message)

@@ -143,7 +143,7 @@ class _Play:
 
         began = time.monotonic()
         await asyncio.sleep(LAST_TOGETHER * self.seconds)
-        # What still waits in the common queue would be one more session in the next act.
+        # Requests left in the common queue would be one more session in the next act.
         self._going_on.clear()
         while self._asking:
             await self._answered.wait()

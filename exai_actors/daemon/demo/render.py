@@ -51,7 +51,7 @@ class Span(msgspec.Struct, frozen=True):
 
 Line = list[Span]
 
-# For each act its name, and what happens in it on a wide and on a narrow terminal.
+# For each act its name and its description on a wide and on a narrow terminal.
 _ACTS = (
     ("one queue", "one queue for all 26 clients: first come, first served", "for all clients"),
     ("fair shares", "fair shares: one queue for each session", "a queue for each session"),
