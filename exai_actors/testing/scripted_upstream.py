@@ -69,7 +69,8 @@ class ScriptedUpstream(UpstreamLog):
     """An OpenAI-compatible service under the test's control; an async context manager.
 
     ``replies`` come first, then ``default``; each is a Reply or a function from request to Reply.
-    A function that raises fails the test at the end of the ``async with`` block or of the fixture.
+    A function that raises fails the test at the end of the ``async with`` block or of the fixture,
+    and so does a reply that was never asked for.
     ``/v1/models`` lists ``models``, or answers with it if it is a Reply. With ``api_key``, requests
     without that key get 401. ``wait_s`` is the timeout of each wait.
     """
@@ -92,6 +93,20 @@ class ScriptedUpstream(UpstreamLog):
         self._port = 0
         self._runner: web.AppRunner | None = None
         self._handlers: set[asyncio.Task[object]] = set()
+
+    def check_scripts(self) -> None:
+        """Raise an AssertionError if a script has failed, or if a reply was never asked for."""
+        super().check_scripts()
+        if self._replies:
+            left = len(self._replies)
+            raise AssertionError(
+                f"{left} scripted {'reply was' if left == 1 else 'replies were'} never asked for "
+                f"(clear_scripts() if that is meant); the upstream saw:\n{self}"
+            )
+
+    def clear_scripts(self) -> None:
+        """Forget the replies that were not asked for; later requests get the default."""
+        self._replies.clear()
 
     def then(self, *replies: Script) -> None:
         """Add replies for later requests. Raises UsageError for anything else."""

@@ -35,6 +35,10 @@ class UpstreamInThread:
         """Add replies for later requests."""
         self.run(lambda: self._then(replies))
 
+    def clear_scripts(self) -> None:
+        """Forget the replies that were not asked for."""
+        self.run(self._clear_scripts)
+
     def reached(self, gate: Gate) -> None:
         """Wait until the upstream has reached this gate."""
         try:
@@ -80,6 +84,9 @@ class UpstreamInThread:
     async def _then(self, replies: tuple[Script, ...]) -> None:
         self.upstream.then(*replies)
 
+    async def _clear_scripts(self) -> None:
+        self.upstream.clear_scripts()
+
     async def _open(self, gate: Gate) -> None:
         gate.open()
 
@@ -88,7 +95,7 @@ class UpstreamInThread:
 def upstream_in_thread(*replies: Script) -> Iterator[UpstreamInThread]:
     """A scripted upstream on a separate thread while the block runs.
 
-    Raises AssertionError at the end if a script has failed.
+    Raises AssertionError at the end if a script has failed or was never asked for.
     """
     upstream = UpstreamInThread(*replies)
     try:

@@ -239,3 +239,35 @@ def test_a_failed_script_is_reported_by_the_fixture() -> None:
 async def test_the_refusing_base_url_refuses_connections(http: aiohttp.ClientSession) -> None:
     with refusing_base_url() as base_url, pytest.raises(aiohttp.ClientConnectorError):
         await http.get(base_url + "/models")
+
+
+async def test_a_reply_that_was_never_asked_for_fails_the_test() -> None:
+    with pytest.raises(AssertionError, match=r"^1 scripted reply was never asked for \(clear_"):
+        async with ScriptedUpstream(answer("one")):
+            pass
+    upstream = ScriptedUpstream(answer("one"), answer("two"))
+    upstream.then(answer("three"))
+    with pytest.raises(AssertionError, match=r"^3 scripted replies were never asked for"):
+        async with upstream:
+            pass
+
+
+async def test_replies_that_were_dropped_on_purpose_are_no_failure() -> None:
+    async with ScriptedUpstream(answer("one")) as upstream:
+        upstream.clear_scripts()
+
+
+def test_a_reply_that_was_never_asked_for_fails_on_its_thread_too() -> None:
+    with (
+        pytest.raises(AssertionError, match="1 scripted reply was never asked for"),
+        upstream_in_thread(answer("one")),
+    ):
+        pass
+    with upstream_in_thread(answer("one")) as upstream:
+        upstream.clear_scripts()
+
+
+async def test_an_error_of_the_test_is_not_hidden_by_a_reply_that_was_left() -> None:
+    with pytest.raises(ValueError, match="mine"):
+        async with ScriptedUpstream(answer("one")):
+            raise ValueError("mine")
