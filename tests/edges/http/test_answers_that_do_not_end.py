@@ -172,6 +172,60 @@ async def test_a_body_whose_json_is_whole_need_not_end(
     assert (await completion_of(started)).text == "Hello"
 
 
+async def test_a_whole_body_is_read_before_a_short_idle_timeout(
+    upstream: ScriptedUpstream, skipping: SkippingTime
+) -> None:
+    upstream.then(body(WHOLE, HANG))
+    async with caller_for(upstream.base_url, idle_timeout_s=1.0) as caller:
+        started = caller.start(stream=False)
+        await upstream.wait_for_steps(1)
+        for _ in range(200):
+            await turns()
+        skipping.skip(0.6)
+        assert (await completion_of(started)).text == "Hello"
+
+
+async def test_an_answer_that_ended_is_complete_although_the_total_time_ends_before_its_body(
+    upstream: ScriptedUpstream, skipping: SkippingTime
+) -> None:
+    gate = Gate()
+    done = b"data: [DONE]\n\n"
+    upstream.then(answer("Hel", "lo", gate, FINISH + done, HANG, done=False))
+    async with caller_for(upstream.base_url, total_timeout_s=50) as caller:
+        started = caller.start()
+        await reads_everything(started)
+        skipping.skip(49.8)
+        gate.open()
+        await upstream.wait_for_steps(4)
+        for _ in range(20):
+            await turns()
+        skipping.skip(0.21)
+        assert (await completion_of(started)).text == "Hello"
+
+
+async def test_a_pause_does_not_keep_a_complete_answer_from_ending(
+    upstream: ScriptedUpstream, caller: Caller, skipping: SkippingTime
+) -> None:
+    upstream.then(answer(*left_open(FINISH)))
+    started = caller.start()
+    await reads_everything(started)
+    started.call.pause()
+    skipping.skip(FINISH_GRACE_S + 0.1)
+    assert (await completion_of(started)).text == "Hello"
+
+
+async def test_a_resume_after_the_finish_reason_does_not_extend_the_grace(
+    upstream: ScriptedUpstream, caller: Caller, skipping: SkippingTime
+) -> None:
+    upstream.then(answer(*left_open(FINISH)))
+    started = caller.start()
+    await reads_everything(started)
+    started.call.pause()
+    started.call.resume()
+    skipping.skip(FINISH_GRACE_S + 0.1)
+    assert (await completion_of(started)).text == "Hello"
+
+
 async def test_a_body_with_an_object_that_ends_in_its_middle_is_awaited(
     upstream: ScriptedUpstream, caller: Caller, skipping: SkippingTime
 ) -> None:

@@ -5,9 +5,11 @@ from collections.abc import AsyncIterator
 import pytest
 
 from exai_actors.core.calls import Completion, FailureKind
+from exai_actors.edges.http.service import MAX_LEARNED_FORMS, LearnedForms
 from exai_actors.testing.scripted_replies import Reply, answer, failure
 from exai_actors.testing.scripted_upstream import ScriptedUpstream
 from exai_actors.testing.upstream_log import SeenRequest
+from exai_actors.wire.openai.request_form import USUAL_FORM, RequestForm
 from tests.edges.http.calling import Caller, caller_for
 
 
@@ -100,3 +102,14 @@ async def test_a_limit_of_tokens_is_sent_under_its_other_name(
     assert isinstance(await caller.start(max_tokens=50).end(), Completion)
     last = upstream.requests[-1].body
     assert ("max_tokens" in last, last["max_completion_tokens"]) == (False, 50)
+
+
+def test_the_number_of_learned_forms_is_bounded() -> None:
+    forms = LearnedForms()
+    plain = RequestForm(streams=False)
+    for number in range(MAX_LEARNED_FORMS + 1):
+        forms.learn(f"{number}", plain)
+    assert forms.of("0") == forms.of(f"{MAX_LEARNED_FORMS - 1}") == plain
+    assert forms.of(f"{MAX_LEARNED_FORMS}") is USUAL_FORM
+    forms.learn("0", USUAL_FORM)
+    assert forms.of("0") is USUAL_FORM

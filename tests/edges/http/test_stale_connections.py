@@ -72,12 +72,12 @@ def reset(writer: asyncio.StreamWriter) -> None:
 
 @asynccontextmanager
 async def service(
-    then: Callable[[asyncio.StreamWriter], None] = close, headers: bytes = b""
+    then: Callable[[asyncio.StreamWriter], None] = close, headers: bytes = b"", *, tls: bool = False
 ) -> AsyncIterator[tuple[Service, Connector]]:
     found = Service(headers, then)
     server = await asyncio.start_server(found.serve, "127.0.0.1", 0)
     found.url = URL(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
-    connector = Connector(0, 5.0, tls=False)
+    connector = Connector(0, 5.0, tls=tls)
     try:
         yield found, connector
     finally:
@@ -179,3 +179,33 @@ async def test_an_idle_connection_is_used_as_long_as_the_service_keeps_it(
             monkeypatch.setattr(clock, lambda: real() + idle_s)
         assert await found.ask(connector) == b"ok"
         assert found.requests == ([1, 1] if reused else [1, 2])
+
+
+@pytest.mark.parametrize(("idle_s", "reused"), [(14.0, True), (16.0, False)])
+async def test_a_proxy_with_tls_keeps_connections_longer(
+    monkeypatch: pytest.MonkeyPatch, idle_s: float, reused: bool
+) -> None:
+    async with service(lambda writer: writer.write(OK % b""), tls=True) as (found, connector):
+        assert await found.ask(connector) == b"ok"
+        real = time.monotonic
+        for clock in ("time.monotonic", "aiohttp.connector.monotonic"):
+            monkeypatch.setattr(clock, lambda: real() + idle_s)
+        assert await found.ask(connector) == b"ok"
+        assert found.requests == ([1, 1] if reused else [1, 2])
+
+
+async def test_a_vanished_service_is_found_out_by_tcp() -> None:
+    async with service() as (found, connector):
+        endpoint = Endpoint("POST", found.url / "chat", headers={}, proxy=None)
+        connection, was_used = await connector.take(endpoint.request)
+        assert not was_used
+        assert connection.transport is not None
+        ours = connection.transport.get_extra_info("socket")
+        assert ours.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        if hasattr(socket, "TCP_KEEPIDLE"):
+            idle_s, between_s, probes = (
+                ours.getsockopt(socket.IPPROTO_TCP, option)
+                for option in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
+            )
+            assert idle_s + between_s * probes <= 120
+        connection.close()
