@@ -50,7 +50,7 @@ OF_A_SESSION = {
     "_conversations._histories",
     "_local_tools._events",
     "_providers",
-    "_requests._outcomes._kept",
+    "_requests._outcomes.kept",
 }
 # Held for as long as the process lives, likewise.
 OF_THE_BROKER = {"_budgets", "_children"}

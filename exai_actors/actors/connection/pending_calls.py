@@ -27,18 +27,18 @@ MAX_REPEATS = 8
 class PendingCall(msgspec.Struct, gc=False, eq=False):
     """A call without an answer.
 
-    ``also`` holds further frames with the same id, which get the same outcome. ``accepted`` notes
-    that this was reported, which happens once, even if the call is re-routed. ``reason`` is that of
-    its wait, as far as it is known.
+    ``replies`` are for its frame and for further ones with the same id, which get the same outcome.
+    ``accepted`` notes that this was reported, which happens once, even if the call is re-routed.
+    ``reason`` is that of its wait, as far as it is known.
     """
 
     call: CheckedCall
+    replies: tuple[ReplyTo, ...]
     accepted: bool = False
     chunks: int = 0
     position: int | None = None
     estimate_s: float | None = None
     reason: WaitReason | None = None
-    also: tuple[ReplyTo, ...] = ()
 
 
 class PendingCalls:
@@ -76,7 +76,7 @@ class PendingCalls:
         if request in self._pending:
             self.join(request, call)
             return False
-        self._pending[request] = PendingCall(call)
+        self._pending[request] = PendingCall(call, (call.reply,))
         return True
 
     def join(self, request: RequestKey | None, call: CheckedCall) -> bool:
@@ -90,8 +90,8 @@ class PendingCalls:
         elif reply.acks:
             note = "duplicate request; still processing"
             self._send(encode.progress(reply, pending.call.tool, self._clock.wall(), note=note))
-        elif len(pending.also) < MAX_REPEATS:
-            pending.also += (reply,)
+        elif len(pending.replies) <= MAX_REPEATS:
+            pending.replies += (reply,)
         else:
             self._outbox.send(encode.error(reply.aside(), error_bodies.repeated_too_often()))
         return True
@@ -151,7 +151,7 @@ class PendingCalls:
         call, result = pending.call, outcome.result
         if pending.chunks and result is not None:
             self._send(encode.stream_complete(call.reply, pending.chunks, self._clock.wall()))
-        for reply in (call.reply, *pending.also):
+        for reply in pending.replies:
             if result is not None:
                 frame = encode.result(
                     reply,

@@ -121,26 +121,28 @@ class RetryBudget:
 
     def note_request(self, now: float) -> None:
         """Count the first attempt of a request."""
-        self._current(now).requests += 1
+        slices = self._slices
+        if not slices or now - slices[-1].began >= self._slice_s:
+            self._begin_slice(now)
+        slices[-1].requests += 1
 
     def take(self, now: float) -> bool:
         """Whether one more retry is allowed; if so, it is counted."""
-        current = self._current(now)
-        requests = sum(each.requests for each in self._slices)
-        retries = sum(each.retries for each in self._slices)
+        slices = self._slices
+        if not slices or now - slices[-1].began >= self._slice_s:
+            self._begin_slice(now)
+        requests = sum(each.requests for each in slices)
+        retries = sum(each.retries for each in slices)
         if retries + 1 > max(self._settings.reserve, self._settings.budget * requests):
             return False
-        current.retries += 1
+        slices[-1].retries += 1
         return True
 
-    def _current(self, now: float) -> _Slice:
+    def _begin_slice(self, now: float) -> None:
         slices = self._slices
-        if slices and now - slices[-1].began < self._slice_s:
-            return slices[-1]
         slices.append(_Slice(now))
         while slices[0].began <= now - self._settings.budget_window_s:
             slices.popleft()
-        return slices[-1]
 
 
 class _Slice:

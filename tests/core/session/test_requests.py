@@ -248,7 +248,7 @@ def test_a_request_that_finds_the_queue_full_leaves_nothing() -> None:
     session.end(A)
     session.started(B, "x" * 5)
     session.end(B)
-    assert set(leftovers(session.requests)) == {"_outcomes._kept"}
+    assert set(leftovers(session.requests)) == {"_outcomes.kept"}
 
 
 def test_a_request_that_ends_makes_room_for_the_next() -> None:
