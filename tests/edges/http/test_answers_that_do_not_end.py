@@ -44,6 +44,14 @@ async def completion_of(started: StartedCall) -> Completion:
     return result
 
 
+async def ended_by_now(started: StartedCall) -> Completion:
+    """The completion, which may take turns of the loop but no time."""
+    for _ in range(100):
+        await turns()
+    assert started.ends
+    return await completion_of(started)
+
+
 async def reads_everything(started: StartedCall) -> None:
     while "".join(started.pieces) != "Hello":
         await started.piece()
@@ -71,7 +79,7 @@ async def test_a_finish_reason_completes_an_answer_whose_stream_stays_open(
     await reads_everything(started)
     assert started.ends == []
     skipping.skip(FINISH_GRACE_S + 0.1)
-    assert (await completion_of(started)).text == "Hello"
+    assert (await ended_by_now(started)).text == "Hello"
     await upstream.wait_for_disconnect()
 
 
@@ -87,7 +95,7 @@ async def test_usage_that_follows_a_finish_reason_later_is_read(
     for _ in range(100):
         await turns()
     skipping.skip(FINISH_GRACE_S)
-    assert (await completion_of(started)).usage == Usage(3, 5)
+    assert (await ended_by_now(started)).usage == Usage(3, 5)
 
 
 async def test_keepalives_do_not_extend_the_grace(
@@ -102,7 +110,7 @@ async def test_keepalives_do_not_extend_the_grace(
     for _ in range(100):
         await turns()
     skipping.skip(0.6)
-    assert (await completion_of(started)).text == "Hello"
+    assert (await ended_by_now(started)).text == "Hello"
 
 
 async def test_text_after_a_finish_reason_takes_its_time(
@@ -118,6 +126,22 @@ async def test_text_after_a_finish_reason_takes_its_time(
     assert started.ends == []
     gate.open()
     assert (await completion_of(started)).text == "Hellolo!"
+
+
+async def test_each_text_after_a_finish_reason_begins_the_idle_time_again(
+    upstream: ScriptedUpstream, caller: Caller, skipping: SkippingTime
+) -> None:
+    first, second = Gate(), Gate()
+    upstream.then(answer("Hel", TEXT_AND_FINISH, TEXT_AND_FINISH, first, "!", second, "?", FINISH))
+    started = caller.start()
+    for gate, words in ((first, "Hellolo"), (second, "Hellolo!")):
+        while "".join(started.pieces) != words:
+            await started.piece()
+        skipping.skip(100)
+        await turns(400)
+        assert started.ends == []
+        gate.open()
+    assert (await completion_of(started)).text == "Hellolo!?"
 
 
 @pytest.mark.parametrize("ending", [CUT, RESET])
@@ -145,7 +169,40 @@ async def test_an_answer_that_finished_just_before_the_total_timeout_is_complete
         for _ in range(100):
             await turns()
         skipping.skip(FINISH_GRACE_S)
-        assert (await completion_of(started)).text == "Hello"
+        assert (await ended_by_now(started)).text == "Hello"
+
+
+async def test_usage_may_follow_although_the_total_time_is_over(
+    upstream: ScriptedUpstream, skipping: SkippingTime
+) -> None:
+    finish, usage = Gate(), Gate()
+    upstream.then(answer("Hel", "lo", finish, FINISH, usage, USAGE, HANG))
+    async with caller_for(upstream.base_url, total_timeout_s=50) as caller:
+        started = caller.start()
+        await reads_everything(started)
+        skipping.skip(49.9)
+        finish.open()
+        await usage.reached()
+        await turns(400)
+        skipping.skip(0.2)
+        await turns(400)
+        assert started.ends == []
+        usage.open()
+        await upstream.wait_for_steps(6)
+        await turns(400)
+        skipping.skip(FINISH_GRACE_S)
+        assert (await ended_by_now(started)).usage == Usage(3, 5)
+
+
+async def test_an_error_ends_a_call_whose_stream_stays_open(
+    upstream: ScriptedUpstream, caller: Caller
+) -> None:
+    upstream.then(answer("Hel", b'data: {"error":{"message":"worker died"}}\n\n', HANG))
+    started = caller.start()
+    await upstream.wait_for_steps(2)
+    await turns(2000)
+    assert started.ends
+    assert "worker died" in (await started.failure()).message
 
 
 async def test_the_last_event_may_lack_its_end(upstream: ScriptedUpstream, caller: Caller) -> None:
@@ -169,7 +226,7 @@ async def test_a_body_whose_json_is_whole_need_not_end(
     for _ in range(200):
         await turns()
     skipping.skip(FINISH_GRACE_S + 0.1)
-    assert (await completion_of(started)).text == "Hello"
+    assert (await ended_by_now(started)).text == "Hello"
 
 
 async def test_a_whole_body_is_read_before_a_short_idle_timeout(
@@ -182,7 +239,7 @@ async def test_a_whole_body_is_read_before_a_short_idle_timeout(
         for _ in range(200):
             await turns()
         skipping.skip(0.6)
-        assert (await completion_of(started)).text == "Hello"
+        assert (await ended_by_now(started)).text == "Hello"
 
 
 async def test_an_answer_that_ended_is_complete_although_the_total_time_ends_before_its_body(
@@ -211,7 +268,7 @@ async def test_a_pause_does_not_keep_a_complete_answer_from_ending(
     await reads_everything(started)
     started.call.pause()
     skipping.skip(FINISH_GRACE_S + 0.1)
-    assert (await completion_of(started)).text == "Hello"
+    assert (await ended_by_now(started)).text == "Hello"
 
 
 async def test_a_resume_after_the_finish_reason_does_not_extend_the_grace(
@@ -223,7 +280,7 @@ async def test_a_resume_after_the_finish_reason_does_not_extend_the_grace(
     started.call.pause()
     started.call.resume()
     skipping.skip(FINISH_GRACE_S + 0.1)
-    assert (await completion_of(started)).text == "Hello"
+    assert (await ended_by_now(started)).text == "Hello"
 
 
 async def test_a_body_with_an_object_that_ends_in_its_middle_is_awaited(

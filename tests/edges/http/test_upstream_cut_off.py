@@ -119,3 +119,23 @@ async def test_the_round_trip_is_the_time_of_the_fastest_new_connection(
         await asyncio.gather(*(caller.start().end() for _ in range(2)))
         assert upstream.connections == 2
         assert service.round_trip_s == first
+
+
+@pytest.mark.parametrize("ends", ["abort", "timeout"])
+async def test_a_call_that_never_had_a_connection_is_not_cut_off(
+    monkeypatch: pytest.MonkeyPatch, ends: str
+) -> None:
+    connecting = asyncio.Event()
+
+    async def connect(*_: Any) -> None:
+        connecting.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(aiohttp.TCPConnector, "connect", connect)
+    limit_s = 0.01 if ends == "timeout" else 50.0
+    async with caller_for("http://127.0.0.1:1/v1", connect_timeout_s=limit_s) as caller:
+        started = caller.start()
+        await connecting.wait()
+        if ends == "abort":
+            started.call.abort()
+        assert not await is_cut_off(started)

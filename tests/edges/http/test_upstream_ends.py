@@ -454,6 +454,15 @@ async def test_a_refusal_whose_body_never_ends_is_reported_soon(
     await upstream.wait_for_disconnect()
 
 
+async def test_a_refusal_is_read_up_to_a_limit(upstream: ScriptedUpstream, caller: Caller) -> None:
+    upstream.then(body('{"error": "', "x" * 300_000, HANG, status=400))
+    started = caller.start()
+    await upstream.wait_for_steps(2)
+    await turns(2000)
+    assert started.ends
+    assert (await started.failure()).status == 400
+
+
 async def test_concurrent_calls_get_their_own_answers(
     upstream: ScriptedUpstream, caller: Caller
 ) -> None:
