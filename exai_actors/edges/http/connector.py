@@ -16,7 +16,6 @@ import time
 from functools import partial
 from math import inf
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
@@ -43,12 +42,37 @@ _TCP_KEEPALIVE = (
 
 
 class Handler(ResponseHandler):
-    """A connection that remembers whether it ended inside the head of a response.
+    """A connection that knows whether it can be used again.
 
-    aiohttp itself does not say so after a reset.
+    It also remembers whether it ended inside the head of a response: aiohttp itself does not say
+    so after a reset.
     """
 
     ended_within_head = False
+    usable_until: float | None = None
+    """Until when it can be used again once it is idle, in monotonic time; None before its use."""
+    _poll: select.poll | None = None
+
+    def note_keep_alive(self, header: str) -> None:
+        """Note for how long the service keeps the connection, which becomes idle now."""
+        if named := _KEEP_ALIVE.search(header):
+            named_s = float(named[1])
+            usable_s = max(named_s - KEEP_ALIVE_MARGIN_S, named_s / 2)
+            self.usable_until = time.monotonic() + usable_s
+
+    def is_stale(self) -> bool:
+        """Whether it has ended while it was idle, or received data since its last answer.
+
+        HTTP has nothing to say on an idle connection: the data is its end, or a late second answer.
+        """
+        transport = self.transport
+        # should_close covers data that the loop has read, poll() data that it has yet to read.
+        if transport is None or self.should_close:
+            return True
+        if self._poll is None:
+            self._poll = select.poll()
+            self._poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
+        return bool(self._poll.poll(0))
 
     def connection_lost(self, exc: BaseException | None) -> None:
         if self._parser is not None:
@@ -85,8 +109,6 @@ class Connector(aiohttp.TCPConnector):
         self.timeout = aiohttp.ClientTimeout(
             total=None, connect=connect_timeout_s, sock_connect=connect_timeout_s
         )
-        # Until when each connection can be used again once it is idle, in loop time.
-        self._usable_until: WeakKeyDictionary[ResponseHandler, float] = WeakKeyDictionary()
 
     async def take(
         self, request: aiohttp.ClientRequest, *, fresh: bool = False, patient: bool = False
@@ -101,26 +123,18 @@ class Connector(aiohttp.TCPConnector):
                 request, [], _NO_TIMEOUT if patient else self.timeout
             )
             protocol = connection.protocol
-            assert protocol is not None
-            usable_until = self._usable_until.get(protocol)
-            if usable_until is None:
-                self._usable_until[protocol] = inf
+            assert isinstance(protocol, Handler)
+            if protocol.usable_until is None:
+                protocol.usable_until = inf
                 if protocol.closed is not None:
                     protocol.closed.add_done_callback(_retrieve_exception)
                 if connection.transport is not None:
                     _keep_alive_by_tcp(connection.transport)
                 self.shortest_connect_s = min(self.shortest_connect_s, time.monotonic() - began)
                 return connection, False
-            if not (fresh or usable_until < began or _is_stale(connection, protocol)):
+            if not (fresh or protocol.usable_until < began or protocol.is_stale()):
                 return connection, True
             connection.close()
-
-    def note_keep_alive(self, protocol: ResponseHandler, header: str) -> None:
-        """Note for how long the service keeps the connection, which becomes idle now."""
-        if named := _KEEP_ALIVE.search(header):
-            named_s = float(named[1])
-            usable_s = max(named_s - KEEP_ALIVE_MARGIN_S, named_s / 2)
-            self._usable_until[protocol] = time.monotonic() + usable_s
 
 
 def _keep_alive_by_tcp(transport: asyncio.BaseTransport) -> None:
@@ -137,17 +151,3 @@ def _retrieve_exception(closed: asyncio.Future[None]) -> None:
     """Keep asyncio from logging how an idle connection ended."""
     if not closed.cancelled():
         closed.exception()
-
-
-def _is_stale(connection: Connection, protocol: ResponseHandler) -> bool:
-    """Whether a pooled connection has ended, or received data since its last answer.
-
-    HTTP has nothing to say on an idle connection: the data is its end, or a late second answer.
-    """
-    transport = connection.transport
-    # should_close covers data that the loop has read, poll() data that it has yet to read.
-    if transport is None or protocol.should_close:
-        return True
-    poll = select.poll()
-    poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
-    return bool(poll.poll(0))

@@ -125,7 +125,6 @@ class Response:
 
     __slots__ = (
         "_connection",
-        "_connector",
         "_lost",
         "_received",
         "content",
@@ -135,14 +134,12 @@ class Response:
 
     def __init__(
         self,
-        connector: Connector,
         connection: Connection,
         status: int,
         headers: CIMultiDictProxy[str],
         received: aiohttp.StreamReader,
         lost: asyncio.Future[None] | None,
     ) -> None:
-        self._connector = connector
         self._connection = connection
         self._received = received
         self._lost = lost
@@ -171,9 +168,9 @@ class Response:
             # next one.
             _abort(self._connection)
             return
-        keep_alive = self.headers.get(_KEEP_ALIVE)
-        if keep_alive is not None and (protocol := self._connection.protocol) is not None:
-            self._connector.note_keep_alive(protocol, keep_alive)
+        keep_alive, protocol = self.headers.get(_KEEP_ALIVE), self._connection.protocol
+        if keep_alive is not None and isinstance(protocol, Handler):
+            protocol.note_keep_alive(keep_alive)
         self._connection.release()
 
     def _fail_body(self, lost: asyncio.Future[None]) -> None:
@@ -219,7 +216,7 @@ async def exchange(
         head, received = await protocol.read()
         if head.code < 200 and head.code != _SWITCHING_PROTOCOLS:
             head, received = await _skip_interim(protocol)
-        return Response(connector, connection, head.code, head.headers, received, protocol.closed)
+        return Response(connection, head.code, head.headers, received, protocol.closed)
     except HttpProcessingError as error:
         _abort(connection)
         raise aiohttp.ClientResponseError(
