@@ -111,7 +111,7 @@ async def test_a_rest_of_many_reads_is_read_although_the_total_time_is_over(
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4_000_000)
         connection.send(STREAM + text("Hel"))
         await read_so_far(started, "Hel")
-        rest = text("x" * 600_000) + FINISH + DONE
+        rest = text("x" * 1_500_000) + FINISH + DONE
         sent = connection.send(rest)
         skipping.skip(51.0)
         while sent < len(rest):
@@ -121,7 +121,7 @@ async def test_a_rest_of_many_reads_is_read_although_the_total_time_is_over(
                 sent += connection.send(rest[sent:])
             except BlockingIOError:
                 continue
-        assert await answer_of(started) == "Hel" + "x" * 600_000
+        assert await answer_of(started) == "Hel" + "x" * 1_500_000
 
 
 async def test_a_service_that_sends_on_and_on_does_not_outlast_the_total_time(
