@@ -127,6 +127,21 @@ def test_closed_connections_do_not_open_the_circuit() -> None:
     assert tree.statistics().circuit == "closed"
 
 
+def test_a_probe_of_the_circuit_that_is_sent_again_probes_again() -> None:
+    circuit = CircuitSettings(failures_in_a_row=1, open_s=5.0)
+    tree = tree_with(circuit=circuit, retry=RetrySettings(attempts=1))
+    client = tree.client()
+    client.call("a")
+    tree.upstream.calls[-1].fail(FailureKind.SERVER_ERROR)
+    tree.advance(20.0)
+    client.call("b")
+    resend(tree)
+    assert len(tree.upstream.calls) == 3
+    tree.upstream.calls[-1].complete("fine")
+    tree.settle()
+    assert tree.statistics().circuit == "closed"
+
+
 def test_a_cancelled_request_is_not_sent_again() -> None:
     tree = tree_with()
     client = tree.client()

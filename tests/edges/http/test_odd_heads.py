@@ -110,6 +110,11 @@ async def test_some_interim_responses_may_precede_an_answer(count: int) -> None:
         assert await ends(caller.start(stream=False)) == "x"
 
 
+async def test_one_more_interim_response_is_too_many() -> None:
+    async with service(INTERIM * (MAX_INTERIM_RESPONSES + 1) + head() + ANSWER) as caller:
+        assert "8 interim responses" in await ends(caller.start(stream=False))
+
+
 @pytest.mark.parametrize(
     "interim",
     [INTERIM, b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 103 Hints\r\nLink: </x>\r\n\r\n"],

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from exai_actors.core.calls import Completion, FailureKind, UpstreamFailure, Usage
 from exai_actors.wire.openai.completions import parse_completion
-from exai_actors.wire.openai.stream import StreamReader
+from exai_actors.wire.openai.stream import MAX_PASSED_OVER, StreamReader
 from tests.cases.answers import streams, usage
 from tests.cases.answers.streams import DONE, say
 
@@ -183,3 +183,44 @@ def test_a_finish_reason_finishes_unless_text_follows() -> None:
         reader.feed(encode([event]))
         states.append((reader.complete, reader.finished))
     assert states == [(False, False), (True, True), (True, False)]
+
+
+def message(text: str, finish: str | None = None) -> dict[str, Any]:
+    return {"choices": [{"message": {"content": text}, "finish_reason": finish}]}
+
+
+def test_a_last_message_that_contradicts_messages_of_all_text_so_far_is_a_failure() -> None:
+    _, result = read(encode([message("He"), message("Hello"), message("Bye", "stop"), DONE]))
+    assert isinstance(result, UpstreamFailure)
+    assert result.kind is FailureKind.MALFORMED
+
+
+def test_an_answer_that_ends_within_the_read_of_a_flood_is_complete() -> None:
+    sent, result = read(b":\n" * (MAX_PASSED_OVER + 1) + encode([say("Hello", "stop"), DONE]))
+    assert isinstance(result, Completion)
+    assert sent == "Hello"
+
+
+def test_a_flood_before_an_answer_is_a_failure() -> None:
+    _, result = read(b":\n" * (MAX_PASSED_OVER + 1) + encode([say("Hello")]))
+    assert isinstance(result, UpstreamFailure)
+    assert result.kind is FailureKind.MALFORMED
+
+
+def test_nothing_after_the_end_is_read_not_even_at_the_end_of_the_body() -> None:
+    _, result = read(encode([say("Hello", "stop"), DONE]) + b'data: {"error": "late"}')
+    assert isinstance(result, Completion)
+
+
+def test_an_answer_that_failed_after_its_finish_reason_is_not_complete() -> None:
+    reader = StreamReader("m", 10_000)
+    reader.feed(encode([say("Hello", "stop")]))
+    assert reader.complete
+    reader.feed(encode([{"error": {"message": "died"}}]))
+    assert not reader.complete
+
+
+def test_a_line_of_a_bare_error_that_looks_like_a_comment_is_part_of_it() -> None:
+    _, result = read(encode([say("Hel")]) + b'{"error"\n: {"message": "worker died"}}\n\n')
+    assert isinstance(result, UpstreamFailure)
+    assert "worker died" in result.message
