@@ -8,6 +8,7 @@ from email.utils import formatdate
 from typing import Any
 
 import pytest
+import structlog
 from aiohttp.http_exceptions import TransferEncodingError
 from yarl import URL
 
@@ -498,21 +499,18 @@ async def test_headers_and_query_of_the_provider_are_sent() -> None:
 async def test_an_unexpected_error_is_reported_and_logged_without_the_key(
     caller: Caller,
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    caplog: pytest.LogCaptureFixture,
 ) -> None:
     def explode(*_: object, **__: object) -> bytes:
         raise RuntimeError(f"surprise {KEY}")
 
     monkeypatch.setattr("exai_actors.edges.http.call.encode_request", explode)
-    failed = await caller.start().failure()
+    with structlog.testing.capture_logs() as logs:
+        failed = await caller.start().failure()
     assert failed.kind is FailureKind.BROKEN
     assert "RuntimeError" in failed.message
-    # Where it goes depends on whether an earlier test has set up the log.
-    logged = capsys.readouterr().out + caplog.text
-    assert "upstream.unexpected_error" in logged
-    assert "surprise [secret]" in logged
-    assert KEY not in logged
+    [entry] = [each for each in logs if each["event"] == "upstream.unexpected_error"]
+    assert "surprise [secret]" in entry["trace"]
+    assert KEY not in repr(logs)
 
 
 async def test_the_end_is_reported_even_if_logging_fails(
@@ -529,17 +527,19 @@ async def test_the_end_is_reported_even_if_logging_fails(
 async def test_an_unexpected_error_while_listing_models_is_reported_and_logged(
     caller: Caller,
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    caplog: pytest.LogCaptureFixture,
 ) -> None:
     def explode(*_: object, **__: object) -> None:
         raise RuntimeError(f"surprise {KEY}")
 
     monkeypatch.setattr("exai_actors.edges.http.upstream.parse_models", explode)
     probe: Probe[ProviderMessage] = Probe()
-    caller.upstream.ask_models(probe)
-    assert (await probe.expect(ModelsUnavailable)).failure.kind is FailureKind.BROKEN
-    assert "surprise [secret]" in capsys.readouterr().out
+    with structlog.testing.capture_logs() as logs:
+        caller.upstream.ask_models(probe)
+        assert (await probe.expect(ModelsUnavailable)).failure.kind is FailureKind.BROKEN
+        # The log follows the report.
+        await asyncio.sleep(0)
+    [entry] = [each for each in logs if each["event"] == "upstream.unexpected_error"]
+    assert "surprise [secret]" in entry["trace"]
 
 
 async def test_a_closed_upstream_ends_every_call_immediately(caller: Caller) -> None:
