@@ -1,5 +1,6 @@
 """HttpUpstream against a real server: answers, refusals and broken answers."""
 
+import asyncio
 import gzip
 import time
 import zlib
