@@ -17,6 +17,7 @@ from exai_actors.actors.children import Child, ConnectionChild, ProviderChild, S
 from exai_actors.core import error_bodies
 from exai_actors.core.authentication import Authenticator, Identity
 from exai_actors.core.log_budget import LogBudget
+from exai_actors.core.places import Places
 from exai_actors.core.restarts import RestartBudget
 from exai_actors.core.session.table import AttachResult, SessionTable, session_of
 from exai_actors.core.statistics import ListenerStatistics
@@ -68,6 +69,7 @@ class BrokerActor(LoopActor):
         self,
         *,
         authenticator: Authenticator,
+        places: Places,
         sessions: SessionTable,
         directory: Directory,
         board: StatisticsBoard,
@@ -81,6 +83,7 @@ class BrokerActor(LoopActor):
     ) -> None:
         super().__init__()
         self._authenticator = authenticator
+        self._places = places
         self._table = sessions
         self._directory = directory
         self._board = board
@@ -121,7 +124,9 @@ class BrokerActor(LoopActor):
         self._on_started()
 
     def statistics(self) -> ListenerStatistics:
-        return ListenerStatistics(len(self._connections), len(self._sessions), self._draining)
+        return ListenerStatistics(
+            len(self._places), len(self._sessions), self._draining, self._places.refused
+        )
 
     def on_receive(self, message: BrokerMessage | Exit) -> None:
         match message:
@@ -150,6 +155,8 @@ class BrokerActor(LoopActor):
                 assert_never(message)
 
     def _admit(self, admit: Admit) -> None:
+        if admit.connection_id not in self._connections:
+            return  # it has ended meanwhile
         identity = self._authenticator.identify(admit.token)
         if identity is None:
             self._log_rejected(admit, "unauthorized")
@@ -157,16 +164,23 @@ class BrokerActor(LoopActor):
                 NotAdmitted("unauthorized", "the access token is missing or not valid")
             )
             return
+        no_place = self._places.take(admit.connection_id, identity.tenant, admit.address)
+        if no_place is not None:
+            self._log_rejected(admit, "overloaded")
+            admit.connection.tell(NotAdmitted("overloaded", no_place))
+            return
         session_id = session_of(identity.tenant, admit.session_id or self._new_session_id())
         result, evicted = self._table.attach(session_id, admit.connection_id, identity.tenant)
         if result is AttachResult.FULL:
             self._log_rejected(admit, "overloaded")
+            self._places.free(admit.connection_id)
             admit.connection.tell(NotAdmitted("overloaded", "all sessions are in use; come later"))
             return
         if evicted is not None:
             self._end_session(evicted)
         if result is AttachResult.NEW and not self._start_session(session_id, identity):
             self._table.remove(session_id)
+            self._places.free(admit.connection_id)
             error = error_bodies.session_failed()
             admit.connection.tell(NotAdmitted("internal_error", error.message))
             return
@@ -232,6 +246,7 @@ class BrokerActor(LoopActor):
 
     def _connection_ended(self, connection_id: ConnectionId) -> None:
         del self._connections[connection_id]
+        self._places.free(connection_id)
         session_id = self._session_of.pop(connection_id, None)
         if session_id is not None:
             session = self._sessions.get(session_id)

@@ -6,7 +6,12 @@ from collections.abc import Callable
 
 from msgspec.structs import replace
 
-from exai_actors.core.statistics import BrokerStatistics, ListenerStatistics, ProviderStatistics
+from exai_actors.core.statistics import (
+    BrokerStatistics,
+    ListenerStatistics,
+    ProviderStatistics,
+    StrangerStatistics,
+)
 from exai_actors.core.wait_reasons import Waiting
 from exai_actors.ids import ProviderName, RequestKey, SessionId
 
@@ -30,6 +35,7 @@ class StatisticsBoard:
         self._providers: dict[ProviderName, Callable[[], ProviderStatistics]] = {}
         self._waits: dict[ProviderName, ExplainWait] = {}
         self._listener: Callable[[], ListenerStatistics] | None = None
+        self._strangers: Callable[[], StrangerStatistics] = lambda: StrangerStatistics(0, 0)
 
     def register_provider(
         self,
@@ -61,11 +67,15 @@ class StatisticsBoard:
     def register_listener(self, statistics: Callable[[], ListenerStatistics]) -> None:
         self._listener = statistics
 
+    def register_strangers(self, statistics: Callable[[], StrangerStatistics]) -> None:
+        self._strangers = statistics
+
     def statistics(self) -> BrokerStatistics:
         """The statistics at this instant."""
         listener = ListenerStatistics(0, 0, draining=False)
         if self._listener is not None:
             listener = self._listener()
+        strangers = self._strangers()
         return BrokerStatistics(
             version=self._version,
             uptime_s=self._now() - self._started,
@@ -74,4 +84,7 @@ class StatisticsBoard:
             draining=listener.draining,
             dead_letters=self._dead_letters(),
             providers=tuple(statistics() for statistics in self._providers.values()),
+            refused=listener.refused,
+            strangers=strangers.open,
+            strangers_displaced=strangers.displaced,
         )

@@ -29,6 +29,7 @@ from exai_actors.actors.session.settings import SessionSettings
 from exai_actors.actors.statistics_board import StatisticsBoard
 from exai_actors.core.authentication import Authenticator, Identity
 from exai_actors.core.capacity.account import Account
+from exai_actors.core.places import Places
 from exai_actors.core.routing import RoutingTable
 from exai_actors.core.session.table import SessionTable
 from exai_actors.ids import ConnectionId, ProviderName, SessionId
@@ -77,6 +78,7 @@ class Tree:
         version: str,
         clock: Clock,
         authenticator: Authenticator,
+        places: Places,
         sessions: SessionTable,
         routing: RoutingTable,
         providers: Mapping[ProviderName, ProviderParts],
@@ -97,6 +99,7 @@ class Tree:
         self.broker: LoopRef[BrokerActor]
         self._clock = clock
         self._authenticator = authenticator
+        self._places = places
         self._session_table = sessions
         self._providers = providers
         self._session_settings = session_settings
@@ -112,6 +115,7 @@ class Tree:
             BrokerActor,
             path=BROKER_PATH,
             authenticator=self._authenticator,
+            places=self._places,
             sessions=self._session_table,
             directory=self.directory,
             board=self.board,

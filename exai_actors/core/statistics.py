@@ -74,11 +74,19 @@ class ProviderStatistics(msgspec.Struct, frozen=True):
 
 
 class ListenerStatistics(msgspec.Struct, frozen=True):
-    """The open connections and the sessions."""
+    """The connections of admitted clients, those refused for want of a place, and the sessions."""
 
     connections: int
     sessions: int
     draining: bool
+    refused: int = 0
+
+
+class StrangerStatistics(msgspec.Struct, frozen=True):
+    """The sockets that are not admitted, and how many had to give way to others so far."""
+
+    open: int
+    displaced: int
 
 
 class BrokerStatistics(msgspec.Struct, frozen=True):
@@ -91,6 +99,9 @@ class BrokerStatistics(msgspec.Struct, frozen=True):
     draining: bool
     dead_letters: int
     providers: tuple[ProviderStatistics, ...]
+    refused: int = 0
+    strangers: int = 0
+    strangers_displaced: int = 0
 
     @property
     def capacity(self) -> int:

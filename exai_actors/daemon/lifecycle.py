@@ -44,7 +44,7 @@ def serve(config: Config, on_ready: Callable[[str], None]) -> None:
 async def _serve(config: Config, on_ready: Callable[[str], None]) -> None:
     loop = asyncio.get_running_loop()
     signalled = _receive_signals(loop)
-    too_few = raise_fd_limit(config.server.max_connections)
+    too_few = raise_fd_limit(config.server.max_connections, config.server.max_strangers)
     if too_few is not None:
         log.warning("server.open_files_limited", detail=too_few)
     async with open_broker(config) as broker:

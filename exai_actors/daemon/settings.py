@@ -17,6 +17,7 @@ from exai_actors.core.capacity.settings import (
     GateSettings,
     RetrySettings,
 )
+from exai_actors.core.places import PlaceLimits, Places
 from exai_actors.daemon.config.provider_tables import (
     OpenAIProvider,
     ProviderConfig,
@@ -26,7 +27,7 @@ from exai_actors.daemon.config.tables import Config
 from exai_actors.edges.http.settings import HttpSettings
 from exai_actors.edges.synthetic.settings import SyntheticSettings
 from exai_actors.edges.websocket.settings import WebSocketSettings
-from exai_actors.ids import TenantName
+from exai_actors.ids import DEFAULT_TENANT, TenantName
 
 S = TypeVar("S", bound=msgspec.Struct)
 
@@ -44,6 +45,19 @@ def authenticator(config: Config) -> Authenticator:
 
 def tenant_weights(config: Config) -> dict[TenantName, float]:
     return {entry.tenant_name: entry.weight for entry in config.access}
+
+
+def places(config: Config) -> Places:
+    server = config.server
+    limits = PlaceLimits(
+        server.max_connections,
+        per_tenant=server.max_connections_per_tenant or None,
+        per_address=server.max_connections_per_address or None,
+    )
+    tenants = {TenantName(entry.tenant_name) for entry in config.access}
+    if server.token or not tenants:
+        tenants.add(DEFAULT_TENANT)
+    return Places(limits, frozenset(tenants))
 
 
 def capacity_settings(provider: ProviderConfig, config: Config) -> CapacitySettings:

@@ -32,6 +32,7 @@ from exai_actors.daemon.settings import (
     authenticator,
     connection_settings,
     http_settings,
+    places,
     provider_settings,
     session_settings,
     synthetic_settings,
@@ -108,6 +109,7 @@ class Broker:
         )
         self.port = await server.start()
         self._server = server
+        self._tree.board.register_strangers(server.strangers)
         stack.push_async_callback(server.stop)
         await self._start_compat(stack)
         stack.push_async_callback(self.abandon)
@@ -176,6 +178,7 @@ class Broker:
             version=__version__,
             clock=self._clock,
             authenticator=authenticator(config),
+            places=places(config),
             sessions=SessionTable(
                 2 * config.server.max_connections, config.session.resume_s, tenant_weights(config)
             ),

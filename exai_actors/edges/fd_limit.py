@@ -12,16 +12,18 @@ _BESIDE_CONNECTIONS = 256
 _RESERVED = 128
 
 
-def raise_fd_limit(connections: int) -> str | None:
-    """Raise this process's limit as ``connections`` need it and as far as the system allows.
+def raise_fd_limit(connections: int, strangers: int = 0) -> str | None:
+    """Raise this process's limit as connections and strangers need it and the system allows.
 
-    Returns None when it suffices, otherwise a warning with the figures and the remedy.
+    Returns None when it suffices for the connections, as strangers give way when files are short;
+    otherwise a warning with the figures and the remedy.
     """
     needed = connections + _BESIDE_CONNECTIONS
+    wanted = needed + strangers
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY or soft >= needed:
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
         return None
-    possible = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+    possible = wanted if hard == resource.RLIM_INFINITY else min(wanted, max(soft, hard))
     if possible > soft:
         resource.setrlimit(resource.RLIMIT_NOFILE, (possible, hard))
     if possible >= needed:

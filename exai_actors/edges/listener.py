@@ -29,17 +29,20 @@ _SHORTAGE_PAUSE_S = 1.0
 class Listener:
     """Accepts connections until it is closed; open connections outlive it.
 
-    While files are short, accepting pauses and clients wait in the system's queue.
+    While files are short, ``make_room`` is called, which may close a socket before long and then
+    returns True. If it cannot, accepting pauses and clients wait in the system's queue.
     """
 
     def __init__(
         self,
         protocol_factory: Callable[[], asyncio.BaseProtocol],
         listening: Sequence[socket.socket],
+        make_room: Callable[[], bool] = lambda: False,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._protocol_factory = protocol_factory
         self._listening = listening
+        self._make_room = make_room
         self._is_short_of_files = False
         self._connecting: set[asyncio.Task[None]] = set()
         self._start_accepting()
@@ -72,6 +75,8 @@ class Listener:
     def _accept_from(self, listening: socket.socket) -> None:
         for _ in range(_MAX_ACCEPTS):
             if not has_room_for_client():
+                if self._make_room():
+                    return
                 self._pause("the remaining files are reserved for calls to providers")
                 return
             try:
@@ -111,7 +116,10 @@ class Listener:
 
 
 async def listen(
-    protocol_factory: Callable[[], asyncio.BaseProtocol], host: str, port: int
+    protocol_factory: Callable[[], asyncio.BaseProtocol],
+    host: str,
+    port: int,
+    make_room: Callable[[], bool] = lambda: False,
 ) -> Listener:
     """Listen on every address of ``host`` (empty: all of this machine), on one port for all.
 
@@ -139,4 +147,4 @@ async def listen(
         if not listening:
             raise OSError(errno.EADDRNOTAVAIL, "no address family of it is supported")
         undo.pop_all()
-    return Listener(protocol_factory, listening)
+    return Listener(protocol_factory, listening, make_room)

@@ -133,7 +133,9 @@ class RequestEnded(msgspec.Struct, frozen=True, gc=False):
 
 
 class HelloTimeout(msgspec.Struct, frozen=True, gc=False):
-    """System lane. The time for hello and its answer is over."""
+    """System lane. The time for hello and its answer is over, or nearly so unless ``is_last``."""
+
+    is_last: bool = False
 
 
 class Heartbeat(msgspec.Struct, frozen=True, gc=False):

@@ -20,10 +20,11 @@ from exai_actors.core.authentication import Authenticator, Identity
 from exai_actors.core.capacity.account import Account
 from exai_actors.core.capacity.changes import Change
 from exai_actors.core.capacity.settings import CapacitySettings
+from exai_actors.core.places import PlaceLimits, Places
 from exai_actors.core.routing import RouteSettings, RoutingTable
 from exai_actors.core.session.table import SessionTable
 from exai_actors.core.statistics import ProviderStatistics
-from exai_actors.ids import ProviderName, SessionId
+from exai_actors.ids import DEFAULT_TENANT, ProviderName, SessionId
 from exai_actors.messages.connection import SocketClosed, SocketEvent, TextReceived
 from exai_actors.messages.provider import ChangeProvider
 from exai_actors.ports import Peer
@@ -91,6 +92,7 @@ class ManualTree(Tree):
         connection: ConnectionSettings | None = None,
         resume_s: float = 60.0,
         sessions: int = 100,
+        places: PlaceLimits | None = None,
         routes: tuple[RouteSettings, ...] = (),
         finish_on_disconnect: tuple[str, ...] = (),
         longest_call_s: float = inf,
@@ -114,6 +116,11 @@ class ManualTree(Tree):
             version="0",
             clock=self.clock,
             authenticator=Authenticator(token, tokens),
+            places=Places(
+                places or PlaceLimits(),
+                frozenset(identity.tenant for _, identity in tokens)
+                or frozenset((DEFAULT_TENANT,)),
+            ),
             sessions=SessionTable(sessions, resume_s),
             routing=RoutingTable(offers, routes=routes),
             providers={

@@ -28,6 +28,7 @@ from exai_actors.daemon.settings import (
     capacity_settings,
     connection_settings,
     http_settings,
+    places,
     provider_settings,
     session_settings,
     synthetic_settings,
@@ -36,7 +37,7 @@ from exai_actors.daemon.settings import (
 from exai_actors.edges.http.settings import HttpSettings
 from exai_actors.edges.synthetic.settings import SyntheticSettings
 from exai_actors.edges.websocket.settings import WebSocketSettings
-from exai_actors.ids import DEFAULT_TENANT, TenantName
+from exai_actors.ids import DEFAULT_TENANT, ConnectionId, TenantName
 from tests.daemon.configs import config_of
 
 COPIED = (
@@ -62,6 +63,31 @@ def test_defaults_of_configuration_and_settings_agree() -> None:
     assert synthetic_settings(provider) == SyntheticSettings()
     assert http_settings(OpenAIProvider(name="a", base_url="http://a")) == HttpSettings()
     assert websocket_settings(config) == WebSocketSettings()
+
+
+def test_places_are_kept_for_the_tenants_with_tokens() -> None:
+    config = config_of(
+        """
+        [server]
+        token = "the-shared-token"
+        max_connections = 8
+        max_connections_per_address = 5
+        [[access]]
+        name = "t"
+        token_env = "T"
+    """,
+        {"T": "the-token-of-a-tenant"},
+    )
+    of_t = places(config)
+    taken = [of_t.take(ConnectionId(str(n)), TenantName("t"), "") is None for n in range(8)]
+    assert taken == [True] * 6 + [False] * 2
+    of_one = places(msgspec.structs.replace(config, access=()))
+    address = [of_one.take(ConnectionId(str(n)), DEFAULT_TENANT, "a") is None for n in range(8)]
+    assert address == [True] * 5 + [False] * 3
+    capped = msgspec.structs.replace(config.server, max_connections_per_tenant=2)
+    of_two = places(msgspec.structs.replace(config, server=capped))
+    taken = [of_two.take(ConnectionId(str(n)), TenantName("t"), "") is None for n in range(8)]
+    assert sum(taken) == 2
 
 
 def test_keys_of_a_session_reach_its_actors() -> None:

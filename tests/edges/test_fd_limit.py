@@ -28,6 +28,18 @@ def test_the_limit_is_raised_as_far_as_needed() -> None:
     assert 600 < soft_limit() < 1200
 
 
+def test_the_limit_is_raised_for_strangers_too_but_only_clients_must_fit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (512, 1000))
+    raised: list[tuple[int, int]] = []
+    monkeypatch.setattr(resource, "setrlimit", lambda _, limits: raised.append(limits))
+    assert raise_fd_limit(300, 200) is None
+    assert raise_fd_limit(300, 2000) is None
+    monkeypatch.undo()
+    assert raised == [(756, 1000), (1000, 1000)]
+
+
 def test_a_limit_that_is_high_enough_is_left_alone() -> None:
     before = soft_limit()
     assert raise_fd_limit(10) is None

@@ -76,7 +76,8 @@ if TYPE_CHECKING:
 
 
 _NO_ID = RequestKey("", "generated")
-
+# After a pause of the whole process a timer is due before the hello that arrived meanwhile is read.
+_LAST_CHANCE_S = 0.1
 
 log = structlog.get_logger()
 
@@ -122,7 +123,8 @@ class ConnectionActor(LoopActor):
         self._opened_at = self.now() if self._log_details else 0.0
 
     def on_start(self) -> None:
-        self._hello_timer = self.schedule(self._settings.hello_timeout_s, HelloTimeout())
+        until = max(0.0, self._settings.hello_timeout_s - _LAST_CHANCE_S)
+        self._hello_timer = self.schedule(until, HelloTimeout())
 
     def on_failure(self, *_: object) -> None:
         self._outbox.close(CloseReason.INTERNAL.code, CloseReason.INTERNAL.reason)
@@ -168,9 +170,8 @@ class ConnectionActor(LoopActor):
                 self._binary(message)
             case TokenRotated():
                 self._rotated(message)
-            case HelloTimeout():
-                if not self._closing:
-                    self._close(self._wire.time_out_hello())
+            case HelloTimeout(is_last):
+                self._hello_timeout(is_last=is_last)
             case Heartbeat():
                 self._heartbeat()
             case SlowConsumerTimeout(taken):
@@ -353,6 +354,14 @@ class ConnectionActor(LoopActor):
             self._close(answer)
         elif isinstance(answer, Malformed):
             self._outbox.send(encode.error(answer.reply, answer.error))
+
+    def _hello_timeout(self, *, is_last: bool) -> None:
+        if self._closing or self._session is not None:
+            return
+        if is_last:
+            self._close(self._wire.time_out_hello())
+        else:
+            self._hello_timer = self.schedule(_LAST_CHANCE_S, HelloTimeout(is_last=True))
 
     def _arm_heartbeat(self) -> None:
         if not self._heartbeat_armed:

@@ -16,7 +16,7 @@ class ConnectionSettings(msgspec.Struct, frozen=True):
     ``stash_limit`` is the number of frames that may precede the answer to hello.
     """
 
-    hello_timeout_s: float = 15.0
+    hello_timeout_s: float = 3.0
     progress_interval_s: float = 8.0
     slow_consumer_s: float = 10.0
     slow_consumer_bytes: int = 262_144

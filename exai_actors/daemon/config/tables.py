@@ -96,9 +96,17 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     message_timeout_s: Seconds = _WEBSOCKET.message_timeout_s
     """How long a message may take to arrive, from its first byte to its last."""
     max_connections: Count = _WEBSOCKET.max_connections
-    """The maximum number of open connections."""
+    """The maximum number of connections of admitted clients."""
+    max_connections_per_tenant: CountOrNone = 0
+    """The maximum number of connections of one tenant. 0: it depends on the others; half of
+    `max_connections` is kept for the tenants in equal parts, the rest is for any of them.
+    """
     max_connections_per_address: CountOrNone = 0
-    """The maximum number of open connections from one address; 0: no limit."""
+    """The maximum number of connections of admitted clients from one address; 0: no limit."""
+    max_strangers: Count = _WEBSOCKET.max_strangers
+    """How many sockets that are not admitted may be open besides; the oldest gives way to a new
+    one.
+    """
     hello_timeout_s: Seconds = _CONNECTION.hello_timeout_s
     """How long a new connection may take to send its hello."""
     ping_interval_s: Seconds = _WEBSOCKET.ping_interval_s

@@ -46,8 +46,11 @@ class ConnectionHost(Protocol):
     def count_read(self) -> None:
         """One read has been handled; lets the actors run after some of them."""
 
-    def add_socket(self, connection: WebSocketConnection) -> bool:
-        """Count a new socket; False if there is no room for it."""
+    def add_socket(self, connection: WebSocketConnection, now: float) -> None:
+        """Count a socket that is new ``now`` as a stranger's; another may have to give way."""
+
+    def admit(self, connection: WebSocketConnection) -> None:
+        """Count it as a client's."""
 
     def answer_handshake(self, connection: WebSocketConnection, request: Request) -> Response:
         """The response to a handshake; status 101 if it succeeds."""
@@ -108,6 +111,10 @@ class WebSocketConnection(asyncio.BufferedProtocol):
         return str(name[0]) if isinstance(name, tuple) else ""
 
     @property
+    def had_handshake(self) -> bool:
+        return self._protocol.state is not CONNECTING
+
+    @property
     def outbox(self) -> SocketOutbox:
         return self._outbox
 
@@ -131,6 +138,7 @@ class WebSocketConnection(asyncio.BufferedProtocol):
     def admit(self) -> None:
         """The client is no longer a stranger: the budgets of strangers do not apply any more."""
         self._protocol.admit()
+        self._host.admit(self)
 
     def close(self, code: int, reason: str) -> None:
         """Write the pending frames, then start the closing handshake; no effect if already closing.
@@ -193,13 +201,11 @@ class WebSocketConnection(asyncio.BufferedProtocol):
         self._outbox = SocketOutbox(
             self, self._transport, self._host.coalescer, settings.max_outbox_bytes
         )
-        if self._host.add_socket(self):
-            self._transport.set_write_buffer_limits(
-                settings.outbox_high_bytes, settings.outbox_low_bytes
-            )
-            self._timer = self._loop.call_later(settings.open_timeout_s, self._transport.abort)
-        else:
-            self._transport.abort()
+        self._transport.set_write_buffer_limits(
+            settings.outbox_high_bytes, settings.outbox_low_bytes
+        )
+        self._timer = self._loop.call_later(settings.open_timeout_s, self._transport.abort)
+        self._host.add_socket(self, self._loop.time())
 
     def get_buffer(self, _sizehint: int) -> memoryview:
         return self._host.read_buffer

@@ -26,7 +26,7 @@ _library_log.setLevel(logging.WARNING)
 
 # Bounds the memory of a client before its first message, which names its session and token. A
 # hello has a lower limit, and exceeding it is answered.
-FIRST_MESSAGE_BYTES = 1024 * 1024
+FIRST_MESSAGE_BYTES = 80 * 1024
 # The library would take 128 lines of 8 KiB from anyone.
 MAX_HEADER_BYTES = 16 * 1024
 # A frame takes the library 6 µs or more, whatever its size. 64 KiB of empty ones are 11,000.

@@ -18,6 +18,8 @@ from exai_actors.core.handshake_policy import (
     is_loopback,
 )
 from exai_actors.core.log_budget import LogBudget
+from exai_actors.core.statistics import StrangerStatistics
+from exai_actors.core.strangers import StrangerPool, network_of
 from exai_actors.edges.listener import Listener, listen
 from exai_actors.edges.websocket.connection import WebSocketConnection
 from exai_actors.edges.websocket.keepalive import Keepalive
@@ -37,7 +39,8 @@ _READ_BYTES = 64 * 1024
 # requests of all would otherwise be half done at the same time, and their state would leave the
 # processor's cache between any two steps.
 _READS_PER_ACTOR_TURN = 32
-_MAX_HANDSHAKES = 1024
+# A shortage of files ends no younger stranger: many clients may come at the same time.
+_YOUNG_S = 1.0
 _DEFAULTS = WebSocketSettings()
 
 OpenConnection = Callable[[Peer, Outbox], Recipient[ConnectionMessage]]
@@ -73,8 +76,10 @@ class WebSocketServer:
     WriteCoalescer; its default is the loop's ``call_soon``.
 
     Any path is accepted. No extension is negotiated, and no subprotocol but ``mcp``, which changes
-    nothing. A connection beyond ``max_connections`` or ``max_connections_per_address`` is accepted
-    and closed with 1008. HTTP 403 answers a browser whose origin is not in ``allowed_origins``
+    nothing. A socket is a stranger's until its actor calls ``Outbox.admit``; of more than
+    ``max_strangers`` the oldest is dropped. While ``max_connections`` clients are admitted, or
+    ``max_connections_per_address`` of the same address, a further one is accepted and closed with
+    1008. HTTP 403 answers a browser whose origin is not in ``allowed_origins``
     (exact, or ``*``), and a client that addresses a server on loopback by a public name that is not
     in ``allowed_hosts``. A client that leaves more than ``max_outbox_bytes`` unread is closed as a
     slow consumer.
@@ -112,6 +117,7 @@ class WebSocketServer:
         self._listener: Listener | None = None
         self._is_stopping = False
         self._sockets: set[WebSocketConnection] = set()
+        self._strangers = StrangerPool[WebSocketConnection](settings.max_strangers)
         self._admitted: dict[WebSocketConnection, str] = {}
         self._by_address: dict[str, set[WebSocketConnection]] = {}
         self._all_gone: asyncio.Future[None] | None = None
@@ -126,7 +132,7 @@ class WebSocketServer:
         self._keepalive = Keepalive(loop, settings.ping_interval_s, settings.ping_timeout_s)
         try:
             self._listener = await listen(
-                lambda: WebSocketConnection(self, loop), self._host, self._port
+                lambda: WebSocketConnection(self, loop), self._host, self._port, self._make_room
             )
         except OSError as error:
             raise UsageError(_cannot_listen(self._host, self._port, error)) from None
@@ -148,13 +154,24 @@ class WebSocketServer:
             await self._listener.wait_closed()
         code, reason = CloseReason.GOING_AWAY.value
         for connection in list(self._sockets):
-            if connection in self._admitted:
+            if connection.had_handshake:
                 connection.close(code, reason)
             else:
                 connection.drop(code, reason)
         if self._sockets:
             self._all_gone = asyncio.get_running_loop().create_future()
             await self._all_gone
+
+    def strangers(self) -> StrangerStatistics:
+        return StrangerStatistics(len(self._strangers), self._strangers.displaced)
+
+    def _make_room(self) -> bool:
+        """Give up one file of a stranger; False if there is none to give up."""
+        now = asyncio.get_running_loop().time()
+        gives_way = self._strangers.take_older_than(now - _YOUNG_S)
+        if gives_way is not None:
+            gives_way.drop(*CloseReason.OVERLOADED.value)
+        return gives_way is not None
 
     # Called by the connections.
 
@@ -164,13 +181,17 @@ class WebSocketServer:
             self._reads = 0
             self._actors.run_early()
 
-    def add_socket(self, connection: WebSocketConnection) -> bool:
-        # Sockets that have not finished their handshake do not count as connections, so they need
-        # a bound too.
-        if len(self._sockets) >= 2 * self._policy.max_connections + _MAX_HANDSHAKES:
-            return False
+    def add_socket(self, connection: WebSocketConnection, now: float) -> None:
         self._sockets.add(connection)
-        return True
+        gives_way = self._strangers.add(connection, network_of(connection.address), now)
+        if gives_way is not None:
+            gives_way.drop(*CloseReason.OVERLOADED.value)
+
+    def admit(self, connection: WebSocketConnection) -> None:
+        if self._strangers.remove(connection):
+            address = connection.address
+            self._admitted[connection] = address
+            self._by_address.setdefault(address, set()).add(connection)
 
     def answer_handshake(self, connection: WebSocketConnection, request: Request) -> Response:
         if self._is_stopping:
@@ -197,8 +218,6 @@ class WebSocketServer:
             self._log_refused(address, refused.reason)
             connection.close(refused.code, refused.reason)
             return
-        self._admitted[connection] = address
-        self._by_address.setdefault(address, set()).add(connection)
         peer = Peer(
             address=address,
             bearer_token=_bearer_token(request),
@@ -218,6 +237,7 @@ class WebSocketServer:
 
     def remove_socket(self, connection: WebSocketConnection) -> None:
         self._sockets.discard(connection)
+        self._strangers.remove(connection)
         address = self._admitted.pop(connection, None)
         if address is not None:
             neighbours = self._by_address[address]

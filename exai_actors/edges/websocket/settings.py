@@ -10,16 +10,18 @@ _MIN_OUTBOX_LIMIT_BYTES = 64 * 1024 * 1024
 class WebSocketSettings(msgspec.Struct, frozen=True, kw_only=True):
     """The limits of a WebSocket server and its connections.
 
-    ``max_connections_per_address`` None sets no such limit. Streams pause above
-    ``outbox_high_bytes`` of unread output and resume below ``outbox_low_bytes``.
+    ``max_strangers`` counts the sockets that are not admitted, which are not among
+    ``max_connections``. ``max_connections_per_address`` None sets no such limit. Streams pause
+    above ``outbox_high_bytes`` of unread output and resume below ``outbox_low_bytes``.
     """
 
     max_frame_bytes: int = 12_582_912
     max_connections: int = 1000
+    max_strangers: int = 1000
     max_connections_per_address: int | None = None
     allowed_origins: tuple[str, ...] = ()
     allowed_hosts: tuple[str, ...] = ()
-    open_timeout_s: float = 10.0
+    open_timeout_s: float = 5.0
     ping_interval_s: float = 30.0
     ping_timeout_s: float = 10.0
     close_timeout_s: float = 1.0

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from websockets.frames import CLOSE
 
+from exai_actors.core.statistics import StrangerStatistics
 from exai_actors.edges.websocket.connection import WebSocketConnection
 from exai_actors.messages.connection import (
     BinaryReceived,
@@ -142,23 +143,65 @@ async def test_a_client_that_half_closes_and_does_not_read_is_dropped() -> None:
     assert socket.transport.has_ended
 
 
-async def test_sockets_that_never_finish_their_handshake_are_bounded() -> None:
-    socket = MemorySocket(max_connections=1)
-    loop = asyncio.get_running_loop()
-    waiting = 1
-    while True:
-        connection = WebSocketConnection(socket.server, loop)
-        transport = MemoryTransport(connection)
-        connection.connection_made(transport)
-        if transport.has_ended:
-            break
-        waiting += 1
-    assert 1000 < waiting < 2000
-    socket.client_leaves()
-    connection = WebSocketConnection(socket.server, loop)
-    transport = MemoryTransport(connection)
+def another(socket: MemorySocket, address: str = "127.0.0.1") -> MemoryTransport:
+    """Another socket of the same server."""
+    connection = WebSocketConnection(socket.server, asyncio.get_running_loop())
+    transport = MemoryTransport(connection, address)
     connection.connection_made(transport)
-    assert not transport.has_ended
+    return transport
+
+
+@pytest.mark.parametrize("upgraded", [False, True])
+async def test_the_oldest_stranger_makes_room_for_a_newcomer(upgraded: bool) -> None:
+    first = MemorySocket(max_strangers=3)
+    if upgraded:
+        first.opened()
+    others = [another(first) for _ in range(2)]
+    ended = [[each.has_ended for each in (first.transport, *others)]]
+    others.append(another(first))
+    ended.append([each.has_ended for each in (first.transport, *others)])
+    assert ended == [[False] * 3, [True, False, False, False]]
+    assert first.server.strangers() == StrangerStatistics(3, 1)
+    if upgraded:
+        assert first.probe.messages == [
+            SocketClosed(1008, "Server overloaded - global connection limit reached")
+        ]
+
+
+async def test_an_admitted_client_never_makes_room_for_a_stranger() -> None:
+    client = MemorySocket(max_strangers=3)
+    client.opened().admit()
+    strangers = [another(client) for _ in range(50)]
+    assert not client.transport.has_ended
+    assert [each.has_ended for each in strangers] == [True] * 47 + [False] * 3
+    client.client_leaves()
+    assert client.server.strangers() == StrangerStatistics(3, 47)
+
+
+async def test_strangers_of_one_address_do_not_displace_those_of_another() -> None:
+    first = MemorySocket(max_strangers=10)
+    for _ in range(20):
+        another(first, "10.0.0.1")
+    honest = another(first, "10.0.0.2")
+    for _ in range(200):
+        another(first, "10.0.0.1")
+    assert not honest.has_ended
+
+
+async def test_a_stranger_that_is_gone_needs_no_place() -> None:
+    socket = MemorySocket(max_strangers=2)
+    for _ in range(5):
+        another(socket).lose()
+    assert socket.server.strangers() == StrangerStatistics(1, 0)
+
+
+async def test_a_client_admitted_after_it_gave_way_takes_no_place() -> None:
+    socket = MemorySocket(max_strangers=1)
+    outbox = socket.opened()
+    another(socket)
+    outbox.admit()
+    assert socket.server.strangers() == StrangerStatistics(1, 1)
+    assert not socket.server._admitted
 
 
 async def test_the_actors_run_after_every_32_reads() -> None:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import pytest
@@ -17,6 +17,8 @@ from websockets.frames import CLOSE, PONG
 from websockets.protocol import State
 from websockets.typing import Subprotocol
 
+from exai_actors.edges import listener
+from exai_actors.edges.websocket import server
 from exai_actors.edges.websocket.protocol import FIRST_MESSAGE_BYTES
 from exai_actors.edges.websocket.server import WebSocketServer
 from exai_actors.edges.websocket.settings import WebSocketSettings
@@ -63,6 +65,11 @@ class Listening:
             open_connection=self._open,
             settings=WebSocketSettings(**settings),
         )
+
+    async def admit(self, number: int) -> None:
+        """Wait until connection ``number`` is open, and admit it."""
+        await self.has_opened(number + 1)
+        self.outboxes[number].admit()
 
     @property
     def url(self) -> str:
@@ -289,8 +296,10 @@ async def test_a_plain_http_request_is_told_to_use_websocket() -> None:
         assert b"WebSocket client" in answer
 
 
-async def test_the_connection_beyond_the_limit_is_closed_until_a_place_is_free() -> None:
+async def test_the_client_beyond_the_limit_is_closed_until_a_place_is_free() -> None:
     async with listening(max_connections=2) as it, connect(it.url), connect(it.url) as second:
+        await it.admit(0)
+        await it.admit(1)
         async with connect(it.url) as third:
             await third.wait_closed()
             assert third.close_code == 1008
@@ -302,23 +311,53 @@ async def test_the_connection_beyond_the_limit_is_closed_until_a_place_is_free()
             assert len(it.probes) == 3
 
 
-async def test_the_connection_beyond_the_limit_of_its_address_is_closed() -> None:
-    async with (
-        listening(max_connections_per_address=1) as it,
-        connect(it.url),
-        connect(it.url) as second,
-    ):
-        await second.wait_closed()
-        assert second.close_code == 1008
-        assert second.close_reason == "Too many connections from your IP (1/1)"
+async def test_strangers_take_no_place_of_a_client() -> None:
+    async with listening(max_connections=1, max_strangers=3) as it, AsyncExitStack() as stack:
+        strangers = [await stack.enter_async_context(connect(it.url)) for _ in range(10)]
+        async with connect(it.url) as client:
+            await it.admit(10)
+            await strangers[0].wait_closed()
+            await (await client.ping())
+
+
+async def test_the_client_beyond_the_limit_of_its_address_is_closed() -> None:
+    async with listening(max_connections_per_address=1) as it, connect(it.url):
+        await it.admit(0)
+        async with connect(it.url) as second:
+            await second.wait_closed()
+            assert second.close_code == 1008
+            assert second.close_reason == "Too many connections from your IP (1/1)"
 
 
 async def test_an_address_may_connect_again_after_its_connection_has_ended() -> None:
     async with listening(max_connections_per_address=1) as it:
         for number in range(3):
+            async with connect(it.url):
+                await it.admit(number)
+            await it.probes[number].expect(SocketClosed)
+
+
+async def test_a_client_gets_in_while_strangers_take_the_last_files(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(server, "_YOUNG_S", 0.0)
+    async with listening() as it, AsyncExitStack() as stack:
+        for _ in range(5):
+            await stack.enter_async_context(by_hand(it.port))
+        shortages = 0
+
+        def has_room_for_client() -> bool:
+            nonlocal shortages
+            shortages += 1
+            return it.server.strangers().open < 5
+
+        monkeypatch.setattr(listener, "has_room_for_client", has_room_for_client)
+        with structlog.testing.capture_logs() as log:
             async with connect(it.url) as client:
                 await (await client.ping())
-            await it.probes[number].expect(SocketClosed)
+        assert shortages > 1
+        assert it.server.strangers().displaced >= 1
+        assert log == []
 
 
 async def test_a_handshake_that_does_not_come_ends_the_socket() -> None:
@@ -474,6 +513,10 @@ async def test_a_server_keeps_nothing_of_connections_that_have_ended() -> None:
         assert containers_of(it.server) == []
         for _ in range(3):
             async with connect(it.url):
+                assert "_sockets" in containers_of(it.server)
+                assert it.server.strangers().open == 1
+                it.outboxes[-1].admit()
+                assert it.server.strangers().open == 0
                 assert {"_sockets", "_admitted", "_by_address"} < set(containers_of(it.server))
                 assert it.server._keepalive is not None
                 it.server._keepalive.run_due(asyncio.get_running_loop().time() + 60.0)
