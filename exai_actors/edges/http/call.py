@@ -52,7 +52,7 @@ DRAIN_BODY_S = 0.25
 # How long the body of a refusal may take; status and headers already say that it is one.
 ERROR_BODY_S = 5.0
 # A stream is read in portions of at most this size, and other tasks run between them.
-PORTION_BYTES = 1 << 16
+PORTION_BYTES = 1 << 14
 # How often a timeout waits for data that had arrived before it and is still being read.
 MAX_LOOKS = 100
 FIRST_OFFER_RETRY_S = 0.001
@@ -254,6 +254,9 @@ class HttpCall:
                 break
             if rest:
                 data, rest = rest, b""
+                if self._due is not None:
+                    # A timeout that waits for data that had arrived sees that it is being read.
+                    self._due = max(self._due, self._loop.time())
                 await asyncio.sleep(0)
                 continue
             if not self.has_begun:
