@@ -36,12 +36,12 @@ MAX_INTERIM_RESPONSES = 8
 # aiohttp's defaults (8190 bytes, 128 headers) lose answers: gateways send policies and traces.
 MAX_HEADER_BYTES = 1 << 16
 MAX_HEADERS = 1000
-_HEAD_LIMITS: dict[str, Any] = {
+HEAD_LIMITS: dict[str, Any] = {
     name: value
     for name, value in (
         ("max_line_size", MAX_HEADER_BYTES),
         ("max_field_size", MAX_HEADER_BYTES),
-        # Releases before 3.13.4 do not limit the number of headers.
+        # Older releases do not limit the number of headers.
         ("max_headers", MAX_HEADERS),
     )
     if name in inspect.signature(ResponseHandler.set_response_params).parameters
@@ -211,7 +211,7 @@ async def exchange(
         if protocol is None or transport is None:
             raise aiohttp.ServerDisconnectedError
         # Releases of aiohttp differ in how much they inflate in one go, some without any bound.
-        protocol.set_response_params(read_until_eof=True, auto_decompress=False, **_HEAD_LIMITS)
+        protocol.set_response_params(read_until_eof=True, auto_decompress=False, **HEAD_LIMITS)
         transport.write(endpoint.encode(body))
         head, received = await protocol.read()
         if head.code < 200 and head.code != _SWITCHING_PROTOCOLS:
