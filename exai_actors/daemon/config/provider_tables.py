@@ -50,7 +50,7 @@ class CapacityKeys(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """A session that has waited this long without a grant goes first."""
     attempts: Annotated[int, Meta(ge=1, le=3)] = _CAPACITY.retry.attempts
     """The maximum number of attempts of a request. It is retried only before the first piece of its
-    answer.
+    answer. More than 3 would keep a service that fails under load from recovering.
     """
     circuit_failures: Count = _CAPACITY.circuit.failures_in_a_row
     """The number of consecutive failures that opens the circuit."""

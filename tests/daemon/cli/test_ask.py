@@ -316,10 +316,11 @@ async def test_the_clients_variable_overrides_the_brokers(
 async def test_the_options_of_a_request_reach_the_service(
     broker: Serving, upstream: ScriptedUpstream
 ) -> None:
-    options = ("--temperature", "0.25", "--max-tokens", "7", "-m", MODEL)
+    options = ("--temperature", "0.25", "--max-tokens", "7", "-m", MODEL, "--system", "Be brief.")
     result = await exai("ask", "hello", *options, "--url", broker.url)
     assert (result.code, result.err) == (0, "")
     body = upstream.requests[0].body
+    assert body["messages"][0] == {"role": "system", "content": "Be brief."}
     assert (body["temperature"], body["max_tokens"]) == (0.25, 7)
 
 

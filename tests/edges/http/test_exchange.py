@@ -45,21 +45,30 @@ async def peer(*replies: bytes, reads: int = -1) -> AsyncIterator[Peer]:
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         found.seen.append(b"")
-        for reply in replies:
-            if reads:
-                head = await reader.readuntil(b"\r\n\r\n")
-                size = int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0] or 0)
-                found.seen[-1] += head + await reader.readexactly(size)
-            writer.write(reply)
-        await closed.wait()
-        writer.close()
+        task = asyncio.current_task()
+        assert task is not None
+        serving.append(task)
+        try:
+            for reply in replies:
+                if reads:
+                    head = await reader.readuntil(b"\r\n\r\n")
+                    length = head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0]
+                    found.seen[-1] += head + await reader.readexactly(int(length or 0))
+                writer.write(reply)
+            await closed.wait()
+        except asyncio.IncompleteReadError:
+            pass  # the client went away without another request
+        finally:
+            writer.close()
 
     closed = asyncio.Event()
+    serving: list[asyncio.Task[None]] = []
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     found.url = URL(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
     async with server:
         yield found
         closed.set()
+    await asyncio.gather(*serving)
 
 
 @pytest.fixture
