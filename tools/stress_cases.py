@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from itertools import count
+from uuid import uuid4
 
 import orjson
 from websockets.asyncio.client import connect as connect_raw
@@ -106,10 +107,11 @@ def at_once(
     """That many requests at the same moment, over that many connections of 40 sessions."""
 
     async def case(stage: Stage) -> None:
+        sessions = [str(uuid4()) for _ in range(40)]
         async with AsyncExitStack() as stack:
             clients = [
                 await stack.enter_async_context(
-                    connect(stage.url, session_id=f"stress-{number % 40}", max_outstanding=10_000)
+                    connect(stage.url, session_id=sessions[number % 40], max_outstanding=10_000)
                 )
                 for number in range(connections)
             ]

@@ -19,7 +19,12 @@ from exai_actors.core.authentication import Authenticator, Identity
 from exai_actors.core.log_budget import LogBudget
 from exai_actors.core.places import Places
 from exai_actors.core.restarts import RestartBudget
-from exai_actors.core.session.table import AttachResult, SessionTable, session_of
+from exai_actors.core.session.table import (
+    AttachResult,
+    SessionTable,
+    can_be_guessed,
+    session_of,
+)
 from exai_actors.core.statistics import ListenerStatistics
 from exai_actors.errors import safe_str
 from exai_actors.ids import ConnectionId, ProviderName, SessionId
@@ -169,7 +174,12 @@ class BrokerActor(LoopActor):
             self._log_rejected(admit, "overloaded")
             admit.connection.tell(NotAdmitted("overloaded", no_place))
             return
-        session_id = session_of(identity.tenant, admit.session_id or self._new_session_id())
+        name = admit.session_id
+        session_id = session_of(identity.tenant, name or self._new_session_id())
+        if not self._table.may_join(session_id, admit.resume):
+            # Another client's session has this name: this one gets its own, under another.
+            name = None
+            session_id = session_of(identity.tenant, self._new_session_id())
         result, evicted = self._table.attach(session_id, admit.connection_id, identity.tenant)
         if result is AttachResult.FULL:
             self._log_rejected(admit, "overloaded")
@@ -184,8 +194,17 @@ class BrokerActor(LoopActor):
             error = error_bodies.session_failed()
             admit.connection.tell(NotAdmitted("internal_error", error.message))
             return
+        if result is AttachResult.NEW and name is not None and can_be_guessed(name):
+            self._table.protect(session_id, self._new_session_id())
         self._session_of[admit.connection_id] = session_id
-        self._sessions[session_id].tell(Attach(admit.connection_id, admit.connection))
+        self._sessions[session_id].tell(
+            Attach(
+                admit.connection_id,
+                admit.connection,
+                resumed=result is AttachResult.KNOWN,
+                resume=self._table.secret_of(session_id),
+            )
+        )
 
     def _log_rejected(self, admit: Admit, reason: str) -> None:
         budget = self._rejections

@@ -23,9 +23,9 @@ from exai_actors.errors import UsageError
 def connect(url: str = DEFAULT_URL, **options: Unpack[ConnectOptions]) -> BrokerClient:
     """A client to open with ``async with``.
 
-    ``options`` are the fields of ``Settings``: ``token``, ``session_id`` and the limits. A
-    ``session_id`` resumes an earlier session, for example after ConnectionLost; without one the
-    broker starts a new session.
+    ``options`` are the fields of ``Settings``: ``token``, ``session_id``, ``resume`` and limits.
+    ``session_id`` and ``resume`` of an earlier client, or of ConnectionLost, resume its session,
+    if it still exists; otherwise the broker starts a new one.
     """
     return BrokerClient(Settings(url=url, **options))
 
@@ -69,6 +69,16 @@ class BrokerClient:
     def session_id(self) -> str:
         """The session's id."""
         return self._opened.session_id
+
+    @property
+    def resume(self) -> str | None:
+        """The secret with which ``connect`` joins this session; None if its id is enough."""
+        return self._opened.resume
+
+    @property
+    def resumed(self) -> bool:
+        """Whether the session existed before, with its conversations and outcomes."""
+        return self._opened.resumed
 
     def stream(
         self,

@@ -25,6 +25,8 @@ class Frame(msgspec.Struct):
     op: str = ""
     ok: bool | None = None
     session_id: str | None = None
+    resumed: bool = False
+    resume: str | None = None
     request_id: str | None = None
     error: Any = None
     chunk: str | None = None
@@ -53,9 +55,11 @@ def decode(data: str | bytes) -> Frame:
         raise ValueError(f"the peer sent something that is not a frame: {error}") from error
 
 
-def hello(token: str | None, session_id: str | None, version: str) -> bytes:
-    """Raises UsageError if token or session id is not text that UTF-8 can encode."""
-    for name, value in (("token", token), ("session_id", session_id)):
+def hello(
+    token: str | None, session_id: str | None, version: str, resume: str | None = None
+) -> bytes:
+    """Raises UsageError if a token, session id or secret is not text that UTF-8 can encode."""
+    for name, value in (("token", token), ("session_id", session_id), ("resume", resume)):
         if value is not None:
             _check_text(name, value)
     frame = {"op": "hello", "client": PRODUCT, "client_version": version}
@@ -63,6 +67,8 @@ def hello(token: str | None, session_id: str | None, version: str) -> bytes:
         frame["token"] = token
     if session_id is not None:
         frame["session_id"] = session_id
+    if resume is not None:
+        frame["resume"] = resume
     return orjson.dumps(frame)
 
 

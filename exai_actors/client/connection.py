@@ -50,8 +50,18 @@ class Pending(Protocol):
 class Connection:
     """An open connection and its session. Made by ``open_connection``."""
 
-    def __init__(self, websocket: ClientConnection, session_id: str, settings: Settings) -> None:
+    def __init__(
+        self,
+        websocket: ClientConnection,
+        session_id: str,
+        settings: Settings,
+        *,
+        resumed: bool = False,
+        resume: str | None = None,
+    ) -> None:
         self.session_id = session_id
+        self.resumed = resumed
+        self.resume = resume
         self.settings = settings
         self.url = parse_url(settings.url).display
         self._websocket = websocket
@@ -171,6 +181,7 @@ class Connection:
             reason,
             request_id=request_id,
             request_ids=outstanding,
+            resume=self.resume,
         )
 
     def _take(self, request_id: str) -> Pending | None:
@@ -262,14 +273,21 @@ async def _open(settings: Settings, url: BrokerUrl) -> Connection:
     )
     try:
         await websocket.send(
-            codec.hello(settings.token, settings.session_id, __version__), text=True
+            codec.hello(settings.token, settings.session_id, __version__, settings.resume),
+            text=True,
         )
         answer = codec.decode(await websocket.recv(decode=False))
         if answer.op != "hello_ack":
             raise ValueError(f"the first frame was {answer.op!r}, not hello_ack")
         if not answer.ok or answer.session_id is None:
             raise _refusal(answer, url.display, has_token=bool(settings.token))
-        return Connection(websocket, answer.session_id, settings)
+        return Connection(
+            websocket,
+            answer.session_id,
+            settings,
+            resumed=answer.resumed,
+            resume=answer.resume,
+        )
     except BaseException as error:
         websocket.transport.abort()
         match error:

@@ -62,8 +62,9 @@ class ConnectError(ExaiError):
 class ConnectionLost(ExaiError):
     """The connection ended before this call's outcome arrived.
 
-    The call may still have run. Connect again with ``session_id`` and repeat it with the same
-    ``request_id``: the broker returns its outcome if there is one, and runs it again otherwise.
+    The call may still have run. Connect again with ``session_id`` and ``resume``, and repeat it
+    with the same ``request_id``: the broker returns its outcome if there is one, and runs it again
+    otherwise.
     ``request_ids`` has every outstanding call; ``code`` and ``reason`` are those of the WebSocket's
     close (1006: no closing handshake).
     """
@@ -77,10 +78,12 @@ class ConnectionLost(ExaiError):
         *,
         request_id: str | None = None,
         request_ids: tuple[str, ...] = (),
+        resume: str | None = None,
     ) -> None:
         super().__init__(f"the connection to {url} ended ({code} {reason or 'without a reason'})")
         self.url = url
         self.session_id = session_id
+        self.resume = resume
         self.code = code
         self.reason = reason
         self.request_id = request_id

@@ -19,6 +19,7 @@ be refused with OverCapacity.
 class Settings(msgspec.Struct, frozen=True):
     """Times are in seconds; None, where allowed, means no limit.
 
+    ``session_id`` with ``resume`` resumes an earlier session: both are in its client.
     ``call_timeout_s`` bounds a call from its sending to its outcome, ``reply_timeout_s`` the other
     operations (``tools``, ``health``, ``ping``), ``max_frame_bytes`` frames in both directions,
     ``max_unread`` the characters kept for a stream that is not read, ``max_outstanding`` the
@@ -28,6 +29,7 @@ class Settings(msgspec.Struct, frozen=True):
     url: str = DEFAULT_URL
     token: str | None = None
     session_id: str | None = None
+    resume: str | None = None
     open_timeout_s: float = 10.0
     call_timeout_s: float | None = 1200.0
     reply_timeout_s: float = 30.0
@@ -46,6 +48,7 @@ class ConnectOptions(TypedDict, total=False):
 
     token: str | None
     session_id: str | None
+    resume: str | None
     open_timeout_s: float
     call_timeout_s: float | None
     reply_timeout_s: float

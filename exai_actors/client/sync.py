@@ -95,6 +95,18 @@ class SyncBrokerClient:
         self._check_opened()
         return self._client.session_id
 
+    @property
+    def resume(self) -> str | None:
+        """The secret with which ``connect_sync`` joins this session; None if its id is enough."""
+        self._check_opened()
+        return self._client.resume
+
+    @property
+    def resumed(self) -> bool:
+        """Whether the session existed before, with its conversations and outcomes."""
+        self._check_opened()
+        return self._client.resumed
+
     call = _blocking(BrokerClient.call)
     cancel = _blocking(BrokerClient.cancel)
     tools = _blocking(BrokerClient.tools)

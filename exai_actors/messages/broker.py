@@ -22,7 +22,7 @@ class Admit(msgspec.Struct, frozen=True, gc=False):
     """A client has sent its hello; answered by Admitted or NotAdmitted.
 
     ``token`` is the access token of the frame, or else the handshake's bearer token; None for
-    neither. ``address`` is the client's.
+    neither. ``resume`` is the secret for the session. ``address`` is the client's.
     """
 
     refusable: ClassVar[bool] = False
@@ -30,6 +30,7 @@ class Admit(msgspec.Struct, frozen=True, gc=False):
     connection: Recipient[ConnectionMessage]
     token: str | None
     session_id: SessionId | None
+    resume: str | None = None
     address: str = ""
 
 

@@ -50,12 +50,17 @@ class OutboxLow(msgspec.Struct, frozen=True, gc=False):
 
 
 class Admitted(msgspec.Struct, frozen=True, gc=False):
-    """The connection belongs to a session now."""
+    """The connection belongs to a session now, which is ``resumed`` if it was there before.
+
+    ``resume`` is the secret by which other connections can join it; None if its id is enough.
+    """
 
     refusable: ClassVar[bool] = False
     session_id: SessionId
     session: Recipient[SessionRequest]
     tenant: TenantName = DEFAULT_TENANT
+    resumed: bool = False
+    resume: str | None = None
 
 
 class NotAdmitted(msgspec.Struct, frozen=True, gc=False):

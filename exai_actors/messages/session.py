@@ -19,11 +19,13 @@ from exai_actors.messages.session_requests import SessionRequest
 
 
 class Attach(msgspec.Struct, frozen=True, gc=False):
-    """A connection joins the session, and is sent Admitted."""
+    """A connection joins the session, and is sent Admitted with ``resumed`` and ``resume``."""
 
     refusable: ClassVar[bool] = False
     connection_id: ConnectionId
     connection: Recipient[ConnectionMessage]
+    resumed: bool = False
+    resume: str | None = None
 
 
 class Detach(msgspec.Struct, frozen=True, gc=False):

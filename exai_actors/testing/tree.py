@@ -101,6 +101,7 @@ class ManualTree(Tree):
         self.driver = ManualDriver()
         self.clock = ManualClock()
         self.drained = 0
+        self._resume: dict[tuple[str, str | None], str] = {}
         self.gave_up: list[str] = []
         capacity = capacity or CapacitySettings(limit, queue)
         offers = tuple(
@@ -194,15 +195,22 @@ class ManualTree(Tree):
         return ManualClient(self, outbox, ref)
 
     def client(self, session_id: str | None = None, token: str | None = None) -> ManualClient:
-        """A connection that has been admitted; its hello_ack is read."""
+        """A connection that has been admitted; its hello_ack is read.
+
+        It resumes the session of that name, if an earlier client of this tree began it.
+        """
         client = self.connect()
         hello = {"op": "hello"}
         if session_id is not None:
             hello["session_id"] = session_id
+            if (resume := self._resume.get((session_id, token))) is not None:
+                hello["resume"] = resume
         if token is not None:
             hello["token"] = token
         (ack,) = client.send(hello)
         assert ack["ok"] is True
+        if "resume" in ack:
+            self._resume[ack["session_id"], token] = ack["resume"]
         return client
 
     def _on_drained(self) -> None:

@@ -332,19 +332,20 @@ def test_an_expired_session_id_starts_a_new_session() -> None:
 
 def test_a_session_that_returns_before_its_predecessor_has_ended_stays() -> None:
     tree = ManualTree(limit=2, resume_s=60.0)
-    tree.client("mine").vanish()
+    name = "0b9d1f8e-3c55-4a0e-9d57-6a1f0f6f1c2d"  # nobody can guess it, so it needs no secret
+    tree.client(name).vanish()
     back = tree.connect()
     tree.driver.pass_time(61.0)
     # In one turn the broker stops the expired session and starts its successor.
-    back.ref.tell(TextReceived(b'{"op":"hello","session_id":"mine"}'))
+    back.ref.tell(TextReceived(b'{"op":"hello","session_id":"%b"}' % name.encode()))
     tree.broker.tell_system(ExpireSessions())
     (ack,) = back.received()
-    assert (ack["ok"], ack["session_id"]) == (True, "mine")
+    assert (ack["ok"], ack["session_id"]) == (True, name)
     assert [path for path in tree.system.paths() if path.startswith("/sessions/")] == [
         "/sessions/2"
     ]
     back.call("a")
-    tree.client("mine").call("a")
+    tree.client(name).call("a")
     assert len(tree.upstream.calls) == 1, "both belong to one session"
 
 

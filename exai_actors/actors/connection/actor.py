@@ -216,9 +216,9 @@ class ConnectionActor(LoopActor):
             case RotateToken():
                 self._rotate(frame)
             case Hello(token, session_id):
-                self._admit(token or self._peer.bearer_token, session_id)
+                self._admit(token or self._peer.bearer_token, session_id, frame.resume)
             case Initialize():
-                self._admit(self._peer.bearer_token, None)
+                self._admit(self._peer.bearer_token, None, None)
             case Ignored():
                 pass
             case CallTool():
@@ -290,13 +290,14 @@ class ConnectionActor(LoopActor):
         )
         self._outbox.send(answer)
 
-    def _admit(self, token: str | None, session_id: str | None) -> None:
+    def _admit(self, token: str | None, session_id: str | None, resume: str | None) -> None:
         self._stash = []
         self._hello = Admit(
             connection_id=self._id,
             connection=self.actor_ref,
             token=token,
             session_id=None if session_id is None else SessionId(session_id),
+            resume=resume,
             address=self._peer.address,
         )
         self._broker.tell(self._hello)
@@ -310,7 +311,9 @@ class ConnectionActor(LoopActor):
         self._session = self._open_session = message.session
         if isinstance(message.session, LoopRef):
             self.watch(message.session)
-        self._outbox.send(self._wire.admit(message.session_id))
+        self._outbox.send(
+            self._wire.admit(message.session_id, resumed=message.resumed, resume=message.resume)
+        )
         if self._log_details:
             log.debug(
                 "connection.opened",

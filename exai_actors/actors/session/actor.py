@@ -158,9 +158,17 @@ class SessionActor(LoopActor):
                     self._unanswered(active, reason, "refused", error, would_wait=would_wait)
             case CancelRequest():
                 self._cancel(message)
-            case Attach(connection_id, connection):
+            case Attach(connection_id, connection, resumed, resume):
                 self._connections.add(connection_id, connection)
-                connection.tell(Admitted(name_of(self._id), self.actor_ref, self._settings.tenant))
+                connection.tell(
+                    Admitted(
+                        name_of(self._id),
+                        self.actor_ref,
+                        self._settings.tenant,
+                        resumed=resumed,
+                        resume=resume,
+                    )
+                )
             case Detach(connection_id):
                 self._detach(connection_id)
             case PauseStreams(connection_id):

@@ -1,14 +1,18 @@
 """The sessions with their connections, and when a session without connections expires.
 
-A client may name its session in ``hello``: connections that send the same name share one session.
-So a client can use several connections, and resume its session after losing one.
+A client may name its session in ``hello``, use it on several connections, and resume it after
+losing one. Names can be guessed, so one in use is good only with the secret that the session's
+connections are given. No secret is needed for names that cannot be guessed: those that the broker
+made, and random UUIDs.
 """
 
 from __future__ import annotations
 
+import re
 from collections import OrderedDict
 from collections.abc import Mapping
 from enum import Enum
+from hmac import compare_digest
 
 from exai_actors.ids import DEFAULT_TENANT, ConnectionId, SessionId, TenantName
 
@@ -24,6 +28,16 @@ def session_of(tenant: TenantName, name: str) -> SessionId:
 def name_of(session: SessionId) -> SessionId:
     """The name by which a session's own clients know it."""
     return SessionId(session.rpartition("/")[2])
+
+
+_RANDOM_UUID = re.compile(
+    r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", re.IGNORECASE
+)
+
+
+def can_be_guessed(name: str) -> bool:
+    """Whether a name that a client chose may be known to others: it is no random UUID."""
+    return _RANDOM_UUID.fullmatch(name) is None
 
 
 class AttachResult(Enum):
@@ -59,7 +73,15 @@ class SessionTable:
     one that finishes requests.
     """
 
-    __slots__ = ("_connections", "_shares", "_tenants", "_weights", "limit", "resume_s")
+    __slots__ = (
+        "_connections",
+        "_secrets",
+        "_shares",
+        "_tenants",
+        "_weights",
+        "limit",
+        "resume_s",
+    )
 
     def __init__(
         self, limit: int, resume_s: float, weights: Mapping[TenantName, float] | None = None
@@ -68,6 +90,7 @@ class SessionTable:
         self.resume_s = resume_s
         self._weights = dict(weights or {})
         self._connections: dict[SessionId, set[ConnectionId]] = {}
+        self._secrets: dict[SessionId, str] = {}
         self._tenants: dict[SessionId, TenantName] = {}
         self._shares: dict[TenantName, _Share] = {}
 
@@ -105,6 +128,21 @@ class SessionTable:
         own.sessions += 1
         return AttachResult.NEW, evicted
 
+    def protect(self, session: SessionId, secret: str) -> None:
+        """From now on a connection needs this secret to join the session."""
+        self._secrets[session] = secret
+
+    def secret_of(self, session: SessionId) -> str | None:
+        """What a connection needs to join the session; None if its name is enough."""
+        return self._secrets.get(session)
+
+    def may_join(self, session: SessionId, secret: str | None) -> bool:
+        """Whether a client with this secret, if any, may join the session or begin it."""
+        needed = self._secrets.get(session)
+        if needed is None:
+            return True
+        return secret is not None and compare_digest(secret.encode(), needed.encode())
+
     def connections(self, session: SessionId) -> tuple[ConnectionId, ...]:
         """The connections of a session; none of one that is not known."""
         return tuple(self._connections.get(session, ()))
@@ -137,6 +175,7 @@ class SessionTable:
         """Forget a session that has ended."""
         if self._connections.pop(session, None) is None:
             return
+        self._secrets.pop(session, None)
         tenant = self._tenants.pop(session)
         share = self._shares[tenant]
         share.deserted.pop(session, None)

@@ -9,6 +9,7 @@ import sys
 import time
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 import click
 
@@ -63,6 +64,8 @@ async def _demo(seconds: float, shown: Display) -> None:
     from exai_actors.daemon.demo.tally import DemoTally
 
     tally = DemoTally(SESSIONS, limit=LIMIT, service_s=SERVICE_S, duration=seconds)
+    # Clients that share a random name share a session.
+    names = {session: str(uuid4()) for session in ("everything", *SESSIONS)}
     async with AsyncExitStack() as stack:
         service = await stack.enter_async_context(
             scarce_service(tally, limit=LIMIT, service_s=SERVICE_S)
@@ -71,8 +74,8 @@ async def _demo(seconds: float, shown: Display) -> None:
         clients = [
             _Client(
                 name,
-                together=await stack.enter_async_context(_connection(url, "everything")),
-                apart=await stack.enter_async_context(_connection(url, name)),
+                together=await stack.enter_async_context(_connection(url, names["everything"])),
+                apart=await stack.enter_async_context(_connection(url, names[name])),
             )
             for name, connections in SESSIONS.items()
             for _ in range(connections)
@@ -92,10 +95,10 @@ def _handle_signals() -> None:
             loop.add_signal_handler(each, task.cancel)
 
 
-def _connection(url: str, session: str) -> BrokerClient:
+def _connection(url: str, session_id: str) -> BrokerClient:
     from exai_actors.client import connect
 
-    return connect(url, session_id=f"demo-{session}")
+    return connect(url, session_id=session_id)
 
 
 class _Client:

@@ -136,14 +136,18 @@ class Connection:
                 return self._reject_hello(CloseReason.INVALID_HELLO, "invalid_hello")
         return refuse_binary(size)
 
-    def admit(self, session_id: str) -> bytes:
-        """Open the connection; return the hello_ack or the result of ``initialize``."""
+    def admit(self, session_id: str, *, resumed: bool = False, resume: str | None = None) -> bytes:
+        """Open the connection; return the hello_ack or the result of ``initialize``.
+
+        ``resumed``: the session was there before. ``resume`` is the secret by which others join it.
+        """
         self._transition(Event.ADMIT)
         if self._initialize is not None:
             return encode.initialize_result(
                 self._initialize.reply, self._initialize.protocol_version, session_id
             )
-        return to_json({"op": "hello_ack", "ok": True, "session_id": session_id})
+        ack = {"op": "hello_ack", "ok": True, "session_id": session_id, "resumed": resumed}
+        return to_json(ack if resume is None else ack | {"resume": resume})
 
     def refuse(self, error: str, message: str = "") -> Close:
         """Refuse the client. ``error`` is the word for ``hello_ack.error``."""

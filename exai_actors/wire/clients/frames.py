@@ -58,12 +58,13 @@ class Hello(msgspec.Struct, frozen=True):
     """The first frame of the op dialect.
 
     ``token`` is empty unless the frame has one that is a string; ``session_id`` is None unless it
-    has 3 to 64 letters, digits, ``_`` and ``-``.
+    has 3 to 64 letters, digits, ``_`` and ``-``; ``resume`` is the secret for it, if any.
     """
 
     token: str
     session_id: str | None
     reply: ReplyTo
+    resume: str | None = None
 
 
 class Initialize(msgspec.Struct, frozen=True):

@@ -75,9 +75,26 @@ def test_an_admitted_hello_is_acknowledged() -> None:
     states = [connection.state]
     connection.receive(b'{"op":"hello"}')
     states.append(connection.state)
-    assert parsed(connection.admit("abc")) == {"op": "hello_ack", "ok": True, "session_id": "abc"}
+    acknowledged = {"op": "hello_ack", "ok": True, "session_id": "abc", "resumed": False}
+    assert parsed(connection.admit("abc")) == acknowledged
     states.append(connection.state)
     assert states == [State.AWAITING_HELLO, State.AUTHENTICATING, State.OPEN]
+
+
+def test_a_hello_ack_has_the_secret_for_the_session() -> None:
+    connection = Connection()
+    hello = connection.receive(b'{"op":"hello","session_id":"desk","resume":"secret"}')
+    assert isinstance(hello, Hello)
+    assert hello.resume == "secret"
+    acknowledged = parsed(connection.admit("desk", resumed=True, resume="secret"))
+    assert (acknowledged["resumed"], acknowledged["resume"]) == (True, "secret")
+
+
+@pytest.mark.parametrize("resume", [b"7", b"null", b"{}", b'["secret"]'])
+def test_a_secret_that_is_no_text_counts_as_none(resume: bytes) -> None:
+    hello = Connection().receive(b'{"op":"hello","session_id":"desk","resume":%b}' % resume)
+    assert isinstance(hello, Hello)
+    assert hello.resume is None
 
 
 NOT_JSON = [

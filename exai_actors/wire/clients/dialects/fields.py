@@ -51,6 +51,7 @@ class Incoming(msgspec.Struct, gc=False):
     tool_name: Any = None
     token: Any = None
     session_id: Any = None
+    resume: Any = None
     old: Any = None
     new: Any = None
     if_busy: Any = None

@@ -174,6 +174,7 @@ def _other(incoming: Incoming) -> ClientFrame:
             token if type(token) is str else "",
             session_id if is_valid else None,
             reply,
+            incoming.resume if type(incoming.resume) is str else None,
         )
     if op not in ANSWERS:
         name = op if len(op) <= 80 else op[:80] + "…"
