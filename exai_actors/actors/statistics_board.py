@@ -8,12 +8,15 @@ from msgspec.structs import replace
 
 from exai_actors.core.statistics import (
     BrokerStatistics,
+    FlowStatistics,
     ListenerStatistics,
     ProviderStatistics,
     StrangerStatistics,
+    TenantStatistics,
+    tenants_of,
 )
 from exai_actors.core.wait_reasons import Waiting
-from exai_actors.ids import ProviderName, RequestKey, SessionId
+from exai_actors.ids import ProviderName, RequestKey, SessionId, TenantName
 
 ExplainWait = Callable[[SessionId, RequestKey], Waiting | None]
 
@@ -34,6 +37,8 @@ class StatisticsBoard:
         self._dead_letters = dead_letters
         self._providers: dict[ProviderName, Callable[[], ProviderStatistics]] = {}
         self._waits: dict[ProviderName, ExplainWait] = {}
+        self._flows: dict[ProviderName, Callable[[], tuple[FlowStatistics, ...]]] = {}
+        self._sessions: dict[SessionId, tuple[TenantName, Callable[[], int]]] = {}
         self._listener: Callable[[], ListenerStatistics] | None = None
         self._strangers: Callable[[], StrangerStatistics] = lambda: StrangerStatistics(0, 0)
 
@@ -42,9 +47,34 @@ class StatisticsBoard:
         name: ProviderName,
         statistics: Callable[[], ProviderStatistics],
         waiting: ExplainWait,
+        flows: Callable[[], tuple[FlowStatistics, ...]],
     ) -> None:
         self._providers[name] = statistics
         self._waits[name] = waiting
+        self._flows[name] = flows
+
+    def register_session(
+        self, session: SessionId, tenant: TenantName, waiting: Callable[[], int]
+    ) -> None:
+        """Note a session that had to let requests wait, with the number of those that do."""
+        self._sessions[session] = (tenant, waiting)
+
+    def forget_session(self, session: SessionId, waiting: Callable[[], int]) -> None:
+        """Forget an ended session, but not one of the same name that has begun since."""
+        if (session_now := self._sessions.get(session)) and session_now[1] == waiting:
+            del self._sessions[session]
+
+    def tenants(self) -> tuple[TenantStatistics, ...]:
+        """The requests of each tenant, at all providers and in its sessions."""
+        flows = [flow for flows in self._flows.values() for flow in flows()]
+        flows += (
+            FlowStatistics(tenant, session, 0, waiting())
+            for session, (tenant, waiting) in self._sessions.items()
+        )
+        weights: dict[str, float] = {}
+        for statistics in self._providers.values():
+            weights = {**statistics().weights, **weights}
+        return tenants_of(flows, weights)
 
     def waiting(
         self, provider: ProviderName, session: SessionId, run: RequestKey

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from typing import Any
+
 import msgspec
 
 from exai_actors.core.capacity.changes import CapacityEvent
 from exai_actors.core.capacity.rate_gates import GateStatistics
+
+SESSIONS_SHOWN = 100
 
 
 class ModelStatistics(msgspec.Struct, frozen=True):
@@ -35,7 +40,8 @@ class ProviderStatistics(msgspec.Struct, frozen=True):
     places in the queue to others. ``shared`` counts requests that joined a running call.
     ``trouble`` says why the models could not be listed. ``events`` are the latest changes of
     capacity, each with its cause. ``held_for_s`` is the account's hold, ``model_holds`` are those
-    of single models.
+    of single models. ``next_free_s`` is the expected time until the next permit is granted, None if
+    unknown; ``waits_for`` says which limit keeps calls waiting now, None if only permits do.
     """
 
     name: str
@@ -71,6 +77,40 @@ class ProviderStatistics(msgspec.Struct, frozen=True):
     model_limits: tuple[ModelStatistics, ...] = ()
     weights: dict[str, float] = {}
     events: tuple[CapacityEvent, ...] = ()
+    next_free_s: float | None = None
+    waits_for: dict[str, Any] | None = None
+
+
+class FlowStatistics(msgspec.Struct, frozen=True):
+    """The requests of one session: with permits, and waiting."""
+
+    tenant: str
+    session: str
+    in_flight: int
+    queued: int
+
+
+class SessionStatistics(msgspec.Struct, frozen=True):
+    """A session with requests; ``session`` is the beginning of its name."""
+
+    session: str
+    in_flight: int
+    queued: int
+
+
+class TenantStatistics(msgspec.Struct, frozen=True):
+    """The requests of one tenant at all providers, with those that wait in its sessions.
+
+    ``share`` is its part of the capacity while the tenants that have requests now compete; None if
+    it has none. ``sessions`` are those with the most requests, at most SESSIONS_SHOWN.
+    """
+
+    name: str
+    weight: float
+    share: float | None
+    in_flight: int
+    queued: int
+    sessions: tuple[SessionStatistics, ...] = ()
 
 
 class ListenerStatistics(msgspec.Struct, frozen=True):
@@ -102,6 +142,7 @@ class BrokerStatistics(msgspec.Struct, frozen=True):
     refused: int = 0
     strangers: int = 0
     strangers_displaced: int = 0
+    tenants: tuple[TenantStatistics, ...] = ()
 
     @property
     def capacity(self) -> int:
@@ -110,3 +151,43 @@ class BrokerStatistics(msgspec.Struct, frozen=True):
     @property
     def in_flight(self) -> int:
         return sum(provider.in_flight for provider in self.providers)
+
+
+def tenants_of(
+    flows: Iterable[FlowStatistics], weights: Mapping[str, float]
+) -> tuple[TenantStatistics, ...]:
+    """Each tenant with requests or a configured weight; flows of one session are added up."""
+    sums: dict[str, dict[str, list[int]]] = {name: {} for name in weights}
+    for flow in flows:
+        session = sums.setdefault(flow.tenant, {}).setdefault(flow.session, [0, 0])
+        session[0] += flow.in_flight
+        session[1] += flow.queued
+    competing = sum(
+        weights.get(name, 1.0)
+        for name, sessions in sums.items()
+        if any(map(any, sessions.values()))
+    )
+    return tuple(
+        _tenant(name, weights.get(name, 1.0), competing, sessions)
+        for name, sessions in sums.items()
+    )
+
+
+def _tenant(
+    name: str, weight: float, competing: float, sessions: dict[str, list[int]]
+) -> TenantStatistics:
+    in_flight = sum(figures[0] for figures in sessions.values())
+    queued = sum(figures[1] for figures in sessions.values())
+    largest = sorted(sessions.items(), key=lambda each: (-sum(each[1]), each[0]))
+    return TenantStatistics(
+        name=name,
+        weight=weight,
+        share=round(weight / competing, 4) if in_flight or queued else None,
+        in_flight=in_flight,
+        queued=queued,
+        sessions=tuple(
+            SessionStatistics(session, *figures)
+            for session, figures in largest[:SESSIONS_SHOWN]
+            if any(figures)
+        ),
+    )

@@ -39,7 +39,7 @@ from exai_actors.core.capacity.quarantine import abort_rest_s
 from exai_actors.core.capacity.refusals import Refusal
 from exai_actors.core.capacity.token_estimates import TokenEstimator, characters_of
 from exai_actors.core.routing import BUSY
-from exai_actors.core.statistics import ProviderStatistics
+from exai_actors.core.statistics import FlowStatistics, ProviderStatistics
 from exai_actors.core.wait_reasons import Waiting
 from exai_actors.ids import DEFAULT_TENANT, ProviderName, RequestKey, SessionId
 from exai_actors.messages.broker import BrokerMessage
@@ -111,7 +111,7 @@ class ProviderActor(LoopActor):
         self._replies = ProviderReplies(self._name, self._counts, self._coalescing)
 
     def on_start(self) -> None:
-        self._board.register_provider(self._name, self.statistics, self.waiting)
+        self._board.register_provider(self._name, self.statistics, self.waiting, self.flows)
         pool = self._dispatcher.pools[0]
         for permit in self._upstream.hand_over(self.actor_ref):
             # A call of an earlier incarnation counts until its connection is closed.
@@ -175,6 +175,14 @@ class ProviderActor(LoopActor):
             incarnation=self.incarnation,
             trouble=self._models.trouble,
             now=self.now(),
+        )
+
+    def flows(self) -> tuple[FlowStatistics, ...]:
+        """The requests of each session here."""
+        return tuple(
+            FlowStatistics(flow.tenant.name, flow.session, in_flight, queued)
+            for flow, in_flight, queued in self._dispatcher.flows()
+            if flow.session != NO_SESSION
         )
 
     def waiting(self, session: SessionId, request: RequestKey) -> Waiting | None:

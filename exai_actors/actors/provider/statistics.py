@@ -5,10 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeVar
 
+from msgspec.structs import replace
+
 from exai_actors.actors.provider.settings import ProviderSettings
 from exai_actors.core.capacity.dispatcher import Dispatcher
+from exai_actors.core.capacity.explain_wait import WaitExplainer
 from exai_actors.core.capacity.scheduled_call import ScheduledCall
 from exai_actors.core.statistics import HoldStatistics, ModelStatistics, ProviderStatistics
+from exai_actors.core.wait_reasons import facts
 
 C = TypeVar("C", bound=ScheduledCall)
 
@@ -42,6 +46,7 @@ def describe(
     pools, account = dispatcher.pools, dispatcher.account
     ledgers = [pool.ledger for pool in pools]
     hold = account.hold
+    reason = WaitExplainer(dispatcher.guards, now).of_account()
     return ProviderStatistics(
         name=settings.name,
         kind=settings.kind,
@@ -83,5 +88,7 @@ def describe(
         displaced=counts.displaced,
         tried_again=counts.tried_again,
         shared=counts.shared,
+        next_free_s=dispatcher.next_free_s(now),
+        waits_for=None if reason is None else facts(replace(reason, provider=settings.name), now),
         faults=counts.violations,
     )

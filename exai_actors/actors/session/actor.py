@@ -122,9 +122,15 @@ class SessionActor(LoopActor):
         self._startable: deque[ActiveRequest] = deque()
         self._timer: Cancellable | None = None
         self._timer_due = inf
-        self._local_tools = LocalTools(directory, clock)
+        self._local_tools = LocalTools(directory, clock, settings.tenant)
         self._log_details = logs_details()
         self._log = RequestLog(session_id, settings.tenant, details=self._log_details)
+
+    def on_stop(self) -> None:
+        self._directory.board.forget_session(self._id, self._waiting)
+
+    def on_failure(self, *_: object) -> None:
+        self._directory.board.forget_session(self._id, self._waiting)
 
     def on_receive(self, message: SessionMessage | Down[ProviderName]) -> None:
         # In order of frequency: each case costs those after it.
@@ -262,6 +268,8 @@ class SessionActor(LoopActor):
                 self._waits_here(submit, active)
 
     def _waits_here(self, submit: Submit, active: ActiveRequest) -> None:
+        # Most sessions never let a request wait, and cost the board nothing.
+        self._directory.board.register_session(self._id, self._settings.tenant, self._waiting)
         if submit.options.if_busy is IfBusy.REFUSE:
             reason = self._requests.wait_reason(active)
             self._requests.abandon(active)
@@ -269,6 +277,9 @@ class SessionActor(LoopActor):
         elif submit.options.reports_progress:
             accepted = RequestAccepted(submit.request, self._requests.wait_reason(active))
             self._connections.tell(submit.connection_id, accepted)
+
+    def _waiting(self) -> int:
+        return self._requests.waiting
 
     def _refuse(self, submit: Submit, error: ErrorBody) -> None:
         self._log.refused(submit.request, error, self.now())

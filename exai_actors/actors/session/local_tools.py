@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
+from exai_actors.actors.log import shown
 from exai_actors.core import error_bodies
 from exai_actors.core.calls import Outcome, OutcomeKind
+from exai_actors.core.statistics import TenantStatistics
 from exai_actors.core.tools.local import Event, answer
 from exai_actors.core.tools.table import LocalRequest
 from exai_actors.errors import ErrorBody
-from exai_actors.ids import RequestKey
+from exai_actors.ids import RequestKey, SessionId, TenantName
 
 if TYPE_CHECKING:
     from exai_actors.actors.directory import Directory
@@ -22,9 +26,10 @@ MAX_EVENTS = 50
 class LocalTools:
     """Runs local tools; remembers how the last MAX_EVENTS requests of the session ended."""
 
-    __slots__ = ("_clock", "_directory", "_events")
+    __slots__ = ("_clock", "_directory", "_events", "_tenant")
 
-    def __init__(self, directory: Directory, clock: Clock) -> None:
+    def __init__(self, directory: Directory, clock: Clock, tenant: TenantName) -> None:
+        self._tenant = tenant
         self._directory = directory
         self._clock = clock
         self._events: deque[Event] = deque(maxlen=MAX_EVENTS)
@@ -36,9 +41,26 @@ class LocalTools:
     def run(self, request: RequestKey, local: LocalRequest) -> Outcome:
         """Run a tool that needs no provider."""
         directory = self._directory
-        result = answer(local, directory.routing, directory.statistics(), self._events)
+        statistics = directory.statistics()
+        if local.tool in ("status", "health"):
+            statistics = replace(statistics, tenants=self._tenants())
+        result = answer(local, directory.routing, statistics, self._events)
         self.record(request, local.tool, "completed")
         return Outcome("completed", result)
+
+    def _tenants(self) -> tuple[TenantStatistics, ...]:
+        """All tenants, the sessions of this session's own with the beginning of their names."""
+        return tuple(
+            replace(
+                tenant,
+                sessions=tuple(
+                    replace(each, session=shown(SessionId(each.session)))
+                    for each in tenant.sessions
+                    if tenant.name == self._tenant
+                ),
+            )
+            for tenant in self._directory.board.tenants()
+        )
 
     def model_not_found(self, model: str | None) -> ErrorBody:
         """The error for a model that no provider serves; names the models that are served.

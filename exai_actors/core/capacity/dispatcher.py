@@ -18,6 +18,7 @@ How a call gets its permit:
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from math import inf
 from typing import Generic, Literal, TypeVar
@@ -297,6 +298,21 @@ class Dispatcher(Generic[C]):
             return Waiting(position, explainer.reason(call))
         retry = self.retries.due(session, request)
         return None if retry is None else Waiting(None, explainer.retry(*retry))
+
+    def next_free_s(self, now: float) -> float | None:
+        """Seconds until the next call of usual size gets its permit; None if unknown."""
+        pool, gates = self.pools[0], self.account.gates
+        if pool.ledger.free and self.guards.expected_open_at(pool, now) <= now:
+            return gates.opens_at(gates.usual_tokens, now) - now
+        return self.waits.wait_s(pool, 1, now)
+
+    def flows(self) -> Iterator[tuple[Flow, int, int]]:
+        """Each session with calls here: how many have permits, and how many wait."""
+        held = Counter(call.flow for pool in self.pools for call in pool.ledger.held.values())
+        waiting = Counter(call.flow for pool in self.pools for call in pool.queue)
+        waiting.update(call.flow for call in self.retries)
+        for flow in held | waiting:
+            yield flow, held[flow], waiting[flow]
 
     def could_grant(self, pool: Pool[C], now: float) -> bool:
         """Whether the next call of the pool could be granted; never after ``pump``."""

@@ -34,10 +34,20 @@ class WaitExplainer:
             return WaitReason(WaitCode.PAUSED)
         blocks = [self._hold(hold) for hold in self._holds(call)]
         blocks += self._circuit()
-        blocks += self._gate(call)
+        blocks += self._gate(call.tokens)
         if blocks:
             return max(blocks, key=_end)
         return self._permit(call)
+
+    def of_account(self) -> WaitReason | None:
+        """What keeps a call of usual size waiting, whatever its model; None if nothing does."""
+        account = self._guards.account
+        if account.mode is Mode.PAUSED:
+            return WaitReason(WaitCode.PAUSED)
+        blocks = [self._hold(account.hold)] if account.hold.is_active(self._now) else []
+        blocks += self._circuit()
+        blocks += self._gate(account.gates.usual_tokens)
+        return max(blocks, key=_end, default=None)
 
     def retry(self, due: float, call: ScheduledCall) -> WaitReason:
         """The reason of a failed call: its next attempt is due then, or a guard lasts longer."""
@@ -71,8 +81,8 @@ class WaitExplainer:
         until = None if opens_at == inf else opens_at
         return [WaitReason(WaitCode.CIRCUIT, until=until, cause=clipped(circuit.cause))]
 
-    def _gate(self, call: ScheduledCall) -> list[WaitReason]:
-        shut = self._guards.account.gates.shut(call.tokens, self._now)
+    def _gate(self, tokens: float) -> list[WaitReason]:
+        shut = self._guards.account.gates.shut(tokens, self._now)
         if shut is None:
             return []
         gate, opens_at = shut

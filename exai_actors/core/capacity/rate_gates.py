@@ -154,6 +154,11 @@ class RateGates:
             (gate.opens_at(amount, now) for gate, amount in self._amounts(tokens)), default=now
         )
 
+    @property
+    def usual_tokens(self) -> float:
+        """The mean number of LLM tokens of recent calls."""
+        return self._mean_tokens
+
     def shut(self, tokens: float, now: float) -> tuple[WindowGate, float] | None:
         """Of the gates without room for such a call the one that opens last, and when it does."""
         found = [(gate, gate.opens_at(amount, now)) for gate, amount in self._amounts(tokens)]

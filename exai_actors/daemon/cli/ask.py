@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from exai_actors.daemon.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from exai_actors.client import CallResult, Progress
+    from exai_actors.client import BrokerClient, CallResult, Progress
 
 NEW = "new"
 
@@ -60,8 +61,8 @@ def ask(
     given = {name: value for name, value in arguments.items() if value is not None}
     connection = {"url": url, "token": token, "session_id": session}
     streamed, whole = not (no_stream or as_json), no_stream and not as_json
-    result, session = run(_ask(given, times(timeout), connection, stream=streamed))
-    from exai_actors.daemon.cli.output import Answer, print_error, print_json
+    result, session, origin = run(_ask(given, times(timeout), connection, stream=streamed))
+    from exai_actors.daemon.cli.output import Answer, print_error, print_json, printable
 
     if as_json:
         print_json(_as_json(result, session))
@@ -69,11 +70,39 @@ def ask(
         answer = Answer()
         answer.piece(result.text)
         answer.end()
+    if origin and not as_json and sys.stderr.isatty():
+        click.echo(printable(f"answered by {origin}"), err=True)
     if conversation is not None and not as_json:
         click.echo(f"exai: to continue: exai ask -c {_id(result, session)} ...", err=True)
     if problem := incompleteness(result.text, result.metadata):
         print_error(problem)
         raise SystemExit(ExitCode.PROVIDER)
+
+
+async def _origin(broker: BrokerClient, asked: str | None, result: CallResult) -> str:
+    """The model that answered, for a terminal; empty if it is the one that was asked for."""
+    model, provider = result.metadata.get("model_used"), result.metadata.get("provider_used")
+    if not sys.stderr.isatty() or model is None:
+        return ""
+    if asked is None:
+        asked = await _default_model(broker)
+    return "" if asked in (None, model, f"{provider}/{model}") else f"{provider}/{model}"
+
+
+async def _default_model(broker: BrokerClient) -> str | None:
+    import json
+
+    from exai_actors.errors import ExaiError
+
+    try:
+        models = json.loads((await broker.call("list_models")).text)
+        if "content" in models:  # [compat] envelope = "ex-ai" wraps every answer
+            models = json.loads(models["content"])
+        default: str | None = models["default_model"]
+    except (ExaiError, KeyError, ValueError):
+        # The answer is complete; no error may follow it.
+        return None
+    return default
 
 
 def _parts(conversation: str | None) -> tuple[str | None, str | None]:
@@ -99,12 +128,12 @@ async def _ask(
     connection: dict[str, Any],
     *,
     stream: bool,
-) -> tuple[CallResult, str]:
-    """The answer, printed while it arrives if it is streamed, and the id of the session."""
+) -> tuple[CallResult, str, str]:
+    """The answer, printed while it arrives if it is streamed, the session's id, and its origin."""
     from exai_actors.client import connect
     from exai_actors.daemon.cli.output import Answer
 
-    waiting = _Waiting()
+    waiting, asked = _Waiting(), arguments.get("model")
     async with connect(**connection) as broker:
         if not stream:
             try:
@@ -113,7 +142,7 @@ async def _ask(
                 )
             finally:
                 waiting.clear()
-            return result, broker.session_id
+            return result, broker.session_id, await _origin(broker, asked, result)
         answer = Answer()
         pieces = broker.stream("chat", arguments, on_progress=waiting.show, **call_options)
         try:
@@ -123,7 +152,8 @@ async def _ask(
         finally:
             waiting.clear()
             answer.end()
-        return pieces.result, broker.session_id
+        result = pieces.result
+        return result, broker.session_id, await _origin(broker, asked, result)
 
 
 def _as_json(result: CallResult, session: str) -> dict[str, Any]:
@@ -162,8 +192,23 @@ def _as_text(argument: str) -> str:
     return os.fsencode(argument).decode() if undecoded else argument
 
 
+def waiting_text(progress: Progress) -> str:
+    """``waiting at position 2, about 57 s (kimi: ...)``; empty if the request does not wait."""
+    from exai_actors.daemon.cli.output import printable
+
+    reason = progress.waits_for or {}
+    if progress.position is None and not reason:
+        return ""
+    text = "waiting" if progress.position is None else f"waiting at position {progress.position}"
+    if progress.estimate_s:
+        text += f", about {progress.estimate_s:.0f} s"
+    if reason.get("text"):
+        text += f" ({reason['text']})"
+    return printable(text).replace("\n", " ")
+
+
 class _Waiting:
-    """Shows the position in the queue on a terminal until the answer begins."""
+    """Shows on a terminal, until the answer begins, the place in the queue and the reason."""
 
     def __init__(self) -> None:
         self._terminal = sys.stderr.isatty()
@@ -173,9 +218,12 @@ class _Waiting:
         if not self._terminal:
             return
         self.clear()
-        if progress.position is not None:
-            estimate = f", about {progress.estimate_s:.0f} s" if progress.estimate_s else ""
-            click.echo(f"waiting: position {progress.position}{estimate}", err=True, nl=False)
+        text = waiting_text(progress)
+        if text:
+            # A line that wraps could not be cleared.
+            columns = shutil.get_terminal_size().columns
+            line = text if len(text) < columns else f"{text[: columns - 4]}..."
+            click.echo(line, err=True, nl=False)
             self._shown = True
 
     def clear(self) -> None:

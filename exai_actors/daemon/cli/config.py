@@ -113,10 +113,23 @@ def _connect(file: str | None) -> ExitCode:
 
 @config.command()
 @file_option
+@click.option(
+    "--limits", is_flag=True, help="Show only the limits of providers, the tenants and the routes."
+)
 @json_option
-def show(file: str | None, as_json: bool) -> None:
+def show(file: str | None, limits: bool, as_json: bool) -> None:
     """Show the values in force and their origins, with secrets hidden."""
-    from exai_actors.daemon.cli.output import print_line
+    from exai_actors.daemon.cli.output import print_json, print_line, printable
+
+    if limits:
+        from exai_actors.daemon.cli.provider_text import provider_rows, provider_text
+
+        config = config_to_show(file)
+        if as_json:
+            print_json(provider_rows(config))
+        else:
+            print_line(printable(provider_text(config)))
+        return
     from exai_actors.daemon.config.render import show as shown
     from exai_actors.daemon.config.render import show_json
 

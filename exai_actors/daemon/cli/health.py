@@ -1,73 +1,89 @@
-"""`exai health`, and the providers' statistics that other commands show as well."""
+"""`exai health`, and the broker's statistics that other commands show as well."""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
+import sys
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from exai_actors.daemon.cli.options import ask_broker, broker_options, json_option
+from exai_actors.daemon.cli.options import Seconds, ask_broker, broker_options, json_option
 
 if TYPE_CHECKING:
     from exai_actors.client import BrokerClient
 
+SHORTEST_S = 0.5
+LONGEST_S = 3600
+
 
 @click.command()
+@click.option("--watch", is_flag=True, help="Show it again and again, until Ctrl-C.")
+@click.option(
+    "--every",
+    type=Seconds(LONGEST_S),
+    default=2.0,
+    show_default=True,
+    metavar="SECONDS",
+    help=f"The time between two pictures of --watch, at least {SHORTEST_S:g}.",
+)
 @json_option
 @broker_options
-def health(as_json: bool, url: str, token: str | None) -> None:
-    """Show the state of the broker and its providers."""
-    from exai_actors.daemon.cli.output import print_json, print_line, printable
+def health(watch: bool, every: float, as_json: bool, url: str, token: str | None) -> None:
+    """Show the state of the broker, its providers and its tenants."""
+    from exai_actors.daemon.cli.output import print_json
 
-    found = ask_broker(url, token, _health)
+    if watch:
+        # Ctrl-C is the way to end it.
+        with contextlib.suppress(KeyboardInterrupt):
+            ask_broker(url, token, lambda broker: _watch(broker, max(every, SHORTEST_S), as_json))
+        return
+    found = ask_broker(url, token, broker_health)
     if as_json:
         print_json(found)
-        return
-    for line in as_lines(found):
-        print_line(printable(line))
+    else:
+        _print(found)
 
 
-def as_lines(value: Any, indent: str = "") -> list[str]:
-    """Nested facts as ``key: value`` lines, with each record of a list on one line.
-
-    To keep that line readable, it has no empty values and no lists, and rounded fractions.
-    """
-    if not isinstance(value, dict):
-        return [f"{indent}{value}"]
-    lines: list[str] = []
-    for key, inner in value.items():
-        if isinstance(inner, dict) and inner:
-            lines += [f"{indent}{key}:", *as_lines(inner, f"{indent}  ")]
-        elif isinstance(inner, list) and inner and all(isinstance(row, dict) for row in inner):
-            lines.append(f"{indent}{key}:")
-            lines += [
-                indent
-                + "  "
-                + ", ".join(
-                    f"{name} {_short(fact)}"
-                    for name, fact in row.items()
-                    if fact not in (None, "", {}) and not isinstance(fact, list)
-                )
-                for row in inner
-            ]
+async def _watch(broker: BrokerClient, every_s: float, as_json: bool) -> None:
+    on_terminal = sys.stdout.isatty() and not as_json
+    while True:
+        found = await broker_health(broker)
+        if as_json:
+            click.echo(json.dumps(found, ensure_ascii=False))
         else:
-            lines.append(f"{indent}{key}: {inner}")
-    return lines
+            if on_terminal:
+                click.clear()
+            _print(found)
+            if not on_terminal:
+                click.echo()
+        sys.stdout.flush()
+        await asyncio.sleep(every_s)
 
 
-def _short(fact: Any) -> str:
-    return f"{fact:.3g}" if isinstance(fact, float) else f"{fact}"
+def _print(found: dict[str, Any]) -> None:
+    from exai_actors.daemon.cli.health_text import health_text
+    from exai_actors.daemon.cli.output import print_line, printable
+
+    print_line(printable(health_text(found)))
 
 
-async def _health(broker: BrokerClient) -> dict[str, Any]:
-    return {**await broker.health(), "providers": await provider_statistics(broker)}
+async def broker_health(broker: BrokerClient) -> dict[str, Any]:
+    """The operation ``health`` together with the tool ``status``."""
+    return {**await broker.health(), **await broker_status(broker)}
+
+
+async def broker_status(broker: BrokerClient) -> dict[str, Any]:
+    """The tool ``status``."""
+    status: dict[str, Any] = json.loads((await broker.call("status")).text)
+    if "content" in status:  # [compat] envelope = "ex-ai" wraps every answer
+        status = json.loads(status["content"])
+    return status
 
 
 async def provider_statistics(broker: BrokerClient) -> list[dict[str, Any]]:
-    """The statistics of each provider, from the tool ``status``."""
-    status = json.loads((await broker.call("status")).text)
-    if "content" in status:  # [compat] envelope = "ex-ai" wraps every answer
-        status = json.loads(status["content"])
-    providers: list[dict[str, Any]] = status["providers"]
+    """The statistics of each provider."""
+    providers: list[dict[str, Any]] = (await broker_status(broker))["providers"]
     return providers

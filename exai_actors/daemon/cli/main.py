@@ -25,11 +25,11 @@ COMMANDS = {
     "tools": ("exai_actors.daemon.cli.tools:tools", "List the tools that the broker offers."),
     "health": (
         "exai_actors.daemon.cli.health:health",
-        "Show the state of the broker and its providers.",
+        "Show the state of the broker, its providers and its tenants.",
     ),
     "providers": (
         "exai_actors.daemon.cli.providers:providers",
-        "Show each provider's limits and where the values come from.",
+        "Show each provider of the running broker in detail.",
     ),
     "demo": (
         "exai_actors.daemon.demo.command:demo",

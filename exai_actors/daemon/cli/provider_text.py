@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from exai_actors.core.durations import format_seconds
+from exai_actors.daemon.cli.health_text import state_of
 from exai_actors.daemon.config.presets import PRESETS
 from exai_actors.daemon.config.provider_tables import OpenAIProvider, ProviderConfig
 from exai_actors.daemon.config.render import literal, origin
@@ -144,7 +145,7 @@ def _figures(values: Any) -> str:
 
 
 def _running_block(each: dict[str, Any]) -> list[str]:
-    state = each["mode"] if each["circuit"] == "closed" else f"circuit {each['circuit']}"
+    state = state_of(each)
     rows = [
         ("in flight", f"{each['in_flight']} of {each['limit']}"),
         ("queued", f"{each['queued']} of {each['queue_limit']}"),
@@ -158,8 +159,8 @@ def _running_block(each: dict[str, Any]) -> list[str]:
         rows.append(("violations", f"{each['faults']} of the broker's own invariants; see its log"))
     if each["configured_limit"] != each["limit"]:
         rows.insert(1, ("configured", f"{each['configured_limit']}"))
-    if each["held_for_s"]:
-        rows.append(("held", f"for {format_seconds(each['held_for_s'])}: {each['held_because']}"))
+    if each["waits_for"]:
+        rows.append(("waits for", each["waits_for"]["text"].removeprefix(f"{each['name']}: ")))
     rows += [
         (f"held {held['model']}", f"for {format_seconds(held['held_for_s'])}: {held['because']}")
         for held in each["model_holds"]

@@ -1,32 +1,25 @@
-"""`exai providers`: the limits of each provider, and where the values come from."""
+"""`exai providers`: the providers of a running broker, and the known presets."""
 
 from __future__ import annotations
 
 import click
 
-from exai_actors.daemon.cli.config import config_to_show, file_option
 from exai_actors.daemon.cli.explain import explain
-from exai_actors.daemon.cli.options import ask_broker, json_option, token_option
+from exai_actors.daemon.cli.options import ask_broker, broker_options, json_option
 
 
 @click.group(invoke_without_command=True)
-@file_option
-@click.option(
-    "--url", metavar="URL", help="Show the current values of the broker at this URL instead."
-)
-@token_option("The token of that broker.")
-@click.option("--presets", is_flag=True, help="List the presets with their values.")
+@click.option("--presets", is_flag=True, help="List the presets with their values instead.")
 @json_option
+@broker_options
 @click.pass_context
 def providers(
-    context: click.Context,
-    file: str | None,
-    url: str | None,
-    token: str | None,
-    presets: bool,
-    as_json: bool,
+    context: click.Context, presets: bool, as_json: bool, url: str, token: str | None
 ) -> None:
-    """Show each provider's limits and where the values come from: file, preset or default."""
+    """Show each provider of the running broker in detail.
+
+    `exai config show --limits` shows the limits in the file and where they come from.
+    """
     if context.invoked_subcommand is not None:
         return
     from exai_actors.daemon.cli.output import print_json, print_line, printable
@@ -39,24 +32,14 @@ def providers(
         else:
             print_line(preset_text())
         return
-    if url is not None:
-        from exai_actors.daemon.cli.health import provider_statistics
-        from exai_actors.daemon.cli.provider_text import running_text
+    from exai_actors.daemon.cli.health import provider_statistics
+    from exai_actors.daemon.cli.provider_text import running_text
 
-        found = ask_broker(url, token, provider_statistics)
-        if as_json:
-            print_json(found)
-        else:
-            print_line(printable(running_text(found)))
-        return
-
-    from exai_actors.daemon.cli.provider_text import provider_rows, provider_text
-
-    config = config_to_show(file)
+    found = ask_broker(url, token, provider_statistics)
     if as_json:
-        print_json(provider_rows(config))
+        print_json(found)
     else:
-        print_line(printable(provider_text(config)))
+        print_line(printable(running_text(found)))
 
 
 providers.add_command(explain)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import structlog
 
 from exai_actors.daemon.config.provider_tables import OpenAIProvider, ProviderConfig
-from exai_actors.daemon.config.tables import Config
+from exai_actors.daemon.config.tables import DEFAULT_REASONS, Config, RouteConfig
 
 log = structlog.get_logger()
 
@@ -40,9 +40,15 @@ def log_in_force(config: Config) -> None:
         tokens_needed = "[server] token" if config.server.token else "none needed"
         log.info("config.tenant", tenant="default", weight=1.0, window=window, tokens=tokens_needed)
     for route in config.route:
-        log.info(
-            "config.route", model=route.model, to=", ".join(route.to), on=", ".join(route.reasons)
-        )
+        log.info("config.route", model=route.model, to=", ".join(route.to), on=_reasons(route))
+
+
+def _reasons(route: RouteConfig) -> str:
+    """The reasons, with one word for the default ones."""
+    given = route.reasons
+    if given[: len(DEFAULT_REASONS)] != DEFAULT_REASONS:
+        return ", ".join(given)
+    return ", ".join(("default", *given[len(DEFAULT_REASONS) :]))
 
 
 def _gates(provider: ProviderConfig) -> str:

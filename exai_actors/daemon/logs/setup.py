@@ -60,6 +60,8 @@ def configure_logging(config: LogConfig, stream: TextIO) -> None:
     root.setLevel(level)
     # At debug it logs a line per frame, at info a line per connection.
     logging.getLogger("websockets").setLevel(max(level, logging.WARNING))
+    # At debug it logs a line per actor.
+    logging.getLogger("pykka").setLevel(max(level, logging.INFO))
     logging.captureWarnings(capture=True)
     structlog.configure(
         processors=[

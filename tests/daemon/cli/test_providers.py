@@ -49,7 +49,7 @@ def test_the_presets_are_listed_with_values_and_sources() -> None:
     assert "from https://platform.moonshot.ai/docs/pricing/limits" in text
 
 
-async def test_the_url_option_shows_the_values_of_a_running_broker() -> None:
+async def test_the_values_of_the_running_broker_are_shown() -> None:
     table = {
         "kind": "synthetic",
         "name": "slow",
@@ -59,10 +59,10 @@ async def test_the_url_option_shows_the_values_of_a_running_broker() -> None:
     }
     async with running_broker({"provider": [table]}) as broker:
         await exai("ask", "hello", "--url", broker.url)
-        result = await exai("providers", "--url", broker.url)
+        result = await exai("providers", env={"EXAI_URL": broker.url})
         as_json = await exai("providers", "--url", broker.url, "--json")
     lines = [" ".join(line.split()) for line in result.out.splitlines()]
-    assert lines[0] == "slow synthetic, open"
+    assert lines[0] == "slow synthetic, serving"
     assert "in flight 0 of 3" in lines
     assert "queued 0 of 1000" in lines
     assert "completed 1" in lines
@@ -71,10 +71,12 @@ async def test_the_url_option_shows_the_values_of_a_running_broker() -> None:
     assert json.loads(as_json.out)[0]["gates"][0]["limit"] == 6
 
 
-async def test_without_a_url_the_configuration_is_shown(tmp_path: Path) -> None:
+async def test_the_limits_of_the_file_are_shown_without_a_broker(tmp_path: Path) -> None:
     file = tmp_path / "exai.toml"
     file.write_text(TEXT)
-    result = await exai("providers", "--config", str(file))
+    result = await exai("config", "show", "--limits", "--config", str(file))
+    as_json = await exai("config", "show", "--limits", "--json", "--config", str(file))
+    assert json.loads(as_json.out)[0]["capacity"]["limit"]["value"] == 2
     assert "kimi  openai, https://api.moonshot.ai/v1" in result.out
     assert "KIMI_API_KEY" in result.err
     assert "BATCH" in result.err

@@ -92,6 +92,13 @@ def test_everything_in_force_is_listed_and_no_secret() -> None:
         assert secret not in str(entries)
 
 
+def test_the_default_reasons_of_a_route_are_one_word() -> None:
+    route = '[[route]]\nmodel = "any"\nto = ["spare/m"]\n'
+    provider = '[[provider]]\nkind = "synthetic"\nname = "spare"\nmodels = ["m"]\n'
+    assert logged(route + provider)[-1]["on"] == "default"
+    assert logged(route + 'also_on = ["busy"]\n' + provider)[-1]["on"] == "default, busy"
+
+
 def test_without_tokens_the_log_says_that_none_is_needed() -> None:
     (_, tenant) = logged("")
     assert (tenant["tenant"], tenant["tokens"]) == ("default", "none needed")
