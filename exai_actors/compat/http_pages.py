@@ -8,17 +8,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import logging
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from datetime import UTC, tzinfo
 from importlib.resources import files
 from pathlib import Path
 from string import Template
-from typing import cast
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import orjson
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from exai_actors.compat import health
 from exai_actors.compat.health import MachineFigures, MemoryGrowth, Report
@@ -27,9 +28,12 @@ from exai_actors.core.statistics import BrokerStatistics
 from exai_actors.errors import UsageError
 from exai_actors.ports import Clock
 
+_log = logging.getLogger("exai_actors.compat.http")
+
 MEASURE_EVERY_S = 10.0
 MAX_SOCKETS = 100
-_KEEPALIVE_S = 15.0
+# Also the time for the head of the first request. Probes open a connection each time.
+_KEEPALIVE_S = 2.0
 _SHUTDOWN_S = 1.0
 _PAGES = files("exai_actors.compat") / "pages"
 _ASSETS = {"monitor.css": "text/css", "monitor.js": "text/javascript"}
@@ -94,7 +98,12 @@ class CompatHttp:
         app = web.Application()
         app.add_routes(routes)
         runner = web.AppRunner(
-            app, access_log=None, keepalive_timeout=_KEEPALIVE_S, shutdown_timeout=_SHUTDOWN_S
+            app,
+            access_log=None,
+            logger=_log,
+            keepalive_timeout=_KEEPALIVE_S,
+            lingering_time=0.0,  # no page takes a body
+            shutdown_timeout=_SHUTDOWN_S,
         )
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
@@ -102,7 +111,11 @@ class CompatHttp:
         assert server is not None
 
         def protocol() -> asyncio.Protocol:
-            return server() if len(server.connections) < MAX_SOCKETS else _NoRoom()
+            # The oldest give way: an answer takes milliseconds, so they are probably idle.
+            connections = server.connections
+            for oldest in connections[: max(0, len(connections) - MAX_SOCKETS + 1)]:
+                oldest.force_close()
+            return server()
 
         loop = asyncio.get_running_loop()
         try:
@@ -217,11 +230,15 @@ def _listen_error(host: str, port: int, key: str, error: OSError) -> str:
     )
 
 
-class _NoRoom(asyncio.Protocol):
-    """Closes a connection beyond MAX_SOCKETS: file descriptors are for clients and calls."""
+def _is_of_this_program(record: logging.LogRecord) -> bool:
+    """Whether a log record is about a fault of ours, not about what a stranger has sent.
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        cast(asyncio.Transport, transport).abort()
+    The library logs that with an excerpt of the request and a traceback.
+    """
+    return record.exc_info is None or not isinstance(record.exc_info[1], HttpProcessingError)
+
+
+_log.addFilter(_is_of_this_program)
 
 
 async def _cancel(task: asyncio.Task[None]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import aiohttp
@@ -269,31 +269,88 @@ async def test_stop_closes_both_ports() -> None:
             await asyncio.open_connection(HOST, port)
 
 
-async def ask_health(port: int, connection: str) -> tuple[bytes, asyncio.StreamWriter]:
-    """The response: all of it if the connection is to be closed, otherwise its first line."""
+async def probe_health(port: int) -> bytes:
+    """The response to a probe on a connection of its own."""
     reader, writer = await asyncio.open_connection(HOST, port)
-    writer.write(f"GET /health HTTP/1.1\r\nHost: x\r\nConnection: {connection}\r\n\r\n".encode())
     try:
-        response = await (reader.readline() if connection == "keep-alive" else reader.read())
-    except ConnectionResetError:
-        response = b""
-    return response, writer
-
-
-async def test_connections_beyond_the_maximum_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_pages, "MAX_SOCKETS", 3)
-    writers = []
-    async with serving(Broker()) as pages:
-        for kind, answered in [
-            ("keep-alive", True),
-            ("keep-alive", True),
-            ("close", True),
-            ("keep-alive", True),
-            ("keep-alive", False),
-            ("close", False),
-        ]:
-            response, writer = await ask_health(pages.health_port, kind)
-            writers.append(writer)
-            assert response.startswith(b"HTTP/1.1 200") is answered
-    for writer in writers:
+        writer.write(b"GET /health/live HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        return await reader.read()
+    finally:
         writer.close()
+
+
+STRANGERS = {
+    "nothing": b"",
+    "half a request line": b"GET /hea",
+    "a head without its end": b"GET /health HTTP/1.1\r\nHost: x\r\n",
+    "a request, and no more": b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n",
+    "a body that does not come": b"POST /health HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("sent", STRANGERS.values(), ids=STRANGERS)
+async def test_idle_sockets_keep_no_probe_out(monkeypatch: pytest.MonkeyPatch, sent: bytes) -> None:
+    monkeypatch.setattr(http_pages, "MAX_SOCKETS", 5)
+    async with serving(Broker()) as pages, AsyncExitStack() as stack:
+        idle = []
+        for _ in range(30):
+            reader, writer = await asyncio.open_connection(HOST, pages.health_port)
+            stack.callback(writer.close)
+            writer.write(sent)
+            idle.append(reader)
+            assert (await probe_health(pages.health_port)).startswith(b"HTTP/1.1 200")
+        # The oldest have given way.
+        for reader in idle[:25]:
+            await reader.read()
+
+
+@pytest.mark.parametrize("sent", list(STRANGERS.values())[:4], ids=list(STRANGERS)[:4])
+async def test_a_socket_that_asks_nothing_further_is_closed_in_time(
+    monkeypatch: pytest.MonkeyPatch, sent: bytes
+) -> None:
+    assert http_pages._KEEPALIVE_S <= 2.0
+    monkeypatch.setattr(http_pages, "_KEEPALIVE_S", 0.05)
+    async with serving(Broker()) as pages:
+        reader, writer = await asyncio.open_connection(HOST, pages.health_port)
+        writer.write(sent)
+        await reader.read()
+        writer.close()
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"GET /health HTTP/1.1\r\nHost: x\r\nX-Secret: hunter2\x00\r\n\r\n",
+        b"GET /health HTTP/1.1\r\nX-Secret: " + b"hunter2" * 2000 + b"\r\n\r\n",
+        b"hunter2 is my password\r\n\r\n",
+        b"GET /hunter2\xff HTTP/9.9\r\n\r\n",
+        b"GET /" + b"hunter2" * 2000 + b" HTTP/1.1\r\n\r\n",
+        b"POST /health HTTP/1.1\r\nHost: x\r\nContent-Length: hunter2\r\n\r\n",
+        b"GET /health HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: hunter2\r\n\r\n",
+    ],
+)
+async def test_nothing_that_a_stranger_sends_is_logged(
+    caplog: pytest.LogCaptureFixture, request_: bytes
+) -> None:
+    caplog.set_level("DEBUG")
+    async with serving(Broker()) as pages:
+        for _ in range(3):
+            reader, writer = await asyncio.open_connection(HOST, pages.health_port)
+            writer.write(request_)
+            assert (await reader.readline()).startswith(b"HTTP/1.")
+            writer.close()
+    assert "hunter2" not in caplog.text
+    assert caplog.records == []
+
+
+async def test_a_fault_of_the_pages_themselves_is_logged(
+    caplog: pytest.LogCaptureFixture, client: aiohttp.ClientSession
+) -> None:
+    def broken() -> BrokerStatistics:
+        raise ValueError("a bug")
+
+    async with serving(broken) as pages:  # type: ignore[arg-type]
+        url = f"http://{HOST}:{pages.health_port}/health/semaphores"
+        async with client.get(url) as answer:
+            assert answer.status == 500
+    assert "a bug" in caplog.text
