@@ -30,6 +30,9 @@ from exai_actors.errors import ErrorBody, ErrorCode
 
 _log = logging.getLogger("exai_actors.client")
 
+# The turns of the loop in which a frame that has arrived is read before its call times out.
+READING_TURNS = 20
+
 _START_IT = "Is the broker running there? `exai serve` starts one."
 _NO_TLS = "A broker has no TLS: unless a proxy adds it, the URL begins with ws://."
 _OTHER_PROGRAM = "Is another program using that port?"
@@ -67,7 +70,7 @@ class Connection:
         self._websocket = websocket
         self._loop = asyncio.get_running_loop()
         self._pending: dict[str, Pending] = {}
-        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._timers: dict[str, asyncio.Handle] = {}
         self._sends: set[asyncio.Task[None]] = set()
         self._lost: tuple[int, str] | None = None
         self._reader = asyncio.create_task(self._read(), name=f"exai-client {self.url}")
@@ -156,7 +159,13 @@ class Connection:
         if pending.on_frame(frame):
             self._take(pending.request_id)
 
-    def _expire(self, request_id: str, timeout_s: float) -> None:
+    def _expire(self, request_id: str, timeout_s: float, turns_left: int = READING_TURNS) -> None:
+        if turns_left:
+            # The outcome may have arrived while this process stood still, and be unread.
+            self._timers[request_id] = self._loop.call_soon(
+                self._expire, request_id, timeout_s, turns_left - 1
+            )
+            return
         pending = self._take(request_id)
         if pending is not None:
             self._cancel(request_id)

@@ -426,3 +426,16 @@ async def test_a_broker_that_does_not_read_blocks_no_call(
                 await broker.call("chat", prompt="x" * 8_000_000, timeout_s=0.05)
         with pytest.raises(UsageError, match="does not read"):
             await broker.call("chat", prompt="x")
+
+
+async def test_an_answer_that_arrived_while_the_process_stood_still_is_not_a_timeout(
+    peer: ScriptedPeer, broker: BrokerClient
+) -> None:
+    calling = asyncio.create_task(broker.call("chat", prompt="hi", timeout_s=50))
+    frame = await peer.receive("call_tool")
+    await peer.answer(frame["request_id"], "fine")
+    # In the same turn: the answer has arrived and is unread when the timeout is due.
+    loop = asyncio.get_running_loop()
+    real = loop.time
+    loop.time = lambda: real() + 51  # type: ignore[method-assign]
+    assert (await calling).text == "fine"
