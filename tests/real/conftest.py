@@ -115,6 +115,14 @@ def websocat() -> Path:
 
 
 @pytest.fixture(scope="session")
+def websocket_client() -> WebSocketProgram:
+    """A client on the library websocket-client, with its default Origin."""
+    part = need(real_parts.WEBSOCKET_CLIENT)
+    command = (sys.executable, PROGRAMS / "pipe_websocket_client.py")
+    return WebSocketProgram(command, processes.environment(part.folder))
+
+
+@pytest.fixture(scope="session")
 def websockets_client() -> Callable[[str, str], WebSocketProgram]:
     """A client with the given version of websockets, using the given one of its APIs."""
 

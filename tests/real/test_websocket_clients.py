@@ -47,6 +47,7 @@ WEBSOCKETS_STYLES = {
 CLIENTS = [
     *(f"websockets {version} {style}" for version in WEBSOCKETS_STYLES
       for style in WEBSOCKETS_STYLES[version]),
+    "websocket-client",
     "websocat",
     "node",
 ]  # fmt: skip
@@ -63,6 +64,9 @@ def program(request: pytest.FixtureRequest) -> WebSocketProgram:
     if name == "node":
         node: Path = request.getfixturevalue("node")
         return WebSocketProgram((node, PROGRAMS / "pipe_node.mjs"), {})
+    if name == "websocket-client":
+        client_program: WebSocketProgram = request.getfixturevalue("websocket_client")
+        return client_program
     if name == "websocat":
         websocat: Path = request.getfixturevalue("websocat")
         return WebSocketProgram((websocat, "--text", "--exit-on-eof", "-B", "1048576"), {})
