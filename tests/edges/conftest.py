@@ -6,7 +6,14 @@ import pytest
 
 from tests.event_loops import ASYNCIO, BOTH, Factories
 
-_ON_REAL_SOCKETS = ("test_listener", "test_server", "test_exchange", "test_upstream_connections")
+_ON_REAL_SOCKETS = (
+    "test_listener",
+    "test_server",
+    "test_exchange",
+    "test_upstream_connections",
+    "test_odd_heads",
+    "test_stale_connections",
+)
 
 
 def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> Factories:
