@@ -26,6 +26,7 @@ from exai_actors.core.session.table import (
     session_of,
 )
 from exai_actors.core.statistics import ListenerStatistics
+from exai_actors.core.wrong_tokens import WrongToken, WrongTokens
 from exai_actors.errors import safe_str
 from exai_actors.ids import ConnectionId, ProviderName, SessionId
 from exai_actors.messages.broker import (
@@ -46,6 +47,7 @@ from exai_actors.messages.connection import (
     NotAdmitted,
     SessionLost,
     TokenRotated,
+    TokenWithdrawn,
 )
 from exai_actors.messages.recipient import Recipient
 from exai_actors.messages.session import Attach, Detach
@@ -108,6 +110,9 @@ class BrokerActor(LoopActor):
             name: RestartBudget(RESTART_INTENSITY, RESTART_PERIOD_S) for name in providers
         }
         self._rejections = LogBudget()
+        self._guess_reports = LogBudget()
+        self._wrong_tokens = WrongTokens()
+        self._token_of: dict[ConnectionId, str] = {}
         self._expiry_armed = False
         self._draining = False
 
@@ -141,8 +146,8 @@ class BrokerActor(LoopActor):
                 self._child_exited(message)
             case ConnectionOpened(connection_id, connection):
                 self._connection_opened(connection_id, connection)
-            case RotateToken(connection, old, new):
-                connection.tell(TokenRotated(self._authenticator.rotate(old, new)))
+            case RotateToken():
+                self._rotate(message)
             case ProviderModels(provider, models):
                 self._directory.publish(self._directory.routing.with_models(provider, models))
             case SessionFinishes(session):
@@ -165,8 +170,11 @@ class BrokerActor(LoopActor):
         identity = self._authenticator.identify(admit.token)
         if identity is None:
             self._log_rejected(admit, "unauthorized")
+            wrong = self._note_wrong_token(admit.address)
             admit.connection.tell(
-                NotAdmitted("unauthorized", "the access token is missing or not valid")
+                NotAdmitted(
+                    "unauthorized", "the access token is missing or not valid", wrong.delay_s
+                )
             )
             return
         no_place = self._places.take(admit.connection_id, identity.tenant, admit.address)
@@ -196,6 +204,8 @@ class BrokerActor(LoopActor):
             return
         if result is AttachResult.NEW and name is not None and can_be_guessed(name):
             self._table.protect(session_id, self._new_session_id())
+        if admit.token is not None and self._authenticator.required:
+            self._token_of[admit.connection_id] = admit.token
         self._session_of[admit.connection_id] = session_id
         self._sessions[session_id].tell(
             Attach(
@@ -205,6 +215,38 @@ class BrokerActor(LoopActor):
                 resume=self._table.secret_of(session_id),
             )
         )
+
+    def _rotate(self, message: RotateToken) -> None:
+        own = self._token_of.get(message.connection_id, "")
+        error = self._authenticator.rotate(message.old, message.new, own)
+        message.connection.tell(TokenRotated(error))
+        if error == "unauthorized":
+            self._note_wrong_token(message.address)
+        elif error is None and message.new != message.old:
+            ended = 0
+            for connection_id, token in list(self._token_of.items()):
+                if token == message.old and connection_id != message.connection_id:
+                    self._connections[connection_id].tell_system(TokenWithdrawn())
+                    ended += 1
+            self._token_of[message.connection_id] = message.new
+            log.warning(
+                "access.token_rotated",
+                address=message.address,
+                connections_ended=ended,
+                remedy="replace the token in the configuration too: it is in force again after a "
+                "restart",
+            )
+
+    def _note_wrong_token(self, address: str) -> WrongToken:
+        wrong = self._wrong_tokens.note(address, self.now())
+        if wrong.is_reported and self._guess_reports.allow(self.now()):
+            log.warning(
+                "access.tokens_guessed",
+                address=address,
+                wrong_tokens=wrong.count,
+                suppressed=self._guess_reports.take_suppressed(),
+            )
+        return wrong
 
     def _log_rejected(self, admit: Admit, reason: str) -> None:
         budget = self._rejections
@@ -266,6 +308,7 @@ class BrokerActor(LoopActor):
     def _connection_ended(self, connection_id: ConnectionId) -> None:
         del self._connections[connection_id]
         self._places.free(connection_id)
+        self._token_of.pop(connection_id, None)
         session_id = self._session_of.pop(connection_id, None)
         if session_id is not None:
             session = self._sessions.get(session_id)

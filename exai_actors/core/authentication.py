@@ -50,8 +50,11 @@ class Authenticator:
         known = self._find(token or "")
         return None if known is None else self._identities[known]
 
-    def rotate(self, old: str, new: str) -> str | None:
+    def rotate(self, old: str, new: str, own: str | None = None) -> str | None:
         """Replace the token ``old`` by ``new``; return None, or the protocol's word for a refusal.
+
+        A client may replace its ``own`` token only (None: ``old`` is): any other answer would tell
+        it whether it has guessed a token.
 
         ``weak_token`` (shorter than MIN_TOKEN_CHARACTERS) and ``token_in_use`` (``new`` is another
         token in force) are additions to the protocol.
@@ -59,7 +62,8 @@ class Authenticator:
         if not old or not new:
             return "missing_params"
         known = self._find(old)
-        if known is None:
+        is_own = own is None or hmac.compare_digest(_bytes(own), _bytes(old))
+        if known is None or not is_own:
             return "unauthorized"
         if len(new) < MIN_TOKEN_CHARACTERS:
             return "weak_token"

@@ -35,12 +35,14 @@ class Admit(msgspec.Struct, frozen=True, gc=False):
 
 
 class RotateToken(msgspec.Struct, frozen=True, gc=False):
-    """Replace an access token; answered by TokenRotated. At most one per connection at a time."""
+    """Replace the client's access token; answered by TokenRotated, one at a time per connection."""
 
     refusable: ClassVar[bool] = False
+    connection_id: ConnectionId
     connection: Recipient[ConnectionMessage]
     old: str
     new: str
+    address: str = ""
 
 
 class ProviderModels(msgspec.Struct, frozen=True, gc=False):

@@ -64,11 +64,19 @@ class Admitted(msgspec.Struct, frozen=True, gc=False):
 
 
 class NotAdmitted(msgspec.Struct, frozen=True, gc=False):
-    """The broker admits no such client; ``error`` is the value of ``hello_ack.error``."""
+    """The broker admits no such client; ``error`` is the value of ``hello_ack.error``.
+
+    The client is to learn of it after ``delay_s``.
+    """
 
     refusable: ClassVar[bool] = False
     error: str
     message: str
+    delay_s: float = 0.0
+
+
+class TokenWithdrawn(msgspec.Struct, frozen=True, gc=False):
+    """System lane. The access token that the connection was opened with is no longer in force."""
 
 
 class SessionLost(msgspec.Struct, frozen=True, gc=False):
@@ -173,6 +181,7 @@ ConnectionMessage = (
     | NotAdmitted
     | SessionLost
     | TokenRotated
+    | TokenWithdrawn
     | RequestAccepted
     | RequestQueued
     | RequestGranted

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
+import structlog
 
 from exai_actors.actors.connection.settings import ConnectionSettings
 from exai_actors.core.authentication import Identity
@@ -110,3 +113,72 @@ def test_the_statistics_name_strangers_and_those_that_gave_way() -> None:
     tree.board.register_strangers(lambda: StrangerStatistics(7, 5))
     statistics = tree.board.statistics()
     assert (statistics.strangers, statistics.strangers_displaced) == (7, 5)
+
+
+def rotate(client: ManualClient, old: str, new: str) -> dict[str, object]:
+    return client.send({"op": "rotate_token", "old": old, "new": new})[0]
+
+
+def test_a_client_can_replace_its_own_token_only() -> None:
+    tree = ManualTree(tokens=TOKENS)
+    client = tree.client(token=BATCH)
+    assert rotate(client, DESK, "x" * 20)["error"] == "unauthorized"
+    assert hello(tree, DESK).outbox.is_admitted
+    assert rotate(client, BATCH, "x" * 20)["ok"] is True
+    assert rotate(client, BATCH, "y" * 20)["error"] == "unauthorized"
+    assert rotate(client, "x" * 20, "y" * 20)["ok"] is True
+
+
+@pytest.mark.parametrize("guess", ["wrong-token-wrong", DESK, "ä" * 16])
+def test_the_third_wrong_token_ends_the_connection_that_guesses(guess: str) -> None:
+    tree = ManualTree(tokens=TOKENS)
+    client = tree.client(token=BATCH)
+    with structlog.testing.capture_logs() as log:
+        for _ in range(3):
+            client.send(b'{"op":"rotate_token","old":%b,"new":"%b"}' % (dumps(guess), b"x" * 20))
+    assert client.outbox.closed == (4003, "unauthorized")
+    (entry,) = (each for each in log if each["event"] == "access.tokens_guessed")
+    assert (entry["address"], entry["wrong_tokens"]) == ("127.0.0.1", 3)
+    assert "token" not in str([each for each in entry.values() if each != entry["event"]])
+
+
+def test_a_rotation_to_the_same_token_ends_no_connection() -> None:
+    tree = ManualTree(tokens=TOKENS)
+    clients = [tree.client(token=BATCH) for _ in range(2)]
+    assert rotate(clients[0], BATCH, BATCH)["ok"] is True
+    clients[1].received()
+    assert clients[1].outbox.closed is None
+
+
+def dumps(text: str) -> bytes:
+    return json.dumps(text).encode()
+
+
+def test_a_rotation_ends_the_other_connections_of_the_token_and_is_logged() -> None:
+    tree = ManualTree(tokens=TOKENS)
+    clients = [tree.client(token=BATCH) for _ in range(3)]
+    other = tree.client(token=DESK)
+    with structlog.testing.capture_logs() as log:
+        assert rotate(clients[0], BATCH, "x" * 20)["ok"] is True
+    for client in (*clients, other):
+        client.received()
+    assert [client.outbox.closed for client in clients] == [None, *[(4003, "unauthorized")] * 2]
+    assert other.outbox.closed is None
+    (entry,) = log
+    assert (entry["event"], entry["connections_ended"]) == ("access.token_rotated", 2)
+    assert "x" * 20 not in str(entry)
+    assert BATCH not in str(entry)
+
+
+def test_wrong_tokens_of_an_address_are_answered_later_and_right_ones_immediately() -> None:
+    tree = ManualTree(token=DESK)
+    guessers = [hello(tree, BATCH) for _ in range(5)]
+    assert [client.outbox.closed is not None for client in guessers] == [True] * 2 + [False] * 3
+    assert hello(tree, DESK).outbox.is_admitted
+    assert hello(tree, BATCH, "10.0.0.2").outbox.closed is not None
+    tree.advance(1.0)
+    for client in guessers:
+        client.received()
+        assert client.outbox.closed == (4003, "unauthorized")
+    tree.advance(60.0)
+    assert hello(tree, BATCH).outbox.closed is not None

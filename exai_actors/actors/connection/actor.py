@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, assert_never
 
 import structlog
+from msgspec.structs import replace
 
 from exai_actors.actors.connection.pending_calls import PendingCalls
 from exai_actors.actors.connection.slow_consumer import SlowConsumer
@@ -39,6 +40,7 @@ from exai_actors.messages.connection import (
     SocketClosed,
     TextReceived,
     TokenRotated,
+    TokenWithdrawn,
 )
 from exai_actors.messages.recipient import Recipient
 from exai_actors.messages.session_requests import (
@@ -78,6 +80,7 @@ if TYPE_CHECKING:
 _NO_ID = RequestKey("", "generated")
 # After a pause of the whole process a timer is due before the hello that arrived meanwhile is read.
 _LAST_CHANCE_S = 0.1
+_MAX_WRONG_ROTATIONS = 3
 
 log = structlog.get_logger()
 
@@ -110,6 +113,7 @@ class ConnectionActor(LoopActor):
         self._stash: list[TextReceived | BinaryReceived] | None = None
         self._calls = PendingCalls(outbox, settings, clock)
         self._rotation: ReplyTo | None = None
+        self._wrong_rotations = 0
         # The hello that waits for its answer, and whether its session has failed once.
         self._hello: Admit | None = None
         self._lost_session = False
@@ -152,8 +156,7 @@ class ConnectionActor(LoopActor):
                 if not self._closing:
                     self._admitted(message)
             case NotAdmitted():
-                if not self._closing:
-                    self._close(self._wire.refuse(message.error, message.message))
+                self._not_admitted(message)
             case SessionLost():
                 if not self._closing:
                     self._session_lost()
@@ -170,6 +173,8 @@ class ConnectionActor(LoopActor):
                 self._binary(message)
             case TokenRotated():
                 self._rotated(message)
+            case TokenWithdrawn():
+                self._close_for(CloseReason.UNAUTHORIZED)
             case HelloTimeout(is_last):
                 self._hello_timeout(is_last=is_last)
             case Heartbeat():
@@ -274,12 +279,27 @@ class ConnectionActor(LoopActor):
             self._outbox.send(encode.rotated(frame.reply, "rotation_pending"))
             return
         self._rotation = frame.reply
-        self._broker.tell(AskRotation(self.actor_ref, frame.old, frame.new))
+        self._broker.tell(
+            AskRotation(self._id, self.actor_ref, frame.old, frame.new, self._peer.address)
+        )
 
     def _rotated(self, message: TokenRotated) -> None:
         reply, self._rotation = self._rotation, None
         if reply is not None:
             self._outbox.send(encode.rotated(reply, message.error))
+        if message.error == "unauthorized":
+            self._wrong_rotations += 1
+            if self._wrong_rotations == _MAX_WRONG_ROTATIONS:
+                self._close_for(CloseReason.UNAUTHORIZED)
+
+    def _not_admitted(self, message: NotAdmitted) -> None:
+        if self._closing:
+            return
+        if message.delay_s:
+            # The time for hello may end it earlier, which says less.
+            self.schedule(message.delay_s, replace(message, delay_s=0.0))
+        else:
+            self._close(self._wire.refuse(message.error, message.message))
 
     def _health(self, reply: ReplyTo) -> None:
         answer = encode.health(
