@@ -17,6 +17,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
 from exai_actors import __version__
 from exai_actors.client import codec
 from exai_actors.client.errors import (
+    NOT_CLOSED,
     ConnectError,
     ConnectionLost,
     Unauthorized,
@@ -318,7 +319,9 @@ def _refusal(answer: codec.Frame, url: str, *, has_token: bool) -> Exception:
 
 def _close_reason(websocket: ClientConnection) -> str:
     code, reason = websocket.close_code, websocket.close_reason
-    return f"closed before it answered ({code} {reason or 'without a reason'})"
+    if code == NOT_CLOSED:
+        return "broke off before it answered"
+    return f"closed before it answered ({f'{code} {reason}'.rstrip()})"
 
 
 def _os_reason(error: OSError) -> str:

@@ -59,6 +59,10 @@ class ConnectError(ExaiError):
         self.advice = advice
 
 
+NOT_CLOSED = 1006
+"""The close code of WebSockets for a connection that ended without a closing handshake."""
+
+
 class ConnectionLost(ExaiError):
     """The connection ended before this call's outcome arrived.
 
@@ -80,7 +84,10 @@ class ConnectionLost(ExaiError):
         request_ids: tuple[str, ...] = (),
         resume: str | None = None,
     ) -> None:
-        super().__init__(f"the connection to {url} ended ({code} {reason or 'without a reason'})")
+        how = f"was closed with {code} {reason}".rstrip()
+        if code == NOT_CLOSED:
+            how = "broke off; the broker may have stopped, or the network failed"
+        super().__init__(f"the connection to {url} {how}")
         self.url = url
         self.session_id = session_id
         self.resume = resume

@@ -133,7 +133,8 @@ class Connection:
             case State.CLOSED:
                 return Ignored()
             case State.AWAITING_HELLO:
-                return self._reject_hello(CloseReason.INVALID_HELLO, "invalid_hello")
+                problem = "a binary frame came first"
+                return self._reject_hello(CloseReason.INVALID_HELLO, "invalid_hello", problem)
         return refuse_binary(size)
 
     def admit(self, session_id: str, *, resumed: bool = False, resume: str | None = None) -> bytes:
@@ -177,7 +178,8 @@ class Connection:
 
     def _receive_first(self, data: bytes) -> ClientFrame | Close:
         if len(data) > MAX_HELLO_SIZE:
-            return self._reject_hello(CloseReason.INVALID_HELLO, "invalid_hello")
+            problem = f"the first frame has {len(data)} bytes, at most {MAX_HELLO_SIZE} are allowed"
+            return self._reject_hello(CloseReason.INVALID_HELLO, "invalid_hello", problem)
         frame = decode(data)
         match frame:
             case Hello():
@@ -190,13 +192,33 @@ class Connection:
             case Ping() if frame.reply.dialect == "json-rpc":
                 return frame
             case Malformed() if frame.error.code is ErrorCode.VALIDATION_ERROR:
-                return self._reject_hello(CloseReason.INVALID_HELLO, "invalid_hello")
+                problem = "the first frame is not JSON"
+                return self._reject_hello(CloseReason.INVALID_HELLO, "invalid_hello", problem)
+            case Ignored():
+                return self._reject_hello(CloseReason.MISSING_HELLO, "missing_hello", _NO_HELLO)
+            case _ if frame.reply.dialect == "json-rpc":
+                self._transition(Event.REJECT_HELLO)
+                reason = CloseReason.MISSING_HELLO
+                body = ErrorBody(ErrorCode.PROTOCOL_ERROR, f"{_NO_HELLO}; {_HOW_TO_INITIALIZE}")
+                return Close(reason.code, reason.reason, encode.error(frame.reply, body))
             case _:
-                return self._reject_hello(CloseReason.MISSING_HELLO, "missing_hello")
+                return self._reject_hello(CloseReason.MISSING_HELLO, "missing_hello", _NO_HELLO)
 
-    def _reject_hello(self, reason: CloseReason, error: str) -> Close:
+    def _reject_hello(self, reason: CloseReason, error: str, problem: str) -> Close:
         self._transition(Event.REJECT_HELLO)
-        return Close(reason.code, reason.reason, _negative_ack(error, ""))
+        frame = _negative_ack(error, f"{problem}; {_HOW_TO_BEGIN}")
+        return Close(reason.code, reason.reason, frame)
+
+
+_NO_HELLO = "the first frame is not a hello"
+_HOW_TO_INITIALIZE = (
+    'begin with {"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": {}}, and a token in '
+    "the header Authorization of the handshake"
+)
+_HOW_TO_BEGIN = (
+    'begin with {"op": "hello", "token": "YOUR-TOKEN"} (without token if the broker needs none), '
+    'or with the method "initialize" of JSON-RPC'
+)
 
 
 _REFUSALS = {

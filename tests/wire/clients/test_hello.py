@@ -113,7 +113,9 @@ NOT_JSON = [
 def test_an_unreadable_first_frame_is_an_invalid_hello(data: bytes) -> None:
     close = _first(data)
     assert (close.code, close.reason) == (4000, "invalid hello")
-    assert parsed(close.frame) == {"op": "hello_ack", "ok": False, "error": "invalid_hello"}
+    ack = parsed(close.frame)
+    assert '{"op": "hello", "token": "YOUR-TOKEN"}' in ack.pop("message")
+    assert ack == {"op": "hello_ack", "ok": False, "error": "invalid_hello"}
 
 
 def test_a_first_frame_may_have_the_largest_size() -> None:
@@ -128,6 +130,7 @@ def test_a_binary_first_frame_is_an_invalid_hello() -> None:
     assert isinstance(close, Close)
     assert close.code == 4000
     assert parsed(close.frame)["error"] == "invalid_hello"
+    assert "binary" in parsed(close.frame)["message"]
     assert connection.state is State.CLOSED
 
 
@@ -145,16 +148,33 @@ def test_a_binary_first_frame_is_an_invalid_hello() -> None:
         None,
         "hello",
         [{"op": "hello"}],
-        {"method": "tools/call", "params": {"name": "chat"}},
-        {"jsonrpc": "2.0", "id": 1, "method": "tools/list"},
         {"jsonrpc": "2.0", "method": "notifications/initialized"},
-        {"jsonrpc": "1.0", "id": 1, "method": "initialize"},
     ],
 )
-def test_another_first_frame_is_a_missing_hello(frame: Any) -> None:
+def test_another_first_frame_is_a_missing_hello_and_the_answer_shows_one(frame: Any) -> None:
     close = _first(frame)
     assert (close.code, close.reason) == (4001, "missing hello")
-    assert parsed(close.frame) == {"op": "hello_ack", "ok": False, "error": "missing_hello"}
+    ack = parsed(close.frame)
+    assert '{"op": "hello", "token": "YOUR-TOKEN"}' in ack.pop("message")
+    assert ack == {"op": "hello_ack", "ok": False, "error": "missing_hello"}
+
+
+@pytest.mark.parametrize(
+    ("frame", "name"),
+    [
+        ({"method": "tools/call", "params": {"name": "chat"}}, None),
+        ({"jsonrpc": "2.0", "id": 1, "method": "tools/list"}, 1),
+        ({"jsonrpc": "2.0", "id": "a", "method": "tools/call", "params": {"name": "x"}}, "a"),
+        ({"jsonrpc": "1.0", "id": 1, "method": "initialize"}, 1),
+        ({"jsonrpc": "2.0", "id": 2, "method": "resources/list"}, 2),
+    ],
+)
+def test_json_rpc_without_initialize_is_answered_in_json_rpc(frame: Any, name: Any) -> None:
+    close = _first(frame)
+    assert (close.code, close.reason) == (4001, "missing hello")
+    answer = parsed(close.frame)
+    assert (answer["jsonrpc"], answer["id"]) == ("2.0", name)
+    assert '"method": "initialize"' in answer["error"]["message"]
 
 
 def test_a_silent_client_is_closed_without_a_frame() -> None:
