@@ -68,6 +68,9 @@ def of_error(error: ExaiError) -> ExitCode:
     from exai_actors.errors import BrokerError, ConfigError, UsageError
 
     match error:
+        case BrokerError() if "actual_size" in (error.body.details or {}):
+            # Too large: it will not fit later either.
+            return ExitCode.INVALID
         case BrokerError():
             return of_error_code(error.body.code)
         case ConnectError() | ConnectionLost():

@@ -90,8 +90,8 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     as "desk.example".
     """
     max_frame_bytes: Bytes = _WEBSOCKET.max_frame_bytes
-    """The largest frame a client may send; a larger one closes the connection with 1009. Frames
-    above 10 MiB are answered with an error, so more is of use only for the wording of that.
+    """The largest frame a client may send; a larger one closes the connection with 1009. Above
+    10 MiB only images, as data URLs, are of use; other frames are answered with an error.
     """
     message_timeout_s: Seconds = _WEBSOCKET.message_timeout_s
     """How long a message may take to arrive, from its first byte to its last."""

@@ -25,7 +25,13 @@ from exai_actors.wire.clients.frames import ClientFrame, Malformed, ReplyTo
 from exai_actors.wire.clients.salvage import salvage
 
 TOOL_CALL_MAX_SIZE = 10 * 1024 * 1024
-"""Bytes of the largest frame that is read after the hello."""
+"""Bytes of the largest frame that is read after the hello, not counting images in data URLs.
+
+The edge limits the whole frame.
+"""
+
+_IMAGE_DATA = b'"data:image'
+_MAX_IMAGES = 1_000
 
 _ABSENT = msgspec.Raw()
 
@@ -56,7 +62,7 @@ _LONE_SURROGATE = re.compile(
 
 def decode(data: bytes) -> ClientFrame:
     """The frame in ``data``; Malformed, never an exception, if it is not a frame."""
-    if len(data) > TOOL_CALL_MAX_SIZE:
+    if len(data) > TOOL_CALL_MAX_SIZE and _size_without_images(data) > TOOL_CALL_MAX_SIZE:
         return _malformed(data, _too_large(len(data)))
     problem = excess(data)
     if problem is not None:
@@ -113,6 +119,19 @@ def refuse_binary(size: int) -> Malformed:
             {"size": size},
         ),
     )
+
+
+def _size_without_images(data: bytes) -> int:
+    size, start = len(data), data.find(_IMAGE_DATA)
+    for _ in range(_MAX_IMAGES):
+        if start < 0:
+            break
+        end = data.find(b'"', start + 1)
+        # A quote that is escaped is part of another text.
+        if end > 0 and data[start - 1 : start] != b"\\" and data[end - 1 : end] != b"\\":
+            size -= end - start
+        start = data.find(_IMAGE_DATA, start + 1)
+    return size
 
 
 def _too_large(size: int) -> ErrorBody:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from exai_actors.core.calls import CallOptions, IfBusy
+from exai_actors.errors import ErrorBody
 from exai_actors.ids import RequestKey
 from exai_actors.wire.clients.codec import TOOL_CALL_MAX_SIZE
 from exai_actors.wire.clients.frames import (
@@ -351,6 +352,36 @@ def test_an_oversized_call_is_refused_under_its_id(frame: bytes) -> None:
             "details": {"actual_size": limit + 1, "limit": limit},
         },
     }
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        b'"data:image/png;base64,@"',
+        b'"https://example.org/a.png","data:image/jpeg;base64,@"',
+        b'"data:image\\/png;base64,@\\/9j\\/"',
+    ],
+)
+def test_images_do_not_count_for_the_size_of_a_call(image: bytes) -> None:
+    frame = b'{"op":"call_tool","request_id":"photo","name":"chat","arguments":{"prompt":"look",'
+    sized = _sized(frame + b'"images":[' + image + b"]}}", 12_000_000)
+    checked = call(sized).check()
+    assert not isinstance(checked, ErrorBody)
+    assert checked.request == RequestKey("photo")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        b'"prompt":"data:text/plain,@"',
+        b'"prompt":"x\\"data:image/png;base64,@"',
+        b'"prompt":"@","images":[' + b'"data:image/png",' * 100_000 + b'"data:image/png"]',
+        b'"prompt":"@","images":["data:image/png;base64,AA"]',
+    ],
+)
+def test_other_texts_count_for_the_size_of_a_call(arguments: bytes) -> None:
+    frame = b'{"op":"call_tool","request_id":"big","name":"chat","arguments":{' + arguments + b"}}"
+    assert error_frame(_sized(frame, 12_000_000))["error"]["code"] == "OVER_CAPACITY"
 
 
 def test_only_a_malformed_call_has_a_request() -> None:
