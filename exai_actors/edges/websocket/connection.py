@@ -70,6 +70,7 @@ class WebSocketConnection(asyncio.BufferedProtocol):
     """
 
     __slots__ = (
+        "_answers_first",
         "_dropped_as",
         "_gate",
         "_host",
@@ -101,6 +102,7 @@ class WebSocketConnection(asyncio.BufferedProtocol):
         self._next_turn: asyncio.Handle | None = None
         self._dropped_as: tuple[int, str] | None = None
         self._is_ending = False
+        self._answers_first = False
         self._uses_fast_path = False
         self.received_since_ping = True
 
@@ -109,6 +111,10 @@ class WebSocketConnection(asyncio.BufferedProtocol):
         """The client's address without its port; empty for a socket that has none."""
         name = self._transport.get_extra_info("peername")
         return str(name[0]) if isinstance(name, tuple) else ""
+
+    @property
+    def is_open(self) -> bool:
+        return self._protocol.state is OPEN
 
     @property
     def had_handshake(self) -> bool:
@@ -272,12 +278,21 @@ class WebSocketConnection(asyncio.BufferedProtocol):
             self._receive_header(data)
             return
         protocol.receive_data(data)
-        self._write_library_output()
         for event in protocol.events_received():
             self._process(event)
+        if protocol.state is OPEN or self._is_ending:
+            self._write_library_output()
+        elif not self._answers_first:
+            # The client has ended it, or broken the protocol, perhaps behind a good request.
+            self._answers_first = True
+            self._host.coalescer.call_after(self._end_after_answers)
         self._note_unfinished(is_unfinished=not protocol.is_between_messages())
         if protocol.has_more:
             self._continue_next_turn()
+
+    def _end_after_answers(self) -> None:
+        if not self._transport.is_closing():
+            self._write_library_output()
 
     def _receive_header(self, data: bytes) -> None:
         protocol = self._protocol

@@ -23,7 +23,7 @@ class WriteCoalescer:
     frames of one answer that are sent in several turns then still need one write.
     """
 
-    __slots__ = ("_is_busy", "_outboxes", "_postponed", "_schedule")
+    __slots__ = ("_afterwards", "_is_busy", "_outboxes", "_postponed", "_schedule")
 
     def __init__(
         self,
@@ -34,12 +34,19 @@ class WriteCoalescer:
         self._is_busy = is_busy
         self._postponed = 0
         self._outboxes: list[SocketOutbox] = []
+        self._afterwards: list[Callable[[], None]] = []
 
     def add(self, outbox: SocketOutbox) -> None:
         """Write this outbox too; called once between two writes of it."""
-        if not self._outboxes:
+        if not self._outboxes and not self._afterwards:
             self._schedule(self._write)
         self._outboxes.append(outbox)
+
+    def call_after(self, callback: Callable[[], None]) -> None:
+        """Call once after the next write, and so after the answers to what has been received."""
+        if not self._outboxes and not self._afterwards:
+            self._schedule(self._write)
+        self._afterwards.append(callback)
 
     def _write(self) -> None:
         if self._postponed < _MAX_POSTPONED_TURNS and self._is_busy():
@@ -50,6 +57,9 @@ class WriteCoalescer:
         outboxes, self._outboxes = self._outboxes, []
         for outbox in outboxes:
             outbox.flush()
+        afterwards, self._afterwards = self._afterwards, []
+        for callback in afterwards:
+            callback()
 
 
 class Closable(Protocol):

@@ -165,6 +165,8 @@ class MemorySocket:
             piece = data[start : start + len(buffer)]
             buffer[: len(piece)] = piece
             self.connection.buffer_updated(len(piece))
+        if not self.connection.is_open:
+            self.turns.end()
 
     def client_leaves(self) -> None:
         """The client closes its socket and the loop sees it."""

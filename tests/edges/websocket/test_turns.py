@@ -45,6 +45,12 @@ def reached(socket: MemorySocket) -> int:
     return len(socket.probe.messages) + sum(each.opcode is PONG for each in socket.frames())
 
 
+def ended(socket: MemorySocket) -> bool:
+    """Whether the server has ended the stream, after the end of a turn."""
+    socket.turns.end()
+    return socket.transport.sent_eof
+
+
 async def until(condition: Callable[[], bool]) -> None:
     """Give the loop turns until the condition holds."""
     for _ in range(10_000):
@@ -84,7 +90,7 @@ async def test_a_fault_in_a_flood_ends_it_in_its_place() -> None:
     socket = admitted()
     good = FRAMES_PER_TURN * 2
     socket.receive(PING * good + b"\xff" * 100 + PING * good)
-    await until(lambda: socket.transport.sent_eof)
+    await until(lambda: ended(socket))
     opcodes = [each.opcode for each in socket.frames()]
     assert opcodes == [PONG] * good + [CLOSE]
 
@@ -92,7 +98,7 @@ async def test_a_fault_in_a_flood_ends_it_in_its_place() -> None:
 async def test_a_close_in_a_flood_is_answered_in_its_place() -> None:
     socket = admitted()
     socket.receive(text(b"x") * MAX_FRAMES * 2 + close(1000, "bye"))
-    await until(lambda: socket.transport.sent_eof)
+    await until(lambda: ended(socket))
     socket.client_leaves()
     assert len(socket.probe.messages) == 1 + MAX_FRAMES * 2 + 1
     assert socket.probe.messages[-1] == SocketClosed(1000, "bye")
@@ -145,7 +151,7 @@ async def test_a_stranger_may_send_few_frames(frame: bytes, allowed: int, at_onc
         await asyncio.sleep(0)
     assert all(each.opcode is PONG for each in socket.frames())
     socket.receive(frame)
-    await until(lambda: socket.transport.sent_eof)
+    await until(lambda: ended(socket))
     said = socket.frames()[-1]
     assert said.opcode is CLOSE
     assert bytes(said.data)[2:] == b"too many frames before hello was answered"
@@ -155,7 +161,7 @@ async def test_a_stranger_may_not_send_a_message_in_empty_fragments_without_end(
     socket = MemorySocket()
     socket.opened()
     socket.receive(client_frame(1, fin=False) + client_frame(0, fin=False) * 1000)
-    await until(lambda: socket.transport.sent_eof)
+    await until(lambda: ended(socket))
     socket.client_leaves()
     assert socket.probe.messages == [
         SocketClosed(1008, "too many frames before hello was answered")
