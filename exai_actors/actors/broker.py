@@ -31,6 +31,7 @@ from exai_actors.errors import safe_str
 from exai_actors.ids import ConnectionId, ProviderName, SessionId
 from exai_actors.messages.broker import (
     Admit,
+    AwaitProvider,
     BrokerMessage,
     ConnectionOpened,
     DrainBroker,
@@ -50,7 +51,7 @@ from exai_actors.messages.connection import (
     TokenWithdrawn,
 )
 from exai_actors.messages.recipient import Recipient
-from exai_actors.messages.session import Attach, Detach
+from exai_actors.messages.session import Attach, Detach, ProviderDecided
 from exai_actors.runtime import Exit, ExitReason, LoopActor, LoopRef
 
 if TYPE_CHECKING:
@@ -155,6 +156,10 @@ class BrokerActor(LoopActor):
             case SessionFinished(session):
                 self._table.finished(session, self.now())
                 self._arm_expiry()
+            case AwaitProvider(provider, session):
+                # The provider's Exit came before, on the system lane: by now it is started again,
+                # or closed.
+                session.tell(ProviderDecided(provider))
             case ExpireSessions():
                 self._expire_sessions()
             case ReopenProvider(provider):

@@ -85,6 +85,7 @@ class StatisticsBoard:
 
     def close_provider(self, name: ProviderName, trouble: str) -> None:
         """Show the last figures of a provider that is closed, and why it is."""
+        self._waits.pop(name, None)
         try:
             last = self._providers[name]()
         except Exception:  # noqa: BLE001 - whatever the figures of a failed actor raise

@@ -86,6 +86,16 @@ def provider_restarted(provider: ProviderName) -> ErrorBody:
     )
 
 
+def poison(provider: ProviderName) -> ErrorBody:
+    """The provider's actor has failed twice with this call in hand."""
+    return ErrorBody(
+        ErrorCode.INTERNAL_ERROR,
+        f"provider '{provider}' failed twice inside the broker while it handled this request, "
+        "which is therefore refused; do not repeat it unchanged, and please report it",
+        {"provider": provider},
+    )
+
+
 def provider_unreachable(provider: ProviderName) -> ErrorBody:
     """The provider's actor is being restarted, or its mailbox is full; no call was made."""
     return ErrorBody(

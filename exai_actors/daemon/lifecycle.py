@@ -1,8 +1,8 @@
 """The life of the process: start, report ready, wait for a signal, drain, stop.
 
 The first SIGTERM, SIGINT, SIGHUP or SIGQUIT drains: requests in flight may take ``[server]
-drain_s`` to end. A second one ends the drain, unless both are SIGHUP. SIGUSR1 and SIGUSR2, whose
-default is to end the process, have no effect.
+drain_s`` to end. A second one ends the drain, unless both are SIGHUP. SIGUSR1 and SIGUSR2 have no
+effect; by default they would end the process.
 """
 
 from __future__ import annotations

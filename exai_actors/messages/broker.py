@@ -9,6 +9,7 @@ import msgspec
 from exai_actors.ids import ConnectionId, ProviderName, SessionId
 from exai_actors.messages.connection import ConnectionMessage
 from exai_actors.messages.recipient import Recipient
+from exai_actors.messages.session import ProviderDecided
 
 
 class ConnectionOpened(msgspec.Struct, frozen=True, gc=False):
@@ -67,6 +68,14 @@ class SessionFinished(msgspec.Struct, frozen=True, gc=False):
     session: SessionId
 
 
+class AwaitProvider(msgspec.Struct, frozen=True, gc=False):
+    """A session finds no actor of a provider; answered by ProviderDecided."""
+
+    refusable: ClassVar[bool] = False
+    provider: ProviderName
+    session: Recipient[ProviderDecided]
+
+
 class ExpireSessions(msgspec.Struct, frozen=True, gc=False):
     """System lane. End the sessions that have been without connections for too long."""
 
@@ -93,6 +102,7 @@ BrokerMessage = (
     | ProviderModels
     | SessionFinishes
     | SessionFinished
+    | AwaitProvider
     | ExpireSessions
     | ReopenProvider
     | DrainBroker

@@ -12,7 +12,7 @@ import msgspec
 from exai_actors.core.calls import Completion, UpstreamFailure
 from exai_actors.core.wait_reasons import WaitReason
 from exai_actors.errors import ErrorBody
-from exai_actors.ids import ConnectionId, RequestKey
+from exai_actors.ids import ConnectionId, ProviderName, RequestKey
 from exai_actors.messages.connection import ConnectionMessage
 from exai_actors.messages.recipient import Recipient
 from exai_actors.messages.session_requests import SessionRequest
@@ -107,6 +107,35 @@ class Refused(msgspec.Struct, frozen=True, gc=False):
     would_wait: bool = True
 
 
+class Returned(msgspec.Struct, frozen=True, gc=False):
+    """The provider's actor has failed. Without an error, the call was not sent to the service.
+
+    The session then sends it to the next incarnation; otherwise the request ends with the error.
+    """
+
+    refusable: ClassVar[bool] = False
+    request: RequestKey
+    error: ErrorBody | None = None
+
+
+class ProviderLost(msgspec.Struct, frozen=True, gc=False):
+    """From the session to itself: those of ``runs`` that the provider has not returned are lost.
+
+    It comes behind what the provider sent before its end, which the notice of that end overtakes.
+    """
+
+    refusable: ClassVar[bool] = False
+    provider: ProviderName
+    runs: tuple[RequestKey, ...]
+
+
+class ProviderDecided(msgspec.Struct, frozen=True, gc=False):
+    """The broker has started the provider again, or has closed it."""
+
+    refusable: ClassVar[bool] = False
+    provider: ProviderName
+
+
 class DeadlinesDue(msgspec.Struct, frozen=True, gc=False):
     """System lane. End the requests whose deadline has passed."""
 
@@ -122,5 +151,8 @@ SessionMessage = (
     | Completed
     | Failed
     | Refused
+    | Returned
+    | ProviderLost
+    | ProviderDecided
     | DeadlinesDue
 )

@@ -24,10 +24,12 @@ from hypothesis.stateful import (
 )
 from pykka import ActorRegistry
 
+from exai_actors.actors.broker import CLOSED_FOR_S
 from exai_actors.actors.connection.settings import ConnectionSettings
+from exai_actors.actors.session.actor import SessionActor
 from exai_actors.actors.session.connections import SessionConnections
 from exai_actors.actors.session.settings import SessionSettings
-from exai_actors.core.calls import FailureKind
+from exai_actors.core.calls import FailureKind, Outcome
 from exai_actors.core.capacity.settings import CapacitySettings, CircuitSettings
 from exai_actors.core.routing import RouteSettings
 from exai_actors.core.session.requests import SessionRequests
@@ -78,7 +80,6 @@ class EveryCallIsAnsweredOnce(RuleBasedStateMachine):
         self.answered: dict[str, Counter[str]] = {}
         self.prompts: dict[tuple[str, str], tuple[str, str]] = {}
         self.names = count()
-        self.crashes: Counter[str] = Counter()
 
     def teardown(self) -> None:
         try:
@@ -139,9 +140,8 @@ class EveryCallIsAnsweredOnce(RuleBasedStateMachine):
     @rule(provider=PROVIDERS)
     def provider_crashes(self, provider: str) -> None:
         ref = self.tree.directory.providers[ProviderName(provider)].resolve()
-        # The broker gives up after more than five in 30 s.
-        if ref is not None and self.crashes[provider] < 3:
-            self.crashes[provider] += 1
+        # After more than five in 30 s the broker closes it for a while.
+        if ref is not None:
             ref.tell(object())
         self._read_all()
 
@@ -238,7 +238,7 @@ class EveryCallIsAnsweredOnce(RuleBasedStateMachine):
                 assert self._leftovers(path) <= OF_A_SESSION
         for who in tuple(self.clients):
             self.vanish(who)
-        self.time_passes(RESUME_S)
+        self.time_passes(max(RESUME_S, CLOSED_FOR_S))
         providers = [f"/providers/{name}" for name in self.tree.upstreams]
         assert set(self.tree.system.paths()) == {"/broker", *providers}
         assert leftovers(self._actor("/broker")) == dict.fromkeys(OF_THE_BROKER, len(providers))
@@ -288,9 +288,30 @@ def loses_re_routed_requests(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(SessionRequests, "run_again", lost)
 
 
+def loses_returned_requests(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(SessionActor, "_await_provider", lambda *_, **__: None)
+
+
+def takes_returned_requests_for_lost(patch: pytest.MonkeyPatch) -> None:
+    returned = SessionActor._returned
+
+    def both(self: SessionActor, active: Any, error: Any) -> None:
+        self._connections.ended(active, Outcome("failed"))
+        returned(self, active, error)
+
+    patch.setattr(SessionActor, "_returned", both)
+
+
 @pytest.mark.without_coverage
 @pytest.mark.parametrize(
-    "breaking", [answers_only_the_first, forgets_joined_requests, loses_re_routed_requests]
+    "breaking",
+    [
+        answers_only_the_first,
+        forgets_joined_requests,
+        loses_re_routed_requests,
+        loses_returned_requests,
+        takes_returned_requests_for_lost,
+    ],
 )
 def test_the_machine_notices_a_broken_session(
     breaking: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from exai_actors.actors.provider.call import NO_SESSION, ProviderCall, adopted_call
 from exai_actors.actors.provider.coalescing import Coalescing
+from exai_actors.actors.provider.hand_back import accuse, give_back, pass_on
 from exai_actors.actors.provider.log import (
     UnrecognisedRefusals,
     log_changes,
@@ -23,6 +24,7 @@ from exai_actors.actors.provider.log import (
 from exai_actors.actors.provider.model_refresh import ModelRefresh
 from exai_actors.actors.provider.replies import ProviderReplies
 from exai_actors.actors.provider.statistics import Counts, describe
+from exai_actors.core import error_bodies
 from exai_actors.core.calls import (
     Aborted,
     Completion,
@@ -60,7 +62,7 @@ from exai_actors.messages.provider import (
     UpstreamEnded,
 )
 from exai_actors.messages.recipient import Recipient
-from exai_actors.messages.session import Chunk, Failed
+from exai_actors.messages.session import Chunk, Failed, Refused
 from exai_actors.runtime import Cancellable, Down, LoopActor, LoopRef
 
 if TYPE_CHECKING:
@@ -105,6 +107,9 @@ class ProviderActor(LoopActor):
         self._watched: set[SessionId] = set()
         self._refresh_armed = False
         self._displacing = False
+        # A call during the handling of its end: it has no permit any more.
+        self._settling: ProviderCall | None = None
+        self._poison = account.suspects.poison
         self._wake: Cancellable | None = None
         self._unrecognised = UnrecognisedRefusals(self._name)
         self._counts = Counts()
@@ -129,6 +134,11 @@ class ProviderActor(LoopActor):
 
     def on_failure(self, *_: object) -> None:
         self._abort_all()
+        now, messages, suspects = self.now(), self.unhandled, self._account.suspects
+        message = messages[0] if messages else None
+        accuse(self._name, self._dispatcher, suspects, message, self._settling, now)
+        pass_on(self._dispatcher, self._settling, messages)
+        give_back(self._name, self._dispatcher, suspects, messages, now)
 
     def on_receive(self, message: ProviderMessage | Down[SessionId]) -> str | None:
         # In order of frequency: each case costs those after it.
@@ -201,6 +211,10 @@ class ProviderActor(LoopActor):
     def _run(self, run: RunCall) -> None:
         if run.session not in self._watched:
             self._watch_session(run)
+        if self._poison and self._account.suspects.is_poison(hash(run.call), self.now()):
+            error = error_bodies.poison(self._name)
+            run.reply_to.tell(Refused(run.request, error, "", would_wait=False))
+            return
         joined = self._coalescing.join(run) if self._coalescing.enabled else None
         if joined is not None:
             self._counts.shared += 1
@@ -288,6 +302,7 @@ class ProviderActor(LoopActor):
             call = self._dispatcher.release(message.permit)
         if call is None:
             return
+        self._settling = call
         call.upstream_call = None
         # There is nothing here to settle a call with that an earlier incarnation started.
         if call.attempts:
@@ -306,6 +321,7 @@ class ProviderActor(LoopActor):
         changed = bool(self._account.unlogged)
         if changed:
             log_changes(self._account, self._name)
+        self._settling = None
         if self._dispatcher.has_waiting():
             self._pump()
         elif changed:

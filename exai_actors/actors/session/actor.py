@@ -36,7 +36,12 @@ from exai_actors.core.tools.table import ChatRequest, LocalRequest
 from exai_actors.core.wait_reasons import Waiting
 from exai_actors.errors import ErrorBody
 from exai_actors.ids import ConnectionId, ConversationId, ProviderName, RequestKey, SessionId
-from exai_actors.messages.broker import BrokerMessage, SessionFinished, SessionFinishes
+from exai_actors.messages.broker import (
+    AwaitProvider,
+    BrokerMessage,
+    SessionFinished,
+    SessionFinishes,
+)
 from exai_actors.messages.connection import Admitted, RequestAccepted, RequestEnded
 from exai_actors.messages.provider import (
     CancelCall,
@@ -55,8 +60,11 @@ from exai_actors.messages.session import (
     Enqueued,
     Failed,
     Granted,
+    ProviderDecided,
+    ProviderLost,
     Queued,
     Refused,
+    Returned,
     SessionMessage,
 )
 from exai_actors.messages.session_requests import (
@@ -101,6 +109,8 @@ class SessionActor(LoopActor):
         self._connections = SessionConnections()
         # Of each provider the incarnation that this session watches.
         self._providers: dict[ProviderName, Recipient[ProviderMessage]] = {}
+        # The requests that wait for a provider's next incarnation: returned ones and new ones.
+        self._awaiting: dict[ProviderName, tuple[list[ActiveRequest], list[ActiveRequest]]] = {}
         self._requests = SessionRequests(
             Window(
                 limit=settings.window,
@@ -183,6 +193,13 @@ class SessionActor(LoopActor):
             case ResumeStreams(connection_id):
                 self._connections.resume(connection_id)
                 self._steer(self._requests.read_by(connection_id))
+            case Returned(run, error):
+                if active := self._requests.find(run):
+                    self._returned(active, error)
+            case ProviderLost(provider, runs):
+                self._provider_lost(provider, runs)
+            case ProviderDecided(provider):
+                self._provider_decided(provider)
             case DeadlinesDue():
                 self._deadlines_due()
             case Down():
@@ -316,7 +333,11 @@ class SessionActor(LoopActor):
             fallback_reasons=route.fallback_reasons,
         )
         provider = self._providers.get(route.provider) or self._watch_provider(route.provider)
-        if provider is None or provider.offer(run) != "accepted":
+        if provider is None:
+            # It has failed, and is being started again, unless it is closed.
+            self._await_provider(active, returned=False)
+            return
+        if provider.offer(run) != "accepted":
             error = error_bodies.provider_unreachable(route.provider)
             self._unanswered(active, "unreachable", "refused", error)
             return
@@ -455,16 +476,18 @@ class SessionActor(LoopActor):
 
     def _withdraw(self, active: ActiveRequest) -> None:
         """Tell the provider that the outcome is not needed."""
-        if active.at_provider:
-            self._providers[active.route.provider].tell(CancelCall(active.run, self._id))
+        provider = self._providers.get(active.route.provider)
+        if active.at_provider and provider is not None:
+            provider.tell(CancelCall(active.run, self._id))
 
     def _steer(self, requests: Iterable[ActiveRequest]) -> None:
         """Pause or resume each stream according to its reader."""
         for active in requests:
-            if active.stream and active.at_provider:
+            provider = self._providers.get(active.route.provider)
+            if active.stream and active.at_provider and provider is not None:
                 paused = self._connections.is_paused(active.reader)
                 message = PauseStream if paused else ResumeStream
-                self._providers[active.route.provider].tell(message(active.run, self._id))
+                provider.tell(message(active.run, self._id))
 
     def _deadlines_due(self) -> None:
         self._timer_due = inf
@@ -483,7 +506,7 @@ class SessionActor(LoopActor):
     def _expired(self, active: ActiveRequest) -> ErrorBody:
         """The error of an overdue request, with the reason of its wait until now."""
         provider = active.route.provider
-        if active.at_provider:
+        if active.at_provider and provider in self._providers:
             waiting = self._directory.board.waiting(provider, self._id, active.run)
         else:
             waiting = Waiting(None, self._requests.wait_reason(active))
@@ -491,9 +514,44 @@ class SessionActor(LoopActor):
 
     def _provider_down(self, provider: ProviderName) -> None:
         del self._providers[provider]
-        for active in self._requests.at(provider):
-            error = error_bodies.provider_restarted(provider)
-            self._unanswered(active, "unreachable", "failed", error)
+        runs = tuple(active.run for active in self._requests.at(provider))
+        if runs:
+            self.actor_ref.tell(ProviderLost(provider, runs))
+
+    def _provider_lost(self, provider: ProviderName, runs: tuple[RequestKey, ...]) -> None:
+        for run in runs:
+            if active := self._requests.find(run):
+                error = error_bodies.provider_restarted(provider)
+                self._unanswered(active, "unreachable", "failed", error)
+
+    def _returned(self, active: ActiveRequest, error: ErrorBody | None) -> None:
+        if error is not None:
+            error = error_bodies.with_tried_targets(error, active.tried)
+            self._end(active, Outcome("failed", error=error))
+            return
+        active.at_provider = False
+        # Late replies of the incarnation that failed must match nothing.
+        self._requests.run_again(active)
+        self._await_provider(active, returned=True)
+
+    def _await_provider(self, active: ActiveRequest, *, returned: bool) -> None:
+        """Start a request when its provider has an actor again, returned ones before new ones."""
+        provider = active.route.provider
+        if provider not in self._awaiting:
+            self._awaiting[provider] = ([], [])
+            self._broker.tell(AwaitProvider(provider, self.actor_ref))
+        self._awaiting[provider][0 if returned else 1].append(active)
+
+    def _provider_decided(self, provider: ProviderName) -> None:
+        returned, fresh = self._awaiting.pop(provider, ([], []))
+        startable = [each for each in returned + fresh if self._is_active(each)]
+        if provider in self._providers or self._watch_provider(provider) is not None:
+            self._start_all(startable)
+            return
+        for active in startable:
+            if self._is_active(active):
+                error = error_bodies.provider_unreachable(provider)
+                self._unanswered(active, "unreachable", "refused", error)
 
     def _set_timer(self, instant: float) -> None:
         if self._timer is not None:

@@ -16,6 +16,7 @@ from exai_actors.core.capacity.circuit import Circuit
 from exai_actors.core.capacity.holds import Hold
 from exai_actors.core.capacity.rate_gates import RateGates
 from exai_actors.core.capacity.settings import CapacitySettings
+from exai_actors.core.suspects import Suspects
 from exai_actors.ids import PermitId, TenantName
 
 EVENTS_KEPT = 50
@@ -48,6 +49,7 @@ class Account:
         "quarantined",
         "reserved",
         "settings",
+        "suspects",
         "unlogged",
         "weights",
     )
@@ -64,6 +66,7 @@ class Account:
         self.model_holds = {model: Hold(model) for model in self.model_limits}
         self.circuit = Circuit(settings.circuit)
         self.quarantined: list[tuple[float, PermitId, Any]] = []
+        self.suspects = Suspects()
         self.events: deque[CapacityEvent] = deque(maxlen=EVENTS_KEPT)
         self.unlogged: deque[CapacityEvent] = deque(maxlen=EVENTS_KEPT)
 

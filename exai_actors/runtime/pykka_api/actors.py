@@ -18,6 +18,7 @@ from exai_actors.runtime.kernel.errors import RuntimeFault
 from exai_actors.runtime.kernel.pace import DEFAULT_PACE, Pace
 from exai_actors.runtime.kernel.ref import Ref
 from exai_actors.runtime.kernel.requests import request_stop
+from exai_actors.runtime.kernel.scheduler import NO_MESSAGE
 from exai_actors.runtime.kernel.system import System
 from exai_actors.runtime.kernel.timers import ScheduledMessage
 from exai_actors.runtime.kernel.watching import watch
@@ -104,6 +105,16 @@ class LoopActor(pykka.Actor):
         end.
         """
         return ScheduledMessage(self._cell, delay_s, message)
+
+    @property
+    def unhandled(self) -> tuple[Any, ...]:
+        """In ``on_failure``: the messages without effect, the one that raised first.
+
+        Those behind it come in the order of their arrival, without the system lane.
+        """
+        message = self.system.scheduler.message
+        behind = tuple(self._cell.mailbox.user)
+        return behind if message is NO_MESSAGE else (message, *behind)
 
     def watch(self, ref: LoopRef[Any] | PathRef, tag: object = None) -> None:
         """Get one ``Down`` when that incarnation ends, or now if it has ended.
