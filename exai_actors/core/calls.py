@@ -156,7 +156,9 @@ class UpstreamFailure(msgspec.Struct, frozen=True, gc=False):
 
 
 class Aborted(msgspec.Struct, frozen=True, gc=False):
-    """The broker aborted the call, and its connection is closed."""
+    """The broker aborted the call, and its connection is closed; ``because`` is for the client."""
+
+    because: str = ""
 
 
 UpstreamResult = Completion | UpstreamFailure | Aborted

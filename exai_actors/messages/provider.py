@@ -75,7 +75,8 @@ class UpstreamEnded(msgspec.Struct, frozen=True, gc=False):
 
     ``hold_s`` is how long the service wants no further call, if its answer says so.
     ``cut_off``: our side closed the connection before the service had finished the call, so the
-    service may count it for a little longer.
+    service may count it for a little longer. ``stalled_s`` is how long the call stood still because
+    its reader was slow.
     """
 
     refusable: ClassVar[bool] = False
@@ -83,6 +84,7 @@ class UpstreamEnded(msgspec.Struct, frozen=True, gc=False):
     result: UpstreamResult
     hold_s: float | None = None
     cut_off: bool = False
+    stalled_s: float = 0.0
 
 
 class ModelsListed(msgspec.Struct, frozen=True, gc=False):

@@ -6,11 +6,19 @@ import pytest
 import structlog
 
 from exai_actors.actors.provider.log import MAX_LOGGED_VIOLATIONS
-from exai_actors.core.calls import CallOptions, ChatCall, ChatMessage, FailureKind, IfBusy
+from exai_actors.core.calls import (
+    Aborted,
+    CallOptions,
+    ChatCall,
+    ChatMessage,
+    Completion,
+    FailureKind,
+    IfBusy,
+)
 from exai_actors.core.capacity.changes import Pause, Reopen, SetLimit
 from exai_actors.core.capacity.settings import CapacitySettings, CircuitSettings, RetrySettings
 from exai_actors.ids import RequestKey, SessionId
-from exai_actors.messages.provider import CancelCall, RunCall
+from exai_actors.messages.provider import CancelCall, RunCall, UpstreamEnded
 from exai_actors.messages.session import (
     Chunk,
     Completed,
@@ -390,3 +398,36 @@ def test_a_session_of_an_earlier_name_is_watched_again() -> None:
         tree.upstream.calls[-1].close(cut_off=False)
         tree.settle()
         assert left_in_provider(tree, sessions_ended=True) == []
+
+
+def test_a_call_that_was_cut_off_for_its_slow_consumer_says_so() -> None:
+    provider = Provider()
+    slow = provider.run("slow", stream=True)
+    provider.upstream.calls[0].chunk("one")
+    call = provider.upstream.calls[0]
+    call.reply_to.tell(UpstreamEnded(call.permit, Aborted("was too slow"), stalled_s=10.0))
+    provider.tree.settle()
+    failed = slow.skip_to(Failed)
+    assert (failed.failure.message, failed.failure.text_sent) == ("was too slow", True)
+    assert provider.tree.statistics().circuit == "closed"
+    provider.assert_empty()
+
+
+def test_the_time_that_a_permit_is_held_for_a_slow_consumer_counts_in_its_share() -> None:
+    tree = ManualTree(limit=1)
+    slow, quick = tree.client("slow"), tree.client("quick")
+    for number in range(12):
+        slow.call(f"slow {number}", "slow")
+        quick.call(f"quick {number}", "quick")
+    stalls = [10.0]
+    for _ in range(14):
+        (call,) = tree.upstream.running
+        tree.driver.advance(1.0)
+        ended = Completion("done", "moon", "stop")
+        stalled_s = stalls.pop() if call.prompt == "slow" and stalls else 0.0
+        call.ended = True
+        call.reply_to.tell(UpstreamEnded(call.permit, ended, stalled_s=stalled_s))
+        tree.settle()
+    served = [call.prompt for call in tree.upstream.calls]
+    # The stall took as long as ten calls; the other session gets them first.
+    assert served[1:9] == ["quick"] * 8

@@ -111,16 +111,44 @@ def test_an_abort_ends_a_call_and_stops_its_timer() -> None:
     assert len(started.pieces) == 1
 
 
-def test_a_resumed_call_continues_where_it_was() -> None:
+def test_a_paused_call_ends_and_then_its_text_comes_in_one_piece() -> None:
     driver, caller = synthetic(tokens=5, tokens_per_second=10)
     started = caller.start()
     started.call.pause()
     started.call.pause()
+    driver.advance(0.35)
+    assert len(started.pieces) == 1
+    assert started.ends == []
     driver.advance(10)
+    assert len(started.pieces) == 2
+    assert "".join(started.pieces) == text_of(started)
+    started.call.resume()
+    assert len(started.pieces) == 2
+
+
+def test_a_resumed_call_passes_on_its_text_so_far() -> None:
+    driver, caller = synthetic(tokens=5, tokens_per_second=10)
+    started = caller.start()
+    started.call.pause()
+    driver.advance(0.25)
     assert len(started.pieces) == 1
     started.call.resume()
     started.call.resume()
     assert len(started.pieces) == 2
+    driver.advance(10)
+    assert len(started.pieces) == 4
+    assert "".join(started.pieces) == text_of(started)
+
+
+def test_text_that_a_full_recipient_refused_at_the_end_of_a_pause_is_not_lost() -> None:
+    driver, caller = synthetic(tokens=5, tokens_per_second=10)
+    probe: Probe[ProviderMessage] = Probe()
+    started = caller.start(probe=probe)
+    started.call.pause()
+    driver.advance(0.25)
+    probe.answer = "full"
+    started.call.resume()
+    probe.answer = "accepted"
     driver.advance(10)
     assert "".join(started.pieces) == text_of(started)
 
@@ -136,10 +164,10 @@ def test_a_pause_between_pieces_loses_neither_time_nor_text() -> None:
 
 
 def test_a_paused_call_can_be_aborted() -> None:
-    driver, caller = synthetic(delay_ms=10)
+    driver, caller = synthetic(tokens=5, tokens_per_second=10, delay_ms=10)
     started = caller.start()
     started.call.pause()
-    driver.advance(1)
+    driver.advance(0.1)
     started.call.abort()
     assert started.ends == [Aborted()]
     assert started.pieces == []

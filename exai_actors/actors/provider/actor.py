@@ -306,13 +306,15 @@ class ProviderActor(LoopActor):
         call.upstream_call = None
         # There is nothing here to settle a call with that an earlier incarnation started.
         if call.attempts:
+            if message.stalled_s:
+                self._dispatcher.charge_stall(call, message.stalled_s)
             match message.result:
                 case Completion():
                     self._completed(call, message.result, now)
                 case UpstreamFailure():
                     self._failed(call, message.result, now)
                 case Aborted():
-                    self._aborted(call, now)
+                    self._aborted(call, message.result, now)
                 case _:
                     assert_never(message.result)
         if message.hold_s is not None:
@@ -345,11 +347,13 @@ class ProviderActor(LoopActor):
         if call.live:
             self._replies.completed(call, completion)
 
-    def _aborted(self, call: ProviderCall, now: float) -> None:
+    def _aborted(self, call: ProviderCall, aborted: Aborted, now: float) -> None:
         self._counts.aborted += 1
         self._dispatcher.aborted(call, call.cost_so_far, now)
         if call.live:
-            failure = UpstreamFailure(FailureKind.BROKEN, "the call was aborted")
+            message = aborted.because or "the call was aborted"
+            sent = bool(aborted.because or call.sent_length)
+            failure = UpstreamFailure(FailureKind.BROKEN, message, text_sent=sent)
             self._replies.failed(call, failure)
 
     def _failed(self, call: ProviderCall, failure: UpstreamFailure, now: float) -> None:

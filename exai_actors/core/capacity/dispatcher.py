@@ -43,6 +43,9 @@ from exai_actors.ids import PermitId, RequestKey, SessionId
 C = TypeVar("C", bound=ScheduledCall)
 
 
+MIN_SERVICE_S = 0.05
+"""No stall is charged as more calls than would fit if each took this long."""
+
 Admission = Literal["granted", "queued"]
 """The fate of a call that was not refused."""
 
@@ -180,6 +183,16 @@ class Dispatcher(Generic[C]):
         if call is not None:
             self._quarantine.put(permit, call, until)
         return call
+
+    def charge_stall(self, call: C, stalled_s: float) -> None:
+        """Charge a call for the time in which its permit was held for a slow consumer.
+
+        Others could have had as many calls in it as fit; it costs as much as that many like this.
+        """
+        pool = call.pool
+        mean_s = pool.service_time.mean_s or stalled_s
+        extra = call.cost * stalled_s / max(mean_s, MIN_SERVICE_S)
+        pool.queue.settle(call.flow, 0.0, extra, call.inverse_weight)
 
     def completed(self, call: C, tokens: float, cost: float, now: float) -> None:
         """Settle an answered call with its real ``tokens`` and ``cost``."""

@@ -119,6 +119,8 @@ class OpenAIProvider(
     """How long the service may be silent within its answer."""
     total_timeout_s: Seconds = _HTTP.total_timeout_s
     """How long a whole call may take."""
+    stall_timeout_s: Seconds = _HTTP.stall_timeout_s
+    """How long a call may stand still, in all, because its client reads too slowly."""
     max_answer_bytes: Bytes = _HTTP.max_answer_bytes
     """The largest answer accepted from the service."""
     ask_for_stream: Literal["always", "when_asked"] = _HTTP.ask_for_stream

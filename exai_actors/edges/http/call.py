@@ -55,6 +55,8 @@ ERROR_BODY_S = 5.0
 PORTION_BYTES = 1 << 14
 # How often a timeout waits for data that had arrived before it and is still being read.
 MAX_LOOKS = 100
+# How much text of a paused call is kept, so that the service can finish and its permit is free.
+HELD_BACK_CHARS = 1 << 20
 FIRST_OFFER_RETRY_S = 0.001
 MAX_OFFER_RETRY_S = 0.05
 _NOTHING_READ = -inf
@@ -79,6 +81,10 @@ class HttpCall:
 
     All timeouts share one timer. When it is due, data that has arrived and is still to be read
     comes first, however late the timer is: it may be late because nothing was read.
+
+    A pause does not stop the call: its text is held back, and passed on in one piece when the pause
+    or the call ends. Only while more than HELD_BACK_CHARS are held back is the service not read;
+    after ``stall_timeout_s`` of that, in all, the call is aborted.
     """
 
     __slots__ = (
@@ -87,6 +93,7 @@ class HttpCall:
         "_due",
         "_finished_at",
         "_form",
+        "_held_back",
         "_hold_s",
         "_loop",
         "_on_end",
@@ -94,6 +101,7 @@ class HttpCall:
         "_result_if_cancelled",
         "_resumed",
         "_service",
+        "_stalled_s",
         "_streams",
         "_text_sent",
         "_timer",
@@ -138,6 +146,8 @@ class HttpCall:
         self._reader: StreamReader | None = None
         self._result_if_cancelled: UpstreamResult = Aborted()
         self._resumed: asyncio.Event | None = None
+        self._held_back: list[str] = []
+        self._stalled_s = 0.0
         self._loop = asyncio.get_running_loop()
         settings = service.settings
         now = self._loop.time()
@@ -160,14 +170,16 @@ class HttpCall:
     def pause(self) -> None:
         if self._resumed is None:
             self._resumed = asyncio.Event()
-            if self._finished_at is None:
-                self._due = None
 
     def resume(self) -> None:
         if self._resumed is not None:
             self._resumed.set()
             self._resumed = None
-            self._restart_timeout()
+            if self._due is None:
+                # The task is stalled, and passes on the text itself.
+                self._restart_timeout()
+            elif self._held_back:
+                self._offer_held_back()
 
     def _report_end(self, task: asyncio.Task[UpstreamResult]) -> None:
         self._timer.cancel()
@@ -179,10 +191,13 @@ class HttpCall:
             result = unexpected_failure(error)
         else:
             result = task.result()
+        if self._held_back and isinstance(result, Completion) and not self._offer_held_back():
+            result = UpstreamFailure(FailureKind.BROKEN, "the session cannot keep up")
         if self._text_sent and isinstance(result, UpstreamFailure):
             result = msgspec.structs.replace(result, text_sent=True)
         cut_off = self._unfinished and self.is_connected and not isinstance(result, Completion)
-        self.reply_to.tell(UpstreamEnded(self.permit, result, self._hold_s, cut_off))
+        end = UpstreamEnded(self.permit, result, self._hold_s, cut_off, self._stalled_s)
+        self.reply_to.tell(end)
         if error is not None:
             log_unexpected(error, self._service)
 
@@ -235,6 +250,7 @@ class HttpCall:
             return self._adapted(result, 400, data)
         if self._call.stream and result.text:
             await self._forward(result.text)
+            await self._pass_on_held_back()
         return result
 
     async def _read_stream(self, content: Body, data: bytes, now: float) -> UpstreamResult:
@@ -271,12 +287,11 @@ class HttpCall:
                 await self._forward("".join(pieces))
         elif reader.ended and reader.failure is None and not content.at_eof():
             await self._drain_body(content)
+        await self._pass_on_held_back()
         return reader.finish()
 
     async def _next_after_finish(self, content: Body, reader: StreamReader) -> bytes:
         """As ``_next``, but a whole answer may end without the end of its body."""
-        if self._resumed is not None:
-            await self._resumed.wait()
         if self._finished_at is None or not reader.finished:
             self._finished_at = self._loop.time()
         allowed = FINISH_GRACE_S if reader.finished else self._service.settings.idle_timeout_s
@@ -287,9 +302,7 @@ class HttpCall:
         return b""
 
     async def _next(self, content: Body) -> bytes:
-        """Return the data that has arrived, once the call is not paused; empty at the end."""
-        if self._resumed is not None:
-            await self._resumed.wait()
+        """Return the data that has arrived; empty at the end."""
         self._restart_timeout()
         return await content.readany()
 
@@ -339,12 +352,59 @@ class HttpCall:
                 await content.readany()
 
     async def _forward(self, text: str) -> None:
-        """Offer text to the actor; read nothing more while it is full or has paused the call."""
+        """Offer text to the actor, or hold it back; read nothing more while it is full."""
+        if self._resumed is not None or self._held_back:
+            self._held_back.append(text)
+            if self._resumed is not None:
+                if sum(map(len, self._held_back)) <= HELD_BACK_CHARS:
+                    return
+                await self._stall()
+            text = self._take_held_back()
+        await self._offer(text)
+
+    async def _stall(self) -> None:
+        """Wait for the end of the pause; abort the call if that takes too long."""
+        assert self._resumed is not None
+        settings = self._service.settings
+        self._due = None
+        began = self._loop.time()
+        try:
+            async with asyncio.timeout(settings.stall_timeout_s - self._stalled_s):
+                await self._resumed.wait()
+        except TimeoutError:
+            if self._reader is not None and self._reader.complete:
+                self._result_if_cancelled = self._reader.finish()
+            else:
+                self._result_if_cancelled = Aborted(
+                    "was cut off because the client reads its answer too slowly: more than "
+                    f"{HELD_BACK_CHARS:,} characters waited for {settings.stall_timeout_s:g} s"
+                )
+            raise asyncio.CancelledError from None
+        finally:
+            self._stalled_s += self._loop.time() - began
+
+    async def _pass_on_held_back(self) -> None:
+        """At the end of the answer the reader gets the rest, however slow it is."""
+        if self._held_back:
+            await self._offer(self._take_held_back())
+
+    def _offer_held_back(self) -> bool:
+        text = self._take_held_back()
+        if self.reply_to.offer(UpstreamChunk(self.permit, text)) == "accepted":
+            self._text_sent = True
+            return True
+        self._held_back.append(text)
+        return False
+
+    def _take_held_back(self) -> str:
+        text = "".join(self._held_back)
+        self._held_back.clear()
+        return text
+
+    async def _offer(self, text: str) -> None:
         chunk = UpstreamChunk(self.permit, text)
         delay = FIRST_OFFER_RETRY_S
         while True:
-            if self._resumed is not None:
-                await self._resumed.wait()
             match self.reply_to.offer(chunk):
                 case "accepted":
                     self._text_sent = True

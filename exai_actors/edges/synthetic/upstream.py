@@ -181,8 +181,8 @@ class _RunningCall:
     def resume(self) -> None:
         if self._paused:
             self._paused = False
-            if self._timer is None and not self._ended:
-                self._forward()
+            if self._text and not self._ended and self._next < len(self._steps):
+                self._offer_held_back()
 
     def _schedule_step(self) -> None:
         wait, _ = self._steps[self._next]
@@ -192,14 +192,16 @@ class _RunningCall:
             self._take_step()
 
     def _take_step(self) -> None:
-        self._text = self._steps[self._next][1]
+        self._text += self._steps[self._next][1]
         self._next += 1
         self._forward()
 
     def _forward(self) -> None:
-        """Offer the text of this step; wait while the actor is full or has paused the call."""
+        """Offer the text so far; wait while the actor is full, and hold it back during a pause."""
         self._timer = None
-        if self._paused:
+        if self._paused and self._next < len(self._steps):
+            # The call goes on: its permit is free once it has ended, however slow its reader is.
+            self._schedule_step()
             return
         if self._text:
             match self.reply_to.offer(UpstreamChunk(self.permit, self._text)):
@@ -215,6 +217,10 @@ class _RunningCall:
             self._schedule_step()
         else:
             self._end(self._result)
+
+    def _offer_held_back(self) -> None:
+        if self.reply_to.offer(UpstreamChunk(self.permit, self._text)) == "accepted":
+            self._text = ""
 
     def _end(self, result: UpstreamResult) -> None:
         if self._ended:

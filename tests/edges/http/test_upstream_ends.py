@@ -376,24 +376,7 @@ async def test_a_stream_with_short_gaps_outlives_its_idle_timeout(
     assert isinstance(await started.end(), Completion)
 
 
-async def test_a_pause_stops_the_idle_timeout(
-    upstream: ScriptedUpstream, caller: Caller, skipping: SkippingTime
-) -> None:
-    gate = Gate()
-    upstream.then(answer("Hel", gate, "lo"))
-    started = caller.start()
-    await started.piece()
-    started.call.pause()
-    skipping.skip(300)
-    await turns()
-    started.call.resume()
-    await turns()
-    assert started.ends == []
-    gate.open()
-    assert isinstance(await started.end(), Completion)
-
-
-async def test_resuming_restarts_the_idle_timeout(
+async def test_a_resumed_call_times_out_when_it_falls_silent(
     upstream: ScriptedUpstream, caller: Caller, skipping: SkippingTime
 ) -> None:
     upstream.then(answer("Hel", HANG))
