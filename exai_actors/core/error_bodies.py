@@ -54,7 +54,7 @@ def provider_refused(provider: ProviderName, refusal: Refusal, now: float = 0.0)
             duration = "too long" if wait is None else f"about {format_seconds(wait)}"
             cause = f": {why or 'busy'}; this request would wait {duration}, beyond its deadline"
         case RefusalCause.NO_WAITING:
-            cause = f": {why or 'busy'}; this request must not wait"
+            cause = f": {why or 'busy'}; this request does not wait"
         case RefusalCause.CLOSED:
             code = ErrorCode.SERVICE_UNAVAILABLE
             cause = f" accepts no calls now: {why or refusal.reason}"

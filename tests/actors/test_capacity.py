@@ -294,7 +294,7 @@ def test_if_busy_refuse_is_refused_by_a_paused_provider_with_the_reason() -> Non
     tree = ManualTree(limit=1)
     tree.change(Pause())
     refused = last(tree.client().call("a", if_busy="refuse"))
-    assert "paused by its operator; this request must not wait" in refused["error"]["message"]
+    assert "paused by its operator; this request does not wait" in refused["error"]["message"]
 
 
 def test_a_call_queued_at_a_paused_provider_can_be_cancelled() -> None:

@@ -143,7 +143,7 @@ def test_a_refusal_has_reason_position_and_waits() -> None:
         (
             refused(RefusalCause.NO_WAITING),
             ErrorCode.OVER_CAPACITY,
-            "provider 'kimi': busy; this request must not wait; retry later",
+            "provider 'kimi': busy; this request does not wait; retry later",
         ),
         (
             refused(RefusalCause.FULL, wait=SUSPENDED),
@@ -158,7 +158,7 @@ def test_a_refusal_has_reason_position_and_waits() -> None:
         (
             refused(RefusalCause.NO_WAITING, "quota", wait=SUSPENDED),
             ErrorCode.OVER_CAPACITY,
-            "trying again in 61 s (HTTP 429: suspended); this request must not wait; retry later",
+            "trying again in 61 s (HTTP 429: suspended); this request does not wait; retry later",
         ),
         (
             refused(RefusalCause.CLOSED, "circuit_open", wait=BROKEN),
