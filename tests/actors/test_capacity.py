@@ -423,3 +423,30 @@ def test_requests_that_joined_a_displaced_call_claim_a_place_of_their_own() -> N
     assert answers_of(joins.received()) == {"joins": ""}
     assert answers_of(small.received()) == {"s0": ""}
     assert answers_of(greedy.received()) == {"g0": "", "g1": "", "g2": ""}
+
+
+@pytest.mark.parametrize("named_s", [604_800.0, 615_387.0, 86_400.0, 31_536_000.0])
+@pytest.mark.parametrize("how", ["refused", "beside a good answer"])
+def test_no_word_of_a_service_closes_an_account_until_a_restart(named_s: float, how: str) -> None:
+    tree = ManualTree(capacity=CapacitySettings(limit=1, retry=RetrySettings(attempts=1)))
+    client = tree.client()
+    client.call("first")
+    if how == "refused":
+        tree.upstream.calls[0].fail(FailureKind.RATE_LIMITED, "later", retry_after=named_s)
+    else:
+        tree.upstream.calls[0].complete(hold_s=named_s)
+    tree.settle()
+    waits = {"if_busy": "wait", "deadline_ms": 10_000_000.0}
+    client.call("probe", **waits)
+    client.call("waits", **waits)
+    tree.advance(899.0)
+    assert len(tree.upstream.calls) == 1
+    tree.advance(1.0)
+    assert [call.prompt for call in tree.upstream.running] == ["hi"], "one call is tried"
+    tree.upstream.calls[1].complete("open again")
+    tree.settle()
+    assert len(tree.upstream.calls) == 3
+    tree.upstream.calls[2].complete("served")
+    client.received()
+    assert tree.statistics().held_for_s == 0.0
+    assert tree.statistics().model_holds == ()
