@@ -136,7 +136,11 @@ class BrokerActor(LoopActor):
 
     def statistics(self) -> ListenerStatistics:
         return ListenerStatistics(
-            len(self._places), len(self._sessions), self._draining, self._places.refused
+            len(self._places),
+            len(self._sessions),
+            self._draining,
+            self._places.refused,
+            self._wrong_tokens.count,
         )
 
     def on_receive(self, message: BrokerMessage | Exit) -> None:

@@ -118,4 +118,5 @@ class StatisticsBoard:
             refused=listener.refused,
             strangers=strangers.open,
             strangers_displaced=strangers.displaced,
+            wrong_tokens=listener.wrong_tokens,
         )

@@ -114,12 +114,16 @@ class TenantStatistics(msgspec.Struct, frozen=True):
 
 
 class ListenerStatistics(msgspec.Struct, frozen=True):
-    """The connections of admitted clients, those refused for want of a place, and the sessions."""
+    """The connections of admitted clients, and the sessions.
+
+    ``refused`` and ``wrong_tokens`` count the hellos without a place or a valid token so far.
+    """
 
     connections: int
     sessions: int
     draining: bool
     refused: int = 0
+    wrong_tokens: int = 0
 
 
 class StrangerStatistics(msgspec.Struct, frozen=True):
@@ -142,6 +146,7 @@ class BrokerStatistics(msgspec.Struct, frozen=True):
     refused: int = 0
     strangers: int = 0
     strangers_displaced: int = 0
+    wrong_tokens: int = 0
     tenants: tuple[TenantStatistics, ...] = ()
 
     @property

@@ -182,3 +182,4 @@ def test_wrong_tokens_of_an_address_are_answered_later_and_right_ones_immediatel
         assert client.outbox.closed == (4003, "unauthorized")
     tree.advance(60.0)
     assert hello(tree, BATCH).outbox.closed is not None
+    assert tree.board.statistics().wrong_tokens == 7

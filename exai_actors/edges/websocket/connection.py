@@ -30,6 +30,7 @@ from exai_actors.wire.clients.close_reasons import CloseReason
 # A control frame holds 125 bytes, two of which are the code.
 _MAX_REASON_BYTES = 123
 _MAX_CLOSE_EXTENSIONS = 10
+_LAST_CHANCE_S = 0.1
 
 _KEEPALIVE_TIMEOUT = (1011, "keepalive ping timeout")
 _ABNORMAL_CLOSURE = (1006, "")
@@ -210,8 +211,12 @@ class WebSocketConnection(asyncio.BufferedProtocol):
         self._transport.set_write_buffer_limits(
             settings.outbox_high_bytes, settings.outbox_low_bytes
         )
-        self._timer = self._loop.call_later(settings.open_timeout_s, self._transport.abort)
+        self._timer = self._loop.call_later(settings.open_timeout_s, self._last_chance)
         self._host.add_socket(self, self._loop.time())
+
+    def _last_chance(self) -> None:
+        # After a pause of the whole process, timers are due before what has arrived is read.
+        self._timer = self._loop.call_later(_LAST_CHANCE_S, self._transport.abort)
 
     def get_buffer(self, _sizehint: int) -> memoryview:
         return self._host.read_buffer

@@ -253,3 +253,13 @@ async def test_an_ended_socket_leaves_no_timer_behind(monkeypatch: pytest.Monkey
     closing.client_leaves()
     assert timers
     assert all(timer.cancelled() for timer in timers)
+
+
+async def test_a_handshake_that_arrived_while_the_process_stood_still_is_in_time() -> None:
+    socket = MemorySocket(open_timeout_s=0.0)
+    # The loop runs the timer that is due first, and then reads.
+    for _ in range(3):
+        await asyncio.sleep(0)
+    socket.opened()
+    socket.client_leaves()
+    assert [type(each) for each in socket.probe.messages] == [SocketClosed]
