@@ -231,7 +231,7 @@ def _listen_error(host: str, port: int, key: str, error: OSError) -> str:
 
 
 def _is_of_this_program(record: logging.LogRecord) -> bool:
-    """Whether a log record is about a fault of ours, not about what a stranger has sent.
+    """Whether a log record is about a fault of ours, not about a stranger's request.
 
     The library logs that with an excerpt of the request and a traceback.
     """

@@ -15,7 +15,7 @@ _KEPT_PART = 0.5
 class PlaceLimits(msgspec.Struct, frozen=True):
     """None stands for no limit.
 
-    ``per_tenant`` None: a tenant may have what the others' parts of half the places leave over.
+    ``per_tenant`` None: a tenant may have all but the others' unused parts of half the places.
     """
 
     connections: int = 1000

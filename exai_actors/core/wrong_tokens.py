@@ -1,4 +1,4 @@
-"""Wrong access tokens by address: who guesses is slowed down and reported.
+"""Wrong access tokens by address: guesses are slowed down and reported.
 
 A right token is admitted however many wrong ones came from its address: a stranger on the same
 machine must not keep a client out.
@@ -21,7 +21,7 @@ _MAX_ADDRESSES = 1024
 
 
 class WrongToken(msgspec.Struct, frozen=True):
-    """``count`` wrong tokens came from the address; delay the answer, and report it if told so."""
+    """``count`` wrong tokens came from the address; delay the answer, and report it if ``is_reported``."""
 
     count: int
     delay_s: float

@@ -215,7 +215,7 @@ class WebSocketConnection(asyncio.BufferedProtocol):
         self._host.add_socket(self, self._loop.time())
 
     def _last_chance(self) -> None:
-        # After a pause of the whole process, timers are due before what has arrived is read.
+        # After a pause of the whole process, timers are due before the socket is read.
         self._timer = self._loop.call_later(_LAST_CHANCE_S, self._transport.abort)
 
     def get_buffer(self, _sizehint: int) -> memoryview:

@@ -43,7 +43,7 @@ class WriteCoalescer:
         self._outboxes.append(outbox)
 
     def call_after(self, callback: Callable[[], None]) -> None:
-        """Call once after the next write, and so after the answers to what has been received."""
+        """Call once after the next write, and so after the answers to earlier requests."""
         if not self._outboxes and not self._afterwards:
             self._schedule(self._write)
         self._afterwards.append(callback)
