@@ -21,7 +21,7 @@ _MAX_ADDRESSES = 1024
 
 
 class WrongToken(msgspec.Struct, frozen=True):
-    """``count`` wrong tokens came from the address; delay the answer, and report it if ``is_reported``."""
+    """``count`` wrong tokens came from the address; ``is_reported``: the log should say so."""
 
     count: int
     delay_s: float

@@ -92,7 +92,7 @@ class MessageProtocol(ServerProtocol):
         return _MCP if _MCP in subprotocols else None
 
     def receive_header(self, data: bytes) -> bytes:
-        """Receive ``data`` before the handshake; return the part that ``receive_data`` is to get after it.
+        """Receive ``data`` before the handshake; return the rest, for ``receive_data`` after it.
 
         Frames behind the header are not parsed: the library would answer them before the handshake.
         A header of more than ``MAX_HEADER_BYTES`` is refused with 431.
