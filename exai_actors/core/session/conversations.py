@@ -91,14 +91,17 @@ class Conversations:
         if before is not None:
             turns = before.turns + 1
             history = (before.history + history)[-2 * self.turns :]
-        packed = pack(Conversation(model, turns, history, system))
-        while len(packed) > self.size:
+        # As bytes, a tuple is the same as a Conversation, and is made in a third of the time.
+        packed = pack((model, turns, history, system))
+        size = len(packed)
+        while size > self.size:
             if not history:
                 return None
             history = history[2:]
-            packed = pack(Conversation(model, turns, history, system))
+            packed = pack((model, turns, history, system))
+            size = len(packed)
         histories[conversation] = packed
-        self._size += len(packed)
+        self._size += size
         if len(histories) > self.count:
             for oldest in tuple(islice(histories, len(histories) - self.count + self._spare)):
                 self._drop(oldest)
