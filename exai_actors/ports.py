@@ -55,6 +55,9 @@ class Outbox(Protocol):
     def bytes_taken(self) -> int:
         """The bytes that the client has read while above the high mark; use differences only."""
 
+    def read_on(self) -> None:
+        """Read from the socket again, after ReadHandled."""
+
     def abort(self) -> None:
         """Drop the socket without a closing handshake."""
 

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from exai_actors.actors.directory import Directory
+from exai_actors.actors.memory_board import MemoryBoard, SessionMemory
 from exai_actors.actors.statistics_board import StatisticsBoard
 
 _DECIDING_OR_ACTING = ("exai_actors.core.", "exai_actors.actors.")
@@ -40,7 +41,7 @@ def leftovers(owner: object) -> dict[str, int]:
 
 
 def _is_part(value: object) -> bool:
-    if isinstance(value, Directory | StatisticsBoard):
+    if isinstance(value, Directory | StatisticsBoard | MemoryBoard | SessionMemory):
         return False
     if isinstance(value, msgspec.Struct) and value.__struct_config__.frozen:
         return False

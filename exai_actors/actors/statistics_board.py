@@ -10,6 +10,7 @@ from exai_actors.core.statistics import (
     BrokerStatistics,
     FlowStatistics,
     ListenerStatistics,
+    MemoryStatistics,
     ProviderStatistics,
     StrangerStatistics,
     TenantStatistics,
@@ -41,6 +42,7 @@ class StatisticsBoard:
         self._sessions: dict[SessionId, tuple[TenantName, Callable[[], int]]] = {}
         self._listener: Callable[[], ListenerStatistics] | None = None
         self._strangers: Callable[[], StrangerStatistics] = lambda: StrangerStatistics(0, 0)
+        self._memory: Callable[[], MemoryStatistics] = MemoryStatistics
 
     def register_provider(
         self,
@@ -101,6 +103,9 @@ class StatisticsBoard:
     def register_strangers(self, statistics: Callable[[], StrangerStatistics]) -> None:
         self._strangers = statistics
 
+    def register_memory(self, statistics: Callable[[], MemoryStatistics]) -> None:
+        self._memory = statistics
+
     def statistics(self) -> BrokerStatistics:
         """The statistics at this instant."""
         listener = ListenerStatistics(0, 0, draining=False)
@@ -119,4 +124,5 @@ class StatisticsBoard:
             strangers=strangers.open,
             strangers_displaced=strangers.displaced,
             wrong_tokens=listener.wrong_tokens,
+            memory=self._memory(),
         )

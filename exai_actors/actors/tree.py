@@ -22,6 +22,7 @@ from exai_actors.actors.children import (
 from exai_actors.actors.connection.actor import ConnectionActor
 from exai_actors.actors.connection.settings import ConnectionSettings
 from exai_actors.actors.directory import Directory
+from exai_actors.actors.memory_board import MemoryBoard
 from exai_actors.actors.provider.actor import ProviderActor
 from exai_actors.actors.provider.settings import ProviderSettings
 from exai_actors.actors.session.actor import SessionActor
@@ -96,6 +97,7 @@ class Tree:
             self.board,
             finish_on_disconnect,
         )
+        self.memory_board = MemoryBoard()
         self.broker: LoopRef[BrokerActor]
         self._clock = clock
         self._authenticator = authenticator
@@ -186,6 +188,7 @@ class Tree:
             clock=self._clock,
             conversation_prefix=self._randomness.conversation_prefix(child.session_id),
             broker=broker,
+            memory_board=self.memory_board,
             path=child.path,
             supervisor=broker,
         )

@@ -116,8 +116,13 @@ def session_full(waiting: int, reason: WaitReason | None = None) -> ErrorBody:
     )
 
 
-def session_text_limit() -> ErrorBody:
-    """The texts of the session's unfinished requests are too long together."""
+def session_text_limit(*, is_short: bool = False) -> ErrorBody:
+    """The session's unfinished requests have too much text; ``is_short``: as all sessions have."""
+    if is_short:
+        return _session_refused(
+            "the broker is short of memory, and this session has requests that are not finished; "
+            "retry when they have ended"
+        )
     return _session_refused(
         "the unfinished requests of this session hold as much text as they may together; "
         "retry when some have ended"

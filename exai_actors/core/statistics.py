@@ -133,6 +133,26 @@ class StrangerStatistics(msgspec.Struct, frozen=True):
     displaced: int
 
 
+class MemoryStatistics(msgspec.Struct, frozen=True):
+    """The memory of the process, in bytes.
+
+    ``buffered`` is the size of unread answers, unfinished messages and requests in flight,
+    ``kept`` that of stored outcomes and conversations. While ``alarm`` is true, ``restrained``
+    connections and sessions take in nothing more. ``alarms`` counts the alarms so far, ``ended``
+    the connections that were ended for their memory.
+    """
+
+    buffered: int = 0
+    kept: int = 0
+    buffer_limit: int = 0
+    kept_limit: int = 0
+    resident: int = 0
+    alarm: bool = False
+    restrained: int = 0
+    alarms: int = 0
+    ended: int = 0
+
+
 class BrokerStatistics(msgspec.Struct, frozen=True):
     """The whole broker at one instant; times are seconds."""
 
@@ -148,6 +168,7 @@ class BrokerStatistics(msgspec.Struct, frozen=True):
     strangers_displaced: int = 0
     wrong_tokens: int = 0
     tenants: tuple[TenantStatistics, ...] = ()
+    memory: MemoryStatistics = MemoryStatistics()
 
     @property
     def capacity(self) -> int:

@@ -28,6 +28,7 @@ from exai_actors.daemon.config.provider_tables import (
 from exai_actors.daemon.config.tables import Config
 from exai_actors.daemon.live_changes import change_provider
 from exai_actors.daemon.logs.runtime_events import log_event
+from exai_actors.daemon.memory_guard import MemoryGuard, buffer_limit, guarding
 from exai_actors.daemon.settings import (
     authenticator,
     connection_settings,
@@ -110,6 +111,14 @@ class Broker:
         self.port = await server.start()
         self._server = server
         self._tree.board.register_strangers(server.strangers)
+        guard = MemoryGuard(
+            buffer_limit(self.config.server.buffer_bytes),
+            self.config.server.kept_bytes,
+            lambda: server.sockets,
+            lambda: self._tree.memory_board.sessions,
+        )
+        self._tree.board.register_memory(guard.statistics)
+        stack.enter_context(guarding(guard))
         stack.push_async_callback(server.stop)
         await self._start_compat(stack)
         stack.push_async_callback(self.abandon)

@@ -29,6 +29,12 @@ class BinaryReceived(msgspec.Struct, frozen=True, gc=False):
     size: int
 
 
+class ReadHandled(msgspec.Struct, frozen=True, gc=False):
+    """The end of a read with much to handle: the socket is not read until ``Outbox.read_on``."""
+
+    refusable: ClassVar[bool] = False
+
+
 class SocketClosed(msgspec.Struct, frozen=True, gc=False):
     """The socket is closed, by either side. Sent exactly once, as the last message of a socket."""
 
@@ -174,7 +180,7 @@ class BrokerFailed(msgspec.Struct, frozen=True, gc=False):
     """System lane. The guardian has failed: answer the requests in flight, and close."""
 
 
-SocketEvent = TextReceived | BinaryReceived | SocketClosed | OutboxHigh | OutboxLow
+SocketEvent = TextReceived | BinaryReceived | ReadHandled | SocketClosed | OutboxHigh | OutboxLow
 ConnectionMessage = (
     SocketEvent
     | Admitted

@@ -140,6 +140,20 @@ class DeadlinesDue(msgspec.Struct, frozen=True, gc=False):
     """System lane. End the requests whose deadline has passed."""
 
 
+class ShrinkKept(msgspec.Struct, frozen=True, gc=False):
+    """Keep at most ``size`` bytes of outcomes and conversations: all sessions keep too much."""
+
+    refusable: ClassVar[bool] = False
+    size: int
+
+
+class LimitText(msgspec.Struct, frozen=True, gc=False):
+    """If the process ``is_short`` of memory, refuse new requests while others are in flight."""
+
+    refusable: ClassVar[bool] = False
+    is_short: bool
+
+
 SessionMessage = (
     SessionRequest
     | Attach
@@ -155,4 +169,6 @@ SessionMessage = (
     | ProviderLost
     | ProviderDecided
     | DeadlinesDue
+    | ShrinkKept
+    | LimitText
 )

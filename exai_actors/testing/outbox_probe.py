@@ -10,7 +10,8 @@ import orjson
 class OutboxProbe:
     """Implements ``ports.Outbox``. ``frames`` are the JSON objects sent, in order.
 
-    ``bytes_taken`` returns ``taken``: increase it for a client that reads.
+    ``bytes_taken`` returns ``taken``: increase it for a client that reads. ``handled`` counts the
+    calls of ``read_on``.
     """
 
     def __init__(self) -> None:
@@ -19,6 +20,7 @@ class OutboxProbe:
         self.closed: tuple[int, str] | None = None
         self.aborts = 0
         self.taken = 0
+        self.handled = 0
         self._read = 0
 
     def admit(self) -> None:
@@ -34,6 +36,9 @@ class OutboxProbe:
 
     def bytes_taken(self) -> int:
         return self.taken
+
+    def read_on(self) -> None:
+        self.handled += 1
 
     def abort(self) -> None:
         self.aborts += 1

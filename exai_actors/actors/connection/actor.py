@@ -30,6 +30,7 @@ from exai_actors.messages.connection import (
     NotAdmitted,
     OutboxHigh,
     OutboxLow,
+    ReadHandled,
     RequestAccepted,
     RequestChunk,
     RequestEnded,
@@ -165,6 +166,8 @@ class ConnectionActor(LoopActor):
                 if self._log_details:
                     self._log_closed(message)
                 self.stop()
+            case ReadHandled():
+                self._outbox.read_on()
             case OutboxHigh():
                 self._outbox_high()
             case OutboxLow():

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, assert_never
 from msgspec.structs import replace
 
 from exai_actors.actors.log import logs_details
+from exai_actors.actors.memory_board import MemoryBoard, SessionMemory
 from exai_actors.actors.session.connections import SessionConnections
 from exai_actors.actors.session.local_tools import LocalTools
 from exai_actors.actors.session.request_log import RequestLog
@@ -60,12 +61,14 @@ from exai_actors.messages.session import (
     Enqueued,
     Failed,
     Granted,
+    LimitText,
     ProviderDecided,
     ProviderLost,
     Queued,
     Refused,
     Returned,
     SessionMessage,
+    ShrinkKept,
 )
 from exai_actors.messages.session_requests import (
     CancelRequest,
@@ -85,7 +88,7 @@ class SessionActor(LoopActor):
     """The state of one session. Outlives its connections.
 
     ``conversation_prefix`` distinguishes the conversation ids generated here from those of all
-    other sessions.
+    other sessions. While it lives, its memory is on ``memory_board``.
     """
 
     def __init__(
@@ -96,6 +99,7 @@ class SessionActor(LoopActor):
         clock: Clock,
         conversation_prefix: str,
         broker: Recipient[BrokerMessage],
+        memory_board: MemoryBoard,
     ) -> None:
         super().__init__()
         self._id = session_id
@@ -135,6 +139,23 @@ class SessionActor(LoopActor):
         self._local_tools = LocalTools(directory, clock, settings.tenant)
         self._log_details = logs_details()
         self._log = RequestLog(session_id, settings.tenant, details=self._log_details)
+        self._memory_board = memory_board
+        self._memory = SessionMemory(
+            session_id,
+            settings.tenant,
+            self.actor_ref,
+            self._requests,
+            self._conversations,
+        )
+
+    def on_start(self) -> None:
+        self._memory_board.sessions.add(self._memory)
+
+    def on_stop(self) -> None:
+        self._memory_board.sessions.discard(self._memory)
+
+    def on_failure(self, *_: object) -> None:
+        self._memory_board.sessions.discard(self._memory)
 
     def on_stop(self) -> None:
         self._directory.board.forget_session(self._id, self._waiting)
@@ -202,6 +223,10 @@ class SessionActor(LoopActor):
                 self._provider_decided(provider)
             case DeadlinesDue():
                 self._deadlines_due()
+            case ShrinkKept(size):
+                self._shrink_kept(size)
+            case LimitText(is_short):
+                self._requests.text_limit = 0 if is_short else self._settings.request_bytes
             case Down():
                 self._provider_down(message.tag)
             case _:
@@ -280,7 +305,8 @@ class SessionActor(LoopActor):
                 )
                 self._refuse(submit, error)
             case "too much text":
-                self._refuse(submit, error_bodies.session_text_limit())
+                error = error_bodies.session_text_limit(is_short=self._requests.text_limit == 0)
+                self._refuse(submit, error)
             case "waiting":
                 self._waits_here(submit, active)
 
@@ -552,6 +578,12 @@ class SessionActor(LoopActor):
             if self._is_active(active):
                 error = error_bodies.provider_unreachable(provider)
                 self._unanswered(active, "unreachable", "refused", error)
+
+    def _shrink_kept(self, size: int) -> None:
+        """Drop outcomes first: a conversation cannot be repeated."""
+        histories = self._conversations.kept_bytes
+        self._requests.shrink_kept(max(0, size - histories))
+        self._conversations.shrink(size)
 
     def _set_timer(self, instant: float) -> None:
         if self._timer is not None:

@@ -54,6 +54,16 @@ class Conversations:
         self._size = 0
         self._spare = count // 16
 
+    @property
+    def kept_bytes(self) -> int:
+        """The size of all histories."""
+        return self._size
+
+    def shrink(self, size: int) -> None:
+        """Drop the least recently used conversations until the rest has at most ``size`` bytes."""
+        while self._size > size:
+            self._drop(next(iter(self._histories)))
+
     def __len__(self) -> int:
         return len(self._histories)
 

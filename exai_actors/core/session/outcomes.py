@@ -44,6 +44,16 @@ class OutcomeStore:
         self._size = 0
         self._spare = count // 16
 
+    @property
+    def kept_bytes(self) -> int:
+        """The size of all stored outcomes."""
+        return self._size
+
+    def shrink(self, size: int) -> None:
+        """Drop the oldest outcomes until the rest has at most ``size`` bytes."""
+        while self._size > size:
+            self._drop(next(iter(self.kept)))
+
     def __len__(self) -> int:
         return len(self.kept)
 

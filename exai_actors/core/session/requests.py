@@ -132,6 +132,20 @@ class SessionRequests:
         """The number of requests that wait for room in the window or for their conversation."""
         return self._window.waiting
 
+    @property
+    def text(self) -> int:
+        """The characters of all requests in flight."""
+        return self._text
+
+    @property
+    def kept_bytes(self) -> int:
+        """The size of all stored outcomes."""
+        return self._outcomes.kept_bytes
+
+    def shrink_kept(self, size: int) -> None:
+        """Drop the oldest outcomes until the rest has at most ``size`` bytes."""
+        self._outcomes.shrink(size)
+
     def find(self, run: RequestKey) -> ActiveRequest | None:
         """The request in flight that its provider knows by this key."""
         return self._active.get(run)

@@ -27,6 +27,7 @@ from exai_actors.daemon.config.value_types import (
     Model,
     Name,
     Port,
+    ProcessBytes,
     Seconds,
     SecondsOrNone,
     Text,
@@ -118,6 +119,15 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     slow_consumer_s: Seconds = _CONNECTION.slow_consumer_s
     """How long a client may leave its answers unread before it is disconnected. Reading 256 KiB in
     that time is enough.
+    """
+    buffer_bytes: ProcessBytes = 536_870_912
+    """The size of all buffers of the process: unread answers, unfinished messages and requests in
+    flight. Above it, those that hold most take in nothing more until three quarters are in use.
+    At most half of the memory that the process may have.
+    """
+    kept_bytes: ProcessBytes = 134_217_728
+    """The size of the outcomes and conversations that all sessions keep together. Above it, the
+    sessions that keep most, of the tenants that keep most, lose their oldest.
     """
     drain_s: SecondsOrNone = 30.0
     """How long requests in flight may continue after SIGTERM."""

@@ -21,6 +21,7 @@ from exai_actors.messages.connection import (
     ConnectionMessage,
     OutboxHigh,
     OutboxLow,
+    ReadHandled,
     SocketClosed,
     TextReceived,
 )
@@ -31,6 +32,10 @@ from exai_actors.wire.clients.close_reasons import CloseReason
 _MAX_REASON_BYTES = 123
 _MAX_CLOSE_EXTENSIONS = 10
 _LAST_CHANCE_S = 0.1
+
+# Of one read, that the actor may still have to handle when the next read comes.
+_FEW_FRAMES = 8
+_LARGE_BYTES = 16 * 1024
 
 _KEEPALIVE_TIMEOUT = (1011, "keepalive ping timeout")
 _ABNORMAL_CLOSURE = (1006, "")
@@ -157,6 +162,10 @@ class WebSocketConnection(asyncio.BufferedProtocol):
             self._protocol.send_close(code, _cut(reason))
             self._write_library_output()
 
+    def read_on(self) -> None:
+        """The actor has handled the messages so far."""
+        self._gate.resume(Pause.UNHANDLED)
+
     def drop(self, code: int, reason: str) -> None:
         """End the socket without a closing handshake; only our side learns code and reason."""
         self._stop_receiving()
@@ -184,6 +193,7 @@ class WebSocketConnection(asyncio.BufferedProtocol):
     def held_bytes(self) -> int:
         """The size of unread answers and unfinished messages."""
         held = self._transport.get_write_buffer_size() + self._protocol.unfinished_bytes()
+        held += len(self._unread)
         return held if self._inbound is None else held + self._inbound.waiting_bytes()
 
     def restrain(self) -> None:
@@ -203,7 +213,7 @@ class WebSocketConnection(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        self._gate = ReadGate(self._transport)
+        self._gate = ReadGate(self._transport, self._read_on)
         settings = self._host.settings
         self._outbox = SocketOutbox(
             self, self._transport, self._host.coalescer, settings.max_outbox_bytes
@@ -258,6 +268,7 @@ class WebSocketConnection(asyncio.BufferedProtocol):
         self._outbox.release()
         if self._timer is not None:
             self._timer.cancel()
+        self._gate.release()
         self._host.remove_socket(self)
         if self._recipient is not None:
             self._recipient.tell(SocketClosed(*self._close_code_and_reason()))
@@ -271,6 +282,8 @@ class WebSocketConnection(asyncio.BufferedProtocol):
             for frame in frames:
                 if self._inbound is not None:
                     self._inbound.put(TextReceived(frame))
+            if len(frames) > _FEW_FRAMES or taken > _LARGE_BYTES:
+                self._wait_until_handled()
             if taken == len(data):
                 return
             data = data[taken:]
@@ -345,6 +358,8 @@ class WebSocketConnection(asyncio.BufferedProtocol):
             return
         if event.opcode is TEXT:
             self._inbound.put(TextReceived(cast(bytes, event.data)))
+            if len(event.data) > _LARGE_BYTES:
+                self._wait_until_handled()
         elif event.opcode is BINARY:
             self._inbound.put(BinaryReceived(len(event.data)))
 
@@ -356,12 +371,31 @@ class WebSocketConnection(asyncio.BufferedProtocol):
 
     def _continue(self) -> None:
         self._next_turn = None
-        data, self._unread = self._unread, b""
-        if (data or self._protocol.has_more) and not self._transport.is_closing():
+        if self._gate.is_paused_only_for(Pause.NEXT_TURN) and self._has_unread():
+            data, self._unread = self._unread, b""
             self._receive(data)
             self._host.count_read()
         if self._next_turn is None:
             self._gate.resume(Pause.NEXT_TURN)
+
+    def _has_unread(self) -> bool:
+        return bool(self._unread or self._protocol.has_more) and not self._transport.is_closing()
+
+    def _read_on(self) -> None:
+        """Reading may continue: with the rest of the last read, or from the socket."""
+        if self._inbound is not None and self._has_unread():
+            self._continue_next_turn()
+        else:
+            self._transport.resume_reading()
+
+    def _wait_until_handled(self) -> None:
+        """Do not read until the actor has handled all messages so far.
+
+        Otherwise its mailbox, and the answers to it, would grow faster than they are handled.
+        """
+        if self._inbound is not None and not self._gate.is_paused_for(Pause.UNHANDLED):
+            self._gate.pause(Pause.UNHANDLED)
+            self._inbound.put(ReadHandled())
 
     def _stop_receiving(self) -> None:
         self._uses_fast_path = False

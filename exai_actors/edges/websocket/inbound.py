@@ -7,10 +7,15 @@ from collections import deque
 from collections.abc import Callable
 
 from exai_actors.edges.websocket.read_gate import Pause, ReadGate
-from exai_actors.messages.connection import BinaryReceived, ConnectionMessage, TextReceived
+from exai_actors.messages.connection import (
+    BinaryReceived,
+    ConnectionMessage,
+    ReadHandled,
+    TextReceived,
+)
 from exai_actors.messages.recipient import Recipient
 
-Received = TextReceived | BinaryReceived
+Received = TextReceived | BinaryReceived | ReadHandled
 
 _FIRST_RETRY_S = 0.001
 _MAX_RETRY_S = 0.1

@@ -74,6 +74,9 @@ class Closable(Protocol):
     def drop(self, code: int, reason: str) -> None:
         """End the socket without a closing handshake; only our side learns code and reason."""
 
+    def read_on(self) -> None:
+        """Read from the socket again: the actor has handled what was read."""
+
 
 class _ClosedSocket:
     def admit(self) -> None: ...
@@ -81,6 +84,8 @@ class _ClosedSocket:
     def close(self, code: int, reason: str) -> None: ...
 
     def drop(self, code: int, reason: str) -> None: ...
+
+    def read_on(self) -> None: ...
 
 
 _CLOSED_SOCKET = _ClosedSocket()
@@ -135,6 +140,9 @@ class SocketOutbox:
 
     def bytes_taken(self) -> int:
         return self._written_above_mark - self._transport.get_write_buffer_size()
+
+    def read_on(self) -> None:
+        self._socket.read_on()
 
     def abort(self) -> None:
         self._socket.drop(*CloseReason.SLOW_CONSUMER.value)

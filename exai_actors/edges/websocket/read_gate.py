@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from enum import Enum
 
 
@@ -15,22 +16,31 @@ class Pause(Enum):
     """It had its share of this turn."""
     UNREAD = 4
     """The client leaves answers unread, so it must not cause more."""
-    MEMORY = 8
+    UNHANDLED = 8
+    """The actor has yet to handle many messages, or large ones."""
+    MEMORY = 16
     """The buffers of the process have reached their limit, and this socket has much of it."""
 
 
 class ReadGate:
-    """Reads from ``transport`` while there is no cause to pause."""
+    """Reads from ``transport`` while there is no cause to pause.
 
-    __slots__ = ("_causes", "_transport")
+    ``read_on`` is called when the last cause has ended, to resume reading.
+    """
 
-    def __init__(self, transport: asyncio.Transport) -> None:
+    __slots__ = ("_causes", "_read_on", "_transport")
+
+    def __init__(self, transport: asyncio.Transport, read_on: Callable[[], None]) -> None:
         self._transport = transport
+        self._read_on = read_on
         self._causes = 0
 
     @property
     def is_open(self) -> bool:
         return not self._causes
+
+    def is_paused_only_for(self, cause: Pause) -> bool:
+        return self._causes == cause.value
 
     def is_paused_for(self, cause: Pause) -> bool:
         return bool(self._causes & cause.value)
@@ -54,4 +64,11 @@ class ReadGate:
 
     def _resume_if_open(self) -> None:
         if not self._causes and not self._transport.is_closing():
-            self._transport.resume_reading()
+            self._read_on()
+
+    def release(self) -> None:
+        """Break the reference cycle with the owner of ``read_on``."""
+        self._read_on = _nothing
+
+
+def _nothing() -> None: ...

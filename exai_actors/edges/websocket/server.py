@@ -6,6 +6,7 @@ import asyncio
 import errno
 import socket
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from typing import Protocol
 
 import structlog
@@ -121,6 +122,11 @@ class WebSocketServer:
         self._admitted: dict[WebSocketConnection, str] = {}
         self._by_address: dict[str, set[WebSocketConnection]] = {}
         self._all_gone: asyncio.Future[None] | None = None
+
+    @property
+    def sockets(self) -> AbstractSet[WebSocketConnection]:
+        """All sockets, those without a finished handshake among them."""
+        return self._sockets
 
     async def start(self) -> int:
         """Listen; return the port, which is a free one if 0 was asked for.

@@ -11,8 +11,8 @@ from websockets.frames import Frame
 from exai_actors.edges.websocket.connection import WebSocketConnection
 from exai_actors.edges.websocket.server import WebSocketServer
 from exai_actors.edges.websocket.settings import WebSocketSettings
-from exai_actors.messages.connection import ConnectionMessage
-from exai_actors.messages.recipient import Recipient
+from exai_actors.messages.connection import ConnectionMessage, ReadHandled
+from exai_actors.messages.recipient import Offer, Recipient
 from exai_actors.ports import Outbox, Peer
 from exai_actors.testing.probe import Probe
 from tests.edges.websocket.client_frames import HANDSHAKE, server_frames
@@ -125,12 +125,29 @@ class Turns:
             callback()
 
 
+class ConnectionProbe(Probe[ConnectionMessage]):
+    """Handles each message immediately, so the socket is read on after a large read."""
+
+    def __init__(self) -> None:
+        super().__init__("connection")
+        self.handles_reads = True
+        self.outbox: Outbox | None = None
+
+    def offer(self, message: ConnectionMessage, /) -> Offer:
+        if isinstance(message, ReadHandled) and self.answer == "accepted":
+            if self.handles_reads:
+                assert self.outbox is not None
+                self.outbox.read_on()
+            return "accepted"
+        return super().offer(message)
+
+
 class MemorySocket:
     """One client of a server that does not listen. ``probe`` takes the place of its actor."""
 
     def __init__(self, *, loop: asyncio.AbstractEventLoop | None = None, **settings: Any) -> None:
         self.turns = Turns()
-        self.probe: Probe[ConnectionMessage] = Probe("connection")
+        self.probe = ConnectionProbe()
         self.peer: Peer | None = None
         self.outbox: Outbox | None = None
         self.server = WebSocketServer(
@@ -147,7 +164,7 @@ class MemorySocket:
 
     def _open(self, peer: Peer, outbox: Outbox) -> Recipient[ConnectionMessage]:
         self.peer = peer
-        self.outbox = outbox
+        self.outbox = self.probe.outbox = outbox
         return self.probe
 
     def opened(self) -> Outbox:

@@ -15,16 +15,15 @@ from exai_actors.messages.connection import (
     TextReceived,
 )
 from exai_actors.messages.recipient import Offer
-from exai_actors.testing.probe import Probe
 from tests.edges.websocket.client_frames import client_frame, close, text
-from tests.edges.websocket.memory_socket import MemorySocket, MemoryTransport
+from tests.edges.websocket.memory_socket import ConnectionProbe, MemorySocket, MemoryTransport
 
 
-class Counted(Probe[ConnectionMessage]):
+class Counted(ConnectionProbe):
     """A probe with room for some messages that counts the offers."""
 
     def __init__(self) -> None:
-        super().__init__("connection")
+        super().__init__()
         self.room = 1000
         self.offers = 0
         self._awaited = 0

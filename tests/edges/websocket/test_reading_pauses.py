@@ -39,7 +39,7 @@ async def test_a_client_with_unread_answers_is_not_read_until_it_reads() -> None
 async def test_every_cause_must_be_gone_before_a_socket_is_read() -> None:
     socket = MemorySocket()
     for order in permutations(Pause):
-        gate = ReadGate(socket.transport)
+        gate = ReadGate(socket.transport, socket.transport.resume_reading)
         for cause in order:
             gate.pause(cause)
         for cause in reversed(order):
@@ -72,6 +72,44 @@ async def test_a_large_read_does_not_resume_a_paused_socket() -> None:
     assert not socket.transport.is_reading()
     socket.connection.release()
     assert socket.transport.is_reading()
+
+
+async def test_after_a_large_read_the_socket_is_read_once_the_actor_has_handled_it() -> None:
+    reads = (
+        b"".join(text(b"%d" % number) for number in range(20)),
+        text(b"x" * 40_000),
+        client_frame(1, b"x" * 40_000, fin=False) + client_frame(0, b"y"),
+    )
+    for read in reads:
+        socket = MemorySocket()
+        socket.opened()
+        socket.receive(text("hello"))
+        assert socket.transport.is_reading()
+        socket.probe.handles_reads = False
+        socket.receive(read)
+        assert not socket.transport.is_reading()
+        assert socket.outbox is not None
+        socket.outbox.read_on()
+        assert socket.transport.is_reading()
+
+
+async def test_a_flood_is_read_at_the_pace_of_its_actor() -> None:
+    socket = MemorySocket()
+    socket.opened()
+    socket.receive(text("hello"))
+    socket.probe.handles_reads = False
+    socket.receive(text("x") * 2000)
+    before = len(socket.probe.messages)
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert len(socket.probe.messages) == before < 1000
+    assert socket.outbox is not None
+    while len(socket.probe.messages) < 2001:
+        before = len(socket.probe.messages)
+        socket.outbox.read_on()
+        await asyncio.sleep(0)
+        assert len(socket.probe.messages) > before
+    assert len(socket.probe.messages) == 2001
 
 
 async def test_a_socket_that_is_closed_while_it_is_not_read_gets_its_closing_handshake() -> None:

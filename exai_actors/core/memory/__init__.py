@@ -1,0 +1,1 @@
+"""The limits on the memory of the whole process."""
