@@ -17,6 +17,8 @@ import structlog
 
 from exai_actors.daemon.collector import collecting_by_the_clock
 from exai_actors.daemon.config.tables import Config
+from exai_actors.daemon.process_memory import available_bytes, resident_bytes
+from exai_actors.daemon.watchdog import watching
 from exai_actors.daemon.wiring import Broker, open_broker
 from exai_actors.edges.fd_limit import raise_fd_limit
 from exai_actors.errors import ExaiError
@@ -27,35 +29,69 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 WITHOUT_EFFECT = (signal.SIGUSR1, signal.SIGUSR2)
 
 
+class EndedByWatchdog(ExaiError):
+    """The process was out of memory; the message says where it was noticed."""
+
+
 class BrokerGaveUp(ExaiError):
     """A part of the broker failed and could not be restarted; the message names it."""
 
 
-def serve(config: Config, on_ready: Callable[[str], None]) -> None:
+def serve(
+    config: Config,
+    on_ready: Callable[[str], None],
+    on_end: Callable[[BaseException | None], None] = lambda _: None,
+    kill: Callable[[str], object] = lambda _: None,
+) -> None:
     """Run a broker until a signal stops it; pass its URL to ``on_ready`` once clients can connect.
 
     Returns after an orderly stop. Raises UsageError when it cannot listen on its address, and
-    BrokerGaveUp when the guardian fails.
+    BrokerGaveUp when the guardian fails, EndedByWatchdog when memory is used up. ``on_end`` is
+    called with the error, if any, before the loop is closed, which may wait for threads; ``kill``
+    is called, on another thread, when nothing else helps.
     """
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(_serve(config, on_ready))
+        try:
+            runner.run(_serve(config, on_ready, kill))
+        except BaseException as error:
+            on_end(error)
+            raise
+        on_end(None)
 
 
-async def _serve(config: Config, on_ready: Callable[[str], None]) -> None:
+async def _serve(
+    config: Config, on_ready: Callable[[str], None], kill: Callable[[str], object]
+) -> None:
     loop = asyncio.get_running_loop()
     signalled = _receive_signals(loop)
     too_few = raise_fd_limit(config.server.max_connections, config.server.max_strangers)
     if too_few is not None:
         log.warning("server.open_files_limited", detail=too_few)
     async with open_broker(config) as broker:
-        with collecting_by_the_clock():
+        out_of_memory: asyncio.Future[str] = loop.create_future()
+
+        def give_up(cause: str) -> None:
+            log.critical("process.out_of_memory", cause=cause)
+            if not out_of_memory.done():
+                out_of_memory.set_result(cause)
+
+        watched = watching(
+            stall_s=config.server.stall_s,
+            available=available_bytes(),
+            resident=resident_bytes,
+            give_up=give_up,
+            kill=kill,
+        )
+        with collecting_by_the_clock(), watched:
             log.info("broker.started", url=broker.url)
             on_ready(broker.url)
             first_signal = asyncio.ensure_future(signalled.get())
-            ends: set[asyncio.Future[Any]] = {first_signal, broker.gave_up}
+            ends: set[asyncio.Future[Any]] = {first_signal, broker.gave_up, out_of_memory}
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             if not first_signal.done():
                 first_signal.cancel()
+                if out_of_memory.done():
+                    raise EndedByWatchdog(out_of_memory.result())
                 raise BrokerGaveUp(broker.gave_up.result())
             await _drain(broker, first_signal.result(), signalled)
 

@@ -59,7 +59,7 @@ class Keeper(Holder, Protocol):
 
 
 class MemoryGuard:
-    """Looks at all ``connections`` and ``sessions`` and acts on what they hold and keep."""
+    """Looks at all ``connections`` and ``sessions`` and acts on the memory of each."""
 
     def __init__(
         self,

@@ -152,15 +152,13 @@ class SessionActor(LoopActor):
         self._memory_board.sessions.add(self._memory)
 
     def on_stop(self) -> None:
-        self._memory_board.sessions.discard(self._memory)
+        self._leave_boards()
 
     def on_failure(self, *_: object) -> None:
+        self._leave_boards()
+
+    def _leave_boards(self) -> None:
         self._memory_board.sessions.discard(self._memory)
-
-    def on_stop(self) -> None:
-        self._directory.board.forget_session(self._id, self._waiting)
-
-    def on_failure(self, *_: object) -> None:
         self._directory.board.forget_session(self._id, self._waiting)
 
     def on_receive(self, message: SessionMessage | Down[ProviderName]) -> None:

@@ -32,12 +32,12 @@ class Measures(msgspec.Struct, Generic[H], frozen=True):
     release: tuple[H, ...] = ()
     """Holders that are no longer restrained."""
     give_up: tuple[H, ...] = ()
-    """Holders whose memory is to be freed now, whatever they lose."""
+    """Holders to free the memory of now, regardless of their loss."""
     changed: bool = False
 
 
 class BufferBudget(Generic[H]):
-    """Decides who is restrained. ``limit`` is in bytes."""
+    """Decides which holders are restrained. ``limit`` is in bytes."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit

@@ -32,6 +32,10 @@ class ExitCode(IntEnum):
     TIMEOUT = 9, "The deadline passed before the answer was complete."
     PROVIDER = 10, "The provider failed, or its answer is incomplete, withheld or empty."
     GAVE_UP = 11, "`exai serve` gave up: the broker's guardian failed."
+    WATCHDOG = (
+        12,
+        "The watchdog ended `exai serve`: its memory was used up, or its event loop stood still.",
+    )
     INTERNAL = 70, "An internal error: a bug in exai."
     INTERRUPTED = 130, "Ctrl-C; the request was cancelled."
     BROKEN_PIPE = 141, "The reader of the output closed it."

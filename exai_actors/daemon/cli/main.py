@@ -107,10 +107,12 @@ class Exai(click.Group):
 
 def _report(error: Exception) -> ExitCode:
     if isinstance(error, BrokenPipeError):
-        _drop_stdout()
+        from exai_actors.daemon.cli.output import discard_stdout
+
+        discard_stdout()
         return ExitCode.BROKEN_PIPE
     from exai_actors.daemon.cli.exit_codes import of_error
-    from exai_actors.daemon.cli.output import lines_of, print_error
+    from exai_actors.daemon.cli.output import discard_stdout, lines_of, print_error
     from exai_actors.errors import ExaiError
 
     if isinstance(error, ExaiError):
@@ -121,20 +123,13 @@ def _report(error: Exception) -> ExitCode:
         raise error
     if isinstance(error, OSError):
         print_error(f"{error.filename or 'output'}: {error.strerror or error}")
-        _drop_stdout()
+        discard_stdout()
         return ExitCode.FAILED
     from exai_actors.daemon.logs.setup import describe
 
     print_error(f"internal error: {describe(error)}")
     print_error("for the traceback, set EXAI_TRACEBACK=1 and run the command again")
     return ExitCode.INTERNAL
-
-
-def _drop_stdout() -> None:
-    # The interpreter flushes stdout once more at exit and would report the broken pipe.
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, sys.stdout.fileno())
-    os.close(null)
 
 
 def _show_version(ctx: click.Context, _param: click.Parameter, given: bool) -> None:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import select
 import sys
 
 import click
 
 from exai_actors.daemon.cli.exit_codes import ExitCode
+from exai_actors.daemon.cli.output import discard_stdout
+
+_CLOSING_S = 1.0
+"""How long the closed broker may wait for its threads before the process ends."""
 
 
 @click.command()
@@ -63,15 +69,61 @@ def serve(
     log_in_force(loaded.config)
 
     from exai_actors.daemon import lifecycle
+    from exai_actors.daemon.watchdog import end_process, end_within
 
     try:
-        lifecycle.serve(loaded.config, _say_ready)
-    except (UsageError, lifecycle.BrokerGaveUp) as error:
+        lifecycle.serve(
+            loaded.config,
+            _say_ready,
+            on_end=lambda error: end_within(_CLOSING_S, _code_of(error)),
+            kill=lambda cause: end_process(ExitCode.WATCHDOG, cause),
+        )
+    except (UsageError, lifecycle.BrokerGaveUp, lifecycle.EndedByWatchdog) as error:
         for line in lines_of(error):
             print_error(line)
-        gave_up = isinstance(error, lifecycle.BrokerGaveUp)
-        ctx.exit(ExitCode.GAVE_UP if gave_up else ExitCode.CANNOT_LISTEN)
+        ctx.exit(_code_of(error))
+
+
+def _code_of(error: BaseException | None) -> ExitCode:
+    from exai_actors.daemon.lifecycle import BrokerGaveUp, EndedByWatchdog
+    from exai_actors.errors import UsageError
+
+    match error:
+        case None:
+            return ExitCode.OK
+        case BrokerGaveUp():
+            return ExitCode.GAVE_UP
+        case EndedByWatchdog():
+            return ExitCode.WATCHDOG
+        case UsageError():
+            return ExitCode.CANNOT_LISTEN
+        case KeyboardInterrupt():
+            return ExitCode.INTERRUPTED
+        case _:
+            return ExitCode.INTERNAL
 
 
 def _say_ready(url: str) -> None:
-    click.echo(f"ready {url}")
+    """Print the line, if stdout takes it: a broker that serves does not end for it."""
+    import structlog
+
+    try:
+        _require_room()
+        click.echo(f"ready {url}")
+    except OSError as error:
+        discard_stdout()
+        log = structlog.get_logger("exai")
+        log.warning("broker.ready_not_printed", url=url, cause=error.strerror or str(error))
+
+
+def _require_room() -> None:
+    """Raise BlockingIOError if writing to stdout would wait for its reader."""
+    try:
+        number = sys.stdout.fileno()
+    except OSError:
+        return
+    if hasattr(select, "poll"):
+        room = select.poll()
+        room.register(number, select.POLLOUT)
+        if not room.poll(0):
+            raise BlockingIOError(errno.EAGAIN, "its reader does not read")

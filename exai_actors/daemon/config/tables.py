@@ -125,6 +125,10 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     flight. Above it, those that hold most take in nothing more until three quarters are in use.
     At most half of the memory that the process may have.
     """
+    stall_s: SecondsOrNone = 60.0
+    """How long the event loop may stand still before the watchdog ends the process with exit code
+    12; 0: however long.
+    """
     kept_bytes: ProcessBytes = 134_217_728
     """The size of the outcomes and conversations that all sessions keep together. Above it, the
     sessions that keep most, of the tenants that keep most, lose their oldest.

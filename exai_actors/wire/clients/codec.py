@@ -37,7 +37,7 @@ _ABSENT = msgspec.Raw()
 
 
 class _Undecoded(Incoming, gc=False):
-    """A frame whose ids are still JSON, so that their size is known before they are decoded."""
+    """A frame with ids that are still JSON, so that their size is known before they are decoded."""
 
     request_id: msgspec.Raw = _ABSENT
     req_id: msgspec.Raw = _ABSENT

@@ -1,4 +1,4 @@
-"""Limits what a frame may make the parser build: the bytes of a frame alone do not.
+"""Limits the values that a frame may make the parser build; its bytes alone do not.
 
 Ten megabytes of text are decoded in milliseconds, ten megabytes of empty arrays in half a second,
 in which no other client is served. Only long strings need large frames, so the limits concern the
@@ -21,7 +21,7 @@ def excess(data: bytes) -> str | None:
     """The limit that ``data`` exceeds, as an error text; None if it exceeds none.
 
     Exact for valid JSON. Of other text, nothing beyond the limits precedes the first error. Takes
-    a few milliseconds for each megabyte, whatever the text.
+    a few milliseconds for each megabyte, for any text.
     """
     if len(data) <= CHECKED_ABOVE_BYTES:
         return None
