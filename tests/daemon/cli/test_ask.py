@@ -456,7 +456,7 @@ async def test_a_broker_that_dies_during_an_answer_is_reported(
     result = await ended(process)
     assert result.code == ExitCode.NO_BROKER
     (line,) = result.err.splitlines()
-    assert line.startswith(f"exai: the connection to {broker.url} ended")
+    assert line.startswith(f"exai: the connection to {broker.url} broke off")
 
 
 @pytest.mark.parametrize("command", [["ask", "hello"], ["ask", "--no-stream", "hello"], ["tools"]])
