@@ -239,14 +239,24 @@ class WebSocketConnection(asyncio.BufferedProtocol):
         if nbytes == len(buffer):
             self._continue_next_turn()
 
-    def eof_received(self) -> None:
+    def eof_received(self) -> bool:
         if self._protocol.state is CONNECTING and not self._transport.get_write_buffer_size():
             self._transport.abort()
-            return
+            return False
         self._protocol.receive_eof()
+        if self._recipient is not None and not self._is_ending:
+            self._host.coalescer.call_after(self._end_after_eof)
+            return True
+        self._end_after_eof()
+        return False
+
+    def _end_after_eof(self) -> None:
+        if self._transport.is_closing():
+            return
         self._write_library_output()
         # The transport closes once everything has been written, which a client can prevent.
         self._end_soon()
+        self._transport.close()
 
     def pause_writing(self) -> None:
         self._outbox.is_above_high_mark = True

@@ -33,6 +33,7 @@ class MemoryTransport(asyncio.Transport):
         self.sent_eof = False
         self._marks = (64 * 1024, 16 * 1024)
         self._is_over = False
+        self._is_closing = False
 
     def write(self, data: Any) -> None:
         assert not self.sent_eof, "written after the end of the stream"
@@ -59,6 +60,8 @@ class MemoryTransport(asyncio.Transport):
         elif len(self.buffer) <= low and self._is_over:
             self._is_over = False
             self.protocol.resume_writing()
+        if self._is_closing and not self.buffer:
+            self.lose()
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         assert high is not None
@@ -84,13 +87,16 @@ class MemoryTransport(asyncio.Transport):
         return self.is_reading_now
 
     def is_closing(self) -> bool:
-        return self.has_ended
+        return self.has_ended or self._is_closing
 
     def abort(self) -> None:
         self.lose()
 
     def close(self) -> None:
-        self.lose()
+        """End the socket once everything has been read."""
+        self._is_closing = True
+        if not self.buffer:
+            self.lose()
 
     def lose(self) -> None:
         """The socket ends."""

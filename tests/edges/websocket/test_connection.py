@@ -138,6 +138,7 @@ async def test_a_client_that_half_closes_and_does_not_read_is_dropped() -> None:
     outbox.send(b"never read")
     socket.turns.end()
     socket.connection.eof_received()
+    socket.turns.end()
     assert await socket.probe.expect(SocketClosed) == SocketClosed(1006, "")
     assert socket.transport.has_ended
 
