@@ -52,20 +52,3 @@ async def test_the_answer_comes_before_the_close(request_: bytes, ending: bytes,
     assert [each.opcode for each in frames[-2:]] == [TEXT, CLOSE]
     assert b'"r"' in frames[-2].data
     assert int.from_bytes(frames[-1].data[:2], "big") == code
-
-
-@pytest.mark.parametrize("request_", REQUESTS.values(), ids=REQUESTS)
-async def test_a_client_that_closes_its_side_gets_the_answer(request_: bytes) -> None:
-    async with running_broker() as broker:
-        reader, writer = await asyncio.open_connection("127.0.0.1", broker.port)
-        writer.write(HANDSHAKE)
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(text(b'{"op":"hello"}'))
-        await reader.readuntil(b'"session_id"')
-        await reader.readuntil(b"}")
-        writer.write(text(request_))
-        writer.write_eof()
-        rest = await reader.read()
-        assert b'"r"' in rest
-        writer.close()
-        await writer.wait_closed()

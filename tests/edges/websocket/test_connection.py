@@ -263,3 +263,14 @@ async def test_a_handshake_that_arrived_while_the_process_stood_still_is_in_time
     socket.opened()
     socket.client_leaves()
     assert [type(each) for each in socket.probe.messages] == [SocketClosed]
+
+
+async def test_an_answer_to_a_client_that_has_closed_its_side_is_written() -> None:
+    socket, probe = opened()
+    socket.receive(text("a last question"))
+    socket.connection.eof_received()
+    assert socket.outbox is not None
+    socket.outbox.send(b"the answer")
+    socket.turns.end()
+    assert [each.data for each in socket.frames()] == [b"the answer"]
+    assert probe.messages == [TextReceived(b"a last question"), SocketClosed(1006, "")]
