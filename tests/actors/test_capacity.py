@@ -436,7 +436,7 @@ def test_no_word_of_a_service_closes_an_account_until_a_restart(named_s: float, 
     else:
         tree.upstream.calls[0].complete(hold_s=named_s)
     tree.settle()
-    waits = {"if_busy": "wait", "deadline_ms": 10_000_000.0}
+    waits: dict[str, Any] = {"if_busy": "wait", "deadline_ms": 10_000_000.0}
     client.call("probe", **waits)
     client.call("waits", **waits)
     tree.advance(899.0)
