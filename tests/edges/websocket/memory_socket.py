@@ -21,7 +21,7 @@ from tests.edges.websocket.client_frames import HANDSHAKE, server_frames
 class MemoryTransport(asyncio.Transport):
     """Records all written bytes; they stay buffered while ``reads`` is False: the client stalls."""
 
-    def __init__(self, protocol: WebSocketConnection, address: str = "127.0.0.1") -> None:
+    def __init__(self, protocol: asyncio.BaseProtocol, address: str = "127.0.0.1") -> None:
         super().__init__({"peername": (address, 50000)})
         self.protocol = protocol
         self.reads = True

@@ -1,0 +1,492 @@
+"""One HTTP connection: turns bytes from the socket into exchanges, and responses into bytes.
+
+The parser is llhttp, by way of ``httptools``. It is strict about the form of a message and sets no
+limit on its size; the limits are here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from http import HTTPStatus
+from typing import Protocol, cast
+
+import httptools
+
+from exai_actors.edges.http_server.request import (
+    Refusal,
+    RequestHead,
+    body_length,
+    check_head,
+    too_large,
+)
+from exai_actors.edges.http_server.settings import HttpServerSettings
+
+Fields = tuple[tuple[str, str], ...]
+
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_HEAD_TOO_LARGE = Refusal(431, "The head of the request is too large.")
+_SLOW_HEAD = Refusal(408, "The head of the request did not arrive in time.")
+_SLOW_BODY = Refusal(408, "The body of the request did not arrive in time.")
+_MALFORMED = Refusal(400, "This is not a valid HTTP/1.1 request.")
+_DISCARDED_WHILE_CLOSING = 1_048_576
+
+
+class Receiver(Protocol):
+    """The recipient of a request's body and of the fate of its connection.
+
+    ``gone`` is called at most once, and not after the response has ended.
+    """
+
+    def body(self, data: bytes, /) -> None:
+        """The next piece of the body."""
+
+    def body_ended(self) -> None:
+        """The body is complete."""
+
+    def gone(self) -> None:
+        """The response cannot be delivered any more: the client or its request has broken off."""
+
+    def pause(self) -> None:
+        """The client does not keep up with the response; what is written now is buffered."""
+
+    def resume(self) -> None:
+        """The client has caught up."""
+
+
+class Server(Protocol):
+    """The server, as its connections see it."""
+
+    settings: HttpServerSettings
+
+    def date(self) -> str:
+        """The value of the Date field."""
+
+    def handle(self, exchange: Exchange) -> Receiver:
+        """Begin to answer a request whose head has arrived; may respond immediately."""
+
+    def remove(self, connection: HttpConnection) -> None:
+        """Forget a connection that is gone."""
+
+
+class Exchange:
+    """One request and its response.
+
+    Exactly one of ``respond``, ``begin`` and ``abort`` starts the response; after ``begin`` follow
+    ``write`` and finally ``end`` or ``abort``. Calls after the end of the exchange do nothing.
+    """
+
+    __slots__ = (
+        "_begun",
+        "_body_left",
+        "_chunked",
+        "_connection",
+        "_early",
+        "_ended",
+        "_is_body_complete",
+        "_received",
+        "head",
+        "receiver",
+    )
+
+    def __init__(self, connection: HttpConnection, head: RequestHead) -> None:
+        self.head = head
+        self.receiver: Receiver | None = None
+        self._connection = connection
+        self._begun = False
+        self._ended = False
+        self._chunked = False
+        self._body_left: int | None = None
+        self._is_body_complete = head.length == 0
+        self._received = 0
+        self._early = bytearray()
+
+    @property
+    def address(self) -> str:
+        """The client's address without its port; empty for a socket that has none."""
+        return self._connection.address
+
+    @property
+    def has_ended(self) -> bool:
+        return self._ended
+
+    def respond(self, status: int, fields: Fields, body: bytes) -> None:
+        """Send a whole response."""
+        self.begin(status, fields, len(body))
+        self.write(body)
+        self.end()
+
+    def begin(self, status: int, fields: Fields, length: int | None = None) -> None:
+        """Send the head of a response; without ``length`` its end is marked by the last chunk, or
+        in HTTP/1.0 by the end of the connection.
+        """
+        if self._begun or self._ended:
+            return
+        self._begun = True
+        lines = [f"HTTP/1.1 {status} {_phrase(status)}", *(f"{k}: {v}" for k, v in fields)]
+        lines.append(f"Date: {self._connection.date()}")
+        bodiless = self.head.method == "HEAD" or status in {204, 304}
+        if length is not None and status not in {204, 304}:
+            lines.append(f"Content-Length: {length}")
+        elif length is None and not bodiless:
+            if self.head.version == "1.1":
+                self._chunked = True
+                lines.append("Transfer-Encoding: chunked")
+            else:
+                self._connection.closes_after_response = True
+        self._body_left = 0 if bodiless else length
+        if not self._is_body_complete or not self.head.keeps_alive:
+            # The rest of a body that nothing reads any more must not be taken for a request.
+            self._connection.closes_after_response = True
+        if self._connection.closes_after_response:
+            lines.append("Connection: close")
+        elif self.head.version == "1.0":
+            lines.append("Connection: keep-alive")
+        self._connection.write("\r\n".join([*lines, "", ""]).encode("latin-1"))
+
+    def write(self, data: bytes) -> None:
+        """Send a piece of the body. Raises ValueError if it exceeds the announced length."""
+        if self._ended or not data or (self.head.method == "HEAD" and self._begun):
+            return
+        if self._body_left is not None:
+            if len(data) > self._body_left:
+                raise ValueError("the body of a response is longer than its Content-Length")
+            self._body_left -= len(data)
+        self._connection.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
+
+    def end(self) -> None:
+        """The response is complete. If it is shorter than announced, the connection is aborted."""
+        if self._ended:
+            return
+        if self._body_left:
+            self.abort()
+            return
+        self._ended = True
+        if self._chunked:
+            self._connection.write(b"0\r\n\r\n")
+        self._connection.response_ended()
+
+    def abort(self) -> None:
+        """Break off: the client must not take what it got for a whole response."""
+        if not self._ended:
+            self._ended = True
+            self._connection.abort()
+
+    # Called by the connection.
+
+    def begin_to_answer(self, receiver: Receiver) -> None:
+        """Its turn has come: pass on the body as far as it has arrived."""
+        self.receiver = receiver
+        early, self._early = bytes(self._early), bytearray()
+        if early and not self._ended:
+            receiver.body(early)
+        if self._is_body_complete and not self._ended:
+            receiver.body_ended()
+
+    def put_body(self, data: bytes, limit: int) -> bool:
+        """Pass on or keep a piece of the body; False if the body exceeds the limit."""
+        self._received += len(data)
+        if self._received > limit:
+            return False
+        if self.receiver is None:
+            self._early += data
+        elif not self._ended:
+            self.receiver.body(data)
+        return True
+
+    def complete_body(self) -> None:
+        if not self._is_body_complete:
+            self._is_body_complete = True
+            if self.receiver is not None and not self._ended:
+                self.receiver.body_ended()
+
+    @property
+    def early_bytes(self) -> int:
+        """How much of the body arrived before its turn."""
+        return len(self._early)
+
+    def break_off(self) -> None:
+        """The connection is gone."""
+        if not self._ended:
+            self._ended = True
+            if self.receiver is not None:
+                self.receiver.gone()
+
+    @property
+    def is_body_complete(self) -> bool:
+        return self._is_body_complete
+
+    @property
+    def has_begun(self) -> bool:
+        return self._begun
+
+
+class HttpConnection(asyncio.Protocol):
+    """Serves one request after the other; pipelined ones wait for their turn."""
+
+    def __init__(self, server: Server, loop: asyncio.AbstractEventLoop) -> None:
+        self.closes_after_response = False
+        self._server = server
+        self._loop = loop
+        self._settings = server.settings
+        self._transport: asyncio.Transport
+        self._parser = httptools.HttpRequestParser(self)
+        self._target = bytearray()
+        self._fields: list[tuple[bytes, bytes]] = []
+        self._head_bytes = 0
+        self._is_in_head = False
+        self._arriving: Exchange | None = None
+        """The request whose body arrives."""
+        self._exchanges: deque[Exchange] = deque()
+        """The first is being answered; the others wait."""
+        self._refusal: Refusal | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._is_closing = False
+        self._discarded = 0
+
+    @property
+    def address(self) -> str:
+        name = self._transport.get_extra_info("peername")
+        return str(name[0]) if isinstance(name, tuple) else ""
+
+    def date(self) -> str:
+        return self._server.date()
+
+    def write(self, data: bytes) -> None:
+        if self._transport.is_closing():
+            return
+        self._transport.write(data)
+        if self._transport.get_write_buffer_size() > self._settings.outbox_bytes:
+            self.abort()
+
+    def abort(self) -> None:
+        self._transport.abort()
+
+    def close_when_idle(self) -> None:
+        """Answer the request in progress, if any, and close."""
+        self.closes_after_response = True
+        if not self._exchanges:
+            self._transport.close()
+
+    def response_ended(self) -> None:
+        """The first exchange is over: the next begins, or the connection waits for one."""
+        self._exchanges.popleft()
+        if self.closes_after_response:
+            self._close()
+        elif self._exchanges:
+            self._loop.call_soon(self._begin_next)
+        elif self._refusal is not None:
+            self._refuse(self._refusal)
+        else:
+            self._resume_reading()
+            if self._is_in_head:
+                self._wait(self._settings.head_timeout_s, _SLOW_HEAD)
+            else:
+                self._wait(self._settings.idle_timeout_s, None)
+
+    # Called by the event loop.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        settings = self._settings
+        self._transport.set_write_buffer_limits(
+            settings.outbox_high_bytes, settings.outbox_low_bytes
+        )
+        self._wait(settings.head_timeout_s, None)
+
+    def data_received(self, data: bytes) -> None:
+        if self._is_closing or self._refusal is not None:
+            self._discarded += len(data)
+            if self._discarded > _DISCARDED_WHILE_CLOSING:
+                self.abort()
+            return
+        self._feed(data)
+        if self._is_in_head and self._refusal is None:
+            self._head_bytes += len(data)
+            if self._head_bytes > self._settings.head_bytes:
+                self._refusal = _HEAD_TOO_LARGE
+        if self._refusal is not None and not self._exchanges:
+            self._refuse(self._refusal)
+        elif self._is_full():
+            self._transport.pause_reading()
+
+    def eof_received(self) -> None:
+        # The transport closes. A client that only half-closes looks like one that is gone, and the
+        # calls of those must not go on.
+        pass
+
+    def pause_writing(self) -> None:
+        if self._exchanges and self._exchanges[0].receiver is not None:
+            self._exchanges[0].receiver.pause()
+
+    def resume_writing(self) -> None:
+        if self._exchanges and self._exchanges[0].receiver is not None:
+            self._exchanges[0].receiver.resume()
+
+    def connection_lost(self, _exc: Exception | None) -> None:
+        self._stop_timer()
+        exchanges, self._exchanges = self._exchanges, deque()
+        for exchange in exchanges:
+            exchange.break_off()
+        self._server.remove(self)
+        # It refers back to this object.
+        del self._parser
+
+    # Called by the parser.
+
+    def on_message_begin(self) -> None:
+        self._target.clear()
+        self._fields.clear()
+        self._head_bytes = 0
+        self._is_in_head = True
+        if not self._exchanges:
+            self._wait(self._settings.head_timeout_s, _SLOW_HEAD)
+
+    def on_url(self, target: bytes) -> None:
+        self._target += target
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._is_in_head:
+            return  # a trailer
+        self._fields.append((name, value))
+        if len(self._fields) > self._settings.head_fields:
+            self._refusal = self._refusal or _HEAD_TOO_LARGE
+
+    def on_headers_complete(self) -> None:
+        self._is_in_head = False
+        if self._refusal is not None:
+            return
+        fields = tuple(self._fields)
+        size = len(self._target) + sum(len(name) + len(value) + 4 for name, value in fields)
+        if size > self._settings.head_bytes:
+            self._refusal = _HEAD_TOO_LARGE
+            return
+        head = RequestHead(
+            method=self._parser.get_method().decode("ascii"),
+            target=self._target.decode("latin-1"),
+            version=self._parser.get_http_version(),
+            fields=fields,
+            length=body_length(fields),
+            keeps_alive=self._parser.should_keep_alive(),
+        )
+        self._refusal = check_head(head, self._settings)
+        if self._refusal is None:
+            self._arriving = Exchange(self, head)
+            self._exchanges.append(self._arriving)
+            if len(self._exchanges) == 1:
+                self._begin(self._arriving)
+
+    def on_body(self, data: bytes) -> None:
+        if self._arriving is None:
+            return
+        if not self._arriving.put_body(data, self._settings.body_bytes):
+            self._refusal = too_large(self._settings)
+            self._fail_arriving()
+        elif not self._arriving.has_ended and len(self._exchanges) == 1:
+            self._wait(self._settings.body_timeout_s, _SLOW_BODY)
+
+    def on_message_complete(self) -> None:
+        arriving, self._arriving = self._arriving, None
+        if arriving is not None:
+            if len(self._exchanges) == 1:
+                self._stop_timer()
+            arriving.complete_body()
+
+    # Internals.
+
+    def _feed(self, data: bytes) -> None:
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            # Nothing but a WebSocket is upgraded to here, and the handshake of one does not get
+            # this far; a server may ignore the wish (RFC 9110, section 7.8).
+            self._parser = httptools.HttpRequestParser(self)
+            rest = data[upgrade.args[0] :]
+            if rest and self._refusal is None:
+                self._feed(rest)
+        except httptools.HttpParserError:
+            self._refusal = self._refusal or _MALFORMED
+            self._fail_arriving()
+
+    def _fail_arriving(self) -> None:
+        """The body of a request broke off; it cannot be answered as if it were whole."""
+        arriving, self._arriving = self._arriving, None
+        if arriving is None or arriving.has_ended:
+            return
+        if arriving.has_begun:
+            arriving.break_off()
+            self.abort()
+            return
+        self._exchanges.remove(arriving)
+        arriving.break_off()
+
+    def _begin_next(self) -> None:
+        if self._exchanges and not self._transport.is_closing():
+            exchange = self._exchanges[0]
+            self._resume_reading()
+            self._begin(exchange)
+
+    def _begin(self, exchange: Exchange) -> None:
+        self._stop_timer()
+        if not exchange.is_body_complete:
+            self._wait(self._settings.body_timeout_s, _SLOW_BODY)
+        exchange.begin_to_answer(self._server.handle(exchange))
+        if exchange.head.expects_continue and not exchange.has_begun and not exchange.has_ended:
+            self._transport.write(_CONTINUE)
+
+    def _resume_reading(self) -> None:
+        if not self._is_full() and not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    def _is_full(self) -> bool:
+        waiting = len(self._exchanges) - 1
+        if waiting <= 0:
+            return False
+        early = sum(exchange.early_bytes for exchange in self._exchanges)
+        return waiting >= self._settings.pipelined or early > self._settings.head_bytes
+
+    def _refuse(self, refusal: Refusal) -> None:
+        body = f"{refusal.text}\n".encode()
+        head = (
+            f"HTTP/1.1 {refusal.status} {_phrase(refusal.status)}\r\n"
+            f"Content-Type: text/plain; charset=utf-8\r\nContent-Length: {len(body)}\r\n"
+            f"Date: {self.date()}\r\nConnection: close\r\n\r\n"
+        )
+        self.write(head.encode() + body)
+        self._close()
+
+    def _close(self) -> None:
+        """Close so that the client can read the response: a reset would discard it."""
+        if self._is_closing or self._transport.is_closing():
+            return
+        self._is_closing = True
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+        self._transport.resume_reading()
+        self._wait(self._settings.close_timeout_s, None)
+
+    def _wait(self, seconds: float, refusal: Refusal | None) -> None:
+        self._stop_timer()
+        self._timer = self._loop.call_later(seconds, self._timed_out, refusal)
+
+    def _timed_out(self, refusal: Refusal | None) -> None:
+        self._timer = None
+        if refusal is None:
+            self.abort()
+            return
+        self._refusal = refusal
+        self._fail_arriving()
+        if not self._exchanges and not self._transport.is_closing():
+            self._refuse(refusal)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+def _phrase(status: int) -> str:
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return ""

@@ -1,0 +1,27 @@
+"""The settings of the HTTP server, as plain values. Times are seconds."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class HttpServerSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """The limits of one connection.
+
+    ``head_timeout_s`` covers a request's head from its first byte, or from the opening of the
+    connection; ``body_timeout_s`` the wait for the next piece of its body; ``idle_timeout_s`` the
+    wait for another request. Reading stops while ``pipelined`` requests, or ``head_bytes`` of their
+    bodies, wait for their turn. A client may leave ``outbox_bytes`` of a response unread.
+    """
+
+    head_bytes: int = 65_536
+    head_fields: int = 100
+    body_bytes: int = 33_554_432
+    head_timeout_s: float = 10.0
+    body_timeout_s: float = 30.0
+    idle_timeout_s: float = 75.0
+    close_timeout_s: float = 1.0
+    pipelined: int = 8
+    outbox_high_bytes: int = 1_048_576
+    outbox_low_bytes: int = 262_144
+    outbox_bytes: int = 67_108_864
