@@ -1,0 +1,1 @@
+"""Views of the running broker for people: tables, their changes, and alarms."""

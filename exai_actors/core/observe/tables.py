@@ -1,0 +1,67 @@
+"""A table that people watch: rows by key, and the difference between two states of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+Cell = str | int | float | bool | None
+Row = tuple[Cell, ...]
+Rows = Mapping[str, Row]
+
+
+class TableChange(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The change from one state of a table to the next.
+
+    ``rows`` are whole new rows. ``cells`` are new cells of rows that stay, by key and column.
+    ``order`` lists all keys if their order has changed.
+    """
+
+    rows: dict[str, Row] = {}
+    cells: dict[str, dict[int, Cell]] = {}
+    gone: tuple[str, ...] = ()
+    order: tuple[str, ...] | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self.rows or self.cells or self.gone or self.order is not None)
+
+
+def difference(old: Rows, new: Rows) -> TableChange:
+    """The change that turns ``old`` into ``new``; rows of one table have the same columns."""
+    rows: dict[str, Row] = {}
+    cells: dict[str, dict[int, Cell]] = {}
+    for key, row in new.items():
+        before = old.get(key)
+        if before is None:
+            rows[key] = row
+        elif before != row or any(map(_differs_in_type, before, row)):
+            cells[key] = {
+                column: cell
+                for column, cell in enumerate(row)
+                if cell != before[column] or _differs_in_type(cell, before[column])
+            }
+    gone = tuple(key for key in old if key not in new)
+    kept = [key for key in old if key in new]
+    expected = [*kept, *rows]
+    order = None if expected == list(new) else tuple(new)
+    return TableChange(rows, cells, gone, order)
+
+
+def apply(old: Rows, change: TableChange) -> dict[str, Row]:
+    """The state after a change. Raises KeyError if the change does not fit the state."""
+    rows = {key: row for key, row in old.items() if key not in change.gone}
+    for key, cells in change.cells.items():
+        row = list(rows[key])
+        for column, cell in cells.items():
+            row[column] = cell
+        rows[key] = tuple(row)
+    rows.update(change.rows)
+    if change.order is None:
+        return rows
+    return {key: rows[key] for key in change.order}
+
+
+def _differs_in_type(one: Cell, other: Cell) -> bool:
+    # 1, 1.0 and True are equal, and look different.
+    return type(one) is not type(other)
