@@ -1,0 +1,165 @@
+"""Choosing rows of a table: filter, order, and a window of them.
+
+A filter consists of terms with blanks between them, all of which must match:
+
+    kimi            some cell contains it, in any case
+    !idle           no cell contains it
+    state:held      the cell of that column contains it
+    queued>=10      the number of that column compares so (>, >=, <, <=, =)
+"""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from enum import StrEnum
+from heapq import nlargest, nsmallest
+
+import msgspec
+
+from exai_actors.core.observe.tables import Cell, Row
+
+MAX_ROWS = 2_000
+MAX_FILTER_CHARACTERS = 200
+
+_COMPARISONS: Mapping[str, Callable[[float, float], bool]] = {
+    ">=": operator.ge,
+    "<=": operator.le,
+    ">": operator.gt,
+    "<": operator.lt,
+    "=": operator.eq,
+}
+_COMPARISON = re.compile(r"(\w+)(>=|<=|>|<|=)(-?\d+(?:\.\d+)?)")
+_COLUMN = re.compile(r"(\w+):(.+)")
+
+
+class Kind(StrEnum):
+    """The meaning of a column's cells, which decides how they are shown and sorted."""
+
+    TEXT = "text"
+    COUNT = "count"
+    TOTAL = "total"
+    """A count that only grows; consoles can show its change in a window of time."""
+    SECONDS = "seconds"
+    SHARE = "share"
+    """A part of a whole, from 0 to 1."""
+    FLAG = "flag"
+
+
+class Column(msgspec.Struct, frozen=True):
+    """``name`` is stable and used in filters; ``title`` is for people; ``help`` explains it."""
+
+    name: str
+    title: str
+    kind: Kind
+    help: str
+
+
+class Table(msgspec.Struct, frozen=True):
+    """The columns of a table. The key of a row is not a column."""
+
+    name: str
+    columns: tuple[Column, ...]
+
+    def index(self, column: str) -> int:
+        """The place of a column. Raises QueryError for a name that there is not."""
+        for place, each in enumerate(self.columns):
+            if each.name == column:
+                return place
+        known = ", ".join(each.name for each in self.columns)
+        raise QueryError(f"there is no column '{column}' in {self.name}; choose from {known}")
+
+
+class Query(msgspec.Struct, frozen=True):
+    """``sort`` is the name of a column, with ``-`` before it for descending order; empty keeps the
+    order of the broker. At most ``limit`` rows, the first ``skip`` left out.
+    """
+
+    filter: str = ""
+    sort: str = ""
+    limit: int = 200
+    skip: int = 0
+
+
+class QueryError(ValueError):
+    """A query that cannot be answered; the text says why."""
+
+
+Test = Callable[[Row], bool]
+Keyed = tuple[str, Row]
+
+
+class Selection(msgspec.Struct, frozen=True):
+    """The rows that a query chooses; ``matching`` counts those before the window was cut."""
+
+    rows: dict[str, Row]
+    matching: int
+    total: int
+
+
+class PreparedQuery:
+    """A query for one table, checked. Raises QueryError if it does not fit the table."""
+
+    def __init__(self, table: Table, query: Query) -> None:
+        if not 1 <= query.limit <= MAX_ROWS or query.skip < 0:
+            raise QueryError(f"limit must be from 1 to {MAX_ROWS}, and skip at least 0")
+        if len(query.filter) > MAX_FILTER_CHARACTERS:
+            raise QueryError(f"a filter has at most {MAX_FILTER_CHARACTERS} characters")
+        self._tests = [_test(table, term) for term in query.filter.split()]
+        self._descending = query.sort.startswith("-")
+        name = query.sort.removeprefix("-")
+        self._sort = table.index(name) if name else None
+        self._first, self._end = query.skip, query.skip + query.limit
+
+    def select(self, rows: Iterable[Keyed]) -> Selection:
+        all_rows = list(rows)
+        chosen = all_rows
+        if self._tests:
+            chosen = [keyed for keyed in all_rows if all(test(keyed[1]) for test in self._tests)]
+        matching = len(chosen)
+        return Selection(
+            dict(self._sorted(chosen)[self._first : self._end]), matching, len(all_rows)
+        )
+
+    def _sorted(self, rows: Sequence[Keyed]) -> Sequence[Keyed]:
+        place = self._sort
+        if place is None:
+            return rows
+        # Sorting all of 50,000 rows for the first 50 would take ten times as long.
+        first = nlargest if self._descending else nsmallest
+        return first(self._end, rows, key=lambda keyed: _order(keyed[1][place]))
+
+
+def _test(table: Table, term: str) -> Test:
+    if term.startswith("!") and len(term) > 1:
+        inverse = _test(table, term[1:])
+        return lambda row: not inverse(row)
+    if comparison := _COMPARISON.fullmatch(term):
+        place, bound = table.index(comparison[1]), float(comparison[3])
+        compare = _COMPARISONS[comparison[2]]
+        return lambda row: _compares(row[place], compare, bound)
+    if (column := _COLUMN.fullmatch(term)) and any(
+        each.name == column[1] for each in table.columns
+    ):
+        place, text = table.index(column[1]), column[2].lower()
+        return lambda row: text in _text(row[place])
+    text = term.lower()
+    return lambda row: any(text in _text(cell) for cell in row)
+
+
+def _compares(cell: Cell, compare: Callable[[float, float], bool], bound: float) -> bool:
+    return isinstance(cell, int | float) and compare(cell, bound)
+
+
+def _text(cell: Cell) -> str:
+    return "" if cell is None else str(cell).lower()
+
+
+def _order(cell: Cell) -> tuple[int, float, str]:
+    """Empty cells come first, numbers before text."""
+    if cell is None:
+        return (0, 0.0, "")
+    if isinstance(cell, str):
+        return (2, 0.0, cell)
+    return (1, float(cell), "")
