@@ -1,0 +1,140 @@
+"""What one console watches: snapshots and numbered changes of tables, without any input or output.
+
+Rows are read for watched tables only, and once for all consoles that watch the same one at about
+the same time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from math import inf
+
+from exai_actors.core.observe.query import PreparedQuery, QueryError, Table
+from exai_actors.core.observe.tables import Row, difference
+from exai_actors.wire.console import protocol
+from exai_actors.wire.console.protocol import (
+    MAX_INTERVAL_S,
+    MIN_INTERVAL_S,
+    Resync,
+    Unwatch,
+    Watch,
+)
+
+Keyed = tuple[str, Row]
+ReadRows = Callable[[], Iterable[Keyed]]
+
+_SHARED_FOR_S = 0.1
+
+
+class Sources:
+    """The tables of a broker and how to read them; keeps account of the time that reading takes.
+
+    ``now`` is in monotonic seconds.
+    """
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        self._tables: dict[str, tuple[Table, ReadRows]] = {}
+        self._read: dict[str, tuple[float, list[Keyed]]] = {}
+        self.reading_s = 0.0
+        """The time spent on reading rows so far."""
+
+    def add(self, table: Table, read: ReadRows) -> None:
+        self._tables[table.name] = table, read
+
+    @property
+    def tables(self) -> tuple[Table, ...]:
+        return tuple(table for table, _ in self._tables.values())
+
+    def table(self, name: str) -> Table:
+        """Raises QueryError for a name that there is not."""
+        if name not in self._tables:
+            known = ", ".join(self._tables)
+            raise QueryError(f"there is no table '{name}'; choose from {known}")
+        return self._tables[name][0]
+
+    def rows(self, name: str, now: float) -> list[Keyed]:
+        """The rows at ``now``, or those of a moment before."""
+        read_at, rows = self._read.get(name, (-inf, []))
+        if now - read_at >= _SHARED_FOR_S:
+            began = self._now()
+            rows = list(self._tables[name][1]())
+            self.reading_s += self._now() - began
+            self._read[name] = now, rows
+        return rows
+
+    def forget_rows(self) -> None:
+        """Let go of what was read; for when no console watches."""
+        self._read.clear()
+
+
+class _Watched:
+    def __init__(self, query: PreparedQuery, every_s: float) -> None:
+        self.query = query
+        self.every_s = every_s
+        self.due = -inf
+        self.sent: dict[str, Row] | None = None
+        """The rows that the console has; None before its snapshot."""
+        self.counts = (0, 0)
+        self.number = 0
+
+
+class Feed:
+    """The tables that one console watches."""
+
+    def __init__(self, sources: Sources) -> None:
+        self._sources = sources
+        self._watched: dict[str, _Watched] = {}
+
+    def watch(self, watch: Watch) -> None:
+        """Raises QueryError if the table or the query make no sense."""
+        if not MIN_INTERVAL_S <= watch.every_s <= MAX_INTERVAL_S:
+            raise QueryError(
+                f"every_s must be from {MIN_INTERVAL_S:g} to {MAX_INTERVAL_S:g} seconds"
+            )
+        query = PreparedQuery(self._sources.table(watch.table), watch.query)
+        self._watched[watch.table] = _Watched(query, watch.every_s)
+
+    def unwatch(self, unwatch: Unwatch) -> None:
+        self._watched.pop(unwatch.table, None)
+
+    def resync(self, resync: Resync) -> None:
+        """Raises QueryError if the table is not watched."""
+        watched = self._watched.get(resync.table)
+        if watched is None:
+            raise QueryError(f"the table '{resync.table}' is not watched")
+        watched.sent = None
+        watched.due = -inf
+
+    def next_due(self) -> float | None:
+        """When ``frames`` has something to do again; None if nothing is watched."""
+        return min((watched.due for watched in self._watched.values()), default=None)
+
+    def frames(self, now: float, time: float) -> list[bytes]:
+        """The frames of the tables that are due at ``now``; ``time`` is the wall clock's.
+
+        A table without a change causes no frame. A console that missed some turns gets one change
+        for all of them.
+        """
+        frames = []
+        for name, watched in self._watched.items():
+            if watched.due <= now:
+                watched.due = now + watched.every_s
+                frame = self._frame(name, watched, now, time)
+                if frame is not None:
+                    frames.append(frame)
+        return frames
+
+    def _frame(self, name: str, watched: _Watched, now: float, time: float) -> bytes | None:
+        selection = watched.query.select(self._sources.rows(name, now))
+        counts = selection.matching, selection.total
+        before, watched.sent = watched.sent, selection.rows
+        if before is None:
+            watched.counts = counts
+            return protocol.snapshot(name, watched.number, time, selection.rows, *counts)
+        change = difference(before, selection.rows)
+        if not change and counts == watched.counts:
+            return None
+        watched.counts = counts
+        watched.number += 1
+        return protocol.delta(name, watched.number, time, change, *counts)

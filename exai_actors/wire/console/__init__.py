@@ -1,0 +1,1 @@
+"""The protocol between the broker and its consoles: JSON messages over a WebSocket at /admin."""

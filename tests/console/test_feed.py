@@ -1,0 +1,181 @@
+"""The tables that a console watches: a snapshot each, then numbered changes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exai_actors.console.feed import Feed, Sources
+from exai_actors.core.observe.query import Column, Kind, QueryError, Table
+from exai_actors.core.observe.tables import Row
+from exai_actors.wire.console.protocol import Resync, Unwatch, Watch
+
+TABLE = Table(
+    "providers",
+    (Column("name", "Name", Kind.TEXT, ""), Column("queued", "Queued", Kind.COUNT, "")),
+)
+
+
+class Broker:
+    """A source of rows, and a console's view of them made of frames alone."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, Row] = {"a": ("kimi", 1), "b": ("glm", 2)}
+        self.reads = 0
+        self.clock = 0.0
+        self.sources = Sources(lambda: self.clock)
+        self.sources.add(TABLE, self._read)
+        self.feed = Feed(self.sources)
+        self.seen: dict[str, list[Any]] = {}
+        self.number = -1
+
+    def _read(self) -> list[tuple[str, Row]]:
+        self.reads += 1
+        self.clock += 0.002
+        return list(self.rows.items())
+
+    def frames(self, now: float) -> list[dict[str, Any]]:
+        frames = [msgspec.json.decode(each) for each in self.feed.frames(now, 1000.0 + now)]
+        for frame in frames:
+            self._apply(frame)
+        return frames
+
+    def _apply(self, frame: dict[str, Any]) -> None:
+        if frame["op"] == "snapshot":
+            self.seen = {key: cells for key, *cells in frame["rows"]}
+        else:
+            assert frame["seq"] == self.number + 1
+            for key in frame.get("gone", ()):
+                del self.seen[key]
+            for key, cells in frame.get("cells", {}).items():
+                for column, cell in cells.items():
+                    self.seen[key][int(column)] = cell
+            self.seen.update({key: cells for key, *cells in frame.get("rows", ())})
+            if "order" in frame:
+                self.seen = {key: self.seen[key] for key in frame["order"]}
+        self.number = frame["seq"]
+
+
+def test_a_watched_table_arrives_whole_and_then_as_changes() -> None:
+    broker = Broker()
+    broker.feed.watch(Watch("providers"))
+    [snapshot] = broker.frames(0.0)
+    assert snapshot == {
+        "op": "snapshot",
+        "table": "providers",
+        "seq": 0,
+        "time": 1000.0,
+        "rows": [["a", "kimi", 1], ["b", "glm", 2]],
+        "matching": 2,
+        "total": 2,
+    }
+    broker.rows = {"a": ("kimi", 5), "c": ("local", 0)}
+    [delta] = broker.frames(1.0)
+    assert delta == {
+        "op": "delta",
+        "table": "providers",
+        "seq": 1,
+        "time": 1001.0,
+        "matching": 2,
+        "total": 2,
+        "rows": [["c", "local", 0]],
+        "cells": {"a": {"1": 5}},
+        "gone": ["b"],
+    }
+
+
+def test_a_table_that_stays_the_same_causes_no_frame() -> None:
+    broker = Broker()
+    broker.feed.watch(Watch("providers"))
+    broker.frames(0.0)
+    assert broker.frames(1.0) == []
+    assert broker.frames(1.5) == []
+
+
+def test_rows_beyond_the_window_are_counted() -> None:
+    broker = Broker()
+    broker.feed.watch(Watch("providers", sort="-queued", limit=1))
+    broker.frames(0.0)
+    broker.rows["c"] = ("local", 0)
+    [delta] = broker.frames(1.0)
+    assert (delta["matching"], delta["total"], broker.seen) == (3, 3, {"b": ["glm", 2]})
+
+
+def test_each_table_is_read_in_its_own_interval() -> None:
+    broker = Broker()
+    assert broker.feed.next_due() is None
+    broker.feed.watch(Watch("providers", every_s=5.0))
+    broker.frames(0.0)
+    assert broker.feed.next_due() == 5.0
+    broker.rows["a"] = ("kimi", 9)
+    assert broker.frames(4.9) == []
+    assert len(broker.frames(5.0)) == 1
+
+
+def test_only_watched_tables_are_read_and_once_for_all_consoles() -> None:
+    broker = Broker()
+    other = Feed(broker.sources)
+    broker.frames(0.0)
+    assert broker.reads == 0
+    for feed in (broker.feed, other):
+        feed.watch(Watch("providers"))
+        feed.frames(1.0, 0.0)
+    assert broker.reads == 1
+    assert broker.sources.reading_s == pytest.approx(0.002)
+    broker.sources.forget_rows()
+    other.watch(Watch("providers"))
+    other.frames(1.0, 0.0)
+    assert broker.reads == 2
+    other.unwatch(Unwatch("providers"))
+    assert other.next_due() is None
+
+
+def test_a_resync_sends_the_whole_table_and_the_numbers_go_on() -> None:
+    broker = Broker()
+    broker.feed.watch(Watch("providers"))
+    broker.frames(0.0)
+    broker.rows["a"] = ("kimi", 9)
+    broker.frames(1.0)
+    broker.feed.resync(Resync("providers"))
+    [snapshot] = broker.frames(1.1)
+    assert (snapshot["op"], snapshot["seq"]) == ("snapshot", 1)
+    with pytest.raises(QueryError, match="is not watched"):
+        broker.feed.resync(Resync("actors"))
+
+
+@pytest.mark.parametrize(
+    ("watch", "message"),
+    [
+        (Watch("nothing"), "no table 'nothing'; choose from providers"),
+        (Watch("providers", sort="wait"), "no column 'wait'"),
+        (Watch("providers", every_s=0.1), "every_s must be from 0.25"),
+        (Watch("providers", every_s=61), "every_s must be from 0.25"),
+    ],
+)
+def test_a_watch_that_makes_no_sense_is_refused(watch: Watch, message: str) -> None:
+    with pytest.raises(QueryError, match=message):
+        Broker().feed.watch(watch)
+
+
+TABLES = st.dictionaries(
+    st.sampled_from("abcde"), st.tuples(st.sampled_from(["x", "y"]), st.integers(0, 3)), max_size=5
+)
+
+
+@given(st.lists(TABLES, min_size=1, max_size=8), st.sampled_from(["", "queued", "-queued"]))
+def test_a_console_that_applies_all_frames_sees_the_present_table(
+    states: list[dict[str, tuple[str, int]]], sort: str
+) -> None:
+    broker = Broker()
+    broker.feed.watch(Watch("providers", filter="x", sort=sort, limit=3))
+    for second, state in enumerate(states):
+        broker.rows = dict(state)
+        broker.frames(float(second))
+        visible = [(key, row) for key, row in state.items() if row[0] == "x"]
+        if sort:
+            visible.sort(key=lambda each: each[1][1], reverse=sort.startswith("-"))
+        assert list(broker.seen.items()) == [(key, list(row)) for key, row in visible[:3]]
