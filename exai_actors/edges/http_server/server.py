@@ -65,6 +65,8 @@ class HttpServer:
         settings: HttpServerSettings = _DEFAULTS,
     ) -> None:
         self.settings = settings
+        self.port = 0
+        """The port of the listener; to be set once it is known."""
         self._policy = policy
         self._pages = pages
         self._missing = missing
@@ -95,7 +97,7 @@ class HttpServer:
     def handle(self, exchange: Exchange) -> Receiver:
         head = exchange.head
         refused = check_handshake(
-            self._policy, origin=head.field("Origin"), host=head.field("Host")
+            self._policy, origin=head.field("Origin"), host=head.field("Host"), port=self.port
         )
         page = self._pages.get(head.path)
         if refused is not None:

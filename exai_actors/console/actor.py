@@ -1,0 +1,165 @@
+"""The actor of one console: answers its messages and sends it what it watches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar, assert_never, final
+
+import msgspec
+
+from exai_actors.console.feed import Feed, Sources
+from exai_actors.core.observe.query import QueryError
+from exai_actors.core.operators import Operator, Operators
+from exai_actors.messages.connection import (
+    BinaryReceived,
+    OutboxHigh,
+    OutboxLow,
+    SocketClosed,
+    TextReceived,
+)
+from exai_actors.runtime import Cancellable, LoopActor
+from exai_actors.wire.console import protocol
+from exai_actors.wire.console.protocol import (
+    MIN_INTERVAL_S,
+    Hello,
+    Resync,
+    Unwatch,
+    Watch,
+)
+
+if TYPE_CHECKING:
+    from exai_actors.ports import Clock, Outbox
+
+HELLO_TIMEOUT_S = 5.0
+
+UNAUTHORIZED = 4003, "the console needs the token of an operator"
+NO_HELLO = 4002, "no hello within 5 s"
+
+
+@final
+class HelloDue(msgspec.Struct, frozen=True):
+    """The console has had its time to say hello."""
+
+    refusable: ClassVar[bool] = False
+
+
+@final
+class FramesDue(msgspec.Struct, frozen=True):
+    """A watched table is due."""
+
+    refusable: ClassVar[bool] = False
+
+
+FromSocket = TextReceived | BinaryReceived | OutboxHigh | OutboxLow | SocketClosed
+
+
+class ConsoleActor(LoopActor):
+    """Lives as long as its socket.
+
+    ``describe`` returns the broker's name, version and the like for the greeting. A console that
+    does not read is sent nothing until it does; then it gets one change for the whole time.
+    """
+
+    def __init__(
+        self,
+        *,
+        outbox: Outbox,
+        bearer_token: str | None,
+        sources: Sources,
+        operators: Operators,
+        describe: Callable[[], dict[str, Any]],
+        clock: Clock,
+    ) -> None:
+        super().__init__()
+        self._outbox = outbox
+        self._bearer_token = bearer_token
+        self._feed = Feed(sources)
+        self._sources = sources
+        self._operators = operators
+        self._describe = describe
+        self._clock = clock
+        self._operator: Operator | None = None
+        self._timer: Cancellable | None = None
+        self._is_behind = False
+
+    def on_start(self) -> None:
+        self._timer = self.schedule(HELLO_TIMEOUT_S, HelloDue())
+
+    def on_failure(self, *_: object) -> None:
+        self._outbox.close(1011, "the broker failed to serve this console")
+
+    def on_receive(self, message: FromSocket | HelloDue | FramesDue) -> None:
+        match message:
+            case TextReceived(data):
+                self._received(data)
+            case BinaryReceived():
+                self._refuse("invalid", "messages of consoles are text")
+            case FramesDue():
+                self._timer = None
+                self._send_frames()
+            case OutboxHigh():
+                self._is_behind = True
+            case OutboxLow():
+                self._is_behind = False
+                self._send_frames()
+            case HelloDue():
+                if self._operator is None:
+                    self._outbox.close(*NO_HELLO)
+            case SocketClosed():
+                self.stop()
+            case _:
+                assert_never(message)
+
+    def _received(self, data: bytes) -> None:
+        message = protocol.decode(data)
+        if isinstance(message, str):
+            self._refuse("invalid", message)
+        elif isinstance(message, Hello):
+            self._hello(message)
+        elif self._operator is None:
+            self._refuse("hello_first", 'begin with {"op": "hello", "token": "..."}')
+        else:
+            self._command(message)
+
+    def _hello(self, hello: Hello) -> None:
+        operator = self._operators.identify(hello.token or self._bearer_token)
+        if operator is None:
+            self._outbox.close(*UNAUTHORIZED)
+            return
+        self._operator = operator
+        self._outbox.send(
+            protocol.welcome(operator.role, self._describe(), self._sources.tables, MIN_INTERVAL_S)
+        )
+
+    def _command(self, message: Watch | Unwatch | Resync) -> None:
+        try:
+            match message:
+                case Watch():
+                    self._feed.watch(message)
+                case Unwatch():
+                    self._feed.unwatch(message)
+                case Resync():
+                    self._feed.resync(message)
+                case _:
+                    assert_never(message)
+        except QueryError as error:
+            self._refuse("bad_query", str(error), message.table)
+            return
+        self._send_frames()
+
+    def _send_frames(self) -> None:
+        """Send what is due, and come back when the next table is."""
+        if self._is_behind:
+            return
+        now = self.now()
+        for frame in self._feed.frames(now, self._clock.wall()):
+            self._outbox.send(frame)
+        due = self._feed.next_due()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if due is not None:
+            self._timer = self.schedule(max(0.0, due - now), FramesDue())
+
+    def _refuse(self, code: str, message: str, table: str | None = None) -> None:
+        self._outbox.send(protocol.error(code, message, table))

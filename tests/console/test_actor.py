@@ -1,0 +1,198 @@
+"""The actor of a console: hello, watching, and consoles that do not read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import orjson
+import pytest
+
+from exai_actors.console.actor import NO_HELLO, UNAUTHORIZED, ConsoleActor
+from exai_actors.console.feed import Sources
+from exai_actors.core.observe.query import Column, Kind, Table
+from exai_actors.core.observe.tables import Row
+from exai_actors.core.operators import Operator, Operators, Role
+from exai_actors.messages.connection import (
+    BinaryReceived,
+    OutboxHigh,
+    OutboxLow,
+    SocketClosed,
+    TextReceived,
+)
+from exai_actors.runtime import ActorSystem, ManualDriver
+from exai_actors.testing.clock import ManualClock
+from exai_actors.testing.outbox_probe import OutboxProbe
+
+TABLE = Table("providers", (Column("queued", "Queued", Kind.COUNT, "waiting requests"),))
+TOKEN = "token-of-an-operator"
+ADA = Operators(((TOKEN, Operator("ada", Role.OPERATOR)),), on_loopback=True)
+
+
+CONSOLES: list[Console] = []
+
+
+@pytest.fixture(autouse=True)
+def _no_actor_is_left() -> Iterator[None]:
+    yield
+    while CONSOLES:
+        CONSOLES.pop().event(SocketClosed(1001, ""))
+
+
+class Console:
+    """A console's end of the socket, and the broker's figures."""
+
+    def __init__(self, operators: Operators | None = None, bearer_token: str | None = None) -> None:
+        self.driver = ManualDriver()
+        self.system = ActorSystem(self.driver)
+        self.rows: dict[str, Row] = {"kimi": (1,)}
+        self.reads = 0
+        sources = Sources(self.driver.now)
+        sources.add(TABLE, self._read)
+        self.outbox = OutboxProbe()
+        self.ref = self.system.spawn(
+            ConsoleActor,
+            path="/consoles/console-1",
+            outbox=self.outbox,
+            bearer_token=bearer_token,
+            sources=sources,
+            operators=operators or Operators((), on_loopback=True),
+            describe=lambda: {"version": "1.2.3"},
+            clock=ManualClock(),
+        )
+        self.driver.run_until_idle()
+        CONSOLES.append(self)
+
+    def _read(self) -> list[tuple[str, Row]]:
+        self.reads += 1
+        return list(self.rows.items())
+
+    def send(self, frame: dict[str, Any] | bytes) -> list[dict[str, Any]]:
+        data = frame if isinstance(frame, bytes) else orjson.dumps(frame)
+        return self.event(TextReceived(data))
+
+    def event(self, event: object) -> list[dict[str, Any]]:
+        if self.is_alive():
+            self.ref.tell(event)
+        self.driver.run_until_idle()
+        return self.outbox.take()
+
+    def advance(self, seconds: float) -> list[dict[str, Any]]:
+        self.driver.advance(seconds)
+        return self.outbox.take()
+
+    def is_alive(self) -> bool:
+        return self.system.resolve("/consoles/console-1") is not None
+
+
+def greeted(operators: Operators | None = None) -> Console:
+    console = Console(operators)
+    console.send({"op": "hello", "token": TOKEN})
+    return console
+
+
+def test_the_answer_to_hello_lists_the_tables_and_the_role() -> None:
+    [answer] = Console(ADA).send({"op": "hello", "token": TOKEN})
+    assert answer == {
+        "op": "hello_ack",
+        "version": 1,
+        "role": "operator",
+        "broker": {"version": "1.2.3"},
+        "interval_s": 0.25,
+        "tables": {
+            "providers": [
+                {"name": "queued", "title": "Queued", "kind": "count", "help": "waiting requests"}
+            ]
+        },
+    }
+
+
+def test_a_token_of_the_handshake_counts_as_well() -> None:
+    [answer] = Console(ADA, bearer_token=TOKEN).send({"op": "hello"})
+    assert answer["op"] == "hello_ack"
+
+
+@pytest.mark.parametrize("token", ["", "guess", TOKEN + " "])
+def test_a_console_without_an_operators_token_is_closed(token: str) -> None:
+    console = Console(ADA)
+    assert console.send({"op": "hello", "token": token}) == []
+    assert console.outbox.closed == UNAUTHORIZED
+
+
+def test_a_console_that_does_not_say_hello_is_closed() -> None:
+    console = Console()
+    assert console.send({"op": "watch", "table": "providers"})[0]["code"] == "hello_first"
+    console.advance(5.0)
+    assert console.outbox.closed == NO_HELLO
+    assert console.reads == 0
+
+
+def test_a_watched_table_is_sent_now_and_when_it_changes() -> None:
+    console = greeted()
+    [snapshot] = console.send({"op": "watch", "table": "providers", "every_s": 2})
+    assert (snapshot["op"], snapshot["rows"]) == ("snapshot", [["kimi", 1]])
+    assert console.advance(2.0) == []
+    console.rows = {"kimi": (2,)}
+    assert console.advance(1.9) == []
+    [delta] = console.advance(0.1)
+    assert (delta["op"], delta["cells"]) == ("delta", {"kimi": {"0": 2}})
+    console.send({"op": "unwatch", "table": "providers"})
+    reads = console.reads
+    console.rows = {"kimi": (3,)}
+    assert console.advance(60.0) == []
+    assert console.reads == reads
+
+
+def test_a_lost_console_gets_the_table_whole() -> None:
+    console = greeted()
+    console.send({"op": "watch", "table": "providers"})
+    [snapshot] = console.send({"op": "resync", "table": "providers"})
+    assert snapshot["op"] == "snapshot"
+
+
+@pytest.mark.parametrize(
+    ("frame", "code"),
+    [
+        (b"{", "invalid"),
+        (b'{"op":"erase"}', "invalid"),
+        ({"op": "watch", "table": "nothing"}, "bad_query"),
+        ({"op": "watch", "table": "providers", "sort": "age"}, "bad_query"),
+        ({"op": "resync", "table": "providers"}, "bad_query"),
+    ],
+)
+def test_a_bad_message_is_answered_and_nothing_else_happens(
+    frame: dict[str, Any] | bytes, code: str
+) -> None:
+    console = greeted()
+    [answer] = console.send(frame)
+    assert (answer["op"], answer["code"]) == ("error", code)
+    assert len(console.send({"op": "watch", "table": "providers"})) == 1
+
+
+def test_binary_messages_are_refused() -> None:
+    [answer] = greeted().event(BinaryReceived(3))
+    assert answer["code"] == "invalid"
+
+
+def test_a_console_that_does_not_read_gets_one_change_for_the_whole_time() -> None:
+    console = greeted()
+    console.send({"op": "watch", "table": "providers"})
+    console.event(OutboxHigh())
+    reads = console.reads
+    for queued in range(2, 10):
+        console.rows = {"kimi": (queued,)}
+        assert console.advance(1.0) == []
+    assert console.reads == reads
+    [delta] = console.event(OutboxLow())
+    assert (delta["seq"], delta["cells"]) == (1, {"kimi": {"0": 9}})
+    console.rows = {"kimi": (10,)}
+    assert len(console.advance(1.0)) == 1
+
+
+def test_a_console_ends_with_its_socket_and_reads_nothing_more() -> None:
+    console = greeted()
+    console.send({"op": "watch", "table": "providers"})
+    console.event(SocketClosed(1006, ""))
+    reads = console.reads
+    console.advance(60.0)
+    assert (console.is_alive(), console.reads) == (False, reads)
