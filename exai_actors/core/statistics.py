@@ -42,6 +42,9 @@ class ProviderStatistics(msgspec.Struct, frozen=True):
     capacity, each with its cause. ``held_for_s`` is the account's hold, ``model_holds`` are those
     of single models. ``next_free_s`` is the expected time until the next permit is granted, None if
     unknown; ``waits_for`` says which limit keeps calls waiting now, None if only permits do.
+    ``free`` permits can be granted now. ``unaccounted`` is the number of calls that began and are
+    neither in flight nor ended, by counters on one side and the records of permits on the other:
+    anything but 0 is a fault of the broker.
     """
 
     name: str
@@ -73,12 +76,20 @@ class ProviderStatistics(msgspec.Struct, frozen=True):
     displaced: int = 0
     shared: int = 0
     faults: int = 0
+    free: int = 0
+    unaccounted: int = 0
     gates: tuple[GateStatistics, ...] = ()
     model_limits: tuple[ModelStatistics, ...] = ()
     weights: dict[str, float] = {}
     events: tuple[CapacityEvent, ...] = ()
     next_free_s: float | None = None
     waits_for: dict[str, Any] | None = None
+
+    @property
+    def is_conserved(self) -> bool:
+        """Whether permits and calls add up."""
+        out = self.in_flight + self.quarantined + self.reserved
+        return self.unaccounted == 0 and self.free + out == self.limit + self.over
 
 
 class FlowStatistics(msgspec.Struct, frozen=True):

@@ -5,20 +5,34 @@ from pykka import ActorDeadError, Timeout
 from exai_actors.runtime.kernel.after_reading import AfterReading
 from exai_actors.runtime.kernel.driver import AsyncioDriver, Callback, Cancellable, Driver
 from exai_actors.runtime.kernel.errors import MailboxFull
-from exai_actors.runtime.kernel.events import Event, MailboxRefused, SlowHandler
+from exai_actors.runtime.kernel.events import (
+    ActorFailed,
+    ActorStarted,
+    ActorStopped,
+    DeadLetter,
+    Event,
+    MailboxRefused,
+    SlowHandler,
+)
 from exai_actors.runtime.kernel.manual_driver import ManualDriver
 from exai_actors.runtime.kernel.signals import Down, Exit, ExitReason
+from exai_actors.runtime.kernel.statistics import ActorStatistics
 from exai_actors.runtime.pykka_api.actors import ActorSystem, LoopActor, NoActorSystem
 from exai_actors.runtime.pykka_api.future import LoopFuture, WouldBlockLoop
 from exai_actors.runtime.pykka_api.ref import LoopRef, PathRef
 
 __all__ = [
     "ActorDeadError",
+    "ActorFailed",
+    "ActorStarted",
+    "ActorStatistics",
+    "ActorStopped",
     "ActorSystem",
     "AfterReading",
     "AsyncioDriver",
     "Callback",
     "Cancellable",
+    "DeadLetter",
     "Down",
     "Driver",
     "Event",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import orjson
@@ -29,16 +28,6 @@ TOKEN = "token-of-an-operator"
 ADA = Operators(((TOKEN, Operator("ada", Role.OPERATOR)),), on_loopback=True)
 
 
-CONSOLES: list[Console] = []
-
-
-@pytest.fixture(autouse=True)
-def _no_actor_is_left() -> Iterator[None]:
-    yield
-    while CONSOLES:
-        CONSOLES.pop().event(SocketClosed(1001, ""))
-
-
 class Console:
     """A console's end of the socket, and the broker's figures."""
 
@@ -61,7 +50,6 @@ class Console:
             clock=ManualClock(),
         )
         self.driver.run_until_idle()
-        CONSOLES.append(self)
 
     def _read(self) -> list[tuple[str, Row]]:
         self.reads += 1

@@ -47,13 +47,19 @@ def describe(
     ledgers = [pool.ledger for pool in pools]
     hold = account.hold
     reason = WaitExplainer(dispatcher.guards, now).of_account()
+    in_flight = sum(ledger.in_flight for ledger in ledgers)
+    # An earlier incarnation counted the beginning of an adopted call, and nothing counts its end.
+    adopted = sum(not call.attempts for ledger in ledgers for call in ledger.held.values())
+    ended = counts.completed + counts.failed + counts.aborted
     return ProviderStatistics(
         name=settings.name,
         kind=settings.kind,
         models=models,
         limit=sum(ledger.limit for ledger in ledgers),
         configured_limit=account.limit + sum(account.model_limits.values()),
-        in_flight=sum(ledger.in_flight for ledger in ledgers),
+        in_flight=in_flight,
+        free=sum(ledger.free for ledger in ledgers),
+        unaccounted=counts.granted - ended - (in_flight - adopted),
         queued=dispatcher.queued,
         queue_limit=settings.capacity.queue,
         over=sum(ledger.over for ledger in ledgers),
