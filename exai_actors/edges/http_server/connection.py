@@ -249,6 +249,11 @@ class HttpConnection(asyncio.Protocol):
         name = self._transport.get_extra_info("peername")
         return str(name[0]) if isinstance(name, tuple) else ""
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether no request is being answered."""
+        return not self._exchanges
+
     def date(self) -> str:
         return self._server.date()
 

@@ -71,20 +71,32 @@ class HttpServer:
         self._pages = pages
         self._missing = missing
         self._wall = wall
-        self._connections: set[HttpConnection] = set()
+        self._connections: dict[HttpConnection, None] = {}
         self._second = 0
         self._date = ""
 
     def connection(self) -> HttpConnection:
-        """The protocol of a new socket, for the running event loop."""
+        """The protocol of a new socket, for the running event loop.
+
+        Beyond ``max_connections`` the one that has been idle for longest is closed, or if none is
+        idle the oldest is aborted.
+        """
+        if len(self._connections) >= self.settings.max_connections:
+            idle = (each for each in self._connections if each.is_idle)
+            next(idle, next(iter(self._connections))).abort()
         connection = HttpConnection(self, asyncio.get_running_loop())
-        self._connections.add(connection)
+        self._connections[connection] = None
         return connection
 
     def close_when_idle(self) -> None:
         """Close each connection after the request it is answering, if any."""
-        for connection in list(self._connections):
+        for connection in tuple(self._connections):
             connection.close_when_idle()
+
+    def abort(self) -> None:
+        """Abort every connection."""
+        for connection in tuple(self._connections):
+            connection.abort()
 
     # Called by the connections.
 
@@ -102,14 +114,17 @@ class HttpServer:
         page = self._pages.get(head.path)
         if refused is not None:
             exchange.respond(refused.status, _TEXT + _SAFE, refused.text.encode())
-        elif page is not None and not _allows(page, head.method):
+        elif page is None:
+            # Whatever body comes with it is not worth keeping.
+            _respond(exchange, self._missing(PageRequest(head, b"", exchange.address)))
+        elif not _allows(page, head.method):
             allowed = ", ".join(page.methods)
-            text = f"{head.path} is not there for {head.method}, only for {allowed}.\n"
+            text = f"{head.path} answers {allowed}, not {head.method}.\n"
             exchange.respond(405, (*_TEXT, *_SAFE, ("Allow", allowed)), text.encode())
-        return _WholeRequest(exchange, self._missing if page is None else page.answer)
+        return _NOTHING if page is None else _WholeRequest(exchange, page.answer)
 
     def remove(self, connection: HttpConnection) -> None:
-        self._connections.discard(connection)
+        self._connections.pop(connection, None)
 
 
 class _WholeRequest:
@@ -131,17 +146,35 @@ class _WholeRequest:
         except Exception as error:
             log.exception("http.page_failed", path=exchange.head.path, error=type(error).__name__)
             response = Response(500, b"The broker failed to answer; its log says more.\n")
-        fields = (("Content-Type", response.content_type), *_SAFE, *response.fields)
-        exchange.respond(response.status, fields, response.body)
+        _respond(exchange, response)
 
-    def gone(self) -> None:
-        pass
+    def gone(self) -> None: ...
 
-    def pause(self) -> None:
-        pass
+    def pause(self) -> None: ...
 
-    def resume(self) -> None:
-        pass
+    def resume(self) -> None: ...
+
+
+class _Nothing:
+    """Receives the body of a request that has its response already."""
+
+    def body(self, data: bytes, /) -> None: ...
+
+    def body_ended(self) -> None: ...
+
+    def gone(self) -> None: ...
+
+    def pause(self) -> None: ...
+
+    def resume(self) -> None: ...
+
+
+_NOTHING = _Nothing()
+
+
+def _respond(exchange: Exchange, response: Response) -> None:
+    fields = (("Content-Type", response.content_type), *_SAFE, *response.fields)
+    exchange.respond(response.status, fields, response.body)
 
 
 def _allows(page: Page, method: str) -> bool:

@@ -6,7 +6,7 @@ import msgspec
 
 
 class HttpServerSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """The limits of one connection.
+    """The limits of the server, and of each connection.
 
     ``head_timeout_s`` covers a request's head from its first byte, or from the opening of the
     connection; ``body_timeout_s`` the wait for the next piece of its body; ``idle_timeout_s`` the
@@ -14,9 +14,10 @@ class HttpServerSettings(msgspec.Struct, frozen=True, kw_only=True):
     bodies, wait for their turn. A client may leave ``outbox_bytes`` of a response unread.
     """
 
+    max_connections: int = 256
     head_bytes: int = 65_536
     head_fields: int = 100
-    body_bytes: int = 33_554_432
+    body_bytes: int = 1_048_576
     head_timeout_s: float = 10.0
     body_timeout_s: float = 30.0
     idle_timeout_s: float = 75.0

@@ -1,0 +1,59 @@
+"""The pages that the broker's port answers over HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import orjson
+
+from exai_actors.core.health import reasons_not_ready
+from exai_actors.core.statistics import BrokerStatistics
+from exai_actors.edges.http_server.server import Page, PageRequest, Response
+
+JSON = "application/json"
+
+
+def pages(url: str, version: str, statistics: Callable[[], BrokerStatistics]) -> Mapping[str, Page]:
+    """The pages by path; ``url`` is the address for WebSocket clients."""
+
+    def index(_: PageRequest) -> Response:
+        return Response(200, _introduction(url, version).encode())
+
+    def alive(_: PageRequest) -> Response:
+        # 200 as long as it can be sent: a failing liveness probe would end a draining broker.
+        now = statistics()
+        content = {"status": "ok", "version": version, "uptime_s": round(now.uptime_s, 3)}
+        return Response(200, orjson.dumps(content), JSON)
+
+    def ready(_: PageRequest) -> Response:
+        reasons = reasons_not_ready(statistics())
+        content = {"ready": not reasons, "reasons": list(reasons)}
+        return Response(503 if reasons else 200, orjson.dumps(content), JSON)
+
+    return {"/": Page(index), "/healthz": Page(alive), "/readyz": Page(ready)}
+
+
+def missing(url: str) -> Callable[[PageRequest], Response]:
+    """Answers requests for other paths; those for the API of OpenAI with an error of its form."""
+
+    def answer(request: PageRequest) -> Response:
+        path = request.head.path
+        if path == "/v1" or path.startswith("/v1/"):
+            message = (
+                "This broker does not serve the OpenAI or Anthropic API over HTTP. "
+                f"Connect to it over WebSocket at {url}, or call `exai ask`."
+            )
+            error = {"message": message, "type": "invalid_request_error", "code": "not_served"}
+            return Response(404, orjson.dumps({"error": error}), JSON)
+        text = f"There is nothing here. Clients connect over WebSocket to {url}.\n"
+        return Response(404, text.encode())
+
+    return answer
+
+
+def _introduction(url: str, version: str) -> str:
+    return (
+        f"exai {version} shares a few AI accounts fairly among many clients.\n\n"
+        f"Clients connect over WebSocket to {url}, in JSON frames or JSON-RPC.\n"
+        "Over HTTP this port answers /healthz (is it alive?) and /readyz (does it accept work?).\n"
+    )
