@@ -29,6 +29,7 @@ from exai_actors.daemon.config.tables import Config
 from exai_actors.daemon.live_changes import change_provider
 from exai_actors.daemon.logs.runtime_events import log_event
 from exai_actors.daemon.memory_guard import MemoryGuard, buffer_limit, guarding
+from exai_actors.daemon.pages import missing, pages
 from exai_actors.daemon.settings import (
     authenticator,
     connection_settings,
@@ -41,6 +42,7 @@ from exai_actors.daemon.settings import (
     websocket_settings,
 )
 from exai_actors.edges.clock import SystemClock
+from exai_actors.edges.http_server.server import HttpServer
 from exai_actors.edges.websocket.server import WebSocketServer
 from exai_actors.errors import UsageError
 from exai_actors.ids import ProviderName
@@ -110,6 +112,15 @@ class Broker:
         )
         self.port = await server.start()
         self._server = server
+        server.serve_http(
+            HttpServer(
+                policy=server.policy,
+                port=self.port,
+                pages=pages(self.url, __version__, self.statistics),
+                missing=missing(self.url),
+                wall=self._clock.wall,
+            )
+        )
         self._tree.board.register_strangers(server.strangers)
         guard = MemoryGuard(
             buffer_limit(self.config.server.buffer_bytes),

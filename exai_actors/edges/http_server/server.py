@@ -59,14 +59,14 @@ class HttpServer:
         self,
         *,
         policy: HandshakePolicy,
+        port: int,
         pages: Mapping[str, Page],
         missing: Callable[[PageRequest], Response],
         wall: Callable[[], float],
         settings: HttpServerSettings = _DEFAULTS,
     ) -> None:
         self.settings = settings
-        self.port = 0
-        """The port of the listener; to be set once it is known."""
+        self._port = port
         self._policy = policy
         self._pages = pages
         self._missing = missing
@@ -109,7 +109,7 @@ class HttpServer:
     def handle(self, exchange: Exchange) -> Receiver:
         head = exchange.head
         refused = check_handshake(
-            self._policy, origin=head.field("Origin"), host=head.field("Host"), port=self.port
+            self._policy, origin=head.field("Origin"), host=head.field("Host"), port=self._port
         )
         page = self._pages.get(head.path)
         if refused is not None:

@@ -10,6 +10,7 @@ from websockets.frames import BINARY, TEXT, Frame
 from websockets.http11 import Request, Response
 from websockets.protocol import CONNECTING, OPEN, Event
 
+from exai_actors.core.first_bytes import spoken_in
 from exai_actors.edges.websocket.fast_frames import MAX_FRAMES, whole_text_frames
 from exai_actors.edges.websocket.inbound import InboundQueue
 from exai_actors.edges.websocket.outbox import SocketOutbox, WriteCoalescer
@@ -58,6 +59,12 @@ class ConnectionHost(Protocol):
     def admit(self, connection: WebSocketConnection) -> None:
         """Count it as a client's."""
 
+    def hand_over(self, transport: asyncio.Transport, first: bytes) -> bool:
+        """Serve a client that does not speak WebSocket; ``first`` is what it has sent.
+
+        False if this is to be answered like a failed handshake.
+        """
+
     def answer_handshake(self, connection: WebSocketConnection, request: Request) -> Response:
         """The response to a handshake; status 101 if it succeeds."""
 
@@ -78,6 +85,7 @@ class WebSocketConnection(asyncio.BufferedProtocol):
     __slots__ = (
         "_answers_first",
         "_dropped_as",
+        "_first",
         "_gate",
         "_host",
         "_inbound",
@@ -104,6 +112,8 @@ class WebSocketConnection(asyncio.BufferedProtocol):
         self._recipient: Recipient[ConnectionMessage] | None = None
         self._inbound: InboundQueue | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._first: bytes | None = b""
+        """The first bytes, until it is clear which protocol they belong to."""
         self._unread = b""
         self._next_turn: asyncio.Handle | None = None
         self._dropped_as: tuple[int, str] | None = None
@@ -275,14 +285,10 @@ class WebSocketConnection(asyncio.BufferedProtocol):
     def connection_lost(self, _exc: Exception | None) -> None:
         self._protocol.receive_eof()
         self._stop_receiving()
-        self._outbox.release()
-        if self._timer is not None:
-            self._timer.cancel()
-        self._gate.release()
-        self._host.remove_socket(self)
+        code_and_reason = self._close_code_and_reason()
+        self._release()
         if self._recipient is not None:
-            self._recipient.tell(SocketClosed(*self._close_code_and_reason()))
-        self._protocol.release()
+            self._recipient.tell(SocketClosed(*code_and_reason))
 
     # Receiving.
 
@@ -303,7 +309,10 @@ class WebSocketConnection(asyncio.BufferedProtocol):
                 return
         protocol = self._protocol
         if protocol.state is CONNECTING:
-            self._receive_header(data)
+            if self._first is None:
+                self._receive_header(data)
+            else:
+                self._receive_first(self._first + data)
             return
         protocol.receive_data(data)
         for event in protocol.events_received():
@@ -321,6 +330,26 @@ class WebSocketConnection(asyncio.BufferedProtocol):
     def _end_after_answers(self) -> None:
         if not self._transport.is_closing():
             self._write_library_output()
+
+    def _receive_first(self, first: bytes) -> None:
+        protocol = spoken_in(first)
+        if protocol is None:
+            self._first = first
+            return
+        self._first = None
+        if protocol == "http" and self._host.hand_over(self._transport, first):
+            self._release()
+        else:
+            self._receive_header(first)
+
+    def _release(self) -> None:
+        """The socket is gone, or another protocol's."""
+        self._outbox.release()
+        if self._timer is not None:
+            self._timer.cancel()
+        self._gate.release()
+        self._host.remove_socket(self)
+        self._protocol.release()
 
     def _receive_header(self, data: bytes) -> None:
         protocol = self._protocol

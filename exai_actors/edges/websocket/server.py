@@ -21,6 +21,7 @@ from exai_actors.core.handshake_policy import (
 from exai_actors.core.log_budget import LogBudget
 from exai_actors.core.statistics import StrangerStatistics
 from exai_actors.core.strangers import StrangerPool, network_of
+from exai_actors.edges.http_server.server import HttpServer
 from exai_actors.edges.listener import Listener, listen
 from exai_actors.edges.websocket.connection import WebSocketConnection
 from exai_actors.edges.websocket.keepalive import Keepalive
@@ -83,7 +84,8 @@ class WebSocketServer:
     1008. HTTP 403 answers a browser whose origin is not in ``allowed_origins``
     (exact, or ``*``), and a client that addresses a server on loopback by a public name that is not
     in ``allowed_hosts``. A client that leaves more than ``max_outbox_bytes`` unread is closed as a
-    slow consumer.
+    slow consumer. A socket whose first request is no handshake belongs to the HTTP server, if there
+    is one; otherwise the request is answered as a failed handshake.
     """
 
     def __init__(
@@ -99,13 +101,14 @@ class WebSocketServer:
         self._host = host
         self._port = port
         self._open_connection = open_connection
-        self._policy = HandshakePolicy(
+        self.policy = HandshakePolicy(
             max_connections=settings.max_connections,
             max_connections_per_address=settings.max_connections_per_address,
             allowed_origins=settings.allowed_origins,
             allowed_hosts=settings.allowed_hosts,
             checks_host=is_loopback(host),
         )
+        self._http: HttpServer | None = None
         self.settings = settings
         self.coalescer = WriteCoalescer(
             schedule_flush or asyncio.get_running_loop().call_soon, actors.is_busy
@@ -144,9 +147,18 @@ class WebSocketServer:
             raise UsageError(_cannot_listen(self._host, self._port, error)) from None
         return self._listener.port
 
+    def serve_http(self, http: HttpServer) -> None:
+        """Leave clients that speak no WebSocket to this server from now on."""
+        self._http = http
+
     def stop_listening(self) -> None:
-        """Accept no new sockets and no new handshakes; open connections stay."""
+        """Accept no new sockets and no new handshakes; open WebSockets stay.
+
+        HTTP connections end with the request that they are answering.
+        """
         self._is_stopping = True
+        if self._http is not None:
+            self._http.close_when_idle()
         if self._listener is not None:
             self._listener.close()
 
@@ -158,6 +170,8 @@ class WebSocketServer:
         self.stop_listening()
         if self._listener is not None:
             await self._listener.wait_closed()
+        if self._http is not None:
+            self._http.abort()
         code, reason = CloseReason.GOING_AWAY.value
         for connection in list(self._sockets):
             if connection.had_handshake:
@@ -199,11 +213,23 @@ class WebSocketServer:
             self._admitted[connection] = address
             self._by_address.setdefault(address, set()).add(connection)
 
+    def hand_over(self, transport: asyncio.Transport, first: bytes) -> bool:
+        if self._http is None:
+            return False
+        http = self._http.connection()
+        # A transport chooses how it reads when it starts to.
+        transport.pause_reading()
+        transport.set_protocol(http)
+        http.connection_made(transport)
+        transport.resume_reading()
+        http.data_received(first)
+        return True
+
     def answer_handshake(self, connection: WebSocketConnection, request: Request) -> Response:
         if self._is_stopping:
             return connection.reject(503, "The broker is stopping.\n")
         refused = check_handshake(
-            self._policy,
+            self.policy,
             origin=_header(request, "Origin"),
             host=_header(request, "Host"),
             port=self._port if self._listener is None else self._listener.port,
@@ -216,7 +242,7 @@ class WebSocketServer:
     def open(self, connection: WebSocketConnection, request: Request) -> None:
         address = connection.address
         refused = check_connection_limits(
-            self._policy,
+            self.policy,
             open_connections=len(self._admitted),
             from_same_address=len(self._by_address.get(address, ())),
         )

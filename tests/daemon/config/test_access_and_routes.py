@@ -108,7 +108,7 @@ def test_a_clients_token_in_the_variable_of_the_broker_is_named() -> None:
         ('[[access]]\nname = "a"\ntoken_env = "SHORT"\n', "needs at least 16"),
         (
             '[[access]]\nname = "a"\ntoken_env = "A"\n[[access]]\nname = "b"\ntoken_env = "A"\n',
-            'has the same token as the entry "a"; generate a new one',
+            'has the same token as the entry "a" of [[access]]; generate a new one',
         ),
         ('[[access]]\nname = "a"\ntoken_file = "nowhere"\n', "nowhere cannot be read"),
         ('[access]\nname = "a"\n', "each access must start with [[access]]"),

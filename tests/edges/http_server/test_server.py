@@ -1,0 +1,162 @@
+"""HTTP beside WebSocket on one port, on real sockets and both event loops."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from websockets.asyncio.client import connect
+
+from exai_actors.edges.http_server.server import HttpServer, Page, PageRequest, Response
+from exai_actors.edges.http_server.settings import HttpServerSettings
+from exai_actors.edges.websocket.server import WebSocketServer
+from exai_actors.messages.connection import ConnectionMessage, TextReceived
+from exai_actors.messages.recipient import Recipient
+from exai_actors.ports import Outbox, Peer
+from exai_actors.testing.probe import Probe
+
+GET = b"GET /echo HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+
+
+def echo(request: PageRequest) -> Response:
+    return Response(200, request.body or b"nothing", fields=(("X-Method", request.head.method),))
+
+
+def fail(_: PageRequest) -> Response:
+    raise RuntimeError("a fault of the page")
+
+
+def missing(request: PageRequest) -> Response:
+    return Response(404, f"no {request.head.path}\n".encode())
+
+
+class Broker:
+    """A server of both protocols; ``probe`` takes the place of the actors."""
+
+    def __init__(self, **settings: int) -> None:
+        self.probe: Probe[ConnectionMessage] = Probe("connection")
+        self.server = WebSocketServer(host="127.0.0.1", port=0, open_connection=self._open)
+        self.settings = HttpServerSettings(**settings)
+        self.port = 0
+
+    def _open(self, _peer: Peer, _outbox: Outbox) -> Recipient[ConnectionMessage]:
+        return self.probe
+
+    async def start(self) -> None:
+        self.port = await self.server.start()
+        self.server.serve_http(
+            HttpServer(
+                policy=self.server.policy,
+                port=self.port,
+                pages={"/echo": Page(echo, ("GET", "POST")), "/fail": Page(fail)},
+                missing=missing,
+                wall=lambda: 1795874400.0,
+                settings=self.settings,
+            )
+        )
+
+    async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        return await asyncio.open_connection("127.0.0.1", self.port)
+
+    async def ask(self, request: bytes) -> bytes:
+        """The whole answer on a connection of its own, which this closes."""
+        reader, writer = await self.connect()
+        writer.write(request.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n", 1))
+        answer = await reader.read()
+        writer.close()
+        return answer
+
+
+@asynccontextmanager
+async def broker(**settings: int) -> AsyncIterator[Broker]:
+    running = Broker(**settings)
+    await running.start()
+    try:
+        yield running
+    finally:
+        await running.server.stop()
+
+
+async def read_response(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:
+    """Head and body of a response with a length."""
+    head = await reader.readuntil(b"\r\n\r\n")
+    length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
+    return head, await reader.readexactly(length)
+
+
+async def test_one_port_answers_both_protocols() -> None:
+    async with broker() as running:
+        async with connect(f"ws://127.0.0.1:{running.port}/any") as websocket:
+            await websocket.send("hello")
+            assert (await running.probe.expect(TextReceived)).data == b"hello"
+        answer = await running.ask(GET)
+        assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+        assert answer.endswith(b"\r\n\r\nnothing")
+        assert b"Date: Sat, 28 Nov 2026 14:00:00 GMT\r\n" in answer
+
+
+async def test_a_connection_answers_one_request_after_the_other() -> None:
+    async with broker() as running:
+        reader, writer = await running.connect()
+        for size in (1, 7, len(GET)):
+            for start in range(0, len(GET), size):
+                writer.write(GET[start : start + size])
+                await writer.drain()
+                await asyncio.sleep(0)
+            assert (await read_response(reader))[1] == b"nothing"
+        writer.write(
+            b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n" + b"x" * 100_000
+        )
+        head, body = await read_response(reader)
+        assert (b"X-Method: POST" in head, body) == (True, b"x" * 100_000)
+        writer.close()
+
+
+@pytest.mark.parametrize(
+    ("request_head", "status"),
+    [
+        (b"GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n", b"404"),
+        (b"DELETE /echo HTTP/1.1\r\nHost: x\r\n\r\n", b"405"),
+        (b"HEAD /echo HTTP/1.1\r\nHost: x\r\n\r\n", b"200"),
+        (b"GET /fail HTTP/1.1\r\nHost: x\r\n\r\n", b"500"),
+        (b"GET /echo HTTP/1.1\r\nHost: evil.example\r\n\r\n", b"403"),
+        (b"GET /echo HTTP/1.1\r\nHost: x\r\nOrigin: http://evil.example\r\n\r\n", b"403"),
+        (b"POST /nothing HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\n", b"404"),
+        (b"\x16\x03\x01\x00\xa5\x01\x00\r\n\r\n", b"400"),
+        (b"SSH-2.0-OpenSSH_9.9\r\n\r\n", b"400"),
+    ],
+)
+async def test_whatever_is_asked_is_answered(request_head: bytes, status: bytes) -> None:
+    async with broker() as running:
+        answer = await running.ask(request_head)
+        assert answer.split(b" ", 2)[1] == status
+        assert b"a fault of the page" not in answer
+        assert await running.ask(GET)
+
+
+async def test_a_newcomer_displaces_the_connection_that_is_idle_for_longest() -> None:
+    async with broker(max_connections=2) as running:
+        connections = []
+        for _ in range(3):
+            reader, writer = await running.connect()
+            writer.write(GET)
+            await read_response(reader)
+            connections.append((reader, writer))
+        assert await connections[0][0].read() == b""
+        for reader, writer in connections[1:]:
+            writer.write(GET)
+            await read_response(reader)
+        for _, writer in connections:
+            writer.close()
+
+
+async def test_a_server_that_stops_listening_closes_idle_connections() -> None:
+    async with broker() as running:
+        reader, writer = await running.connect()
+        writer.write(GET)
+        await read_response(reader)
+        running.server.stop_listening()
+        assert await reader.read() == b""
+        writer.close()
