@@ -30,6 +30,7 @@ class Peer(msgspec.Struct, frozen=True):
     bearer_token: str | None = None
     origin: str | None = None
     user_agent: str | None = None
+    path: str = "/"
 
 
 class Outbox(Protocol):

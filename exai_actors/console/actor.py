@@ -127,6 +127,7 @@ class ConsoleActor(LoopActor):
             self._outbox.close(*UNAUTHORIZED)
             return
         self._operator = operator
+        self._outbox.admit()
         self._outbox.send(
             protocol.welcome(operator.role, self._describe(), self._sources.tables, MIN_INTERVAL_S)
         )

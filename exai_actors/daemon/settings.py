@@ -17,6 +17,8 @@ from exai_actors.core.capacity.settings import (
     GateSettings,
     RetrySettings,
 )
+from exai_actors.core.handshake_policy import is_loopback
+from exai_actors.core.operators import Operator, Operators
 from exai_actors.core.places import PlaceLimits, Places
 from exai_actors.daemon.config.provider_tables import (
     OpenAIProvider,
@@ -41,6 +43,14 @@ def authenticator(config: Config) -> Authenticator:
         for entry in config.access
     )
     return Authenticator(config.server.token, tuple(entries))
+
+
+def operators(config: Config) -> Operators:
+    entries = (
+        (config.operator_tokens[entry.name], Operator(entry.name, entry.role))
+        for entry in config.operator
+    )
+    return Operators(tuple(entries), on_loopback=is_loopback(config.server.host))
 
 
 def tenant_weights(config: Config) -> dict[TenantName, float]:

@@ -15,6 +15,8 @@ import structlog
 
 from exai_actors import __version__
 from exai_actors.actors.tree import Listeners, ProviderParts, Randomness, Tree
+from exai_actors.console.consoles import PATH as CONSOLE_PATH
+from exai_actors.console.consoles import Consoles
 from exai_actors.core.capacity.account import Account
 from exai_actors.core.capacity.changes import Change
 from exai_actors.core.routing import RouteSettings, RoutingTable
@@ -34,6 +36,7 @@ from exai_actors.daemon.settings import (
     authenticator,
     connection_settings,
     http_settings,
+    operators,
     places,
     provider_settings,
     session_settings,
@@ -47,7 +50,9 @@ from exai_actors.edges.websocket.server import WebSocketServer
 from exai_actors.errors import UsageError
 from exai_actors.ids import ProviderName
 from exai_actors.messages.broker import DrainBroker
-from exai_actors.ports import Upstream
+from exai_actors.messages.connection import SocketEvent
+from exai_actors.messages.recipient import Recipient
+from exai_actors.ports import Outbox, Peer, Upstream
 from exai_actors.runtime import ActorSystem, AsyncioDriver, Driver
 
 log = structlog.get_logger()
@@ -103,10 +108,17 @@ class Broker:
         self._tree = self._make_tree(upstreams)
         self._tree.start()
         await asyncio.wait((self._started, self.gave_up), return_when=asyncio.FIRST_COMPLETED)
+        self._consoles = Consoles(
+            self.system,
+            operators=operators(self.config),
+            statistics=self.statistics,
+            clock=self._clock,
+        )
+        stack.callback(self._consoles.watch_events())
         server = WebSocketServer(
             host=self.config.server.host,
             port=self.config.server.port,
-            open_connection=self._tree.open_connection,
+            open_connection=self._open_connection,
             actors=self.system.scheduler,
             settings=websocket_settings(self.config),
         )
@@ -133,6 +145,11 @@ class Broker:
         stack.push_async_callback(server.stop)
         await self._start_compat(stack)
         stack.push_async_callback(self.abandon)
+
+    def _open_connection(self, peer: Peer, outbox: Outbox) -> Recipient[SocketEvent]:
+        if peer.path == CONSOLE_PATH:
+            return self._consoles.open(peer, outbox)
+        return self._tree.open_connection(peer, outbox)
 
     async def drain(self, timeout_s: float) -> bool:
         """Refuse new connections and requests, and let requests in flight end.

@@ -22,7 +22,7 @@ MAX_TIMEOUT_S = 86_400  # the wire's; importing that would slow down the help
 DEFAULT_URL = "ws://127.0.0.1:8079"  # the client's; importing that would slow down the help
 
 
-def _default_url() -> str:
+def default_url() -> str:
     """The URL of ``exai serve`` in this environment."""
     host = os.environ.get("EXAI_WS_HOST", "").strip() or "127.0.0.1"
     port = os.environ.get("EXAI_WS_PORT", "").strip() or "8079"
@@ -51,7 +51,7 @@ def broker_options(command: Callable[P, R]) -> Callable[P, R]:
     url = click.option(
         "--url",
         envvar="EXAI_URL",
-        default=_default_url,
+        default=default_url,
         show_default=DEFAULT_URL,
         show_envvar=True,
         metavar="URL",

@@ -130,6 +130,7 @@ def _checked(
     checks: list[tuple[set[str], Iterator[rules.Finding]]] = [
         ({"server"}, rules.server_findings(server, access)),
         ({"access"}, rules.access_findings(access)),
+        ({"operator"}, rules.token_findings("operator", settings.operator)),
         ({"provider"}, rules.provider_findings(providers)),
         ({"provider", "route"}, rules.route_findings(routes, providers)),
         ({"provider", "route", "chat"}, rules.chat_findings(settings.chat, providers, routes)),

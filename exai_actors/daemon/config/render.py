@@ -22,6 +22,7 @@ from exai_actors.daemon.config.tables import (
     Config,
     FileConfig,
     LogConfig,
+    OperatorConfig,
     RouteConfig,
     ServerConfig,
     SessionConfig,
@@ -78,6 +79,8 @@ def values_of(config: Config) -> Iterator[tuple[KeyPath, Any]]:
         yield from _table_values((table,), getattr(config, table))
     for index, entry in enumerate(config.access):
         yield from _table_values(("access", index), entry)
+    for index, operator in enumerate(config.operator):
+        yield from _table_values(("operator", index), operator)
     for index, provider in enumerate(config.provider):
         yield ("provider", index, "kind"), provider.kind
         yield from _table_values(("provider", index), provider)
@@ -137,7 +140,12 @@ def schema() -> dict[str, Any]:
     # A preset supplies the required keys.
     openai["anyOf"] = [{"required": ["preset"]}, {"required": openai.pop("required")}]
     openai["properties"]["preset"]["enum"] = ["", *PRESETS]
-    structs: list[type[msgspec.Struct]] = [AccessConfig, RouteConfig, *PROVIDER_KINDS.values()]
+    structs: list[type[msgspec.Struct]] = [
+        AccessConfig,
+        OperatorConfig,
+        RouteConfig,
+        *PROVIDER_KINDS.values(),
+    ]
     for struct in (*structs, *FIRST_TABLES.values(), *LAST_TABLES.values()):
         for key, meaning in descriptions(struct).items():
             found["$defs"][struct.__name__]["properties"][key]["description"] = meaning
@@ -152,6 +160,7 @@ def reference() -> str:
     """Markdown tables of all keys, as they are in ``docs/reference/config.md``."""
     parts = [_reference_table(f"`[{name}]`", table) for name, table in FIRST_TABLES.items()]
     parts.append(_reference_table("`[[access]]`", AccessConfig))
+    parts.append(_reference_table("`[[operator]]`", OperatorConfig))
     parts.append(_reference_table("`[[provider]]` of every `kind`", CapacityKeys))
     parts += [
         _reference_table(f'`[[provider]]` with `kind = "{struct.kind}"`', struct, CapacityKeys)

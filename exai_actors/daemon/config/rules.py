@@ -14,6 +14,7 @@ from exai_actors.daemon.config.tables import (
     AccessConfig,
     ChatConfig,
     CompatConfig,
+    OperatorConfig,
     RouteConfig,
     ServerConfig,
 )
@@ -245,11 +246,26 @@ def key_findings(
 
 
 def access_findings(access: tuple[AccessConfig, ...]) -> Iterator[Finding]:
-    """Each entry has a unique name and one token; a tenant has one weight."""
-    names: set[str] = set()
+    """As ``token_findings``; and a tenant has one weight."""
+    yield from token_findings("access", access)
     weights: dict[str, tuple[str, float]] = {}
     for index, entry in enumerate(access):
-        path: KeyPath = ("access", index)
+        first, weight = weights.setdefault(entry.tenant_name, (entry.name, entry.weight))
+        if weight != entry.weight:
+            yield Finding(
+                ("access", index, "weight"),
+                f'tenant "{entry.tenant_name}" already has weight {weight:g} in entry "{first}"; '
+                "a tenant has one weight",
+            )
+
+
+def token_findings(
+    table: str, entries: tuple[AccessConfig | OperatorConfig, ...]
+) -> Iterator[Finding]:
+    """Each entry has a unique name and one token."""
+    names: set[str] = set()
+    for index, entry in enumerate(entries):
+        path: KeyPath = (table, index)
         if entry.name in names:
             yield Finding(
                 (*path, "name"), f'another entry is named "{entry.name}"; names must be unique'
@@ -267,13 +283,6 @@ def access_findings(access: tuple[AccessConfig, ...]) -> Iterator[Finding]:
                 (*path, "token_env"),
                 "must be the name of an environment variable (letters, digits, _), not the token "
                 'itself; put the token into a variable and name that: token_env = "BATCH_TOKEN"',
-            )
-        first, weight = weights.setdefault(entry.tenant_name, (entry.name, entry.weight))
-        if weight != entry.weight:
-            yield Finding(
-                (*path, "weight"),
-                f'tenant "{entry.tenant_name}" already has weight {weight:g} in entry "{first}"; '
-                "a tenant has one weight",
             )
 
 

@@ -11,7 +11,7 @@ import msgspec
 from exai_actors.daemon.config.presets import PRESETS
 from exai_actors.daemon.config.problems import Origins, Problem
 from exai_actors.daemon.config.provider_tables import PROVIDER_KINDS, ProviderConfig
-from exai_actors.daemon.config.tables import AccessConfig, FileConfig, RouteConfig
+from exai_actors.daemon.config.tables import AccessConfig, FileConfig, OperatorConfig, RouteConfig
 from exai_actors.daemon.config.toml_lines import KeyPath
 from exai_actors.daemon.config.wording import accepted, did_you_mean, either, shown, suggestion
 
@@ -40,7 +40,11 @@ SYNONYMS = {
     "password": "token",
 }
 SECRET_KEYS = frozenset({"token", "token_env", "api_key_env"})
-LISTS: dict[str, type[msgspec.Struct]] = {"access": AccessConfig, "route": RouteConfig}
+LISTS: dict[str, type[msgspec.Struct]] = {
+    "access": AccessConfig,
+    "operator": OperatorConfig,
+    "route": RouteConfig,
+}
 
 
 class TableChecker:

@@ -18,6 +18,7 @@ from msgspec import Meta
 from exai_actors.actors.connection.settings import ConnectionSettings
 from exai_actors.actors.session.settings import SessionSettings
 from exai_actors.core.capacity.changes import MAX_WEIGHT, MIN_WEIGHT
+from exai_actors.core.operators import Role
 from exai_actors.daemon.config.provider_tables import ProviderConfig, SyntheticProvider
 from exai_actors.daemon.config.toml_lines import KeyPath
 from exai_actors.daemon.config.value_types import (
@@ -201,6 +202,23 @@ class AccessConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         return TenantName(self.tenant or self.name)
 
 
+class OperatorConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A person or script at the console."""
+
+    name: Name
+    """The name in messages and logs."""
+    token_env: str = ""
+    """The environment variable that holds the token."""
+    token_file: str = ""
+    """A file with the token; use it instead of `token_env`. A relative path starts at the folder of
+    the configuration file.
+    """
+    role: Role = Role.VIEWER
+    """What the token allows: a "viewer" looks; an "operator" also pauses, drains, cancels; an
+    "admin" also changes limits, restarts and stops.
+    """
+
+
 class RouteConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A model name of your own for several models, tried in order."""
 
@@ -260,6 +278,7 @@ class FileConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     server: ServerConfig = ServerConfig()
     session: SessionConfig = SessionConfig()
     access: tuple[AccessConfig, ...] = ()
+    operator: tuple[OperatorConfig, ...] = ()
     provider: tuple[ProviderConfig, ...] = ()
     route: tuple[RouteConfig, ...] = ()
     compat: CompatConfig = CompatConfig()
@@ -279,11 +298,12 @@ class Config(FileConfig, frozen=True, kw_only=True):
 
     ``provider`` is never empty. ``server.token`` holds the token even if it came from a file.
     ``api_keys`` has the key of each provider with an ``api_key_env``, ``access_tokens`` the token
-    of each ``access`` entry by the entry's name.
+    of each ``access`` entry by the entry's name, ``operator_tokens`` that of each ``operator``.
     """
 
     source: Source = Source()
     access_tokens: Mapping[str, str] = {}
+    operator_tokens: Mapping[str, str] = {}
     api_keys: Mapping[ProviderName, str] = {}
 
     def __repr__(self) -> str:

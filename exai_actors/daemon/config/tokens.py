@@ -13,7 +13,7 @@ from exai_actors.daemon.config.files import path_of
 from exai_actors.daemon.config.problems import Problem
 from exai_actors.daemon.config.reading import Reading
 from exai_actors.daemon.config.rules import token_error
-from exai_actors.daemon.config.tables import Config
+from exai_actors.daemon.config.tables import AccessConfig, Config, OperatorConfig
 from exai_actors.daemon.config.toml_lines import KeyPath
 
 MAX_TOKEN_BYTES = 65_536
@@ -29,41 +29,27 @@ def with_tokens(reading: Reading, config: Config, env: Mapping[str, str]) -> Rea
     shared = config.server.token
     if config.server.token_file:
         shared = tokens.in_file(("server", "token_file"), config.server.token_file)
-    found = {"": shared} if shared else {}
+    if shared:
+        tokens.found["server", ""] = shared
     for index, entry in enumerate(config.access):
-        path: KeyPath = ("access", index)
-        if entry.token_file:
-            token = tokens.in_file((*path, "token_file"), entry.token_file)
-        else:
-            token = tokens.in_variable((*path, "token_env"), entry.token_env)
-        if token and token in found.values():
-            tokens.report(path, _twice(config, found, token))
-        found[entry.name] = token
+        tokens.read(("access", index), entry)
+    for index, operator in enumerate(config.operator):
+        tokens.read(("operator", index), operator)
     warnings = (*reading.warnings, *tokens.warnings)
     if tokens.problems:
         return msgspec.structs.replace(reading, config=None, problems=tuple(tokens.problems))
-    found.pop("", None)
     server = msgspec.structs.replace(config.server, token=shared)
     return msgspec.structs.replace(
         reading,
-        config=msgspec.structs.replace(config, server=server, access_tokens=found),
+        config=msgspec.structs.replace(
+            config,
+            server=server,
+            access_tokens=tokens.of("access"),
+            operator_tokens=tokens.of("operator"),
+        ),
         missing_keys=(*reading.missing_keys, *tokens.missing),
         warnings=warnings,
     )
-
-
-def _twice(config: Config, found: Mapping[str, str], token: str) -> str:
-    """The advice for a token that an earlier entry or the server has as well."""
-    other = next(name for name, each in found.items() if each == token)
-    if other:
-        return f'has the same token as the entry "{other}"; generate a new one'
-    source = config.source.origins.get(("server", "token"), "")
-    if source == SERVER_VARIABLE:
-        return (
-            f"has the same token as {SERVER_VARIABLE}, which is the broker's own; a client's token "
-            f"belongs into EXAI_TOKEN: unset {SERVER_VARIABLE}"
-        )
-    return "has the same token as [server]; generate a new one"
 
 
 class _Tokens:
@@ -73,8 +59,36 @@ class _Tokens:
         self.problems: list[Problem] = []
         self.missing: list[Problem] = []
         self.warnings: list[Problem] = []
+        self.found: dict[tuple[str, str], str] = {}
+        """The tokens by table and name of their entry."""
         self._source = config.source
         self._env = env
+
+    def of(self, table: str) -> dict[str, str]:
+        """The tokens of one table by the name of their entry."""
+        return {name: token for (each, name), token in self.found.items() if each == table}
+
+    def read(self, path: tuple[str, int], entry: AccessConfig | OperatorConfig) -> None:
+        """Read the token of an entry, which must be no other's."""
+        if entry.token_file:
+            token = self.in_file((*path, "token_file"), entry.token_file)
+        else:
+            token = self.in_variable((*path, "token_env"), entry.token_env)
+        if token and token in self.found.values():
+            self.report(path, self._twice(token))
+        self.found[path[0], entry.name] = token
+
+    def _twice(self, token: str) -> str:
+        """The advice for a token that an earlier entry or the server has as well."""
+        table, name = next(key for key, each in self.found.items() if each == token)
+        if table != "server":
+            return f'has the same token as the entry "{name}" of [[{table}]]; generate a new one'
+        if self._source.origins.get(("server", "token"), "") == SERVER_VARIABLE:
+            return (
+                f"has the same token as {SERVER_VARIABLE}, which is the broker's own; a client's "
+                f"token belongs into EXAI_TOKEN: unset {SERVER_VARIABLE}"
+            )
+        return "has the same token as [server]; generate a new one"
 
     def in_file(self, path: KeyPath, name: str) -> str:
         """The token in a file; empty beside a problem."""

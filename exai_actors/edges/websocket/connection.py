@@ -19,11 +19,11 @@ from exai_actors.edges.websocket.read_gate import Pause, ReadGate
 from exai_actors.edges.websocket.settings import WebSocketSettings
 from exai_actors.messages.connection import (
     BinaryReceived,
-    ConnectionMessage,
     OutboxHigh,
     OutboxLow,
     ReadHandled,
     SocketClosed,
+    SocketEvent,
     TextReceived,
 )
 from exai_actors.messages.recipient import Recipient
@@ -109,7 +109,7 @@ class WebSocketConnection(asyncio.BufferedProtocol):
         self._transport: asyncio.Transport
         self._gate: ReadGate
         self._outbox: SocketOutbox
-        self._recipient: Recipient[ConnectionMessage] | None = None
+        self._recipient: Recipient[SocketEvent] | None = None
         self._inbound: InboundQueue | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._first: bytes | None = b""
@@ -147,7 +147,7 @@ class WebSocketConnection(asyncio.BufferedProtocol):
     def reject(self, status: int, text: str) -> Response:
         return self._protocol.reject(status, text)
 
-    def deliver_to(self, recipient: Recipient[ConnectionMessage]) -> None:
+    def deliver_to(self, recipient: Recipient[SocketEvent]) -> None:
         """Send all received messages to ``recipient``, and finally SocketClosed."""
         self._recipient = recipient
         self._inbound = InboundQueue(

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from exai_actors.edges.websocket.read_gate import Pause, ReadGate
 from exai_actors.messages.connection import (
     BinaryReceived,
-    ConnectionMessage,
+    SocketEvent,
     ReadHandled,
     TextReceived,
 )
@@ -41,7 +41,7 @@ class InboundQueue:
 
     def __init__(
         self,
-        actor: Recipient[ConnectionMessage],
+        actor: Recipient[SocketEvent],
         gate: ReadGate,
         loop: asyncio.AbstractEventLoop,
         on_closed: Callable[[], None],

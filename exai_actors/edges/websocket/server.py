@@ -28,7 +28,7 @@ from exai_actors.edges.websocket.keepalive import Keepalive
 from exai_actors.edges.websocket.outbox import WriteCoalescer
 from exai_actors.edges.websocket.settings import WebSocketSettings
 from exai_actors.errors import UsageError
-from exai_actors.messages.connection import ConnectionMessage
+from exai_actors.messages.connection import SocketEvent
 from exai_actors.messages.recipient import Recipient
 from exai_actors.ports import Outbox, Peer
 from exai_actors.wire.clients.close_reasons import CloseReason
@@ -45,7 +45,7 @@ _READS_PER_ACTOR_TURN = 32
 _YOUNG_S = 1.0
 _DEFAULTS = WebSocketSettings()
 
-OpenConnection = Callable[[Peer, Outbox], Recipient[ConnectionMessage]]
+OpenConnection = Callable[[Peer, Outbox], Recipient[SocketEvent]]
 ScheduleFlush = Callable[[Callable[[], None]], object]
 
 
@@ -255,6 +255,7 @@ class WebSocketServer:
             bearer_token=_bearer_token(request),
             origin=_header(request, "Origin"),
             user_agent=_header(request, "User-Agent"),
+            path=request.path.partition("?")[0],
         )
         connection.deliver_to(self._open_connection(peer, connection.outbox))
         if self._keepalive is not None:

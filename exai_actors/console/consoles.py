@@ -1,0 +1,83 @@
+"""Opens consoles, and reads the broker's figures for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import count
+from typing import Any
+
+from exai_actors.console.actor import ConsoleActor
+from exai_actors.console.feed import Sources
+from exai_actors.console.tables import (
+    ACTORS,
+    DEAD_LETTERS,
+    EVENTS,
+    PROVIDERS,
+    EventLog,
+    actor_rows,
+    dead_letter_rows,
+    provider_rows,
+)
+from exai_actors.core.operators import Operators
+from exai_actors.core.statistics import BrokerStatistics
+from exai_actors.ports import Clock, Outbox, Peer
+from exai_actors.runtime import ActorSystem, LoopRef
+
+PATH = "/admin"
+"""Where consoles connect; all other paths are for clients."""
+MAX_CONSOLES = 16
+TOO_MANY = 1013, f"{MAX_CONSOLES} consoles are open already"
+
+
+class Consoles:
+    """The consoles of one broker; they read figures and send no message to other actors."""
+
+    def __init__(
+        self,
+        system: ActorSystem,
+        *,
+        operators: Operators,
+        statistics: Callable[[], BrokerStatistics],
+        clock: Clock,
+    ) -> None:
+        self._system = system
+        self._operators = operators
+        self._statistics = statistics
+        self._clock = clock
+        self._numbers = count(1)
+        self._open: dict[str, LoopRef[ConsoleActor]] = {}
+        started_at = system.driver.now()
+        self._events = EventLog(started_at)
+        self._sources = Sources(clock.now)
+        self._sources.add(PROVIDERS, lambda: provider_rows(statistics()))
+        self._sources.add(ACTORS, lambda: actor_rows(system.statistics()))
+        self._sources.add(
+            DEAD_LETTERS, lambda: dead_letter_rows(system.dead_letters.recent(), started_at)
+        )
+        self._sources.add(EVENTS, self._events.rows)
+
+    def watch_events(self) -> Callable[[], None]:
+        """Note the events of the runtime from now on, until the result is called."""
+        return self._system.on_event(self._events.add)
+
+    def open(self, peer: Peer, outbox: Outbox) -> LoopRef[ConsoleActor]:
+        """Spawn the actor of a console, which is closed if there are MAX_CONSOLES already."""
+        self._open = {path: ref for path, ref in self._open.items() if ref.is_alive()}
+        path = f"/consoles/console-{next(self._numbers)}"
+        ref = self._open[path] = self._system.spawn(
+            ConsoleActor,
+            path=path,
+            outbox=outbox,
+            bearer_token=peer.bearer_token,
+            sources=self._sources,
+            operators=self._operators,
+            describe=self._describe,
+            clock=self._clock,
+        )
+        if len(self._open) > MAX_CONSOLES:
+            outbox.close(*TOO_MANY)
+        return ref
+
+    def _describe(self) -> dict[str, Any]:
+        now = self._statistics()
+        return {"version": now.version, "uptime_s": round(now.uptime_s, 3)}
