@@ -18,7 +18,7 @@ from exai_actors.core.capacity.settings import (
     RetrySettings,
 )
 from exai_actors.core.handshake_policy import is_loopback
-from exai_actors.core.operators import Operator, Operators
+from exai_actors.core.operators import Operator, Operators, Role
 from exai_actors.core.places import PlaceLimits, Places
 from exai_actors.daemon.config.provider_tables import (
     OpenAIProvider,
@@ -47,7 +47,7 @@ def authenticator(config: Config) -> Authenticator:
 
 def operators(config: Config) -> Operators:
     entries = (
-        (config.operator_tokens[entry.name], Operator(entry.name, entry.role))
+        (config.operator_tokens[entry.name], Operator(entry.name, Role(entry.role)))
         for entry in config.operator
     )
     return Operators(tuple(entries), on_loopback=is_loopback(config.server.host))

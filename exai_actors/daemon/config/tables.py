@@ -18,7 +18,6 @@ from msgspec import Meta
 from exai_actors.actors.connection.settings import ConnectionSettings
 from exai_actors.actors.session.settings import SessionSettings
 from exai_actors.core.capacity.changes import MAX_WEIGHT, MIN_WEIGHT
-from exai_actors.core.operators import Role
 from exai_actors.daemon.config.provider_tables import ProviderConfig, SyntheticProvider
 from exai_actors.daemon.config.toml_lines import KeyPath
 from exai_actors.daemon.config.value_types import (
@@ -213,7 +212,7 @@ class OperatorConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """A file with the token; use it instead of `token_env`. A relative path starts at the folder of
     the configuration file.
     """
-    role: Role = Role.VIEWER
+    role: Literal["viewer", "operator", "admin"] = "viewer"
     """What the token allows: a "viewer" looks; an "operator" also pauses, drains, cancels; an
     "admin" also changes limits, restarts and stops.
     """

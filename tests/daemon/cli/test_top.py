@@ -1,0 +1,132 @@
+"""`exai top` and `exai ps`: tables of a running broker, and who may see them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+from asyncio.subprocess import PIPE
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from exai_actors.client.console import WatchedTable
+from exai_actors.daemon.cli.top_text import table_text
+from exai_actors.testing.broker import running_broker
+from tests.daemon.processes import EXAI, clean_environment, ended, exai
+
+COLUMNS = [
+    {"name": "name", "title": "Name", "kind": "text"},
+    {"name": "full", "title": "Full", "kind": "share"},
+    {"name": "held_s", "title": "Held", "kind": "seconds"},
+    {"name": "ok", "title": "OK", "kind": "flag"},
+    {"name": "failed", "title": "Failed", "kind": "total"},
+]
+TOKEN = "token-of-an-operator"
+
+
+def table(*rows: list[Any], matching: int | None = None, total: int = 9) -> str:
+    watched = WatchedTable(COLUMNS)
+    watched.rows = {str(number): list(row) for number, row in enumerate(rows)}
+    watched.matching = len(rows) if matching is None else matching
+    watched.total = total
+    return table_text(watched)
+
+
+def test_cells_are_written_by_the_kind_of_their_column() -> None:
+    text = table(["kimi", 0.25, 61.2, True, 0], ["glm", None, 0.0042, False, 12])
+    assert text.splitlines() == [
+        "Name  Full    Held  OK   Failed",
+        "kimi   25%  61.2 s  yes       0",
+        "glm      -  4.2 ms  NO       12",
+    ]
+
+
+def test_columns_of_zeros_are_left_out_and_missing_rows_are_counted() -> None:
+    text = table(["kimi", 0.0, 0.0, True, 0], matching=5)
+    assert text.splitlines()[0] == "Name  Full  Held  OK"
+    assert text.splitlines()[-1] == "and 4 more; see --limit"
+    assert table().splitlines()[-1] == "no rows match"
+    assert table(total=0).splitlines()[-1] == "no rows"
+
+
+async def test_the_tables_of_a_running_broker() -> None:
+    async with running_broker() as broker, broker.connect() as client:
+        await client.call("chat", prompt="hello")
+        top = await exai("top", "--once", "--url", broker.url)
+        ps = await exai("ps", "--sort", "-processed", "--filter", "!Console", "--url", broker.url)
+        rows = json.loads(
+            (
+                await exai(
+                    "ps", "--json", "--limit", "1", "--filter", "class:Broker", "--url", broker.url
+                )
+            ).out
+        )
+    assert "serving" in top.out
+    assert "ProviderActor" in ps.out
+    assert "ConsoleActor" not in ps.out
+    [row] = rows
+    assert (row["path"], row["incarnation"]) == ("/broker", 1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("top", "nothing", "--once"), "there is no table 'nothing'; choose from providers"),
+        (("ps", "--sort", "age"), "there is no column 'age' in actors"),
+        (("ps", "--filter", "age>3"), "there is no column 'age' in actors"),
+    ],
+)
+async def test_a_question_that_makes_no_sense_is_answered(
+    arguments: tuple[str, ...], message: str
+) -> None:
+    async with running_broker() as broker:
+        result = await exai(*arguments, "--url", broker.url)
+    assert (result.code, result.out) == (2, "")
+    assert message in result.err
+
+
+async def test_without_a_broker_there_is_advice() -> None:
+    result = await exai("ps", "--url", "ws://127.0.0.1:1")
+    assert result.code == 5
+    assert "Start one with `exai serve`" in result.err
+
+
+async def test_only_operators_see_the_tables_of_a_broker_that_names_them(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text(f"{TOKEN}\n")
+    file.chmod(0o600)
+    config = {"operator": [{"name": "ada", "token_file": str(file)}]}
+    async with running_broker(config) as broker:
+        refused = await exai("ps", "--url", broker.url)
+        by_file = await exai("ps", "--token-file", str(file), "--url", broker.url)
+        by_variable = await exai("ps", "--url", broker.url, env={"EXAI_OPERATOR_TOKEN": TOKEN})
+    assert "needs the token of an operator" in refused.err
+    assert refused.code != 0
+    assert "/broker" in by_file.out
+    assert "/broker" in by_variable.out
+
+
+async def test_a_watched_table_is_printed_again_when_it_changes_until_ctrl_c() -> None:
+    async with running_broker() as broker:
+        process = await asyncio.create_subprocess_exec(
+            *EXAI,
+            "top",
+            "actors",
+            "--every",
+            "0.25",
+            "--url",
+            broker.url,
+            stdout=PIPE,
+            stderr=PIPE,
+            env=clean_environment(),
+        )
+        assert process.stdout is not None
+        async with asyncio.timeout(20):
+            for _ in range(2):
+                while b"/broker" not in await process.stdout.readline():
+                    pass
+        process.send_signal(signal.SIGINT)
+        result = await ended(process)
+    assert (result.code, result.err) == (0, "")
