@@ -14,7 +14,9 @@ from exai_actors.messages.connection import (
     BinaryReceived,
     OutboxHigh,
     OutboxLow,
+    ReadHandled,
     SocketClosed,
+    SocketEvent,
     TextReceived,
 )
 from exai_actors.runtime import Cancellable, LoopActor
@@ -48,9 +50,6 @@ class FramesDue(msgspec.Struct, frozen=True):
     """A watched table is due."""
 
     refusable: ClassVar[bool] = False
-
-
-FromSocket = TextReceived | BinaryReceived | OutboxHigh | OutboxLow | SocketClosed
 
 
 class ConsoleActor(LoopActor):
@@ -88,12 +87,14 @@ class ConsoleActor(LoopActor):
     def on_failure(self, *_: object) -> None:
         self._outbox.close(1011, "the broker failed to serve this console")
 
-    def on_receive(self, message: FromSocket | HelloDue | FramesDue) -> None:
+    def on_receive(self, message: SocketEvent | HelloDue | FramesDue) -> None:
         match message:
             case TextReceived(data):
                 self._received(data)
             case BinaryReceived():
                 self._refuse("invalid", "messages of consoles are text")
+            case ReadHandled():
+                self._outbox.read_on()
             case FramesDue():
                 self._timer = None
                 self._send_frames()

@@ -16,6 +16,7 @@ from exai_actors.messages.connection import (
     BinaryReceived,
     OutboxHigh,
     OutboxLow,
+    ReadHandled,
     SocketClosed,
     TextReceived,
 )
@@ -80,7 +81,9 @@ def greeted(operators: Operators | None = None) -> Console:
 
 
 def test_the_answer_to_hello_lists_the_tables_and_the_role() -> None:
-    [answer] = Console(ADA).send({"op": "hello", "token": TOKEN})
+    console = Console(ADA)
+    [answer] = console.send({"op": "hello", "token": TOKEN})
+    assert console.outbox.is_admitted, "it no longer counts as a stranger"
     assert answer == {
         "op": "hello_ack",
         "version": 1,
@@ -104,7 +107,7 @@ def test_a_token_of_the_handshake_counts_as_well() -> None:
 def test_a_console_without_an_operators_token_is_closed(token: str) -> None:
     console = Console(ADA)
     assert console.send({"op": "hello", "token": token}) == []
-    assert console.outbox.closed == UNAUTHORIZED
+    assert (console.outbox.closed, console.outbox.is_admitted) == (UNAUTHORIZED, False)
 
 
 def test_a_console_that_does_not_say_hello_is_closed() -> None:
@@ -175,6 +178,13 @@ def test_a_console_that_does_not_read_gets_one_change_for_the_whole_time() -> No
     assert (delta["seq"], delta["cells"]) == (1, {"kimi": {"0": 9}})
     console.rows = {"kimi": (10,)}
     assert len(console.advance(1.0)) == 1
+
+
+def test_a_console_that_sends_much_is_read_again_when_all_is_handled() -> None:
+    console = greeted()
+    handled = console.outbox.handled
+    console.event(ReadHandled())
+    assert console.outbox.handled == handled + 1
 
 
 def test_a_console_ends_with_its_socket_and_reads_nothing_more() -> None:

@@ -309,10 +309,7 @@ class WebSocketConnection(asyncio.BufferedProtocol):
                 return
         protocol = self._protocol
         if protocol.state is CONNECTING:
-            if self._first is None:
-                self._receive_header(data)
-            else:
-                self._receive_first(self._first + data)
+            self._receive_first(data)
             return
         protocol.receive_data(data)
         for event in protocol.events_received():
@@ -331,7 +328,11 @@ class WebSocketConnection(asyncio.BufferedProtocol):
         if not self._transport.is_closing():
             self._write_library_output()
 
-    def _receive_first(self, first: bytes) -> None:
+    def _receive_first(self, data: bytes) -> None:
+        if self._first is None:
+            self._receive_header(data)
+            return
+        first = self._first + data
         protocol = spoken_in(first)
         if protocol is None:
             self._first = first

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from exai_actors.edges.websocket.read_gate import Pause, ReadGate
 from exai_actors.messages.connection import (
     BinaryReceived,
-    SocketEvent,
     ReadHandled,
+    SocketEvent,
     TextReceived,
 )
 from exai_actors.messages.recipient import Recipient
