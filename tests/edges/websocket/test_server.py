@@ -151,7 +151,8 @@ async def test_the_peer_is_described_by_its_handshake() -> None:
             user_agent_header="a client",
         ),
     ):
-        assert it.peers == [Peer("127.0.0.1", "s3cret", "https://page.example", "a client")]
+        page = "https://page.example"
+        assert it.peers == [Peer("127.0.0.1", "s3cret", page, "a client", "/any/path")]
 
 
 @pytest.mark.parametrize("header", ["Basic abc", "Bearer", "Bearer   ", "s3cret"])
