@@ -15,6 +15,8 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from exai_actors.core.loopback import is_loopback_address
+
 ANY_ORIGIN = "*"
 # Names that cannot be registered in the public DNS, so no foreign page is served under them.
 _PRIVATE_DOMAINS = (".localhost", ".internal", ".test", ".home.arpa")
@@ -97,12 +99,6 @@ def check_connection_limits(
     return None
 
 
-def is_loopback(host: str) -> bool:
-    """Whether a server that listens on ``host`` can be reached from this machine only."""
-    name = host.strip("[]").lower()
-    return name == "localhost" or name.endswith(".localhost") or _is_loopback_address(name)
-
-
 def _is_allowed(origin: str, allowed: tuple[str, ...]) -> bool:
     return ANY_ORIGIN in allowed or _normal(origin) in map(_normal, allowed)
 
@@ -122,7 +118,7 @@ def _is_of_this_port(origin: str, host: str | None, port: int) -> bool:
         return False
     if "@" in host or authority.netloc != host:
         return False
-    is_this_machine = name == "localhost" or (name is not None and _is_loopback_address(name))
+    is_this_machine = name == "localhost" or (name is not None and is_loopback_address(name))
     return is_this_machine and (80 if named_port is None else named_port) == port
 
 
@@ -141,13 +137,6 @@ def _host_name(authority: str) -> str | None:
     except ValueError:
         return None
     return name.rstrip(".") if name else None
-
-
-def _is_loopback_address(name: str) -> bool:
-    try:
-        return ip_address(name).is_loopback
-    except ValueError:
-        return False
 
 
 def _is_address(name: str) -> bool:

@@ -17,7 +17,7 @@ from exai_actors.core.capacity.settings import (
     GateSettings,
     RetrySettings,
 )
-from exai_actors.core.handshake_policy import is_loopback
+from exai_actors.core.loopback import is_loopback
 from exai_actors.core.operators import Operator, Operators, Role
 from exai_actors.core.places import PlaceLimits, Places
 from exai_actors.daemon.config.provider_tables import (

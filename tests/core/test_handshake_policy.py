@@ -9,7 +9,6 @@ from exai_actors.core.handshake_policy import (
     HandshakePolicy,
     HandshakeRefused,
     check_connection_limits,
-    is_loopback,
 )
 from exai_actors.core.handshake_policy import check_handshake as check_handshake_at
 
@@ -209,17 +208,3 @@ def test_a_connection_above_the_limit_of_its_address_is_refused() -> None:
     assert check_connection_limits(
         policy, open_connections=50, from_same_address=10
     ) == ConnectionRefused(1008, "Too many connections from your IP (10/10)")
-
-
-@pytest.mark.parametrize(
-    "host", ["127.0.0.1", "127.8.8.8", "::1", "[::1]", "LocalHost", "a.localhost"]
-)
-def test_loopback_hosts_are_recognized(host: str) -> None:
-    assert is_loopback(host)
-
-
-@pytest.mark.parametrize(
-    "host", ["0.0.0.0", "::", "10.0.0.1", "broker.example", "evillocalhost", ""]
-)
-def test_other_hosts_are_not_loopback(host: str) -> None:
-    assert not is_loopback(host)

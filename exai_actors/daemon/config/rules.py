@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
+from exai_actors.core.loopback import is_loopback
 from exai_actors.daemon.config.provider_tables import OpenAIProvider, ProviderConfig
 from exai_actors.daemon.config.tables import (
     TOKEN_MIN_LENGTH,
@@ -52,16 +53,6 @@ class Finding(NamedTuple):
 
     path: KeyPath
     message: str
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach ``host``; False for any name but localhost."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _is_bare_host(host: str) -> bool:

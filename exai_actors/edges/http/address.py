@@ -10,6 +10,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from exai_actors import __version__
+from exai_actors.core.loopback import is_loopback
 from exai_actors.edges.http.settings import HttpSettings
 from exai_actors.errors import ConfigError
 
@@ -74,7 +75,7 @@ def proxy_for(url: URL) -> URL | None:
     """
     host = url.host or ""
     proxies = getproxies()
-    if _is_loopback(host) or _is_excepted(url, proxies.get("no", "")) or proxy_bypass(host):
+    if is_loopback(host) or _is_excepted(url, proxies.get("no", "")) or proxy_bypass(host):
         return None
     named = proxies.get(url.scheme)
     if not named:
@@ -121,12 +122,3 @@ def _without_port(entry: str) -> tuple[str, str]:
         return bracketed[1] + (bracketed[2] or ""), bracketed[3] or ""
     with_port = re.fullmatch(r"([^:]*):(\d+)/?", entry)
     return (with_port[1], with_port[2]) if with_port else (entry, "")
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

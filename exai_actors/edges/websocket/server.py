@@ -16,9 +16,9 @@ from exai_actors.core.handshake_policy import (
     HandshakePolicy,
     check_connection_limits,
     check_handshake,
-    is_loopback,
 )
 from exai_actors.core.log_budget import LogBudget
+from exai_actors.core.loopback import is_loopback
 from exai_actors.core.statistics import StrangerStatistics
 from exai_actors.core.strangers import StrangerPool, network_of
 from exai_actors.edges.http_server.server import HttpServer

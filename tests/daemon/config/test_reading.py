@@ -272,7 +272,7 @@ def test_a_reachable_address_needs_a_token(host: str) -> None:
     assert config_of(text, {"EXAI_WS_TOKEN": TOKEN}).server.host == host
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "localhost"])
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "localhost", "desk.localhost"])
 def test_a_loopback_address_needs_no_token(host: str) -> None:
     assert config_of(f"[server]\nhost = '{host}'").server.token == ""
 
@@ -336,7 +336,8 @@ def test_an_unencrypted_key_causes_a_warning() -> None:
     text = KIMI.replace("https", "http") + "api_key_env = 'K'"
     (warning,) = reading(text, {"K": "k"}).warnings
     assert "the key is sent unencrypted" in str(warning)
-    assert reading(text.replace("api.example", "127.0.0.1"), {"K": "k"}).warnings == ()
+    for host in ("127.0.0.1", "localhost", "models.localhost"):
+        assert reading(text.replace("api.example", host), {"K": "k"}).warnings == ()
 
 
 def test_repr_hides_the_token() -> None:
