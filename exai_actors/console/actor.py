@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 HELLO_TIMEOUT_S = 5.0
 
 UNAUTHORIZED = 4003, "the console needs the token of an operator"
-NO_HELLO = 4002, "no hello within 5 s"
+NO_HELLO = 4002, f"no hello within {HELLO_TIMEOUT_S:g} s"
 
 
 @final
@@ -84,7 +84,11 @@ class ConsoleActor(LoopActor):
     def on_start(self) -> None:
         self._timer = self.schedule(HELLO_TIMEOUT_S, HelloDue())
 
+    def on_stop(self) -> None:
+        self._feed.close()
+
     def on_failure(self, *_: object) -> None:
+        self._feed.close()
         self._outbox.close(1011, "the broker failed to serve this console")
 
     def on_receive(self, message: SocketEvent | HelloDue | FramesDue) -> None:

@@ -48,7 +48,7 @@ class Consoles:
         self._open: dict[str, LoopRef[ConsoleActor]] = {}
         started_at = system.driver.now()
         self._events = EventLog(started_at)
-        self._sources = Sources(clock.now)
+        self._sources = Sources()
         self._sources.add(PROVIDERS, lambda: provider_rows(statistics()))
         self._sources.add(ACTORS, lambda: actor_rows(system.statistics()))
         self._sources.add(

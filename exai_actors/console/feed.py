@@ -1,4 +1,4 @@
-"""What one console watches: snapshots and numbered changes of tables, without any input or output.
+"""The tables that one console watches: snapshots and numbered changes, without input or output.
 
 Rows are read for watched tables only, and once for all consoles that watch the same one at about
 the same time.
@@ -6,11 +6,12 @@ the same time.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from math import inf
 
 from exai_actors.core.observe.query import PreparedQuery, QueryError, Table
-from exai_actors.core.observe.tables import Row, difference
+from exai_actors.core.observe.tables import Keyed, Row, difference
 from exai_actors.wire.console import protocol
 from exai_actors.wire.console.protocol import (
     MAX_INTERVAL_S,
@@ -20,24 +21,18 @@ from exai_actors.wire.console.protocol import (
     Watch,
 )
 
-Keyed = tuple[str, Row]
 ReadRows = Callable[[], Iterable[Keyed]]
 
 _SHARED_FOR_S = 0.1
 
 
 class Sources:
-    """The tables of a broker and how to read them; keeps account of the time that reading takes.
+    """The tables of a broker and how to read them; keeps rows of watched tables only."""
 
-    ``now`` is in monotonic seconds.
-    """
-
-    def __init__(self, now: Callable[[], float]) -> None:
-        self._now = now
+    def __init__(self) -> None:
         self._tables: dict[str, tuple[Table, ReadRows]] = {}
         self._read: dict[str, tuple[float, list[Keyed]]] = {}
-        self.reading_s = 0.0
-        """The time spent on reading rows so far."""
+        self._watching: Counter[str] = Counter()
 
     def add(self, table: Table, read: ReadRows) -> None:
         self._tables[table.name] = table, read
@@ -57,15 +52,20 @@ class Sources:
         """The rows at ``now``, or those of a moment before."""
         read_at, rows = self._read.get(name, (-inf, []))
         if now - read_at >= _SHARED_FOR_S:
-            began = self._now()
             rows = list(self._tables[name][1]())
-            self.reading_s += self._now() - began
             self._read[name] = now, rows
         return rows
 
-    def forget_rows(self) -> None:
-        """Let go of what was read; for when no console watches."""
-        self._read.clear()
+    def watched(self, name: str) -> None:
+        """A console watches this table."""
+        self._watching[name] += 1
+
+    def unwatched(self, name: str) -> None:
+        """A console no longer watches this table; after the last one its rows are forgotten."""
+        self._watching[name] -= 1
+        if not self._watching[name]:
+            del self._watching[name]
+            self._read.pop(name, None)
 
 
 class _Watched:
@@ -93,10 +93,18 @@ class Feed:
                 f"every_s must be from {MIN_INTERVAL_S:g} to {MAX_INTERVAL_S:g} seconds"
             )
         query = PreparedQuery(self._sources.table(watch.table), watch.query)
+        if watch.table not in self._watched:
+            self._sources.watched(watch.table)
         self._watched[watch.table] = _Watched(query, watch.every_s)
 
     def unwatch(self, unwatch: Unwatch) -> None:
-        self._watched.pop(unwatch.table, None)
+        if self._watched.pop(unwatch.table, None) is not None:
+            self._sources.unwatched(unwatch.table)
+
+    def close(self) -> None:
+        """Watch nothing any more: the console is gone."""
+        while self._watched:
+            self._sources.unwatched(self._watched.popitem()[0])
 
     def resync(self, resync: Resync) -> None:
         """Raises QueryError if the table is not watched."""

@@ -8,7 +8,7 @@ from typing import assert_never
 
 from exai_actors.core.health import trouble_of
 from exai_actors.core.observe.query import Column, Kind, Table
-from exai_actors.core.observe.tables import Row
+from exai_actors.core.observe.tables import Keyed, Row
 from exai_actors.core.statistics import BrokerStatistics
 from exai_actors.runtime import (
     ActorFailed,
@@ -21,8 +21,6 @@ from exai_actors.runtime import (
     MailboxRefused,
     SlowHandler,
 )
-
-Keyed = tuple[str, Row]
 
 MAX_EVENTS = 1_000
 
@@ -197,7 +195,7 @@ class EventLog:
 
     def __init__(self, started_at: float) -> None:
         self._started_at = started_at
-        self._events: deque[tuple[str, Row]] = deque(maxlen=MAX_EVENTS)
+        self._events: deque[Keyed] = deque(maxlen=MAX_EVENTS)
         self._count = 0
 
     def add(self, event: Event) -> None:

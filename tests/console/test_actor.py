@@ -37,15 +37,15 @@ class Console:
         self.system = ActorSystem(self.driver)
         self.rows: dict[str, Row] = {"kimi": (1,)}
         self.reads = 0
-        sources = Sources(self.driver.now)
-        sources.add(TABLE, self._read)
+        self.sources = Sources()
+        self.sources.add(TABLE, self._read)
         self.outbox = OutboxProbe()
         self.ref = self.system.spawn(
             ConsoleActor,
             path="/consoles/console-1",
             outbox=self.outbox,
             bearer_token=bearer_token,
-            sources=sources,
+            sources=self.sources,
             operators=operators or Operators((), on_loopback=True),
             describe=lambda: {"version": "1.2.3"},
             clock=ManualClock(),
@@ -116,6 +116,17 @@ def test_a_console_that_does_not_say_hello_is_closed() -> None:
     console.advance(5.0)
     assert console.outbox.closed == NO_HELLO
     assert console.reads == 0
+
+
+def test_the_rows_for_a_console_are_forgotten_when_it_is_gone() -> None:
+    console = greeted()
+    console.send({"op": "watch", "table": "providers"})
+    now = console.driver.now()
+    console.sources.rows("providers", now)
+    assert console.reads == 1
+    console.event(SocketClosed(1001, ""))
+    console.sources.rows("providers", now)
+    assert console.reads == 2
 
 
 def test_a_watched_table_is_sent_now_and_when_it_changes() -> None:

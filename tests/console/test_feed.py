@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -26,8 +27,7 @@ class Broker:
     def __init__(self) -> None:
         self.rows: dict[str, Row] = {"a": ("kimi", 1), "b": ("glm", 2)}
         self.reads = 0
-        self.clock = 0.0
-        self.sources = Sources(lambda: self.clock)
+        self.sources = Sources()
         self.sources.add(TABLE, self._read)
         self.feed = Feed(self.sources)
         self.seen: dict[str, list[Any]] = {}
@@ -35,7 +35,6 @@ class Broker:
 
     def _read(self) -> list[tuple[str, Row]]:
         self.reads += 1
-        self.clock += 0.002
         return list(self.rows.items())
 
     def frames(self, now: float) -> list[dict[str, Any]]:
@@ -125,13 +124,25 @@ def test_only_watched_tables_are_read_and_once_for_all_consoles() -> None:
         feed.watch(Watch("providers"))
         feed.frames(1.0, 0.0)
     assert broker.reads == 1
-    assert broker.sources.reading_s == pytest.approx(0.002)
-    broker.sources.forget_rows()
-    other.watch(Watch("providers"))
-    other.frames(1.0, 0.0)
-    assert broker.reads == 2
     other.unwatch(Unwatch("providers"))
     assert other.next_due() is None
+
+
+@pytest.mark.parametrize("leave", [Feed.close, lambda feed: feed.unwatch(Unwatch("providers"))])
+def test_rows_are_kept_until_the_last_console_has_left(leave: Callable[[Feed], None]) -> None:
+    broker = Broker()
+    other = Feed(broker.sources)
+    for feed in (broker.feed, other):
+        feed.watch(Watch("providers"))
+        feed.watch(Watch("providers", limit=1))
+        feed.frames(1.0, 0.0)
+    leave(other)
+    leave(other)
+    broker.sources.rows("providers", 1.0)
+    assert broker.reads == 1
+    leave(broker.feed)
+    broker.sources.rows("providers", 1.0)
+    assert broker.reads == 2
 
 
 def test_a_resync_sends_the_whole_table_and_the_numbers_go_on() -> None:

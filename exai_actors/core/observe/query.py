@@ -18,7 +18,7 @@ from heapq import nlargest, nsmallest
 
 import msgspec
 
-from exai_actors.core.observe.tables import Cell, Row
+from exai_actors.core.observe.tables import Cell, Keyed, Row
 
 MAX_ROWS = 2_000
 MAX_FILTER_CHARACTERS = 200
@@ -87,7 +87,6 @@ class QueryError(ValueError):
 
 
 Test = Callable[[Row], bool]
-Keyed = tuple[str, Row]
 
 
 class Selection(msgspec.Struct, frozen=True):

@@ -9,6 +9,8 @@ import msgspec
 Cell = str | int | float | bool | None
 Row = tuple[Cell, ...]
 Rows = Mapping[str, Row]
+Keyed = tuple[str, Row]
+"""The key of a row, which is not among its cells, and the row."""
 
 
 class TableChange(msgspec.Struct, frozen=True, omit_defaults=True):
