@@ -22,12 +22,12 @@ from exai_actors.core.calls import (
 from exai_actors.wire.openai.error_fields import error_within
 from exai_actors.wire.openai.errors import classify_error
 from exai_actors.wire.openai.fields import (
-    FAILED_REASONS,
     Malformed,
     UsageReader,
     content_text,
     find_choice,
     finish_failure,
+    is_failed,
     parse_finish_reason,
     parse_json,
     parse_name,
@@ -99,10 +99,13 @@ def parse_completion(
                 f"JSON without choices: {redactor.redact_excerpt(body.decode(errors='replace'))}"
             )
         message = choice.get("message")
+        if message is None and isinstance(choice.get("text"), str):
+            # The form of the older text completions.
+            message = {"content": choice["text"]}
         if not isinstance(message, dict):
             raise Malformed("a choice without a message")
         reason = parse_finish_reason(choice.get("finish_reason"))
-        if reason in FAILED_REASONS:
+        if is_failed(reason):
             return finish_failure(reason, redactor)
         text = repair_surrogates(content_text(message.get("content")) or refusal_text(message))
         reasoning = repair_surrogates(reasoning_text(message))

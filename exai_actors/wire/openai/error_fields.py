@@ -117,7 +117,7 @@ def _is_error(parsed: dict[str, Any]) -> bool:
     if code is None and str(parsed.get("status")).isdecimal():
         code = parsed["status"]
     says_why = any(isinstance(parsed.get(key), str) for key in ("message", "msg", "error_message"))
-    return says_why and not _is_success(code)
+    return says_why and not is_success(code)
 
 
 # Members of an object without choices; no service has them in an event that is part of an answer.
@@ -129,18 +129,18 @@ _NOT_ERRORS = frozenset({"usage", "metadata", "input", "request", "prompt"})
 
 def _named_error(parsed: dict[str, Any]) -> Any:
     error = parsed.get("error")
-    if isinstance(error, dict) and all(_is_success(value) for value in error.values()):
+    if isinstance(error, dict) and all(is_success(value) for value in error.values()):
         return None
-    if isinstance(error, str) and _is_success(error.strip()):
+    if isinstance(error, str) and is_success(error.strip()):
         return None
     return error
 
 
-def _is_success(code: Any) -> bool:
+def is_success(code: Any) -> bool:
     """Whether a code or text is none, or says that all is well."""
     if isinstance(code, str):
         if code.isdecimal() and len(code) <= MAX_CODE_CHARS:
-            return _is_success(int(code))
+            return is_success(int(code))
         return code.lower() in ("", "ok", "success", "succeeded", "null", "none")
     return not code or (type(code) is int and 100 <= code <= 299)
 

@@ -48,7 +48,7 @@ def classify_response(
     rule = find_rule(status, words.codes, words.words)
     waits = (
         retry_after(headers, now=now),
-        hold_s(headers, now=now),
+        hold_s(headers, now=now, exhausted=status == 429),
         wait_in_body(parsed, now=now),
         wait_in_text(words.text, now=now),
     )

@@ -18,9 +18,14 @@ from exai_actors.core.calls import FailureKind, UpstreamFailure, Usage
 from exai_actors.wire.openai.redaction import Redactor
 from exai_actors.wire.openai.server_sent_events import BOM
 
-# Sent when the model failed or was stopped before the end of its answer (OpenRouter, Z.AI; vLLM
-# and SGLang; DeepSeek).
-FAILED_REASONS = frozenset({"error", "network_error", "abort", "insufficient_system_resource"})
+# Sent when the model failed or was stopped before the end of its answer: by OpenRouter and Z.AI
+# (network_error), vLLM and SGLang (abort), DeepSeek (insufficient_system_resource), and gateways.
+_FAILED_REASON = re.compile(
+    r"(?:.*[ ._-])?(?:error|exception|fail(?:ed|ure)|abort(?:ed)?|cancel(?:l?ed)?|interrupted"
+    r"|time[d_ -]*out|overload(?:ed)?|unavailable|rate_limit(?:ed|_exceeded)?"
+    r"|insufficient_system_resource)",
+    re.IGNORECASE,
+)
 
 # More than any model can read; sums of such counts fit into 64 bits.
 _MAX_TOKENS = 10**12
@@ -58,7 +63,8 @@ _PATHS = {
     field: tuple(name.partition(".")[::2] for name in names) for field, names in _COUNTS.items()
 }
 
-_SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
+# JSON that Python's own decoder takes, and orjson does not.
+_LENIENT = re.compile(rb"\\u[dD][89a-fA-F]|[:,\[]\s{0,9}-?(?:NaN|Infinity)\b")
 
 
 class Malformed(Exception):
@@ -74,11 +80,11 @@ def parse_json(data: bytes | str) -> Any:
             data = data.encode()
         if data.startswith(BOM):
             return parse_json(data.removeprefix(BOM))
-        if not _SURROGATE_ESCAPE.search(data):
+        if not _LENIENT.search(data):
             raise Malformed(f"text that is not JSON ({error})") from None
     try:
-        # orjson rejects escapes of lone surrogates, which services send when they split a stream
-        # inside a character; the parts are repaired one by one.
+        # Services send escapes of lone surrogates when they split a stream inside a character; the
+        # parts are repaired one by one. Those written in Python send NaN, as in log probabilities.
         return json.loads(data)
     except (ValueError, RecursionError) as error:
         raise Malformed(f"text that is not JSON ({error})") from None
@@ -233,8 +239,13 @@ def _count_of(value: Any, inner: str) -> int | None:
     return None
 
 
+def is_failed(reason: str) -> bool:
+    """Whether a finish reason says that the answer is not complete, and why it failed."""
+    return _FAILED_REASON.fullmatch(reason) is not None
+
+
 def finish_failure(reason: str, redactor: Redactor) -> UpstreamFailure:
-    """The failure that a finish reason in FAILED_REASONS means."""
+    """The failure that a finish reason means of which ``is_failed`` is true."""
     return UpstreamFailure(
         FailureKind.SERVER_ERROR,
         f"broke off with finish reason {redactor.redact_excerpt(reason)!r}",

@@ -53,10 +53,13 @@ def retry_after(headers: Mapping[str, str], *, now: float) -> float | None:
     return exact_s if coarse_s is None or coarse_s < exact_s + 1 else coarse_s
 
 
-def hold_s(headers: Mapping[str, str], *, now: float, answered: bool = False) -> float | None:
+def hold_s(
+    headers: Mapping[str, str], *, now: float, answered: bool = False, exhausted: bool = False
+) -> float | None:
     """Seconds until every exhausted limit has reset; None if none is exhausted.
 
     Beside a good answer (``answered``) a limit of 0 means that there is no such limit.
+    ``exhausted``: the response says that some limit is.
     """
     limits: dict[frozenset[str], dict[str, str]] = {}
     for raw_name, value in headers.items():
@@ -67,12 +70,16 @@ def hold_s(headers: Mapping[str, str], *, now: float, answered: bool = False) ->
             items = {_ITEM_NAMES.get(key, key): number for key, number in _ITEM.findall(value)}
             limits.setdefault(frozenset(), {}).update(items)
             continue
-        parts = set(name.split("-")) - {"x", "ratelimit"}
+        parts = set(name.split("-")) - {"x", "ratelimit", "after"}
         for field in ("limit", "remaining", "reset"):
             if field in parts:
                 limits.setdefault(frozenset(parts - {field}), {})[field] = value
     if not limits:
         return None
+    if exhausted and len(limits) == 1:
+        # The only limit is the exhausted one, even if it has a reset and nothing else.
+        for limit in limits.values():
+            limit.setdefault("remaining", "0")
     waits = [
         parse_wait(limit["reset"], now=now)
         for limit in limits.values()

@@ -216,6 +216,45 @@ RULES: tuple[Rule, ...] = (
         codes=("base_resp:*",),
         kind=FailureKind.SERVER_ERROR,
     ),
+    # A refused key stays one, however its message advertises plans and limits.
+    Rule(
+        name="key.wrong",
+        statuses=frozenset({0, 400, 401, 403}),
+        codes=("invalid_api_key", "api_key_invalid", "incorrect_api_key"),
+        phrase=_phrase(
+            r"^\W{0,5}(?:(?:the|your|this) )?"
+            r"(?:invalid|incorrect|wrong|missing|unknown|expired|revoked|malformed)"
+            r"(?: or (?:missing|expired|revoked))? (?:api|secret|access)[ _-]?key\b"
+            r"|^\W{0,5}(?:(?:the|your|this) )?api[ _-]?key\b.{0,20}\b"
+            r"(?:not valid|invalid|incorrect|expired|revoked|missing)\b",
+        ),
+        kind=FailureKind.UNAUTHORIZED,
+    ),
+    # Money that was set aside for one model only.
+    Rule(
+        name="money.of_model",
+        provider="Alibaba, Volcengine",
+        codes=("allocationquota.freetieronly", "setlimitexceeded"),
+        phrase=_phrase(r"free (?:tier|quota) (?:of|for) (?:the|this) model\b.{0,20}\bexhausted"),
+        kind=FailureKind.QUOTA,
+        holder=Holder.MODEL,
+        until=Until.RESET,
+    ),
+    # A period that the message names: "额度已用完" alone would be money.
+    Rule(
+        name="window.period",
+        phrase=_phrase(
+            r"(?:今[日天]|当[日天周月]|本[日周月]|每[日天周月]|\d\s{0,2}个?小时).{0,16}"
+            r"(?:用完|用尽|耗尽|上限|限额|限制|超限|超出)",
+            r"(?:套餐|配额).{0,8}(?:用完|用尽|耗尽)",
+            r"\b(?:daily|weekly|monthly|\w+-hour|session|window)\b.{0,12}\b(?:quota|allowance|usage)\b"
+            r".{0,20}\b(?:used up|exhausted|reached|exceeded|consumed|depleted)",
+            r"\bquota window\b.{0,12}\bexhausted",
+        ),
+        kind=FailureKind.QUOTA,
+        scope=LimitScope.WINDOW,
+        until=Until.RESET_OR_RATE,
+    ),
     # Money is always the account's.
     Rule(
         name="money.code",
@@ -234,6 +273,7 @@ RULES: tuple[Rule, ...] = (
             "arrearage",
             "budget_exceeded",
             "exceededbudget*",
+            "accountoverdue*",
         ),
         kind=FailureKind.QUOTA,
         until=Until.RESET,
@@ -244,9 +284,19 @@ RULES: tuple[Rule, ...] = (
             r"insufficient[ _](?:account )?(?:balance|credits?|funds)",
             r"insufficient_quota|exceeded_current_quota",
             r"(?:balance|credits?) (?:is|are) (?:too low|insufficient|not enough|exhausted)",
+            r"(?:balance|credits?|funds)(?: (?:is|are|has|have|been|was))*"
+            r" (?:depleted|used up|exhausted)",
             r"not enough (?:credits?|balance)",
+            r"\bout of (?:credits?|funds|balance)",
+            r"\bno (?:remaining|more|available) (?:credits?|balance|funds)"
+            r"|\bno (?:credits?|balance|funds) (?:left|remaining|available)",
+            r"\b(?:spend(?:ing)?|credit) (?:limit|cap)\b.{0,20}\b(?:reached|exceeded|hit)"
+            r"|(?:reached|exceed(?:ed|s)?|hit)\b.{0,30}\b(?:spend(?:ing)?|credit) (?:limit|cap)\b",
+            r"reached your specified api usage limit",
+            r"key limit exceeded \(total",
+            r"overdue (?:balance|payment|bill|invoice)",
             r"can only afford 0\b",
-            r"requires (?:more credits|paid balance)",
+            r"requires (?:more credits|paid balance)|for paid balance users",
             r"(?:user|token)\b.{0,20}\bquota\b.{0,60}\bis not enough",
             r"no payment method",
             r"monthly spending limit",
@@ -254,7 +304,7 @@ RULES: tuple[Rule, ...] = (
             r"account is in good standing",
             r"budget has been exceeded",
             r"exceeded ?budget|crossed budget|over budget",
-            r"余额不足|欠费|额度不足|额度已用尽",
+            r"余额.{0,3}(?:不足|为\s{0,2}0(?![.\d])|用完|用尽|耗尽)|欠费|额度不足|额度已?(?:用尽|用完|耗尽)|预扣费",
             r"(?:залишок|баланс).{0,20}недостат|недостаточн.{0,20}(?:баланс|средств)",
         ),
         kind=FailureKind.QUOTA,
@@ -299,7 +349,11 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         name="quota.phrase",
-        phrase=_phrase(r"exceeded your current quota", r"quota (?:has been |is )?exhausted"),
+        phrase=_phrase(
+            r"exceeded your current quota",
+            r"quota (?:has been |is )?(?:exhausted|used up|depleted)",
+            r"\bout of (?:call volume )?quota",
+        ),
         kind=FailureKind.QUOTA,
         holder=Holder.STATED,
         until=Until.RESET_OR_RATE,
@@ -402,6 +456,7 @@ RULES: tuple[Rule, ...] = (
         statuses=_NO_SUCH_MODEL,
         phrase=_phrase(
             r"\bmodels?\b[^.\n]{0,100}?\b(?:not exist|doesn't exist|not found)",
+            r"\bnot found the model\b",
             r"\bmodels?\b[^.\n]{0,100}?\bis not (?:available|supported|served|loaded)",
             r"\bmodels?\b[^.\n]{0,100}?\b(?:has been|is|was)"
             r" (?:deprecated|decommissioned|retired|removed|shut down|no longer)",
@@ -410,8 +465,15 @@ RULES: tuple[Rule, ...] = (
             r"no endpoints found for \S",
             r"try pulling it first",
             r"API deployment for this resource does not exist",
-            r"\u6a21\u578b\u4e0d\u5b58\u5728",
+            r"模型.{0,60}不存在",
         ),
+        kind=FailureKind.MODEL_NOT_FOUND,
+    ),
+    Rule(
+        name="model.no_channel",
+        provider="new-api",
+        statuses=frozenset({0, 503}),
+        phrase=_phrase(r"no available channels? for model", r"模型.{0,80}无可用渠道"),
         kind=FailureKind.MODEL_NOT_FOUND,
     ),
     Rule(

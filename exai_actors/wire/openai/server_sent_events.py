@@ -5,9 +5,12 @@ blank line ends an event, lines that begin with a colon are comments, data lines
 one leading byte order mark is dropped, and bytes that are not UTF-8 become U+FFFD. ``id`` and
 ``retry`` are ignored, because nothing here reconnects.
 
-Two forms that the standard ignores are read as an event of type ``error``: a field ``error``
-(llama.cpp), and bare lines that begin with that of a JSON object (gateways that break off with
-their own error, on one line or pretty-printed).
+The standard ignores much that would leave a hole in an answer, or hide its failure. It is read
+here: a field ``error`` (llama.cpp), and bare lines that begin with that of a JSON object (gateways
+that break off with their own error, on one line or pretty-printed), as an event of type ``error``;
+an event of type ``error`` without data; other lines without a field, as an event of type
+BARE_WORDS; a field ``data`` in capitals, or with blanks or a byte order mark before it; and any
+other line that has a part of a chunk, as data.
 """
 
 from __future__ import annotations
@@ -18,9 +21,14 @@ from exai_actors.errors import ExaiError
 
 BOM = b"\xef\xbb\xbf"
 
+BARE_WORDS = "bare words"
+"""The type of events that are lines without a field."""
+
 _LF = 0x0A
 _CR = 0x0D
 _COLON = 0x3A
+_CHUNK = b'"choices"'
+_MAX_BARE_WORDS = 500
 
 
 class EventTooLarge(ExaiError):
@@ -52,6 +60,7 @@ class SseParser:
         self._data_size = 0
         self._event = ""
         self._in_bare_json = False
+        self._bare_words = b""
 
     def feed(self, data: bytes) -> list[ServerSentEvent]:
         """The events that ``data`` completes. After EventTooLarge the parser is unusable."""
@@ -129,6 +138,11 @@ class SseParser:
             self._event = "error"
             self._in_bare_json = name != b"error"
             self._add_data(value if name == b"error" else line)
+        elif (plain := name.removeprefix(BOM).strip().lower()) == b"data" or _CHUNK in line:
+            self._add_data(value if plain == b"data" else line)
+        elif plain not in (b"id", b"retry"):
+            self._bare_words = self._bare_words or line[:_MAX_BARE_WORDS]
+            self.skipped += 1
         else:
             self.skipped += 1
 
@@ -144,7 +158,12 @@ class SseParser:
             event = ServerSentEvent(data, self._event)
             self._data.clear()
             self._data_size = 0
+        elif self._event == "error":
+            event = ServerSentEvent("", "error")
+        elif self._bare_words:
+            event = ServerSentEvent(self._bare_words.decode("utf-8", "replace"), BARE_WORDS)
         self._event = ""
+        self._bare_words = b""
         self._in_bare_json = False
         return event
 

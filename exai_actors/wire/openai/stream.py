@@ -17,16 +17,16 @@ from contextlib import suppress
 from typing import Any
 
 from exai_actors.core.calls import Completion, FailureKind, UpstreamFailure
-from exai_actors.wire.openai.error_fields import error_within
+from exai_actors.wire.openai.error_fields import error_within, is_success
 from exai_actors.wire.openai.errors import classify_error
 from exai_actors.wire.openai.fields import (
-    FAILED_REASONS,
     Malformed,
     UsageReader,
     content_text,
     find_choice,
     finish_failure,
     index_of,
+    is_failed,
     parse_finish_reason,
     parse_json,
     parse_name,
@@ -52,12 +52,15 @@ _DONE = re.compile(r"\s*\"?\[done\]\"?\s*", re.IGNORECASE)
 _OWN_TYPES = frozenset(
     {"", "message", "data", "delta", "chunk", "completion", "chat.completion.chunk"}
 )
-_ERROR_TYPE = re.compile(r"(?:.*[._-])?(?:error|exception|failed|failure)", re.IGNORECASE)
+_ERROR_TYPE = re.compile(
+    r"(?:.*[._-])?(?:error|exception|failed|failure|timeout|abort(?:ed)?)", re.IGNORECASE
+)
+_CODES = ("code", "status_code", "statusCode")
 _PART_OF_TEXT = re.compile(r"delta|message|\"content")
 _PART_OF_CHUNK = re.compile(r"choices|delta|content|chat\.completion|finish_reason")
 _SOUNDS_LIKE_ERROR = re.compile(
     r"error|exception|fail|denied|invalid|unavailable|overload|exceeded|time[d ]*out|out of memory"
-    r"|died|crash|abort|too many",
+    r"|died|crash|abort|too many|bad gateway|^\s*<|错误|失败|异常|繁忙|超时|不可用|稍后",
     re.IGNORECASE,
 )
 
@@ -175,7 +178,7 @@ class StreamReader:
             return UpstreamFailure(
                 FailureKind.MALFORMED, f"ended its stream without an answer{found}"
             )
-        if self._finish_reason in FAILED_REASONS:
+        if is_failed(self._finish_reason):
             return finish_failure(self._finish_reason, self._redactor)
         return Completion(
             text="".join(self._pieces),
@@ -202,6 +205,10 @@ class StreamReader:
             try:
                 parsed = parse_json(document)
             except Malformed:
+                if document.startswith("data:"):
+                    # A gateway that put its own prefix before that of the service.
+                    self._read(ServerSentEvent(document[5:].lstrip(), kind))
+                    continue
                 if self._is_foreign(document, kind):
                     self._pass_over(document, document)
                     continue
@@ -214,7 +221,12 @@ class StreamReader:
         try:
             parsed = parse_json(data)
         except Malformed:
-            self._fail_with(data)
+            documents = _documents(data)
+            if len(documents) > 1 and all(map(_is_chunk, documents)):
+                for document in documents:
+                    self._read_value(parse_json(document), document)
+            else:
+                self._fail_with(data)
             return
         error = error_within(parsed)
         if error is None and isinstance(parsed, dict) and parsed.get("choices"):
@@ -261,6 +273,8 @@ class StreamReader:
             is_suspect = isinstance(value, dict) and (
                 bool(value.get("error"))
                 or any(isinstance(value.get(key), str) for key in ("message", "msg"))
+                or not all(is_success(value.get(key)) for key in _CODES)
+                or (type(status := value.get("status")) is int and not is_success(status))
             )
         if is_suspect:
             self._possible_error = value
@@ -273,6 +287,9 @@ class StreamReader:
         delta, message = choice.get("delta"), choice.get("message")
         if isinstance(delta, str):
             delta = {"content": delta}
+        elif delta is None and message is None and isinstance(choice.get("text"), str):
+            # The form of the older text completions.
+            delta = {"content": choice["text"]}
         if isinstance(delta, dict):
             self._read_delta(delta)
         elif delta:
@@ -401,6 +418,14 @@ def _documents(data: str) -> Sequence[str]:
     except Malformed:
         return _NEXT_DOCUMENT.split(data)
     return (data,)
+
+
+def _is_chunk(document: str) -> bool:
+    try:
+        parsed = parse_json(document)
+    except Malformed:
+        return False
+    return isinstance(parsed, dict) and bool(parsed.get("choices")) and not error_within(parsed)
 
 
 def _text_of(message: dict[str, Any]) -> str:

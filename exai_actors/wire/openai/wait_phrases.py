@@ -24,26 +24,36 @@ _DURATION = re.compile(_DURATION_TEXT, re.IGNORECASE)
 _AMOUNT = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|milli|[smhdw])", re.IGNORECASE)
 _AGAIN = re.compile(
     r"\b(?:try(?: it)? again|retry|retrying|resets?|wait(?: for)?|come back|available(?: again)?"
+    r"|replenished|renewed|refreshed"
     r"|retry[-_ ]after)\s{0,3}[:=]?(?:\s{1,3}(?:after|in|for|within))?(?: about| at least)?\s{0,3}"
-    rf"({_DURATION_TEXT}|\d{{1,15}}(?:\.\d+)?(?![.-]?\d|\s*[^\W\d_]))",
+    rf"({_DURATION_TEXT}|\d{{1,15}}(?:\.\d+)?(?![.:-]?\d|\s*[^\W\d_]))",
     re.IGNORECASE,
 )
-_WHEN = r"(\d{4}-\d\d-\d\d[ T]\d\d:\d\d(?::\d\d)?)"
+# ``in 02:13:00``, and with days before a point (.NET)
+_CLOCK_AGAIN = re.compile(
+    r"\b(?:again|retry|resets?|wait|replenished|renewed|refreshed) (?:after|in) "
+    r"((?:\d{1,3}\.)?\d{1,3}:[0-5]\d:[0-5]\d)(?![:\d])",
+    re.IGNORECASE,
+)
+_WHEN = r"(\d{4}-\d\d-\d\d(?:[ T]| at )\d\d:\d\d(?::\d\d)?)"
 _INSTANT = re.compile(
-    r"(?:reset\w{0,9}|again|available|until|retry|refresh\w{0,9})\s{0,3}(?:at|on|after|by)?:?\s{0,3}"
+    r"(?:reset\w{0,9}|again|available|until|retry|refresh\w{0,9}|access|renew\w{0,4})\s{0,3}(?:at|on|after|by)?:?\s{0,3}"
     rf"{_WHEN}(?:\.\d+)? ?(Z|UTC|GMT|[+-]\d\d:?\d\d)?|(?:将在|将于|于|在)\s{{0,3}}{_WHEN}",
     re.IGNORECASE,
 )
 _EPOCH = re.compile(r"reset\w{0,9}\s{0,3}(?:at|on)?:?\s{0,3}(\d{10}|\d{13})\b", re.IGNORECASE)
 # Units of other languages, with what precedes or follows the number.
+_CJK_UNIT = r"(?:毫秒|秒钟|秒|分钟|分|小时|小時|时间|時間|天|日|초|분|시간)"
+_CJK_PART = rf"\d{{1,9}}(?:\.\d{{1,9}})?\s{{0,3}}个?{_CJK_UNIT}\s{{0,3}}"
+_CJK_AMOUNT = re.compile(rf"([\d.]+)\s{{0,3}}个?({_CJK_UNIT})")
 _FOREIGN = re.compile(
     # English shares "in" and "minute" with German: "10 requests in 1 minute" is no wait.
     r"\b(?:in|nach)\s{1,3}(\d{1,9}(?:\.\d{1,9})?)\s{0,3}(sekunde|minuten|stunde|tag)\w*"
     r"|\b(?:dans|en|em|tra|fra|por|через|за)\s{1,3}(\d{1,9}(?:\.\d{1,9})?)\s{0,3}"
     r"(seconde|minute|heure|jour|segundo|minuto|hora|d[ií]a|secondo|secondi|minuti|ora|ore|giorn"
     r"|секунд|минут|час|дн|день)\w*"
-    r"|(?<![\d.])(\d{1,9}(?:\.\d{1,9})?)\s{0,3}(毫秒|秒钟|秒|分钟|分|小时|小時|时间|時間|天|日|초|분|시간)\s{0,3}"
-    r"(?:之?后|以后|之?後|以後|후|뒤|内|內)",
+    rf"|(?<![\d.])({_CJK_PART}(?:{_CJK_PART}){{0,3}})(?:之?后|以后|之?後|以後|후|뒤|内|內)"
+    rf"|(?:等待|还需|剩余)[\s:：]{{0,3}}({_CJK_PART}(?:{_CJK_PART}){{0,3}})",
     re.IGNORECASE,
 )
 _FOREIGN_UNITS = {
@@ -55,11 +65,11 @@ _FOREIGN_UNITS = {
     **dict.fromkeys(("小时", "小時", "时间", "時間", "시간"), 3600.0),
     **dict.fromkeys(("tag", "jour", "dia", "día", "giorn", "дн", "день", "天", "日"), 86_400.0),
 }
-# ``PT1H2M3.5S`` and ``01:02:03``
+# ``PT1H2M3.5S``, ``01:02:03`` and ``10.21:14:00``
 _ISO_DURATION = re.compile(
     r"P(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:(\d+(?:\.\d+)?)S)?)?", re.IGNORECASE
 )
-_CLOCK_DURATION = re.compile(r"()(\d{1,3}):([0-5]\d):([0-5]\d(?:\.\d+)?)")
+_CLOCK_DURATION = re.compile(r"(?:(\d{1,3})\.)?(\d{1,3}):([0-5]\d):([0-5]\d(?:\.\d+)?)")
 _BEIJING = timezone(timedelta(hours=8))
 _ZONES = {"UTC": "Z", "GMT": "Z"}
 
@@ -98,9 +108,12 @@ def wait_in_text(message: str, *, now: float | None) -> float | None:
     """
     if match := _AGAIN.search(message):
         return parse_wait(match[1], now=now or 0.0)
+    if match := _CLOCK_AGAIN.search(message):
+        return parse_wait(match[1], now=now or 0.0)
     if match := _FOREIGN.search(message):
-        number, unit = (group for group in match.groups() if group is not None)
-        return bounded(float(number) * _FOREIGN_UNITS[unit.lower()])
+        number, *unit = (group for group in match.groups() if group is not None)
+        amounts = [(number, unit[0])] if unit else _CJK_AMOUNT.findall(number)
+        return bounded(sum(float(n) * _FOREIGN_UNITS[each.lower()] for n, each in amounts))
     if now is None:
         return None
     if match := _EPOCH.search(message):
@@ -108,7 +121,7 @@ def wait_in_text(message: str, *, now: float | None) -> float | None:
     match = _INSTANT.search(message)
     if match is None:
         return None
-    instant, zone = match[1] or match[3], match[2] or ""
+    instant, zone = (match[1] or match[3]).replace(" at ", " "), match[2] or ""
     try:
         date = datetime.fromisoformat(instant + _ZONES.get(zone.upper(), zone))
     except ValueError:

@@ -150,7 +150,7 @@ BROKEN: list[tuple[str, bytes]] = [
 ]
 
 
-def _raw(*texts: dict[str, Any]) -> bytes:
+def one_newline(*texts: dict[str, Any]) -> bytes:
     import json
 
     return b"".join(b"data: " + json.dumps(each).encode() + b"\n" for each in texts) + b"\n"
@@ -221,32 +221,32 @@ CASES: list[Case] = [
     Case(
         "one_newline",
         "rexxars/eventsource-parser#31",
-        [_raw(say("Hel"), say("lo", "stop")), DONE],
+        [one_newline(say("Hel"), say("lo", "stop")), DONE],
         "Hello",
     ),
-    Case("one_newline_and_done", "own", [_raw(say("Hello"))[:-1] + DONE], "Hello"),
+    Case("one_newline_and_done", "own", [one_newline(say("Hello"))[:-1] + DONE], "Hello"),
     Case(
         "one_newline_and_null",
         "own",
-        [b"data: null\n" + _raw(say("Hel"), say("lo", "stop"))],
+        [b"data: null\n" + one_newline(say("Hel"), say("lo", "stop"))],
         "Hello",
     ),
     Case(
         "one_newline_and_pretty",
         "own",
-        [b'data: {\ndata:  "choices": []\ndata: }\n' + _raw(say("Hello", "stop"))],
+        [b'data: {\ndata:  "choices": []\ndata: }\n' + one_newline(say("Hello", "stop"))],
         "Hello",
     ),
     Case(
         "one_newline_to_a_ping",
         "own",
-        [_raw(say("Hello"))[:-1] + typed("ping", "12:00"), say("", "stop")],
+        [one_newline(say("Hello"))[:-1] + typed("ping", "12:00"), say("", "stop")],
         "Hello",
     ),
     Case(
         "one_newline_and_broken",
         "own",
-        [_raw(say("Hel"))[:-6] + b"\n" + _raw(say("lo", "stop"))],
+        [one_newline(say("Hel"))[:-6] + b"\n" + one_newline(say("lo", "stop"))],
         None,
         MALFORMED,
     ),
@@ -263,20 +263,20 @@ CASES: list[Case] = [
     Case(
         "finish_without_newline",
         "openresponses/openresponses#56",
-        [say("Hel"), _raw(say("lo", "stop")).rstrip()],
+        [say("Hel"), one_newline(say("lo", "stop")).rstrip()],
         "Hello",
     ),
     Case(
         "text_without_newline",
         "own",
-        [say("Hel"), _raw(say("lo")).rstrip()],
+        [say("Hel"), one_newline(say("lo")).rstrip()],
         None,
         FailureKind.TRUNCATED,
     ),
     Case(
         "error_without_newline",
         "own",
-        [say("Hel"), _raw(OOM).rstrip()],
+        [say("Hel"), one_newline(OOM).rstrip()],
         None,
         FailureKind.SERVER_ERROR,
     ),
@@ -417,5 +417,5 @@ CASES: list[Case] = [
         None,
         FailureKind.SERVER_ERROR,
     ),
-    Case("bare_chunk", "own", [say("Hel"), _raw(say("lo", "stop"))[6:], DONE], "Hello"),
+    Case("bare_chunk", "own", [say("Hel"), one_newline(say("lo", "stop"))[6:], DONE], "Hello"),
 ]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from exai_actors.core.calls import Completion, FailureKind, UpstreamFailure, Usage
 from exai_actors.wire.openai.completions import parse_completion
 from exai_actors.wire.openai.stream import MAX_PASSED_OVER, StreamReader
-from tests.cases.answers import streams, usage
+from tests.cases.answers import further_streams, streams, usage
 from tests.cases.answers.streams import DONE, say
 
 
@@ -32,7 +32,9 @@ def read(stream: bytes, portion: int | None = None) -> tuple[str, Completion | U
     return "".join(pieces), reader.finish()
 
 
-@pytest.mark.parametrize("case", streams.CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize(
+    "case", [*streams.CASES, *further_streams.CASES], ids=lambda case: case.name
+)
 @pytest.mark.parametrize("portion", [None, 1, 7])
 def test_a_stream_has_the_answer_or_failure_of_its_case(
     case: streams.Case, portion: int | None

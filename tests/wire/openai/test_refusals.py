@@ -17,6 +17,7 @@ from exai_actors.wire.openai.wait_phrases import MAX_WAIT_S
 
 CASES = Path(__file__).parents[2] / "cases" / "refusals"
 REPORTED: list[dict[str, Any]] = orjson.loads((CASES / "reported.json").read_bytes())
+FURTHER: list[dict[str, Any]] = orjson.loads((CASES / "further.json").read_bytes())
 FIXTURES = sorted((Path(__file__).parent / "fixtures").glob("*.json"))
 NOW = 1_795_521_600.0
 """2026-11-24 12:00 UTC."""
@@ -51,6 +52,12 @@ def test_a_reported_refusal_is_understood(case: dict[str, Any]) -> None:
     failure = classify(case)
     assert understood(failure) == case["expect"], failure
     assert failure.recognised, failure
+
+
+@pytest.mark.parametrize("case", FURTHER, ids=lambda case: str(case["body"])[:60])
+def test_a_further_refusal_of_these_kinds_is_understood(case: dict[str, Any]) -> None:
+    found = understood(classify({"model": "mm", **case}))
+    assert {name: found[name] for name in case["expect"]} == case["expect"]
 
 
 MONEY = "Insufficient balance"

@@ -6,7 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exai_actors.wire.openai.server_sent_events import EventTooLarge, ServerSentEvent, SseParser
+from exai_actors.wire.openai.server_sent_events import (
+    BARE_WORDS,
+    EventTooLarge,
+    ServerSentEvent,
+    SseParser,
+)
 
 
 def parse(*portions: bytes, max_event_bytes: int = 1_000_000) -> list[ServerSentEvent]:
@@ -59,8 +64,29 @@ def test_one_leading_byte_order_mark_is_dropped(portions: tuple[bytes, ...]) -> 
     assert data_of(*portions) == ["x"]
 
 
-def test_a_second_byte_order_mark_belongs_to_the_field_name() -> None:
-    assert data_of(b"\xef\xbb\xbf\xef\xbb\xbfdata: x\n\n") == []
+@pytest.mark.parametrize(
+    "line", [b"\xef\xbb\xbf\xef\xbb\xbfdata: x", b" data: x", b"Data:x", b"\xef\xbb\xbf DATA : x"]
+)
+def test_a_disfigured_field_of_data_is_read_since_it_may_be_text(line: bytes) -> None:
+    assert data_of(line + b"\n\n") == ["x"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "event"),
+    [
+        (b"event: error\n\n", ServerSentEvent("", "error")),
+        (b"Bad Gateway\nmore\n\n", ServerSentEvent("Bad Gateway", BARE_WORDS)),
+        (b'xdata: {"choices": []}\n\n', ServerSentEvent('xdata: {"choices": []}')),
+    ],
+)
+def test_what_the_standard_ignores_but_a_failure_may_hide_in_is_an_event(
+    lines: bytes, event: ServerSentEvent
+) -> None:
+    assert SseParser(1000).feed(b"data: x\n\n" + lines) == [ServerSentEvent("x"), event]
+
+
+def test_words_beside_data_are_ignored() -> None:
+    assert data_of(b"hello\ndata: x\n\n") == ["x"]
 
 
 def test_a_partial_byte_order_mark_is_ordinary_data() -> None:
