@@ -16,6 +16,8 @@ from exai_actors.console.tables import (
     EventLog,
     actor_rows,
     dead_letter_rows,
+    newest_first,
+    provider_event_rows,
     provider_rows,
 )
 from exai_actors.core.operators import Operators
@@ -54,7 +56,12 @@ class Consoles:
         self._sources.add(
             DEAD_LETTERS, lambda: dead_letter_rows(system.dead_letters.recent(), started_at)
         )
-        self._sources.add(EVENTS, self._events.rows)
+        self._sources.add(
+            EVENTS,
+            lambda: newest_first(
+                self._events.rows(), provider_event_rows(statistics(), started_at)
+            ),
+        )
 
     def watch_events(self) -> Callable[[], None]:
         """Note the events of the runtime from now on, until the result is called."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import assert_never
 
-from exai_actors.core.health import trouble_of
+from exai_actors.core.health import problem_of
 from exai_actors.core.observe.query import Column, Kind, Table
 from exai_actors.core.observe.tables import Keyed, Row
 from exai_actors.core.statistics import BrokerStatistics
@@ -105,7 +106,7 @@ def provider_rows(statistics: BrokerStatistics) -> Iterator[Keyed]:
             provider.name,
             (
                 provider.name,
-                trouble_of(provider) or "serving",
+                problem_of(provider) or "serving",
                 provider.limit,
                 provider.in_flight,
                 provider.free,
@@ -186,12 +187,40 @@ def describe(event: Event) -> tuple[str, str, str] | None:
 def dead_letter_rows(letters: Iterable[DeadLetter], started_at: float) -> Iterator[Keyed]:
     """The latest dead letters, the newest first."""
     for number, letter in enumerate(reversed(tuple(letters))):
-        at_s = _short(letter.time - started_at)
+        at_s = _instant(letter.time - started_at)
         yield str(number), (at_s, letter.path, letter.message_type, letter.reason.value)
 
 
+def provider_event_rows(statistics: BrokerStatistics, started_at: float) -> Iterator[Keyed]:
+    """The latest changes of the providers' capacity, in no order."""
+    for provider in statistics.providers:
+        same: Counter[float] = Counter()
+        for event in provider.events:
+            same[event.at] += 1
+            yield (
+                f"{provider.name}@{event.at}/{same[event.at]}",
+                (
+                    _instant(event.at - started_at),
+                    f"provider.{'capacity_changed' if event.kind == 'changed' else event.kind}",
+                    provider.name,
+                    f"{event.what}: {event.cause}",
+                ),
+            )
+
+
+def newest_first(*sources: Iterable[Keyed]) -> list[Keyed]:
+    """The rows of several sources of events as one table."""
+    return sorted(chain(*sources), key=_at, reverse=True)
+
+
+def _at(row: Keyed) -> float:
+    at_s = row[1][0]
+    assert isinstance(at_s, int | float)
+    return at_s
+
+
 class EventLog:
-    """The latest events of the runtime and of the providers' capacity, the newest first."""
+    """The latest events of the runtime, the newest first."""
 
     def __init__(self, started_at: float) -> None:
         self._started_at = started_at
@@ -206,7 +235,7 @@ class EventLog:
 
     def note(self, time: float, event: str, where: str, what: str) -> None:
         self._count += 1
-        row: Row = (_short(time - self._started_at), event, where, what)
+        row: Row = (_instant(time - self._started_at), event, where, what)
         self._events.appendleft((str(self._count), row))
 
     def rows(self) -> Iterator[Keyed]:
@@ -215,6 +244,11 @@ class EventLog:
 
 def _share(part: int, whole: int) -> float | None:
     return round(part / whole, 3) if whole else None
+
+
+def _instant(seconds: float) -> float:
+    """To the millisecond, after days too: instants are compared with a log."""
+    return round(seconds, 3)
 
 
 def _short(seconds: float) -> float:

@@ -17,10 +17,16 @@ def reasons_not_ready(statistics: BrokerStatistics) -> tuple[str, ...]:
 
 def trouble_of(provider: ProviderStatistics) -> str | None:
     """The reason why a provider serves no call at present; None if it does."""
+    problem = problem_of(provider)
+    return None if problem is None else f"{provider.name} is {problem}"
+
+
+def problem_of(provider: ProviderStatistics) -> str | None:
+    """As ``trouble_of``, without the name of the provider."""
     if provider.mode != "open":
-        return f"{provider.name} is {provider.mode}"
+        return provider.mode
     if provider.circuit == "open":
-        return f"{provider.name} is down: its circuit is open"
+        return "down: its circuit is open"
     if provider.held_for_s > 0:
-        return f"{provider.name} is held for {provider.held_for_s:.0f} s: {provider.held_because}"
+        return f"held for {provider.held_for_s:.0f} s: {provider.held_because}"
     return None

@@ -15,6 +15,8 @@ from exai_actors.console.tables import (
     EventLog,
     actor_rows,
     dead_letter_rows,
+    newest_first,
+    provider_event_rows,
     provider_rows,
 )
 from exai_actors.core.calls import FailureKind
@@ -56,7 +58,7 @@ def test_a_provider_that_serves_nothing_says_why() -> None:
     tree.upstream.calls[0].fail(FailureKind.QUOTA, retry_after=90.0)
     tree.settle()
     kimi = providers(tree)["kimi"]
-    assert kimi["state"].startswith("kimi is held for")
+    assert kimi["state"].startswith("held for")
     assert kimi["held_s"] >= 90.0
     assert providers(tree)["glm"]["state"] == "serving"
 
@@ -141,4 +143,43 @@ def test_the_event_log_is_bounded() -> None:
         events.note(float(number), "provider.held", "kimi", "")
     rows = list(events.rows())
     assert len(rows) == MAX_EVENTS
-    assert rows[0][1][0] == float(f"{MAX_EVENTS + 4:.3g}")
+    assert rows[0][1][0] == float(MAX_EVENTS + 4)
+
+
+@pytest.mark.parametrize(
+    ("kind", "event"),
+    [
+        (FailureKind.QUOTA, "provider.held"),
+        (FailureKind.RATE_LIMITED, "provider.held"),
+        (FailureKind.SERVER_ERROR, "provider.circuit_opened"),
+    ],
+)
+def test_changes_of_a_provider_become_events_beside_those_of_the_runtime(
+    kind: FailureKind, event: str
+) -> None:
+    tree = ManualTree(capacity=CapacitySettings(limit=2, retry=RetrySettings(attempts=1)))
+    log = EventLog(started_at := tree.driver.now())
+    tree.system.on_event(log.add)
+    client = tree.client()
+    for number in range(5):
+        client.call(f"call-{number}")
+        if len(tree.upstream.calls) > number:
+            tree.upstream.calls[number].fail(kind)
+            tree.settle()
+    tree.advance(3.0)
+    tree.actor("/providers/glm").tell(object())
+    tree.settle()
+    keyed = newest_first(log.rows(), provider_event_rows(tree.board.statistics(), started_at))
+    rows = [named(EVENTS, row) for _, row in keyed]
+    assert (event, "kimi") in {(row["event"], row["where"]) for row in rows}
+    assert "actor.failed" in {row["event"] for row in rows}
+    assert [row["at_s"] for row in rows] == sorted((row["at_s"] for row in rows), reverse=True)
+    assert len({key for key, _ in keyed}) == len(keyed)
+
+
+@pytest.mark.parametrize("at_s", [1.25, 5_025.5, 86_400.001])
+def test_events_keep_their_instants_after_hours(at_s: float) -> None:
+    events = EventLog(100.0)
+    events.note(100.0 + at_s, "actor.failed", "/providers/kimi", "")
+    [(_, row)] = events.rows()
+    assert row[0] == at_s

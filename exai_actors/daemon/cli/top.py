@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
@@ -101,23 +102,27 @@ def _show(
         async with open_console(url, token.strip() or None) as console:
             query = {"filter": filter_, "sort": sort, "limit": limit, "every_s": every_s}
             async for found in console.watch(table, **query):
-                _print(found, as_json=as_json, clears=not once)
+                _print(found, as_json=as_json, clears=not once, keep=sort.removeprefix("-"))
                 if once:
                     return
 
     run(watch())
 
 
-def _print(table: WatchedTable, *, as_json: bool, clears: bool) -> None:
+def _print(table: WatchedTable, *, as_json: bool, clears: bool, keep: str) -> None:
     from exai_actors.daemon.cli.output import print_json, print_line, printable
 
     if as_json:
         names = [column["name"] for column in table.columns]
         print_json([dict(zip(names, row, strict=True)) for row in table.rows.values()])
         return
-    if clears and sys.stdout.isatty():
-        click.clear()
     from exai_actors.daemon.cli.top_text import table_text
 
-    print_line(printable(table_text(table)))
+    width = height = None
+    if sys.stdout.isatty():
+        width, lines = shutil.get_terminal_size()
+        if clears:
+            height = lines
+            click.clear()
+    print_line(printable(table_text(table, width=width, height=height, keep=keep)))
     sys.stdout.flush()

@@ -9,37 +9,76 @@ if TYPE_CHECKING:
 
 _LEFT = {"text", "flag"}
 _ALWAYS = 4
+_NARROWEST = 8
+_BESIDE_ROWS = 4
+"""Lines of a screen for the titles, the two lines below the rows, and the cursor."""
 
 
-def table_text(table: WatchedTable) -> str:
+def table_text(
+    table: WatchedTable, *, width: int | None = None, height: int | None = None, keep: str = ""
+) -> str:
     """Titles, rows, and how many more there are.
 
-    Apart from the first four, columns without anything but zeros are left out: a line is long.
+    Apart from the first four, columns without anything but zeros are left out: a line is long. Of
+    the others those at the right are, until a line has at most ``width`` characters, except the
+    column named ``keep``; then texts are cut. Rows that a screen of ``height`` lines has no place
+    for are left out.
     """
+    all_rows = list(table.rows.values())
+    shown_rows = all_rows if height is None else all_rows[: max(1, height - _BESIDE_ROWS)]
     shown = [
         (place, column)
         for place, column in enumerate(table.columns)
-        if place < _ALWAYS or any(row[place] for row in table.rows.values())
+        if place < _ALWAYS or column["name"] == keep or any(row[place] for row in all_rows)
     ]
-    titles = tuple(column["title"] for _, column in shown)
-    rows = [
-        tuple(_cell(row[place], column["kind"]) for place, column in shown)
-        for row in table.rows.values()
-    ]
-    widths = [max(map(len, cells)) for cells in zip(titles, *rows, strict=True)]
+    cells = {
+        place: [column["title"], *(_cell(row[place], column["kind"]) for row in shown_rows)]
+        for place, column in shown
+    }
+    widths = {place: max(map(len, texts)) for place, texts in cells.items()}
+    left_out = _fit(shown, widths, width, keep)
     lines = [
         "  ".join(
-            f"{cell:<{width}}" if column["kind"] in _LEFT else f"{cell:>{width}}"
-            for cell, width, (_, column) in zip(line, widths, shown, strict=True)
+            f"{cut:<{widths[place]}}" if column["kind"] in _LEFT else f"{cut:>{widths[place]}}"
+            for place, column in shown
+            for cut in [_cut(cells[place][number], widths[place])]
         ).rstrip()
-        for line in (titles, *rows)
+        for number in range(len(shown_rows) + 1)
     ]
-    more = table.matching - len(table.rows)
+    more = table.matching - len(shown_rows)
     if more > 0:
-        lines.append(f"and {more} more; see --limit")
+        because = "see --limit" if len(shown_rows) == len(all_rows) else "the screen is full"
+        lines.append(f"and {more} more; {because}")
     elif not table.rows:
         lines.append("no rows match" if table.total else "no rows")
+    if left_out:
+        lines.append(_cut(f"too narrow for: {', '.join(left_out)}", width or 0))
     return "\n".join(lines)
+
+
+def _fit(
+    shown: list[tuple[int, dict[str, str]]], widths: dict[int, int], width: int | None, keep: str
+) -> list[str]:
+    """Drop columns and narrow others until a line fits; return the titles of those dropped."""
+
+    def excess() -> int:
+        line = sum(widths[place] for place, _ in shown) + 2 * (len(shown) - 1)
+        return 0 if width is None else line - width
+
+    left_out: list[str] = []
+    for place, column in reversed(shown[:]):
+        if excess() > 0 and place >= _ALWAYS and column["name"] != keep:
+            shown.remove((place, column))
+            left_out.insert(0, column["title"])
+    texts = [place for place, column in shown if column["kind"] == "text"]
+    for place in sorted(texts, key=lambda each: -widths[each]):
+        if (too_much := excess()) > 0:
+            widths[place] = min(widths[place], max(_NARROWEST, widths[place] - too_much))
+    return left_out
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else f"{text[: max(0, width - 3)]}..."
 
 
 def _cell(value: Any, kind: str) -> str:

@@ -26,12 +26,12 @@ COLUMNS = [
 TOKEN = "token-of-an-operator"
 
 
-def table(*rows: list[Any], matching: int | None = None, total: int = 9) -> str:
+def table(*rows: list[Any], matching: int | None = None, total: int = 9, **fit: Any) -> str:
     watched = WatchedTable(COLUMNS)
     watched.rows = {str(number): list(row) for number, row in enumerate(rows)}
     watched.matching = len(rows) if matching is None else matching
     watched.total = total
-    return table_text(watched)
+    return table_text(watched, **fit)
 
 
 def test_cells_are_written_by_the_kind_of_their_column() -> None:
@@ -49,6 +49,42 @@ def test_columns_of_zeros_are_left_out_and_missing_rows_are_counted() -> None:
     assert text.splitlines()[-1] == "and 4 more; see --limit"
     assert table().splitlines()[-1] == "no rows match"
     assert table(total=0).splitlines()[-1] == "no rows"
+
+
+@pytest.mark.parametrize(
+    ("width", "keep", "titles", "left_out"),
+    [
+        (None, "", "Name  Full    Held  OK   Failed", None),
+        (31, "", "Name  Full    Held  OK   Failed", None),
+        (30, "", "Name  Full    Held  OK", "too narrow for: Failed"),
+        (30, "failed", "Name  Full    Held  OK   Failed", None),
+        (29, "held_s", "Name  Full    Held  OK", "too narrow for: Failed"),
+    ],
+)
+def test_columns_that_do_not_fit_are_named_below(
+    width: int | None, keep: str, titles: str, left_out: str | None
+) -> None:
+    lines = table(["kimi", 0.25, 61.2, True, 3], width=width, keep=keep).splitlines()
+    assert lines[0] == titles
+    assert lines[2:] == ([] if left_out is None else [left_out])
+
+
+@pytest.mark.parametrize("width", [30, 40, 79, 80, 100])
+@pytest.mark.parametrize("name", ["kimi", "a-long-name-of-a-provider", "x" * 90])
+def test_no_line_is_wider_than_the_terminal(width: int, name: str) -> None:
+    row = [name, None, None, True, 123_456_789_012]
+    text = table(row, [*row[:4], 0], matching=9, width=width)
+    assert max(map(len, text.splitlines())) <= width
+
+
+@pytest.mark.parametrize(("height", "rows"), [(24, 20), (10, 6), (5, 1), (3, 1)])
+def test_no_more_rows_are_shown_than_the_screen_has_lines(height: int, rows: int) -> None:
+    lines = table(*([f"p{number}", 0, 0, True, 1] for number in range(40)), height=height)
+    assert lines.splitlines()[1:] == [
+        *(line for line in lines.splitlines() if line.startswith("p")),
+        f"and {40 - rows} more; the screen is full",
+    ]
+    assert sum(line.startswith("p") for line in lines.splitlines()) == rows
 
 
 async def test_the_tables_of_a_running_broker() -> None:
