@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import traceback
 from typing import get_args
 
@@ -23,6 +24,8 @@ TransportError = aiohttp.ClientError | OSError | HttpProcessingError
 TRANSPORT_ERRORS: tuple[type[TransportError], ...] = get_args(TransportError)
 
 _log = structlog.get_logger()
+# Data that aiohttp could not read: its beginning shows the protocol, its rest may be an answer.
+_QUOTATION = re.compile(r"(b['\"].{24}).*(['\"])", re.DOTALL)
 # The words of aiohttp's two parsers.
 _NO_STATUS_LINE = ("Expected HTTP/", "Bad status line")
 
@@ -86,7 +89,7 @@ def _describe(error: TransportError, service: HttpService) -> tuple[FailureKind,
         case aiohttp.ClientResponseError():
             return (
                 FailureKind.MALFORMED,
-                f"{_http_problem(error.message)}: {error.message}",
+                f"{_http_problem(error.message)}: {_QUOTATION.sub(_shortened, error.message)}",
             )
         case TimeoutError():
             return FailureKind.TIMEOUT, "did not answer in time"
@@ -94,6 +97,10 @@ def _describe(error: TransportError, service: HttpService) -> tuple[FailureKind,
             return FailureKind.TRUNCATED, f"lost the connection: {error.strerror or error}"
         case _:
             return FailureKind.BROKEN, f"could not be asked: {error}"
+
+
+def _shortened(quotation: re.Match[str]) -> str:
+    return f"{quotation[1]}...{quotation[2]}"
 
 
 def _http_problem(message: str) -> str:

@@ -37,6 +37,7 @@ from exai_actors.wire.openai.fields import (
 )
 from exai_actors.wire.openai.redaction import NO_SECRET, Redactor
 from exai_actors.wire.openai.request_form import USUAL_FORM, RequestForm
+from exai_actors.wire.openai.server_sent_events import BOM
 
 _EVENT_START = re.compile(rb"\s*(?::|(?:data|event|id|retry)\s*:)")
 
@@ -74,6 +75,7 @@ def is_event_stream(content_type: str, beginning: bytes) -> bool:
 
     The body decides: services send JSON errors with the type of a stream, and streams with none.
     """
+    beginning = beginning.removeprefix(BOM)
     first = beginning.lstrip()[:1]
     if first in (b"{", b"[", b"<"):
         return False

@@ -1,11 +1,12 @@
 """Decodes a compressed body (RFC 9110, section 8.4.1) one portion at a time.
 
-No coding is requested, but some gateways compress anyway. At most one portion is decoded at a time,
-however much a few bytes expand to.
+No coding is requested, but some gateways compress anyway, or name a coding and do not apply it. At
+most one portion is decoded at a time, however much a few bytes expand to.
 """
 
 from __future__ import annotations
 
+import re
 import zlib
 
 from exai_actors.errors import ExaiError
@@ -19,6 +20,7 @@ _GZIP = 31
 _ZLIB = 15
 _RAW_DEFLATE = -15
 _GZIP_START = b"\x1f"
+_PLAIN_START = re.compile(rb"\s*(?:data:|event:|id:|: \w|\{\s*\")")
 
 
 class BadCoding(ExaiError):
@@ -42,6 +44,7 @@ class Inflater:
         self._decompressor: zlib._Decompress | None = None
         self._may_have_more = False
         self._members = 0
+        self._is_plain: bool | None = None
 
     @property
     def truncated(self) -> bool:
@@ -54,6 +57,11 @@ class Inflater:
 
     def take(self) -> bytes:
         """The next portion; empty if it needs more data. Raises BadCoding."""
+        if self._is_plain is None and self._pending:
+            self._is_plain = _PLAIN_START.match(self._pending) is not None
+        if self._is_plain:
+            portion, self._pending = self._pending[:PORTION_BYTES], self._pending[PORTION_BYTES:]
+            return portion
         while self._pending or self._may_have_more:
             if self._decompressor is None:
                 if self._is_padding():

@@ -9,8 +9,8 @@ The standard ignores much that would leave a hole in an answer, or hide its fail
 here: a field ``error`` (llama.cpp), and bare lines that begin with that of a JSON object (gateways
 that break off with their own error, on one line or pretty-printed), as an event of type ``error``;
 an event of type ``error`` without data; other lines without a field, as an event of type
-BARE_WORDS; a field ``data`` in capitals, or with blanks or a byte order mark before it; and any
-other line that has a part of a chunk, as data.
+BARE_WORDS; a field ``data`` in capitals, or with blanks, NULs or a byte order mark before it; and
+any other line that has a part of a chunk, as data.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ BARE_WORDS = "bare words"
 _LF = 0x0A
 _CR = 0x0D
 _COLON = 0x3A
+_BLANKS = b" \t\0"
 _CHUNK = b'"choices"'
 _MAX_BARE_WORDS = 500
 
@@ -138,7 +139,7 @@ class SseParser:
             self._event = "error"
             self._in_bare_json = name != b"error"
             self._add_data(value if name == b"error" else line)
-        elif (plain := name.removeprefix(BOM).strip().lower()) == b"data" or _CHUNK in line:
+        elif (plain := name.removeprefix(BOM).strip(_BLANKS).lower()) == b"data" or _CHUNK in line:
             self._add_data(value if plain == b"data" else line)
         elif plain not in (b"id", b"retry"):
             self._bare_words = self._bare_words or line[:_MAX_BARE_WORDS]

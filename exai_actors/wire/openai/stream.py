@@ -219,21 +219,24 @@ class StreamReader:
 
     def _read_error_event(self, data: str) -> None:
         try:
-            parsed = parse_json(data)
+            values = [(parse_json(document), document) for document in _documents(data)]
         except Malformed:
-            documents = _documents(data)
-            if len(documents) > 1 and all(map(_is_chunk, documents)):
-                for document in documents:
-                    self._read_value(parse_json(document), document)
-            else:
-                self._fail_with(data)
+            if data.lstrip().startswith("{") and _PART_OF_CHUNK.search(data):
+                raise
+            self._fail_with(data)
             return
-        error = error_within(parsed)
-        if error is None and isinstance(parsed, dict) and parsed.get("choices"):
-            # A chunk whose line lacks the name of its field.
-            self._read_value(parsed, data)
-        else:
-            self._fail_with(error or parsed)
+        for value, document in values:
+            error = error_within(value)
+            if error is None and _PART_OF_CHUNK.search(document):
+                # A line that lacks the name of its field. Its text must not become that of a
+                # failure, which is logged.
+                if not (isinstance(value, dict) and value.get("choices")):
+                    raise Malformed("JSON that is neither a chunk nor an error")
+                self._read_value(value, document)
+            else:
+                self._fail_with(error or value)
+            if self.ended:
+                return
 
     def _read_value(self, parsed: Any, document: str) -> None:
         if error := error_within(parsed):
@@ -418,14 +421,6 @@ def _documents(data: str) -> Sequence[str]:
     except Malformed:
         return _NEXT_DOCUMENT.split(data)
     return (data,)
-
-
-def _is_chunk(document: str) -> bool:
-    try:
-        parsed = parse_json(document)
-    except Malformed:
-        return False
-    return isinstance(parsed, dict) and bool(parsed.get("choices")) and not error_within(parsed)
 
 
 def _text_of(message: dict[str, Any]) -> str:

@@ -28,6 +28,14 @@ CASES: list[Case] = [
     _case("data_twice", b"data: " + _HEL, b"data: " + _LO, DONE),
     _case("bom_in_data", b"data: " + _BOM + _HEL[6:], _LO, DONE),
     _case("lines_of_json", _HEL[6:-1], _LO[6:]),
+    _hidden(
+        "lines_of_another_protocol",
+        b'{"message": {"content": "Hel"}, "done": false}\n{"message": {"content": "lo"}}\n\n',
+        kind=_MALFORMED,
+    ),
+    _hidden(
+        "half_a_line_of_json", say("Hel"), b'{"choices": [{"delta": {"con\n\n', kind=_MALFORMED
+    ),
     _hidden("misspelt_field", b"dta" + _HEL[4:], _LO, DONE, kind=_MALFORMED),
     _case("carriage_returns", _HEL.replace(b"\n", b"\r"), _LO.replace(b"\n", b"\r\n"), DONE),
     _case("mixed_line_ends", _HEL[:-1] + b"\r\n", _LO[:-2] + b"\r\n\n", DONE),

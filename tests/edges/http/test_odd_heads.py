@@ -110,6 +110,14 @@ async def test_framing_that_contradicts_itself_is_not_called_something_else() ->
     assert "breaks the rules of HTTP" in failed.message
 
 
+async def test_the_message_about_what_is_not_http_quotes_no_answer() -> None:
+    events = b'data: {"choices":[{"index":0,"delta":{"content":"secret"}}]}\n\n'
+    short = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n"
+    async with service(short + events) as caller:
+        failed = await caller.start(stream=False).failure()
+    assert "secret" not in failed.message
+
+
 INTERIM = b"HTTP/1.1 102 Processing\r\n\r\n"
 
 

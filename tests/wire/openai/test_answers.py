@@ -222,6 +222,14 @@ def test_an_answer_that_failed_after_its_finish_reason_is_not_complete() -> None
     assert not reader.complete
 
 
+@pytest.mark.parametrize(
+    "case", [*streams.CASES, *further_streams.CASES], ids=lambda case: case.name
+)
+def test_no_failure_quotes_text_of_the_answer(case: streams.Case) -> None:
+    _, result = read(encode(case.stream))
+    assert isinstance(result, Completion) or "Hel" not in result.message
+
+
 def test_a_line_of_a_bare_error_that_looks_like_a_comment_is_part_of_it() -> None:
     _, result = read(encode([say("Hel")]) + b'{"error"\n: {"message": "worker died"}}\n\n')
     assert isinstance(result, UpstreamFailure)

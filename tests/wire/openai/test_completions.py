@@ -437,6 +437,8 @@ class TestKindOfBody:
             ("application/json", b'{"choices"', False),
             ("application/json", b"data: {}", True),
             ("", b": ping", True),
+            ("", b"\xef\xbb\xbfdata: {}", True),
+            ("text/event-stream", b'\xef\xbb\xbf{"choices"', False),
             ("text/plain", b"event: x", True),
             ("text/plain", b"database: x", False),
             ("text/event-stream", b"<html>", False),

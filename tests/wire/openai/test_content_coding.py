@@ -45,6 +45,18 @@ def test_a_compressed_body_is_restored_however_it_is_split(
     assert not inflater.truncated
 
 
+@pytest.mark.parametrize("coding", ["gzip", "deflate", "br", "zstd", "gzip, br"])
+@pytest.mark.parametrize("start", [b"data: x", b"event: y", b'\n{"choices"', b": ping", b"id: 1"])
+def test_a_body_that_is_plain_although_a_coding_is_named_is_taken_as_it_is(
+    coding: str, start: bytes
+) -> None:
+    inflater = Inflater(coding)
+    assert decoded(inflater, start, b"z" * PORTION_BYTES, b"\x1f") == (
+        start + b"z" * PORTION_BYTES + b"\x1f"
+    )
+    assert not inflater.truncated
+
+
 @pytest.mark.parametrize(("coding", "compress"), CODINGS)
 def test_a_bomb_is_decoded_one_portion_at_a_time(
     coding: str, compress: Callable[[bytes], bytes]

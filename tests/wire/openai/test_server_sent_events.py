@@ -65,7 +65,14 @@ def test_one_leading_byte_order_mark_is_dropped(portions: tuple[bytes, ...]) -> 
 
 
 @pytest.mark.parametrize(
-    "line", [b"\xef\xbb\xbf\xef\xbb\xbfdata: x", b" data: x", b"Data:x", b"\xef\xbb\xbf DATA : x"]
+    "line",
+    [
+        b"\xef\xbb\xbf\xef\xbb\xbfdata: x",
+        b" data: x",
+        b"Data:x",
+        b"\0\0data: x",
+        b"\xef\xbb\xbf DATA : x",
+    ],
 )
 def test_a_disfigured_field_of_data_is_read_since_it_may_be_text(line: bytes) -> None:
     assert data_of(line + b"\n\n") == ["x"]
