@@ -16,7 +16,6 @@ from exai_actors.edges.http_server.settings import HttpServerSettings
 
 log = structlog.get_logger()
 
-_TEXT: Fields = (("Content-Type", "text/plain; charset=utf-8"),)
 _SAFE: Fields = (("X-Content-Type-Options", "nosniff"), ("Cache-Control", "no-store"))
 _DEFAULTS = HttpServerSettings()
 
@@ -78,12 +77,14 @@ class HttpServer:
     def connection(self) -> HttpConnection:
         """The protocol of a new socket, for the running event loop.
 
-        Beyond ``max_connections`` the one that has been idle for longest is closed, or if none is
-        idle the oldest is aborted.
+        Beyond ``max_connections`` the oldest idle one is aborted, or if none is idle the oldest.
         """
         if len(self._connections) >= self.settings.max_connections:
             idle = (each for each in self._connections if each.is_idle)
-            next(idle, next(iter(self._connections))).abort()
+            gives_way = next(idle, next(iter(self._connections)))
+            # Its end arrives in a later turn, and another one must give way before that.
+            self.remove(gives_way)
+            gives_way.abort()
         connection = HttpConnection(self, asyncio.get_running_loop())
         self._connections[connection] = None
         return connection
@@ -113,15 +114,18 @@ class HttpServer:
         )
         page = self._pages.get(head.path)
         if refused is not None:
-            exchange.respond(refused.status, _TEXT + _SAFE, refused.text.encode())
+            response = Response(refused.status, refused.text.encode())
         elif page is None:
-            # Whatever body comes with it is not worth keeping.
-            _respond(exchange, self._missing(PageRequest(head, b"", exchange.address)))
+            # Any body that comes with it is not worth keeping.
+            response = self._missing(PageRequest(head, b"", exchange.address))
         elif not _allows(page, head.method):
             allowed = ", ".join(page.methods)
             text = f"{head.path} answers {allowed}, not {head.method}.\n"
-            exchange.respond(405, (*_TEXT, *_SAFE, ("Allow", allowed)), text.encode())
-        return _NOTHING if page is None else _WholeRequest(exchange, page.answer)
+            response = Response(405, text.encode(), fields=(("Allow", allowed),))
+        else:
+            return _WholeRequest(exchange, page.answer)
+        _respond(exchange, response)
+        return _NOTHING
 
     def remove(self, connection: HttpConnection) -> None:
         self._connections.pop(connection, None)

@@ -16,6 +16,7 @@ from exai_actors.messages.connection import ConnectionMessage, TextReceived
 from exai_actors.messages.recipient import Recipient
 from exai_actors.ports import Outbox, Peer
 from exai_actors.testing.probe import Probe
+from tests.edges.websocket.memory_socket import MemoryTransport
 
 GET = b"GET /echo HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
 
@@ -32,6 +33,15 @@ def missing(request: PageRequest) -> Response:
     return Response(404, f"no {request.head.path}\n".encode())
 
 
+class LateTransport(MemoryTransport):
+    """Reports its end in a later turn, as those of an event loop do."""
+
+    is_aborted = False
+
+    def abort(self) -> None:
+        self.is_aborted = True
+
+
 class Broker:
     """A server of both protocols; ``probe`` takes the place of the actors."""
 
@@ -46,15 +56,16 @@ class Broker:
 
     async def start(self) -> None:
         self.port = await self.server.start()
-        self.server.serve_http(
-            HttpServer(
-                policy=self.server.policy,
-                port=self.port,
-                pages={"/echo": Page(echo, ("GET", "POST")), "/fail": Page(fail)},
-                missing=missing,
-                wall=lambda: 1795874400.0,
-                settings=self.settings,
-            )
+        self.server.serve_http(self.http())
+
+    def http(self) -> HttpServer:
+        return HttpServer(
+            policy=self.server.policy,
+            port=self.port,
+            pages={"/echo": Page(echo, ("GET", "POST")), "/fail": Page(fail)},
+            missing=missing,
+            wall=lambda: 1795874400.0,
+            settings=self.settings,
         )
 
     async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -136,7 +147,7 @@ async def test_whatever_is_asked_is_answered(request_head: bytes, status: bytes)
         assert await running.ask(GET)
 
 
-async def test_a_newcomer_displaces_the_connection_that_is_idle_for_longest() -> None:
+async def test_a_newcomer_displaces_the_oldest_idle_connection() -> None:
     async with broker(max_connections=2) as running:
         connections = []
         for _ in range(3):
@@ -150,6 +161,17 @@ async def test_a_newcomer_displaces_the_connection_that_is_idle_for_longest() ->
             await read_response(reader)
         for _, writer in connections:
             writer.close()
+
+
+async def test_newcomers_of_one_turn_displace_a_connection_each() -> None:
+    running = Broker(max_connections=2)
+    http = running.http()
+    transports = []
+    for _ in range(6):
+        connection = http.connection()
+        transports.append(LateTransport(connection))
+        connection.connection_made(transports[-1])
+    assert [each.is_aborted for each in transports] == [True] * 4 + [False] * 2
 
 
 async def test_a_server_that_stops_listening_closes_idle_connections() -> None:
