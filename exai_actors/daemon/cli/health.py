@@ -27,7 +27,7 @@ LONGEST_S = 3600
     default=2.0,
     show_default=True,
     metavar="SECONDS",
-    help=f"The time between two pictures of --watch, at least {SHORTEST_S:g}.",
+    help=f"The time between two updates of --watch, at least {SHORTEST_S:g}.",
 )
 @json_option
 @broker_options

@@ -6,8 +6,8 @@ from typing import Any
 
 from exai_actors.core.durations import format_seconds
 from exai_actors.core.wait_reasons import round_up
+from exai_actors.daemon.cli.columns import Row, aligned
 
-Row = tuple[str, ...]
 _RIGHT = frozenset({"running", "waiting", "minute", "day", "failed", "weight", "share"})
 _NAME_WIDTH = 14
 
@@ -117,14 +117,7 @@ def _tenant_rows(tenant: dict[str, Any]) -> list[Row]:
 
 
 def _table(titles: Row, rows: list[Row]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(titles, *rows, strict=True)]
-    return [
-        "  ".join(
-            f"{cell:>{width}}" if title in _RIGHT else f"{cell:<{width}}"
-            for title, cell, width in zip(titles, row, widths, strict=True)
-        ).rstrip()
-        for row in (titles, *rows)
-    ]
+    return aligned((titles, *rows), [title in _RIGHT for title in titles])
 
 
 def _short(seconds: float) -> str:

@@ -31,7 +31,7 @@ COMMANDS = {
         "exai_actors.daemon.cli.providers:providers",
         "Show each provider of the running broker in detail.",
     ),
-    "top": ("exai_actors.daemon.cli.top:top", "Watch a table of the running broker."),
+    "top": ("exai_actors.daemon.cli.top:top", "Watch a TABLE of the running broker."),
     "ps": ("exai_actors.daemon.cli.top:ps", "List the actors of the running broker."),
     "demo": (
         "exai_actors.daemon.demo.command:demo",

@@ -46,9 +46,9 @@ def token_option(text: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
     )
 
 
-def broker_options(command: Callable[P, R]) -> Callable[P, R]:
-    """Add ``--url`` and ``--token``."""
-    url = click.option(
+def url_option(command: Callable[P, R]) -> Callable[P, R]:
+    """Add ``--url``."""
+    return click.option(
         "--url",
         envvar="EXAI_URL",
         default=default_url,
@@ -56,9 +56,13 @@ def broker_options(command: Callable[P, R]) -> Callable[P, R]:
         show_envvar=True,
         metavar="URL",
         help="The URL of the broker.",
-    )
+    )(command)
+
+
+def broker_options(command: Callable[P, R]) -> Callable[P, R]:
+    """Add ``--url`` and ``--token``."""
     token = token_option("The broker's token; the variable keeps it out of the process list.")
-    return url(token(command))
+    return url_option(token(command))
 
 
 class Seconds(click.FloatRange):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
+from exai_actors.core.capacity.changes import GATES
 from exai_actors.core.durations import format_seconds
+from exai_actors.daemon.cli.columns import Row, aligned
 from exai_actors.daemon.cli.health_text import state_of
 from exai_actors.daemon.config.presets import PRESETS
 from exai_actors.daemon.config.provider_tables import OpenAIProvider, ProviderConfig
@@ -17,10 +19,7 @@ SHOWN = (
     "limit",
     "model_limits",
     "queue",
-    "requests_per_minute",
-    "tokens_per_minute",
-    "requests_per_day",
-    "tokens_per_day",
+    *GATES,
     "max_wait_s",
     "attempts",
     "circuit_failures",
@@ -32,7 +31,6 @@ SHOWN = (
     "coalesce",
 )
 """The keys that are shown: the limits of its account, and the broker's behaviour towards it."""
-_LIMITS = ("requests_per_minute", "tokens_per_minute", "requests_per_day", "tokens_per_day")
 
 
 def provider_rows(config: Config) -> list[dict[str, Any]]:
@@ -90,7 +88,7 @@ def _provider_block(config: Config, index: int, provider: ProviderConfig) -> lis
     rows = []
     for key, path in _paths(index):
         value = getattr(provider, key)
-        if key in _LIMITS and not value:
+        if key in GATES and not value:
             shown = "no limit"
         elif key == "model_limits":
             if not value:
@@ -138,7 +136,7 @@ def _figures(values: Any) -> str:
         figures[0] += " to start with, adaptive"
     figures += [
         f"{values[key]:,} {key.replace('_per_', '/').replace('_', ' ')}"
-        for key in _LIMITS
+        for key in GATES
         if key in values
     ]
     return ", ".join(figures)
@@ -179,14 +177,5 @@ def _running_block(each: dict[str, Any]) -> list[str]:
     return [f"{each['name']}  {each['kind']}, {state}", *_table(rows)]
 
 
-def _table(rows: Any) -> list[str]:
-    """Rows as lines with aligned columns; an overlong cell shifts only its own line."""
-    cells = [tuple(map(str, row)) for row in rows]
-    if not cells:
-        return []
-    widths = [min(max(map(len, column)), 60) for column in zip(*cells, strict=True)]
-    return [
-        "  "
-        + "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in cells
-    ]
+def _table(rows: Iterable[Row]) -> list[str]:
+    return [f"  {line}" for line in aligned(rows, max_width=60)]

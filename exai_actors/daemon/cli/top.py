@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import click
 
-from exai_actors.daemon.cli.options import DEFAULT_URL, Seconds, default_url, json_option, run
+from exai_actors.daemon.cli.options import Seconds, json_option, run, url_option
 
 if TYPE_CHECKING:
     from exai_actors.client.console import WatchedTable
@@ -34,15 +34,7 @@ def console_options(command: Callable[P, R]) -> Callable[P, R]:
         click.option(
             "--limit", type=click.IntRange(1, 2000), default=200, show_default=True, metavar="ROWS"
         ),
-        click.option(
-            "--url",
-            envvar="EXAI_URL",
-            default=default_url,
-            show_default=DEFAULT_URL,
-            show_envvar=True,
-            metavar="URL",
-            help="The URL of the broker.",
-        ),
+        url_option,
         click.option(
             "--token-file",
             type=click.File("r"),
@@ -65,7 +57,7 @@ def console_options(command: Callable[P, R]) -> Callable[P, R]:
     default=1.0,
     show_default=True,
     metavar="SECONDS",
-    help="The time between two looks.",
+    help="The time between two updates.",
 )
 @console_options
 def top(once: bool, every: float, table: str, **options: Any) -> None:

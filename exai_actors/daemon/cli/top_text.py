@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from exai_actors.daemon.cli.columns import GAP, aligned
+
 if TYPE_CHECKING:
     from exai_actors.client.console import WatchedTable
 
@@ -19,10 +21,9 @@ def table_text(
 ) -> str:
     """Titles, rows, and how many more there are.
 
-    Apart from the first four, columns without anything but zeros are left out: a line is long. Of
-    the others those at the right are, until a line has at most ``width`` characters, except the
-    column named ``keep``; then texts are cut. Rows that a screen of ``height`` lines has no place
-    for are left out.
+    Columns after the fourth that are empty or zero in all rows are left out. So are further ones,
+    from the right, until a line has at most ``width`` characters, except the column ``keep``; then
+    texts are cut. Rows beyond a screen of ``height`` lines are left out.
     """
     all_rows = list(table.rows.values())
     shown_rows = all_rows if height is None else all_rows[: max(1, height - _BESIDE_ROWS)]
@@ -37,14 +38,9 @@ def table_text(
     }
     widths = {place: max(map(len, texts)) for place, texts in cells.items()}
     left_out = _fit(shown, widths, width, keep)
-    lines = [
-        "  ".join(
-            f"{cut:<{widths[place]}}" if column["kind"] in _LEFT else f"{cut:>{widths[place]}}"
-            for place, column in shown
-            for cut in [_cut(cells[place][number], widths[place])]
-        ).rstrip()
-        for number in range(len(shown_rows) + 1)
-    ]
+    columns = ([_cut(cell, widths[place]) for cell in cells[place]] for place, _ in shown)
+    right = [column["kind"] not in _LEFT for _, column in shown]
+    lines = aligned(zip(*columns, strict=True), right)
     more = table.matching - len(shown_rows)
     if more > 0:
         because = "see --limit" if len(shown_rows) == len(all_rows) else "the screen is full"
@@ -62,7 +58,7 @@ def _fit(
     """Drop columns and narrow others until a line fits; return the titles of those dropped."""
 
     def excess() -> int:
-        line = sum(widths[place] for place, _ in shown) + 2 * (len(shown) - 1)
+        line = sum(widths[place] for place, _ in shown) + len(GAP) * (len(shown) - 1)
         return 0 if width is None else line - width
 
     left_out: list[str] = []

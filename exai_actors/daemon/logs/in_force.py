@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import structlog
 
+from exai_actors.core.capacity.changes import GATES
 from exai_actors.daemon.config.provider_tables import OpenAIProvider, ProviderConfig
 from exai_actors.daemon.config.tables import DEFAULT_REASONS, Config, RouteConfig
 
 log = structlog.get_logger()
-
-GATES = ("requests_per_minute", "tokens_per_minute", "requests_per_day", "tokens_per_day")
 
 
 def log_in_force(config: Config) -> None:
