@@ -41,7 +41,7 @@ class Outbox(Protocol):
     """
 
     def admit(self) -> None:
-        """The client has said who it is: its socket no longer counts as a stranger's."""
+        """The client is admitted: its socket no longer counts as a stranger's."""
 
     def send(self, frame: bytes, /) -> None:
         """Add a whole text frame in UTF-8.

@@ -14,7 +14,7 @@ from exai_actors.runtime import PathRef
 class Directory:
     """The routing table, the tools that depend on it, and the providers by path.
 
-    ``board`` knows what each actor does at the moment. The providers in ``finish_on_disconnect``
+    ``board`` has the state of each actor at the moment. The providers in ``finish_on_disconnect``
     finish the requests of clients that are gone.
     """
 

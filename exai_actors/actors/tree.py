@@ -1,6 +1,6 @@
 """The tree of actors: spawns the broker actor and its children, at the paths of ``children``.
 
-The running broker and the tests use the same tree; they differ in what they give it.
+The running broker and the tests use the same tree; they differ in the parts that they give it.
 """
 
 from __future__ import annotations
@@ -157,7 +157,7 @@ class Tree:
         return [ref for ref in found if ref is not None]
 
     def _give_up(self, cause: str) -> None:
-        # Without the guardian no other actor can end what was accepted.
+        # Without the guardian no other actor can end the accepted requests.
         self._failed = True
         for ref in self.connections():
             ref.tell_system(BrokerFailed())

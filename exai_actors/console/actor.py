@@ -1,4 +1,4 @@
-"""The actor of one console: answers its messages and sends it what it watches."""
+"""The actor of one console: answers its messages and sends it the tables that it watches."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ class ConsoleActor(LoopActor):
         self._send_frames()
 
     def _send_frames(self) -> None:
-        """Send what is due, and come back when the next table is."""
+        """Send the frames that are due, and set the timer for the next."""
         if self._is_behind:
             return
         now = self.now()

@@ -125,7 +125,7 @@ class LimitScope(StrEnum):
 
 
 class LimitHolder(StrEnum):
-    """Whom a limit concerns: every call of the account, those of one model, or one request."""
+    """The holder of a limit: the account with all its calls, one model, or one request."""
 
     ACCOUNT = "account"
     MODEL = "model"
@@ -138,7 +138,7 @@ class UpstreamFailure(msgspec.Struct, frozen=True, gc=False):
     ``message`` goes to the client: it quotes the service but contains no secret. ``status`` is the
     HTTP status, ``retry_after`` the seconds to wait, ``scope`` the limit that was reached; each is
     None if the service sent none. ``text_sent``: pieces of the answer were already passed on.
-    ``holder`` says whose limit it was, ``rule`` names the rule by which the refusal was understood,
+    ``holder`` is the one of the limit, ``rule`` the name of the rule that recognised the refusal,
     and ``recognised`` is False if none but a default applied. ``resend``: the service has not
     worked on the request, which can be sent once more immediately, on a fresh connection.
     """

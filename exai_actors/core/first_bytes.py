@@ -1,4 +1,4 @@
-"""What a new client speaks, by the first bytes that it sends to the broker's port."""
+"""The protocol of a new client, by the first bytes that it sends to the broker's port."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _END_OF_HEAD = re.compile(rb"\n\r?\n")
 def spoken_in(first: bytes) -> Literal["websocket", "http"] | None:
     """The protocol of a client that has sent ``first``; None while that cannot be known.
 
-    Everything that is no WebSocket handshake counts as HTTP, whose server refuses what it is not.
+    Everything that is no WebSocket handshake counts as HTTP; the HTTP server refuses the rest.
     """
     if not first.startswith(_METHOD[: len(first)]):
         return "http"

@@ -1,4 +1,4 @@
-"""Operators: the people and scripts at consoles, and what each role may do."""
+"""Operators: the people and scripts at consoles, and the rights of each role."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ ANONYMOUS = Operator("anonymous", Role.VIEWER)
 
 
 class Operators:
-    """The operators' tokens. Without any, everybody on loopback is an anonymous viewer.
+    """The operators' tokens. Without any, each console on loopback is an anonymous viewer.
 
     ``on_loopback``: the broker listens on loopback only. Raises ValueError for an empty token, and
     for one that occurs twice.

@@ -10,7 +10,7 @@ from exai_actors.core.calls import FailureKind, UpstreamFailure
 from exai_actors.ids import ProviderName
 
 AUTO = "auto"
-"""What old clients send as the model to get the default one."""
+"""The name under which old clients ask for the default model."""
 
 
 class RouteSettings(msgspec.Struct, frozen=True):

@@ -121,7 +121,7 @@ class Returned(msgspec.Struct, frozen=True, gc=False):
 class ProviderLost(msgspec.Struct, frozen=True, gc=False):
     """From the session to itself: those of ``runs`` that the provider has not returned are lost.
 
-    It comes behind what the provider sent before its end, which the notice of that end overtakes.
+    It comes behind the last messages of the provider, which the notice of its end overtakes.
     """
 
     refusable: ClassVar[bool] = False

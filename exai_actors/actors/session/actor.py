@@ -1,4 +1,4 @@
-"""One session: limits what it has at providers, stores outcomes, ends each request exactly once.
+"""One session: limits its requests at providers, stores outcomes, ends each request exactly once.
 
 The session alone decides how a request ends and sends that outcome once to each connection that
 waits for it. It ignores whatever a provider reports about the request afterwards.

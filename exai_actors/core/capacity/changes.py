@@ -66,7 +66,7 @@ ChangeKind = Literal[
 class CapacityEvent(msgspec.Struct, frozen=True, gc=False):
     """A change made at ``at``, in seconds of the driver's clock, and its cause.
 
-    ``kind`` says which change it is, ``what`` describes it. ``model`` is the held model, empty for
+    ``kind`` is the kind of change, ``what`` its description. ``model`` is the held model, empty for
     the account, and ``seconds`` how long a hold or an open circuit will last.
     """
 

@@ -40,7 +40,7 @@ class WaitExplainer:
         return self._permit(call)
 
     def of_account(self) -> WaitReason | None:
-        """What keeps a call of usual size waiting, whatever its model; None if nothing does."""
+        """Why a call of usual size waits, for any model; None if it does not wait."""
         account = self._guards.account
         if account.mode is Mode.PAUSED:
             return WaitReason(WaitCode.PAUSED)

@@ -1,4 +1,4 @@
-"""Whose request is granted next: fair queueing by cost over two levels, tenant and session.
+"""The order of grants: fair queueing by cost over two levels, tenant and session.
 
 Tenants share the provider by their weights, the sessions of a tenant equally. A request is charged
 its estimated cost at the grant and corrected to the real cost at the end of its call. Priority

@@ -15,7 +15,7 @@ History = tuple[ChatMessage, ...]
 
 
 class Conversation(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """What is kept of a conversation.
+    """The part of a conversation that is kept.
 
     ``model`` is the name by which its last turn asked for a model, ``system`` the system prompt of
     that turn, empty for the configured one. ``turns`` counts all questions that were answered;

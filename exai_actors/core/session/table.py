@@ -133,7 +133,7 @@ class SessionTable:
         self._secrets[session] = secret
 
     def secret_of(self, session: SessionId) -> str | None:
-        """What a connection needs to join the session; None if its name is enough."""
+        """The secret that a connection needs to join the session; None if its name is enough."""
         return self._secrets.get(session)
 
     def may_join(self, session: SessionId, secret: str | None) -> bool:

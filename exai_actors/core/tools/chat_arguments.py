@@ -86,7 +86,7 @@ SUGGESTIONS: dict[str, str] = {
     "stop_sequences": "stop",
     "effort": "reasoning_effort",
 }
-"""What other programs call an argument; similar spellings are found without this."""
+"""The names of arguments in other programs; similar spellings are found without this."""
 
 
 class MoreArguments:

@@ -1,4 +1,4 @@
-"""Answers that ended well at the service and are not what was asked for."""
+"""Answers that ended well at the service and yet do not answer the question."""
 
 from __future__ import annotations
 

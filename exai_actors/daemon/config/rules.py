@@ -28,7 +28,7 @@ VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 # Pages of desktop applications have the origin file:// or null.
 ORIGIN = re.compile(r"[a-z][a-z0-9+.\-]*://[^/\s?#]+|file:///?|null")
 HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}")
-# Headers that the broker sets itself, or that would change what a request is.
+# Headers that the broker sets itself, or that would change the meaning of a request.
 OWN_HEADERS = frozenset(
     {
         "accept-encoding",

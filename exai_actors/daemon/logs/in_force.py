@@ -12,7 +12,7 @@ log = structlog.get_logger()
 
 
 def log_in_force(config: Config) -> None:
-    """Log the configuration that decides who gets how much."""
+    """Log the settings of shares and limits."""
     for provider in config.provider:
         log.info(
             "config.provider",

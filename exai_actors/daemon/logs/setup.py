@@ -102,7 +102,7 @@ def _no_colour() -> bool:
 
 
 def familiar_first(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """Put the fields that every entry has first, for people who read the lines."""
+    """Put the fields that every entry has first, for people to read."""
     common = {key: event.pop(key) for key in COMMON if key in event}
     return {**common, **event}
 

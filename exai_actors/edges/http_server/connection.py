@@ -48,7 +48,7 @@ class Receiver(Protocol):
         """The response cannot be delivered any more: the client or its request has broken off."""
 
     def pause(self) -> None:
-        """The client does not keep up with the response; what is written now is buffered."""
+        """The client does not keep up with the response; further data is buffered."""
 
     def resume(self) -> None:
         """The client has caught up."""
@@ -167,7 +167,7 @@ class Exchange:
         self._connection.response_ended()
 
     def abort(self) -> None:
-        """Break off: the client must not take what it got for a whole response."""
+        """Break off: the client must not take this for a whole response."""
         if not self._ended:
             self._ended = True
             self._connection.abort()

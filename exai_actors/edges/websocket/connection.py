@@ -60,7 +60,7 @@ class ConnectionHost(Protocol):
         """Count it as a client's."""
 
     def hand_over(self, transport: asyncio.Transport, first: bytes) -> bool:
-        """Serve a client that does not speak WebSocket; ``first`` is what it has sent.
+        """Serve a client that does not speak WebSocket; ``first`` are the bytes so far.
 
         False if this is to be answered like a failed handshake.
         """

@@ -75,7 +75,7 @@ class Closable(Protocol):
         """End the socket without a closing handshake; only our side learns code and reason."""
 
     def read_on(self) -> None:
-        """Read from the socket again: the actor has handled what was read."""
+        """Read from the socket again: the actor has handled all messages so far."""
 
 
 class _ClosedSocket:

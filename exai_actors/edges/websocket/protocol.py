@@ -187,7 +187,7 @@ class MessageProtocol(ServerProtocol):
             failure = failure.__cause__ or failure.__context__
 
     def unfinished_bytes(self) -> int:
-        """The size of what has arrived of the next message."""
+        """The size of the next message as far as it has arrived."""
         fragments = 0 if self._fragments is None else len(self._fragments[0])
         return len(self.reader.buffer) + fragments
 

@@ -1,4 +1,4 @@
-"""Frozen records of what happens to actors, and the stream that hands them to observers.
+"""Frozen records of events in the lives of actors, and the stream that hands them to observers.
 
 Events are for consoles, metrics and logs. An actor that must act on another's end watches it.
 """

@@ -24,7 +24,7 @@ class ManualTimer:
 
 
 class ManualDriver:
-    """Runs callbacks in order and timers in order of their time, only when told to.
+    """Runs callbacks in order and timers in order of their time, only on command.
 
     The thread that makes it is its loop thread. ``now()`` stands still except in ``advance``.
     """
@@ -80,7 +80,7 @@ class ManualDriver:
             self._running = False
 
     def advance(self, seconds: float) -> None:
-        """Let time pass, stopping at each timer on the way to run it and what follows from it."""
+        """Let time pass, stopping at each timer on the way to run it and its consequences."""
         if seconds < 0.0:
             raise ValueError(f"time only goes forward, not by {seconds} s")
         target = self._now + seconds

@@ -79,7 +79,7 @@ def decode(text: bytes) -> ConsoleMessage | str:
 def welcome(
     role: str, broker: dict[str, Any], tables: tuple[Table, ...], interval_s: float
 ) -> bytes:
-    """The answer to hello: who the console is, and which tables there are."""
+    """The answer to hello: the console's role, and the tables that there are."""
     return _encoder.encode(
         {
             "op": "hello_ack",

@@ -38,7 +38,7 @@ class Until(StrEnum):
 
 
 class Holder(StrEnum):
-    """Whose limit it is, in a rule; ``STATED``: the account if the message says so, else the model.
+    """The holder of a rule's limit; ``STATED``: the account if the message says so, else the model.
 
     An unstated limit counts as the model's: if it was the account's, each other model costs one
     refusal more; wrongly assuming the account would idle the other models for hours.
@@ -644,7 +644,7 @@ def holder_of(rule: Rule, words: str, model: str) -> LimitHolder:
     return LimitHolder.MODEL
 
 
-# What libraries and gateways put before the words of a service.
+# The words of libraries and gateways before those of a service.
 _LEAD_IN = re.compile(r"[^:.\n]{0,30}")
 _WRAPPERS = re.compile(
     r"(?:[\w.]*(?:Error|Exception)\b[\s:-]*|error code: \d+[\s:-]*)*", re.IGNORECASE

@@ -94,7 +94,7 @@ def stream_complete(reply: ReplyTo, chunks: int, now_wall: float) -> bytes | Non
 def error(reply: ReplyTo, body: ErrorBody) -> bytes:
     if reply.op != CALL_ANSWER:
         return b'{"op":"error"%b,"ok":false,"error":%b}' % (reply.ids, to_json(body))
-    # Clients of one frame show what is in result, and nothing else.
+    # Clients of one frame show the member result, and nothing else.
     shown = b""
     if not reply.acks:
         shown = b',"result":' + to_json([{"type": "text", "text": f"{body.code}: {body.message}"}])
