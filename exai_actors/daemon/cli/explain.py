@@ -63,26 +63,34 @@ def explain(file: Any, status: int | None, model: str, rules: bool, as_json: boo
         print_line("\n".join(printable(f"{key:<{width}}  {_shown(found[key])}") for key in found))
 
 
-def parse_response(raw: bytes) -> tuple[int | None, dict[str, str], bytes]:
+def parse_response(raw: bytes) -> tuple[int | None, Mapping[str, str], bytes]:
     """Status, headers and body of a file by ``curl -i``; without a status line all is body.
 
     curl writes a block of headers for each response, also those of a proxy and of redirects: the
-    last one counts.
+    last one counts. A byte order mark and blank lines before the first are skipped; PowerShell
+    writes UTF-16.
     """
+    from multidict import CIMultiDict
+
     status: int | None = None
-    headers: dict[str, str] = {}
+    headers = CIMultiDict[str]()
+    if raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        raw = raw.decode("utf-16", "replace").encode()
     body = raw
+    beginning = raw.removeprefix(b"\xef\xbb\xbf").lstrip()
+    if beginning[:5].upper() == b"HTTP/":
+        body = beginning
     while body[:5].upper() == b"HTTP/":
         head, *rest = _BLANK_LINE.split(body, maxsplit=1)
         body = rest[0] if rest else b""
         first, *lines = head.decode("utf-8", "replace").splitlines()
         words = first.split(None, 2)
         status = int(words[1]) if len(words) > 1 and words[1].isdecimal() else None
-        headers = {}
+        headers = CIMultiDict()
         for line in lines:
             name, colon, value = line.partition(":")
             if colon:
-                headers[name.strip()] = value.strip()
+                headers.add(name.strip(), value.strip())
     return status, headers, body
 
 
@@ -93,6 +101,7 @@ def explanation(
     from exai_actors.core.calls import Completion
     from exai_actors.wire.openai.rate_headers import hold_s, service_clock
 
+    body = _inflated(headers, body)
     result = _result(status, headers, body, model, now)
     rows: dict[str, Any] = {"status": status}
     clock_s = service_clock(headers, now=now) - now
@@ -104,7 +113,10 @@ def explanation(
         wait_s = hold_s(headers, now=service_clock(headers, now=now), answered=True)
         rows["hold"] = "none" if wait_s is None else f"the model, for {_seconds(wait_s)} (headers)"
         return rows
-    return rows | _of_failure(result)
+    rows |= _of_failure(result)
+    if form := _other_form(result, status, body):
+        rows["form"] = form
+    return rows
 
 
 def rule_rows() -> list[dict[str, Any]]:
@@ -146,6 +158,46 @@ def _result(
         reader.end_of_body()
         return reader.finish()
     return parse_completion(body, model, now=clock)
+
+
+def _inflated(headers: Mapping[str, str], body: bytes) -> bytes:
+    """The body without its compression, as far as it can be read."""
+    from exai_actors.wire.openai.content_coding import BadCoding, Inflater, is_compressed
+
+    coding = next((headers[name] for name in headers if name.lower() == "content-encoding"), "")
+    if not is_compressed(coding):
+        return body
+    inflater, portions, size = Inflater(coding), [], 0
+    inflater.feed(body)
+    try:
+        while size < MAX_FILE_BYTES and (portion := inflater.take()):
+            portions.append(portion)
+            size += len(portion)
+    except BadCoding:
+        # curl --compressed writes the body without it, and leaves the header.
+        return b"".join(portions) or body
+    return b"".join(portions)
+
+
+def _other_form(failure: UpstreamFailure, status: int, body: bytes) -> str:
+    """The change for which a request with all arguments in question would be sent once more."""
+    from exai_actors.wire.openai.request_form import (
+        MAY_BE_ABOUT_THE_FORM,
+        USUAL_FORM,
+        adapted_form,
+    )
+
+    if failure.kind not in MAY_BE_ABOUT_THE_FORM:
+        return ""
+    status = 400 if 200 <= status <= 299 else status
+    form = adapted_form(USUAL_FORM, status, body, streamed=True, limits_tokens=True)
+    if form is None:
+        return ""
+    if not form.streams:
+        return "a request for a stream is sent once more, without it"
+    if not form.includes_usage:
+        return "a request for a stream is sent once more, without stream_options"
+    return f"a request with max_tokens is sent once more, with {form.max_tokens_name}"
 
 
 def _of_failure(failure: UpstreamFailure) -> dict[str, Any]:

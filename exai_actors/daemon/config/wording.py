@@ -95,5 +95,5 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 def suggestion(word: str, known: Iterable[str]) -> str:
     """As ``did_you_mean``, or ``; choose from a, b`` if nothing known is similar."""
-    known = list(known)
+    known = list(dict.fromkeys(known))
     return did_you_mean(word, known) or f"; choose from {', '.join(known)}"

@@ -43,7 +43,11 @@ from exai_actors.wire.openai.completions import (
 from exai_actors.wire.openai.error_fields import parse_error_body
 from exai_actors.wire.openai.errors import classify_response
 from exai_actors.wire.openai.rate_headers import clock_of, hold_s
-from exai_actors.wire.openai.request_form import USUAL_FORM, adapted_form
+from exai_actors.wire.openai.request_form import (
+    MAY_BE_ABOUT_THE_FORM,
+    USUAL_FORM,
+    adapted_form,
+)
 from exai_actors.wire.openai.stream import FINISH_GRACE_S, StreamReader
 
 MAX_ERROR_BODY_BYTES = 1 << 16
@@ -60,14 +64,6 @@ HELD_BACK_CHARS = 1 << 20
 FIRST_OFFER_RETRY_S = 0.001
 MAX_OFFER_RETRY_S = 0.05
 _NOTHING_READ = -inf
-_MAY_BE_ABOUT_THE_FORM = frozenset(
-    {
-        FailureKind.REJECTED,
-        FailureKind.NOT_FOUND,
-        FailureKind.UNAUTHORIZED,
-        FailureKind.SERVER_ERROR,
-    }
-)
 
 log = structlog.get_logger()
 
@@ -429,7 +425,7 @@ class HttpCall:
 
     def _adapted(self, failure: UpstreamFailure, status: int, body: bytes) -> UpstreamFailure:
         """The failure; to be sent again if the service wants the request in another form."""
-        if failure.kind not in _MAY_BE_ABOUT_THE_FORM:
+        if failure.kind not in MAY_BE_ABOUT_THE_FORM:
             return failure
         service, model = self._service, self._call.model
         form = adapted_form(

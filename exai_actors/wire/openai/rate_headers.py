@@ -42,10 +42,15 @@ def clock_of(date: str | None, *, now: float) -> float:
 def retry_after(headers: Mapping[str, str], *, now: float) -> float | None:
     """Seconds to wait by Retry-After or retry-after-ms; None without a usable value.
 
-    If both are present, Retry-After should be the other rounded up. If it is not, the longer wins.
+    Of several the longest counts. If both are present, Retry-After should be the other rounded up.
+    If it is not, the longer wins.
     """
-    value = _value_of(headers, "retry-after")
-    coarse_s = None if value is None else parse_wait(value, now=now)
+    named = [
+        parse_wait(value, now=now)
+        for name, value in headers.items()
+        if name == "Retry-After" or name.lower() == "retry-after"
+    ]
+    coarse_s = max((wait for wait in named if wait is not None), default=None)
     milliseconds = parse_number(_value_of(headers, "retry-after-ms"))
     if milliseconds is None:
         return coarse_s

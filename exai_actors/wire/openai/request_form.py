@@ -14,6 +14,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec.structs import replace
 
+from exai_actors.core.calls import FailureKind
 from exai_actors.wire.openai.error_fields import parse_error_body, read_error
 
 MaxTokensName = Literal["max_tokens", "max_completion_tokens"]
@@ -32,6 +33,16 @@ class RequestForm(msgspec.Struct, frozen=True):
 
 USUAL_FORM = RequestForm()
 
+MAY_BE_ABOUT_THE_FORM = frozenset(
+    {
+        FailureKind.REJECTED,
+        FailureKind.NOT_FOUND,
+        FailureKind.UNAUTHORIZED,
+        FailureKind.SERVER_ERROR,
+    }
+)
+"""The kinds of refusals for which ``adapted_form`` may find another form."""
+
 _STATUSES = frozenset({400, 403, 404, 405, 415, 422, 500, 501})
 _UNKNOWN = re.compile(
     r"unsupported|not supported|n[o']t support|unknown|unrecogni[sz]ed|unexpected|extra_?(?: |forb)"
@@ -45,6 +56,12 @@ _NO_STREAM = re.compile(
     re.IGNORECASE,
 )
 _STREAM = re.compile(r"(?<![\w-])stream(?:ing|ed|s)?(?![\w-])|流式", re.IGNORECASE)
+
+
+# Quotations of more than a name, such as of the prompt.
+_QUOTED_WORDS = re.compile(
+    r"\"[^\"]{0,600}\"|(?<!\w)'[^']{0,600}'(?!\w)|`[^`]{0,600}`|\u201c[^\u201c\u201d]{0,600}\u201d"
+)
 
 
 def adapted_form(
@@ -63,6 +80,7 @@ def adapted_form(
         words = read_error(parsed)
         text = " ".join([words.text[:MAX_CHARS], *words.codes])
         named = " ".join(_arguments_in(parsed, 4))
+    text = _QUOTED_WORDS.sub(lambda found: found[0] if len(found[0].split()) == 1 else " ", text)
     both = f"{named} {text}"
     if streamed and form.includes_usage and re.search(r"stream_options|include_usage", both):
         return replace(form, includes_usage=False)

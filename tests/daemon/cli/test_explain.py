@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from email.utils import formatdate
 from pathlib import Path
@@ -34,6 +35,10 @@ def explained(status: int, body: bytes, headers: dict[str, str] | None = None) -
         (b"HTTP/1.1 what\r\n\r\n", None, {}, b""),
         (BODY, None, {}, BODY),
         (b"", None, {}, b""),
+        (b"\xef\xbb\xbfHTTP/1.1 429\r\nA: 1\r\n\r\nx", 429, {"A": "1"}, b"x"),
+        (b"\r\n\nHTTP/1.1 429\r\n\r\n x", 429, {}, b" x"),
+        ("HTTP/1.1 429\r\nA: 1\r\n\r\nx".encode("utf-16"), 429, {"A": "1"}, b"x"),
+        (b"\n" + BODY, None, {}, b"\n" + BODY),
     ],
 )
 def test_the_last_response_of_curls_output_counts(
@@ -76,6 +81,42 @@ def test_every_kind_of_response_is_explained(
 ) -> None:
     rows = explained(status, body)
     assert expected.items() <= rows.items(), rows
+
+
+ANSWER = b'{"choices": [{"message": {"content": "x"}, "finish_reason": "stop"}]}'
+
+
+@pytest.mark.parametrize("body", [gzip.compress(ANSWER), ANSWER])
+def test_a_compressed_body_is_read_as_by_the_broker(body: bytes) -> None:
+    rows = explained(200, body, {"content-encoding": "gzip"})
+    assert rows["result"] == "an answer"
+
+
+def test_of_two_headers_the_longer_wait_counts() -> None:
+    status, headers, body = parse_response(
+        b"HTTP/1.1 429\r\nRetry-After: 50\r\nRetry-After: 3\r\n\r\n"
+    )
+    assert status == 429
+    assert explanation(429, headers, body, model="m", now=NOW)["details"]["retry_after"] == 50.0
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "form"),
+    [
+        (400, "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens'", "max_completion"),
+        (400, "unknown field stream_options", "without stream_options"),
+        (501, "streaming is not supported", "without it"),
+        (200, "stream not supported", "without it"),
+    ],
+)
+def test_a_refused_argument_is_explained(status: int, message: str, form: str) -> None:
+    body = json.dumps({"error": {"message": message}}).encode()
+    assert form in explained(status, body)["form"]
+
+
+def test_a_refusal_of_something_else_has_no_other_form() -> None:
+    assert "form" not in explained(429, BODY)
+    assert "form" not in explained(400, b'{"error": {"message": "temperature is too high"}}')
 
 
 def test_a_default_is_marked_as_one() -> None:

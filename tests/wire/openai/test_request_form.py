@@ -108,6 +108,9 @@ def test_a_refusal_that_names_an_argument_changes_the_form(
         (400, error("the upstream service is not supported")),
         (400, error("unsupported model")),
         (400, error("The stream of your consciousness is long")),
+        (400, error("Invalid content: 'stream unsupported max_tokens'")),
+        (400, error('the prompt "streaming is not supported, unknown max_tokens" is blocked')),
+        (422, error("messages[0]: `stream_options are not supported` is unknown")),
         (
             400,
             error("bad request: " + "x" * 1000 + " streaming is not supported, max_tokens unknown"),
