@@ -125,13 +125,13 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     flight. Above it, those that hold most take in nothing more until three quarters are in use.
     At most half of the memory that the process may have.
     """
-    stall_s: SecondsOrNone = 60.0
-    """How long the event loop may stand still before the watchdog ends the process with exit code
-    12; 0: however long.
-    """
     kept_bytes: ProcessBytes = 134_217_728
     """The size of the outcomes and conversations that all sessions keep together. Above it, the
     sessions that keep most, of the tenants that keep most, lose their oldest.
+    """
+    stall_s: SecondsOrNone = 60.0
+    """How long the event loop may stand still before the watchdog ends the process with exit code
+    12; 0: however long.
     """
     drain_s: SecondsOrNone = 30.0
     """How long requests in flight may continue after SIGTERM."""
@@ -213,8 +213,8 @@ class OperatorConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     the configuration file.
     """
     role: Literal["viewer", "operator", "admin"] = "viewer"
-    """What the token allows: a "viewer" looks; an "operator" also pauses, drains, cancels; an
-    "admin" also changes limits, restarts and stops.
+    """The rights at consoles. These only show yet, so each role has the rights of a "viewer". Of
+    the actions to come, an "operator" may pause, drain and cancel, an "admin" everything.
     """
 
 
