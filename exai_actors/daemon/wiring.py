@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
 
 import structlog
@@ -58,6 +58,8 @@ from exai_actors.runtime import ActorSystem, AsyncioDriver, Driver
 log = structlog.get_logger()
 
 CLOSED_POLL_S = 0.02
+STOP_S = 5.0
+"""How long the actors may take to stop."""
 
 
 class Broker:
@@ -73,6 +75,7 @@ class Broker:
         self._clock = SystemClock()
         self._tree: Tree
         self._server: WebSocketServer
+        self._consoles: Consoles
 
     @property
     def url(self) -> str:
@@ -104,7 +107,7 @@ class Broker:
             upstream = self._open_upstream(provider)
             upstreams[ProviderName(provider.name)] = upstream
             stack.push_async_callback(upstream.aclose)
-        stack.push_async_callback(self.system.stop_all, 5.0)
+        stack.push_async_callback(self.system.stop_all, STOP_S)
         self._tree = self._make_tree(upstreams)
         self._tree.start()
         await asyncio.wait((self._started, self.gave_up), return_when=asyncio.FIRST_COMPLETED)
@@ -115,7 +118,15 @@ class Broker:
             clock=self._clock,
         )
         stack.callback(self._consoles.watch_events())
-        server = WebSocketServer(
+        await self._listen()
+        stack.enter_context(self._guard_memory())
+        stack.push_async_callback(self._server.stop)
+        await self._start_compat(stack)
+        stack.push_async_callback(self.abandon)
+
+    async def _listen(self) -> None:
+        """Serve WebSocket and HTTP on one port."""
+        server = self._server = WebSocketServer(
             host=self.config.server.host,
             port=self.config.server.port,
             open_connection=self._open_connection,
@@ -123,7 +134,6 @@ class Broker:
             settings=websocket_settings(self.config),
         )
         self.port = await server.start()
-        self._server = server
         server.serve_http(
             HttpServer(
                 policy=server.policy,
@@ -134,17 +144,16 @@ class Broker:
             )
         )
         self._tree.board.register_strangers(server.strangers)
+
+    def _guard_memory(self) -> AbstractContextManager[None]:
         guard = MemoryGuard(
             buffer_limit(self.config.server.buffer_bytes),
             self.config.server.kept_bytes,
-            lambda: server.sockets,
+            lambda: self._server.sockets,
             lambda: self._tree.memory_board.sessions,
         )
         self._tree.board.register_memory(guard.statistics)
-        stack.enter_context(guarding(guard))
-        stack.push_async_callback(server.stop)
-        await self._start_compat(stack)
-        stack.push_async_callback(self.abandon)
+        return guarding(guard)
 
     def _open_connection(self, peer: Peer, outbox: Outbox) -> Recipient[SocketEvent]:
         if peer.path == CONSOLE_PATH:
