@@ -12,6 +12,7 @@ import click
 from exai_actors.daemon.cli.exit_codes import ExitCode
 from exai_actors.daemon.cli.incomplete import incompleteness
 from exai_actors.daemon.cli.options import (
+    ask_tool,
     broker_options,
     json_option,
     run,
@@ -90,15 +91,10 @@ async def _origin(broker: BrokerClient, asked: str | None, result: CallResult) -
 
 
 async def _default_model(broker: BrokerClient) -> str | None:
-    import json
-
     from exai_actors.errors import ExaiError
 
     try:
-        models = json.loads((await broker.call("list_models")).text)
-        if "content" in models:  # [compat] envelope = "ex-ai" wraps every answer
-            models = json.loads(models["content"])
-        default: str | None = models["default_model"]
+        default: str | None = (await ask_tool(broker, "list_models"))["default_model"]
     except (ExaiError, KeyError, ValueError):
         # The answer is complete; no error may follow it.
         return None

@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from exai_actors.daemon.cli.options import Seconds, ask_broker, broker_options, json_option
+from exai_actors.daemon.cli.options import (
+    Seconds,
+    ask_broker,
+    ask_tool,
+    broker_options,
+    json_option,
+)
 
 if TYPE_CHECKING:
     from exai_actors.client import BrokerClient
@@ -77,10 +83,7 @@ async def broker_health(broker: BrokerClient) -> dict[str, Any]:
 
 async def broker_status(broker: BrokerClient) -> dict[str, Any]:
     """The tool ``status``."""
-    status: dict[str, Any] = json.loads((await broker.call("status")).text)
-    if "content" in status:  # [compat] envelope = "ex-ai" wraps every answer
-        status = json.loads(status["content"])
-    return status
+    return await ask_tool(broker, "status")
 
 
 async def provider_statistics(broker: BrokerClient) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import math
 import os
 from collections.abc import Callable, Coroutine
@@ -121,3 +122,11 @@ def ask_broker(
             return await question(broker)
 
     return run(ask())
+
+
+async def ask_tool(broker: BrokerClient, tool: str) -> dict[str, Any]:
+    """The JSON object with which a tool of the broker itself answers."""
+    answer: dict[str, Any] = json.loads((await broker.call(tool)).text)
+    if "content" in answer:  # [compat] envelope = "ex-ai" wraps every answer
+        answer = json.loads(answer["content"])
+    return answer
