@@ -7,8 +7,8 @@ The tree of exceptions::
     |-- UsageError         a command or call cannot work as made (says how to correct it)
     `-- BrokerError        the broker answered a request with an error frame (carries its body)
 
-The codes up to ``INTERNAL_ERROR`` come from the EX-AI protocol (section 8 of the protocol notes).
-The others are additions; old clients treat them like any other code.
+The codes up to ``INTERNAL_ERROR`` come from the EX-AI daemon. The others are additions; old clients
+treat them like any other code.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """The health reports of the EX-AI daemon, filled with this broker's figures.
 
-The shapes are those of sections 12 and 13 of the protocol notes; parts without a counterpart here
-say so. Its "semaphores" are the providers' permits: ``current`` is the number of free ones,
-``expected`` the limit. A permit cannot leak, so there is no ``leak_detected``. Keys beyond those
-shapes are ours.
+The shapes are those of the old daemon; parts without a counterpart here say so. Its "semaphores"
+are the providers' permits: ``current`` is the number of free ones, ``expected`` the limit. A permit
+cannot leak, so there is no ``leak_detected``. Keys beyond those shapes are ours.
 """
 
 from __future__ import annotations

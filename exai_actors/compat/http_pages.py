@@ -1,6 +1,6 @@
 """The HTTP pages of the EX-AI daemon: health on one port, a monitor on another.
 
-Section 13 of the protocol notes describes them. They are read-only.
+They have the paths and the content of the old daemon's, and are read-only.
 """
 
 from __future__ import annotations

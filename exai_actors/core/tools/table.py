@@ -2,7 +2,7 @@
 
 One table of fields per tool yields both the JSON Schema that clients read and the check of their
 arguments, so the two cannot disagree. Names, ranges and error texts of ``chat`` are those of the
-EX-AI protocol (section 7.5 of the protocol notes), except that ranges are as wide as services take.
+EX-AI daemon, except that ranges are as wide as services take.
 
 An argument that would change the answer has an effect or is refused by its name. Only those in
 ``IGNORED`` are ignored, because old clients send them.

@@ -1,4 +1,4 @@
-"""The first frame of a connection: section 3 of the protocol notes."""
+"""The first frame of a connection."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Answers in the op dialect: sections 0, 5 and 8 of the protocol notes."""
+"""Answers in the op dialect."""
 
 from __future__ import annotations
 

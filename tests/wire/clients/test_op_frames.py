@@ -1,4 +1,4 @@
-"""Frames of the op dialect: sections 4 and 7 of the protocol notes."""
+"""Frames of the op dialect."""
 
 from __future__ import annotations
 
