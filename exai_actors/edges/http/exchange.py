@@ -29,6 +29,8 @@ from exai_actors.edges.http.connector import Connector, Handler
 from exai_actors.wire.openai.content_coding import BadCoding, Inflater, is_compressed
 
 _SWITCHING_PROTOCOLS = 101
+_OK = 200
+_REQUEST_TIMEOUT = 408
 _KEEP_ALIVE = "Keep-Alive"
 MAX_INTERIM_RESPONSES = 8
 """The number of 1xx responses that may precede a response."""
@@ -61,7 +63,8 @@ class Progress(Protocol):
 class StaleConnectionError(aiohttp.ServerDisconnectedError):
     """The service closed a connection that had been idle, and answered nothing on it.
 
-    It has probably closed it before the request arrived.
+    It has probably closed it before the request arrived. A 408 that closes is no answer: it says
+    that no request came in time (RFC 9110, 15.5.9).
     """
 
 
@@ -214,8 +217,11 @@ async def exchange(
         protocol.set_response_params(read_until_eof=True, auto_decompress=False, **HEAD_LIMITS)
         transport.write(endpoint.encode(body))
         head, received = await protocol.read()
-        if head.code < 200 and head.code != _SWITCHING_PROTOCOLS:
-            head, received = await _skip_interim(protocol)
+        if head.code != _OK:
+            if head.code < _OK and head.code != _SWITCHING_PROTOCOLS:
+                head, received = await _skip_interim(protocol)
+            elif head.code == _REQUEST_TIMEOUT and was_used and head.should_close:
+                raise StaleConnectionError
         return Response(connection, head.code, head.headers, received, protocol.closed)
     except HttpProcessingError as error:
         _abort(connection)

@@ -167,7 +167,8 @@ class UsageReader:
     """Collects the token counts of one answer, which a stream may spread over its events.
 
     A later count replaces an earlier one unless it is impossible: negative, no whole number, or 0
-    for a prompt, which services send as a placeholder. So does a 0 for a completion with text.
+    for a prompt, which services send as a placeholder. A 0 for a completion with text is impossible
+    as well, and so is a total below its parts.
     """
 
     __slots__ = ("_counts",)
@@ -216,7 +217,7 @@ class UsageReader:
         return Usage(
             prompt_tokens=int(prompt),
             completion_tokens=int(completion),
-            total_tokens=int(total) if total and total != prompt + completion else None,
+            total_tokens=int(total) if total and total > prompt + completion else None,
             cached_tokens=_whole(counts.get("cached")),
             reasoning_tokens=_whole(counts.get("reasoning")),
             cost=counts.get("cost"),

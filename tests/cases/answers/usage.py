@@ -48,6 +48,18 @@ CASES: list[tuple[str, str, list[Any], Usage | None]] = [
         [{"prompt_tokens": 0, "completion_tokens": 5, "total_tokens": 8}],
         Usage(3, 5),
     ),
+    (
+        "total_below_its_parts",
+        "own",
+        [{"prompt_tokens": 300, "completion_tokens": 50, "total_tokens": 10}],
+        Usage(300, 50),
+    ),
+    (
+        "a_total_of_completions",
+        "own",
+        [{"input_tokens": 3, "output_tokens": 5, "total_tokens": 5}],
+        Usage(3, 5),
+    ),
     ("floats", "own", [{"prompt_tokens": 3.0, "completion_tokens": 5.0}], Usage(3, 5)),
     ("half_tokens", "own", [{"prompt_tokens": 3.5, "completion_tokens": 5}], None),
     ("digits", "own", [{"prompt_tokens": "3", "completion_tokens": "5"}], Usage(3, 5)),

@@ -111,6 +111,39 @@ async def test_an_end_before_any_byte_on_a_used_connection_is_stale(
         assert await found.ask(connector, Call(fresh=True)) == b"ok"
 
 
+TIMED_OUT = b"HTTP/1.1 408 Request Timeout\r\n%bContent-Length: 4\r\n\r\nlate"
+
+
+async def test_a_408_that_closes_a_used_connection_is_stale() -> None:
+    async with service(after(TIMED_OUT % b"Connection: close\r\n", close)) as (found, connector):
+        assert await found.ask(connector) == b"ok"
+        with pytest.raises(StaleConnectionError):
+            await found.ask(connector)
+        assert await found.ask(connector, Call(fresh=True)) == b"ok"
+
+
+async def test_a_408_that_keeps_its_connection_is_an_answer() -> None:
+    async with service(after(TIMED_OUT % b"", close)) as (found, connector):
+        assert await found.ask(connector) == b"ok"
+        assert await found.ask(connector) == b"late"
+
+
+async def test_a_408_on_a_new_connection_is_an_answer() -> None:
+    closing = TIMED_OUT % b"Connection: close\r\n"
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n{}")
+        writer.write(closing)
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        url = URL(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/")
+        connector = Connector(0, 5.0)
+        endpoint = Endpoint("POST", url, headers={}, proxy=None)
+        assert (await exchange(connector, endpoint, b"{}", Call())).status == 408
+        await connector.close()
+
+
 @pytest.mark.parametrize("then", [close, reset])
 async def test_an_end_on_a_new_connection_is_not_stale(
     then: Callable[[asyncio.StreamWriter], None],
