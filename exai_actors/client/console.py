@@ -98,7 +98,19 @@ async def open_console(url: str, token: str | None) -> AsyncIterator[ConsoleClie
         raise ConnectError(shown, str(error), "Is it a broker that listens there?") from None
     async with socket:
         await _send(socket, {"op": "hello", "token": token or "", "version": 1})
-        yield ConsoleClient(socket, await _received(socket, shown), shown)
+        try:
+            greeting = await _received(socket, shown)
+        except ConnectError:
+            if socket.close_code != _UNAUTHORIZED:
+                raise
+            raise _unauthorized(shown, token) from None
+        yield ConsoleClient(socket, greeting, shown)
+
+
+def _unauthorized(url: str, token: str | None) -> Unauthorized:
+    needs = "does not accept the operator's token" if token else "needs the token of an operator"
+    text = f"{url} {needs}; use that of an [[operator]] entry"
+    return Unauthorized(ErrorBody(ErrorCode.UNAUTHORIZED, text, {"needs": "operator"}))
 
 
 async def _send(socket: ClientConnection, message: dict[str, Any]) -> None:
@@ -109,9 +121,6 @@ async def _received(socket: ClientConnection, url: str) -> dict[str, Any]:
     try:
         frame: dict[str, Any] = msgspec.json.decode(await socket.recv())
     except ConnectionClosed:
-        if socket.close_code == _UNAUTHORIZED:
-            text = f"{url} needs the token of an operator; set EXAI_OPERATOR_TOKEN"
-            raise Unauthorized(ErrorBody(ErrorCode.UNAUTHORIZED, text)) from None
         why = socket.close_reason or "the connection broke off"
         raise ConnectError(url, why, "The broker's log says more") from None
     return frame

@@ -6,8 +6,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, assert_never, final
 
 import msgspec
+import structlog
 
 from exai_actors.console.feed import Feed, Sources
+from exai_actors.core.log_budget import LogBudget
 from exai_actors.core.observe.query import QueryError
 from exai_actors.core.operators import Operator, Operators
 from exai_actors.messages.connection import (
@@ -30,11 +32,14 @@ from exai_actors.wire.console.protocol import (
 )
 
 if TYPE_CHECKING:
-    from exai_actors.ports import Clock, Outbox
+    from exai_actors.ports import Clock, Outbox, Peer
+
+log = structlog.get_logger()
 
 HELLO_TIMEOUT_S = 5.0
 
 UNAUTHORIZED = 4003, "the console needs the token of an operator"
+WRONG_TOKEN = 4003, "the token is not an operator's"
 NO_HELLO = 4002, f"no hello within {HELLO_TIMEOUT_S:g} s"
 
 
@@ -56,25 +61,28 @@ class ConsoleActor(LoopActor):
     """Lives as long as its socket.
 
     ``describe`` returns the broker's name, version and the like for the greeting. A console that
-    does not read is sent nothing until it does; then it gets one change for the whole time.
+    does not read is sent nothing until it does; then it gets one change for the whole time. All
+    consoles share ``rejections``, the budget for entries about refused ones.
     """
 
     def __init__(
         self,
         *,
         outbox: Outbox,
-        bearer_token: str | None,
+        peer: Peer,
         sources: Sources,
         operators: Operators,
+        rejections: LogBudget,
         describe: Callable[[], dict[str, Any]],
         clock: Clock,
     ) -> None:
         super().__init__()
         self._outbox = outbox
-        self._bearer_token = bearer_token
+        self._peer = peer
         self._feed = Feed(sources)
         self._sources = sources
         self._operators = operators
+        self._rejections = rejections
         self._describe = describe
         self._clock = clock
         self._operator: Operator | None = None
@@ -110,7 +118,14 @@ class ConsoleActor(LoopActor):
             case HelloDue():
                 if self._operator is None:
                     self._outbox.close(*NO_HELLO)
-            case SocketClosed():
+            case SocketClosed(code=code):
+                if self._operator is not None:
+                    log.debug(
+                        "console.closed",
+                        address=self._peer.address,
+                        operator=self._operator.name,
+                        code=code,
+                    )
                 self.stop()
             case _:
                 assert_never(message)
@@ -127,15 +142,32 @@ class ConsoleActor(LoopActor):
             self._command(message)
 
     def _hello(self, hello: Hello) -> None:
-        operator = self._operators.identify(hello.token or self._bearer_token)
+        token = hello.token or self._peer.bearer_token
+        operator = self._operators.identify(token)
         if operator is None:
-            self._outbox.close(*UNAUTHORIZED)
+            self._log_rejected("another token" if token else "no token")
+            self._outbox.close(*(WRONG_TOKEN if token else UNAUTHORIZED))
             return
         self._operator = operator
+        log.debug(
+            "console.opened",
+            address=self._peer.address,
+            operator=operator.name,
+            role=operator.role.value,
+        )
         self._outbox.admit()
         self._outbox.send(
             protocol.welcome(operator.role, self._describe(), self._sources.tables, MIN_INTERVAL_S)
         )
+
+    def _log_rejected(self, presented: str) -> None:
+        if self._rejections.allow(self.now()):
+            log.info(
+                "console.rejected",
+                address=self._peer.address,
+                presented=presented,
+                suppressed=self._rejections.take_suppressed(),
+            )
 
     def _command(self, message: Watch | Unwatch | Resync) -> None:
         try:

@@ -20,6 +20,7 @@ from exai_actors.console.tables import (
     provider_event_rows,
     provider_rows,
 )
+from exai_actors.core.log_budget import LogBudget
 from exai_actors.core.operators import Operators
 from exai_actors.core.statistics import BrokerStatistics
 from exai_actors.ports import Clock, Outbox, Peer
@@ -44,6 +45,7 @@ class Consoles:
     ) -> None:
         self._system = system
         self._operators = operators
+        self._rejections = LogBudget()
         self._statistics = statistics
         self._clock = clock
         self._numbers = count(1)
@@ -75,9 +77,10 @@ class Consoles:
             ConsoleActor,
             path=path,
             outbox=outbox,
-            bearer_token=peer.bearer_token,
+            peer=peer,
             sources=self._sources,
             operators=self._operators,
+            rejections=self._rejections,
             describe=self._describe,
             clock=self._clock,
         )

@@ -6,9 +6,11 @@ from typing import Any
 
 import orjson
 import pytest
+import structlog
 
-from exai_actors.console.actor import NO_HELLO, UNAUTHORIZED, ConsoleActor
+from exai_actors.console.actor import NO_HELLO, UNAUTHORIZED, WRONG_TOKEN, ConsoleActor
 from exai_actors.console.feed import Sources
+from exai_actors.core.log_budget import LogBudget
 from exai_actors.core.observe.query import Column, Kind, Table
 from exai_actors.core.observe.tables import Row
 from exai_actors.core.operators import Operator, Operators, Role
@@ -20,6 +22,7 @@ from exai_actors.messages.connection import (
     SocketClosed,
     TextReceived,
 )
+from exai_actors.ports import Peer
 from exai_actors.runtime import ActorSystem, ManualDriver
 from exai_actors.testing.clock import ManualClock
 from exai_actors.testing.outbox_probe import OutboxProbe
@@ -44,9 +47,10 @@ class Console:
             ConsoleActor,
             path="/consoles/console-1",
             outbox=self.outbox,
-            bearer_token=bearer_token,
+            peer=Peer("192.0.2.7", bearer_token),
             sources=self.sources,
             operators=operators or Operators((), on_loopback=True),
+            rejections=LogBudget(),
             describe=lambda: {"version": "1.2.3"},
             clock=ManualClock(),
         )
@@ -107,7 +111,52 @@ def test_a_token_of_the_handshake_counts_as_well() -> None:
 def test_a_console_without_an_operators_token_is_closed(token: str) -> None:
     console = Console(ADA)
     assert console.send({"op": "hello", "token": token}) == []
-    assert (console.outbox.closed, console.outbox.is_admitted) == (UNAUTHORIZED, False)
+    expected = WRONG_TOKEN if token else UNAUTHORIZED
+    assert (console.outbox.closed, console.outbox.is_admitted) == (expected, False)
+
+
+@pytest.mark.parametrize(
+    ("token", "bearer_token", "presented"),
+    [
+        ("", None, "no token"),
+        ("guess", None, "another token"),
+        ("", "guess", "another token"),
+        (TOKEN + "x", TOKEN, "another token"),
+    ],
+)
+def test_a_refused_console_is_in_the_log_without_its_token(
+    token: str, bearer_token: str | None, presented: str
+) -> None:
+    with structlog.testing.capture_logs() as entries:
+        Console(ADA, bearer_token).send({"op": "hello", "token": token})
+    assert entries == [
+        {
+            "event": "console.rejected",
+            "log_level": "info",
+            "address": "192.0.2.7",
+            "presented": presented,
+            "suppressed": 0,
+        }
+    ]
+
+
+def test_refused_consoles_cannot_fill_the_log() -> None:
+    console = Console(ADA)
+    with structlog.testing.capture_logs() as entries:
+        for _ in range(20):
+            console.send({"op": "hello", "token": "guess"})
+        console.advance(10.0)
+        console.send({"op": "hello", "token": "guess"})
+    assert [entry["suppressed"] for entry in entries] == [0, 0, 0, 0, 0, 15]
+
+
+def test_the_log_has_the_operator_of_a_console() -> None:
+    with structlog.testing.capture_logs() as entries:
+        greeted(ADA).event(SocketClosed(1000, ""))
+    assert [(entry["event"], entry["operator"]) for entry in entries] == [
+        ("console.opened", "ada"),
+        ("console.closed", "ada"),
+    ]
 
 
 def test_a_console_that_does_not_say_hello_is_closed() -> None:

@@ -181,14 +181,14 @@ IGNORED: dict[str, tuple[str, ...]] = {
 _TOOLS: dict[str, tuple[str, dict[str, Field], tuple[str, ...]]] = {
     "chat": ("Ask a model and get its answer.", _CHAT_FIELDS, ("prompt",)),
     "list_models": ("List the models that can be asked, with their providers.", _NO_FIELDS, ()),
-    "version": ("Tell which broker this is and its version.", _NO_FIELDS, ()),
+    "version": ("The name and the version of this broker.", _NO_FIELDS, ()),
     "status": (
-        "Tell how the broker and its providers are doing: limits, in-flight, queued.",
+        "The state of the broker and its providers: limits, in flight, queued.",
         _NO_FIELDS,
         (),
     ),
     "health": ("The same as status.", _NO_FIELDS, ()),
-    "echo": ("Say the given text back; reaches no provider.", _ECHO_FIELDS, ()),
+    "echo": ("Repeat the given text, without a provider.", _ECHO_FIELDS, ()),
     "activity": ("The last events of the caller's own session.", _NO_FIELDS, ()),
 }
 

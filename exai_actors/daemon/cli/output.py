@@ -40,9 +40,12 @@ def lines_of(error: ExaiError) -> list[str]:
 def _broker_line(error: BrokerError) -> str:
     body = error.body
     line = f"{' '.join(body.message.split())} ({body.code})"
+    details = body.details or {}
     if body.code == ErrorCode.UNAUTHORIZED:
+        if details.get("needs") == "operator":
+            return f"{line}; set it with --token-file or EXAI_OPERATOR_TOKEN"
         return f"{line}; set it with --token or EXAI_TOKEN"
-    after = (body.details or {}).get("retry_after")
+    after = details.get("retry_after")
     if isinstance(after, int | float) and "retry" not in body.message:
         line += f"; try again in {after:g} s"
     return line

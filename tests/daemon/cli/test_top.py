@@ -136,10 +136,15 @@ async def test_only_operators_see_the_tables_of_a_broker_that_names_them(tmp_pat
     config = {"operator": [{"name": "ada", "token_file": str(file)}]}
     async with running_broker(config) as broker:
         refused = await exai("ps", "--url", broker.url)
+        wrong = await exai("ps", "--url", broker.url, env={"EXAI_OPERATOR_TOKEN": "a-wrong-one"})
         by_file = await exai("ps", "--token-file", str(file), "--url", broker.url)
         by_variable = await exai("ps", "--url", broker.url, env={"EXAI_OPERATOR_TOKEN": TOKEN})
     assert "needs the token of an operator" in refused.err
-    assert refused.code != 0
+    assert "does not accept the operator's token" in wrong.err
+    for each in refused, wrong:
+        assert "set it with --token-file or EXAI_OPERATOR_TOKEN" in each.err
+        assert "EXAI_TOKEN" not in each.err
+        assert each.code == 6
     assert "/broker" in by_file.out
     assert "/broker" in by_variable.out
 
