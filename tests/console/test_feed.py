@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from exai_actors.client.console import WatchedTable
 from exai_actors.console.feed import Feed, Sources
 from exai_actors.core.observe.query import Column, Kind, QueryError, Table
 from exai_actors.core.observe.tables import Row
@@ -30,12 +31,16 @@ class Broker:
         self.sources = Sources()
         self.sources.add(TABLE, self._read)
         self.feed = Feed(self.sources)
-        self.seen: dict[str, list[Any]] = {}
+        self.table = WatchedTable([])
         self.number = -1
 
     def _read(self) -> list[tuple[str, Row]]:
         self.reads += 1
         return list(self.rows.items())
+
+    @property
+    def seen(self) -> dict[str, list[Any]]:
+        return self.table.rows
 
     def frames(self, now: float) -> list[dict[str, Any]]:
         frames = [msgspec.json.decode(each) for each in self.feed.frames(now, 1000.0 + now)]
@@ -44,18 +49,9 @@ class Broker:
         return frames
 
     def _apply(self, frame: dict[str, Any]) -> None:
-        if frame["op"] == "snapshot":
-            self.seen = {key: cells for key, *cells in frame["rows"]}
-        else:
+        if frame["op"] != "snapshot":
             assert frame["seq"] == self.number + 1
-            for key in frame.get("gone", ()):
-                del self.seen[key]
-            for key, cells in frame.get("cells", {}).items():
-                for column, cell in cells.items():
-                    self.seen[key][int(column)] = cell
-            self.seen.update({key: cells for key, *cells in frame.get("rows", ())})
-            if "order" in frame:
-                self.seen = {key: self.seen[key] for key in frame["order"]}
+        self.table.apply(frame)
         self.number = frame["seq"]
 
 

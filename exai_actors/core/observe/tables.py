@@ -50,20 +50,6 @@ def difference(old: Rows, new: Rows) -> TableChange:
     return TableChange(rows, cells, gone, order)
 
 
-def apply(old: Rows, change: TableChange) -> dict[str, Row]:
-    """The state after a change. Raises KeyError if the change does not fit the state."""
-    rows = {key: row for key, row in old.items() if key not in change.gone}
-    for key, cells in change.cells.items():
-        row = list(rows[key])
-        for column, cell in cells.items():
-            row[column] = cell
-        rows[key] = tuple(row)
-    rows.update(change.rows)
-    if change.order is None:
-        return rows
-    return {key: rows[key] for key in change.order}
-
-
 def _differs_in_type(one: Cell, other: Cell) -> bool:
     # 1, 1.0 and True are equal, and look different.
     return type(one) is not type(other)
