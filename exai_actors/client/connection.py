@@ -12,10 +12,11 @@ from typing import Protocol
 
 from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.client import connect as open_websocket
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
+from websockets.exceptions import ConnectionClosed
 
 from exai_actors import __version__
 from exai_actors.client import codec
+from exai_actors.client.connecting import LOG_SAYS_MORE, OTHER_PROGRAM, connecting, proxy_for
 from exai_actors.client.errors import (
     NOT_CLOSED,
     ConnectError,
@@ -26,18 +27,13 @@ from exai_actors.client.errors import (
     client_timeout,
 )
 from exai_actors.client.settings import Settings
-from exai_actors.client.urls import NO_URL, BrokerUrl, parse_url
+from exai_actors.client.urls import BrokerUrl, parse_url
 from exai_actors.errors import ErrorBody, ErrorCode
 
 _log = logging.getLogger("exai_actors.client")
 
 # The turns of the loop in which a frame that has arrived is read before its call times out.
 READING_TURNS = 20
-
-_START_IT = "Is the broker running there? `exai serve` starts one."
-_NO_TLS = "A broker has no TLS: unless a proxy adds it, the URL begins with ws://."
-_OTHER_PROGRAM = "Is another program using that port?"
-_LOG_SAYS_MORE = "The broker's log says more."
 
 
 class Pending(Protocol):
@@ -252,30 +248,15 @@ async def open_connection(settings: Settings) -> Connection:
     refuses the token, UsageError if the URL is invalid.
     """
     url = parse_url(settings.url)
-    if url.port == 0:
-        # The library would use the default port, 80.
-        raise ConnectError(url.display, "nothing can listen on port 0", _START_IT)
-    try:
-        async with asyncio.timeout(settings.open_timeout_s):
-            return await _open(settings, url)
-    except TimeoutError:
-        why = f"no answer within {settings.open_timeout_s:g} s"
-        raise ConnectError(url.display, why, "Is it a broker that listens there?") from None
-    except InvalidURI as error:
-        raise UsageError(f"{url.display} {NO_URL}: {error.msg}") from None
-    except OSError as error:
-        advice = _NO_TLS if url.display.startswith("wss:") else _START_IT
-        raise ConnectError(url.display, _os_reason(error), advice) from error
-    except InvalidHandshake as error:
-        why = f"the server there does not speak WebSocket as expected ({error})"
-        raise ConnectError(url.display, why, _OTHER_PROGRAM) from error
+    async with connecting(url, settings.open_timeout_s):
+        return await _open(settings, url)
 
 
 async def _open(settings: Settings, url: BrokerUrl) -> Connection:
     websocket = await open_websocket(
         settings.url,
         compression=None,
-        proxy=None if url.is_loopback else True,
+        proxy=proxy_for(url),
         max_size=settings.max_frame_bytes,
         open_timeout=None,
         close_timeout=settings.close_timeout_s,
@@ -302,9 +283,9 @@ async def _open(settings: Settings, url: BrokerUrl) -> Connection:
         websocket.transport.abort()
         match error:
             case ConnectionClosed():
-                raise ConnectError(url.display, _close_reason(websocket), _LOG_SAYS_MORE) from None
+                raise ConnectError(url.display, _close_reason(websocket), LOG_SAYS_MORE) from None
             case ValueError():
-                raise ConnectError(url.display, str(error), _OTHER_PROGRAM) from None
+                raise ConnectError(url.display, str(error), OTHER_PROGRAM) from None
         raise
 
 
@@ -314,7 +295,7 @@ def _refusal(answer: codec.Frame, url: str, *, has_token: bool) -> Exception:
         remedy = "use the broker's [server] token or that of an [[access]] entry"
         text = f"{url} {problem}; {remedy}"
         return Unauthorized(ErrorBody(ErrorCode.UNAUTHORIZED, text))
-    return ConnectError(url, f"refused with {answer.error!r}", _LOG_SAYS_MORE)
+    return ConnectError(url, f"refused with {answer.error!r}", LOG_SAYS_MORE)
 
 
 def _close_reason(websocket: ClientConnection) -> str:
@@ -322,9 +303,3 @@ def _close_reason(websocket: ClientConnection) -> str:
     if code == NOT_CLOSED:
         return "broke off before it answered"
     return f"closed before it answered ({f'{code} {reason}'.rstrip()})"
-
-
-def _os_reason(error: OSError) -> str:
-    if isinstance(error, ConnectionRefusedError):
-        return "connection refused"
-    return str(error) or "the connection was dropped"

@@ -7,18 +7,21 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import msgspec
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
+from websockets.asyncio.client import ClientConnection
+from websockets.asyncio.client import connect as open_websocket
+from websockets.exceptions import ConnectionClosed
 
+from exai_actors.client.connecting import LOG_SAYS_MORE, OTHER_PROGRAM, connecting, proxy_for
 from exai_actors.client.errors import ConnectError, Unauthorized
-from exai_actors.client.urls import NO_URL, parse_url
+from exai_actors.client.urls import BrokerUrl, parse_url
 from exai_actors.errors import ErrorBody, ErrorCode, UsageError
 
 PATH = "/admin"
 MAX_FRAME_BYTES = 33_554_432
 OPEN_TIMEOUT_S = 10.0
 _UNAUTHORIZED = 4003
-_START_IT = "Start one with `exai serve`, or set EXAI_URL"
+
+_decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 class WatchedTable:
@@ -72,39 +75,42 @@ class ConsoleClient:
 
 
 @asynccontextmanager
-async def open_console(url: str, token: str | None) -> AsyncIterator[ConsoleClient]:
+async def open_console(
+    url: str, token: str | None, *, open_timeout_s: float = OPEN_TIMEOUT_S
+) -> AsyncIterator[ConsoleClient]:
     """Connect to the broker at ``url`` as an operator.
 
-    Raises ConnectError if there is none, Unauthorized if it refuses the token, and UsageError for a
-    URL that is none.
+    Raises ConnectError if no broker accepts the connection and answers in time, Unauthorized if it
+    refuses the token, and UsageError if the URL is invalid.
     """
-    shown = parse_url(url).display
-    try:
-        socket = await connect(
-            url.rstrip("/") + PATH,
-            max_size=MAX_FRAME_BYTES,
-            open_timeout=OPEN_TIMEOUT_S,
-            compression=None,
-            proxy=None,
-        )
-    except InvalidURI as error:
-        raise UsageError(f"{shown} {NO_URL}: {error.msg}") from None
-    except TimeoutError:
-        why = f"no answer within {OPEN_TIMEOUT_S:g} s"
-        raise ConnectError(shown, why, "Is it a broker that listens there?") from None
-    except OSError as error:
-        raise ConnectError(shown, error.strerror or str(error), _START_IT) from None
-    except InvalidHandshake as error:
-        raise ConnectError(shown, str(error), "Is it a broker that listens there?") from None
+    parsed = parse_url(url)
+    async with connecting(parsed, open_timeout_s):
+        socket, greeting = await _open(url.rstrip("/") + PATH, token, parsed)
     async with socket:
+        yield ConsoleClient(socket, greeting, parsed.display)
+
+
+async def _open(
+    address: str, token: str | None, url: BrokerUrl
+) -> tuple[ClientConnection, dict[str, Any]]:
+    socket = await open_websocket(
+        address,
+        max_size=MAX_FRAME_BYTES,
+        open_timeout=None,
+        compression=None,
+        proxy=proxy_for(url),
+    )
+    try:
         await _send(socket, {"op": "hello", "token": token or "", "version": 1})
-        try:
-            greeting = await _received(socket, shown)
-        except ConnectError:
-            if socket.close_code != _UNAUTHORIZED:
-                raise
-            raise _unauthorized(shown, token) from None
-        yield ConsoleClient(socket, greeting, shown)
+        greeting = await _received(socket, url.display)
+        if greeting.get("op") != "hello_ack" or "tables" not in greeting:
+            raise ConnectError(url.display, "the answer to hello is not a console's", OTHER_PROGRAM)
+    except BaseException as error:
+        socket.transport.abort()
+        if isinstance(error, ConnectError) and socket.close_code == _UNAUTHORIZED:
+            raise _unauthorized(url.display, token) from None
+        raise
+    return socket, greeting
 
 
 def _unauthorized(url: str, token: str | None) -> Unauthorized:
@@ -119,8 +125,9 @@ async def _send(socket: ClientConnection, message: dict[str, Any]) -> None:
 
 async def _received(socket: ClientConnection, url: str) -> dict[str, Any]:
     try:
-        frame: dict[str, Any] = msgspec.json.decode(await socket.recv())
+        return _decode(await socket.recv())
     except ConnectionClosed:
         why = socket.close_reason or "the connection broke off"
-        raise ConnectError(url, why, "The broker's log says more") from None
-    return frame
+        raise ConnectError(url, why, LOG_SAYS_MORE) from None
+    except msgspec.DecodeError as error:
+        raise ConnectError(url, f"sent no message of a console: {error}", OTHER_PROGRAM) from None

@@ -126,7 +126,7 @@ async def test_a_question_that_makes_no_sense_is_answered(
 async def test_without_a_broker_there_is_advice() -> None:
     result = await exai("ps", "--url", "ws://127.0.0.1:1")
     assert result.code == 5
-    assert "Start one with `exai serve`" in result.err
+    assert "`exai serve` starts one" in result.err
 
 
 async def test_only_operators_see_the_tables_of_a_broker_that_names_them(tmp_path: Path) -> None:
