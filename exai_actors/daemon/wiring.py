@@ -10,6 +10,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
+from itertools import chain
 
 import structlog
 
@@ -149,7 +150,7 @@ class Broker:
         guard = MemoryGuard(
             buffer_limit(self.config.server.buffer_bytes),
             self.config.server.kept_bytes,
-            lambda: self._server.sockets,
+            lambda: chain(self._server.sockets, self._server.http_connections),
             lambda: self._tree.memory_board.sessions,
         )
         self._tree.board.register_memory(guard.statistics)

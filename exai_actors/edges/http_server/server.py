@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from email.utils import formatdate
 
 import msgspec
@@ -88,6 +88,11 @@ class HttpServer:
         connection = HttpConnection(self, asyncio.get_running_loop())
         self._connections[connection] = None
         return connection
+
+    @property
+    def connections(self) -> Iterable[HttpConnection]:
+        """The open connections."""
+        return self._connections.keys()
 
     def close_when_idle(self) -> None:
         """Close each connection after the request it is answering, if any."""

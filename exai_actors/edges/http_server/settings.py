@@ -11,7 +11,9 @@ class HttpServerSettings(msgspec.Struct, frozen=True, kw_only=True):
     ``head_timeout_s`` covers a request's head from its first byte, or from the opening of the
     connection; ``body_timeout_s`` the wait for the next piece of its body; ``idle_timeout_s`` the
     wait for another request. Reading stops while ``pipelined`` requests, or ``head_bytes`` of their
-    bodies, wait for their turn. A client may leave ``outbox_bytes`` of a response unread.
+    bodies, wait for their turn, and while a client leaves ``outbox_high_bytes`` of its responses
+    unread. One that reads nothing for ``unread_timeout_s`` is aborted then, as is one that leaves
+    ``outbox_bytes``.
     """
 
     max_connections: int = 256
@@ -21,8 +23,9 @@ class HttpServerSettings(msgspec.Struct, frozen=True, kw_only=True):
     head_timeout_s: float = 10.0
     body_timeout_s: float = 30.0
     idle_timeout_s: float = 75.0
+    unread_timeout_s: float = 10.0
     close_timeout_s: float = 1.0
     pipelined: int = 8
-    outbox_high_bytes: int = 1_048_576
-    outbox_low_bytes: int = 262_144
+    outbox_high_bytes: int = 65_536
+    outbox_low_bytes: int = 16_384
     outbox_bytes: int = 67_108_864

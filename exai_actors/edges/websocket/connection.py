@@ -59,11 +59,12 @@ class ConnectionHost(Protocol):
     def admit(self, connection: WebSocketConnection) -> None:
         """Count it as a client's."""
 
-    def hand_over(self, transport: asyncio.Transport, first: bytes) -> bool:
-        """Serve a client that does not speak WebSocket; ``first`` are the bytes so far.
+    @property
+    def serves_http(self) -> bool:
+        """If not, a client that does not speak WebSocket is answered as a failed handshake."""
 
-        False if this is to be answered like a failed handshake.
-        """
+    def hand_over(self, transport: asyncio.Transport, first: bytes) -> None:
+        """Serve a client that does not speak WebSocket; ``first`` are its bytes so far."""
 
     def answer_handshake(self, connection: WebSocketConnection, request: Request) -> Response:
         """The response to a handshake; status 101 if it succeeds."""
@@ -338,8 +339,9 @@ class WebSocketConnection(asyncio.BufferedProtocol):
             self._first = first
             return
         self._first = None
-        if protocol == "http" and self._host.hand_over(self._transport, first):
+        if protocol == "http" and self._host.serves_http:
             self._release()
+            self._host.hand_over(self._transport, first)
         else:
             self._receive_header(first)
 

@@ -20,6 +20,8 @@ class Pause(Enum):
     """The actor has yet to handle many messages, or large ones."""
     MEMORY = 16
     """The buffers of the process have reached their limit, and this socket has much of it."""
+    RELEASED = 32
+    """The socket is another protocol's, or gone."""
 
 
 class ReadGate:
@@ -67,7 +69,8 @@ class ReadGate:
             self._read_on()
 
     def release(self) -> None:
-        """Break the reference cycle with the owner of ``read_on``."""
+        """Leave the transport alone; break the reference cycle with the owner of ``read_on``."""
+        self._causes |= Pause.RELEASED.value
         self._read_on = _nothing
 
 

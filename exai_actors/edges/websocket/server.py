@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from collections.abc import Set as AbstractSet
 from typing import Protocol
 
@@ -21,6 +21,7 @@ from exai_actors.core.log_budget import LogBudget
 from exai_actors.core.loopback import is_loopback
 from exai_actors.core.statistics import StrangerStatistics
 from exai_actors.core.strangers import StrangerPool, network_of
+from exai_actors.edges.http_server.connection import HttpConnection
 from exai_actors.edges.http_server.server import HttpServer
 from exai_actors.edges.listener import Listener, listen
 from exai_actors.edges.websocket.connection import WebSocketConnection
@@ -131,6 +132,11 @@ class WebSocketServer:
         """All sockets, those without a finished handshake among them."""
         return self._sockets
 
+    @property
+    def http_connections(self) -> Iterable[HttpConnection]:
+        """The open connections of the HTTP server, if there is one."""
+        return () if self._http is None else self._http.connections
+
     async def start(self) -> int:
         """Listen; return the port, which is a free one if 0 was asked for.
 
@@ -213,9 +219,12 @@ class WebSocketServer:
             self._admitted[connection] = address
             self._by_address.setdefault(address, set()).add(connection)
 
-    def hand_over(self, transport: asyncio.Transport, first: bytes) -> bool:
-        if self._http is None:
-            return False
+    @property
+    def serves_http(self) -> bool:
+        return self._http is not None
+
+    def hand_over(self, transport: asyncio.Transport, first: bytes) -> None:
+        assert self._http is not None
         http = self._http.connection()
         # A transport chooses how it reads when it starts to.
         transport.pause_reading()
@@ -223,7 +232,6 @@ class WebSocketServer:
         http.connection_made(transport)
         transport.resume_reading()
         http.data_received(first)
-        return True
 
     def answer_handshake(self, connection: WebSocketConnection, request: Request) -> Response:
         if self._is_stopping:

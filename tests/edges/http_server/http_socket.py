@@ -18,11 +18,13 @@ class Timers:
 
     def __init__(self) -> None:
         self.now = 0.0
-        self._soon: list[Callable[[], object]] = []
+        self._soon: list[Handle] = []
         self._later: list[tuple[float, Handle]] = []
 
-    def call_soon(self, callback: Callable[..., object], *args: object) -> None:
-        self._soon.append(lambda: callback(*args))
+    def call_soon(self, callback: Callable[..., object], *args: object) -> Handle:
+        handle = Handle(lambda: callback(*args))
+        self._soon.append(handle)
+        return handle
 
     def call_later(self, delay: float, callback: Callable[..., object], *args: object) -> Handle:
         handle = Handle(lambda: callback(*args))
@@ -31,7 +33,7 @@ class Timers:
 
     def turn(self) -> None:
         while self._soon:
-            self._soon.pop(0)()
+            self._soon.pop(0).run()
 
     def advance(self, seconds: float) -> None:
         self.now += seconds

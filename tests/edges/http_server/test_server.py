@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
 from websockets.asyncio.client import connect
 
+from exai_actors.edges.http_server.connection import HttpConnection
 from exai_actors.edges.http_server.server import HttpServer, Page, PageRequest, Response
 from exai_actors.edges.http_server.settings import HttpServerSettings
 from exai_actors.edges.websocket.server import WebSocketServer
@@ -181,4 +183,34 @@ async def test_a_server_that_stops_listening_closes_idle_connections() -> None:
         await read_response(reader)
         running.server.stop_listening()
         assert await reader.read() == b""
+        writer.close()
+
+
+@pytest.mark.parametrize("size", [65_536, 65_537, 131_072, 300_000])
+async def test_a_request_that_fills_the_first_read_is_answered(size: int) -> None:
+    head = b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"
+    body = b"x" * (size - len(head % size))
+    async with broker() as running:
+        reader, writer = await running.connect()
+        writer.write(head % len(body) + body + GET)
+        assert (await read_response(reader))[1] == body
+        assert (await read_response(reader))[1] == b"nothing"
+        writer.close()
+
+
+async def test_a_fault_in_the_first_request_does_not_keep_the_server_from_stopping(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fails(*_: object) -> None:
+        raise RuntimeError("a fault of the connection")
+
+    monkeypatch.setattr(HttpConnection, "data_received", fails)
+    # The event loop reports the fault; here only the end counts.
+    asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+    async with broker() as running:
+        reader, writer = await running.connect()
+        writer.write(GET)
+        with contextlib.suppress(ConnectionResetError):
+            assert await reader.read() == b""
+        assert not running.server.sockets
         writer.close()
