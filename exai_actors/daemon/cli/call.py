@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+import msgspec
 
 from exai_actors.daemon.cli.options import (
     ask_broker,
@@ -14,6 +15,9 @@ from exai_actors.daemon.cli.options import (
     timeout_option,
     times,
 )
+
+if TYPE_CHECKING:
+    from exai_actors.client import BrokerClient, CallResult
 
 
 @click.command()
@@ -35,10 +39,23 @@ def call(
     `exai tools` lists the tools. An argument is KEY=TEXT, or KEY:=JSON for anything but text:
     `exai call chat prompt=hello max_tokens:=5`.
     """
+    from exai_actors.client import InvalidArguments
     from exai_actors.daemon.cli.output import Answer, print_json
 
     given = dict(map(_argument, arguments))
-    result = ask_broker(url, token, lambda broker: broker.call(tool, given, **times(timeout)))
+
+    async def ask(broker: BrokerClient) -> CallResult:
+        try:
+            return await broker.call(tool, given, **times(timeout))
+        except InvalidArguments as error:
+            value = given.get(error.field or "")
+            if not _could_be_json(value):
+                raise
+            hint = f"for JSON instead of text write {error.field}:={value}"
+            body = msgspec.structs.replace(error.body, message=f"{error.body.message}; {hint}")
+            raise InvalidArguments(body) from None
+
+    result = ask_broker(url, token, ask)
     if as_json:
         print_json(
             {
@@ -67,3 +84,13 @@ def _argument(written: str) -> tuple[str, Any]:
         raise click.UsageError(
             f'"{value}" is not JSON; write {key[:-1]}={value} if it is text'
         ) from None
+
+
+def _could_be_json(value: Any) -> bool:
+    """Whether an argument that was given as text is JSON other than a text."""
+    if not isinstance(value, str):
+        return False
+    try:
+        return not isinstance(json.loads(value), str)
+    except ValueError:
+        return False

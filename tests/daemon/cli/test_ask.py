@@ -418,7 +418,11 @@ async def test_a_tool_is_called_with_texts_and_json(
         (("chat", "prompt"), ExitCode.USAGE, '"prompt" is not an argument; write KEY=TEXT'),
         (("chat", "=x"), ExitCode.USAGE, '"=x" is not an argument'),
         (("chat", "max_tokens:=five"), ExitCode.USAGE, "write max_tokens=five if it is text"),
-        (("chat", "prompt=x", "max_tokens=5"), ExitCode.INVALID, "max_tokens"),
+        (("chat", "prompt=x", "max_tokens=5"), ExitCode.INVALID, "text write max_tokens:=5 (VALID"),
+        (("chat", "prompt=x", "top_p=0.5"), ExitCode.INVALID, "write top_p:=0.5 (VALIDATION"),
+        (("chat", 'messages=[{"a": 1}]'), ExitCode.INVALID, 'write messages:=[{"a": 1}] (VALID'),
+        (("chat", "prompt=x", "max_tokens=few"), ExitCode.INVALID, "got str (VALIDATION_ERROR)"),
+        (("chat", "prompt=x", "max_tokens:=0"), ExitCode.INVALID, "got 0 (VALIDATION_ERROR)"),
     ],
 )
 async def test_a_wrong_call_says_what_is_wrong(
