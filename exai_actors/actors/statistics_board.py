@@ -94,7 +94,12 @@ class StatisticsBoard:
             # Its state may be the reason why it failed.
             self._providers.pop(name, None)
             return
-        closed = replace(last, mode="closed", trouble=trouble, in_flight=0, queued=0)
+        # Its calls ended with it, and their permits are free again as far as the limit has room.
+        over = max(0, last.over - last.in_flight)
+        free = last.free + last.in_flight - (last.over - over)
+        closed = replace(
+            last, mode="closed", trouble=trouble, in_flight=0, queued=0, over=over, free=free
+        )
         self._providers[name] = lambda: closed
 
     def register_listener(self, statistics: Callable[[], ListenerStatistics]) -> None:

@@ -20,6 +20,7 @@ from exai_actors.console.tables import (
     provider_rows,
 )
 from exai_actors.core.calls import FailureKind
+from exai_actors.core.capacity.changes import SetLimit
 from exai_actors.core.capacity.settings import CapacitySettings, GateSettings, RetrySettings
 from exai_actors.core.observe.query import Table
 from exai_actors.core.observe.tables import Row
@@ -96,6 +97,24 @@ def test_a_restarted_provider_is_conserved_with_the_calls_that_it_adopts() -> No
     tree.upstream.calls[0].close(cut_off=False)
     tree.settle()
     assert providers(tree)["kimi"]["conserved"] is True
+
+
+@pytest.mark.parametrize(("limit", "lowered"), [(1, 1), (2, 2), (4, 4), (3, 1), (2, 1)])
+def test_a_closed_provider_is_conserved_without_the_calls_that_ended_with_it(
+    limit: int, lowered: int
+) -> None:
+    tree = ManualTree(limit=limit)
+    client = tree.client()
+    client.call("a")
+    client.call("b")
+    client.call("c")
+    tree.change(SetLimit(lowered))
+    for _ in range(6):
+        tree.actor("/providers/kimi").tell(object())
+        tree.settle()
+    kimi = providers(tree)["kimi"]
+    assert (kimi["state"], kimi["in_flight"], kimi["queued"]) == ("closed", 0, 0)
+    assert kimi["conserved"] is True
 
 
 def test_actors_show_their_lanes_and_their_work() -> None:
