@@ -137,10 +137,17 @@ def parse_models(
         parsed = parse_json(body)
         if isinstance(parsed, dict) and parsed.get("error"):
             return classify_error(parsed["error"], redactor=redactor)
-        models = parsed.get("data") if isinstance(parsed, dict) else parsed
+        models = parsed
+        if isinstance(parsed, dict):
+            # Ollama without models sends null; some servers have a list of names.
+            models = parsed.get("data") or parsed.get("models")
+            models = [] if models is None and "data" in parsed else models
         if not isinstance(models, list):
             raise Malformed("JSON without a list of models")
-        names = (model.get("id") if isinstance(model, dict) else model for model in models)
+        names = (
+            model.get("id") or model.get("name") if isinstance(model, dict) else model
+            for model in models
+        )
         ids = tuple(dict.fromkeys(name for name in names if name and name == parse_name(name)))
         if models and not ids:
             raise Malformed("a list of models without an id")

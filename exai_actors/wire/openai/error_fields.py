@@ -30,7 +30,7 @@ _DECODER = json.JSONDecoder()
 _MAX_DEPTH = 8
 _MAX_MESSAGES = 12
 _CODE_KEYS = ("type", "code", "status", "error_type", "reason", "error_code", "statusCode")
-_MESSAGE_KEYS = ("message", "msg", "status_msg", "detail", "error", "error_message")
+_MESSAGE_KEYS = ("message", "msg", "status_msg", "detail", "error", "error_message", "error_msg")
 _STATUS = re.compile(r"[45][0-9]{2}")
 _QUOTED = re.compile(
     r"\"[^\"]{0,2000}\"|(?<!\w)'[^']{0,2000}'(?!\w)|`[^`]{0,2000}`"

@@ -129,7 +129,7 @@ def _status(status: int, kind: FailureKind, *, holder: Holder = Holder.ACCOUNT) 
     )
 
 
-_LIMITING = frozenset({0, 403, 408, 425, 429, 500, 502, 503, 504, 520, 529})
+_LIMITING = frozenset({0, 403, 408, 425, 429, 498, 500, 502, 503, 504, 520, 529})
 """The statuses under which words about load or rates count."""
 
 _NO_SUCH_MODEL = frozenset({0, 400, 403, 404, 410, 422})
@@ -250,6 +250,7 @@ RULES: tuple[Rule, ...] = (
             r"\b(?:daily|weekly|monthly|\w+-hour|session|window)\b.{0,12}\b(?:quota|allowance|usage)\b"
             r".{0,20}\b(?:used up|exhausted|reached|exceeded|consumed|depleted)",
             r"\bquota window\b.{0,12}\bexhausted",
+            r"\bper (?:month|week)\b.{0,20}\blimit|used up your (?:daily|weekly|monthly)",
         ),
         kind=FailureKind.QUOTA,
         scope=LimitScope.WINDOW,
@@ -287,6 +288,7 @@ RULES: tuple[Rule, ...] = (
             r"(?:balance|credits?|funds)(?: (?:is|are|has|have|been|was))*"
             r" (?:depleted|used up|exhausted)",
             r"not enough (?:credits?|balance)",
+            r"(?:\bnot|n't) have (?:any|enough|sufficient) (?:credits?|balance|funds)",
             r"\bout of (?:credits?|funds|balance)",
             r"\bno (?:remaining|more|available) (?:credits?|balance|funds)"
             r"|\bno (?:credits?|balance|funds) (?:left|remaining|available)",
@@ -322,7 +324,12 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         name="window.code",
-        codes=("usage_limit_reached", "usage_limit_exceeded", "access_terminated_error"),
+        codes=(
+            "usage_limit_reached",
+            "usage_limit_exceeded",
+            "access_terminated_error",
+            "*usagelimiterror",
+        ),
         kind=FailureKind.QUOTA,
         scope=LimitScope.WINDOW,
         until=Until.RESET,
@@ -331,7 +338,8 @@ RULES: tuple[Rule, ...] = (
         name="window.phrase",
         phrase=_phrase(
             r"usage limit",
-            r"(?:session|daily|weekly|monthly)(?:/monthly)? limit (?:reached|exceeded|exhausted)",
+            r"(?:session|daily|weekly|monthly)(?:/monthly)?(?: \w+)? limit"
+            r" (?:reached|exceeded|exhausted)",
             r"monthly limit",
             r"(?:reached|hit|exceeded) your (?:session|daily|weekly|monthly|[\w-]+-hour) limit",
             r"使用上限|用量上限",
@@ -350,7 +358,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         name="quota.phrase",
         phrase=_phrase(
-            r"exceeded your current quota",
+            r"exceeded your (?:current|service) quota",
             r"quota (?:has been |is )?(?:exhausted|used up|depleted)",
             r"\bout of (?:call volume )?quota",
         ),
@@ -376,8 +384,8 @@ RULES: tuple[Rule, ...] = (
             r"overloaded",
             r"server (?:is )?busy",
             r"maximum pending requests",
-            r"at capacity|capacity exceeded",
-            r"(?:high|peak) (?:demand|load)",
+            r"at capacity|capacity (?:temporarily )?exceeded",
+            r"(?:high|peak|heavy) (?:demand|load|traffic)",
             r"访问量过大|负载已饱和|繁忙",
         ),
         kind=FailureKind.OVERLOADED,
@@ -408,7 +416,8 @@ RULES: tuple[Rule, ...] = (
             r"concurren\w* (?:requests?|limit|calls?|sessions?)|(?:max|organization) concurrency",
             r"parallel request",
             r"no deployments available",
-            r"请求频率|请求过于频繁|速率限制|并发",
+            r"\b(?:qps|rps)\b",
+            r"请求频率|请求过于频繁|请求过多|速率限制|并发|流控|限流|限频",
         ),
         kind=FailureKind.RATE_LIMITED,
         holder=Holder.STATED,
@@ -427,6 +436,7 @@ RULES: tuple[Rule, ...] = (
             r"rate limit (?:is |was |has been )?(?:exceeded|reached|hit)",
             r"(?:exceeded|reached|hit) (?:the|your|its) rate limit",
             r"too many requests",
+            r"too many tokens,? (?:please )?wait",
         ),
         kind=FailureKind.RATE_LIMITED,
         holder=Holder.STATED,
@@ -475,6 +485,15 @@ RULES: tuple[Rule, ...] = (
         statuses=frozenset({0, 503}),
         phrase=_phrase(r"no available channels? for model", r"模型.{0,80}无可用渠道"),
         kind=FailureKind.MODEL_NOT_FOUND,
+    ),
+    # About the content and not the key, although the status is that of a key.
+    Rule(
+        name="content.flagged",
+        provider="OpenRouter",
+        statuses=frozenset({0, 403}),
+        codes=("content_policy*", "content_filter*", "moderation*", "data_inspection_failed"),
+        phrase=_phrase(r"\b(?:input|prompt|content|request)\b.{0,20}\bflagged\b"),
+        kind=FailureKind.REJECTED,
     ),
     Rule(
         name="not_found.code",

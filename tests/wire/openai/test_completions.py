@@ -457,12 +457,14 @@ class TestModels:
         assert parse_models(b'[{"id": "a"}]') == ("a",)
         assert parse_models(b'{"data": ["a", "b"]}') == ("a", "b")
         assert parse_models(b'{"data": []}') == ()
+        assert parse_models(b'{"object": "list", "data": null}') == ()
+        assert parse_models(b'{"models": [{"name": "a"}, {"id": "b", "name": "c"}]}') == ("a", "b")
 
     def test_an_id_with_a_lone_surrogate_is_left_out(self) -> None:
         body = rb'{"data": [{"id": "a\ud800"}, {"id": "\ud83d\ude00"}, {"id": "b"}]}'
         assert parse_models(body) == ("😀", "b")
 
-    @pytest.mark.parametrize("body", [b"", b"{}", b'{"data": 3}', b"3", b'[{"name": "a"}]'])
+    @pytest.mark.parametrize("body", [b"", b"{}", b'{"data": 3}', b"3", b'[{"title": "a"}]'])
     def test_anything_else_is_malformed(self, body: bytes) -> None:
         failure = parse_models(body, redactor=KIMI)
         assert isinstance(failure, UpstreamFailure)
