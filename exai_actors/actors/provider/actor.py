@@ -288,7 +288,8 @@ class ProviderActor(LoopActor):
         self._counts.granted += 1
         if call.attempts == 1:
             for run in call.runs:
-                self._replies.granted(run)
+                if run.options.reports_progress:
+                    self._replies.granted(run)
         call.upstream_call = self._upstream.start(
             call.permit, call.run.call, self.actor_ref, fresh=call.resends > 0
         )
@@ -343,13 +344,13 @@ class ProviderActor(LoopActor):
             completion.usage,
             len(completion.text),
         )
-        self._dispatcher.completed(call, prompt + answer, cost_of(prompt, answer), now)
+        self._dispatcher.settlement.completed(call, prompt + answer, cost_of(prompt, answer), now)
         if call.live:
             self._replies.completed(call, completion)
 
     def _aborted(self, call: ProviderCall, aborted: Aborted, now: float) -> None:
         self._counts.aborted += 1
-        self._dispatcher.aborted(call, call.cost_so_far, now)
+        self._dispatcher.settlement.aborted(call, call.cost_so_far, now)
         if call.live:
             message = aborted.because or "the call was aborted"
             sent = bool(aborted.because or call.sent_length)
@@ -362,7 +363,9 @@ class ProviderActor(LoopActor):
             self._unrecognised.note(failure, now)
         if call.sent_length and not failure.text_sent:
             failure = replace(failure, text_sent=True)
-        if self._dispatcher.failed(call, failure, now, self._draw(), may_retry=call.live):
+        if self._dispatcher.settlement.failed(
+            call, failure, now, self._draw(), may_retry=call.live
+        ):
             self._counts.tried_again += 1
             self._arm_refresh()
         elif call.live:

@@ -100,7 +100,9 @@ class SessionConnections:
     def granted(self, active: ActiveRequest) -> None:
         """Tell all waiters that the request has its permit."""
         for connection_id, name in active.waiters:
-            self.tell(connection_id, RequestGranted(name))
+            connection = self._by_id.get(connection_id)
+            if connection is not None:
+                connection.tell(RequestGranted(name))
 
     def chunk(self, active: ActiveRequest, text: str) -> None:
         """Send a chunk to the reader, if there is one."""

@@ -11,7 +11,7 @@ How a call gets its permit:
 3. ``pump`` grants queued calls while permits are free and the guards let them pass, in the order of
    ``fair_queue``. Its owner calls it after every change and at ``wake_at``.
 4. The call's owner starts it and reports its end: ``release`` or, if it was cut off, ``quarantine``
-   takes the permit back, and ``completed``, ``failed`` or ``aborted`` settle it (``settlement``).
+   takes the permit back, and ``settlement`` settles it as completed, failed or aborted.
 5. A failed call that may be retried waits in ``retries`` and goes to the head of its session's
    queue when it is due. A quarantined permit returns when its rest is over.
 """
@@ -62,9 +62,9 @@ class Dispatcher(Generic[C]):
     __slots__ = (
         "_budget",
         "_by_model",
+        "_ledgers",
         "_quarantine",
         "_refusals",
-        "_settlement",
         "_turn",
         "account",
         "displaced",
@@ -72,6 +72,7 @@ class Dispatcher(Generic[C]):
         "guards",
         "pools",
         "retries",
+        "settlement",
         "waits",
     )
 
@@ -91,6 +92,9 @@ class Dispatcher(Generic[C]):
         )
         self.pools[0].ledger.reserve(account.reserved)
         self._by_model = {pool.model: pool for pool in self.pools}
+        # By the index in a permit's number. An earlier owner may have had more pools.
+        ledgers = tuple(pool.ledger for pool in self.pools)
+        self._ledgers = ledgers + ledgers[:1] * (MAX_POOLS - len(ledgers))
         self.guards = GrantGuards(account)
         self._quarantine = Quarantine(account)
         self.waits: WaitEstimates[C] = WaitEstimates(
@@ -99,14 +103,14 @@ class Dispatcher(Generic[C]):
         self._refusals: Refusals[C] = Refusals(self.guards, self.waits)
         self.retries: RetryQueue[C] = RetryQueue()
         self._budget = RetryBudget(account.settings.retry)
-        self._settlement: Settlement[C] = Settlement(
+        self.settlement: Settlement[C] = Settlement(
             account, self.guards, self._budget, self.retries
         )
         self.expired: list[C] = []
         self.displaced: list[tuple[C, Refusal]] = []
         self._turn = 0
         for permit, call in self._quarantine:
-            self._pool_at(permit).ledger.adopt_quarantined(permit, call)
+            self._ledgers[permit % MAX_POOLS].adopt_quarantined(permit, call)
         account.circuit.forget_probes()
         for hold in account.holds():
             hold.forget_probe()
@@ -175,11 +179,11 @@ class Dispatcher(Generic[C]):
 
         None, and an anomaly, for a permit that is not held.
         """
-        return self._pool_at(permit).ledger.release(permit)
+        return self._ledgers[permit % MAX_POOLS].release(permit)
 
     def quarantine(self, permit: PermitId, until: float) -> C | None:
         """In place of ``release``, for a call that was cut off: its permit rests until then."""
-        call = self._pool_at(permit).ledger.quarantine(permit)
+        call = self._ledgers[permit % MAX_POOLS].quarantine(permit)
         if call is not None:
             self._quarantine.put(permit, call, until)
         return call
@@ -194,24 +198,6 @@ class Dispatcher(Generic[C]):
         extra = call.cost * stalled_s / max(mean_s, MIN_SERVICE_S)
         pool.queue.settle(call.flow, 0.0, extra, call.inverse_weight)
 
-    def completed(self, call: C, tokens: float, cost: float, now: float) -> None:
-        """Settle an answered call with its real ``tokens`` and ``cost``."""
-        self._settlement.completed(call, tokens, cost, now)
-
-    def aborted(self, call: C, cost: float, now: float) -> None:
-        """Settle an aborted call with the ``cost`` it probably had."""
-        self._settlement.aborted(call, cost, now)
-
-    def failed(
-        self, call: C, failure: UpstreamFailure, now: float, draw: float, *, may_retry: bool = True
-    ) -> bool:
-        """Settle a failed call, and return whether it will be retried.
-
-        ``draw`` is the jitter, uniform in [0, 1). A call that no request waits for is not to be
-        retried.
-        """
-        return self._settlement.failed(call, failure, now, draw, may_retry=may_retry)
-
     def would_wait(self, call: C, failure: UpstreamFailure, now: float) -> bool:
         """Whether guards keep the next attempt of a failed call from starting now."""
         verdict = judge(failure)
@@ -219,11 +205,11 @@ class Dispatcher(Generic[C]):
 
     def adopt(self, permit: PermitId, call: C) -> None:
         """Count a call that an earlier owner started, until it ends."""
-        self._pool_at(permit).ledger.adopt(permit, call)
+        self._ledgers[permit % MAX_POOLS].adopt(permit, call)
 
     def find(self, permit: PermitId) -> C | None:
         """The call that holds this permit."""
-        return self._pool_at(permit).ledger.held.get(permit)
+        return self._ledgers[permit % MAX_POOLS].held.get(permit)
 
     def find_queued(self, session: SessionId, request: RequestKey) -> C | None:
         """The call of a request that waits in a queue; retries that are not due are not found."""
@@ -392,7 +378,7 @@ class Dispatcher(Generic[C]):
             queue = call.pool.queue
             queue.put(call.flow, call.request, call, call.cost, now, ahead=True)
         while (permit := self._quarantine.take(now)) is not None:
-            self._pool_at(permit).ledger.release(permit)
+            self._ledgers[permit % MAX_POOLS].release(permit)
         for pool in self.pools:
             self._restore_opened(pool, now)
 
@@ -416,7 +402,3 @@ class Dispatcher(Generic[C]):
         """All pools, starting with another one each time: they compete for the same rate gates."""
         first = self._turn % len(self.pools)
         return self.pools[first:] + self.pools[:first]
-
-    def _pool_at(self, permit: PermitId) -> Pool[C]:
-        index = permit % MAX_POOLS
-        return self.pools[index] if index < len(self.pools) else self.pools[0]

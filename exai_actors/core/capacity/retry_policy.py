@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from math import inf
 from typing import assert_never
 
 import msgspec
@@ -112,24 +113,24 @@ def hold_s(failure: UpstreamFailure, in_a_row: int, draw: float, settings: Retry
 class RetryBudget:
     """At most max(reserve, budget * requests) retries within the window, counted in slices."""
 
-    __slots__ = ("_settings", "_slice_s", "_slices")
+    __slots__ = ("_settings", "_slice_ends", "_slice_s", "_slices")
 
     def __init__(self, settings: RetrySettings) -> None:
         self._settings = settings
         self._slice_s = settings.budget_window_s / BUDGET_SLICES
         self._slices: deque[_Slice] = deque()
+        self._slice_ends = -inf
 
     def note_request(self, now: float) -> None:
         """Count the first attempt of a request."""
-        slices = self._slices
-        if not slices or now - slices[-1].began >= self._slice_s:
+        if now >= self._slice_ends:
             self._begin_slice(now)
-        slices[-1].requests += 1
+        self._slices[-1].requests += 1
 
     def take(self, now: float) -> bool:
         """Whether one more retry is allowed; if so, it is counted."""
         slices = self._slices
-        if not slices or now - slices[-1].began >= self._slice_s:
+        if now >= self._slice_ends:
             self._begin_slice(now)
         requests = sum(each.requests for each in slices)
         retries = sum(each.retries for each in slices)
@@ -141,6 +142,7 @@ class RetryBudget:
     def _begin_slice(self, now: float) -> None:
         slices = self._slices
         slices.append(_Slice(now))
+        self._slice_ends = now + self._slice_s
         while slices[0].began <= now - self._settings.budget_window_s:
             slices.popleft()
 

@@ -61,11 +61,12 @@ class Settlement(Generic[C]):
         self._guards.on_other_failure(call, now, of_service=False)
 
     def failed(
-        self, call: C, failure: UpstreamFailure, now: float, draw: float, *, may_retry: bool
+        self, call: C, failure: UpstreamFailure, now: float, draw: float, *, may_retry: bool = True
     ) -> bool:
         """Settle a failed call, and return whether it will be retried.
 
-        ``draw`` is the jitter, uniform in [0, 1).
+        ``draw`` is the jitter, uniform in [0, 1). A call that no request waits for is not to be
+        retried.
         """
         if failure.resend and may_retry and self._may_resend(call, now):
             self._resend(call, now)

@@ -45,18 +45,21 @@ class TokenEstimator:
         a placeholder and no count. A total above the sum counts in full.
         """
         learned = self._models.get(model) or self._begin(model)
-        prompt, completion = estimate, max(1.0, length * learned.per_character)
+        prompt, completion = estimate, length * learned.per_character
         if usage is not None:
-            if usage.prompt_tokens or not characters:
-                prompt = _bounded(usage.prompt_tokens)
-                if characters:
-                    ratio = min(prompt / characters, MAX_TOKENS_PER_CHARACTER)
-                    learned.per_character += LEARNING_RATE * (ratio - learned.per_character)
             if usage.completion_tokens or not length:
                 completion = usage.completion_tokens
                 if usage.total_tokens is not None:
                     completion = max(completion, usage.total_tokens - usage.prompt_tokens)
-                completion = _bounded(completion)
+            if usage.prompt_tokens or not characters:
+                prompt = usage.prompt_tokens
+                if not 1.0 <= prompt <= MAX_TOKENS:
+                    prompt = _bounded(prompt)
+                if characters:
+                    ratio = min(prompt / characters, MAX_TOKENS_PER_CHARACTER)
+                    learned.per_character += LEARNING_RATE * (ratio - learned.per_character)
+        if not 1.0 <= completion <= MAX_TOKENS:
+            completion = _bounded(completion)
         learned.completion += LEARNING_RATE * (completion - learned.completion)
         return prompt, completion
 
@@ -86,4 +89,4 @@ def characters_of(call: ChatCall) -> float:
 
 
 def _bounded(tokens: float) -> float:
-    return tokens if 1.0 <= tokens <= MAX_TOKENS else min(max(1.0, tokens), MAX_TOKENS)
+    return min(max(1.0, tokens), MAX_TOKENS)

@@ -88,7 +88,9 @@ class StartTimeClock(Generic[Owner]):
 
     def settle(self, tag: VirtualTag[Owner], estimated: float, difference: float) -> None:
         """Correct the charge of an ended call from its estimate by ``difference``."""
-        tag.unsettled = max(0.0, tag.unsettled - estimated)
+        tag.unsettled -= estimated
+        if tag.unsettled < 0.0:
+            tag.unsettled = 0.0
         if difference:
             tag.start += difference
             if tag.stamp:

@@ -62,7 +62,8 @@ class OutcomeStore:
         kept = self.kept
         if request in kept:
             self._drop(request)
-        packed = pack(Remembered(fingerprint, outcome, now + self.lifetime_s))
+        # As bytes, a tuple is the same as a Remembered.
+        packed = pack((fingerprint, outcome, now + self.lifetime_s))
         size = len(packed)
         if size > self.size:
             return

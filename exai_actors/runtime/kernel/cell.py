@@ -16,6 +16,7 @@ The limit is exact for senders on the loop thread; each other thread may exceed 
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Final, Protocol
@@ -68,7 +69,16 @@ class Supervisor(Protocol):
 
 
 class RunQueue(Protocol):
-    """The scheduler as a cell sees it."""
+    """The scheduler as a cell and the references to it see it."""
+
+    clock: float
+    """When the present turn or its latest batch began."""
+    ready: deque[ActorCell]
+    armed: bool
+    """Whether a turn is under way or requested. Senders look at it after they appended."""
+
+    def request_turn_for(self, cell: ActorCell, /) -> None:
+        """Ask for a turn, for the sender that put a cell in and found ``armed`` clear."""
 
     def enqueue(self, cell: ActorCell, /) -> None:
         """Have a cell run; for the sender that put a message and found ``scheduled`` clear."""

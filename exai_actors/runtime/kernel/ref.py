@@ -45,7 +45,16 @@ class Ref:
         if not (cell.scheduled or cell.state):
             # The fast path of an idle actor, which has room.
             cell.mailbox.user.append(message)
-            cell.scheduler.enqueue(cell)
+            if cell.state >= STOPPING:
+                # It has ended meanwhile.
+                cell.scheduler.enqueue(cell)
+            else:
+                cell.scheduled = True
+                scheduler = cell.scheduler
+                cell.work.waiting_since = scheduler.clock
+                scheduler.ready.append(cell)
+                if not scheduler.armed:
+                    scheduler.request_turn_for(cell)
             return
         mailbox = cell.mailbox
         if len(mailbox.user) >= mailbox.limit:
@@ -71,6 +80,15 @@ class Ref:
         if not (cell.scheduled or cell.state):
             # The fast path of an idle actor, which has room.
             cell.mailbox.user.append(message)
-            cell.scheduler.enqueue(cell)
+            if cell.state >= STOPPING:
+                # It has ended meanwhile.
+                cell.scheduler.enqueue(cell)
+            else:
+                cell.scheduled = True
+                scheduler = cell.scheduler
+                cell.work.waiting_since = scheduler.clock
+                scheduler.ready.append(cell)
+                if not scheduler.armed:
+                    scheduler.request_turn_for(cell)
             return "accepted"
         return cell.offer(message)

@@ -36,7 +36,8 @@ Pick = Callable[[Sequence[ActorCell]], int]
 class Scheduler:
     """The run queue of one actor system.
 
-    ``enqueue`` and ``wake`` may be called on any thread, all else on the loop thread.
+    ``enqueue``, ``request_turn_for`` and ``wake`` may be called on any thread, all else on the loop
+    thread. A reference puts the cell of an idle actor into ``ready`` itself.
     """
 
     def __init__(
@@ -56,8 +57,8 @@ class Scheduler:
         """The message that ``running`` is handling, or NO_MESSAGE."""
         self.clock = driver.now()
         """When the present turn or its latest batch began; stands still between turns."""
-        self._ready: deque[ActorCell] = deque()
-        self._armed = False
+        self.ready: deque[ActorCell] = deque()
+        self.armed = False
         """Whether a turn is under way or requested. Senders look at it after they appended."""
         self._interrupt: KeyboardInterrupt | None = None
         self._batch: list[Any] = []
@@ -78,14 +79,18 @@ class Scheduler:
             return
         cell.scheduled = True
         cell.work.waiting_since = self.clock
-        self._ready.append(cell)
-        if not self._armed:
-            cell.work.waiting_since = self.clock = self._now()
-            self._request_turn()
+        self.ready.append(cell)
+        if not self.armed:
+            self.request_turn_for(cell)
+
+    def request_turn_for(self, cell: ActorCell) -> None:
+        """Ask for a turn, for the sender that put a cell in and found ``armed`` clear."""
+        cell.work.waiting_since = self.clock = self._now()
+        self._request_turn()
 
     def is_busy(self) -> bool:
         """Return whether a cell waits for its batch; loop thread only."""
-        return bool(self._ready)
+        return bool(self.ready)
 
     def run_early(self) -> None:
         """Run the turn that was requested, if any, here and now; its callback does the rest.
@@ -102,7 +107,7 @@ class Scheduler:
 
     def wake(self) -> None:
         """Have a turn come, if none is under way, for work that is not in a mailbox."""
-        if not self._armed:
+        if not self.armed:
             self._request_turn()
 
     def interrupt_after(self, interrupt: KeyboardInterrupt) -> None:
@@ -112,7 +117,7 @@ class Scheduler:
 
     def _request_turn(self) -> None:
         """Ask the loop for a turn. Two threads at the same time get two, which is harmless."""
-        self._armed = True
+        self.armed = True
         try:
             if self._driver.in_loop_thread():
                 self._driver.call_soon(self._turn_callback)
@@ -136,12 +141,12 @@ class Scheduler:
         self.running = None
         self.message = NO_MESSAGE
         self._batch.clear()
-        self._ready.extend(self._living())
+        self.ready.extend(self._living())
         self._request_turn()
 
     def _run_turn(self) -> None:
         """Run batches until none is due or the turn has used up its batches or its time."""
-        ready, pace, special, now = self._ready, self._pace, self._special, self._now
+        ready, pace, special, now = self.ready, self._pace, self._special, self._now
         if not ready:
             return
         clock = self.clock = now()
@@ -239,7 +244,7 @@ class Scheduler:
     def _requeue(self, cell: ActorCell, seconds: float, handled: int) -> None:
         """Put a cell that has more messages at the end of the queue."""
         cell.work.note_backlog(len(cell.mailbox), self.clock, seconds, handled, self._pace)
-        self._ready.append(cell)
+        self.ready.append(cell)
 
     def _account(self, cell: ActorCell, seconds: float, handled: Sequence[Any]) -> None:
         if cell.work.note_slow(seconds, len(handled), self._pace):
@@ -262,9 +267,9 @@ class Scheduler:
         )
 
     def _take_picked(self) -> ActorCell:
-        index = 0 if self.pick is None else self.pick(tuple(self._ready))
-        cell = self._ready[index]
-        del self._ready[index]
+        index = 0 if self.pick is None else self.pick(tuple(self.ready))
+        cell = self.ready[index]
+        del self.ready[index]
         return cell
 
     def _end_turn(self) -> None:
@@ -273,7 +278,7 @@ class Scheduler:
         if self._has_work():
             self._driver.call_soon(self._turn_callback)
         else:
-            self._armed = False
+            self.armed = False
             # A thread may have queued something between the last look and the line above.
             if self._has_work():
                 self._request_turn()
@@ -282,4 +287,4 @@ class Scheduler:
             raise interrupt
 
     def _has_work(self) -> bool:
-        return bool(self._ready or self._events.pending())
+        return bool(self.ready or self._events.pending())

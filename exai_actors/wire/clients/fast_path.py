@@ -56,13 +56,17 @@ _json = msgspec.json.Encoder().encode
 
 
 def decode_common_call(data: bytes) -> CheckedCall | None:
-    """The call in ``data`` if it is common: ``chat``, with an id, no images, no unknown fields."""
+    """The call in ``data`` if it is common: ``chat``, with an id, no images, no unknown fields.
+
+    The general path checks images, and refuses a prompt without any text.
+    """
     if len(data) > MAX_COMMON_BYTES:
         return None
     try:
         if data.startswith(b'{"op"'):
             frame = _decode_call(data)
-            if not (frame.name or frame.tool) or _is_uncommon(frame.arguments):
+            arguments = frame.arguments
+            if not (frame.name or frame.tool) or arguments.images or arguments.prompt.isspace():
                 return None
             acks = frame.op == "call_tool"
             ids = b',"request_id":' + _json(frame.request_id)
@@ -70,7 +74,7 @@ def decode_common_call(data: bytes) -> CheckedCall | None:
                 reply=ReplyTo("op", "call_tool_res", ids, acks),
                 request=RequestKey(frame.request_id),
                 tool="chat",
-                arguments=frame.arguments,
+                arguments=arguments,
                 options=CallOptions(
                     stream=frame.stream,
                     deadline_ms=frame.deadline_ms,
@@ -80,22 +84,18 @@ def decode_common_call(data: bytes) -> CheckedCall | None:
             )
         if data.startswith(b'{"jsonrpc"'):
             rpc = _decode_rpc(data)
-            if _is_uncommon(rpc.params.arguments):
+            arguments = rpc.params.arguments
+            if arguments.images or arguments.prompt.isspace():
                 return None
             id_ = _json(rpc.id)
             return CheckedCall(
                 reply=ReplyTo("json-rpc", "tools/call", b',"id":' + id_),
                 request=None,
                 tool="chat",
-                arguments=rpc.params.arguments,
+                arguments=arguments,
                 options=_NO_OPTIONS,
                 other_id=RequestKey(id_.decode(), "rpc"),
             )
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         pass
     return None
-
-
-def _is_uncommon(arguments: ChatRequest) -> bool:
-    """Whether the general path checks more of these arguments, or would refuse them."""
-    return bool(arguments.images) or arguments.prompt.isspace()

@@ -7,8 +7,9 @@ pieces. That costs half as much as encoding one object; a test compares the two.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Literal
+
+import msgspec
 
 from exai_actors.core.calls import ToolResult, Usage
 from exai_actors.wire.clients.frames import ReplyTo
@@ -36,61 +37,84 @@ def result(
     else:
         joined = to_json("\n\n".join(filter(None, texts)))
         blocks = to_json([{"type": "text", "text": text} for text in texts])
-    facts, continuation = _facts(answer), answer.continuation_id
-    known = b""
-    if continuation is not None:
-        known = b',"continuation_id":' + to_json(continuation)
-        if answer.dropped_turns:
-            known += b',"dropped_turns":%d' % answer.dropped_turns
     if reply.dialect == "json-rpc":
-        meta = known + facts
-        return b'{"jsonrpc":"2.0"%b,"result":{"content":%b,"isError":false%b}}' % (
+        meta = _facts(answer, answer.continuation_id, answer.dropped_turns)
+        return b'{"jsonrpc":"2.0"%b,"result":{"content":%b,"isError":false%b%b}}' % (
             reply.ids,
             blocks,
-            b',"_meta":{%b}' % meta[1:] if meta else b"",
+            b',"_meta":' if meta else b"",
+            meta,
         )
-    return b'{"op":"call_tool_res"%b,"ok":true,"outputs":%b%b%b%b%b}' % (
-        reply.ids,
-        blocks,
-        b',"text":' + joined if compat_text else b"",
-        b"" if reply.acks else b',"result":' + blocks,
-        known,
-        b',"metadata":{%b}' % facts[1:] if facts else b"",
+    facts, known = _facts(answer), b""
+    if answer.continuation_id is not None:
+        known = b',"continuation_id":' + to_json(answer.continuation_id)
+        if answer.dropped_turns:
+            known += b',"dropped_turns":%d' % answer.dropped_turns
+    return b"".join(
+        (
+            b'{"op":"call_tool_res"',
+            reply.ids,
+            b',"ok":true,"outputs":',
+            blocks,
+            b',"text":' + joined if compat_text else b"",
+            b"" if reply.acks else b',"result":' + blocks,
+            known,
+            b',"metadata":' if facts else b"",
+            facts,
+            b"}",
+        )
     )
 
 
-def _facts(answer: ToolResult) -> bytes:
-    """The known facts about the origin of an answer, as members of JSON, each after a comma."""
-    facts = _origin(answer.model, answer.provider, answer.finish_reason)
-    if answer.usage is not None:
-        facts += _usage(answer.usage)
-    if answer.reasoning:
-        facts += b',"reasoning":' + to_json(answer.reasoning)
-    return facts
+class _Usage(msgspec.Struct, gc=False, omit_defaults=True):
+    """The LLM tokens, with their details under the names that OpenAI gives them."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    prompt_tokens_details: dict[str, int] | None = None
+    completion_tokens_details: dict[str, int] | None = None
+    cost: float | None = None
 
 
-def _usage(usage: Usage) -> bytes:
-    """The member ``usage``, with its details under the names that OpenAI gives them."""
-    prompt, completion, details = usage.prompt_tokens, usage.completion_tokens, b""
-    if usage.cached_tokens is not None:
-        details += b',"prompt_tokens_details":{"cached_tokens":%d}' % usage.cached_tokens
-    if usage.reasoning_tokens is not None:
-        details += b',"completion_tokens_details":{"reasoning_tokens":%d}' % usage.reasoning_tokens
-    if usage.cost is not None:
-        details += b',"cost":' + to_json(usage.cost)
-    return b',"usage":{"prompt_tokens":%d,"completion_tokens":%d,"total_tokens":%d%b}' % (
+class _Facts(msgspec.Struct, gc=False, omit_defaults=True):
+    """The known facts about an answer; the conversation only where they are all in one object."""
+
+    continuation_id: str | None = None
+    dropped_turns: int = 0
+    model_used: str | None = None
+    provider_used: str | None = None
+    finish_reason: str | None = None
+    usage: _Usage | None = None
+    reasoning: str = ""
+
+
+def _facts(answer: ToolResult, continuation_id: str | None = None, dropped_turns: int = 0) -> bytes:
+    """The known facts as a JSON object; empty if there are none."""
+    facts = to_json(
+        _Facts(
+            continuation_id,
+            dropped_turns,
+            answer.model,
+            answer.provider,
+            answer.finish_reason,
+            None if answer.usage is None else _usage(answer.usage),
+            answer.reasoning,
+        )
+    )
+    return b"" if facts == b"{}" else facts
+
+
+def _usage(usage: Usage) -> _Usage:
+    prompt, completion = usage.prompt_tokens, usage.completion_tokens
+    cached, reasoning = usage.cached_tokens, usage.reasoning_tokens
+    return _Usage(
         prompt,
         completion,
         usage.total_tokens or prompt + completion,
-        details,
-    )
-
-
-@lru_cache(maxsize=256)
-def _origin(model: str | None, provider: str | None, finish_reason: str | None) -> bytes:
-    named = (("model_used", model), ("provider_used", provider), ("finish_reason", finish_reason))
-    return b"".join(
-        b',"%b":%b' % (name.encode(), to_json(value)) for name, value in named if value is not None
+        None if cached is None else {"cached_tokens": cached},
+        None if reasoning is None else {"reasoning_tokens": reasoning},
+        usage.cost,
     )
 
 

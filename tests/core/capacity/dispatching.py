@@ -69,7 +69,7 @@ class Bench:
     def complete(self, name: str, tokens: float = 10.0) -> None:
         """Complete a running call."""
         call = self._released(name)
-        self.dispatcher.completed(call, tokens, tokens, self.now)
+        self.dispatcher.settlement.completed(call, tokens, tokens, self.now)
         self.pump()
 
     def fail(
@@ -87,7 +87,7 @@ class Bench:
         failure = UpstreamFailure(
             kind, f"it was {kind.value}", retry_after=retry_after, scope=scope, holder=holder
         )
-        retried = self.dispatcher.failed(call, failure, self.now, draw)
+        retried = self.dispatcher.settlement.failed(call, failure, self.now, draw)
         self.pump()
         return retried
 
@@ -98,7 +98,7 @@ class Bench:
             assert self.dispatcher.quarantine(call.permit, self.now + rest_s) is call
         else:
             assert self.dispatcher.release(call.permit) is call
-        self.dispatcher.aborted(call, 1.0, self.now)
+        self.dispatcher.settlement.aborted(call, 1.0, self.now)
         self.pump()
 
     def pass_time(self, seconds: float) -> None:

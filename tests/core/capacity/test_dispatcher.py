@@ -235,7 +235,7 @@ def test_a_hold_refuses_the_queued_calls_that_it_outlasts() -> None:
     call = bench.running.pop("a")
     bench.dispatcher.release(call.permit)
     failure = UpstreamFailure(FailureKind.RATE_LIMITED, "slow down", retry_after=60.0)
-    bench.dispatcher.failed(call, failure, 0.0, 0.0)
+    bench.dispatcher.settlement.failed(call, failure, 0.0, 0.0)
     (refused, refusal), (other, _) = bench.dispatcher.refuse_unservable(0.0)
     assert (refused.request.text, other.request.text) == ("hurried", "just too late")
     assert refusal.cause is RefusalCause.CLOSED
@@ -450,7 +450,7 @@ def test_a_call_without_a_request_is_not_retried() -> None:
     call = bench.running.pop("a")
     bench.dispatcher.release(call.permit)
     failure = UpstreamFailure(FailureKind.SERVER_ERROR, "no")
-    assert not bench.dispatcher.failed(call, failure, bench.now, 0.5, may_retry=False)
+    assert not bench.dispatcher.settlement.failed(call, failure, bench.now, 0.5, may_retry=False)
 
 
 def test_a_changed_weight_applies_to_queued_calls() -> None:
@@ -568,7 +568,7 @@ def test_a_hold_of_one_model_outlives_the_owner() -> None:
     )
     call = bench.running.pop("s1")
     bench.dispatcher.release(call.permit)
-    bench.dispatcher.failed(call, failure, bench.now, 0.0)
+    bench.dispatcher.settlement.failed(call, failure, bench.now, 0.0)
     bench.dispatcher = Dispatcher(bench.account, 1 << 40)
     assert bench.admit("other") == "granted"
     assert bench.admit("s2", model="scarce") == "queued"

@@ -42,6 +42,7 @@ from exai_actors.core.capacity.settings import (
     GateSettings,
     RetrySettings,
 )
+from exai_actors.core.capacity.settlement import Settlement
 from exai_actors.ids import DEFAULT_TENANT, PermitId, RequestKey, SessionId, TenantName
 from tests.core.capacity.dispatching import left_in
 
@@ -228,7 +229,7 @@ class CapacityMachine(RuleBasedStateMachine):
     @rule(data=st.data(), tokens=st.floats(1, 1000))
     def complete(self, data: st.DataObject, tokens: float) -> None:
         call = self.released(data)
-        self.dispatcher.completed(call, tokens, tokens, self.now)
+        self.dispatcher.settlement.completed(call, tokens, tokens, self.now)
         self.judge(call.request.text, True)
         self.end(call, "completed")
         self.pump()
@@ -245,7 +246,7 @@ class CapacityMachine(RuleBasedStateMachine):
     ) -> None:
         call = self.released(data)
         failure = UpstreamFailure(kind, "no", retry_after=retry_after)
-        retried = self.dispatcher.failed(call, failure, self.now, draw)
+        retried = self.dispatcher.settlement.failed(call, failure, self.now, draw)
         self.judge(call.request.text, False if kind in FAULTS else None)
         if kind is FailureKind.CONNECT:
             # It never reached the service, which cannot have counted it. The model keeps no grant
@@ -274,7 +275,7 @@ class CapacityMachine(RuleBasedStateMachine):
             self.aside[call.permit] = (model_of(call), self.now + rest_s)
         else:
             assert self.dispatcher.release(call.permit) is call
-        self.dispatcher.aborted(call, 1.0, self.now)
+        self.dispatcher.settlement.aborted(call, 1.0, self.now)
         self.judge(name, None)
         self.end(call, "cancelled")
         self.pump()
@@ -445,7 +446,7 @@ class CapacityMachine(RuleBasedStateMachine):
             assert self.dispatcher.withdraw(call.flow.session, call.request) is call
         for call in self.running.values():
             assert self.dispatcher.release(call.permit) is call
-            self.dispatcher.completed(call, 1.0, 1.0, self.now)
+            self.dispatcher.settlement.completed(call, 1.0, 1.0, self.now)
         for permit in self.adopted:
             assert self.dispatcher.release(permit) is not None
         self.now += MAX_REST_S
@@ -571,8 +572,10 @@ class ForgetsToCount(Dispatcher[ScheduledCall]):
         return super().release(permit) if self.find(permit) else None
 
 
-class LosesARetry(Dispatcher[ScheduledCall]):
+class LosingSettlement(Settlement[ScheduledCall]):
     """Says that a request will be retried, and forgets it."""
+
+    __slots__ = ()
 
     def failed(
         self,
@@ -585,8 +588,14 @@ class LosesARetry(Dispatcher[ScheduledCall]):
     ) -> bool:
         retried = super().failed(call, failure, now, draw, may_retry=may_retry)
         if retried:
-            self.retries.remove(call.flow.session, call.request)
+            self._retries.remove(call.flow.session, call.request)
         return retried
+
+
+class LosesARetry(Dispatcher[ScheduledCall]):
+    def __init__(self, account: Account, last_permit: int = 0) -> None:
+        super().__init__(account, last_permit)
+        self.settlement.__class__ = LosingSettlement
 
 
 class ForgetsTheDisplaced(Dispatcher[ScheduledCall]):

@@ -20,7 +20,7 @@ def is_sent_again(now: float = 1.0, mode: Mode | None = None, **more: Any) -> bo
     bench.dispatcher.release(call.permit)
     if mode is not None:
         bench.account.mode = mode
-    again = bench.dispatcher.failed(call, UNPROCESSED, now, 0.5)
+    again = bench.dispatcher.settlement.failed(call, UNPROCESSED, now, 0.5)
     assert again == (next(bench.dispatcher.pump(now), None) is call)
     return again
 

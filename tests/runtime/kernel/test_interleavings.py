@@ -157,7 +157,7 @@ def test_the_last_message_of_three_threads_that_meet_at_an_end_is_accounted_for(
     scene.stop()
     # One thread found the actor alive and idle, and queues it only now.
     scene.actor.cell.scheduled = True
-    scene.system.scheduler._ready.append(scene.actor.cell)
+    scene.system.scheduler.ready.append(scene.actor.cell)
     # Another found room in the lane, and appends only now.
     scene.answers.append(Answer())
     scene.actor.cell.mailbox.user.append(Request("asked", scene.answers[0]))

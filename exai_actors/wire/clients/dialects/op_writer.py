@@ -18,6 +18,9 @@ from exai_actors.wire.clients.dialects.op_reader import CALL_ANSWER
 from exai_actors.wire.clients.frames import ReplyTo
 from exai_actors.wire.json_encoding import to_json
 
+# Of the names of tools and the notes on progress there are a few, and each is sent often.
+_few_to_json = lru_cache(maxsize=64)(to_json)
+
 
 @lru_cache(maxsize=4)
 def timestamp(second: int) -> bytes:
@@ -43,7 +46,7 @@ def acknowledged(reply: ReplyTo, tool: str, timeout_s: float) -> bytes | None:
     return b'{"op":"call_tool_ack"%b,"accepted":true,"timeout":%d,"name":%b}' % (
         reply.ids,
         ceil(timeout_s),
-        to_json(tool),
+        _few_to_json(tool),
     )
 
 
@@ -61,9 +64,9 @@ def progress(
         return None
     return b'{"op":"progress"%b,"name":%b,"t":%b%b%b%b%b}' % (
         reply.ids,
-        to_json(tool),
+        _few_to_json(tool),
         to_json(now_wall),
-        b"" if note is None else b',"note":' + to_json(note),
+        b"" if note is None else b',"note":' + _few_to_json(note),
         b"" if position is None else b',"position":' + to_json(position),
         b"" if estimate_s is None else b',"estimate_s":' + to_json(estimate_s),
         b"" if waits_for is None else b',"waits_for":' + to_json(waits_for),
