@@ -144,16 +144,17 @@ def parse_models(
             models = [] if models is None and "data" in parsed else models
         if not isinstance(models, list):
             raise Malformed("JSON without a list of models")
-        names = (
-            model.get("id") or model.get("name") if isinstance(model, dict) else model
-            for model in models
-        )
-        ids = tuple(dict.fromkeys(name for name in names if name and name == parse_name(name)))
+        ids = _ids_of(models, "id") or _ids_of(models, "name")
         if models and not ids:
             raise Malformed("a list of models without an id")
         return ids
     except Malformed as error:
         return UpstreamFailure(FailureKind.MALFORMED, f"answered with {error}")
+
+
+def _ids_of(models: list[Any], member: str) -> tuple[str, ...]:
+    names = (model.get(member) if isinstance(model, dict) else model for model in models)
+    return tuple(dict.fromkeys(name for name in names if name and name == parse_name(name)))
 
 
 def _encode_message(message: ChatMessage) -> dict[str, Any]:
