@@ -181,7 +181,7 @@ class BrokerClient:
         for tool in await self.tools():
             if tool.name == "chat":
                 model = tool.input_schema.get("properties", {}).get("model", {})
-                # The schema's default stands for the default model and is none itself.
+                # The schema's default stands for the default model and is not the name of one.
                 return tuple(name for name in model.get("enum", ()) if name != model.get("default"))
         return ()
 

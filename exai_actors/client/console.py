@@ -61,7 +61,7 @@ class ConsoleClient:
         """Yield a table now and after each change.
 
         ``query`` has the fields of the protocol's ``watch``: filter, sort, limit, skip, every_s.
-        Raises UsageError for a table that there is not or a query that makes no sense, and
+        Raises UsageError for an unknown table or a query that makes no sense, and
         ConnectError when the connection ends.
         """
         await _send(self._socket, {"op": "watch", "table": table, **query})

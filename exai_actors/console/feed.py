@@ -42,7 +42,7 @@ class Sources:
         return tuple(table for table, _ in self._tables.values())
 
     def table(self, name: str) -> Table:
-        """Raises QueryError for a name that there is not."""
+        """Raises QueryError for an unknown name."""
         if name not in self._tables:
             known = ", ".join(self._tables)
             raise QueryError(f"there is no table '{name}'; choose from {known}")

@@ -117,8 +117,8 @@ def provider_rows(statistics: BrokerStatistics) -> Iterator[Keyed]:
                 provider.queued,
                 _share(provider.queued, provider.queue_limit),
                 round(gate, 3),
-                _short(provider.held_for_s),
-                None if provider.mean_service_s is None else _short(provider.mean_service_s),
+                _rounded(provider.held_for_s),
+                None if provider.mean_service_s is None else _rounded(provider.mean_service_s),
                 provider.granted,
                 provider.completed,
                 provider.failed,
@@ -144,13 +144,13 @@ def actor_rows(actors: Iterable[ActorStatistics]) -> Iterator[Keyed]:
                 actor.user_depth,
                 actor.system_depth,
                 _share(actor.user_depth, actor.mailbox_limit),
-                _short(actor.oldest_age_s),
+                _rounded(actor.oldest_age_s),
                 actor.current_message,
-                None if actor.current_for_s is None else _short(actor.current_for_s),
+                None if actor.current_for_s is None else _rounded(actor.current_for_s),
                 actor.processed,
                 actor.refused,
-                None if mean_s is None else _short(mean_s),
-                _short(actor.handler_s_max),
+                None if mean_s is None else _rounded(mean_s),
+                _rounded(actor.handler_s_max),
                 actor.failed,
                 actor.incarnation,
             ),
@@ -173,7 +173,7 @@ def describe(event: Event) -> tuple[str, str, str] | None:
             return "actor.dead_letter", event.path, f"{event.message_type}: {event.reason.value}"
         case SlowHandler():
             kinds = ", ".join(event.candidates)
-            return "actor.slow_handler", event.path, f"{_short(event.seconds)} s in {kinds}"
+            return "actor.slow_handler", event.path, f"{_rounded(event.seconds)} s in {kinds}"
         case MailboxRefused():
             return (
                 "mailbox.full",
@@ -251,6 +251,6 @@ def _instant(seconds: float) -> float:
     return round(seconds, 3)
 
 
-def _short(seconds: float) -> float:
+def _rounded(seconds: float) -> float:
     """With three digits that mean something: figures that look different are different."""
     return float(f"{seconds:.3g}")

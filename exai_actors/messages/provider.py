@@ -55,7 +55,7 @@ class PauseStream(msgspec.Struct, frozen=True, gc=False):
 
 
 class ResumeStream(msgspec.Struct, frozen=True, gc=False):
-    """The reader of the stream is ready again: go on reading from the upstream."""
+    """The reader of the stream is ready again: read on from the upstream."""
 
     refusable: ClassVar[bool] = False
     request: RequestKey

@@ -40,7 +40,7 @@ class RequestLog:
         self._granted_at.setdefault(active.run, now)
 
     def rerouted(self, failed: Route, active: ActiveRequest, error: ErrorBody, now: float) -> None:
-        """Log that a request goes on to the next target of its route."""
+        """Log that a request continues at the next target of its route."""
         self._granted_at.pop(active.run, None)
         if self._budget.allow(now):
             log.info(

@@ -63,7 +63,7 @@ class Table(msgspec.Struct, frozen=True):
     columns: tuple[Column, ...]
 
     def index(self, column: str) -> int:
-        """The place of a column. Raises QueryError for a name that there is not."""
+        """The place of a column. Raises QueryError for an unknown name."""
         for place, each in enumerate(self.columns):
             if each.name == column:
                 return place

@@ -35,7 +35,7 @@ class Phase(StrEnum):
     """It runs until the children after it have stopped."""
     STOPPING = "stopping"
     STOPPED = "stopped"
-    """It stays so until somebody restarts it."""
+    """It stays so until ``restart_child``."""
 
 
 @final

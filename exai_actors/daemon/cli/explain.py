@@ -224,7 +224,7 @@ def _of_failure(failure: UpstreamFailure) -> dict[str, Any]:
     reason = fallback_reason(failure)
     route = "stays: another provider would refuse it as well"
     if reason is not None:
-        route = f'goes on if its `on` has "{reason}"'
+        route = f'continues if its `on` has "{reason}"'
     body = provider_failed(ProviderName("NAME"), failure)
     rule = failure.rule or "none: not a refusal"
     return {

@@ -360,7 +360,7 @@ class HttpConnection(asyncio.Protocol):
 
     def eof_received(self) -> None:
         # The transport closes. A client that only half-closes looks like one that is gone, and the
-        # calls of those must not go on.
+        # calls of those must not continue.
         pass
 
     def pause_writing(self) -> None:

@@ -200,7 +200,7 @@ class _RunningCall:
         """Offer the text so far; wait while the actor is full, and hold it back during a pause."""
         self._timer = None
         if self._paused and self._next < len(self._steps):
-            # The call goes on: its permit is free once it has ended, however slow its reader is.
+            # The call continues: its permit is free once it has ended, however slow its reader is.
             self._schedule_step()
             return
         if self._text:

@@ -389,7 +389,7 @@ class WebSocketConnection(asyncio.BufferedProtocol):
         )
 
     def _end_unfinished(self) -> None:
-        # The client cannot go on while its socket is not read; but in need of memory it is ended.
+        # The client cannot finish while its socket is not read; but in need of memory it is ended.
         if self._gate.is_open or self._gate.is_paused_for(Pause.MEMORY):
             self.close(*CloseReason.UNFINISHED.value)
         else:

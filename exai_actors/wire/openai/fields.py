@@ -158,7 +158,7 @@ def parse_name(value: Any) -> str:
 
 
 def parse_finish_reason(value: Any) -> str:
-    """The finish reason; empty while the answer goes on, which a few services write as text."""
+    """The finish reason; empty while the answer continues, which a few services write as text."""
     reason = parse_name(value)
     return "" if reason.strip().lower() in ("", "null", "none", "undefined") else reason
 

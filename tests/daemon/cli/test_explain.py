@@ -57,7 +57,7 @@ def test_a_plans_window_is_explained() -> None:
     assert rows["hold"].startswith("the account, for 7,20")
     assert "one call is tried every 3,600 s" in rows["hold"]
     assert rows["retry"] == "no"
-    assert rows["route"] == 'goes on if its `on` has "quota"'
+    assert rows["route"] == 'continues if its `on` has "quota"'
     assert rows["clock"].startswith("the service's is -7,200 s")
     assert rows["client"].startswith("PROVIDER_ERROR: provider 'NAME': answered HTTP 429")
     assert rows["details"]["retry_after"] == 7200.0
