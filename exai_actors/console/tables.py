@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import assert_never
 
-from exai_actors.core.health import problem_of
+from exai_actors.core.health import unusable_because
 from exai_actors.core.observe.query import Column, Kind, Table
 from exai_actors.core.observe.tables import Keyed, Row
 from exai_actors.core.statistics import BrokerStatistics
@@ -106,7 +106,7 @@ def provider_rows(statistics: BrokerStatistics) -> Iterator[Keyed]:
             provider.name,
             (
                 provider.name,
-                problem_of(provider) or "serving",
+                unusable_because(provider) or "serving",
                 provider.limit,
                 provider.in_flight,
                 provider.free,

@@ -9,20 +9,17 @@ def reasons_not_ready(statistics: BrokerStatistics) -> tuple[str, ...]:
     """Empty if new requests can be answered: the broker accepts them and a provider is usable."""
     if statistics.draining:
         return ("the broker is draining",)
-    troubles = [trouble_of(provider) for provider in statistics.providers]
-    if any(trouble is None for trouble in troubles):
-        return ()
-    return tuple(trouble for trouble in troubles if trouble is not None)
+    reasons = []
+    for provider in statistics.providers:
+        reason = unusable_because(provider)
+        if reason is None:
+            return ()
+        reasons.append(f"{provider.name} is {reason}")
+    return tuple(reasons)
 
 
-def trouble_of(provider: ProviderStatistics) -> str | None:
-    """The reason why a provider serves no call at present; None if it does."""
-    problem = problem_of(provider)
-    return None if problem is None else f"{provider.name} is {problem}"
-
-
-def problem_of(provider: ProviderStatistics) -> str | None:
-    """As ``trouble_of``, without the name of the provider."""
+def unusable_because(provider: ProviderStatistics) -> str | None:
+    """Why a provider serves no call at present; None if it does."""
     if provider.mode != "open":
         return provider.mode
     if provider.circuit == "open":
