@@ -29,3 +29,8 @@ def aligned(
         ).rstrip()
         for row in cells
     ]
+
+
+def indented(rows: Iterable[Row]) -> list[str]:
+    """The rows as indented lines, for a block below its title."""
+    return [f"{GAP}{line}" for line in aligned(rows, max_width=60)]

@@ -1,4 +1,4 @@
-"""The state of a running broker as tables that fit into 80 columns."""
+"""The state of a running broker as text: tables that fit into 80 columns, or a block a provider."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 from exai_actors.core.durations import format_seconds
 from exai_actors.core.wait_reasons import round_up
-from exai_actors.daemon.cli.columns import Row, aligned
+from exai_actors.daemon.cli.columns import Row, aligned, indented
 
 _RIGHT = frozenset({"running", "waiting", "minute", "day", "failed", "weight", "share"})
 _NAME_WIDTH = 14
@@ -37,6 +37,11 @@ def health_text(found: dict[str, Any]) -> str:
             ),
         ]
     return "\n".join(lines)
+
+
+def running_text(providers: list[dict[str, Any]]) -> str:
+    """The statistics of a running broker's providers as text, a block each."""
+    return "\n\n".join("\n".join(_running_block(each)) for each in providers)
 
 
 def state_of(provider: dict[str, Any]) -> str:
@@ -101,6 +106,41 @@ def _remarks(provider: dict[str, Any]) -> list[str]:
     if provider["faults"]:
         remarks.append(f"{name}: {provider['faults']} violated invariants; see the broker's log")
     return remarks
+
+
+def _running_block(each: dict[str, Any]) -> list[str]:
+    state = state_of(each)
+    rows = [
+        ("in flight", f"{each['in_flight']} of {each['limit']}"),
+        ("queued", f"{each['queued']} of {each['queue_limit']}"),
+        ("completed", f"{each['completed']}"),
+        ("failed", f"{each['failed']}, {each['tried_again']} retried"),
+        ("aborted", f"{each['aborted']}"),
+        ("refused", f"{each['refused']}, {each['displaced']} for the queue's fair shares"),
+        ("anomalies", f"{each['anomalies']}"),
+    ]
+    if each["faults"]:
+        rows.append(("violations", f"{each['faults']} of the broker's own invariants; see its log"))
+    if each["configured_limit"] != each["limit"]:
+        rows.insert(1, ("configured", f"{each['configured_limit']}"))
+    if each["waits_for"]:
+        rows.append(("waits for", each["waits_for"]["text"].removeprefix(f"{each['name']}: ")))
+    rows += [
+        (f"held {held['model']}", f"for {format_seconds(held['held_for_s'])}: {held['because']}")
+        for held in each["model_holds"]
+    ]
+    if each["trouble"]:
+        rows.append(("trouble", each["trouble"]))
+    rows += [
+        (gate["name"].replace("_", " "), f"{gate['used']:,.0f} of {gate['limit']:,} used")
+        for gate in each["gates"]
+    ]
+    rows += [
+        (each_model["model"], f"{each_model['in_flight']} of {each_model['limit']} in flight")
+        for each_model in each["model_limits"]
+    ]
+    rows += [(event["what"], event["cause"]) for event in each["events"][-5:]]
+    return [f"{each['name']}  {each['kind']}, {state}", *indented(rows)]
 
 
 def _tenant_rows(tenant: dict[str, Any]) -> list[Row]:

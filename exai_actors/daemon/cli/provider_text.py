@@ -1,14 +1,12 @@
-"""The providers of a configuration or of a running broker, as text and as rows for JSON."""
+"""The providers of a configuration and the presets, as text and as rows for JSON."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from exai_actors.core.capacity.changes import GATES
-from exai_actors.core.durations import format_seconds
-from exai_actors.daemon.cli.columns import Row, aligned
-from exai_actors.daemon.cli.health_text import state_of
+from exai_actors.daemon.cli.columns import indented
 from exai_actors.daemon.config.presets import PRESETS
 from exai_actors.daemon.config.provider_tables import OpenAIProvider, ProviderConfig
 from exai_actors.daemon.config.render import literal, origin
@@ -56,9 +54,9 @@ def provider_text(config: Config) -> str:
         _provider_block(config, index, provider) for index, provider in enumerate(config.provider)
     ]
     if config.access:
-        blocks.append(["tenants", *_table(_tenant_rows(config))])
+        blocks.append(["tenants", *indented(_tenant_rows(config))])
     if config.route:
-        blocks.append(["routes", *_table(_route_rows(config))])
+        blocks.append(["routes", *indented(_route_rows(config))])
     return "\n\n".join("\n".join(block) for block in blocks)
 
 
@@ -78,11 +76,6 @@ def preset_text() -> str:
     )
 
 
-def running_text(providers: list[dict[str, Any]]) -> str:
-    """The statistics of a running broker's providers as text, a block each."""
-    return "\n\n".join("\n".join(_running_block(each)) for each in providers)
-
-
 def _provider_block(config: Config, index: int, provider: ProviderConfig) -> list[str]:
     where = provider.base_url if isinstance(provider, OpenAIProvider) else "built in"
     rows = []
@@ -98,7 +91,7 @@ def _provider_block(config: Config, index: int, provider: ProviderConfig) -> lis
             shown = f"{value:,}" if type(value) is int else literal(value).strip('"')
         rows.append((key, shown, origin(config, path)))
     models = ", ".join(provider.models) or "listed by the service"
-    return [f"{provider.name}  {provider.kind}, {where}", f"  models: {models}", *_table(rows)]
+    return [f"{provider.name}  {provider.kind}, {where}", f"  models: {models}", *indented(rows)]
 
 
 def _by_model(limits: dict[str, int]) -> str:
@@ -140,42 +133,3 @@ def _figures(values: Any) -> str:
         if key in values
     ]
     return ", ".join(figures)
-
-
-def _running_block(each: dict[str, Any]) -> list[str]:
-    state = state_of(each)
-    rows = [
-        ("in flight", f"{each['in_flight']} of {each['limit']}"),
-        ("queued", f"{each['queued']} of {each['queue_limit']}"),
-        ("completed", f"{each['completed']}"),
-        ("failed", f"{each['failed']}, {each['tried_again']} retried"),
-        ("aborted", f"{each['aborted']}"),
-        ("refused", f"{each['refused']}, {each['displaced']} for the queue's fair shares"),
-        ("anomalies", f"{each['anomalies']}"),
-    ]
-    if each["faults"]:
-        rows.append(("violations", f"{each['faults']} of the broker's own invariants; see its log"))
-    if each["configured_limit"] != each["limit"]:
-        rows.insert(1, ("configured", f"{each['configured_limit']}"))
-    if each["waits_for"]:
-        rows.append(("waits for", each["waits_for"]["text"].removeprefix(f"{each['name']}: ")))
-    rows += [
-        (f"held {held['model']}", f"for {format_seconds(held['held_for_s'])}: {held['because']}")
-        for held in each["model_holds"]
-    ]
-    if each["trouble"]:
-        rows.append(("trouble", each["trouble"]))
-    rows += [
-        (gate["name"].replace("_", " "), f"{gate['used']:,.0f} of {gate['limit']:,} used")
-        for gate in each["gates"]
-    ]
-    rows += [
-        (each_model["model"], f"{each_model['in_flight']} of {each_model['limit']} in flight")
-        for each_model in each["model_limits"]
-    ]
-    rows += [(event["what"], event["cause"]) for event in each["events"][-5:]]
-    return [f"{each['name']}  {each['kind']}, {state}", *_table(rows)]
-
-
-def _table(rows: Iterable[Row]) -> list[str]:
-    return [f"  {line}" for line in aligned(rows, max_width=60)]

@@ -33,7 +33,7 @@ def providers(
             print_line(preset_text())
         return
     from exai_actors.daemon.cli.health import provider_statistics
-    from exai_actors.daemon.cli.provider_text import running_text
+    from exai_actors.daemon.cli.health_text import running_text
 
     found = ask_broker(url, token, provider_statistics)
     if as_json:
