@@ -9,6 +9,7 @@ import msgspec
 import structlog
 
 from exai_actors.console.feed import Feed, Sources
+from exai_actors.console.places import ConsolePlaces
 from exai_actors.core.log_budget import LogBudget
 from exai_actors.core.observe.query import QueryError
 from exai_actors.core.operators import Operator, Operators
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 HELLO_TIMEOUT_S = 5.0
+TOO_MANY = 1013
 
 UNAUTHORIZED = 4003, "the console needs the token of an operator"
 WRONG_TOKEN = 4003, "the token is not an operator's"
@@ -62,7 +64,7 @@ class ConsoleActor(LoopActor):
 
     ``describe`` returns the broker's name, version and the like for the greeting. A console that
     does not read is sent nothing until it does; then it gets one change for the whole time. All
-    consoles share ``rejections``, the budget for entries about refused ones.
+    consoles share ``places``, and ``rejections``, the budget for entries about refused ones.
     """
 
     def __init__(
@@ -72,6 +74,7 @@ class ConsoleActor(LoopActor):
         peer: Peer,
         sources: Sources,
         operators: Operators,
+        places: ConsolePlaces,
         rejections: LogBudget,
         describe: Callable[[], dict[str, Any]],
         clock: Clock,
@@ -82,6 +85,7 @@ class ConsoleActor(LoopActor):
         self._feed = Feed(sources)
         self._sources = sources
         self._operators = operators
+        self._places = places
         self._rejections = rejections
         self._describe = describe
         self._clock = clock
@@ -93,11 +97,15 @@ class ConsoleActor(LoopActor):
         self._timer = self.schedule(HELLO_TIMEOUT_S, HelloDue())
 
     def on_stop(self) -> None:
-        self._feed.close()
+        self._leave()
 
     def on_failure(self, *_: object) -> None:
-        self._feed.close()
+        self._leave()
         self._outbox.close(1011, "the broker failed to serve this console")
+
+    def _leave(self) -> None:
+        self._feed.close()
+        self._places.free(self.path)
 
     def on_receive(self, message: SocketEvent | HelloDue | FramesDue) -> None:
         match message:
@@ -147,6 +155,9 @@ class ConsoleActor(LoopActor):
         if operator is None:
             self._log_rejected("another token" if token else "no token")
             self._outbox.close(*(WRONG_TOKEN if token else UNAUTHORIZED))
+            return
+        if not self._places.take(self.path):
+            self._outbox.close(TOO_MANY, f"{self._places.limit} consoles are open already")
             return
         self._operator = operator
         log.debug(

@@ -8,6 +8,7 @@ from typing import Any
 
 from exai_actors.console.actor import ConsoleActor
 from exai_actors.console.feed import Sources
+from exai_actors.console.places import ConsolePlaces
 from exai_actors.console.tables import (
     ACTORS,
     DEAD_LETTERS,
@@ -28,8 +29,6 @@ from exai_actors.runtime import ActorSystem, LoopRef
 
 PATH = "/admin"
 """Where consoles connect; all other paths are for clients."""
-MAX_CONSOLES = 16
-TOO_MANY = 1013, f"{MAX_CONSOLES} consoles are open already"
 
 
 class Consoles:
@@ -49,7 +48,7 @@ class Consoles:
         self._statistics = statistics
         self._clock = clock
         self._numbers = count(1)
-        self._open: dict[str, LoopRef[ConsoleActor]] = {}
+        self._places = ConsolePlaces()
         started_at = system.driver.now()
         self._events = EventLog(started_at)
         self._sources = Sources()
@@ -70,23 +69,19 @@ class Consoles:
         return self._system.on_event(self._events.add)
 
     def open(self, peer: Peer, outbox: Outbox) -> LoopRef[ConsoleActor]:
-        """Spawn the actor of a console, which is closed if there are MAX_CONSOLES already."""
-        self._open = {path: ref for path, ref in self._open.items() if ref.is_alive()}
-        path = f"/consoles/console-{next(self._numbers)}"
-        ref = self._open[path] = self._system.spawn(
+        """Spawn the actor of a console."""
+        return self._system.spawn(
             ConsoleActor,
-            path=path,
+            path=f"/consoles/console-{next(self._numbers)}",
             outbox=outbox,
             peer=peer,
             sources=self._sources,
             operators=self._operators,
+            places=self._places,
             rejections=self._rejections,
             describe=self._describe,
             clock=self._clock,
         )
-        if len(self._open) > MAX_CONSOLES:
-            outbox.close(*TOO_MANY)
-        return ref
 
     def _describe(self) -> dict[str, Any]:
         now = self._statistics()

@@ -10,6 +10,7 @@ import structlog
 
 from exai_actors.console.actor import NO_HELLO, UNAUTHORIZED, WRONG_TOKEN, ConsoleActor
 from exai_actors.console.feed import Sources
+from exai_actors.console.places import ConsolePlaces
 from exai_actors.core.log_budget import LogBudget
 from exai_actors.core.observe.query import Column, Kind, Table
 from exai_actors.core.observe.tables import Row
@@ -35,7 +36,15 @@ ADA = Operators(((TOKEN, Operator("ada", Role.OPERATOR)),), on_loopback=True)
 class Console:
     """A console's end of the socket, and the broker's figures."""
 
-    def __init__(self, operators: Operators | None = None, bearer_token: str | None = None) -> None:
+    def __init__(
+        self,
+        operators: Operators | None = None,
+        bearer_token: str | None = None,
+        *,
+        places: ConsolePlaces | None = None,
+        number: int = 1,
+    ) -> None:
+        self.path = f"/consoles/console-{number}"
         self.driver = ManualDriver()
         self.system = ActorSystem(self.driver)
         self.rows: dict[str, Row] = {"kimi": (1,)}
@@ -45,11 +54,12 @@ class Console:
         self.outbox = OutboxProbe()
         self.ref = self.system.spawn(
             ConsoleActor,
-            path="/consoles/console-1",
+            path=self.path,
             outbox=self.outbox,
             peer=Peer("192.0.2.7", bearer_token),
             sources=self.sources,
             operators=operators or Operators((), on_loopback=True),
+            places=places or ConsolePlaces(),
             rejections=LogBudget(),
             describe=lambda: {"version": "1.2.3"},
             clock=ManualClock(),
@@ -75,7 +85,7 @@ class Console:
         return self.outbox.take()
 
     def is_alive(self) -> bool:
-        return self.system.resolve("/consoles/console-1") is not None
+        return self.system.resolve(self.path) is not None
 
 
 def greeted(operators: Operators | None = None) -> Console:
@@ -176,6 +186,31 @@ def test_the_rows_for_a_console_are_forgotten_when_it_is_gone() -> None:
     console.event(SocketClosed(1001, ""))
     console.sources.rows("providers", now)
     assert console.reads == 2
+
+
+def test_only_admitted_consoles_have_a_place_and_each_end_frees_it() -> None:
+    places = ConsolePlaces(2)
+
+    def greet(number: int, token: str = TOKEN) -> tuple[Console, bool]:
+        console = Console(ADA, places=places, number=number)
+        return console, bool(console.send({"op": "hello", "token": token}))
+
+    silent = [Console(ADA, places=places, number=number) for number in (1, 2, 3)]
+    assert all(console.is_alive() for console in silent)
+    assert not any(greet(number, "guess")[1] for number in (4, 5, 6))
+    first, is_first_admitted = greet(7)
+    second, is_second_admitted = greet(8)
+    assert (is_first_admitted, is_second_admitted) == (True, True), "strangers have none"
+    third, is_third_admitted = greet(9)
+    assert not is_third_admitted
+    assert third.outbox.closed == (1013, "2 consoles are open already")
+    assert first.send({"op": "hello", "token": TOKEN}), "its place is its own"
+    first.event(SocketClosed(1001, ""))
+    assert greet(10)[1]
+    second.event(object())
+    assert not second.is_alive()
+    assert greet(11)[1]
+    assert not greet(12)[1]
 
 
 def test_a_watched_table_is_sent_now_and_when_it_changes() -> None:
