@@ -13,6 +13,7 @@ from exai_actors.console.places import ConsolePlaces
 from exai_actors.core.log_budget import LogBudget
 from exai_actors.core.observe.query import QueryError
 from exai_actors.core.operators import Operator, Operators
+from exai_actors.core.wrong_tokens import WrongTokens
 from exai_actors.messages.connection import (
     BinaryReceived,
     OutboxHigh,
@@ -39,6 +40,8 @@ log = structlog.get_logger()
 
 HELLO_TIMEOUT_S = 5.0
 TOO_MANY = 1013
+# A console rests so many times as long as its frames took: it may have a fiftieth of the processor.
+_REST = 50.0
 
 UNAUTHORIZED = 4003, "the console needs the token of an operator"
 WRONG_TOKEN = 4003, "the token is not an operator's"
@@ -47,7 +50,7 @@ NO_HELLO = 4002, f"no hello within {HELLO_TIMEOUT_S:g} s"
 
 @final
 class HelloDue(msgspec.Struct, frozen=True):
-    """The console has had its time to say hello."""
+    """The console has had its time to say hello, or its wrong token is answered now."""
 
     refusable: ClassVar[bool] = False
 
@@ -64,7 +67,8 @@ class ConsoleActor(LoopActor):
 
     ``describe`` returns the broker's name, version and the like for the greeting. A console that
     does not read is sent nothing until it does; then it gets one change for the whole time. All
-    consoles share ``places``, and ``rejections``, the budget for entries about refused ones.
+    consoles share ``places``, ``wrong_tokens``, and ``rejections``, the budget for entries about
+    refused ones.
     """
 
     def __init__(
@@ -75,6 +79,7 @@ class ConsoleActor(LoopActor):
         sources: Sources,
         operators: Operators,
         places: ConsolePlaces,
+        wrong_tokens: WrongTokens,
         rejections: LogBudget,
         describe: Callable[[], dict[str, Any]],
         clock: Clock,
@@ -86,10 +91,12 @@ class ConsoleActor(LoopActor):
         self._sources = sources
         self._operators = operators
         self._places = places
+        self._wrong_tokens = wrong_tokens
         self._rejections = rejections
         self._describe = describe
         self._clock = clock
         self._operator: Operator | None = None
+        self._refused: tuple[int, str] | None = None
         self._timer: Cancellable | None = None
         self._is_behind = False
 
@@ -125,7 +132,7 @@ class ConsoleActor(LoopActor):
                 self._send_frames()
             case HelloDue():
                 if self._operator is None:
-                    self._outbox.close(*NO_HELLO)
+                    self._outbox.close(*(self._refused or NO_HELLO))
             case SocketClosed(code=code):
                 if self._operator is not None:
                     log.debug(
@@ -139,6 +146,8 @@ class ConsoleActor(LoopActor):
                 assert_never(message)
 
     def _received(self, data: bytes) -> None:
+        if self._refused is not None:
+            return  # a console has one attempt
         message = protocol.decode(data)
         if isinstance(message, str):
             self._refuse("invalid", message)
@@ -150,14 +159,17 @@ class ConsoleActor(LoopActor):
             self._command(message)
 
     def _hello(self, hello: Hello) -> None:
+        if self._operator is not None:
+            self._refuse("invalid", "this console has said hello already")
+            return
         token = hello.token or self._peer.bearer_token
         operator = self._operators.identify(token)
         if operator is None:
-            self._log_rejected("another token" if token else "no token")
-            self._outbox.close(*(WRONG_TOKEN if token else UNAUTHORIZED))
+            self._reject(token)
             return
         if not self._places.take(self.path):
-            self._outbox.close(TOO_MANY, f"{self._places.limit} consoles are open already")
+            self._refused = TOO_MANY, f"{self._places.limit} consoles are open already"
+            self._outbox.close(*self._refused)
             return
         self._operator = operator
         log.debug(
@@ -170,6 +182,25 @@ class ConsoleActor(LoopActor):
         self._outbox.send(
             protocol.welcome(operator.role, self._describe(), self._sources.tables, MIN_INTERVAL_S)
         )
+
+    def _reject(self, token: str | None) -> None:
+        self._refused = WRONG_TOKEN if token else UNAUTHORIZED
+        self._log_rejected("another token" if token else "no token")
+        delay_s = self._note_wrong_token() if token else 0.0
+        if delay_s:
+            self.schedule(delay_s, HelloDue())
+        else:
+            self._outbox.close(*self._refused)
+
+    def _note_wrong_token(self) -> float:
+        """Count a guess; return how long its answer takes."""
+        address = self._peer.address
+        wrong = self._wrong_tokens.note(address, self.now())
+        if wrong.is_reported:
+            log.warning(
+                "access.tokens_guessed", address=address, wrong_tokens=wrong.count, suppressed=0
+            )
+        return wrong.delay_s
 
     def _log_rejected(self, presented: str) -> None:
         if self._rejections.allow(self.now()):
@@ -201,8 +232,10 @@ class ConsoleActor(LoopActor):
         if self._is_behind:
             return
         now = self.now()
+        began = self._clock.now()
         for frame in self._feed.frames(now, self._clock.wall()):
             self._outbox.send(frame)
+        self._feed.rest(now + _REST * (self._clock.now() - began))
         due = self._feed.next_due()
         if self._timer is not None:
             self._timer.cancel()

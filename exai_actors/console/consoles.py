@@ -24,6 +24,7 @@ from exai_actors.console.tables import (
 from exai_actors.core.log_budget import LogBudget
 from exai_actors.core.operators import Operators
 from exai_actors.core.statistics import BrokerStatistics
+from exai_actors.core.wrong_tokens import WrongTokens
 from exai_actors.ports import Clock, Outbox, Peer
 from exai_actors.runtime import ActorSystem, LoopRef
 
@@ -49,6 +50,7 @@ class Consoles:
         self._clock = clock
         self._numbers = count(1)
         self._places = ConsolePlaces()
+        self._wrong_tokens = WrongTokens()
         started_at = system.driver.now()
         self._events = EventLog(started_at)
         self._sources = Sources()
@@ -78,6 +80,7 @@ class Consoles:
             sources=self._sources,
             operators=self._operators,
             places=self._places,
+            wrong_tokens=self._wrong_tokens,
             rejections=self._rejections,
             describe=self._describe,
             clock=self._clock,

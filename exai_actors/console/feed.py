@@ -69,10 +69,10 @@ class Sources:
 
 
 class _Watched:
-    def __init__(self, query: PreparedQuery, every_s: float) -> None:
+    def __init__(self, query: PreparedQuery, every_s: float, due: float) -> None:
         self.query = query
         self.every_s = every_s
-        self.due = -inf
+        self.due = due
         self.sent: dict[str, Row] | None = None
         """The rows that the console has; None before its snapshot."""
         self.counts = (0, 0)
@@ -85,6 +85,8 @@ class Feed:
     def __init__(self, sources: Sources) -> None:
         self._sources = sources
         self._watched: dict[str, _Watched] = {}
+        self._read_at: dict[str, float] = {}
+        self._rests_until = -inf
 
     def watch(self, watch: Watch) -> None:
         """Raises QueryError if the table or the query make no sense."""
@@ -95,7 +97,8 @@ class Feed:
         query = PreparedQuery(self._sources.table(watch.table), watch.query)
         if watch.table not in self._watched:
             self._sources.watched(watch.table)
-        self._watched[watch.table] = _Watched(query, watch.every_s)
+        due = self._earliest(watch.table)
+        self._watched[watch.table] = _Watched(query, watch.every_s, due)
 
     def unwatch(self, unwatch: Unwatch) -> None:
         if self._watched.pop(unwatch.table, None) is not None:
@@ -112,11 +115,20 @@ class Feed:
         if watched is None:
             raise QueryError(f"the table '{resync.table}' is not watched")
         watched.sent = None
-        watched.due = -inf
+        watched.due = self._earliest(resync.table)
 
     def next_due(self) -> float | None:
         """When ``frames`` has something to do again; None if nothing is watched."""
-        return min((watched.due for watched in self._watched.values()), default=None)
+        due = min((watched.due for watched in self._watched.values()), default=None)
+        return None if due is None else max(due, self._rests_until)
+
+    def rest(self, until: float) -> None:
+        """Read and send nothing before ``until``."""
+        self._rests_until = max(self._rests_until, until)
+
+    def _earliest(self, table: str) -> float:
+        """A console that asks all the time costs no more than one that watches."""
+        return self._read_at.get(table, -inf) + MIN_INTERVAL_S
 
     def frames(self, now: float, time: float) -> list[bytes]:
         """The frames of the tables that are due at ``now``; ``time`` is the wall clock's.
@@ -124,10 +136,13 @@ class Feed:
         A table without a change causes no frame. A console that missed some turns gets one change
         for all of them.
         """
-        frames = []
+        frames: list[bytes] = []
+        if now < self._rests_until:
+            return frames
         for name, watched in self._watched.items():
             if watched.due <= now:
                 watched.due = now + watched.every_s
+                self._read_at[name] = now
                 frame = self._frame(name, watched, now, time)
                 if frame is not None:
                     frames.append(frame)

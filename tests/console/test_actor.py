@@ -15,6 +15,7 @@ from exai_actors.core.log_budget import LogBudget
 from exai_actors.core.observe.query import Column, Kind, Table
 from exai_actors.core.observe.tables import Row
 from exai_actors.core.operators import Operator, Operators, Role
+from exai_actors.core.wrong_tokens import WrongTokens
 from exai_actors.messages.connection import (
     BinaryReceived,
     OutboxHigh,
@@ -42,10 +43,14 @@ class Console:
         bearer_token: str | None = None,
         *,
         places: ConsolePlaces | None = None,
+        wrong_tokens: WrongTokens | None = None,
+        rejections: LogBudget | None = None,
         number: int = 1,
     ) -> None:
         self.path = f"/consoles/console-{number}"
         self.driver = ManualDriver()
+        self.clock = ManualClock()
+        self.reading_s = 0.0
         self.system = ActorSystem(self.driver)
         self.rows: dict[str, Row] = {"kimi": (1,)}
         self.reads = 0
@@ -60,14 +65,16 @@ class Console:
             sources=self.sources,
             operators=operators or Operators((), on_loopback=True),
             places=places or ConsolePlaces(),
-            rejections=LogBudget(),
+            wrong_tokens=wrong_tokens or WrongTokens(),
+            rejections=rejections or LogBudget(),
             describe=lambda: {"version": "1.2.3"},
-            clock=ManualClock(),
+            clock=self.clock,
         )
         self.driver.run_until_idle()
 
     def _read(self) -> list[tuple[str, Row]]:
         self.reads += 1
+        self.clock.advance(self.reading_s)
         return list(self.rows.items())
 
     def send(self, frame: dict[str, Any] | bytes) -> list[dict[str, Any]]:
@@ -151,13 +158,86 @@ def test_a_refused_console_is_in_the_log_without_its_token(
 
 
 def test_refused_consoles_cannot_fill_the_log() -> None:
-    console = Console(ADA)
+    rejections = LogBudget()
     with structlog.testing.capture_logs() as entries:
         for _ in range(20):
-            console.send({"op": "hello", "token": "guess"})
-        console.advance(10.0)
-        console.send({"op": "hello", "token": "guess"})
+            Console(ADA, rejections=rejections).send({"op": "hello", "token": "guess"})
+        last = Console(ADA, rejections=rejections)
+        last.advance(10.0)
+        last.send({"op": "hello", "token": "guess"})
     assert [entry["suppressed"] for entry in entries] == [0, 0, 0, 0, 0, 15]
+
+
+@pytest.mark.parametrize("then", [TOKEN, "another guess", ""])
+def test_a_console_has_one_attempt(then: str) -> None:
+    console = Console(ADA)
+    console.send({"op": "hello", "token": "guess"})
+    console.send({"op": "hello", "token": then})
+    assert console.send({"op": "watch", "table": "providers"}) == []
+    assert (console.outbox.closed, console.outbox.is_admitted) == (WRONG_TOKEN, False)
+
+
+def test_guesses_of_one_address_are_slowed_down_and_reported_once() -> None:
+    wrong_tokens = WrongTokens()
+    with structlog.testing.capture_logs() as entries:
+        for _ in range(2):
+            console = Console(ADA, wrong_tokens=wrong_tokens)
+            console.send({"op": "hello", "token": "guess"})
+            assert console.outbox.closed == WRONG_TOKEN
+        for _ in range(3):
+            console = Console(ADA, wrong_tokens=wrong_tokens)
+            console.send({"op": "hello", "token": "guess"})
+            console.send({"op": "hello", "token": TOKEN})
+            console.advance(0.9)
+            assert console.outbox.closed is None
+            console.advance(0.1)
+            assert console.outbox.closed == WRONG_TOKEN
+    reported = [entry for entry in entries if entry["event"] == "access.tokens_guessed"]
+    assert [(entry["address"], entry["wrong_tokens"]) for entry in reported] == [("192.0.2.7", 3)]
+    right = Console(ADA, wrong_tokens=wrong_tokens)
+    assert right.send({"op": "hello", "token": TOKEN})[0]["op"] == "hello_ack"
+
+
+def test_hello_is_said_once() -> None:
+    console = greeted()
+    assert console.send({"op": "hello", "token": TOKEN})[0]["code"] == "invalid"
+
+
+@pytest.mark.parametrize("table", ["x" * 5_000, "providers" + " " * 4_096])
+def test_a_long_message_is_refused_and_not_repeated(table: str) -> None:
+    [answer] = greeted().send({"op": "watch", "table": table})
+    assert (answer["code"], len(str(answer)) < 200) == ("invalid", True)
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        [{"op": "watch", "table": "providers", "every_s": 0.25}],
+        [{"op": "resync", "table": "providers"}],
+        [{"op": "unwatch", "table": "providers"}, {"op": "watch", "table": "providers"}],
+        [{"op": "watch", "table": "providers", "filter": "kimi"}],
+    ],
+)
+def test_a_console_that_asks_all_the_time_costs_no_more_than_one_that_watches(
+    ask: list[dict[str, Any]],
+) -> None:
+    console = greeted()
+    console.send({"op": "watch", "table": "providers"})
+    answers = [answer for _ in range(100) for frame in ask for answer in console.send(frame)]
+    assert answers == []
+    assert [answer["op"] for answer in console.advance(0.25)] == ["snapshot"]
+
+
+def test_a_console_whose_tables_take_long_rests() -> None:
+    console = greeted()
+    console.reading_s = 0.1
+    console.send({"op": "watch", "table": "providers", "every_s": 0.25})
+    reads = console.reads
+    for _ in range(19):
+        console.send({"op": "resync", "table": "providers"})
+        console.advance(0.25)
+    assert console.reads == reads
+    assert [answer["op"] for answer in console.advance(0.25)] == ["snapshot"]
 
 
 def test_the_log_has_the_operator_of_a_console() -> None:
@@ -232,7 +312,8 @@ def test_a_watched_table_is_sent_now_and_when_it_changes() -> None:
 def test_a_lost_console_gets_the_table_whole() -> None:
     console = greeted()
     console.send({"op": "watch", "table": "providers"})
-    [snapshot] = console.send({"op": "resync", "table": "providers"})
+    assert console.send({"op": "resync", "table": "providers"}) == []
+    [snapshot] = console.advance(0.25)
     assert snapshot["op"] == "snapshot"
 
 

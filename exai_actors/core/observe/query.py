@@ -22,6 +22,7 @@ from exai_actors.core.observe.tables import Cell, Keyed, Row
 
 MAX_ROWS = 2_000
 MAX_FILTER_CHARACTERS = 200
+MAX_FILTER_TERMS = 16
 
 _COMPARISONS: Mapping[str, Callable[[float, float], bool]] = {
     ">=": operator.ge,
@@ -86,7 +87,7 @@ class QueryError(ValueError):
     """A query that cannot be answered; the text says why."""
 
 
-Test = Callable[[Row], bool]
+Test = Callable[[Row, str], bool]
 
 
 class Selection(msgspec.Struct, frozen=True):
@@ -105,7 +106,10 @@ class PreparedQuery:
             raise QueryError(f"limit must be from 1 to {MAX_ROWS}, and skip at least 0")
         if len(query.filter) > MAX_FILTER_CHARACTERS:
             raise QueryError(f"a filter has at most {MAX_FILTER_CHARACTERS} characters")
-        self._tests = [_test(table, term) for term in query.filter.split()]
+        terms = query.filter.split()
+        if len(terms) > MAX_FILTER_TERMS:
+            raise QueryError(f"a filter has at most {MAX_FILTER_TERMS} terms")
+        self._tests = [_test(table, term) for term in terms]
         self._descending = query.sort.startswith("-")
         name = query.sort.removeprefix("-")
         self._sort = table.index(name) if name else None
@@ -115,11 +119,16 @@ class PreparedQuery:
         all_rows = list(rows)
         chosen = all_rows
         if self._tests:
-            chosen = [keyed for keyed in all_rows if all(test(keyed[1]) for test in self._tests)]
+            chosen = [keyed for keyed in all_rows if self._matches(keyed[1])]
         matching = len(chosen)
         return Selection(
             dict(self._sorted(chosen)[self._first : self._end]), matching, len(all_rows)
         )
+
+    def _matches(self, row: Row) -> bool:
+        # The text of a row is made once for all terms; no term contains a line feed.
+        text = "\n".join(map(_text, row))
+        return all(test(row, text) for test in self._tests)
 
     def _sorted(self, rows: Sequence[Keyed]) -> Sequence[Keyed]:
         place = self._sort
@@ -133,18 +142,18 @@ class PreparedQuery:
 def _test(table: Table, term: str) -> Test:
     if term.startswith("!") and len(term) > 1:
         inverse = _test(table, term[1:])
-        return lambda row: not inverse(row)
+        return lambda row, text: not inverse(row, text)
     if comparison := _COMPARISON.fullmatch(term):
         place, bound = table.index(comparison[1]), float(comparison[3])
         compare = _COMPARISONS[comparison[2]]
-        return lambda row: _compares(row[place], compare, bound)
+        return lambda row, _: _compares(row[place], compare, bound)
     if (column := _COLUMN.fullmatch(term)) and any(
         each.name == column[1] for each in table.columns
     ):
-        place, text = table.index(column[1]), column[2].lower()
-        return lambda row: text in _text(row[place])
-    text = term.lower()
-    return lambda row: any(text in _text(cell) for cell in row)
+        place, wanted = table.index(column[1]), column[2].lower()
+        return lambda row, _: wanted in _text(row[place])
+    sought = term.lower()
+    return lambda _, text: sought in text
 
 
 def _compares(cell: Cell, compare: Callable[[float, float], bool], bound: float) -> bool:

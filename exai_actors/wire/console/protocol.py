@@ -16,6 +16,7 @@ from exai_actors.core.observe.tables import Row, TableChange
 VERSION = 1
 MIN_INTERVAL_S = 0.25
 MAX_INTERVAL_S = 60.0
+MAX_MESSAGE_BYTES = 4_096
 
 
 @final
@@ -67,6 +68,8 @@ _encoder = msgspec.json.Encoder()
 
 def decode(text: bytes) -> ConsoleMessage | str:
     """The message in a frame, or the reason why it is none."""
+    if len(text) > MAX_MESSAGE_BYTES:
+        return f"a message has at most {MAX_MESSAGE_BYTES} bytes"
     try:
         message: ConsoleMessage = _decoder.decode(text)
     except msgspec.ValidationError as error:

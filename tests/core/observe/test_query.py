@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from exai_actors.core.observe.query import (
     MAX_FILTER_CHARACTERS,
+    MAX_FILTER_TERMS,
     MAX_ROWS,
     Column,
     Kind,
@@ -103,6 +104,7 @@ def test_a_window_is_the_same_part_of_the_whole_order(
         (Query(limit=MAX_ROWS + 1), "limit must be"),
         (Query(skip=-1), "skip at least 0"),
         (Query(filter="x" * (MAX_FILTER_CHARACTERS + 1)), "at most"),
+        (Query(filter="!x " * (MAX_FILTER_TERMS + 1)), "at most 16 terms"),
     ],
 )
 def test_a_query_that_does_not_fit_the_table_is_refused(query: Query, message: str) -> None:
