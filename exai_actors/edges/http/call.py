@@ -43,6 +43,7 @@ from exai_actors.wire.openai.completions import (
 from exai_actors.wire.openai.error_fields import parse_error_body
 from exai_actors.wire.openai.errors import classify_response
 from exai_actors.wire.openai.rate_headers import clock_of, hold_s
+from exai_actors.wire.openai.redaction import without_quotations
 from exai_actors.wire.openai.request_form import (
     MAY_BE_ABOUT_THE_FORM,
     USUAL_FORM,
@@ -64,6 +65,10 @@ HELD_BACK_CHARS = 1 << 20
 FIRST_OFFER_RETRY_S = 0.001
 MAX_OFFER_RETRY_S = 0.05
 _NOTHING_READ = -inf
+# Failures that hold nothing, and whose words are not logged.
+_FOR_THE_CLIENT_ONLY = frozenset(
+    {FailureKind.REJECTED, FailureKind.MALFORMED, FailureKind.TOO_LARGE}
+)
 
 log = structlog.get_logger()
 
@@ -189,13 +194,23 @@ class HttpCall:
             result = task.result()
         if self._held_back and isinstance(result, Completion) and not self._offer_held_back():
             result = UpstreamFailure(FailureKind.BROKEN, "the session cannot keep up")
-        if self._text_sent and isinstance(result, UpstreamFailure):
-            result = msgspec.structs.replace(result, text_sent=True)
+        if isinstance(result, UpstreamFailure):
+            result = self._discreet(result)
         cut_off = self._unfinished and self.is_connected and not isinstance(result, Completion)
         end = UpstreamEnded(self.permit, result, self._hold_s, cut_off, self._stalled_s)
         self.reply_to.tell(end)
         if error is not None:
             log_unexpected(error, self._service)
+
+    def _discreet(self, failure: UpstreamFailure) -> UpstreamFailure:
+        """The failure, with no words of the request where others than its client see them.
+
+        They are in the cause of a hold and of an open circuit, and in the log.
+        """
+        message = failure.message
+        if failure.kind not in _FOR_THE_CLIENT_ONLY or not failure.recognised:
+            message = without_quotations(message, (each.content for each in self._call.messages))
+        return msgspec.structs.replace(failure, message=message, text_sent=self._text_sent)
 
     async def _run(self) -> UpstreamResult:
         service, call = self._service, self._call

@@ -49,6 +49,20 @@ from exai_actors.testing.scripted_replies import (
 from exai_actors.testing.scripted_upstream import ScriptedUpstream, refusing_base_url
 from tests.edges.http.calling import KEY, Caller, caller_for, wait_for_response
 
+SECRET_PROMPT = "a secret plan"
+
+
+@pytest.mark.parametrize(
+    ("status", "quoted"), [(418, False), (429, False), (500, False), (503, False), (400, True)]
+)
+async def test_only_the_client_sees_its_prompt_in_the_words_of_a_service(
+    upstream: ScriptedUpstream, caller: Caller, status: int, quoted: bool
+) -> None:
+    upstream.then(failure(status, f"no {SECRET_PROMPT} today"))
+    failed = await caller.start(SECRET_PROMPT).failure()
+    assert (SECRET_PROMPT in failed.message) is quoted
+    assert failed.message.startswith(f"answered HTTP {status}: no ")
+
 
 @pytest.fixture
 async def upstream() -> AsyncIterator[ScriptedUpstream]:
