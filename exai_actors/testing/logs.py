@@ -11,13 +11,29 @@ def log_through_logging() -> None:
 
     An unconfigured structlog prints them to stdout, among the output of the test.
     """
-    if structlog.is_configured():
+    if _is_configured():
         return
     structlog.configure(
         processors=[structlog.stdlib.filter_by_level, as_line],
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
     )
+
+
+def _is_configured() -> bool:
+    """Whether structlog has a configuration other than its own.
+
+    ``structlog.is_configured`` is true after ``capture_logs`` as well, which puts back the
+    configuration that it found.
+    """
+    if not structlog.is_configured():
+        return False
+    found = structlog.get_config()
+    structlog.reset_defaults()
+    try:
+        return bool(structlog.get_config() != found)
+    finally:
+        structlog.configure(**found)
 
 
 def as_line(_logger: WrappedLogger, _method: str, event: EventDict) -> str:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import pytest
 import structlog
 
 from exai_actors.client import Unauthorized
 from exai_actors.testing.broker import running_broker
-from exai_actors.testing.logs import log_through_logging
+from exai_actors.testing.logs import as_line, log_through_logging
 
 
 @pytest.fixture(autouse=True)
@@ -45,3 +48,38 @@ def test_a_project_that_configured_structlog_keeps_its_configuration() -> None:
     structlog.configure(processors=mine)
     log_through_logging()
     assert structlog.get_config()["processors"] is mine
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        structlog.testing.capture_logs,
+        lambda: structlog.configure(),
+        lambda: structlog.configure(processors=structlog.get_config()["processors"]),
+    ],
+    ids=["capture_logs", "configure without arguments", "configure with what was found"],
+)
+def test_structlogs_own_configuration_is_replaced_although_it_was_set(
+    before: Callable[[], AbstractContextManager[Any] | None],
+) -> None:
+    with before() or nullcontext():
+        pass
+    assert structlog.is_configured()
+    log_through_logging()
+    assert structlog.get_config()["processors"][-1] is as_line
+
+
+@pytest.mark.parametrize(
+    "mine",
+    [
+        {"processors": [structlog.processors.KeyValueRenderer()]},
+        {"logger_factory": structlog.PrintLoggerFactory(sys.stderr)},
+        {"cache_logger_on_first_use": True},
+    ],
+)
+def test_a_configuration_of_the_project_stays_as_it_is(mine: dict[str, Any]) -> None:
+    structlog.configure(**mine)
+    before = structlog.get_config()
+    log_through_logging()
+    assert structlog.get_config() == before
+    assert structlog.get_config()["processors"] is before["processors"]
