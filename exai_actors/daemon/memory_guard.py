@@ -113,8 +113,11 @@ class MemoryGuard:
         return idle > _RETURNED_BYTES and not self._budget.is_short
 
     def note_returned(self) -> None:
-        """Freed memory was returned to the system; the rest cannot be, or is in use."""
-        self._base = self._resident()
+        """Freed memory was returned to the system; the rest cannot be, or is in use.
+
+        Buffers and outcomes that are in use now are not part of the base: they are freed later.
+        """
+        self._base = max(0, self._resident() - self._buffered - self._kept)
 
     def _shrink_kept(self, sessions: Iterable[Keeper]) -> None:
         kept: dict[str, dict[Keeper, int]] = {}

@@ -127,6 +127,28 @@ def test_memory_is_returned_after_a_peak_and_once() -> None:
     assert not it.guard.has_freed_much()
 
 
+@pytest.mark.parametrize(("buffered", "kept"), [(60, 0), (0, 30), (40, 30), (90, 0)])
+def test_memory_in_use_while_some_is_returned_is_returned_after_its_own_end(
+    buffered: int, kept: int
+) -> None:
+    it = Process()
+    it.guard.look()
+    it.connections = [Client(buffered)]
+    it.sessions = [Client(kept=kept)]
+    it.resident = (50 + buffered + kept + 80) * MEGABYTE
+    it.guard.look()
+    assert it.guard.has_freed_much()
+    it.resident -= 70 * MEGABYTE
+    it.guard.note_returned()
+    assert not it.guard.has_freed_much()
+    it.connections, it.sessions = [], []
+    it.resident += 50 * MEGABYTE
+    it.guard.look()
+    assert it.guard.has_freed_much()
+    it.guard.note_returned()
+    assert not it.guard.has_freed_much(), "the rest cannot be returned"
+
+
 async def test_while_guarding_memory_is_watched_and_returned(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
