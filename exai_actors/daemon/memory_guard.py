@@ -181,5 +181,8 @@ async def _look_repeatedly(guard: MemoryGuard) -> None:
         await asyncio.sleep(guard.look())
         if give_back is not None and guard.has_freed_much():
             # In a thread: it may take long, and releases the interpreter.
-            await loop.run_in_executor(None, give_back)
+            try:
+                await loop.run_in_executor(None, give_back)
+            except RuntimeError:  # there is no memory for a thread
+                give_back()
             guard.note_returned()

@@ -164,6 +164,30 @@ async def test_while_guarding_memory_is_watched_and_returned(
         await returned.wait()
 
 
+async def test_memory_is_returned_and_watched_on_without_memory_for_a_thread(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    it = Process()
+    it.guard.look()
+    it.resident = 500 * MEGABYTE
+    returned = asyncio.Semaphore(0)
+
+    def no_thread(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    def give_back() -> None:
+        it.resident += 100 * MEGABYTE
+        returned.release()
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "run_in_executor", no_thread, raising=False)
+    monkeypatch.setattr(memory_guard, "returner", lambda: give_back)
+    monkeypatch.setattr(memory_guard, "_CALM_S", 0.0)
+    with guarding(it.guard):
+        await returned.acquire()
+        it.resident += 100 * MEGABYTE
+        await returned.acquire()
+
+
 @pytest.mark.parametrize(
     ("available", "limit"), [(None, 600), (1200, 600), (1199, 599), (100, 50), (10**6, 600)]
 )
