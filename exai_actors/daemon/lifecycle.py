@@ -129,6 +129,7 @@ async def _drain(
         "broker.draining",
         signal=first_signal.name,
         in_flight=statistics.in_flight,
+        queued=sum(provider.queued for provider in statistics.providers),
         timeout_s=broker.config.server.drain_s,
         hint="Ctrl-C or SIGTERM again stops immediately",
     )

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from exai_actors.client import Progress, connect
 from exai_actors.daemon.cli.exit_codes import ExitCode
 from exai_actors.daemon.demo.broker_process import DemoFailed, broker_in_front_of
 from exai_actors.testing.scripted_replies import Gate, answer
@@ -58,6 +59,39 @@ async def test_a_signal_lets_requests_in_flight_finish(
         result = await ended(process)
         assert (result.code, result.out) == (0, "lo\n")
         assert (await ended(broker.process)).code == 0
+
+
+@pytest.mark.parametrize("waiting", [0, 1, 3])
+async def test_the_log_has_the_requests_for_which_a_draining_broker_stays(
+    tmp_path: Path, waiting: int
+) -> None:
+    gate = Gate()
+    async with (
+        ScriptedUpstream(answer(gate, "first")) as upstream,
+        serving(provider_at(upstream, "limit = 1"), tmp_path) as broker,
+        connect(broker.url) as client,
+    ):
+        calls = [asyncio.create_task(client.call("chat", prompt="first"))]
+        await gate.reached()
+        for number in range(waiting):
+            queued = asyncio.Event()
+
+            def note(progress: Progress, queued: asyncio.Event = queued) -> None:
+                if progress.position is not None:
+                    queued.set()
+
+            call = client.call("chat", prompt=f"{number}", on_progress=note)
+            calls.append(asyncio.create_task(call))
+            await queued.wait()
+        broker.process.send_signal(signal.SIGTERM)
+        assert broker.process.stderr is not None
+        while b"broker.draining" not in (line := await broker.process.stderr.readline()):
+            pass
+        gate.open()
+        assert [(await call).text for call in calls][1:] == [f"echo: {n}" for n in range(waiting)]
+        assert (await ended(broker.process)).code == 0
+    entry = json.loads(line)
+    assert (entry["in_flight"], entry["queued"]) == (1, waiting)
 
 
 async def test_a_hangup_is_ignored_under_nohup(tmp_path: Path) -> None:
