@@ -61,6 +61,24 @@ REFUSED: dict[str, str] = {
 }
 """Members of chat completion requests that would change the answer, and why they cannot be used."""
 
+NEUTRAL: dict[str, tuple[Any, ...]] = {
+    "tools": ([],),
+    "tool_choice": ("auto", "none"),
+    "parallel_tool_calls": (True, False),
+    "functions": ([],),
+    "function_call": ("auto", "none"),
+    "n": (1,),
+    "best_of": (1,),
+    "logprobs": (False,),
+    "top_logprobs": (0,),
+    "modalities": (["text"],),
+    "extra_body": ({},),
+    "stream_options": ({}, {"include_usage": True}, {"include_usage": False}),
+    "store": (False,),
+    "repetition_penalty": (1,),
+}
+"""Values that leave the answer as it is: SDKs write them out. They are accepted without effect."""
+
 SUGGESTIONS: dict[str, str] = {
     "model_name": "model",
     "engine": "model",

@@ -21,6 +21,7 @@ from exai_actors.core.routing import AUTO
 from exai_actors.core.tools.chat_arguments import (
     FORWARDED,
     IMAGE_BEGINNINGS,
+    NEUTRAL,
     REFUSED,
     SUGGESTIONS,
     MoreArguments,
@@ -231,6 +232,8 @@ def parse_call(tool: str, arguments: dict[str, Any]) -> ToolRequest | ErrorBody:
         return _invalid(error.field, error.problem, error.value)
     for key, value in arguments.items():
         if key not in fields and value is not None and key not in IGNORED[name]:
+            if name == "chat" and value in NEUTRAL.get(key, ()):
+                continue
             return _unknown(name, key, fields)
     if values.get("messages"):
         if values.get("continuation_id"):

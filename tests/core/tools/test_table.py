@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from exai_actors.core.tools.chat_arguments import FORWARDED, REFUSED
+from exai_actors.core.tools.chat_arguments import FORWARDED, NEUTRAL, REFUSED
 from exai_actors.core.tools.table import (
     ALIASES,
     IGNORED,
@@ -159,9 +159,23 @@ def test_an_argument_like_no_other_is_refused_with_those_that_there_are(
     assert len(body.message) < 1000
 
 
+@pytest.mark.parametrize(
+    ("name", "value"), [(name, value) for name, values in NEUTRAL.items() for value in values]
+)
+def test_a_value_that_leaves_the_answer_as_it_is_is_accepted(name: str, value: object) -> None:
+    assert parse_call("chat", {"prompt": "hello", name: value}) == ChatRequest(prompt="hello")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("n", 2), ("tools", [{}]), ("logprobs", True), ("store", True), ("n", [1])]
+)
+def test_any_other_value_is_refused(name: str, value: object) -> None:
+    assert f"argument '{name}'" in refusal("chat", {"prompt": "hello", name: value}).message
+
+
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_cannot_be_passed_on_is_refused_with_the_reason(name: str) -> None:
-    body = refusal("chat", {"prompt": "hello", name: 1})
+    body = refusal("chat", {"prompt": "hello", name: "something"})
     assert body.message == f"argument '{name}' is not supported: {REFUSED[name]}"
     assert body.details == {"field": name}
 
