@@ -6,7 +6,6 @@ waits for it. It ignores whatever a provider reports about the request afterward
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable
 from math import inf
 from typing import TYPE_CHECKING, assert_never
@@ -133,7 +132,7 @@ class SessionActor(LoopActor):
             turns=settings.history_turns,
             size=settings.history_bytes,
         )
-        self._startable: deque[ActiveRequest] = deque()
+        self._startable: list[ActiveRequest] = []
         self._timer: Cancellable | None = None
         self._timer_due = inf
         self._local_tools = LocalTools(directory, clock, settings.tenant)
@@ -459,7 +458,7 @@ class SessionActor(LoopActor):
         self._startable.extend(startable)
         while self._startable and not looping:
             self._start(self._startable[0])
-            self._startable.popleft()
+            del self._startable[0]
 
     def _cancel(self, message: CancelRequest) -> None:
         waiter = (message.connection_id, message.request)

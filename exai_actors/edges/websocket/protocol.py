@@ -74,6 +74,17 @@ class MessageProtocol(ServerProtocol):
     the connection with 1008.
     """
 
+    # In the dictionary, the attributes would be more than CPython lets instances share the keys of,
+    # and each connection would take 1.5 KiB more.
+    __slots__ = (
+        "_fragments",
+        "_had_message",
+        "_header_bytes_left",
+        "_max_message_bytes",
+        "_strangers_frames",
+        "_turn",
+    )
+
     def __init__(self, max_message_bytes: int) -> None:
         first = min(FIRST_MESSAGE_BYTES, max_message_bytes)
         super().__init__(max_size=first, logger=_library_log)
