@@ -39,6 +39,7 @@ from tests.edges.websocket.client_frames import (
     server_frames,
     text,
 )
+from tests.edges.websocket.memory_socket import ConnectionProbe
 
 
 @pytest.fixture(autouse=True)
@@ -78,7 +79,9 @@ class Listening:
     def _open(self, peer: Peer, outbox: Outbox) -> Recipient[ConnectionMessage]:
         self.peers.append(peer)
         self.outboxes.append(outbox)
-        self.probes.append(Probe(f"connection {len(self.probes)}"))
+        probe = ConnectionProbe()
+        probe.outbox = outbox
+        self.probes.append(probe)
         self._opened.set()
         return self.probes[-1]
 
