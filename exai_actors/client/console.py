@@ -64,14 +64,25 @@ class ConsoleClient:
         Raises UsageError for an unknown table or a query that makes no sense, and
         ConnectError when the connection ends.
         """
-        await _send(self._socket, {"op": "watch", "table": table, **query})
+        await self.send({"op": "watch", "table": table, **query})
         watched = WatchedTable(self.greeting["tables"].get(table, []))
         while True:
-            frame = await _received(self._socket, self._url)
+            frame = await self.receive()
             if frame["op"] == "error":
                 raise UsageError(frame["message"])
             watched.apply(frame)
             yield watched
+
+    async def send(self, message: dict[str, Any]) -> None:
+        """Send a message of the console protocol. Raises ConnectError if the connection ended."""
+        try:
+            await _send(self._socket, message)
+        except ConnectionClosed:
+            raise _ended(self._socket, self._url) from None
+
+    async def receive(self) -> dict[str, Any]:
+        """The next message of the broker. Raises ConnectError when the connection ends."""
+        return await _received(self._socket, self._url)
 
 
 @asynccontextmanager
@@ -123,11 +134,14 @@ async def _send(socket: ClientConnection, message: dict[str, Any]) -> None:
     await socket.send(msgspec.json.encode(message).decode())
 
 
+def _ended(socket: ClientConnection, url: str) -> ConnectError:
+    return ConnectError(url, socket.close_reason or "the connection broke off", LOG_SAYS_MORE)
+
+
 async def _received(socket: ClientConnection, url: str) -> dict[str, Any]:
     try:
         return _decode(await socket.recv())
     except ConnectionClosed:
-        why = socket.close_reason or "the connection broke off"
-        raise ConnectError(url, why, LOG_SAYS_MORE) from None
+        raise _ended(socket, url) from None
     except msgspec.DecodeError as error:
         raise ConnectError(url, f"sent no message of a console: {error}", OTHER_PROGRAM) from None

@@ -69,9 +69,10 @@ class Sources:
 
 
 class _Watched:
-    def __init__(self, query: PreparedQuery, every_s: float, due: float) -> None:
+    def __init__(self, query: PreparedQuery, watch: Watch, due: float) -> None:
         self.query = query
-        self.every_s = every_s
+        self.every_s = watch.every_s
+        self.id = watch.id
         self.due = due
         self.sent: dict[str, Row] | None = None
         """The rows that the console has; None before its snapshot."""
@@ -98,7 +99,7 @@ class Feed:
         if watch.table not in self._watched:
             self._sources.watched(watch.table)
         due = self._earliest(watch.table)
-        self._watched[watch.table] = _Watched(query, watch.every_s, due)
+        self._watched[watch.table] = _Watched(query, watch, due)
 
     def unwatch(self, unwatch: Unwatch) -> None:
         if self._watched.pop(unwatch.table, None) is not None:
@@ -154,7 +155,9 @@ class Feed:
         before, watched.sent = watched.sent, selection.rows
         if before is None:
             watched.counts = counts
-            return protocol.snapshot(name, watched.number, time, selection.rows, *counts)
+            return protocol.snapshot(
+                name, watched.number, time, selection.rows, *counts, watched.id
+            )
         change = difference(before, selection.rows)
         if not change and counts == watched.counts:
             return None

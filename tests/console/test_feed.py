@@ -155,6 +155,15 @@ def test_a_resync_sends_the_whole_table_and_the_numbers_go_on() -> None:
         broker.feed.resync(Resync("actors"))
 
 
+def test_the_snapshot_names_the_watch_that_it_answers() -> None:
+    broker = Broker()
+    broker.feed.watch(Watch("providers", id=7))
+    assert broker.frames(0.0)[0]["id"] == 7
+    broker.feed.watch(Watch("providers", skip=1, id=8))
+    [snapshot] = broker.frames(1.0)
+    assert (snapshot["id"], snapshot["rows"]) == (8, [["b", "glm", 2]])
+
+
 @pytest.mark.parametrize(
     ("watch", "message"),
     [

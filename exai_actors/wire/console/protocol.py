@@ -31,6 +31,7 @@ class Hello(msgspec.Struct, frozen=True, tag_field="op", tag="hello"):
 class Watch(msgspec.Struct, frozen=True, tag_field="op", tag="watch"):
     """Send a table now and its changes every ``every_s``; replaces an earlier Watch of the table.
 
+    The snapshot repeats ``id``, by which a console knows that its rows are those of this Watch.
     The other fields are those of ``Query``.
     """
 
@@ -40,6 +41,7 @@ class Watch(msgspec.Struct, frozen=True, tag_field="op", tag="watch"):
     limit: int = 200
     skip: int = 0
     every_s: float = 1.0
+    id: int = 0
 
     @property
     def query(self) -> Query:
@@ -96,20 +98,25 @@ def welcome(
 
 
 def snapshot(
-    table: str, number: int, time: float, rows: dict[str, Row], matching: int, total: int
+    table: str,
+    number: int,
+    time: float,
+    rows: dict[str, Row],
+    matching: int,
+    total: int,
+    watch_id: int = 0,
 ) -> bytes:
     """A whole table; changes count on from its number. Rows are [key, cell, ...] in their order."""
-    return _encoder.encode(
-        {
-            "op": "snapshot",
-            "table": table,
-            "seq": number,
-            "time": time,
-            "rows": [(key, *row) for key, row in rows.items()],
-            "matching": matching,
-            "total": total,
-        }
-    )
+    content = {
+        "op": "snapshot",
+        "table": table,
+        "seq": number,
+        "time": time,
+        "rows": [(key, *row) for key, row in rows.items()],
+        "matching": matching,
+        "total": total,
+    }
+    return _encoder.encode({**content, "id": watch_id} if watch_id else content)
 
 
 def delta(
