@@ -1,8 +1,8 @@
-"""A console's connection to a broker: one table and its changes."""
+"""A console's connection to a broker: a table and its changes, questions, and actions."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -56,6 +56,7 @@ class ConsoleClient:
         self.greeting = greeting
         self._socket = socket
         self._url = url
+        self._last_id = 0
 
     async def watch(self, table: str, **query: Any) -> AsyncIterator[WatchedTable]:
         """Yield a table now and after each change.
@@ -83,6 +84,58 @@ class ConsoleClient:
     async def receive(self) -> dict[str, Any]:
         """The next message of the broker. Raises ConnectError when the connection ends."""
         return await _received(self._socket, self._url)
+
+    async def ask(self, question: str, of: str = "") -> dict[str, Any]:
+        """The answer to a question about one thing.
+
+        Raises UsageError if there is none, Unauthorized if the operator's role may not ask, and
+        ConnectError when the connection ends.
+        """
+        frame = await self._exchange({"op": "ask", "question": question, "of": of})
+        answer: dict[str, Any] = frame["answer"]
+        return answer
+
+    async def act(
+        self,
+        action: str,
+        targets: Sequence[str] = (),
+        *,
+        filter: str = "",  # noqa: A002 - the protocol's name
+        arguments: Mapping[str, Any] | None = None,
+        reason: str = "",
+        preview: bool = False,
+    ) -> dict[str, Any]:
+        """Do something to the targets or to all that match; return the protocol's ``effect``.
+
+        Errors are those of ``ask``. A target that was refused is not ``ok`` among the effects.
+        """
+        return await self._exchange(
+            {
+                "op": "act",
+                "action": action,
+                "targets": list(targets),
+                "filter": filter,
+                "arguments": dict(arguments or {}),
+                "reason": reason,
+                "preview": preview,
+            }
+        )
+
+    async def _exchange(self, message: dict[str, Any]) -> dict[str, Any]:
+        """Send a message and wait for its answer. No table may be watched on this connection."""
+        self._last_id += 1
+        await self.send({**message, "id": self._last_id})
+        while True:
+            frame = await self.receive()
+            if frame.get("id") != self._last_id:
+                continue
+            if frame["op"] != "error":
+                return frame
+            if frame["code"] == "forbidden":
+                details = {"needs": "operator"}
+                body = ErrorBody(ErrorCode.UNAUTHORIZED, frame["message"], details)
+                raise Unauthorized(body)
+            raise UsageError(frame["message"])
 
 
 @asynccontextmanager

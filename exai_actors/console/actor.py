@@ -1,4 +1,4 @@
-"""The actor of one console: answers its messages and sends it the tables that it watches."""
+"""The actor of one console: answers it, acts for it and sends it the tables that it watches."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, assert_never, final
 import msgspec
 import structlog
 
+from exai_actors.console.actions import Acted, Actions
 from exai_actors.console.feed import Feed, Sources
 from exai_actors.console.places import ConsolePlaces
+from exai_actors.console.questions import Questions
 from exai_actors.core.log_budget import LogBudget
 from exai_actors.core.observe.query import QueryError
+from exai_actors.core.operations.action import ActionError
 from exai_actors.core.operators import Operator, Operators
 from exai_actors.core.wrong_tokens import WrongTokens
 from exai_actors.messages.connection import (
@@ -27,6 +30,8 @@ from exai_actors.runtime import Cancellable, LoopActor
 from exai_actors.wire.console import protocol
 from exai_actors.wire.console.protocol import (
     MIN_INTERVAL_S,
+    Act,
+    Ask,
     Hello,
     Resync,
     Unwatch,
@@ -77,6 +82,8 @@ class ConsoleActor(LoopActor):
         outbox: Outbox,
         peer: Peer,
         sources: Sources,
+        questions: Questions,
+        actions: Actions,
         operators: Operators,
         places: ConsolePlaces,
         wrong_tokens: WrongTokens,
@@ -89,6 +96,8 @@ class ConsoleActor(LoopActor):
         self._peer = peer
         self._feed = Feed(sources)
         self._sources = sources
+        self._questions = questions
+        self._actions = actions
         self._operators = operators
         self._places = places
         self._wrong_tokens = wrong_tokens
@@ -114,7 +123,7 @@ class ConsoleActor(LoopActor):
         self._feed.close()
         self._places.free(self.path)
 
-    def on_receive(self, message: SocketEvent | HelloDue | FramesDue) -> None:
+    def on_receive(self, message: SocketEvent | HelloDue | FramesDue | Acted) -> None:
         match message:
             case TextReceived(data):
                 self._received(data)
@@ -125,6 +134,8 @@ class ConsoleActor(LoopActor):
             case FramesDue():
                 self._timer = None
                 self._send_frames()
+            case Acted(act, effects, undo):
+                self._outbox.send(protocol.effect(act, effects, undo))
             case OutboxHigh():
                 self._is_behind = True
             case OutboxLow():
@@ -155,6 +166,8 @@ class ConsoleActor(LoopActor):
             self._hello(message)
         elif self._operator is None:
             self._refuse("hello_first", 'begin with {"op": "hello", "token": "..."}')
+        elif isinstance(message, Ask | Act):
+            self._answer(message, self._operator)
         else:
             self._command(message)
 
@@ -180,7 +193,14 @@ class ConsoleActor(LoopActor):
         )
         self._outbox.admit()
         self._outbox.send(
-            protocol.welcome(operator.role, self._describe(), self._sources.tables, MIN_INTERVAL_S)
+            protocol.welcome(
+                operator.role,
+                self._describe(),
+                self._sources.tables,
+                MIN_INTERVAL_S,
+                self._questions.names(operator.role),
+                self._actions.actions,
+            )
         )
 
     def _reject(self, token: str | None) -> None:
@@ -210,6 +230,21 @@ class ConsoleActor(LoopActor):
                 presented=presented,
                 suppressed=self._rejections.take_suppressed(),
             )
+
+    def _answer(self, message: Ask | Act, operator: Operator) -> None:
+        try:
+            match message:
+                case Ask(question, of=of):
+                    answered = self._questions.answer(question, of, operator.role)
+                    self._outbox.send(protocol.answer(message, answered))
+                case Act():
+                    self._actions.act(message, operator, self.now(), self.actor_ref.tell)
+                case _:
+                    assert_never(message)
+        except ActionError as error:
+            self._outbox.send(protocol.error(error.code, str(error), id_=message.id))
+        except QueryError as error:
+            self._outbox.send(protocol.error("bad_query", str(error), id_=message.id))
 
     def _command(self, message: Watch | Unwatch | Resync) -> None:
         try:

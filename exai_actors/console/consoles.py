@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import count
 from typing import Any
 
+from exai_actors.console.actions import Actions
 from exai_actors.console.actor import ConsoleActor
 from exai_actors.console.feed import Sources
 from exai_actors.console.places import ConsolePlaces
+from exai_actors.console.provider_actions import ProviderActions
+from exai_actors.console.questions import Questions
 from exai_actors.console.tables import (
     ACTORS,
     DEAD_LETTERS,
@@ -25,15 +28,16 @@ from exai_actors.core.log_budget import LogBudget
 from exai_actors.core.operators import Operators
 from exai_actors.core.statistics import BrokerStatistics
 from exai_actors.core.wrong_tokens import WrongTokens
+from exai_actors.ids import ProviderName
 from exai_actors.ports import Clock, Outbox, Peer
-from exai_actors.runtime import ActorSystem, LoopRef
+from exai_actors.runtime import ActorSystem, LoopRef, PathRef
 
 PATH = "/admin"
 """Where consoles connect; all other paths are for clients."""
 
 
 class Consoles:
-    """The consoles of one broker; they read figures and send no message to other actors."""
+    """The consoles of one broker. They read figures without a message, and act by message."""
 
     def __init__(
         self,
@@ -41,6 +45,7 @@ class Consoles:
         *,
         operators: Operators,
         statistics: Callable[[], BrokerStatistics],
+        providers: Mapping[ProviderName, PathRef],
         clock: Clock,
     ) -> None:
         self._system = system
@@ -65,6 +70,9 @@ class Consoles:
                 self._events.rows(), provider_event_rows(statistics(), started_at)
             ),
         )
+        self.questions = Questions()
+        self.actions = Actions(self._sources)
+        ProviderActions(providers, statistics).register(self.actions)
 
     def watch_events(self) -> Callable[[], None]:
         """Note the events of the runtime from now on, until the result is called."""
@@ -78,6 +86,8 @@ class Consoles:
             outbox=outbox,
             peer=peer,
             sources=self._sources,
+            questions=self.questions,
+            actions=self.actions,
             operators=self._operators,
             places=self._places,
             wrong_tokens=self._wrong_tokens,

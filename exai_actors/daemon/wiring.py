@@ -116,6 +116,7 @@ class Broker:
             self.system,
             operators=operators(self.config),
             statistics=self.statistics,
+            providers=self._tree.directory.providers,
             clock=self._clock,
         )
         stack.callback(self._consoles.watch_events())

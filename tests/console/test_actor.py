@@ -8,9 +8,11 @@ import orjson
 import pytest
 import structlog
 
+from exai_actors.console.actions import Actions
 from exai_actors.console.actor import NO_HELLO, UNAUTHORIZED, WRONG_TOKEN, ConsoleActor
 from exai_actors.console.feed import Sources
 from exai_actors.console.places import ConsolePlaces
+from exai_actors.console.questions import Questions
 from exai_actors.core.log_budget import LogBudget
 from exai_actors.core.observe.query import Column, Kind, Table
 from exai_actors.core.observe.tables import Row
@@ -56,6 +58,8 @@ class Console:
         self.reads = 0
         self.sources = Sources()
         self.sources.add(TABLE, self._read)
+        self.questions = Questions()
+        self.actions = Actions(self.sources)
         self.outbox = OutboxProbe()
         self.ref = self.system.spawn(
             ConsoleActor,
@@ -63,6 +67,8 @@ class Console:
             outbox=self.outbox,
             peer=Peer("192.0.2.7", bearer_token),
             sources=self.sources,
+            questions=self.questions,
+            actions=self.actions,
             operators=operators or Operators((), on_loopback=True),
             places=places or ConsolePlaces(),
             wrong_tokens=wrong_tokens or WrongTokens(),
@@ -116,6 +122,8 @@ def test_the_answer_to_hello_lists_the_tables_and_the_role() -> None:
                 {"name": "queued", "title": "Queued", "kind": "count", "help": "waiting requests"}
             ]
         },
+        "questions": [],
+        "actions": [],
     }
 
 
@@ -203,7 +211,7 @@ def test_hello_is_said_once() -> None:
     assert console.send({"op": "hello", "token": TOKEN})[0]["code"] == "invalid"
 
 
-@pytest.mark.parametrize("table", ["x" * 5_000, "providers" + " " * 4_096])
+@pytest.mark.parametrize("table", ["x" * 70_000, "providers" + " " * 65_536])
 def test_a_long_message_is_refused_and_not_repeated(table: str) -> None:
     [answer] = greeted().send({"op": "watch", "table": table})
     assert (answer["code"], len(str(answer)) < 200) == ("invalid", True)

@@ -24,7 +24,7 @@ def test_the_op_names_the_kind_of_a_message() -> None:
         (b'{"op":"watch","table":7}', "Expected `str`"),
         (b'{"op":"hello","token":' + b"[" * 4_000, "Expected `str`"),
         (b'{"op":"hello","new":' + b"[" * 4_000, "not JSON"),
-        (b'{"op":"hello","new":' + b"[" * 100_000, "at most 4096 bytes"),
+        (b'{"op":"hello","new":' + b"[" * 100_000, "at most 65536 bytes"),
     ],
 )
 def test_a_message_that_is_none_is_refused_with_the_reason(text: bytes, reason: str) -> None:

@@ -115,11 +115,13 @@ class PreparedQuery:
         self._sort = table.index(name) if name else None
         self._first, self._end = query.skip, query.skip + query.limit
 
+    def matching(self, rows: Iterable[Keyed]) -> list[Keyed]:
+        """All rows that match the filter, in their order."""
+        return [keyed for keyed in rows if self._matches(keyed[1])]
+
     def select(self, rows: Iterable[Keyed]) -> Selection:
         all_rows = list(rows)
-        chosen = all_rows
-        if self._tests:
-            chosen = [keyed for keyed in all_rows if self._matches(keyed[1])]
+        chosen = self.matching(all_rows) if self._tests else all_rows
         matching = len(chosen)
         return Selection(
             dict(self._sorted(chosen)[self._first : self._end]), matching, len(all_rows)

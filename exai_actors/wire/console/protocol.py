@@ -1,22 +1,26 @@
 """The messages of the console protocol, version 1.
 
 A console says hello and then watches tables. The broker answers with a snapshot of each and then
-sends numbered changes. A console that misses a number, or loses track, asks for a resync.
+sends numbered changes. A console that misses a number, or loses track, asks for a resync. It can
+also ask questions, each with one answer, and take actions, each with one effect.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Any, final
 
 import msgspec
 
 from exai_actors.core.observe.query import Column, Query, Table
 from exai_actors.core.observe.tables import Row, TableChange
+from exai_actors.core.operations.action import Action
+from exai_actors.core.operators import Role
 
 VERSION = 1
 MIN_INTERVAL_S = 0.25
 MAX_INTERVAL_S = 60.0
-MAX_MESSAGE_BYTES = 4_096
+MAX_MESSAGE_BYTES = 65_536
 
 
 @final
@@ -62,7 +66,32 @@ class Resync(msgspec.Struct, frozen=True, tag_field="op", tag="resync"):
     table: str
 
 
-ConsoleMessage = Hello | Watch | Unwatch | Resync
+@final
+class Ask(msgspec.Struct, frozen=True, tag_field="op", tag="ask"):
+    """Answer a question about one thing; ``id`` comes back with the answer."""
+
+    question: str
+    id: int = 0
+    of: str = ""
+
+
+@final
+class Act(msgspec.Struct, frozen=True, tag_field="op", tag="act"):
+    """Do something to the targets, or to all rows of the action's table that match the filter.
+
+    ``preview``: only answer with the effects that it would have.
+    """
+
+    action: str
+    id: int = 0
+    targets: tuple[str, ...] = ()
+    filter: str = ""
+    arguments: dict[str, str | int | float | bool | None] = {}
+    reason: str = ""
+    preview: bool = False
+
+
+ConsoleMessage = Hello | Watch | Unwatch | Resync | Ask | Act
 
 _decoder = msgspec.json.Decoder(ConsoleMessage)
 _encoder = msgspec.json.Encoder()
@@ -82,9 +111,14 @@ def decode(text: bytes) -> ConsoleMessage | str:
 
 
 def welcome(
-    role: str, broker: dict[str, Any], tables: tuple[Table, ...], interval_s: float
+    role: Role,
+    broker: dict[str, Any],
+    tables: tuple[Table, ...],
+    interval_s: float,
+    questions: Sequence[str] = (),
+    actions: Iterable[Action] = (),
 ) -> bytes:
-    """The answer to hello: the console's role, and the tables that there are."""
+    """The answer to hello: the console's role, the tables, its questions, and all actions."""
     return _encoder.encode(
         {
             "op": "hello_ack",
@@ -93,6 +127,29 @@ def welcome(
             "broker": broker,
             "interval_s": interval_s,
             "tables": {table.name: [_column(each) for each in table.columns] for table in tables},
+            "questions": questions,
+            "actions": [_action(action, role) for action in actions],
+        }
+    )
+
+
+def answer(ask: Ask, answered: dict[str, Any]) -> bytes:
+    """The answer to a question."""
+    return _encoder.encode(
+        {"op": "answer", "id": ask.id, "question": ask.question, "answer": answered}
+    )
+
+
+def effect(act: Act, effects: Iterable[Any], undo: dict[str, Any] | None) -> bytes:
+    """The effects that an action had, or would have."""
+    return _encoder.encode(
+        {
+            "op": "effect",
+            "id": act.id,
+            "action": act.action,
+            "preview": act.preview,
+            "effects": effects,
+            "undo": undo,
         }
     )
 
@@ -145,10 +202,35 @@ def delta(
     return _encoder.encode(content)
 
 
-def error(code: str, message: str, table: str | None = None) -> bytes:
+def error(code: str, message: str, table: str | None = None, id_: int | None = None) -> bytes:
     """A message of the console was refused; nothing else changes."""
-    content = {"op": "error", "code": code, "message": message}
-    return _encoder.encode(content if table is None else {**content, "table": table})
+    content: dict[str, Any] = {"op": "error", "code": code, "message": message}
+    if table is not None:
+        content["table"] = table
+    if id_ is not None:
+        content["id"] = id_
+    return _encoder.encode(content)
+
+
+def _action(action: Action, role: Role) -> dict[str, Any]:
+    return {
+        "name": action.name,
+        "title": action.title,
+        "table": action.table,
+        "targets": action.targets,
+        "role": action.role,
+        "allowed": role.may(action.role),
+        "help": action.help,
+        "arguments": [
+            {
+                "name": argument.name,
+                "kind": argument.kind,
+                "required": argument.required,
+                "help": argument.help,
+            }
+            for argument in action.arguments
+        ],
+    }
 
 
 def _column(column: Column) -> dict[str, str]:
