@@ -12,6 +12,7 @@ from exai_actors.console.feed import Sources
 from exai_actors.console.places import ConsolePlaces
 from exai_actors.console.provider_actions import ProviderActions
 from exai_actors.console.questions import Questions
+from exai_actors.console.ring import Ring
 from exai_actors.console.tables import (
     ACTORS,
     DEAD_LETTERS,
@@ -25,7 +26,7 @@ from exai_actors.console.tables import (
     provider_rows,
 )
 from exai_actors.core.log_budget import LogBudget
-from exai_actors.core.operators import Operators
+from exai_actors.core.operators import Operators, Role
 from exai_actors.core.statistics import BrokerStatistics
 from exai_actors.core.wrong_tokens import WrongTokens
 from exai_actors.ids import ProviderName
@@ -70,7 +71,9 @@ class Consoles:
                 self._events.rows(), provider_event_rows(statistics(), started_at)
             ),
         )
+        self.ring = Ring(self._sources, system.driver, clock.wall)
         self.questions = Questions()
+        self.questions.add("history", Role.VIEWER, lambda _: self.ring.history())
         self.actions = Actions(self._sources)
         ProviderActions(providers, statistics).register(self.actions)
 

@@ -120,6 +120,8 @@ class Broker:
             clock=self._clock,
         )
         stack.callback(self._consoles.watch_events())
+        self._consoles.ring.start()
+        stack.callback(self._consoles.ring.stop)
         await self._listen()
         stack.enter_context(self._guard_memory())
         stack.push_async_callback(self._server.stop)

@@ -19,7 +19,7 @@ def test_a_question_is_answered_with_its_id() -> None:
     desk = OperatorDesk()
     desk.consoles.questions.add("why", Role.VIEWER, lambda of: {"request": of})
     console = desk.console(Role.VIEWER)
-    assert console.greeting["questions"] == ["why"]
+    assert "why" in console.greeting["questions"]
     assert console.send({"op": "ask", "id": 7, "question": "why", "of": "r-1"}) == [
         {"op": "answer", "id": 7, "question": "why", "answer": {"request": "r-1"}}
     ]

@@ -1,0 +1,129 @@
+"""Cells as text with a level: good, bad or between, by the kind of their column."""
+
+from __future__ import annotations
+
+import time
+from enum import StrEnum
+from typing import Any
+
+BAD_SHARE = 0.85
+WARN_SHARE = 0.7
+
+_STATES = {"state", "health", "phase", "circuit", "severity"}
+_GOOD = {"ok", "serving", "running", "idle", "ready", "busy", "closed", "up", "granted"}
+_BAD = ("critical", "failed", "degraded", "open", "broken", "stopped", "gave up", "poison")
+_LONG_S = 600
+
+
+class Level(StrEnum):
+    """How a cell is coloured; each has other signs than its colour as well."""
+
+    PLAIN = ""
+    DIM = "dim"
+    GOOD = "good"
+    WARN = "warn"
+    BAD = "bad"
+
+
+def cell_text(value: Any, kind: str) -> str:
+    """A cell as people read it."""
+    if value is None:
+        return "-"
+    match kind:
+        case "share":
+            return f"{value:.0%}"
+        case "seconds":
+            return seconds_text(value)
+        case "flag":
+            return "yes" if value else "NO"
+        case "bytes":
+            return bytes_text(value)
+        case "count" | "total":
+            return count_text(value)
+    return str(value)
+
+
+def count_text(value: float) -> str:
+    """A count in at most seven characters, exact below ten million."""
+    if value != int(value):
+        return f"{value:.3g}"
+    if abs(value) < 10_000_000:
+        return f"{int(value)}"
+    return f"{value / 1e6:.0f}M" if abs(value) < 1e10 else f"{value / 1e9:.0f}G"
+
+
+def seconds_text(value: float) -> str:
+    """A duration with two or three digits that mean something."""
+    if value < 0:
+        return f"-{seconds_text(-value)}"
+    if value == 0:
+        return "0 s"
+    if value < 0.001:
+        return f"{value * 1e6:.0f} µs"
+    if value < 1:
+        return f"{value * 1e3:.3g} ms"
+    if value < _LONG_S:
+        return f"{value:.3g} s"
+    minutes, seconds = divmod(int(value), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days:
+        return f"{days} d {hours} h"
+    return f"{hours} h {minutes:02} m" if hours else f"{minutes} m {seconds:02} s"
+
+
+def bytes_text(value: float) -> str:
+    """A size with its unit, in powers of 1,024."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if abs(value) < 1024 or unit == "GiB":
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.3g} {unit}"
+        value /= 1024
+    raise AssertionError
+
+
+def clock_text(wall: float) -> str:
+    """The local time of an instant."""
+    return time.strftime("%H:%M:%S", time.localtime(wall))
+
+
+def level(value: Any, column: dict[str, str]) -> Level:
+    """The level of a cell. From 85 % of any limit on it is bad."""
+    if value is None:
+        return Level.DIM
+    match column["kind"]:
+        case "share":
+            if column["name"].startswith("share"):
+                return Level.PLAIN  # a part of something that is shared out, not of a limit
+            if value >= BAD_SHARE:
+                return Level.BAD
+            return Level.WARN if value >= WARN_SHARE else Level.PLAIN
+        case "flag":
+            return Level.GOOD if value else Level.BAD
+        case "text" if column["name"] in _STATES:
+            return _state_level(str(value))
+        case "count" | "total" | "seconds" | "bytes" if not value:
+            return Level.DIM
+    return Level.PLAIN
+
+
+def _state_level(state: str) -> Level:
+    if state in _GOOD:
+        return Level.GOOD
+    return Level.BAD if any(word in state for word in _BAD) else Level.WARN
+
+
+def is_right(kind: str) -> bool:
+    """Whether cells of this kind are aligned to the right."""
+    return kind not in ("text", "flag")
+
+
+def cut(text: str, width: int) -> str:
+    """The text in at most ``width`` characters."""
+    if len(text) <= width:
+        return text
+    return f"{text[: width - 1]}…" if width > 0 else ""
+
+
+def one_line(text: str) -> str:
+    """The text without control characters: rows may quote foreign words."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else "·" for c in text)

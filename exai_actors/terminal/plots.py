@@ -1,0 +1,48 @@
+"""Series of figures as lines of block characters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+_BLOCKS = " ▁▂▃▄▅▆▇█"
+
+
+def sparkline(values: Sequence[float | None], width: int, top: float | None = None) -> str:
+    """The latest values, the newest at the right; each character shows the largest of its part.
+
+    ``top`` is the value of a full block; without it, that of the largest value.
+    """
+    if width <= 0:
+        return ""
+    per_cell = max(1, -(-len(values) // width))
+    # Cells are cut from the end, so that only the leftmost one may have fewer values.
+    cells = [values[max(0, end - per_cell) : end] for end in range(len(values), 0, -per_cell)]
+    largest = [max((v for v in cell if v is not None), default=None) for cell in reversed(cells)]
+    full = top or max((v for v in largest if v is not None), default=0) or 1
+    return "".join(_block(value, full) for value in largest).rjust(width)
+
+
+def _block(value: float | None, full: float) -> str:
+    if value is None:
+        return " "
+    if value <= 0:
+        return _BLOCKS[1]
+    return _BLOCKS[min(8, 1 + int(value / full * 7 + 0.5))]
+
+
+def bar(part: float, whole: float, width: int) -> str:
+    """A bar with the part of a whole that is taken."""
+    if whole <= 0 or width <= 0:
+        return "·" * max(0, width)
+    taken = min(width, max(1 if part > 0 else 0, round(part / whole * width)))
+    return "█" * taken + "·" * (width - taken)
+
+
+def rates(times: Sequence[float], totals: Sequence[float | None]) -> list[float | None]:
+    """The growth per second between neighbours; None where it is unknown, as after a restart."""
+    found: list[float | None] = []
+    for at in range(1, len(times)):
+        before, now, passed = totals[at - 1], totals[at], times[at] - times[at - 1]
+        known = before is not None and now is not None and now >= before and passed > 0
+        found.append((now - before) / passed if known else None)  # type: ignore[operator]
+    return found
