@@ -10,6 +10,7 @@ from typing import Protocol
 import msgspec
 
 from exai_actors.core.calls import ChatCall
+from exai_actors.core.trace_context import TraceContext
 from exai_actors.ids import PermitId
 from exai_actors.messages.provider import ProviderMessage
 from exai_actors.messages.recipient import Recipient
@@ -31,6 +32,7 @@ class Peer(msgspec.Struct, frozen=True):
     origin: str | None = None
     user_agent: str | None = None
     path: str = "/"
+    trace: TraceContext | None = None
 
 
 class Outbox(Protocol):
@@ -88,8 +90,10 @@ class Upstream(Protocol):
         reply_to: Recipient[ProviderMessage],
         *,
         fresh: bool = False,
+        trace: TraceContext | None = None,
     ) -> UpstreamCall:
-        """Start a call; ``fresh``: on a connection that was not used before.
+        """Start a call; ``fresh``: on a connection that was not used before. ``trace`` is passed
+        on to the service.
 
         Sends ``reply_to`` any number of UpstreamChunk, if the call streams, and then exactly one
         UpstreamEnded, all with ``permit``, possibly before it returns. Never raises for anything

@@ -11,6 +11,8 @@ import msgspec
 from exai_actors.actors.directory import Directory
 from exai_actors.actors.memory_board import MemoryBoard, SessionMemory
 from exai_actors.actors.statistics_board import StatisticsBoard
+from exai_actors.core.observe.call_figures import CallFigures
+from exai_actors.core.observe.request_ends import RequestFigures
 
 _DECIDING_OR_ACTING = ("exai_actors.core.", "exai_actors.actors.")
 
@@ -18,8 +20,8 @@ _DECIDING_OR_ACTING = ("exai_actors.core.", "exai_actors.actors.")
 def leftovers(owner: object) -> dict[str, int]:
     """The sizes of all non-empty containers of ``owner`` and its parts, by attribute path.
 
-    Parts are mutable objects of ``core`` and ``actors``, except those that all actors share. A new
-    attribute counts without being listed anywhere.
+    Parts are mutable objects of ``core`` and ``actors``, except those that all actors share and
+    those that only count. A new attribute counts without being listed anywhere.
     """
     found: dict[str, int] = {}
     pending, seen = [("", owner)], {id(owner)}
@@ -42,6 +44,8 @@ def leftovers(owner: object) -> dict[str, int]:
 
 def _is_part(value: object) -> bool:
     if isinstance(value, Directory | StatisticsBoard | MemoryBoard | SessionMemory):
+        return False
+    if isinstance(value, RequestFigures | CallFigures):
         return False
     if isinstance(value, msgspec.Struct) and value.__struct_config__.frozen:
         return False

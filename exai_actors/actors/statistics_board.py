@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from math import inf
 
 from msgspec.structs import replace
 
+from exai_actors.core.observe.call_figures import CallFigures
 from exai_actors.core.statistics import (
     BrokerStatistics,
     FlowStatistics,
@@ -20,6 +22,7 @@ from exai_actors.core.wait_reasons import Waiting
 from exai_actors.ids import ProviderName, RequestKey, SessionId, TenantName
 
 ExplainWait = Callable[[SessionId, RequestKey], Waiting | None]
+Started = Callable[[SessionId, RequestKey], tuple[float, int]]
 
 
 class StatisticsBoard:
@@ -39,6 +42,8 @@ class StatisticsBoard:
         self._providers: dict[ProviderName, Callable[[], ProviderStatistics]] = {}
         self._waits: dict[ProviderName, ExplainWait] = {}
         self._flows: dict[ProviderName, Callable[[], tuple[FlowStatistics, ...]]] = {}
+        self._started_at: dict[ProviderName, Started] = {}
+        self._figures: dict[ProviderName, CallFigures] = {}
         self._sessions: dict[SessionId, tuple[TenantName, Callable[[], int]]] = {}
         self._listener: Callable[[], ListenerStatistics] | None = None
         self._strangers: Callable[[], StrangerStatistics] = lambda: StrangerStatistics(0, 0)
@@ -54,6 +59,25 @@ class StatisticsBoard:
         self._providers[name] = statistics
         self._waits[name] = waiting
         self._flows[name] = flows
+
+    def register_calls(self, name: ProviderName, figures: CallFigures, started: Started) -> None:
+        """Note the figures of a provider's calls, and how to find the attempts of one."""
+        self._figures[name] = figures
+        self._started_at[name] = started
+
+    @property
+    def call_figures(self) -> Mapping[ProviderName, CallFigures]:
+        """The figures of the calls of each provider's latest incarnation."""
+        return self._figures
+
+    def started(
+        self, provider: ProviderName, session: SessionId, run: RequestKey
+    ) -> tuple[float, int]:
+        """When the running attempt of a request got its permit (inf: none runs), and the number of
+        its attempts so far.
+        """
+        find = self._started_at.get(provider)
+        return (inf, 0) if find is None else find(session, run)
 
     def register_session(
         self, session: SessionId, tenant: TenantName, waiting: Callable[[], int]
@@ -88,6 +112,7 @@ class StatisticsBoard:
     def close_provider(self, name: ProviderName, trouble: str) -> None:
         """Show the last figures of a provider that is closed, and why it is."""
         self._waits.pop(name, None)
+        self._started_at.pop(name, None)
         try:
             last = self._providers[name]()
         except Exception:  # noqa: BLE001 - whatever the figures of a failed actor raise

@@ -25,6 +25,7 @@ from exai_actors.actors.directory import Directory
 from exai_actors.actors.memory_board import MemoryBoard
 from exai_actors.actors.provider.actor import ProviderActor
 from exai_actors.actors.provider.settings import ProviderSettings
+from exai_actors.actors.request_board import RequestBoard
 from exai_actors.actors.session.actor import SessionActor
 from exai_actors.actors.session.settings import SessionSettings
 from exai_actors.actors.statistics_board import StatisticsBoard
@@ -98,6 +99,7 @@ class Tree:
             finish_on_disconnect,
         )
         self.memory_board = MemoryBoard()
+        self.request_board = RequestBoard()
         self.broker: LoopRef[BrokerActor]
         self._clock = clock
         self._authenticator = authenticator
@@ -189,6 +191,7 @@ class Tree:
             conversation_prefix=self._randomness.conversation_prefix(child.session_id),
             broker=broker,
             memory_board=self.memory_board,
+            request_board=self.request_board,
             path=child.path,
             supervisor=broker,
         )

@@ -7,6 +7,7 @@ from typing import Literal, final
 
 import msgspec
 
+from exai_actors.core.trace_context import TraceContext
 from exai_actors.errors import ErrorBody
 from exai_actors.ids import RequestKey
 
@@ -83,7 +84,7 @@ class CallOptions(msgspec.Struct, frozen=True, gc=False):
     ``stream`` asks for chunks; None leaves that to the arguments. ``deadline_ms`` counts from the
     arrival of the frame. ``priority`` orders the waiting requests of one session, highest first.
     ``reports_progress`` asks for more than the outcome: accepted, queued and granted. Requests
-    with one ``idempotency_key`` are one call with one outcome.
+    with one ``idempotency_key`` are one call with one outcome. ``trace`` is the client's trace.
     """
 
     stream: bool | None = None
@@ -92,6 +93,7 @@ class CallOptions(msgspec.Struct, frozen=True, gc=False):
     if_busy: IfBusy = IfBusy.WAIT_IN_TIME
     reports_progress: bool = False
     idempotency_key: RequestKey | None = None
+    trace: TraceContext | None = None
 
 
 class FailureKind(StrEnum):

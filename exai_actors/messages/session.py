@@ -5,6 +5,7 @@ In those from providers ``request`` is the key of the run that the provider was 
 
 from __future__ import annotations
 
+from math import inf
 from typing import ClassVar, final
 
 import msgspec
@@ -72,28 +73,32 @@ class Chunk(msgspec.Struct, frozen=True, gc=False):
 
 @final
 class Completed(msgspec.Struct, frozen=True, gc=False):
-    """The whole answer."""
+    """The whole answer, from the last of ``attempts``, which got its permit at ``granted_at``."""
 
     refusable: ClassVar[bool] = False
     request: RequestKey
     completion: Completion
+    granted_at: float = inf
+    attempts: int = 1
 
 
 class Failed(msgspec.Struct, frozen=True, gc=False):
     """The upstream call ended without an answer.
 
     ``would_wait``: another attempt would have to wait at this provider, and the call has a fallback
-    that takes it instead.
+    that takes it instead. The last of ``attempts`` got its permit at ``granted_at``.
     """
 
     refusable: ClassVar[bool] = False
     request: RequestKey
     failure: UpstreamFailure
     would_wait: bool = False
+    granted_at: float = inf
+    attempts: int = 1
 
 
 class Refused(msgspec.Struct, frozen=True, gc=False):
-    """The provider refused the request; nothing was sent upstream.
+    """The provider refused the request; nothing was sent upstream, or ``attempts`` have failed.
 
     ``reason`` is a value for the ``on`` of a route: ``busy``, ``circuit_open``, ``unreachable``
     (also for a provider that is drained or paused). ``would_wait``: it is refused because it would
@@ -105,6 +110,7 @@ class Refused(msgspec.Struct, frozen=True, gc=False):
     error: ErrorBody
     reason: str = "busy"
     would_wait: bool = True
+    attempts: int = 0
 
 
 class Returned(msgspec.Struct, frozen=True, gc=False):

@@ -12,6 +12,7 @@ from exai_actors.core.calls import (
     UpstreamFailure,
     Usage,
 )
+from exai_actors.core.trace_context import TraceContext
 from exai_actors.ids import PermitId
 from exai_actors.messages.provider import (
     ModelsListed,
@@ -35,6 +36,7 @@ class ManualCall:
         self.permit = permit
         self.call = call
         self.fresh = False
+        self.trace: TraceContext | None = None
         self.abort_asked = False
         self.paused = False
         self.ended = False
@@ -127,9 +129,11 @@ class ManualUpstream:
         reply_to: Recipient[ProviderMessage],
         *,
         fresh: bool = False,
+        trace: TraceContext | None = None,
     ) -> ManualCall:
         started = ManualCall(permit, call, reply_to)
         started.fresh = fresh
+        started.trace = trace
         self.calls.append(started)
         return started
 

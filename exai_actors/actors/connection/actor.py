@@ -251,11 +251,14 @@ class ConnectionActor(LoopActor):
             request = RequestKey(other.text, other.namespace, self._generated)
         if not self._calls.add(request, call):
             return
+        options = call.options
+        if self._peer.trace is not None and options.trace is None:
+            options = replace(options, trace=self._peer.trace)
         submit = Submit(
             connection_id=self._id,
             request=request,
             arguments=call.arguments,
-            options=call.options,
+            options=options,
         )
         if session.offer(submit) != "accepted":
             refused = Outcome("refused", error=error_bodies.session_busy())

@@ -40,6 +40,7 @@ from exai_actors.core.capacity.invariants import invariant_violations
 from exai_actors.core.capacity.quarantine import abort_rest_s
 from exai_actors.core.capacity.refusals import Refusal
 from exai_actors.core.capacity.token_estimates import TokenEstimator, characters_of
+from exai_actors.core.observe.call_figures import CallFigures
 from exai_actors.core.routing import BUSY
 from exai_actors.core.statistics import FlowStatistics, ProviderStatistics
 from exai_actors.core.wait_reasons import Waiting
@@ -113,10 +114,12 @@ class ProviderActor(LoopActor):
         self._wake: Cancellable | None = None
         self._unrecognised = UnrecognisedRefusals(self._name)
         self._counts = Counts()
+        self._figures = CallFigures()
         self._replies = ProviderReplies(self._name, self._counts, self._coalescing)
 
     def on_start(self) -> None:
         self._board.register_provider(self._name, self.statistics, self.waiting, self.flows)
+        self._board.register_calls(self._name, self._figures, self.started)
         pool = self._dispatcher.pools[0]
         for permit in self._upstream.hand_over(self.actor_ref):
             # A call of an earlier incarnation counts until its connection is closed.
@@ -208,6 +211,15 @@ class ProviderActor(LoopActor):
             return None
         return replace(found, reason=replace(found.reason, provider=self._name))
 
+    def started(self, session: SessionId, request: RequestKey) -> tuple[float, int]:
+        """When the running attempt of a request got its permit (inf: none runs), and the number of
+        its attempts so far.
+        """
+        call = self._find_live(session, request)
+        if call is None or call.upstream_call is None:
+            return inf, 0 if call is None else call.attempts
+        return call.granted_at, call.attempts
+
     def _run(self, run: RunCall) -> None:
         if run.session not in self._watched:
             self._watch_session(run)
@@ -224,7 +236,7 @@ class ProviderActor(LoopActor):
                 self._replies.granted(run)
             return
         now = self.now()
-        call = self._scheduled(run)
+        call = self._scheduled(run, now)
         admission = self._dispatcher.admit(call, now)
         if isinstance(admission, Refusal):
             self._replies.refused(call, admission, now)
@@ -258,7 +270,7 @@ class ProviderActor(LoopActor):
         # A smaller call may have waited behind one of them before a rate gate.
         self._pump()
 
-    def _scheduled(self, run: RunCall) -> ProviderCall:
+    def _scheduled(self, run: RunCall, now: float) -> ProviderCall:
         pool = self._dispatcher.pool_of(run.call.model)
         length = characters_of(run.call)
         prompt, completion = self._estimator.estimate(run.call, length)
@@ -269,6 +281,7 @@ class ProviderActor(LoopActor):
             prompt_tokens=prompt,
             completion_tokens=completion,
             cost=cost_of(prompt, completion),
+            admitted_at=now,
             deadline=run.deadline,
             if_busy=run.options.if_busy,
             priority=run.options.priority,
@@ -287,11 +300,16 @@ class ProviderActor(LoopActor):
     def _start(self, call: ProviderCall) -> None:
         self._counts.granted += 1
         if call.attempts == 1:
+            self._figures.waits.add(call.granted_at - call.admitted_at)
             for run in call.runs:
                 if run.options.reports_progress:
                     self._replies.granted(run)
         call.upstream_call = self._upstream.start(
-            call.permit, call.run.call, self.actor_ref, fresh=call.resends > 0
+            call.permit,
+            call.run.call,
+            self.actor_ref,
+            fresh=call.resends > 0,
+            trace=call.run.options.trace,
         )
 
     def _ended(self, message: UpstreamEnded) -> None:
@@ -307,6 +325,7 @@ class ProviderActor(LoopActor):
         call.upstream_call = None
         # There is nothing here to settle a call with that an earlier incarnation started.
         if call.attempts:
+            self._figures.services.add(now - call.granted_at)
             if message.stalled_s:
                 self._dispatcher.charge_stall(call, message.stalled_s)
             match message.result:
@@ -359,6 +378,7 @@ class ProviderActor(LoopActor):
 
     def _failed(self, call: ProviderCall, failure: UpstreamFailure, now: float) -> None:
         self._counts.failed += 1
+        self._figures.failures[failure.kind] += 1
         if not failure.recognised:
             self._unrecognised.note(failure, now)
         if call.sent_length and not failure.text_sent:

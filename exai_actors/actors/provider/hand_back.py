@@ -89,7 +89,9 @@ def pass_on(
                     # Without this chunk the stream would have a gap.
                     behind.add(message.permit)
             elif isinstance(message.result, Completion):
-                run.reply_to.tell(Completed(run.request, message.result))
+                run.reply_to.tell(
+                    Completed(run.request, message.result, call.granted_at, call.attempts)
+                )
 
 
 def _granted_only(dispatcher: Dispatcher[ProviderCall]) -> Iterator[ProviderCall]:

@@ -51,21 +51,25 @@ class ProviderReplies:
         if self._coalescing.enabled:
             self._coalescing.close(call)
         for run in call.runs:
-            run.reply_to.tell(Completed(run.request, completion))
+            run.reply_to.tell(Completed(run.request, completion, call.granted_at, call.attempts))
 
     def failed(
         self, call: ProviderCall, failure: UpstreamFailure, *, would_wait: bool = False
     ) -> None:
         self._coalescing.close(call)
         for run in call.runs:
-            run.reply_to.tell(Failed(run.request, failure, would_wait))
+            run.reply_to.tell(
+                Failed(run.request, failure, would_wait, call.granted_at, call.attempts)
+            )
 
     def refused(self, call: ProviderCall, refusal: Refusal, now: float) -> None:
         self._coalescing.close(call)
         error = error_bodies.provider_refused(self._name, refusal, now)
         for run in call.runs:
             self._counts.refused += 1
-            run.reply_to.tell(Refused(run.request, error, refusal.reason, refusal.would_wait))
+            run.reply_to.tell(
+                Refused(run.request, error, refusal.reason, refusal.would_wait, call.attempts)
+            )
 
     def dropped(self, call: ProviderCall) -> None:
         """End a call without a reply: its sessions have ended its requests themselves."""

@@ -12,15 +12,14 @@ from typing import TYPE_CHECKING, assert_never
 
 from msgspec.structs import replace
 
-from exai_actors.actors.log import logs_details
 from exai_actors.actors.memory_board import MemoryBoard, SessionMemory
 from exai_actors.actors.session.connections import SessionConnections
 from exai_actors.actors.session.local_tools import LocalTools
+from exai_actors.actors.session.request_ends import Reply, RequestEnds
 from exai_actors.actors.session.request_log import RequestLog
 from exai_actors.core import error_bodies
 from exai_actors.core.calls import (
     ChatMessage,
-    Completion,
     IfBusy,
     Outcome,
     OutcomeKind,
@@ -79,6 +78,7 @@ from exai_actors.runtime import Cancellable, Down, LoopActor
 
 if TYPE_CHECKING:
     from exai_actors.actors.directory import Directory
+    from exai_actors.actors.request_board import RequestBoard
     from exai_actors.actors.session.settings import SessionSettings
     from exai_actors.ports import Clock
 
@@ -99,6 +99,7 @@ class SessionActor(LoopActor):
         conversation_prefix: str,
         broker: Recipient[BrokerMessage],
         memory_board: MemoryBoard,
+        request_board: RequestBoard,
     ) -> None:
         super().__init__()
         self._id = session_id
@@ -136,8 +137,9 @@ class SessionActor(LoopActor):
         self._timer: Cancellable | None = None
         self._timer_due = inf
         self._local_tools = LocalTools(directory, clock, settings.tenant)
-        self._log_details = logs_details()
-        self._log = RequestLog(session_id, settings.tenant, details=self._log_details)
+        self._log = RequestLog(session_id, settings.tenant)
+        self._figures = request_board.figures
+        self._ends = RequestEnds(session_id, settings.tenant, request_board, directory.board)
         self._memory_board = memory_board
         self._memory = SessionMemory(
             session_id,
@@ -167,12 +169,10 @@ class SessionActor(LoopActor):
                 self._submit(message)
             case Completed():
                 if active := self._requests.find(message.request):
-                    self._completed(active, message.completion)
+                    self._completed(active, message)
             case Granted():
                 if active := self._requests.find(message.request):
                     self._connections.granted(active)
-                    if self._log_details:
-                        self._log.granted(active, self.now())
             case Chunk(run, text):
                 if active := self._requests.find(run):
                     self._connections.chunk(active, text)
@@ -186,10 +186,14 @@ class SessionActor(LoopActor):
                 if active := self._requests.find(run):
                     error = error_bodies.provider_failed(active.route.provider, failure)
                     reason = fallback_reason(failure)
-                    self._unanswered(active, reason, "failed", error, would_wait=would_wait)
+                    self._unanswered(
+                        active, reason, "failed", error, would_wait=would_wait, reply=message
+                    )
             case Refused(run, error, reason, would_wait):
                 if active := self._requests.find(run):
-                    self._unanswered(active, reason, "refused", error, would_wait=would_wait)
+                    self._unanswered(
+                        active, reason, "refused", error, would_wait=would_wait, reply=message
+                    )
             case CancelRequest():
                 self._cancel(message)
             case Attach(connection_id, connection, resumed, resume):
@@ -291,6 +295,8 @@ class SessionActor(LoopActor):
             deadline=now + timeout_s,
             timeout_s=timeout_s,
         )
+        if self._ends.is_observed:
+            self._ends.began(active)
         if active.deadline < self._timer_due:
             self._set_timer(active.deadline)
         match self._requests.accept(active):
@@ -323,6 +329,9 @@ class SessionActor(LoopActor):
 
     def _refuse(self, submit: Submit, error: ErrorBody) -> None:
         self._log.refused(submit.request, error, self.now())
+        self._figures.refused(self._settings.tenant, error.code)
+        if self._ends.is_observed:
+            self._ends.refused(submit.request, submit.options.trace, error)
         self._connections.refuse(submit, error)
 
     def _start(self, active: ActiveRequest) -> None:
@@ -346,9 +355,9 @@ class SessionActor(LoopActor):
             session=self._id,
             call=arguments.to_upstream(route.model, system_prompt, history, stream=active.stream),
             options=(
-                replace(active.options, reports_progress=True)
-                if self._log_details
-                else active.options
+                active.options
+                if active.span is None
+                else replace(active.options, trace=active.span.context)
             ),
             reply_to=self.actor_ref,
             deadline=active.deadline,
@@ -376,8 +385,8 @@ class SessionActor(LoopActor):
             self.watch(found, name)
         return found
 
-    def _completed(self, active: ActiveRequest, completion: Completion) -> None:
-        arguments = active.arguments
+    def _completed(self, active: ActiveRequest, reply: Completed) -> None:
+        arguments, completion = active.arguments, reply.completion
         model, system = arguments.model, ""
         if model is None or model == AUTO:
             model = self._model_of(active)
@@ -407,7 +416,7 @@ class SessionActor(LoopActor):
             reasoning=completion.reasoning,
             dropped_turns=dropped or 0,
         )
-        self._end(active, Outcome("completed", result))
+        self._end(active, Outcome("completed", result), reply)
 
     def _model_of(self, active: ActiveRequest) -> str:
         """The name that stands for the model of a request without one, or with AUTO."""
@@ -426,24 +435,27 @@ class SessionActor(LoopActor):
         error: ErrorBody,
         *,
         would_wait: bool = False,
+        reply: Reply | None = None,
     ) -> None:
         """Start the request at the next target of its route, or end it if there is none."""
         failed = active.route
         if active.try_next_target(reason, error, would_wait=would_wait):
             self._log.rerouted(failed, active, error, self.now())
+            active.attempts += 0 if reply is None else reply.attempts
             self._requests.run_again(active)
             self._start_all([active])
         else:
             outcome = Outcome(kind, error=error_bodies.with_tried_targets(error, active.tried))
             self._log.failed(active, outcome, self.now())
-            self._end(active, outcome)
+            self._end(active, outcome, reply)
 
-    def _end(self, active: ActiveRequest, outcome: Outcome) -> None:
+    def _end(self, active: ActiveRequest, outcome: Outcome, reply: Reply | None = None) -> None:
         """Send the outcome to all waiters, and start the requests that waited for the room."""
         now = self.now()
         startable = self._requests.end(active, outcome, now)
-        if self._log_details:
-            self._log.ended(active, outcome.kind, now, outcome)
+        self._figures.ended(self._settings.tenant, active.route, outcome)
+        if self._ends.is_observed:
+            self._ends.ended(active, outcome, now, reply)
         self._local_tools.record(active.run, "chat", outcome.kind)
         self._connections.ended(active, outcome)
         if startable:
@@ -485,8 +497,10 @@ class SessionActor(LoopActor):
             if not (finishes and active.names):
                 self._withdraw(active)
                 startable += self._requests.abandon(active)
-                if self._log_details:
-                    self._log.ended(active, "cancelled", self.now(), None)
+                outcome = Outcome("cancelled", error=error_bodies.cancelled())
+                self._figures.ended(self._settings.tenant, active.route, outcome)
+                if self._ends.is_observed:
+                    self._ends.ended(active, outcome, self.now(), None)
         self._steer(had_read)
         # A deserted request may have made room for another that is deserted as well.
         self._start_all([active for active in startable if self._is_active(active)])

@@ -12,6 +12,7 @@ import structlog
 from exai_actors.actors.log import shown
 from exai_actors.core.calls import Outcome
 from exai_actors.core.log_budget import LogBudget
+from exai_actors.core.observe.request_ends import RequestEnd
 from exai_actors.core.routing import Route
 from exai_actors.core.session.requests import ActiveRequest
 from exai_actors.errors import ErrorBody
@@ -24,24 +25,17 @@ QUOTES_THE_REQUEST = frozenset({"rejected", "malformed", "too_large"})
 
 
 class RequestLog:
-    """``details``: log each request. Failures and fallbacks are logged within a budget."""
+    """Failures and fallbacks are logged within a budget."""
 
-    __slots__ = ("_budget", "_granted_at", "_session", "_tenant", "details")
+    __slots__ = ("_budget", "_session", "_tenant")
 
-    def __init__(self, session: SessionId, tenant: TenantName, *, details: bool) -> None:
-        self.details = details
+    def __init__(self, session: SessionId, tenant: TenantName) -> None:
         self._session = shown(session)
         self._tenant = tenant or "default"
         self._budget = LogBudget()
-        self._granted_at: dict[RequestKey, float] = {}
-
-    def granted(self, active: ActiveRequest, now: float) -> None:
-        """Note when the request got its permit."""
-        self._granted_at.setdefault(active.run, now)
 
     def rerouted(self, failed: Route, active: ActiveRequest, error: ErrorBody, now: float) -> None:
         """Log that a request continues at the next target of its route."""
-        self._granted_at.pop(active.run, None)
         if self._budget.allow(now):
             log.info(
                 "request.rerouted",
@@ -84,26 +78,24 @@ class RequestLog:
                 suppressed=self._budget.take_suppressed(),
             )
 
-    def ended(self, active: ActiveRequest, kind: str, now: float, outcome: Outcome | None) -> None:
-        """Log a request with its times and tokens, at debug."""
-        began = active.deadline - active.timeout_s
-        granted_at = self._granted_at.pop(active.run, now)
-        result = None if outcome is None else outcome.result
-        usage = None if result is None else result.usage
-        log.debug(
-            "request.ended",
-            request=active.run.text,
-            session=self._session,
-            tenant=self._tenant,
-            model=active.route.model if result is None else result.model,
-            provider=active.route.provider,
-            outcome=kind,
-            waited_s=round(granted_at - began, 3),
-            took_s=round(now - began, 3),
-            tokens=None
-            if usage is None
-            else usage.total_tokens or usage.prompt_tokens + usage.completion_tokens,
-        )
+
+def log_end(end: RequestEnd) -> None:
+    """Log a request with its times and tokens, at debug."""
+    usage = end.usage
+    log.debug(
+        "request.ended",
+        request=end.request,
+        session=end.session,
+        tenant=end.tenant,
+        model=end.model,
+        provider=end.provider,
+        outcome=end.outcome,
+        waited_s=round(end.waited_s, 3),
+        took_s=round(end.waited_s + end.service_s, 3),
+        tokens=None
+        if usage is None
+        else usage.total_tokens or usage.prompt_tokens + usage.completion_tokens,
+    )
 
 
 def _cause(error: ErrorBody) -> str:

@@ -23,11 +23,12 @@ class ScheduledCall(msgspec.Struct, gc=False, eq=False, kw_only=True):
     """The dispatcher's record of a call; a subclass adds what is needed to run it.
 
     ``prompt_tokens`` and ``completion_tokens`` are estimates, ``cost`` is the estimate that its
-    session is charged. Instants are seconds of the driver's clock. ``granted_at`` is the latest
-    grant, ``inverse_weight`` the tenant's 1 / weight at that moment, ``attempts`` the number of
-    grants, ``resends`` how many of them only sent an attempt again. For one of ``fallback_reasons``
-    the session prefers a refusal and another provider to waiting here. ``gate_charge``,
-    ``is_probe`` (of the circuit) and ``probed_holds`` belong to the attempt in flight.
+    session is charged. Instants are seconds of the driver's clock. ``admitted_at`` is that of its
+    arrival, ``granted_at`` that of the latest grant, ``inverse_weight`` the tenant's 1 / weight at
+    that moment. ``attempts`` is the number of grants, ``resends`` how many of them only sent an
+    attempt again. For one of ``fallback_reasons`` the session prefers a refusal and another
+    provider to waiting here. ``gate_charge``, ``is_probe`` (of the circuit) and ``probed_holds``
+    belong to the attempt in flight.
     ``position_reported_at`` is None before the first report and inf after the last one.
     """
 
@@ -42,6 +43,7 @@ class ScheduledCall(msgspec.Struct, gc=False, eq=False, kw_only=True):
     priority: int = 0
     fallback_reasons: frozenset[str] = frozenset()
     permit: PermitId = NOT_GRANTED
+    admitted_at: float = 0.0
     granted_at: float = 0.0
     inverse_weight: float = 1.0
     attempts: int = 0

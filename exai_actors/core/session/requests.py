@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 
 from exai_actors.core.calls import CallOptions, Outcome
+from exai_actors.core.observe.request_ends import RequestSpan
 from exai_actors.core.routing import Route, leaves_for
 from exai_actors.core.session.conversations import Conversation
 from exai_actors.core.session.outcomes import OutcomeStore
@@ -42,7 +43,8 @@ class ActiveRequest(msgspec.Struct, gc=False, eq=False, kw_only=True):
     ``sequence`` is the number of chunks so far. ``deadline`` is an instant in monotonic seconds,
     ``timeout_s`` the time it allowed at first. ``tried`` describes the failures at earlier targets
     of the route. ``text`` is the size of its prompt and image URLs in characters. ``before`` is the
-    conversation that the request continues, as it was when the request started.
+    conversation that the request continues, as it was when the request started. ``attempts`` counts
+    the calls at earlier targets, ``span`` is its trace if requests are traced.
     """
 
     run: RequestKey
@@ -61,6 +63,8 @@ class ActiveRequest(msgspec.Struct, gc=False, eq=False, kw_only=True):
     tried: tuple[dict[str, Any], ...] = ()
     text: int = 0
     before: Conversation | None = None
+    attempts: int = 0
+    span: RequestSpan | None = None
 
     def join(self, waiter: Waiter) -> None:
         """Add a waiter, unless it waits already."""

@@ -41,6 +41,8 @@ OWN_HEADERS = frozenset(
         "keep-alive",
         "proxy-authorization",
         "te",
+        "traceparent",
+        "tracestate",
         "trailer",
         "transfer-encoding",
         "upgrade",

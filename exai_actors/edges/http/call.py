@@ -21,6 +21,7 @@ from exai_actors.core.calls import (
     UpstreamFailure,
     UpstreamResult,
 )
+from exai_actors.core.trace_context import TraceContext
 from exai_actors.edges.http.errors import (
     TRANSPORT_ERRORS,
     connect_timeout_failure,
@@ -77,8 +78,9 @@ class HttpCall:
     """Implements ``ports.UpstreamCall``. The call runs as ``task`` from its construction on.
 
     ``on_end`` is called just before the end is reported. ``fresh``: the call gets a connection of
-    its own. ``is_connected``: it has one. ``has_response``: the head of the response has arrived.
-    ``has_begun``: so has a piece of the answer or of its reasoning.
+    its own. ``trace`` goes with its request. ``is_connected``: it has one. ``has_response``: the
+    head of the response has arrived. ``has_begun``: so has a piece of the answer or of its
+    reasoning.
 
     All timeouts share one timer. When it is due, data that has arrived and is still to be read
     comes first, however late the timer is: it may be late because nothing was read.
@@ -116,6 +118,7 @@ class HttpCall:
         "permit",
         "reply_to",
         "task",
+        "trace",
     )
 
     def __init__(
@@ -127,6 +130,7 @@ class HttpCall:
         on_end: Callable[[HttpCall], object],
         *,
         fresh: bool = False,
+        trace: TraceContext | None = None,
     ) -> None:
         self._service = service
         self.permit = permit
@@ -134,6 +138,7 @@ class HttpCall:
         self.reply_to = reply_to
         self._on_end = on_end
         self.fresh = fresh
+        self.trace = trace
         self._form = service.forms.of(call.model)
         self._streams = False
         self.is_connected = False

@@ -25,6 +25,7 @@ from aiohttp.http_parser import RawResponseMessage
 from multidict import CIMultiDictProxy
 from yarl import URL
 
+from exai_actors.core.trace_context import TraceContext
 from exai_actors.edges.http.connector import Connector, Handler
 from exai_actors.wire.openai.content_coding import BadCoding, Inflater, is_compressed
 
@@ -54,9 +55,11 @@ class Progress(Protocol):
     """The call that a request belongs to.
 
     ``fresh``: it needs a new connection. ``is_connected`` is set when it has a connection.
+    ``trace`` goes with the request.
     """
 
     fresh: bool
+    trace: TraceContext | None
     is_connected: bool
 
 
@@ -86,13 +89,16 @@ class Endpoint:
         )
         self._head = b""
 
-    def encode(self, body: bytes) -> bytes:
+    def encode(self, body: bytes, trace: TraceContext | None = None) -> bytes:
         """The whole request. To be called once a connection has been taken for it.
 
         Only then does aiohttp add the header for a proxy.
         """
         if not self._head:
             self._head = self._encode_head()
+        if trace is not None:
+            body_head = self._head + _trace_fields(trace)
+            return b"%bContent-Length: %d\r\n\r\n%b" % (body_head, len(body), body)
         if not body:
             return self._head + b"\r\n"
         return b"%bContent-Length: %d\r\n\r\n%b" % (self._head, len(body), body)
@@ -215,7 +221,7 @@ async def exchange(
             raise aiohttp.ServerDisconnectedError
         # Releases of aiohttp differ in how much they inflate in one go, some without any bound.
         protocol.set_response_params(read_until_eof=True, auto_decompress=False, **HEAD_LIMITS)
-        transport.write(endpoint.encode(body))
+        transport.write(endpoint.encode(body, None if progress is None else progress.trace))
         head, received = await protocol.read()
         if head.code != _OK:
             if head.code < _OK and head.code != _SWITCHING_PROTOCOLS:
@@ -278,6 +284,13 @@ class _InflatedBody:
 
     def at_eof(self) -> bool:
         return self._received.at_eof() and not self._inflater.truncated
+
+
+def _trace_fields(trace: TraceContext) -> bytes:
+    fields = f"traceparent: {trace.parent}\r\n"
+    if trace.state:
+        fields += f"tracestate: {trace.state}\r\n"
+    return fields.encode("ascii")
 
 
 def _abort(connection: Connection) -> None:

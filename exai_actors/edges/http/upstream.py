@@ -7,6 +7,7 @@ import time
 from math import inf
 
 from exai_actors.core.calls import ChatCall, FailureKind, UpstreamFailure
+from exai_actors.core.trace_context import TraceContext
 from exai_actors.edges.ended_call import EndedCall
 from exai_actors.edges.http.address import checked_url, join_path, proxy_for, request_headers
 from exai_actors.edges.http.call import HttpCall
@@ -96,11 +97,14 @@ class HttpUpstream:
         reply_to: Recipient[ProviderMessage],
         *,
         fresh: bool = False,
+        trace: TraceContext | None = None,
     ) -> UpstreamCall:
         if self._closed:
             reply_to.tell(UpstreamEnded(permit, self._stopping()))
             return EndedCall()
-        running = HttpCall(self._service, permit, call, reply_to, self._calls.discard, fresh=fresh)
+        running = HttpCall(
+            self._service, permit, call, reply_to, self._calls.discard, fresh=fresh, trace=trace
+        )
         self._calls.add(running)
         return running
 

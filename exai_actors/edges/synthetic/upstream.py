@@ -13,6 +13,7 @@ from exai_actors.core.calls import (
     UpstreamResult,
 )
 from exai_actors.core.synthetic import SyntheticModel, pieces
+from exai_actors.core.trace_context import TraceContext
 from exai_actors.edges.ended_call import EndedCall
 from exai_actors.edges.synthetic.settings import SyntheticSettings
 from exai_actors.ids import PermitId
@@ -73,6 +74,7 @@ class SyntheticUpstream:
         reply_to: Recipient[ProviderMessage],
         *,
         fresh: bool = False,  # noqa: ARG002
+        trace: TraceContext | None = None,  # noqa: ARG002
     ) -> UpstreamCall:
         self._number += 1
         result = self._result(call)

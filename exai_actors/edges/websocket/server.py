@@ -21,6 +21,7 @@ from exai_actors.core.log_budget import LogBudget
 from exai_actors.core.loopback import is_loopback
 from exai_actors.core.statistics import StrangerStatistics
 from exai_actors.core.strangers import StrangerPool, network_of
+from exai_actors.core.trace_context import trace_context
 from exai_actors.edges.http_server.connection import HttpConnection
 from exai_actors.edges.http_server.server import HttpServer
 from exai_actors.edges.listener import Listener, listen
@@ -264,6 +265,7 @@ class WebSocketServer:
             origin=_header(request, "Origin"),
             user_agent=_header(request, "User-Agent"),
             path=request.path.partition("?")[0],
+            trace=trace_context(_header(request, "traceparent"), _header(request, "tracestate")),
         )
         connection.deliver_to(self._open_connection(peer, connection.outbox))
         if self._keepalive is not None:

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from exai_actors.core.calls import ChatCall, ChatMessage, UpstreamFailure, UpstreamResult
+from exai_actors.core.trace_context import TraceContext
 from exai_actors.edges.http.call import HttpCall
 from exai_actors.edges.http.settings import HttpSettings
 from exai_actors.edges.http.upstream import HttpUpstream
@@ -78,13 +79,15 @@ class Caller:
         model: str = "scripted-model",
         max_tokens: int | None = None,
         fresh: bool = False,
+        trace: TraceContext | None = None,
         probe: Probe[ProviderMessage] | None = None,
     ) -> StartedCall:
         permit = PermitId(next(self._permits))
         probe = probe or Probe()
         messages = (ChatMessage("user", prompt),)
         call = ChatCall(model, messages, stream=stream, max_tokens=max_tokens)
-        return StartedCall(permit, self.upstream.start(permit, call, probe, fresh=fresh), probe)
+        started = self.upstream.start(permit, call, probe, fresh=fresh, trace=trace)
+        return StartedCall(permit, started, probe)
 
 
 @asynccontextmanager

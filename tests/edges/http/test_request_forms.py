@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from exai_actors.core.calls import Completion, FailureKind
+from exai_actors.core.trace_context import TraceContext
 from exai_actors.edges.http.service import MAX_LEARNED_FORMS, LearnedForms
 from exai_actors.testing.scripted_replies import Reply, answer, failure
 from exai_actors.testing.scripted_upstream import ScriptedUpstream
@@ -113,3 +114,20 @@ def test_the_number_of_learned_forms_is_bounded() -> None:
     assert forms.of(f"{MAX_LEARNED_FORMS}") is USUAL_FORM
     forms.learn("0", USUAL_FORM)
     assert forms.of("0") is USUAL_FORM
+
+
+async def test_the_trace_of_a_call_goes_with_its_request_and_with_no_other(
+    upstream: ScriptedUpstream, caller: Caller
+) -> None:
+    parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    for trace in (None, TraceContext(parent, "a=b"), TraceContext(parent), None):
+        await caller.start(trace=trace).end()
+    sent = [
+        {name.lower(): value for name, value in seen.headers.items()} for seen in upstream.requests
+    ]
+    assert [(each.get("traceparent"), each.get("tracestate")) for each in sent] == [
+        (None, None),
+        (parent, "a=b"),
+        (parent, None),
+        (None, None),
+    ]

@@ -11,6 +11,7 @@ import aiohttp
 import pytest
 from yarl import URL
 
+from exai_actors.core.trace_context import TraceContext
 from exai_actors.edges.http.connector import Connector
 from exai_actors.edges.http.exchange import Endpoint, StaleConnectionError, exchange
 
@@ -23,6 +24,7 @@ class Call:
     def __init__(self, *, fresh: bool = False) -> None:
         self.fresh = fresh
         self.is_connected = False
+        self.trace: TraceContext | None = None
 
 
 class Service:

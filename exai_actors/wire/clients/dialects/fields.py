@@ -56,6 +56,8 @@ class Incoming(msgspec.Struct, gc=False):
     new: Any = None
     if_busy: Any = None
     idempotency_key: Any = None
+    traceparent: Any = None
+    tracestate: Any = None
 
 
 class InvalidField(Exception):

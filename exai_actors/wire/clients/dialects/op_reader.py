@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 from exai_actors.core.calls import CallOptions
+from exai_actors.core.trace_context import trace_context
 from exai_actors.errors import ErrorBody, ErrorCode
 from exai_actors.ids import RequestKey
 from exai_actors.wire.clients.dialects.fields import (
@@ -143,6 +144,7 @@ def _call(incoming: Incoming) -> CallTool:
             if_busy=check_if_busy(incoming.if_busy),
             reports_progress=reply.acks,
             idempotency_key=check_idempotency_key(incoming.idempotency_key),
+            trace=trace_context(incoming.traceparent, incoming.tracestate),
         ),
         other_id=other_id,
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from exai_actors.core.calls import CallOptions
+from exai_actors.core.trace_context import TraceContext, trace_context
 from exai_actors.errors import ErrorBody, ErrorCode
 from exai_actors.ids import RequestKey
 from exai_actors.wire.clients.dialects.fields import (
@@ -174,9 +175,18 @@ def _call(incoming: Incoming) -> CallTool:
             if_busy=check_if_busy(params.get("if_busy")),
             reports_progress=progress is not None,
             idempotency_key=check_idempotency_key(params.get("idempotency_key")),
+            trace=_trace(params),
         ),
         other_id=other_id,
     )
+
+
+def _trace(params: dict[str, Any]) -> TraceContext | None:
+    """The context where MCP's conventions put it."""
+    meta = params.get("_meta")
+    if type(meta) is not dict:
+        return None
+    return trace_context(meta.get("traceparent"), meta.get("tracestate"))
 
 
 def _progress_token(params: dict[str, Any]) -> ProgressToken | None:

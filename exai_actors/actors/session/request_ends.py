@@ -1,0 +1,105 @@
+"""Reports the ends of one session's requests to those that observe them."""
+
+from __future__ import annotations
+
+from math import inf
+from typing import TYPE_CHECKING
+
+from exai_actors.actors.log import logs_details, shown
+from exai_actors.actors.session.request_log import log_end
+from exai_actors.core.calls import Outcome
+from exai_actors.core.observe.request_ends import RequestEnd
+from exai_actors.core.session.requests import ActiveRequest
+from exai_actors.core.trace_context import TraceContext
+from exai_actors.errors import ErrorBody
+from exai_actors.ids import RequestKey, SessionId, TenantName
+from exai_actors.messages.session import Completed, Failed, Refused
+
+if TYPE_CHECKING:
+    from exai_actors.actors.request_board import RequestBoard
+    from exai_actors.actors.statistics_board import StatisticsBoard
+
+Reply = Completed | Failed | Refused
+"""A provider's last message about a request."""
+
+
+class RequestEnds:
+    """``is_observed`` is false if nothing but the counts on the board is wanted."""
+
+    __slots__ = ("_id", "_observers", "_statistics", "_tenant", "_tracer", "is_observed")
+
+    def __init__(
+        self,
+        session: SessionId,
+        tenant: TenantName,
+        board: RequestBoard,
+        statistics: StatisticsBoard,
+    ) -> None:
+        self._id = session
+        self._tenant = tenant or "default"
+        self._statistics = statistics
+        self._tracer = board.tracer
+        self._observers = (*board.observers, *((log_end,) if logs_details() else ()))
+        self.is_observed = bool(self._observers or board.tracer)
+
+    def began(self, active: ActiveRequest) -> None:
+        """Begin the trace of a request, if requests are traced."""
+        if self._tracer is not None:
+            active.span = self._tracer.began(active.options.trace)
+
+    def ended(
+        self, active: ActiveRequest, outcome: Outcome, now: float, reply: Reply | None
+    ) -> None:
+        """Report an outcome; ``reply`` led to it, None if it was not a provider's."""
+        granted_at, attempts = inf, 0
+        match reply:
+            case None:
+                if active.at_provider:
+                    route = active.route
+                    granted_at, attempts = self._statistics.started(
+                        route.provider, self._id, active.run
+                    )
+            case Refused():
+                attempts = reply.attempts
+            case _:
+                granted_at, attempts = reply.granted_at, reply.attempts
+        began = active.deadline - active.timeout_s
+        # It may have joined a call that ran already.
+        started_at = max(began, min(granted_at, now))
+        result, error = outcome.result, outcome.error
+        end = RequestEnd(
+            request=active.run.text,
+            session=shown(self._id),
+            tenant=self._tenant,
+            provider=active.route.provider,
+            model=active.route.model if result is None else result.model or active.route.model,
+            outcome=outcome.kind,
+            code="" if error is None else error.code.value,
+            waited_s=started_at - began,
+            service_s=now - started_at,
+            attempts=active.attempts + attempts,
+            usage=None if result is None else result.usage,
+        )
+        for observe in self._observers:
+            observe(end)
+        if active.span is not None:
+            active.span.ended(end)
+
+    def refused(self, request: RequestKey, trace: TraceContext | None, error: ErrorBody) -> None:
+        """Report a request that the session did not take in."""
+        end = RequestEnd(
+            request=request.text,
+            session=shown(self._id),
+            tenant=self._tenant,
+            provider="",
+            model="",
+            outcome="refused",
+            code=error.code.value,
+            waited_s=0.0,
+            service_s=0.0,
+            attempts=0,
+        )
+        for observe in self._observers:
+            observe(end)
+        if self._tracer is not None:
+            self._tracer.began(trace).ended(end)

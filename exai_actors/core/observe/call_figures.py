@@ -1,0 +1,21 @@
+"""Times and failures of the calls of one provider."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from exai_actors.core.calls import FailureKind
+from exai_actors.core.observe.histogram import Histogram
+
+
+class CallFigures:
+    """``waits`` are the seconds from the arrival of a call to its first permit, ``services`` those
+    that attempts held their permits; ``failures`` counts failed attempts by kind.
+    """
+
+    __slots__ = ("failures", "services", "waits")
+
+    def __init__(self) -> None:
+        self.waits = Histogram()
+        self.services = Histogram()
+        self.failures: Counter[FailureKind] = Counter()
