@@ -10,12 +10,14 @@ import structlog
 
 from exai_actors.console.actions import Acted, Actions
 from exai_actors.console.feed import Feed, Sources
+from exai_actors.console.guesses import note_wrong_token
 from exai_actors.console.places import ConsolePlaces
 from exai_actors.console.questions import Questions
 from exai_actors.core.log_budget import LogBudget
 from exai_actors.core.observe.query import QueryError
 from exai_actors.core.operations.action import ActionError
 from exai_actors.core.operators import Operator, Operators
+from exai_actors.core.passes import Use
 from exai_actors.core.wrong_tokens import WrongTokens
 from exai_actors.messages.connection import (
     BinaryReceived,
@@ -176,7 +178,9 @@ class ConsoleActor(LoopActor):
             self._refuse("invalid", "this console has said hello already")
             return
         token = hello.token or self._peer.bearer_token
-        operator = self._operators.identify(token)
+        operator = self._operators.identify(token) or self._operators.identify_pass(
+            token or "", Use.FEED, self._clock.wall()
+        )
         if operator is None:
             self._reject(token)
             return
@@ -206,21 +210,12 @@ class ConsoleActor(LoopActor):
     def _reject(self, token: str | None) -> None:
         self._refused = WRONG_TOKEN if token else UNAUTHORIZED
         self._log_rejected("another token" if token else "no token")
-        delay_s = self._note_wrong_token() if token else 0.0
+        address = self._peer.address
+        delay_s = note_wrong_token(self._wrong_tokens, address, self.now()) if token else 0.0
         if delay_s:
             self.schedule(delay_s, HelloDue())
         else:
             self._outbox.close(*self._refused)
-
-    def _note_wrong_token(self) -> float:
-        """Count a guess; return how long its answer takes."""
-        address = self._peer.address
-        wrong = self._wrong_tokens.note(address, self.now())
-        if wrong.is_reported:
-            log.warning(
-                "access.tokens_guessed", address=address, wrong_tokens=wrong.count, suppressed=0
-            )
-        return wrong.delay_s
 
     def _log_rejected(self, presented: str) -> None:
         if self._rejections.allow(self.now()):

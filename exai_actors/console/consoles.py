@@ -9,6 +9,7 @@ from typing import Any
 from exai_actors.console.actions import Actions
 from exai_actors.console.actor import ConsoleActor
 from exai_actors.console.feed import Sources
+from exai_actors.console.guesses import note_wrong_token
 from exai_actors.console.places import ConsolePlaces
 from exai_actors.console.provider_actions import ProviderActions
 from exai_actors.console.questions import Questions
@@ -50,7 +51,7 @@ class Consoles:
         clock: Clock,
     ) -> None:
         self._system = system
-        self._operators = operators
+        self.operators = operators
         self._rejections = LogBudget()
         self._statistics = statistics
         self._clock = clock
@@ -77,6 +78,14 @@ class Consoles:
         self.actions = Actions(self._sources)
         ProviderActions(providers, statistics).register(self.actions)
 
+    @property
+    def sources(self) -> Sources:
+        return self._sources
+
+    def note_wrong_token(self, address: str) -> float:
+        """Count a guess of an operator's token; return how long its answer takes."""
+        return note_wrong_token(self._wrong_tokens, address, self._system.driver.now())
+
     def watch_events(self) -> Callable[[], None]:
         """Note the events of the runtime from now on, until the result is called."""
         return self._system.on_event(self._events.add)
@@ -91,7 +100,7 @@ class Consoles:
             sources=self._sources,
             questions=self.questions,
             actions=self.actions,
-            operators=self._operators,
+            operators=self.operators,
             places=self._places,
             wrong_tokens=self._wrong_tokens,
             rejections=self._rejections,

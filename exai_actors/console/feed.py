@@ -56,6 +56,13 @@ class Sources:
             self._read[name] = now, rows
         return rows
 
+    def glance(self, name: str, now: float) -> list[Keyed]:
+        """The rows at ``now`` for something that does not watch the table."""
+        rows = self.rows(name, now)
+        if not self._watching[name]:
+            self._read.pop(name, None)
+        return rows
+
     def watched(self, name: str) -> None:
         """A console watches this table."""
         self._watching[name] += 1

@@ -56,4 +56,5 @@ def _introduction(url: str, version: str) -> str:
         f"exai {version} shares a few AI accounts fairly among many clients.\n\n"
         f"Clients connect over WebSocket to {url}, in JSON frames or JSON-RPC.\n"
         "Over HTTP this port answers /healthz (is it alive?) and /readyz (does it accept work?).\n"
+        "People watch it at /console.\n"
     )

@@ -29,6 +29,7 @@ from exai_actors.daemon.config.provider_tables import (
     SyntheticProvider,
 )
 from exai_actors.daemon.config.tables import Config
+from exai_actors.daemon.console_pages import console_pages
 from exai_actors.daemon.live_changes import change_provider
 from exai_actors.daemon.logs.runtime_events import log_event
 from exai_actors.daemon.memory_guard import MemoryGuard, buffer_limit, guarding
@@ -142,7 +143,16 @@ class Broker:
             HttpServer(
                 policy=server.policy,
                 port=self.port,
-                pages=pages(self.url, __version__, self.statistics),
+                pages={
+                    **pages(self.url, __version__, self.statistics),
+                    **console_pages(
+                        self._consoles.sources,
+                        self._consoles.operators,
+                        self._clock,
+                        version=__version__,
+                        note_wrong_token=self._consoles.note_wrong_token,
+                    ),
+                },
                 missing=missing(self.url),
                 wall=self._clock.wall,
             )

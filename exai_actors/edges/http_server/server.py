@@ -16,17 +16,19 @@ from exai_actors.edges.http_server.settings import HttpServerSettings
 
 log = structlog.get_logger()
 
-_SAFE: Fields = (("X-Content-Type-Options", "nosniff"), ("Cache-Control", "no-store"))
+_NO_SNIFF = ("X-Content-Type-Options", "nosniff")
 _DEFAULTS = HttpServerSettings()
 
 
 class Response(msgspec.Struct, frozen=True):
-    """A whole response."""
+    """A whole response, sent after ``delay_s``; ``cache`` is the value of Cache-Control."""
 
     status: int
     body: bytes
     content_type: str = "text/plain; charset=utf-8"
     fields: Fields = ()
+    cache: str = "no-store"
+    delay_s: float = 0.0
 
 
 class PageRequest(msgspec.Struct, frozen=True):
@@ -143,6 +145,7 @@ class _WholeRequest:
         self._exchange = exchange
         self._answer = answer
         self._body = bytearray()
+        self._timer: asyncio.TimerHandle | None = None
 
     def body(self, data: bytes, /) -> None:
         self._body += data
@@ -155,9 +158,15 @@ class _WholeRequest:
         except Exception as error:
             log.exception("http.page_failed", path=exchange.head.path, error=type(error).__name__)
             response = Response(500, b"The broker failed to answer; its log says more.\n")
-        _respond(exchange, response)
+        if response.delay_s:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(response.delay_s, _respond, exchange, response)
+        else:
+            _respond(exchange, response)
 
-    def gone(self) -> None: ...
+    def gone(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
 
     def pause(self) -> None: ...
 
@@ -182,7 +191,12 @@ _NOTHING = _Nothing()
 
 
 def _respond(exchange: Exchange, response: Response) -> None:
-    fields = (("Content-Type", response.content_type), *_SAFE, *response.fields)
+    fields = (
+        ("Content-Type", response.content_type),
+        _NO_SNIFF,
+        ("Cache-Control", response.cache),
+        *response.fields,
+    )
     exchange.respond(response.status, fields, response.body)
 
 

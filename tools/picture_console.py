@@ -1,0 +1,238 @@
+"""Take pictures of the web console before a broker under load: ``python tools/picture_console.py``.
+
+Without arguments it writes the README's picture, docs/img/console.webp. ``--all FOLDER`` writes
+every pane instead, dark and light, wide and narrow, under load and idle. The broker, its clients
+and the browser run on this machine; everything stops by itself. Needs Chromium and Pillow, which
+the extra "bench" brings.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import os
+import re
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+
+from playwright.async_api import Browser, Page, async_playwright
+
+from exai_actors.client import connect
+from exai_actors.errors import BrokerError
+
+ROOT = Path(__file__).resolve().parent.parent
+PICTURE = ROOT / "docs" / "img" / "console.webp"
+MAX_BYTES = 200_000
+CHROMIUM = ("/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome")
+FLAGS = [
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+OPERATOR_TOKEN = "an-operators-token-for-pictures"
+TENANTS = {"research": (2, 9), "support": (1, 3), "nightly": (0.5, 14)}
+"""The weight of each tenant, and the number of requests that it keeps going."""
+CONFIG = """\
+[server]
+port = 0
+
+[logging]
+level = "error"
+
+[[operator]]
+name = "ada"
+token_env = "EXAI_PICTURE_OPERATOR"
+role = "admin"
+
+[[provider]]
+name = "kimi"
+kind = "synthetic"
+limit = 4
+models = ["kimi-k3"]
+tokens = 60
+tokens_per_second = 80
+requests_per_minute = 200
+
+[[provider]]
+name = "glm"
+kind = "synthetic"
+limit = 2
+models = ["glm-5"]
+tokens = 40
+tokens_per_second = 30
+
+[[provider]]
+name = "local"
+kind = "synthetic"
+limit = 8
+models = ["small"]
+tokens = 20
+tokens_per_second = 40
+failure_rate = 0.05
+"""
+
+
+def chromium() -> str:
+    """The path of the browser. Raises SystemExit with a remedy if there is none."""
+    for path in (os.environ.get("EXAI_CHROMIUM", ""), *CHROMIUM):
+        if path and Path(path).exists():
+            return path
+    raise SystemExit(
+        "tools/picture_console.py: needs Chromium; install the system's package chromium, or name "
+        "the program in EXAI_CHROMIUM"
+    )
+
+
+@asynccontextmanager
+async def broker(config: str, environment: dict[str, str]) -> AsyncIterator[str]:
+    """The WebSocket URL of a broker in a child process."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "exai.toml"
+        file.write_text(config)
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "exai_actors", "serve", "--config", str(file)),
+            stdout=asyncio.subprocess.PIPE,
+            env=os.environ | environment,
+        )
+        try:
+            assert process.stdout is not None
+            while line := (await process.stdout.readline()).decode():
+                if found := re.match(r"ready (ws://\S+)", line):
+                    yield found[1]
+                    break
+            else:
+                raise SystemExit("the broker did not start")
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                process.terminate()
+            await process.wait()
+
+
+@asynccontextmanager
+async def load(url: str) -> AsyncIterator[None]:
+    """Clients of several tenants that keep the providers busy."""
+    tasks = [
+        asyncio.create_task(_client(url, tenant, number))
+        for tenant, (_, count) in TENANTS.items()
+        for number in range(count)
+    ]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _client(url: str, tenant: str, number: int) -> None:
+    models = ("kimi-k3", "kimi-k3", "glm-5", "small")
+    session = f"{tenant}-{number % 4 + 1}"
+    async with connect(url, token=f"token-of-{tenant}-clients", session_id=session) as client:
+        for turn in range(10_000):
+            model = models[(number + turn) % len(models)]
+            with contextlib.suppress(BrokerError):
+                await client.call("chat", prompt=f"Question {turn} of {session}", model=model)
+
+
+def tenant_tables() -> str:
+    """The configuration of the tenants."""
+    return "".join(
+        f'\n[[access]]\nname = "{name}"\ntoken_env = "EXAI_PICTURE_{name.upper()}"\n'
+        f"weight = {weight}\n"
+        for name, (weight, _) in TENANTS.items()
+    )
+
+
+def environment() -> dict[str, str]:
+    """The tokens of operator and tenants."""
+    tokens = {f"EXAI_PICTURE_{name.upper()}": f"token-of-{name}-clients" for name in TENANTS}
+    return {"EXAI_PICTURE_OPERATOR": OPERATOR_TOKEN, **tokens}
+
+
+@contextmanager
+def _profile() -> Iterator[str]:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        yield folder
+
+
+async def log_in(page: Page, address: str) -> None:
+    """Open the console as the operator."""
+    await page.goto(address)
+    await page.fill("#token", OPERATOR_TOKEN)
+    await page.click("button[type=submit]")
+    await page.wait_for_selector(".status.live")
+
+
+async def _readme_picture(browser: Browser, address: str) -> None:
+    from io import BytesIO
+
+    from PIL import Image
+
+    page = await browser.new_page(
+        viewport={"width": 1280, "height": 760}, color_scheme="dark", device_scale_factor=1.5
+    )
+    await log_in(page, address)
+    await asyncio.sleep(45)  # so that the plots have something to show
+    image = Image.open(BytesIO(await page.screenshot()))
+    for quality in (90, 80, 70, 60, 50):
+        image.save(PICTURE, quality=quality, method=6)
+        if PICTURE.stat().st_size <= MAX_BYTES:
+            break
+    print(f"wrote {PICTURE.relative_to(ROOT)}, {PICTURE.stat().st_size:,} bytes")
+
+
+async def _all_panes(browser: Browser, address: str, folder: Path, name: str) -> None:
+    for width, height in ((1280, 800), (400, 800)):
+        for scheme in ("dark", "light"):
+            page = await browser.new_page(
+                viewport={"width": width, "height": height},
+                color_scheme=scheme,
+            )
+            await log_in(page, address)
+            panes = await page.locator("#panes a").evaluate_all(
+                "links => links.map(link => link.dataset.pane)"
+            )
+            for pane in panes:
+                await page.click(f"#panes a[data-pane={pane}]")
+                await asyncio.sleep(1.3)
+                await page.screenshot(path=folder / f"{name}-{pane}-{scheme}-{width}.png")
+            await page.close()
+
+
+async def _main(folder: Path | None) -> None:
+    async with (
+        broker(CONFIG + tenant_tables(), environment()) as url,
+        async_playwright() as playwright,
+    ):
+        browser = await playwright.chromium.launch(executable_path=chromium(), args=FLAGS)
+        address = url.replace("ws://", "http://") + "/console"
+        try:
+            if folder is not None:
+                await _all_panes(browser, address, folder, "idle")
+            async with load(url):
+                if folder is None:
+                    await _readme_picture(browser, address)
+                else:
+                    await _all_panes(browser, address, folder, "load")
+        finally:
+            await browser.close()
+
+
+def main() -> None:
+    """Parse the arguments and take the pictures."""
+    parser = argparse.ArgumentParser(description="Take pictures of the web console.")
+    parser.add_argument("--all", type=Path, metavar="FOLDER", help="every pane, into this folder")
+    folder = parser.parse_args().all
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+    asyncio.run(_main(folder))
+
+
+if __name__ == "__main__":
+    main()
