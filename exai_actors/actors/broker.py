@@ -52,7 +52,7 @@ from exai_actors.messages.connection import (
 )
 from exai_actors.messages.recipient import Recipient
 from exai_actors.messages.session import Attach, Detach, ProviderDecided
-from exai_actors.runtime import Exit, ExitReason, LoopActor, LoopRef
+from exai_actors.runtime import Exit, ExitReason, LoopActor, LoopRef, Started
 
 if TYPE_CHECKING:
     from exai_actors.actors.directory import Directory
@@ -143,7 +143,7 @@ class BrokerActor(LoopActor):
             self._wrong_tokens.count,
         )
 
-    def on_receive(self, message: BrokerMessage | Exit) -> None:
+    def on_receive(self, message: BrokerMessage | Started | Exit) -> None:
         match message:
             case Admit():
                 self._admit(message)
@@ -170,6 +170,8 @@ class BrokerActor(LoopActor):
                 self._start_provider(provider)
             case DrainBroker(immediately):
                 self._drain(immediately=immediately)
+            case Started():
+                pass
             case _:
                 assert_never(message)
 

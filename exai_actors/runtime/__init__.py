@@ -15,11 +15,13 @@ from exai_actors.runtime.kernel.events import (
     SlowHandler,
 )
 from exai_actors.runtime.kernel.manual_driver import ManualDriver
-from exai_actors.runtime.kernel.signals import Down, Exit, ExitReason
+from exai_actors.runtime.kernel.signals import Down, Exit, ExitReason, Started
 from exai_actors.runtime.kernel.statistics import ActorStatistics
 from exai_actors.runtime.pykka_api.actors import ActorSystem, LoopActor, NoActorSystem
 from exai_actors.runtime.pykka_api.future import LoopFuture, WouldBlockLoop
 from exai_actors.runtime.pykka_api.ref import LoopRef, PathRef
+from exai_actors.runtime.supervisor import GaveUp, Nursery, SupervisorActor, stop_in_order
+from exai_actors.runtime.supervisor_board import Incident, SupervisorBoard, TreeRow
 
 __all__ = [
     "ActorDeadError",
@@ -38,6 +40,8 @@ __all__ = [
     "Event",
     "Exit",
     "ExitReason",
+    "GaveUp",
+    "Incident",
     "LoopActor",
     "LoopFuture",
     "LoopRef",
@@ -45,8 +49,14 @@ __all__ = [
     "MailboxRefused",
     "ManualDriver",
     "NoActorSystem",
+    "Nursery",
     "PathRef",
     "SlowHandler",
+    "Started",
+    "SupervisorActor",
+    "SupervisorBoard",
     "Timeout",
+    "TreeRow",
     "WouldBlockLoop",
+    "stop_in_order",
 ]

@@ -5,7 +5,7 @@ specs, Akka's backoff).
 from __future__ import annotations
 
 from enum import StrEnum
-from math import isfinite
+from math import inf, isfinite
 
 import msgspec
 
@@ -35,14 +35,15 @@ class Strategy(StrEnum):
 class Backoff(msgspec.Struct, frozen=True):
     """The wait before a restart: ``min_s``, doubled with each failure up to ``max_s``.
 
-    Each wait varies by the fraction ``jitter``. A child that ran for ``reset_after_s`` begins with
-    ``min_s`` again. Raises ValueError for values out of range.
+    The first ``free`` restarts in a row need no wait. Each wait varies by the fraction ``jitter``.
+    A child that ran for ``reset_after_s`` begins again. Raises ValueError for values out of range.
     """
 
     min_s: float = 0.0
     max_s: float = 30.0
     jitter: float = 0.2
     reset_after_s: float = 30.0
+    free: int = 0
 
     def __post_init__(self) -> None:
         if not 0 <= self.min_s <= self.max_s or not isfinite(self.max_s):
@@ -54,18 +55,48 @@ class Backoff(msgspec.Struct, frozen=True):
 
     def delay_s(self, failures: int, draw: float) -> float:
         """The wait after so many failures in a row, at least one; ``draw`` is within [0, 1)."""
+        failures -= self.free
+        if failures < 1:
+            return 0.0
         # 2 ** 62 seconds exceed any max_s, and larger powers would only be slow.
         wait_s = min(self.max_s, self.min_s * 2.0 ** min(failures - 1, 62))
         return wait_s * (1 + self.jitter * (2 * draw - 1))
 
 
+class OwnBudget(msgspec.Struct, frozen=True):
+    """The restarts that one child may use, so that it does not end its siblings.
+
+    At the restart that exceeds ``intensity`` within ``period_s`` the child is closed for
+    ``closed_s``, then started again; inf means for good.
+    """
+
+    intensity: int
+    period_s: float
+    closed_s: float = inf
+
+    def __post_init__(self) -> None:
+        if self.intensity < 0 or not self.period_s > 0 or not self.closed_s > 0:
+            raise ValueError("a child's own budget needs an intensity of at least 0 and times > 0")
+
+
 class ChildSpec(msgspec.Struct, frozen=True):
-    """One child. ``shutdown_s`` is the time it may take to stop; inf sets no limit."""
+    """One child. ``shutdown_s`` is the time it may take to stop; inf sets no limit.
+
+    The restarts of a child with a budget of its own do not count for its supervisor. A
+    ``dynamic`` child is forgotten when it has ended for good, like a temporary one.
+    """
 
     id: str
     restart: RestartPolicy = RestartPolicy.PERMANENT
     shutdown_s: float = 5.0
     backoff: Backoff = Backoff()
+    budget: OwnBudget | None = None
+    dynamic: bool = False
+
+    @property
+    def is_forgotten(self) -> bool:
+        """Whether nothing remains of the child once it has ended for good."""
+        return self.dynamic or self.restart is RestartPolicy.TEMPORARY
 
     def __post_init__(self) -> None:
         if not self.id:
@@ -92,3 +123,10 @@ class SupervisorSpec(msgspec.Struct, frozen=True):
         if len(set(ids)) < len(ids):
             twice = next(name for name in ids if ids.count(name) > 1)
             raise ValueError(f"two children have the id '{twice}'")
+        if self.strategy is not Strategy.ONE_FOR_ONE:
+            own = next((child.id for child in self.children if child.budget is not None), None)
+            if own is not None:
+                raise ValueError(
+                    f"'{own}' can have a budget of its own only under one_for_one: its siblings "
+                    f"depend on it under {self.strategy.value}"
+                )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import StrEnum
+from heapq import heappop, heappush
 from itertools import count
 from math import inf
 from typing import final
@@ -36,6 +37,8 @@ class Phase(StrEnum):
     STOPPING = "stopping"
     STOPPED = "stopped"
     """It stays so until ``restart_child``."""
+    CLOSED = "closed"
+    """It failed more often than its own budget allows, and rests before it is started again."""
 
 
 @final
@@ -67,6 +70,16 @@ class WakeAt(msgspec.Struct, frozen=True):
 
 
 @final
+class ChildClosed(msgspec.Struct, frozen=True):
+    """A child has used up its own budget; it starts again at ``opens_at``, never if that is inf."""
+
+    id: str
+    error: str
+    restarts: int
+    opens_at: float
+
+
+@final
 class GiveUp(msgspec.Struct, frozen=True):
     """All children have stopped after too many restarts: the supervisor fails.
 
@@ -83,15 +96,19 @@ class AllStopped(msgspec.Struct, frozen=True):
     """All children have stopped after ``stop``."""
 
 
-Command = StartChild | StopChild | AbandonChild | WakeAt | GiveUp | AllStopped
+Command = StartChild | StopChild | AbandonChild | WakeAt | ChildClosed | GiveUp | AllStopped
 
 
 class ChildView(msgspec.Struct, frozen=True):
-    """A child for people to look at. ``starts_at`` is set while it waits for a backoff."""
+    """A child for people to look at. ``starts_at`` is set while it waits for a backoff.
+
+    ``used`` are the restarts within the period of its own budget.
+    """
 
     spec: ChildSpec
     phase: Phase
     restarts: int
+    used: int
     failures_in_a_row: int
     starts_at: float | None
     last_error: str | None
@@ -99,6 +116,7 @@ class ChildView(msgspec.Struct, frozen=True):
 
 class _Child:
     __slots__ = (
+        "budget",
         "failures",
         "last_error",
         "not_before",
@@ -116,6 +134,8 @@ class _Child:
         self.number = number
         """Its place in the order of starting."""
         self.phase = Phase.WAITING
+        # Made with the first failure: most children never have one.
+        self.budget: RestartBudget | None = None
         self.returns = True
         """Whether it starts again after the stop under way."""
         self.not_before = -inf
@@ -139,7 +159,11 @@ class Supervision:
         self._draw = draw
         self._numbers = count()
         self._children = {child.id: _Child(child, next(self._numbers)) for child in spec.children}
-        self._waiting = dict(self._children)
+        self._waiting: dict[str, _Child] = {}
+        # The waiting children, by the time at which they may start, and once it has come in the
+        # order of starting; with some that wait no more.
+        self._later: list[tuple[float, int, str]] = []
+        self._due: list[tuple[int, str]] = []
         self._starting: set[str] = set()
         self._to_stop: list[_Child] = []
         """In the order of starting, so that the last one stops first."""
@@ -148,10 +172,26 @@ class Supervision:
         self._end: GiveUp | AllStopped | None = None
         """The command that follows once all children have stopped."""
         self._has_ended = False
+        for child in self._children.values():
+            self._wait(child)
+
+    @property
+    def giving_up(self) -> GiveUp | None:
+        """The end that is under way after too many restarts, if any."""
+        return self._end if isinstance(self._end, GiveUp) else None
+
+    def knows(self, child_id: str) -> bool:
+        """Whether there is a child of this id."""
+        return child_id in self._children
 
     def view(self, now: float) -> tuple[ChildView, ...]:
         """All children in the order of their start."""
         return tuple(_view(child, now) for child in self._children.values())
+
+    def child(self, child_id: str, now: float) -> ChildView | None:
+        """One child, if there is one of this id."""
+        child = self._children.get(child_id)
+        return None if child is None else _view(child, now)
 
     def restarts_within_period(self, now: float) -> int:
         """How much of the intensity is used."""
@@ -178,20 +218,21 @@ class Supervision:
     def child_ended(self, child_id: str, error: str | None, now: float) -> list[Command]:
         """A child has ended; with an error unless it ended normally."""
         child = self._children.get(child_id)
-        if child is None or child.phase in {Phase.WAITING, Phase.STOPPED}:
+        if child is None or child.phase in {Phase.WAITING, Phase.STOPPED, Phase.CLOSED}:
             return []
         ran_s = now - child.running_since
         child.running_since = inf
         self._starting.discard(child_id)
         if error is not None:
             child.last_error = error
+        commands: list[Command] = []
         if child.phase in {Phase.TO_STOP, Phase.STOPPING}:
             self._has_stopped(child)
-        elif child.spec.restart is RestartPolicy.TEMPORARY:
-            del self._children[child_id]
-        elif child.spec.restart is RestartPolicy.TRANSIENT and error is None:
-            child.phase = Phase.STOPPED
-        elif self._budget.allow(now):
+        elif child.spec.restart is RestartPolicy.TEMPORARY or (
+            child.spec.restart is RestartPolicy.TRANSIENT and error is None
+        ):
+            self._leave(child)
+        elif self._budget_of(child).allow(now):
             if ran_s >= child.spec.backoff.reset_after_s:
                 child.failures = 0
             child.failures += 1
@@ -199,11 +240,13 @@ class Supervision:
             child.not_before = now + child.spec.backoff.delay_s(child.failures, self._draw())
             self._wait(child)
             self._stop_dependants(child)
+        elif child.spec.budget is not None:
+            commands.append(self._close(child, error or _ENDED_NORMALLY, now))
         else:
             child.phase = Phase.STOPPED
-            cause = error or "it ended normally although it is permanent"
-            return self._stop_all(now, GiveUp(child_id, cause, self.spec.intensity))
-        return self._proceed(now)
+            end = GiveUp(child_id, error or _ENDED_NORMALLY, self.spec.intensity)
+            return self._stop_all(now, end)
+        return commands + self._proceed(now)
 
     def woken(self, now: float) -> list[Command]:
         """The time of the last WakeAt has come."""
@@ -228,6 +271,21 @@ class Supervision:
         self._wait(child)
         return self._proceed(now)
 
+    def adopt(self, spec: ChildSpec, now: float) -> list[Command]:
+        """Add a child that runs already. Raises ValueError if its id is taken.
+
+        Once the supervisor stops or gives up, the child is stopped with the others.
+        """
+        if spec.id in self._children:
+            raise ValueError(f"there is a child '{spec.id}' already")
+        child = self._children[spec.id] = _Child(spec, next(self._numbers))
+        child.phase = Phase.RUNNING
+        child.running_since = now
+        if self._end is None:
+            return []
+        self._have_stop([child], returns=False)
+        return self._proceed(now)
+
     def stop_child(self, child_id: str, now: float) -> list[Command]:
         """Stop a child until ``restart_child``; its siblings run on. Unknown ids are ignored."""
         child = self._children.get(child_id)
@@ -243,7 +301,7 @@ class Supervision:
             return []
         child.failures = 0
         child.not_before = -inf
-        if child.phase is Phase.STOPPED:
+        if child.phase in {Phase.STOPPED, Phase.WAITING, Phase.CLOSED}:
             self._wait(child)
         else:
             self._have_stop([child], returns=True)
@@ -266,6 +324,26 @@ class Supervision:
         self._have_stop(temporary, returns=False)
         self._have_stop([child for child in others if child not in temporary], returns=True)
 
+    def _budget_of(self, child: _Child) -> RestartBudget:
+        own = child.spec.budget
+        if own is None:
+            return self._budget
+        if child.budget is None:
+            child.budget = RestartBudget(own.intensity, own.period_s)
+        return child.budget
+
+    def _close(self, child: _Child, error: str, now: float) -> ChildClosed:
+        own = child.spec.budget
+        assert own is not None
+        child.not_before = now + own.closed_s
+        child.budget = None
+        if child.not_before < inf:
+            self._wait(child)
+            child.phase = Phase.CLOSED
+        else:
+            self._leave(child)
+        return ChildClosed(child.spec.id, error, own.intensity, child.not_before)
+
     def _stop_all(self, now: float, end: GiveUp | AllStopped) -> list[Command]:
         self._end = self._end or end
         self._have_stop(list(self._children.values()), returns=False)
@@ -280,10 +358,10 @@ class Supervision:
                     self._to_stop.append(child)
                 case Phase.TO_STOP | Phase.STOPPING:
                     child.returns = returns
-                case Phase.WAITING if not returns:
+                case Phase.WAITING | Phase.CLOSED if not returns:
                     del self._waiting[child.spec.id]
                     self._leave(child)
-                case Phase.WAITING | Phase.STOPPED:
+                case Phase.WAITING | Phase.CLOSED | Phase.STOPPED:
                     pass
         self._to_stop.sort(key=_number)
 
@@ -299,12 +377,13 @@ class Supervision:
 
     def _leave(self, child: _Child) -> None:
         child.phase = Phase.STOPPED
-        if child.spec.restart is RestartPolicy.TEMPORARY:
+        if child.spec.is_forgotten:
             del self._children[child.spec.id]
 
     def _wait(self, child: _Child) -> None:
         child.phase = Phase.WAITING
         self._waiting[child.spec.id] = child
+        heappush(self._later, (child.not_before, child.number, child.spec.id))
 
     def _start(self, child: _Child) -> StartChild:
         child.phase = Phase.STARTING
@@ -326,22 +405,40 @@ class Supervision:
                 self._has_ended = True
                 commands.append(self._end)
         elif not self._starting:
-            child_due = self._due(now)
-            if child_due is not None:
-                del self._waiting[child_due.spec.id]
-                commands.append(self._start(child_due))
+            following = self._following(now)
+            if following is None:
+                pass
+            elif following.not_before <= now:
+                del self._waiting[following.spec.id]
+                commands.append(self._start(following))
             else:
-                times = (child.not_before for child in self._waiting.values())
-                commands += _wake_at(min(times, default=inf))
+                commands += _wake_at(following.not_before)
         return commands
 
-    def _due(self, now: float) -> _Child | None:
-        """The child whose turn it is to start, if any."""
-        waiting = sorted(self._waiting.values(), key=_number)
+    def _following(self, now: float) -> _Child | None:
+        """The waiting child that starts next, if any."""
         if self.spec.strategy is not Strategy.ONE_FOR_ONE:
             # Later children may depend on the first.
-            waiting = waiting[:1]
-        return next((child for child in waiting if child.not_before <= now), None)
+            return min(self._waiting.values(), key=_number, default=None)
+        later, due, waiting = self._later, self._due, self._waiting
+        while later:
+            time, number, child_id = later[0]
+            child = waiting.get(child_id)
+            is_current = child is not None and child.not_before == time
+            if is_current and time > now:
+                break
+            heappop(later)
+            if is_current:
+                heappush(due, (number, child_id))
+        while due:
+            child = waiting.get(due[0][1])
+            if child is not None and child.not_before <= now:
+                return child
+            heappop(due)
+        return waiting[later[0][2]] if later else None
+
+
+_ENDED_NORMALLY = "it ended normally although it is permanent"
 
 
 def _number(child: _Child) -> int:
@@ -353,11 +450,12 @@ def _wake_at(time: float) -> list[Command]:
 
 
 def _view(child: _Child, now: float) -> ChildView:
-    waits = child.phase is Phase.WAITING and child.not_before > now
+    waits = child.phase in {Phase.WAITING, Phase.CLOSED} and child.not_before > now
     return ChildView(
         child.spec,
         child.phase,
         child.restarts,
+        child.budget.used(now) if child.budget is not None else 0,
         child.failures,
         child.not_before if waits else None,
         child.last_error,

@@ -27,16 +27,18 @@ from exai_actors.runtime.kernel.driver import Cancellable, Driver
 from exai_actors.runtime.kernel.events import DeadLetterReason, EventStream, MailboxRefused
 from exai_actors.runtime.kernel.mailbox import Mailbox
 from exai_actors.runtime.kernel.pace import Workload
-from exai_actors.runtime.kernel.signals import Exit, ExitReason
+from exai_actors.runtime.kernel.signals import Exit, ExitReason, Started
 
 # The states of an actor, in the order of its life except that RUNNING is the one that is false.
 # Plain integers, because they are compared for each message: an enum's members cost five times as
 # much to look up.
 RUNNING: Final = 0
 STARTING: Final = 1
-STOPPING: Final = 2
+SUSPENDED: Final = 2
+"""Its user lane rests; its system lane does not."""
+STOPPING: Final = 3
 """From here on it takes no messages; its last hook may still run."""
-ENDED: Final = 3
+ENDED: Final = 4
 
 _REFUSAL_REPORT_S = 1.0
 
@@ -55,6 +57,12 @@ class Behaviour(Protocol):
     def on_receive(self, message: Any, /) -> Any:
         """Handle a message; the return value answers a request."""
 
+    def on_suspend(self) -> object:
+        """The user lane rests from now on."""
+
+    def on_resume(self) -> object:
+        """The user lane is served again, after this."""
+
     def on_stop(self) -> object: ...
 
     def on_failure(
@@ -63,9 +71,9 @@ class Behaviour(Protocol):
 
 
 class Supervisor(Protocol):
-    """The recipient of an actor's Exit."""
+    """The recipient of an actor's Started and Exit."""
 
-    def tell_system(self, message: Exit, /) -> None: ...
+    def tell_system(self, message: Started | Exit, /) -> None: ...
 
 
 class RunQueue(Protocol):
@@ -101,6 +109,9 @@ class Host(Protocol):
 
     @property
     def deliveries(self) -> Mapping[type, Delivery]: ...
+
+    def is_suspended(self, path: str, /) -> bool:
+        """Whether an actor that starts at this path begins suspended."""
 
     def leaving(self, cell: ActorCell, /) -> None:
         """Take note that an actor takes no more messages and is about to run its last hook."""

@@ -1,7 +1,8 @@
 """How an incarnation starts and ends.
 
 One failure rule: whatever ``on_start``, a handler or ``on_stop`` raises ends this incarnation and
-no other, and reaches the supervisor as exactly one Exit. So does a normal end.
+no other, and reaches the supervisor as exactly one Exit. So does a normal end. Before it comes one
+Started, if ``on_start`` raised nothing.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from contextlib import suppress
 from exai_actors.errors import safe_str
 from exai_actors.runtime.kernel.cell import ENDED, RUNNING, STOPPING, ActorCell
 from exai_actors.runtime.kernel.events import ActorFailed, ActorStarted, ActorStopped, Event
-from exai_actors.runtime.kernel.signals import Exit, ExitReason
+from exai_actors.runtime.kernel.signals import Exit, ExitReason, Started
+from exai_actors.runtime.kernel.suspension import suspend
 from exai_actors.runtime.kernel.watching import notify_watchers, unwatch_all
 
 log = logging.getLogger("exai_actors.runtime")
@@ -34,8 +36,13 @@ def start(cell: ActorCell) -> None:
     )
     try:
         cell.behaviour.on_start()
+        if cell.host.is_suspended(cell.path):
+            suspend(cell)
     except BaseException as error:  # noqa: BLE001 - one failure rule, whatever was raised
         fail(cell, error, ExitReason.START_FAILED, None)
+        return
+    if cell.supervisor is not None:
+        cell.supervisor.tell_system(Started(cell.path, cell.incarnation))
 
 
 def stop(cell: ActorCell) -> None:
@@ -66,7 +73,10 @@ def fail(
 
 
 def abandon(cell: ActorCell) -> None:
-    """End an actor whose loop is closed: no hook can run, but all requests are answered."""
+    """End an actor without running a hook: its loop is closed, or it does not stop in time.
+
+    All requests are answered.
+    """
     if cell.state < ENDED:
         _close(cell)
         _end(cell, ExitReason.ABANDONED, None, None)

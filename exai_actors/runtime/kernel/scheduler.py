@@ -197,7 +197,7 @@ class Scheduler:
             for _ in range(work.quota):
                 if mailbox.system:
                     message = mailbox.system.popleft()
-                elif mailbox.user:
+                elif mailbox.user and cell.state == RUNNING:
                     message = mailbox.user.popleft()
                 else:
                     break
@@ -205,7 +205,7 @@ class Scheduler:
                 batch.append(message)
                 if type(message) in self._special:
                     cell.handle(message)
-                    if cell.state != RUNNING:
+                    if cell.state >= STOPPING:
                         break
                 else:
                     cell.receive(message)
@@ -218,10 +218,10 @@ class Scheduler:
         work.busy_s += seconds
         if seconds > work.slow_threshold_s:
             self._account(cell, seconds, batch)
-        if cell.state == RUNNING:
+        if cell.state < STOPPING:
             cell.scheduled = False
             # Messages may be left, or a thread may have put one just now.
-            if mailbox.system or mailbox.user:
+            if mailbox.system or (mailbox.user and cell.state == RUNNING):
                 cell.scheduled = True
                 self._requeue(cell, seconds, len(batch))
         batch.clear()
@@ -234,7 +234,7 @@ class Scheduler:
             self.clock = self._now()
             if self.clock - began > self._pace.slow_handler_s:
                 self._report_slow(cell, self.clock - began, 1, ("on_start",))
-        if cell.state == RUNNING:
+        if cell.state < STOPPING:
             return True
         # A thread that sent to it while it ended may have queued it once more.
         cell.scheduled = False

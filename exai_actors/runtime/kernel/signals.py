@@ -25,6 +25,14 @@ class ExitReason(Enum):
     """Only in Down: no actor was alive at the watched path."""
 
 
+@dataclass(frozen=True, slots=True)
+class Started:
+    """To the supervisor: this incarnation of its child has run ``on_start``. Sent at most once."""
+
+    path: str
+    incarnation: int
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Exit:
     """To the supervisor: this incarnation of its child has ended. Sent exactly once."""

@@ -5,10 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from exai_actors.runtime.kernel.cell import STARTING, STOPPING, ActorCell, message_type_of
+from exai_actors.runtime.kernel.cell import (
+    STARTING,
+    STOPPING,
+    SUSPENDED,
+    ActorCell,
+    message_type_of,
+)
 from exai_actors.runtime.kernel.scheduler import NO_MESSAGE, Scheduler
 
-ActorState = Literal["starting", "idle", "ready", "busy", "stopping"]
+ActorState = Literal["starting", "idle", "ready", "busy", "suspended", "stopping"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,4 +75,6 @@ def _state(cell: ActorCell, *, busy: bool) -> ActorState:
         return "stopping"
     if busy:
         return "busy"
+    if cell.state == SUSPENDED:
+        return "suspended"
     return "ready" if cell.scheduled else "idle"

@@ -19,13 +19,14 @@ from exai_actors.runtime.kernel.requests import Request, StopRequest
 from exai_actors.runtime.kernel.scheduler import Scheduler
 from exai_actors.runtime.kernel.shutdown import stop_in_reverse
 from exai_actors.runtime.kernel.statistics import ActorStatistics, statistics_of
+from exai_actors.runtime.kernel.suspension import Suspended, Suspension, covers
 from exai_actors.runtime.kernel.timers import ScheduledMessage
 from exai_actors.runtime.kernel.watching import DownNotice
 
 R = TypeVar("R", bound=Ref)
 
 _DELIVERIES: Mapping[type, Delivery] = {
-    kind: kind.deliver for kind in (Request, StopRequest, ScheduledMessage, DownNotice)
+    kind: kind.deliver for kind in (Request, StopRequest, ScheduledMessage, DownNotice, Suspension)
 }
 
 
@@ -62,6 +63,7 @@ class System(Generic[R]):
         self._make_ref = make_ref
         self._living: dict[str, ActorCell] = {}
         self._history = PathHistory()
+        self._suspended = Suspended()
         # Guards the two fields above when actors start and end: a path is taken by one actor.
         self._lock = threading.RLock()
 
@@ -116,6 +118,30 @@ class System(Generic[R]):
         """Call ``listener`` with every event, on the loop thread, until the result is called."""
         return self.events.add(listener)
 
+    def suspend(self, path: str, *, subtree: bool = False) -> tuple[str, ...]:
+        """Let the user lane of an actor rest, with ``subtree`` also those of all actors below it.
+
+        So do those of the actors that start at these paths later, until ``resume``. Returns the
+        paths of the living actors that are suspended.
+        """
+        self._suspended.add(path, subtree=subtree)
+        return self._tell_all(path, Suspension(resumes=False), subtree=subtree)
+
+    def resume(self, path: str, *, subtree: bool = False) -> tuple[str, ...]:
+        """Serve the user lanes again that ``suspend`` let rest; returns the paths of the actors."""
+        self._suspended.discard(path, subtree=subtree)
+        return self._tell_all(path, Suspension(resumes=True), subtree=subtree)
+
+    def is_suspended(self, path: str) -> bool:
+        """Whether an actor that starts at this path begins suspended."""
+        return path in self._suspended
+
+    def abandon(self, path: str) -> None:
+        """End the actor at a path and all below it, the last started first, without their hooks."""
+        for cell in reversed(self._cells()):
+            if covers(path, cell.path, subtree=True):
+                lifecycle.abandon(cell)
+
     def begin_shutdown(self, timeout_s: float, done: Callable[[tuple[str, ...]], object]) -> None:
         """Stop every actor, the last started first, each before the next; start no more.
 
@@ -152,6 +178,10 @@ class System(Generic[R]):
             if self._living.get(cell.path) is cell:
                 del self._living[cell.path]
             self._history.remember(cell.path, cell.incarnation, cell.failed)
+
+    def _tell_all(self, path: str, message: Suspension, *, subtree: bool) -> tuple[str, ...]:
+        cells = [cell for cell in self._cells() if covers(path, cell.path, subtree=subtree)]
+        return tuple(cell.path for cell in cells if cell.offer_system(message))
 
     def _cells(self) -> list[ActorCell]:
         return list(self._living.values())

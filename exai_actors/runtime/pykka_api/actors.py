@@ -56,7 +56,8 @@ class LoopActor(pykka.Actor):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        for hook in ("on_start", "on_receive", "on_stop", "on_failure"):
+        hooks = ("on_start", "on_receive", "on_suspend", "on_resume", "on_stop", "on_failure")
+        for hook in hooks:
             if inspect.iscoroutinefunction(getattr(cls, hook)):
                 raise TypeError(
                     f"{cls.__name__}.{hook} must not be async: an actor's handlers never wait;"
@@ -141,6 +142,12 @@ class LoopActor(pykka.Actor):
             "actor.unexpected_message",
             extra={"actor": str(self), "message_type": type(message).__name__},
         )
+
+    def on_suspend(self) -> None:
+        """The user lane rests from now on; the system lane does not."""
+
+    def on_resume(self) -> None:
+        """The user lane is served again, after this."""
 
     def stop(self) -> None:
         """End after the present message, as ``actor_ref.stop(block=False)``."""

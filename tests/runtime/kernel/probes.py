@@ -10,6 +10,7 @@ from exai_actors.runtime.kernel.events import Event
 from exai_actors.runtime.kernel.manual_driver import ManualDriver
 from exai_actors.runtime.kernel.ref import Ref
 from exai_actors.runtime.kernel.requests import request, request_stop
+from exai_actors.runtime.kernel.signals import Started
 from exai_actors.runtime.kernel.system import System
 from exai_actors.runtime.kernel.timers import ScheduledMessage
 from exai_actors.runtime.kernel.watching import watch
@@ -22,6 +23,7 @@ class Recorder:
         self.cell = cell
         self.seen: list[Any] = []
         self.hooks: list[str] = []
+        self.started: list[Started] = []
 
     @property
     def ref(self) -> Ref:
@@ -32,10 +34,19 @@ class Recorder:
         self.hooks.append("start")
 
     def on_receive(self, message: Any, /) -> Any:
+        if isinstance(message, Started):
+            self.started.append(message)
+            return None
         self.seen.append(message)
         if isinstance(message, BaseException):
             raise message
         return message() if callable(message) else message
+
+    def on_suspend(self) -> None:
+        self.hooks.append("suspend")
+
+    def on_resume(self) -> None:
+        self.hooks.append("resume")
 
     def on_stop(self) -> None:
         self.hooks.append("stop")

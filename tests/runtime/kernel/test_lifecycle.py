@@ -17,7 +17,7 @@ from exai_actors.runtime.kernel.events import (
 from exai_actors.runtime.kernel.path_ref import PathRef
 from exai_actors.runtime.kernel.ref import Ref
 from exai_actors.runtime.kernel.requests import request_stop
-from exai_actors.runtime.kernel.signals import Down, Exit, ExitReason
+from exai_actors.runtime.kernel.signals import Down, Exit, ExitReason, Started
 from tests.runtime.kernel.probes import Doing, ManualSystem, Recorder, ask
 
 
@@ -205,7 +205,8 @@ def test_a_supervisor_can_be_named_by_its_path(system: ManualSystem) -> None:
     system.stop(child.ref)
     system.stop(other.ref)
     assert exits(boss) == [("/child", ExitReason.NORMAL, None)]
-    (letter,) = system.dead_letters.recent()
+    *started, letter = system.dead_letters.recent()
+    assert [each.message_type for each in started] == ["Started", "Started"]
     assert (letter.path, letter.message_type) == ("/gone", "Exit")
 
 
@@ -226,8 +227,8 @@ def test_a_supervisor_may_start_the_next_incarnation_while_it_handles_the_exit(
         def on_start(self) -> None:
             self._start_child()
 
-        def on_receive(self, message: Exit, /) -> None:
-            if message.incarnation < 3:
+        def on_receive(self, message: Started | Exit, /) -> None:
+            if isinstance(message, Exit) and message.incarnation < 3:
                 self._start_child()
 
         def _start_child(self) -> None:

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from pykka import Actor, ThreadingActor
 
-from exai_actors.runtime import ActorSystem, LoopActor, LoopRef, ManualDriver
+from exai_actors.runtime import ActorSystem, LoopActor, LoopRef, ManualDriver, Started
 
 A = TypeVar("A", bound=LoopActor)
 
@@ -31,6 +31,8 @@ class Recording(Actor):
         self._note(f"failure {exception_type.__name__}")
 
     def on_receive(self, message: Any) -> Any:
+        if isinstance(message, Started):
+            return None
         self.seen.append(message)
         if isinstance(message, BaseException):
             raise message
