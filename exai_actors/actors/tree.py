@@ -23,6 +23,7 @@ from exai_actors.actors.connection.actor import ConnectionActor
 from exai_actors.actors.connection.settings import ConnectionSettings
 from exai_actors.actors.directory import Directory
 from exai_actors.actors.memory_board import MemoryBoard
+from exai_actors.actors.overview import Overview
 from exai_actors.actors.provider.actor import ProviderActor
 from exai_actors.actors.provider.settings import ProviderSettings
 from exai_actors.actors.request_board import RequestBoard
@@ -100,6 +101,7 @@ class Tree:
         )
         self.memory_board = MemoryBoard()
         self.request_board = RequestBoard()
+        self.overview = Overview(system, self.board, self.request_board)
         self.broker: LoopRef[BrokerActor]
         self._clock = clock
         self._authenticator = authenticator

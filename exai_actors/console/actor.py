@@ -12,6 +12,7 @@ from exai_actors.console.actions import Acted, Actions
 from exai_actors.console.feed import Feed, Sources
 from exai_actors.console.guesses import note_wrong_token
 from exai_actors.console.places import ConsolePlaces
+from exai_actors.console.process import ProcessMeter
 from exai_actors.console.questions import Questions
 from exai_actors.core.log_budget import LogBudget
 from exai_actors.core.observe.query import QueryError
@@ -74,8 +75,8 @@ class ConsoleActor(LoopActor):
 
     ``describe`` returns the broker's name, version and the like for the greeting. A console that
     does not read is sent nothing until it does; then it gets one change for the whole time. All
-    consoles share ``places``, ``wrong_tokens``, and ``rejections``, the budget for entries about
-    refused ones.
+    consoles share ``places``, ``wrong_tokens``, ``meter``, which counts the time that they take,
+    and ``rejections``, the budget for entries about refused ones.
     """
 
     def __init__(
@@ -92,6 +93,7 @@ class ConsoleActor(LoopActor):
         rejections: LogBudget,
         describe: Callable[[], dict[str, Any]],
         clock: Clock,
+        meter: ProcessMeter,
     ) -> None:
         super().__init__()
         self._outbox = outbox
@@ -106,6 +108,7 @@ class ConsoleActor(LoopActor):
         self._rejections = rejections
         self._describe = describe
         self._clock = clock
+        self._meter = meter
         self._operator: Operator | None = None
         self._refused: tuple[int, str] | None = None
         self._timer: Cancellable | None = None
@@ -265,7 +268,9 @@ class ConsoleActor(LoopActor):
         began = self._clock.now()
         for frame in self._feed.frames(now, self._clock.wall()):
             self._outbox.send(frame)
-        self._feed.rest(now + _REST * (self._clock.now() - began))
+        took_s = self._clock.now() - began
+        self._meter.sampled_s += took_s
+        self._feed.rest(now + _REST * took_s)
         due = self._feed.next_due()
         if self._timer is not None:
             self._timer.cancel()

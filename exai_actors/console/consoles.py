@@ -10,25 +10,30 @@ from exai_actors.console.actions import Actions
 from exai_actors.console.actor import ConsoleActor
 from exai_actors.console.feed import Sources
 from exai_actors.console.guesses import note_wrong_token
+from exai_actors.console.parts import Parts
 from exai_actors.console.places import ConsolePlaces
+from exai_actors.console.process import ProcessMeter
 from exai_actors.console.provider_actions import ProviderActions
 from exai_actors.console.questions import Questions
 from exai_actors.console.ring import Ring
-from exai_actors.console.tables import (
-    ACTORS,
+from exai_actors.console.tables.actors import ACTORS, actor_rows
+from exai_actors.console.tables.broker import BROKER, broker_rows
+from exai_actors.console.tables.connections import CONNECTIONS, connection_rows
+from exai_actors.console.tables.events import (
     DEAD_LETTERS,
     EVENTS,
-    PROVIDERS,
     EventLog,
-    actor_rows,
     dead_letter_rows,
     newest_first,
     provider_event_rows,
-    provider_rows,
 )
+from exai_actors.console.tables.providers import PROVIDERS, provider_rows
+from exai_actors.console.tables.requests import REQUESTS, RequestRows
+from exai_actors.console.tables.sessions import SESSIONS, session_rows
+from exai_actors.console.tables.tenants import TENANTS, tenant_rows
 from exai_actors.core.log_budget import LogBudget
+from exai_actors.core.observe.parts import ProcessState
 from exai_actors.core.operators import Operators, Role
-from exai_actors.core.statistics import BrokerStatistics
 from exai_actors.core.wrong_tokens import WrongTokens
 from exai_actors.ids import ProviderName
 from exai_actors.ports import Clock, Outbox, Peer
@@ -46,14 +51,14 @@ class Consoles:
         system: ActorSystem,
         *,
         operators: Operators,
-        statistics: Callable[[], BrokerStatistics],
+        parts: Parts,
         providers: Mapping[ProviderName, PathRef],
         clock: Clock,
     ) -> None:
         self._system = system
         self.operators = operators
         self._rejections = LogBudget()
-        self._statistics = statistics
+        self._statistics = statistics = parts.statistics
         self._clock = clock
         self._numbers = count(1)
         self._places = ConsolePlaces()
@@ -61,6 +66,8 @@ class Consoles:
         started_at = system.driver.now()
         self._events = EventLog(started_at)
         self._sources = Sources()
+        self._process = ProcessMeter(system.driver)
+        self._sources.add(BROKER, lambda: broker_rows(statistics(), parts.counts(), self.process()))
         self._sources.add(PROVIDERS, lambda: provider_rows(statistics()))
         self._sources.add(ACTORS, lambda: actor_rows(system.statistics()))
         self._sources.add(
@@ -72,6 +79,10 @@ class Consoles:
                 self._events.rows(), provider_event_rows(statistics(), started_at)
             ),
         )
+        self._sources.add(TENANTS, lambda: tenant_rows(parts.tenants()))
+        self._sources.add(SESSIONS, lambda: session_rows(parts.sessions()))
+        self._sources.add(CONNECTIONS, lambda: connection_rows(parts.connections()))
+        self._sources.add(REQUESTS, lambda: RequestRows(parts.requests(), system.driver.now()))
         self.ring = Ring(self._sources, system.driver, clock.wall)
         self.questions = Questions()
         self.questions.add("history", Role.VIEWER, lambda _: self.ring.history())
@@ -86,9 +97,17 @@ class Consoles:
         """Count a guess of an operator's token; return how long its answer takes."""
         return note_wrong_token(self._wrong_tokens, address, self._system.driver.now())
 
+    def process(self) -> ProcessState:
+        """The process at this moment."""
+        return self._process.state(restarts=self._events.restarts, alarms=0)
+
     def watch_events(self) -> Callable[[], None]:
         """Note the events of the runtime from now on, until the result is called."""
         return self._system.on_event(self._events.add)
+
+    def measure(self) -> Callable[[], None]:
+        """Measure the process from now on, until the result is called."""
+        return self._process.start()
 
     def open(self, peer: Peer, outbox: Outbox) -> LoopRef[ConsoleActor]:
         """Spawn the actor of a console."""
@@ -106,6 +125,7 @@ class Consoles:
             rejections=self._rejections,
             describe=self._describe,
             clock=self._clock,
+            meter=self._process,
         )
 
     def _describe(self) -> dict[str, Any]:

@@ -116,13 +116,14 @@ class Broker:
         self._consoles = Consoles(
             self.system,
             operators=operators(self.config),
-            statistics=self.statistics,
+            parts=self._tree.overview,
             providers=self._tree.directory.providers,
             clock=self._clock,
         )
         stack.callback(self._consoles.watch_events())
         self._consoles.ring.start()
         stack.callback(self._consoles.ring.stop)
+        stack.callback(self._consoles.measure())
         await self._listen()
         stack.enter_context(self._guard_memory())
         stack.push_async_callback(self._server.stop)

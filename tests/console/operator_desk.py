@@ -67,7 +67,7 @@ class OperatorDesk:
         self.consoles = Consoles(
             self.tree.system,
             operators=OPERATORS,
-            statistics=self.tree.board.statistics,
+            parts=self.tree.overview,
             providers=self.tree.directory.providers,
             clock=self.tree.clock,
         )

@@ -12,6 +12,7 @@ from exai_actors.console.actions import Actions
 from exai_actors.console.actor import NO_HELLO, UNAUTHORIZED, WRONG_TOKEN, ConsoleActor
 from exai_actors.console.feed import Sources
 from exai_actors.console.places import ConsolePlaces
+from exai_actors.console.process import ProcessMeter
 from exai_actors.console.questions import Questions
 from exai_actors.core.log_budget import LogBudget
 from exai_actors.core.observe.query import Column, Kind, Table
@@ -75,6 +76,7 @@ class Console:
             rejections=rejections or LogBudget(),
             describe=lambda: {"version": "1.2.3"},
             clock=self.clock,
+            meter=ProcessMeter(self.driver),
         )
         self.driver.run_until_idle()
 

@@ -6,19 +6,17 @@ from typing import Any
 
 import pytest
 
-from exai_actors.console.tables import (
-    ACTORS,
+from exai_actors.console.tables.actors import ACTORS, actor_rows
+from exai_actors.console.tables.events import (
     DEAD_LETTERS,
     EVENTS,
     MAX_EVENTS,
-    PROVIDERS,
     EventLog,
-    actor_rows,
     dead_letter_rows,
     newest_first,
     provider_event_rows,
-    provider_rows,
 )
+from exai_actors.console.tables.providers import PROVIDERS, provider_rows
 from exai_actors.core.calls import FailureKind
 from exai_actors.core.capacity.changes import SetLimit
 from exai_actors.core.capacity.settings import CapacitySettings, GateSettings, RetrySettings

@@ -12,7 +12,7 @@ import pytest
 
 from exai_actors.console.feed import Sources
 from exai_actors.console.guesses import note_wrong_token
-from exai_actors.console.tables import PROVIDERS
+from exai_actors.console.tables.providers import PROVIDERS
 from exai_actors.console.web.files import Files
 from exai_actors.core.observe.query import Column, Kind, Table
 from exai_actors.core.observe.tables import Row

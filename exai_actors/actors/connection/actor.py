@@ -15,6 +15,7 @@ from exai_actors.actors.connection.slow_consumer import SlowConsumer
 from exai_actors.actors.log import logs_details, shown
 from exai_actors.core import error_bodies
 from exai_actors.core.calls import Outcome
+from exai_actors.core.observe.parts import ConnectionState
 from exai_actors.errors import ErrorBody, ErrorCode
 from exai_actors.ids import ConnectionId, RequestKey, SessionId
 from exai_actors.messages.broker import Admit, BrokerMessage
@@ -125,7 +126,7 @@ class ConnectionActor(LoopActor):
         self._draining = False
         self._closing = False
         self._log_details = logs_details()
-        self._opened_at = self.now() if self._log_details else 0.0
+        self._opened_at = self.now()
 
     def on_start(self) -> None:
         until = max(0.0, self._settings.hello_timeout_s - _LAST_CHANCE_S)
@@ -192,6 +193,23 @@ class ConnectionActor(LoopActor):
                 self._session_down()
             case _:
                 assert_never(message)
+
+    @property
+    def connection_id(self) -> ConnectionId:
+        return self._id
+
+    def state(self, tenant: str, session: str) -> ConnectionState:
+        """This connection as consoles see it; a session that it has joined is known elsewhere."""
+        return ConnectionState(
+            connection=self._id,
+            address=self._peer.address,
+            agent=self._peer.user_agent or "",
+            tenant=tenant,
+            session=session,
+            open_s=self.now() - self._opened_at,
+            calls=len(self._calls),
+            paused=self._slow_consumer.is_slow,
+        )
 
     def _text(self, message: TextReceived) -> None:
         session = self._open_session

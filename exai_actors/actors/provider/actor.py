@@ -7,7 +7,7 @@ really ended.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from math import inf
 from typing import TYPE_CHECKING, assert_never
 
@@ -22,6 +22,7 @@ from exai_actors.actors.provider.log import (
     log_violations,
 )
 from exai_actors.actors.provider.model_refresh import ModelRefresh
+from exai_actors.actors.provider.places import Place, places
 from exai_actors.actors.provider.replies import ProviderReplies
 from exai_actors.actors.provider.statistics import Counts, describe
 from exai_actors.core import error_bodies
@@ -197,6 +198,13 @@ class ProviderActor(LoopActor):
             for flow, in_flight, queued in self._dispatcher.flows()
             if flow.session != NO_SESSION
         )
+
+    def places(self) -> Iterator[Place]:
+        """The place of each call, for a reader on the loop thread."""
+        name = self._name
+        for place in places(self._dispatcher, self.now()):
+            reason = place.reason
+            yield place if reason is None else replace(place, reason=replace(reason, provider=name))
 
     def waiting(self, session: SessionId, request: RequestKey) -> Waiting | None:
         """The place and the reason of a request that waits here; None if it does not."""

@@ -17,6 +17,7 @@ from exai_actors.actors.session.connections import SessionConnections
 from exai_actors.actors.session.local_tools import LocalTools
 from exai_actors.actors.session.request_ends import Reply, RequestEnds
 from exai_actors.actors.session.request_log import RequestLog
+from exai_actors.actors.session.view import SessionView
 from exai_actors.core import error_bodies
 from exai_actors.core.calls import (
     ChatMessage,
@@ -282,8 +283,10 @@ class SessionActor(LoopActor):
             self._generated += 1
             conversation = f"{self._conversation_prefix}-{self._generated}"
         waiter = (submit.connection_id, submit.request)
+        run = self._requests.next_run(submit.request)
         active = ActiveRequest(
-            run=self._requests.next_run(submit.request),
+            run=run,
+            number=run.run,
             names=names,
             arguments=arguments,
             options=options,
@@ -326,6 +329,18 @@ class SessionActor(LoopActor):
 
     def _waiting(self) -> int:
         return self._requests.waiting
+
+    @property
+    def view(self) -> SessionView:
+        """This session as consoles see it, for readers on the loop thread."""
+        return SessionView(
+            path=self.path,
+            session_id=self._id,
+            settings=self._settings,
+            requests=self._requests,
+            conversations=self._conversations,
+            connections=self._connections,
+        )
 
     def _refuse(self, submit: Submit, error: ErrorBody) -> None:
         self._log.refused(submit.request, error, self.now())

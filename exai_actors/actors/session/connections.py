@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import assert_never
 
 from exai_actors.core import error_bodies
@@ -36,6 +37,9 @@ class SessionConnections:
 
     def __len__(self) -> int:
         return len(self._by_id)
+
+    def __iter__(self) -> Iterator[ConnectionId]:
+        return iter(self._by_id)
 
     def add(self, connection_id: ConnectionId, connection: Recipient[ConnectionMessage]) -> None:
         """Add a connection."""

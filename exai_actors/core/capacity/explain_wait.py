@@ -6,6 +6,7 @@ Nothing here changes anything, and nothing runs for calls that do not wait.
 from __future__ import annotations
 
 from collections import Counter
+from itertools import chain
 from math import inf
 from typing import Any
 
@@ -108,10 +109,10 @@ class WaitExplainer:
         found = self._shares.get(pool.model)
         if found is None:
             held = Counter(call.flow.tenant.name for call in pool.ledger.held.values())
-            weights = {
-                call.flow.tenant.name: 1 / call.flow.tenant.inverse_weight
-                for call in (*pool.ledger.held.values(), *pool.queue)
-            }
+            working = chain(
+                (call.flow.tenant for call in pool.ledger.held.values()), pool.queue.tenants()
+            )
+            weights = {tenant.name: 1 / tenant.inverse_weight for tenant in working}
             total = sum(weights.values())
             found = self._shares[pool.model] = (
                 {

@@ -17,6 +17,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterator, Mapping
 from itertools import count
+from operator import attrgetter
 from typing import Generic, TypeVar
 
 from exai_actors.core.capacity.flows import Flow, QueuedRequest, Tenant
@@ -24,6 +25,11 @@ from exai_actors.core.capacity.virtual_time import StartTimeClock
 from exai_actors.ids import RequestKey, SessionId, TenantName
 
 T = TypeVar("T")
+
+_LAST_STAMP = 1 << 62
+"""Larger than the stamp of any tag."""
+
+_order = attrgetter("order")
 
 
 class FairQueue(Generic[T]):
@@ -279,21 +285,28 @@ class FairQueue(Generic[T]):
         return value
 
     def in_service_order(self) -> Iterator[T]:
-        """All values in the order of ``take``, as if none came and no session waited too long."""
+        """All values in the order of ``take``, as if none came and no session waited too long.
+
+        Changes after the first value has no effect. A reader that stops early sorts only the
+        sessions that it has come to.
+        """
         tenants = []
         for tenant in self._waiting.waiting():
             flows = [
-                (flow.tag.start, flow.tag.stamp, flow.in_reverse_order())
+                (flow.tag.start, flow.tag.stamp, list(flow.waiting.values()))
                 for flow in tenant.sessions.waiting()
             ]
             heapq.heapify(flows)
             tenants.append((tenant.tag.start, tenant.tag.stamp, tenant.inverse_weight, flows))
         heapq.heapify(tenants)
         # After a grant, an owner comes behind all others with the same start tag, as in reorder().
-        stamps = count(1 << 62)
+        stamps = count(_LAST_STAMP)
+        aside = list(self.aside)
         while tenants:
             start, _, inverse_weight, flows = tenants[0]
-            flow_start, _, remaining = flows[0]
+            flow_start, stamp, remaining = flows[0]
+            if stamp < _LAST_STAMP:
+                remaining.sort(key=_order, reverse=True)
             queued = remaining.pop()
             if remaining:
                 heapq.heapreplace(flows, (flow_start + queued.cost, next(stamps), remaining))
@@ -305,7 +318,7 @@ class FairQueue(Generic[T]):
             else:
                 heapq.heappop(tenants)
             yield queued.value
-        yield from self.aside
+        yield from aside
 
     def rank(self, flow: Flow) -> int:
         """About how many requests would be served before a new one of this flow.
@@ -330,6 +343,10 @@ class FairQueue(Generic[T]):
                 mean = tenant.queued_cost / tenant.queued * tenant.inverse_weight
                 ahead += min(tenant.queued, int((start - tenant.tag.start) / mean) + 1)
         return ahead
+
+    def tenants(self) -> Iterator[Tenant]:
+        """The tenants with waiting requests, those aside included."""
+        return (tenant for tenant in self._tenants.values() if tenant.queued or tenant.aside)
 
     def violations(self) -> Iterator[str]:
         """Each sum that differs from the records it counts, in words; none if all is well."""

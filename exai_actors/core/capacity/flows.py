@@ -121,9 +121,5 @@ class Flow:
             self.queued_cost = 0.0
             self._heap.clear()
 
-    def in_reverse_order(self) -> list[QueuedRequest]:
-        """All waiting requests, the next one last."""
-        return sorted(self.waiting.values(), key=lambda queued: queued.order, reverse=True)
-
     def _is_waiting(self, queued: QueuedRequest) -> bool:
         return self.waiting.get(queued.request) is queued

@@ -39,18 +39,22 @@ class WaitEstimates(Generic[C]):
         and notes the report.
         """
         for pool in self._pools:
-            if not any(_is_due(call, now, every_s) for call in pool.queue):
-                continue
-            granted_at = (call.granted_at for call in pool.ledger.held.values())
-            rest_ends = self._quarantine.ends_of(pool.ledger)
-            waits_s = pool.service_time.waits_s(granted_at, pool.ledger.own, now, rest_ends)
-            for position, call in enumerate(pool.queue.in_service_order(), start=1):
-                permit_s = next(waits_s)
-                if _is_due(call, now, every_s):
-                    call.position_reported_at = now
-                    wait_s = self._behind_guards(pool, position, permit_s, now)
-                    held_s = self._guards.model_held_until(call) - now
-                    yield position, wait_s if held_s <= 0 else max(wait_s or 0.0, held_s), call
+            if any(_is_due(call, now, every_s) for call in pool.queue):
+                for place in self.in_line(pool, now):
+                    call = place[2]
+                    if _is_due(call, now, every_s):
+                        call.position_reported_at = now
+                        yield place
+
+    def in_line(self, pool: Pool[C], now: float) -> Iterator[tuple[int, float | None, C]]:
+        """The queued calls in the order of service: position, estimated wait, and call."""
+        granted_at = (call.granted_at for call in pool.ledger.held.values())
+        rest_ends = self._quarantine.ends_of(pool.ledger)
+        waits_s = pool.service_time.waits_s(granted_at, pool.ledger.own, now, rest_ends)
+        for position, call in enumerate(pool.queue.in_service_order(), start=1):
+            wait_s = self._behind_guards(pool, position, next(waits_s), now)
+            held_s = self._guards.model_held_until(call) - now
+            yield position, wait_s if held_s <= 0 else max(wait_s or 0.0, held_s), call
 
     def wait_s(self, pool: Pool[C], position: int, now: float) -> float | None:
         """Seconds until the call at ``position`` from 1 gets its permit; None if unknown."""

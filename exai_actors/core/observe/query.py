@@ -46,6 +46,7 @@ class Kind(StrEnum):
     SHARE = "share"
     """A part of a whole, from 0 to 1."""
     FLAG = "flag"
+    BYTES = "bytes"
 
 
 class Column(msgspec.Struct, frozen=True):

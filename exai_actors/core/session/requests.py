@@ -37,17 +37,19 @@ Waiter = tuple[ConnectionId, RequestKey]
 class ActiveRequest(msgspec.Struct, gc=False, eq=False, kw_only=True):
     """A chat request without an outcome.
 
-    ``run`` is its name at the provider, ``names`` are those by which clients know it; a request
-    without any cannot be repeated. ``reader`` is the waiter that gets the chunks: the first, or
-    none once that one has left after the first chunk, because half a stream is no answer.
-    ``sequence`` is the number of chunks so far. ``deadline`` is an instant in monotonic seconds,
-    ``timeout_s`` the time it allowed at first. ``tried`` describes the failures at earlier targets
-    of the route. ``text`` is the size of its prompt and image URLs in characters. ``before`` is the
-    conversation that the request continues, as it was when the request started. ``attempts`` counts
-    the calls at earlier targets, ``span`` is its trace if requests are traced.
+    ``run`` is its name at the provider, ``number`` that of its first run, which it keeps. ``names``
+    are those by which clients know it; a request without any cannot be repeated. ``reader`` is the
+    waiter that gets the chunks: the first, or none once that one has left after the first chunk,
+    because half a stream is no answer. ``sequence`` is the number of chunks so far. ``deadline`` is
+    an instant in monotonic seconds, ``timeout_s`` the time it allowed at first. ``tried`` describes
+    the failures at earlier targets of the route. ``text`` is the size of its prompt and image URLs
+    in characters. ``before`` is the conversation that the request continues, as it was when the
+    request started. ``attempts`` counts the calls at earlier targets, ``span`` is its trace if
+    requests are traced.
     """
 
     run: RequestKey
+    number: int
     names: tuple[RequestKey, ...]
     arguments: ChatRequest
     options: CallOptions
@@ -137,6 +139,11 @@ class SessionRequests:
         return self._window.waiting
 
     @property
+    def at_providers(self) -> int:
+        """The number of requests in the window."""
+        return self._window.running
+
+    @property
     def text(self) -> int:
         """The characters of all requests in flight."""
         return self._text
@@ -149,6 +156,9 @@ class SessionRequests:
     def shrink_kept(self, size: int) -> None:
         """Drop the oldest outcomes until the rest has at most ``size`` bytes."""
         self._outcomes.shrink(size)
+
+    def __len__(self) -> int:
+        return len(self._active)
 
     def find(self, run: RequestKey) -> ActiveRequest | None:
         """The request in flight that its provider knows by this key."""

@@ -12,7 +12,7 @@ import pykka
 from pykka.messages import ProxyCall, ProxyGetAttr, ProxySetAttr, _ActorStop
 
 from exai_actors.runtime.kernel import lifecycle
-from exai_actors.runtime.kernel.cell import ActorCell, Supervisor
+from exai_actors.runtime.kernel.cell import RUNNING, ActorCell, Supervisor
 from exai_actors.runtime.kernel.driver import Driver
 from exai_actors.runtime.kernel.errors import RuntimeFault
 from exai_actors.runtime.kernel.pace import DEFAULT_PACE, Pace
@@ -230,6 +230,14 @@ class ActorSystem(System[LoopRef[Any]]):
             supervisor=supervisor,
             mailbox_limit=mailbox_limit,
         )
+
+    def behaviours(self, kind: type[A]) -> list[A]:
+        """The running actors of a class, for readers of their state on the loop thread."""
+        return [
+            cast("A", cell.behaviour)
+            for cell in self._cells()
+            if cell.state == RUNNING and issubclass(cell.behaviour_class, kind)
+        ]
 
     async def stop_all(self, timeout_s: float = 10.0) -> tuple[str, ...]:
         """Stop every actor, the last started first, each before the next; start no more.

@@ -68,6 +68,7 @@ class Session:
     ) -> EnterResult:
         waiter = (connection, name)
         self.latest = ActiveRequest(
+            number=0,
             run=self.requests.next_run(name),
             names=names,
             arguments=arguments,

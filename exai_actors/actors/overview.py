@@ -1,0 +1,124 @@
+"""The state of all parts of a broker, read from its actors without a message."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+
+from exai_actors.actors.connection.actor import ConnectionActor
+from exai_actors.actors.log import shown
+from exai_actors.actors.provider.actor import ProviderActor
+from exai_actors.actors.provider.places import Place
+from exai_actors.actors.request_board import RequestBoard
+from exai_actors.actors.session.actor import SessionActor
+from exai_actors.actors.session.view import SessionView
+from exai_actors.actors.statistics_board import StatisticsBoard
+from exai_actors.core.observe.parts import (
+    ConnectionState,
+    RequestCounts,
+    RequestState,
+    SessionState,
+)
+from exai_actors.core.statistics import BrokerStatistics, TenantStatistics
+from exai_actors.ids import RequestKey
+from exai_actors.runtime import ActorSystem
+
+
+class Overview:
+    """Reads the actors of one system; loop thread only."""
+
+    def __init__(
+        self, system: ActorSystem, board: StatisticsBoard, request_board: RequestBoard
+    ) -> None:
+        self._system = system
+        self._board = board
+        self._request_board = request_board
+
+    def statistics(self) -> BrokerStatistics:
+        return self._board.statistics()
+
+    def tenants(self) -> tuple[TenantStatistics, ...]:
+        return self._board.tenants()
+
+    def counts(self) -> RequestCounts:
+        """The requests so far."""
+        ended: Counter[str] = Counter()
+        not_accepted = 0
+        for (_, provider, _, kind, _), tally in self._request_board.figures.series.items():
+            ended[kind] += tally.requests
+            not_accepted += 0 if provider else tally.requests
+        return RequestCounts(accepted=ended.total() - not_accepted + self.active(), **ended)
+
+    def active(self) -> int:
+        """The number of requests without an outcome."""
+        return sum(len(view.requests) for view in self._sessions())
+
+    def sessions(self) -> Iterator[SessionState]:
+        """All sessions, the oldest first."""
+        return (view.state() for view in self._sessions())
+
+    def connections(self) -> Iterator[ConnectionState]:
+        """All connections, the oldest first."""
+        sessions = {
+            connection: view for view in self._sessions() for connection in view.connections
+        }
+        for actor in self._system.behaviours(ConnectionActor):
+            view = sessions.get(actor.connection_id)
+            if view is None:
+                yield actor.state("", "")
+            else:
+                yield actor.state(view.settings.tenant, shown(view.session_id))
+
+    def requests(self) -> RequestStates:
+        """The requests without an outcome: those at providers in the order of service, and those
+        that wait in their sessions.
+        """
+        return RequestStates(
+            self._system.behaviours(ProviderActor), list(self._sessions()), self._system.driver.now
+        )
+
+    def _sessions(self) -> Iterator[SessionView]:
+        return (actor.view for actor in self._system.behaviours(SessionActor))
+
+
+class RequestStates:
+    """Read one by one, while the broker works on: a reader of many pauses now and then."""
+
+    def __init__(
+        self,
+        providers: list[ProviderActor],
+        sessions: list[SessionView],
+        now: Callable[[], float],
+    ) -> None:
+        self._providers = providers
+        self._sessions = {view.session_id: view for view in sessions}
+        self._now = now
+
+    def __len__(self) -> int:
+        return sum(len(view.requests) for view in self._sessions.values())
+
+    def __iter__(self) -> Iterator[RequestState]:
+        for provider in self._providers:
+            for place in provider.places():
+                for run in place.call.runs:
+                    if (view := self._sessions.get(run.session)) is not None:
+                        yield from self._at_provider(view, run.request, place)
+        for view in self._sessions.values():
+            yield from view.not_at_providers(self._now())
+
+    def _at_provider(
+        self, view: SessionView, run: RequestKey, place: Place
+    ) -> Iterator[RequestState]:
+        active = view.requests.find(run)
+        if active is not None:
+            running_s = place.running_s
+            yield view.request(
+                active,
+                place.state,
+                self._now() - active.deadline + active.timeout_s - (running_s or 0.0),
+                place.reason,
+                position=place.position,
+                starts_in_s=place.starts_in_s,
+                attempt=place.call.attempts,
+                running_s=running_s,
+            )

@@ -1,0 +1,1 @@
+"""The tables that consoles can watch: their columns, and how their rows are made."""

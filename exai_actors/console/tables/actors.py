@@ -1,0 +1,57 @@
+"""The actors: their lanes, the message in hand, and the times of their handlers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from exai_actors.console.tables.cells import COUNT, SECONDS, SHARE, TEXT, TOTAL, rounded, share
+from exai_actors.core.observe.query import Column, Table
+from exai_actors.core.observe.tables import Keyed
+from exai_actors.runtime import ActorStatistics
+
+ACTORS = Table(
+    "actors",
+    (
+        Column("path", "Path", TEXT, "where the actor lives"),
+        Column("class", "Class", TEXT, "its class"),
+        Column("state", "State", TEXT, "starting, idle, ready, busy or stopping"),
+        Column("user", "User", COUNT, "messages that wait in the user lane"),
+        Column("system", "System", COUNT, "messages that wait in the system lane"),
+        Column("full", "Full", SHARE, "the part of the user lane that is taken"),
+        Column("oldest_s", "Oldest", SECONDS, "at most how long the oldest message has waited"),
+        Column("message", "Message", TEXT, "the message that it handles at this moment"),
+        Column("for_s", "For", SECONDS, "how long it has handled that"),
+        Column("processed", "Processed", TOTAL, "messages handled by this incarnation"),
+        Column("refused", "Refused", TOTAL, "messages that found the user lane full"),
+        Column("mean_s", "Mean", SECONDS, "mean time of its handlers"),
+        Column("max_s", "Max", SECONDS, "the longest handler took at least this"),
+        Column("failed", "Failed", TOTAL, "incarnations that ended with an error"),
+        Column("incarnation", "Inc", COUNT, "the number of this incarnation"),
+    ),
+)
+
+
+def actor_rows(actors: Iterable[ActorStatistics]) -> Iterator[Keyed]:
+    """One row for each incarnation."""
+    for actor in actors:
+        mean_s = actor.handler_s_total / actor.processed if actor.processed else None
+        yield (
+            f"{actor.path}#{actor.incarnation}",
+            (
+                actor.path,
+                actor.actor_class,
+                actor.state,
+                actor.user_depth,
+                actor.system_depth,
+                share(actor.user_depth, actor.mailbox_limit),
+                rounded(actor.oldest_age_s),
+                actor.current_message,
+                None if actor.current_for_s is None else rounded(actor.current_for_s),
+                actor.processed,
+                actor.refused,
+                None if mean_s is None else rounded(mean_s),
+                rounded(actor.handler_s_max),
+                actor.failed,
+                actor.incarnation,
+            ),
+        )

@@ -1,0 +1,73 @@
+"""The requests without an outcome: where each is, and why it waits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from exai_actors.console.parts import SizedStates
+from exai_actors.console.tables.cells import COUNT, FLAG, SECONDS, TEXT, rounded_if
+from exai_actors.core.observe.parts import RequestState
+from exai_actors.core.observe.query import Column, Table
+from exai_actors.core.observe.tables import Keyed
+from exai_actors.core.wait_reasons import words
+
+REQUESTS = Table(
+    "requests",
+    (
+        Column("request", "Request", TEXT, "its number: that of its session, and its own"),
+        Column("request_id", "Client's id", TEXT, "the id that its client gave it"),
+        Column("tenant", "Tenant", TEXT, "the owner of its client's token"),
+        Column("state", "State", TEXT, "waiting (in its session), queued, running or retrying"),
+        Column("position", "Pos", COUNT, "its place in the provider's queue"),
+        Column("waited_s", "Waited", SECONDS, "how long it has waited, or did before it ran"),
+        Column("starts_in_s", "Starts in", SECONDS, "the predicted time until it runs"),
+        Column("reason", "Reason", TEXT, "the code of the limit that it waits for"),
+        Column("provider", "Provider", TEXT, "the provider that it is meant for now"),
+        Column("model", "Model", TEXT, "the model that it is meant for now"),
+        Column("session", "Session", TEXT, "the beginning of its session's name"),
+        Column("connection", "Connection", TEXT, "the connection that waits for it first"),
+        Column("attempt", "Attempt", COUNT, "how often it got a permit"),
+        Column("running_s", "Runs", SECONDS, "how long this attempt has run"),
+        Column("pieces", "Pieces", COUNT, "the pieces of its answer that were sent"),
+        Column("held", "Held", FLAG, "whether an operator keeps it from running"),
+        Column("detail", "Detail", TEXT, "the reason in words"),
+    ),
+)
+
+
+class RequestRows:
+    """One row for each request, made when it is read: there may be many."""
+
+    def __init__(self, states: SizedStates, now: float) -> None:
+        self._states = states
+        self._now = now
+
+    def __len__(self) -> int:
+        return len(self._states)
+
+    def __iter__(self) -> Iterator[Keyed]:
+        now = self._now
+        return ((state.number, _row(state, now)) for state in self._states)
+
+
+def _row(state: RequestState, now: float) -> tuple[str | int | float | bool | None, ...]:
+    reason = state.reason
+    return (
+        state.number,
+        state.request_id,
+        state.tenant or "default",
+        state.state,
+        state.position,
+        round(state.waited_s, 1),
+        rounded_if(state.starts_in_s),
+        "" if reason is None else reason.code.value,
+        state.provider,
+        state.model,
+        state.session,
+        state.connection,
+        state.attempt,
+        None if state.running_s is None else round(state.running_s, 1),
+        state.pieces,
+        state.is_held,
+        "" if reason is None else words(reason, now),
+    )

@@ -1,0 +1,153 @@
+"""The tables of the broker, its clients and their requests: rows of a real tree of actors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from exai_actors.actors.session.settings import SessionSettings
+from exai_actors.core.authentication import Identity
+from exai_actors.core.calls import FailureKind
+from exai_actors.core.capacity.settings import CapacitySettings, RetrySettings
+from exai_actors.core.operators import Role
+from exai_actors.ids import TenantName
+from exai_actors.ports import Peer
+from tests.console.operator_desk import OperatorDesk
+
+TENANTS = (("t-a", Identity(TenantName("alice"))), ("t-b", Identity(TenantName("bob"))))
+
+
+def rows(desk: OperatorDesk, table: str, **query: Any) -> list[dict[str, Any]]:
+    return desk.console(Role.VIEWER).rows(table, **query)
+
+
+def test_requests_appear_in_the_order_of_service_with_their_reasons() -> None:
+    desk = OperatorDesk(limit=1, session=SessionSettings(window=2), tokens=TENANTS)
+    alice, bob = desk.tree.client("s-alice", "t-a"), desk.tree.client("s-bob", "t-b")
+    for name in ("a1", "a2", "a3"):
+        alice.call(name)
+    bob.call("b1")
+    found = rows(desk, "requests")
+    assert [(row["request_id"], row["state"], row["reason"]) for row in found] == [
+        ("a1", "running", ""),
+        ("b1", "queued", "permit"),
+        ("a2", "queued", "tenant_share"),
+        ("a3", "waiting", "session_window"),
+    ]
+    assert [row["position"] for row in found] == [None, 1, 2, None]
+    assert [row["request"] for row in found] == ["1/1", "2/1", "1/2", "1/3"]
+    assert {row["connection"] for row in found} == {"conn-1", "conn-2"}
+    assert {row["session"] for row in found} == {"s-alice", "s-bob"}
+    assert found[0]["provider"] == "kimi"
+    assert found[0]["model"] == "moon"
+
+
+def test_waiting_and_running_times_are_told_apart() -> None:
+    desk = OperatorDesk(limit=1)
+    client = desk.tree.client()
+    client.call("first")
+    desk.tree.advance(4.0)
+    client.call("second")
+    desk.tree.advance(3.0)
+    running, queued = rows(desk, "requests")
+    assert (running["waited_s"], running["running_s"]) == (0.0, pytest.approx(7.0, abs=1.0))
+    assert (queued["waited_s"], queued["running_s"]) == (pytest.approx(3.0, abs=1.0), None)
+    desk.tree.upstream.calls[0].complete()
+    desk.tree.settle()
+    (second,) = rows(desk, "requests")
+    assert second["waited_s"] == pytest.approx(3.0, abs=1.0)
+
+
+def test_a_failed_attempt_waits_for_the_next_one() -> None:
+    desk = OperatorDesk(capacity=CapacitySettings(limit=1, retry=RetrySettings(attempts=3)))
+    desk.tree.client().call("again")
+    desk.tree.upstream.calls[0].fail(FailureKind.SERVER_ERROR)
+    desk.tree.settle()
+    (row,) = rows(desk, "requests")
+    assert (row["state"], row["reason"], row["attempt"]) == ("retrying", "retry", 1)
+    assert row["starts_in_s"] is not None
+
+
+def test_no_table_has_a_prompt_a_token_or_a_whole_name_of_a_session() -> None:
+    desk = OperatorDesk(limit=1, tokens=(("token-of-alice", Identity(TenantName("alice"))),))
+    name = "a-name-that-nobody-else-should-learn"
+    client = desk.tree.client(name, "token-of-alice")
+    for request in ("a", "b"):
+        client.call(request, "my secret prompt")
+    console = desk.console(Role.VIEWER)
+    for table in console.greeting["tables"]:
+        text = str(console.rows(table))
+        for secret in ("secret prompt", "token-of-alice", name):
+            assert secret not in text, f"{table} shows {secret}"
+
+
+def test_connections_show_their_sessions_once_they_are_admitted() -> None:
+    desk = OperatorDesk()
+    desk.tree.client("mine").call("a")
+    desk.tree.connect(Peer("192.0.2.7", user_agent="curl"))
+    admitted, stranger = rows(desk, "connections")
+    assert (admitted["session"], admitted["tenant"], admitted["calls"]) == ("mine", "default", 1)
+    assert (stranger["session"], stranger["tenant"]) == ("", "")
+    assert (stranger["address"], stranger["agent"]) == ("192.0.2.7", "curl")
+
+
+def test_sessions_show_their_windows() -> None:
+    desk = OperatorDesk(limit=1, session=SessionSettings(window=2))
+    client = desk.tree.client("mine")
+    for name in "abc":
+        client.call(name)
+    desk.tree.client("idle")
+    mine, idle = rows(desk, "sessions")
+    assert (mine["at_providers"], mine["waiting"], mine["full"]) == (2, 1, 1.0)
+    assert (idle["connections"], idle["at_providers"]) == (1, 0)
+    assert mine["path"] == "/sessions/1"
+
+
+def test_tenants_show_what_they_have_and_what_they_may_have() -> None:
+    desk = OperatorDesk(limit=2, tokens=TENANTS)
+    alice, bob = desk.tree.client("s", "t-a"), desk.tree.client("s", "t-b")
+    for name in "abc":
+        alice.call(name)
+    bob.call("d")
+    found = {row["tenant"]: row for row in rows(desk, "tenants")}
+    assert found["alice"]["share_entitled"] == found["bob"]["share_entitled"] == 0.5
+    assert (found["alice"]["queued"], found["bob"]["queued"]) == (1, 1)
+
+
+def test_the_broker_counts_each_request_once() -> None:
+    desk = OperatorDesk(
+        capacity=CapacitySettings(limit=1, queue=1, retry=RetrySettings(attempts=1))
+    )
+    client = desk.tree.client()
+    for name in ("done", "queued", "refused"):
+        client.call(name)
+    desk.tree.upstream.calls[0].complete()
+    desk.tree.settle()
+    (broker,) = rows(desk, "broker")
+    assert (broker["requests"], broker["completed"], broker["refused"]) == (3, 1, 1)
+    desk.tree.upstream.calls[1].fail(FailureKind.SERVER_ERROR)
+    desk.tree.settle()
+    (broker,) = rows(desk, "broker")
+    assert (broker["requests"], broker["failed"], broker["in_flight"]) == (3, 1, 0)
+    assert broker["health"] == "ok"
+
+
+def test_the_requests_of_a_client_that_vanished_are_counted_as_ended() -> None:
+    desk = OperatorDesk(limit=1)
+    client = desk.tree.client()
+    client.call("a")
+    client.call("b")
+    client.vanish()
+    (broker,) = rows(desk, "broker")
+    assert (broker["requests"], broker["queued"]) == (2, 0)
+    assert rows(desk, "requests") == []
+
+
+def test_a_broker_with_a_held_provider_is_degraded() -> None:
+    desk = OperatorDesk(capacity=CapacitySettings(limit=1, retry=RetrySettings(attempts=1)))
+    desk.tree.client().call("a")
+    desk.tree.upstream.calls[0].fail(FailureKind.QUOTA, retry_after=90.0)
+    desk.tree.settle()
+    (broker,) = rows(desk, "broker")
+    assert broker["health"].startswith("degraded: kimi is held for")
