@@ -40,6 +40,11 @@ class Overview:
     def tenants(self) -> tuple[TenantStatistics, ...]:
         return self._board.tenants()
 
+    def leaving(self, provider: str) -> int:
+        """The queued requests of a provider that would go elsewhere if it were closed."""
+        actors = self._system.behaviours(ProviderActor)
+        return sum(actor.leaving() for actor in actors if actor.name == provider)
+
     def counts(self) -> RequestCounts:
         """The requests so far."""
         ended: Counter[str] = Counter()

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 import msgspec
+import structlog
 
+from exai_actors.console.audit import Audit
 from exai_actors.console.feed import Sources
-from exai_actors.core.observe.query import PreparedQuery, Query
+from exai_actors.core.observe.query import PreparedQuery, Query, QueryError
 from exai_actors.core.operations.action import (
     Action,
     ActionError,
@@ -19,13 +22,22 @@ from exai_actors.core.operations.action import (
     checked_arguments,
     checked_reason,
 )
+from exai_actors.core.operations.audit import MAX_TARGETS_NAMED, AuditEntry, TargetEffect
 from exai_actors.core.operators import Operator
-from exai_actors.runtime import ActorDeadError, LoopFuture, Timeout
+from exai_actors.ports import Clock
+from exai_actors.runtime import ActorDeadError, Driver, LoopFuture, MailboxFull, PathRef, Timeout
 from exai_actors.wire.console.protocol import Act
 
+log = structlog.get_logger()
+
 MAX_TARGETS = 10_000
-EVERY_BROKER = "broker"
+MAX_KEY_CHARACTERS = 200
+REPLY_WITHIN_S = 5.0
+WHOLE_BROKER = "broker"
 """The target of actions that concern the whole broker."""
+_AT_ONCE = 50
+
+Replies = tuple[LoopFuture[Any], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +45,11 @@ class Plan:
     """The effect of an action on one target, and how it is carried out.
 
     ``carry_out`` sends the messages; its argument, the cause, names the operator and the reason.
-    Its result is the reply to come, None or the problem as text; None if there is no reply.
+    It returns the replies to come, each None or the problem as text. Raises ActionError.
     """
 
     effect: Effect
-    carry_out: Callable[[str], LoopFuture[Any] | None]
+    carry_out: Callable[[str], Replies]
 
 
 MakePlan = Callable[[str, Mapping[str, Any]], Plan]
@@ -45,29 +57,31 @@ MakePlan = Callable[[str, Mapping[str, Any]], Plan]
 
 
 @final
-class TargetEffect(msgspec.Struct, frozen=True):
-    """The effect on one target; not ``ok`` if it was refused, for the reason in ``text``."""
-
-    target: str
-    text: str
-    ok: bool = True
-
-
-@final
 class Acted(msgspec.Struct, frozen=True, gc=False):
     """An action of the console has been carried out or previewed."""
 
-    refusable = False
+    refusable: ClassVar[bool] = False
     act: Act
     effects: tuple[TargetEffect, ...]
     undo: dict[str, Any] | None
 
 
+def ask(target: PathRef, message: object, name: str) -> LoopFuture[Any]:
+    """The reply to a message. Raises ActionError if no actor lives there."""
+    ref = target.resolve()
+    if ref is None:
+        raise ActionError(f"{name} is not running; try again in a moment")
+    return ref.ask(message, block=False, timeout=REPLY_WITHIN_S)
+
+
 class Actions:
     """The actions of a broker by name; loop thread only."""
 
-    def __init__(self, sources: Sources) -> None:
+    def __init__(self, sources: Sources, audit: Audit, driver: Driver, clock: Clock) -> None:
         self._sources = sources
+        self._audit = audit
+        self._driver = driver
+        self._clock = clock
         self._actions: dict[str, tuple[Action, MakePlan]] = {}
 
     def add(self, action: Action, plan: MakePlan) -> None:
@@ -78,34 +92,67 @@ class Actions:
         return tuple(action for action, _ in self._actions.values())
 
     def act(
-        self, act: Act, operator: Operator, now: float, done: Callable[[Acted], object]
+        self, act: Act, operator: Operator, address: str, done: Callable[[Acted], object]
     ) -> None:
         """Preview or carry out an action, and call ``done`` with the effects, perhaps later.
 
         Raises ActionError or QueryError if it cannot be done to any target.
         """
-        action, plan = self._allowed(act, operator)
-        arguments = checked_arguments(action, act.arguments)
-        reason = checked_reason(act.reason)
-        targets = self._targets(action, act, now)
+
+        def finish(acted: Acted) -> None:
+            if not act.preview:
+                self._note(act, operator, address, acted.effects, arguments)
+            done(acted)
+
+        try:
+            action, plan = self._allowed(act, operator)
+            arguments = checked_arguments(action, act.arguments)
+            reason = checked_reason(act.reason)
+            targets = self._targets(action, act)
+        except (ActionError, QueryError) as error:
+            if not act.preview:
+                self._note_refusal(act, operator, address, str(error))
+            raise
         cause = f"{operator.name}: {reason}" if reason else operator.name
-        running = _Running(act, len(targets), done)
-        for target in targets:
-            try:
-                planned = plan(target, arguments)
-                reply = None if act.preview else planned.carry_out(cause)
-            except ActionError as error:
-                running.settled(target, str(error), None, None)
-                continue
-            if reply is None:
-                running.settled(target, None, planned.effect, None)
-            else:
-                reply.add_done_callback(partial(running.settled, target, None, planned.effect))
+        _Running(self._driver, act, partial(_planned, plan, arguments), cause, targets, finish).go()
+
+    def _note_refusal(self, act: Act, operator: Operator, address: str, why: str) -> None:
+        suppressed = self._audit.allows_refusal(self._driver.now())
+        if suppressed is not None:
+            target = ", ".join(act.targets[:MAX_TARGETS_NAMED]) or act.filter
+            effect = TargetEffect(target[:MAX_KEY_CHARACTERS], why, ok=False)
+            self._note(act, operator, address, (effect,), {}, suppressed)
+
+    def _note(
+        self,
+        act: Act,
+        operator: Operator,
+        address: str,
+        effects: tuple[TargetEffect, ...],
+        arguments: dict[str, Any],
+        suppressed: int = 0,
+    ) -> None:
+        self._audit.note(
+            AuditEntry(
+                at=self._clock.wall(),
+                operator=operator.name,
+                role=operator.role,
+                address=address,
+                action=act.action[:MAX_KEY_CHARACTERS],
+                arguments=arguments,
+                reason=" ".join(act.reason.split())[:MAX_KEY_CHARACTERS],
+                effects=effects[:MAX_TARGETS_NAMED],
+                count=len(effects),
+                failed=sum(not effect.ok for effect in effects),
+                suppressed=suppressed,
+            )
+        )
 
     def _allowed(self, act: Act, operator: Operator) -> tuple[Action, MakePlan]:
         if act.action not in self._actions:
             known = ", ".join(self._actions) or "none"
-            raise ActionError(f"there is no action '{act.action}'; choose from {known}", "unknown")
+            shown = act.action[:MAX_KEY_CHARACTERS]
+            raise ActionError(f"there is no action '{shown}'; choose from {known}", "unknown")
         action, plan = self._actions[act.action]
         if not operator.role.may(action.role):
             raise ActionError(
@@ -113,17 +160,19 @@ class Actions:
             )
         return action, plan
 
-    def _targets(self, action: Action, act: Act, now: float) -> tuple[str, ...]:
+    def _targets(self, action: Action, act: Act) -> tuple[str, ...]:
         if not action.targets:
-            return (EVERY_BROKER,)
+            return (WHOLE_BROKER,)
         if act.targets and act.filter:
             raise ActionError("name the targets or filter them, not both")
         if not act.filter:
             if not act.targets:
                 raise ActionError(f"name a target of {action.name}: a key of {action.table}")
+            if any(len(target) > MAX_KEY_CHARACTERS for target in act.targets):
+                raise ActionError(f"a target has at most {MAX_KEY_CHARACTERS} characters")
             return tuple(dict.fromkeys(act.targets))
         query = PreparedQuery(self._sources.table(action.table), Query(act.filter))
-        matching = query.matching(self._sources.rows(action.table, now))
+        matching = query.matching(self._sources.rows(action.table, self._driver.now()))
         if not matching:
             raise ActionError(f"no row of {action.table} matches '{act.filter}'", "unknown")
         if len(matching) > MAX_TARGETS:
@@ -134,35 +183,80 @@ class Actions:
         return tuple(key for key, _ in matching)
 
 
+def _planned(plan: MakePlan, arguments: Mapping[str, Any], target: str) -> Plan:
+    """Whatever goes wrong is a problem of this target: others still get theirs."""
+    try:
+        return plan(target, arguments)
+    except ActionError:
+        raise
+    except Exception as error:
+        log.exception("console.action_failed", target=target)
+        raise ActionError(f"internal error ({type(error).__name__}); see the log") from None
+
+
 class _Running:
-    """Collects the effects of one action on its targets."""
+    """One action on its targets, a few in each turn of the loop, and its effects."""
 
-    def __init__(self, act: Act, expected: int, done: Callable[[Acted], object]) -> None:
-        self._act = act
-        self._left = expected
-        self._done = done
-        self._effects: list[TargetEffect] = []
-        self._undo: list[tuple[str, Undo]] = []
-
-    def settled(
+    def __init__(
         self,
-        target: str,
-        problem: str | None,
-        effect: Effect | None,
-        reply: LoopFuture[Any] | None,
+        driver: Driver,
+        act: Act,
+        plan: Callable[[str], Plan],
+        cause: str,
+        targets: Iterable[str],
+        done: Callable[[Acted], object],
     ) -> None:
-        """One target is done, or refused with a ``problem``, or the ``reply`` says which."""
-        if reply is not None:
-            problem = _problem_in(reply)
+        self._driver = driver
+        self._act = act
+        self._plan = plan
+        self._cause = cause
+        self._targets = deque(targets)
+        self._effects: dict[str, TargetEffect] = {}
+        self._undo: list[tuple[str, Undo]] = []
+        self._open = len(self._targets)
+        self._done = done
+
+    def go(self) -> None:
+        for _ in range(min(_AT_ONCE, len(self._targets))):
+            self._one(self._targets.popleft())
+        if self._targets:
+            self._driver.call_soon(self.go)
+
+    def _one(self, target: str) -> None:
+        # In the order of the targets, whichever reply comes first.
+        self._effects[target] = TargetEffect(target, "", ok=False)
+        try:
+            plan = self._plan(target)
+            replies = () if self._act.preview else plan.carry_out(self._cause)
+        except ActionError as error:
+            self._settled(target, str(error), None)
+            return
+        left = len(replies)
+        problems: list[str] = []
+
+        def replied(reply: LoopFuture[Any]) -> None:
+            nonlocal left
+            left -= 1
+            if (problem := _problem_in(reply)) is not None:
+                problems.append(problem)
+            if not left:
+                self._settled(target, "; ".join(problems) or None, plan.effect)
+
+        for reply in replies:
+            reply.add_done_callback(replied)
+        if not replies:
+            self._settled(target, None, plan.effect)
+
+    def _settled(self, target: str, problem: str | None, effect: Effect | None) -> None:
         if problem is not None or effect is None:
-            self._effects.append(TargetEffect(target, problem or "", ok=False))
+            self._effects[target] = TargetEffect(target, problem or "", ok=False)
         else:
-            self._effects.append(TargetEffect(target, effect.text))
+            self._effects[target] = TargetEffect(target, effect.text, before=effect.before)
             if effect.undo is not None:
                 self._undo.append((target, effect.undo))
-        self._left -= 1
-        if not self._left:
-            self._done(Acted(self._act, tuple(self._effects), self._combined_undo()))
+        self._open -= 1
+        if not self._open:
+            self._done(Acted(self._act, tuple(self._effects.values()), self._combined_undo()))
 
     def _combined_undo(self) -> dict[str, Any] | None:
         """One action that undoes all effects; None if they need different ones."""
@@ -184,5 +278,9 @@ def _problem_in(reply: LoopFuture[Any]) -> str | None:
     except Timeout:
         return "it did not reply in time; look at its row"
     except ActorDeadError:
-        return "it has ended; try again in a moment"
+        return "it has ended; look at its row"
+    except MailboxFull:
+        return "its mailbox is full; try again in a moment"
+    except Exception as error:  # noqa: BLE001 - whatever the actor raised, it has failed
+        return f"it failed ({type(error).__name__}); see the log"
     return problem

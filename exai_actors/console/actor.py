@@ -236,7 +236,7 @@ class ConsoleActor(LoopActor):
                     answered = self._questions.answer(question, of, operator.role)
                     self._outbox.send(protocol.answer(message, answered))
                 case Act():
-                    self._actions.act(message, operator, self.now(), self.actor_ref.tell)
+                    self._actions.act(message, operator, self._peer.address, self.actor_ref.tell)
                 case _:
                     assert_never(message)
         except ActionError as error:

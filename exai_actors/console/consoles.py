@@ -8,6 +8,7 @@ from typing import Any
 
 from exai_actors.console.actions import Actions
 from exai_actors.console.actor import ConsoleActor
+from exai_actors.console.audit import Audit, Write
 from exai_actors.console.feed import Sources
 from exai_actors.console.guesses import note_wrong_token
 from exai_actors.console.parts import Parts
@@ -33,6 +34,7 @@ from exai_actors.console.tables.sessions import SESSIONS, session_rows
 from exai_actors.console.tables.tenants import TENANTS, tenant_rows
 from exai_actors.core.log_budget import LogBudget
 from exai_actors.core.observe.parts import ProcessState
+from exai_actors.core.operations.audit import AUDIT
 from exai_actors.core.operators import Operators, Role
 from exai_actors.core.wrong_tokens import WrongTokens
 from exai_actors.ids import ProviderName
@@ -54,6 +56,7 @@ class Consoles:
         parts: Parts,
         providers: Mapping[ProviderName, PathRef],
         clock: Clock,
+        write_audit: Write | None = None,
     ) -> None:
         self._system = system
         self.operators = operators
@@ -86,8 +89,10 @@ class Consoles:
         self.ring = Ring(self._sources, system.driver, clock.wall)
         self.questions = Questions()
         self.questions.add("history", Role.VIEWER, lambda _: self.ring.history())
-        self.actions = Actions(self._sources)
-        ProviderActions(providers, statistics).register(self.actions)
+        audit = Audit(write_audit)
+        self._sources.add(AUDIT, audit.rows)
+        self.actions = Actions(self._sources, audit, system.driver, clock)
+        ProviderActions(providers, parts).register(self.actions)
 
     @property
     def sources(self) -> Sources:

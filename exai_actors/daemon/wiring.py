@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
 from itertools import chain
+from pathlib import Path
 
 import structlog
 
@@ -23,6 +24,8 @@ from exai_actors.core.capacity.changes import Change
 from exai_actors.core.routing import RouteSettings, RoutingTable
 from exai_actors.core.session.table import SessionTable
 from exai_actors.core.statistics import BrokerStatistics
+from exai_actors.daemon.audit_file import AuditFile
+from exai_actors.daemon.config.files import path_of
 from exai_actors.daemon.config.provider_tables import (
     OpenAIProvider,
     ProviderConfig,
@@ -112,6 +115,7 @@ class Broker:
         stack.push_async_callback(self.system.stop_all, STOP_S)
         self._tree = self._make_tree(upstreams)
         self._tree.start()
+        write_audit = self._open_audit(stack)
         await asyncio.wait((self._started, self.gave_up), return_when=asyncio.FIRST_COMPLETED)
         self._consoles = Consoles(
             self.system,
@@ -119,6 +123,7 @@ class Broker:
             parts=self._tree.overview,
             providers=self._tree.directory.providers,
             clock=self._clock,
+            write_audit=write_audit,
         )
         stack.callback(self._consoles.watch_events())
         self._consoles.ring.start()
@@ -159,6 +164,15 @@ class Broker:
             )
         )
         self._tree.board.register_strangers(server.strangers)
+
+    def _open_audit(self, stack: AsyncExitStack) -> Callable[[bytes], object] | None:
+        audit, source = self.config.audit, self.config.source.file
+        if not audit.file:
+            return None
+        folder = source.parent if source else Path()
+        file = AuditFile(folder / path_of(audit.file), audit.file_bytes, audit.files_kept)
+        stack.push_async_callback(asyncio.to_thread, file.close)
+        return file.write
 
     def _guard_memory(self) -> AbstractContextManager[None]:
         guard = MemoryGuard(

@@ -8,7 +8,7 @@ import orjson
 
 from exai_actors.console.consoles import Consoles
 from exai_actors.core.operators import Operator, Operators, Role
-from exai_actors.messages.connection import TextReceived
+from exai_actors.messages.connection import SocketClosed, TextReceived
 from exai_actors.ports import Peer
 from exai_actors.testing.outbox_probe import OutboxProbe
 from exai_actors.testing.tree import ManualTree
@@ -35,6 +35,12 @@ class Console:
     def received(self) -> list[dict[str, Any]]:
         self._tree.settle()
         return self.outbox.take()
+
+    def leave_after(self, frame: dict[str, Any]) -> None:
+        """Send a frame and close the socket before it is answered."""
+        self._ref.tell(TextReceived(orjson.dumps(frame)))
+        self._ref.tell(SocketClosed(1006, ""))
+        self._tree.settle()
 
     def act(self, action: str, *targets: str, **more: Any) -> dict[str, Any]:
         """Take an action; return its effect, or the error."""
@@ -64,11 +70,13 @@ class OperatorDesk:
 
     def __init__(self, **tree: Any) -> None:
         self.tree = ManualTree(**tree)
+        self.audited: list[bytes] = []
         self.consoles = Consoles(
             self.tree.system,
             operators=OPERATORS,
             parts=self.tree.overview,
             providers=self.tree.directory.providers,
+            write_audit=self.audited.append,
             clock=self.tree.clock,
         )
 

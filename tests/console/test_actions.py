@@ -64,7 +64,7 @@ def test_a_preview_says_the_effect_and_changes_nothing() -> None:
     assert effect["effects"] == [
         {
             "target": "kimi",
-            "text": "1 call in flight continue; 1 queued request and new ones wait until it is "
+            "text": "1 call in flight continues; 1 queued request and new ones wait until it is "
             "resumed",
             "ok": True,
         }

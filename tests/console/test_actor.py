@@ -10,6 +10,7 @@ import structlog
 
 from exai_actors.console.actions import Actions
 from exai_actors.console.actor import NO_HELLO, UNAUTHORIZED, WRONG_TOKEN, ConsoleActor
+from exai_actors.console.audit import Audit
 from exai_actors.console.feed import Sources
 from exai_actors.console.places import ConsolePlaces
 from exai_actors.console.process import ProcessMeter
@@ -60,7 +61,7 @@ class Console:
         self.sources = Sources()
         self.sources.add(TABLE, self._read)
         self.questions = Questions()
-        self.actions = Actions(self.sources)
+        self.actions = Actions(self.sources, Audit(), self.driver, self.clock)
         self.outbox = OutboxProbe()
         self.ref = self.system.spawn(
             ConsoleActor,

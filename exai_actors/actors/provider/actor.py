@@ -206,6 +206,14 @@ class ProviderActor(LoopActor):
             reason = place.reason
             yield place if reason is None else replace(place, reason=replace(reason, provider=name))
 
+    @property
+    def name(self) -> ProviderName:
+        return self._name
+
+    def leaving(self) -> int:
+        """The queued requests that would go elsewhere if the provider were closed."""
+        return self._dispatcher.leaving()
+
     def waiting(self, session: SessionId, request: RequestKey) -> Waiting | None:
         """The place and the reason of a request that waits here; None if it does not."""
         now = self.now()

@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TypeVar, assert_never
 
-from exai_actors.core.capacity.account import Mode
+from exai_actors.core.capacity.account import Account, Mode
 from exai_actors.core.capacity.changes import (
     GATES,
     Change,
     DrainProvider,
+    LiftHold,
     Pause,
     Reopen,
+    ResetCircuit,
+    Resume,
+    SetGate,
     SetGates,
     SetLimit,
     SetReserve,
@@ -49,28 +53,64 @@ def apply_change(dispatcher: Dispatcher[C], change: Change, cause: str, now: flo
             account.weights[tenant] = weight
             for pool in dispatcher.pools:
                 pool.queue.set_weight(tenant, weight)
-        case SetGates(gates):
-            before = {each.name: each.limit for each in account.gates.statistics(now)}
-            what = _gates_changed(before, gates)
-            account.gates.change(gates)
+        case SetGate() | SetGates():
+            what = _set_gates(account, change, now)
         case SetReserve(permits):
             what = f"reserved permits {account.reserved} -> {permits}"
             account.reserved = permits
             dispatcher.pools[0].ledger.reserve(permits)
-        case Pause():
-            what = "paused"
-            account.mode = Mode.PAUSED
-        case DrainProvider():
-            what = "draining"
-            account.mode = Mode.DRAINING
-        case Reopen():
-            what = "open again"
-            account.mode = Mode.OPEN
-            dispatcher.guards.end_holds(now, cause)
+        case Pause() | DrainProvider() | Resume() | LiftHold() | ResetCircuit() | Reopen():
+            what = _close_or_open(dispatcher, change, cause, now)
         case _:
             assert_never(change)
     dispatcher.guards.record(now, what, cause)
     return None
+
+
+def _close_or_open(
+    dispatcher: Dispatcher[C],
+    change: Pause | DrainProvider | Resume | LiftHold | ResetCircuit | Reopen,
+    cause: str,
+    now: float,
+) -> str:
+    account = dispatcher.account
+    match change:
+        case Pause():
+            account.mode = Mode.PAUSED
+            return "paused"
+        case DrainProvider():
+            account.mode = Mode.DRAINING
+            return "draining"
+        case Resume():
+            account.mode = Mode.OPEN
+            return "resumed"
+        case LiftHold(model):
+            dispatcher.guards.end_holds(now, cause, model)
+            return f"hold of model {model} lifted" if model else "holds lifted"
+        case ResetCircuit():
+            before = account.circuit.state
+            account.circuit.reset()
+            return f"circuit closed, was {before}"
+        case Reopen():
+            account.mode = Mode.OPEN
+            dispatcher.guards.end_holds(now, cause)
+            return "open again"
+        case _:
+            assert_never(change)
+
+
+def _set_gates(account: Account, change: SetGate | SetGates, now: float) -> str:
+    if isinstance(change, SetGate):
+        gates = account.gates.with_limit(change.gate, change.limit, now)
+    else:
+        gates = change.gates
+    what = _gates_changed(_limits(account, now), gates)
+    account.gates.change(gates)
+    return what
+
+
+def _limits(account: Account, now: float) -> dict[str, int]:
+    return {each.name: each.limit for each in account.gates.statistics(now)}
 
 
 def _gates_changed(before: Mapping[str, int], gates: GateSettings) -> str:

@@ -31,6 +31,13 @@ class SetWeight(msgspec.Struct, frozen=True, tag="weight"):
     weight: float
 
 
+class SetGate(msgspec.Struct, frozen=True, tag="gate"):
+    """Set one rate gate, a member of GATES, or remove it with None; earlier usage counts."""
+
+    gate: str
+    limit: int | None
+
+
 class SetGates(msgspec.Struct, frozen=True, tag="gates"):
     """Set the rate gates; earlier usage counts against them."""
 
@@ -51,11 +58,37 @@ class DrainProvider(msgspec.Struct, frozen=True, tag="drain"):
     """Refuse new requests; finish the queued ones and those in flight."""
 
 
+class Resume(msgspec.Struct, frozen=True, tag="resume"):
+    """End a pause or a drain. Holds by the service's word stay."""
+
+
+class LiftHold(msgspec.Struct, frozen=True, tag="lift_hold"):
+    """End the hold of one model, or with None all holds."""
+
+    model: str | None = None
+
+
+class ResetCircuit(msgspec.Struct, frozen=True, tag="reset_circuit"):
+    """Close the circuit, and forget the failures that count for it."""
+
+
 class Reopen(msgspec.Struct, frozen=True, tag="reopen"):
     """End a pause, a drain and all holds."""
 
 
-Change = SetLimit | SetWeight | SetGates | SetReserve | Pause | DrainProvider | Reopen
+Change = (
+    SetLimit
+    | SetWeight
+    | SetGate
+    | SetGates
+    | SetReserve
+    | Pause
+    | DrainProvider
+    | Resume
+    | LiftHold
+    | ResetCircuit
+    | Reopen
+)
 
 
 ChangeKind = Literal[
@@ -90,29 +123,45 @@ def problem_of(
                 known = ", ".join(sorted(models)) or "none"
                 return f"model '{model}' has no limit of its own; those that have: {known}"
         case SetWeight(tenant, weight):
-            if not MIN_WEIGHT <= weight <= MAX_WEIGHT:
-                return f"a weight is {MIN_WEIGHT} to {MAX_WEIGHT}, got {weight}"
-            if tenant != DEFAULT_TENANT and tenant not in tenants:
-                known = ", ".join(sorted(tenants)) or "none"
-                return f"there is no tenant '{tenant}'; those with tokens of their own: {known}"
+            return _weight_problem(tenant, weight, tenants)
+        case SetGate(gate, limit):
+            if gate not in GATES:
+                return f"there is no rate gate '{gate}'; choose from {', '.join(GATES)}"
+            return _gate_problem(gate, limit)
         case SetGates(gates):
             return _gates_problem(gates)
         case SetReserve(permits):
             if not _is_whole(permits, 0, MAX_LIMIT):
                 return f"0 to {MAX_LIMIT} permits can be reserved, got {permits}"
-        case Pause() | DrainProvider() | Reopen():
+        case Pause() | DrainProvider() | Resume() | LiftHold() | ResetCircuit() | Reopen():
             pass
+    return None
+
+
+def _weight_problem(
+    tenant: TenantName, weight: float, tenants: frozenset[TenantName]
+) -> str | None:
+    if not MIN_WEIGHT <= weight <= MAX_WEIGHT:
+        return f"a weight is {MIN_WEIGHT} to {MAX_WEIGHT}, got {weight}"
+    if tenant != DEFAULT_TENANT and tenant not in tenants:
+        known = ", ".join(sorted(tenants)) or "none"
+        return f"there is no tenant '{tenant}'; those with tokens of their own: {known}"
     return None
 
 
 def _gates_problem(gates: GateSettings) -> str | None:
     for name in GATES:
-        value = getattr(gates, name)
-        max_value = MAX_TOKENS if name.startswith("tokens") else MAX_LIMIT
-        if value is not None and not _is_whole(value, 1, max_value):
-            return f"{name} is at least 1 and at most {max_value}, got {value}"
+        if problem := _gate_problem(name, getattr(gates, name)):
+            return problem
     if not 0 <= gates.margin_s <= MAX_MARGIN_S:
         return f"margin_s is 0 to {MAX_MARGIN_S}, got {gates.margin_s}"
+    return None
+
+
+def _gate_problem(name: str, limit: int | None) -> str | None:
+    max_value = MAX_TOKENS if name.startswith("tokens") else MAX_LIMIT
+    if limit is not None and not _is_whole(limit, 1, max_value):
+        return f"{name} is at least 1 and at most {max_value}, got {limit}"
     return None
 
 

@@ -83,9 +83,7 @@ class Circuit:
             return None
         if not is_probe:
             return None
-        self.state = "closed"
-        self._probes = self._failures_in_a_row = self._openings = self._failed = 0
-        self._calls.clear()
+        self.reset()
         return CircuitChange("circuit closed", "a probe was answered")
 
     def failed(self, now: float, is_probe: bool, words: str = "") -> CircuitChange | None:
@@ -94,7 +92,8 @@ class Circuit:
         if self.state != "closed":
             if not is_probe:
                 return None
-            self._probes -= 1
+            # A probe may be older than an operator's reset.
+            self._probes = max(0, self._probes - 1)
             return self._open(now, "a probe failed", words)
         self._failures_in_a_row += 1
         self._note(now, failed=True)
@@ -104,6 +103,12 @@ class Circuit:
         if calls >= settings.calls and self._failed >= settings.failure_rate * calls:
             return self._open(now, f"{self._failed} of {calls} calls failed", words)
         return None
+
+    def reset(self) -> None:
+        """Close it, and forget the calls so far."""
+        self.state = "closed"
+        self._probes = self._failures_in_a_row = self._openings = self._failed = 0
+        self._calls.clear()
 
     def abandoned(self, is_probe: bool) -> None:
         """Note a call that ended without a sign of the service's state; another may probe."""

@@ -27,7 +27,7 @@ from exai_actors.core.calls import IfBusy, UpstreamFailure
 from exai_actors.core.capacity.account import Account, Mode
 from exai_actors.core.capacity.explain_wait import WaitExplainer
 from exai_actors.core.capacity.flows import Flow
-from exai_actors.core.capacity.grant_guards import GrantGuards
+from exai_actors.core.capacity.grant_guards import CLOSED, GrantGuards
 from exai_actors.core.capacity.pool import MAX_POOLS, Pool
 from exai_actors.core.capacity.quarantine import Quarantine
 from exai_actors.core.capacity.refusals import Refusal, RefusalCause, Refusals
@@ -266,6 +266,13 @@ class Dispatcher(Generic[C]):
                 self.withdraw(call.flow.session, call.request)
                 refused.append((call, refusal))
         return refused
+
+    def leaving(self) -> int:
+        """How many waiting calls would be refused, to go elsewhere, if the provider were closed."""
+        return sum(
+            leaves_for(CLOSED, call.fallback_reasons, would_wait=True)
+            for call in (*(call for pool in self.pools for call in pool.queue), *self.retries)
+        )
 
     def wake_at(self, now: float) -> float:
         """When time alone makes ``pump`` due; inf when only a message can."""

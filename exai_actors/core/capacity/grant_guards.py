@@ -17,6 +17,9 @@ from exai_actors.core.capacity.retry_policy import hold_s
 from exai_actors.core.capacity.scheduled_call import ScheduledCall
 from exai_actors.core.durations import format_seconds
 
+CLOSED = "unreachable"
+"""Why a paused provider serves no call, in the words of a route."""
+
 
 class GrantGuards:
     """``all_open`` is True only while no guard is in force, so that most calls check nothing else.
@@ -98,7 +101,7 @@ class GrantGuards:
     def block_reason(self, pool: Pool[Any], now: float) -> str:
         """Why the pool is blocked, in the words of a route; empty while it is not."""
         if self.account.mode is Mode.PAUSED:
-            return "unreachable"
+            return CLOSED
         if self.circuit.opens_at(now) > now:
             return "circuit_open"
         for hold in (self.account.hold, pool.hold):
@@ -179,10 +182,10 @@ class GrantGuards:
         if hold.extend(now + seconds, "rate_limited", now, self.account.settings.hold_probe_s):
             self._record_hold(hold, seconds, "the provider says its limit is reached", now)
 
-    def end_holds(self, now: float, cause: str) -> None:
-        """End all holds, by the operator's word."""
+    def end_holds(self, now: float, cause: str, model: str | None = None) -> None:
+        """End the hold of a model or else all holds, by the operator's word."""
         for hold in self.account.holds():
-            if hold.is_active(now):
+            if hold.is_active(now) and model in (None, hold.model):
                 hold.end()
                 self._record_end(hold, cause, now)
 

@@ -140,7 +140,7 @@ class RateGates:
     In memory only: after a restart of the process the first window may be used twice.
     """
 
-    __slots__ = ("_gates", "_mean_tokens", "active")
+    __slots__ = ("_gates", "_margin_s", "_mean_tokens", "active")
 
     def __init__(self, settings: GateSettings) -> None:
         self._gates: dict[str, WindowGate] = {}
@@ -200,8 +200,14 @@ class RateGates:
     def statistics(self, now: float) -> tuple[GateStatistics, ...]:
         return tuple(gate.statistics(now) for gate in self._gates.values())
 
+    def with_limit(self, name: str, limit: int | None, now: float) -> GateSettings:
+        """The present limits with another one for the gate ``name``."""
+        limits: dict[str, int | None] = {each.name: each.limit for each in self.statistics(now)}
+        return GateSettings(**{**limits, name: limit}, margin_s=self._margin_s)
+
     def change(self, settings: GateSettings) -> None:
         """Set other limits; earlier grants count against them."""
+        self._margin_s = settings.margin_s
         for name, length_s in (
             ("requests_per_minute", 60.0),
             ("tokens_per_minute", 60.0),

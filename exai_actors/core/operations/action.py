@@ -82,7 +82,7 @@ def checked_arguments(action: Action, given: Mapping[str, Any]) -> dict[str, Any
     for name in given:
         if name not in known:
             takes = ", ".join(known) or "none"
-            raise ActionError(f"{action.name} has no argument '{name}'; it takes {takes}")
+            raise ActionError(f"{action.name} has no argument '{name[:40]}'; it takes {takes}")
     for name, argument in known.items():
         if argument.required and given.get(name) is None:
             raise ActionError(f"{action.name} needs the argument '{name}': {argument.help}")

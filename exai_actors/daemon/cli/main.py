@@ -33,6 +33,11 @@ COMMANDS = {
     ),
     "top": ("exai_actors.daemon.cli.top:top", "Watch a TABLE of the running broker."),
     "ps": ("exai_actors.daemon.cli.top:ps", "List the actors of the running broker."),
+    "provider": (
+        "exai_actors.daemon.cli.act:provider",
+        "Pause, resume, drain or limit a provider of the running broker.",
+    ),
+    "act": ("exai_actors.daemon.cli.act:act", "Take an action of the console."),
     "demo": (
         "exai_actors.daemon.demo.command:demo",
         "Watch a broker share a scarce provider fairly.",

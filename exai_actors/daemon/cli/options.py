@@ -60,6 +60,24 @@ def url_option(command: Callable[P, R]) -> Callable[P, R]:
     )(command)
 
 
+def operator_options(command: Callable[P, R]) -> Callable[P, R]:
+    """Add ``--url`` and ``--token-file``; the command gets ``url`` and the ``token``, or None."""
+    token = click.option(
+        "--token-file",
+        "token",
+        type=click.File("r"),
+        metavar="FILE",
+        callback=_operator_token,
+        help="A file with an operator's token; the variable EXAI_OPERATOR_TOKEN comes second.",
+    )
+    return url_option(token(command))
+
+
+def _operator_token(_ctx: click.Context, _param: click.Parameter, file: Any) -> str | None:
+    text: str = file.read() if file else os.environ.get("EXAI_OPERATOR_TOKEN", "")
+    return text.strip() or None
+
+
 def broker_options(command: Callable[P, R]) -> Callable[P, R]:
     """Add ``--url`` and ``--token``."""
     token = token_option("The broker's token; the variable keeps it out of the process list.")

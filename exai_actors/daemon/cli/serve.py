@@ -86,7 +86,7 @@ def serve(
 
 def _code_of(error: BaseException | None) -> ExitCode:
     from exai_actors.daemon.lifecycle import BrokerGaveUp, EndedByWatchdog
-    from exai_actors.errors import UsageError
+    from exai_actors.errors import ConfigError, UsageError
 
     match error:
         case None:
@@ -95,6 +95,8 @@ def _code_of(error: BaseException | None) -> ExitCode:
             return ExitCode.GAVE_UP
         case EndedByWatchdog():
             return ExitCode.WATCHDOG
+        case ConfigError():
+            return ExitCode.CONFIG
         case UsageError():
             return ExitCode.CANNOT_LISTEN
         case KeyboardInterrupt():

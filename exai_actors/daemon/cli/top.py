@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import sys
 from collections.abc import Callable
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import click
 
-from exai_actors.daemon.cli.options import Seconds, json_option, run, url_option
+from exai_actors.daemon.cli.options import Seconds, json_option, operator_options, run
 
 if TYPE_CHECKING:
     from exai_actors.client.console import WatchedTable
@@ -34,13 +33,7 @@ def console_options(command: Callable[P, R]) -> Callable[P, R]:
         click.option(
             "--limit", type=click.IntRange(1, 2000), default=200, show_default=True, metavar="ROWS"
         ),
-        url_option,
-        click.option(
-            "--token-file",
-            type=click.File("r"),
-            metavar="FILE",
-            help="A file with an operator's token; the variable EXAI_OPERATOR_TOKEN comes second.",
-        ),
+        operator_options,
         json_option,
     )
     for option in reversed(options):
@@ -61,7 +54,7 @@ def console_options(command: Callable[P, R]) -> Callable[P, R]:
 )
 @console_options
 def top(once: bool, every: float, table: str, **options: Any) -> None:
-    """Watch a TABLE of the running broker: providers, actors, events or dead_letters."""
+    """Watch a TABLE of the running broker: providers, actors, events, dead_letters or audit."""
     # Ctrl-C is the way to end it.
     with contextlib.suppress(KeyboardInterrupt) if not once else contextlib.nullcontext():
         _show(table, once=once, every_s=every, **options)
@@ -83,15 +76,13 @@ def _show(
     sort: str,
     limit: int,
     url: str,
-    token_file: Any,
+    token: str | None,
     as_json: bool,
 ) -> None:
     from exai_actors.client.console import open_console
 
-    token = token_file.read() if token_file else os.environ.get("EXAI_OPERATOR_TOKEN", "")
-
     async def watch() -> None:
-        async with open_console(url, token.strip() or None) as console:
+        async with open_console(url, token) as console:
             query = {"filter": filter_, "sort": sort, "limit": limit, "every_s": every_s}
             async for found in console.watch(table, **query):
                 _print(found, as_json=as_json, clears=not once, keep=sort.removeprefix("-"))

@@ -17,6 +17,7 @@ from exai_actors.daemon.config.provider_tables import PROVIDER_KINDS, CapacityKe
 from exai_actors.daemon.config.tables import (
     HIDDEN,
     AccessConfig,
+    AuditConfig,
     ChatConfig,
     CompatConfig,
     Config,
@@ -36,6 +37,7 @@ LAST_TABLES: dict[str, type[msgspec.Struct]] = {
     "compat": CompatConfig,
     "chat": ChatConfig,
     "logging": LogConfig,
+    "audit": AuditConfig,
 }
 
 

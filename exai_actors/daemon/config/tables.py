@@ -213,8 +213,8 @@ class OperatorConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     the configuration file.
     """
     role: Literal["viewer", "operator", "admin"] = "viewer"
-    """The rights at consoles. These only show yet, so each role has the rights of a "viewer". Of
-    the actions to come, an "operator" may pause, drain and cancel, an "admin" everything.
+    """The rights at consoles. A "viewer" sees figures and states, an "operator" may also pause,
+    drain, disconnect and cancel, an "admin" may do everything.
     """
 
 
@@ -271,6 +271,19 @@ class LogConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """"auto" is text on a terminal and JSON lines anywhere else."""
 
 
+class AuditConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The audit log: what operators did at consoles, and what they were refused."""
+
+    file: str = ""
+    """A file that gets a JSON line for each action. A relative path starts at the folder of the
+    configuration file. Empty: the log and the table `audit` alone have them.
+    """
+    file_bytes: Bytes = 10_485_760
+    """The size at which a new file is begun."""
+    files_kept: Annotated[int, Meta(ge=1, le=1000)] = 10
+    """How many full files are kept."""
+
+
 class FileConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The whole file; every table may be missing."""
 
@@ -283,6 +296,7 @@ class FileConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     compat: CompatConfig = CompatConfig()
     chat: ChatConfig = ChatConfig()
     logging: LogConfig = LogConfig()
+    audit: AuditConfig = AuditConfig()
 
 
 class Source(msgspec.Struct, frozen=True):

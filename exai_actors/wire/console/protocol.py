@@ -15,12 +15,14 @@ import msgspec
 from exai_actors.core.observe.query import Column, Query, Table
 from exai_actors.core.observe.tables import Row, TableChange
 from exai_actors.core.operations.action import Action
+from exai_actors.core.operations.audit import TargetEffect
 from exai_actors.core.operators import Role
 
 VERSION = 1
 MIN_INTERVAL_S = 0.25
 MAX_INTERVAL_S = 60.0
 MAX_MESSAGE_BYTES = 65_536
+MAX_EFFECTS = 1_000
 
 
 @final
@@ -140,15 +142,20 @@ def answer(ask: Ask, answered: dict[str, Any]) -> bytes:
     )
 
 
-def effect(act: Act, effects: Iterable[Any], undo: dict[str, Any] | None) -> bytes:
-    """The effects that an action had, or would have."""
+def effect(act: Act, effects: Sequence[TargetEffect], undo: dict[str, Any] | None) -> bytes:
+    """The effects that an action had, or would have; the first MAX_EFFECTS of ``count``."""
     return _encoder.encode(
         {
             "op": "effect",
             "id": act.id,
             "action": act.action,
             "preview": act.preview,
-            "effects": effects,
+            "effects": [
+                {"target": each.target, "text": each.text, "ok": each.ok}
+                for each in effects[:MAX_EFFECTS]
+            ],
+            "count": len(effects),
+            "failed": sum(not each.ok for each in effects),
             "undo": undo,
         }
     )

@@ -77,7 +77,7 @@ def test_all_keys_are_in_the_file_with_their_defaults(preset: str | None) -> Non
     found = config_in(text)
     raw = tomllib.loads(text)
     defaults = FileConfig()
-    for table in ("server", "session", "compat", "chat", "logging"):
+    for table in ("server", "session", "compat", "chat", "logging", "audit"):
         assert getattr(found, table) == getattr(defaults, table)
         assert set(raw[table]) == set(getattr(defaults, table).__struct_fields__)
     assert {each.kind for each in found.provider} == {"openai", "synthetic"}

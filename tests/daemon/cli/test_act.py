@@ -1,0 +1,132 @@
+"""`exai act` and `exai provider`: what they print, ask, do and refuse."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from exai_actors.testing.broker import RunningBroker, running_broker
+from tests.daemon.processes import Result, exai
+
+PROVIDERS = [
+    {"kind": "synthetic", "name": "kimi", "limit": 4},
+    {"kind": "synthetic", "name": "glm", "limit": 2},
+]
+
+
+@asynccontextmanager
+async def broker_with_operators(folder: Path) -> AsyncIterator[RunningBroker]:
+    operators = []
+    for role in ("viewer", "operator", "admin"):
+        token = folder / role
+        token.write_text(f"token-of-the-{role}")
+        token.chmod(0o600)
+        operators.append({"name": role, "token_file": str(token), "role": role})
+    async with running_broker({"provider": PROVIDERS, "operator": operators}) as broker:
+        yield broker
+
+
+async def act(broker: RunningBroker, role: str, *arguments: str) -> Result:
+    token = {"EXAI_OPERATOR_TOKEN": f"token-of-the-{role}"}
+    return await exai(*arguments, "--url", broker.url, env=token)
+
+
+async def test_a_provider_is_previewed_paused_and_resumed(tmp_path: Path) -> None:
+    async with broker_with_operators(tmp_path) as broker:
+        preview = await act(broker, "operator", "provider", "pause", "kimi", "--preview")
+        before = [each.mode for each in broker.statistics().providers]
+        paused = await act(
+            broker, "operator", "provider", "pause", "kimi", "--yes", "--reason", "lunch"
+        )
+        during = [each.mode for each in broker.statistics().providers]
+        undo = paused.err.partition("undo: exai ")[2].split()
+        undone = await act(broker, "operator", *undo, "--yes")
+        after = [each.mode for each in broker.statistics().providers]
+    text = (
+        "kimi: 0 calls in flight continue; 0 queued requests and new ones wait until it is "
+        "resumed\n"
+    )
+    assert (preview.out, preview.err, preview.code) == (text, "", 0)
+    assert (paused.out, undone.code) == (text, 0)
+    assert before == after == ["open", "open"]
+    assert during == ["paused", "open"]
+
+
+async def test_limits_and_gates_have_commands_of_their_own(tmp_path: Path) -> None:
+    async with broker_with_operators(tmp_path) as broker:
+        limit = await act(broker, "admin", "provider", "limit", "kimi", "7", "--yes", "--json")
+        gate = await act(
+            broker, "admin", "provider", "gate", "glm", "requests_per_minute", "9", "--yes"
+        )
+        kimi, glm = broker.statistics().providers
+    assert json.loads(limit.out) == {
+        "action": "provider.limit",
+        "preview": False,
+        "effects": [
+            {
+                "target": "kimi",
+                "text": "limit 4 -> 7: 0 of 0 queued requests can start",
+                "ok": True,
+            }
+        ],
+        "count": 1,
+        "failed": 0,
+        "undo": {"action": "provider.limit", "targets": ["kimi"], "arguments": {"limit": 4}},
+    }
+    assert gate.code == 0
+    assert (kimi.limit, [each.limit for each in glm.gates]) == (7, [9])
+
+
+async def test_any_action_is_taken_by_its_name_on_all_rows_that_match(tmp_path: Path) -> None:
+    async with broker_with_operators(tmp_path) as broker:
+        listed = await act(broker, "operator", "act", "list")
+        limited = await act(
+            broker,
+            "admin",
+            *("act", "provider.limit", "--filter", "limit>=2", "--argument", "limit=3", "--yes"),
+        )
+        limits = [each.limit for each in broker.statistics().providers]
+    assert "provider.limit          providers  admin     no       limit [model]" in listed.out
+    assert len(limited.out.splitlines()) == 2
+    assert limits == [3, 3]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "error"),
+    [
+        (("provider", "pause", "kimi"), 2, "add --yes to do it without a question, or --preview"),
+        (("provider", "pause", "none", "--yes"), 7, "none: there is no provider 'none'; choose"),
+        (("act", "provider.erase", "--yes"), 2, "there is no action 'provider.erase'"),
+        (("act", "provider.pause", "--yes"), 2, "name a target of provider.pause"),
+        (("act", "provider.limit", "kimi", "--yes"), 2, "needs the argument 'limit'"),
+        (
+            ("act", "provider.limit", "kimi", "--argument", "limit=many", "--yes"),
+            2,
+            "is a whole number from 0 up",
+        ),
+        (("act", "provider.limit", "kimi", "--argument", "7", "--yes"), 2, "is no NAME=VALUE"),
+    ],
+)
+async def test_what_makes_no_sense_is_refused(
+    arguments: tuple[str, ...], code: int, error: str, tmp_path: Path
+) -> None:
+    async with broker_with_operators(tmp_path) as broker:
+        result = await act(broker, "admin", *arguments)
+        assert [each.mode for each in broker.statistics().providers] == ["open", "open"]
+    assert (result.code, result.out) == (code, "")
+    assert error in result.err
+
+
+async def test_a_viewer_can_change_nothing(tmp_path: Path) -> None:
+    async with broker_with_operators(tmp_path) as broker:
+        paused = await act(broker, "viewer", "provider", "pause", "kimi", "--yes")
+        limited = await act(broker, "operator", "provider", "limit", "kimi", "1", "--yes")
+        (kimi, _) = broker.statistics().providers
+    assert (kimi.mode, kimi.limit) == ("open", 4)
+    assert (paused.code, limited.code) == (6, 6)
+    assert "provider.pause needs the role operator; yours is viewer" in paused.err
+    assert "provider.limit needs the role admin; yours is operator" in limited.err
