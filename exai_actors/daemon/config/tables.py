@@ -272,7 +272,7 @@ class LogConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 class AuditConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The audit log: what operators did at consoles, and what they were refused."""
+    """The audit log: the actions of operators, and their refused attempts."""
 
     file: str = ""
     """A file that gets a JSON line for each action. A relative path starts at the folder of the
