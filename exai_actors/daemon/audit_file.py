@@ -64,9 +64,7 @@ class AuditFile:
     def _run(self) -> None:
         failed = False
         while (line := self._lines.get()) is not None:
-            self._handler.problem = None
-            self._handler.emit(logging.makeLogRecord({"msg": line.decode()}))
-            problem = self._handler.problem
+            problem = self._handler.append(line)
             if problem is not None and not failed:
                 log.error("audit.not_written", file=str(self._path), cause=problem)
             failed = problem is not None
@@ -76,11 +74,15 @@ class AuditFile:
 
 
 class _PrivateFile(RotatingFileHandler):
-    """``problem`` is why the last record could not be written; None if it was."""
-
     def __init__(self, path: Path, max_bytes: int, kept: int) -> None:
-        self.problem: str | None = None
+        self._problem: str | None = None
         super().__init__(path, maxBytes=max_bytes, backupCount=kept, encoding="utf-8")
+
+    def append(self, line: bytes) -> str | None:
+        """Write a line; return why that is not possible now."""
+        self._problem = None
+        self.emit(logging.makeLogRecord({"msg": line.decode()}))
+        return self._problem
 
     def _open(self) -> TextIOWrapper:
         return open(
@@ -91,4 +93,4 @@ class _PrivateFile(RotatingFileHandler):
         )
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: ARG002, N802 - of the base
-        self.problem = str(sys.exception())
+        self._problem = str(sys.exception())

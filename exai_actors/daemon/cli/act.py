@@ -128,7 +128,7 @@ def _act(
     async def take() -> dict[str, Any] | None:
         async with open_console(url, token) as console:
             given = _typed(console, action, arguments)
-            request = {"filter": filter_, "arguments": given, "reason": reason}
+            request: dict[str, Any] = {"filter": filter_, "arguments": given, "reason": reason}
             if preview or asks:
                 effect = await console.act(action, targets, **request, preview=True)
                 if preview:
