@@ -37,7 +37,7 @@ COMMANDS = {
         "exai_actors.daemon.cli.act:provider",
         "Pause, resume, drain or limit a provider of the running broker.",
     ),
-    "act": ("exai_actors.daemon.cli.act:act", "Take an action of the console."),
+    "act": ("exai_actors.daemon.cli.act:act", "Take an ACTION of the console."),
     "demo": (
         "exai_actors.daemon.demo.command:demo",
         "Watch a broker share a scarce provider fairly.",
