@@ -25,9 +25,12 @@ from exai_actors.client import connect
 from exai_actors.errors import BrokerError
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))  # so that the other tools can be imported
+
+from tools.real_parts import CHROMIUM_MISSING, chromium  # noqa: E402
+
 PICTURE = ROOT / "docs" / "img" / "console.webp"
 MAX_BYTES = 200_000
-CHROMIUM = ("/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome")
 FLAGS = [
     "--disable-quic",
     "--no-first-run",
@@ -76,17 +79,6 @@ tokens = 20
 tokens_per_second = 40
 failure_rate = 0.05
 """
-
-
-def chromium() -> str:
-    """The path of the browser. Raises SystemExit with a remedy if there is none."""
-    for path in (os.environ.get("EXAI_CHROMIUM", ""), *CHROMIUM):
-        if path and Path(path).exists():
-            return path
-    raise SystemExit(
-        "tools/picture_console.py: needs Chromium; install the system's package chromium, or name "
-        "the program in EXAI_CHROMIUM"
-    )
 
 
 @asynccontextmanager
@@ -205,12 +197,12 @@ async def _all_panes(browser: Browser, address: str, folder: Path, name: str) ->
             await page.close()
 
 
-async def _main(folder: Path | None) -> None:
+async def _main(folder: Path | None, program: str) -> None:
     async with (
         broker(CONFIG + tenant_tables(), environment()) as url,
         async_playwright() as playwright,
     ):
-        browser = await playwright.chromium.launch(executable_path=chromium(), args=FLAGS)
+        browser = await playwright.chromium.launch(executable_path=program, args=FLAGS)
         address = url.replace("ws://", "http://") + "/console"
         try:
             if folder is not None:
@@ -231,7 +223,10 @@ def main() -> None:
     folder = parser.parse_args().all
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
-    asyncio.run(_main(folder))
+    program = chromium()
+    if program is None:
+        sys.exit(f"tools/picture_console.py: {CHROMIUM_MISSING}")
+    asyncio.run(_main(folder, program))
 
 
 if __name__ == "__main__":

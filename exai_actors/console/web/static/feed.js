@@ -46,6 +46,7 @@ export class WatchedTable {
 }
 
 export class Feed {
+  // The last one: without the broker, the last figures stay on the page.
   greeting = null;
   // "connecting", "live", "waiting" (to try again), "silent", "refused" or "paused".
   status = "connecting";
@@ -63,6 +64,7 @@ export class Feed {
   #timer = 0;
   #newsAt = 0;
   #isPaused = false;
+  #isAdmitted = false;
 
   constructor(pass, onChange) {
     this.#pass = pass;
@@ -150,7 +152,7 @@ export class Feed {
   }
 
   #isOpen() {
-    return this.greeting !== null && this.#socket?.readyState === WebSocket.OPEN;
+    return this.#isAdmitted && this.#socket?.readyState === WebSocket.OPEN;
   }
 
   #watch(name) {
@@ -188,6 +190,7 @@ export class Feed {
     switch (frame.op) {
       case "hello_ack":
         this.greeting = frame;
+        this.#isAdmitted = true;
         this.#failures = 0;
         this.#set(this.#isPaused ? "paused" : "live");
         for (const name of this.#wanted.keys()) this.#watch(name);
@@ -237,7 +240,7 @@ export class Feed {
   }
 
   #closed({ code, reason }) {
-    this.greeting = null;
+    this.#isAdmitted = false;
     for (const id of [...this.#pending.keys()]) {
       this.#settle(id).reject(new Error("The connection to the broker broke off."));
     }

@@ -1,0 +1,239 @@
+"""The web console in a real browser: look, filter, act, lose the broker, and need no script."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+
+from exai_actors.console.feed import Sources
+from exai_actors.core.observe.tables import Keyed
+from exai_actors.testing.broker import BrokerInThread, broker_in_thread
+from tests.real.conftest import need
+from tools import real_parts
+
+FLAGS = [
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+TOKENS = {role: f"token-of-the-{role}" for role in ("viewer", "operator", "admin")}
+WITHIN_MS = 10_000
+ACTORS = 5_000
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """One browser for all tests. It ends with them: its event loop would disturb others."""
+    program = real_parts.chromium()
+    if program is None:
+        pytest.fail(real_parts.CHROMIUM_MISSING, pytrace=False)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=program, args=FLAGS, chromium_sandbox=False
+        )
+        yield browser
+        browser.close()
+
+
+def configuration(port: int = 0) -> dict[str, Any]:
+    return {
+        "server": {"port": port} if port else {},
+        "operator": [
+            {"name": f"a-{role}", "role": role, "token_env": f"EXAI_TEST_{role.upper()}"}
+            for role in TOKENS
+        ],
+        "provider": [
+            {"kind": "synthetic", "name": name, "models": [f"{name}-1"], "limit": 4}
+            for name in ("kimi", "glm")
+        ],
+    }
+
+
+@pytest.fixture(scope="module")
+def broker() -> Iterator[BrokerInThread]:
+    with pytest.MonkeyPatch.context() as patch:
+        for role, token in TOKENS.items():
+            patch.setenv(f"EXAI_TEST_{role.upper()}", token)
+        with broker_in_thread(configuration()) as broker:
+            yield broker
+
+
+def console_of(broker: BrokerInThread) -> str:
+    return f"http://127.0.0.1:{broker.port}/console"
+
+
+OpenPage = Callable[..., Page]
+
+
+@pytest.fixture
+def opened(browser: Browser) -> Iterator[OpenPage]:
+    """Opens a page and logs in; errors that the page reports and broken policies fail the test."""
+    contexts: list[BrowserContext] = []
+    problems: list[str] = []
+
+    def note(message: Any) -> None:
+        # A page that asks for a token has the status 403, and a lost broker refuses connections.
+        expected = ("403", "ERR_CONNECTION", "WebSocket connection")
+        if message.type == "error" and not any(each in message.text for each in expected):
+            problems.append(message.text)
+
+    def open_page(address: str, role: str = "", **settings: Any) -> Page:
+        context = browser.new_context(**{"viewport": {"width": 1280, "height": 720}, **settings})
+        contexts.append(context)
+        context.set_default_timeout(WITHIN_MS)
+        page = context.new_page()
+        page.on("console", note)
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        page.goto(address)
+        if role:
+            page.fill("#token", TOKENS[role])
+            page.click("button[type=submit]")
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert problems == []
+
+
+def is_live(page: Page) -> None:
+    expect(page.locator(".status")).to_have_text("● live", timeout=WITHIN_MS)
+
+
+def test_look_filter_and_sort(broker: BrokerInThread, opened: OpenPage) -> None:
+    page = opened(console_of(broker), "viewer")
+    is_live(page)
+    expect(page.locator("article h3 a")).to_have_text(["kimi", "glm"])
+    page.click("#panes a[data-pane=actors]")
+    names = page.locator(".scroll.main td.name")
+    expect(names).to_contain_text(["/broker", "/providers/kimi", "/providers/glm"])
+    page.keyboard.press("/")
+    page.keyboard.type("providers !kimi")
+    expect(names).to_have_text(["/providers/glm"])
+    page.click("th >> text=Class")
+    expect(page.locator("th[aria-sort=ascending]")).to_contain_text("Class")
+    assert page.url.endswith("/console/actors?filter=providers+%21kimi&sort=class")
+    page.reload()
+    expect(names).to_have_text(["/providers/glm"])
+    page.fill("#filter", "colour>3")
+    expect(page.locator(".problem")).to_contain_text("there is no column 'colour'")
+    page.go_back()
+    page.wait_for_url("**/console/actors?*")
+
+
+def test_act_with_a_preview_and_undo(broker: BrokerInThread, opened: OpenPage) -> None:
+    page = opened(console_of(broker), "operator")
+    is_live(page)
+    page.click("#panes a[data-pane=providers]")
+    kimi = page.locator(".scroll.main tr", has_text="kimi")
+    expect(kimi).to_contain_text("serving")
+    page.keyboard.press("j")
+    page.keyboard.press(".")
+    dialog = page.locator("dialog")
+    dialog.locator(".menu button", has_text="Pause").first.click()
+    expect(dialog).to_contain_text("This will happen")
+    assert "serving" in kimi.inner_text()
+    dialog.locator("input[name=reason]").fill("a test of the console")
+    dialog.locator("text=Do it").click()
+    expect(dialog).to_contain_text("This has happened")
+    expect(kimi).to_contain_text("paused")
+    dialog.locator("text=Undo").click()
+    expect(dialog).to_contain_text("undone")
+    page.keyboard.press("Escape")
+    expect(kimi).to_contain_text("serving")
+
+
+def test_a_viewer_can_change_nothing(broker: BrokerInThread, opened: OpenPage) -> None:
+    page = opened(console_of(broker) + "/providers", "viewer")
+    is_live(page)
+    page.keyboard.press("j")
+    page.keyboard.press(".")
+    buttons = page.locator("dialog .menu button")
+    expect(buttons.first).to_contain_text("needs the role")
+    assert page.locator("dialog .menu button:not([disabled])").count() == 0
+
+
+def test_it_loses_the_broker_and_finds_it_again(
+    opened: OpenPage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for role, token in TOKENS.items():
+        monkeypatch.setenv(f"EXAI_TEST_{role.upper()}", token)
+    with broker_in_thread(configuration()) as first:
+        page = opened(console_of(first) + "/providers", "viewer")
+        is_live(page)
+        names = page.locator(".scroll.main td.name")
+        expect(names).to_have_text(["kimi", "glm"])
+    expect(page.locator(".status")).to_contain_text("no broker")
+    expect(names).to_have_text(["kimi", "glm"])
+    with broker_in_thread(configuration(first.port)):
+        is_live(page)
+        page.keyboard.press("2")
+        is_live(page)
+
+
+def test_a_page_without_scripts(broker: BrokerInThread, opened: OpenPage) -> None:
+    page = opened(console_of(broker) + "/providers", "viewer", java_script_enabled=False)
+    cells = page.locator("section").first.locator("tbody tr td:first-child")
+    assert cells.all_inner_texts() == ["kimi", "glm"]
+    page.fill("#filter", "name:kimi")
+    page.click("text=Apply")
+    assert cells.all_inner_texts() == ["kimi"]
+    page.click("text=Log out")
+    assert page.locator("#token").count() == 1
+
+
+def test_many_rows_stay_out_of_the_document(
+    broker: BrokerInThread, opened: OpenPage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = Sources.rows
+
+    def many(sources: Sources, name: str, now: float) -> Iterable[Keyed]:
+        if name != "actors":
+            return read(sources, name, now)
+        rest = (None,) * (len(sources.table(name).columns) - 1)
+        return [(f"/a/{number}#1", (f"/a/{number}", *rest)) for number in range(ACTORS)]
+
+    monkeypatch.setattr(Sources, "rows", many)
+    page = opened(console_of(broker) + "/actors", "viewer")
+    is_live(page)
+    names = page.locator(".scroll.main td.name")
+    expect(names.first).to_have_text("/a/0")
+    page.keyboard.press("G")
+    expect(page.locator("tr.current td.name")).to_have_text(f"/a/{ACTORS - 1}")
+    page.keyboard.press("g")
+    expect(page.locator("tr.current td.name")).to_have_text("/a/0")
+    assert names.count() < 200
+
+
+@pytest.mark.parametrize("scheme", ["dark", "light"])
+def test_axe_finds_nothing_serious(broker: BrokerInThread, opened: OpenPage, scheme: str) -> None:
+    need(real_parts.AXE)
+    # The script is put into the page, whose own policy would refuse it.
+    page = opened(console_of(broker), color_scheme=scheme, bypass_csp=True)
+    found = serious(page, "log in")
+    page.fill("#token", TOKENS["admin"])
+    page.click("button[type=submit]")
+    is_live(page)
+    panes: list[str] = page.locator("#panes a").evaluate_all("all => all.map(a => a.dataset.pane)")
+    for pane in panes:
+        page.click(f"#panes a[data-pane={pane}]")
+        expect(page.locator("h1")).to_be_visible()
+        found += serious(page, pane)
+    page.keyboard.press("?")
+    found += serious(page, "help")
+    assert found == []
+
+
+def serious(page: Page, pane: str) -> list[str]:
+    page.evaluate(real_parts.AXE_SCRIPT.read_text("utf-8"))
+    result = page.evaluate("axe.run({resultTypes: ['violations']})")
+    return [
+        f"{pane}: {each['id']}: {each['nodes'][0]['html'][:200]}"
+        for each in result["violations"]
+        if each["impact"] in {"serious", "critical"}
+    ]
