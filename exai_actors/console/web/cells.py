@@ -20,11 +20,18 @@ def written(cell: Cell, kind: str) -> str:
         case Kind.SECONDS:
             return duration(cell)
         case Kind.SHARE:
-            return f"{100 * cell:.0f} %" if abs(cell) >= 0.1 else f"{100 * cell:.1f} %"
+            return share(cell)
         case "bytes":
             return size(cell)
         case _:
             return f"{cell:,}" if isinstance(cell, int) else f"{cell:,.6g}"
+
+
+def share(part: float) -> str:
+    """``50 %``, ``7.5 %``, ``0.04 %``."""
+    size_ = abs(part)
+    digits = 0 if size_ == 0 or size_ >= 0.1 else 1 if size_ >= 0.01 else 2
+    return f"{100 * part:.{digits}f} %"
 
 
 def duration(seconds: float) -> str:

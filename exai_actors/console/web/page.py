@@ -299,7 +299,7 @@ def _cell(column: Column, cell: Cell) -> Html:
     classes = " ".join(
         name for name in ("num" if column.kind in NUMBERS else "", _tone(column, cell)) if name
     )
-    if column.kind is Kind.FLAG and isinstance(cell, bool):
+    if column.name == "conserved" and isinstance(cell, bool):
         text = f"{'✓' if cell else '✗'} {text}"
     return element("td", {"class": classes or None}, text)
 

@@ -64,7 +64,7 @@ function entered(isNew) {
   for (const link of document.querySelectorAll("#panes a")) {
     if (link.dataset.pane === state.pane.name) {
       link.setAttribute("aria-current", "page");
-      if (isNew) link.scrollIntoView({ block: "nearest", inline: "nearest" });
+      link.scrollIntoView({ block: "nearest", inline: "nearest" });
     } else link.removeAttribute("aria-current");
   }
   detail.show(table(), state.of);
@@ -288,7 +288,7 @@ function draw() {
   render(
     html`<div class="pane ${hasDetail ? "with-detail" : ""}">
       <div class="content"><h1>${title}</h1>${paneContent(first)}</div>
-      ${detail.template(feed.columns(table()), first, () => go({ of: "" }))}
+      ${detail.template(feed.columns(table()), first, () => go({ of: "" }), dialog.actionsFor(table()).length ? act : null)}
     </div>`,
     main,
   );
@@ -317,11 +317,17 @@ function toolbar(first) {
   return html`<form class="bar" role="search" @submit=${(event) => event.preventDefault()}>
       <label for="filter" class="sr">Filter</label>
       <input id="filter" type="search" autocomplete="off" spellcheck="false" maxlength="200" placeholder="Filter: text, !text, column:text, column>=10  ( / )" .value=${state.filter} aria-invalid=${first.problem ? "true" : "false"} @input=${filtered} @keydown=${filterKey} />
-      <span class="count">${first.isLoaded ? `${count} ${first.total === 1 ? "row" : "rows"}` : ""}</span>
+      <span class="count">${first.isLoaded ? `${count} ${first.total === 1 ? "row" : "rows"}${isBehind(first) ? ", loading …" : ""}` : ""}</span>
       ${hasTotals ? html`<button type="button" aria-pressed=${state.showsRates} title="Show totals per second (d)" @click=${toggleRates}>per second</button>` : nothing}
       ${hasActions ? html`<button type="button" title="Actions (.)" @click=${act}>Actions${marks ? ` (${marks})` : ""} …</button>` : nothing}
     </form>
     ${first.problem ? html`<p class="problem" role="alert">${first.problem}</p>` : nothing}`;
+}
+
+// Whether the rows in sight have not come yet: the broker takes its time for long tables.
+function isBehind({ skip, matching, rows }) {
+  const top = Math.floor(state.top / ROW);
+  return top < matching && (top < skip || top >= skip + Math.max(1, rows.size));
 }
 
 let filterTimer = 0;
@@ -390,12 +396,27 @@ function card(key, columns, cells) {
   </article>`;
 }
 
+// The shares of the last minute, because those of a moment depend on which call has just ended.
+const SHARES_S = 60;
+let shares = [];
+
+function noteShares() {
+  const rows = feed.table("tenants").rows;
+  if (feed.status !== "live" || state.isFrozen || !rows.size) return;
+  shares = [...shares.slice(1 - SHARES_S), rows];
+  if (state.pane.name === "fairness") schedule();
+}
+
 function fairness(rows) {
   const columns = feed.columns("tenants");
   const at = (name) => columns.findIndex((column) => column.name === name);
   const [received, entitled, weight] = [at("share_received"), at("share_entitled"), at("weight")];
   if (received < 0 || entitled < 0) return nothing;
-  const all = [...rows.rows].map(([key, cells]) => ({ key, got: cells[received] ?? 0, due: cells[entitled] ?? 0, weight: cells[weight] }));
+  const mean = (key, column) => {
+    const all = shares.map((each) => each.get(key)?.[column] ?? 0);
+    return all.reduce((sum, each) => sum + each, 0) / (all.length || 1);
+  };
+  const all = [...rows.rows].map(([key, cells]) => ({ key, name: cells[0], got: mean(key, received), due: mean(key, entitled), weight: cells[weight] }));
   const active = all.filter((each) => each.due > 0).map((each) => each.got / each.due);
   const sum = active.reduce((total, each) => total + each, 0);
   const squares = active.reduce((total, each) => total + each * each, 0);
@@ -404,8 +425,8 @@ function fairness(rows) {
   const percent = (value) => `${(100 * value).toFixed(1)} %`;
   return html`<div class="fairness"><p>${jain === null
       ? html`<span class="muted">No tenant has received anything yet.</span>`
-      : html`Jain index <b class=${jain >= 0.95 ? "good" : "warn"}>${jain.toFixed(3)}</b> <span class="muted">(1 is perfectly fair) over ${active.length} ${active.length === 1 ? "tenant" : "tenants"} with work. The line marks the share to which the weight entitles.</span>`}</p>
-    <ul>${all.slice(0, 40).map((each) => html`<li><span class="name">${each.key} <small class="muted">${each.weight === undefined ? "" : `weight ${each.weight}`}</small></span>
+      : html`Jain index <b class=${jain >= 0.95 ? "good" : "warn"}>${jain.toFixed(3)}</b> <span class="muted">(1 is perfectly fair) over ${active.length} ${active.length === 1 ? "tenant" : "tenants"} with work. Means of the last ${shares.length} s. The line marks the share to which the weight entitles.</span>`}</p>
+    <ul>${all.slice(0, 40).map((each) => html`<li><span class="name">${each.name} <small class="muted">${each.weight === undefined ? "" : `weight ${each.weight}`}</small></span>
       <span class="track"><i .style=${`width: ${(100 * each.got) / top}%`}></i><u .style=${`left: ${(100 * each.due) / top}%`}></u></span>
       <span class="num">${percent(each.got)} <small class="muted">of ${percent(each.due)}</small></span></li>`)}</ul></div>`;
 }
@@ -534,6 +555,8 @@ document.getElementById("panes").addEventListener("click", (event) => {
 addEventListener("popstate", () => { readAddress(); entered(true); });
 addEventListener("resize", schedule);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", schedule);
+
+setInterval(noteShares, 1000);
 
 readAddress();
 detail.show(table(), state.of);

@@ -33,12 +33,17 @@ export function size(count) {
   return `${value.toFixed(1)} TiB`;
 }
 
+function share(part) {
+  const size = Math.abs(part);
+  return `${(100 * part).toFixed(size === 0 || size >= 0.1 ? 0 : size >= 0.01 ? 1 : 2)} %`;
+}
+
 export function written(cell, kind) {
   if (cell === null || cell === undefined) return "";
   if (typeof cell === "boolean") return cell ? "yes" : "no";
   if (typeof cell === "string") return cell;
   if (kind === "seconds") return duration(cell);
-  if (kind === "share") return `${(100 * cell).toFixed(Math.abs(cell) >= 0.1 ? 0 : 1)} %`;
+  if (kind === "share") return share(cell);
   if (kind === "bytes") return size(cell);
   return Number.isInteger(cell) ? whole.format(cell) : precise.format(cell);
 }
@@ -73,7 +78,7 @@ const MARKS = { good: "●", warn: "▲", bad: "■" };
 
 export function marked(column, cell) {
   const text = written(cell, column.kind);
-  if (column.kind === "flag" && typeof cell === "boolean") return `${cell ? "✓" : "✗"} ${text}`;
+  if (column.name === "conserved" && text) return `${cell ? "✓" : "✗"} ${text}`;
   const mark = STATES.has(column.name) && column.name !== "event" ? MARKS[tone(column, cell)] : "";
   return mark ? `${mark} ${text}` : text;
 }

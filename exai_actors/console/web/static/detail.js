@@ -58,13 +58,13 @@ export class Detail {
     this.#timer = setTimeout(() => this.#ask(), AGAIN_MS);
   }
 
-  template(columns, table, close) {
+  template(columns, table, close, act) {
     if (!this.#of) return nothing;
     const cells = table.rows.get(this.#of);
     if (cells) this.#cells = cells;
     const shown = cells ?? this.#cells;
     return html`<aside id="detail" aria-label="Detail" tabindex="-1">
-      <div class="detail-head"><h2>${this.#of}</h2><button @click=${close} aria-label="Close the detail">✕</button></div>
+      <div class="detail-head"><h2>${this.#of}</h2><span>${act ? html`<button class="plain-button" @click=${act}>Actions …</button>` : nothing}<button @click=${close} aria-label="Close the detail">✕</button></span></div>
       ${!cells && table.isLoaded
         ? html`<p class="stale">${shown ? "No longer in the rows in sight; these are the last figures." : "Not among the rows in sight."}</p>`
         : nothing}
