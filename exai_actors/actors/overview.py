@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from exai_actors.actors.connection.actor import ConnectionActor
 from exai_actors.actors.log import shown
@@ -13,14 +13,17 @@ from exai_actors.actors.request_board import RequestBoard
 from exai_actors.actors.session.actor import SessionActor
 from exai_actors.actors.session.view import SessionView
 from exai_actors.actors.statistics_board import StatisticsBoard
+from exai_actors.core.capacity.account import Account
+from exai_actors.core.observe.call_figures import CallFigures
 from exai_actors.core.observe.parts import (
     ConnectionState,
     RequestCounts,
     RequestState,
     SessionState,
+    UsageState,
 )
 from exai_actors.core.statistics import BrokerStatistics, TenantStatistics
-from exai_actors.ids import RequestKey
+from exai_actors.ids import ProviderName, RequestKey, TenantName
 from exai_actors.runtime import ActorSystem
 
 
@@ -28,11 +31,16 @@ class Overview:
     """Reads the actors of one system; loop thread only."""
 
     def __init__(
-        self, system: ActorSystem, board: StatisticsBoard, request_board: RequestBoard
+        self,
+        system: ActorSystem,
+        board: StatisticsBoard,
+        request_board: RequestBoard,
+        accounts: Mapping[ProviderName, Account],
     ) -> None:
         self._system = system
         self._board = board
         self._request_board = request_board
+        self._accounts = accounts
 
     def statistics(self) -> BrokerStatistics:
         return self._board.statistics()
@@ -81,6 +89,47 @@ class Overview:
         return RequestStates(
             self._system.behaviours(ProviderActor), list(self._sessions()), self._system.driver.now
         )
+
+    def usage(self) -> Iterator[UsageState]:
+        """The usage of each account, by tenant, session and model."""
+        running = {actor.name: actor.running() for actor in self._system.behaviours(ProviderActor)}
+        now = self._system.driver.now()
+        for provider, account in self._accounts.items():
+            # Sessions with equal beginnings of their names are shown as one.
+            found: dict[tuple[str, str, str], list[float]] = {}
+            for (tenant, session, model), count in running.get(provider, {}).items():
+                figures = found.setdefault((tenant, shown(session), model), [0] * 5)
+                figures[0] += count
+            for (tenant, session, model), hour, day in account.usage.users(now):
+                figures = found.setdefault((tenant, shown(session), model), [0] * 5)
+                figures[1] += hour.calls
+                figures[2] += hour.tokens
+                figures[3] += day.calls
+                figures[4] += day.tokens
+            for (owner, name, model), figures in found.items():
+                running_now, calls_hour, tokens_hour, calls_day, tokens_day = figures
+                yield UsageState(
+                    provider,
+                    owner,
+                    name,
+                    model,
+                    running=int(running_now),
+                    calls_hour=int(calls_hour),
+                    tokens_hour=tokens_hour,
+                    calls_day=int(calls_day),
+                    tokens_day=tokens_day,
+                )
+
+    def recent_tokens(self) -> Counter[TenantName]:
+        """The tokens that each tenant has had of all providers in the last minutes."""
+        now = self._system.driver.now()
+        tokens: Counter[TenantName] = Counter()
+        for account in self._accounts.values():
+            tokens.update(account.usage.recent_tokens(now))
+        return tokens
+
+    def call_figures(self) -> Mapping[ProviderName, CallFigures]:
+        return self._board.call_figures
 
     def _sessions(self) -> Iterator[SessionView]:
         return (actor.view for actor in self._system.behaviours(SessionActor))

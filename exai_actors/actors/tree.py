@@ -101,7 +101,12 @@ class Tree:
         )
         self.memory_board = MemoryBoard()
         self.request_board = RequestBoard()
-        self.overview = Overview(system, self.board, self.request_board)
+        self.overview = Overview(
+            system,
+            self.board,
+            self.request_board,
+            {name: parts.account for name, parts in providers.items()},
+        )
         self.broker: LoopRef[BrokerActor]
         self._clock = clock
         self._authenticator = authenticator

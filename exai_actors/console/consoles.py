@@ -28,10 +28,19 @@ from exai_actors.console.tables.events import (
     newest_first,
     provider_event_rows,
 )
-from exai_actors.console.tables.providers import PROVIDERS, provider_rows
+from exai_actors.console.tables.providers import (
+    GATES,
+    HOLDS,
+    PROVIDERS,
+    RecentTimes,
+    gate_rows,
+    hold_rows,
+    provider_rows,
+)
 from exai_actors.console.tables.requests import REQUESTS, RequestRows
 from exai_actors.console.tables.sessions import SESSIONS, session_rows
 from exai_actors.console.tables.tenants import TENANTS, tenant_rows
+from exai_actors.console.tables.usage import USAGE, usage_rows
 from exai_actors.core.log_budget import LogBudget
 from exai_actors.core.observe.parts import ProcessState
 from exai_actors.core.operations.audit import AUDIT
@@ -66,12 +75,16 @@ class Consoles:
         self._numbers = count(1)
         self._places = ConsolePlaces()
         self._wrong_tokens = WrongTokens()
-        started_at = system.driver.now()
+        now = system.driver.now
+        started_at = now()
+        times = RecentTimes(parts.call_figures)
         self._events = EventLog(started_at)
         self._sources = Sources()
         self._process = ProcessMeter(system.driver)
         self._sources.add(BROKER, lambda: broker_rows(statistics(), parts.counts(), self.process()))
-        self._sources.add(PROVIDERS, lambda: provider_rows(statistics()))
+        self._sources.add(PROVIDERS, lambda: provider_rows(statistics(), times, now()))
+        self._sources.add(GATES, lambda: gate_rows(statistics()))
+        self._sources.add(HOLDS, lambda: hold_rows(statistics()))
         self._sources.add(ACTORS, lambda: actor_rows(system.statistics()))
         self._sources.add(
             DEAD_LETTERS, lambda: dead_letter_rows(system.dead_letters.recent(), started_at)
@@ -82,10 +95,11 @@ class Consoles:
                 self._events.rows(), provider_event_rows(statistics(), started_at)
             ),
         )
-        self._sources.add(TENANTS, lambda: tenant_rows(parts.tenants()))
+        self._sources.add(TENANTS, lambda: tenant_rows(parts.tenants(), parts.recent_tokens()))
+        self._sources.add(USAGE, lambda: usage_rows(parts.usage()))
         self._sources.add(SESSIONS, lambda: session_rows(parts.sessions()))
         self._sources.add(CONNECTIONS, lambda: connection_rows(parts.connections()))
-        self._sources.add(REQUESTS, lambda: RequestRows(parts.requests(), system.driver.now()))
+        self._sources.add(REQUESTS, lambda: RequestRows(parts.requests(), now()))
         self.ring = Ring(self._sources, system.driver, clock.wall)
         self.questions = Questions()
         self.questions.add("history", Role.VIEWER, lambda _: self.ring.history())

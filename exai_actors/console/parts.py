@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Protocol
 
+from exai_actors.core.observe.call_figures import CallFigures
 from exai_actors.core.observe.parts import (
     ConnectionState,
     RequestCounts,
     RequestState,
     SessionState,
+    UsageState,
 )
 from exai_actors.core.statistics import BrokerStatistics, TenantStatistics
+from exai_actors.ids import ProviderName, TenantName
 
 
 class SizedStates(Protocol):
@@ -38,3 +41,10 @@ class Parts(Protocol):
     def connections(self) -> Iterable[ConnectionState]: ...
 
     def requests(self) -> SizedStates: ...
+
+    def usage(self) -> Iterable[UsageState]: ...
+
+    def recent_tokens(self) -> Mapping[TenantName, int]:
+        """The tokens that each tenant has had of all providers in the last minutes."""
+
+    def call_figures(self) -> Mapping[ProviderName, CallFigures]: ...

@@ -23,11 +23,17 @@ class ModelStatistics(msgspec.Struct, frozen=True):
 
 
 class HoldStatistics(msgspec.Struct, frozen=True):
-    """A model that is held, for how much longer and why."""
+    """A model that is held, for how much longer and why; the whole account if ``model`` is empty.
+
+    ``words`` are those of the service. ``probe_in_s`` is when a single call is tried before the
+    end.
+    """
 
     model: str
     held_for_s: float
     because: str
+    words: str = ""
+    probe_in_s: float | None = None
 
 
 class ProviderStatistics(msgspec.Struct, frozen=True):
@@ -40,11 +46,11 @@ class ProviderStatistics(msgspec.Struct, frozen=True):
     places in the queue to others. ``shared`` counts requests that joined a running call.
     ``trouble`` says why the models could not be listed. ``events`` are the latest changes of
     capacity, each with its cause. ``held_for_s`` is the account's hold, ``model_holds`` are those
-    of single models. ``next_free_s`` is the expected time until the next permit is granted, None if
-    unknown; ``waits_for`` says which limit keeps calls waiting now, None if only permits do.
-    ``free`` permits can be granted now. ``unaccounted`` is the number of calls that began and are
-    neither in flight nor ended, by counters on one side and the records of permits on the other:
-    anything but 0 is a fault of the broker.
+    of single models, ``holds`` all of them. ``next_free_s`` is the expected time until the next
+    permit is granted, None if unknown; ``waits_for`` says which limit keeps calls waiting now, None
+    if only permits do. ``free`` permits can be granted now. ``unaccounted`` is the number of calls
+    that began and are neither in flight nor ended, by counters on one side and the records of
+    permits on the other: anything but 0 is a fault of the broker.
     """
 
     name: str
@@ -72,6 +78,7 @@ class ProviderStatistics(msgspec.Struct, frozen=True):
     held_for_s: float = 0.0
     held_because: str = ""
     model_holds: tuple[HoldStatistics, ...] = ()
+    holds: tuple[HoldStatistics, ...] = ()
     tried_again: int = 0
     displaced: int = 0
     shared: int = 0

@@ -9,7 +9,7 @@ import pytest
 from exai_actors.actors.session.settings import SessionSettings
 from exai_actors.core.authentication import Identity
 from exai_actors.core.calls import FailureKind
-from exai_actors.core.capacity.settings import CapacitySettings, RetrySettings
+from exai_actors.core.capacity.settings import CapacitySettings, GateSettings, RetrySettings
 from exai_actors.core.operators import Role
 from exai_actors.ids import TenantName
 from exai_actors.ports import Peer
@@ -151,3 +151,65 @@ def test_a_broker_with_a_held_provider_is_degraded() -> None:
     desk.tree.settle()
     (broker,) = rows(desk, "broker")
     assert broker["health"].startswith("degraded: kimi is held for")
+
+
+def test_usage_is_told_apart_by_tenant_and_model_and_grows_old() -> None:
+    desk = OperatorDesk(limit=2, tokens=TENANTS, models=("moon", "sun"))
+    alice, bob = desk.tree.client("s-alice", "t-a"), desk.tree.client("s-bob", "t-b")
+    alice.call("a", arguments={"model": "moon"})
+    bob.call("b", arguments={"model": "sun"})
+    desk.tree.upstream.calls[0].complete("one two three")
+    desk.tree.settle()
+    console = desk.console(Role.VIEWER)
+    first, second = console.rows("usage")
+    assert (first["tenant"], first["session"], first["model"]) == ("alice", "s-alice", "moon")
+    assert (first["calls_now"], first["calls_hour"], first["tokens_hour"]) == (0, 1, 4)
+    assert (second["tenant"], second["calls_now"], second["calls_hour"]) == ("bob", 1, 0)
+    tenants = {row["tenant"]: row["share_received"] for row in console.rows("tenants")}
+    assert tenants["bob"] == 0.0
+    desk.tree.advance(2 * 3600.0)
+    (old,) = [row for row in console.rows("usage") if row["tenant"] == "alice"]
+    assert (old["calls_hour"], old["calls_day"], old["tokens_day"]) == (0, 1, 4)
+
+
+def test_gates_show_what_remains_and_when_they_open() -> None:
+    gates = GateSettings(requests_per_minute=2, margin_s=0.0)
+    desk = OperatorDesk(capacity=CapacitySettings(limit=5, gates=gates))
+    client = desk.tree.client()
+    for name in "abc":
+        client.call(name)
+    gate = next(row for row in rows(desk, "gates") if row["provider"] == "kimi")
+    assert (gate["gate"], gate["used"], gate["limit"]) == ("requests_per_minute", 2, 2)
+    assert (gate["remains"], gate["full"]) == (0, 1.0)
+    assert gate["opens_in_s"] == pytest.approx(60.0, abs=1.0)
+
+
+def test_holds_show_the_words_of_the_service() -> None:
+    desk = OperatorDesk(capacity=CapacitySettings(limit=1, retry=RetrySettings(attempts=1)))
+    desk.tree.client().call("a")
+    desk.tree.upstream.calls[0].fail(FailureKind.QUOTA, "out of credit", retry_after=90.0)
+    desk.tree.settle()
+    (hold,) = rows(desk, "holds")
+    assert (hold["provider"], hold["model"], hold["kind"]) == ("kimi", "", "quota")
+    assert hold["until_s"] == pytest.approx(90.0, abs=4.0)
+    assert "out of credit" in hold["cause"]
+
+
+def test_percentiles_are_those_of_the_last_minutes() -> None:
+    desk = OperatorDesk(limit=1)
+    client, console = desk.tree.client(), desk.console(Role.VIEWER)
+    client.call("slow")
+    client.call("waits")
+    desk.tree.advance(20.0)
+    desk.tree.upstream.calls[0].complete()
+    desk.tree.advance(4.0)
+    desk.tree.upstream.calls[1].complete()
+    desk.tree.settle()
+    kimi = console.rows("providers")[0]
+    assert 10.0 <= kimi["service_p99_s"] <= 30.0
+    assert 10.0 <= kimi["wait_p99_s"] <= 30.0
+    for _ in range(12):
+        desk.tree.advance(31.0)
+        console.rows("providers")
+    kimi = console.rows("providers")[0]
+    assert (kimi["wait_p50_s"], kimi["service_p99_s"]) == (None, None)

@@ -16,7 +16,7 @@ from exai_actors.console.tables.events import (
     newest_first,
     provider_event_rows,
 )
-from exai_actors.console.tables.providers import PROVIDERS, provider_rows
+from exai_actors.console.tables.providers import PROVIDERS, RecentTimes, provider_rows
 from exai_actors.core.calls import FailureKind
 from exai_actors.core.capacity.changes import SetLimit
 from exai_actors.core.capacity.settings import CapacitySettings, GateSettings, RetrySettings
@@ -31,7 +31,7 @@ def named(table: Table, row: Row) -> dict[str, Any]:
 
 
 def providers(tree: ManualTree) -> dict[str, dict[str, Any]]:
-    rows = provider_rows(tree.board.statistics())
+    rows = provider_rows(tree.board.statistics(), RecentTimes(tree.overview.call_figures), 0.0)
     return {key: named(PROVIDERS, row) for key, row in rows}
 
 

@@ -7,6 +7,7 @@ really ended.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from math import inf
 from typing import TYPE_CHECKING, assert_never
@@ -42,6 +43,7 @@ from exai_actors.core.capacity.quarantine import abort_rest_s
 from exai_actors.core.capacity.refusals import Refusal
 from exai_actors.core.capacity.token_estimates import TokenEstimator, characters_of
 from exai_actors.core.observe.call_figures import CallFigures
+from exai_actors.core.observe.usage import User
 from exai_actors.core.routing import BUSY
 from exai_actors.core.statistics import FlowStatistics, ProviderStatistics
 from exai_actors.core.wait_reasons import Waiting
@@ -214,6 +216,15 @@ class ProviderActor(LoopActor):
         """The queued requests that would go elsewhere if the provider were closed."""
         return self._dispatcher.leaving()
 
+    def running(self) -> Counter[User]:
+        """How many calls of each user run."""
+        return Counter(
+            (call.flow.tenant.name, call.flow.session, call.model)
+            for pool in self._dispatcher.pools
+            for call in pool.ledger.held.values()
+            if call.flow.session != NO_SESSION
+        )
+
     def waiting(self, session: SessionId, request: RequestKey) -> Waiting | None:
         """The place and the reason of a request that waits here; None if it does not."""
         now = self.now()
@@ -380,12 +391,17 @@ class ProviderActor(LoopActor):
             len(completion.text),
         )
         self._dispatcher.settlement.completed(call, prompt + answer, cost_of(prompt, answer), now)
+        flow = call.flow
+        user = flow.tenant.name, flow.session, call.model
+        self._account.usage.note(user, prompt + answer, now)
         if call.live:
             self._replies.completed(call, completion)
 
     def _aborted(self, call: ProviderCall, aborted: Aborted, now: float) -> None:
         self._counts.aborted += 1
         self._dispatcher.settlement.aborted(call, call.cost_so_far, now)
+        user = call.flow.tenant.name, call.flow.session, call.model
+        self._account.usage.note(user, call.prompt_tokens + call.sent_length / 4, now)
         if call.live:
             message = aborted.because or "the call was aborted"
             sent = bool(aborted.because or call.sent_length)

@@ -10,9 +10,10 @@ from msgspec.structs import replace
 from exai_actors.actors.provider.settings import ProviderSettings
 from exai_actors.core.capacity.dispatcher import Dispatcher
 from exai_actors.core.capacity.explain_wait import WaitExplainer
+from exai_actors.core.capacity.holds import Hold
 from exai_actors.core.capacity.scheduled_call import ScheduledCall
 from exai_actors.core.statistics import HoldStatistics, ModelStatistics, ProviderStatistics
-from exai_actors.core.wait_reasons import facts
+from exai_actors.core.wait_reasons import clipped, facts
 
 C = TypeVar("C", bound=ScheduledCall)
 
@@ -78,6 +79,7 @@ def describe(
             for model, each in account.model_holds.items()
             if each.is_active(now)
         ),
+        holds=tuple(_hold(each, now) for each in account.holds() if each.is_active(now)),
         gates=account.gates.statistics(now),
         model_limits=tuple(
             ModelStatistics(pool.model, pool.ledger.limit, pool.ledger.in_flight, len(pool.queue))
@@ -97,4 +99,15 @@ def describe(
         next_free_s=dispatcher.next_free_s(now),
         waits_for=None if reason is None else facts(replace(reason, provider=settings.name), now),
         faults=counts.violations,
+    )
+
+
+def _hold(hold: Hold, now: float) -> HoldStatistics:
+    probe_at = hold.opens_at(now)
+    return HoldStatistics(
+        hold.model or "",
+        hold.until - now,
+        hold.because,
+        clipped(hold.words),
+        probe_at - now if probe_at < hold.until else None,
     )

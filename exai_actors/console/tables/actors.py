@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from exai_actors.console.tables.cells import COUNT, SECONDS, SHARE, TEXT, TOTAL, rounded, share
+from exai_actors.console.tables.cells import (
+    COUNT,
+    SECONDS,
+    SHARE,
+    TEXT,
+    TOTAL,
+    rounded,
+    rounded_if,
+    share,
+)
 from exai_actors.core.observe.query import Column, Table
 from exai_actors.core.observe.tables import Keyed
 from exai_actors.runtime import ActorStatistics
@@ -24,6 +33,8 @@ ACTORS = Table(
         Column("processed", "Processed", TOTAL, "messages handled by this incarnation"),
         Column("refused", "Refused", TOTAL, "messages that found the user lane full"),
         Column("mean_s", "Mean", SECONDS, "mean time of its handlers"),
+        Column("p50_s", "p50", SECONDS, "half of its handlers of late took less; some are timed"),
+        Column("p99_s", "p99", SECONDS, "99 of 100 of its handlers of late took less"),
         Column("max_s", "Max", SECONDS, "the longest handler took at least this"),
         Column("failed", "Failed", TOTAL, "incarnations that ended with an error"),
         Column("incarnation", "Inc", COUNT, "the number of this incarnation"),
@@ -46,10 +57,12 @@ def actor_rows(actors: Iterable[ActorStatistics]) -> Iterator[Keyed]:
                 share(actor.user_depth, actor.mailbox_limit),
                 rounded(actor.oldest_age_s),
                 actor.current_message,
-                None if actor.current_for_s is None else rounded(actor.current_for_s),
+                rounded_if(actor.current_for_s),
                 actor.processed,
                 actor.refused,
-                None if mean_s is None else rounded(mean_s),
+                rounded_if(mean_s),
+                rounded_if(actor.handler_quantile_s(0.5)),
+                rounded_if(actor.handler_quantile_s(0.99)),
                 rounded(actor.handler_s_max),
                 actor.failed,
                 actor.incarnation,

@@ -1,8 +1,8 @@
-"""The providers: their permits, queues and totals."""
+"""The providers: their permits, queues, times and totals; their gates and holds."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from exai_actors.console.tables.cells import (
     COUNT,
@@ -12,12 +12,16 @@ from exai_actors.console.tables.cells import (
     TEXT,
     TOTAL,
     rounded,
+    rounded_if,
     share,
 )
 from exai_actors.core.health import unusable_because
+from exai_actors.core.observe.call_figures import CallFigures
+from exai_actors.core.observe.histogram import Recent
 from exai_actors.core.observe.query import Column, Table
 from exai_actors.core.observe.tables import Keyed
 from exai_actors.core.statistics import BrokerStatistics
+from exai_actors.ids import ProviderName
 
 PROVIDERS = Table(
     "providers",
@@ -36,6 +40,12 @@ PROVIDERS = Table(
         Column("gate", "Gate", SHARE, "how full the fullest rate gate is"),
         Column("held_s", "Held", SECONDS, "how much longer the account is held"),
         Column("service_s", "Service", SECONDS, "mean duration of its calls"),
+        Column("wait_p50_s", "Wait p50", SECONDS, "half of the calls of late waited less"),
+        Column("wait_p99_s", "Wait p99", SECONDS, "99 of 100 calls of late waited less"),
+        Column("service_p50_s", "Serv p50", SECONDS, "half of the calls of late took less"),
+        Column("service_p99_s", "Serv p99", SECONDS, "99 of 100 calls of late took less"),
+        Column("mode", "Mode", TEXT, "open, or paused or draining by its operator"),
+        Column("circuit", "Circuit", TEXT, "closed; open: it failed too often; half_open: probing"),
         Column("granted", "Granted", TOTAL, "calls that began"),
         Column("completed", "Completed", TOTAL, "calls that were answered"),
         Column("failed", "Failed", TOTAL, "calls that failed"),
@@ -48,7 +58,55 @@ PROVIDERS = Table(
 )
 
 
-def provider_rows(statistics: BrokerStatistics) -> Iterator[Keyed]:
+GATES = Table(
+    "gates",
+    (
+        Column("provider", "Provider", TEXT, "whose account it limits"),
+        Column("gate", "Gate", TEXT, "requests or tokens, per minute or day"),
+        Column("used", "Used", COUNT, "what the window has seen"),
+        Column("limit", "Limit", COUNT, "what it may see"),
+        Column("remains", "Remains", COUNT, "what is left"),
+        Column("full", "Full", SHARE, "the part that is used"),
+        Column("opens_in_s", "Opens in", SECONDS, "the time until a usual call passes"),
+        Column("window_s", "Window", SECONDS, "the length of the window, with its margin"),
+    ),
+)
+
+HOLDS = Table(
+    "holds",
+    (
+        Column("provider", "Provider", TEXT, "whose account is held"),
+        Column("model", "Model", TEXT, "the model that is held; empty for the whole account"),
+        Column("until_s", "Ends in", SECONDS, "how much longer it lasts"),
+        Column("probe_in_s", "Probe in", SECONDS, "the time until a single call is tried"),
+        Column("kind", "Kind", TEXT, "the kind of refusal"),
+        Column("cause", "Cause", TEXT, "the words of the service"),
+    ),
+)
+
+
+class RecentTimes:
+    """The waits and services of each provider's calls in the last minutes."""
+
+    def __init__(self, figures: Callable[[], Mapping[ProviderName, CallFigures]]) -> None:
+        self._figures = figures
+        self._recent: dict[str, tuple[Recent, Recent]] = {}
+
+    def of(self, provider: str, now: float) -> list[float | None]:
+        """The median and the 99th percentile of the waits, and of the services."""
+        figures = self._figures().get(ProviderName(provider))
+        if figures is None:
+            return [None, None, None, None]
+        recent = self._recent.get(provider)
+        if recent is None or not recent[0].is_of(figures.waits):
+            recent = Recent(figures.waits, now), Recent(figures.services, now)
+            self._recent[provider] = recent
+        return [
+            rounded_if(quantile) for each in recent for quantile in each.quantiles(now, 0.5, 0.99)
+        ]
+
+
+def provider_rows(statistics: BrokerStatistics, times: RecentTimes, now: float) -> Iterator[Keyed]:
     """One row for each provider, in the order of the configuration."""
     for provider in statistics.providers:
         gate = max((gate.used / gate.limit for gate in provider.gates if gate.limit), default=0.0)
@@ -68,7 +126,10 @@ def provider_rows(statistics: BrokerStatistics) -> Iterator[Keyed]:
                 share(provider.queued, provider.queue_limit),
                 round(gate, 3),
                 rounded(provider.held_for_s),
-                None if provider.mean_service_s is None else rounded(provider.mean_service_s),
+                rounded_if(provider.mean_service_s),
+                *times.of(provider.name, now),
+                provider.mode,
+                provider.circuit,
                 provider.granted,
                 provider.completed,
                 provider.failed,
@@ -79,3 +140,39 @@ def provider_rows(statistics: BrokerStatistics) -> Iterator[Keyed]:
                 provider.incarnation,
             ),
         )
+
+
+def gate_rows(statistics: BrokerStatistics) -> Iterator[Keyed]:
+    """One row for each rate gate of each provider."""
+    for provider in statistics.providers:
+        for gate in provider.gates:
+            yield (
+                f"{provider.name}/{gate.name}",
+                (
+                    provider.name,
+                    gate.name,
+                    round(gate.used),
+                    gate.limit,
+                    max(0, gate.limit - round(gate.used)),
+                    share(gate.used, gate.limit),
+                    rounded(gate.opens_in_s),
+                    gate.length_s,
+                ),
+            )
+
+
+def hold_rows(statistics: BrokerStatistics) -> Iterator[Keyed]:
+    """One row for each hold in force."""
+    for provider in statistics.providers:
+        for hold in provider.holds:
+            yield (
+                f"{provider.name}/{hold.model}",
+                (
+                    provider.name,
+                    hold.model,
+                    rounded(hold.held_for_s),
+                    rounded_if(hold.probe_in_s),
+                    hold.because,
+                    hold.words,
+                ),
+            )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
-from exai_actors.console.tables.cells import COUNT, SHARE, TEXT
+from exai_actors.console.tables.cells import COUNT, SHARE, TEXT, share
 from exai_actors.core.observe.query import Column, Table
 from exai_actors.core.observe.tables import Keyed
 from exai_actors.core.statistics import TenantStatistics
+from exai_actors.ids import TenantName
 
 TENANTS = Table(
     "tenants",
@@ -17,26 +18,40 @@ TENANTS = Table(
         Column("sessions", "Sessions", COUNT, "its sessions with requests"),
         Column("in_flight", "In flight", COUNT, "its calls that run"),
         Column("queued", "Queued", COUNT, "its requests that wait"),
-        Column("share_received", "Received", SHARE, "its part of the permits in use"),
-        Column("share_entitled", "Entitled", SHARE, "its part by weight among those with requests"),
+        Column("share_received", "Received", SHARE, "its part of the tokens of the last minutes"),
+        Column(
+            "share_entitled", "Entitled", SHARE, "its part by weight among those that competed then"
+        ),
     ),
 )
 
 
-def tenant_rows(tenants: Iterable[TenantStatistics]) -> Iterator[Keyed]:
-    """One row for each tenant with requests, or with a configured weight."""
+def tenant_rows(
+    tenants: Iterable[TenantStatistics], tokens: Mapping[TenantName, int]
+) -> Iterator[Keyed]:
+    """One row for each tenant with requests, or with a configured weight.
+
+    ``tokens`` are those that each has had of all providers in the last minutes.
+    """
     all_tenants = tuple(tenants)
-    running = sum(tenant.in_flight for tenant in all_tenants)
+    total = sum(tokens.values())
+    competing = {
+        tenant.name
+        for tenant in all_tenants
+        if tenant.in_flight or tenant.queued or tokens.get(TenantName(tenant.name))
+    }
+    weights = sum(tenant.weight for tenant in all_tenants if tenant.name in competing)
     for tenant in all_tenants:
+        received = tokens.get(TenantName(tenant.name), 0)
         yield (
-            tenant.name,
+            tenant.name or "default",
             (
                 tenant.name or "default",
                 tenant.weight,
                 len(tenant.sessions),
                 tenant.in_flight,
                 tenant.queued,
-                round(tenant.in_flight / running, 3) if running else None,
-                tenant.share,
+                share(received, total),
+                share(tenant.weight, weights) if tenant.name in competing else None,
             ),
         )

@@ -16,6 +16,7 @@ from exai_actors.core.capacity.circuit import Circuit
 from exai_actors.core.capacity.holds import Hold
 from exai_actors.core.capacity.rate_gates import RateGates
 from exai_actors.core.capacity.settings import CapacitySettings
+from exai_actors.core.observe.usage import UsageBook
 from exai_actors.core.suspects import Suspects
 from exai_actors.ids import PermitId, TenantName
 
@@ -51,6 +52,7 @@ class Account:
         "settings",
         "suspects",
         "unlogged",
+        "usage",
         "weights",
     )
 
@@ -67,6 +69,7 @@ class Account:
         self.circuit = Circuit(settings.circuit)
         self.quarantined: list[tuple[float, PermitId, Any]] = []
         self.suspects = Suspects()
+        self.usage = UsageBook()
         self.events: deque[CapacityEvent] = deque(maxlen=EVENTS_KEPT)
         self.unlogged: deque[CapacityEvent] = deque(maxlen=EVENTS_KEPT)
 

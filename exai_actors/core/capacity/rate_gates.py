@@ -25,7 +25,8 @@ TOLERANCE = 1e-9
 class GateStatistics(msgspec.Struct, frozen=True):
     """One rate gate: ``used`` of ``limit`` in the last ``length_s`` seconds.
 
-    ``over`` is the part of ``used`` beyond the limit, when calls took more than estimated.
+    ``over`` is the part of ``used`` beyond the limit, when calls took more than estimated. A call
+    of usual size passes in ``opens_in_s``.
     """
 
     name: str
@@ -33,6 +34,7 @@ class GateStatistics(msgspec.Struct, frozen=True):
     used: float
     length_s: float
     over: float
+    opens_in_s: float = 0.0
 
 
 class _Slice:
@@ -101,11 +103,12 @@ class WindowGate:
         """The amount in the window at the last look."""
         return max(0.0, self._used)
 
-    def statistics(self, now: float) -> GateStatistics:
-        self._expire(now)
+    def statistics(self, usual: float, now: float) -> GateStatistics:
+        """``usual`` is the amount of a usual call."""
+        opens_in_s = self.opens_at(usual, now) - now
         used = max(0.0, self._used)
         over = max(0.0, used - self.limit)
-        return GateStatistics(self.name, self.limit, used, self.length_s, over)
+        return GateStatistics(self.name, self.limit, used, self.length_s, over, opens_in_s)
 
     def wait_s(self, position: int, each: float, now: float) -> float:
         """Seconds until the call at ``position`` from 1 passes, if each call takes that amount."""
@@ -198,7 +201,8 @@ class RateGates:
         )
 
     def statistics(self, now: float) -> tuple[GateStatistics, ...]:
-        return tuple(gate.statistics(now) for gate in self._gates.values())
+        amounts = self._amounts(self._mean_tokens)
+        return tuple(gate.statistics(amount, now) for gate, amount in amounts)
 
     def with_limit(self, name: str, limit: int | None, now: float) -> GateSettings:
         """The present limits with another one for the gate ``name``."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import deque
 from collections.abc import Sequence
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800)
@@ -28,16 +29,51 @@ class Histogram:
         return sum(self.counts)
 
     def quantile(self, share: float) -> float | None:
-        """The value below which ``share`` of all lie, interpolated within its bucket as Prometheus'
-        ``histogram_quantile`` does; None without values. Values beyond the last bound count as it.
-        """
-        count = self.count
-        if count == 0:
-            return None
-        rank, below, lower = share * count, 0, 0.0
-        for bound, within in zip(self.bounds, self.counts, strict=False):
-            if within and below + within >= rank:
-                return lower + (bound - lower) * (rank - below) / within
-            below += within
-            lower = bound
-        return lower
+        """The value below which ``share`` of all lie, as ``quantile_of``."""
+        return quantile_of(self.bounds, self.counts, share)
+
+
+def quantile_of(bounds: Sequence[float], counts: Sequence[int], share: float) -> float | None:
+    """The value below which ``share`` of all lie, interpolated within its bucket as Prometheus'
+    ``histogram_quantile`` does; None without values. Values beyond the last bound count as it.
+    """
+    count = sum(counts)
+    if count == 0:
+        return None
+    rank, below, lower = share * count, 0, 0.0
+    for bound, within in zip(bounds, counts, strict=False):
+        if within and below + within >= rank:
+            return lower + (bound - lower) * (rank - below) / within
+        below += within
+        lower = bound
+    return lower
+
+
+MARK_S = 30.0
+KEPT_MARKS = 10
+
+
+class Recent:
+    """The values that a histogram got in the last five minutes, as far as it was looked at."""
+
+    __slots__ = ("_histogram", "_marks")
+
+    def __init__(self, histogram: Histogram, now: float) -> None:
+        self._histogram = histogram
+        # When, and the counts until then, the oldest first. Nothing is known before the first look.
+        self._marks: deque[tuple[float, Sequence[int]]] = deque(
+            [(now, [0] * len(histogram.counts))], maxlen=KEPT_MARKS
+        )
+
+    def is_of(self, histogram: Histogram) -> bool:
+        """Whether it is that one, and not that of an earlier incarnation."""
+        return self._histogram is histogram
+
+    def quantiles(self, now: float, *shares: float) -> list[float | None]:
+        """The quantiles now."""
+        counts = self._histogram.counts
+        if now - self._marks[-1][0] >= MARK_S:
+            self._marks.append((now, tuple(counts)))
+        before = self._marks[0][1]
+        recent = [count - earlier for count, earlier in zip(counts, before, strict=True)]
+        return [quantile_of(self._histogram.bounds, recent, share) for share in shares]

@@ -93,3 +93,20 @@ class ProcessState(msgspec.Struct, frozen=True):
     sampling_share: float = 0.0
     restarts: int = 0
     alarms: int = 0
+
+
+class UsageState(msgspec.Struct, frozen=True, gc=False):
+    """What one session has used of a provider's model; ``session`` is the beginning of its name.
+
+    ``running`` calls run now; the other figures are those of the last hour and the last day.
+    """
+
+    provider: str
+    tenant: str
+    session: str
+    model: str
+    running: int
+    calls_hour: int
+    tokens_hour: float
+    calls_day: int
+    tokens_day: float

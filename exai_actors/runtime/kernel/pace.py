@@ -10,8 +10,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from exai_actors.runtime.kernel import handler_times
+
 # The number of messages handled one at a time after a slow one, so that the next report is exact.
 _PROBATION = 64
+# Messages that are not timed at first, and of those the number of which all are, and then one of
+# so many: no period of an actor's messages should hide some of them.
+_UNTIMED, _ALL_TIMED, _TIMED_EVERY = 8, 128, 13
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +47,8 @@ class Workload:
         "processed",
         "quota",
         "slow_threshold_s",
+        "timed_from",
+        "times",
         "waiting_since",
     )
 
@@ -57,6 +64,19 @@ class Workload:
         """The oldest waiting message arrived at this time or later."""
         self.age_sample_since = 0.0
         self.age_sample_end = 0
+        self.timed_from = _UNTIMED
+        """A batch is timed that ends after so many messages."""
+        self.times: bytearray | None = None
+        """See ``handler_times``; most idle actors never have any."""
+
+    def note_time(self, seconds: float, messages: int) -> None:
+        """Time a batch of ``messages``, the last of which made ``processed`` reach
+        ``timed_from``.
+        """
+        self.timed_from = self.processed + (1 if self.processed < _ALL_TIMED else _TIMED_EVERY)
+        if self.times is None:
+            self.times = bytearray(handler_times.BUCKETS)
+        handler_times.note(self.times, seconds / messages)
 
     def note_slow(self, seconds: float, messages: int, pace: Pace) -> bool:
         """Account for a batch above ``slow_threshold_s``; return whether it is to be reported."""

@@ -173,6 +173,8 @@ class Scheduler:
                 work = cell.work
                 work.processed += 1
                 work.busy_s += seconds
+                if work.processed >= work.timed_from:
+                    work.note_time(seconds, 1)
                 if seconds > work.slow_threshold_s:
                     self._account(cell, seconds, (message,))
                 if not cell.state:
@@ -216,6 +218,8 @@ class Scheduler:
         self.clock = end
         work.processed += len(batch)
         work.busy_s += seconds
+        if batch and work.processed >= work.timed_from:
+            work.note_time(seconds, len(batch))
         if seconds > work.slow_threshold_s:
             self._account(cell, seconds, batch)
         if cell.state < STOPPING:

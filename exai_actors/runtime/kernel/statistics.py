@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from exai_actors.runtime.kernel import handler_times
 from exai_actors.runtime.kernel.cell import (
     STARTING,
     STOPPING,
@@ -42,6 +43,12 @@ class ActorStatistics:
     handler_s_total: float
     handler_s_max: float
     """The longest handler took at least this; exact if messages came one at a time."""
+    handler_times: bytes = b""
+    """See the module of that name."""
+
+    def handler_quantile_s(self, share: float) -> float | None:
+        """The time below which ``share`` of its handlers of late were; None if too few ran."""
+        return handler_times.quantile(self.handler_times, share)
 
 
 def statistics_of(cell: ActorCell, scheduler: Scheduler, now: float) -> ActorStatistics:
@@ -65,6 +72,7 @@ def statistics_of(cell: ActorCell, scheduler: Scheduler, now: float) -> ActorSta
         refused=cell.refused,
         handler_s_total=work.busy_s,
         handler_s_max=work.max_busy_s,
+        handler_times=b"" if work.times is None else bytes(work.times),
     )
 
 

@@ -64,7 +64,7 @@ def test_rounding_never_keeps_a_gate_shut(amounts: list[float], settled: float) 
         gate.settle(part, amount * settled, now / 100)
     assert gate.opens_at(1000, 1.0) <= 61.0
     assert gate.opens_at(1000, 61.0) == 61.0
-    assert gate.statistics(61.0).used == 0.0
+    assert gate.statistics(1, 61.0).used == 0.0
 
 
 def test_charges_settled_to_zero_do_not_accumulate() -> None:
@@ -194,7 +194,7 @@ def test_a_large_gate_frees_its_room_bit_by_bit() -> None:
     gate = WindowGate("requests", 3 * SLICES, 60.0)
     for number in range(2 * SLICES):
         gate.charge(1, number * 60.0 / (2 * SLICES))
-    assert gate.statistics(90.0).used == pytest.approx(SLICES, abs=4)
+    assert gate.statistics(1, 90.0).used == pytest.approx(SLICES, abs=4)
 
 
 def test_the_estimated_wait_follows_the_size_of_recent_calls() -> None:

@@ -146,6 +146,37 @@ def test_the_longest_handler_is_never_claimed_to_be_longer_than_is_known(
     assert seen(system).handler_s_max == pytest.approx(0.0009)
 
 
+@pytest.mark.parametrize(
+    ("times", "p50", "p99"),
+    [
+        ([0.001] * 100, 0.001, 0.001),
+        ([0.00001] * 90 + [0.5] * 10, 0.00001, 0.5),
+        ([0.001] * 2_000 + [0.25] * 2_000, 0.25, 0.25),
+        ([0.0] * 50, 0.000001, 0.000001),
+        ([1000.0] * 20, 16.0, 16.0),
+    ],
+    ids=["equal", "a slow tenth", "slower now", "too quick to tell", "beyond the last bucket"],
+)
+def test_the_quantiles_of_handler_times(
+    system: ManualSystem, times: list[float], p50: float, p99: float
+) -> None:
+    ref = system.spawn(Doing, "/a", do_receive=system.manual.pass_time).ref
+    for seconds in times:
+        ref.tell(seconds)
+        system.run()
+    statistics = seen(system)
+    assert statistics.handler_quantile_s(0.5) == pytest.approx(p50, rel=0.42)
+    assert statistics.handler_quantile_s(0.99) == pytest.approx(p99, rel=0.42)
+
+
+def test_an_actor_that_handled_little_has_no_quantiles(system: ManualSystem) -> None:
+    ref = system.spawn(Doing, "/a", do_receive=system.manual.pass_time).ref
+    for _ in range(5):
+        ref.tell(1.0)
+        system.run()
+    assert seen(system).handler_quantile_s(0.5) is None
+
+
 def test_the_states_of_a_life(system: ManualSystem) -> None:
     states: list[str] = []
 
