@@ -9,10 +9,12 @@ an idle connection (``Keep-Alive: timeout=5``).
 from __future__ import annotations
 
 import asyncio
+import inspect
 import re
 import select
 import socket
 import time
+from contextlib import suppress
 from functools import partial
 from math import inf
 from typing import Any
@@ -20,6 +22,14 @@ from typing import Any
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
+from aiohttp.http_exceptions import HttpProcessingError
+
+from exai_actors.edges.http.response_head import (
+    begins_like_http,
+    head_end,
+    is_interim,
+    normal_head,
+)
 
 # Shorter than services keep an idle connection, so that usually we are the side that closes it.
 # Proxies with TLS keep one for 60 s and more, uvicorn and Node for 5 s.
@@ -28,6 +38,26 @@ KEEP_ALIVE_PLAIN_S = 4.0
 # Of the time that a service names: our request has to arrive before its end.
 KEEP_ALIVE_MARGIN_S = 1.0
 _KEEP_ALIVE = re.compile(r"(?:^|[,;\s])timeout\s*=\s*\"?(\d{1,6})", re.IGNORECASE)
+
+SWITCHING_PROTOCOLS = 101
+MAX_INTERIM_RESPONSES = 8
+"""The number of 1xx responses that may precede a response."""
+
+# aiohttp's defaults (8190 bytes, 128 headers) lose answers: gateways send policies and traces.
+MAX_HEADER_BYTES = 1 << 16
+MAX_HEADERS = 1000
+# How much of a head that the parser rejects is kept until its end arrives.
+MAX_HELD_HEAD_BYTES = 1 << 16
+HEAD_LIMITS: dict[str, Any] = {
+    name: value
+    for name, value in (
+        ("max_line_size", MAX_HEADER_BYTES),
+        ("max_field_size", MAX_HEADER_BYTES),
+        # Older releases do not limit the number of headers.
+        ("max_headers", MAX_HEADERS),
+    )
+    if name in inspect.signature(ResponseHandler.set_response_params).parameters
+}
 
 _NO_TIMEOUT = aiohttp.ClientTimeout(total=None)
 
@@ -41,17 +71,95 @@ _TCP_KEEPALIVE = (
 )
 
 
+class BrokenFramingError(aiohttp.ClientPayloadError):
+    """A body breaks a rule of HTTP, which the message names."""
+
+
+class ReceivedBody:
+    """The body of a response as it arrives; what has arrived comes before how it broke off.
+
+    aiohttp forgets what is still to be read when a connection ends inside a body, and reports a
+    broken chunk to a reader that waits for a head, but to none that waits for the body.
+    """
+
+    __slots__ = ("_broken", "_received", "_unread")
+
+    def __init__(self, received: aiohttp.StreamReader) -> None:
+        self._received = received
+        self._unread = b""
+        self._broken: HttpProcessingError | None = None
+
+    async def readany(self) -> bytes:
+        """Wait for data and return all that has arrived; empty at the end of the body."""
+        if self._unread:
+            unread, self._unread = self._unread, b""
+            return unread
+        try:
+            return await self._received.readany()
+        except aiohttp.ClientError:
+            if self._broken is not None:
+                raise BrokenFramingError(self._broken.message) from self._broken
+            raise
+
+    def at_eof(self) -> bool:
+        return self._received.at_eof() and not self._unread
+
+    def keep_unread(self, broken: BaseException | None) -> None:
+        """Keep what has arrived, and the rule that the response broke, if any.
+
+        To be called just before aiohttp reports the end of the connection.
+        """
+        received = self._received
+        if received.is_eof() or received.exception() is not None:
+            return
+        if isinstance(broken, HttpProcessingError):
+            self._broken = broken
+        # A reader that waits has read everything.
+        with suppress(RuntimeError):
+            self._unread = received.read_nowait()
+
+    def fail(self, cause: BaseException | None) -> None:
+        """End a body that has not ended with its connection."""
+        received = self._received
+        if not received.is_eof() and received.exception() is None:
+            error = aiohttp.ClientPayloadError("the connection ended inside the body")
+            received.set_exception(error, cause or error)
+
+
 class Handler(ResponseHandler):
-    """A connection that knows whether it can be used again.
+    """A connection that knows whether it can be used again, and reads odd responses.
 
     It also remembers whether it ended inside the head of a response: aiohttp itself does not say
     so after a reset.
     """
 
     ended_within_head = False
+    body: ReceivedBody | None = None
+    """The body that is being received."""
+    _broken: HttpProcessingError | None = None
     usable_until: float | None = None
     """Until when it can be used again once it is idle, in monotonic time; None before its use."""
     _poll: select.poll | None = None
+
+    def expect_response(self) -> None:
+        """Get ready for the response to a request that will be written now."""
+        self._parser: Any = _HeadParser(self, self.new_parser())
+
+    def new_parser(self) -> Any:
+        """A parser for one response, which is now the one of this connection."""
+        # Releases of aiohttp differ in how much they inflate in one go, some without any bound.
+        self.set_response_params(read_until_eof=True, auto_decompress=False, **HEAD_LIMITS)
+        return self._parser
+
+    def use_parser(self, parser: Any) -> None:
+        self._parser = parser
+
+    def break_off(self, error: HttpProcessingError) -> None:
+        """Close the connection: what follows the head breaks a rule of HTTP."""
+        self._broken = error
+        if self.transport is not None:
+            # Not before the head has been handed on.
+            self._loop.call_soon(self.transport.close)
 
     def note_keep_alive(self, header: str) -> None:
         """Note for how long the service keeps the connection, which becomes idle now."""
@@ -74,23 +182,86 @@ class Handler(ResponseHandler):
             self._poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
         return bool(self._poll.poll(0))
 
+    def broken_rule(self) -> BaseException | None:
+        return self._broken or self.exception()
+
     def connection_lost(self, exc: BaseException | None) -> None:
-        if self._parser is not None:
-            self._parser: Any = _Witness(self._parser, self)
+        body, self.body = self.body, None
+        if body is None:
+            super().connection_lost(exc)
+            return
+        body.keep_unread(self.broken_rule())
         super().connection_lost(exc)
+        body.fail(exc)
 
 
-class _Witness:
-    """Stands in for the parser of a connection that has ended."""
+class _HeadParser:
+    """Stands in for aiohttp's parser until the head of a response has arrived.
 
-    def __init__(self, parser: Any, handler: Handler) -> None:
-        self._parser = parser
+    The parser rejects heads that browsers and curl accept, and forgets a response that it has read
+    if something follows it in the same piece. Here the parser gets such a head once more, in its
+    usual form and apart from its body. It is the last one of its connection.
+    """
+
+    _begun: tuple[bytes, ...] = ()
+    """What has arrived of the head."""
+    _rejected: HttpProcessingError | None = None
+    """Why the parser rejected the head, the end of which is still to arrive."""
+
+    def __init__(self, handler: Handler, parser: Any) -> None:
         self._handler = handler
+        self._parser = parser
+
+    def feed_data(self, data: bytes) -> tuple[Any, bool, bytes]:
+        if self._rejected is not None:
+            return self._read_odd(data, self._rejected)
+        try:
+            fed: tuple[Any, bool, bytes] = self._parser.feed_data(data)
+        except HttpProcessingError as error:
+            return self._read_odd(data, error)
+        messages = fed[0]
+        for message, _ in messages:
+            if message.code >= 200 or message.code == SWITCHING_PROTOCOLS:
+                self._handler.use_parser(self._parser)
+                return fed
+        self._begun += (data,)
+        if messages:
+            begun = b"".join(self._begun)
+            for _ in messages:
+                begun = begun[head_end(begun) :]
+            self._begun = (begun,)
+        return fed
+
+    def _read_odd(self, data: bytes, error: HttpProcessingError) -> tuple[Any, bool, bytes]:
+        handler = self._handler
+        data = b"".join((*self._begun, data))
+        messages: list[Any] = []
+        while (end := head_end(data)) >= 0:
+            head, data = normal_head(data[:end]), data[end:]
+            handler.force_close()
+            parser = handler.new_parser()
+            messages += parser.feed_data(head)[0]
+            if is_interim(head) and len(messages) <= MAX_INTERIM_RESPONSES:
+                continue
+            try:
+                messages += parser.feed_data(data)[0]
+            except HttpProcessingError as broken:
+                handler.break_off(broken)
+            return messages, False, b""
+        if len(data) > MAX_HELD_HEAD_BYTES or not begins_like_http(data):
+            raise error
+        handler.use_parser(self)
+        self._begun = (data,)
+        self._rejected = error
+        return messages, False, b""
 
     def feed_eof(self) -> Any:
-        partial_message = self._parser.feed_eof()
+        partial_message = self._rejected or self._parser.feed_eof()
         self._handler.ended_within_head = partial_message is not None
         return partial_message
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._parser, name)
 
 
 class Connector(aiohttp.TCPConnector):

@@ -11,8 +11,8 @@ import structlog
 from aiohttp.http_exceptions import HttpProcessingError
 
 from exai_actors.core.calls import FailureKind, UpstreamFailure
+from exai_actors.edges.http.connector import MAX_INTERIM_RESPONSES, BrokenFramingError
 from exai_actors.edges.http.exchange import (
-    MAX_INTERIM_RESPONSES,
     StaleConnectionError,
     TooManyInterimResponses,
 )
@@ -82,15 +82,14 @@ def _describe(error: TransportError, service: HttpService) -> tuple[FailureKind,
             )
         case aiohttp.ClientPayloadError(__cause__=BadCoding()):
             return FailureKind.MALFORMED, f"answered with {error}"
+        case BrokenFramingError():
+            return FailureKind.MALFORMED, _broken_rule(str(error))
         case aiohttp.ClientPayloadError() | HttpProcessingError():
             return FailureKind.TRUNCATED, "broke off: the connection ended before the answer"
         case aiohttp.ServerDisconnectedError():
             return FailureKind.TRUNCATED, "closed the connection without answering"
         case aiohttp.ClientResponseError():
-            return (
-                FailureKind.MALFORMED,
-                f"{_http_problem(error.message)}: {_QUOTATION.sub(_shortened, error.message)}",
-            )
+            return FailureKind.MALFORMED, _broken_rule(error.message)
         case TimeoutError():
             return FailureKind.TIMEOUT, "did not answer in time"
         case OSError():
@@ -103,10 +102,11 @@ def _shortened(quotation: re.Match[str]) -> str:
     return f"{quotation[1]}...{quotation[2]}"
 
 
-def _http_problem(message: str) -> str:
+def _broken_rule(message: str) -> str:
+    problem = "sent a response that breaks the rules of HTTP"
     if any(words in message for words in _NO_STATUS_LINE):
-        return "answered with something that is not HTTP"
-    return "sent a response that breaks the rules of HTTP"
+        problem = "answered with something that is not HTTP"
+    return f"{problem}: {_QUOTATION.sub(_shortened, message)}"
 
 
 def _unreachable(error: aiohttp.ClientError, base_url: str) -> str:

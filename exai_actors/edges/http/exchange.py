@@ -5,16 +5,16 @@ which nearly doubles the CPU time of a call through the broker. The requests to 
 in their body only, so their head is built once.
 
 Below its session, aiohttp documents ``connect`` and Connection's ``transport``, ``release`` and
-``close``. ``exchange`` also needs ``Connection.protocol`` with ``set_response_params``, ``read``
-and ``closed``, which have no leading underscore but no documentation either; the tests in
-``tests/edges/http/test_aiohttp_contract.py`` fail by name if a release of aiohttp lacks one.
+``close``. Also needed are ``Connection.protocol`` with ``set_response_params``, ``read`` and
+others, which have no leading underscore but no documentation either, and that protocol's
+``_parser``; the tests in ``tests/edges/http/test_aiohttp_contract.py`` fail by name if a release
+of aiohttp lacks one.
 """
 
 from __future__ import annotations
 
 import asyncio
-import inspect
-from typing import Any, Protocol
+from typing import Protocol
 
 import aiohttp
 from aiohttp import hdrs
@@ -22,33 +22,21 @@ from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.http_parser import RawResponseMessage
-from multidict import CIMultiDictProxy
 from yarl import URL
 
 from exai_actors.core.trace_context import TraceContext
-from exai_actors.edges.http.connector import Connector, Handler
+from exai_actors.edges.http.connector import (
+    MAX_INTERIM_RESPONSES,
+    SWITCHING_PROTOCOLS,
+    Connector,
+    Handler,
+    ReceivedBody,
+)
 from exai_actors.wire.openai.content_coding import BadCoding, Inflater, is_compressed
 
-_SWITCHING_PROTOCOLS = 101
 _OK = 200
 _REQUEST_TIMEOUT = 408
 _KEEP_ALIVE = "Keep-Alive"
-MAX_INTERIM_RESPONSES = 8
-"""The number of 1xx responses that may precede a response."""
-
-# aiohttp's defaults (8190 bytes, 128 headers) lose answers: gateways send policies and traces.
-MAX_HEADER_BYTES = 1 << 16
-MAX_HEADERS = 1000
-HEAD_LIMITS: dict[str, Any] = {
-    name: value
-    for name, value in (
-        ("max_line_size", MAX_HEADER_BYTES),
-        ("max_field_size", MAX_HEADER_BYTES),
-        # Older releases do not limit the number of headers.
-        ("max_headers", MAX_HEADERS),
-    )
-    if name in inspect.signature(ResponseHandler.set_response_params).parameters
-}
 
 
 class Progress(Protocol):
@@ -132,66 +120,46 @@ class Response:
     The connection returns to the pool when the body has ended.
     """
 
-    __slots__ = (
-        "_connection",
-        "_lost",
-        "_received",
-        "content",
-        "headers",
-        "status",
-    )
+    __slots__ = ("_connection", "_handler", "content", "headers", "status")
 
     def __init__(
         self,
         connection: Connection,
-        status: int,
-        headers: CIMultiDictProxy[str],
+        handler: Handler,
+        head: RawResponseMessage,
         received: aiohttp.StreamReader,
-        lost: asyncio.Future[None] | None,
     ) -> None:
         self._connection = connection
-        self._received = received
-        self._lost = lost
-        self.status = status
-        self.headers = headers
+        self._handler = handler
+        self.status = head.code
+        self.headers = headers = head.headers
+        body = handler.body = ReceivedBody(received)
         coding = headers.get(hdrs.CONTENT_ENCODING)
-        self.content: Body = received
+        self.content: Body = body
         if coding is not None and is_compressed(coding):
-            self.content = _InflatedBody(received, Inflater(coding))
-        # aiohttp reports a broken chunk to a reader that waits for a head, but to none that waits
-        # for the body; all that happens to that one is that its connection ends.
-        if lost is not None:
-            lost.add_done_callback(self._fail_body)
+            self.content = _InflatedBody(body, Inflater(coding))
+        if handler.transport is None:
+            body.keep_unread(handler.broken_rule())
+            body.fail(None)
         received.on_eof(self._finish)
 
     def close(self) -> None:
         """Abort the connection unless the body was read to its end."""
-        self._forget_loss()
         _abort(self._connection)
 
     def _finish(self) -> None:
-        self._forget_loss()
-        transport = self._connection.transport
+        connection, handler = self._connection, self._handler
+        handler.body = None
+        transport = connection.transport
         if transport is not None and transport.get_write_buffer_size():
             # The answer came before the request was sent, the rest of which must not precede the
             # next one.
-            _abort(self._connection)
+            _abort(connection)
             return
-        keep_alive, protocol = self.headers.get(_KEEP_ALIVE), self._connection.protocol
-        if keep_alive is not None and isinstance(protocol, Handler):
-            protocol.note_keep_alive(keep_alive)
-        self._connection.release()
-
-    def _fail_body(self, lost: asyncio.Future[None]) -> None:
-        cause = None if lost.cancelled() else lost.exception()
-        if not self._received.is_eof() and self._received.exception() is None:
-            error = aiohttp.ClientPayloadError("the connection ended inside the body")
-            self._received.set_exception(error, cause or error)
-
-    def _forget_loss(self) -> None:
-        if self._lost is not None:
-            self._lost.remove_done_callback(self._fail_body)
-            self._lost = None
+        keep_alive = self.headers.get(_KEEP_ALIVE)
+        if keep_alive is not None:
+            handler.note_keep_alive(keep_alive)
+        connection.release()
 
 
 async def exchange(
@@ -217,18 +185,17 @@ async def exchange(
         progress.is_connected = True
     try:
         protocol, transport = connection.protocol, connection.transport
-        if protocol is None or transport is None:
+        if not isinstance(protocol, Handler) or transport is None:
             raise aiohttp.ServerDisconnectedError
-        # Releases of aiohttp differ in how much they inflate in one go, some without any bound.
-        protocol.set_response_params(read_until_eof=True, auto_decompress=False, **HEAD_LIMITS)
+        protocol.expect_response()
         transport.write(endpoint.encode(body, None if progress is None else progress.trace))
         head, received = await protocol.read()
         if head.code != _OK:
-            if head.code < _OK and head.code != _SWITCHING_PROTOCOLS:
+            if head.code < _OK and head.code != SWITCHING_PROTOCOLS:
                 head, received = await _skip_interim(protocol)
             elif head.code == _REQUEST_TIMEOUT and was_used and head.should_close:
                 raise StaleConnectionError
-        return Response(connection, head.code, head.headers, received, protocol.closed)
+        return Response(connection, protocol, head, received)
     except HttpProcessingError as error:
         _abort(connection)
         raise aiohttp.ClientResponseError(
@@ -251,7 +218,7 @@ async def _skip_interim(
     try:
         for _ in range(MAX_INTERIM_RESPONSES):
             head, received = await protocol.read()
-            if head.code >= 200 or head.code == _SWITCHING_PROTOCOLS:
+            if head.code >= 200 or head.code == SWITCHING_PROTOCOLS:
                 return head, received
     except (aiohttp.ServerDisconnectedError, OSError) as error:
         raise aiohttp.ClientPayloadError("the connection ended before the answer") from error
@@ -261,7 +228,7 @@ async def _skip_interim(
 class _InflatedBody:
     """A compressed body, inflated one portion at a time and no sooner than it is read."""
 
-    def __init__(self, received: aiohttp.StreamReader, inflater: Inflater) -> None:
+    def __init__(self, received: ReceivedBody, inflater: Inflater) -> None:
         self._received = received
         self._inflater = inflater
 

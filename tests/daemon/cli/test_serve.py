@@ -7,6 +7,7 @@ import signal
 import socket
 import sys
 from asyncio.subprocess import PIPE
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,14 @@ from exai_actors.daemon.demo.broker_process import DemoFailed, broker_in_front_o
 from exai_actors.testing.scripted_replies import Gate, answer
 from exai_actors.testing.scripted_upstream import ScriptedUpstream
 from tests.daemon.processes import clean_environment, ended, exai, provider_at, serving, start
+
+
+@pytest.fixture(autouse=True)
+def hangup_is_not_ignored() -> Iterator[None]:
+    """Under nohup, children would inherit that SIGHUP is ignored."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 async def test_serve_prints_one_line_when_ready_and_ends_in_order(tmp_path: Path) -> None:

@@ -36,7 +36,10 @@ def test_a_connection_has(name: str) -> None:
     assert hasattr(Connection, name)
 
 
-@pytest.mark.parametrize("name", ["should_close", "closed", "set_response_params", "read"])
+@pytest.mark.parametrize(
+    "name",
+    ["should_close", "force_close", "closed", "exception", "set_response_params", "read"],
+)
 def test_the_protocol_of_a_connection_has(name: str) -> None:
     assert hasattr(ResponseHandler, name)
 
@@ -62,6 +65,23 @@ async def test_a_protocol_asks_its_parser_at_the_end_of_its_connection() -> None
     assert ends == [True]
 
 
+async def test_a_protocol_feeds_its_parser_and_hands_on_the_heads_that_it_returns() -> None:
+    protocol = ResponseHandler(asyncio.get_running_loop())
+    protocol.set_response_params()
+    parser: Any = protocol._parser
+
+    class StandIn:
+        def feed_data(self, data: bytes) -> Any:
+            messages, upgraded, rest = parser.feed_data(data)
+            assert (len(messages), upgraded, rest) == (1, False, b"")
+            return messages, upgraded, rest
+
+    protocol._parser = StandIn()  # type: ignore[assignment]
+    protocol.data_received(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+    head, body = await protocol.read()
+    assert (head.code, await body.read()) == (200, b"ok")
+
+
 @pytest.mark.parametrize("name", ["read_until_eof", "auto_decompress"])
 def test_a_response_can_be_read_with(name: str) -> None:
     assert name in parameters_of(ResponseHandler.set_response_params)
@@ -73,7 +93,8 @@ def test_the_head_of_a_response_has(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["readany", "at_eof", "is_eof", "on_eof", "exception", "set_exception"]
+    "name",
+    ["readany", "read_nowait", "at_eof", "is_eof", "on_eof", "exception", "set_exception"],
 )
 def test_the_body_of_a_response_has(name: str) -> None:
     assert hasattr(aiohttp.StreamReader, name)

