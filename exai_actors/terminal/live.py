@@ -72,7 +72,7 @@ class LiveSource:
                     retry_s = FIRST_RETRY_S
                     await self._follow(console, listener)
             except ConnectError as error:
-                listener.lost(str(error), retry_s)
+                listener.lost(str(error))
             finally:
                 self._disconnected()
             await asyncio.sleep(retry_s)

@@ -8,26 +8,43 @@ _BLOCKS = " ▁▂▃▄▅▆▇█"
 
 
 def sparkline(values: Sequence[float | None], width: int, top: float | None = None) -> str:
-    """The latest values, the newest at the right; each character shows the largest of its part.
+    """``plot`` in one line."""
+    return plot(values, width, 1, top)[0]
 
-    ``top`` is the value of a full block; without it, that of the largest value.
+
+def plot(
+    values: Sequence[float | None], width: int, height: int, top: float | None = None
+) -> list[str]:
+    """The latest values, the newest at the right; each column shows the largest of its part.
+
+    ``top`` is the value of a full column; without it, that of the largest value.
     """
     if width <= 0:
-        return ""
+        return [""] * height
     per_cell = max(1, -(-len(values) // width))
     # Cells are cut from the end, so that only the leftmost one may have fewer values.
     cells = [values[max(0, end - per_cell) : end] for end in range(len(values), 0, -per_cell)]
     largest = [max((v for v in cell if v is not None), default=None) for cell in reversed(cells)]
     full = top or max((v for v in largest if v is not None), default=0) or 1
-    return "".join(_block(value, full) for value in largest).rjust(width)
+    eighths = [None if value is None else _eighths(value, full, height) for value in largest]
+    return [
+        "".join(_block(each, row) for each in eighths).rjust(width)
+        for row in range(height - 1, -1, -1)
+    ]
 
 
-def _block(value: float | None, full: float) -> str:
-    if value is None:
-        return " "
-    if value <= 0:
-        return _BLOCKS[1]
-    return _BLOCKS[min(8, 1 + int(value / full * 7 + 0.5))]
+def _eighths(value: float, full: float, height: int) -> int:
+    """How high a column is, at least one eighth: a line on the ground says that there are data.
+
+    A plot of several lines leaves a gap to the one above.
+    """
+    most = 8 * height - (2 if height > 1 else 0)
+    return max(1, min(most, round(value / full * most)))
+
+
+def _block(eighths: int | None, row: int) -> str:
+    """The part of a column in a row, counted from the ground."""
+    return " " if eighths is None else _BLOCKS[max(0, min(8, eighths - 8 * row))]
 
 
 def bar(part: float, whole: float, width: int) -> str:

@@ -38,8 +38,8 @@ class Listener(Protocol):
     def connected(self) -> None:
         """The greeting is there, and tables follow."""
 
-    def lost(self, why: str, retry_s: float) -> None:
-        """The broker is gone; the source tries again in so many seconds."""
+    def lost(self, why: str) -> None:
+        """The broker is gone; the source tries again every few seconds."""
 
     def changed(self, table: str) -> None:
         """A table has new rows."""

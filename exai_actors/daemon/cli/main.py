@@ -31,6 +31,10 @@ COMMANDS = {
         "exai_actors.daemon.cli.providers:providers",
         "Show each provider of the running broker in detail.",
     ),
+    "console": (
+        "exai_actors.daemon.cli.console:console",
+        "Watch the running broker in the terminal.",
+    ),
     "top": ("exai_actors.daemon.cli.top:top", "Watch a TABLE of the running broker."),
     "ps": ("exai_actors.daemon.cli.top:ps", "List the actors of the running broker."),
     "provider": (

@@ -1,0 +1,117 @@
+"""A page over the panes: details, help, "why", read and scrolled."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+
+from textual import events
+from textual.app import ComposeResult
+from textual.screen import ModalScreen
+
+from exai_actors.errors import UsageError
+from exai_actors.terminal.header import Footer
+from exai_actors.terminal.lines import BAD, DIM, TITLE, Line, Lines
+
+REFRESH_S = 1.0
+
+Load = Callable[[int], Awaitable[Iterable[Line]]]
+"""The lines for a width. Raises UsageError."""
+
+
+class Page(Lines):
+    """Lines with a first one that can be moved."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.content: list[Line] = [[("…", DIM)]]
+        self.top = 0
+
+    def lines(self) -> Iterable[Line]:
+        self.top = max(0, min(self.top, len(self.content) - self.size.height))
+        return self.content[self.top : self.top + self.size.height]
+
+    def scroll_by(self, rows: int) -> None:
+        """Move the first line."""
+        self.top = max(0, self.top + rows)
+        self.redraw()
+
+    def on_mouse_scroll_down(self) -> None:
+        self.scroll_by(3)
+
+    def on_mouse_scroll_up(self) -> None:
+        self.scroll_by(-3)
+
+
+class Reader(ModalScreen[str]):
+    """Shows the lines that ``load`` returns, again every second; ends with the last key."""
+
+    CSS = """
+    Reader { background: #0d1117; }
+    Reader > Page { padding: 0 1; }
+    """
+
+    def __init__(self, title: str, load: Load, keys: str = "", *, is_fixed: bool = False) -> None:
+        super().__init__()
+        self._title = title
+        self._load = load
+        self._keys = keys
+        self._is_fixed = is_fixed
+        self._is_loading = False
+        self._page = Page()
+        self._heading = Heading()
+        self._footer = Footer()
+
+    def compose(self) -> ComposeResult:
+        yield self._heading
+        yield self._page
+        yield self._footer
+
+    def on_mount(self) -> None:
+        self._heading.text = self._title
+        self._footer.keys = f"esc=back {self._keys}"
+        self.call_after_refresh(self._show)
+        if not self._is_fixed:
+            self.set_interval(REFRESH_S, self._show)
+
+    def on_resize(self) -> None:
+        self.call_after_refresh(self._show)
+
+    async def _show(self) -> None:
+        if self._is_loading:
+            return
+        self._is_loading = True
+        try:
+            self._page.content = list(await self._load(max(20, self._page.size.width)))
+        except UsageError as error:
+            self._page.content = [[(f"! {error}", BAD)]]
+        finally:
+            self._is_loading = False
+        self._page.scroll_by(0)
+
+    def on_key(self, event: events.Key) -> None:
+        event.stop()
+        rows = max(1, self._page.size.height - 1)
+        moves = {
+            "down": 1, "j": 1, "up": -1, "k": -1, "pagedown": rows, "pageup": -rows,
+            "home": -1_000_000, "g": -1_000_000, "end": 1_000_000, "G": 1_000_000,
+        }  # fmt: skip
+        if event.key in ("escape", "q", "enter"):
+            self.dismiss("")
+        elif event.character in self._keys_that_end():
+            self.dismiss(event.character)
+        elif (event.key in moves) or (event.character in moves):
+            self._page.scroll_by(moves.get(event.key, moves.get(event.character or "", 0)))
+
+    def _keys_that_end(self) -> list[str]:
+        return [each.partition("=")[0] for each in self._keys.split()]
+
+
+class Heading(Lines):
+    """The title of a page."""
+
+    DEFAULT_CSS = "Heading { height: 1; padding: 0 1; }"
+
+    text = ""
+
+    def lines(self) -> Iterable[Line]:
+        yield [(self.text, TITLE)]
