@@ -9,6 +9,7 @@ from typing import Any
 from exai_actors.console.actions import Actions
 from exai_actors.console.actor import ConsoleActor
 from exai_actors.console.audit import Audit, Write
+from exai_actors.console.faults import Faults, Save, greeting_of
 from exai_actors.console.feed import Sources
 from exai_actors.console.guesses import note_wrong_token
 from exai_actors.console.parts import Parts
@@ -49,6 +50,8 @@ from exai_actors.core.wrong_tokens import WrongTokens
 from exai_actors.ids import ProviderName
 from exai_actors.ports import Clock, Outbox, Peer
 from exai_actors.runtime import ActorSystem, LoopRef, PathRef
+from exai_actors.wire.console import protocol
+from exai_actors.wire.console.protocol import MIN_INTERVAL_S
 
 PATH = "/admin"
 """Where consoles connect; all other paths are for clients."""
@@ -146,6 +149,19 @@ class Consoles:
             clock=self._clock,
             meter=self._process,
         )
+
+    def save_faults(self, save: Save) -> Faults:
+        """Save the last minutes after each fault from now on."""
+
+        def greeting() -> dict[str, Any]:
+            tables = self._sources.tables
+            return greeting_of(
+                protocol.welcome(Role.VIEWER, self._describe(), tables, MIN_INTERVAL_S)
+            )
+
+        faults = Faults(self.ring, self._system.driver, self._clock.wall, greeting, save)
+        self._system.on_event(faults.note)
+        return faults
 
     def _describe(self) -> dict[str, Any]:
         now = self._statistics()

@@ -45,6 +45,7 @@ class Ring:
         self._part_bytes = 0
         self._figures: deque[list[float | None]] = deque(maxlen=int(KEPT_S / EVERY_S))
         self._timer: Cancellable | None = None
+        self.on_sample: Callable[[], object] = lambda: None
 
     def start(self) -> None:
         """Sample from now on, until ``stop``."""
@@ -68,6 +69,13 @@ class Ring:
             "columns": ["time", *self._plotted()],
             "rows": list(self._figures),
         }
+
+    def latest(self, column: str) -> float | None:
+        """A figure of the last sample; None if there is none."""
+        columns = ["time", *self._plotted()]
+        if not self._figures or column not in columns:
+            return None
+        return self._figures[-1][columns.index(column)]
 
     def _recorded(self) -> list[str]:
         return [table.name for table in self._sources.tables if table.name in TABLES]
@@ -95,6 +103,7 @@ class Ring:
         self._bytes += size
         self._forget(now)
         self._note_figures(now, wall)
+        self.on_sample()
 
     def _is_new_part_due(self, now: float) -> bool:
         if not self._parts or now - self._parts[-1][0] >= PART_S:

@@ -75,12 +75,18 @@ async def _serve(
             if not out_of_memory.done():
                 out_of_memory.set_result(cause)
 
+        def kill_recorded(cause: str) -> None:
+            # Without memory there may be no recording; the end must come in any case.
+            with contextlib.suppress(Exception):
+                broker.save_recording(cause)
+            kill(cause)
+
         watched = watching(
             stall_s=config.server.stall_s,
             available=available_bytes(),
             resident=resident_bytes,
             give_up=give_up,
-            kill=kill,
+            kill=kill_recorded,
         )
         with collecting_by_the_clock(), watched:
             log.info("broker.started", url=broker.url)

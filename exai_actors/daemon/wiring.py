@@ -33,6 +33,7 @@ from exai_actors.daemon.config.provider_tables import (
 )
 from exai_actors.daemon.config.tables import Config
 from exai_actors.daemon.console_pages import console_pages
+from exai_actors.daemon.fault_recordings import FaultRecordings
 from exai_actors.daemon.live_changes import change_provider
 from exai_actors.daemon.logs.runtime_events import log_event
 from exai_actors.daemon.memory_guard import MemoryGuard, buffer_limit, guarding
@@ -76,6 +77,8 @@ class Broker:
         self.system = ActorSystem(driver)
         self.gave_up: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._started: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.save_recording: Callable[[str], object] = lambda _: None
+        """Saves the last minutes immediately, with the cause; may be called on any thread."""
         self._drained = asyncio.Event()
         self._clock = SystemClock()
         self._tree: Tree
@@ -128,6 +131,7 @@ class Broker:
         stack.callback(self._consoles.watch_events())
         self._consoles.ring.start()
         stack.callback(self._consoles.ring.stop)
+        self._save_faults(stack)
         stack.callback(self._consoles.measure())
         await self._listen()
         stack.enter_context(self._guard_memory())
@@ -173,6 +177,19 @@ class Broker:
         file = AuditFile(folder / path_of(audit.file), audit.file_bytes, audit.files_kept)
         stack.push_async_callback(asyncio.to_thread, file.close)
         return file.write
+
+    def _save_faults(self, stack: AsyncExitStack) -> None:
+        server, source = self.config.server, self.config.source.file
+        if not server.recordings:
+            return
+        folder = (source.parent if source else Path()) / path_of(server.recordings)
+        saved = FaultRecordings(folder)
+        faults = self._consoles.save_faults(saved.save)
+        self.save_recording = lambda cause: saved.write(
+            faults.lines(self._clock.wall(), cause), cause
+        )
+        stack.push_async_callback(saved.close)
+        stack.callback(faults.save_pending)
 
     def _guard_memory(self) -> AbstractContextManager[None]:
         guard = MemoryGuard(

@@ -32,14 +32,18 @@ class Recording:
         self._snapshots: dict[str, list[int]] = {}
         try:
             self._open = file.open("rb")
-            self.header = read_header(self._open.readline())
         except OSError as error:
             raise UsageError(f"cannot read {file}: {error.strerror or error}") from None
-        except NotARecording as error:
+        try:
+            self.header = read_header(self._open.readline())
+            self._index()
+        except (OSError, NotARecording) as error:
+            self.close()
             raise UsageError(f"{file} is no recording of a console: {error}") from None
-        self._index()
-        if not self.times:
-            raise UsageError(f"{file} has no frames")
+
+    def close(self) -> None:
+        """Close the file."""
+        self._open.close()
 
     @property
     def begin(self) -> float:
@@ -63,6 +67,8 @@ class Recording:
                     times.append(frame["time"])
                     self._places.setdefault(name, []).append(place)
             place += len(line)
+        if not self.times:
+            raise NotARecording("it has no frames")
 
     def number(self, table: str, time: float) -> int:
         """The number of the last frame of a table at this time; -1 before the first."""

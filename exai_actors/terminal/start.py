@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 from exai_actors.client.urls import parse_url
@@ -28,8 +29,9 @@ def watch_broker(url: str, token: str | None, record: Path | None, max_bytes: in
 
 def open_recording(file: Path) -> None:
     """Show a recording until the user leaves. Raises UsageError if it is none."""
-    source = ReplaySource(Recording(file))
-    _run(ConsoleApp(source, file.name, timeline=source.timeline))
+    with contextlib.closing(Recording(file)) as recording:
+        source = ReplaySource(recording)
+        _run(ConsoleApp(source, file.name, timeline=source.timeline))
 
 
 def _run(app: ConsoleApp) -> None:

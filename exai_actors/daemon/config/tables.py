@@ -135,6 +135,11 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """
     drain_s: SecondsOrNone = 30.0
     """How long requests in flight may continue after SIGTERM."""
+    recordings: str = ""
+    """A folder for recordings of the last five minutes before an actor fails, an alarm is raised or
+    the watchdog ends the process; `exai console --replay` shows them. The newest 20 are kept. A
+    relative path starts at the folder of the configuration file. Empty: none.
+    """
 
     def __repr__(self) -> str:
         shown = msgspec.structs.asdict(self)
