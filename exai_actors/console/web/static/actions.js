@@ -7,7 +7,7 @@ export class ActionDialog {
   #feed;
   #place;
   #dialog = null;
-  #request = null;
+  #title = "";
 
   constructor(feed, place) {
     this.#feed = feed;
@@ -80,7 +80,6 @@ export class ActionDialog {
     state.isBusy = true;
     state.problem = "";
     const request = { ...state.request, ...this.#targets(state), preview: isPreview };
-    this.#request = request;
     try {
       return await this.#feed.act(request);
     } catch (error) {
@@ -114,7 +113,7 @@ export class ActionDialog {
     };
     this.#show(title, html`<h3>This has happened</h3>${effects(effect.effects)}
       <div class="buttons">${undo ? html`<button @click=${again}>Undo</button>` : nothing}
-      <button class="primary" autofocus @click=${() => this.close()}>Close</button></div>`);
+      <button class="primary" @click=${() => this.close()}>Close</button></div>`);
   }
 
   show(title, content) {
@@ -122,10 +121,24 @@ export class ActionDialog {
   }
 
   #show(title, content) {
-    render(html`<dialog aria-labelledby="dialog-title" @close=${() => render(nothing, this.#place)} @click=${(event) => { if (event.target === this.#dialog) this.close(); }}>
+    render(html`<dialog aria-labelledby="dialog-title" @close=${() => render(nothing, this.#place)} @click=${(event) => { if (event.target === this.#dialog) this.close(); }} @keydown=${(event) => this.#step(event)}>
       <div class="dialog"><div class="detail-head"><h2 id="dialog-title">${title}</h2><button aria-label="Close" @click=${() => this.close()}>✕</button></div>${content}</div></dialog>`, this.#place);
     this.#dialog = this.#place.querySelector("dialog");
+    const isNew = !this.#dialog.open || title !== this.#title;
     if (!this.#dialog.open) this.#dialog.showModal();
+    this.#title = title;
+    const first = ".dialog .menu button:enabled, .dialog input:not([type=radio]), .dialog .primary";
+    if (isNew) this.#dialog.querySelector(first)?.focus();
+  }
+
+  // The arrows move through a menu.
+  #step(event) {
+    const by = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+    const buttons = [...this.#dialog.querySelectorAll(".menu button:enabled")];
+    if (!by || !buttons.length) return;
+    event.preventDefault();
+    const at = buttons.indexOf(document.activeElement);
+    buttons[(Math.max(at, -by) + by + buttons.length) % buttons.length].focus();
   }
 
   close() {

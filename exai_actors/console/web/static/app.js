@@ -255,7 +255,7 @@ const EMPTY = {
   requests: "No request is queued or running.",
   holds: "No service has asked for a pause.",
   gates: "No provider has a rate gate.",
-  audit: "Nobody has taken an action since the start.",
+  audit: "No action has been taken since the start.",
   sessions: "No session is open.",
   connections: "No client is connected.",
 };
@@ -511,7 +511,7 @@ function jump() {
   const list = (text) => panes.filter((pane) => pane.title.toLowerCase().includes(text.toLowerCase()));
   const to = (pane) => { dialog.close(); go({ pane }); };
   const show = (text) => dialog.show("Jump to a pane", html`<form @submit=${(event) => { event.preventDefault(); const [pane] = list(text); if (pane) to(pane); }}>
-    <input type="text" aria-label="Name of the pane" autofocus autocomplete="off" @input=${(event) => show(event.target.value)} />
+    <input type="text" aria-label="Name of the pane" autocomplete="off" @input=${(event) => show(event.target.value)} />
     <ul class="menu">${list(text).map((pane) => html`<li><button type="button" @click=${() => to(pane)}><b>${pane.title}</b></button></li>`)}</ul></form>`);
   show("");
 }

@@ -34,6 +34,8 @@ function cellText(column, cell, table, key, index, view) {
   if (column.name === "at_s" && view.startedAt && typeof cell === "number") {
     return new Date(1000 * (view.startedAt + cell)).toLocaleTimeString("en-GB");
   }
+  // The Swedish way of writing an instant is that of ISO, without the T.
+  if (column.name === "at" && cell) return new Date(cell).toLocaleString("sv-SE");
   return marked(column, cell);
 }
 
