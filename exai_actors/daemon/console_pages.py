@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from functools import partial
-from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qs
 
 from exai_actors.console.feed import Sources
@@ -119,8 +118,9 @@ class _ConsolePages:
             return self._without_operator(request)
         query = _query(request)
         queries = [(name, query if name == pane.tables[0] else Query()) for name in pane.tables]
-        view = self._view(pane, queries, operator, feed_pass)
-        return _page(200, console_page(view, self._files))
+        with self._snapshots.budget():
+            view = self._view(pane, queries, operator, feed_pass)
+            return _page(200, console_page(view, self._files))
 
     def _view(
         self, pane: Pane, queries: list[tuple[str, Query]], operator: Operator, feed_pass: str
@@ -210,11 +210,11 @@ def _takes_gzip(request: PageRequest) -> bool:
 
 
 def _cookie(request: PageRequest) -> str:
-    try:
-        cookies = SimpleCookie(request.head.field("Cookie") or "")
-    except CookieError:
-        return ""
-    return cookies[COOKIE].value if COOKIE in cookies else ""
+    for part in (request.head.field("Cookie") or "").split(";"):
+        name, _, value = part.strip().partition("=")
+        if name == COOKIE:
+            return value
+    return ""
 
 
 def _form(body: bytes) -> dict[str, str]:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from exai_actors.console.feed import Sources
 from exai_actors.console.web.page import Section
 from exai_actors.core.observe.query import PreparedQuery, Query, QueryError
 
-_REST = 20.0
-"""Rests so many times as long as the tables took: pages may have a twentieth of the processor."""
-_REST_AT_MOST_S = 60.0
+_SHARE = 0.05
+"""The part of the processor that pages may have in the long run."""
+_CREDIT_S = 0.5
+"""How much of it may be used in a row."""
 
 
 class Snapshots:
@@ -19,23 +21,33 @@ class Snapshots:
     def __init__(self, sources: Sources, clock: Callable[[], float]) -> None:
         self._sources = sources
         self._clock = clock
-        self._rests_until = float("-inf")
+        self._credit_s = _CREDIT_S
+        self._counted_at = clock()
+
+    @contextmanager
+    def budget(self) -> Iterator[None]:
+        """The work on one page, which is what the budget is for."""
+        began = self._clock()
+        earned_s = _SHARE * (began - self._counted_at)
+        self._credit_s = min(_CREDIT_S, self._credit_s + earned_s)
+        self._counted_at = began
+        try:
+            yield
+        finally:
+            self._credit_s -= self._clock() - began
 
     def sections(self, queries: list[tuple[str, Query]]) -> tuple[Section, ...]:
-        """The tables with their rows, or with the problem that there is."""
-        began = self._clock()
-        if began < self._rests_until:
+        """The tables with their rows, or with the reason why these are missing."""
+        now = self._clock()
+        if self._credit_s <= 0:
             busy = (
-                "The broker has many rows to read and leaves this snapshot out. "
-                f"Reload in {self._rests_until - began:.0f} s; with scripts nothing is missing."
+                "The broker was asked for many pages and leaves this snapshot out. Reload in "
+                f"{-self._credit_s / _SHARE + 0.5:.0f} s; with scripts nothing is missing."
             )
             return tuple(
                 Section(self._sources.table(name), query, None, busy) for name, query in queries
             )
-        found = tuple(self._section(name, query, began) for name, query in queries)
-        took = self._clock() - began
-        self._rests_until = began + took + min(_REST_AT_MOST_S, _REST * took)
-        return found
+        return tuple(self._section(name, query, now) for name, query in queries)
 
     def _section(self, name: str, query: Query, now: float) -> Section:
         table = self._sources.table(name)

@@ -383,9 +383,8 @@ function card(key, columns, cells) {
   const text = (name) => (at(name) < 0 ? "–" : marked(columns[at(name)], cell(name)) || "–");
   const share = cell("limit") ? (cell("in_flight") ?? 0) / cell("limit") : 0;
   const gate = cell("gate");
-  const shown = [["queued", "Queued"], ["gate", "Gate"], ["wait_p50_s", "Wait p50"], ["wait_p99_s", "Wait p99"], ["service_p50_s", "Service p50"], ["service_s", "Service"], ["held_s", "Held"], ["failed", "Failed"], ["refused", "Refused"]]
-    .filter(([name]) => at(name) >= 0 && (name !== "held_s" || cell(name)))
-    .slice(0, 6);
+  const shown = [["queued", "Queued"], ["gate", "Gate"], ["wait_p50_s", "Wait p50"], ["wait_p99_s", "Wait p99"], ["held_s", "Held"], ["failed", "Failed"], ["service_p50_s", "Service p50"], ["service_p99_s", "Service p99"]]
+    .filter(([name]) => at(name) >= 0 && (name !== "held_s" || cell(name)));
   const pane = panes.find((each) => each.name === "providers");
   return html`<article class="card provider ${tone(columns[at("state")], cell("state"))}">
     <h3><a href=${address({ pane, of: key, filter: "", sort: "" })} @click=${(event) => { if (!event.ctrlKey && !event.metaKey) { event.preventDefault(); go({ pane, of: key }); } }}>${key}</a>
