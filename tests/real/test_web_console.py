@@ -126,6 +126,29 @@ def test_look_filter_and_sort(broker: BrokerInThread, opened: OpenPage) -> None:
     page.wait_for_url("**/console/actors?*")
 
 
+def test_a_hidden_page_asks_for_nothing(broker: BrokerInThread, opened: OpenPage) -> None:
+    page = opened(console_of(broker) + "/providers", "viewer")
+    is_live(page)
+    show = """hidden => {
+        Object.defineProperty(document, "hidden", {value: hidden, configurable: true});
+        document.dispatchEvent(new Event("visibilitychange"));
+    }"""
+    sent: list[str] = []
+    page.on(
+        "websocket", lambda socket: socket.on("framesent", lambda frame: sent.append(str(frame)))
+    )
+    page.reload()
+    is_live(page)
+    page.evaluate(show, True)
+    expect(page.locator(".status")).to_have_text("‖ paused")
+    watched = {frame for frame in sent if '"op":"watch"' in frame}
+    stopped = {frame for frame in sent if '"op":"unwatch"' in frame}
+    assert watched
+    assert len(stopped) == len({frame.partition('"table":')[2].split('"')[1] for frame in watched})
+    page.evaluate(show, False)
+    is_live(page)
+
+
 def test_act_with_a_preview_and_undo(broker: BrokerInThread, opened: OpenPage) -> None:
     page = opened(console_of(broker), "operator")
     is_live(page)
@@ -133,7 +156,7 @@ def test_act_with_a_preview_and_undo(broker: BrokerInThread, opened: OpenPage) -
     kimi = page.locator(".scroll.main tr", has_text="kimi")
     expect(kimi).to_contain_text("serving")
     page.keyboard.press("j")
-    page.keyboard.press(".")
+    page.keyboard.press("a")
     dialog = page.locator("dialog")
     dialog.locator(".menu button", has_text="Pause").first.click()
     expect(dialog).to_contain_text("This will happen")
@@ -152,7 +175,7 @@ def test_a_viewer_can_change_nothing(broker: BrokerInThread, opened: OpenPage) -
     page = opened(console_of(broker) + "/providers", "viewer")
     is_live(page)
     page.keyboard.press("j")
-    page.keyboard.press(".")
+    page.keyboard.press("a")
     buttons = page.locator("dialog .menu button")
     expect(buttons.first).to_contain_text("needs the role")
     assert page.locator("dialog .menu button:not([disabled])").count() == 0

@@ -305,8 +305,9 @@ def _cell(column: Column, cell: Cell) -> Html:
 
 
 def _tone(column: Column, cell: Cell) -> str:
-    if column.kind is Kind.SHARE and isinstance(cell, int | float) and cell >= 0.85:
-        return "bad" if cell >= 1 else "warn"
+    is_part_of_limit = column.kind is Kind.SHARE and not column.name.startswith("share_")
+    if is_part_of_limit and isinstance(cell, int | float):
+        return "bad" if cell >= 0.85 else "warn" if cell >= 0.7 else ""
     if column.name == "conserved" and isinstance(cell, bool):
         return "good" if cell else "bad"
     return ""

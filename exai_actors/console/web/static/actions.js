@@ -8,6 +8,7 @@ export class ActionDialog {
   #place;
   #dialog = null;
   #title = "";
+  #last = null;
 
   constructor(feed, place) {
     this.#feed = feed;
@@ -101,7 +102,14 @@ export class ActionDialog {
     else if (this.isOpen) this.#form(state);
   }
 
+  // The result of the last action that can be undone.
+  showLast() {
+    if (this.#last) this.#result(...this.#last);
+    else this.#show("Undo", html`<p>There is nothing to undo.</p>`);
+  }
+
   #result(title, effect, reason) {
+    this.#last = effect.undo ? [title, effect, reason] : null;
     const undo = effect.undo;
     const again = async () => {
       try {

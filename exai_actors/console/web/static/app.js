@@ -271,6 +271,13 @@ function nextSort(column) {
   return state.sort === first ? second : state.sort === second ? "" : first;
 }
 
+function sortBeside(by) {
+  const columns = feed.columns(table());
+  if (!columns.length) return;
+  const at = columns.findIndex((column) => column.name === state.sort.replace("-", ""));
+  go({ sort: nextSort(columns[(Math.max(at, by < 0 ? 0 : -1) + by + columns.length) % columns.length]) });
+}
+
 function draw() {
   drawHeader();
   const first = feed.table(table());
@@ -318,8 +325,8 @@ function toolbar(first) {
       <label for="filter" class="sr">Filter</label>
       <input id="filter" type="search" autocomplete="off" spellcheck="false" maxlength="200" placeholder="Filter: text, !text, column:text, column>=10  ( / )" .value=${state.filter} aria-invalid=${first.problem ? "true" : "false"} @input=${filtered} @keydown=${filterKey} />
       <span class="count">${first.isLoaded ? `${count} ${first.total === 1 ? "row" : "rows"}${isBehind(first) ? ", loading …" : ""}` : ""}</span>
-      ${hasTotals ? html`<button type="button" aria-pressed=${state.showsRates} title="Show totals per second (d)" @click=${toggleRates}>per second</button>` : nothing}
-      ${hasActions ? html`<button type="button" title="Actions (.)" @click=${act}>Actions${marks ? ` (${marks})` : ""} …</button>` : nothing}
+      ${hasTotals ? html`<button type="button" aria-pressed=${state.showsRates} title="Show totals per second (v)" @click=${toggleRates}>per second</button>` : nothing}
+      ${hasActions ? html`<button type="button" title="Actions (a)" @click=${act}>Actions${marks ? ` (${marks})` : ""} …</button>` : nothing}
     </form>
     ${first.problem ? html`<p class="problem" role="alert">${first.problem}</p>` : nothing}`;
 }
@@ -489,8 +496,12 @@ const KEYS = [
   ["Enter", "detail of the row; for a request also why it waits", openCurrent],
   ["Escape", "close the detail, then unmark all", null],
   ["Space", "mark the row", () => state.cursorKey && (mark(state.cursorKey), move(1))],
-  [".", "actions for the marked rows or the current one", act],
-  ["d", "totals or their growth per second", toggleRates],
+  ["w", "why it waits: the detail of the request", openCurrent],
+  ["a", "actions for the marked rows or the current one", act],
+  ["u", "undo the last action", () => dialog.showLast()],
+  ["< >", "sort by the column before, the next one", null],
+  ["r", "sort the other way round", () => state.sort && go({ sort: state.sort[0] === "-" ? state.sort.slice(1) : `-${state.sort}` })],
+  ["v", "totals or their growth per second", toggleRates],
   ["p", "freeze, or continue", freeze],
   ["t", "dark or light", turnTheme],
   ["?", "this help", help],
@@ -528,6 +539,7 @@ function onKey(event) {
     const pane = panes[key === "0" ? 9 : Number(key) - 1];
     if (pane) go({ pane });
   } else if (key === "[" || key === "]") go({ pane: panes[(at + (key === "]" ? 1 : -1) + panes.length) % panes.length] });
+  else if (key === "<" || key === ">") sortBeside(key === ">" ? 1 : -1);
   else if (key === "j" || key === "ArrowDown") move(1);
   else if (key === "k" || key === "ArrowUp") move(-1);
   else if (key === "PageDown") move(20);

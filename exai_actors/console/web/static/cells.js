@@ -62,7 +62,7 @@ const STATES = new Set(["state", "health", "severity", "circuit", "phase", "even
 export function tone(column, cell) {
   if (column.kind === "share" && typeof cell === "number") {
     if (column.name.startsWith("share_")) return "";
-    return cell >= 1 ? "bad" : cell >= 0.85 ? "warn" : "";
+    return cell >= 0.85 ? "bad" : cell >= 0.7 ? "warn" : "";
   }
   if (column.name === "conserved") return cell === true ? "good" : cell === false ? "bad" : "";
   if (typeof cell === "string" && STATES.has(column.name)) {
