@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 
 from exai_actors.actors.connection.actor import ConnectionActor
+from exai_actors.actors.explanations import Explanations
 from exai_actors.actors.log import shown
 from exai_actors.actors.provider.actor import ProviderActor
 from exai_actors.actors.provider.places import Place
@@ -41,6 +42,9 @@ class Overview:
         self._board = board
         self._request_board = request_board
         self._accounts = accounts
+        explanations = Explanations(system)
+        self.why = explanations.why
+        self.timeline = explanations.timeline
 
     def statistics(self) -> BrokerStatistics:
         return self._board.statistics()

@@ -9,6 +9,7 @@ from typing import Any
 from exai_actors.console.actions import Actions
 from exai_actors.console.actor import ConsoleActor
 from exai_actors.console.audit import Audit, Write
+from exai_actors.console.explanations import register_explanations
 from exai_actors.console.faults import Faults, Save, greeting_of
 from exai_actors.console.feed import Sources
 from exai_actors.console.guesses import note_wrong_token
@@ -18,7 +19,7 @@ from exai_actors.console.process import ProcessMeter
 from exai_actors.console.provider_actions import ProviderActions
 from exai_actors.console.questions import Questions
 from exai_actors.console.ring import Ring
-from exai_actors.console.tables.actors import ACTORS, actor_rows
+from exai_actors.console.tables.actors import ACTORS, ActorRows
 from exai_actors.console.tables.broker import BROKER, broker_rows
 from exai_actors.console.tables.connections import CONNECTIONS, connection_rows
 from exai_actors.console.tables.events import (
@@ -88,7 +89,7 @@ class Consoles:
         self._sources.add(PROVIDERS, lambda: provider_rows(statistics(), times, now()))
         self._sources.add(GATES, lambda: gate_rows(statistics()))
         self._sources.add(HOLDS, lambda: hold_rows(statistics()))
-        self._sources.add(ACTORS, lambda: actor_rows(system.statistics()))
+        self._sources.add(ACTORS, lambda: ActorRows(system))
         self._sources.add(
             DEAD_LETTERS, lambda: dead_letter_rows(system.dead_letters.recent(), started_at)
         )
@@ -105,6 +106,7 @@ class Consoles:
         self._sources.add(REQUESTS, lambda: RequestRows(parts.requests(), now()))
         self.ring = Ring(self._sources, system.driver, clock.wall)
         self.questions = Questions()
+        register_explanations(self.questions, parts)
         self.questions.add("history", Role.VIEWER, lambda _: self.ring.history())
         audit = Audit(write_audit)
         self._sources.add(AUDIT, audit.rows)

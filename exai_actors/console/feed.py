@@ -10,8 +10,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from math import inf
 
-from exai_actors.core.observe.query import PreparedQuery, QueryError, Table
-from exai_actors.core.observe.tables import Keyed, Row, difference
+from exai_actors.core.observe.query import PreparedQuery, QueryError, Selecting, Table
+from exai_actors.core.observe.tables import Keyed, ManyRows, Row, difference
 from exai_actors.wire.console import protocol
 from exai_actors.wire.console.protocol import (
     MAX_INTERVAL_S,
@@ -24,6 +24,8 @@ from exai_actors.wire.console.protocol import (
 ReadRows = Callable[[], Iterable[Keyed]]
 
 _SHARED_FOR_S = 0.1
+ROWS_A_TURN = 1_000
+"""Rows of one table that are read before the loop has its turn."""
 
 
 class Sources:
@@ -48,15 +50,18 @@ class Sources:
             raise QueryError(f"there is no table '{name}'; choose from {known}")
         return self._tables[name][0]
 
-    def rows(self, name: str, now: float) -> list[Keyed]:
-        """The rows at ``now``, or those of a moment before."""
+    def rows(self, name: str, now: float) -> list[Keyed] | ManyRows:
+        """The rows at ``now``, or those of a moment before; many are not read yet."""
         read_at, rows = self._read.get(name, (-inf, []))
         if now - read_at >= _SHARED_FOR_S:
-            rows = list(self._tables[name][1]())
+            read = self._tables[name][1]()
+            if isinstance(read, ManyRows):
+                return read
+            rows = list(read)
             self._read[name] = now, rows
         return rows
 
-    def glance(self, name: str, now: float) -> list[Keyed]:
+    def glance(self, name: str, now: float) -> list[Keyed] | ManyRows:
         """The rows at ``now`` for something that does not watch the table."""
         rows = self.rows(name, now)
         if not self._watching[name]:
@@ -85,6 +90,8 @@ class _Watched:
         """The rows that the console has; None before its snapshot."""
         self.counts = (0, 0)
         self.number = 0
+        self.selecting: Selecting | None = None
+        """The rows that are being read, if there are too many for one turn."""
 
 
 class Feed:
@@ -125,6 +132,11 @@ class Feed:
         watched.sent = None
         watched.due = self._earliest(resync.table)
 
+    @property
+    def is_reading(self) -> bool:
+        """Whether a table has more rows than were read in this turn."""
+        return any(watched.selecting is not None for watched in self._watched.values())
+
     def next_due(self) -> float | None:
         """When ``frames`` has something to do again; None if nothing is watched."""
         due = min((watched.due for watched in self._watched.values()), default=None)
@@ -157,7 +169,12 @@ class Feed:
         return frames
 
     def _frame(self, name: str, watched: _Watched, now: float, time: float) -> bytes | None:
-        selection = watched.query.select(self._sources.rows(name, now))
+        if watched.selecting is None:
+            watched.selecting = watched.query.selecting(self._sources.rows(name, now))
+        if not watched.selecting.step(ROWS_A_TURN):
+            watched.due = now
+            return None
+        selection, watched.selecting = watched.selecting.selection, None
         counts = selection.matching, selection.total
         before, watched.sent = watched.sent, selection.rows
         if before is None:

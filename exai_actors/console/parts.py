@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 from exai_actors.core.observe.call_figures import CallFigures
 from exai_actors.core.observe.parts import (
@@ -48,3 +48,9 @@ class Parts(Protocol):
         """The tokens that each tenant has had of all providers in the last minutes."""
 
     def call_figures(self) -> Mapping[ProviderName, CallFigures]: ...
+
+    def why(self, of: str) -> dict[str, Any]:
+        """Why a request waits. Raises LookupError, with the reason, if ``of`` names none."""
+
+    def timeline(self, of: str) -> dict[str, Any]:
+        """The way of a request so far. Raises LookupError, with the reason, if there is none."""

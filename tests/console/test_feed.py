@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exai_actors.client.console import WatchedTable
-from exai_actors.console.feed import Feed, Sources
+from exai_actors.console.feed import ROWS_A_TURN, Feed, Sources
 from exai_actors.core.observe.query import Column, Kind, QueryError, Table
-from exai_actors.core.observe.tables import Row
+from exai_actors.core.observe.tables import Keyed, ManyRows, Row
 from exai_actors.wire.console.protocol import Resync, Unwatch, Watch
 
 TABLE = Table(
@@ -196,3 +196,76 @@ def test_a_console_that_applies_all_frames_sees_the_present_table(
         if sort:
             visible.sort(key=lambda each: each[1][1], reverse=sort.startswith("-"))
         assert list(broker.seen.items()) == [(key, list(row)) for key, row in visible[:3]]
+
+
+class Many(ManyRows):
+    """Rows of which only those that are read are made."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self.made = 0
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[Keyed]:
+        for number in range(self.count):
+            self.made += 1
+            yield str(number), ("kimi" if number % 2 else "glm", number)
+
+
+def many(count: int) -> tuple[Many, Feed]:
+    rows = Many(count)
+    sources = Sources()
+    sources.add(TABLE, lambda: rows)
+    return rows, Feed(sources)
+
+
+def test_of_many_rows_in_their_order_only_the_window_is_made() -> None:
+    rows, feed = many(50_000)
+    feed.watch(Watch("providers", limit=10, skip=5))
+    (frame,) = feed.frames(0.0, 0.0)
+    snapshot = msgspec.json.decode(frame)
+    assert [row[2] for row in snapshot["rows"]] == list(range(5, 15))
+    assert (snapshot["matching"], snapshot["total"]) == (50_000, 50_000)
+    assert rows.made <= 15
+
+
+@pytest.mark.parametrize(
+    ("query", "found", "matching"),
+    [
+        ({"sort": "-queued"}, [4_999, 4_998], 5_000),
+        ({"sort": "queued"}, [0, 1], 5_000),
+        ({"filter": "name:kimi"}, [1, 3], 2_500),
+        ({"filter": "name:kimi", "sort": "-queued"}, [4_999, 4_997], 2_500),
+        ({"filter": "queued>=4998"}, [4_998, 4_999], 2),
+        ({"filter": "nothing"}, [], 0),
+    ],
+)
+def test_many_rows_are_read_in_parts_and_sent_once(
+    query: dict[str, Any], found: list[int], matching: int
+) -> None:
+    rows, feed = many(5_000)
+    feed.watch(Watch("providers", limit=2, every_s=1.0, **query))
+    turns = 0
+    while not (frames := feed.frames(0.0, 0.0)):
+        turns += 1
+        assert feed.is_reading
+        assert feed.next_due() == 0.0
+        assert rows.made <= turns * ROWS_A_TURN
+    assert turns >= 5_000 / ROWS_A_TURN - 1
+    (snapshot,) = map(msgspec.json.decode, frames)
+    assert [row[2] for row in snapshot["rows"]] == found
+    assert (snapshot["matching"], snapshot["total"]) == (matching, 5_000)
+    assert not feed.is_reading
+
+
+def test_a_new_query_reads_from_the_beginning() -> None:
+    _, feed = many(5_000)
+    feed.watch(Watch("providers", filter="name:kimi"))
+    assert feed.frames(0.0, 0.0) == []
+    feed.watch(Watch("providers", limit=1))
+    frames = feed.frames(1.0, 0.0)
+    assert [row[2] for row in msgspec.json.decode(frames[0])["rows"]] == [0]
+    feed.unwatch(Unwatch("providers"))
+    assert not feed.is_reading

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from exai_actors.console.tables.actors import ACTORS, actor_rows
+from exai_actors.console.tables.actors import ACTORS, ActorRows
 from exai_actors.console.tables.events import (
     DEAD_LETTERS,
     EVENTS,
@@ -119,7 +119,7 @@ def test_actors_show_their_lanes_and_their_work() -> None:
     tree = ManualTree()
     client = tree.client()
     client.call("a")
-    rows = {key: named(ACTORS, row) for key, row in actor_rows(tree.system.statistics())}
+    rows = {key: named(ACTORS, row) for key, row in ActorRows(tree.system)}
     kimi = rows["/providers/kimi#1"]
     assert (kimi["class"], kimi["state"], kimi["user"], kimi["incarnation"]) == (
         "ProviderActor",

@@ -16,6 +16,7 @@ from msgspec.structs import replace
 
 from exai_actors.actors.provider.call import NO_SESSION, ProviderCall, adopted_call
 from exai_actors.actors.provider.coalescing import Coalescing
+from exai_actors.actors.provider.explain import Explained, explain
 from exai_actors.actors.provider.hand_back import accuse, give_back, pass_on
 from exai_actors.actors.provider.log import (
     UnrecognisedRefusals,
@@ -207,6 +208,11 @@ class ProviderActor(LoopActor):
         for place in places(self._dispatcher, self.now()):
             reason = place.reason
             yield place if reason is None else replace(place, reason=replace(reason, provider=name))
+
+    def explain(self, session: SessionId, request: RequestKey) -> Explained | None:
+        """Where a request is and why, for a reader on the loop thread; None if it is not here."""
+        call = self._find_live(session, request)
+        return None if call is None else explain(self._dispatcher, call, self.now())
 
     @property
     def name(self) -> ProviderName:

@@ -32,6 +32,14 @@ class SessionView:
         """The last part of the path, which no other session of this broker has."""
         return self.path.rpartition("/")[2]
 
+    def number_of(self, active: ActiveRequest) -> str:
+        """The number of a request: that of this session, and its own."""
+        return f"{self.number}/{active.number}"
+
+    def client_id_of(self, active: ActiveRequest) -> str:
+        """The id that its client gave a request, or the broker in its place."""
+        return active.names[0].text if active.names else active.run.text
+
     def state(self) -> SessionState:
         requests = self.requests
         return SessionState(
@@ -57,8 +65,8 @@ class SessionView:
     ) -> RequestState:
         """A request of this session; the session does not know its state ``at_provider``."""
         return RequestState(
-            number=f"{self.number}/{active.number}",
-            request_id=active.names[0].text if active.names else active.run.text,
+            number=self.number_of(active),
+            request_id=self.client_id_of(active),
             tenant=self.settings.tenant,
             session=shown(self.session_id),
             connection=active.waiters[0][0] if active.waiters else "",

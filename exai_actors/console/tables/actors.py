@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from exai_actors.console.tables.cells import (
     COUNT,
@@ -15,8 +15,8 @@ from exai_actors.console.tables.cells import (
     share,
 )
 from exai_actors.core.observe.query import Column, Table
-from exai_actors.core.observe.tables import Keyed
-from exai_actors.runtime import ActorStatistics
+from exai_actors.core.observe.tables import Keyed, ManyRows, Row
+from exai_actors.runtime import ActorStatistics, ActorSystem
 
 ACTORS = Table(
     "actors",
@@ -42,29 +42,41 @@ ACTORS = Table(
 )
 
 
-def actor_rows(actors: Iterable[ActorStatistics]) -> Iterator[Keyed]:
-    """One row for each incarnation."""
-    for actor in actors:
-        mean_s = actor.handler_s_total / actor.processed if actor.processed else None
-        yield (
-            f"{actor.path}#{actor.incarnation}",
-            (
-                actor.path,
-                actor.actor_class,
-                actor.state,
-                actor.user_depth,
-                actor.system_depth,
-                share(actor.user_depth, actor.mailbox_limit),
-                rounded(actor.oldest_age_s),
-                actor.current_message,
-                rounded_if(actor.current_for_s),
-                actor.processed,
-                actor.refused,
-                rounded_if(mean_s),
-                rounded_if(actor.handler_quantile_s(0.5)),
-                rounded_if(actor.handler_quantile_s(0.99)),
-                rounded(actor.handler_s_max),
-                actor.failed,
-                actor.incarnation,
-            ),
-        )
+class ActorRows(ManyRows):
+    """One row for each incarnation, read when its turn comes."""
+
+    def __init__(self, system: ActorSystem) -> None:
+        self._system = system
+        self._paths = system.paths()
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def __iter__(self) -> Iterator[Keyed]:
+        for path in self._paths:
+            actor = self._system.statistics_of(path)
+            if actor is not None:
+                yield f"{actor.path}#{actor.incarnation}", _row(actor)
+
+
+def _row(actor: ActorStatistics) -> Row:
+    mean_s = actor.handler_s_total / actor.processed if actor.processed else None
+    return (
+        actor.path,
+        actor.actor_class,
+        actor.state,
+        actor.user_depth,
+        actor.system_depth,
+        share(actor.user_depth, actor.mailbox_limit),
+        rounded(actor.oldest_age_s),
+        actor.current_message,
+        rounded_if(actor.current_for_s),
+        actor.processed,
+        actor.refused,
+        rounded_if(mean_s),
+        rounded_if(actor.handler_quantile_s(0.5)),
+        rounded_if(actor.handler_quantile_s(0.99)),
+        rounded(actor.handler_s_max),
+        actor.failed,
+        actor.incarnation,
+    )

@@ -8,7 +8,7 @@ from exai_actors.console.parts import SizedStates
 from exai_actors.console.tables.cells import COUNT, FLAG, SECONDS, TEXT, rounded_if
 from exai_actors.core.observe.parts import RequestState
 from exai_actors.core.observe.query import Column, Table
-from exai_actors.core.observe.tables import Keyed
+from exai_actors.core.observe.tables import Keyed, ManyRows, Row
 from exai_actors.core.wait_reasons import words
 
 REQUESTS = Table(
@@ -35,7 +35,7 @@ REQUESTS = Table(
 )
 
 
-class RequestRows:
+class RequestRows(ManyRows):
     """One row for each request, made when it is read: there may be many."""
 
     def __init__(self, states: SizedStates, now: float) -> None:
@@ -50,7 +50,7 @@ class RequestRows:
         return ((state.number, _row(state, now)) for state in self._states)
 
 
-def _row(state: RequestState, now: float) -> tuple[str | int | float | bool | None, ...]:
+def _row(state: RequestState, now: float) -> Row:
     reason = state.reason
     return (
         state.number,

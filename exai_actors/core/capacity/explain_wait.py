@@ -31,14 +31,20 @@ class WaitExplainer:
 
     def reason(self, call: ScheduledCall) -> WaitReason:
         """The reason of the wait: of several limits the one that lasts longest."""
+        blocks = self._blocks(call)
+        return max(blocks, key=_end) if blocks else self._permit(call)
+
+    def reasons(self, call: ScheduledCall) -> list[WaitReason]:
+        """All limits that the call waits for, the one that lasts longest first."""
+        return [*sorted(self._blocks(call), key=_end, reverse=True), self._permit(call)]
+
+    def _blocks(self, call: ScheduledCall) -> list[WaitReason]:
         if self._guards.account.mode is Mode.PAUSED:
-            return WaitReason(WaitCode.PAUSED)
+            return [WaitReason(WaitCode.PAUSED)]
         blocks = [self._hold(hold) for hold in self._holds(call)]
         blocks += self._circuit()
         blocks += self._gate(call.tokens)
-        if blocks:
-            return max(blocks, key=_end)
-        return self._permit(call)
+        return blocks
 
     def of_account(self) -> WaitReason | None:
         """Why a call of usual size waits, for any model; None if it does not wait."""

@@ -6,15 +6,17 @@ A filter consists of terms with blanks between them, all of which must match:
     !idle           no cell contains it
     state:held      the cell of that column contains it
     queued>=10      the number of that column compares so (>, >=, <, <=, =)
+    "state: held"   quoted: some cell contains it, blanks and colons included
 """
 
 from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from enum import StrEnum
 from heapq import nlargest, nsmallest
+from itertools import chain, islice
 
 import msgspec
 
@@ -33,6 +35,7 @@ _COMPARISONS: Mapping[str, Callable[[float, float], bool]] = {
 }
 _COMPARISON = re.compile(r"(\w+)(>=|<=|>|<|=)(-?\d+(?:\.\d+)?)")
 _COLUMN = re.compile(r"(\w+):(.+)")
+_TERM = re.compile(r'(?:"[^"]*"|[^\s"])+|"')
 
 
 class Kind(StrEnum):
@@ -107,7 +110,9 @@ class PreparedQuery:
             raise QueryError(f"limit must be from 1 to {MAX_ROWS}, and skip at least 0")
         if len(query.filter) > MAX_FILTER_CHARACTERS:
             raise QueryError(f"a filter has at most {MAX_FILTER_CHARACTERS} characters")
-        terms = query.filter.split()
+        terms = _TERM.findall(query.filter)
+        if '"' in terms:
+            raise QueryError("a quotation mark of the filter is not closed")
         if len(terms) > MAX_FILTER_TERMS:
             raise QueryError(f"a filter has at most {MAX_FILTER_TERMS} terms")
         self._tests = [_test(table, term) for term in terms]
@@ -121,25 +126,65 @@ class PreparedQuery:
         return [keyed for keyed in rows if self._matches(keyed[1])]
 
     def select(self, rows: Iterable[Keyed]) -> Selection:
-        all_rows = list(rows)
-        chosen = self.matching(all_rows) if self._tests else all_rows
-        matching = len(chosen)
-        return Selection(
-            dict(self._sorted(chosen)[self._first : self._end]), matching, len(all_rows)
-        )
+        """Choose among all rows, whatever time that takes."""
+        selecting = self.selecting(rows)
+        selecting.step(None)
+        return selecting.selection
+
+    def selecting(self, rows: Iterable[Keyed]) -> Selecting:
+        """Choose among many rows in steps."""
+        return Selecting(self, rows)
+
+    @property
+    def takes_all(self) -> bool:
+        """Whether it takes the rows as they are, so that those behind its window need no look."""
+        return not self._tests and self._sort is None
 
     def _matches(self, row: Row) -> bool:
         # The text of a row is made once for all terms; no term contains a line feed.
         text = "\n".join(map(_text, row))
         return all(test(row, text) for test in self._tests)
 
-    def _sorted(self, rows: Sequence[Keyed]) -> Sequence[Keyed]:
+    def first(self, rows: Iterable[Keyed]) -> list[Keyed]:
+        """Those of the rows that may be in the window, in their order."""
         place = self._sort
         if place is None:
-            return rows
+            return list(islice(rows, self._end))
         # Sorting all of 50,000 rows for the first 50 would take ten times as long.
         first = nlargest if self._descending else nsmallest
         return first(self._end, rows, key=lambda keyed: _order(keyed[1][place]))
+
+    def window(self, rows: Sequence[Keyed]) -> dict[str, Row]:
+        return dict(rows[self._first : self._end])
+
+
+class Selecting:
+    """A selection under way: the rows are read in steps, so that nothing waits for all of them."""
+
+    def __init__(self, query: PreparedQuery, rows: Iterable[Keyed]) -> None:
+        self._query = query
+        self._rows = iter(rows)
+        self._best: list[Keyed] = []
+        self._matching = 0
+        self._total = 0
+        if query.takes_all and isinstance(rows, Sized):
+            self._best = query.first(self._rows)
+            self._matching = self._total = max(len(rows), len(self._best))
+            self._rows = iter(())
+
+    def step(self, most: int | None) -> bool:
+        """Read that many rows more (None: all); return whether all are read."""
+        chunk = list(islice(self._rows, most))
+        chosen = chunk if self._query.takes_all else self._query.matching(chunk)
+        self._matching += len(chosen)
+        self._total += len(chunk)
+        self._best = self._query.first(chain(self._best, chosen))
+        return most is None or len(chunk) < most
+
+    @property
+    def selection(self) -> Selection:
+        """The result, once all rows are read."""
+        return Selection(self._query.window(self._best), self._matching, self._total)
 
 
 def _test(table: Table, term: str) -> Test:
@@ -150,13 +195,22 @@ def _test(table: Table, term: str) -> Test:
         place, bound = table.index(comparison[1]), float(comparison[3])
         compare = _COMPARISONS[comparison[2]]
         return lambda row, _: _compares(row[place], compare, bound)
-    if (column := _COLUMN.fullmatch(term)) and any(
-        each.name == column[1] for each in table.columns
-    ):
-        place, wanted = table.index(column[1]), column[2].lower()
+    if (column := _COLUMN.fullmatch(term)) and not term.startswith('"'):
+        place, wanted = _index_of_term(table, column[1], term), _unquoted(column[2]).lower()
         return lambda row, _: wanted in _text(row[place])
-    sought = term.lower()
+    sought = _unquoted(term).lower()
     return lambda _, text: sought in text
+
+
+def _index_of_term(table: Table, column: str, term: str) -> int:
+    try:
+        return table.index(column)
+    except QueryError as error:
+        raise QueryError(f'{error}; to search for this text, quote it: "{term}"') from None
+
+
+def _unquoted(text: str) -> str:
+    return text.replace('"', "")
 
 
 def _compares(cell: Cell, compare: Callable[[float, float], bool], bound: float) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
 
 import msgspec
 
@@ -11,6 +12,20 @@ Row = tuple[Cell, ...]
 Rows = Mapping[str, Row]
 Keyed = tuple[str, Row]
 """The key of a row, which is not among its cells, and the row."""
+
+
+class ManyRows(ABC):
+    """Rows that are made when they are read, because there may be very many.
+
+    The rest of the program runs while a reader pauses between two rows; ``len`` is that at
+    present.
+    """
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def __iter__(self) -> Iterator[Keyed]: ...
 
 
 class TableChange(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -23,7 +23,7 @@ from exai_actors.core.session.conversations import Conversation
 from exai_actors.core.session.outcomes import OutcomeStore
 from exai_actors.core.session.window import EnterResult, Window
 from exai_actors.core.tools.table import ChatRequest
-from exai_actors.core.wait_reasons import WaitReason
+from exai_actors.core.wait_reasons import WaitCode, WaitReason
 from exai_actors.errors import ErrorBody
 from exai_actors.ids import ConnectionId, ConversationId, ProviderName, RequestKey
 
@@ -268,6 +268,16 @@ class SessionRequests:
         """Why a request is not with a provider yet."""
         named = active.arguments.continuation_id is not None
         return self._window.wait_reason(active.run, active.conversation if named else None)
+
+    def before(self, active: ActiveRequest) -> list[ActiveRequest]:
+        """The requests that a waiting one waits for, in their order: of its conversation if that is
+        the reason, or else all that run or wait before it.
+        """
+        conversation = active.conversation
+        of_it = self.wait_reason(active).code is WaitCode.CONVERSATION
+        runs = self._window.before(active.run)
+        found = [self._active[run] for run in runs if run in self._active]
+        return [each for each in found if not of_it or each.conversation == conversation]
 
     def run_again(self, active: ActiveRequest) -> None:
         """Give a started request the key of another run."""

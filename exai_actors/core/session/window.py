@@ -8,6 +8,7 @@ may pass one that waits for its conversation.
 
 from __future__ import annotations
 
+from itertools import takewhile
 from typing import Literal
 
 from exai_actors.core.wait_reasons import WaitCode, WaitReason
@@ -88,6 +89,10 @@ class Window:
             running = len(self._conversations.get(conversation, ()))
             return WaitReason(WaitCode.CONVERSATION, limit=self.conversation_limit, used=running)
         return WaitReason(WaitCode.SESSION_WINDOW, limit=self.limit, used=len(self._running))
+
+    def before(self, request: RequestKey) -> list[RequestKey]:
+        """The running requests, and those that wait before this one."""
+        return [*self._running, *takewhile(lambda each: each != request, self._waiting)]
 
     def leave(self, request: RequestKey) -> tuple[RequestKey, ...]:
         """Remove a request, if it is here; return the requests started in its place."""
