@@ -1,48 +1,39 @@
-"""The broker actor: admits connections into sessions and supervises all other actors.
+"""The broker actor, or guardian: admits connections into sessions.
 
-Each child ends with an Exit that arrives here exactly once. A provider that failed is started
-again within a budget, and closed for a while beyond it; a connection or session that ended is
-forgotten.
+All that it knows about clients outlives it in its ``Admissions``. Its next incarnation compares
+them with the actors that are alive, and clears up behind those that ended in between.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from types import TracebackType
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, assert_never
 
 import structlog
 
-from exai_actors.actors.children import Child, ConnectionChild, ProviderChild, SessionChild
 from exai_actors.core import error_bodies
-from exai_actors.core.authentication import Authenticator, Identity
+from exai_actors.core.authentication import Identity
 from exai_actors.core.log_budget import LogBudget
-from exai_actors.core.places import Places
-from exai_actors.core.restarts import RestartBudget
-from exai_actors.core.session.table import (
-    AttachResult,
-    SessionTable,
-    can_be_guessed,
-    session_of,
-)
+from exai_actors.core.session.table import AttachResult, can_be_guessed, session_of
 from exai_actors.core.statistics import ListenerStatistics
-from exai_actors.core.wrong_tokens import WrongToken, WrongTokens
+from exai_actors.core.wrong_tokens import WrongToken
 from exai_actors.errors import safe_str
 from exai_actors.ids import ConnectionId, ProviderName, SessionId
 from exai_actors.messages.broker import (
     Admit,
-    AwaitProvider,
     BrokerMessage,
     ConnectionOpened,
     DrainBroker,
     ExpireSessions,
     ProviderModels,
-    ReopenProvider,
     RotateToken,
     SessionFinished,
     SessionFinishes,
+    SessionGone,
+    SessionRestarted,
 )
 from exai_actors.messages.connection import (
+    BrokerRestarted,
     ConnectionMessage,
     Drain,
     NotAdmitted,
@@ -51,106 +42,86 @@ from exai_actors.messages.connection import (
     TokenWithdrawn,
 )
 from exai_actors.messages.recipient import Recipient
-from exai_actors.messages.session import Attach, Detach, ProviderDecided
-from exai_actors.runtime import Exit, ExitReason, LoopActor, LoopRef, Started
+from exai_actors.messages.session import Attach, Detach, SessionMessage
+from exai_actors.runtime import Down, LoopActor, LoopRef
 
 if TYPE_CHECKING:
+    from exai_actors.actors.admissions import Admissions, SessionRecord
     from exai_actors.actors.directory import Directory
+    from exai_actors.actors.session.kept import SessionKept
     from exai_actors.actors.statistics_board import StatisticsBoard
 
 log = structlog.get_logger()
 
-RESTART_INTENSITY = 5
-RESTART_PERIOD_S = 30.0
-CLOSED_FOR_S = 60.0
-"""How long a provider that fails too often is left alone."""
-
 
 class BrokerActor(LoopActor):
-    """``spawn_provider`` and ``spawn_session`` spawn a child supervised by the given actor.
+    """``spawn_session`` spawns the actor of a session, ``session`` finds it if it is alive, and
+    ``connections`` finds all connections that are.
 
-    ``on_started`` is called once the providers are spawned, ``on_drained`` once no connection is
-    left after DrainBroker, ``on_give_up`` when this actor fails.
+    ``on_started`` is called once clients can be admitted, ``on_drained`` once no connection is left
+    after DrainBroker.
     """
 
     def __init__(
         self,
         *,
-        authenticator: Authenticator,
-        places: Places,
-        sessions: SessionTable,
+        admissions: Admissions,
         directory: Directory,
         board: StatisticsBoard,
-        providers: tuple[ProviderName, ...],
-        spawn_provider: Callable[[ProviderChild, LoopRef[Any]], LoopRef[Any]],
-        spawn_session: Callable[[SessionChild, Identity, LoopRef[Any]], LoopRef[Any]],
+        spawn_session: Callable[[SessionRecord], object],
+        session: Callable[[SessionRecord], LoopRef[Any] | None],
+        connections: Callable[[], Mapping[ConnectionId, LoopRef[Any]]],
+        keep: Callable[[Identity], SessionKept],
         new_session_id: Callable[[], SessionId],
         on_started: Callable[[], None],
         on_drained: Callable[[], None],
-        on_give_up: Callable[[str], None],
     ) -> None:
         super().__init__()
-        self._authenticator = authenticator
-        self._places = places
-        self._table = sessions
+        self._admissions = admissions
+        self._authenticator = admissions.authenticator
+        self._places = admissions.places
+        self._table = admissions.table
+        self._book = admissions.book
+        self._wrong_tokens = admissions.wrong_tokens
+        self._token_of = admissions.token_of
         self._directory = directory
         self._board = board
-        self._providers = providers
-        self._spawn_provider = spawn_provider
         self._spawn_session = spawn_session
+        self._find_session = session
+        self._find_connections = connections
+        self._keep = keep
         self._new_session_id = new_session_id
         self._on_started = on_started
         self._on_drained = on_drained
-        self._on_give_up = on_give_up
-        self._children: dict[str, Child] = {}
-        self._sessions: dict[SessionId, LoopRef[Any]] = {}
-        self._session_count = 0
         self._session_of: dict[ConnectionId, SessionId] = {}
         self._connections: dict[ConnectionId, Recipient[ConnectionMessage]] = {}
-        self._budgets = {
-            name: RestartBudget(RESTART_INTENSITY, RESTART_PERIOD_S) for name in providers
-        }
         self._rejections = LogBudget()
         self._guess_reports = LogBudget()
-        self._wrong_tokens = WrongTokens()
-        self._token_of: dict[ConnectionId, str] = {}
         self._expiry_armed = False
-        self._draining = False
-
-    def on_failure(
-        self,
-        _exception_type: type[BaseException] | None,
-        exception_value: BaseException | None,
-        _traceback: TracebackType | None,
-    ) -> None:
-        # Without this actor no client is admitted any more: the process has to be restarted.
-        self._on_give_up(f"the broker's guardian failed: {exception_value!r}")
 
     def on_start(self) -> None:
-        if self.system.stopping:
-            return
         self._board.register_listener(self.statistics)
-        for name in self._providers:
-            self._start_provider(name)
+        if self.incarnation > 1:
+            self._rebuild()
         self._on_started()
 
     def statistics(self) -> ListenerStatistics:
         return ListenerStatistics(
             len(self._places),
-            len(self._sessions),
-            self._draining,
+            len(self._book),
+            self._admissions.draining,
             self._places.refused,
             self._wrong_tokens.count,
         )
 
-    def on_receive(self, message: BrokerMessage | Started | Exit) -> None:
+    def on_receive(self, message: BrokerMessage | Down[ConnectionId]) -> None:
         match message:
             case Admit():
                 self._admit(message)
-            case Exit():
-                self._child_exited(message)
             case ConnectionOpened(connection_id, connection):
                 self._connection_opened(connection_id, connection)
+            case Down():
+                self._connection_ended(message.tag)
             case RotateToken():
                 self._rotate(message)
             case ProviderModels(provider, models):
@@ -160,24 +131,57 @@ class BrokerActor(LoopActor):
             case SessionFinished(session):
                 self._table.finished(session, self.now())
                 self._arm_expiry()
-            case AwaitProvider(provider, session):
-                # The provider's Exit came before, on the system lane: by now it is started again,
-                # or closed.
-                session.tell(ProviderDecided(provider))
+            case SessionRestarted(session):
+                self._attach_all(session)
+            case SessionGone(session):
+                self._session_gone(session)
             case ExpireSessions():
                 self._expire_sessions()
-            case ReopenProvider(provider):
-                self._start_provider(provider)
             case DrainBroker(immediately):
                 self._drain(immediately=immediately)
-            case Started():
-                pass
             case _:
                 assert_never(message)
+
+    def _rebuild(self) -> None:
+        """Find out what has happened since the earlier incarnation failed."""
+        for provider in self._board.statistics().providers:
+            name = ProviderName(provider.name)
+            self._directory.publish(self._directory.routing.with_models(name, provider.models))
+        living = self._find_connections()
+        for connection_id, connection in living.items():
+            self._connection_opened(connection_id, connection)
+        for session in self._table.sessions():
+            for connection_id in self._table.connections(session):
+                self._session_of[connection_id] = session
+        for connection_id in set(self._admissions.known_connections()) - living.keys():
+            self._forget(connection_id)
+        for session in self._table.sessions():
+            if self._book.find(session) is None:
+                self._session_gone(session)
+            else:
+                self._attach_all(session)
+        for record in self._book.records():
+            if record.session_id not in self._table:
+                self._end_session(record.session_id)
+        for connection in living.values():
+            connection.tell_system(BrokerRestarted())
+        self._arm_expiry()
+        log.warning(
+            "broker.rebuilt",
+            incarnation=self.incarnation,
+            connections=len(living),
+            sessions=len(self._book),
+        )
+        if self._admissions.draining:
+            self._drain(immediately=False)
 
     def _admit(self, admit: Admit) -> None:
         if admit.connection_id not in self._connections:
             return  # it has ended meanwhile
+        if (known := self._session_of.get(admit.connection_id)) is not None:
+            # It asks again, because the guardian failed in between.
+            self._attach_all(known)
+            return
         identity = self._authenticator.identify(admit.token)
         if identity is None:
             self._log_rejected(admit, "unauthorized")
@@ -218,14 +222,16 @@ class BrokerActor(LoopActor):
         if admit.token is not None and self._authenticator.required:
             self._token_of[admit.connection_id] = admit.token
         self._session_of[admit.connection_id] = session_id
-        self._sessions[session_id].tell(
-            Attach(
-                admit.connection_id,
-                admit.connection,
-                resumed=result is AttachResult.KNOWN,
-                resume=self._table.secret_of(session_id),
+        session = self._session(session_id)
+        if session is not None:
+            session.tell(
+                Attach(
+                    admit.connection_id,
+                    admit.connection,
+                    resumed=result is AttachResult.KNOWN,
+                    resume=self._table.secret_of(session_id),
+                )
             )
-        )
 
     def _rotate(self, message: RotateToken) -> None:
         own = self._token_of.get(message.connection_id, "")
@@ -271,93 +277,66 @@ class BrokerActor(LoopActor):
             )
 
     def _start_session(self, session_id: SessionId, identity: Identity) -> bool:
-        self._session_count += 1
-        child = SessionChild(session_id, self._session_count)
+        record = self._book.open(session_id, identity, self._keep(identity))
         try:
-            session = self._spawn_session(child, identity, self.actor_ref)
+            self._spawn_session(record)
         except Exception as error:
             log.exception("session.not_started", error=safe_str(error))
+            self._book.close(record)
             return False
-        self._children[child.path] = child
-        self._sessions[session_id] = session
         return True
 
-    def _start_provider(self, name: ProviderName) -> None:
-        child = ProviderChild(name)
-        try:
-            self._spawn_provider(child, self.actor_ref)
-        except Exception as error:
-            log.exception("provider.not_started", provider=name, error=safe_str(error))
-            self._provider_failed(name)
-        else:
-            self._children[child.path] = child
+    def _session(self, session_id: SessionId) -> Recipient[SessionMessage] | None:
+        """The session's actor; None while it is being restarted."""
+        record = self._book.find(session_id)
+        return None if record is None else self._find_session(record)
+
+    def _attach_all(self, session_id: SessionId) -> None:
+        """Attach a session's connections to its present incarnation, if it is alive."""
+        session = self._session(session_id)
+        if session is None:
+            return  # SessionRestarted or SessionGone follows
+        for connection_id in self._table.connections(session_id):
+            connection = self._connections.get(connection_id)
+            if connection is not None:
+                resume = self._table.secret_of(session_id)
+                session.tell(Attach(connection_id, connection, resumed=True, resume=resume))
+
+    def _session_gone(self, session_id: SessionId) -> None:
+        if self._book.find(session_id) is not None:
+            return  # one of the same id has begun since
+        for connection_id in self._table.connections(session_id):
+            self._session_of.pop(connection_id, None)
+            connection = self._connections.get(connection_id)
+            if connection is not None:
+                connection.tell(SessionLost())
+        self._table.remove(session_id)
 
     def _connection_opened(
         self, connection_id: ConnectionId, connection: Recipient[ConnectionMessage]
     ) -> None:
-        child = ConnectionChild(connection_id)
-        self._children[child.path] = child
         self._connections[connection_id] = connection
-        if self._draining:
+        if isinstance(connection, LoopRef):
+            self.watch(connection, connection_id)
+        if self._admissions.draining:
             connection.tell_system(Drain())
-
-    def _child_exited(self, exit_: Exit) -> None:
-        if self.system.stopping:
-            return
-        child = self._children.pop(exit_.path)
-        match child:
-            case ConnectionChild(connection_id):
-                self._connection_ended(connection_id)
-            case SessionChild():
-                self._session_ended(child)
-            case ProviderChild(name):
-                if exit_.reason is not ExitReason.NORMAL:
-                    self._provider_failed(name)
-            case _:
-                assert_never(child)
 
     def _connection_ended(self, connection_id: ConnectionId) -> None:
         del self._connections[connection_id]
+        self._forget(connection_id)
+        if self._admissions.draining and not self._connections:
+            self._on_drained()
+
+    def _forget(self, connection_id: ConnectionId) -> None:
         self._places.free(connection_id)
         self._token_of.pop(connection_id, None)
         session_id = self._session_of.pop(connection_id, None)
         if session_id is not None:
-            session = self._sessions.get(session_id)
+            session = self._session(session_id)
             if session is not None:
                 session.tell(Detach(connection_id))
             self._table.detach(session_id, connection_id, self.now())
             self._arm_expiry()
-        if self._draining and not self._connections:
-            self._on_drained()
-
-    def _session_ended(self, child: SessionChild) -> None:
-        session = self._sessions.get(child.session_id)
-        # An expired session may be back already, at another path.
-        if session is not None and session.path == child.path:
-            del self._sessions[child.session_id]
-            for connection_id in self._table.connections(child.session_id):
-                connection = self._connections.get(connection_id)
-                if connection is not None:
-                    connection.tell(SessionLost())
-            self._table.remove(child.session_id)
-
-    def _provider_failed(self, name: ProviderName) -> None:
-        if self._budgets[name].allow(self.now()):
-            self._start_provider(name)
-        else:
-            log.critical(
-                "provider.closed",
-                provider=name,
-                restarts=RESTART_INTENSITY,
-                within_s=RESTART_PERIOD_S,
-                opens_in_s=CLOSED_FOR_S,
-            )
-            self._board.close_provider(
-                name,
-                f"its actor failed more than {RESTART_INTENSITY} times in {RESTART_PERIOD_S:g} s; "
-                f"it is started again {CLOSED_FOR_S:g} s after that",
-            )
-            self.schedule(CLOSED_FOR_S, ReopenProvider(name))
 
     def _arm_expiry(self) -> None:
         expiry = self._table.next_expiry()
@@ -372,12 +351,15 @@ class BrokerActor(LoopActor):
         self._arm_expiry()
 
     def _end_session(self, session_id: SessionId) -> None:
-        session = self._sessions.pop(session_id, None)
-        if session is not None:
-            session.stop(block=False)
+        record = self._book.find(session_id)
+        if record is not None:
+            session = self._find_session(record)
+            self._book.close(record)
+            if session is not None:
+                session.stop(block=False)
 
     def _drain(self, *, immediately: bool) -> None:
-        self._draining = True
+        self._admissions.draining = True
         for connection in self._connections.values():
             connection.tell_system(Drain(immediately))
         if not self._connections:

@@ -1,4 +1,4 @@
-"""The tree of actors: spawns the broker actor and its children, at the paths of ``children``.
+"""The tree of actors: a root, its supervisors and the guardian, and the actors below them.
 
 The running broker and the tests use the same tree; they differ in the parts that they give it.
 """
@@ -9,37 +9,56 @@ import random
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
+from exai_actors.actors import paths
+from exai_actors.actors.admissions import Admissions, AwaitedProviders, SessionRecord
 from exai_actors.actors.broker import BrokerActor
-from exai_actors.actors.children import (
-    BROKER_PATH,
-    ConnectionChild,
-    ProviderChild,
-    SessionChild,
-    is_connection,
-)
 from exai_actors.actors.connection.actor import ConnectionActor
 from exai_actors.actors.connection.settings import ConnectionSettings
+from exai_actors.actors.crash_report import CrashReport
 from exai_actors.actors.directory import Directory
 from exai_actors.actors.memory_board import MemoryBoard
 from exai_actors.actors.overview import Overview
+from exai_actors.actors.nurseries import (
+    ProviderNursery,
+    RestartSettings,
+    RootNursery,
+    SessionNursery,
+    TemporaryNursery,
+)
 from exai_actors.actors.provider.actor import ProviderActor
 from exai_actors.actors.provider.settings import ProviderSettings
 from exai_actors.actors.request_board import RequestBoard
 from exai_actors.actors.session.actor import SessionActor
+from exai_actors.actors.session.kept import SessionKept
 from exai_actors.actors.session.settings import SessionSettings
 from exai_actors.actors.statistics_board import StatisticsBoard
 from exai_actors.core.authentication import Authenticator, Identity
 from exai_actors.core.capacity.account import Account
 from exai_actors.core.places import Places
+from exai_actors.core.restarts import RestartBudget
 from exai_actors.core.routing import RoutingTable
 from exai_actors.core.session.table import SessionTable
+from exai_actors.core.supervision.specs import SupervisorSpec
+from exai_actors.core.supervision.supervision import GiveUp
 from exai_actors.ids import ConnectionId, ProviderName, SessionId
-from exai_actors.messages.broker import ConnectionOpened
+from exai_actors.messages.broker import ConnectionOpened, DrainBroker, SessionGone
 from exai_actors.messages.connection import BrokerFailed
 from exai_actors.ports import Clock, Outbox, Peer, Upstream
-from exai_actors.runtime import ActorSystem, LoopRef, PathRef
+from exai_actors.runtime import (
+    ActorSystem,
+    Exit,
+    ExitReason,
+    GaveUp,
+    LoopRef,
+    Nursery,
+    PathRef,
+    Started,
+    SupervisorActor,
+    SupervisorBoard,
+    place_of,
+    stop_in_order,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +72,14 @@ class ProviderParts:
 
 @dataclass(frozen=True, slots=True)
 class Listeners:
-    """Called on the loop's thread: when the broker actor has spawned the providers, when it has no
-    connection left after DrainBroker, and with the cause when it gives up.
+    """Called on the loop's thread: when clients can be admitted, also by a restarted guardian, when
+    no connection is left after ``drain``, when the tree gives up, and when all of it has stopped.
     """
 
     on_started: Callable[[], None]
     on_drained: Callable[[], None]
-    on_give_up: Callable[[str], None]
+    on_give_up: Callable[[CrashReport], None]
+    on_stopped: Callable[[], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,14 +110,14 @@ class Tree:
         connection_settings: ConnectionSettings,
         listeners: Listeners,
         randomness: Randomness,
+        restarts: RestartSettings | None = None,
     ) -> None:
         self.system = system
         self.board = StatisticsBoard(version, system.driver.now, self._count_dead_letters)
+        provider_refs = {name: PathRef(system, paths.provider_path(name)) for name in providers}
+        self.awaited = AwaitedProviders(provider_refs)
         self.directory = Directory(
-            routing,
-            {name: PathRef(system, ProviderChild(name).path) for name in providers},
-            self.board,
-            finish_on_disconnect,
+            routing, provider_refs, self.board, self.awaited, finish_on_disconnect
         )
         self.memory_board = MemoryBoard()
         self.request_board = RequestBoard()
@@ -107,100 +127,199 @@ class Tree:
             self.request_board,
             {name: parts.account for name, parts in providers.items()},
         )
-        self.broker: LoopRef[BrokerActor]
+        self.supervisors = SupervisorBoard(system)
+        """The supervisors, to look at, and to stop and restart single actors by."""
+        self.broker = PathRef(system, paths.BROKER)
+        """The guardian, whichever incarnation."""
         self._clock = clock
-        self._authenticator = authenticator
-        self._places = places
-        self._session_table = sessions
+        self._admissions = Admissions(authenticator, places, sessions)
         self._providers = providers
         self._session_settings = session_settings
         self._connection_settings = connection_settings
         self._listeners = listeners
         self._randomness = randomness
+        self._restarts = restarts or RestartSettings()
+        self._root_budget = RestartBudget(
+            self._restarts.root_intensity, self._restarts.root_period_s
+        )
+        self._connection_supervisor = PathRef(system, paths.CONNECTIONS)
         self._connections = 0
         self._failed = False
+        provider_nursery = ProviderNursery(
+            self._spawn_provider, providers, self._restarts, self.board, self.awaited
+        )
+        session_nursery = SessionNursery(
+            self._spawn_session, self._admissions.book, self._restarts, self._session_gone
+        )
+        connections, consoles = TemporaryNursery(), TemporaryNursery()
+        # In the order of their start. The guardian is the last: it admits clients to all the rest.
+        self._root = RootNursery(
+            {
+                "providers": lambda: self._spawn_supervisor(
+                    paths.PROVIDERS, provider_nursery.spec, provider_nursery
+                ),
+                "sessions": lambda: self._spawn_supervisor(
+                    paths.SESSIONS, session_nursery.spec, session_nursery
+                ),
+                "connections": lambda: self._spawn_supervisor(
+                    paths.CONNECTIONS, connections.spec, connections
+                ),
+                "consoles": lambda: self._spawn_supervisor(paths.CONSOLES, consoles.spec, consoles),
+                "broker": self._spawn_broker,
+            },
+            self._restarts,
+            self._root_gives_up,
+        )
 
     def start(self) -> None:
-        """Spawn the broker actor, which spawns the providers."""
-        self.broker = self.system.spawn(
-            BrokerActor,
-            path=BROKER_PATH,
-            authenticator=self._authenticator,
-            places=self._places,
-            sessions=self._session_table,
-            directory=self.directory,
-            board=self.board,
-            providers=tuple(self._providers),
-            spawn_provider=self._spawn_provider,
-            spawn_session=self._spawn_session,
-            new_session_id=self._randomness.session_id,
-            on_started=self._listeners.on_started,
-            on_drained=self._listeners.on_drained,
-            on_give_up=self._give_up,
+        """Spawn the root, which starts the rest."""
+        self.system.spawn(
+            SupervisorActor,
+            self._root.spec,
+            self._root,
+            self.supervisors,
+            self._randomness.draw,
+            path=paths.ROOT,
+            supervisor=self,
         )
+
+    def drain(self, *, immediately: bool = False) -> None:
+        """Refuse new requests, finish those in flight, then call ``on_drained``.
+
+        ``immediately``: answer the requests in flight with an error instead of finishing them.
+        """
+        # Also for a guardian that is being restarted at this moment.
+        self._admissions.draining = True
+        self.broker.tell_system(DrainBroker(immediately))
+
+    def stop(self) -> None:
+        """Stop all actors, the guardian first; then call ``on_stopped``."""
+        root = self.system.resolve(paths.ROOT)
+        if root is None:
+            self._listeners.on_stopped()
+        else:
+            stop_in_order(root)
 
     def open_connection(self, peer: Peer, outbox: Outbox) -> LoopRef[ConnectionActor]:
         """Spawn an actor for a new socket; loop thread only."""
         self._connections += 1
-        child = ConnectionChild(ConnectionId(f"conn-{self._connections}"))
+        connection_id = ConnectionId(f"conn-{self._connections}")
         ref = self.system.spawn(
             ConnectionActor,
-            connection_id=child.connection_id,
+            connection_id=connection_id,
             peer=peer,
             outbox=outbox,
             settings=self._connection_settings,
             directory=self.directory,
             broker=self.broker,
             clock=self._clock,
-            path=child.path,
-            supervisor=self.broker,
+            path=paths.connection_path(connection_id),
+            supervisor=self._connection_supervisor,
         )
-        self.broker.tell_system(ConnectionOpened(child.connection_id, ref))
+        self.broker.tell_system(ConnectionOpened(connection_id, ref))
         if self._failed:
             ref.tell_system(BrokerFailed())
         return ref
 
-    def connections(self) -> list[LoopRef[ConnectionActor]]:
+    def connections(self) -> dict[ConnectionId, LoopRef[ConnectionActor]]:
         """The living connections."""
-        found = (self.system.resolve(path) for path in self.system.paths() if is_connection(path))
-        return [ref for ref in found if ref is not None]
+        found: dict[ConnectionId, LoopRef[ConnectionActor]] = {}
+        for path in self.system.paths():
+            connection_id = paths.connection_at(path)
+            if connection_id is not None and (ref := self.system.resolve(path)) is not None:
+                found[connection_id] = ref
+        return found
 
-    def _give_up(self, cause: str) -> None:
-        # Without the guardian no other actor can end the accepted requests.
+    def tell_system(self, message: Started | Exit) -> None:
+        """The root has started or ended: restart it, or give up."""
+        if isinstance(message, Started):
+            return
+        if message.reason in {ExitReason.NORMAL, ExitReason.ABANDONED}:
+            self._listeners.on_stopped()
+        elif isinstance(message.error, GaveUp):
+            pass  # reported by _root_gives_up
+        elif self._root_budget.allow(self.system.driver.now()):
+            self.start()
+        else:
+            error = "an error" if message.error is None else place_of(message.error)
+            budget = self._root_budget
+            self._give_up(paths.ROOT, error, budget.intensity, budget.period_s)
+
+    def _root_gives_up(self, give_up: GiveUp) -> None:
+        path = f"{paths.ROOT}{give_up.child}"
+        self._give_up(path, give_up.error, give_up.restarts, self._root.spec.period_s)
+
+    def _give_up(self, path: str, error: str, restarts: int, period_s: float) -> None:
+        """Answer the accepted requests: what could end them is about to stop."""
         self._failed = True
-        for ref in self.connections():
+        for ref in self.connections().values():
             ref.tell_system(BrokerFailed())
-        self._listeners.on_give_up(cause)
+        now, incidents = self.system.driver.now(), tuple(self.supervisors.incidents)
+        self._listeners.on_give_up(CrashReport(path, error, restarts, period_s, now, incidents))
 
-    def _spawn_provider(self, child: ProviderChild, broker: LoopRef[Any]) -> LoopRef[Any]:
-        parts = self._providers[child.name]
+    def _session_gone(self, record: SessionRecord) -> None:
+        self.broker.tell_system(SessionGone(record.session_id))
+
+    def _spawn_supervisor(
+        self, path: str, spec: SupervisorSpec, nursery: Nursery
+    ) -> LoopRef[SupervisorActor]:
+        return self.system.spawn(
+            SupervisorActor,
+            spec,
+            nursery,
+            self.supervisors,
+            self._randomness.draw,
+            path=path,
+            supervisor=PathRef(self.system, paths.ROOT),
+        )
+
+    def _spawn_broker(self) -> LoopRef[BrokerActor]:
+        return self.system.spawn(
+            BrokerActor,
+            admissions=self._admissions,
+            directory=self.directory,
+            board=self.board,
+            spawn_session=self._spawn_session,
+            session=lambda record: self.system.resolve(paths.session_path(record.number)),
+            connections=self.connections,
+            keep=lambda identity: SessionKept(
+                self._session_settings(identity), self._admissions.suspects
+            ),
+            new_session_id=self._randomness.session_id,
+            on_started=self._listeners.on_started,
+            on_drained=self._listeners.on_drained,
+            path=paths.BROKER,
+            supervisor=PathRef(self.system, paths.ROOT),
+        )
+
+    def _spawn_provider(self, name: ProviderName) -> LoopRef[ProviderActor]:
+        parts = self._providers[name]
         return self.system.spawn(
             ProviderActor,
             settings=parts.settings,
             account=parts.account,
             upstream=parts.upstream,
-            broker=broker,
+            broker=self.broker,
             board=self.board,
             draw=self._randomness.draw,
-            path=child.path,
-            supervisor=broker,
+            path=paths.provider_path(name),
+            supervisor=PathRef(self.system, paths.PROVIDERS),
         )
 
-    def _spawn_session(
-        self, child: SessionChild, identity: Identity, broker: LoopRef[Any]
-    ) -> LoopRef[Any]:
+    def _spawn_session(self, record: SessionRecord) -> LoopRef[SessionActor]:
         return self.system.spawn(
             SessionActor,
-            session_id=child.session_id,
-            settings=self._session_settings(identity),
+            session_id=record.session_id,
+            settings=self._session_settings(record.identity),
             directory=self.directory,
             clock=self._clock,
-            conversation_prefix=self._randomness.conversation_prefix(child.session_id),
-            broker=broker,
+            conversation_prefix=self._randomness.conversation_prefix(record.session_id),
+            broker=self.broker,
             memory_board=self.memory_board,
             request_board=self.request_board,
-            path=child.path,
-            supervisor=broker,
+            kept=record.kept,
+            path=paths.session_path(record.number),
+            supervisor=PathRef(self.system, paths.SESSIONS),
         )
 
     def _count_dead_letters(self) -> int:

@@ -72,6 +72,7 @@ class Consoles:
         write_audit: Write | None = None,
     ) -> None:
         self._system = system
+        self._supervisor = PathRef(system, "/consoles")
         self.operators = operators
         self._rejections = LogBudget()
         self._statistics = statistics = parts.statistics
@@ -138,6 +139,7 @@ class Consoles:
         return self._system.spawn(
             ConsoleActor,
             path=f"/consoles/console-{next(self._numbers)}",
+            supervisor=self._supervisor,
             outbox=outbox,
             peer=peer,
             sources=self._sources,

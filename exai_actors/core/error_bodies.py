@@ -155,8 +155,18 @@ def session_failed() -> ErrorBody:
     """The session's actor has failed."""
     return ErrorBody(
         ErrorCode.INTERNAL_ERROR,
-        "the session failed inside the broker; connect again and retry",
+        "the session failed inside the broker while it handled this request, which may have run; "
+        "retry",
         {"retry_after": 1},
+    )
+
+
+def session_poison() -> ErrorBody:
+    """The session's actor has failed twice with this request in hand."""
+    return ErrorBody(
+        ErrorCode.INTERNAL_ERROR,
+        "the session failed twice inside the broker while it handled this request, which is "
+        "therefore refused; do not repeat it unchanged, and please report it",
     )
 
 

@@ -45,6 +45,10 @@ class Places:
     def __len__(self) -> int:
         return len(self._taken)
 
+    def connections(self) -> tuple[ConnectionId, ...]:
+        """All that have a place."""
+        return tuple(self._taken)
+
     def take(self, connection: ConnectionId, tenant: TenantName, address: str) -> str | None:
         """Give the connection a place; return why not, in words for the client, if there is none.
 

@@ -34,7 +34,7 @@ class EndedByWatchdog(ExaiError):
 
 
 class BrokerGaveUp(ExaiError):
-    """A part of the broker failed and could not be restarted; the message names it."""
+    """A part of the broker failed and could not be restarted; the message is the crash report."""
 
 
 def serve(
@@ -45,10 +45,10 @@ def serve(
 ) -> None:
     """Run a broker until a signal stops it; pass its URL to ``on_ready`` once clients can connect.
 
-    Returns after an orderly stop. Raises UsageError when it cannot listen on its address, and
-    BrokerGaveUp when the guardian fails, EndedByWatchdog when memory is used up. ``on_end`` is
-    called with the error, if any, before the loop is closed, which may wait for threads; ``kill``
-    is called, on another thread, when nothing else helps.
+    Returns after an orderly stop. Raises UsageError when it cannot listen on its address,
+    BrokerGaveUp when its parts fail too often, and EndedByWatchdog when memory is used up.
+    ``on_end`` is called with the error, if any, before the loop is closed, which may wait for
+    threads; ``kill`` is called, on another thread, when nothing else helps.
     """
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         try:
@@ -98,7 +98,7 @@ async def _serve(
                 first_signal.cancel()
                 if out_of_memory.done():
                     raise EndedByWatchdog(out_of_memory.result())
-                raise BrokerGaveUp(broker.gave_up.result())
+                raise BrokerGaveUp(str(broker.gave_up.result()))
             await _drain(broker, first_signal.result(), signalled)
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import structlog
 
 from exai_actors import __version__
+from exai_actors.actors.crash_report import CrashReport
 from exai_actors.actors.tree import Listeners, ProviderParts, Randomness, Tree
 from exai_actors.console.consoles import PATH as CONSOLE_PATH
 from exai_actors.console.consoles import Consoles
@@ -55,7 +56,6 @@ from exai_actors.edges.http_server.server import HttpServer
 from exai_actors.edges.websocket.server import WebSocketServer
 from exai_actors.errors import UsageError
 from exai_actors.ids import ProviderName
-from exai_actors.messages.broker import DrainBroker
 from exai_actors.messages.connection import SocketEvent
 from exai_actors.messages.recipient import Recipient
 from exai_actors.ports import Outbox, Peer, Upstream
@@ -75,11 +75,12 @@ class Broker:
         self.config = config
         self.port = 0
         self.system = ActorSystem(driver)
-        self.gave_up: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self.gave_up: asyncio.Future[CrashReport] = asyncio.get_running_loop().create_future()
         self._started: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.save_recording: Callable[[str], object] = lambda _: None
         """Saves the last minutes immediately, with the cause; may be called on any thread."""
         self._drained = asyncio.Event()
+        self._stopped = asyncio.Event()
         self._clock = SystemClock()
         self._tree: Tree
         self._server: WebSocketServer
@@ -115,8 +116,8 @@ class Broker:
             upstream = self._open_upstream(provider)
             upstreams[ProviderName(provider.name)] = upstream
             stack.push_async_callback(upstream.aclose)
-        stack.push_async_callback(self.system.stop_all, STOP_S)
         self._tree = self._make_tree(upstreams)
+        stack.push_async_callback(self._stop_actors)
         self._tree.start()
         write_audit = self._open_audit(stack)
         await asyncio.wait((self._started, self.gave_up), return_when=asyncio.FIRST_COMPLETED)
@@ -138,6 +139,13 @@ class Broker:
         stack.push_async_callback(self._server.stop)
         await self._start_compat(stack)
         stack.push_async_callback(self.abandon)
+
+    async def _stop_actors(self) -> None:
+        """Stop the tree in its order, then whatever is left."""
+        self._tree.stop()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._stopped.wait(), STOP_S)
+        await self.system.stop_all(STOP_S)
 
     async def _listen(self) -> None:
         """Serve WebSocket and HTTP on one port."""
@@ -212,7 +220,7 @@ class Broker:
         After ``timeout_s`` the rest is answered with an error, and the result is False.
         """
         self._server.stop_listening()
-        self._tree.broker.tell_system(DrainBroker())
+        self._tree.drain()
         if await self._is_drained_within(timeout_s):
             return True
         await self.abandon()
@@ -223,7 +231,7 @@ class Broker:
         if self.gave_up.done():
             await self._are_closed_within(self.config.server.close_timeout_s)
             return
-        self._tree.broker.tell_system(DrainBroker(immediately=True))
+        self._tree.drain(immediately=True)
         await self._is_drained_within(self.config.server.close_timeout_s)
 
     async def _are_closed_within(self, timeout_s: float) -> None:
@@ -288,9 +296,10 @@ class Broker:
             session_settings=partial(session_settings, config),
             connection_settings=connection_settings(config),
             listeners=Listeners(
-                on_started=partial(self._started.set_result, None),
+                on_started=self._can_admit,
                 on_drained=self._drained.set,
                 on_give_up=self._give_up,
+                on_stopped=self._stopped.set,
             ),
             randomness=Randomness(),
         )
@@ -315,10 +324,21 @@ class Broker:
                     settings=synthetic_settings(provider),
                 )
 
-    def _give_up(self, cause: str) -> None:
-        log.critical("broker.gave_up", cause=cause)
+    def _can_admit(self) -> None:
+        if not self._started.done():
+            self._started.set_result(None)
+
+    def _give_up(self, report: CrashReport) -> None:
+        log.critical(
+            "broker.gave_up",
+            cause=report.cause,
+            actor=report.path,
+            error=report.error,
+            restarts=report.restarts,
+            incidents=[f"{each.path}: {each.error}" for each in report.incidents],
+        )
         if not self.gave_up.done():
-            self.gave_up.set_result(cause)
+            self.gave_up.set_result(report)
 
 
 @asynccontextmanager

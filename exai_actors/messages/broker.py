@@ -1,4 +1,4 @@
-"""The messages to the BrokerActor, the supervisor of all other actors."""
+"""The messages to the BrokerActor, the guardian."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ import msgspec
 from exai_actors.ids import ConnectionId, ProviderName, SessionId
 from exai_actors.messages.connection import ConnectionMessage
 from exai_actors.messages.recipient import Recipient
-from exai_actors.messages.session import ProviderDecided
 
 
 class ConnectionOpened(msgspec.Struct, frozen=True, gc=False):
-    """System lane. A connection has been spawned for a new socket, supervised by the broker."""
+    """System lane. A connection has been spawned for a new socket."""
 
     connection_id: ConnectionId
     connection: Recipient[ConnectionMessage]
@@ -68,22 +67,20 @@ class SessionFinished(msgspec.Struct, frozen=True, gc=False):
     session: SessionId
 
 
-class AwaitProvider(msgspec.Struct, frozen=True, gc=False):
-    """A session finds no actor of a provider; answered by ProviderDecided."""
+class SessionRestarted(msgspec.Struct, frozen=True, gc=False):
+    """System lane. The session has failed, and its next incarnation has started."""
 
-    refusable: ClassVar[bool] = False
-    provider: ProviderName
-    session: Recipient[ProviderDecided]
+    session: SessionId
+
+
+class SessionGone(msgspec.Struct, frozen=True, gc=False):
+    """System lane. The session has ended, and is not restarted."""
+
+    session: SessionId
 
 
 class ExpireSessions(msgspec.Struct, frozen=True, gc=False):
     """System lane. End the sessions that have been without connections for too long."""
-
-
-class ReopenProvider(msgspec.Struct, frozen=True, gc=False):
-    """System lane. Start a provider again that was closed because it failed too often."""
-
-    provider: ProviderName
 
 
 class DrainBroker(msgspec.Struct, frozen=True, gc=False):
@@ -102,8 +99,8 @@ BrokerMessage = (
     | ProviderModels
     | SessionFinishes
     | SessionFinished
-    | AwaitProvider
+    | SessionRestarted
+    | SessionGone
     | ExpireSessions
-    | ReopenProvider
     | DrainBroker
 )

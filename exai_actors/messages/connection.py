@@ -86,12 +86,32 @@ class TokenWithdrawn(msgspec.Struct, frozen=True, gc=False):
 
 
 class SessionLost(msgspec.Struct, frozen=True, gc=False):
-    """The session has failed. A connection that it has not admitted yet asks once more.
+    """The session has ended, and is not restarted."""
 
-    One that was admitted watches its session, and learns it from there.
+    refusable: ClassVar[bool] = False
+
+
+class SessionFailed(msgspec.Struct, frozen=True, gc=False):
+    """From the connection to itself: end the calls that the session has not returned.
+
+    It comes behind the last messages of the session, which the notice of its end overtakes.
     """
 
     refusable: ClassVar[bool] = False
+
+
+class RequestReturned(msgspec.Struct, frozen=True, gc=False):
+    """The session has failed before it sent the request to a provider.
+
+    The connection sends it to the next incarnation.
+    """
+
+    refusable: ClassVar[bool] = False
+    request: RequestKey
+
+
+class BrokerRestarted(msgspec.Struct, frozen=True, gc=False):
+    """System lane. The guardian has failed and was restarted; its messages may be lost."""
 
 
 class TokenRotated(msgspec.Struct, frozen=True, gc=False):
@@ -177,7 +197,7 @@ class Drain(msgspec.Struct, frozen=True, gc=False):
 
 
 class BrokerFailed(msgspec.Struct, frozen=True, gc=False):
-    """System lane. The guardian has failed: answer the requests in flight, and close."""
+    """System lane. The broker gives up: answer the requests in flight, and close."""
 
 
 SocketEvent = TextReceived | BinaryReceived | ReadHandled | SocketClosed | OutboxHigh | OutboxLow
@@ -186,6 +206,9 @@ ConnectionMessage = (
     | Admitted
     | NotAdmitted
     | SessionLost
+    | SessionFailed
+    | RequestReturned
+    | BrokerRestarted
     | TokenRotated
     | TokenWithdrawn
     | RequestAccepted

@@ -136,7 +136,7 @@ class ProviderLost(msgspec.Struct, frozen=True, gc=False):
 
 
 class ProviderDecided(msgspec.Struct, frozen=True, gc=False):
-    """The broker has started the provider again, or has closed it."""
+    """The provider has been started again, or will not be soon."""
 
     refusable: ClassVar[bool] = False
     provider: ProviderName

@@ -20,7 +20,7 @@ from exai_actors.runtime.kernel.statistics import ActorStatistics
 from exai_actors.runtime.pykka_api.actors import ActorSystem, LoopActor, NoActorSystem
 from exai_actors.runtime.pykka_api.future import LoopFuture, WouldBlockLoop
 from exai_actors.runtime.pykka_api.ref import LoopRef, PathRef
-from exai_actors.runtime.supervisor import GaveUp, Nursery, SupervisorActor, stop_in_order
+from exai_actors.runtime.supervisor import GaveUp, Nursery, SupervisorActor, place_of, stop_in_order
 from exai_actors.runtime.supervisor_board import Incident, SupervisorBoard, TreeRow
 
 __all__ = [
@@ -58,5 +58,6 @@ __all__ = [
     "Timeout",
     "TreeRow",
     "WouldBlockLoop",
+    "place_of",
     "stop_in_order",
 ]

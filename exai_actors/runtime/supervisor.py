@@ -64,6 +64,7 @@ class Nursery:
         """Start the actor of a child at the path ``{supervisor's path}/{child_id}``.
 
         Its supervisor must be given by path, so that the next incarnation can adopt the child.
+        None says that the child is no longer needed, which must be transient.
         """
         raise NotImplementedError
 
@@ -241,7 +242,8 @@ class SupervisorActor(LoopActor):
             # An earlier incarnation of this supervisor started it.
             return self.supervision.child_started(child_id, self.now())
         try:
-            self._nursery.start(child_id)
+            if self._nursery.start(child_id) is None:
+                return self.supervision.child_ended(child_id, None, self.now())
         except SystemStopping:
             return []
         except Exception as error:

@@ -10,9 +10,10 @@ from typing import Any, cast
 import orjson
 from msgspec.structs import replace
 
-from exai_actors.actors.children import ProviderChild
+from exai_actors.actors import paths
 from exai_actors.actors.connection.actor import ConnectionActor
 from exai_actors.actors.connection.settings import ConnectionSettings
+from exai_actors.actors.crash_report import CrashReport
 from exai_actors.actors.provider.settings import ProviderSettings
 from exai_actors.actors.session.settings import SessionSettings
 from exai_actors.actors.tree import Listeners, ProviderParts, Randomness, Tree
@@ -102,7 +103,8 @@ class ManualTree(Tree):
         self.clock = ManualClock()
         self.drained = 0
         self._resume: dict[tuple[str, str | None], str] = {}
-        self.gave_up: list[str] = []
+        self.gave_up: list[CrashReport] = []
+        self.stopped = 0
         capacity = capacity or CapacitySettings(limit, queue)
         offers = tuple(
             (ProviderName(name), served)
@@ -145,6 +147,7 @@ class ManualTree(Tree):
                 on_started=lambda: None,
                 on_drained=self._on_drained,
                 on_give_up=self.gave_up.append,
+                on_stopped=self._on_stopped,
             ),
             randomness=Randomness(
                 draw=lambda: 0.5,
@@ -182,7 +185,7 @@ class ManualTree(Tree):
 
     def change(self, change: Change, provider: str = "kimi") -> str | None:
         """Change a provider while it runs; return the problem, or None."""
-        ref = self.actor(ProviderChild(ProviderName(provider)).path)
+        ref = self.actor(paths.provider_path(ProviderName(provider)))
         problem = ref.ask(ChangeProvider(change, "the test"), block=False)
         self.settle()
         return cast("str | None", problem.get())
@@ -215,3 +218,6 @@ class ManualTree(Tree):
 
     def _on_drained(self) -> None:
         self.drained += 1
+
+    def _on_stopped(self) -> None:
+        self.stopped += 1

@@ -443,6 +443,7 @@ def test_a_provider_that_fails_too_often_is_closed_for_a_while_and_others_stay()
     tree = ManualTree()
     client = tree.client()
     for _ in range(6):
+        tree.advance(1.0)
         tree.actor("/providers/kimi").tell("poison")
         tree.settle()
     assert tree.gave_up == []
@@ -486,6 +487,7 @@ def test_requests_for_a_dead_provider_are_refused() -> None:
     for name in "bcd":
         client.call(name)
     for _ in range(6):
+        tree.advance(1.0)
         tree.actor("/providers/kimi").tell("poison")
         tree.settle()
     answers = [frame for frame in client.received() if frame["op"] == "call_tool_res"]
@@ -500,15 +502,14 @@ def test_a_session_that_crashes_answers_its_requests_and_returns_its_permits() -
     tree.actor("/sessions/1").tell("poison")
     answers = [frame for frame in client.received() if frame["op"] == "call_tool_res"]
     assert [answer["error"]["code"] for answer in answers] == ["INTERNAL_ERROR"]
-    assert client.outbox.closed is not None
-    assert client.outbox.closed[0] == 1011
+    assert client.outbox.closed is None
     assert tree.upstream.calls[0].abort_asked
     tree.upstream.calls[0].close(cut_off=False)
     tree.settle()
     assert tree.upstream.calls[1].call is not None
     tree.upstream.calls[1].complete("other goes on")
     assert other.received()[-1]["text"] == "other goes on"
-    tree.client("crash").call("a")
+    client.call("a")
     assert len(tree.upstream.calls) == 3
 
 
@@ -638,14 +639,6 @@ def test_a_restarted_provider_counts_the_calls_of_its_predecessor() -> None:
     tree.upstream.calls[1].complete("after the restart")
     assert client.received()[-1]["text"] == "after the restart"
     assert tree.statistics().anomalies == 0
-
-
-def test_a_broker_actor_that_fails_gives_up() -> None:
-    tree = ManualTree()
-    tree.broker.tell("poison")
-    tree.settle()
-    assert len(tree.gave_up) == 1
-    assert "guardian" in tree.gave_up[0]
 
 
 def test_joining_a_running_call_reports_that_it_runs() -> None:

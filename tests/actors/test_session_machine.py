@@ -24,8 +24,8 @@ from hypothesis.stateful import (
 )
 from pykka import ActorRegistry
 
-from exai_actors.actors.broker import CLOSED_FOR_S
 from exai_actors.actors.connection.settings import ConnectionSettings
+from exai_actors.actors.nurseries import RestartSettings
 from exai_actors.actors.session.actor import SessionActor
 from exai_actors.actors.session.connections import SessionConnections
 from exai_actors.actors.session.settings import SessionSettings
@@ -54,8 +54,10 @@ OF_A_SESSION = {
     "_providers",
     "_requests._outcomes.kept",
 }
+TREE = {"/", "/providers", "/sessions", "/connections", "/consoles", "/broker"}
+# One more within a minute would end the tree.
+MOST_CRASHES = 5
 # Held for as long as the process lives, likewise.
-OF_THE_BROKER = {"_budgets", "_children"}
 OF_A_PROVIDER = re.compile(r"\b(_account|_estimator|_budget|_by_model|circuit|gates)\b")
 
 
@@ -80,6 +82,7 @@ class EveryCallIsAnsweredOnce(RuleBasedStateMachine):
         self.answered: dict[str, Counter[str]] = {}
         self.prompts: dict[tuple[str, str], tuple[str, str]] = {}
         self.names = count()
+        self.crashes = 0
 
     def teardown(self) -> None:
         try:
@@ -145,6 +148,27 @@ class EveryCallIsAnsweredOnce(RuleBasedStateMachine):
             ref.tell(object())
         self._read_all()
 
+    @rule(
+        place=st.sampled_from(
+            [
+                "/sessions/1",
+                "/sessions/2",
+                "/broker",
+                "/",
+                "/providers",
+                "/sessions",
+                "/connections",
+            ]
+        ),
+        seconds=st.sampled_from([0.0, 5.0]),
+    )
+    def another_actor_crashes(self, place: str, seconds: float) -> None:
+        ref = self.tree.system.resolve(place)
+        if ref is not None and self.crashes < MOST_CRASHES:
+            self.crashes += not place.startswith("/sessions/")
+            ref.tell_system("an unknown message")
+        self.time_passes(seconds)
+
     @rule(who=CLIENTS)
     def vanish(self, who: str) -> None:
         if who in self.clients:
@@ -199,6 +223,8 @@ class EveryCallIsAnsweredOnce(RuleBasedStateMachine):
 
     def _client(self, who: str) -> ManualClient:
         if who not in self.clients:
+            # A hello waits for a session or guardian that is being restarted.
+            self.time_passes(1.0)
             self.clients[who] = self.tree.client(SESSIONS[who])
             self.call_[who], self.answered[who] = Counter(), Counter()
         return self.clients[who]
@@ -238,10 +264,10 @@ class EveryCallIsAnsweredOnce(RuleBasedStateMachine):
                 assert self._leftovers(path) <= OF_A_SESSION
         for who in tuple(self.clients):
             self.vanish(who)
-        self.time_passes(max(RESUME_S, CLOSED_FOR_S))
+        self.time_passes(max(RESUME_S, RestartSettings().provider.closed_s))
         providers = [f"/providers/{name}" for name in self.tree.upstreams]
-        assert set(self.tree.system.paths()) == {"/broker", *providers}
-        assert leftovers(self._actor("/broker")) == dict.fromkeys(OF_THE_BROKER, len(providers))
+        assert set(self.tree.system.paths()) == {*TREE, *providers}
+        assert leftovers(self._actor("/broker")) == {}
         for path in providers:
             held = {name for name in self._leftovers(path) if not OF_A_PROVIDER.search(name)}
             if self.tree.actor(path).incarnation > 1:

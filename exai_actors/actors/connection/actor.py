@@ -24,6 +24,7 @@ from exai_actors.messages.connection import (
     Admitted,
     BinaryReceived,
     BrokerFailed,
+    BrokerRestarted,
     ConnectionMessage,
     Drain,
     Heartbeat,
@@ -37,6 +38,8 @@ from exai_actors.messages.connection import (
     RequestEnded,
     RequestGranted,
     RequestQueued,
+    RequestReturned,
+    SessionFailed,
     SessionLost,
     SlowConsumerTimeout,
     SocketClosed,
@@ -116,9 +119,9 @@ class ConnectionActor(LoopActor):
         self._calls = PendingCalls(outbox, settings, clock)
         self._rotation: ReplyTo | None = None
         self._wrong_rotations = 0
-        # The hello that waits for its answer, and whether its session has failed once.
+        # The hello that waits for its answer, and whether it was sent to a second guardian.
         self._hello: Admit | None = None
-        self._lost_session = False
+        self._asked_again = False
         self._generated = 0
         self._hello_timer: Cancellable | None = None
         self._slow_consumer = SlowConsumer(outbox, settings)
@@ -131,6 +134,11 @@ class ConnectionActor(LoopActor):
     def on_start(self) -> None:
         until = max(0.0, self._settings.hello_timeout_s - _LAST_CHANCE_S)
         self._hello_timer = self.schedule(until, HelloTimeout())
+
+    def on_stop(self) -> None:
+        if not self._closing:
+            self._calls.finish_all(Outcome("failed", error=error_bodies.interrupted_by_shutdown()))
+            self._close_for(CloseReason.GOING_AWAY)
 
     def on_failure(self, *_: object) -> None:
         self._outbox.close(CloseReason.INTERNAL.code, CloseReason.INTERNAL.reason)
@@ -159,9 +167,13 @@ class ConnectionActor(LoopActor):
                     self._admitted(message)
             case NotAdmitted():
                 self._not_admitted(message)
+            case RequestReturned():
+                self._calls.returned(message.request)
+            case SessionFailed():
+                if self._session is None:
+                    self._end_sent()
             case SessionLost():
-                if not self._closing:
-                    self._session_lost()
+                self._session_lost()
             case SocketClosed():
                 self._closing = True
                 if self._log_details:
@@ -187,6 +199,8 @@ class ConnectionActor(LoopActor):
                 self._slow_consumer.check(self, taken)
             case Drain(immediately):
                 self._drain(immediately=immediately)
+            case BrokerRestarted():
+                self._broker_restarted()
             case BrokerFailed():
                 self._broker_failed()
             case Down():
@@ -220,7 +234,10 @@ class ConnectionActor(LoopActor):
             return
         if self._stash is not None:
             self._keep_for_later(message)
-            return
+        else:
+            self._decode(message)
+
+    def _decode(self, message: TextReceived) -> None:
         frame = self._wire.receive(message.data)
         if isinstance(frame, Close):
             self._close(frame)
@@ -259,7 +276,8 @@ class ConnectionActor(LoopActor):
         elif self._open_session is not None:
             self._submit(self._open_session, call)
         elif not self._calls.join(call.request, call):
-            self._calls.refuse(call.request, call.reply, error_bodies.draining())
+            error = error_bodies.draining() if self._draining else error_bodies.session_busy()
+            self._calls.refuse(call.request, call.reply, error)
 
     def _submit(self, session: Recipient[SessionRequest], call: CheckedCall) -> None:
         request = call.request
@@ -347,14 +365,37 @@ class ConnectionActor(LoopActor):
         self._broker.tell(self._hello)
 
     def _admitted(self, message: Admitted) -> None:
+        if message.session is self._session:
+            return
+        is_first = self._hello is not None
+        self._session = message.session
+        if not self._draining:
+            self._open_session = message.session
+        if isinstance(message.session, LoopRef):
+            self.watch(message.session)
+        if is_first:
+            self._welcome(message)
+        else:
+            # Only what its earlier incarnation has not sent is sent again.
+            self._end_sent()
+            if self._slow_consumer.is_slow:
+                message.session.tell(PauseStreams(self._id))
+        for request, call in self._calls.take_returned():
+            message.session.tell(Submit(self._id, request, call.arguments, call.options))
+        stash, self._stash = self._stash or [], None
+        for kept in stash:
+            match kept:
+                case TextReceived():
+                    self._text(kept)
+                case BinaryReceived():
+                    self._binary(kept)
+
+    def _welcome(self, message: Admitted) -> None:
         if self._hello_timer is not None:
             self._hello_timer.cancel()
             self._hello_timer = None
         self._hello = None
         self._outbox.admit()
-        self._session = self._open_session = message.session
-        if isinstance(message.session, LoopRef):
-            self.watch(message.session)
         self._outbox.send(
             self._wire.admit(message.session_id, resumed=message.resumed, resume=message.resume)
         )
@@ -367,13 +408,6 @@ class ConnectionActor(LoopActor):
                 session=shown(message.session_id),
                 agent=self._peer.user_agent or "",
             )
-        stash, self._stash = self._stash or [], None
-        for kept in stash:
-            match kept:
-                case TextReceived():
-                    self._text(kept)
-                case BinaryReceived():
-                    self._binary(kept)
 
     def _log_closed(self, closed: SocketClosed) -> None:
         log.debug(
@@ -388,9 +422,13 @@ class ConnectionActor(LoopActor):
     def _keep_for_later(self, message: TextReceived | BinaryReceived) -> None:
         """Keep a frame until hello is answered; close the connection if there are too many."""
         assert self._stash is not None
-        self._stash.append(message)
-        if len(self._stash) > self._settings.stash_limit:
+        if len(self._stash) < self._settings.stash_limit:
+            self._stash.append(message)
+        elif self._hello is not None:
             self._close_for(CloseReason.TOO_EAGER)
+        elif isinstance(message, TextReceived):
+            # The session is being restarted: its calls are refused, other frames are answered.
+            self._decode(message)
 
     def _binary(self, message: BinaryReceived) -> None:
         if self._stash is not None:
@@ -442,18 +480,38 @@ class ConnectionActor(LoopActor):
             self._close_for(CloseReason.GOING_AWAY)
 
     def _session_down(self) -> None:
-        self._calls.finish_all(Outcome("failed", error=error_bodies.session_failed()))
-        self._close_for(CloseReason.INTERNAL)
+        """Keep frames for the session's next incarnation; its last messages come first."""
+        self._session = self._open_session = None
+        if not self._closing:
+            self._stash = []
+            self.actor_ref.tell(SessionFailed())
+
+    def _end_sent(self) -> None:
+        self._calls.finish_sent(Outcome("failed", error=error_bodies.session_failed()))
+        if self._draining:
+            self._close_when_done()
 
     def _session_lost(self) -> None:
-        """Ask for another incarnation of a session that failed before it admitted this client."""
-        if self._hello is None:
+        if self._closing:
             return
-        if self._lost_session:
-            error = error_bodies.session_failed()
+        error = error_bodies.session_failed()
+        self._calls.finish_all(Outcome("failed", error=error))
+        if self._hello is None:
+            self._close_for(CloseReason.INTERNAL)
+        else:
+            self._close(self._wire.refuse("internal_error", error.message))
+
+    def _broker_restarted(self) -> None:
+        """Repeat the questions that the guardian may not have answered."""
+        if self._rotation is not None:
+            self._rotated(TokenRotated("internal_error"))
+        if self._hello is None or self._closing:
+            return
+        if self._asked_again:
+            error = error_bodies.broker_failed()
             self._close(self._wire.refuse("internal_error", error.message))
         else:
-            self._lost_session = True
+            self._asked_again = True
             self._broker.tell(self._hello)
 
     def _broker_failed(self) -> None:

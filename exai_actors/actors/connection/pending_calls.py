@@ -29,7 +29,8 @@ class PendingCall(msgspec.Struct, gc=False, eq=False):
 
     ``replies`` are for its frame and for further ones with the same id, which get the same outcome.
     ``accepted`` notes that this was reported, which happens once, even if the call is re-routed.
-    ``reason`` is that of its wait, as far as it is known.
+    ``reason`` is that of its wait, as far as it is known. ``returned``: its session has failed
+    before it sent the call to a provider.
     """
 
     call: CheckedCall
@@ -39,6 +40,7 @@ class PendingCall(msgspec.Struct, gc=False, eq=False):
     position: int | None = None
     estimate_s: float | None = None
     reason: WaitReason | None = None
+    returned: bool = False
 
 
 class PendingCalls:
@@ -169,6 +171,27 @@ class PendingCalls:
         """Send the same outcome for all calls."""
         for request in tuple(self._pending):
             self.finish(request, outcome)
+
+    def returned(self, request: RequestKey) -> None:
+        """Note that a call may be sent to the session's next incarnation."""
+        pending = self._pending.get(request)
+        if pending is not None:
+            pending.returned = True
+
+    def finish_sent(self, outcome: Outcome) -> None:
+        """Send the same outcome for all calls but the returned ones."""
+        for request, pending in tuple(self._pending.items()):
+            if not pending.returned:
+                self.finish(request, outcome)
+
+    def take_returned(self) -> list[tuple[RequestKey, CheckedCall]]:
+        """The returned calls, in the order of their arrival; they count as sent from now on."""
+        taken = []
+        for request, pending in self._pending.items():
+            if pending.returned:
+                pending.returned = False
+                taken.append((request, pending.call))
+        return taken
 
     def heartbeat(self, now: float) -> None:
         """Report for each call that it is alive, with its place and reason if it waits."""

@@ -140,6 +140,7 @@ class ProviderActor(LoopActor):
         self._abort_all()
 
     def on_failure(self, *_: object) -> None:
+        self._board.close_provider(self._name, "its actor has failed and is being started again")
         self._abort_all()
         now, messages, suspects = self.now(), self.unhandled, self._account.suspects
         message = messages[0] if messages else None

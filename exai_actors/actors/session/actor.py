@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from exai_actors.actors.memory_board import MemoryBoard, SessionMemory
 from exai_actors.actors.session.connections import SessionConnections
+from exai_actors.actors.session.hand_back import hand_back
 from exai_actors.actors.session.local_tools import LocalTools
 from exai_actors.actors.session.request_ends import Reply, RequestEnds
 from exai_actors.actors.session.request_log import RequestLog
@@ -27,8 +28,6 @@ from exai_actors.core.calls import (
     ToolResult,
 )
 from exai_actors.core.routing import AUTO, fallback_reason
-from exai_actors.core.session.conversations import Conversations
-from exai_actors.core.session.outcomes import OutcomeStore
 from exai_actors.core.session.requests import ActiveRequest, SessionRequests
 from exai_actors.core.session.table import name_of
 from exai_actors.core.session.window import Window
@@ -37,10 +36,10 @@ from exai_actors.core.wait_reasons import Waiting
 from exai_actors.errors import ErrorBody
 from exai_actors.ids import ConnectionId, ConversationId, ProviderName, RequestKey, SessionId
 from exai_actors.messages.broker import (
-    AwaitProvider,
     BrokerMessage,
     SessionFinished,
     SessionFinishes,
+    SessionRestarted,
 )
 from exai_actors.messages.connection import Admitted, RequestAccepted, RequestEnded
 from exai_actors.messages.provider import (
@@ -80,12 +79,13 @@ from exai_actors.runtime import Cancellable, Down, LoopActor
 if TYPE_CHECKING:
     from exai_actors.actors.directory import Directory
     from exai_actors.actors.request_board import RequestBoard
+    from exai_actors.actors.session.kept import SessionKept
     from exai_actors.actors.session.settings import SessionSettings
     from exai_actors.ports import Clock
 
 
 class SessionActor(LoopActor):
-    """The state of one session. Outlives its connections.
+    """The state of one session. Outlives its connections; ``kept`` outlives its incarnations.
 
     ``conversation_prefix`` distinguishes the conversation ids generated here from those of all
     other sessions. While it lives, its memory is on ``memory_board``.
@@ -101,6 +101,7 @@ class SessionActor(LoopActor):
         broker: Recipient[BrokerMessage],
         memory_board: MemoryBoard,
         request_board: RequestBoard,
+        kept: SessionKept,
     ) -> None:
         super().__init__()
         self._id = session_id
@@ -108,7 +109,6 @@ class SessionActor(LoopActor):
         self._directory = directory
         self._clock = clock
         self._conversation_prefix = conversation_prefix
-        self._generated = 0
         self._broker = broker
         self._finishing = False
         self._connections = SessionConnections()
@@ -122,18 +122,12 @@ class SessionActor(LoopActor):
                 conversation_limit=settings.conversation_limit,
                 queue=settings.queue,
             ),
-            OutcomeStore(
-                count=settings.outcome_count,
-                size=settings.outcome_bytes,
-                lifetime_s=settings.outcome_ttl_s,
-            ),
+            kept.outcomes,
             text_limit=settings.request_bytes,
         )
-        self._conversations = Conversations(
-            count=settings.conversations,
-            turns=settings.history_turns,
-            size=settings.history_bytes,
-        )
+        self._conversations = kept.conversations
+        self._kept = kept
+        self._poison = kept.suspects.poison
         self._startable: list[ActiveRequest] = []
         self._timer: Cancellable | None = None
         self._timer_due = inf
@@ -152,12 +146,16 @@ class SessionActor(LoopActor):
 
     def on_start(self) -> None:
         self._memory_board.sessions.add(self._memory)
+        if self.incarnation > 1:
+            self._broker.tell_system(SessionRestarted(self._id))
 
     def on_stop(self) -> None:
         self._leave_boards()
 
     def on_failure(self, *_: object) -> None:
         self._leave_boards()
+        suspects = self._kept.suspects
+        hand_back(self._requests, self._connections, suspects, self.unhandled, self.now())
 
     def _leave_boards(self) -> None:
         self._memory_board.sessions.discard(self._memory)
@@ -237,6 +235,9 @@ class SessionActor(LoopActor):
     def _submit(self, submit: Submit) -> None:
         name, key = submit.request, submit.options.idempotency_key
         arguments, now = submit.arguments, self.now()
+        if self._poison and self._kept.suspects.is_poison(hash(arguments), now):
+            self._refuse(submit, error_bodies.session_poison())
+            return
         if key is not None or self._requests.is_known(name):
             waiter = (submit.connection_id, name)
             known = self._requests.recognise(waiter, hash(arguments), now, key)
@@ -280,8 +281,8 @@ class SessionActor(LoopActor):
         options = submit.options
         timeout_s = arguments.time_allowed(options, self._settings.request_timeout_s)
         if conversation is None:
-            self._generated += 1
-            conversation = f"{self._conversation_prefix}-{self._generated}"
+            self._kept.generated += 1
+            conversation = f"{self._conversation_prefix}-{self._kept.generated}"
         waiter = (submit.connection_id, submit.request)
         run = self._requests.next_run(submit.request)
         active = ActiveRequest(
@@ -384,11 +385,13 @@ class SessionActor(LoopActor):
             # It has failed, and is being started again, unless it is closed.
             self._await_provider(active, returned=False)
             return
+        # Before it is sent: whatever fails from here on, it is not sent twice.
+        active.at_provider = True
         if provider.offer(run) != "accepted":
+            active.at_provider = False
             error = error_bodies.provider_unreachable(route.provider)
             self._unanswered(active, "unreachable", "refused", error)
             return
-        active.at_provider = True
         if active.stream and self._connections.is_paused(active.reader):
             self._steer((active,))
 
@@ -591,7 +594,7 @@ class SessionActor(LoopActor):
         provider = active.route.provider
         if provider not in self._awaiting:
             self._awaiting[provider] = ([], [])
-            self._broker.tell(AwaitProvider(provider, self.actor_ref))
+            self._directory.awaited.wait(provider, self.actor_ref)
         self._awaiting[provider][0 if returned else 1].append(active)
 
     def _provider_decided(self, provider: ProviderName) -> None:

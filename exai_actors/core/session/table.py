@@ -143,6 +143,10 @@ class SessionTable:
             return True
         return secret is not None and compare_digest(secret.encode(), needed.encode())
 
+    def sessions(self) -> tuple[SessionId, ...]:
+        """All sessions, in the order of their beginning."""
+        return tuple(self._connections)
+
     def connections(self, session: SessionId) -> tuple[ConnectionId, ...]:
         """The connections of a session; none of one that is not known."""
         return tuple(self._connections.get(session, ()))

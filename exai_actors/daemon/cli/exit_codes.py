@@ -31,7 +31,10 @@ class ExitCode(IntEnum):
     BUSY = 8, "The broker has no room for the request, or is shutting down; try again later."
     TIMEOUT = 9, "The deadline passed before the answer was complete."
     PROVIDER = 10, "The provider failed, or its answer is incomplete, withheld or empty."
-    GAVE_UP = 11, "`exai serve` gave up: the broker's guardian failed."
+    GAVE_UP = (
+        11,
+        "`exai serve` gave up: a part of the broker failed again and again; stderr has the report.",
+    )
     WATCHDOG = (
         12,
         "The watchdog ended `exai serve`: its memory was used up, or its event loop stood still.",
