@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from exai_actors.actors.admissions import AwaitedProviders
+from exai_actors.actors.awaited_providers import AwaitedProviders
 from exai_actors.actors.statistics_board import StatisticsBoard
 from exai_actors.core.routing import RoutingTable
 from exai_actors.core.tools.table import ToolDescription, describe_tools

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable
 import msgspec
 import structlog
 
-from exai_actors.actors.admissions import AwaitedProviders, SessionBook, SessionRecord
+from exai_actors.actors.admissions import SessionBook, SessionRecord
+from exai_actors.actors.awaited_providers import AwaitedProviders
 from exai_actors.actors.statistics_board import StatisticsBoard
 from exai_actors.core.supervision.specs import (
     Backoff,

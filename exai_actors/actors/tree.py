@@ -11,14 +11,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from exai_actors.actors import paths
-from exai_actors.actors.admissions import Admissions, AwaitedProviders, SessionRecord
+from exai_actors.actors.admissions import Admissions, SessionRecord
+from exai_actors.actors.awaited_providers import AwaitedProviders
 from exai_actors.actors.broker import BrokerActor
 from exai_actors.actors.connection.actor import ConnectionActor
 from exai_actors.actors.connection.settings import ConnectionSettings
 from exai_actors.actors.crash_report import CrashReport
 from exai_actors.actors.directory import Directory
 from exai_actors.actors.memory_board import MemoryBoard
-from exai_actors.actors.overview import Overview
 from exai_actors.actors.nurseries import (
     ProviderNursery,
     RestartSettings,
@@ -26,6 +26,7 @@ from exai_actors.actors.nurseries import (
     SessionNursery,
     TemporaryNursery,
 )
+from exai_actors.actors.overview import Overview
 from exai_actors.actors.provider.actor import ProviderActor
 from exai_actors.actors.provider.settings import ProviderSettings
 from exai_actors.actors.request_board import RequestBoard

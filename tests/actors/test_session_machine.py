@@ -50,9 +50,9 @@ SESSIONS = {"ann": "session-ann", "ann's other": "session-ann", "bob": "session-
 OF_A_SESSION = {
     "_connections._by_id",
     "_conversations._histories",
+    "_kept.outcomes.kept",
     "_local_tools._events",
     "_providers",
-    "_requests._outcomes.kept",
 }
 TREE = {"/", "/providers", "/sessions", "/connections", "/consoles", "/broker"}
 # One more within a minute would end the tree.
@@ -261,7 +261,7 @@ class EveryCallIsAnsweredOnce(RuleBasedStateMachine):
             if path.startswith("/connections/"):
                 assert self._leftovers(path) == set()
             elif path.startswith("/sessions/"):
-                assert self._leftovers(path) <= OF_A_SESSION
+                assert not self._leftovers(path) - OF_A_SESSION, self._leftovers(path)
         for who in tuple(self.clients):
             self.vanish(who)
         self.time_passes(max(RESUME_S, RestartSettings().provider.closed_s))

@@ -108,7 +108,8 @@ def test_a_closed_provider_is_conserved_without_the_calls_that_ended_with_it(
     client.call("c")
     tree.change(SetLimit(lowered))
     for _ in range(6):
-        tree.actor("/providers/kimi").tell(object())
+        tree.advance(1.0)
+        tree.actor("/providers/kimi").tell("an unknown message")
         tree.settle()
     kimi = providers(tree)["kimi"]
     assert (kimi["state"], kimi["in_flight"], kimi["queued"]) == ("closed", 0, 0)

@@ -63,7 +63,7 @@ def test_a_module_that_is_new_or_moved_changes_the_drawing(
 
 
 async def test_the_tree_of_actors_is_that_of_a_running_broker(page: str) -> None:
-    drawn = dict(re.findall(r"^(?:[├└]─ )?(/\S+) +([A-Z]\w+Actor)", page, re.MULTILINE))
+    drawn = dict(re.findall(r"^(?:│  )?(?:[├└]─ )?(/\S*) +([A-Z]\w+Actor)", page, re.MULTILINE))
     providers = [{"kind": "synthetic", "name": name, "models": [name]} for name in ("kimi", "glm")]
     async with running_broker({"provider": providers}) as running, running.connect() as client:
         await client.ping()

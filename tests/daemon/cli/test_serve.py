@@ -132,11 +132,19 @@ def on_receive(self, message):
     return receive(self, message)
 
 BrokerActor.on_receive = on_receive
+start = BrokerActor.on_start
+
+def on_start(self):
+    if self.incarnation > 1:
+        raise RuntimeError("secret words")
+    start(self)
+
+BrokerActor.on_start = on_start
 main()
 """
 
 
-async def test_a_failed_guardian_ends_the_process_with_exit_code_11() -> None:
+async def test_a_guardian_that_fails_too_often_ends_the_process_with_exit_code_11() -> None:
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", FAILING, "serve", "--port", "0"),
         stdout=PIPE,
@@ -149,7 +157,9 @@ async def test_a_failed_guardian_ends_the_process_with_exit_code_11() -> None:
     assert (await exai("health", "--url", url)).code == ExitCode.NO_BROKER
     result = await ended(process)
     assert result.code == ExitCode.GAVE_UP
-    assert "exai: the broker's guardian failed: RuntimeError('out of order')" in result.err
+    report = result.err[result.err.index("exai: the broker gave up: /broker failed more than 5") :]
+    assert report.count("before: /broker failed with RuntimeError") == 6
+    assert "secret words" not in report
 
 
 async def test_a_port_in_use_is_reported_with_a_remedy() -> None:

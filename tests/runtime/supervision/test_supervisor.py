@@ -87,8 +87,8 @@ class Family(Nursery):
         family = self
 
         class Root(Nursery):
-            def start(self, child_id: str) -> None:
-                family._spawn(SupervisorActor, "/family", family.spec, family, None)
+            def start(self, child_id: str) -> object:
+                return family._spawn(SupervisorActor, "/family", family.spec, family, None)
 
             def gives_up(self, give_up: GiveUp) -> None:
                 family.gave_up.append(give_up.child)
