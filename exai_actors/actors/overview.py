@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from typing import TypeVar
 
 from exai_actors.actors.connection.actor import ConnectionActor
 from exai_actors.actors.explanations import Explanations
@@ -24,8 +25,11 @@ from exai_actors.core.observe.parts import (
     UsageState,
 )
 from exai_actors.core.statistics import BrokerStatistics, TenantStatistics
-from exai_actors.ids import ProviderName, RequestKey, TenantName
-from exai_actors.runtime import ActorSystem
+from exai_actors.core.wait_reasons import WaitCode
+from exai_actors.ids import ProviderName, RequestKey, SessionId, TenantName
+from exai_actors.runtime import ActorSystem, LoopActor
+
+A = TypeVar("A", bound=LoopActor)
 
 
 class Overview:
@@ -54,8 +58,8 @@ class Overview:
 
     def leaving(self, provider: str) -> int:
         """The queued requests of a provider that would go elsewhere if it were closed."""
-        actors = self._system.behaviours(ProviderActor)
-        return sum(actor.leaving() for actor in actors if actor.name == provider)
+        actor = self._at(f"/providers/{provider}", ProviderActor)
+        return 0 if actor is None else actor.leaving()
 
     def counts(self) -> RequestCounts:
         """The requests so far."""
@@ -135,6 +139,43 @@ class Overview:
     def call_figures(self) -> Mapping[ProviderName, CallFigures]:
         return self._board.call_figures
 
+    def session(self, number: str) -> SessionState | None:
+        """The session with this number, which is the last part of its path."""
+        view = self._session(number)
+        return None if view is None else view.state()
+
+    def connection(self, connection: str) -> ConnectionState | None:
+        """The connection of this name."""
+        actor = self._at(f"/connections/{connection}", ConnectionActor)
+        return None if actor is None else actor.state("", "")
+
+    def request(self, key: str) -> RequestState | None:
+        """The request in flight with this key of the table, without its place in the queue."""
+        session, _, number = key.rpartition("/")
+        view = self._session(session)
+        active = view.requests.numbered(int(number)) if view and number.isdecimal() else None
+        if view is None or active is None:
+            return None
+        state = "waiting"
+        if active.at_provider:
+            state = self._state_of(active.route.provider, view.session_id, active.run)
+        waited_s = self._system.driver.now() - active.deadline + active.timeout_s
+        return view.request(active, state, waited_s)
+
+    def _state_of(self, provider: ProviderName, session: SessionId, run: RequestKey) -> str:
+        actor = self._at(f"/providers/{provider}", ProviderActor)
+        return "sent" if actor is None else actor.state_of(session, run)
+
+    def _session(self, number: str) -> SessionView | None:
+        actor = self._at(f"/sessions/{number}", SessionActor)
+        return None if actor is None else actor.view
+
+    def _at(self, path: str, kind: type[A]) -> A | None:
+        """The living actor at a path, if it is of that class."""
+        ref = self._system.resolve(path)
+        actor = None if ref is None else ref._actor_weakref()
+        return actor if isinstance(actor, kind) else None
+
     def _sessions(self) -> Iterator[SessionView]:
         return (actor.view for actor in self._system.behaviours(SessionActor))
 
@@ -178,5 +219,6 @@ class RequestStates:
                 position=place.position,
                 starts_in_s=place.starts_in_s,
                 attempt=place.call.attempts,
+                is_held=place.reason is not None and place.reason.code is WaitCode.OPERATOR,
                 running_s=running_s,
             )

@@ -41,15 +41,26 @@ Replies = tuple[LoopFuture[Any], ...]
 
 
 @dataclass(frozen=True, slots=True)
+class Cause:
+    """The operator who acts, and the reason, which may be empty."""
+
+    operator: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.operator}: {self.reason}" if self.reason else self.operator
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """The effect of an action on one target, and how it is carried out.
 
-    ``carry_out`` sends the messages; its argument, the cause, names the operator and the reason.
-    It returns the replies to come, each None or the problem as text. Raises ActionError.
+    ``carry_out`` sends the messages and returns the replies to come, each None or the problem as
+    text. Raises ActionError.
     """
 
     effect: Effect
-    carry_out: Callable[[str], Replies]
+    carry_out: Callable[[Cause], Replies]
 
 
 MakePlan = Callable[[str, Mapping[str, Any]], Plan]
@@ -113,7 +124,7 @@ class Actions:
             if not act.preview:
                 self._note_refusal(act, operator, address, str(error))
             raise
-        cause = f"{operator.name}: {reason}" if reason else operator.name
+        cause = Cause(operator.name, reason)
         _Running(self._driver, act, partial(_planned, plan, arguments), cause, targets, finish).go()
 
     def _note_refusal(self, act: Act, operator: Operator, address: str, why: str) -> None:
@@ -172,7 +183,7 @@ class Actions:
                 raise ActionError(f"a target has at most {MAX_KEY_CHARACTERS} characters")
             return tuple(dict.fromkeys(act.targets))
         query = PreparedQuery(self._sources.table(action.table), Query(act.filter))
-        matching = query.matching(self._sources.rows(action.table, self._driver.now()))
+        matching = query.matching(self._sources.fresh(action.table))
         if not matching:
             raise ActionError(f"no row of {action.table} matches '{act.filter}'", "unknown")
         if len(matching) > MAX_TARGETS:
@@ -202,7 +213,7 @@ class _Running:
         driver: Driver,
         act: Act,
         plan: Callable[[str], Plan],
-        cause: str,
+        cause: Cause,
         targets: Iterable[str],
         done: Callable[[Acted], object],
     ) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from exai_actors.console.actions import Actions
 from exai_actors.console.actor import ConsoleActor
 from exai_actors.console.audit import Audit, Write
+from exai_actors.console.client_actions import ClientActions
 from exai_actors.console.explanations import register_explanations
 from exai_actors.console.faults import Faults, Save, greeting_of
 from exai_actors.console.feed import Sources
@@ -113,6 +114,7 @@ class Consoles:
         self._sources.add(AUDIT, audit.rows)
         self.actions = Actions(self._sources, audit, system.driver, clock)
         ProviderActions(providers, parts).register(self.actions)
+        ClientActions(system, parts).register(self.actions)
 
     @property
     def sources(self) -> Sources:

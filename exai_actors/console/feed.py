@@ -61,6 +61,10 @@ class Sources:
             self._read[name] = now, rows
         return rows
 
+    def fresh(self, name: str) -> list[Keyed]:
+        """The rows at this moment, for something that acts on them."""
+        return list(self._tables[name][1]())
+
     def glance(self, name: str, now: float) -> list[Keyed] | ManyRows:
         """The rows at ``now`` for something that does not watch the table."""
         rows = self.rows(name, now)

@@ -54,3 +54,9 @@ class Parts(Protocol):
 
     def timeline(self, of: str) -> dict[str, Any]:
         """The way of a request so far. Raises LookupError, with the reason, if there is none."""
+
+    def session(self, number: str) -> SessionState | None: ...
+
+    def connection(self, connection: str) -> ConnectionState | None: ...
+
+    def request(self, key: str) -> RequestState | None: ...

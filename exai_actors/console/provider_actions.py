@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from exai_actors.console.actions import Actions, Plan, Replies, ask
+from exai_actors.console.actions import Actions, Cause, Plan, Replies, ask
 from exai_actors.console.parts import Parts
 from exai_actors.core.capacity.changes import (
     GATES,
@@ -117,8 +117,8 @@ class ProviderActions:
         effect = weight_effect(name, change.weight, tenants)
         return Plan(effect, partial(self._send, tuple(self._providers), change))
 
-    def _send(self, providers: tuple[ProviderName, ...], change: Change, cause: str) -> Replies:
-        message = ChangeProvider(change, cause)
+    def _send(self, providers: tuple[ProviderName, ...], change: Change, cause: Cause) -> Replies:
+        message = ChangeProvider(change, str(cause))
         return tuple(ask(self._providers[name], message, name) for name in providers)
 
     def _find(self, name: str) -> ProviderStatistics:

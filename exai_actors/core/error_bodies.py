@@ -220,6 +220,12 @@ def model_not_found(
     )
 
 
+def ended_by_operator(reason: str) -> ErrorBody:
+    """An operator cancelled the request, or ended its session."""
+    why = f": {reason}" if reason else ""
+    return ErrorBody(ErrorCode.CANCELLED, f"an operator of the broker cancelled the request{why}")
+
+
 def conversation_unknown(conversation: str) -> ErrorBody:
     """The continuation id names no conversation of the session."""
     return ErrorBody(

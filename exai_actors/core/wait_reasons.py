@@ -36,6 +36,8 @@ class WaitCode(StrEnum):
     """The service has failed too often."""
     PAUSED = "paused"
     """An operator has paused the provider."""
+    OPERATOR = "operator"
+    """An operator holds the request."""
     RETRY = "retry"
     """An attempt failed; the next one is due in a moment."""
     CONVERSATION = "conversation"
@@ -121,6 +123,7 @@ _WORDS = {
     WaitCode.REQUESTS_PER_DAY: "{used} of {limit} requests this day used",
     WaitCode.TOKENS_PER_DAY: "{used} of {limit} tokens this day used",
     WaitCode.PAUSED: "paused by its operator",
+    WaitCode.OPERATOR: "held by an operator until it is released",
     WaitCode.RETRY: "the last attempt failed",
     WaitCode.CONVERSATION: "an earlier request of this conversation is not answered yet",
     WaitCode.SESSION_WINDOW: "{used} of {limit} requests with providers",

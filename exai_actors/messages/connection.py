@@ -196,6 +196,12 @@ class Drain(msgspec.Struct, frozen=True, gc=False):
     immediately: bool = False
 
 
+class Disconnect(msgspec.Struct, frozen=True, gc=False):
+    """Close the socket, by the word of an operator."""
+
+    refusable: ClassVar[bool] = False
+
+
 class BrokerFailed(msgspec.Struct, frozen=True, gc=False):
     """System lane. The broker gives up: answer the requests in flight, and close."""
 
@@ -220,5 +226,6 @@ ConnectionMessage = (
     | Heartbeat
     | SlowConsumerTimeout
     | Drain
+    | Disconnect
     | BrokerFailed
 )

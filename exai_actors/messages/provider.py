@@ -12,7 +12,7 @@ from typing import ClassVar, final
 import msgspec
 
 from exai_actors.core.calls import CallOptions, ChatCall, UpstreamFailure, UpstreamResult
-from exai_actors.core.capacity.changes import Change
+from exai_actors.core.capacity.changes import Arrangement, Change
 from exai_actors.ids import DEFAULT_TENANT, PermitId, RequestKey, SessionId, TenantName
 from exai_actors.messages.recipient import Recipient
 from exai_actors.messages.session import SessionMessage
@@ -112,6 +112,15 @@ class ChangeProvider(msgspec.Struct, frozen=True, gc=False):
     cause: str
 
 
+class ArrangeCall(msgspec.Struct, frozen=True, gc=False):
+    """Move a queued request to the front, hold it or release it, for an operator."""
+
+    refusable: ClassVar[bool] = False
+    request: RequestKey
+    session: SessionId
+    how: Arrangement
+
+
 class RefreshQueue(msgspec.Struct, frozen=True, gc=False):
     """System lane. Report positions to the queued requests."""
 
@@ -138,6 +147,7 @@ ProviderMessage = (
     | ModelsListed
     | ModelsUnavailable
     | ChangeProvider
+    | ArrangeCall
     | PumpDue
     | RefreshQueue
     | CheckDue

@@ -11,6 +11,7 @@ from typing import ClassVar, final
 import msgspec
 
 from exai_actors.core.calls import Completion, UpstreamFailure
+from exai_actors.core.capacity.changes import Arrangement
 from exai_actors.core.wait_reasons import WaitReason
 from exai_actors.errors import ErrorBody
 from exai_actors.ids import ConnectionId, ProviderName, RequestKey
@@ -146,6 +147,35 @@ class DeadlinesDue(msgspec.Struct, frozen=True, gc=False):
     """System lane. End the requests whose deadline has passed."""
 
 
+class EndRequest(msgspec.Struct, frozen=True, gc=False):
+    """Cancel a request for all its clients, by the word of an operator.
+
+    Sent as an ask, with the request's number in the session: the reply is None, or why not.
+    """
+
+    refusable: ClassVar[bool] = False
+    number: int
+    reason: str
+
+
+class ArrangeRequest(msgspec.Struct, frozen=True, gc=False):
+    """Have a request that is queued at its provider moved to the front, held or released.
+
+    Sent as an ask, as EndRequest.
+    """
+
+    refusable: ClassVar[bool] = False
+    number: int
+    how: Arrangement
+
+
+class EndSession(msgspec.Struct, frozen=True, gc=False):
+    """Cancel all requests, close the connections and end, by the word of an operator."""
+
+    refusable: ClassVar[bool] = False
+    reason: str
+
+
 class ShrinkKept(msgspec.Struct, frozen=True, gc=False):
     """Keep at most ``size`` bytes of outcomes and conversations: all sessions keep too much."""
 
@@ -175,6 +205,9 @@ SessionMessage = (
     | ProviderLost
     | ProviderDecided
     | DeadlinesDue
+    | EndRequest
+    | ArrangeRequest
+    | EndSession
     | ShrinkKept
     | LimitText
 )

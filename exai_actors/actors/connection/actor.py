@@ -26,6 +26,7 @@ from exai_actors.messages.connection import (
     BrokerFailed,
     BrokerRestarted,
     ConnectionMessage,
+    Disconnect,
     Drain,
     Heartbeat,
     HelloTimeout,
@@ -201,6 +202,8 @@ class ConnectionActor(LoopActor):
                 self._drain(immediately=immediately)
             case BrokerRestarted():
                 self._broker_restarted()
+            case Disconnect():
+                self._close_for(CloseReason.DISCONNECTED)
             case BrokerFailed():
                 self._broker_failed()
             case Down():

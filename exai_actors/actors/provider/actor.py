@@ -37,7 +37,7 @@ from exai_actors.core.calls import (
 from exai_actors.core.capacity.account import Account
 from exai_actors.core.capacity.apply_change import apply_change
 from exai_actors.core.capacity.cost import cost_of
-from exai_actors.core.capacity.dispatcher import Dispatcher
+from exai_actors.core.capacity.dispatcher import CallState, Dispatcher
 from exai_actors.core.capacity.explain_wait import WaitExplainer
 from exai_actors.core.capacity.invariants import invariant_violations
 from exai_actors.core.capacity.quarantine import abort_rest_s
@@ -51,6 +51,7 @@ from exai_actors.core.wait_reasons import Waiting
 from exai_actors.ids import DEFAULT_TENANT, ProviderName, RequestKey, SessionId
 from exai_actors.messages.broker import BrokerMessage
 from exai_actors.messages.provider import (
+    ArrangeCall,
     AskModels,
     CancelCall,
     ChangeProvider,
@@ -169,6 +170,9 @@ class ProviderActor(LoopActor):
                 self._pump()
             case ChangeProvider():
                 return self._change(message)
+            case ArrangeCall(request, session, how):
+                self._dispatcher.arrange(session, request, how, self.now())
+                self._pump()
             case ModelsListed():
                 self._models.listed(message.models)
             case ModelsUnavailable():
@@ -218,6 +222,10 @@ class ProviderActor(LoopActor):
     @property
     def name(self) -> ProviderName:
         return self._name
+
+    def state_of(self, session: SessionId, request: RequestKey) -> CallState:
+        """Where a request is here."""
+        return self._dispatcher.state_of(session, request)
 
     def leaving(self) -> int:
         """The queued requests that would go elsewhere if the provider were closed."""

@@ -41,8 +41,9 @@ from exai_actors.messages.broker import (
     SessionFinishes,
     SessionRestarted,
 )
-from exai_actors.messages.connection import Admitted, RequestAccepted, RequestEnded
+from exai_actors.messages.connection import Admitted, Disconnect, RequestAccepted, RequestEnded
 from exai_actors.messages.provider import (
+    ArrangeCall,
     CancelCall,
     PauseStream,
     ProviderMessage,
@@ -51,11 +52,14 @@ from exai_actors.messages.provider import (
 )
 from exai_actors.messages.recipient import Recipient
 from exai_actors.messages.session import (
+    ArrangeRequest,
     Attach,
     Chunk,
     Completed,
     DeadlinesDue,
     Detach,
+    EndRequest,
+    EndSession,
     Enqueued,
     Failed,
     Granted,
@@ -111,6 +115,7 @@ class SessionActor(LoopActor):
         self._conversation_prefix = conversation_prefix
         self._broker = broker
         self._finishing = False
+        self._is_ending = False
         self._connections = SessionConnections()
         # Of each provider the incarnation that this session watches.
         self._providers: dict[ProviderName, Recipient[ProviderMessage]] = {}
@@ -161,7 +166,7 @@ class SessionActor(LoopActor):
         self._memory_board.sessions.discard(self._memory)
         self._directory.board.forget_session(self._id, self._waiting)
 
-    def on_receive(self, message: SessionMessage | Down[ProviderName]) -> None:
+    def on_receive(self, message: SessionMessage | Down[ProviderName]) -> str | None:
         # In order of frequency: each case costs those after it.
         match message:
             case Submit():
@@ -206,6 +211,8 @@ class SessionActor(LoopActor):
                         resume=resume,
                     )
                 )
+                if self._is_ending:
+                    connection.tell(Disconnect())
             case Detach(connection_id):
                 self._detach(connection_id)
             case PauseStreams(connection_id):
@@ -227,10 +234,15 @@ class SessionActor(LoopActor):
                 self._shrink_kept(size)
             case LimitText(is_short):
                 self._requests.text_limit = 0 if is_short else self._settings.request_bytes
+            case EndRequest() | ArrangeRequest():
+                return self._operate(message)
+            case EndSession(reason):
+                self._end_all(reason)
             case Down():
                 self._provider_down(message.tag)
             case _:
                 assert_never(message)
+        return None
 
     def _submit(self, submit: Submit) -> None:
         name, key = submit.request, submit.options.idempotency_key
@@ -506,8 +518,42 @@ class SessionActor(LoopActor):
             if was_reader:
                 self._steer((active,))
 
+    def _operate(self, message: EndRequest | ArrangeRequest) -> str | None:
+        """Do an operator's will to one request; return why it cannot be done."""
+        active = self._requests.numbered(message.number)
+        if active is None:
+            return "it has ended"
+        match message:
+            case EndRequest(reason=reason):
+                self._end_for_operator(active, reason)
+            case ArrangeRequest(how=how):
+                provider = self._providers.get(active.route.provider)
+                if not active.at_provider or provider is None:
+                    return "it waits in its session, not at a provider"
+                provider.tell(ArrangeCall(active.run, self._id, how))
+            case _:
+                assert_never(message)
+        return None
+
+    def _end_for_operator(self, active: ActiveRequest, reason: str) -> None:
+        self._withdraw(active)
+        self._end(active, Outcome("cancelled", error=error_bodies.ended_by_operator(reason)))
+
+    def _end_all(self, reason: str) -> None:
+        # The latest first, so that none starts in the place of an earlier one.
+        for active in reversed(self._requests.active()):
+            if self._is_active(active):
+                self._end_for_operator(active, reason)
+        self._connections.disconnect()
+        # The notice of this actor's end would overtake the outcomes on their way to connections.
+        self._is_ending = True
+        if not self._connections:
+            self.stop()
+
     def _detach(self, connection_id: ConnectionId) -> None:
         self._connections.remove(connection_id)
+        if self._is_ending and not self._connections:
+            self.stop()
         startable: list[ActiveRequest] = []
         had_read = self._requests.read_by(connection_id)
         for active in self._requests.leave(connection_id):

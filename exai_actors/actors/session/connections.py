@@ -12,6 +12,7 @@ from exai_actors.errors import ErrorBody
 from exai_actors.ids import ConnectionId
 from exai_actors.messages.connection import (
     ConnectionMessage,
+    Disconnect,
     RequestAccepted,
     RequestChunk,
     RequestEnded,
@@ -67,6 +68,11 @@ class SessionConnections:
         connection = self._by_id.get(connection_id)
         if connection is not None:
             connection.tell(message)
+
+    def disconnect(self) -> None:
+        """Close all connections, after the messages that were sent to them before."""
+        for connection in self._by_id.values():
+            connection.tell(Disconnect())
 
     def refuse(self, submit: Submit, error: ErrorBody) -> None:
         """Answer a request that was not accepted."""

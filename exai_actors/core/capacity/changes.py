@@ -91,6 +91,10 @@ Change = (
 )
 
 
+Arrangement = Literal["front", "hold", "release"]
+"""The actions on one queued call."""
+
+
 ChangeKind = Literal[
     "held", "hold_ended", "circuit_opened", "circuit_closed", "limit_adapted", "changed"
 ]

@@ -21,10 +21,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from math import inf
-from typing import Generic, Literal, TypeVar
+from typing import Generic, Literal, TypeVar, assert_never
 
 from exai_actors.core.calls import IfBusy, UpstreamFailure
 from exai_actors.core.capacity.account import Account, Mode
+from exai_actors.core.capacity.changes import Arrangement
 from exai_actors.core.capacity.explain_wait import WaitExplainer
 from exai_actors.core.capacity.flows import Flow
 from exai_actors.core.capacity.grant_guards import CLOSED, GrantGuards
@@ -45,6 +46,8 @@ C = TypeVar("C", bound=ScheduledCall)
 
 MIN_SERVICE_S = 0.05
 """No stall is charged as more calls than would fit if each took this long."""
+
+CallState = Literal["queued", "held", "running", "retrying"]
 
 Admission = Literal["granted", "queued"]
 """The fate of a call that was not refused."""
@@ -239,9 +242,29 @@ class Dispatcher(Generic[C]):
                 return call
         return self.retries.remove(session, request)
 
+    def arrange(
+        self, session: SessionId, request: RequestKey, how: Arrangement, now: float
+    ) -> bool:
+        """Move a queued call to the front, hold it or release it; False if it is not queued."""
+        call = self.find_queued(session, request)
+        if call is None:
+            return False
+        queue = call.pool.queue
+        match how:
+            case "front":
+                queue.move_first(session, request)
+            case "hold":
+                queue.hold(session, request)
+            case "release":
+                queue.release(session, request, now)
+            case _:
+                assert_never(how)
+        return True
+
     def transfer(self, call: C, flow: Flow, request: RequestKey, now: float) -> None:
         """Make the call another session's: its charge or its place in the queue."""
         queue = call.pool.queue
+        was_held = queue.is_held(call.flow.session, call.request)
         was_queued = queue.remove(call.flow.session, call.request) is not None
         if call.permit in call.pool.ledger.held:
             queue.transfer(call.flow, flow, call.cost, call.inverse_weight)
@@ -250,6 +273,8 @@ class Dispatcher(Generic[C]):
         if was_queued:
             # It was accepted once, so a full queue does not refuse it now.
             queue.put(flow, request, call, call.cost, now, ahead=True)
+            if was_held:
+                queue.hold(flow.session, request)
 
     def forget(self, session: SessionId) -> list[C]:
         """Remove an ended session, and return the calls that it had waiting."""
@@ -266,6 +291,13 @@ class Dispatcher(Generic[C]):
                 self.withdraw(call.flow.session, call.request)
                 refused.append((call, refusal))
         return refused
+
+    def state_of(self, session: SessionId, request: RequestKey) -> CallState:
+        """Where the call of a request is; ``running`` also for what is not here."""
+        call = self.find_queued(session, request)
+        if call is not None:
+            return "held" if call.pool.queue.is_held(session, request) else "queued"
+        return "running" if self.retries.due(session, request) is None else "retrying"
 
     def leaving(self) -> int:
         """How many waiting calls would be refused, to go elsewhere, if the provider were closed."""

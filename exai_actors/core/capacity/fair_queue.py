@@ -8,6 +8,9 @@ A session that has had no grant for too long is served first now and then, so th
 it. The age of the session's last grant counts, not the age of its requests: under overload the
 oldest requests are those of the most expensive sessions, which would get more than their share.
 
+An operator can move a request before all others, and hold one back until it is released. Requests
+that were moved are charged like others, so that their sessions pay for it later.
+
 The places in a full queue are shared in the same way: a new request displaces the last one of the
 session with the most, of the tenant with the most for its weight.
 """
@@ -16,7 +19,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator, Mapping
-from itertools import count
+from itertools import chain, count
 from operator import attrgetter
 from typing import Generic, TypeVar
 
@@ -42,8 +45,10 @@ class FairQueue(Generic[T]):
 
     __slots__ = (
         "_aside",
+        "_first_ones",
         "_grants_since_guard",
         "_guard_every",
+        "_held",
         "_last_grant",
         "_max_wait_s",
         "_tenants",
@@ -68,6 +73,10 @@ class FairQueue(Generic[T]):
         self.queued: dict[tuple[SessionId, RequestKey], QueuedRequest] = {}
         """All waiting requests, the longest waiting first. To be changed only here."""
         self._aside: dict[tuple[SessionId, RequestKey], QueuedRequest] = {}
+        # Of those aside, the ones that only an operator releases.
+        self._held: set[tuple[SessionId, RequestKey]] = set()
+        # The requests that an operator moved before all others. Counted as aside in their flows.
+        self._first_ones: dict[tuple[SessionId, RequestKey], QueuedRequest] = {}
         self._max_wait_s = max_wait_s
         self._guard_every = guard_every
         self._grants_since_guard = 0
@@ -107,7 +116,7 @@ class FairQueue(Generic[T]):
         for tenant in tuple(self._tenants.values()):
             flow = tenant.flows.pop(session, None)
             if flow is not None:
-                aside = [queued for queued in self._aside.values() if queued.flow is flow]
+                aside = [queued for queued in self._without_turn() if queued.flow is flow]
                 for queued in (*flow.waiting.values(), *aside):
                     removed.append(queued.value)
                     self._remove(queued)
@@ -205,7 +214,7 @@ class FairQueue(Generic[T]):
             return None
         requests = list(owner.waiting.values())
         if owner.aside:
-            requests += (queued for queued in self._aside.values() if queued.flow is owner)
+            requests += (queued for queued in self._without_turn() if queued.flow is owner)
         last = max(requests, key=lambda queued: queued.order)
         self._remove(last)
         value: T = last.value
@@ -218,27 +227,52 @@ class FairQueue(Generic[T]):
 
     @property
     def aside(self) -> Iterator[T]:
-        """The values of the requests that were set aside, in that order."""
-        return (queued.value for queued in self._aside.values())
+        """The values of the requests that were set aside, in that order, without those held."""
+        held = self._held
+        return (queued.value for key, queued in self._aside.items() if key not in held)
 
     def set_aside(self, session: SessionId, request: RequestKey) -> None:
         """Let a waiting request have no turn until it is restored, so that others have theirs."""
         key = session, request
         queued = self.queued.get(key)
         if queued is not None and key not in self._aside:
-            self._leave(queued)
-            queued.flow.aside += 1
-            queued.flow.tenant.aside += 1
+            self._take_from_line(queued, key)
             self._aside[key] = queued
 
     def restore(self, session: SessionId, request: RequestKey, now: float) -> None:
         """Give a request that was set aside its turn again, at its old place in its session."""
-        queued = self._aside.pop((session, request), None)
+        key = session, request
+        queued = self._aside.pop(key, None)
         if queued is not None:
             queued.flow.aside -= 1
             queued.flow.tenant.aside -= 1
             self._enter(queued, now)
             queued.flow.add_again(queued)
+
+    def move_first(self, session: SessionId, request: RequestKey) -> None:
+        """Let a waiting request go before all others but those moved earlier, and release it."""
+        key = session, request
+        queued = self.queued.get(key)
+        if queued is not None and key not in self._first_ones:
+            self._held.discard(key)
+            if self._aside.pop(key, None) is None:
+                self._take_from_line(queued, key)
+            self._first_ones[key] = queued
+
+    def hold(self, session: SessionId, request: RequestKey) -> None:
+        """Let a waiting request have no turn until it is released."""
+        key = session, request
+        if key in self.queued:
+            self.set_aside(session, request)
+            self._held.add(key)
+
+    def release(self, session: SessionId, request: RequestKey, now: float) -> None:
+        """Give a held request its turn again, at its old place in its session."""
+        self._held.discard((session, request))
+        self.restore(session, request, now)
+
+    def is_held(self, session: SessionId, request: RequestKey) -> bool:
+        return (session, request) in self._held
 
     def peek(self, now: float) -> T | None:
         """The value of the request whose turn it is; None if none waits."""
@@ -255,7 +289,10 @@ class FairQueue(Generic[T]):
             return None
         flow = queued.flow
         tenant = flow.tenant
-        if queued is self._first():
+        if self._first_ones:
+            tenant.sessions.raise_to_virtual_time(flow.tag)
+            self._waiting.raise_to_virtual_time(tenant.tag)
+        elif queued is self._first():
             self._grants_since_guard += 1
             tenant.sessions.advance(flow.tag)
             self._waiting.advance(tenant.tag)
@@ -301,7 +338,8 @@ class FairQueue(Generic[T]):
         heapq.heapify(tenants)
         # After a grant, an owner comes behind all others with the same start tag, as in reorder().
         stamps = count(_LAST_STAMP)
-        aside = list(self.aside)
+        aside = [queued.value for queued in self._aside.values()]
+        yield from [queued.value for queued in self._first_ones.values()]
         while tenants:
             start, _, inverse_weight, flows = tenants[0]
             flow_start, stamp, remaining = flows[0]
@@ -342,7 +380,7 @@ class FairQueue(Generic[T]):
             if tenant is not own_tenant and tenant.tag.start <= start:
                 mean = tenant.queued_cost / tenant.queued * tenant.inverse_weight
                 ahead += min(tenant.queued, int((start - tenant.tag.start) / mean) + 1)
-        return ahead
+        return ahead + len(self._first_ones)
 
     def tenants(self) -> Iterator[Tenant]:
         """The tenants with waiting requests, those aside included."""
@@ -362,6 +400,8 @@ class FairQueue(Generic[T]):
                 yield f"{aside} requests of a tenant are aside where {tenant.aside} are counted"
 
     def _next(self, now: float) -> QueuedRequest | None:
+        if self._first_ones:
+            return next(iter(self._first_ones.values()))
         if self._grants_since_guard >= self._guard_every and self._last_grant:
             flow, last_grant = next(iter(self._last_grant.items()))
             if now - last_grant > self._max_wait_s:
@@ -379,11 +419,22 @@ class FairQueue(Generic[T]):
     def _remove(self, queued: QueuedRequest) -> None:
         key = queued.flow.session, queued.request
         del self.queued[key]
-        if self._aside.pop(key, None) is None:
+        self._held.discard(key)
+        if self._aside.pop(key, None) is None and self._first_ones.pop(key, None) is None:
             self._leave(queued)
         else:
             queued.flow.aside -= 1
             queued.flow.tenant.aside -= 1
+
+    def _without_turn(self) -> Iterator[QueuedRequest]:
+        """The requests that their flows count as aside."""
+        return chain(self._aside.values(), self._first_ones.values())
+
+    def _take_from_line(self, queued: QueuedRequest, key: tuple[SessionId, RequestKey]) -> None:
+        if self._first_ones.pop(key, None) is None:
+            self._leave(queued)
+            queued.flow.aside += 1
+            queued.flow.tenant.aside += 1
 
     def _enter(self, queued: QueuedRequest, now: float) -> None:
         """Count a request of its tenant and session, before it is added to the latter."""

@@ -64,6 +64,11 @@ class StartTimeClock(Generic[Owner]):
         if not self._waiting:
             self._heap.clear()
 
+    def raise_to_virtual_time(self, tag: VirtualTag[Owner]) -> None:
+        """Let an owner without a waiting request, to be served now, start at the virtual time."""
+        if not tag.stamp:
+            tag.start = max(tag.start, self.virtual_time)
+
     def charge(self, tag: VirtualTag[Owner], cost: float) -> None:
         """Serve a call that did not wait. An idle owner starts at the virtual time."""
         start = tag.start

@@ -168,6 +168,10 @@ class SessionRequests:
         """The request in flight that clients know by this name."""
         return None if name is None else self._named.get(name)
 
+    def numbered(self, number: int) -> ActiveRequest | None:
+        """The request in flight of this number; takes time in proportion to those in flight."""
+        return next((each for each in self._active.values() if each.number == number), None)
+
     def awaited_by(self, waiter: Waiter) -> ActiveRequest | None:
         """The request in flight for which it waits; takes time in proportion to those in flight."""
         return next((each for each in self._active.values() if waiter in each.waiters), None)

@@ -21,6 +21,7 @@ class CloseReason(Enum):
     TOO_EAGER = (1008, "too many frames before hello was answered")
     SLOW_CONSUMER = (1008, "slow consumer: frames were not read in time")
     UNFINISHED = (1008, "message not complete in time")
+    DISCONNECTED = (1008, "disconnected by an operator of the broker")
     OUT_OF_MEMORY = (1013, "the broker is short of memory, come back later")
     INTERNAL = (1011, "internal error")
     BROKER_FAILED = (1011, "the broker failed and has to be restarted")

@@ -25,6 +25,7 @@ from exai_actors.core.calls import FailureKind, IfBusy, UpstreamFailure
 from exai_actors.core.capacity.account import Account, Mode
 from exai_actors.core.capacity.apply_change import apply_change
 from exai_actors.core.capacity.changes import (
+    Arrangement,
     DrainProvider,
     Pause,
     Reopen,
@@ -87,6 +88,8 @@ class CapacityMachine(RuleBasedStateMachine):
         self.adopted: dict[PermitId, str] = {}
         self.aside: dict[PermitId, tuple[str, float]] = {}
         self.waiting: dict[str, ScheduledCall] = {}
+        self.held: set[str] = set()
+        self.first: str | None = None
         self.deadlines: dict[str, float] = {}
         self.ended: dict[str, str] = {}
         self.grants: list[tuple[float, str]] = []
@@ -109,6 +112,10 @@ class CapacityMachine(RuleBasedStateMachine):
     def started(self, call: ScheduledCall) -> None:
         name = call.request.text
         assert name not in self.running, "granted twice"
+        assert name not in self.held, "granted though an operator holds it"
+        first = self.waiting.get(self.first or "")
+        self.first = None if self.first == name else self.first
+        assert first in (None, call) or first.pool is not call.pool, "overtook the first"
         assert name not in self.ended, "granted after its end"
         assert self.now < self.deadlines[name], "granted after its deadline"
         assert self.taken(model_of(call)) < self.limits[model_of(call)], "granted above the limit"
@@ -205,8 +212,9 @@ class CapacityMachine(RuleBasedStateMachine):
         if admission == "granted":
             assert not any(
                 model_of(each) == model
-                for each in self.waiting.values()
-                if each.request in {queued.request for queued in pool.queue}
+                for name, each in self.waiting.items()
+                if name not in self.held
+                and each.request in {queued.request for queued in pool.queue}
             ), "overtook"
             self.started(call)
         elif isinstance(admission, Refusal):
@@ -298,6 +306,7 @@ class CapacityMachine(RuleBasedStateMachine):
         flow = call.pool.queue.flow(SessionId(session), DEFAULT_TENANT)
         self.dispatcher.transfer(call, flow, call.request, self.now)
         assert call.flow is flow
+        self.first = None if self.first == call.request.text else self.first
         self.pump()
 
     @rule(session=SESSIONS)
@@ -435,7 +444,8 @@ class CapacityMachine(RuleBasedStateMachine):
             model = pool.model or "plain"
             free = self.taken(model) < self.limits[model]
             held = pool.hold.until > self.now
-            assert not (open_ and free and not held and pool.queue), "idle while one waits"
+            could_run = any(call.request.text not in self.held for call in pool.queue)
+            assert not (open_ and free and not held and could_run), "idle while one waits"
 
     def teardown(self) -> None:
         """End all calls: nothing may be left of them anywhere."""
@@ -462,6 +472,28 @@ def model_of(call: ScheduledCall) -> str:
     return str(call.pool.model or "plain")
 
 
+class OperatedMachine(CapacityMachine):
+    """With an operator; apart from the other, whose search for planted faults it would dilute."""
+
+    @precondition(lambda self: self.waiting)
+    @rule(how=st.sampled_from(["front", "hold", "release"]), data=st.data())
+    def arrange(self, how: Arrangement, data: st.DataObject) -> None:
+        """An operator moves, holds or releases a request."""
+        name = data.draw(st.sampled_from(sorted(self.waiting)))
+        call = self.waiting[name]
+        is_queued = name in {each.request.text for each in call.pool.queue}
+        done = self.dispatcher.arrange(call.flow.session, call.request, how, self.now)
+        assert done == is_queued
+        if done and how == "hold":
+            self.held.add(name)
+            self.first = None if self.first == name else self.first
+        elif done:
+            self.held.discard(name)
+        if done and how == "front" and self.waiting.get(self.first or "") is None:
+            self.first = name
+        self.pump()
+
+
 class BrokenFromTheStart(CapacityMachine):
     """Starts with an open circuit."""
 
@@ -473,8 +505,8 @@ class BrokenFromTheStart(CapacityMachine):
         self.dispatcher.guards.refresh(0.0)
 
 
-CapacityMachine.TestCase.settings = settings(stateful_step_count=30)
-TestCapacity = CapacityMachine.TestCase
+OperatedMachine.TestCase.settings = settings(stateful_step_count=30)
+TestCapacity = OperatedMachine.TestCase
 BrokenFromTheStart.TestCase.settings = settings(stateful_step_count=30)
 TestCapacityOfABrokenProvider = BrokenFromTheStart.TestCase
 
