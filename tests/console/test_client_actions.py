@@ -88,7 +88,7 @@ def test_many_requests_are_cancelled_a_few_in_each_turn_and_the_answer_is_bounde
     desk = OperatorDesk(capacity=capacity, sessions=200)
     clients = [desk.tree.client() for _ in range(140)]
     for client in clients:
-        for number in range(25):
+        for number in range(8):
             client.call(f"r-{number}")
     outcomes(*clients)
     queued = desk.tree.statistics().queued
