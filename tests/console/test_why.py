@@ -127,6 +127,14 @@ def session_window() -> OperatorDesk:
     return desk
 
 
+def operator() -> OperatorDesk:
+    desk = permit()
+    console = desk.console()
+    (row,) = console.rows("requests", filter="request_id:it")
+    console.act("request.hold", row["request"])
+    return desk
+
+
 WAITS: dict[WaitCode, Callable[[], OperatorDesk]] = {
     WaitCode.PERMIT: permit,
     WaitCode.TENANT_SHARE: tenant_share,
@@ -138,6 +146,7 @@ WAITS: dict[WaitCode, Callable[[], OperatorDesk]] = {
     WaitCode.HOLD: hold,
     WaitCode.CIRCUIT: circuit,
     WaitCode.PAUSED: paused,
+    WaitCode.OPERATOR: operator,
     WaitCode.RETRY: retry,
     WaitCode.CONVERSATION: conversation,
     WaitCode.SESSION_WINDOW: session_window,
