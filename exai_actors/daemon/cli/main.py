@@ -37,6 +37,17 @@ COMMANDS = {
     ),
     "top": ("exai_actors.daemon.cli.top:top", "Watch a TABLE of the running broker."),
     "ps": ("exai_actors.daemon.cli.top:ps", "List the actors of the running broker."),
+    "why": ("exai_actors.daemon.cli.why:why", "Show why a REQUEST waits."),
+    "usage": ("exai_actors.daemon.cli.look:usage", "List who has used each account."),
+    "tree": ("exai_actors.daemon.cli.look:tree", "Show the supervision tree."),
+    "inspect": (
+        "exai_actors.daemon.cli.look:inspect",
+        "Show all that is known of the actor at PATH.",
+    ),
+    "events": (
+        "exai_actors.daemon.cli.look:events",
+        "Print the latest events of the running broker.",
+    ),
     "provider": (
         "exai_actors.daemon.cli.act:provider",
         "Pause, resume, drain or limit a provider of the running broker.",

@@ -54,20 +54,20 @@ def console_options(command: Callable[P, R]) -> Callable[P, R]:
 )
 @console_options
 def top(once: bool, every: float, table: str, **options: Any) -> None:
-    """Watch a TABLE of the running broker: providers, actors, events, dead_letters or audit."""
+    """Watch a TABLE of the running broker, such as providers, requests, tenants or actors."""
     # Ctrl-C is the way to end it.
     with contextlib.suppress(KeyboardInterrupt) if not once else contextlib.nullcontext():
-        _show(table, once=once, every_s=every, **options)
+        show(table, once=once, every_s=every, **options)
 
 
 @click.command()
 @console_options
 def ps(**options: Any) -> None:
     """List the actors of the running broker."""
-    _show("actors", once=True, every_s=1.0, **options)
+    show("actors", once=True, every_s=1.0, **options)
 
 
-def _show(
+def show(
     table: str,
     *,
     once: bool,
@@ -79,20 +79,24 @@ def _show(
     token: str | None,
     as_json: bool,
 ) -> None:
+    """Print a table of the broker, once or each time that it changes."""
     from exai_actors.client.console import open_console
 
     async def watch() -> None:
         async with open_console(url, token) as console:
             query = {"filter": filter_, "sort": sort, "limit": limit, "every_s": every_s}
             async for found in console.watch(table, **query):
-                _print(found, as_json=as_json, clears=not once, keep=sort.removeprefix("-"))
+                print_table(found, as_json=as_json, clears=not once, keep=sort.removeprefix("-"))
                 if once:
                     return
 
     run(watch())
 
 
-def _print(table: WatchedTable, *, as_json: bool, clears: bool, keep: str) -> None:
+def print_table(
+    table: WatchedTable, *, as_json: bool, clears: bool = False, keep: str = ""
+) -> None:
+    """Print a table as it is now; ``clears`` the screen of a terminal first."""
     from exai_actors.daemon.cli.output import print_json, print_line, printable
 
     if as_json:

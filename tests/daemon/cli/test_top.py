@@ -109,7 +109,10 @@ async def test_the_tables_of_a_running_broker() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("top", "nothing", "--once"), "there is no table 'nothing'; choose from providers"),
+        (
+            ("top", "nothing", "--once"),
+            "there is no table 'nothing'; choose from broker, providers",
+        ),
         (("ps", "--sort", "age"), "there is no column 'age' in actors"),
         (("ps", "--filter", "age>3"), "there is no column 'age' in actors"),
     ],
