@@ -21,6 +21,7 @@ from exai_actors.console.provider_actions import ProviderActions
 from exai_actors.console.questions import Questions
 from exai_actors.console.ring import Ring
 from exai_actors.console.tables.actors import ACTORS, ActorRows
+from exai_actors.console.tables.alarms import ALARMS, alarm_rows
 from exai_actors.console.tables.broker import BROKER, broker_rows
 from exai_actors.console.tables.connections import CONNECTIONS, connection_rows
 from exai_actors.console.tables.events import (
@@ -45,6 +46,8 @@ from exai_actors.console.tables.sessions import SESSIONS, session_rows
 from exai_actors.console.tables.tenants import TENANTS, tenant_rows
 from exai_actors.console.tables.usage import USAGE, usage_rows
 from exai_actors.core.log_budget import LogBudget
+from exai_actors.core.observe.alarms import Alarm
+from exai_actors.core.observe.histogram import Histogram
 from exai_actors.core.observe.parts import ProcessState
 from exai_actors.core.operations.audit import AUDIT
 from exai_actors.core.operators import Operators, Role
@@ -101,6 +104,9 @@ class Consoles:
                 self._events.rows(), provider_event_rows(statistics(), started_at)
             ),
         )
+        self.alarms: Callable[[], tuple[Alarm, ...]] = tuple
+        """The alarms that are raised; set by the one that watches for them."""
+        self._sources.add(ALARMS, lambda: alarm_rows(self.alarms(), system.driver.now()))
         self._sources.add(TENANTS, lambda: tenant_rows(parts.tenants(), parts.recent_tokens()))
         self._sources.add(USAGE, lambda: usage_rows(parts.usage()))
         self._sources.add(SESSIONS, lambda: session_rows(parts.sessions()))
@@ -126,7 +132,12 @@ class Consoles:
 
     def process(self) -> ProcessState:
         """The process at this moment."""
-        return self._process.state(restarts=self._events.restarts, alarms=0)
+        return self._process.state(restarts=self._events.restarts, alarms=len(self.alarms()))
+
+    @property
+    def loop_lags(self) -> Histogram:
+        """How late the event loop was since the start."""
+        return self._process.lags
 
     def watch_events(self) -> Callable[[], None]:
         """Note the events of the runtime from now on, until the result is called."""

@@ -6,20 +6,26 @@ import time
 from collections import deque
 from collections.abc import Callable
 
+from exai_actors.core.observe.histogram import Histogram
 from exai_actors.core.observe.parts import ProcessState
 from exai_actors.runtime import Cancellable, Driver
 
-TICK_S = 0.5
-REMEMBERED = 20
+TICK_S = 0.1
+REMEMBERED = 100
 """Ticks whose lags and processor times count: ten seconds."""
+
+LAGS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
 class ProcessMeter:
-    """``cpu`` is the processor time of the process so far, in seconds."""
+    """``cpu`` is the processor time of the process so far, in seconds. ``lags`` are those of the
+    loop since the start.
+    """
 
     def __init__(self, driver: Driver, cpu: Callable[[], float] = time.process_time) -> None:
         self.sampled_s = 0.0
         """The time that reading for consoles has taken so far; the consoles add to it."""
+        self.lags = Histogram(LAGS)
         self._driver = driver
         self._cpu = cpu
         self._lags: deque[float] = deque(maxlen=REMEMBERED)
@@ -51,7 +57,9 @@ class ProcessMeter:
 
     def _tick(self, due: float) -> None:
         now = self._driver.now()
-        self._lags.append(max(0.0, now - due))
+        lag_s = max(0.0, now - due)
+        self._lags.append(lag_s)
+        self.lags.add(lag_s)
         self._mark(now)
         following = now + TICK_S
         self._timer = self._driver.call_later(TICK_S, lambda: self._tick(following))

@@ -26,4 +26,6 @@ def unusable_because(provider: ProviderStatistics) -> str | None:
         return "down: its circuit is open"
     if provider.held_for_s > 0:
         return f"held for {provider.held_for_s:.0f} s: {provider.held_because}"
+    if not provider.models:
+        return f"without models: {provider.trouble or 'its service has not listed them yet'}"
     return None

@@ -55,6 +55,7 @@ def _introduction(url: str, version: str) -> str:
     return (
         f"exai {version} shares a few AI accounts fairly among many clients.\n\n"
         f"Clients connect over WebSocket to {url}, in JSON frames or JSON-RPC.\n"
-        "Over HTTP this port answers /healthz (is it alive?) and /readyz (does it accept work?).\n"
+        "Over HTTP this port answers /healthz (is it alive?), /readyz (does it accept work?) and "
+        "/metrics.\n"
         "People watch it at /console.\n"
     )

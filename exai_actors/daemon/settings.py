@@ -10,6 +10,7 @@ import msgspec
 from exai_actors.actors.connection.settings import ConnectionSettings
 from exai_actors.actors.provider.settings import ProviderSettings
 from exai_actors.actors.session.settings import SessionSettings
+from exai_actors.core.alarm_readings import Thresholds
 from exai_actors.core.authentication import Authenticator, Identity
 from exai_actors.core.capacity.settings import (
     CapacitySettings,
@@ -51,6 +52,10 @@ def operators(config: Config) -> Operators:
         for entry in config.operator
     )
     return Operators(tuple(entries), on_loopback=is_loopback(config.server.host))
+
+
+def thresholds(config: Config) -> Thresholds:
+    return _filled(Thresholds, (config.alarms,))
 
 
 def tenant_weights(config: Config) -> dict[TenantName, float]:

@@ -38,6 +38,7 @@ from exai_actors.daemon.fault_recordings import FaultRecordings
 from exai_actors.daemon.live_changes import change_provider
 from exai_actors.daemon.logs.runtime_events import log_event
 from exai_actors.daemon.memory_guard import MemoryGuard, buffer_limit, guarding
+from exai_actors.daemon.observing.parts import Observing
 from exai_actors.daemon.pages import missing, pages
 from exai_actors.daemon.settings import (
     authenticator,
@@ -52,7 +53,7 @@ from exai_actors.daemon.settings import (
     websocket_settings,
 )
 from exai_actors.edges.clock import SystemClock
-from exai_actors.edges.http_server.server import HttpServer
+from exai_actors.edges.http_server.server import HttpServer, Page
 from exai_actors.edges.websocket.server import WebSocketServer
 from exai_actors.errors import UsageError
 from exai_actors.ids import ProviderName
@@ -117,6 +118,11 @@ class Broker:
             upstreams[ProviderName(provider.name)] = upstream
             stack.push_async_callback(upstream.aclose)
         self._tree = self._make_tree(upstreams)
+        observing = Observing(
+            self.config, self.system, self._clock, self._tree.request_board, self._tree.board
+        )
+        # Closed after the actors have stopped: their last requests are logged too.
+        observing.observe_requests(stack)
         stack.push_async_callback(self._stop_actors)
         self._tree.start()
         write_audit = self._open_audit(stack)
@@ -134,7 +140,7 @@ class Broker:
         stack.callback(self._consoles.ring.stop)
         self._save_faults(stack)
         stack.callback(self._consoles.measure())
-        await self._listen()
+        await self._listen(observing.watch(stack, self._consoles))
         stack.enter_context(self._guard_memory())
         stack.push_async_callback(self._server.stop)
         await self._start_compat(stack)
@@ -147,7 +153,7 @@ class Broker:
             await asyncio.wait_for(self._stopped.wait(), STOP_S)
         await self.system.stop_all(STOP_S)
 
-    async def _listen(self) -> None:
+    async def _listen(self, metrics: Page) -> None:
         """Serve WebSocket and HTTP on one port."""
         server = self._server = WebSocketServer(
             host=self.config.server.host,
@@ -170,6 +176,7 @@ class Broker:
                         version=__version__,
                         note_wrong_token=self._consoles.note_wrong_token,
                     ),
+                    "/metrics": metrics,
                 },
                 missing=missing(self.url),
                 wall=self._clock.wall,

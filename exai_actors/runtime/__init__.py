@@ -16,7 +16,7 @@ from exai_actors.runtime.kernel.events import (
 )
 from exai_actors.runtime.kernel.manual_driver import ManualDriver
 from exai_actors.runtime.kernel.signals import Down, Exit, ExitReason, Started
-from exai_actors.runtime.kernel.statistics import ActorStatistics
+from exai_actors.runtime.kernel.statistics import ActorStatistics, MailboxFigures
 from exai_actors.runtime.pykka_api.actors import ActorSystem, LoopActor, NoActorSystem
 from exai_actors.runtime.pykka_api.future import LoopFuture, WouldBlockLoop
 from exai_actors.runtime.pykka_api.ref import LoopRef, PathRef
@@ -45,6 +45,7 @@ __all__ = [
     "LoopActor",
     "LoopFuture",
     "LoopRef",
+    "MailboxFigures",
     "MailboxFull",
     "MailboxRefused",
     "ManualDriver",

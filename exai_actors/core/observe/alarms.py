@@ -42,7 +42,10 @@ class Reading(msgspec.Struct, frozen=True):
 
 
 class Alarm(msgspec.Struct, frozen=True):
-    """An alarm that is raised; ``text`` and ``value`` are those of the last reading."""
+    """An alarm that is raised; ``text`` and ``value`` are those of the last reading.
+
+    ``threshold`` is the value from which on it is raised.
+    """
 
     rule: str
     severity: Severity
@@ -50,6 +53,7 @@ class Alarm(msgspec.Struct, frozen=True):
     value: float
     text: str
     raised_at: float
+    threshold: float
 
 
 class AlarmChange(msgspec.Struct, frozen=True):
@@ -108,7 +112,13 @@ class Alarms:
             state.since = now if state.since is None else state.since
             if now - state.since >= rule.raise_after_s:
                 state.alarm = Alarm(
-                    rule.name, rule.severity, reading.subject, reading.value, reading.text, now
+                    rule.name,
+                    rule.severity,
+                    reading.subject,
+                    reading.value,
+                    reading.text,
+                    now,
+                    rule.raise_at,
                 )
                 state.since = None
                 yield AlarmChange(state.alarm)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import shutil
 import sys
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from exai_actors.daemon.cli.exit_codes import ExitCode
 from exai_actors.daemon.cli.options import (
     Seconds,
     ask_broker,
@@ -35,12 +37,26 @@ LONGEST_S = 3600
     metavar="SECONDS",
     help=f"The time between two updates of --watch, at least {SHORTEST_S:g}.",
 )
+@click.option(
+    "--ready", is_flag=True, help="Only whether it takes requests: exit code 0, or 8 if not."
+)
 @json_option
 @broker_options
-def health(watch: bool, every: float, as_json: bool, url: str, token: str | None) -> None:
+@click.pass_context
+def health(
+    ctx: click.Context,
+    watch: bool,
+    every: float,
+    ready: bool,
+    as_json: bool,
+    url: str,
+    token: str | None,
+) -> None:
     """Show the state of the broker, its providers and its tenants."""
     from exai_actors.daemon.cli.output import print_json
 
+    if ready:
+        ctx.exit(_print_readiness(url, as_json=as_json))
     if watch:
         # Ctrl-C is the way to end it.
         with contextlib.suppress(KeyboardInterrupt):
@@ -51,6 +67,19 @@ def health(watch: bool, every: float, as_json: bool, url: str, token: str | None
         print_json(found)
     else:
         _print(found)
+
+
+def _print_readiness(url: str, *, as_json: bool) -> ExitCode:
+    from exai_actors.daemon.cli.output import print_json, print_line, printable
+    from exai_actors.daemon.cli.ready import readiness
+
+    found = readiness(url)
+    if as_json:
+        print_json(found)
+    else:
+        reasons = "; ".join(map(str, found["reasons"]))
+        print_line(printable("ready" if found["ready"] else f"not ready: {reasons}"))
+    return ExitCode.OK if found["ready"] else ExitCode.BUSY
 
 
 async def _watch(broker: BrokerClient, every_s: float, as_json: bool) -> None:
@@ -73,7 +102,8 @@ def _print(found: dict[str, Any]) -> None:
     from exai_actors.daemon.cli.health_text import health_text
     from exai_actors.daemon.cli.output import print_line, printable
 
-    print_line(printable(health_text(found)))
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    print_line(printable(health_text(found, width)))
 
 
 async def broker_health(broker: BrokerClient) -> dict[str, Any]:

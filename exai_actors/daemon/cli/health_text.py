@@ -1,26 +1,31 @@
-"""The state of a running broker as text: tables that fit into 80 columns, or a block a provider."""
+"""The state of a running broker as text: tables, or blocks where those would be too wide."""
 
 from __future__ import annotations
 
+import textwrap
 from typing import Any
 
 from exai_actors.core.durations import format_seconds
 from exai_actors.core.wait_reasons import round_up
-from exai_actors.daemon.cli.columns import Row, aligned, indented
+from exai_actors.daemon.cli.columns import GAP, Row, aligned, indented
 
 _RIGHT = frozenset({"running", "waiting", "minute", "day", "failed", "weight", "share"})
 _NAME_WIDTH = 14
 
 
-def health_text(found: dict[str, Any]) -> str:
-    """The broker in a line, a table of its providers with remarks, a table of its tenants."""
+def health_text(found: dict[str, Any], width: int | None = None) -> str:
+    """The broker in a line, a table of its providers with remarks, a table of its tenants.
+
+    No line has more than ``width`` characters, unless a single word has.
+    """
     providers, tenants = found["providers"], found["tenants"]
     lines = [
         f"exai {found['version']}, up {found['uptime_human']}, "
         f"{_counted(found['connections'], 'connection')}, {_counted(found['sessions'], 'session')}"
         + (", draining" if found["draining"] else ""),
         "",
-        *_table(
+        *_fitting(
+            width,
             ("provider", "state", "running", "waiting", "minute", "day", "failed", "next"),
             [_provider_row(each) for each in providers],
         ),
@@ -31,12 +36,42 @@ def health_text(found: dict[str, Any]) -> str:
     if tenants:
         lines += [
             "",
-            *_table(
+            *_fitting(
+                width,
                 ("tenant", "weight", "share", "running", "waiting"),
                 [row for tenant in tenants for row in _tenant_rows(tenant)],
             ),
         ]
-    return "\n".join(lines)
+    return "\n".join(lines if width is None else _wrapped(lines, width))
+
+
+def _wrapped(lines: list[str], width: int) -> list[str]:
+    return [
+        part
+        for line in lines
+        for part in (
+            [line] if len(line) <= width else textwrap.wrap(line, width, subsequent_indent=GAP)
+        )
+    ]
+
+
+def _fitting(width: int | None, titles: Row, rows: list[Row]) -> list[str]:
+    """The rows as a table, or as a block each if that is wider than ``width``."""
+    table = _table(titles, rows)
+    if width is None or max(map(len, table)) <= width:
+        return table
+    return [
+        line
+        for row in rows
+        for line in (
+            f"{row[0]}  {row[1]}".rstrip(),
+            GAP + ", ".join(f"{title} {cell}" for title, cell in _figures(titles, row)),
+        )
+    ]
+
+
+def _figures(titles: Row, row: Row) -> list[tuple[str, str]]:
+    return [each for each in zip(titles[2:], row[2:], strict=True) if each[1]]
 
 
 def running_text(providers: list[dict[str, Any]]) -> str:

@@ -134,6 +134,10 @@ def _checked(
         ({"provider"}, rules.provider_findings(providers)),
         ({"provider", "route"}, rules.route_findings(routes, providers)),
         ({"provider", "route", "chat"}, rules.chat_findings(settings.chat, providers, routes)),
+        (
+            {"metrics", "alarms", "tracing"},
+            rules.observing_findings(settings.metrics, settings.alarms, settings.tracing),
+        ),
         ({"server", "compat"}, rules.compat_findings(settings.compat, server)),
     ]
     wrong = {problem.path[0] for problem in problems if problem.path}

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from exai_actors.daemon.config.observing_tables import AlarmsConfig, MetricsConfig, TracingConfig
 from exai_actors.daemon.config.presets import PRESETS
 from exai_actors.daemon.config.provider_tables import PROVIDER_KINDS, CapacityKeys
 from exai_actors.daemon.config.tables import (
@@ -38,6 +39,9 @@ LAST_TABLES: dict[str, type[msgspec.Struct]] = {
     "chat": ChatConfig,
     "logging": LogConfig,
     "audit": AuditConfig,
+    "metrics": MetricsConfig,
+    "alarms": AlarmsConfig,
+    "tracing": TracingConfig,
 }
 
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from exai_actors.core.loopback import is_loopback
+from exai_actors.daemon.config.observing_tables import AlarmsConfig, MetricsConfig, TracingConfig
 from exai_actors.daemon.config.provider_tables import OpenAIProvider, ProviderConfig
 from exai_actors.daemon.config.tables import (
     TOKEN_MIN_LENGTH,
@@ -277,6 +278,31 @@ def token_findings(
                 "must be the name of an environment variable (letters, digits, _), not the token "
                 'itself; put the token into a variable and name that: token_env = "BATCH_TOKEN"',
             )
+
+
+def observing_findings(
+    metrics: MetricsConfig, alarms: AlarmsConfig, tracing: TracingConfig
+) -> Iterator[Finding]:
+    """The page has one token at most, and addresses are URLs."""
+    if metrics.token_env and metrics.token_file:
+        yield Finding(("metrics", "token_file"), "is set as well as token_env; keep one of the two")
+    for path, variable in (
+        (("metrics", "token_env"), metrics.token_env),
+        (("alarms", "webhook_token_env"), alarms.webhook_token_env),
+    ):
+        if variable and not VARIABLE.fullmatch(variable):
+            yield Finding(
+                path,
+                "must be the name of an environment variable (letters, digits, _), not the token "
+                "itself",
+            )
+    for path, url in (
+        (("alarms", "webhook_url"), alarms.webhook_url),
+        (("tracing", "endpoint"), tracing.endpoint),
+    ):
+        parts = urlsplit(url)
+        if url and not (parts.scheme in ("http", "https") and parts.netloc):
+            yield Finding(path, f'"{url}" must start with http:// or https:// and a host')
 
 
 def route_findings(

@@ -18,6 +18,7 @@ from msgspec import Meta
 from exai_actors.actors.connection.settings import ConnectionSettings
 from exai_actors.actors.session.settings import SessionSettings
 from exai_actors.core.capacity.changes import MAX_WEIGHT, MIN_WEIGHT
+from exai_actors.daemon.config.observing_tables import AlarmsConfig, MetricsConfig, TracingConfig
 from exai_actors.daemon.config.provider_tables import ProviderConfig, SyntheticProvider
 from exai_actors.daemon.config.toml_lines import KeyPath
 from exai_actors.daemon.config.value_types import (
@@ -274,6 +275,12 @@ class LogConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """The lowest level that is logged."""
     format: Literal["auto", "text", "json"] = "auto"
     """"auto" is text on a terminal and JSON lines anywhere else."""
+    access: Literal["off", "text", "json"] = "off"
+    """The form of the access log, with a line for each request to a model; never with a prompt."""
+    access_file: str = ""
+    """The file of the access log, which is opened again after a rotation. Empty: stderr. A relative
+    path starts in the folder in which the broker was started.
+    """
 
 
 class AuditConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -302,6 +309,9 @@ class FileConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     chat: ChatConfig = ChatConfig()
     logging: LogConfig = LogConfig()
     audit: AuditConfig = AuditConfig()
+    metrics: MetricsConfig = MetricsConfig()
+    alarms: AlarmsConfig = AlarmsConfig()
+    tracing: TracingConfig = TracingConfig()
 
 
 class Source(msgspec.Struct, frozen=True):
@@ -317,11 +327,14 @@ class Config(FileConfig, frozen=True, kw_only=True):
     ``provider`` is never empty. ``server.token`` holds the token even if it came from a file.
     ``api_keys`` has the key of each provider with an ``api_key_env``, ``access_tokens`` the token
     of each ``access`` entry by the entry's name, ``operator_tokens`` that of each ``operator``.
+    ``metrics_token`` and ``webhook_token`` are empty if none is configured.
     """
 
     source: Source = Source()
     access_tokens: Mapping[str, str] = {}
     operator_tokens: Mapping[str, str] = {}
+    metrics_token: str = ""
+    webhook_token: str = ""
     api_keys: Mapping[ProviderName, str] = {}
 
     def __repr__(self) -> str:

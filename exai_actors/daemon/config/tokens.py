@@ -35,6 +35,14 @@ def with_tokens(reading: Reading, config: Config, env: Mapping[str, str]) -> Rea
         tokens.read(("access", index), entry)
     for index, operator in enumerate(config.operator):
         tokens.read(("operator", index), operator)
+    metrics, webhook = config.metrics, config.alarms.webhook_token_env
+    metrics_token = webhook_token = ""
+    if metrics.token_file:
+        metrics_token = tokens.in_file(("metrics", "token_file"), metrics.token_file)
+    elif metrics.token_env:
+        metrics_token = tokens.in_variable(("metrics", "token_env"), metrics.token_env)
+    if webhook:
+        webhook_token = tokens.in_variable(("alarms", "webhook_token_env"), webhook)
     warnings = (*reading.warnings, *tokens.warnings)
     if tokens.problems:
         return msgspec.structs.replace(reading, config=None, problems=tuple(tokens.problems))
@@ -46,6 +54,8 @@ def with_tokens(reading: Reading, config: Config, env: Mapping[str, str]) -> Rea
             server=server,
             access_tokens=tokens.of("access"),
             operator_tokens=tokens.of("operator"),
+            metrics_token=metrics_token,
+            webhook_token=webhook_token,
         ),
         missing_keys=(*reading.missing_keys, *tokens.missing),
         warnings=warnings,

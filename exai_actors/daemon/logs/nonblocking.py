@@ -25,6 +25,43 @@ def handler_for(stream: TextIO) -> logging.Handler:
     return NonBlockingHandler(number, stream.encoding)
 
 
+class NonBlockingWriter:
+    """Writes whole lines to an open file, or nothing while that would block."""
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+        self._room = select.poll()
+        self._room.register(number, select.POLLOUT)
+        self._unfinished = b""
+
+    def has_room(self) -> bool:
+        """Whether a portion can be written now."""
+        return bool(self._room.poll(0))
+
+    def take(self, lines: bytes) -> bool:
+        """Write lines, or their beginning if there is no room for more; False if nothing fits.
+
+        The rest is written before the next lines.
+        """
+        self._unfinished = self._written(self._unfinished)
+        if self._unfinished:
+            return False
+        left = self._written(lines)
+        if len(left) == len(lines):
+            return False
+        self._unfinished = left
+        return True
+
+    def _written(self, data: bytes) -> bytes:
+        """Write as much as there is room for; return the rest."""
+        while data and self._room.poll(0):
+            try:
+                data = data[os.write(self._number, data[:_PORTION_BYTES]) :]
+            except BlockingIOError:
+                break
+        return data
+
+
 class NonBlockingHandler(logging.Handler):
     """Writes entries as lines to an open file, and drops entries while it would block.
 
@@ -34,11 +71,8 @@ class NonBlockingHandler(logging.Handler):
 
     def __init__(self, number: int, encoding: str) -> None:
         super().__init__()
-        self._number = number
+        self._writer = NonBlockingWriter(number)
         self._encoding = encoding
-        self._room = select.poll()
-        self._room.register(number, select.POLLOUT)
-        self._unfinished = b""
         self._lost = 0
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -52,29 +86,11 @@ class NonBlockingHandler(logging.Handler):
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - name of the base class
         # The report goes to stderr, which is probably this file.
-        if self._room.poll(0):
+        if self._writer.has_room():
             super().handleError(record)
 
     def _take(self, entry: str) -> bool:
-        """Write an entry, or its beginning if there is no room for more; False if nothing fits."""
-        self._unfinished = self._written(self._unfinished)
-        if self._unfinished:
-            return False
-        line = f"{entry}\n".encode(self._encoding, "backslashreplace")
-        left = self._written(line)
-        if len(left) == len(line):
-            return False
-        self._unfinished = left
-        return True
-
-    def _written(self, data: bytes) -> bytes:
-        """Write as much as there is room for; return the rest."""
-        while data and self._room.poll(0):
-            try:
-                data = data[os.write(self._number, data[:_PORTION_BYTES]) :]
-            except BlockingIOError:
-                break
-        return data
+        return self._writer.take(f"{entry}\n".encode(self._encoding, "backslashreplace"))
 
 
 def _loss(number: int) -> logging.LogRecord:

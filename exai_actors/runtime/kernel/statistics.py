@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -49,6 +50,20 @@ class ActorStatistics:
     def handler_quantile_s(self, share: float) -> float | None:
         """The time below which ``share`` of its handlers of late were; None if too few ran."""
         return handler_times.quantile(self.handler_times, share)
+
+
+MailboxFigures = tuple[str, int, float, float]
+"""The path of an actor, the messages in its mailbox, the taken part of its user lane, and an upper
+bound of how long the oldest message has waited, in seconds."""
+
+
+def mailboxes_of(cells: Iterable[ActorCell], now: float) -> Iterator[MailboxFigures]:
+    """The mailboxes of many actors, at a fraction of the cost of their statistics."""
+    for cell in cells:
+        mailbox = cell.mailbox
+        depth = len(mailbox)
+        age_s = max(0.0, now - cell.work.waiting_since) if depth else 0.0
+        yield cell.path, depth, len(mailbox.user) / cell.mailbox_limit, age_s
 
 
 def statistics_of(cell: ActorCell, scheduler: Scheduler, now: float) -> ActorStatistics:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Generic, TypeVar, cast
 
 from exai_actors.runtime.kernel import lifecycle
@@ -18,7 +18,12 @@ from exai_actors.runtime.kernel.ref import Ref
 from exai_actors.runtime.kernel.requests import Request, StopRequest
 from exai_actors.runtime.kernel.scheduler import Scheduler
 from exai_actors.runtime.kernel.shutdown import stop_in_reverse
-from exai_actors.runtime.kernel.statistics import ActorStatistics, statistics_of
+from exai_actors.runtime.kernel.statistics import (
+    ActorStatistics,
+    MailboxFigures,
+    mailboxes_of,
+    statistics_of,
+)
 from exai_actors.runtime.kernel.suspension import Suspended, Suspension, covers
 from exai_actors.runtime.kernel.timers import ScheduledMessage
 from exai_actors.runtime.kernel.watching import DownNotice
@@ -108,6 +113,10 @@ class System(Generic[R]):
         """The statistics of all living actors, read without a message."""
         now = self.driver.now()
         return tuple(statistics_of(cell, self.scheduler, now) for cell in self._cells())
+
+    def mailboxes(self) -> Iterator[MailboxFigures]:
+        """The mailboxes of all living actors, read without a message."""
+        return mailboxes_of(self._cells(), self.driver.now())
 
     def statistics_of(self, path: str) -> ActorStatistics | None:
         """One actor's statistics, or None if none is alive at the path."""

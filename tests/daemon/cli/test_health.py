@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from exai_actors.core.capacity.changes import Pause
 from exai_actors.daemon.cli.health_text import health_text, state_of
 from exai_actors.testing.broker import running_broker
 from tests.daemon.processes import EXAI, clean_environment, ended, exai
@@ -206,3 +207,64 @@ async def test_the_interval_of_watch_is_bounded(every: str) -> None:
     result = await exai("health", "--watch", "--every", every)
     assert result.code == 2
     assert "--every" in result.err
+
+
+@pytest.mark.parametrize("width", [24, 40, 50, 64, 65, 80, 100])
+def test_no_line_is_wider_than_the_terminal_and_no_figure_is_lost(width: int) -> None:
+    gates = [gate("requests_per_minute", 2, 3), gate("tokens_per_day", 12_345_678, 99_000_000)]
+    tenant = {"name": "editor", "weight": 3, "share": 0.75, "in_flight": 1, "queued": 12}
+    session = {"session": "desk-1", "in_flight": 0, "queued": 7}
+    found = health(
+        provider(waits_for=HOLD, gates=gates, queued=17, failed=5),
+        provider(name="a-long-name-of-a-provider", next_free_s=61.0),
+        tenants=[{**tenant, "sessions": [session]}],
+    )
+    text = health_text(found, width)
+    assert max(map(len, text.splitlines())) <= width
+    for figure in ("held 61 s", "2/3", "12.3M/99M", "17", "5", "75%", "desk-1", "7", "61 s"):
+        assert figure in " ".join(text.split()), figure
+    assert (width < 90) is ("running 0/3" in " ".join(text.split()))
+
+
+def test_a_narrow_terminal_gets_a_block_for_each_provider() -> None:
+    text = health_text(health(provider(queued=2), provider(name="glm")), 40)
+    assert text.splitlines()[3:] == [
+        "kimi  serving",
+        "  running 0/3, waiting 2, minute -, day",
+        "  -, failed 0, next now",
+        "glm  serving",
+        "  running 0/3, waiting 0, minute -, day",
+        "  -, failed 0, next now",
+    ]
+
+
+async def test_readiness_is_an_exit_code() -> None:
+    async with running_broker() as running:
+        ready = await exai_at(running.url)
+        await running.change("synthetic", Pause())
+        paused = await exai_at(running.url)
+        as_json = await exai_at(running.url, "--json")
+        url = running.url
+    gone = await exai_at(url)
+    assert ready[:2] == (0, "ready\n")
+    assert paused[:2] == (8, "not ready: synthetic is paused\n")
+    assert json.loads(as_json[1]) == {"ready": False, "reasons": ["synthetic is paused"]}
+    assert gone[0] == 5
+    assert gone[2].startswith(f"exai: cannot connect to {url}: ")
+    assert (await exai_at("http://127.0.0.1:1"))[0] == 2
+
+
+async def exai_at(url: str, *arguments: str) -> tuple[int | None, str, str]:
+    process = await asyncio.create_subprocess_exec(
+        *EXAI,
+        "health",
+        "--ready",
+        *arguments,
+        "--url",
+        url,
+        env=clean_environment(),
+        stdout=PIPE,
+        stderr=PIPE,
+    )
+    out, err = await process.communicate()
+    return process.returncode, out.decode(), err.decode()

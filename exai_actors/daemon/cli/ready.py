@@ -1,0 +1,43 @@
+"""`exai health --ready`: whether a broker takes requests, for probes and scripts."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+from urllib.error import HTTPError, URLError
+from urllib.parse import urlsplit
+from urllib.request import ProxyHandler, Request, build_opener
+
+from exai_actors.client.errors import ConnectError
+from exai_actors.client.urls import NO_URL, parse_url
+from exai_actors.errors import UsageError
+
+TIMEOUT_S = 5.0
+_ADVICE = "Is a broker running there?"
+
+
+def readiness(url: str) -> dict[str, Any]:
+    """The answer of `/readyz` at the broker with this WebSocket URL.
+
+    Raises ConnectError if no broker answers there, UsageError for another kind of URL.
+    """
+    shown, parts = parse_url(url).display, urlsplit(url)
+    scheme = {"ws": "http", "wss": "https"}.get(parts.scheme)
+    if scheme is None or not parts.hostname:
+        raise UsageError(f"{shown} {NO_URL}")
+    address = f"{scheme}://{parts.netloc.rpartition('@')[2]}/readyz"
+    # A proxy in the environment is for services, not for the broker.
+    opener = build_opener(ProxyHandler({}))
+    try:
+        with opener.open(Request(address), timeout=TIMEOUT_S) as response:  # noqa: S310
+            body = response.read()
+    except HTTPError as error:
+        body = error.read()
+    except (URLError, OSError) as error:
+        cause = getattr(error, "reason", error)
+        raise ConnectError(shown, str(cause), _ADVICE) from error
+    try:
+        found = json.loads(body)
+        return {"ready": bool(found["ready"]), "reasons": list(found["reasons"])}
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConnectError(shown, "its answer is not a broker's", _ADVICE) from error

@@ -1,0 +1,194 @@
+"""The access log: one line for each request that has its outcome, as text or JSON.
+
+It has its own file and its own path: a line costs a few microseconds, which an entry of the log
+does not, and a reader that does not read costs lines and never time.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from exai_actors.core.observe.request_ends import RequestEnd
+from exai_actors.daemon.logs.nonblocking import ENTRIES_LOST, NonBlockingWriter
+from exai_actors.errors import UsageError
+
+FLUSH_S = 0.1
+"""How long a line may wait for those after it, with which it is written."""
+
+MAX_WAITING = 1_000
+"""Lines that wait are written when there are so many."""
+
+CallLater = Callable[[float, Callable[[], None]], object]
+
+_encode = msgspec.json.Encoder().encode
+
+
+class _Entry(msgspec.Struct, omit_defaults=True):
+    """A line in JSON; its fields are listed in ``docs/reference/access-log.md``."""
+
+    time: str
+    request: str
+    tenant: str
+    session: str
+    outcome: str
+    provider: str
+    model: str
+    waited_s: float
+    service_s: float
+    attempts: int
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    code: str = ""
+
+
+class AccessLog:
+    """Writes to ``file``, or to stderr if it is empty. ``wall`` is in seconds since the epoch.
+
+    Raises UsageError for a file that cannot be opened. A file that was renamed or removed, as by
+    logrotate, is opened again under its name.
+    """
+
+    def __init__(
+        self,
+        form: Literal["text", "json"],
+        file: str,
+        *,
+        wall: Callable[[], float],
+        call_later: CallLater,
+    ) -> None:
+        self._format = _json if form == "json" else _text
+        self._loss = _json_loss if form == "json" else _text_loss
+        self._file = Path(file) if file else None
+        self._wall = wall
+        self._call_later = call_later
+        self._lines: list[bytes] = []
+        self._second = 0
+        self._date = ""
+        self._lost = 0
+        self._number = sys.stderr.fileno() if self._file is None else _opened(self._file)
+        self._writer = NonBlockingWriter(self._number)
+
+    def __call__(self, end: RequestEnd) -> None:
+        """Note the end of a request."""
+        lines = self._lines
+        lines.append(self._format(self._time(), end))
+        if len(lines) == 1:
+            self._call_later(FLUSH_S, self.flush)
+        elif len(lines) >= MAX_WAITING:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write the lines that wait, as far as there is room."""
+        lines, self._lines = self._lines, []
+        if not lines:
+            return
+        if self._file is not None:
+            self._reopen_if_moved(self._file)
+        if self._lost and self._writer.take(self._loss(self._time(), self._lost)):
+            self._lost = 0
+        if self._lost or not self._writer.take(b"".join(lines)):
+            self._lost += len(lines)
+
+    def close(self) -> None:
+        """Write the rest and close the file."""
+        self.flush()
+        if self._file is not None:
+            os.close(self._number)
+
+    def _time(self) -> str:
+        now = self._wall()
+        second = int(now)
+        if second != self._second:
+            self._second = second
+            self._date = f"{datetime.fromtimestamp(second, UTC):%Y-%m-%dT%H:%M:%S}"
+        return f"{self._date}.{int(now * 1000) % 1000:03}Z"
+
+    def _reopen_if_moved(self, file: Path) -> None:
+        try:
+            found = file.stat()
+        except OSError:
+            found = None
+        opened = os.fstat(self._number)
+        if found is not None and (found.st_ino, found.st_dev) == (opened.st_ino, opened.st_dev):
+            return
+        try:
+            number = _opened(file)
+        except UsageError:
+            return  # the old file still takes the lines
+        os.close(self._number)
+        self._number = number
+        self._writer = NonBlockingWriter(number)
+
+
+def _opened(file: Path) -> int:
+    try:
+        return os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise UsageError(f"the access log {file} cannot be opened: {error.strerror}") from error
+
+
+def _json(time: str, end: RequestEnd) -> bytes:
+    usage = end.usage
+    entry = _Entry(
+        time,
+        end.request,
+        end.tenant,
+        end.session,
+        end.outcome,
+        end.provider,
+        end.model,
+        round(end.waited_s, 3),
+        round(end.service_s, 3),
+        end.attempts,
+        None if usage is None else usage.prompt_tokens,
+        None if usage is None else usage.completion_tokens,
+        end.code,
+    )
+    try:
+        return _encode(entry) + b"\n"
+    except UnicodeEncodeError:  # half of a character, which only a client can send
+        entry.request, entry.model = _whole(entry.request), _whole(entry.model)
+        return _encode(entry) + b"\n"
+
+
+def _whole(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _text(time: str, end: RequestEnd) -> bytes:
+    usage, code = end.usage, end.code
+    tokens = "-" if usage is None else f"{usage.prompt_tokens}+{usage.completion_tokens}"
+    line = (
+        f"{time} {end.outcome}{f' code={code}' if code else ''} tenant={end.tenant} "
+        f"session={_word(end.session)} request={_word(end.request)} model={_word(end.model)} "
+        f"provider={end.provider or '-'} waited={end.waited_s:.3f}s service={end.service_s:.3f}s "
+        f"attempts={end.attempts} tokens={tokens}\n"
+    )
+    return line.encode()
+
+
+def _word(text: str) -> str:
+    """A word of a client, in quotes if it could be taken for more than one."""
+    if text.isalnum():
+        return text
+    if not text:
+        return "-"
+    if text.isprintable() and not any(char in ' "=\\' for char in text):
+        return text
+    return json.dumps(text)
+
+
+def _json_loss(time: str, lost: int) -> bytes:
+    return _encode({"time": time, "message": ENTRIES_LOST, "entries": lost}) + b"\n"
+
+
+def _text_loss(time: str, lost: int) -> bytes:
+    return f"{time} {ENTRIES_LOST} entries={lost}\n".encode()

@@ -1,0 +1,1 @@
+"""Metrics, alarms and traces of the running broker."""
