@@ -57,6 +57,13 @@ def test_a_network_with_its_equal_part_displaces_its_own() -> None:
         assert displaced != "honest"
 
 
+def test_a_network_with_exactly_its_part_of_a_full_pool_displaces_its_own() -> None:
+    pool = StrangerPool[str](4)
+    for name in ("old", "a1", "a2", "old 2"):
+        pool.add(name, name.removesuffix(" 2")[:1], 0.0)
+    assert pool.add("a3", "a", 0.0) == "a1"
+
+
 def test_many_networks_displace_the_oldest_of_all() -> None:
     pool = StrangerPool[int](10)
     displaced = [pool.add(number, f"network {number}", 0.0) for number in range(30)]

@@ -466,6 +466,18 @@ def test_a_changed_weight_applies_to_queued_calls() -> None:
     assert sum(name.startswith("batch") for name in bench.granted[1:]) >= 17
 
 
+def test_changes_of_a_weight_are_kept_and_recorded() -> None:
+    bench = Bench(weights=(("batch", 1.0),))
+    for weight in (9.0, 0.5):
+        change = SetWeight(TenantName("batch"), weight)
+        assert apply_change(bench.dispatcher, change, "test", bench.now) is None
+    assert bench.account.weights == {"batch": 0.5}
+    assert [event.what for event in bench.account.events] == [
+        "weight of tenant 'batch' 1 -> 9",
+        "weight of tenant 'batch' 9 -> 0.5",
+    ]
+
+
 def test_refused_calls_do_not_raise_the_retry_budget() -> None:
     bench = Bench(limit=10, queue=0)
     for number in range(10):

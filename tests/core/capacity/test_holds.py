@@ -48,6 +48,15 @@ def test_the_limit_of_one_model_holds_only_that_model() -> None:
     assert bench.admit("m2") == "granted"
 
 
+def test_a_shorter_limit_of_a_held_model_does_not_shorten_its_hold() -> None:
+    bench = bench_of()
+    assert bench.admit("first", model="big") == bench.admit("second", model="big") == "granted"
+    for name, seconds in (("first", HOUR), ("second", 10.0)):
+        bench.fail(name, kind=FailureKind.RATE_LIMITED, draw=0.0, retry_after=seconds, holder=MODEL)
+    bench.pass_time(11.0)
+    assert isinstance(bench.admit("third", model="big", deadline=60.0), Refusal)
+
+
 def test_the_limit_of_the_account_holds_every_model() -> None:
     bench = bench_of()
     hold(bench, "big", 50.0, "big")

@@ -209,12 +209,13 @@ def test_a_child_that_cannot_start_counts_like_one_that_fails() -> None:
 
 def test_a_restart_waits_longer_after_each_failure_up_to_a_limit() -> None:
     family = Family("a", intensity=9, backoff=Backoff(1.0, 5.0, 0.0, 60.0)).start()
-    for delay in (1.0, 2.0, 4.0, 5.0, 5.0):
+    for number, delay in enumerate((1.0, 2.0, 4.0, 5.0, 5.0), start=1):
         family.taken()
         family.fail("a")
         family.wait(delay - 0.01)
         assert family.taken() == []
         [view] = family.supervision.view(family.now)
+        assert view.restarts == number
         assert view.starts_at == pytest.approx(family.now + 0.01)
         family.wait(0.02)
         assert family.taken() == ["start a"]
