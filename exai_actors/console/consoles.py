@@ -44,6 +44,7 @@ from exai_actors.console.tables.providers import (
 from exai_actors.console.tables.requests import REQUESTS, RequestRows
 from exai_actors.console.tables.sessions import SESSIONS, session_rows
 from exai_actors.console.tables.tenants import TENANTS, tenant_rows
+from exai_actors.console.tables.tree import TREE, TreeRows
 from exai_actors.console.tables.usage import USAGE, usage_rows
 from exai_actors.core.log_budget import LogBudget
 from exai_actors.core.observe.alarms import Alarm
@@ -54,7 +55,7 @@ from exai_actors.core.operators import Operators, Role
 from exai_actors.core.wrong_tokens import WrongTokens
 from exai_actors.ids import ProviderName
 from exai_actors.ports import Clock, Outbox, Peer
-from exai_actors.runtime import ActorSystem, LoopRef, PathRef
+from exai_actors.runtime import ActorSystem, LoopRef, PathRef, SupervisorBoard
 from exai_actors.wire.console import protocol
 from exai_actors.wire.console.protocol import MIN_INTERVAL_S
 
@@ -71,6 +72,7 @@ class Consoles:
         *,
         operators: Operators,
         parts: Parts,
+        supervisors: SupervisorBoard,
         providers: Mapping[ProviderName, PathRef],
         clock: Clock,
         write_audit: Write | None = None,
@@ -95,6 +97,7 @@ class Consoles:
         self._sources.add(GATES, lambda: gate_rows(statistics()))
         self._sources.add(HOLDS, lambda: hold_rows(statistics()))
         self._sources.add(ACTORS, lambda: ActorRows(system))
+        self._sources.add(TREE, lambda: TreeRows(supervisors))
         self._sources.add(
             DEAD_LETTERS, lambda: dead_letter_rows(system.dead_letters.recent(), started_at)
         )

@@ -131,6 +131,7 @@ class Broker:
             self.system,
             operators=operators(self.config),
             parts=self._tree.overview,
+            supervisors=self._tree.supervisors,
             providers=self._tree.directory.providers,
             clock=self._clock,
             write_audit=write_audit,

@@ -99,6 +99,10 @@ class SupervisorBoard:
         supervisor, child = self._find(path)
         supervisor.actor_ref.tell_system(StopOne(child.spec.id))
 
+    def __len__(self) -> int:
+        """How many rows the whole tree has, about."""
+        return 1 + sum(len(each.supervision.ids) for each in self.supervisors.values())
+
     def row(self, path: str) -> TreeRow:
         """One place of the tree. Raises UsageError if no supervisor knows the path."""
         if path == "/":
@@ -114,8 +118,11 @@ class SupervisorBoard:
         yield self._row(path, child)
         supervisor = self.supervisors.get(path)
         if supervisor is not None:
-            for each in supervisor.supervision.view(self._system.driver.now()):
-                yield from self._walk(f"{path.rstrip('/')}/{each.spec.id}", each)
+            # One by one, because a reader may take them in parts.
+            for child_id in supervisor.supervision.ids:
+                each = supervisor.supervision.child(child_id, self._system.driver.now())
+                if each is not None:
+                    yield from self._walk(f"{path.rstrip('/')}/{child_id}", each)
 
     def _find(self, path: str) -> tuple[SupervisorView, ChildView]:
         above, _, child_id = path.rpartition("/")

@@ -75,6 +75,7 @@ class OperatorDesk:
             self.tree.system,
             operators=OPERATORS,
             parts=self.tree.overview,
+            supervisors=self.tree.supervisors,
             providers=self.tree.directory.providers,
             write_audit=self.audited.append,
             clock=self.tree.clock,

@@ -23,7 +23,7 @@ ACTORS = Table(
     (
         Column("path", "Path", TEXT, "where the actor lives"),
         Column("class", "Class", TEXT, "its class"),
-        Column("state", "State", TEXT, "starting, idle, ready, busy or stopping"),
+        Column("state", "State", TEXT, "starting, idle, ready, busy, suspended or stopping"),
         Column("user", "User", COUNT, "messages that wait in the user lane"),
         Column("system", "System", COUNT, "messages that wait in the system lane"),
         Column("full", "Full", SHARE, "the part of the user lane that is taken"),

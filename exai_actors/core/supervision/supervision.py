@@ -180,6 +180,11 @@ class Supervision:
         """The end that is under way after too many restarts, if any."""
         return self._end if isinstance(self._end, GiveUp) else None
 
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The ids of all children in the order of their start."""
+        return tuple(self._children)
+
     def knows(self, child_id: str) -> bool:
         """Whether there is a child of this id."""
         return child_id in self._children

@@ -1,0 +1,66 @@
+"""The tree of supervision: the supervisors, their children, and the restarts they needed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from exai_actors.console.tables.cells import COUNT, SECONDS, TEXT, TOTAL, rounded_if
+from exai_actors.core.observe.query import Column, Table
+from exai_actors.core.observe.tables import Keyed, ManyRows
+from exai_actors.runtime import SupervisorBoard
+
+TREE = Table(
+    "tree",
+    (
+        Column("path", "Path", TEXT, "where the actor lives"),
+        Column("depth", "Depth", COUNT, "how many supervisors are above it"),
+        Column("kind", "Kind", TEXT, "its class; empty while it has no actor"),
+        Column(
+            "strategy",
+            "Strategy",
+            TEXT,
+            "of a supervisor: which children restart with a failed one",
+        ),
+        Column(
+            "phase",
+            "Phase",
+            TEXT,
+            "waiting (to start), starting, running, suspended, stopping, stopped, or closed",
+        ),
+        Column("restarts", "Restarts", TOTAL, "how often it was restarted after a failure"),
+        Column("used", "Used", COUNT, "restarts within the period, its own or its children's"),
+        Column("intensity", "Of", COUNT, "how many restarts are allowed within the period"),
+        Column("period_s", "Period", SECONDS, "the period in which restarts count"),
+        Column("backoff_s", "Backoff", SECONDS, "the time until it is started again"),
+        Column("last_error", "Last error", TEXT, "class and place of the error that ended it last"),
+    ),
+)
+
+
+class TreeRows(ManyRows):
+    """One row for each place of the tree, depth first, read when its turn comes."""
+
+    def __init__(self, supervisors: SupervisorBoard) -> None:
+        self._supervisors = supervisors
+
+    def __len__(self) -> int:
+        return len(self._supervisors)
+
+    def __iter__(self) -> Iterator[Keyed]:
+        for row in self._supervisors.rows():
+            yield (
+                row.path,
+                (
+                    row.path,
+                    row.depth,
+                    row.kind,
+                    row.strategy,
+                    row.phase,
+                    row.restarts,
+                    row.used,
+                    row.intensity,
+                    row.period_s,
+                    rounded_if(row.backoff_s),
+                    row.last_error,
+                ),
+            )
