@@ -51,6 +51,9 @@ class SessionMemory:
         """Accept requests as usual again."""
         self._actor.tell(LimitText(is_short=False))
 
+    def end_if_left(self) -> None:
+        """No effect: the connections of a session notice."""
+
     def give_up(self) -> None:
         """No effect: requests that were accepted get their outcomes."""
 

@@ -18,7 +18,7 @@ import structlog
 from exai_actors.daemon.collector import collecting_by_the_clock
 from exai_actors.daemon.config.tables import Config
 from exai_actors.daemon.process_memory import available_bytes, resident_bytes
-from exai_actors.daemon.watchdog import watching
+from exai_actors.daemon.watchdog import lacks_memory, watching
 from exai_actors.daemon.wiring import Broker, open_broker
 from exai_actors.edges.fd_limit import raise_fd_limit
 from exai_actors.errors import ExaiError
@@ -50,13 +50,27 @@ def serve(
     ``on_end`` is called with the error, if any, before the loop is closed, which may wait for
     threads; ``kill`` is called, on another thread, when nothing else helps.
     """
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        try:
-            runner.run(_serve(config, on_ready, kill))
-        except BaseException as error:
-            on_end(error)
-            raise
+    runner = asyncio.Runner(loop_factory=_loop_factory())
+    try:
+        runner.run(_serve(config, on_ready, kill))
+    except BaseException as error:
+        if lacks_memory(error):
+            error = EndedByWatchdog("the memory of the process is used up")
+        on_end(error)
+        raise error
+    else:
         on_end(None)
+    finally:
+        _close(runner)
+
+
+def _close(runner: asyncio.Runner) -> None:
+    """Close the loop; where there is no memory to wait for its threads, without that."""
+    try:
+        runner.close()
+    except Exception as error:
+        if not lacks_memory(error):
+            raise
 
 
 async def _serve(

@@ -42,6 +42,9 @@ class Holder(Protocol):
 
     def release(self) -> None: ...
 
+    def end_if_left(self) -> None:
+        """End it if it belongs to a client that has left: a restrained socket does not notice."""
+
     def give_up(self) -> None:
         """Free its buffers now, if it can."""
 
@@ -97,6 +100,8 @@ class MemoryGuard:
 
     def look(self) -> float:
         """Measure and act; return the seconds until the next look."""
+        for holder in self._budget.restrained_holders():
+            holder.end_if_left()
         sessions = list(self._sessions())
         self._shrink_kept(sessions)
         held = [(each, each.held_bytes()) for each in (*self._connections(), *sessions)]

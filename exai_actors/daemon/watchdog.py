@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import sys
 import threading
@@ -23,6 +24,19 @@ _GRACE_S = 10.0
 _RESERVE_BYTES = 4 * 1024 * 1024
 _USED_UP = 0.95
 """Part of the memory available to the process above which it is out of memory."""
+
+
+def lacks_memory(error: BaseException | None) -> bool:
+    """Whether this is how Python says that the process may not take more memory."""
+    match error:
+        case MemoryError():
+            return True
+        case OSError():
+            return error.errno == errno.ENOMEM
+        case RuntimeError():
+            return "can't start new thread" in str(error)
+        case _:
+            return False
 
 
 class Stall:
@@ -136,7 +150,8 @@ def end_within(seconds: float, code: int) -> None:
     """End the process after ``seconds``, unless it has ended in order.
 
     A thread that waits for a name server cannot be interrupted, and both the loop and the
-    interpreter would wait for it.
+    interpreter would wait for it. Without memory for a thread that counts the seconds, the process
+    ends now.
     """
 
     def end() -> None:
@@ -147,4 +162,7 @@ def end_within(seconds: float, code: int) -> None:
 
     last = threading.Timer(seconds, end)
     last.daemon = True
-    last.start()
+    try:
+        last.start()
+    except RuntimeError:
+        end()

@@ -33,6 +33,9 @@ class Client:
     def release(self) -> None:
         self.does.append("release")
 
+    def end_if_left(self) -> None:
+        self.does.append("end if left")
+
     def give_up(self) -> None:
         self.does.append("give up")
 
@@ -64,7 +67,7 @@ def test_the_biggest_are_restrained_and_released_with_events_and_figures() -> No
     with capture_logs() as logs:
         it.guard.look()
         it.guard.look()
-    assert hog.does == ["restrain"]
+    assert hog.does == ["restrain", "end if left"]
     assert small.does == it.sessions[0].does == []
     assert [entry["event"] for entry in logs] == ["memory.alarm_raised"]
     figures = it.guard.statistics()
@@ -73,7 +76,7 @@ def test_the_biggest_are_restrained_and_released_with_events_and_figures() -> No
     hog.held = 10
     with capture_logs() as logs:
         it.guard.look()
-    assert hog.does == ["restrain", "release"]
+    assert hog.does == ["restrain", "end if left", "end if left", "release"]
     assert [entry["event"] for entry in logs] == ["memory.alarm_cleared"]
     assert not it.guard.statistics().alarm
 

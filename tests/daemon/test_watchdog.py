@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import sys
 import threading
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 from exai_actors.daemon import watchdog
-from exai_actors.daemon.watchdog import OutOfMemory, Stall, watching
+from exai_actors.daemon.watchdog import OutOfMemory, Stall, lacks_memory, watching
 
 
 def test_a_loop_that_runs_does_not_stall() -> None:
@@ -122,3 +123,37 @@ def test_a_process_that_waits_for_ever_ends_with_its_code(call: str) -> None:
     ended = run(program, capture_output=True, text=True, check=False)
     assert ended.returncode == 12
     assert ("it hangs" in ended.stderr) == ("it hangs" in call)
+
+
+WITHOUT_THREADS = """
+import threading
+
+def refuse(self):
+    raise RuntimeError("can't start new thread")
+
+threading.Thread.start = refuse
+"""
+
+
+def test_a_process_that_has_no_memory_for_a_thread_ends_with_its_code() -> None:
+    program = [sys.executable, "-c", WITHOUT_THREADS + END.format(call="end_within(3600, 12)")]
+    ended = run(program, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (12, "")
+
+
+@pytest.mark.parametrize(
+    ("error", "lacking"),
+    [
+        (MemoryError(), True),
+        (RuntimeError("can't start new thread"), True),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), True),
+        (RuntimeError("event loop is closed"), False),
+        (OSError(errno.ENOENT, "No such file"), False),
+        (KeyboardInterrupt(), False),
+        (None, False),
+    ],
+)
+def test_errors_of_a_process_without_memory_are_known(
+    error: BaseException | None, lacking: bool
+) -> None:
+    assert lacks_memory(error) is lacking

@@ -10,6 +10,7 @@ _ON_REAL_SOCKETS = (
     "test_listener",
     "test_server",
     "test_exchange",
+    "test_framing",
     "test_upstream_connections",
     "test_odd_heads",
     "test_stale_connections",

@@ -49,6 +49,10 @@ class BufferBudget(Generic[H]):
         """The number of restrained holders."""
         return len(self._restrained)
 
+    def restrained_holders(self) -> tuple[H, ...]:
+        """Those that take in nothing more."""
+        return tuple(self._restrained)
+
     def look(self, held: Sequence[tuple[H, int]], other: int = 0) -> Measures[H]:
         """Compare all holders with the limit; ``other`` bytes belong to none of them."""
         total = other + sum(size for _, size in held)

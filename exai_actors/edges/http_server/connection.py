@@ -13,6 +13,7 @@ from typing import Protocol, cast
 
 import httptools
 
+from exai_actors.edges.departure import has_left
 from exai_actors.edges.http_server.request import (
     Refusal,
     RequestHead,
@@ -331,6 +332,10 @@ class HttpConnection(asyncio.Protocol):
         """Read again, after ``restrain``."""
         self._is_restrained = False
         self._read_on()
+
+    def end_if_left(self) -> None:
+        if has_left(self._transport):
+            self.abort()
 
     def give_up(self) -> None:
         """End the connection to free its memory."""

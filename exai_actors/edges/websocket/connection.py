@@ -11,6 +11,7 @@ from websockets.http11 import Request, Response
 from websockets.protocol import CONNECTING, OPEN, Event
 
 from exai_actors.core.first_bytes import spoken_in
+from exai_actors.edges.departure import has_left
 from exai_actors.edges.websocket.fast_frames import MAX_FRAMES, whole_text_frames
 from exai_actors.edges.websocket.inbound import InboundQueue
 from exai_actors.edges.websocket.outbox import SocketOutbox, WriteCoalescer
@@ -215,6 +216,10 @@ class WebSocketConnection(asyncio.BufferedProtocol):
     def release(self) -> None:
         """Read again, after ``restrain``."""
         self._gate.resume(Pause.MEMORY)
+
+    def end_if_left(self) -> None:
+        if has_left(self._transport):
+            self.drop(*_ABNORMAL_CLOSURE)
 
     def give_up(self) -> None:
         """End the socket to free its memory."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
@@ -174,6 +174,31 @@ async def test_newcomers_of_one_turn_displace_a_connection_each() -> None:
         transports.append(LateTransport(connection))
         connection.connection_made(transports[-1])
     assert [each.is_aborted for each in transports] == [True] * 4 + [False] * 2
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not holds():  # noqa: ASYNC110 - the kernel sends no event
+            await asyncio.sleep(0)
+
+
+async def test_a_client_that_leaves_while_it_is_restrained_is_ended_at_the_next_look() -> None:
+    async with broker() as running:
+        _, writer = await running.connect()
+        head = b"POST /echo HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 9000\r\n\r\n"
+        writer.write(head + b"a" * 6000)
+        await until(lambda: any(each.held_bytes() for each in running.server.http_connections))
+        (connection,) = running.server.http_connections
+        connection.restrain()
+        connection.end_if_left()
+        assert connection.held_bytes()
+        writer.close()
+
+        def has_gone() -> bool:
+            connection.end_if_left()
+            return not list(running.server.http_connections)
+
+        await until(has_gone)
 
 
 async def test_a_server_that_stops_listening_closes_idle_connections() -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator
+import socket
+import struct
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
@@ -433,6 +435,68 @@ async def test_a_client_that_stops_reading_does_not_affect_others() -> None:
     closed = it.probes[0].messages[-1]
     assert isinstance(closed, SocketClosed)
     assert closed.code == 1008
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not holds():  # noqa: ASYNC110 - the kernel sends no event
+            await asyncio.sleep(0)
+
+
+def reset(writer: asyncio.StreamWriter) -> None:
+    writer.get_extra_info("socket").setsockopt(
+        socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+    )
+    writer.transport.abort()
+
+
+def finish(writer: asyncio.StreamWriter) -> None:
+    writer.write_eof()
+
+
+def leave(writer: asyncio.StreamWriter) -> None:
+    writer.close()
+
+
+@pytest.mark.parametrize("end", [reset, finish, leave])
+async def test_a_client_that_leaves_while_it_is_restrained_is_ended_at_the_next_look(
+    end: Callable[[asyncio.StreamWriter], None],
+) -> None:
+    async with listening() as it, by_hand(it.port) as (_, writer):
+        writer.write(HANDSHAKE)
+        await it.admit(0)
+        (connection,) = it.server.sockets
+        writer.write(text("x" * 60_000)[:50_000])
+        await until(lambda: connection.held_bytes() > 40_000)
+        connection.restrain()
+        connection.end_if_left()
+        assert connection.held_bytes() > 40_000
+        end(writer)
+
+        def has_gone() -> bool:
+            connection.end_if_left()
+            return not it.server.sockets
+
+        await until(has_gone)
+        assert it.probes[0].messages == [SocketClosed(1006, "")]
+
+
+async def test_a_restrained_client_that_only_reads_gets_all_its_answers() -> None:
+    async with listening() as it, by_hand(it.port) as (reader, writer):
+        writer.write(HANDSHAKE)
+        await it.admit(0)
+        await reader.readuntil(b"\r\n\r\n")
+        (connection,) = it.server.sockets
+        it.outboxes[0].send(b"y" * 20_000_000)
+        await until(lambda: connection.held_bytes() > 1_000_000)
+        connection.restrain()
+        writer.write_eof()
+        received = 0
+        while received < 20_000_000:
+            connection.end_if_left()
+            data = await reader.read(1 << 20)
+            assert data
+            received += len(data)
 
 
 async def test_stopping_closes_connections_with_1001_and_the_port() -> None:
