@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Iterator
 
 import pytest
 
 from exai_actors.testing.broker import running_broker
 from tests.edges.websocket.client_frames import HANDSHAKE, close, text
+from tests.garbage import only_found_by_the_collector
 
 # asyncio's own transports are in a cycle, uvloop's are not.
 WEIGHTY = {
@@ -23,24 +23,15 @@ HELLO = text('{"op":"hello"}')
 CALL = text('{"op":"tool_call","request_id":"a","name":"chat","arguments":{"prompt":"x"}}')
 
 
-@pytest.fixture
-def only_found_by_the_collector() -> Iterator[list[object]]:
-    """The objects in cycles that ``gc.collect`` finds during the test."""
-    gc.collect()
-    gc.disable()
-    gc.set_debug(gc.DEBUG_SAVEALL)
-    try:
-        yield gc.garbage
-    finally:
-        gc.set_debug(0)
-        gc.garbage.clear()
-        gc.enable()
-
-
 @pytest.mark.parametrize("ending", [close(), close()[:1], b"", b"\x81\x00"])
-async def test_an_ended_connection_is_freed_without_the_collector(
-    only_found_by_the_collector: list[object], ending: bytes
-) -> None:
+async def test_an_ended_connection_is_freed_without_the_collector(ending: bytes) -> None:
+    with only_found_by_the_collector() as found:
+        await _connections_that_end(ending)
+        gc.collect()
+        assert WEIGHTY.isdisjoint(type(each).__name__ for each in found)
+
+
+async def _connections_that_end(ending: bytes) -> None:
     async with running_broker({"session": {"resume_s": 0}}) as broker:
         for _ in range(3):
             reader, writer = await asyncio.open_connection("127.0.0.1", broker.port)
@@ -53,6 +44,3 @@ async def test_an_ended_connection_is_freed_without_the_collector(
             await reader.read()
             writer.close()
             await writer.wait_closed()
-        del reader, writer
-    gc.collect()
-    assert WEIGHTY.isdisjoint(type(each).__name__ for each in only_found_by_the_collector)

@@ -14,12 +14,12 @@ import pytest
 
 from exai_actors.daemon.cli.exit_codes import ExitCode
 from exai_actors.daemon.cli.incomplete import incompleteness
+from exai_actors.testing.broker import RunningBroker, running_broker
 from exai_actors.testing.scripted_replies import CUT, Gate, Reasoning, Reply, answer, failure
 from exai_actors.testing.scripted_upstream import ScriptedUpstream
 from tests.daemon.processes import (
     EXAI,
     MODEL,
-    Serving,
     clean_environment,
     ended,
     exai,
@@ -38,23 +38,23 @@ async def upstream() -> AsyncIterator[ScriptedUpstream]:
 
 
 @pytest.fixture
-async def broker(upstream: ScriptedUpstream, tmp_path: Path) -> AsyncIterator[Serving]:
-    async with serving(provider_at(upstream), tmp_path) as served:
-        yield served
+async def broker(upstream: ScriptedUpstream) -> AsyncIterator[RunningBroker]:
+    async with running_broker(provider_at(upstream)) as running:
+        yield running
 
 
-async def test_the_answer_is_printed_and_ends_with_a_newline(broker: Serving) -> None:
+async def test_the_answer_is_printed_and_ends_with_a_newline(broker: RunningBroker) -> None:
     result = await exai("ask", "hello", "--url", broker.url)
     assert (result.code, result.out, result.err) == (0, "echo: hello\n", "")
 
 
-async def test_no_stream_prints_the_same_answer(broker: Serving) -> None:
+async def test_no_stream_prints_the_same_answer(broker: RunningBroker) -> None:
     result = await exai("ask", "hello", "--no-stream", env={"EXAI_URL": broker.url})
     assert (result.code, result.out) == (0, "echo: hello\n")
 
 
 async def test_pieces_are_printed_as_they_arrive(
-    broker: Serving, upstream: ScriptedUpstream
+    broker: RunningBroker, upstream: ScriptedUpstream
 ) -> None:
     gate = Gate()
     upstream.then(answer("Hel", gate, "lo"))
@@ -65,7 +65,7 @@ async def test_pieces_are_printed_as_they_arrive(
     assert (await ended(process)).out == "lo\n"
 
 
-async def test_json_has_the_answer_and_its_metadata(broker: Serving) -> None:
+async def test_json_has_the_answer_and_its_metadata(broker: RunningBroker) -> None:
     result = await exai("ask", "hello", "--json", "-m", MODEL, "--url", broker.url)
     assert result.code == 0
     found = json.loads(result.out)
@@ -83,13 +83,15 @@ async def test_json_has_the_answer_and_its_metadata(broker: Serving) -> None:
 
 
 @pytest.mark.parametrize("arguments", [(), ("-",)])
-async def test_the_prompt_can_come_from_stdin(broker: Serving, arguments: tuple[str, ...]) -> None:
+async def test_the_prompt_can_come_from_stdin(
+    broker: RunningBroker, arguments: tuple[str, ...]
+) -> None:
     result = await exai("ask", *arguments, "--url", broker.url, stdin="grüße\n".encode())
     assert (result.code, result.out) == (0, "echo: grüße\n")
 
 
 async def test_ctrl_c_cancels_the_request_at_the_provider(
-    broker: Serving, upstream: ScriptedUpstream
+    broker: RunningBroker, upstream: ScriptedUpstream
 ) -> None:
     upstream.then(answer("Hel", Gate(), "lo"))
     process = await start("ask", "hello", "--url", broker.url)
@@ -102,7 +104,7 @@ async def test_ctrl_c_cancels_the_request_at_the_provider(
 
 
 async def test_a_broken_pipe_cancels_the_request_quietly(
-    broker: Serving, upstream: ScriptedUpstream
+    broker: RunningBroker, upstream: ScriptedUpstream
 ) -> None:
     gate = Gate()
     upstream.then(answer("Hel", gate, "lo", Gate()))
@@ -118,7 +120,7 @@ async def test_a_broken_pipe_cancels_the_request_quietly(
     await upstream.wait_for_disconnect()
 
 
-async def test_an_unknown_model_is_reported_with_the_known_ones(broker: Serving) -> None:
+async def test_an_unknown_model_is_reported_with_the_known_ones(broker: RunningBroker) -> None:
     result = await exai("ask", "hello", "-m", "gone", "--url", broker.url)
     assert (result.code, result.out) == (ExitCode.INVALID, "")
     (line,) = result.err.splitlines()
@@ -128,7 +130,7 @@ async def test_an_unknown_model_is_reported_with_the_known_ones(broker: Serving)
 
 
 async def test_a_failed_provider_is_reported_in_one_line(
-    broker: Serving, upstream: ScriptedUpstream
+    broker: RunningBroker, upstream: ScriptedUpstream
 ) -> None:
     upstream.then(failure(400, "out of order"))
     result = await exai("ask", "hello", "--url", broker.url)
@@ -139,7 +141,7 @@ async def test_a_failed_provider_is_reported_in_one_line(
 
 
 async def test_an_incomplete_answer_is_a_failure(
-    broker: Serving, upstream: ScriptedUpstream
+    broker: RunningBroker, upstream: ScriptedUpstream
 ) -> None:
     upstream.then(answer("Hel", CUT))
     result = await exai("ask", "hello", "--url", broker.url)
@@ -159,7 +161,7 @@ async def test_an_incomplete_answer_is_a_failure(
     ],
 )
 async def test_an_answer_that_is_none_is_a_failure(
-    broker: Serving,
+    broker: RunningBroker,
     upstream: ScriptedUpstream,
     reply: Reply,
     options: tuple[str, ...],
@@ -174,7 +176,7 @@ async def test_an_answer_that_is_none_is_a_failure(
 
 
 async def test_a_cut_answer_as_json_is_whole_json_and_a_failure(
-    broker: Serving, upstream: ScriptedUpstream
+    broker: RunningBroker, upstream: ScriptedUpstream
 ) -> None:
     upstream.then(answer("Hel", finish_reason="length"))
     result = await exai("ask", "hello", "--json", "--url", broker.url)
@@ -202,7 +204,7 @@ def test_the_finish_reason_says_whether_an_answer_is_complete(
 
 
 async def test_a_passed_deadline_has_its_own_exit_code(
-    broker: Serving, upstream: ScriptedUpstream
+    broker: RunningBroker, upstream: ScriptedUpstream
 ) -> None:
     upstream.then(answer(Gate()))
     result = await exai("ask", "hello", "--timeout", "0.2", "--url", broker.url)
@@ -212,12 +214,10 @@ async def test_a_passed_deadline_has_its_own_exit_code(
     await upstream.wait_for_disconnect()
 
 
-async def test_a_refused_request_says_when_to_try_again(
-    upstream: ScriptedUpstream, tmp_path: Path
-) -> None:
+async def test_a_refused_request_says_when_to_try_again(upstream: ScriptedUpstream) -> None:
     gate = Gate()
     upstream.then(answer(gate, "first"))
-    async with serving(provider_at(upstream, "queue = 0"), tmp_path) as broker:
+    async with running_broker(provider_at(upstream, "queue = 0")) as broker:
         first = await start("ask", "hello", "--url", broker.url)
         await upstream.wait_for_started(1)
         result = await exai("ask", "hello", "--url", broker.url)
@@ -235,14 +235,14 @@ async def shown_until(terminal: int, end: bytes) -> bytes:
     return shown
 
 
-async def test_an_output_without_unicode_gets_question_marks(broker: Serving) -> None:
+async def test_an_output_without_unicode_gets_question_marks(broker: RunningBroker) -> None:
     env = {"PYTHONIOENCODING": "ascii"}
     result = await exai("ask", "grüße", "--url", broker.url, env=env)
     assert (result.code, result.out, result.err) == (0, "echo: gr??e\n", "")
 
 
 async def test_a_prompt_is_utf8_in_any_locale(
-    broker: Serving,
+    broker: RunningBroker,
 ) -> None:
     env = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     result = await exai("ask", "grüße", "--url", broker.url, "--json", env=env)
@@ -251,7 +251,7 @@ async def test_a_prompt_is_utf8_in_any_locale(
 
 
 async def test_a_terminal_shows_the_queue_position_until_the_answer_begins(
-    broker: Serving, upstream: ScriptedUpstream
+    broker: RunningBroker, upstream: ScriptedUpstream
 ) -> None:
     gate = Gate()
     upstream.then(answer(gate, "first"))
@@ -294,9 +294,9 @@ to = ["built-in/m"]
     ],
 )
 async def test_a_terminal_shows_which_model_answered_if_another_was_asked_for(
-    tmp_path: Path, asked: tuple[str, ...], origin: bool
+    asked: tuple[str, ...], origin: bool
 ) -> None:
-    async with serving(ROUTED, tmp_path) as broker:
+    async with running_broker(ROUTED) as broker:
         terminal, end = os.openpty()
         process = await start("ask", "hello", *asked, "--url", broker.url, terminal=end)
         assert (await ended(process)).code == 0
@@ -308,7 +308,7 @@ async def test_a_terminal_shows_which_model_answered_if_another_was_asked_for(
 
 
 async def test_an_answer_cannot_control_the_terminal(
-    broker: Serving, upstream: ScriptedUpstream
+    broker: RunningBroker, upstream: ScriptedUpstream
 ) -> None:
     upstream.then(answer("a\x1b[2Jb\x07"), answer("a\x1b[2Jb\x07"))
     terminal, end = os.openpty()
@@ -322,10 +322,10 @@ async def test_an_answer_cannot_control_the_terminal(
 
 
 async def test_a_token_is_required_and_read_from_the_environment(
-    upstream: ScriptedUpstream, tmp_path: Path
+    upstream: ScriptedUpstream,
 ) -> None:
     config = f'[server]\ntoken = "{TOKEN}"\n{provider_at(upstream)}'
-    async with serving(config, tmp_path) as broker:
+    async with running_broker(config) as broker:
         for arguments in ((), ("--token", "not the token, but long")):
             result = await exai("ask", "hello", "--url", broker.url, *arguments)
             assert (result.code, result.out) == (ExitCode.UNAUTHORIZED, "")
@@ -336,11 +336,9 @@ async def test_a_token_is_required_and_read_from_the_environment(
             assert (result.code, result.out) == (0, "echo: hello\n")
 
 
-async def test_the_clients_variable_overrides_the_brokers(
-    upstream: ScriptedUpstream, tmp_path: Path
-) -> None:
+async def test_the_clients_variable_overrides_the_brokers(upstream: ScriptedUpstream) -> None:
     config = f'[server]\ntoken = "{TOKEN}"\n{provider_at(upstream)}'
-    async with serving(config, tmp_path) as broker:
+    async with running_broker(config) as broker:
         for env in (
             {"EXAI_TOKEN": TOKEN},
             {"EXAI_TOKEN": TOKEN, "EXAI_WS_TOKEN": "another-token-of-length"},
@@ -351,7 +349,7 @@ async def test_the_clients_variable_overrides_the_brokers(
 
 
 async def test_the_options_of_a_request_reach_the_service(
-    broker: Serving, upstream: ScriptedUpstream
+    broker: RunningBroker, upstream: ScriptedUpstream
 ) -> None:
     options = ("--temperature", "0.25", "--max-tokens", "7", "-m", MODEL, "--system", "Be brief.")
     result = await exai("ask", "hello", *options, "--url", broker.url)
@@ -361,14 +359,16 @@ async def test_the_options_of_a_request_reach_the_service(
     assert (body["temperature"], body["max_tokens"]) == (0.25, 7)
 
 
-async def test_a_value_that_the_broker_refuses_is_an_error_that_names_it(broker: Serving) -> None:
+async def test_a_value_that_the_broker_refuses_is_an_error_that_names_it(
+    broker: RunningBroker,
+) -> None:
     result = await exai("ask", "hello", "--max-tokens", "0", "--url", broker.url)
     assert result.code == ExitCode.INVALID
     assert "max_tokens" in result.err
 
 
 async def test_a_conversation_is_continued_by_the_id_that_was_printed(
-    broker: Serving, upstream: ScriptedUpstream
+    broker: RunningBroker, upstream: ScriptedUpstream
 ) -> None:
     first = await exai("ask", "-c", "new", "My name is Ada.", "--url", broker.url)
     assert (first.code, first.out) == (0, "echo: My name is Ada.\n")
@@ -399,7 +399,7 @@ async def test_an_id_that_was_not_printed_is_a_usage_error(wrong: str) -> None:
 
 
 async def test_a_tool_is_called_with_texts_and_json(
-    broker: Serving, upstream: ScriptedUpstream
+    broker: RunningBroker, upstream: ScriptedUpstream
 ) -> None:
     echo = await exai("call", "echo", "text=a = b", "--url", broker.url)
     assert (echo.code, echo.out, echo.err) == (0, "a = b\n", "")
@@ -426,7 +426,7 @@ async def test_a_tool_is_called_with_texts_and_json(
     ],
 )
 async def test_a_wrong_call_says_what_is_wrong(
-    broker: Serving, arguments: tuple[str, ...], code: ExitCode, words: str
+    broker: RunningBroker, arguments: tuple[str, ...], code: ExitCode, words: str
 ) -> None:
     result = await exai("call", *arguments, "--url", broker.url)
     assert (result.code, result.out) == (code, "")
@@ -450,21 +450,24 @@ async def test_models_fails_if_no_provider_could_list_its_models(tmp_path: Path)
 
 
 async def test_a_broker_that_dies_during_an_answer_is_reported(
-    broker: Serving, upstream: ScriptedUpstream
+    upstream: ScriptedUpstream, tmp_path: Path
 ) -> None:
     upstream.then(answer("Hel", Gate()))
-    process = await start("ask", "hello", "--url", broker.url)
-    assert process.stdout is not None
-    assert await process.stdout.readexactly(3) == b"Hel"
-    broker.process.kill()
-    result = await ended(process)
+    async with serving(provider_at(upstream), tmp_path) as broker:
+        process = await start("ask", "hello", "--url", broker.url)
+        assert process.stdout is not None
+        assert await process.stdout.readexactly(3) == b"Hel"
+        broker.process.kill()
+        result = await ended(process)
     assert result.code == ExitCode.NO_BROKER
     (line,) = result.err.splitlines()
     assert line.startswith(f"exai: the connection to {broker.url} broke off")
 
 
 @pytest.mark.parametrize("command", [["ask", "hello"], ["ask", "--no-stream", "hello"], ["tools"]])
-async def test_a_full_disk_is_not_an_internal_error(broker: Serving, command: list[str]) -> None:
+async def test_a_full_disk_is_not_an_internal_error(
+    broker: RunningBroker, command: list[str]
+) -> None:
     quoted = shlex.join([*EXAI, *command, "--url", broker.url])
     process = await asyncio.create_subprocess_shell(
         f"{quoted} >/dev/full", stderr=PIPE, env=clean_environment()
@@ -474,7 +477,7 @@ async def test_a_full_disk_is_not_an_internal_error(broker: Serving, command: li
     assert result.err == "exai: output: No space left on device\n"
 
 
-async def test_a_closed_stdout_is_not_an_error(broker: Serving) -> None:
+async def test_a_closed_stdout_is_not_an_error(broker: RunningBroker) -> None:
     quoted = shlex.join([*EXAI, "ask", "hello", "--url", broker.url])
     process = await asyncio.create_subprocess_shell(
         f"{quoted} >&-", stderr=PIPE, env=clean_environment()
@@ -483,7 +486,7 @@ async def test_a_closed_stdout_is_not_an_error(broker: Serving) -> None:
     assert (result.code, result.err) == (0, "")
 
 
-async def test_models_tools_and_health_are_listed(broker: Serving) -> None:
+async def test_models_tools_and_health_are_listed(broker: RunningBroker) -> None:
     models, tools, health = await asyncio.gather(
         *(exai(command, "--url", broker.url) for command in ("models", "tools", "health"))
     )
@@ -495,7 +498,7 @@ async def test_models_tools_and_health_are_listed(broker: Serving) -> None:
     assert re.match(r"exai \S+, up 0:00:\d\d, \d+ connections?, \d+ sessions?\n", health.out)
 
 
-async def test_models_tools_and_health_are_listed_as_json(broker: Serving) -> None:
+async def test_models_tools_and_health_are_listed_as_json(broker: RunningBroker) -> None:
     models, tools, health = await asyncio.gather(
         *(exai(command, "--json", "--url", broker.url) for command in ("models", "tools", "health"))
     )
@@ -505,7 +508,7 @@ async def test_models_tools_and_health_are_listed_as_json(broker: Serving) -> No
     assert json.loads(health.out)["sessions"] >= 1
 
 
-async def test_health_lists_each_provider(broker: Serving) -> None:
+async def test_health_lists_each_provider(broker: RunningBroker) -> None:
     result = await exai("health", "--url", broker.url)
     assert re.search(r"^scripted +serving +0/\d+ +0 +- +- +0 +now$", result.out, re.MULTILINE)
     as_json = await exai("health", "--json", "--url", broker.url)

@@ -6,7 +6,6 @@ The daemon runs its collector rarely, and strangers may connect as often as they
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
 
 import pytest
 from websockets.http11 import Request
@@ -15,6 +14,7 @@ from exai_actors.edges.websocket.protocol import MAX_HEADER_BYTES, MessageProtoc
 from exai_actors.messages.connection import TextReceived
 from tests.edges.websocket.client_frames import HANDSHAKE, client_frame, text
 from tests.edges.websocket.memory_socket import MemorySocket
+from tests.garbage import only_found_by_the_collector
 
 LINE = b"X: " + b"a" * 1000 + b"\r\n"
 UNFINISHED = b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n" + LINE * 8
@@ -58,35 +58,20 @@ HANDSHAKES = {
 }
 
 
-@pytest.fixture
-def unreachable() -> Iterator[list[object]]:
-    """What the collector finds during the test, and so what nothing else has freed."""
-    gc.collect()
-    gc.disable()
-    gc.set_debug(gc.DEBUG_SAVEALL)
-    try:
-        yield gc.garbage
-    finally:
-        gc.set_debug(0)
-        gc.garbage.clear()
-        gc.enable()
-
-
 @pytest.mark.parametrize("pieces", [1, 7])
 @pytest.mark.parametrize("handshake", HANDSHAKES.values(), ids=HANDSHAKES)
-async def test_a_handshake_leaves_nothing_to_the_collector(
-    unreachable: list[object], handshake: bytes, pieces: int
-) -> None:
-    socket = MemorySocket(close_timeout_s=3600.0, open_timeout_s=3600.0)
-    size = len(handshake) // pieces + 1
-    for start in range(0, len(handshake), size):
-        socket.receive(handshake[start : start + size])
-    socket.client_leaves()
-    # As a transport of asyncio does after its last call.
-    del socket.transport.protocol
-    del socket.transport, socket.connection
-    gc.collect()
-    assert unreachable == []
+async def test_a_handshake_leaves_nothing_to_the_collector(handshake: bytes, pieces: int) -> None:
+    with only_found_by_the_collector() as found:
+        socket = MemorySocket(close_timeout_s=3600.0, open_timeout_s=3600.0)
+        size = len(handshake) // pieces + 1
+        for start in range(0, len(handshake), size):
+            socket.receive(handshake[start : start + size])
+        socket.client_leaves()
+        # As a transport of asyncio does after its last call.
+        del socket.transport.protocol
+        del socket.transport, socket.connection
+        gc.collect()
+        assert found == []
 
 
 @pytest.mark.parametrize("size", [100, MAX_HEADER_BYTES, 64 * 1024])
