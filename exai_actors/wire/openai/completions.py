@@ -19,6 +19,7 @@ from exai_actors.core.calls import (
     FailureKind,
     UpstreamFailure,
 )
+from exai_actors.wire.openai.common_answer import read_common_answer
 from exai_actors.wire.openai.error_fields import error_within
 from exai_actors.wire.openai.errors import classify_error
 from exai_actors.wire.openai.fields import (
@@ -89,6 +90,15 @@ def parse_completion(
 
     ``now`` is the wall clock in seconds since 1970, for an error that names an instant.
     """
+    return read_common_answer(body, model) or parse_any_completion(
+        body, model, now=now, redactor=redactor
+    )
+
+
+def parse_any_completion(
+    body: bytes, model: str, *, now: float | None = None, redactor: Redactor = NO_SECRET
+) -> Completion | UpstreamFailure:
+    """The general path of ``parse_completion``."""
     try:
         parsed = parse_json(body)
         if error := error_within(parsed):
