@@ -29,8 +29,9 @@ id; an idempotency key.
 class RequestKey(msgspec.Struct, frozen=True, gc=False, cache_hash=True):
     """The name of a request within its session. Keys of different namespaces are never equal.
 
-    A client names a request by run 0. A connection gives each request that its client cannot name a
-    run of its own, so that none is taken for a repeat of another. Each run at a provider has a
+    A client names a request by run 0; with another run, a name cannot be repeated. A connection
+    gives each request that its client cannot name a run of its own, so that none is taken for a
+    repeat of another. Each run at a provider has a
     number that no other run in the session has, so that late replies to an earlier run match
     nothing.
     """
@@ -38,10 +39,6 @@ class RequestKey(msgspec.Struct, frozen=True, gc=False, cache_hash=True):
     text: str
     namespace: KeyNamespace = "op"
     run: int = 0
-
-    def is_repeatable(self) -> bool:
-        """Whether a client can use this name again, and so ask for the outcome."""
-        return not self.run
 
 
 ConversationId = NewType("ConversationId", str)

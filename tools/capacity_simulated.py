@@ -15,7 +15,7 @@ from itertools import count
 
 from exai_actors.core.calls import ChatCall, ChatMessage, Usage
 from exai_actors.core.capacity.account import Account
-from exai_actors.core.capacity.cost import cost_of
+from exai_actors.core.capacity.cost import COMPLETION_WEIGHT
 from exai_actors.core.capacity.dispatcher import Dispatcher
 from exai_actors.core.capacity.flows import Flow
 from exai_actors.core.capacity.pool import Pool
@@ -109,7 +109,7 @@ class Simulation:
             pool=pool,
             prompt_tokens=prompt,
             completion_tokens=completion,
-            cost=cost_of(prompt, completion),
+            cost=prompt + COMPLETION_WEIGHT * completion,
             came_at=now,
             answer_tokens=max(1, round(self._random.uniform(0, 2 * client.mean_tokens))),
             call=call,
@@ -147,7 +147,7 @@ class Simulation:
             usage,
             4 * scheduled.answer_tokens,
         )
-        cost = cost_of(prompt, completion)
+        cost = prompt + COMPLETION_WEIGHT * completion
         served = self.served[scheduled.flow.session]
         served.cost += cost
         served.calls += 1
@@ -259,7 +259,7 @@ def _usual_call(flow: Flow, request: RequestKey, pool: Pool[ScheduledCall]) -> S
         pool=pool,
         prompt_tokens=10,
         completion_tokens=10,
-        cost=cost_of(10, 10),
+        cost=10 + COMPLETION_WEIGHT * 10,
     )
 
 

@@ -155,13 +155,7 @@ class PendingCalls:
             self._send(encode.stream_complete(call.reply, pending.chunks, self._clock.wall()))
         for reply in pending.replies:
             if result is not None:
-                frame = encode.result(
-                    reply,
-                    result,
-                    tool=call.tool,
-                    compat_text=self._compat_text,
-                    envelope=self._envelope,
-                )
+                frame = encode.result(reply, result, call.tool, self._compat_text, self._envelope)
             else:
                 assert outcome.error is not None
                 frame = encode.error(reply, outcome.error)

@@ -36,7 +36,7 @@ from exai_actors.core.calls import (
 )
 from exai_actors.core.capacity.account import Account
 from exai_actors.core.capacity.apply_change import apply_change
-from exai_actors.core.capacity.cost import cost_of
+from exai_actors.core.capacity.cost import COMPLETION_WEIGHT
 from exai_actors.core.capacity.dispatcher import CallState, Dispatcher
 from exai_actors.core.capacity.explain_wait import WaitExplainer
 from exai_actors.core.capacity.invariants import invariant_violations
@@ -322,7 +322,7 @@ class ProviderActor(LoopActor):
             pool=pool,
             prompt_tokens=prompt,
             completion_tokens=completion,
-            cost=cost_of(prompt, completion),
+            cost=prompt + COMPLETION_WEIGHT * completion,
             admitted_at=now,
             deadline=run.deadline,
             if_busy=run.options.if_busy,
@@ -405,7 +405,8 @@ class ProviderActor(LoopActor):
             completion.usage,
             len(completion.text),
         )
-        self._dispatcher.settlement.completed(call, prompt + answer, cost_of(prompt, answer), now)
+        cost = prompt + COMPLETION_WEIGHT * answer
+        self._dispatcher.settlement.completed(call, prompt + answer, cost, now)
         flow = call.flow
         user = flow.tenant.name, flow.session, call.model
         self._account.usage.note(user, prompt + answer, now)

@@ -258,7 +258,7 @@ class SessionActor(LoopActor):
                 if isinstance(known, ActiveRequest):
                     self._steer((known,))
                 return
-        names: tuple[RequestKey, ...] = (name,) if name.is_repeatable() else ()
+        names: tuple[RequestKey, ...] = () if name.run else (name,)
         if key is not None:
             names += (key,)
         match arguments:
@@ -291,7 +291,9 @@ class SessionActor(LoopActor):
             self._refuse(submit, error)
             return
         options = submit.options
-        timeout_s = arguments.time_allowed(options, self._settings.request_timeout_s)
+        timeout_s = self._settings.request_timeout_s
+        if options.deadline_ms is not None or arguments.timeout_s is not None:
+            timeout_s = arguments.time_allowed(options, timeout_s)
         if conversation is None:
             self._kept.generated += 1
             conversation = f"{self._conversation_prefix}-{self._kept.generated}"
@@ -303,7 +305,7 @@ class SessionActor(LoopActor):
             names=names,
             arguments=arguments,
             options=options,
-            stream=arguments.streams(options),
+            stream=arguments.stream if options.stream is None else options.stream,
             route=route,
             conversation=ConversationId(conversation),
             waiters=[waiter],
@@ -381,7 +383,7 @@ class SessionActor(LoopActor):
         run = RunCall(
             request=active.run,
             session=self._id,
-            call=arguments.to_upstream(route.model, system_prompt, history, stream=active.stream),
+            call=arguments.to_upstream(route.model, system_prompt, history, active.stream),
             options=(
                 active.options
                 if active.span is None
@@ -430,11 +432,13 @@ class SessionActor(LoopActor):
         if more is None or not more.messages:
             dropped = self._conversations.add(
                 active.conversation,
-                ChatMessage("user", arguments.prompt, arguments.images),
-                ChatMessage("assistant", completion.text),
-                model=model,
-                system=system,
-                before=active.before,
+                (
+                    ("user", arguments.prompt, arguments.images),
+                    ("assistant", completion.text, ()),
+                ),
+                active.before,
+                model,
+                system,
             )
         result = ToolResult(
             outputs=(completion.text,),

@@ -28,7 +28,8 @@ class CircuitChange(msgspec.Struct, frozen=True):
 class Circuit:
     """``state`` becomes half-open when the first probe is granted.
 
-    ``cause`` is why it opened the last time.
+    ``cause`` is why it opened the last time. While ``has_failures`` is False, an answered call
+    changes nothing, and need not be noted.
 
     While it is not closed, only probes count: calls granted before it opened change nothing.
     """
@@ -42,6 +43,7 @@ class Circuit:
         "_probes",
         "_settings",
         "cause",
+        "has_failures",
         "state",
     )
 
@@ -49,6 +51,7 @@ class Circuit:
         self._settings = settings
         self.state: CircuitState = "closed"
         self.cause = ""
+        self.has_failures = False
         # When each call of the window ended, and whether it failed.
         self._calls: deque[tuple[float, bool]] = deque()
         self._failed = 0
@@ -80,6 +83,8 @@ class Circuit:
             # Successes before the first failure are not kept.
             if self._failed:
                 self._note(now, failed=False)
+            else:
+                self.has_failures = False
             return None
         if not is_probe:
             return None
@@ -95,6 +100,7 @@ class Circuit:
             # A probe may be older than an operator's reset.
             self._probes = max(0, self._probes - 1)
             return self._open(now, "a probe failed", words)
+        self.has_failures = True
         self._failures_in_a_row += 1
         self._note(now, failed=True)
         if self._failures_in_a_row >= settings.failures_in_a_row:
@@ -107,6 +113,7 @@ class Circuit:
     def reset(self) -> None:
         """Close it, and forget the calls so far."""
         self.state = "closed"
+        self.has_failures = False
         self._probes = self._failures_in_a_row = self._openings = self._failed = 0
         self._calls.clear()
 

@@ -8,8 +8,3 @@ from __future__ import annotations
 
 COMPLETION_WEIGHT = 2
 """How many prompt tokens one completion token counts for."""
-
-
-def cost_of(prompt_tokens: float, completion_tokens: float) -> float:
-    """The cost of a call, charged to its session."""
-    return prompt_tokens + COMPLETION_WEIGHT * completion_tokens

@@ -19,7 +19,7 @@ How a call gets its permit:
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
 from math import inf
 from typing import Generic, Literal, TypeVar, assert_never
 
@@ -63,6 +63,7 @@ class Dispatcher(Generic[C]):
     """
 
     __slots__ = (
+        "_all_waiting",
         "_budget",
         "_by_model",
         "_ledgers",
@@ -105,6 +106,11 @@ class Dispatcher(Generic[C]):
         )
         self._refusals: Refusals[C] = Refusals(self.guards, self.waits)
         self.retries: RetryQueue[C] = RetryQueue()
+        self._all_waiting: tuple[Sized, ...] = (
+            *(pool.queue.queued for pool in self.pools),
+            self.retries.waiting,
+            account.quarantined,
+        )
         self._budget = RetryBudget(account.settings.retry)
         self.settlement: Settlement[C] = Settlement(
             account, self.guards, self._budget, self.retries
@@ -120,10 +126,7 @@ class Dispatcher(Generic[C]):
 
     def has_waiting(self) -> bool:
         """Whether a call, or a resting permit, waits for ``pump``."""
-        for pool in self.pools:
-            if pool.queue.queued:
-                return True
-        return bool(self.retries.waiting or self.account.quarantined)
+        return any(self._all_waiting)
 
     @property
     def queued(self) -> int:

@@ -143,16 +143,12 @@ class FairQueue(Generic[T]):
         tenant.sessions.charge(flow.tag, cost)
         self._waiting.charge(tenant.tag, cost * tenant.inverse_weight)
 
-    def settle(
-        self, flow: Flow, estimated: float, actual: float, inverse_weight: float | None = None
-    ) -> None:
+    def settle(self, flow: Flow, estimated: float, actual: float, inverse_weight: float) -> None:
         """Correct the charge of an ended call from its estimate to its actual cost.
 
-        ``inverse_weight`` is the one its tenant had at the grant, if it may have changed.
+        ``inverse_weight`` is the one its tenant had at the grant.
         """
         tenant, difference = flow.tenant, actual - estimated
-        if inverse_weight is None:
-            inverse_weight = tenant.inverse_weight
         tenant.sessions.settle(flow.tag, estimated, difference)
         self._waiting.settle(tenant.tag, estimated * inverse_weight, difference * inverse_weight)
 

@@ -64,6 +64,6 @@ class RetryQueue(Generic[C]):
         """Remove and return all calls of a session."""
         removed = [call for call in self if call.flow.session == session]
         if removed:
-            self.waiting = [each for each in self.waiting if each[2].flow.session != session]
+            self.waiting[:] = [each for each in self.waiting if each[2].flow.session != session]
             heapq.heapify(self.waiting)
         return removed

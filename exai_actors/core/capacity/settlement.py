@@ -39,15 +39,17 @@ class Settlement(Generic[C]):
 
     def completed(self, call: C, tokens: float, cost: float, now: float) -> None:
         """Settle an answered call with its real ``tokens`` and ``cost``."""
-        pool, guards = call.pool, self._guards
+        pool, account = call.pool, self._account
         pool.queue.settle(call.flow, call.cost, cost, call.inverse_weight)
         pool.service_time.observe(now - call.granted_at)
-        guards.on_answer(call, now)
+        if account.hold.refusals_in_a_row or account.model_holds or call.probed_holds:
+            self._guards.on_answer(call, now)
         if call.gate_charge is not None:
-            self._account.gates.settle(call.gate_charge, tokens, now)
-        change = guards.circuit.succeeded(now, call.is_probe)
-        if change is not None:
-            guards.record(now, change.what, change.cause, "circuit_closed")
+            account.gates.settle(call.gate_charge, tokens, now)
+        if account.circuit.has_failures:
+            change = account.circuit.succeeded(now, call.is_probe)
+            if change is not None:
+                self._guards.record(now, change.what, change.cause, "circuit_closed")
         if pool.adaptive is not None:
             limit = pool.adaptive.on_success(now, pool.ledger.in_flight + 1)
             self._resize(pool, limit, now, "answers came")

@@ -33,7 +33,10 @@ class TokenEstimator:
         completion = learned.completion
         if call.max_tokens is not None and call.max_tokens < completion:
             completion = call.max_tokens
-        return max(1.0, characters * learned.per_character), completion
+        prompt = characters * learned.per_character
+        if prompt < 1.0:
+            prompt = 1.0
+        return prompt, completion
 
     def learn(
         self, model: str, characters: float, estimate: float, usage: Usage | None, length: int
@@ -47,16 +50,19 @@ class TokenEstimator:
         learned = self._models.get(model) or self._begin(model)
         prompt, completion = estimate, length * learned.per_character
         if usage is not None:
-            if usage.completion_tokens or not length:
-                completion = usage.completion_tokens
+            counted_prompt, counted_completion = usage.prompt_tokens, usage.completion_tokens
+            if counted_completion or not length:
+                completion = counted_completion
                 if usage.total_tokens is not None:
-                    completion = max(completion, usage.total_tokens - usage.prompt_tokens)
-            if usage.prompt_tokens or not characters:
-                prompt = usage.prompt_tokens
+                    completion = max(completion, usage.total_tokens - counted_prompt)
+            if counted_prompt or not characters:
+                prompt = counted_prompt
                 if not 1.0 <= prompt <= MAX_TOKENS:
                     prompt = _bounded(prompt)
                 if characters:
-                    ratio = min(prompt / characters, MAX_TOKENS_PER_CHARACTER)
+                    ratio = prompt / characters
+                    if ratio > MAX_TOKENS_PER_CHARACTER:
+                        ratio = MAX_TOKENS_PER_CHARACTER
                     learned.per_character += LEARNING_RATE * (ratio - learned.per_character)
         if not 1.0 <= completion <= MAX_TOKENS:
             completion = _bounded(completion)

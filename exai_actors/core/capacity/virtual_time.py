@@ -93,9 +93,10 @@ class StartTimeClock(Generic[Owner]):
 
     def settle(self, tag: VirtualTag[Owner], estimated: float, difference: float) -> None:
         """Correct the charge of an ended call from its estimate by ``difference``."""
-        tag.unsettled -= estimated
-        if tag.unsettled < 0.0:
-            tag.unsettled = 0.0
+        unsettled = tag.unsettled - estimated
+        if unsettled < 0.0:
+            unsettled = 0.0
+        tag.unsettled = unsettled
         if difference:
             tag.start += difference
             if tag.stamp:

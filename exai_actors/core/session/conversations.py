@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import islice
+from typing import Literal
 
 import msgspec
 
@@ -12,6 +13,8 @@ from exai_actors.core.session.packing import pack, unpacker
 from exai_actors.ids import ConversationId
 
 History = tuple[ChatMessage, ...]
+PlainMessage = tuple[Literal["user", "assistant"], str, tuple[str, ...]]
+"""A ChatMessage as a tuple: the same as bytes, and made in a third of the time."""
 
 
 class Conversation(msgspec.Struct, frozen=True, gc=False, array_like=True):
@@ -78,12 +81,10 @@ class Conversations:
     def add(
         self,
         conversation: ConversationId,
-        question: ChatMessage,
-        answer: ChatMessage,
-        *,
+        turn: tuple[PlainMessage, PlainMessage],
+        before: Conversation | None = None,
         model: str = "",
         system: str = "",
-        before: Conversation | None = None,
     ) -> int | None:
         """Append a turn, and drop the oldest turns and conversations that exceed the limits.
 
@@ -95,7 +96,7 @@ class Conversations:
             return None
         histories = self._histories
         turns = 1
-        history: History = (question, answer)
+        history: tuple[ChatMessage | PlainMessage, ...] = turn
         if conversation in histories:
             before = _unpack(self._drop(conversation))
         if before is not None:

@@ -57,18 +57,23 @@ class OutcomeStore:
     def __len__(self) -> int:
         return len(self.kept)
 
-    def remember(self, request: RequestKey, fingerprint: int, outcome: Outcome, now: float) -> None:
-        """Store an outcome in place of an earlier one, unless it alone exceeds the store."""
+    def remember(
+        self, names: tuple[RequestKey, ...], fingerprint: int, outcome: Outcome, now: float
+    ) -> None:
+        """Store an outcome under each name in place of an earlier one.
+
+        It is not stored if it alone exceeds the store. It counts once for each name.
+        """
         kept = self.kept
-        if request in kept:
-            self._drop(request)
         # As bytes, a tuple is the same as a Remembered.
         packed = pack((fingerprint, outcome, now + self.lifetime_s))
         size = len(packed)
-        if size > self.size:
-            return
-        kept[request] = packed
-        self._size += size
+        for name in names:
+            if name in kept:
+                self._drop(name)
+            if size <= self.size:
+                kept[name] = packed
+                self._size += size
         if len(kept) > self.count or self._size > self.size:
             self._make_room()
 

@@ -10,6 +10,7 @@ a key that no other run in the session has, so that late replies to an earlier r
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import Enum
 from math import inf
 from typing import Any
@@ -122,7 +123,16 @@ class SessionRequests:
     request alone may hold more.
     """
 
-    __slots__ = ("_active", "_named", "_outcomes", "_runs", "_text", "_window", "text_limit")
+    __slots__ = (
+        "_active",
+        "_named",
+        "_outcomes",
+        "_runs",
+        "_text",
+        "_window",
+        "find",
+        "text_limit",
+    )
 
     def __init__(self, window: Window, outcomes: OutcomeStore, text_limit: float = inf) -> None:
         self.text_limit = text_limit
@@ -130,6 +140,8 @@ class SessionRequests:
         self._window = window
         self._outcomes = outcomes
         self._active: dict[RequestKey, ActiveRequest] = {}
+        self.find: Callable[[RequestKey], ActiveRequest | None] = self._active.get
+        """The request in flight that its provider knows by this key."""
         self._named: dict[RequestKey, ActiveRequest] = {}
         self._runs = 0
 
@@ -159,10 +171,6 @@ class SessionRequests:
 
     def __len__(self) -> int:
         return len(self._active)
-
-    def find(self, run: RequestKey) -> ActiveRequest | None:
-        """The request in flight that its provider knows by this key."""
-        return self._active.get(run)
 
     def find_named(self, name: RequestKey | None) -> ActiveRequest | None:
         """The request in flight that clients know by this name."""
@@ -221,7 +229,7 @@ class SessionRequests:
         known = self._recognise(key, waiter, fingerprint, now)
         if known is Repeat.OTHER_CALL:
             return Repeat.KEY_OF_OTHER_CALL
-        if known is not None and name.is_repeatable():
+        if known is not None and not name.run:
             if active is not None:
                 active.names += (name,)
                 self._named[name] = active
@@ -292,7 +300,9 @@ class SessionRequests:
 
     def end(self, active: ActiveRequest, outcome: Outcome, now: float) -> list[ActiveRequest]:
         """Remove a request and store its outcome; return those to send in its place."""
-        self.remember(active.names, hash(active.arguments), outcome, now)
+        if active.names and outcome.kind != "refused":
+            # Nothing was done for a refused one: a repeat of it is a new request.
+            self._outcomes.remember(active.names, hash(active.arguments), outcome, now)
         return self.abandon(active)
 
     def abandon(self, active: ActiveRequest) -> list[ActiveRequest]:
@@ -310,11 +320,9 @@ class SessionRequests:
     def remember(
         self, names: tuple[RequestKey, ...], fingerprint: int, outcome: Outcome, now: float
     ) -> None:
-        """Store an outcome for repeats. A refusal is not stored: nothing was done yet."""
-        if names and outcome.kind != "refused":
-            self._outcomes.remember(names[0], fingerprint, outcome, now)
-            for name in names[1:]:
-                self._outcomes.share(names[0], name)
+        """Store the outcome of a request that was never in flight."""
+        if names:
+            self._outcomes.remember(names, fingerprint, outcome, now)
 
     def leave(self, connection: ConnectionId) -> tuple[ActiveRequest, ...]:
         """Remove a connection's waiters; return the requests that have none left."""

@@ -59,7 +59,7 @@ class ChatRequest(
 
     The fast path decodes it directly, with the limits that ``parse_call`` checks; it accepts no
     images, none of ``more``, and nothing that exists for old clients only. ``prompt`` may be empty
-    if ``more`` has messages.
+    if ``more`` has messages. ``stream`` applies unless the options of the call say otherwise.
     """
 
     prompt: Annotated[str, Meta(min_length=1)]
@@ -72,17 +72,13 @@ class ChatRequest(
     timeout_s: Annotated[float, Meta(ge=0.1, le=3600)] | None = None
     more: MoreArguments | None = None
 
-    def streams(self, options: CallOptions) -> bool:
-        """Whether to stream the answer: as the options say, or else the arguments."""
-        return self.stream if options.stream is None else options.stream
-
     def time_allowed(self, options: CallOptions, default_s: float) -> float:
         """The seconds that the request may take, waiting included."""
         allowed = default_s if options.deadline_ms is None else options.deadline_ms / 1000
         return allowed if self.timeout_s is None else min(allowed, self.timeout_s)
 
     def to_upstream(
-        self, model: str, system_prompt: str, history: tuple[ChatMessage, ...], *, stream: bool
+        self, model: str, system_prompt: str, history: tuple[ChatMessage, ...], stream: bool
     ) -> ChatCall:
         """The call for the service, where the model is known as ``model``."""
         if self.more is not None:

@@ -91,4 +91,10 @@ class Ref:
                 if not scheduler.armed:
                     scheduler.request_turn_for(cell)
             return "accepted"
-        return cell.offer(message)
+        mailbox = cell.mailbox
+        if len(mailbox.user) >= mailbox.limit:
+            return cell.offer(message)
+        mailbox.user.append(message)
+        if not cell.scheduled:
+            cell.scheduler.enqueue(cell)
+        return "accepted"

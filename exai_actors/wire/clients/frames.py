@@ -124,8 +124,10 @@ class CheckedCall(msgspec.Struct, frozen=True, gc=False):
     @property
     def streams(self) -> bool:
         """Whether the client wants chunks."""
-        arguments = self.arguments
-        return isinstance(arguments, ChatRequest) and arguments.streams(self.options)
+        arguments, wanted = self.arguments, self.options.stream
+        return isinstance(arguments, ChatRequest) and (
+            arguments.stream if wanted is None else wanted
+        )
 
 
 class Cancel(msgspec.Struct, frozen=True):

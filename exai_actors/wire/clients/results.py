@@ -22,7 +22,6 @@ Envelope = Literal["plain", "ex-ai"]
 def result(
     reply: ReplyTo,
     answer: ToolResult,
-    *,
     tool: str = "chat",
     compat_text: bool = True,
     envelope: Envelope = "plain",

@@ -188,7 +188,8 @@ class AgainstBruteForce(RuleBasedStateMachine):
     @rule(actual=COSTS, data=st.data())
     def settle(self, actual: float, data: st.DataObject) -> None:
         tenant, session, cost = self.taken.pop(data.draw(st.integers(0, len(self.taken) - 1)))
-        self.queue.settle(self.queue.flow(session, tenant), cost, actual)
+        flow = self.queue.flow(session, tenant)
+        self.queue.settle(flow, cost, actual, flow.tenant.inverse_weight)
         self.model.settle(tenant, session, cost, actual)
 
     @precondition(lambda self: self.model.waiting)
@@ -314,7 +315,7 @@ def test_an_idle_session_earns_no_credit() -> None:
         queue.put(busy, RequestKey(f"busy {number}"), "busy", 1.0, 0.0)
     for _ in range(100):
         queue.take(0.0)
-        queue.settle(busy, 1.0, 1.0)
+        queue.settle(busy, 1.0, 1.0, 1.0)
     late = queue.flow(SessionId("late"), DEFAULT_TENANT)
     for number in range(50):
         queue.put(late, RequestKey(f"late {number}"), "late", 1.0, 0.0)
@@ -334,7 +335,7 @@ def test_a_newcomer_does_not_wait_for_estimates_of_others_that_were_too_high() -
     for number in range(40):
         ended = running.pop(0)
         assert ended is not None
-        queue.settle(flows[ended], 500.0, 3.0)
+        queue.settle(flows[ended], 500.0, 3.0, 1.0)
         if ended == "small":
             queue.put(flows["small"], RequestKey(str(number)), "small", 500.0, 0.0)
         turns.append(queue.take(0.0))
@@ -354,7 +355,7 @@ def test_a_cost_above_its_estimate_is_paid_later() -> None:
         assert taken is not None
         turns.append(taken)
         if taken == "dear":
-            queue.settle(flows["dear"], 1.0, 9.0)
+            queue.settle(flows["dear"], 1.0, 9.0, 1.0)
     assert turns.count("dear") == 6
 
 
@@ -399,7 +400,7 @@ def test_an_idle_session_earns_no_credit_while_no_call_waits() -> None:
     busy = queue.flow(SessionId("busy"), DEFAULT_TENANT)
     for _ in range(100):
         queue.charge(busy, 1.0)
-        queue.settle(busy, 1.0, 1.0)
+        queue.settle(busy, 1.0, 1.0, 1.0)
     late = queue.flow(SessionId("late"), DEFAULT_TENANT)
     for number in range(50):
         queue.put(busy, RequestKey(str(number)), "busy", 1.0, 0.0)
@@ -469,7 +470,7 @@ def test_settling_one_call_leaves_the_estimates_of_others_in_flight_at_any_weigh
     light = queue.flow(SessionId("l"), TenantName("light"))
     queue.charge(heavy, 100.0)
     queue.charge(heavy, 100.0)
-    queue.settle(heavy, 100.0, 100.0)
+    queue.settle(heavy, 100.0, 100.0, heavy.tenant.inverse_weight)
     # Serving a third call moves the virtual time to what the others have really cost: 100 / 4.
     queue.charge(heavy, 4.0)
     queue.put(light, RequestKey("l"), "light", 4.0, 0.0)

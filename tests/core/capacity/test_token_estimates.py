@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exai_actors.core.calls import ChatCall, ChatMessage, Usage
-from exai_actors.core.capacity.cost import cost_of
+from exai_actors.core.capacity.cost import COMPLETION_WEIGHT
 from exai_actors.core.capacity.token_estimates import (
     FIRST_COMPLETION,
     MAX_MODELS,
@@ -109,5 +109,5 @@ def test_an_image_counts_as_much_text() -> None:
     assert TokenEstimator().estimate(call, characters_of(call))[0] >= 2 * TOKENS_PER_IMAGE
 
 
-def test_an_answer_costs_twice_as_much_as_its_prompt() -> None:
-    assert cost_of(10.0, 100.0) == 210.0
+def test_a_token_of_an_answer_costs_twice_as_much_as_one_of_a_prompt() -> None:
+    assert COMPLETION_WEIGHT == 2

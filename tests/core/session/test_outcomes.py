@@ -32,7 +32,7 @@ TEN = bytes_of(answer("1234567890"))
 def test_an_outcome_is_found_with_the_fingerprint_of_its_call() -> None:
     store = OutcomeStore(count=8, size=10_000, lifetime_s=10.0)
     outcome = answer("hello")
-    store.remember(A, 42, outcome, now=0.0)
+    store.remember((A,), 42, outcome, now=0.0)
     found = store.find(A, now=1.0)
     assert found is not None
     assert (found.fingerprint, found.outcome) == (42, outcome)
@@ -41,7 +41,7 @@ def test_an_outcome_is_found_with_the_fingerprint_of_its_call() -> None:
 
 def test_an_outcome_expires() -> None:
     store = OutcomeStore(count=8, size=10_000, lifetime_s=10.0)
-    store.remember(A, 1, answer("hello"), now=5.0)
+    store.remember((A,), 1, answer("hello"), now=5.0)
     assert store.find(A, now=14.999) is not None
     assert store.find(A, now=15.0) is None
     assert len(store) == 0
@@ -51,14 +51,14 @@ def test_a_full_store_drops_several_of_the_oldest_at_a_time() -> None:
     store = OutcomeStore(count=16, size=10_000, lifetime_s=10.0)
     requests = [RequestKey(str(number)) for number in range(17)]
     for request in requests:
-        store.remember(request, 1, answer("hello"), now=0.0)
+        store.remember((request,), 1, answer("hello"), now=0.0)
     assert [each for each in requests if store.find(each, now=0.0)] == requests[2:]
 
 
 def test_the_oldest_outcome_is_dropped_when_there_are_too_many() -> None:
     store = OutcomeStore(count=2, size=10_000, lifetime_s=10.0)
     for request in (A, B, C):
-        store.remember(request, 1, answer("hello"), now=0.0)
+        store.remember((request,), 1, answer("hello"), now=0.0)
     assert store.find(A, now=0.0) is None
     assert store.find(B, now=0.0) is not None
     assert store.find(C, now=0.0) is not None
@@ -67,16 +67,16 @@ def test_the_oldest_outcome_is_dropped_when_there_are_too_many() -> None:
 def test_the_oldest_outcomes_are_dropped_when_they_are_too_large() -> None:
     store = OutcomeStore(count=8, size=2 * TEN, lifetime_s=10.0)
     for request in (A, B):
-        store.remember(request, 1, answer("1234567890"), now=0.0)
-    store.remember(C, 1, answer("12345678901"), now=0.0)
+        store.remember((request,), 1, answer("1234567890"), now=0.0)
+    store.remember((C,), 1, answer("12345678901"), now=0.0)
     assert [request for request in KEYS if store.find(request, now=0.0)] == [C]
 
 
 def test_text_counts_by_its_bytes() -> None:
     store = OutcomeStore(count=8, size=TEN, lifetime_s=10.0)
-    store.remember(A, 1, answer("一二三四"), now=0.0)
+    store.remember((A,), 1, answer("一二三四"), now=0.0)
     assert store.find(A, now=0.0) is None
-    store.remember(A, 1, answer("一二三"), now=0.0)
+    store.remember((A,), 1, answer("一二三"), now=0.0)
     assert store.find(A, now=0.0) is not None
 
 
@@ -92,20 +92,20 @@ def test_an_outcome_larger_than_the_store_evicts_nothing(
     outcome: Outcome,
 ) -> None:
     store = OutcomeStore(count=8, size=TEN, lifetime_s=10.0)
-    store.remember(A, 1, answer("1234567890"), now=0.0)
-    store.remember(B, 1, outcome, now=0.0)
+    store.remember((A,), 1, answer("1234567890"), now=0.0)
+    store.remember((B,), 1, outcome, now=0.0)
     assert store.find(B, now=0.0) is None
     assert store.find(A, now=0.0) is not None
 
 
 def test_a_later_outcome_replaces_the_earlier_even_if_it_is_too_large() -> None:
     store = OutcomeStore(count=8, size=TEN, lifetime_s=10.0)
-    store.remember(A, 1, answer("old"), now=0.0)
-    store.remember(A, 2, answer("new"), now=1.0)
+    store.remember((A,), 1, answer("old"), now=0.0)
+    store.remember((A,), 2, answer("new"), now=1.0)
     found = store.find(A, now=1.0)
     assert found is not None
     assert found.fingerprint == 2
-    store.remember(A, 3, answer("much too large"), now=2.0)
+    store.remember((A,), 3, answer("much too large"), now=2.0)
     assert store.find(A, now=2.0) is None
 
 
@@ -113,7 +113,7 @@ def test_a_later_outcome_replaces_the_earlier_even_if_it_is_too_large() -> None:
     "store", [OutcomeStore(0, 1000, 10.0), OutcomeStore(8, 1000, 0.0)], ids=["count", "time"]
 )
 def test_a_store_of_nothing_keeps_nothing(store: OutcomeStore) -> None:
-    store.remember(A, 1, answer("hello"), now=0.0)
+    store.remember((A,), 1, answer("hello"), now=0.0)
     assert store.find(A, now=0.0) is None
 
 
@@ -135,7 +135,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.now += seconds
         self.calls += 1
         outcome, expires = answer("x" * length), self.now + self.store.lifetime_s
-        self.store.remember(request, self.calls, outcome, self.now)
+        self.store.remember((request,), self.calls, outcome, self.now)
         self.kept = [each for each in self.kept if each[0] != request]
         size = len(pack(Remembered(self.calls, outcome, expires)))
         if size <= self.store.size:

@@ -55,7 +55,7 @@ class Session:
         known = self.requests.recognise((connection, name), hash(arguments), now, key)
         if known is not None:
             return known
-        names = (name,) if name.is_repeatable() else ()
+        names = () if name.run else (name,)
         return self.accept(name, arguments, connection, names + ((key,) if key else ()))
 
     def accept(
