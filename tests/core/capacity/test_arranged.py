@@ -55,7 +55,7 @@ def test_an_idle_session_that_goes_first_gains_nothing_for_the_time_before() -> 
     queue = filled(*(f"b{number}" for number in range(5)))
     for _ in range(5):
         queue.take(0.0)
-        queue.settle(queue.flow(B, DEFAULT_TENANT), 1.0, 1.0)
+        queue.settle(queue.flow(B, DEFAULT_TENANT), 1.0, 1.0, 1.0)
     put(queue, "a1", 4.0)
     queue.move_first(*key("a1"))
     assert queue.take(0.0) == "a1"
