@@ -1,6 +1,7 @@
 """Take pictures of the web console before a broker under load: ``python tools/picture_console.py``.
 
-Without arguments it writes the README's picture, docs/img/console.webp. ``--all FOLDER`` writes
+Without arguments it writes those of the documentation to docs/img: the overview, dark and light,
+and the reason why a request waits. ``--all FOLDER`` writes
 every pane instead, dark and light, wide and narrow, under load and idle. The broker, its clients
 and the browser run on this machine; everything stops by itself. Needs Chromium and Pillow, which
 the extra "bench" brings.
@@ -12,12 +13,15 @@ import argparse
 import asyncio
 import contextlib
 import os
+import random
 import re
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from io import BytesIO
 from pathlib import Path
+from typing import Literal
 
 from playwright.async_api import Browser, Page, async_playwright
 
@@ -29,7 +33,7 @@ sys.path.insert(0, str(ROOT))  # so that the other tools can be imported
 
 from tools.real_parts import CHROMIUM_MISSING, chromium  # noqa: E402
 
-PICTURE = ROOT / "docs" / "img" / "console.webp"
+IMAGES = ROOT / "docs" / "img"
 MAX_BYTES = 200_000
 FLAGS = [
     "--disable-quic",
@@ -39,8 +43,12 @@ FLAGS = [
     "--disable-sync",
 ]
 OPERATOR_TOKEN = "an-operators-token-for-pictures"
-TENANTS = {"research": (2, 9), "support": (1, 3), "nightly": (0.5, 14)}
-"""The weight of each tenant, and the number of requests that it keeps going."""
+TENANTS: dict[str, tuple[float, dict[str, int]]] = {
+    "research": (2, {"kimi-k3": 5, "glm-5": 3, "small": 2}),
+    "support": (1, {"kimi-k3": 3, "small": 3}),
+    "nightly": (0.5, {"kimi-k3": 8, "glm-5": 4, "small": 4}),
+}
+"""The weight of each tenant, and how many clients it has for each model."""
 CONFIG = """\
 [server]
 port = 0
@@ -60,7 +68,7 @@ limit = 4
 models = ["kimi-k3"]
 tokens = 60
 tokens_per_second = 80
-requests_per_minute = 200
+requests_per_minute = 280
 
 [[provider]]
 name = "glm"
@@ -68,7 +76,7 @@ kind = "synthetic"
 limit = 2
 models = ["glm-5"]
 tokens = 40
-tokens_per_second = 30
+tokens_per_second = 40
 
 [[provider]]
 name = "local"
@@ -110,9 +118,10 @@ async def broker(config: str, environment: dict[str, str]) -> AsyncIterator[str]
 async def load(url: str) -> AsyncIterator[None]:
     """Clients of several tenants that keep the providers busy."""
     tasks = [
-        asyncio.create_task(_client(url, tenant, number))
-        for tenant, (_, count) in TENANTS.items()
-        for number in range(count)
+        asyncio.create_task(_client(url, tenant, f"{tenant}-{model}-{number}", model))
+        for tenant, (_, clients) in TENANTS.items()
+        for model, count in clients.items()
+        for number in range(1, count + 1)
     ]
     try:
         yield
@@ -122,14 +131,12 @@ async def load(url: str) -> AsyncIterator[None]:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _client(url: str, tenant: str, number: int) -> None:
-    models = ("kimi-k3", "kimi-k3", "glm-5", "small")
-    session = f"{tenant}-{number % 4 + 1}"
+async def _client(url: str, tenant: str, session: str, model: str) -> None:
     async with connect(url, token=f"token-of-{tenant}-clients", session_id=session) as client:
         for turn in range(10_000):
-            model = models[(number + turn) % len(models)]
             with contextlib.suppress(BrokerError):
                 await client.call("chat", prompt=f"Question {turn} of {session}", model=model)
+            await asyncio.sleep(random.uniform(0, 0.5))
 
 
 def tenant_tables() -> str:
@@ -147,12 +154,6 @@ def environment() -> dict[str, str]:
     return {"EXAI_PICTURE_OPERATOR": OPERATOR_TOKEN, **tokens}
 
 
-@contextmanager
-def _profile() -> Iterator[str]:
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        yield folder
-
-
 async def log_in(page: Page, address: str) -> None:
     """Open the console as the operator."""
     await page.goto(address)
@@ -161,22 +162,36 @@ async def log_in(page: Page, address: str) -> None:
     await page.wait_for_selector(".status.live")
 
 
-async def _readme_picture(browser: Browser, address: str) -> None:
-    from io import BytesIO
+async def _documentation(browser: Browser, address: str) -> None:
+    await asyncio.sleep(70)  # so that the plots have something to show
+    for scheme in ("dark", "light"):
+        page = await _open(browser, scheme)
+        await log_in(page, address)
+        await asyncio.sleep(3)
+        _pack(await page.screenshot(), f"console-{scheme}.webp")
+    await page.goto(f"{address}/requests?filter=state:queued&sort=-waited_s")
+    await page.wait_for_selector(".status.live")
+    await page.keyboard.press("j")
+    await page.keyboard.press("Enter")
+    await asyncio.sleep(2)
+    _pack(await page.screenshot(), "console-why.webp")
 
+
+async def _open(browser: Browser, scheme: Literal["dark", "light"]) -> Page:
+    return await browser.new_page(
+        viewport={"width": 1280, "height": 800}, color_scheme=scheme, device_scale_factor=1.5
+    )
+
+
+def _pack(picture: bytes, name: str) -> None:
     from PIL import Image
 
-    page = await browser.new_page(
-        viewport={"width": 1280, "height": 760}, color_scheme="dark", device_scale_factor=1.5
-    )
-    await log_in(page, address)
-    await asyncio.sleep(45)  # so that the plots have something to show
-    image = Image.open(BytesIO(await page.screenshot()))
+    image, file = Image.open(BytesIO(picture)), IMAGES / name
     for quality in (90, 80, 70, 60, 50):
-        image.save(PICTURE, quality=quality, method=6)
-        if PICTURE.stat().st_size <= MAX_BYTES:
+        image.save(file, quality=quality, method=6)
+        if file.stat().st_size <= MAX_BYTES:
             break
-    print(f"wrote {PICTURE.relative_to(ROOT)}, {PICTURE.stat().st_size:,} bytes")
+    print(f"wrote {file.relative_to(ROOT)}, {file.stat().st_size:,} bytes")
 
 
 async def _all_panes(browser: Browser, address: str, folder: Path, name: str) -> None:
@@ -209,7 +224,7 @@ async def _main(folder: Path | None, program: str) -> None:
                 await _all_panes(browser, address, folder, "idle")
             async with load(url):
                 if folder is None:
-                    await _readme_picture(browser, address)
+                    await _documentation(browser, address)
                 else:
                     await _all_panes(browser, address, folder, "load")
         finally:
