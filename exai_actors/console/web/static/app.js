@@ -397,7 +397,7 @@ function card(key, columns, cells) {
     <h3><a href=${address({ pane, of: key, filter: "", sort: "" })} @click=${(event) => { if (!event.ctrlKey && !event.metaKey) { event.preventDefault(); go({ pane, of: key }); } }}>${key}</a>
       <span class="chip ${tone(columns[at("state")], cell("state"))}">${text("state")}</span></h3>
     <div class="use"><b>${number(cell("in_flight") ?? 0)}</b> of ${number(cell("limit") ?? 0)} in flight<meter min="0" max="1" aria-label="Share of the limit of ${key}" .value=${share}></meter></div>
-    <dl>${shown.map(([name, title]) => html`<div class=${name === "gate" && gate >= 0.85 ? "warn" : ""}><dt>${title}</dt><dd>${text(name)}</dd></div>`)}
+    <dl>${shown.map(([name, title]) => html`<div class=${name === "gate" && gate >= 0.7 ? (gate >= 0.85 ? "bad" : "warn") : ""}><dt>${title}</dt><dd>${text(name)}</dd></div>`)}
       <div class=${cell("conserved") ? "good" : "bad"}><dt title=${columns[at("conserved")]?.help ?? ""}>Permits</dt><dd>${cell("conserved") ? "✓ add up" : "✗ do not add up"}</dd></div></dl>
   </article>`;
 }
@@ -416,22 +416,24 @@ function noteShares() {
 function fairness(rows) {
   const columns = feed.columns("tenants");
   const at = (name) => columns.findIndex((column) => column.name === name);
-  const [received, entitled, weight] = [at("share_received"), at("share_entitled"), at("weight")];
+  const [received, entitled, weight, queued] = ["share_received", "share_entitled", "weight", "queued"].map(at);
   if (received < 0 || entitled < 0) return nothing;
   const mean = (key, column) => {
     const all = shares.map((each) => each.get(key)?.[column] ?? 0);
     return all.reduce((sum, each) => sum + each, 0) / (all.length || 1);
   };
-  const all = [...rows.rows].map(([key, cells]) => ({ key, name: cells[0], got: mean(key, received), due: mean(key, entitled), weight: cells[weight] }));
-  const active = all.filter((each) => each.due > 0).map((each) => each.got / each.due);
+  const all = [...rows.rows].map(([key, cells]) => ({ key, name: cells[0], got: mean(key, received), due: mean(key, entitled), waits: mean(key, queued), weight: cells[weight] }));
+  // A tenant without waiting requests gets all that it asks for, which may be less than its share.
+  const active = all.filter((each) => each.due > 0 && each.waits >= 0.5).map((each) => each.got / each.due);
   const sum = active.reduce((total, each) => total + each, 0);
   const squares = active.reduce((total, each) => total + each * each, 0);
   const jain = squares ? (sum * sum) / (active.length * squares) : null;
   const top = Math.max(0.0001, ...all.map((each) => Math.max(each.got, each.due)));
   const percent = (value) => `${(100 * value).toFixed(1)} %`;
-  return html`<div class="fairness"><p>${jain === null
-      ? html`<span class="muted">No tenant has received anything yet.</span>`
-      : html`Jain index <b class=${jain >= 0.95 ? "good" : "warn"}>${jain.toFixed(3)}</b> <span class="muted">(1 is perfectly fair) over ${active.length} ${active.length === 1 ? "tenant" : "tenants"} with work. Means of the last ${shares.length} s. The line marks the share to which the weight entitles.</span>`}</p>
+  return html`<div class="fairness"><p>${active.length < 2
+      ? html`<span class="muted">Fewer than two tenants have waiting requests: each gets all that it asks for.</span>`
+      : html`Jain index <b class=${jain >= 0.9 ? "good" : "warn"}>${jain.toFixed(3)}</b> <span class="muted">over the ${active.length} tenants with waiting requests; 1 is perfectly fair.</span>`}
+      <span class="muted">Means of the last ${shares.length} s. The line marks the share to which the weight entitles.</span></p>
     <ul>${all.slice(0, 40).map((each) => html`<li><span class="name">${each.name} <small class="muted">${each.weight === undefined ? "" : `weight ${each.weight}`}</small></span>
       <span class="track"><i .style=${`width: ${(100 * each.got) / top}%`}></i><u .style=${`left: ${(100 * each.due) / top}%`}></u></span>
       <span class="num">${percent(each.got)} <small class="muted">of ${percent(each.due)}</small></span></li>`)}</ul></div>`;

@@ -11,7 +11,8 @@ export class Detail {
   #onChange;
   #of = "";
   #table = "";
-  #cells = null;
+  #cells;
+  #last;
   #answers = {};
   #problems = {};
   #timer = 0;
@@ -27,7 +28,7 @@ export class Detail {
     clearTimeout(this.#timer);
     this.#table = table;
     this.#of = of;
-    this.#cells = null;
+    this.#cells = this.#last = undefined;
     this.#answers = {};
     this.#problems = {};
     if (of) this.#ask();
@@ -61,20 +62,25 @@ export class Detail {
   template(columns, table, close, act) {
     if (!this.#of) return nothing;
     const cells = table.rows.get(this.#of);
-    if (cells) this.#cells = cells;
-    const shown = cells ?? this.#cells;
+    const shown = cells ?? this.#last;
+    [this.#cells, this.#last] = [cells, shown];
     return html`<aside id="detail" aria-label="Detail" tabindex="-1">
       <div class="detail-head"><h2>${this.#of}</h2><span>${act ? html`<button class="plain-button" @click=${act}>Actions …</button>` : nothing}<button @click=${close} aria-label="Close the detail">✕</button></span></div>
-      ${!cells && table.isLoaded
-        ? html`<p class="stale">${shown ? "No longer in the rows in sight; these are the last figures." : "Not among the rows in sight."}</p>`
-        : nothing}
+      ${!cells && table.isLoaded ? html`<p class="stale">${this.#whyGone(shown)}</p>` : nothing}
       ${this.#why()}${this.#timeline()}${this.#actor()}
       ${shown ? html`<h3>Figures</h3><dl class="pairs">${pairs(columns, shown)}</dl>` : nothing}
     </aside>`;
   }
 
+  #whyGone(shown) {
+    const problem = Object.values(this.#problems)[0];
+    const gone = problem ? `${problem[0].toUpperCase()}${problem.slice(1)}.` : "It is not among the rows in sight.";
+    return shown ? `${gone} These are the last figures.` : gone;
+  }
+
   #problem(question) {
-    const problem = this.#problems[question];
+    const isSaid = question === "request" && this.#problems.why;
+    const problem = this.#cells && !isSaid && this.#problems[question];
     return problem ? html`<p class="muted">${problem}</p>` : nothing;
   }
 
@@ -101,7 +107,8 @@ export class Detail {
     const steps = this.#answers.request?.timeline;
     if (!steps) return this.#problem("request");
     const start = steps[0]?.at_s ?? 0;
-    const end = Math.max(...steps.map((step) => step.at_s), start + 0.001);
+    const isFar = (step) => step.event === "deadline";
+    const end = Math.max(...steps.filter((step) => !isFar(step)).map((step) => step.at_s), start + 0.001);
     return html`<h3>Timeline</h3><ol class="timeline">${steps.map((step, at) => {
       const from = (100 * (step.at_s - start)) / (end - start);
       const next = steps[at + 1]?.at_s ?? step.at_s;
@@ -110,7 +117,7 @@ export class Detail {
         <span class="when">+${duration(step.at_s - start)}</span>
         <span class="where ${step.where}">${step.where}</span>
         <span class="event">${step.event}${step.detail ? html` <span class="muted">${step.detail}</span>` : nothing}</span>
-        <span class="track" aria-hidden="true"><i class=${step.where} .style=${`margin-left: ${Math.min(from, 99)}%; width: max(2px, ${width}%)`}></i></span>
+        ${isFar(step) ? nothing : html`<span class="track" aria-hidden="true"><i class=${step.where} .style=${`margin-left: ${Math.min(from, 99)}%; width: max(2px, ${width}%)`}></i></span>`}
       </li>`;
     })}</ol>`;
   }
