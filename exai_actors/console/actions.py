@@ -24,6 +24,7 @@ from exai_actors.core.operations.action import (
 )
 from exai_actors.core.operations.audit import MAX_TARGETS_NAMED, AuditEntry, TargetEffect
 from exai_actors.core.operators import Operator
+from exai_actors.errors import ExaiError
 from exai_actors.ports import Clock
 from exai_actors.runtime import ActorDeadError, Driver, LoopFuture, MailboxFull, PathRef, Timeout
 from exai_actors.wire.console.protocol import Act
@@ -63,8 +64,8 @@ class Plan:
     carry_out: Callable[[Cause], Replies]
 
 
-MakePlan = Callable[[str, Mapping[str, Any]], Plan]
-"""Plans an action for the target with this key. Raises ActionError."""
+MakePlan = Callable[[str, Mapping[str, Any]], Plan | LoopFuture[Plan]]
+"""Plans an action for the target with this key, perhaps later. Raises ActionError."""
 
 
 @final
@@ -194,7 +195,7 @@ class Actions:
         return tuple(key for key, _ in matching)
 
 
-def _planned(plan: MakePlan, arguments: Mapping[str, Any], target: str) -> Plan:
+def _planned(plan: MakePlan, arguments: Mapping[str, Any], target: str) -> Plan | LoopFuture[Plan]:
     """Whatever goes wrong is a problem of this target: others still get theirs."""
     try:
         return plan(target, arguments)
@@ -212,7 +213,7 @@ class _Running:
         self,
         driver: Driver,
         act: Act,
-        plan: Callable[[str], Plan],
+        plan: Callable[[str], Plan | LoopFuture[Plan]],
         cause: Cause,
         targets: Iterable[str],
         done: Callable[[Acted], object],
@@ -238,6 +239,26 @@ class _Running:
         self._effects[target] = TargetEffect(target, "", ok=False)
         try:
             plan = self._plan(target)
+        except ActionError as error:
+            self._settled(target, str(error), None)
+            return
+        if isinstance(plan, LoopFuture):
+            plan.add_done_callback(lambda reply: self._planned_later(target, reply))
+        else:
+            self._carry_out(target, plan)
+
+    def _planned_later(self, target: str, reply: LoopFuture[Plan]) -> None:
+        try:
+            plan = reply.get()
+        except ExaiError as error:
+            self._settled(target, str(error), None)
+        except Exception as error:  # noqa: BLE001 - whatever was raised on the other thread
+            self._settled(target, f"internal error ({type(error).__name__})", None)
+        else:
+            self._carry_out(target, plan)
+
+    def _carry_out(self, target: str, plan: Plan) -> None:
+        try:
             replies = () if self._act.preview else plan.carry_out(self._cause)
         except ActionError as error:
             self._settled(target, str(error), None)
@@ -292,6 +313,8 @@ def _problem_in(reply: LoopFuture[Any]) -> str | None:
         return "it has ended; look at its row"
     except MailboxFull:
         return "its mailbox is full; try again in a moment"
+    except (ExaiError, OSError) as error:
+        return str(error)
     except Exception as error:  # noqa: BLE001 - whatever the actor raised, it has failed
         return f"it failed ({type(error).__name__}); see the log"
     return problem

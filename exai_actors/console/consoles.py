@@ -9,6 +9,7 @@ from typing import Any
 from exai_actors.console.actions import Actions
 from exai_actors.console.actor import ConsoleActor
 from exai_actors.console.audit import Audit, Write
+from exai_actors.console.broker_actions import BrokerActions, Process
 from exai_actors.console.client_actions import ClientActions
 from exai_actors.console.explanations import register_explanations
 from exai_actors.console.faults import Faults, Save, greeting_of
@@ -23,6 +24,7 @@ from exai_actors.console.ring import Ring
 from exai_actors.console.tables.actors import ACTORS, ActorRows
 from exai_actors.console.tables.alarms import ALARMS, alarm_rows
 from exai_actors.console.tables.broker import BROKER, broker_rows
+from exai_actors.console.tables.config import CONFIG
 from exai_actors.console.tables.connections import CONNECTIONS, connection_rows
 from exai_actors.console.tables.events import (
     DEAD_LETTERS,
@@ -76,6 +78,7 @@ class Consoles:
         providers: Mapping[ProviderName, PathRef],
         clock: Clock,
         write_audit: Write | None = None,
+        process: Process | None = None,
     ) -> None:
         self._system = system
         self._supervisor = PathRef(system, "/consoles")
@@ -124,6 +127,9 @@ class Consoles:
         self.actions = Actions(self._sources, audit, system.driver, clock)
         ProviderActions(providers, parts).register(self.actions)
         ClientActions(system, parts).register(self.actions)
+        if process is not None:
+            self._sources.add(CONFIG, process.settings)
+            BrokerActions(process, parts, system.driver).register(self.actions)
 
     @property
     def sources(self) -> Sources:

@@ -106,14 +106,23 @@ async def _serve(
             log.info("broker.started", url=broker.url)
             on_ready(broker.url)
             first_signal = asyncio.ensure_future(signalled.get())
-            ends: set[asyncio.Future[Any]] = {first_signal, broker.gave_up, out_of_memory}
+            ends: set[asyncio.Future[Any]] = {
+                first_signal,
+                broker.drain_asked,
+                broker.gave_up,
+                out_of_memory,
+            }
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-            if not first_signal.done():
-                first_signal.cancel()
-                if out_of_memory.done():
-                    raise EndedByWatchdog(out_of_memory.result())
+            if first_signal.done():
+                await _drain(broker, first_signal.result().name, signalled)
+                return
+            first_signal.cancel()
+            if broker.drain_asked.done():
+                await _drain(broker, broker.drain_asked.result(), signalled)
+            elif out_of_memory.done():
+                raise EndedByWatchdog(out_of_memory.result())
+            else:
                 raise BrokerGaveUp(str(broker.gave_up.result()))
-            await _drain(broker, first_signal.result(), signalled)
 
 
 def _receive_signals(loop: asyncio.AbstractEventLoop) -> asyncio.Queue[signal.Signals]:
@@ -141,13 +150,12 @@ def _receive_signals(loop: asyncio.AbstractEventLoop) -> asyncio.Queue[signal.Si
     return signalled
 
 
-async def _drain(
-    broker: Broker, first_signal: signal.Signals, signalled: asyncio.Queue[signal.Signals]
-) -> None:
+async def _drain(broker: Broker, cause: str, signalled: asyncio.Queue[signal.Signals]) -> None:
+    """``cause`` is the signal, or the operator with the reason."""
     statistics = broker.statistics()
     log.info(
         "broker.draining",
-        signal=first_signal.name,
+        signal=cause,
         in_flight=statistics.in_flight,
         queued=sum(provider.queued for provider in statistics.providers),
         timeout_s=broker.config.server.drain_s,

@@ -40,6 +40,7 @@ from exai_actors.daemon.logs.runtime_events import log_event
 from exai_actors.daemon.memory_guard import MemoryGuard, buffer_limit, guarding
 from exai_actors.daemon.observing.parts import Observing
 from exai_actors.daemon.pages import missing, pages
+from exai_actors.daemon.process_actions import ServedProcess
 from exai_actors.daemon.settings import (
     authenticator,
     connection_settings,
@@ -80,6 +81,9 @@ class Broker:
         self._started: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.save_recording: Callable[[str], object] = lambda _: None
         """Saves the last minutes immediately, with the cause; may be called on any thread."""
+        self.drain_asked: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        """An operator has begun to drain the broker; the process is to end with that."""
+        self._process = ServedProcess(config, self.statistics, self.ask_to_drain)
         self._drained = asyncio.Event()
         self._stopped = asyncio.Event()
         self._clock = SystemClock()
@@ -135,6 +139,7 @@ class Broker:
             providers=self._tree.directory.providers,
             clock=self._clock,
             write_audit=write_audit,
+            process=self._process,
         )
         stack.callback(self._consoles.watch_events())
         self._consoles.ring.start()
@@ -204,6 +209,7 @@ class Broker:
         self.save_recording = lambda cause: saved.write(
             faults.lines(self._clock.wall(), cause), cause
         )
+        self._process.save_recording = faults.snapshot
         stack.push_async_callback(saved.close)
         stack.callback(faults.save_pending)
 
@@ -222,13 +228,22 @@ class Broker:
             return self._consoles.open(peer, outbox)
         return self._tree.open_connection(peer, outbox)
 
+    def ask_to_drain(self, cause: str) -> None:
+        """Begin to drain, and let the process end when that is done."""
+        self._begin_drain()
+        if not self.drain_asked.done():
+            self.drain_asked.set_result(cause)
+
+    def _begin_drain(self) -> None:
+        self._server.stop_listening()
+        self._tree.drain()
+
     async def drain(self, timeout_s: float) -> bool:
         """Refuse new connections and requests, and let requests in flight end.
 
         After ``timeout_s`` the rest is answered with an error, and the result is False.
         """
-        self._server.stop_listening()
-        self._tree.drain()
+        self._begin_drain()
         if await self._is_drained_within(timeout_s):
             return True
         await self.abandon()

@@ -1,4 +1,4 @@
-"""`exai act` and `exai provider`: act on a running broker."""
+"""`exai act`, `exai provider`, `exai drain` and `exai snapshot`: act on a running broker."""
 
 from __future__ import annotations
 
@@ -104,6 +104,20 @@ def limit(name: str, limit: int, model: str | None, **how: Any) -> None:
 def gate(name: str, gate: str, limit: int, **how: Any) -> None:
     """Set a rate gate, such as requests_per_minute; 0 removes it."""
     _act("provider.gate", (name,), {"gate": gate, "limit": limit}, **how)
+
+
+@click.command()
+@act_options
+def drain(**how: Any) -> None:
+    """Refuse new requests, finish the others, and end the broker."""
+    _act("broker.drain", (), {}, **how)
+
+
+@click.command()
+@act_options
+def snapshot(**how: Any) -> None:
+    """Save the last minutes of the broker as a recording."""
+    _act("broker.snapshot", (), {}, **how)
 
 
 def _act(

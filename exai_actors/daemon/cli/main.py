@@ -52,6 +52,14 @@ COMMANDS = {
         "exai_actors.daemon.cli.act:provider",
         "Pause, resume, drain or limit a provider of the running broker.",
     ),
+    "drain": (
+        "exai_actors.daemon.cli.act:drain",
+        "Refuse new requests, finish the others, and end the broker.",
+    ),
+    "snapshot": (
+        "exai_actors.daemon.cli.act:snapshot",
+        "Save the last minutes of the broker as a recording.",
+    ),
     "act": ("exai_actors.daemon.cli.act:act", "Take an ACTION of the console."),
     "demo": (
         "exai_actors.daemon.demo.command:demo",

@@ -18,11 +18,11 @@ class Problem(msgspec.Struct, frozen=True):
     message: str
 
     def __str__(self) -> str:
-        key = _label(self.path)
+        key = label(self.path)
         return f"{self.origin}: {key}: {self.message}" if key else f"{self.origin}: {self.message}"
 
 
-def _label(path: KeyPath) -> str:
+def label(path: KeyPath) -> str:
     """``[server] port`` or ``[[provider]] limit``; the line number identifies the entry."""
     match path:
         case ():

@@ -23,9 +23,21 @@ def locate(text: str) -> dict[KeyPath, int]:
     return scanner.lines
 
 
+Span = tuple[int, int]
+"""The place of the first character, and that behind the last."""
+
+
+def value_spans(text: str) -> dict[KeyPath, Span]:
+    """The place of the value of each key in ``text``."""
+    scanner = _Scanner(text)
+    scanner.document()
+    return scanner.spans
+
+
 class _Scanner:
     def __init__(self, text: str) -> None:
         self.lines: dict[KeyPath, int] = {}
+        self.spans: dict[KeyPath, Span] = {}
         self._text = text
         self._at = 0
         self._line_starts = [0, *(at + 1 for at, char in enumerate(text) if char == "\n")]
@@ -71,7 +83,9 @@ class _Scanner:
             self._record(path, start)
         self._at += 1  # the equals sign, where _key stopped
         self._skip_blanks()
+        start = self._at
         self._value(path)
+        self.spans[path] = start, start + len(self._text[start : self._at].rstrip(" \t"))
 
     def _value(self, path: KeyPath) -> None:
         char = self._peek()
