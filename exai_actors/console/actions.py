@@ -24,7 +24,7 @@ from exai_actors.core.operations.action import (
 )
 from exai_actors.core.operations.audit import MAX_TARGETS_NAMED, AuditEntry, TargetEffect
 from exai_actors.core.operators import Operator
-from exai_actors.errors import ExaiError
+from exai_actors.errors import ExaiError, safe_str
 from exai_actors.ports import Clock
 from exai_actors.runtime import ActorDeadError, Driver, LoopFuture, MailboxFull, PathRef, Timeout
 from exai_actors.wire.console.protocol import Act
@@ -202,7 +202,7 @@ def _planned(plan: MakePlan, arguments: Mapping[str, Any], target: str) -> Plan 
     except ActionError:
         raise
     except Exception as error:
-        log.exception("console.action_failed", target=target)
+        log.exception("console.action_failed", target=target, error=safe_str(error))
         raise ActionError(f"internal error ({type(error).__name__}); see the log") from None
 
 

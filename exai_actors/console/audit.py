@@ -36,21 +36,33 @@ class Audit:
         self._entries.appendleft((str(next(self._numbers)), entry))
         if self._write is not None:
             self._write(entry.line())
-        record = log.warning if entry.outcome == "refused" else log.info
-        record(
-            "audit.refused" if entry.outcome == "refused" else "audit.done",
-            operator=entry.operator,
-            role=entry.role.value,
-            address=entry.address,
-            action=entry.action,
-            targets=entry.targets,
-            count=entry.count,
-            failed=entry.failed,
-            reason=entry.reason,
-            before=entry.before,
-            effect=entry.effect,
-            suppressed=entry.suppressed,
-        )
+        if entry.outcome == "refused":
+            log.warning(
+                "audit.refused",
+                operator=entry.operator,
+                role=entry.role.value,
+                address=entry.address,
+                action=entry.action,
+                targets=entry.targets,
+                count=entry.count,
+                reason=entry.reason,
+                cause=entry.effect,
+                suppressed=entry.suppressed,
+            )
+        else:
+            log.info(
+                "audit.done",
+                operator=entry.operator,
+                role=entry.role.value,
+                address=entry.address,
+                action=entry.action,
+                targets=entry.targets,
+                count=entry.count,
+                failed=entry.failed,
+                reason=entry.reason,
+                before=entry.before,
+                effect=entry.effect,
+            )
 
     def rows(self) -> Iterator[Keyed]:
         """The rows of the table ``audit``, the newest first."""
