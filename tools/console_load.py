@@ -16,6 +16,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from exai_actors.client import ExaiError, connect
+from exai_actors.runtime import LoopActor
 from exai_actors.testing.broker import running_broker
 
 TOKEN = "token-of-an-administrator"
@@ -44,11 +45,19 @@ def settings(port: int) -> dict[str, Any]:
     }
 
 
+class Idle(LoopActor):
+    """One of many rows."""
+
+
 @asynccontextmanager
-async def loaded_broker(clients: int, port: int = 0, seed: int = 1) -> AsyncIterator[str]:
-    """The URL of a broker that so many clients keep busy."""
+async def loaded_broker(
+    clients: int, port: int = 0, seed: int = 1, actors: int = 0
+) -> AsyncIterator[str]:
+    """The URL of a broker that so many clients keep busy, with further ``actors`` that idle."""
     os.environ.update(ENVIRONMENT)
     async with running_broker(settings(port)) as running:
+        for number in range(actors):
+            running.broker.system.spawn(Idle, path=f"/idle/actor-{number:05}")
         chance = random.Random(seed)
         url = running.broker.url
         tasks = [asyncio.ensure_future(_ask_on(url, chance)) for _ in range(clients)]
@@ -73,7 +82,7 @@ async def _ask_on(url: str, chance: random.Random) -> None:
 
 
 async def _main(options: argparse.Namespace) -> None:
-    async with loaded_broker(options.clients, options.port) as url:
+    async with loaded_broker(options.clients, options.port, actors=options.actors) as url:
         print(f"export EXAI_URL={url} EXAI_OPERATOR_TOKEN={TOKEN}", flush=True)
         await asyncio.sleep(options.seconds)
 
@@ -81,6 +90,7 @@ async def _main(options: argparse.Namespace) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Run a busy broker to watch in a console.")
     parser.add_argument("--clients", type=int, default=40)
+    parser.add_argument("--actors", type=int, default=0, help="further actors, which idle")
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--seconds", type=float, default=600)
     asyncio.run(_main(parser.parse_args()))

@@ -48,10 +48,6 @@ log = structlog.get_logger()
 
 HELLO_TIMEOUT_S = 5.0
 TOO_MANY = 1013
-# A console rests so many times as long as its frames took: it may have a fiftieth of the processor.
-_REST = 50.0
-# Between the parts of one reading it rests only so that others have their turns.
-_BREATH = 4.0
 
 UNAUTHORIZED = 4003, "the console needs the token of an operator"
 WRONG_TOKEN = 4003, "the token is not an operator's"
@@ -100,7 +96,7 @@ class ConsoleActor(LoopActor):
         super().__init__()
         self._outbox = outbox
         self._peer = peer
-        self._feed = Feed(sources)
+        self._feed = Feed(sources, clock.now)
         self._sources = sources
         self._questions = questions
         self._actions = actions
@@ -115,7 +111,6 @@ class ConsoleActor(LoopActor):
         self._refused: tuple[int, str] | None = None
         self._timer: Cancellable | None = None
         self._is_behind = False
-        self._unrested_s = 0.0
 
     def on_start(self) -> None:
         self._timer = self.schedule(HELLO_TIMEOUT_S, HelloDue())
@@ -271,14 +266,7 @@ class ConsoleActor(LoopActor):
         began = self._clock.now()
         for frame in self._feed.frames(now, self._clock.wall()):
             self._outbox.send(frame)
-        took_s = self._clock.now() - began
-        self._meter.sampled_s += took_s
-        self._unrested_s += took_s
-        if self._feed.is_reading:
-            self._feed.rest(now + _BREATH * took_s)
-        else:
-            self._feed.rest(now + _REST * self._unrested_s)
-            self._unrested_s = 0.0
+        self._meter.sampled_s += self._clock.now() - began
         due = self._feed.next_due()
         if self._timer is not None:
             self._timer.cancel()

@@ -24,6 +24,20 @@ from exai_actors.wire.console.protocol import (
 ReadRows = Callable[[], Iterable[Keyed]]
 
 _SHARED_FOR_S = 0.1
+REST = 50.0
+"""So many times as long as its frames took a console rests: it may have 1/50 of the processor."""
+# Between the parts of one reading it rests only so that others have their turns.
+_BREATH = 4.0
+HASTY_REST = 10.0
+"""The same for queries of a person at the keys."""
+HASTY_LOOKS = 8
+"""So many new queries in a row are answered immediately: a person at the keys waits for them."""
+HASTY_SHARED_S = 1.0
+"""They may show rows of a second ago, which are there already."""
+CHEAP_S = 0.002
+"""Tables that take no longer than that do not wait for the rest after others."""
+MOST_UNRESTED_S = 20.0
+"""The rest that hasty and cheap ones may put off."""
 ROWS_A_TURN = 1_000
 """Rows of one table that are read before the loop has its turn."""
 
@@ -50,10 +64,12 @@ class Sources:
             raise QueryError(f"there is no table '{name}'; choose from {known}")
         return self._tables[name][0]
 
-    def rows(self, name: str, now: float) -> list[Keyed] | ManyRows:
+    def rows(
+        self, name: str, now: float, shared_s: float = _SHARED_FOR_S
+    ) -> list[Keyed] | ManyRows:
         """The rows at ``now``, or those of a moment before; many are not read yet."""
         read_at, rows = self._read.get(name, (-inf, []))
-        if now - read_at >= _SHARED_FOR_S:
+        if now - read_at >= shared_s:
             read = self._tables[name][1]()
             if isinstance(read, ManyRows):
                 return read
@@ -90,6 +106,10 @@ class _Watched:
         self.every_s = watch.every_s
         self.id = watch.id
         self.due = due
+        self.is_hasty = False
+        """Someone waits for these rows: they come before the rest is over."""
+        self.cost_s = 0.0
+        """How long the last frame took, in all its turns."""
         self.sent: dict[str, Row] | None = None
         """The rows that the console has; None before its snapshot."""
         self.counts = (0, 0)
@@ -99,13 +119,16 @@ class _Watched:
 
 
 class Feed:
-    """The tables that one console watches."""
+    """The tables that one console watches. ``clock`` measures how long each takes to read."""
 
-    def __init__(self, sources: Sources) -> None:
+    def __init__(self, sources: Sources, clock: Callable[[], float] = lambda: 0.0) -> None:
         self._sources = sources
+        self._clock = clock
         self._watched: dict[str, _Watched] = {}
         self._read_at: dict[str, float] = {}
         self._rests_until = -inf
+        self._haste = float(HASTY_LOOKS)
+        self._haste_at = -inf
 
     def watch(self, watch: Watch) -> None:
         """Raises QueryError if the table or the query make no sense."""
@@ -116,8 +139,11 @@ class Feed:
         query = PreparedQuery(self._sources.table(watch.table), watch.query)
         if watch.table not in self._watched:
             self._sources.watched(watch.table)
-        due = self._earliest(watch.table)
-        self._watched[watch.table] = _Watched(query, watch, due)
+        watched = _Watched(query, watch, self._earliest(watch.table))
+        if self._haste >= 1:
+            self._haste -= 1
+            watched.is_hasty, watched.due = True, -inf
+        self._watched[watch.table] = watched
 
     def unwatch(self, unwatch: Unwatch) -> None:
         if self._watched.pop(unwatch.table, None) is not None:
@@ -136,19 +162,18 @@ class Feed:
         watched.sent = None
         watched.due = self._earliest(resync.table)
 
-    @property
-    def is_reading(self) -> bool:
-        """Whether a table has more rows than were read in this turn."""
-        return any(watched.selecting is not None for watched in self._watched.values())
-
     def next_due(self) -> float | None:
         """When ``frames`` has something to do again; None if nothing is watched."""
-        due = min((watched.due for watched in self._watched.values()), default=None)
-        return None if due is None else max(due, self._rests_until)
+        return min(map(self._due, self._watched.values()), default=None)
 
-    def rest(self, until: float) -> None:
-        """Read and send nothing before ``until``."""
-        self._rests_until = max(self._rests_until, until)
+    def _due(self, watched: _Watched) -> float:
+        # A large table does not keep the small ones beside it from being up to date.
+        goes_first = watched.is_hasty or (watched.sent is not None and watched.cost_s < CHEAP_S)
+        return max(watched.due, self._rests_until - (MOST_UNRESTED_S if goes_first else 0.0))
+
+    def rest(self, now: float, seconds: float) -> None:
+        """Read and send nothing for so long, after the rest that is due already."""
+        self._rests_until = max(self._rests_until, now) + seconds
 
     def _earliest(self, table: str) -> float:
         """A console that asks all the time costs no more than one that watches."""
@@ -161,24 +186,41 @@ class Feed:
         for all of them.
         """
         frames: list[bytes] = []
-        if now < self._rests_until:
-            return frames
+        if now > self._haste_at:
+            saved = (now - self._haste_at) / MIN_INTERVAL_S
+            self._haste, self._haste_at = min(HASTY_LOOKS, self._haste + saved), now
         for name, watched in self._watched.items():
-            if watched.due <= now:
+            if self._due(watched) <= now:
                 watched.due = now + watched.every_s
                 self._read_at[name] = now
-                frame = self._frame(name, watched, now, time)
+                frame = self._measured(name, watched, now, time)
                 if frame is not None:
                     frames.append(frame)
         return frames
 
+    def _measured(self, name: str, watched: _Watched, now: float, time: float) -> bytes | None:
+        """The next frame of a table, and the rest for it."""
+        is_hasty, before_s = watched.is_hasty, watched.cost_s if watched.selecting else 0.0
+        began = self._clock()
+        frame = self._frame(name, watched, now, time)
+        took_s = self._clock() - began
+        watched.cost_s = before_s + took_s
+        if watched.selecting is None:
+            self.rest(now, watched.cost_s * (HASTY_REST if is_hasty else REST))
+        elif not is_hasty:
+            self.rest(now, took_s * _BREATH)
+        return frame
+
     def _frame(self, name: str, watched: _Watched, now: float, time: float) -> bytes | None:
         if watched.selecting is None:
-            watched.selecting = watched.query.selecting(self._sources.rows(name, now))
+            watched.selecting = watched.query.selecting(
+                self._sources.rows(name, now, HASTY_SHARED_S if watched.is_hasty else _SHARED_FOR_S)
+            )
         if not watched.selecting.step(ROWS_A_TURN):
             watched.due = now
             return None
         selection, watched.selecting = watched.selecting.selection, None
+        watched.is_hasty = False
         counts = selection.matching, selection.total
         before, watched.sent = watched.sent, selection.rows
         if before is None:

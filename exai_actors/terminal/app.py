@@ -97,7 +97,7 @@ class ConsoleApp(App[ExaiError | None]):
         self._overview = Overview(self.figures)
         self._grid = Grid()
         self._footer = Footer()
-        self._prompt = Prompt()
+        self._prompt = Prompt(select_on_focus=False)
         self._is_first = True
 
     def compose(self) -> ComposeResult:
@@ -284,8 +284,7 @@ class ConsoleApp(App[ExaiError | None]):
 
     async def on_key(self, event: events.Key) -> None:
         if self._prompt.display:
-            if event.key == "escape":
-                self._close_prompt()
+            await self._early_key(event)
             return
         if self.screen is not self.screen_stack[0]:
             return
@@ -302,6 +301,16 @@ class ConsoleApp(App[ExaiError | None]):
             if column:
                 self.view.sort_by(column)
                 self._moved()
+
+    async def _early_key(self, event: events.Key) -> None:
+        """A key for the prompt that was pressed before it had the focus."""
+        event.stop()
+        if event.key == "escape":
+            self._close_prompt()
+        elif event.key == "enter":
+            await self._prompt.action_submit()
+        elif event.is_printable and event.character:
+            self._prompt.insert_text_at_cursor(event.character)
 
     def _keys(self) -> dict[str, Callable[[], Any]]:
         page = self.view.page if self.view else 10
@@ -437,8 +446,10 @@ class ConsoleApp(App[ExaiError | None]):
             "filter: kimi, !idle, state:held, queued>=10" if kind == "/" else "pane, or pane filter"
         )
         self._prompt.value = self.view.filter if kind == "/" and self.view else ""
+        self._prompt.cursor_position = len(self._prompt.value)
         self._footer.display, self._prompt.display = False, True
-        self._prompt.focus()
+        # Immediately: the next key may be there already.
+        self.screen.set_focus(self._prompt)
 
     def _close_prompt(self) -> None:
         self._prompt.display, self._footer.display = False, True
@@ -466,12 +477,14 @@ class ConsoleApp(App[ExaiError | None]):
     def _command(self, text: str) -> None:
         """Go to a pane, by its name or a beginning of it; further words are a filter."""
         name, _, filter_ = text.strip().partition(" ")
+        if not name:
+            return
         if name in ("q", "quit"):
             self.exit()
             return
         wanted = name.replace("-", "_").lower()
         found = [each for each in self._tabs.names if each.startswith(wanted)]
-        if not wanted or not found:
+        if not found:
             panes = ", ".join(self._tabs.names)
             self._say([(f"! there is no pane '{name}'; choose from {panes}", BAD)])
             return

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from textual.app import App
 from textual.pilot import Pilot
 
 from exai_actors.core.observe.query import Column, Kind, PreparedQuery, Query, QueryError, Table
@@ -213,7 +214,7 @@ class ScriptedSource:
             self.send(table)
 
 
-def screen_text(app: ConsoleApp) -> str:
+def screen_text(app: App[Any]) -> str:
     """The screen as lines of text."""
     strips = app.screen._compositor.render_strips(app.size)
     return "\n".join(strip.text.rstrip() for strip in strips) + "\n"
@@ -231,8 +232,12 @@ def screen_styles(app: ConsoleApp, text: str) -> set[str]:
 
 async def settle(pilot: Pilot[Any]) -> None:
     """Let everything that has been sent come to the screen."""
-    for _ in range(3):
+    before, same = "", 0
+    while same < 3:
         await pilot.pause()
+        text = screen_text(pilot.app)
+        same = same + 1 if text == before else 0
+        before = text
 
 
 def assert_screen(app: ConsoleApp, name: str) -> None:
