@@ -24,6 +24,7 @@ def main() -> int:
     parser.add_argument("--repeats", type=int, default=5, help="samples for each median")
     parser.add_argument("--quick", action="store_true", help="few samples, 1,000 idle connections")
     parser.add_argument("--only-overhead", action="store_true", help="nothing but the comparison")
+    parser.add_argument("--only-observed", action="store_true", help="nothing but metrics and logs")
     parser.add_argument("--write", action="store_true", help="rewrite docs/benchmarks.md")
     options = parser.parse_args()
     repeats = 2 if options.quick else options.repeats
@@ -31,6 +32,10 @@ def main() -> int:
     _allow_sockets(idle + 1000)
 
     report = bench_report.Report({}, None, None, None, None, None)
+    if options.only_observed:
+        report.observed = bench_cases.observed(100, repeats)
+        print(bench_report.as_markdown(report))
+        return 0
     for count in map(int, options.connections.split(",")):
         _say(f"{count} connections")
         report.overhead[count] = bench_cases.overhead(count, repeats)
@@ -39,6 +44,8 @@ def main() -> int:
         report.over_http = bench_cases.over_http(32, repeats)
         _say(f"{idle} idle connections")
         report.idle = bench_cases.idle(idle)
+        _say("metrics and access log")
+        report.observed = bench_cases.observed(100, repeats)
         _say("start-up")
         report.start_up_s = bench_cases.start_up(repeats)
         _say("1,000 connections, a nonce in each call")

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.request import urlopen
 
 import orjson
 
@@ -54,11 +55,15 @@ TOOL_CALL = "broker, tool_call (1 frame)"
 
 @dataclass
 class Case:
-    """One row of the comparison: a server, and the dialect in which it is called."""
+    """One row of the comparison: a server, and the dialect in which it is called.
+
+    ``scrapes``: its metrics are read once in each sample, which counts as time of the server.
+    """
 
     name: str
     process: Process
     dialect: Dialect
+    scrapes: bool = False
 
 
 @dataclass
@@ -110,6 +115,39 @@ def overhead(connections: int, repeats: int) -> dict[str, Figures]:
         return _medians(cases, connections, repeats)
 
 
+@dataclass
+class Observed:
+    """The broker without an access log and without a scrape, and with both."""
+
+    plain: Figures
+    observed: Figures
+
+
+def observed(connections: int, repeats: int) -> Observed:
+    """The cost of metrics and the access log: two brokers taking turns.
+
+    One writes a line for each request, and is asked for its metrics once in each sample.
+    """
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        log = f'[logging]\naccess = "json"\naccess_file = "{folder}/access.log"\n'
+        watched = stack.enter_context(broker(INSTANT + log))
+        cases = [
+            Case("plain", stack.enter_context(broker(INSTANT)), dialects.TOOL_CALL),
+            Case("observed", watched, dialects.TOOL_CALL, scrapes=True),
+        ]
+        rows = _medians(cases, connections, repeats)
+        lines = sum(1 for _ in (Path(folder) / "access.log").open("rb"))
+        if lines < repeats * _CALLS_PER_SAMPLE:
+            raise RuntimeError(f"the access log has {lines} lines only")
+    return Observed(rows["plain"], rows["observed"])
+
+
+def _scrape(address: tuple[str, int]) -> None:
+    with urlopen(f"http://{address[0]}:{address[1]}/metrics", timeout=10) as page:
+        if b"exai_requests_total" not in page.read():
+            raise RuntimeError("/metrics has no requests")
+
+
 def _medians(cases: Sequence[Case], connections: int, repeats: int) -> dict[str, Figures]:
     samples: dict[str, list[Figures]] = {case.name: [] for case in cases}
     for repeat in range(repeats):
@@ -126,6 +164,8 @@ def _sample(case: Case, connections: int, tag: str) -> Figures:
     plan = Plan(case.dialect, connections, each, f"run{tag}")
     before = case.process.cpu_seconds
     sample = run(open_, plan)
+    if case.scrapes:
+        _scrape(case.process.address)
     spent = case.process.cpu_seconds - before
     for connection in open_:
         connection.close()

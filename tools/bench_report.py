@@ -8,7 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from tools import bench_gone, capacity_page
-from tools.bench_cases import ECHO, TOOL_CALL, Figures, Idle, OverHttp
+from tools.bench_cases import ECHO, TOOL_CALL, Figures, Idle, Observed, OverHttp
 from tools.bench_processes import ROOT
 
 PAGE = ROOT / "docs" / "benchmarks.md"
@@ -18,6 +18,7 @@ PICTURE = ROOT / "docs" / "img" / "overhead.svg"
 MIN_TOOL_CALL_RATIO = 0.6
 MIN_HTTP_RATIO = 0.65
 MAX_IDLE_KIB = 16.0
+MAX_OBSERVED_RATIO = 1.10
 
 
 @dataclass
@@ -30,6 +31,7 @@ class Report:
     own_answers: int | None
     over_http: OverHttp | None
     gone: list[bench_gone.Gone] | None
+    observed: Observed | None = None
 
 
 def kept_figures(report: Report) -> list[str]:
@@ -47,6 +49,13 @@ def kept_figures(report: Report) -> list[str]:
         lines.append(
             f"- A call over HTTP: **{ratio:.2f}** of the bare aiohttp client, "
             f"at least {MIN_HTTP_RATIO}: {_verdict(ratio >= MIN_HTTP_RATIO)}."
+        )
+    if report.observed is not None:
+        plain, observed = report.observed.plain.cpu_us, report.observed.observed.cpu_us
+        lines.append(
+            f"- CPU of a `tool_call` with metrics and access log: **{observed / plain:.2f}** of "
+            f"that without ({observed:.0f} and {plain:.0f} µs), at most {MAX_OBSERVED_RATIO}: "
+            f"{_verdict(observed / plain <= MAX_OBSERVED_RATIO)}."
         )
     if report.idle is not None:
         kib = report.idle.kib_each

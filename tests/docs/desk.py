@@ -138,7 +138,9 @@ class Desk:
     def _check_configuration(self, block: Block, name: str) -> None:
         file = self._folder / name
         file.write_text(block.body)
-        keys = re.findall(r'^\s*(?:api_key|token)_env\s*=\s*"(\w+)"', block.body, re.MULTILINE)
+        keys = re.findall(
+            r'^\s*(?:\w+_)?(?:api_key|token)_env\s*=\s*"(\w+)"', block.body, re.MULTILINE
+        )
         ended = subprocess.run(
             [sys.executable, "-m", "exai_actors", "config", "check", "--config", str(file)],
             env=self._environment() | {key: f"a-key-for-{key}" for key in keys},

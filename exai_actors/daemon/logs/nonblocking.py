@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 import os
 import select
+import stat
 from typing import TextIO
 
 ENTRIES_LOST = "log.entries_lost"
 """The event for dropped entries; its field ``entries`` is their number."""
 
+_FILE_PORTION_BYTES = 1 << 20
 # A pipe with any room takes this much without blocking.
 _PORTION_BYTES = 512 if not hasattr(select, "PIPE_BUF") else select.PIPE_BUF
 
@@ -32,6 +34,9 @@ class NonBlockingWriter:
         self._number = number
         self._room = select.poll()
         self._room.register(number, select.POLLOUT)
+        # A regular file always has room, and takes a batch in one go.
+        is_file = stat.S_ISREG(os.fstat(number).st_mode)
+        self._portion = _FILE_PORTION_BYTES if is_file else _PORTION_BYTES
         self._unfinished = b""
 
     def has_room(self) -> bool:
@@ -56,7 +61,7 @@ class NonBlockingWriter:
         """Write as much as there is room for; return the rest."""
         while data and self._room.poll(0):
             try:
-                data = data[os.write(self._number, data[:_PORTION_BYTES]) :]
+                data = data[os.write(self._number, data[: self._portion]) :]
             except BlockingIOError:
                 break
         return data
