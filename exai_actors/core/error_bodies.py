@@ -296,6 +296,15 @@ def expired(
     return ErrorBody(ErrorCode.TIMEOUT, message, details)
 
 
+def expired_unread(timeout_s: float) -> ErrorBody:
+    """The deadline has passed before the session, which an operator has suspended, took it in."""
+    return ErrorBody(
+        ErrorCode.TIMEOUT,
+        f"no answer within {timeout_s:g} s; the session is suspended by an operator",
+        {"timeout_seconds": timeout_s, "retry_after": 1},
+    )
+
+
 def cancelled() -> ErrorBody:
     """The client has cancelled the request."""
     return ErrorBody(ErrorCode.CANCELLED, "the request was cancelled by its client")

@@ -176,6 +176,12 @@ class EndSession(msgspec.Struct, frozen=True, gc=False):
     reason: str
 
 
+class UnreadDue(msgspec.Struct, frozen=True, gc=False):
+    """System lane. While the session is suspended: end the requests that expire in its mailbox."""
+
+    refusable: ClassVar[bool] = False
+
+
 class ShrinkKept(msgspec.Struct, frozen=True, gc=False):
     """Keep at most ``size`` bytes of outcomes and conversations: all sessions keep too much."""
 
@@ -205,6 +211,7 @@ SessionMessage = (
     | ProviderLost
     | ProviderDecided
     | DeadlinesDue
+    | UnreadDue
     | EndRequest
     | ArrangeRequest
     | EndSession

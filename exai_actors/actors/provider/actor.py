@@ -113,6 +113,7 @@ class ProviderActor(LoopActor):
         self._watched: set[SessionId] = set()
         self._refresh_armed = False
         self._displacing = False
+        self._rests = False
         # A call during the handling of its end: it has no permit any more.
         self._settling: ProviderCall | None = None
         self._poison = account.suspects.poison
@@ -136,6 +137,20 @@ class ProviderActor(LoopActor):
         self.schedule(CHECK_EVERY_S, CheckDue())
         # Permits that an earlier incarnation quarantined return by time alone.
         self._arm_wake(self.now())
+
+    def on_suspend(self) -> None:
+        """Start no calls, and have no pieces of answers fill the mailbox."""
+        self._rests = True
+        for call in self._dispatcher.started():
+            if call.upstream_call is not None and call.run.call.stream:
+                call.upstream_call.pause()
+
+    def on_resume(self) -> None:
+        self._rests = False
+        for call in self._dispatcher.started():
+            if call.upstream_call is not None and not call.reader_paused:
+                call.upstream_call.resume()
+        self._pump()
 
     def on_stop(self) -> None:
         self._abort_all()
@@ -167,7 +182,8 @@ class ProviderActor(LoopActor):
             case RefreshQueue():
                 self._report_positions()
             case PumpDue():
-                self._pump()
+                if not self._rests:
+                    self._pump()
             case ChangeProvider():
                 return self._change(message)
             case ArrangeCall(request, session, how):
@@ -183,7 +199,8 @@ class ProviderActor(LoopActor):
                 self._upstream.ask_models(self.actor_ref)
             case Down():
                 self._session_down(message.tag)
-                self._pump()
+                if not self._rests:
+                    self._pump()
             case _:
                 assert_never(message)
         return None
@@ -494,7 +511,8 @@ class ProviderActor(LoopActor):
     def _pause_or_resume(self, message: PauseStream | ResumeStream) -> None:
         call = self._find_live(message.session, message.request)
         if call is not None and call.upstream_call is not None:
-            if isinstance(message, PauseStream):
+            call.reader_paused = isinstance(message, PauseStream)
+            if call.reader_paused:
                 call.upstream_call.pause()
             else:
                 call.upstream_call.resume()

@@ -25,6 +25,7 @@ class ProviderCall(ScheduledCall, gc=False, eq=False, kw_only=True):
     ``live`` turns False when no session waits for it any more, though its upstream call may still
     run. ``deadline`` is the latest of all its requests: each session ends its own in time.
     ``prompt_length`` and ``sent_length`` count the characters of its prompt and of its chunks.
+    ``reader_paused``: the reader of its stream is slow.
     """
 
     run: RunCall
@@ -33,6 +34,7 @@ class ProviderCall(ScheduledCall, gc=False, eq=False, kw_only=True):
     live: bool = True
     prompt_length: float = 0.0
     sent_length: int = 0
+    reader_paused: bool = False
 
     @property
     def cost_so_far(self) -> float:

@@ -18,6 +18,7 @@ from exai_actors.actors.session.hand_back import hand_back
 from exai_actors.actors.session.local_tools import LocalTools
 from exai_actors.actors.session.request_ends import Reply, RequestEnds
 from exai_actors.actors.session.request_log import RequestLog
+from exai_actors.actors.session.unread import CHECK_EVERY_S, Unread
 from exai_actors.actors.session.view import SessionView
 from exai_actors.core import error_bodies
 from exai_actors.core.calls import (
@@ -71,6 +72,7 @@ from exai_actors.messages.session import (
     Returned,
     SessionMessage,
     ShrinkKept,
+    UnreadDue,
 )
 from exai_actors.messages.session_requests import (
     CancelRequest,
@@ -132,6 +134,7 @@ class SessionActor(LoopActor):
         )
         self._conversations = kept.conversations
         self._kept = kept
+        self._unread: Unread | None = None
         self._poison = kept.suspects.poison
         self._startable: list[ActiveRequest] = []
         self._timer: Cancellable | None = None
@@ -153,6 +156,13 @@ class SessionActor(LoopActor):
         self._memory_board.sessions.add(self._memory)
         if self.incarnation > 1:
             self._broker.tell_system(SessionRestarted(self._id))
+
+    def on_suspend(self) -> None:
+        self._unread = Unread(self._settings.request_timeout_s)
+        self._end_expired_unread()
+
+    def on_resume(self) -> None:
+        self._unread = None
 
     def on_stop(self) -> None:
         self._leave_boards()
@@ -230,6 +240,8 @@ class SessionActor(LoopActor):
                 self._provider_decided(provider)
             case DeadlinesDue():
                 self._deadlines_due()
+            case UnreadDue():
+                self._end_expired_unread()
             case ShrinkKept(size):
                 self._shrink_kept(size)
             case LimitText(is_short):
@@ -607,6 +619,23 @@ class SessionActor(LoopActor):
         following = self._requests.next_deadline()
         if following is not None:
             self._set_timer(following)
+
+    def _end_expired_unread(self) -> None:
+        """End the requests whose time is over in the mailbox, while this actor is suspended."""
+        unread, now = self._unread, self.now()
+        if unread is None:
+            return
+
+        def is_expired(message: object) -> bool:
+            if not isinstance(message, Submit):
+                return False
+            allowed_s = unread.expired(message, now)
+            if allowed_s is not None:
+                self._refuse(message, error_bodies.expired_unread(allowed_s))
+            return allowed_s is not None
+
+        self.drop_waiting(is_expired)
+        self.schedule(CHECK_EVERY_S, UnreadDue())
 
     def _expired(self, active: ActiveRequest) -> ErrorBody:
         """The error of an overdue request, with the reason of its wait until now."""

@@ -117,6 +117,14 @@ class LoopActor(pykka.Actor):
         behind = tuple(self._cell.mailbox.user)
         return behind if message is NO_MESSAGE else (message, *behind)
 
+    def drop_waiting(self, is_dropped: Callable[[Any], bool]) -> None:
+        """Remove those messages from the user lane, in the order of their arrival."""
+        lane = self._cell.mailbox.user
+        for _ in range(len(lane)):
+            message = lane.popleft()
+            if not is_dropped(message):
+                lane.append(message)
+
     def watch(self, ref: LoopRef[Any] | PathRef, tag: object = None) -> None:
         """Get one ``Down`` when that incarnation ends, or now if it has ended.
 
