@@ -14,6 +14,7 @@ from exai_actors.actors import paths
 from exai_actors.actors.connection.actor import ConnectionActor
 from exai_actors.actors.connection.settings import ConnectionSettings
 from exai_actors.actors.crash_report import CrashReport
+from exai_actors.actors.nurseries import RestartSettings
 from exai_actors.actors.provider.settings import ProviderSettings
 from exai_actors.actors.session.settings import SessionSettings
 from exai_actors.actors.tree import Listeners, ProviderParts, Randomness, Tree
@@ -97,6 +98,7 @@ class ManualTree(Tree):
         routes: tuple[RouteSettings, ...] = (),
         finish_on_disconnect: tuple[str, ...] = (),
         longest_call_s: float = inf,
+        restarts: RestartSettings | None = None,
     ) -> None:
         log_through_logging()
         self.driver = ManualDriver()
@@ -143,6 +145,7 @@ class ManualTree(Tree):
                 window=session.window if identity.window is None else identity.window,
             ),
             connection_settings=connection or ConnectionSettings(),
+            restarts=restarts,
             listeners=Listeners(
                 on_started=lambda: None,
                 on_drained=self._on_drained,
