@@ -39,6 +39,11 @@ class Fate:
         return self._random.choice(("before", "after"))
 
 
+def has_closed(client: ManualClient) -> bool:
+    """Whether the broker has closed this connection."""
+    return client.outbox.closed is not None
+
+
 class Load:
     """Clients that call all the time, and account for each request."""
 
@@ -58,7 +63,7 @@ class Load:
         """One of the things that happen all the time."""
         name = self.random.choice(["ann", "bob", "bob-2"])
         client = self.clients.get(name)
-        if client is None or client.outbox.closed is not None:
+        if client is None or has_closed(client):
             self._connect(name)
         elif self.random.random() < 0.1:
             client.vanish()
@@ -74,19 +79,18 @@ class Load:
     def _connect(self, name: str) -> None:
         # The requests of a broken connection end with it.
         self.lost += len(self.open.pop(name, ()))
+        self.clients.pop(name, None)
         client = self.tree.connect()
         hello = {"op": "hello", "session_id": "session of " + name.split("-", maxsplit=1)[0]}
-        for frame in client.send(hello):
-            if frame.get("ok"):
-                self.clients[name], self.open[name] = client, set()
-        if name not in self.open and client.outbox.closed is None:
+        frames = client.send(hello)
+        if not frames:
             # It waits for a part that is being restarted.
             self.tree.advance(4.0)
-            if any(frame.get("ok") for frame in client.received()):
-                self.clients[name], self.open[name] = client, set()
-            else:
-                assert client.outbox.closed is not None, "a hello has no answer"
-                self.clients.pop(name, None)
+            frames = client.received()
+        if any(frame.get("ok") for frame in frames):
+            self.clients[name], self.open[name] = client, set()
+        else:
+            assert has_closed(client), "a hello has no answer"
 
     def _call(self, name: str, client: ManualClient) -> None:
         request = f"r{next(self.names)}"
@@ -125,7 +129,7 @@ class Load:
             self.tree.advance(1.0)
             self._answer()
             self.read()
-            living = {n for n, client in self.clients.items() if client.outbox.closed is None}
+            living = {n for n, client in self.clients.items() if not has_closed(client)}
             if not any(self.open[name] for name in living):
                 return
         pytest.fail(f"requests without an outcome: {self.open}")
