@@ -95,12 +95,9 @@ class Observing:
 
     def _process(self, state: ProcessState) -> Process:
         available = self._available
-        fullest = max(
-            ((share, path) for path, _, share, _ in self._system.mailboxes()), default=(0.0, "")
-        )
         return Process(
             restarts=state.restarts,
             loop_lag_s=state.loop_lag_s,
             memory_share=resident_bytes() / available if available else 0.0,
-            fullest=fullest,
+            fullest=self._system.fullest_mailbox(),
         )

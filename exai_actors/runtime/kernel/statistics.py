@@ -66,6 +66,17 @@ def mailboxes_of(cells: Iterable[ActorCell], now: float) -> Iterator[MailboxFigu
         yield cell.path, depth, len(mailbox.user) / cell.mailbox_limit, age_s
 
 
+def fullest_of(cells: Iterable[ActorCell]) -> tuple[float, str]:
+    """The taken part of the fullest user lane, and the path of its actor."""
+    fullest, path = 0.0, ""
+    for cell in cells:
+        if depth := len(cell.mailbox.user):
+            share = depth / cell.mailbox_limit
+            if share > fullest:
+                fullest, path = share, cell.path
+    return fullest, path
+
+
 def statistics_of(cell: ActorCell, scheduler: Scheduler, now: float) -> ActorStatistics:
     """Read one actor's statistics; takes a microsecond or two, on any thread."""
     message = scheduler.message if scheduler.running is cell else NO_MESSAGE

@@ -21,6 +21,7 @@ from exai_actors.runtime.kernel.shutdown import stop_in_reverse
 from exai_actors.runtime.kernel.statistics import (
     ActorStatistics,
     MailboxFigures,
+    fullest_of,
     mailboxes_of,
     statistics_of,
 )
@@ -117,6 +118,10 @@ class System(Generic[R]):
     def mailboxes(self) -> Iterator[MailboxFigures]:
         """The mailboxes of all living actors, read without a message."""
         return mailboxes_of(self._cells(), self.driver.now())
+
+    def fullest_mailbox(self) -> tuple[float, str]:
+        """The taken part of the fullest user lane, and the path of its actor."""
+        return fullest_of(self._cells())
 
     def statistics_of(self, path: str) -> ActorStatistics | None:
         """One actor's statistics, or None if none is alive at the path."""

@@ -14,6 +14,7 @@ from aiohttp import web
 
 from exai_actors.console.tables.alarms import ALARMS, alarm_rows
 from exai_actors.core.alarm_readings import Process, Thresholds
+from exai_actors.core.calls import FailureKind
 from exai_actors.core.capacity.changes import Pause, Reopen
 from exai_actors.core.observe.alarms import AlarmChange
 from exai_actors.daemon.observing.alarm_watch import AlarmWatch, alarm_message
@@ -229,3 +230,34 @@ async def test_messages_that_wait_are_bounded_and_the_end_does_not_wait_for_them
         hook.send({"n": number})
     assert hook.dropped == 7
     await hook.aclose()
+
+
+def test_a_service_that_refuses_calls_for_their_rate_raises_alarms_until_it_serves_again() -> None:
+    tree = ManualTree(limit=4)
+    alarms = watch(tree)
+    seen: list[set[str]] = []
+
+    def pass_time(seconds: int) -> None:
+        for _ in range(seconds):
+            tree.advance(1.0)
+            alarms.look()
+            seen.append({alarm.rule for alarm in alarms.raised})
+
+    client = tree.client()
+    pass_time(1)
+    for number in range(12):
+        client.call(f"call-{number}")
+        for call in tree.upstream.running:
+            call.fail(FailureKind.RATE_LIMITED, "HTTP 429: slow down", retry_after=2.0)
+        tree.settle()
+        pass_time(3)
+    assert {"provider_held"} in seen
+    held = next(each for each in alarms.raised if each.rule == "provider_held")
+    assert "rate_limited" in held.text
+    assert {"provider_held", "rate_limited"} in seen
+    for _ in range(30):
+        for call in tree.upstream.running:
+            call.complete()
+        tree.settle()
+        pass_time(5)
+    assert alarms.raised == ()

@@ -192,3 +192,16 @@ def test_the_states_of_a_life(system: ManualSystem) -> None:
     system.stop(actor.ref)
     assert states == ["starting", "idle", "ready", "stopping"]
     assert system.statistics_of("/a") is None
+
+
+def test_the_mailboxes_of_all_actors_are_read_together(system: ManualSystem) -> None:
+    full = system.recorder("/full", limit=4).ref
+    system.recorder("/empty", limit=2)
+    assert system.fullest_mailbox() == (0.0, "")
+    system.manual.pass_time(1.0)
+    for _ in range(3):
+        full.tell("wait")
+    full.tell_system("first")
+    system.manual.pass_time(2.0)
+    assert list(system.mailboxes()) == [("/full", 4, 0.75, 2.0), ("/empty", 0, 0.0, 0.0)]
+    assert system.fullest_mailbox() == (0.75, "/full")
