@@ -234,7 +234,10 @@ class ConsoleApp(App[ExaiError | None]):
     @work(exclusive=True, group="history")
     async def _fill_figures(self) -> None:
         try:
-            self.figures.fill(await self.source.ask("history"))
+            history = await self.source.ask("history")
+            if self.timeline is not None:
+                self.figures.clear()
+            self.figures.fill(history)
         except UsageError as error:
             self._say([(f"! no history: {error}", WARN)])
         self._redraw()
@@ -350,8 +353,12 @@ class ConsoleApp(App[ExaiError | None]):
             "u": self._undo,
         }
         if self.timeline is not None:
-            keys |= self.timeline.keys(self._show_state)
+            keys |= self.timeline.keys(self._time_moved)
         return keys
+
+    def _time_moved(self) -> None:
+        self._fill_figures()
+        self._show_state()
 
     def _move(self, rows: int) -> None:
         if self.view is not None:

@@ -25,9 +25,10 @@ class Figures:
         self._rows.clear()
 
     def add(self, time: float, row: dict[str, Any]) -> None:
-        """The row at this time."""
-        if self._times and time <= self._times[-1]:
-            return
+        """The row at this time; those of later times, as after a step back, are forgotten."""
+        while self._times and time <= self._times[-1]:
+            self._times.pop()
+            self._rows.pop()
         self.now = row
         self._times.append(time)
         self._rows.append(row)
