@@ -19,6 +19,9 @@ from exai_actors.edges.http_server.server import Page
 from exai_actors.ports import Clock
 from exai_actors.runtime import ActorSystem
 
+FULLEST_EVERY = 5
+"""Looks for alarms for each look at all mailboxes, of which there may be 20,000."""
+
 
 class Observing:
     """Observes the requests of a broker, and its figures once it has consoles."""
@@ -37,6 +40,8 @@ class Observing:
         self._requests = requests
         self._board = board
         self._available = available_bytes()
+        self._looks = 0
+        self._fullest = (0.0, "")
 
     def observe_requests(self, stack: AsyncExitStack) -> None:
         """Log and trace requests as configured; to be called before the first session.
@@ -95,9 +100,12 @@ class Observing:
 
     def _process(self, state: ProcessState) -> Process:
         available = self._available
+        if self._looks % FULLEST_EVERY == 0:
+            self._fullest = self._system.fullest_mailbox()
+        self._looks += 1
         return Process(
             restarts=state.restarts,
             loop_lag_s=state.loop_lag_s,
             memory_share=resident_bytes() / available if available else 0.0,
-            fullest=self._system.fullest_mailbox(),
+            fullest=self._fullest,
         )
