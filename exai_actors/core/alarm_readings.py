@@ -139,7 +139,7 @@ class AlarmReadings:
             yield Reading("provider_held", name, 1.0, unusable_because(provider) or "")
         if provider.queue_limit:
             share = provider.queued / provider.queue_limit
-            text = f"{provider.queued} of {provider.queue_limit} places are taken"
+            text = f"{provider.queued} of {provider.queue_limit} places in the queue are taken"
             yield Reading("queue_full", name, share, text)
         faults = provider.anomalies + provider.faults
         more = self._faults.setdefault(name, _Window(LONG_S)).change(faults, now)

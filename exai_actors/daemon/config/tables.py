@@ -279,7 +279,7 @@ class LogConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """The form of the access log, with a line for each request to a model; never with a prompt."""
     access_file: str = ""
     """The file of the access log, which is opened again after a rotation. Empty: stderr. A relative
-    path starts in the folder in which the broker was started.
+    path starts at the folder of the configuration file.
     """
 
 

@@ -50,7 +50,7 @@ class _Entry(msgspec.Struct, omit_defaults=True):
 
 
 class AccessLog:
-    """Writes to ``file``, or to stderr if it is empty. ``wall`` is in seconds since the epoch.
+    """Writes to ``file``, or to stderr if it is None. ``wall`` is in seconds since the epoch.
 
     Raises UsageError for a file that cannot be opened. A file that was renamed or removed, as by
     logrotate, is opened again under its name.
@@ -59,14 +59,14 @@ class AccessLog:
     def __init__(
         self,
         form: Literal["text", "json"],
-        file: str,
+        file: Path | None,
         *,
         wall: Callable[[], float],
         call_later: CallLater,
     ) -> None:
         self._format = _json if form == "json" else _text
         self._loss = _json_loss if form == "json" else _text_loss
-        self._file = Path(file) if file else None
+        self._file = file
         self._wall = wall
         self._call_later = call_later
         self._lines: list[bytes] = []

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 MAX_TOKEN_SERIES = 200
 """Pairs of tenant and model that have series of their own."""
 
+TOP = "top"
+"""The kind of actors that have no folder in their path."""
+
 MISSING = "/metrics needs the extra 'metrics': pip install 'exai-actors[metrics]'\n"
 
 Kind = Literal["gauge", "counter", "histogram"]
@@ -111,7 +114,7 @@ FAMILIES = (
         "exai_actors",
         "gauge",
         ("kind",),
-        "Living actors by the first part of their path; those at the top by all, as /sessions.",
+        'Living actors by the first part of their path; those at the top of the tree are "top".',
     ),
     Family("exai_mailbox_messages", "gauge", ("kind",), "Messages that wait in mailboxes."),
     Family(
@@ -254,7 +257,7 @@ def _of_mailboxes(mailboxes: Iterable[MailboxFigures]) -> Iterator[tuple[str, Sa
     found: dict[str, list[float]] = {}
     for path, depth, share, age_s in mailboxes:
         folder = path.split("/", 2)
-        kind = path if len(folder) < 3 else folder[1]
+        kind = TOP if len(folder) < 3 else folder[1]
         sums = found.setdefault(kind, [0.0, 0.0, 0.0, 0.0])
         sums[0] += 1
         sums[1] += depth

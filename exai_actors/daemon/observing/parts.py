@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
+from pathlib import Path
 
 from exai_actors.actors.request_board import RequestBoard
 from exai_actors.actors.statistics_board import StatisticsBoard
 from exai_actors.console.consoles import Consoles
 from exai_actors.core.alarm_readings import Process
 from exai_actors.core.observe.parts import ProcessState
+from exai_actors.daemon.config.files import path_of
 from exai_actors.daemon.config.tables import Config
 from exai_actors.daemon.observing.alarm_watch import AlarmWatch, alarm_message
 from exai_actors.daemon.observing.metrics import Figures, metrics_page
@@ -50,12 +52,15 @@ class Observing:
         opened, and for a missing extra.
         """
         logging, tracing = self._config.logging, self._config.tracing
+        source = self._config.source.file
         if logging.access != "off":
             from exai_actors.daemon.logs.access import AccessLog
 
             access_log = AccessLog(
                 logging.access,
-                logging.access_file,
+                (source.parent if source else Path()) / path_of(logging.access_file)
+                if logging.access_file
+                else None,
                 wall=self._clock.wall,
                 call_later=self._system.driver.call_later,
             )

@@ -46,7 +46,7 @@ class Desk:
     def open(self, form: Literal["text", "json"] = "text", file: Path | None = None) -> AccessLog:
         log = AccessLog(
             form,
-            str(file or self.file),
+            file or self.file,
             wall=lambda: self.wall,
             call_later=lambda _, callback: self.timers.append(callback),
         )
