@@ -24,6 +24,7 @@ from exai_actors.core.observe.parts import (
     SessionState,
     UsageState,
 )
+from exai_actors.core.session.requests import ActiveRequest
 from exai_actors.core.statistics import BrokerStatistics, TenantStatistics
 from exai_actors.core.wait_reasons import WaitCode
 from exai_actors.ids import ProviderName, RequestKey, SessionId, TenantName
@@ -151,9 +152,7 @@ class Overview:
 
     def request(self, key: str) -> RequestState | None:
         """The request in flight with this key of the table, without its place in the queue."""
-        session, _, number = key.rpartition("/")
-        view = self._session(session)
-        active = view.requests.numbered(int(number)) if view and number.isdecimal() else None
+        view, active = self._active(key)
         if view is None or active is None:
             return None
         state = "waiting"
@@ -161,6 +160,19 @@ class Overview:
             state = self._state_of(active.route.provider, view.session_id, active.run)
         waited_s = self._system.driver.now() - active.deadline + active.timeout_s
         return view.request(active, state, waited_s)
+
+    def request_name(self, key: str) -> tuple[str, str, str] | None:
+        """The text, the namespace and the session by which messages name a request."""
+        view, active = self._active(key)
+        if view is None or active is None:
+            return None
+        return active.run.text, active.run.namespace, view.session_id
+
+    def _active(self, key: str) -> tuple[SessionView | None, ActiveRequest | None]:
+        session, _, number = key.rpartition("/")
+        view = self._session(session)
+        found = view.requests.numbered(int(number)) if view and number.isdecimal() else None
+        return view, found
 
     def _state_of(self, provider: ProviderName, session: SessionId, run: RequestKey) -> str:
         actor = self._at(f"/providers/{provider}", ProviderActor)

@@ -263,6 +263,10 @@ class _Running:
         except ActionError as error:
             self._settled(target, str(error), None)
             return
+        except Exception as error:
+            log.exception("console.action_failed", target=target, error=safe_str(error))
+            self._settled(target, f"internal error ({type(error).__name__}); see the log", None)
+            return
         left = len(replies)
         problems: list[str] = []
 

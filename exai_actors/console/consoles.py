@@ -8,6 +8,7 @@ from typing import Any
 
 from exai_actors.console.actions import Actions
 from exai_actors.console.actor import ConsoleActor
+from exai_actors.console.actor_actions import ActorActions
 from exai_actors.console.audit import Audit, Write
 from exai_actors.console.broker_actions import BrokerActions, Process
 from exai_actors.console.client_actions import ClientActions
@@ -48,6 +49,7 @@ from exai_actors.console.tables.sessions import SESSIONS, session_rows
 from exai_actors.console.tables.tenants import TENANTS, tenant_rows
 from exai_actors.console.tables.tree import TREE, TreeRows
 from exai_actors.console.tables.usage import USAGE, usage_rows
+from exai_actors.console.traces import TRACES, Traces
 from exai_actors.core.log_budget import LogBudget
 from exai_actors.core.observe.alarms import Alarm
 from exai_actors.core.observe.histogram import Histogram
@@ -127,6 +129,9 @@ class Consoles:
         self.actions = Actions(self._sources, audit, system.driver, clock)
         ProviderActions(providers, parts).register(self.actions)
         ClientActions(system, parts).register(self.actions)
+        traces = Traces(system, started_at)
+        self._sources.add(TRACES, traces.rows)
+        ActorActions(system, supervisors, parts, traces).register(self.actions, self.questions)
         if process is not None:
             self._sources.add(CONFIG, process.settings)
             BrokerActions(process, parts, system.driver).register(self.actions)

@@ -60,3 +60,6 @@ class Parts(Protocol):
     def connection(self, connection: str) -> ConnectionState | None: ...
 
     def request(self, key: str) -> RequestState | None: ...
+
+    def request_name(self, key: str) -> tuple[str, str, str] | None:
+        """The text, the namespace and the session by which messages name a request."""

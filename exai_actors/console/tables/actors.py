@@ -56,10 +56,10 @@ class ActorRows(ManyRows):
         for path in self._paths:
             actor = self._system.statistics_of(path)
             if actor is not None:
-                yield f"{actor.path}#{actor.incarnation}", _row(actor)
+                yield f"{actor.path}#{actor.incarnation}", row_of(actor)
 
 
-def _row(actor: ActorStatistics) -> Row:
+def row_of(actor: ActorStatistics) -> Row:
     mean_s = actor.handler_s_total / actor.processed if actor.processed else None
     return (
         actor.path,

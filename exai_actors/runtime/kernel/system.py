@@ -27,6 +27,7 @@ from exai_actors.runtime.kernel.statistics import (
 )
 from exai_actors.runtime.kernel.suspension import Suspended, Suspension, covers
 from exai_actors.runtime.kernel.timers import ScheduledMessage
+from exai_actors.runtime.kernel.tracing import Note, Tracer
 from exai_actors.runtime.kernel.watching import DownNotice
 
 R = TypeVar("R", bound=Ref)
@@ -145,6 +146,16 @@ class System(Generic[R]):
         """Serve the user lanes again that ``suspend`` let rest; returns the paths of the actors."""
         self._suspended.discard(path, subtree=subtree)
         return self._tell_all(path, Suspension(resumes=True), subtree=subtree)
+
+    def trace(self, path: str, note: Note) -> Callable[[], None] | None:
+        """Report the next messages of an actor to ``note``, until the result is called.
+
+        None if no actor is alive at the path. Loop thread only.
+        """
+        cell = self._living.get(path)
+        if cell is None or cell.state >= STOPPING:
+            return None
+        return Tracer.of(cell, self.driver.now).add(note)
 
     def is_suspended(self, path: str) -> bool:
         """Whether an actor that starts at this path begins suspended."""

@@ -1,0 +1,94 @@
+"""The effects of actions on actors, and the state of an actor without what clients sent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sized
+from enum import Enum
+from itertools import islice
+from typing import Any
+
+from exai_actors.core.operations.action import Effect, Undo, counted
+from exai_actors.core.statistics import ProviderStatistics
+
+MAX_STATE_ENTRIES = 200
+PACKAGE = "exai_actors"
+_OF_THE_RUNTIME = {"_cell", "actor_ref", "now", "system"}
+
+
+def suspended(waiting: int, below: int | None, state: str) -> Effect:
+    """``below`` counts the actors of the subtree, None without it."""
+    text = f"it handles no message until it is resumed; {counted(waiting, 'message')} wait now"
+    return Effect(text + _with_subtree(below), state, Undo("actor.resume", _subtree(below)))
+
+
+def resumed(waiting: int, below: int | None, state: str) -> Effect:
+    text = f"it handles messages again; {counted(waiting, 'message')} wait"
+    return Effect(text + _with_subtree(below), state, Undo("actor.suspend", _subtree(below)))
+
+
+def stopped(waiting: int, provider: ProviderStatistics | None, state: str) -> Effect:
+    text = f"it ends after its present message and stays so until it is restarted{_lost(provider)}"
+    return Effect(f"{text}; {_unhandled(waiting)}", state, Undo("actor.restart"))
+
+
+def restarted(waiting: int, provider: ProviderStatistics | None, state: str) -> Effect:
+    text = f"it ends after its present message and is started again{_lost(provider)}"
+    return Effect(f"{text}; {_unhandled(waiting)}", state)
+
+
+def _unhandled(waiting: int) -> str:
+    return f"{counted(waiting, 'message')} wait in it"
+
+
+def _lost(provider: ProviderStatistics | None) -> str:
+    if provider is None:
+        return ""
+    in_flight = counted(provider.in_flight, "call in flight", "calls in flight")
+    queued = counted(provider.queued, "queued request")
+    return (
+        f"; {in_flight} aborted, and their requests and {queued} go to another provider of their "
+        "route or end with SERVICE_UNAVAILABLE"
+    )
+
+
+def _with_subtree(below: int | None) -> str:
+    return "" if below is None else f"; {counted(below, 'actor')} below with it"
+
+
+def _subtree(below: int | None) -> dict[str, Any]:
+    return {} if below is None else {"subtree": "yes"}
+
+
+def attributes_of(actor: object) -> dict[str, Any]:
+    """The attributes of an actor: figures, sizes and classes, and no text, which may be secret."""
+    found: dict[str, Any] = {}
+    for name, value in _attributes(actor):
+        if name in _OF_THE_RUNTIME:
+            continue
+        found[name.lstrip("_")] = _shown(value, deep=True)
+        if len(found) >= MAX_STATE_ENTRIES:
+            break
+    return found
+
+
+def _attributes(thing: object) -> Iterator[tuple[str, object]]:
+    yield from sorted(getattr(thing, "__dict__", {}).items())
+    for kind in type(thing).__mro__:
+        slots = kind.__dict__.get("__slots__", ())
+        for name in (slots,) if isinstance(slots, str) else slots:
+            if hasattr(thing, name):
+                yield name, getattr(thing, name)
+
+
+def _shown(value: object, *, deep: bool) -> Any:
+    if isinstance(value, Enum):
+        return value.name
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if deep and type(value).__module__.startswith(PACKAGE):
+        inner = [(name, each) for name, each in _attributes(value) if not callable(each)]
+        if inner:
+            shown = ((name.lstrip("_"), _shown(each, deep=False)) for name, each in inner)
+            return dict(islice(shown, MAX_STATE_ENTRIES))
+    kind = type(value).__name__
+    return f"{kind} of {len(value)}" if isinstance(value, Sized) else kind
