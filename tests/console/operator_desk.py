@@ -6,6 +6,7 @@ from typing import Any
 
 import orjson
 
+from exai_actors.console.broker_actions import Process
 from exai_actors.console.consoles import Consoles
 from exai_actors.core.operators import Operator, Operators, Role
 from exai_actors.messages.connection import SocketClosed, TextReceived
@@ -68,7 +69,7 @@ class Console:
 class OperatorDesk:
     """The consoles of a tree."""
 
-    def __init__(self, **tree: Any) -> None:
+    def __init__(self, *, process: Process | None = None, **tree: Any) -> None:
         self.tree = ManualTree(**tree)
         self.audited: list[bytes] = []
         self.consoles = Consoles(
@@ -78,6 +79,7 @@ class OperatorDesk:
             supervisors=self.tree.supervisors,
             providers=self.tree.directory.providers,
             write_audit=self.audited.append,
+            process=process,
             clock=self.tree.clock,
         )
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -127,3 +129,69 @@ def test_a_viewer_can_change_nothing() -> None:
         answer = console.act(action["name"], "kimi")
         assert answer["code"] == "forbidden", action
     assert desk.tree.statistics().mode == "open"
+
+
+class NoProcess:
+    """A process that would fail the test if anything was done to it."""
+
+    snapshots_at = "recordings"
+
+    def drain(self, _: str) -> None:
+        raise AssertionError
+
+    snapshot = drain
+
+    def settings(self) -> list[Any]:
+        return []
+
+    def changes(self) -> dict[Any, Any]:
+        return {"a change": 1}
+
+    def diff(self, _: Any) -> Any:
+        raise AssertionError
+
+
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "console-protocol.md"
+
+
+def documented() -> dict[str, tuple[str, str, tuple[str, ...]]]:
+    """The actions on the page: table, role, and arguments, optional ones in brackets."""
+    found = {}
+    table = PAGE.read_text("utf-8").partition("| action | table | role |")[2].partition("\n\n")[0]
+    for names, of, role, arguments in re.findall(
+        r"^\| (`.*) \| (.*?) ?\| (\w+) \| ?(.*?) ?\|$", table, re.MULTILINE
+    ):
+        first, *more = re.findall(r"`([\w.]+)`", names)
+        for name in (first, *(first.partition(".")[0] + each for each in more)):
+            found[name] = of.strip("`"), role, tuple(re.findall(r"`([^`]+)`", arguments))
+    return found
+
+
+def test_the_page_lists_exactly_the_actions_with_their_roles() -> None:
+    actions = OperatorDesk(process=NoProcess()).console().greeting["actions"]
+    assert documented() == {
+        action["name"]: (
+            action["table"] if action["targets"] else "",
+            action["role"],
+            tuple(
+                each["name"] if each["required"] else f"[{each['name']}]"
+                for each in action["arguments"]
+            ),
+        )
+        for action in actions
+    }
+
+
+@pytest.mark.parametrize("name", documented())
+def test_no_role_below_that_of_an_action_can_take_it(name: str) -> None:
+    desk = OperatorDesk(process=NoProcess())
+    needed = Role(documented()[name][1])
+    for role in Role:
+        console = desk.console(role)
+        (action,) = [each for each in console.greeting["actions"] if each["name"] == name]
+        assert action["allowed"] == role.may(needed)
+        if not role.may(needed):
+            for preview in (False, True):
+                answer = console.act(name, "kimi", preview=preview)
+                assert (answer["op"], answer["code"]) == ("error", "forbidden")
+    assert desk.tree.statistics().events == ()
