@@ -39,7 +39,12 @@ def test_each_trace_gets_the_next_messages_until_it_wants_no_more(system: Manual
 def test_a_message_that_ends_its_actor_is_reported(system: ManualSystem) -> None:
     actor = system.recorder("/a")
     seen: list[Any] = []
-    system.trace("/a", lambda message, _began, _took: seen.append(message) is None)
+
+    def note(message: Any, _began: float, _took: float) -> bool:
+        seen.append(message)
+        return True
+
+    system.trace("/a", note)
     error = ValueError("planted")
     actor.ref.tell(error)
     system.run()
