@@ -146,6 +146,7 @@ class Tree:
         self._connection_supervisor = PathRef(system, paths.CONNECTIONS)
         self._connections = 0
         self._failed = False
+        self._stops = False
         provider_nursery = ProviderNursery(
             self._spawn_provider, providers, self._restarts, self.board, self.awaited
         )
@@ -195,6 +196,7 @@ class Tree:
 
     def stop(self) -> None:
         """Stop all actors, the guardian first; then call ``on_stopped``."""
+        self._stops = True
         root = self.system.resolve(paths.ROOT)
         if root is None:
             self._listeners.on_stopped()
@@ -241,6 +243,8 @@ class Tree:
             pass  # reported by _root_gives_up
         elif self._root_budget.allow(self.system.driver.now()):
             self.start()
+            if self._stops:
+                self.stop()
         else:
             error = "an error" if message.error is None else place_of(message.error)
             budget = self._root_budget

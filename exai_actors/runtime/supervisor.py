@@ -231,8 +231,10 @@ class SupervisorActor(LoopActor):
                 case ChildClosed(child_id):
                     self._nursery.absent(child_id, command)
                 case GiveUp():
+                    self._stop_orphans()
                     raise GaveUp(self.path, command, self.supervision.spec.period_s)
                 case AllStopped():
+                    self._stop_orphans()
                     self.stop()
                 case _:
                     assert_never(command)
@@ -255,6 +257,15 @@ class SupervisorActor(LoopActor):
         child = self.system.resolve(self._path_of(child_id))
         if child is not None:
             stop_in_order(child)
+
+    def _stop_orphans(self) -> None:
+        """Stop the actors below a supervisor that failed while everything was being stopped."""
+        below = self._path_of("")
+        for path in reversed(self.system.paths()):
+            if path != self.path and path.startswith(below):
+                orphan = self.system.resolve(path)
+                if orphan is not None:
+                    orphan.stop(block=False)
 
     def _wake_at(self, time: float) -> None:
         if self._timer is not None:

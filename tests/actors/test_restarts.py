@@ -1,0 +1,454 @@
+"""Restarts in the real tree: of sessions under their connections, of the guardian, of the root."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from exai_actors.actors.connection.settings import ConnectionSettings
+from exai_actors.actors.session.actor import SessionActor
+from exai_actors.actors.session.settings import SessionSettings
+from exai_actors.core.authentication import Identity
+from exai_actors.ids import ProviderName, TenantName
+from exai_actors.messages.connection import OutboxHigh, TextReceived
+from exai_actors.messages.session_requests import Submit
+from exai_actors.testing.tree import ManualClient, ManualTree
+from tests.actors.test_deaths import ask, codes, end_all, outcomes
+
+HELLO = {"op": "hello"}
+
+
+def crash(tree: ManualTree, path: str, *, settle: bool = True) -> None:
+    tree.actor(path).tell_system("an unknown message")
+    if settle:
+        tree.settle()
+
+
+def close_aborted(tree: ManualTree) -> None:
+    for call in tree.upstream.running:
+        if call.abort_asked:
+            call.close(cut_off=False)
+    tree.settle()
+
+
+def test_a_failed_session_sends_what_only_waited_once_more_and_ends_what_ran() -> None:
+    tree = ManualTree(limit=5, session=SessionSettings(window=1))
+    client = tree.client()
+    ask(client, "runs")
+    ask(client, "waits in the window")
+    session = tree.actor("/sessions/1")
+    session.tell("an unknown message")
+    ask(client, "waits in the mailbox", settle=False)
+    tree.settle()
+    assert outcomes(client) == {"runs": "INTERNAL_ERROR"}
+    assert client.outbox.closed is None
+    assert tree.upstream.calls[0].abort_asked
+    assert end_all(tree, client) == [{"waits in the window": "", "waits in the mailbox": ""}]
+    assert len(tree.upstream.calls) == 3, "each of those that waited is called once"
+    assert tree.actor("/sessions/1").incarnation == 2
+
+
+def test_all_connections_of_a_failed_session_stay_and_so_do_its_outcomes() -> None:
+    tree = ManualTree(limit=2)
+    first, second = tree.client("desk"), tree.client("desk")
+    ask(first, "a")
+    tree.upstream.calls[0].complete("kept")
+    (answer,) = [each for each in first.received() if each["op"] == "call_tool_res"]
+    crash(tree, "/sessions/1")
+    (again,) = second.call("a")
+    assert again["text"] == "kept"
+    frames = second.call("b", arguments={"continuation_id": answer["continuation_id"]})
+    assert codes(frames) == {}
+    call = tree.upstream.calls[1].call
+    assert [message.content for message in call.messages] == ["hi", "kept", "hi"]
+
+
+def test_conversations_of_two_incarnations_have_different_ids() -> None:
+    tree = ManualTree(limit=2)
+    client = tree.client()
+    found = []
+    for name in "ab":
+        ask(client, name)
+        tree.upstream.calls[-1].complete()
+        found += [each.get("continuation_id") for each in client.received()]
+        crash(tree, "/sessions/1")
+    ids = [each for each in found if each]
+    assert len(set(ids)) == 2
+
+
+def test_an_answer_sent_before_the_failure_is_not_followed_by_an_error() -> None:
+    tree = ManualTree(limit=1)
+    client = tree.client()
+    ask(client, "a")
+    tree.upstream.calls[0].complete("in time")
+    crash(tree, "/sessions/1", settle=False)
+    assert codes(client.received()) in ({"a": ""}, {"a": "INTERNAL_ERROR"})
+    assert client.received() == []
+
+
+def test_frames_during_a_restart_wait_and_beyond_the_limit_calls_are_refused() -> None:
+    tree = ManualTree(limit=9, connection=ConnectionSettings(stash_limit=2))
+    client = tree.client()
+    for _ in range(2):
+        crash(tree, "/sessions/1")
+    for name in "abc":
+        ask(client, name)
+    assert outcomes(client) == {"c": "OVER_CAPACITY"}
+    assert client.outbox.closed is None
+    tree.advance(1.0)
+    assert end_all(tree, client) == [{"a": "", "b": ""}]
+
+
+def test_a_cancel_in_the_mailbox_of_a_failed_session_is_kept() -> None:
+    tree = ManualTree(limit=5, session=SessionSettings(window=1))
+    client = tree.client()
+    ask(client, "runs")
+    ask(client, "a")
+    ask(client, "b")
+    tree.actor("/sessions/1").tell("an unknown message")
+    client.ref.tell(TextReceived(b'{"op":"cancel","request_id":"a"}'))
+    tree.settle()
+    assert outcomes(client) == {"runs": "INTERNAL_ERROR", "a": "CANCELLED"}
+    assert end_all(tree, client) == [{"b": ""}]
+
+
+def test_a_slow_reader_is_still_slow_for_the_next_incarnation() -> None:
+    tree = ManualTree(limit=1)
+    client = tree.client()
+    client.event(OutboxHigh())
+    crash(tree, "/sessions/1")
+    ask(client, "a", stream=True)
+    assert tree.upstream.calls[0].paused
+
+
+def test_a_draining_connection_of_a_failed_session_closes_after_its_last_outcome() -> None:
+    tree = ManualTree(limit=5, session=SessionSettings(window=1))
+    client = tree.client()
+    ask(client, "runs")
+    ask(client, "waits")
+    tree.drain()
+    tree.settle()
+    crash(tree, "/sessions/1")
+    assert outcomes(client) == {"runs": "INTERNAL_ERROR"}
+    assert client.outbox.closed is None
+    assert end_all(tree, client) == [{"waits": ""}]
+    assert client.outbox.closed == (1001, "the broker is shutting down")
+
+
+def test_a_session_that_fails_too_often_ends_its_requests_and_connections() -> None:
+    tree = ManualTree(limit=5, session=SessionSettings(window=1))
+    client, other = tree.client(), tree.client()
+    ask(client, "runs")
+    ask(client, "waits")
+    found: dict[str, str] = {}
+    for _ in range(4):
+        tree.advance(1.0)
+        crash(tree, "/sessions/1")
+        found |= outcomes(client)
+    assert found == {"runs": "INTERNAL_ERROR", "waits": "INTERNAL_ERROR"}
+    assert client.outbox.closed == (1011, "internal error")
+    assert other.outbox.closed is None
+    assert tree.gave_up == []
+    assert tree.board.statistics().sessions == 1
+
+
+def test_a_session_whose_last_hook_fails_ends_all_its_requests(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tree = ManualTree(limit=5, session=SessionSettings(window=1))
+    client = tree.client()
+    ask(client, "runs")
+    ask(client, "waits")
+    monkeypatch.setattr("exai_actors.actors.session.hand_back._unsent", lambda *_: 1 / 0)
+    crash(tree, "/sessions/1")
+    assert outcomes(client) == dict.fromkeys(("runs", "waits"), "INTERNAL_ERROR")
+    monkeypatch.undo()
+    close_aborted(tree)
+    ask(client, "new")
+    assert end_all(tree, client) == [{"new": ""}]
+
+
+def fails_at(patch: pytest.MonkeyPatch, prompt: str, *, after: bool = False) -> None:
+    """Let sessions fail at a request with this prompt, before or after they handled it."""
+    receive = SessionActor.on_receive
+
+    def failing(self: SessionActor, message: Any) -> None:
+        fatal = isinstance(message, Submit) and getattr(message.arguments, "prompt", "") == prompt
+        if fatal and not after:
+            raise RuntimeError("planted")
+        receive(self, message)
+        if fatal:
+            raise RuntimeError("planted")
+
+    patch.setattr(SessionActor, "on_receive", failing)
+
+
+def test_a_request_that_kills_its_session_twice_is_poison_in_all_sessions(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fails_at(monkeypatch, "fatal")
+    tree = ManualTree(limit=5)
+    bad, good = tree.client(), tree.client()
+    ask(bad, "x", "fatal")
+    ask(bad, "innocent")
+    tree.advance(1.0)
+    frames = [frame for frame in bad.received() if frame.get("request_id") == "x"]
+    (refused,) = [frame for frame in frames if frame["op"] == "call_tool_res"]
+    assert refused["error"]["code"] == "INTERNAL_ERROR"
+    assert "do not repeat it unchanged" in refused["error"]["message"]
+    assert "retry_after" not in (refused["error"].get("details") or {})
+    assert end_all(tree, bad) == [{"innocent": ""}]
+    assert tree.actor("/sessions/1").incarnation == 3
+    monkeypatch.undo()
+    assert codes(good.call("y", "fatal")) == {"y": "INTERNAL_ERROR"}
+    tree.advance(600.0)
+    ask(good, "z", "fatal")
+    assert end_all(tree, good) == [{"z": ""}]
+
+
+def test_a_request_that_was_sent_before_its_session_failed_is_not_sent_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tree = ManualTree(limit=5)
+    client = tree.client()
+    with monkeypatch.context() as patch:
+        fails_at(patch, "fatal", after=True)
+        crash(tree, "/sessions/1")
+        ask(client, "x", "fatal")
+        assert outcomes(client) == {"x": "INTERNAL_ERROR"}
+    assert [call.prompt for call in tree.upstream.calls] == ["fatal"]
+
+
+Break = Callable[[ManualTree], None]
+
+
+def test_requests_do_not_notice_a_restart_of_the_guardian() -> None:
+    tree = ManualTree(limit=1)
+    client = tree.client("desk")
+    ask(client, "runs")
+    ask(client, "waits")
+    crash(tree, "/broker")
+    ask(client, "new")
+    assert end_all(tree, client) == [{"runs": "", "waits": "", "new": ""}]
+    assert client.outbox.closed is None
+    statistics = tree.board.statistics()
+    assert (statistics.connections, statistics.sessions) == (1, 1)
+    assert tree.actor("/broker").incarnation == 2
+    assert tree.gave_up == []
+
+
+def test_the_guardian_finds_out_about_connections_that_ended_without_it() -> None:
+    tree = ManualTree(resume_s=60.0)
+    client = tree.client("desk")
+    crash(tree, "/broker")
+    crash(tree, "/broker")
+    assert tree.system.resolve("/broker") is None
+    client.vanish()
+    tree.advance(1.0)
+    statistics = tree.board.statistics()
+    assert (statistics.connections, statistics.sessions) == (0, 1)
+    tree.advance(60.0)
+    assert tree.board.statistics().sessions == 0
+    assert not any(path.startswith("/sessions/") for path in tree.system.paths())
+
+
+def test_a_client_that_comes_while_the_guardian_is_away_is_admitted_by_the_next() -> None:
+    tree = ManualTree()
+    crash(tree, "/broker")
+    crash(tree, "/broker")
+    client = tree.connect()
+    assert client.send(HELLO) == []
+    tree.advance(1.0)
+    (ack,) = client.received()
+    assert ack["ok"]
+    ask(client, "a")
+    assert end_all(tree, client) == [{"a": ""}]
+
+
+def test_a_session_that_fails_while_the_guardian_is_away_gets_its_connections_back() -> None:
+    tree = ManualTree()
+    client = tree.client()
+    crash(tree, "/broker")
+    crash(tree, "/broker")
+    crash(tree, "/sessions/1")
+    ask(client, "a")
+    assert outcomes(client) == {}
+    tree.advance(1.0)
+    assert end_all(tree, client) == [{"a": ""}]
+
+
+def test_a_session_given_up_while_the_guardian_is_away_loses_its_connections() -> None:
+    tree = ManualTree()
+    client = tree.client()
+    for _ in range(3):
+        tree.advance(1.0)
+        crash(tree, "/sessions/1")
+    tree.advance(0.9)
+    crash(tree, "/broker")
+    crash(tree, "/broker")
+    crash(tree, "/sessions/1")
+    tree.advance(1.0)
+    assert client.outbox.closed == (1011, "internal error")
+    assert tree.board.statistics().sessions == 0
+
+
+def test_a_restarted_guardian_goes_on_draining() -> None:
+    tree = ManualTree(limit=1)
+    client = tree.client()
+    ask(client, "a")
+    crash(tree, "/broker")
+    crash(tree, "/broker")
+    tree.drain()
+    tree.advance(1.0)
+    ask(client, "b")
+    assert outcomes(client) == {"b": "DRAINING"}
+    assert end_all(tree, client) == [{"a": ""}]
+    assert client.outbox.closed is not None
+    client.vanish()
+    assert tree.drained == 1
+
+
+def test_a_restarted_guardian_knows_the_models_and_the_tokens() -> None:
+    tenant = Identity(TenantName("ann"))
+    tree = ManualTree(tokens=(("secret", tenant),), models=())
+    tree.upstream.list_models(("fresh",))
+    tree.settle()
+    client = tree.client("desk", "secret")
+    crash(tree, "/broker")
+    rotated = client.send({"op": "rotate_token", "old": "secret", "new": "x" * 20})
+    assert rotated[0]["ok"] is True
+    ask(client, "a", arguments={"model": "fresh"})
+    assert end_all(tree, client) == [{"a": ""}]
+
+
+def test_a_supervisor_that_fails_takes_no_child_with_it() -> None:
+    tree = ManualTree(limit=1)
+    client = tree.client()
+    ask(client, "runs")
+    ask(client, "waits")
+    for path in ("/providers", "/sessions", "/connections", "/"):
+        crash(tree, path)
+    assert tree.actor("/").incarnation == 2
+    assert end_all(tree, client) == [{"runs": "", "waits": ""}]
+    incarnations = {path: tree.actor(path).incarnation for path in tree.system.paths()}
+    assert incarnations["/providers/kimi"] == incarnations["/sessions/1"] == 1
+    crash(tree, "/providers/kimi")
+    assert tree.actor("/providers/kimi").incarnation == 2
+
+
+def test_a_session_that_fails_without_its_supervisor_is_restarted_by_the_next() -> None:
+    tree = ManualTree()
+    client = tree.client()
+    crash(tree, "/sessions")
+    crash(tree, "/sessions")
+    crash(tree, "/sessions/1")
+    assert tree.system.resolve("/sessions/1") is None
+    tree.advance(1.0)
+    ask(client, "a")
+    assert end_all(tree, client) == [{"a": ""}]
+
+
+def test_a_root_that_fails_too_often_gives_up_with_a_report() -> None:
+    tree = ManualTree()
+    client = tree.client()
+    ask(client, "a")
+    for _ in range(6):
+        crash(tree, "/")
+    (report,) = tree.gave_up
+    assert (report.path, report.restarts, report.period_s) == ("/", 5, 60.0)
+    assert outcomes(client) == {"a": "INTERNAL_ERROR"}
+
+
+def test_everything_stops_in_reverse_order_and_answers_first() -> None:
+    tree = ManualTree(limit=1)
+    clients = [tree.client(), tree.client()]
+    ask(clients[0], "a")
+    order: list[str] = []
+    tree.system.on_event(lambda event: order.append(event.path))
+    tree.stop()
+    tree.settle()
+    assert outcomes(clients[0]) == {"a": "DRAINING"}
+    assert clients[1].outbox.closed == (1001, "the broker is shutting down")
+    ended = [path for path in order if not path.startswith("/connections/conn-9")]
+    assert ended == [
+        "/broker",
+        "/consoles",
+        "/connections/conn-2",
+        "/connections/conn-1",
+        "/connections",
+        "/sessions/2",
+        "/sessions/1",
+        "/sessions",
+        "/providers/glm",
+        "/providers/kimi",
+        "/providers",
+        "/",
+    ]
+    assert (tree.stopped, tree.system.paths()) == (1, [])
+
+
+@pytest.mark.parametrize("away", ["", "/", "/broker", "/sessions"])
+def test_a_tree_that_is_just_being_rebuilt_stops_too(away: str) -> None:
+    tree = ManualTree()
+    tree.client()
+    if away:
+        crash(tree, away, settle=False)
+    tree.stop()
+    tree.advance(10.0)
+    assert tree.system.paths() == []
+    assert tree.stopped >= 1
+
+
+def test_an_operator_stops_and_restarts_a_provider() -> None:
+    tree = ManualTree(limit=1)
+    client = tree.client()
+    ask(client, "runs")
+    ask(client, "waits")
+    tree.supervisors.stop("/providers/kimi")
+    tree.settle()
+    assert outcomes(client) == dict.fromkeys(("runs", "waits"), "SERVICE_UNAVAILABLE")
+    close_aborted(tree)
+    assert tree.statistics().mode == "closed"
+    assert codes(client.call("refused")) == {"refused": "SERVICE_UNAVAILABLE"}
+    tree.advance(1000.0)
+    assert tree.system.resolve("/providers/kimi") is None
+    tree.supervisors.restart("/providers/kimi")
+    tree.settle()
+    ask(client, "a")
+    assert end_all(tree, client) == [{"a": ""}]
+
+
+def stopped(path: str) -> tuple[ManualTree, ManualClient]:
+    tree = ManualTree()
+    client = tree.client()
+    ask(client, "a")
+    tree.supervisors.stop(path)
+    tree.settle()
+    return tree, client
+
+
+def test_an_operator_stops_a_session_and_a_connection() -> None:
+    tree, client = stopped("/sessions/1")
+    assert outcomes(client) == {"a": "INTERNAL_ERROR"}
+    assert client.outbox.closed == (1011, "internal error")
+    assert tree.board.statistics().sessions == 0
+    _, client = stopped("/connections/conn-1")
+    assert outcomes(client) == {"a": "DRAINING"}
+    assert client.outbox.closed == (1001, "the broker is shutting down")
+
+
+def test_an_operator_restarts_the_guardian_and_a_subtree() -> None:
+    tree = ManualTree(limit=1)
+    client = tree.client()
+    ask(client, "a")
+    tree.supervisors.restart("/broker")
+    tree.settle()
+    assert end_all(tree, client) == [{"a": ""}]
+    tree.supervisors.restart("/providers")
+    tree.settle()
+    ask(client, "b")
+    assert end_all(tree, client) == [{"b": ""}]
+    names = [ProviderName("kimi"), ProviderName("glm")]
+    assert [tree.actor(f"/providers/{name}").incarnation for name in names] == [2, 2]
