@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -161,10 +160,10 @@ def test_a_session_whose_last_hook_fails_ends_all_its_requests(
     client = tree.client()
     ask(client, "runs")
     ask(client, "waits")
-    monkeypatch.setattr("exai_actors.actors.session.hand_back._unsent", lambda *_: 1 / 0)
-    crash(tree, "/sessions/1")
+    with monkeypatch.context() as patch:
+        patch.setattr("exai_actors.actors.session.hand_back._unsent", lambda *_: 1 / 0)
+        crash(tree, "/sessions/1")
     assert outcomes(client) == dict.fromkeys(("runs", "waits"), "INTERNAL_ERROR")
-    monkeypatch.undo()
     close_aborted(tree)
     ask(client, "new")
     assert end_all(tree, client) == [{"new": ""}]
@@ -188,12 +187,13 @@ def fails_at(patch: pytest.MonkeyPatch, prompt: str, *, after: bool = False) -> 
 def test_a_request_that_kills_its_session_twice_is_poison_in_all_sessions(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    fails_at(monkeypatch, "fatal")
     tree = ManualTree(limit=5)
-    bad, good = tree.client(), tree.client()
-    ask(bad, "x", "fatal")
-    ask(bad, "innocent")
-    tree.advance(1.0)
+    with monkeypatch.context() as patch:
+        fails_at(patch, "fatal")
+        bad = tree.client()
+        ask(bad, "x", "fatal")
+        ask(bad, "innocent")
+        tree.advance(1.0)
     frames = [frame for frame in bad.received() if frame.get("request_id") == "x"]
     (refused,) = [frame for frame in frames if frame["op"] == "call_tool_res"]
     assert refused["error"]["code"] == "INTERNAL_ERROR"
@@ -201,11 +201,12 @@ def test_a_request_that_kills_its_session_twice_is_poison_in_all_sessions(
     assert "retry_after" not in (refused["error"].get("details") or {})
     assert end_all(tree, bad) == [{"innocent": ""}]
     assert tree.actor("/sessions/1").incarnation == 3
-    monkeypatch.undo()
+    good = tree.client()
     assert codes(good.call("y", "fatal")) == {"y": "INTERNAL_ERROR"}
     tree.advance(600.0)
     ask(good, "z", "fatal")
     assert end_all(tree, good) == [{"z": ""}]
+    assert tree.actor("/sessions/2").incarnation == 1
 
 
 def test_a_request_that_was_sent_before_its_session_failed_is_not_sent_again(
@@ -219,9 +220,6 @@ def test_a_request_that_was_sent_before_its_session_failed_is_not_sent_again(
         ask(client, "x", "fatal")
         assert outcomes(client) == {"x": "INTERNAL_ERROR"}
     assert [call.prompt for call in tree.upstream.calls] == ["fatal"]
-
-
-Break = Callable[[ManualTree], None]
 
 
 def test_requests_do_not_notice_a_restart_of_the_guardian() -> None:
@@ -313,7 +311,7 @@ def test_a_restarted_guardian_goes_on_draining() -> None:
 def test_a_restarted_guardian_knows_the_models_and_the_tokens() -> None:
     tenant = Identity(TenantName("ann"))
     tree = ManualTree(tokens=(("secret", tenant),), models=())
-    tree.upstream.list_models(("fresh",))
+    tree.upstream.list_models("fresh")
     tree.settle()
     client = tree.client("desk", "secret")
     crash(tree, "/broker")
