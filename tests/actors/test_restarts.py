@@ -113,7 +113,7 @@ def test_a_cancel_in_the_mailbox_of_a_failed_session_is_kept() -> None:
     assert end_all(tree, client) == [{"b": ""}]
 
 
-def test_a_slow_reader_is_still_slow_for_the_next_incarnation() -> None:
+def test_a_slow_consumer_is_still_slow_for_the_next_incarnation() -> None:
     tree = ManualTree(limit=1)
     client = tree.client()
     client.event(OutboxHigh())
