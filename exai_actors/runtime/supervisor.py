@@ -231,10 +231,10 @@ class SupervisorActor(LoopActor):
                 case ChildClosed(child_id):
                     self._nursery.absent(child_id, command)
                 case GiveUp():
-                    self._stop_orphans()
+                    self._stop_the_rest()
                     raise GaveUp(self.path, command, self.supervision.spec.period_s)
                 case AllStopped():
-                    self._stop_orphans()
+                    self._stop_the_rest()
                     self.stop()
                 case _:
                     assert_never(command)
@@ -258,14 +258,14 @@ class SupervisorActor(LoopActor):
         if child is not None:
             stop_in_order(child)
 
-    def _stop_orphans(self) -> None:
+    def _stop_the_rest(self) -> None:
         """Stop the actors below a supervisor that failed while everything was being stopped."""
         below = self._path_of("")
         for path in reversed(self.system.paths()):
             if path != self.path and path.startswith(below):
-                orphan = self.system.resolve(path)
-                if orphan is not None:
-                    orphan.stop(block=False)
+                left = self.system.resolve(path)
+                if left is not None:
+                    left.stop(block=False)
 
     def _wake_at(self, time: float) -> None:
         if self._timer is not None:
