@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
+from exai_actors.actors.session.actor import SessionActor
 from exai_actors.actors.session.settings import SessionSettings
 from exai_actors.core.authentication import Identity
 from exai_actors.core.calls import FailureKind, IfBusy, Usage
@@ -14,6 +16,7 @@ from exai_actors.core.observe.request_ends import RequestEnd
 from exai_actors.core.routing import RouteSettings
 from exai_actors.core.trace_context import TraceContext
 from exai_actors.ids import ProviderName, TenantName
+from exai_actors.messages.session import LimitText
 from exai_actors.ports import Peer
 from exai_actors.testing.tree import ManualClient, ManualTree
 
@@ -207,3 +210,35 @@ def test_a_call_of_json_rpc_has_its_trace_where_mcp_puts_it() -> None:
     }
     client.send({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params})
     assert tree.upstream.calls[0].trace == TraceContext(PARENT, "a=b")
+
+
+def test_a_request_that_is_lost_with_its_session_has_one_end_and_a_returned_one_has_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    receive = SessionActor.on_receive
+
+    def failing(self: SessionActor, message: Any) -> Any:
+        if isinstance(message, LimitText):
+            raise RuntimeError("planted")
+        return receive(self, message)
+
+    monkeypatch.setattr(SessionActor, "on_receive", failing)
+    tree, client, ends = observed(window=1)
+    client.call("at the provider")
+    client.call("in the session")
+    tree.advance(2.0)
+    (path,) = (path for path in tree.system.paths() if path.startswith("/sessions/"))
+    tree.actor(path).tell(LimitText(is_short=False))
+    tree.settle()
+    (lost,) = ends
+    assert (lost.request, lost.outcome, lost.code) == (
+        "at the provider",
+        "failed",
+        "INTERNAL_ERROR",
+    )
+    assert (lost.waited_s, lost.service_s) == (0.0, 2.0)
+    tree.upstream.calls[0].close(cut_off=False)
+    tree.settle()
+    tree.upstream.calls[1].complete()
+    tree.settle()
+    assert [(each.request, each.outcome) for each in ends[1:]] == [("in the session", "completed")]

@@ -171,6 +171,25 @@ class SessionActor(LoopActor):
         self._leave_boards()
         suspects = self._kept.suspects
         hand_back(self._requests, self._connections, suspects, self.unhandled, self.now())
+        self._note_lost()
+
+    def _note_lost(self) -> None:
+        """Note the end of the requests that their connections end now; others are sent again."""
+        returned = {
+            message.request
+            for message in self.unhandled
+            if isinstance(message, Returned) and message.error is None
+        }
+        lost = Outcome("failed", error=error_bodies.session_failed())
+        for active in self._requests.active():
+            if active.at_provider and active.run not in returned:
+                self._note_end(active, lost)
+
+    def _note_end(self, active: ActiveRequest, outcome: Outcome) -> None:
+        """Count and report the end of a request that this session does not answer."""
+        self._figures.ended(self._settings.tenant, active.route, outcome)
+        if self._ends.is_observed:
+            self._ends.ended(active, outcome, self.now(), None)
 
     def _leave_boards(self) -> None:
         self._memory_board.sessions.discard(self._memory)
@@ -578,9 +597,7 @@ class SessionActor(LoopActor):
                 self._withdraw(active)
                 startable += self._requests.abandon(active)
                 outcome = Outcome("cancelled", error=error_bodies.cancelled())
-                self._figures.ended(self._settings.tenant, active.route, outcome)
-                if self._ends.is_observed:
-                    self._ends.ended(active, outcome, self.now(), None)
+                self._note_end(active, outcome)
         self._steer(had_read)
         # A deserted request may have made room for another that is deserted as well.
         self._start_all([active for active in startable if self._is_active(active)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import stat
@@ -14,8 +15,9 @@ from msgspec.structs import replace
 
 from exai_actors.core.calls import Usage
 from exai_actors.core.observe.request_ends import RequestEnd
+from exai_actors.daemon.config.reading import read_tables
 from exai_actors.daemon.logs.access import MAX_WAITING, AccessLog
-from exai_actors.errors import UsageError
+from exai_actors.errors import ExaiError, UsageError
 from exai_actors.testing.broker import running_broker
 
 END = RequestEnd(
@@ -236,3 +238,24 @@ async def test_a_broker_logs_each_request_and_no_word_of_it(tmp_path: Path) -> N
     assert entry["completion_tokens"] > 0
     assert "secret" not in line
     assert answer.text not in line
+
+
+async def test_a_request_that_the_end_of_the_broker_cuts_off_has_a_line_too(
+    tmp_path: Path,
+) -> None:
+    config: dict[str, Any] = {
+        "logging": {"access": "json", "access_file": "access.log"},
+        "provider": [{"kind": "synthetic", "name": "slow", "delay_ms": 60_000}],
+    }
+    read = read_tables(config, {}, file=tmp_path / "exai.toml", env={}, flags={"--port": 0}).config
+    assert read is not None
+    async with running_broker(read) as running, running.connect() as client:
+        call = asyncio.ensure_future(client.call("chat", prompt="secret"))
+        while not running.statistics().in_flight:  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+        await running.broker.drain(0.0)
+        with pytest.raises(ExaiError):
+            await call
+    (line,) = (tmp_path / "access.log").read_text("utf-8").splitlines()
+    entry = json.loads(line)
+    assert (entry["provider"], entry["outcome"], entry["attempts"]) == ("slow", "cancelled", 1)
