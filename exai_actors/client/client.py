@@ -91,6 +91,7 @@ class BrokerClient:
         priority: int | None = None,
         if_busy: IfBusy | None = None,
         idempotency_key: str | None = None,
+        trace: Mapping[str, str] | None = None,
         timeout_s: float | None = None,
         on_progress: OnProgress | None = None,
         **more: Any,
@@ -110,6 +111,7 @@ class BrokerClient:
             priority=priority,
             if_busy=if_busy,
             idempotency_key=idempotency_key,
+            trace=trace,
         )
         pending = PendingCall(request, self.settings.max_unread, on_progress)
         return Stream(connection, pending, frame, self._call_timeout(timeout_s))
@@ -125,6 +127,7 @@ class BrokerClient:
         priority: int | None = None,
         if_busy: IfBusy | None = None,
         idempotency_key: str | None = None,
+        trace: Mapping[str, str] | None = None,
         timeout_s: float | None = None,
         on_progress: OnProgress | None = None,
         **more: Any,
@@ -136,7 +139,8 @@ class BrokerClient:
         first call runs and as long as the broker keeps its outcome. The broker ends the call after
         ``deadline_ms``; ``if_busy`` decides whether it may wait. This client waits ``timeout_s``
         (default: ``call_timeout_s``). ``on_progress`` is called on the event loop with each
-        Progress. Cancelling the waiting task cancels the call at the broker.
+        Progress. ``trace`` has the headers ``traceparent`` and ``tracestate`` of a trace that the
+        call belongs to. Cancelling the waiting task cancels the call at the broker.
 
         Raises BrokerError by the broker's code, RequestTimeout after ``timeout_s``, ConnectionLost,
         or UsageError for a call that cannot be sent.
@@ -152,6 +156,7 @@ class BrokerClient:
             priority=priority,
             if_busy=if_busy,
             idempotency_key=idempotency_key,
+            trace=trace,
         )
         pending = PendingCall(request, 0, on_progress)
         try:

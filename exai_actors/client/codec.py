@@ -82,6 +82,7 @@ def call_tool(
     priority: int | None,
     if_busy: str | None,
     idempotency_key: str | None,
+    trace: Mapping[str, str] | None,
 ) -> bytes:
     """Raises UsageError if JSON cannot express the call.
 
@@ -104,6 +105,8 @@ def call_tool(
         frame["if_busy"] = if_busy
     if idempotency_key is not None:
         frame["idempotency_key"] = idempotency_key
+    if trace is not None:
+        frame |= {name: trace[name] for name in ("traceparent", "tracestate") if name in trace}
     try:
         encoded = orjson.dumps(frame)
     except TypeError as error:

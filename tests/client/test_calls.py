@@ -60,6 +60,19 @@ async def test_a_call_sends_its_keywords_and_returns_the_answer(
     assert result.request_id == frame["request_id"]
 
 
+async def test_a_call_sends_its_trace_and_nothing_else_of_the_carrier(
+    peer: ScriptedPeer, broker: BrokerClient
+) -> None:
+    for carrier in ({"traceparent": "00-a-b-01", "baggage": "x=1"}, {"tracestate": "a=b"}, {}):
+        calling = asyncio.create_task(broker.call("chat", prompt="hi", trace=carrier))
+        frame = await peer.receive("call_tool")
+        sent = {name: value for name, value in frame.items() if name in (*carrier, "baggage")}
+        assert sent == {name: value for name, value in carrier.items() if name != "baggage"}
+        assert frame["arguments"] == {"prompt": "hi"}
+        await peer.answer(frame["request_id"], "")
+        await calling
+
+
 async def test_a_call_sends_if_busy_and_idempotency_key(
     peer: ScriptedPeer, broker: BrokerClient
 ) -> None:
