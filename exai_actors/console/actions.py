@@ -6,13 +6,14 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from typing import Any, ClassVar, final
 
 import msgspec
 import structlog
 
 from exai_actors.console.audit import Audit
-from exai_actors.console.feed import Sources
+from exai_actors.console.feed import ROWS_A_TURN, Sources
 from exai_actors.core.observe.query import PreparedQuery, Query, QueryError
 from exai_actors.core.operations.action import (
     Action,
@@ -78,6 +79,19 @@ class Acted(msgspec.Struct, frozen=True, gc=False):
     undo: dict[str, Any] | None
 
 
+@final
+class ActRefused(msgspec.Struct, frozen=True, gc=False):
+    """An action of the console cannot be done to any target; ``code`` as in ActionError."""
+
+    refusable: ClassVar[bool] = False
+    act: Act
+    code: str
+    text: str
+
+
+Done = Callable[[Acted | ActRefused], object]
+
+
 def ask(target: PathRef, message: object, name: str) -> LoopFuture[Any]:
     """The reply to a message. Raises ActionError if no actor lives there."""
     ref = target.resolve()
@@ -103,30 +117,75 @@ class Actions:
     def actions(self) -> tuple[Action, ...]:
         return tuple(action for action, _ in self._actions.values())
 
-    def act(
-        self, act: Act, operator: Operator, address: str, done: Callable[[Acted], object]
-    ) -> None:
-        """Preview or carry out an action, and call ``done`` with the effects, perhaps later.
-
-        Raises ActionError or QueryError if it cannot be done to any target.
-        """
-
-        def finish(acted: Acted) -> None:
-            if not act.preview:
-                self._note(act, operator, address, acted.effects, arguments)
-            done(acted)
-
+    def act(self, act: Act, operator: Operator, address: str, done: Done) -> None:
+        """Preview or carry out an action; call ``done`` once with the effects, perhaps later."""
+        order = _Order(act, operator, address, done)
         try:
             action, plan = self._allowed(act, operator)
             arguments = checked_arguments(action, act.arguments)
-            reason = checked_reason(act.reason)
-            targets = self._targets(action, act)
+            cause = Cause(operator.name, checked_reason(act.reason))
+            start = partial(self._start, order, plan, arguments, cause)
+            if not action.targets:
+                start((WHOLE_BROKER,))
+            elif act.filter:
+                self._select(order, action, start)
+            else:
+                start(_named(action, act))
         except (ActionError, QueryError) as error:
+            self._refuse(order, error)
+
+    def _start(
+        self,
+        order: _Order,
+        plan: MakePlan,
+        arguments: dict[str, Any],
+        cause: Cause,
+        targets: Iterable[str],
+    ) -> None:
+        act = order.act
+
+        def finish(acted: Acted) -> None:
             if not act.preview:
-                self._note_refusal(act, operator, address, str(error))
-            raise
-        cause = Cause(operator.name, reason)
+                self._note(act, order.operator, order.address, acted.effects, arguments)
+            order.done(acted)
+
         _Running(self._driver, act, partial(_planned, plan, arguments), cause, targets, finish).go()
+
+    def _select(
+        self, order: _Order, action: Action, start: Callable[[Iterable[str]], None]
+    ) -> None:
+        """Start with the rows that match; many are read in several turns of the loop."""
+        filter_, table = order.act.filter, action.table
+        if order.act.targets:
+            raise ActionError("name the targets or filter them, not both")
+        query = PreparedQuery(self._sources.table(table), Query(filter_))
+        rows = iter(self._sources.fresh(table))
+        found: list[str] = []
+
+        def go() -> None:
+            part = list(islice(rows, ROWS_A_TURN))
+            found.extend(key for key, _ in query.matching(part))
+            if len(part) == ROWS_A_TURN:
+                self._driver.call_soon(go)
+            elif not found:
+                problem = f"no row of {table} matches '{filter_}'"
+                self._refuse(order, ActionError(problem, "unknown"))
+            elif len(found) > MAX_TARGETS:
+                problem = (
+                    f"{len(found)} rows of {table} match, and an action concerns at most "
+                    f"{MAX_TARGETS}; narrow the filter"
+                )
+                self._refuse(order, ActionError(problem))
+            else:
+                start(found)
+
+        go()
+
+    def _refuse(self, order: _Order, error: ActionError | QueryError) -> None:
+        if not order.act.preview:
+            self._note_refusal(order.act, order.operator, order.address, str(error))
+        code = error.code if isinstance(error, ActionError) else "bad_query"
+        order.done(ActRefused(order.act, code, str(error)))
 
     def _note_refusal(self, act: Act, operator: Operator, address: str, why: str) -> None:
         suppressed = self._audit.allows_refusal(self._driver.now())
@@ -172,27 +231,21 @@ class Actions:
             )
         return action, plan
 
-    def _targets(self, action: Action, act: Act) -> tuple[str, ...]:
-        if not action.targets:
-            return (WHOLE_BROKER,)
-        if act.targets and act.filter:
-            raise ActionError("name the targets or filter them, not both")
-        if not act.filter:
-            if not act.targets:
-                raise ActionError(f"name a target of {action.name}: a key of {action.table}")
-            if any(len(target) > MAX_KEY_CHARACTERS for target in act.targets):
-                raise ActionError(f"a target has at most {MAX_KEY_CHARACTERS} characters")
-            return tuple(dict.fromkeys(act.targets))
-        query = PreparedQuery(self._sources.table(action.table), Query(act.filter))
-        matching = query.matching(self._sources.fresh(action.table))
-        if not matching:
-            raise ActionError(f"no row of {action.table} matches '{act.filter}'", "unknown")
-        if len(matching) > MAX_TARGETS:
-            raise ActionError(
-                f"{len(matching)} rows of {action.table} match, and an action concerns at most "
-                f"{MAX_TARGETS}; narrow the filter"
-            )
-        return tuple(key for key, _ in matching)
+
+@dataclass(frozen=True, slots=True)
+class _Order:
+    act: Act
+    operator: Operator
+    address: str
+    done: Done
+
+
+def _named(action: Action, act: Act) -> tuple[str, ...]:
+    if not act.targets:
+        raise ActionError(f"name a target of {action.name}: a key of {action.table}")
+    if any(len(target) > MAX_KEY_CHARACTERS for target in act.targets):
+        raise ActionError(f"a target has at most {MAX_KEY_CHARACTERS} characters")
+    return tuple(dict.fromkeys(act.targets))
 
 
 def _planned(plan: MakePlan, arguments: Mapping[str, Any], target: str) -> Plan | LoopFuture[Plan]:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, assert_never, final
 
 import msgspec
 import structlog
 
-from exai_actors.console.actions import Acted, Actions
-from exai_actors.console.feed import Feed, Sources
+from exai_actors.console.actions import Acted, Actions, ActRefused
+from exai_actors.console.feed import REST, Feed, Sources
 from exai_actors.console.guesses import note_wrong_token
 from exai_actors.console.places import ConsolePlaces
 from exai_actors.console.process import ProcessMeter
@@ -48,6 +49,8 @@ log = structlog.get_logger()
 
 HELLO_TIMEOUT_S = 5.0
 TOO_MANY = 1013
+MAX_QUESTIONS = 32
+"""Questions of one console that wait for their answers."""
 
 UNAUTHORIZED = 4003, "the console needs the token of an operator"
 WRONG_TOKEN = 4003, "the token is not an operator's"
@@ -66,6 +69,16 @@ class FramesDue(msgspec.Struct, frozen=True):
     """A watched table is due."""
 
     refusable: ClassVar[bool] = False
+
+
+@final
+class QuestionsDue(msgspec.Struct, frozen=True):
+    """The next question may be answered."""
+
+    refusable: ClassVar[bool] = False
+
+
+ConsoleActorMessage = SocketEvent | HelloDue | FramesDue | QuestionsDue | Acted | ActRefused
 
 
 class ConsoleActor(LoopActor):
@@ -111,6 +124,8 @@ class ConsoleActor(LoopActor):
         self._refused: tuple[int, str] | None = None
         self._timer: Cancellable | None = None
         self._is_behind = False
+        self._questions_waiting: deque[Ask] = deque()
+        self._answers_at = 0.0
 
     def on_start(self) -> None:
         self._timer = self.schedule(HELLO_TIMEOUT_S, HelloDue())
@@ -126,7 +141,7 @@ class ConsoleActor(LoopActor):
         self._feed.close()
         self._places.free(self.path)
 
-    def on_receive(self, message: SocketEvent | HelloDue | FramesDue | Acted) -> None:
+    def on_receive(self, message: ConsoleActorMessage) -> None:
         match message:
             case TextReceived(data):
                 self._received(data)
@@ -137,8 +152,10 @@ class ConsoleActor(LoopActor):
             case FramesDue():
                 self._timer = None
                 self._send_frames()
-            case Acted(act, effects, undo):
-                self._outbox.send(protocol.effect(act, effects, undo))
+            case QuestionsDue():
+                self._answer_questions()
+            case Acted() | ActRefused():
+                self._acted(message)
             case OutboxHigh():
                 self._is_behind = True
             case OutboxLow():
@@ -148,16 +165,19 @@ class ConsoleActor(LoopActor):
                 if self._operator is None:
                     self._outbox.close(*(self._refused or NO_HELLO))
             case SocketClosed(code=code):
-                if self._operator is not None:
-                    log.debug(
-                        "console.closed",
-                        address=self._peer.address,
-                        operator=self._operator.name,
-                        code=code,
-                    )
-                self.stop()
+                self._closed(code)
             case _:
                 assert_never(message)
+
+    def _closed(self, code: int) -> None:
+        if self._operator is not None:
+            log.debug(
+                "console.closed",
+                address=self._peer.address,
+                operator=self._operator.name,
+                code=code,
+            )
+        self.stop()
 
     def _received(self, data: bytes) -> None:
         if self._refused is not None:
@@ -169,8 +189,10 @@ class ConsoleActor(LoopActor):
             self._hello(message)
         elif self._operator is None:
             self._refuse("hello_first", 'begin with {"op": "hello", "token": "..."}')
-        elif isinstance(message, Ask | Act):
-            self._answer(message, self._operator)
+        elif isinstance(message, Act):
+            self._actions.act(message, self._operator, self._peer.address, self.actor_ref.tell)
+        elif isinstance(message, Ask):
+            self._ask(message)
         else:
             self._command(message)
 
@@ -227,20 +249,46 @@ class ConsoleActor(LoopActor):
                 suppressed=self._rejections.take_suppressed(),
             )
 
-    def _answer(self, message: Ask | Act, operator: Operator) -> None:
+    def _ask(self, question: Ask) -> None:
+        if len(self._questions_waiting) >= MAX_QUESTIONS:
+            problem = f"{MAX_QUESTIONS} questions wait already; ask again later"
+            self._outbox.send(protocol.error("busy", problem, id_=question.id))
+            return
+        self._questions_waiting.append(question)
+        if len(self._questions_waiting) == 1:
+            self._answer_questions()
+
+    def _answer_questions(self) -> None:
+        """Answer the questions, as slowly as they cost: a console may have its part of the loop."""
+        while self._questions_waiting:
+            now = self.now()
+            if now < self._answers_at:
+                self.schedule(self._answers_at - now, QuestionsDue())
+                return
+            began = self._clock.now()
+            self._outbox.send(self._answer_to(self._questions_waiting[0]))
+            self._questions_waiting.popleft()
+            took = self._clock.now() - began
+            self._meter.sampled_s += took
+            self._answers_at = now + REST * took
+
+    def _answer_to(self, question: Ask) -> bytes:
+        assert self._operator is not None
         try:
-            match message:
-                case Ask(question, of=of):
-                    answered = self._questions.answer(question, of, operator.role)
-                    self._outbox.send(protocol.answer(message, answered))
-                case Act():
-                    self._actions.act(message, operator, self._peer.address, self.actor_ref.tell)
-                case _:
-                    assert_never(message)
+            role = self._operator.role
+            answered = self._questions.answer(question.question, question.of, role)
         except ActionError as error:
-            self._outbox.send(protocol.error(error.code, str(error), id_=message.id))
-        except QueryError as error:
-            self._outbox.send(protocol.error("bad_query", str(error), id_=message.id))
+            return protocol.error(error.code, str(error), id_=question.id)
+        return protocol.answer(question, answered)
+
+    def _acted(self, message: Acted | ActRefused) -> None:
+        match message:
+            case Acted(act, effects, undo):
+                self._outbox.send(protocol.effect(act, effects, undo))
+            case ActRefused(act, code, text):
+                self._outbox.send(protocol.error(code, text, id_=act.id))
+            case _:
+                assert_never(message)
 
     def _command(self, message: Watch | Unwatch | Resync) -> None:
         try:

@@ -77,9 +77,10 @@ class Sources:
             self._read[name] = now, rows
         return rows
 
-    def fresh(self, name: str) -> list[Keyed]:
-        """The rows at this moment, for something that acts on them."""
-        return list(self._tables[name][1]())
+    def fresh(self, name: str) -> list[Keyed] | ManyRows:
+        """The rows at this moment, for something that acts on them; many are not read yet."""
+        read = self._tables[name][1]()
+        return read if isinstance(read, ManyRows) else list(read)
 
     def glance(self, name: str, now: float) -> list[Keyed] | ManyRows:
         """The rows at ``now`` for something that does not watch the table."""

@@ -9,7 +9,13 @@ import pytest
 import structlog
 
 from exai_actors.console.actions import Actions
-from exai_actors.console.actor import NO_HELLO, UNAUTHORIZED, WRONG_TOKEN, ConsoleActor
+from exai_actors.console.actor import (
+    MAX_QUESTIONS,
+    NO_HELLO,
+    UNAUTHORIZED,
+    WRONG_TOKEN,
+    ConsoleActor,
+)
 from exai_actors.console.audit import Audit
 from exai_actors.console.feed import HASTY_LOOKS, Sources
 from exai_actors.console.places import ConsolePlaces
@@ -417,3 +423,32 @@ def test_a_console_ends_with_its_socket_and_reads_nothing_more() -> None:
     reads = console.reads
     console.advance(60.0)
     assert (console.is_alive(), console.reads) == (False, reads)
+
+
+def test_questions_that_take_long_are_answered_slowly_and_bounded() -> None:
+    console = Console()
+
+    def think(of: str) -> dict[str, Any]:
+        console.clock.advance(0.1)
+        return {"of": of}
+
+    console.questions.add("why", Role.VIEWER, think)
+    console.send({"op": "hello"})
+    ask = {"op": "ask", "question": "why"}
+    assert [each["op"] for each in console.send({**ask, "id": 1})] == ["answer"]
+    for number in range(2, MAX_QUESTIONS + 2):
+        assert console.send({**ask, "id": number}) == []
+    (refused,) = console.send({**ask, "id": 99})
+    assert (refused["code"], refused["id"]) == ("busy", 99)
+    assert console.advance(4.9) == []
+    assert [each["id"] for each in console.advance(0.1)] == [2]
+    assert [each["id"] for each in console.advance(5.0)] == [3]
+
+
+def test_questions_that_cost_nothing_are_answered_immediately() -> None:
+    console = Console()
+    console.questions.add("why", Role.VIEWER, lambda of: {"of": of})
+    console.send({"op": "hello"})
+    for number in range(100):
+        (answer,) = console.send({"op": "ask", "question": "why", "id": number, "of": "r"})
+        assert (answer["id"], answer["answer"]) == (number, {"of": "r"})
