@@ -20,6 +20,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterator, Mapping
 from itertools import chain, count
+from math import exp, inf
 from operator import attrgetter
 from typing import Generic, TypeVar
 
@@ -28,6 +29,10 @@ from exai_actors.core.capacity.virtual_time import StartTimeClock
 from exai_actors.ids import RequestKey, SessionId, TenantName
 
 T = TypeVar("T")
+
+RATE_EVERY_S = 10.0
+RATE_HORIZON_S = 180.0
+"""The requests of about so many seconds make up the rate of a session."""
 
 _LAST_STAMP = 1 << 62
 """Larger than the stamp of any tag."""
@@ -51,6 +56,8 @@ class FairQueue(Generic[T]):
         "_held",
         "_last_grant",
         "_max_wait_s",
+        "_rates_at",
+        "_rates_known",
         "_tenants",
         "_waiting",
         "_weights",
@@ -82,6 +89,8 @@ class FairQueue(Generic[T]):
         self._grants_since_guard = 0
         # The waiting sessions and when each was last granted or began to wait, the oldest first.
         self._last_grant: dict[Flow, float] = {}
+        self._rates_at = -inf
+        self._rates_known = 0.0
         self._weights = dict(weights or {})
         self._tenants: dict[TenantName, Tenant] = {}
         self._waiting: StartTimeClock[Tenant] = StartTimeClock()
@@ -139,6 +148,7 @@ class FairQueue(Generic[T]):
 
     def charge(self, flow: Flow, cost: float) -> None:
         """Charge a call that was granted without waiting."""
+        flow.arrived += 1
         tenant = flow.tenant
         tenant.sessions.charge(flow.tag, cost)
         self._waiting.charge(tenant.tag, cost * tenant.inverse_weight)
@@ -185,6 +195,7 @@ class FairQueue(Generic[T]):
         if not ahead and (len(self.queued) >= self.limit or flow.queued >= self.session_limit):
             return False
         queued = QueuedRequest(flow, request, value, cost)
+        flow.arrived += not ahead
         self._enter(queued, now)
         flow.add(queued, priority, ahead=ahead)
         self.queued[key] = queued
@@ -320,7 +331,7 @@ class FairQueue(Generic[T]):
     def in_service_order(self) -> Iterator[T]:
         """All values in the order of ``take``, as if none came and no session waited too long.
 
-        Changes after the first value has no effect. A reader that stops early sorts only the
+        Changes after the first value have no effect. A reader that stops early sorts only the
         sessions that it has come to.
         """
         tenants = []
@@ -377,6 +388,42 @@ class FairQueue(Generic[T]):
                 mean = tenant.queued_cost / tenant.queued * tenant.inverse_weight
                 ahead += min(tenant.queued, int((start - tenant.tag.start) / mean) + 1)
         return ahead + len(self._first_ones)
+
+    @property
+    def virtual_time(self) -> float:
+        """The virtual time of the tenants."""
+        return self._waiting.virtual_time
+
+    @property
+    def usual_cost(self) -> float:
+        """The mean cost of the waiting requests; 1 if none waits."""
+        waiting = [tenant for tenant in self._tenants.values() if tenant.queued]
+        queued = sum(tenant.queued for tenant in waiting)
+        return sum(tenant.queued_cost for tenant in waiting) / queued if queued else 1.0
+
+    def first_ones(self) -> list[QueuedRequest]:
+        """The requests that were moved before all others."""
+        return list(self._first_ones.values())
+
+    def known_tenants(self) -> list[Tenant]:
+        """The tenants with sessions, whether these have requests or not."""
+        return list(self._tenants.values())
+
+    def estimate_rates(self, now: float) -> None:
+        """Estimate how many requests a second each session sends; at most every RATE_EVERY_S."""
+        elapsed_s = now - self._rates_at
+        if elapsed_s < RATE_EVERY_S:
+            return
+        is_first, self._rates_at = self._rates_at == -inf, now
+        part = 0.0 if is_first else 1 - exp(-elapsed_s / RATE_HORIZON_S)
+        self._rates_known += part * (1 - self._rates_known)
+        for tenant in self._tenants.values():
+            for flow in tenant.flows.values():
+                if not is_first:
+                    # As if the time before the first estimate had been like that since then.
+                    weight = part / self._rates_known
+                    flow.rate += weight * (flow.arrived / elapsed_s - flow.rate)
+                flow.arrived = 0
 
     def tenants(self) -> Iterator[Tenant]:
         """The tenants with waiting requests, those aside included."""

@@ -58,14 +58,17 @@ class Tenant:
 class Flow:
     """One session of a tenant; ``queued_cost`` covers its waiting requests.
 
-    ``aside`` counts further ones, which wait without a turn.
+    ``aside`` counts further ones, which wait without a turn. ``arrived`` counts its requests since
+    ``rate``, their number a second of late, was estimated.
     """
 
     __slots__ = (
         "_heap",
         "_last_number",
+        "arrived",
         "aside",
         "queued_cost",
+        "rate",
         "session",
         "tag",
         "tenant",
@@ -81,6 +84,8 @@ class Flow:
         self.waiting: dict[RequestKey, QueuedRequest] = {}
         self._heap: list[tuple[tuple[int, int], QueuedRequest]] = []
         self._last_number = 0
+        self.arrived = 0
+        self.rate = 0.0
 
     def add(self, queued: QueuedRequest, priority: int, *, ahead: bool) -> None:
         """Queue a request behind those of no lower priority, or ``ahead`` of them all."""

@@ -11,14 +11,16 @@ class ServiceTime:
 
     A call without an answer counts only if it held its permit for longer than the mean: a burst of
     refusals or cancels says nothing about the time that an answer takes. ``weight`` is the part of
-    the newest sample; RFC 6298 uses 1/8 for the same purpose.
+    the newest sample, once there are so many: RFC 6298 uses 1/8 for the same purpose, but calls
+    differ more than round trips do, and a mean that swings with them predicts worse.
     """
 
-    __slots__ = ("_mean", "weight")
+    __slots__ = ("_mean", "_samples", "weight")
 
-    def __init__(self, weight: float = 0.125) -> None:
+    def __init__(self, weight: float = 0.0625) -> None:
         self.weight = weight
         self._mean: float | None = None
+        self._samples = 0
 
     @property
     def mean_s(self) -> float | None:
@@ -27,9 +29,10 @@ class ServiceTime:
     def observe(self, seconds: float) -> None:
         """Note how long an answered call held its permit."""
         if self._mean is None:
-            self._mean = seconds
-        else:
-            self._mean += self.weight * (seconds - self._mean)
+            self._mean = 0.0
+        self._samples += 1
+        weight = max(self.weight, 1 / self._samples)
+        self._mean += weight * (seconds - self._mean)
 
     def at_least(self, seconds: float) -> None:
         """Note how long a call without an answer held its permit."""

@@ -7,6 +7,7 @@ from math import inf
 from typing import Generic, TypeVar
 
 from exai_actors.core.capacity.account import Account
+from exai_actors.core.capacity.expected_order import expected_order
 from exai_actors.core.capacity.grant_guards import GrantGuards
 from exai_actors.core.capacity.pool import Pool
 from exai_actors.core.capacity.quarantine import Quarantine
@@ -47,14 +48,31 @@ class WaitEstimates(Generic[C]):
                         yield place
 
     def in_line(self, pool: Pool[C], now: float) -> Iterator[tuple[int, float | None, C]]:
-        """The queued calls in the order of service: position, estimated wait, and call."""
-        granted_at = (call.granted_at for call in pool.ledger.held.values())
-        rest_ends = self._quarantine.ends_of(pool.ledger)
-        waits_s = pool.service_time.waits_s(granted_at, pool.ledger.own, now, rest_ends)
+        """The queued calls in the order of service: position, estimated wait, and call.
+
+        The position is that without newcomers, the wait takes them into account.
+        """
+        pool.queue.estimate_rates(now)
+        instants = self._instants(pool, now)
+        expected = expected_order(pool.queue, instants, now)
+        found: dict[int, float | None] = {}
         for position, call in enumerate(pool.queue.in_service_order(), start=1):
-            wait_s = self._behind_guards(pool, position, next(waits_s), now)
+            while id(call) not in found:
+                # Those that were set aside are in no line.
+                instant, each = next(expected, None) or (next(instants), call)
+                found[id(each)] = None if instant is None else instant - now
+            wait_s = found.pop(id(call))
             held_s = self._guards.model_held_until(call) - now
             yield position, wait_s if held_s <= 0 else max(wait_s or 0.0, held_s), call
+
+    def _instants(self, pool: Pool[C], now: float) -> Iterator[float | None]:
+        """When the first, second, ... of the next calls get their permits; None if unknown."""
+        granted_at = (call.granted_at for call in pool.ledger.held.values())
+        rest_ends = self._quarantine.ends_of(pool.ledger)
+        permits_s = pool.service_time.waits_s(granted_at, pool.ledger.own, now, rest_ends)
+        for turn, permit_s in enumerate(permits_s, start=1):
+            wait_s = self._behind_guards(pool, turn, permit_s, now)
+            yield None if wait_s is None else now + wait_s
 
     def wait_s(self, pool: Pool[C], position: int, now: float) -> float | None:
         """Seconds until the call at ``position`` from 1 gets its permit; None if unknown."""
