@@ -203,7 +203,7 @@ class _HeadParser:
     usual form and apart from its body. It is the last one of its connection.
     """
 
-    _begun: tuple[bytes, ...] = ()
+    _begun: bytearray | None = None
     """What has arrived of the head."""
     _rejected: HttpProcessingError | None = None
     """Why the parser rejected the head, the end of which is still to arrive."""
@@ -214,27 +214,40 @@ class _HeadParser:
 
     def feed_data(self, data: bytes) -> tuple[Any, bool, bytes]:
         if self._rejected is not None:
-            return self._read_odd(data, self._rejected)
+            return self._await_end(data, self._rejected)
         try:
             fed: tuple[Any, bool, bytes] = self._parser.feed_data(data)
         except HttpProcessingError as error:
-            return self._read_odd(data, error)
+            return self._read_odd(bytes(self._begin(data)), error)
         messages = fed[0]
         for message, _ in messages:
             if message.code >= 200 or message.code == SWITCHING_PROTOCOLS:
                 self._handler.use_parser(self._parser)
                 return fed
-        self._begun += (data,)
-        if messages:
-            begun = b"".join(self._begun)
-            for _ in messages:
-                begun = begun[head_end(begun) :]
-            self._begun = (begun,)
+        begun = self._begin(data)
+        for _ in messages:
+            del begun[: max(head_end(begun), 0)]
         return fed
+
+    def _begin(self, data: bytes) -> bytearray:
+        """Add to what has arrived of the head."""
+        if self._begun is None:
+            self._begun = bytearray()
+        if len(self._begun) <= MAX_HELD_HEAD_BYTES:
+            self._begun += data
+        return self._begun
+
+    def _await_end(self, data: bytes, error: HttpProcessingError) -> tuple[Any, bool, bytes]:
+        """Read the head once it has ended; ``error`` is why the parser rejected it."""
+        assert self._begun is not None
+        searched = max(len(self._begun) - 2, 0)
+        begun = self._begin(data)
+        if head_end(begun, searched) < 0 and len(begun) <= MAX_HELD_HEAD_BYTES:
+            return (), False, b""
+        return self._read_odd(bytes(begun), error)
 
     def _read_odd(self, data: bytes, error: HttpProcessingError) -> tuple[Any, bool, bytes]:
         handler = self._handler
-        data = b"".join((*self._begun, data))
         messages: list[Any] = []
         while (end := head_end(data)) >= 0:
             head, data = normal_head(data[:end]), data[end:]
@@ -251,7 +264,7 @@ class _HeadParser:
         if len(data) > MAX_HELD_HEAD_BYTES or not begins_like_http(data):
             raise error
         handler.use_parser(self)
-        self._begun = (data,)
+        self._begun = bytearray(data)
         self._rejected = error
         return messages, False, b""
 

@@ -15,9 +15,9 @@ def begins_like_http(data: bytes) -> bool:
     return b"HTTP/".startswith(data[:5].upper())
 
 
-def head_end(data: bytes) -> int:
-    """Where the head ends that ``data`` begins with, -1 if its end has not arrived."""
-    match = _HEAD_END.search(data)
+def head_end(data: bytes | bytearray, searched: int = 0) -> int:
+    """Where the head ends that ``data`` begins with, -1 if not within what follows ``searched``."""
+    match = _HEAD_END.search(data, searched)
     return match.end() if match else -1
 
 
