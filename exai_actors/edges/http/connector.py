@@ -47,7 +47,7 @@ MAX_INTERIM_RESPONSES = 8
 MAX_HEADER_BYTES = 1 << 16
 MAX_HEADERS = 1000
 # How much of a head that the parser rejects is kept until its end arrives.
-MAX_HELD_HEAD_BYTES = 1 << 16
+MAX_HELD_HEAD_BYTES = 1 << 14
 HEAD_LIMITS: dict[str, Any] = {
     name: value
     for name, value in (
