@@ -18,7 +18,7 @@ import msgspec
 
 from exai_actors.core.observe.request_ends import RequestEnd
 from exai_actors.daemon.logs.nonblocking import ENTRIES_LOST, NonBlockingWriter
-from exai_actors.errors import UsageError
+from exai_actors.errors import ConfigError
 
 FLUSH_S = 0.1
 """How long a line may wait for those after it, with which it is written."""
@@ -52,7 +52,7 @@ class _Entry(msgspec.Struct, omit_defaults=True):
 class AccessLog:
     """Writes to ``file``, or to stderr if it is None. ``wall`` is in seconds since the epoch.
 
-    Raises UsageError for a file that cannot be opened. A file that was renamed or removed, as by
+    Raises ConfigError for a file that cannot be opened. A file that was renamed or removed, as by
     logrotate, is opened again under its name.
     """
 
@@ -94,8 +94,10 @@ class AccessLog:
             self._reopen_if_moved(self._file)
         if self._lost and self._writer.take(self._loss(self._time(), self._lost)):
             self._lost = 0
-        if self._lost or not self._writer.take(b"".join(lines)):
-            self._lost += len(lines)
+        # The log writes to stderr as well, perhaps between two portions of a batch.
+        for portion in lines if self._file is None else [b"".join(lines)]:
+            if self._lost or not self._writer.take(portion):
+                self._lost += portion.count(b"\n")
 
     def close(self) -> None:
         """Write the rest and close the file."""
@@ -121,7 +123,7 @@ class AccessLog:
             return
         try:
             number = _opened(file)
-        except UsageError:
+        except ConfigError:
             return  # the old file still takes the lines
         os.close(self._number)
         self._number = number
@@ -132,7 +134,9 @@ def _opened(file: Path) -> int:
     try:
         return os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise UsageError(f"the access log {file} cannot be opened: {error.strerror}") from error
+        raise ConfigError(
+            f"[logging] access_file: {file} cannot be opened: {error.strerror}"
+        ) from error
 
 
 def _json(time: str, end: RequestEnd) -> bytes:

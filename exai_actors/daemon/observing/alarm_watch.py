@@ -13,6 +13,7 @@ from exai_actors.core.alarm_readings import AlarmReadings, Process, Thresholds, 
 from exai_actors.core.observe.alarms import Alarm, AlarmChange, Alarms
 from exai_actors.core.observe.call_figures import CallFigures
 from exai_actors.core.statistics import BrokerStatistics
+from exai_actors.errors import safe_str
 from exai_actors.ids import ProviderName
 
 log = structlog.get_logger()
@@ -66,9 +67,18 @@ class AlarmWatch:
             task.cancel()
 
     async def _look_repeatedly(self) -> None:
+        has_failed = False
         while True:
             await asyncio.sleep(EVERY_S)
-            self.look()
+            try:
+                self.look()
+            except Exception as error:
+                # Such as the figures of an actor that has just failed. Once is enough for the log.
+                if not has_failed:
+                    log.exception("alarm.look_failed", error=safe_str(error))
+                has_failed = True
+            else:
+                has_failed = False
 
 
 def alarm_message(change: AlarmChange, wall: float) -> dict[str, Any]:

@@ -48,8 +48,8 @@ class Observing:
     def observe_requests(self, stack: AsyncExitStack) -> None:
         """Log and trace requests as configured; to be called before the first session.
 
-        ``stack`` gets the callbacks that end it. Raises UsageError for an access log that cannot be
-        opened, and for a missing extra.
+        ``stack`` gets the callbacks that end it. Raises ConfigError for an access log that cannot
+        be opened, and for a missing extra.
         """
         logging, tracing = self._config.logging, self._config.tracing
         source = self._config.source.file

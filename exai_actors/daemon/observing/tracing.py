@@ -14,7 +14,7 @@ from exai_actors import __version__
 from exai_actors.core.observe.request_ends import RequestEnd
 from exai_actors.core.trace_context import TraceContext
 from exai_actors.daemon.config.observing_tables import TracingConfig
-from exai_actors.errors import UsageError
+from exai_actors.errors import ConfigError
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
@@ -110,7 +110,7 @@ class TracedRequest:
 def open_tracing(config: TracingConfig) -> tuple[Tracing, Callable[[], object]]:
     """A tracer that sends to ``endpoint`` from a thread, and a function that sends the rest.
 
-    Its queue is bounded; spans that do not fit are dropped. Raises UsageError without the extra.
+    Its queue is bounded; spans that do not fit are dropped. Raises ConfigError without the extra.
     """
     try:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -119,7 +119,7 @@ def open_tracing(config: TracingConfig) -> tuple[Tracing, Callable[[], object]]:
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
         from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
     except ImportError as error:
-        raise UsageError(f"[tracing] endpoint {MISSING} ({error.name} is missing)") from error
+        raise ConfigError(f"[tracing] endpoint {MISSING} ({error.name} is missing)") from error
     provider = TracerProvider(
         sampler=ParentBased(TraceIdRatioBased(config.sample)),
         resource=Resource.create({"service.name": "exai", "service.version": __version__}),

@@ -17,8 +17,9 @@ from exai_actors.core.calls import Usage
 from exai_actors.core.observe.request_ends import RequestEnd
 from exai_actors.daemon.config.reading import read_tables
 from exai_actors.daemon.logs.access import MAX_WAITING, AccessLog
-from exai_actors.errors import ExaiError, UsageError
+from exai_actors.errors import ConfigError, ExaiError
 from exai_actors.testing.broker import running_broker
+from tests.daemon.processes import exai
 
 END = RequestEnd(
     request="r-1",
@@ -178,7 +179,7 @@ def test_closing_writes_the_rest(desk: Desk) -> None:
 
 
 def test_a_file_that_cannot_be_opened_is_reported(desk: Desk, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"missing/access\.log cannot be opened: No such file"):
+    with pytest.raises(ConfigError, match=r"missing/access\.log cannot be opened: No such file"):
         desk.open(file=tmp_path / "missing" / "access.log")
 
 
@@ -259,3 +260,41 @@ async def test_a_request_that_the_end_of_the_broker_cuts_off_has_a_line_too(
     (line,) = (tmp_path / "access.log").read_text("utf-8").splitlines()
     entry = json.loads(line)
     assert (entry["provider"], entry["outcome"], entry["attempts"]) == ("slow", "cancelled", 1)
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_lines_on_stderr_are_written_one_by_one_beside_the_log(
+    desk: Desk, form: Literal["text", "json"], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reading, writing = os.pipe()
+    with os.fdopen(writing, "w") as stderr:
+        monkeypatch.setattr("sys.stderr", stderr)
+        log = AccessLog(
+            form, None, wall=lambda: desk.wall, call_later=lambda _, run: desk.timers.append(run)
+        )
+        taken: list[bytes] = []
+
+        def take(lines: bytes) -> bool:
+            taken.append(lines)
+            return len(taken) != 3
+
+        monkeypatch.setattr(log._writer, "take", take)
+        for _ in range(4):
+            log(END)
+        desk.run_timers()
+        assert [lines.count(b"\n") for lines in taken] == [1, 1, 1]
+        log(END)
+        desk.run_timers()
+        log.close()
+    os.close(reading)
+    assert b"log.entries_lost" in taken[3]
+    assert b"2" in taken[3].rpartition(b"entries")[2]
+    assert len(taken) == 5
+
+
+async def test_a_broker_that_cannot_open_its_access_log_does_not_start(tmp_path: Path) -> None:
+    file = tmp_path / "exai.toml"
+    file.write_text('[server]\nport = 0\n[logging]\naccess = "text"\naccess_file = "no/such.log"\n')
+    ended = await exai("serve", "--config", str(file))
+    assert ended.code == 3
+    assert f"[logging] access_file: {tmp_path}/no/such.log cannot be opened" in ended.err

@@ -261,3 +261,27 @@ def test_a_service_that_refuses_calls_for_their_rate_raises_alarms_until_it_serv
         tree.settle()
         pass_time(5)
     assert alarms.raised == ()
+
+
+async def test_figures_that_cannot_be_read_are_logged_once_and_read_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("exai_actors.daemon.observing.alarm_watch.EVERY_S", 0.001)
+    tree = ManualTree()
+    alarms = watch(tree)
+    looks = asyncio.Queue[int]()
+    look, failures = alarms.look, [ValueError("half-changed")] * 3
+
+    def failing() -> None:
+        looks.put_nowait(len(failures))
+        if failures:
+            raise failures.pop()
+        look()
+
+    monkeypatch.setattr(alarms, "look", failing)
+    with structlog.testing.capture_logs() as entries, alarms.watching():
+        while await looks.get():
+            pass
+        await looks.get()
+    (entry,) = entries
+    assert (entry["event"], entry["error"]) == ("alarm.look_failed", "half-changed")

@@ -15,7 +15,7 @@ from exai_actors.core.calls import FailureKind
 from exai_actors.core.trace_context import TraceContext
 from exai_actors.daemon.config.observing_tables import TracingConfig
 from exai_actors.daemon.observing.tracing import Tracing, open_tracing
-from exai_actors.errors import UsageError
+from exai_actors.errors import ConfigError
 from exai_actors.ids import SessionId
 from exai_actors.testing.broker import running_broker
 from exai_actors.testing.tree import ManualClient, ManualTree
@@ -136,7 +136,7 @@ def test_a_trace_that_is_not_sampled_is_passed_on_as_such_and_costs_no_span() ->
 
 def test_without_the_extra_the_error_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "opentelemetry.sdk.trace", None)
-    with pytest.raises(UsageError, match=r"exai-actors\[otel\]"):
+    with pytest.raises(ConfigError, match=r"exai-actors\[otel\]"):
         open_tracing(TracingConfig(endpoint="http://127.0.0.1:4318/v1/traces"))
 
 
