@@ -1,1 +1,1 @@
-"""The actors: connections, sessions, providers, and the broker actor that supervises them."""
+"""The actors: connections, sessions, providers, the guardian, and the tree that they form."""
