@@ -187,7 +187,7 @@ class ActorCell:
         self.refused = 0
         self.refused_reported_at: float | None = None
         self.timers: set[Cancellable] | None = None
-        self.watchers: set[ActorCell] | None = None
+        self.watchers: ActorCell | set[ActorCell] | None = None
         self.watching: dict[ActorCell | str, object] | None = None
         """The tag of each watched incarnation, or of the path at which none was alive."""
 

@@ -50,9 +50,14 @@ def watch(watcher: ActorCell, target: ActorCell | str, tag: object) -> None:
     elif target.exit_reason is not None:
         watcher.offer_system(DownNotice(target, target.exit_reason))
     else:
-        if target.watchers is None:
-            target.watchers = set()
-        target.watchers.add(watcher)
+        watchers = target.watchers
+        if watchers is None:
+            # Most actors have one watcher at most, and a set takes 216 bytes.
+            target.watchers = watcher
+        elif isinstance(watchers, set):
+            watchers.add(watcher)
+        elif watchers is not watcher:
+            target.watchers = {watchers, watcher}
 
 
 def unwatch_all(watcher: ActorCell) -> None:
@@ -65,11 +70,16 @@ def unwatch_all(watcher: ActorCell) -> None:
 def notify_watchers(target: ActorCell, reason: ExitReason) -> None:
     """Send each watcher its notice that the target has ended."""
     watchers, target.watchers = target.watchers, None
+    if isinstance(watchers, ActorCell):
+        watchers = {watchers}
     for watcher in watchers or ():
         watcher.offer_system(DownNotice(target, reason))
 
 
 def _forget(watcher: ActorCell, target: ActorCell | str) -> object:
-    if not isinstance(target, str) and target.watchers is not None:
-        target.watchers.discard(watcher)
+    if not isinstance(target, str):
+        if isinstance(target.watchers, set):
+            target.watchers.discard(watcher)
+        elif target.watchers is watcher:
+            target.watchers = None
     return None if watcher.watching is None else watcher.watching.pop(target, None)

@@ -28,7 +28,7 @@ def test_a_scheduled_message_comes_when_it_is_due(system: ManualSystem) -> None:
     assert actor.seen == ["sooner"]
     system.manual.advance(10.0)
     assert actor.seen == ["sooner", "later"]
-    assert actor.cell.timers == set()
+    assert not actor.cell.timers
 
 
 def test_a_message_that_is_due_goes_before_the_user_lane(system: ManualSystem) -> None:
@@ -45,7 +45,7 @@ def test_a_cancelled_message_never_comes(system: ManualSystem) -> None:
     timer = actor.schedule(1.0, "never")
     timer.cancel()
     timer.cancel()
-    assert actor.cell.timers == set()
+    assert not actor.cell.timers
     assert system.manual.next_timer() is None
     system.manual.advance(2.0)
     assert actor.seen == []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from exai_actors.runtime.kernel.signals import Down, ExitReason
 from tests.runtime.kernel.probes import ManualSystem
 
@@ -68,10 +70,25 @@ def test_incarnations_of_one_path_are_watched_separately(system: ManualSystem) -
 def test_a_watch_lets_go_of_both_sides_when_the_target_ends(system: ManualSystem) -> None:
     watcher, target = system.recorder("/watcher"), system.recorder("/target")
     watcher.watch(target.ref)
-    assert target.cell.watchers == {watcher.cell}
+    assert target.cell.watchers
     system.stop(target.ref)
     assert not target.cell.watchers
     assert not watcher.cell.watching
+
+
+@pytest.mark.parametrize("watchers", [1, 2, 3])
+def test_each_of_several_watchers_gets_its_notice_unless_it_has_ended(
+    watchers: int, system: ManualSystem
+) -> None:
+    target, gone = system.recorder("/target"), system.recorder("/gone")
+    several = [system.recorder(f"/watcher-{number}") for number in range(watchers)]
+    for watcher in (*several[:1], gone, *several):
+        watcher.watch(target.ref)
+    system.stop(gone.ref)
+    system.stop(target.ref)
+    assert [[down.path for down in watcher.seen] for watcher in several] == [["/target"]] * watchers
+    assert gone.seen == []
+    assert not target.cell.watchers
 
 
 def test_a_watch_lets_go_of_both_sides_when_the_watcher_ends(system: ManualSystem) -> None:
