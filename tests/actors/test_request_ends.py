@@ -121,6 +121,7 @@ def test_a_request_that_never_ran_has_only_waited() -> None:
 
 def test_a_refused_request_is_reported_by_its_session_or_its_provider() -> None:
     tree, client, ends = observed()
+    figures = tree.board.call_figures[ProviderName("kimi")]
     client.call("nowhere", arguments={"model": "unknown"})
     client.call("runs")
     client.call("impatient", if_busy=IfBusy.REFUSE.value)
@@ -129,6 +130,7 @@ def test_a_refused_request_is_reported_by_its_session_or_its_provider() -> None:
         ("impatient", "refused", "OVER_CAPACITY", "kimi"),
     ]
     assert sum(tally.requests for tally in tree.request_board.figures.series.values()) == 2
+    assert figures.refusals == {"no_waiting": 1}
 
 
 def test_attempts_at_all_targets_count_and_time_before_the_last_is_waiting() -> None:

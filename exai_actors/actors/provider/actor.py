@@ -121,7 +121,7 @@ class ProviderActor(LoopActor):
         self._unrecognised = UnrecognisedRefusals(self._name)
         self._counts = Counts()
         self._figures = CallFigures()
-        self._replies = ProviderReplies(self._name, self._counts, self._coalescing)
+        self._replies = ProviderReplies(self._name, self._counts, self._figures, self._coalescing)
 
     def on_start(self) -> None:
         self._board.register_provider(self._name, self.statistics, self.waiting, self.flows)

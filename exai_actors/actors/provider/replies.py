@@ -13,6 +13,7 @@ from exai_actors.core import error_bodies
 from exai_actors.core.calls import Completion, UpstreamFailure
 from exai_actors.core.capacity.explain_wait import WaitExplainer
 from exai_actors.core.capacity.refusals import Refusal
+from exai_actors.core.observe.call_figures import CallFigures
 from exai_actors.ids import ProviderName
 from exai_actors.messages.provider import RunCall
 from exai_actors.messages.session import Completed, Enqueued, Failed, Granted, Queued, Refused
@@ -21,11 +22,14 @@ from exai_actors.messages.session import Completed, Enqueued, Failed, Granted, Q
 class ProviderReplies:
     """A reply that ends a call also closes it to requests that would join."""
 
-    __slots__ = ("_coalescing", "_counts", "_name")
+    __slots__ = ("_coalescing", "_counts", "_figures", "_name")
 
-    def __init__(self, name: ProviderName, counts: Counts, coalescing: Coalescing) -> None:
+    def __init__(
+        self, name: ProviderName, counts: Counts, figures: CallFigures, coalescing: Coalescing
+    ) -> None:
         self._name = name
         self._counts = counts
+        self._figures = figures
         self._coalescing = coalescing
 
     def enqueued(self, run: RunCall) -> None:
@@ -67,6 +71,7 @@ class ProviderReplies:
         error = error_bodies.provider_refused(self._name, refusal, now)
         for run in call.runs:
             self._counts.refused += 1
+            self._figures.refusals[refusal.cause.value] += 1
             run.reply_to.tell(
                 Refused(run.request, error, refusal.reason, refusal.would_wait, call.attempts)
             )

@@ -10,12 +10,14 @@ from exai_actors.core.observe.histogram import Histogram
 
 class CallFigures:
     """``waits`` are the seconds from the arrival of a call to its first permit, ``services`` those
-    that attempts held their permits; ``failures`` counts failed attempts by kind.
+    that attempts held their permits. ``failures`` counts failed attempts by kind, ``refusals``
+    refused calls by cause.
     """
 
-    __slots__ = ("failures", "services", "waits")
+    __slots__ = ("failures", "refusals", "services", "waits")
 
     def __init__(self) -> None:
         self.waits = Histogram()
         self.services = Histogram()
         self.failures: Counter[FailureKind] = Counter()
+        self.refusals: Counter[str] = Counter()

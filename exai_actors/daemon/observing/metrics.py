@@ -103,6 +103,13 @@ FAMILIES = (
         "Attempts that failed, by kind, such as rate_limited or timeout.",
     ),
     Family(
+        "exai_refusals_total",
+        "counter",
+        ("provider", "cause"),
+        "Calls that a provider refused: full, displaced (gave its place to others), too_late (for "
+        "its deadline), no_waiting, closed (by a hold, circuit or pause) or draining.",
+    ),
+    Family(
         "exai_wait_seconds", "histogram", _PROVIDER, "From the arrival of a call to its permit."
     ),
     Family(
@@ -231,6 +238,8 @@ def _of_calls(name: str, figures: CallFigures | None) -> Iterator[tuple[str, Sam
     yield "exai_service_seconds", ((name,), figures.services)
     for kind, count in figures.failures.items():
         yield "exai_failures_total", ((name, kind.value), float(count))
+    for cause, count in figures.refusals.items():
+        yield "exai_refusals_total", ((name, cause), float(count))
 
 
 def of_requests(figures: RequestFigures) -> Iterator[tuple[str, Sample]]:
