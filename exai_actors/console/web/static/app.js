@@ -178,7 +178,9 @@ function drawHeader() {
     const per = (name) => rate(feed.table("broker").rate(key, at(name)));
     const items = [];
     const add = (name, title, text, mark = "") => at(name) >= 0 && items.push(html`<div class=${mark} title=${columns[at(name)].help}><dt>${title}</dt><dd>${text}</dd></div>`);
-    add("health", "Health", marked(columns[at("health")] ?? {}, value("health")), healthTone(value("health")));
+    const [health] = String(value("health")).split(":");
+    const mark = healthTone(health);
+    add("health", "Health", html`<span title=${value("health")}>${mark === "good" ? "●" : "▲"} ${health}</span>`, mark);
     const share = value("limit") ? value("in_flight") / value("limit") : 0;
     add("in_flight", "In flight", html`${number(value("in_flight") ?? 0)} <small>/ ${number(value("limit") ?? 0)}</small><meter min="0" max="1" aria-label="Share of the limit in flight" .value=${share}></meter>`);
     add("queued", "Queued", number(value("queued") ?? 0));
@@ -190,12 +192,12 @@ function drawHeader() {
     add("uptime_s", "Uptime", written(value("uptime_s"), "seconds"));
     render(html`<dl>${items}</dl>`, take(figures));
   }
-  const [mark, text] = statusText();
+  const [sign, text] = statusText();
   const kind = state.isFrozen ? "paused" : feed.status;
   const role = feed.greeting?.role;
   render(
     html`${role ? html`<span class="role muted" title="The role of this console">${role}</span>` : nothing}
-      <button class="status ${kind}" role="status" title=${feed.reason || "Freeze or continue (p)"} @click=${pressStatus}><span aria-hidden="true">${mark}</span> ${text}</button>
+      <button class="status ${kind}" role="status" title=${feed.reason || "Freeze or continue (p)"} @click=${pressStatus}><span aria-hidden="true">${sign}</span> ${text}</button>
       <button @click=${turnTheme} title="Theme" aria-label="Change between dark and light">◐</button>
       <button @click=${help} title="Keys and columns (?)" aria-label="Help">?</button>`,
     take(tools),
@@ -204,7 +206,7 @@ function drawHeader() {
 }
 
 function healthTone(health) {
-  return health === "ok" ? "good" : /drain/.test(health ?? "") ? "warn" : health ? "bad" : "";
+  return health === "ok" ? "good" : "warn";
 }
 
 function pressStatus() {
@@ -230,7 +232,7 @@ function view(isMain) {
     sort: state.sort,
     filter: state.filter,
     cursor: state.cursor,
-    marks: dialog.actionsFor(table()).length ? state.marks : undefined,
+    marks: dialog.actionsFor(table()).some((action) => action.targets) ? state.marks : undefined,
     showsRates: state.showsRates,
     scrollTop: state.top,
     height: scroll?.clientHeight || innerHeight,
@@ -381,7 +383,7 @@ function alarm(cells) {
   const columns = feed.columns("alarms");
   const cell = (name) => cells[columns.findIndex((column) => column.name === name)];
   const isCritical = cell("severity") === "critical";
-  return html`<li class=${isCritical ? "bad" : "warn"}><b>${isCritical ? "■" : "▲"} ${cell("name")}</b> ${cell("text")}</li>`;
+  return html`<li class=${isCritical ? "bad" : "warn"}><b>${isCritical ? "■" : "▲"} ${cell("name")}</b> ${cell("subject")} ${cell("text")}</li>`;
 }
 
 function card(key, columns, cells) {

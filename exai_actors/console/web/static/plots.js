@@ -3,6 +3,8 @@ import { html } from "./vendor/lit-html.js";
 import { duration } from "./cells.js";
 
 const KEPT_S = 900;
+// A rate is that of so many seconds.
+const RATE_S = 3;
 const COLORS = ["--series-1", "--series-2", "--series-3", "--series-4"];
 
 // Each plot's series: the title and the column of the table of the broker. A total is a rate.
@@ -17,73 +19,55 @@ const PLOTS = [
 ];
 
 export class Plots {
-  #times = [];
-  #samples = {};
-  #last = null;
+  // What was seen at each moment, the oldest first.
+  #points = [];
   #drawn = new Map();
   #theme = "";
-  #isPrefilled = false;
 
-  // Rows of the broker's memory, oldest first: columns have the names of the table of the broker.
+  // Rows of the broker's memory, the oldest first: columns have the names of the table broker.
   prefill({ columns, rows }) {
-    if (this.#isPrefilled || !columns) return;
-    this.#isPrefilled = true;
-    const time = columns.findIndex((name) => ["time", "at_s", "at"].includes(name));
-    if (time < 0) return;
-    const [times, samples] = [this.#times, this.#samples];
-    this.#times = [];
-    this.#samples = {};
-    this.#last = null;
-    for (const row of rows) {
-      this.add(row[time], Object.fromEntries(columns.map((name, at) => [name, row[at]])));
-    }
-    const since = this.#times.at(-1) ?? 0;
-    times.forEach((each, at) => {
-      if (each <= since) return;
-      this.#times.push(each);
-      for (const key in samples) (this.#samples[key] ??= []).push(samples[key][at]);
-    });
+    const time = columns.indexOf("time");
+    if (time < 0 || !rows.length) return;
+    const known = rows.map((row) => ({
+      time: row[time],
+      figures: Object.fromEntries(columns.map((name, at) => [name, row[at]])),
+    }));
+    this.#points = [...known, ...this.#points.filter((each) => each.time > known.at(-1).time + 0.5)];
   }
 
   add(time, figures) {
-    const before = this.#last;
-    if (before && time - before.time < 0.5) return;
-    this.#last = { time, figures };
-    this.#times.push(time);
-    for (const { series } of PLOTS) {
-      for (const [, name, isRate] of series) {
-        let value = figures[name] ?? null;
-        if (isRate) {
-          const earlier = before?.figures[name];
-          const gap = before ? time - before.time : 0;
-          value = value === null || earlier === undefined || gap > 30 ? null : Math.max(0, (value - earlier) / gap);
-        }
-        const samples = (this.#samples[name] ??= []);
-        while (samples.length < this.#times.length - 1) samples.push(null);
-        samples.push(value);
-      }
-    }
-    while (this.#times[0] < time - KEPT_S) {
-      this.#times.shift();
-      for (const name in this.#samples) this.#samples[name].shift();
-    }
+    if (this.#points.length && time - this.#points.at(-1).time < 0.5) this.#points.pop();
+    this.#points.push({ time, figures });
+    while (this.#points[0].time < time - KEPT_S) this.#points.shift();
+  }
+
+  #values([, name, isRate]) {
+    if (!isRate) return this.#points.map((each) => each.figures[name] ?? null);
+    let from = 0;
+    return this.#points.map(({ time, figures }, at) => {
+      while (from < at && this.#points[from].time < time - RATE_S) from += 1;
+      const before = this.#points[Math.max(0, from - 1)];
+      const gap = time - before.time;
+      if (gap <= 0 || gap > 30 || figures[name] === undefined) return null;
+      return Math.max(0, (figures[name] - before.figures[name]) / gap);
+    });
   }
 
   template() {
     return html`<div class="plots">${PLOTS.map(({ title, series }, at) => {
       const legend = series.map(
         ([name, key, isRate], index) =>
-          html`<span class="key k${index + 1}"><i></i>${name} <b>${this.#latest(key, isRate, PLOTS[at].isTime)}</b></span>`,
+          html`<span class="key k${index + 1}"><i></i>${name} <b>${this.#latest([name, key, isRate], PLOTS[at].isTime)}</b></span>`,
       );
       return html`<figure><figcaption><span>${title}</span><span class="legend">${legend}</span></figcaption><div class="plot" data-plot=${at} role="img" aria-label=${`${title} over the last minutes`}></div></figure>`;
     })}</div>`;
   }
 
-  #latest(key, isRate, isTime) {
-    const value = this.#samples[key]?.at(-1);
+  #latest(series, isTime) {
+    const value = this.#values(series).at(-1);
     if (value === null || value === undefined) return "–";
     if (isTime) return duration(value);
-    return isRate ? `${value >= 10 ? Math.round(value) : value.toFixed(1)}/s` : value.toLocaleString("en");
+    return series[2] ? `${value >= 10 ? Math.round(value) : value.toFixed(1)}/s` : value.toLocaleString("en");
   }
 
   // Draws into the elements of the template, which must be in the document.
@@ -96,7 +80,7 @@ export class Plots {
         drawn = undefined;
       }
       const plot = PLOTS[Number(element.dataset.plot)];
-      const data = [this.#times, ...plot.series.map(([, name]) => this.#samples[name] ?? [])];
+      const data = [this.#points.map((each) => each.time), ...plot.series.map((each) => this.#values(each))];
       const width = element.clientWidth;
       if (width === 0) continue;
       if (!drawn) {
