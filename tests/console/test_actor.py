@@ -25,6 +25,7 @@ from exai_actors.core.log_budget import LogBudget
 from exai_actors.core.observe.query import Column, Kind, Table
 from exai_actors.core.observe.tables import Row
 from exai_actors.core.operators import Operator, Operators, Role
+from exai_actors.core.passes import LIFE_S
 from exai_actors.core.wrong_tokens import WrongTokens
 from exai_actors.messages.connection import (
     BinaryReceived,
@@ -213,6 +214,27 @@ def test_guesses_of_one_address_are_slowed_down_and_reported_once() -> None:
     assert [(entry["address"], entry["wrong_tokens"]) for entry in reported] == [("192.0.2.7", 3)]
     right = Console(ADA, wrong_tokens=wrong_tokens)
     assert right.send({"op": "hello", "token": TOKEN})[0]["op"] == "hello_ack"
+
+
+def test_the_pass_in_a_page_is_as_good_as_the_token_and_the_one_in_the_cookie_is_not() -> None:
+    console = Console(ADA)
+    now = console.clock.wall()
+    cookie = ADA.new_pass(TOKEN, now)
+    assert cookie is not None
+    (greeting,) = console.send({"op": "hello", "token": ADA.feed_pass(cookie, now)})
+    assert (greeting["op"], greeting["role"]) == ("hello_ack", "operator")
+    stranger = Console(ADA)
+    stranger.send({"op": "hello", "token": cookie})
+    assert stranger.outbox.closed == WRONG_TOKEN
+
+
+def test_a_pass_that_is_over_is_refused() -> None:
+    console = Console(ADA)
+    long_ago = console.clock.wall() - LIFE_S
+    cookie = ADA.new_pass(TOKEN, long_ago)
+    assert cookie is not None
+    console.send({"op": "hello", "token": ADA.feed_pass(cookie, long_ago)})
+    assert console.outbox.closed == WRONG_TOKEN
 
 
 def test_hello_is_said_once() -> None:

@@ -31,6 +31,10 @@ def fail(_: PageRequest) -> Response:
     raise RuntimeError("a fault of the page")
 
 
+def late(request: PageRequest) -> Response:
+    return Response(200, b"late", cache="private", delay_s=float(request.head.query))
+
+
 def missing(request: PageRequest) -> Response:
     return Response(404, f"no {request.head.path}\n".encode())
 
@@ -64,7 +68,7 @@ class Broker:
         return HttpServer(
             policy=self.server.policy,
             port=self.port,
-            pages={"/echo": Page(echo, ("GET", "POST")), "/fail": Page(fail)},
+            pages={"/echo": Page(echo, ("GET", "POST")), "/fail": Page(fail), "/late": Page(late)},
             missing=missing,
             wall=lambda: 1795874400.0,
             settings=self.settings,
@@ -239,3 +243,19 @@ async def test_a_fault_in_the_first_request_does_not_keep_the_server_from_stoppi
             assert await reader.read() == b""
         assert not running.server.sockets
         writer.close()
+
+
+async def test_a_response_that_takes_its_time_holds_up_only_its_own_connection() -> None:
+    async with broker() as running:
+        reader, writer = await running.connect()
+        writer.write(GET.replace(b"/echo", b"/late?3600") + GET)
+        late = await running.ask(GET.replace(b"/echo", b"/late?0.001"))
+        assert late.endswith(b"late")
+        assert b"Cache-Control: private\r\n" in late
+        assert (await running.ask(GET)).endswith(b"nothing")
+        unanswered = asyncio.ensure_future(reader.read(1))
+        await asyncio.sleep(0)
+        assert not unanswered.done()
+        writer.close()
+        await unanswered
+        await until(lambda: not tuple(running.server.http_connections))
