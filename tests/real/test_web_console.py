@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
-from exai_actors.console.feed import Sources
-from exai_actors.core.observe.tables import Keyed
+from exai_actors.console import consoles
+from exai_actors.console.tables.actors import ACTORS
 from exai_actors.testing.broker import BrokerInThread, broker_in_thread
 from tests.real.conftest import need
 from tools import real_parts
@@ -23,7 +23,7 @@ FLAGS = [
 ]
 TOKENS = {role: f"token-of-the-{role}" for role in ("viewer", "operator", "admin")}
 WITHIN_MS = 10_000
-ACTORS = 5_000
+MANY = 5_000
 
 
 @pytest.fixture(scope="module")
@@ -213,21 +213,15 @@ def test_a_page_without_scripts(broker: BrokerInThread, opened: OpenPage) -> Non
 def test_many_rows_stay_out_of_the_document(
     broker: BrokerInThread, opened: OpenPage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read = Sources.rows
-
-    def many(sources: Sources, name: str, now: float) -> Iterable[Keyed]:
-        if name != "actors":
-            return read(sources, name, now)
-        rest = (None,) * (len(sources.table(name).columns) - 1)
-        return [(f"/a/{number}#1", (f"/a/{number}", *rest)) for number in range(ACTORS)]
-
-    monkeypatch.setattr(Sources, "rows", many)
+    rest = (None,) * (len(ACTORS.columns) - 1)
+    rows = [(f"/a/{number}#1", (f"/a/{number}", *rest)) for number in range(MANY)]
+    monkeypatch.setattr(consoles, "ActorRows", lambda _: rows)
     page = opened(console_of(broker) + "/actors", "viewer")
     is_live(page)
     names = page.locator(".scroll.main td.name")
     expect(names.first).to_have_text("/a/0")
     page.keyboard.press("G")
-    expect(page.locator("tr.current td.name")).to_have_text(f"/a/{ACTORS - 1}")
+    expect(page.locator("tr.current td.name")).to_have_text(f"/a/{MANY - 1}")
     page.keyboard.press("g")
     expect(page.locator("tr.current td.name")).to_have_text("/a/0")
     assert names.count() < 200
