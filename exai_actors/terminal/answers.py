@@ -17,7 +17,7 @@ def row_lines(columns: list[dict[str, str]], row: list[Any], width: int) -> Iter
     """Each column of a row with its explanation."""
     titles = max(len(column["title"]) for column in columns)
     texts = [
-        one_line(cell_text(value, column["kind"]))
+        one_line(cell_text(value, column["kind"], column["name"]))
         for value, column in zip(row, columns, strict=True)
     ]
     values = min(30, max(map(len, texts)))

@@ -21,7 +21,7 @@ from exai_actors.terminal.header import Footer, Header, Tabs
 from exai_actors.terminal.help import help_lines
 from exai_actors.terminal.layout import sort_letters
 from exai_actors.terminal.lines import BAD, DIM, STRONG, WARN, Line, Piece
-from exai_actors.terminal.overview import Overview
+from exai_actors.terminal.overview import MOST_WAITS, Overview
 from exai_actors.terminal.reader import Reader
 from exai_actors.terminal.recorder import Recorder
 from exai_actors.terminal.source import Source, Window
@@ -161,8 +161,7 @@ class ConsoleApp(App[ExaiError | None]):
             self._header.alarms = [(row["severity"], row["text"]) for row in rows]
             self._header.redraw()
         if self.pane == OVERVIEW:
-            self._overview.providers = self.source.tables.get("providers")
-            self._overview.events = self.source.tables.get("events")
+            self._overview.tables = self.source.tables
             self._overview.redraw()
         elif table == self.pane:
             self.views[table].take(found)
@@ -206,6 +205,9 @@ class ConsoleApp(App[ExaiError | None]):
         else:
             windows["providers"] = Window(limit=50)
             windows["events"] = Window(limit=50)
+            if self._overview.is_roomy:
+                windows["tenants"] = Window(limit=50)
+                windows["requests"] = Window("state:queued", "-waited_s", limit=MOST_WAITS)
         if self.is_frozen:
             windows = {}
         tables = self.source.greeting.get("tables", {})
@@ -282,6 +284,9 @@ class ConsoleApp(App[ExaiError | None]):
         if hidden := self._grid.hidden_columns:
             pieces.append((f" {hidden} more column{'s' * (hidden > 1)}: , .", DIM))
         return pieces
+
+    def on_resize(self) -> None:
+        self.call_after_refresh(self._watch_visible)
 
     # Keys.
 

@@ -12,6 +12,8 @@ WARN_SHARE = 0.7
 _STATES = {"state", "health", "phase", "circuit", "severity"}
 _GOOD = {"ok", "serving", "running", "idle", "ready", "busy", "closed", "up", "granted"}
 _BAD = ("critical", "failed", "degraded", "open", "broken", "stopped", "gave up", "poison")
+_MUST_HOLD = {"conserved", "ok"}
+"""Flags that are false only if something is wrong."""
 _LONG_S = 600
 
 
@@ -25,8 +27,8 @@ class Level(StrEnum):
     BAD = "bad"
 
 
-def cell_text(value: Any, kind: str) -> str:
-    """A cell as people read it."""
+def cell_text(value: Any, kind: str, name: str = "") -> str:
+    """A cell as people read it; ``name`` is that of its column."""
     if value is None:
         return "-"
     match kind:
@@ -35,7 +37,7 @@ def cell_text(value: Any, kind: str) -> str:
         case "seconds":
             return seconds_text(value)
         case "flag":
-            return "yes" if value else "NO"
+            return "yes" if value else "NO" if name in _MUST_HOLD else "no"
         case "bytes":
             return bytes_text(value)
         case "count" | "total":
@@ -97,8 +99,10 @@ def level(value: Any, column: dict[str, str]) -> Level:
             if value >= BAD_SHARE:
                 return Level.BAD
             return Level.WARN if value >= WARN_SHARE else Level.PLAIN
-        case "flag":
+        case "flag" if column["name"] in _MUST_HOLD:
             return Level.GOOD if value else Level.BAD
+        case "flag":
+            return Level.WARN if value else Level.DIM
         case "text" if column["name"] in _STATES:
             return _state_level(str(value))
         case "count" | "total" | "seconds" | "bytes" if not value:

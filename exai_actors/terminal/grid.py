@@ -18,7 +18,7 @@ from exai_actors.terminal.cells import (
     level,
     one_line,
 )
-from exai_actors.terminal.layout import GAP, Fitted, fit, sort_letters
+from exai_actors.terminal.layout import GAP, Fitted, fit, order_of, sort_letters
 from exai_actors.terminal.lines import (
     CURSOR,
     DIM,
@@ -59,12 +59,14 @@ class Grid(Lines):
         self._used: dict[str, set[int]] = {}
         """The columns that have had a figure since the table is shown."""
         self._fitted = Fitted((), {})
+        self._order: list[int] = []
         self._letters: dict[str, str] = {}
 
     def show(self, view: TableView) -> None:
         """Show another table."""
         self.view = view
         self._used.pop(view.name, None)
+        self._order = order_of(view.name, view.columns)
         self._letters = {column: letter for letter, column in sort_letters(view.columns).items()}
         self.notify_resized()
         self.redraw()
@@ -122,7 +124,7 @@ class Grid(Lines):
             elif column["name"] == "at_s" and value is not None and self.started_at is not None:
                 texts.append(clock_text(self.started_at + value))
             else:
-                texts.append(one_line(cell_text(value, kind)))
+                texts.append(one_line(cell_text(value, kind, column["name"])))
         if isinstance(view, TreeView):
             texts[0] = self._branch(view, key, texts[0])
         return texts
@@ -150,6 +152,7 @@ class Grid(Lines):
             view.columns,
             widths,
             self.size.width - GUTTER,
+            order=self._order,
             first=view.first_column,
             empty=empty,
             keep=view.sort.removeprefix("-"),

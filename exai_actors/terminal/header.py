@@ -30,6 +30,15 @@ from exai_actors.terminal.plots import bar
 
 _HEALTH = {"name": "health", "kind": "text"}
 _SLOW_LAG_S = 0.05
+_SHORT = {
+    "overview": "over",
+    "providers": "prov",
+    "tenants": "tenant",
+    "sessions": "sess",
+    "connections": "conn",
+    "requests": "req",
+}
+"""The names of panes where not all names fit a line."""
 
 
 class Header(Lines):
@@ -129,13 +138,12 @@ class Tabs(Lines):
         self._ends: list[tuple[int, str]] = []
 
     def lines(self) -> Iterable[Line]:
-        for room in (99, 8, 5, 4, 3):
-            line, self._ends = self._line(room)
-            if length(line) <= self.size.width:
-                break
+        line, self._ends = self._line(is_short=False)
+        if length(line) > self.size.width:
+            line, self._ends = self._line(is_short=True)
         yield line
 
-    def _line(self, letters: int) -> tuple[list[Piece], list[tuple[int, str]]]:
+    def _line(self, *, is_short: bool) -> tuple[list[Piece], list[tuple[int, str]]]:
         pieces: list[Piece] = []
         ends = []
         for number, name in enumerate(self.names, 1):
@@ -144,7 +152,7 @@ class Tabs(Lines):
                 continue
             title = name.replace("_", " ")
             is_current = name == self.current
-            text = title if is_current else title[:letters]
+            text = _SHORT.get(name, title[:6]) if is_short else title
             pieces += [(key, KEY), (text, CURSOR if is_current else PLAIN), (" ", PLAIN)]
             ends.append((length(pieces), name))
         if len(self.names) > 10:

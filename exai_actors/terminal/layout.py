@@ -27,21 +27,25 @@ def fit(
     widths: Mapping[int, int],
     width: int,
     *,
+    order: Sequence[int] = (),
     first: int = 1,
     empty: frozenset[int] = frozenset(),
     keep: str = "",
 ) -> Fitted:
-    """The column 0, then those from number ``first`` on that fit, without ``empty`` ones.
+    """The first column, then those from number ``first`` on that fit, without ``empty`` ones.
+
+    ``order`` has the places of all columns in the order in which they are shown.
 
     The column named ``keep``, by which rows are sorted, is always among them.
     """
+    order = order or range(len(columns))
     candidates = [
         at
-        for at, column in enumerate(columns)
-        if at < ALWAYS or at not in empty or column["name"] == keep
+        for number, at in enumerate(order)
+        if number < ALWAYS or at not in empty or columns[at]["name"] == keep
     ]
     scrolled = candidates[1:][min(first - 1, max(0, len(candidates) - 2)) :]
-    chosen = [0, *scrolled]
+    chosen = [order[0], *scrolled]
     found = {at: widths[at] for at in chosen}
     kept = next((at for at in scrolled if columns[at]["name"] == keep), None)
     dropped = 0
@@ -51,6 +55,36 @@ def fit(
         dropped += 1
     _narrow(chosen, found, width, columns)
     return Fitted(tuple(chosen), found, len(candidates) - 1 - len(scrolled), dropped)
+
+
+FIRST = {
+    "requests": (
+        "request", "tenant", "state", "position", "waited_s", "starts_in_s", "reason", "model",
+        "detail",
+    ),
+    "tree": (
+        "path", "phase", "strategy", "restarts", "used", "intensity", "backoff_s", "last_error",
+    ),
+    "actors": ("path", "state", "user", "oldest_s", "message", "for_s", "processed", "p99_s"),
+    "providers": (
+        "name", "state", "limit", "in_flight", "free", "queued", "conserved", "full", "gate",
+        "held_s", "circuit", "wait_p99_s", "service_p50_s",
+    ),
+    "audit": ("at", "operator", "action", "target", "outcome", "effect", "reason"),
+    "alarms": ("name", "subject", "severity", "since_s", "text"),
+}  # fmt: skip
+"""The columns that come first where not all fit; the others follow in the broker's order."""
+LEFT_OUT = {"tree": {"depth"}}
+"""Columns that the pane shows in another way."""
+
+
+def order_of(table: str, columns: Sequence[Column]) -> list[int]:
+    """The places of the columns in the order in which they are shown."""
+    names = {column["name"]: at for at, column in enumerate(columns)}
+    first = [names[name] for name in FIRST.get(table, ()) if name in names]
+    left_out = LEFT_OUT.get(table, set())
+    rest = (at for name, at in names.items() if at not in first and name not in left_out)
+    return [*first, *rest]
 
 
 def _line(chosen: Sequence[int], widths: Mapping[int, int]) -> int:

@@ -23,6 +23,7 @@ STRONG = Style(bold=True)
 CURSOR = Style(bold=True, reverse=True)
 KEY = Style(bold=True, color="#e8c46a")
 GOOD = Style(color="#56d364")
+PLOT = Style(color="#58a6ff")
 WARN = Style(color="#e8c46a")
 BAD = Style(bold=True, color="#ff7b72")
 

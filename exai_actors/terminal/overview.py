@@ -1,4 +1,7 @@
-"""The first pane: the broker's last minutes as plots, its providers, and the latest events."""
+"""The first pane: the last minutes as plots, then providers, shares, the longest waits and events.
+
+A small screen has fewer of these sections.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +23,7 @@ from exai_actors.terminal.lines import (
     DIM,
     GOOD,
     PLAIN,
+    PLOT,
     STRONG,
     STYLES,
     TITLE,
@@ -33,22 +37,29 @@ from exai_actors.terminal.source import SeenTable
 
 _LABEL, _VALUE = 11, 9
 _FEWEST_EVENTS = 3
-_TALL, _MIDDLE = 40, 30
+_TALL, _MIDDLE = 44, 34
 """Screens of so many lines have plots of three lines, and of two."""
 _RATES = (("done/s", "completed"), ("refused/s", "refused"), ("failed/s", "failed"))
 _TROUBLES = ("refused/s", "failed/s")
 _RECENT = 60
+_ROOMY = 24
+"""From so many lines on there are shares and waits."""
+_MOST_TENANTS, MOST_WAITS = 6, 5
 
 
 class Overview(Lines):
-    """``providers`` and ``events`` are the tables that it shows below the plots."""
+    """``tables`` are those that it shows below the plots, by name."""
 
     def __init__(self, figures: Figures) -> None:
         super().__init__()
         self._figures = figures
-        self.providers: SeenTable | None = None
-        self.events: SeenTable | None = None
+        self.tables: dict[str, SeenTable] = {}
         self.started_at: float | None = None
+
+    @property
+    def is_roomy(self) -> bool:
+        """Whether there is room for shares and waits."""
+        return self.size.height >= _ROOMY
 
     def lines(self) -> Iterable[Line]:
         plots = list(self._plots())
@@ -58,8 +69,20 @@ class Overview(Lines):
             more = len(providers) - room + 1
             providers = [*providers[: room - 1], [(f"  and {more} more: press 4", DIM)]]
         lines = [*plots, *providers]
+        if self.is_roomy:
+            for section in (self._tenants(), self._waits()):
+                found = list(section)
+                if len(found) > 1 and len(lines) + len(found) + _FEWEST_EVENTS < self.size.height:
+                    lines += found
         yield from lines
         yield from self._events(self.size.height - len(lines))
+
+    def _rows(self, table: str) -> list[dict[str, Any]]:
+        found = self.tables.get(table)
+        if found is None:
+            return []
+        names = [column["name"] for column in found.columns]
+        return [dict(zip(names, row, strict=True)) for row in found.rows.values()]
 
     def _plots(self) -> Iterable[Line]:
         figures = self._figures
@@ -90,43 +113,84 @@ class Overview(Lines):
         is_trouble = name in _TROUBLES and any(recent)
         *above, ground = plot(values, width, height, top)
         for row in above:
-            yield [(" " * (_LABEL + _VALUE + 2), PLAIN), (row, WARN if is_trouble else GOOD)]
+            yield [(" " * (_LABEL + _VALUE + 2), PLAIN), (row, WARN if is_trouble else PLOT)]
         yield [
             (f"{name:<{_LABEL}}", DIM),
             (f"{text:>{_VALUE}}  ", STRONG),
-            (ground, WARN if is_trouble else GOOD),
+            (ground, WARN if is_trouble else PLOT),
         ]
 
     def _providers(self) -> Iterable[Line]:
-        table = self.providers
-        if table is None or not table.rows:
+        table = self.tables.get("providers")
+        rows = self._rows("providers")
+        if table is None or not rows:
             return
-        places = {column["name"]: at for at, column in enumerate(table.columns)}
         columns = {column["name"]: column for column in table.columns}
-        name_width = max(8, min(20, max(len(str(row[0])) for row in table.rows.values())))
-        width = max(8, min(40, self.size.width - name_width - 58))
+        name_width = self._name_width(rows, "name")
+        width = self._bar_width(name_width)
         yield [
             (f"{'Provider':<{name_width}}  {'In flight':<{width + 8}}{'Queued':>7}  ", TITLE),
             ("Permits  State", TITLE),
         ]
-        for row in table.rows.values():
-            cell: dict[str, Any] = {name: row[at] for name, at in places.items()}
-            used, limit = cell["in_flight"], cell["limit"]
-            adds_up = cell["conserved"]
+        for row in rows:
+            used, limit = row["in_flight"], row["limit"]
+            adds_up = row["conserved"]
             yield [
-                (f"{cut(cell['name'], name_width):<{name_width}}  ", STRONG),
+                (f"{cut(row['name'], name_width):<{name_width}}  ", STRONG),
                 (bar(used, limit, width), GOOD),
                 (f" {used}/{limit}".ljust(8), PLAIN),
-                (
-                    f"{count_text(cell['queued']):>7}  ",
-                    STYLES[level(cell["full"], columns["full"])],
-                ),
+                (f"{count_text(row['queued']):>7}  ", STYLES[level(row["full"], columns["full"])]),
                 ("add up   " if adds_up else "DIFFER   ", GOOD if adds_up else BAD),
-                (one_line(str(cell["state"])), STYLES[level(cell["state"], columns["state"])]),
+                (one_line(str(row["state"])), STYLES[level(row["state"], columns["state"])]),
+            ]
+
+    def _name_width(self, rows: list[dict[str, Any]], name: str) -> int:
+        return max(8, min(20, max(len(str(row[name])) for row in rows)))
+
+    def _bar_width(self, name_width: int) -> int:
+        return max(8, min(40, self.size.width - name_width - 58))
+
+    def _tenants(self) -> Iterable[Line]:
+        """The share that each tenant got, beside the one that its weight entitles it to."""
+        rows = [row for row in self._rows("tenants") if row["share_entitled"] is not None]
+        rows.sort(key=lambda row: -(row["share_received"] or 0.0))
+        if not rows:
+            return
+        name_width = self._name_width(rows, "tenant")
+        width = self._bar_width(name_width)
+        yield [
+            (f"{'Tenant':<{name_width}}  {'Share received':<{width + 8}}{'Queued':>7}  ", TITLE),
+            ("Entitled  Weight", TITLE),
+        ]
+        for row in rows[:_MOST_TENANTS]:
+            received = row["share_received"] or 0.0
+            yield [
+                (f"{cut(one_line(row['tenant']), name_width):<{name_width}}  ", STRONG),
+                (bar(received, 1.0, width), PLOT),
+                (f" {received:.0%}".ljust(8), PLAIN),
+                (f"{count_text(row['queued']):>7}  ", PLAIN),
+                (f"{row['share_entitled']:<8.0%}  {count_text(row['weight'])}", PLAIN),
+            ]
+
+    def _waits(self) -> Iterable[Line]:
+        """The requests that have waited longest, and the limit that each waits for."""
+        rows = [row for row in self._rows("requests") if row["waited_s"] is not None]
+        if not rows:
+            return
+        yield [("Waiting longest", TITLE)]
+        for row in rows[:MOST_WAITS]:
+            starts = row["starts_in_s"]
+            when = "" if starts is None else f"starts in {seconds_text(starts)}"
+            yield [
+                (f"{cut(row['request'], 10):<10}  ", STRONG),
+                (f"{cut(one_line(row['tenant'] or ''), 12):<12}  ", PLAIN),
+                (f"{seconds_text(row['waited_s']):>7}  ", STRONG),
+                (f"{row['reason'] or '':<16}  ", WARN),
+                (f"{one_line(row['model'] or ''):<16}  {when}", DIM),
             ]
 
     def _events(self, room: int) -> Iterable[Line]:
-        table = self.events
+        table = self.tables.get("events")
         if table is None or room < 2:
             return
         yield [("Latest events", TITLE)]

@@ -57,6 +57,7 @@ class Reader(ModalScreen[str]):
         self._keys = keys
         self._is_fixed = is_fixed
         self._is_loading = False
+        self._known: list[Line] = []
         self._page = Page()
         self._heading = Heading()
         self._footer = Footer()
@@ -81,9 +82,11 @@ class Reader(ModalScreen[str]):
             return
         self._is_loading = True
         try:
-            self._page.content = list(await self._load(max(20, self._page.size.width)))
+            self._known = list(await self._load(max(20, self._page.size.width)))
+            self._page.content = self._known
         except UsageError as error:
-            self._page.content = [[(f"! {error}", BAD)]]
+            before: list[Line] = [[], [("The last answer:", DIM)], *self._known]
+            self._page.content = [[(f"! {error}", BAD)], *(before if self._known else [])]
         finally:
             self._is_loading = False
         self._page.scroll_by(0)

@@ -50,8 +50,12 @@ TABLES = {
         "completed total", "refused total",
     ),
     "requests": columns(
-        "request_id text Request", "tenant text", "state text", "position count",
-        "waited_s seconds Waited", "reason text", "starts_in_s seconds Starts",
+        "request text Request", "tenant text", "state text", "position count",
+        "waited_s seconds Waited", "starts_in_s seconds Starts", "reason text", "model text",
+    ),
+    "tenants": columns(
+        "tenant text", "weight count", "queued count", "share_received share Received",
+        "share_entitled share Entitled",
     ),
     "events": columns("at_s seconds At", "event text", "where text", "what text"),
     "alarms": columns("name text", "severity text", "text text"),
@@ -111,8 +115,11 @@ def busy_rows() -> dict[str, dict[str, list[Any]]]:
             "glm": ["glm", "held for 20 s", 3, 1, 2, False, 19, 0.87, 1.34, 1_120, 12],
         },
         "requests": {
-            f"r-{n}": [f"job-{n}", "alice", "queued", n, 2.0 * n, "permit", 0.5 * n]
+            f"r-{n}": [f"job-{n}", "alice", "queued", n, 2.0 * n, 0.5 * n, "permit", "kimi-1"]
             for n in range(1, 32)
+        },
+        "tenants": {
+            "alice": ["alice", 3.0, 31, 0.62, 0.75], "bob": ["bob", 1.0, 0, 0.38, 0.25],
         },
         "events": {
             "2": [4_320.5, "provider.held", "glm", "429: retry after 20 s"],

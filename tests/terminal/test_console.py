@@ -137,7 +137,7 @@ async def test_a_letter_sorts_and_twice_shows_growth_per_second() -> None:
             await settle(pilot)
         assert "Processed/s▼" in screen_text(app)
         assert "/connections/conn-3 " in first_row(app)
-        assert first_row(app).split()[-2:-1] == ["5"]
+        assert "5" in first_row(app).split()
 
 
 async def test_a_second_press_and_r_reverse_other_columns() -> None:
@@ -271,10 +271,15 @@ async def test_why_asks_about_the_request_at_the_cursor() -> None:
         await pilot.press("w")
         await settle(pilot)
         assert "choose a request first" in last_line(app)
-        await pilot.press("5", "j", "w")
+        await pilot.press("6", "j", "w")
         await settle(pilot)
         assert ("why", "r-2") in source.asked
         assert "It waits for a permit." in screen_text(app)
+        del source.answers["why"]
+        await pilot.pause(1.1)
+        text = screen_text(app)
+        assert "! there is no answer to why" in text
+        assert "It waits for a permit." in text
 
 
 async def act(pilot: Any, *keys: str, reason: str = "too slow") -> None:
