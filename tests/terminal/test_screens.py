@@ -20,7 +20,17 @@ HISTORY = {
         for n in range(120)
     ],
 }
-PANES = ["overview", "tree", "actors", "providers", "tenants", "requests", "events", "alarms", "gates"]
+PANES = [
+    "overview",
+    "tree",
+    "actors",
+    "providers",
+    "tenants",
+    "requests",
+    "events",
+    "alarms",
+    "gates",
+]
 
 
 @pytest.mark.parametrize("size", [SMALL, LARGE], ids=["80x24", "160x50"])
