@@ -237,10 +237,10 @@ class Tree:
         """The root has started or ended: restart it, or give up."""
         if isinstance(message, Started):
             return
-        if message.reason in {ExitReason.NORMAL, ExitReason.ABANDONED}:
+        if message.reason in {ExitReason.NORMAL, ExitReason.ABANDONED} or isinstance(
+            message.error, GaveUp
+        ):
             self._listeners.on_stopped()
-        elif isinstance(message.error, GaveUp):
-            pass  # reported by _root_gives_up
         elif self._root_budget.allow(self.system.driver.now()):
             self.start()
             if self._stops:

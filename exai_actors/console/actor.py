@@ -132,6 +132,7 @@ class ConsoleActor(LoopActor):
 
     def on_stop(self) -> None:
         self._leave()
+        self._outbox.close(1001, "the broker has ended this console")
 
     def on_failure(self, *_: object) -> None:
         self._leave()

@@ -92,7 +92,7 @@ def poison(provider: ProviderName) -> ErrorBody:
         ErrorCode.INTERNAL_ERROR,
         f"provider '{provider}' failed twice inside the broker while it handled this request, "
         "which is therefore refused; do not repeat it unchanged, and please report it",
-        {"provider": provider},
+        {"provider": provider, "reason": "poison"},
     )
 
 
@@ -167,6 +167,7 @@ def session_poison() -> ErrorBody:
         ErrorCode.INTERNAL_ERROR,
         "the session failed twice inside the broker while it handled this request, which is "
         "therefore refused; do not repeat it unchanged, and please report it",
+        {"reason": "poison"},
     )
 
 

@@ -178,10 +178,10 @@ class SupervisorActor(LoopActor):
         commands = self.supervision.child_ended(child_id, error, self.now())
         if error is not None:
             self._note_failure(child_id, error)
-            give_up = self.supervision.giving_up
-            if give_up is not None and not self._gives_up:
-                self._gives_up = True
-                self._nursery.gives_up(give_up)
+        give_up = self.supervision.giving_up
+        if give_up is not None and not self._gives_up:
+            self._gives_up = True
+            self._nursery.gives_up(give_up)
         return commands
 
     def _note_failure(self, child_id: str, error: str) -> None:

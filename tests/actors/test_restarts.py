@@ -198,7 +198,7 @@ def test_a_request_that_kills_its_session_twice_is_poison_in_all_sessions(
     (refused,) = [frame for frame in frames if frame["op"] == "call_tool_res"]
     assert refused["error"]["code"] == "INTERNAL_ERROR"
     assert "do not repeat it unchanged" in refused["error"]["message"]
-    assert "retry_after" not in (refused["error"].get("details") or {})
+    assert refused["error"]["details"] == {"reason": "poison"}
     assert end_all(tree, bad) == [{"innocent": ""}]
     assert tree.actor("/sessions/1").incarnation == 3
     good = tree.client()
@@ -346,6 +346,32 @@ def test_a_session_that_fails_without_its_supervisor_is_restarted_by_the_next() 
     tree.advance(1.0)
     ask(client, "a")
     assert end_all(tree, client) == [{"a": ""}]
+
+
+def test_a_tree_that_gives_up_has_stopped_completely() -> None:
+    tree = ManualTree()
+    tree.client()
+    for _ in range(6):
+        tree.advance(1.0)
+        crash(tree, "/broker")
+    assert len(tree.gave_up) == 1
+    assert (tree.stopped, tree.system.paths()) == (1, [])
+    tree.stop()
+    assert tree.stopped == 2
+
+
+def test_a_provider_that_is_away_says_so() -> None:
+    tree = ManualTree()
+    crash(tree, "/providers/kimi")
+    assert tree.statistics().mode == "open"
+    crash(tree, "/providers/kimi")
+    away = tree.statistics()
+    assert (away.mode, away.trouble) == (
+        "closed",
+        "its actor has failed and is being started again",
+    )
+    tree.advance(1.0)
+    assert tree.statistics().mode == "open"
 
 
 def test_a_root_that_fails_too_often_gives_up_with_a_report() -> None:

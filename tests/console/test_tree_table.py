@@ -6,6 +6,7 @@ from typing import Any
 
 from exai_actors.console.tables.tree import TREE, TreeRows
 from exai_actors.testing.tree import ManualTree
+from tests.console.operator_desk import OperatorDesk
 
 
 def rows(tree: ManualTree) -> dict[str, dict[str, Any]]:
@@ -66,6 +67,16 @@ def test_a_closed_provider_counts_down_and_a_session_that_is_given_up_leaves() -
     assert 0.0 < rows(tree)["/providers/kimi"]["backoff_s"] < 40.0
     assert "/sessions/1" not in found
     assert tree.board.statistics().sessions == 0
+
+
+def test_a_console_is_in_the_tree_and_its_socket_closes_when_it_is_stopped() -> None:
+    desk = OperatorDesk()
+    console = desk.console()
+    assert rows(desk.tree)["/consoles/console-1"]["kind"] == "ConsoleActor"
+    desk.tree.supervisors.stop("/consoles/console-1")
+    desk.tree.settle()
+    assert console.outbox.closed == (1001, "the broker has ended this console")
+    assert "/consoles/console-1" not in rows(desk.tree)
 
 
 def test_the_guardians_failures_count_at_the_root() -> None:
