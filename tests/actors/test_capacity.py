@@ -99,6 +99,7 @@ def test_a_held_model_is_re_routed_to_another_model_of_its_provider() -> None:
 def test_unrecognised_refusals_are_logged_once_a_minute_for_each_status() -> None:
     tree = ManualTree(capacity=CapacitySettings(1, retry=RetrySettings(attempts=1)))
     client = tree.client()
+    tree.advance(1000.0)
     with structlog.testing.capture_logs() as logs:
         for number, (status, wait_s) in enumerate([(429, 1), (429, 1), (403, 58), (429, 1)]):
             client.call(f"r{number}")

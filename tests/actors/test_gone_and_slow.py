@@ -341,6 +341,15 @@ def test_frames_sent_before_hello_ack_are_answered_after_it() -> None:
     assert [frame["op"] for frame in socket.received()] == ["hello_ack", "pong", "error"]
 
 
+def test_a_binary_frame_before_hello_closes_the_connection() -> None:
+    tree = ManualTree()
+    socket = tree.connect()
+    [refusal] = socket.event(BinaryReceived(3))
+    assert refusal["error"] == "invalid_hello"
+    assert socket.outbox.closed is not None
+    assert socket.outbox.closed[0] == 4000
+
+
 def test_a_flood_behind_hello_is_closed() -> None:
     tree = ManualTree(connection=ConnectionSettings(stash_limit=2))
     socket = tree.connect()

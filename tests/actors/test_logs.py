@@ -174,6 +174,7 @@ def test_a_failed_request_is_logged_without_quoting_the_prompt(
     tree.settle()
     entry = only(entries, "request.failed")
     assert (entry["log_level"], entry["request"], entry["cause"]) == ("info", "a", cause)
+    assert entry["tenant"] == "default"
     assert (entry["model"], entry["provider"], entry["outcome"]) == ("moon", "kimi", "failed")
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from exai_actors.actors.connection.settings import ConnectionSettings
 from exai_actors.actors.provider.actor import ProviderActor
 from exai_actors.actors.session.actor import SessionActor
 from exai_actors.actors.session.settings import SessionSettings
@@ -25,10 +26,21 @@ def test_the_same_id_in_flight_runs_once_and_is_answered_once() -> None:
     client.call("a")
     (note,) = client.call("a")
     assert note["note"] == "duplicate request; still processing"
+    assert note["name"] == "chat"
     tree.upstream.calls[0].complete("once")
     (answer,) = client.received()
     assert answer["text"] == "once"
     assert len(tree.upstream.calls) == 1
+
+
+def test_an_answer_has_no_joined_text_where_that_is_switched_off() -> None:
+    tree = ManualTree(connection=ConnectionSettings(compat_text=False))
+    client = tree.client()
+    client.call("a")
+    tree.upstream.calls[0].complete("once")
+    (answer,) = client.received()
+    assert answer["outputs"] == [{"type": "text", "text": "once"}]
+    assert "text" not in answer
 
 
 def test_each_repeat_of_a_tool_call_is_answered_by_the_one_call() -> None:

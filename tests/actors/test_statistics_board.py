@@ -24,3 +24,9 @@ def test_an_actor_that_registers_again_replaces_its_earlier_incarnation() -> Non
         board.register_listener(lambda found=found: found)  # type: ignore[misc]
     statistics = board.statistics()
     assert (statistics.connections, statistics.sessions, statistics.draining) == (2, 7, True)
+
+
+def test_a_provider_has_its_configured_models_until_its_service_lists_others() -> None:
+    tree = ManualTree()
+    tree.settle()
+    assert tree.statistics().models == ("moon",)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from exai_actors.actors.session.settings import SessionSettings
 from exai_actors.core.authentication import Identity
 from exai_actors.core.capacity.settings import CapacitySettings
@@ -99,3 +101,17 @@ def test_a_tenant_that_opens_sessions_without_end_deletes_no_outcome_of_another(
     assert answer["text"] == "paid for"
     assert len(tree.upstream.calls) == 1
     assert tree.board.statistics().sessions == 20
+
+
+def test_a_client_sees_all_tenants_and_the_sessions_of_its_own() -> None:
+    tree = ManualTree(limit=1, tokens=TOKENS)
+    queue_up(tree.client("a-long-name-of-a-session", token=BATCH), "batch", 2)
+    desk = tree.client("the-only-session-of-the-desk", token=DESK)
+    queue_up(desk, "tree", 1)
+    [answer] = desk.send({"op": "call_tool", "request_id": "s", "name": "status"})
+    tenants = {each["name"]: each for each in json.loads(answer["text"])["tenants"]}
+    assert (tenants["batch"]["in_flight"], tenants["batch"]["queued"]) == (1, 1)
+    assert tenants["batch"]["sessions"] == []
+    assert tenants["tree"]["sessions"] == [
+        {"session": "the-only-ses...", "in_flight": 0, "queued": 1}
+    ]

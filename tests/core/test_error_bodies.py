@@ -248,3 +248,13 @@ def test_an_error_has_a_retry_after_only_if_a_retry_can_succeed(
 ) -> None:
     assert body.code is code
     assert (body.details or {}).get("retry_after") == retry_after
+
+
+@pytest.mark.parametrize(
+    "body", [error_bodies.provider_restarted(KIMI), error_bodies.provider_unreachable(KIMI)]
+)
+def test_a_provider_that_is_away_for_a_moment_can_be_asked_again_in_a_second(
+    body: ErrorBody,
+) -> None:
+    assert body.code is ErrorCode.SERVICE_UNAVAILABLE
+    assert body.details == {"provider": "kimi", "retry_after": 1}

@@ -475,3 +475,29 @@ def test_settling_one_call_leaves_the_estimates_of_others_in_flight_at_any_weigh
     queue.charge(heavy, 4.0)
     queue.put(light, RequestKey("l"), "light", 4.0, 0.0)
     assert light.tenant.tag.start == 25.0
+
+
+def test_a_new_request_is_behind_those_of_its_tenant_that_are_served_earlier() -> None:
+    queue: FairQueue[str] = FairQueue(1000, weights={}, max_wait_s=1e9)
+    waiting, new = (queue.flow(SessionId(name), DEFAULT_TENANT) for name in ("a", "b"))
+    for number in range(3):
+        queue.put(waiting, RequestKey(str(number)), str(number), 10.0, 0.0)
+    assert queue.rank(new) == 1, "its session has had nothing, so only the one before it"
+    queue.put(new, RequestKey("new"), "new", 10.0, 0.0)
+    assert queue.rank(new) == 3, "its own, and two of the other session"
+
+
+def test_owners_keep_their_order_through_many_changes_of_their_turn() -> None:
+    clock: StartTimeClock[str] = StartTimeClock()
+    tags = {name: VirtualTag(name) for name in "abc"}
+    for tag in tags.values():
+        clock.enter(tag)
+    for turn in range(1, 301):
+        tag = tags["cab"[turn % 3]]
+        tag.start = float(turn)
+        clock.reorder(tag)
+    order = sorted(tags.values(), key=lambda tag: tag.start)
+    for tag in order:
+        assert clock.first() == tag.owner
+        clock.leave(tag)
+    assert clock.first() is None

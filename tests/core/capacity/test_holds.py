@@ -172,6 +172,7 @@ def test_the_word_of_a_refused_probe_replaces_the_earlier_one() -> None:
     bench.admit("probe")
     bench.admit("next")
     bench.fail("probe", FailureKind.RATE_LIMITED, retry_after=5.0, draw=0.0)
+    assert bench.account.hold.because == "rate_limited"
     bench.pass_time(5.1)
     assert bench.granted == ["a", "probe", "next"]
 
