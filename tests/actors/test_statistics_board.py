@@ -5,6 +5,7 @@ from __future__ import annotations
 from exai_actors.actors.statistics_board import StatisticsBoard
 from exai_actors.core.statistics import ListenerStatistics
 from exai_actors.testing.clock import ManualClock
+from exai_actors.testing.tree import ManualTree
 
 
 def test_a_board_without_actors_reports_zeros_and_its_age() -> None:
