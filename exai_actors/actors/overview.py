@@ -145,6 +145,15 @@ class Overview:
         view = self._session(number)
         return None if view is None else view.state()
 
+    def session_weight(self, number: str) -> tuple[SessionId, float] | None:
+        """The id of a session, and its weight among those of its tenant."""
+        view = self._session(number)
+        if view is None:
+            return None
+        weights = (account.session_weights for account in self._accounts.values())
+        known = (each[view.session_id] for each in weights if view.session_id in each)
+        return view.session_id, next(known, 1.0)
+
     def connection(self, connection: str) -> ConnectionState | None:
         """The connection of this name."""
         actor = self._at(f"/connections/{connection}", ConnectionActor)

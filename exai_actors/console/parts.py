@@ -14,7 +14,7 @@ from exai_actors.core.observe.parts import (
     UsageState,
 )
 from exai_actors.core.statistics import BrokerStatistics, TenantStatistics
-from exai_actors.ids import ProviderName, TenantName
+from exai_actors.ids import ProviderName, SessionId, TenantName
 
 
 class SizedStates(Protocol):
@@ -56,6 +56,9 @@ class Parts(Protocol):
         """The way of a request so far. Raises LookupError, with the reason, if there is none."""
 
     def session(self, number: str) -> SessionState | None: ...
+
+    def session_weight(self, number: str) -> tuple[SessionId, float] | None:
+        """The id of a session, and its weight among those of its tenant."""
 
     def connection(self, connection: str) -> ConnectionState | None: ...
 

@@ -18,12 +18,13 @@ from exai_actors.core.capacity.changes import (
     Resume,
     SetGate,
     SetLimit,
+    SetSessionWeight,
     SetWeight,
     problem_of,
 )
 from exai_actors.core.operations.action import Action, ActionError, Argument, ArgumentKind
 from exai_actors.core.operations.provider_effects import ProviderChange, effect_of
-from exai_actors.core.operations.tenant_effects import weight_effect
+from exai_actors.core.operations.tenant_effects import session_weight_effect, weight_effect
 from exai_actors.core.operators import Role
 from exai_actors.core.statistics import ProviderStatistics
 from exai_actors.ids import DEFAULT_TENANT, ProviderName, TenantName
@@ -38,7 +39,7 @@ _MODEL = Argument("model", ArgumentKind.TEXT, "a model with a limit of its own",
 _HELD_MODEL = Argument("model", ArgumentKind.TEXT, "only the hold of this model", required=False)
 _GATE = Argument("gate", ArgumentKind.TEXT, ", ".join(GATES))
 _GATE_LIMIT = Argument("limit", ArgumentKind.COUNT, "its new limit; 0 removes the gate")
-_WEIGHT = Argument("weight", ArgumentKind.NUMBER, "its weight when tenants compete")
+_WEIGHT = Argument("weight", ArgumentKind.NUMBER, "from 0.001 to 1000")
 
 
 def _action(name: str, title: str, role: Role, help_: str, *arguments: Argument) -> Action:
@@ -86,6 +87,16 @@ _TENANT_WEIGHT = Action(
 )
 
 
+_SESSION_WEIGHT = Action(
+    "session.weight",
+    "Set weight",
+    "sessions",
+    Role.ADMIN,
+    "Set its weight among the sessions of its tenant, at all providers.",
+    (_WEIGHT,),
+)
+
+
 class ProviderActions:
     """Makes changes of providers by message."""
 
@@ -97,6 +108,7 @@ class ProviderActions:
         for action, change_of in _CHANGES:
             actions.add(action, partial(self._plan, change_of))
         actions.add(_TENANT_WEIGHT, self._plan_weight)
+        actions.add(_SESSION_WEIGHT, self._plan_session_weight)
 
     def _plan(
         self, change_of: Callable[[Arguments], ProviderChange], target: str, arguments: Arguments
@@ -115,6 +127,16 @@ class ProviderActions:
         known = frozenset(TenantName(each.name) for each in tenants) - {DEFAULT_TENANT}
         _check(change, frozenset(), known)
         effect = weight_effect(name, change.weight, tenants)
+        return Plan(effect, partial(self._send, tuple(self._providers), change))
+
+    def _plan_session_weight(self, target: str, arguments: Arguments) -> Plan:
+        state, found = self._parts.session(target), self._parts.session_weight(target)
+        if state is None or found is None:
+            raise ActionError(f"there is no session '{target}'", "unknown")
+        session, before = found
+        change = SetSessionWeight(session, state.session, arguments["weight"])
+        _check(change, frozenset(), frozenset())
+        effect = session_weight_effect(before, change.weight, state, self._parts.tenants())
         return Plan(effect, partial(self._send, tuple(self._providers), change))
 
     def _send(self, providers: tuple[ProviderName, ...], change: Change, cause: Cause) -> Replies:

@@ -241,3 +241,29 @@ def test_what_clients_sent_is_in_no_effect_and_no_record() -> None:
     seen: list[Any] = [console.act("request.hold", key_of(console, "b"))]
     seen += [console.act("request.cancel", filter="waited_s>=0"), desk.audited]
     assert "secret" not in str(seen)
+
+
+def test_a_session_of_more_weight_gets_more_of_its_tenants_share_until_it_ends() -> None:
+    desk = OperatorDesk(limit=1)
+    first, second = desk.tree.client("mine"), desk.tree.client("other")
+    console = desk.console()
+    console.act("provider.pause", "kimi")
+    for number in range(8):
+        first.call(f"a{number}", f"a{number}")
+        second.call(f"b{number}", f"b{number}")
+    (row,) = console.rows("sessions", filter="session:mine")
+    key = row["path"].rpartition("/")[2]
+    effect = console.act("session.weight", key, arguments={"weight": 3})
+    assert effect["effects"][0]["text"].endswith("of its tenant 1 other session has requests now")
+    assert effect["undo"]["arguments"] == {"weight": 1.0}
+    console.act("provider.resume", "kimi")
+    finish_all(desk)
+    assert sum(prompt.startswith("a") for prompt in prompts(desk)[:10]) >= 7
+    assert len(prompts(desk)) == 16
+    (again,) = console.act("session.weight", key, arguments={"weight": 3})["effects"]
+    assert again["text"] == "its weight is 3 already"
+    event = desk.tree.statistics().events[1]
+    assert event.what == "weight of session 'mine' 1 -> 3"
+    console.act("session.end", key)
+    first.vanish()
+    assert desk.tree.accounts["kimi"].session_weights == {}  # type: ignore[index]

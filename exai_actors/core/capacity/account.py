@@ -18,7 +18,7 @@ from exai_actors.core.capacity.rate_gates import RateGates
 from exai_actors.core.capacity.settings import CapacitySettings
 from exai_actors.core.observe.usage import UsageBook
 from exai_actors.core.suspects import Suspects
-from exai_actors.ids import PermitId, TenantName
+from exai_actors.ids import PermitId, SessionId, TenantName
 
 EVENTS_KEPT = 50
 MAX_MODEL_HOLDS = 1000
@@ -49,6 +49,7 @@ class Account:
         "model_limits",
         "quarantined",
         "reserved",
+        "session_weights",
         "settings",
         "suspects",
         "unlogged",
@@ -62,6 +63,7 @@ class Account:
         self.limit = settings.limit
         self.model_limits = dict(settings.model_limits)
         self.weights = {TenantName(name): weight for name, weight in settings.weights}
+        self.session_weights: dict[SessionId, float] = {}
         self.reserved = 0
         self.mode = Mode.OPEN
         self.hold = Hold()

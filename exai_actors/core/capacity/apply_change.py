@@ -8,6 +8,7 @@ from typing import TypeVar, assert_never
 from exai_actors.core.capacity.account import Account, Mode
 from exai_actors.core.capacity.changes import (
     GATES,
+    MAX_SESSION_WEIGHTS,
     Change,
     DrainProvider,
     LiftHold,
@@ -19,6 +20,7 @@ from exai_actors.core.capacity.changes import (
     SetGates,
     SetLimit,
     SetReserve,
+    SetSessionWeight,
     SetWeight,
     problem_of,
 )
@@ -53,6 +55,8 @@ def apply_change(dispatcher: Dispatcher[C], change: Change, cause: str, now: flo
             account.weights[tenant] = weight
             for pool in dispatcher.pools:
                 pool.queue.set_weight(tenant, weight)
+        case SetSessionWeight():
+            what = _set_session_weight(dispatcher, change)
         case SetGate() | SetGates():
             what = _set_gates(account, change, now)
         case SetReserve(permits):
@@ -97,6 +101,18 @@ def _close_or_open(
             return "open again"
         case _:
             assert_never(change)
+
+
+def _set_session_weight(dispatcher: Dispatcher[C], change: SetSessionWeight) -> str:
+    weights, session = dispatcher.account.session_weights, change.session
+    before = weights.pop(session, 1.0)
+    while len(weights) >= MAX_SESSION_WEIGHTS:
+        # That of a session that never came here is never forgotten.
+        del weights[next(iter(weights))]
+    weights[session] = change.weight
+    for pool in dispatcher.pools:
+        pool.queue.set_session_weight(session, change.weight)
+    return f"weight of session '{change.shown}' {before:g} -> {change.weight:g}"
 
 
 def _set_gates(account: Account, change: SetGate | SetGates, now: float) -> str:

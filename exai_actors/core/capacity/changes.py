@@ -7,13 +7,14 @@ from typing import Literal
 import msgspec
 
 from exai_actors.core.capacity.settings import GateSettings
-from exai_actors.ids import DEFAULT_TENANT, TenantName
+from exai_actors.ids import DEFAULT_TENANT, SessionId, TenantName
 
 MAX_LIMIT = 1_000_000
 MAX_TOKENS = 1_000_000_000_000
 MIN_WEIGHT = 0.001
 MAX_WEIGHT = 1000
 MAX_MARGIN_S = 60
+MAX_SESSION_WEIGHTS = 1_000
 GATES = ("requests_per_minute", "tokens_per_minute", "requests_per_day", "tokens_per_day")
 
 
@@ -28,6 +29,14 @@ class SetWeight(msgspec.Struct, frozen=True, tag="weight"):
     """Set a tenant's weight; DEFAULT_TENANT has the sessions of no configured tenant."""
 
     tenant: TenantName
+    weight: float
+
+
+class SetSessionWeight(msgspec.Struct, frozen=True, tag="session_weight"):
+    """Set a session's weight among those of its tenant, until it ends; ``shown`` is for people."""
+
+    session: SessionId
+    shown: str
     weight: float
 
 
@@ -79,6 +88,7 @@ class Reopen(msgspec.Struct, frozen=True, tag="reopen"):
 Change = (
     SetLimit
     | SetWeight
+    | SetSessionWeight
     | SetGate
     | SetGates
     | SetReserve
@@ -128,6 +138,8 @@ def problem_of(
                 return f"model '{model}' has no limit of its own; those that have: {known}"
         case SetWeight(tenant, weight):
             return _weight_problem(tenant, weight, tenants)
+        case SetSessionWeight(weight=weight):
+            return _weight_problem(DEFAULT_TENANT, weight, tenants)
         case SetGate(gate, limit):
             if gate not in GATES:
                 return f"there is no rate gate '{gate}'; choose from {', '.join(GATES)}"

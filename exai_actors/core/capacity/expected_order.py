@@ -104,7 +104,7 @@ def expected_order(
         virtual_time, mine.virtual_time = max(virtual_time, start), flow_start
         taken = each.take()
         cost = each.cost if taken is None else taken.cost
-        each.start = flow_start + cost
+        each.start = flow_start + cost * each.flow.inverse_weight
         mine.start = start + cost * mine.inverse_weight
         if each.waits():
             heapq.heapreplace(mine.flows, (each.start, next(stamps), each))

@@ -1,6 +1,7 @@
 """The order of grants: fair queueing by cost over two levels, tenant and session.
 
-Tenants share the provider by their weights, the sessions of a tenant equally. A request is charged
+Tenants share the provider by their weights, the sessions of a tenant equally, unless an operator
+gave one another weight. A request is charged
 its estimated cost at the grant and corrected to the real cost at the end of its call. Priority
 orders the requests of one session only.
 
@@ -58,6 +59,7 @@ class FairQueue(Generic[T]):
         "_max_wait_s",
         "_rates_at",
         "_rates_known",
+        "_session_weights",
         "_tenants",
         "_waiting",
         "_weights",
@@ -74,6 +76,7 @@ class FairQueue(Generic[T]):
         max_wait_s: float = 30.0,
         guard_every: int = 4,
         weights: Mapping[TenantName, float] | None = None,
+        session_weights: Mapping[SessionId, float] | None = None,
     ) -> None:
         self.limit = limit
         self.session_limit = limit if session_limit is None else session_limit
@@ -92,6 +95,7 @@ class FairQueue(Generic[T]):
         self._rates_at = -inf
         self._rates_known = 0.0
         self._weights = dict(weights or {})
+        self._session_weights = dict(session_weights or {})
         self._tenants: dict[TenantName, Tenant] = {}
         self._waiting: StartTimeClock[Tenant] = StartTimeClock()
 
@@ -114,6 +118,8 @@ class FairQueue(Generic[T]):
         flow = found.flows.get(session)
         if flow is None:
             flow = found.flows[session] = Flow(session, found)
+            if session in self._session_weights:
+                flow.set_weight(self._session_weights[session])
         return flow
 
     def forget(self, session: SessionId) -> list[T]:
@@ -122,6 +128,7 @@ class FairQueue(Generic[T]):
         A call in flight may still hold the flow and settle with it.
         """
         removed: list[T] = []
+        self._session_weights.pop(session, None)
         for tenant in tuple(self._tenants.values()):
             flow = tenant.flows.pop(session, None)
             if flow is not None:
@@ -146,11 +153,18 @@ class FairQueue(Generic[T]):
         if found is not None:
             found.inverse_weight = 1 / weight
 
+    def set_session_weight(self, session: SessionId, weight: float) -> None:
+        """Set a session's weight among the sessions of its tenant, above zero, until it ends."""
+        self._session_weights[session] = weight
+        for tenant in self._tenants.values():
+            if (flow := tenant.flows.get(session)) is not None:
+                flow.set_weight(weight)
+
     def charge(self, flow: Flow, cost: float) -> None:
         """Charge a call that was granted without waiting."""
         flow.arrived += 1
         tenant = flow.tenant
-        tenant.sessions.charge(flow.tag, cost)
+        tenant.sessions.charge(flow.tag, cost * flow.inverse_weight)
         self._waiting.charge(tenant.tag, cost * tenant.inverse_weight)
 
     def settle(self, flow: Flow, estimated: float, actual: float, inverse_weight: float) -> None:
@@ -159,7 +173,8 @@ class FairQueue(Generic[T]):
         ``inverse_weight`` is the one its tenant had at the grant.
         """
         tenant, difference = flow.tenant, actual - estimated
-        tenant.sessions.settle(flow.tag, estimated, difference)
+        own = flow.inverse_weight
+        tenant.sessions.settle(flow.tag, estimated * own, difference * own)
         self._waiting.settle(tenant.tag, estimated * inverse_weight, difference * inverse_weight)
 
     def transfer(self, former: Flow, flow: Flow, cost: float, inverse_weight: float) -> None:
@@ -307,7 +322,7 @@ class FairQueue(Generic[T]):
             # A session served before its turn has a start tag far ahead of the virtual time, and
             # no newcomer should have to start there.
             self._grants_since_guard = 0
-        tenant.sessions.serve(flow.tag, queued.cost)
+        tenant.sessions.serve(flow.tag, queued.cost * flow.inverse_weight)
         self._waiting.serve(tenant.tag, queued.cost * tenant.inverse_weight)
         self._remove(queued)
         if flow.waiting:
@@ -354,7 +369,8 @@ class FairQueue(Generic[T]):
                 remaining.sort(key=_order, reverse=True)
             queued = remaining.pop()
             if remaining:
-                heapq.heapreplace(flows, (flow_start + queued.cost, next(stamps), remaining))
+                finish = flow_start + queued.cost * queued.flow.inverse_weight
+                heapq.heapreplace(flows, (finish, next(stamps), remaining))
             else:
                 heapq.heappop(flows)
             if flows:
@@ -372,13 +388,15 @@ class FairQueue(Generic[T]):
         their requests.
         """
         own_tenant = flow.tenant
-        start = max(flow.tag.start, own_tenant.sessions.virtual_time) + flow.queued_cost
+        start = max(flow.tag.start, own_tenant.sessions.virtual_time)
+        start += flow.queued_cost * flow.inverse_weight
         ahead = len(flow.waiting)
         ahead_cost = flow.queued_cost
         for other in own_tenant.sessions.waiting():
             if other is not flow and other.tag.start <= start:
                 mean = other.queued_cost / len(other.waiting)
-                served = min(len(other.waiting), int((start - other.tag.start) / mean) + 1)
+                turns = (start - other.tag.start) / (mean * other.inverse_weight)
+                served = min(len(other.waiting), int(turns) + 1)
                 ahead += served
                 ahead_cost += served * mean
         start = max(own_tenant.tag.start, self._waiting.virtual_time)

@@ -56,7 +56,8 @@ class Tenant:
 
 
 class Flow:
-    """One session of a tenant; ``queued_cost`` covers its waiting requests.
+    """One session of a tenant; ``queued_cost`` covers its waiting requests, ``inverse_weight`` is
+    1 / weight among the sessions of its tenant.
 
     ``aside`` counts further ones, which wait without a turn. ``arrived`` counts its requests since
     ``rate``, their number a second of late, was estimated.
@@ -67,6 +68,7 @@ class Flow:
         "_last_number",
         "arrived",
         "aside",
+        "inverse_weight",
         "queued_cost",
         "rate",
         "session",
@@ -79,6 +81,7 @@ class Flow:
         self.session = session
         self.tenant = tenant
         self.tag = VirtualTag(self)
+        self.inverse_weight = 1.0
         self.queued_cost = 0.0
         self.aside = 0
         self.waiting: dict[RequestKey, QueuedRequest] = {}
@@ -86,6 +89,13 @@ class Flow:
         self._last_number = 0
         self.arrived = 0
         self.rate = 0.0
+
+    def set_weight(self, weight: float) -> None:
+        """Set the weight for all later grants; what is charged for calls in flight stays."""
+        inverse_weight = 1 / weight
+        # They will be settled by the new weight.
+        self.tag.unsettled *= inverse_weight / self.inverse_weight
+        self.inverse_weight = inverse_weight
 
     def add(self, queued: QueuedRequest, priority: int, *, ahead: bool) -> None:
         """Queue a request behind those of no lower priority, or ``ahead`` of them all."""

@@ -44,6 +44,7 @@ class Pool(Generic[C]):
             session_limit=settings.session_queue,
             max_wait_s=settings.max_wait_s,
             weights=account.weights,
+            session_weights=account.session_weights,
         )
         self.service_time = ServiceTime()
         self.adaptive = AdaptiveLimit(limit) if settings.adaptive else None

@@ -1,11 +1,28 @@
-"""The effect of a new weight on a tenant."""
+"""The effects of new weights on tenants and sessions."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from exai_actors.core.operations.action import ActionError, Effect, Undo
+from exai_actors.core.observe.parts import SessionState
+from exai_actors.core.operations.action import ActionError, Effect, Undo, counted
 from exai_actors.core.statistics import TenantStatistics
+
+
+def session_weight_effect(
+    before: float, weight: float, session: SessionState, tenants: Iterable[TenantStatistics]
+) -> Effect:
+    """The effect of the weight on a session's part of its tenant's share."""
+    if weight == before:
+        raise ActionError(f"its weight is {weight:g} already")
+    with_requests = next((each.sessions for each in tenants if each.name == session.tenant), ())
+    others = sum(each.session != session.session for each in with_requests)
+    text = (
+        f"weight {before:g} -> {weight:g}, until the session ends: while it has requests queued, "
+        f"it gets {weight:g} times as much as a session of weight 1; of its tenant "
+        f"{counted(others, 'other session')} {'has' if others == 1 else 'have'} requests now"
+    )
+    return Effect(text, f"weight {before:g}", Undo("session.weight", {"weight": before}))
 
 
 def weight_effect(name: str, weight: float, tenants: Iterable[TenantStatistics]) -> Effect:

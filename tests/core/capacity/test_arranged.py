@@ -132,3 +132,48 @@ def test_unknown_requests_are_ignored() -> None:
     queue.hold(*key("b9"))
     queue.release(*key("b9"), 0.0)
     assert taken(queue) == ["a1"]
+
+
+def weighted(queue: FairQueue[str]) -> list[str]:
+    """The first eight of two sessions with many requests each, the first of weight 3."""
+    queue.set_session_weight(A, 3.0)
+    for number in range(8):
+        put(queue, f"a{number}")
+        put(queue, f"b{number}")
+    predicted = list(queue.in_service_order())
+    names = taken(queue)
+    assert names == predicted
+    return names[:8]
+
+
+def test_a_session_of_weight_three_gets_three_quarters() -> None:
+    assert "".join(name[0] for name in weighted(filled(limit=100))) == "abaabaaa"
+
+
+def test_a_weight_counts_for_a_session_that_is_known_already_and_for_calls_without_waiting() -> (
+    None
+):
+    queue = filled("a0", "b0")
+    assert sorted(taken(queue)) == ["a0", "b0"]
+    flow_a, flow_b = (queue.flow(session, DEFAULT_TENANT) for session in (A, B))
+    queue.set_session_weight(A, 3.0)
+    for _ in range(3):
+        queue.charge(flow_a, 1.0)
+    queue.charge(flow_b, 1.0)
+    assert abs(flow_a.tag.start - flow_b.tag.start) < 1e-9
+
+
+def test_calls_in_flight_are_settled_in_full_after_a_change_of_weight() -> None:
+    queue = filled("a1")
+    taken(queue)
+    flow = queue.flow(A, DEFAULT_TENANT)
+    queue.set_session_weight(A, 4.0)
+    queue.settle(flow, 1.0, 1.0, 1.0)
+    assert abs(flow.tag.unsettled) < 1e-12
+
+
+def test_the_weight_of_a_session_ends_with_it() -> None:
+    queue = filled("a1")
+    queue.set_session_weight(A, 3.0)
+    queue.forget(A)
+    assert queue.flow(A, DEFAULT_TENANT).inverse_weight == 1.0
