@@ -136,6 +136,17 @@ def test_a_draining_connection_of_a_failed_session_closes_after_its_last_outcome
     assert client.outbox.closed == (1001, "the broker is shutting down")
 
 
+def test_a_draining_connection_closes_when_its_last_call_ends_with_its_session() -> None:
+    tree = ManualTree()
+    client = tree.client()
+    ask(client, "runs")
+    tree.drain()
+    tree.settle()
+    crash(tree, "/sessions/1")
+    assert outcomes(client) == {"runs": "INTERNAL_ERROR"}
+    assert client.outbox.closed == (1001, "the broker is shutting down")
+
+
 def test_a_session_that_fails_too_often_ends_its_requests_and_connections() -> None:
     tree = ManualTree(limit=5, session=SessionSettings(window=1))
     client, other = tree.client(), tree.client()
@@ -319,6 +330,19 @@ def test_a_restarted_guardian_knows_the_models_and_the_tokens() -> None:
     assert rotated[0]["ok"] is True
     ask(client, "a", arguments={"model": "fresh"})
     assert end_all(tree, client) == [{"a": ""}]
+
+
+def test_a_rotation_that_the_guardian_has_not_answered_is_answered_and_can_be_repeated() -> None:
+    tree = ManualTree(tokens=(("secret", Identity(TenantName("ann"))),))
+    client = tree.client("desk", "secret")
+    crash(tree, "/broker")
+    crash(tree, "/broker")
+    rotate = {"op": "rotate_token", "old": "secret", "new": "x" * 20}
+    assert client.send(rotate) == []
+    tree.advance(1.0)
+    (answer,) = client.received()
+    assert (answer["ok"], answer["error"]) == (False, "internal_error")
+    assert client.send(rotate)[0]["ok"] is True
 
 
 def test_a_supervisor_that_fails_takes_no_child_with_it() -> None:

@@ -79,7 +79,8 @@ def serve(
             kill=lambda cause: end_process(ExitCode.WATCHDOG, cause),
         )
     except (UsageError, lifecycle.BrokerGaveUp, lifecycle.EndedByWatchdog) as error:
-        for line in lines_of(error):
+        is_report = isinstance(error, lifecycle.BrokerGaveUp)
+        for line in str(error).splitlines() if is_report else lines_of(error):
             print_error(line)
         ctx.exit(_code_of(error))
 

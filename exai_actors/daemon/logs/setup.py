@@ -27,7 +27,7 @@ SECRETS = frozenset(
     {"api_key", "authorization", "key", "old", "new", "password", "secret", "token"}
 )
 
-FOREIGN_FIELDS = ("entries", "actor", "message_type")
+FOREIGN_FIELDS = ("entries", "actor", "message_type", "consequence", "error")
 
 COMMON = ("timestamp", "level", "logger", "message")
 

@@ -158,7 +158,9 @@ async def test_a_guardian_that_fails_too_often_ends_the_process_with_exit_code_1
     result = await ended(process)
     assert result.code == ExitCode.GAVE_UP
     report = result.err[result.err.index("exai: the broker gave up: /broker failed more than 5") :]
-    assert report.count("before: /broker failed with RuntimeError") == 6
+    assert report.count("s before: /broker failed with RuntimeError at") == 6
+    assert report.count("\nexai:   ") == 6
+    assert "consequence=" in result.err or '"consequence": ' in result.err
     assert "secret words" not in report
 
 
