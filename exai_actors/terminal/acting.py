@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from textwrap import wrap
 from typing import Any
 
 from textual import events
@@ -198,7 +199,7 @@ class Acting(ModalScreen[dict[str, Any] | None]):
         if effect is None:
             return
         self._page.content = [*self._page.content, [("It will have this effect:", STRONG)]]
-        self._page.content += effect_lines(effect)
+        self._page.content += effect_lines(effect, self._page.size.width)
         can_undo = "It can be undone." if effect.get("undo") else "It cannot be undone."
         self._page.content += [[(can_undo, DIM)], []]
         if not any(each.get("ok", True) for each in effect["effects"]):
@@ -224,7 +225,7 @@ class Acting(ModalScreen[dict[str, Any] | None]):
         if effect is None:
             return
         self._undo = effect.get("undo")
-        self._page.content = [[("Done:", STRONG)], *effect_lines(effect)]
+        self._page.content = [[("Done:", STRONG)], *effect_lines(effect, self._page.size.width)]
         self._end("u undoes it" if self._undo else "done")
 
     def _end(self, text: str) -> None:
@@ -288,16 +289,16 @@ def argument_value(argument: dict[str, Any], text: str) -> str | int | float | N
     return text
 
 
-def effect_lines(effect: dict[str, Any]) -> list[Line]:
-    """One line for each target; those that refuse say so."""
+def effect_lines(effect: dict[str, Any], width: int) -> list[Line]:
+    """The effect on each target; those that refuse say so."""
     lines: list[Line] = []
     for each in effect["effects"]:
         ok = each.get("ok", True)
-        lines.append(
-            [
-                ("  ✓ " if ok else "  ✗ refused: ", GOOD if ok else WARN),
-                (f"{each['target']}  ", STRONG),
-                (one_line(each["text"]), PLAIN),
-            ]
-        )
+        sign, target = "  ✓ " if ok else "  ✗ refused: ", f"{each['target']}  "
+        indent = len(sign) + len(target)
+        first, *more = wrap(one_line(each["text"]), max(20, width - indent)) or [""]
+        lines.append([(sign, GOOD if ok else WARN), (target, STRONG), (first, PLAIN)])
+        lines += [[(" " * indent + line, PLAIN)] for line in more]
+    if effect.get("count", 0) > len(effect["effects"]):
+        lines.append([(f"  and {effect['count'] - len(effect['effects'])} more", DIM)])
     return lines

@@ -146,9 +146,8 @@ class ConsoleApp(App[ExaiError | None]):
             self._fill_figures()
 
     def lost(self, why: str) -> None:
-        self._header.trouble = f"{why}; trying again, the figures below are old"
-        if not self.source.greeting:
-            self._header.trouble = f"{why}; trying again every few seconds"
+        old = "figures are old; " if self.source.greeting else ""
+        self._header.trouble = f"{old}trying again: {why}"
         self._redraw()
 
     def changed(self, table: str) -> None:
@@ -282,7 +281,7 @@ class ConsoleApp(App[ExaiError | None]):
         if view.marks:
             pieces.append((f" {len(view.marks)} marked", WARN))
         if hidden := self._grid.hidden_columns:
-            pieces.append((f" {hidden} more column{'s' * (hidden > 1)}: , .", DIM))
+            pieces.append((f" · {hidden} more column{'s' * (hidden > 1)}: , .", DIM))
         return pieces
 
     def on_resize(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
@@ -86,6 +87,14 @@ def bytes_text(value: float) -> str:
 def clock_text(wall: float) -> str:
     """The local time of an instant."""
     return time.strftime("%H:%M:%S", time.localtime(wall))
+
+
+def local_time(written: str) -> str:
+    """An instant in ISO's form as local day and time, or the text as it is."""
+    try:
+        return datetime.fromisoformat(written).astimezone().strftime("%m-%d %H:%M:%S")
+    except ValueError:
+        return one_line(written)
 
 
 def level(value: Any, column: dict[str, str]) -> Level:

@@ -16,6 +16,7 @@ from exai_actors.terminal.cells import (
     cut,
     is_right,
     level,
+    local_time,
     one_line,
 )
 from exai_actors.terminal.layout import GAP, Fitted, fit, order_of, sort_letters
@@ -123,6 +124,8 @@ class Grid(Lines):
                 texts.append("-" if rate is None else count_text(round(rate, 1)))
             elif column["name"] == "at_s" and value is not None and self.started_at is not None:
                 texts.append(clock_text(self.started_at + value))
+            elif column["name"] == "at" and kind == "text":
+                texts.append(local_time(str(value)))
             else:
                 texts.append(one_line(cell_text(value, kind, column["name"])))
         if isinstance(view, TreeView):

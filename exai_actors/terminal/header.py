@@ -108,7 +108,7 @@ class Header(Lines):
                 pieces += [(f"  {name.replace('_', ' ')} ", DIM), (f"{now.get(name) or 0}", PLAIN)]
             share = now.get("sampling_share")
             if share is not None:
-                pieces += [("  watching costs ", DIM), (f"{share:.1%} of a core", PLAIN)]
+                pieces += [("  watching costs ", DIM), (f"{share:.1%}", PLAIN)]
         return pieces
 
     def _alarms(self) -> Line:

@@ -391,7 +391,7 @@ async def test_a_lost_broker_is_reported_and_its_return_too() -> None:
         await settle(pilot)
         text = screen_text(app)
         assert "✗ not connected" in text
-        assert "the connection broke off; trying again" in text
+        assert "! figures are old; trying again: ws://127.0.0.1:8079: the connection" in text
         assert "kimi" in text
         source.listener.connected()
         await settle(pilot)
