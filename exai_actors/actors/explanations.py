@@ -19,7 +19,7 @@ from exai_actors.core.wait_reasons import WaitReason, facts
 from exai_actors.ids import RequestKey, SessionId
 from exai_actors.runtime import ActorSystem
 
-Views = dict[SessionId, SessionView]
+Sessions = dict[SessionId, SessionActor]
 
 
 class Explanations:
@@ -33,8 +33,8 @@ class Explanations:
 
     def why(self, of: str) -> dict[str, Any]:
         """Why a request waits. Raises LookupError, with the reason, if ``of`` names none."""
-        views = self._views()
-        view, active = _find(views, of)
+        sessions = self._sessions()
+        view, active = _find(sessions, of)
         now, explained = self._system.driver.now(), self._explained(view, active)
         answer = self._facts(view, active, explained, now)
         if explained is None:
@@ -47,10 +47,10 @@ class Explanations:
         answer |= _reason(reason, now)
         answer["also"] = [facts(replace(each, provider=provider), now) for each in explained.also]
         answer["ahead"] = [
-            {**_name(views, call), "code": why.value, "because": BECAUSE[why]}
+            {**_name(sessions, call), "code": why.value, "because": BECAUSE[why]}
             for call, why in explained.ahead
         ]
-        answer["running"] = [_name(views, call) for call in explained.running]
+        answer["running"] = [_name(sessions, call) for call in explained.running]
         if place.position is not None:
             answer["position"] = place.position
             answer["position_is_estimate"] = explained.is_estimate
@@ -64,7 +64,7 @@ class Explanations:
 
         ``at_s`` counts from its arrival; what is still to come is at a later time than now.
         """
-        view, active = _find(self._views(), of)
+        view, active = _find(self._sessions(), of)
         now, explained = self._system.driver.now(), self._explained(view, active)
         answer = self._facts(view, active, explained, now)
         began = active.deadline - active.timeout_s
@@ -150,21 +150,20 @@ class Explanations:
                 return provider.explain(view.session_id, active.run)
         return None
 
-    def _views(self) -> Views:
-        views = (actor.view for actor in self._system.behaviours(SessionActor))
-        return {view.session_id: view for view in views}
+    def _sessions(self) -> Sessions:
+        return {actor.session_id: actor for actor in self._system.behaviours(SessionActor)}
 
 
-def _find(views: Views, of: str) -> tuple[SessionView, ActiveRequest]:
+def _find(sessions: Sessions, of: str) -> tuple[SessionView, ActiveRequest]:
     name = of.strip()
     session, slash, number = name.partition("/")
     found = [
-        (view, active)
-        for view in views.values()
-        if slash and view.number == session
-        for active in view.requests.active()
+        (actor.view, active)
+        for actor in sessions.values()
+        if slash and actor.path.rpartition("/")[2] == session
+        for active in actor.view.requests.active()
         if str(active.number) == number
-    ] or list(_named(views.values(), name))
+    ] or list(_named(sessions.values(), name))
     if not found:
         raise LookupError(f"there is no request '{name}' without an outcome")
     if len(found) > 1:
@@ -176,8 +175,9 @@ def _find(views: Views, of: str) -> tuple[SessionView, ActiveRequest]:
     return found[0]
 
 
-def _name(views: Views, call: ProviderCall) -> dict[str, Any]:
-    view = views.get(call.flow.session)
+def _name(sessions: Sessions, call: ProviderCall) -> dict[str, Any]:
+    actor = sessions.get(call.flow.session)
+    view = None if actor is None else actor.view
     active = None if view is None else view.requests.find(call.run.request)
     return {
         "request": "" if view is None or active is None else view.number_of(active),
@@ -186,14 +186,16 @@ def _name(views: Views, call: ProviderCall) -> dict[str, Any]:
     }
 
 
-def _named(views: Iterable[SessionView], name: str) -> Iterator[tuple[SessionView, ActiveRequest]]:
+def _named(
+    actors: Iterable[SessionActor], name: str
+) -> Iterator[tuple[SessionView, ActiveRequest]]:
     """The requests that their clients know by this id."""
     keys = [RequestKey(name, "op"), RequestKey(name, "rpc"), RequestKey(f'"{name}"', "rpc")]
-    for view in views:
+    for actor in actors:
         for key in keys:
-            active = view.requests.find_named(key)
+            active = actor.find_named(key)
             if active is not None:
-                yield view, active
+                yield actor.view, active
                 break
 
 

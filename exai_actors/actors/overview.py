@@ -73,7 +73,7 @@ class Overview:
 
     def active(self) -> int:
         """The number of requests without an outcome."""
-        return sum(len(view.requests) for view in self._sessions())
+        return sum(actor.active for actor in self._system.behaviours(SessionActor))
 
     def sessions(self) -> Iterator[SessionState]:
         """All sessions, the oldest first."""
@@ -96,7 +96,9 @@ class Overview:
         that wait in their sessions.
         """
         return RequestStates(
-            self._system.behaviours(ProviderActor), list(self._sessions()), self._system.driver.now
+            self._system.behaviours(ProviderActor),
+            self._system.behaviours(SessionActor),
+            self._system.driver.now,
         )
 
     def usage(self) -> Iterator[UsageState]:
@@ -207,24 +209,31 @@ class RequestStates:
     def __init__(
         self,
         providers: list[ProviderActor],
-        sessions: list[SessionView],
+        sessions: list[SessionActor],
         now: Callable[[], float],
     ) -> None:
         self._providers = providers
-        self._sessions = {view.session_id: view for view in sessions}
+        self._sessions = {actor.session_id: actor for actor in sessions}
+        self._views: dict[SessionId, SessionView] = {}
         self._now = now
 
     def __len__(self) -> int:
-        return sum(len(view.requests) for view in self._sessions.values())
+        return sum(actor.active for actor in self._sessions.values())
 
     def __iter__(self) -> Iterator[RequestState]:
         for provider in self._providers:
             for place in provider.places():
                 for run in place.call.runs:
-                    if (view := self._sessions.get(run.session)) is not None:
+                    if (view := self._view(run.session)) is not None:
                         yield from self._at_provider(view, run.request, place)
-        for view in self._sessions.values():
-            yield from view.not_at_providers(self._now())
+        for actor in self._sessions.values():
+            yield from actor.view.not_at_providers(self._now())
+
+    def _view(self, session: SessionId) -> SessionView | None:
+        view = self._views.get(session)
+        if view is None and (actor := self._sessions.get(session)) is not None:
+            view = self._views[session] = actor.view
+        return view
 
     def _at_provider(
         self, view: SessionView, run: RequestKey, place: Place

@@ -270,7 +270,7 @@ class ConsoleActor(LoopActor):
             self._outbox.send(self._answer_to(self._questions_waiting[0]))
             self._questions_waiting.popleft()
             took = self._clock.now() - began
-            self._meter.sampled_s += took
+            self._meter.note_sampling(took)
             self._answers_at = now + REST * took
 
     def _answer_to(self, question: Ask) -> bytes:
@@ -315,7 +315,7 @@ class ConsoleActor(LoopActor):
         began = self._clock.now()
         for frame in self._feed.frames(now, self._clock.wall()):
             self._outbox.send(frame)
-        self._meter.sampled_s += self._clock.now() - began
+        self._meter.note_sampling(self._clock.now() - began)
         due = self._feed.next_due()
         if self._timer is not None:
             self._timer.cancel()

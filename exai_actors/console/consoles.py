@@ -121,6 +121,7 @@ class Consoles:
         self._sources.add(CONNECTIONS, lambda: connection_rows(parts.connections()))
         self._sources.add(REQUESTS, lambda: RequestRows(parts.requests(), now()))
         self.ring = Ring(self._sources, system.driver, clock.wall)
+        self.ring.on_cost = self._process.note_sampling
         self.questions = Questions()
         register_explanations(self.questions, parts)
         self.questions.add("history", Role.VIEWER, lambda _: self.ring.history())

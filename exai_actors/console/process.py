@@ -24,7 +24,7 @@ class ProcessMeter:
 
     def __init__(self, driver: Driver, cpu: Callable[[], float] = time.process_time) -> None:
         self.sampled_s = 0.0
-        """The time that reading for consoles has taken so far; the consoles add to it."""
+        """The time that reading has taken so far."""
         self.lags = Histogram(LAGS)
         self._driver = driver
         self._cpu = cpu
@@ -32,6 +32,10 @@ class ProcessMeter:
         # When, and the processor times so far: of the process, and of the consoles.
         self._marks: deque[tuple[float, float, float]] = deque(maxlen=REMEMBERED)
         self._timer: Cancellable | None = None
+
+    def note_sampling(self, seconds: float) -> None:
+        """Count time that reading for consoles, or for the recording, has taken."""
+        self.sampled_s += seconds
 
     def start(self) -> Callable[[], None]:
         """Measure from now on, until the result is called."""

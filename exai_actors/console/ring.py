@@ -46,6 +46,8 @@ class Ring:
         self._figures: deque[list[float | None]] = deque(maxlen=int(KEPT_S / EVERY_S))
         self._timer: Cancellable | None = None
         self.on_sample: Callable[[], object] = lambda: None
+        self.on_cost: Callable[[float], object] = lambda _: None
+        """Called with the seconds that each sample took."""
 
     def start(self) -> None:
         """Sample from now on, until ``stop``."""
@@ -103,6 +105,7 @@ class Ring:
         self._bytes += size
         self._forget(now)
         self._note_figures(now, wall)
+        self.on_cost(self._driver.now() - now)
         self.on_sample()
 
     def _is_new_part_due(self, now: float) -> bool:

@@ -1,33 +1,56 @@
-"""The process as its event loop sees it."""
+"""The lag of the loop, the use of the processor, and the consoles' part of it."""
 
 from __future__ import annotations
 
+import pytest
+
 from exai_actors.console.process import REMEMBERED, TICK_S, ProcessMeter
+from exai_actors.core.observe.parts import ProcessState
 from exai_actors.runtime import ManualDriver
 
 
-def test_lags_are_remembered_for_a_while_and_counted_for_ever() -> None:
-    driver = ManualDriver()
-    meter = ProcessMeter(driver, cpu=lambda: 0.0)
-    stop = meter.start()
-    for _ in range(20):
-        driver.advance(TICK_S)
-    assert meter.state(restarts=0, alarms=0).loop_lag_s < 0.001
-    # The loop stands still: time passes, and no timer runs.
-    driver.pass_time(TICK_S + 0.7)
-    driver.run_until_idle()
-    driver.advance(0.0)
-    assert 0.69 < meter.state(restarts=0, alarms=0).loop_lag_s < 0.71
-    for _ in range(REMEMBERED + 1):
-        driver.advance(TICK_S)
-    assert meter.state(restarts=0, alarms=0).loop_lag_s < 0.001
-    slow = [
-        count
-        for bound, count in zip(meter.lags.bounds, meter.lags.counts, strict=False)
-        if bound >= 0.5
-    ]
-    assert sum(slow) == 1
-    assert meter.lags.count == 20 + 1 + REMEMBERED + 1
-    stop()
-    driver.advance(10.0)
-    assert meter.lags.count == 20 + 1 + REMEMBERED + 1
+class Process:
+    """A process whose processor time is set by hand."""
+
+    def __init__(self) -> None:
+        self.driver = ManualDriver()
+        self.cpu_s = 7.0
+        self.meter = ProcessMeter(self.driver, lambda: self.cpu_s)
+        self.stop = self.meter.start()
+
+    def run(self, seconds: float, *, busy: float = 0.0, sampling: float = 0.0) -> ProcessState:
+        """Let time pass, with these parts of it busy and spent on consoles."""
+        for _ in range(round(seconds / TICK_S)):
+            self.cpu_s += TICK_S * busy
+            self.meter.note_sampling(TICK_S * sampling)
+            self.driver.advance(TICK_S)
+        return self.meter.state(restarts=3, alarms=2)
+
+
+@pytest.mark.parametrize(("busy", "sampling"), [(0.0, 0.0), (0.5, 0.01), (1.0, 0.2)])
+def test_parts_of_a_core_are_those_of_the_last_seconds(busy: float, sampling: float) -> None:
+    process = Process()
+    process.run(60.0, busy=0.25, sampling=0.1)
+    state = process.run(REMEMBERED * TICK_S, busy=busy, sampling=sampling)
+    assert state.cpu_share == pytest.approx(busy, abs=1e-6)
+    assert state.sampling_share == pytest.approx(sampling, abs=1e-6)
+    assert (state.restarts, state.alarms) == (3, 2)
+
+
+def test_the_longest_lag_is_shown_for_a_while() -> None:
+    process = Process()
+    assert process.run(5.0).loop_lag_s == pytest.approx(0.0, abs=1e-9)
+    process.driver.pass_time(2.0)
+    assert 1.0 <= process.run(1.0).loop_lag_s <= 2.0
+    assert process.run(REMEMBERED * TICK_S).loop_lag_s == pytest.approx(0.0, abs=1e-9)
+
+
+def test_nothing_is_measured_before_the_start_and_after_the_end() -> None:
+    process = Process()
+    process.run(5.0, busy=1.0)
+    process.stop()
+    before = process.meter.state(restarts=0, alarms=0).loop_lag_s
+    process.driver.advance(100.0)
+    assert process.meter.state(restarts=0, alarms=0).loop_lag_s == before
+    idle = ProcessMeter(process.driver).state(restarts=0, alarms=0)
+    assert (idle.loop_lag_s, idle.cpu_share, idle.sampling_share) == (0.0, 0.0, 0.0)

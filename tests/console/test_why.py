@@ -10,6 +10,7 @@ import pytest
 from exai_actors.actors.session.settings import SessionSettings
 from exai_actors.core.authentication import Identity
 from exai_actors.core.calls import FailureKind
+from exai_actors.core.capacity.ahead import MAX_AHEAD, MAX_WALK
 from exai_actors.core.capacity.changes import Pause
 from exai_actors.core.capacity.settings import (
     CapacitySettings,
@@ -297,3 +298,19 @@ def test_a_predicted_start_is_part_of_the_way() -> None:
     ]
     assert (starts["where"], starts["detail"]) == ("service", "predicted")
     assert starts["at_s"] == pytest.approx(10.0, abs=1.0)
+
+
+def test_the_place_of_a_request_far_behind_is_an_estimate() -> None:
+    requests = 3 * MAX_WALK
+    desk = OperatorDesk(
+        capacity=CapacitySettings(limit=1, queue=requests, session_queue=requests),
+        session=SessionSettings(window=requests, queue=0),
+    )
+    client = desk.tree.client()
+    for number in range(requests):
+        client.call(str(number))
+    near, far = ask(desk, "why", "100"), ask(desk, "why", str(requests - 1))
+    assert (near["position"], near["position_is_estimate"]) == (100, False)
+    assert far["position_is_estimate"]
+    assert far["position"] == pytest.approx(requests, rel=0.05)
+    assert len(near["ahead"]) == len(far["ahead"]) == MAX_AHEAD

@@ -377,6 +377,19 @@ class SessionActor(LoopActor):
         return self._requests.waiting
 
     @property
+    def session_id(self) -> SessionId:
+        return self._id
+
+    @property
+    def active(self) -> int:
+        """The number of requests without an outcome."""
+        return len(self._requests)
+
+    def find_named(self, name: RequestKey) -> ActiveRequest | None:
+        """The request in flight that clients know by this name."""
+        return self._requests.find_named(name)
+
+    @property
     def view(self) -> SessionView:
         """This session as consoles see it, for readers on the loop thread."""
         return SessionView(

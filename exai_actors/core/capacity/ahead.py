@@ -15,7 +15,7 @@ from exai_actors.core.capacity.wait_estimates import WaitEstimates
 
 C = TypeVar("C", bound=ScheduledCall)
 
-MAX_WALK = 2_000
+MAX_WALK = 1_000
 """Calls whose exact order is found out; what lies behind is estimated."""
 MAX_AHEAD = 20
 """Calls ahead that are named."""
@@ -54,14 +54,28 @@ class Line(msgspec.Struct, Generic[C]):
 
 def line_before(pool: Pool[C], waits: WaitEstimates[C], call: C, now: float) -> Line[C]:
     """The line before a call that waits in this pool."""
+    place = estimated_place(pool, call)
+    is_far = place > 2 * MAX_WALK
     ahead: list[tuple[C, Because]] = []
-    for position, wait_s, each in islice(waits.in_line(pool, now), MAX_WALK):
+    for position, wait_s, each in islice(
+        waits.in_line(pool, now), MAX_AHEAD if is_far else MAX_WALK
+    ):
         if each is call:
             return Line(position, wait_s, ahead)
         if position <= MAX_AHEAD:
             ahead.append((each, because(each, call)))
-    position = max(MAX_WALK + 1, pool.queue.rank(call.flow))
-    return Line(position, waits.wait_s(pool, position, now), ahead, is_estimate=True)
+    place = max(MAX_WALK + 1, place)
+    return Line(place, waits.wait_s(pool, place, now), ahead, is_estimate=True)
+
+
+def estimated_place(pool: Pool[C], call: C) -> int:
+    """About the place of a queued call: a walk over the sessions, not over their requests."""
+    waiting = call.flow.waiting
+    own = waiting.get(call.request)
+    if own is None:
+        return len(pool.queue)
+    before = sum(each.order < own.order for each in waiting.values())
+    return round(pool.queue.rank(call.flow) * (before + 1) / (len(waiting) + 1))
 
 
 def because(each: ScheduledCall, call: ScheduledCall) -> Because:

@@ -25,30 +25,37 @@ _order = attrgetter("order")
 
 
 class _Flow:
-    """A session: its real requests, the next one last, and how many newcomers are behind them."""
+    """A session: its real requests, the next one last, and how many newcomers are behind them.
 
-    __slots__ = ("cost", "flow", "is_sorted", "newcomers", "real", "start")
+    The real ones are looked up when it is its turn first; ``expected`` of them wait before that.
+    """
+
+    __slots__ = ("cost", "expected", "flow", "newcomers", "real", "start")
 
     def __init__(self, flow: Flow, usual_cost: float) -> None:
         self.flow = flow
         self.start = flow.tag.start
-        self.real: list[QueuedRequest] = list(flow.waiting.values())
-        self.is_sorted = False
+        self.expected = len(flow.waiting)
+        self.real: list[QueuedRequest] | None = None
         self.newcomers = 0
-        self.cost = flow.queued_cost / len(self.real) if self.real else usual_cost
+        self.cost = flow.queued_cost / self.expected if self.expected else usual_cost
+
+    def look(self) -> int:
+        """Look the real requests up, once; return how many more there are than expected."""
+        if self.real is not None:
+            return 0
+        self.real = sorted(self.flow.waiting.values(), key=_order, reverse=True)
+        return len(self.real) - self.expected
 
     def take(self) -> QueuedRequest | None:
         """The next request; None for a newcomer."""
-        if not self.real:
-            self.newcomers -= 1
-            return None
-        if not self.is_sorted:
-            self.real.sort(key=_order, reverse=True)
-            self.is_sorted = True
-        return self.real.pop()
+        if self.real:
+            return self.real.pop()
+        self.newcomers -= 1
+        return None
 
     def waits(self) -> bool:
-        return bool(self.real or self.newcomers)
+        return bool(self.real) or self.newcomers > 0
 
 
 class _Tenant:
@@ -63,6 +70,10 @@ class _Tenant:
         self.flows: list[tuple[float, int, _Flow]] = []
 
 
+_Newcomer = tuple[float, int, float, _Flow, _Tenant]
+"""When it comes, a stamp, the time until the next one, its session and its tenant."""
+
+
 def expected_order(
     queue: FairQueue[T], instants: Iterator[float | None], now: float
 ) -> Iterator[tuple[float | None, T]]:
@@ -73,25 +84,9 @@ def expected_order(
     first_ones = queue.first_ones()
     for queued in first_ones:
         yield next(instants), queued.value
-    usual_cost = queue.usual_cost
     left = queue.in_line - len(first_ones)
     stamps = count(1)
-    tenants: list[tuple[float, int, _Tenant]] = []
-    newcomers: list[tuple[float, int, float, _Flow, _Tenant]] = []
-    for tenant in queue.known_tenants():
-        mine = _Tenant(tenant)
-        for number, flow in enumerate(tenant.flows.values()):
-            each = _Flow(flow, usual_cost)
-            if each.real:
-                mine.flows.append((each.start, flow.tag.stamp - (1 << 62), each))
-            if flow.rate > 0:
-                first = now + (number * GOLDEN % 1.0) / flow.rate
-                newcomers.append((first, next(stamps), 1 / flow.rate, each, mine))
-        heapq.heapify(mine.flows)
-        if mine.flows:
-            tenants.append((mine.start, tenant.tag.stamp - (1 << 62), mine))
-    heapq.heapify(tenants)
-    heapq.heapify(newcomers)
+    tenants, newcomers = _line_up(queue, now, stamps)
     virtual_time = queue.virtual_time
     while left > 0:
         instant = next(instants)
@@ -99,8 +94,11 @@ def expected_order(
             came, _, pause, each, mine = newcomers[0]
             heapq.heapreplace(newcomers, (came + pause, next(stamps), pause, each, mine))
             _come(each, mine, tenants, virtual_time, stamps)
+        if not tenants:
+            break
         start, _, mine = tenants[0]
         flow_start, _, each = mine.flows[0]
+        left += each.look()
         virtual_time, mine.virtual_time = max(virtual_time, start), flow_start
         taken = each.take()
         cost = each.cost if taken is None else taken.cost
@@ -119,6 +117,30 @@ def expected_order(
             yield instant, taken.value
 
 
+def _line_up(
+    queue: FairQueue[Any], now: float, stamps: Iterator[int]
+) -> tuple[list[tuple[float, int, _Tenant]], list[_Newcomer]]:
+    """The tenants with requests by start tag, and the next newcomer of each session; two heaps."""
+    usual_cost = queue.usual_cost
+    tenants: list[tuple[float, int, _Tenant]] = []
+    newcomers: list[_Newcomer] = []
+    for tenant in queue.known_tenants():
+        mine = _Tenant(tenant)
+        for number, flow in enumerate(tenant.flows.values()):
+            each = _Flow(flow, usual_cost)
+            if each.expected:
+                mine.flows.append((each.start, flow.tag.stamp - (1 << 62), each))
+            if flow.rate > 0:
+                first = now + (number * GOLDEN % 1.0) / flow.rate
+                newcomers.append((first, next(stamps), 1 / flow.rate, each, mine))
+        heapq.heapify(mine.flows)
+        if mine.flows:
+            tenants.append((mine.start, tenant.tag.stamp - (1 << 62), mine))
+    heapq.heapify(tenants)
+    heapq.heapify(newcomers)
+    return tenants, newcomers
+
+
 def _come(
     each: _Flow,
     mine: _Tenant,
@@ -128,7 +150,7 @@ def _come(
 ) -> None:
     """Let a newcomer wait behind the requests of its session."""
     each.newcomers += 1
-    if each.newcomers > 1 or each.real:
+    if each.newcomers > 1 or each.real or (each.real is None and each.expected):
         return
     each.start = max(each.start, mine.virtual_time)
     if not mine.flows:

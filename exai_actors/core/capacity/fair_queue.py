@@ -38,6 +38,8 @@ RATE_HORIZON_S = 180.0
 _LAST_STAMP = 1 << 62
 """Larger than the stamp of any tag."""
 
+_UNSEEN: list[QueuedRequest] = []
+
 _order = attrgetter("order")
 
 
@@ -346,13 +348,13 @@ class FairQueue(Generic[T]):
     def in_service_order(self) -> Iterator[T]:
         """All values in the order of ``take``, as if none came and no session waited too long.
 
-        Changes after the first value have no effect. A reader that stops early sorts only the
-        sessions that it has come to.
+        A reader that stops early looks only at the sessions that it has come to. If the queue
+        changes meanwhile, those that it has not come to yet appear as they are then.
         """
         tenants = []
         for tenant in self._waiting.waiting():
-            flows = [
-                (flow.tag.start, flow.tag.stamp, list(flow.waiting.values()))
+            flows: list[tuple[float, int, Flow, list[QueuedRequest]]] = [
+                (flow.tag.start, flow.tag.stamp, flow, _UNSEEN)
                 for flow in tenant.sessions.waiting()
             ]
             heapq.heapify(flows)
@@ -364,15 +366,20 @@ class FairQueue(Generic[T]):
         yield from [queued.value for queued in self._first_ones.values()]
         while tenants:
             start, _, inverse_weight, flows = tenants[0]
-            flow_start, stamp, remaining = flows[0]
-            if stamp < _LAST_STAMP:
-                remaining.sort(key=_order, reverse=True)
-            queued = remaining.pop()
-            if remaining:
-                finish = flow_start + queued.cost * queued.flow.inverse_weight
-                heapq.heapreplace(flows, (finish, next(stamps), remaining))
+            flow_start, _, flow, remaining = flows[0]
+            if remaining is _UNSEEN:
+                remaining = sorted(flow.waiting.values(), key=_order, reverse=True)
+            queued = remaining.pop() if remaining else None
+            if remaining and queued is not None:
+                finish = flow_start + queued.cost * flow.inverse_weight
+                heapq.heapreplace(flows, (finish, next(stamps), flow, remaining))
             else:
                 heapq.heappop(flows)
+            if queued is None:
+                # Its requests have left since the first value.
+                if not flows:
+                    heapq.heappop(tenants)
+                continue
             if flows:
                 finish = start + queued.cost * inverse_weight
                 heapq.heapreplace(tenants, (finish, next(stamps), inverse_weight, flows))

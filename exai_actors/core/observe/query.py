@@ -116,6 +116,7 @@ class PreparedQuery:
         if len(terms) > MAX_FILTER_TERMS:
             raise QueryError(f"a filter has at most {MAX_FILTER_TERMS} terms")
         self._tests = [_test(table, term) for term in terms]
+        self._needs_text = any(map(_is_text, terms))
         self._descending = query.sort.startswith("-")
         name = query.sort.removeprefix("-")
         self._sort = table.index(name) if name else None
@@ -142,7 +143,7 @@ class PreparedQuery:
 
     def _matches(self, row: Row) -> bool:
         # The text of a row is made once for all terms; no term contains a line feed.
-        text = "\n".join(map(_text, row))
+        text = "\n".join(map(_text, row)) if self._needs_text else ""
         return all(test(row, text) for test in self._tests)
 
     def first(self, rows: Iterable[Keyed]) -> list[Keyed]:
@@ -200,6 +201,13 @@ def _test(table: Table, term: str) -> Test:
         return lambda row, _: wanted in _text(row[place])
     sought = _unquoted(term).lower()
     return lambda _, text: sought in text
+
+
+def _is_text(term: str) -> bool:
+    """Whether the term is sought in the text of a whole row."""
+    bare = term.lstrip("!")
+    is_of_column = _COLUMN.fullmatch(bare) and not bare.startswith('"')
+    return not (is_of_column or _COMPARISON.fullmatch(bare))
 
 
 def _index_of_term(table: Table, column: str, term: str) -> int:

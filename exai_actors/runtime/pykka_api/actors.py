@@ -244,7 +244,7 @@ class ActorSystem(System[LoopRef[Any]]):
         return [
             cast("A", cell.behaviour)
             for cell in self._cells()
-            if cell.state == RUNNING and issubclass(cell.behaviour_class, kind)
+            if cell.state == RUNNING and kind in cell.behaviour_class.__mro__
         ]
 
     async def stop_all(self, timeout_s: float = 10.0) -> tuple[str, ...]:

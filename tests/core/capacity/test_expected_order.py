@@ -101,3 +101,29 @@ def test_rates_are_estimated_now_and_then_only() -> None:
     assert flow.rate == 0.0
     queue.estimate_rates(RATE_EVERY_S)
     assert flow.rate == pytest.approx(1 / RATE_EVERY_S)
+
+
+@pytest.mark.parametrize("read", [0, 1, 5, 12])
+def test_requests_that_leave_while_it_is_read_are_left_out(read: int) -> None:
+    queue = queue_of(*[("t", session, 1.0) for session in "abcd" for _ in range(5)])
+    get_used_to(queue, "busy", requests=10)
+    order, expected = queue.in_service_order(), expected_order(queue, seconds(), 0.0)
+    before = [next(order) for _ in range(read)]
+    assert [next(expected)[1] for _ in range(read)] == before
+    for number in range(20):
+        for session in "cd":
+            queue.remove(SessionId(session), RequestKey(str(number)))
+    after = list(order)
+    assert [name for _, name in expected] == after
+    assert set(before + after) >= {str(number) for number in range(10)}
+
+
+def test_requests_that_come_while_it_is_read_do_no_harm() -> None:
+    queue = queue_of(*[("t", session, 1.0) for session in "abcd" for _ in range(5)])
+    get_used_to(queue, "busy", requests=10)
+    order, expected = queue.in_service_order(), expected_order(queue, seconds(), 0.0)
+    names = {next(order)} | {next(expected)[1]}
+    for number in range(20, 60):
+        put(queue, "t", "abcd"[number % 4], str(number))
+    names |= set(order) | {name for _, name in expected}
+    assert names >= {str(number) for number in range(20)}
