@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from exai_actors.console.traces import LASTS_S, MAX_TRACES
+from exai_actors.core.calls import FailureKind
+from exai_actors.core.capacity.settings import CapacitySettings, RetrySettings
 from exai_actors.core.operators import Role
 from tests.console.operator_desk import Console, OperatorDesk
 
@@ -197,3 +199,19 @@ def test_only_admins_see_the_state_of_an_actor_and_no_text_in_it() -> None:
         assert len(str(state)) > 100
         assert "classified" not in str(state)
     assert answer(desk.console(), KIMI)["attributes"]["counts"]["granted"] == 1
+
+
+def test_a_suspended_provider_is_no_fault_of_the_broker() -> None:
+    capacity = CapacitySettings(1, retry=RetrySettings(attempts=1))
+    desk = OperatorDesk(capacity=capacity)
+    client = desk.tree.client()
+    client.call("a")
+    desk.tree.upstream.calls[0].fail(FailureKind.RATE_LIMITED, "slow down", retry_after=10.0)
+    desk.tree.settle()
+    client.call("b", if_busy="wait")
+    console = desk.console()
+    console.act("actor.suspend", KIMI)
+    desk.tree.advance(65.0)
+    assert (desk.tree.statistics().queued, desk.tree.statistics().faults) == (1, 0)
+    console.act("actor.resume", KIMI)
+    assert len(desk.tree.upstream.running) == 1
