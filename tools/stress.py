@@ -171,7 +171,7 @@ async def _left_behind(url: str, upstream: LimitedUpstream) -> list[str]:
     complaints = [f"{number} {name} are left" for name, number in left.items() if number]
     complaints += [
         f"{provider[name]} {name} at the provider"
-        for name in ("anomalies", "over", "faults")
+        for name in ("anomalies", "over", "violations")
         if provider[name]
     ]
     return complaints

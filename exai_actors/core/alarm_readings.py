@@ -141,7 +141,7 @@ class AlarmReadings:
             share = provider.queued / provider.queue_limit
             text = f"{provider.queued} of {provider.queue_limit} places in the queue are taken"
             yield Reading("queue_full", name, share, text)
-        faults = provider.anomalies + provider.faults
+        faults = provider.anomalies + provider.violations
         more = self._faults.setdefault(name, _Window(LONG_S)).change(faults, now)
         if not provider.is_conserved or more:
             text = f"permits and calls do not add up: {more} findings in ten minutes"

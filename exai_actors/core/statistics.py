@@ -41,9 +41,10 @@ class ProviderStatistics(msgspec.Struct, frozen=True):
 
     ``limit``, ``in_flight`` and ``queued`` cover all models. ``configured_limit`` is the ceiling of
     an adaptive limit; ``over`` counts the permits held above a lowered limit. ``anomalies`` counts
-    releases of permits that were not held, ``faults`` violated invariants. ``mean_service_s`` is
-    None before the first call has ended. ``displaced`` counts the refused calls that gave their
-    places in the queue to others. ``shared`` counts requests that joined a running call.
+    releases of permits that were not held, ``violations`` those of invariants.
+    ``mean_service_s`` is None before the first call has ended. ``displaced`` counts the refused
+    calls that gave their places in the queue to others. ``shared`` counts requests that joined a
+    running call.
     ``trouble`` says why the models could not be listed. ``events`` are the latest changes of
     capacity, each with its cause. ``held_for_s`` is the account's hold, ``model_holds`` are those
     of single models, ``holds`` all of them. ``next_free_s`` is the expected time until the next
@@ -79,10 +80,10 @@ class ProviderStatistics(msgspec.Struct, frozen=True):
     held_because: str = ""
     model_holds: tuple[HoldStatistics, ...] = ()
     holds: tuple[HoldStatistics, ...] = ()
-    tried_again: int = 0
+    retried: int = 0
     displaced: int = 0
     shared: int = 0
-    faults: int = 0
+    violations: int = 0
     free: int = 0
     unaccounted: int = 0
     gates: tuple[GateStatistics, ...] = ()

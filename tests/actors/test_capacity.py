@@ -41,7 +41,7 @@ def test_a_rate_limited_call_is_retried_and_the_client_sees_only_the_answer() ->
     tree.advance(2.0)
     tree.upstream.calls[1].complete("at last")
     assert last(client.received())["text"] == "at last"
-    assert tree.statistics().tried_again == 1
+    assert tree.statistics().retried == 1
 
 
 def test_a_call_before_its_retry_holds_no_permit_and_can_be_cancelled() -> None:
@@ -336,9 +336,9 @@ def test_a_provider_finds_a_permit_that_is_not_returned() -> None:
     client.call("whose upstream never tells its end", deadline_ms=1000)
     tree.upstream.calls[0].complete()
     tree.advance(91.0)
-    assert tree.statistics().faults == 0
+    assert tree.statistics().violations == 0
     tree.advance(30.0)
-    assert tree.statistics().faults == 1
+    assert tree.statistics().violations == 1
 
 
 def answers_of(frames: list[dict[str, Any]]) -> dict[str, str]:

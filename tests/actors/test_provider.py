@@ -274,7 +274,7 @@ def test_violated_invariants_are_logged_and_counted_up_to_a_limit() -> None:
     assert len(entries) == MAX_LOGGED_VIOLATIONS
     assert entries[0]["event"] == "provider.invariant_violated"
     assert entries[0]["violation"].endswith("is both held and in quarantine")
-    assert provider.tree.statistics().faults == MAX_LOGGED_VIOLATIONS
+    assert provider.tree.statistics().violations == MAX_LOGGED_VIOLATIONS
 
 
 def test_an_aborted_call_that_is_still_awaited_fails() -> None:
@@ -327,7 +327,7 @@ def test_a_failure_after_a_chunk_says_that_text_was_sent() -> None:
     provider.tree.settle()
     failed = probe.skip_to(Failed)
     assert failed.failure.text_sent
-    assert provider.tree.statistics().tried_again == 0
+    assert provider.tree.statistics().retried == 0
 
 
 def test_an_aborted_stream_costs_its_prompt_and_its_chunks() -> None:

@@ -164,7 +164,7 @@ def test_daily_business_raises_nothing(name: str) -> None:
 
 
 def test_violations_and_anomalies_count_even_if_the_books_balance_again() -> None:
-    for figure in ("anomalies", "faults"):
+    for figure in ("anomalies", "violations"):
         scene = Scene()
         scene.provider_is(**{figure: 1})
         assert scene.look(300) == [("not_conserved", "kimi")]

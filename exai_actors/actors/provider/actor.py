@@ -451,7 +451,7 @@ class ProviderActor(LoopActor):
         if self._dispatcher.settlement.failed(
             call, failure, now, self._draw(), may_retry=call.live
         ):
-            self._counts.tried_again += 1
+            self._counts.retried += 1
             self._arm_refresh()
         elif call.live:
             waits = BUSY in call.fallback_reasons and self._dispatcher.would_wait(

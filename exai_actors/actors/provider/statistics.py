@@ -28,7 +28,7 @@ class Counts:
     aborted: int = 0
     refused: int = 0
     displaced: int = 0
-    tried_again: int = 0
+    retried: int = 0
     shared: int = 0
     violations: int = 0
 
@@ -94,11 +94,11 @@ def describe(
         aborted=counts.aborted,
         refused=counts.refused,
         displaced=counts.displaced,
-        tried_again=counts.tried_again,
+        retried=counts.retried,
         shared=counts.shared,
         next_free_s=dispatcher.next_free_s(now),
         waits_for=None if reason is None else facts(replace(reason, provider=settings.name), now),
-        faults=counts.violations,
+        violations=counts.violations,
     )
 
 

@@ -62,7 +62,7 @@ def broker_rows(
             counts.refused,
             process.restarts,
             statistics.dead_letters,
-            sum(provider.anomalies + provider.faults for provider in providers),
+            sum(provider.anomalies + provider.violations for provider in providers),
             process.alarms,
             rounded(process.loop_lag_s),
             statistics.connections,

@@ -52,7 +52,7 @@ PROVIDERS = Table(
         Column("refused", "Refused", TOTAL, "requests that were not admitted"),
         Column("retried", "Retried", TOTAL, "further attempts"),
         Column("anomalies", "Anomalies", TOTAL, "releases of permits that were not held"),
-        Column("faults", "Faults", TOTAL, "violated invariants that were found"),
+        Column("violations", "Violations", TOTAL, "violated invariants that were found"),
         Column("incarnation", "Inc", COUNT, "the number of this incarnation of its actor"),
     ),
 )
@@ -134,9 +134,9 @@ def provider_rows(statistics: BrokerStatistics, times: RecentTimes, now: float) 
                 provider.completed,
                 provider.failed,
                 provider.refused,
-                provider.tried_again,
+                provider.retried,
                 provider.anomalies,
-                provider.faults,
+                provider.violations,
                 provider.incarnation,
             ),
         )

@@ -138,8 +138,10 @@ def _remarks(provider: dict[str, Any]) -> list[str]:
     ]
     if provider["trouble"]:
         remarks.append(f"{name}: could not list its models: {provider['trouble']}")
-    if provider["faults"]:
-        remarks.append(f"{name}: {provider['faults']} violated invariants; see the broker's log")
+    if provider["violations"]:
+        remarks.append(
+            f"{name}: {provider['violations']} violated invariants; see the broker's log"
+        )
     return remarks
 
 
@@ -149,13 +151,15 @@ def _running_block(each: dict[str, Any]) -> list[str]:
         ("in flight", f"{each['in_flight']} of {each['limit']}"),
         ("queued", f"{each['queued']} of {each['queue_limit']}"),
         ("completed", f"{each['completed']}"),
-        ("failed", f"{each['failed']}, {each['tried_again']} retried"),
+        ("failed", f"{each['failed']}, {each['retried']} retried"),
         ("aborted", f"{each['aborted']}"),
         ("refused", f"{each['refused']}, {each['displaced']} for the queue's fair shares"),
         ("anomalies", f"{each['anomalies']}"),
     ]
-    if each["faults"]:
-        rows.append(("violations", f"{each['faults']} of the broker's own invariants; see its log"))
+    if each["violations"]:
+        rows.append(
+            ("violations", f"{each['violations']} of the broker's own invariants; see its log")
+        )
     if each["configured_limit"] != each["limit"]:
         rows.insert(1, ("configured", f"{each['configured_limit']}"))
     if each["waits_for"]:

@@ -204,7 +204,7 @@ def _of_provider(each: ProviderStatistics) -> Iterator[tuple[str, Sample]]:
         ("exai_queued", each.queued),
         ("exai_queue_limit", each.queue_limit),
         ("exai_anomalies_total", each.anomalies),
-        ("exai_violations_total", each.faults),
+        ("exai_violations_total", each.violations),
     ):
         yield family, (name, float(value))
     for state, count in (
@@ -222,7 +222,7 @@ def _of_provider(each: ProviderStatistics) -> Iterator[tuple[str, Sample]]:
         ("aborted", each.aborted),
         ("refused", each.refused),
         ("displaced", each.displaced),
-        ("retried", each.tried_again),
+        ("retried", each.retried),
         ("shared", each.shared),
     ):
         yield "exai_calls_total", ((each.name, event), float(count))

@@ -29,7 +29,7 @@ PROVIDER = {
     "queued": 0,
     "gates": [],
     "failed": 0,
-    "faults": 0,
+    "violations": 0,
     "next_free_s": 0.0,
 }
 
@@ -99,7 +99,7 @@ def test_the_tables_as_a_whole() -> None:
             gates=[gate("tokens_per_minute", 12_500, 500_000)],
             model_holds=[{"model": "glm-5", "held_for_s": 9.0, "because": "rate_limited"}],
             trouble="answered HTTP 500",
-            faults=1,
+            violations=1,
         ),
         connections=3,
         draining=True,

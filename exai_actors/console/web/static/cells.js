@@ -70,7 +70,7 @@ export function tone(column, cell) {
     if (BAD.test(cell)) return "bad";
     if (WARN.test(cell)) return "warn";
   }
-  if (cell > 0 && (column.name === "faults" || column.name === "anomalies")) return "bad";
+  if (cell > 0 && (column.name === "violations" || column.name === "anomalies")) return "bad";
   return "";
 }
 
