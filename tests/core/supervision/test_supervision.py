@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from math import inf
 
 import pytest
 from hypothesis import given
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from exai_actors.core.supervision.specs import (
     Backoff,
     ChildSpec,
+    OwnBudget,
     RestartPolicy,
     Strategy,
     SupervisorSpec,
@@ -18,6 +20,7 @@ from exai_actors.core.supervision.specs import (
 from exai_actors.core.supervision.supervision import (
     AbandonChild,
     AllStopped,
+    ChildClosed,
     Command,
     GiveUp,
     Phase,
@@ -50,6 +53,7 @@ class Family:
         self.alive: list[str] = []
         self.log: list[str] = []
         self.ends: list[GiveUp | AllStopped] = []
+        self.closed: list[ChildClosed] = []
         self.wake_at: float | None = None
         self.pending: deque[Command] = deque()
         self.is_busy = False
@@ -79,6 +83,8 @@ class Family:
                 self.alive.remove(name)
             case WakeAt(time):
                 self.wake_at = time
+            case ChildClosed():
+                self.closed.append(command)
             case GiveUp() | AllStopped():
                 self.ends.append(command)
 
@@ -449,3 +455,120 @@ def test_whatever_happens_children_stop_in_order_and_the_end_comes_once(
         family.wait(5.0)
     assert (family.alive, len(family.ends)) == ([], 1)
     assert set(family.phases().values()) == {Phase.STOPPED}
+
+
+def owning(*ids: str, intensity: int = 1, closed_s: float = 60.0) -> Family:
+    """Children with budgets of their own, under a supervisor that allows no restart."""
+    family = Family()
+    budget = OwnBudget(intensity, 30.0, closed_s)
+    specs = tuple(ChildSpec(name, backoff=Backoff(jitter=0.0), budget=budget) for name in ids)
+    family.supervision = Supervision(SupervisorSpec(intensity=0, children=specs), lambda: 0.5)
+    return family.start()
+
+
+def test_a_child_with_a_budget_of_its_own_costs_its_supervisor_nothing() -> None:
+    family = owning("a", "b")
+    family.fail("a")
+    family.fail("b")
+    assert family.ends == []
+    assert family.supervision.restarts_within_period(family.now) == 0
+    views = family.supervision.view(family.now)
+    assert [view.used for view in views] == [1, 1]
+
+
+def test_exactly_one_restart_too_many_closes_the_child_and_no_other() -> None:
+    family = owning("a", "b", intensity=2)
+    for _ in range(2):
+        family.fail("a")
+    assert family.closed == []
+    family.fail("a")
+    assert family.closed == [ChildClosed("a", "a fault", 2, 60.0)]
+    assert family.phases() == {"a": Phase.CLOSED, "b": Phase.RUNNING}
+    family.wait(59.0)
+    assert family.alive == ["b"]
+    family.wait(1.0)
+    assert family.alive == ["b", "a"]
+    family.fail("a")
+    assert family.closed[1:] == [], "its budget is fresh"
+
+
+def test_a_closed_child_can_be_stopped_and_restarted() -> None:
+    family = owning("a", intensity=0)
+    family.fail("a")
+    family.do(family.supervision.stop_child("a", family.now))
+    assert family.phases() == {"a": Phase.STOPPED}
+    family.wait(100.0)
+    assert family.alive == []
+    family.do(family.supervision.restart_child("a", family.now))
+    assert family.alive == ["a"]
+
+
+def test_a_child_that_is_closed_for_good_stays_stopped_and_a_dynamic_one_is_forgotten() -> None:
+    family = owning("a", intensity=0, closed_s=inf)
+    spec = ChildSpec("x", RestartPolicy.TRANSIENT, budget=OwnBudget(0, 30.0), dynamic=True)
+    family.do(family.supervision.adopt(spec, family.now))
+    family.alive.append("x")
+    family.fail("a")
+    family.fail("x")
+    assert [each.opens_at for each in family.closed] == [inf, inf]
+    assert family.phases() == {"a": Phase.STOPPED}
+
+
+def test_a_child_that_was_started_early_does_not_hide_the_backoff_of_another() -> None:
+    family = owning("a", "b", intensity=0)
+    family.fail("a")
+    family.do(family.supervision.restart_child("a", family.now))
+    family.now = 50.0
+    family.fail("a")
+    family.now = 55.0
+    family.fail("b")
+    # The first closing of a, at 0 s, would have ended at 60 s: only 110 s and 115 s count.
+    assert family.wake_at == 110.0
+    family.wait(55.0)
+    assert family.alive == ["a"]
+    family.wait(5.0)
+    assert family.alive == ["a", "b"]
+
+
+def test_the_first_restarts_in_a_row_may_be_free() -> None:
+    backoff = Backoff(min_s=1.0, max_s=3.0, jitter=0.0, free=2)
+    assert [backoff.delay_s(failures, 0.5) for failures in range(1, 7)] == [0, 0, 1, 2, 3, 3]
+
+
+def test_an_adopted_child_runs_and_stops_with_the_others() -> None:
+    family = Family("a").start()
+    family.do(family.supervision.adopt(ChildSpec("b"), family.now))
+    family.alive.append("b")
+    assert family.supervision.ids == ("a", "b")
+    with pytest.raises(ValueError, match="'b' already"):
+        family.supervision.adopt(ChildSpec("b"), family.now)
+    family.do(family.supervision.stop(family.now))
+    assert family.taken() == ["start a", "stop b", "stop a"]
+    family.ends.clear()
+    family.alive.append("late")
+    family.do(family.supervision.adopt(ChildSpec("late"), family.now))
+    assert family.alive == []
+
+
+@pytest.mark.parametrize("strategy", [Strategy.ONE_FOR_ALL, Strategy.REST_FOR_ONE])
+def test_a_budget_of_its_own_needs_independent_siblings(strategy: Strategy) -> None:
+    child = ChildSpec("a", budget=OwnBudget(1, 30.0))
+    with pytest.raises(ValueError, match="only under one_for_one"):
+        SupervisorSpec(strategy, children=(child,))
+
+
+@pytest.mark.parametrize("values", [(-1, 30.0, 1.0), (1, 0.0, 1.0), (1, 30.0, 0.0)])
+def test_an_impossible_budget_is_refused(values: tuple[int, float, float]) -> None:
+    with pytest.raises(ValueError, match="own budget"):
+        OwnBudget(*values)
+
+
+def test_giving_up_shows_from_its_beginning() -> None:
+    family = Family("a", "b", intensity=0).start()
+    family.slow_to_stop = {"b"}
+    assert family.supervision.giving_up is None
+    family.fail("a")
+    assert family.supervision.giving_up == GiveUp("a", "a fault", 0)
+    assert family.ends == []
+    family.end("b")
+    assert family.ends == [GiveUp("a", "a fault", 0)]
