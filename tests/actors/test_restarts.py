@@ -10,9 +10,10 @@ from exai_actors.actors.connection.settings import ConnectionSettings
 from exai_actors.actors.session.actor import SessionActor
 from exai_actors.actors.session.settings import SessionSettings
 from exai_actors.core.authentication import Identity
-from exai_actors.ids import ProviderName, TenantName
-from exai_actors.messages.connection import OutboxHigh, TextReceived
-from exai_actors.messages.session_requests import Submit
+from exai_actors.ids import ConnectionId, ProviderName, RequestKey, SessionId, TenantName
+from exai_actors.messages.connection import OutboxHigh
+from exai_actors.messages.session import Completed
+from exai_actors.messages.session_requests import CancelRequest, Submit
 from exai_actors.testing.tree import ManualClient, ManualTree
 from tests.actors.test_deaths import ask, codes, end_all, outcomes
 
@@ -106,8 +107,9 @@ def test_a_cancel_in_the_mailbox_of_a_failed_session_is_kept() -> None:
     ask(client, "runs")
     ask(client, "a")
     ask(client, "b")
-    tree.actor("/sessions/1").tell("an unknown message")
-    client.ref.tell(TextReceived(b'{"op":"cancel","request_id":"a"}'))
+    session = tree.actor("/sessions/1")
+    session.tell("an unknown message")
+    session.tell(CancelRequest(RequestKey("a"), ConnectionId("conn-1")))
     tree.settle()
     assert outcomes(client) == {"runs": "INTERNAL_ERROR", "a": "CANCELLED"}
     assert end_all(tree, client) == [{"b": ""}]
@@ -231,6 +233,57 @@ def test_a_request_that_was_sent_before_its_session_failed_is_not_sent_again(
         ask(client, "x", "fatal")
         assert outcomes(client) == {"x": "INTERNAL_ERROR"}
     assert [call.prompt for call in tree.upstream.calls] == ["fatal"]
+
+
+def test_an_answer_that_kills_its_session_twice_makes_its_request_poison(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    receive = SessionActor.on_receive
+
+    def failing(self: SessionActor, message: Any) -> None:
+        if isinstance(message, Completed):
+            raise RuntimeError("planted")
+        receive(self, message)
+
+    tree = ManualTree(limit=5)
+    with monkeypatch.context() as patch:
+        patch.setattr(SessionActor, "on_receive", failing)
+        client = tree.client()
+        for name in "ab":
+            ask(client, name, "fatal")
+            tree.upstream.calls[-1].complete()
+            assert outcomes(client) == {name: "INTERNAL_ERROR"}
+            tree.advance(1.0)
+    calls = len(tree.upstream.calls)
+    frames = client.call("c", "fatal")
+    assert codes(frames) == {"c": "INTERNAL_ERROR"}
+    assert len(tree.upstream.calls) == calls
+
+
+def test_a_session_that_the_guardian_had_forgotten_when_it_failed_ends() -> None:
+    tree = ManualTree()
+    client = tree.client("desk")
+    client.vanish()
+    tree._admissions.table.remove(SessionId("desk"))
+    crash(tree, "/broker")
+    assert tree.system.resolve("/sessions/1") is None
+    assert tree.board.statistics().sessions == 0
+
+
+def test_a_provider_that_was_closed_once_is_awaited_again_when_it_fails() -> None:
+    tree = ManualTree()
+    client = tree.client()
+    for _ in range(6):
+        tree.advance(1.0)
+        crash(tree, "/providers/kimi")
+    ask(client, "refused")
+    assert outcomes(client) == {"refused": "SERVICE_UNAVAILABLE"}
+    tree.advance(60.0)
+    for _ in range(2):
+        crash(tree, "/providers/kimi")
+    ask(client, "a")
+    assert outcomes(client) == {}
+    assert end_all(tree, client) == [{"a": ""}]
 
 
 def test_requests_do_not_notice_a_restart_of_the_guardian() -> None:

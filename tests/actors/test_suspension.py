@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from exai_actors.core.capacity.settings import CapacitySettings
+from exai_actors.core.capacity.settings import CapacitySettings, GateSettings
 from exai_actors.messages.connection import OutboxHigh
 from exai_actors.testing.tree import ManualTree
 from tests.actors.test_deaths import ask, end_all, outcomes
@@ -57,6 +57,24 @@ def test_a_suspended_provider_starts_no_call_and_its_requests_expire() -> None:
     assert len(tree.upstream.calls) == 1
     tree.system.resume("/providers/kimi")
     assert end_all(tree, client) == [{"runs": "", "long": ""}]
+
+
+def test_a_gate_that_opens_starts_no_call_of_a_suspended_provider() -> None:
+    gates = GateSettings(requests_per_minute=1, margin_s=0.0)
+    tree = ManualTree(capacity=CapacitySettings(limit=5, gates=gates))
+    client, other = tree.client(), tree.client()
+    ask(client, "a")
+    ask(client, "waits for the gate")
+    ask(other, "gone")
+    tree.system.suspend("/providers/kimi")
+    tree.settle()
+    tree.supervisors.restart("/sessions/2")
+    tree.advance(120.0)
+    assert len(tree.upstream.calls) == 1
+    tree.system.resume("/providers/kimi")
+    tree.settle()
+    assert [call.prompt for call in tree.upstream.calls] == ["hi", "hi"]
+    assert "waits for the gate" in end_all(tree, client, other)[0]
 
 
 @pytest.mark.parametrize("reader_is_slow", [False, True])

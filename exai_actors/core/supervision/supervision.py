@@ -342,6 +342,7 @@ class Supervision:
         assert own is not None
         child.not_before = now + own.closed_s
         child.budget = None
+        child.failures = 0
         if child.not_before < inf:
             self._wait(child)
             child.phase = Phase.CLOSED
