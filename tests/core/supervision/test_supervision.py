@@ -566,9 +566,9 @@ def test_an_impossible_budget_is_refused(values: tuple[int, float, float]) -> No
 def test_giving_up_shows_from_its_beginning() -> None:
     family = Family("a", "b", intensity=0).start()
     family.slow_to_stop = {"b"}
-    assert family.supervision.giving_up is None
+    beginning = family.supervision.giving_up
     family.fail("a")
-    assert family.supervision.giving_up == GiveUp("a", "a fault", 0)
+    assert (beginning, family.supervision.giving_up) == (None, GiveUp("a", "a fault", 0))
     assert family.ends == []
     family.end("b")
     assert family.ends == [GiveUp("a", "a fault", 0)]
