@@ -82,12 +82,22 @@ def _cell(value: Any, kind: str) -> str:
         return "-"
     match kind:
         case "share":
-            return f"{value:.0%}"
+            return f"{value:.1%}" if 0 < value < 0.1 else f"{value:.0%}"
+        case "bytes":
+            return _bytes(value)
         case "seconds":
             return _seconds(value)
         case "flag":
             return "yes" if value else "NO"
     return str(value)
+
+
+def _bytes(value: float) -> str:
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if value < 1000 or unit == "GiB":
+            return f"{value:.3g} {unit}"
+        value /= 1024
+    raise AssertionError("the last unit takes all")
 
 
 def _seconds(value: float) -> str:

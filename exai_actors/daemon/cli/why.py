@@ -68,7 +68,7 @@ def why_lines(answer: dict[str, Any]) -> list[str]:
     if "timeline" in answer:
         lines += ["", "its way:"]
         lines += indented(
-            (f"{each['at_s']:.1f} s", each["where"], each["event"], each["detail"])
+            (f"{each['at_s']:>7.1f} s", each["where"], each["event"], each["detail"])
             for each in answer["timeline"]
         )
     return lines

@@ -43,6 +43,25 @@ def test_cells_are_written_by_the_kind_of_their_column() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("kind", "value", "text"),
+    [
+        ("bytes", 0, "0 B"),
+        ("bytes", 999, "999 B"),
+        ("bytes", 1_000, "0.977 KiB"),
+        ("bytes", 49_061_888, "46.8 MiB"),
+        ("bytes", 5_000_000_000_000, "4.66e+03 GiB"),
+        ("share", 0.0, "0%"),
+        ("share", 0.004, "0.4%"),
+        ("share", 0.1, "10%"),
+    ],
+)
+def test_small_parts_and_large_sizes_are_readable(kind: str, value: float, text: str) -> None:
+    watched = WatchedTable([{"name": "it", "title": "It", "kind": kind}])
+    watched.rows = {"1": [value]}
+    assert table_text(watched).splitlines()[1].strip() == text
+
+
 def test_columns_of_zeros_are_left_out_and_missing_rows_are_counted() -> None:
     text = table(["kimi", 0.0, 0.0, True, 0], matching=5)
     assert text.splitlines()[0] == "Name  Full  Held  OK"
