@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 from exai_actors.core.capacity.changes import GATES
 from exai_actors.core.observe.tables import Keyed
 from exai_actors.core.statistics import ProviderStatistics
 from exai_actors.daemon.config.problems import label
 from exai_actors.daemon.config.render import literal, origin, values_of
-from exai_actors.daemon.config.tables import Config
+from exai_actors.daemon.config.tables import HIDDEN, Config
 from exai_actors.daemon.config.toml_lines import KeyPath
+
+MAX_SHOWN = 300
 
 Changes = Mapping[KeyPath, tuple[Any, str]]
 """Of each changed key the value in force, and the cause of the change."""
@@ -55,7 +58,7 @@ def _cause(provider: ProviderStatistics, what: str) -> str:
 def config_rows(config: Config, changes: Changes) -> Iterator[Keyed]:
     """The rows of the table ``config``: every key with its value and its origin."""
     for path, value in values_of(config):
-        shown, from_ = literal(value), origin(config, path)
+        shown, from_ = _public(str(path[-1]), value), origin(config, path)
         if path in changes:
             changed, cause = changes[path]
             shown, from_ = literal(changed), f"live change by {cause} (was {shown}, {from_})"
@@ -72,6 +75,22 @@ def config_rows(config: Config, changes: Changes) -> Iterator[Keyed]:
             key,
             (label(path) if isinstance(path[1], str) else _numbered(config, path), shown, from_),
         )
+
+
+def _public(key: str, value: Any) -> str:
+    """The value as viewers may see it: no prompt, and nothing in which people put secrets."""
+    match key:
+        case "headers" | "query":
+            value = dict.fromkeys(value, HIDDEN)
+        case "system_prompt" if value:
+            return f"(a text of {len(value)} characters)"
+        case "base_url" | "endpoint" | "webhook_url" if value:
+            parts = urlsplit(value)
+            # The path of a webhook is often its secret.
+            rest = parts.path if key == "base_url" else f"/{HIDDEN}"
+            value = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{rest}"
+    shown = literal(value)
+    return shown if len(shown) <= MAX_SHOWN else f"{shown[:MAX_SHOWN]}..."
 
 
 def _numbered(config: Config, path: KeyPath) -> str:
