@@ -212,6 +212,6 @@ def test_a_suspended_provider_is_no_fault_of_the_broker() -> None:
     console = desk.console()
     console.act("actor.suspend", KIMI)
     desk.tree.advance(65.0)
-    assert (desk.tree.statistics().queued, desk.tree.statistics().faults) == (1, 0)
+    assert (desk.tree.statistics().queued, desk.tree.statistics().violations) == (1, 0)
     console.act("actor.resume", KIMI)
     assert len(desk.tree.upstream.running) == 1

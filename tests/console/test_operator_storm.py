@@ -144,5 +144,5 @@ def test_each_request_has_one_outcome_whatever_operators_do(seed: int) -> None:
     assert not [each for each in missing if each[0] in open_clients]
     statistics = storm.desk.tree.statistics()
     assert statistics.is_conserved
-    assert (statistics.in_flight, statistics.queued, statistics.faults) == (0, 0, 0)
+    assert (statistics.in_flight, statistics.queued, statistics.violations) == (0, 0, 0)
     assert left_in_provider(storm.desk.tree, sessions_ended=False) == []
