@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -10,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from exai_actors.testing.broker import RunningBroker, running_broker
-from tests.daemon.processes import Result, exai
+from tests.daemon.processes import Result, exai, start
 
 PROVIDERS = [
     {"kind": "synthetic", "name": "kimi", "limit": 4},
@@ -90,7 +92,8 @@ async def test_any_action_is_taken_by_its_name_on_all_rows_that_match(tmp_path: 
             *("act", "provider.limit", "--filter", "limit>=2", "--argument", "limit=3", "--yes"),
         )
         limits = [each.limit for each in broker.statistics().providers]
-    assert "provider.limit          providers  admin     no       limit [model]" in listed.out
+    lines = [line.split()[:6] for line in listed.out.splitlines()]
+    assert ["provider.limit", "providers", "admin", "no", "limit", "[model]"] in lines
     assert len(limited.out.splitlines()) == 2
     assert limits == [3, 3]
 
@@ -130,3 +133,31 @@ async def test_a_viewer_can_change_nothing(tmp_path: Path) -> None:
     assert (paused.code, limited.code) == (6, 6)
     assert "provider.pause needs the role operator; yours is viewer" in paused.err
     assert "provider.limit needs the role admin; yours is operator" in limited.err
+
+
+@pytest.mark.parametrize(("typed", "mode"), [(b"y\n", "paused"), (b"n\n", "open"), (b"\n", "open")])
+async def test_on_a_terminal_it_shows_the_effect_and_asks(
+    typed: bytes, mode: str, tmp_path: Path
+) -> None:
+    terminal, end = os.openpty()
+    try:
+        async with broker_with_operators(tmp_path) as broker:
+            token = {"EXAI_OPERATOR_TOKEN": "token-of-the-operator"}
+            process = await start(
+                *("provider", "pause", "kimi", "--url", broker.url),
+                env=token,
+                stdin=end,
+                terminal=end,
+            )
+            shown = b""
+            async with asyncio.timeout(20):
+                while b"Do it?" not in shown:
+                    shown += await asyncio.to_thread(os.read, terminal, 1000)
+                assert broker.statistics().providers[0].mode == "open"
+                os.write(terminal, typed)
+                assert await process.wait() == 0
+            assert b"0 calls in flight continue" in shown
+            assert broker.statistics().providers[0].mode == mode
+    finally:
+        os.close(terminal)
+        os.close(end)
