@@ -78,7 +78,8 @@ def measure(url: str, actors: int, times: int) -> dict[str, list[float]]:
         terminal = Terminal(url)
         terminal.await_text(r"kimi\s+[█·]+ \d/6")
         note("first picture", time.perf_counter() - terminal.began)
-        note("another pane (:actors /idle/)", terminal.press(":actors /idle/\r", rf"of {actors}"))
+        note("pane of actors (3)", terminal.press("3", r"/providers/glm"))
+        terminal.press(":actors /idle/\r", rf"of {actors}")
         note("cursor down (j)", terminal.press("j", r">"))
         note("page down", terminal.press("\x1b[6~", r"\d+–\d+"))
         note("last row (G)", terminal.press("G", rf"actor-{actors - 1:05}"))
@@ -86,7 +87,7 @@ def measure(url: str, actors: int, times: int) -> dict[str, list[float]]:
         note("sort by path (P)", terminal.press("P", r"▲"))
         note("reverse (r)", terminal.press("r", rf"actor-{actors - 1:05}"))
         terminal.press("/", r"idle/")
-        note("a letter of a filter", terminal.press(" 77", r"actor-\d*77\d*"))
+        note("a letter of a filter", terminal.press("Q", r"none of \d+ rows"))
         terminal.close()
         time.sleep(1)
     return found

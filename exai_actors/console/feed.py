@@ -7,7 +7,8 @@ the same time.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from math import inf
 
 from exai_actors.core.observe.query import PreparedQuery, QueryError, Selecting, Table
@@ -32,8 +33,9 @@ HASTY_REST = 10.0
 """The same for queries of a person at the keys."""
 HASTY_LOOKS = 8
 """So many new queries in a row are answered immediately: a person at the keys waits for them."""
-HASTY_SHARED_S = 1.0
-"""They may show rows of a second ago, which are there already."""
+MOST_KEPT_ROWS = 10_000
+HASTY_SHARED_S = 3.0
+"""They may show rows of a moment ago, which are there already."""
 CHEAP_S = 0.002
 """Tables that take no longer than that do not wait for the rest after others."""
 MOST_UNRESTED_S = 20.0
@@ -72,10 +74,14 @@ class Sources:
         if now - read_at >= shared_s:
             read = self._tables[name][1]()
             if isinstance(read, ManyRows):
-                return read
+                return _KeptRows(read, partial(self._keep, name, now))
             rows = list(read)
             self._read[name] = now, rows
         return rows
+
+    def _keep(self, name: str, now: float, rows: list[Keyed]) -> None:
+        if self._watching[name]:
+            self._read[name] = now, rows
 
     def fresh(self, name: str) -> list[Keyed] | ManyRows:
         """The rows at this moment, for something that acts on them; many are not read yet."""
@@ -99,6 +105,26 @@ class Sources:
         if not self._watching[name]:
             del self._watching[name]
             self._read.pop(name, None)
+
+
+class _KeptRows(ManyRows):
+    """Many rows that are kept once all have been read, unless they are too many."""
+
+    def __init__(self, rows: ManyRows, keep: Callable[[list[Keyed]], object]) -> None:
+        self._rows = rows
+        self._keep = keep
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __iter__(self) -> Iterator[Keyed]:
+        kept: list[Keyed] = []
+        for keyed in self._rows:
+            if len(kept) < MOST_KEPT_ROWS:
+                kept.append(keyed)
+            yield keyed
+        if len(kept) < MOST_KEPT_ROWS:
+            self._keep(kept)
 
 
 class _Watched:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from pathlib import Path
 
 from exai_actors.client.urls import parse_url
+from exai_actors.errors import UsageError
 from exai_actors.terminal.app import ConsoleApp
 from exai_actors.terminal.live import LiveSource
 from exai_actors.terminal.recorder import Recorder
@@ -35,6 +37,10 @@ def open_recording(file: Path) -> None:
 
 
 def _run(app: ConsoleApp) -> None:
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise UsageError(
+            "exai console needs a terminal; for scripts there is exai top --once --json"
+        )
     error = app.run()
     if error is not None:
         raise error

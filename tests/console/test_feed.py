@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exai_actors.client.console import WatchedTable
-from exai_actors.console.feed import ROWS_A_TURN, Feed, Sources
+from exai_actors.console.feed import MOST_KEPT_ROWS, ROWS_A_TURN, Feed, Sources
 from exai_actors.core.observe.query import Column, Kind, QueryError, Table
 from exai_actors.core.observe.tables import Keyed, ManyRows, Row
 from exai_actors.wire.console.protocol import Resync, Unwatch, Watch
@@ -257,6 +257,29 @@ def test_many_rows_are_read_in_parts_and_sent_once(
     assert [row[2] for row in snapshot["rows"]] == found
     assert (snapshot["matching"], snapshot["total"]) == (matching, 5_000)
     assert feed.next_due() == 1.0
+
+
+def test_a_new_query_chooses_among_rows_that_are_there() -> None:
+    rows, feed = many(5_000)
+    feed.watch(Watch("providers", filter="name:kimi", limit=1))
+    while not feed.frames(0.0, 0.0):
+        pass
+    made = rows.made
+    for second, fresh in ((2.5, 0), (3.5, 5_000)):
+        feed.watch(Watch("providers", sort="-queued", limit=1))
+        while not (frames := feed.frames(second, 0.0)):
+            pass
+        assert [row[2] for row in msgspec.json.decode(frames[0])["rows"]] == [4_999]
+        assert rows.made == made + fresh
+
+
+def test_too_many_rows_are_not_kept() -> None:
+    rows, feed = many(MOST_KEPT_ROWS)
+    for _ in range(2):
+        feed.watch(Watch("providers", filter="nothing"))
+        while not feed.frames(0.0, 0.0):
+            pass
+    assert rows.made == 2 * MOST_KEPT_ROWS
 
 
 def test_a_new_query_reads_from_the_beginning() -> None:

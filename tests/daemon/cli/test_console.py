@@ -48,3 +48,7 @@ def test_a_replay_is_not_recorded(tmp_path: Path) -> None:
 
 def test_a_wrong_url_is_refused() -> None:
     assert run("--url", "mailto:ada")[0] != ExitCode.OK
+
+
+def test_without_a_terminal_the_console_names_the_command_for_scripts() -> None:
+    assert "exai top --once --json" in run("--url", "ws://127.0.0.1:1")[1]
