@@ -375,10 +375,11 @@ def test_a_restarted_guardian_goes_on_draining() -> None:
 def test_a_restarted_guardian_knows_the_models_and_the_tokens() -> None:
     tenant = Identity(TenantName("ann"))
     tree = ManualTree(tokens=(("secret", tenant),), models=())
-    tree.upstream.list_models("fresh")
-    tree.settle()
     client = tree.client("desk", "secret")
     crash(tree, "/broker")
+    crash(tree, "/broker")
+    tree.upstream.list_models("fresh")
+    tree.advance(1.0)
     rotated = client.send({"op": "rotate_token", "old": "secret", "new": "x" * 20})
     assert rotated[0]["ok"] is True
     ask(client, "a", arguments={"model": "fresh"})
