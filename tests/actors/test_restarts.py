@@ -6,16 +6,20 @@ from typing import Any
 
 import pytest
 
+from exai_actors.actors.broker import BrokerActor
 from exai_actors.actors.connection.settings import ConnectionSettings
 from exai_actors.actors.session.actor import SessionActor
 from exai_actors.actors.session.settings import SessionSettings
 from exai_actors.core.authentication import Identity
 from exai_actors.ids import ConnectionId, ProviderName, RequestKey, SessionId, TenantName
+from exai_actors.messages.broker import Admit
 from exai_actors.messages.connection import OutboxHigh
 from exai_actors.messages.session import Completed
 from exai_actors.messages.session_requests import CancelRequest, Submit
+from exai_actors.runtime import LoopActor
 from exai_actors.testing.tree import ManualClient, ManualTree
 from tests.actors.test_deaths import ask, codes, end_all, outcomes
+from tools.failure_injector import When, failing
 
 HELLO = {"op": "hello"}
 
@@ -370,6 +374,45 @@ def test_a_restarted_guardian_goes_on_draining() -> None:
     assert client.outbox.closed is not None
     client.vanish()
     assert tree.drained == 1
+
+
+def test_a_drain_whose_last_connection_ends_without_the_guardian_is_complete() -> None:
+    tree = ManualTree()
+    client = tree.client()
+    crash(tree, "/broker")
+    crash(tree, "/broker")
+    tree.drain()
+    client.vanish()
+    assert tree.drained == 0
+    tree.advance(1.0)
+    assert tree.drained == 1
+
+
+def test_a_hello_that_was_answered_just_before_the_guardian_failed_has_one_session() -> None:
+    def choose(_: LoopActor, message: Any) -> When | None:
+        return "after" if isinstance(message, Admit) else None
+
+    with failing(choose, (BrokerActor,)):
+        tree = ManualTree()
+        client = tree.connect()
+        (ack,) = client.send(HELLO | {"session_id": "desk"})
+        assert ack["session_id"] == "desk"
+        assert tree.board.statistics().sessions == 1
+        ask(client, "a")
+        assert end_all(tree, client) == [{"a": ""}]
+
+
+def test_a_call_that_its_provider_returns_to_a_failing_session_goes_on() -> None:
+    tree = ManualTree(limit=1)
+    client = tree.client()
+    ask(client, "runs")
+    ask(client, "waits")
+    tree.actor("/providers/kimi").tell("an unknown message")
+    tree.actor("/sessions/1").tell("an unknown message")
+    tree.settle()
+    assert "waits" not in (found := outcomes(client))
+    assert set(found) == {"runs"}
+    assert end_all(tree, client) == [{"waits": ""}]
 
 
 def test_a_restarted_guardian_knows_the_models_and_the_tokens() -> None:

@@ -457,6 +457,19 @@ def test_a_child_that_does_not_stop_in_time_is_abandoned_with_all_below_it() -> 
     assert family.system.paths() == ["/"]
 
 
+def test_a_child_that_is_restarted_although_it_does_not_stop_is_restarted_once() -> None:
+    family = Family("a", shutdown_s=2.0)
+    family.taken()
+    stuck = family.system.resolve("/family/a")
+    assert stuck is not None
+    stuck._cell.scheduled = True
+    family.board.restart("/family/a")
+    family.settle()
+    family.driver.advance(2.0)
+    assert family.taken() == ["start a"]
+    assert (family.phase("a"), family.board.restarts) == ("running", 0)
+
+
 def steps(family: Family, act: Callable[[], object]) -> int:
     """How many starts and stops an action causes."""
     family.taken()
