@@ -9,7 +9,7 @@ FIRST_COMPLETION = 256.0
 TOKENS_PER_IMAGE = 1000.0
 LEARNING_RATE = 0.125
 MAX_MODELS = 256
-MAX_TOKENS = 10_000_000.0
+MAX_TOKENS = 10_000_000
 MAX_TOKENS_PER_CHARACTER = 4.0
 
 
@@ -50,21 +50,20 @@ class TokenEstimator:
         learned = self._models.get(model) or self._begin(model)
         prompt, completion = estimate, length * learned.per_character
         if usage is not None:
-            counted_prompt, counted_completion = usage.prompt_tokens, usage.completion_tokens
-            if counted_completion or not length:
-                completion = counted_completion
+            counted = usage.completion_tokens
+            if counted or not length:
+                completion = counted
                 if usage.total_tokens is not None:
-                    completion = max(completion, usage.total_tokens - counted_prompt)
-            if counted_prompt or not characters:
-                prompt = counted_prompt
-                if not 1.0 <= prompt <= MAX_TOKENS:
-                    prompt = _bounded(prompt)
+                    completion = max(completion, usage.total_tokens - usage.prompt_tokens)
+            counted = usage.prompt_tokens
+            if counted or not characters:
+                prompt = counted if 1 <= counted <= MAX_TOKENS else _bounded(counted)
                 if characters:
                     ratio = prompt / characters
                     if ratio > MAX_TOKENS_PER_CHARACTER:
                         ratio = MAX_TOKENS_PER_CHARACTER
                     learned.per_character += LEARNING_RATE * (ratio - learned.per_character)
-        if not 1.0 <= completion <= MAX_TOKENS:
+        if not 1 <= completion <= MAX_TOKENS:
             completion = _bounded(completion)
         learned.completion += LEARNING_RATE * (completion - learned.completion)
         return prompt, completion

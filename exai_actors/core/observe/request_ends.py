@@ -85,9 +85,10 @@ class RequestFigures:
         series = (tenant, route.provider, route.model, outcome.kind, code)
         tally = self.series.get(series) or self._new(series)
         tally.requests += 1
-        if result is not None and result.usage is not None:
-            tally.prompt_tokens += result.usage.prompt_tokens
-            tally.completion_tokens += result.usage.completion_tokens
+        usage = None if result is None else result.usage
+        if usage is not None:
+            tally.prompt_tokens += usage.prompt_tokens
+            tally.completion_tokens += usage.completion_tokens
 
     def refused(self, tenant: TenantName, code: ErrorCode) -> None:
         """Count a request that a session did not take in."""

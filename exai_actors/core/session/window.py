@@ -14,6 +14,8 @@ from typing import Literal
 from exai_actors.core.wait_reasons import WaitCode, WaitReason
 from exai_actors.ids import ConversationId, RequestKey
 
+_NOT_RUNNING = ConversationId("")
+
 EnterResult = Literal["started", "waiting", "full", "too much text"]
 """The result of entering the window."""
 
@@ -61,7 +63,7 @@ class Window:
         conversation. Raises ValueError for a request that is already here.
         """
         running = self._running
-        if request in running or request in self._waiting:
+        if request in running or (self._waiting and request in self._waiting):
             raise ValueError(f"request '{request.text}' is already in the window")
         # This overtakes no one: while there is room in the window, every waiting request waits for
         # its own conversation.
@@ -96,11 +98,11 @@ class Window:
 
     def leave(self, request: RequestKey) -> tuple[RequestKey, ...]:
         """Remove a request, if it is here; return the requests started in its place."""
-        if request not in self._running:
+        conversation = self._running.pop(request, _NOT_RUNNING)
+        if conversation is _NOT_RUNNING:
             self._waiting.pop(request, None)
             self._priorities.pop(request, None)
             return ()
-        conversation = self._running.pop(request)
         if conversation is not None:
             members = self._conversations[conversation]
             members.discard(request)

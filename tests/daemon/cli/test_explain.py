@@ -86,7 +86,7 @@ def test_every_kind_of_response_is_explained(
 ANSWER = b'{"choices": [{"message": {"content": "x"}, "finish_reason": "stop"}]}'
 
 
-@pytest.mark.parametrize("body", [gzip.compress(ANSWER), ANSWER])
+@pytest.mark.parametrize("body", [gzip.compress(ANSWER), ANSWER], ids=["compressed", "plain"])
 def test_a_compressed_body_is_read_as_by_the_broker(body: bytes) -> None:
     rows = explained(200, body, {"content-encoding": "gzip"})
     assert rows["result"] == "an answer"

@@ -18,6 +18,7 @@ from exai_actors.ids import PermitId
 from exai_actors.messages.provider import ProviderMessage, UpstreamChunk, UpstreamEnded
 from exai_actors.messages.recipient import Offer
 from exai_actors.testing.probe import Probe
+from exai_actors.wire.openai import stream
 from exai_actors.wire.openai.redaction import NO_SECRET
 from tests.edges.http.calling import Caller, StartedCall, caller_for
 
@@ -160,7 +161,11 @@ FLOODS = {
 
 
 @pytest.mark.parametrize("flood", FLOODS)
-async def test_an_endless_stream_without_an_answer_is_ended(flood: str) -> None:
+async def test_an_endless_stream_without_an_answer_is_ended(
+    flood: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "MAX_PASSED_OVER", 1_000)
+
     async def send(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n")
         while True:
