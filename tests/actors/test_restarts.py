@@ -105,6 +105,19 @@ def test_frames_during_a_restart_wait_and_beyond_the_limit_calls_are_refused() -
     assert end_all(tree, client) == [{"a": "", "b": ""}]
 
 
+def test_too_many_frames_before_the_guardian_is_back_close_a_connection_without_a_session() -> None:
+    tree = ManualTree(connection=ConnectionSettings(stash_limit=2))
+    for _ in range(2):
+        crash(tree, "/broker")
+    client = tree.connect()
+    client.send(HELLO)
+    for name in "ab":
+        ask(client, name)
+    assert client.outbox.closed is None
+    ask(client, "c")
+    assert client.outbox.closed == (1008, "too many frames before hello was answered")
+
+
 def test_a_cancel_in_the_mailbox_of_a_failed_session_is_kept() -> None:
     tree = ManualTree(limit=5, session=SessionSettings(window=1))
     client = tree.client()
