@@ -38,6 +38,7 @@ KEEP_ALIVE_PLAIN_S = 4.0
 # Of the time that a service names: our request has to arrive before its end.
 KEEP_ALIVE_MARGIN_S = 1.0
 _KEEP_ALIVE = re.compile(r"(?:^|[,;\s])timeout\s*=\s*\"?(\d{1,6})", re.IGNORECASE)
+_MAX_REQUESTS = re.compile(r"(?:^|[,;\s])max\s*=\s*\"?(\d{1,9})", re.IGNORECASE)
 
 SWITCHING_PROTOCOLS = 101
 MAX_INTERIM_RESPONSES = 8
@@ -139,6 +140,8 @@ class Handler(ResponseHandler):
     _broken: HttpProcessingError | None = None
     usable_until: float | None = None
     """Until when it can be used again once it is idle, in monotonic time; None before its use."""
+    _answers = 0
+    """Those that said for how long it is kept."""
     _poll: select.poll | None = None
 
     def expect_response(self) -> None:
@@ -162,7 +165,13 @@ class Handler(ResponseHandler):
             self._loop.call_soon(self.transport.close)
 
     def note_keep_alive(self, header: str) -> None:
-        """Note for how long the service keeps the connection, which becomes idle now."""
+        """Note for how long the service keeps the connection, which becomes idle now.
+
+        ``max`` is how many requests a connection may have, or how many more: services differ.
+        """
+        self._answers += 1
+        if (most := _MAX_REQUESTS.search(header)) and self._answers >= int(most[1]):
+            self.force_close()
         if named := _KEEP_ALIVE.search(header):
             named_s = float(named[1])
             usable_s = max(named_s - KEEP_ALIVE_MARGIN_S, named_s / 2)

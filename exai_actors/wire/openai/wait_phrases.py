@@ -7,6 +7,8 @@ import re
 from datetime import UTC, datetime, timedelta, timezone
 from email.utils import parsedate_to_datetime
 
+from exai_actors.wire.openai.clock_times import clock_time_in_text
+
 MAX_WAIT_S = 604_800.0
 """A week, the longest window of any known plan. Longer times are taken for mistakes and capped."""
 
@@ -103,8 +105,8 @@ def wait_in_text(message: str, *, now: float | None) -> float | None:
     """Seconds until the reset that an error ``message`` announces; None if it announces none.
 
     Kimi writes ``please try again after 3 seconds``, OpenAI ``Please try again in 20s``, GLM the
-    instant in Beijing time. Services also write in the language of their users. Without ``now``,
-    the wall clock, only durations are understood.
+    instant in Beijing time, plans a time of day (``resets 3pm``). Services also write in the
+    language of their users. Without ``now``, the wall clock, only durations are understood.
     """
     if match := _AGAIN.search(message):
         return parse_wait(match[1], now=now or 0.0)
@@ -120,7 +122,8 @@ def wait_in_text(message: str, *, now: float | None) -> float | None:
         return parse_wait(match[1], now=now)
     match = _INSTANT.search(message)
     if match is None:
-        return None
+        until = clock_time_in_text(message, now=now)
+        return None if until is None else bounded(until)
     instant, zone = (match[1] or match[3]).replace(" at ", " "), match[2] or ""
     try:
         date = datetime.fromisoformat(instant + _ZONES.get(zone.upper(), zone))

@@ -216,6 +216,27 @@ async def test_an_idle_connection_is_used_as_long_as_the_service_keeps_it(
         assert found.requests == ([1, 1] if reused else [1, 2])
 
 
+@pytest.mark.parametrize(
+    ("header", "connections"),
+    [
+        (b"Keep-Alive: timeout=5, max=1\r\n", [1, 2, 3, 4]),
+        (b"Keep-Alive: timeout=5, max=0\r\n", [1, 2, 3, 4]),
+        (b"Keep-Alive: max=2\r\n", [1, 1, 2, 2]),
+        (b'Keep-Alive: MAX = "3", timeout=5\r\n', [1, 1, 1, 2]),
+        (b"Keep-Alive: timeout=5, max=100\r\n", [1, 1, 1, 1]),
+        (b"Keep-Alive: max=\r\n", [1, 1, 1, 1]),
+        (b"Keep-Alive: climax=1\r\n", [1, 1, 1, 1]),
+    ],
+)
+async def test_a_connection_gets_no_more_requests_than_the_service_takes(
+    header: bytes, connections: list[int]
+) -> None:
+    async with service(lambda writer: writer.write(OK % header), header) as (found, connector):
+        for _ in connections:
+            assert await found.ask(connector) == b"ok"
+        assert found.requests == connections
+
+
 @pytest.mark.parametrize(("idle_s", "reused"), [(14.0, True), (16.0, False)])
 async def test_a_proxy_with_tls_keeps_connections_longer(
     monkeypatch: pytest.MonkeyPatch, idle_s: float, reused: bool

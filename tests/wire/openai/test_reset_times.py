@@ -63,8 +63,56 @@ def test_a_wait_in_a_message_is_read(text: str, seconds: float | None) -> None:
     assert wait_in_text(text, now=NOW) == seconds
 
 
+HOUR = 3600.0
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("5-hour limit reached · resets 3pm", 3 * HOUR),
+        ("Your limit resets 3pm (UTC).", 3 * HOUR),
+        ("Your limit will reset at 3pm (Asia/Shanghai).", 19 * HOUR),
+        ("limit reached ∙ resets 7:30am (Europe/Berlin)", 18.5 * HOUR),
+        ("usage limit; resets at 15:00 UTC", 3 * HOUR),
+        ("resets at 15:00", 3 * HOUR),
+        ("resets at 15:00:00", 3 * HOUR),
+        ("resets at 20:30 UTC+8", 0.5 * HOUR),
+        ("resets at 20:30 (GMT+08:00)", 0.5 * HOUR),
+        ("resets 11:00 -0200", HOUR),
+        ("You've hit your usage limit. Try again at 9:56 PM.", 9 * HOUR + 56 * 60),
+        ("try again at Nov 28th, 2026 9:56 PM.", 4 * 86_400 + 9 * HOUR + 56 * 60),
+        ("weekly limit; resets Nov 25, 5pm", 29 * HOUR),
+        ("resets Jan 2 at 1am", MAX_WAIT_S),
+        ("resets Monday at 9am (UTC)", 6 * 86_400 - 3 * HOUR),
+        ("Quota resets tomorrow at 3 a.m.", 15 * HOUR),
+        ("Daily quota resets at midnight Pacific time", 20 * HOUR),
+        ("Please retry after 12:30 p.m.", 0.5 * HOUR),
+        ("resets 12am", 12 * HOUR),
+        ("available again at 11:58", 0.0),
+        ("available again at 11:50", 24 * HOUR - 600),
+        ("限额将于 21:00 重置", HOUR),
+        ("请于明天 20:00 后重试", 24 * HOUR),
+        ("resets at 15:00 (Atlantis/Capital)", None),
+        ("resets at 25:00", None),
+        ("resets 13pm", None),
+        ("resets Feb 31 at 3pm", None),
+        ("resets at 3", None),
+        ("The sum is due at 3pm", None),
+        ("until 3 models answer", None),
+        ("lines 10:30 to 11:00 of the file", None),
+    ],
+)
+def test_a_time_of_day_is_the_next_one_in_its_zone(text: str, seconds: float | None) -> None:
+    found = wait_in_text(text, now=NOW)
+    assert found == (None if seconds is None else pytest.approx(seconds))
+
+
 @given(
     st.text()
+    | st.from_regex(
+        r"resets (at )?[0-9]{1,2}(:[0-9]{2})? ?([ap]m)? ?[(A-Z+/:0-9-]{0,9}", fullmatch=True
+    )
+    | st.from_regex(r"reset (jan|feb|sat)[a-z]? [0-9]{1,2} at [0-9]{1,2}[ap]m", fullmatch=True)
     | st.from_regex(r"reset at [0-9]{4}-[0-9]{2}-[0-9]{2} [0-9:]{8}", fullmatch=True)
     | st.from_regex(r"retry after [0-9]{1,400}(\.[0-9]+)? ?[a-z]{0,7}", fullmatch=True)
     | st.from_regex(r"Sun, 06 Nov [0-9]{1,6} 08:49:37 [+-][0-9]{1,30}", fullmatch=True)
