@@ -241,6 +241,8 @@ async def settle(pilot: Pilot[Any]) -> None:
     """Let everything that has been sent come to the screen."""
     before, same = "", 0
     while same < 3:
+        # All widgets have had their messages, and the screen has been drawn.
+        await pilot._wait_for_screen()
         await pilot.pause()
         text = screen_text(pilot.app)
         same = same + 1 if text == before else 0

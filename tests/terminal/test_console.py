@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 
 from exai_actors.client.errors import Unauthorized
 from exai_actors.errors import ErrorBody, ErrorCode
+from exai_actors.terminal import reader
 from exai_actors.terminal.app import ConsoleApp
 from tests.terminal.scripted import (
     SMALL,
@@ -246,6 +248,19 @@ async def test_a_failing_subtree_is_not_hidden_by_a_fold() -> None:
         assert "s-1" in screen_text(app)
 
 
+async def shown(pilot: Any, text: str) -> None:
+    """Wait for the next refreshing of a page."""
+    async with asyncio.timeout(10):
+        while text not in screen_text(pilot.app):
+            await pilot.pause(0.01)
+
+
+@pytest.fixture
+def quick_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reader, "REFRESH_S", 0.05)
+
+
+@pytest.mark.usefixtures("quick_pages")
 async def test_a_row_is_shown_with_explanations_and_the_answer_of_the_broker() -> None:
     source = ScriptedSource()
     source.answers["actor"] = {"children": ["/providers/glm/x"], "state": {"held": 3}}
@@ -259,10 +274,10 @@ async def test_a_row_is_shown_with_explanations_and_the_answer_of_the_broker() -
         assert ("actor", "/providers/glm") in source.asked
         del source.rows["actors"]["/providers/glm#2"]
         source.pass_second()
-        await pilot.pause(1.1)
-        assert "This row is gone" in screen_text(app)
+        await shown(pilot, "This row is gone")
 
 
+@pytest.mark.usefixtures("quick_pages")
 async def test_why_asks_about_the_request_at_the_cursor() -> None:
     source = ScriptedSource()
     source.answers["why"] = {"text": "It waits for a permit.", "ahead": []}
@@ -276,10 +291,8 @@ async def test_why_asks_about_the_request_at_the_cursor() -> None:
         assert ("why", "r-2") in source.asked
         assert "It waits for a permit." in screen_text(app)
         del source.answers["why"]
-        await pilot.pause(1.1)
-        text = screen_text(app)
-        assert "! there is no answer to why" in text
-        assert "It waits for a permit." in text
+        await shown(pilot, "! there is no answer to why")
+        assert "It waits for a permit." in screen_text(app)
 
 
 async def act(pilot: Any, *keys: str, reason: str = "too slow") -> None:
