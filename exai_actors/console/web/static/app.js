@@ -232,7 +232,7 @@ function view(isMain) {
     sort: state.sort,
     filter: state.filter,
     cursor: state.cursor,
-    marks: dialog.actionsFor(table()).some((action) => action.targets) ? state.marks : undefined,
+    marks: dialog.actionsFor(actedOn()).some((action) => action.targets) ? state.marks : undefined,
     showsRates: state.showsRates,
     scrollTop: state.top,
     height: scroll?.clientHeight || innerHeight,
@@ -258,6 +258,9 @@ const EMPTY = {
   holds: "No service has asked for a pause.",
   gates: "No provider has a rate gate.",
   audit: "No action has been taken since the start.",
+  traces: "No actor and no request has been traced.",
+  usage: "No call has ended in the last 24 hours.",
+  tenants: "No tenant has requests or a configured weight.",
   sessions: "No session is open.",
   connections: "No client is connected.",
 };
@@ -297,7 +300,7 @@ function draw() {
   render(
     html`<div class="pane ${hasDetail ? "with-detail" : ""}">
       <div class="content"><h1>${title}</h1>${paneContent(first)}</div>
-      ${detail.template(feed.columns(table()), first, () => go({ of: "" }), dialog.actionsFor(table()).length ? act : null)}
+      ${detail.template(feed.columns(table()), first, () => go({ of: "" }), dialog.actionsFor(actedOn()).length ? act : null)}
     </div>`,
     main,
   );
@@ -321,7 +324,7 @@ function section(name) {
 function toolbar(first) {
   const hasTotals = feed.columns(table()).some((column) => column.kind === "total");
   const marks = state.marks.size;
-  const hasActions = dialog.actionsFor(table()).length;
+  const hasActions = dialog.actionsFor(actedOn()).length;
   const count = first.matching === first.total ? number(first.total) : `${number(first.matching)} of ${number(first.total)}`;
   return html`<form class="bar" role="search" @submit=${(event) => event.preventDefault()}>
       <label for="filter" class="sr">Filter</label>
@@ -484,10 +487,16 @@ function turnTheme() {
   schedule();
 }
 
+// The table of the actions on the rows of a pane: the tree has actors too, by their paths.
+function actedOn() {
+  return table() === "tree" ? "actors" : table();
+}
+
 function act() {
   const rows = feed.table(table());
   const keys = state.marks.size ? [...state.marks] : state.of ? [state.of] : state.cursorKey ? [state.cursorKey] : [];
-  dialog.menu({ table: table(), keys, filter: state.filter, matching: rows.matching });
+  const filter = actedOn() === table() ? state.filter : "";
+  dialog.menu({ table: actedOn(), keys, filter, matching: rows.matching });
 }
 
 const KEYS = [

@@ -68,7 +68,7 @@ export class Detail {
       <div class="detail-head"><h2>${this.#of}</h2><span>${act ? html`<button class="plain-button" @click=${act}>Actions …</button>` : nothing}<button @click=${close} aria-label="Close the detail">✕</button></span></div>
       ${!cells && table.isLoaded ? html`<p class="stale">${this.#whyGone(shown)}</p>` : nothing}
       ${this.#why()}${this.#timeline()}${this.#actor()}
-      ${shown ? html`<h3>Figures</h3><dl class="pairs">${pairs(columns, shown)}</dl>` : nothing}
+      ${shown && !this.#answers.actor ? html`<h3>Figures</h3><dl class="pairs">${pairs(columns, shown)}</dl>` : nothing}
     </aside>`;
   }
 
@@ -131,10 +131,21 @@ export class Detail {
         ? html`<h3>Last errors</h3><ul class="plain">${failures.map((each) => html`<li>${plain("", each)}</li>`)}</ul>`
         : nothing}
       ${children?.length ? html`<h3>Children <small>${children.length}</small></h3><ul class="plain">${children.slice(0, 50).map((each) => html`<li>${plain("", each)}</li>`)}</ul>` : nothing}
-      <h3>Actor</h3><dl class="pairs">${Object.entries(rest).map(
-        ([name, value]) => html`<div><dt>${words(name)}</dt><dd>${plain(name, value)}</dd></div>`,
-      )}</dl>`;
+      ${section("Actor", rest)}
+      ${Object.entries(rest).filter(([, value]) => isGroup(value)).map(([name, value]) => section(words(name), value))}`;
   }
+}
+
+function isGroup(value) {
+  return value !== null && typeof value === "object" && !Array.isArray(value);
+}
+
+// The simple ones among the values, under a heading.
+function section(title, values) {
+  const simple = Object.entries(values).filter(([, value]) => title !== "Actor" || !isGroup(value));
+  return html`<h3>${title}</h3><dl class="pairs">${simple.map(
+    ([name, value]) => html`<div><dt>${words(name)}</dt><dd>${plain(name, value)}</dd></div>`,
+  )}</dl>`;
 }
 
 function isNumber(value) {
