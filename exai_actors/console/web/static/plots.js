@@ -110,7 +110,7 @@ function options({ series, isTime }, width) {
   return {
     width,
     height: 132,
-    padding: [8, 4, 0, 0],
+    padding: [8, 26, 0, 0],
     legend: { show: false },
     cursor: { y: false, points: { show: false }, drag: { x: false, y: false } },
     scales: {
