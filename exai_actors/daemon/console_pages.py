@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from time import thread_time
 from urllib.parse import parse_qs
 
 from exai_actors.console.feed import Sources
@@ -57,30 +58,34 @@ def console_pages(
     *,
     version: str,
     note_wrong_token: Callable[[str], float],
+    cpu: Callable[[], float] = thread_time,
 ) -> Mapping[str, Page]:
     """The pages by path. ``note_wrong_token`` counts a guess from an address, and returns how long
-    its answer takes.
+    its answer takes; ``cpu`` is the processor time that this thread has used.
     """
-    return _ConsolePages(sources, operators, clock, version, note_wrong_token).by_path()
+    snapshots = Snapshots(sources, clock.now, cpu)
+    tables = [table.name for table in sources.tables]
+    return _ConsolePages(snapshots, tables, operators, clock, version, note_wrong_token).by_path()
 
 
 class _ConsolePages:
     def __init__(
         self,
-        sources: Sources,
+        snapshots: Snapshots,
+        tables: Sequence[str],
         operators: Operators,
         clock: Clock,
         version: str,
         note_wrong_token: Callable[[str], float],
     ) -> None:
         self._operators = operators
-        self._snapshots = Snapshots(sources, clock.now)
+        self._snapshots = snapshots
         self._wall = clock.wall
         self._version = version
         self._note_wrong_token = note_wrong_token
         self._files = Files()
-        self._tables = {table.name: table for table in sources.tables}
-        self._panes = panes(self._tables)
+        self._has_summary = "broker" in tables
+        self._panes = panes(tables)
 
     def by_path(self) -> dict[str, Page]:
         pages = {pane.path: Page(partial(self._show, pane)) for pane in self._panes}
@@ -125,8 +130,7 @@ class _ConsolePages:
     def _view(
         self, pane: Pane, queries: list[tuple[str, Query]], operator: Operator, feed_pass: str
     ) -> View:
-        asks_summary = "broker" in self._tables
-        summary = [("broker", Query(limit=1))] if asks_summary else []
+        summary = [("broker", Query(limit=1))] if self._has_summary else []
         sections = self._snapshots.sections([*queries, *summary])
         shown, rest = sections[: len(queries)], sections[len(queries) :]
         return View(

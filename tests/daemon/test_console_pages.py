@@ -60,6 +60,7 @@ class Site:
             self.clock,
             version="1.2.3",
             note_wrong_token=lambda address: note_wrong_token(wrong_tokens, address, 0.0),
+            cpu=self.clock.now,
         )
         self.cookie = ""
 

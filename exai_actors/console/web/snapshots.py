@@ -16,25 +16,28 @@ _CREDIT_S = 0.5
 
 
 class Snapshots:
-    """The tables of pages; ``clock`` is in seconds."""
+    """The tables of pages. ``clock`` is in seconds, and ``cpu`` is the processor time used."""
 
-    def __init__(self, sources: Sources, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, sources: Sources, clock: Callable[[], float], cpu: Callable[[], float]
+    ) -> None:
         self._sources = sources
         self._clock = clock
+        self._cpu = cpu
         self._credit_s = _CREDIT_S
         self._counted_at = clock()
 
     @contextmanager
     def budget(self) -> Iterator[None]:
         """The work on one page, which is what the budget is for."""
-        began = self._clock()
-        earned_s = _SHARE * (began - self._counted_at)
+        now, began = self._clock(), self._cpu()
+        earned_s = _SHARE * (now - self._counted_at)
         self._credit_s = min(_CREDIT_S, self._credit_s + earned_s)
-        self._counted_at = began
+        self._counted_at = now
         try:
             yield
         finally:
-            self._credit_s -= self._clock() - began
+            self._credit_s -= self._cpu() - began
 
     def sections(self, queries: list[tuple[str, Query]]) -> tuple[Section, ...]:
         """The tables with their rows, or with the reason why these are missing."""

@@ -453,10 +453,10 @@ function mark(key) {
 
 function move(by) {
   const rows = feed.table(table());
-  if (state.pane.name === "overview" || !rows.matching) return;
+  const scroll = main.querySelector(".scroll.main");
+  if (!scroll || !rows.matching) return; // the overview, or a page that is not drawn yet
   state.cursor = Math.max(0, Math.min(rows.matching - 1, state.cursor + by));
   state.cursorKey = [...rows.rows.keys()][state.cursor - rows.skip] ?? "";
-  const scroll = main.querySelector(".scroll.main");
   const [top, room] = [state.cursor * ROW, scroll.clientHeight - 2 * ROW];
   if (top < scroll.scrollTop) scroll.scrollTop = top;
   else if (top > scroll.scrollTop + room) scroll.scrollTop = top - room;
