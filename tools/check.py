@@ -62,6 +62,9 @@ def steps(*, fast: bool) -> list[Step]:
     """All checks in the order they run; ``fast`` leaves out the real parts."""
     python = str(PYTHON)
     pytest = (python, "-m", "pytest", "-q")
+    # The tests of one file share brokers and models, so one worker runs all of them.
+    workers = ("-n", "auto", "--maxprocesses", "4", "--dist", "loadfile")
+    tests = Step("tests", "tests", (*pytest, *workers, f"--ignore={REAL_TESTS}"))
     checks = [
         Step("format", "formatting", (python, "-m", "ruff", "format", "--check", ".")),
         Step("lint", "lint", (python, "-m", "ruff", "check", ".")),
@@ -70,10 +73,14 @@ def steps(*, fast: bool) -> list[Step]:
         Step("types", "types", (python, "-m", "mypy")),
     ]
     if fast:
-        checks.append(Step("tests", "tests", (*pytest, f"--ignore={REAL_TESTS}")))
+        checks.append(tests)
     else:
-        checks.append(Step("real-parts", "fetch the real parts", (python, "tools/real_parts.py")))
-        checks.append(Step("tests", "tests", pytest))
+        checks += [
+            Step("real-parts", "fetch the real parts", (python, "tools/real_parts.py")),
+            tests,
+            # They measure times of programs that take both cores.
+            Step("real-tests", "tests with the real parts", (*pytest, REAL_TESTS)),
+        ]
     # The tests of the inner parts once more, since tracing the whole suite would double its time.
     measured = ("-m", "not without_coverage", "--hypothesis-profile=coverage", *COVERED_TESTS)
     return [
