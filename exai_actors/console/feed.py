@@ -40,7 +40,7 @@ CHEAP_S = 0.002
 """Tables that take no longer than that do not wait for the rest after others."""
 MOST_UNRESTED_S = 20.0
 """The rest that hasty and cheap ones may put off."""
-ROWS_A_TURN = 300
+ROWS_A_TURN = 200
 """Rows of one table that are read before the loop has its turn."""
 
 

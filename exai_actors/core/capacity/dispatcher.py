@@ -351,8 +351,10 @@ class Dispatcher(Generic[C]):
     def flows(self) -> Iterator[tuple[Flow, int, int]]:
         """Each session with calls here: how many have permits, and how many wait."""
         held = Counter(call.flow for pool in self.pools for call in pool.ledger.held.values())
-        waiting = Counter(call.flow for pool in self.pools for call in pool.queue)
-        waiting.update(call.flow for call in self.retries)
+        waiting = Counter(call.flow for call in self.retries)
+        for pool in self.pools:
+            for flow in pool.queue.flows():
+                waiting[flow] += flow.queued
         for flow in held | waiting:
             yield flow, held[flow], waiting[flow]
 

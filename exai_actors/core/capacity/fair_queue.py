@@ -450,6 +450,10 @@ class FairQueue(Generic[T]):
                     flow.rate += weight * (flow.arrived / elapsed_s - flow.rate)
                 flow.arrived = 0
 
+    def flows(self) -> Iterator[Flow]:
+        """The sessions with waiting requests, those aside included."""
+        return (flow for tenant in self.tenants() for flow in tenant.flows.values() if flow.queued)
+
     def tenants(self) -> Iterator[Tenant]:
         """The tenants with waiting requests, those aside included."""
         return (tenant for tenant in self._tenants.values() if tenant.queued or tenant.aside)
