@@ -157,7 +157,7 @@ class ConsoleApp(App[ExaiError | None]):
         elif table == "alarms":
             names = [column["name"] for column in found.columns]
             rows = [dict(zip(names, row, strict=True)) for row in found.rows.values()]
-            self._header.alarms = [(row["severity"], row["text"]) for row in rows]
+            self._header.alarms = [(str(row.get("severity")), str(row.get("text"))) for row in rows]
             self._header.redraw()
         if self.pane == OVERVIEW:
             self._overview.tables = self.source.tables
@@ -177,7 +177,8 @@ class ConsoleApp(App[ExaiError | None]):
         known = self.views.get(name)
         if known is not None and known.columns == columns:
             return
-        kind = TreeView if name == "tree" else TableView
+        is_tree = any(column["name"] == "depth" for column in columns)
+        kind = TreeView if is_tree else TableView
         self.views[name] = kind(name, columns)
 
     @property
@@ -228,7 +229,7 @@ class ConsoleApp(App[ExaiError | None]):
             figures = dict(zip(names, row, strict=True))
             self.figures.add(table.time, figures)
             if self._started_at is None:
-                self._started_at = table.time - figures.get("uptime_s", 0.0)
+                self._started_at = table.time - (figures.get("uptime_s") or 0.0)
                 self._grid.started_at = self._overview.started_at = self._started_at
         self._header.redraw()
 

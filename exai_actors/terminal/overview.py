@@ -5,6 +5,7 @@ A small screen has fewer of these sections.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any
 
@@ -30,7 +31,6 @@ from exai_actors.terminal.lines import (
     WARN,
     Line,
     Lines,
-    Piece,
 )
 from exai_actors.terminal.plots import bar, plot
 from exai_actors.terminal.source import SeenTable
@@ -44,6 +44,8 @@ _TROUBLES = ("refused/s", "failed/s")
 _RECENT = 60
 _ROOMY = 24
 """From so many lines on there are shares and waits."""
+_FULL = {"name": "full", "kind": "share"}
+_STATE = {"name": "state", "kind": "text"}
 _MOST_TENANTS, MOST_WAITS = 6, 5
 
 
@@ -78,11 +80,13 @@ class Overview(Lines):
         yield from self._events(self.size.height - len(lines))
 
     def _rows(self, table: str) -> list[dict[str, Any]]:
+        """The rows by column; a recording of another version may lack some columns."""
         found = self.tables.get(table)
         if found is None:
             return []
         names = [column["name"] for column in found.columns]
-        return [dict(zip(names, row, strict=True)) for row in found.rows.values()]
+        rows = (zip(names, row, strict=True) for row in found.rows.values())
+        return [defaultdict(lambda: None, row) for row in rows]
 
     def _plots(self) -> Iterable[Line]:
         figures = self._figures
@@ -121,11 +125,9 @@ class Overview(Lines):
         ]
 
     def _providers(self) -> Iterable[Line]:
-        table = self.tables.get("providers")
         rows = self._rows("providers")
-        if table is None or not rows:
+        if not rows:
             return
-        columns = {column["name"]: column for column in table.columns}
         name_width = self._name_width(rows, "name")
         width = self._bar_width(name_width)
         yield [
@@ -133,15 +135,15 @@ class Overview(Lines):
             ("Permits  State", TITLE),
         ]
         for row in rows:
-            used, limit = row["in_flight"], row["limit"]
+            used, limit = row["in_flight"] or 0, row["limit"] or 0
             adds_up = row["conserved"]
             yield [
-                (f"{cut(row['name'], name_width):<{name_width}}  ", STRONG),
+                (f"{cut(str(row['name']), name_width):<{name_width}}  ", STRONG),
                 (bar(used, limit, width), GOOD),
                 (f" {used}/{limit}".ljust(8), PLAIN),
-                (f"{count_text(row['queued']):>7}  ", STYLES[level(row["full"], columns["full"])]),
+                (f"{count_text(row['queued'] or 0):>7}  ", STYLES[level(row["full"], _FULL)]),
                 ("add up   " if adds_up else "DIFFER   ", GOOD if adds_up else BAD),
-                (one_line(str(row["state"])), STYLES[level(row["state"], columns["state"])]),
+                (one_line(str(row["state"])), STYLES[level(row["state"], _STATE)]),
             ]
 
     def _name_width(self, rows: list[dict[str, Any]], name: str) -> int:
@@ -165,11 +167,11 @@ class Overview(Lines):
         for row in rows[:_MOST_TENANTS]:
             received = row["share_received"] or 0.0
             yield [
-                (f"{cut(one_line(row['tenant']), name_width):<{name_width}}  ", STRONG),
+                (f"{cut(one_line(str(row['tenant'])), name_width):<{name_width}}  ", STRONG),
                 (bar(received, 1.0, width), PLOT),
                 (f" {received:.0%}".ljust(8), PLAIN),
-                (f"{count_text(row['queued']):>7}  ", PLAIN),
-                (f"{row['share_entitled']:<8.0%}  {count_text(row['weight'])}", PLAIN),
+                (f"{count_text(row['queued'] or 0):>7}  ", PLAIN),
+                (f"{row['share_entitled']:<8.0%}  {count_text(row['weight'] or 0)}", PLAIN),
             ]
 
     def _waits(self) -> Iterable[Line]:
@@ -182,7 +184,7 @@ class Overview(Lines):
             starts = row["starts_in_s"]
             when = "" if starts is None else f"starts in {seconds_text(starts)}"
             yield [
-                (f"{cut(row['request'], 10):<10}  ", STRONG),
+                (f"{cut(str(row['request']), 10):<10}  ", STRONG),
                 (f"{cut(one_line(row['tenant'] or ''), 12):<12}  ", PLAIN),
                 (f"{seconds_text(row['waited_s']):>7}  ", STRONG),
                 (f"{row['reason'] or '':<16}  ", WARN),
@@ -196,16 +198,16 @@ class Overview(Lines):
         yield [("Latest events", TITLE)]
         if not table.rows:
             yield [("none yet", DIM)]
-        for row in list(table.rows.values())[: room - 1]:
-            at_s, event, where, text = row[:4]
+        for row in self._rows("events")[: room - 1]:
+            at_s = row["at_s"] or 0.0
             at = (
                 cell_text(at_s, "seconds")
                 if self.started_at is None
                 else clock_text(self.started_at + at_s)
             )
-            pieces: list[Piece] = [
+            yield [
                 (f"{at}  ", DIM),
-                (f"{event:<26} ", PLAIN),
-                (f"{where}  ", STRONG),
+                (f"{row['event']!s:<26} ", PLAIN),
+                (f"{row['where']}  ", STRONG),
+                (one_line(str(row["what"])), PLAIN),
             ]
-            yield [*pieces, (one_line(str(text)), PLAIN)]

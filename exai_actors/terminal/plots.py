@@ -21,9 +21,12 @@ def plot(
     """
     if width <= 0:
         return [""] * height
-    per_cell = max(1, -(-len(values) // width))
+    # As few values a cell as fill the width; the oldest that are too many are left out.
+    per_cell = max(1, len(values) // width)
     # Cells are cut from the end, so that only the leftmost one may have fewer values.
-    cells = [values[max(0, end - per_cell) : end] for end in range(len(values), 0, -per_cell)]
+    cells = [values[max(0, end - per_cell) : end] for end in range(len(values), 0, -per_cell)][
+        :width
+    ]
     largest = [max((v for v in cell if v is not None), default=None) for cell in reversed(cells)]
     full = top or max((v for v in largest if v is not None), default=0) or 1
     eighths = [None if value is None else _eighths(value, full, height) for value in largest]

@@ -15,6 +15,7 @@ from tests.terminal.scripted import (
     SMALL,
     ScriptedSource,
     busy_rows,
+    columns,
     screen_styles,
     screen_text,
     settle,
@@ -458,3 +459,19 @@ async def test_columns_that_do_not_fit_can_be_reached() -> None:
             await settle(pilot)
         assert "Completed" in screen_text(app)
         assert "kimi" in screen_text(app)
+
+
+async def test_tables_with_other_columns_are_shown_as_far_as_they_go() -> None:
+    tables = {
+        name: columns("name text", "new_figure count")
+        for name in ("broker", "providers", "tenants", "requests", "events", "alarms", "tree")
+    }
+    rows = {name: {"a": ["first", 7]} for name in tables}
+    app = console(ScriptedSource(rows, tables=tables))
+    async with app.run_test(size=(160, 50)) as pilot:
+        await settle(pilot)
+        assert "first" in screen_text(app)
+        for pane in ("tree", "providers", "requests"):
+            app.show_pane(pane)
+            await settle(pilot)
+            assert "first" in first_row(app)

@@ -84,6 +84,8 @@ def test_a_sparkline_shows_the_latest_values_at_the_right() -> None:
     assert sparkline([None, 8], 2) == " █"
     assert sparkline([1, 9, 1, 1], 2) == "█▁"
     assert sparkline([4], 1, top=8) == "▄"
+    assert sparkline([8, 4, 4, 8, 8], 4) == "▄▄██"
+    assert sparkline([8, 4, 4, 4, 8, 8, 1, 2], 4) == "█▄█▂"
     assert sparkline([1], 0) == ""
 
 
