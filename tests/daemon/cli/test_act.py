@@ -9,11 +9,18 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import click
 import pytest
+from click.testing import CliRunner
+from click.testing import Result as ClickResult
 
-from exai_actors.testing.broker import RunningBroker, running_broker
+from exai_actors.client.errors import Unauthorized
+from exai_actors.daemon.cli.act import act as act_command
+from exai_actors.daemon.cli.act import drain, snapshot
+from exai_actors.testing.broker import RunningBroker, broker_in_thread, running_broker
 from tests.daemon.processes import Result, exai, start
 
+commands = click.Group(commands={"act": act_command, "drain": drain, "snapshot": snapshot})
 PROVIDERS = [
     {"kind": "synthetic", "name": "kimi", "limit": 4},
     {"kind": "synthetic", "name": "glm", "limit": 2},
@@ -122,6 +129,32 @@ async def test_what_makes_no_sense_is_refused(
         assert [each.mode for each in broker.statistics().providers] == ["open", "open"]
     assert (result.code, result.out) == (code, "")
     assert error in result.err
+
+
+def test_a_viewer_can_take_no_action_at_all(tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text("token-of-the-viewer")
+    token.chmod(0o600)
+    operator = {"name": "eve", "token_file": str(token)}
+    with broker_in_thread({"provider": PROVIDERS, "operator": [operator]}) as broker:
+        runner = CliRunner()
+
+        def run(*arguments: str) -> ClickResult:
+            command = [*arguments, "--url", broker.url, "--token-file", str(token)]
+            return runner.invoke(commands, command)
+
+        actions = json.loads(run("act", "list", "--json").output)
+        assert len(actions) > 20
+        for action in actions:
+            result = run("act", action["name"], "kimi", "--yes")
+            assert result.exit_code == 1
+            assert isinstance(result.exception, Unauthorized), action
+            assert f"{action['name']} needs the role" in str(result.exception)
+        for verb in ("drain", "snapshot"):
+            assert isinstance(run(verb, "--yes").exception, Unauthorized)
+        now = broker.statistics()
+    assert (now.draining, [each.mode for each in now.providers]) == (False, ["open", "open"])
+    assert [each.events for each in now.providers] == [(), ()]
 
 
 async def test_a_viewer_can_change_nothing(tmp_path: Path) -> None:
