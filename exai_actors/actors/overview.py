@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from exai_actors.actors.connection.actor import ConnectionActor
 from exai_actors.actors.explanations import Explanations
@@ -31,6 +31,7 @@ from exai_actors.ids import ProviderName, RequestKey, SessionId, TenantName
 from exai_actors.runtime import ActorSystem, LoopActor
 
 A = TypeVar("A", bound=LoopActor)
+S = TypeVar("S")
 
 
 class Overview:
@@ -75,21 +76,25 @@ class Overview:
         """The number of requests without an outcome."""
         return sum(actor.active for actor in self._system.behaviours(SessionActor))
 
-    def sessions(self) -> Iterator[SessionState]:
+    def sessions(self) -> States[SessionActor, SessionState]:
         """All sessions, the oldest first."""
-        return (view.state() for view in self._sessions())
+        return States(self._system.behaviours(SessionActor), lambda actor: actor.view.state())
 
-    def connections(self) -> Iterator[ConnectionState]:
+    def connections(self) -> States[ConnectionActor, ConnectionState]:
         """All connections, the oldest first."""
         sessions = {
-            connection: view for view in self._sessions() for connection in view.connections
+            connection: actor
+            for actor in self._system.behaviours(SessionActor)
+            for connection in actor.connections
         }
-        for actor in self._system.behaviours(ConnectionActor):
-            view = sessions.get(actor.connection_id)
-            if view is None:
-                yield actor.state("", "")
-            else:
-                yield actor.state(view.settings.tenant, shown(view.session_id))
+
+        def state(actor: ConnectionActor) -> ConnectionState:
+            session = sessions.get(actor.connection_id)
+            if session is None:
+                return actor.state("", "")
+            return actor.state(session.tenant, shown(session.session_id))
+
+        return States(self._system.behaviours(ConnectionActor), state)
 
     def requests(self) -> RequestStates:
         """The requests without an outcome: those at providers in the order of service, and those
@@ -201,6 +206,20 @@ class Overview:
 
     def _sessions(self) -> Iterator[SessionView]:
         return (actor.view for actor in self._system.behaviours(SessionActor))
+
+
+class States(Generic[A, S]):
+    """The states of many actors, each read when its turn comes."""
+
+    def __init__(self, actors: list[A], state: Callable[[A], S]) -> None:
+        self._actors = actors
+        self._state = state
+
+    def __len__(self) -> int:
+        return len(self._actors)
+
+    def __iter__(self) -> Iterator[S]:
+        return map(self._state, self._actors)
 
 
 class RequestStates:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from itertools import count
 from typing import Any
 
@@ -25,8 +26,9 @@ from exai_actors.console.ring import Ring
 from exai_actors.console.tables.actors import ACTORS, ActorRows
 from exai_actors.console.tables.alarms import ALARMS, alarm_rows
 from exai_actors.console.tables.broker import BROKER, broker_rows
+from exai_actors.console.tables.cells import StateRows
 from exai_actors.console.tables.config import CONFIG
-from exai_actors.console.tables.connections import CONNECTIONS, connection_rows
+from exai_actors.console.tables.connections import CONNECTIONS, connection_row
 from exai_actors.console.tables.events import (
     DEAD_LETTERS,
     EVENTS,
@@ -44,8 +46,8 @@ from exai_actors.console.tables.providers import (
     hold_rows,
     provider_rows,
 )
-from exai_actors.console.tables.requests import REQUESTS, RequestRows
-from exai_actors.console.tables.sessions import SESSIONS, session_rows
+from exai_actors.console.tables.requests import REQUESTS, request_row
+from exai_actors.console.tables.sessions import SESSIONS, session_row
 from exai_actors.console.tables.tenants import TENANTS, tenant_rows
 from exai_actors.console.tables.tree import TREE, TreeRows
 from exai_actors.console.tables.usage import USAGE, usage_rows
@@ -117,9 +119,11 @@ class Consoles:
         self._sources.add(ALARMS, lambda: alarm_rows(self.alarms(), system.driver.now()))
         self._sources.add(TENANTS, lambda: tenant_rows(parts.tenants(), parts.recent_tokens()))
         self._sources.add(USAGE, lambda: usage_rows(parts.usage()))
-        self._sources.add(SESSIONS, lambda: session_rows(parts.sessions()))
-        self._sources.add(CONNECTIONS, lambda: connection_rows(parts.connections()))
-        self._sources.add(REQUESTS, lambda: RequestRows(parts.requests(), now()))
+        self._sources.add(SESSIONS, lambda: StateRows(parts.sessions(), session_row))
+        self._sources.add(CONNECTIONS, lambda: StateRows(parts.connections(), connection_row))
+        self._sources.add(
+            REQUESTS, lambda: StateRows(parts.requests(), partial(request_row, now=now()))
+        )
         self.ring = Ring(self._sources, system.driver, clock.wall)
         self.ring.on_cost = self._process.note_sampling
         self.questions = Questions()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from exai_actors.core.observe.call_figures import CallFigures
 from exai_actors.core.observe.parts import (
@@ -16,13 +16,15 @@ from exai_actors.core.observe.parts import (
 from exai_actors.core.statistics import BrokerStatistics, TenantStatistics
 from exai_actors.ids import ProviderName, SessionId, TenantName
 
+S_co = TypeVar("S_co", covariant=True)
 
-class SizedStates(Protocol):
+
+class SizedStates(Protocol[S_co]):
     """Many states, read one by one; ``len`` counts them without reading them."""
 
     def __len__(self) -> int: ...
 
-    def __iter__(self) -> Iterator[RequestState]: ...
+    def __iter__(self) -> Iterator[S_co]: ...
 
 
 class Parts(Protocol):
@@ -36,11 +38,11 @@ class Parts(Protocol):
 
     def tenants(self) -> Iterable[TenantStatistics]: ...
 
-    def sessions(self) -> Iterable[SessionState]: ...
+    def sessions(self) -> SizedStates[SessionState]: ...
 
-    def connections(self) -> Iterable[ConnectionState]: ...
+    def connections(self) -> SizedStates[ConnectionState]: ...
 
-    def requests(self) -> SizedStates: ...
+    def requests(self) -> SizedStates[RequestState]: ...
 
     def usage(self) -> Iterable[UsageState]: ...
 

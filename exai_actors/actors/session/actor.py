@@ -35,7 +35,14 @@ from exai_actors.core.session.window import Window
 from exai_actors.core.tools.table import ChatRequest, LocalRequest
 from exai_actors.core.wait_reasons import Waiting
 from exai_actors.errors import ErrorBody
-from exai_actors.ids import ConnectionId, ConversationId, ProviderName, RequestKey, SessionId
+from exai_actors.ids import (
+    ConnectionId,
+    ConversationId,
+    ProviderName,
+    RequestKey,
+    SessionId,
+    TenantName,
+)
 from exai_actors.messages.broker import (
     BrokerMessage,
     SessionFinished,
@@ -379,6 +386,14 @@ class SessionActor(LoopActor):
     @property
     def session_id(self) -> SessionId:
         return self._id
+
+    @property
+    def tenant(self) -> TenantName:
+        return self._settings.tenant
+
+    @property
+    def connections(self) -> SessionConnections:
+        return self._connections
 
     @property
     def active(self) -> int:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-
 from exai_actors.console.tables.cells import COUNT, FLAG, SECONDS, TEXT
 from exai_actors.core.observe.parts import ConnectionState
 from exai_actors.core.observe.query import Column, Table
@@ -24,19 +22,18 @@ CONNECTIONS = Table(
 )
 
 
-def connection_rows(connections: Iterable[ConnectionState]) -> Iterator[Keyed]:
-    """One row for each connection, admitted or not."""
-    for connection in connections:
-        yield (
+def connection_row(connection: ConnectionState) -> Keyed:
+    """The row of a connection, admitted or not."""
+    return (
+        connection.connection,
+        (
             connection.connection,
-            (
-                connection.connection,
-                connection.address,
-                (connection.tenant or "default") if connection.session else "",
-                connection.session,
-                connection.calls,
-                connection.paused,
-                round(connection.open_s),
-                connection.agent,
-            ),
-        )
+            connection.address,
+            (connection.tenant or "default") if connection.session else "",
+            connection.session,
+            connection.calls,
+            connection.paused,
+            round(connection.open_s),
+            connection.agent,
+        ),
+    )

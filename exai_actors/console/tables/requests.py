@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-from exai_actors.console.parts import SizedStates
 from exai_actors.console.tables.cells import COUNT, FLAG, SECONDS, TEXT, rounded_if
 from exai_actors.core.observe.parts import RequestState
 from exai_actors.core.observe.query import Column, Table
-from exai_actors.core.observe.tables import Keyed, ManyRows, Row
+from exai_actors.core.observe.tables import Keyed, Row
 from exai_actors.core.wait_reasons import words
 
 REQUESTS = Table(
@@ -35,24 +32,10 @@ REQUESTS = Table(
 )
 
 
-class RequestRows(ManyRows):
-    """One row for each request, made when it is read: there may be many."""
-
-    def __init__(self, states: SizedStates, now: float) -> None:
-        self._states = states
-        self._now = now
-
-    def __len__(self) -> int:
-        return len(self._states)
-
-    def __iter__(self) -> Iterator[Keyed]:
-        now = self._now
-        return ((state.number, _row(state, now)) for state in self._states)
-
-
-def _row(state: RequestState, now: float) -> Row:
+def request_row(state: RequestState, now: float) -> Keyed:
+    """The row of a request at ``now``; its key is its number."""
     reason = state.reason
-    return (
+    row: Row = (
         state.number,
         state.request_id,
         state.tenant or "default",
@@ -71,3 +54,4 @@ def _row(state: RequestState, now: float) -> Row:
         state.is_held,
         "" if reason is None else words(reason, now),
     )
+    return state.number, row

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-
 from exai_actors.console.tables.cells import BYTES, COUNT, SHARE, TEXT, share
 from exai_actors.core.observe.parts import SessionState
 from exai_actors.core.observe.query import Column, Table
@@ -26,21 +24,20 @@ SESSIONS = Table(
 )
 
 
-def session_rows(sessions: Iterable[SessionState]) -> Iterator[Keyed]:
-    """One row for each session; its key is the last part of its path."""
-    for session in sessions:
-        yield (
-            session.number,
-            (
-                session.session,
-                session.tenant or "default",
-                session.connections,
-                session.at_providers,
-                session.waiting,
-                share(session.at_providers, session.window),
-                session.conversations,
-                session.text,
-                session.kept_bytes,
-                session.path,
-            ),
-        )
+def session_row(session: SessionState) -> Keyed:
+    """The row of a session; its key is the last part of its path."""
+    return (
+        session.number,
+        (
+            session.session,
+            session.tenant or "default",
+            session.connections,
+            session.at_providers,
+            session.waiting,
+            share(session.at_providers, session.window),
+            session.conversations,
+            session.text,
+            session.kept_bytes,
+            session.path,
+        ),
+    )
