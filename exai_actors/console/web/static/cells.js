@@ -55,7 +55,7 @@ export function rate(value) {
 
 const GOOD = /^(ok|serving|ready|running|closed|up|released|done)$/i;
 const BAD = /(fail|critical|open$|down|dead|broken|gave up|unreachable|poison|violat)/i;
-const WARN = /(warn|hold|held|degraded|drain|pause|suspend|backoff|half.open|restart|full|busy|slow|stopp|quarantin|refus)/i;
+const WARN = /(warn|hold|held|degraded|drain|pause|suspend|backoff|half.open|restart|full|slow|stopp|quarantin|refus)/i;
 const STATES = new Set(["state", "health", "severity", "circuit", "phase", "event", "why"]);
 
 // How a cell is marked: "good", "warn", "bad" or nothing. Its text always says the same.
