@@ -246,7 +246,8 @@ class RequestStates:
                     if (view := self._view(run.session)) is not None:
                         yield from self._at_provider(view, run.request, place)
         for actor in self._sessions.values():
-            yield from actor.view.not_at_providers(self._now())
+            if actor.lets_wait:
+                yield from actor.view.not_at_providers(self._now())
 
     def _view(self, session: SessionId) -> SessionView | None:
         view = self._views.get(session)

@@ -396,6 +396,11 @@ class SessionActor(LoopActor):
         return self._connections
 
     @property
+    def lets_wait(self) -> bool:
+        """Whether requests wait here: for room, their conversation, or a provider's return."""
+        return bool(self._requests.waiting or self._awaiting)
+
+    @property
     def active(self) -> int:
         """The number of requests without an outcome."""
         return len(self._requests)
