@@ -303,6 +303,7 @@ RULES: tuple[Rule, ...] = (
             r"no payment method",
             r"monthly spending limit",
             r"in arrears",
+            r"\boverdrawn\b",
             r"account is in good standing",
             r"budget has been exceeded",
             r"exceeded ?budget|crossed budget|over budget",
@@ -341,7 +342,8 @@ RULES: tuple[Rule, ...] = (
             r"(?:session|daily|weekly|monthly)(?:/monthly)?(?: \w+)? limit"
             r" (?:reached|exceeded|exhausted)",
             r"monthly limit",
-            r"(?:reached|hit|exceeded) your (?:session|daily|weekly|monthly|[\w-]+-hour) limit",
+            r"(?:reached|hit|exceeded) your"
+            r" (?:session|daily|weekly|monthly|[\w-]+-hour)(?: \w+)? limit",
             r"使用上限|用量上限",
         ),
         kind=FailureKind.QUOTA,

@@ -97,6 +97,7 @@ class StreamReader:
         self._index: str | None = None
         self._has_delta_text = False
         self._messages_are_whole: bool | None = None
+        self._is_text_completion = False
         self._text_after_finish = False
         self._done = False
         self._passed_over = 0
@@ -291,8 +292,12 @@ class StreamReader:
         if isinstance(delta, str):
             delta = {"content": delta}
         elif delta is None and message is None and isinstance(choice.get("text"), str):
-            # The form of the older text completions.
-            delta = {"content": choice["text"]}
+            # The form of the older text completions; behind deltas it is the whole answer.
+            if self._has_delta_text and not self._is_text_completion:
+                message = {"content": choice["text"]}
+            else:
+                self._is_text_completion = True
+                delta = {"content": choice["text"]}
         if isinstance(delta, dict):
             self._read_delta(delta)
         elif delta:

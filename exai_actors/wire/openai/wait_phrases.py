@@ -26,7 +26,7 @@ _DURATION = re.compile(_DURATION_TEXT, re.IGNORECASE)
 _AMOUNT = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|milli|[smhdw])", re.IGNORECASE)
 _AGAIN = re.compile(
     r"\b(?:try(?: it)? again|retry|retrying|resets?|wait(?: for)?|come back|available(?: again)?"
-    r"|replenished|renewed|refreshed"
+    r"|replenish(?:es|ed)|renew(?:s|ed)|refresh(?:es|ed)"
     r"|retry[-_ ]after)\s{0,3}[:=]?(?:\s{1,3}(?:after|in|for|within))?(?: about| at least)?\s{0,3}"
     rf"({_DURATION_TEXT}|\d{{1,15}}(?:\.\d+)?(?![.:-]?\d|\s*[^\W\d_]))",
     re.IGNORECASE,

@@ -129,6 +129,30 @@ def test_reasoning_in_a_repeated_message_is_not_doubled() -> None:
         assert (result.text, result.reasoning) == ("Hello", "let me think")
 
 
+@pytest.mark.parametrize(
+    ("parts", "text"),
+    [
+        ([say("Hel"), say("lo"), ("Hello", "stop")], "Hello"),
+        ([say("Hel"), ("Hello", "stop")], "Hello"),
+        ([("Hello", "stop")], "Hello"),
+        ([("ha", None), ("ha", "stop")], "haha"),
+        ([("Hel", None), ("lo", None), ("", "stop")], "Hello"),
+    ],
+)
+def test_the_text_of_a_choice_behind_deltas_is_the_whole_answer(
+    parts: list[Any], text: str
+) -> None:
+    stream = [
+        {"choices": [{"index": 0, "text": part[0], "finish_reason": part[1]}]}
+        if isinstance(part, tuple)
+        else part
+        for part in parts
+    ]
+    streamed, result = read(encode([*stream, DONE]))
+    assert isinstance(result, Completion)
+    assert streamed == result.text == text
+
+
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
     lambda inner: (

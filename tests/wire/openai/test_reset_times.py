@@ -39,6 +39,8 @@ NOW = 1_795_521_600.0
         ("resets at 2026-11-24T12:00:10", 10.0),
         ("Quota resets at 1795521660", 60.0),
         ("Please wait 20 seconds", 20.0),
+        ("It refreshes in 2 days.", 172_800.0),
+        ("Your quota renews in 5 hours", 18_000.0),
         ("wait for 5 minutes before another request", 300.0),
         ("Come back in 3h 47m", 13_620.0),
         ("retry-after: 30", 30.0),
