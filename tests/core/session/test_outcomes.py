@@ -167,6 +167,8 @@ class StoreMachine(RuleBasedStateMachine):
         for request in KEYS:
             found = self.store.find(request, self.now)
             assert (None if found is None else found.fingerprint) == live.get(request)
+        # The store has dropped what has expired, so that it cannot be shared any more.
+        self.kept = [each for each in self.kept if each[3] > self.now]
 
     def teardown(self) -> None:
         for request in KEYS:
