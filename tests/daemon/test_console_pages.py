@@ -15,7 +15,7 @@ from exai_actors.console.guesses import note_wrong_token
 from exai_actors.console.tables.providers import PROVIDERS
 from exai_actors.console.web.files import Files
 from exai_actors.core.observe.query import Column, Kind, Table
-from exai_actors.core.observe.tables import Row
+from exai_actors.core.observe.tables import ManyRows, Row
 from exai_actors.core.operators import Operator, Operators, Role
 from exai_actors.core.passes import LIFE_S
 from exai_actors.core.wrong_tokens import WrongTokens
@@ -40,6 +40,20 @@ PARTS = Table(
 )
 
 
+class Many(ManyRows):
+    """5,000 rows; notes how many of them were read."""
+
+    read = 0
+
+    def __len__(self) -> int:
+        return 5000
+
+    def __iter__(self) -> Iterator[tuple[str, Row]]:
+        for number in range(5000):
+            self.read += 1
+            yield str(number), (f"part {number}", number, None, None)
+
+
 class Site:
     """The pages of a broker with two tables."""
 
@@ -53,6 +67,8 @@ class Site:
         sources = Sources()
         sources.add(PROVIDERS, lambda: ())
         sources.add(PARTS, self._read)
+        self.many = Many()
+        sources.add(Table("many", PARTS.columns), lambda: self.many)
         wrong_tokens = WrongTokens()
         self._pages = console_pages(
             sources,
@@ -155,6 +171,20 @@ def test_filter_order_and_window_are_in_the_address(
 ) -> None:
     cells = parsed(site.text(f"/console/parts?{query}")).cells
     assert cells[:: len(PARTS.columns)] == names
+
+
+def test_a_page_reads_only_its_part_of_a_long_table(site: Site) -> None:
+    page = site.text("/console/many?skip=300")
+    assert parsed(page).cells[0] == "part 300"
+    assert "301–400 of 5,000" in page
+    assert site.many.read <= 400
+
+
+@pytest.mark.parametrize("query", ["filter=7", "sort=count", "skip=1901", "skip=999999999"])
+def test_a_page_does_not_hold_up_the_broker_to_search_a_long_table(site: Site, query: str) -> None:
+    page = site.text(f"/console/many?{query}")
+    assert "Of 5,000 rows, a page can show only the first 2,000" in page
+    assert site.many.read == 0
 
 
 def test_headings_lead_to_the_table_in_their_order(site: Site) -> None:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 
 from exai_actors.console.feed import Sources
 from exai_actors.console.web.page import Section
-from exai_actors.core.observe.query import PreparedQuery, Query, QueryError
+from exai_actors.core.observe.query import PreparedQuery, Query, QueryError, Selection
+from exai_actors.core.observe.tables import ManyRows
 
+MOST_ROWS = 2_000
+"""So many rows are read in one turn of the loop; the feed reads longer tables in parts."""
 _SHARE = 0.05
 """The part of the processor that pages may have in the long run."""
 _CREDIT_S = 0.5
@@ -58,4 +62,14 @@ class Snapshots:
             prepared = PreparedQuery(table, query)
         except QueryError as error:
             return Section(table, query, None, f"{error}.")
-        return Section(table, query, prepared.select(self._sources.glance(name, now)))
+        rows = self._sources.glance(name, now)
+        if not isinstance(rows, ManyRows) or len(rows) <= MOST_ROWS:
+            return Section(table, query, prepared.select(rows))
+        if query.filter or query.sort or query.skip + query.limit > MOST_ROWS:
+            many = (
+                f"Of {len(rows):,} rows, a page can show only the first {MOST_ROWS:,}, without "
+                "filter or order; with scripts nothing is missing."
+            )
+            return Section(table, query, None, many)
+        window = dict(islice(rows, query.skip, query.skip + query.limit))
+        return Section(table, query, Selection(window, len(rows), len(rows)))
