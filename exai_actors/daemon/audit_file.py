@@ -76,13 +76,27 @@ class AuditFile:
 class _PrivateFile(RotatingFileHandler):
     def __init__(self, path: Path, max_bytes: int, kept: int) -> None:
         self._problem: str | None = None
+        self._named = path
         super().__init__(path, maxBytes=max_bytes, backupCount=kept, encoding="utf-8")
 
     def append(self, line: bytes) -> str | None:
         """Write a line; return why that is not possible now."""
         self._problem = None
+        self._leave_moved()
         self.emit(logging.makeLogRecord({"msg": line.decode()}))
         return self._problem
+
+    def _leave_moved(self) -> None:
+        """Close a file that was renamed or removed: the next line opens it under its name."""
+        if self.stream is None:
+            return
+        with contextlib.suppress(OSError):
+            if os.path.samestat(self._named.stat(), os.fstat(self.stream.fileno())):
+                return
+        # What a full disk did not take is reported already.
+        with contextlib.suppress(OSError):
+            self.stream.close()
+        self.stream = None
 
     def _open(self) -> TextIOWrapper:
         return open(

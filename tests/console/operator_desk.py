@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
-
-import orjson
 
 from exai_actors.console.broker_actions import Process
 from exai_actors.console.consoles import Consoles
@@ -30,7 +29,7 @@ class Console:
 
     def send(self, frame: dict[str, Any]) -> list[dict[str, Any]]:
         """Send a frame; return the frames received."""
-        self._ref.tell(TextReceived(orjson.dumps(frame)))
+        self._ref.tell(TextReceived(json.dumps(frame).encode()))
         return self.received()
 
     def received(self) -> list[dict[str, Any]]:
@@ -39,7 +38,7 @@ class Console:
 
     def leave_after(self, frame: dict[str, Any]) -> None:
         """Send a frame and close the socket before it is answered."""
-        self._ref.tell(TextReceived(orjson.dumps(frame)))
+        self._ref.tell(TextReceived(json.dumps(frame).encode()))
         self._ref.tell(SocketClosed(1006, ""))
         self._tree.settle()
 

@@ -164,6 +164,13 @@ def test_the_weight_of_a_tenant_is_changed_at_all_providers(shown: str) -> None:
         assert effect["effects"][0]["text"].endswith("goes from 50% to 75%")
 
 
+@pytest.mark.parametrize("weight", [10**400, -(10**309), True, "2"])
+def test_an_argument_that_is_no_number_is_refused(weight: object) -> None:
+    refused = OperatorDesk().console().act("tenant.weight", "default", arguments={"weight": weight})
+    assert refused["code"] == "bad_action"
+    assert "is a number" in refused["message"]
+
+
 @pytest.mark.parametrize(
     ("action", "arguments", "problem"),
     [

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import stat
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -50,6 +52,49 @@ def test_a_full_disk_is_reported_once() -> None:
         file.write(b"two")
         file.close()
     assert [entry["event"] for entry in entries] == ["audit.not_written"]
+
+
+@pytest.mark.parametrize(
+    "move",
+    [
+        lambda path: path.rename(f"{path}.old"),
+        lambda path: path.unlink(),
+        lambda path: (path.unlink(), path.write_bytes(b"")),
+    ],
+    ids=["renamed", "removed", "replaced"],
+)
+def test_a_file_that_was_moved_is_opened_again(
+    tmp_path: Path, move: Callable[[Path], object]
+) -> None:
+    path = tmp_path / "audit.jsonl"
+    file = AuditFile(path, 1_000, 3)
+    file.write(b"one")
+    _await_line(path)
+    move(path)
+    file.write(b"two")
+    file.close()
+    assert path.read_bytes() == b"two\n"
+    assert stat.S_IMODE(path.stat().st_mode) & 0o600
+
+
+def test_a_folder_that_was_removed_is_reported(tmp_path: Path) -> None:
+    path = tmp_path / "folder" / "audit.jsonl"
+    path.parent.mkdir()
+    with structlog.testing.capture_logs() as entries:
+        file = AuditFile(path, 1_000, 3)
+        path.unlink()
+        path.parent.rmdir()
+        file.write(b"one")
+        file.write(b"two")
+        file.close()
+    assert [entry["event"] for entry in entries] == ["audit.not_written"]
+
+
+def _await_line(path: Path) -> None:
+    deadline = time.monotonic() + 10.0
+    while not path.read_bytes():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
 
 
 async def test_a_broker_writes_beside_its_configuration(tmp_path: Path) -> None:

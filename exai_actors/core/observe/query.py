@@ -23,6 +23,7 @@ import msgspec
 from exai_actors.core.observe.tables import Cell, Keyed, Row
 
 MAX_ROWS = 2_000
+MAX_SKIP = 1_000_000
 MAX_FILTER_CHARACTERS = 200
 MAX_FILTER_TERMS = 16
 
@@ -106,8 +107,11 @@ class PreparedQuery:
     """A query for one table, checked. Raises QueryError if it does not fit the table."""
 
     def __init__(self, table: Table, query: Query) -> None:
-        if not 1 <= query.limit <= MAX_ROWS or query.skip < 0:
-            raise QueryError(f"limit must be from 1 to {MAX_ROWS}, and skip at least 0")
+        if not (1 <= query.limit <= MAX_ROWS and 0 <= query.skip <= MAX_SKIP):
+            raise QueryError(
+                f"limit must be from 1 to {MAX_ROWS}, and skip from 0 to {MAX_SKIP}; "
+                "a filter finds rows further on"
+            )
         if len(query.filter) > MAX_FILTER_CHARACTERS:
             raise QueryError(f"a filter has at most {MAX_FILTER_CHARACTERS} characters")
         terms = _TERM.findall(query.filter)

@@ -100,12 +100,19 @@ def _checked(action: Action, argument: Argument, value: object) -> object:
         case ArgumentKind.COUNT:
             fits = type(value) is int and value >= 0
         case ArgumentKind.NUMBER:
-            fits = type(value) in (int, float) and isfinite(value)  # type: ignore[arg-type]
+            fits = isinstance(value, int | float) and _is_number(value)
     if not fits:
         raise ActionError(
             f"the argument '{argument.name}' of {action.name} is a {_KINDS[argument.kind]}"
         )
     return value
+
+
+def _is_number(value: float) -> bool:
+    try:
+        return not isinstance(value, bool) and isfinite(value)
+    except OverflowError:  # a whole number of hundreds of digits
+        return False
 
 
 _KINDS = {

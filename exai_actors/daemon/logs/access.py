@@ -15,10 +15,13 @@ from pathlib import Path
 from typing import Literal
 
 import msgspec
+import structlog
 
 from exai_actors.core.observe.request_ends import RequestEnd
 from exai_actors.daemon.logs.nonblocking import ENTRIES_LOST, NonBlockingWriter
 from exai_actors.errors import ConfigError
+
+log = structlog.get_logger()
 
 FLUSH_S = 0.1
 """How long a line may wait for those after it, with which it is written."""
@@ -73,6 +76,7 @@ class AccessLog:
         self._second = 0
         self._date = ""
         self._lost = 0
+        self._is_reported = False
         self._number = sys.stderr.fileno() if self._file is None else _opened(self._file)
         self._writer = NonBlockingWriter(self._number)
 
@@ -98,6 +102,15 @@ class AccessLog:
         for portion in lines if self._file is None else [b"".join(lines)]:
             if self._lost or not self._writer.take(portion):
                 self._lost += portion.count(b"\n")
+        if self._file is not None:
+            self._report(self._file)
+
+    def _report(self, file: Path) -> None:
+        """Log once that the file takes no lines."""
+        problem = self._writer.problem
+        if problem and not self._is_reported:
+            log.error("access.not_written", file=str(file), cause=problem)
+        self._is_reported = bool(problem)
 
     def close(self) -> None:
         """Write the rest and close the file."""

@@ -28,9 +28,13 @@ def handler_for(stream: TextIO) -> logging.Handler:
 
 
 class NonBlockingWriter:
-    """Writes whole lines to an open file, or nothing while that would block."""
+    """Writes whole lines to an open file, or nothing while that would block or is impossible.
+
+    ``problem`` is why the last attempt to write was impossible, such as a full disk, or empty.
+    """
 
     def __init__(self, number: int) -> None:
+        self.problem = ""
         self._number = number
         self._room = select.poll()
         self._room.register(number, select.POLLOUT)
@@ -64,6 +68,10 @@ class NonBlockingWriter:
                 data = data[os.write(self._number, data[: self._portion]) :]
             except BlockingIOError:
                 break
+            except OSError as error:
+                self.problem = error.strerror or str(error)
+                break
+            self.problem = ""
         return data
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import stat
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
+import structlog
 from msgspec.structs import replace
 
 from exai_actors.core.calls import Usage
@@ -181,6 +183,53 @@ def test_closing_writes_the_rest(desk: Desk) -> None:
 def test_a_file_that_cannot_be_opened_is_reported(desk: Desk, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"missing/access\.log cannot be opened: No such file"):
         desk.open(file=tmp_path / "missing" / "access.log")
+
+
+def test_a_full_disk_costs_lines_and_is_reported_once() -> None:
+    desk = Desk(Path("/dev/full"))
+    with structlog.testing.capture_logs() as entries:
+        log = desk.open()
+        for _ in range(3):
+            log(END)
+            desk.run_timers()
+        for _ in range(2 * MAX_WAITING):
+            log(END)
+        log.close()
+    (entry,) = entries
+    assert entry["event"] == "access.not_written"
+    assert entry["cause"] == "No space left on device"
+
+
+def test_after_a_full_disk_the_lost_lines_are_counted(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = desk.open()
+    write, room = os.write, [10]
+
+    def write_within(number: int, data: bytes) -> int:
+        if not room[0]:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        written = write(number, data[: room[0]])
+        room[0] -= written
+        return written
+
+    monkeypatch.setattr("os.write", write_within)
+    with structlog.testing.capture_logs() as entries:
+        for _ in range(2):
+            for request in "whole", "lost":
+                room[0] = 10 * (request == "whole")
+                log(replace(END, request=request))
+                desk.run_timers()
+            room[0] = 10_000
+            log(replace(END, request="after"))
+            desk.run_timers()
+    monkeypatch.undo()
+    assert [_words(line) for line in desk.lines] == 2 * ["whole", "entries=1", "after"]
+    assert [entry["event"] for entry in entries] == 2 * ["access.not_written"]
+
+
+def _words(line: str) -> str:
+    return line.partition("request=")[2].partition(" ")[0] or line.rsplit(maxsplit=1)[-1]
 
 
 @pytest.mark.parametrize("form", ["text", "json"])
