@@ -15,7 +15,7 @@ USAGE = Table(
         Column("provider", "Provider", TEXT, "whose account was used"),
         Column("tenant", "Tenant", TEXT, "the owner of the clients' tokens"),
         Column("session", "Session", TEXT, "the beginning of its name; empty for many small ones"),
-        Column("model", "Model", TEXT, "the service's name of the model"),
+        Column("model", "Model", TEXT, "the service's name of the model; empty for many"),
         Column("calls_now", "Now", COUNT, "calls that run"),
         Column("calls_hour", "Calls/h", COUNT, "calls that ended in the last hour"),
         Column("tokens_hour", "Tokens/h", COUNT, "LLM tokens of the last hour"),

@@ -109,7 +109,6 @@ def _set_session_weight(dispatcher: Dispatcher[C], change: SetSessionWeight) -> 
     while len(weights) >= MAX_SESSION_WEIGHTS:
         # That of a session that never came here is never forgotten.
         del weights[next(iter(weights))]
-    weights[session] = change.weight
     for pool in dispatcher.pools:
         pool.queue.set_session_weight(session, change.weight)
     return f"weight of session '{change.shown}' {before:g} -> {change.weight:g}"

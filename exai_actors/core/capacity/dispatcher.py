@@ -281,7 +281,6 @@ class Dispatcher(Generic[C]):
 
     def forget(self, session: SessionId) -> list[C]:
         """Remove an ended session, and return the calls that it had waiting."""
-        self.account.session_weights.pop(session, None)
         removed = self.retries.forget(session)
         for pool in self.pools:
             removed += pool.queue.forget(session)

@@ -78,8 +78,9 @@ class FairQueue(Generic[T]):
         max_wait_s: float = 30.0,
         guard_every: int = 4,
         weights: Mapping[TenantName, float] | None = None,
-        session_weights: Mapping[SessionId, float] | None = None,
+        session_weights: dict[SessionId, float] | None = None,
     ) -> None:
+        """``session_weights`` is shared: all queues of an account set and forget the same ones."""
         self.limit = limit
         self.session_limit = limit if session_limit is None else session_limit
         self.queued: dict[tuple[SessionId, RequestKey], QueuedRequest] = {}
@@ -97,7 +98,7 @@ class FairQueue(Generic[T]):
         self._rates_at = -inf
         self._rates_known = 0.0
         self._weights = dict(weights or {})
-        self._session_weights = dict(session_weights or {})
+        self._session_weights = {} if session_weights is None else session_weights
         self._tenants: dict[TenantName, Tenant] = {}
         self._waiting: StartTimeClock[Tenant] = StartTimeClock()
 

@@ -16,7 +16,9 @@ SLICE_S = 300.0
 SLICES_OF_AN_HOUR = 12
 HOURS_OF_A_DAY = 24
 MAX_USERS = 500
-"""Users of one slice with entries of their own; further sessions share one without a name."""
+"""Users of one slice with entries of their own; further sessions of a tenant share one by model."""
+MAX_ENTRIES = 2 * MAX_USERS
+"""Beyond that, all further use of a tenant shares one without a model: clients choose models."""
 
 User = tuple[TenantName, SessionId, str]
 """A tenant, its session, and the model that it used."""
@@ -55,7 +57,7 @@ class UsageBook:
             self._turn(now)
         used = self._present.get(user)
         if used is None:
-            used = self._new(user)
+            used = _entry(self._present, user)
         used.calls += 1
         used.tokens += tokens
 
@@ -75,11 +77,6 @@ class UsageBook:
             for (tenant, _, _), used in present.items():
                 tokens[tenant] += round(used.tokens)
         return tokens
-
-    def _new(self, user: User) -> Used:
-        if len(self._present) >= MAX_USERS:
-            user = user[0], SessionId(""), user[2]
-        return self._present.setdefault(user, Used())
 
     def _turn(self, now: float) -> None:
         """Begin new slices until the present one is that of ``now``."""
@@ -102,9 +99,17 @@ class UsageBook:
         self._until_hour -= 1
         hour = self._hours[0]
         for user, used in oldest.items():
-            if user not in hour and len(hour) >= MAX_USERS:
-                user = user[0], SessionId(""), user[2]  # noqa: PLW2901
-            hour.setdefault(user, Used()).add(used)
+            _entry(hour, user).add(used)
+
+
+def _entry(slice_: Slice, user: User) -> Used:
+    """The entry that counts for this user, a new one if it has none."""
+    tenant, _, model = user
+    if user not in slice_ and len(slice_) >= MAX_USERS:
+        user = tenant, SessionId(""), model
+    if user not in slice_ and len(slice_) >= MAX_ENTRIES:
+        user = tenant, SessionId(""), ""
+    return slice_.setdefault(user, Used())
 
 
 def _sum(slices: list[Slice]) -> Slice:

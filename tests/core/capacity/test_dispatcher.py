@@ -8,11 +8,13 @@ from exai_actors.core.calls import FailureKind, IfBusy, LimitHolder, UpstreamFai
 from exai_actors.core.capacity.account import Account
 from exai_actors.core.capacity.apply_change import apply_change
 from exai_actors.core.capacity.changes import (
+    MAX_SESSION_WEIGHTS,
     DrainProvider,
     Pause,
     Reopen,
     SetLimit,
     SetReserve,
+    SetSessionWeight,
     SetWeight,
 )
 from exai_actors.core.capacity.dispatcher import Dispatcher
@@ -23,7 +25,7 @@ from exai_actors.core.capacity.settings import (
     GateSettings,
     RetrySettings,
 )
-from exai_actors.ids import PermitId, RequestKey, SessionId, TenantName
+from exai_actors.ids import DEFAULT_TENANT, PermitId, RequestKey, SessionId, TenantName
 from tests.core.capacity.dispatching import Bench
 
 
@@ -753,3 +755,15 @@ def test_a_retry_that_waits_in_the_queue_precedes_every_first_attempt_of_its_ses
     bench.pass_time(60.0)
     bench.complete("urgent")
     assert bench.granted == ["failed", "urgent", "failed"]
+
+
+def test_of_too_many_weights_of_sessions_the_oldest_is_forgotten() -> None:
+    bench = Bench()
+    names = [SessionId(f"s-{number}") for number in range(MAX_SESSION_WEIGHTS + 1)]
+    for name in names:
+        change = SetSessionWeight(name, name, 4.0)
+        assert apply_change(bench.dispatcher, change, "test", bench.now) is None
+    assert len(bench.dispatcher.account.session_weights) == MAX_SESSION_WEIGHTS
+    queue = bench.dispatcher.pools[0].queue
+    weights = [1 / queue.flow(name, DEFAULT_TENANT).inverse_weight for name in names]
+    assert weights == [1.0, *[4.0] * MAX_SESSION_WEIGHTS]

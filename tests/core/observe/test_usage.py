@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from exai_actors.core.observe.usage import MAX_USERS, SLICE_S, UsageBook, User
+from exai_actors.core.observe.usage import MAX_ENTRIES, MAX_USERS, SLICE_S, UsageBook, User
 from exai_actors.ids import SessionId, TenantName
 
 HOUR_S = 3600.0
@@ -77,3 +77,17 @@ def test_many_small_sessions_share_one_entry() -> None:
     assert len(users) <= 27 * (MAX_USERS + 1)
     latest = sum(hour.calls for _, hour, _ in users)
     assert latest == 2 * MAX_USERS, "no call is lost"
+
+
+@pytest.mark.parametrize("hours", [1, 30])
+def test_models_that_clients_make_up_share_one_entry(hours: int) -> None:
+    book = UsageBook()
+    for hour in range(hours):
+        for number in range(2 * MAX_ENTRIES):
+            user = (TenantName("ann"), SessionId("s-1"), f"model-{hour}-{number}")
+            book.note(user, 1.0, hour * HOUR_S)
+    users = list(book.users((hours - 1) * HOUR_S))
+    assert len(users) <= 27 * (MAX_ENTRIES + 1)
+    assert len(users) >= MAX_USERS
+    latest = sum(hour.calls for _, hour, _ in users)
+    assert latest == 2 * MAX_ENTRIES, "no call is lost"
