@@ -242,6 +242,7 @@ class Tree:
         ):
             self._listeners.on_stopped()
         elif self._root_budget.allow(self.system.driver.now()):
+            self.supervisors.restarts += 1
             self.start()
             if self._stops:
                 self.stop()

@@ -86,6 +86,7 @@ class Consoles:
     ) -> None:
         self._system = system
         self._supervisor = PathRef(system, "/consoles")
+        self._supervisors = supervisors
         self.operators = operators
         self._rejections = LogBudget()
         self._statistics = statistics = parts.statistics
@@ -151,7 +152,7 @@ class Consoles:
 
     def process(self) -> ProcessState:
         """The process at this moment."""
-        return self._process.state(restarts=self._events.restarts, alarms=len(self.alarms()))
+        return self._process.state(restarts=self._supervisors.restarts, alarms=len(self.alarms()))
 
     @property
     def loop_lags(self) -> Histogram:

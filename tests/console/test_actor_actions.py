@@ -33,7 +33,7 @@ def test_a_suspended_actor_lets_messages_wait_until_it_is_resumed() -> None:
     assert desk.tree.upstream.calls == []
     (row,) = console.rows("actors", filter=KIMI)
     assert (row["state"], row["user"]) == ("suspended", 1)
-    assert console.text("actor.resume", KIMI) == "it handles messages again; 1 message wait"
+    assert console.text("actor.resume", KIMI) == "it handles messages again; 1 message waits"
     assert len(desk.tree.upstream.calls) == 1
 
 
@@ -215,3 +215,15 @@ def test_a_suspended_provider_is_no_fault_of_the_broker() -> None:
     assert (desk.tree.statistics().queued, desk.tree.statistics().violations) == (1, 0)
     console.act("actor.resume", KIMI)
     assert len(desk.tree.upstream.running) == 1
+
+
+def test_only_failed_actors_count_as_restarted() -> None:
+    desk = OperatorDesk()
+    console = desk.console()
+    stop = desk.consoles.watch_events()
+    console.act("actor.restart", KIMI)
+    assert [row["restarts"] for row in console.rows("broker")] == [0]
+    desk.tree.actor(KIMI).tell("no message of a provider")
+    desk.tree.settle()
+    assert [row["restarts"] for row in console.rows("broker")] == [1]
+    stop()

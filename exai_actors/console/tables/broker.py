@@ -30,7 +30,7 @@ BROKER = Table(
         Column("completed", "Completed", TOTAL, "requests that were answered"),
         Column("failed", "Failed", TOTAL, "requests that failed or expired"),
         Column("refused", "Refused", TOTAL, "requests that were refused"),
-        Column("restarts", "Restarts", TOTAL, "actors that were started again"),
+        Column("restarts", "Restarts", TOTAL, "failed actors that were started again"),
         Column("dead_letters", "Dead letters", TOTAL, "messages to actors that had ended"),
         Column("anomalies", "Anomalies", TOTAL, "permits that did not add up"),
         Column("alarms", "Alarms", COUNT, "alarms that are raised"),

@@ -114,13 +114,9 @@ class EventLog:
         self._started_at = started_at
         self._events: deque[Keyed] = deque(maxlen=MAX_EVENTS)
         self._count = 0
-        self.restarts = 0
-        """How many actors were started again."""
 
     def add(self, event: Event) -> None:
         """Note an event of the runtime; the start and the normal end of an actor are not news."""
-        if isinstance(event, ActorStarted) and event.incarnation > 1:
-            self.restarts += 1
         described = describe(event)
         if described is not None:
             self.note(event.time, *described)

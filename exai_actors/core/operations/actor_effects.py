@@ -17,27 +17,27 @@ _OF_THE_RUNTIME = {"_cell", "actor_ref", "now", "system"}
 
 def suspended(waiting: int, below: int | None, state: str) -> Effect:
     """``below`` counts the actors of the subtree, None without it."""
-    text = f"it handles no message until it is resumed; {counted(waiting, 'message')} wait now"
+    text = f"it handles no message until it is resumed; {_waiting(waiting)} now"
     return Effect(text + _with_subtree(below), state, Undo("actor.resume", _subtree(below)))
 
 
 def resumed(waiting: int, below: int | None, state: str) -> Effect:
-    text = f"it handles messages again; {counted(waiting, 'message')} wait"
+    text = f"it handles messages again; {_waiting(waiting)}"
     return Effect(text + _with_subtree(below), state, Undo("actor.suspend", _subtree(below)))
 
 
 def stopped(waiting: int, provider: ProviderStatistics | None, state: str) -> Effect:
     text = f"it ends after its present message and stays so until it is restarted{_lost(provider)}"
-    return Effect(f"{text}; {_unhandled(waiting)}", state, Undo("actor.restart"))
+    return Effect(f"{text}; {_waiting(waiting)} in it", state, Undo("actor.restart"))
 
 
 def restarted(waiting: int, provider: ProviderStatistics | None, state: str) -> Effect:
     text = f"it ends after its present message and is started again{_lost(provider)}"
-    return Effect(f"{text}; {_unhandled(waiting)}", state)
+    return Effect(f"{text}; {_waiting(waiting)} in it", state)
 
 
-def _unhandled(waiting: int) -> str:
-    return f"{counted(waiting, 'message')} wait in it"
+def _waiting(messages: int) -> str:
+    return counted(messages, "message waits", "messages wait")
 
 
 def _lost(provider: ProviderStatistics | None) -> str:

@@ -69,11 +69,11 @@ def _mode(provider: ProviderStatistics, mode: str, text: str) -> Effect:
 
 def _paused(provider: ProviderStatistics, leaving: int) -> str:
     waiting = provider.queued - leaving
-    text = f"{_in_flight(provider)} {'continues' if provider.in_flight == 1 else 'continue'}"
+    text = counted(provider.in_flight, "call in flight continues", "calls in flight continue")
     text += f"; {counted(waiting, 'queued request')} and new ones wait until it is resumed"
     if leaving:
-        leave = "leaves" if leaving == 1 else "leave"
-        text += f"; {counted(leaving, 'queued request')} {leave} for another provider"
+        leave = counted(leaving, "queued request leaves", "queued requests leave")
+        text += f"; {leave} for another provider"
     return text
 
 
@@ -108,8 +108,8 @@ def _limited(change: SetLimit, provider: ProviderStatistics) -> Effect:
             f"{over} of {counted(in_flight, 'call')} in flight must end before the next is granted"
         )
     elif change.limit < limit:
-        text += f"{counted(in_flight, 'call')} in flight {'is' if in_flight == 1 else 'are'} within"
-        text += " it"
+        within = counted(in_flight, "call in flight is", "calls in flight are")
+        text += f"{within} within it"
     else:
         text += _starting(provider, provider.free + change.limit - limit)
     return Effect(text, f"{subject} {limit}", Undo("provider.limit", {"limit": limit, **undo}))
@@ -158,8 +158,7 @@ def _lifted(provider: ProviderStatistics, model: str | None) -> Effect:
         f"{name or 'account'} held for {format_seconds(seconds)}: {because}"
         for name, seconds, because in lifted
     )
-    ends = counted(len(lifted), "hold")
-    text = f"{ends} {'ends' if len(lifted) == 1 else 'end'} ({before}); {_starting(provider)}"
+    text = f"{counted(len(lifted), 'hold ends', 'holds end')} ({before}); {_starting(provider)}"
     return Effect(text, before)
 
 
