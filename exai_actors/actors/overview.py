@@ -204,9 +204,6 @@ class Overview:
         actor = None if ref is None else ref._actor_weakref()
         return actor if isinstance(actor, kind) else None
 
-    def _sessions(self) -> Iterator[SessionView]:
-        return (actor.view for actor in self._system.behaviours(SessionActor))
-
 
 class States(Generic[A, S]):
     """The states of many actors, each read when its turn comes."""

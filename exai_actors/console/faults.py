@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from exai_actors.console.ring import Ring
+from exai_actors.core.operations.action import counted
 from exai_actors.runtime import ActorFailed, Cancellable, Driver, Event
 from exai_actors.wire.console.recording import header
 
@@ -72,9 +73,7 @@ class Faults:
     def _look_at_alarms(self) -> None:
         raised = self._ring.latest("alarms") or 0.0
         if raised > self._alarms:
-            self.report(
-                f"{raised - self._alarms:g} alarm{'s' * (raised - self._alarms > 1)} raised"
-            )
+            self.report(f"{counted(round(raised - self._alarms), 'alarm')} raised")
         self._alarms = raised
 
 

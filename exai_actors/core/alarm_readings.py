@@ -12,7 +12,7 @@ from exai_actors.core.calls import FailureKind
 from exai_actors.core.health import reasons_not_ready, unusable_because
 from exai_actors.core.observe.alarms import AlarmRule, Reading, Severity
 from exai_actors.core.observe.call_figures import CallFigures
-from exai_actors.core.observe.histogram import Histogram
+from exai_actors.core.observe.histogram import Recent
 from exai_actors.core.statistics import BrokerStatistics, ProviderStatistics
 from exai_actors.ids import ProviderName
 
@@ -98,7 +98,7 @@ class AlarmReadings:
 
     def __init__(self) -> None:
         self._limited: dict[str, _Window] = {}
-        self._waits: dict[str, _Waits] = {}
+        self._waits: dict[str, Recent] = {}
         self._faults: dict[str, _Window] = {}
         self._restarts = _Window(LONG_S)
         self._dead_letters = _Window(MINUTE_S)
@@ -118,7 +118,9 @@ class AlarmReadings:
             figures = calls.get(ProviderName(provider.name))
             yield from self._of_provider(provider, figures, now)
         restarts = self._restarts.change(process.restarts, now)
-        yield Reading("restarts", "", restarts, f"{restarts} actors failed in ten minutes")
+        yield Reading(
+            "restarts", "", restarts, f"{restarts} failed actors were started again in ten minutes"
+        )
         letters = self._dead_letters.change(statistics.dead_letters, now)
         yield Reading("dead_letters", "", letters, f"{letters} dead letters in a minute")
         lag = process.loop_lag_s
@@ -152,7 +154,10 @@ class AlarmReadings:
             figures.failures[FailureKind.RATE_LIMITED], now
         )
         yield Reading("rate_limited", name, limited, f"{limited} refusals for its rate in a minute")
-        wait_s = self._waits.setdefault(name, _Waits()).quantile(figures.waits, now)
+        waits = self._waits.get(name)
+        if waits is None or not waits.is_of(figures.waits):
+            waits = self._waits[name] = Recent(figures.waits, now, MINUTE_S)
+        (wait_s,) = waits.quantiles(now, WAIT_SHARE)
         if wait_s is not None:
             text = f"one in twenty requests waited {wait_s:.0f} s or longer in the last minute"
             yield Reading("long_waits", name, wait_s, text)
@@ -186,21 +191,3 @@ class _Window:
         while len(marks) > 1 and now - marks[1][0] >= self._length_s:
             marks.popleft()
         return self._sum - marks[0][1]
-
-
-class _Waits:
-    """The waits that a histogram counted in the last minute."""
-
-    def __init__(self) -> None:
-        self._windows: list[_Window] = []
-
-    def quantile(self, waits: Histogram, now: float) -> float | None:
-        """The wait that one in twenty exceeded; None without any."""
-        if not self._windows:
-            self._windows = [_Window(MINUTE_S) for _ in waits.counts]
-        recent = Histogram(waits.bounds)
-        recent.counts = [
-            window.change(count, now)
-            for window, count in zip(self._windows, waits.counts, strict=True)
-        ]
-        return recent.quantile(WAIT_SHARE)

@@ -7,11 +7,6 @@ from collections.abc import Sequence
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 
 
-def sparkline(values: Sequence[float | None], width: int, top: float | None = None) -> str:
-    """``plot`` in one line."""
-    return plot(values, width, 1, top)[0]
-
-
 def plot(
     values: Sequence[float | None], width: int, height: int, top: float | None = None
 ) -> list[str]:

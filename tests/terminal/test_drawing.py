@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from exai_actors.terminal.answers import answer_lines
 from exai_actors.terminal.cells import Level, bytes_text, cell_text, level, local_time, seconds_text
 from exai_actors.terminal.layout import GAP, fit, order_of, sort_letters
-from exai_actors.terminal.plots import bar, plot, rates, sparkline
+from exai_actors.terminal.plots import bar, plot, rates
 from exai_actors.terminal.source import SeenTable, Window
 from exai_actors.terminal.view import TableView, TreeView
 from tests.terminal.scripted import columns
@@ -79,7 +79,11 @@ def test_instants_are_local_and_other_texts_stay() -> None:
     assert local_time("yester\x1bday") == "yester·day"
 
 
-def test_a_sparkline_shows_the_latest_values_at_the_right() -> None:
+def sparkline(values: list[float | None], width: int, top: float | None = None) -> str:
+    return plot(values, width, 1, top)[0]
+
+
+def test_a_plot_of_one_line_shows_the_latest_values_at_the_right() -> None:
     assert sparkline([0, 4, 8], 5) == "  ▁▄█"
     assert sparkline([None, 8], 2) == " █"
     assert sparkline([1, 9, 1, 1], 2) == "█▁"

@@ -49,17 +49,21 @@ def quantile_of(bounds: Sequence[float], counts: Sequence[int], share: float) ->
     return lower
 
 
-MARK_S = 30.0
+RECENT_S = 300.0
 KEPT_MARKS = 10
 
 
 class Recent:
-    """The values that a histogram got in the last five minutes, as far as it was looked at."""
+    """The values that a histogram got in the last ``length_s``, as far as it was looked at.
 
-    __slots__ = ("_histogram", "_marks")
+    It is right to a tenth of that.
+    """
 
-    def __init__(self, histogram: Histogram, now: float) -> None:
+    __slots__ = ("_histogram", "_mark_s", "_marks")
+
+    def __init__(self, histogram: Histogram, now: float, length_s: float = RECENT_S) -> None:
         self._histogram = histogram
+        self._mark_s = length_s / KEPT_MARKS
         # When, and the counts until then, the oldest first. Nothing is known before the first look.
         self._marks: deque[tuple[float, Sequence[int]]] = deque(
             [(now, [0] * len(histogram.counts))], maxlen=KEPT_MARKS
@@ -72,7 +76,7 @@ class Recent:
     def quantiles(self, now: float, *shares: float) -> list[float | None]:
         """The quantiles now."""
         counts = self._histogram.counts
-        if now - self._marks[-1][0] >= MARK_S:
+        if now - self._marks[-1][0] >= self._mark_s:
             self._marks.append((now, tuple(counts)))
         before = self._marks[0][1]
         recent = [count - earlier for count, earlier in zip(counts, before, strict=True)]

@@ -35,7 +35,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class _Entry(msgspec.Struct, omit_defaults=True):
-    """A line in JSON; its fields are listed in ``docs/reference/access-log.md``."""
+    """A line in JSON; its fields are listed in ``docs/reference/metrics.md``."""
 
     time: str
     request: str
