@@ -195,7 +195,7 @@ class BrokerActor(LoopActor):
         no_place = self._places.take(admit.connection_id, identity.tenant, admit.address)
         if no_place is not None:
             self._log_rejected(admit, "overloaded")
-            admit.connection.tell(NotAdmitted("overloaded", no_place))
+            admit.connection.tell(NotAdmitted("overloaded", no_place, tenant=identity.tenant))
             return
         name = admit.session_id
         session_id = session_of(identity.tenant, name or self._new_session_id())
@@ -207,7 +207,8 @@ class BrokerActor(LoopActor):
         if result is AttachResult.FULL:
             self._log_rejected(admit, "overloaded")
             self._places.free(admit.connection_id)
-            admit.connection.tell(NotAdmitted("overloaded", "all sessions are in use; come later"))
+            full = "all sessions are in use; come later"
+            admit.connection.tell(NotAdmitted("overloaded", full, tenant=identity.tenant))
             return
         if evicted is not None:
             self._end_session(evicted)
@@ -215,7 +216,9 @@ class BrokerActor(LoopActor):
             self._table.remove(session_id)
             self._places.free(admit.connection_id)
             error = error_bodies.session_failed()
-            admit.connection.tell(NotAdmitted("internal_error", error.message))
+            admit.connection.tell(
+                NotAdmitted("internal_error", error.message, tenant=identity.tenant)
+            )
             return
         if result is AttachResult.NEW and name is not None and can_be_guessed(name):
             self._table.protect(session_id, self._new_session_id())
@@ -362,5 +365,10 @@ class BrokerActor(LoopActor):
         self._admissions.draining = True
         for connection in self._connections.values():
             connection.tell_system(Drain(immediately))
+        if immediately:
+            # The requests end now, not when the last client has closed its socket.
+            for connection_id, session_id in self._session_of.items():
+                if (session := self._session(session_id)) is not None:
+                    session.tell(Detach(connection_id))
         if not self._connections:
             self._on_drained()

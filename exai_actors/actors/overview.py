@@ -69,7 +69,7 @@ class Overview:
         not_accepted = 0
         for (_, provider, _, kind, _), tally in self._request_board.figures.series.items():
             ended[kind] += tally.requests
-            not_accepted += 0 if provider else tally.requests
+            not_accepted += tally.requests if kind == "refused" and not provider else 0
         return RequestCounts(accepted=ended.total() - not_accepted + self.active(), **ended)
 
     def active(self) -> int:

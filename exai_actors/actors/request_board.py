@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from exai_actors.core.observe.request_ends import RequestEnd, RequestFigures, Tracer
+from exai_actors.errors import ErrorBody
 
 
 class RequestBoard:
@@ -12,9 +13,13 @@ class RequestBoard:
 
     The others are to be set before the first session starts: ``observers`` are called with each
     end, and must neither wait nor raise; ``tracer`` traces each request, None for no request.
+
+    ``cut_off`` is the error with which connections answer all that has not ended when the broker
+    ends; None until then.
     """
 
     def __init__(self) -> None:
         self.figures = RequestFigures()
         self.observers: tuple[Callable[[RequestEnd], object], ...] = ()
         self.tracer: Tracer | None = None
+        self.cut_off: ErrorBody | None = None

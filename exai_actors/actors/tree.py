@@ -34,6 +34,7 @@ from exai_actors.actors.session.actor import SessionActor
 from exai_actors.actors.session.kept import SessionKept
 from exai_actors.actors.session.settings import SessionSettings
 from exai_actors.actors.statistics_board import StatisticsBoard
+from exai_actors.core import error_bodies
 from exai_actors.core.authentication import Authenticator, Identity
 from exai_actors.core.capacity.account import Account
 from exai_actors.core.places import Places
@@ -42,6 +43,7 @@ from exai_actors.core.routing import RoutingTable
 from exai_actors.core.session.table import SessionTable
 from exai_actors.core.supervision.specs import SupervisorSpec
 from exai_actors.core.supervision.supervision import GiveUp
+from exai_actors.errors import ErrorBody
 from exai_actors.ids import ConnectionId, ProviderName, SessionId
 from exai_actors.messages.broker import ConnectionOpened, DrainBroker, SessionGone
 from exai_actors.messages.connection import BrokerFailed
@@ -192,11 +194,14 @@ class Tree:
         """
         # Also for a guardian that is being restarted at this moment.
         self._admissions.draining = True
+        if immediately:
+            self._cut_off(error_bodies.interrupted_by_shutdown())
         self.broker.tell_system(DrainBroker(immediately))
 
     def stop(self) -> None:
         """Stop all actors, the guardian first; then call ``on_stopped``."""
         self._stops = True
+        self._cut_off(error_bodies.interrupted_by_shutdown())
         root = self.system.resolve(paths.ROOT)
         if root is None:
             self._listeners.on_stopped()
@@ -216,6 +221,7 @@ class Tree:
             directory=self.directory,
             broker=self.broker,
             clock=self._clock,
+            request_board=self.request_board,
             path=paths.connection_path(connection_id),
             supervisor=self._connection_supervisor,
         )
@@ -258,10 +264,14 @@ class Tree:
     def _give_up(self, path: str, error: str, restarts: int, period_s: float) -> None:
         """Answer the accepted requests: what could end them is about to stop."""
         self._failed = True
+        self._cut_off(error_bodies.broker_failed())
         for ref in self.connections().values():
             ref.tell_system(BrokerFailed())
         now, incidents = self.system.driver.now(), tuple(self.supervisors.incidents)
         self._listeners.on_give_up(CrashReport(path, error, restarts, period_s, now, incidents))
+
+    def _cut_off(self, error: ErrorBody) -> None:
+        self.request_board.cut_off = self.request_board.cut_off or error
 
     def _session_gone(self, record: SessionRecord) -> None:
         self.broker.tell_system(SessionGone(record.session_id))

@@ -72,13 +72,14 @@ class Admitted(msgspec.Struct, frozen=True, gc=False):
 class NotAdmitted(msgspec.Struct, frozen=True, gc=False):
     """The broker admits no such client; ``error`` is the value of ``hello_ack.error``.
 
-    The client is to learn of it after ``delay_s``.
+    The client is to learn of it after ``delay_s``. ``tenant`` is its own if its token is valid.
     """
 
     refusable: ClassVar[bool] = False
     error: str
     message: str
     delay_s: float = 0.0
+    tenant: TenantName | None = None
 
 
 class TokenWithdrawn(msgspec.Struct, frozen=True, gc=False):

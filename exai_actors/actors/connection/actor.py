@@ -13,11 +13,13 @@ from msgspec.structs import replace
 from exai_actors.actors.connection.pending_calls import PendingCalls
 from exai_actors.actors.connection.slow_consumer import SlowConsumer
 from exai_actors.actors.log import logs_details, shown
+from exai_actors.actors.session.request_ends import RequestEnds
 from exai_actors.core import error_bodies
 from exai_actors.core.calls import Outcome
 from exai_actors.core.observe.parts import ConnectionState
+from exai_actors.core.trace_context import TraceContext
 from exai_actors.errors import ErrorBody, ErrorCode
-from exai_actors.ids import ConnectionId, RequestKey, SessionId
+from exai_actors.ids import DEFAULT_TENANT, ConnectionId, RequestKey, SessionId
 from exai_actors.messages.broker import Admit, BrokerMessage
 from exai_actors.messages.broker import RotateToken as AskRotation
 from exai_actors.messages.connection import (
@@ -59,6 +61,7 @@ from exai_actors.messages.session_requests import (
 from exai_actors.runtime import Cancellable, Down, LoopActor, LoopRef
 from exai_actors.wire.clients import encode
 from exai_actors.wire.clients.close_reasons import CloseReason
+from exai_actors.wire.clients.codec import decode
 from exai_actors.wire.clients.connection import Close, Connection
 from exai_actors.wire.clients.fast_path import decode_common_call
 from exai_actors.wire.clients.frames import (
@@ -80,6 +83,7 @@ from exai_actors.wire.clients.frames import (
 if TYPE_CHECKING:
     from exai_actors.actors.connection.settings import ConnectionSettings
     from exai_actors.actors.directory import Directory
+    from exai_actors.actors.request_board import RequestBoard
     from exai_actors.ports import Clock, Outbox, Peer
 
 
@@ -103,6 +107,7 @@ class ConnectionActor(LoopActor):
         directory: Directory,
         broker: Recipient[BrokerMessage],
         clock: Clock,
+        request_board: RequestBoard,
     ) -> None:
         super().__init__()
         self._id = connection_id
@@ -112,10 +117,12 @@ class ConnectionActor(LoopActor):
         self._directory = directory
         self._broker = broker
         self._clock = clock
+        self._request_board = request_board
         self._wire = Connection()
         self._session: Recipient[SessionRequest] | None = None
         # The session that accepts new calls: None while draining and after this side has closed.
         self._open_session: Recipient[SessionRequest] | None = None
+        self._tenant, self._session_id = DEFAULT_TENANT, SessionId("")
         self._stash: list[TextReceived | BinaryReceived] | None = None
         self._calls = PendingCalls(outbox, settings, clock)
         self._rotation: ReplyTo | None = None
@@ -138,7 +145,7 @@ class ConnectionActor(LoopActor):
 
     def on_stop(self) -> None:
         if not self._closing:
-            self._calls.finish_all(Outcome("failed", error=error_bodies.interrupted_by_shutdown()))
+            self._end_all(error_bodies.interrupted_by_shutdown())
             self._close_for(CloseReason.GOING_AWAY)
 
     def on_failure(self, *_: object) -> None:
@@ -252,6 +259,8 @@ class ConnectionActor(LoopActor):
             case Cancel():
                 self._cancel(frame)
             case Malformed(reply, error, request):
+                if reply.of_call:
+                    self._note_refused(request, error)
                 self._calls.refuse(request, reply, error)
             case Ping(reply):
                 self._outbox.send(encode.pong(reply, self._clock.wall()))
@@ -274,13 +283,58 @@ class ConnectionActor(LoopActor):
 
     def _call(self, frame: CallTool) -> None:
         call = frame.check()
+        request = frame.request
         if isinstance(call, ErrorBody):
-            self._calls.refuse(frame.request, frame.reply, call)
+            self._refuse(frame, call)
         elif self._open_session is not None:
             self._submit(self._open_session, call)
-        elif not self._calls.join(call.request, call):
+        elif request is not None and request in self._calls:
+            self._join(request, call)
+        else:
             error = error_bodies.draining() if self._draining else error_bodies.session_busy()
-            self._calls.refuse(call.request, call.reply, error)
+            self._refuse(frame, error)
+
+    def _join(self, request: RequestKey, call: CheckedCall) -> None:
+        error = self._calls.join(request, call)
+        if error is not None:
+            self._note_refused(request, error, call.options.trace)
+            self._calls.refuse(request, call.reply.aside(), error)
+
+    def _refuse(self, frame: CallTool, error: ErrorBody) -> None:
+        """Count and answer a frame that starts no call."""
+        self._note_refused(frame.request or frame.other_id, error, frame.options.trace)
+        self._calls.refuse(frame.request, frame.reply, error)
+
+    def _note_refused(
+        self, request: RequestKey | None, error: ErrorBody, trace: TraceContext | None = None
+    ) -> None:
+        """Count and report a request that comes to no session."""
+        self._note(request, Outcome("refused", error=error), trace)
+
+    def _note_kept(self, error: ErrorBody) -> None:
+        """Count and report the calls among the kept frames, which get no answer of their own."""
+        kept, self._stash = self._stash or [], None
+        for each in kept:
+            frame = decode(each.data) if isinstance(each, TextReceived) else None
+            if isinstance(frame, CallTool):
+                self._note_refused(frame.request or frame.other_id, error, frame.options.trace)
+
+    def _note(
+        self, request: RequestKey | None, outcome: Outcome, trace: TraceContext | None
+    ) -> None:
+        ends = RequestEnds(
+            self._session_id, self._tenant, self._request_board, self._directory.board
+        )
+        ends.unrouted(request or _NO_ID, outcome, trace)
+
+    def _end_all(self, error: ErrorBody) -> None:
+        """End all calls. Sessions count those that they have, and the others are counted here."""
+        outcome = Outcome("failed", error=error)
+        for request, call in self._calls.take_returned():
+            self._note(request, outcome, call.options.trace)
+        if self._hello is None:
+            self._note_kept(error)
+        self._calls.finish_all(outcome)
 
     def _submit(self, session: Recipient[SessionRequest], call: CheckedCall) -> None:
         request = call.request
@@ -289,6 +343,7 @@ class ConnectionActor(LoopActor):
             other = call.other_id or _NO_ID
             request = RequestKey(other.text, other.namespace, self._generated)
         if not self._calls.add(request, call):
+            self._join(request, call)
             return
         options = call.options
         if self._peer.trace is not None and options.trace is None:
@@ -300,8 +355,9 @@ class ConnectionActor(LoopActor):
             options=options,
         )
         if session.offer(submit) != "accepted":
-            refused = Outcome("refused", error=error_bodies.session_busy())
-            self._calls.finish(request, refused)
+            error = error_bodies.session_busy()
+            self._note_refused(request, error, options.trace)
+            self._calls.finish(request, Outcome("refused", error=error))
 
     def _cancel(self, frame: Cancel) -> None:
         known = self._calls.called(frame.request)
@@ -344,6 +400,11 @@ class ConnectionActor(LoopActor):
             # The time for hello may end it earlier, which says less.
             self.schedule(message.delay_s, replace(message, delay_s=0.0))
         else:
+            if message.tenant is not None:
+                self._tenant = message.tenant
+                failed = message.error == "internal_error"
+                code = ErrorCode.INTERNAL_ERROR if failed else ErrorCode.OVER_CAPACITY
+                self._note_kept(ErrorBody(code, message.message))
             self._close(self._wire.refuse(message.error, message.message))
 
     def _health(self, reply: ReplyTo) -> None:
@@ -372,6 +433,7 @@ class ConnectionActor(LoopActor):
             return
         is_first = self._hello is not None
         self._session = message.session
+        self._tenant, self._session_id = message.tenant, message.session_id
         if not self._draining:
             self._open_session = message.session
         if isinstance(message.session, LoopRef):
@@ -475,11 +537,13 @@ class ConnectionActor(LoopActor):
         self._draining = True
         self._open_session = None
         if immediately:
-            self._calls.finish_all(Outcome("failed", error=error_bodies.interrupted_by_shutdown()))
+            self._end_all(error_bodies.interrupted_by_shutdown())
         self._close_when_done()
 
     def _close_when_done(self) -> None:
         if not self._calls:
+            if self._hello is None and not self._closing:
+                self._note_kept(error_bodies.draining())
             self._close_for(CloseReason.GOING_AWAY)
 
     def _session_down(self) -> None:
@@ -498,7 +562,7 @@ class ConnectionActor(LoopActor):
         if self._closing:
             return
         error = error_bodies.session_failed()
-        self._calls.finish_all(Outcome("failed", error=error))
+        self._end_all(error)
         if self._hello is None:
             self._close_for(CloseReason.INTERNAL)
         else:
@@ -518,7 +582,7 @@ class ConnectionActor(LoopActor):
             self._broker.tell(self._hello)
 
     def _broker_failed(self) -> None:
-        self._calls.finish_all(Outcome("failed", error=error_bodies.broker_failed()))
+        self._end_all(error_bodies.broker_failed())
         self._close_for(CloseReason.BROKER_FAILED)
 
     def _close_for(self, reason: CloseReason) -> None:

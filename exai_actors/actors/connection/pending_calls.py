@@ -74,29 +74,27 @@ class PendingCalls:
         )
 
     def add(self, request: RequestKey, call: CheckedCall) -> bool:
-        """Add a call; the repeat of one that is here joins that one, and the result is False."""
+        """Add a call; False if it has the id of one that is here, which it may ``join``."""
         if request in self._pending:
-            self.join(request, call)
             return False
         self._pending[request] = PendingCall(call, (call.reply,))
         return True
 
-    def join(self, request: RequestKey | None, call: CheckedCall) -> bool:
-        """Answer the repeat of a call that is here, or let it wait with it; False for another."""
-        pending = None if request is None else self._pending.get(request)
-        if pending is None:
-            return False
-        reply = call.reply
+    def join(self, request: RequestKey, call: CheckedCall) -> ErrorBody | None:
+        """Answer the repeat of a call that is here, or let it wait with it; return the error if it
+        is to be refused.
+        """
+        pending, reply = self._pending[request], call.reply
         if call.arguments != pending.call.arguments:
-            self._outbox.send(encode.error(reply.aside(), error_bodies.id_reused()))
-        elif reply.acks:
+            return error_bodies.id_reused()
+        if reply.acks:
             note = "duplicate request; still processing"
             self._send(encode.progress(reply, pending.call.tool, self._clock.wall(), note=note))
         elif len(pending.replies) <= MAX_REPEATS:
             pending.replies += (reply,)
         else:
-            self._outbox.send(encode.error(reply.aside(), error_bodies.repeated_too_often()))
-        return True
+            return error_bodies.repeated_too_often()
+        return None
 
     def refuse(self, request: RequestKey | None, reply: ReplyTo, error: ErrorBody) -> None:
         """Answer a frame that starts no call."""

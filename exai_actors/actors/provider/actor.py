@@ -27,7 +27,6 @@ from exai_actors.actors.provider.model_refresh import ModelRefresh
 from exai_actors.actors.provider.places import Place, places
 from exai_actors.actors.provider.replies import ProviderReplies
 from exai_actors.actors.provider.statistics import Counts, describe
-from exai_actors.core import error_bodies
 from exai_actors.core.calls import (
     Aborted,
     Completion,
@@ -68,7 +67,7 @@ from exai_actors.messages.provider import (
     UpstreamEnded,
 )
 from exai_actors.messages.recipient import Recipient
-from exai_actors.messages.session import Chunk, Failed, Refused
+from exai_actors.messages.session import Chunk, Failed
 from exai_actors.runtime import Cancellable, Down, LoopActor, LoopRef
 
 if TYPE_CHECKING:
@@ -283,8 +282,7 @@ class ProviderActor(LoopActor):
         if run.session not in self._watched:
             self._watch_session(run)
         if self._poison and self._account.suspects.is_poison(hash(run.call), self.now()):
-            error = error_bodies.poison(self._name)
-            run.reply_to.tell(Refused(run.request, error, "", would_wait=False))
+            self._replies.refused_as_poison(run)
             return
         joined = self._coalescing.join(run) if self._coalescing.enabled else None
         if joined is not None:

@@ -76,6 +76,14 @@ class ProviderReplies:
                 Refused(run.request, error, refusal.reason, refusal.would_wait, call.attempts)
             )
 
+    def refused_as_poison(self, run: RunCall) -> None:
+        """Refuse a call that two actors have failed with."""
+        self._counts.refused += 1
+        self._figures.refusals["poison"] += 1
+        run.reply_to.tell(
+            Refused(run.request, error_bodies.poison(self._name), "", would_wait=False)
+        )
+
     def dropped(self, call: ProviderCall) -> None:
         """End a call without a reply: its sessions have ended its requests themselves."""
         self._coalescing.close(call)

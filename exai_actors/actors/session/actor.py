@@ -148,6 +148,7 @@ class SessionActor(LoopActor):
         self._timer_due = inf
         self._local_tools = LocalTools(directory, clock, settings.tenant)
         self._log = RequestLog(session_id, settings.tenant)
+        self._request_board = request_board
         self._figures = request_board.figures
         self._ends = RequestEnds(session_id, settings.tenant, request_board, directory.board)
         self._memory_board = memory_board
@@ -173,11 +174,27 @@ class SessionActor(LoopActor):
 
     def on_stop(self) -> None:
         self._leave_boards()
+        lost = self._lost()
+        for active in self._requests.active():
+            self._note_end(active, lost)
+
+        def is_dropped(message: object) -> bool:
+            if isinstance(message, Submit):
+                self._ends.unrouted(message.request, lost, message.options.trace)
+            return False
+
+        self.drop_waiting(is_dropped)
 
     def on_failure(self, *_: object) -> None:
         self._leave_boards()
         suspects = self._kept.suspects
-        hand_back(self._requests, self._connections, suspects, self.unhandled, self.now())
+        for request, outcome in hand_back(
+            self._requests, self._connections, suspects, self.unhandled, self.now()
+        ):
+            if isinstance(request, ActiveRequest):
+                self._note_end(request, outcome)
+            else:
+                self._ends.unrouted(request.request, outcome, request.options.trace)
         self._note_lost()
 
     def _note_lost(self) -> None:
@@ -187,10 +204,15 @@ class SessionActor(LoopActor):
             for message in self.unhandled
             if isinstance(message, Returned) and message.error is None
         }
-        lost = Outcome("failed", error=error_bodies.session_failed())
+        lost = self._lost()
         for active in self._requests.active():
             if active.at_provider and active.run not in returned:
                 self._note_end(active, lost)
+
+    def _lost(self) -> Outcome:
+        """The outcome that connections send for the requests that this actor leaves behind."""
+        error = self._request_board.cut_off or error_bodies.session_failed()
+        return Outcome("failed", error=error)
 
     def _note_end(self, active: ActiveRequest, outcome: Outcome) -> None:
         """Count and report the end of a request that this session does not answer."""
@@ -292,8 +314,10 @@ class SessionActor(LoopActor):
             waiter = (submit.connection_id, name)
             known = self._requests.recognise(waiter, hash(arguments), now, key)
             if known is not None:
-                self._connections.repeated(submit, known)
-                if isinstance(known, ActiveRequest):
+                error = self._connections.repeated(submit, known)
+                if error is not None:
+                    self._refuse(submit, error)
+                elif isinstance(known, ActiveRequest):
                     self._steer((known,))
                 return
         names: tuple[RequestKey, ...] = () if name.run else (name,)
@@ -305,6 +329,7 @@ class SessionActor(LoopActor):
             case LocalRequest():
                 outcome = self._local_tools.run(name, arguments)
                 self._requests.remember(names, hash(arguments), outcome, now)
+                self._ends.unrouted(name, outcome, submit.options.trace, arguments.tool)
                 self._connections.tell(submit.connection_id, RequestEnded(name, outcome))
             case _:
                 assert_never(arguments)
@@ -423,10 +448,9 @@ class SessionActor(LoopActor):
 
     def _refuse(self, submit: Submit, error: ErrorBody) -> None:
         self._log.refused(submit.request, error, self.now())
-        self._figures.refused(self._settings.tenant, error.code)
-        if self._ends.is_observed:
-            self._ends.refused(submit.request, submit.options.trace, error)
-        self._connections.refuse(submit, error)
+        outcome = Outcome("refused", error=error)
+        self._ends.unrouted(submit.request, outcome, submit.options.trace)
+        self._connections.tell(submit.connection_id, RequestEnded(submit.request, outcome))
 
     def _start(self, active: ActiveRequest) -> None:
         """Send the request to the present target of its route."""
@@ -629,8 +653,13 @@ class SessionActor(LoopActor):
             if not (finishes and active.names):
                 self._withdraw(active)
                 startable += self._requests.abandon(active)
-                outcome = Outcome("cancelled", error=error_bodies.cancelled())
-                self._note_end(active, outcome)
+                cut_off = self._request_board.cut_off
+                self._note_end(
+                    active,
+                    Outcome("cancelled", error=error_bodies.cancelled())
+                    if cut_off is None
+                    else Outcome("failed", error=cut_off),
+                )
         self._steer(had_read)
         # A deserted request may have made room for another that is deserted as well.
         self._start_all([active for active in startable if self._is_active(active)])

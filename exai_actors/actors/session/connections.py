@@ -74,13 +74,8 @@ class SessionConnections:
         for connection in self._by_id.values():
             connection.tell(Disconnect())
 
-    def refuse(self, submit: Submit, error: ErrorBody) -> None:
-        """Answer a request that was not accepted."""
-        outcome = Outcome("refused", error=error)
-        self.tell(submit.connection_id, RequestEnded(submit.request, outcome))
-
-    def repeated(self, submit: Submit, known: ActiveRequest | Repeat | Outcome) -> None:
-        """Answer a request whose id or idempotency key is known."""
+    def repeated(self, submit: Submit, known: ActiveRequest | Repeat | Outcome) -> ErrorBody | None:
+        """Answer the repeat of a known request; return the error if it is to be refused."""
         match known:
             case ActiveRequest():
                 if submit.options.reports_progress:
@@ -88,13 +83,14 @@ class SessionConnections:
             case Outcome():
                 self.tell(submit.connection_id, RequestEnded(submit.request, known))
             case Repeat.OTHER_CALL:
-                self.refuse(submit, error_bodies.id_reused())
+                return error_bodies.id_reused()
             case Repeat.KEY_OF_OTHER_CALL:
-                self.refuse(submit, error_bodies.key_reused())
+                return error_bodies.key_reused()
             case Repeat.TOO_OFTEN:
-                self.refuse(submit, error_bodies.repeated_too_often())
+                return error_bodies.repeated_too_often()
             case _:
                 assert_never(known)
+        return None
 
     def accepted(self, active: ActiveRequest) -> None:
         """Tell all waiters that the request waits."""

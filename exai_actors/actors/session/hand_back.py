@@ -14,9 +14,10 @@ import structlog
 from exai_actors.actors.session.connections import SessionConnections
 from exai_actors.core import error_bodies
 from exai_actors.core.calls import Outcome
-from exai_actors.core.session.requests import SessionRequests, Waiter
+from exai_actors.core.session.requests import ActiveRequest, SessionRequests, Waiter
 from exai_actors.core.suspects import Suspects
 from exai_actors.core.tools.table import ToolRequest
+from exai_actors.ids import RequestKey
 from exai_actors.messages.connection import RequestEnded, RequestReturned
 from exai_actors.messages.session import Returned
 from exai_actors.messages.session_requests import CancelRequest, Submit
@@ -30,11 +31,12 @@ def hand_back(
     suspects: Suspects,
     messages: tuple[Any, ...],
     now: float,
-) -> None:
+) -> Iterator[tuple[Submit | ActiveRequest, Outcome]]:
     """Return each unsent request to the connections that wait for it, once.
 
     ``messages`` are those that were not handled, the one on which the actor failed first. A request
-    that was in the hands of two incarnations when they failed is refused instead.
+    that was in the hands of two incarnations when they failed is refused instead. Yields those that
+    end here, each once; exhaust it.
     """
     _accuse(requests, suspects, messages, now)
     cancelled = {
@@ -43,19 +45,25 @@ def hand_back(
         if isinstance(message, CancelRequest)
     }
     returned: set[Waiter] = set()
-    for waiter, arguments in _unsent(requests, messages):
+    ended: set[RequestKey] = set()
+    for waiter, request in _unsent(requests, messages):
         if waiter in returned:
             continue
         returned.add(waiter)
         connection_id, name = waiter
-        if suspects.is_poison(hash(arguments), now):
+        if suspects.is_poison(hash(request.arguments), now):
             outcome = Outcome("refused", error=error_bodies.session_poison())
-            connections.tell(connection_id, RequestEnded(name, outcome))
         elif waiter in cancelled:
             outcome = Outcome("cancelled", error=error_bodies.cancelled())
-            connections.tell(connection_id, RequestEnded(name, outcome))
         else:
             connections.tell(connection_id, RequestReturned(name))
+            continue
+        connections.tell(connection_id, RequestEnded(name, outcome))
+        if isinstance(request, Submit):
+            yield request, outcome
+        elif request.run not in ended:
+            ended.add(request.run)
+            yield request, outcome
 
 
 def _accuse(
@@ -76,7 +84,7 @@ def _accuse(
 
 def _unsent(
     requests: SessionRequests, messages: tuple[Any, ...]
-) -> Iterator[tuple[Waiter, ToolRequest]]:
+) -> Iterator[tuple[Waiter, Submit | ActiveRequest]]:
     given_back = {
         message.request
         for message in messages
@@ -88,10 +96,10 @@ def _unsent(
             sent.update(active.waiters)
         else:
             for waiter in active.waiters:
-                yield waiter, active.arguments
+                yield waiter, active
     for message in messages:
         if isinstance(message, Submit):
             waiter = message.connection_id, message.request
             # The one in hand may have been sent before the actor failed.
             if waiter not in sent:
-                yield waiter, message.arguments
+                yield waiter, message

@@ -11,7 +11,6 @@ from exai_actors.core.calls import Outcome
 from exai_actors.core.observe.request_ends import RequestEnd
 from exai_actors.core.session.requests import ActiveRequest
 from exai_actors.core.trace_context import TraceContext
-from exai_actors.errors import ErrorBody
 from exai_actors.ids import RequestKey, SessionId, TenantName
 from exai_actors.messages.session import Completed, Failed, Refused
 
@@ -26,7 +25,16 @@ Reply = Completed | Failed | Refused
 class RequestEnds:
     """``is_observed`` is false if nothing but the counts on the board is wanted."""
 
-    __slots__ = ("_id", "_observers", "_statistics", "_tenant", "_tracer", "is_observed")
+    __slots__ = (
+        "_figures",
+        "_id",
+        "_observers",
+        "_shown_tenant",
+        "_statistics",
+        "_tenant",
+        "_tracer",
+        "is_observed",
+    )
 
     def __init__(
         self,
@@ -36,7 +44,9 @@ class RequestEnds:
         statistics: StatisticsBoard,
     ) -> None:
         self._id = session
-        self._tenant = tenant or "default"
+        self._tenant = tenant
+        self._shown_tenant = tenant or "default"
+        self._figures = board.figures
         self._statistics = statistics
         self._tracer = board.tracer
         self._observers = (*board.observers, *((log_end,) if logs_details() else ()))
@@ -70,7 +80,7 @@ class RequestEnds:
         end = RequestEnd(
             request=active.run.text,
             session=shown(self._id),
-            tenant=self._tenant,
+            tenant=self._shown_tenant,
             provider=active.route.provider,
             model=active.route.model if result is None else result.model or active.route.model,
             outcome=outcome.kind,
@@ -85,16 +95,26 @@ class RequestEnds:
         if active.span is not None:
             active.span.ended(end)
 
-    def refused(self, request: RequestKey, trace: TraceContext | None, error: ErrorBody) -> None:
-        """Report a request that the session did not take in."""
+    def unrouted(
+        self,
+        request: RequestKey,
+        outcome: Outcome,
+        trace: TraceContext | None = None,
+        tool: str = "",
+    ) -> None:
+        """Count and report a request that had no route; ``tool`` is the local one that ran."""
+        code = None if outcome.error is None else outcome.error.code
+        self._figures.unrouted(self._tenant, outcome.kind, code, tool)
+        if not self.is_observed:
+            return
         end = RequestEnd(
             request=request.text,
             session=shown(self._id),
-            tenant=self._tenant,
+            tenant=self._shown_tenant,
             provider="",
-            model="",
-            outcome="refused",
-            code=error.code.value,
+            model=tool,
+            outcome=outcome.kind,
+            code="" if code is None else code.value,
             waited_s=0.0,
             service_s=0.0,
             attempts=0,

@@ -68,6 +68,17 @@ def line_before(pool: Pool[C], waits: WaitEstimates[C], call: C, now: float) -> 
     return Line(place, waits.wait_s(pool, place, now), ahead, is_estimate=True)
 
 
+def place_of(pool: Pool[C], call: C) -> int:
+    """The place of a call that waits in this pool; estimated if MAX_WALK calls are before it."""
+    place = estimated_place(pool, call)
+    if place <= 2 * MAX_WALK:
+        line = islice(pool.queue.in_service_order(), MAX_WALK)
+        exact = next((at for at, each in enumerate(line, 1) if each is call), None)
+        if exact is not None:
+            return exact
+    return min(max(MAX_WALK + 1, place), len(pool.queue))
+
+
 def estimated_place(pool: Pool[C], call: C) -> int:
     """About the place of a queued call: a walk over the sessions, not over their requests."""
     waiting = call.flow.waiting

@@ -25,6 +25,7 @@ from typing import Generic, Literal, TypeVar, assert_never
 
 from exai_actors.core.calls import IfBusy, UpstreamFailure
 from exai_actors.core.capacity.account import Account, Mode
+from exai_actors.core.capacity.ahead import place_of
 from exai_actors.core.capacity.changes import Arrangement
 from exai_actors.core.capacity.explain_wait import WaitExplainer
 from exai_actors.core.capacity.flows import Flow
@@ -330,13 +331,11 @@ class Dispatcher(Generic[C]):
         return wake_at
 
     def waiting(self, session: SessionId, request: RequestKey, now: float) -> Waiting | None:
-        """The place and the reason of a waiting call; None if it does not wait."""
+        """The place (``place_of``) and the reason of a waiting call; None if it does not wait."""
         explainer = WaitExplainer(self.guards, now)
         call = self.find_queued(session, request)
         if call is not None:
-            order = call.pool.queue.in_service_order()
-            position = next((at for at, each in enumerate(order, 1) if each is call), None)
-            return Waiting(position, explainer.reason(call))
+            return Waiting(place_of(call.pool, call), explainer.reason(call))
         retry = self.retries.due(session, request)
         return None if retry is None else Waiting(None, explainer.retry(*retry))
 

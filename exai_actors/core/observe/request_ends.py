@@ -21,7 +21,8 @@ class RequestEnd(msgspec.Struct, frozen=True, gc=False):
     """A request that has its outcome.
 
     ``session`` is the beginning of its name. ``provider`` and ``model`` are those of its last
-    target, empty if it had none, and ``code`` is that of its error, empty if it has none.
+    target, empty if it had none; the ``model`` of a local tool is its name. ``code`` is that of the
+    error, empty if it has none.
     ``attempts`` counts the calls that were started for it at all targets. ``waited_s`` is the time
     until the last of them began, or all of its time if none runs; ``service_s`` is the rest.
     """
@@ -90,9 +91,11 @@ class RequestFigures:
             tally.prompt_tokens += usage.prompt_tokens
             tally.completion_tokens += usage.completion_tokens
 
-    def refused(self, tenant: TenantName, code: ErrorCode) -> None:
-        """Count a request that a session did not take in."""
-        series: Series = (tenant, "", "", "refused", code)
+    def unrouted(
+        self, tenant: TenantName, kind: OutcomeKind, code: ErrorCode | None, tool: str = ""
+    ) -> None:
+        """Count a request that had no route: an early end, or a local tool."""
+        series: Series = (tenant, "", tool, kind, code)
         tally = self.series.get(series) or self._new(series)
         tally.requests += 1
 

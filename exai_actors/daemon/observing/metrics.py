@@ -65,7 +65,8 @@ FAMILIES = (
         "exai_requests_total",
         "counter",
         ("tenant", "provider", "outcome", "code"),
-        "Requests with an outcome; code is that of the error. Without a provider: refused earlier.",
+        "Requests with an outcome; code is that of the error. Without a provider: refused or lost "
+        "before they had one, or local tools.",
     ),
     Family(
         "exai_tokens_total",
@@ -107,7 +108,7 @@ FAMILIES = (
         "counter",
         ("provider", "cause"),
         "Calls that a provider refused: full, displaced (gave its place to others), too_late (for "
-        "its deadline), no_waiting, closed (by a hold, circuit or pause) or draining.",
+        "its deadline), no_waiting, closed (by a hold, circuit or pause), draining or poison.",
     ),
     Family(
         "exai_wait_seconds", "histogram", _PROVIDER, "From the arrival of a call to its permit."

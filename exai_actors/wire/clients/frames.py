@@ -20,6 +20,9 @@ Dialect = Literal["op", "json-rpc"]
 """The two forms of frames."""
 
 
+_CALLS = frozenset({"call_tool_res", "tools/call"})
+
+
 class ProgressToken(msgspec.Struct):
     """The token of a JSON-RPC request for ``notifications/progress``, and its counter.
 
@@ -48,6 +51,11 @@ class ReplyTo(msgspec.Struct, frozen=True, gc=False):
     acks: bool = False
     """Whether frames may precede the last one (a ``call_tool`` with a ``request_id``)."""
     progress: ProgressToken | None = None
+
+    @property
+    def of_call(self) -> bool:
+        """Whether the frame asks to run a tool."""
+        return self.op in _CALLS
 
     def aside(self) -> ReplyTo:
         """A copy for an error that does not end the call with this id."""

@@ -25,14 +25,16 @@ def test_requests_and_tokens_add_up_by_tenant_provider_model_and_end() -> None:
     figures.ended(ANN, Route(KIMI, "moon"), expired)
     failed = Outcome("failed", error=ErrorBody(ErrorCode.TIMEOUT, "slow service"))
     figures.ended(ANN, Route(KIMI, "moon"), failed)
-    figures.refused(ANN, ErrorCode.OVER_CAPACITY)
-    figures.refused(ANN, ErrorCode.OVER_CAPACITY)
+    figures.unrouted(ANN, "refused", ErrorCode.OVER_CAPACITY)
+    figures.unrouted(ANN, "refused", ErrorCode.OVER_CAPACITY)
+    figures.unrouted(ANN, "completed", None, "status")
     assert figures.series == {
         (ANN, KIMI, "moon", "completed", None): Tally(3, 33, 44),
         (TenantName("bob"), KIMI, "moon", "completed", None): Tally(1, 1, 1),
         (ANN, KIMI, "moon", "expired", ErrorCode.TIMEOUT): Tally(1),
         (ANN, KIMI, "moon", "failed", ErrorCode.TIMEOUT): Tally(1),
         (ANN, "", "", "refused", ErrorCode.OVER_CAPACITY): Tally(2),
+        (ANN, "", "status", "completed", None): Tally(1),
     }
 
 

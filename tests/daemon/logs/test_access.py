@@ -308,7 +308,8 @@ async def test_a_request_that_the_end_of_the_broker_cuts_off_has_a_line_too(
             await call
     (line,) = (tmp_path / "access.log").read_text("utf-8").splitlines()
     entry = json.loads(line)
-    assert (entry["provider"], entry["outcome"], entry["attempts"]) == ("slow", "cancelled", 1)
+    assert (entry["provider"], entry["outcome"], entry["attempts"]) == ("slow", "failed", 1)
+    assert entry["code"] == "DRAINING"
 
 
 @pytest.mark.parametrize("form", ["text", "json"])
