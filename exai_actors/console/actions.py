@@ -146,6 +146,7 @@ class Actions:
 
         def finish(acted: Acted) -> None:
             if not act.preview:
+                self._sources.forget()
                 self._note(act, order.operator, order.address, acted.effects, arguments)
             order.done(acted)
 

@@ -21,7 +21,6 @@ from exai_actors.core.operations.action import (
     counted,
 )
 from exai_actors.core.operators import Role
-from exai_actors.core.statistics import ProviderStatistics
 from exai_actors.errors import UsageError
 from exai_actors.ids import RequestKey
 from exai_actors.runtime import ActorStatistics, ActorSystem, SupervisorBoard
@@ -110,7 +109,7 @@ class ActorActions:
             (self._supervisors.restart if restarts else self._supervisors.stop)(path)
             return ()
 
-        return Plan(effect(waiting, self._provider_at(path), row.phase), carry_out)
+        return Plan(effect(waiting, self._lost_with(path), row.phase), carry_out)
 
     def _plan_trace(self, target: str, arguments: Mapping[str, Any]) -> Plan:
         path, _ = self._find(target)
@@ -214,8 +213,21 @@ class ActorActions:
             and not (direct and "/" in each.removeprefix(start))
         ]
 
-    def _provider_at(self, path: str) -> ProviderStatistics | None:
-        for provider in self._parts.statistics().providers:
-            if path == f"/providers/{provider.name}":
-                return provider
-        return None
+    def _lost_with(self, path: str) -> actor_effects.Lost:
+        def is_below(kind: str, name: str) -> bool:
+            return f"{kind}/{name}" == path or f"{kind}/".startswith(f"{path}/")
+
+        parts = self._parts
+        providers = [
+            each for each in parts.statistics().providers if is_below("/providers", each.name)
+        ]
+        requests = clients = None
+        if path == "/sessions":
+            requests = len(parts.requests())
+        elif session := parts.session(path.removeprefix("/sessions/")):
+            requests = session.at_providers + session.waiting
+        if path == "/connections":
+            clients = len(parts.connections())
+        elif parts.connection(path.removeprefix("/connections/")):
+            clients = 1
+        return actor_effects.Lost(len(self._below(path)), providers, requests, clients)

@@ -95,6 +95,10 @@ class Sources:
             self._read.pop(name, None)
         return rows
 
+    def forget(self) -> None:
+        """Keep no rows: an operator who has changed something looks for the effect."""
+        self._read.clear()
+
     def watched(self, name: str) -> None:
         """A console watches this table."""
         self._watching[name] += 1

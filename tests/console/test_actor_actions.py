@@ -75,6 +75,26 @@ def test_a_restarted_provider_serves_again_and_each_request_has_one_outcome() ->
     assert desk.tree.statistics().is_conserved
 
 
+@pytest.mark.parametrize(
+    ("path", "ends"),
+    [
+        ("/providers", "; 2 actors below with it; 1 call in flight aborted, and their requests"),
+        ("/sessions", "; 2 actors below with it; 3 requests end with INTERNAL_ERROR; 0 messages"),
+        ("/sessions/1", "is started again; 2 requests end with INTERNAL_ERROR; 0 messages"),
+        ("/connections", "; 2 actors below with it; 2 clients disconnected; 0 messages"),
+        ("/connections/conn-1", "is started again; 1 client disconnected; 0 messages"),
+        ("/broker", "it ends after its present message and is started again; 0 messages"),
+    ],
+)
+def test_a_preview_names_everything_that_ends_with_an_actor(path: str, ends: str) -> None:
+    desk = OperatorDesk(limit=1)
+    first, second = desk.tree.client(), desk.tree.client()
+    first.call("a")
+    first.call("b")
+    second.call("c")
+    assert ends in desk.console().text("actor.restart", path, preview=True)
+
+
 def test_a_stopped_provider_stays_so_until_it_is_restarted() -> None:
     desk = OperatorDesk()
     console = desk.console()

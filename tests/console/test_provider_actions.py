@@ -164,6 +164,19 @@ def test_the_weight_of_a_tenant_is_changed_at_all_providers(shown: str) -> None:
         assert effect["effects"][0]["text"].endswith("goes from 50% to 75%")
 
 
+def test_a_look_after_an_action_shows_its_effect() -> None:
+    """Rows that are kept for consoles that watch are not those that it gets."""
+    desk = OperatorDesk()
+    console = desk.console()
+    desk.console().send({"op": "watch", "table": "providers", "every_s": 60})
+    for action, mode in ("pause", "paused"), ("resume", "open"), ("drain", "draining"):
+        console.act(f"provider.{action}", "kimi")
+        (snapshot,) = desk.console().send({"op": "watch", "table": "providers"})
+        columns = [each["name"] for each in console.greeting["tables"]["providers"]]
+        (row,) = [cells for key, *cells in snapshot["rows"] if key == "kimi"]
+        assert row[columns.index("mode")] == mode
+
+
 @pytest.mark.parametrize("weight", [10**400, -(10**309), True, "2"])
 def test_an_argument_that_is_no_number_is_refused(weight: object) -> None:
     refused = OperatorDesk().console().act("tenant.weight", "default", arguments={"weight": weight})

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sized
+from collections.abc import Iterator, Sequence, Sized
 from enum import Enum
 from itertools import islice
 from typing import Any
+
+import msgspec
 
 from exai_actors.core.operations.action import Effect, Undo, counted
 from exai_actors.core.statistics import ProviderStatistics
@@ -13,6 +15,17 @@ from exai_actors.core.statistics import ProviderStatistics
 MAX_STATE_ENTRIES = 200
 PACKAGE = "exai_actors"
 _OF_THE_RUNTIME = {"_cell", "actor_ref", "now", "system"}
+
+
+class Lost(msgspec.Struct, frozen=True):
+    """Everything that ends with an actor: the actors ``below`` it, what its providers have at
+    present, the requests of its sessions, and its clients; None if it has none of the kind.
+    """
+
+    below: int = 0
+    providers: Sequence[ProviderStatistics] = ()
+    requests: int | None = None
+    clients: int | None = None
 
 
 def suspended(waiting: int, below: int | None, state: str) -> Effect:
@@ -26,13 +39,13 @@ def resumed(waiting: int, below: int | None, state: str) -> Effect:
     return Effect(text + _with_subtree(below), state, Undo("actor.suspend", _subtree(below)))
 
 
-def stopped(waiting: int, provider: ProviderStatistics | None, state: str) -> Effect:
-    text = f"it ends after its present message and stays so until it is restarted{_lost(provider)}"
+def stopped(waiting: int, lost: Lost, state: str) -> Effect:
+    text = f"it ends after its present message and stays so until it is restarted{_in_text(lost)}"
     return Effect(f"{text}; {_waiting(waiting)} in it", state, Undo("actor.restart"))
 
 
-def restarted(waiting: int, provider: ProviderStatistics | None, state: str) -> Effect:
-    text = f"it ends after its present message and is started again{_lost(provider)}"
+def restarted(waiting: int, lost: Lost, state: str) -> Effect:
+    text = f"it ends after its present message and is started again{_in_text(lost)}"
     return Effect(f"{text}; {_waiting(waiting)} in it", state)
 
 
@@ -40,11 +53,21 @@ def _waiting(messages: int) -> str:
     return counted(messages, "message waits", "messages wait")
 
 
-def _lost(provider: ProviderStatistics | None) -> str:
-    if provider is None:
-        return ""
-    in_flight = counted(provider.in_flight, "call in flight", "calls in flight")
-    queued = counted(provider.queued, "queued request")
+def _in_text(lost: Lost) -> str:
+    text = _with_subtree(lost.below) if lost.below else ""
+    if lost.providers:
+        text += _lost_calls(lost.providers)
+    if lost.requests is not None:
+        text += f"; {counted(lost.requests, 'request ends', 'requests end')} with INTERNAL_ERROR"
+    if lost.clients is not None:
+        text += f"; {counted(lost.clients, 'client')} disconnected"
+    return text
+
+
+def _lost_calls(providers: Sequence[ProviderStatistics]) -> str:
+    calls = sum(provider.in_flight for provider in providers)
+    in_flight = counted(calls, "call in flight", "calls in flight")
+    queued = counted(sum(provider.queued for provider in providers), "queued request")
     return (
         f"; {in_flight} aborted, and their requests and {queued} go to another provider of their "
         "route or end with SERVICE_UNAVAILABLE"

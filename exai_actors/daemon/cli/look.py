@@ -46,7 +46,7 @@ def inspect(path: str, url: str, token: str | None, as_json: bool) -> None:
     A path is, for example, /providers/kimi; `exai ps` lists them.
     """
     found = run(_inspect(path, url, token))
-    from exai_actors.daemon.cli.output import print_error, print_json, print_line, printable
+    from exai_actors.daemon.cli.output import one_line, print_error, print_json, print_line
 
     if found is None:
         print_error(f"there is no actor at {path}; exai ps lists them")
@@ -54,7 +54,7 @@ def inspect(path: str, url: str, token: str | None, as_json: bool) -> None:
     if as_json:
         print_json(found)
         return
-    print_line(printable("\n".join(_lines(found))))
+    print_line("\n".join(map(one_line, _lines(found))))
 
 
 @click.command()
@@ -136,7 +136,7 @@ async def _events(
     as_json: bool,
 ) -> None:
     from exai_actors.client.console import open_console
-    from exai_actors.daemon.cli.output import print_json, print_line, printable
+    from exai_actors.daemon.cli.output import one_line, print_json, print_line
 
     seen: set[str] = set()
     async with open_console(url, token) as console:
@@ -154,7 +154,7 @@ async def _events(
                 print_json(fresh)
             for each in fresh if follow or not as_json else ():
                 text = json.dumps(each, ensure_ascii=False) if as_json else _event_line(each)
-                print_line(printable(text))
+                print_line(one_line(text))
             if not follow:
                 return
 

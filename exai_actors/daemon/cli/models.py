@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 @click.pass_context
 def models(context: click.Context, as_json: bool, url: str, token: str | None) -> None:
     """List the models that the broker can ask, one per line; the first is the default."""
-    from exai_actors.daemon.cli.output import print_error, print_json, print_line, printable
+    from exai_actors.daemon.cli.output import one_line, print_error, print_json, print_line
 
     found, troubles = ask_broker(url, token, _models)
     if as_json:
         print_json(list(found))
     else:
         for model in found:
-            print_line(printable(model))
+            print_line(one_line(model))
     for provider, trouble in troubles.items():
         print_error(f"{provider}: could not list its models: {trouble}")
     if found:

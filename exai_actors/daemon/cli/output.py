@@ -62,6 +62,14 @@ def printable(text: str) -> str:
     )
 
 
+def one_line(text: str) -> str:
+    """``text`` without line feeds and tabs as well: a word of a client is not taken for a row."""
+    return printable(text).translate(_ONE_LINE)
+
+
+_ONE_LINE = str.maketrans("\n\t", "\N{REPLACEMENT CHARACTER}" * 2)
+
+
 def discard_stdout() -> None:
     """Write to nowhere from now on: the interpreter flushes stdout once more at exit."""
     null = os.open(os.devnull, os.O_WRONLY)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from exai_actors.daemon.cli.columns import GAP, aligned
+from exai_actors.daemon.cli.output import one_line
 
 if TYPE_CHECKING:
     from exai_actors.client.console import WatchedTable
@@ -89,7 +90,7 @@ def _cell(value: Any, kind: str) -> str:
             return _seconds(value)
         case "flag":
             return "yes" if value else "NO"
-    return str(value)
+    return one_line(str(value))
 
 
 def _bytes(value: float) -> str:

@@ -22,12 +22,12 @@ def why(request: str, timeline: bool, url: str, token: str | None, as_json: bool
     REQUEST is its number, as in `exai top requests`, or the id that its client gave it.
     """
     answer = run(_ask(request, url, token, timeline=timeline))
-    from exai_actors.daemon.cli.output import print_json, print_line, printable
+    from exai_actors.daemon.cli.output import one_line, print_json, print_line
 
     if as_json:
         print_json(answer)
     else:
-        print_line(printable("\n".join(why_lines(answer))))
+        print_line("\n".join(map(one_line, why_lines(answer))))
 
 
 async def _ask(request: str, url: str, token: str | None, *, timeline: bool) -> dict[str, Any]:

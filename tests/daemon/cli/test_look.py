@@ -28,7 +28,7 @@ async def busy_broker() -> AsyncIterator[RunningBroker]:
     async with running_broker(CONFIG) as broker, broker.connect() as client:
         calls = [
             asyncio.create_task(client.call("chat", {"prompt": "my secret"}, request_id=name))
-            for name in ("first", "second")
+            for name in ("first\n9/9  forged\tr\x1b[2J", "second")
         ]
         async with asyncio.timeout(10):
             # Statistics can only be polled.
@@ -61,6 +61,10 @@ async def test_a_waiting_request_is_explained_to_people_and_to_scripts() -> None
     assert (unknown.code, unknown.out) == (7, "")
     assert unknown.err == "exai: there is no request 'third' without an outcome\n"
     assert "second" in top.out
+    for printed in (by_number, top):
+        assert "forged" in printed.out
+        assert not any(line.startswith("9/9") for line in printed.out.splitlines())
+        assert not set("\t\x1b") & set(printed.out)
     assert "my secret" not in text.out + as_json.out + top.out + inspected.out
     assert json.loads(inspected.out)["path"] == "/providers/kimi"
     assert nowhere.code == 7

@@ -43,6 +43,13 @@ def test_cells_are_written_by_the_kind_of_their_column() -> None:
     ]
 
 
+@pytest.mark.parametrize("word", ["a\nb", "a\tb", "a\x1b[2Jb", "a\rb", "a\0b", "\u202ea"])
+def test_a_word_of_a_client_is_in_one_row(word: str) -> None:
+    _, line = table([word, 0.25, 61.2, True, 0]).split("\n")
+    assert line.isprintable()
+    assert line.endswith("   25%  61.2 s  yes")
+
+
 @pytest.mark.parametrize(
     ("kind", "value", "text"),
     [
