@@ -55,3 +55,6 @@ TenantName = NewType("TenantName", str)
 
 DEFAULT_TENANT = TenantName("")
 """The tenant of the sessions for which the configuration names none."""
+
+DEFAULT_TENANT_SHOWN = "default"
+"""The name of DEFAULT_TENANT for people, and its key in tables."""

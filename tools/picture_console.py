@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Literal
 
 from playwright.async_api import Browser, Page, async_playwright
+from playwright.async_api import TimeoutError as TooLate
 
 from exai_actors.client import connect
 from exai_actors.errors import BrokerError
@@ -35,6 +36,7 @@ from tools.real_parts import CHROMIUM_MISSING, chromium  # noqa: E402
 
 IMAGES = ROOT / "docs" / "img"
 MAX_BYTES = 200_000
+ATTEMPTS = 10
 FLAGS = [
     "--disable-quic",
     "--no-first-run",
@@ -169,12 +171,26 @@ async def _documentation(browser: Browser, address: str) -> None:
         await log_in(page, address)
         await asyncio.sleep(3)
         _pack(await page.screenshot(), f"console-{scheme}.webp")
-    await page.goto(f"{address}/requests?filter=state:queued&sort=-waited_s")
-    await page.wait_for_selector(".status.live")
-    await page.keyboard.press("j")
-    await page.keyboard.press("Enter")
-    await asyncio.sleep(2)
-    _pack(await page.screenshot(), "console-why.webp")
+    _pack(await _why(page, address), "console-why.webp")
+
+
+async def _why(page: Page, address: str) -> bytes:
+    """A request that waits for some seconds more, with the reason and the requests ahead of it."""
+    for _ in range(ATTEMPTS):
+        # Those that start last: they still wait when their answers are on the page.
+        await page.goto(f"{address}/requests?filter=state:queued&sort=-starts_in_s")
+        await page.wait_for_selector(".status.live")
+        await page.wait_for_selector("tbody tr[aria-rowindex]")
+        await asyncio.sleep(1.5)  # the header has rates from its second frame on
+        await page.keyboard.press("j")
+        await page.keyboard.press("Enter")
+        with contextlib.suppress(TooLate):
+            for part in (".why", ".ahead li", ".timeline li"):
+                await page.wait_for_selector(f"#detail {part}", timeout=5_000)
+            picture = await page.screenshot()
+            if not await page.locator("#detail .stale").count():
+                return picture
+    raise SystemExit("no request waited long enough for a picture")
 
 
 async def _open(browser: Browser, scheme: Literal["dark", "light"]) -> Page:

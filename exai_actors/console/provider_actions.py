@@ -27,12 +27,11 @@ from exai_actors.core.operations.provider_effects import ProviderChange, effect_
 from exai_actors.core.operations.tenant_effects import session_weight_effect, weight_effect
 from exai_actors.core.operators import Role
 from exai_actors.core.statistics import ProviderStatistics
-from exai_actors.ids import DEFAULT_TENANT, ProviderName, TenantName
+from exai_actors.ids import DEFAULT_TENANT, DEFAULT_TENANT_SHOWN, ProviderName, TenantName
 from exai_actors.messages.provider import ChangeProvider
 from exai_actors.runtime import PathRef
 
 Arguments = Mapping[str, Any]
-DEFAULT_TENANT_SHOWN = "default"
 
 _LIMIT = Argument("limit", ArgumentKind.COUNT, "calls that may run at the same time")
 _MODEL = Argument("model", ArgumentKind.TEXT, "a model with a limit of its own", required=False)
@@ -121,10 +120,12 @@ class ProviderActions:
         return Plan(effect, partial(self._send, (ProviderName(target),), change))
 
     def _plan_weight(self, target: str, arguments: Arguments) -> Plan:
-        name = TenantName("" if target == DEFAULT_TENANT_SHOWN else target)
         tenants = tuple(self._parts.tenants())
-        change = SetWeight(name, arguments["weight"])
         known = frozenset(TenantName(each.name) for each in tenants) - {DEFAULT_TENANT}
+        name = TenantName(target)
+        if name == DEFAULT_TENANT_SHOWN and name not in known:
+            name = DEFAULT_TENANT
+        change = SetWeight(name, arguments["weight"])
         _check(change, frozenset(), known)
         effect = weight_effect(name, change.weight, tenants)
         return Plan(effect, partial(self._send, tuple(self._providers), change))

@@ -10,6 +10,7 @@ from urllib.parse import parse_qs
 
 from exai_actors.console.feed import Sources
 from exai_actors.console.web.files import File, Files
+from exai_actors.console.web.html import element, joined
 from exai_actors.console.web.page import ROWS, Section, View, console_page, login_page, message_page
 from exai_actors.console.web.panes import BASE, Pane, panes
 from exai_actors.console.web.snapshots import Snapshots
@@ -51,10 +52,22 @@ _PLAIN = re.compile(r"[!-\[\]-~]*")
 _SHOWN = ("health", "in_flight", "limit", "queued", "restarts", "alarms")
 
 
+def missing_page(files: Files) -> Response:
+    """The answer for a path below the console's that is none of its pages."""
+    page = message_page(
+        files,
+        "No such page",
+        "The console has no page at this address.",
+        joined("Its pages begin at ", element("a", {"href": BASE}, "the overview"), "."),
+    )
+    return _page(404, page)
+
+
 def console_pages(
     sources: Sources,
     operators: Operators,
     clock: Clock,
+    files: Files,
     *,
     version: str,
     note_wrong_token: Callable[[str], float],
@@ -65,7 +78,9 @@ def console_pages(
     """
     snapshots = Snapshots(sources, clock.now, cpu)
     tables = [table.name for table in sources.tables]
-    return _ConsolePages(snapshots, tables, operators, clock, version, note_wrong_token).by_path()
+    return _ConsolePages(
+        snapshots, tables, operators, clock, files, version, note_wrong_token
+    ).by_path()
 
 
 class _ConsolePages:
@@ -75,6 +90,7 @@ class _ConsolePages:
         tables: Sequence[str],
         operators: Operators,
         clock: Clock,
+        files: Files,
         version: str,
         note_wrong_token: Callable[[str], float],
     ) -> None:
@@ -83,7 +99,7 @@ class _ConsolePages:
         self._wall = clock.wall
         self._version = version
         self._note_wrong_token = note_wrong_token
-        self._files = Files()
+        self._files = files
         self._has_summary = "broker" in tables
         self._panes = panes(tables)
 

@@ -33,8 +33,10 @@ def pages(url: str, version: str, statistics: Callable[[], BrokerStatistics]) ->
     return {"/": Page(index), "/healthz": Page(alive), "/readyz": Page(ready)}
 
 
-def missing(url: str) -> Callable[[PageRequest], Response]:
-    """Answers requests for other paths; those for the API of OpenAI with an error of its form."""
+def missing(url: str, console: Callable[[], Response]) -> Callable[[PageRequest], Response]:
+    """Answers requests for other paths; those for the API of OpenAI with an error of its form, and
+    those below the console's with ``console``.
+    """
 
     def answer(request: PageRequest) -> Response:
         path = request.head.path
@@ -45,6 +47,8 @@ def missing(url: str) -> Callable[[PageRequest], Response]:
             )
             error = {"message": message, "type": "invalid_request_error", "code": "not_served"}
             return Response(404, orjson.dumps({"error": error}), JSON)
+        if path.startswith("/console/"):
+            return console()
         text = f"There is nothing here. Clients connect over WebSocket to {url}.\n"
         return Response(404, text.encode())
 

@@ -20,6 +20,7 @@ from exai_actors.actors.crash_report import CrashReport
 from exai_actors.actors.tree import Listeners, ProviderParts, Randomness, Tree
 from exai_actors.console.consoles import PATH as CONSOLE_PATH
 from exai_actors.console.consoles import Consoles
+from exai_actors.console.web.files import Files
 from exai_actors.core.capacity.account import Account
 from exai_actors.core.capacity.changes import Change
 from exai_actors.core.routing import RouteSettings, RoutingTable
@@ -33,7 +34,7 @@ from exai_actors.daemon.config.provider_tables import (
     SyntheticProvider,
 )
 from exai_actors.daemon.config.tables import Config
-from exai_actors.daemon.console_pages import console_pages
+from exai_actors.daemon.console_pages import console_pages, missing_page
 from exai_actors.daemon.fault_recordings import FaultRecordings
 from exai_actors.daemon.live_changes import change_provider
 from exai_actors.daemon.logs.runtime_events import log_event
@@ -169,6 +170,7 @@ class Broker:
             settings=websocket_settings(self.config),
         )
         self.port = await server.start()
+        files = Files()
         server.serve_http(
             HttpServer(
                 policy=server.policy,
@@ -179,12 +181,13 @@ class Broker:
                         self._consoles.sources,
                         self._consoles.operators,
                         self._clock,
+                        files,
                         version=__version__,
                         note_wrong_token=self._consoles.note_wrong_token,
                     ),
                     "/metrics": metrics,
                 },
-                missing=missing(self.url),
+                missing=missing(self.url, partial(missing_page, files)),
                 wall=self._clock.wall,
             )
         )

@@ -184,6 +184,16 @@ def test_an_argument_that_is_no_number_is_refused(weight: object) -> None:
     assert "is a number" in refused["message"]
 
 
+def test_a_configured_tenant_may_have_the_name_of_the_default_one() -> None:
+    desk = OperatorDesk(tokens=(("token-of-default", Identity(TenantName("default"))),))
+    for account in desk.tree.accounts.values():
+        account.weights[TenantName("default")] = 1.0
+    desk.console().act("tenant.weight", "default", arguments={"weight": 3})
+    for provider in ("kimi", "glm"):
+        weights = desk.tree.statistics(provider).weights
+        assert (weights["default"], weights.get("")) == (3.0, None)
+
+
 @pytest.mark.parametrize(
     ("action", "arguments", "problem"),
     [

@@ -74,6 +74,7 @@ class Site:
             sources,
             operators,
             self.clock,
+            Files(),
             version="1.2.3",
             note_wrong_token=lambda address: note_wrong_token(wrong_tokens, address, 0.0),
             cpu=self.clock.now,

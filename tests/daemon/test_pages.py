@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import orjson
 import pytest
 from msgspec.structs import replace
 
+from exai_actors.console.web.files import Files
 from exai_actors.core.statistics import BrokerStatistics, ProviderStatistics
+from exai_actors.daemon.console_pages import missing_page
 from exai_actors.daemon.pages import missing, pages
 from exai_actors.edges.http_server.request import RequestHead
 from exai_actors.edges.http_server.server import PageRequest, Response
@@ -95,13 +98,27 @@ def test_a_draining_broker_is_alive_and_not_ready() -> None:
     assert (ready.status, orjson.loads(ready.body)["reasons"]) == (503, ["the broker is draining"])
 
 
+def absent(path: str) -> Response:
+    return missing(URL, partial(missing_page, Files()))(request(path))
+
+
 def test_a_person_with_a_browser_learns_how_to_connect() -> None:
     assert URL in answer("/", broker()).body.decode()
-    assert URL in missing(URL)(request("/favicon.ico")).body.decode()
+    assert URL in absent("/favicon.ico").body.decode()
+    assert URL in absent("/consoles").body.decode()
+
+
+@pytest.mark.parametrize("path", ["/console/nothing", "/console/static/old/app.js", "/console//"])
+def test_an_unknown_page_of_the_console_leads_to_the_console(path: str) -> None:
+    unknown = absent(path)
+    assert (unknown.status, unknown.content_type) == (404, "text/html; charset=utf-8")
+    assert 'href="/console"' in unknown.body.decode()
+    assert URL not in unknown.body.decode()
+    assert "Content-Security-Policy" in dict(unknown.fields)
 
 
 @pytest.mark.parametrize("path", ["/v1", "/v1/models", "/v1/chat/completions", "/v1/messages"])
 def test_an_sdk_gets_an_error_that_it_can_show(path: str) -> None:
-    refused = missing(URL)(request(path))
+    refused = absent(path)
     assert (refused.status, refused.content_type) == (404, "application/json")
     assert URL in orjson.loads(refused.body)["error"]["message"]

@@ -8,7 +8,7 @@ from exai_actors.console.tables.cells import COUNT, SHARE, TEXT, share
 from exai_actors.core.observe.query import Column, Table
 from exai_actors.core.observe.tables import Keyed
 from exai_actors.core.statistics import TenantStatistics
-from exai_actors.ids import TenantName
+from exai_actors.ids import DEFAULT_TENANT_SHOWN, TenantName
 
 TENANTS = Table(
     "tenants",
@@ -43,10 +43,11 @@ def tenant_rows(
     weights = sum(tenant.weight for tenant in all_tenants if tenant.name in competing)
     for tenant in all_tenants:
         received = tokens.get(TenantName(tenant.name), 0)
+        name = tenant.name or DEFAULT_TENANT_SHOWN
         yield (
-            tenant.name or "default",
+            name,
             (
-                tenant.name or "default",
+                name,
                 tenant.weight,
                 len(tenant.sessions),
                 tenant.in_flight,

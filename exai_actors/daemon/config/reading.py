@@ -127,9 +127,10 @@ def _checked(
     """Apply the rules between keys, leaving out tables that have problems already."""
     server, access, routes = settings.server, settings.access, settings.route
     providers = settings.provider or DEFAULT_PROVIDERS
+    has_shared_token = bool(server.token or server.token_file)
     checks: list[tuple[set[str], Iterator[rules.Finding]]] = [
         ({"server"}, rules.server_findings(server, access)),
-        ({"access"}, rules.access_findings(access)),
+        ({"access"}, rules.access_findings(access, has_shared_token=has_shared_token)),
         ({"operator"}, rules.token_findings("operator", settings.operator)),
         ({"provider"}, rules.provider_findings(providers)),
         ({"provider", "route"}, rules.route_findings(routes, providers)),

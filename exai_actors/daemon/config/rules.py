@@ -22,7 +22,7 @@ from exai_actors.daemon.config.tables import (
 )
 from exai_actors.daemon.config.toml_lines import KeyPath
 from exai_actors.daemon.config.wording import suggestion
-from exai_actors.ids import ProviderName
+from exai_actors.ids import DEFAULT_TENANT_SHOWN, ProviderName
 
 HOW_TO_GENERATE = 'python3 -c "import secrets; print(secrets.token_urlsafe(32))"'
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -239,11 +239,19 @@ def key_findings(
     return keys, findings
 
 
-def access_findings(access: tuple[AccessConfig, ...]) -> Iterator[Finding]:
-    """As ``token_findings``; and a tenant has one weight."""
+def access_findings(
+    access: tuple[AccessConfig, ...], *, has_shared_token: bool
+) -> Iterator[Finding]:
+    """As ``token_findings``; a tenant has one weight, and its name is that of no other."""
     yield from token_findings("access", access)
     weights: dict[str, tuple[str, float]] = {}
     for index, entry in enumerate(access):
+        if has_shared_token and entry.tenant_name == DEFAULT_TENANT_SHOWN:
+            yield Finding(
+                ("access", index, "tenant" if entry.tenant else "name"),
+                f'"{DEFAULT_TENANT_SHOWN}" is the tenant of all clients with the token of '
+                "[server]; choose another name",
+            )
         first, weight = weights.setdefault(entry.tenant_name, (entry.name, entry.weight))
         if weight != entry.weight:
             yield Finding(

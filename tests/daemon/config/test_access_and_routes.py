@@ -17,6 +17,7 @@ from exai_actors.ids import DEFAULT_TENANT, TenantName
 from tests.daemon.configs import config_of, errors, reading
 
 TOKEN = "token of the desk"
+SHARED = "shared-token-of-the-desk"
 BATCH = "token-of-the-batch"
 TENANT = '[[access]]\nname = "{0}"\ntoken_env = "{0}"\ntenant = "t"\n'
 ASKED = '[[provider]]\npreset = "ollama"\n'
@@ -63,6 +64,23 @@ def test_a_token_file_is_found_beside_the_configuration(tmp_path: Path) -> None:
     assert found.config is not None
     assert found.warnings == ()
     assert authenticator(found.config).identify(BATCH) == Identity(TenantName("batch"))
+
+
+@pytest.mark.parametrize(
+    ("entry", "key"),
+    [
+        ('name = "default"\n', "name"),
+        ('name = "desk"\ntenant = "default"\n', "tenant"),
+    ],
+)
+def test_no_tenant_has_the_name_of_that_of_the_shared_token(entry: str, key: str) -> None:
+    text = f'[[access]]\n{entry}token_env = "BATCH"\n'
+    assert config_of(text, {"BATCH": BATCH}).access[0].tenant_name == "default"
+    for shared in ({"EXAI_WS_TOKEN": SHARED}, {}):
+        server = "" if shared else f'[server]\ntoken = "{SHARED}"\n'
+        (found,) = errors(server + text, {"BATCH": BATCH, **shared})
+        assert f"[[access]] {key}: " in found
+        assert '"default" is the tenant of all clients with the token of [server]' in found
 
 
 def test_a_missing_token_variable_is_only_a_missing_key() -> None:
