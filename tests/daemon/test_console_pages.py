@@ -181,7 +181,7 @@ def test_a_page_reads_only_its_part_of_a_long_table(site: Site) -> None:
     assert site.many.read <= 400
 
 
-@pytest.mark.parametrize("query", ["filter=7", "sort=count", "skip=1901", "skip=999999999"])
+@pytest.mark.parametrize("query", ["filter=7", "sort=count", "skip=1901", "skip=1000000"])
 def test_a_page_does_not_hold_up_the_broker_to_search_a_long_table(site: Site, query: str) -> None:
     page = site.text(f"/console/many?{query}")
     assert "Of 5,000 rows, a page can show only the first 2,000" in page
@@ -197,6 +197,7 @@ def test_headings_lead_to_the_table_in_their_order(site: Site) -> None:
 @pytest.mark.parametrize(
     ("query", "problem"),
     [
+        ("skip=999999999", "skip from 0 to 1000000"),
         ("sort=colour", "there is no column 'colour' in parts"),
         ("filter=colour%3E3", "there is no column 'colour' in parts"),
         (f"filter={'x' * 201}", "a filter has at most 200 characters"),
