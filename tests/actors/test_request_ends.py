@@ -13,6 +13,7 @@ from exai_actors.core.authentication import Identity
 from exai_actors.core.calls import FailureKind, IfBusy, Usage
 from exai_actors.core.capacity.settings import CapacitySettings, RetrySettings
 from exai_actors.core.observe.request_ends import RequestEnd
+from exai_actors.core.observe.usage import SLICE_S
 from exai_actors.core.routing import RouteSettings
 from exai_actors.core.trace_context import TraceContext
 from exai_actors.ids import ProviderName, TenantName
@@ -20,6 +21,7 @@ from exai_actors.messages.session import LimitText
 from exai_actors.ports import Peer
 from exai_actors.testing.tree import ManualClient, ManualTree
 
+HOUR_S = 3600.0
 TOKEN = "e" * 16
 PARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 OTHER_PARENT = "00-aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa-bbbbbbbbbbbbbbbb-00"
@@ -244,3 +246,39 @@ def test_a_request_that_is_lost_with_its_session_has_one_end_and_a_returned_one_
     tree.upstream.calls[1].complete()
     tree.settle()
     assert [(each.request, each.outcome) for each in ends[1:]] == [("in the session", "completed")]
+
+
+def test_tokens_and_usage_are_counted_by_model_tenant_and_slice_of_time() -> None:
+    tokens = {name: name * 6 for name in ("ann", "bob")}
+    tree = ManualTree(
+        models=("moon", "sun"),
+        tokens=tuple((token, Identity(TenantName(name))) for name, token in tokens.items()),
+    )
+    clients = {name: tree.client(f"of {name}", token=token) for name, token in tokens.items()}
+
+    def answered(tenant: str, model: str, text: str) -> None:
+        clients[tenant].call(f"r-{len(tree.upstream.calls)}", arguments={"model": model})
+        tree.upstream.calls[-1].complete(text)
+        tree.settle()
+
+    answered("ann", "moon", "1 2 3")
+    answered("ann", "sun", "1 2 3 4")
+    answered("bob", "moon", "1")
+    tree.advance(HOUR_S + 2 * SLICE_S)
+    answered("ann", "sun", "1 2 3 4 5")
+    tree.advance(SLICE_S)
+    answered("ann", "moon", "1 2")
+    completed = {
+        series[:3]: (tally.requests, tally.completion_tokens)
+        for series, tally in tree.request_board.figures.series.items()
+    }
+    assert completed == {
+        ("ann", "kimi", "moon"): (2, 5),
+        ("ann", "kimi", "sun"): (2, 9),
+        ("bob", "kimi", "moon"): (1, 1),
+    }
+    now = tree.system.driver.now()
+    assert {
+        (user[0], user[2]): (hour.calls, day.calls)
+        for user, hour, day in tree.accounts[ProviderName("kimi")].usage.users(now)
+    } == {("ann", "moon"): (1, 2), ("ann", "sun"): (1, 2), ("bob", "moon"): (0, 1)}

@@ -250,7 +250,7 @@ class ProviderActor(LoopActor):
     def running(self) -> Counter[User]:
         """How many calls of each user run."""
         return Counter(
-            (call.flow.tenant.name, call.flow.session, call.model)
+            _user_of(call)
             for pool in self._dispatcher.pools
             for call in pool.ledger.held.values()
             if call.flow.session != NO_SESSION
@@ -357,7 +357,11 @@ class ProviderActor(LoopActor):
     def _start(self, call: ProviderCall) -> None:
         self._counts.granted += 1
         if call.attempts == 1:
-            self._figures.waits.add(call.granted_at - call.admitted_at)
+            waited_s = call.granted_at - call.admitted_at
+            if waited_s:
+                self._figures.waits.add(waited_s)
+            else:
+                self._figures.waits.counts[0] += 1
             for run in call.runs:
                 if run.options.reports_progress:
                     self._replies.granted(run)
@@ -423,16 +427,19 @@ class ProviderActor(LoopActor):
         cost = prompt + COMPLETION_WEIGHT * answer
         self._dispatcher.settlement.completed(call, prompt + answer, cost, now)
         flow = call.flow
-        user = flow.tenant.name, flow.session, call.model
-        self._account.usage.note(user, prompt + answer, now)
+        used = flow.used
+        if used is None or now >= used.until or call.model != flow.used_model:
+            used = flow.used = self._account.usage.present(_user_of(call), now)
+            flow.used_model = call.model
+        used.calls += 1
+        used.tokens += prompt + answer
         if call.live:
             self._replies.completed(call, completion)
 
     def _aborted(self, call: ProviderCall, aborted: Aborted, now: float) -> None:
         self._counts.aborted += 1
         self._dispatcher.settlement.aborted(call, call.cost_so_far, now)
-        user = call.flow.tenant.name, call.flow.session, call.model
-        self._account.usage.note(user, call.prompt_tokens + call.sent_length / 4, now)
+        self._account.usage.note(_user_of(call), call.prompt_tokens + call.sent_length / 4, now)
         if call.live:
             message = aborted.because or "the call was aborted"
             sent = bool(aborted.because or call.sent_length)
@@ -575,3 +582,7 @@ class ProviderActor(LoopActor):
         for call in tuple(self._dispatcher.started()):
             if call.upstream_call is not None:
                 call.upstream_call.abort()
+
+
+def _user_of(call: ProviderCall) -> User:
+    return call.flow.tenant.name, call.flow.session, call.model

@@ -149,7 +149,6 @@ class SessionActor(LoopActor):
         self._local_tools = LocalTools(directory, clock, settings.tenant)
         self._log = RequestLog(session_id, settings.tenant)
         self._request_board = request_board
-        self._figures = request_board.figures
         self._ends = RequestEnds(session_id, settings.tenant, request_board, directory.board)
         self._memory_board = memory_board
         self._memory = SessionMemory(
@@ -216,9 +215,7 @@ class SessionActor(LoopActor):
 
     def _note_end(self, active: ActiveRequest, outcome: Outcome) -> None:
         """Count and report the end of a request that this session does not answer."""
-        self._figures.ended(self._settings.tenant, active.route, outcome)
-        if self._ends.is_observed:
-            self._ends.ended(active, outcome, self.now(), None)
+        self._ends.ended(active, outcome, self.now(), None)
 
     def _leave_boards(self) -> None:
         self._memory_board.sessions.discard(self._memory)
@@ -575,9 +572,7 @@ class SessionActor(LoopActor):
         """Send the outcome to all waiters, and start the requests that waited for the room."""
         now = self.now()
         startable = self._requests.end(active, outcome, now)
-        self._figures.ended(self._settings.tenant, active.route, outcome)
-        if self._ends.is_observed:
-            self._ends.ended(active, outcome, now, reply)
+        self._ends.ended(active, outcome, now, reply)
         self._local_tools.record(active.run, "chat", outcome.kind)
         self._connections.ended(active, outcome)
         if startable:

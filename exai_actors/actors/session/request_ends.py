@@ -1,4 +1,4 @@
-"""Reports the ends of one session's requests to those that observe them."""
+"""Counts the ends of one session's requests, and reports them to those that observe them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from exai_actors.actors.log import logs_details, shown
 from exai_actors.actors.session.request_log import log_end
 from exai_actors.core.calls import Outcome
-from exai_actors.core.observe.request_ends import RequestEnd
+from exai_actors.core.observe.request_ends import RequestEnd, Tally
+from exai_actors.core.routing import Route
 from exai_actors.core.session.requests import ActiveRequest
 from exai_actors.core.trace_context import TraceContext
 from exai_actors.ids import RequestKey, SessionId, TenantName
@@ -26,11 +27,13 @@ class RequestEnds:
     """``is_observed`` is false if nothing but the counts on the board is wanted."""
 
     __slots__ = (
+        "_counted_route",
         "_figures",
         "_id",
         "_observers",
         "_shown_tenant",
         "_statistics",
+        "_tally",
         "_tenant",
         "_tracer",
         "is_observed",
@@ -47,6 +50,9 @@ class RequestEnds:
         self._tenant = tenant
         self._shown_tenant = tenant or "default"
         self._figures = board.figures
+        # That of the completed requests of the route that one ended last.
+        self._tally = Tally()
+        self._counted_route: Route | None = None
         self._statistics = statistics
         self._tracer = board.tracer
         self._observers = (*board.observers, *((log_end,) if logs_details() else ()))
@@ -60,7 +66,28 @@ class RequestEnds:
     def ended(
         self, active: ActiveRequest, outcome: Outcome, now: float, reply: Reply | None
     ) -> None:
-        """Report an outcome; ``reply`` led to it, None if it was not a provider's."""
+        """Count and report an outcome; ``reply`` led to it, None if it was not a provider's."""
+        result = outcome.result
+        if result is None:
+            self._figures.ended(self._tenant, active.route, outcome)
+        else:
+            route = active.route
+            if route is not self._counted_route:
+                self._counted_route = route
+                series = (self._tenant, route.provider, route.model, outcome.kind, None)
+                self._tally = self._figures.tally(series)
+            tally = self._tally
+            tally.requests += 1
+            usage = result.usage
+            if usage is not None:
+                tally.prompt_tokens += usage.prompt_tokens
+                tally.completion_tokens += usage.completion_tokens
+        if self.is_observed:
+            self._report(active, outcome, now, reply)
+
+    def _report(
+        self, active: ActiveRequest, outcome: Outcome, now: float, reply: Reply | None
+    ) -> None:
         granted_at, attempts = inf, 0
         match reply:
             case None:

@@ -6,6 +6,7 @@ import heapq
 from typing import Any
 
 from exai_actors.core.capacity.virtual_time import StartTimeClock, VirtualTag
+from exai_actors.core.observe.usage import Used
 from exai_actors.ids import RequestKey, SessionId, TenantName
 
 
@@ -60,7 +61,8 @@ class Flow:
     1 / weight among the sessions of its tenant.
 
     ``aside`` counts further ones, which wait without a turn. ``arrived`` counts its requests since
-    ``rate``, their number a second of late, was estimated.
+    ``rate``, their number a second of late, was estimated. ``used`` counts its ended calls of
+    ``used_model``, the last one.
     """
 
     __slots__ = (
@@ -74,6 +76,8 @@ class Flow:
         "session",
         "tag",
         "tenant",
+        "used",
+        "used_model",
         "waiting",
     )
 
@@ -89,6 +93,8 @@ class Flow:
         self._last_number = 0
         self.arrived = 0
         self.rate = 0.0
+        self.used: Used | None = None
+        self.used_model = ""
 
     def set_weight(self, weight: float) -> None:
         """Set the weight for all later grants; what is charged for calls in flight stays."""

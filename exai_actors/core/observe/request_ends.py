@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol
 
 import msgspec
@@ -56,7 +57,8 @@ class Tracer(Protocol):
     def began(self, parent: TraceContext | None) -> RequestSpan: ...
 
 
-class Tally(msgspec.Struct):
+@dataclass(slots=True)
+class Tally:
     """The requests of one series and their LLM tokens."""
 
     requests: int = 0
@@ -83,8 +85,7 @@ class RequestFigures:
         """Count a request that had a route."""
         result, error = outcome.result, outcome.error
         code = None if error is None else error.code
-        series = (tenant, route.provider, route.model, outcome.kind, code)
-        tally = self.series.get(series) or self._new(series)
+        tally = self.tally((tenant, route.provider, route.model, outcome.kind, code))
         tally.requests += 1
         usage = None if result is None else result.usage
         if usage is not None:
@@ -95,11 +96,12 @@ class RequestFigures:
         self, tenant: TenantName, kind: OutcomeKind, code: ErrorCode | None, tool: str = ""
     ) -> None:
         """Count a request that had no route: an early end, or a local tool."""
-        series: Series = (tenant, "", tool, kind, code)
-        tally = self.series.get(series) or self._new(series)
-        tally.requests += 1
+        self.tally((tenant, "", tool, kind, code)).requests += 1
 
-    def _new(self, series: Series) -> Tally:
+    def tally(self, series: Series) -> Tally:
+        """The tally of a series, which stays the same object."""
+        if (found := self.series.get(series)) is not None:
+            return found
         tenant, provider, model, kind, code = series
         if model and len(self.series) >= MAX_SERIES:
             model = OTHER

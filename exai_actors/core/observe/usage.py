@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterator
-
-import msgspec
+from dataclasses import dataclass
 
 from exai_actors.ids import SessionId, TenantName
 
@@ -24,11 +23,15 @@ User = tuple[TenantName, SessionId, str]
 """A tenant, its session, and the model that it used."""
 
 
-class Used(msgspec.Struct):
-    """What one user has used within some time."""
+@dataclass(slots=True)
+class Used:
+    """What one user has used within some time; that of a slice counts calls that end before
+    ``until``.
+    """
 
     calls: int = 0
     tokens: float = 0.0
+    until: float = 0.0
 
     def add(self, other: Used) -> None:
         self.calls += other.calls
@@ -53,13 +56,19 @@ class UsageBook:
 
     def note(self, user: User, tokens: float, now: float) -> None:
         """Count a call that has ended."""
+        used = self.present(user, now)
+        used.calls += 1
+        used.tokens += tokens
+
+    def present(self, user: User, now: float) -> Used:
+        """The entry that counts the calls of this user now, and until the end of its slice."""
         if now >= self._ends:
             self._turn(now)
         used = self._present.get(user)
         if used is None:
             used = _entry(self._present, user)
-        used.calls += 1
-        used.tokens += tokens
+            used.until = self._ends
+        return used
 
     def users(self, now: float) -> Iterator[tuple[User, Used, Used]]:
         """Each user with its usage of the last hour and of the last day."""
