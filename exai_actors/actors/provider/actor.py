@@ -405,7 +405,7 @@ class ProviderActor(LoopActor):
         if changed:
             log_changes(self._account, self._name)
         self._settling = None
-        if self._dispatcher.has_waiting():
+        if any(self._dispatcher.all_waiting):
             self._pump()
         elif changed:
             # The end of a hold is reported even if no call waits for it.

@@ -147,6 +147,7 @@ class SessionActor(LoopActor):
         self._timer: Cancellable | None = None
         self._timer_due = inf
         self._local_tools = LocalTools(directory, clock, settings.tenant)
+        self._events = self._local_tools.events
         self._log = RequestLog(session_id, settings.tenant)
         self._request_board = request_board
         self._ends = RequestEnds(session_id, settings.tenant, request_board, directory.board)
@@ -573,7 +574,7 @@ class SessionActor(LoopActor):
         now = self.now()
         startable = self._requests.end(active, outcome, now)
         self._ends.ended(active, outcome, now, reply)
-        self._local_tools.record(active.run, "chat", outcome.kind)
+        self._events.append((self._clock.wall(), active.run, "chat", outcome.kind))
         self._connections.ended(active, outcome)
         if startable:
             self._start_all(startable)

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from exai_actors.actors.log import shown
 from exai_actors.core import error_bodies
-from exai_actors.core.calls import Outcome, OutcomeKind
+from exai_actors.core.calls import Outcome
 from exai_actors.core.statistics import TenantStatistics
 from exai_actors.core.tools.local import Event, answer
 from exai_actors.core.tools.table import LocalRequest
@@ -24,19 +24,15 @@ MAX_EVENTS = 50
 
 
 class LocalTools:
-    """Runs local tools; remembers how the last MAX_EVENTS requests of the session ended."""
+    """Runs local tools; ``events`` has the ends of the last MAX_EVENTS requests of the session."""
 
-    __slots__ = ("_clock", "_directory", "_events", "_tenant")
+    __slots__ = ("_clock", "_directory", "_tenant", "events")
 
     def __init__(self, directory: Directory, clock: Clock, tenant: TenantName) -> None:
         self._tenant = tenant
         self._directory = directory
         self._clock = clock
-        self._events: deque[Event] = deque(maxlen=MAX_EVENTS)
-
-    def record(self, request: RequestKey, tool: str, kind: OutcomeKind) -> None:
-        """Add the end of a request to the events."""
-        self._events.append((self._clock.wall(), request, tool, kind))
+        self.events: deque[Event] = deque(maxlen=MAX_EVENTS)
 
     def run(self, request: RequestKey, local: LocalRequest) -> Outcome:
         """Run a tool that needs no provider."""
@@ -44,8 +40,8 @@ class LocalTools:
         statistics = directory.statistics()
         if local.tool in ("status", "health"):
             statistics = replace(statistics, tenants=self._tenants())
-        result = answer(local, directory.routing, statistics, self._events)
-        self.record(request, local.tool, "completed")
+        result = answer(local, directory.routing, statistics, self.events)
+        self.events.append((self._clock.wall(), request, local.tool, "completed"))
         return Outcome("completed", result)
 
     def _tenants(self) -> tuple[TenantStatistics, ...]:

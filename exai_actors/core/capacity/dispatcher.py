@@ -64,7 +64,6 @@ class Dispatcher(Generic[C]):
     """
 
     __slots__ = (
-        "_all_waiting",
         "_budget",
         "_by_model",
         "_ledgers",
@@ -72,6 +71,7 @@ class Dispatcher(Generic[C]):
         "_refusals",
         "_turn",
         "account",
+        "all_waiting",
         "displaced",
         "expired",
         "guards",
@@ -107,11 +107,12 @@ class Dispatcher(Generic[C]):
         )
         self._refusals: Refusals[C] = Refusals(self.guards, self.waits)
         self.retries: RetryQueue[C] = RetryQueue()
-        self._all_waiting: tuple[Sized, ...] = (
+        self.all_waiting: tuple[Sized, ...] = (
             *(pool.queue.queued for pool in self.pools),
             self.retries.waiting,
             account.quarantined,
         )
+        """All calls, and resting permits, that wait for ``pump``. To be changed only here."""
         self._budget = RetryBudget(account.settings.retry)
         self.settlement: Settlement[C] = Settlement(
             account, self.guards, self._budget, self.retries
@@ -124,10 +125,6 @@ class Dispatcher(Generic[C]):
         account.circuit.forget_probes()
         for hold in account.holds():
             hold.forget_probe()
-
-    def has_waiting(self) -> bool:
-        """Whether a call, or a resting permit, waits for ``pump``."""
-        return any(self._all_waiting)
 
     @property
     def queued(self) -> int:

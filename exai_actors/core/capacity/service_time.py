@@ -30,8 +30,10 @@ class ServiceTime:
         """Note how long an answered call held its permit."""
         if self._mean is None:
             self._mean = 0.0
-        self._samples += 1
-        weight = max(self.weight, 1 / self._samples)
+        samples = self._samples = self._samples + 1
+        weight = self.weight
+        if weight * samples < 1:
+            weight = 1 / samples
         self._mean += weight * (seconds - self._mean)
 
     def at_least(self, seconds: float) -> None:

@@ -298,20 +298,24 @@ class SessionRequests:
         del self._active[former]
         self._active[active.run] = active
 
-    def end(self, active: ActiveRequest, outcome: Outcome, now: float) -> list[ActiveRequest]:
-        """Remove a request and store its outcome; return those to send in its place."""
-        if active.names and outcome.kind != "refused":
-            # Nothing was done for a refused one: a repeat of it is a new request.
-            self._outcomes.remember(active.names, hash(active.arguments), outcome, now)
-        return self.abandon(active)
-
     def abandon(self, active: ActiveRequest) -> list[ActiveRequest]:
         """Remove a request without an outcome; return those to send in its place.
 
         A repeat of it is a new request.
         """
-        for name in active.names:
-            del self._named[name]
+        return self.end(active, None, 0.0)
+
+    def end(
+        self, active: ActiveRequest, outcome: Outcome | None, now: float
+    ) -> list[ActiveRequest]:
+        """Remove a request and store its outcome; return those to send in its place."""
+        names = active.names
+        if names:
+            # Nothing was done for a refused one: a repeat of it is a new request.
+            if outcome is not None and outcome.kind != "refused":
+                self._outcomes.remember(names, hash(active.arguments), outcome, now)
+            for name in names:
+                del self._named[name]
         del self._active[active.run]
         self._text -= active.text
         started = self._window.leave(active.run)

@@ -171,9 +171,9 @@ class Scheduler:
                 seconds = end - clock
                 self.clock = clock = end
                 work = cell.work
-                work.processed += 1
+                processed = work.processed = work.processed + 1
                 work.busy_s += seconds
-                if work.processed >= work.timed_from:
+                if processed >= work.timed_from:
                     work.note_time(seconds, 1)
                 if seconds > work.slow_threshold_s:
                     self._account(cell, seconds, (message,))

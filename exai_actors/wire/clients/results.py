@@ -11,7 +11,7 @@ from typing import Literal
 
 import msgspec
 
-from exai_actors.core.calls import ToolResult, Usage
+from exai_actors.core.calls import ToolResult
 from exai_actors.wire.clients.frames import ReplyTo
 from exai_actors.wire.json_encoding import to_json
 
@@ -90,6 +90,18 @@ class _Facts(msgspec.Struct, gc=False, omit_defaults=True):
 
 def _facts(answer: ToolResult, continuation_id: str | None = None, dropped_turns: int = 0) -> bytes:
     """The known facts as a JSON object; empty if there are none."""
+    usage, tokens = answer.usage, None
+    if usage is not None:
+        prompt, completion = usage.prompt_tokens, usage.completion_tokens
+        cached, reasoning = usage.cached_tokens, usage.reasoning_tokens
+        tokens = _Usage(
+            prompt,
+            completion,
+            usage.total_tokens or prompt + completion,
+            None if cached is None else {"cached_tokens": cached},
+            None if reasoning is None else {"reasoning_tokens": reasoning},
+            usage.cost,
+        )
     facts = to_json(
         _Facts(
             continuation_id,
@@ -97,24 +109,11 @@ def _facts(answer: ToolResult, continuation_id: str | None = None, dropped_turns
             answer.model,
             answer.provider,
             answer.finish_reason,
-            None if answer.usage is None else _usage(answer.usage),
+            tokens,
             answer.reasoning,
         )
     )
     return b"" if facts == b"{}" else facts
-
-
-def _usage(usage: Usage) -> _Usage:
-    prompt, completion = usage.prompt_tokens, usage.completion_tokens
-    cached, reasoning = usage.cached_tokens, usage.reasoning_tokens
-    return _Usage(
-        prompt,
-        completion,
-        usage.total_tokens or prompt + completion,
-        None if cached is None else {"cached_tokens": cached},
-        None if reasoning is None else {"reasoning_tokens": reasoning},
-        usage.cost,
-    )
 
 
 def _ex_ai_envelope(text: str, answer: ToolResult, tool: str) -> str:
