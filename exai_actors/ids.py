@@ -58,3 +58,8 @@ DEFAULT_TENANT = TenantName("")
 
 DEFAULT_TENANT_SHOWN = "default"
 """The name of DEFAULT_TENANT for people, and its key in tables."""
+
+
+def shown_tenant(name: str) -> str:
+    """The name of a tenant for people, in logs, metrics and tables."""
+    return name or DEFAULT_TENANT_SHOWN

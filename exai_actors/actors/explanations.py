@@ -16,7 +16,7 @@ from exai_actors.actors.session.view import SessionView
 from exai_actors.core.capacity.ahead import BECAUSE, MAX_AHEAD, Because
 from exai_actors.core.session.requests import ActiveRequest
 from exai_actors.core.wait_reasons import WaitReason, facts
-from exai_actors.ids import RequestKey, SessionId
+from exai_actors.ids import RequestKey, SessionId, shown_tenant
 from exai_actors.runtime import ActorSystem
 
 Sessions = dict[SessionId, SessionActor]
@@ -120,7 +120,7 @@ class Explanations:
         return {
             "request": view.number_of(active),
             "request_id": view.client_id_of(active),
-            "tenant": view.settings.tenant or "default",
+            "tenant": shown_tenant(view.settings.tenant),
             "session": shown(view.session_id),
             "provider": active.route.provider,
             "model": active.route.model,
@@ -138,7 +138,7 @@ class Explanations:
         for each in view.requests.before(active)[:MAX_AHEAD]:
             yield {
                 "request": view.number_of(each),
-                "tenant": view.settings.tenant or "default",
+                "tenant": shown_tenant(view.settings.tenant),
                 "session": shown(view.session_id),
                 "code": Because.EARLIER.value,
                 "because": BECAUSE[Because.EARLIER],
@@ -181,7 +181,7 @@ def _name(sessions: Sessions, call: ProviderCall) -> dict[str, Any]:
     active = None if view is None else view.requests.find(call.run.request)
     return {
         "request": "" if view is None or active is None else view.number_of(active),
-        "tenant": call.flow.tenant.name or "default",
+        "tenant": shown_tenant(call.flow.tenant.name),
         "session": shown(call.flow.session),
     }
 

@@ -19,7 +19,7 @@ from exai_actors.core.calls import Outcome
 from exai_actors.core.observe.parts import ConnectionState
 from exai_actors.core.trace_context import TraceContext
 from exai_actors.errors import ErrorBody, ErrorCode
-from exai_actors.ids import DEFAULT_TENANT, ConnectionId, RequestKey, SessionId
+from exai_actors.ids import DEFAULT_TENANT, ConnectionId, RequestKey, SessionId, shown_tenant
 from exai_actors.messages.broker import Admit, BrokerMessage
 from exai_actors.messages.broker import RotateToken as AskRotation
 from exai_actors.messages.connection import (
@@ -469,7 +469,7 @@ class ConnectionActor(LoopActor):
                 "connection.opened",
                 connection=self._id,
                 address=self._peer.address,
-                tenant=message.tenant or "default",
+                tenant=shown_tenant(message.tenant),
                 session=shown(message.session_id),
                 agent=self._peer.user_agent or "",
             )

@@ -12,7 +12,7 @@ from exai_actors.core.observe.request_ends import RequestEnd, Tally
 from exai_actors.core.routing import Route
 from exai_actors.core.session.requests import ActiveRequest
 from exai_actors.core.trace_context import TraceContext
-from exai_actors.ids import RequestKey, SessionId, TenantName
+from exai_actors.ids import RequestKey, SessionId, TenantName, shown_tenant
 from exai_actors.messages.session import Completed, Failed, Refused
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class RequestEnds:
     ) -> None:
         self._id = session
         self._tenant = tenant
-        self._shown_tenant = tenant or "default"
+        self._shown_tenant = shown_tenant(tenant)
         self._figures = board.figures
         # That of the completed requests of the route that one ended last.
         self._tally = Tally()

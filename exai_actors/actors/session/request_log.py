@@ -16,7 +16,7 @@ from exai_actors.core.observe.request_ends import RequestEnd
 from exai_actors.core.routing import Route
 from exai_actors.core.session.requests import ActiveRequest
 from exai_actors.errors import ErrorBody
-from exai_actors.ids import RequestKey, SessionId, TenantName
+from exai_actors.ids import RequestKey, SessionId, TenantName, shown_tenant
 
 log = structlog.get_logger()
 
@@ -31,7 +31,7 @@ class RequestLog:
 
     def __init__(self, session: SessionId, tenant: TenantName) -> None:
         self._session = shown(session)
-        self._tenant = tenant or "default"
+        self._tenant = shown_tenant(tenant)
         self._budget = LogBudget()
 
     def rerouted(self, failed: Route, active: ActiveRequest, error: ErrorBody, now: float) -> None:

@@ -6,6 +6,7 @@ from exai_actors.console.tables.cells import COUNT, FLAG, SECONDS, TEXT
 from exai_actors.core.observe.parts import ConnectionState
 from exai_actors.core.observe.query import Column, Table
 from exai_actors.core.observe.tables import Keyed
+from exai_actors.ids import shown_tenant
 
 CONNECTIONS = Table(
     "connections",
@@ -29,7 +30,7 @@ def connection_row(connection: ConnectionState) -> Keyed:
         (
             connection.connection,
             connection.address,
-            (connection.tenant or "default") if connection.session else "",
+            shown_tenant(connection.tenant) if connection.session else "",
             connection.session,
             connection.calls,
             connection.paused,

@@ -63,9 +63,9 @@ GATES = Table(
     (
         Column("provider", "Provider", TEXT, "whose account it limits"),
         Column("gate", "Gate", TEXT, "requests or tokens, per minute or day"),
-        Column("used", "Used", COUNT, "what the window has seen"),
-        Column("limit", "Limit", COUNT, "what it may see"),
-        Column("remains", "Remains", COUNT, "what is left"),
+        Column("used", "Used", COUNT, "requests or tokens within the window"),
+        Column("limit", "Limit", COUNT, "the most that may be within it"),
+        Column("remains", "Remains", COUNT, "the rest of the limit"),
         Column("full", "Full", SHARE, "the part that is used"),
         Column("opens_in_s", "Opens in", SECONDS, "the time until a usual call passes"),
         Column("window_s", "Window", SECONDS, "the length of the window, with its margin"),

@@ -7,6 +7,7 @@ from exai_actors.core.observe.parts import RequestState
 from exai_actors.core.observe.query import Column, Table
 from exai_actors.core.observe.tables import Keyed, Row
 from exai_actors.core.wait_reasons import words
+from exai_actors.ids import shown_tenant
 
 REQUESTS = Table(
     "requests",
@@ -38,7 +39,7 @@ def request_row(state: RequestState, now: float) -> Keyed:
     row: Row = (
         state.number,
         state.request_id,
-        state.tenant or "default",
+        shown_tenant(state.tenant),
         state.state,
         state.position,
         round(state.waited_s, 1),

@@ -6,6 +6,7 @@ from exai_actors.console.tables.cells import BYTES, COUNT, SHARE, TEXT, share
 from exai_actors.core.observe.parts import SessionState
 from exai_actors.core.observe.query import Column, Table
 from exai_actors.core.observe.tables import Keyed
+from exai_actors.ids import shown_tenant
 
 SESSIONS = Table(
     "sessions",
@@ -30,7 +31,7 @@ def session_row(session: SessionState) -> Keyed:
         session.number,
         (
             session.session,
-            session.tenant or "default",
+            shown_tenant(session.tenant),
             session.connections,
             session.at_providers,
             session.waiting,

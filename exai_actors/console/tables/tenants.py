@@ -8,7 +8,7 @@ from exai_actors.console.tables.cells import COUNT, SHARE, TEXT, share
 from exai_actors.core.observe.query import Column, Table
 from exai_actors.core.observe.tables import Keyed
 from exai_actors.core.statistics import TenantStatistics
-from exai_actors.ids import DEFAULT_TENANT_SHOWN, TenantName
+from exai_actors.ids import TenantName, shown_tenant
 
 TENANTS = Table(
     "tenants",
@@ -43,7 +43,7 @@ def tenant_rows(
     weights = sum(tenant.weight for tenant in all_tenants if tenant.name in competing)
     for tenant in all_tenants:
         received = tokens.get(TenantName(tenant.name), 0)
-        name = tenant.name or DEFAULT_TENANT_SHOWN
+        name = shown_tenant(tenant.name)
         yield (
             name,
             (

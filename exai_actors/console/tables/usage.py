@@ -8,6 +8,7 @@ from exai_actors.console.tables.cells import COUNT, TEXT
 from exai_actors.core.observe.parts import UsageState
 from exai_actors.core.observe.query import Column, Table
 from exai_actors.core.observe.tables import Keyed
+from exai_actors.ids import shown_tenant
 
 USAGE = Table(
     "usage",
@@ -32,7 +33,7 @@ def usage_rows(usage: Iterable[UsageState]) -> Iterator[Keyed]:
             f"{used.provider}/{used.tenant}/{used.session}/{used.model}",
             (
                 used.provider,
-                used.tenant or "default",
+                shown_tenant(used.tenant),
                 used.session,
                 used.model,
                 used.running,

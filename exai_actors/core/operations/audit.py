@@ -18,13 +18,13 @@ MAX_TARGETS_NAMED = 20
 AUDIT = Table(
     "audit",
     (
-        Column("at", "At", Kind.TEXT, "when, in UTC"),
-        Column("operator", "Operator", Kind.TEXT, "who"),
+        Column("at", "At", Kind.TEXT, "the instant, in UTC"),
+        Column("operator", "Operator", Kind.TEXT, "the operator's name"),
         Column("role", "Role", Kind.TEXT, "the operator's role"),
         Column("outcome", "Outcome", Kind.TEXT, "done, partly or refused"),
-        Column("action", "Action", Kind.TEXT, "what was done"),
-        Column("target", "Target", Kind.TEXT, "to what"),
-        Column("reason", "Reason", Kind.TEXT, "why, in the operator's words"),
+        Column("action", "Action", Kind.TEXT, "its name"),
+        Column("target", "Target", Kind.TEXT, "the keys of the rows that it concerns"),
+        Column("reason", "Reason", Kind.TEXT, "in the operator's words"),
         Column("before", "Before", Kind.TEXT, "the state that it changed"),
         Column("effect", "Effect", Kind.TEXT, "its effect, or why it was refused"),
     ),

@@ -21,7 +21,7 @@ MAX_ROWS = 2000
 @click.command()
 @console_options
 def usage(**options: Any) -> None:
-    """List who has used each account: now, in the last hour, in the last day."""
+    """List the users of each account: now, in the last hour, in the last day."""
     show("usage", once=True, every_s=1.0, **options)
 
 

@@ -38,7 +38,7 @@ COMMANDS = {
     "top": ("exai_actors.daemon.cli.top:top", "Watch a TABLE of the running broker."),
     "ps": ("exai_actors.daemon.cli.top:ps", "List the actors of the running broker."),
     "why": ("exai_actors.daemon.cli.why:why", "Show why a REQUEST waits."),
-    "usage": ("exai_actors.daemon.cli.look:usage", "List who has used each account."),
+    "usage": ("exai_actors.daemon.cli.look:usage", "List the users of each account."),
     "tree": ("exai_actors.daemon.cli.look:tree", "Show the supervision tree."),
     "inspect": (
         "exai_actors.daemon.cli.look:inspect",

@@ -21,7 +21,7 @@ from exai_actors.core.observe.request_ends import OTHER, RequestFigures
 from exai_actors.core.operators import Operators
 from exai_actors.core.statistics import BrokerStatistics, ProviderStatistics
 from exai_actors.edges.http_server.server import Page, PageRequest, Response
-from exai_actors.ids import ProviderName
+from exai_actors.ids import ProviderName, shown_tenant
 from exai_actors.runtime import MailboxFigures
 
 if TYPE_CHECKING:
@@ -248,7 +248,7 @@ def of_requests(figures: RequestFigures) -> Iterator[tuple[str, Sample]]:
     ends: Counter[tuple[str, ...]] = Counter()
     tokens: dict[tuple[str, str], tuple[int, int]] = {}
     for (tenant_name, provider, model, outcome, code), tally in figures.series.items():
-        tenant = tenant_name or "default"
+        tenant = shown_tenant(tenant_name)
         ends[tenant, provider, outcome, "" if code is None else code.value] += tally.requests
         if tally.prompt_tokens or tally.completion_tokens:
             pair = (tenant, model)
