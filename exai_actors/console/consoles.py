@@ -89,42 +89,18 @@ class Consoles:
         self._supervisors = supervisors
         self.operators = operators
         self._rejections = LogBudget()
-        self._statistics = statistics = parts.statistics
+        self._statistics = parts.statistics
         self._clock = clock
         self._numbers = count(1)
         self._places = ConsolePlaces()
         self._wrong_tokens = WrongTokens()
-        now = system.driver.now
-        started_at = now()
-        times = RecentTimes(parts.call_figures)
+        started_at = system.driver.now()
         self._events = EventLog(started_at)
         self._sources = Sources()
         self._process = ProcessMeter(system.driver)
-        self._sources.add(BROKER, lambda: broker_rows(statistics(), parts.counts(), self.process()))
-        self._sources.add(PROVIDERS, lambda: provider_rows(statistics(), times, now()))
-        self._sources.add(GATES, lambda: gate_rows(statistics()))
-        self._sources.add(HOLDS, lambda: hold_rows(statistics()))
-        self._sources.add(ACTORS, lambda: ActorRows(system))
-        self._sources.add(TREE, lambda: TreeRows(supervisors))
-        self._sources.add(
-            DEAD_LETTERS, lambda: dead_letter_rows(system.dead_letters.recent(), started_at)
-        )
-        self._sources.add(
-            EVENTS,
-            lambda: newest_first(
-                self._events.rows(), provider_event_rows(statistics(), started_at)
-            ),
-        )
         self.alarms: Callable[[], tuple[Alarm, ...]] = tuple
         """The alarms that are raised; set by the one that watches for them."""
-        self._sources.add(ALARMS, lambda: alarm_rows(self.alarms(), system.driver.now()))
-        self._sources.add(TENANTS, lambda: tenant_rows(parts.tenants(), parts.recent_tokens()))
-        self._sources.add(USAGE, lambda: usage_rows(parts.usage()))
-        self._sources.add(SESSIONS, lambda: StateRows(parts.sessions(), session_row))
-        self._sources.add(CONNECTIONS, lambda: StateRows(parts.connections(), connection_row))
-        self._sources.add(
-            REQUESTS, lambda: StateRows(parts.requests(), partial(request_row, now=now()))
-        )
+        self._add_tables(parts, started_at)
         self.ring = Ring(self._sources, system.driver, clock.wall)
         self.ring.on_cost = self._process.note_sampling
         self.questions = Questions()
@@ -141,6 +117,29 @@ class Consoles:
         if process is not None:
             self._sources.add(CONFIG, process.settings)
             BrokerActions(process, parts, system.driver).register(self.actions)
+
+    def _add_tables(self, parts: Parts, started_at: float) -> None:
+        """Add the tables that are read from the parts of the broker, in the order of consoles."""
+        add, statistics, system = self._sources.add, parts.statistics, self._system
+        now, events = system.driver.now, self._events
+        times = RecentTimes(parts.call_figures)
+        add(BROKER, lambda: broker_rows(statistics(), parts.counts(), self.process()))
+        add(PROVIDERS, lambda: provider_rows(statistics(), times, now()))
+        add(GATES, lambda: gate_rows(statistics()))
+        add(HOLDS, lambda: hold_rows(statistics()))
+        add(ACTORS, lambda: ActorRows(system))
+        add(TREE, lambda: TreeRows(self._supervisors))
+        add(DEAD_LETTERS, lambda: dead_letter_rows(system.dead_letters.recent(), started_at))
+        add(
+            EVENTS,
+            lambda: newest_first(events.rows(), provider_event_rows(statistics(), started_at)),
+        )
+        add(ALARMS, lambda: alarm_rows(self.alarms(), now()))
+        add(TENANTS, lambda: tenant_rows(parts.tenants(), parts.recent_tokens()))
+        add(USAGE, lambda: usage_rows(parts.usage()))
+        add(SESSIONS, lambda: StateRows(parts.sessions(), session_row))
+        add(CONNECTIONS, lambda: StateRows(parts.connections(), connection_row))
+        add(REQUESTS, lambda: StateRows(parts.requests(), partial(request_row, now=now())))
 
     @property
     def sources(self) -> Sources:

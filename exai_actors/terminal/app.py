@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -45,6 +46,8 @@ HIDDEN = ("broker",)
 """Tables that are in the header."""
 INTERVALS_S = (0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 MESSAGE_S = 6.0
+MOST_UNDOS = 100
+"""Actions that can be undone, the latest first."""
 KEYS = "?=help /=filter :=go enter=detail a=act w=why p=freeze q=quit"
 REPLAY_KEYS = "?=help ←→=time space=play +-=speed /=filter enter=detail q=quit"
 
@@ -88,7 +91,7 @@ class ConsoleApp(App[ExaiError | None]):
         self.is_frozen = False
         self.every_s = 1.0
         self._where = where
-        self._undos: list[dict[str, Any]] = []
+        self._undos: deque[dict[str, Any]] = deque(maxlen=MOST_UNDOS)
         self._prompt_for = ""
         self._message: Line = ()
         self._started_at: float | None = None

@@ -7,8 +7,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-BAD_SHARE = 0.85
-WARN_SHARE = 0.7
+from exai_actors.core.observe.query import BAD_SHARE, WARN_SHARE
 
 _STATES = {"state", "health", "phase", "circuit", "severity"}
 _GOOD = {"ok", "serving", "running", "idle", "ready", "busy", "closed", "up", "granted"}

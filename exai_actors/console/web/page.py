@@ -12,7 +12,15 @@ from exai_actors.console.web.cells import written
 from exai_actors.console.web.files import Files
 from exai_actors.console.web.html import Attribute, Html, element, joined
 from exai_actors.console.web.panes import BASE, Pane
-from exai_actors.core.observe.query import Column, Kind, Query, Selection, Table
+from exai_actors.core.observe.query import (
+    BAD_SHARE,
+    WARN_SHARE,
+    Column,
+    Kind,
+    Query,
+    Selection,
+    Table,
+)
 from exai_actors.core.observe.tables import Cell
 from exai_actors.core.operators import Operator
 
@@ -307,7 +315,7 @@ def _cell(column: Column, cell: Cell) -> Html:
 def _tone(column: Column, cell: Cell) -> str:
     is_part_of_limit = column.kind is Kind.SHARE and not column.name.startswith("share_")
     if is_part_of_limit and isinstance(cell, int | float):
-        return "bad" if cell >= 0.85 else "warn" if cell >= 0.7 else ""
+        return "bad" if cell >= BAD_SHARE else "warn" if cell >= WARN_SHARE else ""
     if column.name == "conserved" and isinstance(cell, bool):
         return "good" if cell else "bad"
     return ""

@@ -53,6 +53,10 @@ class Kind(StrEnum):
     BYTES = "bytes"
 
 
+WARN_SHARE, BAD_SHARE = 0.7, 0.85
+"""The parts of a limit from which on consoles show it as nearly and as almost used up."""
+
+
 class Column(msgspec.Struct, frozen=True):
     """``name`` is stable and used in filters; ``title`` is for people; ``help`` explains it."""
 
