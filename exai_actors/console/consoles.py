@@ -53,7 +53,7 @@ from exai_actors.console.tables.tree import TREE, TreeRows
 from exai_actors.console.tables.usage import USAGE, usage_rows
 from exai_actors.console.traces import TRACES, Traces
 from exai_actors.core.log_budget import LogBudget
-from exai_actors.core.observe.alarms import Alarm
+from exai_actors.core.observe.alarms import Alarm, AlarmChange
 from exai_actors.core.observe.histogram import Histogram
 from exai_actors.core.observe.parts import ProcessState
 from exai_actors.core.operations.audit import AUDIT
@@ -157,6 +157,10 @@ class Consoles:
     def loop_lags(self) -> Histogram:
         """How late the event loop was since the start."""
         return self._process.lags
+
+    def note_alarm(self, change: AlarmChange) -> None:
+        """Show the change among the events."""
+        self._events.add_alarm(change)
 
     def watch_events(self) -> Callable[[], None]:
         """Note the events of the runtime from now on, until the result is called."""

@@ -8,6 +8,8 @@ from itertools import chain
 from typing import assert_never
 
 from exai_actors.console.tables.cells import SECONDS, TEXT, instant, rounded
+from exai_actors.core.durations import format_seconds
+from exai_actors.core.observe.alarms import AlarmChange
 from exai_actors.core.observe.query import Column, Table
 from exai_actors.core.observe.tables import Keyed, Row
 from exai_actors.core.statistics import BrokerStatistics
@@ -120,6 +122,16 @@ class EventLog:
         described = describe(event)
         if described is not None:
             self.note(event.time, *described)
+
+    def add_alarm(self, change: AlarmChange) -> None:
+        """Note that an alarm was raised or cleared."""
+        alarm, cleared_at = change.alarm, change.cleared_at
+        if cleared_at is None:
+            text = f"{alarm.rule}: {alarm.text}"
+            self.note(alarm.raised_at, "alarm.raised", alarm.subject, text)
+        else:
+            text = f"{alarm.rule}: after {format_seconds(cleared_at - alarm.raised_at)}"
+            self.note(cleared_at, "alarm.cleared", alarm.subject, text)
 
     def note(self, time: float, event: str, where: str, what: str) -> None:
         self._count += 1

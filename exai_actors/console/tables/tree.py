@@ -29,7 +29,7 @@ TREE = Table(
         ),
         Column("restarts", "Restarts", TOTAL, "how often it was restarted after a failure"),
         Column("used", "Used", COUNT, "restarts within the period, its own or its children's"),
-        Column("intensity", "Of", COUNT, "how many restarts are allowed within the period"),
+        Column("intensity", "Allowed", COUNT, "how many restarts are allowed within the period"),
         Column("period_s", "Period", SECONDS, "the period in which restarts count"),
         Column("backoff_s", "Backoff", SECONDS, "the time until it is started again"),
         Column("last_error", "Last error", TEXT, "class and place of the error that ended it last"),

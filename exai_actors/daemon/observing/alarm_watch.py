@@ -22,7 +22,7 @@ EVERY_S = 1.0
 
 
 class AlarmWatch:
-    """The alarms except those in ``ignored``; ``notify`` is called with each change of one."""
+    """The alarms except those in ``ignored``."""
 
     def __init__(
         self,
@@ -41,7 +41,8 @@ class AlarmWatch:
         self._calls = calls
         self._process = process
         self._now = now
-        self.notify: Callable[[AlarmChange], object] = lambda _: None
+        self.observers: tuple[Callable[[AlarmChange], object], ...] = ()
+        """Called with each change of an alarm."""
 
     @property
     def raised(self) -> tuple[Alarm, ...]:
@@ -55,7 +56,8 @@ class AlarmWatch:
         known = [reading for reading in readings if reading.rule in self._rules]
         for change in self._alarms.update(known, now):
             _log(change)
-            self.notify(change)
+            for notify in self.observers:
+                notify(change)
 
     @contextlib.contextmanager
     def watching(self) -> Iterator[None]:

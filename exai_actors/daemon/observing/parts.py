@@ -85,12 +85,15 @@ class Observing:
             now=self._system.driver.now,
         )
         consoles.alarms = lambda: alarms.raised
+        alarms.observers += (consoles.note_alarm,)
         if config.alarms.webhook_url:
             from exai_actors.edges.webhook import Webhook
 
             webhook = Webhook(config.alarms.webhook_url, config.webhook_token)
             stack.push_async_callback(webhook.aclose)
-            alarms.notify = lambda change: webhook.send(alarm_message(change, self._clock.wall()))
+            alarms.observers += (
+                lambda change: webhook.send(alarm_message(change, self._clock.wall())),
+            )
         stack.enter_context(alarms.watching())
         figures = Figures(
             statistics=board.statistics,

@@ -13,6 +13,7 @@ import structlog
 from aiohttp import web
 
 from exai_actors.console.tables.alarms import ALARMS, alarm_rows
+from exai_actors.console.tables.events import EventLog
 from exai_actors.core.alarm_readings import Process, Thresholds
 from exai_actors.core.calls import FailureKind
 from exai_actors.core.capacity.changes import Pause, Reopen
@@ -84,7 +85,7 @@ def test_a_closed_provider_is_logged_shown_and_cleared() -> None:
     tree = ManualTree()
     alarms = watch(tree)
     changes: list[AlarmChange] = []
-    alarms.notify = changes.append
+    alarms.observers = (changes.append,)
     with structlog.testing.capture_logs() as entries:
         alarms.look()
         tree.board.close_provider(next(iter(tree.accounts)), "it failed too often")
@@ -119,7 +120,8 @@ def test_a_closed_provider_is_logged_shown_and_cleared() -> None:
 
 def test_an_alarm_clears_in_the_log_with_its_duration() -> None:
     tree = ManualTree()
-    alarms = watch(tree)
+    alarms, events = watch(tree), EventLog(tree.driver.now())
+    alarms.observers = (events.add_alarm,)
     tree.change(Pause())
     tree.change(Pause(), "glm")
     with structlog.testing.capture_logs() as entries:
@@ -140,6 +142,10 @@ def test_an_alarm_clears_in_the_log_with_its_duration() -> None:
         "seconds": 22.0,
     }
     assert alarms.raised == ()
+    assert [row[1:] for _, row in events.rows()] == [
+        ("alarm.cleared", "", "no_usable_provider: after 22 s"),
+        ("alarm.raised", "", "no_usable_provider: kimi is paused; glm is paused"),
+    ]
 
 
 def test_an_ignored_alarm_is_never_raised() -> None:
@@ -174,6 +180,8 @@ async def test_a_running_broker_reports_to_its_consoles_and_its_webhook(
             assert [alarm.rule for alarm in consoles.alarms()] == ["memory"]
             assert consoles.process().alarms == 1
             assert [row[0] for _, row in consoles.sources.rows("alarms", inf)] == ["memory"]
+            events = [row[1:3] for _, row in consoles.sources.rows("events", inf)]
+            assert ("alarm.raised", "process") in events
     (message,) = taken.messages
     assert taken.tokens == [f"Bearer {TOKEN}"]
     assert (message["alarm"], message["state"], message["severity"]) == (

@@ -104,11 +104,11 @@ export class ActionDialog {
 
   // The result of the last action that can be undone.
   showLast() {
-    if (this.#last) this.#result(...this.#last);
+    if (this.#last) this.#result(...this.#last, true);
     else this.#show("Undo", html`<p>There is nothing to undo.</p>`);
   }
 
-  #result(title, effect, reason) {
+  #result(title, effect, reason, isAsked = false) {
     this.#last = effect.undo ? [title, effect, reason] : null;
     const undo = effect.undo;
     const again = async () => {
@@ -119,9 +119,9 @@ export class ActionDialog {
         this.#result(`${title}: not undone`, { effects: [{ target: "", text: error.message, ok: false }], undo }, reason);
       }
     };
-    this.#show(title, html`<h3>This has happened</h3>${effects(effect.effects)}
-      <div class="buttons">${undo ? html`<button @click=${again}>Undo</button>` : nothing}
-      <button class="primary" @click=${() => this.close()}>Close</button></div>`);
+    const close = (mark) => html`<button class=${mark} @click=${() => this.close()}>Close</button>`;
+    this.#show(isAsked ? `Undo: ${title}` : title, html`<h3>This has happened</h3>${effects(effect.effects)}
+      <div class="buttons">${isAsked ? html`${close("")}<button class="primary" @click=${again}>Undo</button>` : html`${undo ? html`<button @click=${again}>Undo</button>` : nothing}${close("primary")}`}</div>`);
   }
 
   show(title, content) {

@@ -55,7 +55,8 @@ export function rate(value) {
 
 const GOOD = /^(ok|serving|ready|running|closed|up|released|done)$/i;
 const BAD = /(fail|critical|open$|down|dead|broken|gave up|unreachable|poison|violat)/i;
-const WARN = /(warn|hold|held|degraded|drain|pause|suspend|backoff|half.open|restart|full|slow|stopp|quarantin|refus)/i;
+const WARN = /(warn|hold|held|degraded|drain|pause|suspend|backoff|half.open|restart|full|slow|stopp|quarantin|refus|raised)/i;
+const OVER = /(ended|cleared)$/;
 const STATES = new Set(["state", "health", "severity", "circuit", "phase", "event", "why"]);
 
 // How a cell is marked: "good", "warn", "bad" or nothing. Its text always says the same.
@@ -67,6 +68,7 @@ export function tone(column, cell) {
   if (column.name === "conserved") return cell === true ? "good" : cell === false ? "bad" : "";
   if (typeof cell === "string" && STATES.has(column.name)) {
     if (GOOD.test(cell)) return "good";
+    if (OVER.test(cell)) return "";
     if (BAD.test(cell)) return "bad";
     if (WARN.test(cell)) return "warn";
   }

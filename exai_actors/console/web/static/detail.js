@@ -128,7 +128,7 @@ export class Detail {
     const { children, errors, last_errors, ...rest } = actor;
     const failures = errors ?? last_errors ?? [];
     return html`${failures.length
-        ? html`<h3>Last errors</h3><ul class="plain">${failures.map((each) => html`<li>${plain("", each)}</li>`)}</ul>`
+        ? html`<h3>Last errors</h3><ul class="plain">${failures.map((each) => html`<li>${failure(each)}</li>`)}</ul>`
         : nothing}
       ${children?.length ? html`<h3>Children <small>${children.length}</small></h3><ul class="plain">${children.slice(0, 50).map((each) => html`<li>${plain("", each)}</li>`)}</ul>` : nothing}
       ${section("Actor", rest)}
@@ -146,6 +146,10 @@ function section(title, values) {
   return html`<h3>${title}</h3><dl class="pairs">${simple.map(
     ([name, value]) => html`<div><dt>${words(name)}</dt><dd>${plain(name, value)}</dd></div>`,
   )}</dl>`;
+}
+
+function failure(each) {
+  return isNumber(each.at_s_ago) ? `${duration(each.at_s_ago)} ago: ${each.error}, ${each.consequence}` : plain("", each);
 }
 
 function isNumber(value) {
