@@ -50,7 +50,8 @@ log = structlog.get_logger()
 HELLO_TIMEOUT_S = 5.0
 TOO_MANY = 1013
 MAX_QUESTIONS = 32
-"""Questions of one console that wait for their answers."""
+"""Questions and actions of one console that wait for their answers."""
+MANY_TARGETS = 50
 
 UNAUTHORIZED = 4003, "the console needs the token of an operator"
 WRONG_TOKEN = 4003, "the token is not an operator's"
@@ -124,7 +125,10 @@ class ConsoleActor(LoopActor):
         self._refused: tuple[int, str] | None = None
         self._timer: Cancellable | None = None
         self._is_behind = False
-        self._questions_waiting: deque[Ask] = deque()
+        self._questions_waiting: deque[Ask | Act] = deque()
+        self._is_reading = True
+        self._many: Act | None = None
+        """The action on many targets that is under way: others wait for its end."""
         self._answers_at = 0.0
 
     def on_start(self) -> None:
@@ -149,7 +153,8 @@ class ConsoleActor(LoopActor):
             case BinaryReceived():
                 self._refuse("invalid", "messages of consoles are text")
             case ReadHandled():
-                self._outbox.read_on()
+                self._is_reading = False
+                self._read_on()
             case FramesDue():
                 self._timer = None
                 self._send_frames()
@@ -190,9 +195,7 @@ class ConsoleActor(LoopActor):
             self._hello(message)
         elif self._operator is None:
             self._refuse("hello_first", 'begin with {"op": "hello", "token": "..."}')
-        elif isinstance(message, Act):
-            self._actions.act(message, self._operator, self._peer.address, self.actor_ref.tell)
-        elif isinstance(message, Ask):
+        elif isinstance(message, Ask | Act):
             self._ask(message)
         else:
             self._command(message)
@@ -250,9 +253,9 @@ class ConsoleActor(LoopActor):
                 suppressed=self._rejections.take_suppressed(),
             )
 
-    def _ask(self, question: Ask) -> None:
+    def _ask(self, question: Ask | Act) -> None:
         if len(self._questions_waiting) >= MAX_QUESTIONS:
-            problem = f"{MAX_QUESTIONS} questions wait already; ask again later"
+            problem = f"{MAX_QUESTIONS} questions and actions wait already; send it again later"
             self._outbox.send(protocol.error("busy", problem, id_=question.id))
             return
         self._questions_waiting.append(question)
@@ -261,17 +264,34 @@ class ConsoleActor(LoopActor):
 
     def _answer_questions(self) -> None:
         """Answer the questions, as slowly as they cost: a console may have its part of the loop."""
-        while self._questions_waiting:
+        while self._questions_waiting and self._many is None:
             now = self.now()
             if now < self._answers_at:
                 self.schedule(self._answers_at - now, QuestionsDue())
                 return
             began = self._clock.now()
-            self._outbox.send(self._answer_to(self._questions_waiting[0]))
+            question = self._questions_waiting[0]
+            if isinstance(question, Act):
+                self._act(question)
+            else:
+                self._outbox.send(self._answer_to(question))
             self._questions_waiting.popleft()
+            self._read_on()
             took = self._clock.now() - began
             self._meter.note_sampling(took)
             self._answers_at = now + REST * took
+
+    def _read_on(self) -> None:
+        """Read on if there is room for what comes."""
+        if not self._is_reading and len(self._questions_waiting) < MAX_QUESTIONS:
+            self._is_reading = True
+            self._outbox.read_on()
+
+    def _act(self, act: Act) -> None:
+        assert self._operator is not None
+        if act.filter or len(act.targets) > MANY_TARGETS:
+            self._many = act
+        self._actions.act(act, self._operator, self._peer.address, self.actor_ref.tell)
 
     def _answer_to(self, question: Ask) -> bytes:
         assert self._operator is not None
@@ -290,6 +310,9 @@ class ConsoleActor(LoopActor):
                 self._outbox.send(protocol.error(code, text, id_=act.id))
             case _:
                 assert_never(message)
+        if message.act is self._many:
+            self._many = None
+            self._answer_questions()
 
     def _command(self, message: Watch | Unwatch | Resync) -> None:
         try:

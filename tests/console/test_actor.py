@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
 import pytest
 import structlog
 
-from exai_actors.console.actions import Actions
+from exai_actors.console.actions import Actions, MakePlan, Plan
 from exai_actors.console.actor import (
+    MANY_TARGETS,
     MAX_QUESTIONS,
     NO_HELLO,
     UNAUTHORIZED,
@@ -24,6 +26,7 @@ from exai_actors.console.questions import Questions
 from exai_actors.core.log_budget import LogBudget
 from exai_actors.core.observe.query import Column, Kind, Table
 from exai_actors.core.observe.tables import Row
+from exai_actors.core.operations.action import Action, Effect
 from exai_actors.core.operators import Operator, Operators, Role
 from exai_actors.core.passes import LIFE_S
 from exai_actors.core.wrong_tokens import WrongTokens
@@ -36,7 +39,7 @@ from exai_actors.messages.connection import (
     TextReceived,
 )
 from exai_actors.ports import Peer
-from exai_actors.runtime import ActorSystem, ManualDriver
+from exai_actors.runtime import ActorSystem, LoopFuture, ManualDriver
 from exai_actors.testing.clock import ManualClock
 from exai_actors.testing.outbox_probe import OutboxProbe
 
@@ -465,6 +468,57 @@ def test_questions_that_take_long_are_answered_slowly_and_bounded() -> None:
     assert console.advance(4.9) == []
     assert [each["id"] for each in console.advance(0.1)] == [2]
     assert [each["id"] for each in console.advance(5.0)] == [3]
+
+
+TOUCH = Action("provider.touch", "Touch", "providers", Role.OPERATOR, "Change nothing.")
+
+
+def acting(plan: MakePlan) -> Console:
+    console = Console(ADA)
+    console.actions.add(TOUCH, plan)
+    console.send({"op": "hello", "token": TOKEN})
+    return console
+
+
+def test_actions_that_take_long_are_taken_slowly_and_no_more_is_read() -> None:
+    def plan(_target: str, _arguments: Mapping[str, Any]) -> Plan:
+        console.clock.advance(0.1)
+        return Plan(Effect("nothing", ""), lambda _: ())
+
+    console = acting(plan)
+    act = {"op": "act", "action": "provider.touch", "targets": ["kimi"]}
+    assert [each["op"] for each in console.send({**act, "id": 1})] == ["effect"]
+    for number in range(2, MAX_QUESTIONS + 2):
+        assert console.send({**act, "id": number, "preview": number % 2 == 0}) == []
+    (refused,) = console.send({**act, "id": 99})
+    assert (refused["code"], refused["id"]) == ("busy", 99)
+    read = console.outbox.handled
+    console.event(ReadHandled())
+    assert console.outbox.handled == read
+    assert [each["id"] for each in console.advance(5.0)] == [2]
+    assert console.outbox.handled == read + 1
+
+
+@pytest.mark.parametrize(
+    "many", [{"filter": "queued>0"}, {"targets": [f"kimi-{n}" for n in range(MANY_TARGETS + 1)]}]
+)
+def test_what_comes_after_an_action_on_many_targets_waits_for_it(many: dict[str, Any]) -> None:
+    planned: list[LoopFuture[Plan]] = []
+
+    def plan(_target: str, _arguments: Mapping[str, Any]) -> LoopFuture[Plan]:
+        planned.append(LoopFuture(console.driver))
+        return planned[-1]
+
+    console = acting(plan)
+    console.questions.add("why", Role.VIEWER, lambda of: {"of": of})
+    one = {"op": "act", "action": "provider.touch", "targets": ["kimi"]}
+    assert console.send({**one, "id": 1}) == []
+    assert console.send({"op": "act", "action": "provider.touch", "id": 2, **many}) == []
+    assert console.send({"op": "ask", "question": "why", "id": 3}) == []
+    for future in planned:
+        future.settle(Plan(Effect("nothing", ""), lambda _: ()))
+    console.driver.run_until_idle()
+    assert [each["id"] for each in console.advance(0.0)] == [1, 2, 3]
 
 
 def test_questions_that_cost_nothing_are_answered_immediately() -> None:
