@@ -23,10 +23,10 @@ from collections.abc import Iterator, Mapping
 from itertools import chain, count
 from math import exp, inf
 from operator import attrgetter
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from exai_actors.core.capacity.flows import Flow, QueuedRequest, Tenant
-from exai_actors.core.capacity.virtual_time import StartTimeClock, VirtualTag
+from exai_actors.core.capacity.virtual_time import StartTimeClock
 from exai_actors.ids import RequestKey, SessionId, TenantName
 
 T = TypeVar("T")
@@ -176,17 +176,9 @@ class FairQueue(Generic[T]):
         ``inverse_weight`` is the one its tenant had at the grant.
         """
         tenant, difference = flow.tenant, actual - estimated
-        charged: tuple[tuple[VirtualTag[Any], float, StartTimeClock[Any]], ...] = (
-            (flow.tag, flow.inverse_weight, tenant.sessions),
-            (tenant.tag, inverse_weight, self._waiting),
-        )
-        for tag, inverse, clock in charged:
-            unsettled = tag.unsettled - estimated * inverse
-            tag.unsettled = max(0.0, unsettled)
-            if difference:
-                tag.start += difference * inverse
-                if tag.stamp:
-                    clock.reorder(tag)
+        own = flow.inverse_weight
+        tenant.sessions.settle(flow.tag, estimated * own, difference * own)
+        self._waiting.settle(tenant.tag, estimated * inverse_weight, difference * inverse_weight)
 
     def transfer(self, former: Flow, flow: Flow, cost: float, inverse_weight: float) -> None:
         """Charge a call in flight to another flow than the one it was granted to."""

@@ -91,6 +91,17 @@ class StartTimeClock(Generic[Owner]):
         tag.start += cost
         tag.unsettled += cost
 
+    def settle(self, tag: VirtualTag[Owner], estimated: float, difference: float) -> None:
+        """Correct the charge of an ended call from its estimate by ``difference``."""
+        unsettled = tag.unsettled - estimated
+        if unsettled < 0.0:
+            unsettled = 0.0
+        tag.unsettled = unsettled
+        if difference:
+            tag.start += difference
+            if tag.stamp:
+                self.reorder(tag)
+
     def first(self) -> Owner | None:
         """The owner whose turn it is."""
         heap = self._heap
