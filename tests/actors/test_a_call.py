@@ -7,7 +7,10 @@ from typing import Any
 
 import pytest
 
+from exai_actors.actors.connection.actor import ConnectionActor
 from exai_actors.actors.connection.settings import ConnectionSettings
+from exai_actors.actors.provider.actor import ProviderActor
+from exai_actors.actors.session.actor import SessionActor
 from exai_actors.actors.session.settings import SessionSettings
 from exai_actors.core.calls import ChatMessage, FailureKind
 from exai_actors.messages.connection import OutboxHigh, OutboxLow
@@ -390,3 +393,12 @@ def test_activity_lists_only_the_callers_own_session() -> None:
     (answer,) = mine.send({"op": "tool_call", "name": "activity"})
     assert "mine-1" in answer["text"]
     assert "secret-1" not in answer["text"]
+
+
+def test_no_actor_of_a_call_has_more_attributes_than_python_reads_quickly() -> None:
+    # CPython keeps up to 30 attributes of an instance without a dictionary of its own.
+    tree = ManualTree()
+    tree.client().call("a")
+    for behaviour in (ConnectionActor, SessionActor, ProviderActor):
+        for actor in tree.system.behaviours(behaviour):
+            assert len(vars(actor)) <= 30, behaviour

@@ -122,7 +122,8 @@ class ConnectionActor(LoopActor):
         self._session: Recipient[SessionRequest] | None = None
         # The session that accepts new calls: None while draining and after this side has closed.
         self._open_session: Recipient[SessionRequest] | None = None
-        self._tenant, self._session_id = DEFAULT_TENANT, SessionId("")
+        # The tenant and the session for which its requests are counted.
+        self._counted_for = DEFAULT_TENANT, SessionId("")
         self._stash: list[TextReceived | BinaryReceived] | None = None
         self._calls = PendingCalls(outbox, settings, clock)
         self._rotation: ReplyTo | None = None
@@ -322,8 +323,9 @@ class ConnectionActor(LoopActor):
     def _note(
         self, request: RequestKey | None, outcome: Outcome, trace: TraceContext | None
     ) -> None:
+        tenant, session = self._counted_for
         ends = RequestEnds(
-            self._session_id, self._tenant, self._request_board, self._directory.board
+            session, tenant, self._request_board, self._directory.board
         )
         ends.unrouted(request or _NO_ID, outcome, trace)
 
@@ -401,7 +403,7 @@ class ConnectionActor(LoopActor):
             self.schedule(message.delay_s, replace(message, delay_s=0.0))
         else:
             if message.tenant is not None:
-                self._tenant = message.tenant
+                self._counted_for = message.tenant, SessionId("")
                 failed = message.error == "internal_error"
                 code = ErrorCode.INTERNAL_ERROR if failed else ErrorCode.OVER_CAPACITY
                 self._note_kept(ErrorBody(code, message.message))
@@ -433,7 +435,7 @@ class ConnectionActor(LoopActor):
             return
         is_first = self._hello is not None
         self._session = message.session
-        self._tenant, self._session_id = message.tenant, message.session_id
+        self._counted_for = message.tenant, message.session_id
         if not self._draining:
             self._open_session = message.session
         if isinstance(message.session, LoopRef):
