@@ -26,6 +26,7 @@ def main() -> int:
     parser.add_argument("--only-overhead", action="store_true", help="nothing but the comparison")
     parser.add_argument("--only-observed", action="store_true", help="nothing but metrics and logs")
     parser.add_argument("--write", action="store_true", help="rewrite docs/benchmarks.md")
+    parser.add_argument("--only-watched", action="store_true", help="nothing but consoles")
     options = parser.parse_args()
     repeats = 2 if options.quick else options.repeats
     idle = 1000 if options.quick else _IDLE_CONNECTIONS
@@ -34,6 +35,9 @@ def main() -> int:
     report = bench_report.Report({}, None, None, None, None, None)
     if options.only_observed:
         report.observed = bench_cases.observed(100, repeats)
+    if options.only_watched:
+        report.watched = bench_cases.watched(1000, repeats)
+    if options.only_observed or options.only_watched:
         print(bench_report.as_markdown(report))
         return 0
     for count in map(int, options.connections.split(",")):
@@ -46,6 +50,8 @@ def main() -> int:
         report.idle = bench_cases.idle(idle)
         _say("metrics and access log")
         report.observed = bench_cases.observed(100, repeats)
+        _say("consoles that watch 1,000 connections")
+        report.watched = bench_cases.watched(1000, repeats)
         _say("start-up")
         report.start_up_s = bench_cases.start_up(repeats)
         _say("1,000 connections, a nonce in each call")

@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.request import urlopen
@@ -19,6 +19,7 @@ import orjson
 from tools import bench_dialects as dialects
 from tools.bench_load import Dialect, Plan, connect, run
 from tools.bench_processes import ROOT, Process, running
+from tools.bench_watch import watching
 
 _CALLS_PER_SAMPLE = 20_000
 _IDLE = Dialect("idle", dialects.CALL_TOOL.greeting, dialects.CALL_TOOL.request, b"")
@@ -58,12 +59,15 @@ class Case:
     """One row of the comparison: a server, and the dialect in which it is called.
 
     ``scrapes``: its metrics are read once in each sample, which counts as time of the server.
+    ``is_watched``: two consoles watch it.
     """
 
     name: str
     process: Process
     dialect: Dialect
     scrapes: bool = False
+    is_watched: bool = False
+    calls: int = _CALLS_PER_SAMPLE
 
 
 @dataclass
@@ -117,7 +121,7 @@ def overhead(connections: int, repeats: int) -> dict[str, Figures]:
 
 @dataclass
 class Observed:
-    """The broker without an access log and without a scrape, and with both."""
+    """The broker without observers, and with them."""
 
     plain: Figures
     observed: Figures
@@ -142,6 +146,18 @@ def observed(connections: int, repeats: int) -> Observed:
     return Observed(rows["plain"], rows["observed"])
 
 
+def watched(connections: int, repeats: int) -> Observed:
+    """The cost of a terminal console and a web console: one broker with and without them."""
+    with broker(INSTANT) as process:
+        calls = 4 * _CALLS_PER_SAMPLE  # some seconds, as consoles are updated once a second
+        cases = [
+            Case("plain", process, dialects.TOOL_CALL, calls=calls),
+            Case("watched", process, dialects.TOOL_CALL, is_watched=True, calls=calls),
+        ]
+        rows = _medians(cases, connections, repeats)
+    return Observed(rows["plain"], rows["watched"])
+
+
 def _scrape(address: tuple[str, int]) -> None:
     with urlopen(f"http://{address[0]}:{address[1]}/metrics", timeout=10) as page:
         if b"exai_requests_total" not in page.read():
@@ -158,15 +174,16 @@ def _medians(cases: Sequence[Case], connections: int, repeats: int) -> dict[str,
 
 
 def _sample(case: Case, connections: int, tag: str) -> Figures:
-    each = max(4, _CALLS_PER_SAMPLE // connections)
+    each = max(4, case.calls // connections)
     open_ = connect(case.process.address, case.dialect, connections)
     run(open_, Plan(case.dialect, connections, max(1, each // 10), f"warm{tag}"))
     plan = Plan(case.dialect, connections, each, f"run{tag}")
-    before = case.process.cpu_seconds
-    sample = run(open_, plan)
-    if case.scrapes:
-        _scrape(case.process.address)
-    spent = case.process.cpu_seconds - before
+    with watching(case.process.address) if case.is_watched else nullcontext():
+        before = case.process.cpu_seconds
+        sample = run(open_, plan)
+        if case.scrapes:
+            _scrape(case.process.address)
+        spent = case.process.cpu_seconds - before
     for connection in open_:
         connection.close()
     return Figures(

@@ -19,6 +19,7 @@ MIN_TOOL_CALL_RATIO = 0.6
 MIN_HTTP_RATIO = 0.65
 MAX_IDLE_KIB = 16.0
 MAX_OBSERVED_RATIO = 1.10
+MAX_WATCHED_RATIO = 1.03
 
 
 @dataclass
@@ -32,6 +33,7 @@ class Report:
     over_http: OverHttp | None
     gone: list[bench_gone.Gone] | None
     observed: Observed | None = None
+    watched: Observed | None = None
 
 
 def kept_figures(report: Report) -> list[str]:
@@ -56,6 +58,14 @@ def kept_figures(report: Report) -> list[str]:
             f"- CPU of a `tool_call` with metrics and access log: **{observed / plain:.2f}** of "
             f"that without ({observed:.0f} and {plain:.0f} µs), at most {MAX_OBSERVED_RATIO}: "
             f"{_verdict(observed / plain <= MAX_OBSERVED_RATIO)}."
+        )
+    if report.watched is not None:
+        plain, watched = report.watched.plain.cpu_us, report.watched.observed.cpu_us
+        lines.append(
+            f"- CPU of a `tool_call` while a terminal console and a web console watch 1,000 "
+            f"connections: **{watched / plain:.3f}** of that without ({watched:.1f} and "
+            f"{plain:.1f} µs), at most {MAX_WATCHED_RATIO}: "
+            f"{_verdict(watched / plain <= MAX_WATCHED_RATIO)}."
         )
     if report.idle is not None:
         kib = report.idle.kib_each

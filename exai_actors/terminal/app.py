@@ -30,6 +30,7 @@ from exai_actors.terminal.timeline import Timeline
 from exai_actors.terminal.view import TableView, TreeView
 
 OVERVIEW = "overview"
+WAITS_EVERY_S = 3.0
 ORDER = (
     "tree",
     "actors",
@@ -210,7 +211,9 @@ class ConsoleApp(App[ExaiError | None]):
             windows["events"] = Window(limit=50)
             if self._overview.is_roomy:
                 windows["tenants"] = Window(limit=50)
-                windows["requests"] = Window("state:queued", "-waited_s", limit=MOST_WAITS)
+                # All requests are read for it, so that it costs more than all the rest together.
+                waits = Window("state:queued", "-waited_s", limit=MOST_WAITS, every_s=WAITS_EVERY_S)
+                windows["requests"] = waits
         if self.is_frozen:
             windows = {}
         tables = self.source.greeting.get("tables", {})

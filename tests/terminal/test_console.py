@@ -12,6 +12,7 @@ from exai_actors.errors import ErrorBody, ErrorCode
 from exai_actors.terminal import reader
 from exai_actors.terminal.app import ConsoleApp
 from tests.terminal.scripted import (
+    LARGE,
     SMALL,
     ScriptedSource,
     busy_rows,
@@ -435,6 +436,14 @@ async def test_a_refused_token_ends_the_console_with_its_error() -> None:
     async with app.run_test(size=SMALL) as pilot:
         await settle(pilot)
     assert app.return_value is source.ends_with
+
+
+async def test_the_waits_on_the_overview_are_read_less_often_than_what_costs_little() -> None:
+    app = console()
+    async with app.run_test(size=LARGE) as pilot:
+        await settle(pilot)
+        watched = source_of(app).watched
+        assert watched["requests"].every_s > watched["broker"].every_s
 
 
 async def test_the_interval_can_be_changed() -> None:
