@@ -324,9 +324,7 @@ class ConnectionActor(LoopActor):
         self, request: RequestKey | None, outcome: Outcome, trace: TraceContext | None
     ) -> None:
         tenant, session = self._counted_for
-        ends = RequestEnds(
-            session, tenant, self._request_board, self._directory.board
-        )
+        ends = RequestEnds(session, tenant, self._request_board, self._directory.board)
         ends.unrouted(request or _NO_ID, outcome, trace)
 
     def _end_all(self, error: ErrorBody) -> None:
