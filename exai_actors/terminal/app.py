@@ -18,7 +18,7 @@ from exai_actors.terminal.acting import Acting, Choice
 from exai_actors.terminal.answers import answer_lines, row_lines
 from exai_actors.terminal.figures import Figures
 from exai_actors.terminal.grid import Grid
-from exai_actors.terminal.header import Footer, Header, Tabs
+from exai_actors.terminal.header import Footer, Header, Tabs, alarm_text
 from exai_actors.terminal.help import help_lines
 from exai_actors.terminal.layout import sort_letters
 from exai_actors.terminal.lines import BAD, DIM, STRONG, WARN, Line, Piece
@@ -161,7 +161,10 @@ class ConsoleApp(App[ExaiError | None]):
         elif table == "alarms":
             names = [column["name"] for column in found.columns]
             rows = [dict(zip(names, row, strict=True)) for row in found.rows.values()]
-            self._header.alarms = [(str(row.get("severity")), str(row.get("text"))) for row in rows]
+            self._header.alarms = [
+                (str(row.get("severity")), alarm_text(row.get("subject"), row.get("text")))
+                for row in rows
+            ]
             self._header.redraw()
         if self.pane == OVERVIEW:
             self._overview.tables = self.source.tables

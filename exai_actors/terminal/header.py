@@ -121,6 +121,11 @@ class Header(Lines):
         return [(f"! {severity}: {text}{more}", BAD if severity == "critical" else WARN)]
 
 
+def alarm_text(subject: object, text: object) -> str:
+    """The text of an alarm, with the provider or the part that it is about."""
+    return f"{subject}: {text}" if subject else str(text)
+
+
 class Tabs(Lines):
     """The names of the panes, with their keys; a click chooses one."""
 

@@ -9,6 +9,8 @@ from exai_actors.terminal.cells import clock_text
 from exai_actors.terminal.lines import DIM, KEY, STRONG, Piece
 
 SPEEDS = (0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
+_SAMPLE_S = 1.0
+"""The time between samples: so long after a fault, one of them shows it."""
 
 
 class Timeline:
@@ -16,7 +18,7 @@ class Timeline:
 
     def __init__(self, begin: float, end: float, fault_at: float | None = None) -> None:
         self.begin, self.end, self.fault_at = begin, end, fault_at
-        self.at = begin if fault_at is None else min(fault_at, end)
+        self.at = begin if fault_at is None else min(fault_at + _SAMPLE_S, end)
         self.speed = 1.0
         self.is_playing = False
         self.moved: Callable[[], None] = lambda: None

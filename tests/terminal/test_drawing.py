@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from exai_actors.terminal.answers import answer_lines
 from exai_actors.terminal.cells import Level, bytes_text, cell_text, level, local_time, seconds_text
+from exai_actors.terminal.header import alarm_text
 from exai_actors.terminal.layout import GAP, fit, order_of, sort_letters
 from exai_actors.terminal.plots import bar, plot, rates
 from exai_actors.terminal.source import SeenTable, Window
@@ -216,3 +217,11 @@ def test_answers_of_any_shape_become_lines() -> None:
     for part in ("waited  1.5 s", "1/2      it·came first", "1/3      -", "names  a, b", "free"):
         assert part in text
     assert max(map(len, lines)) <= 60
+
+
+@pytest.mark.parametrize(
+    ("subject", "shown"),
+    [("kimi", "kimi: requests wait"), ("", "requests wait"), (None, "requests wait")],
+)
+def test_the_header_says_what_an_alarm_is_about(subject: str | None, shown: str) -> None:
+    assert alarm_text(subject, "requests wait") == shown

@@ -136,7 +136,7 @@ async def test_a_replay_has_the_same_panes_with_a_time_cursor(tmp_path: Path) ->
 
 def test_a_fault_is_where_the_replay_begins(tmp_path: Path) -> None:
     with closing(Recording(file_with(tmp_path, lines("kimi failed")))) as recording:
-        assert ReplaySource(recording).timeline.at == BEGIN + 45
+        assert ReplaySource(recording).timeline.at == BEGIN + 46
 
 
 async def test_the_plots_of_an_instant_are_those_before_it(tmp_path: Path) -> None:
