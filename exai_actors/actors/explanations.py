@@ -125,7 +125,8 @@ class Explanations:
             "provider": active.route.provider,
             "model": active.route.model,
             "state": state,
-            "waited_s": round(now - began - running_s, 3),
+            # One that has just come misses 0 by a rounding error of its deadline.
+            "waited_s": max(0.0, round(now - began - running_s, 3)),
             "starts_in_s": None if wait_s is None else round(wait_s, 3),
         }
 

@@ -35,7 +35,7 @@ HASTY_LOOKS = 8
 """So many new queries in a row are answered immediately: a person at the keys waits for them."""
 MOST_KEPT_ROWS = 10_000
 HASTY_SHARED_S = 3.0
-"""They may show rows of a moment ago, which are there already."""
+"""They may show many rows of a moment ago, which are there already; few are read again."""
 CHEAP_S = 0.002
 """Tables that take no longer than that do not wait for the rest after others."""
 MOST_UNRESTED_S = 20.0
@@ -69,9 +69,12 @@ class Sources:
     def rows(
         self, name: str, now: float, shared_s: float = _SHARED_FOR_S
     ) -> list[Keyed] | ManyRows:
-        """The rows at ``now``, or those of a moment before; many are not read yet."""
+        """The rows at ``now``, or those of a moment before; many are not read yet.
+
+        Only many rows may be older than usual.
+        """
         read_at, rows = self._read.get(name, (-inf, []))
-        if now - read_at >= shared_s:
+        if now - read_at >= (shared_s if len(rows) > ROWS_A_TURN else _SHARED_FOR_S):
             read = self._tables[name][1]()
             if isinstance(read, ManyRows):
                 return _KeptRows(read, partial(self._keep, name, now))

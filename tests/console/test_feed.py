@@ -124,6 +124,17 @@ def test_only_watched_tables_are_read_and_once_for_all_consoles() -> None:
     assert other.next_due() is None
 
 
+def test_a_new_query_shows_few_rows_as_they_are_now() -> None:
+    broker = Broker()
+    other = Feed(broker.sources)
+    other.watch(Watch("providers", every_s=60.0))
+    other.frames(1.0, 0.0)
+    broker.rows["a"] = ("kimi", 7)
+    broker.feed.watch(Watch("providers"))
+    broker.frames(1.2)
+    assert broker.seen["a"] == ["kimi", 7]
+
+
 @pytest.mark.parametrize("leave", [Feed.close, lambda feed: feed.unwatch(Unwatch("providers"))])
 def test_rows_are_kept_until_the_last_console_has_left(leave: Callable[[Feed], None]) -> None:
     broker = Broker()
@@ -271,6 +282,19 @@ def test_a_new_query_chooses_among_rows_that_are_there() -> None:
             pass
         assert [row[2] for row in msgspec.json.decode(frames[0])["rows"]] == [4_999]
         assert rows.made == made + fresh
+
+
+def test_after_an_action_no_row_of_before_is_shown() -> None:
+    rows, feed = many(5_000)
+    feed.watch(Watch("providers", limit=1))
+    while not feed.frames(0.0, 0.0):
+        pass
+    made = rows.made
+    feed._sources.forget()
+    feed.watch(Watch("providers", sort="-queued", limit=1))
+    while not feed.frames(1.0, 0.0):
+        pass
+    assert rows.made == made + 5_000
 
 
 def test_too_many_rows_are_not_kept() -> None:

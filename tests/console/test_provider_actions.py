@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from exai_actors.core.authentication import Identity
-from exai_actors.core.calls import FailureKind
+from exai_actors.core.calls import FailureKind, LimitHolder
 from exai_actors.core.capacity.settings import CapacitySettings, CircuitSettings, RetrySettings
 from exai_actors.core.routing import RouteSettings
 from exai_actors.ids import TenantName
@@ -126,6 +126,26 @@ def test_a_hold_is_lifted_and_the_call_is_tried_again() -> None:
     assert len(desk.tree.upstream.running) == 1, "the service is asked again"
     (effect,) = console.act("provider.lift_hold", "kimi")["effects"]
     assert (effect["ok"], effect["text"]) == (False, "kimi is not held")
+
+
+@pytest.mark.parametrize("model", [None, "moon"])
+def test_with_its_hold_the_wait_of_a_refused_request_ends(model: str | None) -> None:
+    desk = OperatorDesk(limit=1)
+    client = desk.tree.client()
+    client.call("a")
+    holder = LimitHolder.ACCOUNT if model is None else LimitHolder.MODEL
+    desk.tree.upstream.calls[0].fail(
+        FailureKind.RATE_LIMITED, "slow down", retry_after=300.0, holder=holder
+    )
+    desk.tree.settle()
+    assert not desk.tree.upstream.running
+    console = desk.console()
+    arguments = {} if model is None else {"model": model}
+    assert "1 of 1 queued request can start" in console.text(
+        "provider.lift_hold", "kimi", arguments=arguments
+    )
+    finish_all(desk)
+    assert outcomes(client) == ["a"]
 
 
 def test_a_circuit_is_reset_and_opens_again_only_after_as_many_failures() -> None:

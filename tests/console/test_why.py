@@ -218,6 +218,19 @@ def test_a_request_that_runs_waits_for_nothing() -> None:
     assert answer["text"] == "it runs at kimi, attempt 1"
 
 
+@pytest.mark.parametrize("at", [0.1, 0.3, 0.7, 1.1, 12.3])
+def test_a_request_that_has_just_come_has_not_waited_less_than_nothing(at: float) -> None:
+    desk = OperatorDesk(limit=1)
+    client = desk.tree.client()
+    desk.tree.advance(at)
+    for name in ("runs", "waits"):
+        client.call(name, name)
+    desk_console = desk.console(Role.VIEWER)
+    waited = [ask(desk, "why", name)["waited_s"] for name in ("runs", "waits")]
+    waited += [row["waited_s"] for row in desk_console.rows("requests")]
+    assert not any("-" in str(each) for each in waited)
+
+
 def test_the_requests_ahead_in_a_session_are_named() -> None:
     desk = session_window()
     (ahead,) = ask(desk, "why", "it")["ahead"]

@@ -42,7 +42,7 @@ def request_row(state: RequestState, now: float) -> Keyed:
         shown_tenant(state.tenant),
         state.state,
         state.position,
-        round(state.waited_s, 1),
+        max(0.0, round(state.waited_s, 1)),
         rounded_if(state.starts_in_s),
         "" if reason is None else reason.code.value,
         state.provider,

@@ -90,6 +90,7 @@ def _close_or_open(
             return "resumed"
         case LiftHold(model):
             dispatcher.guards.end_holds(now, cause, model)
+            dispatcher.retries.hasten(now, model)
             return f"hold of model {model} lifted" if model else "holds lifted"
         case ResetCircuit():
             before = account.circuit.state
@@ -98,6 +99,7 @@ def _close_or_open(
         case Reopen():
             account.mode = Mode.OPEN
             dispatcher.guards.end_holds(now, cause)
+            dispatcher.retries.hasten(now)
             return "open again"
         case _:
             assert_never(change)

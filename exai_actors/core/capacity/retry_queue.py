@@ -44,6 +44,14 @@ class RetryQueue(Generic[C]):
             return heapq.heappop(self.waiting)[2]
         return None
 
+    def hasten(self, now: float, model: str | None = None) -> None:
+        """Make the calls of a model, or else all, due at ``now`` unless they are due before."""
+        self.waiting[:] = [
+            (min(due, now) if model in (None, call.model) else due, number, call)
+            for due, number, call in self.waiting
+        ]
+        heapq.heapify(self.waiting)
+
     def due(self, session: SessionId, request: RequestKey) -> tuple[float, C] | None:
         """A waiting call and when it is due; None if it is not here."""
         for due, _, call in self.waiting:
