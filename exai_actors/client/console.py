@@ -132,7 +132,7 @@ class ConsoleClient:
             if frame["op"] != "error":
                 return frame
             if frame["code"] == "forbidden":
-                details = {"needs": "operator"}
+                details = {"needs": "role"}
                 body = ErrorBody(ErrorCode.UNAUTHORIZED, frame["message"], details)
                 raise Unauthorized(body)
             raise UsageError(frame["message"])

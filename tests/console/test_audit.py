@@ -48,6 +48,8 @@ def test_an_action_is_recorded_with_its_author_reason_state_and_effect() -> None
         "limit 1",
     )
     (row,) = desk.console(Role.VIEWER).rows("audit")
+    # Those that fit beside each other on a narrow terminal come first.
+    assert list(row)[:5] == ["at", "operator", "action", "target", "outcome"]
     assert (row["at"], row["operator"], row["outcome"], row["target"], row["reason"]) == (
         line["time"],
         "admin",

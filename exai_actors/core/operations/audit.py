@@ -20,13 +20,13 @@ AUDIT = Table(
     (
         Column("at", "At", Kind.TEXT, "the instant, in UTC"),
         Column("operator", "Operator", Kind.TEXT, "the operator's name"),
-        Column("role", "Role", Kind.TEXT, "the operator's role"),
-        Column("outcome", "Outcome", Kind.TEXT, "done, partly or refused"),
         Column("action", "Action", Kind.TEXT, "its name"),
         Column("target", "Target", Kind.TEXT, "the keys of the rows that it concerns"),
+        Column("outcome", "Outcome", Kind.TEXT, "done, partly or refused"),
         Column("reason", "Reason", Kind.TEXT, "in the operator's words"),
         Column("before", "Before", Kind.TEXT, "the state that it changed"),
         Column("effect", "Effect", Kind.TEXT, "its effect, or why it was refused"),
+        Column("role", "Role", Kind.TEXT, "the operator's role"),
     ),
 )
 
@@ -95,13 +95,13 @@ class AuditEntry(msgspec.Struct, frozen=True):
         return (
             self.time,
             self.operator,
-            self.role.value,
-            self.outcome,
             self.action,
             self.targets,
+            self.outcome,
             self.reason,
             self.before,
             self.effect,
+            self.role.value,
         )
 
     def line(self) -> bytes:

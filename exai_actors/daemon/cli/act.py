@@ -145,7 +145,7 @@ def _act(
             request: dict[str, Any] = {"filter": filter_, "arguments": given, "reason": reason}
             if preview or asks:
                 effect = await console.act(action, targets, **request, preview=True)
-                if preview:
+                if preview or effect["failed"] == effect["count"]:
                     return effect
                 _show(effect, as_json=False)
                 if not click.confirm("Do it?", err=True):
@@ -182,7 +182,9 @@ def _show(effect: Mapping[str, Any], *, as_json: bool) -> None:
         print_json({name: effect[name] for name in effect if name not in ("op", "id")})
         return
     for each in effect["effects"]:
-        line = printable(f"{each['target']}: {each['text']}")
+        # Several lines are a diff, which programs can read only as it is.
+        target = "" if "\n" in each["text"] else f"{each['target']}: "
+        line = printable(f"{target}{each['text']}")
         if each["ok"]:
             print_line(line)
         else:

@@ -33,6 +33,7 @@ def tree(url: str, token: str | None, as_json: bool) -> None:
     table = run(_table("tree", url, token))
     if not as_json:
         _indent(table)
+        _name_allowance(table)
     print_table(table, as_json=as_json)
 
 
@@ -45,6 +46,7 @@ def inspect(path: str, url: str, token: str | None, as_json: bool) -> None:
 
     A path is, for example, /providers/kimi; `exai ps` lists them.
     """
+    path = path if path.startswith("/") else f"/{path}"
     found = run(_inspect(path, url, token))
     from exai_actors.daemon.cli.output import one_line, print_error, print_json, print_line
 
@@ -93,6 +95,13 @@ def _indent(table: WatchedTable) -> None:
         row[path] = f"{'  ' * row[depth]}{name if row[depth] else row[path]}"
         del row[depth]
     table.columns = [column for column in table.columns if column["name"] != "depth"]
+
+
+def _name_allowance(table: WatchedTable) -> None:
+    """Name the allowed restarts by themselves: the used ones are left out where there are none."""
+    for column in table.columns:
+        if column["name"] == "intensity":
+            column["title"] = "Allowed"
 
 
 async def _inspect(path: str, url: str, token: str | None) -> dict[str, Any] | None:
@@ -156,6 +165,8 @@ async def _events(
                 text = json.dumps(each, ensure_ascii=False) if as_json else _event_line(each)
                 print_line(one_line(text))
             if not follow:
+                if not fresh and not as_json:
+                    print_line("no events match" if table.total else "no events")
                 return
 
 

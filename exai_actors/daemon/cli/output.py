@@ -42,6 +42,8 @@ def _broker_line(error: BrokerError) -> str:
     line = f"{' '.join(body.message.split())} ({body.code})"
     details = body.details or {}
     if body.code == ErrorCode.UNAUTHORIZED:
+        if details.get("needs") == "role":
+            return f"{line}; use the token of an operator with that role"
         if details.get("needs") == "operator":
             return f"{line}; set it with --token-file or EXAI_OPERATOR_TOKEN"
         return f"{line}; set it with --token or EXAI_TOKEN"

@@ -13,7 +13,7 @@ from exai_actors.client.urls import NO_URL, parse_url
 from exai_actors.errors import UsageError
 
 TIMEOUT_S = 5.0
-_ADVICE = "Is a broker running there?"
+_ADVICE = "Is the broker running there? `exai serve` starts one."
 
 
 def readiness(url: str) -> dict[str, Any]:
@@ -35,7 +35,9 @@ def readiness(url: str) -> dict[str, Any]:
         body = error.read()
     except (URLError, OSError) as error:
         cause = getattr(error, "reason", error)
-        raise ConnectError(shown, str(cause), _ADVICE) from error
+        refused = isinstance(cause, ConnectionRefusedError)
+        why = "connection refused" if refused else str(cause)
+        raise ConnectError(shown, why, _ADVICE) from error
     try:
         found = json.loads(body)
         return {"ready": bool(found["ready"]), "reasons": list(found["reasons"])}

@@ -15,8 +15,8 @@ from click.testing import CliRunner
 from click.testing import Result as ClickResult
 
 from exai_actors.client.errors import Unauthorized
+from exai_actors.daemon.cli.act import _show, drain, snapshot
 from exai_actors.daemon.cli.act import act as act_command
-from exai_actors.daemon.cli.act import drain, snapshot
 from exai_actors.testing.broker import RunningBroker, broker_in_thread, running_broker
 from tests.daemon.processes import Result, exai, start
 
@@ -166,6 +166,34 @@ async def test_a_viewer_can_change_nothing(tmp_path: Path) -> None:
     assert (paused.code, limited.code) == (6, 6)
     assert "provider.pause needs the role operator; yours is viewer" in paused.err
     assert "provider.limit needs the role admin; yours is operator" in limited.err
+    assert paused.err.endswith("; use the token of an operator with that role\n")
+
+
+async def test_on_a_terminal_it_does_not_ask_about_what_cannot_be_done(tmp_path: Path) -> None:
+    terminal, end = os.openpty()
+    try:
+        async with broker_with_operators(tmp_path) as broker, asyncio.timeout(20):
+            process = await start(
+                *("provider", "resume", "kimi", "--url", broker.url),
+                env={"EXAI_OPERATOR_TOKEN": "token-of-the-operator"},
+                stdin=end,
+                terminal=end,
+            )
+            assert await process.wait() == 7
+        shown = os.read(terminal, 1000)
+        assert b"kimi is open already" in shown
+        assert b"Do it?" not in shown
+    finally:
+        os.close(terminal)
+        os.close(end)
+
+
+def test_a_difference_is_printed_so_that_programs_can_read_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    effect = {"target": "broker", "text": "--- exai.toml\n+++ exai.toml", "ok": True}
+    _show({"effects": [effect], "count": 1, "undo": None}, as_json=False)
+    assert capsys.readouterr().out == "--- exai.toml\n+++ exai.toml\n"
 
 
 @pytest.mark.parametrize(("typed", "mode"), [(b"y\n", "paused"), (b"n\n", "open"), (b"\n", "open")])

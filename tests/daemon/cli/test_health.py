@@ -250,7 +250,10 @@ async def test_readiness_is_an_exit_code() -> None:
     assert paused[:2] == (8, "not ready: synthetic is paused\n")
     assert json.loads(as_json[1]) == {"ready": False, "reasons": ["synthetic is paused"]}
     assert gone[0] == 5
-    assert gone[2].startswith(f"exai: cannot connect to {url}: ")
+    assert gone[2] == (
+        f"exai: cannot connect to {url}: connection refused. Is the broker running there? "
+        "`exai serve` starts one.\n"
+    )
     assert (await exai_at("http://127.0.0.1:1"))[0] == 2
 
 

@@ -47,9 +47,11 @@ async def test_a_waiting_request_is_explained_to_people_and_to_scripts() -> None
         by_number = await exai("why", "1/1", "--url", broker.url)
         unknown = await exai("why", "third", "--url", broker.url)
         top = await exai("top", "requests", "--once", "--url", broker.url)
-        inspected = await exai("inspect", "/providers/kimi", "--json", "--url", broker.url)
+        inspected = await exai("inspect", "providers/kimi", "--json", "--url", broker.url)
         nowhere = await exai("inspect", "/providers/glm", "--url", broker.url)
         usage = await exai("usage", "--json", "--url", broker.url)
+        events = await exai("events", "--filter", "event:none", "--url", broker.url)
+        tree = await exai("tree", "--url", broker.url)
     assert text.code == 0
     assert "waits for permit: kimi: 1 of 1 calls in flight" in text.out
     assert max(map(len, text.out.splitlines())) <= 100
@@ -67,6 +69,8 @@ async def test_a_waiting_request_is_explained_to_people_and_to_scripts() -> None
         assert not set("\t\x1b") & set(printed.out)
     assert "my secret" not in text.out + as_json.out + top.out + inspected.out
     assert json.loads(inspected.out)["path"] == "/providers/kimi"
+    assert events.out.startswith("no events")
+    assert "Allowed" in tree.out.splitlines()[0]
     assert nowhere.code == 7
     assert "there is no actor at /providers/glm" in nowhere.err
     (used,) = json.loads(usage.out)
