@@ -12,7 +12,7 @@ SHOWN_CHARACTERS = 12
 def logs_details() -> bool:
     """Whether each connection and each request is logged.
 
-    Asked once by each actor, because an answer for each request would cost CPU.
+    A session asks once, because an answer for each request would cost CPU.
     """
     return logging.getLogger("exai_actors").isEnabledFor(logging.DEBUG)
 

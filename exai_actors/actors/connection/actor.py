@@ -137,7 +137,6 @@ class ConnectionActor(LoopActor):
         self._heartbeat_armed = False
         self._draining = False
         self._closing = False
-        self._log_details = logs_details()
         self._opened_at = self.now()
 
     def on_start(self) -> None:
@@ -185,7 +184,7 @@ class ConnectionActor(LoopActor):
                 self._session_lost()
             case SocketClosed():
                 self._closing = True
-                if self._log_details:
+                if logs_details():
                     self._log_closed(message)
                 self.stop()
             case ReadHandled():
@@ -464,7 +463,7 @@ class ConnectionActor(LoopActor):
         self._outbox.send(
             self._wire.admit(message.session_id, resumed=message.resumed, resume=message.resume)
         )
-        if self._log_details:
+        if logs_details():
             log.debug(
                 "connection.opened",
                 connection=self._id,

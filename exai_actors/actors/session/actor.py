@@ -147,9 +147,7 @@ class SessionActor(LoopActor):
         self._timer: Cancellable | None = None
         self._timer_due = inf
         self._local_tools = LocalTools(directory, clock, settings.tenant)
-        self._events = self._local_tools.events
         self._log = RequestLog(session_id, settings.tenant)
-        self._request_board = request_board
         self._ends = RequestEnds(session_id, settings.tenant, request_board, directory.board)
         self._memory_board = memory_board
         self._memory = SessionMemory(
@@ -211,7 +209,7 @@ class SessionActor(LoopActor):
 
     def _lost(self) -> Outcome:
         """The outcome that connections send for the requests that this actor leaves behind."""
-        error = self._request_board.cut_off or error_bodies.session_failed()
+        error = self._ends.board.cut_off or error_bodies.session_failed()
         return Outcome("failed", error=error)
 
     def _note_end(self, active: ActiveRequest, outcome: Outcome) -> None:
@@ -574,7 +572,7 @@ class SessionActor(LoopActor):
         now = self.now()
         startable = self._requests.end(active, outcome, now)
         self._ends.ended(active, outcome, now, reply)
-        self._events.append((self._clock.wall(), active.run, "chat", outcome.kind))
+        self._local_tools.events.append((self._clock.wall(), active.run, "chat", outcome.kind))
         self._connections.ended(active, outcome)
         if startable:
             self._start_all(startable)
@@ -649,7 +647,7 @@ class SessionActor(LoopActor):
             if not (finishes and active.names):
                 self._withdraw(active)
                 startable += self._requests.abandon(active)
-                cut_off = self._request_board.cut_off
+                cut_off = self._ends.board.cut_off
                 self._note_end(
                     active,
                     Outcome("cancelled", error=error_bodies.cancelled())

@@ -36,6 +36,7 @@ class RequestEnds:
         "_tally",
         "_tenant",
         "_tracer",
+        "board",
         "is_observed",
     )
 
@@ -49,6 +50,7 @@ class RequestEnds:
         self._id = session
         self._tenant = tenant
         self._shown_tenant = shown_tenant(tenant)
+        self.board = board
         self._figures = board.figures
         # That of the completed requests of the route that one ended last.
         self._tally = Tally()
