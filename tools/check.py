@@ -33,7 +33,14 @@ BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
 PYTHON = BIN / ("python.exe" if os.name == "nt" else "python")
 STAMP = VENV / "installed-from"
 REAL_TESTS = "tests/real"
-COVERED_TESTS = ("tests/core", "tests/wire", "tests/actors", "tests/runtime", "tests/scenarios")
+COVERED_TESTS = (
+    "tests/core",
+    "tests/wire",
+    "tests/actors",
+    "tests/console",
+    "tests/runtime",
+    "tests/scenarios",
+)
 
 
 class CannotSetUp(Exception):
