@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from exai_actors.actors.connection.settings import ConnectionSettings
+from exai_actors.actors.http_exchange.settings import ExchangeSettings
 from exai_actors.actors.provider.settings import ProviderSettings
 from exai_actors.actors.session.settings import SessionSettings
 from exai_actors.core.alarm_readings import Thresholds
@@ -126,6 +127,10 @@ def connection_settings(config: Config) -> ConnectionSettings:
         call_timeout_s=config.session.request_timeout_s,
         compat_text=config.compat.text,
     )
+
+
+def exchange_settings(config: Config) -> ExchangeSettings:
+    return _filled(ExchangeSettings, (config.http,))
 
 
 def websocket_settings(config: Config) -> WebSocketSettings:

@@ -9,6 +9,7 @@ from typing import get_args
 import msgspec
 
 from exai_actors.actors.connection.settings import ConnectionSettings
+from exai_actors.actors.http_exchange.settings import ExchangeSettings
 from exai_actors.actors.provider.settings import ProviderSettings
 from exai_actors.actors.session.settings import SessionSettings
 from exai_actors.core.authentication import Identity
@@ -27,6 +28,7 @@ from exai_actors.daemon.config.tables import FileConfig
 from exai_actors.daemon.settings import (
     capacity_settings,
     connection_settings,
+    exchange_settings,
     http_settings,
     places,
     provider_settings,
@@ -43,6 +45,7 @@ from tests.daemon.configs import config_of
 COPIED = (
     CapacitySettings,
     ConnectionSettings,
+    ExchangeSettings,
     HttpSettings,
     ProviderSettings,
     SessionSettings,
@@ -63,6 +66,7 @@ def test_defaults_of_configuration_and_settings_agree() -> None:
     assert synthetic_settings(provider) == SyntheticSettings()
     assert http_settings(OpenAIProvider(name="a", base_url="http://a")) == HttpSettings()
     assert websocket_settings(config) == WebSocketSettings()
+    assert exchange_settings(config) == ExchangeSettings()
 
 
 def test_places_are_kept_for_the_tenants_with_tokens() -> None:

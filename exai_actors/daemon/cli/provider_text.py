@@ -62,7 +62,13 @@ def provider_text(config: Config) -> str:
 
 def preset_rows() -> list[dict[str, Any]]:
     return [
-        {"name": name, "about": each.about, "source": each.source, "values": dict(each.values)}
+        {
+            "name": name,
+            "about": each.about,
+            "source": each.source,
+            "apis": each.apis,
+            "values": dict(each.values),
+        }
         for name, each in PRESETS.items()
     ]
 

@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from exai_actors.core.capacity.settings import CapacitySettings
+from exai_actors.core.families import Family
 from exai_actors.daemon.config.value_types import (
     Bytes,
     Count,
@@ -85,7 +86,7 @@ class OpenAIProvider(
     tag_field="kind",
     tag="openai",
 ):
-    """A service that speaks the OpenAI chat-completions protocol."""
+    """A service whose API has the form of OpenAI's or Anthropic's."""
 
     kind: ClassVar[Literal["openai"]] = "openai"
     example: ClassVar[dict[str, str]] = {
@@ -98,12 +99,30 @@ class OpenAIProvider(
     providers --presets` lists them.
     """
     base_url: Text
-    """The URL of the API, such as "https://api.example/v1"."""
+    """The URL of the API, such as "https://api.example/v1", to which `/chat/completions`,
+    `/responses` and `/embeddings` are added.
+    """
+    families: Annotated[tuple[Family, ...], Meta(min_length=1)] = ("chat",)
+    """The families of its API that clients may use over HTTP: chat completions, Anthropic's
+    Messages, Responses, embeddings.
+    """
+    messages_base_url: Annotated[str, Meta(max_length=4096)] = ""
+    """The URL to which `/v1/messages` is added, such as "https://api.example/anthropic". Empty:
+    `base_url` without a `/v1` at its end.
+    """
+    responses_base_url: Annotated[str, Meta(max_length=4096)] = ""
+    """The URL to which `/responses` is added. Empty: `base_url`."""
     api_key_env: str = ""
     """The environment variable that holds the API key. Empty: the service needs none."""
     api_key_header: Annotated[str, Meta(max_length=100)] = _HTTP.api_key_header
     """The header that holds the API key: as `Bearer KEY` in "Authorization", bare in any other,
     such as Azure's "api-key".
+    """
+    messages_api_key_header: Annotated[str, Meta(max_length=100)] = ""
+    """As `api_key_header`, for Messages: "x-api-key" for Anthropic. Empty: the same header."""
+    count_tokens: Literal["estimate", "relay"] = "estimate"
+    """How a client's question for the tokens of its messages is answered: with an "estimate", or
+    by the service, to which such questions are of no cost, with "relay".
     """
     headers: Annotated[dict[Text, Text], Meta(max_length=50)] = {}
     """Further headers of each request, such as { "User-Agent" = "desk/1" }. Not for secrets."""
@@ -127,6 +146,16 @@ class OpenAIProvider(
     """Whether to ask the service for a stream "always", which shows that it works and whether its
     answer is whole, or only "when_asked" by the client.
     """
+
+    def addresses(self) -> dict[Family, str]:
+        """Of each family the URL before its path: `/v1/messages` for Messages, `/responses`, ..."""
+        base = self.base_url.rstrip("/")
+        found: dict[Family, str] = dict.fromkeys(self.families, base)
+        if "messages" in found:
+            found["messages"] = self.messages_base_url.rstrip("/") or base.removesuffix("/v1")
+        if "responses" in found and self.responses_base_url:
+            found["responses"] = self.responses_base_url.rstrip("/")
+        return found
 
 
 class SyntheticProvider(

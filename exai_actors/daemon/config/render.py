@@ -14,7 +14,11 @@ import msgspec
 
 from exai_actors.daemon.config.observing_tables import AlarmsConfig, MetricsConfig, TracingConfig
 from exai_actors.daemon.config.presets import PRESETS
-from exai_actors.daemon.config.provider_tables import PROVIDER_KINDS, CapacityKeys
+from exai_actors.daemon.config.provider_tables import (
+    PROVIDER_KINDS,
+    CapacityKeys,
+    OpenAIProvider,
+)
 from exai_actors.daemon.config.tables import (
     HIDDEN,
     AccessConfig,
@@ -23,6 +27,7 @@ from exai_actors.daemon.config.tables import (
     CompatConfig,
     Config,
     FileConfig,
+    HttpConfig,
     LogConfig,
     OperatorConfig,
     RouteConfig,
@@ -33,7 +38,11 @@ from exai_actors.daemon.config.toml_lines import KeyPath
 from exai_actors.daemon.config.wording import accepted
 
 # The plain tables, before and after the lists of tables in the order of the file.
-FIRST_TABLES: dict[str, type[msgspec.Struct]] = {"server": ServerConfig, "session": SessionConfig}
+FIRST_TABLES: dict[str, type[msgspec.Struct]] = {
+    "server": ServerConfig,
+    "session": SessionConfig,
+    "http": HttpConfig,
+}
 LAST_TABLES: dict[str, type[msgspec.Struct]] = {
     "compat": CompatConfig,
     "chat": ChatConfig,
@@ -175,6 +184,19 @@ def reference() -> str:
     parts.append(_reference_table("`[[route]]`", RouteConfig))
     parts += [_reference_table(f"`[{name}]`", table) for name, table in LAST_TABLES.items()]
     return "\n".join(parts)
+
+
+def family_rows() -> list[str]:
+    """A row of Markdown for each preset: the addresses of its families, and the page with them."""
+    rows: dict[str, list[str]] = {}
+    for name, preset in PRESETS.items():
+        keys = {key: value for key, value in preset.values.items() if key != "kind"}
+        families: dict[str, list[str]] = {}
+        for family, url in OpenAIProvider(**keys).addresses().items():
+            families.setdefault(url, []).append(family)
+        cell = "; ".join(f"{', '.join(each)}: `{url}`" for url, each in families.items())
+        rows.setdefault(f"{cell} | {preset.apis}", []).append(f"`{name}`")
+    return [f"| {', '.join(names)} | {cells} |" for cells, names in rows.items()]
 
 
 def _reference_table(

@@ -129,6 +129,20 @@ def provider_findings(providers: tuple[ProviderConfig, ...]) -> Iterator[Finding
 def _openai_findings(provider: OpenAIProvider, path: KeyPath) -> Iterator[Finding]:
     if error := _url_error(provider.base_url):
         yield Finding((*path, "base_url"), error)
+    for key, family in (("messages_base_url", "messages"), ("responses_base_url", "responses")):
+        url = getattr(provider, key)
+        if url and (error := _url_error(url)):
+            yield Finding((*path, key), error)
+        elif url and family not in provider.families:
+            yield Finding((*path, key), f'is of no use unless families has "{family}"; add it')
+    if urlsplit(provider.messages_base_url).path.rstrip("/").endswith("/v1"):
+        yield Finding(
+            (*path, "messages_base_url"),
+            "is the URL before /v1/messages; remove /v1 at its end",
+        )
+    for at, name in enumerate(provider.families):
+        if name in provider.families[:at]:
+            yield Finding((*path, "families", at), f'"{name}" is listed twice; remove one')
     if provider.api_key_env and not VARIABLE.fullmatch(provider.api_key_env):
         yield Finding(
             (*path, "api_key_env"),
@@ -140,11 +154,13 @@ def _openai_findings(provider: OpenAIProvider, path: KeyPath) -> Iterator[Findin
 
 
 def _header_findings(provider: OpenAIProvider, path: KeyPath) -> Iterator[Finding]:
-    key_header = provider.api_key_header
-    if not HEADER_NAME.fullmatch(key_header) or key_header.lower() in OWN_HEADERS:
-        yield Finding(
-            (*path, "api_key_header"), f'"{key_header}" is no header for a key; such as "api-key"'
-        )
+    for key in ("api_key_header", "messages_api_key_header"):
+        header = getattr(provider, key) or provider.api_key_header
+        if not HEADER_NAME.fullmatch(header) or header.lower() in OWN_HEADERS:
+            yield Finding((*path, key), f'"{header}" is no header for a key; such as "api-key"')
+    key_headers = {
+        each.lower() for each in (provider.api_key_header, provider.messages_api_key_header) if each
+    }
     names: set[str] = set()
     for name, value in provider.headers.items():
         low = name.lower()
@@ -152,7 +168,7 @@ def _header_findings(provider: OpenAIProvider, path: KeyPath) -> Iterator[Findin
             error = f'"{name}" is not the name of a header'
         elif low in OWN_HEADERS:
             error = f'"{name}" is set by the broker; remove it'
-        elif low == "authorization" or (provider.api_key_env and low == key_header.lower()):
+        elif low == "authorization" or (provider.api_key_env and low in key_headers):
             error = f'"{name}" holds the key, which belongs in the variable that api_key_env names'
         elif low in names:
             error = f'"{name}" is there twice, in other letters; remove one'
@@ -182,8 +198,9 @@ def _url_error(url: str) -> str:
         return f'"{url}" has an invalid host: "{host}"'
     if parts.query or parts.fragment:
         return "must not contain ? or #; a key belongs in api_key_env, other parameters in query"
-    if parts.path.rstrip("/").endswith("/chat/completions"):
-        return f'"{url}" includes the path of a call; remove /chat/completions'
+    for call in ("/chat/completions", "/v1/messages", "/responses", "/embeddings"):
+        if parts.path.rstrip("/").endswith(call):
+            return f'"{url}" includes the path of a call; remove {call}'
     return ""
 
 

@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Meta
 
 from exai_actors.actors.connection.settings import ConnectionSettings
+from exai_actors.actors.http_exchange.settings import ExchangeSettings
 from exai_actors.actors.session.settings import SessionSettings
 from exai_actors.core.capacity.changes import MAX_WEIGHT, MIN_WEIGHT
 from exai_actors.daemon.config.observing_tables import AlarmsConfig, MetricsConfig, TracingConfig
@@ -38,6 +39,7 @@ from exai_actors.ids import ProviderName, TenantName
 
 HIDDEN = "********"
 _CONNECTION = ConnectionSettings()
+_EXCHANGE = ExchangeSettings()
 _SESSION = SessionSettings()
 _WEBSOCKET = WebSocketSettings()
 TOKEN_MIN_LENGTH = 16
@@ -182,6 +184,21 @@ class SessionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """The time between progress frames of a running call."""
 
 
+class HttpConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The HTTP APIs for clients."""
+
+    commit_after_s: Annotated[float, Meta(ge=0, le=300)] = _EXCHANGE.commit_after_s
+    """How long a streaming request waits for its outcome before it is answered with 200: a refusal
+    that is known by then has its own status.
+    """
+    keepalive_s: Annotated[float, Meta(ge=1, le=300)] = _EXCHANGE.keepalive_s
+    """The time between two signs of life on a stream that has begun and waits for its answer."""
+    retry_grace_s: Annotated[float, Meta(ge=0, le=5)] = _EXCHANGE.retry_grace_s
+    """How long a call goes on after its client's connection broke, so that the same request, sent
+    again, joins it instead of costing another one; 0: not at all.
+    """
+
+
 class AccessConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """An access token with its tenant, in addition to the shared one."""
 
@@ -301,6 +318,7 @@ class FileConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     server: ServerConfig = ServerConfig()
     session: SessionConfig = SessionConfig()
+    http: HttpConfig = HttpConfig()
     access: tuple[AccessConfig, ...] = ()
     operator: tuple[OperatorConfig, ...] = ()
     provider: tuple[ProviderConfig, ...] = ()

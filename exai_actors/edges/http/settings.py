@@ -17,8 +17,9 @@ class HttpSettings(msgspec.Struct, frozen=True, kw_only=True):
     ``max_answer_bytes`` limits the text of a streamed answer and the body of any other.
     ``stall_timeout_s``: how long a paused call may keep its permit without being read.
     ``headers`` and ``query`` are added to each request, and replace headers of ours;
-    ``api_key_header`` holds the key, bare unless it is Authorization. ``ask_for_stream``: also for
-    calls whose client wants the answer in one piece.
+    ``api_key_header`` holds the key, bare unless it is Authorization; ``messages_api_key_header``
+    does in calls of that family, if it is not empty. ``ask_for_stream``: also for calls whose
+    client wants the answer in one piece. ``count_tokens``: how questions for tokens are answered.
     """
 
     connect_timeout_s: float = 10.0
@@ -28,6 +29,8 @@ class HttpSettings(msgspec.Struct, frozen=True, kw_only=True):
     stall_timeout_s: float = 10.0
     max_answer_bytes: int = 33_554_432
     api_key_header: str = "Authorization"
+    messages_api_key_header: str = ""
     headers: Mapping[str, str] = {}
     query: Mapping[str, str] = {}
     ask_for_stream: Literal["always", "when_asked"] = "always"
+    count_tokens: Literal["estimate", "relay"] = "estimate"

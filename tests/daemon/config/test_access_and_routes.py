@@ -8,9 +8,10 @@ from textwrap import dedent
 import pytest
 
 from exai_actors.core.authentication import Identity
+from exai_actors.core.families import Family
 from exai_actors.daemon.config.presets import PRESETS
 from exai_actors.daemon.config.provider_tables import OpenAIProvider
-from exai_actors.daemon.config.render import origin
+from exai_actors.daemon.config.render import family_rows, origin
 from exai_actors.daemon.config.tables import DEFAULT_REASONS
 from exai_actors.daemon.settings import authenticator, capacity_settings, session_settings
 from exai_actors.ids import DEFAULT_TENANT, TenantName
@@ -252,6 +253,42 @@ def test_every_preset_is_complete(name: str) -> None:
     env = {"KIMI_API_KEY": "k", "GLM_API_KEY": "k"}
     config = config_of(f'[[provider]]\npreset = "{name}"\n', env)
     capacity_settings(config.provider[0], config)
+
+
+@pytest.mark.parametrize(
+    ("name", "family", "address"),
+    [
+        ("kimi-tier-1", "messages", "https://api.moonshot.ai/anthropic"),
+        ("kimi-coding", "chat", "https://api.kimi.com/coding/v1"),
+        ("kimi-coding", "messages", "https://api.kimi.com/coding"),
+        ("glm", "messages", "https://api.z.ai/api/anthropic"),
+        ("glm-coding", "messages", "https://api.z.ai/api/anthropic"),
+        ("glm-coding", "responses", "https://api.z.ai/api/v1"),
+        ("openai", "messages", None),
+        ("openai", "responses", "https://api.openai.com/v1"),
+        ("anthropic", "messages", "https://api.anthropic.com"),
+        ("openrouter", "messages", "https://openrouter.ai/api"),
+        ("openrouter-free", "responses", "https://openrouter.ai/api/v1"),
+        ("deepseek", "messages", "https://api.deepseek.com/anthropic"),
+        ("deepseek", "responses", None),
+        ("llama.cpp", "messages", "http://127.0.0.1:8080"),
+        ("vllm", "responses", "http://127.0.0.1:8000/v1"),
+        ("ollama", "embeddings", "http://127.0.0.1:11434/v1"),
+    ],
+)
+def test_presets_know_where_each_family_is_served(
+    name: str, family: Family, address: str | None
+) -> None:
+    (provider,) = config_of(f'[[provider]]\npreset = "{name}"\n').provider
+    assert isinstance(provider, OpenAIProvider)
+    assert provider.addresses().get(family) == address
+
+
+def test_the_page_of_the_configuration_lists_the_families_of_each_preset() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "reference" / "config.md").read_text()
+    rows = family_rows()
+    assert len(rows) > 10
+    assert [row for row in rows if row not in page] == []
 
 
 def test_the_default_model_may_be_a_route() -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -203,6 +205,9 @@ def test_a_wrong_provider_is_reported_with_its_line(provider: str, error: str) -
         ("https://u:p@api.example", "must not contain a user name or password; use api_key_env"),
         ("https://api.example/v1?key=1", "base_url: must not contain ? or #"),
         ("https://api.example/v1/chat/completions", "remove /chat/completions"),
+        ("https://api.example/v1/messages/", "remove /v1/messages"),
+        ("https://api.example/v1/responses", "remove /responses"),
+        ("https://api.example/v1/embeddings", "remove /embeddings"),
         ("https://[api.example", "is not a URL"),
         ("https://api..example/v1", 'has an invalid host: "api..example"'),
         ("https://api example/v1", 'has an invalid host: "api example"'),
@@ -213,6 +218,80 @@ def test_an_invalid_base_url_is_refused(url: str, error: str) -> None:
     (found,) = errors(KIMI.replace("https://api.example/v1", url))
     assert found.startswith("exai.toml:4: [[provider]] base_url: ")
     assert error in found
+
+
+@pytest.mark.parametrize(
+    ("keys", "error"),
+    [
+        ("families = []", "families: must be a list"),
+        ('families = ["chat", "completions"]', 'families entry 2: must be "chat", "messages",'),
+        ('families = ["chat", "messages", "chat"]', 'families entry 3: "chat" is listed twice'),
+        ('messages_base_url = "https://api.example"', 'unless families has "messages"; add it'),
+        ('responses_base_url = "https://api.example"', 'unless families has "responses"; add it'),
+        (
+            'families = ["messages"]\nmessages_base_url = "https://api.example/v1/"',
+            "messages_base_url: is the URL before /v1/messages; remove /v1",
+        ),
+        (
+            'families = ["messages"]\nmessages_base_url = "api.example"',
+            'messages_base_url: "api.example" must start with http',
+        ),
+        ('messages_api_key_header = "x key"', 'messages_api_key_header: "x key" is no header'),
+        (
+            'api_key_env = "A"\nmessages_api_key_header = "x-key"\nheaders = { "X-Key" = "k" }',
+            'headers: "X-Key" holds the key',
+        ),
+        ('count_tokens = "free"', 'count_tokens: must be "estimate" or "relay"'),
+    ],
+)
+def test_families_and_their_addresses_are_checked(keys: str, error: str) -> None:
+    (found,) = errors(f"{KIMI}{keys}\n")
+    assert error in found
+
+
+@pytest.mark.parametrize(
+    ("keys", "error"),
+    [
+        ("commit_after_s = -1", "commit_after_s: must be a number from 0 to 300, not -1"),
+        ("keepalive_s = 0", "keepalive_s: must be a number from 1 to 300, not 0"),
+        ("retry_grace_s = 6", "retry_grace_s: must be a number from 0 to 5, not 6"),
+        ("retry = 6", "retry: unknown key"),
+    ],
+)
+def test_the_waits_of_http_have_ranges(keys: str, error: str) -> None:
+    (found,) = errors(f"[http]\n{keys}\n")
+    assert f"[http] {error}" in found
+
+
+@pytest.mark.parametrize(
+    ("base_url", "keys", "addresses"),
+    [
+        ("https://a.example/v1", {}, {"chat": "https://a.example/v1"}),
+        (
+            "https://a.example/v1/",
+            {"families": ("messages", "embeddings")},
+            {"messages": "https://a.example", "embeddings": "https://a.example/v1"},
+        ),
+        ("https://a.example", {"families": ("messages",)}, {"messages": "https://a.example"}),
+        (
+            "https://a.example/paas/v4",
+            {
+                "families": ("chat", "messages", "responses"),
+                "messages_base_url": "https://a.example/anthropic/",
+                "responses_base_url": "https://a.example/api/v1/",
+            },
+            {
+                "chat": "https://a.example/paas/v4",
+                "messages": "https://a.example/anthropic",
+                "responses": "https://a.example/api/v1",
+            },
+        ),
+    ],
+)
+def test_each_family_has_an_address(
+    base_url: str, keys: dict[str, Any], addresses: dict[str, str]
+) -> None:
+    assert OpenAIProvider(name="a", base_url=base_url, **keys).addresses() == addresses
 
 
 @pytest.mark.parametrize("host", ["[::1]", "127.0.0.1:8079", "ws://127.0.0.1", " ", "a\\nb"])

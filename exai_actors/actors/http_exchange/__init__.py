@@ -1,0 +1,1 @@
+"""One exchange of a client over HTTP: its request and its response."""
