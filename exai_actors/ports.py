@@ -10,6 +10,7 @@ from typing import Protocol
 import msgspec
 
 from exai_actors.core.calls import ChatCall
+from exai_actors.core.pieces import PieceSink as PieceSink  # noqa: PLC0414
 from exai_actors.core.trace_context import TraceContext
 from exai_actors.ids import PermitId
 from exai_actors.messages.provider import ProviderMessage
@@ -69,11 +70,16 @@ class UpstreamCall(Protocol):
     """A started call. All methods are idempotent, and have no effect after its end."""
 
     def abort(self) -> None:
-        """End the call; UpstreamEnded(Aborted) follows once its connection is closed."""
+        """End the call without a further piece.
 
-    def pause(self) -> None: ...
+        UpstreamEnded(Aborted) follows once its connection is closed.
+        """
 
-    def resume(self) -> None: ...
+    def pause(self) -> None:
+        """Read no more from the service for now. The call bounds no pause: its provider does."""
+
+    def resume(self) -> None:
+        """Read on."""
 
 
 class Upstream(Protocol):
@@ -89,15 +95,17 @@ class Upstream(Protocol):
         call: ChatCall,
         reply_to: Recipient[ProviderMessage],
         *,
+        sink: PieceSink | None = None,
         fresh: bool = False,
         trace: TraceContext | None = None,
     ) -> UpstreamCall:
         """Start a call; ``fresh``: on a connection that was not used before. ``trace`` is passed
         on to the service.
 
-        Sends ``reply_to`` any number of UpstreamChunk, if the call streams, and then exactly one
-        UpstreamEnded, all with ``permit``, possibly before it returns. Never raises for anything
-        that the service does.
+        If the call streams, writes the pieces of the answer to ``sink``, in the turns in which
+        they arrive, and in any case sends ``reply_to`` exactly one UpstreamEnded with ``permit``
+        after them; all this possibly before it returns. Never raises for anything that the service
+        does.
         """
 
     def hand_over(self, reply_to: Recipient[ProviderMessage]) -> tuple[PermitId, ...]:

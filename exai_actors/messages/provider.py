@@ -65,6 +65,7 @@ class ResumeStream(msgspec.Struct, frozen=True, gc=False):
 class UpstreamChunk(msgspec.Struct, frozen=True, gc=False):
     """A piece of the answer; never empty. Only for streaming calls."""
 
+    refusable: ClassVar[bool] = False
     permit: PermitId
     text: str
 

@@ -18,10 +18,10 @@ from exai_actors.messages.provider import (
     ModelsListed,
     ModelsUnavailable,
     ProviderMessage,
-    UpstreamChunk,
     UpstreamEnded,
 )
 from exai_actors.messages.recipient import Recipient
+from exai_actors.ports import PieceSink
 
 
 class ManualCall:
@@ -31,8 +31,13 @@ class ManualCall:
     """
 
     def __init__(
-        self, permit: PermitId, call: ChatCall, reply_to: Recipient[ProviderMessage]
+        self,
+        permit: PermitId,
+        call: ChatCall,
+        reply_to: Recipient[ProviderMessage],
+        sink: PieceSink | None,
     ) -> None:
+        self.sink = sink
         self.permit = permit
         self.call = call
         self.fresh = False
@@ -57,8 +62,9 @@ class ManualCall:
         self.paused = False
 
     def chunk(self, text: str) -> None:
-        """Send a piece of the answer."""
-        self.reply_to.tell(UpstreamChunk(self.permit, text))
+        """Send a piece of the answer, if the call streams."""
+        if self.sink is not None:
+            self.sink.write(text)
 
     def complete(
         self, text: str = "done", *, finish_reason: str = "stop", hold_s: float | None = None
@@ -128,10 +134,11 @@ class ManualUpstream:
         call: ChatCall,
         reply_to: Recipient[ProviderMessage],
         *,
+        sink: PieceSink | None = None,
         fresh: bool = False,
         trace: TraceContext | None = None,
     ) -> ManualCall:
-        started = ManualCall(permit, call, reply_to)
+        started = ManualCall(permit, call, reply_to, sink)
         started.fresh = fresh
         started.trace = trace
         self.calls.append(started)

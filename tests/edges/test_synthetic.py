@@ -6,7 +6,7 @@ from exai_actors.core.calls import Aborted, Completion, FailureKind, UpstreamFai
 from exai_actors.core.synthetic import INTRODUCTION
 from exai_actors.edges.synthetic.settings import SyntheticSettings
 from exai_actors.edges.synthetic.upstream import SyntheticUpstream
-from exai_actors.messages.provider import ModelsListed, ProviderMessage, UpstreamEnded
+from exai_actors.messages.provider import ModelsListed, ProviderMessage
 from exai_actors.runtime import ManualDriver
 from exai_actors.testing.probe import Probe
 from tests.edges.http.calling import Caller, StartedCall
@@ -140,19 +140,6 @@ def test_a_resumed_call_passes_on_its_text_so_far() -> None:
     assert "".join(started.pieces) == text_of(started)
 
 
-def test_text_that_a_full_recipient_refused_at_the_end_of_a_pause_is_not_lost() -> None:
-    driver, caller = synthetic(tokens=5, tokens_per_second=10)
-    probe: Probe[ProviderMessage] = Probe()
-    started = caller.start(probe=probe)
-    started.call.pause()
-    driver.advance(0.25)
-    probe.answer = "full"
-    started.call.resume()
-    probe.answer = "accepted"
-    driver.advance(10)
-    assert "".join(started.pieces) == text_of(started)
-
-
 def test_a_pause_between_pieces_loses_neither_time_nor_text() -> None:
     driver, caller = synthetic(tokens=3, tokens_per_second=10)
     started = caller.start()
@@ -171,25 +158,6 @@ def test_a_paused_call_can_be_aborted() -> None:
     started.call.abort()
     assert started.ends == [Aborted()]
     assert started.pieces == []
-
-
-def test_text_is_offered_to_a_full_recipient_until_it_has_room() -> None:
-    driver, caller = synthetic()
-    probe: Probe[ProviderMessage] = Probe(answer="full")
-    started = caller.start(probe=probe)
-    driver.advance(0.1)
-    assert probe.messages == []
-    probe.answer = "accepted"
-    driver.advance(0.1)
-    assert started.pieces == [text_of(started)]
-
-
-def test_a_call_ends_if_its_recipient_has_ended() -> None:
-    driver, caller = synthetic(tokens=5, tokens_per_second=10)
-    probe: Probe[ProviderMessage] = Probe(answer="closed")
-    caller.start(probe=probe)
-    assert isinstance(probe.refused[-1], UpstreamEnded)
-    assert driver.next_timer() is None
 
 
 def test_the_same_calls_fail_in_each_run_after_the_delay_and_without_text() -> None:

@@ -47,7 +47,7 @@ from exai_actors.core.observe.usage import User
 from exai_actors.core.routing import BUSY
 from exai_actors.core.statistics import FlowStatistics, ProviderStatistics
 from exai_actors.core.wait_reasons import Waiting
-from exai_actors.ids import DEFAULT_TENANT, ProviderName, RequestKey, SessionId
+from exai_actors.ids import DEFAULT_TENANT, PermitId, ProviderName, RequestKey, SessionId
 from exai_actors.messages.broker import BrokerMessage
 from exai_actors.messages.provider import (
     ArrangeCall,
@@ -369,6 +369,7 @@ class ProviderActor(LoopActor):
             call.permit,
             call.run.call,
             self.actor_ref,
+            sink=_Sink(self.actor_ref, call.permit) if call.run.call.stream else None,
             fresh=call.resends > 0,
             trace=call.run.options.trace,
         )
@@ -582,6 +583,19 @@ class ProviderActor(LoopActor):
         for call in tuple(self._dispatcher.started()):
             if call.upstream_call is not None:
                 call.upstream_call.abort()
+
+
+class _Sink:
+    """Sends the pieces of a call to its provider."""
+
+    __slots__ = ("_permit", "_provider")
+
+    def __init__(self, provider: Recipient[ProviderMessage], permit: PermitId) -> None:
+        self._provider = provider
+        self._permit = permit
+
+    def write(self, text: str, /) -> None:
+        self._provider.tell(UpstreamChunk(self._permit, text))
 
 
 def _user_of(call: ProviderCall) -> User:

@@ -33,8 +33,9 @@ from exai_actors.edges.http.exchange import Body, Response
 from exai_actors.edges.http.patience import PatientTimeout
 from exai_actors.edges.http.service import HttpService
 from exai_actors.ids import PermitId
-from exai_actors.messages.provider import ProviderMessage, UpstreamChunk, UpstreamEnded
+from exai_actors.messages.provider import ProviderMessage, UpstreamEnded
 from exai_actors.messages.recipient import Recipient
+from exai_actors.ports import PieceSink
 from exai_actors.runtime import AfterReading
 from exai_actors.wire.openai.completions import (
     encode_request,
@@ -63,8 +64,6 @@ PORTION_BYTES = 1 << 14
 MAX_LOOKS = 100
 # How much text of a paused call is kept, so that the service can finish and its permit is free.
 HELD_BACK_CHARS = 1 << 20
-FIRST_OFFER_RETRY_S = 0.001
-MAX_OFFER_RETRY_S = 0.05
 _NOTHING_READ = -inf
 # Failures that hold nothing, and whose words are not logged.
 _FOR_THE_CLIENT_ONLY = frozenset(
@@ -104,6 +103,7 @@ class HttpCall:
         "_result_if_cancelled",
         "_resumed",
         "_service",
+        "_sink",
         "_stalled_s",
         "_streams",
         "_text_sent",
@@ -129,10 +129,13 @@ class HttpCall:
         reply_to: Recipient[ProviderMessage],
         on_end: Callable[[HttpCall], object],
         *,
+        sink: PieceSink | None = None,
         fresh: bool = False,
         trace: TraceContext | None = None,
     ) -> None:
         self._service = service
+        # Only a call that streams has one.
+        self._sink = sink if call.stream else None
         self.permit = permit
         self._call = call
         self.reply_to = reply_to
@@ -184,8 +187,8 @@ class HttpCall:
             if self._due is None:
                 # The task is stalled, and passes on the text itself.
                 self._restart_timeout()
-            elif self._held_back:
-                self._offer_held_back()
+            else:
+                self._pass_on_held_back()
 
     def _report_end(self, task: asyncio.Task[UpstreamResult]) -> None:
         self._timer.cancel()
@@ -197,8 +200,8 @@ class HttpCall:
             result = unexpected_failure(error)
         else:
             result = task.result()
-        if self._held_back and isinstance(result, Completion) and not self._offer_held_back():
-            result = UpstreamFailure(FailureKind.BROKEN, "the session cannot keep up")
+        if isinstance(result, Completion):
+            self._pass_on_held_back()
         if isinstance(result, UpstreamFailure):
             result = self._discreet(result)
         cut_off = self._unfinished and self.is_connected and not isinstance(result, Completion)
@@ -264,9 +267,9 @@ class HttpCall:
         result = parse_completion(data, self._call.model, now=now, redactor=service.redactor)
         if isinstance(result, UpstreamFailure):
             return self._adapted(result, 400, data)
-        if self._call.stream and result.text:
+        if result.text:
             await self._forward(result.text)
-            await self._pass_on_held_back()
+            self._pass_on_held_back()
         return result
 
     async def _read_stream(self, content: Body, data: bytes, now: float) -> UpstreamResult:
@@ -280,7 +283,7 @@ class HttpCall:
             if len(data) > PORTION_BYTES:
                 data, rest = data[:PORTION_BYTES], data[PORTION_BYTES:]
             pieces = reader.feed(data)
-            if pieces and self._call.stream:
+            if pieces:
                 await self._forward("".join(pieces))
             if reader.ended:
                 break
@@ -299,11 +302,11 @@ class HttpCall:
                 data = await self._next(content)
         if not reader.ended and content.at_eof():
             pieces = reader.end_of_body()
-            if pieces and self._call.stream:
+            if pieces:
                 await self._forward("".join(pieces))
         elif reader.ended and reader.failure is None and not content.at_eof():
             await self._drain_body(content)
-        await self._pass_on_held_back()
+        self._pass_on_held_back()
         return reader.finish()
 
     async def _next_after_finish(self, content: Body, reader: StreamReader) -> bytes:
@@ -368,7 +371,9 @@ class HttpCall:
                 await content.readany()
 
     async def _forward(self, text: str) -> None:
-        """Offer text to the actor, or hold it back; read nothing more while it is full."""
+        """Write text to the sink, or hold it back; read nothing more while too much is held."""
+        if self._sink is None:
+            return
         if self._resumed is not None or self._held_back:
             self._held_back.append(text)
             if self._resumed is not None:
@@ -376,7 +381,7 @@ class HttpCall:
                     return
                 await self._stall()
             text = self._take_held_back()
-        await self._offer(text)
+        self._write(text)
 
     async def _stall(self) -> None:
         """Wait for the end of the pause; abort the call if that takes too long."""
@@ -399,38 +404,20 @@ class HttpCall:
         finally:
             self._stalled_s += self._loop.time() - began
 
-    async def _pass_on_held_back(self) -> None:
-        """At the end of the answer the reader gets the rest, however slow it is."""
+    def _pass_on_held_back(self) -> None:
+        """After a pause, and at the end of the answer: the reader gets the rest, however slow."""
         if self._held_back:
-            await self._offer(self._take_held_back())
-
-    def _offer_held_back(self) -> bool:
-        text = self._take_held_back()
-        if self.reply_to.offer(UpstreamChunk(self.permit, text)) == "accepted":
-            self._text_sent = True
-            return True
-        self._held_back.append(text)
-        return False
+            self._write(self._take_held_back())
 
     def _take_held_back(self) -> str:
         text = "".join(self._held_back)
         self._held_back.clear()
         return text
 
-    async def _offer(self, text: str) -> None:
-        chunk = UpstreamChunk(self.permit, text)
-        delay = FIRST_OFFER_RETRY_S
-        while True:
-            match self.reply_to.offer(chunk):
-                case "accepted":
-                    self._text_sent = True
-                    return
-                case "closed":
-                    raise asyncio.CancelledError
-                case "full":
-                    self._due = None
-                    await asyncio.sleep(delay)
-                    delay = min(2 * delay, MAX_OFFER_RETRY_S)
+    def _write(self, text: str) -> None:
+        assert self._sink is not None
+        self._text_sent = True
+        self._sink.write(text)
 
     def _classify(self, response: Response, body: bytes) -> UpstreamFailure:
         failure = classify_response(

@@ -30,7 +30,7 @@ from exai_actors.messages.provider import (
     UpstreamEnded,
 )
 from exai_actors.messages.recipient import Recipient
-from exai_actors.ports import UpstreamCall
+from exai_actors.ports import PieceSink, UpstreamCall
 from exai_actors.wire.openai.completions import parse_models
 from exai_actors.wire.openai.errors import classify_response
 from exai_actors.wire.openai.redaction import Redactor
@@ -96,6 +96,7 @@ class HttpUpstream:
         call: ChatCall,
         reply_to: Recipient[ProviderMessage],
         *,
+        sink: PieceSink | None = None,
         fresh: bool = False,
         trace: TraceContext | None = None,
     ) -> UpstreamCall:
@@ -103,7 +104,14 @@ class HttpUpstream:
             reply_to.tell(UpstreamEnded(permit, self._stopping()))
             return EndedCall()
         running = HttpCall(
-            self._service, permit, call, reply_to, self._calls.discard, fresh=fresh, trace=trace
+            self._service,
+            permit,
+            call,
+            reply_to,
+            self._calls.discard,
+            sink=sink,
+            fresh=fresh,
+            trace=trace,
         )
         self._calls.add(running)
         return running

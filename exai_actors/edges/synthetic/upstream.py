@@ -20,16 +20,14 @@ from exai_actors.ids import PermitId
 from exai_actors.messages.provider import (
     ModelsListed,
     ProviderMessage,
-    UpstreamChunk,
     UpstreamEnded,
 )
 from exai_actors.messages.recipient import Recipient
-from exai_actors.ports import UpstreamCall
+from exai_actors.ports import PieceSink, UpstreamCall
 from exai_actors.runtime import Callback, Cancellable
 
 # Text that is due within one tick is sent as one chunk, so that a fast pace needs few timers.
 MIN_TICK_S = 0.01
-OFFER_RETRY_S = 0.01
 _DEFAULTS = SyntheticSettings()
 
 
@@ -73,15 +71,22 @@ class SyntheticUpstream:
         call: ChatCall,
         reply_to: Recipient[ProviderMessage],
         *,
+        sink: PieceSink | None = None,
         fresh: bool = False,  # noqa: ARG002
         trace: TraceContext | None = None,  # noqa: ARG002
     ) -> UpstreamCall:
         self._number += 1
         result = self._result(call)
-        if self._closed or (self._instant and _forward_all(permit, call, result, reply_to)):
+        if not call.stream:
+            sink = None
+        if self._closed or self._instant:
+            if sink is not None and isinstance(result, Completion):
+                sink.write(result.text)
             reply_to.tell(UpstreamEnded(permit, result))
             return EndedCall()
-        running = _RunningCall(self._call_later, permit, reply_to, result, self._running.discard)
+        running = _RunningCall(
+            self._call_later, permit, reply_to, sink, result, self._running.discard
+        )
         self._running.add(running)
         running.begin(self._schedule(call, result))
         return running
@@ -114,22 +119,13 @@ class SyntheticUpstream:
             return [(self._delay_s, "")]
         count = result.usage.completion_tokens if result.usage else 1
         if not self._pace:
-            return [(self._delay_s, result.text if call.stream else "")]
+            return [(self._delay_s, result.text)]
         if not call.stream:
             return [(self._delay_s + (count - 1) / self._pace, "")]
         texts = pieces(result, count)
         together = max(1, round(MIN_TICK_S * self._pace))
         groups = ["".join(texts[at : at + together]) for at in range(0, len(texts), together)]
         return [(self._delay_s, groups[0]), *((together / self._pace, text) for text in groups[1:])]
-
-
-def _forward_all(
-    permit: PermitId, call: ChatCall, result: UpstreamResult, reply_to: Recipient[ProviderMessage]
-) -> bool:
-    """Offer the text of an instant answer, if it streams; False if the actor did not accept it."""
-    if not (call.stream and isinstance(result, Completion)):
-        return True
-    return reply_to.offer(UpstreamChunk(permit, result.text)) == "accepted"
 
 
 class _RunningCall:
@@ -142,6 +138,7 @@ class _RunningCall:
         "_on_end",
         "_paused",
         "_result",
+        "_sink",
         "_steps",
         "_text",
         "_timer",
@@ -154,12 +151,14 @@ class _RunningCall:
         call_later: CallLater,
         permit: PermitId,
         reply_to: Recipient[ProviderMessage],
+        sink: PieceSink | None,
         result: UpstreamResult,
         on_end: Callable[[_RunningCall], object],
     ) -> None:
         self._call_later = call_later
         self.permit = permit
         self.reply_to = reply_to
+        self._sink = sink
         self._result = result
         self._on_end = on_end
         self._steps: list[tuple[float, str]] = []
@@ -184,7 +183,7 @@ class _RunningCall:
         if self._paused:
             self._paused = False
             if self._text and not self._ended and self._next < len(self._steps):
-                self._offer_held_back()
+                self._pass_on()
 
     def _schedule_step(self) -> None:
         wait, _ = self._steps[self._next]
@@ -199,30 +198,23 @@ class _RunningCall:
         self._forward()
 
     def _forward(self) -> None:
-        """Offer the text so far; wait while the actor is full, and hold it back during a pause."""
+        """Pass the text on, or hold it back during a pause."""
         self._timer = None
         if self._paused and self._next < len(self._steps):
             # The call continues: its permit is free once it has ended, however slow its reader is.
             self._schedule_step()
             return
         if self._text:
-            match self.reply_to.offer(UpstreamChunk(self.permit, self._text)):
-                case "accepted":
-                    self._text = ""
-                case "full":
-                    self._timer = self._call_later(OFFER_RETRY_S, self._forward)
-                    return
-                case "closed":
-                    self._end(Aborted())
-                    return
+            self._pass_on()
         if self._next < len(self._steps):
             self._schedule_step()
         else:
             self._end(self._result)
 
-    def _offer_held_back(self) -> None:
-        if self.reply_to.offer(UpstreamChunk(self.permit, self._text)) == "accepted":
-            self._text = ""
+    def _pass_on(self) -> None:
+        text, self._text = self._text, ""
+        if self._sink is not None:
+            self._sink.write(text)
 
     def _end(self, result: UpstreamResult) -> None:
         if self._ended:

@@ -12,24 +12,54 @@ from exai_actors.edges.http.call import HttpCall
 from exai_actors.edges.http.settings import HttpSettings
 from exai_actors.edges.http.upstream import HttpUpstream
 from exai_actors.ids import PermitId
-from exai_actors.messages.provider import ProviderMessage, UpstreamChunk, UpstreamEnded
+from exai_actors.messages.provider import ProviderMessage, UpstreamEnded
 from exai_actors.ports import Upstream, UpstreamCall
 from exai_actors.testing.probe import Probe
 
 KEY = "sk-test-0123456789abcdef"
 
 
+class PieceProbe:
+    """Implements ``ports.PieceSink``; keeps the pieces."""
+
+    def __init__(self) -> None:
+        self.pieces: list[str] = []
+        self._read = 0
+        self._arrived = asyncio.Event()
+
+    def write(self, text: str, /) -> None:
+        assert text
+        self.pieces.append(text)
+        self._arrived.set()
+
+    async def next(self) -> str:
+        """The first piece that this has not returned yet."""
+        async with asyncio.timeout(10.0):
+            while self._read == len(self.pieces):
+                self._arrived.clear()
+                await self._arrived.wait()
+        self._read += 1
+        return self.pieces[self._read - 1]
+
+
 class StartedCall:
     """A call and its messages so far."""
 
-    def __init__(self, permit: PermitId, call: UpstreamCall, probe: Probe[ProviderMessage]) -> None:
+    def __init__(
+        self,
+        permit: PermitId,
+        call: UpstreamCall,
+        probe: Probe[ProviderMessage],
+        sink: PieceProbe,
+    ) -> None:
         self.permit = permit
         self.call = call
         self.probe = probe
+        self._sink = sink
 
     @property
     def pieces(self) -> list[str]:
-        return [each.text for each in self.probe.messages if isinstance(each, UpstreamChunk)]
+        return self._sink.pieces
 
     @property
     def ends(self) -> list[UpstreamResult]:
@@ -37,13 +67,16 @@ class StartedCall:
 
     async def piece(self) -> str:
         """The next chunk's text."""
-        return (await self.probe.expect(UpstreamChunk)).text
+        return await self._sink.next()
 
     async def end(self) -> UpstreamResult:
-        """The result. Checks that all messages have the permit and that the end is the last."""
-        ended = await self.probe.expect_eventually(UpstreamEnded)
-        assert self.probe.messages[-1] is ended
-        assert {getattr(each, "permit", None) for each in self.probe.messages} == {self.permit}
+        """The result. Checks that there is one end with the permit, and that no piece follows."""
+        ended = await self.probe.expect(UpstreamEnded)
+        pieces = len(self._sink.pieces)
+        await asyncio.sleep(0)
+        assert self.probe.messages == [ended]
+        assert ended.permit == self.permit
+        assert len(self._sink.pieces) == pieces
         return ended.result
 
     async def failure(self) -> UpstreamFailure:
@@ -86,8 +119,9 @@ class Caller:
         probe = probe or Probe()
         messages = (ChatMessage("user", prompt),)
         call = ChatCall(model, messages, stream=stream, max_tokens=max_tokens)
-        started = self.upstream.start(permit, call, probe, fresh=fresh, trace=trace)
-        return StartedCall(permit, started, probe)
+        sink = PieceProbe()
+        started = self.upstream.start(permit, call, probe, sink=sink, fresh=fresh, trace=trace)
+        return StartedCall(permit, started, probe, sink)
 
 
 @asynccontextmanager

@@ -15,8 +15,7 @@ from exai_actors.edges.http.exchange import Progress
 from exai_actors.edges.http.service import HttpService
 from exai_actors.edges.http.settings import HttpSettings
 from exai_actors.ids import PermitId
-from exai_actors.messages.provider import ProviderMessage, UpstreamChunk, UpstreamEnded
-from exai_actors.messages.recipient import Offer
+from exai_actors.messages.provider import ProviderMessage, UpstreamEnded
 from exai_actors.testing.probe import Probe
 from exai_actors.wire.openai import stream
 from exai_actors.wire.openai.redaction import NO_SECRET
@@ -203,11 +202,10 @@ class OneReadResponse:
         pass
 
 
-class CountsTurns(Probe[ProviderMessage]):
-    """Notes at each chunk how many turns another task has had by then."""
+class CountsTurns:
+    """Implements ``ports.PieceSink``; notes how many turns another task has had before each."""
 
     def __init__(self) -> None:
-        super().__init__()
         self.turns = 0
         self.seen: list[int] = []
 
@@ -216,10 +214,8 @@ class CountsTurns(Probe[ProviderMessage]):
             self.turns += 1
             await asyncio.sleep(0)
 
-    def offer(self, message: ProviderMessage, /) -> Offer:
-        if isinstance(message, UpstreamChunk):
-            self.seen.append(self.turns)
-        return super().offer(message)
+    def write(self, _: str, /) -> None:
+        self.seen.append(self.turns)
 
 
 async def test_other_tasks_run_between_the_portions_of_a_large_read() -> None:
@@ -231,12 +227,13 @@ async def test_other_tasks_run_between_the_portions_of_a_large_read() -> None:
         return OneReadResponse(data)
 
     service = HttpService("kimi", NO_SECRET, "http://service.example/v1", HttpSettings(), send)
-    probe = CountsTurns()
-    counting = asyncio.create_task(probe.count())
+    probe: Probe[ProviderMessage] = Probe()
+    pieces = CountsTurns()
+    counting = asyncio.create_task(pieces.count())
     call = ChatCall("m", (ChatMessage("user", "hi"),), stream=True)
-    HttpCall(service, PermitId(1), call, probe, lambda _: None)
+    HttpCall(service, PermitId(1), call, probe, lambda _: None, sink=pieces)
     ended = await probe.expect_eventually(UpstreamEnded)
     counting.cancel()
     assert isinstance(ended.result, Completion)
     assert len(ended.result.text) == 20_000
-    assert len(set(probe.seen)) == len(probe.seen) == -(-len(data) // PORTION_BYTES)
+    assert len(set(pieces.seen)) == len(pieces.seen) == -(-len(data) // PORTION_BYTES)

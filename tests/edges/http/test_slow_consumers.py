@@ -69,21 +69,6 @@ async def test_text_that_was_held_back_is_passed_on_when_the_pause_ends() -> Non
         assert "".join(started.pieces) == "one two three four"
 
 
-async def test_text_for_a_full_actor_is_passed_on_later() -> None:
-    async with asked() as (started, connection):
-        connection.send(STREAM + text("one "))
-        await read_so_far(started, "one ")
-        started.call.pause()
-        connection.send(text("two "))
-        await turns(100)
-        started.probe.answer = "full"
-        started.call.resume()
-        started.probe.answer = "accepted"
-        connection.send(text("three") + FINISH + DONE)
-        assert await answer_of(started) == "one two three"
-        assert "".join(started.pieces) == "one two three"
-
-
 async def test_a_paused_service_that_falls_silent_times_out(skipping: SkippingTime) -> None:
     async with asked() as (started, connection):
         connection.send(STREAM + text("one "))

@@ -281,35 +281,6 @@ async def settle(upstream: ScriptedUpstream) -> None:
         await turns(200)
 
 
-async def test_a_full_recipient_gets_all_text_in_order_later(
-    upstream: ScriptedUpstream, caller: Caller
-) -> None:
-    gates = [Gate() for _ in range(3)]
-    upstream.then(answer("a", gates[0], "b", gates[1], "c", gates[2], "d"))
-    probe: Probe[ProviderMessage] = Probe(answer="full")
-    started = caller.start(probe=probe)
-    await gates[0].reached()
-    for gate in gates:
-        gate.open()
-    await upstream.wait_for_completed()
-    assert started.pieces == []
-    probe.answer = "accepted"
-    result = await started.end()
-    assert isinstance(result, Completion)
-    assert result.text == "abcd"
-    # The text that arrived while the first piece was refused is one chunk.
-    assert started.pieces == ["a", "bcd"]
-
-
-async def test_a_call_is_aborted_if_its_recipient_has_ended(
-    upstream: ScriptedUpstream, caller: Caller
-) -> None:
-    upstream.then(answer("Hel", HANG))
-    started = caller.start(probe=Probe(answer="closed"))
-    await upstream.wait_for_disconnect()
-    await asyncio.wait([task_of(started)])
-
-
 @pytest.mark.parametrize(
     ("reply", "options", "said"),
     [
