@@ -29,6 +29,7 @@ _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _HEAD_TOO_LARGE = Refusal(431, "The head of the request is too large.")
 _SLOW_HEAD = Refusal(408, "The head of the request did not arrive in time.")
 _SLOW_BODY = Refusal(408, "The body of the request did not arrive in time.")
+_NO_ROOM = Refusal(503, "The broker holds as many request bodies as it may; retry in a second.")
 _MALFORMED = Refusal(400, "This is not a valid HTTP/1.1 request.")
 _DISCARDED_WHILE_CLOSING = 1_048_576
 # Parsed in one turn of the loop, apart from a body of known length: 40 of the shortest requests, or
@@ -67,6 +68,18 @@ class Server(Protocol):
     def date(self) -> str:
         """The value of the Date field."""
 
+    def body_limit(self, head: RequestHead) -> int:
+        """The size that the body of a request may have."""
+
+    def keep_body(self, size: int) -> bool:
+        """Count a piece of a body that is kept until its response; False if there is no room."""
+
+    def free_body(self, size: int) -> None:
+        """The pieces of a body are not kept any more."""
+
+    def refusal(self, head: RequestHead, refusal: Refusal) -> tuple[str, bytes]:
+        """The content type and the body of the response that refuses a request."""
+
     def handle(self, exchange: Exchange) -> Receiver:
         """Begin to answer a request whose head has arrived; may respond immediately."""
 
@@ -84,6 +97,7 @@ class Exchange:
     __slots__ = (
         "_begun",
         "_body_left",
+        "_body_limit",
         "_chunked",
         "_connection",
         "_early",
@@ -94,7 +108,7 @@ class Exchange:
         "receiver",
     )
 
-    def __init__(self, connection: HttpConnection, head: RequestHead) -> None:
+    def __init__(self, connection: HttpConnection, head: RequestHead, body_limit: int) -> None:
         self.head = head
         self.receiver: Receiver | None = None
         self._connection = connection
@@ -105,6 +119,7 @@ class Exchange:
         self._is_body_complete = head.length == 0
         self._received = 0
         self._early = bytearray()
+        self._body_limit = body_limit
 
     @property
     def address(self) -> str:
@@ -166,7 +181,7 @@ class Exchange:
         if self._body_left:
             self.abort()
             return
-        self._ended = True
+        self._finish()
         if self._chunked:
             self._connection.write(b"0\r\n\r\n")
         self._connection.response_ended()
@@ -174,7 +189,7 @@ class Exchange:
     def abort(self) -> None:
         """Break off: the client must not take this for a whole response."""
         if not self._ended:
-            self._ended = True
+            self._finish()
             self._connection.abort()
 
     # Called by the connection.
@@ -198,16 +213,21 @@ class Exchange:
         """How much of the body has arrived, and is kept until the response."""
         return 0 if self._ended else self._received
 
-    def put_body(self, data: bytes, limit: int) -> bool:
-        """Pass on or keep a piece of the body; False if the body exceeds the limit."""
+    def put_body(self, data: bytes) -> Refusal | None:
+        """Pass on or keep a piece of the body; the refusal if there is too much."""
+        if self._received + len(data) > self._body_limit:
+            return too_large(self._body_limit)
+        if self._ended:
+            self._received += len(data)
+            return None
+        if not self._connection.server.keep_body(len(data)):
+            return _NO_ROOM
         self._received += len(data)
-        if self._received > limit:
-            return False
         if self.receiver is None:
             self._early += data
-        elif not self._ended:
+        else:
             self.receiver.body(data)
-        return True
+        return None
 
     def complete_body(self) -> None:
         if not self._is_body_complete:
@@ -223,9 +243,14 @@ class Exchange:
     def break_off(self) -> None:
         """The connection is gone."""
         if not self._ended:
-            self._ended = True
+            self._finish()
             if self.receiver is not None:
                 self.receiver.gone()
+
+    def _finish(self) -> None:
+        self._ended = True
+        if self._received:
+            self._connection.server.free_body(self._received)
 
     @property
     def is_body_complete(self) -> bool:
@@ -245,7 +270,7 @@ class HttpConnection(asyncio.Protocol):
 
     def __init__(self, server: Server, loop: asyncio.AbstractEventLoop) -> None:
         self.closes_after_response = False
-        self._server = server
+        self.server = server
         self._loop = loop
         self._settings = server.settings
         self._transport: asyncio.Transport
@@ -267,6 +292,8 @@ class HttpConnection(asyncio.Protocol):
         self._exchanges: deque[Exchange] = deque()
         """The first is being answered, or is about to be; the others wait."""
         self._refusal: Refusal | None = None
+        self._refused: RequestHead | None = None
+        """The head of the request that the refusal is about, if it has arrived."""
         self._timer: asyncio.TimerHandle | None = None
         self._is_closing = False
         self._discarded = 0
@@ -282,7 +309,7 @@ class HttpConnection(asyncio.Protocol):
         return not self._exchanges
 
     def date(self) -> str:
-        return self._server.date()
+        return self.server.date()
 
     def write(self, data: bytes) -> None:
         if self._is_closing or self._transport.is_closing():
@@ -391,7 +418,7 @@ class HttpConnection(asyncio.Protocol):
         exchanges, self._exchanges = self._exchanges, deque()
         for exchange in exchanges:
             exchange.break_off()
-        self._server.remove(self)
+        self.server.remove(self)
         # It refers back to this object.
         del self._parser
 
@@ -402,6 +429,7 @@ class HttpConnection(asyncio.Protocol):
         self._fields.clear()
         self._head_bytes = 0
         self._is_in_head = True
+        self._refused = None
         if not self._exchanges and not self._is_closing:
             self._wait(self._settings.head_timeout_s, _SLOW_HEAD)
 
@@ -432,9 +460,14 @@ class HttpConnection(asyncio.Protocol):
             length=body_length(fields),
             keeps_alive=self._parser.should_keep_alive(),
         )
-        self._refusal = check_head(head, self._settings)
+        self._refusal = check_head(head)
         if self._refusal is None:
-            self._arriving = Exchange(self, head)
+            limit = self.server.body_limit(head)
+            if head.length is not None and head.length > limit:
+                self._refusal = too_large(limit)
+            self._refused = head
+        if self._refusal is None:
+            self._arriving = Exchange(self, head, limit)
             self._exchanges.append(self._arriving)
             if len(self._exchanges) == 1 and not self._has_begun_one:
                 self._begin(self._arriving)
@@ -444,8 +477,9 @@ class HttpConnection(asyncio.Protocol):
         self._head_bytes = 0
         if self._arriving is None:
             return
-        if not self._arriving.put_body(data, self._settings.body_bytes):
-            self._refusal = too_large(self._settings)
+        refusal = self._arriving.put_body(data)
+        if refusal is not None:
+            self._refusal, self._refused = refusal, self._arriving.head
             self._fail_arriving()
 
     def on_message_complete(self) -> None:
@@ -533,7 +567,7 @@ class HttpConnection(asyncio.Protocol):
         self._stop_timer()
         if not exchange.is_body_complete:
             self._wait(self._settings.body_timeout_s, _SLOW_BODY)
-        exchange.begin_to_answer(self._server.handle(exchange))
+        exchange.begin_to_answer(self.server.handle(exchange))
         if exchange.head.expects_continue and not exchange.has_begun and not exchange.has_ended:
             self.write(_CONTINUE)
 
@@ -562,10 +596,13 @@ class HttpConnection(asyncio.Protocol):
     def _refuse(self, refusal: Refusal) -> None:
         if self._is_closing:
             return
-        body = f"{refusal.text}\n".encode()
+        content_type, body = "text/plain; charset=utf-8", f"{refusal.text}\n".encode()
+        if self._refused is not None:
+            content_type, body = self.server.refusal(self._refused, refusal)
+        retry = "Retry-After: 1\r\n" if refusal.status == HTTPStatus.SERVICE_UNAVAILABLE else ""
         head = (
             f"HTTP/1.1 {refusal.status} {_phrase(refusal.status)}\r\n"
-            f"Content-Type: text/plain; charset=utf-8\r\nContent-Length: {len(body)}\r\n"
+            f"Content-Type: {content_type}\r\nContent-Length: {len(body)}\r\n{retry}"
             f"Date: {self.date()}\r\nConnection: close\r\n\r\n"
         )
         self.write(head.encode() + body)

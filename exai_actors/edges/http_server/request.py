@@ -6,8 +6,6 @@ from urllib.parse import unquote
 
 import msgspec
 
-from exai_actors.edges.http_server.settings import HttpServerSettings
-
 _BODILESS = {b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"DELETE"}
 
 
@@ -52,7 +50,7 @@ class Refusal(msgspec.Struct, frozen=True):
     text: str
 
 
-def check_head(head: RequestHead, settings: HttpServerSettings) -> Refusal | None:
+def check_head(head: RequestHead) -> Refusal | None:
     """None if the request can be handled.
 
     A request must not be read in two ways: RFC 9112 requires one Host (section 3.2) and forbids
@@ -71,16 +69,14 @@ def check_head(head: RequestHead, settings: HttpServerSettings) -> Refusal | Non
         return Refusal(501, "The only transfer coding here is chunked, in HTTP/1.1.")
     if head.field("Content-Encoding") not in {None, "identity"}:
         return Refusal(415, "Send the body without a Content-Encoding.")
-    if head.length is not None and head.length > settings.body_bytes:
-        return too_large(settings)
     expect = head.field("Expect")
     if expect is not None and not head.expects_continue:
         return Refusal(417, "The only expectation that this server knows is 100-continue.")
     return None
 
 
-def too_large(settings: HttpServerSettings) -> Refusal:
-    return Refusal(413, f"The body of a request is limited to {settings.body_bytes} bytes.")
+def too_large(limit: int) -> Refusal:
+    return Refusal(413, f"The body of this request is limited to {limit} bytes.")
 
 
 def body_length(fields: tuple[tuple[bytes, bytes], ...]) -> int | None:

@@ -1,17 +1,19 @@
-"""The HTTP server on the broker's port: chooses the page that answers a request."""
+"""The HTTP server on the broker's port: chooses the page or handler that answers a request."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from email.utils import formatdate
+from functools import partial
+from typing import Protocol
 
 import msgspec
 import structlog
 
 from exai_actors.core.handshake_policy import HandshakePolicy, check_handshake
 from exai_actors.edges.http_server.connection import Exchange, Fields, HttpConnection, Receiver
-from exai_actors.edges.http_server.request import RequestHead
+from exai_actors.edges.http_server.request import Refusal, RequestHead
 from exai_actors.edges.http_server.settings import HttpServerSettings
 
 log = structlog.get_logger()
@@ -49,6 +51,41 @@ class Page(msgspec.Struct, frozen=True):
     methods: tuple[str, ...] = ("GET",)
 
 
+class Watcher(Protocol):
+    """Whatever follows the fate of a response that a handler gives over time.
+
+    ``gone`` is called at most once, and not after the response has ended.
+    """
+
+    def gone(self) -> None:
+        """The response cannot be delivered any more: the client has broken off."""
+
+    def pause(self) -> None:
+        """The client does not keep up with the response; further data is buffered."""
+
+    def resume(self) -> None:
+        """The client has caught up."""
+
+
+class Handler(msgspec.Struct, frozen=True):
+    """Answers requests for one path, or for all below a path that ends with ``/``.
+
+    ``open`` runs on the loop's thread, once the whole body has arrived, and never waits. It answers
+    by the Exchange, immediately or over time: ``respond``, or ``begin``, ``write`` and ``end``. A
+    client that leaves during that time is reported to the Watcher that it returns.
+
+    ``check`` sees the head before the body is read, with the client's address, and may refuse it.
+    ``refuse`` is the response to a request that the server itself refuses, as one that is too
+    large; of it only the content type and the body are used.
+    """
+
+    open: Callable[[PageRequest, Exchange], Watcher]
+    methods: tuple[str, ...] = ("POST",)
+    body_bytes: int = 33_554_432
+    check: Callable[[RequestHead, str], Response | None] | None = None
+    refuse: Callable[[RequestHead, Refusal], Response] | None = None
+
+
 class HttpServer:
     """Answers requests by their path; ``missing`` answers those for other paths.
 
@@ -61,7 +98,7 @@ class HttpServer:
         *,
         policy: HandshakePolicy,
         port: int,
-        pages: Mapping[str, Page],
+        pages: Mapping[str, Page | Handler],
         missing: Callable[[PageRequest], Response],
         wall: Callable[[], float],
         settings: HttpServerSettings = _DEFAULTS,
@@ -70,9 +107,11 @@ class HttpServer:
         self._port = port
         self._policy = policy
         self._pages = pages
+        self._folders = tuple(path for path in pages if path.endswith("/") and path != "/")
         self._missing = missing
         self._wall = wall
         self._connections: dict[HttpConnection, None] = {}
+        self._bodies = 0
         self._second = 0
         self._date = ""
 
@@ -114,12 +153,39 @@ class HttpServer:
             self._second, self._date = second, formatdate(second, usegmt=True)
         return self._date
 
+    def body_limit(self, head: RequestHead) -> int:
+        page = self._find(head.path)
+        return page.body_bytes if isinstance(page, Handler) else self.settings.body_bytes
+
+    def keep_body(self, size: int) -> bool:
+        if self._bodies + size > self.settings.bodies_bytes:
+            return False
+        self._bodies += size
+        return True
+
+    def free_body(self, size: int) -> None:
+        self._bodies -= size
+
+    def refusal(self, head: RequestHead, refusal: Refusal) -> tuple[str, bytes]:
+        page = self._find(head.path)
+        if isinstance(page, Handler) and page.refuse is not None:
+            response = page.refuse(head, refusal)
+            return response.content_type, response.body
+        return "text/plain; charset=utf-8", f"{refusal.text}\n".encode()
+
+    def _find(self, path: str) -> Page | Handler | None:
+        page = self._pages.get(path)
+        if page is None:
+            folder = next((each for each in self._folders if path.startswith(each)), None)
+            return None if folder is None else self._pages[folder]
+        return page
+
     def handle(self, exchange: Exchange) -> Receiver:
         head = exchange.head
         refused = check_handshake(
             self._policy, origin=head.field("Origin"), host=head.field("Host"), port=self._port
         )
-        page = self._pages.get(head.path)
+        page = self._find(head.path)
         if refused is not None:
             response = Response(refused.status, refused.text.encode())
         elif page is None:
@@ -129,9 +195,14 @@ class HttpServer:
             allowed = ", ".join(page.methods)
             text = f"{head.path} answers {allowed}, not {head.method}.\n"
             response = Response(405, text.encode(), fields=(("Allow", allowed),))
+        elif isinstance(page, Page):
+            return _WholeRequest(exchange, partial(_answer, page, exchange))
         else:
-            return _WholeRequest(exchange, page.answer)
-        _respond(exchange, response)
+            early = None if page.check is None else page.check(head, exchange.address)
+            if early is None:
+                return _WholeRequest(exchange, partial(_open, page, exchange))
+            response = early
+        respond(exchange, response)
         return _NOTHING
 
     def remove(self, connection: HttpConnection) -> None:
@@ -141,32 +212,47 @@ class HttpServer:
 class _WholeRequest:
     """Collects a request's body, which the connection limits, and answers when it is complete."""
 
-    def __init__(self, exchange: Exchange, answer: Callable[[PageRequest], Response]) -> None:
+    def __init__(self, exchange: Exchange, answer: Callable[[PageRequest], Watcher]) -> None:
         self._exchange = exchange
         self._answer = answer
-        self._body = bytearray()
-        self._timer: asyncio.TimerHandle | None = None
+        self._body: list[bytes] = []
+        self._watcher: Watcher = _NOTHING
 
     def body(self, data: bytes, /) -> None:
-        self._body += data
+        self._body.append(data)
 
     def body_ended(self) -> None:
         exchange = self._exchange
-        request = PageRequest(exchange.head, bytes(self._body), exchange.address)
+        body, self._body = b"".join(self._body), []
         try:
-            response = self._answer(request)
+            self._watcher = self._answer(PageRequest(exchange.head, body, exchange.address))
         except Exception as error:
             log.exception("http.page_failed", path=exchange.head.path, error=type(error).__name__)
-            response = Response(500, b"The broker failed to answer; its log says more.\n")
-        if response.delay_s:
-            loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(response.delay_s, _respond, exchange, response)
-        else:
-            _respond(exchange, response)
+            if exchange.has_begun:
+                exchange.abort()
+            else:
+                failed = b"The broker failed to answer; its log says more.\n"
+                respond(exchange, Response(500, failed))
 
     def gone(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
+        self._watcher.gone()
+
+    def pause(self) -> None:
+        self._watcher.pause()
+
+    def resume(self) -> None:
+        self._watcher.resume()
+
+
+class _Delayed:
+    """A response that is sent later."""
+
+    def __init__(self, exchange: Exchange, response: Response) -> None:
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(response.delay_s, respond, exchange, response)
+
+    def gone(self) -> None:
+        self._timer.cancel()
 
     def pause(self) -> None: ...
 
@@ -190,7 +276,24 @@ class _Nothing:
 _NOTHING = _Nothing()
 
 
-def _respond(exchange: Exchange, response: Response) -> None:
+def _answer(page: Page, exchange: Exchange, request: PageRequest) -> Watcher:
+    response = page.answer(request)
+    if response.delay_s:
+        return _Delayed(exchange, response)
+    respond(exchange, response)
+    return _NOTHING
+
+
+def _open(handler: Handler, exchange: Exchange, request: PageRequest) -> Watcher:
+    return handler.open(request, exchange)
+
+
+def _allows(page: Page | Handler, method: str) -> bool:
+    return method in page.methods or (method == "HEAD" and "GET" in page.methods)
+
+
+def respond(exchange: Exchange, response: Response) -> None:
+    """Send a whole response, without its delay."""
     fields = (
         ("Content-Type", response.content_type),
         _NO_SNIFF,
@@ -198,7 +301,3 @@ def _respond(exchange: Exchange, response: Response) -> None:
         *response.fields,
     )
     exchange.respond(response.status, fields, response.body)
-
-
-def _allows(page: Page, method: str) -> bool:
-    return method in page.methods or (method == "HEAD" and "GET" in page.methods)

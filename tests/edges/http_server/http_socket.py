@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from exai_actors.edges.http_server.connection import Exchange, HttpConnection, Receiver
+from exai_actors.edges.http_server.request import Refusal, RequestHead
 from exai_actors.edges.http_server.settings import HttpServerSettings
 from tests.edges.websocket.memory_socket import MemoryTransport
 
@@ -96,6 +97,7 @@ class HttpSocket:
         self.settings = HttpServerSettings(**settings)
         self.requests: list[Request] = []
         self.removed = 0
+        self.kept = 0
         self._handler = handler
         self.connection = HttpConnection(self, cast(asyncio.AbstractEventLoop, self.timers))
         self.transport = MemoryTransport(self.connection)
@@ -125,6 +127,21 @@ class HttpSocket:
 
     def date(self) -> str:
         return "Sat, 28 Nov 2026 12:00:00 GMT"
+
+    def body_limit(self, head: RequestHead) -> int:
+        return self.settings.body_bytes
+
+    def keep_body(self, size: int) -> bool:
+        if self.kept + size > self.settings.bodies_bytes:
+            return False
+        self.kept += size
+        return True
+
+    def free_body(self, size: int) -> None:
+        self.kept -= size
+
+    def refusal(self, head: RequestHead, refusal: Refusal) -> tuple[str, bytes]:
+        return "text/plain; charset=utf-8", f"{head.path}: {refusal.text}\n".encode()
 
     def handle(self, exchange: Exchange) -> Receiver:
         request = Request(exchange)
