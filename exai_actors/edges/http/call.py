@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
 from math import inf
@@ -29,7 +29,7 @@ from exai_actors.edges.http.errors import (
     log_unexpected,
     unexpected_failure,
 )
-from exai_actors.edges.http.exchange import Body, Response
+from exai_actors.edges.http.exchange import Body, Progress, Response
 from exai_actors.edges.http.patience import PatientTimeout
 from exai_actors.edges.http.service import HttpService
 from exai_actors.ids import PermitId
@@ -102,6 +102,7 @@ class HttpCall:
         "_reader",
         "_result_if_cancelled",
         "_resumed",
+        "_send",
         "_service",
         "_sink",
         "_stalled_s",
@@ -124,6 +125,7 @@ class HttpCall:
     def __init__(
         self,
         service: HttpService,
+        send: Callable[[bytes, Progress], Awaitable[Response]],
         permit: PermitId,
         call: ChatCall,
         reply_to: Recipient[ProviderMessage],
@@ -134,6 +136,7 @@ class HttpCall:
         trace: TraceContext | None = None,
     ) -> None:
         self._service = service
+        self._send = send
         # Only a call that streams has one.
         self._sink = sink if call.stream else None
         self.permit = permit
@@ -171,6 +174,9 @@ class HttpCall:
         # The callback of a task also runs if the task was cancelled before its first step, and it
         # runs after the loop has closed a connection that the task aborted.
         self.task.add_done_callback(self._report_end)
+
+    def connected(self) -> None:
+        self.is_connected = True
 
     def abort(self) -> None:
         self._timer.cancel()
@@ -229,7 +235,7 @@ class HttpCall:
         try:
             body = encode_request(call, form, stream=self._streams)
             self._unfinished = True
-            response = await service.send(body, self)
+            response = await self._send(body, self)
             self.has_response = True
             try:
                 result = await self._read(response)

@@ -25,6 +25,7 @@ from aiohttp.http_parser import RawResponseMessage
 from yarl import URL
 
 from exai_actors.core.trace_context import TraceContext
+from exai_actors.edges.http.client import trace_fields
 from exai_actors.edges.http.connector import (
     MAX_INTERIM_RESPONSES,
     SWITCHING_PROTOCOLS,
@@ -42,13 +43,14 @@ _KEEP_ALIVE = "Keep-Alive"
 class Progress(Protocol):
     """The call that a request belongs to.
 
-    ``fresh``: it needs a new connection. ``is_connected`` is set when it has a connection.
-    ``trace`` goes with the request.
+    ``fresh``: it needs a new connection. ``trace`` goes with the request.
     """
 
     fresh: bool
     trace: TraceContext | None
-    is_connected: bool
+
+    def connected(self) -> None:
+        """It has a connection."""
 
 
 class StaleConnectionError(aiohttp.ServerDisconnectedError):
@@ -85,7 +87,7 @@ class Endpoint:
         if not self._head:
             self._head = self._encode_head()
         if trace is not None:
-            body_head = self._head + _trace_fields(trace)
+            body_head = self._head + trace_fields(trace)
             return b"%bContent-Length: %d\r\n\r\n%b" % (body_head, len(body), body)
         if not body:
             return self._head + b"\r\n"
@@ -115,12 +117,12 @@ class Body(Protocol):
 
 
 class Response:
-    """The head of a response; ``content`` is its body.
+    """The head of a response; ``content`` is its body, ``received`` the same as it was sent.
 
     The connection returns to the pool when the body has ended.
     """
 
-    __slots__ = ("_connection", "_handler", "content", "headers", "status")
+    __slots__ = ("_connection", "_handler", "content", "headers", "received", "status")
 
     def __init__(
         self,
@@ -133,7 +135,7 @@ class Response:
         self._handler = handler
         self.status = head.code
         self.headers = headers = head.headers
-        body = handler.body = ReceivedBody(received)
+        self.received = body = handler.body = ReceivedBody(received)
         coding = headers.get(hdrs.CONTENT_ENCODING)
         self.content: Body = body
         if coding is not None and is_compressed(coding):
@@ -182,7 +184,7 @@ async def exchange(
             raise aiohttp.ConnectionTimeoutError(f"no connection to {request.url}") from error
     else:
         connection, was_used = await connector.take(request, fresh=progress.fresh, patient=True)
-        progress.is_connected = True
+        progress.connected()
     try:
         protocol, transport = connection.protocol, connection.transport
         if not isinstance(protocol, Handler) or transport is None:
@@ -251,13 +253,6 @@ class _InflatedBody:
 
     def at_eof(self) -> bool:
         return self._received.at_eof() and not self._inflater.truncated
-
-
-def _trace_fields(trace: TraceContext) -> bytes:
-    fields = f"traceparent: {trace.parent}\r\n"
-    if trace.state:
-        fields += f"tracestate: {trace.state}\r\n"
-    return fields.encode("ascii")
 
 
 def _abort(connection: Connection) -> None:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-
 import msgspec
 
-from exai_actors.edges.http.exchange import Progress, Response
 from exai_actors.edges.http.settings import HttpSettings
 from exai_actors.wire.openai.redaction import Redactor
 from exai_actors.wire.openai.request_form import USUAL_FORM, RequestForm
@@ -45,15 +42,10 @@ class LearnedForms:
 
 
 class HttpService(msgspec.Struct):
-    """How a completion is requested from the service, and how long that may take.
-
-    ``send`` sends the body of a request and returns the response once its head has arrived; see
-    ``exchange``.
-    """
+    """How a completion is requested from the service, and how long that may take."""
 
     name: str
     redactor: Redactor
     base_url: str
     settings: HttpSettings
-    send: Callable[[bytes, Progress], Awaitable[Response]]
     forms: LearnedForms = msgspec.field(default_factory=LearnedForms)

@@ -72,7 +72,6 @@ class HttpUpstream:
             redactor=Redactor(api_key or ""),
             base_url=base_url,
             settings=settings,
-            send=self._send_chat,
         )
         self._connector: Connector | None = None
         self._chat: Endpoint | None = None
@@ -105,6 +104,7 @@ class HttpUpstream:
             return EndedCall()
         running = HttpCall(
             self._service,
+            self._send_chat,
             permit,
             call,
             reply_to,

@@ -223,15 +223,15 @@ async def test_other_tasks_run_between_the_portions_of_a_large_read() -> None:
     data = event * 20_000 + b"data: [DONE]\n\n"
 
     async def send(_: bytes, progress: Progress) -> Any:
-        progress.is_connected = True
+        progress.connected()
         return OneReadResponse(data)
 
-    service = HttpService("kimi", NO_SECRET, "http://service.example/v1", HttpSettings(), send)
+    service = HttpService("kimi", NO_SECRET, "http://service.example/v1", HttpSettings())
     probe: Probe[ProviderMessage] = Probe()
     pieces = CountsTurns()
     counting = asyncio.create_task(pieces.count())
     call = ChatCall("m", (ChatMessage("user", "hi"),), stream=True)
-    HttpCall(service, PermitId(1), call, probe, lambda _: None, sink=pieces)
+    HttpCall(service, send, PermitId(1), call, probe, lambda _: None, sink=pieces)
     ended = await probe.expect_eventually(UpstreamEnded)
     counting.cancel()
     assert isinstance(ended.result, Completion)

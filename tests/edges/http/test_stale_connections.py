@@ -23,8 +23,9 @@ class Call:
 
     def __init__(self, *, fresh: bool = False) -> None:
         self.fresh = fresh
-        self.is_connected = False
         self.trace: TraceContext | None = None
+
+    def connected(self) -> None: ...
 
 
 class Service:

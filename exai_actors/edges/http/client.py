@@ -1,0 +1,122 @@
+"""The HTTP client as calls see it: a request and callbacks, without a task.
+
+``direct_client`` implements it on a parser, ``aiohttp_client`` for services behind a proxy.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from multidict import MultiMapping
+from yarl import URL
+
+from exai_actors.core.calls import Aborted, UpstreamFailure
+from exai_actors.core.trace_context import TraceContext
+
+Headers = MultiMapping[str]
+"""The fields of a response; names in any case."""
+
+
+class Target:
+    """An address of a service. The requests to it differ in nothing but body and trace.
+
+    ``headers`` are all that is sent, apart from Host, Content-Length and those of the trace; none
+    may contain a line end.
+    """
+
+    __slots__ = ("head", "headers", "method", "url")
+
+    def __init__(self, method: str, url: URL, headers: dict[str, str]) -> None:
+        self.method = method
+        self.url = url
+        self.headers = headers
+        lines = [f"{method} {url.raw_path_qs} HTTP/1.1"]
+        if not any(name.lower() == "host" for name in headers):
+            lines.append(f"Host: {url.host_port_subcomponent}")
+        lines += [f"{name}: {value}" for name, value in headers.items()]
+        self.head = "\r\n".join([*lines, ""]).encode()
+
+    def encode(self, body: bytes, trace: TraceContext | None = None) -> bytes:
+        """The whole request."""
+        head = self.head if trace is None else self.head + trace_fields(trace)
+        if body or self.method not in ("GET", "HEAD"):
+            return b"%bContent-Length: %d\r\n\r\n%b" % (head, len(body), body)
+        return head + b"\r\n"
+
+
+class Receiver(Protocol):
+    """What an exchange calls, in the loop turn in which the data arrives.
+
+    ``connected``, ``head``, ``data`` any number of times, and then exactly one of ``ended`` and
+    ``failed``; ``failed`` may come at any time. A receiver may abort, pause and resume its exchange
+    in any of them, and start another.
+    """
+
+    def connected(self) -> None:
+        """The exchange has a connection, on which the request is written now.
+
+        May be called before ``HttpClient.start`` returns.
+        """
+
+    def head(self, status: int, headers: Headers, /) -> None:
+        """The response has begun. Interim responses are skipped."""
+
+    def data(self, data: bytes, /) -> None:
+        """The next part of the body as it was sent: compressed if the service compresses it."""
+
+    def ended(self) -> None:
+        """The response is complete."""
+
+    def failed(self, failure: UpstreamFailure | Aborted, /) -> None:
+        """There is no response, or no more of it, and its connection is closed.
+
+        Aborted after ``abort``, and never otherwise.
+        """
+
+
+class HttpExchange(Protocol):
+    """A request that was started. All methods are idempotent, and do nothing after its end."""
+
+    def abort(self) -> None:
+        """Close the connection, even if half of the request is still to be sent.
+
+        The receiver gets nothing more but ``failed``, in a later turn.
+        """
+
+    def pause(self) -> None:
+        """Stop reading, so that the service waits. Data and the end come after ``resume``."""
+
+    def resume(self) -> None: ...
+
+
+class HttpClient(Protocol):
+    """Exchanges with one service on connections that it keeps. Sets no timeouts."""
+
+    @property
+    def shortest_connect_s(self) -> float:
+        """The shortest time in which a connection was opened, inf before the first."""
+
+    def start(
+        self,
+        target: Target,
+        body: bytes,
+        receiver: Receiver,
+        *,
+        fresh: bool = False,
+        trace: TraceContext | None = None,
+    ) -> HttpExchange:
+        """Send a request; ``fresh``: on a connection that was not used before.
+
+        A failure with ``resend`` says that the service has closed an idle connection instead of
+        answering.
+        """
+
+    async def aclose(self) -> None:
+        """Abort all exchanges and close the connections; by then every receiver has its end."""
+
+
+def trace_fields(trace: TraceContext) -> bytes:
+    fields = f"traceparent: {trace.parent}\r\n"
+    if trace.state:
+        fields += f"tracestate: {trace.state}\r\n"
+    return fields.encode("ascii")
