@@ -47,13 +47,15 @@ class Recorder:
         return b"".join(self.portions)
 
     def connected(self) -> None:
-        assert self.status is self.end is None
+        assert self.status is None
+        assert self.end is None
         self.connections += 1
         self._changed.set()
 
     def head(self, status: int, headers: Headers, /) -> None:
         assert self.connections == 1
-        assert self.status is self.end is None
+        assert self.status is None
+        assert self.end is None
         self.status, self.headers = status, headers
         self._changed.set()
 
