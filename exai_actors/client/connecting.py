@@ -7,14 +7,16 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Literal
 
-from websockets.exceptions import InvalidHandshake, InvalidURI
+from websockets.exceptions import InvalidHandshake, InvalidStatus, InvalidURI
+from websockets.http11 import Response
 
-from exai_actors.client.errors import ConnectError, UsageError
+from exai_actors.client.errors import ConnectError, NotAccepting, UsageError
 from exai_actors.client.urls import NO_URL, BrokerUrl
 
 OTHER_PROGRAM = "Is another program using that port?"
 LOG_SAYS_MORE = "The broker's log says more."
 _START_IT = "Is the broker running there? `exai serve` starts one."
+HTTP_UNAVAILABLE = 503
 _NO_TLS = "A broker has no TLS: unless a proxy adds it, the URL begins with ws://."
 
 
@@ -40,6 +42,8 @@ async def connecting(url: BrokerUrl, timeout_s: float) -> AsyncIterator[None]:
         advice = _NO_TLS if url.display.startswith("wss:") else _START_IT
         raise ConnectError(url.display, _os_reason(error), advice) from error
     except InvalidHandshake as error:
+        if isinstance(error, InvalidStatus) and error.response.status_code == HTTP_UNAVAILABLE:
+            raise _not_accepting(url, error.response) from error
         why = f"the server there does not speak WebSocket as expected ({error})"
         raise ConnectError(url.display, why, OTHER_PROGRAM) from error
 
@@ -47,6 +51,14 @@ async def connecting(url: BrokerUrl, timeout_s: float) -> AsyncIterator[None]:
 def proxy_for(url: BrokerUrl) -> Literal[True] | None:
     """The library's option: the proxy of the environment, but none for this machine."""
     return None if url.is_loopback else True
+
+
+def _not_accepting(url: BrokerUrl, response: Response) -> NotAccepting:
+    lines = response.body.decode(errors="replace").splitlines()
+    said = lines[0][:200].strip(" .") if lines else response.reason_phrase
+    seconds = response.headers.get("Retry-After", "")
+    retry_after = float(seconds) if seconds.isdecimal() else None
+    return NotAccepting(url.display, f"it answers 503 ({said})", retry_after)
 
 
 def _os_reason(error: OSError) -> str:

@@ -4,6 +4,7 @@ The tree, whose root is ``exai_actors.errors.ExaiError``::
 
     ExaiError
     |-- ConnectError       the connection could not be opened (URL, cause, advice)
+    |   `-- NotAccepting   the broker takes no clients now, for example because it drains
     |-- ConnectionLost     the connection ended while a call was outstanding
     |-- StreamGap          pieces of a stream were lost and its result does not continue them
     |-- UsageError         the call cannot work as made
@@ -34,6 +35,7 @@ __all__ = [
     "InvalidArguments",
     "InvalidRequest",
     "ModelNotFound",
+    "NotAccepting",
     "OverCapacity",
     "ProviderError",
     "RequestCancelled",
@@ -57,6 +59,17 @@ class ConnectError(ExaiError):
         self.url = url
         self.why = why
         self.advice = advice
+
+
+class NotAccepting(ConnectError):
+    """The broker, or a proxy before it, takes no clients now (HTTP 503).
+
+    ``retry_after`` is the time in seconds after which to try again, None if it named none.
+    """
+
+    def __init__(self, url: str, why: str, retry_after: float | None) -> None:
+        super().__init__(url, why, "Try again later")
+        self.retry_after = retry_after
 
 
 NOT_CLOSED = 1006

@@ -238,12 +238,13 @@ class Broker:
             self.drain_asked.set_result(cause)
 
     def _begin_drain(self) -> None:
-        self._server.stop_listening()
+        self._server.refuse_clients(except_at=CONSOLE_PATH)
         self._tree.drain()
 
     async def drain(self, timeout_s: float) -> bool:
-        """Refuse new connections and requests, and let requests in flight end.
+        """Refuse new clients and requests, and let requests in flight end.
 
+        Consoles, pages and metrics are served until the broker stops.
         After ``timeout_s`` the rest is answered with an error, and the result is False.
         """
         self._begin_drain()

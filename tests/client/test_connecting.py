@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from exai_actors.client import ConnectError, Unauthorized, UsageError, connect
+from exai_actors.client import ConnectError, NotAccepting, Unauthorized, UsageError, connect
 from exai_actors.client.settings import Settings
 from exai_actors.client.urls import parse_url
 from tests.client.scripted_peer import scripted_peer
@@ -109,6 +109,33 @@ async def test_a_server_of_another_protocol_is_reported() -> None:
     async with server:
         port = server.sockets[0].getsockname()[1]
         assert "does not speak WebSocket" in str(await _refused(f"ws://127.0.0.1:{port}"))
+
+
+@pytest.mark.parametrize(
+    ("head", "body", "why", "retry_after"),
+    [
+        ("Retry-After: 5\r\n", b"It drains.\nLater.\n", "it answers 503 (It drains)", 5.0),
+        ("", b"", "it answers 503 (Service Unavailable)", None),
+        ("Retry-After: Fri, 31 Dec 1999 23:59:59 GMT\r\n", b"<p>No", "503 (<p>No)", None),
+        ("Retry-After: -1\r\n", b"\xff" + b"a" * 5_000, "503 (\ufffd" + "a" * 199 + ")", None),
+    ],
+)
+async def test_a_broker_that_takes_no_clients_is_reported_with_the_time_to_come_back(
+    head: str, body: bytes, why: str, retry_after: float | None
+) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        head_ = f"HTTP/1.1 503 Service Unavailable\r\n{head}Content-Length: {len(body)}\r\n\r\n"
+        writer.write(head_.encode() + body)
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        refused = await _refused(f"ws://127.0.0.1:{port}")
+    assert isinstance(refused, NotAccepting)
+    assert why in str(refused)
+    assert refused.retry_after == retry_after
 
 
 async def test_port_0_is_not_the_default_port() -> None:

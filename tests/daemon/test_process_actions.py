@@ -10,11 +10,14 @@ from typing import Any
 
 import pytest
 
+from exai_actors.client import connect
 from exai_actors.client.console import ConsoleClient, open_console
 from exai_actors.client.errors import Unauthorized
 from exai_actors.daemon.config.load import load
 from exai_actors.daemon.wiring import Broker, open_broker
-from tests.daemon.processes import exai, start
+from exai_actors.testing.scripted_replies import Gate, answer
+from exai_actors.testing.scripted_upstream import ScriptedUpstream
+from tests.daemon.processes import exai, provider_at, start
 
 CONFIG = """[server]
 port = 0
@@ -130,6 +133,36 @@ async def test_a_viewer_can_do_none_of_it(action: str, tmp_path: Path) -> None:
                 await console.act(action)
         assert not broker.statistics().draining
     assert not (tmp_path / "recordings").exists() or not list((tmp_path / "recordings").iterdir())
+
+
+async def test_probes_and_consoles_see_a_broker_drain(tmp_path: Path) -> None:
+    gate = Gate()
+    async with ScriptedUpstream(answer(gate, "done")) as upstream:
+        file = written(tmp_path)
+        toml = CONFIG.partition("[[provider]]")[0].replace("recordings", "# recordings")
+        file.write_text(toml + provider_at(upstream))
+        config = load(str(file), {}, {}).config
+        async with open_broker(config) as broker:
+            url = broker.url
+            async with connect(url, token="token-of-desk-123456") as client:
+                call = asyncio.create_task(client.call("chat", prompt="hello"))
+                await gate.reached()
+                draining = asyncio.create_task(broker.drain(30))
+                ready = await exai("health", "--ready", "--url", url)
+                asked = await exai("ask", "hello", "--url", url)
+                assert await rows(broker, "requests", "running")
+                ((health, *_),) = await rows(broker, "broker")
+                gate.open()
+                assert (await call).text == "done"
+                assert await draining
+    assert (ready.code, ready.out) == (8, "not ready: the broker is draining\n")
+    text = "it answers 503 (The broker is shutting down and takes no new connections)"
+    assert (asked.code, asked.err) == (
+        8,
+        f"exai: cannot connect to {url}: {text}. Try again later\n",
+    )
+    assert health == "draining"
+    assert (await exai("health", "--ready", "--url", url)).code == 5
 
 
 async def test_a_drained_broker_finishes_its_requests_and_the_process_ends(tmp_path: Path) -> None:

@@ -10,10 +10,13 @@ import json
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from exai_actors.client import connect
+from tests.daemon.processes import serving
 from tests.real import processes
 from tests.real.conftest import PROGRAMS, TOKEN, StartBroker, need
 from tools import real_parts
@@ -121,6 +124,34 @@ async def test_a_shim_that_waits_by_the_ack_does_not_give_up_in_the_queue(broker
             first.ask(chat("one", model="slow")), second.ask(chat("two", model="slow"))
         )
     assert ["one" in answers[0], "two" in answers[1]] == [True, True], answers
+
+
+async def test_a_shim_that_meets_a_draining_broker_tries_again_until_the_next_is_there(
+    tmp_path: Path,
+) -> None:
+    providers = f'[server]\ntoken = "{TOKEN}"\n{PROVIDERS}'
+    async with (
+        serving(providers, tmp_path) as draining,
+        program("ack_shim.py", draining.url, TOKEN, "30") as working,
+    ):
+        last = asyncio.create_task(working.ask(chat("the last", model="slow")))
+        async with connect(draining.url, token=TOKEN) as client:
+            while not (await client.health())["global_inflight"]:
+                pass
+        draining.process.terminate()
+        assert draining.process.stderr is not None
+        while b"broker.draining" not in await draining.process.stderr.readline():
+            pass
+        async with program("ack_shim.py", draining.url, TOKEN, "30") as newcomer:
+            assert "503" in await newcomer.line()
+            answer = asyncio.create_task(newcomer.ask(chat("the next", model="quick")))
+            assert "the last" in await last
+            await draining.process.communicate()
+            port = draining.url.rpartition(":")[2]
+            async with serving(providers, tmp_path, "--port", port):
+                while "the next" not in (line := await answer):
+                    assert "503" in line or "Errno" in line
+                    answer = asyncio.create_task(newcomer.line())
 
 
 async def test_scripts_with_recurring_ids_get_the_answer_to_each_call(broker: str) -> None:

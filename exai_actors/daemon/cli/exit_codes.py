@@ -71,7 +71,7 @@ def of_error_code(code: ErrorCode) -> ExitCode:
 
 def of_error(error: ExaiError) -> ExitCode:
     """The exit code of a command that failed with ``error``."""
-    from exai_actors.client.errors import ConnectError, ConnectionLost
+    from exai_actors.client.errors import ConnectError, ConnectionLost, NotAccepting
     from exai_actors.errors import BrokerError, ConfigError, UsageError
 
     match error:
@@ -80,6 +80,8 @@ def of_error(error: ExaiError) -> ExitCode:
             return ExitCode.INVALID
         case BrokerError():
             return of_error_code(error.body.code)
+        case NotAccepting():
+            return ExitCode.BUSY
         case ConnectError() | ConnectionLost():
             return ExitCode.NO_BROKER
         case ConfigError():

@@ -45,6 +45,11 @@ _READ_BYTES = 64 * 1024
 _READS_PER_ACTOR_TURN = 32
 # A shortage of files ends no younger stranger: many clients may come at the same time.
 _YOUNG_S = 1.0
+_RETRY_AFTER_S = 5
+_SHUTS_DOWN = (
+    "The broker is shutting down and takes no new connections.\n"
+    f"Connect again in {_RETRY_AFTER_S} s.\n"
+)
 _DEFAULTS = WebSocketSettings()
 
 OpenConnection = Callable[[Peer, Outbox], Recipient[SocketEvent]]
@@ -122,6 +127,7 @@ class WebSocketServer:
         self._keepalive: Keepalive | None = None
         self._listener: Listener | None = None
         self._is_stopping = False
+        self._still_open: str | None = None
         self._sockets: set[WebSocketConnection] = set()
         self._strangers = StrangerPool[WebSocketConnection](settings.max_strangers)
         self._admitted: dict[WebSocketConnection, str] = {}
@@ -157,6 +163,13 @@ class WebSocketServer:
     def serve_http(self, http: HttpServer) -> None:
         """Leave clients that speak no WebSocket to this server from now on."""
         self._http = http
+
+    def refuse_clients(self, *, except_at: str) -> None:
+        """Answer new handshakes with 503 from now on, apart from those at this path.
+
+        Open WebSockets stay, and HTTP is served as before.
+        """
+        self._still_open = except_at
 
     def stop_listening(self) -> None:
         """Accept no new sockets and no new handshakes; open WebSockets stay.
@@ -236,7 +249,7 @@ class WebSocketServer:
 
     def answer_handshake(self, connection: WebSocketConnection, request: Request) -> Response:
         if self._is_stopping:
-            return connection.reject(503, "The broker is stopping.\n")
+            return _unavailable(connection)
         refused = check_handshake(
             self.policy,
             origin=_header(request, "Origin"),
@@ -246,6 +259,8 @@ class WebSocketServer:
         if refused is not None:
             self._log_refused(connection.address, refused.text)
             return connection.reject(refused.status, refused.text)
+        if self._still_open is not None and _path(request) != self._still_open:
+            return _unavailable(connection)
         return connection.accept(request)
 
     def open(self, connection: WebSocketConnection, request: Request) -> None:
@@ -264,7 +279,7 @@ class WebSocketServer:
             bearer_token=_bearer_token(request),
             origin=_header(request, "Origin"),
             user_agent=_header(request, "User-Agent"),
-            path=request.path.partition("?")[0],
+            path=_path(request),
             trace=trace_context(_header(request, "traceparent"), _header(request, "tracestate")),
         )
         connection.deliver_to(self._open_connection(peer, connection.outbox))
@@ -291,6 +306,16 @@ class WebSocketServer:
             self._keepalive.remove(connection)
         if self._all_gone is not None and not self._sockets and not self._all_gone.done():
             self._all_gone.set_result(None)
+
+
+def _unavailable(connection: WebSocketConnection) -> Response:
+    response = connection.reject(503, _SHUTS_DOWN)
+    response.headers["Retry-After"] = str(_RETRY_AFTER_S)
+    return response
+
+
+def _path(request: Request) -> str:
+    return request.path.partition("?")[0]
 
 
 def _header(request: Request, name: str) -> str | None:

@@ -17,7 +17,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.frames import CLOSE, PONG
 from websockets.protocol import State
-from websockets.typing import Subprotocol
+from websockets.typing import Origin, Subprotocol
 
 from exai_actors.edges import listener
 from exai_actors.edges.websocket import server
@@ -525,6 +525,28 @@ async def test_a_handshake_while_stopping_is_refused_and_open_connections_stay()
         assert (await reader.readline()).startswith(b"HTTP/1.1 503")
         await client.send("still served")
         await it.probes[0].expect(TextReceived)
+
+
+@pytest.mark.parametrize("path", ["/", "/chat", "/admin/x", "/%61dmin"])
+async def test_a_draining_server_answers_clients_with_503_and_serves_consoles(path: str) -> None:
+    async with listening() as it, connect(it.url) as client:
+        it.server.refuse_clients(except_at="/admin")
+        with pytest.raises(InvalidStatus) as refused:
+            async with connect(f"ws://127.0.0.1:{it.port}{path}"):
+                pass
+        async with connect(f"ws://127.0.0.1:{it.port}/admin?from=here") as console:
+            await console.send("still served")
+            await it.probes[1].expect(TextReceived)
+        with pytest.raises(InvalidStatus, match="403"):
+            async with connect(
+                f"ws://127.0.0.1:{it.port}/admin", origin=Origin("https://elsewhere.example")
+            ):
+                pass
+        await client.send("still served")
+        await it.probes[0].expect(TextReceived)
+    response = refused.value.response
+    assert (response.status_code, response.headers["Retry-After"]) == (503, "5")
+    assert response.body.startswith(b"The broker is shutting down and takes no new connections.")
 
 
 async def test_a_port_in_use_is_reported_with_the_remedy() -> None:

@@ -2,8 +2,8 @@
 
 Each line of standard input is one call. It gets a random ``request_id``, and its result must arrive
 within PATIENCE seconds, unless ``call_tool_ack`` prolongs that to its ``timeout`` and a grace. The
-session id is one random UUID for the process. Uses the version of websockets on PYTHONPATH, 13 or
-older::
+session id is one random UUID for the process. An attempt to connect that fails is repeated. Uses
+the version of websockets on PYTHONPATH, 13 or older::
 
     python ack_shim.py URL TOKEN PATIENCE
 """
@@ -39,8 +39,21 @@ async def _call(socket: Any, call: dict[str, Any], patience_s: float) -> str:
             return f"error {frame['error']}" if frame.get("error") else str(frame["text"])
 
 
+async def _connected(url: str) -> Any:
+    """Connect as often as it takes, whatever goes wrong; each failure is a line of output."""
+    wait_s = 0.25
+    while True:
+        try:
+            return await websockets.connect(url, ping_interval=45, ping_timeout=30)
+        except Exception as error:  # noqa: BLE001 - the shim does so
+            sys.stdout.write(json.dumps(str(error)) + "\n")
+            sys.stdout.flush()
+            await asyncio.sleep(wait_s)
+            wait_s = min(2 * wait_s, 2.0)
+
+
 async def _main(url: str, token: str, patience_s: str) -> None:
-    socket = await websockets.connect(url, ping_interval=45, ping_timeout=30)
+    socket = await _connected(url)
     hello = {"op": "hello", "session_id": str(uuid.uuid4()), "token": token}
     await socket.send(json.dumps(hello))
     assert json.loads(await socket.recv())["ok"]
