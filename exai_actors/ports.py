@@ -43,6 +43,10 @@ class Outbox(Protocol):
     SocketClosed when the socket is closed.
     """
 
+    @property
+    def is_above_high_mark(self) -> bool:
+        """Whether the client has much to read; OutboxLow follows, unless the socket closes."""
+
     def admit(self) -> None:
         """The client is admitted: its socket no longer counts as a stranger's."""
 

@@ -98,8 +98,8 @@ class Explanations:
             case "running":
                 yield call.granted_at, "provider", "granted", f"attempt {call.attempts}"
                 yield call.granted_at, "service", "started", f"model {call.model}"
-                if active.sequence:
-                    yield now, "service", "answering", f"{active.sequence} pieces so far"
+                if active.piece_count:
+                    yield now, "service", "answering", f"{active.piece_count} pieces so far"
             case _:
                 reason = place.reason and replace(place.reason, provider=provider)
                 text = "" if reason is None else facts(reason, now)["text"]

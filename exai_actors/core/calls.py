@@ -158,9 +158,7 @@ class UpstreamFailure(msgspec.Struct, frozen=True, gc=False):
 
 
 class Aborted(msgspec.Struct, frozen=True, gc=False):
-    """The broker aborted the call, and its connection is closed; ``because`` is for the client."""
-
-    because: str = ""
+    """The broker aborted the call, and its connection is closed."""
 
 
 UpstreamResult = Completion | UpstreamFailure | Aborted

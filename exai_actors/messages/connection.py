@@ -44,13 +44,13 @@ class SocketClosed(msgspec.Struct, frozen=True, gc=False):
 
 
 class OutboxHigh(msgspec.Struct, frozen=True, gc=False):
-    """The outbox is above its high mark: streams should pause."""
+    """The outbox is above its high mark: its streams are held back."""
 
     refusable: ClassVar[bool] = False
 
 
 class OutboxLow(msgspec.Struct, frozen=True, gc=False):
-    """The outbox is down to its low mark: streams may resume."""
+    """The outbox is down to its low mark: its streams flow again."""
 
     refusable: ClassVar[bool] = False
 
@@ -155,14 +155,6 @@ class RequestGranted(msgspec.Struct, frozen=True, gc=False):
     request: RequestKey
 
 
-class RequestChunk(msgspec.Struct, frozen=True, gc=False):
-    """A piece of the answer; ``sequence`` counts from 0 without gaps."""
-
-    request: RequestKey
-    sequence: int
-    text: str
-
-
 @final
 class RequestEnded(msgspec.Struct, frozen=True, gc=False):
     """The outcome of the request."""
@@ -221,7 +213,6 @@ ConnectionMessage = (
     | RequestAccepted
     | RequestQueued
     | RequestGranted
-    | RequestChunk
     | RequestEnded
     | HelloTimeout
     | Heartbeat

@@ -13,6 +13,7 @@ import msgspec
 
 from exai_actors.core.calls import CallOptions, ChatCall, UpstreamFailure, UpstreamResult
 from exai_actors.core.capacity.changes import Arrangement, Change
+from exai_actors.core.session.pieces import Pieces
 from exai_actors.ids import DEFAULT_TENANT, PermitId, RequestKey, SessionId, TenantName
 from exai_actors.messages.recipient import Recipient
 from exai_actors.messages.session import SessionMessage
@@ -22,10 +23,10 @@ from exai_actors.messages.session import SessionMessage
 class RunCall(msgspec.Struct, frozen=True, gc=False):
     """Run a call for a session; answered by exactly one Completed, Failed or Refused.
 
-    Before that Enqueued, Queued and Granted if the options say ``reports_progress``, and Chunk if
-    the call streams. ``deadline`` is an instant in monotonic seconds; after it, and after a
-    CancelCall, the answer may be missing. For the reasons in ``fallback_reasons`` the session
-    prefers another provider to waiting or a retry here.
+    Before that Enqueued, Queued and Granted if the options say ``reports_progress``. A call that
+    streams has ``pieces``, to which they are written before. ``deadline`` is an instant in
+    monotonic seconds; after it, and after a CancelCall, the answer may be missing. For the reasons
+    in ``fallback_reasons`` the session prefers another provider to waiting or a retry here.
     """
 
     request: RequestKey
@@ -36,6 +37,7 @@ class RunCall(msgspec.Struct, frozen=True, gc=False):
     deadline: float = inf
     tenant: TenantName = DEFAULT_TENANT
     fallback_reasons: frozenset[str] = frozenset()
+    pieces: Pieces | None = None
 
 
 class CancelCall(msgspec.Struct, frozen=True, gc=False):
@@ -47,7 +49,7 @@ class CancelCall(msgspec.Struct, frozen=True, gc=False):
 
 
 class PauseStream(msgspec.Struct, frozen=True, gc=False):
-    """The reader of the stream is slow: stop reading from the upstream."""
+    """The reader of the stream is far behind: stop reading from the upstream, for a while."""
 
     refusable: ClassVar[bool] = False
     request: RequestKey
@@ -62,22 +64,13 @@ class ResumeStream(msgspec.Struct, frozen=True, gc=False):
     session: SessionId
 
 
-class UpstreamChunk(msgspec.Struct, frozen=True, gc=False):
-    """A piece of the answer; never empty. Only for streaming calls."""
-
-    refusable: ClassVar[bool] = False
-    permit: PermitId
-    text: str
-
-
 @final
 class UpstreamEnded(msgspec.Struct, frozen=True, gc=False):
-    """The upstream call has really ended: exactly once for each started call, after its chunks.
+    """The upstream call has really ended: exactly once for each started call, after its pieces.
 
     ``hold_s`` is how long the service wants no further call, if its answer says so.
     ``cut_off``: our side closed the connection before the service had finished the call, so the
-    service may count it for a little longer. ``stalled_s`` is how long the call stood still because
-    its reader was slow.
+    service may count it for a little longer.
     """
 
     refusable: ClassVar[bool] = False
@@ -85,7 +78,6 @@ class UpstreamEnded(msgspec.Struct, frozen=True, gc=False):
     result: UpstreamResult
     hold_s: float | None = None
     cut_off: bool = False
-    stalled_s: float = 0.0
 
 
 class ModelsListed(msgspec.Struct, frozen=True, gc=False):
@@ -130,6 +122,12 @@ class PumpDue(msgspec.Struct, frozen=True, gc=False):
     """System lane. Grant again: a gate, hold or permit that requests wait for may be open now."""
 
 
+class StallDue(msgspec.Struct, frozen=True, gc=False):
+    """System lane. End a call that has been paused for too long."""
+
+    permit: PermitId
+
+
 class CheckDue(msgspec.Struct, frozen=True, gc=False):
     """System lane. Check the invariants of permits, queue and guards."""
 
@@ -143,7 +141,6 @@ ProviderMessage = (
     | CancelCall
     | PauseStream
     | ResumeStream
-    | UpstreamChunk
     | UpstreamEnded
     | ModelsListed
     | ModelsUnavailable
@@ -152,5 +149,6 @@ ProviderMessage = (
     | PumpDue
     | RefreshQueue
     | CheckDue
+    | StallDue
     | AskModels
 )

@@ -65,13 +65,6 @@ class Granted(msgspec.Struct, frozen=True, gc=False):
     request: RequestKey
 
 
-class Chunk(msgspec.Struct, frozen=True, gc=False):
-    """A piece of the answer of a streaming call."""
-
-    request: RequestKey
-    text: str
-
-
 @final
 class Completed(msgspec.Struct, frozen=True, gc=False):
     """The whole answer, from the last of ``attempts``, which got its permit at ``granted_at``."""
@@ -203,7 +196,6 @@ SessionMessage = (
     | Enqueued
     | Queued
     | Granted
-    | Chunk
     | Completed
     | Failed
     | Refused

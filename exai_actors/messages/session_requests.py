@@ -11,6 +11,7 @@ from typing import ClassVar, final
 import msgspec
 
 from exai_actors.core.calls import CallOptions
+from exai_actors.core.pieces import PieceSink
 from exai_actors.core.tools.table import ToolRequest
 from exai_actors.ids import ConnectionId, RequestKey
 
@@ -20,13 +21,15 @@ class Submit(msgspec.Struct, frozen=True, gc=False):
     """A request. Each connection that sends it gets exactly one RequestEnded.
 
     Before that RequestAccepted, RequestQueued and RequestGranted if the options say
-    ``reports_progress``, and RequestChunk if the call streams.
+    ``reports_progress``. If the call streams, its pieces are written to the ``sink`` of one of
+    them, and none after RequestEnded was sent.
     """
 
     connection_id: ConnectionId
     request: RequestKey
     arguments: ToolRequest
     options: CallOptions
+    sink: PieceSink | None = None
 
 
 class CancelRequest(msgspec.Struct, frozen=True, gc=False):
@@ -40,18 +43,20 @@ class CancelRequest(msgspec.Struct, frozen=True, gc=False):
     connection_id: ConnectionId
 
 
-class PauseStreams(msgspec.Struct, frozen=True, gc=False):
-    """The connection's outbox is above its high mark."""
+class ReaderFull(msgspec.Struct, frozen=True, gc=False):
+    """The client reads too slowly, and the sink of this request holds as much as it may."""
 
     refusable: ClassVar[bool] = False
+    request: RequestKey
     connection_id: ConnectionId
 
 
-class ResumeStreams(msgspec.Struct, frozen=True, gc=False):
-    """The connection's outbox is down to its low mark."""
+class ReaderReady(msgspec.Struct, frozen=True, gc=False):
+    """The sink that was full has passed everything on."""
 
     refusable: ClassVar[bool] = False
+    request: RequestKey
     connection_id: ConnectionId
 
 
-SessionRequest = Submit | CancelRequest | PauseStreams | ResumeStreams
+SessionRequest = Submit | CancelRequest | ReaderFull | ReaderReady

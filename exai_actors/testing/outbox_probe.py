@@ -17,6 +17,7 @@ class OutboxProbe:
     def __init__(self) -> None:
         self.frames: list[dict[str, Any]] = []
         self.is_admitted = False
+        self.is_above_high_mark = False
         self.closed: tuple[int, str] | None = None
         self.aborts = 0
         self.taken = 0

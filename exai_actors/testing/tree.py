@@ -27,7 +27,13 @@ from exai_actors.core.routing import RouteSettings, RoutingTable
 from exai_actors.core.session.table import SessionTable
 from exai_actors.core.statistics import ProviderStatistics
 from exai_actors.ids import DEFAULT_TENANT, ProviderName, SessionId
-from exai_actors.messages.connection import SocketClosed, SocketEvent, TextReceived
+from exai_actors.messages.connection import (
+    OutboxHigh,
+    OutboxLow,
+    SocketClosed,
+    SocketEvent,
+    TextReceived,
+)
 from exai_actors.messages.provider import ChangeProvider
 from exai_actors.ports import Peer
 from exai_actors.runtime import ActorSystem, LoopRef, ManualDriver
@@ -55,6 +61,8 @@ class ManualClient:
 
     def event(self, event: SocketEvent) -> list[dict[str, Any]]:
         """Let something happen to the socket; return the frames received."""
+        if isinstance(event, OutboxHigh | OutboxLow):
+            self.outbox.is_above_high_mark = isinstance(event, OutboxHigh)
         self.ref.tell(event)
         return self.received()
 

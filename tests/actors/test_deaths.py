@@ -15,10 +15,11 @@ from exai_actors.core.capacity.fair_queue import FairQueue
 from exai_actors.core.capacity.settings import CapacitySettings, RetrySettings
 from exai_actors.core.capacity.token_estimates import TokenEstimator
 from exai_actors.core.routing import RouteSettings
+from exai_actors.ids import RequestKey, SessionId
 from exai_actors.messages.connection import TextReceived
-from exai_actors.messages.provider import UpstreamChunk, UpstreamEnded
+from exai_actors.messages.provider import CancelCall, UpstreamEnded
 from exai_actors.messages.recipient import Offer
-from exai_actors.messages.session import Attach, Chunk
+from exai_actors.messages.session import Attach
 from exai_actors.runtime import LoopRef
 from exai_actors.testing.manual_upstream import ManualUpstream
 from exai_actors.testing.tree import ManualClient, ManualTree
@@ -235,7 +236,7 @@ def test_what_was_in_the_mailbox_is_served_by_the_next_incarnation() -> None:
     provider = tree.actor("/providers/kimi")
     # Behind more messages than the provider handles in a row.
     for _ in range(200):
-        provider.tell(UpstreamChunk(permit=tree.upstream.calls[0].permit, text="x"))
+        provider.tell(CancelCall(RequestKey("unknown"), SessionId("nothing")))
     provider.tell("an unknown message")
     ask(bob, "b")
     assert end_all(tree, ann, bob) == [{"runs": "SERVICE_UNAVAILABLE"}, {"b": ""}]
@@ -442,18 +443,6 @@ def test_an_answer_that_had_arrived_is_passed_on(
     pieces = [each["request_id"] for each in frames if each["op"] == "stream_chunk"]
     assert pieces == (["a", "b"] if stream else [])
     assert third.abort_asked
-
-
-def test_a_stream_with_a_gap_is_not_completed(monkeypatch: pytest.MonkeyPatch) -> None:
-    tree = ManualTree(limit=1)
-    client = tree.client()
-    ask(client, "a", stream=True)
-    (call,) = tree.upstream.calls
-    takes_none_of(monkeypatch, "/sessions/1", Chunk)
-    tree.actor("/providers/kimi").tell("an unknown message")
-    call.chunk("lost")
-    call.complete("lost")
-    assert outcomes(client) == {"a": "SERVICE_UNAVAILABLE"}
 
 
 def test_a_provider_that_cannot_give_back_fails_its_requests(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
+from exai_actors.actors.connection import piece_writer
 from exai_actors.actors.connection.settings import ConnectionSettings
 from exai_actors.ids import SessionId
 from exai_actors.messages.connection import (
@@ -124,15 +127,101 @@ def test_a_cancel_right_behind_its_call_is_not_lost() -> None:
     assert all(call.abort_asked for call in tree.upstream.calls)
 
 
-def test_a_slow_consumers_stream_is_paused_and_resumed() -> None:
+def chunks(frames: list[dict[str, Any]]) -> list[tuple[int, str]]:
+    return [(each["sequence"], each["chunk"]) for each in frames if each["op"] == "stream_chunk"]
+
+
+@pytest.fixture
+def ten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At most ten characters are held back."""
+    monkeypatch.setattr(piece_writer, "HELD_BACK_CHARS", 10)
+
+
+def test_the_pieces_for_a_slow_consumer_become_one() -> None:
+    tree = ManualTree(limit=2)
+    slow, other = tree.client(), tree.client()
+    slow.call("a", stream=True)
+    other.call("b", stream=True)
+    to_slow, to_other = tree.upstream.calls
+    to_slow.chunk("one ")
+    slow.event(OutboxHigh())
+    for each in ("two ", "three "):
+        to_slow.chunk(each)
+        to_other.chunk(each)
+    assert slow.received() == []
+    assert chunks(other.received()) == [(0, "two "), (1, "three ")]
+    slow.outbox.is_above_high_mark = False
+    to_slow.chunk("four ")
+    assert chunks(slow.event(OutboxLow())) == [(1, "two three four ")]
+    to_slow.chunk("five")
+    assert chunks(slow.received()) == [(2, "five")]
+    to_slow.complete("one two three four five")
+    *_, complete, _ = slow.received()
+    assert (complete["op"], complete["chunks"]) == ("stream_complete", 3)
+
+
+def test_a_slow_consumer_gets_the_rest_before_its_answer() -> None:
+    tree = ManualTree()
+    slow = tree.client()
+    slow.call("a", stream=True)
+    slow.event(OutboxHigh())
+    (call,) = tree.upstream.calls
+    call.chunk("one ")
+    call.chunk("two")
+    call.complete("one two")
+    frames = slow.received()
+    assert [each["op"] for each in frames] == ["stream_chunk", "stream_complete", "call_tool_res"]
+    assert chunks(frames) == [(0, "one two")]
+    assert not call.paused
+    assert slow.event(OutboxLow()) == []
+
+
+def test_the_rest_of_an_answer_that_failed_is_dropped() -> None:
+    tree = ManualTree()
+    slow = tree.client()
+    slow.call("a", stream=True)
+    slow.event(OutboxHigh())
+    (call,) = tree.upstream.calls
+    call.chunk("one ")
+    call.fail()
+    assert [each["op"] for each in slow.received()] == ["call_tool_res"]
+    assert slow.event(OutboxLow()) == []
+
+
+@pytest.mark.usefixtures("ten")
+def test_a_stream_that_is_far_behind_pauses_until_its_reader_has_caught_up() -> None:
     tree = ManualTree(limit=2)
     slow, other = tree.client(), tree.client()
     slow.call("a", stream=True)
     other.call("b", stream=True)
     slow.event(OutboxHigh())
+    for _ in range(3):
+        for call in tree.upstream.calls:
+            call.chunk("many characters")
+    tree.settle()
     assert [call.paused for call in tree.upstream.calls] == [True, False]
     slow.event(OutboxLow())
     assert [call.paused for call in tree.upstream.calls] == [False, False]
+
+
+@pytest.mark.usefixtures("ten")
+def test_a_stream_that_stays_far_behind_is_cut_off() -> None:
+    tree = ManualTree(limit=1, connection=ConnectionSettings(slow_consumer_s=60.0))
+    slow, other = tree.client(), tree.client()
+    slow.call("a", stream=True)
+    other.call("b")
+    slow.event(OutboxHigh())
+    (call,) = tree.upstream.calls
+    call.chunk("many characters")
+    tree.advance(10.1)
+    (answer,) = slow.received()
+    assert answer["error"]["code"] == "PROVIDER_ERROR"
+    assert "reads its answer too slowly" in answer["error"]["message"]
+    assert call.abort_asked
+    call.close(cut_off=False)
+    tree.settle()
+    tree.upstream.calls[1].complete("for the other")
+    assert other.received()[-1]["text"] == "for the other"
 
 
 def test_a_connection_may_be_a_slow_consumer_before_it_has_a_session() -> None:
@@ -147,25 +236,7 @@ def test_a_connection_may_be_a_slow_consumer_before_it_has_a_session() -> None:
     assert client.outbox.aborts == 1
 
 
-def test_a_stream_of_a_slow_consumer_starts_paused() -> None:
-    tree = ManualTree()
-    slow = tree.client()
-    slow.event(OutboxHigh())
-    slow.call("a", stream=True)
-    assert tree.upstream.calls[0].paused
-
-
-def test_a_stream_pauses_when_a_slow_consumer_becomes_its_reader() -> None:
-    tree = ManualTree(finish_on_disconnect=("kimi",))
-    first, slow = tree.client("shared"), tree.client("shared")
-    first.call("a", stream=True)
-    first.vanish()
-    slow.event(OutboxHigh())
-    assert not tree.upstream.calls[0].paused
-    slow.call("a", stream=True)
-    assert tree.upstream.calls[0].paused
-
-
+@pytest.mark.usefixtures("ten")
 @pytest.mark.parametrize("leaves", ["vanishes", "cancels"])
 def test_a_shared_stream_resumes_when_its_slow_consumer_leaves(leaves: str) -> None:
     tree = ManualTree()
@@ -173,28 +244,31 @@ def test_a_shared_stream_resumes_when_its_slow_consumer_leaves(leaves: str) -> N
     slow.call("a", stream=True)
     other.call("a", stream=True)
     slow.event(OutboxHigh())
-    assert tree.upstream.calls[0].paused
+    (call,) = tree.upstream.calls
+    call.chunk("many characters")
+    tree.settle()
+    assert [call.paused] == [True]
     if leaves == "vanishes":
         slow.vanish()
     else:
         slow.send({"op": "cancel", "request_id": "a"})
-    assert not tree.upstream.calls[0].paused
+    assert not call.paused
+    call.complete("many characters")
+    assert other.received()[-1]["text"] == "many characters"
 
 
-def test_a_transferred_stream_pauses_until_its_new_reader_catches_up() -> None:
+def test_a_slow_consumer_that_becomes_the_reader_gets_one_piece() -> None:
     tree = ManualTree()
     first, second = tree.client("shared"), tree.client("shared")
     first.call("a", stream=True)
     second.call("a", stream=True)
     second.event(OutboxHigh())
-    assert [call.paused for call in tree.upstream.calls] == [False]
     first.vanish()
-    assert [call.paused for call in tree.upstream.calls] == [True]
-    second.event(OutboxLow())
-    tree.upstream.calls[0].chunk("whole")
-    assert [frame["sequence"] for frame in second.received() if frame["op"] == "stream_chunk"] == [
-        0
-    ]
+    (call,) = tree.upstream.calls
+    call.chunk("one ")
+    call.chunk("two")
+    assert second.received() == []
+    assert chunks(second.event(OutboxLow())) == [(0, "one two")]
 
 
 def test_a_stream_whose_reader_has_left_after_a_chunk_has_no_new_reader() -> None:

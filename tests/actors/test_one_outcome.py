@@ -11,10 +11,10 @@ from exai_actors.actors.provider.actor import ProviderActor
 from exai_actors.actors.session.actor import SessionActor
 from exai_actors.actors.session.settings import SessionSettings
 from exai_actors.core.calls import FailureKind
-from exai_actors.ids import ConnectionId, ProviderName
+from exai_actors.ids import ConnectionId, ProviderName, RequestKey
 from exai_actors.messages.broker import DrainBroker, ExpireSessions
 from exai_actors.messages.connection import TextReceived
-from exai_actors.messages.session_requests import ResumeStreams
+from exai_actors.messages.session_requests import ReaderReady
 from exai_actors.runtime import LoopRef
 from exai_actors.testing.tree import ManualTree
 from exai_actors.wire.clients.codec import TOOL_CALL_MAX_SIZE
@@ -260,7 +260,7 @@ def test_a_session_with_too_many_messages_refuses_calls_and_cancels(frame: dict[
     client = tree.client()
     session = tree.actor("/sessions/1")
     for _ in range(2 * SessionActor.mailbox_limit):
-        session.tell(ResumeStreams(ConnectionId("another")))
+        session.tell(ReaderReady(RequestKey("a"), ConnectionId("another")))
     (refused,) = client.send(frame)
     assert (refused["request_id"], refused["error"]["code"]) == ("a", "OVER_CAPACITY")
     (answer,) = client.send(frame)
@@ -531,7 +531,7 @@ def test_a_hello_behind_the_death_of_its_session_is_answered_by_another() -> Non
     session = tree.actor("/sessions/1")
     late = tree.connect()
     for _ in range(300):
-        session.tell(ResumeStreams(ConnectionId("nobody")))
+        session.tell(ReaderReady(RequestKey("a"), ConnectionId("nobody")))
     session.tell("poison")
     late.ref.tell(TextReceived(b'{"op":"hello","session_id":"crash"}'))
     assert [frame["op"] for frame in late.received()] == ["hello_ack"]

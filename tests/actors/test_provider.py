@@ -7,20 +7,18 @@ import structlog
 
 from exai_actors.actors.provider.log import MAX_LOGGED_VIOLATIONS
 from exai_actors.core.calls import (
-    Aborted,
     CallOptions,
     ChatCall,
     ChatMessage,
-    Completion,
     FailureKind,
     IfBusy,
 )
 from exai_actors.core.capacity.changes import Pause, Reopen, SetLimit
 from exai_actors.core.capacity.settings import CapacitySettings, CircuitSettings, RetrySettings
+from exai_actors.core.session.pieces import Pieces
 from exai_actors.ids import RequestKey, SessionId
-from exai_actors.messages.provider import CancelCall, RunCall, UpstreamEnded
+from exai_actors.messages.provider import CancelCall, PauseStream, ResumeStream, RunCall
 from exai_actors.messages.session import (
-    Chunk,
     Completed,
     Enqueued,
     Failed,
@@ -45,7 +43,13 @@ class Provider:
         self.upstream = self.tree.upstream
 
     def run(
-        self, name: str, prompt: str = "hi", *, stream: bool = False, **more: object
+        self,
+        name: str,
+        prompt: str = "hi",
+        *,
+        stream: bool = False,
+        session: str = SESSION,
+        **more: object,
     ) -> Probe[SessionMessage]:
         """Ask for a call; returns the probe that receives its replies."""
         probe: Probe[SessionMessage] = Probe(name)
@@ -56,12 +60,13 @@ class Provider:
         self.tree.actor("/providers/kimi").tell(
             RunCall(
                 request=RequestKey(name),
-                session=SESSION,
+                session=SessionId(session),
                 call=call,
                 options=options,
                 reply_to=probe,
                 deadline=deadline,  # type: ignore[arg-type]
                 fallback_reasons=fallback_reasons,  # type: ignore[arg-type]
+                pieces=Pieces({}) if stream else None,
             )
         )
         self.tree.settle()
@@ -69,6 +74,14 @@ class Provider:
 
     def cancel(self, name: str) -> None:
         self.tree.actor("/providers/kimi").tell(CancelCall(RequestKey(name), SESSION))
+        self.tree.settle()
+
+    def pause(self, name: str, session: str = SESSION) -> None:
+        self.tree.actor("/providers/kimi").tell(PauseStream(RequestKey(name), SessionId(session)))
+        self.tree.settle()
+
+    def resume(self, name: str) -> None:
+        self.tree.actor("/providers/kimi").tell(ResumeStream(RequestKey(name), SESSION))
         self.tree.settle()
 
     def kinds(self, probe: Probe[SessionMessage]) -> list[type]:
@@ -285,31 +298,6 @@ def test_an_aborted_call_that_is_still_awaited_fails() -> None:
     assert provider.tree.statistics().aborted == 1
 
 
-def test_a_session_that_cannot_keep_up_fails_and_its_call_is_aborted() -> None:
-    provider = Provider()
-    probe = provider.run("slow", stream=True)
-    provider.upstream.calls[0].chunk("one")
-    provider.tree.settle()
-    probe.answer = "full"
-    provider.upstream.calls[0].chunk("two")
-    provider.tree.settle()
-    assert [type(message) for message in probe.refused] == [Chunk, Failed]
-    assert provider.upstream.calls[0].abort_asked
-
-
-def test_one_of_two_sessions_that_cannot_keep_up_leaves_the_other_its_stream() -> None:
-    provider = Provider(coalesce=True)
-    slow, quick = (provider.run(name, "the same", stream=True) for name in ("slow", "quick"))
-    slow.answer = "full"
-    provider.upstream.calls[0].chunk("one")
-    provider.tree.settle()
-    slow.answer = "accepted"
-    provider.upstream.calls[0].chunk("two")
-    provider.upstream.calls[0].complete("one two")
-    assert provider.kinds(quick) == [Granted, Chunk, Chunk, Completed]
-    assert provider.kinds(slow) == [Granted]
-
-
 def test_chunks_of_a_cancelled_call_go_nowhere() -> None:
     provider = Provider()
     probe = provider.run("cancelled", stream=True)
@@ -400,34 +388,99 @@ def test_a_session_of_an_earlier_name_is_watched_again() -> None:
         assert left_in_provider(tree, sessions_ended=True) == []
 
 
-def test_a_call_that_was_cut_off_for_its_slow_consumer_says_so() -> None:
+def test_a_call_whose_reader_stays_far_behind_is_cut_off_and_says_why() -> None:
     provider = Provider()
     slow = provider.run("slow", stream=True)
-    provider.upstream.calls[0].chunk("one")
-    call = provider.upstream.calls[0]
-    call.reply_to.tell(UpstreamEnded(call.permit, Aborted("was too slow"), stalled_s=10.0))
-    provider.tree.settle()
+    (call,) = provider.upstream.calls
+    call.chunk("one")
+    provider.pause("slow")
+    assert [call.paused] == [True]
+    provider.tree.advance(9.9)
+    assert provider.kinds(slow) == [Granted]
+    provider.tree.advance(0.2)
     failed = slow.skip_to(Failed)
-    assert (failed.failure.message, failed.failure.text_sent) == ("was too slow", True)
+    assert "was cut off because the client reads its answer too slowly" in failed.failure.message
+    assert failed.failure.text_sent
+    assert call.abort_asked
+    call.close(cut_off=False)
+    provider.assert_empty()
     assert provider.tree.statistics().circuit == "closed"
+
+
+def test_the_pauses_of_a_call_add_up() -> None:
+    provider = Provider()
+    slow = provider.run("slow", stream=True)
+    (call,) = provider.upstream.calls
+    call.chunk("one")
+    for _ in range(2):
+        provider.pause("slow")
+        provider.pause("slow")
+        provider.tree.advance(4.0)
+        provider.resume("slow")
+        assert not call.paused
+        provider.tree.advance(100.0)
+    provider.pause("slow")
+    provider.tree.advance(1.9)
+    assert provider.kinds(slow) == [Granted]
+    provider.tree.advance(0.2)
+    assert provider.kinds(slow) == [Granted, Failed]
+
+
+def test_a_pause_that_has_ended_cuts_nothing_off() -> None:
+    provider = Provider()
+    slow = provider.run("slow", stream=True)
+    (call,) = provider.upstream.calls
+    provider.pause("slow")
+    call.complete()
+    provider.resume("slow")
+    provider.tree.advance(100.0)
+    assert provider.kinds(slow) == [Granted, Completed]
+    provider.pause("slow")
     provider.assert_empty()
 
 
+def test_one_of_two_readers_that_stays_far_behind_leaves_the_other_its_stream() -> None:
+    provider = Provider(coalesce=True)
+    slow, quick = (provider.run(name, "the same", stream=True) for name in ("slow", "quick"))
+    (call,) = provider.upstream.calls
+    call.chunk("one")
+    provider.pause("slow")
+    provider.tree.advance(10.1)
+    assert not call.paused
+    assert not call.abort_asked
+    call.complete("one two")
+    assert provider.kinds(slow) == [Granted, Failed]
+    assert provider.kinds(quick) == [Granted, Completed]
+
+
+def test_a_call_of_several_resumes_when_none_of_them_is_far_behind() -> None:
+    provider = Provider(coalesce=True)
+    names = ("one", "two", "three")
+    for name in names:
+        provider.run(name, "the same", stream=True)
+    (call,) = provider.upstream.calls
+    for name in names[:2]:
+        provider.pause(name)
+    provider.resume("one")
+    provider.resume("three")
+    assert [call.paused] == [True]
+    provider.cancel("two")
+    assert not call.paused
+
+
 def test_the_time_that_a_permit_is_held_for_a_slow_consumer_counts_in_its_share() -> None:
-    tree = ManualTree(limit=1)
-    slow, quick = tree.client("slow"), tree.client("quick")
+    provider = Provider()
     for number in range(12):
-        slow.call(f"slow {number}", "slow")
-        quick.call(f"quick {number}", "quick")
-    stalls = [10.0]
-    for _ in range(14):
-        (call,) = tree.upstream.running
-        tree.driver.advance(1.0)
-        ended = Completion("done", "moon", "stop")
-        stalled_s = stalls.pop() if call.prompt == "slow" and stalls else 0.0
-        call.ended = True
-        call.reply_to.tell(UpstreamEnded(call.permit, ended, stalled_s=stalled_s))
-        tree.settle()
-    served = [call.prompt for call in tree.upstream.calls]
+        provider.run(f"slow {number}", "slow", stream=True, session="slow")
+        provider.run(f"quick {number}", "quick", session="quick")
+    for number in range(14):
+        (call,) = provider.upstream.running
+        provider.tree.driver.advance(1.0)
+        if number == 0:
+            provider.pause("slow 0", "slow")
+            provider.tree.driver.advance(9.9)
+        call.complete()
+        provider.tree.settle()
+    served = [call.prompt for call in provider.upstream.calls]
     # The stall took as long as ten calls; the other session gets them first.
     assert served[1:9] == ["quick"] * 8

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from exai_actors.actors.broker import BrokerActor
+from exai_actors.actors.connection import piece_writer
 from exai_actors.actors.connection.settings import ConnectionSettings
 from exai_actors.actors.session.actor import SessionActor
 from exai_actors.actors.session.settings import SessionSettings
@@ -132,13 +133,19 @@ def test_a_cancel_in_the_mailbox_of_a_failed_session_is_kept() -> None:
     assert end_all(tree, client) == [{"b": ""}]
 
 
-def test_a_slow_consumer_is_still_slow_for_the_next_incarnation() -> None:
+def test_a_slow_consumer_is_still_slow_for_the_next_incarnation(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(piece_writer, "HELD_BACK_CHARS", 10)
     tree = ManualTree(limit=1)
     client = tree.client()
     client.event(OutboxHigh())
     crash(tree, "/sessions/1")
     ask(client, "a", stream=True)
-    assert tree.upstream.calls[0].paused
+    (call,) = tree.upstream.calls
+    call.chunk("many characters")
+    tree.settle()
+    assert call.paused
 
 
 def test_a_draining_connection_of_a_failed_session_closes_after_its_last_outcome() -> None:

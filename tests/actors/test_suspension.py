@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from exai_actors.core.capacity.settings import CapacitySettings, GateSettings
-from exai_actors.messages.connection import OutboxHigh
 from exai_actors.testing.tree import ManualTree
 from tests.actors.test_deaths import ask, end_all, outcomes
 
@@ -77,21 +76,21 @@ def test_a_gate_that_opens_starts_no_call_of_a_suspended_provider() -> None:
     assert "waits for the gate" in end_all(tree, client, other)[0]
 
 
-@pytest.mark.parametrize("reader_is_slow", [False, True])
-def test_the_streams_of_a_suspended_provider_pause(reader_is_slow: bool) -> None:
-    tree = ManualTree(limit=2)
+@pytest.mark.parametrize("path", ["/providers/kimi", "/sessions/1"])
+def test_a_stream_flows_past_a_suspended_actor(path: str) -> None:
+    tree = ManualTree()
     client = tree.client()
-    ask(client, "stream", stream=True)
-    ask(client, "whole")
-    stream, whole = tree.upstream.calls
-    if reader_is_slow:
-        client.event(OutboxHigh())
-    tree.system.suspend("/providers/kimi")
+    ask(client, "a", stream=True)
+    (call,) = tree.upstream.calls
+    client.received()
+    tree.system.suspend(path)
     tree.settle()
-    assert (stream.paused, whole.paused) == (True, False)
-    tree.system.resume("/providers/kimi")
-    tree.settle()
-    assert stream.paused is reader_is_slow
+    call.chunk("one")
+    assert [frame["chunk"] for frame in client.received()] == ["one"]
+    call.complete("one")
+    assert client.received() == []
+    tree.system.resume(path)
+    assert end_all(tree, client) == [{"a": ""}]
 
 
 def test_a_provider_that_fails_while_it_is_suspended_stays_suspended() -> None:

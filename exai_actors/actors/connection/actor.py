@@ -37,7 +37,6 @@ from exai_actors.messages.connection import (
     OutboxLow,
     ReadHandled,
     RequestAccepted,
-    RequestChunk,
     RequestEnded,
     RequestGranted,
     RequestQueued,
@@ -53,8 +52,6 @@ from exai_actors.messages.connection import (
 from exai_actors.messages.recipient import Recipient
 from exai_actors.messages.session_requests import (
     CancelRequest,
-    PauseStreams,
-    ResumeStreams,
     SessionRequest,
     Submit,
 )
@@ -125,7 +122,7 @@ class ConnectionActor(LoopActor):
         # The tenant and the session for which its requests are counted.
         self._counted_for = DEFAULT_TENANT, SessionId("")
         self._stash: list[TextReceived | BinaryReceived] | None = None
-        self._calls = PendingCalls(outbox, settings, clock)
+        self._calls = PendingCalls(connection_id, outbox, settings, clock)
         self._rotation: ReplyTo | None = None
         self._wrong_rotations = 0
         # The hello that waits for its answer, and whether it was sent to a second guardian.
@@ -147,8 +144,10 @@ class ConnectionActor(LoopActor):
         if not self._closing:
             self._end_all(error_bodies.interrupted_by_shutdown())
             self._close_for(CloseReason.GOING_AWAY)
+        self._calls.close()
 
     def on_failure(self, *_: object) -> None:
+        self._calls.close()
         self._outbox.close(CloseReason.INTERNAL.code, CloseReason.INTERNAL.reason)
 
     def on_receive(self, message: ConnectionMessage | Down[None]) -> None:
@@ -166,8 +165,6 @@ class ConnectionActor(LoopActor):
             case RequestAccepted():
                 self._calls.accepted(message, self.now())
                 self._arm_heartbeat()
-            case RequestChunk():
-                self._calls.chunk(message)
             case RequestQueued():
                 self._calls.queued(message, self.now())
             case Admitted():
@@ -190,9 +187,10 @@ class ConnectionActor(LoopActor):
             case ReadHandled():
                 self._outbox.read_on()
             case OutboxHigh():
-                self._outbox_high()
+                self._slow_consumer.outbox_high(self)
             case OutboxLow():
-                self._outbox_low()
+                self._slow_consumer.outbox_low()
+                self._calls.release()
             case BinaryReceived():
                 self._binary(message)
             case TokenRotated():
@@ -329,8 +327,8 @@ class ConnectionActor(LoopActor):
     def _end_all(self, error: ErrorBody) -> None:
         """End all calls. Sessions count those that they have, and the others are counted here."""
         outcome = Outcome("failed", error=error)
-        for request, call in self._calls.take_returned():
-            self._note(request, outcome, call.options.trace)
+        for request, pending in self._calls.take_returned():
+            self._note(request, outcome, pending.call.options.trace)
         if self._hello is None:
             self._note_kept(error)
         self._calls.finish_all(outcome)
@@ -341,7 +339,8 @@ class ConnectionActor(LoopActor):
             self._generated += 1
             other = call.other_id or _NO_ID
             request = RequestKey(other.text, other.namespace, self._generated)
-        if not self._calls.add(request, call):
+        pending = self._calls.add(request, call)
+        if pending is None:
             self._join(request, call)
             return
         options = call.options
@@ -352,6 +351,7 @@ class ConnectionActor(LoopActor):
             request=request,
             arguments=call.arguments,
             options=options,
+            sink=pending.writer,
         )
         if session.offer(submit) != "accepted":
             error = error_bodies.session_busy()
@@ -431,7 +431,7 @@ class ConnectionActor(LoopActor):
         if message.session is self._session:
             return
         is_first = self._hello is not None
-        self._session = message.session
+        self._session = self._calls.outlet.session = message.session
         self._counted_for = message.tenant, message.session_id
         if not self._draining:
             self._open_session = message.session
@@ -442,10 +442,11 @@ class ConnectionActor(LoopActor):
         else:
             # Only what its earlier incarnation has not sent is sent again.
             self._end_sent()
-            if self._slow_consumer.is_slow:
-                message.session.tell(PauseStreams(self._id))
-        for request, call in self._calls.take_returned():
-            message.session.tell(Submit(self._id, request, call.arguments, call.options))
+        for request, pending in self._calls.take_returned():
+            call = pending.call
+            message.session.tell(
+                Submit(self._id, request, call.arguments, call.options, pending.writer)
+            )
         stash, self._stash = self._stash or [], None
         for kept in stash:
             match kept:
@@ -524,14 +525,6 @@ class ConnectionActor(LoopActor):
         if self._calls:
             self._arm_heartbeat()
 
-    def _outbox_high(self) -> None:
-        if self._slow_consumer.outbox_high(self) and self._session is not None:
-            self._session.tell(PauseStreams(self._id))
-
-    def _outbox_low(self) -> None:
-        if self._slow_consumer.outbox_low() and self._session is not None:
-            self._session.tell(ResumeStreams(self._id))
-
     def _drain(self, *, immediately: bool) -> None:
         self._draining = True
         self._open_session = None
@@ -547,7 +540,7 @@ class ConnectionActor(LoopActor):
 
     def _session_down(self) -> None:
         """Keep frames for the session's next incarnation; its last messages come first."""
-        self._session = self._open_session = None
+        self._session = self._open_session = self._calls.outlet.session = None
         if not self._closing:
             self._stash = []
             self.actor_ref.tell(SessionFailed())

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from exai_actors.actors.connection.piece_writer import Outlet, PieceWriter
 from exai_actors.core import error_bodies
 from exai_actors.core.calls import Outcome
 from exai_actors.core.tools.table import ChatRequest
 from exai_actors.core.wait_reasons import WaitReason, facts
 from exai_actors.errors import ErrorBody
-from exai_actors.ids import RequestKey
-from exai_actors.messages.connection import RequestAccepted, RequestChunk, RequestQueued
+from exai_actors.ids import ConnectionId, RequestKey
+from exai_actors.messages.connection import RequestAccepted, RequestQueued
 from exai_actors.wire.clients import encode
 from exai_actors.wire.clients.frames import CheckedCall, ReplyTo
 
@@ -30,13 +31,14 @@ class PendingCall(msgspec.Struct, gc=False, eq=False):
     ``replies`` are for its frame and for further ones with the same id, which get the same outcome.
     ``accepted`` notes that this was reported, which happens once, even if the call is re-routed.
     ``reason`` is that of its wait, as far as it is known. ``returned``: its session has failed
-    before it sent the call to a provider.
+    before it sent the call to a provider. ``writer`` takes the pieces of its answer, if its client
+    wants them.
     """
 
     call: CheckedCall
     replies: tuple[ReplyTo, ...]
+    writer: PieceWriter | None = None
     accepted: bool = False
-    chunks: int = 0
     position: int | None = None
     estimate_s: float | None = None
     reason: WaitReason | None = None
@@ -49,9 +51,24 @@ class PendingCalls:
     Messages about requests that are not here are ignored: these have been answered.
     """
 
-    __slots__ = ("_clock", "_compat_text", "_envelope", "_outbox", "_pending", "_timeout_s")
+    __slots__ = (
+        "_clock",
+        "_compat_text",
+        "_envelope",
+        "_outbox",
+        "_pending",
+        "_timeout_s",
+        "outlet",
+    )
 
-    def __init__(self, outbox: Outbox, settings: ConnectionSettings, clock: Clock) -> None:
+    def __init__(
+        self,
+        connection_id: ConnectionId,
+        outbox: Outbox,
+        settings: ConnectionSettings,
+        clock: Clock,
+    ) -> None:
+        self.outlet = Outlet(connection_id, outbox, clock)
         self._outbox = outbox
         self._compat_text = settings.compat_text
         self._envelope = settings.envelope
@@ -73,12 +90,20 @@ class PendingCalls:
             if request == name or pending.call.other_id == name
         )
 
-    def add(self, request: RequestKey, call: CheckedCall) -> bool:
-        """Add a call; False if it has the id of one that is here, which it may ``join``."""
+    def add(self, request: RequestKey, call: CheckedCall) -> PendingCall | None:
+        """Add a call; None if it has the id of one that is here, which it may ``join``."""
         if request in self._pending:
-            return False
-        self._pending[request] = PendingCall(call, (call.reply,))
-        return True
+            return None
+        pending = PendingCall(call, (call.reply,))
+        arguments, streams = call.arguments, call.options.stream
+        if streams is None:
+            streams = isinstance(arguments, ChatRequest) and arguments.stream
+        if streams:
+            frame = encode.piece_frame(call.reply)
+            if frame is not None:
+                pending.writer = PieceWriter(self.outlet, request, frame)
+        self._pending[request] = pending
+        return pending
 
     def join(self, request: RequestKey, call: CheckedCall) -> ErrorBody | None:
         """Answer the repeat of a call that is here, or let it wait with it; return the error if it
@@ -134,23 +159,19 @@ class PendingCalls:
                 if waited:
                     self._progress(pending, note="running")
 
-    def chunk(self, message: RequestChunk) -> None:
-        """Send a chunk, if the client wants a stream."""
-        pending = self._pending.get(message.request)
-        if pending is not None and pending.call.streams:
-            pending.chunks = message.sequence + 1
-            self._send(
-                encode.chunk(pending.call.reply, message.sequence, message.text, self._clock.wall())
-            )
-
     def finish(self, request: RequestKey, outcome: Outcome) -> None:
         """Send the outcome as the answer to each frame of the call."""
         pending = self._pending.pop(request, None)
         if pending is None:
             return
-        call, result = pending.call, outcome.result
-        if pending.chunks and result is not None:
-            self._send(encode.stream_complete(call.reply, pending.chunks, self._clock.wall()))
+        call, result, writer = pending.call, outcome.result, pending.writer
+        if writer is not None:
+            if result is not None:
+                writer.release()
+                if writer.sent:
+                    frame = encode.stream_complete(call.reply, writer.sent, self._clock.wall())
+                    self._send(frame)
+            writer.close()
         for reply in pending.replies:
             if result is not None:
                 frame = encode.result(reply, result, call.tool, self._compat_text, self._envelope)
@@ -176,14 +197,26 @@ class PendingCalls:
             if not pending.returned:
                 self.finish(request, outcome)
 
-    def take_returned(self) -> list[tuple[RequestKey, CheckedCall]]:
+    def take_returned(self) -> list[tuple[RequestKey, PendingCall]]:
         """The returned calls, in the order of their arrival; they count as sent from now on."""
         taken = []
         for request, pending in self._pending.items():
             if pending.returned:
                 pending.returned = False
-                taken.append((request, pending.call))
+                taken.append((request, pending))
         return taken
+
+    def release(self) -> None:
+        """Send the text that was held back."""
+        for pending in self._pending.values():
+            if pending.writer is not None:
+                pending.writer.release()
+
+    def close(self) -> None:
+        """Take no more pieces."""
+        for pending in self._pending.values():
+            if pending.writer is not None:
+                pending.writer.close()
 
     def heartbeat(self, now: float) -> None:
         """Report for each call that it is alive, with its place and reason if it waits."""

@@ -33,20 +33,16 @@ class SlowConsumer:
         """Whether the outbox has been above its high mark, and not at the low mark since."""
         return self._timer is not None
 
-    def outbox_high(self, owner: LoopActor) -> bool:
-        """Start the time that the client has; False if it has started already."""
-        if self._timer is not None:
-            return False
-        self._start_timer(owner)
-        return True
-
-    def outbox_low(self) -> bool:
-        """Stop the time that the client has; False if it has not started."""
+    def outbox_high(self, owner: LoopActor) -> None:
+        """Start the time that the client has, unless it has started already."""
         if self._timer is None:
-            return False
-        self._timer.cancel()
-        self._timer = None
-        return True
+            self._start_timer(owner)
+
+    def outbox_low(self) -> None:
+        """Stop the time that the client has, if it has started."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def check(self, owner: LoopActor, taken_before: int) -> None:
         """Abort the socket unless the client has read enough since ``taken_before``."""

@@ -1,8 +1,8 @@
 """The one owner of a provider's capacity: queues and grants calls, and settles their ends.
 
-The upstream calls run outside of the actor; their chunks and their ends come back as messages, so
-that a cancel never waits for HTTP. A permit is held from the grant until the upstream call has
-really ended.
+The upstream calls run outside of the actor. Their ends come back as messages, so that a cancel
+never waits for HTTP; the pieces of their answers do not pass here. A permit is held from the grant
+until the upstream call has really ended.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, assert_never
 
 from msgspec.structs import replace
 
-from exai_actors.actors.provider.call import NO_SESSION, ProviderCall, adopted_call
+from exai_actors.actors.provider.call import NO_SESSION, Fan, ProviderCall, adopted_call
 from exai_actors.actors.provider.coalescing import Coalescing
 from exai_actors.actors.provider.explain import Explained, explain
 from exai_actors.actors.provider.hand_back import accuse, give_back, pass_on
@@ -44,6 +44,7 @@ from exai_actors.core.capacity.refusals import Refusal
 from exai_actors.core.capacity.token_estimates import TokenEstimator, characters_of
 from exai_actors.core.observe.call_figures import CallFigures
 from exai_actors.core.observe.usage import User
+from exai_actors.core.pieces import HELD_BACK_CHARS
 from exai_actors.core.routing import BUSY
 from exai_actors.core.statistics import FlowStatistics, ProviderStatistics
 from exai_actors.core.wait_reasons import Waiting
@@ -63,11 +64,11 @@ from exai_actors.messages.provider import (
     RefreshQueue,
     ResumeStream,
     RunCall,
-    UpstreamChunk,
+    StallDue,
     UpstreamEnded,
 )
 from exai_actors.messages.recipient import Recipient
-from exai_actors.messages.session import Chunk, Failed
+from exai_actors.messages.session import Failed
 from exai_actors.runtime import Cancellable, Down, LoopActor, LoopRef
 
 if TYPE_CHECKING:
@@ -138,17 +139,11 @@ class ProviderActor(LoopActor):
         self._arm_wake(self.now())
 
     def on_suspend(self) -> None:
-        """Start no calls, and have no pieces of answers fill the mailbox."""
+        """Start no calls."""
         self._rests = True
-        for call in self._dispatcher.started():
-            if call.upstream_call is not None and call.run.call.stream:
-                call.upstream_call.pause()
 
     def on_resume(self) -> None:
         self._rests = False
-        for call in self._dispatcher.started():
-            if call.upstream_call is not None and not call.reader_paused:
-                call.upstream_call.resume()
         self._pump()
 
     def on_stop(self) -> None:
@@ -170,14 +165,16 @@ class ProviderActor(LoopActor):
                 self._run(message)
             case UpstreamEnded():
                 self._ended(message)
-            case UpstreamChunk():
-                self._chunk(message)
             case CancelCall():
                 self._cancel(message.session, message.request)
                 # A smaller call may have waited behind it before a rate gate.
                 self._pump()
-            case PauseStream() | ResumeStream():
-                self._pause_or_resume(message)
+            case PauseStream():
+                self._pause(message)
+            case ResumeStream(request, session):
+                call = self._find_live(session, request)
+                if call is not None:
+                    self._let_on(call, session, request)
             case RefreshQueue():
                 self._report_positions()
             case PumpDue():
@@ -192,6 +189,8 @@ class ProviderActor(LoopActor):
                 self._models.listed(message.models)
             case ModelsUnavailable():
                 self._models.unavailable(message.failure)
+            case StallDue(permit):
+                self._end_stall(permit)
             case CheckDue():
                 self._check_invariants()
             case AskModels():
@@ -294,6 +293,8 @@ class ProviderActor(LoopActor):
             return
         now = self.now()
         call = self._scheduled(run, now)
+        if run.pieces is not None and self._coalescing.enabled:
+            call.fan = Fan(run.pieces)
         admission = self._dispatcher.admit(call, now)
         if isinstance(admission, Refusal):
             self._replies.refused(call, admission, now)
@@ -369,7 +370,7 @@ class ProviderActor(LoopActor):
             call.permit,
             call.run.call,
             self.actor_ref,
-            sink=_Sink(self.actor_ref, call.permit) if call.run.call.stream else None,
+            sink=call.sink,
             fresh=call.resends > 0,
             trace=call.run.options.trace,
         )
@@ -388,15 +389,15 @@ class ProviderActor(LoopActor):
         # There is nothing here to settle a call with that an earlier incarnation started.
         if call.attempts:
             self._figures.services.add(now - call.granted_at)
-            if message.stalled_s:
-                self._dispatcher.charge_stall(call, message.stalled_s)
+            if call.stalled_s or call.full:
+                self._charge_stall(call, now)
             match message.result:
                 case Completion():
                     self._completed(call, message.result, now)
                 case UpstreamFailure():
                     self._failed(call, message.result, now)
                 case Aborted():
-                    self._aborted(call, message.result, now)
+                    self._aborted(call, now)
                 case _:
                     assert_never(message.result)
         if message.hold_s is not None:
@@ -437,14 +438,14 @@ class ProviderActor(LoopActor):
         if call.live:
             self._replies.completed(call, completion)
 
-    def _aborted(self, call: ProviderCall, aborted: Aborted, now: float) -> None:
+    def _aborted(self, call: ProviderCall, now: float) -> None:
         self._counts.aborted += 1
         self._dispatcher.settlement.aborted(call, call.cost_so_far, now)
         self._account.usage.note(_user_of(call), call.prompt_tokens + call.sent_length / 4, now)
         if call.live:
-            message = aborted.because or "the call was aborted"
-            sent = bool(aborted.because or call.sent_length)
-            failure = UpstreamFailure(FailureKind.BROKEN, message, text_sent=sent)
+            failure = UpstreamFailure(
+                FailureKind.BROKEN, "the call was aborted", text_sent=bool(call.sent_length)
+            )
             self._replies.failed(call, failure)
 
     def _failed(self, call: ProviderCall, failure: UpstreamFailure, now: float) -> None:
@@ -470,19 +471,6 @@ class ProviderActor(LoopActor):
         for call, refusal in self._dispatcher.refuse_unservable(now):
             self._replies.refused(call, refusal, now)
 
-    def _chunk(self, message: UpstreamChunk) -> None:
-        call = self._dispatcher.find(message.permit)
-        if call is None or not call.live:
-            return
-        call.sent_length += len(message.text)
-        for run in call.runs:
-            if run.reply_to.offer(Chunk(run.request, message.text)) == "full":
-                failure = UpstreamFailure(
-                    FailureKind.BROKEN, "the session cannot keep up with the answer", text_sent=True
-                )
-                run.reply_to.tell(Failed(run.request, failure))
-                self._leave(call, run.session, run.request)
-
     def _cancel(self, session: SessionId, request: RequestKey) -> None:
         call = self._find_live(session, request)
         if call is not None:
@@ -490,6 +478,8 @@ class ProviderActor(LoopActor):
 
     def _leave(self, call: ProviderCall, session: SessionId, request: RequestKey) -> None:
         """Remove one request from a call; the call itself is given up with the last one."""
+        if call.full:
+            self._let_on(call, session, request)
         if len(call.runs) > 1:
             first = call.run
             call.leave(session, request)
@@ -512,16 +502,58 @@ class ProviderActor(LoopActor):
         # A queued call serves other requests than its own only if they have joined it.
         dispatcher = self._dispatcher
         calls = dispatcher.calls() if self._coalescing.enabled else dispatcher.started()
-        return next((call for call in calls if call.live and call.serves(session, request)), None)
+        return next((call for call in calls if call.live and call.find(session, request)), None)
 
-    def _pause_or_resume(self, message: PauseStream | ResumeStream) -> None:
+    def _pause(self, message: PauseStream) -> None:
         call = self._find_live(message.session, message.request)
-        if call is not None and call.upstream_call is not None:
-            call.reader_paused = isinstance(message, PauseStream)
-            if call.reader_paused:
-                call.upstream_call.pause()
-            else:
+        run = None if call is None else call.find(message.session, message.request)
+        if call is None or run is None or call.upstream_call is None or run in call.full:
+            return
+        call.full += (run,)
+        if len(call.full) == 1:
+            call.paused_at = self.now()
+            call.upstream_call.pause()
+            allowed_s = self._settings.stall_timeout_s - call.stalled_s
+            self.schedule(max(0.0, allowed_s), StallDue(call.permit))
+
+    def _let_on(self, call: ProviderCall, session: SessionId, request: RequestKey) -> None:
+        """The reader of a run has caught up, or gone: resume the call if it was the last one."""
+        run = call.find(session, request)
+        if run not in call.full:
+            return
+        call.full = tuple(each for each in call.full if each is not run)
+        if not call.full:
+            call.stalled_s += self.now() - call.paused_at
+            if call.upstream_call is not None:
                 call.upstream_call.resume()
+
+    def _end_stall(self, permit: PermitId) -> None:
+        """Fail the runs that have kept a call paused for too long; it resumes for the others."""
+        call = self._dispatcher.find(permit)
+        if call is None or not call.full:
+            return
+        timeout_s = self._settings.stall_timeout_s
+        left_s = timeout_s - call.stalled_s - (self.now() - call.paused_at)
+        if left_s > 0:
+            # The timer of an earlier pause, which was shorter.
+            self.schedule(left_s, StallDue(permit))
+            return
+        failure = UpstreamFailure(
+            FailureKind.BROKEN,
+            "was cut off because the client reads its answer too slowly: more than "
+            f"{HELD_BACK_CHARS:,} characters waited for {timeout_s:g} s",
+            text_sent=True,
+        )
+        for run in call.full:
+            run.reply_to.tell(
+                Failed(run.request, failure, granted_at=call.granted_at, attempts=call.attempts)
+            )
+            self._leave(call, run.session, run.request)
+
+    def _charge_stall(self, call: ProviderCall, now: float) -> None:
+        if call.full:
+            call.stalled_s += now - call.paused_at
+        self._dispatcher.charge_stall(call, call.stalled_s)
 
     def _pump(self) -> None:
         now = self.now()
@@ -583,19 +615,6 @@ class ProviderActor(LoopActor):
         for call in tuple(self._dispatcher.started()):
             if call.upstream_call is not None:
                 call.upstream_call.abort()
-
-
-class _Sink:
-    """Sends the pieces of a call to its provider."""
-
-    __slots__ = ("_permit", "_provider")
-
-    def __init__(self, provider: Recipient[ProviderMessage], permit: PermitId) -> None:
-        self._provider = provider
-        self._permit = permit
-
-    def write(self, text: str, /) -> None:
-        self._provider.tell(UpstreamChunk(self._permit, text))
 
 
 def _user_of(call: ProviderCall) -> User:

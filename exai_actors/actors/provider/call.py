@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import TYPE_CHECKING
 
 from exai_actors.core.calls import CallOptions, ChatCall
 from exai_actors.core.capacity.scheduled_call import ScheduledCall
+from exai_actors.core.pieces import PieceSink
 from exai_actors.ids import PermitId, RequestKey, SessionId
 from exai_actors.messages.provider import RunCall
 
@@ -19,13 +21,27 @@ if TYPE_CHECKING:
 NO_SESSION = SessionId("")
 
 
+class Fan:
+    """Implements ``PieceSink`` for a call that several runs share; it keeps those that leave."""
+
+    __slots__ = ("sinks",)
+
+    def __init__(self, *sinks: PieceSink) -> None:
+        self.sinks = list(sinks)
+
+    def write(self, text: str, /) -> None:
+        for sink in self.sinks:
+            sink.write(text)
+
+
 class ProviderCall(ScheduledCall, gc=False, eq=False, kw_only=True):
     """``runs`` are the equal requests that share its outcome, ``run`` is the first of them.
 
     ``live`` turns False when no session waits for it any more, though its upstream call may still
     run. ``deadline`` is the latest of all its requests: each session ends its own in time.
-    ``prompt_length`` and ``sent_length`` count the characters of its prompt and of its chunks.
-    ``reader_paused``: the reader of its stream is slow.
+    ``prompt_length`` counts the characters of its prompt. ``full`` are those of its ``runs`` whose
+    readers are far behind; while there are any, it is paused, since ``paused_at``. Before that it
+    was paused for ``stalled_s`` in all.
     """
 
     run: RunCall
@@ -33,17 +49,33 @@ class ProviderCall(ScheduledCall, gc=False, eq=False, kw_only=True):
     upstream_call: UpstreamCall | None = None
     live: bool = True
     prompt_length: float = 0.0
-    sent_length: int = 0
-    reader_paused: bool = False
+    fan: Fan | None = None
+    full: tuple[RunCall, ...] = ()
+    paused_at: float = inf
+    stalled_s: float = 0.0
+
+    @property
+    def sent_length(self) -> int:
+        """The number of characters that its readers have got."""
+        pieces = self.run.pieces
+        return 0 if pieces is None else pieces.length
+
+    @property
+    def sink(self) -> PieceSink | None:
+        """Where the pieces of its answer go."""
+        return self.fan or self.run.pieces
+
+    def find(self, session: SessionId, request: RequestKey) -> RunCall | None:
+        """The run of this request of this session; None if it is not one of ``runs``."""
+        for run in self.runs:
+            if run.request == request and run.session == session:
+                return run
+        return None
 
     @property
     def cost_so_far(self) -> float:
-        """The cost it probably has if it is aborted now: its prompt and the chunks so far."""
+        """The cost it probably has if it is aborted now: its prompt and the pieces so far."""
         return min(self.cost, self.prompt_tokens + self.sent_length / 2)
-
-    def serves(self, session: SessionId, request: RequestKey) -> bool:
-        """Whether this request of this session shares its outcome."""
-        return any(run.request == request and run.session == session for run in self.runs)
 
     def leave(self, session: SessionId, request: RequestKey) -> None:
         """Remove one of several requests; the next one takes the place of the first."""

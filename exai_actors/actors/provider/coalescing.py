@@ -10,7 +10,7 @@ from exai_actors.messages.provider import RunCall
 class Coalescing:
     """The calls that equal requests may join. Unless ``enabled`` there are none: do not ask.
 
-    A stream cannot be joined after its first chunk: half a stream is no answer.
+    A stream cannot be joined after its first piece: half a stream is no answer.
     """
 
     __slots__ = ("_open", "enabled")
@@ -31,11 +31,13 @@ class Coalescing:
             # It would wait with the call.
             return None
         call.runs = (*call.runs, run)
+        if call.fan is not None and run.pieces is not None:
+            call.fan.sinks.append(run.pieces)
         call.deadline = max(call.deadline, run.deadline)
         return call
 
     def open(self, call: ProviderCall) -> None:
-        """Let equal requests join this call from now on."""
+        """Let equal requests join this call, which was not started, from now on."""
         self._open[call.run.call] = call
 
     def close(self, call: ProviderCall) -> None:

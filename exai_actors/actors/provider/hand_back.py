@@ -17,9 +17,9 @@ from exai_actors.core import error_bodies
 from exai_actors.core.calls import Completion
 from exai_actors.core.capacity.dispatcher import Dispatcher
 from exai_actors.core.suspects import Suspects
-from exai_actors.ids import PermitId, ProviderName
-from exai_actors.messages.provider import RunCall, UpstreamChunk, UpstreamEnded
-from exai_actors.messages.session import Chunk, Completed, Returned
+from exai_actors.ids import ProviderName
+from exai_actors.messages.provider import RunCall, UpstreamEnded
+from exai_actors.messages.session import Completed, Returned
 
 log = structlog.get_logger()
 
@@ -73,25 +73,19 @@ def give_back(
 def pass_on(
     dispatcher: Dispatcher[ProviderCall], settling: ProviderCall | None, messages: tuple[Any, ...]
 ) -> None:
-    """Pass on the answers that are complete, with their last chunks."""
-    behind: set[PermitId] = set()
+    """Pass on the answers that are complete."""
     for message in messages:
-        if not isinstance(message, UpstreamChunk | UpstreamEnded):
+        if not (isinstance(message, UpstreamEnded) and isinstance(message.result, Completion)):
             continue
         call = dispatcher.find(message.permit)
         if call is None and settling is not None and settling.permit == message.permit:
             call = settling
-        if call is None or not call.live or message.permit in behind:
+        if call is None or not call.live:
             continue
         for run in call.runs:
-            if isinstance(message, UpstreamChunk):
-                if run.reply_to.offer(Chunk(run.request, message.text)) != "accepted":
-                    # Without this chunk the stream would have a gap.
-                    behind.add(message.permit)
-            elif isinstance(message.result, Completion):
-                run.reply_to.tell(
-                    Completed(run.request, message.result, call.granted_at, call.attempts)
-                )
+            run.reply_to.tell(
+                Completed(run.request, message.result, call.granted_at, call.attempts)
+            )
 
 
 def _granted_only(dispatcher: Dispatcher[ProviderCall]) -> Iterator[ProviderCall]:

@@ -6,7 +6,6 @@ waits for it. It ignores whatever a provider reports about the request afterward
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from math import inf
 from typing import TYPE_CHECKING, assert_never
 
@@ -29,6 +28,7 @@ from exai_actors.core.calls import (
     ToolResult,
 )
 from exai_actors.core.routing import AUTO, fallback_reason
+from exai_actors.core.session.pieces import Pieces
 from exai_actors.core.session.requests import ActiveRequest, SessionRequests
 from exai_actors.core.session.table import name_of
 from exai_actors.core.session.window import Window
@@ -62,7 +62,6 @@ from exai_actors.messages.recipient import Recipient
 from exai_actors.messages.session import (
     ArrangeRequest,
     Attach,
-    Chunk,
     Completed,
     DeadlinesDue,
     Detach,
@@ -83,8 +82,8 @@ from exai_actors.messages.session import (
 )
 from exai_actors.messages.session_requests import (
     CancelRequest,
-    PauseStreams,
-    ResumeStreams,
+    ReaderFull,
+    ReaderReady,
     Submit,
 )
 from exai_actors.runtime import Cancellable, Down, LoopActor
@@ -171,6 +170,7 @@ class SessionActor(LoopActor):
         self._unread = None
 
     def on_stop(self) -> None:
+        self._close_pipes()
         self._leave_boards()
         lost = self._lost()
         for active in self._requests.active():
@@ -184,6 +184,7 @@ class SessionActor(LoopActor):
         self.drop_waiting(is_dropped)
 
     def on_failure(self, *_: object) -> None:
+        self._close_pipes()
         self._leave_boards()
         suspects = self._kept.suspects
         for request, outcome in hand_back(
@@ -216,6 +217,11 @@ class SessionActor(LoopActor):
         """Count and report the end of a request that this session does not answer."""
         self._ends.ended(active, outcome, self.now(), None)
 
+    def _close_pipes(self) -> None:
+        for active in self._requests.active():
+            if active.pieces is not None:
+                active.pieces.close()
+
     def _leave_boards(self) -> None:
         self._memory_board.sessions.discard(self._memory)
         self._directory.board.forget_session(self._id, self._waiting)
@@ -231,9 +237,6 @@ class SessionActor(LoopActor):
             case Granted():
                 if active := self._requests.find(message.request):
                     self._connections.granted(active)
-            case Chunk(run, text):
-                if active := self._requests.find(run):
-                    self._connections.chunk(active, text)
             case Enqueued(run):
                 if active := self._requests.find(run):
                     self._connections.accepted(active)
@@ -269,12 +272,12 @@ class SessionActor(LoopActor):
                     connection.tell(Disconnect())
             case Detach(connection_id):
                 self._detach(connection_id)
-            case PauseStreams(connection_id):
-                self._connections.pause(connection_id)
-                self._steer(self._requests.read_by(connection_id))
-            case ResumeStreams(connection_id):
-                self._connections.resume(connection_id)
-                self._steer(self._requests.read_by(connection_id))
+            case ReaderFull(request, connection_id):
+                if active := self._requests.read_by((connection_id, request)):
+                    self._pause(active)
+            case ReaderReady(request, connection_id):
+                if active := self._requests.read_by((connection_id, request)):
+                    self._resume(active)
             case Returned(run, error):
                 if active := self._requests.find(run):
                     self._returned(active, error)
@@ -308,13 +311,11 @@ class SessionActor(LoopActor):
             return
         if key is not None or self._requests.is_known(name):
             waiter = (submit.connection_id, name)
-            known = self._requests.recognise(waiter, hash(arguments), now, key)
+            known = self._requests.recognise(waiter, hash(arguments), now, key, submit.sink)
             if known is not None:
                 error = self._connections.repeated(submit, known)
                 if error is not None:
                     self._refuse(submit, error)
-                elif isinstance(known, ActiveRequest):
-                    self._steer((known,))
                 return
         names: tuple[RequestKey, ...] = () if name.run else (name,)
         if key is not None:
@@ -358,19 +359,21 @@ class SessionActor(LoopActor):
             conversation = f"{self._conversation_prefix}-{self._kept.generated}"
         waiter = (submit.connection_id, submit.request)
         run = self._requests.next_run(submit.request)
+        pieces = None
+        if arguments.stream if options.stream is None else options.stream:
+            pieces = Pieces({} if submit.sink is None else {waiter: submit.sink})
         active = ActiveRequest(
             run=run,
             number=run.run,
             names=names,
             arguments=arguments,
             options=options,
-            stream=arguments.stream if options.stream is None else options.stream,
             route=route,
             conversation=ConversationId(conversation),
             waiters=[waiter],
-            reader=waiter,
             deadline=now + timeout_s,
             timeout_s=timeout_s,
+            pieces=pieces,
         )
         if self._ends.is_observed:
             self._ends.began(active)
@@ -467,7 +470,9 @@ class SessionActor(LoopActor):
         run = RunCall(
             request=active.run,
             session=self._id,
-            call=arguments.to_upstream(route.model, system_prompt, history, active.stream),
+            call=arguments.to_upstream(
+                route.model, system_prompt, history, active.pieces is not None
+            ),
             options=(
                 active.options
                 if active.span is None
@@ -477,6 +482,7 @@ class SessionActor(LoopActor):
             deadline=active.deadline,
             tenant=self._settings.tenant,
             fallback_reasons=route.fallback_reasons,
+            pieces=active.pieces,
         )
         provider = self._providers.get(route.provider) or self._watch_provider(route.provider)
         if provider is None:
@@ -489,9 +495,6 @@ class SessionActor(LoopActor):
             active.at_provider = False
             error = error_bodies.provider_unreachable(route.provider)
             self._unanswered(active, "unreachable", "refused", error)
-            return
-        if active.stream and self._connections.is_paused(active.reader):
-            self._steer((active,))
 
     def _watch_provider(self, name: ProviderName) -> Recipient[ProviderMessage] | None:
         """Watch the provider's present incarnation, if there is one."""
@@ -598,11 +601,9 @@ class SessionActor(LoopActor):
             self._withdraw(active)
             self._end(active, outcome)
         elif waiter in active.waiters:
-            was_reader = active.reader == waiter
             active.leave(waiter)
             self._connections.tell(message.connection_id, RequestEnded(message.request, outcome))
-            if was_reader:
-                self._steer((active,))
+            self._resume_unread()
 
     def _operate(self, message: EndRequest | ArrangeRequest) -> str | None:
         """Do an operator's will to one request; return why it cannot be done."""
@@ -641,7 +642,6 @@ class SessionActor(LoopActor):
         if self._is_ending and not self._connections:
             self.stop()
         startable: list[ActiveRequest] = []
-        had_read = self._requests.read_by(connection_id)
         for active in self._requests.leave(connection_id):
             finishes = active.route.provider in self._directory.finish_on_disconnect
             if not (finishes and active.names):
@@ -654,7 +654,7 @@ class SessionActor(LoopActor):
                     if cut_off is None
                     else Outcome("failed", error=cut_off),
                 )
-        self._steer(had_read)
+        self._resume_unread()
         # A deserted request may have made room for another that is deserted as well.
         self._start_all([active for active in startable if self._is_active(active)])
         if not self._connections and self._requests.active():
@@ -670,14 +670,24 @@ class SessionActor(LoopActor):
         if active.at_provider and provider is not None:
             provider.tell(CancelCall(active.run, self._id))
 
-    def _steer(self, requests: Iterable[ActiveRequest]) -> None:
-        """Pause or resume each stream according to its reader."""
-        for active in requests:
-            provider = self._providers.get(active.route.provider)
-            if active.stream and active.at_provider and provider is not None:
-                paused = self._connections.is_paused(active.reader)
-                message = PauseStream if paused else ResumeStream
-                provider.tell(message(active.run, self._id))
+    def _pause(self, active: ActiveRequest) -> None:
+        """Let the provider pause a stream whose reader is far behind."""
+        provider = self._providers.get(active.route.provider)
+        if active.pieces is not None and provider is not None:
+            active.pieces.is_full = True
+            provider.tell(PauseStream(active.run, self._id))
+
+    def _resume(self, active: ActiveRequest) -> None:
+        provider = self._providers.get(active.route.provider)
+        if active.pieces is not None and provider is not None:
+            active.pieces.is_full = False
+            provider.tell(ResumeStream(active.run, self._id))
+
+    def _resume_unread(self) -> None:
+        """Resume the streams that are paused for a reader that has left."""
+        for active in self._requests.full():
+            if active.pieces is not None and active.pieces.reader is None:
+                self._resume(active)
 
     def _deadlines_due(self) -> None:
         self._timer_due = inf

@@ -7,14 +7,13 @@ from typing import assert_never
 
 from exai_actors.core import error_bodies
 from exai_actors.core.calls import Outcome
-from exai_actors.core.session.requests import ActiveRequest, Repeat, Waiter
+from exai_actors.core.session.requests import ActiveRequest, Repeat
 from exai_actors.errors import ErrorBody
 from exai_actors.ids import ConnectionId
 from exai_actors.messages.connection import (
     ConnectionMessage,
     Disconnect,
     RequestAccepted,
-    RequestChunk,
     RequestEnded,
     RequestGranted,
     RequestQueued,
@@ -30,11 +29,10 @@ class SessionConnections:
     Messages to a connection that has been removed are dropped.
     """
 
-    __slots__ = ("_by_id", "_paused")
+    __slots__ = ("_by_id",)
 
     def __init__(self) -> None:
         self._by_id: dict[ConnectionId, Recipient[ConnectionMessage]] = {}
-        self._paused: set[ConnectionId] = set()
 
     def __len__(self) -> int:
         return len(self._by_id)
@@ -49,19 +47,6 @@ class SessionConnections:
     def remove(self, connection_id: ConnectionId) -> None:
         """Remove a connection, if it is here."""
         self._by_id.pop(connection_id, None)
-        self._paused.discard(connection_id)
-
-    def pause(self, connection_id: ConnectionId) -> None:
-        """Note that the connection wants no chunks for now."""
-        self._paused.add(connection_id)
-
-    def resume(self, connection_id: ConnectionId) -> None:
-        """Note that the connection wants chunks again."""
-        self._paused.discard(connection_id)
-
-    def is_paused(self, reader: Waiter | None) -> bool:
-        """Whether this reader wants no chunks for now; False without a reader."""
-        return reader is not None and reader[0] in self._paused
 
     def tell(self, connection_id: ConnectionId, message: ConnectionMessage) -> None:
         """Send a message to one connection."""
@@ -109,13 +94,6 @@ class SessionConnections:
             connection = self._by_id.get(connection_id)
             if connection is not None:
                 connection.tell(RequestGranted(name))
-
-    def chunk(self, active: ActiveRequest, text: str) -> None:
-        """Send a chunk to the reader, if there is one."""
-        if active.reader is not None:
-            connection_id, name = active.reader
-            self.tell(connection_id, RequestChunk(name, active.sequence, text))
-        active.sequence += 1
 
     def ended(self, active: ActiveRequest, outcome: Outcome) -> None:
         """Send the outcome to all waiters."""

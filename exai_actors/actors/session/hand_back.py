@@ -14,7 +14,8 @@ import structlog
 from exai_actors.actors.session.connections import SessionConnections
 from exai_actors.core import error_bodies
 from exai_actors.core.calls import Outcome
-from exai_actors.core.session.requests import ActiveRequest, SessionRequests, Waiter
+from exai_actors.core.session.pieces import Waiter
+from exai_actors.core.session.requests import ActiveRequest, SessionRequests
 from exai_actors.core.suspects import Suspects
 from exai_actors.core.tools.table import ToolRequest
 from exai_actors.ids import RequestKey

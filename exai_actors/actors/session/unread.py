@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from exai_actors.core.session.requests import Waiter
+from exai_actors.core.session.pieces import Waiter
 from exai_actors.core.tools.table import ChatRequest
 from exai_actors.messages.session_requests import Submit
 

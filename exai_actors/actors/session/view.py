@@ -75,7 +75,7 @@ class SessionView:
             state=state,
             waited_s=waited_s,
             reason=reason,
-            pieces=active.sequence,
+            pieces=active.piece_count,
             **at_provider,
         )
 

@@ -19,9 +19,11 @@ import msgspec
 
 from exai_actors.core.calls import CallOptions, Outcome
 from exai_actors.core.observe.request_ends import RequestSpan
+from exai_actors.core.pieces import PieceSink
 from exai_actors.core.routing import Route, leaves_for
 from exai_actors.core.session.conversations import Conversation
 from exai_actors.core.session.outcomes import OutcomeStore
+from exai_actors.core.session.pieces import Pieces, Waiter
 from exai_actors.core.session.window import EnterResult, Window
 from exai_actors.core.tools.table import ChatRequest
 from exai_actors.core.wait_reasons import WaitCode, WaitReason
@@ -31,22 +33,17 @@ from exai_actors.ids import ConnectionId, ConversationId, ProviderName, RequestK
 MAX_WAITERS_AND_NAMES = 65
 """Waiters plus names of one request, for joining by idempotency key."""
 
-Waiter = tuple[ConnectionId, RequestKey]
-"""A connection that waits for a request, and the name by which it asked."""
-
 
 class ActiveRequest(msgspec.Struct, gc=False, eq=False, kw_only=True):
     """A chat request without an outcome.
 
     ``run`` is its name at the provider, ``number`` that of its first run, which it keeps. ``names``
-    are those by which clients know it; a request without any cannot be repeated. ``reader`` is the
-    waiter that gets the chunks: the first, or none once that one has left after the first chunk,
-    because half a stream is no answer. ``sequence`` is the number of chunks so far. ``deadline`` is
-    an instant in monotonic seconds, ``timeout_s`` the time it allowed at first. ``tried`` describes
-    the failures at earlier targets of the route. ``text`` is the size of its prompt and image URLs
-    in characters. ``before`` is the conversation that the request continues, as it was when the
-    request started. ``attempts`` counts the calls at earlier targets, ``span`` is its trace if
-    requests are traced.
+    are those by which clients know it; a request without any cannot be repeated. ``pieces`` is the
+    pipe of its present run, None unless it streams. ``deadline`` is an instant in monotonic
+    seconds, ``timeout_s`` the time it allowed at first. ``tried`` describes the failures at earlier
+    targets of the route. ``text`` is the size of its prompt and image URLs in characters.
+    ``before`` is the conversation that the request continues, as it was when the request started.
+    ``attempts`` counts the calls at earlier targets, ``span`` is its trace if requests are traced.
     """
 
     run: RequestKey
@@ -54,33 +51,36 @@ class ActiveRequest(msgspec.Struct, gc=False, eq=False, kw_only=True):
     names: tuple[RequestKey, ...]
     arguments: ChatRequest
     options: CallOptions
-    stream: bool
     route: Route
     conversation: ConversationId
     waiters: list[Waiter]
-    reader: Waiter | None
     deadline: float
     timeout_s: float
     at_provider: bool = False
-    sequence: int = 0
+    pieces: Pieces | None = None
     tried: tuple[dict[str, Any], ...] = ()
     text: int = 0
     before: Conversation | None = None
     attempts: int = 0
     span: RequestSpan | None = None
 
-    def join(self, waiter: Waiter) -> None:
-        """Add a waiter, unless it waits already."""
+    @property
+    def piece_count(self) -> int:
+        """The number of pieces that have arrived."""
+        return 0 if self.pieces is None else self.pieces.count
+
+    def join(self, waiter: Waiter, sink: PieceSink | None) -> None:
+        """Add a waiter, unless it waits already; with a ``sink`` it wants pieces."""
         if waiter not in self.waiters:
             self.waiters.append(waiter)
-            if self.reader is None and not self.sequence:
-                self.reader = waiter
+            if self.pieces is not None and sink is not None:
+                self.pieces.join(waiter, sink)
 
     def leave(self, waiter: Waiter) -> None:
         """Remove a waiter."""
         self.waiters.remove(waiter)
-        if self.reader == waiter:
-            self.reader = self.waiters[0] if self.waiters and not self.sequence else None
+        if self.pieces is not None:
+            self.pieces.leave(waiter)
 
     def try_next_target(
         self, reason: str | None, error: ErrorBody, *, would_wait: bool = False
@@ -88,7 +88,7 @@ class ActiveRequest(msgspec.Struct, gc=False, eq=False, kw_only=True):
         """Turn to the next target of the route; False if the request ends with this error.
 
         It ends without another target, if neither ``reason`` nor a wait leads to one, and after the
-        first chunk: halves of different answers are no answer.
+        first piece: halves of different answers are no answer.
         """
         route = self.route
         if route.fallback is None and not self.tried:
@@ -101,7 +101,7 @@ class ActiveRequest(msgspec.Struct, gc=False, eq=False, kw_only=True):
         }
         self.tried += (attempt,)
         leaves = leaves_for(reason, route.fallback_reasons, would_wait=would_wait)
-        if route.fallback is None or not leaves or self.sequence:
+        if route.fallback is None or not leaves or self.piece_count:
             return False
         self.route = route.fallback
         self.at_provider = False
@@ -196,29 +196,37 @@ class SessionRequests:
             if each.at_provider and each.route.provider == provider
         )
 
-    def read_by(self, connection: ConnectionId) -> tuple[ActiveRequest, ...]:
-        """The requests whose chunks go to this connection."""
-        return tuple(
-            each
-            for each in self._active.values()
-            if each.reader is not None and each.reader[0] == connection
-        )
+    def read_by(self, waiter: Waiter) -> ActiveRequest | None:
+        """The request in flight whose pieces go to this waiter; takes time as ``awaited_by``."""
+        active = self.awaited_by(waiter)
+        if active is None or active.pieces is None or active.pieces.reader != waiter:
+            return None
+        return active
+
+    def full(self) -> list[ActiveRequest]:
+        """The requests whose reader has asked for a pause."""
+        return [each for each in self._active.values() if each.pieces and each.pieces.is_full]
 
     def is_known(self, name: RequestKey) -> bool:
         """Whether ``recognise`` may find this name."""
         return name in self._named or name in self._outcomes.kept
 
     def recognise(
-        self, waiter: Waiter, fingerprint: int, now: float, key: RequestKey | None
+        self,
+        waiter: Waiter,
+        fingerprint: int,
+        now: float,
+        key: RequestKey | None,
+        sink: PieceSink | None = None,
     ) -> ActiveRequest | Outcome | Repeat | None:
         """Find the request that the waiter's name or else its idempotency key leads to.
 
-        None means a new request. The waiter joins a request in flight; a name that came with a
-        known key becomes another name of the same request. The name of a request that has ended may
-        be used again for another call, a key may not.
+        None means a new request. The waiter joins a request in flight, with its ``sink``; a name
+        that came with a known key becomes another name of the same request. The name of a request
+        that has ended may be used again for another call, a key may not.
         """
         name = waiter[1]
-        known = self._recognise(name, waiter, fingerprint, now)
+        known = self._recognise(name, waiter, fingerprint, now, sink)
         if known is Repeat.OTHER_CALL and name not in self._named:
             known = None
         if key is None or known is not None:
@@ -226,7 +234,7 @@ class SessionRequests:
         active = self._named.get(key)
         if active is not None and (len(active.waiters) + len(active.names) > MAX_WAITERS_AND_NAMES):
             return Repeat.TOO_OFTEN
-        known = self._recognise(key, waiter, fingerprint, now)
+        known = self._recognise(key, waiter, fingerprint, now, sink)
         if known is Repeat.OTHER_CALL:
             return Repeat.KEY_OF_OTHER_CALL
         if known is not None and not name.run:
@@ -238,13 +246,18 @@ class SessionRequests:
         return known
 
     def _recognise(
-        self, name: RequestKey, waiter: Waiter, fingerprint: int, now: float
+        self,
+        name: RequestKey,
+        waiter: Waiter,
+        fingerprint: int,
+        now: float,
+        sink: PieceSink | None,
     ) -> ActiveRequest | Outcome | Repeat | None:
         active = self._named.get(name)
         if active is not None:
             if hash(active.arguments) != fingerprint:
                 return Repeat.OTHER_CALL
-            active.join(waiter)
+            active.join(waiter, sink)
             return active
         known = self._outcomes.find(name, now)
         if known is None:
@@ -294,6 +307,8 @@ class SessionRequests:
     def run_again(self, active: ActiveRequest) -> None:
         """Give a started request the key of another run."""
         former, active.run = active.run, self.next_run(active.run)
+        if active.pieces is not None:
+            active.pieces = active.pieces.run_again()
         self._window.rename(former, active.run)
         del self._active[former]
         self._active[active.run] = active
@@ -317,6 +332,8 @@ class SessionRequests:
             for name in names:
                 del self._named[name]
         del self._active[active.run]
+        if active.pieces is not None:
+            active.pieces.close()
         self._text -= active.text
         started = self._window.leave(active.run)
         return [self._active[each] for each in started] if started else []

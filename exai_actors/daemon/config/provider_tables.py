@@ -9,6 +9,7 @@ from msgspec import Meta
 
 from exai_actors.core.capacity.settings import CapacitySettings
 from exai_actors.core.families import Family
+from exai_actors.core.pieces import STALL_TIMEOUT_S
 from exai_actors.daemon.config.value_types import (
     Bytes,
     Count,
@@ -138,7 +139,7 @@ class OpenAIProvider(
     """How long the service may be silent within its answer."""
     total_timeout_s: Seconds = _HTTP.total_timeout_s
     """How long a whole call may take."""
-    stall_timeout_s: Seconds = _HTTP.stall_timeout_s
+    stall_timeout_s: Seconds = STALL_TIMEOUT_S
     """How long a call may stand still, in all, because its client reads too slowly."""
     max_answer_bytes: Bytes = _HTTP.max_answer_bytes
     """The largest answer accepted from the service."""

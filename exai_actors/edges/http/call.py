@@ -62,8 +62,6 @@ ERROR_BODY_S = 5.0
 PORTION_BYTES = 1 << 14
 # How often a timeout waits for data that had arrived before it and is still being read.
 MAX_LOOKS = 100
-# How much text of a paused call is kept, so that the service can finish and its permit is free.
-HELD_BACK_CHARS = 1 << 20
 _NOTHING_READ = -inf
 # Failures that hold nothing, and whose words are not logged.
 _FOR_THE_CLIENT_ONLY = frozenset(
@@ -84,9 +82,8 @@ class HttpCall:
     All timeouts share one timer. When it is due, data that has arrived and is still to be read
     comes first, however late the timer is: it may be late because nothing was read.
 
-    A pause does not stop the call: its text is held back, and passed on in one piece when the pause
-    or the call ends. Only while more than HELD_BACK_CHARS are held back is the service not read;
-    after ``stall_timeout_s`` of that, in all, the call is aborted.
+    During a pause the service is not read, and no time counts but the total, unless the answer is
+    complete: then only the end of its body is left.
     """
 
     __slots__ = (
@@ -95,7 +92,6 @@ class HttpCall:
         "_due",
         "_finished_at",
         "_form",
-        "_held_back",
         "_hold_s",
         "_loop",
         "_on_end",
@@ -105,7 +101,6 @@ class HttpCall:
         "_send",
         "_service",
         "_sink",
-        "_stalled_s",
         "_streams",
         "_text_sent",
         "_timer",
@@ -158,8 +153,6 @@ class HttpCall:
         self._reader: StreamReader | None = None
         self._result_if_cancelled: UpstreamResult = Aborted()
         self._resumed: asyncio.Event | None = None
-        self._held_back: list[str] = []
-        self._stalled_s = 0.0
         self._loop = asyncio.get_running_loop()
         settings = service.settings
         now = self._loop.time()
@@ -190,11 +183,6 @@ class HttpCall:
         if self._resumed is not None:
             self._resumed.set()
             self._resumed = None
-            if self._due is None:
-                # The task is stalled, and passes on the text itself.
-                self._restart_timeout()
-            else:
-                self._pass_on_held_back()
 
     def _report_end(self, task: asyncio.Task[UpstreamResult]) -> None:
         self._timer.cancel()
@@ -206,12 +194,10 @@ class HttpCall:
             result = unexpected_failure(error)
         else:
             result = task.result()
-        if isinstance(result, Completion):
-            self._pass_on_held_back()
         if isinstance(result, UpstreamFailure):
             result = self._discreet(result)
         cut_off = self._unfinished and self.is_connected and not isinstance(result, Completion)
-        end = UpstreamEnded(self.permit, result, self._hold_s, cut_off, self._stalled_s)
+        end = UpstreamEnded(self.permit, result, self._hold_s, cut_off)
         self.reply_to.tell(end)
         if error is not None:
             log_unexpected(error, self._service)
@@ -274,8 +260,7 @@ class HttpCall:
         if isinstance(result, UpstreamFailure):
             return self._adapted(result, 400, data)
         if result.text:
-            await self._forward(result.text)
-            self._pass_on_held_back()
+            self._write(result.text)
         return result
 
     async def _read_stream(self, content: Body, data: bytes, now: float) -> UpstreamResult:
@@ -290,7 +275,7 @@ class HttpCall:
                 data, rest = data[:PORTION_BYTES], data[PORTION_BYTES:]
             pieces = reader.feed(data)
             if pieces:
-                await self._forward("".join(pieces))
+                self._write("".join(pieces))
             if reader.ended:
                 break
             if rest:
@@ -309,10 +294,9 @@ class HttpCall:
         if not reader.ended and content.at_eof():
             pieces = reader.end_of_body()
             if pieces:
-                await self._forward("".join(pieces))
+                self._write("".join(pieces))
         elif reader.ended and reader.failure is None and not content.at_eof():
             await self._drain_body(content)
-        self._pass_on_held_back()
         return reader.finish()
 
     async def _next_after_finish(self, content: Body, reader: StreamReader) -> bytes:
@@ -327,7 +311,10 @@ class HttpCall:
         return b""
 
     async def _next(self, content: Body) -> bytes:
-        """Return the data that has arrived; empty at the end."""
+        """Return the data that has arrived, after the pause if there is one; empty at the end."""
+        while self._resumed is not None:
+            self._due = None
+            await self._resumed.wait()
         self._restart_timeout()
         return await content.readany()
 
@@ -376,54 +363,10 @@ class HttpCall:
             while not content.at_eof():
                 await content.readany()
 
-    async def _forward(self, text: str) -> None:
-        """Write text to the sink, or hold it back; read nothing more while too much is held."""
-        if self._sink is None:
-            return
-        if self._resumed is not None or self._held_back:
-            self._held_back.append(text)
-            if self._resumed is not None:
-                if sum(map(len, self._held_back)) <= HELD_BACK_CHARS:
-                    return
-                await self._stall()
-            text = self._take_held_back()
-        self._write(text)
-
-    async def _stall(self) -> None:
-        """Wait for the end of the pause; abort the call if that takes too long."""
-        assert self._resumed is not None
-        settings = self._service.settings
-        self._due = None
-        began = self._loop.time()
-        try:
-            async with asyncio.timeout(settings.stall_timeout_s - self._stalled_s):
-                await self._resumed.wait()
-        except TimeoutError:
-            if self._reader is not None and self._reader.complete:
-                self._result_if_cancelled = self._reader.finish()
-            else:
-                self._result_if_cancelled = Aborted(
-                    "was cut off because the client reads its answer too slowly: more than "
-                    f"{HELD_BACK_CHARS:,} characters waited for {settings.stall_timeout_s:g} s"
-                )
-            raise asyncio.CancelledError from None
-        finally:
-            self._stalled_s += self._loop.time() - began
-
-    def _pass_on_held_back(self) -> None:
-        """After a pause, and at the end of the answer: the reader gets the rest, however slow."""
-        if self._held_back:
-            self._write(self._take_held_back())
-
-    def _take_held_back(self) -> str:
-        text = "".join(self._held_back)
-        self._held_back.clear()
-        return text
-
     def _write(self, text: str) -> None:
-        assert self._sink is not None
-        self._text_sent = True
-        self._sink.write(text)
+        if self._sink is not None:
+            self._text_sent = True
+            self._sink.write(text)
 
     def _classify(self, response: Response, body: bytes) -> UpstreamFailure:
         failure = classify_response(

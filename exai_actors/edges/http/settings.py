@@ -15,7 +15,6 @@ class HttpSettings(msgspec.Struct, frozen=True, kw_only=True):
     piece of the answer or of its reasoning (``first_byte``), that between two portions of the
     answer (``idle``) and the whole call (``total``). Any byte of the body ends a silence.
     ``max_answer_bytes`` limits the text of a streamed answer and the body of any other.
-    ``stall_timeout_s``: how long a paused call may keep its permit without being read.
     ``headers`` and ``query`` are added to each request, and replace headers of ours;
     ``api_key_header`` holds the key, bare unless it is Authorization; ``messages_api_key_header``
     does in calls of that family, if it is not empty. ``ask_for_stream``: also for calls whose
@@ -26,7 +25,6 @@ class HttpSettings(msgspec.Struct, frozen=True, kw_only=True):
     first_byte_timeout_s: float = 300.0
     idle_timeout_s: float = 120.0
     total_timeout_s: float = 1800.0
-    stall_timeout_s: float = 10.0
     max_answer_bytes: int = 33_554_432
     api_key_header: str = "Authorization"
     messages_api_key_header: str = ""

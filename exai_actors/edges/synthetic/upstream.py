@@ -134,13 +134,13 @@ class _RunningCall:
     __slots__ = (
         "_call_later",
         "_ended",
+        "_is_late",
         "_next",
         "_on_end",
         "_paused",
         "_result",
         "_sink",
         "_steps",
-        "_text",
         "_timer",
         "permit",
         "reply_to",
@@ -163,9 +163,10 @@ class _RunningCall:
         self._on_end = on_end
         self._steps: list[tuple[float, str]] = []
         self._next = 0
-        self._text = ""
         self._timer: Cancellable | None = None
         self._paused = False
+        # The next step was due during the pause.
+        self._is_late = False
         self._ended = False
 
     def begin(self, steps: list[tuple[float, str]]) -> None:
@@ -182,8 +183,9 @@ class _RunningCall:
     def resume(self) -> None:
         if self._paused:
             self._paused = False
-            if self._text and not self._ended and self._next < len(self._steps):
-                self._pass_on()
+            if self._is_late:
+                self._is_late = False
+                self._take_step()
 
     def _schedule_step(self) -> None:
         wait, _ = self._steps[self._next]
@@ -193,28 +195,18 @@ class _RunningCall:
             self._take_step()
 
     def _take_step(self) -> None:
-        self._text += self._steps[self._next][1]
-        self._next += 1
-        self._forward()
-
-    def _forward(self) -> None:
-        """Pass the text on, or hold it back during a pause."""
         self._timer = None
-        if self._paused and self._next < len(self._steps):
-            # The call continues: its permit is free once it has ended, however slow its reader is.
-            self._schedule_step()
+        if self._paused:
+            self._is_late = True
             return
-        if self._text:
-            self._pass_on()
+        text = self._steps[self._next][1]
+        self._next += 1
+        if text and self._sink is not None:
+            self._sink.write(text)
         if self._next < len(self._steps):
             self._schedule_step()
         else:
             self._end(self._result)
-
-    def _pass_on(self) -> None:
-        text, self._text = self._text, ""
-        if self._sink is not None:
-            self._sink.write(text)
 
     def _end(self, result: UpstreamResult) -> None:
         if self._ended:

@@ -7,7 +7,7 @@ only if they sent a token for it. ``now_wall`` is in seconds since 1970.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from exai_actors.core.statistics import BrokerStatistics
@@ -21,10 +21,10 @@ __all__ = [
     "accepted",
     "acknowledged",
     "cancelled",
-    "chunk",
     "error",
     "health",
     "initialize_result",
+    "piece_frame",
     "pong",
     "progress",
     "result",
@@ -71,11 +71,15 @@ def progress(
     )
 
 
-def chunk(reply: ReplyTo, sequence: int, text: str, now_wall: float) -> bytes | None:
-    """A piece of the answer; ``sequence`` counts from 0 without gaps."""
+PieceFrame = Callable[[int, str, float], bytes]
+"""Encodes a piece from its number, its text and the time; the numbers count from 0 without gaps."""
+
+
+def piece_frame(reply: ReplyTo) -> PieceFrame | None:
+    """Encodes the pieces of an answer; None if the client takes no frame but the last."""
     if reply.dialect == "op":
-        return op_writer.chunk(reply, sequence, text, now_wall)
-    return rpc_writer.chunk(reply, sequence, text)
+        return op_writer.piece_frame(reply)
+    return rpc_writer.piece_frame(reply)
 
 
 def stream_complete(reply: ReplyTo, chunks: int, now_wall: float) -> bytes | None:

@@ -12,7 +12,7 @@ from typing import Any, Literal, final
 import msgspec
 
 from exai_actors.core.calls import CallOptions
-from exai_actors.core.tools.table import ChatRequest, ToolRequest, parse_call
+from exai_actors.core.tools.table import ToolRequest, parse_call
 from exai_actors.errors import ErrorBody
 from exai_actors.ids import RequestKey
 
@@ -128,14 +128,6 @@ class CheckedCall(msgspec.Struct, frozen=True, gc=False):
     arguments: ToolRequest
     options: CallOptions
     other_id: RequestKey | None = None
-
-    @property
-    def streams(self) -> bool:
-        """Whether the client wants chunks."""
-        arguments, wanted = self.arguments, self.options.stream
-        return isinstance(arguments, ChatRequest) and (
-            arguments.stream if wanted is None else wanted
-        )
 
 
 class Cancel(msgspec.Struct, frozen=True):

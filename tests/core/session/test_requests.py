@@ -9,12 +9,12 @@ import pytest
 from exai_actors.core.calls import CallOptions, Outcome, ToolResult
 from exai_actors.core.routing import Route
 from exai_actors.core.session.outcomes import OutcomeStore
+from exai_actors.core.session.pieces import Pieces, Waiter
 from exai_actors.core.session.requests import (
     MAX_WAITERS_AND_NAMES,
     ActiveRequest,
     Repeat,
     SessionRequests,
-    Waiter,
 )
 from exai_actors.core.session.window import EnterResult, Window
 from exai_actors.core.tools.table import ChatRequest
@@ -29,6 +29,30 @@ KIMI, GLM = ProviderName("kimi"), ProviderName("glm")
 DONE = Outcome("completed", ToolResult(("done",)))
 SERVER_ERROR = ErrorBody(ErrorCode.PROVIDER_ERROR, "broken")
 FAILED = Outcome("failed", error=SERVER_ERROR)
+
+
+class Read:
+    """A sink that keeps the pieces."""
+
+    def __init__(self) -> None:
+        self.pieces: list[str] = []
+
+    def write(self, text: str, /) -> None:
+        self.pieces.append(text)
+
+
+SINK = Read()
+
+
+def write(active: ActiveRequest, *texts: str) -> None:
+    for text in texts:
+        assert active.pieces is not None
+        active.pieces.write(text)
+
+
+def reader_of(active: ActiveRequest) -> Waiter | None:
+    assert active.pieces is not None
+    return active.pieces.reader
 
 
 class Session:
@@ -52,7 +76,8 @@ class Session:
     ) -> EnterResult | ActiveRequest | Outcome | Repeat:
         """As the actor does: recognise the request, or accept it as a new one."""
         arguments = ChatRequest(prompt)
-        known = self.requests.recognise((connection, name), hash(arguments), now, key)
+        waiter = (connection, name)
+        known = self.requests.recognise(waiter, hash(arguments), now, key, SINK)
         if known is not None:
             return known
         names = () if name.run else (name,)
@@ -73,11 +98,10 @@ class Session:
             names=names,
             arguments=arguments,
             options=CallOptions(),
-            stream=False,
             route=Route(KIMI, "moon", Route(GLM, "star"), frozenset({"server_error"})),
             conversation=ConversationId("talk"),
             waiters=[waiter],
-            reader=waiter,
+            pieces=Pieces({waiter: SINK}),
             deadline=deadline,
             timeout_s=deadline,
         )
@@ -268,7 +292,8 @@ def test_a_connection_that_leaves_deserts_its_own_requests() -> None:
     session.submit(A, connection=TWO)
     mine = session.started(B)
     assert session.requests.leave(ONE) == (mine,)
-    assert (shared.waiters, shared.reader) == ([(TWO, A)], (TWO, A))
+    assert shared.waiters == [(TWO, A)]
+    assert session.requests.read_by((TWO, A)) is shared
     assert session.requests.leave(ONE) == ()
 
 
@@ -277,14 +302,54 @@ def test_requests_are_found_by_reader_and_by_provider() -> None:
     mine = session.started(A)
     session.submit(B, connection=TWO)
     theirs = session.latest
-    assert session.requests.read_by(ONE) == (mine,)
+    assert session.requests.read_by((ONE, A)) is mine
+    assert session.requests.read_by((ONE, B)) is None
     assert session.requests.at(KIMI) == ()
     mine.at_provider = theirs.at_provider = True
     theirs.route = Route(GLM, "star")
     assert session.requests.at(KIMI) == (mine,)
     assert session.requests.at(GLM) == (theirs,)
+    session.submit(A, connection=TWO)
+    write(mine, "one")
     mine.leave((ONE, A))
-    assert session.requests.read_by(ONE) == ()
+    assert session.requests.read_by((ONE, A)) is None
+    assert session.requests.read_by((TWO, A)) is None
+
+
+def test_a_request_that_ends_takes_no_more_pieces() -> None:
+    for end in (Session.end, lambda session, _: session.requests.abandon(session.latest)):
+        session, read = Session(), Read()
+        active = session.started(A)
+        pieces = active.pieces
+        assert pieces is not None
+        active.join((TWO, A), read)
+        active.leave((ONE, A))
+        pieces.write("one")
+        end(session, A)
+        pieces.write("late")
+        assert read.pieces == ["one"]
+
+
+def test_the_pieces_of_an_earlier_run_are_ignored() -> None:
+    session, read = Session(), Read()
+    active = session.started(A)
+    active.join((TWO, A), read)
+    active.leave((ONE, A))
+    earlier = active.pieces
+    session.requests.run_again(active)
+    assert earlier is not None
+    earlier.write("late")
+    assert active.piece_count == 0
+    write(active, "one")
+    assert read.pieces == ["one"]
+
+
+def test_those_whose_reader_is_full_are_found() -> None:
+    session = Session()
+    full, _ = session.started(A), session.started(B)
+    assert full.pieces is not None
+    full.pieces.is_full = True
+    assert session.requests.full() == [full]
 
 
 def test_overdue_requests_come_in_the_order_of_their_deadlines() -> None:
@@ -305,20 +370,20 @@ class TestActiveRequest:
 
     def test_a_waiter_joins_once(self) -> None:
         active, waiter = self.request(), (TWO, A)
-        active.join(waiter)
-        active.join(waiter)
+        active.join(waiter, SINK)
+        active.join(waiter, SINK)
         assert active.waiters == [(ONE, A), waiter]
-        assert active.reader == (ONE, A)
+        assert reader_of(active) == (ONE, A)
 
     @pytest.mark.parametrize(("chunks", "reader"), [(0, (TWO, A)), (1, None)])
     def test_the_next_waiter_becomes_the_reader_until_the_first_chunk(
         self, chunks: int, reader: Waiter | None
     ) -> None:
         active = self.request()
-        active.join((TWO, A))
-        active.sequence = chunks
+        active.join((TWO, A), SINK)
+        write(active, *["piece"] * chunks)
         active.leave((ONE, A))
-        assert active.reader == reader
+        assert reader_of(active) == reader
 
     @pytest.mark.parametrize(("chunks", "reader"), [(0, (TWO, A)), (1, None)])
     def test_a_late_waiter_becomes_the_reader_until_the_first_chunk(
@@ -326,15 +391,23 @@ class TestActiveRequest:
     ) -> None:
         active = self.request()
         active.leave((ONE, A))
-        active.sequence = chunks
-        active.join((TWO, A))
-        assert active.reader == reader
+        write(active, *["piece"] * chunks)
+        active.join((TWO, A), SINK)
+        assert reader_of(active) == reader
+
+    def test_a_waiter_that_wants_no_pieces_is_no_reader(self) -> None:
+        active = self.request()
+        active.join((TWO, A), None)
+        active.leave((ONE, A))
+        assert reader_of(active) is None
+        active.join((ONE, A), SINK)
+        assert reader_of(active) == (ONE, A)
 
     def test_another_waiter_that_leaves_does_not_change_the_reader(self) -> None:
         active = self.request()
-        active.join((TWO, A))
+        active.join((TWO, A), SINK)
         active.leave((TWO, A))
-        assert active.reader == (ONE, A)
+        assert reader_of(active) == (ONE, A)
 
     def test_a_reason_of_the_route_leads_to_the_next_target(self) -> None:
         active = self.request(at_provider=True)
@@ -355,7 +428,7 @@ class TestActiveRequest:
         self, reason: str | None, sequence: int
     ) -> None:
         active = self.request()
-        active.sequence = sequence
+        write(active, *["piece"] * sequence)
         assert not active.try_next_target(reason, SERVER_ERROR)
         assert active.route.provider == KIMI
         assert len(active.tried) == 1

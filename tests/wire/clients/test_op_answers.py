@@ -16,7 +16,7 @@ from exai_actors.core.tools.table import ToolDescription
 from exai_actors.errors import ErrorBody, ErrorCode
 from exai_actors.wire.clients import encode
 from exai_actors.wire.clients.frames import CallTool, ReplyTo
-from tests.wire.clients.wire_client import call, parsed, read
+from tests.wire.clients.wire_client import call, parsed, piece, read
 
 NOW = 1_763_028_672.25
 WRITTEN = "2025-11-13 10:11:12 UTC"
@@ -67,7 +67,7 @@ def test_progress_has_the_known_fields(given: Any, fields: dict[str, Any]) -> No
 
 
 def test_a_stream_has_numbered_chunks_and_an_end() -> None:
-    assert parsed(encode.chunk(WITH_ID, 0, 'a "€"\n', NOW)) == {
+    assert parsed(piece(WITH_ID, 0, 'a "€"\n')) == {
         "op": "stream_chunk",
         "request_id": "r-1",
         "chunk": 'a "€"\n',
@@ -91,7 +91,7 @@ def test_a_single_frame_client_gets_nothing_before_its_result(reply: ReplyTo) ->
     assert encode.accepted(reply, "chat", NOW) is None
     assert encode.acknowledged(reply, "chat", 1.0) is None
     assert encode.progress(reply, "chat", NOW, note="note") is None
-    assert encode.chunk(reply, 0, "a", NOW) is None
+    assert encode.piece_frame(reply) is None
     assert encode.stream_complete(reply, 1, NOW) is None
 
 
@@ -238,7 +238,7 @@ def test_health_has_the_figures_of_the_old_daemon() -> None:
 
 @given(st.text(st.characters(exclude_categories=())), st.text())
 def test_any_text_is_sent_as_valid_json(text: str, tool: str) -> None:
-    chunk = parsed(encode.chunk(WITH_ID, 0, text, NOW))
+    chunk = parsed(piece(WITH_ID, 0, text))
     answer = parsed(encode.result(WITH_ID, ToolResult((text,), model=text), tool=tool))
     carried = text.encode("utf-8", "replace").decode()
     assert chunk["chunk"] == answer["text"] == answer["metadata"]["model_used"] == carried

@@ -19,7 +19,7 @@ from exai_actors.wire.clients.dialects.op_reader import ANSWERS
 from exai_actors.wire.clients.dialects.rpc_reader import METHODS
 from exai_actors.wire.clients.dialects.rpc_writer import MCP_VERSIONS, NUMBERS
 from exai_actors.wire.clients.frames import Hello, Initialize, Malformed
-from tests.wire.clients.wire_client import call, parsed, read
+from tests.wire.clients.wire_client import call, parsed, piece, read
 
 PAGE = (Path(__file__).parents[3] / "docs" / "reference" / "protocol.md").read_text("utf-8")
 EXAMPLES = [json.loads(block) for block in re.findall(r"```json\n(.*?)\n```", PAGE, re.DOTALL)]
@@ -49,7 +49,7 @@ def test_the_example_of_a_result_is_accurate() -> None:
 def test_the_examples_of_a_json_rpc_stream_are_accurate() -> None:
     frame = call(next(each for each in REQUESTS if each.get("method") == "tools/call"))
     assert frame.options.stream is True
-    assert parsed(encode.chunk(frame.reply, 0, "Hello.", 0.0)) in EXAMPLES
+    assert parsed(piece(frame.reply, 0, "Hello.")) in EXAMPLES
     result = ToolResult(("Hello.",), "c-1", "kimi-k2", "kimi", "stop")
     assert parsed(encode.result(frame.reply, result)) in EXAMPLES
 

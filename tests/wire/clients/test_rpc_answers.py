@@ -12,7 +12,7 @@ from exai_actors.errors import ErrorBody, ErrorCode
 from exai_actors.wire.clients import encode
 from exai_actors.wire.clients.dialects.rpc_writer import NUMBERS, TOOL_FAILURES
 from exai_actors.wire.clients.frames import ReplyTo
-from tests.wire.clients.wire_client import call, parsed, read
+from tests.wire.clients.wire_client import call, parsed, piece, read
 
 NOW = 1_763_028_672.25
 
@@ -57,7 +57,7 @@ def test_without_a_progress_token_there_is_only_the_result() -> None:
     assert encode.accepted(reply, "chat", NOW) is None
     assert encode.acknowledged(reply, "chat", 1.0) is None
     assert encode.progress(reply, "chat", NOW, note="note", position=1, estimate_s=1.0) is None
-    assert encode.chunk(reply, 0, "a", NOW) is None
+    assert encode.piece_frame(reply) is None
     assert encode.stream_complete(reply, 1, NOW) is None
 
 
@@ -68,9 +68,9 @@ def test_progress_grows_by_one_with_each_notification(token: Any) -> None:
         encode.progress(reply, "chat", NOW, position=2, estimate_s=1.5),
         encode.progress(reply, "chat", NOW, note="running"),
         encode.progress(reply, "chat", NOW, note="next", position=1),
-        encode.chunk(reply, 0, "hel", NOW),
+        piece(reply, 0, "hel"),
         encode.progress(reply, "chat", NOW),
-        encode.chunk(reply, 1, "lo", NOW),
+        piece(reply, 1, "lo"),
     ]
     frames = [parsed(frame) for frame in answers]
     assert {frame["method"] for frame in frames} == {"notifications/progress"}

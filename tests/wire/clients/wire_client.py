@@ -8,7 +8,7 @@ from typing import Any
 from exai_actors.wire.clients import encode
 from exai_actors.wire.clients.codec import decode
 from exai_actors.wire.clients.connection import Close, Connection
-from exai_actors.wire.clients.frames import CallTool, ClientFrame, Malformed
+from exai_actors.wire.clients.frames import CallTool, ClientFrame, Malformed, ReplyTo
 
 
 def opened() -> Connection:
@@ -51,3 +51,10 @@ def parsed(answer: bytes | None) -> dict[str, Any]:
 
 def _no_constant(name: str) -> float:
     raise AssertionError(f"{name} is not JSON")
+
+
+def piece(reply: ReplyTo, sequence: int, text: str, now_wall: float = 1_763_028_672.25) -> bytes:
+    """The frame of a piece, for a client that takes them."""
+    frame = encode.piece_frame(reply)
+    assert frame is not None
+    return frame(sequence, text, now_wall)

@@ -5,7 +5,7 @@ Frames are assembled from pieces of JSON, which costs half as much as encoding o
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from functools import lru_cache
 from math import ceil
@@ -73,15 +73,20 @@ def progress(
     )
 
 
-def chunk(reply: ReplyTo, sequence: int, text: str, now_wall: float) -> bytes | None:
+def piece_frame(reply: ReplyTo) -> Callable[[int, str, float], bytes] | None:
     if not reply.acks:
         return None
-    return b'{"op":"stream_chunk"%b,"chunk":%b,"sequence":%d,"timestamp":%b}' % (
-        reply.ids,
-        to_json(text),
-        sequence,
-        timestamp(int(now_wall)),
-    )
+    head = b'{"op":"stream_chunk"%b,"chunk":' % reply.ids
+
+    def frame(sequence: int, text: str, now_wall: float) -> bytes:
+        return b'%b%b,"sequence":%d,"timestamp":%b}' % (
+            head,
+            to_json(text),
+            sequence,
+            timestamp(int(now_wall)),
+        )
+
+    return frame
 
 
 def stream_complete(reply: ReplyTo, chunks: int, now_wall: float) -> bytes | None:

@@ -7,7 +7,7 @@ broker, is a JSON-RPC error, which the client's program reads.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from exai_actors import __version__
@@ -95,8 +95,24 @@ def progress(
     return _notify(reply, note, meta)
 
 
-def chunk(reply: ReplyTo, sequence: int, text: str) -> bytes | None:
-    return _notify(reply, text, {"sequence": sequence})
+def piece_frame(reply: ReplyTo) -> Callable[[int, str, float], bytes] | None:
+    token = reply.progress
+    if token is None:
+        return None
+    head = (
+        b'{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":%b'
+        b',"progress":'
+    ) % token.token
+
+    def frame(sequence: int, text: str, _now_wall: float) -> bytes:
+        return b'%b%d,"message":%b,"_meta":{"sequence":%d}}}' % (
+            head,
+            token.next_progress(),
+            to_json(text),
+            sequence,
+        )
+
+    return frame
 
 
 def error(reply: ReplyTo, body: ErrorBody) -> bytes:

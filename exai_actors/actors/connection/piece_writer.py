@@ -1,0 +1,85 @@
+"""The last part of the way of pieces: from a session's pipe to the outbox of a client."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from exai_actors.core.pieces import HELD_BACK_CHARS
+from exai_actors.ids import ConnectionId, RequestKey
+from exai_actors.messages.session_requests import ReaderFull, ReaderReady, SessionRequest
+
+if TYPE_CHECKING:
+    from exai_actors.messages.recipient import Recipient
+    from exai_actors.ports import Clock, Outbox
+    from exai_actors.wire.clients.encode import PieceFrame
+
+
+class Outlet:
+    """What the writers of one connection share. ``session`` is the one it belongs to now."""
+
+    __slots__ = ("clock", "connection_id", "outbox", "session")
+
+    def __init__(self, connection_id: ConnectionId, outbox: Outbox, clock: Clock) -> None:
+        self.connection_id = connection_id
+        self.outbox = outbox
+        self.clock = clock
+        self.session: Recipient[SessionRequest] | None = None
+
+
+class PieceWriter:
+    """Implements ``PieceSink``: writes the pieces of one call to its client, each as a frame.
+
+    While the client's outbox is above its high mark, the pieces are held back, and then sent as
+    one. With more than HELD_BACK_CHARS held back the session is asked for a pause. ``sent`` is the
+    number of frames so far.
+    """
+
+    __slots__ = ("_frame", "_held", "_held_chars", "_is_full", "_outlet", "_request", "sent")
+
+    def __init__(self, outlet: Outlet, request: RequestKey, frame: PieceFrame) -> None:
+        self._outlet: Outlet | None = outlet
+        self._request = request
+        self._frame = frame
+        self._held: list[str] = []
+        self._held_chars = 0
+        self._is_full = False
+        self.sent = 0
+
+    def write(self, text: str, /) -> None:
+        outlet = self._outlet
+        if outlet is None:
+            return
+        if self._held or outlet.outbox.is_above_high_mark:
+            self._hold(outlet, text)
+        else:
+            sequence = self.sent
+            self.sent = sequence + 1
+            outlet.outbox.send(self._frame(sequence, text, outlet.clock.wall()))
+
+    def release(self) -> None:
+        """Send the text that was held back; the outbox has room again."""
+        outlet = self._outlet
+        if outlet is None or not self._held:
+            return
+        text = "".join(self._held)
+        self._held.clear()
+        self._held_chars = 0
+        outlet.outbox.send(self._frame(self.sent, text, outlet.clock.wall()))
+        self.sent += 1
+        if self._is_full:
+            self._is_full = False
+            if outlet.session is not None:
+                outlet.session.tell(ReaderReady(self._request, outlet.connection_id))
+
+    def close(self) -> None:
+        """Take no more pieces, and drop those that are held back."""
+        self._outlet = None
+        self._held.clear()
+
+    def _hold(self, outlet: Outlet, text: str) -> None:
+        self._held.append(text)
+        self._held_chars += len(text)
+        if self._held_chars > HELD_BACK_CHARS and not self._is_full:
+            self._is_full = True
+            if outlet.session is not None:
+                outlet.session.tell(ReaderFull(self._request, outlet.connection_id))
