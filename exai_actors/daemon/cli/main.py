@@ -19,6 +19,14 @@ from exai_actors.daemon.cli.exit_codes import ExitCode
 
 COMMANDS = {
     "serve": ("exai_actors.daemon.cli.serve:serve", "Run a broker until a signal stops it."),
+    "run": (
+        "exai_actors.daemon.cli.run:run",
+        "Start a client PROGRAM that uses the broker.",
+    ),
+    "connect": (
+        "exai_actors.daemon.cli.connect:connect",
+        "Configure a client PROGRAM for the broker, or check it.",
+    ),
     "ask": ("exai_actors.daemon.cli.ask:ask", "Ask a model and print the answer as it arrives."),
     "call": ("exai_actors.daemon.cli.call:call", "Call a tool and print its answer."),
     "models": ("exai_actors.daemon.cli.models:models", "List the models that the broker can ask."),

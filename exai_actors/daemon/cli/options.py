@@ -84,6 +84,16 @@ def broker_options(command: Callable[P, R]) -> Callable[P, R]:
     return url_option(token(command))
 
 
+def token_file_option(command: Callable[P, R]) -> Callable[P, R]:
+    """Add ``--token-file``."""
+    return click.option(
+        "--token-file",
+        type=click.Path(dir_okay=False),
+        metavar="FILE",
+        help="A file with the broker's token; the variable EXAI_TOKEN comes second.",
+    )(command)
+
+
 class Seconds(click.FloatRange):
     """A number of seconds above 0 and up to ``most``, which NaN is not."""
 

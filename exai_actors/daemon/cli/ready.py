@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any
 from urllib.error import HTTPError, URLError
-from urllib.parse import urlsplit
 from urllib.request import ProxyHandler, Request, build_opener
 
 from exai_actors.client.errors import ConnectError
-from exai_actors.client.urls import NO_URL, parse_url
-from exai_actors.errors import UsageError
+from exai_actors.client.urls import parse_url
+from exai_actors.daemon.programs.address import address_of
 
 TIMEOUT_S = 5.0
 _ADVICE = "Is the broker running there? `exai serve` starts one."
@@ -21,11 +20,7 @@ def readiness(url: str) -> dict[str, Any]:
 
     Raises ConnectError if no broker answers there, UsageError for another kind of URL.
     """
-    shown, parts = parse_url(url).display, urlsplit(url)
-    scheme = {"ws": "http", "wss": "https"}.get(parts.scheme)
-    if scheme is None or not parts.hostname:
-        raise UsageError(f"{shown} {NO_URL}")
-    address = f"{scheme}://{parts.netloc.rpartition('@')[2]}/readyz"
+    shown, address = parse_url(url).display, f"{address_of(url).root}/readyz"
     # A proxy in the environment is for services, not for the broker.
     opener = build_opener(ProxyHandler({}))
     try:
