@@ -14,6 +14,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from tools import bench_cases, bench_gone, bench_report
+from tools.bench_processes import end_by_signals
 
 _IDLE_CONNECTIONS = 10_000
 
@@ -28,6 +29,7 @@ def main() -> int:
     parser.add_argument("--write", action="store_true", help="rewrite docs/benchmarks.md")
     parser.add_argument("--only-watched", action="store_true", help="nothing but consoles")
     options = parser.parse_args()
+    end_by_signals()
     repeats = 2 if options.quick else options.repeats
     idle = 1000 if options.quick else _IDLE_CONNECTIONS
     _allow_sockets(idle + 1000)

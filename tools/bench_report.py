@@ -10,6 +10,7 @@ from pathlib import Path
 from tools import bench_gone, capacity_page
 from tools.bench_cases import ECHO, TOOL_CALL, Figures, Idle, Observed, OverHttp
 from tools.bench_processes import ROOT
+from tools.streams import page as streams_page
 
 PAGE = ROOT / "docs" / "benchmarks.md"
 PICTURE = ROOT / "docs" / "img" / "overhead.svg"
@@ -138,9 +139,12 @@ def write_page(report: Report, command: str) -> None:
         + ", ".join(f"{name} {version(name)}" for name in ("websockets", "pykka", "uvloop"))
     )
     _draw(report)
-    capacity = capacity_page.part_of(PAGE.read_text())
-    page = _PAGE.format(command=command, machine=machine, figures=as_markdown(report).rstrip())
-    PAGE.write_text(f"{page}\n{capacity}\n" if capacity else page)
+    old = PAGE.read_text()
+    whole_calls = _PART.format(
+        command=command, machine=machine, figures=as_markdown(report).rstrip()
+    )
+    parts = [_TITLE, streams_page.part_of(old), whole_calls, capacity_page.part_of(old)]
+    PAGE.write_text("\n".join(f"{part.strip()}\n" for part in parts if part))
 
 
 def _draw(report: Report) -> None:
@@ -185,8 +189,10 @@ with one permit, \
 
 """
 
-_PAGE = """\
-# Benchmarks
+_TITLE = "# Benchmarks"
+
+_PART = """\
+## Whole calls
 
 The cost of sending every call through three actors, compared with a bare `websockets` server that
 only parses the same request and encodes an answer of the same size with orjson
@@ -209,7 +215,7 @@ each connection; it counts whole answers and checks the id of each.
 
 {figures}
 
-## How to read it
+### How to read it
 
 - The *echo* is the base: `async for` and `send`, no compression. It runs on uvloop, as the broker
   does by default, so the comparison is on one loop; on asyncio's own loop it is shown besides.

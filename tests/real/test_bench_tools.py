@@ -1,0 +1,141 @@
+"""The benchmarks run, on loads too small to measure anything, and leave no process behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from tools import bench_streams
+from tools.bench_processes import ROOT
+from tools.streams import page, plot, servers
+from tools.streams.cases import Found, Plan, Point, measure
+
+TINY = Point(2, 1, 100)
+
+
+@pytest.fixture(scope="module")
+def found() -> Found:
+    """All cases but the search, on two streams of three pieces."""
+    return measure(
+        Plan(
+            paced=[TINY],
+            unpaced=[TINY],
+            chats=[TINY],
+            stalled=TINY,
+            settle_ms=0,
+            pieces=3,
+            cases=("paced", "unpaced", "chats", "stalled-reader"),
+        )
+    )
+
+
+def test_every_server_delivers_whole_streams_in_every_dialect(found: Found) -> None:
+    everybody = {servers.DIRECT, servers.BROKER, servers.BROKER_RPC, servers.RELAY}
+    for rows in (found.paced[2], found.unpaced[2]):
+        assert set(rows) == everybody
+        for sample in rows.values():
+            assert sample.pieces
+            assert sample.ended
+            assert sample.cpu_s > 0
+            assert not sample.refused
+
+
+def test_chats_are_answered_whole(found: Found) -> None:
+    rows = found.chats[2]
+    assert set(rows) == {
+        servers.DIRECT,
+        servers.CHAT_FRAMES,
+        servers.CHAT_FRAME,
+        servers.RELAY,
+    }
+    assert all(sample.ended == sample.pieces > 0 for sample in rows.values())
+
+
+def test_a_stalled_reader_is_measured_beside_the_others(found: Found) -> None:
+    for without, with_one in found.stalled.values():
+        assert without.pieces
+        assert with_one.pieces
+
+
+def test_the_page_shows_every_server(found: Found) -> None:
+    text = page.as_markdown(found)
+    for name in (*found.paced[2], *found.chats[2]):
+        assert f"| {name} |" in text
+    assert "<svg" in plot.svg(found.paced)
+
+
+def test_a_server_that_answers_with_errors_is_not_measured() -> None:
+    with servers.compiled() as programs, servers.workshop(programs) as shop:
+        service = shop.service()
+        relay = servers.Server("relay without a service", shop.relay(service).process, "http")
+        service.process.stop()
+        with pytest.raises(servers.CannotMeasure, match="500 Internal Server Error"):
+            shop.sample(relay, 2, window_ms=100, settle_ms=0)
+
+
+def test_a_missing_compiler_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(servers.CannotMeasure, match="apt-get install gcc"), servers.compiled():
+        pass
+
+
+def test_missing_peers_are_named_with_their_packages(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert bench_streams.main(["--peers"]) == 1
+    assert "apt-get install haproxy nginx-light" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["tools/bench.py", "--only-overhead", "--connections=1"],
+        ["tools/bench_streams.py", "--case=paced", "--streams=1", "--window-ms=60000"],
+    ],
+    ids=["bench", "bench_streams"],
+)
+def test_a_signal_leaves_no_process(command: list[str], number: signal.Signals) -> None:
+    child = subprocess.Popen(
+        [sys.executable, *command], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    started: dict[int, str] = {}
+    while not any("exai_actors" in each for each in started.values()):
+        assert child.poll() is None
+        time.sleep(0.01)
+        started = {pid: command_line(pid) for pid in descendants(child.pid)}
+    child.send_signal(number)
+    assert child.wait(30) == 128 + number
+    assert [pid for pid in started if is_running(pid)] == []
+
+
+def descendants(pid: int) -> list[int]:
+    """The children of a process, and theirs."""
+    found = []
+    for children in Path(f"/proc/{pid}/task").glob("*/children"):
+        with suppress(OSError):
+            for each in map(int, children.read_text().split()):
+                found += [each, *descendants(each)]
+    return found
+
+
+def command_line(pid: int) -> str:
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    return ""
+
+
+def is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True

@@ -1,0 +1,233 @@
+"""The cases of the benchmark of streams: each takes turns with all servers, and keeps medians."""
+
+from __future__ import annotations
+
+import statistics
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from tools.streams.servers import (
+    BROKER,
+    BROKER_RPC,
+    CHAT_FRAME,
+    CHAT_FRAMES,
+    DIRECT,
+    RELAY,
+    Programs,
+    Sample,
+    Server,
+    Workshop,
+    compiled,
+    workshop,
+)
+
+# How many streams the search for the largest number that is held tries.
+STEPS = (50, 100, 150, 200, 300, 400, 500, 600, 700, 800, 900, 1000, 1200, 1400, 1600, 2000)
+HELD_LAG_MS, HELD_PART = 20.0, 0.975
+STALLED_STREAMS = 1000
+
+
+@dataclass(frozen=True)
+class Point:
+    """So many streams, repeated so often, measured for so long each time."""
+
+    streams: int
+    repeats: int
+    window_ms: int
+    speaks_both: bool = True
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to measure, and how long."""
+
+    paced: Sequence[Point] = (
+        Point(10, 3, 3000),
+        Point(100, 3, 2000),
+        Point(500, 3, 2000),
+        Point(1000, 2, 2000, speaks_both=False),
+        Point(2000, 2, 2000, speaks_both=False),
+    )
+    unpaced: Sequence[Point] = (Point(10, 3, 1000), Point(100, 3, 1000))
+    chats: Sequence[Point] = (Point(1, 3, 1000), Point(10, 3, 1000), Point(100, 3, 1000))
+    held_window_ms: int = 1500
+    stalled: Point = Point(STALLED_STREAMS, 2, 2000)
+    settle_ms: int = 500
+    pieces: int = 100
+    cases: Sequence[str] = ("paced", "unpaced", "chats", "held", "stalled-reader")
+    peers: bool = False
+    other_tree: Path | None = None
+
+
+QUICK = Plan(
+    paced=(
+        Point(10, 1, 2000, speaks_both=False),
+        Point(100, 1, 1500, speaks_both=False),
+        Point(500, 1, 1500, speaks_both=False),
+    ),
+    unpaced=(Point(100, 1, 800, speaks_both=False),),
+    chats=(Point(10, 1, 800),),
+    held_window_ms=1000,
+    stalled=Point(STALLED_STREAMS, 1, 1500),
+    cases=("paced", "unpaced", "chats"),
+)
+
+Rows = dict[str, Sample]
+
+
+@dataclass
+class Found:
+    """The results; by number of clients, and of each server by its name."""
+
+    paced: dict[int, Rows] = field(default_factory=dict)
+    unpaced: dict[int, Rows] = field(default_factory=dict)
+    chats: dict[int, Rows] = field(default_factory=dict)
+    held: dict[str, int] = field(default_factory=dict)
+    stalled: dict[str, tuple[Sample, Sample]] = field(default_factory=dict)
+
+    def added(self, streams: int, name: str, what: str) -> float:
+        """What a server adds to a time of the direct way, in ms."""
+        rows = self.paced[streams]
+        value: float = getattr(rows[name], what) - getattr(rows[DIRECT], what)
+        return value
+
+
+def measure(plan: Plan) -> Found:
+    """All cases of the plan. Raises CannotMeasure."""
+    found = Found()
+    with compiled() as programs:
+        if "paced" in plan.cases:
+            for point in plan.paced:
+                _say(f"{point.streams:,} paced streams")
+                # New servers for each, for their memory.
+                found.paced |= _in_turn(plan, programs, [point], _stream_servers)
+        if "unpaced" in plan.cases:
+            _say("streams as fast as possible")
+            found.unpaced = _in_turn(plan, programs, plan.unpaced, _stream_servers, every_us=0)
+        if "chats" in plan.cases:
+            _say("chats")
+            found.chats = _in_turn(plan, programs, plan.chats, _chat_servers, stream=0)
+        if "held" in plan.cases:
+            for name in (BROKER, RELAY):
+                _say(f"streams held: {name}")
+                found.held[name] = _held(plan, programs, name, found)
+        if "stalled-reader" in plan.cases:
+            _say(f"{plan.stalled.streams:,} streams and a client that stops reading")
+            found.stalled = _stalled(plan, programs)
+    return found
+
+
+Start = Callable[[Plan, Workshop, Server], list[Server]]
+
+
+def _stream_servers(plan: Plan, shop: Workshop, service: Server) -> list[Server]:
+    broker = shop.broker(service)
+    servers = [Server(BROKER, broker, "call_tool"), Server(BROKER_RPC, broker, "jsonrpc")]
+    return [*servers, shop.relay(service), *_others(plan, shop, service)]
+
+
+def _chat_servers(plan: Plan, shop: Workshop, service: Server) -> list[Server]:
+    broker = shop.broker(service)
+    servers = [Server(CHAT_FRAMES, broker, "call_tool"), Server(CHAT_FRAME, broker, "tool_call")]
+    return [*servers, shop.relay(service), *_others(plan, shop, service)]
+
+
+def _others(plan: Plan, shop: Workshop, service: Server) -> list[Server]:
+    others = [shop.haproxy(service), shop.nginx(service)] if plan.peers else []
+    if plan.other_tree is not None:
+        process = shop.broker(service, plan.other_tree)
+        others.append(Server(f"broker of {plan.other_tree}", process, "call_tool"))
+    return others
+
+
+def _in_turn(
+    plan: Plan, programs: Programs, points: Sequence[Point], start: Start, **options: int
+) -> dict[int, Rows]:
+    """At each point the service alone, then the servers: forwards and backwards in turn."""
+    with workshop(programs) as shop:
+        service = shop.service()
+        all_servers = start(plan, shop, service)
+        options |= {"pieces": plan.pieces, "settle_ms": plan.settle_ms}
+        rows = {}
+        for point in points:
+            servers = [each for each in all_servers if point.speaks_both or each.name != BROKER_RPC]
+            samples: dict[str, list[Sample]] = {each.name: [] for each in (service, *servers)}
+            options["window_ms"] = point.window_ms
+            samples[service.name].append(shop.sample(service, point.streams, **options))
+            for repeat in range(point.repeats):
+                for each in servers if repeat % 2 == 0 else reversed(servers):
+                    samples[each.name].append(shop.sample(each, point.streams, **options))
+            rows[point.streams] = {name: _median(each) for name, each in samples.items()}
+    return rows
+
+
+def _median(samples: Sequence[Sample]) -> Sample:
+    """The medians of a server's figures; memory is that of its first run, when it was new."""
+    names = ("seconds", "pieces", "ended", "offered", "lag_p50", "lag_p99", "wait_p50", "wait_p99")
+    middle = {name: statistics.median(getattr(each, name) for each in samples) for name in names}
+    cpu_us = statistics.median(each.cpu_us for each in samples)
+    return replace(
+        samples[0],
+        **middle,
+        cpu_s=cpu_us * max(1, middle["pieces"]) / 1e6,
+        refused=max(each.refused for each in samples),
+    )
+
+
+def _held(plan: Plan, programs: Programs, name: str, found: Found) -> int:
+    """The largest number of ``STEPS`` that a server holds: at most two runs for each halving."""
+    with workshop(programs) as shop:
+        service = shop.service()
+        if name == RELAY:
+            server = shop.relay(service)
+        else:
+            server = Server(BROKER, shop.broker(service), "call_tool")
+
+        def holds(streams: int) -> bool:
+            point = min(found.paced, key=lambda each: abs(each - streams), default=0)
+            direct = found.paced[point][DIRECT].lag_p99 if point else 2.0
+            options = {"pieces": plan.pieces, "window_ms": plan.held_window_ms}
+            for _ in range(2):
+                sample = shop.sample(server, streams, **options)
+                if (
+                    sample.lag_p99 - direct <= HELD_LAG_MS
+                    and sample.came >= HELD_PART
+                    and not sample.refused
+                ):
+                    return True
+            return False
+
+        low, high = -1, len(STEPS)
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if holds(STEPS[middle]) else (low, middle)
+        return STEPS[low] if low >= 0 else 0
+
+
+def _stalled(plan: Plan, programs: Programs) -> dict[str, tuple[Sample, Sample]]:
+    """Each server without and with a client that orders a long stream and does not read it."""
+    point = plan.stalled
+    options = {
+        "pieces": plan.pieces,
+        "window_ms": point.window_ms,
+        "settle_ms": plan.settle_ms,
+    }
+    with workshop(programs) as shop:
+        service = shop.service()
+        servers = [Server(BROKER, shop.broker(service), "call_tool"), shop.relay(service)]
+        pairs: dict[str, list[tuple[Sample, Sample]]] = {each.name: [] for each in servers}
+        for _ in range(point.repeats):
+            for each in servers:
+                without = shop.sample(each, point.streams, **options)
+                with_one = shop.sample(each, point.streams, stalled=1, **options)
+                pairs[each.name].append((without, with_one))
+    return {
+        name: (_median([pair[0] for pair in each]), _median([pair[1] for pair in each]))
+        for name, each in pairs.items()
+    }
+
+
+def _say(text: str) -> None:
+    print(f"measuring: {text}", file=sys.stderr, flush=True)
