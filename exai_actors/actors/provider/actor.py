@@ -77,6 +77,8 @@ if TYPE_CHECKING:
     from exai_actors.ports import Upstream
 
 FIRST_REPORT_S = 0.25
+REPORTS_REST = 20.0
+"""So many times as long as reports of places took none are made: they have 5 % of the time."""
 CHECK_EVERY_S = 30.0
 PERMIT_BITS = 40
 """The bits of a permit that number it within its incarnation; the others name the incarnation."""
@@ -288,6 +290,7 @@ class ProviderActor(LoopActor):
             self._counts.shared += 1
             if joined.upstream_call is None:
                 self._replies.enqueued(run)
+                self._report_places_of(joined, run)
             else:
                 self._replies.granted(run)
             return
@@ -303,7 +306,7 @@ class ProviderActor(LoopActor):
             self._start(call)
         else:
             self._replies.enqueued(run)
-            self._arm_refresh()
+            self._report_places_of(call, run)
             self._arm_wake(now)
             if self._dispatcher.displaced:
                 self._refuse_displaced()
@@ -459,7 +462,6 @@ class ProviderActor(LoopActor):
             call, failure, now, self._draw(), may_retry=call.live
         ):
             self._counts.retried += 1
-            self._arm_refresh()
         elif call.live:
             waits = BUSY in call.fallback_reasons and self._dispatcher.would_wait(
                 call, failure, now
@@ -581,18 +583,23 @@ class ProviderActor(LoopActor):
         self._pump()
         return problem
 
-    def _arm_refresh(self) -> None:
+    def _report_places_of(self, call: ProviderCall, run: RunCall) -> None:
+        if run.options.reports_progress:
+            self._dispatcher.positions.add(call)
+            self._arm_refresh(FIRST_REPORT_S)
+
+    def _arm_refresh(self, delay_s: float) -> None:
         if not self._refresh_armed:
             self._refresh_armed = True
-            self.schedule(FIRST_REPORT_S, RefreshQueue())
+            self.schedule(delay_s, RefreshQueue())
 
     def _report_positions(self) -> None:
-        now, dispatcher = self.now(), self._dispatcher
-        due = dispatcher.waits.positions_due(now, self._settings.progress_interval_s)
-        self._replies.positions(due, WaitExplainer(dispatcher.guards, now))
         self._refresh_armed = False
-        if self._dispatcher.queued:
-            self._arm_refresh()
+        now, dispatcher = self.now(), self._dispatcher
+        if dispatcher.positions.any():
+            due = dispatcher.positions.due(now, self._settings.progress_interval_s)
+            self._replies.positions(due, WaitExplainer(dispatcher.guards, now))
+            self._arm_refresh(max(FIRST_REPORT_S, (self.now() - now) * REPORTS_REST))
 
     def _check_invariants(self) -> None:
         # While it rests, requests may wait for nothing but its resumption.
@@ -601,6 +608,8 @@ class ProviderActor(LoopActor):
                 self._dispatcher, self.now(), self._settings.longest_call_s
             )
             self._counts.violations += log_violations(self._name, violations)
+        for pool in self._dispatcher.pools:
+            pool.queue.estimate_rates(self.now())
         self.schedule(CHECK_EVERY_S, CheckDue())
 
     def _session_down(self, session: SessionId) -> None:

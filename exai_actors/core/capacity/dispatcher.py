@@ -31,6 +31,7 @@ from exai_actors.core.capacity.explain_wait import WaitExplainer
 from exai_actors.core.capacity.flows import Flow
 from exai_actors.core.capacity.grant_guards import CLOSED, GrantGuards
 from exai_actors.core.capacity.pool import MAX_POOLS, Pool
+from exai_actors.core.capacity.position_reports import PositionReports
 from exai_actors.core.capacity.quarantine import Quarantine
 from exai_actors.core.capacity.refusals import Refusal, RefusalCause, Refusals
 from exai_actors.core.capacity.retry_policy import RetryBudget, judge
@@ -76,6 +77,7 @@ class Dispatcher(Generic[C]):
         "expired",
         "guards",
         "pools",
+        "positions",
         "retries",
         "settlement",
         "waits",
@@ -106,6 +108,7 @@ class Dispatcher(Generic[C]):
             account, self.guards, self.pools, self._quarantine
         )
         self._refusals: Refusals[C] = Refusals(self.guards, self.waits)
+        self.positions: PositionReports[C] = PositionReports(self.waits, self.pools)
         self.retries: RetryQueue[C] = RetryQueue()
         self.all_waiting: tuple[Sized, ...] = (
             *(pool.queue.queued for pool in self.pools),
@@ -382,7 +385,8 @@ class Dispatcher(Generic[C]):
             queue.put(call.flow, call.request, call, call.cost, now, call.priority)
             or self._displace(call, now)
         ):
-            return self._refusals.refusal(RefusalCause.FULL, reason, call, now)
+            last = len(queue) + 1
+            return self._refusals.refusal(RefusalCause.FULL, reason, call, now, last)
         if held and guards.model_opens_at(call, now) > now:
             queue.set_aside(call.flow.session, call.request)
         return "queued"
@@ -393,7 +397,8 @@ class Dispatcher(Generic[C]):
         while (displaced := queue.make_room(call.flow)) is not None:
             held = guards.model_block_reason(displaced, now)
             reason = guards.block_reason(displaced.pool, now) or held or BUSY
-            refusal = self._refusals.refusal(RefusalCause.DISPLACED, reason, displaced, now)
+            last = len(queue) + 1
+            refusal = self._refusals.refusal(RefusalCause.DISPLACED, reason, displaced, now, last)
             self.displaced.append((displaced, refusal))
             if queue.put(call.flow, call.request, call, call.cost, now, call.priority):
                 return True

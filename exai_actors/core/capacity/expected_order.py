@@ -21,6 +21,8 @@ T = TypeVar("T")
 GOLDEN = 0.618034
 """Multiples of it, without their whole parts, are spread evenly: the first newcomers' instants."""
 
+_BEFORE_ALL = 1 << 62
+
 _order = attrgetter("order")
 
 
@@ -32,13 +34,13 @@ class _Flow:
 
     __slots__ = ("cost", "expected", "flow", "newcomers", "real", "start")
 
-    def __init__(self, flow: Flow, usual_cost: float) -> None:
+    def __init__(self, flow: Flow, expected: int, usual_cost: float) -> None:
         self.flow = flow
         self.start = flow.tag.start
-        self.expected = len(flow.waiting)
+        self.expected = expected
         self.real: list[QueuedRequest] | None = None
         self.newcomers = 0
-        self.cost = flow.queued_cost / self.expected if self.expected else usual_cost
+        self.cost = flow.queued_cost / len(flow.waiting) if flow.waiting else usual_cost
 
     def look(self) -> int:
         """Look the real requests up, once; return how many more there are than expected."""
@@ -59,18 +61,42 @@ class _Flow:
 
 
 class _Tenant:
-    """A tenant and its sessions with requests, a heap by start tag."""
+    """A tenant and its sessions with requests, a heap by start tag.
 
-    __slots__ = ("flows", "inverse_weight", "start", "virtual_time")
+    Of many sessions only those that are looked at get a record.
+    """
 
-    def __init__(self, tenant: Tenant) -> None:
+    __slots__ = (
+        "_expected",
+        "_records",
+        "_usual_cost",
+        "flows",
+        "inverse_weight",
+        "start",
+        "virtual_time",
+    )
+
+    def __init__(self, tenant: Tenant, usual_cost: float) -> None:
         self.start = tenant.tag.start
         self.inverse_weight = tenant.inverse_weight
         self.virtual_time = tenant.sessions.virtual_time
-        self.flows: list[tuple[float, int, _Flow]] = []
+        self._expected = {flow: len(flow.waiting) for flow in tenant.flows.values() if flow.waiting}
+        self.flows = [
+            (flow.tag.start, flow.tag.stamp - _BEFORE_ALL, flow) for flow in self._expected
+        ]
+        heapq.heapify(self.flows)
+        self._usual_cost = usual_cost
+        self._records: dict[Flow, _Flow] = {}
+
+    def record(self, flow: Flow) -> _Flow:
+        found = self._records.get(flow)
+        if found is None:
+            expected = self._expected.get(flow, 0)
+            found = self._records[flow] = _Flow(flow, expected, self._usual_cost)
+        return found
 
 
-_Newcomer = tuple[float, int, float, _Flow, _Tenant]
+_Newcomer = tuple[float, int, float, Flow, _Tenant]
 """When it comes, a stamp, the time until the next one, its session and its tenant."""
 
 
@@ -91,21 +117,22 @@ def expected_order(
     while left > 0:
         instant = next(instants)
         while instant is not None and newcomers and newcomers[0][0] <= instant:
-            came, _, pause, each, mine = newcomers[0]
-            heapq.heapreplace(newcomers, (came + pause, next(stamps), pause, each, mine))
-            _come(each, mine, tenants, virtual_time, stamps)
+            came, _, pause, flow, mine = newcomers[0]
+            heapq.heapreplace(newcomers, (came + pause, next(stamps), pause, flow, mine))
+            _come(mine.record(flow), mine, tenants, virtual_time, stamps)
         if not tenants:
             break
         start, _, mine = tenants[0]
-        flow_start, _, each = mine.flows[0]
+        flow_start, _, flow = mine.flows[0]
+        each = mine.record(flow)
         left += each.look()
         virtual_time, mine.virtual_time = max(virtual_time, start), flow_start
         taken = each.take()
         cost = each.cost if taken is None else taken.cost
-        each.start = flow_start + cost * each.flow.inverse_weight
+        each.start = flow_start + cost * flow.inverse_weight
         mine.start = start + cost * mine.inverse_weight
         if each.waits():
-            heapq.heapreplace(mine.flows, (each.start, next(stamps), each))
+            heapq.heapreplace(mine.flows, (each.start, next(stamps), flow))
         else:
             heapq.heappop(mine.flows)
         if mine.flows:
@@ -125,17 +152,13 @@ def _line_up(
     tenants: list[tuple[float, int, _Tenant]] = []
     newcomers: list[_Newcomer] = []
     for tenant in queue.known_tenants():
-        mine = _Tenant(tenant)
+        mine = _Tenant(tenant, usual_cost)
         for number, flow in enumerate(tenant.flows.values()):
-            each = _Flow(flow, usual_cost)
-            if each.expected:
-                mine.flows.append((each.start, flow.tag.stamp - (1 << 62), each))
             if flow.rate > 0:
                 first = now + (number * GOLDEN % 1.0) / flow.rate
-                newcomers.append((first, next(stamps), 1 / flow.rate, each, mine))
-        heapq.heapify(mine.flows)
+                newcomers.append((first, next(stamps), 1 / flow.rate, flow, mine))
         if mine.flows:
-            tenants.append((mine.start, tenant.tag.stamp - (1 << 62), mine))
+            tenants.append((mine.start, tenant.tag.stamp - _BEFORE_ALL, mine))
     heapq.heapify(tenants)
     heapq.heapify(newcomers)
     return tenants, newcomers
@@ -144,7 +167,7 @@ def _line_up(
 def _come(
     each: _Flow,
     mine: _Tenant,
-    tenants: list[tuple[float, int, Any]],
+    tenants: list[tuple[float, int, _Tenant]],
     virtual_time: float,
     stamps: Iterator[int],
 ) -> None:
@@ -156,4 +179,4 @@ def _come(
     if not mine.flows:
         mine.start = max(mine.start, virtual_time)
         heapq.heappush(tenants, (mine.start, next(stamps), mine))
-    heapq.heappush(mine.flows, (each.start, next(stamps), each))
+    heapq.heappush(mine.flows, (each.start, next(stamps), each.flow))

@@ -72,10 +72,13 @@ class Refusals(Generic[C]):
         self._guards = guards
         self._waits = waits
 
-    def refusal(self, cause: RefusalCause, reason: str, call: C, now: float) -> Refusal:
-        """Refuse a call at the place in the queue that it would have had."""
+    def refusal(
+        self, cause: RefusalCause, reason: str, call: C, now: float, position: int | None = None
+    ) -> Refusal:
+        """Refuse a call at its place in the queue or, without one, at that it would have had."""
         queue = call.pool.queue
-        position = queue.rank(call.flow) + 1
+        if position is None:
+            position = queue.rank(call.flow) + 1
         wait_s = self._waits.wait_s(call.pool, position, now)
         # A large call waits longer before a gate than the usual one of the estimate, and a call of
         # a held model longer than others.
@@ -105,13 +108,17 @@ class Refusals(Generic[C]):
     def unservable(
         self, pool: Pool[C], now: float, retries: Iterable[C]
     ) -> Iterator[tuple[C, Refusal]]:
-        """Refuse waiting calls that the block outlasts, or whose route prefers another provider."""
+        """Refuse waiting calls that the block outlasts, or whose route prefers another provider.
+
+        All may be refused at the same time: their places are those in the order of arrival.
+        """
         guards = self._guards
         if guards.all_open:
             return
         pool_reason = guards.block_reason(pool, now)
         pool_opens_at = guards.expected_open_at(pool, now)
-        for call in (*pool.queue, *(call for call in retries if call.pool is pool)):
+        retrying = (call for call in retries if call.pool is pool)
+        for position, call in enumerate((*pool.queue, *retrying), start=1):
             reason = pool_reason or guards.model_block_reason(call, now)
             if not reason:
                 continue
@@ -119,4 +126,4 @@ class Refusals(Generic[C]):
             # The end of an operator's pause is unknown: it makes no call late.
             late = call.if_busy is IfBusy.WAIT_IN_TIME and call.deadline <= opens_at < inf
             if late or leaves_for(reason, call.fallback_reasons, would_wait=True):
-                yield call, self.refusal(RefusalCause.CLOSED, reason, call, now)
+                yield call, self.refusal(RefusalCause.CLOSED, reason, call, now, position)

@@ -29,7 +29,6 @@ class ScheduledCall(msgspec.Struct, gc=False, eq=False, kw_only=True):
     attempt again. For one of ``fallback_reasons`` the session prefers a refusal and another
     provider to waiting here. ``gate_charge``, ``is_probe`` (of the circuit) and ``probed_holds``
     belong to the attempt in flight.
-    ``position_reported_at`` is None before the first report and inf after the last one.
     """
 
     flow: Flow
@@ -51,7 +50,6 @@ class ScheduledCall(msgspec.Struct, gc=False, eq=False, kw_only=True):
     gate_charge: Charge | None = None
     is_probe: bool = False
     probed_holds: tuple[Hold, ...] = ()
-    position_reported_at: float | None = None
     model: str = ""
 
     @property

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from math import inf
 from typing import Generic, TypeVar
 
 from exai_actors.core.calls import IfBusy, UpstreamFailure
@@ -91,8 +90,6 @@ class Settlement(Generic[C]):
             or not self._budget.take(now)
         ):
             return False
-        # Its client knows that the call runs: no position is reported for a retry.
-        call.position_reported_at = inf
         self._retries.put(call, retry_at)
         return True
 
@@ -113,7 +110,6 @@ class Settlement(Generic[C]):
         call.is_probe = False
         self._guards.on_other_failure(call, now, of_service=False)
         call.resends += 1
-        call.position_reported_at = inf
         self._retries.put(call, now)
 
     def _charge_failure(

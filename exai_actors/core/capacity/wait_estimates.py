@@ -33,20 +33,6 @@ class WaitEstimates(Generic[C]):
         self._pools = pools
         self._quarantine = quarantine
 
-    def positions_due(self, now: float, every_s: float) -> Iterator[tuple[int, float | None, C]]:
-        """The queued calls whose position was not reported for ``every_s``.
-
-        Yields the position from 1, the estimated wait in seconds (None if unknown) and the call,
-        and notes the report.
-        """
-        for pool in self._pools:
-            if any(_is_due(call, now, every_s) for call in pool.queue):
-                for place in self.in_line(pool, now):
-                    call = place[2]
-                    if _is_due(call, now, every_s):
-                        call.position_reported_at = now
-                        yield place
-
     def in_line(self, pool: Pool[C], now: float) -> Iterator[tuple[int, float | None, C]]:
         """The queued calls in the order of service: position, estimated wait, and call.
 
@@ -92,8 +78,3 @@ class WaitEstimates(Generic[C]):
         if permit_s is None:
             return blocked_s or None
         return blocked_s + permit_s
-
-
-def _is_due(call: ScheduledCall, now: float, every_s: float) -> bool:
-    reported_at = call.position_reported_at
-    return reported_at is None or now - reported_at >= every_s

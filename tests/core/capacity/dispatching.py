@@ -114,6 +114,11 @@ class Bench:
                 )
         self.now = end
 
+    def in_line(self) -> list[tuple[int, float | None, ScheduledCall]]:
+        """The queued calls with their places and predicted waits."""
+        pools, waits = self.dispatcher.pools, self.dispatcher.waits
+        return [place for pool in pools for place in waits.in_line(pool, self.now)]
+
     @property
     def in_flight(self) -> int:
         return sum(pool.ledger.in_flight for pool in self.dispatcher.pools)

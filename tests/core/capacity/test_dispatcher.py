@@ -642,15 +642,10 @@ def test_positions_and_estimates_follow_from_the_ages_of_the_calls() -> None:
     bench.admit("c")
     bench.admit("d")
     bench.admit("e", "other")
-    reported = {
-        call.request.text: (position, wait)
-        for position, wait, call in bench.dispatcher.waits.positions_due(4.0, 8.0)
-    }
+    reported = {call.request.text: (position, wait) for position, wait, call in bench.in_line()}
     # b has held its permit for as long as a did, and will end soon; c has just started.
     assert sorted(reported.values()) == [(1, 1.0), (2, 4.0)]
     assert set(reported) == {"d", "e"}
-    assert list(bench.dispatcher.waits.positions_due(11.0, 8.0)) == []
-    assert len(list(bench.dispatcher.waits.positions_due(12.0, 8.0))) == 2
 
 
 @pytest.mark.parametrize("never", [SetLimit(0), SetReserve(2), SetReserve(9)])
@@ -664,7 +659,7 @@ def test_no_wait_is_estimated_without_a_permit_of_its_own(
     bench.complete("a")
     apply_change(bench.dispatcher, never, "test", bench.now)
     assert bench.admit("b", deadline=5.0) == "queued"
-    ((position, wait, _),) = bench.dispatcher.waits.positions_due(bench.now, 1.0)
+    ((position, wait, _),) = bench.in_line()
     assert (position, wait) == (1, None)
 
 
@@ -679,14 +674,14 @@ def test_estimates_leave_out_reserved_and_quarantined_permits() -> None:
     bench.admit("c")
     bench.abort("gone", rest_s=60.0)
     bench.admit("d")
-    waits = [wait for _, wait, _ in bench.dispatcher.waits.positions_due(bench.now, 1.0)]
+    waits = [wait for _, wait, _ in bench.in_line()]
     assert waits == [4.0, 8.0]
 
 
 def test_no_wait_is_estimated_before_the_first_call_has_ended() -> None:
     bench = Bench(limit=0)
     bench.admit("a")
-    ((position, wait, _),) = bench.dispatcher.waits.positions_due(0.0, 1.0)
+    ((position, wait, _),) = bench.in_line()
     assert (position, wait) == (1, None)
 
 

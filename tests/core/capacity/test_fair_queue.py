@@ -20,6 +20,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from exai_actors.core.capacity import fair_queue
 from exai_actors.core.capacity.fair_queue import FairQueue
 from exai_actors.core.capacity.flows import Flow
 from exai_actors.core.capacity.virtual_time import StartTimeClock, VirtualTag
@@ -485,6 +486,21 @@ def test_a_new_request_is_behind_those_of_its_tenant_that_are_served_earlier() -
     assert queue.rank(new) == 1, "its session has had nothing, so only the one before it"
     queue.put(new, RequestKey("new"), "new", 10.0, 0.0)
     assert queue.rank(new) == 3, "its own, and two of the other session"
+
+
+def test_the_place_of_a_request_among_many_sessions_is_estimated_from_a_sample(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    queue: FairQueue[int] = FairQueue(10_000, max_wait_s=1e9)
+    for number in range(6_000):
+        # Some sessions have one request, others five, and their costs differ.
+        flow = queue.flow(SessionId(f"s{number % 1_999 // (1 + number % 5)}"), DEFAULT_TENANT)
+        assert queue.put(flow, RequestKey(str(number)), number, 5.0 + number % 7, 0.0)
+    some = [queue.flow(SessionId(f"s{number}"), DEFAULT_TENANT) for number in (3, 300, 900, 5000)]
+    estimates = [queue.rank(flow) for flow in some]
+    monkeypatch.setattr(fair_queue, "SAMPLED_SESSIONS", 10_000)
+    for flow, estimate in zip(some, estimates, strict=True):
+        assert estimate == pytest.approx(queue.rank(flow), rel=0.1)
 
 
 def test_owners_keep_their_order_through_many_changes_of_their_turn() -> None:

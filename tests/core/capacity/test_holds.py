@@ -135,7 +135,7 @@ def test_a_position_of_a_held_model_comes_with_the_wait_for_its_hold() -> None:
     bench = bench_of()
     hold(bench, "big", 100.0, "big", holder=MODEL)
     bench.admit("b", model="big")
-    ((position, wait_s, call),) = bench.dispatcher.waits.positions_due(bench.now, 1.0)
+    ((position, wait_s, call),) = bench.in_line()
     assert (position, call.request.text) == (1, "b")
     assert wait_s == pytest.approx(100.0)
 
@@ -371,3 +371,29 @@ def test_a_probe_of_the_account_that_a_models_limit_refuses_is_followed_by_anoth
     bench.admit("next", model="small")
     bench.fail("probe", FailureKind.RATE_LIMITED, retry_after=HOUR, holder=MODEL)
     assert bench.granted == ["a", "probe", "next"]
+
+
+def test_refusing_many_waiting_calls_takes_no_walk_for_each(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bench = bench_of(limit=1, session_queue=1000)
+    bench.admit("first")
+    for number in range(100):
+        bench.admit(f"w{number}", f"s{number}", deadline=20.0)
+    bench.fail("first", FailureKind.RATE_LIMITED, retry_after=60.0)
+    monkeypatch.setattr(type(bench.dispatcher.pools[0].queue), "rank", None)
+    refused = bench.dispatcher.refuse_unservable(bench.now)
+    assert [refusal.position for _, refusal in refused] == list(range(1, 101))
+
+
+def test_refusing_one_for_a_full_queue_takes_no_walk(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = bench_of(limit=0, queue=4)
+    for number in range(4):
+        bench.admit(f"w{number}", f"s{number % 2}")
+    monkeypatch.setattr(type(bench.dispatcher.pools[0].queue), "rank", None)
+    refusal = bench.admit("beyond", "s0")
+    assert isinstance(refusal, Refusal)
+    assert (refusal.queued, refusal.position) == (4, 5)
+    assert bench.admit("other", "s2") == "queued"
+    ((_, displaced),) = bench.dispatcher.displaced
+    assert displaced.position == 4
