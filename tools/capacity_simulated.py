@@ -153,7 +153,9 @@ class Simulation:
         served.calls += 1
         if self._fair:
             self._dispatcher.release(scheduled.permit)
-            self._dispatcher.settlement.completed(scheduled, prompt + completion, cost, now)
+            self._dispatcher.settlement.completed(
+                scheduled, prompt + completion, cost, now, now - scheduled.granted_at
+            )
         self._pump(now)
         if client.outstanding:
             self._arrive(client, now)
@@ -241,7 +243,7 @@ def rate_gate(per_minute: int, hours: float, seed: int = 0) -> GateUse:
         while running and running[0][0] <= now:
             _, permit, scheduled = heapq.heappop(running)
             dispatcher.release(permit)
-            dispatcher.settlement.completed(scheduled, 20, 30, now)
+            dispatcher.settlement.completed(scheduled, 20, 30, now, now - scheduled.granted_at)
         for scheduled in dispatcher.pump(now):
             _begin(scheduled, now, grants, running, chance)
         now = min(comes_at, dispatcher.wake_at(now), running[0][0] if running else end, end)
@@ -316,7 +318,9 @@ class _Waiting:
             self._now += 0.001
             scheduled = self._running.popleft()
             self._dispatcher.release(scheduled.permit)
-            self._dispatcher.settlement.completed(scheduled, 20, 30, self._now)
+            self._dispatcher.settlement.completed(
+                scheduled, 20, 30, self._now, self._now - scheduled.granted_at
+            )
             self._running.extend(self._dispatcher.pump(self._now))
             self._ask(scheduled.flow.session)
 

@@ -202,7 +202,9 @@ class Simulation:
         self._dispatcher.release(call.record.permit)
         tokens = TOKENS_PER_S * call.seconds
         cost = 200.0 + COMPLETION_WEIGHT * tokens
-        self._dispatcher.settlement.completed(call.record, 200.0 + tokens, cost, now)
+        self._dispatcher.settlement.completed(
+            call.record, 200.0 + tokens, cost, now, now - call.record.granted_at
+        )
         self._awaited[call.agent] -= 1
         if not self._awaited[call.agent] and not self._load.bursts:
             self._arrive_later(call.agent, now)

@@ -320,6 +320,8 @@ class Tree:
             draw=self._randomness.draw,
             path=paths.provider_path(name),
             supervisor=PathRef(self.system, paths.PROVIDERS),
+            # All that may wait for it may come at the same time.
+            mailbox_limit=max(ProviderActor.mailbox_limit, parts.settings.capacity.queue),
         )
 
     def _spawn_session(self, record: SessionRecord) -> LoopRef[SessionActor]:

@@ -70,7 +70,8 @@ class UpstreamEnded(msgspec.Struct, frozen=True, gc=False):
 
     ``hold_s`` is how long the service wants no further call, if its answer says so.
     ``cut_off``: our side closed the connection before the service had finished the call, so the
-    service may count it for a little longer.
+    service may count it for a little longer. ``ended_at`` is when that was seen, in monotonic
+    seconds; None: now.
     """
 
     refusable: ClassVar[bool] = False
@@ -78,6 +79,7 @@ class UpstreamEnded(msgspec.Struct, frozen=True, gc=False):
     result: UpstreamResult
     hold_s: float | None = None
     cut_off: bool = False
+    ended_at: float | None = None
 
 
 class ModelsListed(msgspec.Struct, frozen=True, gc=False):

@@ -27,6 +27,7 @@ from exai_actors.messages.session import (
     Refused,
     SessionMessage,
 )
+from exai_actors.runtime import LoopActor
 from exai_actors.testing.probe import Probe
 from exai_actors.testing.tree import ManualTree
 from tests.actors.left_over import left_in_provider, provider_of
@@ -484,3 +485,76 @@ def test_the_time_that_a_permit_is_held_for_a_slow_consumer_counts_in_its_share(
     served = [call.prompt for call in provider.upstream.calls]
     # The stall took as long as ten calls; the other session gets them first.
     assert served[1:9] == ["quick"] * 8
+
+
+class Computing(LoopActor):
+    """Takes as long over a message as it says."""
+
+    def __init__(self, tree: ManualTree) -> None:
+        super().__init__()
+        self._tree = tree
+
+    def on_receive(self, message: float) -> None:
+        self._tree.driver.pass_time(message)
+
+
+def mean_service_s(provider: Provider) -> float | None:
+    return provider.tree.statistics().mean_service_s
+
+
+def ended_after(provider: Provider, name: str, seconds: float) -> None:
+    """A call that its service answers in so many seconds."""
+    provider.run(name)
+    provider.tree.advance(seconds)
+    provider.upstream.calls[-1].complete()
+    provider.tree.settle()
+
+
+def test_an_end_counts_from_when_it_was_seen_not_from_when_it_was_handled() -> None:
+    provider = Provider()
+    provider.run("a")
+    call = provider.upstream.calls[0]
+    provider.tree.advance(3.0)
+    answer = Completion("done", "moon", "stop", None)
+    call.reply_to.tell(UpstreamEnded(call.permit, answer, ended_at=1.0))
+    provider.tree.settle()
+    assert mean_service_s(provider) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("before_s", "stall_s", "after_s", "expected"),
+    [
+        pytest.param(0.1, 0.5, 0.0, 1.0, id="ended during a stall, perhaps"),
+        pytest.param(0.1, 0.5, 0.3, 1.0, id="seen when the stall was made up for"),
+        pytest.param(0.1, 0.5, 2.0, 1.8, id="ended long after it"),
+        pytest.param(9.5, 0.5, 0.0, 5.5, id="a stall that matters little"),
+        pytest.param(0.1, 0.04, 0.0, 0.57, id="nothing was slow"),
+    ],
+)
+def test_a_slow_loop_is_not_taken_for_a_slow_service(
+    before_s: float, stall_s: float, after_s: float, expected: float
+) -> None:
+    provider = Provider()
+    ended_after(provider, "usual", 1.0)
+    computing = provider.tree.system.spawn(Computing, provider.tree, path="/computing")
+    provider.tree.settle()
+    provider.run("a")
+    provider.tree.advance(before_s)
+    computing.tell(stall_s)
+    provider.tree.settle()
+    provider.tree.advance(after_s)
+    provider.upstream.calls[-1].complete()
+    provider.tree.settle()
+    assert mean_service_s(provider) == pytest.approx(expected)
+
+
+def test_as_many_requests_as_its_queue_holds_may_come_at_the_same_time() -> None:
+    provider = Provider(queue=10_100, session_queue=10_100)
+    options, probe = CallOptions(), Probe[SessionMessage]("all")
+    call = ChatCall("moon", (ChatMessage("user", "hi"),))
+    actor = provider.tree.actor("/providers/kimi")
+    offers = [
+        actor.offer(RunCall(RequestKey(str(number)), SESSION, call, options, probe))
+        for number in range(10_100)
+    ]
+    assert set(offers) == {"accepted"}

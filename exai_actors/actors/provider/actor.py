@@ -391,12 +391,17 @@ class ProviderActor(LoopActor):
         call.upstream_call = None
         # There is nothing here to settle a call with that an earlier incarnation started.
         if call.attempts:
-            self._figures.services.add(now - call.granted_at)
+            ended_at, granted_at = message.ended_at or now, call.granted_at
+            held_s: float | None = ended_at - granted_at
+            self._figures.services.add(ended_at - granted_at)
+            stall = self.system.scheduler.stall
+            if granted_at < stall.ended and stall.hides(granted_at, ended_at):
+                held_s = None
             if call.stalled_s or call.full:
                 self._charge_stall(call, now)
             match message.result:
                 case Completion():
-                    self._completed(call, message.result, now)
+                    self._completed(call, message.result, now, held_s)
                 case UpstreamFailure():
                     self._failed(call, message.result, now)
                 case Aborted():
@@ -420,7 +425,9 @@ class ProviderActor(LoopActor):
         """How long a permit rests until the service has noticed the closed connection."""
         return abort_rest_s(self._settings.capacity.quarantine_s, self._upstream.round_trip_s)
 
-    def _completed(self, call: ProviderCall, completion: Completion, now: float) -> None:
+    def _completed(
+        self, call: ProviderCall, completion: Completion, now: float, held_s: float | None
+    ) -> None:
         self._counts.completed += 1
         prompt, answer = self._estimator.learn(
             call.run.call.model,
@@ -430,7 +437,7 @@ class ProviderActor(LoopActor):
             len(completion.text),
         )
         cost = prompt + COMPLETION_WEIGHT * answer
-        self._dispatcher.settlement.completed(call, prompt + answer, cost, now)
+        self._dispatcher.settlement.completed(call, prompt + answer, cost, now, held_s)
         flow = call.flow
         used = flow.used
         if used is None or now >= used.until or call.model != flow.used_model:

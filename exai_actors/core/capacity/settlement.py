@@ -36,11 +36,17 @@ class Settlement(Generic[C]):
         self._budget = budget
         self._retries = retries
 
-    def completed(self, call: C, tokens: float, cost: float, now: float) -> None:
-        """Settle an answered call with its real ``tokens`` and ``cost``."""
+    def completed(
+        self, call: C, tokens: float, cost: float, now: float, held_s: float | None
+    ) -> None:
+        """Settle an answered call with its real ``tokens`` and ``cost``.
+
+        ``held_s`` is how long the service took; None if it is not known well.
+        """
         pool, account = call.pool, self._account
         pool.queue.settle(call.flow, call.cost, cost, call.inverse_weight)
-        pool.service_time.observe(now - call.granted_at)
+        if held_s is not None:
+            pool.service_time.observe(held_s)
         if account.hold.refusals_in_a_row or account.model_holds or call.probed_holds:
             self._guards.on_answer(call, now)
         if call.gate_charge is not None:

@@ -197,7 +197,8 @@ class HttpCall:
         if isinstance(result, UpstreamFailure):
             result = self._discreet(result)
         cut_off = self._unfinished and self.is_connected and not isinstance(result, Completion)
-        end = UpstreamEnded(self.permit, result, self._hold_s, cut_off)
+        ended_at = time.monotonic()
+        end = UpstreamEnded(self.permit, result, self._hold_s, cut_off, ended_at)
         self.reply_to.tell(end)
         if error is not None:
             log_unexpected(error, self._service)

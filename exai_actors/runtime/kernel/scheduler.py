@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from exai_actors.runtime.kernel import lifecycle
 from exai_actors.runtime.kernel.cell import (
@@ -29,6 +29,23 @@ from exai_actors.runtime.kernel.signals import ExitReason
 
 # None is a message like any other.
 NO_MESSAGE = object()
+
+
+class Stall(NamedTuple):
+    """A time in which the loop did nothing else, in the driver's seconds."""
+
+    began: float
+    ended: float
+
+    def hides(self, since: float, until: float) -> bool:
+        """Whether something that began at ``since`` and was seen to end at ``until`` may have ended
+        during this time, so that its length is not known to a tenth.
+
+        The ends of this time are seen for as long after it as it lasted.
+        """
+        length = self.ended - self.began
+        return since < self.ended and until - self.ended < length > (until - since) / 10
+
 
 Pick = Callable[[Sequence[ActorCell]], int]
 
@@ -60,6 +77,8 @@ class Scheduler:
         self.ready: deque[ActorCell] = deque()
         self.armed = False
         """Whether a turn is under way or requested. Senders look at it after they appended."""
+        self.stall = Stall(0.0, 0.0)
+        """The last time for which a slow handler kept everything else waiting."""
         self._interrupt: KeyboardInterrupt | None = None
         self._batch: list[Any] = []
         """The messages of the present batch, if it is not a single plain one."""
@@ -258,6 +277,7 @@ class Scheduler:
     def _report_slow(
         self, cell: ActorCell, seconds: float, messages: int, names: tuple[str, ...]
     ) -> None:
+        self.stall = Stall(self.clock - seconds, self.clock)
         self._events.publish(
             SlowHandler(
                 time=self.clock,

@@ -69,7 +69,9 @@ class Bench:
     def complete(self, name: str, tokens: float = 10.0) -> None:
         """Complete a running call."""
         call = self._released(name)
-        self.dispatcher.settlement.completed(call, tokens, tokens, self.now)
+        self.dispatcher.settlement.completed(
+            call, tokens, tokens, self.now, self.now - call.granted_at
+        )
         self.pump()
 
     def fail(

@@ -237,7 +237,9 @@ class CapacityMachine(RuleBasedStateMachine):
     @rule(data=st.data(), tokens=st.floats(1, 1000))
     def complete(self, data: st.DataObject, tokens: float) -> None:
         call = self.released(data)
-        self.dispatcher.settlement.completed(call, tokens, tokens, self.now)
+        self.dispatcher.settlement.completed(
+            call, tokens, tokens, self.now, self.now - call.granted_at
+        )
         self.judge(call.request.text, True)
         self.end(call, "completed")
         self.pump()
@@ -456,7 +458,7 @@ class CapacityMachine(RuleBasedStateMachine):
             assert self.dispatcher.withdraw(call.flow.session, call.request) is call
         for call in self.running.values():
             assert self.dispatcher.release(call.permit) is call
-            self.dispatcher.settlement.completed(call, 1.0, 1.0, self.now)
+            self.dispatcher.settlement.completed(call, 1.0, 1.0, self.now, 1.0)
         for permit in self.adopted:
             assert self.dispatcher.release(permit) is not None
         self.now += MAX_REST_S
