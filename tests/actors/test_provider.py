@@ -10,6 +10,7 @@ from exai_actors.core.calls import (
     CallOptions,
     ChatCall,
     ChatMessage,
+    Completion,
     FailureKind,
     IfBusy,
 )
@@ -17,7 +18,13 @@ from exai_actors.core.capacity.changes import Pause, Reopen, SetLimit
 from exai_actors.core.capacity.settings import CapacitySettings, CircuitSettings, RetrySettings
 from exai_actors.core.session.pieces import Pieces
 from exai_actors.ids import RequestKey, SessionId
-from exai_actors.messages.provider import CancelCall, PauseStream, ResumeStream, RunCall
+from exai_actors.messages.provider import (
+    CancelCall,
+    PauseStream,
+    ResumeStream,
+    RunCall,
+    UpstreamEnded,
+)
 from exai_actors.messages.session import (
     Completed,
     Enqueued,
