@@ -9,7 +9,7 @@ from typing import Protocol
 
 import msgspec
 
-from exai_actors.core.calls import ChatCall
+from exai_actors.core.calls import UpstreamRequest
 from exai_actors.core.pieces import PieceSink as PieceSink  # noqa: PLC0414
 from exai_actors.core.trace_context import TraceContext
 from exai_actors.ids import PermitId
@@ -70,6 +70,31 @@ class Outbox(Protocol):
         """Drop the socket without a closing handshake."""
 
 
+class Responder(Protocol):
+    """The response to one HTTP request.
+
+    Its exchange's actor gets OutboxHigh and OutboxLow when the client does not keep up, and
+    SocketClosed when it has left; neither after the end. Calls after the end do nothing.
+    """
+
+    def respond(self, status: int, fields: tuple[tuple[str, str], ...], body: bytes) -> None:
+        """Send a whole response."""
+
+    def begin(
+        self, status: int, fields: tuple[tuple[str, str], ...], length: int | None = None
+    ) -> None:
+        """Send the head of a response; the length of its body may be known."""
+
+    def write(self, data: bytes) -> None:
+        """Send a piece of the body. Raises ValueError if it exceeds the announced length."""
+
+    def end(self) -> None:
+        """The response is complete."""
+
+    def abort(self) -> None:
+        """Break off: the client must not take this for a whole response."""
+
+
 class UpstreamCall(Protocol):
     """A started call. All methods are idempotent, and have no effect after its end."""
 
@@ -96,7 +121,7 @@ class Upstream(Protocol):
     def start(
         self,
         permit: PermitId,
-        call: ChatCall,
+        call: UpstreamRequest,
         reply_to: Recipient[ProviderMessage],
         *,
         sink: PieceSink | None = None,

@@ -125,7 +125,7 @@ class BrokerActor(LoopActor):
             case RotateToken():
                 self._rotate(message)
             case ProviderModels(provider, models):
-                self._directory.publish(self._directory.routing.with_models(provider, models))
+                self._directory.publish(self._directory.everything.with_models(provider, models))
             case SessionFinishes(session):
                 self._table.finishes(session)
             case SessionFinished(session):
@@ -146,7 +146,7 @@ class BrokerActor(LoopActor):
         """Find out what has happened since the earlier incarnation failed."""
         for provider in self._board.statistics().providers:
             name = ProviderName(provider.name)
-            self._directory.publish(self._directory.routing.with_models(name, provider.models))
+            self._directory.publish(self._directory.everything.with_models(name, provider.models))
         living = self._find_connections()
         for connection_id, connection in living.items():
             self._connection_opened(connection_id, connection)

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import get_args
 
 from exai_actors.actors.awaited_providers import AwaitedProviders
 from exai_actors.actors.statistics_board import StatisticsBoard
+from exai_actors.core.families import Family
 from exai_actors.core.routing import RoutingTable
 from exai_actors.core.tools.table import ToolDescription, describe_tools
 from exai_actors.ids import ProviderName
 from exai_actors.runtime import PathRef
 
+_CHAT: frozenset[Family] = frozenset(("chat",))
+
 
 class Directory:
-    """The routing table, the tools that depend on it, and the providers by path.
+    """The routing tables, the tools that depend on them, and the providers by path.
+
+    ``everything`` has all providers, ``by_family`` for each family those of which it is one
+    (``families``), and ``routing`` those for chat completions.
 
     ``board`` has the state of each actor at the moment. The providers in ``finish_on_disconnect``
     finish the requests of clients that are gone. ``awaited`` has the sessions that wait for a
@@ -23,6 +30,9 @@ class Directory:
     __slots__ = (
         "awaited",
         "board",
+        "by_family",
+        "everything",
+        "families",
         "finish_on_disconnect",
         "providers",
         "routing",
@@ -37,17 +47,28 @@ class Directory:
         board: StatisticsBoard,
         awaited: AwaitedProviders,
         finish_on_disconnect: frozenset[ProviderName] = frozenset(),
+        families: Mapping[ProviderName, frozenset[Family]] | None = None,
     ) -> None:
+        self.families = families or dict.fromkeys(providers, _CHAT)
         self.providers = providers
         self.finish_on_disconnect = finish_on_disconnect
         self.board = board
         self.awaited = awaited
         self.statistics = board.statistics
+        self.everything: RoutingTable
+        self.by_family: Mapping[Family, RoutingTable]
         self.routing: RoutingTable
         self.tools: tuple[ToolDescription, ...]
         self.publish(routing)
 
     def publish(self, routing: RoutingTable) -> None:
-        """Replace the routing table, and the tools with it. Only the broker actor does this."""
-        self.routing = routing
+        """Replace the routing tables, and the tools with them. Only the broker actor does this."""
+        self.everything = routing
+        self.by_family = {
+            family: routing.only(
+                frozenset(name for name, served in self.families.items() if family in served)
+            )
+            for family in get_args(Family)
+        }
+        self.routing = routing = self.by_family["chat"]
         self.tools = describe_tools(routing.models())

@@ -8,6 +8,7 @@ from typing import Generic, TypeVar
 
 from exai_actors.actors.connection.actor import ConnectionActor
 from exai_actors.actors.explanations import Explanations
+from exai_actors.actors.http_exchange.actor import HttpExchangeActor
 from exai_actors.actors.log import shown
 from exai_actors.actors.provider.actor import ProviderActor
 from exai_actors.actors.provider.places import Place
@@ -80,7 +81,7 @@ class Overview:
         """All sessions, the oldest first."""
         return States(self._system.behaviours(SessionActor), lambda actor: actor.view.state())
 
-    def connections(self) -> States[ConnectionActor, ConnectionState]:
+    def connections(self) -> States[ConnectionActor | HttpExchangeActor, ConnectionState]:
         """All connections, the oldest first."""
         sessions = {
             connection: actor
@@ -88,13 +89,17 @@ class Overview:
             for connection in actor.connections
         }
 
-        def state(actor: ConnectionActor) -> ConnectionState:
+        def state(actor: ConnectionActor | HttpExchangeActor) -> ConnectionState:
             session = sessions.get(actor.connection_id)
             if session is None:
                 return actor.state("", "")
             return actor.state(session.tenant, shown(session.session_id))
 
-        return States(self._system.behaviours(ConnectionActor), state)
+        actors: list[ConnectionActor | HttpExchangeActor] = [
+            *self._system.behaviours(ConnectionActor),
+            *self._system.behaviours(HttpExchangeActor),
+        ]
+        return States(actors, state)
 
     def requests(self) -> RequestStates:
         """The requests without an outcome: those at providers in the order of service, and those
@@ -163,7 +168,8 @@ class Overview:
 
     def connection(self, connection: str) -> ConnectionState | None:
         """The connection of this name."""
-        actor = self._at(f"/connections/{connection}", ConnectionActor)
+        path = f"/connections/{connection}"
+        actor = self._at(path, ConnectionActor) or self._at(path, HttpExchangeActor)
         return None if actor is None else actor.state("", "")
 
     def request(self, key: str) -> RequestState | None:

@@ -9,6 +9,7 @@ import random
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from exai_actors.actors import paths
 from exai_actors.actors.admissions import Admissions, SessionRecord
@@ -18,6 +19,8 @@ from exai_actors.actors.connection.actor import ConnectionActor
 from exai_actors.actors.connection.settings import ConnectionSettings
 from exai_actors.actors.crash_report import CrashReport
 from exai_actors.actors.directory import Directory
+from exai_actors.actors.http_exchange.actor import HttpExchangeActor, RelayedExchange
+from exai_actors.actors.http_exchange.settings import ExchangeSettings
 from exai_actors.actors.memory_board import MemoryBoard
 from exai_actors.actors.nurseries import (
     ProviderNursery,
@@ -37,17 +40,19 @@ from exai_actors.actors.statistics_board import StatisticsBoard
 from exai_actors.core import error_bodies
 from exai_actors.core.authentication import Authenticator, Identity
 from exai_actors.core.capacity.account import Account
+from exai_actors.core.families import Family
 from exai_actors.core.places import Places
 from exai_actors.core.restarts import RestartBudget
 from exai_actors.core.routing import RoutingTable
 from exai_actors.core.session.table import SessionTable
 from exai_actors.core.supervision.specs import SupervisorSpec
 from exai_actors.core.supervision.supervision import GiveUp
+from exai_actors.core.wrong_tokens import WrongToken
 from exai_actors.errors import ErrorBody
 from exai_actors.ids import ConnectionId, ProviderName, SessionId
 from exai_actors.messages.broker import ConnectionOpened, DrainBroker, SessionGone
 from exai_actors.messages.connection import BrokerFailed
-from exai_actors.ports import Clock, Outbox, Peer, Upstream
+from exai_actors.ports import Clock, Outbox, Peer, Responder, Upstream
 from exai_actors.runtime import (
     ActorSystem,
     Exit,
@@ -62,6 +67,8 @@ from exai_actors.runtime import (
     place_of,
     stop_in_order,
 )
+
+_EXCHANGE = ExchangeSettings()
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,13 +121,15 @@ class Tree:
         listeners: Listeners,
         randomness: Randomness,
         restarts: RestartSettings | None = None,
+        exchange_settings: ExchangeSettings = _EXCHANGE,
+        families: Mapping[ProviderName, frozenset[Family]] | None = None,
     ) -> None:
         self.system = system
         self.board = StatisticsBoard(version, system.driver.now, self._count_dead_letters)
         provider_refs = {name: PathRef(system, paths.provider_path(name)) for name in providers}
         self.awaited = AwaitedProviders(provider_refs)
         self.directory = Directory(
-            routing, provider_refs, self.board, self.awaited, finish_on_disconnect
+            routing, provider_refs, self.board, self.awaited, finish_on_disconnect, families
         )
         self.memory_board = MemoryBoard()
         self.request_board = RequestBoard()
@@ -139,6 +148,7 @@ class Tree:
         self._providers = providers
         self._session_settings = session_settings
         self._connection_settings = connection_settings
+        self._exchange_settings = exchange_settings
         self._listeners = listeners
         self._randomness = randomness
         self._restarts = restarts or RestartSettings()
@@ -230,9 +240,40 @@ class Tree:
             ref.tell_system(BrokerFailed())
         return ref
 
-    def connections(self) -> dict[ConnectionId, LoopRef[ConnectionActor]]:
-        """The living connections."""
-        found: dict[ConnectionId, LoopRef[ConnectionActor]] = {}
+    def open_exchange(
+        self, peer: Peer, exchange: RelayedExchange, responder: Responder
+    ) -> LoopRef[HttpExchangeActor]:
+        """Spawn an actor for a request over HTTP; loop thread only."""
+        self._connections += 1
+        connection_id = ConnectionId(f"http-{self._connections}")
+        ref = self.system.spawn(
+            HttpExchangeActor,
+            connection_id=connection_id,
+            peer=peer,
+            exchange=exchange,
+            responder=responder,
+            settings=self._exchange_settings,
+            directory=self.directory,
+            broker=self.broker,
+            request_board=self.request_board,
+            path=paths.connection_path(connection_id),
+            supervisor=self._connection_supervisor,
+        )
+        self.broker.tell_system(ConnectionOpened(connection_id, ref))
+        if self._failed:
+            ref.tell_system(BrokerFailed())
+        return ref
+
+    def identify(self, token: str | None, address: str) -> Identity | WrongToken:
+        """The owner of an access token; one that is wrong is counted. Loop thread only."""
+        identity = self._admissions.authenticator.identify(token)
+        if identity is not None:
+            return identity
+        return self._admissions.wrong_tokens.note(address, self.system.driver.now())
+
+    def connections(self) -> dict[ConnectionId, LoopRef[Any]]:
+        """The living connections, and exchanges over HTTP."""
+        found: dict[ConnectionId, LoopRef[Any]] = {}
         for path in self.system.paths():
             connection_id = paths.connection_at(path)
             if connection_id is not None and (ref := self.system.resolve(path)) is not None:

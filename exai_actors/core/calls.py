@@ -7,6 +7,8 @@ from typing import Literal, final
 
 import msgspec
 
+from exai_actors.core.families import Family
+from exai_actors.core.pieces import RelaySink
 from exai_actors.core.trace_context import TraceContext
 from exai_actors.errors import ErrorBody
 from exai_actors.ids import RequestKey
@@ -32,6 +34,40 @@ class ChatCall(msgspec.Struct, frozen=True, gc=False):
     temperature: float | None = None
     max_tokens: int | None = None
     parameters: bytes = b""
+
+
+class RelayCall(msgspec.Struct, frozen=True, eq=False):
+    """A request of a client to pass on as it is, and whose response goes to ``sink`` as it is.
+
+    ``path`` follows the service's address for the family, with its query; ``headers`` are those of
+    the client that the service may see. ``characters`` is the estimated length of the prompt,
+    ``answers`` how many are asked for.
+    """
+
+    family: Family
+    path: str
+    body: bytes
+    headers: tuple[tuple[str, str], ...]
+    model: str
+    stream: bool
+    characters: float
+    sink: RelaySink
+    max_tokens: int | None = None
+    answers: int = 1
+
+    def __hash__(self) -> int:
+        return hash((self.path, self.model, self.body))
+
+
+UpstreamRequest = ChatCall | RelayCall
+
+
+class RelayedResponse(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """A whole response of a service; ``fields`` are those headers that the client may see."""
+
+    status: int
+    fields: tuple[tuple[str, str], ...]
+    body: bytes
 
 
 class Usage(msgspec.Struct, frozen=True, gc=False, array_like=True):
@@ -143,6 +179,7 @@ class UpstreamFailure(msgspec.Struct, frozen=True, gc=False):
     ``holder`` is the one of the limit, ``rule`` the name of the rule that recognised the refusal,
     and ``recognised`` is False if none but a default applied. ``resend``: the service has not
     worked on the request, which can be sent once more immediately, on a fresh connection.
+    ``response`` is that of the service to a call that is relayed, if it was one.
     """
 
     kind: FailureKind
@@ -155,6 +192,7 @@ class UpstreamFailure(msgspec.Struct, frozen=True, gc=False):
     rule: str = ""
     recognised: bool = True
     resend: bool = False
+    response: RelayedResponse | None = None
 
 
 class Aborted(msgspec.Struct, frozen=True, gc=False):
@@ -185,8 +223,13 @@ OutcomeKind = Literal["completed", "failed", "refused", "expired", "cancelled"]
 
 
 class Outcome(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """The end of a request: a ``result`` when completed, an ``error`` otherwise."""
+    """The end of a request: a ``result`` when completed, an ``error`` otherwise.
+
+    ``response`` is a service's own, to a request that was relayed and failed, or whose answer is
+    kept for repeats.
+    """
 
     kind: OutcomeKind
     result: ToolResult | None = None
     error: ErrorBody | None = None
+    response: RelayedResponse | None = None

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, assert_never
 
 from msgspec.structs import replace
@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from exai_actors.core.calls import FailureKind, UpstreamFailure
 from exai_actors.core.capacity.refusals import Refusal, RefusalCause
 from exai_actors.core.durations import format_seconds
+from exai_actors.core.families import Family
 from exai_actors.core.wait_reasons import Waiting, WaitReason, facts, sentence, words
 from exai_actors.errors import ErrorBody, ErrorCode
 from exai_actors.ids import ProviderName
@@ -218,6 +219,37 @@ def model_not_found(
         message += f" ({'; '.join(reasons)})"
     return ErrorBody(
         ErrorCode.MODEL_NOT_FOUND, message, {"model": model, "available_models": list(models)}
+    )
+
+
+FAMILIES: dict[Family, str] = {
+    "chat": "chat completions",
+    "messages": "Messages",
+    "responses": "Responses",
+    "embeddings": "embeddings",
+}
+"""The families in words."""
+
+
+def family_not_found(
+    family: Family, model: str, models: tuple[str, ...], others: Iterable[Family]
+) -> ErrorBody:
+    """No provider of the family serves the model; ``others`` are families with one that does."""
+    message = f"no provider serves the model '{model}' for {FAMILIES[family]}"
+    elsewhere = " and ".join(FAMILIES[other] for other in others)
+    if elsewhere:
+        message += f", only for {elsewhere}"
+    message += f"; available for {FAMILIES[family]}: {', '.join(models) or 'none'}"
+    details = {"model": model, "family": family, "available_models": list(models)}
+    return ErrorBody(ErrorCode.MODEL_NOT_FOUND, message, details)
+
+
+def repeated_too_late() -> ErrorBody:
+    """A repeat of a request whose response is too long to be sent a second time."""
+    return ErrorBody(
+        ErrorCode.DUPLICATE,
+        "this is a repeat of a request whose response has been sent, and is too long to be kept; "
+        "use a new idempotency key to run it again",
     )
 
 

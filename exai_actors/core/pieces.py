@@ -20,3 +20,20 @@ class PieceSink(Protocol):
 
     def write(self, text: str, /) -> None:
         """Take a piece, which is never empty."""
+
+
+class RelaySink(Protocol):
+    """Takes the response to a relayed request as its bytes arrive.
+
+    ``head`` comes first and once, and ``whole`` once the answer is complete by the rules of its
+    family, before or after the last of its bytes. All are ignored once the sink is closed.
+    """
+
+    def head(self, status: int, fields: tuple[tuple[str, str], ...], length: int | None, /) -> None:
+        """The status, the headers that the client may see, and the length of the body if known."""
+
+    def data(self, data: bytes, /) -> None:
+        """A piece of the body, which is never empty."""
+
+    def whole(self) -> None:
+        """The answer is complete, or the service has ended it with an error of its own."""

@@ -49,12 +49,14 @@ class RoutingTable:
     A provider without models that is not in ``listed`` has not named its models yet, perhaps
     because its service refuses the key. Nothing is concluded from that: such a provider may serve
     every model that no other one serves, and requests for it fail there, with the service's words.
+    ``others`` are providers that exist, but not in this table.
     """
 
     __slots__ = (
         "_by_name",
         "_configured_default",
         "_listed",
+        "_others",
         "_settings",
         "_unlisted",
         "default_model",
@@ -69,8 +71,10 @@ class RoutingTable:
         default_model: str = "",
         routes: tuple[RouteSettings, ...] = (),
         listed: frozenset[ProviderName] = frozenset(),
+        others: frozenset[ProviderName] = frozenset(),
     ) -> None:
         self.offers = offers
+        self._others = others
         self._listed = listed
         self._unlisted = tuple(
             provider for provider, models in offers if not models and provider not in listed
@@ -127,7 +131,15 @@ class RoutingTable:
         """The same table, except that ``provider`` serves ``models``."""
         offers = tuple((name, models if name == provider else known) for name, known in self.offers)
         listed = self._listed | {provider}
-        return RoutingTable(offers, self._configured_default, self._settings, listed)
+        return RoutingTable(offers, self._configured_default, self._settings, listed, self._others)
+
+    def only(self, providers: frozenset[ProviderName]) -> RoutingTable:
+        """The same table without the models of other providers."""
+        if all(name in providers for name, _ in self.offers):
+            return self
+        offers = tuple((name, models) for name, models in self.offers if name in providers)
+        others = self._others | {name for name, _ in self.offers if name not in providers}
+        return RoutingTable(offers, self._configured_default, self._settings, self._listed, others)
 
     def _first_model(self) -> str | None:
         for provider, models in self.offers:
@@ -162,7 +174,7 @@ class RoutingTable:
         return served
 
     def _names(self) -> set[str]:
-        return {provider for provider, _ in self.offers}
+        return {provider for provider, _ in self.offers} | self._others
 
 
 BUSY = "busy"

@@ -42,8 +42,9 @@ def missing(url: str, console: Callable[[], Response]) -> Callable[[PageRequest]
         path = request.head.path
         if path == "/v1" or path.startswith("/v1/"):
             message = (
-                "This broker does not serve the OpenAI or Anthropic API over HTTP. "
-                f"Connect to it over WebSocket at {url}, or call `exai ask`."
+                "This broker serves chat completions, Messages, Responses, embeddings and models "
+                "at /v1/chat/completions, /v1/messages, /v1/responses, /v1/embeddings and "
+                f"/v1/models, and nothing at {path}."
             )
             error = {"message": message, "type": "invalid_request_error", "code": "not_served"}
             return Response(404, orjson.dumps({"error": error}), JSON)
@@ -59,7 +60,8 @@ def _introduction(url: str, version: str) -> str:
     return (
         f"exai {version} shares a few AI accounts fairly among many clients.\n\n"
         f"Clients connect over WebSocket to {url}, in JSON frames or JSON-RPC.\n"
-        "Over HTTP this port answers /healthz (is it alive?), /readyz (does it accept work?) and "
-        "/metrics.\n"
+        "SDKs of OpenAI find their API at /v1, those of Anthropic at the address itself.\n"
+        "Over HTTP this port also answers /healthz (is it alive?), /readyz (does it accept "
+        "work?) and /metrics.\n"
         "People watch it at /console.\n"
     )

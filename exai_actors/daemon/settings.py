@@ -19,6 +19,7 @@ from exai_actors.core.capacity.settings import (
     GateSettings,
     RetrySettings,
 )
+from exai_actors.core.families import Family
 from exai_actors.core.loopback import is_loopback
 from exai_actors.core.operators import Operator, Operators, Role
 from exai_actors.core.places import PlaceLimits, Places
@@ -28,7 +29,7 @@ from exai_actors.daemon.config.provider_tables import (
     SyntheticProvider,
 )
 from exai_actors.daemon.config.tables import Config
-from exai_actors.edges.http.settings import HttpSettings
+from exai_actors.edges.http.settings import Address, HttpSettings
 from exai_actors.edges.synthetic.settings import SyntheticSettings
 from exai_actors.edges.websocket.settings import WebSocketSettings
 from exai_actors.ids import DEFAULT_TENANT, TenantName
@@ -141,6 +142,15 @@ def websocket_settings(config: Config) -> WebSocketSettings:
 
 def http_settings(provider: OpenAIProvider) -> HttpSettings:
     return _filled(HttpSettings, (provider,))
+
+
+def relay_addresses(provider: OpenAIProvider) -> dict[Family, Address]:
+    """Where requests of each of the provider's families are relayed to, and by which header."""
+    own, messages = provider.api_key_header, provider.messages_api_key_header
+    return {
+        family: Address(url, messages or own if family == "messages" else own)
+        for family, url in provider.addresses().items()
+    }
 
 
 def synthetic_settings(provider: SyntheticProvider) -> SyntheticSettings:

@@ -36,6 +36,7 @@ from exai_actors.daemon.config.provider_tables import (
 from exai_actors.daemon.config.tables import Config
 from exai_actors.daemon.console_pages import console_pages, missing_page
 from exai_actors.daemon.fault_recordings import FaultRecordings
+from exai_actors.daemon.http_apis import Apis
 from exai_actors.daemon.live_changes import change_provider
 from exai_actors.daemon.logs.runtime_events import log_event
 from exai_actors.daemon.memory_guard import MemoryGuard, buffer_limit, guarding
@@ -45,10 +46,12 @@ from exai_actors.daemon.process_actions import ServedProcess
 from exai_actors.daemon.settings import (
     authenticator,
     connection_settings,
+    exchange_settings,
     http_settings,
     operators,
     places,
     provider_settings,
+    relay_addresses,
     session_settings,
     synthetic_settings,
     tenant_weights,
@@ -185,6 +188,7 @@ class Broker:
                         version=__version__,
                         note_wrong_token=self._consoles.note_wrong_token,
                     ),
+                    **self._apis().by_path(),
                     "/metrics": metrics,
                 },
                 missing=missing(self.url, partial(missing_page, files)),
@@ -192,6 +196,14 @@ class Broker:
             )
         )
         self._tree.board.register_strangers(server.strangers)
+
+    def _apis(self) -> Apis:
+        return Apis(
+            self._tree.directory,
+            self._tree.identify,
+            self._tree.open_exchange,
+            keeps_responses=self.config.http.retry_grace_s > 0,
+        )
 
     def _open_audit(self, stack: AsyncExitStack) -> Callable[[bytes], object] | None:
         audit, source = self.config.audit, self.config.source.file
@@ -329,6 +341,13 @@ class Broker:
                 on_stopped=self._stopped.set,
             ),
             randomness=Randomness(),
+            exchange_settings=exchange_settings(config),
+            families={
+                ProviderName(each.name): frozenset(
+                    each.families if isinstance(each, OpenAIProvider) else ("chat",)
+                )
+                for each in config.provider
+            },
         )
 
     def _open_upstream(self, provider: ProviderConfig) -> Upstream:
@@ -341,6 +360,7 @@ class Broker:
                     base_url=provider.base_url,
                     api_key=self.config.api_keys.get(ProviderName(provider.name)),
                     settings=http_settings(provider),
+                    relayed=relay_addresses(provider),
                 )
             case SyntheticProvider():
                 from exai_actors.edges.synthetic.upstream import SyntheticUpstream

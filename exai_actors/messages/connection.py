@@ -195,6 +195,18 @@ class Disconnect(msgspec.Struct, frozen=True, gc=False):
     refusable: ClassVar[bool] = False
 
 
+class CommitDue(msgspec.Struct, frozen=True, gc=False):
+    """System lane. A streaming request over HTTP waits no longer for a status of its own."""
+
+
+class KeepaliveDue(msgspec.Struct, frozen=True, gc=False):
+    """System lane. A response over HTTP that has begun needs a sign of life."""
+
+
+class GraceOver(msgspec.Struct, frozen=True, gc=False):
+    """System lane. A client that has left has not sent its request again in time."""
+
+
 class BrokerFailed(msgspec.Struct, frozen=True, gc=False):
     """System lane. The broker gives up: answer the requests in flight, and close."""
 
@@ -221,3 +233,5 @@ ConnectionMessage = (
     | Disconnect
     | BrokerFailed
 )
+ExchangeMessage = ConnectionMessage | CommitDue | KeepaliveDue | GraceOver
+"""Those to the actor of an exchange over HTTP, which takes a connection's place."""

@@ -11,7 +11,7 @@ from typing import ClassVar, final
 
 import msgspec
 
-from exai_actors.core.calls import CallOptions, ChatCall, UpstreamFailure, UpstreamResult
+from exai_actors.core.calls import CallOptions, UpstreamFailure, UpstreamRequest, UpstreamResult
 from exai_actors.core.capacity.changes import Arrangement, Change
 from exai_actors.core.session.pieces import Pieces
 from exai_actors.ids import DEFAULT_TENANT, PermitId, RequestKey, SessionId, TenantName
@@ -31,7 +31,7 @@ class RunCall(msgspec.Struct, frozen=True, gc=False):
 
     request: RequestKey
     session: SessionId
-    call: ChatCall
+    call: UpstreamRequest
     options: CallOptions
     reply_to: Recipient[SessionMessage]
     deadline: float = inf

@@ -12,6 +12,7 @@ import msgspec
 
 from exai_actors.core.calls import CallOptions
 from exai_actors.core.pieces import PieceSink
+from exai_actors.core.relay import RelayRequest
 from exai_actors.core.tools.table import ToolRequest
 from exai_actors.ids import ConnectionId, RequestKey
 
@@ -27,7 +28,7 @@ class Submit(msgspec.Struct, frozen=True, gc=False):
 
     connection_id: ConnectionId
     request: RequestKey
-    arguments: ToolRequest
+    arguments: ToolRequest | RelayRequest
     options: CallOptions
     sink: PieceSink | None = None
 

@@ -9,7 +9,9 @@ from exai_actors.core.calls import (
     ChatCall,
     Completion,
     FailureKind,
+    RelayCall,
     UpstreamFailure,
+    UpstreamRequest,
     Usage,
 )
 from exai_actors.core.trace_context import TraceContext
@@ -33,19 +35,31 @@ class ManualCall:
     def __init__(
         self,
         permit: PermitId,
-        call: ChatCall,
+        call: UpstreamRequest,
         reply_to: Recipient[ProviderMessage],
         sink: PieceSink | None,
     ) -> None:
         self.sink = sink
         self.permit = permit
-        self.call = call
+        self._call = call
         self.fresh = False
         self.trace: TraceContext | None = None
         self.abort_asked = False
         self.paused = False
         self.ended = False
         self.reply_to = reply_to
+
+    @property
+    def call(self) -> ChatCall:
+        """The chat call. AssertionError if it is a relayed one."""
+        assert isinstance(self._call, ChatCall)
+        return self._call
+
+    @property
+    def relayed(self) -> RelayCall:
+        """The relayed call. AssertionError if it is a chat call."""
+        assert isinstance(self._call, RelayCall)
+        return self._call
 
     @property
     def prompt(self) -> str:
@@ -71,7 +85,7 @@ class ManualCall:
     ) -> None:
         """End with a complete answer; ``hold_s`` is the hold that came with it."""
         usage = Usage(1, len(text.split()))
-        self._end(Completion(text, self.call.model, finish_reason, usage), hold_s)
+        self._end(Completion(text, self._call.model, finish_reason, usage), hold_s)
 
     def fail(
         self,
@@ -131,7 +145,7 @@ class ManualUpstream:
     def start(
         self,
         permit: PermitId,
-        call: ChatCall,
+        call: UpstreamRequest,
         reply_to: Recipient[ProviderMessage],
         *,
         sink: PieceSink | None = None,

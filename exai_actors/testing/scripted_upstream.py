@@ -10,7 +10,8 @@
 It serves the OpenAI-compatible ``/v1/chat/completions`` and ``/v1/models``. Each request uses up
 one of the given replies, in order of arrival; then ``default`` answers, which echoes the last
 message so that every caller can recognise its answer. ``exai_actors.testing.scripted_replies`` has
-the replies.
+the replies. ``/v1/messages``, ``/v1/responses`` and ``/v1/embeddings`` take replies from the same
+list, which should be ``body(...)`` in the form of that API.
 
 The log is independent of the broker: checks should trust it rather than the broker's counters.
 """
@@ -121,7 +122,8 @@ class ScriptedUpstream(UpstreamLog):
     async def start(self) -> None:
         """Listen on a free port of 127.0.0.1."""
         app = web.Application(client_max_size=0)
-        app.router.add_post("/v1/chat/completions", self._chat)
+        for path in ("chat/completions", "messages", "responses", "embeddings"):
+            app.router.add_post(f"/v1/{path}", self._chat)
         app.router.add_get("/v1/models", self._list_models)
         self._runner = web.AppRunner(
             app, handler_cancellation=True, access_log=None, shutdown_timeout=0.1

@@ -117,8 +117,10 @@ def test_an_unknown_page_of_the_console_leads_to_the_console(path: str) -> None:
     assert "Content-Security-Policy" in dict(unknown.fields)
 
 
-@pytest.mark.parametrize("path", ["/v1", "/v1/models", "/v1/chat/completions", "/v1/messages"])
+@pytest.mark.parametrize("path", ["/v1", "/v1/files", "/v1/completions", "/v1/messages/batches"])
 def test_an_sdk_gets_an_error_that_it_can_show(path: str) -> None:
     refused = absent(path)
     assert (refused.status, refused.content_type) == (404, "application/json")
-    assert URL in orjson.loads(refused.body)["error"]["message"]
+    message = orjson.loads(refused.body)["error"]["message"]
+    assert path in message
+    assert "/v1/chat/completions" in message

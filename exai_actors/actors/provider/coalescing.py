@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from exai_actors.actors.provider.call import ProviderCall
-from exai_actors.core.calls import ChatCall, IfBusy
+from exai_actors.core.calls import IfBusy, RelayCall, UpstreamRequest
 from exai_actors.messages.provider import RunCall
 
 
@@ -17,13 +17,15 @@ class Coalescing:
 
     def __init__(self, *, enabled: bool) -> None:
         self.enabled = enabled
-        self._open: dict[ChatCall, ProviderCall] = {}
+        self._open: dict[UpstreamRequest, ProviderCall] = {}
 
     def __len__(self) -> int:
         return len(self._open)
 
     def join(self, run: RunCall) -> ProviderCall | None:
         """The equal call that the request has joined; None if there is none to join."""
+        if isinstance(run.call, RelayCall):
+            return None
         call = self._open.get(run.call)
         if call is None or not call.live or (run.call.stream and call.sent_length):
             return None
@@ -37,7 +39,11 @@ class Coalescing:
         return call
 
     def open(self, call: ProviderCall) -> None:
-        """Let equal requests join this call, which was not started, from now on."""
+        """Let equal requests join this call, which was not started, from now on; not if its
+        response is relayed.
+        """
+        if isinstance(call.run.call, RelayCall):
+            return
         self._open[call.run.call] = call
 
     def close(self, call: ProviderCall) -> None:

@@ -25,8 +25,10 @@ from exai_actors.core.calls import (
     IfBusy,
     Outcome,
     OutcomeKind,
+    RelayedResponse,
     ToolResult,
 )
+from exai_actors.core.relay import RelayRequest
 from exai_actors.core.routing import AUTO, fallback_reason
 from exai_actors.core.session.pieces import Pieces
 from exai_actors.core.session.requests import ActiveRequest, SessionRequests
@@ -248,7 +250,13 @@ class SessionActor(LoopActor):
                     error = error_bodies.provider_failed(active.route.provider, failure)
                     reason = fallback_reason(failure)
                     self._unanswered(
-                        active, reason, "failed", error, would_wait=would_wait, reply=message
+                        active,
+                        reason,
+                        "failed",
+                        error,
+                        would_wait=would_wait,
+                        reply=message,
+                        response=failure.response,
                     )
             case Refused(run, error, reason, would_wait):
                 if active := self._requests.find(run):
@@ -316,6 +324,8 @@ class SessionActor(LoopActor):
                 error = self._connections.repeated(submit, known)
                 if error is not None:
                     self._refuse(submit, error)
+                elif isinstance(known, ActiveRequest) and isinstance(arguments, RelayRequest):
+                    self._serve(submit, known, arguments)
                 return
         names: tuple[RequestKey, ...] = () if name.run else (name,)
         if key is not None:
@@ -323,6 +333,9 @@ class SessionActor(LoopActor):
         match arguments:
             case ChatRequest():
                 self._accept(submit, names, arguments, now)
+            case RelayRequest():
+                if not self._joins(submit, arguments):
+                    self._accept(submit, names, arguments, now)
             case LocalRequest():
                 outcome = self._local_tools.run(name, arguments)
                 self._requests.remember(names, hash(arguments), outcome, now)
@@ -332,10 +345,16 @@ class SessionActor(LoopActor):
                 assert_never(arguments)
 
     def _accept(
-        self, submit: Submit, names: tuple[RequestKey, ...], arguments: ChatRequest, now: float
+        self,
+        submit: Submit,
+        names: tuple[RequestKey, ...],
+        arguments: ChatRequest | RelayRequest,
+        now: float,
     ) -> None:
-        """Take a new chat request in and start it, unless it has to wait or is refused."""
+        """Take a new request in and start it, unless it has to wait or is refused."""
         model, routing = arguments.model, self._directory.routing
+        if isinstance(arguments, RelayRequest):
+            routing = self._directory.by_family[arguments.family]
         conversation = arguments.continuation_id
         if conversation is not None:
             before = self._conversations.find(ConversationId(conversation))
@@ -347,7 +366,11 @@ class SessionActor(LoopActor):
                 model = before.model
         route = routing.find(model)
         if route is None:
-            error = self._local_tools.model_not_found(None if routing.is_default(model) else model)
+            error = (
+                self._local_tools.family_not_found(arguments)
+                if isinstance(arguments, RelayRequest)
+                else self._local_tools.model_not_found(None if routing.is_default(model) else model)
+            )
             self._refuse(submit, error)
             return
         options = submit.options
@@ -392,6 +415,27 @@ class SessionActor(LoopActor):
                 self._refuse(submit, error)
             case "waiting":
                 self._waits_here(submit, active)
+
+    def _joins(self, submit: Submit, arguments: RelayRequest) -> bool:
+        """Let a request have the response to an equal one, whose client has left."""
+        active = self._requests.deserted(arguments)
+        if active is None:
+            return False
+        active.join((submit.connection_id, submit.request), submit.sink)
+        self._connections.repeated(submit, active)
+        self._serve(submit, active, arguments)
+        return True
+
+    def _serve(self, submit: Submit, active: ActiveRequest, arguments: RelayRequest) -> None:
+        """Give the readers of a repeat the response to the request that it repeats."""
+        known = active.arguments
+        if not isinstance(known, RelayRequest) or known is arguments:
+            return
+        if known.pipe.may_join():
+            known.pipe.take_in(arguments.pipe)
+        else:
+            active.leave((submit.connection_id, submit.request))
+            self._refuse(submit, error_bodies.repeated_too_late())
 
     def _waits_here(self, submit: Submit, active: ActiveRequest) -> None:
         # Most sessions never let a request wait, and cost the board nothing.
@@ -506,6 +550,9 @@ class SessionActor(LoopActor):
 
     def _completed(self, active: ActiveRequest, reply: Completed) -> None:
         arguments, completion = active.arguments, reply.completion
+        if isinstance(arguments, RelayRequest):
+            self._relayed(active, arguments, reply)
+            return
         model, system = arguments.model, ""
         if model is None or model == AUTO:
             model = self._model_of(active)
@@ -539,6 +586,18 @@ class SessionActor(LoopActor):
         )
         self._end(active, Outcome("completed", result), reply)
 
+    def _relayed(self, active: ActiveRequest, arguments: RelayRequest, reply: Completed) -> None:
+        completion = reply.completion
+        result = ToolResult(
+            outputs=(),
+            model=completion.model,
+            provider=active.route.provider,
+            finish_reason=completion.finish_reason,
+            usage=completion.usage,
+        )
+        response = arguments.pipe.recorded() if active.names else None
+        self._end(active, Outcome("completed", result, response=response), reply)
+
     def _model_of(self, active: ActiveRequest) -> str:
         """The name that stands for the model of a request without one, or with AUTO."""
         routing, model = self._directory.routing, active.arguments.model
@@ -557,6 +616,7 @@ class SessionActor(LoopActor):
         *,
         would_wait: bool = False,
         reply: Reply | None = None,
+        response: RelayedResponse | None = None,
     ) -> None:
         """Start the request at the next target of its route, or end it if there is none."""
         failed = active.route
@@ -566,7 +626,8 @@ class SessionActor(LoopActor):
             self._requests.run_again(active)
             self._start_all([active])
         else:
-            outcome = Outcome(kind, error=error_bodies.with_tried_targets(error, active.tried))
+            error = error_bodies.with_tried_targets(error, active.tried)
+            outcome = Outcome(kind, error=error, response=response)
             self._log.failed(active, outcome, self.now())
             self._end(active, outcome, reply)
 

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from exai_actors.actors.log import shown
 from exai_actors.core import error_bodies
 from exai_actors.core.calls import Outcome
+from exai_actors.core.relay import RelayRequest
 from exai_actors.core.statistics import TenantStatistics
 from exai_actors.core.tools.local import Event, answer
 from exai_actors.core.tools.table import LocalRequest
@@ -57,6 +58,17 @@ class LocalTools:
             )
             for tenant in self._directory.board.tenants()
         )
+
+    def family_not_found(self, request: RelayRequest) -> ErrorBody:
+        """The error for a model that no provider of the request's family serves."""
+        directory = self._directory
+        others = [
+            family
+            for family, routing in directory.by_family.items()
+            if routing.find(request.model) is not None
+        ]
+        models = directory.by_family[request.family].models()
+        return error_bodies.family_not_found(request.family, request.model, models, others)
 
     def model_not_found(self, model: str | None) -> ErrorBody:
         """The error for a model that no provider serves; names the models that are served.

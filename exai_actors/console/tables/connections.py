@@ -18,6 +18,9 @@ CONNECTIONS = Table(
         Column("calls", "Calls", COUNT, "its calls without an answer"),
         Column("paused", "Slow", FLAG, "whether its client reads too slowly now"),
         Column("open_s", "Open", SECONDS, "how long it has been open"),
+        Column(
+            "protocol", "Protocol", TEXT, "websocket, or over HTTP the family of its one request"
+        ),
         Column("agent", "Agent", TEXT, "the client's software, as it says"),
     ),
 )
@@ -35,6 +38,7 @@ def connection_row(connection: ConnectionState) -> Keyed:
             connection.calls,
             connection.paused,
             round(connection.open_s),
+            connection.protocol,
             connection.agent,
         ),
     )

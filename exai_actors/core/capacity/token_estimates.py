@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from exai_actors.core.calls import ChatCall, Usage
+from exai_actors.core.calls import RelayCall, UpstreamRequest, Usage
 
 FIRST_TOKENS_PER_CHARACTER = 0.25
 FIRST_COMPLETION = 256.0
@@ -24,7 +24,7 @@ class TokenEstimator:
     def __init__(self) -> None:
         self._models: dict[str, _Learned] = {}
 
-    def estimate(self, call: ChatCall, characters: float) -> tuple[float, float]:
+    def estimate(self, call: UpstreamRequest, characters: float) -> tuple[float, float]:
         """Estimate its prompt and answer tokens; ``characters`` is ``characters_of(call)``.
 
         Both are at least 1.
@@ -83,8 +83,10 @@ class _Learned:
         self.completion = FIRST_COMPLETION
 
 
-def characters_of(call: ChatCall) -> float:
+def characters_of(call: UpstreamRequest) -> float:
     """The length of its prompt, with each image as text of as many tokens."""
+    if isinstance(call, RelayCall):
+        return call.characters
     characters = 0.0
     for message in call.messages:
         characters += len(message.content)

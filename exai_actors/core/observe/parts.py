@@ -11,6 +11,7 @@ class ConnectionState(msgspec.Struct, frozen=True, gc=False):
     """A connection; ``session`` is empty until it is admitted.
 
     ``calls`` have no answer yet. ``paused`` is True while its client reads too slowly.
+    ``protocol`` is ``websocket``, or the family of a request over HTTP.
     """
 
     connection: str
@@ -21,6 +22,7 @@ class ConnectionState(msgspec.Struct, frozen=True, gc=False):
     open_s: float
     calls: int
     paused: bool
+    protocol: str = "websocket"
 
 
 class SessionState(msgspec.Struct, frozen=True, gc=False):

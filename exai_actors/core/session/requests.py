@@ -20,6 +20,7 @@ import msgspec
 from exai_actors.core.calls import CallOptions, Outcome
 from exai_actors.core.observe.request_ends import RequestSpan
 from exai_actors.core.pieces import PieceSink
+from exai_actors.core.relay import RelayRequest
 from exai_actors.core.routing import Route, leaves_for
 from exai_actors.core.session.conversations import Conversation
 from exai_actors.core.session.outcomes import OutcomeStore
@@ -35,7 +36,7 @@ MAX_WAITERS_AND_NAMES = 65
 
 
 class ActiveRequest(msgspec.Struct, gc=False, eq=False, kw_only=True):
-    """A chat request without an outcome.
+    """A chat or relayed request without an outcome.
 
     ``run`` is its name at the provider, ``number`` that of its first run, which it keeps. ``names``
     are those by which clients know it; a request without any cannot be repeated. ``pieces`` is the
@@ -49,7 +50,7 @@ class ActiveRequest(msgspec.Struct, gc=False, eq=False, kw_only=True):
     run: RequestKey
     number: int
     names: tuple[RequestKey, ...]
-    arguments: ChatRequest
+    arguments: ChatRequest | RelayRequest
     options: CallOptions
     route: Route
     conversation: ConversationId
@@ -102,6 +103,8 @@ class ActiveRequest(msgspec.Struct, gc=False, eq=False, kw_only=True):
         self.tried += (attempt,)
         leaves = leaves_for(reason, route.fallback_reasons, would_wait=would_wait)
         if route.fallback is None or not leaves or self.piece_count:
+            return False
+        if isinstance(self.arguments, RelayRequest) and self.arguments.pipe.has_begun:
             return False
         self.route = route.fallback
         self.at_provider = False
@@ -272,11 +275,14 @@ class SessionRequests:
     def accept(self, active: ActiveRequest) -> EnterResult:
         """Take a new request in. After STARTED the caller sends it to its provider."""
         arguments = active.arguments
-        active.text = len(arguments.prompt)
-        if arguments.images:
-            active.text += sum(map(len, arguments.images))
-        if arguments.more is not None:
-            active.text += len(arguments.more)
+        if isinstance(arguments, RelayRequest):
+            active.text = len(arguments.body)
+        else:
+            active.text = len(arguments.prompt)
+            if arguments.images:
+                active.text += sum(map(len, arguments.images))
+            if arguments.more is not None:
+                active.text += len(arguments.more)
         if self._text + active.text > self.text_limit and self._active:
             return "too much text"
         # Only a conversation that the client named can have other requests.
@@ -303,6 +309,19 @@ class SessionRequests:
         runs = self._window.before(active.run)
         found = [self._active[run] for run in runs if run in self._active]
         return [each for each in found if not of_it or each.conversation == conversation]
+
+    def deserted(self, arguments: RelayRequest) -> ActiveRequest | None:
+        """The request in flight that these arguments repeat, if its client has left meanwhile."""
+        for active in self._active.values():
+            known = active.arguments
+            if (
+                isinstance(known, RelayRequest)
+                and not known.pipe.has_readers
+                and known.pipe.may_join()
+                and known.is_repeated_by(arguments)
+            ):
+                return active
+        return None
 
     def run_again(self, active: ActiveRequest) -> None:
         """Give a started request the key of another run."""

@@ -54,15 +54,20 @@ def request_headers(provider: str, api_key: str | None, settings: HttpSettings) 
         }
     )
     headers.update(settings.headers)
-    if api_key:
-        if not (api_key.isascii() and api_key.isprintable()) or api_key != api_key.strip():
-            raise ConfigError(
-                f"provider {provider!r}: the API key begins or ends with a space, or contains a "
-                "line end or a character that no HTTP header can hold; set the variable again"
-            )
-        name = settings.api_key_header
-        headers[name] = f"Bearer {api_key}" if name.lower() == "authorization" else api_key
+    headers.update(key_field(provider, api_key, settings.api_key_header))
     return dict(headers)
+
+
+def key_field(provider: str, api_key: str | None, name: str) -> dict[str, str]:
+    """The header with the key, if there is one. Raises ConfigError if no header can hold it."""
+    if not api_key:
+        return {}
+    if not (api_key.isascii() and api_key.isprintable()) or api_key != api_key.strip():
+        raise ConfigError(
+            f"provider {provider!r}: the API key begins or ends with a space, or contains a "
+            "line end or a character that no HTTP header can hold; set the variable again"
+        )
+    return {name: f"Bearer {api_key}" if name.lower() == "authorization" else api_key}
 
 
 def proxy_for(url: URL) -> URL | None:

@@ -32,3 +32,10 @@ class HttpSettings(msgspec.Struct, frozen=True, kw_only=True):
     query: Mapping[str, str] = {}
     ask_for_stream: Literal["always", "when_asked"] = "always"
     count_tokens: Literal["estimate", "relay"] = "estimate"
+
+
+class Address(msgspec.Struct, frozen=True):
+    """Where a service serves a family, and the header that holds its key there."""
+
+    url: str
+    api_key_header: str = "Authorization"

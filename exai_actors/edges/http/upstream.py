@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping
 from math import inf
 
-from exai_actors.core.calls import ChatCall, FailureKind, UpstreamFailure
+from yarl import URL
+
+from exai_actors.core.calls import FailureKind, RelayCall, UpstreamFailure, UpstreamRequest
+from exai_actors.core.families import Family
 from exai_actors.core.trace_context import TraceContext
 from exai_actors.edges.ended_call import EndedCall
 from exai_actors.edges.http.address import checked_url, join_path, proxy_for, request_headers
+from exai_actors.edges.http.aiohttp_client import AiohttpClient
 from exai_actors.edges.http.call import HttpCall
+from exai_actors.edges.http.client import HttpClient
 from exai_actors.edges.http.connector import Connector
 from exai_actors.edges.http.errors import (
     TRANSPORT_ERRORS,
@@ -20,8 +26,10 @@ from exai_actors.edges.http.errors import (
 )
 from exai_actors.edges.http.exchange import Endpoint, Progress, Response, exchange
 from exai_actors.edges.http.patience import PatientTimeout
+from exai_actors.edges.http.relayed_call import RelayedCall
+from exai_actors.edges.http.relaying import Relaying
 from exai_actors.edges.http.service import HttpService
-from exai_actors.edges.http.settings import HttpSettings
+from exai_actors.edges.http.settings import Address, HttpSettings
 from exai_actors.ids import PermitId
 from exai_actors.messages.provider import (
     ModelsListed,
@@ -61,6 +69,7 @@ class HttpUpstream:
         api_key: str | None,
         settings: HttpSettings = _DEFAULTS,
         connections: int = 0,
+        relayed: Mapping[Family, Address] | None = None,
     ) -> None:
         base = checked_url(name, base_url).update_query(dict(settings.query))
         self._headers = request_headers(name, api_key, settings)
@@ -73,6 +82,7 @@ class HttpUpstream:
             base_url=base_url,
             settings=settings,
         )
+        self._relaying = Relaying(self._service, relayed or {}, api_key, self._open_relay_client)
         self._connector: Connector | None = None
         self._chat: Endpoint | None = None
         self._calls: set[HttpCall] = set()
@@ -82,17 +92,18 @@ class HttpUpstream:
     @property
     def in_flight(self) -> int:
         """The number of calls that were started and have not reported their end."""
-        return len(self._calls)
+        return len(self._calls) + len(self._relaying.running)
 
     @property
     def round_trip_s(self) -> float:
         shortest = inf if self._connector is None else self._connector.shortest_connect_s
+        shortest = min(shortest, self._relaying.shortest_connect_s)
         return 0.0 if shortest == inf else shortest
 
     def start(
         self,
         permit: PermitId,
-        call: ChatCall,
+        call: UpstreamRequest,
         reply_to: Recipient[ProviderMessage],
         *,
         sink: PieceSink | None = None,
@@ -102,6 +113,8 @@ class HttpUpstream:
         if self._closed:
             reply_to.tell(UpstreamEnded(permit, self._stopping()))
             return EndedCall()
+        if isinstance(call, RelayCall):
+            return self._relaying.start(permit, call, reply_to, fresh=fresh, trace=trace)
         running = HttpCall(
             self._service,
             self._send_chat,
@@ -117,9 +130,10 @@ class HttpUpstream:
         return running
 
     def hand_over(self, reply_to: Recipient[ProviderMessage]) -> tuple[PermitId, ...]:
-        for call in self._calls:
+        running: list[HttpCall | RelayedCall] = [*self._calls, *self._relaying.running]
+        for call in running:
             call.reply_to = reply_to
-        return tuple(call.permit for call in self._calls)
+        return tuple(call.permit for call in running)
 
     def ask_models(self, reply_to: Recipient[ProviderMessage]) -> None:
         query = asyncio.get_running_loop().create_task(self._list_models())
@@ -151,11 +165,15 @@ class HttpUpstream:
             call.abort()
         for query in self._model_queries:
             query.cancel()
+        await self._relaying.aclose()
         if running:
             await asyncio.wait(running)
         connector, self._connector = self._connector, None
         if connector is not None:
             await connector.close()
+
+    def _open_relay_client(self, origin: URL) -> HttpClient:
+        return AiohttpClient(self._service, proxy=proxy_for(origin), tls=origin.scheme == "https")
 
     def _open_connector(self) -> Connector:
         if self._connector is None:

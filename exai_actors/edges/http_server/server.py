@@ -201,6 +201,8 @@ class HttpServer:
             early = None if page.check is None else page.check(head, exchange.address)
             if early is None:
                 return _WholeRequest(exchange, partial(_open, page, exchange))
+            if early.delay_s:
+                return _Delayed(exchange, early)
             response = early
         respond(exchange, response)
         return _NOTHING
@@ -250,6 +252,10 @@ class _Delayed:
     def __init__(self, exchange: Exchange, response: Response) -> None:
         loop = asyncio.get_running_loop()
         self._timer = loop.call_later(response.delay_s, respond, exchange, response)
+
+    def body(self, data: bytes, /) -> None: ...
+
+    def body_ended(self) -> None: ...
 
     def gone(self) -> None:
         self._timer.cancel()

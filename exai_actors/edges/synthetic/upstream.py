@@ -9,7 +9,9 @@ from exai_actors.core.calls import (
     ChatCall,
     Completion,
     FailureKind,
+    RelayCall,
     UpstreamFailure,
+    UpstreamRequest,
     UpstreamResult,
 )
 from exai_actors.core.synthetic import SyntheticModel, pieces
@@ -25,6 +27,7 @@ from exai_actors.messages.provider import (
 from exai_actors.messages.recipient import Recipient
 from exai_actors.ports import PieceSink, UpstreamCall
 from exai_actors.runtime import Callback, Cancellable
+from exai_actors.wire.http_api.chat_form import ChatForm, chat_call
 
 # Text that is due within one tick is sent as one chunk, so that a fast pace needs few timers.
 MIN_TICK_S = 0.01
@@ -68,7 +71,7 @@ class SyntheticUpstream:
     def start(
         self,
         permit: PermitId,
-        call: ChatCall,
+        call: UpstreamRequest,
         reply_to: Recipient[ProviderMessage],
         *,
         sink: PieceSink | None = None,
@@ -76,12 +79,16 @@ class SyntheticUpstream:
         trace: TraceContext | None = None,  # noqa: ARG002
     ) -> UpstreamCall:
         self._number += 1
-        result = self._result(call)
-        if not call.stream:
+        if isinstance(call, RelayCall):
+            sink, call = ChatForm(call, self._number), chat_call(call)
+        elif not call.stream:
             sink = None
+        result = self._result(call)
         if self._closed or self._instant:
             if sink is not None and isinstance(result, Completion):
                 sink.write(result.text)
+                if isinstance(sink, ChatForm):
+                    sink.finish(result)
             reply_to.tell(UpstreamEnded(permit, result))
             return EndedCall()
         running = _RunningCall(
@@ -216,4 +223,6 @@ class _RunningCall:
             self._timer.cancel()
             self._timer = None
         self._on_end(self)
+        if isinstance(self._sink, ChatForm) and isinstance(result, Completion):
+            self._sink.finish(result)
         self.reply_to.tell(UpstreamEnded(self.permit, result))

@@ -1,0 +1,208 @@
+"""Requests that are passed on as they are, and the way of their responses to the client."""
+
+from __future__ import annotations
+
+import re
+from typing import ClassVar, Protocol
+
+import msgspec
+
+from exai_actors.core.calls import CallOptions, ChatMessage, RelayCall, RelayedResponse
+from exai_actors.core.families import Family
+
+_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+
+Fields = tuple[tuple[str, str], ...]
+
+
+class RelayReader(Protocol):
+    """Writes a relayed response to its client; ignores it once the client has left."""
+
+    def head(self, status: int, fields: Fields, length: int | None, /) -> None:
+        """Begin the response; the length of its body may be known."""
+
+    def data(self, data: bytes, /) -> None:
+        """A piece of the body."""
+
+
+class RelayPipe:
+    """The response to one request: from the run of it that a provider has, to its readers.
+
+    The first ``kept_bytes`` of the body are kept, so that another reader may join as long as no
+    more has passed. A new run closes the one before.
+    """
+
+    __slots__ = (
+        "_head",
+        "_kept",
+        "_kept_bytes",
+        "_readers",
+        "_run",
+        "_size",
+        "is_whole",
+    )
+
+    def __init__(self, kept_bytes: int = 0) -> None:
+        self._readers: list[RelayReader] = []
+        self._kept_bytes = kept_bytes
+        self._kept: list[bytes] = []
+        self._size = 0
+        self._head: tuple[int, Fields, int | None] | None = None
+        self._run: _Run | None = None
+        self.is_whole = False
+        """Whether the answer is complete by the rules of its family."""
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether a part of the response has passed."""
+        return self._head is not None
+
+    @property
+    def has_readers(self) -> bool:
+        return bool(self._readers)
+
+    def new_run(self) -> _Run:
+        """The sink for another run of the request."""
+        self._run = _Run(self)
+        return self._run
+
+    def may_join(self) -> bool:
+        """Whether another reader can have the response from its beginning."""
+        return self._head is None or 0 < self._size <= self._kept_bytes
+
+    def take_in(self, other: RelayPipe) -> None:
+        """Serve the readers of another request for the same response; see ``may_join``."""
+        for reader in other._readers:
+            if self._head is not None:
+                reader.head(*self._head)
+                for data in self._kept:
+                    reader.data(data)
+            self._readers.append(reader)
+
+    def add(self, reader: RelayReader) -> None:
+        """Serve another reader, before the response has begun."""
+        self._readers.append(reader)
+
+    def leave(self, reader: RelayReader) -> None:
+        """Serve this reader no more."""
+        if reader in self._readers:
+            self._readers.remove(reader)
+
+    def recorded(self) -> RelayedResponse | None:
+        """The whole response; None if it was too large to be kept, or has not come."""
+        if self._head is None or not self.is_whole or self._size > self._kept_bytes:
+            return None
+        return RelayedResponse(self._head[0], self._head[1], b"".join(self._kept))
+
+    def _begin(self, status: int, fields: Fields, length: int | None) -> None:
+        self._head = status, fields, length
+        for reader in self._readers:
+            reader.head(status, fields, length)
+
+    def _pass_on(self, data: bytes) -> None:
+        self._size += len(data)
+        if self._size <= self._kept_bytes:
+            self._kept.append(data)
+        elif self._kept:
+            self._kept.clear()
+        for reader in self._readers:
+            reader.data(data)
+
+
+class _Run:
+    """The sink of one run; without effect once there is another one."""
+
+    __slots__ = ("_pipe",)
+
+    def __init__(self, pipe: RelayPipe) -> None:
+        self._pipe = pipe
+
+    def head(self, status: int, fields: Fields, length: int | None, /) -> None:
+        if self._pipe._run is self:
+            self._pipe._begin(status, fields, length)
+
+    def data(self, data: bytes, /) -> None:
+        if self._pipe._run is self:
+            self._pipe._pass_on(data)
+
+    def whole(self) -> None:
+        if self._pipe._run is self:
+            self._pipe.is_whole = True
+
+
+class RelayRequest(msgspec.Struct, frozen=True, eq=False):
+    """A request of one of the families, with its body as it came.
+
+    ``model`` is the name that the client gave. ``path`` and ``headers`` are those of RelayCall.
+    """
+
+    family: Family
+    path: str
+    body: bytes
+    headers: Fields
+    model: str
+    pipe: RelayPipe
+    stream: bool = False
+    characters: float = 0.0
+    max_tokens: int | None = None
+    answers: int = 1
+
+    tool: ClassVar[str] = "relay"
+    continuation_id: ClassVar[None] = None
+    timeout_s: ClassVar[None] = None
+
+    def __hash__(self) -> int:
+        return hash((self.path, self.body))
+
+    def is_repeated_by(self, other: RelayRequest) -> bool:
+        """Whether the other one is the same request, sent again."""
+        return self.path == other.path and self.body == other.body
+
+    def time_allowed(self, options: CallOptions, default_s: float) -> float:
+        """The seconds that the request may take, waiting included."""
+        return default_s if options.deadline_ms is None else options.deadline_ms / 1000
+
+    def to_upstream(
+        self,
+        model: str,
+        _system_prompt: str,
+        _history: tuple[ChatMessage, ...],
+        stream: bool,
+    ) -> RelayCall:
+        """The call for the service, where the model is known as ``model``."""
+        return RelayCall(
+            family=self.family,
+            path=self.path,
+            body=self.body if model == self.model else with_model(self.body, model),
+            headers=self.headers,
+            model=model,
+            stream=stream,
+            characters=self.characters,
+            sink=self.pipe.new_run(),
+            max_tokens=self.max_tokens,
+            answers=self.answers,
+        )
+
+
+def with_model(body: bytes, model: str) -> bytes:
+    """The body with another value of its member ``model``; every other byte stays.
+
+    ``body`` is a JSON object that has the member.
+    """
+    members = _members(body)
+    wanted = {**members, "model": msgspec.Raw(msgspec.json.encode(model))}
+    new = bytes(wanted["model"])
+    value = re.escape(bytes(members["model"]))
+    for found in re.finditer(rb'"(?:[^"\\]|\\.)*"\s*:\s*(' + value + rb")", body):
+        changed = body[: found.start(1)] + new + body[found.end(1) :]
+        # An equal member may be in an inner object, or in the text of a message.
+        if _is_same(_members(changed), wanted):
+            return changed
+    # A member that is named with escapes, or twice.
+    return msgspec.json.encode(wanted)
+
+
+def _is_same(found: dict[str, msgspec.Raw], wanted: dict[str, msgspec.Raw]) -> bool:
+    return found.keys() == wanted.keys() and all(
+        bytes(found[name]) == bytes(value) for name, value in wanted.items()
+    )

@@ -1,0 +1,259 @@
+"""The APIs that the broker's port answers over HTTP, as the SDKs of OpenAI and Anthropic call them.
+
+Requests to a model are relayed by an actor of their own; lists of models, counts of tokens and
+greetings are answered here, and need no permit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import uuid
+from collections.abc import Callable, Mapping
+from functools import partial
+from itertools import count
+from typing import Protocol
+
+import msgspec
+
+from exai_actors.actors.http_exchange.actor import RelayedExchange
+from exai_actors.core.authentication import Identity
+from exai_actors.core.calls import CallOptions
+from exai_actors.core.families import Family
+from exai_actors.core.relay import RelayPipe, RelayRequest
+from exai_actors.core.routing import RoutingTable
+from exai_actors.core.trace_context import trace_context
+from exai_actors.core.wrong_tokens import WrongToken
+from exai_actors.edges.http_server.connection import Exchange
+from exai_actors.edges.http_server.request import Refusal, RequestHead
+from exai_actors.edges.http_server.server import (
+    Handler,
+    Page,
+    PageRequest,
+    Response,
+    Watcher,
+    respond,
+)
+from exai_actors.ids import RequestKey, SessionId
+from exai_actors.messages.connection import ExchangeMessage, OutboxHigh, OutboxLow, SocketClosed
+from exai_actors.messages.recipient import Recipient
+from exai_actors.ports import Peer, Responder
+from exai_actors.wire.http_api import families
+from exai_actors.wire.http_api.errors import (
+    ApiError,
+    error_body,
+    error_fields,
+    invalid,
+    not_found,
+    refused_by_server,
+    unauthorized,
+)
+from exai_actors.wire.http_api.models import ServedModel, model_list, one_model
+
+JSON = "application/json"
+KEPT_BYTES = 262_144
+"""The beginning of a response that is kept for a client that asks for it again."""
+
+_MODELS = "/v1/models"
+
+
+class Tables(Protocol):
+    """The models that are served, at this moment."""
+
+    @property
+    def everything(self) -> RoutingTable: ...
+
+    @property
+    def by_family(self) -> Mapping[Family, RoutingTable]: ...
+
+
+class Apis:
+    """``identify`` knows access tokens, and counts wrong ones; ``open_exchange`` starts the actor
+    of a request.
+    """
+
+    def __init__(
+        self,
+        tables: Tables,
+        identify: Callable[[str | None, str], Identity | WrongToken],
+        open_exchange: Callable[[Peer, RelayedExchange, Responder], Recipient[ExchangeMessage]],
+        *,
+        keeps_responses: bool,
+        sub_agent_priority: int = 0,
+    ) -> None:
+        self._tables = tables
+        self._identify = identify
+        self._open_exchange = open_exchange
+        self._keeps_responses = keeps_responses
+        self._sub_agent_priority = sub_agent_priority
+        self._secret = secrets.token_bytes(32)
+        self._prefix = secrets.token_hex(4)
+        self._numbers = count(1)
+
+    def by_path(self) -> dict[str, Page | Handler]:
+        """The handlers by path."""
+        get = "GET", "HEAD"
+        return {
+            **{
+                path: Handler(
+                    partial(self._relay, family),
+                    check=partial(self._check, family),
+                    refuse=partial(_refused, family),
+                )
+                for path, family in families.PATHS.items()
+            },
+            families.COUNT_TOKENS: Handler(
+                self._count_tokens,
+                check=partial(self._check, "messages"),
+                refuse=partial(_refused, "messages"),
+            ),
+            _MODELS: Handler(self._list_models, get, check=self._check_models),
+            f"{_MODELS}/": Handler(self._one_model, get, check=self._check_models),
+            "/api/hello": Page(lambda _: Response(200, b"", JSON), get),
+        }
+
+    def _check_models(self, head: RequestHead, address: str) -> Response | None:
+        return self._check(_caller(head), head, address)
+
+    def _check(self, family: Family, head: RequestHead, address: str) -> Response | None:
+        """Refuse a client without a token before its body is read."""
+        found = self._identify(families.token_of(head.field), address)
+        if isinstance(found, Identity):
+            return None
+        text = "the access token is missing or not valid: send it as Bearer or in x-api-key"
+        return msgspec.structs.replace(
+            self._response(family, unauthorized(text)), delay_s=found.delay_s
+        )
+
+    def _relay(self, family: Family, request: PageRequest, exchange: Exchange) -> Watcher:
+        head, field = request.head, request.head.field
+        body = families.read_body(request.body)
+        if isinstance(body, str):
+            respond(exchange, self._response(family, invalid(body)))
+            return _NOTHING
+        streams = body.stream is True
+        claim = families.claim_of(field, body, request.address)
+        key = families.idempotency_key(field)
+        trace = trace_context(field("traceparent"), field("tracestate"))
+        keeps = self._keeps_responses or key is not None
+        relayed = RelayedExchange(
+            request_id=self._new_id(),
+            session=self._session(claim.session),
+            token=families.token_of(field),
+            agent=claim.agent,
+            request=RelayRequest(
+                family=family,
+                path=families.upstream_path(family, head.query),
+                body=request.body,
+                headers=families.forwarded_headers(head.fields),
+                model=body.model,
+                pipe=RelayPipe(KEPT_BYTES if keeps else 0),
+                stream=streams,
+                characters=float(len(request.body)),
+                max_tokens=body.limit,
+                answers=body.n if type(body.n) is int else 1,
+            ),
+            options=CallOptions(
+                deadline_ms=families.deadline_ms(field, streams=streams),
+                priority=self._sub_agent_priority if claim.is_sub_agent else 0,
+                reports_progress=streams,
+                idempotency_key=None if key is None else RequestKey(key, "idempotency"),
+                trace=trace,
+            ),
+        )
+        peer = Peer(
+            address=request.address,
+            user_agent=field("User-Agent"),
+            path=head.path,
+            trace=trace,
+        )
+        return _Follower(self._open_exchange(peer, relayed, exchange))
+
+    def _count_tokens(self, request: PageRequest, exchange: Exchange) -> Watcher:
+        body = families.read_body(request.body)
+        if isinstance(body, str):
+            respond(exchange, self._response("messages", invalid(body)))
+            return _NOTHING
+        estimate = {"input_tokens": families.estimated_tokens(request.body)}
+        respond(exchange, Response(200, msgspec.json.encode(estimate), JSON))
+        return _NOTHING
+
+    def _list_models(self, _: PageRequest, exchange: Exchange) -> Watcher:
+        respond(exchange, Response(200, model_list(self._served()), JSON))
+        return _NOTHING
+
+    def _one_model(self, request: PageRequest, exchange: Exchange) -> Watcher:
+        name = request.head.path.removeprefix(f"{_MODELS}/")
+        found = next((model for model in self._served() if model.name == name), None)
+        if found is None:
+            known = ", ".join(model.name for model in self._served()) or "none"
+            error = not_found(f"no provider serves the model '{name}'; available: {known}")
+            respond(exchange, self._response(_caller(request.head), error))
+        else:
+            respond(exchange, Response(200, msgspec.json.encode(one_model(found)), JSON))
+        return _NOTHING
+
+    def _served(self) -> tuple[ServedModel, ...]:
+        """The models with a name of their own, and the families of each."""
+        found: dict[str, ServedModel] = {}
+        for family, table in self._tables.by_family.items():
+            for name in table.models():
+                route = table.find(name)
+                known = found.get(name)
+                served = () if known is None else known.families
+                provider = "" if route is None else route.provider
+                found[name] = ServedModel(name, provider, (*served, family))
+        return tuple(found.values())
+
+    def _response(self, family: Family, error: ApiError) -> Response:
+        body = error_body(family, error, self._new_id())
+        return Response(error.status, body, JSON, error_fields(error))
+
+    def _session(self, name: str) -> SessionId:
+        """A name that only this broker can make of the client's own: it opens the session."""
+        digest = hashlib.blake2b(name.encode(), key=self._secret, digest_size=16).digest()
+        return SessionId(str(uuid.UUID(bytes=digest, version=4)))
+
+    def _new_id(self) -> str:
+        return f"req_{self._prefix}{next(self._numbers):08x}"
+
+
+def _caller(head: RequestHead) -> Family:
+    """The family whose SDK probably asks."""
+    return "messages" if head.field("anthropic-version") else "chat"
+
+
+def _refused(family: Family, _: RequestHead, refusal: Refusal) -> Response:
+    error = refused_by_server(refusal.status, refusal.text)
+    return Response(refusal.status, error_body(family, error, ""), JSON)
+
+
+class _Follower:
+    """Reports the fate of the response to the actor of its exchange."""
+
+    __slots__ = ("_actor",)
+
+    def __init__(self, actor: Recipient[ExchangeMessage]) -> None:
+        self._actor = actor
+
+    def gone(self) -> None:
+        self._actor.tell(SocketClosed(1006, ""))
+
+    def pause(self) -> None:
+        self._actor.tell(OutboxHigh())
+
+    def resume(self) -> None:
+        self._actor.tell(OutboxLow())
+
+
+class _Nothing:
+    """Follows a response that has ended."""
+
+    def gone(self) -> None: ...
+
+    def pause(self) -> None: ...
+
+    def resume(self) -> None: ...
+
+
+_NOTHING = _Nothing()

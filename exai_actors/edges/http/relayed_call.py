@@ -1,0 +1,422 @@
+"""One request that is passed on to a service as it came, and its response passed back as it comes.
+
+Nothing here changes a byte. A tap reads beside the response whether the answer is whole, and what
+it has cost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from math import inf
+
+from aiohttp import hdrs
+from msgspec.structs import replace
+
+from exai_actors.core.calls import (
+    Aborted,
+    Completion,
+    FailureKind,
+    RelayCall,
+    RelayedResponse,
+    UpstreamFailure,
+    UpstreamResult,
+)
+from exai_actors.core.trace_context import TraceContext
+from exai_actors.edges.http.client import Headers, HttpClient, HttpExchange, Target
+from exai_actors.edges.http.errors import connect_timeout_failure
+from exai_actors.edges.http.service import HttpService
+from exai_actors.ids import PermitId
+from exai_actors.messages.provider import ProviderMessage, UpstreamEnded
+from exai_actors.messages.recipient import Recipient
+from exai_actors.wire.http_api.taps import Tap
+from exai_actors.wire.openai.completions import is_event_stream
+from exai_actors.wire.openai.content_coding import BadCoding, Inflater, is_compressed
+from exai_actors.wire.openai.errors import classify_error, classify_response
+from exai_actors.wire.openai.rate_headers import clock_of, hold_s
+from exai_actors.wire.openai.redaction import without_quotations
+
+MAX_ERROR_BODY_BYTES = 1 << 16
+# How long the body of a refusal may take; status and headers already say that it is one.
+ERROR_BODY_S = 5.0
+# How long a response may take to end after its answer is whole.
+WHOLE_GRACE_S = 2.0
+# An answer in one piece is passed on once it is whole, so that half of one can be tried again, or
+# has a status of its own. A larger one is passed on as it comes.
+HELD_BYTES = 1 << 20
+_SHOWN = ("content-type", "content-encoding", "retry-after", "retry-after-ms", "x-should-retry")
+_IDS = ("request-id", "x-request-id")
+_FOR_THE_CLIENT_ONLY = frozenset(
+    {FailureKind.REJECTED, FailureKind.MALFORMED, FailureKind.TOO_LARGE}
+)
+
+
+class RelayedCall:
+    """Implements ``ports.UpstreamCall`` and ``client.Receiver``.
+
+    ``on_end`` is called just before the end is reported.
+    """
+
+    __slots__ = (
+        "_begun",
+        "_body",
+        "_call",
+        "_due",
+        "_ended",
+        "_exchange",
+        "_fields",
+        "_has_body",
+        "_headers",
+        "_hold_s",
+        "_inflater",
+        "_is_connected",
+        "_is_stream",
+        "_length",
+        "_loop",
+        "_on_end",
+        "_packed",
+        "_paused_at",
+        "_result_if_aborted",
+        "_service",
+        "_size",
+        "_status",
+        "_tap",
+        "_timer",
+        "_timer_at",
+        "_told_whole",
+        "_total_due",
+        "permit",
+        "reply_to",
+    )
+
+    def __init__(
+        self,
+        service: HttpService,
+        client: HttpClient,
+        target: Target,
+        permit: PermitId,
+        call: RelayCall,
+        reply_to: Recipient[ProviderMessage],
+        on_end: Callable[[RelayedCall], object],
+        *,
+        fresh: bool = False,
+        trace: TraceContext | None = None,
+    ) -> None:
+        self._service = service
+        self.permit = permit
+        self._call = call
+        self.reply_to = reply_to
+        self._on_end = on_end
+        self._tap = Tap(call.family, needs_done=call.answers > 1)
+        self._status = 0
+        self._headers: Headers | None = None
+        self._fields: tuple[tuple[str, str], ...] = ()
+        self._length: int | None = None
+        self._inflater: Inflater | None = None
+        self._is_stream: bool | None = None
+        self._is_connected = False
+        self._has_body = False
+        self._begun = False
+        self._told_whole = False
+        self._body: list[bytes] = []
+        self._packed: list[bytes] = []
+        self._size = 0
+        self._hold_s: float | None = None
+        self._ended = False
+        self._paused_at: float | None = None
+        self._result_if_aborted: UpstreamResult | None = None
+        self._loop = asyncio.get_running_loop()
+        settings = service.settings
+        now = self._loop.time()
+        self._total_due = now + settings.total_timeout_s
+        self._due = now + min(settings.connect_timeout_s, settings.first_byte_timeout_s)
+        self._timer_at = min(self._due, self._total_due)
+        self._timer = self._loop.call_at(self._timer_at, self._check_timeouts)
+        self._exchange: HttpExchange = client.start(
+            target, call.body, self, fresh=fresh, trace=trace
+        )
+
+    # As an upstream call.
+
+    def abort(self) -> None:
+        if not self._ended:
+            self._timer.cancel()
+            self._exchange.abort()
+
+    def pause(self) -> None:
+        if self._paused_at is None and not self._ended:
+            self._paused_at = self._loop.time()
+            self._exchange.pause()
+
+    def resume(self) -> None:
+        if self._paused_at is not None and not self._ended:
+            self._paused_at = None
+            self._expect_data()
+            self._exchange.resume()
+
+    # As a receiver.
+
+    def connected(self) -> None:
+        self._is_connected = True
+        self._set_due(self._loop.time() + self._service.settings.first_byte_timeout_s)
+
+    def head(self, status: int, headers: Headers, /) -> None:
+        self._status, self._headers = status, headers
+        if not 200 <= status <= 299:
+            self._set_due(self._loop.time() + ERROR_BODY_S)
+            return
+        now = clock_of(headers.get(hdrs.DATE), now=time.time())
+        self._hold_s = hold_s(headers, now=now, answered=True)
+        self._fields = _shown(headers)
+        coding = headers.get(hdrs.CONTENT_ENCODING)
+        if coding is not None and is_compressed(coding):
+            self._inflater = Inflater(coding)
+        length = headers.get(hdrs.CONTENT_LENGTH, "")
+        self._length = int(length) if length.isascii() and length.isdigit() else None
+        settings = self._service.settings
+        self._set_due(
+            self._loop.time() + max(settings.first_byte_timeout_s, settings.idle_timeout_s)
+        )
+
+    def data(self, data: bytes, /) -> None:
+        if not data or self._ended:
+            return
+        if not 200 <= self._status <= 299:
+            self._add_to_error(data)
+            return
+        self._has_body = True
+        plain = data
+        if self._inflater is not None:
+            inflated = self._inflate(data)
+            if inflated is None:
+                return
+            plain = inflated
+        if self._is_stream is None:
+            assert self._headers is not None
+            content_type = self._headers.get(hdrs.CONTENT_TYPE, "")
+            self._is_stream = is_event_stream(content_type, plain)
+        if self._is_stream:
+            self._pass_on(data)
+            self._tap.stream(plain)
+            if self._tap.is_whole and not self._told_whole:
+                self._told_whole = True
+                self._call.sink.whole()
+        else:
+            self._hold(data, plain)
+        self._expect_data()
+
+    def ended(self) -> None:
+        if self._ended:
+            return
+        if self._status == 0 or not 200 <= self._status <= 299:
+            self._end(self._refusal())
+        elif self._is_stream:
+            self._tap.end_of_stream()
+            self._end(self._result_of_stream())
+        else:
+            self._end(self._result_of_body())
+
+    def failed(self, failure: UpstreamFailure | Aborted, /) -> None:
+        if self._ended:
+            return
+        is_ours = isinstance(failure, Aborted)
+        if self._tap.is_whole and self._is_stream:
+            self._end(self._result_of_stream(), cut_off=is_ours)
+        elif is_ours and self._result_if_aborted is not None:
+            self._end(self._result_if_aborted, cut_off=True)
+        elif not is_ours and self._status and not 200 <= self._status <= 299:
+            self._end(self._refusal())
+        else:
+            self._end(failure, cut_off=is_ours)
+
+    # Internals.
+
+    def _pass_on(self, data: bytes) -> None:
+        if not self._begun:
+            self._begun = True
+            self._call.sink.head(self._status, self._fields, self._length)
+        self._call.sink.data(data)
+
+    def _hold(self, data: bytes, plain: bytes) -> None:
+        """Collect an answer in one piece; the tap needs all of it."""
+        self._body.append(plain)
+        if plain is not data:
+            self._packed.append(data)
+        self._size += len(plain)
+        limit = self._service.settings.max_answer_bytes
+        if self._size > limit:
+            self._abort_with(
+                UpstreamFailure(FailureKind.TOO_LARGE, f"sent an answer larger than {limit} bytes")
+            )
+        elif self._begun:
+            self._call.sink.data(data)
+        elif self._size > HELD_BYTES and self._inflater is None:
+            self._pass_on(b"".join(self._body))
+
+    def _inflate(self, data: bytes) -> bytes | None:
+        """The data as the tap reads it; a body that is compressed passes on as it is."""
+        assert self._inflater is not None
+        try:
+            self._inflater.feed(data)
+            found = []
+            while portion := self._inflater.take():
+                found.append(portion)
+                if sum(map(len, found)) > self._service.settings.max_answer_bytes:
+                    raise BadCoding("a body that is too large when it is unpacked")
+        except BadCoding as error:
+            self._abort_with(UpstreamFailure(FailureKind.MALFORMED, f"answered with {error}"))
+            return None
+        return b"".join(found)
+
+    def _result_of_stream(self) -> UpstreamResult:
+        tap = self._tap
+        if tap.error is not None:
+            # The service has ended the answer itself, and the client reads that.
+            self._call.sink.whole()
+            failure = classify_error(
+                tap.error, model=self._call.model, redactor=self._service.redactor
+            )
+            return replace(failure, text_sent=True)
+        if not tap.is_whole:
+            return UpstreamFailure(
+                FailureKind.TRUNCATED, "broke off: the stream ended before the answer"
+            )
+        return self._completion()
+
+    def _result_of_body(self) -> UpstreamResult:
+        body, tap = b"".join(self._body), self._tap
+        if not tap.body(body):
+            assert self._headers is not None
+            return classify_response(
+                self._status,
+                self._headers,
+                body[:MAX_ERROR_BODY_BYTES],
+                now=time.time(),
+                model=self._call.model,
+                redactor=self._service.redactor,
+            )
+        if tap.error is not None:
+            return classify_error(
+                tap.error,
+                now=time.time(),
+                model=self._call.model,
+                redactor=self._service.redactor,
+            )
+        if not self._begun:
+            passed = b"".join(self._packed) or body
+            self._length = len(passed)
+            self._pass_on(passed)
+        self._call.sink.whole()
+        return self._completion()
+
+    def _completion(self) -> Completion:
+        tap = self._tap
+        return Completion(
+            "", tap.model or self._call.model, tap.finish_reason or "stop", tap.counted()
+        )
+
+    def _add_to_error(self, data: bytes) -> None:
+        self._body.append(data)
+        self._size += len(data)
+        if self._size > MAX_ERROR_BODY_BYTES:
+            self._abort_with(self._refusal())
+
+    def _refusal(self) -> UpstreamFailure:
+        """The failure that the response is, with the response itself."""
+        headers, body = self._headers, b"".join(self._body)
+        if headers is None:
+            return UpstreamFailure(FailureKind.TRUNCATED, "closed the connection without answering")
+        coding = headers.get(hdrs.CONTENT_ENCODING)
+        read = body
+        if coding is not None and is_compressed(coding):
+            self._inflater = Inflater(coding)
+            read = self._inflate(body) or b""
+        failure = classify_response(
+            self._status,
+            headers,
+            read[:MAX_ERROR_BODY_BYTES],
+            now=time.time(),
+            model=self._call.model,
+            redactor=self._service.redactor,
+        )
+        return replace(failure, response=RelayedResponse(self._status, _shown(headers), body))
+
+    def _discreet(self, failure: UpstreamFailure) -> UpstreamFailure:
+        """The failure, with no words of the request where others than its client see them."""
+        message = failure.message
+        if failure.kind not in _FOR_THE_CLIENT_ONLY or not failure.recognised:
+            message = without_quotations(message, (self._call.body.decode("utf-8", "replace"),))
+        return replace(failure, message=message, text_sent=failure.text_sent or self._begun)
+
+    def _abort_with(self, result: UpstreamResult) -> None:
+        if self._result_if_aborted is None:
+            self._result_if_aborted = result
+            self._timer.cancel()
+            self._exchange.abort()
+
+    def _end(self, result: UpstreamResult, *, cut_off: bool = False) -> None:
+        self._ended = True
+        self._timer.cancel()
+        self._on_end(self)
+        if isinstance(result, UpstreamFailure):
+            result = self._discreet(result)
+        cut_off = cut_off and self._is_connected and not isinstance(result, Completion)
+        self._body.clear()
+        self._packed.clear()
+        self.reply_to.tell(UpstreamEnded(self.permit, result, self._hold_s, cut_off))
+
+    def _expect_data(self) -> None:
+        if self._told_whole:
+            self._set_due(min(self._due, self._loop.time() + WHOLE_GRACE_S))
+        elif self._has_body:
+            self._set_due(self._loop.time() + self._service.settings.idle_timeout_s)
+
+    def _set_due(self, due: float) -> None:
+        # Data only moves the instant: the timer looks at it when it fires, which costs less.
+        self._due = due
+        if due < self._timer_at:
+            self._timer.cancel()
+            self._start_timer(due)
+
+    def _start_timer(self, at: float) -> None:
+        self._timer_at = at
+        self._timer = self._loop.call_at(at, self._check_timeouts)
+
+    def _check_timeouts(self) -> None:
+        # While its reader is slow, the service is not the one that is late.
+        due = min(inf if self._paused_at is not None else self._due, self._total_due)
+        now = self._loop.time()
+        if now < due:
+            self._start_timer(min(due, now + self._service.settings.idle_timeout_s))
+        else:
+            self._time_out(now)
+
+    def _time_out(self, now: float) -> None:
+        settings = self._service.settings
+        if self._told_whole:
+            self._abort_with(self._result_of_stream())
+        elif self._status and not 200 <= self._status <= 299:
+            self._abort_with(self._refusal())
+        elif not self._is_connected:
+            self._abort_with(connect_timeout_failure(self._service))
+        elif now >= self._total_due:
+            self._time_out_with(f"took longer than {settings.total_timeout_s:g} s in all")
+        elif self._has_body:
+            self._time_out_with(
+                f"fell silent for {settings.idle_timeout_s:g} s in the middle of its answer"
+            )
+        else:
+            self._time_out_with(f"sent nothing within {settings.first_byte_timeout_s:g} s")
+
+    def _time_out_with(self, message: str) -> None:
+        self._abort_with(UpstreamFailure(FailureKind.TIMEOUT, message))
+
+
+def _shown(headers: Headers) -> tuple[tuple[str, str], ...]:
+    """The headers that a client may see. Those about limits speak of everybody's account."""
+    found = [(name, headers[name]) for name in _SHOWN if name in headers]
+    own_id = next((headers[name] for name in _IDS if name in headers), None)
+    if own_id is not None:
+        found.append(("x-upstream-request-id", own_id))
+    return tuple(found)

@@ -1,0 +1,237 @@
+"""What a request over HTTP says about itself: its family, model, session and deadline.
+
+Bodies are looked into and never rebuilt.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+
+from exai_actors.core.families import Family
+
+PATHS: Mapping[str, Family] = {
+    "/v1/chat/completions": "chat",
+    "/v1/messages": "messages",
+    "/v1/responses": "responses",
+    "/v1/embeddings": "embeddings",
+}
+"""The paths whose requests are relayed."""
+
+COUNT_TOKENS = "/v1/messages/count_tokens"
+_UPSTREAM: Mapping[Family, str] = {
+    "chat": "chat/completions",
+    "messages": "v1/messages",
+    "responses": "responses",
+    "embeddings": "embeddings",
+}
+_FORWARDED = frozenset(
+    (
+        "content-type",
+        "accept",
+        "anthropic-version",
+        "anthropic-beta",
+        "anthropic-dangerous-direct-browser-access",
+        "user-agent",
+        "x-app",
+        "originator",
+        "session-id",
+        "session_id",
+        "thread-id",
+        "openai-beta",
+        "openai-organization",
+        "openai-project",
+        "http-referer",
+        "x-title",
+    )
+)
+_FORWARDED_BEGINNINGS = (
+    "x-claude-code-",
+    "x-stainless-",
+    "x-session-",
+    "x-codex-",
+    "x-msh-",
+    "x-kimi-",
+)
+_MAX_NAME = 128
+_MAX_KEY = 200
+_SPARED_S = 2.0
+"""How much earlier than its client's own limit a request ends, so that it gets the reason."""
+_MAX_DEADLINE_S = 86_400.0
+_OLD_USER = re.compile(r"_session_([0-9A-Za-z-]{8,})$")
+
+Fields = tuple[tuple[str, str], ...]
+Field = Callable[[str], str | None]
+"""The value of a header by its name in any case."""
+
+
+class Body(msgspec.Struct, frozen=True, gc=False):
+    """The members of a request's body that matter here, unchecked."""
+
+    model: Any = None
+    stream: Any = None
+    n: Any = None
+    max_tokens: Any = None
+    max_output_tokens: Any = None
+    max_completion_tokens: Any = None
+    metadata: Any = None
+    prompt_cache_key: Any = None
+    user: Any = None
+    safety_identifier: Any = None
+
+    @property
+    def limit(self) -> int | None:
+        """The most tokens that the answer may have."""
+        values = (self.max_tokens, self.max_completion_tokens, self.max_output_tokens)
+        named = [value for value in values if type(value) is int and value > 0]
+        return min(named, default=None)
+
+
+_body = msgspec.json.Decoder(Body).decode
+
+
+def read_body(body: bytes) -> Body | str:
+    """The members that matter, or why the body cannot be used."""
+    try:
+        found = _body(body)
+    except msgspec.ValidationError:
+        return "the body of a request is a JSON object"
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        return f"the body of this request is no valid JSON: {error}"
+    except RecursionError:
+        return "the body of this request is nested too deeply"
+    if not isinstance(found.model, str) or not found.model:
+        return "the member 'model' is required, and is a text"
+    return found
+
+
+def upstream_path(family: Family, query: str) -> str:
+    """The path behind the service's address for the family, with the client's query."""
+    path = _UPSTREAM[family]
+    return f"{path}?{query}" if query else path
+
+
+def forwarded_headers(fields: tuple[tuple[bytes, bytes], ...]) -> Fields:
+    """Those headers of a client that the service may see, unchanged and in their order."""
+    found = []
+    for raw_name, value in fields:
+        name = raw_name.decode("latin-1")
+        lower = name.lower()
+        if lower in _FORWARDED or lower.startswith(_FORWARDED_BEGINNINGS):
+            found.append((name, value.decode("latin-1")))
+    return tuple(found)
+
+
+def token_of(field: Field) -> str | None:
+    """The access token that a client presents, as Bearer or in ``x-api-key``."""
+    scheme, _, token = (field("Authorization") or "").partition(" ")
+    if scheme.lower() == "bearer" and (token := token.strip()):
+        return token
+    return field("x-api-key") or None
+
+
+class Claim(msgspec.Struct, frozen=True, gc=False):
+    """Whose request it is within its tenant.
+
+    ``session`` is the client's own name of its session, with its source. ``agent`` names one of
+    several agents in that session; one that another agent has started ``is_sub_agent``.
+    """
+
+    session: str
+    agent: str = ""
+    is_sub_agent: bool = False
+
+
+def claim_of(field: Field, body: Body, address: str) -> Claim:
+    """The session and agent, by the first sign that there is one."""
+    if own := _name(field("x-exai-session")):
+        return Claim(f"exai {own}", _name(field("x-exai-agent")))
+    if claude := _name(field("x-claude-code-session-id")):
+        agent = _name(field("x-claude-code-agent-id"))
+        return Claim(f"claude {claude}", agent, bool(agent))
+    if codex := _name(field("session-id") or field("session_id")):
+        return _codex(codex, field)
+    if thread := _name(field("thread-id")):
+        return _codex(thread, field)
+    if session := _name(field("x-session-id") or field("x-session-affinity")):
+        return Claim(f"session {session}")
+    if user := _user_session(body.metadata):
+        return Claim(f"claude {user}")
+    if key := _name(body.prompt_cache_key):
+        return Claim(f"cache {key}")
+    if chat := _name(field("X-OpenWebUI-Chat-Id") or field("X-OpenWebUI-User-Id")):
+        return Claim(f"openwebui {chat}")
+    if user := _name(body.user) or _name(body.safety_identifier):
+        return Claim(f"user {user}")
+    product = (field("User-Agent") or "").partition("/")[0].partition(" ")[0]
+    return Claim(f"peer {address} {product[:_MAX_NAME]}")
+
+
+def _codex(session: str, field: Field) -> Claim:
+    thread = _name(field("thread-id"))
+    turn = _object(field("x-codex-turn-metadata"))
+    is_sub = str(turn.get("thread_source", "")).startswith("subagent") or bool(
+        thread and thread != session
+    )
+    return Claim(f"codex {session}", thread if is_sub else "", is_sub)
+
+
+def deadline_ms(field: Field, *, streams: bool) -> float | None:
+    """The milliseconds that a request may take, by its headers; None without a limit.
+
+    An SDK's timeout is one for each read of a stream, so it limits other requests only, and these a
+    little earlier, so that they get the reason.
+    """
+    own = _number(field("x-exai-deadline-ms"))
+    if own is not None:
+        return min(own, _MAX_DEADLINE_S * 1000)
+    if streams:
+        return None
+    limit_s = _number(field("x-stainless-timeout") or field("x-stainless-read-timeout"))
+    if limit_s is None:
+        return None
+    return max(min(limit_s, _MAX_DEADLINE_S) - _SPARED_S, limit_s / 2) * 1000
+
+
+def idempotency_key(field: Field) -> str | None:
+    """The client's key for repeats of this request."""
+    key = field("Idempotency-Key") or field("x-idempotency-key")
+    return key if key is not None and 1 <= len(key) <= _MAX_KEY else None
+
+
+def estimated_tokens(body: bytes) -> int:
+    """About how many tokens a request has."""
+    return max(1, len(body) // 4)
+
+
+def _name(value: Any) -> str:
+    return value if isinstance(value, str) and 0 < len(value) <= _MAX_NAME else ""
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        value = float(text) if text is not None else 0.0
+    except ValueError:
+        return None
+    return value if 0 < value < float("inf") else None
+
+
+def _object(text: str | None) -> dict[str, Any]:
+    try:
+        found = msgspec.json.decode(text or "{}")
+    except (msgspec.DecodeError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _user_session(metadata: Any) -> str:
+    user = metadata.get("user_id") if isinstance(metadata, dict) else None
+    if not isinstance(user, str):
+        return ""
+    session = _name(_object(user).get("session_id")) if user.startswith("{") else ""
+    if not session and (old := _OLD_USER.search(user)) is not None:
+        session = _name(old[1])
+    return session

@@ -1,0 +1,257 @@
+"""Reads beside a relayed answer what the broker needs of it: its end, its token counts, its errors.
+
+A tap sees the bytes as they pass, in pieces of any size, and never holds them up. It parses only
+the few events of a stream that can matter.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from exai_actors.core.calls import Usage
+from exai_actors.core.families import Family
+
+MAX_EVENT_BYTES = 33_554_432
+_BLANK = b"\n\n"
+_TOKEN_BYTES = 4
+
+# The events that can matter. A text inside of a JSON string has its quotation marks escaped.
+_WORTH_READING: Mapping[Family, re.Pattern[bytes]] = {
+    "chat": re.compile(
+        rb'"finish_reason"\s*:\s*"|"usage"\s*:\s*\{|\[DONE\]|"error"\s*:\s*[{"]|event\s*:\s*error'
+    ),
+    "messages": re.compile(
+        rb'"message_(?:start|delta|stop)"|event\s*:\s*error|"type"\s*:\s*"error"'
+    ),
+    "responses": re.compile(
+        rb'"response\.(?:completed|incomplete|failed)"|event\s*:\s*error|"type"\s*:\s*"error"'
+    ),
+    "embeddings": re.compile(rb"(?!)"),
+}
+
+
+class Tap:
+    """Beside one answer; feed it with ``stream`` or, whole, with ``body``.
+
+    ``is_whole`` once the family's terminal event has passed. ``error`` is that of the service in
+    the answer itself, None if there is none. ``needs_done``: a chat has several answers, and only
+    ``[DONE]`` ends all of them.
+    """
+
+    __slots__ = (
+        "_after_cr",
+        "_family",
+        "_needs_done",
+        "_pending",
+        "_search",
+        "_size",
+        "error",
+        "events",
+        "finish_reason",
+        "is_whole",
+        "model",
+        "usage",
+    )
+
+    def __init__(self, family: Family, *, needs_done: bool = False) -> None:
+        self._family = family
+        self._needs_done = needs_done
+        self._search = _WORTH_READING[family].search
+        self._pending = bytearray()
+        self._size = 0
+        self._after_cr = False
+        self.events = 0
+        self.is_whole = False
+        self.finish_reason = ""
+        self.model = ""
+        self.usage: Usage | None = None
+        self.error: Any = None
+
+    def stream(self, data: bytes) -> None:
+        """The next piece of an event stream."""
+        self._size += len(data)
+        if self._after_cr and data:
+            self._after_cr = False
+            data = data.removeprefix(b"\n")
+        if b"\r" in data:
+            self._after_cr = data.endswith(b"\r")
+            data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        pending = self._pending
+        if not pending and data.endswith(_BLANK):
+            self._events(data)
+            return
+        start = max(0, len(pending) - 1)
+        pending += data
+        end = pending.rfind(_BLANK, start)
+        if end >= 0:
+            complete = bytes(pending[: end + 2])
+            del pending[: end + 2]
+            self._events(complete)
+        elif len(pending) > MAX_EVENT_BYTES:
+            pending.clear()
+
+    def end_of_stream(self) -> None:
+        """The body has ended; the last event may lack its empty line."""
+        if self._pending:
+            rest = bytes(self._pending)
+            self._pending.clear()
+            self._events(rest)
+
+    def body(self, data: bytes) -> bool:
+        """A whole answer that is no stream; False if it is no JSON object."""
+        self._size = len(data)
+        found = _object(data)
+        if found is None:
+            return False
+        self._read(found)
+        has_error = found.get("error") not in (None, {}, "")
+        if has_error and not (found.keys() & {"choices", "content", "output", "data"}):
+            self.error = found["error"]
+        self.is_whole = True
+        return True
+
+    def counted(self) -> Usage:
+        """The tokens as the service counted them, or else as they are estimated by the size.
+
+        A count of 0 for the prompt stands for the estimate that was made of it before.
+        """
+        if self.usage is not None:
+            return self.usage
+        return Usage(0, max(1, self.events or self._size // _TOKEN_BYTES))
+
+    def _events(self, data: bytes) -> None:
+        self.events += data.count(_BLANK)
+        if self._search(data) is None:
+            return
+        for event in data.split(_BLANK):
+            if self._search(event) is not None:
+                self._event(event)
+
+    def _event(self, event: bytes) -> None:
+        kind, lines = "", []
+        for line in event.split(b"\n"):
+            name, _, value = line.partition(b":")
+            value = value.removeprefix(b" ")
+            if name == b"data":
+                lines.append(value)
+            elif name == b"event":
+                kind = value.decode("utf-8", "replace").strip()
+        data = b"\n".join(lines)
+        if self._family == "chat" and data.strip() == b"[DONE]":
+            self.is_whole = True
+            return
+        found = _object(data)
+        if found is None:
+            if kind == "error":
+                self.error = self.error or data.decode("utf-8", "replace") or "no reason given"
+            return
+        is_error = kind == "error" or found.get("type") == "error"
+        if is_error or (found.get("error") and self._family == "chat"):
+            self.error = found.get("error") or found
+        self._read(found)
+
+    def _read(self, found: dict[str, Any]) -> None:
+        match self._family:
+            case "chat":
+                self._read_chat(found)
+            case "messages":
+                self._read_messages(found)
+            case "responses":
+                self._read_responses(found)
+            case "embeddings":
+                self.model = _text(found.get("model"))
+                self._count(found.get("usage"), "prompt_tokens", "completion_tokens")
+
+    def _read_chat(self, found: dict[str, Any]) -> None:
+        self.model = _text(found.get("model")) or self.model
+        self._count(found.get("usage"), "prompt_tokens", "completion_tokens")
+        choices = found.get("choices")
+        for choice in choices if isinstance(choices, list) else ():
+            if not isinstance(choice, dict):
+                continue
+            self._count(choice.get("usage"), "prompt_tokens", "completion_tokens")
+            reason = _text(choice.get("finish_reason"))
+            if reason:
+                self.finish_reason = reason
+                self.is_whole = self.is_whole or not self._needs_done
+
+    def _read_messages(self, found: dict[str, Any]) -> None:
+        message: Any = found
+        match found.get("type"):
+            case "message_start":
+                message = found.get("message")
+            case "message_stop":
+                self.is_whole = True
+        if not isinstance(message, dict):
+            return
+        self.model = _text(message.get("model")) or self.model
+        delta = message.get("delta")
+        for part in (message, delta if isinstance(delta, dict) else {}):
+            self.finish_reason = _text(part.get("stop_reason")) or self.finish_reason
+        self._count(message.get("usage"), "input_tokens", "output_tokens")
+
+    def _read_responses(self, found: dict[str, Any]) -> None:
+        kind = _text(found.get("type"))
+        response = found.get("response") if kind.startswith("response.") else found
+        if kind in {"response.completed", "response.incomplete", "response.failed"}:
+            self.is_whole = True
+        if not isinstance(response, dict):
+            return
+        self.model = _text(response.get("model")) or self.model
+        self.finish_reason = _text(response.get("status")) or self.finish_reason
+        self._count(response.get("usage"), "input_tokens", "output_tokens")
+        if kind == "response.failed":
+            self.error = response.get("error") or "the service gave no reason"
+
+    def _count(self, usage: Any, prompt_name: str, answer_name: str) -> None:
+        """Note token counts. Some are sent several times, and the first ones may be 0."""
+        if not isinstance(usage, dict):
+            return
+        # Anthropic's do not include those that are written to its cache or read from it.
+        cached = _count(usage, "cache_read_input_tokens")
+        prompt = _count(usage, prompt_name) + cached
+        prompt += _count(usage, "cache_creation_input_tokens")
+        prompt_details = _dict(usage, "prompt_tokens_details", "input_tokens_details")
+        answer_details = _dict(usage, "completion_tokens_details", "output_tokens_details")
+        answer = _count(usage, answer_name)
+        before = self.usage or Usage(0, 0)
+        total = max(_count(usage, "total_tokens"), before.total_tokens or 0)
+        prompt, answer = max(prompt, before.prompt_tokens), max(answer, before.completion_tokens)
+        cached = max(cached, _count(prompt_details, "cached_tokens"), before.cached_tokens or 0)
+        reasoning = max(
+            _count(answer_details, "reasoning_tokens"),
+            before.reasoning_tokens or 0,
+        )
+        self.usage = Usage(
+            prompt,
+            answer,
+            total if total > prompt + answer else None,
+            cached or None,
+            reasoning or None,
+        )
+
+
+def _object(data: bytes) -> dict[str, Any] | None:
+    try:
+        found = msgspec.json.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _dict(usage: dict[str, Any], *names: str) -> dict[str, Any]:
+    found = (usage.get(name) for name in names)
+    return next((each for each in found if isinstance(each, dict)), {})
+
+
+def _count(usage: dict[str, Any], name: str) -> int:
+    value = usage.get(name)
+    return int(value) if isinstance(value, int | float) and 0 < value < 1e15 else 0

@@ -1,0 +1,218 @@
+"""Chat completions over HTTP, from a client's socket to a service's."""
+
+from __future__ import annotations
+
+import orjson
+import pytest
+
+from exai_actors.testing.broker import running_broker
+from exai_actors.testing.scripted_replies import (
+    CUT,
+    RESET,
+    End,
+    Gate,
+    answer,
+    body,
+    failure,
+    hang_up,
+)
+from tests.apis.http_client import EVENT_STREAM, MODEL, Client, chat, piece, serving
+
+CHAT = "/v1/chat/completions"
+WHOLE = (
+    b'{"id":"1", "object":"chat.completion","choices":[{"index":0,"finish_reason":"stop",'
+    b'"message":{"role":"assistant","content":"hello"}}],'
+    b'"usage":{"prompt_tokens":3,"completion_tokens":5},  "unknown":[1.0,1e3]}'
+)
+PIECE = piece("he")
+LAST = piece("", "stop")
+DONE = b"data: [DONE]\n\n"
+
+
+async def test_an_answer_in_one_piece_is_passed_on_byte_for_byte() -> None:
+    async with serving(body(WHOLE, headers={"x-request-id": "theirs"})) as setting:
+        sent = b'{"messages" :["\\u0068i"],"model":"scripted-model", "new":1.50}'
+        asked = await setting.client.post(CHAT, sent, User_Agent="desk/1", X_Stainless_Lang="x")
+        got = await asked.whole()
+        assert (got.status, got.body, got.is_clean) == (200, WHOLE, True)
+        assert got.fields["content-type"] == "application/json"
+        assert got.fields["x-upstream-request-id"] == "theirs"
+        assert got.fields["x-request-id"].startswith("req_")
+        (seen,) = setting.service.requests
+        assert (seen.raw, seen.path) == (sent, "/v1/chat/completions")
+        assert seen.headers["User-Agent"] == "desk/1"
+        assert seen.headers["X-Stainless-Lang"] == "x"
+        await setting.settled()
+
+
+async def test_a_stream_is_passed_on_as_its_pieces_come() -> None:
+    gate = Gate()
+    reply = body(PIECE, gate, PIECE[:20], PIECE[20:], LAST, DONE, content_type=EVENT_STREAM)
+    async with serving(reply) as setting:
+        asked = await setting.client.post(CHAT, chat(stream=True))
+        await asked.head()
+        assert await asked.piece() == PIECE
+        gate.open()
+        got = await asked.whole()
+        assert got.body == PIECE + PIECE + LAST + DONE
+        assert got.is_clean is True
+        assert got.fields["content-type"] == EVENT_STREAM
+        assert got.fields["x-accel-buffering"] == "no"
+        await setting.settled()
+
+
+@pytest.mark.parametrize("end", [CUT, RESET])
+async def test_a_stream_that_breaks_off_is_no_whole_answer(end: End) -> None:
+    async with serving(body(PIECE, end, content_type=EVENT_STREAM)) as setting:
+        got = await (await setting.client.post(CHAT, chat(stream=True))).whole()
+        assert (got.status, got.body, got.is_clean) == (200, PIECE, False)
+        await setting.settled()
+
+
+async def test_a_stream_that_ends_without_a_finish_reason_is_no_whole_answer() -> None:
+    async with serving(body(PIECE, content_type=EVENT_STREAM)) as setting:
+        got = await (await setting.client.post(CHAT, chat(stream=True))).whole()
+        assert (got.body, got.is_clean) == (PIECE, False)
+
+
+async def test_several_answers_are_whole_only_with_the_mark_of_the_end() -> None:
+    replies = [body(PIECE, LAST, content_type=EVENT_STREAM)] * 2
+    async with serving(*replies) as setting:
+        got = await (await setting.client.post(CHAT, chat(stream=True, n=2))).whole()
+        assert got.is_clean is False
+        got = await (await setting.client.post(CHAT, chat(stream=True))).whole()
+        assert got.is_clean is True
+
+
+async def test_the_error_of_a_service_inside_its_stream_is_the_clients_to_read() -> None:
+    error = b'data: {"error":{"message":"out of memory","type":"server_error"}}\n\n'
+    async with serving(body(PIECE, error, content_type=EVENT_STREAM)) as setting:
+        got = await (await setting.client.post(CHAT, chat(stream=True))).whole()
+        assert (got.body, got.is_clean) == (PIECE + error, True)
+        assert setting.broker.statistics().providers[0].failed == 1
+
+
+async def test_half_an_answer_in_one_piece_is_none_and_not_to_be_repeated() -> None:
+    whole = {"Content-Length": str(len(WHOLE))}
+    async with serving(body(WHOLE[:50], CUT, headers=whole)) as setting:
+        got = await (await setting.client.post(CHAT, chat())).whole()
+        assert (got.status, got.fields["x-should-retry"]) == (502, "false")
+        assert got.json["error"]["code"] == "provider_error"
+
+
+@pytest.mark.parametrize("status", [400, 403, 404, 413, 422])
+async def test_a_refusal_of_the_service_is_passed_on_as_it_came(status: int) -> None:
+    refusal = b'{"error" : {"message":"no", "odd": [1]}}'
+    headers = {"x-ratelimit-remaining-requests": "3"}
+    async with serving(body(refusal, status=status, headers=headers)) as setting:
+        got = await (await setting.client.post(CHAT, chat(stream=True))).whole()
+        assert (got.status, got.body, got.is_clean) == (status, refusal, True)
+        assert "x-ratelimit-remaining-requests" not in got.fields
+        await setting.settled()
+
+
+async def test_a_short_refusal_of_the_service_is_tried_again_here_and_not_by_the_client() -> None:
+    busy = failure(429, "slow down", headers={"Retry-After": "0.01"})
+    async with serving(busy, body(WHOLE), attempts=2) as setting:
+        got = await (await setting.client.post(CHAT, chat())).whole()
+        assert (got.status, setting.service.started) == (200, 2)
+
+
+async def test_a_service_that_answers_nothing_is_a_bad_gateway_that_is_not_to_be_repeated() -> None:
+    async with serving(hang_up(), attempts=1) as setting:
+        got = await (await setting.client.post(CHAT, chat())).whole()
+        assert (got.status, got.fields["x-should-retry"]) == (502, "false")
+        assert got.json["error"]["type"] == "server_error"
+        assert got.json["error"]["code"] == "provider_error"
+
+
+async def test_a_service_that_is_not_there_may_be_asked_again_later() -> None:
+    async with serving(attempts=1, base_url="http://127.0.0.1:1/v1") as setting:
+        got = await (await setting.client.post(CHAT, chat())).whole()
+        assert (got.status, got.fields["retry-after"]) == (503, "1")
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [b"{", b"[]", b'"text"', b"", b'{"messages":[]}', b'{"model":7}', b'{"model":""}', b"\xff{}"],
+)
+async def test_a_body_that_cannot_be_read_is_refused_and_not_sent(sent: bytes) -> None:
+    async with serving() as setting:
+        got = await (await setting.client.post(CHAT, sent)).whole()
+        assert (got.status, got.json["error"]["type"]) == (400, "invalid_request_error")
+        assert setting.service.started == 0
+
+
+async def test_a_model_that_no_provider_has_is_not_found() -> None:
+    async with serving() as setting:
+        got = await (await setting.client.post(CHAT, {"model": "other"})).whole()
+        assert (got.status, got.json["error"]["code"]) == (404, "model_not_found")
+        assert MODEL in got.json["error"]["message"]
+
+
+async def test_another_name_of_a_model_replaces_its_value_alone() -> None:
+    async with serving(body(WHOLE)) as setting:
+        sent = b'{"x": {"model":"scripted/scripted-model"},  "model" :  "scripted/scripted-model"}'
+        got = await (await setting.client.post(CHAT, sent)).whole()
+        assert got.status == 200
+        expected = b'{"x": {"model":"scripted/scripted-model"},  "model" :  "scripted-model"}'
+        assert setting.service.requests[0].raw == expected
+
+
+@pytest.mark.parametrize("phase", ["waiting", "running", "streaming"])
+async def test_a_client_that_leaves_frees_its_place_and_its_permit(phase: str) -> None:
+    gate = Gate()
+    held = body(PIECE, gate, LAST, content_type=EVENT_STREAM)
+    before = body(LAST, content_type=EVENT_STREAM, before=[gate])
+    async with serving(before if phase == "running" else held, body(WHOLE)) as setting:
+        client, service = setting.client, setting.service
+        first = await client.post(CHAT, chat(stream=True))
+        await service.wait_for_started(1)
+        if phase == "waiting":
+            await (await first.head()).piece()
+            second = await client.post(CHAT, chat("second", stream=True))
+            await setting.until_queued(1)
+            second.leave()
+            await setting.until_queued(0)
+            gate.open()
+            assert (await first.whole()).is_clean is True
+        else:
+            if phase == "streaming":
+                await (await first.head()).piece()
+            first.leave()
+            await service.wait_for_disconnect()
+        got = await (await client.post(CHAT, chat("third"))).whole()
+        assert (got.status, service.started) == (200, 2)
+        await setting.settled()
+
+
+async def test_requests_on_one_connection_are_answered_one_after_the_other() -> None:
+    async with serving(*[body(WHOLE)] * 3) as setting:
+        sent = orjson.dumps(chat())
+        head = f"POST {CHAT} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(sent)}\r\n\r\n".encode()
+        asked = await setting.client.raw((head + sent) * 3)
+        for _ in range(3):
+            asked.status, asked.body = 0, b""
+            assert (await asked.whole()).body == WHOLE
+
+
+async def test_the_synthetic_provider_answers_chats_too() -> None:
+
+    async with running_broker() as broker:
+        client = Client(broker.port)
+        content = {"model": "synthetic", "messages": [{"role": "user", "content": "say hi"}]}
+        got = await (await client.post(CHAT, content)).whole()
+        assert got.json["choices"][0]["message"]["content"]
+        streamed = await (await client.post(CHAT, {**content, "stream": True})).whole()
+        assert streamed.body.endswith(DONE)
+        assert streamed.is_clean is True
+        client.close()
+
+
+async def test_answers_of_the_common_form_are_relayed_as_well() -> None:
+    async with serving(answer("hel", "lo"), answer("hello")) as setting:
+        streamed = await (await setting.client.post(CHAT, chat(stream=True))).whole()
+        assert streamed.is_clean is True
+        assert b"[DONE]" in streamed.body
+        got = await (await setting.client.post(CHAT, chat())).whole()
+        assert got.json["choices"][0]["message"]["content"] == "hello"
