@@ -81,7 +81,8 @@ def _plan(arguments: list[str] | None) -> tuple[Plan, argparse.Namespace]:
 
 def _changed(points: Sequence[Point], options: argparse.Namespace) -> Sequence[Point]:
     if options.streams:
-        points = [replace(points[-1], streams=int(each)) for each in options.streams.split(",")]
+        asked = map(int, options.streams.split(","))
+        points = [replace(points[-1], streams=each, all_dialects=True) for each in asked]
     return [
         replace(
             point,

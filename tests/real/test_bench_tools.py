@@ -37,7 +37,13 @@ def found() -> Found:
 
 
 def test_every_server_delivers_whole_streams_in_every_dialect(found: Found) -> None:
-    everybody = {servers.DIRECT, servers.BROKER, servers.BROKER_RPC, servers.RELAY}
+    everybody = {
+        servers.DIRECT,
+        servers.BROKER,
+        servers.BROKER_RPC,
+        servers.BROKER_HTTP,
+        servers.RELAY,
+    }
     for rows in (found.paced[2], found.unpaced[2]):
         assert set(rows) == everybody
         for sample in rows.values():
@@ -53,6 +59,7 @@ def test_chats_are_answered_whole(found: Found) -> None:
         servers.DIRECT,
         servers.CHAT_FRAMES,
         servers.CHAT_FRAME,
+        servers.BROKER_HTTP,
         servers.RELAY,
     }
     assert all(sample.ended == sample.pieces > 0 for sample in rows.values())

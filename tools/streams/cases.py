@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tools.streams.servers import (
     BROKER,
+    BROKER_HTTP,
     BROKER_RPC,
     CHAT_FRAME,
     CHAT_FRAMES,
@@ -36,7 +37,7 @@ class Point:
     streams: int
     repeats: int
     window_ms: int
-    speaks_both: bool = True
+    all_dialects: bool = True
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,8 @@ class Plan:
         Point(10, 3, 3000),
         Point(100, 3, 2000),
         Point(500, 3, 2000),
-        Point(1000, 2, 2000, speaks_both=False),
-        Point(2000, 2, 2000, speaks_both=False),
+        Point(1000, 2, 2000, all_dialects=False),
+        Point(2000, 2, 2000, all_dialects=False),
     )
     unpaced: Sequence[Point] = (Point(10, 3, 1000), Point(100, 3, 1000))
     chats: Sequence[Point] = (Point(1, 3, 1000), Point(10, 3, 1000), Point(100, 3, 1000))
@@ -63,11 +64,11 @@ class Plan:
 
 QUICK = Plan(
     paced=(
-        Point(10, 1, 2000, speaks_both=False),
-        Point(100, 1, 1500, speaks_both=False),
-        Point(500, 1, 1500, speaks_both=False),
+        Point(10, 1, 2000, all_dialects=False),
+        Point(100, 1, 1500, all_dialects=False),
+        Point(500, 1, 1500, all_dialects=False),
     ),
-    unpaced=(Point(100, 1, 800, speaks_both=False),),
+    unpaced=(Point(100, 1, 800, all_dialects=False),),
     chats=(Point(10, 1, 800),),
     held_window_ms=1000,
     stalled=Point(STALLED_STREAMS, 1, 1500),
@@ -124,13 +125,21 @@ Start = Callable[[Plan, Workshop, Server], list[Server]]
 
 def _stream_servers(plan: Plan, shop: Workshop, service: Server) -> list[Server]:
     broker = shop.broker(service)
-    servers = [Server(BROKER, broker, "call_tool"), Server(BROKER_RPC, broker, "jsonrpc")]
+    servers = [
+        Server(BROKER, broker, "call_tool"),
+        Server(BROKER_RPC, broker, "jsonrpc"),
+        Server(BROKER_HTTP, broker, "http"),
+    ]
     return [*servers, shop.relay(service), *_others(plan, shop, service)]
 
 
 def _chat_servers(plan: Plan, shop: Workshop, service: Server) -> list[Server]:
     broker = shop.broker(service)
-    servers = [Server(CHAT_FRAMES, broker, "call_tool"), Server(CHAT_FRAME, broker, "tool_call")]
+    servers = [
+        Server(CHAT_FRAMES, broker, "call_tool"),
+        Server(CHAT_FRAME, broker, "tool_call"),
+        Server(BROKER_HTTP, broker, "http"),
+    ]
     return [*servers, shop.relay(service), *_others(plan, shop, service)]
 
 
@@ -152,7 +161,11 @@ def _in_turn(
         options |= {"pieces": plan.pieces, "settle_ms": plan.settle_ms}
         rows = {}
         for point in points:
-            servers = [each for each in all_servers if point.speaks_both or each.name != BROKER_RPC]
+            servers = [
+                each
+                for each in all_servers
+                if point.all_dialects or each.name not in (BROKER_RPC, BROKER_HTTP)
+            ]
             samples: dict[str, list[Sample]] = {each.name: [] for each in (service, *servers)}
             options["window_ms"] = point.window_ms
             samples[service.name].append(shop.sample(service, point.streams, **options))

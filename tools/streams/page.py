@@ -215,7 +215,7 @@ minutes more.
   are the most in one run.
 - *Streams held*: the most with an added lag of at most {HELD_LAG_MS:g} ms (p99), {HELD_PART:.1%} of
   the pieces and no refusal, of 50, 100, 150, 200, 300 … 1,000, 1,200 … 2,000, found by halving.
-- The servers take turns, forwards and backwards; figures are medians. A broker speaks WebSocket
-  with its clients, all others HTTP. The clients of a chat use `call_tool` (3 frames), unless
-  another operation is named.
+- The servers take turns, forwards and backwards; figures are medians. The clients of the broker use
+  `call_tool` over WebSocket, unless another operation or protocol is named, all others HTTP. To the
+  service all speak HTTP.
 {{end}}"""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from html import escape
 
 from tools.streams.cases import Rows
-from tools.streams.servers import BROKER, BROKER_RPC, DIRECT, RELAY, Sample
+from tools.streams.servers import BROKER, BROKER_HTTP, BROKER_RPC, DIRECT, RELAY, Sample
 
 _WIDTH, _HEIGHT = 860, 330
 _TOP, _BOTTOM = 58, 40
@@ -31,7 +31,9 @@ path.a, path.b, path.c, path.d { fill: none; }
 
 def svg(paced: dict[int, Rows]) -> str:
     """CPU for each piece, and the pieces that came, by the number of streams."""
-    shown = [name for name in next(iter(paced.values())) if name not in (DIRECT, BROKER_RPC)]
+    shown = [
+        name for name in next(iter(paced.values())) if name not in (DIRECT, BROKER_RPC, BROKER_HTTP)
+    ]
     head = (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" '
         f'role="img" aria-label="{escape(_described(paced, shown))}">'
@@ -100,7 +102,7 @@ def _panel(
         parts += [
             f'<circle class="{colour}" cx="{x:.1f}" cy="{y:.1f}" r="3.2"/>' for x, y in points
         ]
-        place = left + index * _PANEL / max(3, len(shown))
+        place = left + sum(7 * len(each) + 18 for each in shown[:index])
         parts.append(f'<text class="{colour}" x="{place:.1f}" y="42">{escape(name)}</text>')
     return parts
 

@@ -29,7 +29,7 @@ NO_COMPILER = (
 PEERS = {"HAProxy": ("haproxy", "haproxy"), "nginx": ("nginx", "nginx-light")}
 
 DIRECT, RELAY = "the service itself", "aiohttp relay"
-BROKER, BROKER_RPC = "broker", "broker, JSON-RPC"
+BROKER, BROKER_RPC, BROKER_HTTP = "broker", "broker, JSON-RPC", "broker, HTTP"
 CHAT_FRAMES, CHAT_FRAME = "broker, call_tool", "broker, tool_call"
 
 # The order of "ask_for_stream" makes the service answer a chat to all servers in the same form.
