@@ -71,7 +71,7 @@ def health(
 
 def _print_readiness(url: str, *, as_json: bool) -> ExitCode:
     from exai_actors.daemon.cli.output import print_json, print_line, printable
-    from exai_actors.daemon.cli.ready import readiness
+    from exai_actors.daemon.readiness import readiness
 
     found = readiness(url)
     if as_json:

@@ -74,6 +74,10 @@ COMMANDS = {
         "Watch a broker share a scarce provider fairly.",
     ),
     "config": ("exai_actors.daemon.cli.config:config", "Create, check and show configuration."),
+    "doctor": (
+        "exai_actors.daemon.cli.doctor:doctor",
+        "Check everything that a broker depends on.",
+    ),
     "version": ("exai_actors.daemon.cli.version:version", "Show versions."),
 }
 """The location and the short help of each command, in the order of `exai --help`."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as version_of
 
@@ -10,6 +9,7 @@ import click
 
 from exai_actors import __version__
 from exai_actors.daemon.cli.options import json_option
+from exai_actors.daemon.interpreter import interpreter
 
 PARTS = ("pykka", "websockets", "aiohttp", "msgspec", "orjson", "uvloop")
 
@@ -20,7 +20,9 @@ def version(as_json: bool) -> None:
     """Show versions of exai, Python and the main libraries."""
     from exai_actors.daemon.cli.output import print_json, print_line
 
-    found = {"exai": __version__, "python": platform.python_version()}
+    python = interpreter()
+    build = {True: "yes", False: "no", None: "unknown"}[python.optimised]
+    found = {"exai": __version__, "python": python.version, "optimised": build}
     for part in PARTS:
         try:
             found[part] = version_of(part)

@@ -47,7 +47,8 @@ class ScriptedBroker:
 
             def _answer(self) -> None:
                 status, body = broker.bodies.get(self.path, (404, b""))
-                if self.headers["Authorization"] != f"Bearer {TOKEN}":
+                known = self.headers["Authorization"] == f"Bearer {TOKEN}"
+                if self.path.startswith("/v1/") and not known:
                     status, body = 401, b'{"error": {"message": "the token is wrong"}}'
                 self.send_response(status)
                 for name, value in (

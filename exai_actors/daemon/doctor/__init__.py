@@ -1,0 +1,1 @@
+"""The checks of `exai doctor`: everything that a broker on this machine depends on."""
