@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from exai_actors.actors.session.kept import SessionKept
@@ -28,9 +28,13 @@ class SessionRecord:
 
 
 class SessionBook:
-    """The sessions that have to live. Only the guardian and the sessions' supervisor change it."""
+    """The sessions that have to live. Only the guardian and the sessions' supervisor change it.
 
-    def __init__(self) -> None:
+    ``on_gone`` is called with the id of each session that has ended for good.
+    """
+
+    def __init__(self, on_gone: Callable[[SessionId], object] = lambda _: None) -> None:
+        self._on_gone = on_gone
         self._by_id: dict[SessionId, SessionRecord] = {}
         self._by_number: dict[str, SessionRecord] = {}
         self._count = 0
@@ -47,6 +51,7 @@ class SessionBook:
         self._by_number.pop(record.number, None)
         if self._by_id.get(record.session_id) is record:
             del self._by_id[record.session_id]
+            self._on_gone(record.session_id)
 
     def find(self, session_id: SessionId) -> SessionRecord | None:
         return self._by_id.get(session_id)

@@ -7,6 +7,7 @@ the supervisors use the budget of the root.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from math import inf
 
 import msgspec
 import structlog
@@ -42,7 +43,10 @@ class RestartSettings(msgspec.Struct, frozen=True):
 
 
 class RootNursery(Nursery):
-    """The supervisors and the guardian, each made by a function of its own, in this order."""
+    """The supervisors and the guardian, each made by a function of its own, in this order.
+
+    As in OTP, they may take as long to stop as their children do, which have times of their own.
+    """
 
     def __init__(
         self,
@@ -56,7 +60,7 @@ class RootNursery(Nursery):
             intensity=settings.root_intensity,
             period_s=settings.root_period_s,
             children=tuple(
-                ChildSpec(name, shutdown_s=2.0, backoff=settings.backoff) for name in makers
+                ChildSpec(name, shutdown_s=inf, backoff=settings.backoff) for name in makers
             ),
         )
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from exai_actors.actors import paths
-from exai_actors.actors.admissions import Admissions, SessionRecord
+from exai_actors.actors.admissions import Admissions, SessionBook, SessionRecord
 from exai_actors.actors.awaited_providers import AwaitedProviders
 from exai_actors.actors.broker import BrokerActor
 from exai_actors.actors.connection.actor import ConnectionActor
@@ -144,7 +144,9 @@ class Tree:
         self.broker = PathRef(system, paths.BROKER)
         """The guardian, whichever incarnation."""
         self._clock = clock
-        self._admissions = Admissions(authenticator, places, sessions)
+        self._admissions = Admissions(
+            authenticator, places, sessions, SessionBook(self._forget_weight)
+        )
         self._providers = providers
         self._session_settings = session_settings
         self._connection_settings = connection_settings
@@ -313,6 +315,10 @@ class Tree:
 
     def _cut_off(self, error: ErrorBody) -> None:
         self.request_board.cut_off = self.request_board.cut_off or error
+
+    def _forget_weight(self, session_id: SessionId) -> None:
+        for parts in self._providers.values():
+            parts.account.session_weights.pop(session_id, None)
 
     def _session_gone(self, record: SessionRecord) -> None:
         self.broker.tell_system(SessionGone(record.session_id))

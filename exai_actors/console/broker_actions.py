@@ -48,8 +48,10 @@ class Process(Protocol):
     def drain(self, cause: str) -> None:
         """Begin to drain; the process ends when that is done."""
 
-    def snapshot(self, cause: str) -> None:
-        """Save the last minutes; never waits."""
+    def snapshot(self, cause: str) -> Callable[[], str | None]:
+        """A function that writes the last minutes until now, on any thread, and returns why that
+        was impossible.
+        """
 
     @property
     def snapshots_at(self) -> str:
@@ -93,7 +95,12 @@ class BrokerActions:
         if not folder:
             raise ActionError("set [server] recordings to a folder for snapshots")
         effect = Effect(f"the last minutes are saved to {folder}", "")
-        return Plan(effect, self._sending(self._process.snapshot))
+
+        def carry_out(cause: Cause) -> Replies:
+            write = self._process.snapshot(str(cause))
+            return (off_loop(self._driver, write),)
+
+        return Plan(effect, carry_out)
 
     def _plan_save(self, _target: str, _arguments: Mapping[str, Any]) -> LoopFuture[Plan]:
         changes = self._process.changes()

@@ -54,10 +54,6 @@ class Faults:
         self._fault = self._wall(), fault
         self._timer = self._driver.call_later(AFTERMATH_S, self.save_pending)
 
-    def snapshot(self, cause: str) -> None:
-        """Save the last minutes for an operator."""
-        self._save(self.lines(self._wall(), cause), cause)
-
     def save_pending(self) -> None:
         """Save the recording of a fault whose aftermath is over, or cut short by the end."""
         if self._timer is not None:

@@ -13,6 +13,7 @@ from exai_actors.core.health import reasons_not_ready, unusable_because
 from exai_actors.core.observe.alarms import AlarmRule, Reading, Severity
 from exai_actors.core.observe.call_figures import CallFigures
 from exai_actors.core.observe.histogram import Recent
+from exai_actors.core.operations.action import counted
 from exai_actors.core.statistics import BrokerStatistics, ProviderStatistics
 from exai_actors.ids import ProviderName
 
@@ -118,11 +119,12 @@ class AlarmReadings:
             figures = calls.get(ProviderName(provider.name))
             yield from self._of_provider(provider, figures, now)
         restarts = self._restarts.change(process.restarts, now)
-        yield Reading(
-            "restarts", "", restarts, f"{restarts} failed actors were started again in ten minutes"
-        )
+        failed = counted(restarts, "failed actor was", "failed actors were")
+        text = f"{failed} started again in ten minutes"
+        yield Reading("restarts", "", restarts, text)
         letters = self._dead_letters.change(statistics.dead_letters, now)
-        yield Reading("dead_letters", "", letters, f"{letters} dead letters in a minute")
+        text = f"{counted(letters, 'dead letter')} in a minute"
+        yield Reading("dead_letters", "", letters, text)
         lag = process.loop_lag_s
         yield Reading("loop_lag", "", lag, f"the event loop was {lag:.2f} s late")
         yield from _of_memory(statistics, process)
@@ -146,14 +148,15 @@ class AlarmReadings:
         faults = provider.anomalies + provider.violations
         more = self._faults.setdefault(name, _Window(LONG_S)).change(faults, now)
         if not provider.is_conserved or more:
-            text = f"permits and calls do not add up: {more} findings in ten minutes"
+            text = f"permits and calls do not add up: {counted(more, 'finding')} in ten minutes"
             yield Reading("not_conserved", name, 1.0, text)
         if figures is None:
             return
         limited = self._limited.setdefault(name, _Window(MINUTE_S)).change(
             figures.failures[FailureKind.RATE_LIMITED], now
         )
-        yield Reading("rate_limited", name, limited, f"{limited} refusals for its rate in a minute")
+        text = f"{counted(limited, 'refusal')} for its rate in a minute"
+        yield Reading("rate_limited", name, limited, text)
         waits = self._waits.get(name)
         if waits is None or not waits.is_of(figures.waits):
             waits = self._waits[name] = Recent(figures.waits, now, MINUTE_S)

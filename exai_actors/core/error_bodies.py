@@ -259,6 +259,14 @@ def ended_by_operator(reason: str) -> ErrorBody:
     return ErrorBody(ErrorCode.CANCELLED, f"an operator of the broker cancelled the request{why}")
 
 
+def connection_ended() -> ErrorBody:
+    """An operator has ended the connection's actor."""
+    return ErrorBody(
+        ErrorCode.CANCELLED,
+        "an operator of the broker ended this connection, and the request with it; connect again",
+    )
+
+
 def conversation_unknown(conversation: str) -> ErrorBody:
     """The continuation id names no conversation of the session."""
     return ErrorBody(

@@ -46,6 +46,9 @@ class AuditFile:
 
     def write(self, line: bytes) -> None:
         """Hand over a line; never waits."""
+        if self._lost and self._lines.empty():
+            log.warning("audit.entries_lost", file=str(self._path), entries=self._lost)
+            self._lost = 0
         try:
             self._lines.put_nowait(line)
         except queue.Full:

@@ -21,7 +21,7 @@ class FaultRecordings:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._writing: set[asyncio.Task[None]] = set()
+        self._writing: set[asyncio.Task[str | None]] = set()
 
     def save(self, lines: list[bytes], fault: str) -> None:
         """Write a file on another thread. On the loop's thread only."""
@@ -34,8 +34,8 @@ class FaultRecordings:
         if self._writing:
             await asyncio.wait(self._writing)
 
-    def write(self, lines: list[bytes], fault: str) -> None:
-        """Write a file now; log the problem if that is impossible. May be called on any thread."""
+    def write(self, lines: list[bytes], fault: str) -> str | None:
+        """Write a file now; log, and return, the problem if that is impossible. On any thread."""
         name = f"fault-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{os.getpid()}{SUFFIX}"
         file = self._folder / name
         try:
@@ -47,6 +47,8 @@ class FaultRecordings:
                 with contextlib.suppress(FileNotFoundError):
                     old.unlink()
         except OSError as error:
-            log.error("recording.not_saved", file=str(file), cause=error.strerror or str(error))
-        else:
-            log.info("recording.saved", file=str(file), fault=fault)
+            cause = error.strerror or str(error)
+            log.error("recording.not_saved", file=str(file), cause=cause)
+            return f"{file} cannot be written: {cause}"
+        log.info("recording.saved", file=str(file), fault=fault)
+        return None

@@ -29,14 +29,15 @@ class ServedProcess:
         self._config = config
         self._statistics = statistics
         self._drain = drain
-        self.save_recording: Callable[[str], None] = lambda _: None
+        self.recording: Callable[[str], Callable[[], str | None]] = lambda _: lambda: None
+        """The last minutes with the cause, as a function that writes them."""
         self._saved: dict[KeyPath, Any] = {}
 
     def drain(self, cause: str) -> None:
         self._drain(cause)
 
-    def snapshot(self, cause: str) -> None:
-        self.save_recording(cause)
+    def snapshot(self, cause: str) -> Callable[[], str | None]:
+        return self.recording(cause)
 
     @property
     def snapshots_at(self) -> str:

@@ -221,10 +221,12 @@ class Broker:
         folder = (source.parent if source else Path()) / path_of(server.recordings)
         saved = FaultRecordings(folder)
         faults = self._consoles.save_faults(saved.save)
-        self.save_recording = lambda cause: saved.write(
-            faults.lines(self._clock.wall(), cause), cause
-        )
-        self._process.save_recording = faults.snapshot
+
+        def recording(cause: str) -> Callable[[], str | None]:
+            return partial(saved.write, faults.lines(self._clock.wall(), cause), cause)
+
+        self._process.recording = recording
+        self.save_recording = lambda cause: recording(cause)()
         stack.push_async_callback(saved.close)
         stack.callback(faults.save_pending)
 

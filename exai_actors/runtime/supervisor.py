@@ -16,6 +16,7 @@ from exai_actors.core.supervision.supervision import (
     AbandonChild,
     AllStopped,
     ChildClosed,
+    ChildFinished,
     Command,
     GiveUp,
     Phase,
@@ -76,7 +77,9 @@ class Nursery:
         return ()
 
     def absent(self, child_id: str, closed: ChildClosed | None) -> None:
-        """A child is closed, or has been stopped on request: it is not restarted soon."""
+        """A child is closed, has ended normally, or has been stopped on request: it is not
+        restarted soon.
+        """
 
     def gives_up(self, give_up: GiveUp) -> None:
         """The supervisor is about to stop all children and to fail."""
@@ -230,6 +233,8 @@ class SupervisorActor(LoopActor):
                     self._wake_at(time)
                 case ChildClosed(child_id):
                     self._nursery.absent(child_id, command)
+                case ChildFinished(child_id):
+                    self._nursery.absent(child_id, None)
                 case GiveUp():
                     self._stop_the_rest()
                     raise GaveUp(self.path, command, self.supervision.spec.period_s)

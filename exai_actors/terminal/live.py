@@ -40,7 +40,9 @@ class LiveSource:
         self._token = token
         self._watched: dict[str, _Watch] = {}
         self._number = 0
-        self._unsent: asyncio.Queue[dict[str, Any]] = asyncio.Queue(MAX_UNSENT)
+        # By table or by id: of a table, only the latest window matters.
+        self._unsent: dict[str | int, dict[str, Any]] = {}
+        self._has_unsent = asyncio.Event()
         self._asked: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._is_connected = False
 
@@ -53,7 +55,7 @@ class LiveSource:
 
     def unwatch(self, table: str) -> None:
         if self._watched.pop(table, None) is not None:
-            self._send({"op": "unwatch", "table": table})
+            self._send(table, {"op": "unwatch", "table": table})
 
     async def ask(self, question: str, of: str = "") -> dict[str, Any]:
         answer = await self._answer({"op": "ask", "question": question, "of": of})
@@ -95,21 +97,24 @@ class LiveSource:
 
     async def _send_all(self, console: ConsoleClient) -> None:
         while True:
-            await console.send(await self._unsent.get())
+            while self._unsent:
+                await console.send(self._unsent.pop(next(iter(self._unsent))))
+            self._has_unsent.clear()
+            await self._has_unsent.wait()
 
     def _disconnected(self) -> None:
         self._is_connected = False
-        self._unsent = asyncio.Queue(MAX_UNSENT)
+        self._unsent.clear()
         for watch in self._watched.values():
             watch.is_answered, watch.is_sent = True, False
         for asked in self._asked.values():
             if not asked.done():
                 asked.set_exception(UsageError("the connection to the broker broke off"))
 
-    def _send(self, message: dict[str, Any]) -> None:
+    def _send(self, key: str | int, message: dict[str, Any]) -> None:
         if self._is_connected:
-            with contextlib.suppress(asyncio.QueueFull):
-                self._unsent.put_nowait(message)
+            self._unsent[key] = message
+            self._has_unsent.set()
 
     def _send_watch(self, table: str) -> None:
         watch = self._watched[table]
@@ -119,7 +124,7 @@ class LiveSource:
         watch.id, watch.sent = self._number, watch.window
         watch.is_answered, watch.is_sent = False, True
         window = msgspec.to_builtins(watch.window)
-        self._send({"op": "watch", "table": table, "id": watch.id, **window})
+        self._send(table, {"op": "watch", "table": table, "id": watch.id, **window})
 
     def _received(self, frame: dict[str, Any], listener: Listener) -> None:
         match frame["op"]:
@@ -158,17 +163,21 @@ class LiveSource:
     async def _answer(self, message: dict[str, Any]) -> dict[str, Any]:
         if not self._is_connected:
             raise UsageError("not connected to a broker")
+        if len(self._unsent) >= MAX_UNSENT:
+            raise UsageError(f"{MAX_UNSENT} messages wait for the broker, which does not read them")
         self._number += 1
         number = self._number
         asked = asyncio.get_running_loop().create_future()
         self._asked[number] = asked
         try:
-            self._send({**message, "id": number})
+            self._send(number, {**message, "id": number})
             frame: dict[str, Any] = await asyncio.wait_for(asked, ANSWER_S)
         except TimeoutError:
             raise UsageError(f"the broker did not answer within {ANSWER_S:g} s") from None
         finally:
             del self._asked[number]
+            # Too late for its reader: an action must not be taken after that.
+            self._unsent.pop(number, None)
         if frame["op"] == "error":
             raise UsageError(frame["message"])
         return frame

@@ -115,7 +115,7 @@ class ManualCall:
 
     def end_again(self) -> None:
         """Report the end a second time, which no upstream should."""
-        self.reply_to.tell(UpstreamEnded(self.permit, Aborted()))
+        self.reply_to.offer(UpstreamEnded(self.permit, Aborted()))
 
     def _end(
         self,
@@ -126,7 +126,7 @@ class ManualCall:
     ) -> None:
         assert not self.ended, "this call has ended already"
         self.ended = True
-        self.reply_to.tell(UpstreamEnded(self.permit, result, hold_s, cut_off))
+        self.reply_to.offer(UpstreamEnded(self.permit, result, hold_s, cut_off))
 
 
 class ManualUpstream:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from exai_actors.actors.broker import BrokerActor
 from exai_actors.actors.connection import piece_writer
 from exai_actors.actors.connection.settings import ConnectionSettings
+from exai_actors.actors.nurseries import RestartSettings, RootNursery, TemporaryNursery
 from exai_actors.actors.session.actor import SessionActor
 from exai_actors.actors.session.settings import SessionSettings
 from exai_actors.core.authentication import Identity
@@ -607,8 +609,8 @@ def test_an_operator_stops_a_session_and_a_connection() -> None:
     assert client.outbox.closed == (1011, "internal error")
     assert tree.board.statistics().sessions == 0
     _, client = stopped("/connections/conn-1")
-    assert outcomes(client) == {"a": "DRAINING"}
-    assert client.outbox.closed == (1001, "the broker is shutting down")
+    assert outcomes(client) == {"a": "CANCELLED"}
+    assert client.outbox.closed == (1008, "disconnected by an operator of the broker")
 
 
 def test_an_operator_restarts_the_guardian_and_a_subtree() -> None:
@@ -624,3 +626,11 @@ def test_an_operator_restarts_the_guardian_and_a_subtree() -> None:
     assert end_all(tree, client) == [{"b": ""}]
     names = [ProviderName("kimi"), ProviderName("glm")]
     assert [tree.actor(f"/providers/{name}").incarnation for name in names] == [2, 2]
+
+
+def test_a_supervisor_may_take_as_long_to_stop_as_its_children_which_have_limits() -> None:
+    root = RootNursery({"sessions": list}, RestartSettings(), lambda _: None)
+    assert [child.shutdown_s for child in root.spec.children] == [inf]
+    connection = TemporaryNursery().specify("conn-1")
+    assert connection is not None
+    assert connection.shutdown_s < inf

@@ -139,7 +139,8 @@ class NoProcess:
     def drain(self, _: str) -> None:
         raise AssertionError
 
-    snapshot = drain
+    def snapshot(self, _: str) -> Any:
+        raise AssertionError
 
     def settings(self) -> list[Any]:
         return []

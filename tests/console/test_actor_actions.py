@@ -95,6 +95,47 @@ def test_a_preview_names_everything_that_ends_with_an_actor(path: str, ends: str
     assert ends in desk.console().text("actor.restart", path, preview=True)
 
 
+@pytest.mark.parametrize("action", ["actor.restart", "actor.stop"])
+@pytest.mark.parametrize("path", ["/connections", "/connections/conn-1"])
+def test_a_client_whose_connection_an_operator_ends_learns_the_reason(
+    action: str, path: str
+) -> None:
+    desk = OperatorDesk(limit=1)
+    client = desk.tree.client()
+    client.call("runs")
+    client.call("waits")
+    desk.console().act(action, path)
+    frames = client.received()
+    errors = [frame["error"] for frame in frames if frame["op"] == "call_tool_res"]
+    assert {error["code"] for error in errors} == {"CANCELLED"}
+    assert {error["message"].partition(",")[0] for error in errors} == {
+        "an operator of the broker ended this connection"
+    }
+    assert len(errors) == 2
+    assert client.outbox.closed == (1008, "disconnected by an operator of the broker")
+    counts = desk.tree.overview.counts()
+    assert (counts.accepted, counts.cancelled, counts.failed) == (2, 2, 0)
+
+
+@pytest.mark.parametrize("path", ["/providers", KIMI])
+def test_the_end_of_calls_that_a_restart_aborts_is_no_dead_letter(path: str) -> None:
+    desk = OperatorDesk(limit=3)
+    client = desk.tree.client()
+    for name in "abcd":
+        client.call(name, stream=True)
+    undelivered = len(desk.tree.system.dead_letters)
+    console = desk.console()
+    console.act("actor.stop", path)
+    for call in desk.tree.upstream.running:
+        call.close()
+    desk.tree.settle()
+    assert len(desk.tree.system.dead_letters) == undelivered
+    console.act("actor.restart", path)
+    client.call("e")
+    assert desk.tree.upstream.running[-1].prompt == "hi"
+    assert desk.tree.statistics().is_conserved
+
+
 def test_a_stopped_provider_stays_so_until_it_is_restarted() -> None:
     desk = OperatorDesk()
     console = desk.console()

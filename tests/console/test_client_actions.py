@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from exai_actors.actors.session.settings import SessionSettings
 from exai_actors.core.capacity.settings import CapacitySettings
 from exai_actors.testing.tree import ManualClient
 from tests.actors.left_over import left_in_provider
@@ -173,8 +174,6 @@ def test_a_held_request_can_be_moved_to_the_front() -> None:
 @pytest.mark.parametrize(
     ("action", "target", "problem"),
     [
-        ("request.front", "a", "only a queued request can be moved or held; it is running"),
-        ("request.hold", "a", "only a queued request can be moved or held; it is running"),
         ("request.release", "b", "it is not held"),
         ("request.hold", "1/99", "there is no request in flight '1/99'"),
         ("request.cancel", "nonsense", "there is no request in flight 'nonsense'"),
@@ -195,6 +194,28 @@ def test_what_is_not_there_or_not_possible_is_refused(
     key = key_of(console, target) if target in "ab" else target
     (effect,) = console.act(action, key)["effects"]
     assert (effect["ok"], effect["text"]) == (False, problem)
+
+
+@pytest.mark.parametrize("action", ["request.front", "request.hold", "request.release"])
+@pytest.mark.parametrize("preview", [True, False])
+def test_only_a_queued_request_is_moved_or_held_and_others_are_refused_with_their_place(
+    action: str, preview: bool
+) -> None:
+    desk = OperatorDesk(limit=2, session=SessionSettings(window=2))
+    client = desk.tree.client()
+    for name in ("runs", "too", "waits"):
+        client.call(name)
+    console = desk.console()
+
+    def refusal(request_id: str) -> str:
+        key = key_of(console, request_id)
+        (effect,) = console.act(action, key, preview=preview)["effects"]
+        assert not effect["ok"]
+        text: str = effect["text"]
+        return text.removesuffix("; only a request in a provider's queue can be moved or held")
+
+    assert refusal("runs") == "it runs at kimi"
+    assert refusal("waits") == "it waits in its session and is not yet at kimi"
 
 
 def test_a_session_ends_with_its_requests_and_connections() -> None:
@@ -243,6 +264,24 @@ def test_what_clients_sent_is_in_no_effect_and_no_record() -> None:
     assert "secret" not in str(seen)
 
 
+@pytest.mark.parametrize("named", ["mine", None])
+def test_the_client_of_an_ended_session_can_begin_another_of_the_same_name(
+    named: str | None,
+) -> None:
+    desk = OperatorDesk(limit=1)
+    first = desk.tree.client(named)
+    first.call("a", "a")
+    desk.console().act("session.end", "1")
+    first.vanish()
+    assert desk.tree.board.statistics().sessions == 0
+    second = desk.tree.client(named)
+    desk.tree.upstream.calls[0].close(cut_off=False)
+    desk.tree.settle()
+    second.call("b", "b")
+    finish_all(desk)
+    assert outcomes(second) == Counter([("b", "ok")])
+
+
 def test_a_session_of_more_weight_gets_more_of_its_tenants_share_until_it_ends() -> None:
     desk = OperatorDesk(limit=1)
     first, second = desk.tree.client("mine"), desk.tree.client("other")
@@ -264,6 +303,17 @@ def test_a_session_of_more_weight_gets_more_of_its_tenants_share_until_it_ends()
     assert again["text"] == "its weight is 3 already"
     event = desk.tree.statistics().events[1]
     assert event.what == "weight of session 'mine' 1 -> 3"
+    console.act("actor.restart", f"/sessions/{key}")
+    (again,) = console.act("session.weight", key, arguments={"weight": 3})["effects"]
+    assert again["text"] == "its weight is 3 already"
+    calls = len(prompts(desk))
+    console.act("provider.pause", "kimi")
+    for number in range(8):
+        first.call(f"c{number}", f"c{number}")
+        second.call(f"d{number}", f"d{number}")
+    console.act("provider.resume", "kimi")
+    finish_all(desk)
+    assert sum(prompt.startswith("c") for prompt in prompts(desk)[calls : calls + 10]) >= 7
     console.act("session.end", key)
     first.vanish()
     assert desk.tree.accounts["kimi"].session_weights == {}  # type: ignore[index]

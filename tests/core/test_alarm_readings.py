@@ -55,6 +55,7 @@ class Scene:
         self.now = 1000.0
         self.alarms = Alarms(rules(thresholds or Thresholds()))
         self._readings = AlarmReadings()
+        self.texts: set[str] = set()
         self.look()
 
     def look(self, seconds: float = 1.0) -> list[tuple[str, str]]:
@@ -65,7 +66,8 @@ class Scene:
         while self.now < until:
             self.now += 1.0
             calls = {KIMI: self.figures}
-            readings = self._readings.take(statistics, calls, self.process, self.now)
+            readings = list(self._readings.take(statistics, calls, self.process, self.now))
+            self.texts = {each.text for each in readings}
             self.alarms.update(readings, self.now)
         return [(alarm.rule, alarm.subject) for alarm in self.raised]
 
@@ -135,6 +137,46 @@ QUIET: dict[str, Act] = {
     "a permit over a lowered limit": lambda scene: scene.provider_is(limit=1, free=2, over=1),
     "a loop a little late": lambda scene: scene.process_is(loop_lag_s=0.2),
 }
+
+
+@pytest.mark.parametrize(
+    ("act", "text"),
+    [
+        (lambda scene: scene.process_is(restarts=3), "3 failed actors were started again in ten"),
+        (lambda scene: scene.broker_is(dead_letters=100), "100 dead letters in a minute"),
+        (lambda scene: limited(scene, 10), "10 refusals for its rate in a minute"),
+    ],
+)
+def test_an_alarm_says_how_many(act: Act, text: str) -> None:
+    scene = Scene()
+    scene.look()
+    act(scene)
+    scene.look(5.0)
+    assert scene.raised[0].text.startswith(text)
+
+
+@pytest.mark.parametrize(
+    ("counts", "texts"),
+    [
+        (
+            {"restarts": 1},
+            {"1 failed actor was started again in ten minutes", "0 dead letters in a minute"},
+        ),
+        (
+            {"dead_letters": 1},
+            {"0 failed actors were started again in ten minutes", "1 dead letter in a minute"},
+        ),
+    ],
+)
+def test_a_single_one_is_not_many(counts: dict[str, int], texts: set[str]) -> None:
+    scene = Scene()
+    scene.look()
+    if "restarts" in counts:
+        scene.process_is(**counts)
+    else:
+        scene.broker_is(**counts)
+    scene.look()
+    assert texts <= scene.texts
 
 
 def test_every_alarm_is_tried() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 import structlog
 
 from exai_actors.client.console import open_console
+from exai_actors.daemon import audit_file
 from exai_actors.daemon.audit_file import AuditFile
 from exai_actors.errors import ConfigError
 from exai_actors.testing.broker import running_broker
@@ -52,6 +54,43 @@ def test_a_full_disk_is_reported_once() -> None:
         file.write(b"two")
         file.close()
     assert [entry["event"] for entry in entries] == ["audit.not_written"]
+
+
+def test_a_slow_disk_is_reported_each_time_with_the_number_of_lost_entries(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audit_file, "MAX_WAITING", 2)
+    begun, turns = threading.Semaphore(0), threading.Semaphore(0)
+    append = audit_file._PrivateFile.append
+
+    def slowly(file: audit_file._PrivateFile, line: bytes) -> str | None:
+        begun.release()
+        turns.acquire()
+        return append(file, line)
+
+    monkeypatch.setattr(audit_file._PrivateFile, "append", slowly)
+    path = tmp_path / "audit.jsonl"
+    with structlog.testing.capture_logs() as entries:
+        file = AuditFile(path, 10_000, 1)
+        for outage in range(2):
+            # One is being written, two wait, and the others are lost.
+            file.write(b"being written")
+            begun.acquire()
+            for _ in range(4 + outage):
+                file.write(b"more")
+            turns.release(3)
+            begun.acquire()
+            begun.acquire()
+        turns.release(3)
+        file.write(b"the last")
+        file.close()
+    events = [(entry["event"], entry.get("entries")) for entry in entries]
+    assert events == [
+        ("audit.not_written", None),
+        ("audit.entries_lost", 2),
+        ("audit.not_written", None),
+        ("audit.entries_lost", 3),
+    ]
 
 
 @pytest.mark.parametrize(

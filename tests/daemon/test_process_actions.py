@@ -121,8 +121,19 @@ async def test_a_snapshot_is_a_recording_of_the_last_minutes(tmp_path: Path) -> 
     async with serving(tmp_path) as (_, console):
         effect = await console.act("broker.snapshot", reason="look at this")
         assert effect["effects"][0]["text"] == "the last minutes are saved to recordings"
-    (recording,) = (tmp_path / "recordings").iterdir()
-    assert b"ada: look at this" in recording.read_bytes()
+        # Its answer comes once the file is complete.
+        (recording,) = (tmp_path / "recordings").iterdir()
+        lines = recording.read_bytes().splitlines()
+    assert b"ada: look at this" in lines[0]
+    assert len(lines) > 1
+
+
+async def test_a_snapshot_that_cannot_be_written_is_a_refusal(tmp_path: Path) -> None:
+    (tmp_path / "recordings").write_text("a file where the folder should be")
+    async with serving(tmp_path) as (_, console):
+        effect = await console.act("broker.snapshot")
+    assert effect["failed"] == 1
+    assert "cannot be written" in effect["effects"][0]["text"]
 
 
 @pytest.mark.parametrize("action", ["broker.drain", "broker.snapshot", "config.save"])

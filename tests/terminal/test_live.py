@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
+from websockets.asyncio.server import ServerConnection, serve
 
 from exai_actors.client.errors import Unauthorized
 from exai_actors.errors import UsageError
@@ -118,6 +121,45 @@ async def test_a_broker_that_restarts_is_watched_again(monkeypatch: pytest.Monke
         await seen.call("changed: providers")
         following.cancel()
         await asyncio.gather(following, return_exceptions=True)
+
+
+async def test_a_broker_that_does_not_read_gets_the_latest_windows_and_no_late_questions(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(live, "ANSWER_S", 1.0)
+    reads, all_read = asyncio.Event(), asyncio.Event()
+    received: list[dict[str, Any]] = []
+
+    async def serve_slowly(socket: ServerConnection) -> None:
+        await socket.recv()
+        await socket.send(json.dumps({"op": "hello_ack", "ok": True, "tables": {"actors": []}}))
+        await reads.wait()
+        async for message in socket:
+            received.append(json.loads(message))
+            if received[-1]["op"] == "watch":
+                all_read.set()
+
+    async with serve(serve_slowly, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        async with watching(f"ws://127.0.0.1:{port}") as (source, seen):
+            await seen.until(lambda: "connected" in seen.calls)
+            long = "x" * 100_000
+            asked = [asyncio.ensure_future(source.ask("why", long)) for _ in range(250)]
+            errors = await asyncio.gather(*asked, return_exceptions=True)
+            for number in range(300):
+                source.watch("actors", Window(skip=number, limit=5))
+                source.unwatch("actors")
+            source.watch("actors", Window(limit=7))
+            reads.set()
+            async with asyncio.timeout(TIMEOUT_S):
+                await all_read.wait()
+    texts = {str(error) for error in errors}
+    assert texts == {
+        "100 messages wait for the broker, which does not read them",
+        "the broker did not answer within 1 s",
+    }
+    assert [each["limit"] for each in received if each["op"] == "watch"] == [7]
+    assert len(received) < 150
 
 
 async def test_a_refused_token_is_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -141,8 +141,15 @@ class ConnectionActor(LoopActor):
         self._hello_timer = self.schedule(until, HelloTimeout())
 
     def on_stop(self) -> None:
-        if not self._closing:
-            self._end_all(error_bodies.interrupted_by_shutdown())
+        if self._closing:
+            return
+        cut_off = self._request_board.cut_off
+        if cut_off is None:
+            # An operator has stopped or restarted it, or all connections.
+            self._end_all(error_bodies.connection_ended())
+            self._close_for(CloseReason.DISCONNECTED)
+        else:
+            self._end_all(cut_off)
             self._close_for(CloseReason.GOING_AWAY)
         self._calls.close()
 

@@ -35,8 +35,8 @@ BECAUSE = {
     Because.RETRY: "an attempt of it failed, and such requests go first in their session",
     Because.PRIORITY: "it has a higher priority in the same session",
     Because.EARLIER: "it came earlier in the same session",
-    Because.SESSION_SHARE: "its session has had no more of the tenant's share",
-    Because.TENANT_SHARE: "its tenant has had no more for its weight",
+    Because.SESSION_SHARE: "its session has used less of the tenant's share",
+    Because.TENANT_SHARE: "its tenant has used less of its own share",
 }
 
 

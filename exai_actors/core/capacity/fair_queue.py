@@ -83,7 +83,9 @@ class FairQueue(Generic[T]):
         weights: Mapping[TenantName, float] | None = None,
         session_weights: dict[SessionId, float] | None = None,
     ) -> None:
-        """``session_weights`` is shared: all queues of an account set and forget the same ones."""
+        """``session_weights`` is shared by all queues of an account, and its owner forgets those of
+        sessions that have ended.
+        """
         self.limit = limit
         self.session_limit = limit if session_limit is None else session_limit
         self.queued: dict[tuple[SessionId, RequestKey], QueuedRequest] = {}
@@ -129,12 +131,11 @@ class FairQueue(Generic[T]):
         return flow
 
     def forget(self, session: SessionId) -> list[T]:
-        """Remove a session that has ended, and return its waiting requests.
+        """Remove a session whose actor has ended, and return its waiting requests.
 
         A call in flight may still hold the flow and settle with it.
         """
         removed: list[T] = []
-        self._session_weights.pop(session, None)
         for tenant in tuple(self._tenants.values()):
             flow = tenant.flows.pop(session, None)
             if flow is not None:

@@ -34,7 +34,8 @@ _COMPARISONS: Mapping[str, Callable[[float, float], bool]] = {
     "<": operator.lt,
     "=": operator.eq,
 }
-_COMPARISON = re.compile(r"(\w+)(>=|<=|>|<|=)(-?\d+(?:\.\d+)?)")
+_COMPARISON = re.compile(r"(\w+)(>=|<=|>|<|=)(.*)")
+_NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 _COLUMN = re.compile(r"(\w+):(.+)")
 _TERM = re.compile(r'(?:"[^"]*"|[^\s"])+|"')
 
@@ -201,8 +202,13 @@ def _test(table: Table, term: str) -> Test:
         inverse = _test(table, term[1:])
         return lambda row, text: not inverse(row, text)
     if comparison := _COMPARISON.fullmatch(term):
-        place, bound = table.index(comparison[1]), float(comparison[3])
-        compare = _COMPARISONS[comparison[2]]
+        name, sign, bound_text = comparison.groups()
+        place = _index_of_term(table, name, term)
+        if table.columns[place].kind is Kind.TEXT:
+            raise QueryError(f"{name} is text and cannot be compared; use {name}:{bound_text}")
+        if not _NUMBER.fullmatch(bound_text):
+            raise QueryError(f"{name}{sign} needs a number, and '{bound_text}' is none")
+        compare, bound = _COMPARISONS[sign], float(bound_text)
         return lambda row, _: _compares(row[place], compare, bound)
     if (column := _COLUMN.fullmatch(term)) and not term.startswith('"'):
         place, wanted = _index_of_term(table, column[1], term), _unquoted(column[2]).lower()

@@ -6,6 +6,13 @@ from exai_actors.core.capacity.changes import Arrangement
 from exai_actors.core.observe.parts import ConnectionState, RequestState, SessionState
 from exai_actors.core.operations.action import ActionError, Effect, Undo, counted
 
+_PLACES = {
+    "waiting": "it waits in its session and is not yet at {provider}",
+    "sent": "it is on its way to {provider}",
+    "running": "it runs at {provider}",
+    "retrying": "it waits at {provider} for its next attempt",
+}
+
 
 def cancelled(request: RequestState) -> Effect:
     """Its clients get an error; a call that runs is aborted."""
@@ -21,7 +28,10 @@ def cancelled(request: RequestState) -> Effect:
 def arranged(how: Arrangement, request: RequestState) -> Effect:
     """Raises ActionError for a request that is not queued at a provider, or is as wanted."""
     if request.state not in ("queued", "held"):
-        raise ActionError(f"only a queued request can be moved or held; it is {request.state}")
+        where = _PLACES.get(request.state, "it is {state}").format(
+            provider=request.provider, state=request.state
+        )
+        raise ActionError(f"{where}; only a request in a provider's queue can be moved or held")
     provider, before = request.provider, _before(request)
     if how == "front":
         text = f"it is the next at {provider} after those moved before it"

@@ -80,6 +80,13 @@ class ChildClosed(msgspec.Struct, frozen=True):
 
 
 @final
+class ChildFinished(msgspec.Struct, frozen=True):
+    """A transient child has ended normally, by itself: it is not started again."""
+
+    id: str
+
+
+@final
 class GiveUp(msgspec.Struct, frozen=True):
     """All children have stopped after too many restarts: the supervisor fails.
 
@@ -96,7 +103,16 @@ class AllStopped(msgspec.Struct, frozen=True):
     """All children have stopped after ``stop``."""
 
 
-Command = StartChild | StopChild | AbandonChild | WakeAt | ChildClosed | GiveUp | AllStopped
+Command = (
+    StartChild
+    | StopChild
+    | AbandonChild
+    | WakeAt
+    | ChildClosed
+    | ChildFinished
+    | GiveUp
+    | AllStopped
+)
 
 
 class ChildView(msgspec.Struct, frozen=True):
@@ -233,10 +249,11 @@ class Supervision:
         commands: list[Command] = []
         if child.phase in {Phase.TO_STOP, Phase.STOPPING}:
             self._has_stopped(child)
-        elif child.spec.restart is RestartPolicy.TEMPORARY or (
-            child.spec.restart is RestartPolicy.TRANSIENT and error is None
-        ):
+        elif child.spec.restart is RestartPolicy.TEMPORARY:
             self._leave(child)
+        elif child.spec.restart is RestartPolicy.TRANSIENT and error is None:
+            self._leave(child)
+            commands.append(ChildFinished(child_id))
         elif self._budget_of(child).allow(now):
             if ran_s >= child.spec.backoff.reset_after_s:
                 child.failures = 0

@@ -199,7 +199,8 @@ class HttpCall:
         cut_off = self._unfinished and self.is_connected and not isinstance(result, Completion)
         ended_at = time.monotonic()
         end = UpstreamEnded(self.permit, result, self._hold_s, cut_off, ended_at)
-        self.reply_to.tell(end)
+        # A provider that has ended left the call to its next incarnation, which finds it ended.
+        self.reply_to.offer(end)
         if error is not None:
             log_unexpected(error, self._service)
 

@@ -225,4 +225,4 @@ class _RunningCall:
         self._on_end(self)
         if isinstance(self._sink, ChatForm) and isinstance(result, Completion):
             self._sink.finish(result)
-        self.reply_to.tell(UpstreamEnded(self.permit, result))
+        self.reply_to.offer(UpstreamEnded(self.permit, result))

@@ -294,7 +294,8 @@ class WebSocketConnection(asyncio.BufferedProtocol):
         code_and_reason = self._close_code_and_reason()
         self._release()
         if self._recipient is not None:
-            self._recipient.tell(SocketClosed(*code_and_reason))
+            # It has nothing to learn from that if it has ended first.
+            self._recipient.offer(SocketClosed(*code_and_reason))
 
     # Receiving.
 

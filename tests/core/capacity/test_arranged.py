@@ -172,8 +172,12 @@ def test_calls_in_flight_are_settled_in_full_after_a_change_of_weight() -> None:
     assert abs(flow.tag.unsettled) < 1e-12
 
 
-def test_the_weight_of_a_session_ends_with_it() -> None:
-    queue = filled("a1")
-    queue.set_session_weight(A, 3.0)
+def test_the_weight_of_a_session_outlives_its_actor_until_the_owner_forgets_it() -> None:
+    weights: dict[SessionId, float] = {}
+    queue: FairQueue[str] = FairQueue(10, session_weights=weights)
+    queue.set_session_weight(A, 4.0)
     queue.forget(A)
+    assert queue.flow(A, DEFAULT_TENANT).inverse_weight == 0.25
+    queue.forget(A)
+    weights.clear()
     assert queue.flow(A, DEFAULT_TENANT).inverse_weight == 1.0

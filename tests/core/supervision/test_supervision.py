@@ -21,6 +21,7 @@ from exai_actors.core.supervision.supervision import (
     AbandonChild,
     AllStopped,
     ChildClosed,
+    ChildFinished,
     Command,
     GiveUp,
     Phase,
@@ -60,6 +61,7 @@ class Family:
         self.fails_to_start: set[str] = set()
         self.slow_to_stop: set[str] = set()
         self.slow_to_start: set[str] = set()
+        self.finished: list[str] = []
 
     def do(self, commands: list[Command]) -> None:
         self.pending += commands
@@ -85,6 +87,8 @@ class Family:
                 self.wake_at = time
             case ChildClosed():
                 self.closed.append(command)
+            case ChildFinished(name):
+                self.finished.append(name)
             case GiveUp() | AllStopped():
                 self.ends.append(command)
 
@@ -174,6 +178,7 @@ def test_the_policy_decides_which_ends_lead_to_a_restart(
     family = Family("a", restart=restart).start()
     family.end("a")
     assert family.phases().get("a") is after_normal_end
+    assert family.finished == (["a"] if restart is RestartPolicy.TRANSIENT else [])
 
 
 def test_the_supervisor_survives_its_intensity_and_gives_up_at_one_failure_more() -> None:
