@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from exai_actors.actors.broker import BrokerActor
 from exai_actors.actors.connection.actor import ConnectionActor
+from exai_actors.actors.http_exchange.actor import HttpExchangeActor
 from exai_actors.actors.provider.actor import ProviderActor
 from exai_actors.actors.session.actor import SessionActor
 from exai_actors.console.actor import ConsoleActor
@@ -16,6 +17,7 @@ from exai_actors.runtime import LoopActor, SupervisorActor
 
 KINDS: tuple[type[LoopActor], ...] = (
     ConnectionActor,
+    HttpExchangeActor,
     SessionActor,
     ProviderActor,
     BrokerActor,

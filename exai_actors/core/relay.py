@@ -34,6 +34,7 @@ class RelayPipe:
 
     __slots__ = (
         "_head",
+        "_joined",
         "_kept",
         "_kept_bytes",
         "_readers",
@@ -49,8 +50,14 @@ class RelayPipe:
         self._size = 0
         self._head: tuple[int, Fields, int | None] | None = None
         self._run: _Run | None = None
+        self._joined: RelayPipe | None = None
         self.is_whole = False
         """Whether the answer is complete by the rules of its family."""
+
+    @property
+    def source(self) -> RelayPipe:
+        """The pipe that serves the readers of this one: itself, unless another took them in."""
+        return self if self._joined is None else self._joined.source
 
     @property
     def has_begun(self) -> bool:
@@ -72,6 +79,7 @@ class RelayPipe:
 
     def take_in(self, other: RelayPipe) -> None:
         """Serve the readers of another request for the same response; see ``may_join``."""
+        other._joined = self
         for reader in other._readers:
             if self._head is not None:
                 reader.head(*self._head)

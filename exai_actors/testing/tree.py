@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from itertools import count
 from math import inf
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import orjson
 from msgspec.structs import replace
@@ -14,6 +14,7 @@ from exai_actors.actors import paths
 from exai_actors.actors.connection.actor import ConnectionActor
 from exai_actors.actors.connection.settings import ConnectionSettings
 from exai_actors.actors.crash_report import CrashReport
+from exai_actors.actors.http_exchange.settings import ExchangeSettings
 from exai_actors.actors.nurseries import RestartSettings
 from exai_actors.actors.provider.settings import ProviderSettings
 from exai_actors.actors.session.settings import SessionSettings
@@ -22,6 +23,7 @@ from exai_actors.core.authentication import Authenticator, Identity
 from exai_actors.core.capacity.account import Account
 from exai_actors.core.capacity.changes import Change
 from exai_actors.core.capacity.settings import CapacitySettings
+from exai_actors.core.families import Family
 from exai_actors.core.places import PlaceLimits, Places
 from exai_actors.core.routing import RouteSettings, RoutingTable
 from exai_actors.core.session.table import SessionTable
@@ -107,6 +109,7 @@ class ManualTree(Tree):
         finish_on_disconnect: tuple[str, ...] = (),
         longest_call_s: float = inf,
         restarts: RestartSettings | None = None,
+        exchange: ExchangeSettings | None = None,
     ) -> None:
         log_through_logging()
         self.driver = ManualDriver()
@@ -154,6 +157,8 @@ class ManualTree(Tree):
             ),
             connection_settings=connection or ConnectionSettings(),
             restarts=restarts,
+            exchange_settings=exchange or ExchangeSettings(),
+            families={name: frozenset(get_args(Family)) for name, _ in offers},
             listeners=Listeners(
                 on_started=lambda: None,
                 on_drained=self._on_drained,

@@ -367,7 +367,7 @@ class HttpExchangeActor(LoopActor):
 
     @property
     def _request_is_whole(self) -> bool:
-        return self._request.pipe.is_whole
+        return self._request.pipe.source.is_whole
 
     def _completed(self, response: RelayedResponse | None) -> None:
         if self._relays:
@@ -462,7 +462,7 @@ class HttpExchangeActor(LoopActor):
         if self._ended:
             return
         self._gone = True
-        pipe = self._request.pipe
+        pipe = self._request.pipe.source
         if pipe.is_whole:
             return
         pipe.leave(self)

@@ -1,0 +1,490 @@
+"""Requests over HTTP among the actors: one end for each, in time, and nothing is left behind."""
+
+from __future__ import annotations
+
+import orjson
+import pytest
+from msgspec.structs import replace
+
+from exai_actors.actors import paths
+from exai_actors.actors.http_exchange.settings import ExchangeSettings
+from exai_actors.actors.session.settings import SessionSettings
+from exai_actors.core.authentication import Identity
+from exai_actors.core.calls import FailureKind, RelayedResponse
+from exai_actors.core.capacity.settings import CapacitySettings
+from exai_actors.core.families import Family
+from exai_actors.core.places import PlaceLimits
+from exai_actors.core.routing import RouteSettings
+from exai_actors.ids import ProviderName
+from exai_actors.messages.connection import Disconnect, TokenWithdrawn
+from exai_actors.testing.tree import ManualTree
+from tests.actors.left_over import left_in_provider
+from tests.actors.relaying import Exchange, begin, finish, send
+
+NO_GRACE = ExchangeSettings(retry_grace_s=0)
+PING = b'event: ping\ndata: {"type": "ping"}\n\n'
+
+
+def is_over(tree: ManualTree) -> bool:
+    """Whether no exchange is left, and nothing of one at the provider."""
+    tree.settle()
+    exchanges = [name for name in tree.connections() if name.startswith("http")]
+    return not exchanges and not left_in_provider(tree, sessions_ended=False)
+
+
+def test_an_answer_is_passed_on_and_ends_cleanly() -> None:
+    tree = ManualTree()
+    asked = Exchange(tree)
+    (call,) = tree.upstream.calls
+    begin(call, b"one ")
+    assert asked.outcome == (200, b"one ", "")
+    finish(call, b"two")
+    assert is_over(tree)
+    assert asked.outcome == (200, b"one two", "clean")
+    assert "x-request-id" in asked.responder.fields
+
+
+def test_a_failure_in_the_middle_breaks_the_response_off() -> None:
+    tree = ManualTree()
+    asked = Exchange(tree)
+    (call,) = tree.upstream.calls
+    begin(call, b"half")
+    call.fail(FailureKind.TRUNCATED, text_sent=True)
+    assert is_over(tree)
+    assert asked.outcome == (200, b"half", "broken off")
+
+
+def test_the_services_own_error_at_the_end_is_a_clean_end() -> None:
+    tree = ManualTree()
+    asked = Exchange(tree)
+    (call,) = tree.upstream.calls
+    begin(call, b"half", b"error")
+    call.relayed.sink.whole()
+    call.fail(FailureKind.OVERLOADED, text_sent=True)
+    assert is_over(tree)
+    assert asked.outcome == (200, b"halferror", "clean")
+
+
+def test_a_stream_that_waits_gets_signs_of_life_after_a_while() -> None:
+    tree = ManualTree(limit=1, session=SessionSettings(window=1))
+    first, second = Exchange(tree), Exchange(tree, family="messages", session="two")
+    third = Exchange(tree, session="three")
+    tree.advance(9.9)
+    assert second.responder.starts == third.responder.starts == 0
+    tree.advance(0.1)
+    assert second.outcome == (200, PING, "")
+    assert second.responder.fields["cache-control"] == "no-cache"
+    assert third.responder.body.startswith(b": exai queued position=2")
+    assert first.responder.body.startswith(b": exai waiting")
+    tree.advance(10.0)
+    assert second.responder.body == PING * 2
+    begin(tree.upstream.calls[0], b"first")
+    tree.advance(30.0)
+    assert first.responder.body.count(b"exai waiting") == 2
+    assert b"data:" not in first.responder.body.replace(b"first", b"")
+    finish(tree.upstream.calls[0])
+    tree.settle()
+    begin(tree.upstream.calls[1], b"second")
+    finish(tree.upstream.calls[1])
+    tree.settle()
+    assert second.outcome == (200, PING * 5 + b"second", "clean")
+
+
+def test_a_request_that_is_no_stream_waits_without_a_byte() -> None:
+    tree = ManualTree()
+    asked = Exchange(tree, stream=False)
+    tree.advance(100)
+    assert asked.responder.starts == 0
+    begin(tree.upstream.calls[0], b"{}", stream=False)
+    finish(tree.upstream.calls[0])
+    assert is_over(tree)
+    assert asked.outcome == (200, b"{}", "clean")
+
+
+def test_a_stream_was_promised_and_something_else_comes() -> None:
+    tree = ManualTree()
+    asked = Exchange(tree)
+    tree.advance(11)
+    begin(tree.upstream.calls[0], b"{}", stream=False)
+    finish(tree.upstream.calls[0])
+    assert is_over(tree)
+    assert asked.responder.ended == "broken off"
+    assert b"{}" not in asked.responder.body
+
+
+@pytest.mark.parametrize(
+    ("family", "end"),
+    [
+        ("chat", b'data: {"error":'),
+        ("messages", b"event: error\ndata: "),
+        ("responses", b"event: response.failed\ndata: "),
+        ("embeddings", b'data: {"error":'),
+    ],
+)
+def test_an_error_after_the_beginning_is_an_event(family: Family, end: bytes) -> None:
+    tree = ManualTree(capacity=CapacitySettings(1, 10))
+    asked = Exchange(tree, family=family)
+    tree.advance(11)
+    tree.upstream.calls[0].fail(FailureKind.REJECTED, "no such thing")
+    assert is_over(tree)
+    assert asked.responder.ended == "clean"
+    last = asked.responder.body.split(b"\n\n")[-2]
+    assert last.startswith(end)
+    assert b"no such thing" in last
+    content = orjson.loads(last.rpartition(b"data: ")[2])
+    assert "error" in (content if family != "responses" else content["response"])
+
+
+@pytest.mark.parametrize("family", ["chat", "messages", "responses"])
+def test_a_deadline_that_passes_is_a_gateway_timeout(family: Family) -> None:
+    tree = ManualTree()
+    asked = Exchange(tree, family=family, stream=False, deadline_ms=5_000.0)
+    tree.advance(5)
+    tree.upstream.calls[0].close()
+    tree.advance(1)
+    assert is_over(tree)
+    assert asked.responder.status == 504
+    assert asked.responder.fields["x-should-retry"] == "false"
+    assert "5 s" in asked.error["message"]
+
+
+def test_a_full_queue_is_refused_with_the_time_to_wait() -> None:
+    tree = ManualTree(limit=1, queue=1, exchange=NO_GRACE)
+    running = [Exchange(tree, session=str(each)) for each in range(2)]
+    refused = Exchange(tree, session="third")
+    assert refused.responder.status == 429
+    assert refused.error["code"] == "rate_limit_exceeded"
+    assert int(refused.responder.fields["retry-after"]) >= 1
+    assert int(refused.responder.fields["retry-after-ms"]) >= 1
+    for each in running:
+        each.leave()
+    tree.upstream.calls[0].close(cut_off=False)
+    assert is_over(tree)
+
+
+def test_a_fallback_is_tried_before_the_first_byte_and_not_after() -> None:
+    routes = (RouteSettings("both", ("moon", "star"), ("server_error",)),)
+    tree = ManualTree(capacity=_once(), routes=routes)
+    glm = tree.upstreams[ProviderName("glm")]
+    asked = Exchange(tree, b'{"model":"both"}', model="both")
+    tree.upstream.calls[0].fail(FailureKind.SERVER_ERROR)
+    tree.settle()
+    assert glm.calls[0].relayed.body == b'{"model":"star"}'
+    begin(glm.calls[0], b"from glm")
+    send(tree.upstream.calls[0], b"too late")
+    finish(glm.calls[0])
+    assert is_over(tree)
+    assert asked.outcome == (200, b"from glm", "clean")
+    asked = Exchange(tree, b'{"model":"both"}', model="both")
+    begin(tree.upstream.calls[1], b"half")
+    tree.upstream.calls[1].fail(FailureKind.SERVER_ERROR, text_sent=True)
+    tree.settle()
+    assert asked.outcome == (200, b"half", "broken off")
+    assert len(glm.calls) == 1
+
+
+def test_the_services_own_refusal_is_answered_as_it_came() -> None:
+    tree = ManualTree(capacity=_once())
+    asked = Exchange(tree)
+    own = RelayedResponse(400, (("content-type", "text/odd"),), b"\xff\x00")
+    tree.upstream.calls[0].fail(FailureKind.REJECTED, status=400, response=own)
+    assert is_over(tree)
+    assert asked.outcome == (400, b"\xff\x00", "clean")
+    assert asked.responder.fields["content-type"] == "text/odd"
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "should_retry"),
+    [
+        (FailureKind.RATE_LIMITED, 429, None),
+        (FailureKind.QUOTA, 429, "false"),
+        (FailureKind.OVERLOADED, 503, None),
+        (FailureKind.CONNECT, 503, None),
+        (FailureKind.TIMEOUT, 504, "false"),
+        (FailureKind.TRUNCATED, 502, "false"),
+        (FailureKind.MALFORMED, 502, "false"),
+        (FailureKind.SERVER_ERROR, 502, "false"),
+    ],
+)
+def test_each_failure_has_a_status(
+    kind: FailureKind, status: int, should_retry: str | None
+) -> None:
+    tree = ManualTree(capacity=_once())
+    asked = Exchange(tree)
+    tree.upstream.calls[0].fail(kind)
+    assert is_over(tree)
+    assert asked.responder.status == status
+    assert asked.responder.fields.get("x-should-retry") == should_retry
+
+
+@pytest.mark.parametrize("phase", ["waiting", "running", "streaming"])
+def test_a_client_that_leaves_ends_its_request_in_every_phase(phase: str) -> None:
+    tree = ManualTree(limit=1, exchange=NO_GRACE)
+    first = Exchange(tree) if phase == "waiting" else None
+    asked = Exchange(tree, session="two")
+    if phase == "streaming":
+        begin(tree.upstream.calls[0], b"half")
+    asked.leave()
+    if first is None:
+        assert tree.upstream.calls[0].abort_asked
+        tree.upstream.calls[0].close(cut_off=False)
+    else:
+        assert tree.statistics().queued == 0
+        begin(tree.upstream.calls[0])
+        finish(tree.upstream.calls[0])
+    assert is_over(tree)
+    assert len(tree.upstream.calls) == 1
+
+
+def test_a_client_that_leaves_after_the_whole_answer_was_served() -> None:
+    tree = ManualTree(exchange=NO_GRACE)
+    asked = Exchange(tree)
+    (call,) = tree.upstream.calls
+    begin(call, b"all")
+    call.relayed.sink.whole()
+    asked.leave()
+    assert not call.abort_asked
+    finish(call)
+    assert is_over(tree)
+    assert tree.statistics().completed == 1
+
+
+class TestRepeats:
+    def test_the_same_request_joins_the_call_of_a_client_that_has_left(self) -> None:
+        tree = ManualTree()
+        first = Exchange(tree)
+        (call,) = tree.upstream.calls
+        begin(call, b"one ")
+        first.leave()
+        tree.advance(1.9)
+        second = Exchange(tree)
+        assert second.outcome == (200, b"one ", "")
+        tree.advance(60)
+        finish(call, b"two")
+        assert is_over(tree)
+        assert second.outcome == (200, b"one two", "clean")
+        assert tree.upstream.calls == [call]
+
+    def test_a_repeat_keeps_the_place_in_the_queue(self) -> None:
+        tree = ManualTree(limit=1)
+        running = Exchange(tree, session="other")
+        first, other = Exchange(tree), Exchange(tree, session="third")
+        first.leave()
+        second = Exchange(tree)
+        assert tree.statistics().queued == 2
+        begin(tree.upstream.calls[0])
+        finish(tree.upstream.calls[0])
+        tree.settle()
+        begin(tree.upstream.calls[1], b"for the second")
+        assert second.responder.body == b"for the second"
+        assert (running.responder.ended, other.responder.starts) == ("clean", 0)
+
+    @pytest.mark.parametrize("difference", ["body", "session", "time", "length", "reader"])
+    def test_another_request_is_another_call(self, difference: str) -> None:
+        tree = ManualTree(limit=2)
+        first = Exchange(tree)
+        (call,) = tree.upstream.calls
+        begin(call, b"x" * (1_001 if difference == "length" else 10))
+        if difference != "reader":
+            first.leave()
+        if difference == "time":
+            tree.advance(2.1)
+            assert call.abort_asked
+            call.close(cut_off=False)
+        second = Exchange(
+            tree,
+            b'{"model":"moon" }' if difference == "body" else b'{"model":"moon"}',
+            session="two" if difference == "session" else "one",
+        )
+        assert len(tree.upstream.calls) == 2
+        begin(tree.upstream.calls[1], b"own")
+        assert second.responder.body == b"own"
+
+    def test_a_repeat_that_leaves_too_ends_the_call(self) -> None:
+        tree = ManualTree()
+        for _ in range(3):
+            Exchange(tree).leave()
+            tree.advance(1.5)
+        (call,) = tree.upstream.calls
+        asked = [call.abort_asked]
+        tree.advance(1.0)
+        asked.append(call.abort_asked)
+        assert asked == [False, True]
+        call.close(cut_off=False)
+        assert is_over(tree)
+
+    def test_requests_with_one_key_are_one_call(self) -> None:
+        tree = ManualTree(limit=2)
+        first, second = Exchange(tree, key="k"), Exchange(tree, key="k")
+        (call,) = tree.upstream.calls
+        begin(call, b"one ")
+        third = Exchange(tree, key="k")
+        finish(call, b"two")
+        assert is_over(tree)
+        late = Exchange(tree, key="k")
+        for each in (first, second, third, late):
+            assert each.outcome == (200, b"one two", "clean")
+        assert late.responder.fields["content-type"] == "text/event-stream"
+        assert tree.upstream.calls == [call]
+
+    def test_a_key_of_another_request_is_refused(self) -> None:
+        tree = ManualTree()
+        Exchange(tree, key="k")
+        other = Exchange(tree, b'{"model":"moon","x":1}', key="k")
+        assert other.responder.status == 422
+        assert other.error["code"] == "duplicate"
+
+    @pytest.mark.parametrize("ended", [False, True])
+    def test_a_response_that_is_too_long_to_be_kept_cannot_be_repeated(self, ended: bool) -> None:
+        tree = ManualTree(limit=2)
+        first = Exchange(tree, key="k")
+        (call,) = tree.upstream.calls
+        begin(call, b"x" * 1_001)
+        if ended:
+            finish(call)
+            tree.settle()
+        second = Exchange(tree, key="k")
+        assert second.responder.status == 422
+        if not ended:
+            finish(call)
+        assert is_over(tree)
+        assert first.outcome == (200, b"x" * 1_001, "clean")
+
+
+def test_a_client_that_reads_slowly_pauses_its_own_call_only() -> None:
+    tree = ManualTree(limit=2)
+    slow, other = Exchange(tree), Exchange(tree, session="two")
+    for call in tree.upstream.calls:
+        begin(call, b"x")
+    slow.falls_behind()
+    assert [call.paused for call in tree.upstream.calls] == [True, False]
+    slow.catches_up()
+    assert not tree.upstream.calls[0].paused
+    assert other.responder.ended == ""
+
+
+def test_a_wrong_token_is_unauthorized() -> None:
+    tree = ManualTree(tokens=(("secret-token-secret", Identity()),))
+    asked = Exchange(tree, token="other", family="messages")
+    assert asked.responder.status == 401
+    assert asked.error["type"] == "authentication_error"
+    assert Exchange(tree, token="secret-token-secret").responder.starts == 0
+
+
+def test_no_place_is_a_refusal_that_ends_by_itself() -> None:
+    tree = ManualTree(places=PlaceLimits(connections=1))
+    Exchange(tree)
+    refused = Exchange(tree)
+    assert (refused.responder.status, refused.responder.fields["retry-after"]) == (429, "1")
+
+
+@pytest.mark.parametrize("immediately", [False, True])
+def test_a_broker_that_drains_finishes_or_refuses(immediately: bool) -> None:
+    tree = ManualTree()
+    asked = Exchange(tree)
+    tree.drain(immediately=immediately)
+    tree.settle()
+    late = Exchange(tree, session="late")
+    assert (late.responder.status, late.responder.fields["retry-after"]) == (503, "5")
+    if immediately:
+        assert asked.responder.status == 503
+        tree.upstream.calls[0].close(cut_off=False)
+    else:
+        begin(tree.upstream.calls[0], b"all")
+        finish(tree.upstream.calls[0])
+    assert is_over(tree)
+    assert tree.drained
+    if not immediately:
+        assert asked.outcome == (200, b"all", "clean")
+
+
+@pytest.mark.parametrize("begun", [False, True])
+@pytest.mark.parametrize("actor", ["provider", "session", "broker", "exchange"])
+def test_each_actor_may_fail(actor: str, begun: bool) -> None:
+    tree = ManualTree(exchange=NO_GRACE)
+    asked = Exchange(tree)
+    (call,) = tree.upstream.calls
+    if begun:
+        begin(call, b"half")
+    (session,) = [path for path in tree.system.paths() if path.startswith("/sessions/")]
+    path = {
+        "provider": paths.provider_path(ProviderName("kimi")),
+        "session": session,
+        "broker": paths.BROKER,
+        "exchange": next(p for p in tree.system.paths() if p.startswith("/connections/http")),
+    }[actor]
+    tree.actor(path).tell("nonsense")
+    tree.settle()
+    if actor == "broker":
+        if not begun:
+            begin(call)
+        finish(call, b"all")
+        tree.settle()
+        assert asked.responder.ended == "clean"
+        assert is_over(tree)
+        return
+    assert call.abort_asked
+    call.close(cut_off=False)
+    tree.advance(1)
+    assert is_over(tree)
+    assert asked.responder.ended == ("broken off" if begun or actor == "exchange" else "clean")
+    if not begun and actor != "exchange":
+        assert asked.responder.status in {500, 503}
+
+
+def test_a_request_that_only_waited_outlives_a_failure_of_its_session() -> None:
+    tree = ManualTree(limit=1, session=SessionSettings(window=1))
+    first, second = Exchange(tree), Exchange(tree, b'{"model":"moon","n":1}')
+    (path,) = [path for path in tree.system.paths() if path.startswith("/sessions/")]
+    tree.actor(path).tell("nonsense")
+    tree.settle()
+    assert (first.responder.status, second.responder.starts) == (500, 0)
+    tree.upstream.calls[0].close(cut_off=False)
+    tree.settle()
+    begin(tree.upstream.calls[1], b"all")
+    finish(tree.upstream.calls[1])
+    assert is_over(tree)
+    assert second.outcome == (200, b"all", "clean")
+
+
+def test_operators_and_token_owners_end_exchanges() -> None:
+    tree = ManualTree(exchange=NO_GRACE)
+    for message, outcome in ((Disconnect(), (0, "broken off")), (TokenWithdrawn(), (401, "clean"))):
+        asked = Exchange(tree)
+        asked.ref.tell(message)
+        tree.settle()
+        assert (asked.responder.status, asked.responder.ended) == outcome
+        tree.upstream.calls[-1].close(cut_off=False)
+        assert is_over(tree)
+
+
+def test_consoles_see_exchanges_among_the_connections() -> None:
+    tree = ManualTree()
+    Exchange(tree, family="messages")
+    (state,) = tree.overview.connections()
+    assert (state.protocol, state.calls, state.paused) == ("messages", 1, False)
+    assert tree.overview.connection(state.connection) is not None
+
+
+def test_many_agents_of_one_session_weigh_as_one() -> None:
+    tree = ManualTree(limit=1, session=SessionSettings(window=8))
+    agents = [Exchange(tree, f'{{"model":"moon","n":{n}}}'.encode()) for n in range(142)]
+    begin(tree.upstream.calls[0])
+    interactive = Exchange(tree, session="interactive")
+    finish(tree.upstream.calls[0])
+    tree.settle()
+    served = 1
+    while not interactive.responder.starts:
+        call = tree.upstream.calls[-1]
+        begin(call, b"x")
+        finish(call)
+        tree.settle()
+        served += 1
+        assert served <= 3, "the interactive request waits for one call at most"
+    assert not any(agent.responder.status >= 400 for agent in agents)
+
+
+def _once() -> CapacitySettings:
+    """Capacity for one attempt of each request."""
+    capacity = CapacitySettings(10, 10)
+    return replace(capacity, retry=replace(capacity.retry, attempts=1))

@@ -1,0 +1,226 @@
+"""Taps find the end, the counts and the errors of an answer, wherever its bytes are cut."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exai_actors.core.calls import Usage
+from exai_actors.core.families import Family
+from exai_actors.wire.http_api.taps import Tap
+
+
+def event(content: Any, name: str = "") -> bytes:
+    data = content if isinstance(content, bytes) else orjson.dumps(content)
+    return (f"event: {name}\n".encode() if name else b"") + b"data: " + data + b"\n\n"
+
+
+def choice(text: str, reason: str | None = None, **more: Any) -> dict[str, Any]:
+    return {"choices": [{"delta": {"content": text}, "finish_reason": reason, **more}]}
+
+
+CHAT_USAGE = {
+    "prompt_tokens": 10,
+    "completion_tokens": 4,
+    "total_tokens": 20,
+    "prompt_tokens_details": {"cached_tokens": 8},
+    "completion_tokens_details": {"reasoning_tokens": 6},
+}
+ANTHROPIC_USAGE = {
+    "input_tokens": 1,
+    "cache_creation_input_tokens": 2,
+    "cache_read_input_tokens": 7,
+    "output_tokens": 4,
+}
+CASES: list[tuple[Family, list[bytes], Usage, str]] = [
+    (
+        "chat",
+        [
+            event(choice("a")),
+            event(choice("", "stop")),
+            event({"choices": [], "usage": CHAT_USAGE}),
+        ],
+        Usage(10, 4, 20, 8, 6),
+        "stop",
+    ),
+    (
+        "chat",
+        [event(choice("a")), event(choice("", "length", usage={"prompt_tokens": 3}))],
+        Usage(3, 0),
+        "length",
+    ),
+    (
+        "messages",
+        [
+            event({"type": "message_start", "message": {"usage": {"output_tokens": 1}}}),
+            event(
+                {
+                    "type": "message_delta",
+                    "delta": {"stop_reason": "end_turn"},
+                    "usage": ANTHROPIC_USAGE,
+                }
+            ),
+            event({"type": "message_stop"}),
+        ],
+        Usage(10, 4, None, 7),
+        "end_turn",
+    ),
+    (
+        "responses",
+        [
+            event({"type": "response.created", "response": {}}),
+            event(
+                {
+                    "type": "response.incomplete",
+                    "response": {
+                        "status": "incomplete",
+                        "usage": {"input_tokens": 2, "output_tokens": 3},
+                    },
+                }
+            ),
+        ],
+        Usage(2, 3),
+        "incomplete",
+    ),
+]
+
+
+def read(family: Family, stream: bytes, cuts: list[int], **options: bool) -> Tap:
+    tap = Tap(family, **options)
+    ends = sorted({min(cut, len(stream)) for cut in cuts} | {0, len(stream)})
+    for start, end in pairwise(ends):
+        tap.stream(stream[start:end])
+    tap.end_of_stream()
+    return tap
+
+
+@given(
+    st.sampled_from(CASES),
+    st.lists(st.integers(0, 900)),
+    st.sampled_from([b"\n", b"\r\n", b"\r"]),
+    st.sampled_from([b"", b": comment\n\n", b"\n\n", b"retry: 5\n"]),
+    st.integers(0, 3),
+)
+def test_the_end_and_the_counts_are_found_wherever_the_stream_is_cut(
+    case: tuple[Family, list[bytes], Usage, str],
+    cuts: list[int],
+    line_end: bytes,
+    noise: bytes,
+    missing: int,
+) -> None:
+    family, events, usage, reason = case
+    stream = noise.join([b"", *events]).replace(b"\n", line_end)
+    if missing and line_end == b"\n":
+        stream = stream[:-missing] if missing < 3 else stream
+    tap = read(family, stream, cuts)
+    assert (tap.is_whole, tap.usage, tap.finish_reason) == (True, usage, reason)
+    assert tap.error is None
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_without_its_last_events_an_answer_is_not_whole(
+    case: tuple[Family, list[bytes], Usage, str],
+) -> None:
+    family, events, _, _ = case
+    assert not read(family, events[0], []).is_whole
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '"finish_reason":"stop"',
+        "[DONE]",
+        'data: {"error":{"a":1}}',
+        '"type":"message_stop"',
+        "\n\n",
+    ],
+)
+@pytest.mark.parametrize("family", ["chat", "messages", "responses"])
+def test_words_inside_of_an_answer_end_nothing(family: Family, text: str) -> None:
+    content = choice(text) if family == "chat" else {"type": "delta", "delta": {"text": text}}
+    tap = read(family, event(content) * 3, [40, 41])
+    assert (tap.is_whole, tap.error, tap.events) == (False, None, 3)
+
+
+@pytest.mark.parametrize(
+    ("family", "stream", "error"),
+    [
+        ("chat", event({"error": {"message": "m"}}), {"message": "m"}),
+        ("chat", event(b"not json", "error"), "not json"),
+        ("chat", event({"error": "text"}), "text"),
+        ("messages", event({"type": "error", "error": {"type": "t"}}, "error"), {"type": "t"}),
+        ("messages", event({"type": "error"}), {"type": "error"}),
+        ("responses", event({"type": "error", "message": "m"}), {"type": "error", "message": "m"}),
+        (
+            "responses",
+            event({"type": "response.failed", "response": {"error": {"c": 1}}}),
+            {"c": 1},
+        ),
+        (
+            "responses",
+            event({"type": "response.failed", "response": {}}),
+            "the service gave no reason",
+        ),
+    ],
+)
+def test_the_services_errors_are_found(family: Family, stream: bytes, error: object) -> None:
+    assert read(family, stream, [5]).error == error
+
+
+def test_several_answers_end_with_the_mark_of_the_end() -> None:
+    stream = event(choice("", "stop"))
+    assert not read("chat", stream, [], needs_done=True).is_whole
+    assert read("chat", stream + event(b"[DONE]"), [], needs_done=True).is_whole
+    assert read("chat", event(b"[DONE]"), []).is_whole
+
+
+@pytest.mark.parametrize(
+    ("family", "body", "usage", "error"),
+    [
+        ("chat", {"choices": [], "usage": CHAT_USAGE}, Usage(10, 4, 20, 8, 6), None),
+        ("messages", {"content": [], "usage": ANTHROPIC_USAGE}, Usage(10, 4, None, 7), None),
+        (
+            "responses",
+            {"output": [], "error": None, "usage": {"input_tokens": 2}},
+            Usage(2, 0),
+            None,
+        ),
+        ("embeddings", {"data": [], "usage": {"prompt_tokens": 9}}, Usage(9, 0), None),
+        ("chat", {"error": {"message": "m"}}, None, {"message": "m"}),
+        ("messages", {"type": "error", "error": {"type": "t"}}, None, {"type": "t"}),
+        ("chat", {"usage": {"prompt_tokens": "many", "completion_tokens": -1}}, Usage(0, 0), None),
+        ("chat", {"choices": [7, {"usage": []}], "usage": [1]}, None, None),
+        ("chat", {"usage": {"prompt_tokens": True, "completion_tokens": 1e30}}, Usage(1, 0), None),
+    ],
+)
+def test_an_answer_in_one_piece(
+    family: Family, body: dict[str, Any], usage: Usage | None, error: object
+) -> None:
+    tap = Tap(family)
+    assert tap.body(orjson.dumps(body))
+    assert (tap.usage, tap.error, tap.is_whole) == (usage, error, True)
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"<html>", b"{", b"\xff", b"[" * 100_000])
+def test_a_body_that_is_no_object_is_no_answer(body: bytes) -> None:
+    assert not Tap("chat").body(body)
+
+
+def test_tokens_that_were_not_counted_are_estimated() -> None:
+    assert read("chat", event(choice("a")) * 7, []).counted() == Usage(0, 7)
+    tap = Tap("messages")
+    tap.body(orjson.dumps({"content": "x" * 386}))
+    assert tap.counted() == Usage(0, 100)
+
+
+def test_an_event_without_an_end_does_not_fill_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("exai_actors.wire.http_api.taps.MAX_EVENT_BYTES", 1_000)
+    tap = Tap("chat")
+    for _ in range(100):
+        tap.stream(b"x" * 100)
+        assert len(tap._pending) <= 1_000
