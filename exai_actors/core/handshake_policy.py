@@ -10,6 +10,7 @@ under a loopback address. The library websocket-client makes it up from the URL.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
@@ -131,6 +132,7 @@ def _is_known_host(host: str, policy: HandshakePolicy) -> bool:
     return any(name == _host_name(allowed) for allowed in policy.allowed_hosts)
 
 
+@lru_cache(maxsize=128)
 def _host_name(authority: str) -> str | None:
     try:
         name = urlsplit(f"//{authority}").hostname
@@ -139,6 +141,7 @@ def _host_name(authority: str) -> str | None:
     return name.rstrip(".") if name else None
 
 
+@lru_cache(maxsize=128)
 def _is_address(name: str) -> bool:
     try:
         ip_address(name)

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
-from functools import partial
+from functools import lru_cache, partial
 from itertools import chain
 from pathlib import Path
 
@@ -334,7 +334,7 @@ class Broker:
                 for each in config.provider
                 if each.on_disconnect == "finish"
             ),
-            session_settings=partial(session_settings, config),
+            session_settings=lru_cache(maxsize=1024)(partial(session_settings, config)),
             connection_settings=connection_settings(config),
             listeners=Listeners(
                 on_started=self._can_admit,

@@ -36,15 +36,15 @@ def raise_fd_limit(connections: int, strangers: int = 0) -> str | None:
     )
 
 
-def has_room_for_client() -> bool:
-    """Whether one more client may be accepted: the last files are kept for calls to providers."""
+def room_for_clients() -> float:
+    """How many more clients may be accepted: the last files are kept for calls to providers."""
     try:
         # The system hands out the lowest free number, so a new file's number counts the open ones.
         next_fd = os.open(os.devnull, os.O_RDONLY)
     except OSError:
-        return False
+        return 0
     os.close(next_fd)
-    return next_fd < _client_fd_ceiling()
+    return max(0, _client_fd_ceiling() - next_fd)
 
 
 def _client_fd_ceiling() -> float:

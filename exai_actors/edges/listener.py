@@ -15,13 +15,13 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
-from exai_actors.edges.fd_limit import has_room_for_client
+from exai_actors.edges.fd_limit import room_for_clients
 
 _log = structlog.get_logger()
 
 # Accepted in one callback of the loop. The rest wait for the next one, so that open connections
-# are not held up for more than a few milliseconds.
-_MAX_ACCEPTS = 16
+# are not held up for more than a few milliseconds: each takes half of one until it is admitted.
+_MAX_ACCEPTS = 8
 _BACKLOG = 1024
 _SHORTAGE_PAUSE_S = 1.0
 
@@ -73,12 +73,12 @@ class Listener:
             self._loop.remove_reader(each)
 
     def _accept_from(self, listening: socket.socket) -> None:
-        for _ in range(_MAX_ACCEPTS):
-            if not has_room_for_client():
-                if self._make_room():
-                    return
+        room = room_for_clients()
+        if not room:
+            if not self._make_room():
                 self._pause("the remaining files are reserved for calls to providers")
-                return
+            return
+        for _ in range(int(min(room, _MAX_ACCEPTS))):
             try:
                 accepted, _ = listening.accept()
             except BlockingIOError:

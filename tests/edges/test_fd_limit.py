@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from exai_actors.edges.fd_limit import has_room_for_client, raise_fd_limit
+from exai_actors.edges.fd_limit import raise_fd_limit, room_for_clients
 
 
 @pytest.fixture(autouse=True)
@@ -68,11 +68,11 @@ def test_the_last_files_are_not_for_clients(limit: int, reserved: int) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
     files = [os.open(os.devnull, os.O_RDONLY)]
     try:
-        while has_room_for_client():
+        while room_for_clients():
             files.append(os.open(os.devnull, os.O_RDONLY))
         assert files[-1] == limit - reserved - 1
         os.close(files.pop())
-        assert has_room_for_client()
+        assert room_for_clients()
     finally:
         for file in files:
             os.close(file)
@@ -83,13 +83,13 @@ def test_without_any_file_left_there_is_no_room(monkeypatch: pytest.MonkeyPatch)
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
     monkeypatch.setattr(os, "open", too_many_open_files)
-    assert not has_room_for_client()
+    assert not room_for_clients()
 
 
 def test_an_unlimited_number_of_files_always_has_room(monkeypatch: pytest.MonkeyPatch) -> None:
     unlimited = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
     monkeypatch.setattr(resource, "getrlimit", lambda _: unlimited)
-    assert has_room_for_client()
+    assert room_for_clients()
 
 
 def test_asking_for_room_leaves_no_file_open() -> None:
@@ -99,5 +99,5 @@ def test_asking_for_room_leaves_no_file_open() -> None:
         return fd
 
     before = next_fd()
-    has_room_for_client()
+    room_for_clients()
     assert next_fd() == before

@@ -154,12 +154,12 @@ async def test_the_last_files_are_reserved_and_clients_wait_until_others_have_le
     has_room = True
     checks = 0
 
-    def has_room_for_client() -> bool:
+    def room_for_clients() -> float:
         nonlocal checks
         checks += 1
         return has_room
 
-    monkeypatch.setattr(listener, "has_room_for_client", has_room_for_client)
+    monkeypatch.setattr(listener, "room_for_clients", room_for_clients)
     with structlog.testing.capture_logs() as log:
         async with listening() as it:
             assert await greeted(it.connect())

@@ -13,9 +13,15 @@ from websockets.protocol import CONNECTING, OPEN, Event
 from exai_actors.core.first_bytes import spoken_in
 from exai_actors.edges.departure import has_left
 from exai_actors.edges.websocket.fast_frames import MAX_FRAMES, whole_text_frames
+from exai_actors.edges.websocket.handshake import (
+    Handshake,
+    HandshakeRequest,
+    common_handshake,
+    read_by_library,
+)
 from exai_actors.edges.websocket.inbound import InboundQueue
 from exai_actors.edges.websocket.outbox import SocketOutbox, WriteCoalescer
-from exai_actors.edges.websocket.protocol import MessageProtocol
+from exai_actors.edges.websocket.protocol import MessageProtocol, first_message_bytes
 from exai_actors.edges.websocket.read_gate import Pause, ReadGate
 from exai_actors.edges.websocket.settings import WebSocketSettings
 from exai_actors.messages.connection import (
@@ -38,6 +44,11 @@ _LAST_CHANCE_S = 0.1
 # Of one read, that the actor may still have to handle when the next read comes.
 _FEW_FRAMES = 8
 _LARGE_BYTES = 16 * 1024
+
+_PING = bytes((0x89, 0))
+# Without a payload, as the answer to it: two bytes and the mask.
+_PONG = bytes((0x8A, 0x80))
+_PONG_BYTES = 6
 
 _KEEPALIVE_TIMEOUT = (1011, "keepalive ping timeout")
 _ABNORMAL_CLOSURE = (1006, "")
@@ -67,10 +78,15 @@ class ConnectionHost(Protocol):
     def hand_over(self, transport: asyncio.Transport, first: bytes) -> None:
         """Serve a client that does not speak WebSocket; ``first`` are its bytes so far."""
 
-    def answer_handshake(self, connection: WebSocketConnection, request: Request) -> Response:
-        """The response to a handshake; status 101 if it succeeds."""
+    def accepts(self, request: HandshakeRequest) -> bool:
+        """Whether a handshake, which is well-formed, succeeds."""
 
-    def open(self, connection: WebSocketConnection, request: Request) -> None:
+    def answer_handshake(
+        self, connection: WebSocketConnection, request: Request, read: HandshakeRequest
+    ) -> Response:
+        """The response to a handshake, which was ``read``; status 101 if it succeeds."""
+
+    def open(self, connection: WebSocketConnection, request: HandshakeRequest) -> None:
         """Give the connection an actor after its handshake succeeded, or close it."""
 
     def remove_socket(self, connection: WebSocketConnection) -> None:
@@ -79,6 +95,9 @@ class ConnectionHost(Protocol):
 
 class WebSocketConnection(asyncio.BufferedProtocol):
     """Connects an asyncio transport to the library's sans-IO protocol, without a task.
+
+    Most connections never need the library: whole text frames, the common handshake, pings and
+    their pongs are handled here, and it is made when anything else comes or is to be sent.
 
     The actor gets SocketClosed with the code and reason of the side that started the closing
     handshake, or 1006 if the socket ended without one.
@@ -89,13 +108,16 @@ class WebSocketConnection(asyncio.BufferedProtocol):
         "_dropped_as",
         "_first",
         "_gate",
+        "_had_handshake",
         "_host",
         "_inbound",
+        "_is_admitted",
         "_is_ending",
+        "_library",
         "_loop",
+        "_max_frame_bytes",
         "_next_turn",
         "_outbox",
-        "_protocol",
         "_recipient",
         "_timer",
         "_transport",
@@ -107,7 +129,11 @@ class WebSocketConnection(asyncio.BufferedProtocol):
     def __init__(self, host: ConnectionHost, loop: asyncio.AbstractEventLoop) -> None:
         self._host = host
         self._loop = loop
-        self._protocol = MessageProtocol(host.settings.max_frame_bytes)
+        self._library: MessageProtocol | None = None
+        self._had_handshake = False
+        """Whether it was made here; the library knows of its own."""
+        self._is_admitted = False
+        self._max_frame_bytes = first_message_bytes(host.settings.max_frame_bytes)
         self._transport: asyncio.Transport
         self._gate: ReadGate
         self._outbox: SocketOutbox
@@ -132,11 +158,28 @@ class WebSocketConnection(asyncio.BufferedProtocol):
 
     @property
     def is_open(self) -> bool:
-        return self._protocol.state is OPEN
+        library = self._library
+        return self._had_handshake if library is None else library.state is OPEN
 
     @property
     def had_handshake(self) -> bool:
-        return self._protocol.state is not CONNECTING
+        library = self._library
+        return self._had_handshake if library is None else library.state is not CONNECTING
+
+    @property
+    def _protocol(self) -> MessageProtocol:
+        """The library's protocol, from now on."""
+        library = self._library
+        if library is None:
+            limit = self._host.settings.max_frame_bytes
+            library = self._library = MessageProtocol(
+                limit,
+                is_open=self._had_handshake,
+                had_message=self._had_handshake and self._max_frame_bytes == limit,
+            )
+            if self._is_admitted:
+                library.admit()
+        return library
 
     @property
     def outbox(self) -> SocketOutbox:
@@ -161,7 +204,9 @@ class WebSocketConnection(asyncio.BufferedProtocol):
 
     def admit(self) -> None:
         """The client is no longer a stranger: the budgets of strangers do not apply any more."""
-        self._protocol.admit()
+        self._is_admitted = True
+        if self._library is not None:
+            self._library.admit()
         self._host.admit(self)
 
     def close(self, code: int, reason: str) -> None:
@@ -169,7 +214,7 @@ class WebSocketConnection(asyncio.BufferedProtocol):
 
         Messages that still arrive are discarded. A ``reason`` too long for a close frame is cut.
         """
-        if self._protocol.state is OPEN:
+        if self.is_open:
             self._stop_receiving()
             self._protocol.send_close(code, _cut(reason))
             self._write_library_output()
@@ -185,8 +230,13 @@ class WebSocketConnection(asyncio.BufferedProtocol):
         self._transport.abort()
 
     def ping(self) -> None:
-        if self._protocol.state is OPEN:
-            self._protocol.send_ping(b"")
+        if not self.is_open:
+            return
+        if self._library is None:
+            self._outbox.flush()
+            self._transport.write(_PING)
+        else:
+            self._library.send_ping(b"")
             self._write_library_output()
 
     def expects_pong(self) -> bool:
@@ -195,7 +245,7 @@ class WebSocketConnection(asyncio.BufferedProtocol):
         return self._gate.is_open and not self._outbox.is_above_high_mark
 
     def fail_keepalive(self) -> None:
-        if self._protocol.state is OPEN:
+        if self.is_open:
             self._stop_receiving()
             self._protocol.fail(*_KEEPALIVE_TIMEOUT)
             self._write_library_output()
@@ -204,8 +254,9 @@ class WebSocketConnection(asyncio.BufferedProtocol):
 
     def held_bytes(self) -> int:
         """The size of unread answers and unfinished messages."""
-        held = self._transport.get_write_buffer_size() + self._protocol.unfinished_bytes()
-        held += len(self._unread)
+        held = self._transport.get_write_buffer_size() + len(self._unread)
+        if self._library is not None:
+            held += self._library.unfinished_bytes()
         return held if self._inbound is None else held + self._inbound.waiting_bytes()
 
     def restrain(self) -> None:
@@ -256,7 +307,7 @@ class WebSocketConnection(asyncio.BufferedProtocol):
             self._continue_next_turn()
 
     def eof_received(self) -> bool:
-        if self._protocol.state is CONNECTING and not self._transport.get_write_buffer_size():
+        if not self.had_handshake and not self._transport.get_write_buffer_size():
             self._transport.abort()
             return False
         self._protocol.receive_eof()
@@ -289,7 +340,8 @@ class WebSocketConnection(asyncio.BufferedProtocol):
             self._recipient.tell(OutboxLow())
 
     def connection_lost(self, _exc: Exception | None) -> None:
-        self._protocol.receive_eof()
+        if self._library is not None:
+            self._library.receive_eof()
         self._stop_receiving()
         code_and_reason = self._close_code_and_reason()
         self._release()
@@ -301,10 +353,12 @@ class WebSocketConnection(asyncio.BufferedProtocol):
 
     def _receive(self, data: bytes) -> None:
         if self._uses_fast_path:
-            frames, taken = whole_text_frames(data, self._host.settings.max_frame_bytes)
+            frames, taken = whole_text_frames(data, self._max_frame_bytes)
             for frame in frames:
                 if self._inbound is not None:
                     self._inbound.put(TextReceived(frame))
+            if taken:
+                self._max_frame_bytes = self._host.settings.max_frame_bytes
             if len(frames) > _FEW_FRAMES or taken > _LARGE_BYTES:
                 self._wait_until_handled()
             if taken == len(data):
@@ -314,10 +368,16 @@ class WebSocketConnection(asyncio.BufferedProtocol):
                 self._unread = data
                 self._continue_next_turn()
                 return
-        protocol = self._protocol
-        if protocol.state is CONNECTING:
+        if self.had_handshake:
+            self._receive_by_library(data)
+        else:
             self._receive_first(data)
+
+    def _receive_by_library(self, data: bytes) -> None:
+        is_pong = len(data) == _PONG_BYTES and data.startswith(_PONG)
+        if is_pong and self._is_admitted and self._library is None:
             return
+        protocol = self._protocol
         protocol.receive_data(data)
         for event in protocol.events_received():
             self._process(event)
@@ -339,6 +399,12 @@ class WebSocketConnection(asyncio.BufferedProtocol):
         if self._first is None:
             self._receive_header(data)
             return
+        if not self._first:
+            handshake = common_handshake(data)
+            if handshake is not None and self._host.accepts(handshake.request):
+                self._first = None
+                self._accept(handshake)
+                return
         first = self._first + data
         protocol = spoken_in(first)
         if protocol is None:
@@ -358,7 +424,18 @@ class WebSocketConnection(asyncio.BufferedProtocol):
             self._timer.cancel()
         self._gate.release()
         self._host.remove_socket(self)
-        self._protocol.release()
+        if self._library is not None:
+            self._library.release()
+
+    def _accept(self, handshake: Handshake) -> None:
+        self._had_handshake = self._uses_fast_path = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._transport.write(handshake.response)
+        self._host.open(self, handshake.request)
+        if handshake.rest and self.is_open:
+            self._receive(handshake.rest)
 
     def _receive_header(self, data: bytes) -> None:
         protocol = self._protocol
@@ -370,19 +447,22 @@ class WebSocketConnection(asyncio.BufferedProtocol):
             self._receive(rest)
 
     def _finish_handshake(self, request: Request) -> None:
-        self._protocol.send_response(self._host.answer_handshake(self, request))
+        read = read_by_library(request)
+        self._protocol.send_response(self._host.answer_handshake(self, request, read))
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         self._write_library_output()
         if self._protocol.state is OPEN:
-            self._host.open(self, request)
+            self._host.open(self, read)
 
     def _note_unfinished(self, *, is_unfinished: bool) -> None:
         """Start or stop the time that the client has for the rest of a message."""
         if self._inbound is None:
             return
         self._uses_fast_path = not is_unfinished
+        if not is_unfinished:
+            self._max_frame_bytes = self._host.settings.max_frame_bytes
         if is_unfinished and self._timer is None:
             self._start_message_timer()
         elif not is_unfinished and self._timer is not None:
@@ -427,7 +507,8 @@ class WebSocketConnection(asyncio.BufferedProtocol):
             self._gate.resume(Pause.NEXT_TURN)
 
     def _has_unread(self) -> bool:
-        return bool(self._unread or self._protocol.has_more) and not self._transport.is_closing()
+        has_more = self._library is not None and self._library.has_more
+        return (bool(self._unread) or has_more) and not self._transport.is_closing()
 
     def _read_on(self) -> None:
         """Reading may continue: with the rest of the last read, or from the socket."""
@@ -447,8 +528,9 @@ class WebSocketConnection(asyncio.BufferedProtocol):
 
     def _stop_receiving(self) -> None:
         self._uses_fast_path = False
-        self._protocol.keep(self._unread)
-        self._unread = b""
+        if self._unread:
+            self._protocol.keep(self._unread)
+            self._unread = b""
         self._gate.open()
         if self._inbound is not None:
             self._inbound.stop()
@@ -461,7 +543,10 @@ class WebSocketConnection(asyncio.BufferedProtocol):
 
     def _write_library_output(self) -> None:
         """Write the library's frames behind those that were sent before."""
-        writes = self._protocol.data_to_send()
+        library = self._library
+        if library is None:
+            return
+        writes = library.data_to_send()
         if writes:
             self._outbox.flush()
             data = b"".join(writes)
@@ -471,7 +556,7 @@ class WebSocketConnection(asyncio.BufferedProtocol):
                 # A socket that has just been reset cannot be shut down any more.
                 with contextlib.suppress(OSError, RuntimeError):
                     self._transport.write_eof()
-        if self._protocol.close_expected():
+        if library.close_expected():
             self._end_soon()
 
     def _end_soon(self) -> None:
@@ -500,7 +585,7 @@ class WebSocketConnection(asyncio.BufferedProtocol):
         if self._dropped_as is not None:
             return self._dropped_as
         # If the client started the handshake, the library has echoed its code and reason.
-        close = self._protocol.close_sent
+        close = None if self._library is None else self._library.close_sent
         return (int(close.code), close.reason) if close is not None else _ABNORMAL_CLOSURE
 
 

@@ -13,7 +13,7 @@ from typing import cast
 
 from websockets.frames import BINARY, CONT, TEXT, Frame
 from websockets.http11 import Request, Response
-from websockets.protocol import OPEN
+from websockets.protocol import CONNECTING, OPEN
 from websockets.server import ServerProtocol
 from websockets.streams import StreamReader
 from websockets.typing import Subprotocol
@@ -37,6 +37,11 @@ STRANGERS_CONTROL_FRAMES = 8
 STRANGERS_FRAMES = 128
 
 _MCP = Subprotocol("mcp")
+
+
+def first_message_bytes(max_message_bytes: int) -> int:
+    """The limit of a client's first message."""
+    return min(FIRST_MESSAGE_BYTES, max_message_bytes)
 
 
 class _TurnReader(StreamReader):
@@ -85,11 +90,17 @@ class MessageProtocol(ServerProtocol):
         "_turn",
     )
 
-    def __init__(self, max_message_bytes: int) -> None:
-        first = min(FIRST_MESSAGE_BYTES, max_message_bytes)
-        super().__init__(max_size=first, logger=_library_log)
+    def __init__(
+        self, max_message_bytes: int, *, is_open: bool = False, had_message: bool = False
+    ) -> None:
+        """``is_open``: the handshake was made elsewhere, and so perhaps was the first message."""
+        super().__init__(
+            state=OPEN if is_open else CONNECTING,
+            max_size=max_message_bytes if had_message else first_message_bytes(max_message_bytes),
+            logger=_library_log,
+        )
         self._max_message_bytes = max_message_bytes
-        self._had_message = False
+        self._had_message = had_message
         self._fragments: tuple[bytearray, bool] | None = None
         self._header_bytes_left = MAX_HEADER_BYTES
         self._strangers_frames: list[int] | None = [STRANGERS_CONTROL_FRAMES, STRANGERS_FRAMES]

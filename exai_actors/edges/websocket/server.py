@@ -14,6 +14,7 @@ from websockets.http11 import Request, Response
 
 from exai_actors.core.handshake_policy import (
     HandshakePolicy,
+    HandshakeRefused,
     check_connection_limits,
     check_handshake,
 )
@@ -26,6 +27,7 @@ from exai_actors.edges.http_server.connection import HttpConnection
 from exai_actors.edges.http_server.server import HttpServer
 from exai_actors.edges.listener import Listener, listen
 from exai_actors.edges.websocket.connection import WebSocketConnection
+from exai_actors.edges.websocket.handshake import HandshakeRequest
 from exai_actors.edges.websocket.keepalive import Keepalive
 from exai_actors.edges.websocket.outbox import WriteCoalescer
 from exai_actors.edges.websocket.settings import WebSocketSettings
@@ -247,23 +249,35 @@ class WebSocketServer:
         transport.resume_reading()
         http.data_received(first)
 
-    def answer_handshake(self, connection: WebSocketConnection, request: Request) -> Response:
+    def accepts(self, request: HandshakeRequest) -> bool:
+        return (
+            not self._is_stopping
+            and self._refusal(request) is None
+            and self._still_open in (None, request.path.partition("?")[0])
+        )
+
+    def answer_handshake(
+        self, connection: WebSocketConnection, request: Request, read: HandshakeRequest
+    ) -> Response:
         if self._is_stopping:
             return _unavailable(connection)
-        refused = check_handshake(
-            self.policy,
-            origin=_header(request, "Origin"),
-            host=_header(request, "Host"),
-            port=self._port if self._listener is None else self._listener.port,
-        )
+        refused = self._refusal(read)
         if refused is not None:
             self._log_refused(connection.address, refused.text)
             return connection.reject(refused.status, refused.text)
-        if self._still_open is not None and _path(request) != self._still_open:
+        if self._still_open not in (None, read.path.partition("?")[0]):
             return _unavailable(connection)
         return connection.accept(request)
 
-    def open(self, connection: WebSocketConnection, request: Request) -> None:
+    def _refusal(self, request: HandshakeRequest) -> HandshakeRefused | None:
+        return check_handshake(
+            self.policy,
+            origin=request.header("origin"),
+            host=request.header("host"),
+            port=self._port if self._listener is None else self._listener.port,
+        )
+
+    def open(self, connection: WebSocketConnection, request: HandshakeRequest) -> None:
         address = connection.address
         refused = check_connection_limits(
             self.policy,
@@ -277,10 +291,10 @@ class WebSocketServer:
         peer = Peer(
             address=address,
             bearer_token=_bearer_token(request),
-            origin=_header(request, "Origin"),
-            user_agent=_header(request, "User-Agent"),
-            path=_path(request),
-            trace=trace_context(_header(request, "traceparent"), _header(request, "tracestate")),
+            origin=request.header("origin"),
+            user_agent=request.header("user-agent"),
+            path=request.path.partition("?")[0],
+            trace=trace_context(request.header("traceparent"), request.header("tracestate")),
         )
         connection.deliver_to(self._open_connection(peer, connection.outbox))
         if self._keepalive is not None:
@@ -314,18 +328,8 @@ def _unavailable(connection: WebSocketConnection) -> Response:
     return response
 
 
-def _path(request: Request) -> str:
-    return request.path.partition("?")[0]
-
-
-def _header(request: Request, name: str) -> str | None:
-    """A header's value. Several of one name are joined, and so match no allowed value."""
-    values = request.headers.get_all(name)
-    return ", ".join(values) if values else None
-
-
-def _bearer_token(request: Request) -> str | None:
-    scheme, _, token = (_header(request, "Authorization") or "").partition(" ")
+def _bearer_token(request: HandshakeRequest) -> str | None:
+    scheme, _, token = (request.header("authorization") or "").partition(" ")
     return token.strip() or None if scheme.lower() == "bearer" else None
 
 

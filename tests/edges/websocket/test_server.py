@@ -354,12 +354,12 @@ async def test_a_client_gets_in_while_strangers_take_the_last_files(
             await stack.enter_async_context(connect(it.url))
         shortages = 0
 
-        def has_room_for_client() -> bool:
+        def room_for_clients() -> float:
             nonlocal shortages
             shortages += 1
             return it.server.strangers().open < 5
 
-        monkeypatch.setattr(listener, "has_room_for_client", has_room_for_client)
+        monkeypatch.setattr(listener, "room_for_clients", room_for_clients)
         with structlog.testing.capture_logs() as log:
             async with connect(it.url) as client:
                 await (await client.ping())
