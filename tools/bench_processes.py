@@ -16,7 +16,7 @@ from typing import NoReturn
 
 ROOT = Path(__file__).resolve().parent.parent
 _READY_WITHIN_S = 30.0
-_CALM_WITHIN_S = 3.0
+_CALM_WITHIN_S = 10.0
 # A server that takes less of a core than this has done what its last clients left behind.
 _CALM = 0.03
 
@@ -82,7 +82,7 @@ class Process:
         return sum(_resident_kib(process) for process in _tree(self._child.pid))
 
     def becomes_calm(self) -> None:
-        """Wait, some seconds at most, until it has dealt with the clients that left."""
+        """Wait, ten seconds at most, until it has dealt with the clients that left."""
         until = time.monotonic() + _CALM_WITHIN_S
         before, calm = self.cpu_seconds, False
         while not calm and time.monotonic() < until:

@@ -66,14 +66,13 @@ def _plan(arguments: list[str] | None) -> tuple[Plan, argparse.Namespace]:
         cases=options.case or plan.cases,
         other_tree=options.tree and options.tree.resolve(),
     )
-    stalled = _changed([plan.stalled], options)[-1]
     return (
         replace(
             plan,
             paced=_changed(plan.paced, options),
             unpaced=_changed(plan.unpaced, options),
             chats=_changed(plan.chats, options),
-            stalled=stalled,
+            stalled=_changed(plan.stalled, options),
         ),
         options,
     )

@@ -28,7 +28,7 @@ def found() -> Found:
             paced=[TINY],
             unpaced=[TINY],
             chats=[TINY],
-            stalled=TINY,
+            stalled=[TINY],
             settle_ms=0,
             pieces=3,
             cases=("paced", "unpaced", "chats", "stalled-reader"),
@@ -66,7 +66,7 @@ def test_chats_are_answered_whole(found: Found) -> None:
 
 
 def test_a_stalled_reader_is_measured_beside_the_others(found: Found) -> None:
-    for without, with_one in found.stalled.values():
+    for without, with_one in found.stalled[2].values():
         assert without.pieces
         assert with_one.pieces
 

@@ -27,7 +27,6 @@ from tools.streams.servers import (
 # How many streams the search for the largest number that is held tries.
 STEPS = (50, 100, 150, 200, 300, 400, 500, 600, 700, 800, 900, 1000, 1200, 1400, 1600, 2000)
 HELD_LAG_MS, HELD_PART = 20.0, 0.975
-STALLED_STREAMS = 1000
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ class Plan:
     unpaced: Sequence[Point] = (Point(10, 3, 1000), Point(100, 3, 1000))
     chats: Sequence[Point] = (Point(1, 3, 1000), Point(10, 3, 1000), Point(100, 3, 1000))
     held_window_ms: int = 1500
-    stalled: Point = Point(STALLED_STREAMS, 2, 2000)
+    stalled: Sequence[Point] = (Point(200, 2, 2000), Point(1000, 2, 2000))
     settle_ms: int = 500
     pieces: int = 100
     cases: Sequence[str] = ("paced", "unpaced", "chats", "held", "stalled-reader")
@@ -71,11 +70,13 @@ QUICK = Plan(
     unpaced=(Point(100, 1, 800, all_dialects=False),),
     chats=(Point(10, 1, 800),),
     held_window_ms=1000,
-    stalled=Point(STALLED_STREAMS, 1, 1500),
+    stalled=(Point(200, 1, 1500), Point(1000, 1, 1500)),
     cases=("paced", "unpaced", "chats"),
 )
 
 Rows = dict[str, Sample]
+Pairs = dict[str, tuple[Sample, Sample]]
+"""Of each server without and with a client that stops reading."""
 
 
 @dataclass
@@ -86,7 +87,7 @@ class Found:
     unpaced: dict[int, Rows] = field(default_factory=dict)
     chats: dict[int, Rows] = field(default_factory=dict)
     held: dict[str, int] = field(default_factory=dict)
-    stalled: dict[str, tuple[Sample, Sample]] = field(default_factory=dict)
+    stalled: dict[int, Pairs] = field(default_factory=dict)
 
     def added(self, streams: int, name: str, what: str) -> float:
         """What a server adds to a time of the direct way, in ms."""
@@ -115,7 +116,7 @@ def measure(plan: Plan) -> Found:
                 _say(f"streams held: {name}")
                 found.held[name] = _held(plan, programs, name, found)
         if "stalled-reader" in plan.cases:
-            _say(f"{plan.stalled.streams:,} streams and a client that stops reading")
+            _say("streams and a client that stops reading")
             found.stalled = _stalled(plan, programs)
     return found
 
@@ -219,27 +220,30 @@ def _held(plan: Plan, programs: Programs, name: str, found: Found) -> int:
         return STEPS[low] if low >= 0 else 0
 
 
-def _stalled(plan: Plan, programs: Programs) -> dict[str, tuple[Sample, Sample]]:
-    """Each server without and with a client that orders a long stream and does not read it."""
-    point = plan.stalled
-    options = {
-        "pieces": plan.pieces,
-        "window_ms": point.window_ms,
-        "settle_ms": plan.settle_ms,
-    }
+def _stalled(plan: Plan, programs: Programs) -> dict[int, Pairs]:
+    """The client orders a long stream, as fast as the service can, and does not read it."""
+    found = {}
     with workshop(programs) as shop:
         service = shop.service()
         servers = [Server(BROKER, shop.broker(service), "call_tool"), shop.relay(service)]
-        pairs: dict[str, list[tuple[Sample, Sample]]] = {each.name: [] for each in servers}
-        for _ in range(point.repeats):
-            for each in servers:
-                without = shop.sample(each, point.streams, **options)
-                with_one = shop.sample(each, point.streams, stalled=1, **options)
-                pairs[each.name].append((without, with_one))
-    return {
-        name: (_median([pair[0] for pair in each]), _median([pair[1] for pair in each]))
-        for name, each in pairs.items()
-    }
+        for point in plan.stalled:
+            options = {
+                "pieces": plan.pieces,
+                "window_ms": point.window_ms,
+                "settle_ms": plan.settle_ms,
+            }
+            without: dict[str, list[Sample]] = {each.name: [] for each in servers}
+            with_one: dict[str, list[Sample]] = {each.name: [] for each in servers}
+            for _ in range(point.repeats):
+                for each in servers:
+                    streams = point.streams
+                    without[each.name].append(shop.sample(each, streams, **options))
+                    with_one[each.name].append(shop.sample(each, streams, stalled=1, **options))
+            found[point.streams] = {
+                name: (_median(samples), _median(with_one[name]))
+                for name, samples in without.items()
+            }
+    return found
 
 
 def _say(text: str) -> None:

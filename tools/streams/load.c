@@ -101,8 +101,9 @@ static void complain(const char *text, size_t size) {
         return;
     size_t at = 0;
     for (size_t from = 0; from < size && at < sizeof complaint - 1; from++)
-        complaint[at++] = text[from] < ' ' || text[from] == '"' || text[from] == '\\' ? '\''
-                                                                                     : text[from];
+        complaint[at++] = strchr("\"\\", text[from]) || text[from] < ' ' || text[from] > '~'
+                              ? '\''
+                              : text[from];
     complaint[at] = 0;
 }
 
@@ -434,8 +435,10 @@ static void receive_until(int fd, const char *end) {
     size_t size = 0;
     for (;;) {
         ssize_t got = recv(fd, answer + size, sizeof answer - 1 - size, 0);
-        if (got <= 0)
-            fail("the server closed a connection during the handshake: %.*s", (int)size, answer);
+        if (got <= 0) {
+            complain(answer, size);
+            fail("the server ended a connection in its handshake: %s", complaint);
+        }
         size += (size_t)got;
         answer[size] = 0;
         if (memmem(answer, size, end, strlen(end)))

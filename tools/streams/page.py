@@ -139,13 +139,14 @@ def _table(
 
 def _stalled(found: Found) -> str:
     lines = [
-        "| server | lag of the others, p50 / p99, ms | with it | came | with it |",
-        "|---|---:|---:|---:|---:|",
+        "| streams | server | lag of the others, p50 / p99, ms | with it | came | with it |",
+        "|---:|---|---:|---:|---:|---:|",
     ]
-    for name, both in found.stalled.items():
-        lags = " | ".join(f"{each.lag_p50:.2f} / {each.lag_p99:.2f}" for each in both)
-        came = " | ".join(f"{min(each.came, 1):.0%}" for each in both)
-        lines.append(f"| {name} | {lags} | {came} |")
+    for streams, pairs in found.stalled.items():
+        for name, both in pairs.items():
+            lags = " | ".join(_times(each.lag_p50, each.lag_p99) for each in both)
+            came = " | ".join(f"{min(each.came, 1):.0%}" for each in both)
+            lines.append(f"| {streams:,} | {name} | {lags} | {came} |")
     return "\n".join(lines)
 
 
