@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from math import inf
 
@@ -37,6 +38,8 @@ class StatisticsBoard:
     ) -> None:
         self._version = version
         self._now = now
+        self.http_requests: Counter[str] = Counter()
+        """The requests over HTTP so far, by family."""
         self._started = now()
         self._dead_letters = dead_letters
         self._providers: dict[ProviderName, Callable[[], ProviderStatistics]] = {}

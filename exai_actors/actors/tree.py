@@ -247,6 +247,7 @@ class Tree:
     ) -> LoopRef[HttpExchangeActor]:
         """Spawn an actor for a request over HTTP; loop thread only."""
         self._connections += 1
+        self.board.http_requests[exchange.request.family] += 1
         connection_id = ConnectionId(f"http-{self._connections}")
         ref = self.system.spawn(
             HttpExchangeActor,

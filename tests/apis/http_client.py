@@ -137,9 +137,14 @@ class Setting:
 
 @asynccontextmanager
 async def serving(
-    *replies: Any, http: Mapping[str, Any] | None = None, limit: int = 1, **provider: Any
+    *replies: Any,
+    http: Mapping[str, Any] | None = None,
+    limit: int = 1,
+    logging: Mapping[str, Any] | None = None,
+    server: Mapping[str, Any] | None = None,
+    **provider: Any,
 ) -> AsyncIterator[Setting]:
-    """A broker with one service that has all families; ``http`` are keys of ``[http]``."""
+    """A broker with one service that has all families, and further tables for it."""
     async with ScriptedUpstream(*replies) as service:
         table = {
             "name": "scripted",
@@ -151,7 +156,10 @@ async def serving(
             **provider,
         }
         settings = {"retry_grace_s": 0, **(http or {})}
-        async with running_broker({"provider": [table], "http": settings}) as broker:
+        tables = {"provider": [table], "http": settings}
+        more = {"logging": logging, "server": server}
+        tables.update({name: table for name, table in more.items() if table})
+        async with running_broker(tables) as broker:
             setting = Setting(service, broker)
             try:
                 yield setting

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import orjson
 import pytest
 
@@ -216,3 +218,18 @@ async def test_answers_of_the_common_form_are_relayed_as_well() -> None:
         assert b"[DONE]" in streamed.body
         got = await (await setting.client.post(CHAT, chat())).whole()
         assert got.json["choices"][0]["message"]["content"] == "hello"
+
+
+async def test_requests_are_counted_and_logged_with_their_api(tmp_path: Path) -> None:
+    log = tmp_path / "access.log"
+    logging = {"access": "json", "access_file": str(log)}
+    async with serving(body(WHOLE), logging=logging) as setting:
+        await (await setting.client.post(CHAT, chat())).whole()
+        await (await setting.client.post("/v1/messages", {"model": "other"})).whole()
+        metrics = await setting.client.get("/metrics")
+        assert b'exai_http_requests_total{api="messages"} 1' in metrics.body
+    lines = [orjson.loads(line) for line in log.read_bytes().splitlines()]
+    assert [(line["api"], line["outcome"], line["tenant"]) for line in lines] == [
+        ("chat", "completed", "default"),
+        ("messages", "refused", "default"),
+    ]

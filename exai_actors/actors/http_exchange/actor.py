@@ -408,7 +408,8 @@ class HttpExchangeActor(LoopActor):
             tenant, session = self._counted_for
             ends = RequestEnds(session, tenant, self._request_board, self._directory.board)
             outcome = Outcome("refused", error=error)
-            ends.unrouted(self._key, outcome, self._exchange.options.trace)
+            trace, api = self._exchange.options.trace, self._request.family
+            ends.unrouted(self._key, outcome, trace, api=api)
         self._end_with(error)
 
     def _end_with(self, error: ErrorBody) -> None:

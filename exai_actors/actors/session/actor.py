@@ -492,7 +492,8 @@ class SessionActor(LoopActor):
     def _refuse(self, submit: Submit, error: ErrorBody) -> None:
         self._log.refused(submit.request, error, self.now())
         outcome = Outcome("refused", error=error)
-        self._ends.unrouted(submit.request, outcome, submit.options.trace)
+        api = submit.arguments.family if isinstance(submit.arguments, RelayRequest) else ""
+        self._ends.unrouted(submit.request, outcome, submit.options.trace, api=api)
         self._connections.tell(submit.connection_id, RequestEnded(submit.request, outcome))
 
     def _start(self, active: ActiveRequest) -> None:

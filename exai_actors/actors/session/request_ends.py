@@ -9,6 +9,7 @@ from exai_actors.actors.log import logs_details, shown
 from exai_actors.actors.session.request_log import log_end
 from exai_actors.core.calls import Outcome
 from exai_actors.core.observe.request_ends import RequestEnd, Tally
+from exai_actors.core.relay import RelayRequest
 from exai_actors.core.routing import Route
 from exai_actors.core.session.requests import ActiveRequest
 from exai_actors.core.trace_context import TraceContext
@@ -118,6 +119,7 @@ class RequestEnds:
             service_s=now - started_at,
             attempts=active.attempts + attempts,
             usage=None if result is None else result.usage,
+            api=active.arguments.family if isinstance(active.arguments, RelayRequest) else "",
         )
         for observe in self._observers:
             observe(end)
@@ -130,8 +132,11 @@ class RequestEnds:
         outcome: Outcome,
         trace: TraceContext | None = None,
         tool: str = "",
+        api: str = "",
     ) -> None:
-        """Count and report a request that had no route; ``tool`` is the local one that ran."""
+        """Count and report a request that had no route; ``tool`` is the local one that ran,
+        ``api`` the family of one over HTTP.
+        """
         code = None if outcome.error is None else outcome.error.code
         self._figures.unrouted(self._tenant, outcome.kind, code, tool)
         if not self.is_observed:
@@ -147,6 +152,7 @@ class RequestEnds:
             waited_s=0.0,
             service_s=0.0,
             attempts=0,
+            api=api,
         )
         for observe in self._observers:
             observe(end)

@@ -50,6 +50,7 @@ class _Entry(msgspec.Struct, omit_defaults=True):
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     code: str = ""
+    api: str = ""
 
 
 class AccessLog:
@@ -168,6 +169,7 @@ def _json(time: str, end: RequestEnd) -> bytes:
         None if usage is None else usage.prompt_tokens,
         None if usage is None else usage.completion_tokens,
         end.code,
+        end.api,
     )
     try:
         return _encode(entry) + b"\n"
@@ -187,7 +189,7 @@ def _text(time: str, end: RequestEnd) -> bytes:
         f"{time} {end.outcome}{f' code={code}' if code else ''} tenant={end.tenant} "
         f"session={_word(end.session)} request={_word(end.request)} model={_word(end.model)} "
         f"provider={end.provider or '-'} waited={end.waited_s:.3f}s service={end.service_s:.3f}s "
-        f"attempts={end.attempts} tokens={tokens}\n"
+        f"attempts={end.attempts} tokens={tokens}{f' api={end.api}' if end.api else ''}\n"
     )
     return line.encode()
 

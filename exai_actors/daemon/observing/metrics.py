@@ -57,6 +57,7 @@ FAMILIES = (
     Family("exai_ready", "gauge", (), "1 if new requests can be answered, as at /readyz."),
     Family("exai_draining", "gauge", (), "1 while the broker refuses new requests to end."),
     Family("exai_connections", "gauge", (), "Connections of admitted clients."),
+    Family("exai_http_requests_total", "counter", ("api",), "Requests to models over HTTP."),
     Family("exai_strangers", "gauge", (), "Sockets that are not admitted."),
     Family("exai_sessions", "gauge", (), "Sessions."),
     Family("exai_clients_refused_total", "counter", (), "Hellos for which there was no place."),
@@ -161,6 +162,7 @@ class Figures(msgspec.Struct, frozen=True):
     restarts: Callable[[], int]
     loop_lag: Histogram
     alarms: Callable[[], tuple[Alarm, ...]]
+    http_requests: Mapping[str, int]
 
 
 def samples(figures: Figures) -> Iterator[tuple[str, Sample]]:
@@ -184,6 +186,8 @@ def samples(figures: Figures) -> Iterator[tuple[str, Sample]]:
     yield "exai_loop_lag_seconds", ((), figures.loop_lag)
     for kind in ("resident", "buffered", "kept"):
         yield "exai_memory_bytes", ((kind,), float(getattr(now.memory, kind)))
+    for api, count in figures.http_requests.items():
+        yield "exai_http_requests_total", ((api,), float(count))
     for alarm in figures.alarms():
         yield "exai_alarm_raised", ((alarm.rule, alarm.subject, alarm.severity.value), 1.0)
     yield from of_requests(figures.requests)

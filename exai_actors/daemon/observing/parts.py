@@ -103,6 +103,7 @@ class Observing:
             restarts=lambda: consoles.process().restarts,
             loop_lag=consoles.loop_lags,
             alarms=lambda: alarms.raised,
+            http_requests=board.http_requests,
         )
         return metrics_page(figures, operators(config), config.metrics_token)
 
