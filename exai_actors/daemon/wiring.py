@@ -59,6 +59,7 @@ from exai_actors.daemon.settings import (
 )
 from exai_actors.edges.clock import SystemClock
 from exai_actors.edges.http_server.server import HttpServer, Page
+from exai_actors.edges.http_server.settings import HttpServerSettings
 from exai_actors.edges.websocket.server import WebSocketServer
 from exai_actors.errors import UsageError
 from exai_actors.ids import ProviderName
@@ -193,6 +194,7 @@ class Broker:
                 },
                 missing=missing(self.url, partial(missing_page, files)),
                 wall=self._clock.wall,
+                settings=HttpServerSettings(max_connections=self.config.server.max_connections),
             )
         )
         self._tree.board.register_strangers(server.strangers)

@@ -105,12 +105,15 @@ class Exchange:
         "_is_body_complete",
         "_received",
         "head",
+        "must_stay",
         "receiver",
     )
 
     def __init__(self, connection: HttpConnection, head: RequestHead, body_limit: int) -> None:
         self.head = head
         self.receiver: Receiver | None = None
+        self.must_stay = False
+        """Whether its connection must not give way to another client."""
         self._connection = connection
         self._begun = False
         self._ended = False
@@ -262,13 +265,19 @@ class Exchange:
 
 
 class HttpConnection(asyncio.Protocol):
-    """Serves one request after the other; pipelined ones wait for their turn.
+    """Serves one request after the other; pipelined ones wait for their turn. With a ``refusal`` it
+    serves none, and answers with that.
 
     In each turn of the loop it begins one request and parses little, so that others have theirs. It
     does not read while much of its responses is unread.
     """
 
-    def __init__(self, server: Server, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        server: Server,
+        loop: asyncio.AbstractEventLoop,
+        refusal: Refusal | None = None,
+    ) -> None:
         self.closes_after_response = False
         self.server = server
         self._loop = loop
@@ -291,7 +300,7 @@ class HttpConnection(asyncio.Protocol):
         """The request whose body arrives."""
         self._exchanges: deque[Exchange] = deque()
         """The first is being answered, or is about to be; the others wait."""
-        self._refusal: Refusal | None = None
+        self._refusal = refusal
         self._refused: RequestHead | None = None
         """The head of the request that the refusal is about, if it has arrived."""
         self._timer: asyncio.TimerHandle | None = None
@@ -307,6 +316,11 @@ class HttpConnection(asyncio.Protocol):
     def is_idle(self) -> bool:
         """Whether no request is being answered."""
         return not self._exchanges
+
+    @property
+    def must_stay(self) -> bool:
+        """Whether a request is being answered that must not be broken off for another client."""
+        return any(exchange.must_stay for exchange in self._exchanges)
 
     def date(self) -> str:
         return self.server.date()
@@ -377,6 +391,8 @@ class HttpConnection(asyncio.Protocol):
             settings.outbox_high_bytes, settings.outbox_low_bytes
         )
         self._wait(settings.head_timeout_s, None)
+        if self._refusal is not None:
+            self._refuse(self._refusal)
 
     def data_received(self, data: bytes) -> None:
         if self._is_closing or self._refusal is not None:

@@ -20,6 +20,7 @@ log = structlog.get_logger()
 
 _NO_SNIFF = ("X-Content-Type-Options", "nosniff")
 _DEFAULTS = HttpServerSettings()
+_FULL = Refusal(503, "All connections over HTTP are in use; retry in a second.")
 
 
 class Response(msgspec.Struct, frozen=True):
@@ -118,15 +119,20 @@ class HttpServer:
     def connection(self) -> HttpConnection:
         """The protocol of a new socket, for the running event loop.
 
-        Beyond ``max_connections`` the oldest idle one is aborted, or if none is idle the oldest.
+        Beyond ``max_connections`` the oldest idle one is aborted, or if none is idle the oldest
+        that no handler answers. If there is none, the new one is refused.
         """
+        loop = asyncio.get_running_loop()
         if len(self._connections) >= self.settings.max_connections:
             idle = (each for each in self._connections if each.is_idle)
-            gives_way = next(idle, next(iter(self._connections)))
+            others = (each for each in self._connections if not each.must_stay)
+            gives_way = next(idle, None) or next(others, None)
+            if gives_way is None:
+                return HttpConnection(self, loop, _FULL)
             # Its end arrives in a later turn, and another one must give way before that.
             self.remove(gives_way)
             gives_way.abort()
-        connection = HttpConnection(self, asyncio.get_running_loop())
+        connection = HttpConnection(self, loop)
         self._connections[connection] = None
         return connection
 
@@ -200,6 +206,7 @@ class HttpServer:
         else:
             early = None if page.check is None else page.check(head, exchange.address)
             if early is None:
+                exchange.must_stay = True
                 return _WholeRequest(exchange, partial(_open, page, exchange))
             if early.delay_s:
                 return _Delayed(exchange, early)

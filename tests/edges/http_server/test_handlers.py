@@ -266,3 +266,25 @@ async def test_a_handler_answers_its_methods_only() -> None:
         assert b" 405 " in head
         assert b"Allow: POST\r\n" in head
         writer.close()
+
+
+async def test_a_newcomer_displaces_no_response_of_a_handler() -> None:
+    async with served(max_connections=2) as running:
+        readers = [await running.ask(b"x"), await running.ask(b"y")]
+        calls = [await running.calls.get(), await running.calls.get()]
+        reader, third = await running.connect()
+        third.write(b"GET /page HTTP/1.1\r\nHost: x\r\n\r\n")
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert b" 503 " in head
+        assert b"Retry-After: 1" in head
+        third.close()
+        for (answer, _), call in zip(readers, calls, strict=True):
+            assert not call.is_gone.is_set()
+            call.exchange.respond(200, (), b"")
+            assert await status(answer) == 200
+        reader, third = await running.connect()
+        third.write(b"GET /page HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert await status(reader) == 200
+        third.close()
+        for _, writer in readers:
+            writer.close()
