@@ -9,14 +9,10 @@ from yarl import URL
 
 from exai_actors.core.calls import Aborted, UpstreamFailure
 from exai_actors.core.trace_context import TraceContext
+from exai_actors.edges.http.aiohttp_errors import TRANSPORT_ERRORS, failure_of
 from exai_actors.edges.http.client import Receiver, Target
 from exai_actors.edges.http.connector import Connector
-from exai_actors.edges.http.errors import (
-    TRANSPORT_ERRORS,
-    failure_of,
-    log_unexpected,
-    unexpected_failure,
-)
+from exai_actors.edges.http.errors import log_unexpected, unexpected_failure
 from exai_actors.edges.http.exchange import Endpoint, exchange
 from exai_actors.edges.http.service import HttpService
 
@@ -121,7 +117,7 @@ class AiohttpExchange:
         response = await exchange(connector, endpoint, body, self)
         try:
             self._receiver.head(response.status, response.headers)
-            content = response.received
+            content = response.content
             while True:
                 await self._wait_for_resume()
                 data = await content.readany()

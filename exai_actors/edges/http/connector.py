@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import re
 import select
-import socket
 import time
 from contextlib import suppress
 from functools import partial
@@ -24,31 +22,25 @@ from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
 from aiohttp.http_exceptions import HttpProcessingError
 
+from exai_actors.edges.http.keeping import (
+    KEEP_ALIVE_PLAIN_S,
+    KEEP_ALIVE_TLS_S,
+    kept_s,
+    most_requests,
+    probe_by_tcp,
+)
 from exai_actors.edges.http.response_head import (
+    MAX_HEADER_BYTES,
+    MAX_HEADERS,
+    MAX_HELD_HEAD_BYTES,
+    MAX_INTERIM_RESPONSES,
+    SWITCHING_PROTOCOLS,
     begins_like_http,
     head_end,
     is_interim,
     normal_head,
 )
 
-# Shorter than services keep an idle connection, so that usually we are the side that closes it.
-# Proxies with TLS keep one for 60 s and more, uvicorn and Node for 5 s.
-KEEP_ALIVE_TLS_S = 15.0
-KEEP_ALIVE_PLAIN_S = 4.0
-# Of the time that a service names: our request has to arrive before its end.
-KEEP_ALIVE_MARGIN_S = 1.0
-_KEEP_ALIVE = re.compile(r"(?:^|[,;\s])timeout\s*=\s*\"?(\d{1,6})", re.IGNORECASE)
-_MAX_REQUESTS = re.compile(r"(?:^|[,;\s])max\s*=\s*\"?(\d{1,9})", re.IGNORECASE)
-
-SWITCHING_PROTOCOLS = 101
-MAX_INTERIM_RESPONSES = 8
-"""The number of 1xx responses that may precede a response."""
-
-# aiohttp's defaults (8190 bytes, 128 headers) lose answers: gateways send policies and traces.
-MAX_HEADER_BYTES = 1 << 16
-MAX_HEADERS = 1000
-# How much of a head that the parser rejects is kept until its end arrives.
-MAX_HELD_HEAD_BYTES = 1 << 14
 HEAD_LIMITS: dict[str, Any] = {
     name: value
     for name, value in (
@@ -61,15 +53,6 @@ HEAD_LIMITS: dict[str, Any] = {
 }
 
 _NO_TIMEOUT = aiohttp.ClientTimeout(total=None)
-
-# Find out within two minutes that the other end has vanished, and keep the entries of routers alive
-# while a model thinks.
-_TCP_KEEPALIVE = (
-    ("TCP_KEEPIDLE", 60),
-    ("TCP_KEEPALIVE", 60),  # TCP_KEEPIDLE's name on macOS
-    ("TCP_KEEPINTVL", 15),
-    ("TCP_KEEPCNT", 4),
-)
 
 
 class BrokenFramingError(aiohttp.ClientPayloadError):
@@ -165,17 +148,11 @@ class Handler(ResponseHandler):
             self._loop.call_soon(self.transport.close)
 
     def note_keep_alive(self, header: str) -> None:
-        """Note for how long the service keeps the connection, which becomes idle now.
-
-        ``max`` is how many requests a connection may have, or how many more: services differ.
-        """
+        """Note for how long the service keeps the connection, which becomes idle now."""
         self._answers += 1
-        if (most := _MAX_REQUESTS.search(header)) and self._answers >= int(most[1]):
+        if self._answers >= most_requests(header):
             self.force_close()
-        if named := _KEEP_ALIVE.search(header):
-            named_s = float(named[1])
-            usable_s = max(named_s - KEEP_ALIVE_MARGIN_S, named_s / 2)
-            self.usable_until = time.monotonic() + usable_s
+        self.usable_until = time.monotonic() + kept_s(header)
 
     def is_stale(self) -> bool:
         """Whether it has ended while it was idle, or received data since its last answer.
@@ -322,22 +299,12 @@ class Connector(aiohttp.TCPConnector):
                 if protocol.closed is not None:
                     protocol.closed.add_done_callback(_retrieve_exception)
                 if connection.transport is not None:
-                    _keep_alive_by_tcp(connection.transport)
+                    probe_by_tcp(connection.transport.get_extra_info("socket"))
                 self.shortest_connect_s = min(self.shortest_connect_s, time.monotonic() - began)
                 return connection, False
             if not (fresh or protocol.usable_until < began or protocol.is_stale()):
                 return connection, True
             connection.close()
-
-
-def _keep_alive_by_tcp(transport: asyncio.BaseTransport) -> None:
-    connected = transport.get_extra_info("socket")
-    if connected is None or connected.family not in (socket.AF_INET, socket.AF_INET6):
-        return
-    connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in _TCP_KEEPALIVE:
-        if hasattr(socket, name):
-            connected.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 def _retrieve_exception(closed: asyncio.Future[None]) -> None:

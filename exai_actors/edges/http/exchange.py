@@ -26,14 +26,8 @@ from yarl import URL
 
 from exai_actors.core.trace_context import TraceContext
 from exai_actors.edges.http.client import trace_fields
-from exai_actors.edges.http.connector import (
-    MAX_INTERIM_RESPONSES,
-    SWITCHING_PROTOCOLS,
-    Connector,
-    Handler,
-    ReceivedBody,
-)
-from exai_actors.wire.openai.content_coding import BadCoding, Inflater, is_compressed
+from exai_actors.edges.http.connector import Connector, Handler, ReceivedBody
+from exai_actors.edges.http.response_head import MAX_INTERIM_RESPONSES, SWITCHING_PROTOCOLS
 
 _OK = 200
 _REQUEST_TIMEOUT = 408
@@ -106,23 +100,13 @@ class Endpoint:
         return "\r\n".join([*lines, ""]).encode()
 
 
-class Body(Protocol):
-    """The body of a response as it arrives."""
-
-    async def readany(self) -> bytes:
-        """Wait for data and return all that has arrived; empty at the end of the body."""
-        ...
-
-    def at_eof(self) -> bool: ...
-
-
 class Response:
-    """The head of a response; ``content`` is its body, ``received`` the same as it was sent.
+    """The head of a response; ``content`` is its body as it was sent.
 
     The connection returns to the pool when the body has ended.
     """
 
-    __slots__ = ("_connection", "_handler", "content", "headers", "received", "status")
+    __slots__ = ("_connection", "_handler", "content", "headers", "status")
 
     def __init__(
         self,
@@ -134,12 +118,8 @@ class Response:
         self._connection = connection
         self._handler = handler
         self.status = head.code
-        self.headers = headers = head.headers
-        self.received = body = handler.body = ReceivedBody(received)
-        coding = headers.get(hdrs.CONTENT_ENCODING)
-        self.content: Body = body
-        if coding is not None and is_compressed(coding):
-            self.content = _InflatedBody(body, Inflater(coding))
+        self.headers = head.headers
+        self.content = body = handler.body = ReceivedBody(received)
         if handler.transport is None:
             body.keep_unread(handler.broken_rule())
             body.fail(None)
@@ -225,34 +205,6 @@ async def _skip_interim(
     except (aiohttp.ServerDisconnectedError, OSError) as error:
         raise aiohttp.ClientPayloadError("the connection ended before the answer") from error
     raise TooManyInterimResponses
-
-
-class _InflatedBody:
-    """A compressed body, inflated one portion at a time and no sooner than it is read."""
-
-    def __init__(self, received: ReceivedBody, inflater: Inflater) -> None:
-        self._received = received
-        self._inflater = inflater
-
-    async def readany(self) -> bytes:
-        inflater = self._inflater
-        try:
-            if inflater.truncated:
-                # A few bytes may expand to many portions; let other tasks run between them.
-                await asyncio.sleep(0)
-            while not (portion := inflater.take()):
-                data = await self._received.readany()
-                if not data:
-                    break
-                inflater.feed(data)
-        except BadCoding as error:
-            raise aiohttp.ClientPayloadError(str(error)) from error
-        if not portion and inflater.truncated:
-            raise aiohttp.ClientPayloadError("the compressed body is cut off")
-        return portion
-
-    def at_eof(self) -> bool:
-        return self._received.at_eof() and not self._inflater.truncated
 
 
 def _abort(connection: Connection) -> None:

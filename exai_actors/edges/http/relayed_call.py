@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable
 from math import inf
 
-from aiohttp import hdrs
 from msgspec.structs import replace
 
 from exai_actors.core.calls import (
@@ -166,13 +165,13 @@ class RelayedCall:
         if not 200 <= status <= 299:
             self._set_due(self._loop.time() + ERROR_BODY_S)
             return
-        now = clock_of(headers.get(hdrs.DATE), now=time.time())
+        now = clock_of(headers.get("Date"), now=time.time())
         self._hold_s = hold_s(headers, now=now, answered=True)
         self._fields = _shown(headers)
-        coding = headers.get(hdrs.CONTENT_ENCODING)
+        coding = headers.get("Content-Encoding")
         if coding is not None and is_compressed(coding):
             self._inflater = Inflater(coding)
-        length = headers.get(hdrs.CONTENT_LENGTH, "")
+        length = headers.get("Content-Length", "")
         self._length = int(length) if length.isascii() and length.isdigit() else None
         settings = self._service.settings
         self._set_due(
@@ -194,7 +193,7 @@ class RelayedCall:
             plain = inflated
         if self._is_stream is None:
             assert self._headers is not None
-            content_type = self._headers.get(hdrs.CONTENT_TYPE, "")
+            content_type = self._headers.get("Content-Type", "")
             self._is_stream = is_event_stream(content_type, plain)
         if self._is_stream:
             self._pass_on(data)
@@ -327,7 +326,7 @@ class RelayedCall:
         headers, body = self._headers, b"".join(self._body)
         if headers is None:
             return UpstreamFailure(FailureKind.TRUNCATED, "closed the connection without answering")
-        coding = headers.get(hdrs.CONTENT_ENCODING)
+        coding = headers.get("Content-Encoding")
         read = body
         if coding is not None and is_compressed(coding):
             self._inflater = Inflater(coding)

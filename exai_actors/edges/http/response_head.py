@@ -1,8 +1,18 @@
-"""The head of a response, made such that aiohttp's parser accepts what browsers and curl accept."""
+"""The head of a response, made such that llhttp accepts what browsers and curl accept."""
 
 from __future__ import annotations
 
 import re
+
+SWITCHING_PROTOCOLS = 101
+MAX_INTERIM_RESPONSES = 8
+"""The number of 1xx responses that may precede a response."""
+
+# The usual 8 KiB and 100 headers lose answers: gateways send policies and traces.
+MAX_HEADER_BYTES = 1 << 16
+MAX_HEADERS = 1000
+# How much of a head that the parser rejects is kept until its end arrives.
+MAX_HELD_HEAD_BYTES = 1 << 14
 
 _HEAD_END = re.compile(rb"\n\r?\n")
 _STATUS_LINE = re.compile(

@@ -125,13 +125,12 @@ class Caller:
 
 
 @asynccontextmanager
-async def caller_for(base_url: str, connections: int = 0, **settings: Any) -> AsyncIterator[Caller]:
+async def caller_for(base_url: str, **settings: Any) -> AsyncIterator[Caller]:
     upstream = HttpUpstream(
         name="kimi",
         base_url=base_url,
         api_key=KEY,
         settings=HttpSettings(**settings),
-        connections=connections,
     )
     try:
         yield Caller(upstream)

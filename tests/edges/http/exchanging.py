@@ -3,13 +3,15 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from math import inf
 
 from yarl import URL
 
 from exai_actors.core.calls import Aborted, UpstreamFailure
 from exai_actors.core.trace_context import TraceContext
 from exai_actors.edges.http.aiohttp_client import AiohttpClient
-from exai_actors.edges.http.client import Headers, HttpClient, HttpExchange, Target
+from exai_actors.edges.http.client import Headers, HttpClient, HttpExchange, Receiver, Target
+from exai_actors.edges.http.direct_client import DirectClient
 from exai_actors.edges.http.service import HttpService
 from exai_actors.edges.http.settings import HttpSettings
 from exai_actors.wire.openai.redaction import NO_SECRET
@@ -18,7 +20,7 @@ HEADERS = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Ag
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-MakeClient = Callable[[], HttpClient]
+MakeClient = Callable[[URL], HttpClient]
 
 
 def service_named(base_url: str = "http://service.example/v1") -> HttpService:
@@ -26,8 +28,38 @@ def service_named(base_url: str = "http://service.example/v1") -> HttpService:
 
 
 CLIENTS: dict[str, MakeClient] = {
-    "aiohttp": lambda: AiohttpClient(service_named()),
+    "aiohttp": lambda url: AiohttpClient(service_named()),
+    "direct": lambda url: DirectClient(service_named(), url),
 }
+
+
+class LateClient:
+    """Implements ``client.HttpClient``; made for the address of the first request."""
+
+    def __init__(self, make: MakeClient) -> None:
+        self._make = make
+        self._client: HttpClient | None = None
+
+    @property
+    def shortest_connect_s(self) -> float:
+        return inf if self._client is None else self._client.shortest_connect_s
+
+    def start(
+        self,
+        target: Target,
+        body: bytes,
+        receiver: Receiver,
+        *,
+        fresh: bool = False,
+        trace: TraceContext | None = None,
+    ) -> HttpExchange:
+        if self._client is None:
+            self._client = self._make(target.url)
+        return self._client.start(target, body, receiver, fresh=fresh, trace=trace)
+
+    async def aclose(self) -> None:
+        if self._client is not None:
+            await self._client.aclose()
 
 
 class Recorder:

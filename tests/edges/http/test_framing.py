@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from exai_actors.core.calls import Completion, FailureKind
-from exai_actors.edges.http.connector import MAX_HELD_HEAD_BYTES
+from exai_actors.edges.http.response_head import MAX_HELD_HEAD_BYTES
 from tests.edges.http.calling import Caller, caller_for
 
 HTTP = b"HTTP/1.1 200 OK\r\n"

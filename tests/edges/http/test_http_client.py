@@ -16,6 +16,7 @@ from tests.edges.http.exchanging import (
     CLIENTS,
     HEADERS,
     OK,
+    LateClient,
     Recorder,
     ask,
     peer,
@@ -27,7 +28,7 @@ from tests.edges.http.exchanging import (
 
 @pytest.fixture(params=CLIENTS)
 async def client(request: pytest.FixtureRequest) -> AsyncIterator[HttpClient]:
-    made = CLIENTS[request.param]()
+    made = LateClient(CLIENTS[request.param])
     yield made
     await made.aclose()
 

@@ -7,13 +7,14 @@ timer fires, the data is there and unread.
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
-import aiohttp
+import aiohappyeyeballs
 import pytest
 
 from exai_actors.core.calls import Completion, FailureKind, Usage
+from exai_actors.edges.http import direct_client
 from exai_actors.edges.http.upstream import MODELS_TIMEOUT_S
 from exai_actors.messages.provider import ModelsListed, ProviderMessage
 from exai_actors.testing.probe import Probe
@@ -132,7 +133,8 @@ async def test_a_service_that_sends_on_and_on_does_not_outlast_the_total_time(
         await read_so_far(started, "Hel")
         skipping.skip(51.0)
         while not started.ends:
-            connection.send(text("on"))
+            with suppress(ConnectionError):
+                connection.send(text("on"))
             await asyncio.sleep(0)
         assert (await started.failure()).kind is FailureKind.TIMEOUT
 
@@ -159,18 +161,6 @@ async def test_data_that_arrived_restarts_the_idle_time(skipping: SkippingTime) 
         skipping.skip(49.0)
         await turns(100)
         connection.send(text("lo") + FINISH + DONE)
-        assert await answer_of(started) == "Hello"
-
-
-async def test_an_answer_that_arrived_in_a_pause_is_complete(
-    skipping: SkippingTime,
-) -> None:
-    async with asked(total_timeout_s=50.0) as (started, connection):
-        connection.send(STREAM + text("Hel"))
-        await read_so_far(started, "Hel")
-        started.call.pause()
-        connection.send(text("lo") + FINISH + DONE)
-        skipping.skip(51.0)
         assert await answer_of(started) == "Hello"
 
 
@@ -214,14 +204,14 @@ async def test_a_connection_that_was_made_while_nothing_was_read_is_used(
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
     waiting = asyncio.Event()
-    connect: Callable[..., Awaitable[Any]] = aiohttp.TCPConnector.connect
+    connect: Callable[..., Awaitable[Any]] = aiohappyeyeballs.start_connection
 
-    async def connect_when_accepted(*args: Any) -> Any:
+    async def connect_when_accepted(*args: Any, **options: Any) -> Any:
         waiting.set()
         await asyncio.get_running_loop().sock_recv(ours, 1)
-        return await connect(*args)
+        return await connect(*args, **options)
 
-    monkeypatch.setattr(aiohttp.TCPConnector, "connect", connect_when_accepted)
+    monkeypatch.setattr(direct_client, "start_connection", connect_when_accepted)
     with ours, theirs, socket.create_server(("127.0.0.1", 0)) as listener:
         base_url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
         async with caller_for(base_url, connect_timeout_s=50.0) as caller:

@@ -3,15 +3,19 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from math import inf
 
 import pytest
-from multidict import CIMultiDict, CIMultiDictProxy
+from multidict import CIMultiDict
+from yarl import URL
 
 from exai_actors.core.calls import ChatCall, ChatMessage, Completion, FailureKind
-from exai_actors.edges.http.call import PORTION_BYTES, HttpCall
-from exai_actors.edges.http.connector import HEAD_LIMITS, MAX_INTERIM_RESPONSES
-from exai_actors.edges.http.exchange import Progress
+from exai_actors.edges.http.alarms import Alarms
+from exai_actors.edges.http.call import HttpCall
+from exai_actors.edges.http.client import HttpExchange, Receiver, Target
+from exai_actors.edges.http.connector import HEAD_LIMITS
+from exai_actors.edges.http.portions import PORTION_BYTES
+from exai_actors.edges.http.response_head import MAX_INTERIM_RESPONSES
 from exai_actors.edges.http.service import HttpService
 from exai_actors.edges.http.settings import HttpSettings
 from exai_actors.ids import PermitId
@@ -178,28 +182,38 @@ async def test_an_endless_stream_without_an_answer_is_ended(
 
 
 class OneRead:
-    """A body that arrives in one read."""
+    """Implements ``client.HttpClient`` and its exchange; the body arrives in one read."""
+
+    shortest_connect_s = inf
 
     def __init__(self, data: bytes) -> None:
         self._data = data
+        self._is_paused = False
+        self._receiver: Receiver | None = None
 
-    async def readany(self) -> bytes:
-        data, self._data = self._data, b""
-        return data
+    def start(self, target: Target, body: bytes, receiver: Receiver, **_: object) -> HttpExchange:
+        self._receiver = receiver
+        receiver.connected()
+        asyncio.get_running_loop().call_soon(self._deliver)
+        return self
 
-    def at_eof(self) -> bool:
-        return not self._data
+    def _deliver(self) -> None:
+        assert self._receiver is not None
+        self._receiver.head(200, CIMultiDict({"Content-Type": "text/event-stream"}))
+        self._receiver.data(self._data)
+        assert self._is_paused
 
+    def abort(self) -> None:
+        raise AssertionError("a complete answer is not aborted")
 
-class OneReadResponse:
-    status = 200
-    headers = CIMultiDictProxy(CIMultiDict({"Content-Type": "text/event-stream"}))
+    def pause(self) -> None:
+        self._is_paused = True
 
-    def __init__(self, data: bytes) -> None:
-        self.content = OneRead(data)
+    def resume(self) -> None:
+        assert self._receiver is not None
+        self._receiver.ended()
 
-    def close(self) -> None:
-        pass
+    async def aclose(self) -> None: ...
 
 
 class CountsTurns:
@@ -222,18 +236,17 @@ async def test_other_tasks_run_between_the_portions_of_a_large_read() -> None:
     event = b'data: {"choices":[{"delta":{"content":"x"}}]}\n\n'
     data = event * 20_000 + b"data: [DONE]\n\n"
 
-    async def send(_: bytes, progress: Progress) -> Any:
-        progress.connected()
-        return OneReadResponse(data)
-
     service = HttpService("kimi", NO_SECRET, "http://service.example/v1", HttpSettings())
     probe: Probe[ProviderMessage] = Probe()
     pieces = CountsTurns()
     counting = asyncio.create_task(pieces.count())
     call = ChatCall("m", (ChatMessage("user", "hi"),), stream=True)
-    HttpCall(service, send, PermitId(1), call, probe, lambda _: None, sink=pieces)
+    alarms: Alarms[HttpCall] = Alarms()
+    target = Target("POST", URL("http://service.example/v1"), {})
+    HttpCall(service, alarms, PermitId(1), call, probe, sink=pieces).begin(OneRead(data), target)
     ended = await probe.expect_eventually(UpstreamEnded)
     counting.cancel()
+    alarms.close()
     assert isinstance(ended.result, Completion)
     assert len(ended.result.text) == 20_000
     assert len(set(pieces.seen)) == len(pieces.seen) == -(-len(data) // PORTION_BYTES)

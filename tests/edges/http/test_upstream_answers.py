@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import structlog
-from aiohttp.http_exceptions import TransferEncodingError
 from yarl import URL
 
 from exai_actors.core.calls import (
@@ -581,16 +580,3 @@ async def test_the_end_of_an_answer_reports_a_limit_that_is_used_up(
         assert isinstance(await started.end(), Completion)
         (ended,) = (each for each in started.probe.messages if isinstance(each, UpstreamEnded))
         assert ended.hold_s == hold_s
-
-
-async def test_a_body_that_the_parser_rejects_is_truncated(
-    caller: Caller, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def unreadable(*_: object) -> None:
-        raise TransferEncodingError("no chunk size")
-
-    monkeypatch.setattr("exai_actors.edges.http.upstream.exchange", unreadable)
-    assert (await caller.start().failure()).kind is FailureKind.TRUNCATED
-    probe: Probe[ProviderMessage] = Probe()
-    caller.upstream.ask_models(probe)
-    assert (await probe.expect(ModelsUnavailable)).failure.kind is FailureKind.TRUNCATED

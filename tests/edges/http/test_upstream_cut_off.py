@@ -4,9 +4,10 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
-import aiohttp
+import aiohappyeyeballs
 import pytest
 
+from exai_actors.edges.http import direct_client
 from exai_actors.messages.provider import UpstreamEnded
 from exai_actors.testing.scripted_replies import HANG, Reply, answer, body, hang
 from exai_actors.testing.scripted_upstream import ScriptedUpstream
@@ -109,13 +110,13 @@ async def test_the_round_trip_is_the_time_of_the_fastest_new_connection(
         await caller.start("on the pooled connection").end()
         assert service.round_trip_s == first
 
-        connect = aiohttp.TCPConnector.connect
+        connect = aiohappyeyeballs.start_connection
 
-        async def connect_slowly(*args: Any) -> Any:
+        async def connect_slowly(*args: Any, **options: Any) -> Any:
             await asyncio.sleep(first)
-            return await connect(*args)
+            return await connect(*args, **options)
 
-        monkeypatch.setattr(aiohttp.TCPConnector, "connect", connect_slowly)
+        monkeypatch.setattr(direct_client, "start_connection", connect_slowly)
         await asyncio.gather(*(caller.start().end() for _ in range(2)))
         assert upstream.connections == 2
         assert service.round_trip_s == first
@@ -127,11 +128,11 @@ async def test_a_call_that_never_had_a_connection_is_not_cut_off(
 ) -> None:
     connecting = asyncio.Event()
 
-    async def connect(*_: Any) -> None:
+    async def connect(*_: Any, **__: Any) -> None:
         connecting.set()
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(aiohttp.TCPConnector, "connect", connect)
+    monkeypatch.setattr(direct_client, "start_connection", connect)
     limit_s = 0.01 if ends == "timeout" else 50.0
     async with caller_for("http://127.0.0.1:1/v1", connect_timeout_s=limit_s) as caller:
         started = caller.start()

@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 
 from exai_actors.core.calls import Aborted, Completion, FailureKind
-from exai_actors.edges.http.call import HttpCall
 from exai_actors.edges.http.upstream import HttpUpstream
 from exai_actors.messages.provider import ModelsUnavailable, ProviderMessage, UpstreamEnded
+from exai_actors.messages.recipient import Offer
 from exai_actors.testing.probe import Probe
 from exai_actors.testing.scripted_replies import HANG, Gate, Reply, answer, body, hang
 from exai_actors.testing.scripted_upstream import ScriptedUpstream
-from tests.edges.http.calling import Caller, StartedCall, caller_for, wait_for_response
+from tests.edges.http.calling import Caller, caller_for, wait_for_response
 
 FLOOD = answer(*["x" * 100_000] * 200)
 """More than the sockets and buffers between two processes hold."""
@@ -58,11 +58,6 @@ async def turns(count: int = 20) -> None:
     """Give the loop turns."""
     for _ in range(count):
         await asyncio.sleep(0)
-
-
-def task_of(started: StartedCall) -> asyncio.Task[object]:
-    assert isinstance(started.call, HttpCall)
-    return started.call.task
 
 
 async def test_an_abort_before_the_call_began_sends_nothing(
@@ -184,10 +179,10 @@ class Witness(Probe[ProviderMessage]):
     connection: socket.socket
     seen: bytes | None = None
 
-    def tell(self, message: ProviderMessage, /) -> None:
+    def offer(self, message: ProviderMessage, /) -> Offer:
         if isinstance(message, UpstreamEnded):
             self.seen = self.connection.recv(10)
-        super().tell(message)
+        return super().offer(message)
 
 
 async def test_the_connection_is_closed_before_the_end_is_reported() -> None:
@@ -223,16 +218,6 @@ async def test_abort_pause_and_resume_may_be_repeated_and_come_late(
     assert isinstance(await done.end(), Completion)
     done.call.abort()
     assert len(done.ends) == 1
-
-
-async def test_a_call_whose_task_is_cancelled_reports_its_end(
-    upstream: ScriptedUpstream, caller: Caller
-) -> None:
-    upstream.then(hang())
-    started = caller.start()
-    await upstream.wait_for_started()
-    task_of(started).cancel()
-    assert await started.end() == Aborted()
 
 
 async def test_closing_the_upstream_ends_every_call_and_model_query(
