@@ -398,7 +398,8 @@ class ProviderActor(LoopActor):
             if granted_at < stall.ended and stall.hides(granted_at, ended_at):
                 held_s = None
             if call.stalled_s or call.full:
-                self._charge_stall(call, now)
+                self._end_pause(call)
+                self._dispatcher.charge_stall(call, call.stalled_s)
             match message.result:
                 case Completion():
                     self._completed(call, message.result, now, held_s)
@@ -519,38 +520,37 @@ class ProviderActor(LoopActor):
         if call is None or run is None or call.upstream_call is None or run in call.full:
             return
         call.full += (run,)
-        if len(call.full) == 1:
+        if call.stall_timer is None:
             call.paused_at = self.now()
             call.upstream_call.pause()
             allowed_s = self._settings.stall_timeout_s - call.stalled_s
-            self.schedule(max(0.0, allowed_s), StallDue(call.permit))
+            call.stall_timer = self.schedule(max(0.0, allowed_s), StallDue(call.permit))
 
     def _let_on(self, call: ProviderCall, session: SessionId, request: RequestKey) -> None:
         """The reader of a run has caught up, or gone: resume the call if it was the last one."""
-        run = call.find(session, request)
-        if run not in call.full:
-            return
-        call.full = tuple(each for each in call.full if each is not run)
-        if not call.full:
-            call.stalled_s += self.now() - call.paused_at
+        call.full = tuple(
+            run for run in call.full if run.request != request or run.session != session
+        )
+        if not call.full and call.stall_timer is not None:
+            self._end_pause(call)
             if call.upstream_call is not None:
                 call.upstream_call.resume()
+
+    def _end_pause(self, call: ProviderCall) -> None:
+        if call.stall_timer is not None:
+            call.stall_timer.cancel()
+            call.stall_timer = None
+            call.stalled_s += self.now() - call.paused_at
 
     def _end_stall(self, permit: PermitId) -> None:
         """Fail the runs that have kept a call paused for too long; it resumes for the others."""
         call = self._dispatcher.find(permit)
-        if call is None or not call.full:
-            return
-        timeout_s = self._settings.stall_timeout_s
-        left_s = timeout_s - call.stalled_s - (self.now() - call.paused_at)
-        if left_s > 0:
-            # The timer of an earlier pause, which was shorter.
-            self.schedule(left_s, StallDue(permit))
+        if call is None:
             return
         failure = UpstreamFailure(
             FailureKind.BROKEN,
             "was cut off because the client reads its answer too slowly: more than "
-            f"{HELD_BACK_CHARS:,} characters waited for {timeout_s:g} s",
+            f"{HELD_BACK_CHARS:,} characters waited for {self._settings.stall_timeout_s:g} s",
             text_sent=True,
         )
         for run in call.full:
@@ -558,11 +558,6 @@ class ProviderActor(LoopActor):
                 Failed(run.request, failure, granted_at=call.granted_at, attempts=call.attempts)
             )
             self._leave(call, run.session, run.request)
-
-    def _charge_stall(self, call: ProviderCall, now: float) -> None:
-        if call.full:
-            call.stalled_s += now - call.paused_at
-        self._dispatcher.charge_stall(call, call.stalled_s)
 
     def _pump(self) -> None:
         now = self.now()

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from exai_actors.messages.recipient import Recipient
     from exai_actors.messages.session import SessionMessage
     from exai_actors.ports import UpstreamCall
+    from exai_actors.runtime import Cancellable
 
 NO_SESSION = SessionId("")
 
@@ -40,8 +41,8 @@ class ProviderCall(ScheduledCall, gc=False, eq=False, kw_only=True):
     ``live`` turns False when no session waits for it any more, though its upstream call may still
     run. ``deadline`` is the latest of all its requests: each session ends its own in time.
     ``prompt_length`` counts the characters of its prompt. ``full`` are those of its ``runs`` whose
-    readers are far behind; while there are any, it is paused, since ``paused_at``. Before that it
-    was paused for ``stalled_s`` in all.
+    readers are far behind; while there are any, it is paused, since ``paused_at`` and until
+    ``stall_timer`` ends that. Before, it was paused for ``stalled_s`` in all.
     """
 
     run: RunCall
@@ -51,6 +52,7 @@ class ProviderCall(ScheduledCall, gc=False, eq=False, kw_only=True):
     prompt_length: float = 0.0
     fan: Fan | None = None
     full: tuple[RunCall, ...] = ()
+    stall_timer: Cancellable | None = None
     paused_at: float = inf
     stalled_s: float = 0.0
 

@@ -1,0 +1,102 @@
+"""The writer of one stream: what it holds back, and what it asks its session for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from exai_actors.actors.connection import piece_writer
+from exai_actors.actors.connection.pending_calls import PendingCalls
+from exai_actors.actors.connection.piece_writer import PieceWriter
+from exai_actors.actors.connection.settings import ConnectionSettings
+from exai_actors.core.calls import Outcome, ToolResult
+from exai_actors.ids import ConnectionId, RequestKey
+from exai_actors.messages.session_requests import ReaderFull, ReaderReady, SessionRequest
+from exai_actors.testing.clock import ManualClock
+from exai_actors.testing.outbox_probe import OutboxProbe
+from exai_actors.testing.probe import Probe
+from exai_actors.wire.clients.frames import CheckedCall
+from tests.wire.clients.wire_client import call
+
+CONNECTION, REQUEST = ConnectionId("conn-1"), RequestKey("a")
+
+
+class Stream:
+    """A call of one client that wants a stream."""
+
+    def __init__(self, **more: Any) -> None:
+        self.outbox = OutboxProbe()
+        self.session: Probe[SessionRequest] = Probe()
+        self.calls = PendingCalls(CONNECTION, self.outbox, ConnectionSettings(), ManualClock())
+        self.calls.outlet.session = self.session
+        frame = {"op": "call_tool", "request_id": "a", "name": "chat", "stream": True} | more
+        checked = call(frame | {"arguments": {"prompt": "hi"}}).check()
+        assert isinstance(checked, CheckedCall)
+        pending = self.calls.add(REQUEST, checked)
+        assert pending is not None
+        self.pending = pending
+
+    @property
+    def writer(self) -> PieceWriter:
+        assert self.pending.writer is not None
+        return self.pending.writer
+
+    def chunks(self) -> list[tuple[int, str]]:
+        frames = self.outbox.take()
+        return [(each["sequence"], each["chunk"]) for each in frames if "chunk" in each]
+
+
+@pytest.fixture(autouse=True)
+def ten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(piece_writer, "HELD_BACK_CHARS", 10)
+
+
+@pytest.mark.parametrize("more", [{"stream": False}, {"request_id": None}])
+def test_a_client_that_wants_no_pieces_has_no_writer(more: dict[str, Any]) -> None:
+    assert Stream(**more).pending.writer is None
+
+
+def test_a_pause_is_asked_for_once_and_ends_once() -> None:
+    stream = Stream()
+    stream.outbox.is_above_high_mark = True
+    stream.writer.write("1234567890")
+    assert stream.session.messages == []
+    stream.writer.write("1")
+    stream.writer.write("2")
+    assert stream.session.messages == [ReaderFull(REQUEST, CONNECTION)]
+    stream.outbox.is_above_high_mark = False
+    stream.calls.release()
+    stream.calls.release()
+    assert stream.session.messages[1:] == [ReaderReady(REQUEST, CONNECTION)]
+    assert stream.chunks() == [(0, "123456789012")]
+
+
+def test_without_a_session_there_is_nothing_to_ask() -> None:
+    stream = Stream()
+    stream.calls.outlet.session = None
+    stream.outbox.is_above_high_mark = True
+    stream.writer.write("many characters")
+    stream.calls.release()
+    assert stream.chunks() == [(0, "many characters")]
+    assert stream.session.messages == []
+
+
+@pytest.mark.parametrize("held", [False, True])
+def test_a_piece_after_the_outcome_is_ignored(held: bool) -> None:
+    stream = Stream()
+    stream.writer.write("one")
+    stream.calls.finish(REQUEST, Outcome("completed", ToolResult(("one",))))
+    stream.outbox.take()
+    stream.outbox.is_above_high_mark = held
+    stream.writer.write("many characters")
+    stream.writer.release()
+    assert stream.outbox.take() == []
+    assert stream.session.messages == []
+
+
+def test_a_connection_that_ends_takes_no_more_pieces() -> None:
+    stream = Stream()
+    stream.calls.close()
+    stream.writer.write("late")
+    assert stream.outbox.take() == []
