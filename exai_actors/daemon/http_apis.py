@@ -55,6 +55,7 @@ KEPT_BYTES = 262_144
 """The beginning of a response that is kept for a client that asks for it again."""
 
 _MODELS = "/v1/models"
+_MAX_SESSIONS = 1_000
 
 
 class Tables(Protocol):
@@ -87,6 +88,7 @@ class Apis:
         self._keeps_responses = keeps_responses
         self._sub_agent_priority = sub_agent_priority
         self._secret = secrets.token_bytes(32)
+        self._sessions: dict[str, SessionId] = {}
         self._prefix = secrets.token_hex(4)
         self._numbers = count(1)
 
@@ -211,8 +213,15 @@ class Apis:
 
     def _session(self, name: str) -> SessionId:
         """A name that only this broker can make of the client's own: it opens the session."""
+        known = self._sessions.get(name)
+        if known is not None:
+            return known
         digest = hashlib.blake2b(name.encode(), key=self._secret, digest_size=16).digest()
-        return SessionId(str(uuid.UUID(bytes=digest, version=4)))
+        made = SessionId(str(uuid.UUID(bytes=digest, version=4)))
+        if len(self._sessions) >= _MAX_SESSIONS:
+            self._sessions.clear()
+        self._sessions[name] = made
+        return made
 
     def _new_id(self) -> str:
         return f"req_{self._prefix}{next(self._numbers):08x}"

@@ -204,7 +204,7 @@ class KeepaliveDue(msgspec.Struct, frozen=True, gc=False):
 
 
 class GraceOver(msgspec.Struct, frozen=True, gc=False):
-    """System lane. A client that has left has not sent its request again in time."""
+    """System lane. Look whether to wait longer for a client that has left to repeat its request."""
 
 
 class BrokerFailed(msgspec.Struct, frozen=True, gc=False):

@@ -266,18 +266,28 @@ class TestRepeats:
         assert tree.upstream.calls == [call]
 
     def test_a_repeat_keeps_the_place_in_the_queue(self) -> None:
-        tree = ManualTree(limit=1)
-        running = Exchange(tree, session="other")
-        first, other = Exchange(tree), Exchange(tree, session="third")
+        tree = ManualTree(limit=1, session=SessionSettings(window=1))
+        running, first = Exchange(tree, b'{"model":"moon","n":1}'), Exchange(tree)
         first.leave()
-        second = Exchange(tree)
-        assert tree.statistics().queued == 2
+        second, third = Exchange(tree), Exchange(tree, b'{"model":"moon","n":3}')
         begin(tree.upstream.calls[0])
         finish(tree.upstream.calls[0])
         tree.settle()
         begin(tree.upstream.calls[1], b"for the second")
         assert second.responder.body == b"for the second"
-        assert (running.responder.ended, other.responder.starts) == ("clean", 0)
+        assert (running.responder.ended, third.responder.starts) == ("clean", 0)
+
+    @pytest.mark.parametrize("waits", ["before", "after"])
+    def test_a_permit_that_others_wait_for_is_not_held_for_a_repeat(self, waits: str) -> None:
+        tree = ManualTree(limit=1)
+        first = Exchange(tree)
+        (call,) = tree.upstream.calls
+        other = Exchange(tree, session="other") if waits == "before" else None
+        first.leave()
+        if other is None:
+            Exchange(tree, session="other")
+            tree.advance(0.1)
+        assert call.abort_asked
 
     @pytest.mark.parametrize("difference", ["body", "session", "time", "length", "reader"])
     def test_another_request_is_another_call(self, difference: str) -> None:

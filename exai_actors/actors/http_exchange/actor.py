@@ -57,7 +57,7 @@ from exai_actors.messages.session_requests import (
     SessionRequest,
     Submit,
 )
-from exai_actors.runtime import Cancellable, Down, LoopActor, LoopRef
+from exai_actors.runtime import Down, LoopActor, LoopRef
 from exai_actors.wire.http_api.errors import (
     JSON,
     ApiError,
@@ -78,6 +78,8 @@ log = structlog.get_logger()
 
 _PING = b'event: ping\ndata: {"type": "ping"}\n\n'
 _OK = 200
+# How often an exchange that waits for a repeat looks whether others wait for its permit.
+_LOOK_EVERY_S = 0.1
 _STREAM = "text/event-stream"
 _STREAM_FIELDS = (
     ("Content-Type", f"{_STREAM}; charset=utf-8"),
@@ -149,9 +151,9 @@ class HttpExchangeActor(LoopActor):
         self._paused = False
         self._draining = False
         self._place: RequestQueued | None = None
-        self._timer: Cancellable | None = None
         self._opened_at = self.now()
         self._granted_at: float | None = None
+        self._grace_until = 0.0
 
     def on_start(self) -> None:
         exchange = self._exchange
@@ -165,7 +167,7 @@ class HttpExchangeActor(LoopActor):
         )
         self._broker.tell(self._hello)
         if exchange.request.stream:
-            self._timer = self.schedule(self._settings.commit_after_s, CommitDue())
+            self.schedule(self._settings.commit_after_s, CommitDue())
 
     def on_stop(self) -> None:
         if not self._ended:
@@ -202,8 +204,7 @@ class HttpExchangeActor(LoopActor):
             case KeepaliveDue():
                 self._keep_alive()
             case GraceOver():
-                self._ended = True
-                self.stop()
+                self._wait_for_repeat()
             case NotAdmitted():
                 self._not_admitted(message)
             case Drain(immediately):
@@ -433,7 +434,6 @@ class HttpExchangeActor(LoopActor):
 
     def _commit(self) -> None:
         """No outcome within the time for a status of its own: begin the stream."""
-        self._timer = None
         if self._ended or self._gone:
             return
         if not self._committed:
@@ -449,7 +449,7 @@ class HttpExchangeActor(LoopActor):
             self._responder.write(_PING)
         else:
             self._responder.write(self._comment())
-        self._timer = self.schedule(self._settings.keepalive_s, KeepaliveDue())
+        self.schedule(self._settings.keepalive_s, KeepaliveDue())
 
     def _comment(self) -> bytes:
         place = self._place
@@ -467,8 +467,16 @@ class HttpExchangeActor(LoopActor):
         if pipe.is_whole:
             return
         pipe.leave(self)
-        if self._submitted and self._settings.retry_grace_s and pipe.may_join():
-            self.schedule(self._settings.retry_grace_s, GraceOver())
+        self._grace_until = self.now() + self._settings.retry_grace_s
+        if not (self._submitted and pipe.may_join()):
+            self._grace_until = 0.0
+        self._wait_for_repeat()
+
+    def _wait_for_repeat(self) -> None:
+        """Wait a little longer for the same request, unless others need what this one holds."""
+        left_s = self._grace_until - self.now()
+        if left_s > 0 and not any(each.queued for each in self._directory.statistics().providers):
+            self.schedule(min(left_s, _LOOK_EVERY_S), GraceOver())
         else:
             self._ended = True
             self.stop()

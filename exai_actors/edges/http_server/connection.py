@@ -18,6 +18,7 @@ from exai_actors.edges.http_server.request import (
     Refusal,
     RequestHead,
     body_length,
+    by_name,
     check_head,
     too_large,
 )
@@ -468,13 +469,15 @@ class HttpConnection(asyncio.Protocol):
         if size > self._settings.head_bytes:
             self._refusal = _HEAD_TOO_LARGE
             return
+        named = by_name(fields)
         head = RequestHead(
             method=self._parser.get_method().decode("ascii"),
             target=self._target.decode("latin-1"),
             version=self._parser.get_http_version(),
             fields=fields,
-            length=body_length(fields),
+            length=body_length(named),
             keeps_alive=self._parser.should_keep_alive(),
+            named=named,
         )
         self._refusal = check_head(head)
         if self._refusal is None:

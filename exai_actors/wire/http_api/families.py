@@ -117,12 +117,28 @@ def upstream_path(family: Family, query: str) -> str:
 def forwarded_headers(fields: tuple[tuple[bytes, bytes], ...]) -> Fields:
     """Those headers of a client that the service may see, unchanged and in their order."""
     found = []
-    for raw_name, value in fields:
-        name = raw_name.decode("latin-1")
-        lower = name.lower()
-        if lower in _FORWARDED or lower.startswith(_FORWARDED_BEGINNINGS):
-            found.append((name, value.decode("latin-1")))
+    for name, value in fields:
+        shown = _SHOWN.get(name)
+        if shown is None:
+            shown = _shown(name)
+        if shown:
+            found.append((shown, value.decode("latin-1")))
     return tuple(found)
+
+
+_MAX_NAMES = 1_000
+_SHOWN: dict[bytes, str] = {}
+"""The names of headers that clients have used; empty for those that stay here."""
+
+
+def _shown(raw_name: bytes) -> str:
+    name = raw_name.decode("latin-1")
+    lower = name.lower()
+    passes = lower in _FORWARDED or lower.startswith(_FORWARDED_BEGINNINGS)
+    shown = name if passes else ""
+    if len(_SHOWN) < _MAX_NAMES and len(raw_name) <= _MAX_NAME:
+        _SHOWN[raw_name] = shown
+    return shown
 
 
 def token_of(field: Field) -> str | None:
