@@ -20,7 +20,7 @@ from exai_actors.core.operators import Operator, Operators, Role
 from exai_actors.core.passes import LIFE_S
 from exai_actors.core.wrong_tokens import WrongTokens
 from exai_actors.daemon.console_pages import COOKIE, console_pages
-from exai_actors.edges.http_server.request import RequestHead
+from exai_actors.edges.http_server.request import RequestHead, by_name
 from exai_actors.edges.http_server.server import PageRequest, Response
 from exai_actors.testing.clock import ManualClock
 
@@ -90,7 +90,7 @@ class Site:
         if self.cookie:
             named["Cookie"] = f"other=1; {self.cookie}"
         sent = tuple((name.encode(), value.encode()) for name, value in named.items())
-        head = RequestHead(method, target, "1.1", sent, len(body), True)
+        head = RequestHead(method, target, "1.1", sent, len(body), True, by_name(sent))
         page = self._pages[head.path]
         assert method in page.methods
         return page.answer(PageRequest(head, body.encode(), "192.0.2.7"))
