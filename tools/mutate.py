@@ -56,7 +56,7 @@ from tools.mutants import Mutant, Source, run_by_import, sample, sources
 
 ROOT = Path(__file__).resolve().parent.parent
 PATHS = ("exai_actors/core", "exai_actors/actors")
-TESTS = ("tests/core", "tests/actors", "tests/scenarios")
+TESTS = ("tests/core", "tests/actors", "tests/scenarios", "tests/console")
 NOT_COPIED = shutil.ignore_patterns(".*", "__pycache__", "build", "dist", "mutants")
 SURVIVOR = re.compile(r"(\S+\.py):(\d+): ")
 LOG_CALL = r"\blog(ger)?\.(debug|info|warning|error|exception|critical)\("

@@ -256,3 +256,15 @@ def test_a_circuit_is_logged_from_its_opening_to_its_closing(entries: Entries) -
     tree.settle()
     assert only(entries, "provider.circuit_closed")["log_level"] == "info"
     assert ProviderName("kimi") == only(entries, "provider.circuit_closed")["provider"]
+
+
+def test_a_limit_that_adapts_to_refusals_is_logged(entries: Entries) -> None:
+    tree = ManualTree(capacity=replace(ONE_FAILURE, limit=4, adaptive=True))
+    client = tree.client()
+    for name in "abcd":
+        client.call(name)
+    tree.upstream.calls[0].fail(FailureKind.OVERLOADED, "too many calls")
+    tree.settle()
+    adapted = only(entries, "provider.limit_adapted")
+    assert (adapted["provider"], adapted["log_level"]) == ("kimi", "info")
+    assert adapted["change"]

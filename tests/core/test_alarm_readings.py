@@ -223,6 +223,21 @@ def test_refusals_of_an_earlier_minute_do_not_count() -> None:
     assert scene.look() == [("rate_limited", "kimi")]
 
 
+def test_half_of_the_refusals_that_raise_the_alarm_keep_it() -> None:
+    scene = Scene()
+    limited(scene, 10)
+    assert scene.look() == [("rate_limited", "kimi")]
+    for _ in range(6):
+        scene.look(30)
+        limited(scene, 3)
+    assert scene.look() == [("rate_limited", "kimi")]
+    scene.look(61)
+    for _ in range(6):
+        limited(scene, 2)
+        scene.look(30)
+    assert scene.look() == []
+
+
 def test_a_provider_that_was_started_again_begins_at_zero() -> None:
     scene = Scene()
     limited(scene, 9)

@@ -258,3 +258,7 @@ def test_a_provider_that_is_away_for_a_moment_can_be_asked_again_in_a_second(
 ) -> None:
     assert body.code is ErrorCode.SERVICE_UNAVAILABLE
     assert body.details == {"provider": "kimi", "retry_after": 1}
+
+
+def test_a_failed_session_can_be_asked_again_after_a_second() -> None:
+    assert error_bodies.session_failed().details == {"retry_after": 1}

@@ -127,3 +127,10 @@ def test_requests_that_come_while_it_is_read_do_no_harm() -> None:
         put(queue, "t", "abcd"[number % 4], str(number))
     names |= set(order) | {name for _, name in expected}
     assert names >= {str(number) for number in range(20)}
+
+
+@pytest.mark.parametrize("requests", [30, 60, 120])
+def test_more_newcomers_than_turns_delay_no_more_than_their_share(requests: int) -> None:
+    queue = queue_of(*[("t", "deep", 1.0)] * 20)
+    get_used_to(queue, "busy", requests=requests)
+    assert starts(queue)["19"] == pytest.approx(39.0, abs=1.0)

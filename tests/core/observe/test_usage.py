@@ -91,3 +91,11 @@ def test_models_that_clients_make_up_share_one_entry(hours: int) -> None:
     assert len(users) >= MAX_USERS
     latest = sum(hour.calls for _, hour, _ in users)
     assert latest == 2 * MAX_ENTRIES, "no call is lost"
+
+
+def test_a_slice_ends_at_its_last_instant() -> None:
+    book = UsageBook()
+    book.note(ANN, 1.0, 0.0)
+    book.note(BOB, 2.0, SLICE_S)
+    assert book.recent_tokens(SLICE_S) == {"ann": 1, "bob": 2}
+    assert book.recent_tokens(2 * SLICE_S) == {"bob": 2}
