@@ -51,7 +51,11 @@ class SseParser:
 
     def __init__(self, max_event_bytes: int) -> None:
         self._max_bytes = max_event_bytes
-        self._head: bytes | None = b""
+        self._head = b""
+        self.is_at_start = True
+        """Whether a byte order mark may come."""
+        self.is_between_events = True
+        """Whether the next byte begins an event."""
         self.skipped = 0
         """The number of comments, of blank lines without an event, and of unknown fields."""
         self._partial_line: list[bytes] = []
@@ -65,7 +69,8 @@ class SseParser:
 
     def feed(self, data: bytes) -> list[ServerSentEvent]:
         """The events that ``data`` completes. After EventTooLarge the parser is unusable."""
-        if self._head is not None:
+        self.is_between_events = False
+        if self.is_at_start:
             data = self._drop_bom(data)
         if self._after_cr and data:
             self._after_cr = False
@@ -95,7 +100,17 @@ class SseParser:
                 self.skipped += 1
             else:
                 self._read_field(line)
-        self._keep(rest)
+        if rest:
+            self._keep(rest)
+        else:
+            # A line has ended, and all before it.
+            self.is_between_events = not (
+                self._after_cr
+                or self._data
+                or self._event
+                or self._bare_words
+                or self._in_bare_json
+            )
         return events
 
     def take_unterminated(self) -> ServerSentEvent | None:
@@ -105,11 +120,11 @@ class SseParser:
         return self._end_event()
 
     def _drop_bom(self, data: bytes) -> bytes:
-        data = (self._head or b"") + data
+        data = self._head + data
         if len(data) < len(BOM) and BOM.startswith(data):
             self._head = data
             return b""
-        self._head = None
+        self.is_at_start = False
         return data.removeprefix(BOM)
 
     def _keep(self, partial: bytes) -> None:

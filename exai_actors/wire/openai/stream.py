@@ -17,6 +17,7 @@ from contextlib import suppress
 from typing import Any
 
 from exai_actors.core.calls import Completion, FailureKind, UpstreamFailure
+from exai_actors.wire.openai.common_delta import Chunk, read_common_events
 from exai_actors.wire.openai.error_fields import error_within, is_success
 from exai_actors.wire.openai.errors import classify_error
 from exai_actors.wire.openai.fields import (
@@ -135,6 +136,21 @@ class StreamReader:
 
     def feed(self, data: bytes) -> list[str]:
         """The pieces of content in ``data``; none is empty."""
+        if not self._events.is_between_events or self._done or self._failure is not None:
+            return self.feed_any(data)
+        before = len(self._pieces)
+        chunks, data = read_common_events(data)
+        if chunks:
+            self._events.is_at_start = False
+            for chunk in chunks:
+                if not self._read_common(chunk):
+                    return self._pieces[before:]
+        if data:
+            self.feed_any(data)
+        return self._pieces[before:]
+
+    def feed_any(self, data: bytes) -> list[str]:
+        """The general path of ``feed``."""
         before = len(self._pieces)
         try:
             for event in self._events.feed(data):
@@ -152,6 +168,27 @@ class StreamReader:
                 "answer",
             )
         return self._pieces[before:]
+
+    def _read_common(self, chunk: Chunk) -> bool:
+        """As ``_read`` does an event with this chunk; return whether the answer may continue."""
+        if chunk.model and chunk.model != self._model:
+            self._model = chunk.model
+        choice = chunk.choices[0]
+        if choice.index is not None:
+            if self._index is None:
+                self._index = "0"
+            elif self._index != "0":
+                return True
+        delta = choice.delta
+        if text := delta.content:
+            self._has_delta_text = True
+            self._add_piece(text)
+        if reasoning := delta.reasoning_content or delta.reasoning:
+            self._add_reasoning(reasoning)
+        if choice.finish_reason is not None:
+            self._finish_reason = choice.finish_reason
+            self._flush_surrogate()
+        return self._failure is None
 
     def end_of_body(self) -> list[str]:
         """The pieces in an event that the end of the body cut off, if its JSON is whole."""
