@@ -153,8 +153,8 @@ static void send_request(int fd, int number, long serial, long pieces, long ever
             prompt, stream, options.stream ? ",\"stream_options\":{\"include_usage\":true}" : "");
         size = snprintf(text, sizeof text,
             "POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1:%ld\r\n"
-            "Content-Type: application/json\r\nContent-Length: %d\r\n\r\n%s",
-            options.port, length, body);
+            "Content-Type: application/json\r\nX-Exai-Session: c%d\r\nContent-Length: %d\r\n\r\n%s",
+            options.port, number, length, body);
         send_all(fd, text, (size_t)size);
         return;
     }
