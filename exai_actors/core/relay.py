@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import ClassVar, Protocol
 
 import msgspec
@@ -13,6 +14,53 @@ from exai_actors.core.families import Family
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 Fields = tuple[tuple[str, str], ...]
+
+UPSTREAM_PATHS: Mapping[Family, str] = {
+    "chat": "chat/completions",
+    "messages": "v1/messages",
+    "responses": "responses",
+    "embeddings": "embeddings",
+}
+"""The paths behind the address of a service."""
+
+_FORWARDED = frozenset(
+    (
+        "content-type",
+        "accept",
+        "anthropic-version",
+        "anthropic-beta",
+        "anthropic-dangerous-direct-browser-access",
+        "user-agent",
+        "x-app",
+        "originator",
+        "session-id",
+        "session_id",
+        "thread-id",
+        "openai-beta",
+        "openai-organization",
+        "openai-project",
+        "http-referer",
+        "x-title",
+    )
+)
+_FORWARDED_BEGINNINGS = (
+    "x-claude-code-",
+    "x-stainless-",
+    "x-session-",
+    "x-codex-",
+    "x-msh-",
+    "x-kimi-",
+)
+
+
+KEPT_BYTES = 262_144
+"""The beginning of a response that is kept for a client that asks for it again."""
+
+
+def may_pass(name: str) -> bool:
+    """Whether a service may see the header of this name as its client sent it."""
+    lower = name.lower()
+    return lower in _FORWARDED or lower.startswith(_FORWARDED_BEGINNINGS)
 
 
 class RelayReader(Protocol):
@@ -162,9 +210,11 @@ class RelayRequest(msgspec.Struct, frozen=True, eq=False):
     def __hash__(self) -> int:
         return hash((self.path, self.body))
 
-    def is_repeated_by(self, other: RelayRequest) -> bool:
-        """Whether the other one is the same request, sent again."""
-        return self.path == other.path and self.body == other.body
+    def __eq__(self, other: object) -> bool:
+        """Whether the other one is the same request, perhaps sent again."""
+        return (
+            isinstance(other, RelayRequest) and self.path == other.path and self.body == other.body
+        )
 
     def time_allowed(self, options: CallOptions, default_s: float) -> float:
         """The seconds that the request may take, waiting included."""

@@ -20,7 +20,7 @@ from exai_actors.actors.http_exchange.actor import RelayedExchange
 from exai_actors.core.authentication import Identity
 from exai_actors.core.calls import CallOptions
 from exai_actors.core.families import Family
-from exai_actors.core.relay import RelayPipe, RelayRequest
+from exai_actors.core.relay import KEPT_BYTES, RelayPipe, RelayRequest
 from exai_actors.core.routing import RoutingTable
 from exai_actors.core.trace_context import trace_context
 from exai_actors.core.wrong_tokens import WrongToken
@@ -51,9 +51,6 @@ from exai_actors.wire.http_api.errors import (
 from exai_actors.wire.http_api.models import ServedModel, model_list, one_model
 
 JSON = "application/json"
-KEPT_BYTES = 262_144
-"""The beginning of a response that is kept for a client that asks for it again."""
-
 _MODELS = "/v1/models"
 _MAX_SESSIONS = 1_000
 

@@ -12,7 +12,6 @@ import msgspec
 
 from exai_actors.core.calls import CallOptions
 from exai_actors.core.pieces import PieceSink
-from exai_actors.core.relay import RelayRequest
 from exai_actors.core.tools.table import ToolRequest
 from exai_actors.ids import ConnectionId, RequestKey
 
@@ -28,7 +27,7 @@ class Submit(msgspec.Struct, frozen=True, gc=False):
 
     connection_id: ConnectionId
     request: RequestKey
-    arguments: ToolRequest | RelayRequest
+    arguments: ToolRequest
     options: CallOptions
     sink: PieceSink | None = None
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import msgspec
+from msgspec.structs import replace
 
 from exai_actors.actors.connection.piece_writer import Outlet, PieceWriter
+from exai_actors.actors.connection.relayed_text import RelayedText
 from exai_actors.core import error_bodies
 from exai_actors.core.calls import Outcome
-from exai_actors.core.tools.table import ChatRequest
+from exai_actors.core.relay import RelayRequest
+from exai_actors.core.tools.table import LocalRequest
 from exai_actors.core.wait_reasons import WaitReason, facts
 from exai_actors.errors import ErrorBody
 from exai_actors.ids import ConnectionId, RequestKey
@@ -32,12 +35,13 @@ class PendingCall(msgspec.Struct, gc=False, eq=False):
     ``accepted`` notes that this was reported, which happens once, even if the call is re-routed.
     ``reason`` is that of its wait, as far as it is known. ``returned``: its session has failed
     before it sent the call to a provider. ``writer`` takes the pieces of its answer, if its client
-    wants them.
+    wants them, and ``relayed`` those of a response that is relayed.
     """
 
     call: CheckedCall
     replies: tuple[ReplyTo, ...]
     writer: PieceWriter | None = None
+    relayed: RelayedText | None = None
     accepted: bool = False
     position: int | None = None
     estimate_s: float | None = None
@@ -97,11 +101,14 @@ class PendingCalls:
         pending = PendingCall(call, (call.reply,))
         arguments, streams = call.arguments, call.options.stream
         if streams is None:
-            streams = isinstance(arguments, ChatRequest) and arguments.stream
+            streams = not isinstance(arguments, LocalRequest) and arguments.stream
         if streams:
             frame = encode.piece_frame(call.reply)
             if frame is not None:
                 pending.writer = PieceWriter(self.outlet, request, frame)
+        if isinstance(arguments, RelayRequest):
+            pending.relayed = RelayedText(pending.writer)
+            arguments.pipe.add(pending.relayed)
         self._pending[request] = pending
         return pending
 
@@ -165,6 +172,9 @@ class PendingCalls:
         if pending is None:
             return
         call, result, writer = pending.call, outcome.result, pending.writer
+        if pending.relayed is not None:
+            outcome = _with_response(outcome, pending.relayed)
+            result = outcome.result
         if writer is not None:
             if result is not None:
                 writer.release()
@@ -231,7 +241,7 @@ class PendingCalls:
         if frame is not None:
             self._outbox.send(frame)
             arguments, timeout_s = call.arguments, self._timeout_s
-            if isinstance(arguments, ChatRequest):
+            if not isinstance(arguments, LocalRequest):
                 timeout_s = arguments.time_allowed(call.options, timeout_s)
             self._send(encode.acknowledged(call.reply, call.tool, timeout_s))
 
@@ -251,3 +261,21 @@ class PendingCalls:
     def _send(self, frame: bytes | None) -> None:
         if frame is not None:
             self._outbox.send(frame)
+
+
+def _with_response(outcome: Outcome, relayed: RelayedText) -> Outcome:
+    """The outcome of a relayed request with the service's response, as far as it is not sent."""
+    response, result, error = outcome.response, outcome.result, outcome.error
+    if result is not None:
+        text = relayed.take()
+        if not relayed.has_begun:
+            # The repeat of a request that has ended.
+            if response is None:
+                return Outcome("refused", error=error_bodies.repeated_too_late())
+            text = response.body.decode("utf-8", "replace")
+        return replace(outcome, result=replace(result, outputs=(text,)))
+    if error is not None and response is not None:
+        body = response.body.decode("utf-8", "replace")
+        details = {**(error.details or {}), "response": {"status": response.status, "body": body}}
+        return replace(outcome, error=replace(error, details=details))
+    return outcome

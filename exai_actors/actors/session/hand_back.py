@@ -14,7 +14,6 @@ import structlog
 from exai_actors.actors.session.connections import SessionConnections
 from exai_actors.core import error_bodies
 from exai_actors.core.calls import Outcome
-from exai_actors.core.relay import RelayRequest
 from exai_actors.core.session.pieces import Waiter
 from exai_actors.core.session.requests import ActiveRequest, SessionRequests
 from exai_actors.core.suspects import Suspects
@@ -73,7 +72,7 @@ def _accuse(
 ) -> None:
     message = messages[0] if messages else None
     if isinstance(message, Submit):
-        arguments: ToolRequest | RelayRequest = message.arguments
+        arguments: ToolRequest = message.arguments
     else:
         run = getattr(message, "request", None)
         active = None if run is None else requests.find(run)

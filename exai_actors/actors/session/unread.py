@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from exai_actors.core.session.pieces import Waiter
-from exai_actors.core.tools.table import ChatRequest
+from exai_actors.core.tools.table import LocalRequest
 from exai_actors.messages.session_requests import Submit
 
 CHECK_EVERY_S = 0.25
@@ -23,7 +23,7 @@ class Unread:
         known = self._deadlines.get(waiter)
         if known is None:
             arguments, allowed_s = submit.arguments, self._default_s
-            if isinstance(arguments, ChatRequest):
+            if not isinstance(arguments, LocalRequest):
                 allowed_s = arguments.time_allowed(submit.options, allowed_s)
             self._deadlines[waiter] = now + allowed_s, allowed_s
             return None

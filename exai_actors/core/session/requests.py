@@ -318,7 +318,7 @@ class SessionRequests:
                 isinstance(known, RelayRequest)
                 and not known.pipe.has_readers
                 and known.pipe.may_join()
-                and known.is_repeated_by(arguments)
+                and known == arguments
             ):
                 return active
         return None

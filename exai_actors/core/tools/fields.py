@@ -123,6 +123,18 @@ def text_or_texts(most: int, description: str) -> Field:
     return Field(schema, check)
 
 
+def json_object_or_text(description: str) -> Field:
+    """A JSON object, or a string with one, which is not looked into."""
+    schema = {"description": description, "anyOf": [{"type": "object"}, {"type": "string"}]}
+
+    def check(name: str, value: Any) -> dict[str, Any] | str:
+        if not isinstance(value, dict | str):
+            raise _wrong_type(name, "object or string", value)
+        return value
+
+    return Field(schema, check)
+
+
 def json_object(description: str) -> Field:
     """Any JSON object."""
     schema = {"type": "object", "description": description}

@@ -10,13 +10,16 @@ An argument that would change the answer has an effect or is refused by its name
 
 from __future__ import annotations
 
+import re
 from difflib import get_close_matches
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import msgspec
 from msgspec import Meta
 
 from exai_actors.core.calls import CallOptions, ChatCall, ChatMessage
+from exai_actors.core.families import Family
+from exai_actors.core.relay import KEPT_BYTES, UPSTREAM_PATHS, RelayPipe, RelayRequest, may_pass
 from exai_actors.core.routing import AUTO
 from exai_actors.core.tools.chat_arguments import (
     FORWARDED,
@@ -33,6 +36,8 @@ from exai_actors.core.tools.fields import (
     boolean,
     empty_list,
     integer,
+    json_object,
+    json_object_or_text,
     number,
     one_of,
     text,
@@ -114,7 +119,7 @@ class LocalRequest(msgspec.Struct, frozen=True, gc=False, cache_hash=True):
     text: str = ""
 
 
-ToolRequest = ChatRequest | LocalRequest
+ToolRequest = ChatRequest | LocalRequest | RelayRequest
 
 
 class ToolDescription(msgspec.Struct, frozen=True, gc=False):
@@ -126,6 +131,10 @@ class ToolDescription(msgspec.Struct, frozen=True, gc=False):
 
 
 _SHOWN_CHARACTERS = 100
+_LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
+_HEADER = re.compile(r"[!-~](?:[ -~]*[!-~])?")
+_QUERY = re.compile(r"[!-\"$-~]+")
+_json = msgspec.json.Encoder().encode
 _canonical = msgspec.json.Encoder(order="deterministic").encode
 
 _CHAT_FIELDS: dict[str, Field] = {
@@ -162,6 +171,16 @@ _ECHO_FIELDS: dict[str, Field] = {
     "message": text(0, MAX_PROMPT_CHARACTERS, "Another name for text."),
     "prompt": text(0, MAX_PROMPT_CHARACTERS, "Another name for text, which old clients use."),
 }
+_RELAY_FIELDS: dict[str, Field] = {
+    "family": one_of(
+        get_args(Family), "The API: chat completions, Anthropic's Messages, Responses, embeddings."
+    ),
+    "body": json_object_or_text(
+        "The body of the request, as an object, or as its JSON text to send every byte of it."
+    ),
+    "query": text(0, MAX_MODEL_CHARACTERS, "The query of its path, such as beta=true."),
+    "headers": json_object("Further headers, such as anthropic-beta; those of the API only."),
+}
 _NO_FIELDS: dict[str, Field] = {}
 
 IGNORED: dict[str, tuple[str, ...]] = {
@@ -177,6 +196,11 @@ IGNORED: dict[str, tuple[str, ...]] = {
 
 _TOOLS: dict[str, tuple[str, dict[str, Field], tuple[str, ...]]] = {
     "chat": ("Ask a model and get its answer.", _CHAT_FIELDS, ("prompt",)),
+    "relay": (
+        "Send a request of an API to a model as it is, and get the response as it is.",
+        _RELAY_FIELDS,
+        ("family", "body"),
+    ),
     "list_models": ("List the models that can be asked, with their providers.", _NO_FIELDS, ()),
     "version": ("The name and the version of this broker.", _NO_FIELDS, ()),
     "status": (
@@ -227,7 +251,7 @@ def parse_call(tool: str, arguments: dict[str, Any]) -> ToolRequest | ErrorBody:
     except FieldError as error:
         return _invalid(error.field, error.problem, error.value)
     for key, value in arguments.items():
-        if key not in fields and value is not None and key not in IGNORED[name]:
+        if key not in fields and value is not None and key not in IGNORED.get(name, ()):
             if name == "chat" and value in NEUTRAL.get(key, ()):
                 continue
             return _unknown(name, key, fields)
@@ -250,8 +274,46 @@ def parse_call(tool: str, arguments: dict[str, Any]) -> ToolRequest | ErrorBody:
             timeout_s=values.get("timeout"),
             more=_more(values),
         )
+    if name == "relay":
+        return _relay_request(values)
     said = (values[key] for key in _ECHO_FIELDS if values.get(key))
     return LocalRequest(name, next(said, ""))
+
+
+def _relay_request(values: dict[str, Any]) -> RelayRequest | ErrorBody:
+    body, headers = values["body"], values.get("headers") or {}
+    encoded = body.encode("utf-8", "surrogatepass") if isinstance(body, str) else _json(body)
+    try:
+        content = msgspec.json.decode(encoded)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return _invalid("body", "is no valid JSON")
+    if not isinstance(content, dict):
+        return _invalid("body", "must be a JSON object")
+    model = content.get("model")
+    if not isinstance(model, str) or not model:
+        return _invalid("body", "its member 'model' is required, and is a text")
+    fields = []
+    for header, value in headers.items():
+        if not (may_pass(header) and isinstance(value, str) and _HEADER.fullmatch(value)):
+            return _invalid("headers", f"'{header[:_SHOWN_CHARACTERS]}' cannot be passed on")
+        fields.append((header, value))
+    family, query = values["family"], values.get("query", "")
+    if query and not _QUERY.fullmatch(query):
+        return _invalid("query", "must be the query of a URL, without white space")
+    limits = [content.get(name) for name in _LIMITS]
+    answers = content.get("n")
+    return RelayRequest(
+        family=family,
+        path=UPSTREAM_PATHS[family] + (f"?{query}" if query else ""),
+        body=encoded,
+        headers=tuple(fields),
+        model=model,
+        pipe=RelayPipe(KEPT_BYTES),
+        stream=content.get("stream") is True,
+        characters=float(len(encoded)),
+        max_tokens=min((each for each in limits if type(each) is int and each > 0), default=None),
+        answers=answers if type(answers) is int else 1,
+    )
 
 
 def _more(values: dict[str, Any]) -> MoreArguments | None:
@@ -271,7 +333,7 @@ def _unknown(tool: str, name: str, fields: dict[str, Field]) -> ErrorBody:
         problem = f"argument '{name}' is not supported: {REFUSED[name]}"
     else:
         problem = f"unknown argument '{shown}'"
-        known = [key for key in fields if key not in IGNORED[tool]]
+        known = [key for key in fields if key not in IGNORED.get(tool, ())]
         suggestion = SUGGESTIONS.get(name) if tool == "chat" else None
         if suggestion is None and len(name) <= _SHOWN_CHARACTERS:
             suggestion = next(iter(get_close_matches(name.lower(), known, 1)), None)

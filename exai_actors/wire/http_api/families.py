@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from exai_actors.core.families import Family
+from exai_actors.core.relay import UPSTREAM_PATHS, may_pass
 
 PATHS: Mapping[str, Family] = {
     "/v1/chat/completions": "chat",
@@ -22,40 +23,6 @@ PATHS: Mapping[str, Family] = {
 """The paths whose requests are relayed."""
 
 COUNT_TOKENS = "/v1/messages/count_tokens"
-_UPSTREAM: Mapping[Family, str] = {
-    "chat": "chat/completions",
-    "messages": "v1/messages",
-    "responses": "responses",
-    "embeddings": "embeddings",
-}
-_FORWARDED = frozenset(
-    (
-        "content-type",
-        "accept",
-        "anthropic-version",
-        "anthropic-beta",
-        "anthropic-dangerous-direct-browser-access",
-        "user-agent",
-        "x-app",
-        "originator",
-        "session-id",
-        "session_id",
-        "thread-id",
-        "openai-beta",
-        "openai-organization",
-        "openai-project",
-        "http-referer",
-        "x-title",
-    )
-)
-_FORWARDED_BEGINNINGS = (
-    "x-claude-code-",
-    "x-stainless-",
-    "x-session-",
-    "x-codex-",
-    "x-msh-",
-    "x-kimi-",
-)
 _MAX_NAME = 128
 _MAX_KEY = 200
 _SPARED_S = 2.0
@@ -110,7 +77,7 @@ def read_body(body: bytes) -> Body | str:
 
 def upstream_path(family: Family, query: str) -> str:
     """The path behind the service's address for the family, with the client's query."""
-    path = _UPSTREAM[family]
+    path = UPSTREAM_PATHS[family]
     return f"{path}?{query}" if query else path
 
 
@@ -133,9 +100,7 @@ _SHOWN: dict[bytes, str] = {}
 
 def _shown(raw_name: bytes) -> str:
     name = raw_name.decode("latin-1")
-    lower = name.lower()
-    passes = lower in _FORWARDED or lower.startswith(_FORWARDED_BEGINNINGS)
-    shown = name if passes else ""
+    shown = name if may_pass(name) else ""
     if len(_SHOWN) < _MAX_NAMES and len(raw_name) <= _MAX_NAME:
         _SHOWN[raw_name] = shown
     return shown
