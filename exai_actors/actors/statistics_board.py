@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from math import inf
 
 from msgspec.structs import replace
 
 from exai_actors.core.observe.call_figures import CallFigures
+from exai_actors.core.observe.usage import UsageBook, Used
 from exai_actors.core.statistics import (
     BrokerStatistics,
     FlowStatistics,
@@ -47,6 +48,7 @@ class StatisticsBoard:
         self._flows: dict[ProviderName, Callable[[], tuple[FlowStatistics, ...]]] = {}
         self._started_at: dict[ProviderName, Started] = {}
         self._figures: dict[ProviderName, CallFigures] = {}
+        self._usage: dict[ProviderName, UsageBook] = {}
         self._sessions: dict[SessionId, tuple[TenantName, Callable[[], int]]] = {}
         self._listener: Callable[[], ListenerStatistics] | None = None
         self._strangers: Callable[[], StrangerStatistics] = lambda: StrangerStatistics(0, 0)
@@ -63,10 +65,28 @@ class StatisticsBoard:
         self._waits[name] = waiting
         self._flows[name] = flows
 
-    def register_calls(self, name: ProviderName, figures: CallFigures, started: Started) -> None:
-        """Note the figures of a provider's calls, and how to find the attempts of one."""
+    def register_calls(
+        self, name: ProviderName, figures: CallFigures, started: Started, usage: UsageBook
+    ) -> None:
+        """Note the figures of a provider's calls, how to find the attempts of one, and the usage of
+        its account.
+        """
         self._figures[name] = figures
         self._started_at[name] = started
+        self._usage[name] = usage
+
+    def usage_of(self, tenant: TenantName) -> Iterator[tuple[ProviderName, str, Used, Used]]:
+        """The usage of a tenant in the last hour and the last day, by provider and model."""
+        now = self._now()
+        for provider, book in self._usage.items():
+            models: dict[str, tuple[Used, Used]] = {}
+            for (user, _, model), hour, day in book.users(now):
+                if user == tenant:
+                    sums = models.setdefault(model, (Used(), Used()))
+                    sums[0].add(hour)
+                    sums[1].add(day)
+            for model, (hour, day) in models.items():
+                yield provider, model, hour, day
 
     @property
     def call_figures(self) -> Mapping[ProviderName, CallFigures]:

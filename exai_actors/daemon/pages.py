@@ -61,6 +61,7 @@ def _introduction(url: str, version: str) -> str:
         f"exai {version} shares a few AI accounts fairly among many clients.\n\n"
         f"Clients connect over WebSocket to {url}, in JSON frames or JSON-RPC.\n"
         "SDKs of OpenAI find their API at /v1, those of Anthropic at the address itself.\n"
+        "MCP clients find theirs at /mcp.\n"
         "Over HTTP this port also answers /healthz (is it alive?), /readyz (does it accept "
         "work?) and /metrics.\n"
         "People watch it at /console.\n"

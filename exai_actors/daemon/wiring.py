@@ -60,6 +60,8 @@ from exai_actors.daemon.settings import (
 from exai_actors.edges.clock import SystemClock
 from exai_actors.edges.http_server.server import HttpServer, Page
 from exai_actors.edges.http_server.settings import HttpServerSettings
+from exai_actors.edges.mcp.endpoint import PATH as MCP_PATH
+from exai_actors.edges.mcp.endpoint import McpEndpoint
 from exai_actors.edges.websocket.server import WebSocketServer
 from exai_actors.errors import UsageError
 from exai_actors.ids import ProviderName
@@ -94,6 +96,7 @@ class Broker:
         self._clock = SystemClock()
         self._tree: Tree
         self._server: WebSocketServer
+        self._mcp: McpEndpoint
         self._consoles: Consoles
 
     @property
@@ -154,6 +157,7 @@ class Broker:
         await self._listen(observing.watch(stack, self._consoles))
         stack.enter_context(self._guard_memory())
         stack.push_async_callback(self._server.stop)
+        stack.callback(self._mcp.close)
         await self._start_compat(stack)
         stack.push_async_callback(self.abandon)
 
@@ -175,6 +179,7 @@ class Broker:
         )
         self.port = await server.start()
         files = Files()
+        self._mcp = McpEndpoint(self._open_connection, self._clock, self.system.driver.call_later)
         server.serve_http(
             HttpServer(
                 policy=server.policy,
@@ -191,6 +196,7 @@ class Broker:
                     ),
                     **self._apis().by_path(),
                     "/metrics": metrics,
+                    MCP_PATH: self._mcp.handler,
                 },
                 missing=missing(self.url, partial(missing_page, files)),
                 wall=self._clock.wall,

@@ -127,7 +127,7 @@ class ProviderActor(LoopActor):
 
     def on_start(self) -> None:
         self._board.register_provider(self._name, self.statistics, self.waiting, self.flows)
-        self._board.register_calls(self._name, self._figures, self.started)
+        self._board.register_calls(self._name, self._figures, self.started, self._account.usage)
         pool = self._dispatcher.pools[0]
         for permit in self._upstream.hand_over(self.actor_ref):
             # A call of an earlier incarnation counts until its connection is closed.

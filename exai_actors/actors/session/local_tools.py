@@ -12,7 +12,7 @@ from exai_actors.core import error_bodies
 from exai_actors.core.calls import Outcome
 from exai_actors.core.relay import RelayRequest
 from exai_actors.core.statistics import TenantStatistics
-from exai_actors.core.tools.local import Event, answer
+from exai_actors.core.tools.local import Event, answer, usage
 from exai_actors.core.tools.table import LocalRequest
 from exai_actors.errors import ErrorBody
 from exai_actors.ids import RequestKey, SessionId, TenantName
@@ -41,7 +41,10 @@ class LocalTools:
         statistics = directory.statistics()
         if local.tool in ("status", "health"):
             statistics = replace(statistics, tenants=self._tenants())
-        result = answer(local, directory.routing, statistics, self.events)
+        if local.tool == "usage":
+            result = usage(self._tenant, directory.board.usage_of(self._tenant), statistics)
+        else:
+            result = answer(local, directory.routing, statistics, self.events)
         self.events.append((self._clock.wall(), request, local.tool, "completed"))
         return Outcome("completed", result)
 

@@ -7,10 +7,11 @@ from collections.abc import Iterable
 import msgspec
 
 from exai_actors.core.calls import OutcomeKind, ToolResult
+from exai_actors.core.observe.usage import Used
 from exai_actors.core.routing import RoutingTable
 from exai_actors.core.statistics import BrokerStatistics
 from exai_actors.core.tools.table import LocalRequest
-from exai_actors.ids import RequestKey
+from exai_actors.ids import ProviderName, RequestKey, TenantName, shown_tenant
 
 Event = tuple[float, RequestKey, str, OutcomeKind]
 """The end of a request: wall-clock seconds since the epoch, request, tool and kind of outcome."""
@@ -53,6 +54,41 @@ def answer(
         case "activity":
             return _json({"events": [_shown(event) for event in events]})
     raise KeyError(request.tool)
+
+
+def usage(
+    tenant: TenantName,
+    used: Iterable[tuple[ProviderName, str, Used, Used]],
+    statistics: BrokerStatistics,
+) -> ToolResult:
+    """The usage of a tenant in the last hour and day, and the limits of all accounts."""
+    return _json(
+        {
+            "tenant": shown_tenant(tenant),
+            "usage": [
+                {
+                    "provider": provider,
+                    "model": model,
+                    "calls_hour": hour.calls,
+                    "tokens_hour": round(hour.tokens),
+                    "calls_day": day.calls,
+                    "tokens_day": round(day.tokens),
+                }
+                for provider, model, hour, day in used
+            ],
+            "limits": [
+                {
+                    "provider": each.name,
+                    "in_flight": each.in_flight,
+                    "limit": each.limit,
+                    "queued": each.queued,
+                    "gates": each.gates,
+                    "waits_for": each.waits_for,
+                }
+                for each in statistics.providers
+            ],
+        }
+    )
 
 
 def _shown(event: Event) -> dict[str, object]:

@@ -191,6 +191,7 @@ IGNORED: dict[str, tuple[str, ...]] = {
     "status": ("tail_lines",),
     "version": ("model",),
     "list_models": ("model",),
+    "usage": (),
 }
 """The arguments without effect that old clients send, by tool."""
 
@@ -210,6 +211,11 @@ _TOOLS: dict[str, tuple[str, dict[str, Field], tuple[str, ...]]] = {
     ),
     "health": ("The same as status.", _NO_FIELDS, ()),
     "echo": ("Repeat the given text, without a provider.", _ECHO_FIELDS, ()),
+    "usage": (
+        "The calls and LLM tokens of the caller's tenant, and the limits of each account.",
+        _NO_FIELDS,
+        (),
+    ),
     "activity": ("The last events of the caller's own session.", _NO_FIELDS, ()),
 }
 

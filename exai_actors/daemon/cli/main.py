@@ -29,6 +29,7 @@ COMMANDS = {
     ),
     "ask": ("exai_actors.daemon.cli.ask:ask", "Ask a model and print the answer as it arrives."),
     "call": ("exai_actors.daemon.cli.call:call", "Call a tool and print its answer."),
+    "mcp": ("exai_actors.daemon.cli.mcp:mcp", "Serve MCP on stdin and stdout."),
     "models": ("exai_actors.daemon.cli.models:models", "List the models that the broker can ask."),
     "tools": ("exai_actors.daemon.cli.tools:tools", "List the tools that the broker offers."),
     "health": (

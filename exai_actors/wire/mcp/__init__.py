@@ -1,0 +1,1 @@
+"""MCP, as hosts of models speak it, over any transport: messages in, frames out."""

@@ -1,0 +1,111 @@
+"""`exai mcp` as a host starts it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from asyncio.subprocess import PIPE, Process
+from typing import Any
+
+from exai_actors.testing.broker import running_broker
+from tests.daemon.processes import EXAI, clean_environment, ended, start
+
+NO_BROKER = "ws://127.0.0.1:1"
+
+
+def line(method: str, params: dict[str, Any] | None = None, id_: int = 1) -> bytes:
+    message = {"jsonrpc": "2.0", "id": id_, "method": method, "params": params or {}}
+    return json.dumps(message).encode() + b"\n"
+
+
+async def ask(process: Process, message: bytes) -> Any:
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(message)
+    return json.loads(await process.stdout.readline())
+
+
+async def test_a_host_is_answered_by_way_of_the_broker() -> None:
+    async with running_broker() as broker:
+        process = await start("mcp", "--url", broker.url)
+        initialized = await ask(process, line("initialize", {"protocolVersion": "2025-06-18"}))
+        assert initialized["result"]["protocolVersion"] == "2025-06-18"
+        params = {"name": "list_models", "arguments": {}}
+        answer = await ask(process, line("tools/call", params, 2))
+        assert "models" in json.loads(answer["result"]["content"][0]["text"])
+        result = await ended(process, b"")
+    assert (result.code, result.out, result.err) == (0, "", "")
+
+
+async def test_it_ends_when_stdin_ends_even_before_the_first_message() -> None:
+    result = await ended(await start("mcp", "--url", NO_BROKER), b"")
+    assert (result.code, result.out) == (0, "")
+
+
+async def test_messages_before_the_end_of_stdin_are_answered() -> None:
+    messages = line("initialize") + line("tools/list", id_=2)
+    result = await ended(await start("mcp", "--url", NO_BROKER), messages)
+    assert [json.loads(each)["id"] for each in result.out.splitlines()] == [1, 2]
+
+
+async def test_it_ends_with_a_signal() -> None:
+    for number, code in ((signal.SIGTERM, 0), (signal.SIGHUP, 0), (signal.SIGINT, 130)):
+        process = await start("mcp", "--url", NO_BROKER)
+        assert process.stderr is not None
+        await ask(process, line("ping"))
+        # It reports the missing broker once it has its event loop, and with it the signals.
+        assert b"exai serve" in await process.stderr.readline()
+        process.send_signal(number)
+        result = await ended(process)
+        assert (result.code, result.out) == (code, "")
+
+
+async def test_it_ends_when_its_parent_is_gone() -> None:
+    host = "import signal, subprocess, sys; subprocess.Popen(sys.argv[1:]); signal.pause()"
+    stdin, hold = os.pipe()
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", host, *EXAI, "mcp", "--url", NO_BROKER,
+        stdin=stdin, stdout=PIPE, stderr=PIPE, env=clean_environment(),
+    )  # fmt: skip
+    os.close(stdin)
+    assert process.stdout is not None
+    os.write(hold, line("ping"))
+    assert json.loads(await process.stdout.readline())["result"] == {}
+    process.kill()
+    # Its end closes the pipe, although stdin is still open.
+    assert await process.stdout.read() == b""
+    os.close(hold)
+    await process.wait()
+
+
+async def test_only_the_protocol_is_written_to_stdout() -> None:
+    program = (
+        "from exai_actors.daemon.mcp_bridge import bridge, run\n"
+        "received = bridge.Bridge.received\n"
+        "def noisy(self, line):\n"
+        "    print('noise')\n"
+        "    received(self, line)\n"
+        "bridge.Bridge.received = noisy\n"
+        f"run.run({NO_BROKER!r}, None)\n"
+    )
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", program, stdin=PIPE, stdout=PIPE, stderr=PIPE
+    )
+    result = await ended(process, line("ping"))
+    assert [json.loads(each)["id"] for each in result.out.splitlines()] == [1]
+    assert "noise" in result.err
+
+
+async def test_a_message_that_is_too_long_is_refused_and_the_next_answered() -> None:
+    process = await start("mcp", "--url", NO_BROKER)
+    assert process.stdin is not None
+    process.stdin.write(b'{"jsonrpc":"2.0","id":1,"method":"' + b"x" * 13_000_000 + b'"}\n')
+    await process.stdin.drain()
+    assert process.stdout is not None
+    refused = json.loads(await process.stdout.readline())
+    assert "too long" in refused["error"]["message"]
+    assert (await ask(process, line("ping", id_=2)))["id"] == 2
+    await ended(process, b"")
