@@ -144,6 +144,11 @@ class RelayPipe:
         if reader in self._readers:
             self._readers.remove(reader)
 
+    def close(self) -> None:
+        """Pass nothing on any more."""
+        self._run = None
+        self._readers.clear()
+
     def recorded(self) -> RelayedResponse | None:
         """The whole response; None if it was too large to be kept, or has not come."""
         if self._head is None or not self.is_whole or self._size > self._kept_bytes:

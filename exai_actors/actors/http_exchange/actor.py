@@ -172,6 +172,7 @@ class HttpExchangeActor(LoopActor):
     def on_stop(self) -> None:
         if not self._ended:
             self._end_with(error_bodies.interrupted_by_shutdown())
+        self._request.pipe.source.leave(self)
 
     def on_failure(self, *_: object) -> None:
         self._responder.abort()

@@ -351,6 +351,8 @@ class SessionRequests:
             for name in names:
                 del self._named[name]
         del self._active[active.run]
+        if isinstance(active.arguments, RelayRequest):
+            active.arguments.pipe.close()
         if active.pieces is not None:
             active.pieces.close()
         self._text -= active.text

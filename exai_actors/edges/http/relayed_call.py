@@ -357,6 +357,8 @@ class RelayedCall:
     def _end(self, result: UpstreamResult, *, cut_off: bool = False) -> None:
         self._ended = True
         self._timer.cancel()
+        # Both refer back to this object.
+        del self._timer, self._exchange
         self._on_end(self)
         if isinstance(result, UpstreamFailure):
             result = self._discreet(result)

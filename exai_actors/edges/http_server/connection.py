@@ -247,12 +247,15 @@ class Exchange:
     def break_off(self) -> None:
         """The connection is gone."""
         if not self._ended:
+            receiver = self.receiver
             self._finish()
-            if self.receiver is not None:
-                self.receiver.gone()
+            if receiver is not None:
+                receiver.gone()
 
     def _finish(self) -> None:
         self._ended = True
+        # It refers back to this object.
+        self.receiver = None
         if self._received:
             self._connection.server.free_body(self._received)
 
