@@ -52,9 +52,15 @@ TOO_MANY = 1013
 MAX_QUESTIONS = 32
 """Questions and actions of one console that wait for their answers."""
 MANY_TARGETS = 50
+READS_WITHIN_S = 10.0
+READS_BYTES = 262_144
+"""A console with much to read has to read so much within that time."""
+MAX_REFUSED = 100
+REFUSED_WITHIN_S = 10.0
 
 UNAUTHORIZED = 4003, "the console needs the token of an operator"
 WRONG_TOKEN = 4003, "the token is not an operator's"
+NONSENSE = 1008, "too many messages that were refused"
 NO_HELLO = 4002, f"no hello within {HELLO_TIMEOUT_S:g} s"
 
 
@@ -79,14 +85,25 @@ class QuestionsDue(msgspec.Struct, frozen=True):
     refusable: ClassVar[bool] = False
 
 
-ConsoleActorMessage = SocketEvent | HelloDue | FramesDue | QuestionsDue | Acted | ActRefused
+@final
+class UnreadDue(msgspec.Struct, frozen=True):
+    """The console has had its time to read on; ``taken`` is how much it had read before."""
+
+    refusable: ClassVar[bool] = False
+    taken: int
+
+
+ConsoleActorMessage = (
+    SocketEvent | HelloDue | FramesDue | QuestionsDue | UnreadDue | Acted | ActRefused
+)
 
 
 class ConsoleActor(LoopActor):
     """Lives as long as its socket.
 
     ``describe`` returns the broker's name, version and the like for the greeting. A console that
-    does not read is sent nothing until it does; then it gets one change for the whole time. All
+    does not read is sent nothing until it does; then it gets one change for the whole time. Its
+    socket is dropped if that lasts, and closed if too much of what it sends is refused. All
     consoles share ``places``, ``wrong_tokens``, ``meter``, which counts the time that they take,
     and ``rejections``, the budget for entries about refused ones.
     """
@@ -124,7 +141,8 @@ class ConsoleActor(LoopActor):
         self._operator: Operator | None = None
         self._refused: tuple[int, str] | None = None
         self._timer: Cancellable | None = None
-        self._is_behind = False
+        self._unread_timer: Cancellable | None = None
+        self._nonsense = LogBudget(MAX_REFUSED, REFUSED_WITHIN_S)
         self._questions_waiting: deque[Ask | Act] = deque()
         self._is_reading = True
         self._many: Act | None = None
@@ -162,11 +180,8 @@ class ConsoleActor(LoopActor):
                 self._answer_questions()
             case Acted() | ActRefused():
                 self._acted(message)
-            case OutboxHigh():
-                self._is_behind = True
-            case OutboxLow():
-                self._is_behind = False
-                self._send_frames()
+            case OutboxHigh() | OutboxLow() | UnreadDue():
+                self._reading(message)
             case HelloDue():
                 if self._operator is None:
                     self._outbox.close(*(self._refused or NO_HELLO))
@@ -174,6 +189,30 @@ class ConsoleActor(LoopActor):
                 self._closed(code)
             case _:
                 assert_never(message)
+
+    def _reading(self, message: OutboxHigh | OutboxLow | UnreadDue) -> None:
+        """The console reads too little, enough again, or has had its time to do so."""
+        match message:
+            case OutboxHigh():
+                if self._unread_timer is None:
+                    self._watch_unread()
+            case OutboxLow():
+                if self._unread_timer is not None:
+                    self._unread_timer.cancel()
+                    self._unread_timer = None
+                self._send_frames()
+            case UnreadDue(taken):
+                if self._outbox.bytes_taken() - taken < READS_BYTES:
+                    log.info("console.dropped", address=self._peer.address)
+                    self._outbox.abort()
+                else:
+                    self._watch_unread()
+            case _:
+                assert_never(message)
+
+    def _watch_unread(self) -> None:
+        due = UnreadDue(self._outbox.bytes_taken())
+        self._unread_timer = self.schedule(READS_WITHIN_S, due)
 
     def _closed(self, code: int) -> None:
         if self._operator is not None:
@@ -256,7 +295,7 @@ class ConsoleActor(LoopActor):
     def _ask(self, question: Ask | Act) -> None:
         if len(self._questions_waiting) >= MAX_QUESTIONS:
             problem = f"{MAX_QUESTIONS} questions and actions wait already; send it again later"
-            self._outbox.send(protocol.error("busy", problem, id_=question.id))
+            self._refuse("busy", problem, id_=question.id)
             return
         self._questions_waiting.append(question)
         if len(self._questions_waiting) == 1:
@@ -332,7 +371,7 @@ class ConsoleActor(LoopActor):
 
     def _send_frames(self) -> None:
         """Send the frames that are due, and set the timer for the next."""
-        if self._is_behind:
+        if self._unread_timer is not None:
             return
         now = self.now()
         began = self._clock.now()
@@ -346,5 +385,12 @@ class ConsoleActor(LoopActor):
         if due is not None:
             self._timer = self.schedule(max(0.0, due - now), FramesDue())
 
-    def _refuse(self, code: str, message: str, table: str | None = None) -> None:
-        self._outbox.send(protocol.error(code, message, table))
+    def _refuse(
+        self, code: str, message: str, table: str | None = None, *, id_: int | None = None
+    ) -> None:
+        if self._nonsense.allow(self.now()):
+            self._outbox.send(protocol.error(code, message, table, id_=id_))
+        elif self._refused is None:
+            self._refused = NONSENSE
+            log.info("console.closed_for_nonsense", address=self._peer.address)
+            self._outbox.close(*NONSENSE)

@@ -42,7 +42,7 @@ _SAVE = Action(
 )
 
 
-class Process(Protocol):
+class ProcessControl(Protocol):
     """The process around the broker. Methods without a driver raise ActionError."""
 
     def drain(self, cause: str) -> None:
@@ -70,7 +70,7 @@ class Process(Protocol):
 class BrokerActions:
     """Acts on the process around the broker."""
 
-    def __init__(self, process: Process, parts: Parts, driver: Driver) -> None:
+    def __init__(self, process: ProcessControl, parts: Parts, driver: Driver) -> None:
         self._process = process
         self._parts = parts
         self._driver = driver

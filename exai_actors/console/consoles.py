@@ -11,7 +11,7 @@ from exai_actors.console.actions import Actions
 from exai_actors.console.actor import ConsoleActor
 from exai_actors.console.actor_actions import ActorActions
 from exai_actors.console.audit import Audit, Write
-from exai_actors.console.broker_actions import BrokerActions, Process
+from exai_actors.console.broker_actions import BrokerActions, ProcessControl
 from exai_actors.console.client_actions import ClientActions
 from exai_actors.console.explanations import register_explanations
 from exai_actors.console.faults import Faults, Save, greeting_of
@@ -82,7 +82,7 @@ class Consoles:
         providers: Mapping[ProviderName, PathRef],
         clock: Clock,
         write_audit: Write | None = None,
-        process: Process | None = None,
+        process: ProcessControl | None = None,
     ) -> None:
         self._system = system
         self._supervisor = PathRef(system, "/consoles")

@@ -52,7 +52,7 @@ class Thresholds(msgspec.Struct, frozen=True):
     mailbox_share: float = 0.85
 
 
-class Process(msgspec.Struct, frozen=True):
+class ProcessFigures(msgspec.Struct, frozen=True):
     """Figures of the process: restarts of actors so far, the longest recent lag of the loop, the
     part of the available memory that is in use, and the fullest mailbox with its actor.
     """
@@ -108,7 +108,7 @@ class AlarmReadings:
         self,
         statistics: BrokerStatistics,
         calls: Mapping[ProviderName, CallFigures],
-        process: Process,
+        process: ProcessFigures,
         now: float,
     ) -> Iterator[Reading]:
         """The readings at ``now``; to be called about every second."""
@@ -166,7 +166,7 @@ class AlarmReadings:
             yield Reading("long_waits", name, wait_s, text)
 
 
-def _of_memory(statistics: BrokerStatistics, process: Process) -> Iterator[Reading]:
+def _of_memory(statistics: BrokerStatistics, process: ProcessFigures) -> Iterator[Reading]:
     share = process.memory_share
     yield Reading("memory", "process", share, f"the process has {share:.0%} of its memory")
     if statistics.memory.alarm:

@@ -19,7 +19,7 @@ from exai_actors.core.observe.tables import Cell
 from exai_actors.core.operators import Operator, Operators
 from exai_actors.core.passes import LIFE_S, Use
 from exai_actors.edges.http_server.connection import Fields
-from exai_actors.edges.http_server.server import Page, PageRequest, Response
+from exai_actors.edges.http_server.server import InTurns, Page, PageRequest, Response
 from exai_actors.ports import Clock
 
 COOKIE = "exai_console"
@@ -128,7 +128,7 @@ class _ConsolePages:
             body, fields = file.compressed, (*fields, ("Content-Encoding", "gzip"))
         return Response(200, body, file.content_type, fields, _FOREVER)
 
-    def _show(self, pane: Pane, request: PageRequest) -> Response:
+    def _show(self, pane: Pane, request: PageRequest) -> Response | InTurns:
         cookie = _cookie(request)
         operator = self._operators.anonymous
         feed_pass = ""
@@ -138,27 +138,34 @@ class _ConsolePages:
         if operator is None:
             return self._without_operator(request)
         query = _query(request)
-        queries = [(name, query if name == pane.tables[0] else Query()) for name in pane.tables]
-        with self._snapshots.budget():
-            view = self._view(pane, queries, operator, feed_pass)
-            return _page(200, console_page(view, self._files))
+        return self._make(pane, query, operator, feed_pass)
 
-    def _view(
-        self, pane: Pane, queries: list[tuple[str, Query]], operator: Operator, feed_pass: str
-    ) -> View:
+    def _make(self, pane: Pane, query: Query, operator: Operator, feed_pass: str) -> InTurns:
+        queries = [(name, query if name == pane.tables[0] else Query()) for name in pane.tables]
         summary = [("broker", Query(limit=1))] if self._has_summary else []
-        sections = self._snapshots.sections([*queries, *summary])
-        shown, rest = sections[: len(queries)], sections[len(queries) :]
-        return View(
-            self._version,
-            self._wall(),
-            operator,
-            feed_pass,
-            pane,
-            self._panes,
-            _figures(rest),
-            shown,
-        )
+        reading = self._snapshots.sections([*queries, *summary])
+        try:
+            while True:
+                with self._snapshots.budget():
+                    try:
+                        next(reading)
+                    except StopIteration as read:
+                        sections: tuple[Section, ...] = read.value
+                        shown, rest = sections[: len(queries)], sections[len(queries) :]
+                        view = View(
+                            self._version,
+                            self._wall(),
+                            operator,
+                            feed_pass,
+                            pane,
+                            self._panes,
+                            _figures(rest),
+                            shown,
+                        )
+                        return _page(200, console_page(view, self._files))
+                yield
+        finally:
+            reading.close()
 
     def _without_operator(self, request: PageRequest) -> Response:
         if not self._operators.exist:

@@ -18,7 +18,7 @@ from exai_actors.errors import ConfigError
 
 
 class ServedProcess:
-    """Implements ``console.broker_actions.Process``; the callables are those of the broker."""
+    """Implements ``console.broker_actions.ProcessControl`` with callables of the broker."""
 
     def __init__(
         self,

@@ -4,7 +4,7 @@ from pykka import ActorDeadError, Timeout
 
 from exai_actors.runtime.kernel.after_reading import AfterReading
 from exai_actors.runtime.kernel.driver import AsyncioDriver, Callback, Cancellable, Driver
-from exai_actors.runtime.kernel.errors import MailboxFull
+from exai_actors.runtime.kernel.errors import MailboxFull, place_of
 from exai_actors.runtime.kernel.events import (
     ActorFailed,
     ActorStarted,
@@ -20,7 +20,7 @@ from exai_actors.runtime.kernel.statistics import ActorStatistics, MailboxFigure
 from exai_actors.runtime.pykka_api.actors import ActorSystem, LoopActor, NoActorSystem
 from exai_actors.runtime.pykka_api.future import LoopFuture, WouldBlockLoop
 from exai_actors.runtime.pykka_api.ref import LoopRef, PathRef
-from exai_actors.runtime.supervisor import GaveUp, Nursery, SupervisorActor, place_of, stop_in_order
+from exai_actors.runtime.supervisor import GaveUp, Nursery, SupervisorActor, stop_in_order
 from exai_actors.runtime.supervisor_board import Incident, SupervisorBoard, TreeRow
 
 __all__ = [

@@ -6,7 +6,6 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterable
 from math import inf
-from traceback import extract_tb
 from typing import Any, assert_never, final
 
 import msgspec
@@ -25,7 +24,7 @@ from exai_actors.core.supervision.supervision import (
     Supervision,
     WakeAt,
 )
-from exai_actors.runtime.kernel.errors import RuntimeFault, SystemStopping
+from exai_actors.runtime.kernel.errors import RuntimeFault, SystemStopping, place_of
 from exai_actors.runtime.kernel.signals import Exit, ExitReason, Started
 from exai_actors.runtime.kernel.timers import ScheduledMessage
 from exai_actors.runtime.pykka_api.actors import LoopActor
@@ -302,14 +301,3 @@ def stop_in_order(actor: LoopRef[Any]) -> None:
         actor.tell_system(StopTree())
     else:
         actor.stop(block=False)
-
-
-def place_of(error: BaseException) -> str:
-    """The class of an error and the place that raised it, without its text: it may be secret."""
-    frames = extract_tb(error.__traceback__)
-    own = [frame for frame in frames if "exai_actors" in frame.filename] or list(frames)
-    if isinstance(error, RuntimeFault) or not own:
-        return str(error) if isinstance(error, RuntimeFault) else type(error).__name__
-    last = own[-1]
-    name = last.filename[last.filename.rfind("exai_actors") :]
-    return f"{type(error).__name__} at {name}:{last.lineno} in {last.name}"

@@ -7,37 +7,24 @@ from textwrap import wrap
 from typing import Any
 
 from textual import events
-from textual.app import ComposeResult
-from textual.screen import ModalScreen
 from textual.widgets import Input
 
 from exai_actors.errors import UsageError
 from exai_actors.terminal.cells import one_line
-from exai_actors.terminal.header import Footer
 from exai_actors.terminal.lines import BAD, CURSOR, DIM, GOOD, KEY, PLAIN, STRONG, WARN, Line
-from exai_actors.terminal.reader import Heading, Page
+from exai_actors.terminal.reader import Sheet
 from exai_actors.terminal.source import Source
 
 Action = dict[str, Any]
 
 
-class Choice(ModalScreen[Action | None]):
+class Choice(Sheet[Action | None]):
     """A menu of actions. Those that the role may not take are shown, with the reason."""
-
-    CSS = "Choice { background: #0d1117; } Choice > Page { padding: 0 1; }"
 
     def __init__(self, title: str, actions: Sequence[Action], role: str) -> None:
         super().__init__()
         self._title, self._actions, self._role = title, actions, role
         self._cursor = next((at for at, each in enumerate(actions) if each["allowed"]), 0)
-        self._page = Page()
-        self._heading = Heading()
-        self._footer = Footer()
-
-    def compose(self) -> ComposeResult:
-        yield self._heading
-        yield self._page
-        yield self._footer
 
     def on_mount(self) -> None:
         self._heading.text = self._title
@@ -95,15 +82,13 @@ class Choice(ModalScreen[Action | None]):
             self._footer.redraw()
 
 
-class Acting(ModalScreen[dict[str, Any] | None]):
+class Acting(Sheet[dict[str, Any] | None]):
     """One action on its targets. Ends with its undo, if it was taken and has one.
 
     ``target`` has ``targets`` or ``filter``, as in the protocol's ``act``.
     """
 
     CSS = """
-    Acting { background: #0d1117; }
-    Acting > Page { padding: 0 1; }
     Acting > Input { height: 1; border: none; padding: 0 1; background: #161b22; }
     """
 
@@ -114,23 +99,14 @@ class Acting(ModalScreen[dict[str, Any] | None]):
         target: dict[str, Any],
         arguments: dict[str, Any] | None = None,
     ) -> None:
-        super().__init__()
+        self._input = Input()
+        super().__init__(self._input)
         self._source, self._action, self._target = source, action, target
         self._arguments: dict[str, Any] = dict(arguments or {})
         self._left = [] if arguments is not None else list(action["arguments"])
         self._undo: dict[str, Any] | None = None
         self._step = ""
         self._reason = ""
-        self._page = Page()
-        self._heading = Heading()
-        self._footer = Footer()
-        self._input = Input()
-
-    def compose(self) -> ComposeResult:
-        yield self._heading
-        yield self._page
-        yield self._input
-        yield self._footer
 
     async def on_mount(self) -> None:
         self._heading.text = f"{self._action['title']}: {self._on()}"

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from textwrap import wrap
 from typing import Any
 
-from exai_actors.terminal.cells import cell_text, level, one_line, seconds_text
+from exai_actors.core.observe.written import duration
+from exai_actors.terminal.cells import cell_text, level, one_line
 from exai_actors.terminal.lines import DIM, PLAIN, STRONG, STYLES, TITLE, WARN, Line
 
 _GAP = "  "
@@ -97,7 +98,7 @@ def _text(name: str, value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float | int) and name.endswith("_s"):
-        return seconds_text(value)
+        return duration(value)
     if isinstance(value, float):
         return f"{value:.6g}"
     if isinstance(value, list):

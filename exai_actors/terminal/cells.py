@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import time
-from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
 from exai_actors.core.observe.query import BAD_SHARE, WARN_SHARE
+from exai_actors.core.observe.written import duration, size
 
 _STATES = {"state", "health", "phase", "circuit", "severity"}
 _GOOD = {"ok", "serving", "running", "idle", "ready", "busy", "closed", "up", "granted"}
 _BAD = ("critical", "failed", "degraded", "open", "broken", "stopped", "gave up", "poison")
 _MUST_HOLD = {"conserved", "ok"}
 """Flags that are false only if something is wrong."""
-_LONG_S = 600
 
 
 class Level(StrEnum):
@@ -35,11 +34,11 @@ def cell_text(value: Any, kind: str, name: str = "") -> str:
         case "share":
             return f"{value:.0%}"
         case "seconds":
-            return seconds_text(value)
+            return duration(value)
         case "flag":
             return "yes" if value else "NO" if name in _MUST_HOLD else "no"
         case "bytes":
-            return bytes_text(value)
+            return size(value)
         case "count" | "total":
             return count_text(value)
     return str(value)
@@ -54,46 +53,9 @@ def count_text(value: float) -> str:
     return f"{value / 1e6:.0f}M" if abs(value) < 1e10 else f"{value / 1e9:.0f}G"
 
 
-def seconds_text(value: float) -> str:
-    """A duration with two or three digits that mean something."""
-    if value < 0:
-        return f"-{seconds_text(-value)}"
-    if value == 0:
-        return "0 s"
-    if value < 0.001:
-        return f"{value * 1e6:.0f} µs"
-    if value < 1:
-        return f"{value * 1e3:.3g} ms"
-    if value < _LONG_S:
-        return f"{value:.3g} s"
-    minutes, seconds = divmod(int(value), 60)
-    hours, minutes = divmod(minutes, 60)
-    days, hours = divmod(hours, 24)
-    if days:
-        return f"{days} d {hours} h"
-    return f"{hours} h {minutes:02} m" if hours else f"{minutes} m {seconds:02} s"
-
-
-def bytes_text(value: float) -> str:
-    """A size with its unit, in powers of 1,024."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if abs(value) < 1024 or unit == "GiB":
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.3g} {unit}"
-        value /= 1024
-    raise AssertionError
-
-
 def clock_text(wall: float) -> str:
     """The local time of an instant."""
     return time.strftime("%H:%M:%S", time.localtime(wall))
-
-
-def local_time(written: str) -> str:
-    """An instant in ISO's form as local day and time, or the text as it is."""
-    try:
-        return datetime.fromisoformat(written).astimezone().strftime("%m-%d %H:%M:%S")
-    except ValueError:
-        return one_line(written)
 
 
 def level(value: Any, column: dict[str, str]) -> Level:

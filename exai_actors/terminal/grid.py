@@ -9,6 +9,7 @@ from rich.style import Style
 from textual import events
 from textual.message import Message
 
+from exai_actors.core.observe.written import instant
 from exai_actors.terminal.cells import (
     cell_text,
     clock_text,
@@ -16,7 +17,6 @@ from exai_actors.terminal.cells import (
     cut,
     is_right,
     level,
-    local_time,
     one_line,
 )
 from exai_actors.terminal.layout import GAP, Fitted, fit, order_of, sort_letters
@@ -125,7 +125,7 @@ class Grid(Lines):
             elif column["name"] == "at_s" and value is not None and self.started_at is not None:
                 texts.append(clock_text(self.started_at + value))
             elif column["name"] == "at" and kind == "text":
-                texts.append(local_time(str(value)))
+                texts.append(one_line(instant(str(value))))
             else:
                 texts.append(one_line(cell_text(value, kind, column["name"])))
         if isinstance(view, TreeView):

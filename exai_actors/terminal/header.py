@@ -8,7 +8,8 @@ from typing import Any
 from textual import events
 from textual.message import Message
 
-from exai_actors.terminal.cells import Level, level, seconds_text
+from exai_actors.core.observe.written import duration
+from exai_actors.terminal.cells import Level, level
 from exai_actors.terminal.figures import Figures
 from exai_actors.terminal.lines import (
     BAD,
@@ -76,7 +77,7 @@ class Header(Lines):
         else:
             pieces.append(("…", DIM))
         if (uptime := now.get("uptime_s")) is not None:
-            pieces.append((f"  up {seconds_text(round(uptime))}", PLAIN))
+            pieces.append((f"  up {duration(round(uptime))}", PLAIN))
         return pieces
 
     def _right(self) -> Line:
@@ -99,7 +100,7 @@ class Header(Lines):
             ("queued", f"{now.get('queued') or 0}", PLAIN),
             ("refused", f"{refused:.1f}/s", WARN if refused else PLAIN),
             ("restarts", f"{now.get('restarts') or 0}", WARN if now.get("restarts") else PLAIN),
-            ("lag", seconds_text(lag), BAD if lag > _SLOW_LAG_S else PLAIN),
+            ("lag", duration(lag), BAD if lag > _SLOW_LAG_S else PLAIN),
         )
         for name, text, style in figures:
             pieces += [(f"  {name} ", DIM), (text, style)]

@@ -70,7 +70,6 @@ FIRST = {
         "name", "state", "limit", "in_flight", "free", "queued", "conserved", "full", "gate",
         "held_s", "circuit", "wait_p99_s", "service_p50_s",
     ),
-    "audit": ("at", "operator", "action", "target", "outcome", "effect", "reason"),
     "alarms": ("name", "subject", "severity", "since_s", "text"),
 }  # fmt: skip
 """The columns that come first where not all fit; the others follow in the broker's order."""

@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any
 
+from exai_actors.core.observe.written import duration
 from exai_actors.terminal.cells import (
     cell_text,
     clock_text,
@@ -16,7 +17,6 @@ from exai_actors.terminal.cells import (
     cut,
     level,
     one_line,
-    seconds_text,
 )
 from exai_actors.terminal.figures import Figures
 from exai_actors.terminal.lines import (
@@ -101,7 +101,7 @@ class Overview(Lines):
         for name, column in _RATES:
             rate = figures.rate(column)
             yield from self._plot(name, f"{rate or 0.0:.1f}", figures.rates(column), height)
-        lag = seconds_text(now.get("loop_lag_s") or 0.0)
+        lag = duration(now.get("loop_lag_s") or 0.0)
         yield from self._plot("loop lag", lag, figures.series("loop_lag_s"), height)
 
     def _plot(
@@ -182,11 +182,11 @@ class Overview(Lines):
         yield [("Waiting longest", TITLE)]
         for row in rows[:MOST_WAITS]:
             starts = row["starts_in_s"]
-            when = "" if starts is None else f"starts in {seconds_text(starts)}"
+            when = "" if starts is None else f"starts in {duration(starts)}"
             yield [
                 (f"{cut(str(row['request']), 10):<10}  ", STRONG),
                 (f"{cut(one_line(row['tenant'] or ''), 12):<12}  ", PLAIN),
-                (f"{seconds_text(row['waited_s']):>7}  ", STRONG),
+                (f"{duration(row['waited_s']):>7}  ", STRONG),
                 (f"{row['reason'] or '':<16}  ", WARN),
                 (f"{one_line(row['model'] or ''):<16}  {when}", DIM),
             ]

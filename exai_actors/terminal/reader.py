@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
+from typing import TypeVar
 
 from textual import events
 from textual.app import ComposeResult
 from textual.screen import ModalScreen
+from textual.widget import Widget
 
 from exai_actors.errors import UsageError
 from exai_actors.terminal.header import Footer
 from exai_actors.terminal.lines import BAD, DIM, TITLE, Line, Lines
 
 REFRESH_S = 1.0
+
+T = TypeVar("T")
 
 Load = Callable[[int], Awaitable[Iterable[Line]]]
 """The lines for a width. Raises UsageError."""
@@ -42,13 +46,41 @@ class Page(Lines):
         self.scroll_by(-3)
 
 
-class Reader(ModalScreen[str]):
-    """Shows the lines that ``load`` returns, again every second; ends with the last key."""
+class Heading(Lines):
+    """The title of a page."""
 
-    CSS = """
-    Reader { background: #0d1117; }
-    Reader > Page { padding: 0 1; }
+    DEFAULT_CSS = "Heading { height: 1; padding: 0 1; }"
+
+    text = ""
+
+    def lines(self) -> Iterable[Line]:
+        yield [(self.text, TITLE)]
+
+
+class Sheet(ModalScreen[T]):
+    """A title, a page and the keys, over the panes."""
+
+    DEFAULT_CSS = """
+    Sheet { background: #0d1117; }
+    Sheet > Page { padding: 0 1; }
     """
+
+    def __init__(self, *below_page: Widget) -> None:
+        super().__init__()
+        self._heading = Heading()
+        self._page = Page()
+        self._below_page = below_page
+        self._footer = Footer()
+
+    def compose(self) -> ComposeResult:
+        yield self._heading
+        yield self._page
+        yield from self._below_page
+        yield self._footer
+
+
+class Reader(Sheet[str]):
+    """Shows the lines that ``load`` returns, again every second; ends with the last key."""
 
     def __init__(self, title: str, load: Load, keys: str = "", *, is_fixed: bool = False) -> None:
         super().__init__()
@@ -58,14 +90,6 @@ class Reader(ModalScreen[str]):
         self._is_fixed = is_fixed
         self._is_loading = False
         self._known: list[Line] = []
-        self._page = Page()
-        self._heading = Heading()
-        self._footer = Footer()
-
-    def compose(self) -> ComposeResult:
-        yield self._heading
-        yield self._page
-        yield self._footer
 
     def on_mount(self) -> None:
         self._heading.text = self._title
@@ -107,14 +131,3 @@ class Reader(ModalScreen[str]):
 
     def _keys_that_end(self) -> list[str]:
         return [each.partition("=")[0] for each in self._keys.split()]
-
-
-class Heading(Lines):
-    """The title of a page."""
-
-    DEFAULT_CSS = "Heading { height: 1; padding: 0 1; }"
-
-    text = ""
-
-    def lines(self) -> Iterable[Line]:
-        yield [(self.text, TITLE)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from exai_actors.console.broker_actions import Process
+from exai_actors.console.broker_actions import ProcessControl
 from exai_actors.console.consoles import Consoles
 from exai_actors.core.operators import Operator, Operators, Role
 from exai_actors.messages.connection import SocketClosed, TextReceived
@@ -68,7 +68,7 @@ class Console:
 class OperatorDesk:
     """The consoles of a tree."""
 
-    def __init__(self, *, process: Process | None = None, **tree: Any) -> None:
+    def __init__(self, *, process: ProcessControl | None = None, **tree: Any) -> None:
         self.tree = ManualTree(**tree)
         self.audited: list[bytes] = []
         self.consoles = Consoles(

@@ -13,7 +13,10 @@ from exai_actors.console.actions import Actions, MakePlan, Plan
 from exai_actors.console.actor import (
     MANY_TARGETS,
     MAX_QUESTIONS,
+    MAX_REFUSED,
     NO_HELLO,
+    NONSENSE,
+    REFUSED_WITHIN_S,
     UNAUTHORIZED,
     WRONG_TOKEN,
     ConsoleActor,
@@ -432,6 +435,54 @@ def test_a_console_that_does_not_read_gets_one_change_for_the_whole_time() -> No
     assert (delta["seq"], delta["cells"]) == (1, {"kimi": {"0": 9}})
     console.rows = {"kimi": (10,)}
     assert len(console.advance(1.0)) == 1
+
+
+@pytest.mark.parametrize("reads", [0, 200_000])
+def test_a_console_that_reads_too_little_for_long_is_dropped(reads: int) -> None:
+    console = greeted()
+    console.event(OutboxHigh())
+    console.advance(9.0)
+    assert console.outbox.aborts == 0
+    console.outbox.taken += reads
+    console.advance(2.0)
+    assert console.outbox.aborts == 1
+
+
+def test_a_console_that_reads_slowly_is_not_dropped() -> None:
+    console = greeted()
+    console.event(OutboxHigh())
+    for _ in range(5):
+        console.advance(5.0)
+        console.outbox.taken += 300_000
+        console.advance(5.0)
+    console.event(OutboxLow())
+    console.advance(60.0)
+    assert console.outbox.aborts == 0
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        b"{",
+        b'{"op": "nonsense"}',
+        b'{"op": "hello"}',
+        b'{"op": "watch", "table": "nowhere"}',
+        b'{"op": "watch", "table": "providers", "filter": "nothing>1"}',
+        b'{"op": "resync", "table": "providers"}',
+    ],
+)
+def test_a_console_that_sends_nonsense_all_the_time_is_closed(frame: bytes) -> None:
+    console = greeted()
+    for _ in range(3):
+        for _ in range(MAX_REFUSED):
+            assert len(console.send(frame)) == 1
+        console.advance(REFUSED_WITHIN_S)
+    assert console.outbox.closed is None
+    for _ in range(MAX_REFUSED):
+        console.send(frame)
+    for _ in range(1_000):
+        assert console.send(frame) == []
+    assert console.outbox.closed == NONSENSE
 
 
 def test_a_console_that_sends_much_is_read_again_when_all_is_handled() -> None:

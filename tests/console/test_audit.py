@@ -49,7 +49,7 @@ def test_an_action_is_recorded_with_its_author_reason_state_and_effect() -> None
     )
     (row,) = desk.console(Role.VIEWER).rows("audit")
     # Those that fit beside each other on a narrow terminal come first.
-    assert list(row)[:5] == ["at", "operator", "action", "target", "outcome"]
+    assert list(row)[:5] == ["at", "operator", "action", "target", "effect"]
     assert (row["at"], row["operator"], row["outcome"], row["target"], row["reason"]) == (
         line["time"],
         "admin",

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from exai_actors.core.alarm_readings import (
     AlarmName,
     AlarmReadings,
-    Process,
+    ProcessFigures,
     Thresholds,
     rules,
 )
@@ -20,36 +20,18 @@ from exai_actors.core.observe.alarms import Alarm, Alarms
 from exai_actors.core.observe.call_figures import CallFigures
 from exai_actors.core.statistics import BrokerStatistics, MemoryStatistics, ProviderStatistics
 from exai_actors.ids import ProviderName
+from tests.idle_provider import IDLE
 
 KIMI = ProviderName("kimi")
-PROVIDER = ProviderStatistics(
-    name="kimi",
-    kind="manual",
-    models=("moon",),
-    limit=2,
-    free=2,
-    in_flight=0,
-    queued=0,
-    queue_limit=10,
-    over=0,
-    anomalies=0,
-    granted=0,
-    completed=0,
-    failed=0,
-    aborted=0,
-    refused=0,
-    mean_service_s=None,
-    incarnation=1,
-)
 
 
 class Scene:
     """A broker whose figures the test sets, with its alarms."""
 
     def __init__(self, thresholds: Thresholds | None = None) -> None:
-        self.provider = PROVIDER
-        self.others: tuple[ProviderStatistics, ...] = (replace(PROVIDER, name="glm"),)
-        self.process = Process(0, 0.0, 0.1, (0.0, "/broker"))
+        self.provider = IDLE
+        self.others: tuple[ProviderStatistics, ...] = (replace(IDLE, name="glm"),)
+        self.process = ProcessFigures(0, 0.0, 0.1, (0.0, "/broker"))
         self.broker: dict[str, Any] = {}
         self.figures = CallFigures()
         self.now = 1000.0
@@ -193,7 +175,7 @@ def test_each_figure_raises_its_alarm_alone_with_a_text_and_clears_it_in_time(na
     (alarm,) = scene.raised
     assert alarm.text
     assert alarm.value >= alarm.threshold
-    scene.provider, scene.others = PROVIDER, (replace(PROVIDER, name="glm"),)
+    scene.provider, scene.others = IDLE, (replace(IDLE, name="glm"),)
     scene.process_is(loop_lag_s=0.0, memory_share=0.1, fullest=(0.0, "/broker"))
     assert scene.look(700) == []
 

@@ -47,7 +47,9 @@ async def test_a_broker_saves_its_last_minutes_when_an_actor_fails(tmp_path: Pat
     async with running_broker({"server": {"recordings": str(tmp_path)}}) as running:
         running.broker.system.spawn(Failing, path="/failing").tell("boom")
     with contextlib.closing(Recording(*files(tmp_path))) as recording:
-        assert recording.header["fault"] == "/failing failed: ValueError: boom"
+        fault = recording.header["fault"]
+        assert fault.startswith("/failing failed: ValueError at ")
+        assert "boom" not in fault
         assert {"broker", "providers", "events"} <= set(recording.times)
 
 

@@ -10,11 +10,12 @@ import pytest
 from msgspec.structs import replace
 
 from exai_actors.console.web.files import Files
-from exai_actors.core.statistics import BrokerStatistics, ProviderStatistics
+from exai_actors.core.statistics import BrokerStatistics
 from exai_actors.daemon.console_pages import missing_page
 from exai_actors.daemon.pages import missing, pages
 from exai_actors.edges.http_server.request import RequestHead
 from exai_actors.edges.http_server.server import PageRequest, Response
+from tests.idle_provider import IDLE
 
 URL = "ws://127.0.0.1:8079"
 
@@ -24,27 +25,9 @@ def request(path: str) -> PageRequest:
 
 
 def answer(path: str, statistics: BrokerStatistics) -> Response:
-    return pages(URL, "1.2.3", lambda: statistics)[path].answer(request(path))
-
-
-IDLE = ProviderStatistics(
-    name="kimi",
-    kind="manual",
-    models=("moon",),
-    limit=1,
-    in_flight=0,
-    queued=0,
-    queue_limit=10,
-    over=0,
-    anomalies=0,
-    granted=0,
-    completed=0,
-    failed=0,
-    aborted=0,
-    refused=0,
-    mean_service_s=None,
-    incarnation=1,
-)
+    answered = pages(URL, "1.2.3", lambda: statistics)[path].answer(request(path))
+    assert isinstance(answered, Response)
+    return answered
 
 
 def broker(**provider: Any) -> BrokerStatistics:

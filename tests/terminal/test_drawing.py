@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exai_actors.terminal.answers import answer_lines
-from exai_actors.terminal.cells import Level, bytes_text, cell_text, level, local_time, seconds_text
+from exai_actors.terminal.cells import Level, cell_text, level
 from exai_actors.terminal.header import alarm_text
 from exai_actors.terminal.layout import GAP, fit, order_of, sort_letters
 from exai_actors.terminal.plots import bar, plot, rates
@@ -28,11 +28,11 @@ from tests.terminal.scripted import columns
         (0.5, "count", "0.5"),
         (3.0, "count", "3"),
         (0.0000021, "seconds", "2 µs"),
-        (0.0123, "seconds", "12.3 ms"),
-        (61.0, "seconds", "61 s"),
+        (0.0123, "seconds", "12 ms"),
+        (61.0, "seconds", "61.0 s"),
         (4_000.0, "seconds", "1 h 06 m"),
-        (90_061.0, "seconds", "1 d 1 h"),
-        (-1.5, "seconds", "-1.5 s"),
+        (90_061.0, "seconds", "1 d 01 h"),
+        (-1.5, "seconds", "-1.50 s"),
         (1_536, "bytes", "1.5 KiB"),
         (3, "bytes", "3 B"),
         (True, "flag", "yes"),
@@ -42,11 +42,6 @@ from tests.terminal.scripted import columns
 )
 def test_cells_are_written_by_their_kind(value: Any, kind: str, text: str) -> None:
     assert cell_text(value, kind) == text
-
-
-def test_large_sizes_and_short_times_keep_their_unit() -> None:
-    assert bytes_text(5 * 1024**4) == "5.12e+03 GiB"
-    assert seconds_text(599.6) == "600 s"
 
 
 @pytest.mark.parametrize(
@@ -73,11 +68,6 @@ def test_large_sizes_and_short_times_keep_their_unit() -> None:
 )
 def test_the_level_of_a_cell(value: Any, column: str, expected: Level) -> None:
     assert level(value, columns(column)[0]) is expected
-
-
-def test_instants_are_local_and_other_texts_stay() -> None:
-    assert local_time("2026-11-29T00:15:00.524+00:00") == "11-29 00:15:00"
-    assert local_time("yester\x1bday") == "yester·day"
 
 
 def sparkline(values: list[float | None], width: int, top: float | None = None) -> str:
@@ -214,7 +204,7 @@ def test_answers_of_any_shape_become_lines() -> None:
     lines = ["".join(text for text, _ in line) for line in answer_lines(answer, 60)]
     text = "\n".join(lines)
     assert lines[0] == "It waits."
-    for part in ("waited  1.5 s", "1/2      it·came first", "1/3      -", "names  a, b", "free"):
+    for part in ("waited  1.50 s", "1/2      it·came first", "1/3      -", "names  a, b", "free"):
         assert part in text
     assert max(map(len, lines)) <= 60
 

@@ -243,7 +243,8 @@ def _section(pane: Pane, section: Section, is_first: bool) -> Html:
     if selection is None:
         return element("p", {"class": "problem", "role": "alert"}, section.problem)
     end = query.skip + len(selection.rows)
-    count = f"{query.skip + 1 if end else 0:,}–{end:,} of {selection.matching:,}"
+    window = f"{query.skip + 1:,}–{end:,}" if selection.rows else "0"
+    count = f"{window} of {selection.matching:,}"
     if selection.matching != selection.total:
         count += f", {selection.total:,} without the filter"
     columns = section.table.columns

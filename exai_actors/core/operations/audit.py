@@ -22,10 +22,10 @@ AUDIT = Table(
         Column("operator", "Operator", Kind.TEXT, "the operator's name"),
         Column("action", "Action", Kind.TEXT, "its name"),
         Column("target", "Target", Kind.TEXT, "the keys of the rows that it concerns"),
-        Column("outcome", "Outcome", Kind.TEXT, "done, partly or refused"),
-        Column("reason", "Reason", Kind.TEXT, "in the operator's words"),
-        Column("before", "Before", Kind.TEXT, "the state that it changed"),
         Column("effect", "Effect", Kind.TEXT, "its effect, or why it was refused"),
+        Column("reason", "Reason", Kind.TEXT, "in the operator's words"),
+        Column("outcome", "Outcome", Kind.TEXT, "done, partly or refused"),
+        Column("before", "Before", Kind.TEXT, "the state that it changed"),
         Column("role", "Role", Kind.TEXT, "the operator's role"),
     ),
 )
@@ -97,10 +97,10 @@ class AuditEntry(msgspec.Struct, frozen=True):
             self.operator,
             self.action,
             self.targets,
-            self.outcome,
-            self.reason,
-            self.before,
             self.effect,
+            self.reason,
+            self.outcome,
+            self.before,
             self.role.value,
         )
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 import sys
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
@@ -205,7 +207,6 @@ def _command(undo: Mapping[str, Any]) -> str:
 
 def _list(*, url: str, token: str | None, as_json: bool, **_: Any) -> None:
     from exai_actors.client.console import open_console
-    from exai_actors.daemon.cli.columns import aligned
     from exai_actors.daemon.cli.output import print_json, print_line
 
     async def read() -> list[dict[str, Any]]:
@@ -217,19 +218,31 @@ def _list(*, url: str, token: str | None, as_json: bool, **_: Any) -> None:
     if as_json:
         print_json(actions)
         return
-    rows = [
-        (
-            action["name"],
-            action["table"] if action["targets"] else "-",
-            action["role"],
-            "yes" if action["allowed"] else "no",
-            " ".join(_shown(each) for each in action["arguments"]),
-            action["help"],
-        )
-        for action in actions
-    ]
-    titles = ("Action", "Table", "Role", "Allowed", "Arguments", "Meaning")
-    print_line("\n".join(aligned([titles, *rows])))
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    print_line(actions_text(actions, width))
+
+
+def actions_text(actions: Sequence[Mapping[str, Any]], width: int | None) -> str:
+    """The actions of each table with their roles; their meanings are wrapped to the width."""
+    from exai_actors.daemon.cli.columns import GAP, aligned
+
+    tables = list(dict.fromkeys(action["table"] for action in actions))
+    actions = sorted(actions, key=lambda action: tables.index(action["table"]))
+    names = [" ".join([a["name"], *(_shown(each) for each in a["arguments"])]) for a in actions]
+    roles = [f"{a['role']}{'' if a['allowed'] else ', not yours'}" for a in actions]
+    lines: list[str] = []
+    table = None
+    heads = aligned(zip(names, roles, strict=True))
+    longest = max(map(len, heads), default=0)
+    for action, head in zip(actions, heads, strict=True):
+        if action["table"] != table:
+            table = action["table"]
+            lines += ["", table] if lines else [table]
+        room = None if width is None else max(20, width - longest - 2 * len(GAP))
+        meaning = [action["help"]] if room is None else textwrap.wrap(action["help"], room)
+        for number, text in enumerate(meaning):
+            lines.append(f"{GAP}{head if number == 0 else '':{longest}}{GAP}{text}")
+    return "\n".join(lines)
 
 
 def _shown(argument: Mapping[str, Any]) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import TYPE_CHECKING, Any
 
+from exai_actors.core.observe.written import duration, instant, size
 from exai_actors.daemon.cli.columns import GAP, aligned
 from exai_actors.daemon.cli.output import one_line
 
@@ -13,6 +15,8 @@ if TYPE_CHECKING:
 _LEFT = {"text", "flag"}
 _ALWAYS = 4
 _NARROWEST = 8
+_READABLE = 20
+"""Texts are cut to this width before columns are left out."""
 _BESIDE_ROWS = 4
 """Lines of a screen for the titles, the two lines below the rows, and the cursor."""
 
@@ -22,9 +26,10 @@ def table_text(
 ) -> str:
     """Titles, rows, and how many more there are.
 
-    Columns after the fourth that are empty or zero in all rows are left out. So are further ones,
-    from the right, until a line has at most ``width`` characters, except the column ``keep``; then
-    texts are cut. Rows beyond a screen of ``height`` lines are left out.
+    Columns after the fourth that are empty or zero in all rows are left out. If a line has more
+    than ``width`` characters, instants are short, then texts are cut and further columns left out,
+    from the right, except the column ``keep``. Rows beyond a screen of ``height`` lines are left
+    out.
     """
     all_rows = list(table.rows.values())
     shown_rows = all_rows if height is None else all_rows[: max(1, height - _BESIDE_ROWS)]
@@ -34,7 +39,7 @@ def table_text(
         if place < _ALWAYS or column["name"] == keep or any(row[place] for row in all_rows)
     ]
     cells = {
-        place: [column["title"], *(_cell(row[place], column["kind"]) for row in shown_rows)]
+        place: [column["title"], *(_cell(row[place], column, width) for row in shown_rows)]
         for place, column in shown
     }
     widths = {place: max(map(len, texts)) for place, texts in cells.items()}
@@ -58,18 +63,21 @@ def _fit(
 ) -> list[str]:
     """Drop columns and narrow others until a line fits; return the titles of those dropped."""
 
-    def excess() -> int:
-        line = sum(widths[place] for place, _ in shown) + len(GAP) * (len(shown) - 1)
-        return 0 if width is None else line - width
+    def excess(readable: float = inf) -> float:
+        line = sum(
+            min(widths[place], readable) if column["kind"] == "text" else widths[place]
+            for place, column in shown
+        )
+        return 0 if width is None else line + len(GAP) * (len(shown) - 1) - width
 
     left_out: list[str] = []
     for place, column in reversed(shown[:]):
-        if excess() > 0 and place >= _ALWAYS and column["name"] != keep:
+        if excess(_READABLE) > 0 and place >= _ALWAYS and column["name"] != keep:
             shown.remove((place, column))
             left_out.insert(0, column["title"])
     texts = [place for place, column in shown if column["kind"] == "text"]
     for place in sorted(texts, key=lambda each: -widths[each]):
-        if (too_much := excess()) > 0:
+        if (too_much := round(excess())) > 0:
             widths[place] = min(widths[place], max(_NARROWEST, widths[place] - too_much))
     return left_out
 
@@ -78,34 +86,18 @@ def _cut(text: str, width: int) -> str:
     return text if len(text) <= width else f"{text[: max(0, width - 3)]}..."
 
 
-def _cell(value: Any, kind: str) -> str:
+def _cell(value: Any, column: dict[str, str], width: int | None) -> str:
     if value is None:
         return "-"
-    match kind:
+    match column["kind"]:
         case "share":
             return f"{value:.1%}" if 0 < value < 0.1 else f"{value:.0%}"
         case "bytes":
-            return _bytes(value)
+            return size(value)
         case "seconds":
-            return _seconds(value)
+            return duration(value)
         case "flag":
             return "yes" if value else "NO"
+        case "text" if width is not None and column["name"] == "at":
+            return one_line(instant(value))
     return one_line(str(value))
-
-
-def _bytes(value: float) -> str:
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if value < 1000 or unit == "GiB":
-            return f"{value:.3g} {unit}"
-        value /= 1024
-    raise AssertionError("the last unit takes all")
-
-
-def _seconds(value: float) -> str:
-    if value == 0:
-        return "0"
-    if value < 0.001:
-        return f"{value * 1e6:.0f} us"
-    if value < 1:
-        return f"{value * 1e3:.3g} ms"
-    return f"{value:.3g} s" if value < 1000 else f"{value:.0f} s"

@@ -19,6 +19,7 @@ from structlog.typing import EventDict, ExcInfo, Processor, WrappedLogger
 from exai_actors.daemon.config.tables import HIDDEN, LogConfig
 from exai_actors.daemon.logs.nonblocking import handler_for
 from exai_actors.errors import safe_str
+from exai_actors.runtime import place_of
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -147,10 +148,14 @@ def hide_secrets(_logger: WrappedLogger, _method: str, event: EventDict) -> Even
 
 
 def shorten_exception(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """Turn ``exc_info`` into one line: ``error="KeyError: 'x' (session.py:12 in handle)"``."""
+    """Turn ``exc_info`` into one line: ``error="KeyError: 'x' (session.py:12 in handle)"``.
+
+    Of an actor's error, whose text may quote a request, it has only the class and the place.
+    """
     error = _exception(event.pop("exc_info", None))
     if error is not None:
-        event["error"] = describe(error)
+        is_of_actor = str(event.get("event", "")).startswith("actor.")
+        event["error"] = place_of(error) if is_of_actor else describe(error)
     return event
 
 

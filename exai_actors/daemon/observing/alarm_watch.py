@@ -9,7 +9,7 @@ from typing import Any
 
 import structlog
 
-from exai_actors.core.alarm_readings import AlarmReadings, Process, Thresholds, rules
+from exai_actors.core.alarm_readings import AlarmReadings, ProcessFigures, Thresholds, rules
 from exai_actors.core.observe.alarms import Alarm, AlarmChange, Alarms
 from exai_actors.core.observe.call_figures import CallFigures
 from exai_actors.core.statistics import BrokerStatistics
@@ -31,7 +31,7 @@ class AlarmWatch:
         *,
         statistics: Callable[[], BrokerStatistics],
         calls: Callable[[], Mapping[ProviderName, CallFigures]],
-        process: Callable[[], Process],
+        process: Callable[[], ProcessFigures],
         now: Callable[[], float],
     ) -> None:
         self._rules = {rule.name: rule for rule in rules(thresholds) if rule.name not in ignored}

@@ -9,7 +9,7 @@ from pathlib import Path
 from exai_actors.actors.request_board import RequestBoard
 from exai_actors.actors.statistics_board import StatisticsBoard
 from exai_actors.console.consoles import Consoles
-from exai_actors.core.alarm_readings import Process
+from exai_actors.core.alarm_readings import ProcessFigures
 from exai_actors.core.observe.parts import ProcessState
 from exai_actors.daemon.config.files import path_of
 from exai_actors.daemon.config.tables import Config
@@ -107,12 +107,12 @@ class Observing:
         )
         return metrics_page(figures, operators(config), config.metrics_token)
 
-    def _process(self, state: ProcessState) -> Process:
+    def _process(self, state: ProcessState) -> ProcessFigures:
         available = self._available
         if self._looks % FULLEST_EVERY == 0:
             self._fullest = self._system.fullest_mailbox()
         self._looks += 1
-        return Process(
+        return ProcessFigures(
             restarts=state.restarts,
             loop_lag_s=state.loop_lag_s,
             memory_share=resident_bytes() / available if available else 0.0,

@@ -365,7 +365,7 @@ class RelayedCall:
         cut_off = cut_off and self._is_connected and not isinstance(result, Completion)
         self._body.clear()
         self._packed.clear()
-        self.reply_to.tell(UpstreamEnded(self.permit, result, self._hold_s, cut_off))
+        self.reply_to.offer(UpstreamEnded(self.permit, result, self._hold_s, cut_off))
 
     def _expect_data(self) -> None:
         if self._told_whole:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from email.utils import formatdate
 from functools import partial
 from typing import Protocol
@@ -34,6 +34,10 @@ class Response(msgspec.Struct, frozen=True):
     delay_s: float = 0.0
 
 
+InTurns = Generator[None, None, Response]
+"""Makes a response in several turns of the loop."""
+
+
 class PageRequest(msgspec.Struct, frozen=True):
     """A request with its whole body."""
 
@@ -45,10 +49,11 @@ class PageRequest(msgspec.Struct, frozen=True):
 class Page(msgspec.Struct, frozen=True):
     """Answers requests for one path. ``answer`` runs on the loop's thread and never waits.
 
-    HEAD is answered wherever GET is.
+    A response that takes long to make is a generator: it goes on in a later turn of the loop after
+    each ``yield``, and is closed if the client leaves. HEAD is answered wherever GET is.
     """
 
-    answer: Callable[[PageRequest], Response]
+    answer: Callable[[PageRequest], Response | InTurns]
     methods: tuple[str, ...] = ("GET",)
 
 
@@ -237,11 +242,7 @@ class _WholeRequest:
             self._watcher = self._answer(PageRequest(exchange.head, body, exchange.address))
         except Exception as error:
             log.exception("http.page_failed", path=exchange.head.path, error=type(error).__name__)
-            if exchange.has_begun:
-                exchange.abort()
-            else:
-                failed = b"The broker failed to answer; its log says more.\n"
-                respond(exchange, Response(500, failed))
+            _fail(exchange)
 
     def gone(self) -> None:
         self._watcher.gone()
@@ -272,6 +273,35 @@ class _Delayed:
     def resume(self) -> None: ...
 
 
+class _Making:
+    """A response that is made in several turns of the loop."""
+
+    def __init__(self, exchange: Exchange, steps: InTurns) -> None:
+        self._exchange = exchange
+        self._steps = steps
+        self._next_turn = asyncio.get_running_loop().call_soon(self._go)
+
+    def _go(self) -> None:
+        exchange = self._exchange
+        try:
+            next(self._steps)
+        except StopIteration as made:
+            respond(exchange, made.value)
+        except Exception as error:
+            log.exception("http.page_failed", path=exchange.head.path, error=type(error).__name__)
+            _fail(exchange)
+        else:
+            self._next_turn = asyncio.get_running_loop().call_soon(self._go)
+
+    def gone(self) -> None:
+        self._next_turn.cancel()
+        self._steps.close()
+
+    def pause(self) -> None: ...
+
+    def resume(self) -> None: ...
+
+
 class _Nothing:
     """Receives the body of a request that has its response already."""
 
@@ -291,10 +321,20 @@ _NOTHING = _Nothing()
 
 def _answer(page: Page, exchange: Exchange, request: PageRequest) -> Watcher:
     response = page.answer(request)
+    if not isinstance(response, Response):
+        return _Making(exchange, response)
     if response.delay_s:
         return _Delayed(exchange, response)
     respond(exchange, response)
     return _NOTHING
+
+
+def _fail(exchange: Exchange) -> None:
+    if exchange.has_begun:
+        exchange.abort()
+    else:
+        failed = b"The broker failed to answer; its log says more.\n"
+        respond(exchange, Response(500, failed))
 
 
 def _open(handler: Handler, exchange: Exchange, request: PageRequest) -> Watcher:

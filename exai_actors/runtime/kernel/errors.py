@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from traceback import extract_tb
+
 from exai_actors.errors import ExaiError
 
 
@@ -23,3 +25,20 @@ class MailboxFull(RuntimeFault):
 
 class SystemStopping(RuntimeFault):
     """The actor system is stopping or has stopped, and starts no more actors."""
+
+
+def place_of(error: BaseException) -> str:
+    """The class of an error and the place that raised it, without its text: it may be secret.
+
+    The text of the runtime's own errors is no secret.
+    """
+    if isinstance(error, RuntimeFault):
+        return str(error)
+    frames = extract_tb(error.__traceback__)
+    own = [frame for frame in frames if "exai_actors" in frame.filename] or list(frames)
+    if not own:
+        return type(error).__name__
+    last = own[-1]
+    _, package, below = last.filename.rpartition("exai_actors")
+    name = f"{package}{below}" if package else below.rpartition("/")[2]
+    return f"{type(error).__name__} at {name}:{last.lineno} in {last.name}"

@@ -11,8 +11,8 @@ import logging
 import threading
 from contextlib import suppress
 
-from exai_actors.errors import safe_str
 from exai_actors.runtime.kernel.cell import ENDED, RUNNING, STOPPING, ActorCell
+from exai_actors.runtime.kernel.errors import place_of
 from exai_actors.runtime.kernel.events import ActorFailed, ActorStarted, ActorStopped, Event
 from exai_actors.runtime.kernel.signals import Exit, ExitReason, Started
 from exai_actors.runtime.kernel.suspension import suspend
@@ -20,7 +20,6 @@ from exai_actors.runtime.kernel.watching import notify_watchers, unwatch_all
 
 log = logging.getLogger("exai_actors.runtime")
 
-_ERROR_TEXT_LIMIT = 500
 
 # Notices of an end must not depend on the log, nor on an error whose text raises.
 _whatever_the_log_does = suppress(BaseException)
@@ -115,7 +114,7 @@ def _end(
         event = ActorStopped(now, path, incarnation, reason)
     else:
         cell.failed += 1
-        event = ActorFailed(now, path, incarnation, reason, _one_line(error), message_type)
+        event = ActorFailed(now, path, incarnation, reason, place_of(error), message_type)
     _release(cell, reason)
     cell.host.events.publish(event)
     if cell.supervisor is not None:
@@ -136,11 +135,6 @@ def _release(cell: ActorCell, reason: ExitReason) -> None:
     for attribute in ("behaviour", "receive"):
         with suppress(AttributeError):
             delattr(cell, attribute)
-
-
-def _one_line(error: BaseException) -> str:
-    text = f"{type(error).__name__}: {' '.join(safe_str(error).split())}"
-    return text if len(text) <= _ERROR_TEXT_LIMIT else f"{text[: _ERROR_TEXT_LIMIT - 1]}…"
 
 
 def _in_main_thread() -> bool:

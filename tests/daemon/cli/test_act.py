@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from click.testing import Result as ClickResult
 
 from exai_actors.client.errors import Unauthorized
-from exai_actors.daemon.cli.act import _show, drain, snapshot
+from exai_actors.daemon.cli.act import _show, actions_text, drain, snapshot
 from exai_actors.daemon.cli.act import act as act_command
 from exai_actors.testing.broker import RunningBroker, broker_in_thread, running_broker
 from tests.daemon.processes import Result, exai, start
@@ -100,7 +100,7 @@ async def test_any_action_is_taken_by_its_name_on_all_rows_that_match(tmp_path: 
         )
         limits = [each.limit for each in broker.statistics().providers]
     lines = [line.split()[:6] for line in listed.out.splitlines()]
-    assert ["provider.limit", "providers", "admin", "no", "limit", "[model]"] in lines
+    assert ["provider.limit", "limit", "[model]", "admin,", "not", "yours"] in lines
     assert len(limited.out.splitlines()) == 2
     assert limits == [3, 3]
 
@@ -222,3 +222,31 @@ async def test_on_a_terminal_it_shows_the_effect_and_asks(
     finally:
         os.close(terminal)
         os.close(end)
+
+
+@pytest.mark.parametrize("width", [72, 80, 100])
+def test_the_list_of_actions_fits_a_terminal(width: int) -> None:
+    actions = [
+        {"table": table, "name": name, "role": "admin", "allowed": allowed, **more}
+        for table, name, allowed, more in (
+            ("providers", "provider.gate", True, {"arguments": [ARGUMENT, OPTIONAL], "help": "x"}),
+            ("broker", "broker.drain", False, {"arguments": [], "help": "word " * 30}),
+            ("providers", "provider.pause", True, {"arguments": [], "help": "Grant no call."}),
+        )
+    ]
+    lines = actions_text(actions, width).splitlines()
+    assert max(map(len, lines)) <= width
+    assert lines[:5] == [
+        "providers",
+        "  provider.gate gate [limit]  admin             x",
+        "  provider.pause              admin             Grant no call.",
+        "",
+        "broker",
+    ]
+    assert lines[5].startswith("  broker.drain                admin, not yours  word word")
+    assert " ".join(lines[5:]).count("word") == 30
+    assert len(actions_text(actions, None).splitlines()) == 6
+
+
+ARGUMENT = {"name": "gate", "required": True}
+OPTIONAL = {"name": "limit", "required": False}

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from exai_actors.client.console import WatchedTable
+from exai_actors.core.operations.audit import AUDIT
 from exai_actors.daemon.cli.top_text import table_text
 from exai_actors.testing.broker import running_broker
 from tests.daemon.processes import EXAI, clean_environment, ended, exai
@@ -55,9 +56,9 @@ def test_a_word_of_a_client_is_in_one_row(word: str) -> None:
     [
         ("bytes", 0, "0 B"),
         ("bytes", 999, "999 B"),
-        ("bytes", 1_000, "0.977 KiB"),
-        ("bytes", 49_061_888, "46.8 MiB"),
-        ("bytes", 5_000_000_000_000, "4.66e+03 GiB"),
+        ("bytes", 1_000, "1000 B"),
+        ("bytes", 49_061_888, "47 MiB"),
+        ("bytes", 5_000_000_000_000, "4.5 TiB"),
         ("share", 0.0, "0%"),
         ("share", 0.004, "0.4%"),
         ("share", 0.1, "10%"),
@@ -67,6 +68,23 @@ def test_small_parts_and_large_sizes_are_readable(kind: str, value: float, text:
     watched = WatchedTable([{"name": "it", "title": "It", "kind": kind}])
     watched.rows = {"1": [value]}
     assert table_text(watched).splitlines()[1].strip() == text
+
+
+def test_a_narrow_screen_shows_the_effect_of_each_action() -> None:
+    watched = WatchedTable(
+        [{"name": column.name, "title": column.title, "kind": "text"} for column in AUDIT.columns]
+    )
+    effect = "2 calls in flight continue; 16 queued requests and new ones wait"
+    watched.rows["1"] = ["2026-11-29T02:38:12.357+00:00", "ada", "provider.pause", "kimi", effect]
+    watched.rows["1"] += ["their quota is used up, look at the invoices", "done", "open", "admin"]
+    watched.matching = 1
+    titles, row, left_out = table_text(watched, width=80).splitlines()
+    assert row.startswith("11-29 02:38:12  ada       provider.pause  kimi    2 calls in flight con")
+    assert max(map(len, (titles, row, left_out))) <= 80
+    assert left_out == "too narrow for: Reason, Outcome, Before, Role"
+    wide = table_text(watched, width=100).splitlines()[1]
+    assert "their quota is us" in wide
+    assert "2026-11-29T02:38:12.357+00:00" in table_text(watched)
 
 
 def test_columns_of_zeros_are_left_out_and_missing_rows_are_counted() -> None:

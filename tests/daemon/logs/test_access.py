@@ -301,8 +301,9 @@ async def test_a_request_that_the_end_of_the_broker_cuts_off_has_a_line_too(
     assert read is not None
     async with running_broker(read) as running, running.connect() as client:
         call = asyncio.ensure_future(client.call("chat", prompt="secret"))
-        while not running.statistics().in_flight:  # noqa: ASYNC110
-            await asyncio.sleep(0.005)
+        async with asyncio.timeout(10.0):
+            while not running.statistics().in_flight:  # noqa: ASYNC110
+                await asyncio.sleep(0.005)
         await running.broker.drain(0.0)
         with pytest.raises(ExaiError):
             await call

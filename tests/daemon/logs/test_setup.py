@@ -216,7 +216,36 @@ def test_the_entry_of_a_failed_actor_names_it_and_the_error() -> None:
     found = entry(stream)
     assert (found["message"], found["level"]) == ("actor.failed", "error")
     assert found["actor"] == "FailingActor /a (incarnation 1)"
-    assert found["error"].startswith("KeyError: 'x'")
+    assert found["error"].startswith("KeyError at ")
+
+
+@pytest.mark.parametrize("hook", ["on_start", "on_receive", "on_failure"])
+def test_the_text_of_an_actors_error_is_not_in_the_log_because_it_may_quote_a_request(
+    hook: str,
+) -> None:
+    stream = io.StringIO()
+    configure_logging(LogConfig(format="json"), stream)
+
+    class Quoting(LoopActor):
+        def on_start(self) -> None:
+            if hook == "on_start":
+                raise KeyError("a secret prompt")
+
+        def on_receive(self, message: object) -> None:
+            int("a secret prompt")
+
+        def on_failure(self, *_: object) -> None:
+            if hook == "on_failure":
+                raise LookupError("a secret prompt")
+
+    driver = ManualDriver()
+    actor = ActorSystem(driver).spawn(Quoting, path="/a")
+    driver.run_until_idle()
+    if hook != "on_start":
+        actor.tell("go")
+        driver.run_until_idle()
+    assert "Error at exai_actors/" in stream.getvalue()
+    assert "secret" not in stream.getvalue()
 
 
 class FailingActor(LoopActor):

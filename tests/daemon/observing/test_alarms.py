@@ -14,7 +14,7 @@ from aiohttp import web
 
 from exai_actors.console.tables.alarms import ALARMS, alarm_rows
 from exai_actors.console.tables.events import EventLog
-from exai_actors.core.alarm_readings import Process, Thresholds
+from exai_actors.core.alarm_readings import ProcessFigures, Thresholds
 from exai_actors.core.calls import FailureKind
 from exai_actors.core.capacity.changes import Pause, Reopen
 from exai_actors.core.observe.alarms import AlarmChange
@@ -76,7 +76,7 @@ def watch(tree: ManualTree, *, ignored: frozenset[str] = frozenset()) -> AlarmWa
         ignored,
         statistics=tree.board.statistics,
         calls=lambda: tree.board.call_figures,
-        process=lambda: Process(0, 0.0, 0.0, (0.0, "")),
+        process=lambda: ProcessFigures(0, 0.0, 0.0, (0.0, "")),
         now=tree.driver.now,
     )
 

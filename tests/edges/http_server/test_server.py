@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 
 import pytest
 from websockets.asyncio.client import connect
 
 from exai_actors.edges.http_server.connection import HttpConnection
-from exai_actors.edges.http_server.server import HttpServer, Page, PageRequest, Response
+from exai_actors.edges.http_server.server import HttpServer, InTurns, Page, PageRequest, Response
 from exai_actors.edges.http_server.settings import HttpServerSettings
 from exai_actors.edges.websocket.server import WebSocketServer
 from exai_actors.messages.connection import ConnectionMessage, TextReceived
@@ -51,7 +51,12 @@ class LateTransport(MemoryTransport):
 class Broker:
     """A server of both protocols; ``probe`` takes the place of the actors."""
 
-    def __init__(self, **settings: int) -> None:
+    def __init__(self, pages: Mapping[str, Page] | None = None, **settings: int) -> None:
+        self.pages = pages or {
+            "/echo": Page(echo, ("GET", "POST")),
+            "/fail": Page(fail),
+            "/late": Page(late),
+        }
         self.probe: Probe[ConnectionMessage] = Probe("connection")
         self.server = WebSocketServer(host="127.0.0.1", port=0, open_connection=self._open)
         self.settings = HttpServerSettings(**settings)
@@ -68,7 +73,7 @@ class Broker:
         return HttpServer(
             policy=self.server.policy,
             port=self.port,
-            pages={"/echo": Page(echo, ("GET", "POST")), "/fail": Page(fail), "/late": Page(late)},
+            pages=self.pages,
             missing=missing,
             wall=lambda: 1795874400.0,
             settings=self.settings,
@@ -87,8 +92,8 @@ class Broker:
 
 
 @asynccontextmanager
-async def broker(**settings: int) -> AsyncIterator[Broker]:
-    running = Broker(**settings)
+async def broker(pages: Mapping[str, Page] | None = None, **settings: int) -> AsyncIterator[Broker]:
+    running = Broker(pages, **settings)
     await running.start()
     try:
         yield running
@@ -225,6 +230,58 @@ async def test_a_request_that_fills_the_first_read_is_answered(size: int) -> Non
         assert (await read_response(reader))[1] == body
         assert (await read_response(reader))[1] == b"nothing"
         writer.close()
+
+
+class Steps:
+    """Pages that are made in several turns, and what became of them."""
+
+    def __init__(self) -> None:
+        self.turns: list[str] = []
+
+    def made(self, _request: PageRequest) -> InTurns:
+        try:
+            for _ in range(3):
+                self.turns.append("made")
+                yield
+            return Response(200, b"in turns")
+        finally:
+            self.turns.append("closed")
+
+    def endless(self, _: PageRequest) -> InTurns:
+        try:
+            while True:
+                yield
+        finally:
+            self.turns.append("closed")
+
+    def failing(self, _: PageRequest) -> InTurns:
+        yield
+        raise ValueError("in the second turn")
+
+
+async def test_a_response_may_be_made_in_several_turns() -> None:
+    steps = Steps()
+    pages = {"/made": Page(steps.made), "/failing": Page(steps.failing)}
+    async with broker(pages) as running:
+        reader, writer = await running.connect()
+        for path in (b"made", b"failing", b"made"):
+            writer.write(b"GET /%b HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" % path)
+        assert (await read_response(reader))[1] == b"in turns"
+        assert (await read_response(reader))[1].startswith(b"The broker failed to answer")
+        assert (await read_response(reader))[1] == b"in turns"
+        writer.close()
+    assert steps.turns == ["made"] * 3 + ["closed"] + ["made"] * 3 + ["closed"]
+
+
+async def test_a_response_in_turns_is_given_up_when_its_client_leaves() -> None:
+    steps = Steps()
+    async with broker({"/": Page(steps.endless)}) as running:
+        _, writer = await running.connect()
+        writer.write(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        await until(lambda: any(not each.is_idle for each in running.server.http_connections))
+        writer.transport.abort()
+        await until(lambda: bool(steps.turns))
+    assert steps.turns == ["closed"]
 
 
 async def test_a_fault_in_the_first_request_does_not_keep_the_server_from_stopping(

@@ -15,7 +15,6 @@ from exai_actors.runtime.kernel.events import (
     DeadLetterReason,
 )
 from exai_actors.runtime.kernel.path_ref import PathRef
-from exai_actors.runtime.kernel.ref import Ref
 from exai_actors.runtime.kernel.requests import request_stop
 from exai_actors.runtime.kernel.signals import Down, Exit, ExitReason, Started
 from tests.runtime.kernel.probes import Doing, ManualSystem, Recorder, ask
@@ -157,7 +156,7 @@ def test_an_error_whose_text_raises_is_an_error_like_any_other(system: ManualSys
     assert exits(boss) == [("/child", ExitReason.FAILED, error)]
     assert watcher.seen == [Down("/child", 1, ExitReason.FAILED, None)]
     (failed,) = system.events_of(ActorFailed)
-    assert failed.error == "Unspeakable: (its text is unavailable)"
+    assert failed.error.startswith("Unspeakable at ")
 
 
 def test_a_log_that_raises_does_not_keep_the_exit_from_the_supervisor(
@@ -284,16 +283,8 @@ def test_events_tell_the_life_of_an_actor(system: ManualSystem) -> None:
     assert isinstance(failed, ActorFailed)
     assert (failed.path, failed.incarnation) == ("/a", 1)
     assert (failed.reason, failed.message_type) == (ExitReason.FAILED, "ValueError")
-    assert failed.error == "ValueError: crash and a second line"
+    assert failed.error.startswith("ValueError at ")
+    assert "crash" not in failed.error
     assert isinstance(second, ActorStarted)
     assert isinstance(stopped, ActorStopped)
     assert (stopped.incarnation, stopped.reason) == (2, ExitReason.NORMAL)
-
-
-def test_the_text_of_an_error_in_an_event_is_bounded(system: ManualSystem) -> None:
-    ref: Ref = system.recorder("/a").ref
-    ref.tell(ValueError("x" * 1000))
-    system.run()
-    (failed,) = system.events_of(ActorFailed)
-    assert len(failed.error) == 500
-    assert failed.error.endswith("x…")

@@ -1,4 +1,4 @@
-// Writes cells for people; exai_actors/console/web/cells.py does the same without scripts.
+// Writes cells for people; exai_actors/core/observe/written.py and console/web/cells.py do the same in Python.
 export const NUMBERS = new Set(["count", "total", "seconds", "share", "bytes"]);
 
 const BYTES = ["B", "KiB", "MiB", "GiB"];
