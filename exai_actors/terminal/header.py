@@ -104,12 +104,18 @@ class Header(Lines):
         )
         for name, text, style in figures:
             pieces += [(f"  {name} ", DIM), (text, style)]
-        if self.size.width >= 120:
-            for name in ("connections", "sessions", "dead_letters"):
-                pieces += [(f"  {name.replace('_', ' ')} ", DIM), (f"{now.get(name) or 0}", PLAIN)]
-            share = now.get("sampling_share")
-            if share is not None:
-                pieces += [("  watching costs ", DIM), (f"{share:.1%}", PLAIN)]
+        more = [
+            (name.replace("_", " "), f"{now.get(name) or 0}")
+            for name in ("connections", "sessions", "dead_letters")
+        ]
+        if (share := now.get("sampling_share")) is not None:
+            more.append(("watching costs", f"{share:.1%}"))
+        room = self.size.width - sum(len(text) for text, _ in pieces)
+        for name, text in more:
+            room -= len(f"  {name} {text}")
+            if room < 0:
+                break
+            pieces += [(f"  {name} ", DIM), (text, PLAIN)]
         return pieces
 
     def _alarms(self) -> Line:

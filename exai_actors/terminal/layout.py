@@ -9,6 +9,8 @@ import msgspec
 GAP = 2
 ALWAYS = 2
 NARROWEST = 8
+READABLE = 24
+LAST = 14
 
 Column = Mapping[str, str]
 
@@ -93,10 +95,14 @@ def _line(chosen: Sequence[int], widths: Mapping[int, int]) -> int:
 def _excess(
     chosen: Sequence[int], widths: Mapping[int, int], width: int, columns: Sequence[Column]
 ) -> int:
-    """How much a line is too long when its longest texts are as narrow as can be read."""
-    readable = {
-        at: min(widths[at], 24) if columns[at]["kind"] == "text" else widths[at] for at in chosen
-    }
+    """How much a line is too long when its longest texts are as narrow as can be read.
+
+    The beginning of the last text is better than nothing.
+    """
+    readable = dict(widths)
+    for at in chosen:
+        if columns[at]["kind"] == "text":
+            readable[at] = min(widths[at], LAST if at == chosen[-1] else READABLE)
     return _line(chosen, readable) - width
 
 

@@ -125,11 +125,14 @@ def test_the_end_of_calls_that_a_restart_aborts_is_no_dead_letter(path: str) -> 
         client.call(name, stream=True)
     undelivered = len(desk.tree.system.dead_letters)
     console = desk.console()
+    desk.tree.system.suspend(KIMI)
+    client.call("unread")
     console.act("actor.stop", path)
     for call in desk.tree.upstream.running:
         call.close()
     desk.tree.settle()
     assert len(desk.tree.system.dead_letters) == undelivered
+    desk.tree.system.resume(KIMI)
     console.act("actor.restart", path)
     client.call("e")
     assert desk.tree.upstream.running[-1].prompt == "hi"

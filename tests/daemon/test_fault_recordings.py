@@ -48,7 +48,7 @@ async def test_a_broker_saves_its_last_minutes_when_an_actor_fails(tmp_path: Pat
         running.broker.system.spawn(Failing, path="/failing").tell("boom")
     with contextlib.closing(Recording(*files(tmp_path))) as recording:
         fault = recording.header["fault"]
-        assert fault.startswith("/failing failed: ValueError at ")
+        assert fault.startswith("/failing failed: ValueError at test_fault_recordings.py:")
         assert "boom" not in fault
         assert {"broker", "providers", "events"} <= set(recording.times)
 

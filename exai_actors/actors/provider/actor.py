@@ -150,6 +150,7 @@ class ProviderActor(LoopActor):
 
     def on_stop(self) -> None:
         self._abort_all()
+        self._drop_calls()
 
     def on_failure(self, *_: object) -> None:
         self._board.close_provider(self._name, "its actor has failed and is being started again")
@@ -159,6 +160,7 @@ class ProviderActor(LoopActor):
         accuse(self._name, self._dispatcher, suspects, message, self._settling, now)
         pass_on(self._dispatcher, self._settling, messages)
         give_back(self._name, self._dispatcher, suspects, messages, now)
+        self._drop_calls()
 
     def on_receive(self, message: ProviderMessage | Down[SessionId]) -> str | None:
         # In order of frequency: each case costs those after it.
@@ -621,6 +623,10 @@ class ProviderActor(LoopActor):
                 if call.live and run.session == session:
                     self._leave(call, session, run.request)
         self._dispatcher.forget(session)
+
+    def _drop_calls(self) -> None:
+        """The sessions of the calls that wait unread know their fate: they are no dead letters."""
+        self.drop_waiting(lambda message: isinstance(message, RunCall | CancelCall))
 
     def _abort_all(self) -> None:
         for call in tuple(self._dispatcher.started()):

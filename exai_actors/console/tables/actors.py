@@ -74,9 +74,15 @@ def row_of(actor: ActorStatistics) -> Row:
         actor.processed,
         actor.refused,
         rounded_if(mean_s),
-        rounded_if(actor.handler_quantile_s(0.5)),
-        rounded_if(actor.handler_quantile_s(0.99)),
+        _quantile_s(actor, 0.5),
+        _quantile_s(actor, 0.99),
         rounded(actor.handler_s_max),
         actor.failed,
         actor.incarnation,
     )
+
+
+def _quantile_s(actor: ActorStatistics, share_: float) -> float | None:
+    """At most the maximum: it is an estimate, and the maximum is measured."""
+    estimate = actor.handler_quantile_s(share_)
+    return None if estimate is None else rounded(min(estimate, actor.handler_s_max))

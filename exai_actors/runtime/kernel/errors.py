@@ -6,6 +6,9 @@ from traceback import extract_tb
 
 from exai_actors.errors import ExaiError
 
+_PACKAGE = "exai_actors/"
+_RUNTIME = "exai_actors/runtime/"
+
 
 class RuntimeFault(ExaiError):
     """Base class of the runtime's own errors."""
@@ -35,10 +38,11 @@ def place_of(error: BaseException) -> str:
     if isinstance(error, RuntimeFault):
         return str(error)
     frames = extract_tb(error.__traceback__)
-    own = [frame for frame in frames if "exai_actors" in frame.filename] or list(frames)
-    if not own:
+    if not frames:
         return type(error).__name__
-    last = own[-1]
-    _, package, below = last.filename.rpartition("exai_actors")
+    # Where the package called a library, not where that raised.
+    own = [each for each in frames if _PACKAGE in each.filename and _RUNTIME not in each.filename]
+    last = (own or frames)[-1]
+    _, package, below = last.filename.rpartition(_PACKAGE)
     name = f"{package}{below}" if package else below.rpartition("/")[2]
     return f"{type(error).__name__} at {name}:{last.lineno} in {last.name}"

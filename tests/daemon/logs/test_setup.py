@@ -216,7 +216,7 @@ def test_the_entry_of_a_failed_actor_names_it_and_the_error() -> None:
     found = entry(stream)
     assert (found["message"], found["level"]) == ("actor.failed", "error")
     assert found["actor"] == "FailingActor /a (incarnation 1)"
-    assert found["error"].startswith("KeyError at ")
+    assert found["error"].startswith("KeyError at test_setup.py:")
 
 
 @pytest.mark.parametrize("hook", ["on_start", "on_receive", "on_failure"])
@@ -244,7 +244,7 @@ def test_the_text_of_an_actors_error_is_not_in_the_log_because_it_may_quote_a_re
     if hook != "on_start":
         actor.tell("go")
         driver.run_until_idle()
-    assert "Error at exai_actors/" in stream.getvalue()
+    assert "Error at test_setup.py:" in stream.getvalue()
     assert "secret" not in stream.getvalue()
 
 
