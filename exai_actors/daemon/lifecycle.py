@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import signal
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any
 
 import structlog
@@ -42,17 +43,19 @@ def serve(
     on_ready: Callable[[str], None],
     on_end: Callable[[BaseException | None], None] = lambda _: None,
     kill: Callable[[str], object] = lambda _: None,
+    beside: AbstractAsyncContextManager[object] | None = None,
 ) -> None:
     """Run a broker until a signal stops it; pass its URL to ``on_ready`` once clients can connect.
 
     Returns after an orderly stop. Raises UsageError when it cannot listen on its address,
     BrokerGaveUp when its parts fail too often, and EndedByWatchdog when memory is used up.
     ``on_end`` is called with the error, if any, before the loop is closed, which may wait for
-    threads; ``kill`` is called, on another thread, when nothing else helps.
+    threads; ``kill`` is called, on another thread, when nothing else helps. ``beside`` is entered
+    before the broker starts and left when it has stopped.
     """
     runner = asyncio.Runner(loop_factory=_loop_factory())
     try:
-        runner.run(_serve(config, on_ready, kill))
+        runner.run(_serve(config, on_ready, kill, beside or nullcontext()))
     except BaseException as error:
         if lacks_memory(error):
             error = EndedByWatchdog("the memory of the process is used up")
@@ -74,14 +77,17 @@ def _close(runner: asyncio.Runner) -> None:
 
 
 async def _serve(
-    config: Config, on_ready: Callable[[str], None], kill: Callable[[str], object]
+    config: Config,
+    on_ready: Callable[[str], None],
+    kill: Callable[[str], object],
+    beside: AbstractAsyncContextManager[object],
 ) -> None:
     loop = asyncio.get_running_loop()
     signalled = _receive_signals(loop)
     too_few = raise_fd_limit(config.server.max_connections, config.server.max_strangers)
     if too_few is not None:
         log.warning("server.open_files_limited", detail=too_few)
-    async with open_broker(config) as broker:
+    async with beside, open_broker(config) as broker:
         out_of_memory: asyncio.Future[str] = loop.create_future()
 
         def give_up(cause: str) -> None:

@@ -71,7 +71,7 @@ def program_named(name: str) -> Program:
 def target_of(
     program: Program, url: str, token: Token, model: str | None, small: str | None
 ) -> Target:
-    """Without a ``model``, ask the broker; raises what ``models_of`` and ``model_for`` raise."""
+    """Without a ``model``, ask the broker; raises the errors of ``models_of`` and ``model_for``."""
     from exai_actors.daemon.programs.address import address_of
     from exai_actors.daemon.programs.broker import model_for, models_of
     from exai_actors.daemon.programs.table import Target

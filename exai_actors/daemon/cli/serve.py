@@ -20,6 +20,9 @@ _CLOSING_S = 1.0
 @click.option("--config", "file", metavar="FILE", help="The configuration file.")
 @click.option("--host", metavar="H", help="The address to listen on.")
 @click.option("--port", type=int, metavar="N", help="The port to listen on; 0 picks a free one.")
+@click.option(
+    "--local", is_flag=True, help="Serve a small model on this machine, too (extra `local`)."
+)
 @click.option("--log-level", metavar="LEVEL", help="debug, info, warning or error.")
 @click.option("--log-format", metavar="FORMAT", help="auto, text or json.")
 @click.pass_context
@@ -28,6 +31,7 @@ def serve(
     file: str | None,
     host: str | None,
     port: int | None,
+    local: bool,
     log_level: str | None,
     log_format: str | None,
 ) -> None:
@@ -68,15 +72,29 @@ def serve(
 
     log_in_force(loaded.config)
 
+    config, beside = loaded.config, None
+    if local:
+        from exai_actors.daemon.local_model import child, parts
+
+        try:
+            parts.require()
+        except UsageError as error:
+            print_error(str(error))
+            ctx.exit(ExitCode.USAGE)
+        model_port = child.free_port()
+        config = child.with_local_model(config, model_port)
+        beside = child.local_model(child.command(model_port))
+
     from exai_actors.daemon import lifecycle
     from exai_actors.daemon.watchdog import end_process, end_within
 
     try:
         lifecycle.serve(
-            loaded.config,
+            config,
             _say_ready,
             on_end=lambda error: end_within(_CLOSING_S, _code_of(error)),
             kill=lambda cause: end_process(ExitCode.WATCHDOG, cause),
+            beside=beside,
         )
     except (UsageError, lifecycle.BrokerGaveUp, lifecycle.EndedByWatchdog) as error:
         is_report = isinstance(error, lifecycle.BrokerGaveUp)

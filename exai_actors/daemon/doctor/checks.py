@@ -88,7 +88,7 @@ def keys(reading: Reading) -> Iterator[Finding]:
 
 
 def port(config: Config) -> Iterator[Finding]:
-    """Free, or taken by a broker of ours, which is what most people want to know."""
+    """Free, or taken by a broker of ours, or by another program."""
     host, number = config.server.host, config.server.port
     where = f"[{host}]:{number}" if ":" in host else f"{host}:{number}"
     if number == 0:

@@ -63,7 +63,7 @@ class Target(msgspec.Struct, frozen=True):
 class Start(msgspec.Struct, frozen=True):
     """How a program is started: ``arguments`` precede those of the user.
 
-    ``files`` are written into a temporary folder, whose path replaces ``{folder}`` in the values of
+    ``files`` are written into a temporary folder; its path replaces ``{folder}`` in the values of
     ``environment`` and in ``arguments``.
     """
 
@@ -199,7 +199,13 @@ def _start_cline(target: Target) -> Start:
         "version": 1,
         "lastUsedProvider": "openai-compatible",
         "modes": {},
-        "providers": {"openai-compatible": {"settings": settings, "tokenSource": "manual"}},
+        "providers": {
+            "openai-compatible": {
+                "settings": settings,
+                "updatedAt": "2026-01-01T00:00:00.000Z",
+                "tokenSource": "manual",
+            }
+        },
     }
     return Start(
         {"CLINE_PROVIDER_SETTINGS_PATH": "{folder}/providers.json"},
