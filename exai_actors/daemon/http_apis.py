@@ -12,13 +12,13 @@ import uuid
 from collections.abc import Callable, Mapping
 from functools import partial
 from itertools import count
-from typing import Protocol
+from typing import Literal, Protocol
 
 import msgspec
 
 from exai_actors.actors.http_exchange.actor import RelayedExchange
 from exai_actors.core.authentication import Identity
-from exai_actors.core.calls import CallOptions
+from exai_actors.core.calls import CallOptions, Completion, RelayCall, UpstreamFailure
 from exai_actors.core.families import Family
 from exai_actors.core.relay import KEPT_BYTES, RelayPipe, RelayRequest
 from exai_actors.core.routing import RoutingTable
@@ -36,8 +36,9 @@ from exai_actors.edges.http_server.server import (
 )
 from exai_actors.ids import RequestKey, SessionId
 from exai_actors.messages.connection import ExchangeMessage, OutboxHigh, OutboxLow, SocketClosed
+from exai_actors.messages.provider import ProviderMessage, UpstreamEnded
 from exai_actors.messages.recipient import Recipient
-from exai_actors.ports import Peer, Responder
+from exai_actors.ports import Peer, Responder, UpstreamCall
 from exai_actors.wire.http_api import families
 from exai_actors.wire.http_api.errors import (
     ApiError,
@@ -53,6 +54,14 @@ from exai_actors.wire.http_api.models import ServedModel, model_list, one_model
 JSON = "application/json"
 _MODELS = "/v1/models"
 _MAX_SESSIONS = 1_000
+_MAX_COUNTS = 64
+"""Questions for counts of tokens that services are asked at the same time; beyond it, the broker
+estimates.
+"""
+_COUNT = "/count_tokens"
+
+Ask = Callable[[RelayCall, Recipient[ProviderMessage]], UpstreamCall]
+"""Starts a relayed call without a permit."""
 
 
 class Tables(Protocol):
@@ -67,7 +76,8 @@ class Tables(Protocol):
 
 class Apis:
     """``identify`` knows access tokens, and counts wrong ones; ``open_exchange`` starts the actor
-    of a request.
+    of a request. ``counting`` are the providers, by name, whose services count tokens at no cost.
+    ``sub_agents_wait``: in their session they come after the agent that has started them.
     """
 
     def __init__(
@@ -77,13 +87,16 @@ class Apis:
         open_exchange: Callable[[Peer, RelayedExchange, Responder], Recipient[ExchangeMessage]],
         *,
         keeps_responses: bool,
-        sub_agent_priority: int = 0,
+        counting: Mapping[str, Ask] | None = None,
+        sub_agents_wait: bool = False,
     ) -> None:
         self._tables = tables
         self._identify = identify
         self._open_exchange = open_exchange
         self._keeps_responses = keeps_responses
-        self._sub_agent_priority = sub_agent_priority
+        self._counting = counting or {}
+        self._counts = 0
+        self._sub_agent_priority = -1 if sub_agents_wait else 0
         self._secret = secrets.token_bytes(32)
         self._sessions: dict[str, SessionId] = {}
         self._prefix = secrets.token_hex(4)
@@ -174,8 +187,30 @@ class Apis:
             respond(exchange, self._response("messages", invalid(body)))
             return _NOTHING
         estimate = {"input_tokens": families.estimated_tokens(request.body)}
-        respond(exchange, Response(200, msgspec.json.encode(estimate), JSON))
-        return _NOTHING
+        estimated = Response(200, msgspec.json.encode(estimate), JSON)
+        route = self._tables.by_family["messages"].find(body.model)
+        ask = None if route is None else self._counting.get(route.provider)
+        if route is None or ask is None or self._counts >= _MAX_COUNTS:
+            respond(exchange, estimated)
+            return _NOTHING
+        self._counts += 1
+        count = _Count(exchange, estimated, self._counted)
+        pipe = RelayPipe()
+        pipe.add(count)
+        query = request.head.query
+        asked = RelayRequest(
+            family="messages",
+            path=families.upstream_path("messages", "") + _COUNT + (f"?{query}" if query else ""),
+            body=request.body,
+            headers=families.forwarded_headers(request.head.fields),
+            model=body.model,
+            pipe=pipe,
+        )
+        count.call = ask(asked.to_upstream(route.model, "", (), False), count)
+        return count
+
+    def _counted(self) -> None:
+        self._counts -= 1
 
     def _list_models(self, _: PageRequest, exchange: Exchange) -> Watcher:
         respond(exchange, Response(200, model_list(self._served()), JSON))
@@ -250,6 +285,58 @@ class _Follower:
 
     def resume(self) -> None:
         self._actor.tell(OutboxLow())
+
+
+class _Count:
+    """A count of tokens that a service is asked for: follows the response, and is told its end."""
+
+    def __init__(
+        self, exchange: Exchange, estimate: Response, on_end: Callable[[], object]
+    ) -> None:
+        self.call: UpstreamCall | None = None
+        self._exchange = exchange
+        self._estimate = estimate
+        self._on_end = on_end
+
+    # As the reader of the service's response.
+
+    def head(self, status: int, fields: tuple[tuple[str, str], ...], length: int | None, /) -> None:
+        self._exchange.begin(status, fields, length)
+
+    def data(self, data: bytes, /) -> None:
+        self._exchange.write(data)
+
+    # As the recipient of the call's end.
+
+    def tell(self, message: ProviderMessage, /) -> None:
+        self._on_end()
+        result = message.result if isinstance(message, UpstreamEnded) else None
+        if isinstance(result, Completion):
+            self._exchange.end()
+        elif self._exchange.has_begun:
+            self._exchange.abort()
+        elif isinstance(result, UpstreamFailure) and result.response is not None:
+            refusal = result.response
+            self._exchange.respond(refusal.status, refusal.fields, refusal.body)
+        else:
+            respond(self._exchange, self._estimate)
+
+    def offer(self, message: ProviderMessage, /) -> Literal["accepted"]:
+        self.tell(message)
+        return "accepted"
+
+    def tell_system(self, message: ProviderMessage, /) -> None:
+        self.tell(message)
+
+    # As the watcher of the response.
+
+    def gone(self) -> None:
+        if self.call is not None:
+            self.call.abort()
+
+    def pause(self) -> None: ...
+
+    def resume(self) -> None: ...
 
 
 class _Nothing:

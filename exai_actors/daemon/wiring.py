@@ -36,7 +36,7 @@ from exai_actors.daemon.config.provider_tables import (
 from exai_actors.daemon.config.tables import Config
 from exai_actors.daemon.console_pages import console_pages, missing_page
 from exai_actors.daemon.fault_recordings import FaultRecordings
-from exai_actors.daemon.http_apis import Apis
+from exai_actors.daemon.http_apis import Apis, Ask
 from exai_actors.daemon.live_changes import change_provider
 from exai_actors.daemon.logs.runtime_events import log_event
 from exai_actors.daemon.memory_guard import MemoryGuard, buffer_limit, guarding
@@ -98,6 +98,7 @@ class Broker:
         self._server: WebSocketServer
         self._mcp: McpEndpoint
         self._consoles: Consoles
+        self._counting: dict[str, Ask] = {}
 
     @property
     def url(self) -> str:
@@ -211,6 +212,8 @@ class Broker:
             self._tree.identify,
             self._tree.open_exchange,
             keeps_responses=self.config.http.retry_grace_s > 0,
+            counting=self._counting,
+            sub_agents_wait=self.config.http.sub_agents == "behind",
         )
 
     def _open_audit(self, stack: AsyncExitStack) -> Callable[[bytes], object] | None:
@@ -365,13 +368,16 @@ class Broker:
             case OpenAIProvider():
                 from exai_actors.edges.http.upstream import HttpUpstream
 
-                return HttpUpstream(
+                upstream = HttpUpstream(
                     name=provider.name,
                     base_url=provider.base_url,
                     api_key=self.config.api_keys.get(ProviderName(provider.name)),
                     settings=http_settings(provider),
                     relayed=relay_addresses(provider),
                 )
+                if provider.count_tokens == "relay":
+                    self._counting[provider.name] = upstream.ask
+                return upstream
             case SyntheticProvider():
                 from exai_actors.edges.synthetic.upstream import SyntheticUpstream
 

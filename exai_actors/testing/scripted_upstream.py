@@ -122,7 +122,13 @@ class ScriptedUpstream(UpstreamLog):
     async def start(self) -> None:
         """Listen on a free port of 127.0.0.1."""
         app = web.Application(client_max_size=0)
-        for path in ("chat/completions", "messages", "responses", "embeddings"):
+        for path in (
+            "chat/completions",
+            "messages",
+            "messages/count_tokens",
+            "responses",
+            "embeddings",
+        ):
             app.router.add_post(f"/v1/{path}", self._chat)
         app.router.add_get("/v1/models", self._list_models)
         self._runner = web.AppRunner(

@@ -128,6 +128,13 @@ class Setting:
             while self.broker.statistics().providers[0].queued != count:  # noqa: ASYNC110
                 await asyncio.sleep(0.001)
 
+    async def until_waiting(self, count: int) -> None:
+        """Wait until so many requests wait in their sessions."""
+        overview = self.broker.broker._tree.overview
+        async with asyncio.timeout(10):
+            while sum(each.waiting for each in overview.sessions()) != count:  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+
     async def settled(self) -> None:
         """Wait until no request is in flight, and check that no permit is held."""
         statistics = await self.broker.settled()
@@ -142,6 +149,7 @@ async def serving(
     limit: int = 1,
     logging: Mapping[str, Any] | None = None,
     server: Mapping[str, Any] | None = None,
+    session: Mapping[str, Any] | None = None,
     **provider: Any,
 ) -> AsyncIterator[Setting]:
     """A broker with one service that has all families, and further tables for it."""
@@ -157,7 +165,7 @@ async def serving(
         }
         settings = {"retry_grace_s": 0, **(http or {})}
         tables = {"provider": [table], "http": settings}
-        more = {"logging": logging, "server": server}
+        more = {"logging": logging, "server": server, "session": session}
         tables.update({name: table for name, table in more.items() if table})
         async with running_broker(tables) as broker:
             setting = Setting(service, broker)

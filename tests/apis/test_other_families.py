@@ -9,7 +9,8 @@ from typing import Any
 import orjson
 import pytest
 
-from exai_actors.testing.scripted_replies import CUT, Gate, Reply, body, failure
+from exai_actors.testing.scripted_replies import CUT, Gate, Reply, body, failure, hang_up
+from exai_actors.testing.upstream_log import SeenRequest
 from tests.apis.http_client import EVENT_STREAM, MODEL, Setting, event, serving
 
 PATHS = {"messages": "/v1/messages", "responses": "/v1/responses", "embeddings": "/v1/embeddings"}
@@ -230,3 +231,61 @@ async def test_failures_have_the_form_of_messages(
         assert (got.status, got.json["error"]["type"]) == (status, kind)
         assert got.fields.get("retry-after") == retry_after
         await setting.settled()
+
+
+async def test_a_service_that_counts_tokens_at_no_cost_is_asked_without_a_permit() -> None:
+    gate, counting = Gate(), Gate()
+    replies = (
+        body(MESSAGE, before=[gate]),
+        body(b'{"input_tokens" : 7}'),
+        body(b'{"odd":1}', status=400),
+        hang_up(),
+        body(MESSAGE, before=[counting]),
+    )
+    async with serving(*replies, count_tokens="relay") as setting:
+        path = "/v1/messages/count_tokens?beta=true"
+        running = await setting.client.post("/v1/messages", request())
+        await setting.service.wait_for_started(1)
+        asked = await setting.client.post(path, request(), anthropic_beta="a")
+        assert (await asked.whole()).body == b'{"input_tokens" : 7}'
+        seen = setting.service.requests[1]
+        assert (seen.path, seen.headers["anthropic-beta"]) == (path, "a")
+        refused = await (await setting.client.post(path, request())).whole()
+        assert (refused.status, refused.body) == (400, b'{"odd":1}')
+        estimated = await (await setting.client.post(path, request())).whole()
+        assert estimated.json["input_tokens"] > 0
+        left = await setting.client.post(path, request())
+        await counting.reached()
+        left.leave()
+        await setting.service.wait_for_disconnect()
+        missing = await (await setting.client.post(path, {"model": "other"})).whole()
+        assert missing.json["input_tokens"] > 0
+        gate.open()
+        assert (await running.whole()).status == 200
+        await setting.settled()
+
+
+async def test_sub_agents_may_come_behind_the_agent_that_started_them() -> None:
+    gate = Gate()
+    order: list[str] = []
+
+    def answering(seen: SeenRequest) -> Reply:
+        order.append(seen.body["input"])
+        return body(MESSAGE, before=[gate] if len(order) == 1 else ())
+
+    http = {"sub_agents": "behind"}
+    async with serving(http=http, session={"window": 1}) as setting:
+        setting.service.default = answering
+        session = {"x-claude-code-session-id": "s"}
+        sub_agent = {**session, "x-claude-code-agent-id": "a"}
+        asked = []
+        for name, fields in (("first", session), ("sub", sub_agent), ("main", session)):
+            asked.append(await setting.client.post("/v1/messages", request(input=name), **fields))
+            if name == "first":
+                await gate.reached()
+            else:
+                await setting.until_waiting(len(asked) - 1)
+        gate.open()
+        for each in asked:
+            assert (await each.whole()).status == 200
+        assert order == ["first", "main", "sub"]

@@ -193,6 +193,10 @@ class HttpConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """
     keepalive_s: Annotated[float, Meta(ge=1, le=300)] = _EXCHANGE.keepalive_s
     """The time between two signs of life on a stream that has begun and waits for its answer."""
+    sub_agents: Literal["equal", "behind"] = "equal"
+    """Whether agents that another agent has started are "equal" to it in the order of their
+    session, or come "behind" it.
+    """
     retry_grace_s: Annotated[float, Meta(ge=0, le=5)] = _EXCHANGE.retry_grace_s
     """How long a call goes on after its client's connection broke, so that the same request, sent
     again, joins it instead of costing another one; 0: not at all.

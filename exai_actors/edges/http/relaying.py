@@ -21,6 +21,7 @@ from exai_actors.messages.provider import ProviderMessage
 from exai_actors.messages.recipient import Recipient
 
 _MAX_URLS = 256
+_NO_PERMIT = PermitId(-1)
 
 
 class Relaying:
@@ -79,6 +80,12 @@ class Relaying:
             trace=trace,
         )
         self.running.add(running)
+        return running
+
+    def ask(self, call: RelayCall, reply_to: Recipient[ProviderMessage]) -> RelayedCall:
+        """Start a call that takes no permit; ``reply_to`` gets its end. No later actor owns it."""
+        running = self.start(_NO_PERMIT, call, reply_to, fresh=False, trace=None)
+        self.running.discard(running)
         return running
 
     async def aclose(self) -> None:

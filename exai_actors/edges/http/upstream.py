@@ -115,6 +115,10 @@ class HttpUpstream:
         running.begin(self._open_client(), self._chat, fresh=fresh, trace=trace)
         return running
 
+    def ask(self, call: RelayCall, reply_to: Recipient[ProviderMessage]) -> UpstreamCall:
+        """Relay a request that the service answers without cost: it takes no permit."""
+        return self._relaying.ask(call, reply_to)
+
     def hand_over(self, reply_to: Recipient[ProviderMessage]) -> tuple[PermitId, ...]:
         running: list[HttpCall | RelayedCall] = [*(self._alarms or ()), *self._relaying.running]
         for call in running:
