@@ -57,6 +57,9 @@ class Outbox(Protocol):
         socket is closed, they are dropped.
         """
 
+    def send_now(self, frame: bytes, /) -> None:
+        """As ``send``, without waiting for others of the turn unless some wait already."""
+
     def close(self, code: int, reason: str) -> None:
         """Close the socket with a closing handshake, after the frames before."""
 

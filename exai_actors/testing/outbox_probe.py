@@ -11,7 +11,7 @@ class OutboxProbe:
     """Implements ``ports.Outbox``. ``frames`` are the JSON objects sent, in order.
 
     ``bytes_taken`` returns ``taken``: increase it for a client that reads. ``handled`` counts the
-    calls of ``read_on``.
+    calls of ``read_on``, ``sent_now`` those of ``send_now``.
     """
 
     def __init__(self) -> None:
@@ -22,6 +22,7 @@ class OutboxProbe:
         self.aborts = 0
         self.taken = 0
         self.handled = 0
+        self.sent_now = 0
         self._read = 0
 
     def admit(self) -> None:
@@ -30,6 +31,10 @@ class OutboxProbe:
     def send(self, frame: bytes, /) -> None:
         if self.closed is None and not self.aborts:
             self.frames.append(orjson.loads(frame))
+
+    def send_now(self, frame: bytes, /) -> None:
+        self.sent_now += 1
+        self.send(frame)
 
     def close(self, code: int, reason: str) -> None:
         if self.closed is None:

@@ -57,6 +57,13 @@ def test_a_client_that_wants_no_pieces_has_no_writer(more: dict[str, Any]) -> No
     assert Stream(**more).pending.writer is None
 
 
+def test_a_piece_does_not_wait_for_the_end_of_its_turn() -> None:
+    stream = Stream()
+    stream.writer.write("Hello")
+    assert stream.chunks() == [(0, "Hello")]
+    assert stream.outbox.sent_now == 1
+
+
 def test_a_pause_is_asked_for_once_and_ends_once() -> None:
     stream = Stream()
     stream.outbox.is_above_high_mark = True

@@ -54,7 +54,7 @@ class PieceWriter:
         else:
             sequence = self.sent
             self.sent = sequence + 1
-            outlet.outbox.send(self._frame(sequence, text, outlet.clock.wall()))
+            outlet.outbox.send_now(self._frame(sequence, text, outlet.clock.wall()))
 
     def release(self) -> None:
         """Send the text that was held back; the outbox has room again."""

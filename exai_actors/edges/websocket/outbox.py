@@ -135,6 +135,14 @@ class SocketOutbox:
         self._pending.append(text_frame_header(len(frame)))
         self._pending.append(frame)
 
+    def send_now(self, frame: bytes, /) -> None:
+        if self._pending:
+            self.send(frame)
+        elif self.is_open:
+            self._pending.append(text_frame_header(len(frame)))
+            self._pending.append(frame)
+            self.flush()
+
     def close(self, code: int, reason: str) -> None:
         self._socket.close(code, reason)
 

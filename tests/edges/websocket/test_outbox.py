@@ -81,6 +81,35 @@ async def test_writing_waits_for_busy_actors_but_only_a_few_turns() -> None:
     assert socket.transport.writes == 2
 
 
+async def test_a_piece_is_written_in_its_turn() -> None:
+    socket = MemorySocket()
+    outbox = socket.opened()
+    outbox.send_now(b"piece 1")
+    assert [frame.data for frame in socket.frames()] == [b"piece 1"]
+    outbox.send_now(b"piece 2")
+    assert [frame.data for frame in socket.frames()] == [b"piece 1", b"piece 2"]
+    assert not socket.turns.scheduled
+
+
+async def test_a_piece_does_not_overtake_earlier_frames() -> None:
+    socket = MemorySocket()
+    outbox = socket.opened()
+    outbox.send(b"ack")
+    outbox.send_now(b"piece")
+    assert socket.frames() == []
+    outbox.send(b"result")
+    socket.turns.end()
+    assert [frame.data for frame in socket.frames()] == [b"ack", b"piece", b"result"]
+
+
+async def test_a_piece_after_the_close_is_dropped() -> None:
+    socket = MemorySocket()
+    outbox = socket.opened()
+    outbox.close(1000, "done")
+    outbox.send_now(b"too late")
+    assert [frame.opcode for frame in socket.frames()] == [CLOSE]
+
+
 @pytest.mark.parametrize("size", [0, 1, 125, 126, 127, 65535, 65536, 70000])
 def test_a_client_can_read_frames_of_any_length(size: int) -> None:
     (frame,) = server_frames(text_frame_header(size) + b"x" * size)
