@@ -10,8 +10,11 @@ from exai_actors.core.observe.query import BAD_SHARE, WARN_SHARE
 from exai_actors.core.observe.written import duration, size
 
 _STATES = {"state", "health", "phase", "circuit", "severity"}
-_GOOD = {"ok", "serving", "running", "idle", "ready", "busy", "closed", "up", "granted"}
-_BAD = ("critical", "failed", "degraded", "open", "broken", "stopped", "gave up", "poison")
+_GOOD = {"ok", "serving", "running", "idle", "ready", "busy", "up", "granted"}
+_BAD = (
+    *("critical", "failed", "degraded", "open", "closed"),
+    *("broken", "stopped", "gave up", "poison"),
+)
 _MUST_HOLD = {"conserved", "ok"}
 """Flags that are false only if something is wrong."""
 
@@ -73,6 +76,8 @@ def level(value: Any, column: dict[str, str]) -> Level:
             return Level.GOOD if value else Level.BAD
         case "flag":
             return Level.WARN if value else Level.DIM
+        case "text" if column["name"] == "circuit" and value == "closed":
+            return Level.GOOD
         case "text" if column["name"] in _STATES:
             return _state_level(str(value))
         case "count" | "total" | "seconds" | "bytes" if not value:

@@ -64,9 +64,6 @@ FIRST = {
         "request", "tenant", "state", "position", "waited_s", "starts_in_s", "reason", "model",
         "detail",
     ),
-    "tree": (
-        "path", "phase", "strategy", "restarts", "used", "intensity", "backoff_s", "last_error",
-    ),
     "actors": ("path", "state", "user", "oldest_s", "message", "for_s", "processed", "p99_s"),
     "providers": (
         "name", "state", "limit", "in_flight", "free", "queued", "conserved", "full", "gate",

@@ -11,28 +11,29 @@ from exai_actors.runtime import SupervisorBoard
 
 TREE = Table(
     "tree",
+    # Those that fit beside each other on a narrow screen come first.
     (
         Column("path", "Path", TEXT, "where the actor lives"),
-        Column("depth", "Depth", COUNT, "how many supervisors are above it"),
-        Column("kind", "Kind", TEXT, "its class; empty while it has no actor"),
-        Column(
-            "strategy",
-            "Strategy",
-            TEXT,
-            "of a supervisor: which children restart with a failed one",
-        ),
         Column(
             "phase",
             "Phase",
             TEXT,
             "waiting (to start), starting, running, suspended, stopping, stopped, or closed",
         ),
+        Column(
+            "strategy",
+            "Strategy",
+            TEXT,
+            "of a supervisor: which children restart with a failed one",
+        ),
         Column("restarts", "Restarts", TOTAL, "how often it was restarted after a failure"),
         Column("used", "Used", COUNT, "restarts within the period, its own or its children's"),
         Column("intensity", "Allowed", COUNT, "how many restarts are allowed within the period"),
-        Column("period_s", "Period", SECONDS, "the period in which restarts count"),
         Column("backoff_s", "Backoff", SECONDS, "the time until it is started again"),
         Column("last_error", "Last error", TEXT, "class and place of the error that ended it last"),
+        Column("kind", "Kind", TEXT, "its class; empty while it has no actor"),
+        Column("period_s", "Period", SECONDS, "the period in which restarts count"),
+        Column("depth", "Depth", COUNT, "how many supervisors are above it"),
     ),
 )
 
@@ -52,15 +53,15 @@ class TreeRows(ManyRows):
                 row.path,
                 (
                     row.path,
-                    row.depth,
-                    row.kind,
-                    row.strategy,
                     row.phase,
+                    row.strategy,
                     row.restarts,
                     row.used,
                     row.intensity,
-                    row.period_s,
                     rounded_if(row.backoff_s),
                     row.last_error,
+                    row.kind,
+                    row.period_s,
+                    row.depth,
                 ),
             )

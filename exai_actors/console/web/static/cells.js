@@ -53,8 +53,8 @@ export function rate(value) {
   return `${value >= 99.5 || value === 0 ? whole.format(value) : value.toPrecision(2)}/s`;
 }
 
-const GOOD = /^(ok|serving|ready|running|closed|up|released|done)$/i;
-const BAD = /(fail|critical|open$|down|dead|broken|gave up|unreachable|poison|violat)/i;
+const GOOD = /^(ok|serving|ready|running|up|released|done)$/i;
+const BAD = /(fail|critical|open$|closed|down|dead|broken|gave up|unreachable|poison|violat)/i;
 const WARN = /(warn|hold|held|degraded|drain|pause|suspend|backoff|half.open|restart|full|slow|stopp|quarantin|refus|raised)/i;
 const OVER = /(ended|cleared)$/;
 const STATES = new Set(["state", "health", "severity", "circuit", "phase", "event", "why"]);
@@ -66,6 +66,7 @@ export function tone(column, cell) {
     return cell >= 0.85 ? "bad" : cell >= 0.7 ? "warn" : "";
   }
   if (column.name === "conserved") return cell === true ? "good" : cell === false ? "bad" : "";
+  if (column.name === "circuit" && cell === "closed") return "good";
   if (typeof cell === "string" && STATES.has(column.name)) {
     if (GOOD.test(cell)) return "good";
     if (OVER.test(cell)) return "";
