@@ -19,6 +19,7 @@ import structlog
 from exai_actors.daemon.collector import collecting_by_the_clock
 from exai_actors.daemon.config.tables import Config
 from exai_actors.daemon.process_memory import available_bytes, resident_bytes
+from exai_actors.daemon.programs.address import address_of
 from exai_actors.daemon.watchdog import lacks_memory, watching
 from exai_actors.daemon.wiring import Broker, open_broker
 from exai_actors.edges.fd_limit import raise_fd_limit
@@ -109,7 +110,15 @@ async def _serve(
             kill=kill_recorded,
         )
         with collecting_by_the_clock(), watched:
-            log.info("broker.started", url=broker.url)
+            address = address_of(broker.url)
+            log.info(
+                "broker.started",
+                url=broker.url,
+                openai=address.v1,
+                anthropic=address.root,
+                mcp=address.mcp,
+                console=address.console,
+            )
             on_ready(broker.url)
             first_signal = asyncio.ensure_future(signalled.get())
             ends: set[asyncio.Future[Any]] = {

@@ -40,6 +40,8 @@ async def test_an_answer_in_one_piece_is_passed_on_byte_for_byte() -> None:
         assert got.fields["content-type"] == "application/json"
         assert got.fields["x-upstream-request-id"] == "theirs"
         assert got.fields["x-request-id"].startswith("req_")
+        assert got.fields["x-exai-tenant"] == "default"
+        assert got.fields["x-exai-provider"] == "scripted"
         (seen,) = setting.service.requests
         assert (seen.raw, seen.path) == (sent, "/v1/chat/completions")
         assert seen.headers["User-Agent"] == "desk/1"

@@ -290,7 +290,11 @@ class HttpExchangeActor(LoopActor):
 
     def _own_fields(self) -> tuple[tuple[str, str], ...]:
         name = "request-id" if self._request.family == "messages" else "x-request-id"
-        fields: tuple[tuple[str, str], ...] = ((name, self._exchange.request_id),)
+        tenant = shown_tenant(self._counted_for[0])
+        fields: tuple[tuple[str, str], ...] = (
+            (name, self._exchange.request_id),
+            ("x-exai-tenant", tenant),
+        )
         if self._granted_at is not None:
             queued_ms = round((self._granted_at - self._opened_at) * 1000)
             fields += (("x-exai-queued-ms", str(queued_ms)),)

@@ -167,7 +167,7 @@ class RelayedCall:
             return
         now = clock_of(headers.get("Date"), now=time.time())
         self._hold_s = hold_s(headers, now=now, answered=True)
-        self._fields = _shown(headers)
+        self._fields = _shown(self._service.name, headers)
         coding = headers.get("Content-Encoding")
         if coding is not None and is_compressed(coding):
             self._inflater = Inflater(coding)
@@ -339,7 +339,10 @@ class RelayedCall:
             model=self._call.model,
             redactor=self._service.redactor,
         )
-        return replace(failure, response=RelayedResponse(self._status, _shown(headers), body))
+        return replace(
+            failure,
+            response=RelayedResponse(self._status, _shown(self._service.name, headers), body),
+        )
 
     def _discreet(self, failure: UpstreamFailure) -> UpstreamFailure:
         """The failure, with no words of the request where others than its client see them."""
@@ -414,9 +417,10 @@ class RelayedCall:
         self._abort_with(UpstreamFailure(FailureKind.TIMEOUT, message))
 
 
-def _shown(headers: Headers) -> tuple[tuple[str, str], ...]:
+def _shown(provider: str, headers: Headers) -> tuple[tuple[str, str], ...]:
     """The headers that a client may see. Those about limits speak of everybody's account."""
     found = [(name, headers[name]) for name in _SHOWN if name in headers]
+    found.append(("x-exai-provider", provider))
     own_id = next((headers[name] for name in _IDS if name in headers), None)
     if own_id is not None:
         found.append(("x-upstream-request-id", own_id))
