@@ -1,0 +1,401 @@
+"""Run other people's client programs through the broker: ``python tools/real_clients.py``.
+
+Installs them from npm, and llm from PyPI, into a temporary folder (``--folder`` keeps it), together
+1 GB for the first three and 2 GB for ``--all``. Then it runs each one unmodified, in a network
+namespace with nothing but loopback and with an empty home, against a broker with one permit and a
+service that answers with one word: once by ``exai run``, and once as ``exai connect --write``
+configures it. Prints a table with the versions and the requests that the service saw; exits with 1
+if a program did not get the word. Run it with the Python of ``.venv``, on Linux.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from dataclasses import asdict, dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from exai_actors.daemon.programs.table import PROGRAMS  # noqa: E402
+from tools import real_parts  # noqa: E402
+
+WORD = "PONG-77"
+PROMPT = f"Answer with the one word {WORD}."
+MODEL = "one-word"
+TOKEN = "the-token-of-real-clients"
+TIMEOUT_S = 120
+FIRST = ("claude", "codex", "opencode")
+
+
+@dataclass(frozen=True)
+class Setup:
+    """The packages of a program, its arguments for one answer, and those of its configuration."""
+
+    npm: tuple[str, ...] = ()
+    pip: tuple[str, ...] = ()
+    asking: tuple[str, ...] = ()
+    configured: tuple[str, ...] = ()
+    """Arguments before the others, where its configuration has to be chosen."""
+
+
+SETUPS = {
+    "claude": Setup(("@anthropic-ai/claude-code",), asking=("-p", PROMPT)),
+    "codex": Setup(("@openai/codex",), asking=("exec", "--skip-git-repo-check", PROMPT)),
+    "opencode": Setup(("opencode-ai",), asking=("run", PROMPT)),
+    "kilo": Setup(("@kilocode/cli", "@kilocode/cli-linux-x64"), asking=("run", PROMPT)),
+    "cline": Setup(("cline",), asking=("--json", PROMPT)),
+    "continue": Setup(
+        ("@continuedev/cli",),
+        asking=("-p", PROMPT),
+        configured=("--config", "{home}/.continue/exai.yaml"),
+    ),
+    "qwen": Setup(("@qwen-code/qwen-code",), asking=("-p", PROMPT)),
+    "pi": Setup(
+        ("@mariozechner/pi-coding-agent",),
+        asking=("-p", PROMPT),
+        configured=("--provider", "exai", "--model", MODEL),
+    ),
+    "llm": Setup(pip=("llm",), asking=(PROMPT,), configured=("-m", MODEL, "--key", TOKEN)),
+}
+
+
+@dataclass
+class Result:
+    program: str
+    version: str
+    run: str = ""
+    configured: str = ""
+    requests: dict[str, int] = field(default_factory=dict)
+    agents: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+    @property
+    def failed(self) -> bool:
+        return "failed" in (self.run, self.configured)
+
+
+class Service:
+    """Answers every API with one word, and keeps the path and agent of each request."""
+
+    def __init__(self) -> None:
+        self.requests: list[tuple[str, str]] = []
+        service = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                self._send({"object": "list", "data": [{"id": MODEL, "object": "model"}]})
+
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                path = self.path.partition("?")[0]
+                service.requests.append((path, self.headers.get("User-Agent", "")))
+                whole, events = answer(path)
+                if body.get("stream"):
+                    self._send_events(events)
+                else:
+                    self._send(whole)
+
+            def _send(self, value: dict[str, Any]) -> None:
+                data = json.dumps(value).encode()
+                self.send_response(200)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+
+            def _send_events(self, events: list[dict[str, Any]]) -> None:
+                self.send_response(200)
+                self.send_header("Content-Type", "text/event-stream")
+                self.send_header("Connection", "close")
+                self.end_headers()
+                for event in events:
+                    name = f"event: {event['type']}\n" if "type" in event else ""
+                    self.wfile.write(f"{name}data: {json.dumps(event)}\n\n".encode())
+                if "choices" in events[0]:
+                    self.wfile.write(b"data: [DONE]\n\n")
+                self.close_connection = True
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}/v1"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+
+def answer(path: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """A whole answer of the path's API, and the same as events."""
+    if path.endswith("/messages"):
+        return _message()
+    if path.endswith("/responses"):
+        return _response()
+    return _completion()
+
+
+def _completion() -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    base = {"id": "c1", "created": 1, "model": MODEL}
+    usage = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
+    said = {"role": "assistant", "content": WORD}
+    ended = {"index": 0, "finish_reason": "stop"}
+    whole = base | {"object": "chat.completion", "choices": [ended | {"message": said}]}
+    chunk = base | {"object": "chat.completion.chunk"}
+    first = {"index": 0, "delta": said, "finish_reason": None}
+    last = chunk | {"choices": [ended | {"delta": {}}], "usage": usage}
+    return whole | {"usage": usage}, [chunk | {"choices": [first]}, last]
+
+
+def _message() -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    block = {"type": "text", "text": WORD}
+    stop = {"stop_reason": "end_turn", "stop_sequence": None}
+    message = {"id": "msg_1", "type": "message", "role": "assistant", "model": MODEL}
+    usage = {"input_tokens": 3, "output_tokens": 2}
+    whole = message | {"content": [block], "usage": usage} | stop
+    begun = whole | {"content": [], "stop_reason": None}
+    return whole, [
+        {"type": "message_start", "message": begun},
+        {"type": "content_block_start", "index": 0, "content_block": block | {"text": ""}},
+        {
+            "type": "content_block_delta",
+            "index": 0,
+            "delta": {"type": "text_delta", "text": WORD},
+        },
+        {"type": "content_block_stop", "index": 0},
+        {"type": "message_delta", "delta": stop, "usage": {"output_tokens": 2}},
+        {"type": "message_stop"},
+    ]
+
+
+def _response() -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    text = {"type": "output_text", "text": WORD, "annotations": []}
+    item = {"id": "msg_1", "type": "message", "role": "assistant", "status": "completed"}
+    whole: dict[str, Any] = {
+        "id": "resp_1",
+        "object": "response",
+        "created_at": 1,
+        "status": "completed",
+        "model": MODEL,
+        "output": [item | {"content": [text]}],
+        "parallel_tool_calls": True,
+        "tool_choice": "auto",
+        "tools": [],
+        "usage": {
+            "input_tokens": 3,
+            "input_tokens_details": {"cached_tokens": 0},
+            "output_tokens": 2,
+            "output_tokens_details": {"reasoning_tokens": 0},
+            "total_tokens": 5,
+        },
+    }
+    place = {"item_id": "msg_1", "output_index": 0, "content_index": 0}
+    begun = whole | {"status": "in_progress", "output": [], "usage": None}
+    started = item | {"content": [], "status": "in_progress"}
+    events: list[dict[str, Any]] = [
+        {"type": "response.created", "response": begun},
+        {"type": "response.output_item.added", "output_index": 0, "item": started},
+        {"type": "response.content_part.added", **place, "part": text | {"text": ""}},
+        {"type": "response.output_text.delta", **place, "delta": WORD},
+        {"type": "response.output_text.done", **place, "text": WORD},
+        {
+            "type": "response.output_item.done",
+            "output_index": 0,
+            "item": item | {"content": [text]},
+        },
+        {"type": "response.completed", "response": whole},
+    ]
+    return whole, [event | {"sequence_number": at} for at, event in enumerate(events)]
+
+
+def install(folder: Path, names: list[str]) -> None:
+    """Fetch Node, and the programs that are not in the folder yet."""
+    if not real_parts.NODE.is_there():
+        real_parts.REAL.mkdir(exist_ok=True)
+        if not real_parts.NODE.fetch():
+            sys.exit("tools/real_clients.py: could not fetch Node; pip's output is above")
+    npm = shutil.which("npm")
+    if npm is None:
+        sys.exit("tools/real_clients.py: npm is missing (on Debian or Ubuntu: apt-get install npm)")
+    for name in names:
+        setup, stamp = SETUPS[name], folder / f"{name}.installed"
+        if stamp.exists():
+            continue
+        print(f"  {name:<10} installing", file=sys.stderr, flush=True)
+        if setup.npm:
+            # A package whose scripts are for another platform, or ask for more than it needs.
+            more = ("--ignore-scripts",) if name == "kilo" else ()
+            words = ("install", "--no-fund", "--no-audit", "--silent", *more)
+            command: tuple[str, ...] = (npm, *words, "--prefix", str(folder / name), *setup.npm)
+            subprocess.run(command, check=True, stdout=sys.stderr)
+        if setup.pip:
+            subprocess.run((sys.executable, "-m", "venv", str(folder / name)), check=True)
+            pip = str(folder / name / "bin" / "pip")
+            subprocess.run((pip, "install", "-q", *setup.pip), check=True, stdout=sys.stderr)
+        stamp.touch()
+
+
+def programs_of(folder: Path, name: str) -> Path:
+    """The folder with the commands of a program."""
+    return folder / name / ("node_modules/.bin" if SETUPS[name].npm else "bin")
+
+
+def inside(folder: Path, names: list[str], *, as_json: bool) -> int:
+    """In the namespace: start service and broker, run the programs and report."""
+    subprocess.run(("ip", "link", "set", "lo", "up"), check=True)
+    service = Service()
+    with tempfile.TemporaryDirectory(prefix="exai-clients-") as place:
+        work = Path(place)
+        config = work / "exai.toml"
+        config.write_text(
+            f'[server]\nport = 0\ntoken = "{TOKEN}"\n[[provider]]\nkind = "openai"\n'
+            f'name = "one"\nbase_url = "{service.url}"\nlimit = 1\nmodels = ["{MODEL}"]\n'
+            'families = ["chat", "messages", "responses"]\n'
+        )
+        with (work / "broker.log").open("w") as log:
+            broker = subprocess.Popen(
+                (*_exai(), "serve", "--config", str(config)),
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+            )
+        try:
+            assert broker.stdout is not None
+            ready = broker.stdout.readline().split()
+            if not ready:
+                sys.exit((work / "broker.log").read_text())
+            results = [_try(name, ready[1], folder, work, service) for name in names]
+        finally:
+            broker.terminate()
+            broker.wait()
+            assert broker.stdout is not None
+            broker.stdout.close()
+    if as_json:
+        print(json.dumps([asdict(each) for each in results], indent=2))
+    else:
+        _print_table(results)
+    return 1 if any(each.failed for each in results) else 0
+
+
+def _exai() -> tuple[str, ...]:
+    return (sys.executable, "-m", "exai_actors")
+
+
+def _try(name: str, url: str, folder: Path, work: Path, service: Service) -> Result:
+    setup, home = SETUPS[name], work / name
+    home.mkdir()
+    node = real_parts.NODE_PROGRAM.parent
+    env = {
+        "HOME": str(home),
+        "PATH": f"{programs_of(folder, name)}:{node}:/usr/bin:/bin",
+        "PYTHONPATH": str(ROOT),
+        "TERM": "dumb",
+        "EXAI_URL": url,
+        "EXAI_TOKEN": TOKEN,
+    }
+    program = programs_of(folder, name) / PROGRAMS[name].commands[0]
+    began, seen = time.monotonic(), len(service.requests)
+    version = _output((str(program), "--version"), env, home).strip().splitlines()
+    result = Result(name, version[-1] if version else "?")
+    by_run = _output((*_exai(), "run", name, "--", *setup.asking), env, home)
+    result.run = "ok" if WORD in by_run else "failed"
+    if result.run == "failed":
+        print(f"--- {name}:\n{by_run[-2000:]}", file=sys.stderr)
+    if name == "cline":
+        result.configured = "by its own command"
+    else:
+        result.configured = _configured(name, program, env, home)
+    for path, agent in service.requests[seen:]:
+        result.requests[path] = result.requests.get(path, 0) + 1
+        if agent not in result.agents:
+            result.agents.append(agent)
+    result.seconds = time.monotonic() - began
+    return result
+
+
+def _configured(name: str, program: Path, env: dict[str, str], home: Path) -> str:
+    """Write the lasting configuration, ask, and undo it."""
+    wrote = _output((*_exai(), "connect", name, "--write"), env, home)
+    chosen = tuple(word.replace("{home}", str(home)) for word in SETUPS[name].configured)
+    said = _output((str(program), *chosen, *SETUPS[name].asking), env, home)
+    undone = _output((*_exai(), "connect", name, "--undo"), env, home)
+    if WORD in said:
+        return "ok"
+    print(f"--- {name}:\n{wrote}\n{said[-2000:]}\n{undone}", file=sys.stderr)
+    return "failed"
+
+
+def _output(command: tuple[str, ...], env: dict[str, str], home: Path) -> str:
+    """Both outputs of the command, which ends with all its children."""
+    with tempfile.TemporaryFile("w+", errors="replace") as out:
+        process = subprocess.Popen(
+            command,
+            env=env,
+            cwd=home,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            process.wait(TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            out.write(f"\n(no end within {TIMEOUT_S} s)\n")
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        out.seek(0)
+        return out.read()
+
+
+def _print_table(results: list[Result]) -> None:
+    print("program    version                        run     configured          requests")
+    for each in results:
+        requests = ", ".join(f"{count} {path}" for path, count in each.requests.items())
+        print(
+            f"{each.program:<10} {each.version[:30]:<30} {each.run:<7} {each.configured:<19} "
+            f"{requests}"
+        )
+        for agent in each.agents:
+            print(f"{'':<11}as {agent}")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("names", nargs="*", help=f"of {', '.join(SETUPS)}; else {', '.join(FIRST)}")
+    parser.add_argument("--all", action="store_true", help="run all of them")
+    parser.add_argument("--folder", type=Path, help="install them there, or use those there")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
+    chosen = parser.parse_args()
+    names: list[str] = list(SETUPS) if chosen.all else chosen.names or list(FIRST)
+    if unknown := set(names) - SETUPS.keys():
+        parser.error(f"unknown: {', '.join(sorted(unknown))}")
+    if chosen.inside:
+        return inside(chosen.folder, names, as_json=chosen.json)
+    with tempfile.TemporaryDirectory(prefix="exai-clients-") as temporary:
+        folder = (chosen.folder or Path(temporary)).absolute()
+        folder.mkdir(exist_ok=True)
+        install(folder, names)
+        again = [sys.executable, str(Path(__file__).resolve()), "--inside", "--folder", str(folder)]
+        again += ["--json"] if chosen.json else []
+        # Its end ends every process in it, also those that programs leave in the background.
+        namespace = ["unshare", "--net", "--pid", "--fork", "--mount-proc", "--kill-child"]
+        namespace += [] if os.geteuid() == 0 else ["--map-root-user"]
+        return subprocess.run([*namespace, *again, *names], check=False).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())
