@@ -187,6 +187,8 @@ class _Outbox:
     def send(self, frame: bytes, /) -> None:
         self._client.received(frame)
 
+    send_now = send
+
     def close(self, code: int, reason: str) -> None:
         self._client.lost(code, reason)
 
