@@ -18,7 +18,7 @@ from exai_actors.core.session.table import AttachResult, can_be_guessed, session
 from exai_actors.core.statistics import ListenerStatistics
 from exai_actors.core.wrong_tokens import WrongToken
 from exai_actors.errors import safe_str
-from exai_actors.ids import ConnectionId, ProviderName, SessionId
+from exai_actors.ids import ConnectionId, ProviderName, SessionId, TenantName
 from exai_actors.messages.broker import (
     Admit,
     BrokerMessage,
@@ -184,41 +184,45 @@ class BrokerActor(LoopActor):
             return
         identity = self._authenticator.identify(admit.token)
         if identity is None:
-            self._log_rejected(admit, "unauthorized")
-            wrong = self._note_wrong_token(admit.address)
-            admit.connection.tell(
-                NotAdmitted(
-                    "unauthorized", "the access token is missing or not valid", wrong.delay_s
-                )
-            )
-            return
-        no_place = self._places.take(admit.connection_id, identity.tenant, admit.address)
+            self._reject_token(admit)
+        elif self._take_place(admit, identity.tenant):
+            self._join(admit, identity)
+
+    def _reject_token(self, admit: Admit) -> None:
+        self._log_rejected(admit, "unauthorized")
+        wrong = self._note_wrong_token(admit.address)
+        problem = "the access token is missing or not valid"
+        admit.connection.tell(NotAdmitted("unauthorized", problem, wrong.delay_s))
+
+    def _take_place(self, admit: Admit, tenant: TenantName) -> bool:
+        no_place = self._places.take(admit.connection_id, tenant, admit.address)
         if no_place is not None:
             self._log_rejected(admit, "overloaded")
-            admit.connection.tell(NotAdmitted("overloaded", no_place, tenant=identity.tenant))
-            return
-        name = admit.session_id
-        session_id = session_of(identity.tenant, name or self._new_session_id())
+            admit.connection.tell(NotAdmitted("overloaded", no_place, tenant=tenant))
+        return no_place is None
+
+    def _join(self, admit: Admit, identity: Identity) -> None:
+        """Attach a client that has a place to its session, which begins if there is none."""
+        tenant, name = identity.tenant, admit.session_id
+        session_id = session_of(tenant, name or self._new_session_id())
         if not self._table.may_join(session_id, admit.resume):
             # Another client's session has this name: this one gets its own, under another.
             name = None
-            session_id = session_of(identity.tenant, self._new_session_id())
-        result, evicted = self._table.attach(session_id, admit.connection_id, identity.tenant)
+            session_id = session_of(tenant, self._new_session_id())
+        result, evicted = self._table.attach(session_id, admit.connection_id, tenant)
         if result is AttachResult.FULL:
             self._log_rejected(admit, "overloaded")
             self._places.free(admit.connection_id)
             full = "all sessions are in use; come later"
-            admit.connection.tell(NotAdmitted("overloaded", full, tenant=identity.tenant))
+            admit.connection.tell(NotAdmitted("overloaded", full, tenant=tenant))
             return
         if evicted is not None:
             self._end_session(evicted)
         if result is AttachResult.NEW and not self._start_session(session_id, identity):
             self._table.remove(session_id)
             self._places.free(admit.connection_id)
-            error = error_bodies.session_failed()
-            admit.connection.tell(
-                NotAdmitted("internal_error", error.message, tenant=identity.tenant)
-            )
+            failed = error_bodies.session_failed().message
+            admit.connection.tell(NotAdmitted("internal_error", failed, tenant=tenant))
             return
         if result is AttachResult.NEW and name is not None and can_be_guessed(name):
             self._table.protect(session_id, self._new_session_id())

@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
 
 import pytest
 
@@ -146,6 +148,19 @@ async def test_a_viewer_can_do_none_of_it(action: str, tmp_path: Path) -> None:
     assert not (tmp_path / "recordings").exists() or not list((tmp_path / "recordings").iterdir())
 
 
+def posted(url: str) -> int:
+    """The status of a chat over HTTP."""
+    body = b'{"model": "scripted-model", "messages": [{"role": "user", "content": "hello"}]}'
+    fields = {"Content-Type": "application/json", "Authorization": "Bearer token-of-desk-123456"}
+    address = f"http{url.removeprefix('ws')}/v1/chat/completions"
+    try:
+        with urlopen(Request(address, body, fields), timeout=10.0) as response:
+            status: int = response.status
+    except HTTPError as error:
+        status = error.code
+    return status
+
+
 async def test_probes_and_consoles_see_a_broker_drain(tmp_path: Path) -> None:
     gate = Gate()
     async with ScriptedUpstream(answer(gate, "done")) as upstream:
@@ -161,6 +176,7 @@ async def test_probes_and_consoles_see_a_broker_drain(tmp_path: Path) -> None:
                 draining = asyncio.create_task(broker.drain(30))
                 ready = await exai("health", "--ready", "--url", url)
                 asked = await exai("ask", "hello", "--url", url)
+                assert await asyncio.to_thread(posted, url) == 503
                 assert await rows(broker, "requests", "running")
                 ((health, *_),) = await rows(broker, "broker")
                 gate.open()
