@@ -15,11 +15,15 @@ from exai_actors.ids import RequestKey
 
 
 class ChatMessage(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """One turn of a conversation. ``images`` are http(s) or data URLs sent with the text."""
+    """One turn of a conversation. ``images`` are http(s) or data URLs sent with the text.
+
+    ``more`` is a JSON object of further members, such as ``tool_calls``.
+    """
 
     role: str
     content: str
     images: tuple[str, ...] = ()
+    more: bytes = b""
 
 
 class ChatCall(msgspec.Struct, frozen=True, gc=False):
@@ -91,6 +95,7 @@ class Completion(msgspec.Struct, frozen=True, gc=False):
     """A complete answer. ``reasoning`` is the model's separate reasoning, empty if there is none.
 
     ``finish_reason`` is as the service sent it (``stop``, ``length``, ``content_filter``, ...).
+    ``tool_calls`` is a JSON array of those that the model asks for, empty if there are none.
     """
 
     text: str
@@ -98,6 +103,7 @@ class Completion(msgspec.Struct, frozen=True, gc=False):
     finish_reason: str
     usage: Usage | None = None
     reasoning: str = ""
+    tool_calls: bytes = b""
 
 
 class IfBusy(StrEnum):
@@ -205,7 +211,8 @@ UpstreamResult = Completion | UpstreamFailure | Aborted
 class ToolResult(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """The answer of a tool: text blocks, and facts about their origin where known.
 
-    ``dropped_turns`` is the number of turns of the conversation that its next call will lack.
+    ``dropped_turns`` is the number of turns of the conversation that its next call will lack,
+    ``tool_calls`` that of a Completion.
     """
 
     outputs: tuple[str, ...]
@@ -216,6 +223,7 @@ class ToolResult(msgspec.Struct, frozen=True, gc=False, array_like=True):
     usage: Usage | None = None
     reasoning: str = ""
     dropped_turns: int = 0
+    tool_calls: bytes = b""
 
 
 OutcomeKind = Literal["completed", "failed", "refused", "expired", "cancelled"]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import orjson
 import pytest
 
 from exai_actors.actors.session.settings import SessionSettings
-from exai_actors.core.calls import FailureKind
+from exai_actors.core.calls import Completion, FailureKind, Usage
+from exai_actors.messages.provider import UpstreamEnded
 from exai_actors.testing.tree import ManualClient, ManualTree
 
 LARGE = "x" * 300_000
@@ -248,3 +250,20 @@ def test_an_unknown_argument_reaches_nobody() -> None:
         "VALIDATION_ERROR: unknown argument 'temperatur'; did you mean 'temperature'?"
     )
     assert tree.upstream.calls == []
+
+
+def test_the_tools_that_a_model_asks_for_come_whole_and_end_the_conversation() -> None:
+    tree = ManualTree()
+    client = tree.client()
+    tools = [{"type": "function", "function": {"name": "f"}}]
+    client.call("r", arguments={"tools": tools})
+    call = tree.upstream.calls[0]
+    assert b'"tools"' in call.call.parameters
+    asked = b'[{"id":"c","type":"function","function":{"name":"f","arguments":"{}"}}]'
+    call.ended = True
+    completion = Completion("", "moon", "tool_calls", Usage(1, 2), tool_calls=asked)
+    call.reply_to.tell(UpstreamEnded(call.permit, completion))
+    answer = client.received()[-1]
+    assert answer["metadata"]["tool_calls"] == orjson.loads(asked)
+    assert answer["metadata"]["finish_reason"] == "tool_calls"
+    assert "continuation_id" not in answer

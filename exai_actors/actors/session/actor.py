@@ -563,8 +563,9 @@ class SessionActor(LoopActor):
         if more is not None:
             system = more.system or system
         dropped: int | None = None
-        # A client that sends messages keeps its conversation itself.
-        if more is None or not more.messages:
+        # A client that sends messages keeps its conversation itself, as does one that calls tools:
+        # their results are messages.
+        if (more is None or not more.messages) and not completion.tool_calls:
             dropped = self._conversations.add(
                 active.conversation,
                 (
@@ -584,6 +585,7 @@ class SessionActor(LoopActor):
             usage=completion.usage,
             reasoning=completion.reasoning,
             dropped_turns=dropped or 0,
+            tool_calls=completion.tool_calls,
         )
         self._end(active, Outcome("completed", result), reply)
 

@@ -8,13 +8,17 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from exai_actors.core.calls import ChatMessage
 from exai_actors.core.tools.fields import (
     Field,
     FieldError,
     boolean,
     integer,
+    json_list,
     json_object,
+    json_object_or_text,
     number,
     text,
     text_or_texts,
@@ -23,7 +27,20 @@ from exai_actors.core.tools.fields import (
 IMAGE_BEGINNINGS = ("https://", "http://", "data:image/")
 _MAX_INTEGER = 2**53
 _MAX_MESSAGES = 10_000
-_ROLES = ("system", "developer", "user", "assistant")
+_ROLES = ("system", "developer", "user", "assistant", "tool")
+_MORE_OF_MESSAGE: dict[str, type] = {
+    "tool_calls": list,
+    "tool_call_id": str,
+    "name": str,
+    "reasoning_content": str,
+}
+"""Members that a message may have beside role and content; they are passed on."""
+_encode = msgspec.json.Encoder(order="deterministic").encode
+
+NOT_EXTRA = frozenset(
+    ("model", "messages", "prompt", "stream", "stream_options", "n", "best_of", "functions")
+)
+"""Members that ``extra_body`` cannot have: the broker makes them, or needs one answer."""
 
 FORWARDED: dict[str, Field] = {
     "top_p": number(0, 1, "Nucleus sampling: the share of the most probable tokens."),
@@ -39,32 +56,28 @@ FORWARDED: dict[str, Field] = {
     "thinking": json_object('Switches thinking, in the service\'s form: {"type": "disabled"}.'),
     "enable_thinking": boolean("Switches thinking, at services that name it so."),
     "user": text(1, 1000, "An end user's name, for the service."),
+    "tools": json_list("The tools that the model may call, in the form of chat completions."),
+    "tool_choice": json_object_or_text("Which of them it must call, such as auto or required."),
+    "parallel_tool_calls": boolean("Whether it may call several at once."),
 }
 """Arguments that become members of the request under the same name."""
 
 _ONE_ANSWER = "the broker returns one answer with its text"
-_NO_TOOL_CALLS = "the broker cannot return a model's tool calls yet"
+_OLD_TOOLS = "use tools instead"
 REFUSED: dict[str, str] = {
-    "tools": _NO_TOOL_CALLS,
-    "tool_choice": _NO_TOOL_CALLS,
-    "parallel_tool_calls": _NO_TOOL_CALLS,
-    "functions": _NO_TOOL_CALLS,
-    "function_call": _NO_TOOL_CALLS,
+    "functions": _OLD_TOOLS,
+    "function_call": _OLD_TOOLS,
     "n": _ONE_ANSWER,
     "best_of": _ONE_ANSWER,
     "logprobs": _ONE_ANSWER,
     "top_logprobs": _ONE_ANSWER,
     "modalities": _ONE_ANSWER,
     "audio": _ONE_ANSWER,
-    "extra_body": "name its members as arguments, if they are listed",
     "stream_options": "the broker asks for token counts itself",
 }
 """Members of chat completion requests that would change the answer, and why they cannot be used."""
 
 NEUTRAL: dict[str, tuple[Any, ...]] = {
-    "tools": ([],),
-    "tool_choice": ("auto", "none"),
-    "parallel_tool_calls": (True, False),
     "functions": ([],),
     "function_call": ("auto", "none"),
     "n": (1,),
@@ -72,7 +85,6 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     "logprobs": (False,),
     "top_logprobs": (0,),
     "modalities": (["text"],),
-    "extra_body": ({},),
     "stream_options": ({}, {"include_usage": True}, {"include_usage": False}),
     "store": (False,),
     "repetition_penalty": (1,),
@@ -125,7 +137,10 @@ class MoreArguments:
     def __len__(self) -> int:
         """Its size in characters."""
         held = len(self.system) + len(self.parameters)
-        return held + sum(len(each.content) + sum(map(len, each.images)) for each in self.messages)
+        return held + sum(
+            len(each.content) + len(each.more) + sum(map(len, each.images))
+            for each in self.messages
+        )
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, MoreArguments) and self._key() == other._key()
@@ -167,9 +182,20 @@ def messages(description: str) -> Field:
             "type": "object",
             "properties": {
                 "role": {"type": "string", "enum": list(_ROLES)},
-                "content": {"anyOf": [{"type": "string"}, parts]},
+                "content": {"anyOf": [{"type": "string"}, parts, {"type": "null"}]},
+                "tool_calls": {"type": "array", "items": {"type": "object"}},
+                "tool_call_id": {"type": "string"},
+                "name": {"type": "string"},
+                "reasoning_content": {"type": "string"},
             },
-            "required": ["role", "content"],
+            "required": ["role"],
+            "anyOf": [
+                {
+                    "required": ["content"],
+                    "properties": {"content": {"type": ["string", "array"]}},
+                },
+                {"required": ["tool_calls"], "properties": {"tool_calls": {"minItems": 1}}},
+            ],
             "additionalProperties": False,
         },
     }
@@ -199,9 +225,17 @@ def _message(where: str, value: Any) -> ChatMessage:
     role, content = value.get("role"), value.get("content")
     if role not in _ROLES:
         raise FieldError(f"{where}.role", f"must be one of {', '.join(_ROLES)}")
-    _refuse_others(where, value, ("role", "content"))
+    _refuse_others(where, value, ("role", "content", *_MORE_OF_MESSAGE))
+    more = {name: value[name] for name in _MORE_OF_MESSAGE if value.get(name) is not None}
+    for name, given in more.items():
+        kind = _MORE_OF_MESSAGE[name]
+        if not isinstance(given, kind):
+            raise FieldError(f"{where}.{name}", f"must be {kind.__name__}")
+    encoded = _encode(more) if more else b""
+    if content is None and more.get("tool_calls"):
+        content = ""
     if isinstance(content, str):
-        return ChatMessage(role, content)
+        return ChatMessage(role, content, (), encoded)
     where = f"{where}.content"
     if not isinstance(content, list) or not 1 <= len(content) <= 101:
         raise FieldError(where, "must be a string, or a list of a text and up to 100 images")
@@ -212,7 +246,7 @@ def _message(where: str, value: Any) -> ChatMessage:
         raise FieldError(f"{where}[0].type", "must be text")
     _refuse_others(f"{where}[0]", first, ("type", "text"))
     urls = tuple(_image(f"{where}[{index}]", each) for index, each in enumerate(images, 1))
-    return ChatMessage(role, first["text"], urls)
+    return ChatMessage(role, first["text"], urls, encoded)
 
 
 def _image(where: str, part: Any) -> str:

@@ -123,6 +123,18 @@ def text_or_texts(most: int, description: str) -> Field:
     return Field(schema, check)
 
 
+def json_list(description: str) -> Field:
+    """A list of JSON objects."""
+    schema = {"type": "array", "description": description, "items": {"type": "object"}}
+
+    def check(name: str, value: Any) -> list[dict[str, Any]]:
+        if not isinstance(value, list) or not all(isinstance(each, dict) for each in value):
+            raise _wrong_type(name, "list of objects", value)
+        return value
+
+    return Field(schema, check)
+
+
 def json_object_or_text(description: str) -> Field:
     """A JSON object, or a string with one, which is not looked into."""
     schema = {"description": description, "anyOf": [{"type": "object"}, {"type": "string"}]}

@@ -25,6 +25,7 @@ from exai_actors.core.tools.chat_arguments import (
     FORWARDED,
     IMAGE_BEGINNINGS,
     NEUTRAL,
+    NOT_EXTRA,
     REFUSED,
     SUGGESTIONS,
     MoreArguments,
@@ -157,6 +158,7 @@ _CHAT_FIELDS: dict[str, Field] = {
     ),
     "messages": messages("A conversation that you keep yourself; a prompt, if any, follows it."),
     **FORWARDED,
+    "extra_body": json_object("Further members of the service's request, which pass unchanged."),
     "files": empty_list(
         "put the text of the files into the prompt",
         "Must be empty: the broker reads no files for a client.",
@@ -269,21 +271,31 @@ def parse_call(tool: str, arguments: dict[str, Any]) -> ToolRequest | ErrorBody:
         if values.get(key) is None:
             return _invalid(key, "is required")
     if name == "chat":
-        return ChatRequest(
-            prompt=values.get("prompt", ""),
-            model=values.get("model"),
-            continuation_id=values.get("continuation_id") or None,
-            temperature=values.get("temperature"),
-            max_tokens=values.get("max_tokens"),
-            images=values.get("images", ()),
-            stream=values.get("stream", False),
-            timeout_s=values.get("timeout"),
-            more=_more(values),
-        )
+        return _chat_request(values)
     if name == "relay":
         return _relay_request(values)
     said = (values[key] for key in _ECHO_FIELDS if values.get(key))
     return LocalRequest(name, next(said, ""))
+
+
+def _chat_request(values: dict[str, Any]) -> ChatRequest | ErrorBody:
+    for member in values.get("extra_body") or ():
+        if member in NOT_EXTRA or member in _CHAT_FIELDS:
+            problem = f"must not have '{member[:_SHOWN_CHARACTERS]}'"
+            if member in _CHAT_FIELDS:
+                problem += ", which is an argument of its own"
+            return _invalid("extra_body", problem)
+    return ChatRequest(
+        prompt=values.get("prompt", ""),
+        model=values.get("model"),
+        continuation_id=values.get("continuation_id") or None,
+        temperature=values.get("temperature"),
+        max_tokens=values.get("max_tokens"),
+        images=values.get("images", ()),
+        stream=values.get("stream", False),
+        timeout_s=values.get("timeout"),
+        more=_more(values),
+    )
 
 
 def _relay_request(values: dict[str, Any]) -> RelayRequest | ErrorBody:
@@ -323,7 +335,8 @@ def _relay_request(values: dict[str, Any]) -> RelayRequest | ErrorBody:
 
 
 def _more(values: dict[str, Any]) -> MoreArguments | None:
-    forwarded = {key: value for key, value in values.items() if key in FORWARDED}
+    named = {key: value for key, value in values.items() if key in FORWARDED}
+    forwarded = {**(values.get("extra_body") or {}), **named}
     parameters = _canonical(forwarded) if forwarded else b""
     system, own_messages = values.get("system", ""), values.get("messages", ())
     if not (parameters or system or own_messages):

@@ -86,6 +86,7 @@ class _Facts(msgspec.Struct, gc=False, omit_defaults=True):
     finish_reason: str | None = None
     usage: _Usage | None = None
     reasoning: str = ""
+    tool_calls: msgspec.Raw | None = None
 
 
 def _facts(answer: ToolResult, continuation_id: str | None = None, dropped_turns: int = 0) -> bytes:
@@ -111,6 +112,7 @@ def _facts(answer: ToolResult, continuation_id: str | None = None, dropped_turns
             answer.finish_reason,
             tokens,
             answer.reasoning,
+            msgspec.Raw(answer.tool_calls) if answer.tool_calls else None,
         )
     )
     return b"" if facts == b"{}" else facts

@@ -39,6 +39,7 @@ from exai_actors.wire.openai.fields import (
 from exai_actors.wire.openai.redaction import NO_SECRET, Redactor
 from exai_actors.wire.openai.request_form import USUAL_FORM, RequestForm
 from exai_actors.wire.openai.server_sent_events import BOM
+from exai_actors.wire.openai.tool_calls import ToolCalls
 
 _EVENT_START = re.compile(rb"\s*(?::|(?:data|event|id|retry)\s*:)")
 
@@ -121,6 +122,8 @@ def parse_any_completion(
             return finish_failure(reason, redactor)
         text = repair_surrogates(content_text(message.get("content")) or refusal_text(message))
         reasoning = repair_surrogates(reasoning_text(message))
+        calls = ToolCalls()
+        calls.take_whole(message.get("tool_calls"))
         counts = UsageReader()
         counts.read(parsed.get("usage"))
         counts.read(choice.get("usage"), replace=False)
@@ -128,8 +131,9 @@ def parse_any_completion(
             text=text,
             model=parse_name(parsed.get("model")) or model,
             finish_reason=reason or "stop",
-            usage=counts.usage(has_text=bool(text or reasoning)),
+            usage=counts.usage(has_text=bool(text or reasoning or calls)),
             reasoning=reasoning,
+            tool_calls=calls.encoded(),
         )
     except Malformed as error:
         return UpstreamFailure(FailureKind.MALFORMED, f"answered with {error}")
@@ -168,8 +172,14 @@ def _ids_of(models: list[Any], member: str) -> tuple[str, ...]:
 
 
 def _encode_message(message: ChatMessage) -> dict[str, Any]:
-    if not message.images:
+    if not (message.images or message.more):
         return {"role": message.role, "content": message.content}
-    parts: list[dict[str, Any]] = [{"type": "text", "text": message.content}]
-    parts += [{"type": "image_url", "image_url": {"url": url}} for url in message.images]
-    return {"role": message.role, "content": parts}
+    content: Any = message.content
+    if message.images:
+        content = [{"type": "text", "text": message.content}]
+        content += [{"type": "image_url", "image_url": {"url": url}} for url in message.images]
+    elif not content and message.role == "assistant":
+        # It has tool calls instead.
+        content = None
+    more: dict[str, Any] = orjson.loads(message.more or b"{}")
+    return {"role": message.role, "content": content, **more}

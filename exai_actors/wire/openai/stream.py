@@ -37,6 +37,7 @@ from exai_actors.wire.openai.fields import (
 )
 from exai_actors.wire.openai.redaction import NO_SECRET, Redactor
 from exai_actors.wire.openai.server_sent_events import EventTooLarge, ServerSentEvent, SseParser
+from exai_actors.wire.openai.tool_calls import ToolCalls
 
 # Some services send the whole answer as one event, in which escapes may double its size.
 EVENT_OVERHEAD_BYTES = 1 << 20
@@ -91,6 +92,7 @@ class StreamReader:
         self._events = SseParser(2 * max_answer_bytes + EVENT_OVERHEAD_BYTES)
         self._pieces: list[str] = []
         self._reasoning: list[str] = []
+        self._tool_calls = ToolCalls()
         self._size = self._characters = self._reasoning_characters = 0
         self._high_surrogate = ""
         self._finish_reason = ""
@@ -114,7 +116,7 @@ class StreamReader:
     @property
     def has_begun(self) -> bool:
         """Whether a piece of the answer or of its reasoning has been read."""
-        return bool(self._pieces or self._reasoning)
+        return bool(self._pieces or self._reasoning or self._tool_calls)
 
     @property
     def failure(self) -> UpstreamFailure | None:
@@ -210,7 +212,7 @@ class StreamReader:
             )
         if self._possible_error is not None and not self._finish_reason:
             return self._classify(self._possible_error)
-        if not (self._finish_reason or self._pieces or self._reasoning):
+        if not (self._finish_reason or self.has_begun):
             excerpt = self._redactor.redact_excerpt(self._event_without_choices)
             found = f"; it sent {excerpt}" if excerpt else ""
             return UpstreamFailure(
@@ -222,8 +224,9 @@ class StreamReader:
             text="".join(self._pieces),
             model=self._model,
             finish_reason=self._finish_reason or "stop",
-            usage=self._usage.usage(has_text=bool(self._pieces or self._reasoning)),
+            usage=self._usage.usage(has_text=self.has_begun),
             reasoning=repair_surrogates("".join(self._reasoning)),
+            tool_calls=self._tool_calls.encoded(),
         )
 
     def _read(self, event: ServerSentEvent) -> None:
@@ -359,10 +362,14 @@ class StreamReader:
             self._add_piece(text)
         if reasoning := reasoning_text(delta):
             self._add_reasoning(reasoning)
+        if calls := delta.get("tool_calls"):
+            self._count_characters(self._tool_calls.add_parts(calls))
 
     def _read_message(self, message: dict[str, Any], *, is_last: bool) -> None:
         """Read a message without a delta: the whole answer so far, or the next part of it."""
         text = _text_of(message)
+        if calls := message.get("tool_calls"):
+            self._count_characters(self._tool_calls.take_whole(calls))
         if not text or not self._pieces:
             self._add_part(message, text)
         elif self._messages_are_whole is False:
@@ -439,6 +446,11 @@ class StreamReader:
 
     def _count(self, text: str) -> None:
         self._size += len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
+        if self._size > self._max_bytes:
+            self._fail_too_large()
+
+    def _count_characters(self, count: int) -> None:
+        self._size += count
         if self._size > self._max_bytes:
             self._fail_too_large()
 

@@ -167,7 +167,8 @@ def test_a_value_that_leaves_the_answer_as_it_is_is_accepted(name: str, value: o
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("n", 2), ("tools", [{}]), ("logprobs", True), ("store", True), ("n", [1])]
+    ("name", "value"),
+    [("n", 2), ("functions", [{}]), ("logprobs", True), ("store", True), ("n", [1])],
 )
 def test_any_other_value_is_refused(name: str, value: object) -> None:
     assert f"argument '{name}'" in refusal("chat", {"prompt": "hello", name: value}).message
@@ -228,6 +229,9 @@ FORWARDED_VALUES = {
     "thinking": {"type": "disabled"},
     "enable_thinking": False,
     "user": "ada",
+    "tools": [{"type": "function", "function": {"name": "f"}}],
+    "tool_choice": {"type": "function", "function": {"name": "f"}},
+    "parallel_tool_calls": False,
 }
 
 
@@ -308,7 +312,7 @@ def test_a_system_prompt_of_the_call_takes_the_place_of_the_configured_one() -> 
         ("hello", "messages"),
         ([], "messages"),
         (["hello"], "messages[0]"),
-        ([USER, {"role": "tool", "content": "x"}], "messages[1].role"),
+        ([USER, {"role": "function", "content": "x"}], "messages[1].role"),
         ([{"role": "user"}], "messages[0].content"),
         ([{"role": "user", "content": None}], "messages[0].content"),
         ([{"role": "user", "content": []}], "messages[0].content"),
@@ -341,8 +345,10 @@ def test_a_system_prompt_of_the_call_takes_the_place_of_the_configured_one() -> 
             ],
             "messages[0].content[1].image_url.detail",
         ),
-        ([USER | {"name": "ada"}], "messages[0].name"),
-        ([{"role": "assistant", "content": "x", "tool_calls": []}], "messages[0].tool_calls"),
+        ([USER | {"name": 7}], "messages[0].name"),
+        ([USER | {"audio": {}}], "messages[0].audio"),
+        ([{"role": "assistant", "content": "x", "tool_calls": {}}], "messages[0].tool_calls"),
+        ([{"role": "assistant", "content": None, "tool_calls": []}], "messages[0].content"),
     ],
 )
 def test_what_messages_cannot_carry_is_refused_where_it_is(messages: Any, field: str) -> None:
@@ -471,3 +477,28 @@ def test_a_call_is_a_request_or_an_error_that_can_be_sent(
         case request:
             # A repeat is distinguished from another call by this hash.
             assert hash(request) == hash(parse_call(tool, arguments))
+
+
+def test_a_conversation_with_tools_passes_unchanged() -> None:
+    call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    messages = [
+        {"role": "user", "content": "x", "name": "ada"},
+        {"role": "user", "content": [{"type": "text", "text": "y"}, IMAGE], "name": "ada"},
+        {"role": "assistant", "content": None, "tool_calls": [call], "reasoning_content": "r"},
+        {"role": "tool", "content": "", "tool_call_id": "c"},
+    ]
+    assert upstream({"messages": messages})["messages"] == messages
+
+
+def test_further_members_of_a_request_pass() -> None:
+    extra = {"vendor_option": {"deep": [1.5]}, "safety": "off"}
+    body = upstream({"prompt": "x", "top_p": 0.5, "extra_body": extra})
+    assert {**extra, "top_p": 0.5}.items() <= body.items()
+    assert parse_call("chat", {"prompt": "x", "extra_body": {}}) == ChatRequest(prompt="x")
+
+
+@pytest.mark.parametrize("member", ["model", "messages", "stream", "n", "top_p", "timeout"])
+def test_members_that_the_broker_makes_cannot_be_extra(member: str) -> None:
+    body = refusal("chat", {"prompt": "x", "extra_body": {member: 1}})
+    assert (body.details or {})["field"] == "extra_body"
+    assert member in body.message
