@@ -5,6 +5,9 @@ from __future__ import annotations
 import secrets
 import uuid
 from collections.abc import Callable
+from typing import Any
+
+import msgspec
 
 from exai_actors.edges.mcp.exchange import HttpOut
 from exai_actors.edges.websocket.server import OpenConnection
@@ -20,10 +23,21 @@ from exai_actors.wire.mcp.broker_tools import (
 )
 from exai_actors.wire.mcp.http import refuse
 from exai_actors.wire.mcp.link import BrokerLink
-from exai_actors.wire.mcp.messages import Message
-from exai_actors.wire.mcp.server import McpServer
+from exai_actors.wire.mcp.messages import Message, Response
+from exai_actors.wire.mcp.server import Handler, McpServer
 
 _GONE = "this broker is shutting down, or has ended the connection of this client; try again"
+
+
+class Offer(msgspec.Struct, frozen=True):
+    """The methods that clients get: those of the broker's tools, and those in ``handlers``."""
+
+    handlers: dict[str, Handler]
+    capabilities: dict[str, Any]
+    on_response: Callable[[Response], None] = lambda _: None
+
+
+OWN_OFFER = Offer({}, CAPABILITIES)
 
 
 class McpClient:
@@ -42,6 +56,7 @@ class McpClient:
         on_end: Callable[[], object],
         *,
         names_requests: bool,
+        offer: Offer,
     ) -> None:
         self.token = token
         self.used_at = clock.now()
@@ -57,10 +72,11 @@ class McpClient:
             link, new_id=lambda: secrets.token_urlsafe(18), now=clock.now, wall=clock.wall
         )
         self._server = McpServer(
-            self._tools.handlers,
-            CAPABILITIES,
+            {**self._tools.handlers, **offer.handlers},
+            offer.capabilities,
             instructions=INSTRUCTIONS,
             names_requests=names_requests,
+            on_response=offer.on_response,
         )
         link.on_ready = self._admitted
         link.on_refused = self._refused

@@ -10,7 +10,7 @@ from functools import partial
 from exai_actors.edges.http_server.connection import Exchange
 from exai_actors.edges.http_server.request import Refusal, RequestHead
 from exai_actors.edges.http_server.server import Handler, PageRequest, Response
-from exai_actors.edges.mcp.client import McpClient
+from exai_actors.edges.mcp.client import OWN_OFFER, McpClient, Offer
 from exai_actors.edges.mcp.exchange import JSON, HttpOut
 from exai_actors.edges.mcp.settings import McpSettings
 from exai_actors.edges.websocket.server import OpenConnection
@@ -51,7 +51,9 @@ class McpEndpoint:
         clock: Clock,
         call_later: CallLater,
         settings: McpSettings = _DEFAULTS,
+        offer: Offer = OWN_OFFER,
     ) -> None:
+        self._offer = offer
         self._open_connection = open_connection
         self._call_later = call_later
         self._clock = clock
@@ -192,6 +194,7 @@ class McpEndpoint:
             self._clock,
             partial(self._clients.pop, key, None),
             names_requests=names_requests,
+            offer=self._offer,
         )
         if self._timer is None:
             self._start_timer()

@@ -98,12 +98,17 @@ def check_stateless(message: Message, field: Field) -> HttpError | None:
 
 
 def _wrong_field(method: str, params: dict[str, Any], field: Field) -> str:
-    if field("Mcp-Method") != method:
+    if _value(field, "Mcp-Method") != method:
         return "Mcp-Method must be the method of the message"
     name = params.get(_NAMED.get(method, ""))
-    if type(name) is str and field("Mcp-Name") != name:
+    if type(name) is str and _value(field, "Mcp-Name") != name:
         return f"Mcp-Name must be params.{_NAMED[method]}"
     return ""
+
+
+def _value(field: Field, name: str) -> str:
+    """The value without the blanks around it, which the parser leaves at its end."""
+    return (field(name) or "").strip(" \t")
 
 
 def refuse(status: int, problem: str) -> HttpError:

@@ -90,6 +90,8 @@ def test_a_head_that_agrees_with_the_body_passes() -> None:
     assert http.check_stateless(request(), fields(**GOOD)) is None
     listed = fields(**GOOD | {"mcp_method": "tools/list"})
     assert http.check_stateless(request("tools/list"), listed) is None
+    blank = fields(**GOOD | {"mcp_name": " chat \t", "mcp_method": "tools/call "})
+    assert http.check_stateless(request(), blank) is None
     note = messages.Notification("notifications/cancelled", {})
     assert http.check_stateless(note, fields(**GOOD)) is None
 
