@@ -64,6 +64,18 @@ def test_a_piece_does_not_wait_for_the_end_of_its_turn() -> None:
     assert stream.outbox.sent_now == 1
 
 
+def test_pieces_of_several_streams_wait_for_the_one_write_of_their_turn() -> None:
+    stream = Stream()
+    other = RequestKey("b")
+    stream.calls.add(other, stream.pending.call)
+    stream.writer.write("one")
+    assert stream.outbox.sent_now == 0
+    stream.calls.finish(other, Outcome("completed", ToolResult(("other",))))
+    stream.writer.write("two")
+    assert stream.outbox.sent_now == 1
+    assert stream.chunks() == [(0, "one"), (1, "two")]
+
+
 def test_a_pause_is_asked_for_once_and_ends_once() -> None:
     stream = Stream()
     stream.outbox.is_above_high_mark = True

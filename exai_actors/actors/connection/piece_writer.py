@@ -15,15 +15,19 @@ if TYPE_CHECKING:
 
 
 class Outlet:
-    """What the writers of one connection share. ``session`` is the one it belongs to now."""
+    """What the writers of one connection share. ``session`` is the one it belongs to now.
 
-    __slots__ = ("clock", "connection_id", "outbox", "session")
+    ``streams`` is the number of its open writers.
+    """
+
+    __slots__ = ("clock", "connection_id", "outbox", "session", "streams")
 
     def __init__(self, connection_id: ConnectionId, outbox: Outbox, clock: Clock) -> None:
         self.connection_id = connection_id
         self.outbox = outbox
         self.clock = clock
         self.session: Recipient[SessionRequest] | None = None
+        self.streams = 0
 
 
 class PieceWriter:
@@ -38,6 +42,7 @@ class PieceWriter:
 
     def __init__(self, outlet: Outlet, request: RequestKey, frame: PieceFrame) -> None:
         self._outlet: Outlet | None = outlet
+        outlet.streams += 1
         self._request = request
         self._frame = frame
         self._held: list[str] = []
@@ -54,7 +59,12 @@ class PieceWriter:
         else:
             sequence = self.sent
             self.sent = sequence + 1
-            outlet.outbox.send_now(self._frame(sequence, text, outlet.clock.wall()))
+            frame = self._frame(sequence, text, outlet.clock.wall())
+            if outlet.streams == 1:
+                outlet.outbox.send_now(frame)
+            else:
+                # Pieces of others may come in this turn; one write takes less than several.
+                outlet.outbox.send(frame)
 
     def release(self) -> None:
         """Send the text that was held back; the outbox has room again."""
@@ -73,7 +83,9 @@ class PieceWriter:
 
     def close(self) -> None:
         """Take no more pieces, and drop those that are held back."""
-        self._outlet = None
+        if self._outlet is not None:
+            self._outlet.streams -= 1
+            self._outlet = None
         self._held.clear()
 
     def _hold(self, outlet: Outlet, text: str) -> None:
