@@ -56,6 +56,10 @@ class ManualCall:
         return self._call
 
     @property
+    def is_relayed(self) -> bool:
+        return isinstance(self._call, RelayCall)
+
+    @property
     def relayed(self) -> RelayCall:
         """The relayed call. AssertionError if it is a chat call."""
         assert isinstance(self._call, RelayCall)
