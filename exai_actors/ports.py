@@ -40,8 +40,11 @@ class Outbox(Protocol):
     """The frames of one connection that are not written yet.
 
     The connection's actor gets OutboxHigh and OutboxLow when its size passes a mark, and
-    SocketClosed when the socket is closed.
+    SocketClosed when the socket is closed. ``held_back`` is the size of what its actor holds back
+    meanwhile, which counts in the memory of the connection.
     """
+
+    held_back: int
 
     @property
     def is_above_high_mark(self) -> bool:

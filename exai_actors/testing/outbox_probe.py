@@ -18,6 +18,7 @@ class OutboxProbe:
         self.frames: list[dict[str, Any]] = []
         self.is_admitted = False
         self.is_above_high_mark = False
+        self.held_back = 0
         self.closed: tuple[int, str] | None = None
         self.aborts = 0
         self.taken = 0

@@ -91,6 +91,20 @@ def test_a_pause_is_asked_for_once_and_ends_once() -> None:
     assert stream.chunks() == [(0, "123456789012")]
 
 
+def test_what_is_held_back_counts_until_it_is_sent_or_dropped() -> None:
+    stream = Stream()
+    stream.outbox.is_above_high_mark = True
+    stream.writer.write("12345")
+    stream.writer.write("67")
+    assert stream.outbox.held_back == 7
+    stream.calls.release()
+    assert stream.outbox.held_back == 0
+    stream.writer.write("12345")
+    stream.calls.close()
+    stream.calls.close()
+    assert stream.outbox.held_back == 0
+
+
 def test_without_a_session_there_is_nothing_to_ask() -> None:
     stream = Stream()
     stream.calls.outlet.session = None

@@ -72,8 +72,7 @@ class PieceWriter:
         if outlet is None or not self._held:
             return
         text = "".join(self._held)
-        self._held.clear()
-        self._held_chars = 0
+        self._forget(outlet)
         outlet.outbox.send(self._frame(self.sent, text, outlet.clock.wall()))
         self.sent += 1
         if self._is_full:
@@ -84,14 +83,20 @@ class PieceWriter:
     def close(self) -> None:
         """Take no more pieces, and drop those that are held back."""
         if self._outlet is not None:
+            self._forget(self._outlet)
             self._outlet.streams -= 1
             self._outlet = None
-        self._held.clear()
 
     def _hold(self, outlet: Outlet, text: str) -> None:
         self._held.append(text)
         self._held_chars += len(text)
+        outlet.outbox.held_back += len(text)
         if self._held_chars > HELD_BACK_CHARS and not self._is_full:
             self._is_full = True
             if outlet.session is not None:
                 outlet.session.tell(ReaderFull(self._request, outlet.connection_id))
+
+    def _forget(self, outlet: Outlet) -> None:
+        outlet.outbox.held_back -= self._held_chars
+        self._held_chars = 0
+        self._held.clear()

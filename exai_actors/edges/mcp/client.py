@@ -192,6 +192,7 @@ class _Outbox:
 
     def __init__(self, client: McpClient) -> None:
         self._client = client
+        self.held_back = 0
 
     @property
     def is_above_high_mark(self) -> bool:

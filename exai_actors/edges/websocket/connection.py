@@ -253,8 +253,9 @@ class WebSocketConnection(asyncio.BufferedProtocol):
     # Called by the memory guard.
 
     def held_bytes(self) -> int:
-        """The size of unread answers and unfinished messages."""
+        """The size of unread answers, also those held back, and of unfinished messages."""
         held = self._transport.get_write_buffer_size() + len(self._unread)
+        held += self._outbox.held_back
         if self._library is not None:
             held += self._library.unfinished_bytes()
         return held if self._inbound is None else held + self._inbound.waiting_bytes()

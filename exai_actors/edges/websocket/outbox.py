@@ -104,6 +104,7 @@ class SocketOutbox:
         "_socket",
         "_transport",
         "_written_above_mark",
+        "held_back",
         "is_above_high_mark",
         "is_open",
     )
@@ -121,6 +122,7 @@ class SocketOutbox:
         self._limit_bytes = limit_bytes
         self._pending: list[bytes] = []
         self._written_above_mark = 0
+        self.held_back = 0
         self.is_open = True
         self.is_above_high_mark = False
 

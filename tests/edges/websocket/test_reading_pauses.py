@@ -195,6 +195,9 @@ async def test_a_socket_holds_its_unread_answers_and_unfinished_messages() -> No
     unread(socket, 3000)
     answers = socket.connection.held_bytes()
     assert answers >= 3000
+    socket.connection.outbox.held_back = 500
+    assert socket.connection.held_bytes() == answers + 500
+    socket.connection.outbox.held_back = 0
     socket.receive(text("hello") + client_frame(1, b"x" * 1000, fin=False))
     assert socket.connection.held_bytes() == answers + 1000
     socket.receive(client_frame(0, b"x" * 9000)[:5000])
