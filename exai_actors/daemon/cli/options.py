@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import math
 import os
@@ -135,6 +134,9 @@ def json_option(command: Callable[P, R]) -> Callable[P, R]:
 
 def run(work: Coroutine[Any, Any, R]) -> R:
     """Run the work. Ctrl-C cancels it, waits for its cleanup and raises KeyboardInterrupt."""
+    # Slower to import than all that `exai mcp` needs for its first answer.
+    import asyncio
+
     return asyncio.run(work)
 
 

@@ -1,10 +1,11 @@
-"""The bridge between a host and the broker, over one WebSocket at a time."""
+"""The bridge between a host and the broker, over one WebSocket at a time.
+
+Whatever only a connection needs is imported with it, so that the first answers are quick.
+"""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import secrets
 import time
 import uuid
 from collections.abc import Callable
@@ -21,6 +22,8 @@ from exai_actors.wire.mcp.link import BrokerLink
 from exai_actors.wire.mcp.server import McpServer
 
 if TYPE_CHECKING:
+    import asyncio
+
     from websockets.asyncio.client import ClientConnection
 
 FIRST_GRACE_S = 3.0
@@ -77,9 +80,7 @@ class Bridge:
         link = self._link = BrokerLink(self, str(uuid.uuid4()), token)
         link.on_ready = self._ready
         link.on_refused = self._refused
-        self._tools = BrokerTools(
-            link, new_id=lambda: secrets.token_urlsafe(9), now=now, wall=time.time
-        )
+        self._tools = BrokerTools(link, new_id=lambda: uuid.uuid4().hex, now=now, wall=time.time)
         self._server = McpServer(self._tools.handlers, CAPABILITIES, instructions=INSTRUCTIONS)
 
     @property
@@ -107,6 +108,8 @@ class Bridge:
 
     async def run(self) -> None:
         """Keep a connection to the broker until this is cancelled."""
+        import asyncio
+
         self._has_work = asyncio.Event()
         backoff_s = _FIRST_BACKOFF_S
         while True:
@@ -146,6 +149,8 @@ class Bridge:
 
     async def _connect(self) -> None:
         """Be connected; raises or returns when that has ended."""
+        import asyncio
+
         from websockets.asyncio.client import connect
 
         from exai_actors.client.connecting import proxy_for

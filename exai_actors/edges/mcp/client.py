@@ -86,7 +86,7 @@ class McpClient:
     @property
     def is_idle(self) -> bool:
         """Whether it has no request, task or stream."""
-        return not (self._outs or self._tools.is_busy or self.stream)
+        return not (self._waiting or self._outs or self._tools.is_busy or self.stream)
 
     def receive(self, message: Message, out: HttpOut) -> None:
         self.used_at = self._clock.now()
@@ -118,6 +118,7 @@ class McpClient:
             self._has_ended = True
             self._server.cancel_all()
             self._tools.tasks.cancel_all()
+            self._refuse_waiting(503, _GONE)
             self._close_stream()
             self._connection.tell(SocketClosed(1000, "the MCP session ended"))
             self._on_end()

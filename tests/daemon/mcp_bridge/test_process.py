@@ -109,3 +109,22 @@ async def test_a_message_that_is_too_long_is_refused_and_the_next_answered() -> 
     assert "too long" in refused["error"]["message"]
     assert (await ask(process, line("ping", id_=2)))["id"] == 2
     await ended(process, b"")
+
+
+async def test_the_first_answer_waits_for_no_import_that_a_connection_needs() -> None:
+    program = (
+        "import sys\n"
+        "from exai_actors.daemon.mcp_bridge import bridge, run\n"
+        "import exai_actors.daemon.cli.mcp\n"
+        "received = bridge.Bridge.received\n"
+        "def noted(self, line):\n"
+        "    received(self, line)\n"
+        "    print([each for each in ('asyncio', 'websockets', 'orjson') if each in sys.modules])\n"
+        "bridge.Bridge.received = noted\n"
+        f"run.run({NO_BROKER!r}, None)\n"
+    )
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", program, stdin=PIPE, stdout=PIPE, stderr=PIPE
+    )
+    result = await ended(process, line("initialize"))
+    assert result.err.startswith("[]\n"), result.err
