@@ -36,7 +36,7 @@ class _Flow:
 
     def __init__(self, flow: Flow, expected: int, usual_cost: float) -> None:
         self.flow = flow
-        self.start = flow.tag.start
+        self.start = flow.start
         self.expected = expected
         self.real: list[QueuedRequest] | None = None
         self.newcomers = 0
@@ -77,13 +77,11 @@ class _Tenant:
     )
 
     def __init__(self, tenant: Tenant, usual_cost: float) -> None:
-        self.start = tenant.tag.start
+        self.start = tenant.start
         self.inverse_weight = tenant.inverse_weight
         self.virtual_time = tenant.sessions.virtual_time
         self._expected = {flow: len(flow.waiting) for flow in tenant.flows.values() if flow.waiting}
-        self.flows = [
-            (flow.tag.start, flow.tag.stamp - _BEFORE_ALL, flow) for flow in self._expected
-        ]
+        self.flows = [(flow.start, flow.stamp - _BEFORE_ALL, flow) for flow in self._expected]
         heapq.heapify(self.flows)
         self._usual_cost = usual_cost
         self._records: dict[Flow, _Flow] = {}
@@ -158,7 +156,7 @@ def _line_up(
                 first = now + (number * GOLDEN % 1.0) / flow.rate
                 newcomers.append((first, next(stamps), 1 / flow.rate, flow, mine))
         if mine.flows:
-            tenants.append((mine.start, tenant.tag.stamp - _BEFORE_ALL, mine))
+            tenants.append((mine.start, tenant.stamp - _BEFORE_ALL, mine))
     heapq.heapify(tenants)
     heapq.heapify(newcomers)
     return tenants, newcomers

@@ -171,8 +171,8 @@ class FairQueue(Generic[T]):
         """Charge a call that was granted without waiting."""
         flow.arrived += 1
         tenant = flow.tenant
-        tenant.sessions.charge(flow.tag, cost * flow.inverse_weight)
-        self._waiting.charge(tenant.tag, cost * tenant.inverse_weight)
+        tenant.sessions.charge(flow, cost * flow.inverse_weight)
+        self._waiting.charge(tenant, cost * tenant.inverse_weight)
 
     def settle(self, flow: Flow, estimated: float, actual: float, inverse_weight: float) -> None:
         """Correct the charge of an ended call from its estimate to its actual cost.
@@ -181,8 +181,8 @@ class FairQueue(Generic[T]):
         """
         tenant, difference = flow.tenant, actual - estimated
         own = flow.inverse_weight
-        tenant.sessions.settle(flow.tag, estimated * own, difference * own)
-        self._waiting.settle(tenant.tag, estimated * inverse_weight, difference * inverse_weight)
+        tenant.sessions.settle(flow, estimated * own, difference * own)
+        self._waiting.settle(tenant, estimated * inverse_weight, difference * inverse_weight)
 
     def transfer(self, former: Flow, flow: Flow, cost: float, inverse_weight: float) -> None:
         """Charge a call in flight to another flow than the one it was granted to."""
@@ -190,9 +190,9 @@ class FairQueue(Generic[T]):
         self.charge(flow, cost)
         tenant = flow.tenant
         if flow.waiting:
-            tenant.sessions.reorder(flow.tag)
+            tenant.sessions.reorder(flow)
         if tenant.queued:
-            self._waiting.reorder(tenant.tag)
+            self._waiting.reorder(tenant)
 
     def put(
         self,
@@ -319,25 +319,25 @@ class FairQueue(Generic[T]):
         flow = queued.flow
         tenant = flow.tenant
         if self._first_ones:
-            tenant.sessions.raise_to_virtual_time(flow.tag)
-            self._waiting.raise_to_virtual_time(tenant.tag)
+            tenant.sessions.raise_to_virtual_time(flow)
+            self._waiting.raise_to_virtual_time(tenant)
         elif queued is self._first():
             self._grants_since_guard += 1
-            tenant.sessions.advance(flow.tag)
-            self._waiting.advance(tenant.tag)
+            tenant.sessions.advance(flow)
+            self._waiting.advance(tenant)
         else:
             # A session served before its turn has a start tag far ahead of the virtual time, and
             # no newcomer should have to start there.
             self._grants_since_guard = 0
-        tenant.sessions.serve(flow.tag, queued.cost * flow.inverse_weight)
-        self._waiting.serve(tenant.tag, queued.cost * tenant.inverse_weight)
+        tenant.sessions.serve(flow, queued.cost * flow.inverse_weight)
+        self._waiting.serve(tenant, queued.cost * tenant.inverse_weight)
         self._remove(queued)
         if flow.waiting:
-            tenant.sessions.reorder(flow.tag)
+            tenant.sessions.reorder(flow)
             del self._last_grant[flow]
             self._last_grant[flow] = now
         if tenant.queued:
-            self._waiting.reorder(tenant.tag)
+            self._waiting.reorder(tenant)
         value: T = queued.value
         return value
 
@@ -359,11 +359,10 @@ class FairQueue(Generic[T]):
         tenants = []
         for tenant in self._waiting.waiting():
             flows: list[tuple[float, int, Flow, list[QueuedRequest]]] = [
-                (flow.tag.start, flow.tag.stamp, flow, _UNSEEN)
-                for flow in tenant.sessions.waiting()
+                (flow.start, flow.stamp, flow, _UNSEEN) for flow in tenant.sessions.waiting()
             ]
             heapq.heapify(flows)
-            tenants.append((tenant.tag.start, tenant.tag.stamp, tenant.inverse_weight, flows))
+            tenants.append((tenant.start, tenant.stamp, tenant.inverse_weight, flows))
         heapq.heapify(tenants)
         # After a grant, an owner comes behind all others with the same start tag, as in reorder().
         stamps = count(_LAST_STAMP)
@@ -400,25 +399,25 @@ class FairQueue(Generic[T]):
         their requests, and of many sessions over a sample.
         """
         own_tenant = flow.tenant
-        start = max(flow.tag.start, own_tenant.sessions.virtual_time)
+        start = max(flow.start, own_tenant.sessions.virtual_time)
         start += flow.queued_cost * flow.inverse_weight
         ahead = len(flow.waiting)
         ahead_cost = flow.queued_cost
         others = own_tenant.sessions.waiting()
         each_for = len(others) // SAMPLED_SESSIONS + 1
         for other in others[::each_for]:
-            if other is not flow and other.tag.start <= start:
+            if other is not flow and other.start <= start:
                 mean = other.queued_cost / len(other.waiting)
-                turns = (start - other.tag.start) / (mean * other.inverse_weight)
+                turns = (start - other.start) / (mean * other.inverse_weight)
                 served = min(len(other.waiting), int(turns) + 1) * each_for
                 ahead += served
                 ahead_cost += served * mean
-        start = max(own_tenant.tag.start, self._waiting.virtual_time)
+        start = max(own_tenant.start, self._waiting.virtual_time)
         start += ahead_cost * own_tenant.inverse_weight
         for tenant in self._waiting.waiting():
-            if tenant is not own_tenant and tenant.tag.start <= start:
+            if tenant is not own_tenant and tenant.start <= start:
                 mean = tenant.queued_cost / tenant.queued * tenant.inverse_weight
-                ahead += min(tenant.queued, int((start - tenant.tag.start) / mean) + 1)
+                ahead += min(tenant.queued, int((start - tenant.start) / mean) + 1)
         return min(ahead + len(self._first_ones), len(self.queued))
 
     @property
@@ -525,11 +524,11 @@ class FairQueue(Generic[T]):
         flow = queued.flow
         tenant = flow.tenant
         if not tenant.queued:
-            self._waiting.enter(tenant.tag)
+            self._waiting.enter(tenant)
         tenant.queued += 1
         tenant.queued_cost += queued.cost
         if not flow.waiting:
-            tenant.sessions.enter(flow.tag)
+            tenant.sessions.enter(flow)
             self._last_grant[flow] = now
 
     def _leave(self, queued: QueuedRequest) -> None:
@@ -539,8 +538,8 @@ class FairQueue(Generic[T]):
         tenant.queued -= 1
         tenant.queued_cost -= queued.cost
         if not flow.waiting:
-            tenant.sessions.leave(flow.tag)
+            tenant.sessions.leave(flow)
             del self._last_grant[flow]
         if not tenant.queued:
             tenant.queued_cost = 0.0
-            self._waiting.leave(tenant.tag)
+            self._waiting.leave(tenant)

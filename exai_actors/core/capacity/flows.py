@@ -23,7 +23,7 @@ class QueuedRequest:
         self.order: tuple[int, int] = (0, 0)
 
 
-class Tenant:
+class Tenant(VirtualTag):
     """A tenant and the clock of its sessions.
 
     ``inverse_weight`` is 1 / weight; ``queued`` and ``queued_cost`` cover all waiting requests of
@@ -38,13 +38,12 @@ class Tenant:
         "queued",
         "queued_cost",
         "sessions",
-        "tag",
     )
 
     def __init__(self, name: TenantName, weight: float) -> None:
+        super().__init__()
         self.name = name
         self.inverse_weight = 1 / weight
-        self.tag = VirtualTag(self)
         self.flows: dict[SessionId, Flow] = {}
         self.sessions: StartTimeClock[Flow] = StartTimeClock()
         self.queued = 0
@@ -56,7 +55,7 @@ class Tenant:
         return max(self.flows.values(), key=lambda flow: len(flow.waiting) + flow.aside)
 
 
-class Flow:
+class Flow(VirtualTag):
     """One session of a tenant; ``queued_cost`` covers its waiting requests, ``inverse_weight`` is
     1 / weight among the sessions of its tenant.
 
@@ -74,7 +73,6 @@ class Flow:
         "queued_cost",
         "rate",
         "session",
-        "tag",
         "tenant",
         "used",
         "used_model",
@@ -82,9 +80,9 @@ class Flow:
     )
 
     def __init__(self, session: SessionId, tenant: Tenant) -> None:
+        super().__init__()
         self.session = session
         self.tenant = tenant
-        self.tag = VirtualTag(self)
         self.inverse_weight = 1.0
         self.queued_cost = 0.0
         self.aside = 0
@@ -100,7 +98,7 @@ class Flow:
         """Set the weight for all later grants; what is charged for calls in flight stays."""
         inverse_weight = 1 / weight
         # They will be settled by the new weight.
-        self.tag.unsettled *= inverse_weight / self.inverse_weight
+        self.unsettled *= inverse_weight / self.inverse_weight
         self.inverse_weight = inverse_weight
 
     def add(self, queued: QueuedRequest, priority: int, *, ahead: bool) -> None:

@@ -149,13 +149,14 @@ class ActorCell:
 
     behaviour: Behaviour
     receive: Callable[[Any], Any]
-    """The behaviour's ``on_receive``: looking it up for each message would cost as much as a send.
-
-    Both are unset once the actor has ended, so that a reference does not keep it in memory.
-    """
+    """The behaviour's ``on_receive``, which would cost as much as a send to look up each time."""
 
     ref: Any
-    """The reference that others hold; the system makes it, of a class of its choice."""
+    """The reference that others hold; the system makes it, of a class of its choice.
+
+    All three are unset once the actor has ended: a reference does not keep it in memory, and
+    reference counting frees all of it.
+    """
 
     def __init__(
         self,

@@ -132,7 +132,7 @@ def _release(cell: ActorCell, reason: ExitReason) -> None:
     unwatch_all(cell)
     cell.host.forget(cell)
     cell.drain_closed()
-    for attribute in ("behaviour", "receive"):
+    for attribute in ("behaviour", "receive", "ref"):
         with suppress(AttributeError):
             delattr(cell, attribute)
 

@@ -21,7 +21,7 @@ class Inbox:
 
     def put(self, envelope: Envelope[Any], /) -> None:
         if envelope.reply_to is None:
-            self._cell.ref.tell(envelope.message)
+            self._cell.tell_when_full(envelope.message)
         else:
             request(self._cell, envelope.message, PykkaReply(envelope.reply_to))
 

@@ -157,9 +157,9 @@ def left_in(dispatcher: Dispatcher[Any]) -> list[str]:
                 len(tenant.sessions) + len(tenant.sessions._heap) + abs(tenant.queued)
             )
             left[f"cost of tenant {tenant.name}"] = abs(tenant.queued_cost)
-            left[f"unsettled of tenant {tenant.name}"] = round(tenant.tag.unsettled, 6)
+            left[f"unsettled of tenant {tenant.name}"] = round(tenant.unsettled, 6)
             for flow in tenant.flows.values():
                 left[f"waiting of {flow.session}"] = len(flow.waiting) + len(flow._heap)
                 left[f"cost of {flow.session}"] = abs(flow.queued_cost)
-                left[f"unsettled of {flow.session}"] = round(flow.tag.unsettled, 6)
+                left[f"unsettled of {flow.session}"] = round(flow.unsettled, 6)
     return [name for name, number in left.items() if number]

@@ -712,7 +712,7 @@ def test_a_queued_call_past_its_deadline_is_not_started() -> None:
     assert bench.granted == ["runs", "in time"]
     (expired,) = bench.dispatcher.expired
     assert expired.request.text == "too late"
-    assert expired.flow.tag.unsettled == bench.running["in time"].cost, "it is not charged"
+    assert expired.flow.unsettled == bench.running["in time"].cost, "it is not charged"
     assert bench.dispatcher.queued == 0
 
 
@@ -721,10 +721,10 @@ def test_every_failure_is_settled(kind: FailureKind) -> None:
     bench = Bench()
     bench.admit("a")
     call = bench.running["a"]
-    assert call.flow.tag.unsettled == 10.0
+    assert call.flow.unsettled == 10.0
     bench.fail("a", kind)
-    assert call.flow.tag.unsettled == 0.0
-    assert call.flow.tenant.tag.unsettled == 0.0
+    assert call.flow.unsettled == 0.0
+    assert call.flow.tenant.unsettled == 0.0
 
 
 def test_refused_and_aborted_calls_do_not_shorten_the_estimated_wait() -> None:

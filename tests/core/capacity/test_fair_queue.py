@@ -251,8 +251,8 @@ def counts_requests(queue: Open) -> None:
 
 def charges_regardless_of_weight(queue: Open) -> None:
     def charge(flow: Flow, cost: float) -> None:
-        flow.tenant.sessions.charge(flow.tag, cost)
-        queue._waiting.charge(flow.tenant.tag, cost)
+        flow.tenant.sessions.charge(flow, cost)
+        queue._waiting.charge(flow.tenant, cost)
 
     queue.charge = charge  # type: ignore[method-assign]
 
@@ -264,14 +264,12 @@ def test_the_brute_force_notices_a_broken_queue(breaking: Callable[[Open], None]
     assert_noticed(breaking)
 
 
-def enter_with_credit(self: StartTimeClock[Flow], tag: VirtualTag[Flow]) -> None:
+def enter_with_credit(self: StartTimeClock[Flow], tag: Flow) -> None:
     self._waiting += 1
     self.reorder(tag)
 
 
-def charge_without_advancing(
-    self: StartTimeClock[Flow], tag: VirtualTag[Flow], cost: float
-) -> None:
+def charge_without_advancing(self: StartTimeClock[Flow], tag: Flow, cost: float) -> None:
     tag.start = max(tag.start, self.virtual_time)
     self.serve(tag, cost)
 
@@ -475,7 +473,7 @@ def test_settling_one_call_leaves_the_estimates_of_others_in_flight_at_any_weigh
     # Serving a third call moves the virtual time to what the others have really cost: 100 / 4.
     queue.charge(heavy, 4.0)
     queue.put(light, RequestKey("l"), "light", 4.0, 0.0)
-    assert light.tenant.tag.start == 25.0
+    assert light.tenant.start == 25.0
 
 
 def test_a_new_request_is_behind_those_of_its_tenant_that_are_served_earlier() -> None:
@@ -504,8 +502,8 @@ def test_the_place_of_a_request_among_many_sessions_is_estimated_from_a_sample(
 
 
 def test_owners_keep_their_order_through_many_changes_of_their_turn() -> None:
-    clock: StartTimeClock[str] = StartTimeClock()
-    tags = {name: VirtualTag(name) for name in "abc"}
+    clock: StartTimeClock[VirtualTag] = StartTimeClock()
+    tags = {name: VirtualTag() for name in "abc"}
     for tag in tags.values():
         clock.enter(tag)
     for turn in range(1, 301):
@@ -514,6 +512,6 @@ def test_owners_keep_their_order_through_many_changes_of_their_turn() -> None:
         clock.reorder(tag)
     order = sorted(tags.values(), key=lambda tag: tag.start)
     for tag in order:
-        assert clock.first() == tag.owner
+        assert clock.first() is tag
         clock.leave(tag)
     assert clock.first() is None

@@ -21,14 +21,10 @@ class Recorder:
 
     def __init__(self, cell: ActorCell) -> None:
         self.cell = cell
+        self.ref: Ref = cell.ref
         self.seen: list[Any] = []
         self.hooks: list[str] = []
         self.started: list[Started] = []
-
-    @property
-    def ref(self) -> Ref:
-        ref: Ref = self.cell.ref
-        return ref
 
     def on_start(self) -> None:
         self.hooks.append("start")
