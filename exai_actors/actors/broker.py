@@ -363,6 +363,7 @@ class BrokerActor(LoopActor):
             session = self._find_session(record)
             self._book.close(record)
             if session is not None:
+                self.system.mark_last(session.path)
                 session.stop(block=False)
 
     def _drain(self, *, immediately: bool) -> None:

@@ -237,9 +237,7 @@ class Tree:
             path=paths.connection_path(connection_id),
             supervisor=self._connection_supervisor,
         )
-        self.broker.tell_system(ConnectionOpened(connection_id, ref))
-        if self._failed:
-            ref.tell_system(BrokerFailed())
+        self._opened(connection_id, ref)
         return ref
 
     def open_exchange(
@@ -262,10 +260,14 @@ class Tree:
             path=paths.connection_path(connection_id),
             supervisor=self._connection_supervisor,
         )
+        self._opened(connection_id, ref)
+        return ref
+
+    def _opened(self, connection_id: ConnectionId, ref: LoopRef[Any]) -> None:
+        self.system.mark_last(ref.path)
         self.broker.tell_system(ConnectionOpened(connection_id, ref))
         if self._failed:
             ref.tell_system(BrokerFailed())
-        return ref
 
     def identify(self, token: str | None, address: str) -> Identity | WrongToken:
         """The owner of an access token; one that is wrong is counted. Loop thread only."""

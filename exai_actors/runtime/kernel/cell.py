@@ -130,6 +130,7 @@ class ActorCell:
         "failed",
         "host",
         "incarnation",
+        "is_last",
         "mailbox",
         "mailbox_limit",
         "path",
@@ -175,6 +176,8 @@ class ActorCell:
         self.behaviour_class = behaviour_class
         self.path = path
         self.incarnation = incarnation
+        self.is_last = False
+        """Whether no actor will follow at its path."""
         self.failed = failed
         """How many incarnations at this path failed, as far as remembered."""
         self.supervisor = supervisor

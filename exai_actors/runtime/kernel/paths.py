@@ -34,6 +34,10 @@ class PathHistory:
         """Return whether an incarnation of that number or a higher one is known to have ended."""
         return path in self._ended and self._ended[path][0] >= incarnation
 
+    def drop(self, path: str) -> None:
+        """Remember nothing of a path at which there will be no other incarnation."""
+        self._ended.pop(path, None)
+
     def remember(self, path: str, incarnation: int, failed: int) -> None:
         """Record that an incarnation has ended, ``failed`` of all so far with an error."""
         known = self._ended.pop(path, (0, 0))

@@ -107,6 +107,15 @@ class System(Generic[R]):
         cell = self._living.get(path)
         return None if cell is None or cell.state >= STOPPING else cast("R", cell.ref)
 
+    def mark_last(self, path: str) -> None:
+        """After the actor that is alive at this path none will ever be: remember nothing of it.
+
+        What is kept of each of many actors lies among what they had, and keeps that memory in use.
+        """
+        cell = self._living.get(path)
+        if cell is not None:
+            cell.is_last = True
+
     def paths(self) -> list[str]:
         """The paths of living actors, in the order they were started."""
         return list(self._living)
@@ -202,7 +211,10 @@ class System(Generic[R]):
         with self._lock:
             if self._living.get(cell.path) is cell:
                 del self._living[cell.path]
-            self._history.remember(cell.path, cell.incarnation, cell.failed)
+            if cell.is_last:
+                self._history.drop(cell.path)
+            else:
+                self._history.remember(cell.path, cell.incarnation, cell.failed)
 
     def _tell_all(self, path: str, message: Suspension, *, subtree: bool) -> tuple[str, ...]:
         cells = [cell for cell in self._cells() if covers(path, cell.path, subtree=subtree)]
