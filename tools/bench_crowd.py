@@ -32,6 +32,7 @@ _BUSY = """
 [server]
 port = 0
 max_connections = 12000
+ping_interval_s = 3600
 [session]
 window = 1000
 [[provider]]
@@ -48,6 +49,7 @@ _SHORT_LIVED = """
 [server]
 port = 0
 max_connections = 12000
+ping_interval_s = 3600
 [session]
 resume_s = 1.0
 [[provider]]

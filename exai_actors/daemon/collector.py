@@ -1,7 +1,8 @@
-"""When Python's collector of cyclic garbage runs: small collections rarely, full ones by the clock.
+"""When Python's collector of cyclic garbage runs: often and briefly, and over everything when idle.
 
-By number alone a full collection would come after two million containers, each of which may hold
-much memory.
+A collection holds up everything, in proportion to the objects that it looks at. Ended actors,
+sessions and calls leave no cycles, so those that have survived two collections are not looked at
+again and again: they are set aside, and freed by reference counting like everything else.
 """
 
 from __future__ import annotations
@@ -12,39 +13,62 @@ import gc
 import time
 from collections.abc import Awaitable, Callable, Iterator
 
-_EVERY_S = 60.0
-# A full collection holds up everything, in proportion to all that is alive.
+from exai_actors.daemon.process_memory import returner
+
+_YOUNG, _MIDDLE, _NEVER = 2_000, 4, 1_000_000
+"""Containers before a collection of the youngest; of these before one of the next older."""
+_LOOK_EVERY_S = 10.0
+_ALL_EVERY_S = 60.0
 _PART_OF_THE_TIME = 0.001
+_ALL_AT_LAST_S = 6 * 3600.0
 
 
 @contextlib.contextmanager
-def collecting_by_the_clock() -> Iterator[None]:
-    """Tune the collector for the life of a running broker.
-
-    The objects of the start live as long as the process. Full collections would visit them each
-    time, which costs a third of the p99 latency at 1,000 connections. An ended actor and its
-    reference are a cycle, so collections are still needed.
-    """
+def collecting(is_idle: Callable[[], bool]) -> Iterator[None]:
+    """Tune the collector for the life of a running broker; ``is_idle``: it serves no request."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(20_000, 10, 10)
-    collecting = asyncio.ensure_future(collect_repeatedly())
+    gc.set_threshold(_YOUNG, _MIDDLE, _NEVER)
+    gc.callbacks.append(_set_survivors_aside)
+    task = asyncio.ensure_future(collect_repeatedly(is_idle))
     try:
         yield
     finally:
-        collecting.cancel()
+        task.cancel()
+        gc.callbacks.remove(_set_survivors_aside)
         gc.unfreeze()
 
 
+def _set_survivors_aside(phase: str, info: dict[str, int]) -> None:
+    # Nothing is young at the end of such a collection.
+    if phase == "stop" and info["generation"] == 1:
+        gc.freeze()
+
+
 async def collect_repeatedly(
+    is_idle: Callable[[], bool],
     collect: Callable[[], object] = gc.collect,
     now: Callable[[], float] = time.perf_counter,
     sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
 ) -> None:
-    """Collect everything each minute, less often where that takes a thousandth of the time."""
-    pause_s = 0.0
+    """Collect everything, and return freed memory to the system, while the broker is idle.
+
+    Everything is collected at most once a minute, and for a thousandth of the time; should the
+    broker never be idle, every six hours.
+    """
+    give_back = returner() or (lambda: None)
+    collected_at, pause_s = now(), 0.0
     while True:
-        await sleep(max(_EVERY_S, pause_s / _PART_OF_THE_TIME))
-        started = now()
-        collect()
-        pause_s = now() - started
+        await sleep(_LOOK_EVERY_S)
+        since_s = now() - collected_at
+        idle = is_idle()
+        is_due = idle and since_s >= max(_ALL_EVERY_S, pause_s / _PART_OF_THE_TIME)
+        if is_due or since_s >= _ALL_AT_LAST_S:
+            began = now()
+            gc.unfreeze()
+            collect()
+            gc.freeze()
+            collected_at = now()
+            pause_s = collected_at - began
+        if idle:
+            give_back()

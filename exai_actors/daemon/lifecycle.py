@@ -16,7 +16,7 @@ from typing import Any
 
 import structlog
 
-from exai_actors.daemon.collector import collecting_by_the_clock
+from exai_actors.daemon.collector import collecting
 from exai_actors.daemon.config.tables import Config
 from exai_actors.daemon.process_memory import available_bytes, resident_bytes
 from exai_actors.daemon.programs.address import address_of
@@ -109,7 +109,7 @@ async def _serve(
             give_up=give_up,
             kill=kill_recorded,
         )
-        with collecting_by_the_clock(), watched:
+        with collecting(broker.is_idle), watched:
             address = address_of(broker.url)
             log.info(
                 "broker.started",

@@ -108,6 +108,11 @@ class Broker:
     def statistics(self) -> BrokerStatistics:
         return self._tree.board.statistics()
 
+    def is_idle(self) -> bool:
+        """Whether no request is with a provider."""
+        statistics = self.statistics()
+        return not statistics.in_flight and not any(each.queued for each in statistics.providers)
+
     async def change(self, provider: str, change: Change, cause: str) -> None:
         """Change a provider's capacity; ``core.capacity.changes`` has the possible changes.
 
