@@ -11,7 +11,7 @@ _BYTES = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
 def duration(seconds: float) -> str:
-    """``50 µs``, ``2 ms``, ``3.25 s``, ``4 m 05 s``, ``2 h 03 m``, ``3 d 04 h``."""
+    """``50 µs``, ``2.5 ms``, ``3.25 s``, ``30 s``, ``4 m 05 s``, ``2 h 03 m``, ``3 d 04 h``."""
     size_ = abs(seconds)
     if size_ == 0:
         return "0 s"
@@ -21,6 +21,8 @@ def duration(seconds: float) -> str:
             return f"{1000 * milliseconds:.0f} µs"
         return f"{milliseconds:.0f} ms" if abs(milliseconds) >= 9.95 else f"{milliseconds:.1f} ms"
     if size_ < 99.95:
+        if seconds == int(seconds):
+            return f"{int(seconds)} s"
         return f"{seconds:.1f} s" if size_ >= 9.995 else f"{seconds:.2f} s"
     sign, whole = "-" if seconds < 0 else "", round(size_)
     for unit, smaller, step, part in (("d", "h", 86_400, 3_600), ("h", "m", 3_600, 60)):

@@ -13,6 +13,7 @@ export function duration(seconds) {
     if (Math.abs(ms) < 0.0995) return `${(1000 * ms).toFixed(0)} µs`;
     return `${ms.toFixed(Math.abs(ms) >= 9.95 ? 0 : 1)} ms`;
   }
+  if (size < 99.95 && Number.isInteger(seconds)) return `${seconds} s`;
   if (size < 99.95) return `${seconds.toFixed(size >= 9.995 ? 1 : 2)} s`;
   const sign = seconds < 0 ? "-" : "";
   const total = Math.round(size);
