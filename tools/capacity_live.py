@@ -69,7 +69,7 @@ async def broker_before(
                 provider=provider,
             )
         )
-        command = ["-m", "exai_actors", "serve", "--config", str(config)]
+        command = [sys.executable, "-m", "exai_actors", "serve", "--config", str(config)]
         log = Path(folder) / "broker.log"
         process = await asyncio.to_thread(Process, command, log)
         try:
