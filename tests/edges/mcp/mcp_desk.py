@@ -32,7 +32,8 @@ class Exchange:
         lines += [f"{name}: {value}" for name, value in fields.items()]
         lines += [f"Content-Length: {len(body)}", "", ""]
         self._connection.data_received("\r\n".join(lines).encode() + body)
-        desk.settle()
+        if desk.actors_run:
+            desk.settle()
 
     @property
     def is_over(self) -> bool:
@@ -116,6 +117,8 @@ class McpDesk:
     def __init__(self, tree: ManualTree | None = None, **settings: Any) -> None:
         self.tree = tree or ManualTree()
         self.timers = Timers()
+        self.actors_run = True
+        """If not, requests stay without an answer until ``settle``."""
         self.endpoint = McpEndpoint(
             self.tree.open_connection,
             self.tree.clock,

@@ -393,12 +393,23 @@ def test_an_operator_can_end_the_connection(desk: McpDesk) -> None:
     assert desk.chat(session).status == 404
 
 
-def test_a_client_that_leaves_before_it_is_admitted_leaves_nothing() -> None:
-    desk = guarded()
-    exchange = desk.ask("initialize", **bearer("wrong-token-wrong-token"))
-    if exchange.status is None:
-        exchange.leave()
-    desk.wait(5)
+def test_a_client_that_leaves_before_it_is_admitted_leaves_nothing(desk: McpDesk) -> None:
+    desk.actors_run = False
+    params = {"name": "chat", "arguments": {"prompt": "Hi?"}}
+    early, other = (desk.ask_stateless("tools/call", params) for _ in range(2))
+    early.leave()
+    desk.settle()
+    assert len(desk.calls) == 1
+    assert other.status is None
+
+
+def test_clients_that_are_not_admitted_yet_are_answered_at_the_end(desk: McpDesk) -> None:
+    desk.actors_run = False
+    exchange = desk.ask("initialize")
+    assert exchange.status is None
+    desk.endpoint.close()
+    desk.settle()
+    assert exchange.status == 503
     assert desk.tree.connections() == {}
 
 
