@@ -126,7 +126,7 @@ async def _gone(repeats: int) -> list[Gone]:
         with tempfile.TemporaryDirectory() as folder:
             config = Path(folder) / "bench.toml"
             config.write_text(_CONFIG.format(url=upstream.base_url))
-            command = ["-m", "exai_actors", "serve", "--config", str(config)]
+            command = [sys.executable, "-m", "exai_actors", "serve", "--config", str(config)]
             broker = await asyncio.to_thread(Process, command, Path(folder) / "broker.log")
             try:
                 url = f"ws://{broker.address[0]}:{broker.address[1]}"
