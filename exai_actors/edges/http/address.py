@@ -76,7 +76,8 @@ def proxy_for(url: URL) -> URL | None:
     There is none for this machine itself, nor for the entries of NO_PROXY: hosts, which stand for
     their subdomains too (``corp.example``, ``.corp.example``, ``*.corp.example``), addresses and
     networks (``192.0.2.0/24``), each also with a port, or ``*``. A proxy without a scheme speaks
-    HTTP. Raises ConfigError for a proxy that cannot be used.
+    HTTP. Raises ConfigError for a proxy that cannot be used, such as one with TLS for a service
+    with TLS.
     """
     host = url.host or ""
     proxies = getproxies()
@@ -89,7 +90,8 @@ def proxy_for(url: URL) -> URL | None:
         proxy = URL(named if "://" in named else f"http://{named}")
     except ValueError:
         proxy = URL()
-    if proxy.scheme not in ("http", "https") or not proxy.host:
+    allowed = ("http",) if url.scheme == "https" else ("http", "https")
+    if proxy.scheme not in allowed or not proxy.host:
         # Its value is not quoted: it may contain a password.
         raise ConfigError(
             f"the proxy for {url.scheme}:// addresses that {url.scheme.upper()}_PROXY names cannot "

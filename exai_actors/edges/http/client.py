@@ -1,6 +1,6 @@
 """The HTTP client as calls see it: a request and callbacks, without a task.
 
-``direct_client`` implements it on a parser, ``aiohttp_client`` for services behind a proxy.
+``direct_client`` implements it.
 """
 
 from __future__ import annotations
@@ -24,22 +24,31 @@ class Target:
     may contain a line end.
     """
 
-    __slots__ = ("head", "headers", "method", "url")
+    __slots__ = ("_fields", "_has_body", "_head", "_method", "url")
 
     def __init__(self, method: str, url: URL, headers: dict[str, str]) -> None:
-        self.method = method
         self.url = url
-        self.headers = headers
-        lines = [f"{method} {url.raw_path_qs} HTTP/1.1"]
+        self._method = method
+        self._has_body = method not in ("GET", "HEAD")
+        lines = [f"{name}: {value}" for name, value in headers.items()]
         if not any(name.lower() == "host" for name in headers):
-            lines.append(f"Host: {url.host_port_subcomponent}")
-        lines += [f"{name}: {value}" for name, value in headers.items()]
-        self.head = "\r\n".join([*lines, ""]).encode()
+            lines.insert(0, f"Host: {url.host_port_subcomponent}")
+        self._fields = "\r\n".join([*lines, ""]).encode()
+        self._head = f"{method} {url.raw_path_qs} HTTP/1.1\r\n".encode() + self._fields
 
     def encode(self, body: bytes, trace: TraceContext | None = None) -> bytes:
         """The whole request."""
-        head = self.head if trace is None else self.head + trace_fields(trace)
-        if body or self.method not in ("GET", "HEAD"):
+        return self._encode(self._head, body, trace)
+
+    def encode_for_proxy(self, body: bytes, trace: TraceContext | None, fields: bytes) -> bytes:
+        """The same for a proxy that passes on each request; ``fields`` are for it."""
+        line = f"{self._method} {self.url} HTTP/1.1\r\n".encode()
+        return self._encode(line + self._fields + fields, body, trace)
+
+    def _encode(self, head: bytes, body: bytes, trace: TraceContext | None) -> bytes:
+        if trace is not None:
+            head += trace_fields(trace)
+        if body or self._has_body:
             return b"%bContent-Length: %d\r\n\r\n%b" % (head, len(body), body)
         return head + b"\r\n"
 

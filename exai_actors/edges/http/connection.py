@@ -239,19 +239,28 @@ class Connection(asyncio.Protocol):
 
     def _report_loss(self, exc: Exception | None) -> None:
         exchange, self._exchange = self._exchange, None
-        if exchange is not None:
-            exchange.connection = None
-            if self._bodies and not exchange.is_aborted:
-                exchange.receiver.data(b"".join(self._bodies))
-            if exchange.is_aborted:
-                exchange.receiver.failed(Aborted())
-            elif self._failure is not None:
-                exchange.receiver.failed(self._failure)
-            elif self._is_complete or (exc is None and self._ends_with_connection()):
-                exchange.receiver.ended()
-            else:
-                exchange.receiver.failed(self._loss(exc))
-        self._pool.lost(self)
+        try:
+            if exchange is not None:
+                exchange.connection = None
+                self._report_end(exchange, exc)
+        finally:
+            self._pool.lost(self)
+
+    def _report_end(self, exchange: Exchange, exc: Exception | None) -> None:
+        receiver = exchange.receiver
+        if exchange.is_aborted:
+            receiver.failed(Aborted())
+            return
+        if self._failure is not None:
+            receiver.failed(self._failure)
+            return
+        if self._bodies:
+            # The connection was lost in a pause.
+            receiver.data(b"".join(self._bodies))
+        if self._is_complete or (exc is None and self._ends_with_connection()):
+            receiver.ended()
+        else:
+            receiver.failed(self._loss(exc))
 
     def _ends_with_connection(self) -> bool:
         """Whether the body is complete when the connection ends."""
@@ -339,7 +348,7 @@ class Connection(asyncio.Protocol):
 
     def _new_parser(self) -> None:
         self._parser = httptools.HttpResponseParser(self)
-        # As aiohttp does for responses.
+        # Services write such heads, and all but these leniencies change where a body ends.
         self._parser.set_dangerous_leniencies(
             lenient_headers=True,
             lenient_optional_cr_before_lf=True,

@@ -28,6 +28,7 @@ from exai_actors.edges.http.errors import (
     unreachable,
 )
 from exai_actors.edges.http.keeping import KEEP_ALIVE_PLAIN_S, KEEP_ALIVE_TLS_S, probe_by_tcp
+from exai_actors.edges.http.proxy import ProxyRefusal, open_tunnel, proxy_fields
 from exai_actors.edges.http.service import HttpService
 
 # RFC 8305: how long the next address of a host waits for the answer of the one before.
@@ -38,18 +39,24 @@ _ADDRESSES_KEPT_S = 10.0
 class DirectClient:
     """Implements ``client.HttpClient`` for the host and port of ``url``.
 
-    To be made on the running loop, to which the connections belong.
+    ``proxy`` gets all requests, and for https only their bytes in a tunnel. To be made on the
+    running loop, to which the connections belong.
     """
 
-    def __init__(self, service: HttpService, url: URL) -> None:
+    def __init__(self, service: HttpService, url: URL, *, proxy: URL | None = None) -> None:
         self.loop = asyncio.get_running_loop()
-        tls = url.scheme == "https"
-        self.keep_alive_s = KEEP_ALIVE_TLS_S if tls else KEEP_ALIVE_PLAIN_S
         self.shortest_connect_s = inf
         self._service = service
-        self._addresses = _Addresses(url)
-        self._tls = _tls_context() if tls else None
-        self._server_hostname = url.raw_host if tls else None
+        self._url = url
+        self._proxy = proxy
+        self._has_tunnel = proxy is not None and url.scheme == "https"
+        self._proxy_fields = b"" if proxy is None else proxy_fields(proxy)
+        self._addresses = _Addresses(proxy or url)
+        speaks_to = url if proxy is None or self._has_tunnel else proxy
+        tls = speaks_to.scheme == "https"
+        self.keep_alive_s = KEEP_ALIVE_TLS_S if tls else KEEP_ALIVE_PLAIN_S
+        self._tls = tls_context() if tls else None
+        self._server_hostname = speaks_to.raw_host if tls else None
         # The one that was used last is the last one.
         self._idle: dict[Connection, None] = {}
         self._open: set[Connection] = set()
@@ -66,7 +73,11 @@ class DirectClient:
         fresh: bool = False,
         trace: TraceContext | None = None,
     ) -> Exchange:
-        exchange = Exchange(receiver, target.encode(body, trace))
+        if self._proxy is None or self._has_tunnel:
+            request = target.encode(body, trace)
+        else:
+            request = target.encode_for_proxy(body, trace, self._proxy_fields)
+        exchange = Exchange(receiver, request)
         if self._idle and not fresh:
             now = self.loop.time()
             while self._idle:
@@ -131,6 +142,8 @@ class DirectClient:
         )
         try:
             probe_by_tcp(connected)
+            if self._proxy is not None and self._has_tunnel:
+                await open_tunnel(connected, self._proxy, self._url)
             await self.loop.create_connection(
                 lambda: Connection(self, exchange),
                 sock=connected,
@@ -154,8 +167,9 @@ class DirectClient:
         self._check_closed()
 
     def _report_unreachable(self, exchange: Exchange, error: BaseException) -> None:
-        if isinstance(error, OSError):
-            exchange.receiver.failed(unreachable(error, self._addresses.host, self._service))
+        if isinstance(error, ProxyRefusal | OSError):
+            failure = unreachable(error, self._url, self._proxy, self._service)
+            exchange.receiver.failed(failure)
         else:
             exchange.receiver.failed(unexpected_failure(error))
             log_unexpected(error, self._service)
@@ -209,7 +223,7 @@ class _Addresses:
 
 
 @cache
-def _tls_context() -> ssl.SSLContext:
+def tls_context() -> ssl.SSLContext:
     context = ssl.create_default_context()
     context.set_alpn_protocols(["http/1.1"])
     return context

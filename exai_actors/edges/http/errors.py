@@ -8,8 +8,10 @@ import ssl
 import traceback
 
 import structlog
+from yarl import URL
 
 from exai_actors.core.calls import FailureKind, UpstreamFailure
+from exai_actors.edges.http.proxy import ProxyRefusal
 from exai_actors.edges.http.response_head import MAX_INTERIM_RESPONSES
 from exai_actors.edges.http.service import HttpService
 
@@ -20,10 +22,10 @@ TOO_MANY_INTERIM_RESPONSES = (
 )
 
 _log = structlog.get_logger()
-# Data that aiohttp could not read: its beginning shows the protocol, its rest may be an answer.
+# Data that a parser could not read: its beginning shows the protocol, its rest may be an answer.
 _QUOTATION = re.compile(r"(b['\"].{24}).*(['\"])", re.DOTALL)
-# The words of aiohttp's two parsers.
-_NO_STATUS_LINE = ("Expected HTTP/", "Bad status line")
+# The words of the parser.
+_NO_STATUS_LINE = ("Expected HTTP/",)
 
 
 def connect_timeout_failure(service: HttpService) -> UpstreamFailure:
@@ -34,18 +36,36 @@ def connect_timeout_failure(service: HttpService) -> UpstreamFailure:
     )
 
 
-def unreachable(error: OSError, host: str, service: HttpService) -> UpstreamFailure:
-    """The failure of a connection that could not be opened."""
+def unreachable(
+    error: OSError | ProxyRefusal, url: URL, proxy: URL | None, service: HttpService
+) -> UpstreamFailure:
+    """The failure of a connection to ``url`` that could not be opened."""
     base_url = service.base_url
     match error:
-        case socket.gaierror():
-            message = no_address(host, base_url)
+        case ProxyRefusal():
+            message = f"is behind a proxy that {error}"
         case ssl.SSLCertVerificationError():
-            message = not_trusted(error, base_url)
+            message = (
+                f"shows a TLS certificate at {base_url} that is not trusted ({error}); "
+                "check the address and the system's certificates"
+            )
         case ssl.SSLError():
-            message = no_tls(error, base_url)
+            message = (
+                f"did not agree on TLS at {base_url} ({error}); "
+                "if it speaks plain HTTP, base_url must begin with http://"
+            )
+        case _ if proxy is not None:
+            message = f"is behind a proxy that cannot be reached at {proxy.host}:{proxy.port}"
+        case socket.gaierror():
+            message = (
+                f"cannot be found: no address for host {url.host!r} of base_url {base_url}; "
+                "check its spelling and the network"
+            )
         case _:
-            message = refused(error, base_url)
+            message = (
+                f"cannot be reached at {base_url} ({error.strerror or error}); "
+                "check that the service runs there and that base_url is right"
+            )
     return UpstreamFailure(FailureKind.CONNECT, service.redactor.redact_excerpt(message))
 
 
@@ -77,31 +97,3 @@ def log_unexpected(error: BaseException, service: HttpService) -> None:
 
 def _shortened(quotation: re.Match[str]) -> str:
     return f"{quotation[1]}...{quotation[2]}"
-
-
-def no_address(host: str, base_url: str) -> str:
-    return (
-        f"cannot be found: no address for host {host!r} of base_url {base_url}; "
-        "check its spelling and the network"
-    )
-
-
-def not_trusted(error: Exception, base_url: str) -> str:
-    return (
-        f"shows a TLS certificate at {base_url} that is not trusted ({error}); "
-        "check the address and the system's certificates"
-    )
-
-
-def no_tls(error: OSError, base_url: str) -> str:
-    return (
-        f"did not agree on TLS at {base_url} ({error}); "
-        "if it speaks plain HTTP, base_url must begin with http://"
-    )
-
-
-def refused(error: OSError, base_url: str) -> str:
-    return (
-        f"cannot be reached at {base_url} ({error.strerror or error}); "
-        "check that the service runs there and that base_url is right"
-    )

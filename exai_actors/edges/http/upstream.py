@@ -172,13 +172,7 @@ class HttpUpstream:
         return self._client
 
     def _open_client_for(self, url: URL) -> HttpClient:
-        proxy = proxy_for(url)
-        if proxy is None:
-            return DirectClient(self._service, url)
-        # Most brokers never need it, and it takes long to import.
-        from exai_actors.edges.http.aiohttp_client import AiohttpClient
-
-        return AiohttpClient(self._service, proxy=proxy, tls=url.scheme == "https")
+        return DirectClient(self._service, url, proxy=proxy_for(url))
 
     def _target(self, method: str, path: str) -> Target:
         return Target(method, join_path(self._base, path), self._headers)

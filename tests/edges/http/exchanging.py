@@ -1,6 +1,7 @@
-"""Makes requests with an HTTP client as a call would, for the tests of both clients."""
+"""Makes requests with an HTTP client as a call would, for its tests."""
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from math import inf
@@ -9,7 +10,6 @@ from yarl import URL
 
 from exai_actors.core.calls import Aborted, UpstreamFailure
 from exai_actors.core.trace_context import TraceContext
-from exai_actors.edges.http.aiohttp_client import AiohttpClient
 from exai_actors.edges.http.client import Headers, HttpClient, HttpExchange, Receiver, Target
 from exai_actors.edges.http.direct_client import DirectClient
 from exai_actors.edges.http.service import HttpService
@@ -20,24 +20,17 @@ HEADERS = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Ag
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-MakeClient = Callable[[URL], HttpClient]
 
 
 def service_named(base_url: str = "http://service.example/v1") -> HttpService:
     return HttpService("kimi", NO_SECRET, base_url, HttpSettings())
 
 
-CLIENTS: dict[str, MakeClient] = {
-    "aiohttp": lambda url: AiohttpClient(service_named()),
-    "direct": lambda url: DirectClient(service_named(), url),
-}
-
-
 class LateClient:
     """Implements ``client.HttpClient``; made for the address of the first request."""
 
-    def __init__(self, make: MakeClient) -> None:
-        self._make = make
+    def __init__(self, proxy: URL | None = None) -> None:
+        self._proxy = proxy
         self._client: HttpClient | None = None
 
     @property
@@ -54,7 +47,7 @@ class LateClient:
         trace: TraceContext | None = None,
     ) -> HttpExchange:
         if self._client is None:
-            self._client = self._make(target.url)
+            self._client = DirectClient(service_named(), target.url, proxy=self._proxy)
         return self._client.start(target, body, receiver, fresh=fresh, trace=trace)
 
     async def aclose(self) -> None:
@@ -157,7 +150,7 @@ async def turns(count: int = 20) -> None:
 
 
 @asynccontextmanager
-async def serving(serve: Serve) -> AsyncIterator[URL]:
+async def serving(serve: Serve, tls: ssl.SSLContext | None = None) -> AsyncIterator[URL]:
     tasks: list[asyncio.Task[None]] = []
 
     async def serve_one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -171,7 +164,7 @@ async def serving(serve: Serve) -> AsyncIterator[URL]:
         finally:
             writer.transport.abort()
 
-    server = await asyncio.start_server(serve_one, "127.0.0.1", 0)
+    server = await asyncio.start_server(serve_one, "127.0.0.1", 0, ssl=tls)
     try:
         yield URL(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
     finally:
@@ -190,7 +183,9 @@ class Peer:
 
 
 @asynccontextmanager
-async def peer(*replies: bytes, reads: bool = True) -> AsyncIterator[Peer]:
+async def peer(
+    *replies: bytes, reads: bool = True, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[Peer]:
     """Answers the requests of each connection in turn; or without reading them."""
     found = Peer()
 
@@ -205,6 +200,6 @@ async def peer(*replies: bytes, reads: bool = True) -> AsyncIterator[Peer]:
             writer.write(reply)
         await asyncio.Event().wait()
 
-    async with serving(serve) as url:
+    async with serving(serve, tls) as url:
         found.url = url
         yield found

@@ -1,4 +1,4 @@
-"""Requests and responses, byte for byte, with both implementations of the HTTP client."""
+"""Requests and responses, byte for byte."""
 
 import asyncio
 import gc
@@ -13,7 +13,6 @@ from exai_actors.core.calls import Aborted, FailureKind
 from exai_actors.core.trace_context import TraceContext
 from exai_actors.edges.http.client import HttpClient, Target
 from tests.edges.http.exchanging import (
-    CLIENTS,
     HEADERS,
     OK,
     LateClient,
@@ -26,9 +25,9 @@ from tests.edges.http.exchanging import (
 )
 
 
-@pytest.fixture(params=CLIENTS)
-async def client(request: pytest.FixtureRequest) -> AsyncIterator[HttpClient]:
-    made = LateClient(CLIENTS[request.param])
+@pytest.fixture
+async def client() -> AsyncIterator[HttpClient]:
+    made = LateClient()
     yield made
     await made.aclose()
 

@@ -3,29 +3,19 @@
 import asyncio
 import socket
 import struct
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-import aiohttp
 import pytest
 from yarl import URL
 
-from exai_actors.core.trace_context import TraceContext
-from exai_actors.edges.http.connector import Connector
-from exai_actors.edges.http.exchange import Endpoint, StaleConnectionError, exchange
+from exai_actors.core.calls import UpstreamFailure
+from exai_actors.edges.http.client import HttpClient, Target
+from exai_actors.edges.http.direct_client import DirectClient
+from exai_actors.edges.http.keeping import KEEP_ALIVE_PLAIN_S, KEEP_ALIVE_TLS_S, probe_by_tcp
+from tests.edges.http.exchanging import Recorder, ask, service_named, start
 
 OK = b"HTTP/1.1 200 OK\r\n%bContent-Length: 2\r\n\r\nok"
-
-
-class Call:
-    """The part of a call that ``exchange`` knows."""
-
-    def __init__(self, *, fresh: bool = False) -> None:
-        self.fresh = fresh
-        self.trace: TraceContext | None = None
-
-    def connected(self) -> None: ...
 
 
 class Service:
@@ -57,10 +47,14 @@ class Service:
             else:
                 self._then(writer)
 
-    async def ask(self, connector: Connector, call: Call | None = None) -> bytes:
-        endpoint = Endpoint("POST", self.url / "chat", headers={}, proxy=None)
-        response = await exchange(connector, endpoint, b"{}", call or Call())
-        return await response.content.readany()
+    def start(self, client: HttpClient, *, fresh: bool = False) -> Recorder:
+        return start(client, Target("POST", self.url / "chat", {}), fresh=fresh)
+
+    async def ask(self, client: HttpClient, *, fresh: bool = False) -> bytes:
+        return await ask(client, self.url / "chat", fresh=fresh)
+
+    async def failure(self, client: HttpClient) -> UpstreamFailure:
+        return await self.start(client).failure()
 
 
 def close(writer: asyncio.StreamWriter) -> None:
@@ -73,18 +67,24 @@ def reset(writer: asyncio.StreamWriter) -> None:
     writer.transport.abort()
 
 
+def move_clocks(monkeypatch: pytest.MonkeyPatch, by_s: float) -> None:
+    loop = asyncio.get_running_loop()
+    of_loop = loop.time
+    monkeypatch.setattr(loop, "time", lambda: of_loop() + by_s)
+
+
 @asynccontextmanager
 async def service(
-    then: Callable[[asyncio.StreamWriter], None] = close, headers: bytes = b"", *, tls: bool = False
-) -> AsyncIterator[tuple[Service, Connector]]:
+    then: Callable[[asyncio.StreamWriter], None] = close, headers: bytes = b""
+) -> AsyncIterator[tuple[Service, HttpClient]]:
     found = Service(headers, then)
     server = await asyncio.start_server(found.serve, "127.0.0.1", 0)
     found.url = URL(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
-    connector = Connector(0, 5.0, tls=tls)
+    client = DirectClient(service_named(), found.url)
     try:
-        yield found, connector
+        yield found, client
     finally:
-        await connector.close()
+        await client.aclose()
         for end in found.ends:
             end.transport.abort()
         server.close()
@@ -106,29 +106,27 @@ def after(
 async def test_an_end_before_any_byte_on_a_used_connection_is_stale(
     then: Callable[[asyncio.StreamWriter], None],
 ) -> None:
-    async with service(then) as (found, connector):
-        assert await found.ask(connector) == b"ok"
-        with pytest.raises(StaleConnectionError):
-            await found.ask(connector)
+    async with service(then) as (found, client):
+        assert await found.ask(client) == b"ok"
+        assert (await found.failure(client)).resend
         assert found.requests == [1, 1]
-        assert await found.ask(connector, Call(fresh=True)) == b"ok"
+        assert await found.ask(client, fresh=True) == b"ok"
 
 
 TIMED_OUT = b"HTTP/1.1 408 Request Timeout\r\n%bContent-Length: 4\r\n\r\nlate"
 
 
 async def test_a_408_that_closes_a_used_connection_is_stale() -> None:
-    async with service(after(TIMED_OUT % b"Connection: close\r\n", close)) as (found, connector):
-        assert await found.ask(connector) == b"ok"
-        with pytest.raises(StaleConnectionError):
-            await found.ask(connector)
-        assert await found.ask(connector, Call(fresh=True)) == b"ok"
+    async with service(after(TIMED_OUT % b"Connection: close\r\n", close)) as (found, client):
+        assert await found.ask(client) == b"ok"
+        assert (await found.failure(client)).resend
+        assert await found.ask(client, fresh=True) == b"ok"
 
 
 async def test_a_408_that_keeps_its_connection_is_an_answer() -> None:
-    async with service(after(TIMED_OUT % b"", close)) as (found, connector):
-        assert await found.ask(connector) == b"ok"
-        assert await found.ask(connector) == b"late"
+    async with service(after(TIMED_OUT % b"", close)) as (found, client):
+        assert await found.ask(client) == b"ok"
+        assert await found.ask(client) == b"late"
 
 
 async def test_a_408_on_a_new_connection_is_an_answer() -> None:
@@ -141,10 +139,9 @@ async def test_a_408_on_a_new_connection_is_an_answer() -> None:
 
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
         url = URL(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/")
-        connector = Connector(0, 5.0)
-        endpoint = Endpoint("POST", url, headers={}, proxy=None)
-        assert (await exchange(connector, endpoint, b"{}", Call())).status == 408
-        await connector.close()
+        client = DirectClient(service_named(), url)
+        assert await start(client, Target("POST", url, {})).answer() == (408, b"late")
+        await client.aclose()
 
 
 @pytest.mark.parametrize("then", [close, reset])
@@ -158,11 +155,9 @@ async def test_an_end_on_a_new_connection_is_not_stale(
 
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
         url = URL(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/")
-        connector = Connector(0, 5.0)
-        with pytest.raises((aiohttp.ClientError, OSError)) as failed:
-            await exchange(connector, Endpoint("POST", url, headers={}, proxy=None), b"{}", Call())
-        assert not isinstance(failed.value, StaleConnectionError)
-        await connector.close()
+        client = DirectClient(service_named(), url)
+        assert not (await start(client, Target("POST", url, {})).failure()).resend
+        await client.aclose()
 
 
 @pytest.mark.parametrize("then", [close, reset])
@@ -173,17 +168,15 @@ async def test_an_end_on_a_new_connection_is_not_stale(
 async def test_an_end_after_the_first_byte_of_an_answer_is_not_stale(
     then: Callable[[asyncio.StreamWriter], None], sends: bytes
 ) -> None:
-    async with service(after(sends, then)) as (found, connector):
-        assert await found.ask(connector) == b"ok"
-        with pytest.raises((aiohttp.ClientError, OSError)) as failed:
-            await found.ask(connector)
-        assert not isinstance(failed.value, StaleConnectionError)
+    async with service(after(sends, then)) as (found, client):
+        assert await found.ask(client) == b"ok"
+        assert not (await found.failure(client)).resend
 
 
 async def test_a_fresh_connection_is_opened_although_others_are_idle() -> None:
-    async with service() as (found, connector):
-        await found.ask(connector)
-        await found.ask(connector, Call(fresh=True))
+    async with service() as (found, client):
+        await found.ask(client)
+        await found.ask(client, fresh=True)
         assert found.requests == [1, 2]
 
 
@@ -208,12 +201,10 @@ async def test_a_fresh_connection_is_opened_although_others_are_idle() -> None:
 async def test_an_idle_connection_is_used_as_long_as_the_service_keeps_it(
     monkeypatch: pytest.MonkeyPatch, header: bytes, idle_s: float, reused: bool
 ) -> None:
-    async with service(lambda writer: writer.write(OK % b""), header) as (found, connector):
-        assert await found.ask(connector) == b"ok"
-        real = time.monotonic
-        for clock in ("time.monotonic", "aiohttp.connector.monotonic"):
-            monkeypatch.setattr(clock, lambda: real() + idle_s)
-        assert await found.ask(connector) == b"ok"
+    async with service(lambda writer: writer.write(OK % b""), header) as (found, client):
+        assert await found.ask(client) == b"ok"
+        move_clocks(monkeypatch, idle_s)
+        assert await found.ask(client) == b"ok"
         assert found.requests == ([1, 1] if reused else [1, 2])
 
 
@@ -232,32 +223,34 @@ async def test_an_idle_connection_is_used_as_long_as_the_service_keeps_it(
 async def test_a_connection_gets_no_more_requests_than_the_service_takes(
     header: bytes, connections: list[int]
 ) -> None:
-    async with service(lambda writer: writer.write(OK % header), header) as (found, connector):
+    async with service(lambda writer: writer.write(OK % header), header) as (found, client):
         for _ in connections:
-            assert await found.ask(connector) == b"ok"
+            assert await found.ask(client) == b"ok"
         assert found.requests == connections
 
 
-@pytest.mark.parametrize(("idle_s", "reused"), [(14.0, True), (16.0, False)])
-async def test_a_proxy_with_tls_keeps_connections_longer(
-    monkeypatch: pytest.MonkeyPatch, idle_s: float, reused: bool
-) -> None:
-    async with service(lambda writer: writer.write(OK % b""), tls=True) as (found, connector):
-        assert await found.ask(connector) == b"ok"
-        real = time.monotonic
-        for clock in ("time.monotonic", "aiohttp.connector.monotonic"):
-            monkeypatch.setattr(clock, lambda: real() + idle_s)
-        assert await found.ask(connector) == b"ok"
-        assert found.requests == ([1, 1] if reused else [1, 2])
+async def test_connections_with_tls_are_kept_longer_also_those_of_a_proxy() -> None:
+    plain, tls = URL("http://service.example"), URL("https://service.example")
+    kept = {
+        (url.scheme, proxy): DirectClient(
+            service_named(), url, proxy=None if proxy is None else URL(proxy)
+        ).keep_alive_s
+        for url in (plain, tls)
+        for proxy in (None, "http://proxy.example", "https://proxy.example")
+    }
+    assert kept == {
+        ("http", None): KEEP_ALIVE_PLAIN_S,
+        ("http", "http://proxy.example"): KEEP_ALIVE_PLAIN_S,
+        ("http", "https://proxy.example"): KEEP_ALIVE_TLS_S,
+        ("https", None): KEEP_ALIVE_TLS_S,
+        ("https", "http://proxy.example"): KEEP_ALIVE_TLS_S,
+        ("https", "https://proxy.example"): KEEP_ALIVE_TLS_S,
+    }
 
 
-async def test_a_vanished_service_is_found_out_by_tcp() -> None:
-    async with service() as (found, connector):
-        endpoint = Endpoint("POST", found.url / "chat", headers={}, proxy=None)
-        connection, was_used = await connector.take(endpoint.request)
-        assert not was_used
-        assert connection.transport is not None
-        ours = connection.transport.get_extra_info("socket")
+def test_a_vanished_service_is_found_out_by_tcp() -> None:
+    with socket.socket() as ours:
+        probe_by_tcp(ours)
         assert ours.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
         if hasattr(socket, "TCP_KEEPIDLE"):
             idle_s, between_s, probes = (
@@ -265,4 +258,3 @@ async def test_a_vanished_service_is_found_out_by_tcp() -> None:
                 for option in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
             )
             assert idle_s + between_s * probes <= 120
-        connection.close()
