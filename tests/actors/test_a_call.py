@@ -12,7 +12,9 @@ from exai_actors.actors.connection.settings import ConnectionSettings
 from exai_actors.actors.provider.actor import ProviderActor
 from exai_actors.actors.session.actor import SessionActor
 from exai_actors.actors.session.settings import SessionSettings
+from exai_actors.core.authentication import Identity
 from exai_actors.core.calls import ChatMessage, FailureKind
+from exai_actors.ids import TenantName
 from exai_actors.messages.connection import OutboxHigh, OutboxLow
 from exai_actors.testing.tree import ManualTree
 
@@ -374,6 +376,32 @@ def test_activity_lists_how_each_request_ended() -> None:
         ("b", "chat", "cancelled"),
     ]
     assert {each["at"] for each in events} == {tree.clock.wall()}
+
+
+def test_usage_counts_the_calls_of_the_callers_tenant() -> None:
+    tokens = tuple((f"token-of-{name}-long-enough", Identity(TenantName(name)))
+                   for name in ("desk", "farm"))  # fmt: skip
+    tree = ManualTree(limit=8, models=("moon", "sun"), tokens=tokens)
+    desk, again, farm = (tree.client(token=tokens[n][0]) for n in (0, 0, 1))
+    for client, model in ((desk, "moon"), (desk, "sun"), (again, "moon"), (farm, "moon")):
+        client.call(f"{model}-1", arguments={"model": model})
+        tree.upstream.calls[-1].complete("three short words")
+        tree.settle()
+    farm.call("running")
+    desk.received()
+    (answer,) = desk.send({"op": "tool_call", "name": "usage"})
+    usage = json.loads(answer["text"])
+    assert usage["tenant"] == "desk"
+    assert {(each["provider"], each["model"]): each["calls_hour"] for each in usage["usage"]} == {
+        ("kimi", "moon"): 2,
+        ("kimi", "sun"): 1,
+    }
+    for each in usage["usage"]:
+        assert each["calls_day"] == each["calls_hour"]
+        assert each["tokens_day"] >= each["tokens_hour"] > 0
+    kimi, glm = usage["limits"]
+    assert (kimi["provider"], kimi["in_flight"], kimi["limit"]) == ("kimi", 1, 8)
+    assert (glm["provider"], glm["in_flight"], glm["queued"]) == ("glm", 0, 0)
 
 
 def test_the_operation_health_reports_the_broker_at_the_present_time() -> None:

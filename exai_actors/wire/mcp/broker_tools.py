@@ -8,7 +8,7 @@ from typing import Any
 from exai_actors.errors import ErrorBody, ErrorCode
 from exai_actors.wire.json_encoding import to_json
 from exai_actors.wire.mcp import messages
-from exai_actors.wire.mcp.link import MAX_CALLS, BrokerLink, Call, CallEnd
+from exai_actors.wire.mcp.link import BrokerLink, Call, CallEnd
 from exai_actors.wire.mcp.messages import Request
 from exai_actors.wire.mcp.server import Answer, Handler
 from exai_actors.wire.mcp.tasks import MAX_TASKS, Task, Tasks, shown
@@ -193,9 +193,7 @@ class BrokerTools:
             tool(request, answer)
 
     def _chat(self, request: Request, answer: Answer) -> None:
-        call = self._begin("chat", request, answer)
-        if call is not None:
-            _Wait(self, answer, call, can_be_task=request.takes_tasks)
+        _Wait(self, answer, self._begin("chat", request), can_be_task=request.takes_tasks)
 
     def _ask(self, request: Request, answer: Answer) -> None:
         model = _arguments(request).get("model")
@@ -205,14 +203,10 @@ class BrokerTools:
             self._chat(request, answer)
 
     def _local(self, request: Request, answer: Answer) -> None:
-        call = self._begin(str(request.params["name"]), request, answer)
-        if call is not None:
-            _Wait(self, answer, call)
+        _Wait(self, answer, self._begin(str(request.params["name"]), request))
 
     def _submit(self, request: Request, answer: Answer) -> None:
-        call = self._begin("chat", request, answer)
-        if call is None:
-            return
+        call = self._begin("chat", request)
         task = self.tasks.add(call)
         if task is None:
             self._link.cancel(call)
@@ -245,17 +239,14 @@ class BrokerTools:
         text = "\n".join(lines) or "No question of yours waits or runs."
         answer.result({"content": [{"type": "text", "text": text}], "isError": False})
 
-    def _begin(self, tool: str, request: Request, answer: Answer) -> Call | None:
-        """Begin a call at the broker; None, and the answer has ended, if there are too many."""
+    def _begin(self, tool: str, request: Request) -> Call:
+        """Begin a call at the broker."""
         trace = {
             key: value
             for key in ("traceparent", "tracestate")
             if type(value := request.meta.get(key)) is str
         }
-        call = self._link.call(tool, _arguments(request), self.now(), trace)
-        if call is None:
-            answer.result(_failure(f"{MAX_CALLS} questions have no answer yet; await some"))
-        return call
+        return self._link.call(tool, _arguments(request), self.now(), trace)
 
     def _with_task(self, then: Callable[[Task, Answer], None]) -> Handler:
         def handle(request: Request, answer: Answer) -> None:

@@ -17,8 +17,6 @@ from exai_actors.wire.mcp import messages
 
 MAX_SENDS = 2
 """How often a call is sent: once, and once more after the connection was lost."""
-MAX_CALLS = 128
-"""Calls of one client without an answer, those of its tasks among them."""
 
 
 class CallEnd(msgspec.Struct, frozen=True):
@@ -111,14 +109,8 @@ class BrokerLink:
         """The calls without an answer, the oldest first."""
         return tuple(self._calls.values())
 
-    def call(
-        self, tool: str, arguments: dict[str, Any], now: float, trace: dict[str, str]
-    ) -> Call | None:
-        """Begin a call; None if there are MAX_CALLS already. Set its callbacks before the next
-        frame is received.
-        """
-        if len(self._calls) >= MAX_CALLS:
-            return None
+    def call(self, tool: str, arguments: dict[str, Any], now: float, trace: dict[str, str]) -> Call:
+        """Begin a call; set its callbacks before the next frame is received."""
         call = Call(self._next, tool, arguments, now, trace)
         self._next += 1
         self._calls[call.key] = call

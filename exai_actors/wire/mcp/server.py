@@ -61,10 +61,6 @@ class Answer:
         self._server = server
         self._sent = 0
 
-    @property
-    def wants_progress(self) -> bool:
-        return self.request.progress_token is not None
-
     def progress(self, message: str, meta: dict[str, Any] | None = None) -> None:
         """Report that the request is alive, if the client asked for reports."""
         self._sent += 1

@@ -7,7 +7,6 @@ import pytest
 
 from exai_actors.wire.mcp import messages
 from exai_actors.wire.mcp.broker_tools import PROGRESS_EVERY_S, TASK_AFTER_S, TOOLS
-from exai_actors.wire.mcp.link import MAX_CALLS
 from exai_actors.wire.mcp.tasks import KEPT_S, MAX_KEPT_CHARACTERS, MAX_TASKS
 from tests.wire.mcp.desk import STATELESS_META, TASKS_META, Desk, Sheet
 
@@ -272,18 +271,6 @@ def test_submitted_questions_are_limited(desk: Desk) -> None:
     assert cancel["params"] == {"requestId": sent["id"]}
     desk.finish(5)
     submit(desk)
-
-
-def test_calls_are_limited(desk: Desk) -> None:
-    for _ in range(MAX_TASKS):
-        submit(desk)
-    sheets = [desk.call("chat", {"prompt": "Hi?"}, id_=f"c{n}") for n in range(MAX_TASKS)]
-    assert len(desk.link.calls) == MAX_CALLS
-    desk.notify("notifications/cancelled", {"requestId": "c0"})
-    desk.call("chat", {"prompt": "Hi?"}, id_="again")
-    sheet = desk.call("submit", {"prompt": "Hi?"})
-    assert sheets[1].answers == []
-    assert sheet.answers
 
 
 def test_an_outcome_is_kept_for_a_while(desk: Desk) -> None:
