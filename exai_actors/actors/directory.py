@@ -64,11 +64,12 @@ class Directory:
     def publish(self, routing: RoutingTable) -> None:
         """Replace the routing tables, and the tools with them. Only the broker actor does this."""
         self.everything = routing
-        self.by_family = {
-            family: routing.only(
-                frozenset(name for name, served in self.families.items() if family in served)
-            )
-            for family in get_args(Family)
-        }
+        tables = {family: routing.only(self._serving(family)) for family in get_args(Family)}
+        either = routing.only(self._serving("responses") | self._serving("chat"))
+        tables["responses"] = tables["responses"].with_translated_routes(either)
+        self.by_family = tables
         self.routing = routing = self.by_family["chat"]
         self.tools = describe_tools(routing.models())
+
+    def _serving(self, family: Family) -> frozenset[ProviderName]:
+        return frozenset(name for name, served in self.families.items() if family in served)

@@ -17,12 +17,14 @@ class RouteSettings(msgspec.Struct, frozen=True):
     """One configured route: a name for several models, tried in order.
 
     ``to`` are models as a client may name them (``provider/model`` or ``model``). The next one is
-    tried when one fails for a reason in ``on``.
+    tried when one fails for a reason in ``on``. ``responses_by_chat``: its targets may serve
+    Responses by chat completions.
     """
 
     model: str
     to: tuple[str, ...]
     on: tuple[str, ...]
+    responses_by_chat: bool = False
 
 
 class Route(msgspec.Struct, frozen=True, gc=False):
@@ -140,6 +142,19 @@ class RoutingTable:
         offers = tuple((name, models) for name, models in self.offers if name in providers)
         others = self._others | {name for name, _ in self.offers if name not in providers}
         return RoutingTable(offers, self._configured_default, self._settings, self._listed, others)
+
+    def with_translated_routes(self, chats: RoutingTable) -> RoutingTable:
+        """The same table, with the routes of ``chats`` that may serve Responses by chat."""
+        names = {settings.model for settings in self._settings if settings.responses_by_chat}
+        borrowed = {name: found for name, found in chats.routes if name in names}
+        if not borrowed:
+            return self
+        table = RoutingTable(
+            self.offers, self._configured_default, self._settings, self._listed, self._others
+        )
+        table._by_name |= {name: found[0] for name, found in borrowed.items()}
+        table.routes = tuple((dict(self.routes) | borrowed).items())
+        return table
 
     def _first_model(self) -> str | None:
         for provider, models in self.offers:

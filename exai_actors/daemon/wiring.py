@@ -342,7 +342,10 @@ class Broker:
             routing=RoutingTable(
                 tuple((ProviderName(each.name), each.models) for each in config.provider),
                 config.chat.default_model,
-                tuple(RouteSettings(each.model, each.to, each.reasons) for each in config.route),
+                tuple(
+                    RouteSettings(each.model, each.to, each.reasons, each.responses_by_chat)
+                    for each in config.route
+                ),
             ),
             providers=providers,
             finish_on_disconnect=frozenset(

@@ -272,3 +272,22 @@ def test_busy_covers_every_wait_and_nothing_else(
     reason: str | None, would_wait: bool, on: set[str], leaves: bool
 ) -> None:
     assert leaves_for(reason, frozenset(on), would_wait=would_wait) is leaves
+
+
+def test_only_marked_routes_serve_responses_by_chat() -> None:
+    kimi, openai = ProviderName("kimi"), ProviderName("openai")
+    routes = (
+        RouteSettings("code", ("kimi/k2", "openai/gpt"), ("quota",), responses_by_chat=True),
+        RouteSettings("plain", ("kimi/k2",), ("quota",)),
+    )
+    everything = RoutingTable(((kimi, ("k2",)), (openai, ("gpt",))), routes=routes)
+    responses = everything.only(frozenset((openai,))).with_translated_routes(everything)
+    found = responses.find("code")
+    assert found is not None
+    assert (found.provider, found.model) == (kimi, "k2")
+    assert found.fallback == Route(openai, "gpt")
+    assert responses.find("plain") is None
+    assert responses.find("k2") is None
+    assert responses.models() == ("gpt", "code")
+    unmarked = RoutingTable(((kimi, ("k2",)),), routes=routes[1:])
+    assert unmarked.with_translated_routes(everything) is unmarked

@@ -256,6 +256,10 @@ class RouteConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """The reasons for which the next model is tried."""
     also_on: tuple[RouteReason, ...] = ()
     """Reasons in addition to `on`, such as "busy", so that its defaults need not be repeated."""
+    responses_by_chat: bool = False
+    """Whether its models may serve Responses, as Codex needs them, by chat completions where the
+    service has nothing else. Some members of requests are lost.
+    """
 
     @property
     def reasons(self) -> tuple[RouteReason, ...]:

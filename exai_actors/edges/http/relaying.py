@@ -8,17 +8,20 @@ from collections.abc import Callable, Mapping
 from yarl import URL
 
 from exai_actors import __version__
-from exai_actors.core.calls import RelayCall
+from exai_actors.core.calls import FailureKind, RelayCall, UpstreamFailure
 from exai_actors.core.families import Family
 from exai_actors.core.trace_context import TraceContext
+from exai_actors.edges.ended_call import EndedCall
 from exai_actors.edges.http.address import checked_url, key_field
 from exai_actors.edges.http.client import HttpClient, Target
 from exai_actors.edges.http.relayed_call import RelayedCall
 from exai_actors.edges.http.service import HttpService
 from exai_actors.edges.http.settings import Address
 from exai_actors.ids import PermitId
-from exai_actors.messages.provider import ProviderMessage
+from exai_actors.messages.provider import ProviderMessage, UpstreamEnded
 from exai_actors.messages.recipient import Recipient
+from exai_actors.ports import UpstreamCall
+from exai_actors.wire.http_api.responses_by_chat import NotTranslatable, by_chat
 
 _MAX_URLS = 256
 _NO_PERMIT = PermitId(-1)
@@ -61,8 +64,17 @@ class Relaying:
         *,
         fresh: bool,
         trace: TraceContext | None,
-    ) -> RelayedCall:
-        """Start a call of a family that has an address."""
+    ) -> RelayedCall | EndedCall:
+        """Start a call of a family that has an address, or of Responses by chat."""
+        if call.family == "responses" and "responses" not in self._bases:
+            try:
+                call = by_chat(call)
+            except NotTranslatable as error:
+                failure = UpstreamFailure(
+                    FailureKind.REJECTED, str(error), response=error.response()
+                )
+                reply_to.tell(UpstreamEnded(permit, failure))
+                return EndedCall()
         origin = self._bases[call.family].origin()
         client = self._clients.get(origin)
         if client is None:
@@ -82,10 +94,11 @@ class Relaying:
         self.running.add(running)
         return running
 
-    def ask(self, call: RelayCall, reply_to: Recipient[ProviderMessage]) -> RelayedCall:
+    def ask(self, call: RelayCall, reply_to: Recipient[ProviderMessage]) -> UpstreamCall:
         """Start a call that takes no permit; ``reply_to`` gets its end. No later actor owns it."""
         running = self.start(_NO_PERMIT, call, reply_to, fresh=False, trace=None)
-        self.running.discard(running)
+        if isinstance(running, RelayedCall):
+            self.running.discard(running)
         return running
 
     async def aclose(self) -> None:
