@@ -88,6 +88,10 @@ _PAUSED = (_Phase.BEGINNING, _Phase.EVENTS, _Phase.PLAIN)
 _ENDING = (_Phase.NOTHING, _Phase.OVER)
 
 
+def _ignore(_: bytes) -> None:
+    """Take data that is of no interest. No method: an ended call must not refer to itself."""
+
+
 class HttpCall:
     """Implements ``ports.UpstreamCall`` and ``client.Receiver``, without a task.
 
@@ -114,6 +118,7 @@ class HttpCall:
         "_form",
         "_headers",
         "_hold_s",
+        "_idle_s",
         "_is_connected",
         "_is_paused",
         "_look_in_progress",
@@ -161,7 +166,7 @@ class HttpCall:
         )
         self._exchange: HttpExchange | None = None
         self._phase = _Phase.HEAD
-        self._take: Callable[[bytes], None] = self._ignore
+        self._take: Callable[[bytes], None] = _ignore
         self._portions: Portions | None = None
         self._next_turn: asyncio.Handle | None = None
         self._failure_after_portions: UpstreamFailure | None = None
@@ -183,6 +188,7 @@ class HttpCall:
         now = self._loop.time()
         self._connect_due = now + settings.connect_timeout_s
         self._total_due = now + settings.total_timeout_s
+        self._idle_s = settings.idle_timeout_s
         self._due: float | None = now + settings.first_byte_timeout_s
         self._look_in_progress: AfterReading | None = None
 
@@ -346,32 +352,34 @@ class HttpCall:
         pieces = reader.feed(data)
         if pieces:
             self._write(pieces[0] if len(pieces) == 1 else "".join(pieces))
-        if reader.ended:
+        if reader.expects_more:
+            if self.has_begun and not self._is_paused and self._finished_at is None:
+                # As _restart_timeout, which was called before: the time only becomes later.
+                self._due = self._loop.time() + self._idle_s
+            else:
+                self.has_begun = reader.has_begun
+                self._restart_timeout()
+        elif reader.ended:
             self._end_of_events(reader)
-            return
-        if not self.has_begun:
-            self.has_begun = reader.has_begun
-        if reader.complete:
+        else:
             # A whole answer may end without the end of its body.
+            self.has_begun = reader.has_begun
             if self._finished_at is None or not reader.finished:
                 self._finished_at = self._loop.time()
-            idle_s = self._service.settings.idle_timeout_s
-            allowed = FINISH_GRACE_S if reader.finished else idle_s
+            allowed = FINISH_GRACE_S if reader.finished else self._idle_s
             self._set_due(self._finished_at + allowed)
             self._read_in_spite_of_pause()
-        else:
-            self._restart_timeout()
 
     def _end_of_events(self, reader: StreamReader) -> None:
         if reader.failure is not None:
-            self._enter(_Phase.NOTHING, self._ignore)
+            self._enter(_Phase.NOTHING, _ignore)
             self._result_if_aborted = reader.failure
             if self._exchange is not None:
                 # Not now: if the body ends with this data, the service has finished the call.
                 self._loop.call_soon(self._exchange.abort)
             return
         # Read on for a moment: if the body ends, its connection can be used again.
-        self._enter(_Phase.REST, self._ignore)
+        self._enter(_Phase.REST, _ignore)
         self._finished_at = self._loop.time()
         self._set_due(self._finished_at + DRAIN_BODY_S)
         self._read_in_spite_of_pause()
@@ -408,9 +416,6 @@ class HttpCall:
         self._body_bytes += len(data)
         if self._body_bytes >= MAX_ERROR_BODY_BYTES:
             self._give_up(self._refusal())
-
-    def _ignore(self, data: bytes) -> None:
-        """Take data that is of no interest."""
 
     def _finish_body(self) -> None:
         """Report the result of a body that has ended."""
@@ -486,7 +491,7 @@ class HttpCall:
         """Close the connection, and report the result then."""
         if self._phase in _ENDING:
             return
-        self._enter(_Phase.NOTHING, self._ignore)
+        self._enter(_Phase.NOTHING, _ignore)
         self._result_if_aborted = result
         if self._exchange is not None:
             self._exchange.abort()
@@ -501,7 +506,7 @@ class HttpCall:
     def _report(self, result: UpstreamResult, *, is_cut_off: bool = False) -> None:
         if self._phase is _Phase.OVER:
             return
-        self._enter(_Phase.OVER, self._ignore)
+        self._enter(_Phase.OVER, _ignore)
         self._exchange = None
         if self._look_in_progress is not None:
             self._look_in_progress.cancel()
@@ -569,8 +574,7 @@ class HttpCall:
         """Expect the next data within the time that is allowed for it, counted from now."""
         if self._finished_at is not None or self._waits_for_resume():
             return
-        idle_s = self._service.settings.idle_timeout_s
-        allowed = idle_s if self.has_begun else self._allowed_before_answer()
+        allowed = self._idle_s if self.has_begun else self._allowed_before_answer()
         self._set_due(self._loop.time() + allowed)
 
     def _allowed_before_answer(self) -> float:

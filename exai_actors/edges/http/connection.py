@@ -223,7 +223,12 @@ class Connection(asyncio.Protocol):
                 self._feed(data)
             except httptools.HttpParserError as broken:
                 error = broken
-            self._deliver(exchange, error)
+            bodies = self._bodies
+            if len(bodies) == 1 and error is None and not self._is_complete:
+                # Most of the data: a piece of a stream.
+                exchange.receiver.data(bodies.pop())
+            else:
+                self._deliver(exchange, error)
         else:
             self._read_head(exchange, data)
 

@@ -114,6 +114,11 @@ class StreamReader:
         return self._done or self._failure is not None
 
     @property
+    def expects_more(self) -> bool:
+        """Whether the answer has neither ended nor is complete so far."""
+        return not (self._done or self._finish_reason) and self._failure is None
+
+    @property
     def has_begun(self) -> bool:
         """Whether a piece of the answer or of its reasoning has been read."""
         return bool(self._pieces or self._reasoning or self._tool_calls)
