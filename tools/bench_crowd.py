@@ -77,15 +77,19 @@ def waiting(count: int, dialect: Dialect = dialects.CALL_TOOL, seconds: float = 
     sessions = min(SESSIONS, count + 40)
     with broker(_BUSY) as process:
         crowd = _Crowd(process, dialect, sessions, count + 40)
-        crowd.run(2.0)
+        # All of them have come, and the first have gone.
+        crowd.run(2.0 + count / 4_000)
         with _probing(process.address, seconds) as stalls:
             cpu, served = process.cpu_seconds, crowd.served
             crowd.run(seconds)
             spent, done = process.cpu_seconds - cpu, crowd.served - served
         crowd.close()
     ordered = sorted(stalls)
-    quantiles = [ordered[min(len(ordered) - 1, int(q * len(ordered)))] * 1e3 for q in (0.99, 0.999)]
-    return Waiting(count, spent / done * 1e6, *quantiles, ordered[-1] * 1e3)
+
+    def stall_ms(q: float) -> float:
+        return ordered[min(len(ordered) - 1, int(q * len(ordered)))] * 1e3
+
+    return Waiting(count, spent / done * 1e6, stall_ms(0.99), stall_ms(0.999), stall_ms(1.0))
 
 
 class _Crowd:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from tools import bench_gone, capacity_page
+from tools import bench_crowd, bench_gone, capacity_page
 from tools.bench_cases import ECHO, TOOL_CALL, Figures, Idle, Observed, OverHttp
 from tools.bench_processes import ROOT
 from tools.streams import page as streams_page
@@ -19,6 +19,10 @@ PICTURE = ROOT / "docs" / "img" / "overhead.svg"
 MIN_TOOL_CALL_RATIO = 0.6
 MIN_HTTP_RATIO = 0.65
 MAX_IDLE_KIB = 16.0
+MAX_OPEN_CPU_US = 250.0
+MAX_WAITING_RATIO = 1.5
+MAX_STALL_MS = 20.0
+MAX_BURST_MB = 30.0
 MAX_OBSERVED_RATIO = 1.10
 MAX_WATCHED_RATIO = 1.03
 
@@ -35,6 +39,8 @@ class Report:
     gone: list[bench_gone.Gone] | None
     observed: Observed | None = None
     watched: Observed | None = None
+    waiting: list[bench_crowd.Waiting] | None = None
+    burst: bench_crowd.Burst | None = None
 
 
 def kept_figures(report: Report) -> list[str]:
@@ -74,7 +80,39 @@ def kept_figures(report: Report) -> list[str]:
             f"- An idle connection with its actors: **{kib:.1f} KiB**, "
             f"at most {MAX_IDLE_KIB:.0f}: {_verdict(kib <= MAX_IDLE_KIB)}."
         )
+        open_us = report.idle.open_cpu_us
+        lines.append(
+            f"- CPU to open a connection: **{open_us:.0f} µs**, at most {MAX_OPEN_CPU_US:.0f}: "
+            f"{_verdict(open_us <= MAX_OPEN_CPU_US)}."
+        )
+    if report.waiting is not None:
+        lines += _waiting_figures(report.waiting)
+    if report.burst is not None:
+        grown = report.burst.after_mb - report.burst.before_mb
+        lines.append(
+            f"- Resident memory 10 s after {report.burst.sessions:,} sessions have ended: "
+            f"**{grown:.0f} MB** above the start, at most {MAX_BURST_MB:.0f}: "
+            f"{_verdict(grown <= MAX_BURST_MB)} (after as many again "
+            f"{report.burst.after_again_mb - report.burst.before_mb:.0f})."
+        )
     return lines
+
+
+def _waiting_figures(waiting: list[bench_crowd.Waiting]) -> list[str]:
+    few, many = waiting[0], waiting[-1]
+    ratio = many.cpu_us / few.cpu_us
+    cost = (
+        f"- CPU of a `call_tool` with {many.count:,} requests waiting: **{ratio:.2f}** of that "
+        f"with {few.count} ({many.cpu_us:.0f} and {few.cpu_us:.0f} µs), at most "
+        f"{MAX_WAITING_RATIO}: {_verdict(ratio <= MAX_WAITING_RATIO)}."
+    )
+    return [cost] + [
+        f"- Pings answered with {each.count:,} requests waiting: 99.9 % within "
+        f"**{each.stall_p999_ms:.0f} ms** (99 %: {each.stall_p99_ms:.0f}), at most "
+        f"{MAX_STALL_MS:.0f}: {_verdict(each.stall_p999_ms <= MAX_STALL_MS)}."
+        for each in waiting
+        if each.count == 10_000
+    ]
 
 
 def _verdict(is_kept: bool) -> str:
