@@ -1,6 +1,10 @@
 """A Python client for the broker, asynchronous and synchronous."""
 
-from exai_actors.client.client import BrokerClient, connect
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from exai_actors.client.errors import (
     BrokerError,
     ConnectError,
@@ -26,8 +30,11 @@ from exai_actors.client.errors import (
 )
 from exai_actors.client.results import CallResult, Progress, Tool
 from exai_actors.client.settings import DEFAULT_URL, IfBusy, Settings
-from exai_actors.client.stream import Stream
-from exai_actors.client.sync import SyncBrokerClient, SyncStream, connect_sync
+
+if TYPE_CHECKING:
+    from exai_actors.client.client import BrokerClient, connect
+    from exai_actors.client.stream import Stream
+    from exai_actors.client.sync import SyncBrokerClient, SyncStream, connect_sync
 
 __all__ = [
     "DEFAULT_URL",
@@ -64,3 +71,24 @@ __all__ = [
     "connect",
     "connect_sync",
 ]
+
+# Imported when they are first used: the broker needs addresses and errors only.
+_LATER = {
+    "BrokerClient": "client",
+    "connect": "client",
+    "Stream": "stream",
+    "SyncBrokerClient": "sync",
+    "SyncStream": "sync",
+    "connect_sync": "sync",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = globals()[name] = getattr(import_module(f"{__name__}.{_LATER[name]}"), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -42,6 +42,7 @@ def serve(
 
     Without a configuration file, it serves a built-in provider that invents its answers.
     """
+    _import_structlog()
     from exai_actors.daemon.cli.output import lines_of, print_error
     from exai_actors.daemon.config.load import load
     from exai_actors.daemon.logs.setup import configure_logging
@@ -148,3 +149,17 @@ def _require_room() -> None:
         room.register(number, select.POLLOUT)
         if not room.poll(0):
             raise BlockingIOError(errno.EAGAIN, "its reader does not read")
+
+
+def _import_structlog() -> None:
+    """Import structlog without rich, which takes longer than a third of the start and is not used.
+
+    It is there with the extra ``console``.
+    """
+    if "rich" in sys.modules:
+        return
+    sys.modules["rich"] = None  # type: ignore[assignment]
+    try:
+        import structlog  # noqa: F401
+    finally:
+        del sys.modules["rich"]
