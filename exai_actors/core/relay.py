@@ -160,15 +160,6 @@ class RelayPipe:
         for reader in self._readers:
             reader.head(status, fields, length)
 
-    def _pass_on(self, data: bytes) -> None:
-        self._size += len(data)
-        if self._size <= self._kept_bytes:
-            self._kept.append(data)
-        elif self._kept:
-            self._kept.clear()
-        for reader in self._readers:
-            reader.data(data)
-
 
 class _Run:
     """The sink of one run; without effect once there is another one."""
@@ -183,8 +174,16 @@ class _Run:
             self._pipe._begin(status, fields, length)
 
     def data(self, data: bytes, /) -> None:
-        if self._pipe._run is self:
-            self._pipe._pass_on(data)
+        pipe = self._pipe
+        if pipe._run is not self:
+            return
+        pipe._size += len(data)
+        if pipe._size <= pipe._kept_bytes:
+            pipe._kept.append(data)
+        elif pipe._kept:
+            pipe._kept.clear()
+        for reader in pipe._readers:
+            reader.data(data)
 
     def whole(self) -> None:
         if self._pipe._run is self:

@@ -65,9 +65,11 @@ class RelayedCall:
         "_ended",
         "_exchange",
         "_fields",
+        "_flows",
         "_has_body",
         "_headers",
         "_hold_s",
+        "_idle_s",
         "_inflater",
         "_is_connected",
         "_is_stream",
@@ -78,6 +80,7 @@ class RelayedCall:
         "_paused_at",
         "_result_if_aborted",
         "_service",
+        "_sink_data",
         "_size",
         "_status",
         "_tap",
@@ -117,6 +120,10 @@ class RelayedCall:
         self._is_connected = False
         self._has_body = False
         self._begun = False
+        # Every further piece is one of a stream that needs no more than to be passed on.
+        self._flows = False
+        self._sink_data = call.sink.data
+        self._idle_s = service.settings.idle_timeout_s
         self._told_whole = False
         self._body: list[bytes] = []
         self._packed: list[bytes] = []
@@ -179,6 +186,17 @@ class RelayedCall:
         )
 
     def data(self, data: bytes, /) -> None:
+        if self._flows:
+            self._sink_data(data)
+            tap = self._tap
+            tap.stream(data)
+            if not tap.is_whole:
+                # The timer looks at it when it fires.
+                self._due = self._loop.time() + self._idle_s
+                return
+            self._flows = False
+            self._note_whole()
+            return
         if not data or self._ended:
             return
         if not 200 <= self._status <= 299:
@@ -198,12 +216,11 @@ class RelayedCall:
         if self._is_stream:
             self._pass_on(data)
             self._tap.stream(plain)
-            if self._tap.is_whole and not self._told_whole:
-                self._told_whole = True
-                self._call.sink.whole()
+            self._flows = self._inflater is None and not self._tap.is_whole
+            self._note_whole()
         else:
             self._hold(data, plain)
-        self._expect_data()
+            self._expect_data()
 
     def ended(self) -> None:
         if self._ended:
@@ -230,6 +247,12 @@ class RelayedCall:
             self._end(failure, cut_off=is_ours)
 
     # Internals.
+
+    def _note_whole(self) -> None:
+        if self._tap.is_whole and not self._told_whole:
+            self._told_whole = True
+            self._call.sink.whole()
+        self._expect_data()
 
     def _pass_on(self, data: bytes) -> None:
         if not self._begun:
@@ -353,12 +376,14 @@ class RelayedCall:
 
     def _abort_with(self, result: UpstreamResult) -> None:
         if self._result_if_aborted is None:
+            self._flows = False
             self._result_if_aborted = result
             self._timer.cancel()
             self._exchange.abort()
 
     def _end(self, result: UpstreamResult, *, cut_off: bool = False) -> None:
         self._ended = True
+        self._flows = False
         self._timer.cancel()
         # Both refer back to this object.
         del self._timer, self._exchange
