@@ -1,11 +1,11 @@
 """Run other people's client programs through the broker: ``python tools/real_clients.py``.
 
-Installs them from npm, and llm from PyPI, into a temporary folder (``--folder`` keeps it), together
-1 GB for the first three and 2 GB for ``--all``. Then it runs each one unmodified, in a network
-namespace with nothing but loopback and with an empty home, against a broker with one permit and a
-service that answers with one word: once by ``exai run``, and once as ``exai connect --write``
-configures it. Prints a table with the versions and the requests that the service saw; exits with 1
-if a program did not get the word. Run it with the Python of ``.venv``, on Linux.
+Installs them from npm, and Aider and llm from PyPI, into a temporary folder (``--folder`` keeps
+it), together 1 GB for the first three and 3 GB for ``--all``. Then it runs each one unmodified, in
+a network namespace with nothing but loopback and with an empty home, against a broker with one
+permit and a service that answers with one word: once by ``exai run``, and once as ``exai connect
+--write`` configures it. Prints a table with the versions and the requests that the service saw;
+exits with 1 if a program did not get the word. Run it with the Python of ``.venv``, on Linux.
 """
 
 from __future__ import annotations
@@ -67,6 +67,18 @@ SETUPS = {
         ("@mariozechner/pi-coding-agent",),
         asking=("-p", PROMPT),
         configured=("--provider", "exai", "--model", MODEL),
+    ),
+    "aider": Setup(
+        pip=("aider-chat",),
+        asking=(
+            "--no-git",
+            "--yes",
+            "--no-check-update",
+            "--analytics-disable",
+            "--message",
+            PROMPT,
+        ),
+        configured=("--openai-api-key", TOKEN),
     ),
     "llm": Setup(pip=("llm",), asking=(PROMPT,), configured=("-m", MODEL, "--key", TOKEN)),
 }
