@@ -26,6 +26,8 @@ from exai_actors.wire.mcp.link import BrokerLink
 from exai_actors.wire.mcp.messages import Message, Response
 from exai_actors.wire.mcp.server import Handler, McpServer
 
+MAX_WAITING = 64
+"""Requests of one client that wait until the broker has admitted it."""
 _GONE = "this broker is shutting down, or has ended the connection of this client; try again"
 
 
@@ -88,10 +90,18 @@ class McpClient:
         """Whether it has no request, task or stream."""
         return not (self._waiting or self._outs or self._tools.is_busy or self.stream)
 
+    @property
+    def is_admitted(self) -> bool:
+        """Whether the broker has accepted its token."""
+        return self._link.is_ready
+
     def receive(self, message: Message, out: HttpOut) -> None:
         self.used_at = self._clock.now()
         if self._link.is_ready:
             self._receive(message, out)
+            return
+        if len(self._waiting) >= MAX_WAITING:
+            out.refuse(refuse(503, f"{MAX_WAITING} requests wait for this client's admission"))
             return
         waiting = (message, out)
         self._waiting.append(waiting)

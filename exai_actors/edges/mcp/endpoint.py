@@ -176,7 +176,12 @@ class McpEndpoint:
         *,
         names_requests: bool,
     ) -> McpClient | None:
-        if len(self._clients) >= self._settings.max_clients and not self._forget_one():
+        strangers = [each for each in self._clients.values() if not each.is_admitted]
+        if len(strangers) >= self._settings.max_strangers:
+            # It has the least hope left: one with a valid token is admitted in a moment.
+            strangers[0].close()
+        admitted = len(self._clients) - len(strangers)
+        if admitted >= self._settings.max_clients and not self._forget_one():
             problem = f"{self._settings.max_clients} MCP clients are busy; try again later"
             out.refuse(http.refuse(503, problem), (("Retry-After", "5"),))
             return None
@@ -201,7 +206,7 @@ class McpEndpoint:
         return client
 
     def _forget_one(self) -> bool:
-        idle = [client for client in self._clients.values() if client.is_idle]
+        idle = [each for each in self._clients.values() if each.is_admitted and each.is_idle]
         if not idle:
             return False
         min(idle, key=lambda client: client.used_at).close()

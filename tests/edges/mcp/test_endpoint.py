@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from exai_actors.core.authentication import Identity
+from exai_actors.edges.mcp.client import MAX_WAITING
 from exai_actors.ids import TenantName
 from exai_actors.messages.connection import Disconnect
 from exai_actors.testing.tree import ManualTree
@@ -411,6 +412,32 @@ def test_clients_that_are_not_admitted_yet_are_answered_at_the_end(desk: McpDesk
     desk.settle()
     assert exchange.status == 503
     assert desk.tree.connections() == {}
+
+
+def test_clients_without_a_valid_token_give_way_to_each_other_only() -> None:
+    tokens = ((TOKEN, Identity(TenantName("desk"))),)
+    desk = McpDesk(ManualTree(tokens=tokens), max_strangers=3)
+    session = desk.initialize(**bearer(TOKEN))
+    chat = desk.ask("tools/call", {"name": "chat", "arguments": {"prompt": "Hi?"}},
+                    Mcp_Session_Id=session, **bearer(TOKEN))  # fmt: skip
+    desk.actors_run = False
+    wrong = [desk.ask("initialize", **bearer(f"wrong-wrong-wrong-{n}")) for n in range(5)]
+    assert [each.status for each in wrong] == [503, 503, None, None, None]
+    desk.actors_run = True
+    desk.wait(3)
+    assert [each.status for each in wrong[2:]] == [401, 401, 401]
+    assert chat.status is None
+    desk.calls[0].complete("Hello.")
+    desk.settle()
+    assert chat.text == "Hello."
+
+
+def test_requests_that_wait_for_an_admission_are_limited(desk: McpDesk) -> None:
+    desk.actors_run = False
+    asked = [desk.ask_stateless("tools/list") for _ in range(MAX_WAITING + 1)]
+    assert [each.status for each in asked] == [None] * MAX_WAITING + [503]
+    desk.settle()
+    assert {each.status for each in asked[:MAX_WAITING]} == {200}
 
 
 def test_the_end_of_the_process_ends_all_clients(desk: McpDesk) -> None:
