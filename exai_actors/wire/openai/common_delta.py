@@ -8,13 +8,14 @@ than LF, a member that is not named here, or a value of another type.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import re
+from typing import Annotated, Literal, NamedTuple
 
 import msgspec
 from msgspec import Meta
 
 _Empty = Annotated[list[None], Meta(max_length=0)]
-_LF = 0x0A
+_LF, _CR = 0x0A, 0x0D
 
 MAX_BYTES = 1 << 16
 """Of data that is read in one pass: no event in it is too large for the general path."""
@@ -55,26 +56,67 @@ class Chunk(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     error: None = None
 
 
+class Template(NamedTuple):
+    """The bytes before and after the text in an event that is nothing but a piece of text."""
+
+    before: bytes
+    after: bytes
+
+
+# No event begins with a line end.
+_NO_TEMPLATE = Template(b"\n", b"")
 _decode = msgspec.json.Decoder(Chunk).decode
+_decode_text = msgspec.json.Decoder(str).decode
+_NOT_COMMON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_CONTENT = re.compile(rb'"content": ?"')
 
 
-def read_common_events(data: bytes) -> tuple[list[Chunk], bytes]:
+def template_of(data: bytes, first: Chunk) -> Template | None:
+    """The template of the first event in ``data``, which is ``first``; None if it has none."""
+    event = data[: data.find(b"\n")]
+    found = _CONTENT.search(event)
+    if found is None:
+        return None
+    before = event[: found.end() - 1]
+    after = event[event.find(b'"', found.end()) + 1 :]
+    # With another text in its place, this must be the text, and all the rest the same.
+    try:
+        other = _decode(before[5:] + b'""' + after)
+    except _NOT_COMMON:
+        return None
+    delta = other.choices[0].delta
+    if delta.content != "":
+        return None
+    delta.content = first.choices[0].delta.content
+    return Template(before, after) if other == first else None
+
+
+def read_common_events(
+    data: bytes, template: Template | None = None
+) -> tuple[list[Chunk | str], bytes]:
     """The chunks that ``data`` begins with, and its rest, for the general path.
 
-    ``data`` must begin where an event may begin.
+    Events of the ``template`` before all others are only their text. ``data`` must begin where an
+    event may begin.
     """
-    chunks: list[Chunk] = []
+    found: list[Chunk | str] = []
     start = 0
-    if len(data) > MAX_BYTES or b"\r" in data:
-        return chunks, data
+    if len(data) > MAX_BYTES or _CR in data:
+        return found, data
+    before, after = template or _NO_TEMPLATE
     while data.startswith(b"data:", start):
         end = data.find(b"\n", start)
         # The blank line that ends the event.
         if end < 0 or end + 1 == len(data) or data[end + 1] != _LF:
             break
         try:
-            chunks.append(_decode(data[start + 5 : end]))
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            if data.startswith(before, start) and data.endswith(after, start, end):
+                found.append(_decode_text(data[start + len(before) : end - len(after)]))
+            else:
+                found.append(_decode(data[start + 5 : end]))
+                # It may change what an event of the template means.
+                before, after = _NO_TEMPLATE
+        except _NOT_COMMON:
             break
         start = end + 2
-    return chunks, data[start:]
+    return found, data[start:]

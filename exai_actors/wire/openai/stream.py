@@ -17,7 +17,7 @@ from contextlib import suppress
 from typing import Any
 
 from exai_actors.core.calls import Completion, FailureKind, UpstreamFailure
-from exai_actors.wire.openai.common_delta import Chunk, read_common_events
+from exai_actors.wire.openai.common_delta import Chunk, Template, read_common_events, template_of
 from exai_actors.wire.openai.error_fields import error_within, is_success
 from exai_actors.wire.openai.errors import classify_error
 from exai_actors.wire.openai.fields import (
@@ -90,6 +90,9 @@ class StreamReader:
         self._max_bytes = max_answer_bytes
         self._redactor = redactor
         self._events = SseParser(2 * max_answer_bytes + EVENT_OVERHEAD_BYTES)
+        self._template: Template | None = None
+        # How often to look for one: some services send other bytes with each piece.
+        self._lessons = 3
         self._pieces: list[str] = []
         self._reasoning: list[str] = []
         self._tool_calls = ToolCalls()
@@ -146,14 +149,18 @@ class StreamReader:
         if not self._events.is_between_events or self._done or self._failure is not None:
             return self.feed_any(data)
         before = len(self._pieces)
-        chunks, data = read_common_events(data)
-        if chunks:
+        events, rest = read_common_events(data, self._template)
+        if events:
             self._events.is_at_start = False
-            for chunk in chunks:
-                if not self._read_common(chunk):
+            for event in events:
+                if not (
+                    self._read_text(event) if isinstance(event, str) else self._read_common(event)
+                ):
                     return self._pieces[before:]
-        if data:
-            self.feed_any(data)
+            if self._template is None and self._lessons:
+                self._learn(data, events[0])
+        if rest:
+            self.feed_any(rest)
         return self._pieces[before:]
 
     def feed_any(self, data: bytes) -> list[str]:
@@ -178,8 +185,8 @@ class StreamReader:
 
     def _read_common(self, chunk: Chunk) -> bool:
         """As ``_read`` does an event with this chunk; return whether the answer may continue."""
-        if chunk.model and chunk.model != self._model:
-            self._model = chunk.model
+        if chunk.model:
+            self._note_model(chunk.model)
         choice = chunk.choices[0]
         if choice.index is not None:
             if self._index is None:
@@ -187,15 +194,42 @@ class StreamReader:
             elif self._index != "0":
                 return True
         delta = choice.delta
-        if text := delta.content:
-            self._has_delta_text = True
-            self._add_piece(text)
+        if delta.content:
+            self._read_text(delta.content)
         if reasoning := delta.reasoning_content or delta.reasoning:
             self._add_reasoning(reasoning)
         if choice.finish_reason is not None:
             self._finish_reason = choice.finish_reason
             self._flush_surrogate()
         return self._failure is None
+
+    def _read_text(self, text: str) -> bool:
+        if text:
+            self._has_delta_text = True
+            self._add_piece(text)
+        return self._failure is None
+
+    def _learn(self, data: bytes, first: Chunk | str) -> None:
+        """Learn the template of the first event, if its text is all that it changes here."""
+        if isinstance(first, str):
+            return
+        choice = first.choices[0]
+        delta = choice.delta
+        if (
+            delta.content
+            and not (delta.reasoning_content or delta.reasoning)
+            and choice.finish_reason is None
+            and (choice.index is None or self._index == "0")
+            and (not first.model or first.model == self._model)
+        ):
+            self._lessons -= 1
+            self._template = template_of(data, first)
+
+    def _note_model(self, model: str) -> None:
+        if model != self._model:
+            self._model = model
+            # It may be that of an event with the former model.
+            self._template = None
 
     def end_of_body(self) -> list[str]:
         """The pieces in an event that the end of the body cut off, if its JSON is whole."""
@@ -293,8 +327,8 @@ class StreamReader:
             return
         if "usage" in parsed:
             self._usage.read(parsed["usage"])
-        if "model" in parsed and parsed["model"] != self._model:
-            self._model = parse_name(parsed["model"]) or self._model
+        if model := parse_name(parsed.get("model")):
+            self._note_model(model)
         if not parsed.get("choices"):
             self._pass_over(parsed, document)
             return

@@ -14,7 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exai_actors.core.calls import Completion
-from exai_actors.wire.openai.common_delta import MAX_BYTES, read_common_events
+from exai_actors.wire.openai.common_delta import (
+    MAX_BYTES,
+    read_common_events,
+    template_of,
+)
 from exai_actors.wire.openai.stream import StreamReader
 from tests.cases.answers import further_streams, odd_streams, streams
 from tests.wire.openai.test_answers import encode
@@ -214,6 +218,77 @@ def test_the_one_pass_changes_nothing_for_any_stream_cut_anywhere(
     stream: bytes, cuts: list[int]
 ) -> None:
     feed_both(stream, [cut for cut in cuts if cut < len(stream)])
+
+
+values = (
+    texts.map(json.dumps)
+    | texts.map(lambda text: json.dumps(text, ensure_ascii=False))
+    | st.sampled_from(["null", "5", '["x"]', '"x" ', '"a","content":"b"', '"a","role":"user"', '"'])
+).map(lambda text: text.encode("utf-8", "replace"))
+envelopes = st.sampled_from(
+    [
+        (b'data: {"choices":[{"index":0,"delta":{"content":', b'},"finish_reason":null}]}\n\n'),
+        (b'data:{"model":"m2","choices":[{"delta":{"content": ', b',"role":null}}]}\n\n'),
+        (b'data: {"model":"m3","choices":[{"delta":{"content":', b',"reasoning":"r"}}]}\n\n'),
+        (b'data: {"choices":[{"index":0,"delta":{"content":', b'},"finish_reason":"stop"}]}\n\n'),
+        (b'data: {"choices":[{"delta":{"content":"1","content":', b"}}]}\n\n"),
+        (b'data: {"choices":[{"delta":{"content":', b',"content":"2"}}]}\n\n'),
+        (b'data: {"choices":[{"index":1,"delta":{"content":', b"}}]}\n\n"),
+    ]
+)
+like_pieces = st.builds(lambda envelope, value: value.join(envelope), envelopes, values)
+runs = st.builds(
+    lambda envelope, each: b"".join(value.join(envelope) for value in each),
+    envelopes,
+    st.lists(values, min_size=2, max_size=4),
+)
+mixtures = st.lists(runs | runs | like_pieces | events | lines, min_size=1, max_size=6)
+
+
+@given(mixtures, st.lists(st.integers(0, 400), max_size=3))
+def test_bytes_that_are_alike_around_each_piece_change_nothing(
+    parts: list[bytes], cuts: list[int]
+) -> None:
+    ends = [len(b"".join(parts[: number + 1])) for number in range(len(parts))]
+    stream = b"".join(parts)
+    feed_both(stream, [cut for cut in ends + cuts if cut < len(stream)])
+
+
+def test_of_an_event_like_the_one_before_only_the_text_is_read() -> None:
+    data = event(OPENAI)
+    (first,), _ = read_common_events(data)
+    assert not isinstance(first, str)
+    template = template_of(data + event(KIMI), first)
+    assert template is not None
+    assert b"".join(template).startswith(b"data: {")
+    other = data.replace(b'"Gr\\u00fc\\u00dfe"', b'"a \\"b\\""')
+    assert read_common_events(other + data, template) == (['a "b"', "Gr\u00fc\u00dfe"], b"")
+    found, _ = read_common_events(other + event(BARE) + other, template)
+    assert [isinstance(each, str) for each in found] == [True, False, False]
+    assert read_common_events(other + b"data: []\n\n", template) == (['a "b"'], b"data: []\n\n")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        event(KIMI),
+        event({"choices": [{"delta": {"content": 'a "b"'}}]}),
+        b'data: {"choices":[{"delta":{"content":"1","content":"2"}}]}\n\n',
+        b'data: {"choices":[{"delta":{"content":"1","con\\u0074ent":"2"}}]}\n\n',
+    ],
+)
+def test_an_event_whose_text_cannot_be_replaced_gives_no_template(data: bytes) -> None:
+    (first,), _ = read_common_events(data)
+    assert not isinstance(first, str)
+    assert template_of(data, first) is None
+
+
+def test_a_template_is_lost_with_the_model_that_it_names() -> None:
+    old, new = event(BARE | {"model": "old"}), event(BARE | {"model": "new"})
+    reader = feed_both(old + old + new + old + event(FINISH), [len(old), 2 * len(old)])
+    result = reader.finish()
+    assert isinstance(result, Completion)
+    assert result.model == "old"
 
 
 @pytest.mark.parametrize(
