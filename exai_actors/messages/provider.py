@@ -130,6 +130,10 @@ class StallDue(msgspec.Struct, frozen=True, gc=False):
     permit: PermitId
 
 
+class RefusalsDue(msgspec.Struct, frozen=True, gc=False):
+    """System lane. Refuse more of the requests that a block outlasts."""
+
+
 class CheckDue(msgspec.Struct, frozen=True, gc=False):
     """System lane. Check the invariants of permits, queue and guards."""
 
@@ -150,6 +154,7 @@ ProviderMessage = (
     | ArrangeCall
     | PumpDue
     | RefreshQueue
+    | RefusalsDue
     | CheckDue
     | StallDue
     | AskModels

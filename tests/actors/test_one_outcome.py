@@ -11,7 +11,8 @@ from exai_actors.actors.provider.actor import ProviderActor
 from exai_actors.actors.session.actor import SessionActor
 from exai_actors.actors.session.settings import SessionSettings
 from exai_actors.core.calls import FailureKind
-from exai_actors.ids import ConnectionId, ProviderName, RequestKey
+from exai_actors.core.session.table import SessionTable
+from exai_actors.ids import ConnectionId, ProviderName, RequestKey, SessionId
 from exai_actors.messages.broker import DrainBroker, ExpireSessions
 from exai_actors.messages.connection import TextReceived
 from exai_actors.messages.session_requests import ReaderReady
@@ -341,6 +342,25 @@ def test_an_expired_session_id_starts_a_new_session() -> None:
     tree.advance(61.0)
     tree.client("mine").call("a")
     assert len(tree.upstream.calls) == 2
+
+
+def test_thousands_of_sessions_expire_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    parts: list[int] = []
+    expired = SessionTable.expired
+
+    def counting(self: SessionTable, now: float, at_most: int) -> tuple[SessionId, ...]:
+        parts.append(len(ended := expired(self, now, at_most)))
+        return ended
+
+    monkeypatch.setattr(SessionTable, "expired", counting)
+    tree = ManualTree(resume_s=60.0, sessions=500)
+    clients = [tree.client() for _ in range(240)]
+    for client in clients:
+        client.vanish()
+    tree.advance(61.0)
+    assert [path for path in tree.system.paths() if path.startswith("/sessions/")] == []
+    assert sum(parts) == 240
+    assert max(parts) <= 50
 
 
 def test_a_session_that_returns_before_its_predecessor_has_ended_stays() -> None:

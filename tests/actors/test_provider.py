@@ -15,6 +15,7 @@ from exai_actors.core.calls import (
     IfBusy,
 )
 from exai_actors.core.capacity.changes import Pause, Reopen, SetLimit
+from exai_actors.core.capacity.dispatcher import Dispatcher
 from exai_actors.core.capacity.settings import CapacitySettings, CircuitSettings, RetrySettings
 from exai_actors.core.session.pieces import Pieces
 from exai_actors.ids import RequestKey, SessionId
@@ -565,3 +566,24 @@ def test_as_many_requests_as_its_queue_holds_may_come_at_the_same_time() -> None
         for number in range(10_100)
     ]
     assert set(offers) == {"accepted"}
+
+
+def test_the_requests_that_a_hold_outlasts_are_refused_in_parts() -> None:
+    provider = Provider(retry=RetrySettings(attempts=1))
+    provider.run("runs")
+    waiting = [provider.run(f"w{number}", deadline=60.0) for number in range(500)]
+    parts: list[int] = []
+    refuse = provider_of(provider.tree)._dispatcher.refuse_unservable
+
+    def counting(dispatcher: object, now: float, at_most: int) -> list[tuple[object, object]]:
+        parts.append(len(refused := refuse(now, at_most)))
+        return [*refused]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Dispatcher, "refuse_unservable", counting)
+        provider.upstream.calls[0].fail(FailureKind.RATE_LIMITED, retry_after=300.0)
+        provider.tree.settle()
+        provider.tree.advance(0.1)
+    assert parts == [200, 200, 100]
+    assert {provider.kinds(each)[-1] for each in waiting} == {Refused}
+    provider.assert_empty()

@@ -62,6 +62,7 @@ from exai_actors.messages.provider import (
     ProviderMessage,
     PumpDue,
     RefreshQueue,
+    RefusalsDue,
     ResumeStream,
     RunCall,
     StallDue,
@@ -80,6 +81,8 @@ FIRST_REPORT_S = 0.25
 REPORTS_REST = 20.0
 """So many times as long as reports of places took none are made: they have 5 % of the time."""
 CHECK_EVERY_S = 30.0
+REFUSED_AT_A_TIME = 200
+"""A hold may outlast thousands of waiting requests: others have their turns in between."""
 PERMIT_BITS = 40
 """The bits of a permit that number it within its incarnation; the others name the incarnation."""
 
@@ -184,6 +187,8 @@ class ProviderActor(LoopActor):
             case PumpDue():
                 if not self._rests:
                     self._pump()
+            case RefusalsDue():
+                self._refuse_unservable(self.now())
             case ChangeProvider():
                 return self._change(message)
             case ArrangeCall(request, session, how):
@@ -480,8 +485,11 @@ class ProviderActor(LoopActor):
         self._refuse_unservable(now)
 
     def _refuse_unservable(self, now: float) -> None:
-        for call, refusal in self._dispatcher.refuse_unservable(now):
+        refused = self._dispatcher.refuse_unservable(now, REFUSED_AT_A_TIME)
+        for call, refusal in refused:
             self._replies.refused(call, refusal, now)
+        if len(refused) == REFUSED_AT_A_TIME:
+            self.schedule(0.0, RefusalsDue())
 
     def _cancel(self, session: SessionId, request: RequestKey) -> None:
         call = self._find_live(session, request)

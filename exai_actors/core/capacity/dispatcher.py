@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sized
+from itertools import islice
 from math import inf
 from typing import Generic, Literal, TypeVar, assert_never
 
@@ -287,11 +288,14 @@ class Dispatcher(Generic[C]):
             removed += pool.queue.forget(session)
         return removed
 
-    def refuse_unservable(self, now: float) -> list[tuple[C, Refusal]]:
-        """Remove, and refuse, the queued calls that a block outlasts or that prefer a fallback."""
+    def refuse_unservable(self, now: float, at_most: int = 1_000_000) -> list[tuple[C, Refusal]]:
+        """Remove, and refuse, the first queued calls that a block outlasts or that prefer a
+        fallback.
+        """
         refused: list[tuple[C, Refusal]] = []
         for pool in self.pools:
-            for call, refusal in self._refusals.unservable(pool, now, self.retries):
+            unservable = self._refusals.unservable(pool, now, self.retries)
+            for call, refusal in islice(unservable, at_most - len(refused)):
                 self.withdraw(call.flow.session, call.request)
                 refused.append((call, refusal))
         return refused

@@ -193,10 +193,12 @@ class SessionTable:
         first = self._first_deserted()
         return None if first is None else first[0]
 
-    def expired(self, now: float) -> tuple[SessionId, ...]:
-        """Remove and return the sessions that have expired; the caller ends them."""
-        gone = []
+    def expired(self, now: float, at_most: int = 1_000_000) -> tuple[SessionId, ...]:
+        """Remove and return the first sessions that have expired; the caller ends them."""
+        gone: list[SessionId] = []
         while (first := self._first_deserted()) is not None and first[0] <= now:
+            if len(gone) == at_most:
+                break
             self.remove(first[1])
             gone.append(first[1])
         return tuple(gone)

@@ -204,7 +204,8 @@ def test_sessions_of_all_tenants_expire_in_order() -> None:
         table.attach(session, FIRST, tenant)
         table.detach(session, FIRST, now=float(now))
     assert table.next_expiry() == 60.0
-    assert table.expired(61.0) == (A, B)
+    assert table.expired(61.0, 1) == (A,)
+    assert table.expired(61.0) == (B,)
     assert table.expired(62.0) == (C,)
 
 
