@@ -16,7 +16,7 @@ from exai_actors.core.families import Family
 from exai_actors.core.places import PlaceLimits
 from exai_actors.core.routing import RouteSettings
 from exai_actors.ids import ProviderName
-from exai_actors.messages.connection import Disconnect, TokenWithdrawn
+from exai_actors.messages.connection import BrokerFailed, Disconnect, TokenWithdrawn
 from exai_actors.testing.tree import ManualTree
 from tests.actors.left_over import left_in_provider
 from tests.actors.relaying import Exchange, begin, finish, send
@@ -492,6 +492,62 @@ def test_many_agents_of_one_session_weigh_as_one() -> None:
         served += 1
         assert served <= 3, "the interactive request waits for one call at most"
     assert not any(agent.responder.status >= 400 for agent in agents)
+
+
+def test_a_request_that_comes_while_the_guardian_fails_is_served() -> None:
+    tree = ManualTree()
+    tree.actor(paths.BROKER).tell("nonsense")
+    asked = Exchange(tree)
+    begin(tree.upstream.calls[0], b"all")
+    finish(tree.upstream.calls[0])
+    assert is_over(tree)
+    assert asked.outcome == (200, b"all", "clean")
+
+
+def test_a_broker_that_gives_up_answers() -> None:
+    tree = ManualTree()
+    asked = Exchange(tree)
+    asked.ref.tell_system(BrokerFailed())
+    tree.settle()
+    assert (asked.responder.status, asked.responder.fields["retry-after"]) == (500, "5")
+
+
+def test_a_broker_that_stops_answers_what_is_left() -> None:
+    tree = ManualTree()
+    asked = Exchange(tree)
+    tree.stop()
+    tree.settle()
+    assert asked.responder.status == 503
+    assert asked.responder.ended == "clean"
+
+
+def test_a_guesser_of_tokens_waits_for_each_answer() -> None:
+    tree = ManualTree(tokens=(("secret-token-secret", Identity()),))
+    guesses = [Exchange(tree, token=f"guess {each}") for each in range(30)]
+    assert guesses[0].responder.status == 401
+    assert guesses[-1].responder.starts == 0
+    tree.advance(60)
+    assert guesses[-1].responder.status == 401
+
+
+def test_a_session_that_is_full_refuses() -> None:
+    tree = ManualTree(session=SessionSettings(window=1, queue=1))
+    for each in range(2):
+        Exchange(tree, f'{{"model":"moon","n":{each}}}'.encode())
+    refused = Exchange(tree, b'{"model":"moon","n":2}')
+    assert (refused.responder.status, refused.error["code"]) == (429, "rate_limit_exceeded")
+
+
+def test_a_session_that_ends_for_good_ends_its_exchanges() -> None:
+    tree = ManualTree(exchange=NO_GRACE)
+    asked = Exchange(tree)
+    (path,) = [path for path in tree.system.paths() if path.startswith("/sessions/")]
+    for _ in range(4):
+        if tree.system.resolve(path) is not None:
+            tree.actor(path).tell("nonsense")
+            tree.settle()
+    assert asked.responder.status == 500
+    assert asked.error["code"] == "internal_error"
 
 
 def _once() -> CapacitySettings:
