@@ -20,6 +20,6 @@ console.log(JSON.stringify([durations.map(duration), sizes.map(size)]));
 def test_the_scripts_write_figures_as_the_broker_does(node: Path) -> None:
     program = PROGRAM.replace("CELLS", b64encode(CELLS.read_bytes()).decode())
     figures = [[figure for figure, _ in DURATIONS], [figure for figure, _ in SIZES]]
-    command = [node, "--input-type=module", "-e", program, json.dumps(figures)]
+    command = [str(node), "--input-type=module", "-e", program, json.dumps(figures)]
     done = subprocess.run(command, capture_output=True, check=True, text=True)
     assert json.loads(done.stdout) == [[text for _, text in DURATIONS], [text for _, text in SIZES]]

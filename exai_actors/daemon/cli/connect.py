@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,8 +56,7 @@ def connect(
         return
     token = token_of(token_file)
     if mcp:
-        _connect_host(program, url, token, write=write, undo=undo, check=check)
-        return
+        context.exit(_connect_host(program, url, token, write=write, undo=undo, check=check))
     known = program_named(program)
     if undo:
         _undo(known.name)
@@ -186,7 +186,7 @@ def _code_of(status: int, *, failed: bool) -> ExitCode:
 
 def _connect_host(
     name: str, url: str, token: Token, *, write: bool, undo: bool, check: bool
-) -> None:
+) -> ExitCode:
     from exai_actors.daemon.config.wording import suggestion
     from exai_actors.daemon.programs.address import address_of
     from exai_actors.daemon.programs.mcp_hosts import MCP_HOSTS, bridge_command
@@ -196,12 +196,26 @@ def _connect_host(
         raise UsageError(f'there is no MCP host "{name}"{suggestion(name, MCP_HOSTS)}')
     if undo:
         _undo(f"{name}-mcp")
-        return
-    if check:
-        raise UsageError("--check is for client programs; an MCP host shows the tools it found")
+        return ExitCode.OK
     if token.value and not token.file:
         raise UsageError(
             "name a file with the token by --token-file: a host does not pass your variables on"
         )
     command = bridge_command(address_of(url), token.file)
+    if check:
+        return _check_bridge(name, command)
     _edit(f"{name}-mcp", MCP_HOSTS[name].edit(command, Path.home()), write=write)
+    return ExitCode.OK
+
+
+def _check_bridge(name: str, command: list[str]) -> ExitCode:
+    from exai_actors.daemon.cli.output import print_line, printable
+    from exai_actors.daemon.programs.mcp_check import check_bridge
+
+    found = check_bridge(command, os.environ)
+    if found.error:
+        print_line(printable(f"failed  {name}: mcp, {' '.join(command)}: {found.error}"))
+        return ExitCode.FAILED
+    models = ", ".join(found.models) or "no models"
+    print_line(printable(f"ok  {name}: mcp, {len(found.tools)} tools, {models}"))
+    return ExitCode.OK

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -14,6 +15,8 @@ from click.testing import CliRunner, Result
 
 from exai_actors.daemon.cli.exit_codes import ExitCode
 from exai_actors.daemon.cli.main import exai
+from exai_actors.daemon.programs import mcp_check
+from exai_actors.testing.broker import running_broker
 from tests.daemon.processes import EXAI, clean_environment
 from tests.daemon.programs.scripted_broker import TOKEN, ScriptedBroker
 
@@ -152,7 +155,6 @@ def test_a_program_that_a_signal_ended_has_the_code_of_a_shell(
         (("connect", "--undo", "pi"), ExitCode.USAGE, "nothing to undo"),
         (("connect", "--mcp", "vsc"), ExitCode.USAGE, 'did you mean "vscode"?'),
         (("connect", "--mcp", "vscode"), ExitCode.USAGE, "a host does not pass your variables"),
-        (("connect", "--mcp", "vscode", "--check"), ExitCode.USAGE, "--check is for client"),
     ],
 )
 def test_a_wrong_command_says_how_to_do_it(
@@ -244,3 +246,43 @@ def test_a_check_says_how_it_went(
     assert "share of desk, answered by kimi" in result.stdout
     assert result.exit_code == code
     assert json.loads(run("connect", "llm", "--check", "--json").stdout)["tenant"] == "desk"
+
+
+async def test_a_check_of_a_host_starts_the_bridge(tmp_path: Path) -> None:
+    """Against a real broker, since the bridge speaks WebSocket."""
+    host = [*EXAI, "connect", "--mcp", "cursor", "--check", "--url"]
+    env = clean_environment(PYTHONPATH=str(Path(__file__).parents[3]), PATH="/usr/bin:/bin")
+    async with running_broker({}) as broker:
+        ran = await asyncio.to_thread(
+            subprocess.run, [*host, broker.url], env=env, capture_output=True, text=True
+        )
+    assert ran.stdout.startswith("ok  cursor: mcp, "), ran.stderr
+    assert ran.stdout.endswith(" tools, synthetic\n")
+    assert ran.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("script", "error"),
+    [
+        ("echo out of luck >&2", "out of luck"),
+        ("cat > /dev/null", "no answer within 0.2 s"),
+        ("echo hello; echo no protocol >&2", "no protocol"),
+        ("""echo '{"id":3,"error":{"message":"no broker"}}'""", "no broker"),
+        (
+            """echo '{"id":2,"result":{"tools":[]}}'
+            echo '{"id":3,"result":{"isError":true,"content":[{"text":"down"}]}}'""",
+            "down",
+        ),
+    ],
+)
+def test_a_bridge_that_does_not_work_says_why(
+    script: str, error: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mcp_check, "TIMEOUT_S", 0.2 if "/dev/null" in script else 20)
+    found = mcp_check.check_bridge(["/bin/sh", "-c", script], os.environ)
+    assert found.error == error
+
+
+def test_a_bridge_that_is_not_there_is_a_failure() -> None:
+    found = mcp_check.check_bridge(["/nonexistent/exai"], os.environ)
+    assert "cannot be started: No such file" in found.error
