@@ -5,7 +5,8 @@ in a network namespace that has nothing but loopback, with an empty HOME:
 
 - the conformance suite of MCP, all scenarios that the revisions 2025-11-25 and 2026-07-28 require,
   against the fixtures in ``tests/real/programs/mcp_fixtures.py``;
-- the command lines of MCP Inspector and mcporter, against ``/mcp`` and ``exai mcp``.
+- the command lines of MCP Inspector and mcporter, against ``/mcp`` and ``exai mcp``;
+- a clock, against the first answer of ``exai mcp``.
 
 Exits with 1 if one of them is not content. Needs Linux, npm, and the right to make a namespace.
 """
@@ -15,9 +16,11 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -51,6 +54,7 @@ models = ["quick"]
 """
 _INSIDE = "--in-namespace"
 _TIMEOUT_S = 300
+FIRST_ANSWER_S = 0.4
 _FAILED = re.compile(r"^✗ (\S+): ", re.MULTILINE)
 _PASSED = re.compile(r"^✓ (\S+): ", re.MULTILINE)
 
@@ -171,6 +175,29 @@ def judge_command_lines() -> bool:
     return content
 
 
+def judge_first_answer() -> bool:
+    """The time from the start of ``exai mcp`` to its first answer, without a broker."""
+    command = (sys.executable, "-m", "exai_actors", "mcp", "--url", "ws://127.0.0.1:1")
+    message = b'{"jsonrpc":"2.0","id":1,"method":"tools/list"}\n'
+    times = []
+    for _ in range(15):
+        began = time.perf_counter()
+        process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        )
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(message)
+        process.stdin.flush()
+        process.stdout.readline()
+        times.append(time.perf_counter() - began)
+        process.communicate()
+    median = statistics.median(times)
+    good = median <= FIRST_ANSWER_S
+    report("first answer of exai mcp", good, f"{median:.3f} s, at most {FIRST_ANSWER_S} s")
+    return good
+
+
 def report(name: str, good: bool, words: str) -> None:
     print(f"  {name:<28} {'ok' if good else 'FAILED':<7} {words}", flush=True)
 
@@ -179,7 +206,8 @@ def main() -> int:
     if _INSIDE in sys.argv:
         subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
         good = judge_conformance()
-        return 0 if judge_command_lines() and good else 1
+        good = judge_command_lines() and good
+        return 0 if judge_first_answer() and good else 1
     if not real_parts.NODE.is_there() and not real_parts.NODE.fetch():
         return 1
     install()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 
@@ -46,5 +47,7 @@ def run(url: str, token: str | None) -> bool:
 
 
 def print_error(text: str) -> None:
-    sys.stderr.write(f"exai mcp: {text}\n")
-    sys.stderr.flush()
+    # A host may have closed its end; the results that it gets say the same.
+    with contextlib.suppress(OSError, ValueError):
+        sys.stderr.write(f"exai mcp: {text}\n")
+        sys.stderr.flush()

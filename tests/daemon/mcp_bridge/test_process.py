@@ -99,6 +99,20 @@ async def test_only_the_protocol_is_written_to_stdout() -> None:
     assert "noise" in result.err
 
 
+async def test_a_host_that_does_not_read_stderr_is_served() -> None:
+    receiving, sending = os.pipe()
+    os.close(receiving)
+    process = await asyncio.create_subprocess_exec(
+        *EXAI, "mcp", "--url", NO_BROKER,
+        stdin=PIPE, stdout=PIPE, stderr=sending, env=clean_environment(),
+    )  # fmt: skip
+    os.close(sending)
+    params = {"name": "list_models", "arguments": {}}
+    answer = await ask(process, line("tools/call", params))
+    assert "exai serve" in answer["result"]["content"][0]["text"]
+    await ended(process, b"")
+
+
 async def test_a_message_that_is_too_long_is_refused_and_the_next_answered() -> None:
     process = await start("mcp", "--url", NO_BROKER)
     assert process.stdin is not None
