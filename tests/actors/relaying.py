@@ -74,6 +74,7 @@ class Exchange:
         token: str | None = None,
         key: str | None = None,
         kept_bytes: int = 1_000,
+        agent: str = "",
         **options: Any,
     ) -> None:
         self.tree = tree
@@ -94,11 +95,12 @@ class Exchange:
             request_id=f"req_{next(_numbers)}",
             session=SessionId(f"00000000-0000-4000-8000-{abs(hash(session)) % 10**12:012d}"),
             token=token,
+            agent=agent,
             request=request,
             options=CallOptions(reports_progress=stream, **options),
         )
         self.ref: LoopRef[HttpExchangeActor] = tree.open_exchange(
-            Peer("127.0.0.1"), exchange, self.responder
+            Peer("127.0.0.1", user_agent="desk/1"), exchange, self.responder
         )
         tree.settle()
 

@@ -470,8 +470,9 @@ def test_operators_and_token_owners_end_exchanges() -> None:
 
 def test_consoles_see_exchanges_among_the_connections() -> None:
     tree = ManualTree()
-    Exchange(tree, family="messages")
+    Exchange(tree, family="messages", agent="reviewer")
     (state,) = tree.overview.connections()
+    assert state.agent == "desk/1 [reviewer]"
     assert (state.protocol, state.calls, state.paused) == ("messages", 1, False)
     assert tree.overview.connection(state.connection) is not None
 

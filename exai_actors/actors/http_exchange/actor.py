@@ -101,7 +101,7 @@ _NO_PIECES = _NoPieces()
 class RelayedExchange(msgspec.Struct, frozen=True, kw_only=True):
     """A request that has arrived, and whose it is.
 
-    ``session`` is the name of its session, which no client can guess.
+    ``session`` is the name of its session, which no client can guess, ``agent`` that of a sub-agent.
     """
 
     request_id: str
@@ -254,7 +254,7 @@ class HttpExchangeActor(LoopActor):
         return ConnectionState(
             connection=self._id,
             address=self._peer.address,
-            agent=self._peer.user_agent or "",
+            agent=self._agent(),
             tenant=tenant,
             session=session,
             open_s=self.now() - self._opened_at,
@@ -336,8 +336,13 @@ class HttpExchangeActor(LoopActor):
                 address=self._peer.address,
                 tenant=shown_tenant(message.tenant),
                 session=shown(message.session_id),
-                agent=self._peer.user_agent or "",
+                agent=self._agent(),
             )
+
+    def _agent(self) -> str:
+        """The client's software, with the name of its sub-agent if it is one."""
+        agent = self._peer.user_agent or ""
+        return f"{agent} [{self._exchange.agent}]" if self._exchange.agent else agent
 
     def _not_admitted(self, message: NotAdmitted) -> None:
         if self._ended:

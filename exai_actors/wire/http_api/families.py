@@ -129,7 +129,8 @@ class Claim(msgspec.Struct, frozen=True, gc=False):
 def claim_of(field: Field, body: Body, address: str) -> Claim:
     """The session and agent, by the first sign that there is one."""
     if own := _name(field("x-exai-session")):
-        return Claim(f"exai {own}", _name(field("x-exai-agent")))
+        agent = _name(field("x-exai-agent"))
+        return Claim(f"exai {own}", agent, bool(agent))
     if claude := _name(field("x-claude-code-session-id")):
         agent = _name(field("x-claude-code-agent-id"))
         return Claim(f"claude {claude}", agent, bool(agent))

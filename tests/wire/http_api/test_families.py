@@ -36,7 +36,7 @@ def field_of(**fields: str) -> Any:
     ("fields", "body", "expected"),
     [
         ({"x-exai-session": "a", "x-claude-code-session-id": "b"}, {}, Claim("exai a")),
-        ({"x-exai-session": "a", "x-exai-agent": "b"}, {}, Claim("exai a", "b")),
+        ({"x-exai-session": "a", "x-exai-agent": "b"}, {}, Claim("exai a", "b", is_sub_agent=True)),
         ({"x-claude-code-session-id": "s"}, {}, Claim("claude s")),
         (
             {"x-claude-code-session-id": "s", "x-claude-code-agent-id": "a"},
