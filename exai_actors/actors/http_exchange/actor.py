@@ -101,7 +101,8 @@ _NO_PIECES = _NoPieces()
 class RelayedExchange(msgspec.Struct, frozen=True, kw_only=True):
     """A request that has arrived, and whose it is.
 
-    ``session`` is the name of its session, which no client can guess, ``agent`` that of a sub-agent.
+    ``session`` is the name of its session, which no client can guess; ``agent`` is that of a
+    sub-agent.
     """
 
     request_id: str
