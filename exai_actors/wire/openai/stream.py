@@ -146,9 +146,31 @@ class StreamReader:
 
     def feed(self, data: bytes) -> list[str]:
         """The pieces of content in ``data``; none is empty."""
-        if not self._events.is_between_events or self._done or self._failure is not None:
-            return self.feed_any(data)
         before = len(self._pieces)
+        if not self._events.is_between_events:
+            data = self._feed_one(data)
+        while data and self._events.is_between_events and not self.ended:
+            rest = self._feed_common(data)
+            if len(rest) == len(data):
+                rest = self._feed_one(data)
+                if not rest.startswith(b"data:"):
+                    data = rest
+                    break
+            data = rest
+        if data:
+            self._feed(data)
+        self._limit_passed_over()
+        return self._pieces[before:]
+
+    def feed_any(self, data: bytes) -> list[str]:
+        """The general path of ``feed``."""
+        before = len(self._pieces)
+        self._feed(data)
+        self._limit_passed_over()
+        return self._pieces[before:]
+
+    def _feed_common(self, data: bytes) -> bytes:
+        """Read the common events that the data begins with; return what follows them."""
         events, rest = read_common_events(data, self._template)
         if events:
             self._events.is_at_start = False
@@ -156,16 +178,20 @@ class StreamReader:
                 if not (
                     self._read_text(event) if isinstance(event, str) else self._read_common(event)
                 ):
-                    return self._pieces[before:]
+                    break
             if self._template is None and self._lessons:
                 self._learn(data, events[0])
-        if rest:
-            self.feed_any(rest)
-        return self._pieces[before:]
+        return rest
 
-    def feed_any(self, data: bytes) -> list[str]:
-        """The general path of ``feed``."""
-        before = len(self._pieces)
+    def _feed_one(self, data: bytes) -> bytes:
+        """Read one event, or the rest of one, by the general path; return what follows it."""
+        end = data.find(b"\n\n") + 2
+        if end < 2:
+            end = len(data)
+        self._feed(data[:end])
+        return data[end:]
+
+    def _feed(self, data: bytes) -> None:
         try:
             for event in self._events.feed(data):
                 if self.ended:
@@ -175,13 +201,14 @@ class StreamReader:
             self._failure = UpstreamFailure(FailureKind.MALFORMED, f"broke off with {error}")
         except EventTooLarge:
             self._fail_too_large()
+
+    def _limit_passed_over(self) -> None:
         if self._passed_over + self._events.skipped > MAX_PASSED_OVER and not self.ended:
             self._failure = UpstreamFailure(
                 FailureKind.MALFORMED,
                 f"sent more than {MAX_PASSED_OVER} comments and events that are no part of an "
                 "answer",
             )
-        return self._pieces[before:]
 
     def _read_common(self, chunk: Chunk) -> bool:
         """As ``_read`` does an event with this chunk; return whether the answer may continue."""
@@ -206,7 +233,15 @@ class StreamReader:
     def _read_text(self, text: str) -> bool:
         if text:
             self._has_delta_text = True
-            self._add_piece(text)
+            if self._high_surrogate:
+                self._add_piece(text)
+            else:
+                # As _add_piece for text without surrogates, which the decoder rejects.
+                self._pieces.append(text)
+                self._characters += len(text)
+                self._count(text)
+                self._text_after_finish = self._finish_reason != ""
+                self._possible_error = None
         return self._failure is None
 
     def _learn(self, data: bytes, first: Chunk | str) -> None:
