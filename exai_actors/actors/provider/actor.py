@@ -398,11 +398,12 @@ class ProviderActor(LoopActor):
         call.upstream_call = None
         # There is nothing here to settle a call with that an earlier incarnation started.
         if call.attempts:
-            ended_at, granted_at = message.ended_at or now, call.granted_at
-            held_s: float | None = ended_at - granted_at
-            self._figures.services.add(ended_at - granted_at)
+            granted_at = call.granted_at
+            took_s = (message.ended_at or now) - granted_at
+            held_s: float | None = took_s
+            self._figures.services.add(took_s)
             stall = self.system.scheduler.stall
-            if granted_at < stall.ended and stall.hides(granted_at, ended_at):
+            if granted_at < stall.ended and stall.hides(granted_at, granted_at + took_s):
                 held_s = None
             if call.stalled_s or call.full:
                 self._end_pause(call)

@@ -113,6 +113,7 @@ class WebSocketConnection(asyncio.BufferedProtocol):
         "_inbound",
         "_is_admitted",
         "_is_ending",
+        "_is_new",
         "_library",
         "_loop",
         "_max_frame_bytes",
@@ -133,6 +134,8 @@ class WebSocketConnection(asyncio.BufferedProtocol):
         self._had_handshake = False
         """Whether it was made here; the library knows of its own."""
         self._is_admitted = False
+        self._is_new = True
+        """Whether its first message is still to come."""
         self._max_frame_bytes = first_message_bytes(host.settings.max_frame_bytes)
         self._transport: asyncio.Transport
         self._gate: ReadGate
@@ -171,11 +174,10 @@ class WebSocketConnection(asyncio.BufferedProtocol):
         """The library's protocol, from now on."""
         library = self._library
         if library is None:
-            limit = self._host.settings.max_frame_bytes
             library = self._library = MessageProtocol(
-                limit,
+                self._host.settings.max_frame_bytes,
                 is_open=self._had_handshake,
-                had_message=self._had_handshake and self._max_frame_bytes == limit,
+                had_message=not self._is_new,
             )
             if self._is_admitted:
                 library.admit()
@@ -358,8 +360,8 @@ class WebSocketConnection(asyncio.BufferedProtocol):
             for frame in frames:
                 if self._inbound is not None:
                     self._inbound.put(TextReceived(frame))
-            if taken:
-                self._max_frame_bytes = self._host.settings.max_frame_bytes
+            if taken and self._is_new:
+                self._note_first_message()
             if len(frames) > _FEW_FRAMES or taken > _LARGE_BYTES:
                 self._wait_until_handled()
             if taken == len(data):
@@ -463,12 +465,16 @@ class WebSocketConnection(asyncio.BufferedProtocol):
             return
         self._uses_fast_path = not is_unfinished
         if not is_unfinished:
-            self._max_frame_bytes = self._host.settings.max_frame_bytes
+            self._note_first_message()
         if is_unfinished and self._timer is None:
             self._start_message_timer()
         elif not is_unfinished and self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def _note_first_message(self) -> None:
+        self._is_new = False
+        self._max_frame_bytes = self._host.settings.max_frame_bytes
 
     def _start_message_timer(self) -> None:
         self._timer = self._loop.call_later(

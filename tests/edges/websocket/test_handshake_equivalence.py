@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import re
 
@@ -11,7 +12,9 @@ from hypothesis import strategies as st
 from websockets.http11 import Request
 
 from exai_actors.edges.websocket.handshake import common_handshake, read_by_library
-from exai_actors.edges.websocket.protocol import MessageProtocol
+from exai_actors.edges.websocket.protocol import FIRST_MESSAGE_BYTES, MessageProtocol
+from tests.edges.websocket.client_frames import HANDSHAKE, client_frame, close, text
+from tests.edges.websocket.memory_socket import MemorySocket
 
 KEY = base64.b64encode(bytes(range(16))).decode()
 USUAL = (
@@ -148,3 +151,46 @@ def test_the_worst_line_takes_no_longer_than_it_is() -> None:
     head = handshake(*USUAL)[:-2]
     assert common_handshake(head + b"X: " + b"a " * 2_000 + b"\r\n\r\n") is None
     assert common_handshake(b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * 39 + b"a" * 3_000) is None
+
+
+CONVERSATIONS = {
+    "messages": [text("{}"), text("x" * 3000), text("{}")],
+    "fragments": [client_frame(1, b"ab", fin=False), client_frame(0, b"c")],
+    "a message in two reads": [text("abcdef")[:5], text("abcdef")[5:], text("g")],
+    "pings between messages": [text("a"), client_frame(9, b"p"), text("b")],
+    "a pong": [text("a"), client_frame(10), text("b")],
+    "a pong with words": [text("a"), client_frame(10, b"x"), text("b")],
+    "binary": [client_frame(2, b"x"), text("b")],
+    "a first message above its limit": [text("x" * (FIRST_MESSAGE_BYTES + 1))],
+    "a later message above that": [text("a"), text("x" * (FIRST_MESSAGE_BYTES + 1))],
+    "two in one read": [text("a") + text("x" * (FIRST_MESSAGE_BYTES + 1))],
+    "above the limit of all": [text("a"), text("x" * 200_001)],
+    "not UTF-8": [client_frame(1, b"\xff")],
+    "unmasked": [client_frame(1, b"x", mask=None)],
+    "reserved": [text("a"), client_frame(3, b"x")],
+    "close": [text("a"), close(1000, "bye")],
+    "many control frames": [client_frame(10)] * 12,
+}
+
+
+@pytest.mark.parametrize("admitted", [True, False])
+@pytest.mark.parametrize("sent", CONVERSATIONS.values(), ids=CONVERSATIONS)
+async def test_a_connection_acts_the_same_by_either_handshake(
+    sent: list[bytes], admitted: bool
+) -> None:
+    by_us, by_library = (MemorySocket(max_frame_bytes=200_000) for _ in range(2))
+    by_us.receive(HANDSHAKE)
+    # Two headers of one name are not common, and mean nothing here.
+    by_library.receive(HANDSHAKE[:-2] + b"X: a\r\nX: b\r\n\r\n")
+    for socket in (by_us, by_library):
+        if admitted:
+            socket.connection.admit()
+        for data in sent:
+            socket.receive(data)
+        socket.connection.ping()
+        socket.turns.end()
+        await asyncio.sleep(0)
+        socket.connection.close(1000, "over")
+        socket.client_leaves()
+    assert by_us.probe.messages == by_library.probe.messages
+    assert by_us.frames() == by_library.frames()

@@ -55,6 +55,11 @@ HANDSHAKES = {
     "fault in the same segment": HANDSHAKE + b"\xff" * 100,
     "half a frame": HANDSHAKE + text("x" * 1000)[:500],
     "no frame": HANDSHAKE,
+    "a message": HANDSHAKE + text("{}"),
+    "a message, and half of another": HANDSHAKE + text("{}") + text("x" * 1000)[:500],
+    "a message and a ping": HANDSHAKE + text("{}") + client_frame(9, b"p"),
+    "a message and a pong": HANDSHAKE + text("{}") + client_frame(10, b""),
+    "a message and a close": HANDSHAKE + text("{}") + client_frame(8, b"\x03\xe8"),
 }
 
 
