@@ -37,6 +37,7 @@ _BROKER = """
 [server]
 port = 0
 max_connections = 12000
+max_strangers = 12000
 [[provider]]
 name = "service"
 kind = "openai"
