@@ -140,6 +140,15 @@ CUSTOM = {"type": "custom_tool_call", "call_id": "c2", "name": "patch", "input":
                 {"role": "tool", "tool_call_id": "c2", "content": "ok"},
             ],
         ),
+        (
+            [
+                {
+                    "role": "assistant",
+                    "content": [{"type": "refusal", "refusal": "no"}, {"type": "x"}],
+                }
+            ],
+            [{"role": "assistant", "content": "no"}],
+        ),
         # The reasoning of another service, and items that no chat has.
         ([THOUGHT | {"encrypted_content": "gAAA"}, {"type": "web_search_call", "id": "w"}], []),
         ([3, "x", None], []),
@@ -194,6 +203,13 @@ CHAT_FUNCTION = {"name": "f", "description": "d", "parameters": {"type": "object
             {},
         ),
         (
+            {"tools": [FUNCTION | {"strict": True}], "tool_choice": "required"},
+            {
+                "tools": [{"type": "function", "function": CHAT_FUNCTION | {"strict": True}}],
+                "tool_choice": "required",
+            },
+        ),
+        (
             {"tools": [FUNCTION], "tool_choice": {"type": "function", "name": "f"}},
             {
                 "tools": [{"type": "function", "function": CHAT_FUNCTION}],
@@ -233,8 +249,12 @@ def test_a_free_form_tool_becomes_a_function_of_one_text() -> None:
 
 @pytest.mark.parametrize("member", ["previous_response_id", "conversation", "background", "prompt"])
 def test_a_request_that_needs_a_stored_response_is_refused(member: str) -> None:
-    with pytest.raises(NotTranslatable, match=f'"{member}" needs a service that keeps responses'):
+    with pytest.raises(NotTranslatable) as raised:
         by_chat(call({"input": "hi", member: "resp_1"}))
+    response = raised.value.response()
+    error = json.loads(response.body)["error"]
+    assert (response.status, error["code"]) == (400, "not_translatable")
+    assert error["message"].startswith(f'"{member}" needs a service that keeps responses')
 
 
 def chunk(delta: dict[str, Any], finish: str | None = None, **more: Any) -> bytes:
@@ -360,6 +380,7 @@ def test_an_error_of_the_service_is_a_failed_response(error: Any, code: str, mes
     assert name == "event: response.failed"
     assert last["response"]["error"] == {"code": code, "message": message}
     assert sink.body.count(b"event: response.failed") == 1
+    assert b"response.completed" not in sink.body
 
 
 def test_a_stream_that_breaks_off_has_no_last_event() -> None:
