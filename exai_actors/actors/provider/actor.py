@@ -78,8 +78,8 @@ if TYPE_CHECKING:
     from exai_actors.ports import Upstream
 
 FIRST_REPORT_S = 0.25
-REPORTS_REST = 20.0
-"""So many times as long as reports of places took none are made: they have 5 % of the time."""
+REPORTS_REST = 40.0
+"""So many times as long as reports of places took none are made: they have 2.5 % of the time."""
 CHECK_EVERY_S = 30.0
 REFUSED_AT_A_TIME = 200
 """A hold may outlast thousands of waiting requests: others have their turns in between."""

@@ -21,7 +21,7 @@ C = TypeVar("C", bound=ScheduledCall)
 
 MAX_WALK = 500
 """Places that are found out exactly in one step."""
-MAX_REPORTS = 200
+MAX_REPORTS = 100
 """Places that are reported in one step: each report crosses the session to a socket."""
 _SPARE = 1_000
 

@@ -102,10 +102,10 @@ def test_calls_that_left_are_forgotten_behind_one_that_stays() -> None:
 
 def test_one_step_reports_no_more_than_its_part() -> None:
     bench = Waiting()
-    bench.crowd(sessions=20, each=20)
+    bench.crowd(sessions=20, each=2 * MAX_REPORTS // 20)
     places = [bench.report() for _ in range(2)]
     assert [len(each) for each in places] == [MAX_REPORTS] * 2
-    assert [at for each in places for _, at in each] == list(range(1, 401))
+    assert [at for each in places for _, at in each] == list(range(1, 2 * MAX_REPORTS + 1))
     assert bench.report() == []
 
 
