@@ -49,7 +49,7 @@ def main() -> None:
     assert isinstance(call, CallTool)
     assert isinstance(rpc_call, CallTool)
     reply, rpc_reply, now = call.reply, rpc_call.reply, 1_760_000_000.123
-    piece_frame = encode.piece_frame(reply)
+    piece_frame = encode.piece_frame(reply, lambda: now)
     assert piece_frame is not None
     plain = ToolResult(("Hello everybody! " * 6,))
     full = ToolResult(plain.outputs, "c-1", "kimi-k2", "kimi", "stop", Usage(31, 18))
@@ -59,7 +59,7 @@ def main() -> None:
         f"decode tools/call, {len(RPC_CALL)} bytes": lambda: connection.receive(RPC_CALL),
         "encode progress, accepted": lambda: encode.accepted(reply, "chat", now),
         "encode call_tool_ack": lambda: encode.acknowledged(reply, "chat", 90.0),
-        "encode stream_chunk": lambda: piece_frame(3, "Hello ", now),
+        "encode stream_chunk": lambda: piece_frame(3, "Hello "),
         "encode call_tool_res": lambda: encode.result(reply, plain),
         "encode call_tool_res, all metadata": lambda: encode.result(reply, full),
         "encode tools/call result": lambda: encode.result(rpc_reply, plain),

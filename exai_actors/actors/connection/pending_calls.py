@@ -72,7 +72,7 @@ class PendingCalls:
         settings: ConnectionSettings,
         clock: Clock,
     ) -> None:
-        self.outlet = Outlet(connection_id, outbox, clock)
+        self.outlet = Outlet(connection_id, outbox)
         self._outbox = outbox
         self._compat_text = settings.compat_text
         self._envelope = settings.envelope
@@ -103,7 +103,7 @@ class PendingCalls:
         if streams is None:
             streams = not isinstance(arguments, LocalRequest) and arguments.stream
         if streams:
-            frame = encode.piece_frame(call.reply)
+            frame = encode.piece_frame(call.reply, self._clock.wall)
             if frame is not None:
                 pending.writer = PieceWriter(self.outlet, request, frame)
         if isinstance(arguments, RelayRequest):

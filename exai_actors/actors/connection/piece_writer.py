@@ -10,7 +10,7 @@ from exai_actors.messages.session_requests import ReaderFull, ReaderReady, Sessi
 
 if TYPE_CHECKING:
     from exai_actors.messages.recipient import Recipient
-    from exai_actors.ports import Clock, Outbox
+    from exai_actors.ports import Outbox
     from exai_actors.wire.clients.encode import PieceFrame
 
 
@@ -20,12 +20,11 @@ class Outlet:
     ``streams`` is the number of its open writers.
     """
 
-    __slots__ = ("clock", "connection_id", "outbox", "session", "streams")
+    __slots__ = ("connection_id", "outbox", "session", "streams")
 
-    def __init__(self, connection_id: ConnectionId, outbox: Outbox, clock: Clock) -> None:
+    def __init__(self, connection_id: ConnectionId, outbox: Outbox) -> None:
         self.connection_id = connection_id
         self.outbox = outbox
-        self.clock = clock
         self.session: Recipient[SessionRequest] | None = None
         self.streams = 0
 
@@ -59,7 +58,7 @@ class PieceWriter:
         else:
             sequence = self.sent
             self.sent = sequence + 1
-            frame = self._frame(sequence, text, outlet.clock.wall())
+            frame = self._frame(sequence, text)
             if outlet.streams == 1:
                 outlet.outbox.send_now(frame)
             else:
@@ -73,7 +72,7 @@ class PieceWriter:
             return
         text = "".join(self._held)
         self._forget(outlet)
-        outlet.outbox.send(self._frame(self.sent, text, outlet.clock.wall()))
+        outlet.outbox.send(self._frame(self.sent, text))
         self.sent += 1
         if self._is_full:
             self._is_full = False

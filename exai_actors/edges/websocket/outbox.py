@@ -138,12 +138,10 @@ class SocketOutbox:
         self._pending.append(frame)
 
     def send_now(self, frame: bytes, /) -> None:
-        if self._pending:
+        if self._pending or self.is_above_high_mark:
             self.send(frame)
         elif self.is_open:
-            self._pending.append(text_frame_header(len(frame)))
-            self._pending.append(frame)
-            self.flush()
+            self._transport.write(text_frame_header(len(frame)) + frame)
 
     def close(self, code: int, reason: str) -> None:
         self._socket.close(code, reason)

@@ -71,14 +71,17 @@ def progress(
     )
 
 
-PieceFrame = Callable[[int, str, float], bytes]
-"""Encodes a piece from its number, its text and the time; the numbers count from 0 without gaps."""
+PieceFrame = Callable[[int, str], bytes]
+"""Encodes a piece from its number and its text; the numbers count from 0 without gaps."""
 
 
-def piece_frame(reply: ReplyTo) -> PieceFrame | None:
-    """Encodes the pieces of an answer; None if the client takes no frame but the last."""
+def piece_frame(reply: ReplyTo, wall: Callable[[], float]) -> PieceFrame | None:
+    """Encodes the pieces of an answer; None if the client takes no frame but the last.
+
+    ``wall`` tells the time in seconds since 1970.
+    """
     if reply.dialect == "op":
-        return op_writer.piece_frame(reply)
+        return op_writer.piece_frame(reply, wall)
     return rpc_writer.piece_frame(reply)
 
 

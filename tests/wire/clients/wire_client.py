@@ -55,6 +55,6 @@ def _no_constant(name: str) -> float:
 
 def piece(reply: ReplyTo, sequence: int, text: str, now_wall: float = 1_763_028_672.25) -> bytes:
     """The frame of a piece, for a client that takes them."""
-    frame = encode.piece_frame(reply)
+    frame = encode.piece_frame(reply, lambda: now_wall)
     assert frame is not None
-    return frame(sequence, text, now_wall)
+    return frame(sequence, text)

@@ -73,17 +73,17 @@ def progress(
     )
 
 
-def piece_frame(reply: ReplyTo) -> Callable[[int, str, float], bytes] | None:
+def piece_frame(reply: ReplyTo, wall: Callable[[], float]) -> Callable[[int, str], bytes] | None:
     if not reply.acks:
         return None
     head = b'{"op":"stream_chunk"%b,"chunk":' % reply.ids
 
-    def frame(sequence: int, text: str, now_wall: float) -> bytes:
+    def frame(sequence: int, text: str) -> bytes:
         return b'%b%b,"sequence":%d,"timestamp":%b}' % (
             head,
             to_json(text),
             sequence,
-            timestamp(int(now_wall)),
+            timestamp(int(wall())),
         )
 
     return frame

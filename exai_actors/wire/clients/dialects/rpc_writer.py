@@ -95,7 +95,7 @@ def progress(
     return _notify(reply, note, meta)
 
 
-def piece_frame(reply: ReplyTo) -> Callable[[int, str, float], bytes] | None:
+def piece_frame(reply: ReplyTo) -> Callable[[int, str], bytes] | None:
     token = reply.progress
     if token is None:
         return None
@@ -104,7 +104,7 @@ def piece_frame(reply: ReplyTo) -> Callable[[int, str, float], bytes] | None:
         b',"progress":'
     ) % token.token
 
-    def frame(sequence: int, text: str, _now_wall: float) -> bytes:
+    def frame(sequence: int, text: str) -> bytes:
         return b'%b%d,"message":%b,"_meta":{"sequence":%d}}}' % (
             head,
             token.next_progress(),
