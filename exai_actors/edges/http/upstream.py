@@ -75,7 +75,8 @@ class HttpUpstream:
             settings=settings,
         )
         self._relaying = Relaying(self._service, relayed or {}, api_key, self._open_client_for)
-        proxy_for(base)  # raises if the proxy cannot be used
+        for url in (base, *(URL(address.url) for address in (relayed or {}).values())):
+            proxy_for(url)  # raises if the proxy cannot be used
         self._client: HttpClient | None = None
         self._chat = self._target("POST", "chat/completions")
         self._alarms: Alarms[HttpCall] | None = None

@@ -13,9 +13,13 @@ import trustme
 from yarl import URL
 
 from exai_actors.core.calls import Aborted, FailureKind
+from exai_actors.core.families import Family
 from exai_actors.core.trace_context import TraceContext
 from exai_actors.edges.http import direct_client
 from exai_actors.edges.http.client import Target
+from exai_actors.edges.http.settings import Address
+from exai_actors.edges.http.upstream import HttpUpstream
+from exai_actors.errors import ConfigError
 from tests.edges.http.exchanging import OK, LateClient, peer, serving, start, turns
 
 
@@ -171,3 +175,17 @@ async def test_an_exchange_can_be_aborted_while_its_tunnel_is_opened() -> None:
         aborted.exchange.abort()
         await turns()
         assert aborted.end == Aborted()
+
+
+def test_a_proxy_that_cannot_be_used_is_refused_at_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.setenv("HTTPS_PROXY", "https://proxy.example:3128")
+    plain = "http://service.example/v1"
+    with pytest.raises(ConfigError, match="HTTPS_PROXY names cannot be used"):
+        HttpUpstream(name="s", base_url="https://service.example/v1", api_key=None)
+    relayed: dict[Family, Address] = {"messages": Address("https://service.example")}
+    with pytest.raises(ConfigError, match="HTTPS_PROXY names cannot be used"):
+        HttpUpstream(name="s", base_url=plain, api_key=None, relayed=relayed)
+    HttpUpstream(name="s", base_url=plain, api_key=None)
