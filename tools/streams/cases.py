@@ -49,13 +49,13 @@ class Plan:
         Point(10, 3, 2500),
         Point(100, 3, 2000),
         Point(500, 3, 2000),
-        Point(1000, 2, 2000, all_dialects=False),
+        Point(1000, 1, 2000, all_dialects=False),
         Point(2000, 2, 2000, all_dialects=False),
     )
     unpaced: Sequence[Point] = (Point(10, 3, 1000), Point(100, 3, 1000))
     chats: Sequence[Point] = (Point(1, 3, 1000), Point(10, 3, 1000), Point(100, 3, 1000))
     held_window_ms: int = 1200
-    stalled: Sequence[Point] = (Point(200, 1, 3000), Point(1000, 1, 3000))
+    stalled: Sequence[Point] = (Point(200, 1, 2500), Point(1000, 1, 2500))
     settle_ms: int = 400
     pieces: int = 100
     cases: Sequence[str] = ("paced", "unpaced", "chats", "held", "stalled-reader")
