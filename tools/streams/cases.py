@@ -46,11 +46,11 @@ class Plan:
     """What to measure, and how long."""
 
     paced: Sequence[Point] = (
-        Point(10, 3, 2500),
+        Point(10, 3, 2000),
         Point(100, 3, 2000),
         Point(500, 3, 2000),
         Point(1000, 1, 2000, all_dialects=False),
-        Point(2000, 2, 2000, all_dialects=False),
+        Point(2000, 2, 1500, all_dialects=False),
     )
     unpaced: Sequence[Point] = (Point(10, 3, 1000), Point(100, 3, 1000))
     chats: Sequence[Point] = (Point(1, 3, 1000), Point(10, 3, 1000), Point(100, 3, 1000))
