@@ -435,6 +435,19 @@ def test_the_pauses_of_a_call_add_up() -> None:
     assert provider.kinds(slow) == [Granted, Failed]
 
 
+def test_a_call_that_was_paused_for_a_while_completes() -> None:
+    provider = Provider()
+    slow = provider.run("slow", stream=True)
+    (call,) = provider.upstream.calls
+    provider.pause("slow")
+    provider.tree.advance(1.0)
+    provider.resume("slow")
+    call.complete()
+    assert provider.kinds(slow) == [Granted, Completed]
+    provider.tree.advance(100.0)
+    provider.assert_empty()
+
+
 def test_a_pause_that_has_ended_cuts_nothing_off() -> None:
     provider = Provider()
     slow = provider.run("slow", stream=True)
