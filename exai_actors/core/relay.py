@@ -12,6 +12,9 @@ from exai_actors.core.calls import CallOptions, ChatMessage, RelayCall, RelayedR
 from exai_actors.core.families import Family
 
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+# A member's name with the signs around it, and the end of an object.
+_KEY = re.compile(rb'\s*[{,]\s*"(?:[^"\\]|\\.)*+"\s*:\s*')
+_END = re.compile(rb"\s*\}")
 
 Fields = tuple[tuple[str, str], ...]
 
@@ -252,19 +255,22 @@ def with_model(body: bytes, model: str) -> bytes:
     ``body`` is a JSON object that has the member.
     """
     members = _members(body)
-    wanted = {**members, "model": msgspec.Raw(msgspec.json.encode(model))}
-    new = bytes(wanted["model"])
-    value = re.escape(bytes(members["model"]))
-    for found in re.finditer(rb'"(?:[^"\\]|\\.)*"\s*:\s*(' + value + rb")", body):
-        changed = body[: found.start(1)] + new + body[found.end(1) :]
-        # An equal member may be in an inner object, or in the text of a message.
-        if _is_same(_members(changed), wanted):
-            return changed
-    # A member that is named with escapes, or twice.
-    return msgspec.json.encode(wanted)
+    new = msgspec.json.encode(model)
+    start = _place_of_model(body, members)
+    if start is None:
+        # A member is named twice.
+        return msgspec.json.encode({**members, "model": msgspec.Raw(new)})
+    return body[:start] + new + body[start + len(bytes(members["model"])) :]
 
 
-def _is_same(found: dict[str, msgspec.Raw], wanted: dict[str, msgspec.Raw]) -> bool:
-    return found.keys() == wanted.keys() and all(
-        bytes(found[name]) == bytes(value) for name, value in wanted.items()
-    )
+def _place_of_model(body: bytes, members: Mapping[str, msgspec.Raw]) -> int | None:
+    """Where the value begins. Walks over the members alone: their values may be long."""
+    found, end = None, 0
+    for name, raw in members.items():
+        key, value = _KEY.match(body, end), bytes(raw)
+        if key is None or not body.startswith(value, key.end()):
+            return None
+        if name == "model":
+            found = key.end()
+        end = key.end() + len(value)
+    return found if _END.match(body, end) else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import orjson
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,6 +18,10 @@ JSON: st.SearchStrategy[Any] = st.recursive(
     | st.dictionaries(st.sampled_from(["model", "a", "é", '"model":"m"']), inner, max_size=3),
     max_leaves=12,
 )  # fmt: skip
+QUOTE = '\\"'
+QUOTED = '\\"model\\": \\"m\\", '
+INNER = '{"model": "m"}, '
+EQUAL = '{"x": "m"}, '
 NAMES = st.text(min_size=1, max_size=8) | st.sampled_from(["m", "kimi/k2", 'quote"', "é\\"])
 
 
@@ -57,3 +62,35 @@ def test_a_member_that_is_named_with_escapes_is_found() -> None:
     changed = with_model(b'{"x":[1.50],"mod\\u0065l":"m"}', "n")
     assert orjson.loads(changed) == {"x": [1.5], "model": "n"}
     assert b"[1.50]" in changed
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize(
+    "value",
+    [
+        f'"{QUOTE * 400_000}"',
+        f'"{QUOTED * 50_000}"',
+        f"[{INNER * 50_000}{{}}]",
+        f"[[{EQUAL * 50_000}{{}}]]",
+    ],
+    ids=["quotation marks", "quoted models", "inner models", "equal values"],
+)
+def test_a_long_body_before_the_model_is_passed_over_once(value: str) -> None:
+    # Looking at the rest of the body for each of them took from minutes to hours.
+    body = '{"messages": %s, "model": "%s"}'
+    assert with_model((body % (value, "m")).encode(), "n") == (body % (value, "n")).encode()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"model": "m", "model": "m"}',
+        b'{"a": 1, "model": "x", "a": 1, "model": "m"}',
+        b'{"model": "m", "a": "m", "model": "m"}',
+        b'{"a": {}, "a": {"model": "m"}, "model": "m"}',
+    ],
+)
+def test_a_member_that_is_there_twice_is_sent_once(body: bytes) -> None:
+    changed = with_model(body, "n")
+    assert changed.count(b'"model":"n"') == 1
+    assert orjson.loads(changed) == {**orjson.loads(body), "model": "n"}
