@@ -569,8 +569,8 @@ class SessionActor(LoopActor):
             dropped = self._conversations.add(
                 active.conversation,
                 (
-                    ("user", arguments.prompt, arguments.images),
-                    ("assistant", completion.text, ()),
+                    ("user", arguments.prompt, arguments.images, b""),
+                    ("assistant", completion.text, (), b""),
                 ),
                 active.before,
                 model,

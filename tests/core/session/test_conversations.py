@@ -27,8 +27,8 @@ def turn(text: str, answer: str = "") -> tuple[ChatMessage, ChatMessage]:
 def as_added(turn: tuple[ChatMessage, ChatMessage]) -> tuple[PlainMessage, PlainMessage]:
     question, answer = turn
     return (
-        ("user", question.content, question.images),
-        ("assistant", answer.content, answer.images),
+        ("user", question.content, question.images, question.more),
+        ("assistant", answer.content, answer.images, answer.more),
     )
 
 
