@@ -11,6 +11,7 @@ _ON_REAL_SOCKETS = (
     "test_server",
     "test_exchange",
     "test_framing",
+    "test_aborts_while_connecting",
     "test_upstream_connections",
     "test_odd_heads",
     "test_stale_connections",

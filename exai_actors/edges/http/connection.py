@@ -206,11 +206,13 @@ class Connection(asyncio.Protocol):
         assert exchange is not None
         # uvloop's transports do not inherit from asyncio's.
         self._transport = transport  # type: ignore[assignment]
-        self._pool.opened(self)
         if exchange.is_aborted:
-            exchange.was_connected = True
+            # The pool reports that, once the attempt to connect has ended: uvloop does not call
+            # connection_lost if create_connection is cancelled meanwhile.
+            self._exchange = None
             self.close()
         else:
+            self._pool.opened(self)
             self._send(exchange)
 
     def data_received(self, data: bytes) -> None:
