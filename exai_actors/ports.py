@@ -100,6 +100,25 @@ class Responder(Protocol):
     def abort(self) -> None:
         """Break off: the client must not take this for a whole response."""
 
+    @property
+    def kept(self) -> Kept | None:
+        """What an earlier request of the client's connection has left there."""
+
+    def keep(self, kept: Kept) -> bool:
+        """After the end: leave something for the next request of the client's connection, in the
+        place of what is there. False if there will be no other request.
+        """
+
+    def forget(self, kept: Kept) -> None:
+        """It is of no use for another request, if it is still there."""
+
+
+class Kept(Protocol):
+    """What stays beside a client's connection between two of its requests."""
+
+    def left(self) -> None:
+        """The connection has ended, or has something else in this place."""
+
 
 class UpstreamCall(Protocol):
     """A started call. All methods are idempotent, and have no effect after its end."""

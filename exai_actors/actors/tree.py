@@ -243,9 +243,14 @@ class Tree:
     def open_exchange(
         self, peer: Peer, exchange: RelayedExchange, responder: Responder
     ) -> LoopRef[HttpExchangeActor]:
-        """Spawn an actor for a request over HTTP; loop thread only."""
-        self._connections += 1
+        """The actor of a request over HTTP: the one of the request before it on the client's
+        connection, if that one can serve it, or a new one. Loop thread only.
+        """
         self.board.http_requests[exchange.request.family] += 1
+        kept = responder.kept
+        if isinstance(kept, HttpExchangeActor) and kept.serves_next(peer, exchange, responder):
+            return kept.actor_ref
+        self._connections += 1
         connection_id = ConnectionId(f"http-{self._connections}")
         ref = self.system.spawn(
             HttpExchangeActor,

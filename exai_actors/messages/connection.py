@@ -207,6 +207,10 @@ class GraceOver(msgspec.Struct, frozen=True, gc=False):
     """System lane. Look whether to wait longer for a client that has left to repeat its request."""
 
 
+class IdleDue(msgspec.Struct, frozen=True, gc=False):
+    """System lane. Look whether to wait longer for another request over HTTP of the same client."""
+
+
 class BrokerFailed(msgspec.Struct, frozen=True, gc=False):
     """System lane. The broker gives up: answer the requests in flight, and close."""
 
@@ -233,5 +237,5 @@ ConnectionMessage = (
     | Disconnect
     | BrokerFailed
 )
-ExchangeMessage = ConnectionMessage | CommitDue | KeepaliveDue | GraceOver
+ExchangeMessage = ConnectionMessage | CommitDue | KeepaliveDue | GraceOver | IdleDue
 """Those to the actor of an exchange over HTTP, which takes a connection's place."""

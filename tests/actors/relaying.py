@@ -14,7 +14,7 @@ from exai_actors.core.relay import RelayPipe, RelayRequest
 from exai_actors.ids import RequestKey, SessionId
 from exai_actors.messages.connection import OutboxHigh, OutboxLow, SocketClosed
 from exai_actors.messages.provider import UpstreamEnded
-from exai_actors.ports import Peer
+from exai_actors.ports import Kept, Peer
 from exai_actors.runtime import LoopRef
 from exai_actors.testing.manual_upstream import ManualCall
 from exai_actors.testing.tree import ManualTree
@@ -24,10 +24,23 @@ JSON = (("content-type", "application/json"),)
 _numbers = count(1)
 
 
+class Socket:
+    """A client's connection, which stays open between requests."""
+
+    def __init__(self) -> None:
+        self.kept: Kept | None = None
+
+    def close(self) -> None:
+        kept, self.kept = self.kept, None
+        if kept is not None:
+            kept.left()
+
+
 class ResponderProbe:
     """Implements ``ports.Responder``; keeps all that is sent, and how it ended."""
 
-    def __init__(self) -> None:
+    def __init__(self, socket: Socket | None = None) -> None:
+        self.socket = socket
         self.status = 0
         self.fields: dict[str, str] = {}
         self.body = b""
@@ -58,6 +71,19 @@ class ResponderProbe:
     def abort(self) -> None:
         self.ended = self.ended or "broken off"
 
+    @property
+    def kept(self) -> Kept | None:
+        return None if self.socket is None else self.socket.kept
+
+    def keep(self, kept: Kept) -> bool:
+        if self.socket is not None:
+            self.socket.kept = kept
+        return self.socket is not None
+
+    def forget(self, kept: Kept) -> None:
+        if self.socket is not None and self.socket.kept is kept:
+            self.socket.kept = None
+
 
 class Exchange:
     """One request of a client."""
@@ -75,10 +101,11 @@ class Exchange:
         key: str | None = None,
         kept_bytes: int = 1_000,
         agent: str = "",
+        socket: Socket | None = None,
         **options: Any,
     ) -> None:
         self.tree = tree
-        self.responder = ResponderProbe()
+        self.responder = ResponderProbe(socket)
         self.pipe = RelayPipe(kept_bytes)
         request = RelayRequest(
             family=family,

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gc
+
 import orjson
 import pytest
 from msgspec.structs import replace
 
 from exai_actors.actors import paths
+from exai_actors.actors.http_exchange.actor import HttpExchangeActor
 from exai_actors.actors.http_exchange.settings import ExchangeSettings
 from exai_actors.actors.session.settings import SessionSettings
 from exai_actors.core.authentication import Identity
@@ -14,12 +17,18 @@ from exai_actors.core.calls import FailureKind, RelayedResponse
 from exai_actors.core.capacity.settings import CapacitySettings
 from exai_actors.core.families import Family
 from exai_actors.core.places import PlaceLimits
+from exai_actors.core.relay import RelayRequest
 from exai_actors.core.routing import RouteSettings
 from exai_actors.ids import ProviderName
-from exai_actors.messages.connection import BrokerFailed, Disconnect, TokenWithdrawn
+from exai_actors.messages.connection import (
+    BrokerFailed,
+    Disconnect,
+    OutboxHigh,
+    TokenWithdrawn,
+)
 from exai_actors.testing.tree import ManualTree
 from tests.actors.left_over import left_in_provider
-from tests.actors.relaying import Exchange, begin, finish, send
+from tests.actors.relaying import Exchange, Socket, begin, finish, send
 
 NO_GRACE = ExchangeSettings(retry_grace_s=0)
 PING = b'event: ping\ndata: {"type": "ping"}\n\n'
@@ -549,6 +558,175 @@ def test_a_session_that_ends_for_good_ends_its_exchanges() -> None:
             tree.settle()
     assert asked.responder.status == 500
     assert asked.error["code"] == "internal_error"
+
+
+class TestTheNextRequest:
+    """After an answer in one piece, on the same connection."""
+
+    @pytest.mark.parametrize("stream", [False, True])
+    def test_it_needs_no_actor_of_its_own(self, stream: bool) -> None:
+        tree, socket = ManualTree(), Socket()
+        first = _answered(tree, socket)
+        second = Exchange(tree, b'{"model":"moon","n":2}', socket=socket, stream=stream)
+        assert second.ref is first.ref
+        begin(tree.upstream.calls[1], b"two", stream=stream)
+        finish(tree.upstream.calls[1])
+        tree.settle()
+        assert first.outcome == (200, b"one", "clean")
+        assert second.outcome == (200, b"two", "clean")
+        assert first.responder.fields["x-request-id"] != second.responder.fields["x-request-id"]
+        assert sum(tree.board.http_requests.values()) == 2
+        assert second.ref.is_alive() is not stream
+
+    def test_it_is_waited_for_shortly(self) -> None:
+        tree, socket = ManualTree(), Socket()
+        first = _answered(tree, socket)
+        tree.advance(0.9)
+        assert _answered(tree, socket).ref is first.ref
+        tree.advance(0.9)
+        assert first.ref.is_alive()
+        tree.advance(0.1)
+        assert is_over(tree)
+        assert _answered(tree, socket).ref is not first.ref
+
+    @pytest.mark.parametrize("difference", ["session", "token", "socket"])
+    def test_one_that_needs_another_admission_has_it(self, difference: str) -> None:
+        tokens = tuple((f"token-{each}-token-{each}", Identity()) for each in "ab")
+        tree, socket = ManualTree(tokens=tokens), Socket()
+        first = _answered(tree, socket, token=tokens[0][0])
+        second = _answered(
+            tree,
+            Socket() if difference == "socket" else socket,
+            token=tokens[difference == "token"][0],
+            session="two" if difference == "session" else "one",
+        )
+        assert second.ref is not first.ref
+        assert second.outcome == (200, b"one", "clean")
+
+    def test_a_wrong_token_gains_nothing_by_the_connection(self) -> None:
+        tokens = (("secret-token-secret", Identity()),)
+        tree, socket = ManualTree(tokens=tokens), Socket()
+        _answered(tree, socket, token="secret-token-secret")
+        refused = Exchange(tree, token="guess", socket=socket)
+        assert refused.responder.status == 401
+        assert len(tree.upstream.calls) == 1
+
+    def test_a_stream_is_not_followed(self) -> None:
+        tree, socket = ManualTree(), Socket()
+        Exchange(tree, socket=socket)
+        begin(tree.upstream.calls[0], b"one")
+        finish(tree.upstream.calls[0])
+        assert is_over(tree)
+        assert socket.kept is None
+
+    @pytest.mark.parametrize(
+        "end", ["socket", "drain", "token", "operator", "session", "broker", "stop", "failure"]
+    )
+    def test_nothing_waits_for_it_after_an_end(self, end: str) -> None:
+        tree, socket = ManualTree(), Socket()
+        first = _answered(tree, socket)
+        (session,) = [path for path in tree.system.paths() if path.startswith("/sessions/")]
+        match end:
+            case "socket":
+                socket.close()
+            case "drain":
+                tree.drain()
+                tree.settle()
+            case "token":
+                first.ref.tell_system(TokenWithdrawn())
+            case "operator":
+                first.ref.tell(Disconnect())
+            case "session":
+                tree.actor(session).tell("nonsense")
+                tree.settle()
+            case "broker":
+                first.ref.tell_system(BrokerFailed())
+            case "stop":
+                first.ref.stop(block=False)
+            case "failure":
+                first.ref.tell("nonsense")
+        # It may come before the end of the other one is known.
+        late = Exchange(tree, b'{"model":"moon","n":2}', stream=False, socket=socket)
+        assert not first.ref.is_alive()
+        assert first.outcome == (200, b"one", "clean")
+        if end == "drain":
+            assert late.responder.status == 503
+            assert tree.drained
+        else:
+            begin(tree.upstream.calls[1], b"two", stream=False)
+            finish(tree.upstream.calls[1])
+            tree.settle()
+            assert late.outcome == (200, b"two", "clean")
+        socket.close()
+        assert is_over(tree)
+
+    @pytest.mark.parametrize("failing", ["session", "broker"])
+    def test_one_that_comes_during_a_failure_is_served(self, failing: str) -> None:
+        tree, socket = ManualTree(), Socket()
+        _answered(tree, socket)
+        (session,) = [path for path in tree.system.paths() if path.startswith("/sessions/")]
+        tree.actor(session if failing == "session" else paths.BROKER).tell("nonsense")
+        late = _answered(tree, socket, body=b'{"model":"moon","n":2}')
+        assert late.outcome == (200, b"one", "clean")
+        socket.close()
+        assert is_over(tree)
+
+    def test_old_news_does_not_reach_it(self) -> None:
+        tree, socket = ManualTree(), Socket()
+        first = _answered(tree, socket)
+        first.ref.tell(OutboxHigh())
+        second = Exchange(tree, b'{"model":"moon","n":2}', stream=False, socket=socket)
+        assert second.ref is not first.ref
+        assert not tree.upstream.calls[1].paused
+
+    def test_its_client_may_leave(self) -> None:
+        tree, socket = ManualTree(exchange=NO_GRACE), Socket()
+        _answered(tree, socket)
+        second = Exchange(tree, b'{"model":"moon","n":2}', stream=False, socket=socket)
+        second.leave()
+        socket.close()
+        assert tree.upstream.calls[1].abort_asked
+        tree.upstream.calls[1].close(cut_off=False)
+        assert is_over(tree)
+
+    def test_its_failure_is_its_own(self) -> None:
+        tree, socket = ManualTree(capacity=_once()), Socket()
+        first = _answered(tree, socket)
+        second = Exchange(tree, b'{"model":"moon","n":2}', stream=False, socket=socket)
+        assert second.ref is first.ref
+        tree.upstream.calls[1].fail(FailureKind.MALFORMED)
+        assert is_over(tree)
+        assert (second.responder.status, second.responder.starts) == (502, 1)
+        assert _answered(tree, socket).outcome == (200, b"one", "clean")
+
+    def test_what_waits_for_it_keeps_no_body(self) -> None:
+        tree, socket = ManualTree(), Socket()
+        body = b'{"model":"moon","x":"' + b"x" * 1_000 + b'"}'
+        first = _answered(tree, socket, body=body)
+        (state,) = tree.overview.connections()
+        assert (state.calls, state.protocol) == (0, "chat")
+        actor = tree.system.behaviours(HttpExchangeActor)[0]
+        assert first.ref is actor.actor_ref
+        assert body not in {
+            each.body for each in gc.get_referents(actor.__dict__) if isinstance(each, RelayRequest)
+        }
+
+
+def _answered(
+    tree: ManualTree,
+    socket: Socket,
+    *,
+    body: bytes = b'{"model":"moon"}',
+    session: str = "one",
+    token: str | None = None,
+) -> Exchange:
+    """A request on this connection, with its answer in one piece."""
+    asked = Exchange(tree, body, stream=False, socket=socket, session=session, token=token)
+    call = tree.upstream.calls[-1]
+    begin(call, b"one", stream=False)
+    finish(call)
+    tree.settle()
+    return asked
 
 
 def _once() -> CapacitySettings:

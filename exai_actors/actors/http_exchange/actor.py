@@ -1,11 +1,15 @@
 """One request over HTTP and its response: in the place of a connection, for one request.
 
+After a whole answer it waits a moment for another request of the same client on the same socket,
+which then needs no admission.
+
 The response ends cleanly only after a whole answer, or with an error that the client can read as
 one. Everything else breaks it off, because clients take a clean end for success.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, assert_never
 
 import msgspec
@@ -15,10 +19,18 @@ from exai_actors.actors.log import logs_details, shown
 from exai_actors.actors.session.request_ends import RequestEnds
 from exai_actors.core import error_bodies
 from exai_actors.core.calls import CallOptions, Outcome, RelayedResponse
+from exai_actors.core.families import Family
 from exai_actors.core.observe.parts import ConnectionState
-from exai_actors.core.relay import RelayRequest
+from exai_actors.core.relay import UPSTREAM_PATHS, RelayPipe, RelayRequest
 from exai_actors.errors import ErrorBody, ErrorCode
-from exai_actors.ids import DEFAULT_TENANT, ConnectionId, RequestKey, SessionId, shown_tenant
+from exai_actors.ids import (
+    DEFAULT_TENANT,
+    ConnectionId,
+    RequestKey,
+    SessionId,
+    TenantName,
+    shown_tenant,
+)
 from exai_actors.messages.broker import Admit, BrokerMessage
 from exai_actors.messages.connection import (
     Admitted,
@@ -32,6 +44,7 @@ from exai_actors.messages.connection import (
     GraceOver,
     Heartbeat,
     HelloTimeout,
+    IdleDue,
     KeepaliveDue,
     NotAdmitted,
     OutboxHigh,
@@ -78,6 +91,8 @@ log = structlog.get_logger()
 
 _PING = b'event: ping\ndata: {"type": "ping"}\n\n'
 _OK = 200
+# How long an exchange waits for another request; it has a place and a session for so long.
+_NEXT_WITHIN_S = 1.0
 # How often an exchange that waits for a repeat looks whether others wait for its permit.
 _LOOK_EVERY_S = 0.1
 _STREAM = "text/event-stream"
@@ -113,8 +128,22 @@ class RelayedExchange(msgspec.Struct, frozen=True, kw_only=True):
     agent: str = ""
 
 
+def _no_request(family: Family) -> RelayRequest:
+    """In the place of one that has ended, and need not stay in memory."""
+    return RelayRequest(family=family, path="", body=b"", headers=(), model="", pipe=RelayPipe())
+
+
+_NO_REQUEST: Mapping[Family, RelayRequest] = {
+    family: _no_request(family) for family in UPSTREAM_PATHS
+}
+
+
 class HttpExchangeActor(LoopActor):
-    """Lives until its response has ended, or its client has left for too long."""
+    """Lives until its response has ended, or its client has left for too long.
+
+    After a response in one piece it may serve the next request of the same connection, token and
+    session: see ``serves_next``.
+    """
 
     def __init__(
         self,
@@ -155,6 +184,9 @@ class HttpExchangeActor(LoopActor):
         self._opened_at = self.now()
         self._granted_at: float | None = None
         self._grace_until = 0.0
+        # Since when it waits for another request, None while it has one.
+        self._idle_since: float | None = None
+        self._idle_timer_runs = False
 
     def on_start(self) -> None:
         exchange = self._exchange
@@ -174,9 +206,11 @@ class HttpExchangeActor(LoopActor):
         if not self._ended:
             self._end_with(error_bodies.interrupted_by_shutdown())
         self._request.pipe.source.leave(self)
+        self._responder.forget(self)
 
     def on_failure(self, *_: object) -> None:
         self._responder.abort()
+        self._responder.forget(self)
 
     def on_receive(self, message: ExchangeMessage | Down[None]) -> None:
         match message:
@@ -209,8 +243,11 @@ class HttpExchangeActor(LoopActor):
                 self._wait_for_repeat()
             case NotAdmitted():
                 self._not_admitted(message)
+            case IdleDue():
+                self._idle_due()
             case Drain(immediately):
                 self._draining = True
+                self._stop_if_idle()
                 if immediately or not self._submitted:
                     self._refuse(error_bodies.draining())
             case RequestReturned():
@@ -223,7 +260,8 @@ class HttpExchangeActor(LoopActor):
             case TokenWithdrawn():
                 self._end_as(unauthorized("the access token is not in force any more"))
             case Disconnect():
-                self._responder.abort()
+                if self._idle_since is None:
+                    self._responder.abort()
                 self._ended = True
                 self.stop()
             case BrokerRestarted():
@@ -232,6 +270,7 @@ class HttpExchangeActor(LoopActor):
                 self._refuse(error_bodies.broker_failed())
             case Down():
                 self._session = None
+                self._stop_if_idle()
                 self.actor_ref.tell(SessionFailed())
             case (
                 TextReceived()
@@ -287,6 +326,71 @@ class HttpExchangeActor(LoopActor):
         if not (self._ended or self._gone):
             self._responder.write(data)
 
+    # Between requests.
+
+    def serves_next(self, peer: Peer, exchange: RelayedExchange, responder: Responder) -> bool:
+        """Take another request of the same connection; False if it needs an actor of its own.
+
+        It does unless this one has been admitted for the same token and session, waits for a
+        request, and has no message to handle that says otherwise.
+        """
+        session = self._session
+        if (
+            self._idle_since is None
+            or self._gone
+            or session is None
+            or exchange.session != self._exchange.session
+            or exchange.token != self._exchange.token
+            or not self.is_quiet
+        ):
+            return False
+        self._peer, self._exchange, self._responder = peer, exchange, responder
+        self._key = RequestKey(exchange.request_id, "generated", 1)
+        self._request = exchange.request
+        self._idle_since = self._granted_at = self._place = None
+        self._committed = self._relays = self._ended = self._paused = False
+        self._opened_at = self.now()
+        exchange.request.pipe.add(self)
+        if exchange.request.stream:
+            self.schedule(self._settings.commit_after_s, CommitDue())
+        self._log_opened(*self._counted_for)
+        self._submit(session)
+        return True
+
+    def left(self) -> None:
+        """There will be no other request."""
+        self._stop_if_idle()
+
+    def _wait_for_next(self) -> None:
+        """The answer is sent; wait for another request of this client, if one may come.
+
+        A stream has timers that belong to it.
+        """
+        if self._draining or self._request.stream or not self._responder.keep(self):
+            self.stop()
+            return
+        self._idle_since = self.now()
+        self._request = _NO_REQUEST[self._request.family]
+        self._exchange = msgspec.structs.replace(self._exchange, request=self._request)
+        if not self._idle_timer_runs:
+            self._idle_timer_runs = True
+            self.schedule(_NEXT_WITHIN_S, IdleDue())
+
+    def _idle_due(self) -> None:
+        self._idle_timer_runs = False
+        if self._idle_since is None:
+            return
+        left_s = self._idle_since + _NEXT_WITHIN_S - self.now()
+        if left_s > 0:
+            self._idle_timer_runs = True
+            self.schedule(left_s, IdleDue())
+        else:
+            self.stop()
+
+    def _stop_if_idle(self) -> None:
+        if self._idle_since is not None:
+            self.stop()
+
     # Internals.
 
     def _own_fields(self) -> tuple[tuple[str, str], ...]:
@@ -302,7 +406,10 @@ class HttpExchangeActor(LoopActor):
         return fields
 
     def _admitted(self, message: Admitted) -> None:
-        if message.session is self._session or self._ended:
+        if message.session is self._session:
+            return
+        if self._ended:
+            self._stop_if_idle()
             return
         self._session = message.session
         self._counted_for = message.tenant, message.session_id
@@ -316,18 +423,21 @@ class HttpExchangeActor(LoopActor):
             if self._draining:
                 self._refuse(error_bodies.draining())
                 return
-            self._log_opened(message)
+            self._log_opened(message.tenant, message.session_id)
         elif not self._returned:
             # Its earlier incarnation had sent the request to a provider.
             self._refuse(error_bodies.session_failed())
             return
+        self._submit(message.session)
+
+    def _submit(self, session: Recipient[SessionRequest]) -> None:
         self._returned = False
         self._submitted = True
         submit = Submit(self._id, self._key, self._request, self._exchange.options, _NO_PIECES)
-        if message.session.offer(submit) != "accepted":
+        if session.offer(submit) != "accepted":
             self._refuse(error_bodies.session_busy())
 
-    def _log_opened(self, message: Admitted) -> None:
+    def _log_opened(self, tenant: TenantName, session: SessionId) -> None:
         if logs_details():
             log.debug(
                 "http.request",
@@ -335,8 +445,8 @@ class HttpExchangeActor(LoopActor):
                 request=self._exchange.request_id,
                 family=self._request.family,
                 address=self._peer.address,
-                tenant=shown_tenant(message.tenant),
-                session=shown(message.session_id),
+                tenant=shown_tenant(tenant),
+                session=shown(session),
                 agent=self._agent(),
             )
 
@@ -396,7 +506,7 @@ class HttpExchangeActor(LoopActor):
     def _finish(self) -> None:
         self._ended = True
         self._responder.end()
-        self.stop()
+        self._wait_for_next()
 
     def _break_off(self) -> None:
         self._ended = True
@@ -415,6 +525,7 @@ class HttpExchangeActor(LoopActor):
     def _refuse(self, error: ErrorBody) -> None:
         """Count and answer a request that its session does not end."""
         if self._ended:
+            self._stop_if_idle()
             return
         if not self._submitted:
             tenant, session = self._counted_for
@@ -429,6 +540,7 @@ class HttpExchangeActor(LoopActor):
 
     def _end_as(self, error: ApiError) -> None:
         if self._ended:
+            self._stop_if_idle()
             return
         if self._relays:
             self._break_off()

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from functools import lru_cache
 from http import HTTPStatus
+from math import inf
 from typing import Protocol, cast
 
 import httptools
@@ -23,6 +25,7 @@ from exai_actors.edges.http_server.request import (
     too_large,
 )
 from exai_actors.edges.http_server.settings import HttpServerSettings
+from exai_actors.ports import Kept
 
 Fields = tuple[tuple[str, str], ...]
 
@@ -103,6 +106,7 @@ class Exchange:
         "_connection",
         "_early",
         "_ended",
+        "_held_head",
         "_is_body_complete",
         "_received",
         "head",
@@ -119,6 +123,7 @@ class Exchange:
         self._begun = False
         self._ended = False
         self._chunked = False
+        self._held_head = b""
         self._body_left: int | None = None
         self._is_body_complete = head.length == 0
         self._received = 0
@@ -142,7 +147,7 @@ class Exchange:
 
     def begin(self, status: int, fields: Fields, length: int | None = None) -> None:
         """Send the head of a response; without ``length`` its end is marked by the last chunk, or
-        in HTTP/1.0 by the end of the connection.
+        in HTTP/1.0 by the end of the connection. With a ``length`` it is sent with the first piece.
         """
         if self._begun or self._ended:
             return
@@ -166,7 +171,12 @@ class Exchange:
             lines.append("Connection: close")
         elif self.head.version == "1.0":
             lines.append("Connection: keep-alive")
-        self._connection.write("\r\n".join([*lines, "", ""]).encode("latin-1"))
+        encoded = "\r\n".join([*lines, "", ""]).encode("latin-1")
+        if self._body_left:
+            # It is sent with the first piece of the body: a write costs more than all of the above.
+            self._held_head = encoded
+        else:
+            self._connection.write(encoded)
 
     def write(self, data: bytes) -> None:
         """Send a piece of the body. Raises ValueError if it exceeds the announced length."""
@@ -176,6 +186,8 @@ class Exchange:
             if len(data) > self._body_left:
                 raise ValueError("the body of a response is longer than its Content-Length")
             self._body_left -= len(data)
+        if self._held_head:
+            data, self._held_head = self._held_head + data, b""
         self._connection.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
 
     def end(self) -> None:
@@ -195,6 +207,20 @@ class Exchange:
         if not self._ended:
             self._finish()
             self._connection.abort()
+
+    @property
+    def kept(self) -> Kept | None:
+        """See ``ports.Responder``."""
+        return self._connection.kept
+
+    def keep(self, kept: Kept) -> bool:
+        """See ``ports.Responder``."""
+        return self._connection.keep(kept)
+
+    def forget(self, kept: Kept) -> None:
+        """See ``ports.Responder``."""
+        if self._connection.kept is kept:
+            self._connection.kept = None
 
     # Called by the connection.
 
@@ -283,6 +309,8 @@ class HttpConnection(asyncio.Protocol):
         refusal: Refusal | None = None,
     ) -> None:
         self.closes_after_response = False
+        self.kept: Kept | None = None
+        """See ``ports.Responder``."""
         self.server = server
         self._loop = loop
         self._settings = server.settings
@@ -308,6 +336,12 @@ class HttpConnection(asyncio.Protocol):
         self._refused: RequestHead | None = None
         """The head of the request that the refusal is about, if it has arrived."""
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = inf
+        """When the timer fires. It looks at what is due then, which costs less than to set it anew
+        for each part of each request.
+        """
+        self._due = inf
+        self._due_refusal: Refusal | None = None
         self._is_closing = False
         self._discarded = 0
 
@@ -338,6 +372,15 @@ class HttpConnection(asyncio.Protocol):
 
     def abort(self) -> None:
         self._transport.abort()
+
+    def keep(self, kept: Kept) -> bool:
+        """Keep it for the next request, if there may be one."""
+        if self._is_closing or self.closes_after_response or self._transport.is_closing():
+            return False
+        former, self.kept = self.kept, kept
+        if former is not None and former is not kept:
+            former.left()
+        return True
 
     def close_when_idle(self) -> None:
         """Answer the request in progress, if any, and close."""
@@ -431,13 +474,16 @@ class HttpConnection(asyncio.Protocol):
         self._read_on()
 
     def connection_lost(self, _exc: Exception | None) -> None:
-        self._stop_timer()
+        self._cancel_timer()
         self._stop_unread_timer()
         self._stop_turn()
         self._unread = memoryview(b"")
         exchanges, self._exchanges = self._exchanges, deque()
         for exchange in exchanges:
             exchange.break_off()
+        kept, self.kept = self.kept, None
+        if kept is not None:
+            kept.left()
         self.server.remove(self)
         # It refers back to this object.
         del self._parser
@@ -509,7 +555,7 @@ class HttpConnection(asyncio.Protocol):
         self._head_bytes = 0
         if arriving is not None:
             if len(self._exchanges) == 1:
-                self._stop_timer()
+                self._stop_waiting()
             arriving.complete_body()
 
     # Internals.
@@ -586,7 +632,7 @@ class HttpConnection(asyncio.Protocol):
 
     def _begin(self, exchange: Exchange) -> None:
         self._has_begun_one = True
-        self._stop_timer()
+        self._stop_waiting()
         if not exchange.is_body_complete:
             self._wait(self._settings.body_timeout_s, _SLOW_BODY)
         exchange.begin_to_answer(self.server.handle(exchange))
@@ -642,11 +688,29 @@ class HttpConnection(asyncio.Protocol):
         self._wait(self._settings.close_timeout_s, None)
 
     def _wait(self, seconds: float, refusal: Refusal | None) -> None:
-        self._stop_timer()
-        self._timer = self._loop.call_later(seconds, self._timed_out, refusal)
+        self._due = due = self._loop.time() + seconds
+        self._due_refusal = refusal
+        if due < self._timer_at:
+            self._cancel_timer()
+            self._start_timer(due)
+
+    def _stop_waiting(self) -> None:
+        self._due = inf
+
+    def _start_timer(self, at: float) -> None:
+        self._timer_at = at
+        self._timer = self._loop.call_at(at, self._look)
+
+    def _look(self) -> None:
+        self._timer, self._timer_at = None, inf
+        if self._due > self._loop.time():
+            if self._due < inf:
+                self._start_timer(self._due)
+            return
+        self._due = inf
+        self._timed_out(self._due_refusal)
 
     def _timed_out(self, refusal: Refusal | None) -> None:
-        self._timer = None
         if refusal is None:
             self.abort()
             return
@@ -678,12 +742,13 @@ class HttpConnection(asyncio.Protocol):
             self._next_turn.cancel()
             self._next_turn = None
 
-    def _stop_timer(self) -> None:
+    def _cancel_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-            self._timer = None
+            self._timer, self._timer_at = None, inf
 
 
+@lru_cache(maxsize=128)
 def _phrase(status: int) -> str:
     try:
         return HTTPStatus(status).phrase

@@ -99,6 +99,12 @@ class LoopActor(pykka.Actor):
         """The number of this incarnation at its path, counted from 1."""
         return self._cell.incarnation
 
+    @property
+    def is_quiet(self) -> bool:
+        """Whether the actor runs, and neither handles a message nor has one waiting."""
+        cell = self._cell
+        return not (cell.state or cell.scheduled or cell.mailbox.user or cell.mailbox.system)
+
     def schedule(self, delay_s: float, message: Any) -> ScheduledMessage:
         """Send this actor a message in ``delay_s`` seconds, on the system lane.
 

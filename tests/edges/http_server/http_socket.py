@@ -27,6 +27,12 @@ class Timers:
         self._soon.append(handle)
         return handle
 
+    def time(self) -> float:
+        return self.now
+
+    def call_at(self, when: float, callback: Callable[..., object], *args: object) -> Handle:
+        return self.call_later(when - self.now, callback, *args)
+
     def call_later(self, delay: float, callback: Callable[..., object], *args: object) -> Handle:
         handle = Handle(lambda: callback(*args))
         self._later.append((self.now + delay, handle))

@@ -54,6 +54,83 @@ def test_a_whole_response_has_its_length_and_keeps_the_connection() -> None:
     assert not socket.has_ended()
 
 
+@pytest.mark.parametrize("method", ["GET", "POST", "HEAD"])
+def test_a_whole_response_is_one_write(method: str) -> None:
+    socket = HttpSocket(answer)
+    socket.send(GET.replace(b"GET", method.encode()))
+    assert socket.transport.writes == 1
+    assert socket.received().endswith(b"\r\n\r\n" + b"/health?full=1" * (method != "HEAD"))
+
+
+def test_a_response_without_a_body_is_sent_at_its_end() -> None:
+    socket = HttpSocket()
+    socket.send(GET)
+    socket.requests[0].exchange.begin(200, PLAIN, 0)
+    assert socket.status() == 200
+
+
+def test_a_response_that_breaks_off_before_its_body_sends_nothing() -> None:
+    socket = HttpSocket()
+    socket.send(GET)
+    socket.requests[0].exchange.begin(200, PLAIN, 5)
+    socket.requests[0].exchange.end()
+    assert socket.received() == b""
+    assert socket.has_ended()
+
+
+class Guest:
+    """Implements ``ports.Kept``."""
+
+    has_left = False
+
+    def left(self) -> None:
+        self.has_left = True
+
+
+class TestKept:
+    """What stays beside a connection for its next request."""
+
+    def test_it_is_there_for_the_next_request(self) -> None:
+        socket, guest = HttpSocket(), Guest()
+        socket.send(GET)
+        answer(socket.requests[0])
+        assert socket.requests[0].exchange.keep(guest)
+        socket.send(GET)
+        assert socket.requests[1].exchange.kept is guest
+        assert not guest.has_left
+
+    def test_it_leaves_with_the_connection(self) -> None:
+        socket, guest = HttpSocket(answer), Guest()
+        socket.send(GET)
+        assert socket.requests[0].exchange.keep(guest)
+        socket.connection.connection_lost(None)
+        assert guest.has_left
+
+    def test_it_gives_way_to_another(self) -> None:
+        socket, first, second = HttpSocket(answer), Guest(), Guest()
+        socket.send(GET)
+        exchange = socket.requests[0].exchange
+        for guest in (first, first, second):
+            assert exchange.keep(guest)
+        assert (first.has_left, second.has_left) == (True, False)
+        exchange.forget(first)
+        assert exchange.kept is second
+        exchange.forget(second)
+        assert exchange.kept is None
+
+    @pytest.mark.parametrize("end", ["close", "drain", "lost"])
+    def test_it_is_not_kept_if_no_request_can_come(self, end: str) -> None:
+        socket = HttpSocket(answer)
+        socket.send(
+            GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n") if end == "close" else GET
+        )
+        if end == "drain":
+            socket.connection.close_when_idle()
+        elif end == "lost":
+            socket.transport.abort()
+        assert not socket.requests[0].exchange.keep(Guest())
+
+
 def test_a_response_of_unknown_length_is_chunked() -> None:
     socket = HttpSocket()
     socket.send(GET)
@@ -292,8 +369,8 @@ def test_a_slow_body_is_refused_and_a_steady_one_is_not() -> None:
 def test_a_long_answer_is_waited_for_without_a_timer() -> None:
     socket = HttpSocket()
     socket.send(post(b"abc"))
-    assert socket.timers.armed() == 0
     socket.timers.advance(3600.0)
+    assert socket.timers.armed() == 0
     answer(socket.requests[0])
     assert socket.status() == 200
 
