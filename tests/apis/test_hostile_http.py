@@ -123,6 +123,20 @@ async def test_a_client_that_closes_half_of_its_connection_is_gone() -> None:
         await setting.settled()
 
 
+async def test_a_client_that_leaves_after_sending_many_requests_in_advance_is_gone() -> None:
+    gate = Gate()
+    held = body(piece("he"), gate, content_type=EVENT_STREAM)
+    async with serving(held) as setting:
+        streamed = orjson.dumps(chat(stream=True))
+        first = post(b"Content-Length: %d" % len(streamed), sent=streamed)
+        asked = await setting.client.raw(first + post(LENGTH) * 20)
+        await (await asked.head()).piece()
+        asked.leave()
+        await setting.service.wait_for_disconnect()
+        await setting.settled()
+        assert setting.service.started == 1
+
+
 async def test_a_client_that_reads_nothing_stops_its_own_call(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -9,9 +9,10 @@ from typing import Any
 import orjson
 import pytest
 
+from exai_actors.edges.http import relayed_call
 from exai_actors.testing.scripted_replies import CUT, Gate, Reply, body, failure, hang_up
 from exai_actors.testing.upstream_log import SeenRequest
-from tests.apis.http_client import EVENT_STREAM, MODEL, Setting, event, serving
+from tests.apis.http_client import EVENT_STREAM, MODEL, Setting, event, piece, serving
 
 PATHS = {"messages": "/v1/messages", "responses": "/v1/responses", "embeddings": "/v1/embeddings"}
 USAGE = {"input_tokens": 7, "output_tokens": 9}
@@ -108,6 +109,23 @@ async def test_a_client_that_leaves_after_the_last_event_was_served(family: str)
             await asked.piece()
         asked.leave()
         gate.open()
+        await setting.settled()
+        (provider,) = setting.broker.statistics().providers
+        assert (provider.completed, provider.aborted) == (1, 0)
+
+
+@pytest.mark.parametrize("family", [*STREAMS, "chat"])
+async def test_a_service_that_does_not_end_its_response_holds_no_permit(
+    family: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relayed_call, "WHOLE_GRACE_S", 30)
+    gate = Gate()
+    stream = STREAMS.get(family) or [piece("", "stop"), b"data: [DONE]\n\n"]
+    path = PATHS.get(family, "/v1/chat/completions")
+    async with serving(body(*stream, gate, content_type=EVENT_STREAM)) as setting:
+        asked = await setting.client.post(path, request(stream=True))
+        assert (await asked.whole()).is_clean is True
+        await setting.service.wait_for_disconnect()
         await setting.settled()
         (provider,) = setting.broker.statistics().providers
         assert (provider.completed, provider.aborted) == (1, 0)

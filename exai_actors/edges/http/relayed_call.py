@@ -41,6 +41,8 @@ MAX_ERROR_BODY_BYTES = 1 << 16
 ERROR_BODY_S = 5.0
 # How long a response may take to end after its answer is whole.
 WHOLE_GRACE_S = 2.0
+# The same where nothing can follow: the client may have left, and the permit must be free.
+OVER_GRACE_S = 0.05
 # An answer in one piece is passed on once it is whole, so that half of one can be tried again, or
 # has a status of its own. A larger one is passed on as it comes.
 HELD_BYTES = 1 << 20
@@ -397,7 +399,8 @@ class RelayedCall:
 
     def _expect_data(self) -> None:
         if self._told_whole:
-            self._set_due(min(self._due, self._loop.time() + WHOLE_GRACE_S))
+            grace_s = OVER_GRACE_S if self._tap.is_over else WHOLE_GRACE_S
+            self._set_due(min(self._due, self._loop.time() + grace_s))
         elif self._has_body:
             self._set_due(self._loop.time() + self._service.settings.idle_timeout_s)
 

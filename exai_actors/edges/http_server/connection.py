@@ -40,6 +40,8 @@ _DISCARDED_WHILE_CLOSING = 1_048_576
 # 170 of the shortest chunks. A client can write such things faster than they can be answered.
 _BYTES_PER_TURN = 1024
 _BODY_BYTES_PER_TURN = 65_536
+# How often a client that is not read is looked at: its call must not outlive it.
+_LOOK_EVERY_S = 0.05
 
 
 class Receiver(Protocol):
@@ -328,6 +330,7 @@ class HttpConnection(asyncio.Protocol):
         self._is_above_high_mark = False
         self._is_restrained = False
         self._unread_timer: asyncio.TimerHandle | None = None
+        self._departure_timer: asyncio.TimerHandle | None = None
         self._arriving: Exchange | None = None
         """The request whose body arrives."""
         self._exchanges: deque[Exchange] = deque()
@@ -451,7 +454,7 @@ class HttpConnection(asyncio.Protocol):
         if self._next_turn is None and self._may_parse():
             self._parse()
         else:
-            self._transport.pause_reading()
+            self._pause_reading()
 
     def eof_received(self) -> None:
         # The transport closes. A client that only half-closes looks like one that is gone, and the
@@ -475,6 +478,7 @@ class HttpConnection(asyncio.Protocol):
 
     def connection_lost(self, _exc: Exception | None) -> None:
         self._cancel_timer()
+        self._stop_departure_timer()
         self._stop_unread_timer()
         self._stop_turn()
         self._unread = memoryview(b"")
@@ -647,9 +651,26 @@ class HttpConnection(asyncio.Protocol):
         if begins or (self._unread and self._may_parse()):
             self._continue_next_turn()
         if self._unread or not self._may_parse():
-            self._transport.pause_reading()
+            self._pause_reading()
         else:
             self._transport.resume_reading()
+
+    def _pause_reading(self) -> None:
+        self._transport.pause_reading()
+        if self._exchanges and self._departure_timer is None:
+            self._watch_departure()
+
+    def _watch_departure(self) -> None:
+        self._departure_timer = self._loop.call_later(_LOOK_EVERY_S, self._look_after_client)
+
+    def _look_after_client(self) -> None:
+        """Notice that the client has left, which the loop does not while it reads nothing."""
+        self._departure_timer = None
+        if self._transport.is_reading() or not self._exchanges:
+            return
+        self.end_if_left()
+        if not self._transport.is_closing():
+            self._watch_departure()
 
     def _may_parse(self) -> bool:
         return not (self._is_full() or self._is_above_high_mark or self._is_restrained)
@@ -736,6 +757,11 @@ class HttpConnection(asyncio.Protocol):
         if self._unread_timer is not None:
             self._unread_timer.cancel()
             self._unread_timer = None
+
+    def _stop_departure_timer(self) -> None:
+        if self._departure_timer is not None:
+            self._departure_timer.cancel()
+            self._departure_timer = None
 
     def _stop_turn(self) -> None:
         if self._next_turn is not None:

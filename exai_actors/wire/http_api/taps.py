@@ -37,9 +37,10 @@ _WORTH_READING: Mapping[Family, re.Pattern[bytes]] = {
 class Tap:
     """Beside one answer; feed it with ``stream`` or, whole, with ``body``.
 
-    ``is_whole`` once the family's terminal event has passed. ``error`` is that of the service in
-    the answer itself, None if there is none. ``needs_done``: a chat has several answers, and only
-    ``[DONE]`` ends all of them.
+    ``is_whole`` once the family's terminal event has passed, ``is_over`` once nothing can follow
+    it: after the last piece of a chat come its token counts, and ``[DONE]``. ``error`` is that of
+    the service in the answer itself, None if there is none. ``needs_done``: a chat has several
+    answers, and only ``[DONE]`` ends all of them.
     """
 
     __slots__ = (
@@ -52,6 +53,7 @@ class Tap:
         "error",
         "events",
         "finish_reason",
+        "is_over",
         "is_whole",
         "model",
         "usage",
@@ -66,6 +68,7 @@ class Tap:
         self._after_cr = False
         self.events = 0
         self.is_whole = False
+        self.is_over = False
         self.finish_reason = ""
         self.model = ""
         self.usage: Usage | None = None
@@ -142,7 +145,7 @@ class Tap:
                 kind = value.decode("utf-8", "replace").strip()
         data = b"\n".join(lines)
         if self._family == "chat" and data.strip() == b"[DONE]":
-            self.is_whole = True
+            self.is_whole = self.is_over = True
             return
         found = _object(data)
         if found is None:
@@ -185,7 +188,7 @@ class Tap:
             case "message_start":
                 message = found.get("message")
             case "message_stop":
-                self.is_whole = True
+                self.is_whole = self.is_over = True
         if not isinstance(message, dict):
             return
         self.model = _text(message.get("model")) or self.model
@@ -198,7 +201,7 @@ class Tap:
         kind = _text(found.get("type"))
         response = found.get("response") if kind.startswith("response.") else found
         if kind in {"response.completed", "response.incomplete", "response.failed"}:
-            self.is_whole = True
+            self.is_whole = self.is_over = True
         if not isinstance(response, dict):
             return
         self.model = _text(response.get("model")) or self.model

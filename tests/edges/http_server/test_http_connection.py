@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from exai_actors.edges.http_server import connection
 from tests.edges.http_server.http_socket import HttpSocket, Request
 
 GET = b"GET /health?full=1 HTTP/1.1\r\nHost: broker\r\n\r\n"
@@ -242,6 +243,37 @@ def test_reading_stops_while_too_many_requests_wait() -> None:
     answer(socket.requests[0])
     socket.timers.turn()
     assert socket.is_read()
+
+
+@pytest.mark.parametrize("rest", [GET * 8 + GET[:10], post(b"x" * 4097, length=5000)])
+def test_a_client_that_leaves_while_it_is_not_read_is_noticed(
+    rest: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here: list[object] = []
+    monkeypatch.setattr(connection, "has_left", lambda transport: transport not in here)
+    socket = HttpSocket(head_bytes=4096)
+    here.append(socket.transport)
+    socket.send(GET + rest)
+    assert not socket.is_read()
+    for _ in range(3):
+        socket.timers.advance(0.05)
+    assert [each.is_gone for each in socket.requests] == [False]
+    here.clear()
+    socket.timers.advance(0.05)
+    assert [each.is_gone for each in socket.requests] == [True]
+    assert socket.timers.armed() == 0
+
+
+def test_a_client_that_is_read_again_is_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "has_left", lambda _: True)
+    socket = HttpSocket(pipelined=1)
+    socket.send(GET * 2)
+    assert not socket.is_read()
+    answer(socket.requests[0])
+    socket.timers.turn()
+    assert socket.is_read()
+    socket.timers.advance(0.05)
+    assert not socket.requests[1].is_gone
 
 
 def test_reading_stops_while_too_much_of_a_body_waits() -> None:
