@@ -395,7 +395,8 @@ class RelayedCall:
         cut_off = cut_off and self._is_connected and not isinstance(result, Completion)
         self._body.clear()
         self._packed.clear()
-        self.reply_to.offer(UpstreamEnded(self.permit, result, self._hold_s, cut_off))
+        ended_at = time.monotonic()
+        self.reply_to.offer(UpstreamEnded(self.permit, result, self._hold_s, cut_off, ended_at))
 
     def _expect_data(self) -> None:
         if self._told_whole:

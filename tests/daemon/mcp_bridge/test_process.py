@@ -72,12 +72,14 @@ async def test_it_ends_when_its_parent_is_gone() -> None:
     )  # fmt: skip
     os.close(stdin)
     assert process.stdout is not None
+    assert process.stderr is not None
     os.write(hold, line("ping"))
     assert json.loads(await process.stdout.readline())["result"] == {}
     process.kill()
     # Its end closes the pipe, although stdin is still open.
     assert await process.stdout.read() == b""
     os.close(hold)
+    await process.stderr.read()
     await process.wait()
 
 

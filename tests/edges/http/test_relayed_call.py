@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import time
 from typing import Any
 
 import pytest
@@ -116,6 +117,7 @@ class Calling:
         )
         target = Target("POST", URL("http://s/v1/chat/completions"), {})
         self.ended = 0
+        self.began_at = time.monotonic()
         self.call = RelayedCall(
             service, self.client, target, PermitId(1), call, self.provider, self._count
         )
@@ -127,6 +129,8 @@ class Calling:
     async def end(self) -> UpstreamEnded:
         end = await self.provider.expect(UpstreamEnded)
         assert self.ended == 1
+        assert end.ended_at is not None, "handled later, it still counts from when it was seen"
+        assert self.began_at <= end.ended_at <= time.monotonic()
         return end
 
     async def result(self) -> UpstreamResult:
