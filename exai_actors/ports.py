@@ -34,6 +34,7 @@ class Peer(msgspec.Struct, frozen=True):
     user_agent: str | None = None
     path: str = "/"
     trace: TraceContext | None = None
+    protocol: str = "websocket"
 
 
 class Outbox(Protocol):

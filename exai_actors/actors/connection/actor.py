@@ -238,6 +238,7 @@ class ConnectionActor(LoopActor):
             open_s=self.now() - self._opened_at,
             calls=len(self._calls),
             paused=self._slow_consumer.is_slow,
+            protocol=self._peer.protocol,
         )
 
     def _text(self, message: TextReceived) -> None:

@@ -19,7 +19,7 @@ CONNECTIONS = Table(
         Column("paused", "Slow", FLAG, "whether its client reads too slowly now"),
         Column("open_s", "Open", SECONDS, "how long it has been open"),
         Column(
-            "protocol", "Protocol", TEXT, "websocket, or over HTTP the family of its one request"
+            "protocol", "Protocol", TEXT, "websocket, or over HTTP mcp or the family of its request"
         ),
         Column("agent", "Agent", TEXT, "the client's software, as it says"),
     ),

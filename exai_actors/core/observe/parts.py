@@ -11,7 +11,7 @@ class ConnectionState(msgspec.Struct, frozen=True, gc=False):
     """A connection; ``session`` is empty until it is admitted.
 
     ``calls`` have no answer yet. ``paused`` is True while its client reads too slowly.
-    ``protocol`` is ``websocket``, or the family of a request over HTTP.
+    ``protocol`` is ``websocket``, or over HTTP ``mcp`` or the family of its request.
     """
 
     connection: str

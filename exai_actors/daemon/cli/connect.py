@@ -102,7 +102,7 @@ def _list(url: str, *, mcp: bool, as_json: bool) -> None:
 
 
 def _lasting(program: Program, target: Target, *, write: bool) -> None:
-    from exai_actors.daemon.cli.output import print_line
+    from exai_actors.daemon.cli.output import print_error, print_line
     from exai_actors.errors import UsageError
 
     lasting = program.lasting(target, Path.home())
@@ -112,6 +112,8 @@ def _lasting(program: Program, target: Target, *, write: bool) -> None:
             f"{lasting.steps[0]}"
         )
     _edit(program.name, lasting.edit, write=write)
+    if lasting.steps:
+        print_error("then run:" if lasting.edit else "run:")
     for step in lasting.steps:
         print_line(step)
 

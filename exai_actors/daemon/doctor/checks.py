@@ -120,15 +120,16 @@ def _taken(where: str, number: int) -> Finding:
     shown = where.replace("0.0.0.0", "127.0.0.1").replace("[::]", "[::1]")  # noqa: S104
     owner = port_owner(number)
     by = f" by {owner}" if owner else ""
+    who = f", {owner}" if owner else ""
     try:
         state = readiness(f"ws://{shown}")
     except ConnectError:
         return Finding("port", "failed", f"{where} is used{by}", f"exai serve --port {number + 1}")
     if state["ready"]:
-        return Finding("port", "ok", f"a broker serves on {where}{by}")
+        return Finding("port", "ok", f"{where} is served by a broker{who}")
     reasons = "; ".join(map(str, state["reasons"]))
     return Finding(
-        "port", "warning", f"the broker on {where}{by} is not ready: {reasons}", "exai health"
+        "port", "warning", f"the broker on {where}{who} is not ready: {reasons}", "exai health"
     )
 
 

@@ -86,7 +86,8 @@ def _answers(lines: Any) -> dict[int, dict[str, Any]]:
         try:
             answer = json.loads(line)
         except ValueError:
-            break
+            # Not of the protocol: its standard error probably says why.
+            continue
         if isinstance(answer, dict) and "id" in answer:
             found[answer["id"]] = answer
         if _LAST in found:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -26,9 +25,12 @@ class McpHost(msgspec.Struct, frozen=True):
 
 
 def bridge_command(address: BrokerAddress, token_file: str) -> list[str]:
-    """The command of the bridge; absolute, since desktop programs have another PATH."""
-    exai = shutil.which("exai")
-    command = [exai, "mcp"] if exai else [sys.executable, "-m", "exai_actors", "mcp"]
+    """The command of the bridge; absolute, since desktop programs have another PATH.
+
+    It is the `exai` beside this Python: the first on PATH may be of another installation.
+    """
+    exai = Path(sys.executable).with_name("exai")
+    command = [str(exai), "mcp"] if exai.exists() else [sys.executable, "-m", "exai_actors", "mcp"]
     if address.websocket != DEFAULT_URL:
         command += ["--url", address.websocket]
     return command + (["--token-file", str(Path(token_file).absolute())] if token_file else [])

@@ -35,10 +35,13 @@ class Token(msgspec.Struct, frozen=True):
 
     @property
     def command(self) -> str:
-        """A shell command that prints it."""
-        if not self.value:
-            return f"echo {NO_TOKEN}"
+        """A shell command that prints it, if there is one."""
         return f"cat {json.dumps(self.file)}" if self.file else f"printenv {VARIABLE}"
+
+    @property
+    def word(self) -> str:
+        """A word of a shell command that stands for it."""
+        return f'"$({self.command})"' if self.value else NO_TOKEN
 
     @property
     def braced(self) -> str:
@@ -214,7 +217,7 @@ def _start_cline(target: Target) -> Start:
 
 
 def _lasting_cline(target: Target, home: Path) -> Lasting:  # noqa: ARG001 - as the others
-    words = ["cline auth openai-compatible", f'-k "$({target.token.command})"']
+    words = ["cline auth openai-compatible", f"-k {target.token.word}"]
     words += [f"-m {target.model}", f"--baseurl {target.address.v1}"]
     return Lasting(None, (" ".join(words),))
 
@@ -325,7 +328,7 @@ def _lasting_aider(target: Target, home: Path) -> Lasting:
     )
     taken = ("model:", "weak-model:", "openai-api-base:")
     edit = BlockEdit(home / ".aider.conf.yml", lines, taken, at_end=True)
-    return Lasting(edit, (f'export OPENAI_API_KEY="$({target.token.command})"',))
+    return Lasting(edit, (f"export OPENAI_API_KEY={target.token.word}",))
 
 
 def _llm_models(target: Target) -> str:
@@ -350,7 +353,7 @@ def _start_llm(target: Target) -> Start:
 def _lasting_llm(target: Target, home: Path) -> Lasting:
     file = home / ".config" / "io.datasette.llm" / "extra-openai-models.yaml"
     edit = BlockEdit(file, _llm_models(target), (f"- model_id: {target.model}",), at_end=True)
-    key = f'llm keys set exai --value "$({target.token.command})"'
+    key = f"llm keys set exai --value {target.token.word}"
     return Lasting(edit, (key, f"llm -m {target.model}"))
 
 

@@ -191,6 +191,7 @@ class McpEndpoint:
             origin=field("Origin"),
             user_agent=field("User-Agent"),
             path=PATH,
+            protocol="mcp",
         )
         client = self._clients[key] = McpClient(
             peer,

@@ -214,6 +214,24 @@ def test_connect_prints_writes_and_undoes(broker: ScriptedBroker, home: Path) ->
     assert settings.read_text() == '{"theme":  "dark"}'
 
 
+@pytest.mark.parametrize("write", [(), ("--write",)], ids=["print", "write"])
+@pytest.mark.parametrize(
+    ("name", "step"),
+    [
+        ("llm", 'llm keys set exai --value "$(printenv EXAI_TOKEN)"'),
+        ("aider", 'export OPENAI_API_KEY="$(printenv EXAI_TOKEN)"'),
+        ("pi", "pi --provider exai --model chatty"),
+    ],
+)
+def test_commands_stand_apart_from_the_file(
+    write: tuple[str, ...], name: str, step: str, broker: ScriptedBroker, home: Path
+) -> None:
+    result = run("connect", name, *write)
+    assert result.stderr.endswith("then run:\n")
+    assert step in result.stdout.splitlines()
+    assert "then run" not in run("connect", "opencode", *write).stderr
+
+
 def test_connect_as_a_host(broker: ScriptedBroker, home: Path, tmp_path: Path) -> None:
     token = tmp_path / "token"
     token.write_text(TOKEN)
@@ -266,7 +284,7 @@ async def test_a_check_of_a_host_starts_the_bridge(tmp_path: Path) -> None:
     [
         ("echo out of luck >&2", "out of luck"),
         ("cat > /dev/null", "no answer within 0.2 s"),
-        ("echo hello; echo no protocol >&2", "no protocol"),
+        ("echo hello; sleep 0.1; echo no protocol >&2", "no protocol"),
         ("""echo '{"id":3,"error":{"message":"no broker"}}'""", "no broker"),
         (
             """echo '{"id":2,"result":{"tools":[]}}'

@@ -128,11 +128,18 @@ def test_a_port_of_another_program_is_a_failure() -> None:
 @pytest.mark.parametrize(
     ("body", "verdict", "text"),
     [
-        (b'{"ready": true, "reasons": []}', "ok", "a broker serves on 127.0.0.1:"),
-        (b'{"ready": false, "reasons": ["no provider"]}', "warning", "is not ready: no provider"),
+        (b'{"ready": true, "reasons": []}', "ok", "is served by a broker, exai (process 7)"),
+        (
+            b'{"ready": false, "reasons": ["no provider"]}',
+            "warning",
+            ", exai (process 7) is not ready: no provider",
+        ),
     ],
 )
-def test_a_port_of_a_broker_is_well(body: bytes, verdict: str, text: str) -> None:
+def test_a_port_of_a_broker_is_well(
+    body: bytes, verdict: str, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checks, "port_owner", lambda _: "exai (process 7)")
     with ScriptedBroker() as broker:
         broker.bodies["/readyz"] = (200, body)
         found = only(checks.port(listening_on(int(broker.url.rpartition(":")[2]))))

@@ -62,6 +62,7 @@ def test_lasting_configuration_refers_to_the_token(program: Program, file: str) 
 def test_without_a_token_nothing_refers_to_one(program: Program) -> None:
     lasting = program.lasting(target(""), HOME)
     assert "EXAI_TOKEN" not in (lasting.edit.text() if lasting.edit else "")
+    assert "$(" not in " ".join(lasting.steps)
     start = program.start(target(""))
     words = [*start.environment.values(), *start.files.values()]
     if program.name == "codex":  # it sends no token then
@@ -126,3 +127,18 @@ def test_a_host_starts_the_bridge(name: str) -> None:
     server = servers["exai"]
     started = server["command"]
     assert command == (started if isinstance(started, list) else [started, *server["args"]])
+
+
+def test_a_host_starts_the_bridge_of_this_installation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, other = tmp_path / "ours", tmp_path / "other"
+    for folder in (ours, other):
+        folder.mkdir()
+        (folder / "exai").write_text("#!/bin/sh\n")
+        (folder / "exai").chmod(0o755)
+    monkeypatch.setenv("PATH", str(other))
+    monkeypatch.setattr("sys.executable", str(ours / "python"))
+    assert bridge_command(ADDRESS, "")[:2] == [str(ours / "exai"), "mcp"]
+    (ours / "exai").unlink()
+    assert bridge_command(ADDRESS, "")[:4] == [str(ours / "python"), "-m", "exai_actors", "mcp"]

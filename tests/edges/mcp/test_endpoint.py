@@ -49,6 +49,7 @@ def test_a_session_lists_tools_and_answers_a_question(desk: McpDesk) -> None:
     assert not chat.is_stream
     assert chat.text == "The right to one call."
     assert chat.result["_meta"]["model_used"] == "moon"
+    assert [each.protocol for each in desk.tree.overview.connections()] == ["mcp"]
 
 
 def test_a_stateless_request_needs_no_session(desk: McpDesk) -> None:
