@@ -248,7 +248,7 @@ class Tree:
         """
         self.board.http_requests[exchange.request.family] += 1
         kept = responder.kept
-        if isinstance(kept, HttpExchangeActor) and kept.serves_next(peer, exchange, responder):
+        if type(kept) is HttpExchangeActor and kept.serves_next(peer, exchange, responder):
             return kept.actor_ref
         self._connections += 1
         connection_id = ConnectionId(f"http-{self._connections}")

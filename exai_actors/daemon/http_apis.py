@@ -129,7 +129,7 @@ class Apis:
 
     def _check(self, family: Family, head: RequestHead, address: str) -> Response | None:
         """Refuse a client without a token before its body is read."""
-        found = self._identify(families.token_of(head.field), address)
+        found = self._identify(families.token_of(head.named.get), address)
         if isinstance(found, Identity):
             return None
         text = "the access token is missing or not valid: send it as Bearer or in x-api-key"
@@ -138,7 +138,7 @@ class Apis:
         )
 
     def _relay(self, family: Family, request: PageRequest, exchange: Exchange) -> Watcher:
-        head, field = request.head, request.head.field
+        head, field = request.head, request.head.named.get
         body = families.read_body(request.body)
         if isinstance(body, str):
             respond(exchange, self._response(family, invalid(body)))
@@ -175,7 +175,7 @@ class Apis:
         )
         peer = Peer(
             address=request.address,
-            user_agent=field("User-Agent"),
+            user_agent=field("user-agent"),
             path=head.path,
             trace=trace,
         )

@@ -49,6 +49,55 @@ async def test_an_answer_in_one_piece_is_passed_on_byte_for_byte() -> None:
         await setting.settled()
 
 
+async def test_each_request_has_its_own_headers_and_path() -> None:
+    long = "x" * 3_000
+    sent = [
+        ("", "desk/1", "a"),
+        ("", "desk/1", "b"),
+        ("?x=1", "desk/1", "b"),
+        ("", "desk/2", "a"),
+        ("", "desk/1", "a"),
+        ("", "desk/1", long),
+        ("", "desk/1", f"{long}y"),
+    ]
+    async with serving(*[body(WHOLE)] * len(sent)) as setting:
+        for query, agent, lang in sent:
+            asked = await setting.client.post(
+                CHAT + query, chat(), User_Agent=agent, X_Stainless_Lang=lang
+            )
+            assert (await asked.whole()).body == WHOLE
+        seen = [
+            (request.headers["User-Agent"], request.headers["X-Stainless-Lang"])
+            for request in setting.service.requests
+        ]
+        assert seen == [(agent, lang) for _, agent, lang in sent]
+        await setting.settled()
+
+
+async def test_many_clients_keep_their_headers() -> None:
+    async with serving(*[body(WHOLE)] * 260) as setting:
+        for number in range(260):
+            asked = await setting.client.post(CHAT, chat(), User_Agent=f"desk/{number}")
+            assert (await asked.whole()).body == WHOLE
+        seen = [request.headers["User-Agent"] for request in setting.service.requests]
+        assert seen == [f"desk/{number}" for number in range(260)]
+
+
+async def test_requests_on_one_connection_are_answered_in_turn() -> None:
+    async with serving(*[body(WHOLE)] * 3) as setting:
+        sent = orjson.dumps(chat())
+        head = b"POST %b HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nContent-Length: %d\r\n\r\n"
+        request = head % (CHAT.encode(), setting.client.port, len(sent)) + sent
+        answer = await setting.client.raw(request * 3)
+        ids = set()
+        for _ in range(3):
+            got = await (await answer.head()).whole()
+            assert (got.status, got.body) == (200, WHOLE)
+            ids.add(got.fields["x-request-id"])
+        assert len(ids) == 3
+        await setting.settled()
+
+
 async def test_a_stream_is_passed_on_as_its_pieces_come() -> None:
     gate = Gate()
     reply = body(PIECE, gate, PIECE[:20], PIECE[20:], LAST, DONE, content_type=EVENT_STREAM)

@@ -308,9 +308,10 @@ class HttpExchangeActor(LoopActor):
     def head(self, status: int, fields: tuple[tuple[str, str], ...], length: int | None, /) -> None:
         if self._ended or self._gone:
             return
-        is_stream = any(
-            name == _CONTENT_TYPE and value.startswith(_STREAM) for name, value in fields
-        )
+        is_stream = False
+        for name, value in fields:
+            if name == _CONTENT_TYPE:
+                is_stream = value.startswith(_STREAM)
         if self._committed:
             if not is_stream or status != _OK:
                 # The client has been promised a stream.

@@ -10,6 +10,7 @@ from yarl import URL
 from exai_actors import __version__
 from exai_actors.core.calls import FailureKind, RelayCall, UpstreamFailure
 from exai_actors.core.families import Family
+from exai_actors.core.relay import Fields
 from exai_actors.core.trace_context import TraceContext
 from exai_actors.edges.ended_call import EndedCall
 from exai_actors.edges.http.address import checked_url, key_field
@@ -24,6 +25,8 @@ from exai_actors.ports import UpstreamCall
 from exai_actors.wire.http_api.responses_by_chat import NotTranslatable, by_chat
 
 _MAX_URLS = 256
+_MAX_TARGETS = 256
+_MAX_KEPT_HEADERS = 2_048
 _NO_PERMIT = PermitId(-1)
 
 
@@ -48,6 +51,7 @@ class Relaying:
         }
         self._clients: dict[URL, HttpClient] = {}
         self._urls: dict[tuple[Family, str], URL] = {}
+        self._targets: dict[tuple[Family, str, Fields], Target] = {}
         self.running: set[RelayedCall] = set()
 
     @property
@@ -79,7 +83,7 @@ class Relaying:
         client = self._clients.get(origin)
         if client is None:
             client = self._clients[origin] = self._open_client(origin)
-        target = Target("POST", self._url(call), self._headers(call))
+        target = self._target(call)
         running = RelayedCall(
             self._service,
             client,
@@ -109,6 +113,18 @@ class Relaying:
         self._clients.clear()
         if clients:
             await asyncio.gather(*(client.aclose() for client in clients))
+
+    def _target(self, call: RelayCall) -> Target:
+        """Most requests of a client have the same headers as its one before."""
+        key = (call.family, call.path, call.headers)
+        known = self._targets.get(key)
+        if known is None:
+            known = Target("POST", self._url(call), self._headers(call))
+            if sum(len(name) + len(value) for name, value in call.headers) <= _MAX_KEPT_HEADERS:
+                if len(self._targets) >= _MAX_TARGETS:
+                    self._targets.clear()
+                self._targets[key] = known
+        return known
 
     def _url(self, call: RelayCall) -> URL:
         known = self._urls.get((call.family, call.path))

@@ -154,7 +154,7 @@ class Exchange:
         if self._begun or self._ended:
             return
         self._begun = True
-        lines = [f"HTTP/1.1 {status} {_phrase(status)}", *(f"{k}: {v}" for k, v in fields)]
+        lines = [f"HTTP/1.1 {status} {_phrase(status)}", *[f"{k}: {v}" for k, v in fields]]
         lines.append(f"Date: {self._connection.date()}")
         bodiless = self.head.method == "HEAD" or status in {204, 304}
         if length is not None and status not in {204, 304}:
@@ -310,6 +310,8 @@ class HttpConnection(asyncio.Protocol):
         loop: asyncio.AbstractEventLoop,
         refusal: Refusal | None = None,
     ) -> None:
+        self.address = ""
+        """The client's address without its port; empty for a socket that has none."""
         self.closes_after_response = False
         self.kept: Kept | None = None
         """See ``ports.Responder``."""
@@ -347,11 +349,6 @@ class HttpConnection(asyncio.Protocol):
         self._due_refusal: Refusal | None = None
         self._is_closing = False
         self._discarded = 0
-
-    @property
-    def address(self) -> str:
-        name = self._transport.get_extra_info("peername")
-        return str(name[0]) if isinstance(name, tuple) else ""
 
     @property
     def is_idle(self) -> bool:
@@ -436,6 +433,8 @@ class HttpConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        name = transport.get_extra_info("peername")
+        self.address = str(name[0]) if isinstance(name, tuple) else ""
         settings = self._settings
         self._transport.set_write_buffer_limits(
             settings.outbox_high_bytes, settings.outbox_low_bytes

@@ -28,7 +28,8 @@ class RequestHead(msgspec.Struct, frozen=True):
     @property
     def path(self) -> str:
         """The decoded path, without the query."""
-        return unquote(self.target.partition("?")[0])
+        path = self.target.partition("?")[0]
+        return unquote(path) if "%" in path else path
 
     @property
     def query(self) -> str:
@@ -40,7 +41,8 @@ class RequestHead(msgspec.Struct, frozen=True):
 
     @property
     def expects_continue(self) -> bool:
-        return (self.field("Expect") or "").lower() == "100-continue"
+        expect = self.named.get("expect")
+        return expect is not None and expect.lower() == "100-continue"
 
 
 class Refusal(msgspec.Struct, frozen=True):

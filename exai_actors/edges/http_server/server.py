@@ -194,7 +194,10 @@ class HttpServer:
     def handle(self, exchange: Exchange) -> Receiver:
         head = exchange.head
         refused = check_handshake(
-            self._policy, origin=head.field("Origin"), host=head.field("Host"), port=self._port
+            self._policy,
+            origin=head.named.get("origin"),
+            host=head.named.get("host"),
+            port=self._port,
         )
         page = self._find(head.path)
         if refused is not None:

@@ -32,7 +32,7 @@ _OLD_USER = re.compile(r"_session_([0-9A-Za-z-]{8,})$")
 
 Fields = tuple[tuple[str, str], ...]
 Field = Callable[[str], str | None]
-"""The value of a header by its name in any case."""
+"""The value of a header by its name in small letters."""
 
 
 class Body(msgspec.Struct, frozen=True, gc=False):
@@ -108,7 +108,7 @@ def _shown(raw_name: bytes) -> str:
 
 def token_of(field: Field) -> str | None:
     """The access token that a client presents, as Bearer or in ``x-api-key``."""
-    scheme, _, token = (field("Authorization") or "").partition(" ")
+    scheme, _, token = (field("authorization") or "").partition(" ")
     if scheme.lower() == "bearer" and (token := token.strip()):
         return token
     return field("x-api-key") or None
@@ -144,11 +144,11 @@ def claim_of(field: Field, body: Body, address: str) -> Claim:
         return Claim(f"claude {user}")
     if key := _name(body.prompt_cache_key):
         return Claim(f"cache {key}")
-    if chat := _name(field("X-OpenWebUI-Chat-Id") or field("X-OpenWebUI-User-Id")):
+    if chat := _name(field("x-openwebui-chat-id") or field("x-openwebui-user-id")):
         return Claim(f"openwebui {chat}")
     if user := _name(body.user) or _name(body.safety_identifier):
         return Claim(f"user {user}")
-    product = (field("User-Agent") or "").partition("/")[0].partition(" ")[0]
+    product = (field("user-agent") or "").partition("/")[0].partition(" ")[0]
     return Claim(f"peer {address} {product[:_MAX_NAME]}")
 
 
@@ -180,7 +180,7 @@ def deadline_ms(field: Field, *, streams: bool) -> float | None:
 
 def idempotency_key(field: Field) -> str | None:
     """The client's key for repeats of this request."""
-    key = field("Idempotency-Key") or field("x-idempotency-key")
+    key = field("idempotency-key") or field("x-idempotency-key")
     return key if key is not None and 1 <= len(key) <= _MAX_KEY else None
 
 

@@ -18,6 +18,7 @@ from exai_actors.core.families import Family
 MAX_EVENT_BYTES = 33_554_432
 _BLANK = b"\n\n"
 _TOKEN_BYTES = 4
+_NOTHING: dict[str, Any] = {}
 
 # The events that can matter. A text inside of a JSON string has its quotation marks escaped.
 _WORTH_READING: Mapping[Family, re.Pattern[bytes]] = {
@@ -251,10 +252,15 @@ def _text(value: Any) -> str:
 
 
 def _dict(usage: dict[str, Any], *names: str) -> dict[str, Any]:
-    found = (usage.get(name) for name in names)
-    return next((each for each in found if isinstance(each, dict)), {})
+    for name in names:
+        found = usage.get(name)
+        if isinstance(found, dict):
+            return found
+    return _NOTHING
 
 
 def _count(usage: dict[str, Any], name: str) -> int:
     value = usage.get(name)
+    if value is None:
+        return 0
     return int(value) if isinstance(value, int | float) and 0 < value < 1e15 else 0
