@@ -185,6 +185,8 @@ class BrokerActor(LoopActor):
             # It asks again, because the guardian failed in between.
             self._attach_all(known)
             return
+        if self._admissions.draining:
+            return  # its Drain has ended it
         identity = self._authenticator.identify(admit.token)
         if identity is None:
             self._reject_token(admit)

@@ -405,14 +405,17 @@ def test_a_broker_that_drains_finishes_or_refuses(immediately: bool) -> None:
     tree.settle()
     late = Exchange(tree, session="late")
     assert (late.responder.status, late.responder.fields["retry-after"]) == (503, "5")
+    assert b"accepts no new requests" in late.outcome[1]
     if immediately:
         assert asked.responder.status == 503
+        assert b"before this request had ended" in asked.outcome[1]
         tree.upstream.calls[0].close(cut_off=False)
     else:
         begin(tree.upstream.calls[0], b"all")
         finish(tree.upstream.calls[0])
     assert is_over(tree)
     assert tree.drained
+    assert len(tree.system.dead_letters) == 0
     if not immediately:
         assert asked.outcome == (200, b"all", "clean")
 

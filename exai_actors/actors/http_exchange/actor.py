@@ -248,8 +248,10 @@ class HttpExchangeActor(LoopActor):
             case Drain(immediately):
                 self._draining = True
                 self._stop_if_idle()
-                if immediately or not self._submitted:
+                if not self._submitted:
                     self._refuse(error_bodies.draining())
+                elif immediately:
+                    self._refuse(error_bodies.interrupted_by_shutdown())
             case RequestReturned():
                 self._returned = True
             case SessionFailed():
