@@ -185,7 +185,12 @@ class Broker:
         )
         self.port = await server.start()
         files = Files()
-        self._mcp = McpEndpoint(self._open_connection, self._clock, self.system.driver.call_later)
+        self._mcp = McpEndpoint(
+            self._open_connection,
+            self._clock,
+            self.system.driver.call_later,
+            identify=self._tree.identify,
+        )
         server.serve_http(
             HttpServer(
                 policy=server.policy,

@@ -86,6 +86,18 @@ async def test_a_body_is_asked_for_only_with_a_valid_token() -> None:
         assert (await asked.head()).status == 200
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [(), (b"Authorization: Bearer nearly-right-token-here",), (b"Mcp-Session-Id: any",)],
+)
+@pytest.mark.parametrize("path", [b"/mcp", b"/v1/messages", b"/v1/messages/count_tokens"])
+async def test_the_body_of_a_stranger_is_not_kept(path: bytes, fields: tuple[bytes, ...]) -> None:
+    async with serving(server={"token": TOKEN}) as setting:
+        begun = post(b"Content-Length: 12000000", *fields, sent=b"{" * 100_000)
+        asked = await setting.client.raw(begun.replace(b"/v1/chat/completions", path))
+        assert (await asked.whole()).status == 401
+
+
 @pytest.mark.parametrize("path", ["/v1/models", "/v1/models/any", "/v1/messages/count_tokens"])
 async def test_every_path_needs_the_token(path: str) -> None:
     async with serving(server={"token": TOKEN}) as setting:

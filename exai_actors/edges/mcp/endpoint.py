@@ -7,6 +7,8 @@ import secrets
 from collections.abc import Callable
 from functools import partial
 
+from exai_actors.core.authentication import Identity
+from exai_actors.core.wrong_tokens import WrongToken
 from exai_actors.edges.http_server.connection import Exchange
 from exai_actors.edges.http_server.request import Refusal, RequestHead
 from exai_actors.edges.http_server.server import Handler, PageRequest, Response
@@ -32,9 +34,12 @@ _NO_SESSION = HttpError(
 _NEEDS_SESSION = http.refuse(
     400, f"begin with initialize, and send the {http.SESSION_FIELD} of its answer"
 )
+_NEEDS_TOKEN = http.refuse(401, "this broker requires a token: Authorization: Bearer TOKEN")
 _NOT_HERE = http.refuse(405, f"without {http.SESSION_FIELD}, {PATH} answers POST only")
 
 Field = Callable[[str], str | None]
+Identify = Callable[[str | None, str], Identity | WrongToken]
+"""The owner of an access token that came from an address; counts wrong ones."""
 CallLater = Callable[[float, Callable[[], None]], Cancellable]
 
 
@@ -42,7 +47,8 @@ class McpEndpoint:
     """The clients of MCP over HTTP.
 
     One that began with ``initialize`` is known by the id that it got then; one of the stateless era
-    by its token and ``x-exai-session``, or its address and program. Loop thread only.
+    by its token and ``x-exai-session``, or its address and program. With ``identify``, a request
+    without a valid token is refused before its body is read. Loop thread only.
     """
 
     def __init__(
@@ -52,8 +58,11 @@ class McpEndpoint:
         call_later: CallLater,
         settings: McpSettings = _DEFAULTS,
         offer: Offer = OWN_OFFER,
+        *,
+        identify: Identify | None = None,
     ) -> None:
         self._offer = offer
+        self._identify = identify
         self._open_connection = open_connection
         self._call_later = call_later
         self._clock = clock
@@ -65,7 +74,11 @@ class McpEndpoint:
     def handler(self) -> Handler:
         """Answers the requests for PATH."""
         return Handler(
-            self._open, ("POST", "GET", "DELETE"), self._settings.body_bytes, refuse=_refused
+            self._open,
+            ("POST", "GET", "DELETE"),
+            self._settings.body_bytes,
+            check=self._check,
+            refuse=_refused,
         )
 
     def close(self) -> None:
@@ -73,6 +86,15 @@ class McpEndpoint:
         for client in tuple(self._clients.values()):
             client.close()
         self._stop_timer()
+
+    def _check(self, head: RequestHead, address: str) -> Response | None:
+        if self._identify is None:
+            return None
+        found = self._identify(token_of(head.field), address)
+        if isinstance(found, Identity):
+            return None
+        fields = (("WWW-Authenticate", "Bearer"),)
+        return Response(401, _NEEDS_TOKEN.body, JSON, fields, delay_s=found.delay_s)
 
     def _open(self, request: PageRequest, exchange: Exchange) -> HttpOut:
         field = request.head.field
