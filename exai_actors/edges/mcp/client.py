@@ -28,7 +28,7 @@ from exai_actors.wire.mcp.server import Handler, McpServer
 
 MAX_WAITING = 64
 """Requests of one client that wait until the broker has admitted it."""
-_GONE = "this broker is shutting down, or has ended the connection of this client; try again"
+GONE = "this broker is shutting down, or has ended the connection of this client; try again"
 
 
 class Offer(msgspec.Struct, frozen=True):
@@ -66,7 +66,8 @@ class McpClient:
         """The stream for messages that belong to no request."""
         self._clock = clock
         self._on_end = on_end
-        self._has_ended = False
+        self.has_ended = False
+        """The broker has ended the connection, perhaps while it was opened, or ``close`` has."""
         self._waiting: list[tuple[Message, HttpOut]] = []
         self._outs: dict[HttpOut, None] = {}
         link = self._link = BrokerLink(self, str(uuid.uuid4()), token)
@@ -124,11 +125,11 @@ class McpClient:
 
     def close(self) -> None:
         """End it with all its requests and tasks."""
-        if not self._has_ended:
-            self._has_ended = True
+        if not self.has_ended:
+            self.has_ended = True
             self._server.cancel_all()
             self._tools.tasks.cancel_all()
-            self._refuse_waiting(503, _GONE)
+            self._refuse_waiting(503, GONE)
             self._close_stream()
             self._connection.tell(SocketClosed(1000, "the MCP session ended"))
             self._on_end()
@@ -146,12 +147,12 @@ class McpClient:
 
     def lost(self, code: int, reason: str) -> None:
         """The broker has ended the connection."""
-        if self._has_ended:
+        if self.has_ended:
             return
-        self._has_ended = True
+        self.has_ended = True
         self._connection.tell(SocketClosed(code, reason))
-        self._link.fail_all(unavailable(_GONE))
-        self._refuse_waiting(503, _GONE)
+        self._link.fail_all(unavailable(GONE))
+        self._refuse_waiting(503, GONE)
         self._close_stream()
         self._on_end()
 

@@ -12,7 +12,7 @@ from exai_actors.core.wrong_tokens import WrongToken
 from exai_actors.edges.http_server.connection import Exchange
 from exai_actors.edges.http_server.request import Refusal, RequestHead
 from exai_actors.edges.http_server.server import Handler, PageRequest, Response
-from exai_actors.edges.mcp.client import OWN_OFFER, McpClient, Offer
+from exai_actors.edges.mcp.client import GONE, OWN_OFFER, McpClient, Offer
 from exai_actors.edges.mcp.exchange import JSON, HttpOut
 from exai_actors.edges.mcp.settings import McpSettings
 from exai_actors.edges.websocket.server import OpenConnection
@@ -215,7 +215,7 @@ class McpEndpoint:
             path=PATH,
             protocol="mcp",
         )
-        client = self._clients[key] = McpClient(
+        client = McpClient(
             peer,
             token,
             self._open_connection,
@@ -224,6 +224,10 @@ class McpEndpoint:
             names_requests=names_requests,
             offer=self._offer,
         )
+        if client.has_ended:
+            out.refuse(http.refuse(503, GONE), (("Retry-After", "5"),))
+            return None
+        self._clients[key] = client
         if self._timer is None:
             self._start_timer()
         return client

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
 from exai_actors.core.authentication import Identity
 from exai_actors.edges.mcp.client import MAX_WAITING
 from exai_actors.ids import TenantName
-from exai_actors.messages.connection import Disconnect
+from exai_actors.messages.connection import Disconnect, SocketEvent
 from exai_actors.testing.tree import ManualTree
 from exai_actors.wire.mcp import messages
 from tests.edges.mcp.mcp_desk import McpDesk
@@ -462,3 +462,35 @@ def test_a_slow_consumer_gets_its_answer_and_no_reports_meanwhile(desk: McpDesk)
     chat.catch_up()
     desk.wait(5)
     assert len(chat.reports) > before
+
+
+class _FullRef:
+    """The mailbox of a connection that takes no messages."""
+
+    def tell(self, message: SocketEvent, /) -> None: ...
+
+    def offer(self, message: SocketEvent, /) -> Literal["full"]:
+        return "full"
+
+    def tell_system(self, message: SocketEvent, /) -> None: ...
+
+
+@pytest.mark.parametrize("stateless", [False, True])
+def test_a_client_whose_connection_takes_no_message_is_refused(
+    monkeypatch: pytest.MonkeyPatch, stateless: bool
+) -> None:
+    tree = ManualTree()
+    opened, is_full = tree.open_connection, True
+    monkeypatch.setattr(
+        tree, "open_connection", lambda *given: _FullRef() if is_full else opened(*given)
+    )
+    desk = McpDesk(tree)
+
+    def ask() -> int | None:
+        if stateless:
+            return desk.ask_stateless("server/discover").status
+        return desk.ask("initialize", {"protocolVersion": "2025-11-25"}).status
+
+    assert ask() == 503
+    is_full = False
+    assert ask() == 200
