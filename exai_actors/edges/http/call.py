@@ -70,7 +70,7 @@ log = structlog.get_logger()
 
 
 class _Phase(Enum):
-    """What the next data is."""
+    """The part of the response that comes next."""
 
     HEAD = auto()
     REFUSAL = auto()
@@ -273,10 +273,12 @@ class HttpCall:
             if isinstance(failure, Aborted):
                 self._report(self._result_if_aborted, is_cut_off=self._is_connected)
             elif self._portions is not None and self._portions.may_have_more:
-                # What has arrived comes before how it broke off.
+                # The data that has arrived comes before the break.
                 self._failure_after_portions = failure
             else:
-                self._report(self._result_of_broken_body(failure))
+                # The client closes the connection of a response that breaks a rule.
+                is_cut_off = self._is_connected and failure.kind is FailureKind.MALFORMED
+                self._report(self._result_of_broken_body(failure), is_cut_off=is_cut_off)
         except Exception as error:  # noqa: BLE001 - whatever a bug raises, the call has one end
             self._fail_unexpectedly(error)
 

@@ -24,7 +24,11 @@ from exai_actors.core.calls import (
 )
 from exai_actors.core.trace_context import TraceContext
 from exai_actors.edges.http.client import Headers, HttpClient, HttpExchange, Target
-from exai_actors.edges.http.errors import connect_timeout_failure
+from exai_actors.edges.http.errors import (
+    connect_timeout_failure,
+    log_unexpected,
+    unexpected_failure,
+)
 from exai_actors.edges.http.service import HttpService
 from exai_actors.ids import PermitId
 from exai_actors.messages.provider import ProviderMessage, UpstreamEnded
@@ -170,6 +174,51 @@ class RelayedCall:
         self._set_due(self._loop.time() + self._service.settings.first_byte_timeout_s)
 
     def head(self, status: int, headers: Headers, /) -> None:
+        try:
+            self._begin_response(status, headers)
+        except Exception as error:  # noqa: BLE001 - whatever a bug raises, the call has one end
+            self._fail_unexpectedly(error)
+
+    def data(self, data: bytes, /) -> None:
+        try:
+            if not self._flows:
+                self._take(data)
+                return
+            self._sink_data(data)
+            tap = self._tap
+            tap.stream(data)
+            if not tap.is_whole:
+                # The timer looks at it when it fires.
+                self._due = self._loop.time() + self._idle_s
+                return
+            self._flows = False
+            self._note_whole()
+        except Exception as error:  # noqa: BLE001 - whatever a bug raises, the call has one end
+            self._fail_unexpectedly(error)
+
+    def ended(self) -> None:
+        if self._ended:
+            return
+        try:
+            result = self._result()
+        except Exception as error:  # noqa: BLE001 - whatever a bug raises, the call has one end
+            result = self._unexpected(error)
+        self._end(result)
+
+    def failed(self, failure: UpstreamFailure | Aborted, /) -> None:
+        if self._ended:
+            return
+        try:
+            result = self._result_of_broken_response(failure)
+        except Exception as error:  # noqa: BLE001 - whatever a bug raises, the call has one end
+            result = self._unexpected(error)
+        # The client closes the connection of a response that breaks a rule.
+        cut_off = isinstance(failure, Aborted) or failure.kind is FailureKind.MALFORMED
+        self._end(result, cut_off=cut_off)
+
+    # Internals.
+
+    def _begin_response(self, status: int, headers: Headers) -> None:
         self._status, self._headers = status, headers
         if not 200 <= status <= 299:
             self._set_due(self._loop.time() + ERROR_BODY_S)
@@ -187,18 +236,7 @@ class RelayedCall:
             self._loop.time() + max(settings.first_byte_timeout_s, settings.idle_timeout_s)
         )
 
-    def data(self, data: bytes, /) -> None:
-        if self._flows:
-            self._sink_data(data)
-            tap = self._tap
-            tap.stream(data)
-            if not tap.is_whole:
-                # The timer looks at it when it fires.
-                self._due = self._loop.time() + self._idle_s
-                return
-            self._flows = False
-            self._note_whole()
-            return
+    def _take(self, data: bytes) -> None:
         if not data or self._ended:
             return
         if not 200 <= self._status <= 299:
@@ -224,31 +262,30 @@ class RelayedCall:
             self._hold(data, plain)
             self._expect_data()
 
-    def ended(self) -> None:
-        if self._ended:
-            return
+    def _result(self) -> UpstreamResult:
+        """That of a response that is complete."""
         if self._status == 0 or not 200 <= self._status <= 299:
-            self._end(self._refusal())
-        elif self._is_stream:
+            return self._refusal()
+        if self._is_stream:
             self._tap.end_of_stream()
-            self._end(self._result_of_stream())
-        else:
-            self._end(self._result_of_body())
+            return self._result_of_stream()
+        return self._result_of_body()
 
-    def failed(self, failure: UpstreamFailure | Aborted, /) -> None:
-        if self._ended:
-            return
-        is_ours = isinstance(failure, Aborted)
+    def _result_of_broken_response(self, failure: UpstreamFailure | Aborted) -> UpstreamResult:
         if self._tap.is_whole and self._is_stream:
-            self._end(self._result_of_stream(), cut_off=is_ours)
-        elif is_ours and self._result_if_aborted is not None:
-            self._end(self._result_if_aborted, cut_off=True)
-        elif not is_ours and self._status and not 200 <= self._status <= 299:
-            self._end(self._refusal())
-        else:
-            self._end(failure, cut_off=is_ours)
+            return self._result_of_stream()
+        if isinstance(failure, Aborted):
+            return failure if self._result_if_aborted is None else self._result_if_aborted
+        if self._status and not 200 <= self._status <= 299:
+            return self._refusal()
+        return failure
 
-    # Internals.
+    def _fail_unexpectedly(self, error: Exception) -> None:
+        self._abort_with(self._unexpected(error))
+
+    def _unexpected(self, error: Exception) -> UpstreamFailure:
+        self._loop.call_soon(log_unexpected, error, self._service)
+        return unexpected_failure(error)
 
     def _note_whole(self) -> None:
         if self._tap.is_whole and not self._told_whole:
@@ -423,7 +460,10 @@ class RelayedCall:
         if now < due:
             self._start_timer(min(due, now + self._service.settings.idle_timeout_s))
         else:
-            self._time_out(now)
+            try:
+                self._time_out(now)
+            except Exception as error:  # noqa: BLE001 - whatever a bug raises, the call has one end
+                self._fail_unexpectedly(error)
 
     def _time_out(self, now: float) -> None:
         settings = self._service.settings
@@ -447,7 +487,7 @@ class RelayedCall:
 
 
 def _shown(provider: str, headers: Headers) -> tuple[tuple[str, str], ...]:
-    """The headers that a client may see. Those about limits speak of everybody's account."""
+    """The headers that a client may see. Those about limits describe the shared account."""
     found = [(name, headers[name]) for name in _SHOWN if name in headers]
     found.append(("x-exai-provider", provider))
     own_id = next((headers[name] for name in _IDS if name in headers), None)

@@ -329,3 +329,52 @@ async def test_the_headers_of_a_good_answer_hold_the_account() -> None:
         "x-upstream-request-id": "theirs",
         "x-exai-provider": "s",
     }
+
+
+@pytest.mark.parametrize(
+    ("headers", "fails"),
+    [(STREAM, "head"), (STREAM, "data"), (JSON, "head"), (JSON, "data"), (JSON, "whole")],
+)
+async def test_a_bug_in_the_reader_ends_its_call_once(
+    monkeypatch: pytest.MonkeyPatch, headers: dict[str, str], fails: str
+) -> None:
+    def raise_an_error(*_: object) -> None:
+        raise RuntimeError("a bug")
+
+    calling = Calling()
+    monkeypatch.setattr(calling.sink, fails, raise_an_error)
+    calling.service.connected()
+    calling.service.head(200, CIMultiDict(headers))
+    body = PIECE + LAST + b"data: [DONE]\n\n" if headers is STREAM else b'{"choices":[{}]}'
+    calling.service.data(body)
+    if not calling.client.aborts:
+        calling.service.ended()
+    failure = await calling.failure(FailureKind.BROKEN)
+    assert "RuntimeError inside the broker" in failure.message
+
+
+@pytest.mark.parametrize("ends", ["ended", "broken off", "silent"])
+async def test_a_bug_in_reading_a_refusal_ends_its_call_once(
+    monkeypatch: pytest.MonkeyPatch, ends: str
+) -> None:
+    def raise_an_error(*_: object, **__: object) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(relayed_call, "classify_response", raise_an_error)
+    monkeypatch.setattr(relayed_call, "ERROR_BODY_S", 0.01)
+    calling = Calling()
+    calling.service.connected()
+    calling.service.head(500, CIMultiDict(JSON))
+    if ends == "ended":
+        calling.service.ended()
+    elif ends == "broken off":
+        calling.service.failed(UpstreamFailure(FailureKind.TRUNCATED, "broke off"))
+    failure = await calling.failure(FailureKind.BROKEN)
+    assert "RuntimeError inside the broker" in failure.message
+
+
+async def test_a_response_that_breaks_a_rule_is_cut_off() -> None:
+    calling = Calling()
+    calling.service.connected()
+    calling.service.failed(UpstreamFailure(FailureKind.MALFORMED, "broke a rule"))
+    assert (await calling.end()).cut_off

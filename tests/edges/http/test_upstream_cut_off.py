@@ -93,6 +93,27 @@ async def test_a_call_whose_connection_the_service_closed_is_not_cut_off() -> No
             assert not await is_cut_off(caller.start())
 
 
+@pytest.mark.parametrize(
+    "response",
+    [
+        b"no HTTP\r\n\r\n",
+        b"HTTP/1.1 100 Continue\r\n\r\n" * 1000,
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nno length\r\n",
+    ],
+)
+async def test_a_call_whose_response_breaks_a_rule_is_cut_off(response: bytes) -> None:
+    async def answer_badly(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(response)
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(answer_badly, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        async with caller_for(f"http://127.0.0.1:{port}/v1") as caller:
+            assert await is_cut_off(caller.start())
+
+
 async def test_a_refused_connection_is_not_cut_off() -> None:
     async with caller_for("http://127.0.0.1:1/v1") as caller:
         assert not await is_cut_off(caller.start())
