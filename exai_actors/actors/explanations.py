@@ -1,4 +1,4 @@
-"""Answers about one request: why it waits, and what has happened to it."""
+"""Answers about one request: why it waits, and its way so far."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ class AuditFile:
                 log.error("audit.not_written", file=str(self._path), cause="the disk is too slow")
 
     def close(self) -> None:
-        """Write what was handed over, but wait for a slow disk for CLOSE_S only."""
+        """Write the lines that were handed over, but wait for a slow disk for CLOSE_S only."""
         try:
             self._lines.put(None, timeout=CLOSE_S)
         except queue.Full:
@@ -71,7 +71,7 @@ class AuditFile:
             if problem is not None and not failed:
                 log.error("audit.not_written", file=str(self._path), cause=problem)
             failed = problem is not None
-        # What a full disk did not take is reported already.
+        # The lines that a full disk did not take are reported already.
         with contextlib.suppress(OSError):
             self._handler.close()
 
@@ -96,7 +96,7 @@ class _PrivateFile(RotatingFileHandler):
         with contextlib.suppress(OSError):
             if os.path.samestat(self._named.stat(), os.fstat(self.stream.fileno())):
                 return
-        # What a full disk did not take is reported already.
+        # The lines that a full disk did not take are reported already.
         with contextlib.suppress(OSError):
             self.stream.close()
         self.stream = None

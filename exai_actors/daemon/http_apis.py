@@ -288,7 +288,7 @@ class _Follower:
 
 
 class _Count:
-    """A count of tokens that a service is asked for: follows the response, and is told its end."""
+    """A count of tokens that a service is asked for: follows the response, and gets its end."""
 
     def __init__(
         self, exchange: Exchange, estimate: Response, on_end: Callable[[], object]

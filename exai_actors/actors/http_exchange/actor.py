@@ -114,7 +114,7 @@ _NO_PIECES = _NoPieces()
 
 
 class RelayedExchange(msgspec.Struct, frozen=True, kw_only=True):
-    """A request that has arrived, and whose it is.
+    """A request that has arrived, and its owner.
 
     ``session`` is the name of its session, which no client can guess; ``agent`` is that of a
     sub-agent.

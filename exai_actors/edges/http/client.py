@@ -54,7 +54,7 @@ class Target:
 
 
 class Receiver(Protocol):
-    """What an exchange calls, in the loop turn in which the data arrives.
+    """The callbacks of an exchange, in the loop turn in which the data arrives.
 
     ``connected``, ``head``, ``data`` any number of times, and then exactly one of ``ended`` and
     ``failed``; ``failed`` may come at any time. A receiver may abort, pause and resume its exchange

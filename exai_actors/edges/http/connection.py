@@ -181,7 +181,7 @@ class Connection(asyncio.Protocol):
     # Called by the exchange, and by the pool at its end.
 
     def abort(self) -> None:
-        """Close the connection, and abort what it carries."""
+        """Close the connection, and abort its exchange."""
         if self._exchange is not None:
             self._exchange.is_aborted = True
         self.close()
@@ -347,11 +347,11 @@ class Connection(asyncio.Protocol):
         self._has_head = self._is_complete = False
         self._keeps_alive = True
         self._begun: bytearray | None = None
-        """What has arrived of a head whose end has not, up to MAX_HELD_HEAD_BYTES."""
+        """The beginning of a head that has not ended, up to MAX_HELD_HEAD_BYTES."""
         self._rejected: httptools.HttpParserError | None = None
         """Why the parser rejected the head, the end of which is still to arrive."""
         self._held_error: httptools.HttpParserError | None = None
-        """What breaks a rule behind data that waits for the end of a pause."""
+        """The broken rule behind data that waits for the end of a pause."""
 
     def _new_parser(self) -> None:
         self._parser = httptools.HttpResponseParser(self)
@@ -364,7 +364,7 @@ class Connection(asyncio.Protocol):
         self._feed = self._parser.feed_data
 
     def _deliver(self, exchange: Exchange, error: httptools.HttpParserError | None) -> None:
-        """Hand on what has been parsed. ``error``: what follows it breaks a rule."""
+        """Hand on the parsed data. ``error``: the data behind it breaks a rule."""
         bodies = self._bodies
         if bodies:
             data = bodies[0] if len(bodies) == 1 else b"".join(bodies)
@@ -378,7 +378,7 @@ class Connection(asyncio.Protocol):
             self._finish()
 
     def _deliver_rest(self) -> None:
-        """Hand on what had been parsed before a pause."""
+        """Hand on the data that was parsed before a pause."""
         if self._exchange is not None and not self._exchange.is_aborted and not self._is_paused:
             self._deliver(self._exchange, self._held_error)
 
@@ -463,7 +463,7 @@ class Connection(asyncio.Protocol):
         return None
 
     def _begin(self, data: bytes) -> bytearray:
-        """Add to what has arrived of the head."""
+        """Add to the beginning of the head."""
         if self._begun is None:
             self._begun = bytearray()
         if len(self._begun) <= MAX_HELD_HEAD_BYTES:

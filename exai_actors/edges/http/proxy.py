@@ -1,4 +1,4 @@
-"""What a proxy between the broker and a service needs to see."""
+"""The fields and the tunnel for a proxy between the broker and a service."""
 
 from __future__ import annotations
 

@@ -140,7 +140,7 @@ class Relaying:
         return url
 
     def _headers(self, call: RelayCall) -> dict[str, str]:
-        """The client's own, with the account's key, and what the configuration adds."""
+        """The client's own, with the account's key, and the headers of the configuration."""
         headers = {"Content-Type": "application/json", "User-Agent": f"exai-actors/{__version__}"}
         names = {name.lower(): name for name in headers}
         for name, value in (*call.headers, *self._service.settings.headers.items()):

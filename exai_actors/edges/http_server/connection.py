@@ -342,7 +342,7 @@ class HttpConnection(asyncio.Protocol):
         """The head of the request that the refusal is about, if it has arrived."""
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = inf
-        """When the timer fires. It looks at what is due then, which costs less than to set it anew
+        """When the timer fires. It looks at what is due then, which costs less than to set it again
         for each part of each request.
         """
         self._due = inf

@@ -78,7 +78,7 @@ PieceFrame = Callable[[int, str], bytes]
 def piece_frame(reply: ReplyTo, wall: Callable[[], float]) -> PieceFrame | None:
     """Encodes the pieces of an answer; None if the client takes no frame but the last.
 
-    ``wall`` tells the time in seconds since 1970.
+    ``wall`` returns the time in seconds since 1970.
     """
     if reply.dialect == "op":
         return op_writer.piece_frame(reply, wall)

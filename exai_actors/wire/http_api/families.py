@@ -1,4 +1,4 @@
-"""What a request over HTTP says about itself: its family, model, session and deadline.
+"""The facts that a request over HTTP states about itself: its family, model, session and deadline.
 
 Bodies are looked into and never rebuilt.
 """
@@ -115,7 +115,7 @@ def token_of(field: Field) -> str | None:
 
 
 class Claim(msgspec.Struct, frozen=True, gc=False):
-    """Whose request it is within its tenant.
+    """The owner of a request within its tenant.
 
     ``session`` is the client's own name of its session, with its source. ``agent`` names one of
     several agents in that session; one that another agent has started ``is_sub_agent``.

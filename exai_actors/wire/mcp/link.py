@@ -90,7 +90,7 @@ _decode = msgspec.json.Decoder(_Frame).decode
 class BrokerLink:
     """The calls of one client, and the state of its connection to the broker.
 
-    ``session_id`` is a name that nobody can guess, so that it needs no secret to be resumed.
+    ``session_id`` is a name that cannot be guessed, so that it needs no secret to be resumed.
     ``on_ready`` and ``on_refused`` are called with each answer to the hello.
     """
 
