@@ -564,7 +564,7 @@ def test_a_session_that_ends_for_good_ends_its_exchanges() -> None:
 
 
 class TestTheNextRequest:
-    """After an answer in one piece, on the same connection."""
+    """After a whole answer, on the same connection."""
 
     @pytest.mark.parametrize("stream", [False, True])
     def test_it_needs_no_actor_of_its_own(self, stream: bool) -> None:
@@ -579,7 +579,7 @@ class TestTheNextRequest:
         assert second.outcome == (200, b"two", "clean")
         assert first.responder.fields["x-request-id"] != second.responder.fields["x-request-id"]
         assert sum(tree.board.http_requests.values()) == 2
-        assert second.ref.is_alive() is not stream
+        assert _answered(tree, socket).ref is first.ref
 
     def test_it_is_waited_for_shortly(self) -> None:
         tree, socket = ManualTree(), Socket()
@@ -614,13 +614,24 @@ class TestTheNextRequest:
         assert refused.responder.status == 401
         assert len(tree.upstream.calls) == 1
 
-    def test_a_stream_is_not_followed(self) -> None:
+    @pytest.mark.parametrize("committed", [False, True])
+    def test_the_signs_of_life_of_a_stream_end_with_it(self, committed: bool) -> None:
         tree, socket = ManualTree(), Socket()
-        Exchange(tree, socket=socket)
+        first = Exchange(tree, socket=socket)
+        tree.advance(19.5 if committed else 9.5)
         begin(tree.upstream.calls[0], b"one")
         finish(tree.upstream.calls[0])
-        assert is_over(tree)
-        assert socket.kept is None
+        tree.settle()
+        assert first.responder.body.count(b": exai") == committed
+        second = Exchange(tree, b'{"model":"moon","n":2}', socket=socket)
+        third = Exchange(tree, b'{"model":"moon","n":3}', stream=False)
+        assert second.ref is first.ref
+        tree.advance(9.9)
+        assert second.responder.starts == 0
+        tree.advance(0.1)
+        assert second.outcome == (200, b": exai waiting\n\n", "")
+        assert first.responder.ended == "clean"
+        assert third.responder.starts == 0
 
     @pytest.mark.parametrize(
         "end", ["socket", "drain", "token", "operator", "session", "broker", "stop", "failure"]

@@ -70,7 +70,7 @@ from exai_actors.messages.session_requests import (
     SessionRequest,
     Submit,
 )
-from exai_actors.runtime import Down, LoopActor, LoopRef
+from exai_actors.runtime import Cancellable, Down, LoopActor, LoopRef
 from exai_actors.wire.http_api.errors import (
     JSON,
     ApiError,
@@ -141,7 +141,7 @@ _NO_REQUEST: Mapping[Family, RelayRequest] = {
 class HttpExchangeActor(LoopActor):
     """Lives until its response has ended, or its client has left for too long.
 
-    After a response in one piece it may serve the next request of the same connection, token and
+    After a whole answer it may serve the next request of the same connection, token and
     session: see ``serves_next``.
     """
 
@@ -187,6 +187,8 @@ class HttpExchangeActor(LoopActor):
         # Since when it waits for another request, None while it has one.
         self._idle_since: float | None = None
         self._idle_timer_runs = False
+        # The timer of a stream that has not begun.
+        self._sign_of_life: Cancellable | None = None
 
     def on_start(self) -> None:
         exchange = self._exchange
@@ -200,7 +202,7 @@ class HttpExchangeActor(LoopActor):
         )
         self._broker.tell(self._hello)
         if exchange.request.stream:
-            self.schedule(self._settings.commit_after_s, CommitDue())
+            self._sign_of_life = self.schedule(self._settings.commit_after_s, CommitDue())
 
     def on_stop(self) -> None:
         if not self._ended:
@@ -355,7 +357,7 @@ class HttpExchangeActor(LoopActor):
         self._opened_at = self.now()
         exchange.request.pipe.add(self)
         if exchange.request.stream:
-            self.schedule(self._settings.commit_after_s, CommitDue())
+            self._sign_of_life = self.schedule(self._settings.commit_after_s, CommitDue())
         self._log_opened(*self._counted_for)
         self._submit(session)
         return True
@@ -365,13 +367,13 @@ class HttpExchangeActor(LoopActor):
         self._stop_if_idle()
 
     def _wait_for_next(self) -> None:
-        """The answer is sent; wait for another request of this client, if one may come.
-
-        A stream has timers that belong to it.
-        """
-        if self._draining or self._request.stream or not self._responder.keep(self):
+        """The answer is sent; wait for another request of this client, if one may come."""
+        if self._draining or not self._responder.keep(self):
             self.stop()
             return
+        if self._sign_of_life is not None:
+            self._sign_of_life.cancel()
+            self._sign_of_life = None
         self._idle_since = self.now()
         self._request = _NO_REQUEST[self._request.family]
         self._exchange = msgspec.structs.replace(self._exchange, request=self._request)
@@ -575,7 +577,7 @@ class HttpExchangeActor(LoopActor):
             self._responder.write(_PING)
         else:
             self._responder.write(self._comment())
-        self.schedule(self._settings.keepalive_s, KeepaliveDue())
+        self._sign_of_life = self.schedule(self._settings.keepalive_s, KeepaliveDue())
 
     def _comment(self) -> bytes:
         place = self._place
