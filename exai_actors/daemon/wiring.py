@@ -396,6 +396,7 @@ class Broker:
 
                 return SyntheticUpstream(
                     self.system.driver.call_later,
+                    name=provider.name,
                     models=provider.models,
                     settings=synthetic_settings(provider),
                 )

@@ -16,6 +16,7 @@ def synthetic(**settings: Any) -> tuple[ManualDriver, Caller]:
     driver = ManualDriver()
     upstream = SyntheticUpstream(
         driver.call_later,
+        name="slow",
         models=("synthetic",),
         settings=SyntheticSettings(**({"tokens_per_second": 0} | settings)),
     )
@@ -71,7 +72,7 @@ def test_pieces_come_at_the_configured_pace() -> None:
 
 def test_the_default_pace_can_be_watched() -> None:
     driver = ManualDriver()
-    upstream = SyntheticUpstream(driver.call_later, models=("synthetic",))
+    upstream = SyntheticUpstream(driver.call_later, name="slow", models=("synthetic",))
     started = Caller(upstream).start("What is a permit?")
     for second in (1, 2):
         seen = "".join(started.pieces)

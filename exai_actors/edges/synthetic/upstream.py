@@ -49,9 +49,11 @@ class SyntheticUpstream:
         self,
         call_later: CallLater,
         *,
+        name: str,
         models: tuple[str, ...],
         settings: SyntheticSettings = _DEFAULTS,
     ) -> None:
+        self._name = name
         self._call_later = call_later
         self._models = models
         self._delay_s = settings.delay_ms / 1000
@@ -80,7 +82,7 @@ class SyntheticUpstream:
     ) -> UpstreamCall:
         self._number += 1
         if isinstance(call, RelayCall):
-            sink, call = ChatForm(call, self._number), chat_call(call)
+            sink, call = ChatForm(call, self._number, self._name), chat_call(call)
         elif not call.stream:
             sink = None
         result = self._result(call)

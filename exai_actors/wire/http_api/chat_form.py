@@ -8,8 +8,8 @@ import msgspec
 
 from exai_actors.core.calls import ChatCall, ChatMessage, Completion, RelayCall
 
-_STREAM = (("content-type", "text/event-stream"),)
-_JSON = (("content-type", "application/json"),)
+_STREAM = ("content-type", "text/event-stream")
+_JSON = ("content-type", "application/json")
 
 
 def chat_call(call: RelayCall) -> ChatCall:
@@ -29,17 +29,19 @@ def chat_call(call: RelayCall) -> ChatCall:
 class ChatForm:
     """Writes pieces of text to a relayed call as chat completions. A ``PieceSink``."""
 
-    __slots__ = ("_begun", "_call", "_id", "_is_stream")
+    __slots__ = ("_begun", "_call", "_id", "_is_stream", "_provider")
 
-    def __init__(self, call: RelayCall, number: int) -> None:
+    def __init__(self, call: RelayCall, number: int, provider: str) -> None:
         self._call = call
+        self._provider = ("x-exai-provider", provider)
         self._is_stream = call.stream
         self._id = f"chatcmpl-{number}"
         self._begun = False
 
     def write(self, text: str, /) -> None:
         if self._is_stream:
-            self._chunk({"role": "assistant", "content": text}, None)
+            role = {} if self._begun else {"role": "assistant"}
+            self._chunk({**role, "content": text}, None)
 
     def finish(self, completion: Completion) -> None:
         """The answer is complete; its last bytes."""
@@ -64,7 +66,7 @@ class ChatForm:
                 "logprobs": None,
             }
             body = self._encode("chat.completion", choice, counts)
-            sink.head(200, _JSON, len(body))
+            sink.head(200, (_JSON, self._provider), len(body))
             sink.data(body)
         sink.whole()
 
@@ -73,7 +75,7 @@ class ChatForm:
     ) -> None:
         if not self._begun:
             self._begun = True
-            self._call.sink.head(200, _STREAM, None)
+            self._call.sink.head(200, (_STREAM, self._provider), None)
         choice = {"index": 0, "delta": delta, "finish_reason": reason, "logprobs": None}
         body = self._encode("chat.completion.chunk", choice, counts)
         self._call.sink.data(b"data: %b\n\n" % body)

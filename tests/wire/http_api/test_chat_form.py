@@ -15,11 +15,12 @@ from exai_actors.wire.http_api.taps import Tap
 class Sink:
     def __init__(self) -> None:
         self.status = 0
+        self.fields: dict[str, str] = {}
         self.body = b""
         self.is_whole = False
 
-    def head(self, status: int, *_: object) -> None:
-        self.status = status
+    def head(self, status: int, fields: tuple[tuple[str, str], ...], *_: object) -> None:
+        self.status, self.fields = status, dict(fields)
 
     def data(self, data: bytes, /) -> None:
         self.body += data
@@ -56,7 +57,7 @@ def test_the_texts_of_a_chat(messages: Any, expected: tuple[ChatMessage, ...]) -
 @pytest.mark.parametrize("usage", [None, Usage(3, 4)])
 def test_an_answer_that_a_tap_can_read(stream: bool, usage: Usage | None) -> None:
     relayed, sink = call({}, stream=stream)
-    form = ChatForm(relayed, 1)
+    form = ChatForm(relayed, 1, "slow")
     form.write("hel")
     form.write("lo")
     form.finish(Completion("hello", "m", "stop", usage))
@@ -65,8 +66,10 @@ def test_an_answer_that_a_tap_can_read(stream: bool, usage: Usage | None) -> Non
         tap.stream(sink.body)
         tap.end_of_stream()
         assert sink.body.count(b'"content":"') == 2
+        assert sink.body.count(b'"role":"assistant"') == 1
     else:
         assert tap.body(sink.body)
         assert orjson.loads(sink.body)["choices"][0]["message"]["content"] == "hello"
+    assert sink.fields["x-exai-provider"] == "slow"
     assert (sink.status, sink.is_whole, tap.is_whole) == (200, True, True)
     assert (tap.finish_reason, tap.usage) == ("stop", usage)
