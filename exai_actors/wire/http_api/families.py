@@ -63,6 +63,9 @@ _body = msgspec.json.Decoder(Body).decode
 def read_body(body: bytes) -> Body | str:
     """The members that matter, or why the body cannot be used."""
     try:
+        if not body.isascii():
+            # The parser does not look at the texts that it skips.
+            body.decode()
         found = _body(body)
     except msgspec.ValidationError:
         return "the body of a request is a JSON object"

@@ -38,7 +38,10 @@ class NotTranslatable(Exception):
 
 def by_chat(call: RelayCall) -> RelayCall:
     """The same call as a chat. Raises NotTranslatable."""
-    request = msgspec.json.decode(call.body)
+    try:
+        request = msgspec.json.decode(call.body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise NotTranslatable(f"the body of this request cannot be read: {error}") from None
     for name in ("previous_response_id", "conversation", "background", "prompt"):
         if request.get(name):
             raise NotTranslatable(
@@ -146,9 +149,9 @@ def _content(content: Any) -> Any:
     parts: list[Object] = []
     for part in _objects(content):
         if _type(part) in _TEXTS:
-            parts.append({"type": "text", "text": part.get("text", "")})
+            parts.append({"type": "text", "text": _string(part.get("text"))})
         elif _type(part) == "refusal":
-            parts.append({"type": "text", "text": part.get("refusal", "")})
+            parts.append({"type": "text", "text": _string(part.get("refusal"))})
         elif _type(part) == "input_image" and part.get("image_url"):
             url: Object = {"url": part["image_url"]}
             url |= {"detail": part["detail"]} if part.get("detail") else {}
@@ -360,15 +363,17 @@ class _Answer:
         for choice in ({}, *_objects(chunk.get("choices"))):
             usage = _object(chunk.get("usage")) or _object(choice.get("usage"))
             if usage:
-                prompt = int(usage.get("prompt_tokens") or 0)
-                answer = int(usage.get("completion_tokens") or 0)
-                cached = _object(usage.get("prompt_tokens_details")).get("cached_tokens") or 0
-                thought = _object(usage.get("completion_tokens_details")).get("reasoning_tokens")
+                prompt = _number(usage.get("prompt_tokens"))
+                answer = _number(usage.get("completion_tokens"))
+                details = _object(usage.get("prompt_tokens_details"))
+                cached = _number(details.get("cached_tokens"))
+                details = _object(usage.get("completion_tokens_details"))
+                thought = _number(details.get("reasoning_tokens"))
                 self._usage = {
                     "input_tokens": prompt,
                     "input_tokens_details": {"cached_tokens": cached, "cache_write_tokens": 0},
                     "output_tokens": answer,
-                    "output_tokens_details": {"reasoning_tokens": thought or 0},
+                    "output_tokens_details": {"reasoning_tokens": thought},
                     "total_tokens": prompt + answer,
                 }
         if chunk.get("id"):
@@ -515,6 +520,14 @@ def _decoded(data: bytes | str) -> Object | None:
 
 def _object(value: Any) -> Object:
     return value if isinstance(value, dict) else {}
+
+
+def _string(value: Any) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _number(value: Any) -> int:
+    return int(value) if isinstance(value, int | float) and 0 < value < 1e15 else 0
 
 
 def _objects(value: Any) -> list[Object]:

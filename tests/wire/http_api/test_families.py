@@ -163,6 +163,26 @@ def test_a_body_that_cannot_be_used_is_explained(body: bytes, problem: str) -> N
     assert problem in found
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"model":"m","\xff":1}',
+        b'{"\xc3":1,"model":"m"}',
+        b'{"model":"m","messages":[{"content":"\xe2\x82"}]}',
+        '{"model":"m","a":"\u20ac"}'.encode("utf-16-le"),
+    ],
+)
+def test_a_body_that_is_no_utf_8_is_refused(body: bytes) -> None:
+    found = read_body(body)
+    assert isinstance(found, str)
+    assert "no valid JSON" in found
+
+
+def test_a_body_may_have_any_text_in_utf_8() -> None:
+    found = read_body('{"model":"m","\u20ac":"\U0001f600"}'.encode())
+    assert isinstance(found, Body)
+
+
 def test_odd_members_of_a_body_are_the_services_business() -> None:
     body = b'{"model":"m","stream":"yes","max_tokens":"many","metadata":7,"n":null,"user":[]}'
     found = read_body(body)

@@ -6,6 +6,7 @@ import json
 from itertools import pairwise
 from typing import Any, get_args
 
+import msgspec
 import openai.types.responses as sdk
 import pytest
 from hypothesis import given
@@ -257,6 +258,20 @@ def test_a_request_that_needs_a_stored_response_is_refused(member: str) -> None:
     assert error["message"].startswith(f'"{member}" needs a service that keeps responses')
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"model":"m","temperature":1e999}',
+        b'{"model":"m","input":"\xff"}',
+        b'{"model":"m","\xff":1}',
+        b'{"model":"m","input":' + b"[" * 5000 + b"]" * 5000 + b"}",
+    ],
+)
+def test_a_body_that_cannot_be_read_is_refused(body: bytes) -> None:
+    with pytest.raises(NotTranslatable, match="cannot be read"):
+        by_chat(msgspec.structs.replace(call({}), body=body))
+
+
 def chunk(delta: dict[str, Any], finish: str | None = None, **more: Any) -> bytes:
     choices = [{"index": 0, "delta": delta, "finish_reason": finish}]
     content = {"id": "c9", "created": 7, "choices": choices, **more}
@@ -454,3 +469,30 @@ def test_cuts_between_any_bytes_change_nothing(cuts: list[int]) -> None:
 )
 def test_no_request_is_too_odd(request: dict[str, Any]) -> None:
     by_chat(call(request))
+
+
+@pytest.mark.parametrize("odd", [5, None, True, ["a"], {"text": "a"}])
+@pytest.mark.parametrize("kind", ["input_text", "refusal"])
+def test_a_part_whose_text_is_no_text_is_empty(odd: Any, kind: str) -> None:
+    part = {"type": kind, "refusal" if kind == "refusal" else "text": odd}
+    image = {"type": "input_image", "image_url": "http://x/y.png"}
+    for parts in ([part], [part, part], [part, image]):
+        content = chat(input=[{"role": "user", "content": parts}])["messages"][0]["content"]
+        texts = content if isinstance(content, list) else [{"type": "text", "text": content}]
+        assert texts[0]["text"].strip() == ""
+
+
+@pytest.mark.parametrize("odd", ["5", [5], {"a": 5}, -5, 1e300, "five"])
+def test_a_count_of_tokens_that_is_no_number_is_none(odd: Any) -> None:
+    details = {"cached_tokens": odd, "reasoning_tokens": odd}
+    usage = {
+        "prompt_tokens": odd,
+        "completion_tokens": odd,
+        "prompt_tokens_details": details,
+        "completion_tokens_details": details,
+    }
+    sink = streamed(chunk({"content": "hello"}, "stop", usage=usage), DONE)
+    counted = sink.events()[-1]["response"]["usage"]
+    assert (counted["input_tokens"], counted["output_tokens"], counted["total_tokens"]) == (0, 0, 0)
+    assert counted["input_tokens_details"]["cached_tokens"] == 0
+    assert counted["output_tokens_details"]["reasoning_tokens"] == 0
