@@ -250,7 +250,9 @@ def _notes(snapshot: Snapshot) -> Iterator[Line]:
         Span(f" (limit {snapshot.limit}), {used} of the limit used, {refused}. "),
         Span(f"The clients saw {snapshot.failed or 'no'} errors."),
     ]
-    if snapshot.act:
+    if snapshot.act and not all(view.acts[1].served for view in snapshot.sessions):
+        yield [Span("  The run was too short for fair shares: exai demo --seconds 12 shows them.")]
+    elif snapshot.act:
         yield [
             Span(
                 "  In one queue, all wait equally long. With fair shares, a session waits behind "

@@ -129,7 +129,7 @@ def _taken(where: str, number: int) -> Finding:
         return Finding("port", "ok", f"{where} is served by a broker{who}")
     reasons = "; ".join(map(str, state["reasons"]))
     return Finding(
-        "port", "warning", f"the broker on {where}{who} is not ready: {reasons}", "exai health"
+        "port", "warning", f"the broker on {where}{who} is not ready: {reasons}", "exai top --once"
     )
 
 

@@ -150,6 +150,13 @@ def test_errors_and_refusals_are_not_hidden(refused: int, failed: int, words: st
     assert words in " ".join(" ".join(summary(snapshot, Style(width=120))).split())
 
 
+def test_a_second_act_that_was_too_short_proves_nothing() -> None:
+    sessions = (GREEDY, msgspec.structs.replace(SMALL, acts=(SMALL.acts[0], Figures(0, 0, 0, 0))))
+    text = "\n".join(summary(msgspec.structs.replace(LAST, sessions=sessions), Style(width=200)))
+    assert "gets all it asks for" not in text
+    assert "too short for fair shares: exai demo --seconds 12 shows them" in text
+
+
 def test_a_mishap_that_is_not_over_is_not_reported() -> None:
     going_on = msgspec.structs.replace(
         LAST, vanished=Vanished(9.7, 0.001), slow_down=SlowDown(9.9, 1.0)

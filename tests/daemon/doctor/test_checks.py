@@ -145,6 +145,8 @@ def test_a_port_of_a_broker_is_well(
         found = only(checks.port(listening_on(int(broker.url.rpartition(":")[2]))))
     assert found.verdict == verdict
     assert text in found.text
+    # A broker that drains takes no client, but consoles.
+    assert found.repair == ("" if verdict == "ok" else "exai top --once")
 
 
 def test_an_address_of_another_machine_is_a_failure() -> None:
