@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import sys
 
 from exai_actors.daemon.mcp_bridge.bridge import Bridge, Host
@@ -12,6 +13,8 @@ from exai_actors.daemon.mcp_bridge.lines import LineReader, Output, read
 STDIN, STDOUT, STDERR = 0, 1, 2
 LAST_WORDS_S = 1.0
 """How long a process that ends waits for its host to read, and for its broker."""
+
+_LOOK_EVERY_MS = 1000
 
 
 def run(url: str, token: str | None) -> bool:
@@ -28,7 +31,7 @@ def run(url: str, token: str | None) -> bool:
     reader = LineReader()
     # The first answer does not wait for the imports that a connection needs.
     has_answered = False
-    while not has_answered:
+    while not has_answered and _has_input(parent):
         data = read(STDIN)
         if not data:
             break
@@ -44,6 +47,16 @@ def run(url: str, token: str | None) -> bool:
         interrupted = asyncio.run(serve(bridge, reader, output, parent))
     output.close(LAST_WORDS_S)
     return interrupted
+
+
+def _has_input(parent: int) -> bool:
+    """Wait for input, or its end; False once the host is gone."""
+    stdin = select.poll()
+    stdin.register(STDIN, select.POLLIN)
+    while not stdin.poll(_LOOK_EVERY_MS):
+        if os.getppid() != parent:
+            return False
+    return True
 
 
 def print_error(text: str) -> None:

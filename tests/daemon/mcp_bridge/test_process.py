@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
 import os
 import signal
 import sys
+import termios
 from asyncio.subprocess import PIPE, Process
 from typing import Any
+
+import pytest
 
 from exai_actors.testing.broker import running_broker
 from tests.daemon.processes import EXAI, clean_environment, ended, start
@@ -63,7 +67,8 @@ async def test_it_ends_with_a_signal() -> None:
         assert (result.code, result.out) == (code, "")
 
 
-async def test_it_ends_when_its_parent_is_gone() -> None:
+@pytest.mark.parametrize("has_spoken", [True, False])
+async def test_it_ends_when_its_parent_is_gone(has_spoken: bool) -> None:
     host = "import signal, subprocess, sys; subprocess.Popen(sys.argv[1:]); signal.pause()"
     stdin, hold = os.pipe()
     process = await asyncio.create_subprocess_exec(
@@ -73,8 +78,15 @@ async def test_it_ends_when_its_parent_is_gone() -> None:
     os.close(stdin)
     assert process.stdout is not None
     assert process.stderr is not None
-    os.write(hold, line("ping"))
-    assert json.loads(await process.stdout.readline())["result"] == {}
+    if has_spoken:
+        os.write(hold, line("ping"))
+        assert json.loads(await process.stdout.readline())["result"] == {}
+    else:
+        os.write(hold, b" ")
+        async with asyncio.timeout(20):
+            # Nothing tells but the pipe that the bridge has begun to read.
+            while any(fcntl.ioctl(hold, termios.FIONREAD, bytes(4))):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
     process.kill()
     # Its end closes the pipe, although stdin is still open.
     assert await process.stdout.read() == b""
