@@ -17,6 +17,7 @@ from exai_actors.testing.scripted_replies import (
     body,
     failure,
     hang_up,
+    socket_bytes,
 )
 from tests.apis.http_client import EVENT_STREAM, MODEL, Client, chat, piece, serving
 
@@ -194,6 +195,32 @@ async def test_a_body_that_cannot_be_read_is_refused_and_not_sent(sent: bytes) -
         got = await (await setting.client.post(CHAT, sent)).whole()
         assert (got.status, got.json["error"]["type"]) == (400, "invalid_request_error")
         assert setting.service.started == 0
+
+
+@pytest.mark.parametrize("value", [b"\xe9\xff", b"\xc3\xa9", "\u8bf7".encode(), b"\xf0\x9f"])
+@pytest.mark.parametrize(
+    ("status", "name"),
+    [(200, b"content-type"), (200, b"x-upstream-request-id"), (400, b"retry-after")],
+)
+async def test_the_fields_of_a_service_may_have_any_bytes(
+    status: int, name: bytes, value: bytes
+) -> None:
+    sent = name.removeprefix(b"x-upstream-")
+    head = b"HTTP/1.1 %d x\r\n%b: application/json; x=%b\r\nContent-Length: %d\r\n\r\n"
+    reply = socket_bytes(head % (status, sent, value, len(WHOLE)) + WHOLE)
+    async with serving(reply) as setting:
+        got = await (await setting.client.post(CHAT, chat())).whole()
+        assert (got.status, got.body) == (status, WHOLE)
+        assert got.fields[name.decode()].encode("latin-1") == b"application/json; x=" + value
+        await setting.settled()
+
+
+async def test_a_change_of_the_protocol_is_not_passed_on() -> None:
+    switch = b"HTTP/1.1 101 x\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n"
+    async with serving(socket_bytes(switch), attempts=1) as setting:
+        got = await (await setting.client.post(CHAT, chat())).whole()
+        assert got.status == 502
+        await setting.settled()
 
 
 async def test_a_model_that_no_provider_has_is_not_found() -> None:

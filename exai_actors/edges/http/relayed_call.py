@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from http import HTTPStatus
 from math import inf
 
 from msgspec.structs import replace
@@ -401,6 +402,9 @@ class RelayedCall:
             model=self._call.model,
             redactor=self._service.redactor,
         )
+        if self._status < HTTPStatus.OK:
+            # A protocol that nobody asked for: the client could not read on.
+            return failure
         return replace(
             failure,
             response=RelayedResponse(self._status, _shown(self._service.name, headers), body),
@@ -488,9 +492,14 @@ class RelayedCall:
 
 def _shown(provider: str, headers: Headers) -> tuple[tuple[str, str], ...]:
     """The headers that a client may see. Those about limits describe the shared account."""
-    found = [(name, headers[name]) for name in _SHOWN if name in headers]
+    found = [(name, _as_it_came(headers[name])) for name in _SHOWN if name in headers]
     found.append(("x-exai-provider", provider))
     own_id = next((headers[name] for name in _IDS if name in headers), None)
     if own_id is not None:
-        found.append(("x-upstream-request-id", own_id))
+        found.append(("x-upstream-request-id", _as_it_came(own_id)))
     return tuple(found)
+
+
+def _as_it_came(value: str) -> str:
+    """The value of a header with a character for each byte, as the server writes it."""
+    return value if value.isascii() else value.encode("utf-8", "surrogateescape").decode("latin-1")
