@@ -74,14 +74,15 @@ class Output:
         self._thread.join(timeout_s)
 
     def _run(self) -> None:
+        is_open = True
         while (frame := self._queue.get()) is not None:
             try:
                 rest = memoryview(frame + b"\n")
-                while rest:
+                while rest and is_open:
                     rest = rest[os.write(self._file, rest) :]
             except OSError:
-                # The host has closed its end; that of stdin follows.
-                return
+                # The host has closed its end. What it sends is still read, up to the end of stdin.
+                is_open = False
             with self._lock:
                 self.unwritten -= len(frame)
             self.on_written()

@@ -87,3 +87,15 @@ def test_input_is_read_on_after_each_resume_until_its_end() -> None:
     assert arrived.acquire(timeout=10)
     assert received == [b"one", b"two", b""]
     os.close(receiving)
+
+
+def test_a_host_that_has_closed_its_end_is_read_on() -> None:
+    receiving, sending = os.pipe()
+    output = Output(sending)
+    for _ in range(3):
+        output.write(b"x" * (MAX_UNWRITTEN_BYTES // 2))
+    assert output.is_full
+    os.close(receiving)
+    output.close(10)
+    assert not output.is_full
+    os.close(sending)
