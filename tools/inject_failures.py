@@ -19,8 +19,11 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from itertools import count
 from pathlib import Path
+
+import aiohttp
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -112,7 +115,7 @@ async def failing_broker(url: str) -> AsyncIterator[FailingBroker]:
 
 
 class Load:
-    """Callers that always call, connections that come and go, and a console that watches."""
+    """Callers that always call by WebSocket and HTTP, connections that come and go, a console."""
 
     def __init__(self, url: str, upstream: LimitedUpstream, account: Account) -> None:
         self._url = url
@@ -127,6 +130,8 @@ class Load:
         async with asyncio.TaskGroup() as group:
             for number in range(sessions):
                 group.create_task(self._connection(f"session-{number}", callers))
+            for _ in range(callers):
+                group.create_task(self._calls_over_http())
             group.create_task(self._churn())
             group.create_task(self._watch())
             group.create_task(self._sample())
@@ -162,6 +167,33 @@ class Load:
             else:
                 account.ended["answered"] += 1
                 account.wrong += result.text != order.answer
+
+    async def _calls_over_http(self) -> None:
+        account = self._account
+        url = self._url.replace("ws://", "http://", 1) + "/v1/chat/completions"
+        timeout = aiohttp.ClientTimeout(OUTCOME_WITHIN_S)
+        async with aiohttp.ClientSession(timeout=timeout) as http:
+            while not self._ends.is_set():
+                order = Order(f"n{next(self._names):07}", SERVICE_MS, 3)
+                messages = [{"role": "user", "content": order.prompt}]
+                try:
+                    async with http.post(
+                        url, json={"model": MODEL, "messages": messages}
+                    ) as response:
+                        answer = await response.json(content_type=None)
+                except TimeoutError:
+                    account.without_outcome += 1
+                except aiohttp.ClientError:
+                    account.ended["connection lost"] += 1
+                    await asyncio.sleep(0.005)
+                else:
+                    if response.status == HTTPStatus.OK:
+                        account.ended["answered"] += 1
+                        text = answer["choices"][0]["message"]["content"]
+                        account.wrong += text != order.answer
+                    else:
+                        account.ended[f"HTTP {response.status}"] += 1
+                        await asyncio.sleep(0.005)
 
     async def _churn(self) -> None:
         while not self._ends.is_set():
