@@ -62,7 +62,10 @@ def test_chats_are_answered_whole(found: Found) -> None:
         servers.BROKER_HTTP,
         servers.RELAY,
     }
-    assert all(sample.ended == sample.pieces > 0 for sample in rows.values())
+    for sample in rows.values():
+        assert sample.ended
+        # The window can begin or end between the text of a chat and its end.
+        assert abs(sample.ended - sample.pieces) <= TINY.streams
 
 
 def test_a_stalled_reader_is_measured_beside_the_others(found: Found) -> None:
