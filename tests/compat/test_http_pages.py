@@ -10,13 +10,15 @@ from typing import Any
 
 import aiohttp
 import pytest
+from msgspec.structs import replace
 
 from exai_actors.compat import http_pages
 from exai_actors.compat.health import MachineFigures
 from exai_actors.compat.http_pages import CompatHttp
-from exai_actors.core.statistics import BrokerStatistics, ProviderStatistics
+from exai_actors.core.statistics import BrokerStatistics
 from exai_actors.errors import UsageError
 from exai_actors.testing.clock import ManualClock
+from tests.idle_provider import IDLE
 
 HOST = "127.0.0.1"
 GB = 1024**3
@@ -33,23 +35,14 @@ class Broker:
         self.draining = False
 
     def __call__(self) -> BrokerStatistics:
-        kimi = ProviderStatistics(
-            name="kimi",
+        kimi = replace(
+            IDLE,
             kind="openai",
             models=("k2",),
             limit=4,
+            free=0,
             in_flight=self.in_flight,
             queued=self.queued,
-            queue_limit=10,
-            over=0,
-            anomalies=0,
-            granted=0,
-            completed=0,
-            failed=0,
-            aborted=0,
-            refused=0,
-            mean_service_s=None,
-            incarnation=1,
         )
         return BrokerStatistics(
             version="1.2.3",

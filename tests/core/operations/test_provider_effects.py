@@ -19,27 +19,21 @@ from exai_actors.core.capacity.changes import (
 from exai_actors.core.capacity.rate_gates import GateStatistics
 from exai_actors.core.operations.action import ActionError, Undo
 from exai_actors.core.operations.provider_effects import ProviderChange, effect_of
-from exai_actors.core.statistics import HoldStatistics, ModelStatistics, ProviderStatistics
+from exai_actors.core.statistics import HoldStatistics, ModelStatistics
+from tests.idle_provider import IDLE
 
-KIMI = ProviderStatistics(
-    name="kimi",
+KIMI = replace(
+    IDLE,
     kind="openai",
-    models=("moon",),
     limit=4,
+    configured_limit=4,
     in_flight=3,
+    free=1,
     queued=2,
     queue_limit=1000,
-    over=0,
-    anomalies=0,
     granted=9,
     completed=6,
-    failed=0,
-    aborted=0,
-    refused=0,
     mean_service_s=1.0,
-    incarnation=1,
-    configured_limit=4,
-    free=1,
 )
 MINUTE = GateStatistics("requests_per_minute", 60, 40.0, 60.25, 0.0)
 STAR = ModelStatistics("star", 2, 1, 0)

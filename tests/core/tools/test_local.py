@@ -6,31 +6,29 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from exai_actors.core.routing import RoutingTable
-from exai_actors.core.statistics import BrokerStatistics, ProviderStatistics
+from exai_actors.core.statistics import BrokerStatistics
 from exai_actors.core.tools.local import Event, answer
 from exai_actors.core.tools.table import LocalRequest, describe_tools, parse_call
 from exai_actors.ids import ProviderName, RequestKey
+from tests.idle_provider import IDLE
 
 ROUTING = RoutingTable(((ProviderName("kimi"), ("k2",)), (ProviderName("glm"), ("glm-4.5", "k2"))))
-KIMI = ProviderStatistics(
-    name="kimi",
+KIMI = replace(
+    IDLE,
     kind="openai",
     models=("k2",),
     limit=4,
+    free=0,
     in_flight=3,
     queued=2,
     queue_limit=1000,
-    over=0,
-    anomalies=0,
     granted=10,
     completed=6,
     failed=1,
-    aborted=0,
-    refused=0,
     mean_service_s=1.5,
-    incarnation=1,
 )
 STATISTICS = BrokerStatistics(
     version="1.2.3",
