@@ -27,7 +27,7 @@ from exai_actors.wire.http_api.responses_by_chat import NotTranslatable, by_chat
 _MAX_URLS = 256
 _MAX_TARGETS = 256
 _MAX_KEPT_HEADERS = 2_048
-_NO_PERMIT = PermitId(-1)
+NO_PERMIT = PermitId(-1)
 
 
 class Relaying:
@@ -100,7 +100,7 @@ class Relaying:
 
     def ask(self, call: RelayCall, reply_to: Recipient[ProviderMessage]) -> UpstreamCall:
         """Start a call that takes no permit; ``reply_to`` gets its end. No later actor owns it."""
-        running = self.start(_NO_PERMIT, call, reply_to, fresh=False, trace=None)
+        running = self.start(NO_PERMIT, call, reply_to, fresh=False, trace=None)
         if isinstance(running, RelayedCall):
             self.running.discard(running)
         return running

@@ -21,7 +21,7 @@ from exai_actors.edges.http.direct_client import DirectClient
 from exai_actors.edges.http.errors import log_unexpected, unexpected_failure
 from exai_actors.edges.http.patience import PatientTimeout
 from exai_actors.edges.http.relayed_call import RelayedCall
-from exai_actors.edges.http.relaying import Relaying
+from exai_actors.edges.http.relaying import NO_PERMIT, Relaying
 from exai_actors.edges.http.service import HttpService
 from exai_actors.edges.http.settings import Address, HttpSettings
 from exai_actors.edges.http.whole_response import WholeResponse
@@ -118,6 +118,9 @@ class HttpUpstream:
 
     def ask(self, call: RelayCall, reply_to: Recipient[ProviderMessage]) -> UpstreamCall:
         """Relay a request that the service answers without cost: it takes no permit."""
+        if self._closed:
+            reply_to.tell(UpstreamEnded(NO_PERMIT, self._stopping()))
+            return EndedCall()
         return self._relaying.ask(call, reply_to)
 
     def hand_over(self, reply_to: Recipient[ProviderMessage]) -> tuple[PermitId, ...]:

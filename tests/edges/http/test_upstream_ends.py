@@ -11,7 +11,13 @@ from typing import Any
 
 import pytest
 
-from exai_actors.core.calls import Aborted, Completion, FailureKind
+from exai_actors.core.calls import (
+    Aborted,
+    Completion,
+    FailureKind,
+    RelayCall,
+    UpstreamFailure,
+)
 from exai_actors.edges.http.upstream import HttpUpstream
 from exai_actors.messages.provider import ModelsUnavailable, ProviderMessage, UpstreamEnded
 from exai_actors.messages.recipient import Offer
@@ -19,6 +25,7 @@ from exai_actors.testing.probe import Probe
 from exai_actors.testing.scripted_replies import HANG, Gate, Reply, answer, body, hang
 from exai_actors.testing.scripted_upstream import ScriptedUpstream
 from tests.edges.http.calling import Caller, caller_for, wait_for_response
+from tests.edges.http.test_relayed_call import Sink
 
 FLOOD = answer(*["x" * 100_000] * 200)
 """More than the sockets and buffers between two processes hold."""
@@ -236,6 +243,27 @@ async def test_closing_the_upstream_ends_every_call_and_model_query(
     assert [len(started.ends) for started in (first, second, third)] == [1, 1, 1]
     assert isinstance(question.messages[0], ModelsUnavailable)
     await upstream.wait_until_idle()
+
+
+async def test_a_closed_upstream_asks_nothing_more(caller: Caller) -> None:
+    assert isinstance(caller.upstream, HttpUpstream)
+    await caller.upstream.aclose()
+    call = RelayCall(
+        family="chat",
+        path="chat/completions",
+        body=b"{}",
+        headers=(),
+        model="m",
+        stream=False,
+        characters=1.0,
+        sink=Sink(),
+    )
+    probe: Probe[ProviderMessage] = Probe()
+    caller.upstream.ask(call, probe)
+    (end,) = probe.messages
+    assert isinstance(end, UpstreamEnded)
+    assert isinstance(end.result, UpstreamFailure)
+    assert "is stopping" in end.result.message
 
 
 async def test_a_paused_call_stops_reading_so_that_the_service_blocks(
