@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import msgspec
@@ -36,7 +37,7 @@ class Token(msgspec.Struct, frozen=True):
     @property
     def command(self) -> str:
         """A shell command that prints it, if there is one."""
-        return f"cat {json.dumps(self.file)}" if self.file else f"printenv {VARIABLE}"
+        return f"cat {quote(self.file)}" if self.file else f"printenv {VARIABLE}"
 
     @property
     def word(self) -> str:
@@ -218,7 +219,7 @@ def _start_cline(target: Target) -> Start:
 
 def _lasting_cline(target: Target, home: Path) -> Lasting:  # noqa: ARG001 - as the others
     words = ["cline auth openai-compatible", f"-k {target.token.word}"]
-    words += [f"-m {target.model}", f"--baseurl {target.address.v1}"]
+    words += [f"-m {quote(target.model)}", f"--baseurl {quote(target.address.v1)}"]
     return Lasting(None, (" ".join(words),))
 
 
@@ -248,7 +249,7 @@ def _lasting_continue(target: Target, home: Path) -> Lasting:
     file = home / ".continue" / "exai.yaml"
     token = _CONTINUE_SECRET if target.token.value else NO_TOKEN
     edit = BlockEdit(file, _continue_models(target, token), ("models:", "name:"))
-    return Lasting(edit, (*_export(target), f"cn --config {file}"))
+    return Lasting(edit, (*_export(target), f"cn --config {quote(str(file))}"))
 
 
 def _start_qwen(target: Target) -> Start:
@@ -306,7 +307,7 @@ def _lasting_pi(target: Target, home: Path) -> Lasting:
         "models": [{"id": target.model}],
     }
     edit = JsonEdit(home / ".pi" / "agent" / "models.json", {"providers": {"exai": provider}})
-    return Lasting(edit, (f"pi --provider exai --model {target.model}",))
+    return Lasting(edit, (f"pi --provider exai --model {quote(target.model)}",))
 
 
 def _start_aider(target: Target) -> Start:
@@ -354,7 +355,7 @@ def _lasting_llm(target: Target, home: Path) -> Lasting:
     file = home / ".config" / "io.datasette.llm" / "extra-openai-models.yaml"
     edit = BlockEdit(file, _llm_models(target), (f"- model_id: {target.model}",), at_end=True)
     key = f"llm keys set exai --value {target.token.word}"
-    return Lasting(edit, (key, f"llm -m {target.model}"))
+    return Lasting(edit, (key, f"llm -m {quote(target.model)}"))
 
 
 PROGRAMS: dict[str, Program] = {

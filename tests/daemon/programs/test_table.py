@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import tomllib
 from pathlib import Path
 
@@ -69,6 +70,18 @@ def test_without_a_token_nothing_refers_to_one(program: Program) -> None:
         assert words == []
     else:
         assert "no-token" in " ".join(words)
+
+
+@pytest.mark.parametrize("program", PROGRAMS.values(), ids=lambda each: each.name)
+def test_a_step_for_the_shell_quotes_names_of_the_broker(program: Program) -> None:
+    hostile = "a-model; $(touch x) `id`"
+    plain, quoted = (
+        program.lasting(Target(ADDRESS, Token(SECRET), model, model), HOME).steps
+        for model in ("a-model", hostile)
+    )
+    for step, like in zip(quoted, plain, strict=True):
+        words = [hostile if word == "a-model" else word for word in shlex.split(like)]
+        assert shlex.split(step) == words
 
 
 @pytest.mark.parametrize("program", PROGRAMS.values(), ids=lambda each: each.name)
