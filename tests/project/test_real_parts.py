@@ -14,7 +14,8 @@ from tools import real_parts
 def test_every_pin_names_one_exact_version() -> None:
     pins = [pin for part in real_parts.PARTS for pin in part.pins]
     assert pins
-    assert [pin for pin in pins if not re.fullmatch(r"[\w.-]+==[\w.]+", pin)] == []
+    of_pip, of_npm = r"[\w.-]+==[\w.]+", r"[\w.@/-]+@\d[\w.-]+"
+    assert [pin for pin in pins if not re.fullmatch(f"{of_pip}|{of_npm}", pin)] == []
 
 
 def test_a_missing_part_fails_the_test_with_the_command_to_fetch_it(
