@@ -60,13 +60,15 @@ def test_waiting_and_running_times_are_told_apart() -> None:
 
 
 def test_a_failed_attempt_waits_for_the_next_one() -> None:
-    desk = OperatorDesk(capacity=CapacitySettings(limit=1, retry=RetrySettings(attempts=3)))
+    retry = RetrySettings(attempts=3, base_s=30.0)
+    desk = OperatorDesk(capacity=CapacitySettings(limit=1, retry=retry))
     desk.tree.client().call("again")
     desk.tree.upstream.calls[0].fail(FailureKind.SERVER_ERROR)
-    desk.tree.settle()
+    desk.tree.advance(5.0)
     (row,) = rows(desk, "requests")
     assert (row["state"], row["reason"], row["attempt"]) == ("retrying", "retry", 1)
-    assert row["starts_in_s"] is not None
+    assert (row["waited_s"], row["running_s"]) == (pytest.approx(5.0, abs=0.5), None)
+    assert row["starts_in_s"] == pytest.approx(10.0, abs=0.5), "15 s after the failure"
 
 
 def test_no_table_has_a_prompt_a_token_or_a_whole_name_of_a_session() -> None:
@@ -170,6 +172,22 @@ def test_usage_is_told_apart_by_tenant_and_model_and_grows_old() -> None:
     desk.tree.advance(2 * 3600.0)
     (old,) = [row for row in console.rows("usage") if row["tenant"] == "alice"]
     assert (old["calls_hour"], old["calls_day"], old["tokens_day"]) == (0, 1, 4)
+
+
+def test_the_usage_of_sessions_that_look_the_same_is_added_up() -> None:
+    desk = OperatorDesk(limit=9)
+    name = "a-name-that-is-longer-than-consoles-show"
+    clients = [desk.tree.client(f"{name}-{number}") for number in range(2)]
+    for client in clients:
+        for request in "abc":
+            client.call(request)
+    for call in desk.tree.upstream.calls[::2]:
+        call.complete("one two three")
+    desk.tree.settle()
+    (used,) = rows(desk, "usage")
+    figures = ("calls_now", "calls_hour", "tokens_hour", "calls_day", "tokens_day")
+    assert [used[each] for each in figures] == [3, 3, 12, 3, 12]
+    assert name.startswith(used["session"].removesuffix("..."))
 
 
 def test_gates_show_what_remains_and_when_they_open() -> None:
