@@ -13,7 +13,7 @@ from typing import Any, Self, Unpack
 from exai_actors.client import codec
 from exai_actors.client.connection import Connection, open_connection
 from exai_actors.client.errors import client_timeout
-from exai_actors.client.pending import OnProgress, PendingCall, PendingReply
+from exai_actors.client.pending import OnProgress, OnReasoning, PendingCall, PendingReply
 from exai_actors.client.results import CallResult, Tool
 from exai_actors.client.settings import DEFAULT_URL, ConnectOptions, IfBusy, Settings
 from exai_actors.client.stream import Stream
@@ -94,11 +94,13 @@ class BrokerClient:
         trace: Mapping[str, str] | None = None,
         timeout_s: float | None = None,
         on_progress: OnProgress | None = None,
+        on_reasoning: OnReasoning | None = None,
         **more: Any,
     ) -> Stream:
         """A call whose answer comes in pieces. It is sent when the iteration begins.
 
-        The iteration raises the errors of ``call``, after the pieces that arrived before.
+        ``on_reasoning`` is called on the event loop with each piece of the model's reasoning. The
+        iteration raises the errors of ``call``, after the pieces that arrived before.
         """
         connection = self._opened
         request = request_id or self._new_id()
@@ -112,8 +114,9 @@ class BrokerClient:
             if_busy=if_busy,
             idempotency_key=idempotency_key,
             trace=trace,
+            stream_reasoning=on_reasoning is not None,
         )
-        pending = PendingCall(request, self.settings.max_unread, on_progress)
+        pending = PendingCall(request, self.settings.max_unread, on_progress, on_reasoning)
         return Stream(connection, pending, frame, self._call_timeout(timeout_s))
 
     async def call(

@@ -83,6 +83,7 @@ def call_tool(
     if_busy: str | None,
     idempotency_key: str | None,
     trace: Mapping[str, str] | None,
+    stream_reasoning: bool = False,
 ) -> bytes:
     """Raises UsageError if JSON cannot express the call.
 
@@ -97,6 +98,8 @@ def call_tool(
     }
     if stream:
         frame["stream"] = True
+    if stream_reasoning:
+        frame["stream_reasoning"] = True
     if deadline_ms is not None:
         frame["deadline_ms"] = deadline_ms
     if priority is not None:

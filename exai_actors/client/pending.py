@@ -14,6 +14,7 @@ from exai_actors.client.errors import StreamGap, broker_error
 from exai_actors.client.results import CallResult, Progress
 
 OnProgress = Callable[[Progress], object]
+OnReasoning = Callable[[str], object]
 
 
 class PendingReply:
@@ -53,12 +54,17 @@ class PendingCall:
     """
 
     def __init__(
-        self, request_id: str, max_unread: int, on_progress: OnProgress | None = None
+        self,
+        request_id: str,
+        max_unread: int,
+        on_progress: OnProgress | None = None,
+        on_reasoning: OnReasoning | None = None,
     ) -> None:
         self.request_id = request_id
         self.progress: Progress | None = None
         self._max_unread = max_unread
         self._on_progress = on_progress
+        self._on_reasoning = on_reasoning
         self._pieces: deque[str] = deque()
         self._unread = 0
         self._kept_size = 0
@@ -79,6 +85,8 @@ class PendingCall:
         match frame.op:
             case "stream_chunk":
                 self._on_chunk(frame)
+            case "reasoning_chunk":
+                self._on_reasoning_chunk(frame)
             case "call_tool_ack" | "progress":
                 self._on_progress_frame(frame)
             case "call_tool_res" | "error" | "":
@@ -130,10 +138,9 @@ class PendingCall:
 
     def _on_chunk(self, frame: Frame) -> None:
         piece = frame.chunk or ""
-        sequence = self._sequence if frame.sequence is None else frame.sequence
-        if sequence != self._sequence or self._unread + len(piece) > self._max_unread:
+        self._count(frame)
+        if self._unread + len(piece) > self._max_unread:
             self._gap = True
-        self._sequence = sequence + 1
         if self._gap or not piece:
             return
         self._pieces.append(piece)
@@ -141,6 +148,18 @@ class PendingCall:
         self._kept_size += len(piece)
         self._last_kept = piece
         self._changed.set()
+
+    def _on_reasoning_chunk(self, frame: Frame) -> None:
+        self._count(frame)
+        if frame.chunk and self._on_reasoning is not None:
+            asyncio.get_running_loop().call_soon(self._on_reasoning, frame.chunk)
+
+    def _count(self, frame: Frame) -> None:
+        """Note the number of a chunk, and a gap before it."""
+        sequence = self._sequence if frame.sequence is None else frame.sequence
+        if sequence != self._sequence:
+            self._gap = True
+        self._sequence = sequence + 1
 
     def _on_progress_frame(self, frame: Frame) -> None:
         self.progress = Progress(

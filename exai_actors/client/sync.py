@@ -55,8 +55,8 @@ def _streaming(
 class SyncBrokerClient:
     """``BrokerClient`` for code without an event loop: the same methods, arguments and errors.
 
-    An interrupt (Ctrl-C) while a call waits cancels the call. ``on_progress`` is called on the
-    client's thread and must not call the client.
+    An interrupt (Ctrl-C) while a call waits cancels the call. ``on_progress`` and
+    ``on_reasoning`` are called on the client's thread and must not call the client.
     """
 
     def __init__(self, client: BrokerClient) -> None:

@@ -127,6 +127,7 @@ class CallOptions(msgspec.Struct, frozen=True, gc=False):
     arrival of the frame. ``priority`` orders the waiting requests of one session, highest first.
     ``reports_progress`` asks for more than the outcome: accepted, queued and granted. Requests
     with one ``idempotency_key`` are one call with one outcome. ``trace`` is the client's trace.
+    ``stream_reasoning`` asks for the pieces of the model's reasoning beside those of the answer.
     """
 
     stream: bool | None = None
@@ -136,6 +137,7 @@ class CallOptions(msgspec.Struct, frozen=True, gc=False):
     reports_progress: bool = False
     idempotency_key: RequestKey | None = None
     trace: TraceContext | None = None
+    stream_reasoning: bool = False
 
 
 class FailureKind(StrEnum):

@@ -21,6 +21,9 @@ class PieceSink(Protocol):
     def write(self, text: str, /) -> None:
         """Take a piece, which is never empty."""
 
+    def write_reasoning(self, text: str, /) -> bool:
+        """Take a piece of the model's reasoning; return whether a client wants it."""
+
 
 class RelaySink(Protocol):
     """Takes the response to a relayed request as its bytes arrive.

@@ -84,6 +84,11 @@ class ManualCall:
         if self.sink is not None:
             self.sink.write(text)
 
+    def reason(self, text: str) -> None:
+        """Send a piece of the model's reasoning, if the call streams."""
+        if self.sink is not None:
+            self.sink.write_reasoning(text)
+
     def complete(
         self, text: str = "done", *, finish_reason: str = "stop", hold_s: float | None = None
     ) -> None:

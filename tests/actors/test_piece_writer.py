@@ -105,6 +105,54 @@ def test_what_is_held_back_counts_until_it_is_sent_or_dropped() -> None:
     assert stream.outbox.held_back == 0
 
 
+def test_reasoning_is_for_clients_that_asked_for_it() -> None:
+    stream = Stream()
+    assert not stream.writer.write_reasoning("hm")
+    stream.writer.write("42")
+    assert stream.chunks() == [(0, "42")]
+
+
+def test_pieces_of_one_kind_that_follow_each_other_are_held_back_as_one() -> None:
+    stream = Stream(stream_reasoning=True)
+    assert stream.writer.write_reasoning("hm")
+    stream.outbox.is_above_high_mark = True
+    for text in ("let ", "me"):
+        stream.writer.write_reasoning(text)
+    for text in ("4", "2"):
+        stream.writer.write(text)
+    stream.writer.write_reasoning("!")
+    stream.outbox.is_above_high_mark = False
+    stream.calls.release()
+    frames = stream.outbox.take()
+    assert [(each["op"], each["sequence"], each["chunk"]) for each in frames] == [
+        ("reasoning_chunk", 0, "hm"),
+        ("reasoning_chunk", 1, "let me"),
+        ("stream_chunk", 2, "42"),
+        ("reasoning_chunk", 3, "!"),
+    ]
+
+
+def test_a_pause_is_asked_for_before_too_many_frames_are_held_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(piece_writer, "HELD_BACK_RUNS", 3)
+    stream = Stream(stream_reasoning=True)
+    stream.outbox.is_above_high_mark = True
+    for _ in range(2):
+        stream.writer.write("a")
+        stream.writer.write_reasoning("b")
+        stream.writer.write_reasoning("b")
+    assert stream.session.messages == [ReaderFull(REQUEST, CONNECTION)]
+
+
+def test_reasoning_after_the_outcome_is_ignored() -> None:
+    stream = Stream(stream_reasoning=True)
+    stream.calls.finish(REQUEST, Outcome("completed", ToolResult(("one",))))
+    stream.outbox.take()
+    stream.writer.write_reasoning("late")
+    assert stream.outbox.take() == []
+
+
 def test_without_a_session_there_is_nothing_to_ask() -> None:
     stream = Stream()
     stream.calls.outlet.session = None

@@ -63,6 +63,37 @@ async def test_pieces_come_in_order_before_the_result(
     peer.expect_silence()
 
 
+async def test_reasoning_comes_apart_from_the_pieces(
+    peer: ScriptedPeer, broker: BrokerClient
+) -> None:
+    reasoning: list[str] = []
+    stream = broker.stream("chat", prompt="hi", request_id="s", on_reasoning=reasoning.append)
+
+    async def read() -> list[str]:
+        return [piece async for piece in stream]
+
+    reading = asyncio.create_task(read())
+    frame = await peer.receive("call_tool")
+    assert frame["stream_reasoning"] is True
+    for number, piece in enumerate(["let me ", "think"]):
+        await peer.send(
+            {"op": "reasoning_chunk", "request_id": "s", "chunk": piece, "sequence": number}
+        )
+    await peer.chunk("s", 2, "42")
+    await peer.answer("s", "42")
+    assert await reading == ["42"]
+    assert reasoning == ["let me ", "think"]
+
+
+async def test_without_the_function_no_reasoning_is_asked_for(
+    peer: ScriptedPeer, broker: BrokerClient
+) -> None:
+    reading = asyncio.create_task(_collect(broker))
+    assert "stream_reasoning" not in await peer.receive("call_tool")
+    await peer.answer("s", "42")
+    assert await reading == ["42"]
+
+
 async def test_nothing_is_sent_before_the_iteration_begins(
     peer: ScriptedPeer, broker: BrokerClient
 ) -> None:

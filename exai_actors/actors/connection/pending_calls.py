@@ -103,9 +103,13 @@ class PendingCalls:
         if streams is None:
             streams = not isinstance(arguments, LocalRequest) and arguments.stream
         if streams:
-            frame = encode.piece_frame(call.reply, self._clock.wall)
+            reply, wall = call.reply, self._clock.wall
+            frame = encode.piece_frame(reply, wall)
             if frame is not None:
-                pending.writer = PieceWriter(self.outlet, request, frame)
+                reasoning = None
+                if call.options.stream_reasoning:
+                    reasoning = encode.reasoning_frame(reply, wall)
+                pending.writer = PieceWriter(self.outlet, request, frame, reasoning)
         if isinstance(arguments, RelayRequest):
             pending.relayed = RelayedText(pending.writer)
             arguments.pipe.add(pending.relayed)

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from exai_actors.wire.clients.encode import PieceFrame
 
 
+HELD_BACK_RUNS = 1000
+"""How many runs of pieces may be held back: each becomes a frame."""
+
+
 class Outlet:
     """What the writers of one connection share. ``session`` is the one it belongs to now.
 
@@ -32,19 +36,37 @@ class Outlet:
 class PieceWriter:
     """Implements ``PieceSink``: writes the pieces of one call to its client, each as a frame.
 
-    While the client's outbox is above its high mark, the pieces are held back, and then sent as
-    one. With more than HELD_BACK_CHARS held back the session is asked for a pause. ``sent`` is the
-    number of frames so far.
+    Pieces of reasoning have frames of another kind, or none. While the client's outbox is above its
+    high mark, the pieces are held back, and then those that follow each other are sent as one. With
+    more than HELD_BACK_CHARS or HELD_BACK_RUNS held back the session is asked for a pause. ``sent``
+    is the number of frames so far.
     """
 
-    __slots__ = ("_frame", "_held", "_held_chars", "_is_full", "_outlet", "_request", "sent")
+    __slots__ = (
+        "_frame",
+        "_held",
+        "_held_chars",
+        "_is_full",
+        "_outlet",
+        "_reasoning_frame",
+        "_request",
+        "sent",
+    )
 
-    def __init__(self, outlet: Outlet, request: RequestKey, frame: PieceFrame) -> None:
+    def __init__(
+        self,
+        outlet: Outlet,
+        request: RequestKey,
+        frame: PieceFrame,
+        reasoning_frame: PieceFrame | None = None,
+    ) -> None:
         self._outlet: Outlet | None = outlet
         outlet.streams += 1
         self._request = request
         self._frame = frame
-        self._held: list[str] = []
+        self._reasoning_frame = reasoning_frame
+        # Runs of pieces of one kind.
+        self._held: list[tuple[PieceFrame, list[str]]] = []
         self._held_chars = 0
         self._is_full = False
         self.sent = 0
@@ -54,7 +76,7 @@ class PieceWriter:
         if outlet is None:
             return
         if self._held or outlet.outbox.is_above_high_mark:
-            self._hold(outlet, text)
+            self._hold(outlet, self._frame, text)
         else:
             sequence = self.sent
             self.sent = sequence + 1
@@ -65,15 +87,29 @@ class PieceWriter:
                 # Pieces of others may come in this turn; one write takes less than several.
                 outlet.outbox.send(frame)
 
+    def write_reasoning(self, text: str, /) -> bool:
+        frame, outlet = self._reasoning_frame, self._outlet
+        if frame is None:
+            return False
+        if outlet is None:
+            return True
+        if self._held or outlet.outbox.is_above_high_mark:
+            self._hold(outlet, frame, text)
+        else:
+            outlet.outbox.send(frame(self.sent, text))
+            self.sent += 1
+        return True
+
     def release(self) -> None:
         """Send the text that was held back; the outbox has room again."""
         outlet = self._outlet
         if outlet is None or not self._held:
             return
-        text = "".join(self._held)
+        held = self._held
         self._forget(outlet)
-        outlet.outbox.send(self._frame(self.sent, text))
-        self.sent += 1
+        for frame, pieces in held:
+            outlet.outbox.send(frame(self.sent, "".join(pieces)))
+            self.sent += 1
         if self._is_full:
             self._is_full = False
             if outlet.session is not None:
@@ -86,11 +122,15 @@ class PieceWriter:
             self._outlet.streams -= 1
             self._outlet = None
 
-    def _hold(self, outlet: Outlet, text: str) -> None:
-        self._held.append(text)
+    def _hold(self, outlet: Outlet, frame: PieceFrame, text: str) -> None:
+        if self._held and self._held[-1][0] is frame:
+            self._held[-1][1].append(text)
+        else:
+            self._held.append((frame, [text]))
         self._held_chars += len(text)
         outlet.outbox.held_back += len(text)
-        if self._held_chars > HELD_BACK_CHARS and not self._is_full:
+        is_full = self._held_chars > HELD_BACK_CHARS or len(self._held) > HELD_BACK_RUNS
+        if is_full and not self._is_full:
             self._is_full = True
             if outlet.session is not None:
                 outlet.session.tell(ReaderFull(self._request, outlet.connection_id))
@@ -98,4 +138,4 @@ class PieceWriter:
     def _forget(self, outlet: Outlet) -> None:
         outlet.outbox.held_back -= self._held_chars
         self._held_chars = 0
-        self._held.clear()
+        self._held = []

@@ -109,6 +109,9 @@ class _NoPieces:
 
     def write(self, text: str, /) -> None: ...
 
+    def write_reasoning(self, _: str, /) -> bool:
+        return False
+
 
 _NO_PIECES = _NoPieces()
 

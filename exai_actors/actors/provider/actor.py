@@ -460,10 +460,10 @@ class ProviderActor(LoopActor):
     def _aborted(self, call: ProviderCall, now: float) -> None:
         self._counts.aborted += 1
         self._dispatcher.settlement.aborted(call, call.cost_so_far, now)
-        self._account.usage.note(_user_of(call), call.prompt_tokens + call.sent_length / 4, now)
+        self._account.usage.note(_user_of(call), call.prompt_tokens + call.length_so_far / 4, now)
         if call.live:
             failure = UpstreamFailure(
-                FailureKind.BROKEN, "the call was aborted", text_sent=bool(call.sent_length)
+                FailureKind.BROKEN, "the call was aborted", text_sent=call.has_sent
             )
             self._replies.failed(call, failure)
 
@@ -472,7 +472,7 @@ class ProviderActor(LoopActor):
         self._figures.failures[failure.kind] += 1
         if not failure.recognised:
             self._unrecognised.note(failure, now)
-        if call.sent_length and not failure.text_sent:
+        if call.has_sent and not failure.text_sent:
             failure = replace(failure, text_sent=True)
         if self._dispatcher.settlement.failed(
             call, failure, now, self._draw(), may_retry=call.live

@@ -34,6 +34,10 @@ class Fan:
         for sink in self.sinks:
             sink.write(text)
 
+    def write_reasoning(self, text: str, /) -> bool:
+        wanted = [sink.write_reasoning(text) for sink in self.sinks]
+        return any(wanted)
+
 
 class ProviderCall(ScheduledCall, gc=False, eq=False, kw_only=True):
     """``runs`` are the equal requests that share its outcome, ``run`` is the first of them.
@@ -57,8 +61,14 @@ class ProviderCall(ScheduledCall, gc=False, eq=False, kw_only=True):
     stalled_s: float = 0.0
 
     @property
-    def sent_length(self) -> int:
-        """The number of characters that its readers have got."""
+    def has_sent(self) -> bool:
+        """Whether its readers have got a piece."""
+        pieces = self.run.pieces
+        return pieces is not None and pieces.count > 0
+
+    @property
+    def length_so_far(self) -> int:
+        """The number of characters of the answer and its reasoning that have arrived."""
         pieces = self.run.pieces
         return 0 if pieces is None else pieces.length
 
@@ -77,7 +87,7 @@ class ProviderCall(ScheduledCall, gc=False, eq=False, kw_only=True):
     @property
     def cost_so_far(self) -> float:
         """The cost it probably has if it is aborted now: its prompt and the pieces so far."""
-        return min(self.cost, self.prompt_tokens + self.sent_length / 2)
+        return min(self.cost, self.prompt_tokens + self.length_so_far / 2)
 
     def leave(self, session: SessionId, request: RequestKey) -> None:
         """Remove one of several requests; the next one takes the place of the first."""

@@ -10,7 +10,8 @@ from exai_actors.messages.provider import RunCall
 class Coalescing:
     """The calls that equal requests may join. Unless ``enabled`` there are none: do not ask.
 
-    A stream cannot be joined after its first piece: half a stream is no answer.
+    A stream cannot be joined after its first piece: half a stream is no answer. That counts a
+    piece of reasoning only if one of its readers wants them.
     """
 
     __slots__ = ("_open", "enabled")
@@ -27,7 +28,11 @@ class Coalescing:
         if isinstance(run.call, RelayCall):
             return None
         call = self._open.get(run.call)
-        if call is None or not call.live or (run.call.stream and call.sent_length):
+        if call is None or not call.live:
+            return None
+        if run.call.stream and (
+            call.has_sent or (run.options.stream_reasoning and call.length_so_far)
+        ):
             return None
         if run.options.if_busy is IfBusy.REFUSE and call.upstream_call is None:
             # It would wait with the call.

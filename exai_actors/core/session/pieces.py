@@ -13,8 +13,9 @@ class Pieces:
     """Implements ``PieceSink``; its session connects and closes it, its provider writes to it.
 
     The reader is the first waiter that wants pieces. Once it has left after the first piece there
-    is none, because half a stream is no answer. ``count`` pieces with ``length`` characters in all
-    have been written. ``is_full``: the reader has asked for a pause.
+    is none, because half a stream is no answer. ``count`` is the number of pieces so far, with
+    those of reasoning only if the reader wants them, and ``length`` that of all characters.
+    ``is_full``: the reader has asked for a pause.
     """
 
     __slots__ = ("_sink", "_sinks", "count", "is_full", "length", "reader")
@@ -33,6 +34,13 @@ class Pieces:
         self.length += len(text)
         if self._sink is not None:
             self._sink.write(text)
+
+    def write_reasoning(self, text: str, /) -> bool:
+        self.length += len(text)
+        if self._sink is None or not self._sink.write_reasoning(text):
+            return False
+        self.count += 1
+        return True
 
     def join(self, waiter: Waiter, sink: PieceSink) -> None:
         """Take in a waiter that wants pieces."""

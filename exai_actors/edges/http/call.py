@@ -352,7 +352,9 @@ class HttpCall:
         reader = self._reader
         assert reader is not None
         pieces = reader.feed(data)
-        if pieces:
+        if reader.new_reasoning:
+            self._write_in_order(reader, pieces)
+        elif pieces:
             self._write(pieces[0] if len(pieces) == 1 else "".join(pieces))
         if reader.expects_more:
             if self.has_begun and not self._is_paused and self._finished_at is None:
@@ -437,8 +439,8 @@ class HttpCall:
                 self._report(self._result_if_aborted)
             case _:
                 assert self._reader is not None
-                if not self._reader.ended and (pieces := self._reader.end_of_body()):
-                    self._write("".join(pieces))
+                if not self._reader.ended:
+                    self._write_in_order(self._reader, self._reader.end_of_body())
                 self._report(self._reader.finish())
 
     def _result_of_broken_body(self, failure: UpstreamFailure) -> UpstreamResult:
@@ -465,6 +467,8 @@ class HttpCall:
         )
         if isinstance(result, UpstreamFailure):
             return self._adapted(result, 400, data)
+        if result.reasoning:
+            self._write_reasoning(result.reasoning)
         if result.text:
             self._write(result.text)
         return result
@@ -476,6 +480,17 @@ class HttpCall:
         if self._sink is not None:
             self._text_sent = True
             self._sink.write(text)
+
+    def _write_reasoning(self, text: str) -> None:
+        if self._sink is not None and self._sink.write_reasoning(text):
+            self._text_sent = True
+
+    def _write_in_order(self, reader: StreamReader, pieces: list[str]) -> None:
+        for run in reader.in_order(pieces):
+            if run.is_reasoning:
+                self._write_reasoning(run.text)
+            else:
+                self._write(run.text)
 
     def _stop_reading(self) -> None:
         self._due = None

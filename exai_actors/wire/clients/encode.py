@@ -27,6 +27,7 @@ __all__ = [
     "piece_frame",
     "pong",
     "progress",
+    "reasoning_frame",
     "result",
     "rotated",
     "stream_complete",
@@ -83,6 +84,13 @@ def piece_frame(reply: ReplyTo, wall: Callable[[], float]) -> PieceFrame | None:
     if reply.dialect == "op":
         return op_writer.piece_frame(reply, wall)
     return rpc_writer.piece_frame(reply)
+
+
+def reasoning_frame(reply: ReplyTo, wall: Callable[[], float]) -> PieceFrame | None:
+    """As ``piece_frame``, for the pieces of reasoning, which share the numbers."""
+    if reply.dialect == "op":
+        return op_writer.reasoning_frame(reply, wall)
+    return rpc_writer.reasoning_frame(reply)
 
 
 def stream_complete(reply: ReplyTo, chunks: int, now_wall: float) -> bytes | None:

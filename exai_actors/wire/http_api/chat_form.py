@@ -43,6 +43,10 @@ class ChatForm:
             role = {} if self._begun else {"role": "assistant"}
             self._chunk({**role, "content": text}, None)
 
+    def write_reasoning(self, _: str, /) -> bool:
+        """The synthetic provider has none."""
+        return False
+
     def finish(self, completion: Completion) -> None:
         """The answer is complete; its last bytes."""
         sink, usage = self._call.sink, completion.usage

@@ -137,7 +137,9 @@ def refusal_text(message: dict[str, Any]) -> str:
 
 def reasoning_text(message: dict[str, Any]) -> str:
     """The reasoning in a message or delta, empty if there is none."""
-    reasoning = message.get("reasoning_content") or message.get("reasoning")
+    reasoning = (
+        message.get("reasoning_content") or message.get("reasoning") or message.get("thinking")
+    )
     return reasoning if isinstance(reasoning, str) else ""
 
 

@@ -12,9 +12,11 @@ cannot be read fails it too: docs/explanation/answers.md has the whole table.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from typing import Any
+from itertools import groupby
+from operator import itemgetter
+from typing import Any, NamedTuple
 
 from exai_actors.core.calls import Completion, FailureKind, UpstreamFailure
 from exai_actors.wire.openai.common_delta import Chunk, Template, read_common_events, template_of
@@ -67,6 +69,13 @@ _SOUNDS_LIKE_ERROR = re.compile(
 )
 
 
+class Run(NamedTuple):
+    """Pieces of one kind that follow each other, joined."""
+
+    text: str
+    is_reasoning: bool = False
+
+
 class StreamReader:
     """Reads one streamed answer: call ``feed`` until ``ended``, then ``finish``.
 
@@ -75,6 +84,8 @@ class StreamReader:
 
     ``max_answer_bytes`` bounds content and reasoning together, in UTF-8. ``now`` is the service's
     wall clock in seconds since 1970 at the beginning, for an error that names an instant.
+    ``new_reasoning`` are the pieces of reasoning in the latest data, each with the number of pieces
+    of content before it.
     """
 
     def __init__(
@@ -95,9 +106,10 @@ class StreamReader:
         self._lessons = 3
         self._pieces: list[str] = []
         self._reasoning: list[str] = []
+        self.new_reasoning: list[tuple[int, str]] = []
         self._tool_calls = ToolCalls()
         self._size = self._characters = self._reasoning_characters = 0
-        self._high_surrogate = ""
+        self._high_surrogate = self._cut_reasoning = ""
         self._finish_reason = ""
         self._usage = UsageReader()
         self._index: str | None = None
@@ -147,6 +159,8 @@ class StreamReader:
     def feed(self, data: bytes) -> list[str]:
         """The pieces of content in ``data``; none is empty."""
         before = len(self._pieces)
+        if self.new_reasoning:
+            self.new_reasoning = []
         if not self._events.is_between_events:
             data = self._feed_one(data)
         while data and self._events.is_between_events and not self.ended:
@@ -162,9 +176,21 @@ class StreamReader:
         self._limit_passed_over()
         return self._pieces[before:]
 
+    def in_order(self, pieces: list[str]) -> Iterator[Run]:
+        """The ``pieces`` and the ``new_reasoning`` of the latest data, in the order of arrival."""
+        first = start = len(self._pieces) - len(pieces)
+        for before, reasoning in groupby(self.new_reasoning, itemgetter(0)):
+            if before > start:
+                yield Run("".join(self._pieces[start:before]))
+                start = before
+            yield Run("".join(text for _, text in reasoning), is_reasoning=True)
+        if start < first + len(pieces):
+            yield Run("".join(self._pieces[start:]))
+
     def feed_any(self, data: bytes) -> list[str]:
         """The general path of ``feed``."""
         before = len(self._pieces)
+        self.new_reasoning = []
         self._feed(data)
         self._limit_passed_over()
         return self._pieces[before:]
@@ -221,10 +247,10 @@ class StreamReader:
             elif self._index != "0":
                 return True
         delta = choice.delta
-        if delta.content:
-            self._read_text(delta.content)
         if reasoning := delta.reasoning_content or delta.reasoning:
             self._add_reasoning(reasoning)
+        if delta.content:
+            self._read_text(delta.content)
         if choice.finish_reason is not None:
             self._finish_reason = choice.finish_reason
             self._flush_surrogate()
@@ -269,6 +295,7 @@ class StreamReader:
     def end_of_body(self) -> list[str]:
         """The pieces in an event that the end of the body cut off, if its JSON is whole."""
         before = len(self._pieces)
+        self.new_reasoning = []
         if not self.ended:
             with suppress(Malformed, EventTooLarge):
                 event = self._events.take_unterminated()
@@ -431,11 +458,11 @@ class StreamReader:
             self._flush_surrogate()
 
     def _read_delta(self, delta: dict[str, Any]) -> None:
+        if reasoning := reasoning_text(delta):
+            self._add_reasoning(reasoning)
         if text := content_text(delta.get("content")) or refusal_text(delta):
             self._has_delta_text = True
             self._add_piece(text)
-        if reasoning := reasoning_text(delta):
-            self._add_reasoning(reasoning)
         if calls := delta.get("tool_calls"):
             self._count_characters(self._tool_calls.add_parts(calls))
 
@@ -494,6 +521,9 @@ class StreamReader:
     def _add_reasoning(self, reasoning: str) -> None:
         if reasoning:
             self._reasoning.append(reasoning)
+            self._cut_reasoning, text = _cut_pair(self._cut_reasoning + reasoning)
+            if text:
+                self.new_reasoning.append((len(self._pieces), text))
             self._reasoning_characters += len(reasoning)
             self._count(reasoning)
 
@@ -501,10 +531,7 @@ class StreamReader:
         if self._high_surrogate:
             text, self._high_surrogate = self._high_surrogate + text, ""
         if not text.isascii():
-            # A surrogate pair may be split between two pieces: its first half waits.
-            if "\ud800" <= text[-1] <= "\udbff":
-                text, self._high_surrogate = text[:-1], text[-1]
-            text = repair_surrogates(text)
+            self._high_surrogate, text = _cut_pair(text)
         if text:
             self._pieces.append(text)
             self._characters += len(text)
@@ -517,6 +544,9 @@ class StreamReader:
             self._pieces.append(repair_surrogates(self._high_surrogate))
             self._characters += 1
             self._high_surrogate = ""
+        if self._cut_reasoning:
+            self.new_reasoning.append((len(self._pieces), repair_surrogates(self._cut_reasoning)))
+            self._cut_reasoning = ""
 
     def _count(self, text: str) -> None:
         self._size += len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
@@ -549,6 +579,14 @@ def _documents(data: str) -> Sequence[str]:
     except Malformed:
         return _NEXT_DOCUMENT.split(data)
     return (data,)
+
+
+def _cut_pair(text: str) -> tuple[str, str]:
+    """Half a surrogate pair at the end of ``text``, which waits for its rest, and what precedes."""
+    cut = ""
+    if "\ud800" <= text[-1] <= "\udbff":
+        text, cut = text[:-1], text[-1]
+    return cut, repair_surrogates(text)
 
 
 def _text_of(message: dict[str, Any]) -> str:

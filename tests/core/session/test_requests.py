@@ -40,6 +40,10 @@ class Read:
     def write(self, text: str, /) -> None:
         self.pieces.append(text)
 
+    def write_reasoning(self, text: str, /) -> bool:
+        self.pieces.append(f"({text})")
+        return True
+
 
 SINK = Read()
 

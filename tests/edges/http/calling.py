@@ -20,10 +20,11 @@ KEY = "sk-test-0123456789abcdef"
 
 
 class PieceProbe:
-    """Implements ``ports.PieceSink``; keeps the pieces."""
+    """Implements ``ports.PieceSink``; keeps the pieces, and if wanted the ``(reasoning)``."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, wants_reasoning: bool = False) -> None:
         self.pieces: list[str] = []
+        self._wants_reasoning = wants_reasoning
         self._read = 0
         self._arrived = asyncio.Event()
 
@@ -31,6 +32,12 @@ class PieceProbe:
         assert text
         self.pieces.append(text)
         self._arrived.set()
+
+    def write_reasoning(self, text: str, /) -> bool:
+        assert text
+        if self._wants_reasoning:
+            self.write(f"({text})")
+        return self._wants_reasoning
 
     async def next(self) -> str:
         """The first piece that this has not returned yet."""
@@ -114,12 +121,13 @@ class Caller:
         fresh: bool = False,
         trace: TraceContext | None = None,
         probe: Probe[ProviderMessage] | None = None,
+        wants_reasoning: bool = False,
     ) -> StartedCall:
         permit = PermitId(next(self._permits))
         probe = probe or Probe()
         messages = (ChatMessage("user", prompt),)
         call = ChatCall(model, messages, stream=stream, max_tokens=max_tokens)
-        sink = PieceProbe()
+        sink = PieceProbe(wants_reasoning=wants_reasoning)
         started = self.upstream.start(permit, call, probe, sink=sink, fresh=fresh, trace=trace)
         return StartedCall(permit, started, probe, sink)
 

@@ -225,6 +225,9 @@ class CountsTurns:
     def write(self, _: str, /) -> None:
         self.seen.append(self.turns)
 
+    def write_reasoning(self, _: str, /) -> bool:
+        return False
+
 
 async def test_other_tasks_run_between_the_portions_of_a_large_read() -> None:
     event = b'data: {"choices":[{"delta":{"content":"x"}}]}\n\n'

@@ -89,6 +89,39 @@ async def test_a_stream_sends_each_piece_and_then_the_whole_answer(
     assert started.pieces == ["Hel", "lo"]
 
 
+async def test_reasoning_is_passed_on_between_the_pieces_in_the_order_of_arrival(
+    upstream: ScriptedUpstream, caller: Caller
+) -> None:
+    gate = Gate()
+    upstream.then(answer(Reasoning("let me "), Reasoning("think"), gate, "4", Reasoning("?"), "2"))
+    started = caller.start(wants_reasoning=True)
+    while "".join(started.pieces).replace(")(", "") != "(let me think)":
+        await started.piece()
+    gate.open()
+    result = await started.end()
+    assert isinstance(result, Completion)
+    assert (result.text, result.reasoning) == ("42", "let me think?")
+    assert "".join(started.pieces).replace(")(", "") == "(let me think)4(?)2"
+
+
+async def test_the_reasoning_of_an_answer_in_one_piece_precedes_it(
+    upstream: ScriptedUpstream, caller: Caller
+) -> None:
+    upstream.then(answer(Reasoning("hm"), "42", always_streams=False))
+    started = caller.start(wants_reasoning=True)
+    await started.end()
+    assert started.pieces == ["(hm)", "42"]
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+async def test_an_answer_has_begun_with_its_reasoning_if_that_is_wanted(
+    upstream: ScriptedUpstream, caller: Caller, wanted: bool
+) -> None:
+    upstream.then(answer(Reasoning("hm"), CUT))
+    failed = await caller.start(wants_reasoning=wanted).failure()
+    assert failed.text_sent is wanted
+
+
 async def test_pieces_that_arrive_together_are_one_chunk(
     upstream: ScriptedUpstream, caller: Caller
 ) -> None:

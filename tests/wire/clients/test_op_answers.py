@@ -92,6 +92,7 @@ def test_a_single_frame_client_gets_nothing_before_its_result(reply: ReplyTo) ->
     assert encode.acknowledged(reply, "chat", 1.0) is None
     assert encode.progress(reply, "chat", NOW, note="note") is None
     assert encode.piece_frame(reply, lambda: NOW) is None
+    assert encode.reasoning_frame(reply, lambda: NOW) is None
     assert encode.stream_complete(reply, 1, NOW) is None
 
 

@@ -35,6 +35,7 @@ def test_a_call_has_tool_arguments_and_request() -> None:
 
 
 def test_options_stand_beside_the_arguments() -> None:
+    assert call(CALL | {"stream_reasoning": True}).options.stream_reasoning
     options = call(CALL | {"stream": True, "deadline_ms": 1500, "priority": -3}).options
     assert (options.stream, options.deadline_ms, options.priority) == (True, 1500.0, -3)
 
@@ -151,6 +152,7 @@ WRONG_CALLS: list[tuple[dict[str, Any], str]] = [
     ({"arguments": 0}, "arguments must be an object, got a number"),
     ({"stream": "yes"}, "stream must be true or false, got a string"),
     ({"stream": 1}, "stream must be true or false, got a number"),
+    ({"stream_reasoning": 1}, "stream_reasoning must be true or false, got a number"),
     (
         {"deadline_ms": 0},
         "deadline_ms must be a number of milliseconds from 1 to 86400000, got 0",

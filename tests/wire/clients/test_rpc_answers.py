@@ -58,6 +58,7 @@ def test_without_a_progress_token_there_is_only_the_result() -> None:
     assert encode.acknowledged(reply, "chat", 1.0) is None
     assert encode.progress(reply, "chat", NOW, note="note", position=1, estimate_s=1.0) is None
     assert encode.piece_frame(reply, lambda: NOW) is None
+    assert encode.reasoning_frame(reply, lambda: NOW) is None
     assert encode.stream_complete(reply, 1, NOW) is None
 
 

@@ -38,10 +38,19 @@ def test_a_tools_call_is_a_call() -> None:
 
 def test_options_stand_beside_the_arguments_in_params() -> None:
     frame = call(
-        request("tools/call", name="chat_EXAI-WS", stream=True, deadline_ms=5, priority=100)
+        request(
+            "tools/call",
+            name="chat_EXAI-WS",
+            stream=True,
+            stream_reasoning=True,
+            deadline_ms=5,
+            priority=100,
+        )
     )
     assert frame.tool == "chat"
-    assert frame.options == CallOptions(stream=True, deadline_ms=5.0, priority=100)
+    assert frame.options == CallOptions(
+        stream=True, deadline_ms=5.0, priority=100, stream_reasoning=True
+    )
     frame = call(request("tools/call", name="chat", if_busy="wait", idempotency_key="k"))
     key = RequestKey("k", "idempotency")
     assert frame.options == CallOptions(if_busy=IfBusy.WAIT, idempotency_key=key)

@@ -64,7 +64,7 @@ def feed_both(stream: bytes, cuts: list[int], *, max_bytes: int = 10_000) -> Str
         if not portion:
             continue
         assert usual.feed(portion) == general.feed_any(portion)
-        for name in ("ended", "has_begun", "finished", "complete", "failure"):
+        for name in ("new_reasoning", "ended", "has_begun", "finished", "complete", "failure"):
             assert getattr(usual, name) == getattr(general, name), name
         if usual.ended:
             break

@@ -25,7 +25,7 @@ from exai_actors.wire.openai.completions import (
 )
 from exai_actors.wire.openai.redaction import Redactor
 from exai_actors.wire.openai.request_form import RequestForm
-from exai_actors.wire.openai.stream import StreamReader
+from exai_actors.wire.openai.stream import Run, StreamReader
 
 KIMI = Redactor("sk-very-secret")
 
@@ -216,6 +216,40 @@ class TestStream:
             event("42", "stop"),
         )
         assert (answer.text, answer.reasoning) == ("42", "let me think")
+
+    def test_thinking_is_reasoning(self) -> None:
+        assert completed(event(delta={"thinking": "hm"}), event("42", "stop")).reasoning == "hm"
+
+    def test_reasoning_keeps_its_place_among_the_pieces(self) -> None:
+        reader = StreamReader("m", 10_000)
+        reader.feed(event("before"))
+        pieces = reader.feed(
+            event(delta={"reasoning": "let "})
+            + event(delta={"reasoning": "me"})
+            + event(delta={"content": "4", "reasoning": " see"})
+            + event("2")
+            + event(delta={"reasoning": "!"})
+        )
+        assert list(reader.in_order(pieces)) == [
+            Run("let me see", is_reasoning=True),
+            Run("42"),
+            Run("!", is_reasoning=True),
+        ]
+        assert list(reader.in_order(reader.feed(event("after")))) == [Run("after")]
+
+    def test_a_surrogate_pair_in_two_pieces_of_reasoning_is_joined(self) -> None:
+        reader = StreamReader("m", 10_000)
+        runs: list[Run] = []
+        for data in (
+            rb'data: {"choices": [{"delta": {"reasoning": "a\ud83e"}}]}',
+            rb'data: {"choices": [{"delta": {"reasoning": "\udd8ab\ud800"}}]}',
+            event("c", "stop").rstrip(),
+        ):
+            runs += reader.in_order(reader.feed(data + b"\n\n"))
+        result = reader.finish()
+        assert isinstance(result, Completion)
+        reasoning = "".join(run.text for run in runs if run.is_reasoning)
+        assert reasoning == result.reasoning == "a\U0001f98ab\ufffd"
 
     def test_usage_may_come_in_an_event_without_choices(self) -> None:
         usage = b'data: {"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 5}}\n\n'

@@ -58,6 +58,7 @@ class Incoming(msgspec.Struct, gc=False):
     idempotency_key: Any = None
     traceparent: Any = None
     tracestate: Any = None
+    stream_reasoning: Any = None
 
 
 class InvalidField(Exception):
@@ -152,6 +153,12 @@ def check_stream(stream: Any) -> bool | None:
     if stream is None or type(stream) is bool:
         return stream
     raise InvalidField(f"stream must be true or false, got {json_type(stream)}")
+
+
+def check_stream_reasoning(value: Any) -> bool:
+    if value is None or type(value) is bool:
+        return bool(value)
+    raise InvalidField(f"stream_reasoning must be true or false, got {json_type(value)}")
 
 
 def check_deadline(deadline_ms: Any) -> float | None:

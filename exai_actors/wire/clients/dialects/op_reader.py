@@ -20,6 +20,7 @@ from exai_actors.wire.clients.dialects.fields import (
     check_if_busy,
     check_priority,
     check_stream,
+    check_stream_reasoning,
     check_tool,
     echo_id,
     invalid_request,
@@ -145,6 +146,7 @@ def _call(incoming: Incoming) -> CallTool:
             reports_progress=reply.acks,
             idempotency_key=check_idempotency_key(incoming.idempotency_key),
             trace=trace_context(incoming.traceparent, incoming.tracestate),
+            stream_reasoning=check_stream_reasoning(incoming.stream_reasoning),
         ),
         other_id=other_id,
     )

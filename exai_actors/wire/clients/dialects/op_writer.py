@@ -74,9 +74,22 @@ def progress(
 
 
 def piece_frame(reply: ReplyTo, wall: Callable[[], float]) -> Callable[[int, str], bytes] | None:
+    return _chunk_frame(b"stream_chunk", reply, wall)
+
+
+def reasoning_frame(
+    reply: ReplyTo, wall: Callable[[], float]
+) -> Callable[[int, str], bytes] | None:
+    # No old client asks for it. Some take every frame with a chunk for a part of the answer.
+    return _chunk_frame(b"reasoning_chunk", reply, wall)
+
+
+def _chunk_frame(
+    op: bytes, reply: ReplyTo, wall: Callable[[], float]
+) -> Callable[[int, str], bytes] | None:
     if not reply.acks:
         return None
-    head = b'{"op":"stream_chunk"%b,"chunk":' % reply.ids
+    head = b'{"op":"%b"%b,"chunk":' % (op, reply.ids)
 
     def frame(sequence: int, text: str) -> bytes:
         return b'%b%b,"sequence":%d,"timestamp":%b}' % (

@@ -23,6 +23,7 @@ from exai_actors.wire.clients.dialects.fields import (
     check_if_busy,
     check_priority,
     check_stream,
+    check_stream_reasoning,
     check_tool,
     echo_id,
     invalid_request,
@@ -176,6 +177,7 @@ def _call(incoming: Incoming) -> CallTool:
             reports_progress=progress is not None,
             idempotency_key=check_idempotency_key(params.get("idempotency_key")),
             trace=_trace(params),
+            stream_reasoning=check_stream_reasoning(params.get("stream_reasoning")),
         ),
         other_id=other_id,
     )

@@ -96,6 +96,14 @@ def progress(
 
 
 def piece_frame(reply: ReplyTo) -> Callable[[int, str], bytes] | None:
+    return _chunk_frame(reply, b"")
+
+
+def reasoning_frame(reply: ReplyTo) -> Callable[[int, str], bytes] | None:
+    return _chunk_frame(reply, b',"kind":"reasoning"')
+
+
+def _chunk_frame(reply: ReplyTo, kind: bytes) -> Callable[[int, str], bytes] | None:
     token = reply.progress
     if token is None:
         return None
@@ -105,11 +113,12 @@ def piece_frame(reply: ReplyTo) -> Callable[[int, str], bytes] | None:
     ) % token.token
 
     def frame(sequence: int, text: str) -> bytes:
-        return b'%b%d,"message":%b,"_meta":{"sequence":%d}}}' % (
+        return b'%b%d,"message":%b,"_meta":{"sequence":%d%b}}}' % (
             head,
             token.next_progress(),
             to_json(text),
             sequence,
+            kind,
         )
 
     return frame
