@@ -7,7 +7,7 @@ the few events of a stream that can matter.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -18,10 +18,12 @@ from exai_actors.core.families import Family
 MAX_EVENT_BYTES = 33_554_432
 _BLANK = b"\n\n"
 _TOKEN_BYTES = 4
+# Longer data is examined in halves: only one of them contains the end of the answer.
+_MANY_BYTES = 1024
 _NOTHING: dict[str, Any] = {}
 
 # The events that can matter. A text inside of a JSON string has its quotation marks escaped.
-_WORTH_READING: Mapping[Family, re.Pattern[bytes]] = {
+WORTH_READING: Mapping[Family, re.Pattern[bytes]] = {
     "chat": re.compile(
         rb'"finish_reason"\s*:\s*"|"usage"\s*:\s*\{|\[DONE\]|"error"\s*:\s*[{"]|event\s*:\s*error'
     ),
@@ -32,6 +34,38 @@ _WORTH_READING: Mapping[Family, re.Pattern[bytes]] = {
         rb'"response\.(?:completed|incomplete|failed)"|event\s*:\s*error|"type"\s*:\s*"error"'
     ),
     "embeddings": re.compile(rb"(?!)"),
+}
+
+
+def _is_usual_chat(data: bytes) -> bool:
+    return not (
+        b"[DONE]" in data
+        or b"error" in data
+        or data.count(b'"finish_reason"') != data.count(b'"finish_reason":null')
+        or data.count(b'"usage"') != data.count(b'"usage":null')
+    )
+
+
+def _is_usual_message(data: bytes) -> bool:
+    return b"error" not in data and b'"message_' not in data
+
+
+def _is_usual_response(data: bytes) -> bool:
+    return not (
+        b"error" in data
+        or b'"response.completed"' in data
+        or b'"response.incomplete"' in data
+        or b'"response.failed"' in data
+    )
+
+
+# True only for data in which the patterns above find nothing, which is nearly all of a stream. The
+# patterns take longer to find that out than all other work on a piece takes.
+IS_USUAL: Mapping[Family, Callable[[bytes], bool]] = {
+    "chat": _is_usual_chat,
+    "messages": _is_usual_message,
+    "responses": _is_usual_response,
+    "embeddings": lambda _: True,
 }
 
 
@@ -47,6 +81,7 @@ class Tap:
     __slots__ = (
         "_after_cr",
         "_family",
+        "_is_usual",
         "_needs_done",
         "_pending",
         "_search",
@@ -63,7 +98,8 @@ class Tap:
     def __init__(self, family: Family, *, needs_done: bool = False) -> None:
         self._family = family
         self._needs_done = needs_done
-        self._search = _WORTH_READING[family].search
+        self._search = WORTH_READING[family].search
+        self._is_usual = IS_USUAL[family]
         self._pending = bytearray()
         self._size = 0
         self._after_cr = False
@@ -129,11 +165,20 @@ class Tap:
 
     def _events(self, data: bytes) -> None:
         self.events += data.count(_BLANK)
-        if self._search(data) is None:
+        self._examine(data)
+
+    def _examine(self, data: bytes) -> None:
+        """Read the events that can matter."""
+        if self._is_usual(data):
             return
-        for event in data.split(_BLANK):
-            if self._search(event) is not None:
-                self._event(event)
+        middle = data.find(_BLANK, len(data) // 2) if len(data) > _MANY_BYTES else -1
+        if middle >= 0:
+            self._examine(data[: middle + 2])
+            self._examine(data[middle + 2 :])
+        elif self._search(data) is not None:
+            for event in data.split(_BLANK):
+                if self._search(event) is not None:
+                    self._event(event)
 
     def _event(self, event: bytes) -> None:
         kind, lines = "", []
@@ -177,7 +222,8 @@ class Tap:
         for choice in choices if isinstance(choices, list) else ():
             if not isinstance(choice, dict):
                 continue
-            self._count(choice.get("usage"), "prompt_tokens", "completion_tokens")
+            if "usage" in choice:
+                self._count(choice["usage"], "prompt_tokens", "completion_tokens")
             reason = _text(choice.get("finish_reason"))
             if reason:
                 self.finish_reason = reason
@@ -216,20 +262,21 @@ class Tap:
         if not isinstance(usage, dict):
             return
         # Anthropic's do not include those that are written to its cache or read from it.
-        cached = _count(usage, "cache_read_input_tokens")
-        prompt = _count(usage, prompt_name) + cached
-        prompt += _count(usage, "cache_creation_input_tokens")
-        prompt_details = _dict(usage, "prompt_tokens_details", "input_tokens_details")
-        answer_details = _dict(usage, "completion_tokens_details", "output_tokens_details")
-        answer = _count(usage, answer_name)
-        before = self.usage or Usage(0, 0)
-        total = max(_count(usage, "total_tokens"), before.total_tokens or 0)
-        prompt, answer = max(prompt, before.prompt_tokens), max(answer, before.completion_tokens)
-        cached = max(cached, _count(prompt_details, "cached_tokens"), before.cached_tokens or 0)
-        reasoning = max(
-            _count(answer_details, "reasoning_tokens"),
-            before.reasoning_tokens or 0,
-        )
+        cached = _count(usage.get("cache_read_input_tokens"))
+        prompt = _count(usage.get(prompt_name)) + cached
+        prompt += _count(usage.get("cache_creation_input_tokens"))
+        answer, total = _count(usage.get(answer_name)), _count(usage.get("total_tokens"))
+        details = _dict(usage, "prompt_tokens_details", "input_tokens_details")
+        cached = max(cached, _count(details.get("cached_tokens")))
+        details = _dict(usage, "completion_tokens_details", "output_tokens_details")
+        reasoning = _count(details.get("reasoning_tokens"))
+        before = self.usage
+        if before is not None:
+            total = max(total, before.total_tokens or 0)
+            prompt = max(prompt, before.prompt_tokens)
+            answer = max(answer, before.completion_tokens)
+            cached = max(cached, before.cached_tokens or 0)
+            reasoning = max(reasoning, before.reasoning_tokens or 0)
         self.usage = Usage(
             prompt,
             answer,
@@ -259,8 +306,7 @@ def _dict(usage: dict[str, Any], *names: str) -> dict[str, Any]:
     return _NOTHING
 
 
-def _count(usage: dict[str, Any], name: str) -> int:
-    value = usage.get(name)
+def _count(value: Any) -> int:
     if value is None:
         return 0
     return int(value) if isinstance(value, int | float) and 0 < value < 1e15 else 0

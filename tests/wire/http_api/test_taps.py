@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from exai_actors.core.calls import Usage
 from exai_actors.core.families import Family
-from exai_actors.wire.http_api.taps import Tap
+from exai_actors.wire.http_api.taps import IS_USUAL, WORTH_READING, Tap
 
 
 def event(content: Any, name: str = "") -> bytes:
@@ -170,6 +170,52 @@ def test_words_inside_of_an_answer_end_nothing(family: Family, text: str) -> Non
 )
 def test_the_services_errors_are_found(family: Family, stream: bytes, error: object) -> None:
     assert read(family, stream, [5]).error == error
+
+
+BLANKS = st.text(" \t\n", max_size=2)
+WORDS = st.sampled_from(
+    [
+        '"finish_reason"',
+        '"usage"',
+        '"error"',
+        "[DONE]",
+        "event",
+        "error",
+        '"type"',
+        '"message_start"',
+        '"message_delta"',
+        '"message_stop"',
+        '"response.created"',
+        '"response.completed"',
+        '"response.incomplete"',
+        '"response.failed"',
+        ":",
+        "{",
+        "null",
+        '"stop"',
+        "\\",
+    ]
+)
+
+
+@given(st.lists(st.tuples(WORDS, BLANKS)), st.sampled_from(["chat", "messages", "responses"]))
+def test_usual_data_contains_no_event_worth_reading(
+    words: list[tuple[str, str]], family: Family
+) -> None:
+    data = "".join(word + blank for word, blank in words).encode()
+    assert not (IS_USUAL[family](data) and WORTH_READING[family].search(data))
+
+
+@pytest.mark.parametrize(
+    ("family", "data"),
+    [
+        ("chat", event(choice("a", usage=None))),
+        ("messages", event({"type": "content_block_delta", "delta": {"text": "a"}})),
+        ("responses", event({"type": "response.output_text.delta", "delta": "a"})),
+    ],
+)
+def test_the_pieces_of_an_answer_are_usual(family: Family, data: bytes) -> None:
+    assert IS_USUAL[family](data)
 
 
 def test_several_answers_end_with_the_mark_of_the_end() -> None:
