@@ -40,12 +40,23 @@ class ChatCall(msgspec.Struct, frozen=True, gc=False):
     parameters: bytes = b""
 
 
+class Presence(msgspec.Struct, gc=False, eq=False):
+    """What a relayed call and its client know of each other without a message.
+
+    ``is_away``: the client has left, but may soon repeat its request; the call is not started
+    before. ``runs``: the call has a permit.
+    """
+
+    is_away: bool = False
+    runs: bool = False
+
+
 class RelayCall(msgspec.Struct, frozen=True, eq=False):
     """A request of a client to pass on as it is, and whose response goes to ``sink`` as it is.
 
     ``path`` follows the service's address for the family, with its query; ``headers`` are those of
     the client that the service may see. ``characters`` is the estimated length of the prompt,
-    ``answers`` how many are asked for.
+    ``answers`` how many are asked for. ``presence`` is that of the client, if it may leave.
     """
 
     family: Family
@@ -58,6 +69,7 @@ class RelayCall(msgspec.Struct, frozen=True, eq=False):
     sink: RelaySink
     max_tokens: int | None = None
     answers: int = 1
+    presence: Presence | None = None
 
     def __hash__(self) -> int:
         return hash((self.path, self.model, self.body))

@@ -8,7 +8,13 @@ from typing import ClassVar, Protocol
 
 import msgspec
 
-from exai_actors.core.calls import CallOptions, ChatMessage, RelayCall, RelayedResponse
+from exai_actors.core.calls import (
+    CallOptions,
+    ChatMessage,
+    Presence,
+    RelayCall,
+    RelayedResponse,
+)
 from exai_actors.core.families import Family
 
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
@@ -80,7 +86,7 @@ class RelayPipe:
     """The response to one request: from the run of it that a provider has, to its readers.
 
     The first ``kept_bytes`` of the body are kept, so that another reader may join as long as no
-    more has passed. A new run closes the one before.
+    more has passed. A new run closes the one before. ``presence`` is that of its readers.
     """
 
     __slots__ = (
@@ -92,6 +98,7 @@ class RelayPipe:
         "_run",
         "_size",
         "is_whole",
+        "presence",
     )
 
     def __init__(self, kept_bytes: int = 0) -> None:
@@ -102,6 +109,7 @@ class RelayPipe:
         self._head: tuple[int, Fields, int | None] | None = None
         self._run: _Run | None = None
         self._joined: RelayPipe | None = None
+        self.presence = Presence()
         self.is_whole = False
         """Whether the answer is complete by the rules of its family."""
 
@@ -122,6 +130,7 @@ class RelayPipe:
     def new_run(self) -> _Run:
         """The sink for another run of the request."""
         self._run = _Run(self)
+        self.presence.runs = False
         return self._run
 
     def may_join(self) -> bool:
@@ -131,6 +140,7 @@ class RelayPipe:
     def take_in(self, other: RelayPipe) -> None:
         """Serve the readers of another request for the same response; see ``may_join``."""
         other._joined = self
+        self.presence.is_away = False
         for reader in other._readers:
             if self._head is not None:
                 reader.head(*self._head)
@@ -142,10 +152,12 @@ class RelayPipe:
         """Serve another reader, before the response has begun."""
         self._readers.append(reader)
 
-    def leave(self, reader: RelayReader) -> None:
-        """Serve this reader no more."""
+    def leave(self, reader: RelayReader, *, may_return: bool = False) -> None:
+        """Serve this reader no more; it ``may_return`` as that of a repeated request."""
         if reader in self._readers:
             self._readers.remove(reader)
+        if may_return and not self._readers:
+            self.presence.is_away = True
 
     def close(self) -> None:
         """Pass nothing on any more."""
@@ -246,6 +258,7 @@ class RelayRequest(msgspec.Struct, frozen=True, eq=False):
             sink=self.pipe.new_run(),
             max_tokens=self.max_tokens,
             answers=self.answers,
+            presence=self.pipe.presence,
         )
 
 

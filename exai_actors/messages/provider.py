@@ -116,6 +116,14 @@ class ArrangeCall(msgspec.Struct, frozen=True, gc=False):
     how: Arrangement
 
 
+class ClientReturned(msgspec.Struct, frozen=True, gc=False):
+    """The client of a request that may have been passed over is there again, or not awaited."""
+
+    refusable: ClassVar[bool] = False
+    request: RequestKey
+    session: SessionId
+
+
 class RefreshQueue(msgspec.Struct, frozen=True, gc=False):
     """System lane. Report positions to the queued requests."""
 
@@ -152,6 +160,7 @@ ProviderMessage = (
     | ModelsUnavailable
     | ChangeProvider
     | ArrangeCall
+    | ClientReturned
     | PumpDue
     | RefreshQueue
     | RefusalsDue

@@ -286,6 +286,95 @@ class TestRepeats:
         assert second.responder.body == b"for the second"
         assert (running.responder.ended, third.responder.starts) == ("clean", 0)
 
+    @pytest.mark.parametrize("stream", [True, False])
+    def test_a_request_that_is_queued_keeps_its_place_until_it_is_repeated(
+        self, stream: bool
+    ) -> None:
+        tree = ManualTree(limit=1)
+        Exchange(tree, session="running")
+        first = Exchange(tree, b'{"model":"moon","n":1}', stream=stream)
+        Exchange(tree, b'{"model":"moon","n":2}', session="behind")
+        for _ in range(3):
+            first.leave()
+            tree.advance(1.9)
+            first = Exchange(tree, b'{"model":"moon","n":1}', stream=stream)
+        for call in tuple(tree.upstream.calls):
+            begin(call)
+            finish(call)
+            tree.settle()
+        begin(tree.upstream.calls[1], b"for the first")
+        assert first.responder.body == b"for the first"
+        assert len(tree.upstream.calls) == 2
+
+    def test_others_take_its_turn_meanwhile_and_it_takes_the_next_one(self) -> None:
+        tree = ManualTree(limit=1)
+        Exchange(tree, session="running")
+        first = Exchange(tree)
+        others = [Exchange(tree, session=f"other-{n}") for n in range(3)]
+        first.leave()
+        begin(tree.upstream.calls[0])
+        finish(tree.upstream.calls[0])
+        tree.settle()
+        begin(tree.upstream.calls[1], b"other")
+        assert others[0].responder.body == b"other"
+        again = Exchange(tree)
+        finish(tree.upstream.calls[1])
+        tree.settle()
+        begin(tree.upstream.calls[2], b"first")
+        assert again.responder.body == b"first"
+
+    def test_a_request_that_is_not_repeated_is_never_sent_to_the_service(self) -> None:
+        tree = ManualTree(limit=1)
+        Exchange(tree, session="running")
+        Exchange(tree).leave()
+        begin(tree.upstream.calls[0])
+        finish(tree.upstream.calls[0])
+        tree.settle()
+        assert tree.statistics().queued == 1
+        tree.advance(2.0)
+        assert is_over(tree)
+        assert len(tree.upstream.calls) == 1
+
+    def test_one_that_waited_in_its_session_is_not_started_before_its_client_is_back(self) -> None:
+        tree = ManualTree(limit=2, session=SessionSettings(window=1))
+        Exchange(tree, b'{"model":"moon","n":1}')
+        Exchange(tree).leave()
+        begin(tree.upstream.calls[0])
+        finish(tree.upstream.calls[0])
+        tree.settle()
+        assert len(tree.upstream.calls) == 1
+        again = Exchange(tree)
+        begin(tree.upstream.calls[1], b"yours")
+        assert again.responder.body == b"yours"
+
+    def test_a_call_that_waits_for_another_attempt_keeps_its_place_too(self) -> None:
+        tree = ManualTree(limit=1)
+        first = Exchange(tree)
+        tree.upstream.calls[0].fail(FailureKind.SERVER_ERROR)
+        tree.settle()
+        first.leave()
+        Exchange(tree, session="other")
+        Exchange(tree, session="behind")
+        queued = tree.statistics().queued
+        tree.advance(1.9)
+        assert tree.statistics().queued == queued == 2
+        tree.advance(0.1)
+        assert tree.statistics().queued == 1
+
+    def test_a_request_with_a_key_is_run_to_its_end_if_the_provider_finishes_calls(self) -> None:
+        tree = ManualTree(limit=1, finish_on_disconnect=("kimi",))
+        Exchange(tree, session="running")
+        Exchange(tree, key="k").leave()
+        begin(tree.upstream.calls[0])
+        finish(tree.upstream.calls[0])
+        tree.settle()
+        assert len(tree.upstream.calls) == 1
+        tree.advance(2.1)
+        begin(tree.upstream.calls[1], b"kept")
+        finish(tree.upstream.calls[1])
+        tree.settle()
+        assert Exchange(tree, key="k").outcome == (200, b"kept", "clean")
+
     @pytest.mark.parametrize("waits", ["before", "after"])
     def test_a_permit_that_others_wait_for_is_not_held_for_a_repeat(self, waits: str) -> None:
         tree = ManualTree(limit=1)

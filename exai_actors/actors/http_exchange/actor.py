@@ -597,20 +597,22 @@ class HttpExchangeActor(LoopActor):
         pipe = self._request.pipe.source
         if pipe.is_whole:
             return
-        pipe.leave(self)
-        self._grace_until = self.now() + self._settings.retry_grace_s
-        if not (self._submitted and pipe.may_join()):
-            self._grace_until = 0.0
+        grace_s = self._settings.retry_grace_s if self._submitted and pipe.may_join() else 0.0
+        pipe.leave(self, may_return=grace_s > 0)
+        self._grace_until = self.now() + grace_s
         self._wait_for_repeat()
 
     def _wait_for_repeat(self) -> None:
-        """Wait a little longer for the same request, unless others need what this one holds."""
+        """Wait a little longer for the same request, unless others need the permit of this one."""
         left_s = self._grace_until - self.now()
-        if left_s > 0 and not any(each.queued for each in self._directory.statistics().providers):
+        if left_s > 0 and not (self._request.pipe.source.presence.runs and self._others_wait()):
             self.schedule(min(left_s, _LOOK_EVERY_S), GraceOver())
         else:
             self._ended = True
             self.stop()
+
+    def _others_wait(self) -> bool:
+        return any(each.queued for each in self._directory.statistics().providers)
 
     def _broker_restarted(self) -> None:
         """Repeat the question that the guardian may not have answered."""

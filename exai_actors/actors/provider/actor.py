@@ -31,6 +31,7 @@ from exai_actors.core.calls import (
     Aborted,
     Completion,
     FailureKind,
+    RelayCall,
     UpstreamFailure,
 )
 from exai_actors.core.capacity.account import Account
@@ -56,6 +57,7 @@ from exai_actors.messages.provider import (
     CancelCall,
     ChangeProvider,
     CheckDue,
+    ClientReturned,
     ModelsListed,
     ModelsUnavailable,
     PauseStream,
@@ -193,6 +195,9 @@ class ProviderActor(LoopActor):
                 return self._change(message)
             case ArrangeCall(request, session, how):
                 self._dispatcher.arrange(session, request, how, self.now())
+                self._pump()
+            case ClientReturned(request, session):
+                self._dispatcher.client_returned(session, request)
                 self._pump()
             case ModelsListed():
                 self._models.listed(message.models)
@@ -358,6 +363,7 @@ class ProviderActor(LoopActor):
             run=run,
             runs=(run,),
             prompt_length=length,
+            presence=run.call.presence if isinstance(run.call, RelayCall) else None,
         )
 
     def _watch_session(self, run: RunCall) -> None:
@@ -376,6 +382,8 @@ class ProviderActor(LoopActor):
             for run in call.runs:
                 if run.options.reports_progress:
                     self._replies.granted(run)
+        if call.presence is not None:
+            call.presence.runs = True
         call.upstream_call = self._upstream.start(
             call.permit,
             call.run.call,
@@ -478,6 +486,8 @@ class ProviderActor(LoopActor):
             call, failure, now, self._draw(), may_retry=call.live
         ):
             self._counts.retried += 1
+            if call.presence is not None:
+                call.presence.runs = False
         elif call.live:
             waits = BUSY in call.fallback_reasons and self._dispatcher.would_wait(
                 call, failure, now

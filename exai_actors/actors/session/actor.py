@@ -55,6 +55,7 @@ from exai_actors.messages.connection import Admitted, Disconnect, RequestAccepte
 from exai_actors.messages.provider import (
     ArrangeCall,
     CancelCall,
+    ClientReturned,
     PauseStream,
     ProviderMessage,
     ResumeStream,
@@ -426,6 +427,12 @@ class SessionActor(LoopActor):
         self._serve(submit, active, arguments)
         return True
 
+    def _tell_returned(self, active: ActiveRequest) -> None:
+        """Have a request started that may have been passed over while its client was away."""
+        provider = self._providers.get(active.route.provider)
+        if active.at_provider and provider is not None:
+            provider.tell(ClientReturned(active.run, self._id))
+
     def _serve(self, submit: Submit, active: ActiveRequest, arguments: RelayRequest) -> None:
         """Give the readers of a repeat the response to the request that it repeats."""
         known = active.arguments
@@ -433,6 +440,7 @@ class SessionActor(LoopActor):
             return
         if known.pipe.may_join():
             known.pipe.take_in(arguments.pipe)
+            self._tell_returned(active)
         else:
             active.leave((submit.connection_id, submit.request))
             self._refuse(submit, error_bodies.repeated_too_late())
@@ -708,7 +716,11 @@ class SessionActor(LoopActor):
         startable: list[ActiveRequest] = []
         for active in self._requests.leave(connection_id):
             finishes = active.route.provider in self._directory.finish_on_disconnect
-            if not (finishes and active.names):
+            if finishes and active.names:
+                if isinstance(active.arguments, RelayRequest):
+                    active.arguments.pipe.presence.is_away = False
+                    self._tell_returned(active)
+            else:
                 self._withdraw(active)
                 startable += self._requests.abandon(active)
                 cut_off = self._ends.board.cut_off

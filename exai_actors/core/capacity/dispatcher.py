@@ -144,7 +144,12 @@ class Dispatcher(Generic[C]):
 
         Raises ValueError if its session already has a request of this key waiting here.
         """
-        if self.guards.all_open and not call.pool.queue.queued and self._grant(call, now):
+        if (
+            self.guards.all_open
+            and not call.pool.queue.queued
+            and not call.is_deserted
+            and self._grant(call, now)
+        ):
             # The fast path of an idle provider; _consider would decide the same.
             call.pool.queue.charge(call.flow, call.cost)
             return "granted"
@@ -164,6 +169,9 @@ class Dispatcher(Generic[C]):
                     # If it started now it would be aborted immediately, and might cost money.
                     pool.queue.remove(call.flow.session, call.request)
                     self.expired.append(call)
+                    continue
+                if call.is_deserted:
+                    self._pass_over(call)
                     continue
                 if not guards.all_open:
                     if guards.blocked_until(pool, now) > now:
@@ -265,6 +273,13 @@ class Dispatcher(Generic[C]):
             case _:
                 assert_never(how)
         return True
+
+    def client_returned(self, session: SessionId, request: RequestKey) -> None:
+        """Give a call that was passed over the next turn."""
+        call = self.find_queued(session, request)
+        if call is not None and call.passed_over:
+            call.passed_over = False
+            call.pool.queue.move_first(session, request)
 
     def transfer(self, call: C, flow: Flow, request: RequestKey, now: float) -> None:
         """Make the call another session's: its charge or its place in the queue."""
@@ -372,7 +387,12 @@ class Dispatcher(Generic[C]):
         if self.account.mode is Mode.DRAINING:
             return self._refusals.refusal(RefusalCause.DRAINING, "unreachable", call, now)
         next_in_line = not queue.in_line and guards.opens_at(call, now) <= now
-        if next_in_line and not self._gates_are_awaited(now) and self._grant(call, now):
+        if (
+            next_in_line
+            and not call.is_deserted
+            and not self._gates_are_awaited(now)
+            and self._grant(call, now)
+        ):
             queue.charge(call.flow, call.cost)
             return "granted"
         held = guards.model_block_reason(call, now)
@@ -391,9 +411,16 @@ class Dispatcher(Generic[C]):
         ):
             last = len(queue) + 1
             return self._refusals.refusal(RefusalCause.FULL, reason, call, now, last)
-        if held and guards.model_opens_at(call, now) > now:
+        if call.is_deserted:
+            self._pass_over(call)
+        elif held and guards.model_opens_at(call, now) > now:
             queue.set_aside(call.flow.session, call.request)
         return "queued"
+
+    def _pass_over(self, call: C) -> None:
+        """Give others the turn of a deserted call until ``client_returned``."""
+        call.passed_over = True
+        call.pool.queue.hold(call.flow.session, call.request)
 
     def _displace(self, call: C, now: float) -> bool:
         """Queue a call in the place of others; False if none has to give way."""

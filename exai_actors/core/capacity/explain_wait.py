@@ -39,7 +39,7 @@ class WaitExplainer:
         return [*sorted(self._blocks(call), key=_end, reverse=True), self._permit(call)]
 
     def _blocks(self, call: ScheduledCall) -> list[WaitReason]:
-        if call.pool.queue.is_held(call.flow.session, call.request):
+        if not call.passed_over and call.pool.queue.is_held(call.flow.session, call.request):
             return [WaitReason(WaitCode.OPERATOR)]
         if self._guards.account.mode is Mode.PAUSED:
             return [WaitReason(WaitCode.PAUSED)]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from exai_actors.core.calls import IfBusy
+from exai_actors.core.calls import IfBusy, Presence
 from exai_actors.ids import PermitId, RequestKey
 
 if TYPE_CHECKING:
@@ -28,7 +28,8 @@ class ScheduledCall(msgspec.Struct, gc=False, eq=False, kw_only=True):
     that moment. ``attempts`` is the number of grants, ``resends`` how many of them only sent an
     attempt again. For one of ``fallback_reasons`` the session prefers a refusal and another
     provider to waiting here. ``gate_charge``, ``is_probe`` (of the circuit) and ``probed_holds``
-    belong to the attempt in flight.
+    belong to the attempt in flight. ``presence`` is that of its client, None if it is certain;
+    ``passed_over``: the turn of the call came while its client was away.
     """
 
     flow: Flow
@@ -51,6 +52,13 @@ class ScheduledCall(msgspec.Struct, gc=False, eq=False, kw_only=True):
     is_probe: bool = False
     probed_holds: tuple[Hold, ...] = ()
     model: str = ""
+    presence: Presence | None = None
+    passed_over: bool = False
+
+    @property
+    def is_deserted(self) -> bool:
+        """Whether it is not to be started before its client has come back."""
+        return self.presence is not None and self.presence.is_away
 
     @property
     def tokens(self) -> float:
