@@ -395,7 +395,8 @@ class Broker:
                 from exai_actors.edges.synthetic.upstream import SyntheticUpstream
 
                 return SyntheticUpstream(
-                    self.system.driver.call_later,
+                    asyncio.get_running_loop().call_later,
+                    self.system.driver.now,
                     name=provider.name,
                     models=provider.models,
                     settings=synthetic_settings(provider),

@@ -6,8 +6,8 @@ from exai_actors.core.calls import Aborted, Completion, FailureKind, UpstreamFai
 from exai_actors.core.synthetic import INTRODUCTION
 from exai_actors.edges.synthetic.settings import SyntheticSettings
 from exai_actors.edges.synthetic.upstream import SyntheticUpstream
-from exai_actors.messages.provider import ModelsListed, ProviderMessage
-from exai_actors.runtime import ManualDriver
+from exai_actors.messages.provider import ModelsListed, ProviderMessage, UpstreamEnded
+from exai_actors.runtime import Callback, Cancellable, ManualDriver
 from exai_actors.testing.probe import Probe
 from tests.edges.http.calling import Caller, StartedCall
 
@@ -16,6 +16,7 @@ def synthetic(**settings: Any) -> tuple[ManualDriver, Caller]:
     driver = ManualDriver()
     upstream = SyntheticUpstream(
         driver.call_later,
+        driver.now,
         name="slow",
         models=("synthetic",),
         settings=SyntheticSettings(**({"tokens_per_second": 0} | settings)),
@@ -59,6 +60,29 @@ def test_a_delay_delays_text_and_end() -> None:
     assert text_of(plain) == text_of(stream)
 
 
+def test_a_call_ends_when_it_is_due_however_late_the_loop_is() -> None:
+    late: list[Callback] = []
+    now = [100.0]
+
+    def call_later(_delay_s: float, callback: Callback) -> Cancellable:
+        late.append(callback)
+        return ManualDriver().call_later(0.0, callback)
+
+    upstream = SyntheticUpstream(
+        call_later,
+        lambda: now[0],
+        name="slow",
+        models=("synthetic",),
+        settings=SyntheticSettings(tokens_per_second=0, delay_ms=200),
+    )
+    started = Caller(upstream).start(stream=False)
+    now[0] += 5.0
+    late[0]()
+    (end,) = started.probe.messages
+    assert isinstance(end, UpstreamEnded)
+    assert end.ended_at == 100.2
+
+
 def test_pieces_come_at_the_configured_pace() -> None:
     driver, caller = synthetic(delay_ms=100, tokens=5, tokens_per_second=10)
     started = caller.start()
@@ -72,7 +96,7 @@ def test_pieces_come_at_the_configured_pace() -> None:
 
 def test_the_default_pace_can_be_watched() -> None:
     driver = ManualDriver()
-    upstream = SyntheticUpstream(driver.call_later, name="slow", models=("synthetic",))
+    upstream = SyntheticUpstream(driver.call_later, driver.now, name="slow", models=("synthetic",))
     started = Caller(upstream).start("What is a permit?")
     for second in (1, 2):
         seen = "".join(started.pieces)

@@ -36,18 +36,22 @@ _DEFAULTS = SyntheticSettings()
 
 CallLater = Callable[[float, Callback], Cancellable]
 """Run a callback after some seconds: a driver's ``call_later``, or ``loop.call_later``."""
+Now = Callable[[], float]
+"""The monotonic clock that these seconds are measured by."""
 
 
 class SyntheticUpstream:
     """Implements ``ports.Upstream`` with a SyntheticModel.
 
     With neither delay nor pace, a call ends before ``start`` returns. A call that fails does so
-    after the delay and before any text.
+    after the delay and before any text. A call ends when its last step is due, even if a busy loop
+    runs that step later.
     """
 
     def __init__(
         self,
         call_later: CallLater,
+        now: Now,
         *,
         name: str,
         models: tuple[str, ...],
@@ -55,6 +59,7 @@ class SyntheticUpstream:
     ) -> None:
         self._name = name
         self._call_later = call_later
+        self._now = now
         self._models = models
         self._delay_s = settings.delay_ms / 1000
         self._pace = settings.tokens_per_second
@@ -94,7 +99,7 @@ class SyntheticUpstream:
             reply_to.tell(UpstreamEnded(permit, result))
             return EndedCall()
         running = _RunningCall(
-            self._call_later, permit, reply_to, sink, result, self._running.discard
+            self._call_later, self._now, permit, reply_to, sink, result, self._running.discard
         )
         self._running.add(running)
         running.begin(self._schedule(call, result))
@@ -142,9 +147,11 @@ class _RunningCall:
 
     __slots__ = (
         "_call_later",
+        "_due",
         "_ended",
         "_is_late",
         "_next",
+        "_now",
         "_on_end",
         "_paused",
         "_result",
@@ -158,6 +165,7 @@ class _RunningCall:
     def __init__(
         self,
         call_later: CallLater,
+        now: Now,
         permit: PermitId,
         reply_to: Recipient[ProviderMessage],
         sink: PieceSink | None,
@@ -165,6 +173,8 @@ class _RunningCall:
         on_end: Callable[[_RunningCall], object],
     ) -> None:
         self._call_later = call_later
+        self._now = now
+        self._due: float | None = None
         self.permit = permit
         self.reply_to = reply_to
         self._sink = sink
@@ -184,7 +194,7 @@ class _RunningCall:
         self._schedule_step()
 
     def abort(self) -> None:
-        self._end(Aborted())
+        self._end(Aborted(), None)
 
     def pause(self) -> None:
         self._paused = True
@@ -194,11 +204,13 @@ class _RunningCall:
             self._paused = False
             if self._is_late:
                 self._is_late = False
+                self._due = self._now()
                 self._take_step()
 
     def _schedule_step(self) -> None:
         wait, _ = self._steps[self._next]
         if wait:
+            self._due = self._now() + wait
             self._timer = self._call_later(wait, self._take_step)
         else:
             self._take_step()
@@ -215,9 +227,9 @@ class _RunningCall:
         if self._next < len(self._steps):
             self._schedule_step()
         else:
-            self._end(self._result)
+            self._end(self._result, self._due)
 
-    def _end(self, result: UpstreamResult) -> None:
+    def _end(self, result: UpstreamResult, ended_at: float | None) -> None:
         if self._ended:
             return
         self._ended = True
@@ -227,4 +239,4 @@ class _RunningCall:
         self._on_end(self)
         if isinstance(self._sink, ChatForm) and isinstance(result, Completion):
             self._sink.finish(result)
-        self.reply_to.offer(UpstreamEnded(self.permit, result))
+        self.reply_to.offer(UpstreamEnded(self.permit, result, ended_at=ended_at))

@@ -23,6 +23,7 @@ from exai_actors.edges.websocket.inbound import InboundQueue
 from exai_actors.edges.websocket.outbox import SocketOutbox, WriteCoalescer
 from exai_actors.edges.websocket.protocol import MessageProtocol, first_message_bytes
 from exai_actors.edges.websocket.read_gate import Pause, ReadGate
+from exai_actors.edges.websocket.read_turns import ReadTurns
 from exai_actors.edges.websocket.settings import WebSocketSettings
 from exai_actors.messages.connection import (
     BinaryReceived,
@@ -61,9 +62,7 @@ class ConnectionHost(Protocol):
     coalescer: WriteCoalescer
     read_buffer: memoryview
     """Where every connection reads into: it is emptied before another socket is read."""
-
-    def count_read(self) -> None:
-        """One read has been handled; lets the actors run after some of them."""
+    reads: ReadTurns
 
     def add_socket(self, connection: WebSocketConnection, now: float) -> None:
         """Count a socket that is new ``now`` as a stranger's; another may have to give way."""
@@ -105,6 +104,7 @@ class WebSocketConnection(asyncio.BufferedProtocol):
 
     __slots__ = (
         "_answers_first",
+        "_awaits_turn",
         "_dropped_as",
         "_first",
         "_gate",
@@ -117,7 +117,6 @@ class WebSocketConnection(asyncio.BufferedProtocol):
         "_library",
         "_loop",
         "_max_frame_bytes",
-        "_next_turn",
         "_outbox",
         "_recipient",
         "_timer",
@@ -146,7 +145,7 @@ class WebSocketConnection(asyncio.BufferedProtocol):
         self._first: bytes | None = b""
         """The first bytes, until it is clear which protocol they belong to."""
         self._unread = b""
-        self._next_turn: asyncio.Handle | None = None
+        self._awaits_turn = False
         self._dropped_as: tuple[int, str] | None = None
         self._is_ending = False
         self._answers_first = False
@@ -303,9 +302,14 @@ class WebSocketConnection(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         self.received_since_ping = True
-        buffer = self._host.read_buffer
-        self._receive(buffer[:nbytes].tobytes())
-        self._host.count_read()
+        buffer, reads = self._host.read_buffer, self._host.reads
+        data = buffer[:nbytes].tobytes()
+        if reads.is_over and self._inbound is not None:
+            self._unread += data
+            self._continue_next_turn()
+            return
+        self._receive(data)
+        reads.count()
         if nbytes == len(buffer):
             self._continue_next_turn()
 
@@ -500,17 +504,18 @@ class WebSocketConnection(asyncio.BufferedProtocol):
 
     def _continue_next_turn(self) -> None:
         """Let other sockets have their turn: libuv would read a busy one 32 times in a row."""
-        if self._next_turn is None:
+        if not self._awaits_turn:
+            self._awaits_turn = True
             self._gate.pause(Pause.NEXT_TURN)
-            self._next_turn = self._loop.call_soon(self._continue)
+            self._host.reads.put(self._continue)
 
     def _continue(self) -> None:
-        self._next_turn = None
+        self._awaits_turn = False
         if self._gate.is_paused_only_for(Pause.NEXT_TURN) and self._has_unread():
             data, self._unread = self._unread, b""
             self._receive(data)
-            self._host.count_read()
-        if self._next_turn is None:
+            self._host.reads.count()
+        if not self._awaits_turn:
             self._gate.resume(Pause.NEXT_TURN)
 
     def _has_unread(self) -> bool:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
+import time
 from collections.abc import Callable, Iterable
 from collections.abc import Set as AbstractSet
-from typing import Protocol
 
 import structlog
 from websockets.http11 import Request, Response
@@ -30,6 +30,7 @@ from exai_actors.edges.websocket.connection import WebSocketConnection
 from exai_actors.edges.websocket.handshake import HandshakeRequest
 from exai_actors.edges.websocket.keepalive import Keepalive
 from exai_actors.edges.websocket.outbox import WriteCoalescer
+from exai_actors.edges.websocket.read_turns import ActorTurns, ReadTurns
 from exai_actors.edges.websocket.settings import WebSocketSettings
 from exai_actors.errors import UsageError
 from exai_actors.messages.connection import SocketEvent
@@ -41,10 +42,6 @@ log = structlog.get_logger()
 
 # Read from one socket in one turn. As tiny frames these are 11,000, 30 ms of the library's parser.
 _READ_BYTES = 64 * 1024
-# After so many reads the actors run before more sockets are read. With 1,000 busy connections the
-# requests of all would otherwise be half done at the same time, and their state would leave the
-# processor's cache between any two steps.
-_READS_PER_ACTOR_TURN = 32
 # A shortage of files ends no younger stranger: many clients may come at the same time.
 _YOUNG_S = 1.0
 _RETRY_AFTER_S = 5
@@ -56,16 +53,6 @@ _DEFAULTS = WebSocketSettings()
 
 OpenConnection = Callable[[Peer, Outbox], Recipient[SocketEvent]]
 ScheduleFlush = Callable[[Callable[[], None]], object]
-
-
-class ActorTurns(Protocol):
-    """The runtime as the server sees it."""
-
-    def is_busy(self) -> bool:
-        """Whether an actor has a message to handle."""
-
-    def run_early(self) -> None:
-        """Let actors handle their messages here and now, for about one turn."""
 
 
 class _NoTurns:
@@ -122,8 +109,7 @@ class WebSocketServer:
         self.coalescer = WriteCoalescer(
             schedule_flush or asyncio.get_running_loop().call_soon, actors.is_busy
         )
-        self._actors = actors
-        self._reads = 0
+        self.reads = ReadTurns(_call_soon, time.monotonic, actors)
         self._refusals = LogBudget()
         self.read_buffer = memoryview(bytearray(_READ_BYTES))
         self._keepalive: Keepalive | None = None
@@ -216,12 +202,6 @@ class WebSocketServer:
         return gives_way is not None
 
     # Called by the connections.
-
-    def count_read(self) -> None:
-        self._reads += 1
-        if self._reads == _READS_PER_ACTOR_TURN:
-            self._reads = 0
-            self._actors.run_early()
 
     def add_socket(self, connection: WebSocketConnection, now: float) -> None:
         self._sockets.add(connection)
@@ -320,6 +300,10 @@ class WebSocketServer:
             self._keepalive.remove(connection)
         if self._all_gone is not None and not self._sockets and not self._all_gone.done():
             self._all_gone.set_result(None)
+
+
+def _call_soon(callback: Callable[[], None]) -> None:
+    asyncio.get_running_loop().call_soon(callback)
 
 
 def _unavailable(connection: WebSocketConnection) -> Response:

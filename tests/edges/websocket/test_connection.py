@@ -215,6 +215,28 @@ async def test_the_actors_run_after_every_32_reads() -> None:
     assert len(probe.messages) == 100
 
 
+async def test_data_that_comes_when_the_turn_is_over_is_handled_in_a_later_one() -> None:
+    socket, probe = opened()
+    socket.server.reads.is_over = True
+    socket.receive(text("late"))
+    assert probe.messages == []
+    assert not socket.transport.is_reading_now
+    assert socket.connection.held_bytes() == len(text("late"))
+    await asyncio.sleep(0)
+    assert probe.messages == [TextReceived(b"late")]
+    assert socket.transport.is_reading_now
+
+
+async def test_a_client_that_leaves_while_its_data_waits_for_a_turn_is_forgotten() -> None:
+    socket, probe = opened()
+    socket.server.reads.is_over = True
+    socket.receive(text("late"))
+    socket.client_leaves()
+    await asyncio.sleep(0)
+    assert [type(each) for each in probe.messages] == [SocketClosed]
+    assert socket.connection not in socket.server.sockets
+
+
 async def test_a_socket_that_fills_the_read_buffer_is_read_again_in_the_next_turn() -> None:
     socket, _ = opened()
     buffer_size = len(socket.connection.get_buffer(-1))

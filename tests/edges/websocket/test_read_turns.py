@@ -1,0 +1,118 @@
+"""However many sockets have data, a turn of the loop reads for a bounded time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from exai_actors.edges.websocket.read_turns import READS_PER_ACTOR_TURN, TURN_S, ReadTurns
+
+
+class Loop:
+    """A clock, the callbacks for the next turn, and actors that may be behind."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.early = 0
+        self.actors_are_behind = False
+        self.callbacks: list[Callable[[], None]] = []
+        self.reads = ReadTurns(self.callbacks.append, lambda: self.now, self)
+
+    def is_busy(self) -> bool:
+        return self.actors_are_behind
+
+    def run_early(self) -> None:
+        self.early += 1
+
+    def read(self, times: int, seconds_each: float = 0.0) -> None:
+        for _ in range(times):
+            self.now += seconds_each
+            self.reads.count()
+
+    def turn(self) -> None:
+        callbacks = self.callbacks[:]
+        self.callbacks.clear()
+        for each in callbacks:
+            each()
+
+
+class Reader:
+    """A connection with data for so many turns (``shares``), each of which takes ``seconds``."""
+
+    def __init__(self, loop: Loop, seconds: float = 0.0, shares: int = 1) -> None:
+        self.turns = 0
+        self._loop = loop
+        self._seconds = seconds
+        self._shares = shares
+        loop.reads.put(self.read_on)
+
+    def read_on(self) -> None:
+        self.turns += 1
+        self._loop.now += self._seconds
+        if self.turns < self._shares:
+            self._loop.reads.put(self.read_on)
+
+
+def test_actors_run_between_the_reads_of_a_turn() -> None:
+    loop = Loop()
+    loop.read(3 * READS_PER_ACTOR_TURN - 1)
+    assert loop.early == 2
+
+
+def test_a_turn_is_over_when_it_has_read_for_its_time() -> None:
+    loop = Loop()
+    loop.read(4 * READS_PER_ACTOR_TURN)
+    assert not loop.reads.is_over, "they took no time"
+    loop.read(READS_PER_ACTOR_TURN, TURN_S / READS_PER_ACTOR_TURN)
+    assert loop.reads.is_over
+
+
+def test_reads_of_several_turns_do_not_add_up() -> None:
+    loop = Loop()
+    for _ in range(10):
+        loop.read(READS_PER_ACTOR_TURN, TURN_S / 2 / READS_PER_ACTOR_TURN)
+        loop.turn()
+    assert not loop.reads.is_over
+
+
+def test_a_line_that_takes_long_is_served_in_several_turns_in_its_order() -> None:
+    loop = Loop()
+    readers = [Reader(loop, TURN_S / 2) for _ in range(5)]
+    served = []
+    while loop.callbacks:
+        loop.turn()
+        served.append([each.turns for each in readers])
+    assert served == [[1, 1, 0, 0, 0], [1, 1, 1, 1, 0], [1, 1, 1, 1, 1]]
+
+
+def test_new_data_waits_behind_the_line_until_all_of_it_was_served() -> None:
+    loop = Loop()
+    for _ in range(3):
+        Reader(loop, TURN_S)
+    over = []
+    for _ in range(3):
+        loop.turn()
+        over.append(loop.reads.is_over)
+    assert over == [True, True, False]
+
+
+def test_a_reader_with_much_data_has_one_share_in_a_turn() -> None:
+    loop = Loop()
+    greedy, modest = Reader(loop, shares=1000), Reader(loop)
+    loop.turn()
+    assert (greedy.turns, modest.turns) == (1, 1)
+    assert not loop.reads.is_over, "all had their share"
+    loop.turn()
+    assert greedy.turns == 2
+
+
+def test_while_the_actors_are_behind_a_turn_serves_one_reader() -> None:
+    loop = Loop()
+    readers = [Reader(loop, TURN_S / 2) for _ in range(6)]
+    loop.turn()
+    loop.actors_are_behind = True
+    loop.turn()
+    assert [each.turns for each in readers] == [1, 1, 1, 0, 0, 0]
+    assert loop.early == 1, "they have a turn of their own first"
+    loop.actors_are_behind = False
+    loop.turn()
+    assert [each.turns for each in readers] == [1, 1, 1, 1, 1, 0]
