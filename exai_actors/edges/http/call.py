@@ -351,11 +351,12 @@ class HttpCall:
             return
         reader = self._reader
         assert reader is not None
-        pieces = reader.feed(data)
+        text = reader.feed(data)
         if reader.new_reasoning:
-            self._write_in_order(reader, pieces)
-        elif pieces:
-            self._write(pieces[0] if len(pieces) == 1 else "".join(pieces))
+            self._write_in_order(reader)
+        elif text and self._sink is not None:
+            self._text_sent = True
+            self._sink.write(text)
         if reader.expects_more:
             if self.has_begun and not self._is_paused and self._finished_at is None:
                 # As _restart_timeout, which was called before: the time only becomes later.
@@ -440,7 +441,8 @@ class HttpCall:
             case _:
                 assert self._reader is not None
                 if not self._reader.ended:
-                    self._write_in_order(self._reader, self._reader.end_of_body())
+                    self._reader.end_of_body()
+                    self._write_in_order(self._reader)
                 self._report(self._reader.finish())
 
     def _result_of_broken_body(self, failure: UpstreamFailure) -> UpstreamResult:
@@ -485,8 +487,8 @@ class HttpCall:
         if self._sink is not None and self._sink.write_reasoning(text):
             self._text_sent = True
 
-    def _write_in_order(self, reader: StreamReader, pieces: list[str]) -> None:
-        for run in reader.in_order(pieces):
+    def _write_in_order(self, reader: StreamReader) -> None:
+        for run in reader.in_order():
             if run.is_reasoning:
                 self._write_reasoning(run.text)
             else:

@@ -9,7 +9,7 @@ than LF, a member that is not named here, or a value of another type.
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
@@ -56,67 +56,91 @@ class Chunk(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     error: None = None
 
 
-class Template(NamedTuple):
-    """The bytes before and after the text in an event that is nothing but a piece of text."""
-
-    before: bytes
-    after: bytes
-
-
-# No event begins with a line end.
-_NO_TEMPLATE = Template(b"\n", b"")
 _decode = msgspec.json.Decoder(Chunk).decode
-_decode_text = msgspec.json.Decoder(str).decode
+_texts = msgspec.json.Decoder(str)
+_decode_text, _decode_texts = _texts.decode, _texts.decode_lines
 _NOT_COMMON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _CONTENT = re.compile(rb'"content": ?"')
 
 
-def template_of(data: bytes, first: Chunk) -> Template | None:
-    """The template of the first event in ``data``, which is ``first``; None if it has none."""
-    event = data[: data.find(b"\n")]
+class Template:
+    """The bytes around the text in an event that is nothing but a piece of text."""
+
+    __slots__ = ("_before", "_between", "_end", "_from", "_least_of_two", "_to")
+
+    def __init__(self, before: bytes, after: bytes) -> None:
+        """Both include a quotation mark of the text; ``after`` ends with the line."""
+        self._before = before
+        self._end = after + b"\n\n"
+        self._between = self._end + before
+        self._least_of_two = 2 * len(self._between)
+        self._from, self._to = len(before) - 1, 1 - len(self._end)
+
+    def read(self, data: bytes) -> tuple[str, bytes]:
+        """The text of such events that ``data`` begins with, and its rest.
+
+        Without text, as where another event is between them, nothing of ``data`` counts as read.
+        """
+        if not data.startswith(self._before):
+            return "", data
+        events, rest = data, b""
+        if not data.endswith(self._end):
+            end = data.rfind(self._end) + len(self._end)
+            events, rest = data[:end], data[end:]
+        value = events[self._from : self._to]
+        try:
+            if len(events) < self._least_of_two:
+                return _decode_text(value), rest
+            values = value.split(self._between)
+            texts = _decode_texts(b'"\n"'.join(values))
+        except _NOT_COMMON:
+            return "", data
+        # More texts than values: an event has a line end and another text.
+        if len(texts) != len(values) or len(events) > MAX_BYTES:
+            return "", data
+        return "".join(texts), rest
+
+
+def template_of(event: bytes, chunk: Chunk) -> Template | None:
+    """The template of the line of an event, which is ``chunk``; None if it has none."""
     found = _CONTENT.search(event)
     if found is None:
         return None
-    before = event[: found.end() - 1]
-    after = event[event.find(b'"', found.end()) + 1 :]
+    before = event[: found.end()]
+    after = event[event.find(b'"', found.end()) :]
     # With another text in its place, this must be the text, and all the rest the same.
     try:
-        other = _decode(before[5:] + b'""' + after)
+        other = _decode(before[5:] + after)
     except _NOT_COMMON:
         return None
     delta = other.choices[0].delta
     if delta.content != "":
         return None
-    delta.content = first.choices[0].delta.content
-    return Template(before, after) if other == first else None
+    delta.content = chunk.choices[0].delta.content
+    return Template(before, after) if other == chunk else None
 
 
-def read_common_events(
-    data: bytes, template: Template | None = None
-) -> tuple[list[Chunk | str], bytes]:
+def read_common_events(data: bytes, *, until_text: bool = False) -> tuple[list[Chunk], bytes]:
     """The chunks that ``data`` begins with, and its rest, for the general path.
 
-    Events of the ``template`` before all others are only their text. ``data`` must begin where an
-    event may begin.
+    ``data`` must begin where an event may begin. ``until_text``: read none behind the first with
+    text.
     """
-    found: list[Chunk | str] = []
+    found: list[Chunk] = []
     start = 0
     if len(data) > MAX_BYTES or _CR in data:
         return found, data
-    before, after = template or _NO_TEMPLATE
     while data.startswith(b"data:", start):
         end = data.find(b"\n", start)
         # The blank line that ends the event.
         if end < 0 or end + 1 == len(data) or data[end + 1] != _LF:
             break
         try:
-            if data.startswith(before, start) and data.endswith(after, start, end):
-                found.append(_decode_text(data[start + len(before) : end - len(after)]))
-            else:
-                found.append(_decode(data[start + 5 : end]))
-                # It may change what an event of the template means.
-                before, after = _NO_TEMPLATE
+            chunk = _decode(data[start + 5 : end])
         except _NOT_COMMON:
             break
+        found.append(chunk)
         start = end + 2
+        if until_text and chunk.choices[0].delta.content:
+            break
     return found, data[start:]

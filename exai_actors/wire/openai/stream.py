@@ -85,7 +85,7 @@ class StreamReader:
     ``max_answer_bytes`` bounds content and reasoning together, in UTF-8. ``now`` is the service's
     wall clock in seconds since 1970 at the beginning, for an error that names an instant.
     ``new_reasoning`` are the pieces of reasoning in the latest data, each with the number of pieces
-    of content before it.
+    of content before it; see ``in_order``.
     """
 
     def __init__(
@@ -118,20 +118,16 @@ class StreamReader:
         self._is_text_completion = False
         self._text_after_finish = False
         self._done = False
+        self.ended = False
+        """Whether ``[DONE]`` or a failure has been read; later data is ignored."""
+        self.expects_more = True
+        """Whether the answer has neither ended nor is complete so far."""
+        self._fed_from = 0
+        """The number of pieces before the latest data."""
         self._passed_over = 0
         self._event_without_choices = ""
         self._possible_error: Any = None
         self._failure: UpstreamFailure | None = None
-
-    @property
-    def ended(self) -> bool:
-        """Whether ``[DONE]`` or a failure has been read; later data is ignored."""
-        return self._done or self._failure is not None
-
-    @property
-    def expects_more(self) -> bool:
-        """Whether the answer has neither ended nor is complete so far."""
-        return not (self._done or self._finish_reason) and self._failure is None
 
     @property
     def has_begun(self) -> bool:
@@ -156,15 +152,44 @@ class StreamReader:
         """Whether all that was read is a complete answer, if nothing more comes."""
         return bool(self._done or self._finish_reason) and self._failure is None
 
-    def feed(self, data: bytes) -> list[str]:
-        """The pieces of content in ``data``; none is empty."""
-        before = len(self._pieces)
+    def feed(self, data: bytes) -> str:
+        """The text of the answer in ``data``, without the reasoning."""
+        self._fed_from = len(self._pieces)
         if self.new_reasoning:
             self.new_reasoning = []
+        rest = self._feed_alike(data)
+        if not rest and data:
+            return self._pieces[-1]
+        self._feed_mixed(rest)
+        return "".join(self._pieces[self._fed_from :])
+
+    def in_order(self) -> Iterator[Run]:
+        """The text and the reasoning in the latest data, in the order of arrival."""
+        start = self._fed_from
+        for before, reasoning in groupby(self.new_reasoning, itemgetter(0)):
+            if before > start:
+                yield Run("".join(self._pieces[start:before]))
+                start = before
+            yield Run("".join(text for _, text in reasoning), is_reasoning=True)
+        if start < len(self._pieces):
+            yield Run("".join(self._pieces[start:]))
+
+    def feed_any(self, data: bytes) -> str:
+        """The general path of ``feed``."""
+        self._fed_from = len(self._pieces)
+        self.new_reasoning = []
+        self._feed(data)
+        self._limit_passed_over()
+        return "".join(self._pieces[self._fed_from :])
+
+    def _feed_mixed(self, data: bytes) -> None:
+        """Read the common events in one pass, and all others by the general path."""
         if not self._events.is_between_events:
             data = self._feed_one(data)
         while data and self._events.is_between_events and not self.ended:
-            rest = self._feed_common(data)
+            rest = self._feed_alike(data)
+            if len(rest) == len(data):
+                rest = self._feed_common(data)
             if len(rest) == len(data):
                 rest = self._feed_one(data)
                 if not rest.startswith(b"data:"):
@@ -174,39 +199,43 @@ class StreamReader:
         if data:
             self._feed(data)
         self._limit_passed_over()
-        return self._pieces[before:]
 
-    def in_order(self, pieces: list[str]) -> Iterator[Run]:
-        """The ``pieces`` and the ``new_reasoning`` of the latest data, in the order of arrival."""
-        first = start = len(self._pieces) - len(pieces)
-        for before, reasoning in groupby(self.new_reasoning, itemgetter(0)):
-            if before > start:
-                yield Run("".join(self._pieces[start:before]))
-                start = before
-            yield Run("".join(text for _, text in reasoning), is_reasoning=True)
-        if start < first + len(pieces):
-            yield Run("".join(self._pieces[start:]))
+    def _feed_alike(self, data: bytes) -> bytes:
+        """Read the events that the data begins with and that are one before with another text.
 
-    def feed_any(self, data: bytes) -> list[str]:
-        """The general path of ``feed``."""
-        before = len(self._pieces)
-        self.new_reasoning = []
-        self._feed(data)
-        self._limit_passed_over()
-        return self._pieces[before:]
+        Return what follows them.
+        """
+        if (
+            self._template is None
+            or not self._events.is_between_events
+            or self._high_surrogate
+            or self.ended
+        ):
+            return data
+        text, rest = self._template.read(data)
+        size = self._size + (len(text) if text.isascii() else len(text.encode()))
+        if not text or size > self._max_bytes:
+            return data
+        # As _add_piece for text without surrogates, which the decoder rejects.
+        self._size = size
+        self._pieces.append(text)
+        self._characters += len(text)
+        self._text_after_finish = self._finish_reason != ""
+        self._possible_error = None
+        return rest
 
     def _feed_common(self, data: bytes) -> bytes:
         """Read the common events that the data begins with; return what follows them."""
-        events, rest = read_common_events(data, self._template)
-        if events:
+        learns = self._template is None and self._lessons > 0
+        chunks, rest = read_common_events(data, until_text=learns)
+        if chunks:
             self._events.is_at_start = False
-            for event in events:
-                if not (
-                    self._read_text(event) if isinstance(event, str) else self._read_common(event)
-                ):
+            for chunk in chunks:
+                if not self._read_common(chunk):
                     break
-            if self._template is None and self._lessons:
-                self._learn(data, events[0])
+            if learns:
+                events = data[: -2 - len(rest)]
+                self._learn(events[events.rfind(b"\n") + 1 :], chunks[-1])
         return rest
 
     def _feed_one(self, data: bytes) -> bytes:
@@ -224,16 +253,18 @@ class StreamReader:
                     break
                 self._read(event)
         except Malformed as error:
-            self._failure = UpstreamFailure(FailureKind.MALFORMED, f"broke off with {error}")
+            self._fail(UpstreamFailure(FailureKind.MALFORMED, f"broke off with {error}"))
         except EventTooLarge:
             self._fail_too_large()
 
     def _limit_passed_over(self) -> None:
         if self._passed_over + self._events.skipped > MAX_PASSED_OVER and not self.ended:
-            self._failure = UpstreamFailure(
-                FailureKind.MALFORMED,
-                f"sent more than {MAX_PASSED_OVER} comments and events that are no part of an "
-                "answer",
+            self._fail(
+                UpstreamFailure(
+                    FailureKind.MALFORMED,
+                    f"sent more than {MAX_PASSED_OVER} comments and events that are no part of an "
+                    "answer",
+                )
             )
 
     def _read_common(self, chunk: Chunk) -> bool:
@@ -250,41 +281,25 @@ class StreamReader:
         if reasoning := delta.reasoning_content or delta.reasoning:
             self._add_reasoning(reasoning)
         if delta.content:
-            self._read_text(delta.content)
-        if choice.finish_reason is not None:
-            self._finish_reason = choice.finish_reason
-            self._flush_surrogate()
-        return self._failure is None
-
-    def _read_text(self, text: str) -> bool:
-        if text:
             self._has_delta_text = True
-            if self._high_surrogate:
-                self._add_piece(text)
-            else:
-                # As _add_piece for text without surrogates, which the decoder rejects.
-                self._pieces.append(text)
-                self._characters += len(text)
-                self._count(text)
-                self._text_after_finish = self._finish_reason != ""
-                self._possible_error = None
+            self._add_piece(delta.content)
+        if choice.finish_reason is not None:
+            self._finish(choice.finish_reason)
         return self._failure is None
 
-    def _learn(self, data: bytes, first: Chunk | str) -> None:
-        """Learn the template of the first event, if its text is all that it changes here."""
-        if isinstance(first, str):
-            return
-        choice = first.choices[0]
+    def _learn(self, event: bytes, chunk: Chunk) -> None:
+        """Learn the template of an event, if its text is all that it changes here."""
+        choice = chunk.choices[0]
         delta = choice.delta
         if (
             delta.content
             and not (delta.reasoning_content or delta.reasoning)
             and choice.finish_reason is None
             and (choice.index is None or self._index == "0")
-            and (not first.model or first.model == self._model)
+            and (not chunk.model or chunk.model == self._model)
         ):
             self._lessons -= 1
-            self._template = template_of(data, first)
+            self._template = template_of(event, chunk)
 
     def _note_model(self, model: str) -> None:
         if model != self._model:
@@ -292,16 +307,16 @@ class StreamReader:
             # It may be that of an event with the former model.
             self._template = None
 
-    def end_of_body(self) -> list[str]:
-        """The pieces in an event that the end of the body cut off, if its JSON is whole."""
-        before = len(self._pieces)
+    def end_of_body(self) -> str:
+        """The text of an event that the end of the body cut off, if its JSON is whole."""
+        self._fed_from = len(self._pieces)
         self.new_reasoning = []
         if not self.ended:
             with suppress(Malformed, EventTooLarge):
                 event = self._events.take_unterminated()
                 if event is not None:
                     self._read(event)
-        return self._pieces[before:]
+        return "".join(self._pieces[self._fed_from :])
 
     def finish(self) -> Completion | UpstreamFailure:
         """The result. Call ``end_of_body`` before if the body has ended."""
@@ -424,9 +439,20 @@ class StreamReader:
         if is_suspect:
             self._possible_error = value
 
-    def _end(self) -> None:
-        self._done = True
+    def _finish(self, reason: str) -> None:
+        self._finish_reason = reason
+        self.expects_more = False
         self._flush_surrogate()
+
+    def _end(self) -> None:
+        self._done = self.ended = True
+        self.expects_more = False
+        self._flush_surrogate()
+
+    def _fail(self, failure: UpstreamFailure) -> None:
+        self._failure = failure
+        self.ended = True
+        self.expects_more = False
 
     def _read_choice(self, choice: dict[str, Any]) -> None:
         delta, message = choice.get("delta"), choice.get("message")
@@ -454,8 +480,7 @@ class StreamReader:
             raise Malformed("a choice whose message is not an object")
         if reason:
             self._usage.read(choice.get("usage"), replace=False)
-            self._finish_reason = reason
-            self._flush_surrogate()
+            self._finish(reason)
 
     def _read_delta(self, delta: dict[str, Any]) -> None:
         if reasoning := reasoning_text(delta):
@@ -559,14 +584,16 @@ class StreamReader:
             self._fail_too_large()
 
     def _fail_with(self, error: Any) -> None:
-        self._failure = self._classify(error)
+        self._fail(self._classify(error))
 
     def _classify(self, error: Any) -> UpstreamFailure:
         return classify_error(error, now=self._now, model=self._model, redactor=self._redactor)
 
     def _fail_too_large(self) -> None:
-        self._failure = UpstreamFailure(
-            FailureKind.TOO_LARGE, f"sent an answer larger than {self._max_bytes} bytes"
+        self._fail(
+            UpstreamFailure(
+                FailureKind.TOO_LARGE, f"sent an answer larger than {self._max_bytes} bytes"
+            )
         )
 
 

@@ -30,8 +30,8 @@ class Difference(NamedTuple):
 def read_ours(raw: bytes) -> str | None:
     reader = StreamReader("m", 100_000)
     # Portions that cut lines, characters and line ends.
-    pieces = [piece for at in range(0, len(raw), 37) for piece in reader.feed(raw[at : at + 37])]
-    pieces += reader.end_of_body()
+    pieces = [reader.feed(raw[at : at + 37]) for at in range(0, len(raw), 37)]
+    pieces.append(reader.end_of_body())
     result = reader.finish()
     if not isinstance(result, Completion):
         return None

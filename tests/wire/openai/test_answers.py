@@ -25,11 +25,11 @@ def encode(parts: list[Any]) -> bytes:
 def read(stream: bytes, portion: int | None = None) -> tuple[str, Completion | UpstreamFailure]:
     reader = StreamReader("m", 10_000)
     step = portion or max(1, len(stream))
-    pieces = []
+    text = ""
     for at in range(0, len(stream), step):
-        pieces += reader.feed(stream[at : at + step])
-    pieces += reader.end_of_body()
-    return "".join(pieces), reader.finish()
+        text += reader.feed(stream[at : at + step])
+    text += reader.end_of_body()
+    return text, reader.finish()
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from exai_actors.core.calls import Completion
 from exai_actors.wire.openai.common_delta import (
     MAX_BYTES,
+    Template,
     read_common_events,
     template_of,
 )
@@ -64,7 +65,8 @@ def feed_both(stream: bytes, cuts: list[int], *, max_bytes: int = 10_000) -> Str
         if not portion:
             continue
         assert usual.feed(portion) == general.feed_any(portion)
-        for name in ("new_reasoning", "ended", "has_begun", "finished", "complete", "failure"):
+        assert list(usual.in_order()) == list(general.in_order())
+        for name in ("ended", "expects_more", "has_begun", "finished", "complete", "failure"):
             assert getattr(usual, name) == getattr(general, name), name
         if usual.ended:
             break
@@ -87,7 +89,7 @@ def test_a_common_event_is_read_in_one_pass(value: Any, ascii_only: bool, colon:
 
 def test_its_texts_and_its_model_are_those_of_the_events() -> None:
     reader = StreamReader("m", 10_000)
-    assert reader.feed(event(KIMI) + event(OPENAI) + event(BARE)) == ["Gr\u00fc\u00dfe", "hi"]
+    assert reader.feed(event(KIMI) + event(OPENAI) + event(BARE)) == "Gr\u00fc\u00dfehi"
     reader.feed(event(FINISH))
     result = reader.finish()
     assert isinstance(result, Completion)
@@ -254,18 +256,48 @@ def test_bytes_that_are_alike_around_each_piece_change_nothing(
     feed_both(stream, [cut for cut in ends + cuts if cut < len(stream)])
 
 
-def test_of_an_event_like_the_one_before_only_the_text_is_read() -> None:
+def template(value: Any) -> Template:
+    data = event(value)
+    (chunk,), _ = read_common_events(data)
+    found = template_of(data[:-2], chunk)
+    assert found is not None
+    return found
+
+
+def test_of_events_like_one_before_only_the_texts_are_read() -> None:
+    alike = template(OPENAI)
     data = event(OPENAI)
-    (first,), _ = read_common_events(data)
-    assert not isinstance(first, str)
-    template = template_of(data + event(KIMI), first)
-    assert template is not None
-    assert b"".join(template).startswith(b"data: {")
     other = data.replace(b'"Gr\\u00fc\\u00dfe"', b'"a \\"b\\""')
-    assert read_common_events(other + data, template) == (['a "b"', "Gr\u00fc\u00dfe"], b"")
-    found, _ = read_common_events(other + event(BARE) + other, template)
-    assert [isinstance(each, str) for each in found] == [True, False, False]
-    assert read_common_events(other + b"data: []\n\n", template) == (['a "b"'], b"data: []\n\n")
+    assert alike.read(other) == ('a "b"', b"")
+    assert alike.read(other + data) == ('a "b"Gr\u00fc\u00dfe', b"")
+    for rest in (b"data: []\n\n", event(BARE), data[:-1], b"\n"):
+        assert alike.read(other + data + rest) == ('a "b"Gr\u00fc\u00dfe', rest)
+    # Not even those at the beginning: the one between may change what follows it.
+    between = other + event(BARE) + data
+    assert alike.read(between) == ("", between)
+    assert alike.read(event(BARE)) == ("", event(BARE))
+    assert alike.read(data * (MAX_BYTES // len(data) + 1))[0] == ""
+
+
+@pytest.mark.parametrize(
+    "value",
+    [b'a"\n"b', b'a"\r', b'a","b', b'a" , "b', b'a"\r"b', b'"', b"\xff", b'a"}\n\ndata: {"'],
+)
+def test_an_event_is_like_another_only_with_one_whole_text(value: bytes) -> None:
+    alike, data = template(BARE), event(BARE)
+    odd = data.replace(b"hi", value)
+    for stream in (odd, data + odd, odd + data, data + odd + data):
+        assert alike.read(stream) == ("", stream)
+        feed_both(data + stream + event(FINISH), [len(data)])
+
+
+def test_the_first_event_with_text_is_an_example_for_those_behind_it() -> None:
+    first = event({"choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}}]})
+    data = event(BARE)
+    chunks, rest = read_common_events(first + data + data, until_text=True)
+    assert [each.choices[0].delta.content for each in chunks] == ["", "hi"]
+    assert rest == data
+    feed_both(first + data * 5 + event(FINISH), [len(first + data)])
 
 
 @pytest.mark.parametrize(
@@ -278,9 +310,8 @@ def test_of_an_event_like_the_one_before_only_the_text_is_read() -> None:
     ],
 )
 def test_an_event_whose_text_cannot_be_replaced_gives_no_template(data: bytes) -> None:
-    (first,), _ = read_common_events(data)
-    assert not isinstance(first, str)
-    assert template_of(data, first) is None
+    (chunk,), _ = read_common_events(data)
+    assert template_of(data[:-2], chunk) is None
 
 
 def test_a_template_is_lost_with_the_model_that_it_names() -> None:

@@ -45,9 +45,9 @@ def read(
     *portions: bytes, max_answer_bytes: int = 10_000
 ) -> tuple[list[str], Completion | UpstreamFailure]:
     reader = StreamReader("requested", max_answer_bytes, redactor=KIMI)
-    pieces = [piece for portion in portions for piece in reader.feed(portion)]
-    pieces += reader.end_of_body()
-    return pieces, reader.finish()
+    texts = [reader.feed(portion) for portion in portions]
+    texts.append(reader.end_of_body())
+    return [text for text in texts if text], reader.finish()
 
 
 def completed(*portions: bytes) -> Completion:
@@ -223,19 +223,20 @@ class TestStream:
     def test_reasoning_keeps_its_place_among_the_pieces(self) -> None:
         reader = StreamReader("m", 10_000)
         reader.feed(event("before"))
-        pieces = reader.feed(
+        reader.feed(
             event(delta={"reasoning": "let "})
             + event(delta={"reasoning": "me"})
             + event(delta={"content": "4", "reasoning": " see"})
             + event("2")
             + event(delta={"reasoning": "!"})
         )
-        assert list(reader.in_order(pieces)) == [
+        assert list(reader.in_order()) == [
             Run("let me see", is_reasoning=True),
             Run("42"),
             Run("!", is_reasoning=True),
         ]
-        assert list(reader.in_order(reader.feed(event("after")))) == [Run("after")]
+        reader.feed(event("after"))
+        assert list(reader.in_order()) == [Run("after")]
 
     def test_a_surrogate_pair_in_two_pieces_of_reasoning_is_joined(self) -> None:
         reader = StreamReader("m", 10_000)
@@ -245,7 +246,8 @@ class TestStream:
             rb'data: {"choices": [{"delta": {"reasoning": "\udd8ab\ud800"}}]}',
             event("c", "stop").rstrip(),
         ):
-            runs += reader.in_order(reader.feed(data + b"\n\n"))
+            reader.feed(data + b"\n\n")
+            runs += reader.in_order()
         result = reader.finish()
         assert isinstance(result, Completion)
         reasoning = "".join(run.text for run in runs if run.is_reasoning)
@@ -353,9 +355,9 @@ class TestStream:
     )
     def test_a_malformed_event_fails_the_answer(self, broken: bytes) -> None:
         reader = StreamReader("m", 10_000)
-        assert reader.feed(event("x") + broken + event("y")) == ["x"]
+        assert reader.feed(event("x") + broken + event("y")) == "x"
         assert reader.ended
-        assert reader.feed(DONE) == []
+        assert reader.feed(DONE) == ""
         result = reader.finish()
         assert isinstance(result, UpstreamFailure)
         assert result.kind is FailureKind.MALFORMED
