@@ -32,6 +32,7 @@ class RequestEnds:
         "_figures",
         "_id",
         "_observers",
+        "_shown",
         "_shown_tenant",
         "_statistics",
         "_tally",
@@ -50,6 +51,7 @@ class RequestEnds:
     ) -> None:
         self._id = session
         self._tenant = tenant
+        self._shown = shown(session)
         self._shown_tenant = shown_tenant(tenant)
         self.board = board
         self._figures = board.figures
@@ -109,7 +111,7 @@ class RequestEnds:
         result, error = outcome.result, outcome.error
         end = RequestEnd(
             request=active.run.text,
-            session=shown(self._id),
+            session=self._shown,
             tenant=self._shown_tenant,
             provider=active.route.provider,
             model=active.route.model if result is None else result.model or active.route.model,
@@ -143,7 +145,7 @@ class RequestEnds:
             return
         end = RequestEnd(
             request=request.text,
-            session=shown(self._id),
+            session=self._shown,
             tenant=self._shown_tenant,
             provider="",
             model=tool,

@@ -144,6 +144,28 @@ def test_words_of_clients_can_neither_begin_a_line_nor_a_field(
         assert json.loads(line)["tenant"] == "ann"
 
 
+def test_half_a_character_of_a_client_leaves_the_lines_beside_it_alone(desk: Desk) -> None:
+    log = desk.open("json")
+    for request in ("ü", "\ud800", "r-2"):
+        log(replace(END, request=request))
+    desk.run_timers()
+    assert [json.loads(line)["request"] for line in desk.lines] == ["ü", "\\ud800", "r-2"]
+
+
+def test_each_line_has_the_time_of_its_own_end(desk: Desk) -> None:
+    log = desk.open("json")
+    for seconds in (0.0, 0.0004, 0.001, 1.0):
+        desk.wall = 1_764_367_200.25 + seconds
+        log(END)
+    desk.run_timers()
+    assert [json.loads(line)["time"].partition(":00:")[2] for line in desk.lines] == [
+        "00.250Z",
+        "00.250Z",
+        "00.251Z",
+        "01.250Z",
+    ]
+
+
 def test_the_file_is_private_and_appended_to(desk: Desk) -> None:
     desk.open()(END)
     desk.run_timers()
