@@ -171,10 +171,10 @@ class Tap:
         """Read the events that can matter."""
         if self._is_usual(data):
             return
-        middle = data.find(_BLANK, len(data) // 2) if len(data) > _MANY_BYTES else -1
-        if middle >= 0:
-            self._examine(data[: middle + 2])
-            self._examine(data[middle + 2 :])
+        cut = _middle(data) if len(data) > _MANY_BYTES else 0
+        if cut:
+            self._examine(data[:cut])
+            self._examine(data[cut:])
         elif self._search(data) is not None:
             for event in data.split(_BLANK):
                 if self._search(event) is not None:
@@ -284,6 +284,16 @@ class Tap:
             cached or None,
             reasoning or None,
         )
+
+
+def _middle(data: bytes) -> int:
+    """The end of an event near the middle; 0 if there is one event."""
+    middle = len(data) // 2
+    before = data.rfind(_BLANK, 0, middle)
+    if before >= 0:
+        return before + len(_BLANK)
+    after = data.find(_BLANK, middle) + len(_BLANK)
+    return after if len(_BLANK) <= after < len(data) else 0
 
 
 def _object(data: bytes) -> dict[str, Any] | None:

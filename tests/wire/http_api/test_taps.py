@@ -218,6 +218,14 @@ def test_the_pieces_of_an_answer_are_usual(family: Family, data: bytes) -> None:
     assert IS_USUAL[family](data)
 
 
+@given(st.lists(st.sampled_from([10, 500, 3_000]), max_size=6), st.integers(0, 6))
+def test_the_end_is_found_among_events_of_any_size(sizes: list[int], place: int) -> None:
+    events = [event(choice("x" * size)) for size in sizes]
+    events.insert(place, event(choice("x" * 3_000, "stop")))
+    tap = read("chat", b"".join(events), [])
+    assert (tap.is_whole, tap.events) == (True, len(events))
+
+
 def test_several_answers_end_with_the_mark_of_the_end() -> None:
     stream = event(choice("", "stop"))
     assert not read("chat", stream, [], needs_done=True).is_whole
