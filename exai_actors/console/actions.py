@@ -34,6 +34,8 @@ log = structlog.get_logger()
 
 MAX_TARGETS = 10_000
 MAX_KEY_CHARACTERS = 200
+MAX_UNDOS = 20
+"""Actions that undo one on targets whose states differed."""
 REPLY_WITHIN_S = 5.0
 WHOLE_BROKER = "broker"
 """The target of actions that concern the whole broker."""
@@ -71,12 +73,16 @@ MakePlan = Callable[[str, Mapping[str, Any]], Plan | LoopFuture[Plan]]
 
 @final
 class Acted(msgspec.Struct, frozen=True, gc=False):
-    """An action of the console has been carried out or previewed."""
+    """An action of the console has been carried out or previewed.
+
+    ``undos`` are the actions that together restore the state before, one for all targets that were
+    in the same state.
+    """
 
     refusable: ClassVar[bool] = False
     act: Act
     effects: tuple[TargetEffect, ...]
-    undo: dict[str, Any] | None
+    undos: tuple[dict[str, Any], ...]
 
 
 @final
@@ -346,20 +352,23 @@ class _Running:
                 self._undo.append((target, effect.undo))
         self._open -= 1
         if not self._open:
-            self._done(Acted(self._act, tuple(self._effects.values()), self._combined_undo()))
+            self._done(Acted(self._act, tuple(self._effects.values()), self._combined_undos()))
 
-    def _combined_undo(self) -> dict[str, Any] | None:
-        """One action that undoes all effects; None if they need different ones."""
-        if not self._undo:
-            return None
-        first = self._undo[0][1]
-        if any(undo != first for _, undo in self._undo):
-            return None
-        return {
-            "action": first.action,
-            "targets": [target for target, _ in self._undo],
-            "arguments": first.arguments,
-        }
+    def _combined_undos(self) -> tuple[dict[str, Any], ...]:
+        """The actions that undo all effects; none if they would be more than MAX_UNDOS."""
+        found: list[tuple[Undo, list[str]]] = []
+        for target, undo in self._undo:
+            targets = next((targets for each, targets in found if each == undo), None)
+            if targets is not None:
+                targets.append(target)
+            elif len(found) == MAX_UNDOS:
+                return ()
+            else:
+                found.append((undo, [target]))
+        return tuple(
+            {"action": undo.action, "targets": targets, "arguments": undo.arguments}
+            for undo, targets in found
+        )
 
 
 def _problem_in(reply: LoopFuture[Any]) -> str | None:

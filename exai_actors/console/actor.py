@@ -343,8 +343,8 @@ class ConsoleActor(LoopActor):
 
     def _acted(self, message: Acted | ActRefused) -> None:
         match message:
-            case Acted(act, effects, undo):
-                self._outbox.send(protocol.effect(act, effects, undo))
+            case Acted(act, effects, undos):
+                self._outbox.send(protocol.effect(act, effects, undos))
             case ActRefused(act, code, text):
                 self._outbox.send(protocol.error(code, text, id_=act.id))
             case _:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from textwrap import wrap
 from typing import Any
 
+import msgspec
 from textual import events
 from textual.widgets import Input
 
@@ -16,24 +17,30 @@ from exai_actors.terminal.reader import Sheet
 from exai_actors.terminal.source import Source
 
 Action = dict[str, Any]
+Order = dict[str, Any]
+"""Members of the protocol's ``act``: ``targets`` or ``filter``, and ``arguments``."""
+
+
+class Taken(msgspec.Struct, frozen=True):
+    """An action was taken: the orders that together undo it, and whether to do so immediately."""
+
+    undos: list[Order]
+    undo_now: bool = False
 
 
 class Choice(Sheet[Action | None]):
     """A menu of actions. Those that the role may not take are shown, with the reason."""
 
     def __init__(self, title: str, actions: Sequence[Action], role: str) -> None:
-        super().__init__()
-        self._title, self._actions, self._role = title, actions, role
+        super().__init__(title, "enter=choose esc=back")
+        self._actions, self._role = actions, role
         self._cursor = next((at for at, each in enumerate(actions) if each["allowed"]), 0)
 
     def on_mount(self) -> None:
-        self._heading.text = self._title
-        self._footer.keys = "enter=choose esc=back"
         self._show()
 
     def _show(self) -> None:
-        self._page.content = [*map(list, self._lines())]
-        self._page.redraw()
+        self.show_lines(self._lines())
 
     def _lines(self) -> Iterable[Line]:
         width = max(len(each["title"]) for each in self._actions)
@@ -78,47 +85,33 @@ class Choice(Sheet[Action | None]):
         if self._actions[at]["allowed"]:
             self.dismiss(self._actions[at])
         else:
-            self._footer.state = [(f"! {self._remark(self._actions[at])}", BAD)]
-            self._footer.redraw()
+            self.say([(f"! {self._remark(self._actions[at])}", BAD)])
 
 
-class Acting(Sheet[dict[str, Any] | None]):
-    """One action on its targets. Ends with its undo, if it was taken and has one.
+class Acting(Sheet[Taken | None]):
+    """One action, or several that belong together. Ends with how it is undone, if it was taken.
 
-    ``target`` has ``targets`` or ``filter``, as in the protocol's ``act``.
+    The arguments of the first order are asked for, unless it has some.
     """
 
     CSS = """
     Acting > Input { height: 1; border: none; padding: 0 1; background: #161b22; }
     """
 
-    def __init__(
-        self,
-        source: Source,
-        action: Action,
-        target: dict[str, Any],
-        arguments: dict[str, Any] | None = None,
-    ) -> None:
+    def __init__(self, source: Source, action: Action, orders: Sequence[Order]) -> None:
         self._input = Input()
-        super().__init__(self._input)
-        self._source, self._action, self._target = source, action, target
-        self._arguments: dict[str, Any] = dict(arguments or {})
-        self._left = [] if arguments is not None else list(action["arguments"])
-        self._undo: dict[str, Any] | None = None
+        super().__init__(f"{action['title']}: {_subject(orders)}", "", self._input)
+        self._source, self._action, self._orders = source, action, orders
+        self._arguments: dict[str, Any] = {}
+        self._left = [] if "arguments" in orders[0] else list(action["arguments"])
+        self._undos: list[Order] = []
         self._step = ""
         self._reason = ""
 
-    async def on_mount(self) -> None:
-        self._heading.text = f"{self._action['title']}: {self._on()}"
-        self._page.content = []
-        await self._next()
-
-    def _on(self) -> str:
-        if filter_ := self._target.get("filter"):
-            return f"all that match {filter_!r}"
-        targets = self._target["targets"]
-        shown = ", ".join(targets[:3])
-        return shown if len(targets) <= 3 else f"{shown} and {len(targets) - 3} more"
+    def on_mount(self) -> None:
+        self.show_lines([])
+        # The preview is wrapped to the page, which has no size before.
+        self.call_after_refresh(self._next)
 
     async def _next(self) -> None:
         """Ask for the next argument, or show the preview."""
@@ -131,16 +124,11 @@ class Acting(Sheet[dict[str, Any] | None]):
 
     def _ask(self, text: str, step: str) -> None:
         self._step = step
-        self._page.content = [*self._page.content, [(text, STRONG)]]
-        self._page.scroll_by(1_000_000)
+        self.add_lines([[(text, STRONG)]])
         self._input.display = True
         self._input.value = ""
         self._input.focus()
-        self._keys("enter=next esc=cancel")
-
-    def _keys(self, keys: str) -> None:
-        self._footer.keys = keys
-        self._footer.redraw()
+        self.offer("enter=next esc=cancel")
 
     async def on_input_submitted(self, event: Input.Submitted) -> None:
         event.stop()
@@ -151,34 +139,31 @@ class Acting(Sheet[dict[str, Any] | None]):
             self._reason = text
             self._confirm()
         else:
-            self._footer.state = [("! the audit log needs a reason", BAD)]
-            self._footer.redraw()
+            self.say([("! the audit log needs a reason", BAD)])
 
     async def _argument_given(self, text: str) -> None:
         argument = self._left[0]
         try:
             value = argument_value(argument, text)
         except UsageError as error:
-            self._footer.state = [(f"! {error}", BAD)]
-            self._footer.redraw()
+            self.say([(f"! {error}", BAD)])
             return
-        self._footer.state = ()
+        self.say(())
         self._left.pop(0)
         if value is not None:
             self._arguments[argument["name"]] = value
-        self._page.content = [*self._page.content, [(f"  {text or '(empty)'}", PLAIN)]]
+        self.add_lines([[(f"  {text or '(empty)'}", PLAIN)]])
         await self._next()
 
     async def _preview(self) -> None:
         self._input.display = False
-        effect = await self._act(preview=True)
-        if effect is None:
+        effects = await self._act(preview=True)
+        if self._step == "end":
             return
-        self._page.content = [*self._page.content, [("It will have this effect:", STRONG)]]
-        self._page.content += effect_lines(effect, self._page.size.width)
-        can_undo = "It can be undone." if effect.get("undo") else "It cannot be undone."
-        self._page.content += [[(can_undo, DIM)], []]
-        if not any(each.get("ok", True) for each in effect["effects"]):
+        self.add_lines([[("It will have this effect:", STRONG)], *self._effect_lines(effects)])
+        can_undo = all(each["undos"] for each in effects)
+        self.add_lines([[("It can be undone." if can_undo else "It cannot be undone.", DIM)], []])
+        if not any(each.get("ok", True) for effect in effects for each in effect["effects"]):
             self._end("nothing to do")
             return
         self._ask("Reason, for the audit log:", "reason")
@@ -186,52 +171,56 @@ class Acting(Sheet[dict[str, Any] | None]):
     def _confirm(self) -> None:
         self._step = "confirm"
         self._input.display = False
-        self._page.content = [
-            *self._page.content,
-            [(f"  {self._reason}", PLAIN)],
-            [("Do it? ", STRONG), ("y", KEY), (" or ", PLAIN), ("n", KEY)],
-        ]
-        self._page.scroll_by(1_000_000)
+        question = [("Do it? ", STRONG), ("y", KEY), (" or ", PLAIN), ("n", KEY)]
+        self.add_lines([[(f"  {self._reason}", PLAIN)], question])
         self.set_focus(None)
-        self._footer.state = ()
-        self._keys("y=do_it n=cancel")
+        self.say(())
+        self.offer("y=do_it n=cancel")
 
     async def _do(self) -> None:
-        effect = await self._act(preview=False)
-        if effect is None:
+        effects = await self._act(preview=False)
+        self._undos = [undo for effect in effects for undo in effect["undos"]]
+        done = [[("Done:", STRONG)], *self._effect_lines(effects)] if effects else []
+        if self._step == "end":
+            self.add_lines(done)
+            self.offer(self._last_keys)
             return
-        self._undo = effect.get("undo")
-        self._page.content = [[("Done:", STRONG)], *effect_lines(effect, self._page.size.width)]
-        self._end("u undoes it" if self._undo else "done")
+        self.show_lines(done)
+        self._end("u undoes it" if self._undos else "done")
+
+    def _effect_lines(self, effects: Sequence[dict[str, Any]]) -> list[Line]:
+        width = self.page_width
+        return [line for effect in effects for line in effect_lines(effect, width)]
+
+    @property
+    def _last_keys(self) -> str:
+        return "u=undo esc=back" if self._undos else "esc=back"
 
     def _end(self, text: str) -> None:
         self._step = "end"
         self._input.display = False
         self.set_focus(None)
-        self._footer.state = [(text, DIM)]
-        self._page.scroll_by(1_000_000)
-        self._keys("u=undo esc=back" if self._undo else "esc=back")
+        self.say([(text, DIM)])
+        self.offer(self._last_keys)
 
-    async def _act(self, *, preview: bool) -> dict[str, Any] | None:
-        try:
-            return await self._source.act(
-                {
-                    "action": self._action["name"],
-                    "arguments": self._arguments,
-                    "reason": self._reason,
-                    "preview": preview,
-                    **self._target,
-                }
-            )
-        except UsageError as error:
-            self._page.content = [*self._page.content, [(f"! {error}", BAD)]]
-            self._end("refused")
-            return None
+    async def _act(self, *, preview: bool) -> list[dict[str, Any]]:
+        """The effects of the orders, up to the first one that the broker refuses."""
+        effects: list[dict[str, Any]] = []
+        for order in self._orders:
+            given = {"action": self._action["name"], "arguments": self._arguments}
+            how = {"reason": self._reason, "preview": preview}
+            try:
+                effects.append(await self._source.act({**given, **how, **order}))
+            except UsageError as error:
+                self.add_lines([[(f"! {error}", BAD)]])
+                self._end("refused")
+                break
+        return effects
 
     async def on_key(self, event: events.Key) -> None:
         if event.key == "escape":
             event.stop()
-            self.dismiss(self._undo)
+            self._leave()
         elif self._step == "confirm":
             event.stop()
             if event.key in ("y", "enter"):
@@ -241,10 +230,22 @@ class Acting(Sheet[dict[str, Any] | None]):
                 self.dismiss(None)
         elif self._step == "end":
             event.stop()
-            if event.key == "u" and self._undo:
-                self.dismiss({**self._undo, "now": True})
+            if event.key == "u" and self._undos:
+                self._leave(undo_now=True)
             elif event.key in ("enter", "q"):
-                self.dismiss(self._undo)
+                self._leave()
+
+    def _leave(self, *, undo_now: bool = False) -> None:
+        self.dismiss(Taken(self._undos, undo_now) if self._undos else None)
+
+
+def _subject(orders: Sequence[Order]) -> str:
+    """What the orders are about: the first targets, or the filter."""
+    if filter_ := orders[0].get("filter"):
+        return f"all that match {filter_!r}"
+    targets = [target for order in orders for target in order["targets"]]
+    shown = ", ".join(targets[:3])
+    return shown if len(targets) <= 3 else f"{shown} and {len(targets) - 3} more"
 
 
 def argument_value(argument: dict[str, Any], text: str) -> str | int | float | None:
@@ -265,6 +266,9 @@ def argument_value(argument: dict[str, Any], text: str) -> str | int | float | N
     return text
 
 
+_DEEPER = " " * 6
+
+
 def effect_lines(effect: dict[str, Any], width: int) -> list[Line]:
     """The effect on each target; those that refuse say so."""
     lines: list[Line] = []
@@ -272,8 +276,13 @@ def effect_lines(effect: dict[str, Any], width: int) -> list[Line]:
         ok = each.get("ok", True)
         sign, target = "  ✓ " if ok else "  ✗ refused: ", f"{each['target']}  "
         indent = len(sign) + len(target)
+        head: Line = [(sign, GOOD if ok else WARN), (target, STRONG)]
+        if indent > width // 2:
+            # Beside a long name the text would be a narrow column.
+            lines.append(head)
+            head, indent = [(_DEEPER, PLAIN)], len(_DEEPER)
         first, *more = wrap(one_line(each["text"]), max(20, width - indent)) or [""]
-        lines.append([(sign, GOOD if ok else WARN), (target, STRONG), (first, PLAIN)])
+        lines.append([*head, (first, PLAIN)])
         lines += [[(" " * indent + line, PLAIN)] for line in more]
     if effect.get("count", 0) > len(effect["effects"]):
         lines.append([(f"  and {effect['count'] - len(effect['effects'])} more", DIM)])

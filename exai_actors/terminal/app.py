@@ -14,7 +14,7 @@ from textual.suggester import SuggestFromList
 from textual.widgets import Input
 
 from exai_actors.errors import ExaiError, UsageError
-from exai_actors.terminal.acting import Acting, Choice
+from exai_actors.terminal.acting import Acting, Choice, Order, Taken
 from exai_actors.terminal.answers import answer_lines, row_lines
 from exai_actors.terminal.figures import Figures
 from exai_actors.terminal.grid import Grid
@@ -92,7 +92,7 @@ class ConsoleApp(App[ExaiError | None]):
         self.is_frozen = False
         self.every_s = 1.0
         self._where = where
-        self._undos: deque[dict[str, Any]] = deque(maxlen=MOST_UNDOS)
+        self._undos: deque[list[Order]] = deque(maxlen=MOST_UNDOS)
         self._prompt_for = ""
         self._message: Line = ()
         self._started_at: float | None = None
@@ -610,7 +610,7 @@ class ConsoleApp(App[ExaiError | None]):
         def chosen(action: dict[str, Any] | None) -> None:
             if action is not None:
                 on = target if action.get("targets", True) else {"targets": ["broker"]}
-                self.push_screen(Acting(self.source, action, on or {}), self._acted)
+                self.push_screen(Acting(self.source, action, [on or {}]), self._acted)
 
         self.push_screen(Choice(f"Act on {self._target_text(view)}", actions, role), chosen)
 
@@ -633,12 +633,11 @@ class ConsoleApp(App[ExaiError | None]):
             return f"all {view.matching} rows of {view.name} that match {view.filter!r}"
         return f"{view.name.removesuffix('s')} {view.row[0] if view.row else ''}"
 
-    def _acted(self, undo: dict[str, Any] | None) -> None:
-        if undo is None:
+    def _acted(self, taken: Taken | None) -> None:
+        if taken is None:
             return
-        now = undo.pop("now", False)
-        self._undos.append(undo)
-        if now:
+        self._undos.append(taken.undos)
+        if taken.undo_now:
             self._undo()
         else:
             self._say([("u undoes the last action", DIM)])
@@ -647,18 +646,19 @@ class ConsoleApp(App[ExaiError | None]):
         if not self._undos:
             self._say([("nothing to undo", DIM)])
             return
-        undo = self._undos[-1]
+        orders = self._undos[-1]
         known = {each["name"]: each for each in self.source.greeting.get("actions", ())}
-        action = known.get(undo["action"])
-        if action is None:
-            self._say([(f"! the broker has no action {undo['action']}", BAD)])
+        names = {order["action"] for order in orders}
+        if unknown := names - set(known):
+            self._say([(f"! the broker has no action {min(unknown)}", BAD)])
             return
+        action = known[orders[0]["action"]]
+        if len(names) > 1:
+            action = {**action, "title": "Undo"}
 
-        def done(redo: dict[str, Any] | None) -> None:
-            if redo is not None:
+        def done(taken: Taken | None) -> None:
+            if taken is not None:
                 self._undos.pop()
-                self._acted(redo)
+                self._acted(taken)
 
-        target = {"targets": undo["targets"]}
-        screen = Acting(self.source, action, target, undo.get("arguments", {}))
-        self.push_screen(screen, done)
+        self.push_screen(Acting(self.source, action, orders), done)

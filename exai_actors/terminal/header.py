@@ -9,7 +9,7 @@ from textual import events
 from textual.message import Message
 
 from exai_actors.core.observe.written import duration
-from exai_actors.terminal.cells import Level, level
+from exai_actors.terminal.cells import Level, cut, level
 from exai_actors.terminal.figures import Figures
 from exai_actors.terminal.lines import (
     BAD,
@@ -125,7 +125,8 @@ class Header(Lines):
             return [("no alarms", DIM)]
         severity, text = self.alarms[0]
         more = f" (and {len(self.alarms) - 1} more)" if len(self.alarms) > 1 else ""
-        return [(f"! {severity}: {text}{more}", BAD if severity == "critical" else WARN)]
+        shown = cut(f"! {severity}: {text}", self.size.width - len(more))
+        return [(f"{shown}{more}", BAD if severity == "critical" else WARN)]
 
 
 def alarm_text(subject: object, text: object) -> str:

@@ -67,6 +67,8 @@ class Lines(Widget):
         line = self._shown[y] if y < len(self._shown) else ()
         strip = Strip([Segment(text, style) for text, style in line])
         width = self.size.width
+        if strip.cell_length > width > 0 and not strip.crop(width).text.isspace():
+            strip = Strip([*strip.crop(0, width - 1), Segment("…", line[-1][1])])
         return strip.crop(0, width).extend_cell_length(width).apply_style(self.rich_style)
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:  # noqa: ARG002
@@ -86,5 +88,5 @@ def spread(left: Line, right: Line, width: int) -> list[Piece]:
         free = room - length(kept)
         if free <= 0:
             break
-        kept.append((text[:free], style))
+        kept.append((text if cell_len(text) <= free else f"{text[: free - 1]}…", style))
     return [*kept, (" " * max(0, room - length(kept)), PLAIN), *right]

@@ -42,8 +42,8 @@ _TALL, _MIDDLE = 44, 34
 _RATES = (("done/s", "completed"), ("refused/s", "refused"), ("failed/s", "failed"))
 _TROUBLES = ("refused/s", "failed/s")
 _RECENT = 60
-_ROOMY = 24
-"""From so many lines on there are shares and waits."""
+_ROOMY = 16
+"""From so many lines on there can be room for shares and waits."""
 _FULL = {"name": "full", "kind": "share"}
 _STATE = {"name": "state", "kind": "text"}
 _MOST_TENANTS, MOST_WAITS = 6, 5
@@ -60,7 +60,7 @@ class Overview(Lines):
 
     @property
     def is_roomy(self) -> bool:
-        """Whether there is room for shares and waits."""
+        """Whether there can be room for shares and waits."""
         return self.size.height >= _ROOMY
 
     def lines(self) -> Iterable[Line]:
@@ -72,12 +72,17 @@ class Overview(Lines):
             providers = [*providers[: room - 1], [(f"  and {more} more: press 4", DIM)]]
         lines = [*plots, *providers]
         if self.is_roomy:
-            for section in (self._tenants(), self._waits()):
-                found = list(section)
-                if len(found) > 1 and len(lines) + len(found) + _FEWEST_EVENTS < self.size.height:
-                    lines += found
+            lines += self._shares_and_waits(room - len(providers))
         yield from lines
         yield from self._events(self.size.height - len(lines))
+
+    def _shares_and_waits(self, room: int) -> list[Line]:
+        """The first rows of both as far as there is room; each gets half if it is short."""
+        shares, waits = list(self._tenants()), list(self._waits())
+        waits = waits[: max(room // 2, room - len(shares))]
+        shares = shares[: room - len(waits)]
+        # A title without a row says nothing.
+        return [line for section in (shares, waits) if len(section) > 1 for line in section]
 
     def _rows(self, table: str) -> list[dict[str, Any]]:
         """The rows by column; a recording of another version may lack some columns."""
@@ -188,7 +193,7 @@ class Overview(Lines):
                 (f"{cut(one_line(row['tenant'] or ''), 12):<12}  ", PLAIN),
                 (f"{duration(row['waited_s']):>7}  ", STRONG),
                 (f"{row['reason'] or '':<16}  ", WARN),
-                (f"{one_line(row['model'] or ''):<16}  {when}", DIM),
+                (f"{when:<18}{one_line(row['model'] or '')}", DIM),
             ]
 
     def _events(self, room: int) -> Iterable[Line]:

@@ -51,26 +51,29 @@ class Heading(Lines):
 
     DEFAULT_CSS = "Heading { height: 1; padding: 0 1; }"
 
-    text = ""
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self._text = text
 
     def lines(self) -> Iterable[Line]:
-        yield [(self.text, TITLE)]
+        yield [(self._text, TITLE)]
 
 
 class Sheet(ModalScreen[T]):
-    """A title, a page and the keys, over the panes."""
+    """A title, a page, and a message with the keys below it, over the panes."""
 
     DEFAULT_CSS = """
     Sheet { background: #0d1117; }
     Sheet > Page { padding: 0 1; }
     """
 
-    def __init__(self, *below_page: Widget) -> None:
+    def __init__(self, title: str, keys: str, *below_page: Widget) -> None:
         super().__init__()
-        self._heading = Heading()
+        self._heading = Heading(title)
         self._page = Page()
         self._below_page = below_page
         self._footer = Footer()
+        self._footer.keys = keys
 
     def compose(self) -> ComposeResult:
         yield self._heading
@@ -78,13 +81,36 @@ class Sheet(ModalScreen[T]):
         yield from self._below_page
         yield self._footer
 
+    @property
+    def page_width(self) -> int:
+        return self._page.size.width
+
+    def show_lines(self, lines: Iterable[Line]) -> None:
+        """Show these lines instead of the present ones."""
+        self._page.content = list(lines)
+        self._page.redraw()
+
+    def add_lines(self, lines: Iterable[Line]) -> None:
+        """Add lines at the end, and scroll to them."""
+        self._page.content = [*self._page.content, *lines]
+        self._page.scroll_by(1_000_000)
+
+    def say(self, message: Line) -> None:
+        """Show a message beside the keys."""
+        self._footer.state = message
+        self._footer.redraw()
+
+    def offer(self, keys: str) -> None:
+        """Show the keys that work now."""
+        self._footer.keys = keys
+        self._footer.redraw()
+
 
 class Reader(Sheet[str]):
     """Shows the lines that ``load`` returns, again every second; ends with the last key."""
 
     def __init__(self, title: str, load: Load, keys: str = "", *, is_fixed: bool = False) -> None:
-        super().__init__()
-        self._title = title
+        super().__init__(title, f"esc=back {keys}")
         self._load = load
         self._keys = keys
         self._is_fixed = is_fixed
@@ -92,8 +118,6 @@ class Reader(Sheet[str]):
         self._known: list[Line] = []
 
     def on_mount(self) -> None:
-        self._heading.text = self._title
-        self._footer.keys = f"esc=back {self._keys}"
         self.call_after_refresh(self._show)
         if not self._is_fixed:
             self.set_interval(REFRESH_S, self._show)
@@ -106,14 +130,13 @@ class Reader(Sheet[str]):
             return
         self._is_loading = True
         try:
-            self._known = list(await self._load(max(20, self._page.size.width)))
-            self._page.content = self._known
+            self._known = list(await self._load(max(20, self.page_width)))
+            self.show_lines(self._known)
         except UsageError as error:
             before: list[Line] = [[], [("The last answer:", DIM)], *self._known]
-            self._page.content = [[(f"! {error}", BAD)], *(before if self._known else [])]
+            self.show_lines([[(f"! {error}", BAD)], *(before if self._known else [])])
         finally:
             self._is_loading = False
-        self._page.scroll_by(0)
 
     def on_key(self, event: events.Key) -> None:
         event.stop()

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from exai_actors.console.actions import MAX_UNDOS
 from exai_actors.core.operations.action import ActionError
 from exai_actors.core.operators import Role
 from tests.console.operator_desk import OperatorDesk
@@ -100,6 +101,40 @@ def test_the_effects_of_several_targets_come_together() -> None:
         "glm": True,
     }
     assert effect["undo"]["targets"] == ["kimi", "glm"]
+
+
+def test_targets_in_different_states_are_restored_each_to_its_own() -> None:
+    desk = OperatorDesk(limit=1)
+    console = desk.console()
+    console.act("provider.limit", "glm", arguments={"limit": 3})
+    console.act("provider.drain", "glm")
+    changed = console.act("provider.limit", "kimi", "glm", arguments={"limit": 5})
+    paused = console.act("provider.pause", "kimi", "glm", "nobody")
+    assert (changed["undo"], paused["undo"]) == (None, None)
+    assert changed["undos"] == [
+        {"action": "provider.limit", "targets": ["kimi"], "arguments": {"limit": 1}},
+        {"action": "provider.limit", "targets": ["glm"], "arguments": {"limit": 3}},
+    ]
+    for undo in (*changed["undos"], *paused["undos"]):
+        console.act(undo["action"], *undo["targets"], arguments=undo["arguments"])
+    found = [desk.tree.statistics(name) for name in ("kimi", "glm")]
+    assert [(each.limit, each.mode) for each in found] == [(1, "open"), (3, "draining")]
+
+
+def test_an_action_that_takes_too_many_others_to_undo_offers_none() -> None:
+    desk = OperatorDesk()
+    console = desk.console()
+    keys = []
+    for number in range(MAX_UNDOS + 1):
+        desk.tree.client(f"s-{number}")
+        key = str(number + 1)
+        if number:
+            console.act("session.weight", key, arguments={"weight": 1 + number})
+        keys.append(key)
+    offered = console.act("session.weight", *keys[1:], arguments={"weight": 500}, preview=True)
+    assert len(offered["undos"]) == MAX_UNDOS
+    effect = console.act("session.weight", *keys, arguments={"weight": 500}, preview=True)
+    assert (effect["failed"], effect["undo"], effect["undos"]) == (0, None, [])
 
 
 @pytest.mark.parametrize(

@@ -48,8 +48,8 @@ def configuration(port: int = 0) -> dict[str, Any]:
             for role in TOKENS
         ],
         "provider": [
-            {"kind": "synthetic", "name": name, "models": [f"{name}-1"], "limit": 4}
-            for name in ("kimi", "glm")
+            {"kind": "synthetic", "name": name, "models": [f"{name}-1"], "limit": limit}
+            for name, limit in (("kimi", 4), ("glm", 3))
         ],
     }
 
@@ -182,6 +182,37 @@ def test_act_with_a_preview_and_undo(broker: BrokerInThread, opened: OpenPage) -
     expect(dialog).to_contain_text("undone")
     page.keyboard.press("Escape")
     expect(kimi).to_contain_text("serving")
+
+
+def test_undo_restores_targets_that_were_in_different_states(
+    broker: BrokerInThread, opened: OpenPage
+) -> None:
+    page = opened(console_of(broker) + "/providers", "admin")
+    is_live(page)
+    rows = [page.locator(".scroll.main tr", has_text=name) for name in ("kimi", "glm")]
+    limits = [f"{limit}" for limit in (4, 3)]
+    at = page.locator(".scroll.main th").all_inner_texts().index("Limit")
+
+    def shows(*expected: str) -> None:
+        for row, limit in zip(rows, expected, strict=True):
+            expect(row.locator("td").nth(at)).to_have_text(limit)
+
+    shows(*limits)
+    for row in rows:
+        row.locator("input[type=checkbox]").check()
+    page.keyboard.press("a")
+    dialog = page.locator("dialog")
+    dialog.locator(".menu button", has_text="Set limit").click()
+    dialog.locator("input[name=limit]").fill("9")
+    dialog.locator("text=Preview the effect").click()
+    expect(dialog).to_contain_text("It can be undone.")
+    dialog.locator("input[name=reason]").fill("a test of the console")
+    dialog.locator("text=Do it").click()
+    expect(dialog).to_contain_text("This has happened")
+    shows("9", "9")
+    dialog.locator("text=Undo").click()
+    expect(dialog).to_contain_text("undone")
+    shows(*limits)
 
 
 def test_a_viewer_can_change_nothing(broker: BrokerInThread, opened: OpenPage) -> None:

@@ -153,6 +153,10 @@ class ScriptedSource:
         self.watched: dict[str, Window] = {}
         self.asked: list[tuple[str, str]] = []
         self.acts: list[dict[str, Any]] = []
+        self.refusal = ""
+        """Why every action is refused; empty if none is."""
+        self.undos: list[dict[str, Any]] = []
+        """How actions are undone, instead of by resuming their targets."""
         self.seconds = 0.0
         self.answers: dict[str, dict[str, Any]] = {
             "history": {"every_s": 1.0, "columns": ["time"], "rows": []}
@@ -182,9 +186,11 @@ class ScriptedSource:
     async def act(self, action: dict[str, Any]) -> dict[str, Any]:
         self.acts.append(action)
         targets = action.get("targets") or ["kimi", "glm"]
-        effects = [{"target": each, "text": "6 calls continue", "ok": True} for each in targets]
+        text, ok = self.refusal or "6 calls continue", not self.refusal
+        effects = [{"target": each, "text": text, "ok": ok} for each in targets]
         undo: dict[str, Any] = {"action": "provider.resume", "targets": targets, "arguments": {}}
-        return {"effects": effects, "undo": undo, "preview": action["preview"]}
+        undos = [] if self.refusal else self.undos or [undo]
+        return {"effects": effects, "undos": undos, "preview": action["preview"]}
 
     async def run(self, listener: Listener) -> None:
         self._listener = listener

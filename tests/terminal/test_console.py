@@ -52,7 +52,9 @@ async def test_only_the_tables_on_the_screen_are_watched() -> None:
     app = console()
     async with app.run_test(size=SMALL) as pilot:
         await settle(pilot)
-        assert set(source_of(app).watched) == {"broker", "alarms", "providers", "events"}
+        assert set(source_of(app).watched) == {
+            *("broker", "alarms", "providers", "events", "tenants", "requests"),
+        }
         await pilot.press("3")
         await settle(pilot)
         assert set(source_of(app).watched) == {"broker", "alarms", "actors"}
@@ -324,6 +326,65 @@ async def test_an_action_is_previewed_confirmed_and_undone() -> None:
         await settle(pilot)
         assert source.acts[-1]["action"] == "provider.resume"
         assert source.acts[-1]["preview"]
+
+
+async def test_an_action_on_targets_in_different_states_is_undone_by_one_key() -> None:
+    app = console()
+    source = source_of(app)
+    source.undos = [
+        {"action": "provider.resume", "targets": ["kimi"], "arguments": {}},
+        {"action": "provider.limit", "targets": ["glm"], "arguments": {"limit": 3}},
+    ]
+    async with app.run_test(size=SMALL) as pilot:
+        await pilot.press("4", "slash", *"i", "enter")
+        await settle(pilot)
+        await act(pilot, "1")
+        await pilot.press("u")
+        await settle(pilot)
+        assert "Undo: kimi, glm" in screen_text(app)
+        await write(pilot, "wrong one")
+        await pilot.press("enter")
+        await settle(pilot)
+        await pilot.press("y")
+        await settle(pilot)
+        done = [{"reason": "wrong one", "preview": False, **undo} for undo in source.undos]
+        assert source.acts[-2:] == done
+
+
+@pytest.mark.parametrize("size", [(80, 24), (160, 50)], ids=["80x24", "160x50"])
+async def test_the_preview_of_a_refusal_uses_the_width_of_the_screen(size: tuple[int, int]) -> None:
+    app = console()
+    source = source_of(app)
+    why = "there is no call in flight, and " + "nothing to pause " * 5
+    source.refusal = why
+    async with app.run_test(size=size) as pilot:
+        await pilot.press("4", "a", "1")
+        await settle(pilot)
+        lines = [line.strip() for line in screen_text(app).splitlines()]
+        (at,) = [at for at, line in enumerate(lines) if line.startswith("✗ refused: kimi")]
+        first = lines[at].removeprefix("✗ refused: kimi").strip()
+        assert len(first) > size[0] // 2
+        assert " ".join([first, *lines[at + 1 : at + 4]]).startswith(why.strip())
+
+
+async def test_a_line_that_does_not_fit_ends_with_a_mark() -> None:
+    app = console()
+    source = source_of(app)
+    long = "the queue is full " * 9
+    source.rows["alarms"] = {
+        "1": ["queue", "critical", long],
+        "2": ["held", "warning", "glm is held"],
+    }
+    source.rows["events"] = {"1": [1.0, "provider.held", "glm", long]}
+    async with app.run_test(size=SMALL) as pilot:
+        await settle(pilot)
+        lines = screen_text(app).splitlines()
+        alarm = lines[2]
+        assert alarm.startswith("! critical: the queue is full the queue")
+        assert alarm.rstrip().endswith("… (and 1 more)")
+        (event,) = [line for line in lines if "provider.held" in line]
+        assert event.endswith("…")
+        assert max(map(len, lines)) == SMALL[0]
 
 
 async def test_nothing_is_done_without_a_reason_or_a_yes() -> None:

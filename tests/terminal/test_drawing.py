@@ -12,6 +12,7 @@ from exai_actors.terminal.answers import answer_lines
 from exai_actors.terminal.cells import Level, cell_text, level
 from exai_actors.terminal.header import alarm_text
 from exai_actors.terminal.layout import GAP, fit, order_of, sort_letters
+from exai_actors.terminal.lines import PLAIN, spread
 from exai_actors.terminal.plots import bar, plot, rates
 from exai_actors.terminal.source import SeenTable, Window
 from exai_actors.terminal.view import TableView, TreeView
@@ -212,6 +213,18 @@ def test_answers_of_any_shape_become_lines() -> None:
     for part in ("waited  1.50 s", "1/2      it·came first", "1/3      -", "names  a, b", "free"):
         assert part in text
     assert max(map(len, lines)) <= 60
+
+
+@pytest.mark.parametrize(
+    ("message", "shown"),
+    [
+        ("connected again", "connected again     ? help"),
+        ("there is no such pane", "there is no such p… ? help"),
+    ],
+)
+def test_a_message_gives_way_to_the_keys_and_ends_with_a_mark(message: str, shown: str) -> None:
+    line = spread([(message, PLAIN)], [(" ? help", PLAIN)], 26)
+    assert "".join(text for text, _ in line) == shown
 
 
 @pytest.mark.parametrize(

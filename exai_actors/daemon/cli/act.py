@@ -193,8 +193,9 @@ def _show(effect: Mapping[str, Any], *, as_json: bool) -> None:
             print_error(line)
     if effect["count"] > len(effect["effects"]):
         print_line(f"and {effect['count'] - len(effect['effects'])} more")
-    if effect["undo"] and not effect["preview"]:
-        print_error(f"undo: {printable(_command(effect['undo']))}")
+    if not effect["preview"]:
+        for undo in effect["undos"]:
+            print_error(f"undo: {printable(_command(undo))}")
 
 
 def _command(undo: Mapping[str, Any]) -> str:

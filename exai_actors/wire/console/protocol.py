@@ -142,8 +142,11 @@ def answer(ask: Ask, answered: dict[str, Any]) -> bytes:
     )
 
 
-def effect(act: Act, effects: Sequence[TargetEffect], undo: dict[str, Any] | None) -> bytes:
-    """The effects that an action had, or would have; the first MAX_EFFECTS of ``count``."""
+def effect(act: Act, effects: Sequence[TargetEffect], undos: Sequence[dict[str, Any]]) -> bytes:
+    """The effects that an action had, or would have; the first MAX_EFFECTS of ``count``.
+
+    ``undos`` are the actions that restore the state before.
+    """
     return _encoder.encode(
         {
             "op": "effect",
@@ -156,7 +159,8 @@ def effect(act: Act, effects: Sequence[TargetEffect], undo: dict[str, Any] | Non
             ],
             "count": len(effects),
             "failed": sum(not each.ok for each in effects),
-            "undo": undo,
+            "undo": undos[0] if len(undos) == 1 else None,
+            "undos": undos,
         }
     )
 

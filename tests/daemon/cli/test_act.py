@@ -85,6 +85,7 @@ async def test_limits_and_gates_have_commands_of_their_own(tmp_path: Path) -> No
         "count": 1,
         "failed": 0,
         "undo": {"action": "provider.limit", "targets": ["kimi"], "arguments": {"limit": 4}},
+        "undos": [{"action": "provider.limit", "targets": ["kimi"], "arguments": {"limit": 4}}],
     }
     assert gate.code == 0
     assert (kimi.limit, [each.limit for each in glm.gates]) == (7, [9])
@@ -103,6 +104,21 @@ async def test_any_action_is_taken_by_its_name_on_all_rows_that_match(tmp_path: 
     assert ["provider.limit", "limit", "[model]", "admin,", "not", "yours"] in lines
     assert len(limited.out.splitlines()) == 2
     assert limits == [3, 3]
+
+
+async def test_an_action_on_providers_in_different_states_prints_each_command_that_undoes_it(
+    tmp_path: Path,
+) -> None:
+    async with broker_with_operators(tmp_path) as broker:
+        before = [each.limit for each in broker.statistics().providers]
+        limit = ("act", "provider.limit", "kimi", "glm", "--argument", "limit=9", "--yes")
+        limited = await act(broker, "admin", *limit)
+        undos = [line.partition("undo: exai ")[2] for line in limited.err.splitlines()]
+        for undo in undos:
+            assert (await act(broker, "admin", *undo.split(), "--yes")).code == 0
+        after = [each.limit for each in broker.statistics().providers]
+    assert before == after
+    assert len(set(before)) == len(undos) == 2
 
 
 @pytest.mark.parametrize(
@@ -192,7 +208,7 @@ def test_a_difference_is_printed_so_that_programs_can_read_it(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     effect = {"target": "broker", "text": "--- exai.toml\n+++ exai.toml", "ok": True}
-    _show({"effects": [effect], "count": 1, "undo": None}, as_json=False)
+    _show({"effects": [effect], "count": 1, "preview": False, "undos": []}, as_json=False)
     assert capsys.readouterr().out == "--- exai.toml\n+++ exai.toml\n"
 
 

@@ -71,7 +71,7 @@ export class ActionDialog {
       <label>Reason, for the audit log
         <input name="reason" maxlength="200" autocomplete="off" @input=${(event) => { request.reason = event.target.value; }} ?required=${preview !== null} /></label>
       ${problem ? html`<p class="problem" role="alert">${problem}</p>` : nothing}
-      ${preview ? html`<h3>This will happen</h3>${effects(preview.effects)}<p class="muted">${preview.undo ? "It can be undone." : ""}</p>` : nothing}
+      ${preview ? html`<h3>This will happen</h3>${effects(preview.effects)}<p class="muted">${preview.undos.length ? "It can be undone." : ""}</p>` : nothing}
       <div class="buttons"><button type="button" @click=${() => this.close()}>Cancel</button>
       <button type="submit" class="primary" ?disabled=${isBusy}>${preview ? "Do it" : "Preview the effect"}</button></div>
     </form>`);
@@ -109,19 +109,25 @@ export class ActionDialog {
   }
 
   #result(title, effect, reason, isAsked = false) {
-    this.#last = effect.undo ? [title, effect, reason] : null;
-    const undo = effect.undo;
+    this.#last = effect.undos.length ? [title, effect, reason] : null;
     const again = async () => {
+      const left = [...effect.undos];
+      const undone = [];
       try {
-        const undone = await this.#feed.act({ ...undo, reason: `undo: ${reason}`.slice(0, 200), preview: false });
-        this.#result(`${title}: undone`, { ...undone, undo: null }, reason);
+        while (left.length) {
+          const done = await this.#feed.act({ ...left[0], reason: `undo: ${reason}`.slice(0, 200), preview: false });
+          undone.push(...done.effects);
+          left.shift();
+        }
+        this.#result(`${title}: undone`, { effects: undone, undos: [] }, reason);
       } catch (error) {
-        this.#result(`${title}: not undone`, { effects: [{ target: "", text: error.message, ok: false }], undo }, reason);
+        undone.push({ target: "", text: error.message, ok: false });
+        this.#result(`${title}: not undone`, { effects: undone, undos: left }, reason);
       }
     };
     const close = (mark) => html`<button class=${mark} @click=${() => this.close()}>Close</button>`;
     this.#show(isAsked ? `Undo: ${title}` : title, html`<h3>This has happened</h3>${effects(effect.effects)}
-      <div class="buttons">${isAsked ? html`${close("")}<button class="primary" @click=${again}>Undo</button>` : html`${undo ? html`<button @click=${again}>Undo</button>` : nothing}${close("primary")}`}</div>`);
+      <div class="buttons">${isAsked ? html`${close("")}<button class="primary" @click=${again}>Undo</button>` : html`${effect.undos.length ? html`<button @click=${again}>Undo</button>` : nothing}${close("primary")}`}</div>`);
   }
 
   show(title, content) {
