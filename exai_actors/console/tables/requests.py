@@ -13,7 +13,6 @@ REQUESTS = Table(
     "requests",
     (
         Column("request", "Request", TEXT, "its number: that of its session, and its own"),
-        Column("request_id", "Client's id", TEXT, "the id that its client gave it"),
         Column("tenant", "Tenant", TEXT, "the owner of its client's token"),
         Column("state", "State", TEXT, "waiting (in its session), queued, running or retrying"),
         Column("position", "Pos", COUNT, "its place in the provider's queue"),
@@ -22,6 +21,7 @@ REQUESTS = Table(
         Column("reason", "Reason", TEXT, "the code of the limit that it waits for"),
         Column("provider", "Provider", TEXT, "the provider that it is meant for now"),
         Column("model", "Model", TEXT, "the model that it is meant for now"),
+        Column("request_id", "Client's id", TEXT, "the id that its client gave it"),
         Column("session", "Session", TEXT, "the beginning of its session's name"),
         Column("connection", "Connection", TEXT, "the connection that waits for it first"),
         Column("attempt", "Attempt", COUNT, "how often it got a permit"),
@@ -38,7 +38,6 @@ def request_row(state: RequestState, now: float) -> Keyed:
     reason = state.reason
     row: Row = (
         state.number,
-        state.request_id,
         shown_tenant(state.tenant),
         state.state,
         state.position,
@@ -47,6 +46,7 @@ def request_row(state: RequestState, now: float) -> Keyed:
         "" if reason is None else reason.code.value,
         state.provider,
         state.model,
+        state.request_id,
         state.session,
         state.connection,
         state.attempt,
