@@ -25,7 +25,7 @@ from exai_actors.core.routing import RoutingTable
 from exai_actors.core.trace_context import trace_context
 from exai_actors.core.wrong_tokens import WrongToken
 from exai_actors.edges.http_server.connection import Exchange
-from exai_actors.edges.http_server.request import Refusal, RequestHead
+from exai_actors.edges.http_server.request import ByHead, Refusal, RequestHead
 from exai_actors.edges.http_server.server import (
     Handler,
     Page,
@@ -74,6 +74,19 @@ class Tables(Protocol):
     def by_family(self) -> Mapping[Family, RoutingTable]: ...
 
 
+class _Asked(msgspec.Struct, frozen=True):
+    """What the head of a request says: all about it but its body and the client's address.
+
+    ``claim`` is None if the body decides. ``options`` are those of a request that does not stream,
+    and of one that does.
+    """
+
+    token: str | None
+    claim: families.Claim | None
+    headers: families.Fields
+    options: tuple[CallOptions, CallOptions]
+
+
 class Apis:
     """``identify`` knows access tokens, and counts wrong ones; ``open_exchange`` starts the actor
     of a request. ``counting`` are the providers, by name, whose services count tokens at no cost.
@@ -97,6 +110,7 @@ class Apis:
         self._counting = counting or {}
         self._counts = 0
         self._sub_agent_priority = -1 if sub_agents_wait else 0
+        self._asked = ByHead(self._read_head)
         self._secret = secrets.token_bytes(32)
         self._sessions: dict[str, SessionId] = {}
         self._prefix = secrets.token_hex(4)
@@ -129,7 +143,7 @@ class Apis:
 
     def _check(self, family: Family, head: RequestHead, address: str) -> Response | None:
         """Refuse a client without a token before its body is read."""
-        found = self._identify(families.token_of(head.named.get), address)
+        found = self._identify(self._asked.of(head).token, address)
         if isinstance(found, Identity):
             return None
         text = "the access token is missing or not valid: send it as Bearer or in x-api-key"
@@ -138,26 +152,26 @@ class Apis:
         )
 
     def _relay(self, family: Family, request: PageRequest, exchange: Exchange) -> Watcher:
-        head, field = request.head, request.head.named.get
+        head = request.head
+        asked = self._asked.of(head)
         body = families.read_body(request.body)
         if isinstance(body, str):
             respond(exchange, self._response(family, invalid(body)))
             return _NOTHING
         streams = body.stream is True
-        claim = families.claim_of(field, body, request.address)
-        key = families.idempotency_key(field)
-        trace = trace_context(field("traceparent"), field("tracestate"))
-        keeps = self._keeps_responses or key is not None
+        options = asked.options[streams]
+        claim = asked.claim or families.claim_of(head.named.get, body, request.address)
+        keeps = self._keeps_responses or options.idempotency_key is not None
         relayed = RelayedExchange(
             request_id=self._new_id(),
             session=self._session(claim.session),
-            token=families.token_of(field),
+            token=asked.token,
             agent=claim.agent,
             request=RelayRequest(
                 family=family,
                 path=families.upstream_path(family, head.query),
                 body=request.body,
-                headers=families.forwarded_headers(head.fields),
+                headers=asked.headers,
                 model=body.model,
                 pipe=RelayPipe(KEPT_BYTES if keeps else 0),
                 stream=streams,
@@ -165,21 +179,37 @@ class Apis:
                 max_tokens=body.limit,
                 answers=body.n if type(body.n) is int else 1,
             ),
-            options=CallOptions(
-                deadline_ms=families.deadline_ms(field, streams=streams),
-                priority=self._sub_agent_priority if claim.is_sub_agent else 0,
-                reports_progress=streams,
-                idempotency_key=None if key is None else RequestKey(key, "idempotency"),
-                trace=trace,
-            ),
+            options=options,
         )
         peer = Peer(
             address=request.address,
-            user_agent=field("user-agent"),
+            user_agent=head.named.get("user-agent"),
             path=head.path,
-            trace=trace,
+            trace=options.trace,
         )
         return _Follower(self._open_exchange(peer, relayed, exchange))
+
+    def _read_head(self, head: RequestHead) -> _Asked:
+        field = head.named.get
+        claim = families.claim_of_head(field)
+        key = families.idempotency_key(field)
+        trace = trace_context(field("traceparent"), field("tracestate"))
+
+        def options(*, streams: bool) -> CallOptions:
+            return CallOptions(
+                deadline_ms=families.deadline_ms(field, streams=streams),
+                priority=self._sub_agent_priority if claim and claim.is_sub_agent else 0,
+                reports_progress=streams,
+                idempotency_key=None if key is None else RequestKey(key, "idempotency"),
+                trace=trace,
+            )
+
+        return _Asked(
+            token=families.token_of(field),
+            claim=claim,
+            headers=families.forwarded_headers(head.fields),
+            options=(options(streams=False), options(streams=True)),
+        )
 
     def _count_tokens(self, request: PageRequest, exchange: Exchange) -> Watcher:
         body = families.read_body(request.body)
@@ -202,7 +232,7 @@ class Apis:
             family="messages",
             path=families.upstream_path("messages", "") + _COUNT + (f"?{query}" if query else ""),
             body=request.body,
-            headers=families.forwarded_headers(request.head.fields),
+            headers=self._asked.of(request.head).headers,
             model=body.model,
             pipe=pipe,
         )

@@ -92,7 +92,7 @@ class Site:
         if self.cookie:
             named["Cookie"] = f"other=1; {self.cookie}"
         sent = tuple((name.encode(), value.encode()) for name, value in named.items())
-        head = RequestHead(method, target, "1.1", sent, len(body), True, by_name(sent))
+        head = RequestHead(method, target, "1.1", sent, True, by_name(sent))
         page = self._pages[head.path]
         assert method in page.methods
         answer = page.answer(PageRequest(head, body.encode(), "192.0.2.7"))
@@ -101,7 +101,7 @@ class Site:
     def begin(self, target: str) -> InTurns:
         """Ask for a page; return what makes it."""
         page = self._pages[target.partition("?")[0]]
-        head = RequestHead("GET", target, "1.1", (), 0, True, {})
+        head = RequestHead("GET", target, "1.1", (), True, {})
         answer = page.answer(PageRequest(head, b"", "192.0.2.7"))
         assert not isinstance(answer, Response)
         return answer

@@ -21,7 +21,7 @@ URL = "ws://127.0.0.1:8079"
 
 
 def request(path: str) -> PageRequest:
-    return PageRequest(RequestHead("GET", path, "1.1", (), 0, True, {}), b"", "127.0.0.1")
+    return PageRequest(RequestHead("GET", path, "1.1", (), True, {}), b"", "127.0.0.1")
 
 
 def answer(path: str, statistics: BrokerStatistics) -> Response:

@@ -17,6 +17,10 @@ import httptools
 
 from exai_actors.edges.departure import has_left
 from exai_actors.edges.http_server.request import (
+    CONTENT_LENGTH,
+    MAX_KEPT_HEAD_BYTES,
+    HeadKey,
+    Heads,
     Refusal,
     RequestHead,
     body_length,
@@ -29,6 +33,7 @@ from exai_actors.ports import Kept
 
 Fields = tuple[tuple[str, str], ...]
 
+_END_OF_HEAD = "\r\n"
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _HEAD_TOO_LARGE = Refusal(431, "The head of the request is too large.")
 _SLOW_HEAD = Refusal(408, "The head of the request did not arrive in time.")
@@ -70,9 +75,10 @@ class Server(Protocol):
     """The server, as its connections see it."""
 
     settings: HttpServerSettings
+    heads: Heads
 
-    def date(self) -> str:
-        """The value of the Date field."""
+    def date_field(self) -> str:
+        """The line of the field Date."""
 
     def body_limit(self, head: RequestHead) -> int:
         """The size that the body of a request may have."""
@@ -110,13 +116,17 @@ class Exchange:
         "_ended",
         "_held_head",
         "_is_body_complete",
+        "_length",
         "_received",
         "head",
         "must_stay",
         "receiver",
     )
 
-    def __init__(self, connection: HttpConnection, head: RequestHead, body_limit: int) -> None:
+    def __init__(
+        self, connection: HttpConnection, head: RequestHead, length: int | None, body_limit: int
+    ) -> None:
+        """``length`` is that of the body, None if it is chunked."""
         self.head = head
         self.receiver: Receiver | None = None
         self.must_stay = False
@@ -127,7 +137,8 @@ class Exchange:
         self._chunked = False
         self._held_head = b""
         self._body_left: int | None = None
-        self._is_body_complete = head.length == 0
+        self._length = length
+        self._is_body_complete = length == 0
         self._received = 0
         self._early = bytearray()
         self._body_limit = body_limit
@@ -154,8 +165,8 @@ class Exchange:
         if self._begun or self._ended:
             return
         self._begun = True
-        lines = [f"HTTP/1.1 {status} {_phrase(status)}", *[f"{k}: {v}" for k, v in fields]]
-        lines.append(f"Date: {self._connection.date()}")
+        lines = [_status_line(status), *[f"{name}: {value}" for name, value in fields]]
+        lines.append(self._connection.server.date_field())
         bodiless = self.head.method == "HEAD" or status in {204, 304}
         if length is not None and status not in {204, 304}:
             lines.append(f"Content-Length: {length}")
@@ -173,7 +184,8 @@ class Exchange:
             lines.append("Connection: close")
         elif self.head.version == "1.0":
             lines.append("Connection: keep-alive")
-        encoded = "\r\n".join([*lines, "", ""]).encode("latin-1")
+        lines.append(_END_OF_HEAD)
+        encoded = "\r\n".join(lines).encode("latin-1")
         if self._body_left:
             # It is sent with the first piece of the body: a write costs more than all of the above.
             self._held_head = encoded
@@ -238,7 +250,7 @@ class Exchange:
     @property
     def body_left(self) -> int:
         """How many bytes of the body are still to arrive; 0 if its length is not known."""
-        return 0 if self.head.length is None else self.head.length - self._received
+        return 0 if self._length is None else self._length - self._received
 
     @property
     def received_bytes(self) -> int:
@@ -322,6 +334,8 @@ class HttpConnection(asyncio.Protocol):
         self._parser = httptools.HttpRequestParser(self)
         self._target = bytearray()
         self._fields: list[tuple[bytes, bytes]] = []
+        self._length: bytes | None = None
+        """The value of the field Content-Length, which is not among the others."""
         self._head_bytes = 0
         self._is_in_head = False
         self._unread = memoryview(b"")
@@ -359,9 +373,6 @@ class HttpConnection(asyncio.Protocol):
     def must_stay(self) -> bool:
         """Whether a request is being answered that must not be broken off for another client."""
         return any(exchange.must_stay for exchange in self._exchanges)
-
-    def date(self) -> str:
-        return self.server.date()
 
     def write(self, data: bytes) -> None:
         if self._is_closing or self._transport.is_closing():
@@ -496,6 +507,7 @@ class HttpConnection(asyncio.Protocol):
     def on_message_begin(self) -> None:
         self._target.clear()
         self._fields.clear()
+        self._length = None
         self._head_bytes = 0
         self._is_in_head = True
         self._refused = None
@@ -508,6 +520,9 @@ class HttpConnection(asyncio.Protocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self._is_in_head:
             return  # a trailer
+        if name in CONTENT_LENGTH:
+            self._length = value
+            return
         self._fields.append((name, value))
         if len(self._fields) > self._settings.head_fields:
             self._refusal = self._refusal or _HEAD_TOO_LARGE
@@ -516,32 +531,45 @@ class HttpConnection(asyncio.Protocol):
         self._is_in_head = False
         if self._refusal is not None or self._is_closing:
             return
-        fields = tuple(self._fields)
-        size = len(self._target) + sum(len(name) + len(value) + 4 for name, value in fields)
+        parser = self._parser
+        version = parser.get_http_version()
+        key = parser.get_method(), version, bytes(self._target), tuple(self._fields)
+        head = self.server.heads.find(key) or self._new_head(key)
+        if head is None:
+            return
+        limit = self.server.body_limit(head)
+        length = body_length(head, self._length)
+        self._refused = head
+        if length is not None and length > limit:
+            self._refusal = too_large(limit)
+            return
+        self._arriving = Exchange(self, head, length, limit)
+        self._exchanges.append(self._arriving)
+        if len(self._exchanges) == 1 and not self._has_begun_one:
+            self._begin(self._arriving)
+
+    def _new_head(self, key: HeadKey) -> RequestHead | None:
+        """Read a head that no request before had; None if it is refused."""
+        method, version, target, fields = key
+        size = len(target) + sum(len(name) + len(value) + 4 for name, value in fields)
         if size > self._settings.head_bytes:
             self._refusal = _HEAD_TOO_LARGE
-            return
-        named = by_name(fields)
+            return None
         head = RequestHead(
-            method=self._parser.get_method().decode("ascii"),
-            target=self._target.decode("latin-1"),
-            version=self._parser.get_http_version(),
+            method=method.decode("ascii"),
+            target=target.decode("latin-1"),
+            version=version,
             fields=fields,
-            length=body_length(named),
             keeps_alive=self._parser.should_keep_alive(),
-            named=named,
+            named=by_name(fields),
+            is_kept=size <= MAX_KEPT_HEAD_BYTES,
         )
         self._refusal = check_head(head)
-        if self._refusal is None:
-            limit = self.server.body_limit(head)
-            if head.length is not None and head.length > limit:
-                self._refusal = too_large(limit)
-            self._refused = head
-        if self._refusal is None:
-            self._arriving = Exchange(self, head, limit)
-            self._exchanges.append(self._arriving)
-            if len(self._exchanges) == 1 and not self._has_begun_one:
-                self._begin(self._arriving)
+        if self._refusal is not None:
+            return None
+        if head.is_kept:
+            self.server.heads.keep(key, head)
+        return head
 
     def on_body(self, data: bytes) -> None:
         self._had_body = True
@@ -689,9 +717,9 @@ class HttpConnection(asyncio.Protocol):
             content_type, body = self.server.refusal(self._refused, refusal)
         retry = "Retry-After: 1\r\n" if refusal.status == HTTPStatus.SERVICE_UNAVAILABLE else ""
         head = (
-            f"HTTP/1.1 {refusal.status} {_phrase(refusal.status)}\r\n"
+            f"{_status_line(refusal.status)}\r\n"
             f"Content-Type: {content_type}\r\nContent-Length: {len(body)}\r\n{retry}"
-            f"Date: {self.date()}\r\nConnection: close\r\n\r\n"
+            f"{self.server.date_field()}\r\nConnection: close\r\n\r\n"
         )
         self.write(head.encode() + body)
         self._close()
@@ -774,8 +802,9 @@ class HttpConnection(asyncio.Protocol):
 
 
 @lru_cache(maxsize=128)
-def _phrase(status: int) -> str:
+def _status_line(status: int) -> str:
     try:
-        return HTTPStatus(status).phrase
+        phrase = HTTPStatus(status).phrase
     except ValueError:
-        return ""
+        phrase = ""
+    return f"HTTP/1.1 {status} {phrase}"

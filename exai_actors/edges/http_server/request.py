@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Generic, TypeVar
 from urllib.parse import unquote
 
 import msgspec
@@ -10,20 +11,21 @@ import msgspec
 _BODILESS = {b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"DELETE"}
 
 
-class RequestHead(msgspec.Struct, frozen=True):
-    """A request's head. ``target`` is its raw path and query; ``version`` is "1.0" or "1.1".
+class RequestHead(msgspec.Struct, frozen=True, eq=False):
+    """A request's head, apart from the length of its body.
 
-    ``fields`` keep the client's order and spelling, ``named`` has their values by their names in
-    small letters. ``length`` is the size of the body in bytes, None if the body is chunked.
+    ``target`` is its raw path and query; ``version`` is "1.0" or "1.1". ``fields`` keep the
+    client's order and spelling, ``named`` has their values by their names in small letters.
+    ``is_kept``: requests with the same head share this object, see ``Heads``.
     """
 
     method: str
     target: str
     version: str
     fields: tuple[tuple[bytes, bytes], ...]
-    length: int | None
     keeps_alive: bool
     named: Mapping[str, str]
+    is_kept: bool = False
 
     @property
     def path(self) -> str:
@@ -91,11 +93,73 @@ def by_name(fields: tuple[tuple[bytes, bytes], ...]) -> dict[str, str]:
     return named
 
 
-def body_length(named: Mapping[str, str]) -> int | None:
-    """The length of a body by its fields, which the parser has checked; None if chunked."""
-    if "transfer-encoding" in named:
+CONTENT_LENGTH = frozenset((b"Content-Length", b"content-length"))
+"""The usual spellings of the one field that differs between most requests of a client."""
+
+
+def body_length(head: RequestHead, field: bytes | None) -> int | None:
+    """The length of a body in bytes, None if it is chunked.
+
+    ``field`` is the Content-Length, which the parser has checked, if it is spelled as usual.
+    """
+    if field is not None:
+        return int(field)
+    if "transfer-encoding" in head.named:
         return None
-    return int(named.get("content-length", 0))
+    return int(head.named.get("content-length", 0))
+
+
+MAX_HEADS = 512
+MAX_KEPT_HEAD_BYTES = 2_048
+
+HeadKey = tuple[bytes, str, bytes, tuple[tuple[bytes, bytes], ...]]
+"""The method, version and target of a request, and its fields without the Content-Length."""
+
+
+class Heads:
+    """The heads of the requests that were accepted last: most clients repeat theirs.
+
+    What depends on a head alone is found out once for all of its requests; see ``ByHead``.
+    """
+
+    def __init__(self) -> None:
+        self._heads: dict[HeadKey, RequestHead] = {}
+        self.find = self._heads.get
+        """The head of an accepted request that had the same, or None."""
+
+    def __len__(self) -> int:
+        return len(self._heads)
+
+    def keep(self, key: HeadKey, head: RequestHead) -> None:
+        """Keep the head of an accepted request; ``head.is_kept``."""
+        if len(self._heads) >= MAX_HEADS:
+            self._heads.clear()
+        self._heads[key] = head
+
+
+T = TypeVar("T")
+
+
+class ByHead(Generic[T]):
+    """The values of ``find_out``, which depend on the head alone; kept as long as the heads are."""
+
+    def __init__(self, find_out: Callable[[RequestHead], T]) -> None:
+        self._find_out = find_out
+        self._known: dict[RequestHead, T] = {}
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def of(self, head: RequestHead) -> T:
+        """The same value as ``find_out(head)``."""
+        known = self._known.get(head)
+        if known is None:
+            known = self._find_out(head)
+            if head.is_kept:
+                if len(self._known) >= MAX_HEADS:
+                    self._known.clear()
+                self._known[head] = known
+        return known
 
 
 _MAX_NAMES = 1_000

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Generator, Iterable, Mapping
 from email.utils import formatdate
-from functools import partial
 from typing import Protocol
 
 import msgspec
@@ -13,7 +12,7 @@ import structlog
 
 from exai_actors.core.handshake_policy import HandshakePolicy, check_handshake
 from exai_actors.edges.http_server.connection import Exchange, Fields, HttpConnection, Receiver
-from exai_actors.edges.http_server.request import Refusal, RequestHead
+from exai_actors.edges.http_server.request import ByHead, Heads, Refusal, RequestHead
 from exai_actors.edges.http_server.settings import HttpServerSettings
 
 log = structlog.get_logger()
@@ -92,6 +91,14 @@ class Handler(msgspec.Struct, frozen=True):
     refuse: Callable[[RequestHead, Refusal], Response] | None = None
 
 
+class _Route(msgspec.Struct, frozen=True):
+    """Who answers a request, up to which size of its body; or the response that refuses it."""
+
+    page: Page | Handler | None
+    body_limit: int
+    refusal: Response | None
+
+
 class HttpServer:
     """Answers requests by their path; ``missing`` answers those for other paths.
 
@@ -118,8 +125,10 @@ class HttpServer:
         self._wall = wall
         self._connections: dict[HttpConnection, None] = {}
         self._bodies = 0
-        self._second = 0
-        self._date = ""
+        self._second = -1
+        self._date_field = ""
+        self.heads = Heads()
+        self._routes = ByHead(self._route)
 
     def connection(self) -> HttpConnection:
         """The protocol of a new socket, for the running event loop.
@@ -158,15 +167,14 @@ class HttpServer:
 
     # Called by the connections.
 
-    def date(self) -> str:
+    def date_field(self) -> str:
         second = int(self._wall())
         if second != self._second:
-            self._second, self._date = second, formatdate(second, usegmt=True)
-        return self._date
+            self._second, self._date_field = second, f"Date: {formatdate(second, usegmt=True)}"
+        return self._date_field
 
     def body_limit(self, head: RequestHead) -> int:
-        page = self._find(head.path)
-        return page.body_bytes if isinstance(page, Handler) else self.settings.body_bytes
+        return self._routes.of(head).body_limit
 
     def keep_body(self, size: int) -> bool:
         if self._bodies + size > self.settings.bodies_bytes:
@@ -178,7 +186,7 @@ class HttpServer:
         self._bodies -= size
 
     def refusal(self, head: RequestHead, refusal: Refusal) -> tuple[str, bytes]:
-        page = self._find(head.path)
+        page = self._routes.of(head).page
         if isinstance(page, Handler) and page.refuse is not None:
             response = page.refuse(head, refusal)
             return response.content_type, response.body
@@ -191,31 +199,41 @@ class HttpServer:
             return None if folder is None else self._pages[folder]
         return page
 
-    def handle(self, exchange: Exchange) -> Receiver:
-        head = exchange.head
+    def _route(self, head: RequestHead) -> _Route:
+        """Who answers the requests with this head."""
+        page = self._find(head.path)
+        limit = page.body_bytes if isinstance(page, Handler) else self.settings.body_bytes
         refused = check_handshake(
             self._policy,
             origin=head.named.get("origin"),
             host=head.named.get("host"),
             port=self._port,
         )
-        page = self._find(head.path)
+        refusal = None
         if refused is not None:
-            response = Response(refused.status, refused.text.encode())
+            refusal = Response(refused.status, refused.text.encode())
+        elif page is not None and not _allows(page, head.method):
+            allowed = ", ".join(page.methods)
+            text = f"{head.path} answers {allowed}, not {head.method}.\n"
+            refusal = Response(405, text.encode(), fields=(("Allow", allowed),))
+        return _Route(page, limit, refusal)
+
+    def handle(self, exchange: Exchange) -> Receiver:
+        head = exchange.head
+        route = self._routes.of(head)
+        page = route.page
+        if route.refusal is not None:
+            response = route.refusal
         elif page is None:
             # Any body that comes with it is not worth keeping.
             response = self._missing(PageRequest(head, b"", exchange.address))
-        elif not _allows(page, head.method):
-            allowed = ", ".join(page.methods)
-            text = f"{head.path} answers {allowed}, not {head.method}.\n"
-            response = Response(405, text.encode(), fields=(("Allow", allowed),))
         elif isinstance(page, Page):
-            return _WholeRequest(exchange, partial(_answer, page, exchange))
+            return _WholeRequest(exchange, page)
         else:
             early = None if page.check is None else page.check(head, exchange.address)
             if early is None:
                 exchange.must_stay = True
-                return _WholeRequest(exchange, partial(_open, page, exchange))
+                return _WholeRequest(exchange, page)
             if early.delay_s:
                 return _Delayed(exchange, early)
             response = early
@@ -229,9 +247,11 @@ class HttpServer:
 class _WholeRequest:
     """Collects a request's body, which the connection limits, and answers when it is complete."""
 
-    def __init__(self, exchange: Exchange, answer: Callable[[PageRequest], Watcher]) -> None:
+    __slots__ = ("_body", "_exchange", "_page", "_watcher")
+
+    def __init__(self, exchange: Exchange, page: Page | Handler) -> None:
         self._exchange = exchange
-        self._answer = answer
+        self._page = page
         self._body: list[bytes] = []
         self._watcher: Watcher = _NOTHING
 
@@ -239,10 +259,14 @@ class _WholeRequest:
         self._body.append(data)
 
     def body_ended(self) -> None:
-        exchange = self._exchange
+        exchange, page = self._exchange, self._page
         body, self._body = b"".join(self._body), []
+        request = PageRequest(exchange.head, body, exchange.address)
         try:
-            self._watcher = self._answer(PageRequest(exchange.head, body, exchange.address))
+            if isinstance(page, Handler):
+                self._watcher = page.open(request, exchange)
+            else:
+                self._watcher = _answer(page, exchange, request)
         except Exception as error:
             log.exception("http.page_failed", path=exchange.head.path, error=type(error).__name__)
             _fail(exchange)
@@ -338,10 +362,6 @@ def _fail(exchange: Exchange) -> None:
     else:
         failed = b"The broker failed to answer; its log says more.\n"
         respond(exchange, Response(500, failed))
-
-
-def _open(handler: Handler, exchange: Exchange, request: PageRequest) -> Watcher:
-    return handler.open(request, exchange)
 
 
 def _allows(page: Page | Handler, method: str) -> bool:

@@ -131,6 +131,11 @@ class Claim(msgspec.Struct, frozen=True, gc=False):
 
 def claim_of(field: Field, body: Body, address: str) -> Claim:
     """The session and agent, by the first sign that there is one."""
+    return claim_of_head(field) or _claim_of_body(field, body, address)
+
+
+def claim_of_head(field: Field) -> Claim | None:
+    """The session and agent by the headers that take precedence over the body."""
     if own := _name(field("x-exai-session")):
         agent = _name(field("x-exai-agent"))
         return Claim(f"exai {own}", agent, bool(agent))
@@ -143,6 +148,11 @@ def claim_of(field: Field, body: Body, address: str) -> Claim:
         return _codex(thread, field)
     if session := _name(field("x-session-id") or field("x-session-affinity")):
         return Claim(f"session {session}")
+    return None
+
+
+def _claim_of_body(field: Field, body: Body, address: str) -> Claim:
+    """Whose request it is if ``claim_of_head`` does not say so. No sub-agent's."""
     if user := _user_session(body.metadata):
         return Claim(f"claude {user}")
     if key := _name(body.prompt_cache_key):

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from exai_actors.edges.http_server.connection import Exchange, HttpConnection, Receiver
-from exai_actors.edges.http_server.request import Refusal, RequestHead
+from exai_actors.edges.http_server.request import Heads, Refusal, RequestHead
 from exai_actors.edges.http_server.settings import HttpServerSettings
 from tests.edges.websocket.memory_socket import MemoryTransport
 
@@ -101,6 +101,7 @@ class HttpSocket:
     def __init__(self, handler: Handler = lambda _: None, **settings: Any) -> None:
         self.timers = Timers()
         self.settings = HttpServerSettings(**settings)
+        self.heads = Heads()
         self.requests: list[Request] = []
         self.removed = 0
         self.kept = 0
@@ -131,8 +132,8 @@ class HttpSocket:
 
     # The server, as its connection sees it.
 
-    def date(self) -> str:
-        return "Sat, 28 Nov 2026 12:00:00 GMT"
+    def date_field(self) -> str:
+        return "Date: Sat, 28 Nov 2026 12:00:00 GMT"
 
     def body_limit(self, head: RequestHead) -> int:
         return self.settings.body_bytes
