@@ -14,17 +14,17 @@ import argparse
 import contextlib
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -37,6 +37,7 @@ PROMPT = f"Answer with the one word {WORD}."
 MODEL = "one-word"
 TOKEN = "the-token-of-real-clients"
 TIMEOUT_S = 120
+EXAI = (sys.executable, "-m", "exai_actors")
 FIRST = ("claude", "codex", "opencode")
 
 
@@ -64,7 +65,7 @@ SETUPS = {
     ),
     "qwen": Setup(("@qwen-code/qwen-code",), asking=("-p", PROMPT)),
     "pi": Setup(
-        ("@mariozechner/pi-coding-agent",),
+        ("@earendil-works/pi-coding-agent",),
         asking=("-p", PROMPT),
         configured=("--provider", "exai", "--model", MODEL),
     ),
@@ -99,11 +100,21 @@ class Result:
         return "failed" in (self.run, self.configured)
 
 
+class Seen(NamedTuple):
+    """A request that has reached the service."""
+
+    path: str
+    agent: str
+    body: bytes
+
+
 class Service:
-    """Answers every API with one word, and keeps the path and agent of each request."""
+    """Answers every API with one word while ``is_open`` is set, and keeps each request."""
 
     def __init__(self) -> None:
-        self.requests: list[tuple[str, str]] = []
+        self.requests: list[Seen] = []
+        self.is_open = threading.Event()
+        self.is_open.set()
         service = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -113,11 +124,12 @@ class Service:
                 self._send({"object": "list", "data": [{"id": MODEL, "object": "model"}]})
 
             def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                body = self.rfile.read(int(self.headers["Content-Length"]))
                 path = self.path.partition("?")[0]
-                service.requests.append((path, self.headers.get("User-Agent", "")))
+                service.requests.append(Seen(path, self.headers.get("User-Agent", ""), body))
+                service.is_open.wait()
                 whole, events = answer(path)
-                if body.get("stream"):
+                if json.loads(body).get("stream"):
                     self._send_events(events)
                 else:
                     self._send(whole)
@@ -135,11 +147,7 @@ class Service:
                 self.send_header("Content-Type", "text/event-stream")
                 self.send_header("Connection", "close")
                 self.end_headers()
-                for event in events:
-                    name = f"event: {event['type']}\n" if "type" in event else ""
-                    self.wfile.write(f"{name}data: {json.dumps(event)}\n\n".encode())
-                if "choices" in events[0]:
-                    self.wfile.write(b"data: [DONE]\n\n")
+                self.wfile.write(encoded(events))
                 self.close_connection = True
 
             def log_message(self, *_: object) -> None:
@@ -157,6 +165,15 @@ def answer(path: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     if path.endswith("/responses"):
         return _response()
     return _completion()
+
+
+def encoded(events: list[dict[str, Any]]) -> bytes:
+    """The events as bytes of a stream."""
+    lines = []
+    for event in events:
+        name = f"event: {event['type']}\n" if "type" in event else ""
+        lines.append(f"{name}data: {json.dumps(event)}\n\n")
+    return "".join([*lines, "data: [DONE]\n\n" if "choices" in events[0] else ""]).encode()
 
 
 def _completion() -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -207,7 +224,7 @@ def _response() -> tuple[dict[str, Any], list[dict[str, Any]]]:
         "tools": [],
         "usage": {
             "input_tokens": 3,
-            "input_tokens_details": {"cached_tokens": 0},
+            "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
             "output_tokens": 2,
             "output_tokens_details": {"reasoning_tokens": 0},
             "total_tokens": 5,
@@ -238,9 +255,9 @@ def install(folder: Path, names: list[str]) -> None:
         real_parts.REAL.mkdir(exist_ok=True)
         if not real_parts.NODE.fetch():
             sys.exit("tools/real_clients.py: could not fetch Node; pip's output is above")
-    npm = shutil.which("npm")
-    if npm is None:
-        sys.exit("tools/real_clients.py: npm is missing (on Debian or Ubuntu: apt-get install npm)")
+    # npm of that Node: it takes the newest versions that its own Node can run.
+    path = os.pathsep.join((str(real_parts.NODE_PROGRAM.parent), os.environ["PATH"]))
+    env = {**os.environ, "PATH": path}
     for name in names:
         setup, stamp = SETUPS[name], folder / f"{name}.installed"
         if stamp.exists():
@@ -250,8 +267,8 @@ def install(folder: Path, names: list[str]) -> None:
             # A package whose scripts are for another platform, or ask for more than it needs.
             more = ("--ignore-scripts",) if name == "kilo" else ()
             words = ("install", "--no-fund", "--no-audit", "--silent", *more)
-            command: tuple[str, ...] = (npm, *words, "--prefix", str(folder / name), *setup.npm)
-            subprocess.run(command, check=True, stdout=sys.stderr)
+            command = (*real_parts.NODE_NPM, *words, "--prefix", str(folder / name), *setup.npm)
+            subprocess.run(command, check=True, stdout=sys.stderr, env=env)
         if setup.pip:
             subprocess.run((sys.executable, "-m", "venv", str(folder / name)), check=True)
             pip = str(folder / name / "bin" / "pip")
@@ -266,34 +283,12 @@ def programs_of(folder: Path, name: str) -> Path:
 
 def inside(folder: Path, names: list[str], *, as_json: bool) -> int:
     """In the namespace: start service and broker, run the programs and report."""
-    subprocess.run(("ip", "link", "set", "lo", "up"), check=True)
+    loopback_up()
     service = Service()
     with tempfile.TemporaryDirectory(prefix="exai-clients-") as place:
         work = Path(place)
-        config = work / "exai.toml"
-        config.write_text(
-            f'[server]\nport = 0\ntoken = "{TOKEN}"\n[[provider]]\nkind = "openai"\n'
-            f'name = "one"\nbase_url = "{service.url}"\nlimit = 1\nmodels = ["{MODEL}"]\n'
-            'families = ["chat", "messages", "responses"]\n'
-        )
-        with (work / "broker.log").open("w") as log:
-            broker = subprocess.Popen(
-                (*_exai(), "serve", "--config", str(config)),
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-            )
-        try:
-            assert broker.stdout is not None
-            ready = broker.stdout.readline().split()
-            if not ready:
-                sys.exit((work / "broker.log").read_text())
-            results = [_try(name, ready[1], folder, work, service) for name in names]
-        finally:
-            broker.terminate()
-            broker.wait()
-            assert broker.stdout is not None
-            broker.stdout.close()
+        with broker(configuration(service.url), work) as url:
+            results = [_try(name, url, folder, work, service) for name in names]
     if as_json:
         print(json.dumps([asdict(each) for each in results], indent=2))
     else:
@@ -301,15 +296,46 @@ def inside(folder: Path, names: list[str], *, as_json: bool) -> int:
     return 1 if any(each.failed for each in results) else 0
 
 
-def _exai() -> tuple[str, ...]:
-    return (sys.executable, "-m", "exai_actors")
+def configuration(
+    service_url: str, *, token: str = TOKEN, models: Iterable[str] = (MODEL,), limit: int = 1
+) -> str:
+    """A broker before one service; more keys of that provider may follow."""
+    return (
+        f"[server]\nport = 0\n{f'token = {json.dumps(token)}' if token else ''}\n"
+        '[[provider]]\nkind = "openai"\nname = "one"\n'
+        f'base_url = "{service_url}"\nlimit = {limit}\nmodels = {json.dumps(sorted(models))}\n'
+        'families = ["chat", "messages", "responses", "embeddings"]\n'
+    )
 
 
-def _try(name: str, url: str, folder: Path, work: Path, service: Service) -> Result:
-    setup, home = SETUPS[name], work / name
-    home.mkdir()
+@contextlib.contextmanager
+def broker(toml: str, work: Path) -> Iterator[str]:
+    """Run a broker with this configuration in a folder; yields its URL."""
+    config = work / "exai.toml"
+    config.write_text(toml)
+    with (work / "broker.log").open("w") as log:
+        process = subprocess.Popen(
+            (*EXAI, "serve", "--config", str(config)),
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+        )
+    assert process.stdout is not None
+    try:
+        ready = process.stdout.readline().split()
+        if not ready:
+            sys.exit((work / "broker.log").read_text())
+        yield ready[1]
+    finally:
+        process.terminate()
+        process.wait()
+        process.stdout.close()
+
+
+def environment(name: str, url: str, folder: Path, home: Path) -> dict[str, str]:
+    """All variables that a program gets: those of a new desk, with the broker's address."""
     node = real_parts.NODE_PROGRAM.parent
-    env = {
+    return {
         "HOME": str(home),
         "PATH": f"{programs_of(folder, name)}:{node}:/usr/bin:/bin",
         "PYTHONPATH": str(ROOT),
@@ -317,11 +343,17 @@ def _try(name: str, url: str, folder: Path, work: Path, service: Service) -> Res
         "EXAI_URL": url,
         "EXAI_TOKEN": TOKEN,
     }
+
+
+def _try(name: str, url: str, folder: Path, work: Path, service: Service) -> Result:
+    setup, home = SETUPS[name], work / name
+    home.mkdir()
+    env = environment(name, url, folder, home)
     program = programs_of(folder, name) / PROGRAMS[name].commands[0]
     began, seen = time.monotonic(), len(service.requests)
-    version = _output((str(program), "--version"), env, home).strip().splitlines()
+    version = output((str(program), "--version"), env, home).strip().splitlines()
     result = Result(name, version[-1] if version else "?")
-    by_run = _output((*_exai(), "run", name, "--", *setup.asking), env, home)
+    by_run = output((*EXAI, "run", name, "--", *setup.asking), env, home)
     result.run = "ok" if WORD in by_run else "failed"
     if result.run == "failed":
         print(f"--- {name}:\n{by_run[-2000:]}", file=sys.stderr)
@@ -329,7 +361,7 @@ def _try(name: str, url: str, folder: Path, work: Path, service: Service) -> Res
         result.configured = "by its own command"
     else:
         result.configured = _configured(name, program, env, home)
-    for path, agent in service.requests[seen:]:
+    for path, agent, _ in service.requests[seen:]:
         result.requests[path] = result.requests.get(path, 0) + 1
         if agent not in result.agents:
             result.agents.append(agent)
@@ -339,17 +371,19 @@ def _try(name: str, url: str, folder: Path, work: Path, service: Service) -> Res
 
 def _configured(name: str, program: Path, env: dict[str, str], home: Path) -> str:
     """Write the lasting configuration, ask, and undo it."""
-    wrote = _output((*_exai(), "connect", name, "--write"), env, home)
+    wrote = output((*EXAI, "connect", name, "--write"), env, home)
     chosen = tuple(word.replace("{home}", str(home)) for word in SETUPS[name].configured)
-    said = _output((str(program), *chosen, *SETUPS[name].asking), env, home)
-    undone = _output((*_exai(), "connect", name, "--undo"), env, home)
+    said = output((str(program), *chosen, *SETUPS[name].asking), env, home)
+    undone = output((*EXAI, "connect", name, "--undo"), env, home)
     if WORD in said:
         return "ok"
     print(f"--- {name}:\n{wrote}\n{said[-2000:]}\n{undone}", file=sys.stderr)
     return "failed"
 
 
-def _output(command: tuple[str, ...], env: dict[str, str], home: Path) -> str:
+def output(
+    command: tuple[str, ...], env: dict[str, str], home: Path, timeout_s: float = TIMEOUT_S
+) -> str:
     """Both outputs of the command, which ends with all its children."""
     with tempfile.TemporaryFile("w+", errors="replace") as out:
         process = subprocess.Popen(
@@ -362,9 +396,9 @@ def _output(command: tuple[str, ...], env: dict[str, str], home: Path) -> str:
             start_new_session=True,
         )
         try:
-            process.wait(TIMEOUT_S)
+            process.wait(timeout_s)
         except subprocess.TimeoutExpired:
-            out.write(f"\n(no end within {TIMEOUT_S} s)\n")
+            out.write(f"\n(no end within {timeout_s} s)\n")
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
@@ -382,6 +416,21 @@ def _print_table(results: list[Result]) -> None:
         )
         for agent in each.agents:
             print(f"{'':<11}as {agent}")
+
+
+def loopback_up() -> None:
+    """Start the loopback of a new network namespace."""
+    subprocess.run(("ip", "link", "set", "lo", "up"), check=True)
+
+
+def in_namespace(command: list[str]) -> int:
+    """Run the command where nothing but loopback can be reached; returns its exit code.
+
+    Its end ends every process in it, also those that programs leave in the background.
+    """
+    namespace = ["unshare", "--net", "--pid", "--fork", "--mount-proc", "--kill-child"]
+    namespace += [] if os.geteuid() == 0 else ["--map-root-user"]
+    return subprocess.run([*namespace, *command], check=False).returncode
 
 
 def main() -> int:
@@ -403,10 +452,7 @@ def main() -> int:
         install(folder, names)
         again = [sys.executable, str(Path(__file__).resolve()), "--inside", "--folder", str(folder)]
         again += ["--json"] if chosen.json else []
-        # Its end ends every process in it, also those that programs leave in the background.
-        namespace = ["unshare", "--net", "--pid", "--fork", "--mount-proc", "--kill-child"]
-        namespace += [] if os.geteuid() == 0 else ["--map-root-user"]
-        return subprocess.run([*namespace, *again, *names], check=False).returncode
+        return in_namespace([*again, *names])
 
 
 if __name__ == "__main__":

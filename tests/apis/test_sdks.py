@@ -83,7 +83,8 @@ async def test_anthropic_messages_counts_and_models() -> None:
         counted = await client.messages.count_tokens(model=MODEL, messages=ASKED)
         assert counted.input_tokens > 0
         assert [model.id async for model in client.models.list()] == [MODEL]
-        assert (await client.models.retrieve(MODEL)).display_name == MODEL
+        model = await client.models.retrieve(MODEL)
+        assert (model.display_name, model.lifecycle) == (MODEL, "active")
         assert setting.service.started == 2
 
 

@@ -286,7 +286,8 @@ def _start_pi(target: Target) -> Start:
     provider = {
         "baseUrl": target.address.v1,
         "api": "openai-completions",
-        "apiKey": VARIABLE,
+        # Old versions take the name of a variable here, and new ones a literal: both run this.
+        "apiKey": f"!printenv {VARIABLE}",
         "models": models,
     }
     extension = (
@@ -428,7 +429,7 @@ PROGRAMS: dict[str, Program] = {
             "pi",
             "pi",
             ("pi",),
-            "npm install -g @mariozechner/pi-coding-agent",
+            "npm install -g @earendil-works/pi-coding-agent",
             "chat",
             _start_pi,
             _lasting_pi,

@@ -27,6 +27,7 @@ def one_model(model: ServedModel) -> dict[str, Any]:
         "object": "model",
         "type": "model",
         "display_name": model.name,
+        "lifecycle": "active",
         "created": _CREATED,
         "created_at": _CREATED_AT,
         "owned_by": model.provider,

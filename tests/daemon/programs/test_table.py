@@ -46,6 +46,11 @@ def test_a_start_names_address_token_and_model(program: Program) -> None:
         assert any("{folder}" in word for word in placed), name
 
 
+def test_pi_reads_the_token_in_a_way_that_old_and_new_versions_know() -> None:
+    (extension,) = PROGRAMS["pi"].start(target()).files.values()
+    assert '"apiKey": "!printenv EXAI_TOKEN"' in extension
+
+
 @pytest.mark.parametrize("file", ["", "/etc/the-token"])
 @pytest.mark.parametrize("program", PROGRAMS.values(), ids=lambda each: each.name)
 def test_lasting_configuration_refers_to_the_token(program: Program, file: str) -> None:
