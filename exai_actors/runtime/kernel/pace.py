@@ -28,6 +28,8 @@ class Pace:
     turn_batches: int = 1024
     turn_seconds: float = 0.002
     """The loop returns to its other work after so many batches or seconds."""
+    longest_turn_seconds: float = 0.02
+    """The same if the other work took that long and actors had to wait for it."""
     slow_handler_s: float = 0.05
     """A handler that takes longer is reported."""
 

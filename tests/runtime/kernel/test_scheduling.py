@@ -77,6 +77,36 @@ def test_a_turn_ends_after_its_time() -> None:
     assert len(order) == 51
 
 
+@pytest.mark.parametrize(("socket_ticks", "expected"), [(1, 3), (6, 6), (1000, 20)])
+def test_actors_that_always_have_work_get_half_the_time_within_a_bound(
+    socket_ticks: int, expected: int
+) -> None:
+    # Times are multiples of it, which a float holds exactly.
+    tick = 1 / 1024
+    pace = Pace(batch_messages=1, turn_seconds=3 * tick, longest_turn_seconds=20 * tick)
+    system = ManualSystem(pace=pace)
+    order: list[str] = []
+
+    def work(message: Any) -> None:
+        order.append("actor")
+        system.manual.pass_time(tick)
+
+    def read_sockets() -> None:
+        order.append("socket")
+        system.manual.pass_time(socket_ticks * tick)
+        if len(order) < 200:
+            system.manual.call_soon(read_sockets)
+
+    actor = system.spawn(Doing, "/actor", do_receive=work)
+    for _ in range(300):
+        actor.ref.tell("work")
+    system.manual.call_soon(read_sockets)
+    system.run()
+    turns = [len(list(run)) for name, run in groupby(order) if name == "actor"]
+    assert turns[0] == 3
+    assert set(turns[1:-1]) == {expected}
+
+
 def test_a_source_of_messages_has_them_handled_before_the_next_turn(system: ManualSystem) -> None:
     actor = system.recorder("/actor")
     system.run()
