@@ -171,6 +171,7 @@ class HttpExchangeActor(LoopActor):
         self._broker = broker
         self._request_board = request_board
         self._session: Recipient[SessionRequest] | None = None
+        self._logs_details = logs_details()
         self._counted_for = DEFAULT_TENANT, SessionId("")
         self._hello: Admit | None = None
         self._asked_again = False
@@ -446,7 +447,7 @@ class HttpExchangeActor(LoopActor):
             self._refuse(error_bodies.session_busy())
 
     def _log_opened(self, tenant: TenantName, session: SessionId) -> None:
-        if logs_details():
+        if self._logs_details:
             log.debug(
                 "http.request",
                 connection=self._id,

@@ -24,6 +24,7 @@ from exai_actors.core.calls import (
     UpstreamResult,
 )
 from exai_actors.core.trace_context import TraceContext
+from exai_actors.edges.http.alarms import Alarms
 from exai_actors.edges.http.client import Headers, HttpClient, HttpExchange, Target
 from exai_actors.edges.http.errors import (
     connect_timeout_failure,
@@ -61,10 +62,11 @@ _FOR_THE_CLIENT_ONLY = frozenset(
 class RelayedCall:
     """Implements ``ports.UpstreamCall`` and ``client.Receiver``.
 
-    ``on_end`` is called just before the end is reported.
+    The call is in ``alarms`` until just before its end is reported; ``on_end`` is called then.
     """
 
     __slots__ = (
+        "_alarms",
         "_begun",
         "_body",
         "_call",
@@ -79,6 +81,7 @@ class RelayedCall:
         "_idle_s",
         "_inflater",
         "_is_connected",
+        "_is_given_up",
         "_is_stream",
         "_length",
         "_loop",
@@ -91,8 +94,6 @@ class RelayedCall:
         "_size",
         "_status",
         "_tap",
-        "_timer",
-        "_timer_at",
         "_told_whole",
         "_total_due",
         "permit",
@@ -102,6 +103,7 @@ class RelayedCall:
     def __init__(
         self,
         service: HttpService,
+        alarms: Alarms[RelayedCall],
         client: HttpClient,
         target: Target,
         permit: PermitId,
@@ -113,6 +115,7 @@ class RelayedCall:
         trace: TraceContext | None = None,
     ) -> None:
         self._service = service
+        self._alarms = alarms
         self.permit = permit
         self._call = call
         self.reply_to = reply_to
@@ -139,13 +142,14 @@ class RelayedCall:
         self._ended = False
         self._paused_at: float | None = None
         self._result_if_aborted: UpstreamResult | None = None
+        # No timeout ends it any more: its connection is being closed.
+        self._is_given_up = False
         self._loop = asyncio.get_running_loop()
         settings = service.settings
         now = self._loop.time()
         self._total_due = now + settings.total_timeout_s
         self._due = now + min(settings.connect_timeout_s, settings.first_byte_timeout_s)
-        self._timer_at = min(self._due, self._total_due)
-        self._timer = self._loop.call_at(self._timer_at, self._check_timeouts)
+        alarms.add(self, min(self._due, self._total_due))
         self._exchange: HttpExchange = client.start(
             target, call.body, self, fresh=fresh, trace=trace
         )
@@ -154,7 +158,7 @@ class RelayedCall:
 
     def abort(self) -> None:
         if not self._ended:
-            self._timer.cancel()
+            self._is_given_up = True
             self._exchange.abort()
 
     def pause(self) -> None:
@@ -166,6 +170,7 @@ class RelayedCall:
         if self._paused_at is not None and not self._ended:
             self._paused_at = None
             self._expect_data()
+            self._alarms.ring_at(self.next_due())
             self._exchange.resume()
 
     # As a receiver.
@@ -189,7 +194,7 @@ class RelayedCall:
             tap = self._tap
             tap.stream(data)
             if not tap.is_whole:
-                # The timer looks at it when it fires.
+                # Later than ``_take`` has set it, so the alarm rings in time without a call.
                 self._due = self._loop.time() + self._idle_s
                 return
             self._flows = False
@@ -421,15 +426,15 @@ class RelayedCall:
         if self._result_if_aborted is None:
             self._flows = False
             self._result_if_aborted = result
-            self._timer.cancel()
+            self._is_given_up = True
             self._exchange.abort()
 
     def _end(self, result: UpstreamResult, *, cut_off: bool = False) -> None:
         self._ended = True
         self._flows = False
-        self._timer.cancel()
-        # Both refer back to this object.
-        del self._timer, self._exchange
+        # It refers back to this object.
+        del self._exchange
+        self._alarms.discard(self)
         self._on_end(self)
         if isinstance(result, UpstreamFailure):
             result = self._discreet(result)
@@ -447,27 +452,22 @@ class RelayedCall:
             self._set_due(self._loop.time() + self._service.settings.idle_timeout_s)
 
     def _set_due(self, due: float) -> None:
-        # Data only moves the instant: the timer looks at it when it fires, which costs less.
         self._due = due
-        if due < self._timer_at:
-            self._timer.cancel()
-            self._start_timer(due)
+        self._alarms.ring_at(due)
 
-    def _start_timer(self, at: float) -> None:
-        self._timer_at = at
-        self._timer = self._loop.call_at(at, self._check_timeouts)
+    # As one of the alarms' calls.
 
-    def _check_timeouts(self) -> None:
+    def next_due(self) -> float:
+        if self._is_given_up:
+            return inf
         # While its reader is slow, the service is not the one that is late.
-        due = min(inf if self._paused_at is not None else self._due, self._total_due)
-        now = self._loop.time()
-        if now < due:
-            self._start_timer(min(due, now + self._service.settings.idle_timeout_s))
-        else:
-            try:
-                self._time_out(now)
-            except Exception as error:  # noqa: BLE001 - whatever a bug raises, the call has one end
-                self._fail_unexpectedly(error)
+        return min(inf if self._paused_at is not None else self._due, self._total_due)
+
+    def look(self) -> None:
+        try:
+            self._time_out(self._loop.time())
+        except Exception as error:  # noqa: BLE001 - whatever a bug raises, the call has one end
+            self._fail_unexpectedly(error)
 
     def _time_out(self, now: float) -> None:
         settings = self._service.settings

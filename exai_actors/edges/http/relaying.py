@@ -14,6 +14,7 @@ from exai_actors.core.relay import Fields
 from exai_actors.core.trace_context import TraceContext
 from exai_actors.edges.ended_call import EndedCall
 from exai_actors.edges.http.address import checked_url, key_field
+from exai_actors.edges.http.alarms import Alarms
 from exai_actors.edges.http.client import HttpClient, Target
 from exai_actors.edges.http.relayed_call import RelayedCall
 from exai_actors.edges.http.service import HttpService
@@ -45,6 +46,7 @@ class Relaying:
         self._bases = {
             family: checked_url(service.name, address.url) for family, address in addresses.items()
         }
+        self._origins = {family: base.origin() for family, base in self._bases.items()}
         self._key = {
             family: key_field(service.name, api_key, address.api_key_header)
             for family, address in addresses.items()
@@ -52,6 +54,7 @@ class Relaying:
         self._clients: dict[URL, HttpClient] = {}
         self._urls: dict[tuple[Family, str], URL] = {}
         self._targets: dict[tuple[Family, str, Fields], Target] = {}
+        self._alarms: Alarms[RelayedCall] | None = None
         self.running: set[RelayedCall] = set()
 
     @property
@@ -79,13 +82,16 @@ class Relaying:
                 )
                 reply_to.tell(UpstreamEnded(permit, failure))
                 return EndedCall()
-        origin = self._bases[call.family].origin()
+        origin = self._origins[call.family]
         client = self._clients.get(origin)
         if client is None:
             client = self._clients[origin] = self._open_client(origin)
         target = self._target(call)
+        if self._alarms is None:
+            self._alarms = Alarms()
         running = RelayedCall(
             self._service,
+            self._alarms,
             client,
             target,
             permit,
@@ -113,6 +119,8 @@ class Relaying:
         self._clients.clear()
         if clients:
             await asyncio.gather(*(client.aclose() for client in clients))
+        if self._alarms is not None:
+            self._alarms.close()
 
     def _target(self, call: RelayCall) -> Target:
         """Most requests of a client have the same headers as its one before."""

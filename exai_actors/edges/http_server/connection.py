@@ -460,9 +460,14 @@ class HttpConnection(asyncio.Protocol):
             if self._discarded > _DISCARDED_WHILE_CLOSING:
                 self.abort()
             return
+        may_parse = self._next_turn is None and self._may_parse()
+        if may_parse and not self._unread and len(data) <= _BYTES_PER_TURN:
+            # Most requests.
+            self._parse(data)
+            return
         self._unread = memoryview(bytes(self._unread) + data if self._unread else data)
-        if self._next_turn is None and self._may_parse():
-            self._parse()
+        if may_parse:
+            self._parse_unread()
         else:
             self._pause_reading()
 
@@ -591,12 +596,15 @@ class HttpConnection(asyncio.Protocol):
 
     # Internals.
 
-    def _parse(self) -> None:
+    def _parse_unread(self) -> None:
         """Parse the share of one turn; the rest follows in the next."""
         size = _BYTES_PER_TURN
         if self._arriving is not None and self._arriving.body_left > size:
             size = min(self._arriving.body_left, _BODY_BYTES_PER_TURN)
         piece, self._unread = self._unread[:size], self._unread[size:]
+        self._parse(piece)
+
+    def _parse(self, piece: bytes | memoryview) -> None:
         self._has_begun_one = self._had_body = False
         self._feed(piece)
         if self._refusal is None and not self._is_closing:
@@ -618,7 +626,7 @@ class HttpConnection(asyncio.Protocol):
             self._refusal = _HEAD_TOO_LARGE
             self._fail_arriving()
 
-    def _feed(self, data: memoryview) -> None:
+    def _feed(self, data: bytes | memoryview) -> None:
         while data:
             try:
                 self._parser.feed_data(data)
@@ -659,7 +667,7 @@ class HttpConnection(asyncio.Protocol):
             self._begin(self._exchanges[0])
             self._read_on()
         elif self._unread and self._may_parse():
-            self._parse()
+            self._parse_unread()
 
     def _begin(self, exchange: Exchange) -> None:
         self._has_begun_one = True
@@ -700,12 +708,12 @@ class HttpConnection(asyncio.Protocol):
             self._watch_departure()
 
     def _may_parse(self) -> bool:
-        return not (self._is_full() or self._is_above_high_mark or self._is_restrained)
+        if self._is_above_high_mark or self._is_restrained:
+            return False
+        return len(self._exchanges) < 2 or not self._is_full()
 
     def _is_full(self) -> bool:
         waiting = len(self._exchanges) - 1
-        if waiting <= 0:
-            return False
         early = sum(exchange.early_bytes for exchange in self._exchanges)
         return waiting >= self._settings.pipelined or early > self._settings.head_bytes
 

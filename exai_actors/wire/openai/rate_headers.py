@@ -21,6 +21,7 @@ from functools import lru_cache
 from exai_actors.wire.openai.wait_phrases import bounded, parse_number, parse_wait
 
 _ITEM = re.compile(r"\b(limit|remaining|reset|r|t)\s*=\s*(\d+)")
+_MAX_KEPT_NAME = 64
 _ITEM_NAMES = {"r": "remaining", "t": "reset"}
 
 
@@ -67,18 +68,15 @@ def hold_s(
     ``exhausted``: the response says that some limit is.
     """
     limits: dict[frozenset[str], dict[str, str]] = {}
-    for raw_name, value in headers.items():
-        name = raw_name.lower()
-        if "ratelimit" not in name:
+    for name, value in headers.items():
+        meaning = _meaning(name) if len(name) <= _MAX_KEPT_NAME else _meaning.__wrapped__(name)
+        if meaning is None:
             continue
-        if name == "ratelimit":
+        if not meaning:
             items = {_ITEM_NAMES.get(key, key): number for key, number in _ITEM.findall(value)}
             limits.setdefault(frozenset(), {}).update(items)
-            continue
-        parts = set(name.split("-")) - {"x", "ratelimit", "after"}
-        for field in ("limit", "remaining", "reset"):
-            if field in parts:
-                limits.setdefault(frozenset(parts - {field}), {})[field] = value
+        for limit, field in meaning:
+            limits.setdefault(limit, {})[field] = value
     if not limits:
         return None
     if exhausted and len(limits) == 1:
@@ -93,6 +91,22 @@ def hold_s(
         and not (answered and parse_number(limit.get("limit")) == 0)
     ]
     return max((wait for wait in waits if wait), default=None)
+
+
+@lru_cache(maxsize=512)
+def _meaning(raw_name: str) -> tuple[tuple[frozenset[str], str], ...] | None:
+    """The limits, and what of them, that a header of this name states.
+
+    None if it is about no limit, empty if its value names all of it. Services repeat their names.
+    """
+    name = raw_name.lower()
+    if "ratelimit" not in name:
+        return None
+    if name == "ratelimit":
+        return ()
+    parts = frozenset(name.split("-")) - {"x", "ratelimit", "after"}
+    fields = [field for field in ("limit", "remaining", "reset") if field in parts]
+    return tuple((parts - {field}, field) for field in fields) or None
 
 
 def _value_of(headers: Mapping[str, str], name: str) -> str | None:

@@ -21,6 +21,7 @@ from exai_actors.core.calls import (
 )
 from exai_actors.core.trace_context import TraceContext
 from exai_actors.edges.http import relayed_call
+from exai_actors.edges.http.alarms import Alarms
 from exai_actors.edges.http.client import Receiver, Target
 from exai_actors.edges.http.relayed_call import RelayedCall
 from exai_actors.edges.http.service import HttpService
@@ -119,7 +120,7 @@ class Calling:
         self.ended = 0
         self.began_at = time.monotonic()
         self.call = RelayedCall(
-            service, self.client, target, PermitId(1), call, self.provider, self._count
+            service, Alarms(), self.client, target, PermitId(1), call, self.provider, self._count
         )
         self.service = self.client.receiver
 
