@@ -75,8 +75,8 @@ def hold_s(
         if not meaning:
             items = {_ITEM_NAMES.get(key, key): number for key, number in _ITEM.findall(value)}
             limits.setdefault(frozenset(), {}).update(items)
-        for limit, field in meaning:
-            limits.setdefault(limit, {})[field] = value
+        for parts, field in meaning:
+            limits.setdefault(parts, {})[field] = value
     if not limits:
         return None
     if exhausted and len(limits) == 1:
