@@ -21,6 +21,7 @@ from exai_actors.testing.tree import ManualTree
 
 STREAM = (("content-type", "text/event-stream"),)
 JSON = (("content-type", "application/json"),)
+DESK = Peer("127.0.0.1", user_agent="desk/1")
 _numbers = count(1)
 
 
@@ -102,6 +103,7 @@ class Exchange:
         kept_bytes: int = 1_000,
         agent: str = "",
         socket: Socket | None = None,
+        peer: Peer = DESK,
         **options: Any,
     ) -> None:
         self.tree = tree
@@ -126,9 +128,7 @@ class Exchange:
             request=request,
             options=CallOptions(reports_progress=stream, **options),
         )
-        self.ref: LoopRef[HttpExchangeActor] = tree.open_exchange(
-            Peer("127.0.0.1", user_agent="desk/1"), exchange, self.responder
-        )
+        self.ref: LoopRef[HttpExchangeActor] = tree.open_exchange(peer, exchange, self.responder)
         tree.settle()
 
     @property

@@ -164,6 +164,23 @@ def test_a_gate_opens_when_its_window_has_moved_on() -> None:
     assert len(tree.upstream.calls) == 3
 
 
+def test_the_tokens_of_a_prompt_are_estimated_by_those_that_earlier_ones_took() -> None:
+    gates = GateSettings(tokens_per_minute=10_000, margin_s=0.0)
+    tree = ManualTree(capacity=CapacitySettings(limit=1, gates=gates))
+    client = tree.client()
+
+    def estimated() -> float:
+        client.call(f"{len(tree.upstream.calls)}", "x" * 400)
+        (gate,) = tree.statistics().gates
+        return gate.used
+
+    first = estimated()
+    # The service counts one token for the whole prompt, and as many for the answer as estimated.
+    tree.upstream.calls[0].complete("word " * 256)
+    tree.advance(100.0)
+    assert estimated() < first
+
+
 @pytest.mark.parametrize("leaves", ["cancels", "vanishes"])
 def test_a_small_call_starts_when_the_large_one_before_it_leaves_the_gate(leaves: str) -> None:
     gates = GateSettings(tokens_per_minute=500, margin_s=0.0)
@@ -418,6 +435,7 @@ def test_requests_that_joined_a_displaced_call_claim_a_place_of_their_own() -> N
     small.call("s0", "other")
     refused = {"g4": "OVER_CAPACITY", "g3": "OVER_CAPACITY"}
     assert answers_of(greedy.received()) == refused
+    assert tree.statistics().displaced == len(refused)
     while tree.upstream.running:
         tree.upstream.running[0].complete()
         tree.settle()

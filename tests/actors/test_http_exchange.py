@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from typing import Any
 
 import orjson
 import pytest
@@ -13,7 +14,7 @@ from exai_actors.actors.http_exchange.actor import HttpExchangeActor
 from exai_actors.actors.http_exchange.settings import ExchangeSettings
 from exai_actors.actors.session.settings import SessionSettings
 from exai_actors.core.authentication import Identity
-from exai_actors.core.calls import FailureKind, RelayedResponse
+from exai_actors.core.calls import FailureKind, RelayCall, RelayedResponse
 from exai_actors.core.capacity.settings import CapacitySettings
 from exai_actors.core.families import Family
 from exai_actors.core.places import PlaceLimits
@@ -26,6 +27,8 @@ from exai_actors.messages.connection import (
     OutboxHigh,
     TokenWithdrawn,
 )
+from exai_actors.ports import Peer
+from exai_actors.testing.manual_upstream import ManualUpstream
 from exai_actors.testing.tree import ManualTree
 from tests.actors.left_over import left_in_provider
 from tests.actors.relaying import Exchange, Socket, begin, finish, send
@@ -572,10 +575,42 @@ def test_operators_and_token_owners_end_exchanges() -> None:
 def test_consoles_see_exchanges_among_the_connections() -> None:
     tree = ManualTree()
     Exchange(tree, family="messages", agent="reviewer")
-    (state,) = tree.overview.connections()
+    Exchange(tree, peer=Peer("192.0.2.7"))
+    state, nameless = tree.overview.connections()
     assert state.agent == "desk/1 [reviewer]"
+    assert (nameless.address, nameless.agent) == ("192.0.2.7", "")
     assert (state.protocol, state.calls, state.paused) == ("messages", 1, False)
     assert tree.overview.connection(state.connection) is not None
+
+
+def test_a_relayed_request_that_kills_its_provider_twice_is_refused_and_no_other_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    start = ManualUpstream.start
+
+    def failing(
+        self: ManualUpstream, permit: Any, call: RelayCall, *more: Any, **named: Any
+    ) -> Any:
+        if b"poison" in call.body:
+            raise RuntimeError("planted")
+        return start(self, permit, call, *more, **named)
+
+    monkeypatch.setattr(ManualUpstream, "start", failing)
+    tree = ManualTree(limit=1)
+    poison = Exchange(tree, b'{"model":"moon","poison":1}')
+    tree.advance(5.0)
+    assert poison.responder.status == 500
+    assert "do not repeat it unchanged" in poison.error["message"]
+    incarnation = tree.statistics().incarnation
+    assert incarnation == 3
+    assert Exchange(tree, b'{"model":"moon","poison":1}').responder.status == 500
+    other = Exchange(tree, b'{"model":"moon"}')
+    tree.advance(10.0)
+    begin(tree.upstream.calls[0])
+    finish(tree.upstream.calls[0])
+    tree.settle()
+    assert (other.responder.status, other.responder.ended) == (200, "clean")
+    assert tree.statistics().incarnation == incarnation
 
 
 def test_many_agents_of_one_session_weigh_as_one() -> None:

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from exai_actors.core.authentication import Identity
 from exai_actors.core.calls import FailureKind, LimitHolder
 from exai_actors.core.capacity.settings import CapacitySettings, CircuitSettings, RetrySettings
+from exai_actors.core.places import PlaceLimits
 from exai_actors.core.routing import RouteSettings
 from exai_actors.ids import ProviderName, TenantName
 from exai_actors.messages.connection import SocketClosed
@@ -126,6 +127,33 @@ def test_a_rejected_token_is_logged_without_it(
     assert (entry["log_level"], entry["address"]) == ("info", "127.0.0.1")
     assert (entry["reason"], entry["presented"]) == ("unauthorized", presented)
     assert "x" * 16 not in str(entries)
+
+
+def test_a_client_without_a_place_is_logged_with_the_reason(entries: Entries) -> None:
+    tree = ManualTree(places=PlaceLimits(connections=1))
+    tree.client()
+    tree.connect().send({"op": "hello"})
+    entry = only(entries, "client.rejected")
+    assert (entry["reason"], entry["address"]) == ("overloaded", "127.0.0.1")
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("twelve-signs", "twelve-signs"),
+        ("thirteen-char", "thirteen-cha..."),
+    ],
+)
+def test_only_the_beginning_of_a_sessions_name_is_logged(
+    entries: Entries, name: str, shown: str
+) -> None:
+    tree = ManualTree(tokens=TOKENS)
+    client = tree.client(name, token="e" * 16)
+    client.call("a")
+    tree.upstream.calls[0].fail(FailureKind.REJECTED)
+    tree.settle()
+    failed = only(entries, "request.failed")
+    assert (failed["session"], failed["tenant"]) == (shown, "editor")
 
 
 def test_strangers_cannot_fill_the_log(entries: Entries) -> None:

@@ -410,6 +410,7 @@ def test_a_call_whose_reader_stays_far_behind_is_cut_off_and_says_why() -> None:
     failed = slow.skip_to(Failed)
     assert "was cut off because the client reads its answer too slowly" in failed.failure.message
     assert failed.failure.text_sent
+    assert (failed.granted_at, failed.attempts) == (0.0, 1)
     assert call.abort_asked
     call.close(cut_off=False)
     provider.assert_empty()

@@ -85,12 +85,15 @@ def test_no_table_has_a_prompt_a_token_or_a_whole_name_of_a_session() -> None:
 
 
 def test_connections_show_their_sessions_once_they_are_admitted() -> None:
-    desk = OperatorDesk()
-    desk.tree.client("mine").call("a")
+    desk = OperatorDesk(tokens=TENANTS)
+    desk.tree.client("mine", "t-a").call("a")
     desk.tree.connect(Peer("192.0.2.7", user_agent="curl"))
+    desk.tree.advance(5.0)
     admitted, stranger = rows(desk, "connections")
-    assert (admitted["session"], admitted["tenant"], admitted["calls"]) == ("mine", "default", 1)
-    assert (stranger["session"], stranger["tenant"]) == ("", "")
+    assert (admitted["session"], admitted["tenant"], admitted["calls"]) == ("mine", "alice", 1)
+    assert (stranger["session"], stranger["tenant"], stranger["calls"]) == ("", "", 0)
+    assert (admitted["agent"], admitted["protocol"]) == ("", "websocket")
+    assert admitted["open_s"] == pytest.approx(5.0, abs=1.0)
     assert (stranger["address"], stranger["agent"]) == ("192.0.2.7", "curl")
 
 

@@ -37,9 +37,9 @@ def starts(queue: Queue) -> dict[str, float | None]:
     return {name: instant for instant, name in expected_order(queue, seconds(), 0.0)}
 
 
-def get_used_to(queue: Queue, session: str, *, requests: int) -> None:
+def get_used_to(queue: Queue, session: str, *, requests: int, tenant: str = "t") -> None:
     """Let a session send so many requests a minute for a quarter of an hour, and take them."""
-    flow = queue.flow(SessionId(session), TenantName("t"))
+    flow = queue.flow(SessionId(session), TenantName(tenant))
     queue.estimate_rates(0.0)
     for minute in range(1, 15):
         for _ in range(requests):
@@ -70,6 +70,13 @@ def test_newcomers_of_another_session_delay_a_request_deep_in_its_own() -> None:
     assert before["19"] == 20.0
     assert after["19"] == pytest.approx(40.0, abs=3.0), "every second turn is a newcomer's"
     assert after["0"] == pytest.approx(1.0, abs=1.0)
+
+
+def test_newcomers_of_a_tenant_without_requests_delay_those_of_another() -> None:
+    queue = queue_of(*[("t", "deep", 1.0)] * 20)
+    get_used_to(queue, "busy", requests=30, tenant="another")
+    after = starts(queue)
+    assert after["19"] == pytest.approx(40.0, abs=3.0), "every second turn is a newcomer's"
 
 
 def test_newcomers_of_the_same_session_delay_nothing() -> None:

@@ -46,7 +46,7 @@ def test_calls_queued_behind_a_guard_violate_nothing() -> None:
 
 def test_a_permit_that_is_not_returned_is_found() -> None:
     bench = busy()
-    bench.now = 599.0
+    bench.now = 600.0
     assert found(bench) == []
     bench.now = 601.0
     assert sorted({fault.split(" is ", 1)[1] for fault in found(bench)}) == [

@@ -77,6 +77,8 @@ def test_many_small_sessions_share_one_entry() -> None:
     assert len(users) <= 27 * (MAX_USERS + 1)
     latest = sum(hour.calls for _, hour, _ in users)
     assert latest == 2 * MAX_USERS, "no call is lost"
+    shared = {user: hour.calls for user, hour, _ in users if hour.calls > 1}
+    assert shared == {(TenantName("ann"), SessionId(""), "moon"): MAX_USERS}
 
 
 @pytest.mark.parametrize("hours", [1, 30])
@@ -91,6 +93,8 @@ def test_models_that_clients_make_up_share_one_entry(hours: int) -> None:
     assert len(users) >= MAX_USERS
     latest = sum(hour.calls for _, hour, _ in users)
     assert latest == 2 * MAX_ENTRIES, "no call is lost"
+    shared = [user for user, hour, _ in users if hour.calls > 1]
+    assert shared == [(TenantName("ann"), SessionId(""), "")]
 
 
 def test_a_slice_ends_at_its_last_instant() -> None:
