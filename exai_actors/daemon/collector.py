@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Iterator
 
 from exai_actors.daemon.process_memory import returner
 
-_YOUNG, _MIDDLE, _NEVER = 2_000, 4, 1_000_000
+_YOUNG, _MIDDLE, _NEVER = 1_000, 2, 1_000_000
 """Containers before a collection of the youngest; of these before one of the next older."""
 _LOOK_EVERY_S = 10.0
 _ALL_EVERY_S = 60.0

@@ -168,6 +168,7 @@ class Dispatcher(Generic[C]):
                 if call.deadline <= now:
                     # If it started now it would be aborted immediately, and might cost money.
                     pool.queue.remove(call.flow.session, call.request)
+                    self.positions.forget(call)
                     self.expired.append(call)
                     continue
                 if call.is_deserted:
@@ -187,6 +188,7 @@ class Dispatcher(Generic[C]):
                 pool.queue.take(now)
                 if not self._grant(call, now):
                     raise RuntimeError("the ledger named a free permit and granted none")
+                self.positions.forget(call)
                 self._turn += 1
                 yield call
 
@@ -252,6 +254,7 @@ class Dispatcher(Generic[C]):
         for pool in self.pools:
             call = pool.queue.remove(session, request)
             if call is not None:
+                self.positions.forget(call)
                 return call
         return self.retries.remove(session, request)
 
@@ -301,6 +304,8 @@ class Dispatcher(Generic[C]):
         removed = self.retries.forget(session)
         for pool in self.pools:
             removed += pool.queue.forget(session)
+        for call in removed:
+            self.positions.forget(call)
         return removed
 
     def refuse_unservable(self, now: float, at_most: int = 1_000_000) -> list[tuple[C, Refusal]]:
@@ -430,6 +435,7 @@ class Dispatcher(Generic[C]):
             reason = guards.block_reason(displaced.pool, now) or held or BUSY
             last = len(queue) + 1
             refusal = self._refusals.refusal(RefusalCause.DISPLACED, reason, displaced, now, last)
+            self.positions.forget(displaced)
             self.displaced.append((displaced, refusal))
             if queue.put(call.flow, call.request, call, call.cost, now, call.priority):
                 return True

@@ -23,7 +23,6 @@ MAX_WALK = 500
 """Places that are found out exactly in one step."""
 MAX_REPORTS = 100
 """Places that are reported in one step: each report crosses the session to a socket."""
-_SPARE = 1_000
 
 _order = attrgetter("order")
 
@@ -37,24 +36,22 @@ class PositionReports(Generic[C]):
         self._waits = waits
         self._pools = pools
         self._turn = 0
-        # Both in the order of time. Calls that wait no more are removed some time later.
+        # Both in the order of time.
         self._new: dict[C, None] = {}
         self._reported: dict[C, float] = {}
 
     def add(self, call: C) -> None:
-        """Report the place of this call, which waits, until its first grant."""
-        if call not in self._reported:
+        """Report the place of this call from now on, unless it waits for another attempt."""
+        if not call.attempts and call not in self._reported:
             self._new[call] = None
 
+    def forget(self, call: C) -> None:
+        """Report the place of this call no more: it has left its queue."""
+        self._new.pop(call, None)
+        self._reported.pop(call, None)
+
     def any(self) -> bool:
-        """Whether there are calls to report. Forgets some that wait no more."""
-        for calls in (self._new, self._reported):
-            while calls and not _waits_still(call := next(iter(calls))):
-                del calls[call]
-        waiting = sum(len(pool.queue) for pool in self._pools)
-        if len(self._new) + len(self._reported) > 2 * waiting + _SPARE:
-            self._new = dict.fromkeys(filter(_waits_still, self._new))
-            self._reported = {call: at for call, at in self._reported.items() if _waits_still(call)}
+        """Whether there are calls to report."""
         return bool(self._new or self._reported)
 
     def due(self, now: float, every_s: float) -> Iterator[tuple[int, float | None, C]]:
@@ -76,8 +73,7 @@ class PositionReports(Generic[C]):
                     call = place[2]
                     if reports < MAX_REPORTS and self._is_due(call, now, every_s):
                         reports += 1
-                        self._new.pop(call, None)
-                        self._reported.pop(call, None)
+                        self.forget(call)
                         self._reported[call] = now
                         yield place
 
@@ -100,7 +96,7 @@ class PositionReports(Generic[C]):
         if self._turn // len(self._pools) % 2:
             groups.reverse()
         for call in chain.from_iterable(islice(calls, 2 * MAX_WALK) for calls in groups):
-            is_far = call.pool is pool and call not in seen and _waits_still(call)
+            is_far = call.pool is pool and call not in seen
             if is_far and self._is_due(call, now, every_s):
                 return self._places_of(call.flow, pool, seen, now)
         return iter(())
@@ -114,7 +110,3 @@ class PositionReports(Generic[C]):
             if call not in seen:
                 position = min(max(MAX_WALK + 1, round(rank * number / count)), len(pool.queue))
                 yield position, self._waits.wait_s(pool, position, now), call
-
-
-def _waits_still(call: ScheduledCall) -> bool:
-    return not call.attempts and call.pool.queue.get(call.flow.session, call.request) is call

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ class Waiting(Bench):
     """A provider without permits, so that all calls wait; some want their places reported."""
 
     def __init__(self, **more: Any) -> None:
-        super().__init__(limit=0, queue=10_000, session_queue=10_000, **more)
+        super().__init__(**{"limit": 0, "queue": 10_000, "session_queue": 10_000} | more)
 
     def wait(self, name: str, session: str = "a", model: str = "m") -> ScheduledCall:
         self.admit(name, session, model=model)
@@ -89,15 +90,45 @@ def test_one_that_has_started_or_left_is_reported_no_more() -> None:
     assert not bench.dispatcher.positions.any()
 
 
-def test_calls_that_left_are_forgotten_behind_one_that_stays() -> None:
-    bench = Waiting()
-    bench.listen("stays")
-    for number in range(5_000):
-        call = bench.listen(f"goes{number}")
-        bench.dispatcher.withdraw(call.flow.session, call.request)
-        bench.dispatcher.positions.any()
-    positions = bench.dispatcher.positions
-    assert len(positions._new) + len(positions._reported) < 2_000
+def granted(bench: Waiting) -> None:
+    bench.dispatcher.pools[0].ledger.resize(1)
+    assert len(list(bench.dispatcher.pump(bench.now))) == 1
+
+
+def expired(bench: Waiting) -> None:
+    bench.dispatcher.pools[0].ledger.resize(1)
+    bench.now = 1e9
+    assert list(bench.dispatcher.pump(bench.now)) == []
+
+
+def withdrawn(bench: Waiting) -> None:
+    call = bench.call("r", "s")
+    assert bench.dispatcher.withdraw(call.flow.session, call.request)
+
+
+def left_by_its_session(bench: Waiting) -> None:
+    assert len(bench.dispatcher.forget(bench.call("r", "s").flow.session)) == 1
+
+
+def displaced(bench: Waiting) -> None:
+    bench.admit("second", "s", priority=1)
+    for number in range(MANY - 1):
+        bench.admit(f"other{number}", f"o{number}")
+    assert bench.dispatcher.displaced
+
+
+MANY = 10
+
+
+@pytest.mark.parametrize("leave", [granted, expired, withdrawn, left_by_its_session, displaced])
+def test_a_call_that_leaves_its_queue_is_forgotten(leave: Callable[[Waiting], None]) -> None:
+    bench = Waiting(queue=MANY)
+    bench.admit("r", "s", deadline=100.0)
+    (call,) = bench.dispatcher.calls()
+    bench.dispatcher.positions.add(call)
+    assert bench.dispatcher.positions.any()
+    leave(bench)
+    assert not bench.dispatcher.positions.any()
 
 
 def test_one_step_reports_no_more_than_its_part() -> None:
