@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, Protocol
 
 import msgspec
@@ -18,6 +19,9 @@ from exai_actors.core.calls import (
 from exai_actors.core.families import Family
 
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_value = msgspec.json.Decoder(msgspec.Raw).decode
+_EVENT_STREAM = "text/event-stream"
+_DONE = b"[DONE]"
 # A member's name with the signs around it, and the end of an object.
 _KEY = re.compile(rb'\s*[{,]\s*"(?:[^"\\]|\\.)*+"\s*:\s*')
 _END = re.compile(rb"\s*\}")
@@ -137,6 +141,12 @@ class RelayPipe:
         """Whether another reader can have the response from its beginning."""
         return self._head is None or 0 < self._size <= self._kept_bytes
 
+    def may_be_repeated(self) -> bool:
+        """Whether a repeat of the request gains by joining: not if the service has sent an event
+        that no client can read, since that is why clients leave.
+        """
+        return self.may_join() and (self._head is None or _can_be_read(self._head[1], self._kept))
+
     def take_in(self, other: RelayPipe) -> None:
         """Serve the readers of another request for the same response; see ``may_join``."""
         other._joined = self
@@ -174,6 +184,31 @@ class RelayPipe:
         self._head = status, fields, length
         for reader in self._readers:
             reader.head(status, fields, length)
+
+
+def _can_be_read(fields: Fields, kept: Sequence[bytes]) -> bool:
+    """Whether each complete event of a stream, where it is not compressed, has JSON."""
+    named = {name.lower(): value for name, value in fields}
+    if "content-encoding" in named or _EVENT_STREAM not in named.get("content-type", ""):
+        return True
+    *lines, _ = b"".join(kept).replace(b"\r\n", b"\n").split(b"\n")
+    for line in lines:
+        name, _, data = line.partition(b":")
+        if name == b"data" and data.strip() not in (b"", _DONE) and not _is_json(data):
+            return False
+    return True
+
+
+def _is_json(data: bytes) -> bool:
+    try:
+        _value(data)
+    except ValueError:
+        # A piece of text may end within a pair of surrogates, which most clients read.
+        try:
+            json.loads(data)
+        except ValueError:
+            return False
+    return True
 
 
 class _Run:

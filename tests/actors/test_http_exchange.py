@@ -424,6 +424,27 @@ class TestRepeats:
         call.close(cut_off=False)
         assert is_over(tree)
 
+    @pytest.mark.parametrize(
+        ("sent", "joins"),
+        [
+            (b'data: {"a":1}\n\ndata: [DONE]\n\n', True),
+            (b': comment\n\nevent: ping\r\ndata: {"a": "\\ud83d"}\r\n\r\ndata: {"unf', True),
+            (b'data: {"a":1}\n\ndata: {"a": oops\n\n', False),
+            (b"data: <html>\n\n", False),
+        ],
+    )
+    def test_a_client_that_leaves_at_an_event_that_is_no_json_gets_another_call(
+        self, sent: bytes, joins: bool
+    ) -> None:
+        tree = ManualTree(limit=2)
+        first = Exchange(tree)
+        (call,) = tree.upstream.calls
+        begin(call, sent)
+        first.leave()
+        assert call.abort_asked is not joins
+        Exchange(tree)
+        assert len(tree.upstream.calls) == (1 if joins else 2)
+
     def test_requests_with_one_key_are_one_call(self) -> None:
         tree = ManualTree(limit=2)
         first, second = Exchange(tree, key="k"), Exchange(tree, key="k")

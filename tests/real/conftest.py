@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+import aiohttp
 import pytest
 
 from tests.real import processes
+from tests.real.llmock import Llmock
 from tests.real.programs.llama_server import MODEL
 from tools import real_parts
 
@@ -98,6 +100,15 @@ def llmock_server(
     log = logs / "llmock.log"
     with processes.running(command, ready=ready, log=log, env=llmock_environment) as url:
         yield url
+
+
+@pytest.fixture
+async def llmock(llmock_server: str) -> AsyncIterator[Llmock]:
+    """A running llmock without faults and records."""
+    async with aiohttp.ClientSession() as http:
+        llmock = Llmock(llmock_server, http)
+        await llmock.reset()
+        yield llmock
 
 
 @pytest.fixture(scope="session")

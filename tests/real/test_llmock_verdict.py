@@ -7,16 +7,14 @@ retries temporary failures and gives up on others. The verdict must be empty, ev
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
-import aiohttp
 import pytest
 
 from exai_actors.core.calls import FailureKind
 from tests.real.conftest import StartBroker
 from tests.real.frame_client import Answer, FrameClient, session
+from tests.real.llmock import FIRST_BACKOFF_S, LONG_REPLY, PATIENCE, STREAM_FAULTS, Llmock
 
 # Failures that no retry can cure, as the broker reports them.
 PERMANENT = frozenset(
@@ -28,49 +26,6 @@ PERMANENT = frozenset(
         FailureKind.TOO_LARGE,
     }
 )
-PATIENCE = 6
-# Long enough that a client which leaves at a broken chunk is gone before llmock has sent all of it:
-# llmock counts a stream that it has sent completely as read completely.
-LONG_REPLY = " ".join(f"word{number}" for number in range(60))
-FIRST_BACKOFF_S = 0.1
-
-
-class Llmock:
-    """Controls llmock's faults and reads its records over its HTTP interface."""
-
-    def __init__(self, url: str, http: aiohttp.ClientSession) -> None:
-        self.url = url
-        self.http = http
-
-    async def _ask(self, method: str, path: str, body: object = None) -> Any:
-        async with self.http.request(method, f"{self.url}/_llmock/{path}", json=body) as response:
-            answer = await response.json()
-            assert response.status < 300, answer
-            return answer
-
-    async def reset(self) -> None:
-        await self._ask("POST", "reset")
-
-    async def will(self, *behaviors: dict[str, object]) -> None:
-        """Queue faults; one upstream call uses up each, unless it has ``times``."""
-        await self._ask("POST", "scenario", {"behaviors": behaviors})
-
-    async def statuses(self) -> list[int]:
-        """The HTTP statuses of all attempts, in order."""
-        return [seen["status"] for seen in (await self._ask("GET", "requests"))["requests"]]
-
-    async def findings(self) -> list[str]:
-        """The findings of its verdict, both errors and warnings."""
-        verdict = await self._ask("GET", "verdict")
-        return [f"{found['code']}: {found['title']}" for found in verdict["findings"]]
-
-
-@pytest.fixture
-async def llmock(llmock_server: str) -> AsyncIterator[Llmock]:
-    async with aiohttp.ClientSession() as http:
-        llmock = Llmock(llmock_server, http)
-        await llmock.reset()
-        yield llmock
 
 
 @pytest.fixture(scope="module")
@@ -94,16 +49,6 @@ async def call_with_retries(client: FrameClient, prompt: str, *, stream: bool) -
             answer.error["details"].get("retry_after", FIRST_BACKOFF_S * 2**attempt)
         )
     return answers
-
-
-STREAM_FAULTS = {
-    "cut off before any text": {"kind": "truncate", "after_chunks": 1},
-    "cut off after some text": {"kind": "truncate", "after_chunks": 4},
-    "disconnected before any text": {"kind": "disconnect", "after_chunks": 0},
-    "disconnected after some text": {"kind": "disconnect", "after_chunks": 4},
-    "malformed at once": {"kind": "malformed", "after_chunks": 0},
-    "malformed after some text": {"kind": "malformed", "after_chunks": 4},
-}
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
@@ -209,12 +154,7 @@ async def test_the_strict_report_passes_after_mixed_faults(
     answers = await asyncio.gather(*(one_user(number) for number in range(12)))
     assert {answer.text for answer in answers} == {LONG_REPLY}
 
-    report = [*llmock_command, "report", "--strict", "--url", llmock.url]
-    process = await asyncio.create_subprocess_exec(
-        *map(str, report), env=llmock_environment, stdout=asyncio.subprocess.PIPE
-    )
-    output, _ = await process.communicate()
-    assert process.returncode == 0, output.decode()
+    await llmock.report_strictly(llmock_command, llmock_environment)
 
 
 async def test_the_verdict_notices_a_client_that_retries_too_early(llmock: Llmock) -> None:

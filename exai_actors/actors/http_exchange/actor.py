@@ -598,7 +598,8 @@ class HttpExchangeActor(LoopActor):
         pipe = self._request.pipe.source
         if pipe.is_whole:
             return
-        grace_s = self._settings.retry_grace_s if self._submitted and pipe.may_join() else 0.0
+        may_return = self._submitted and pipe.may_be_repeated()
+        grace_s = self._settings.retry_grace_s if may_return else 0.0
         pipe.leave(self, may_return=grace_s > 0)
         self._grace_until = self.now() + grace_s
         self._wait_for_repeat()

@@ -317,7 +317,7 @@ class SessionRequests:
             if (
                 isinstance(known, RelayRequest)
                 and not known.pipe.has_readers
-                and known.pipe.may_join()
+                and known.pipe.may_be_repeated()
                 and known == arguments
             ):
                 return active
