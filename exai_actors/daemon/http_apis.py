@@ -20,6 +20,7 @@ from exai_actors.actors.http_exchange.actor import RelayedExchange
 from exai_actors.core.authentication import Identity
 from exai_actors.core.calls import CallOptions, Completion, RelayCall, UpstreamFailure
 from exai_actors.core.families import Family
+from exai_actors.core.pieces import HELD_BACK_CHARS
 from exai_actors.core.relay import KEPT_BYTES, RelayPipe, RelayRequest
 from exai_actors.core.routing import RoutingTable
 from exai_actors.core.trace_context import trace_context
@@ -123,6 +124,7 @@ class Apis:
             **{
                 path: Handler(
                     partial(self._relay, family),
+                    unread_bytes=HELD_BACK_CHARS,
                     check=partial(self._check, family),
                     refuse=partial(_refused, family),
                 )

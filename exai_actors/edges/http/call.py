@@ -519,12 +519,17 @@ class HttpCall:
             self._loop.call_soon(partial(self._report, result))
 
     def _fail_unexpectedly(self, error: Exception) -> None:
-        self._give_up(unexpected_failure(error))
+        self._give_up(self._unexpected(error))
+
+    def _unexpected(self, error: Exception) -> UpstreamFailure:
         self._loop.call_soon(partial(log_unexpected, error, self._service))
+        return unexpected_failure(error)
 
     def _report(self, result: UpstreamResult, *, is_cut_off: bool = False) -> None:
         if self._phase is _Phase.OVER:
             return
+        if isinstance(result, UpstreamFailure):
+            result = self._discreet(result)
         self._enter(_Phase.OVER, _ignore)
         self._exchange = None
         if self._look_in_progress is not None:
@@ -534,8 +539,6 @@ class HttpCall:
             is_cut_off = False
             if self._form is not USUAL_FORM:
                 self._service.forms.answered(self._call.model)
-        elif isinstance(result, UpstreamFailure):
-            result = self._discreet(result)
         ended_at = time.monotonic()
         # A provider that has ended left the call to its next incarnation, which finds it ended.
         self.reply_to.offer(UpstreamEnded(self.permit, result, self._hold_s, is_cut_off, ended_at))
@@ -547,7 +550,12 @@ class HttpCall:
         """
         message = failure.message
         if failure.kind not in _FOR_THE_CLIENT_ONLY or not failure.recognised:
-            message = without_quotations(message, (each.content for each in self._call.messages))
+            try:
+                words = (each.content for each in self._call.messages)
+                message = without_quotations(message, words)
+            except Exception as error:  # noqa: BLE001 - whatever a bug raises, the call has one end
+                failure = self._unexpected(error)
+                message = failure.message
         return msgspec.structs.replace(failure, message=message, text_sent=self._text_sent)
 
     def _classify(self, body: bytes) -> UpstreamFailure:

@@ -147,6 +147,8 @@ class Connection(asyncio.Protocol):
         self._has_head: bool
         self._interim: int
         self._keeps_alive: bool
+        self._held_error: httptools.HttpParserError | None
+        """The broken rule behind data that waits for the end of a pause."""
         self._expect_response()
         self._new_parser()
 
@@ -178,6 +180,15 @@ class Connection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
+    def give_up(self) -> None:
+        """End a connection that could not be opened, after its exchange had it already."""
+        exchange, self._exchange = self._exchange, None
+        self.close()
+        self._pool.lost(self)
+        if exchange is not None:
+            exchange.connection = None
+            exchange.receiver.failed(Aborted())
+
     # Called by the exchange, and by the pool at its end.
 
     def abort(self) -> None:
@@ -196,7 +207,7 @@ class Connection(asyncio.Protocol):
             self._is_paused = False
             if self._transport is not None:
                 self._transport.resume_reading()
-                if self._is_complete or self._bodies:
+                if self._is_complete or self._bodies or self._held_error is not None:
                     self._pool.loop.call_soon(self._deliver_rest)
 
     # Called by the loop.
@@ -226,7 +237,10 @@ class Connection(asyncio.Protocol):
             except httptools.HttpParserError as broken:
                 error = broken
             bodies = self._bodies
-            if len(bodies) == 1 and error is None and not self._is_complete:
+            if self._is_paused:
+                # A loop may have read it before it stopped reading.
+                self._held_error = error or self._held_error
+            elif len(bodies) == 1 and error is None and not self._is_complete:
                 # Most of the data: a piece of a stream.
                 exchange.receiver.data(bodies.pop())
             else:
@@ -350,8 +364,7 @@ class Connection(asyncio.Protocol):
         """The beginning of a head that has not ended, up to MAX_HELD_HEAD_BYTES."""
         self._rejected: httptools.HttpParserError | None = None
         """Why the parser rejected the head, the end of which is still to arrive."""
-        self._held_error: httptools.HttpParserError | None = None
-        """The broken rule behind data that waits for the end of a pause."""
+        self._held_error = None
 
     def _new_parser(self) -> None:
         self._parser = httptools.HttpResponseParser(self)

@@ -158,8 +158,12 @@ class DirectClient:
     def _connected(self, exchange: Exchange, task: asyncio.Task[None]) -> None:
         self._connecting.discard(exchange)
         exchange.connecting = None
-        # Once there is a connection, it reports the end.
-        if not exchange.was_connected:
+        if exchange.was_connected:
+            # Its connection reports the end, unless it came to nothing: uvloop does not call
+            # connection_lost then.
+            if exchange.connection is not None and (task.cancelled() or task.exception()):
+                exchange.connection.give_up()
+        else:
             if exchange.is_aborted or task.cancelled():
                 exchange.receiver.failed(Aborted())
             elif (error := task.exception()) is not None:

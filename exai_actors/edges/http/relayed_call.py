@@ -419,7 +419,12 @@ class RelayedCall:
         """The failure, with no words of the request where others than its client see them."""
         message = failure.message
         if failure.kind not in _FOR_THE_CLIENT_ONLY or not failure.recognised:
-            message = without_quotations(message, (self._call.body.decode("utf-8", "replace"),))
+            try:
+                words = (self._call.body.decode("utf-8", "replace"),)
+                message = without_quotations(message, words)
+            except Exception as error:  # noqa: BLE001 - whatever a bug raises, the call has one end
+                failure = self._unexpected(error)
+                message = failure.message
         return replace(failure, message=message, text_sent=failure.text_sent or self._begun)
 
     def _abort_with(self, result: UpstreamResult) -> None:

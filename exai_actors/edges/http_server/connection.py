@@ -119,8 +119,10 @@ class Exchange:
         "_length",
         "_received",
         "head",
+        "is_paused",
         "must_stay",
         "receiver",
+        "room",
     )
 
     def __init__(
@@ -131,6 +133,9 @@ class Exchange:
         self.receiver: Receiver | None = None
         self.must_stay = False
         """Whether its connection must not give way to another client."""
+        self.room = 0
+        """How much of its response may be unread, above the high mark, before it is paused."""
+        self.is_paused = False
         self._connection = connection
         self._begun = False
         self._ended = False
@@ -343,6 +348,8 @@ class HttpConnection(asyncio.Protocol):
         self._next_turn: asyncio.Handle | None = None
         self._has_begun_one = False
         self._had_body = False
+        self._written = 0
+        """The bytes of all responses so far."""
         self._is_above_high_mark = False
         self._is_restrained = False
         self._unread_timer: asyncio.TimerHandle | None = None
@@ -377,9 +384,13 @@ class HttpConnection(asyncio.Protocol):
     def write(self, data: bytes) -> None:
         if self._is_closing or self._transport.is_closing():
             return
+        self._written += len(data)
         self._transport.write(data)
-        if self._transport.get_write_buffer_size() > self._settings.outbox_bytes:
+        unread = self._transport.get_write_buffer_size()
+        if unread > self._settings.outbox_bytes:
             self.abort()
+        elif self._is_above_high_mark:
+            self._pause_if_full(unread)
 
     def abort(self) -> None:
         self._transport.abort()
@@ -480,15 +491,17 @@ class HttpConnection(asyncio.Protocol):
         self._is_above_high_mark = True
         if not self._is_closing and not self._transport.is_closing():
             self._transport.pause_reading()
-        self._watch_unread(self._transport.get_write_buffer_size())
-        if self._exchanges and self._exchanges[0].receiver is not None:
-            self._exchanges[0].receiver.pause()
+        unread = self._transport.get_write_buffer_size()
+        self._watch_unread(self._written - unread)
+        self._pause_if_full(unread)
 
     def resume_writing(self) -> None:
         self._is_above_high_mark = False
         self._stop_unread_timer()
-        if self._exchanges and self._exchanges[0].receiver is not None:
-            self._exchanges[0].receiver.resume()
+        exchange = self._exchanges[0] if self._exchanges else None
+        if exchange is not None and exchange.is_paused and exchange.receiver is not None:
+            exchange.is_paused = False
+            exchange.receiver.resume()
         self._read_on()
 
     def connection_lost(self, _exc: Exception | None) -> None:
@@ -775,18 +788,26 @@ class HttpConnection(asyncio.Protocol):
         if not self._exchanges and not self._transport.is_closing():
             self._refuse(refusal)
 
-    def _watch_unread(self, unread: int) -> None:
+    def _pause_if_full(self, unread: int) -> None:
+        exchange = self._exchanges[0] if self._exchanges else None
+        if exchange is None or exchange.receiver is None or exchange.is_paused:
+            return
+        if unread > exchange.room:
+            exchange.is_paused = True
+            exchange.receiver.pause()
+
+    def _watch_unread(self, read: int) -> None:
         self._stop_unread_timer()
         self._unread_timer = self._loop.call_later(
-            self._settings.unread_timeout_s, self._abort_unless_read, unread
+            self._settings.unread_timeout_s, self._abort_unless_read, read
         )
 
-    def _abort_unless_read(self, unread_before: int) -> None:
-        unread = self._transport.get_write_buffer_size()
-        if unread >= unread_before:
+    def _abort_unless_read(self, read_before: int) -> None:
+        read = self._written - self._transport.get_write_buffer_size()
+        if read <= read_before:
             self.abort()
         else:
-            self._watch_unread(unread)
+            self._watch_unread(read)
 
     def _stop_unread_timer(self) -> None:
         if self._unread_timer is not None:

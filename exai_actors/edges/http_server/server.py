@@ -77,7 +77,8 @@ class Handler(msgspec.Struct, frozen=True):
 
     ``open`` runs on the loop's thread, once the whole body has arrived, and never waits. It answers
     by the Exchange, immediately or over time: ``respond``, or ``begin``, ``write`` and ``end``. A
-    client that leaves during that time is reported to the Watcher that it returns.
+    client that leaves during that time is reported to the Watcher that it returns. So is one that
+    leaves more than ``unread_bytes`` of the response unread, and at least what stops reading.
 
     ``check`` sees the head before the body is read, with the client's address, and may refuse it.
     ``refuse`` is the response to a request that the server itself refuses, as one that is too
@@ -87,6 +88,7 @@ class Handler(msgspec.Struct, frozen=True):
     open: Callable[[PageRequest, Exchange], Watcher]
     methods: tuple[str, ...] = ("POST",)
     body_bytes: int = 33_554_432
+    unread_bytes: int = 0
     check: Callable[[RequestHead, str], Response | None] | None = None
     refuse: Callable[[RequestHead, Refusal], Response] | None = None
 
@@ -232,7 +234,7 @@ class HttpServer:
         else:
             early = None if page.check is None else page.check(head, exchange.address)
             if early is None:
-                exchange.must_stay = True
+                exchange.must_stay, exchange.room = True, page.unread_bytes
                 return _WholeRequest(exchange, page)
             if early.delay_s:
                 return _Delayed(exchange, early)

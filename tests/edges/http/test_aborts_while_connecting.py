@@ -41,3 +41,35 @@ async def test_an_abort_of_a_connection_in_the_making_ends_its_exchange(
         await turns()
         async with asyncio.timeout(5):
             await client.aclose()
+
+
+@pytest.mark.parametrize("turn", range(_TURNS))
+async def test_an_attempt_to_connect_that_another_cancels_ends_its_exchange(
+    turn: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = asyncio.get_running_loop()
+    create_connection = loop.create_connection
+    attempts: list[asyncio.Task[object]] = []
+
+    def cancel(turns_left: int) -> None:
+        if turns_left:
+            loop.call_soon(cancel, turns_left - 1)
+        else:
+            attempts[0].cancel()
+
+    async def cancel_meanwhile(*args: Any, **named: Any) -> object:
+        attempt = asyncio.current_task()
+        assert attempt is not None
+        attempts.append(attempt)
+        loop.call_soon(cancel, turn)
+        return await create_connection(*args, **named)
+
+    client = LateClient()
+    async with peer(OK[:-1]) as service:
+        monkeypatch.setattr(loop, "create_connection", cancel_meanwhile)
+        cancelled = start(client, Target("POST", service.url, {}))
+        await cancelled.until(lambda: cancelled.end is not None or bool(cancelled.body))
+        assert cancelled.end == Aborted() or not attempts[0].cancelled()
+        await turns()
+        async with asyncio.timeout(5):
+            await client.aclose()

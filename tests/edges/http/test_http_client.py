@@ -12,6 +12,7 @@ import pytest
 from exai_actors.core.calls import Aborted, FailureKind
 from exai_actors.core.trace_context import TraceContext
 from exai_actors.edges.http.client import HttpClient, Target
+from exai_actors.edges.http.connection import Exchange
 from tests.edges.http.exchanging import (
     HEADERS,
     OK,
@@ -338,6 +339,29 @@ async def test_an_exchange_that_is_paused_by_its_data_ends_after_it(client: Http
         assert paused.exchange is not None
         paused.exchange.resume()
         await paused.answer()
+
+
+@pytest.mark.parametrize(
+    ("late", "end"), [(b"1\r\nk\r\n0\r\n\r\n", "ended"), (b"1\r\nk\r\nbroken\r\n", "")]
+)
+async def test_data_that_was_read_before_a_pause_comes_after_it(
+    client: HttpClient, late: bytes, end: str
+) -> None:
+    chunk = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\no\r\n"
+    async with peer(chunk) as service:
+        paused = start(client, Target("POST", service.url, {}))
+        await paused.until(lambda: paused.body == b"o")
+        exchange = paused.exchange
+        assert isinstance(exchange, Exchange)
+        assert exchange.connection is not None
+        exchange.pause()
+        exchange.connection.data_received(late)
+        await turns()
+        assert (paused.body, paused.end) == (b"o", None)
+        exchange.resume()
+        await paused.until(lambda: paused.end is not None)
+        assert paused.body == b"ok"
+        assert (paused.end == "ended") == bool(end)
 
 
 async def test_a_paused_exchange_makes_the_service_wait(client: HttpClient) -> None:

@@ -374,6 +374,25 @@ async def test_a_bug_in_reading_a_refusal_ends_its_call_once(
     assert "RuntimeError inside the broker" in failure.message
 
 
+@pytest.mark.parametrize("ends", ["ended", "failed"])
+async def test_a_bug_in_hiding_words_ends_its_call_once(
+    monkeypatch: pytest.MonkeyPatch, ends: str
+) -> None:
+    def raise_an_error(*_: object) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(relayed_call, "without_quotations", raise_an_error)
+    calling = Calling()
+    calling.service.connected()
+    if ends == "ended":
+        calling.service.head(500, CIMultiDict(JSON))
+        calling.service.ended()
+    else:
+        calling.service.failed(UpstreamFailure(FailureKind.TRUNCATED, "broke off"))
+    failure = await calling.failure(FailureKind.BROKEN)
+    assert "RuntimeError inside the broker" in failure.message
+
+
 async def test_a_response_that_breaks_a_rule_is_cut_off() -> None:
     calling = Calling()
     calling.service.connected()

@@ -560,6 +560,19 @@ async def test_an_unexpected_error_is_reported_and_logged_without_the_key(
     assert KEY not in repr(logs)
 
 
+async def test_the_end_is_reported_even_if_the_words_of_the_request_cannot_be_hidden(
+    upstream: ScriptedUpstream, caller: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def explode(*_: object) -> str:
+        raise RuntimeError("surprise")
+
+    monkeypatch.setattr("exai_actors.edges.http.call.without_quotations", explode)
+    upstream.then(failure(500, "no"))
+    failed = await caller.start().failure()
+    assert failed.kind is FailureKind.BROKEN
+    assert "RuntimeError" in failed.message
+
+
 async def test_the_end_is_reported_even_if_logging_fails(
     caller: Caller, monkeypatch: pytest.MonkeyPatch
 ) -> None:

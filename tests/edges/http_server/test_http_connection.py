@@ -518,6 +518,39 @@ def test_a_client_that_does_not_read_pauses_its_response_and_is_dropped_in_the_e
     assert socket.requests[0].is_gone
 
 
+def test_a_response_with_room_is_paused_when_that_is_full() -> None:
+    socket = HttpSocket(outbox_high_bytes=100, outbox_low_bytes=50)
+    socket.send(GET)
+    [request] = socket.requests
+    request.exchange.room = 1000
+    socket.transport.reads = False
+    request.exchange.begin(200, ())
+    pauses = []
+    for _ in range(2):
+        request.exchange.write(b"x" * 600)
+        pauses.append(request.is_paused)
+    assert pauses == [False, True]
+    socket.transport.client_reads()
+    assert not request.is_paused
+
+
+def test_a_client_that_reads_slower_than_its_response_comes_is_served_on() -> None:
+    socket = HttpSocket(outbox_high_bytes=100, outbox_low_bytes=50)
+    socket.send(GET)
+    exchange = socket.requests[0].exchange
+    exchange.room = 10_000
+    socket.transport.reads = False
+    exchange.begin(200, ())
+    for _ in range(3):
+        exchange.write(b"x" * 600)
+        socket.transport.client_reads(200)
+        socket.timers.advance(11)
+        assert not socket.has_ended()
+    exchange.write(b"x" * 600)
+    socket.timers.advance(11)
+    assert socket.has_ended(), "it has read nothing meanwhile"
+
+
 def test_another_protocol_is_not_switched_to() -> None:
     socket = HttpSocket(answer)
     upgrade = GET.replace(b"\r\n\r\n", b"\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\n")
