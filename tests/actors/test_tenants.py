@@ -103,6 +103,18 @@ def test_a_tenant_that_opens_sessions_without_end_deletes_no_outcome_of_another(
     assert tree.board.statistics().sessions == 20
 
 
+def test_the_requests_that_wait_in_a_session_count_for_its_tenant() -> None:
+    tree = ManualTree(limit=1, tokens=TOKENS, session=SessionSettings(window=2))
+    desk = tree.client(token=DESK)
+    queue_up(desk, "tree", 5)
+    (tenant,) = [each for each in tree.board.tenants() if each.name == "tree"]
+    assert (tenant.in_flight, tenant.queued) == (1, 4)
+    (session,) = tenant.sessions
+    assert (session.in_flight, session.queued) == (1, 4)
+    desk.vanish()
+    assert [each for each in tree.board.tenants() if each.queued] == []
+
+
 def test_a_client_sees_all_tenants_and_the_sessions_of_its_own() -> None:
     tree = ManualTree(limit=1, tokens=TOKENS)
     queue_up(tree.client("a-long-name-of-a-session", token=BATCH), "batch", 2)

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from exai_actors.actors.session.settings import SessionSettings
-from exai_actors.core.capacity.settings import CapacitySettings
+from exai_actors.core.calls import FailureKind
+from exai_actors.core.capacity.settings import CapacitySettings, RetrySettings
 from exai_actors.testing.tree import ManualClient
 from tests.actors.left_over import left_in_provider
 from tests.console.operator_desk import Console, OperatorDesk
@@ -201,10 +202,14 @@ def test_what_is_not_there_or_not_possible_is_refused(
 def test_only_a_queued_request_is_moved_or_held_and_others_are_refused_with_their_place(
     action: str, preview: bool
 ) -> None:
-    desk = OperatorDesk(limit=2, session=SessionSettings(window=2))
+    retry = RetrySettings(attempts=2, base_s=30.0)
+    desk = OperatorDesk(
+        capacity=CapacitySettings(2, retry=retry), session=SessionSettings(window=2)
+    )
     client = desk.tree.client()
-    for name in ("runs", "too", "waits"):
+    for name in ("runs", "fails", "waits"):
         client.call(name)
+    desk.tree.upstream.calls[1].fail(FailureKind.SERVER_ERROR)
     console = desk.console()
 
     def refusal(request_id: str) -> str:
@@ -215,6 +220,7 @@ def test_only_a_queued_request_is_moved_or_held_and_others_are_refused_with_thei
         return text.removesuffix("; only a request in a provider's queue can be moved or held")
 
     assert refusal("runs") == "it runs at kimi"
+    assert refusal("fails") == "it waits at kimi for its next attempt"
     assert refusal("waits") == "it waits in its session and is not yet at kimi"
 
 

@@ -20,8 +20,9 @@ from exai_actors.daemon.observing.metrics import (
     of_requests,
     reference,
 )
-from exai_actors.ids import DEFAULT_TENANT, ProviderName
+from exai_actors.ids import DEFAULT_TENANT, ProviderName, TenantName
 from exai_actors.testing.broker import running_broker
+from exai_actors.testing.tree import ManualTree
 
 ROOT = Path(__file__).parents[3]
 TOKEN = "0123456789abcdef"
@@ -116,6 +117,46 @@ def test_series_of_tokens_are_bounded_and_none_is_lost() -> None:
     assert len(completion) == MAX_TOKEN_SERIES + 1
     assert sum(v for v in completion.values() if isinstance(v, float)) == 2 * MAX_TOKEN_SERIES + 20
     assert completion["default", "other", "completion"] == 20
+
+
+HOSTILE = ["a\nb", 'a"} 1\n# EOF', "a\\", "a,b=c", "", " ", "ü\u2028", "\x1b[31m", "x" * 4_096]
+
+
+@pytest.mark.parametrize("hostile", HOSTILE)
+async def test_no_name_can_change_the_page_around_it(hostile: str) -> None:
+    async with running_broker(LOADED) as running:
+        figures = running.broker._tree.request_board.figures
+        answered = Outcome("completed", ToolResult(("hi",), usage=Usage(1, 2)))
+        figures.ended(TenantName(hostile or "t"), Route(ProviderName("kimi"), hostile), answered)
+        _, _, text = await fetch(running.port)
+        accept = "application/openmetrics-text; version=1.0.0"
+        _, _, as_open_metrics = await fetch(running.port, Accept=accept)
+    found = samples_in(text)
+    labels = {"tenant": hostile or "t", "model": hostile}
+    assert of(found, "exai_tokens_total", kind="completion", **labels) == 2
+    assert of(found, "exai_uptime_seconds") > 0
+    assert list(open_metrics(as_open_metrics))  # type: ignore[no-untyped-call]
+
+
+def test_names_that_clients_choose_add_no_series() -> None:
+    tree = ManualTree(limit=1)
+
+    def series() -> int:
+        return sum(1 for _ in of_requests(tree.request_board.figures))
+
+    def call_under_other_names(number: int) -> None:
+        client = tree.client(f"session {number}")
+        client.call(f"id {number}", arguments={"model": f"model {number}"})
+        client.send({"op": "call_tool", "request_id": "b", "name": f"tool {number}"})
+        client.call("c", deadline_ms=1_000 + number)
+        tree.advance(3.0)
+        client.vanish()
+
+    call_under_other_names(0)
+    before = series()
+    for number in range(1, 50):
+        call_under_other_names(number)
+    assert series() == before
 
 
 OPERATOR = {"operator": [{"name": "vi", "token_env": "VI_TOKEN", "role": "viewer"}]}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -120,6 +121,27 @@ def test_requests_without_an_answer_are_errors_and_refused_ones_too(traced: Trac
     found = [(span.attributes or {}).get("error.type") for span in requests]
     assert found == ["PROVIDER_ERROR", "CANCELLED", "MODEL_NOT_FOUND"]
     assert {span.status.status_code for span in requests} == {StatusCode.ERROR}
+
+
+@pytest.mark.parametrize("hostile", ["a\nb", 'a"b', "", " ", "\x00", "ü\u2028", "x" * 512])
+def test_the_words_of_clients_are_values_of_attributes_and_can_be_sent(
+    traced: Traced, hostile: str
+) -> None:
+    client = traced.tree.client(f"s{hostile}")
+    client.call(f"r{hostile}"[:512])
+    traced.tree.upstream.calls[0].complete()
+    traced.tree.settle()
+    span = traced.spans[-1]
+    attributes = dict(span.attributes or {})
+    assert span.name == "chat moon"
+    assert attributes["exai.request"] == f"r{hostile}"[:512]
+    assert len(str(attributes["exai.session"])) <= 15
+    assert set(attributes) == {
+        *("gen_ai.operation.name", "gen_ai.provider.name", "gen_ai.request.model"),
+        *("gen_ai.usage.input_tokens", "gen_ai.usage.output_tokens"),
+        *("exai.request", "exai.tenant", "exai.session", "exai.outcome", "exai.attempts"),
+    }
+    assert len(encode_spans(traced.spans).SerializeToString()) < 4_000
 
 
 def test_a_trace_that_is_not_sampled_is_passed_on_as_such_and_costs_no_span() -> None:
