@@ -7,7 +7,7 @@ from textwrap import wrap
 from typing import Any
 
 from exai_actors.core.observe.written import duration
-from exai_actors.terminal.cells import cell_text, level, one_line
+from exai_actors.terminal.cells import cell_text, cut, level, one_line
 from exai_actors.terminal.lines import DIM, PLAIN, STRONG, STYLES, TITLE, WARN, Line
 
 _GAP = "  "
@@ -30,7 +30,7 @@ def row_lines(columns: list[dict[str, str]], row: list[Any], width: int) -> Iter
             yield [(f"{column['title']:<{titles}}{_GAP}", DIM), (first, style)]
             yield from ([(" " * (titles + len(_GAP)) + each, style)] for each in more)
         else:
-            explained = f"{_GAP}{column['help']}"[: max(0, room - values)]
+            explained = cut(f"{_GAP}{column['help']}", room - values)
             yield [
                 (f"{column['title']:<{titles}}{_GAP}", DIM),
                 (f"{text:<{values}}", style),

@@ -67,6 +67,7 @@ class Grid(Lines):
         """Show another table."""
         self.view = view
         self._used.pop(view.name, None)
+        self._fitted = Fitted((), {})
         self._order = order_of(view.name, view.columns)
         self._letters = {column: letter for letter, column in sort_letters(view.columns).items()}
         self.notify_resized()

@@ -36,7 +36,7 @@ from exai_actors.terminal.plots import bar, plot
 from exai_actors.terminal.source import SeenTable
 
 _LABEL, _VALUE = 11, 9
-_FEWEST_EVENTS = 3
+_MOST_FOR_EVENTS = 3
 _TALL, _MIDDLE = 44, 34
 """Screens of so many lines have plots of three lines, and of two."""
 _RATES = (("done/s", "completed"), ("refused/s", "refused"), ("failed/s", "failed"))
@@ -66,7 +66,7 @@ class Overview(Lines):
     def lines(self) -> Iterable[Line]:
         plots = list(self._plots())
         providers = list(self._providers())
-        room = self.size.height - len(plots) - _FEWEST_EVENTS - 1
+        room = self.size.height - len(plots) - self._lines_for_events
         if len(providers) > room > 1:
             more = len(providers) - room + 1
             providers = [*providers[: room - 1], [(f"  and {more} more: press 4", DIM)]]
@@ -75,6 +75,11 @@ class Overview(Lines):
             lines += self._shares_and_waits(room - len(providers))
         yield from lines
         yield from self._events(self.size.height - len(lines))
+
+    @property
+    def _lines_for_events(self) -> int:
+        """The title, and the latest event or two; if there is more room they get that, too."""
+        return min(_MOST_FOR_EVENTS, 1 + max(1, len(self._rows("events"))))
 
     def _shares_and_waits(self, room: int) -> list[Line]:
         """The first rows of both as far as there is room; each gets half if it is short."""

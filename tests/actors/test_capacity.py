@@ -344,6 +344,9 @@ def test_a_failing_service_is_left_alone_and_then_probed_with_one_call() -> None
     tree.settle()
     assert len(tree.upstream.calls) == 8
     assert tree.statistics().circuit == "closed"
+    opened, closed = tree.statistics().events
+    assert (opened.kind, closed.kind) == ("circuit_opened", "circuit_closed")
+    assert closed.at - opened.at == pytest.approx(5.0)
 
 
 def test_a_provider_finds_a_permit_that_is_not_returned() -> None:

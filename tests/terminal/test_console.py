@@ -545,3 +545,16 @@ async def test_tables_with_other_columns_are_shown_as_far_as_they_go() -> None:
             app.show_pane(pane)
             await settle(pilot)
             assert "first" in first_row(app)
+
+
+async def test_columns_that_do_not_fit_are_counted_for_the_table_on_the_screen() -> None:
+    app = console()
+    source_of(app).rows["events"] = {}
+    async with app.run_test(size=(60, 24)) as pilot:
+        app.show_pane("providers")
+        await settle(pilot)
+        assert "more columns" in last_line(app)
+        app.show_pane("events")
+        await settle(pilot)
+        assert "no rows" in screen_text(app)
+        assert "more columns" not in last_line(app)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exai_actors.terminal.answers import answer_lines
+from exai_actors.terminal.answers import answer_lines, row_lines
 from exai_actors.terminal.cells import Level, cell_text, level
 from exai_actors.terminal.header import alarm_text
 from exai_actors.terminal.layout import GAP, fit, order_of, sort_letters
@@ -213,6 +213,20 @@ def test_answers_of_any_shape_become_lines() -> None:
     for part in ("waited  1.50 s", "1/2      it·came first", "1/3      -", "names  a, b", "free"):
         assert part in text
     assert max(map(len, lines)) <= 60
+
+
+def test_the_explanation_of_a_cell_is_cut_with_a_mark_and_its_text_is_wrapped() -> None:
+    described = [
+        {"name": "state", "title": "State", "kind": "text", "help": "running, queued or retrying"},
+        {"name": "detail", "title": "Detail", "kind": "text", "help": "the reason in words"},
+    ]
+    row = ["queued", "all permits are in use, and this tenant has its share of them"]
+    lines = ["".join(text for text, _ in line) for line in row_lines(described, row, 50)]
+    assert lines == [
+        "State   queued                          running, …",
+        "Detail  all permits are in use, and this tenant",
+        "        has its share of them",
+    ]
 
 
 @pytest.mark.parametrize(
