@@ -60,6 +60,7 @@ _MAX_COUNTS = 64
 estimates.
 """
 _COUNT = "/count_tokens"
+_NO_BODY = 0
 
 Ask = Callable[[RelayCall, Recipient[ProviderMessage]], UpstreamCall]
 """Starts a relayed call without a permit."""
@@ -135,8 +136,8 @@ class Apis:
                 check=partial(self._check, "messages"),
                 refuse=partial(_refused, "messages"),
             ),
-            _MODELS: Handler(self._list_models, get, check=self._check_models),
-            f"{_MODELS}/": Handler(self._one_model, get, check=self._check_models),
+            _MODELS: Handler(self._list_models, get, _NO_BODY, check=self._check_models),
+            f"{_MODELS}/": Handler(self._one_model, get, _NO_BODY, check=self._check_models),
             "/api/hello": Page(lambda _: Response(200, b"", JSON), get),
         }
 

@@ -39,8 +39,18 @@ _HEAD_TOO_LARGE = Refusal(431, "The head of the request is too large.")
 _SLOW_HEAD = Refusal(408, "The head of the request did not arrive in time.")
 _SLOW_BODY = Refusal(408, "The body of the request did not arrive in time.")
 _NO_ROOM = Refusal(503, "The broker holds as many request bodies as it may; retry in a second.")
+_TOO_MUCH_IN_ADVANCE = Refusal(
+    400,
+    "Too much arrived before the responses to earlier requests: wait for them, or open another "
+    "connection.",
+)
 _MALFORMED = Refusal(400, "This is not a valid HTTP/1.1 request.")
 _DISCARDED_WHILE_CLOSING = 1_048_576
+# Of what follows the refused part while earlier requests are answered.
+_DISCARDED_IN_ADVANCE = 33_554_432
+# How much is read of what a client sends in advance while its first request takes long: behind it
+# may be the end of the connection, which the kernel shows when it has room for the rest only.
+_READ_IN_ADVANCE = 262_144
 # Parsed in one turn of the loop, apart from a body of known length: 40 of the shortest requests, or
 # 170 of the shortest chunks. A client can write such things faster than they can be answered.
 _BYTES_PER_TURN = 1024
@@ -354,6 +364,7 @@ class HttpConnection(asyncio.Protocol):
         self._is_restrained = False
         self._unread_timer: asyncio.TimerHandle | None = None
         self._departure_timer: asyncio.TimerHandle | None = None
+        self._first_at_last_look: Exchange | None = None
         self._arriving: Exchange | None = None
         """The request whose body arrives."""
         self._exchanges: deque[Exchange] = deque()
@@ -468,7 +479,8 @@ class HttpConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._is_closing or self._refusal is not None:
             self._discarded += len(data)
-            if self._discarded > _DISCARDED_WHILE_CLOSING:
+            allowed = _DISCARDED_WHILE_CLOSING if self._is_closing else _DISCARDED_IN_ADVANCE
+            if self._discarded > allowed:
                 self.abort()
             return
         may_parse = self._next_turn is None and self._may_parse()
@@ -698,7 +710,7 @@ class HttpConnection(asyncio.Protocol):
         begins = bool(self._exchanges) and self._exchanges[0].receiver is None
         if begins or (self._unread and self._may_parse()):
             self._continue_next_turn()
-        if self._unread or not self._may_parse():
+        if self._refusal is None and (self._unread or not self._may_parse()):
             self._pause_reading()
         else:
             self._transport.resume_reading()
@@ -715,10 +727,24 @@ class HttpConnection(asyncio.Protocol):
         """Notice that the client has left, which the loop does not while it reads nothing."""
         self._departure_timer = None
         if self._transport.is_reading() or not self._exchanges:
+            self._first_at_last_look = None
             return
         self.end_if_left()
-        if not self._transport.is_closing():
-            self._watch_departure()
+        if self._transport.is_closing():
+            return
+        first, self._first_at_last_look = self._first_at_last_look, self._exchanges[0]
+        if first is self._exchanges[0] and self._is_full():
+            self._read_in_advance()
+        self._watch_departure()
+
+    def _read_in_advance(self) -> None:
+        """Read a little more, or refuse the rest: the client may have left behind it."""
+        if len(self._unread) >= _READ_IN_ADVANCE:
+            self._refusal = _TOO_MUCH_IN_ADVANCE
+            self._refused = None if self._arriving is None else self._arriving.head
+            self._fail_arriving()
+            self._unread = memoryview(b"")
+        self._transport.resume_reading()
 
     def _may_parse(self) -> bool:
         if self._is_above_high_mark or self._is_restrained:

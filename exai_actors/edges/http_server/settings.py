@@ -12,15 +12,16 @@ class HttpServerSettings(msgspec.Struct, frozen=True, kw_only=True):
     connection; ``body_timeout_s`` the wait for the next piece of its body; ``idle_timeout_s`` the
     wait for another request. Reading stops while ``pipelined`` requests, or ``head_bytes`` of their
     bodies, wait for their turn, and while a client leaves ``outbox_high_bytes`` of its responses
-    unread. One that reads nothing for ``unread_timeout_s`` is aborted then, as is one that leaves
-    ``outbox_bytes``. ``body_bytes`` limits one body, unless its path has another limit, and
-    ``bodies_bytes`` all that wait for their responses together.
+    unread. Of a client whose first request takes long, a little more is read, and the rest refused.
+    One that reads nothing for ``unread_timeout_s`` is aborted then, as is one that leaves
+    ``outbox_bytes``. ``body_bytes`` limits one body unless its path has another limit (a page
+    expects a form at most), and ``bodies_bytes`` all that wait for their responses together.
     """
 
     max_connections: int = 256
     head_bytes: int = 65_536
     head_fields: int = 100
-    body_bytes: int = 1_048_576
+    body_bytes: int = 16_384
     bodies_bytes: int = 268_435_456
     head_timeout_s: float = 10.0
     body_timeout_s: float = 30.0

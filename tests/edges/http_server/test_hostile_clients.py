@@ -140,7 +140,7 @@ def test_a_long_body_in_small_chunks_is_not_taken_for_that() -> None:
 
 
 def test_a_head_behind_a_long_body_has_its_whole_limit() -> None:
-    socket = HttpSocket(head_bytes=5_000)
+    socket = HttpSocket(head_bytes=5_000, body_bytes=100_000)
     body = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n" + b"a" * 100_000
     head = b"GET / HTTP/1.1\r\nHost: x\r\nCookie: " + b"a" * 3_900
     socket.send(body + head)

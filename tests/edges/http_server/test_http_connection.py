@@ -255,8 +255,7 @@ def test_a_client_that_leaves_while_it_is_not_read_is_noticed(
     here.append(socket.transport)
     socket.send(GET + rest)
     assert not socket.is_read()
-    for _ in range(3):
-        socket.timers.advance(0.05)
+    socket.timers.advance(0.05)
     assert [each.is_gone for each in socket.requests] == [False]
     here.clear()
     socket.timers.advance(0.05)
@@ -274,6 +273,68 @@ def test_a_client_that_is_read_again_is_not_looked_at(monkeypatch: pytest.Monkey
     assert socket.is_read()
     socket.timers.advance(0.05)
     assert not socket.requests[1].is_gone
+
+
+class TestInAdvance:
+    """A client sends more requests while its first one takes long, and may be gone behind them."""
+
+    @pytest.fixture(autouse=True)
+    def here(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(connection, "has_left", lambda _: False)
+        monkeypatch.setattr(connection, "_READ_IN_ADVANCE", 1000)
+        monkeypatch.setattr(connection, "_DISCARDED_IN_ADVANCE", 5000)
+
+    def test_a_little_is_read_and_answered_in_its_turn(self) -> None:
+        socket = HttpSocket(pipelined=1)
+        socket.send(GET * 2)
+        for _ in range(3):
+            assert not socket.is_read()
+            socket.timers.advance(0.05)
+            socket.timers.advance(0.05)
+            assert socket.is_read()
+            socket.send(GET)
+        for number in range(5):
+            answer(socket.requests[number])
+            socket.timers.turn()
+        assert socket.received().count(b"HTTP/1.1 200 OK") == 5
+        assert not socket.has_ended()
+
+    def test_what_follows_is_refused_and_the_end_behind_it_is_read(self) -> None:
+        socket = HttpSocket(pipelined=1)
+        socket.send(GET * 60)
+        socket.timers.advance(0.05)
+        assert not socket.is_read()
+        socket.timers.advance(0.05)
+        assert socket.is_read()
+        socket.send(GET * 50)
+        assert socket.is_read()
+        for request in socket.requests:  # it grows
+            answer(request)
+            socket.timers.turn()
+        received = socket.received()
+        assert 1 < received.count(b"HTTP/1.1 200 OK") == len(socket.requests) < 60
+        assert b"HTTP/1.1 400 Bad Request" in received
+        assert b"Too much arrived" in received
+
+    def test_what_is_discarded_has_a_limit(self) -> None:
+        socket = HttpSocket(pipelined=1)
+        socket.send(GET * 60)
+        socket.timers.advance(0.05)
+        socket.timers.advance(0.05)
+        socket.send(b"x" * 5000)
+        assert not socket.has_ended()
+        socket.send(b"x")
+        assert socket.has_ended()
+        assert socket.requests[0].is_gone
+
+    def test_a_client_that_is_answered_is_only_kept_waiting(self) -> None:
+        socket = HttpSocket(pipelined=1)
+        socket.send(GET * 40)
+        for number in range(20):
+            socket.timers.advance(0.05)
+            answer(socket.requests[number])
+            socket.timers.turn()
+        assert socket.received().count(b"HTTP/1.1 200 OK") == 20
 
 
 def test_reading_stops_while_too_much_of_a_body_waits() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 
@@ -120,7 +121,7 @@ async def test_one_port_answers_both_protocols() -> None:
 
 
 async def test_a_connection_answers_one_request_after_the_other() -> None:
-    async with broker() as running:
+    async with broker(body_bytes=1_048_576) as running:
         reader, writer = await running.connect()
         for size in (1, 7, len(GET)):
             for start in range(0, len(GET), size):
@@ -156,6 +157,15 @@ async def test_whatever_is_asked_is_answered(request_head: bytes, status: bytes)
         assert answer.split(b" ", 2)[1] == status
         assert b"a fault of the page" not in answer
         assert await running.ask(GET)
+
+
+@pytest.mark.parametrize("path", [b"/echo", b"/nowhere"])
+async def test_a_page_refuses_a_long_body_before_it_arrives(path: bytes) -> None:
+    async with broker() as running:
+        head = b"POST %b HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 16385\r\n\r\n" % path
+        answer = await running.ask(head)
+        assert answer.split(b" ", 2)[1] == b"413"
+        assert b"limited to 16384 bytes" in answer
 
 
 async def test_a_newcomer_displaces_the_oldest_idle_connection() -> None:
@@ -210,6 +220,23 @@ async def test_a_client_that_leaves_while_it_is_restrained_is_ended_at_the_next_
         await until(has_gone)
 
 
+async def test_a_client_that_leaves_behind_megabytes_is_noticed() -> None:
+    """Its end is behind them, so the kernel does not show it before they are read."""
+    async with broker() as running:
+        loop = asyncio.get_running_loop()
+        client = socket.create_connection(("127.0.0.1", running.port))
+        client.setblocking(False)
+        client.sendall(GET.replace(b"/echo", b"/late?60"))
+        await until(lambda: any(not each.is_idle for each in running.server.http_connections))
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                client.send(GET * 1000)
+        client.close()
+        before = loop.time()
+        await until(lambda: not list(running.server.http_connections))
+        assert loop.time() - before < 20
+
+
 async def test_a_server_that_stops_listening_closes_idle_connections() -> None:
     async with broker() as running:
         reader, writer = await running.connect()
@@ -224,7 +251,7 @@ async def test_a_server_that_stops_listening_closes_idle_connections() -> None:
 async def test_a_request_that_fills_the_first_read_is_answered(size: int) -> None:
     head = b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"
     body = b"x" * (size - len(head % size))
-    async with broker() as running:
+    async with broker(body_bytes=1_048_576) as running:
         reader, writer = await running.connect()
         writer.write(head % len(body) + body + GET)
         assert (await read_response(reader))[1] == body
