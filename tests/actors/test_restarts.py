@@ -14,6 +14,7 @@ from exai_actors.actors.nurseries import RestartSettings, RootNursery, Temporary
 from exai_actors.actors.session.actor import SessionActor
 from exai_actors.actors.session.settings import SessionSettings
 from exai_actors.core.authentication import Identity
+from exai_actors.core.places import Places
 from exai_actors.ids import ConnectionId, ProviderName, RequestKey, SessionId, TenantName
 from exai_actors.messages.broker import Admit
 from exai_actors.messages.connection import OutboxHigh
@@ -353,6 +354,31 @@ def test_a_client_that_comes_while_the_guardian_is_away_is_admitted_by_the_next(
     assert ack["ok"]
     ask(client, "a")
     assert end_all(tree, client) == [{"a": ""}]
+
+
+def test_a_hello_that_kills_the_guardian_twice_is_refused_and_not_asked_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    take, deaths = Places.take, []
+
+    def failing(self: Places, connection: ConnectionId, *more: Any) -> str | None:
+        if connection == "conn-1":
+            deaths.append(connection)
+            raise RuntimeError("planted")
+        return take(self, connection, *more)
+
+    monkeypatch.setattr(Places, "take", failing)
+    tree = ManualTree()
+    client = tree.connect()
+    client.send(HELLO)
+    tree.advance(1.0)
+    (refusal,) = client.received()
+    assert (refusal["ok"], refusal["error"]) == (False, "internal_error")
+    assert "the broker failed" in refusal["message"]
+    assert client.outbox.closed is not None
+    assert len(deaths) == 2
+    assert tree.gave_up == []
+    assert tree.client().outbox.closed is None
 
 
 def test_a_session_that_fails_while_the_guardian_is_away_gets_its_connections_back() -> None:

@@ -193,6 +193,134 @@ def test_a_full_session_says_how_many_requests_wait() -> None:
     assert body.details == {"capacity_type": "session", "queued": 256, "retry_after": 1}
 
 
+WAITS = {
+    "code": "session_window",
+    "limit": 8,
+    "used": 8,
+    "text": "this session: 8 of 8 requests with providers",
+}
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "details"),
+    [
+        (
+            error_bodies.provider_restarted(KIMI),
+            ErrorCode.SERVICE_UNAVAILABLE,
+            {"provider": KIMI, "retry_after": 1},
+        ),
+        (
+            error_bodies.provider_unreachable(KIMI),
+            ErrorCode.SERVICE_UNAVAILABLE,
+            {"provider": KIMI, "retry_after": 1},
+        ),
+        (
+            error_bodies.poison(KIMI),
+            ErrorCode.INTERNAL_ERROR,
+            {"provider": KIMI, "reason": "poison"},
+        ),
+        (error_bodies.session_poison(), ErrorCode.INTERNAL_ERROR, {"reason": "poison"}),
+        (error_bodies.session_failed(), ErrorCode.INTERNAL_ERROR, {"retry_after": 1}),
+        (error_bodies.broker_failed(), ErrorCode.INTERNAL_ERROR, {"retry_after": 5}),
+        (
+            error_bodies.session_full(3, WINDOW),
+            ErrorCode.OVER_CAPACITY,
+            {"capacity_type": "session", "queued": 3, "waits_for": WAITS, "retry_after": 1},
+        ),
+        (
+            error_bodies.session_would_wait(WINDOW),
+            ErrorCode.OVER_CAPACITY,
+            {"capacity_type": "session", "waits_for": WAITS, "retry_after": 1},
+        ),
+        (
+            error_bodies.session_busy(),
+            ErrorCode.OVER_CAPACITY,
+            {"capacity_type": "session", "retry_after": 1},
+        ),
+        (
+            error_bodies.session_text_limit(),
+            ErrorCode.OVER_CAPACITY,
+            {"capacity_type": "session", "retry_after": 1},
+        ),
+        (
+            error_bodies.expired_unread(2.5),
+            ErrorCode.TIMEOUT,
+            {"timeout_seconds": 2.5, "retry_after": 1},
+        ),
+        (error_bodies.draining(), ErrorCode.DRAINING, {"retry_after": 5}),
+        (error_bodies.interrupted_by_shutdown(), ErrorCode.DRAINING, {"retry_after": 5}),
+        (
+            error_bodies.default_unknown(KIMI, None, ("k2",)),
+            ErrorCode.MODEL_NOT_FOUND,
+            {"provider": KIMI, "available_models": ["k2"], "retry_after": 1},
+        ),
+        (
+            error_bodies.default_unknown(KIMI, "HTTP 401", ()),
+            ErrorCode.MODEL_NOT_FOUND,
+            {"provider": KIMI, "available_models": []},
+        ),
+        (
+            error_bodies.family_not_found("messages", "k2", ("opus",), ["chat"]),
+            ErrorCode.MODEL_NOT_FOUND,
+            {"model": "k2", "family": "messages", "available_models": ["opus"]},
+        ),
+        (
+            error_bodies.conversation_unknown("talk-1"),
+            ErrorCode.NOT_FOUND,
+            {"continuation_id": "talk-1"},
+        ),
+        (error_bodies.repeated_too_late(), ErrorCode.DUPLICATE, None),
+        (error_bodies.key_reused(), ErrorCode.DUPLICATE, None),
+        (error_bodies.repeated_too_often(), ErrorCode.DUPLICATE, None),
+        (error_bodies.ended_by_operator("too long"), ErrorCode.CANCELLED, None),
+        (error_bodies.connection_ended(), ErrorCode.CANCELLED, None),
+    ],
+)
+def test_programs_find_the_code_and_when_to_retry(
+    body: ErrorBody, code: ErrorCode, details: dict[str, object] | None
+) -> None:
+    assert (body.code, body.details) == (code, details)
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (
+            error_bodies.family_not_found("messages", "k2", ("opus",), ["chat", "responses"]),
+            (
+                "no provider serves the model 'k2' for Messages, only for chat completions and "
+                "Responses; available for Messages: opus"
+            ),
+        ),
+        (
+            error_bodies.family_not_found("embeddings", "k2", (), []),
+            ("no provider serves the model 'k2' for embeddings; available for embeddings: none"),
+        ),
+        (
+            error_bodies.default_unknown(KIMI, None, ()),
+            "provider 'kimi' has not listed its models yet; retry",
+        ),
+        (
+            error_bodies.default_unknown(KIMI, "HTTP 401", ("glm", "opus")),
+            (
+                "the default model is the first of provider 'kimi', which could not list its "
+                "models: HTTP 401; to use another provider, name its model: glm, opus"
+            ),
+        ),
+        (
+            error_bodies.ended_by_operator("too long"),
+            "an operator of the broker cancelled the request: too long",
+        ),
+        (
+            error_bodies.ended_by_operator(""),
+            "an operator of the broker cancelled the request",
+        ),
+    ],
+)
+def test_a_message_names_what_there_is_instead(body: ErrorBody, message: str) -> None:
+    assert body.message == message
+
+
 def test_a_routes_error_lists_the_targets_tried_before() -> None:
     error = error_bodies.provider_restarted(KIMI)
     assert error_bodies.with_tried_targets(error, ()) is error

@@ -392,6 +392,15 @@ def test_a_stopped_supervisor_takes_no_child() -> None:
     assert family.taken() == []
 
 
+def test_the_smallest_and_largest_values_of_a_spec_are_accepted() -> None:
+    assert ChildSpec("a", shutdown_s=0.001).shutdown_s == 0.001
+    assert ChildSpec("a", shutdown_s=inf).shutdown_s == inf
+    assert Backoff(0.0, 0.0, jitter=0.0).delay_s(3, 0.5) == 0.0
+    assert Backoff(5.0, 5.0, jitter=0.99).delay_s(1, 0.5) == 5.0
+    assert OwnBudget(0, 0.001, 0.001).intensity == 0
+    assert SupervisorSpec(intensity=0, period_s=0.001).intensity == 0
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
