@@ -6,6 +6,7 @@ newcomer: a client that says hello needs its place for a moment only.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
 from typing import Generic, TypeVar
 
@@ -14,6 +15,7 @@ K = TypeVar("K")
 _HOST_BITS = 64
 
 
+@lru_cache(maxsize=1024)
 def network_of(address: str) -> str:
     """The address, or the network of an IPv6 one, of which a host may have any number."""
     try:

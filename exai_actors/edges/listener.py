@@ -22,6 +22,9 @@ _log = structlog.get_logger()
 # Accepted in one callback of the loop. The rest wait for the next one, so that open connections
 # are not held up for more than a few milliseconds: each takes half of one until it is admitted.
 _MAX_ACCEPTS = 8
+# Accepted at most until the room is looked for again, which takes four system calls. Fewer than the
+# files that are kept for calls to providers.
+_MAX_ALLOWED = 64
 _BACKLOG = 1024
 _SHORTAGE_PAUSE_S = 1.0
 
@@ -44,6 +47,7 @@ class Listener:
         self._listening = listening
         self._make_room = make_room
         self._is_short_of_files = False
+        self._allowed = 0
         self._connecting: set[asyncio.Task[None]] = set()
         self._start_accepting()
 
@@ -73,12 +77,15 @@ class Listener:
             self._loop.remove_reader(each)
 
     def _accept_from(self, listening: socket.socket) -> None:
-        room = room_for_clients()
-        if not room:
-            if not self._make_room():
-                self._pause("the remaining files are reserved for calls to providers")
-            return
-        for _ in range(int(min(room, _MAX_ACCEPTS))):
+        if not self._allowed:
+            room = room_for_clients()
+            if not room:
+                if not self._make_room():
+                    self._pause("the remaining files are reserved for calls to providers")
+                return
+            # The broker opens files, too, and the less room is left, the sooner it is used up.
+            self._allowed = int(min(room, max(_MAX_ACCEPTS, min(room // 16, _MAX_ALLOWED))))
+        for _ in range(min(self._allowed, _MAX_ACCEPTS)):
             try:
                 accepted, _ = listening.accept()
             except BlockingIOError:
@@ -86,9 +93,11 @@ class Listener:
             except ConnectionAbortedError:  # this client has left the queue
                 continue
             except OSError as error:
+                self._allowed = 0
                 self._pause(error.strerror or str(error))
                 return
             self._is_short_of_files = False
+            self._allowed -= 1
             connecting = self._loop.create_task(self._connect(accepted))
             self._connecting.add(connecting)
             connecting.add_done_callback(self._connecting.discard)

@@ -175,6 +175,21 @@ async def test_the_last_files_are_reserved_and_clients_wait_until_others_have_le
     ]
 
 
+async def test_no_more_are_accepted_than_there_was_room_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(listener, "_SHORTAGE_PAUSE_S", 3600.0)
+    rooms = iter([3])
+    monkeypatch.setattr(listener, "room_for_clients", lambda: next(rooms, 0))
+    async with listening() as it:
+        for _ in range(5):
+            it.connect()
+        await until(lambda: Greeting.made == 3)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert Greeting.made == 3
+
+
 async def test_nothing_is_tried_during_a_pause_and_the_listener_can_close(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

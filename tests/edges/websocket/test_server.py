@@ -348,22 +348,25 @@ async def test_a_client_gets_in_while_strangers_take_the_last_files(
 ) -> None:
     # No stranger is too young, even if the loop's clock stands still.
     monkeypatch.setattr(server, "_YOUNG_S", -1.0)
+    shortages = 0
+    sockets: list[WebSocketServer] = []
+
+    def room_for_clients() -> float:
+        nonlocal shortages
+        has_room = not sockets or sockets[0].strangers().open < 5
+        shortages += not has_room
+        return has_room
+
+    monkeypatch.setattr(listener, "room_for_clients", room_for_clients)
     async with listening() as it, AsyncExitStack() as stack:
+        sockets.append(it.server)
         for _ in range(5):
             # Its handshake shows that the server has counted it; without one, that comes later.
             await stack.enter_async_context(connect(it.url))
-        shortages = 0
-
-        def room_for_clients() -> float:
-            nonlocal shortages
-            shortages += 1
-            return it.server.strangers().open < 5
-
-        monkeypatch.setattr(listener, "room_for_clients", room_for_clients)
         with structlog.testing.capture_logs() as log:
             async with connect(it.url) as client:
                 await (await client.ping())
-        assert shortages > 1
+        assert shortages >= 1
         assert it.server.strangers().displaced >= 1
         assert log == []
 
