@@ -161,29 +161,28 @@ class Tree:
         self._connections = 0
         self._failed = False
         self._stops = False
-        provider_nursery = ProviderNursery(
-            self._spawn_provider, providers, self._restarts, self.board, self.awaited
+        self._root = self._make_root()
+
+    def _make_root(self) -> RootNursery:
+        """The supervisors and the guardian, in the order of their start."""
+        restarts, spawn = self._restarts, self._spawn_supervisor
+        providers = ProviderNursery(
+            self._spawn_provider, self._providers, restarts, self.board, self.awaited
         )
-        session_nursery = SessionNursery(
-            self._spawn_session, self._admissions.book, self._restarts, self._session_gone
+        sessions = SessionNursery(
+            self._spawn_session, self._admissions.book, restarts, self._session_gone
         )
         connections, consoles = TemporaryNursery(), TemporaryNursery()
-        # In the order of their start. The guardian is the last: it admits clients to all the rest.
-        self._root = RootNursery(
+        return RootNursery(
             {
-                "providers": lambda: self._spawn_supervisor(
-                    paths.PROVIDERS, provider_nursery.spec, provider_nursery
-                ),
-                "sessions": lambda: self._spawn_supervisor(
-                    paths.SESSIONS, session_nursery.spec, session_nursery
-                ),
-                "connections": lambda: self._spawn_supervisor(
-                    paths.CONNECTIONS, connections.spec, connections
-                ),
-                "consoles": lambda: self._spawn_supervisor(paths.CONSOLES, consoles.spec, consoles),
+                "providers": lambda: spawn(paths.PROVIDERS, providers.spec, providers),
+                "sessions": lambda: spawn(paths.SESSIONS, sessions.spec, sessions),
+                "connections": lambda: spawn(paths.CONNECTIONS, connections.spec, connections),
+                "consoles": lambda: spawn(paths.CONSOLES, consoles.spec, consoles),
+                # The last: it admits clients to all the rest.
                 "broker": self._spawn_broker,
             },
-            self._restarts,
+            restarts,
             self._root_gives_up,
         )
 
