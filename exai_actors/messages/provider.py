@@ -71,7 +71,7 @@ class UpstreamEnded(msgspec.Struct, frozen=True, gc=False):
     ``hold_s`` is how long the service wants no further call, if its answer says so.
     ``cut_off``: our side closed the connection before the service had finished the call, so the
     service may count it for a little longer. ``ended_at`` is when that was seen, in monotonic
-    seconds; None: now.
+    seconds; None: now. ``first_piece_at`` is when the first piece of a streamed answer was.
     """
 
     refusable: ClassVar[bool] = False
@@ -80,6 +80,7 @@ class UpstreamEnded(msgspec.Struct, frozen=True, gc=False):
     hold_s: float | None = None
     cut_off: bool = False
     ended_at: float | None = None
+    first_piece_at: float | None = None
 
 
 class ModelsListed(msgspec.Struct, frozen=True, gc=False):

@@ -90,11 +90,20 @@ class ManualCall:
             self.sink.write_reasoning(text)
 
     def complete(
-        self, text: str = "done", *, finish_reason: str = "stop", hold_s: float | None = None
+        self,
+        text: str = "done",
+        *,
+        finish_reason: str = "stop",
+        hold_s: float | None = None,
+        first_piece_at: float | None = None,
     ) -> None:
-        """End with a complete answer; ``hold_s`` is the hold that came with it."""
+        """End with a complete answer; ``hold_s`` is the hold that came with it.
+
+        ``first_piece_at`` is that of UpstreamEnded.
+        """
         usage = Usage(1, len(text.split()))
-        self._end(Completion(text, self._call.model, finish_reason, usage), hold_s)
+        completion = Completion(text, self._call.model, finish_reason, usage)
+        self._end(completion, hold_s, first_piece_at=first_piece_at)
 
     def fail(
         self,
@@ -132,10 +141,13 @@ class ManualCall:
         hold_s: float | None = None,
         *,
         cut_off: bool = False,
+        first_piece_at: float | None = None,
     ) -> None:
         assert not self.ended, "this call has ended already"
         self.ended = True
-        self.reply_to.offer(UpstreamEnded(self.permit, result, hold_s, cut_off))
+        self.reply_to.offer(
+            UpstreamEnded(self.permit, result, hold_s, cut_off, first_piece_at=first_piece_at)
+        )
 
 
 class ManualUpstream:

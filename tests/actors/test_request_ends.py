@@ -172,8 +172,9 @@ def test_a_provider_keeps_histograms_of_waits_and_services_and_counts_failures()
     client = tree.client()
     client.call("a")
     client.call("b")
+    began = tree.clock.now()
     tree.advance(4.0)
-    tree.upstream.calls[0].complete()
+    tree.upstream.calls[0].complete(first_piece_at=began + 1.5)
     tree.settle()
     tree.advance(0.2)
     tree.upstream.calls[1].fail(FailureKind.REJECTED)
@@ -181,6 +182,7 @@ def test_a_provider_keeps_histograms_of_waits_and_services_and_counts_failures()
     figures = tree.board.call_figures[ProviderName("kimi")]
     assert (figures.waits.count, figures.waits.total) == (2, 4.0)
     assert (figures.services.count, round(figures.services.total, 6)) == (2, 4.2)
+    assert (figures.first_pieces.count, round(figures.first_pieces.total, 6)) == (1, 1.5)
     assert figures.failures == {FailureKind.REJECTED: 1}
 
 

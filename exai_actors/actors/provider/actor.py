@@ -410,6 +410,8 @@ class ProviderActor(LoopActor):
             took_s = (message.ended_at or now) - granted_at
             held_s: float | None = took_s
             self._figures.services.add(took_s)
+            if message.first_piece_at is not None:
+                self._figures.first_pieces.add(message.first_piece_at - granted_at)
             stall = self.system.scheduler.stall
             if granted_at < stall.ended and stall.hides(granted_at, granted_at + took_s):
                 held_s = None

@@ -117,6 +117,12 @@ FAMILIES = (
     Family(
         "exai_service_seconds", "histogram", _PROVIDER, "For how long attempts held their permits."
     ),
+    Family(
+        "exai_first_piece_seconds",
+        "histogram",
+        _PROVIDER,
+        "From a permit to the first piece of a streamed answer, of attempts that have ended.",
+    ),
     Family("exai_anomalies_total", "counter", _PROVIDER, "Releases of permits that were not held."),
     Family("exai_violations_total", "counter", _PROVIDER, "Violated invariants of its own books."),
     Family(
@@ -241,6 +247,7 @@ def _of_calls(name: str, figures: CallFigures | None) -> Iterator[tuple[str, Sam
         return
     yield "exai_wait_seconds", ((name,), figures.waits)
     yield "exai_service_seconds", ((name,), figures.services)
+    yield "exai_first_piece_seconds", ((name,), figures.first_pieces)
     for kind, count in figures.failures.items():
         yield "exai_failures_total", ((name, kind.value), float(count))
     for cause, count in figures.refusals.items():

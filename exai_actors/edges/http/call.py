@@ -115,6 +115,7 @@ class HttpCall:
         "_exchange",
         "_failure_after_portions",
         "_finished_at",
+        "_first_piece_at",
         "_form",
         "_headers",
         "_hold_s",
@@ -173,6 +174,7 @@ class HttpCall:
         self._is_connected = self._is_paused = False
         self.has_response = False
         self.has_begun = False
+        self._first_piece_at: float | None = None
         self._text_sent = False
         self._hold_s: float | None = None
         # When the stream's latest finish reason was read; then no timeout fails the call.
@@ -362,18 +364,24 @@ class HttpCall:
                 # As _restart_timeout, which was called before: the time only becomes later.
                 self._due = self._loop.time() + self._idle_s
             else:
-                self.has_begun = reader.has_begun
+                self._note_beginning(reader)
                 self._restart_timeout()
-        elif reader.ended:
+            return
+        self._note_beginning(reader)
+        if reader.ended:
             self._end_of_events(reader)
         else:
             # A whole answer may end without the end of its body.
-            self.has_begun = reader.has_begun
             if self._finished_at is None or not reader.finished:
                 self._finished_at = self._loop.time()
             allowed = FINISH_GRACE_S if reader.finished else self._idle_s
             self._set_due(self._finished_at + allowed)
             self._read_in_spite_of_pause()
+
+    def _note_beginning(self, reader: StreamReader) -> None:
+        if reader.has_begun and not self.has_begun:
+            self.has_begun = True
+            self._first_piece_at = time.monotonic()
 
     def _end_of_events(self, reader: StreamReader) -> None:
         if reader.failure is not None:
@@ -541,7 +549,11 @@ class HttpCall:
                 self._service.forms.answered(self._call.model)
         ended_at = time.monotonic()
         # A provider that has ended left the call to its next incarnation, which finds it ended.
-        self.reply_to.offer(UpstreamEnded(self.permit, result, self._hold_s, is_cut_off, ended_at))
+        self.reply_to.offer(
+            UpstreamEnded(
+                self.permit, result, self._hold_s, is_cut_off, ended_at, self._first_piece_at
+            )
+        )
 
     def _discreet(self, failure: UpstreamFailure) -> UpstreamFailure:
         """The failure, with no words of the request where others than its client see them.

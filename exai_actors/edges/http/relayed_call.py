@@ -74,6 +74,7 @@ class RelayedCall:
         "_ended",
         "_exchange",
         "_fields",
+        "_first_piece_at",
         "_flows",
         "_has_body",
         "_headers",
@@ -130,6 +131,7 @@ class RelayedCall:
         self._is_connected = False
         self._has_body = False
         self._begun = False
+        self._first_piece_at: float | None = None
         # Every further piece is one of a stream that needs no more than to be passed on.
         self._flows = False
         self._sink_data = call.sink.data
@@ -259,6 +261,8 @@ class RelayedCall:
             assert self._headers is not None
             content_type = self._headers.get("Content-Type", "")
             self._is_stream = is_event_stream(content_type, plain)
+            if self._is_stream:
+                self._first_piece_at = time.monotonic()
         if self._is_stream:
             self._pass_on(data)
             self._tap.stream(plain)
@@ -447,7 +451,11 @@ class RelayedCall:
         self._body.clear()
         self._packed.clear()
         ended_at = time.monotonic()
-        self.reply_to.offer(UpstreamEnded(self.permit, result, self._hold_s, cut_off, ended_at))
+        self.reply_to.offer(
+            UpstreamEnded(
+                self.permit, result, self._hold_s, cut_off, ended_at, self._first_piece_at
+            )
+        )
 
     def _expect_data(self) -> None:
         if self._told_whole:

@@ -80,6 +80,8 @@ async def test_the_page_shows_the_work_of_the_broker() -> None:
     assert of(found, "exai_wait_seconds_count", provider="kimi") == 3
     assert of(found, "exai_wait_seconds_bucket", provider="kimi", le="+Inf") == 3
     assert of(found, "exai_service_seconds_count", provider="glm") == 3
+    # None of the answers was streamed.
+    assert of(found, "exai_first_piece_seconds_count", provider="kimi") == 0
     assert of(found, "exai_failures_total", provider="glm", kind="server_error") == 3
     assert of(found, "exai_calls_total", provider="glm", event="retried") == 2
     states = ("held", "free", "quarantined", "reserved", "over")

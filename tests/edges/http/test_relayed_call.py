@@ -398,3 +398,23 @@ async def test_a_response_that_breaks_a_rule_is_cut_off() -> None:
     calling.service.connected()
     calling.service.failed(UpstreamFailure(FailureKind.MALFORMED, "broke a rule"))
     assert (await calling.end()).cut_off
+
+
+async def test_the_end_of_a_stream_tells_when_its_first_piece_came() -> None:
+    calling = Calling()
+    calling.begin()
+    head_at = time.monotonic()
+    calling.service.data(PIECE)
+    came_by = time.monotonic()
+    calling.service.data(LAST)
+    calling.service.ended()
+    first_piece_at = (await calling.end()).first_piece_at
+    assert first_piece_at is not None
+    assert head_at <= first_piece_at <= came_by
+
+
+async def test_the_end_of_an_answer_in_one_piece_tells_of_no_first_piece() -> None:
+    calling = Calling()
+    calling.begin(b'{"choices": []}', headers={"Content-Type": "application/json"})
+    calling.service.ended()
+    assert (await calling.end()).first_piece_at is None

@@ -626,3 +626,29 @@ async def test_the_end_of_an_answer_reports_a_limit_that_is_used_up(
         assert isinstance(await started.end(), Completion)
         (ended,) = (each for each in started.probe.messages if isinstance(each, UpstreamEnded))
         assert ended.hold_s == hold_s
+
+
+@pytest.mark.parametrize("first", [Reasoning("hm"), "one"])
+async def test_the_end_of_a_stream_tells_when_its_first_piece_came(
+    upstream: ScriptedUpstream, caller: Caller, first: str | Reasoning
+) -> None:
+    upstream.then(answer(before := Gate(), first, "two", behind := Gate(), "three"))
+    started = caller.start()
+    await before.reached()
+    opened_at = time.monotonic()
+    before.open()
+    await behind.reached()
+    await started.piece()
+    came_by = time.monotonic()
+    behind.open()
+    ended = await started.probe.expect(UpstreamEnded)
+    assert ended.first_piece_at is not None
+    assert opened_at <= ended.first_piece_at <= came_by
+
+
+async def test_the_end_of_an_answer_in_one_piece_tells_of_no_first_piece(
+    upstream: ScriptedUpstream, caller: Caller
+) -> None:
+    upstream.then(body('{"choices": [{"message": {"content": "x"}, "finish_reason": "stop"}]}'))
+    started = caller.start()
+    assert (await started.probe.expect(UpstreamEnded)).first_piece_at is None
