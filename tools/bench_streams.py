@@ -1,8 +1,8 @@
 """Measure the broker on streams beside a bare relay: ``python tools/bench_streams.py [--quick]``.
 
 Needs the project's environment and a C compiler. ``--write`` renews its part of the page
-docs/benchmarks.md and takes less than six minutes, ``--quick`` prints the main figures in less than
-one. ``--peers`` measures HAProxy and nginx, too. Nothing leaves 127.0.0.1.
+docs/benchmarks.md and takes less than seven minutes, ``--quick`` prints the main figures in less
+than one. ``--peers`` measures HAProxy and nginx, too. Nothing leaves 127.0.0.1.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tools import bench_streams
+from tools import bench_crowd, bench_streams
 from tools.bench_processes import ROOT
 from tools.streams import page, plot, servers
 from tools.streams.cases import Found, Plan, Point, measure
@@ -149,3 +149,14 @@ def is_running(pid: int) -> bool:
     except ProcessLookupError:
         return False
     return True
+
+
+def test_a_crowd_is_served_while_it_waits_and_its_memory_is_read_when_it_has_left() -> None:
+    waiting = bench_crowd.waiting(5, seconds=0.3)
+    assert waiting.count == 5
+    assert waiting.cpu_us > 0
+    assert 0 < waiting.stall_p99_ms <= waiting.stall_max_ms
+    burst = bench_crowd.burst(3, settle_s=0.0)
+    assert burst.sessions == 3
+    assert 0 < burst.before_mb <= burst.at_most_mb
+    assert burst.after_mb > 0 < burst.after_again_mb

@@ -27,7 +27,8 @@ from tools.streams.servers import (
 
 # How many streams the search for the largest number that is held tries.
 STEPS = (50, 100, 150, 200, 300, 400, 500, 600, 700, 800, 900, 1000, 1200, 1400, 1600, 2000)
-MEASURED_ONCE = (BROKER_RPC, BROKER_HTTP, CHAT_FRAME, *PEERS)
+# One sample says nothing beside the median of several: the machine is not equally quiet throughout.
+MEASURED_ONCE = (CHAT_FRAME, *PEERS)
 HELD_LAG_MS, HELD_PART = 20.0, 0.975
 
 

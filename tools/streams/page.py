@@ -185,7 +185,7 @@ _PART = f"""\
 Many streams at once are what the broker is used for most. The first comparison is with the least
 that a broker in Python can be: `tools/streams/relay.py`, 25 lines of aiohttp on uvloop that pass on
 bytes, without fairness, deadlines, cancellation, sessions or a second protocol. To repeat it, which
-takes less than six minutes and needs a C compiler:
+takes less than seven minutes and needs a C compiler:
 
 <!-- docs-test: skip, it takes minutes -->
 ```console
@@ -217,7 +217,9 @@ minute more.
 - *Streams held*: the most with an added lag of at most {HELD_LAG_MS:g} ms (p99), {HELD_PART:.1%} of
   the pieces and no refusal, of 50, 100, 150, 200, 300 … 1,000, 1,200 … 2,000, found by halving.
 - The servers take turns, forwards and backwards. The figures of the broker and the relay are
-  medians, those of other protocols and servers are of one run. The clients of the broker use
+  medians, those of `tool_call` and of other servers are of one run. The clients of the broker use
   `call_tool` over WebSocket, unless another operation or protocol is named, all others HTTP. To the
   service all speak HTTP.
+- The broker has `ask_for_stream = "when_asked"`, so that the service answers a chat to all servers
+  in the same form. Without it the broker asks for a stream for every chat, which costs more.
 {{end}}"""
