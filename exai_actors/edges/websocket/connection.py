@@ -51,6 +51,10 @@ _PING = bytes((0x89, 0))
 _PONG = bytes((0x8A, 0x80))
 _PONG_BYTES = 6
 
+# A ping is to be answered while others wait for their turn: these are two of them at most.
+_SHORT_BYTES = 20
+_FIRST_CONTROL = 0x88
+
 _KEEPALIVE_TIMEOUT = (1011, "keepalive ping timeout")
 _ABNORMAL_CLOSURE = (1006, "")
 
@@ -304,7 +308,7 @@ class WebSocketConnection(asyncio.BufferedProtocol):
         self.received_since_ping = True
         buffer, reads = self._host.read_buffer, self._host.reads
         data = buffer[:nbytes].tobytes()
-        if reads.is_over and self._inbound is not None:
+        if reads.is_over and self._inbound is not None and not _is_short_control(data):
             self._unread += data
             self._continue_next_turn()
             return
@@ -599,6 +603,11 @@ class WebSocketConnection(asyncio.BufferedProtocol):
         # If the client started the handshake, the library has echoed its code and reason.
         close = None if self._library is None else self._library.close_sent
         return (int(close.code), close.reason) if close is not None else _ABNORMAL_CLOSURE
+
+
+def _is_short_control(data: bytes) -> bool:
+    """Whether it begins with a control frame, and is so short that it takes no time."""
+    return len(data) <= _SHORT_BYTES and data[0] >= _FIRST_CONTROL
 
 
 def _cut(reason: str) -> str:

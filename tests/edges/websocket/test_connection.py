@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from websockets.frames import CLOSE
+from websockets.frames import CLOSE, PONG
 
 from exai_actors.core.statistics import StrangerStatistics
 from exai_actors.edges.websocket.connection import WebSocketConnection
@@ -225,6 +225,16 @@ async def test_data_that_comes_when_the_turn_is_over_is_handled_in_a_later_one()
     await asyncio.sleep(0)
     assert probe.messages == [TextReceived(b"late")]
     assert socket.transport.is_reading_now
+
+
+async def test_a_ping_is_answered_although_the_turn_is_over() -> None:
+    socket, _ = opened()
+    socket.receive(text("the first"))
+    socket.server.reads.is_over = True
+    socket.receive(client_frame(9, b"ping"))
+    assert [(each.opcode, each.data) for each in socket.frames()] == [(PONG, b"ping")]
+    socket.receive(client_frame(9, b"x" * 100))
+    assert len(socket.frames()) == 1, "a long one waits for its turn"
 
 
 async def test_a_client_that_leaves_while_its_data_waits_for_a_turn_is_forgotten() -> None:
