@@ -12,6 +12,7 @@ process may do that.
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import os
 import shutil
@@ -181,4 +182,8 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    # --help, and an error for anything else.
+    argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    ).parse_args()
     sys.exit(main())

@@ -232,14 +232,27 @@ FAMILIES: dict[Family, str] = {
 
 
 def family_not_found(
-    family: Family, model: str, models: tuple[str, ...], others: Iterable[Family]
+    family: Family,
+    model: str,
+    by_family: Mapping[Family, tuple[str, ...]],
+    others: Iterable[Family],
 ) -> ErrorBody:
-    """No provider of the family serves the model; ``others`` are families with one that does."""
+    """No provider of the family serves the model; ``others`` are families with one that does.
+
+    ``by_family`` are the models that are available.
+    """
+    models = by_family[family]
+    rest = [(other, names) for other, names in by_family.items() if names]
     message = f"no provider serves the model '{model}' for {FAMILIES[family]}"
     elsewhere = " and ".join(FAMILIES[other] for other in others)
     if elsewhere:
         message += f", only for {elsewhere}"
-    message += f"; available for {FAMILIES[family]}: {', '.join(models) or 'none'}"
+    if models:
+        message += f"; available for {FAMILIES[family]}: {', '.join(models)}"
+    else:
+        message += f"; no model is available for {FAMILIES[family]}"
+        served = "; ".join(f"for {FAMILIES[other]}: {', '.join(names)}" for other, names in rest)
+        message += f", but {served}" if served else ""
     details = {"model": model, "family": family, "available_models": list(models)}
     return ErrorBody(ErrorCode.MODEL_NOT_FOUND, message, details)
 

@@ -168,7 +168,11 @@ async def test_a_provider_gets_only_requests_of_its_families() -> None:
     async with serving(families=["messages"]) as setting:
         got = await (await setting.client.post("/v1/chat/completions", request())).whole()
         assert got.status == 404
-        assert "only for Messages" in got.json["error"]["message"]
+        message = got.json["error"]["message"]
+        assert "only for Messages" in message
+        assert message.endswith(
+            f"no model is available for chat completions, but for Messages: {MODEL}"
+        )
         got = await setting.client.get("/v1/models")
         assert got.json["data"][0]["families"] == ["messages"]
         async with setting.broker.connect() as client:

@@ -132,7 +132,7 @@ class Desk:
             _kill(broker)
             raise AssertionError(f"{block.where}: {line!r}\n{broker.communicate()[1]}")
         self._broker = broker
-        self._output = line
+        self._output = line + "".join(broker.stdout.readline() for _ in range(4))
         self._url = line.split()[1]
 
     def _check_configuration(self, block: Block, name: str) -> None:

@@ -70,8 +70,8 @@ class LocalTools:
             for family, routing in directory.by_family.items()
             if routing.find(request.model) is not None
         ]
-        models = directory.by_family[request.family].models()
-        return error_bodies.family_not_found(request.family, request.model, models, others)
+        available = {family: table.models() for family, table in directory.by_family.items()}
+        return error_bodies.family_not_found(request.family, request.model, available, others)
 
     def model_not_found(self, model: str | None) -> ErrorBody:
         """The error for a model that no provider serves; names the models that are served.

@@ -37,8 +37,9 @@ def serve(
 ) -> None:
     """Run a broker until a signal stops it.
 
-    Prints `ready ws://HOST:PORT` on stdout once clients can connect; everything else goes to
-    stderr. Ctrl-C or SIGTERM lets the requests in flight end; a second one stops immediately.
+    Prints `ready ws://HOST:PORT` on stdout once clients can connect, and then the other addresses;
+    everything else goes to stderr. Ctrl-C or SIGTERM lets the requests in flight end; a second one
+    stops immediately.
 
     Without a configuration file, it serves a built-in provider that invents its answers.
     """
@@ -69,10 +70,6 @@ def serve(
         names = [provider.name for provider in loaded.config.provider]
         log.info("config.loaded", file=str(loaded.config.source.file), providers=names)
 
-    from exai_actors.daemon.logs.in_force import log_in_force
-
-    log_in_force(loaded.config)
-
     config, beside = loaded.config, None
     if local:
         from exai_actors.daemon.local_model import child, parts
@@ -85,6 +82,10 @@ def serve(
         model_port = child.free_port()
         config = child.with_local_model(config, model_port)
         beside = child.local_model(child.command(model_port))
+
+    from exai_actors.daemon.logs.in_force import log_in_force
+
+    log_in_force(config)
 
     from exai_actors.daemon import lifecycle
     from exai_actors.daemon.watchdog import end_process, end_within
@@ -126,12 +127,25 @@ def _code_of(error: BaseException | None) -> ExitCode:
 
 
 def _say_ready(url: str) -> None:
-    """Print the line, if stdout takes it: a broker that serves does not end for it."""
+    """Print the addresses, if stdout takes them: a broker that serves does not end for it.
+
+    In one write: a program may end the pipe once it has read the first line.
+    """
     import structlog
 
+    from exai_actors.daemon.programs.address import address_of
+
+    address = address_of(url)
+    lines = (
+        f"ready {url}",
+        f"openai {address.v1}",
+        f"anthropic {address.root}",
+        f"mcp {address.mcp}",
+        f"console {address.console}",
+    )
     try:
         _require_room()
-        click.echo(f"ready {url}")
+        click.echo("\n".join(lines))
     except OSError as error:
         discard_stdout()
         log = structlog.get_logger("exai")

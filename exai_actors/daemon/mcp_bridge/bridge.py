@@ -130,6 +130,8 @@ class Bridge:
 
     def close(self) -> None:
         """The host is gone: cancel all of its calls."""
+        if not self._link.is_ready:
+            self._link.fail_all(unavailable(f"the input ended; until then {self._sentence}"))
         self._server.cancel_all()
         self._tools.tasks.cancel_all()
 
@@ -179,9 +181,15 @@ class Bridge:
             self._note("the connection was closed")
 
     async def _send_all(self, websocket: ClientConnection, outgoing: asyncio.Queue[bytes]) -> None:
+        from websockets.exceptions import ConnectionClosed
+
         while True:
             frame = await outgoing.get()
-            await websocket.send(frame, text=True)
+            try:
+                await websocket.send(frame, text=True)
+            except ConnectionClosed:
+                # Its reader sees that, too, and tells the reason.
+                return
             self._unsent -= len(frame)
             outgoing.task_done()
 

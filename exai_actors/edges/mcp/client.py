@@ -185,9 +185,9 @@ class McpClient:
         self, status: int, problem: str, fields: tuple[tuple[str, str], ...] = ()
     ) -> None:
         waiting, self._waiting = self._waiting, []
-        for _, out in waiting:
+        for message, out in waiting:
             out.on_gone = None
-            out.refuse(refuse(status, problem), fields)
+            out.refuse(refuse(status, problem, message), fields)
 
     def _stream_gone(self) -> None:
         self.stream = None

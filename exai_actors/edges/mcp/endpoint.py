@@ -136,7 +136,7 @@ class McpEndpoint:
         key = (token, name[:_MAX_NAME])
         client = self._clients.get(key)
         if client is None:
-            client = self._new_client(key, token, request, out, names_requests=False)
+            client = self._new_client(key, token, message, request, out, names_requests=False)
         if client is not None:
             client.receive(message, out)
 
@@ -152,7 +152,9 @@ class McpEndpoint:
         elif isinstance(message, Request) and message.method == "initialize":
             key = secrets.token_urlsafe(24)
             out.fields = ((http.SESSION_FIELD, key),)
-            client = self._new_client(key, token_of(field), request, out, names_requests=True)
+            client = self._new_client(
+                key, token_of(field), message, request, out, names_requests=True
+            )
             if client is not None:
                 client.receive(message, out)
         elif isinstance(message, Unreadable):
@@ -193,6 +195,7 @@ class McpEndpoint:
         self,
         key: object,
         token: str | None,
+        message: Message,
         request: PageRequest,
         out: HttpOut,
         *,
@@ -205,7 +208,7 @@ class McpEndpoint:
         admitted = len(self._clients) - len(strangers)
         if admitted >= self._settings.max_clients and not self._forget_one():
             problem = f"{self._settings.max_clients} MCP clients are busy; try again later"
-            out.refuse(http.refuse(503, problem), (("Retry-After", "5"),))
+            out.refuse(http.refuse(503, problem, message), (("Retry-After", "5"),))
             return None
         field = request.head.field
         peer = Peer(
@@ -225,7 +228,7 @@ class McpEndpoint:
             offer=self._offer,
         )
         if client.has_ended:
-            out.refuse(http.refuse(503, GONE), (("Retry-After", "5"),))
+            out.refuse(http.refuse(503, GONE, message), (("Retry-After", "5"),))
             return None
         self._clients[key] = client
         if self._timer is None:

@@ -67,7 +67,9 @@ def read_body(body: bytes) -> Body | str:
             # The parser does not look at the texts that it skips.
             body.decode()
         found = _body(body)
-    except msgspec.ValidationError:
+    except msgspec.ValidationError as error:
+        if body.lstrip()[:1] == b"{":
+            return f"the body of this request cannot be used: {error}"
         return "the body of a request is a JSON object"
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         return f"the body of this request is no valid JSON: {error}"

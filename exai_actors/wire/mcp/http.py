@@ -111,8 +111,10 @@ def _value(field: Field, name: str) -> str:
     return (field(name) or "").strip(" \t")
 
 
-def refuse(status: int, problem: str) -> HttpError:
-    return HttpError(status, messages.error(b"null", messages.INVALID_REQUEST, problem))
+def refuse(status: int, problem: str, message: Message | None = None) -> HttpError:
+    """The error of the ``message``, or of a request whose message is of no interest."""
+    id_ = message.id_ if isinstance(message, Request) else b"null"
+    return HttpError(status, messages.error(id_, messages.INVALID_REQUEST, problem))
 
 
 def event(frame: bytes) -> bytes:

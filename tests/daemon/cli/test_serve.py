@@ -28,11 +28,18 @@ def hangup_is_not_ignored() -> Iterator[None]:
     signal.signal(signal.SIGHUP, before)
 
 
-async def test_serve_prints_one_line_when_ready_and_ends_in_order(tmp_path: Path) -> None:
+async def test_serve_prints_its_addresses_when_ready_and_ends_in_order(tmp_path: Path) -> None:
     async with ScriptedUpstream() as upstream, serving(provider_at(upstream), tmp_path) as broker:
         assert re.fullmatch(r"ws://127\.0\.0\.1:\d+", broker.url)
         result = await broker.stop()
-    assert (result.code, result.out) == (0, "")
+    root = broker.url.replace("ws://", "http://")
+    addresses = [
+        f"openai {root}/v1",
+        f"anthropic {root}",
+        f"mcp {root}/mcp",
+        f"console {root}/console",
+    ]
+    assert (result.code, result.out.splitlines()) == (0, addresses)
     entries = [json.loads(line) for line in result.err.splitlines()]
     assert [entry["level"] for entry in entries if entry["level"] not in ("info", "debug")] == []
 

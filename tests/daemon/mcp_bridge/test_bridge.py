@@ -259,6 +259,18 @@ async def test_a_host_that_leaves_cancels_its_calls_at_the_broker() -> None:
     assert desk.bridge.unsent == 0
 
 
+async def test_calls_that_the_end_of_the_input_cuts_short_without_a_broker_say_so() -> None:
+    url = "ws://127.0.0.1:1"
+    async with running(Desk(url)) as desk:
+        desk.call("chat", {"prompt": "Hi?"})
+        desk.bridge.close()
+        answer = await desk.answer()
+    text = answer["result"]["content"][0]["text"]
+    assert answer["result"]["isError"] is True
+    for said in ("the input ended", url, "exai serve"):
+        assert said in text
+
+
 def test_a_host_that_does_not_read_gets_answers_but_no_reports() -> None:
     frames: list[bytes] = []
     host = Host(frames.append, lambda: True)

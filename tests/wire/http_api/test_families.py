@@ -154,6 +154,7 @@ def test_a_key_has_a_length() -> None:
         (b"{", "no valid JSON"),
         (b"\xff", "no valid JSON"),
         (b'{"model":{}}', "'model' is required"),
+        (b' {"model":"m","n":1e400}', "Number out of range - at `$.n`"),
         (b'{"a":' + b"[" * 100_000, "nested too deeply"),
     ],
 )
