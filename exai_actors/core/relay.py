@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import ClassVar, Protocol
@@ -17,9 +16,10 @@ from exai_actors.core.calls import (
     RelayedResponse,
 )
 from exai_actors.core.families import Family
+from exai_actors.core.surrogates import tolerant, without_surrogates
 
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-_value = msgspec.json.Decoder(msgspec.Raw).decode
+_value = tolerant(msgspec.json.Decoder(msgspec.Raw).decode)
 _EVENT_STREAM = "text/event-stream"
 _DONE = b"[DONE]"
 # A member's name with the signs around it, and the end of an object.
@@ -203,11 +203,7 @@ def _is_json(data: bytes) -> bool:
     try:
         _value(data)
     except ValueError:
-        # A piece of text may end within a pair of surrogates, which most clients read.
-        try:
-            json.loads(data)
-        except ValueError:
-            return False
+        return False
     return True
 
 
@@ -302,9 +298,14 @@ def with_model(body: bytes, model: str) -> bytes:
 
     ``body`` is a JSON object that has the member.
     """
-    members = _members(body)
+    readable = body
+    try:
+        members = _members(readable)
+    except msgspec.DecodeError:
+        readable = without_surrogates(body)
+        members = _members(readable)
     new = msgspec.json.encode(model)
-    start = _place_of_model(body, members)
+    start = _place_of_model(readable, members)
     if start is None:
         # A member is named twice.
         return msgspec.json.encode({**members, "model": msgspec.Raw(new)})

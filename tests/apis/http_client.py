@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -103,6 +103,24 @@ class Client:
         body = content if isinstance(content, bytes) else orjson.dumps(content)
         named = {name.replace("_", "-"): value for name, value in fields.items()}
         return await self.ask("POST", path, body, {"Content-Type": "application/json", **named})
+
+    async def post_in_pieces(
+        self, path: str, pieces: Sequence[bytes], *, chunked: bool = False
+    ) -> Answer:
+        """Send a body by several writes, each a chunk or a part of the announced length."""
+        length = f"Content-Length: {sum(map(len, pieces))}"
+        framing = "Transfer-Encoding: chunked" if chunked else length
+        lines = f"POST {path} HTTP/1.1", f"Host: 127.0.0.1:{self.port}", framing
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        writer.write("\r\n".join([*lines, "", ""]).encode())
+        for piece in pieces:
+            writer.write(b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece)
+            await writer.drain()
+        if chunked:
+            writer.write(b"0\r\n\r\n")
+        answer = Answer(reader, writer)
+        self._answers.append(answer)
+        return answer
 
     async def get(self, path: str, **fields: str) -> Answer:
         named = {name.replace("_", "-"): value for name, value in fields.items()}

@@ -7,14 +7,16 @@ from typing import Any
 import msgspec
 
 from exai_actors.core.calls import ChatCall, ChatMessage, Completion, RelayCall
+from exai_actors.core.surrogates import tolerant
 
+_decoded = tolerant(msgspec.json.decode)
 _STREAM = ("content-type", "text/event-stream")
 _JSON = ("content-type", "application/json")
 
 
 def chat_call(call: RelayCall) -> ChatCall:
     """The texts of a relayed chat; whatever is no text is left out."""
-    body = msgspec.json.decode(call.body)
+    body = _decoded(call.body)
     messages = body.get("messages")
     found = [
         ChatMessage(str(message.get("role", "user")), _text(message.get("content")))

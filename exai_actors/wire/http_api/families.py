@@ -13,6 +13,7 @@ import msgspec
 
 from exai_actors.core.families import Family
 from exai_actors.core.relay import UPSTREAM_PATHS, may_pass
+from exai_actors.core.surrogates import tolerant
 
 PATHS: Mapping[str, Family] = {
     "/v1/chat/completions": "chat",
@@ -57,7 +58,7 @@ class Body(msgspec.Struct, frozen=True, gc=False):
         return min(named, default=None)
 
 
-_body = msgspec.json.Decoder(Body).decode
+_body = tolerant(msgspec.json.Decoder(Body).decode)
 
 
 def read_body(body: bytes) -> Body | str:

@@ -15,6 +15,7 @@ import msgspec
 
 from exai_actors.core.calls import RelayCall, RelayedResponse
 from exai_actors.core.pieces import RelaySink
+from exai_actors.core.surrogates import tolerant
 from exai_actors.wire.openai.server_sent_events import SseParser
 
 MAX_EVENT_BYTES = 33_554_432
@@ -39,7 +40,7 @@ class NotTranslatable(Exception):
 def by_chat(call: RelayCall) -> RelayCall:
     """The same call as a chat. Raises NotTranslatable."""
     try:
-        request = msgspec.json.decode(call.body)
+        request = tolerant(msgspec.json.decode)(call.body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise NotTranslatable(f"the body of this request cannot be read: {error}") from None
     for name in ("previous_response_id", "conversation", "background", "prompt"):

@@ -14,7 +14,9 @@ import msgspec
 
 from exai_actors.core.calls import Usage
 from exai_actors.core.families import Family
+from exai_actors.core.surrogates import tolerant
 
+_decoded = tolerant(msgspec.json.decode)
 MAX_EVENT_BYTES = 33_554_432
 _BLANK = b"\n\n"
 _TOKEN_BYTES = 4
@@ -298,7 +300,7 @@ def _middle(data: bytes) -> int:
 
 def _object(data: bytes) -> dict[str, Any] | None:
     try:
-        found = msgspec.json.decode(data)
+        found = _decoded(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     return found if isinstance(found, dict) else None

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exai_actors.core.relay import with_model
+from exai_actors.wire.http_api.families import read_body
 
 JSON: st.SearchStrategy[Any] = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(max_size=8)
@@ -22,6 +23,7 @@ QUOTE = '\\"'
 QUOTED = '\\"model\\": \\"m\\", '
 INNER = '{"model": "m"}, '
 EQUAL = '{"x": "m"}, '
+HALF = "\\ud83d"
 NAMES = st.text(min_size=1, max_size=8) | st.sampled_from(["m", "kimi/k2", 'quote"', "é\\"])
 
 
@@ -64,6 +66,15 @@ def test_a_member_that_is_named_with_escapes_is_found() -> None:
     assert b"[1.50]" in changed
 
 
+def test_half_a_character_is_no_reason_to_refuse_a_body() -> None:
+    body = b'{"messages":["cut \\uD83D", "\\ud83d\\ude00"],"model":"m","user":"ann"}'
+    found = read_body(body)
+    assert not isinstance(found, str)
+    assert (found.model, found.user) == ("m", "ann")
+    assert with_model(body, "n") == body.replace(b'"m"', b'"n"')
+    assert isinstance(read_body(body[:-1]), str)
+
+
 @pytest.mark.timeout(20)
 @pytest.mark.parametrize(
     "value",
@@ -72,8 +83,9 @@ def test_a_member_that_is_named_with_escapes_is_found() -> None:
         f'"{QUOTED * 50_000}"',
         f"[{INNER * 50_000}{{}}]",
         f"[[{EQUAL * 50_000}{{}}]]",
+        f'"{HALF * 50_000}"',
     ],
-    ids=["quotation marks", "quoted models", "inner models", "equal values"],
+    ids=["quotation marks", "quoted models", "inner models", "equal values", "half characters"],
 )
 def test_a_long_body_before_the_model_is_passed_over_once(value: str) -> None:
     # Looking at the rest of the body for each of them took from minutes to hours.
