@@ -52,6 +52,7 @@ MAX_PASSED_OVER = 100_000
 
 # Between two JSON values and never within one: a line end without a comma, colon or bracket.
 _NEXT_DOCUMENT = re.compile(r"(?<=[]}\"\w])[ \t]*\n\s*(?=[\[{\"\w-])")
+_LAST_EVENT = b"data: [DONE]\n\n"
 _DONE = re.compile(r"\s*\"?\[done\]\"?\s*", re.IGNORECASE)
 _OWN_TYPES = frozenset(
     {"", "message", "data", "delta", "chunk", "completion", "chat.completion.chunk"}
@@ -102,6 +103,9 @@ class StreamReader:
         self._redactor = redactor
         self._events = SseParser(2 * max_answer_bytes + EVENT_OVERHEAD_BYTES)
         self._template: Template | None = None
+        # An event with text, from which a template is learned when the next one comes: the first
+        # piece should not wait for it.
+        self._example: tuple[bytes, Chunk] | None = None
         # How often to look for one: some services send other bytes with each piece.
         self._lessons = 3
         self._pieces: list[str] = []
@@ -187,6 +191,9 @@ class StreamReader:
         if not self._events.is_between_events:
             data = self._feed_one(data)
         while data and self._events.is_between_events and not self.ended:
+            if data == _LAST_EVENT:
+                self._end()
+                return
             rest = self._feed_alike(data)
             if len(rest) == len(data):
                 rest = self._feed_common(data)
@@ -205,6 +212,8 @@ class StreamReader:
 
         Return what follows them.
         """
+        if self._example is not None:
+            self._learn(*self._example)
         if (
             self._template is None
             or not self._events.is_between_events
@@ -235,7 +244,7 @@ class StreamReader:
                     break
             if learns:
                 events = data[: -2 - len(rest)]
-                self._learn(events[events.rfind(b"\n") + 1 :], chunks[-1])
+                self._example = events[events.rfind(b"\n") + 1 :], chunks[-1]
         return rest
 
     def _feed_one(self, data: bytes) -> bytes:
@@ -289,6 +298,7 @@ class StreamReader:
 
     def _learn(self, event: bytes, chunk: Chunk) -> None:
         """Learn the template of an event, if its text is all that it changes here."""
+        self._example = None
         choice = chunk.choices[0]
         delta = choice.delta
         if (
