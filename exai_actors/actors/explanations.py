@@ -14,6 +14,7 @@ from exai_actors.actors.provider.explain import Explained
 from exai_actors.actors.session.actor import SessionActor
 from exai_actors.actors.session.view import SessionView
 from exai_actors.core.capacity.ahead import BECAUSE, MAX_AHEAD, Because
+from exai_actors.core.operations.action import counted
 from exai_actors.core.session.requests import ActiveRequest
 from exai_actors.core.wait_reasons import WaitReason, facts
 from exai_actors.ids import RequestKey, SessionId, shown_tenant
@@ -99,7 +100,8 @@ class Explanations:
                 yield call.granted_at, "provider", "granted", f"attempt {call.attempts}"
                 yield call.granted_at, "service", "started", f"model {call.model}"
                 if active.piece_count:
-                    yield now, "service", "answering", f"{active.piece_count} pieces so far"
+                    pieces = counted(active.piece_count, "piece")
+                    yield now, "service", "answering", f"{pieces} so far"
             case _:
                 reason = place.reason and replace(place.reason, provider=provider)
                 text = "" if reason is None else facts(reason, now)["text"]

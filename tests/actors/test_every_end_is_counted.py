@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from exai_actors.actors.nurseries import RestartSettings
+from exai_actors.actors.session.actor import SessionActor
 from exai_actors.actors.session.settings import SessionSettings
 from exai_actors.core.authentication import Identity
 from exai_actors.core.observe.request_ends import RequestEnd
@@ -135,6 +136,21 @@ def test_requests_behind_a_hello_for_which_there_is_no_place_are_refused(limit: 
         late.ref.tell(as_text(frame))
     tree.settle()
     check(tree, ends, "bad refused OVER_CAPACITY")
+
+
+def test_requests_behind_a_hello_whose_session_cannot_be_made_are_counted_as_a_fault(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def failing(*_: object, **__: object) -> None:
+        raise RuntimeError("planted")
+
+    monkeypatch.setattr(SessionActor, "__init__", failing)
+    tree, ends = observed()
+    client = tree.connect()
+    for frame in ({"op": "hello", "token": TOKEN}, BAD_ARGUMENTS):
+        client.ref.tell(as_text(frame))
+    tree.settle()
+    check(tree, ends, "bad refused INTERNAL_ERROR")
 
 
 def test_strangers_are_not_counted() -> None:

@@ -19,6 +19,7 @@ from exai_actors.core.capacity.settings import (
     RetrySettings,
 )
 from exai_actors.core.operators import Role
+from exai_actors.core.routing import RouteSettings
 from exai_actors.core.wait_reasons import WaitCode
 from exai_actors.ids import TenantName
 from tests.console.operator_desk import OperatorDesk
@@ -270,6 +271,14 @@ def test_a_request_is_found_by_the_id_of_a_json_rpc_frame(identity: int | str) -
     assert ask(desk, "why", row["request"])["state"] == "running"
 
 
+def way(desk: OperatorDesk, of: str) -> list[tuple[float, str, str, str]]:
+    """The timeline of a request, with its instants rounded to seconds."""
+    return [
+        (float(round(each["at_s"])), each["where"], each["event"], each["detail"])
+        for each in ask(desk, "request", of)["timeline"]
+    ]
+
+
 def test_the_way_of_a_request_is_told_in_order() -> None:
     desk = OperatorDesk(limit=1, session=SessionSettings(window=2))
     client = desk.tree.client()
@@ -279,21 +288,51 @@ def test_the_way_of_a_request_is_told_in_order() -> None:
     desk.tree.advance(3.0)
     desk.tree.upstream.calls[0].chunk("piece")
     desk.tree.settle()
-    running = ask(desk, "request", "running")["timeline"]
-    assert [(each["where"], each["event"]) for each in running] == [
-        ("connection", "received"),
-        ("session", "accepted"),
-        ("provider", "admitted"),
-        ("provider", "granted"),
-        ("service", "started"),
-        ("service", "answering"),
-        ("session", "deadline"),
+    came = [
+        (0.0, "connection", "received", "by conn-1"),
+        (0.0, "session", "accepted", "in /sessions/1, may take 900 s"),
     ]
-    assert running[-2]["at_s"] == pytest.approx(3.0, abs=1.0)
-    queued = ask(desk, "request", "queued")
-    assert ("provider", "waits") in [(each["where"], each["event"]) for each in queued["timeline"]]
-    waiting = ask(desk, "request", "waiting")["timeline"]
-    assert [each["event"] for each in waiting] == ["received", "accepted", "waits", "deadline"]
+    admitted = (0.0, "provider", "admitted", "kimi")
+    ends = (900.0, "session", "deadline", "it ends now at the latest")
+    assert way(desk, "running") == [
+        *came,
+        admitted,
+        (0.0, "provider", "granted", "attempt 1"),
+        (0.0, "service", "started", "model moon"),
+        (3.0, "service", "answering", "1 piece so far"),
+        ends,
+    ]
+    waits = (3.0, "provider", "waits", "kimi: 1 of 1 calls in flight")
+    assert way(desk, "queued") == [*came, admitted, waits, ends]
+    waits = (3.0, "session", "waits", "this session: 2 of 2 requests with providers")
+    assert way(desk, "waiting") == [*came, waits, ends]
+
+
+def test_failed_attempts_are_part_of_the_way() -> None:
+    routes = (RouteSettings("best", ("kimi/moon", "glm/star"), ("server_error",)),)
+    retry = RetrySettings(attempts=2, base_s=30.0)
+    desk = OperatorDesk(capacity=CapacitySettings(1, retry=retry), routes=routes)
+    client = desk.tree.client()
+    client.call("leaves", arguments={"model": "best"})
+    desk.tree.advance(2.0)
+    desk.tree.upstream.calls[0].fail(FailureKind.SERVER_ERROR)
+    desk.tree.settle()
+    assert way(desk, "leaves")[2:6] == [
+        (0.0, "provider", "left", "kimi: PROVIDER_ERROR"),
+        (2.0, "provider", "admitted", "glm"),
+        (2.0, "provider", "granted", "attempt 1"),
+        (2.0, "service", "started", "model star"),
+    ]
+    client.call("again")
+    desk.tree.advance(1.0)
+    desk.tree.upstream.calls[1].fail(FailureKind.SERVER_ERROR)
+    desk.tree.settle()
+    retried = (1.0, "provider", "waits to try again", "kimi: the last attempt failed, next in 15 s")
+    assert way(desk, "again")[2:5] == [
+        (0.0, "provider", "admitted", "kimi"),
+        retried,
+        (16.0, "service", "starts", "predicted"),
+    ]
 
 
 def test_a_predicted_start_is_part_of_the_way() -> None:
