@@ -8,6 +8,7 @@ import pytest
 from exai_actors.core import error_bodies
 from exai_actors.core.calls import FailureKind, UpstreamFailure
 from exai_actors.core.capacity.refusals import Refusal, RefusalCause
+from exai_actors.core.families import Family
 from exai_actors.core.wait_reasons import WaitCode, Waiting, WaitReason
 from exai_actors.errors import ErrorBody, ErrorCode
 from exai_actors.ids import ProviderName
@@ -193,6 +194,11 @@ def test_a_full_session_says_how_many_requests_wait() -> None:
     assert body.details == {"capacity_type": "session", "queued": 256, "retry_after": 1}
 
 
+BY_FAMILY: dict[Family, tuple[str, ...]] = {
+    "chat": ("k2", "k3"),
+    "messages": ("opus",),
+    "embeddings": (),
+}
 WAITS = {
     "code": "session_window",
     "limit": 8,
@@ -260,7 +266,7 @@ WAITS = {
             {"provider": KIMI, "available_models": []},
         ),
         (
-            error_bodies.family_not_found("messages", "k2", ("opus",), ["chat"]),
+            error_bodies.family_not_found("messages", "k2", BY_FAMILY, ["chat"]),
             ErrorCode.MODEL_NOT_FOUND,
             {"model": "k2", "family": "messages", "available_models": ["opus"]},
         ),
@@ -286,15 +292,25 @@ def test_programs_find_the_code_and_when_to_retry(
     ("body", "message"),
     [
         (
-            error_bodies.family_not_found("messages", "k2", ("opus",), ["chat", "responses"]),
+            error_bodies.family_not_found("messages", "k2", BY_FAMILY, ["chat", "responses"]),
             (
                 "no provider serves the model 'k2' for Messages, only for chat completions and "
                 "Responses; available for Messages: opus"
             ),
         ),
         (
-            error_bodies.family_not_found("embeddings", "k2", (), []),
-            ("no provider serves the model 'k2' for embeddings; available for embeddings: none"),
+            error_bodies.family_not_found("embeddings", "k2", BY_FAMILY, []),
+            (
+                "no provider serves the model 'k2' for embeddings; no model is available for "
+                "embeddings, but for chat completions: k2, k3; for Messages: opus"
+            ),
+        ),
+        (
+            error_bodies.family_not_found("chat", "k2", {"chat": ()}, []),
+            (
+                "no provider serves the model 'k2' for chat completions; no model is available for "
+                "chat completions"
+            ),
         ),
         (
             error_bodies.default_unknown(KIMI, None, ()),
