@@ -51,6 +51,8 @@ class Presence(msgspec.Struct, gc=False, eq=False):
     runs: bool = False
 
 
+# Final for the same reason as RelayRequest.
+@final
 class RelayCall(msgspec.Struct, frozen=True, eq=False):
     """A request of a client to pass on as it is, and whose response goes to ``sink`` as it is.
 

@@ -11,3 +11,6 @@ class EndedCall:
     def pause(self) -> None: ...
 
     def resume(self) -> None: ...
+
+
+ENDED_CALL = EndedCall()

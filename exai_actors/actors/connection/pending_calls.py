@@ -101,7 +101,7 @@ class PendingCalls:
         pending = PendingCall(call, (call.reply,))
         arguments, streams = call.arguments, call.options.stream
         if streams is None:
-            streams = not isinstance(arguments, LocalRequest) and arguments.stream
+            streams = arguments.stream
         if streams:
             reply, wall = call.reply, self._clock.wall
             frame = encode.piece_frame(reply, wall)
@@ -110,7 +110,7 @@ class PendingCalls:
                 if call.options.stream_reasoning:
                     reasoning = encode.reasoning_frame(reply, wall)
                 pending.writer = PieceWriter(self.outlet, request, frame, reasoning)
-        if isinstance(arguments, RelayRequest):
+        if type(arguments) is RelayRequest:
             pending.relayed = RelayedText(pending.writer)
             arguments.pipe.add(pending.relayed)
         self._pending[request] = pending

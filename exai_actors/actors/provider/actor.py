@@ -344,9 +344,10 @@ class ProviderActor(LoopActor):
         self._pump()
 
     def _scheduled(self, run: RunCall, now: float) -> ProviderCall:
-        pool = self._dispatcher.pool_of(run.call.model)
-        length = characters_of(run.call)
-        prompt, completion = self._estimator.estimate(run.call, length)
+        request, options = run.call, run.options
+        pool = self._dispatcher.pool_of(request.model)
+        length = characters_of(request)
+        prompt, completion = self._estimator.estimate(request, length)
         return ProviderCall(
             flow=pool.queue.flow(run.session, run.tenant),
             request=run.request,
@@ -356,14 +357,14 @@ class ProviderActor(LoopActor):
             cost=prompt + COMPLETION_WEIGHT * completion,
             admitted_at=now,
             deadline=run.deadline,
-            if_busy=run.options.if_busy,
-            priority=run.options.priority,
+            if_busy=options.if_busy,
+            priority=options.priority,
             fallback_reasons=run.fallback_reasons,
-            model=run.call.model,
+            model=request.model,
             run=run,
             runs=(run,),
             prompt_length=length,
-            presence=run.call.presence if isinstance(run.call, RelayCall) else None,
+            presence=request.presence if type(request) is RelayCall else None,
         )
 
     def _watch_session(self, run: RunCall) -> None:

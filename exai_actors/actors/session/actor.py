@@ -354,7 +354,7 @@ class SessionActor(LoopActor):
     ) -> None:
         """Take a new request in and start it, unless it has to wait or is refused."""
         model, routing = arguments.model, self._directory.routing
-        if isinstance(arguments, RelayRequest):
+        if type(arguments) is RelayRequest:
             routing = self._directory.by_family[arguments.family]
         conversation = arguments.continuation_id
         if conversation is not None:
@@ -559,7 +559,7 @@ class SessionActor(LoopActor):
 
     def _completed(self, active: ActiveRequest, reply: Completed) -> None:
         arguments, completion = active.arguments, reply.completion
-        if isinstance(arguments, RelayRequest):
+        if type(arguments) is RelayRequest:
             self._relayed(active, arguments, reply)
             return
         model, system = arguments.model, ""
@@ -647,7 +647,9 @@ class SessionActor(LoopActor):
         now = self.now()
         startable = self._requests.end(active, outcome, now)
         self._ends.ended(active, outcome, now, reply)
-        self._local_tools.events.append((self._clock.wall(), active.run, "chat", outcome.kind))
+        # A name is kept with the outcome anyway, a run would be kept for this alone.
+        request = active.names[0] if active.names else active.run
+        self._local_tools.events.append((self._clock.wall(), request, "chat", outcome.kind))
         self._connections.ended(active, outcome)
         if startable:
             self._start_all(startable)

@@ -104,21 +104,26 @@ class Conversations:
             history = (before.history + history)[-2 * self.turns :]
         # As bytes, a tuple is the same as a Conversation, and is made in a third of the time.
         packed = pack((model, turns, history, system))
-        size = len(packed)
-        while size > self.size:
+        while len(packed) > self.size:
             if not history:
                 return None
             history = history[2:]
             packed = pack((model, turns, history, system))
-            size = len(packed)
         histories[conversation] = packed
-        self._size += size
+        self._size += len(packed)
+        if len(histories) > self.count or self._size > 8 * self.size:
+            self._make_room()
+        return turns - len(history) // 2
+
+    def _make_room(self) -> None:
+        histories = self._histories
         if len(histories) > self.count:
-            for oldest in tuple(islice(histories, len(histories) - self.count + self._spare)):
-                self._drop(oldest)
+            surplus = len(histories) - self.count + self._spare
+            self._size -= sum(
+                [len(histories.pop(old)) for old in tuple(islice(histories, surplus))]
+            )
         while self._size > 8 * self.size:
             self._drop(next(iter(histories)))
-        return turns - len(history) // 2
 
     def _drop(self, conversation: ConversationId) -> bytes:
         packed = self._histories.pop(conversation)

@@ -107,8 +107,8 @@ class OutcomeStore:
     def _make_room(self) -> None:
         kept = self.kept
         if len(kept) > self.count:
-            for oldest in tuple(islice(kept, len(kept) - self.count + self._spare)):
-                self._drop(oldest)
+            surplus = len(kept) - self.count + self._spare
+            self._size -= sum([len(kept.pop(old)) for old in tuple(islice(kept, surplus))])
         while self._size > self.size:
             self._drop(next(iter(kept)))
 

@@ -275,7 +275,7 @@ class SessionRequests:
     def accept(self, active: ActiveRequest) -> EnterResult:
         """Take a new request in. After STARTED the caller sends it to its provider."""
         arguments = active.arguments
-        if isinstance(arguments, RelayRequest):
+        if type(arguments) is RelayRequest:
             active.text = len(arguments.body)
         else:
             active.text = len(arguments.prompt)
@@ -351,7 +351,7 @@ class SessionRequests:
             for name in names:
                 del self._named[name]
         del self._active[active.run]
-        if isinstance(active.arguments, RelayRequest):
+        if type(active.arguments) is RelayRequest:
             active.arguments.pipe.close()
         if active.pieces is not None:
             active.pieces.close()

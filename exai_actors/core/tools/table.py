@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from difflib import get_close_matches
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, ClassVar, get_args
 
 import msgspec
 from msgspec import Meta
@@ -114,8 +114,9 @@ class ChatRequest(
 
 
 class LocalRequest(msgspec.Struct, frozen=True, gc=False, cache_hash=True):
-    """A tool that the broker answers itself, without a provider."""
+    """A tool that the broker answers itself, without a provider and in one piece."""
 
+    stream: ClassVar[bool] = False
     tool: str
     text: str = ""
 

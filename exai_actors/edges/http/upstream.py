@@ -12,7 +12,7 @@ from yarl import URL
 from exai_actors.core.calls import FailureKind, RelayCall, UpstreamFailure, UpstreamRequest
 from exai_actors.core.families import Family
 from exai_actors.core.trace_context import TraceContext
-from exai_actors.edges.ended_call import EndedCall
+from exai_actors.edges.ended_call import ENDED_CALL
 from exai_actors.edges.http.address import checked_url, join_path, proxy_for, request_headers
 from exai_actors.edges.http.alarms import Alarms
 from exai_actors.edges.http.call import HttpCall
@@ -107,7 +107,7 @@ class HttpUpstream:
     ) -> UpstreamCall:
         if self._closed:
             reply_to.tell(UpstreamEnded(permit, self._stopping()))
-            return EndedCall()
+            return ENDED_CALL
         if isinstance(call, RelayCall):
             return self._relaying.start(permit, call, reply_to, fresh=fresh, trace=trace)
         if self._alarms is None:
@@ -120,7 +120,7 @@ class HttpUpstream:
         """Relay a request that the service answers without cost: it takes no permit."""
         if self._closed:
             reply_to.tell(UpstreamEnded(NO_PERMIT, self._stopping()))
-            return EndedCall()
+            return ENDED_CALL
         return self._relaying.ask(call, reply_to)
 
     def hand_over(self, reply_to: Recipient[ProviderMessage]) -> tuple[PermitId, ...]:

@@ -16,7 +16,7 @@ from exai_actors.core.calls import (
 )
 from exai_actors.core.synthetic import SyntheticModel, pieces
 from exai_actors.core.trace_context import TraceContext
-from exai_actors.edges.ended_call import EndedCall
+from exai_actors.edges.ended_call import ENDED_CALL
 from exai_actors.edges.synthetic.settings import SyntheticSettings
 from exai_actors.ids import PermitId
 from exai_actors.messages.provider import (
@@ -86,7 +86,7 @@ class SyntheticUpstream:
         trace: TraceContext | None = None,  # noqa: ARG002
     ) -> UpstreamCall:
         self._number += 1
-        if isinstance(call, RelayCall):
+        if type(call) is RelayCall:
             sink, call = ChatForm(call, self._number, self._name), chat_call(call)
         elif not call.stream:
             sink = None
@@ -97,7 +97,7 @@ class SyntheticUpstream:
                 if isinstance(sink, ChatForm):
                     sink.finish(result)
             reply_to.tell(UpstreamEnded(permit, result))
-            return EndedCall()
+            return ENDED_CALL
         running = _RunningCall(
             self._call_later, self._now, permit, reply_to, sink, result, self._running.discard
         )
