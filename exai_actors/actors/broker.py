@@ -34,7 +34,7 @@ from exai_actors.messages.broker import (
 )
 from exai_actors.messages.connection import (
     BrokerRestarted,
-    ConnectionMessage,
+    ClientMessage,
     Drain,
     NotAdmitted,
     SessionLost,
@@ -97,7 +97,7 @@ class BrokerActor(LoopActor):
         self._on_started = on_started
         self._on_drained = on_drained
         self._session_of: dict[ConnectionId, SessionId] = {}
-        self._connections: dict[ConnectionId, Recipient[ConnectionMessage]] = {}
+        self._connections: dict[ConnectionId, Recipient[ClientMessage]] = {}
         self._rejections = LogBudget()
         self._guess_reports = LogBudget()
         self._expiry_armed = False
@@ -325,7 +325,7 @@ class BrokerActor(LoopActor):
         self._table.remove(session_id)
 
     def _connection_opened(
-        self, connection_id: ConnectionId, connection: Recipient[ConnectionMessage]
+        self, connection_id: ConnectionId, connection: Recipient[ClientMessage]
     ) -> None:
         self._connections[connection_id] = connection
         if isinstance(connection, LoopRef):

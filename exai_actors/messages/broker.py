@@ -7,7 +7,7 @@ from typing import ClassVar
 import msgspec
 
 from exai_actors.ids import ConnectionId, ProviderName, SessionId
-from exai_actors.messages.connection import ConnectionMessage
+from exai_actors.messages.connection import ClientMessage, ConnectionMessage
 from exai_actors.messages.recipient import Recipient
 
 
@@ -15,7 +15,7 @@ class ConnectionOpened(msgspec.Struct, frozen=True, gc=False):
     """System lane. A connection has been spawned for a new socket."""
 
     connection_id: ConnectionId
-    connection: Recipient[ConnectionMessage]
+    connection: Recipient[ClientMessage]
 
 
 class Admit(msgspec.Struct, frozen=True, gc=False):
@@ -27,7 +27,7 @@ class Admit(msgspec.Struct, frozen=True, gc=False):
 
     refusable: ClassVar[bool] = False
     connection_id: ConnectionId
-    connection: Recipient[ConnectionMessage]
+    connection: Recipient[ClientMessage]
     token: str | None
     session_id: SessionId | None
     resume: str | None = None

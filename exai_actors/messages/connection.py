@@ -216,26 +216,37 @@ class BrokerFailed(msgspec.Struct, frozen=True, gc=False):
 
 
 SocketEvent = TextReceived | BinaryReceived | ReadHandled | SocketClosed | OutboxHigh | OutboxLow
-ConnectionMessage = (
-    SocketEvent
-    | Admitted
+ClientMessage = (
+    Admitted
     | NotAdmitted
     | SessionLost
     | SessionFailed
     | RequestReturned
     | BrokerRestarted
-    | TokenRotated
     | TokenWithdrawn
     | RequestAccepted
     | RequestQueued
     | RequestGranted
     | RequestEnded
-    | HelloTimeout
-    | Heartbeat
-    | SlowConsumerTimeout
     | Drain
     | Disconnect
     | BrokerFailed
 )
-ExchangeMessage = ConnectionMessage | CommitDue | KeepaliveDue | GraceOver | IdleDue
+"""Those to the actor of a client, be it of a connection or of an exchange over HTTP."""
+
+ConnectionMessage = (
+    ClientMessage | SocketEvent | TokenRotated | HelloTimeout | Heartbeat | SlowConsumerTimeout
+)
+"""Those to the actor of a connection by WebSocket."""
+
+ExchangeMessage = (
+    ClientMessage
+    | SocketClosed
+    | OutboxHigh
+    | OutboxLow
+    | CommitDue
+    | KeepaliveDue
+    | GraceOver
+    | IdleDue
+)
 """Those to the actor of an exchange over HTTP, which takes a connection's place."""

@@ -15,7 +15,7 @@ from exai_actors.core.capacity.changes import Arrangement
 from exai_actors.core.wait_reasons import WaitReason
 from exai_actors.errors import ErrorBody
 from exai_actors.ids import ConnectionId, ProviderName, RequestKey
-from exai_actors.messages.connection import ConnectionMessage
+from exai_actors.messages.connection import ClientMessage
 from exai_actors.messages.recipient import Recipient
 from exai_actors.messages.session_requests import SessionRequest
 
@@ -25,7 +25,7 @@ class Attach(msgspec.Struct, frozen=True, gc=False):
 
     refusable: ClassVar[bool] = False
     connection_id: ConnectionId
-    connection: Recipient[ConnectionMessage]
+    connection: Recipient[ClientMessage]
     resumed: bool = False
     resume: str | None = None
 

@@ -34,7 +34,6 @@ from exai_actors.ids import (
 from exai_actors.messages.broker import Admit, BrokerMessage
 from exai_actors.messages.connection import (
     Admitted,
-    BinaryReceived,
     BrokerFailed,
     BrokerRestarted,
     CommitDue,
@@ -42,14 +41,11 @@ from exai_actors.messages.connection import (
     Drain,
     ExchangeMessage,
     GraceOver,
-    Heartbeat,
-    HelloTimeout,
     IdleDue,
     KeepaliveDue,
     NotAdmitted,
     OutboxHigh,
     OutboxLow,
-    ReadHandled,
     RequestAccepted,
     RequestEnded,
     RequestGranted,
@@ -57,10 +53,7 @@ from exai_actors.messages.connection import (
     RequestReturned,
     SessionFailed,
     SessionLost,
-    SlowConsumerTimeout,
     SocketClosed,
-    TextReceived,
-    TokenRotated,
     TokenWithdrawn,
 )
 from exai_actors.messages.recipient import Recipient
@@ -280,16 +273,6 @@ class HttpExchangeActor(LoopActor):
                 self._session = None
                 self._stop_if_idle()
                 self.actor_ref.tell(SessionFailed())
-            case (
-                TextReceived()
-                | BinaryReceived()
-                | ReadHandled()
-                | HelloTimeout()
-                | Heartbeat()
-                | SlowConsumerTimeout()
-                | TokenRotated()
-            ):
-                pass  # of connections by WebSocket
             case _:
                 assert_never(message)
 

@@ -11,7 +11,7 @@ from exai_actors.core.session.requests import ActiveRequest, Repeat
 from exai_actors.errors import ErrorBody
 from exai_actors.ids import ConnectionId
 from exai_actors.messages.connection import (
-    ConnectionMessage,
+    ClientMessage,
     Disconnect,
     RequestAccepted,
     RequestEnded,
@@ -32,7 +32,7 @@ class SessionConnections:
     __slots__ = ("_by_id",)
 
     def __init__(self) -> None:
-        self._by_id: dict[ConnectionId, Recipient[ConnectionMessage]] = {}
+        self._by_id: dict[ConnectionId, Recipient[ClientMessage]] = {}
 
     def __len__(self) -> int:
         return len(self._by_id)
@@ -40,7 +40,7 @@ class SessionConnections:
     def __iter__(self) -> Iterator[ConnectionId]:
         return iter(self._by_id)
 
-    def add(self, connection_id: ConnectionId, connection: Recipient[ConnectionMessage]) -> None:
+    def add(self, connection_id: ConnectionId, connection: Recipient[ClientMessage]) -> None:
         """Add a connection."""
         self._by_id[connection_id] = connection
 
@@ -48,7 +48,7 @@ class SessionConnections:
         """Remove a connection, if it is here."""
         self._by_id.pop(connection_id, None)
 
-    def tell(self, connection_id: ConnectionId, message: ConnectionMessage) -> None:
+    def tell(self, connection_id: ConnectionId, message: ClientMessage) -> None:
         """Send a message to one connection."""
         connection = self._by_id.get(connection_id)
         if connection is not None:
