@@ -94,6 +94,7 @@ class RelayPipe:
     """
 
     __slots__ = (
+        "_deserted",
         "_head",
         "_joined",
         "_kept",
@@ -113,6 +114,7 @@ class RelayPipe:
         self._head: tuple[int, Fields, int | None] | None = None
         self._run: _Run | None = None
         self._joined: RelayPipe | None = None
+        self._deserted: set[RelayPipe] | None = None
         self.presence = Presence()
         self.is_whole = False
         """Whether the answer is complete by the rules of its family."""
@@ -166,12 +168,23 @@ class RelayPipe:
         """Serve this reader no more; it ``may_return`` as that of a repeated request."""
         if reader in self._readers:
             self._readers.remove(reader)
+        if not self._readers and self._deserted is not None:
+            self._deserted.add(self)
         if may_return and not self._readers:
             self.presence.is_away = True
+
+    def report_desertion(self, deserted: set[RelayPipe]) -> None:
+        """Put the pipe into ``deserted`` as soon as it has no reader, and until it is closed."""
+        self._deserted = deserted
+        if not self._readers:
+            deserted.add(self)
 
     def close(self) -> None:
         """Pass nothing on any more."""
         self._run = None
+        if self._deserted:
+            self._deserted.discard(self)
+        self._deserted = None
         self._readers.clear()
 
     def recorded(self) -> RelayedResponse | None:

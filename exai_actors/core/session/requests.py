@@ -20,7 +20,7 @@ import msgspec
 from exai_actors.core.calls import CallOptions, Outcome
 from exai_actors.core.observe.request_ends import RequestSpan
 from exai_actors.core.pieces import PieceSink
-from exai_actors.core.relay import RelayRequest
+from exai_actors.core.relay import RelayPipe, RelayRequest
 from exai_actors.core.routing import Route, leaves_for
 from exai_actors.core.session.conversations import Conversation
 from exai_actors.core.session.outcomes import OutcomeStore
@@ -128,6 +128,7 @@ class SessionRequests:
 
     __slots__ = (
         "_active",
+        "_deserted",
         "_named",
         "_outcomes",
         "_runs",
@@ -146,6 +147,8 @@ class SessionRequests:
         self.find: Callable[[RequestKey], ActiveRequest | None] = self._active.get
         """The request in flight that its provider knows by this key."""
         self._named: dict[RequestKey, ActiveRequest] = {}
+        # The pipes of the relayed requests whose clients have left, and perhaps some of others.
+        self._deserted: set[RelayPipe] = set()
         self._runs = 0
 
     @property
@@ -289,6 +292,8 @@ class SessionRequests:
         conversation = None if arguments.continuation_id is None else active.conversation
         entry = self._window.enter(active.run, conversation, active.options.priority)
         if entry != "full":
+            if isinstance(arguments, RelayRequest):
+                arguments.pipe.report_desertion(self._deserted)
             self._text += active.text
             self._active[active.run] = active
             for name in active.names:
@@ -312,6 +317,8 @@ class SessionRequests:
 
     def deserted(self, arguments: RelayRequest) -> ActiveRequest | None:
         """The request in flight that these arguments repeat, if its client has left meanwhile."""
+        if not self._deserted:
+            return None
         for active in self._active.values():
             known = active.arguments
             if (
