@@ -1,6 +1,6 @@
 """Let the programs of others judge MCP: ``.venv/bin/python tools/judge_mcp.py``.
 
-It installs them with npm into ``.real/mcp``, and runs them with the Node of ``tools/real_parts.py``
+It installs them with npm into ``.real``, and runs them with the Node of ``tools/real_parts.py``
 in a network namespace that has nothing but loopback, with an empty HOME:
 
 - the conformance suite of MCP, all scenarios that the revisions 2025-11-25 and 2026-07-28 require,
@@ -32,12 +32,14 @@ from tools import real_parts  # noqa: E402
 
 FOLDER = real_parts.REAL / "mcp"
 PACKAGES = (
-    "@modelcontextprotocol/conformance@0.2.0-alpha.12",
     "@modelcontextprotocol/inspector@2.12.0",
     "mcporter@0.9.0",
 )
 MODULES = FOLDER / "node_modules"
-CONFORMANCE = MODULES / "@modelcontextprotocol/conformance/dist/index.js"
+CONFORMANCE = (
+    real_parts.MCP_CONFORMANCE.folder
+    / "node_modules/@modelcontextprotocol/conformance/dist/index.js"
+)
 INSPECTOR = MODULES / "@modelcontextprotocol/inspector/clients/launcher/build/index.js"
 MCPORTER = MODULES / "mcporter/dist/cli.js"
 REVISIONS = ("2025-11-25", "2026-07-28")
@@ -114,16 +116,22 @@ def run(*command: str | Path) -> tuple[bool, str]:
     return done.returncode == 0, done.stdout
 
 
+def scenarios(output: str) -> tuple[list[str], list[str]]:
+    """The required scenarios that passed, and those that failed, in the suite's output."""
+    _, _, summary = output.partition("=== SUMMARY ===")
+    scored, _, others = summary.partition("Not scored")
+    optional = set(re.findall(r"^  [✓✗] (\S+) ", others, re.MULTILINE))
+    passed = [each for each in _PASSED.findall(scored) if each not in optional]
+    failed = [each for each in _FAILED.findall(scored) if each not in optional]
+    return passed, failed
+
+
 def judge_conformance() -> bool:
     content = True
     with running((sys.executable, FIXTURES), "ready ") as url:
         for revision in REVISIONS:
             succeeded, output = run(CONFORMANCE, "server", "--url", url, "--requirements", revision)
-            _, _, summary = output.partition("=== SUMMARY ===")
-            scored, _, others = summary.partition("Not scored")
-            optional = set(re.findall(r"^  [✓✗] (\S+) ", others, re.MULTILINE))
-            passed = [each for each in _PASSED.findall(scored) if each not in optional]
-            failed = [each for each in _FAILED.findall(scored) if each not in optional]
+            passed, failed = scenarios(output)
             content = content and succeeded and bool(passed) and not failed
             report(
                 f"conformance {revision}",
@@ -132,8 +140,6 @@ def judge_conformance() -> bool:
             )
             if failed or not passed:
                 print(output[-8000:])
-            more = re.findall(r"^  ✓ (\S+) ", others, re.MULTILINE)
-            print(f"  not scored: {len(more)} of {len(optional)} passed")
     return content
 
 
@@ -208,10 +214,13 @@ def main() -> int:
         good = judge_conformance()
         good = judge_command_lines() and good
         return 0 if judge_first_answer() and good else 1
-    if not real_parts.NODE.is_there() and not real_parts.NODE.fetch():
-        return 1
+    for part in (real_parts.NODE, real_parts.MCP_CONFORMANCE):
+        if not part.is_there() and not part.fetch():
+            return 1
     install()
-    print("\n".join(("with", *(f"  {each}" for each in PACKAGES))), flush=True)
+    suite = [pin for pin in real_parts.MCP_CONFORMANCE.pins if "/conformance@" in pin]
+    everything = (*suite, *PACKAGES)
+    print("\n".join(("with", *(f"  {each}" for each in everything))), flush=True)
     with tempfile.TemporaryDirectory() as home:
         path = os.pathsep.join((str(real_parts.NODE_PROGRAM.parent), os.environ["PATH"]))
         environment = {"HOME": home, "PATH": path, "PYTHONPATH": str(ROOT), "TMPDIR": home}

@@ -25,6 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent
 REAL = ROOT / ".real"
 INSTALL_COMMAND = ".venv/bin/python tools/real_parts.py"
 WEBSOCKETS_VERSIONS = ("12.0", "13.1", "14.2", "15.0.1", "16.1.1", "17.4")
+MCP_CONFORMANCE_PINS = ROOT / "tools" / "mcp-conformance-requirements.txt"
 LLMOCK_PINS = ROOT / "tools" / "llmock-requirements.txt"
 _STAMP = "fetched"
 
@@ -109,11 +110,13 @@ NODE_SDKS = NodePart(
         "ts-algebra@2.0.0",
     ),
 )
+MCP_CONFORMANCE = NodePart("mcp-conformance", _pins_in(MCP_CONFORMANCE_PINS))
 PARTS = (
     *map(websockets_part, WEBSOCKETS_VERSIONS),
     WEBSOCKET_CLIENT,
     NODE,
     NODE_SDKS,
+    MCP_CONFORMANCE,
     WEBSOCAT,
     LLAMA,
     LLMOCK,
