@@ -158,14 +158,17 @@ class ConnectionActor(LoopActor):
         self._outbox.close(CloseReason.INTERNAL.code, CloseReason.INTERNAL.reason)
 
     def on_receive(self, message: ConnectionMessage | Down[None]) -> None:
+        # The two of each call come first: a case takes six times as long as the type.
+        if type(message) is TextReceived:
+            self._text(message)
+            return
+        if type(message) is RequestEnded:
+            self._calls.finish(message.request, message.outcome)
+            if self._draining:
+                self._close_when_done()
+            return
         # In order of frequency: each case costs those after it.
         match message:
-            case TextReceived():
-                self._text(message)
-            case RequestEnded():
-                self._calls.finish(message.request, message.outcome)
-                if self._draining:
-                    self._close_when_done()
             case RequestGranted():
                 self._calls.granted(message.request)
                 self._arm_heartbeat()

@@ -230,13 +230,16 @@ class SessionActor(LoopActor):
         self._directory.board.forget_session(self._id, self._waiting)
 
     def on_receive(self, message: SessionMessage | Down[ProviderName]) -> str | None:
+        # The two of each call come first: a case takes six times as long as the type.
+        if type(message) is Submit:
+            self._submit(message)
+            return None
+        if type(message) is Completed:
+            if active := self._requests.find(message.request):
+                self._completed(active, message)
+            return None
         # In order of frequency: each case costs those after it.
         match message:
-            case Submit():
-                self._submit(message)
-            case Completed():
-                if active := self._requests.find(message.request):
-                    self._completed(active, message)
             case Granted():
                 if active := self._requests.find(message.request):
                     self._connections.granted(active)

@@ -121,7 +121,7 @@ class RequestEnds:
             service_s=now - started_at,
             attempts=active.attempts + attempts,
             usage=None if result is None else result.usage,
-            api=active.arguments.family if isinstance(active.arguments, RelayRequest) else "",
+            api=active.arguments.family if type(active.arguments) is RelayRequest else "",
         )
         for observe in self._observers:
             observe(end)
