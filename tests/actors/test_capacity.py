@@ -110,7 +110,7 @@ def test_unrecognised_refusals_are_logged_once_a_minute_for_each_status() -> Non
     noted = [entry for entry in logs if entry["event"] == "provider.refusal_unrecognised"]
     assert [entry["status"] for entry in noted] == [429, 403, 429]
     assert noted[0]["excerpt"] == "a tired hamster"
-    assert noted[0]["treated_as"] == "rejected"
+    assert (noted[0]["provider"], noted[0]["treated_as"]) == ("kimi", "rejected")
 
 
 def test_no_call_is_retried_after_its_first_chunk() -> None:

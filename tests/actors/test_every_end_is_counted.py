@@ -12,6 +12,8 @@ from exai_actors.actors.nurseries import RestartSettings
 from exai_actors.actors.session.actor import SessionActor
 from exai_actors.actors.session.settings import SessionSettings
 from exai_actors.core.authentication import Identity
+from exai_actors.core.calls import FailureKind
+from exai_actors.core.capacity.settings import CapacitySettings, RetrySettings
 from exai_actors.core.observe.request_ends import RequestEnd
 from exai_actors.core.places import PlaceLimits
 from exai_actors.ids import ProviderName, TenantName
@@ -151,6 +153,20 @@ def test_requests_behind_a_hello_whose_session_cannot_be_made_are_counted_as_a_f
         client.ref.tell(as_text(frame))
     tree.settle()
     check(tree, ends, "bad refused INTERNAL_ERROR")
+
+
+def test_an_attempt_before_the_deadline_is_counted_though_the_next_one_never_came() -> None:
+    retry = RetrySettings(attempts=3, base_s=2.0)
+    tree, ends = observed(capacity=CapacitySettings(1, retry=retry))
+    client = tree.client(token=TOKEN)
+    ask(client, "late", deadline_ms=5_000)
+    ask(client, "has the permit then")
+    tree.advance(1.0)
+    tree.upstream.calls[0].fail(FailureKind.SERVER_ERROR)
+    tree.advance(6.0)
+    (end,) = ends
+    assert (end.request, end.outcome) == ("late", "expired")
+    assert (end.attempts, end.waited_s, end.service_s) == (1, 5.0, 0.0)
 
 
 def test_strangers_are_not_counted() -> None:

@@ -593,6 +593,19 @@ def test_operators_and_token_owners_end_exchanges() -> None:
         assert is_over(tree)
 
 
+def test_a_response_that_cannot_be_repeated_is_not_kept() -> None:
+    tree = ManualTree()
+    socket = Socket()
+    for number in range(3):
+        asked = Exchange(tree, socket=socket)
+        begin(tree.upstream.calls[number])
+        finish(tree.upstream.calls[number])
+        tree.settle()
+        assert asked.responder.ended == "clean"
+        (session,) = tree.overview.sessions()
+        assert (session.kept_bytes, session.text) == (0, 0)
+
+
 def test_consoles_see_exchanges_among_the_connections() -> None:
     tree = ManualTree()
     Exchange(tree, family="messages", agent="reviewer")

@@ -92,6 +92,8 @@ def test_a_restarted_provider_is_conserved_with_the_calls_that_it_adopts() -> No
     tree.settle()
     kimi = providers(tree)["kimi"]
     assert (kimi["incarnation"], kimi["in_flight"], kimi["conserved"]) == (2, 1, True)
+    tree.advance(60.0)
+    assert tree.statistics().violations == 0
     tree.upstream.calls[0].close(cut_off=False)
     tree.settle()
     assert providers(tree)["kimi"]["conserved"] is True

@@ -237,8 +237,10 @@ def test_the_requests_ahead_in_a_session_are_named() -> None:
     (ahead,) = ask(desk, "why", "it")["ahead"]
     assert ahead["request"] == "1/1"
     desk = conversation()
-    (ahead,) = ask(desk, "why", "it")["ahead"]
+    answer = ask(desk, "why", "it")
+    (ahead,) = answer["ahead"]
     assert ahead["request"] == "1/2"
+    assert (answer["also"], answer["running"]) == ([], [])
 
 
 @pytest.mark.parametrize("question", ["why", "request"])
@@ -327,6 +329,7 @@ def test_failed_attempts_are_part_of_the_way() -> None:
     desk.tree.advance(1.0)
     desk.tree.upstream.calls[1].fail(FailureKind.SERVER_ERROR)
     desk.tree.settle()
+    assert ask(desk, "why", "again")["state"] == "retrying"
     retried = (1.0, "provider", "waits to try again", "kimi: the last attempt failed, next in 15 s")
     assert way(desk, "again")[2:5] == [
         (0.0, "provider", "admitted", "kimi"),
