@@ -142,6 +142,7 @@ class CallOptions(msgspec.Struct, frozen=True, gc=False):
     ``reports_progress`` asks for more than the outcome: accepted, queued and granted. Requests
     with one ``idempotency_key`` are one call with one outcome. ``trace`` is the client's trace.
     ``stream_reasoning`` asks for the pieces of the model's reasoning beside those of the answer.
+    ``api`` is the protocol by which the request came, empty for the broker's own.
     """
 
     stream: bool | None = None
@@ -152,6 +153,7 @@ class CallOptions(msgspec.Struct, frozen=True, gc=False):
     idempotency_key: RequestKey | None = None
     trace: TraceContext | None = None
     stream_reasoning: bool = False
+    api: str = ""
 
 
 class FailureKind(StrEnum):

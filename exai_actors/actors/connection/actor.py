@@ -227,6 +227,12 @@ class ConnectionActor(LoopActor):
                 assert_never(message)
 
     @property
+    def _api(self) -> str:
+        """How its requests are named in the access log; empty for the broker's own protocol."""
+        protocol = self._peer.protocol
+        return "" if protocol == "websocket" else protocol
+
+    @property
     def connection_id(self) -> ConnectionId:
         return self._id
 
@@ -333,7 +339,7 @@ class ConnectionActor(LoopActor):
     ) -> None:
         tenant, session = self._counted_for
         ends = RequestEnds(session, tenant, self._request_board, self._directory.board)
-        ends.unrouted(request or _NO_ID, outcome, trace)
+        ends.unrouted(request or _NO_ID, outcome, trace, api=self._api)
 
     def _end_all(self, error: ErrorBody) -> None:
         """End all calls. Sessions count those that they have, and the others are counted here."""
@@ -357,6 +363,8 @@ class ConnectionActor(LoopActor):
         options = call.options
         if self._peer.trace is not None and options.trace is None:
             options = replace(options, trace=self._peer.trace)
+        if self._api:
+            options = replace(options, api=self._api)
         submit = Submit(
             connection_id=self._id,
             request=request,

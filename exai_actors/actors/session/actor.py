@@ -15,7 +15,7 @@ from exai_actors.actors.memory_board import MemoryBoard, SessionMemory
 from exai_actors.actors.session.connections import SessionConnections
 from exai_actors.actors.session.hand_back import hand_back
 from exai_actors.actors.session.local_tools import LocalTools
-from exai_actors.actors.session.request_ends import Reply, RequestEnds
+from exai_actors.actors.session.request_ends import Reply, RequestEnds, api_of
 from exai_actors.actors.session.request_log import RequestLog
 from exai_actors.actors.session.unread import CHECK_EVERY_S, Unread
 from exai_actors.actors.session.view import SessionView
@@ -343,7 +343,8 @@ class SessionActor(LoopActor):
             case LocalRequest():
                 outcome = self._local_tools.run(name, arguments)
                 self._requests.remember(names, hash(arguments), outcome, now)
-                self._ends.unrouted(name, outcome, submit.options.trace, arguments.tool)
+                options = submit.options
+                self._ends.unrouted(name, outcome, options.trace, arguments.tool, options.api)
                 self._connections.tell(submit.connection_id, RequestEnded(name, outcome))
             case _:
                 assert_never(arguments)
@@ -503,7 +504,7 @@ class SessionActor(LoopActor):
     def _refuse(self, submit: Submit, error: ErrorBody) -> None:
         self._log.refused(submit.request, error, self.now())
         outcome = Outcome("refused", error=error)
-        api = submit.arguments.family if isinstance(submit.arguments, RelayRequest) else ""
+        api = api_of(submit.arguments, submit.options)
         self._ends.unrouted(submit.request, outcome, submit.options.trace, api=api)
         self._connections.tell(submit.connection_id, RequestEnded(submit.request, outcome))
 

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 from exai_actors.actors.log import logs_details, shown
 from exai_actors.actors.session.request_log import log_end
-from exai_actors.core.calls import Outcome
+from exai_actors.core.calls import CallOptions, Outcome
 from exai_actors.core.observe.request_ends import RequestEnd, Tally
 from exai_actors.core.relay import RelayRequest
 from exai_actors.core.routing import Route
 from exai_actors.core.session.requests import ActiveRequest
+from exai_actors.core.tools.table import ChatRequest, LocalRequest
 from exai_actors.core.trace_context import TraceContext
 from exai_actors.ids import RequestKey, SessionId, TenantName, shown_tenant
 from exai_actors.messages.session import Completed, Failed, Refused
@@ -121,7 +122,7 @@ class RequestEnds:
             service_s=now - started_at,
             attempts=active.attempts + attempts,
             usage=None if result is None else result.usage,
-            api=active.arguments.family if type(active.arguments) is RelayRequest else "",
+            api=api_of(active.arguments, active.options),
         )
         for observe in self._observers:
             observe(end)
@@ -137,7 +138,7 @@ class RequestEnds:
         api: str = "",
     ) -> None:
         """Count and report a request that had no route; ``tool`` is the local one that ran,
-        ``api`` the family of one over HTTP.
+        ``api`` as in ``RequestEnd``.
         """
         code = None if outcome.error is None else outcome.error.code
         self._figures.unrouted(self._tenant, outcome.kind, code, tool)
@@ -160,3 +161,8 @@ class RequestEnds:
             observe(end)
         if self._tracer is not None:
             self._tracer.began(trace).ended(end)
+
+
+def api_of(arguments: ChatRequest | LocalRequest | RelayRequest, options: CallOptions) -> str:
+    """The protocol of a request: the family of one that is relayed, or that of its connection."""
+    return arguments.family if type(arguments) is RelayRequest else options.api

@@ -26,7 +26,7 @@ class RequestEnd(msgspec.Struct, frozen=True, gc=False):
     error, empty if it has none.
     ``attempts`` counts the calls that were started for it at all targets. ``waited_s`` is the time
     until the last of them began, or all of its time if none runs; ``service_s`` is the rest.
-    ``api`` is the family of one over HTTP.
+    ``api`` is the family of one over HTTP, or ``mcp``.
     """
 
     request: str

@@ -102,7 +102,10 @@ class Exchange:
 
     def stall(self) -> None:
         """The client does not keep up with what it is sent."""
+        transport = self.transport
+        sent, transport.buffer = transport.buffer, b"unread"
         self._connection.pause_writing()
+        transport.buffer = sent
 
     def catch_up(self) -> None:
         self._connection.resume_writing()

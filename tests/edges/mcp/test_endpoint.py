@@ -8,6 +8,7 @@ from typing import Any, Literal
 import pytest
 
 from exai_actors.core.authentication import Identity
+from exai_actors.core.observe.request_ends import RequestEnd
 from exai_actors.edges.mcp.client import MAX_WAITING
 from exai_actors.ids import TenantName
 from exai_actors.messages.connection import Disconnect, SocketEvent
@@ -374,6 +375,30 @@ def test_a_draining_broker_finishes_what_runs_and_refuses_the_rest(desk: McpDesk
     assert desk.ask("ping", Mcp_Session_Id=session).status == 404
     again = desk.ask("initialize")
     assert (again.status, again.answer["id"]) == (503, 1)
+
+
+def test_its_requests_are_named_as_such_where_all_are_listed() -> None:
+    tree = ManualTree(limit=1)
+    ends: list[RequestEnd] = []
+    tree.request_board.observers = (ends.append,)
+    desk = McpDesk(tree)
+    session = desk.initialize()
+    desk.chat(session, id_=1)
+    desk.calls[0].complete("Hello.")
+    desk.settle()
+    desk.ask("tools/call", {"name": "list_models", "arguments": {}}, Mcp_Session_Id=session)
+    unknown = {"name": "ask", "arguments": {"prompt": "Hi?", "model": "sun"}}
+    desk.ask("tools/call", unknown, Mcp_Session_Id=session)
+    desk.settle()
+    assert [(end.outcome, end.api) for end in ends] == [
+        ("completed", "mcp"),
+        ("completed", "mcp"),
+        ("refused", "mcp"),
+    ]
+    tree.client().call("plain")
+    tree.upstream.calls[1].complete("Hello.")
+    tree.settle()
+    assert ends[-1].api == ""
 
 
 def test_a_broker_that_gives_up_answers_what_runs(desk: McpDesk) -> None:
