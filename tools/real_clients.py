@@ -4,8 +4,10 @@ Installs them from npm, and Aider and llm from PyPI, into a temporary folder (``
 it), together 1 GB for the first three and 3 GB for ``--all``. Then it runs each one unmodified, in
 a network namespace with nothing but loopback and with an empty home, against a broker with one
 permit and a service that answers with one word: once by ``exai run``, and once as ``exai connect
---write`` configures it. Prints a table with the versions and the requests that the service saw;
-exits with 1 if a program did not get the word. Run it with the Python of ``.venv``, on Linux.
+--write`` configures it. A recorder between programs and broker compares the bodies of requests and
+answers with those of the service. Prints a table with the versions and the requests that the
+service saw; exits with 1 if a program did not get the word, or if a byte of a body was changed. Run
+it with the Python of ``.venv``, on Linux.
 """
 
 from __future__ import annotations
@@ -20,8 +22,10 @@ import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
+from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -113,6 +117,7 @@ class Service:
 
     def __init__(self) -> None:
         self.requests: list[Seen] = []
+        self.answers: list[bytes] = []
         self.is_open = threading.Event()
         self.is_open.set()
         service = self
@@ -136,6 +141,8 @@ class Service:
 
             def _send(self, value: dict[str, Any]) -> None:
                 data = json.dumps(value).encode()
+                if self.command == "POST":
+                    service.answers.append(data)
                 self.send_response(200)
                 self.send_header("Content-Type", "application/json")
                 self.send_header("Content-Length", str(len(data)))
@@ -147,7 +154,9 @@ class Service:
                 self.send_header("Content-Type", "text/event-stream")
                 self.send_header("Connection", "close")
                 self.end_headers()
-                self.wfile.write(encoded(events))
+                data = encoded(events)
+                service.answers.append(data)
+                self.wfile.write(data)
                 self.close_connection = True
 
             def log_message(self, *_: object) -> None:
@@ -156,6 +165,79 @@ class Service:
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server.server_address[1]}/v1"
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+
+class Recorder:
+    """Between the programs and the broker: keeps the bodies of both, as they are on the wire."""
+
+    def __init__(self, broker_url: str) -> None:
+        self.requests: list[bytes] = []
+        self.answers: list[bytes] = []
+        recorder, port = self, int(broker_url.rpartition(":")[2])
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                self._pass_on(b"")
+
+            def do_HEAD(self) -> None:
+                self._pass_on(b"")
+
+            def do_POST(self) -> None:
+                body = self._body()
+                answered = self._pass_on(body)
+                if not self.path.partition("?")[0].endswith("/count_tokens"):
+                    recorder.requests.append(body)
+                    recorder.answers.append(answered)
+
+            def _body(self) -> bytes:
+                if self.headers.get("Transfer-Encoding") != "chunked":
+                    return self.rfile.read(int(self.headers["Content-Length"]))
+                chunks = []
+                while size := int(self.rfile.readline(), 16):
+                    chunks.append(self.rfile.read(size))
+                    self.rfile.readline()
+                self.rfile.readline()
+                return b"".join(chunks)
+
+            def _pass_on(self, body: bytes) -> bytes:
+                connection = HTTPConnection("127.0.0.1", port)
+                fields = {
+                    name: value
+                    for name, value in self.headers.items()
+                    if name.lower() not in ("transfer-encoding", "content-length", "connection")
+                }
+                connection.request(self.command, self.path, body or None, fields)
+                response = connection.getresponse()
+                data = response.read()
+                self.send_response_only(response.status)
+                for name, value in response.getheaders():
+                    if name.lower() not in ("transfer-encoding", "content-length", "connection"):
+                        self.send_header(name, value)
+                self.send_header("Content-Length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+                connection.close()
+                return data
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"ws://127.0.0.1:{self._server.server_address[1]}"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def changed(self, service: Service) -> int:
+        """How many bodies are at one end and not at the other."""
+        count = 0
+        for here, there in (
+            (self.requests, [seen.body for seen in service.requests]),
+            (self.answers, service.answers),
+        ):
+            ours, theirs = Counter(here), Counter(there)
+            count += ((ours - theirs) + (theirs - ours)).total()
+        return count
 
 
 def answer(path: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -288,12 +370,19 @@ def inside(folder: Path, names: list[str], *, as_json: bool) -> int:
     with tempfile.TemporaryDirectory(prefix="exai-clients-") as place:
         work = Path(place)
         with broker(configuration(service.url), work) as url:
-            results = [_try(name, url, folder, work, service) for name in names]
+            recorder = Recorder(url)
+            results = [_try(name, recorder.url, folder, work, service) for name in names]
+            changed = recorder.changed(service)
     if as_json:
         print(json.dumps([asdict(each) for each in results], indent=2))
     else:
         _print_table(results)
-    return 1 if any(each.failed for each in results) else 0
+        sizes = [len(body) for body in recorder.requests]
+        print(
+            f"\nbodies of requests: {len(sizes)} with {sum(sizes)} bytes, the longest "
+            f"{max(sizes, default=0)}; of answers: {len(recorder.answers)}; changed: {changed}"
+        )
+    return 1 if changed or any(each.failed for each in results) else 0
 
 
 def configuration(
