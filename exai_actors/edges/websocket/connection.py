@@ -308,7 +308,7 @@ class WebSocketConnection(asyncio.BufferedProtocol):
         self.received_since_ping = True
         buffer, reads = self._host.read_buffer, self._host.reads
         data = buffer[:nbytes].tobytes()
-        if reads.is_over and self._inbound is not None and not _is_short_control(data):
+        if reads.is_over and not self._is_new and not _is_short_control(data):
             self._unread += data
             self._continue_next_turn()
             return
@@ -511,7 +511,8 @@ class WebSocketConnection(asyncio.BufferedProtocol):
         if not self._awaits_turn:
             self._awaits_turn = True
             self._gate.pause(Pause.NEXT_TURN)
-            self._host.reads.put(self._continue)
+            # What waits in the socket, or in the library, may be any amount.
+            self._host.reads.put(self._continue, len(self._unread) or _LARGE_BYTES)
 
     def _continue(self) -> None:
         self._awaits_turn = False

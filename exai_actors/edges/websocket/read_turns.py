@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from math import inf
 from typing import Protocol
 
 # After so many reads the actors run before more sockets are read. With 1,000 busy connections the
@@ -12,6 +13,8 @@ from typing import Protocol
 READS_PER_ACTOR_TURN = 32
 # Timers, the answers of services and pings wait for the end of a turn.
 TURN_S = 0.005
+# About what a client sends that waits for each answer before its next request.
+SHORT_BYTES = 4 * 1024
 
 
 class ActorTurns(Protocol):
@@ -29,9 +32,11 @@ class ReadTurns:
 
     A loop calls back for each readable socket before timers are due again: with 50,000 requests in
     1,000 sockets that takes seconds. Once a turn has read for ``TURN_S`` it ``is_over``: a
-    connection keeps what it has read, reads no more, and joins the line by ``put``. Each later turn
-    serves the line for as long; if the actors are behind, it serves one connection, so that
-    requests wait in the sockets and not in mailboxes, in front of the ends of calls.
+    connection keeps what it has read, reads no more, and joins a line by ``put``. Each later turn
+    serves for as long those that have read little, and then those that have read much: a client
+    with one request does not wait for the thousands of others. While the actors are behind, it
+    serves one of the latter, so that requests wait in the sockets and not in mailboxes, in front of
+    the ends of calls.
     """
 
     __slots__ = (
@@ -39,9 +44,10 @@ class ReadTurns:
         "_began",
         "_call_soon",
         "_is_armed",
-        "_line",
+        "_long",
         "_now",
         "_reads",
+        "_short",
         "is_over",
     )
 
@@ -55,7 +61,8 @@ class ReadTurns:
         self._call_soon = call_soon
         self._now = now
         self._actors = actors
-        self._line: deque[Callable[[], None]] = deque()
+        self._short: deque[Callable[[], None]] = deque()
+        self._long: deque[Callable[[], None]] = deque()
         self._reads = 0
         self._is_armed = False
         self._began = 0.0
@@ -72,9 +79,9 @@ class ReadTurns:
             elif self._now() - self._began >= TURN_S:
                 self.is_over = True
 
-    def put(self, read_on: Callable[[], None]) -> None:
-        """Have ``read_on`` called once in a later turn, behind those that wait already."""
-        self._line.append(read_on)
+    def put(self, read_on: Callable[[], None], size: int) -> None:
+        """Have ``read_on`` called once in a later turn, for so many bytes."""
+        (self._short if size <= SHORT_BYTES else self._long).append(read_on)
         if not self._is_armed:
             self._arm()
 
@@ -84,20 +91,23 @@ class ReadTurns:
         self._call_soon(self._next_turn)
 
     def _next_turn(self) -> None:
-        line, now = self._line, self._now
         self._is_armed = False
-        turn_s = TURN_S
+        are_behind = False
         if self.is_over:
             self._actors.run_early()
-            if self._actors.is_busy():
-                turn_s = 0.0
-        until = now() + turn_s
-        self.is_over = False
+            are_behind = self._actors.is_busy()
+        until = self._now() + TURN_S
+        short_ones_served = self._serve(self._short, until)
+        long_ones_served = self._serve(self._long, -inf if are_behind else until)
+        self.is_over = not (short_ones_served and long_ones_served)
+        if (self._short or self._long) and not self._is_armed:
+            self._arm()
+
+    def _serve(self, line: deque[Callable[[], None]], until: float) -> bool:
+        """Serve the line, one connection at least; return whether all of it had a share."""
         # Whoever comes back has had its share of this turn.
         for waiting in range(len(line), 0, -1):
             line.popleft()()
-            if waiting > 1 and now() >= until:
-                self.is_over = True
-                break
-        if line and not self._is_armed:
-            self._arm()
+            if waiting > 1 and self._now() >= until:
+                return False
+        return True

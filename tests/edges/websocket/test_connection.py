@@ -217,6 +217,8 @@ async def test_the_actors_run_after_every_32_reads() -> None:
 
 async def test_data_that_comes_when_the_turn_is_over_is_handled_in_a_later_one() -> None:
     socket, probe = opened()
+    socket.receive(text("the first"))
+    probe.messages.clear()
     socket.server.reads.is_over = True
     socket.receive(text("late"))
     assert probe.messages == []
@@ -225,6 +227,13 @@ async def test_data_that_comes_when_the_turn_is_over_is_handled_in_a_later_one()
     await asyncio.sleep(0)
     assert probe.messages == [TextReceived(b"late")]
     assert socket.transport.is_reading_now
+
+
+async def test_the_first_message_of_a_client_waits_for_no_turn() -> None:
+    socket, probe = opened()
+    socket.server.reads.is_over = True
+    socket.receive(text("hello"))
+    assert probe.messages == [TextReceived(b"hello")]
 
 
 async def test_a_ping_is_answered_although_the_turn_is_over() -> None:
@@ -239,6 +248,8 @@ async def test_a_ping_is_answered_although_the_turn_is_over() -> None:
 
 async def test_a_client_that_leaves_while_its_data_waits_for_a_turn_is_forgotten() -> None:
     socket, probe = opened()
+    socket.receive(text("the first"))
+    probe.messages.clear()
     socket.server.reads.is_over = True
     socket.receive(text("late"))
     socket.client_leaves()

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from exai_actors.edges.websocket.read_turns import READS_PER_ACTOR_TURN, TURN_S, ReadTurns
+from exai_actors.edges.websocket.read_turns import (
+    READS_PER_ACTOR_TURN,
+    SHORT_BYTES,
+    TURN_S,
+    ReadTurns,
+)
 
 
 class Loop:
@@ -38,18 +43,21 @@ class Loop:
 class Reader:
     """A connection with data for so many turns (``shares``), each of which takes ``seconds``."""
 
-    def __init__(self, loop: Loop, seconds: float = 0.0, shares: int = 1) -> None:
+    def __init__(
+        self, loop: Loop, seconds: float = 0.0, shares: int = 1, size: int = SHORT_BYTES + 1
+    ) -> None:
         self.turns = 0
         self._loop = loop
         self._seconds = seconds
         self._shares = shares
-        loop.reads.put(self.read_on)
+        self._size = size
+        loop.reads.put(self.read_on, size)
 
     def read_on(self) -> None:
         self.turns += 1
         self._loop.now += self._seconds
         if self.turns < self._shares:
-            self._loop.reads.put(self.read_on)
+            self._loop.reads.put(self.read_on, self._size)
 
 
 def test_actors_run_between_the_reads_of_a_turn() -> None:
@@ -116,3 +124,24 @@ def test_while_the_actors_are_behind_a_turn_serves_one_reader() -> None:
     loop.actors_are_behind = False
     loop.turn()
     assert [each.turns for each in readers] == [1, 1, 1, 1, 1, 0]
+
+
+def test_short_reads_go_before_long_ones_and_keep_none_of_them_from_its_turn() -> None:
+    loop = Loop()
+    long = [Reader(loop, TURN_S) for _ in range(3)]
+    short = [Reader(loop, TURN_S / 2, size=SHORT_BYTES) for _ in range(4)]
+    served = []
+    for _ in range(2):
+        loop.turn()
+        served.append((sum(each.turns for each in short), sum(each.turns for each in long)))
+    assert served == [(2, 1), (4, 2)]
+
+
+def test_short_reads_do_not_wait_for_the_actors() -> None:
+    loop = Loop()
+    loop.reads.is_over = loop.actors_are_behind = True
+    short = [Reader(loop, size=1) for _ in range(100)]
+    long = [Reader(loop) for _ in range(100)]
+    loop.turn()
+    assert sum(each.turns for each in short) == 100
+    assert sum(each.turns for each in long) == 1
