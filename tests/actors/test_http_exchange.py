@@ -17,10 +17,11 @@ from exai_actors.core.authentication import Identity
 from exai_actors.core.calls import FailureKind, RelayCall, RelayedResponse
 from exai_actors.core.capacity.settings import CapacitySettings
 from exai_actors.core.families import Family
+from exai_actors.core.observe.request_ends import RequestEnd
 from exai_actors.core.places import PlaceLimits
 from exai_actors.core.relay import RelayRequest
 from exai_actors.core.routing import RouteSettings
-from exai_actors.ids import ProviderName
+from exai_actors.ids import ProviderName, TenantName
 from exai_actors.messages.connection import (
     BrokerFailed,
     Disconnect,
@@ -508,6 +509,20 @@ def test_no_place_is_a_refusal_that_ends_by_itself() -> None:
     Exchange(tree)
     refused = Exchange(tree)
     assert (refused.responder.status, refused.responder.fields["retry-after"]) == (429, "1")
+
+
+def test_a_request_without_a_place_is_counted_for_its_tenant() -> None:
+    tokens = (("token-of-ann", Identity(TenantName("ann"))),)
+    tree = ManualTree(tokens=tokens, places=PlaceLimits(connections=1))
+    Exchange(tree, token="token-of-ann")
+    ends: list[RequestEnd] = []
+    tree.request_board.observers = (ends.append,)
+    refused = Exchange(tree, token="token-of-ann")
+    assert refused.responder.status == 429
+    (end,) = ends
+    assert (end.tenant, end.outcome, end.api) == ("ann", "refused", "chat")
+    ended = [tenant for tenant, *_ in tree.request_board.figures.series]
+    assert ended == ["ann"]
 
 
 @pytest.mark.parametrize("immediately", [False, True])
