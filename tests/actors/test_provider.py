@@ -359,7 +359,7 @@ def test_the_service_is_asked_for_its_models_with_a_growing_delay_until_it_answe
     assert tree.statistics().models == ("moon",)
     assert tree.statistics().trouble is None
     assert tree.directory.routing.models() == ("moon", "star")
-    assert tree.broker.resolve() is not None
+    assert tree.actor("/broker").incarnation == 1
     tree.advance(300.0)
     assert delay_after_a_refusal() == 2.0
 
