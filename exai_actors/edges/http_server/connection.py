@@ -732,8 +732,10 @@ class HttpConnection(asyncio.Protocol):
         self.end_if_left()
         if self._transport.is_closing():
             return
-        first, self._first_at_last_look = self._first_at_last_look, self._exchanges[0]
-        if first is self._exchanges[0] and self._is_full():
+        first = self._exchanges[0]
+        was_first, self._first_at_last_look = first is self._first_at_last_look, first
+        # It has not begun if the client leaves the response before it unread.
+        if was_first and first.receiver is not None and self._is_full():
             self._read_in_advance()
         self._watch_departure()
 
@@ -776,6 +778,7 @@ class HttpConnection(asyncio.Protocol):
         if self._is_closing or self._transport.is_closing():
             return
         self._is_closing = True
+        self._discarded = 0
         self._stop_turn()
         if self._transport.can_write_eof():
             self._transport.write_eof()

@@ -327,6 +327,34 @@ class TestInAdvance:
         assert socket.has_ended()
         assert socket.requests[0].is_gone
 
+    def test_what_was_discarded_before_the_refusal_does_not_break_it_off(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        socket = HttpSocket()
+        socket.send(GET + b"nonsense\r\n\r\n")
+        for _ in range(4):
+            socket.send(b"x" * 1000)
+        monkeypatch.setattr(connection, "_DISCARDED_WHILE_CLOSING", 1000)
+        answer(socket.requests[0])
+        socket.send(b"x" * 1000)
+        assert not socket.has_ended(), "the client may still have to read the refusal"
+        socket.send(b"x")
+        assert socket.has_ended()
+
+    def test_a_request_behind_an_unread_response_is_not_refused(self) -> None:
+        body = b"x" * 2000
+        socket = HttpSocket(head_bytes=1000, outbox_high_bytes=100, outbox_low_bytes=50)
+        socket.send(GET + post(body, length=4000))
+        socket.transport.reads = False
+        socket.requests[0].exchange.respond(200, PLAIN, b"x" * 200)
+        for _ in range(3):
+            socket.timers.advance(0.05)
+            assert not socket.is_read()
+        socket.transport.client_reads()
+        socket.timers.turn()
+        socket.send(body)
+        assert socket.requests[1].received == body * 2
+
     def test_a_client_that_is_answered_is_only_kept_waiting(self) -> None:
         socket = HttpSocket(pipelined=1)
         socket.send(GET * 40)
