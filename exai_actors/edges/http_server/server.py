@@ -221,6 +221,14 @@ class HttpServer:
         return _Route(page, limit, refusal)
 
     def handle(self, exchange: Exchange) -> Receiver:
+        try:
+            return self._receiver(exchange)
+        except Exception as error:
+            log.exception("http.page_failed", path=exchange.head.path, error=type(error).__name__)
+            _fail(exchange)
+            return _NOTHING
+
+    def _receiver(self, exchange: Exchange) -> Receiver:
         head = exchange.head
         route = self._routes.of(head)
         page = route.page

@@ -11,8 +11,17 @@ from contextlib import asynccontextmanager
 import pytest
 from websockets.asyncio.client import connect
 
-from exai_actors.edges.http_server.connection import HttpConnection
-from exai_actors.edges.http_server.server import HttpServer, InTurns, Page, PageRequest, Response
+from exai_actors.edges.http_server.connection import Exchange, HttpConnection
+from exai_actors.edges.http_server.request import RequestHead
+from exai_actors.edges.http_server.server import (
+    Handler,
+    HttpServer,
+    InTurns,
+    Page,
+    PageRequest,
+    Response,
+    Watcher,
+)
 from exai_actors.edges.http_server.settings import HttpServerSettings
 from exai_actors.edges.websocket.server import WebSocketServer
 from exai_actors.messages.connection import ConnectionMessage, TextReceived
@@ -52,7 +61,7 @@ class LateTransport(MemoryTransport):
 class Broker:
     """A server of both protocols; ``probe`` takes the place of the actors."""
 
-    def __init__(self, pages: Mapping[str, Page] | None = None, **settings: int) -> None:
+    def __init__(self, pages: Mapping[str, Page | Handler] | None = None, **settings: int) -> None:
         self.pages = pages or {
             "/echo": Page(echo, ("GET", "POST")),
             "/fail": Page(fail),
@@ -93,7 +102,9 @@ class Broker:
 
 
 @asynccontextmanager
-async def broker(pages: Mapping[str, Page] | None = None, **settings: int) -> AsyncIterator[Broker]:
+async def broker(
+    pages: Mapping[str, Page | Handler] | None = None, **settings: int
+) -> AsyncIterator[Broker]:
     running = Broker(pages, **settings)
     await running.start()
     try:
@@ -157,6 +168,27 @@ async def test_whatever_is_asked_is_answered(request_head: bytes, status: bytes)
         assert answer.split(b" ", 2)[1] == status
         assert b"a fault of the page" not in answer
         assert await running.ask(GET)
+
+
+@pytest.mark.parametrize("before", [b"", GET], ids=["alone", "behind another"])
+async def test_a_fault_in_the_check_of_a_head_is_answered(before: bytes) -> None:
+    def check(_head: RequestHead, _address: str) -> Response | None:
+        raise RuntimeError("a fault of the check")
+
+    def never(_request: PageRequest, _exchange: Exchange) -> Watcher:
+        raise AssertionError("opened unchecked")
+
+    async with broker({"/echo": Page(echo), "/checked": Handler(never, ("GET",), check=check)}) as (
+        running
+    ):
+        reader, writer = await running.connect()
+        writer.write(before + GET.replace(b"/echo", b"/checked") + GET)
+        if before:
+            await read_response(reader)
+        head, body = await read_response(reader)
+        assert (head.split(b" ", 2)[1], b"fault" in body) == (b"500", False)
+        assert (await read_response(reader))[1] == b"nothing"
+        writer.close()
 
 
 @pytest.mark.parametrize("path", [b"/echo", b"/nowhere"])
