@@ -97,11 +97,14 @@ class ReadTurns:
             self._actors.run_early()
             are_behind = self._actors.is_busy()
         until = self._now() + TURN_S
-        short_ones_served = self._serve(self._short, until)
-        long_ones_served = self._serve(self._long, -inf if are_behind else until)
-        self.is_over = not (short_ones_served and long_ones_served)
-        if (self._short or self._long) and not self._is_armed:
-            self._arm()
+        try:
+            short_ones_served = self._serve(self._short, until)
+            long_ones_served = self._serve(self._long, -inf if are_behind else until)
+            self.is_over = not (short_ones_served and long_ones_served)
+        finally:
+            # Also after a fault in one of them, which the loop reports: the others read on.
+            if (self._short or self._long) and not self._is_armed:
+                self._arm()
 
     def _serve(self, line: deque[Callable[[], None]], until: float) -> bool:
         """Serve the line, one connection at least; return whether all of it had a share."""

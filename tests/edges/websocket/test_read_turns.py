@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
+
 from exai_actors.edges.websocket.read_turns import (
     READS_PER_ACTOR_TURN,
     SHORT_BYTES,
@@ -145,3 +147,16 @@ def test_short_reads_do_not_wait_for_the_actors() -> None:
     loop.turn()
     assert sum(each.turns for each in short) == 100
     assert sum(each.turns for each in long) == 1
+
+
+def test_a_fault_of_one_reader_does_not_keep_the_others_waiting() -> None:
+    def fails() -> None:
+        raise RuntimeError("a fault of a connection")
+
+    loop = Loop()
+    loop.reads.put(fails, SHORT_BYTES + 1)
+    reader = Reader(loop)
+    with pytest.raises(RuntimeError):
+        loop.turn()
+    loop.turn()
+    assert reader.turns == 1
