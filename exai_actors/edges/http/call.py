@@ -227,7 +227,8 @@ class HttpCall:
             if self._due is None:
                 self._restart_timeout()
             if self._portions is not None and self._portions.may_have_more:
-                self._take_next_portion()
+                if self._next_turn is None:
+                    self._take_portion_in_turn()
             elif self._exchange is not None:
                 self._exchange.resume()
 
@@ -658,7 +659,10 @@ class HttpCall:
         elif has_read and looks_left:
             self._look_again(looks_left - 1)
         else:
-            self._time_out(now)
+            try:
+                self._time_out(now)
+            except Exception as error:  # noqa: BLE001 - whatever a bug raises, the call has one end
+                self._fail_unexpectedly(error)
 
     def _time_out(self, now: float) -> None:
         if self._finished_at is not None and self._due is not None:

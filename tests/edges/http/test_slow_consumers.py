@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from exai_actors.core.calls import Aborted
+from exai_actors.core.calls import Aborted, FailureKind
+from exai_actors.wire.openai.stream import StreamReader
 from tests.edges.http.test_late_timers import (
     DONE,
     FINISH,
@@ -48,6 +49,25 @@ async def test_a_call_that_was_paused_from_the_start_is_read_after_the_pause() -
         assert started.ends == []
         started.call.resume()
         assert await answer_of(started) == "Hello" == "".join(started.pieces)
+
+
+async def test_a_fault_in_what_waited_for_the_end_of_a_pause_ends_the_call_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def explode(*_: object) -> str:
+        raise RuntimeError("surprise")
+
+    async with asked() as (started, connection):
+        connection.send(STREAM + text("one ") * 4_000)
+        while not started.pieces:
+            await turns(1)
+        started.call.pause()
+        await turns(100)
+        monkeypatch.setattr(StreamReader, "feed", explode)
+        # The provider resumes its calls: an error would end it, and all of them.
+        started.call.resume()
+        failed = await started.failure()
+    assert (failed.kind, failed.text_sent) == (FailureKind.BROKEN, True)
 
 
 async def test_a_pause_does_not_count_as_silence(skipping: SkippingTime) -> None:

@@ -394,6 +394,25 @@ async def test_listing_models_times_out(
     assert (await probe.expect(ModelsUnavailable)).failure.kind is FailureKind.TIMEOUT
 
 
+async def test_a_fault_in_the_result_of_a_timeout_is_the_end_of_the_call(
+    upstream: ScriptedUpstream,
+    caller: Caller,
+    skipping: SkippingTime,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def explode(*_: object, **__: object) -> None:
+        raise RuntimeError("surprise")
+
+    monkeypatch.setattr("exai_actors.edges.http.call.classify_response", explode)
+    upstream.then(body('{"error', HANG, status=429))
+    started = caller.start()
+    await wait_for_response(started)
+    skipping.skip(6)
+    failed = await started.failure()
+    assert failed.kind is FailureKind.BROKEN
+    assert "RuntimeError" in failed.message
+
+
 async def test_silence_after_done_does_not_delay_the_answer(
     upstream: ScriptedUpstream, caller: Caller, skipping: SkippingTime
 ) -> None:
