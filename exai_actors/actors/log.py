@@ -12,7 +12,7 @@ SHOWN_CHARACTERS = 12
 def logs_details() -> bool:
     """Whether each connection and each request is logged.
 
-    A session asks once, because an answer for each request would cost CPU.
+    A session, and an exchange over HTTP, asks once: an answer for each request would cost CPU.
     """
     return logging.getLogger("exai_actors").isEnabledFor(logging.DEBUG)
 

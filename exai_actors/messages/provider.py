@@ -71,7 +71,7 @@ class UpstreamEnded(msgspec.Struct, frozen=True, gc=False):
     ``hold_s`` is how long the service wants no further call, if its answer says so.
     ``cut_off``: our side closed the connection before the service had finished the call, so the
     service may count it for a little longer. ``ended_at`` is when that was seen, in monotonic
-    seconds; None: now. ``first_piece_at`` is when the first piece of a streamed answer was.
+    seconds; None: now. ``first_piece_at`` is when the first piece of a streamed answer came.
     """
 
     refusable: ClassVar[bool] = False
