@@ -345,7 +345,7 @@ def test_the_machine_notices_a_broken_session(
     breaking(monkeypatch)
     quickly = settings(
         max_examples=10_000,
-        stateful_step_count=40,
+        stateful_step_count=80,
         phases=[Phase.generate],
         database=None,
         derandomize=True,
