@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import pytest
 import structlog
 
@@ -16,6 +19,7 @@ from exai_actors.core.calls import (
 )
 from exai_actors.core.capacity.changes import Pause, Reopen, SetLimit
 from exai_actors.core.capacity.dispatcher import Dispatcher
+from exai_actors.core.capacity.fair_queue import FairQueue
 from exai_actors.core.capacity.settings import CapacitySettings, CircuitSettings, RetrySettings
 from exai_actors.core.session.pieces import Pieces
 from exai_actors.ids import RequestKey, SessionId
@@ -382,6 +386,31 @@ def test_a_session_that_ended_leaves_nothing_at_the_provider() -> None:
     tree.advance(5.0)
     assert tree.board.statistics().sessions == 0
     assert left_in_provider(tree, sessions_ended=True) == []
+
+
+def test_the_end_of_a_session_costs_no_look_at_the_waiting_requests_of_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tree = ManualTree(limit=1, resume_s=1.0)
+    staying, leaving = tree.client("staying"), tree.client("leaving")
+    for number in range(5):
+        staying.call(f"s{number}")
+    leaving.call("l")
+    looked_at = []
+    each_of = FairQueue.__iter__
+
+    def counted(queue: FairQueue[Any]) -> Iterator[Any]:
+        for call in each_of(queue):
+            looked_at.append(call)
+            yield call
+
+    monkeypatch.setattr(FairQueue, "__iter__", counted)
+    leaving.vanish()
+    tree.advance(5.0)
+    assert tree.board.statistics().sessions == 1
+    assert looked_at == []
+    monkeypatch.undo()
+    assert tree.statistics().queued == 4
 
 
 def test_a_session_of_an_earlier_name_is_watched_again() -> None:

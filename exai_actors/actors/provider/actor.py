@@ -643,11 +643,15 @@ class ProviderActor(LoopActor):
 
     def _session_down(self, session: SessionId) -> None:
         self._watched.discard(session)
-        for call in tuple(self._dispatcher.calls()):
+        dispatcher = self._dispatcher
+        # A queued call serves other sessions than its own only if they have joined it.
+        for call in tuple(dispatcher.calls() if self._coalescing.enabled else dispatcher.started()):
             for run in call.runs:
                 if call.live and run.session == session:
                     self._leave(call, session, run.request)
-        self._dispatcher.forget(session)
+        for call in dispatcher.forget(session):
+            call.live = False
+            self._replies.dropped(call)
 
     def _drop_calls(self) -> None:
         """The sessions of the calls that wait unread know their fate: they are no dead letters."""
