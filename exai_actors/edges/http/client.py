@@ -79,7 +79,7 @@ class Receiver(Protocol):
     def failed(self, failure: UpstreamFailure | Aborted, /) -> None:
         """There is no response, or no more of it, and its connection is closed.
 
-        Aborted after ``abort``, and never otherwise.
+        Aborted after ``abort``, or if something else cancelled the opening of its connection.
         """
 
 
