@@ -270,6 +270,8 @@ class Dispatcher(Generic[C]):
             case "front":
                 queue.move_first(session, request)
             case "hold":
+                # The return of its client does not release it any more.
+                call.passed_over = False
                 queue.hold(session, request)
             case "release":
                 queue.release(session, request, now)
@@ -324,7 +326,8 @@ class Dispatcher(Generic[C]):
         """Where the call of a request is; ``running`` also for what is not here."""
         call = self.find_queued(session, request)
         if call is not None:
-            return "held" if call.pool.queue.is_held(session, request) else "queued"
+            is_held = call.pool.queue.is_held(session, request) and not call.passed_over
+            return "held" if is_held else "queued"
         return "running" if self.retries.due(session, request) is None else "retrying"
 
     def leaving(self) -> int:

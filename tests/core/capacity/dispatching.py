@@ -5,7 +5,14 @@ from __future__ import annotations
 from math import inf
 from typing import Any
 
-from exai_actors.core.calls import FailureKind, IfBusy, LimitHolder, LimitScope, UpstreamFailure
+from exai_actors.core.calls import (
+    FailureKind,
+    IfBusy,
+    LimitHolder,
+    LimitScope,
+    Presence,
+    UpstreamFailure,
+)
 from exai_actors.core.capacity.account import Account
 from exai_actors.core.capacity.dispatcher import Admission, Dispatcher
 from exai_actors.core.capacity.refusals import Refusal
@@ -37,6 +44,7 @@ class Bench:
         if_busy: IfBusy = IfBusy.WAIT_IN_TIME,
         priority: int = 0,
         fallback_reasons: frozenset[str] = frozenset(),
+        presence: Presence | None = None,
     ) -> ScheduledCall:
         pool = self.dispatcher.pool_of(model)
         return ScheduledCall(
@@ -51,6 +59,7 @@ class Bench:
             priority=priority,
             fallback_reasons=fallback_reasons,
             model=model,
+            presence=presence,
         )
 
     def admit(self, name: str, session: str = "a", **more: Any) -> Admission | Refusal:
