@@ -9,8 +9,10 @@ import orjson
 from exai_actors.core.health import reasons_not_ready
 from exai_actors.core.statistics import BrokerStatistics
 from exai_actors.edges.http_server.server import Page, PageRequest, Response
+from exai_actors.wire.http_api.families import PATHS
 
 JSON = "application/json"
+_WITHOUT_V1 = frozenset(path.removeprefix("/v1") for path in PATHS) | {"/models"}
 
 
 def pages(url: str, version: str, statistics: Callable[[], BrokerStatistics]) -> Mapping[str, Page]:
@@ -46,14 +48,21 @@ def missing(url: str, console: Callable[[], Response]) -> Callable[[PageRequest]
                 "at /v1/chat/completions, /v1/messages, /v1/responses, /v1/embeddings and "
                 f"/v1/models, and nothing at {path}."
             )
-            error = {"message": message, "type": "invalid_request_error", "code": "not_served"}
-            return Response(404, orjson.dumps({"error": error}), JSON)
+            return _not_served(message)
+        if path in _WITHOUT_V1:
+            # An SDK of OpenAI takes it from its address.
+            return _not_served(f"{path} is at /v1{path} here: add /v1 to the client's base URL.")
         if path.startswith("/console/"):
             return console()
         text = f"There is nothing here. Clients connect over WebSocket to {url}.\n"
         return Response(404, text.encode())
 
     return answer
+
+
+def _not_served(message: str) -> Response:
+    error = {"message": message, "type": "invalid_request_error", "code": "not_served"}
+    return Response(404, orjson.dumps({"error": error}), JSON)
 
 
 def _introduction(url: str, version: str) -> str:

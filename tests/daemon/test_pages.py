@@ -107,3 +107,10 @@ def test_an_sdk_gets_an_error_that_it_can_show(path: str) -> None:
     message = orjson.loads(refused.body)["error"]["message"]
     assert path in message
     assert "/v1/chat/completions" in message
+
+
+@pytest.mark.parametrize("path", ["/chat/completions", "/responses", "/embeddings", "/models"])
+def test_an_sdk_whose_base_url_lacks_v1_learns_that(path: str) -> None:
+    refused = absent(path)
+    assert (refused.status, refused.content_type) == (404, "application/json")
+    assert f"/v1{path}" in orjson.loads(refused.body)["error"]["message"]

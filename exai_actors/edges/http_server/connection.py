@@ -263,6 +263,11 @@ class Exchange:
             receiver.body_ended()
 
     @property
+    def length(self) -> int | None:
+        """The length of the body, None if it is chunked."""
+        return self._length
+
+    @property
     def body_left(self) -> int:
         """How many bytes of the body are still to arrive; 0 if its length is not known."""
         return 0 if self._length is None else self._length - self._received
@@ -561,6 +566,10 @@ class HttpConnection(asyncio.Protocol):
         self._is_in_head = False
         if self._refusal is not None or self._is_closing:
             return
+        if self._arriving is not None:
+            # Of ``_feed_head_of_body``: the request has its head already.
+            self._refused = self._arriving.head
+            return
         parser = self._parser
         version = parser.get_http_version()
         key = parser.get_method(), version, bytes(self._target), tuple(self._fields)
@@ -612,6 +621,8 @@ class HttpConnection(asyncio.Protocol):
             self._fail_arriving()
 
     def on_message_complete(self) -> None:
+        if self._awaits_body_of_upgrade():
+            return
         arriving, self._arriving = self._arriving, None
         self._head_bytes = 0
         if arriving is not None:
@@ -658,14 +669,34 @@ class HttpConnection(asyncio.Protocol):
             except httptools.HttpParserUpgrade as upgrade:
                 # Nothing but a WebSocket is upgraded to here, and the handshake of one does not get
                 # this far; a server may ignore the wish (RFC 9110, section 7.8).
+                awaits_body = self._awaits_body_of_upgrade()
                 self._parser = httptools.HttpRequestParser(self)
                 data = data[upgrade.args[0] :]
                 if self._refusal is None and not self._is_closing:
+                    if awaits_body:
+                        self._feed_head_of_body()
                     continue
             except httptools.HttpParserError:
                 self._refusal = self._refusal or _MALFORMED
                 self._fail_arriving()
             return
+
+    def _awaits_body_of_upgrade(self) -> bool:
+        """Whether the parser takes the body of a request for bytes of another protocol.
+
+        Java's client offers HTTP/2 in this way with each request.
+        """
+        arriving = self._arriving
+        return (
+            arriving is not None and not arriving.is_body_complete and self._parser.should_upgrade()
+        )
+
+    def _feed_head_of_body(self) -> None:
+        """Have a new parser read the body of the request that arrives."""
+        assert self._arriving is not None
+        length = self._arriving.length
+        framing = "Transfer-Encoding: chunked" if length is None else f"Content-Length: {length}"
+        self._parser.feed_data(f"POST / HTTP/1.1\r\n{framing}\r\n\r\n".encode())
 
     def _fail_arriving(self) -> None:
         """The body of a request broke off; it cannot be answered as if it were whole."""

@@ -648,6 +648,44 @@ def test_another_protocol_is_not_switched_to() -> None:
     assert socket.received().count(b"HTTP/1.1 200 OK") == 2
 
 
+OFFERS_HTTP_2 = b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: h2c", b"HTTP2-Settings: AAEA"
+
+
+@pytest.mark.parametrize("size", [1, 7, 1_000])
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        post(GET, *OFFERS_HTTP_2),
+        post(
+            b"%x\r\n%b\r\n0\r\n\r\n" % (len(GET), GET),
+            *OFFERS_HTTP_2,
+            b"Transfer-Encoding: chunked",
+        ),
+    ],
+    ids=["length", "chunks"],
+)
+def test_a_request_that_offers_another_protocol_has_its_body(
+    request_bytes: bytes, size: int
+) -> None:
+    socket = HttpSocket()
+    data = request_bytes * 2 + GET
+    for start in range(0, len(data), size):
+        socket.send(data[start : start + size])
+    for number in range(3):
+        answer(socket.requests[number])
+        socket.timers.turn()
+    assert [each.head.method for each in socket.requests] == ["POST", "POST", "GET"]
+    assert [each.received for each in socket.requests] == [GET, GET, b""]
+    assert all(each.is_complete for each in socket.requests)
+
+
+def test_a_body_that_is_too_large_is_refused_though_its_request_offers_another_protocol() -> None:
+    socket = HttpSocket(body_bytes=10)
+    chunks = b"8\r\n12345678\r\n" * 2
+    socket.send(post(chunks, *OFFERS_HTTP_2, b"Transfer-Encoding: chunked"))
+    assert socket.status() == 413
+
+
 def test_a_draining_server_finishes_the_request_and_closes() -> None:
     idle, busy = HttpSocket(), HttpSocket()
     busy.send(GET)
