@@ -84,7 +84,7 @@ class Listener:
                     self._pause("the remaining files are reserved for calls to providers")
                 return
             # The broker opens files, too, and the less room is left, the sooner it is used up.
-            self._allowed = int(min(room, max(_MAX_ACCEPTS, min(room // 16, _MAX_ALLOWED))))
+            self._allowed = int(min(room, max(_MAX_ACCEPTS, min(room / 16, _MAX_ALLOWED))))
         for _ in range(min(self._allowed, _MAX_ACCEPTS)):
             try:
                 accepted, _ = listening.accept()

@@ -8,6 +8,7 @@ import os
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from math import inf
 from pathlib import Path
 from typing import Any, cast
 
@@ -188,6 +189,24 @@ async def test_no_more_are_accepted_than_there_was_room_for(
         for _ in range(20):
             await asyncio.sleep(0)
         assert Greeting.made == 3
+
+
+@pytest.mark.parametrize(("room", "looks"), [(10_000, 1), (inf, 1), (160, 2), (9, 3)])
+async def test_the_less_room_there_is_the_sooner_it_is_looked_for_again(
+    room: float, looks: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked = 0
+
+    def room_for_clients() -> float:
+        nonlocal looked
+        looked += 1
+        return room
+
+    monkeypatch.setattr(listener, "room_for_clients", room_for_clients)
+    async with listening() as it:
+        for client in [it.connect() for _ in range(20)]:
+            assert await greeted(client)
+        assert looked == looks
 
 
 async def test_nothing_is_tried_during_a_pause_and_the_listener_can_close(
