@@ -22,6 +22,11 @@ STREAM_FAULTS = {
     "malformed at once": {"kind": "malformed", "after_chunks": 0},
     "malformed after some text": {"kind": "malformed", "after_chunks": 4},
 }
+MIXED_FAULTS: tuple[dict[str, object], ...] = (
+    {"type": "fail", "status": 429, "retry_after": 1, "times": 2},
+    {"type": "fail", "status": 503},
+    *({"type": "stream_fault", **fault} for fault in STREAM_FAULTS.values()),
+)
 
 
 class Llmock:

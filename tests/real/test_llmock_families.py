@@ -19,7 +19,14 @@ import openai
 import pytest
 
 from tests.real.conftest import StartBroker
-from tests.real.llmock import FIRST_BACKOFF_S, LONG_REPLY, PATIENCE, STREAM_FAULTS, Llmock
+from tests.real.llmock import (
+    FIRST_BACKOFF_S,
+    LONG_REPLY,
+    MIXED_FAULTS,
+    PATIENCE,
+    STREAM_FAULTS,
+    Llmock,
+)
 
 MODEL = "gpt-4o"
 PERMANENT = (400, 401, 403, 404, 422)
@@ -149,12 +156,7 @@ async def test_the_strict_report_passes_after_mixed_faults_of_all_families(
     llmock_command: list[str | Path],
     llmock_environment: dict[str, str],
 ) -> None:
-    await llmock.will(
-        {"type": "fail", "status": 429, "retry_after": 1, "times": 2},
-        {"type": "fail", "status": 503},
-        *({"type": "stream_fault", **fault} for fault in STREAM_FAULTS.values()),
-        {"type": "reply", "text": LONG_REPLY, "times": None},
-    )
+    await llmock.will(*MIXED_FAULTS, {"type": "reply", "text": LONG_REPLY, "times": None})
 
     async def one_user(family: str, number: int) -> str:
         async with asking(broker, family) as say:

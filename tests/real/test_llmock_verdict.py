@@ -14,7 +14,14 @@ import pytest
 from exai_actors.core.calls import FailureKind
 from tests.real.conftest import StartBroker
 from tests.real.frame_client import Answer, FrameClient, session
-from tests.real.llmock import FIRST_BACKOFF_S, LONG_REPLY, PATIENCE, STREAM_FAULTS, Llmock
+from tests.real.llmock import (
+    FIRST_BACKOFF_S,
+    LONG_REPLY,
+    MIXED_FAULTS,
+    PATIENCE,
+    STREAM_FAULTS,
+    Llmock,
+)
 
 # Failures that no retry can cure, as the broker reports them.
 PERMANENT = frozenset(
@@ -140,12 +147,7 @@ async def test_the_strict_report_passes_after_mixed_faults(
     llmock_command: list[str | Path],
     llmock_environment: dict[str, str],
 ) -> None:
-    await llmock.will(
-        {"type": "fail", "status": 429, "retry_after": 1, "times": 2},
-        {"type": "fail", "status": 503},
-        *({"type": "stream_fault", **fault} for fault in STREAM_FAULTS.values()),
-        {"type": "reply", "text": LONG_REPLY, "times": None},
-    )
+    await llmock.will(*MIXED_FAULTS, {"type": "reply", "text": LONG_REPLY, "times": None})
 
     async def one_user(number: int) -> Answer:
         async with session(broker) as client:
