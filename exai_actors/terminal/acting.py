@@ -22,10 +22,14 @@ Order = dict[str, Any]
 
 
 class Taken(msgspec.Struct, frozen=True):
-    """An action was taken: the orders that together undo it, and whether to do so immediately."""
+    """An action was taken: the orders that together undo it, and whether to do so immediately.
+
+    ``rest`` are its own orders from the first one on that the broker refused.
+    """
 
     undos: list[Order]
     undo_now: bool = False
+    rest: Sequence[Order] = ()
 
 
 class Choice(Sheet[Action | None]):
@@ -105,6 +109,7 @@ class Acting(Sheet[Taken | None]):
         self._arguments: dict[str, Any] = {}
         self._left = [] if "arguments" in orders[0] else list(action["arguments"])
         self._undos: list[Order] = []
+        self._rest: Sequence[Order] = ()
         self._step = ""
         self._reason = ""
 
@@ -180,6 +185,7 @@ class Acting(Sheet[Taken | None]):
     async def _do(self) -> None:
         effects = await self._act(preview=False)
         self._undos = [undo for effect in effects for undo in effect["undos"]]
+        self._rest = self._orders[len(effects) :]
         done = [[("Done:", STRONG)], *self._effect_lines(effects)] if effects else []
         if self._step == "end":
             self.add_lines(done)
@@ -236,7 +242,7 @@ class Acting(Sheet[Taken | None]):
                 self._leave()
 
     def _leave(self, *, undo_now: bool = False) -> None:
-        self.dismiss(Taken(self._undos, undo_now) if self._undos else None)
+        self.dismiss(Taken(self._undos, undo_now, self._rest) if self._undos else None)
 
 
 def _subject(orders: Sequence[Order]) -> str:

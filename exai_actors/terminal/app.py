@@ -657,7 +657,12 @@ class ConsoleApp(App[ExaiError | None]):
             action = {**action, "title": "Undo"}
 
         def done(taken: Taken | None) -> None:
-            if taken is not None:
+            if taken is None:
+                return
+            if taken.rest and not taken.undo_now:
+                self._undos[-1] = list(taken.rest)
+                self._say([("u undoes the rest", DIM)])
+            else:
                 self._undos.pop()
                 self._acted(taken)
 

@@ -157,6 +157,8 @@ class ScriptedSource:
         """Why every action is refused; empty if none is."""
         self.undos: list[dict[str, Any]] = []
         """How actions are undone, instead of by resuming their targets."""
+        self.forbidden: set[str] = set()
+        """The actions that are refused as a whole, though not their previews."""
         self.seconds = 0.0
         self.answers: dict[str, dict[str, Any]] = {
             "history": {"every_s": 1.0, "columns": ["time"], "rows": []}
@@ -184,6 +186,8 @@ class ScriptedSource:
         return self.answers[question]
 
     async def act(self, action: dict[str, Any]) -> dict[str, Any]:
+        if action["action"] in self.forbidden and not action["preview"]:
+            raise UsageError("your role may not do this any more")
         self.acts.append(action)
         targets = action.get("targets") or ["kimi", "glm"]
         text, ok = self.refusal or "6 calls continue", not self.refusal

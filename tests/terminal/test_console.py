@@ -351,6 +351,34 @@ async def test_an_action_on_targets_in_different_states_is_undone_by_one_key() -
         assert source.acts[-2:] == done
 
 
+async def test_an_undo_that_is_refused_in_the_middle_can_be_continued() -> None:
+    app = console()
+    source = source_of(app)
+    source.undos = [
+        {"action": "provider.resume", "targets": ["kimi"], "arguments": {}},
+        {"action": "provider.limit", "targets": ["glm"], "arguments": {"limit": 3}},
+    ]
+    async with app.run_test(size=SMALL) as pilot:
+        await pilot.press("4", "slash", *"i", "enter")
+        await settle(pilot)
+        await act(pilot, "1")
+        source.forbidden = {"provider.limit"}
+        await pilot.press("u")
+        await settle(pilot)
+        await write(pilot, "wrong one")
+        await pilot.press("enter")
+        await settle(pilot)
+        await pilot.press("y")
+        await settle(pilot)
+        assert "your role may not do this" in screen_text(app)
+        await pilot.press("escape")
+        await settle(pilot)
+        assert "u undoes the rest" in last_line(app)
+        await pilot.press("u")
+        await settle(pilot)
+        assert source.acts[-1] == {**source.undos[1], "reason": "", "preview": True}
+
+
 @pytest.mark.parametrize("size", [(80, 24), (160, 50)], ids=["80x24", "160x50"])
 async def test_the_preview_of_a_refusal_uses_the_width_of_the_screen(size: tuple[int, int]) -> None:
     app = console()
