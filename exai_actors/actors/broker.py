@@ -121,26 +121,26 @@ class BrokerActor(LoopActor):
         match message:
             case Admit():
                 self._admit(message)
-            case ConnectionOpened(connection_id, connection):
+            case ConnectionOpened(connection_id=connection_id, connection=connection):
                 self._connection_opened(connection_id, connection)
             case Down():
                 self._connection_ended(message.tag)
             case RotateToken():
                 self._rotate(message)
-            case ProviderModels(provider, models):
+            case ProviderModels(provider=provider, models=models):
                 self._directory.publish(self._directory.everything.with_models(provider, models))
-            case SessionFinishes(session):
+            case SessionFinishes(session=session):
                 self._table.finishes(session)
-            case SessionFinished(session):
+            case SessionFinished(session=session):
                 self._table.finished(session, self.now())
                 self._arm_expiry()
-            case SessionRestarted(session):
+            case SessionRestarted(session=session):
                 self._attach_all(session)
-            case SessionGone(session):
+            case SessionGone(session=session):
                 self._session_gone(session)
             case ExpireSessions():
                 self._expire_sessions()
-            case DrainBroker(immediately):
+            case DrainBroker(immediately=immediately):
                 self._drain(immediately=immediately)
             case _:
                 assert_never(message)

@@ -132,14 +132,14 @@ class SupervisorActor(LoopActor):
     def on_receive(self, message: SupervisorMessage) -> None:
         now = self.now()
         match message:
-            case Started(path):
+            case Started(path=path):
                 self._started(self._id_of(path))
             case Exit():
                 self._ended(message)
-            case RestartOne(child_id):
+            case RestartOne(id=child_id):
                 self._to_stop.discard(child_id)
                 self._carry_out(self.supervision.restart_child(child_id, now))
-            case StopOne(child_id):
+            case StopOne(id=child_id):
                 if self.supervision.knows(child_id):
                     self._to_stop.add(child_id)
                     self._carry_out(self.supervision.stop_child(child_id, now))
@@ -219,20 +219,20 @@ class SupervisorActor(LoopActor):
         while pending:
             command = pending.popleft()
             match command:
-                case StartChild(child_id):
+                case StartChild(id=child_id):
                     pending += self._start(child_id)
-                case StopChild(child_id):
+                case StopChild(id=child_id):
                     self._stop_child(child_id)
-                case AbandonChild(child_id):
+                case AbandonChild(id=child_id):
                     log.error(
                         "supervisor.child_abandoned", extra={"actor": self._path_of(child_id)}
                     )
                     self.system.abandon(self._path_of(child_id))
-                case WakeAt(time):
+                case WakeAt(time=time):
                     self._wake_at(time)
-                case ChildClosed(child_id):
+                case ChildClosed(id=child_id):
                     self._nursery.absent(child_id, command)
-                case ChildFinished(child_id):
+                case ChildFinished(id=child_id):
                     self._nursery.absent(child_id, None)
                 case GiveUp():
                     self._stop_the_rest()

@@ -207,13 +207,13 @@ class ConnectionActor(LoopActor):
                 self._rotated(message)
             case TokenWithdrawn():
                 self._close_for(CloseReason.UNAUTHORIZED)
-            case HelloTimeout(is_last):
+            case HelloTimeout(is_last=is_last):
                 self._hello_timeout(is_last=is_last)
             case Heartbeat():
                 self._heartbeat()
-            case SlowConsumerTimeout(taken):
+            case SlowConsumerTimeout(taken=taken):
                 self._slow_consumer.check(self, taken)
-            case Drain(immediately):
+            case Drain(immediately=immediately):
                 self._drain(immediately=immediately)
             case BrokerRestarted():
                 self._broker_restarted()
@@ -273,19 +273,19 @@ class ConnectionActor(LoopActor):
         match frame:
             case Cancel():
                 self._cancel(frame)
-            case Malformed(reply, error, request):
+            case Malformed(reply=reply, error=error, request=request):
                 if reply.of_call:
                     self._note_refused(request, error)
                 self._calls.refuse(request, reply, error)
-            case Ping(reply):
+            case Ping(reply=reply):
                 self._outbox.send(encode.pong(reply, self._clock.wall()))
-            case ListTools(reply):
+            case ListTools(reply=reply):
                 self._outbox.send(encode.tools(reply, self._directory.tools))
-            case Health(reply):
+            case Health(reply=reply):
                 self._health(reply)
             case RotateToken():
                 self._rotate(frame)
-            case Hello(token, session_id):
+            case Hello(token=token, session_id=session_id):
                 self._admit(token or self._peer.bearer_token, session_id, frame.resume)
             case Initialize():
                 self._admit(self._peer.bearer_token, None, None)

@@ -244,7 +244,7 @@ class HttpExchangeActor(LoopActor):
                 self._not_admitted(message)
             case IdleDue():
                 self._idle_due()
-            case Drain(immediately):
+            case Drain(immediately=immediately):
                 self._draining = True
                 self._stop_if_idle()
                 if not self._submitted:

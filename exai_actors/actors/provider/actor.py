@@ -183,7 +183,7 @@ class ProviderActor(LoopActor):
                 self._pump()
             case PauseStream():
                 self._pause(message)
-            case ResumeStream(request, session):
+            case ResumeStream(request=request, session=session):
                 call = self._find_live(session, request)
                 if call is not None:
                     self._let_on(call, session, request)
@@ -196,17 +196,17 @@ class ProviderActor(LoopActor):
                 self._refuse_unservable(self.now())
             case ChangeProvider():
                 return self._change(message)
-            case ArrangeCall(request, session, how):
+            case ArrangeCall(request=request, session=session, how=how):
                 self._dispatcher.arrange(session, request, how, self.now())
                 self._pump()
-            case ClientReturned(request, session):
+            case ClientReturned(request=request, session=session):
                 self._dispatcher.client_returned(session, request)
                 self._pump()
             case ModelsListed():
                 self._models.listed(message.models)
             case ModelsUnavailable():
                 self._models.unavailable(message.failure)
-            case StallDue(permit):
+            case StallDue(permit=permit):
                 self._end_stall(permit)
             case CheckDue():
                 self._check_invariants()

@@ -243,13 +243,13 @@ class SessionActor(LoopActor):
             case Granted():
                 if active := self._requests.find(message.request):
                     self._connections.granted(active)
-            case Enqueued(run):
+            case Enqueued(request=run):
                 if active := self._requests.find(run):
                     self._connections.accepted(active)
-            case Queued(run):
+            case Queued(request=run):
                 if active := self._requests.find(run):
                     self._connections.queued(active, message)
-            case Failed(run, failure, would_wait):
+            case Failed(request=run, failure=failure, would_wait=would_wait):
                 if active := self._requests.find(run):
                     error = error_bodies.provider_failed(active.route.provider, failure)
                     reason = fallback_reason(failure)
@@ -262,14 +262,16 @@ class SessionActor(LoopActor):
                         reply=message,
                         response=failure.response,
                     )
-            case Refused(run, error, reason, would_wait):
+            case Refused(request=run, error=error, reason=reason, would_wait=would_wait):
                 if active := self._requests.find(run):
                     self._unanswered(
                         active, reason, "refused", error, would_wait=would_wait, reply=message
                     )
             case CancelRequest():
                 self._cancel(message)
-            case Attach(connection_id, connection, resumed, resume):
+            case Attach(
+                connection_id=connection_id, connection=connection, resumed=resumed, resume=resume
+            ):
                 self._connections.add(connection_id, connection)
                 connection.tell(
                     Admitted(
@@ -282,32 +284,32 @@ class SessionActor(LoopActor):
                 )
                 if self._is_ending:
                     connection.tell(Disconnect())
-            case Detach(connection_id):
+            case Detach(connection_id=connection_id):
                 self._detach(connection_id)
-            case ReaderFull(request, connection_id):
+            case ReaderFull(request=request, connection_id=connection_id):
                 if active := self._requests.read_by((connection_id, request)):
                     self._pause(active)
-            case ReaderReady(request, connection_id):
+            case ReaderReady(request=request, connection_id=connection_id):
                 if active := self._requests.read_by((connection_id, request)):
                     self._resume(active)
-            case Returned(run, error):
+            case Returned(request=run, error=error):
                 if active := self._requests.find(run):
                     self._returned(active, error)
-            case ProviderLost(provider, runs):
+            case ProviderLost(provider=provider, runs=runs):
                 self._provider_lost(provider, runs)
-            case ProviderDecided(provider):
+            case ProviderDecided(provider=provider):
                 self._provider_decided(provider)
             case DeadlinesDue():
                 self._deadlines_due()
             case UnreadDue():
                 self._end_expired_unread()
-            case ShrinkKept(size):
+            case ShrinkKept(size=size):
                 self._shrink_kept(size)
-            case LimitText(is_short):
+            case LimitText(is_short=is_short):
                 self._requests.text_limit = 0 if is_short else self._settings.request_bytes
             case EndRequest() | ArrangeRequest():
                 return self._operate(message)
-            case EndSession(reason):
+            case EndSession(reason=reason):
                 self._end_all(reason)
             case Down():
                 self._provider_down(message.tag)
