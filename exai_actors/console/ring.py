@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 from exai_actors.console.feed import Feed, Sources
+from exai_actors.core.observe.figure_ring import FigureRing
 from exai_actors.core.observe.query import Kind
+from exai_actors.core.observe.tables import Cell
 from exai_actors.runtime import Cancellable, Driver
 from exai_actors.wire.console.protocol import Resync, Watch
 
@@ -43,7 +46,7 @@ class Ring:
         self._parts: deque[tuple[float, list[bytes]]] = deque()
         self._bytes = 0
         self._part_bytes = 0
-        self._figures: deque[list[float | None]] = deque(maxlen=int(KEPT_S / EVERY_S))
+        self._figures = FigureRing(0, 1)
         self._timer: Cancellable | None = None
         self.on_sample: Callable[[], object] = lambda: None
         self.on_cost: Callable[[float], object] = lambda _: None
@@ -51,6 +54,7 @@ class Ring:
 
     def start(self) -> None:
         """Sample from now on, until ``stop``."""
+        self._figures = FigureRing(1 + len(self._plotted()), int(KEPT_S / EVERY_S))
         for name in self._recorded():
             self._feed.watch(Watch(name, limit=MAX_ROWS, every_s=EVERY_S))
         self._sample()
@@ -69,7 +73,7 @@ class Ring:
         return {
             "every_s": EVERY_S,
             "columns": ["time", *self._plotted()],
-            "rows": list(self._figures),
+            "rows": [list(map(_figure, row)) for row in self._figures],
         }
 
     def latest(self, column: str) -> float | None:
@@ -77,7 +81,7 @@ class Ring:
         columns = ["time", *self._plotted()]
         if not self._figures or column not in columns:
             return None
-        return self._figures[-1][columns.index(column)]
+        return _figure(self._figures[-1][columns.index(column)])
 
     def _recorded(self) -> list[str]:
         return [table.name for table in self._sources.tables if table.name in TABLES]
@@ -124,5 +128,12 @@ class Ring:
         if places:
             for _, row in self._sources.rows(PLOTTED, now):
                 figures = [row[place] for place in places]
-                assert not any(isinstance(figure, str) for figure in figures)
-                self._figures.append([round(wall, 3), *figures])  # type: ignore[list-item]
+                self._figures.append(map(_number, (round(wall, 3), *figures)))
+
+
+def _number(figure: Cell) -> float:
+    return math.nan if figure is None else float(figure)
+
+
+def _figure(number: float) -> float | None:
+    return None if math.isnan(number) else number

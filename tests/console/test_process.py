@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from exai_actors.console.process import REMEMBERED, TICK_S, ProcessMeter
@@ -54,3 +56,11 @@ def test_nothing_is_measured_before_the_start_and_after_the_end() -> None:
     assert process.meter.state(restarts=0, alarms=0).loop_lag_s == before
     idle = ProcessMeter(process.driver).state(restarts=0, alarms=0)
     assert (idle.loop_lag_s, idle.cpu_share, idle.sampling_share) == (0.0, 0.0, 0.0)
+
+
+def test_what_it_remembers_is_no_objects() -> None:
+    process = Process()
+    process.run(2 * TICK_S)
+    before = sys.getallocatedblocks()
+    process.run((REMEMBERED - 10) * TICK_S, busy=0.3, sampling=0.1)
+    assert sys.getallocatedblocks() < before + REMEMBERED / 2
