@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import sys
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 
@@ -92,6 +93,29 @@ async def test_a_busy_broker_collects_everything_every_six_hours_and_returns_not
     await run(clock, lambda: False)
     assert clock.collected_at == pytest.approx([21_600.0, 43_200.1, 64_800.2], abs=20.0)
     assert returned == [0]
+
+
+async def test_an_idle_broker_keeps_nothing_for_new_tuples_before_it_returns_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found: list[int] = []
+    monkeypatch.setattr(collector, "returner", lambda: note)
+
+    def note() -> None:
+        found.append(sys.getallocatedblocks())
+
+    class Once(Clock):
+        async def sleep(self, seconds: float) -> None:
+            if found:
+                raise asyncio.CancelledError
+            await super().sleep(seconds)
+
+    tuples = [(number, number, number, number) for number in range(1_500)]
+    gc.collect()
+    del tuples
+    kept = sys.getallocatedblocks()
+    await run(Once([0.0]), lambda: True)
+    assert found[0] < kept - 1_000
 
 
 async def test_it_waits_for_an_idle_moment(returned: list[int]) -> None:
