@@ -329,15 +329,19 @@ class RelayedCall:
         """The data as the tap reads it; a body that is compressed passes on as it is."""
         assert self._inflater is not None
         try:
-            self._inflater.feed(data)
-            found = []
-            while portion := self._inflater.take():
-                found.append(portion)
-                if sum(map(len, found)) > self._service.settings.max_answer_bytes:
-                    raise BadCoding("a body that is too large when it is unpacked")
+            return self._unpacked(self._inflater, data)
         except BadCoding as error:
             self._abort_with(UpstreamFailure(FailureKind.MALFORMED, f"answered with {error}"))
             return None
+
+    def _unpacked(self, inflater: Inflater, data: bytes) -> bytes:
+        """The data behind what the inflater has had before. Raises BadCoding."""
+        inflater.feed(data)
+        found = []
+        while portion := inflater.take():
+            found.append(portion)
+            if sum(map(len, found)) > self._service.settings.max_answer_bytes:
+                raise BadCoding("a body that is too large when it is unpacked")
         return b"".join(found)
 
     def _result_of_stream(self) -> UpstreamResult:
@@ -401,8 +405,11 @@ class RelayedCall:
         coding = headers.get("Content-Encoding")
         read = body
         if coding is not None and is_compressed(coding):
-            self._inflater = Inflater(coding)
-            read = self._inflate(body) or b""
+            try:
+                read = self._unpacked(Inflater(coding), body)
+            except BadCoding:
+                # The status says enough.
+                read = b""
         failure = classify_response(
             self._status,
             headers,

@@ -300,6 +300,21 @@ async def test_a_refusal_may_be_compressed_broken_off_or_endless(
     assert (await calling.failure(FailureKind.OVERLOADED)).status == 503
 
 
+@pytest.mark.parametrize("ends", [True, False])
+async def test_a_refusal_that_cannot_be_unpacked_is_one_all_the_same(
+    ends: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relayed_call, "ERROR_BODY_S", 0.01)
+    calling = Calling()
+    headers = {**JSON, "Content-Encoding": "gzip"}
+    calling.begin(b"no gzip at all", status=429, headers=headers)
+    if ends:
+        calling.service.ended()
+    failure = await calling.failure(FailureKind.RATE_LIMITED)
+    assert failure.response is not None
+    assert failure.response.body == b"no gzip at all"
+
+
 async def test_no_response_at_all_may_be_tried_again() -> None:
     calling = Calling()
     failure = UpstreamFailure(FailureKind.TRUNCATED, "closed the connection", resend=True)
