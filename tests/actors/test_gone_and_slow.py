@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import orjson
 import pytest
 
 from exai_actors.actors.connection import piece_writer
@@ -15,6 +16,7 @@ from exai_actors.messages.connection import (
     Drain,
     OutboxHigh,
     OutboxLow,
+    SocketClosed,
     TextReceived,
 )
 from exai_actors.messages.session_requests import SessionRequest
@@ -34,6 +36,18 @@ def test_a_client_gone_while_queued_leaves_the_queue() -> None:
     tree.upstream.calls[0].complete()
     tree.settle()
     assert len(tree.upstream.calls) == 1
+
+
+def test_answers_to_a_client_that_has_vanished_are_no_dead_letters() -> None:
+    tree = ManualTree()
+    client = tree.client()
+    # More than an actor handles in a row: some of them are answered before it notices the end.
+    for number in range(100):
+        call = {"op": "call_tool", "request_id": str(number), "name": "version"}
+        client.ref.tell(TextReceived(orjson.dumps(call)))
+    client.ref.tell(SocketClosed(1006, ""))
+    tree.settle()
+    assert len(tree.system.dead_letters) == 0
 
 
 @pytest.mark.parametrize("chunks", [0, 2])

@@ -49,10 +49,10 @@ class SessionConnections:
         self._by_id.pop(connection_id, None)
 
     def tell(self, connection_id: ConnectionId, message: ClientMessage) -> None:
-        """Send a message to one connection."""
+        """Send a message to one connection; no dead letter if its client has left meanwhile."""
         connection = self._by_id.get(connection_id)
         if connection is not None:
-            connection.tell(message)
+            connection.offer(message)
 
     def disconnect(self) -> None:
         """Close all connections, after the messages that were sent to them before."""
