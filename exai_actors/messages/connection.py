@@ -234,6 +234,11 @@ ClientMessage = (
 )
 """Those to the actor of a client, be it of a connection or of an exchange over HTTP."""
 
+NEEDS_A_CLIENT = frozenset(
+    (Admitted, NotAdmitted, RequestAccepted, RequestQueued, RequestGranted, RequestEnded)
+)
+"""The types of the messages that are not missed, and no dead letters, if the client has left."""
+
 ConnectionMessage = (
     ClientMessage | SocketEvent | TokenRotated | HelloTimeout | Heartbeat | SlowConsumerTimeout
 )

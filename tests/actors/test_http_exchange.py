@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
@@ -26,6 +27,7 @@ from exai_actors.messages.connection import (
     BrokerFailed,
     Disconnect,
     OutboxHigh,
+    SocketClosed,
     TokenWithdrawn,
 )
 from exai_actors.ports import Peer
@@ -247,6 +249,31 @@ def test_a_client_that_leaves_ends_its_request_in_every_phase(phase: str) -> Non
         finish(tree.upstream.calls[0])
     assert is_over(tree)
     assert len(tree.upstream.calls) == 1
+
+
+# The fourth step after a wrong token is the response.
+@pytest.mark.parametrize(
+    ("step", "token"),
+    [*((step, "secret") for step in range(10)), *((step, "wrong") for step in range(4))],
+)
+def test_news_for_a_client_that_has_left_are_no_dead_letters(step: int, token: str) -> None:
+    tree = ManualTree(exchange=NO_GRACE, token="secret")
+    steps = 0
+
+    def leave_at_step(ready: Sequence[object]) -> int:
+        nonlocal steps
+        if steps == step:
+            (name,) = [each for each in tree.connections() if each.startswith("http")]
+            tree.actor(f"/connections/{name}").tell(SocketClosed(1006, ""))
+        steps += 1
+        return steps % len(ready)
+
+    tree.system.scheduler.pick = leave_at_step
+    for _ in range(2):
+        steps = 0
+        Exchange(tree, token=token)
+    tree.settle()
+    assert tree.system.dead_letters.recent() == ()
 
 
 def test_a_client_that_leaves_after_the_whole_answer_was_served() -> None:

@@ -15,6 +15,7 @@ from exai_actors.core.session.table import SessionTable
 from exai_actors.ids import ConnectionId, ProviderName, RequestKey, SessionId
 from exai_actors.messages.broker import DrainBroker, ExpireSessions
 from exai_actors.messages.connection import TextReceived
+from exai_actors.messages.provider import RunCall
 from exai_actors.messages.session_requests import ReaderReady
 from exai_actors.runtime import LoopRef
 from exai_actors.testing.tree import ManualTree
@@ -429,7 +430,12 @@ def test_a_request_started_and_refused_after_its_deadline_ends_once(
     client.call("b", deadline_ms=1000, arguments={"model": "star"})
     # The end of a starts b at a provider with a full mailbox: b ends before its own deadline is
     # looked at.
-    monkeypatch.setattr(LoopRef, "offer", lambda *_: "full")
+    offer = LoopRef.offer
+    monkeypatch.setattr(
+        LoopRef,
+        "offer",
+        lambda ref, message: "full" if isinstance(message, RunCall) else offer(ref, message),
+    )
     tree.advance(1.0)
     answers = [frame for frame in client.received() if frame["op"] == "call_tool_res"]
     assert [(each["request_id"], each["error"]["code"]) for each in answers] == [

@@ -23,6 +23,7 @@ from exai_actors.ids import DEFAULT_TENANT, ConnectionId, RequestKey, SessionId,
 from exai_actors.messages.broker import Admit, BrokerMessage
 from exai_actors.messages.broker import RotateToken as AskRotation
 from exai_actors.messages.connection import (
+    NEEDS_A_CLIENT,
     Admitted,
     BinaryReceived,
     BrokerFailed,
@@ -88,7 +89,6 @@ _NO_ID = RequestKey("", "generated")
 # After a pause of the whole process a timer is due before the hello that arrived meanwhile is read.
 _LAST_CHANCE_S = 0.1
 _MAX_WRONG_ROTATIONS = 3
-_NEWS_OF_CALLS = frozenset((RequestAccepted, RequestQueued, RequestGranted, RequestEnded))
 
 log = structlog.get_logger()
 
@@ -142,8 +142,7 @@ class ConnectionActor(LoopActor):
         self._hello_timer = self.schedule(until, HelloTimeout())
 
     def on_stop(self) -> None:
-        # Its client has left, or gets another end of all its calls: they are no dead letters.
-        self.drop_waiting(lambda message: type(message) in _NEWS_OF_CALLS)
+        self.drop_waiting(lambda message: type(message) in NEEDS_A_CLIENT)
         if self._closing:
             return
         cut_off = self._request_board.cut_off

@@ -33,6 +33,7 @@ from exai_actors.ids import (
 )
 from exai_actors.messages.broker import Admit, BrokerMessage
 from exai_actors.messages.connection import (
+    NEEDS_A_CLIENT,
     Admitted,
     BrokerFailed,
     BrokerRestarted,
@@ -202,6 +203,7 @@ class HttpExchangeActor(LoopActor):
             self._sign_of_life = self.schedule(self._settings.commit_after_s, CommitDue())
 
     def on_stop(self) -> None:
+        self.drop_waiting(lambda message: type(message) in NEEDS_A_CLIENT)
         if not self._ended:
             self._end_with(error_bodies.interrupted_by_shutdown())
         self._request.pipe.source.leave(self)

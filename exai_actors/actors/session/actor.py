@@ -273,7 +273,7 @@ class SessionActor(LoopActor):
                 connection_id=connection_id, connection=connection, resumed=resumed, resume=resume
             ):
                 self._connections.add(connection_id, connection)
-                connection.tell(
+                connection.offer(
                     Admitted(
                         name_of(self._id),
                         self.actor_ref,

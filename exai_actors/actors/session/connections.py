@@ -91,13 +91,9 @@ class SessionConnections:
     def granted(self, active: ActiveRequest) -> None:
         """Tell all waiters that the request has its permit."""
         for connection_id, name in active.waiters:
-            connection = self._by_id.get(connection_id)
-            if connection is not None:
-                connection.tell(RequestGranted(name))
+            self.tell(connection_id, RequestGranted(name))
 
     def ended(self, active: ActiveRequest, outcome: Outcome) -> None:
         """Send the outcome to all waiters."""
         for connection_id, name in active.waiters:
-            connection = self._by_id.get(connection_id)
-            if connection is not None:
-                connection.tell(RequestEnded(name, outcome))
+            self.tell(connection_id, RequestEnded(name, outcome))
