@@ -11,6 +11,7 @@ from exai_actors.actors.connection.actor import ConnectionActor
 from exai_actors.actors.connection.settings import ConnectionSettings
 from exai_actors.actors.provider.actor import ProviderActor
 from exai_actors.actors.session.actor import SessionActor
+from exai_actors.actors.session.local_tools import MAX_EVENTS
 from exai_actors.actors.session.settings import SessionSettings
 from exai_actors.core.authentication import Identity
 from exai_actors.core.calls import ChatMessage, FailureKind
@@ -376,6 +377,15 @@ def test_activity_lists_how_each_request_ended() -> None:
         ("b", "chat", "cancelled"),
     ]
     assert {each["at"] for each in events} == {tree.clock.wall()}
+
+
+def test_activity_lists_the_last_requests_only() -> None:
+    client = ManualTree().client()
+    for number in range(MAX_EVENTS + 3):
+        client.send({"op": "call_tool", "request_id": f"r{number}", "name": "version"})
+    (answer,) = client.send({"op": "tool_call", "name": "activity"})
+    listed = [each["request"] for each in json.loads(answer["text"])["events"]]
+    assert listed == [f"r{number}" for number in range(3, MAX_EVENTS + 3)]
 
 
 def test_usage_counts_the_calls_of_the_callers_tenant() -> None:

@@ -51,7 +51,7 @@ OF_A_SESSION = {
     "_connections._by_id",
     "_conversations._histories",
     "_kept.outcomes.kept",
-    "_local_tools.events",
+    "_local_tools._events",
     "_providers",
 }
 TREE = {"/", "/providers", "/sessions", "/connections", "/consoles", "/broker"}

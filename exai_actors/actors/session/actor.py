@@ -122,7 +122,6 @@ class SessionActor(LoopActor):
         self._id = session_id
         self._settings = settings
         self._directory = directory
-        self._clock = clock
         self._conversation_prefix = conversation_prefix
         self._broker = broker
         self._finishing = False
@@ -655,7 +654,7 @@ class SessionActor(LoopActor):
         self._ends.ended(active, outcome, now, reply)
         # A name is kept with the outcome anyway, a run would be kept for this alone.
         request = active.names[0] if active.names else active.run
-        self._local_tools.events.append((self._clock.wall(), request, "chat", outcome.kind))
+        self._local_tools.note_end(request, "chat", outcome.kind)
         self._connections.ended(active, outcome)
         if startable:
             self._start_all(startable)
