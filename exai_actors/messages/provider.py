@@ -118,11 +118,15 @@ class ArrangeCall(msgspec.Struct, frozen=True, gc=False):
 
 
 class ClientReturned(msgspec.Struct, frozen=True, gc=False):
-    """The client of a request that may have been passed over is there again, or not awaited."""
+    """The client of a request that may have been passed over is there again, or not awaited.
+
+    It now waits until ``deadline``.
+    """
 
     refusable: ClassVar[bool] = False
     request: RequestKey
     session: SessionId
+    deadline: float
 
 
 class RefreshQueue(msgspec.Struct, frozen=True, gc=False):

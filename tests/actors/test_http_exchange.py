@@ -305,6 +305,26 @@ class TestRepeats:
         assert second.outcome == (200, b"one two", "clean")
         assert tree.upstream.calls == [call]
 
+    def test_a_repeat_has_its_own_time(self) -> None:
+        tree = ManualTree(limit=1)
+        running = Exchange(tree, b'{"model":"moon","n":1}')
+        first = Exchange(tree, stream=False, deadline_ms=1_000)
+        tree.advance(0.8)
+        first.leave()
+        tree.advance(0.1)
+        second = Exchange(tree, stream=False, deadline_ms=5_000)
+        tree.advance(4)
+        assert second.outcome == (0, b"", "")
+        begin(tree.upstream.calls[0])
+        finish(tree.upstream.calls[0])
+        tree.settle()
+        assert running.outcome == (200, b"", "clean")
+        tree.advance(0.8)
+        begin(tree.upstream.calls[1], b"late", stream=False)
+        finish(tree.upstream.calls[1])
+        assert is_over(tree)
+        assert second.outcome == (200, b"late", "clean")
+
     def test_a_repeat_keeps_the_place_in_the_queue(self) -> None:
         tree = ManualTree(limit=1, session=SessionSettings(window=1))
         running, first = Exchange(tree, b'{"model":"moon","n":1}'), Exchange(tree)

@@ -199,8 +199,8 @@ class ProviderActor(LoopActor):
             case ArrangeCall(request=request, session=session, how=how):
                 self._dispatcher.arrange(session, request, how, self.now())
                 self._pump()
-            case ClientReturned(request=request, session=session):
-                self._dispatcher.client_returned(session, request)
+            case ClientReturned(request=request, session=session, deadline=deadline):
+                self._dispatcher.client_returned(session, request, deadline)
                 self._pump()
             case ModelsListed():
                 self._models.listed(message.models)

@@ -428,6 +428,9 @@ class SessionActor(LoopActor):
         if active is None:
             return False
         active.join((submit.connection_id, submit.request), submit.sink)
+        timeout_s = arguments.time_allowed(submit.options, self._settings.request_timeout_s)
+        if self.now() + timeout_s > active.deadline:
+            active.deadline, active.timeout_s = self.now() + timeout_s, timeout_s
         self._connections.repeated(submit, active)
         self._serve(submit, active, arguments)
         return True
@@ -436,7 +439,7 @@ class SessionActor(LoopActor):
         """Have a request started that may have been passed over while its client was away."""
         provider = self._providers.get(active.route.provider)
         if active.at_provider and provider is not None:
-            provider.tell(ClientReturned(active.run, self._id))
+            provider.tell(ClientReturned(active.run, self._id, active.deadline))
 
     def _serve(self, submit: Submit, active: ActiveRequest, arguments: RelayRequest) -> None:
         """Give the readers of a repeat the response to the request that it repeats."""

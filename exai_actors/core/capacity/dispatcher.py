@@ -279,10 +279,13 @@ class Dispatcher(Generic[C]):
                 assert_never(how)
         return True
 
-    def client_returned(self, session: SessionId, request: RequestKey) -> None:
-        """Give a call that was passed over the next turn."""
+    def client_returned(self, session: SessionId, request: RequestKey, deadline: float) -> None:
+        """Let a call wait until ``deadline``, and give it the next turn if it was passed over."""
         call = self.find_queued(session, request)
-        if call is not None and call.passed_over:
+        if call is None:
+            return
+        call.deadline = max(call.deadline, deadline)
+        if call.passed_over:
             call.passed_over = False
             call.pool.queue.move_first(session, request)
 

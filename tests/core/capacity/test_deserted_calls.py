@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import inf
+
 import pytest
 
 from exai_actors.core.calls import Presence
@@ -28,7 +30,7 @@ class Deserted(Bench):
 
     def come_back(self) -> None:
         self.presence.is_away = False
-        self.dispatcher.client_returned(*FIRST)
+        self.dispatcher.client_returned(*FIRST, deadline=inf)
         self.pump()
 
 
