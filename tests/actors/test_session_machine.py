@@ -329,6 +329,8 @@ def takes_returned_requests_for_lost(patch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.without_coverage
+# A search of thousands of examples, which a busy machine slows down.
+@pytest.mark.timeout(240)
 @pytest.mark.parametrize(
     "breaking",
     [

@@ -93,6 +93,7 @@ class WebSocketServer:
         schedule_flush: ScheduleFlush | None = None,
         actors: ActorTurns = _NO_TURNS,
         settings: WebSocketSettings = _DEFAULTS,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._host = host
         self._port = port
@@ -109,7 +110,7 @@ class WebSocketServer:
         self.coalescer = WriteCoalescer(
             schedule_flush or asyncio.get_running_loop().call_soon, actors.is_busy
         )
-        self.reads = ReadTurns(_call_soon, time.monotonic, actors)
+        self.reads = ReadTurns(_call_soon, now, actors)
         self._refusals = LogBudget()
         self.read_buffer = memoryview(bytearray(_READ_BYTES))
         self._keepalive: Keepalive | None = None

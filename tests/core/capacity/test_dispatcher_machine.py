@@ -642,6 +642,8 @@ class ForgetsTheDisplaced(Dispatcher[ScheduledCall]):
 
 
 @pytest.mark.without_coverage
+# A search of thousands of examples, which a busy machine slows down.
+@pytest.mark.timeout(240)
 @pytest.mark.parametrize(
     "planted",
     [
@@ -669,7 +671,7 @@ def test_a_planted_fault_is_caught(planted: type[Dispatcher[ScheduledCall]]) -> 
             settings=settings(
                 # Most are found within 300; the search stops at the first.
                 max_examples=10_000,
-                stateful_step_count=30,
+                stateful_step_count=100,
                 deadline=None,
                 database=None,
                 derandomize=True,

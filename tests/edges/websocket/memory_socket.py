@@ -163,6 +163,8 @@ class MemorySocket:
             schedule_flush=self.turns.schedule,
             actors=self.turns,
             settings=WebSocketSettings(**settings),
+            # No turn of the loop lasts too long, however busy the machine is.
+            now=lambda: 0.0,
         )
         self.connection = WebSocketConnection(self.server, loop or asyncio.get_running_loop())
         self.transport = MemoryTransport(self.connection)
