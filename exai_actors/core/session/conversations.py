@@ -43,7 +43,8 @@ class Conversations:
     """At most ``count`` conversations, each with at most ``turns`` questions and their answers.
 
     ``size`` limits the bytes of one conversation, and eight times ``size`` those of all. A
-    conversation loses its oldest turns first; the store loses the least recently used conversation.
+    conversation loses its oldest turns first; the store loses those conversations that were not
+    used for the longest time, a sixteenth of them at once.
     """
 
     __slots__ = ("_histories", "_size", "_spare", "count", "size", "turns")

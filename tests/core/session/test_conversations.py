@@ -130,6 +130,17 @@ def test_all_conversations_hold_at_most_eight_times_as_much_as_one() -> None:
     assert len(conversations) == 8
 
 
+def test_a_full_store_makes_room_for_a_sixteenth_of_its_conversations_at_once() -> None:
+    conversations = Conversations(count=32, turns=9, size=1000)
+    for number in range(32):
+        conversations.add(ConversationId(str(number)), asked("1"))
+    assert len(conversations) == 32
+    conversations.add(A, asked("1"))
+    assert len(conversations) == 30
+    assert [n for n in range(32) if conversations.find(ConversationId(str(n))) is None] == [0, 1, 2]
+    assert conversations.find(A) is not None
+
+
 @pytest.mark.parametrize(("count", "turns"), [(0, 4), (4, 0)])
 def test_a_limit_of_zero_stores_no_conversation(count: int, turns: int) -> None:
     conversations = Conversations(count, turns, size=1000)
