@@ -187,6 +187,8 @@ def _sample(case: Case, connections: int, tag: str) -> Figures:
     each = max(4, case.calls // connections)
     open_ = connect(case.process.address, case.dialect, connections)
     run(open_, Plan(case.dialect, connections, max(1, each // 10), f"warm{tag}"))
+    if case.scrapes:
+        _scrape(case.process.address)  # the first one imports the library
     plan = Plan(case.dialect, connections, each, f"run{tag}")
     with watching(case.process.address) if case.is_watched else nullcontext():
         before = case.process.cpu_seconds
