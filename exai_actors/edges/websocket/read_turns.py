@@ -108,7 +108,7 @@ class ReadTurns:
 
     def _serve(self, line: deque[Callable[[], None]], until: float) -> bool:
         """Serve the line, one connection at least; return whether all of it had a share."""
-        # Whoever comes back has had its share of this turn.
+        # A connection that joins again meanwhile has had its share of this turn.
         for waiting in range(len(line), 0, -1):
             line.popleft()()
             if waiting > 1 and self._now() >= until:
