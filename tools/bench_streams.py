@@ -2,7 +2,8 @@
 
 Needs the project's environment and a C compiler. ``--write`` renews its part of the page
 docs/benchmarks.md and takes less than seven minutes, ``--quick`` prints the main figures in less
-than one. ``--peers`` measures HAProxy and nginx, too. Nothing leaves 127.0.0.1.
+than one. ``--peers`` measures HAProxy and nginx, too, ``--tree`` the broker of another checkout, of
+which ``--dialect`` chooses the clients. Nothing leaves 127.0.0.1.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from tools.bench_processes import end_by_signals
 from tools.streams import page
 from tools.streams.cases import QUICK, Plan, Point, measure
-from tools.streams.servers import CannotMeasure, check_peers
+from tools.streams.servers import CHAT_DIALECTS, STREAM_DIALECTS, CannotMeasure, check_peers
 
 _SOCKETS = 10_000
 
@@ -57,7 +58,15 @@ def _plan(arguments: list[str] | None) -> tuple[Plan, argparse.Namespace]:
     parser.add_argument("--pieces", type=int, default=100, help="pieces of a stream")
     parser.add_argument("--window-ms", type=int, help="how long each sample takes")
     parser.add_argument("--tree", type=Path, help="beside the broker of another checkout")
+    parser.add_argument(
+        "--dialect",
+        action="append",
+        choices=list(dict.fromkeys([*STREAM_DIALECTS.values(), *CHAT_DIALECTS.values()])),
+        help="only such clients of the broker (repeatable): %(choices)s",
+    )
     options = parser.parse_args(arguments)
+    if options.write and (options.tree or options.dialect):
+        parser.error("the page shows this checkout and every dialect: --write goes without")
     plan = QUICK if options.quick else Plan()
     plan = replace(
         plan,
@@ -65,6 +74,7 @@ def _plan(arguments: list[str] | None) -> tuple[Plan, argparse.Namespace]:
         pieces=options.pieces,
         cases=options.case or plan.cases,
         other_tree=options.tree and options.tree.resolve(),
+        dialects=options.dialect or (),
     )
     return (
         replace(

@@ -15,7 +15,7 @@ import pytest
 from tools import bench_crowd, bench_streams
 from tools.bench_processes import ROOT
 from tools.streams import page, plot, servers
-from tools.streams.cases import Found, Plan, Point, measure
+from tools.streams.cases import Found, Plan, Point, measure, of_other_tree
 
 TINY = Point(2, 1, 100)
 
@@ -80,6 +80,38 @@ def test_the_page_shows_every_server(found: Found) -> None:
     for name in (*found.paced[2], *found.chats[2]):
         assert f"| {name} |" in text
     assert "<svg" in plot.svg(found.paced)
+
+
+def test_another_checkout_is_compared_in_the_dialects_asked_for() -> None:
+    found = measure(
+        Plan(
+            paced=[Point(2, 2, 100)],
+            chats=[Point(2, 2, 100)],
+            settle_ms=0,
+            pieces=3,
+            cases=("paced", "chats"),
+            dialects=("jsonrpc", "tool_call", "http"),
+            other_tree=ROOT,
+        )
+    )
+    asked = {
+        "paced": {servers.BROKER_RPC, servers.BROKER_HTTP},
+        "chats": {servers.CHAT_FRAME, servers.BROKER_HTTP},
+    }
+    text = page.as_markdown(found)
+    for case, names in asked.items():
+        rows = getattr(found, case)[2]
+        both = {*names, *map(of_other_tree, names)}
+        assert set(rows) == {servers.DIRECT, servers.RELAY, *both}
+        assert all(rows[name].cpu_s > 0 for name in both)
+        for name in names:
+            assert f"| {case} | 2 | {name} | " in text
+
+
+def test_the_page_is_written_for_this_checkout_only(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        bench_streams.main(["--write", "--tree", "."])
+    assert "--write goes without" in capsys.readouterr().err
 
 
 def test_a_server_that_answers_with_errors_is_not_measured() -> None:

@@ -9,7 +9,7 @@ from math import isfinite
 
 from tools.bench_processes import ROOT
 from tools.streams import plot
-from tools.streams.cases import HELD_LAG_MS, HELD_PART, Found, Rows
+from tools.streams.cases import HELD_LAG_MS, HELD_PART, Found, Rows, of_other_tree
 from tools.streams.servers import BROKER, CHAT_FRAMES, DIRECT, RELAY, Sample
 
 PAGE = ROOT / "docs" / "benchmarks.md"
@@ -20,21 +20,23 @@ MOST = 2000
 
 def goals(found: Found) -> list[tuple[str, str, str, bool]]:
     """What was measured, its value, what it should reach, and whether it does."""
+    paced = {streams: rows for streams, rows in found.paced.items() if BROKER in rows}
     rows = [
-        _ratio(f"CPU per piece at {streams:,} streams", found.paced[streams], BROKER, 1.2)
+        _ratio(f"CPU per piece at {streams:,} streams", paced[streams], BROKER, 1.2)
         for streams in (10, 100, 500)
-        if streams in found.paced
+        if streams in paced
     ]
     rows += [
         _ratio(f"CPU per piece unpaced, {streams:,} streams", each, BROKER, 1.0)
         for streams, each in found.unpaced.items()
+        if BROKER in each
     ]
     if found.held:
         ours, theirs = found.held[BROKER], found.held[RELAY]
         value = f"{ours:,}, relay {theirs:,}"
         rows.append(("streams held", value, "≥ 1.5 times the relay's", ours >= 1.5 * theirs))
-    if MOST in found.paced:
-        most = found.paced[MOST][BROKER]
+    if MOST in paced:
+        most = paced[MOST][BROKER]
         rows += [
             (f"{MOST:,} streams offered: refused", f"{most.refused:,}", "0", not most.refused),
             (
@@ -49,12 +51,13 @@ def goals(found: Found) -> list[tuple[str, str, str, bool]]:
         (100, "lag_p99", "added lag, p99, 100 streams", 2.0),
         (500, "lag_p99", "added lag, p99, 500 streams", 20.0),
     ):
-        if streams in found.paced:
+        if streams in paced:
             value_ms = found.added(streams, BROKER, what)
             rows.append((text, f"{value_ms:.2f} ms", f"≤ {most_ms:g} ms", value_ms <= most_ms))
     rows += [
         _ratio(f"CPU per chat over HTTP, {clients:,} clients", each, CHAT_FRAMES, 2.2)
         for clients, each in found.chats.items()
+        if CHAT_FRAMES in each
     ]
     return rows
 
@@ -74,6 +77,8 @@ def as_markdown(found: Found) -> str:
             for text, value, wanted, ok in kept
         ]
         parts.append("\n".join(lines))
+    if compared := _beside_other_tree(found):
+        parts.append(compared)
     if found.paced:
         parts.append("### A piece every 20 ms\n\n" + _paced(found))
     if found.unpaced:
@@ -92,6 +97,19 @@ def as_markdown(found: Found) -> str:
     if found.stalled:
         parts.append(_STALLED + _stalled(found))
     return "\n\n".join(parts)
+
+
+def _beside_other_tree(found: Found) -> str:
+    """The figure that two checkouts are compared for; empty without another one."""
+    lines = [
+        f"| {case} | {count:,} | {name} | {row.cpu_us / rows[of_other_tree(name)].cpu_us:.3f} |"
+        for case in ("paced", "unpaced", "chats")
+        for count, rows in getattr(found, case).items()
+        for name, row in rows.items()
+        if of_other_tree(name) in rows
+    ]
+    head = ["| case | clients | server | CPU, this tree : other tree |", "|---|---:|---|---:|"]
+    return "\n".join(head + lines) if lines else ""
 
 
 def _paced(found: Found) -> str:
@@ -194,7 +212,8 @@ $ {{command}}
 
 Without `--write` it only prints; `--quick` prints the main figures within a minute; `--peers` (with
 the Debian packages haproxy and nginx-light) measures HAProxy and nginx, too, which takes a
-minute more.
+minute more. `--tree DIRECTORY` compares the broker of another checkout instead, in turns with new
+processes; `--dialect` says how the clients of both speak.
 
 {{machine}}.
 

@@ -31,6 +31,8 @@ PEERS = {"HAProxy": ("haproxy", "haproxy"), "nginx": ("nginx", "nginx-light")}
 DIRECT, RELAY = "the service itself", "aiohttp relay"
 BROKER, BROKER_RPC, BROKER_HTTP = "broker", "broker, JSON-RPC", "broker, HTTP"
 CHAT_FRAMES, CHAT_FRAME = "broker, call_tool", "broker, tool_call"
+STREAM_DIALECTS = {BROKER: "call_tool", BROKER_RPC: "jsonrpc", BROKER_HTTP: "http"}
+CHAT_DIALECTS = {CHAT_FRAMES: "call_tool", CHAT_FRAME: "tool_call", BROKER_HTTP: "http"}
 
 # The order of "ask_for_stream" makes the service answer a chat to all servers in the same form.
 _BROKER = """
