@@ -11,6 +11,7 @@ from textual.app import App, ComposeResult
 from textual.binding import Binding
 from textual.containers import Vertical
 from textual.suggester import SuggestFromList
+from textual.timer import Timer
 from textual.widgets import Input
 
 from exai_actors.errors import ExaiError, UsageError
@@ -95,6 +96,7 @@ class ConsoleApp(App[ExaiError | None]):
         self._undos: deque[list[Order]] = deque(maxlen=MOST_UNDOS)
         self._prompt_for = ""
         self._message: Line = ()
+        self._forgetting: Timer | None = None
         self._started_at: float | None = None
         self._header = Header(self.figures)
         self._tabs = Tabs()
@@ -258,7 +260,9 @@ class ConsoleApp(App[ExaiError | None]):
     def _say(self, message: Line) -> None:
         self._message = message
         self._show_state()
-        self.set_timer(MESSAGE_S, self._forget_message)
+        if self._forgetting is not None:
+            self._forgetting.stop()
+        self._forgetting = self.set_timer(MESSAGE_S, self._forget_message)
 
     def _forget_message(self) -> None:
         self._message = ()

@@ -78,7 +78,7 @@ class Grid(Lines):
         if self.view is not None:
             self.view.page = max(1, self.size.height - 1)
             self.view.move_to(self.view.cursor)
-            self.post_message(self.Refitted())
+            self._post_refitted()
 
     @property
     def hidden_columns(self) -> int:
@@ -99,7 +99,7 @@ class Grid(Lines):
         hidden = self.hidden_columns
         self._fitted = self._fit(view, texts)
         if hidden != self.hidden_columns:
-            self.post_message(self.Refitted())
+            self._post_refitted()
         yield self._titles(view)
         shown = iter(texts)
         for at, (key, row) in enumerate(rows):
@@ -110,6 +110,10 @@ class Grid(Lines):
                 yield self._row(view, key, row, next(shown), is_cursor=is_cursor)
         if not rows:
             yield [(f"  {self._empty(view)}", DIM)]
+
+    def _post_refitted(self) -> None:
+        # While the screen draws, it would be the sender, and messages end at their senders.
+        self.post_message(self.Refitted().set_sender(self))
 
     def _empty(self, view: TableView) -> str:
         if not view.is_loaded:

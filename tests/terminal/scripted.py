@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+from difflib import unified_diff
 from pathlib import Path
 from typing import Any
 
+import pytest
 from textual.app import App
 from textual.pilot import Pilot
 
@@ -265,4 +267,13 @@ def assert_screen(app: ConsoleApp, name: str) -> None:
     text = screen_text(app)
     if os.environ.get("EXAI_RENEW_SCREENS"):
         file.write_text(text, "utf-8")
-    assert text == file.read_text("utf-8"), "if it is better so: EXAI_RENEW_SCREENS=1 pytest ..."
+    expected = file.read_text("utf-8")
+    if text == expected:
+        return
+    difference = unified_diff(
+        expected.splitlines(), text.splitlines(), file.name, "the screen", n=0, lineterm=""
+    )
+    pytest.fail(
+        "\n".join([*difference, "If it is better so: EXAI_RENEW_SCREENS=1 pytest ..."]),
+        pytrace=False,
+    )

@@ -9,8 +9,10 @@ import pytest
 
 from exai_actors.client.errors import Unauthorized
 from exai_actors.errors import ErrorBody, ErrorCode
+from exai_actors.terminal import app as app_module
 from exai_actors.terminal import reader
 from exai_actors.terminal.app import ConsoleApp
+from tests.terminal.conftest import NEVER_S
 from tests.terminal.scripted import (
     LARGE,
     SMALL,
@@ -235,6 +237,39 @@ async def test_the_mouse_chooses_rows_titles_and_panes() -> None:
         await pilot.click("Grid", offset=(4, 1))
         await settle(pilot)
         assert "explains Path" in screen_text(app)
+
+
+async def test_the_last_line_counts_the_columns_that_have_no_room_any_more() -> None:
+    app = console()
+    source = source_of(app)
+    async with app.run_test(size=SMALL) as pilot:
+        await pilot.press("3")
+        await settle(pilot)
+        assert "· 1 more column:" in last_line(app)
+        source.rows["actors"]["/connections/conn-1#1"][0] = "/connections/conn-" + "1" * 15
+        source.pass_second()
+        await settle(pilot)
+        assert "· 2 more columns:" in last_line(app)
+
+
+async def test_each_message_has_its_own_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    app = console()
+    async with app.run_test(size=SMALL) as pilot:
+        await settle(pilot)
+        monkeypatch.setattr(app_module, "MESSAGE_S", 0.3)
+        first_would_be_over = asyncio.Event()
+        await pilot.press("u")
+        app.set_timer(0.3, first_would_be_over.set)
+        monkeypatch.setattr(app_module, "MESSAGE_S", NEVER_S)
+        await pilot.press("+")
+        await first_would_be_over.wait()
+        await settle(pilot)
+        assert "every 2 s" in last_line(app)
+        monkeypatch.setattr(app_module, "MESSAGE_S", 0.01)
+        await pilot.press("-")
+        async with asyncio.timeout(10):
+            while "every 1 s" in last_line(app):
+                await pilot.pause(0.01)
 
 
 async def test_a_failing_subtree_is_not_hidden_by_a_fold() -> None:
