@@ -49,7 +49,7 @@ SESSIONS = {"ann": "session-ann", "ann's other": "session-ann", "bob": "session-
 # Held for as long as the session lives: bounded by number, size or age, or by the configuration.
 OF_A_SESSION = {
     "_connections._by_id",
-    "_conversations._histories",
+    "_conversations.kept",
     "_kept.outcomes.kept",
     "_local_tools._events",
     "_providers",

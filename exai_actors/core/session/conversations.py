@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import islice
 from typing import Literal
 
 import msgspec
 
 from exai_actors.core.calls import ChatMessage
-from exai_actors.core.session.packing import pack, unpacker
+from exai_actors.core.session.packing import PackedStore, pack, unpacker
 from exai_actors.ids import ConversationId
 
 History = tuple[ChatMessage, ...]
@@ -39,44 +38,28 @@ class Conversation(msgspec.Struct, frozen=True, gc=False, array_like=True):
 _unpack: Callable[[bytes], Conversation] = unpacker(Conversation)
 
 
-class Conversations:
+class Conversations(PackedStore[ConversationId]):
     """At most ``count`` conversations, each with at most ``turns`` questions and their answers.
 
     ``size`` limits the bytes of one conversation, and eight times ``size`` those of all. A
     conversation loses its oldest turns first; the store loses those conversations that were not
-    used for the longest time, a sixteenth of them at once.
+    used for the longest time.
     """
 
-    __slots__ = ("_histories", "_size", "_spare", "count", "size", "turns")
+    __slots__ = ("size", "turns")
 
     def __init__(self, count: int, turns: int, size: int) -> None:
-        self.count = count
+        super().__init__(count, 8 * size)
         self.turns = turns
         self.size = size
-        # In order of use: a conversation that is used moves to the end.
-        self._histories: dict[ConversationId, bytes] = {}
-        self._size = 0
-        self._spare = count // 16
-
-    @property
-    def kept_bytes(self) -> int:
-        """The size of all histories."""
-        return self._size
-
-    def shrink(self, size: int) -> None:
-        """Drop the least recently used conversations until the rest has at most ``size`` bytes."""
-        while self._size > size:
-            self._drop(next(iter(self._histories)))
-
-    def __len__(self) -> int:
-        return len(self._histories)
 
     def find(self, conversation: ConversationId) -> Conversation | None:
         """The conversation, which counts as used; None for an unknown one."""
-        packed = self._histories.pop(conversation, None)
+        # In order of use: a conversation that is used moves to the end.
+        packed = self.kept.pop(conversation, None)
         if packed is None:
             return None
-        self._histories[conversation] = packed
+        self.kept[conversation] = packed
         return _unpack(packed)
 
     def add(
@@ -95,10 +78,9 @@ class Conversations:
         """
         if self.turns <= 0 or self.count <= 0:
             return None
-        histories = self._histories
         turns = 1
         history: tuple[ChatMessage | PlainMessage, ...] = turn
-        if conversation in histories:
+        if conversation in self.kept:
             before = _unpack(self._drop(conversation))
         if before is not None:
             turns = before.turns + 1
@@ -110,23 +92,5 @@ class Conversations:
                 return None
             history = history[2:]
             packed = pack((model, turns, history, system))
-        histories[conversation] = packed
-        self._size += len(packed)
-        if len(histories) > self.count or self._size > 8 * self.size:
-            self._make_room()
+        self._keep(conversation, packed)
         return turns - len(history) // 2
-
-    def _make_room(self) -> None:
-        histories = self._histories
-        if len(histories) > self.count:
-            surplus = len(histories) - self.count + self._spare
-            self._size -= sum(
-                [len(histories.pop(old)) for old in tuple(islice(histories, surplus))]
-            )
-        while self._size > 8 * self.size:
-            self._drop(next(iter(histories)))
-
-    def _drop(self, conversation: ConversationId) -> bytes:
-        packed = self._histories.pop(conversation)
-        self._size -= len(packed)
-        return packed

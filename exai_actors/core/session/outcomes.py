@@ -6,12 +6,10 @@ has been dropped is a new request.
 
 from __future__ import annotations
 
-from itertools import islice
-
 import msgspec
 
 from exai_actors.core.calls import Outcome
-from exai_actors.core.session.packing import pack, unpacker
+from exai_actors.core.session.packing import PackedStore, pack, unpacker
 from exai_actors.ids import RequestKey
 
 
@@ -26,36 +24,17 @@ class Remembered(msgspec.Struct, frozen=True, gc=False, array_like=True):
 _unpack = unpacker(Remembered)
 
 
-class OutcomeStore:
+class OutcomeStore(PackedStore[RequestKey]):
     """At most ``count`` outcomes and ``size`` bytes of them, each for ``lifetime_s`` seconds.
 
-    ``now`` is in monotonic seconds. A full store drops several outcomes at a time, which is cheaper
-    than one by one.
+    ``now`` is in monotonic seconds.
     """
 
-    __slots__ = ("_size", "_spare", "count", "kept", "lifetime_s", "size")
+    __slots__ = ("lifetime_s",)
 
     def __init__(self, count: int, size: int, lifetime_s: float) -> None:
-        self.count = count
-        self.size = size
+        super().__init__(count, size)
         self.lifetime_s = lifetime_s
-        self.kept: dict[RequestKey, bytes] = {}
-        """Each stored outcome, possibly one that has expired; packed. To be changed only here."""
-        self._size = 0
-        self._spare = count // 16
-
-    @property
-    def kept_bytes(self) -> int:
-        """The size of all stored outcomes."""
-        return self._size
-
-    def shrink(self, size: int) -> None:
-        """Drop the oldest outcomes until the rest has at most ``size`` bytes."""
-        while self._size > size:
-            self._drop(next(iter(self.kept)))
-
-    def __len__(self) -> int:
-        return len(self.kept)
 
     def remember(
         self, names: tuple[RequestKey, ...], fingerprint: int, outcome: Outcome, now: float
@@ -64,18 +43,14 @@ class OutcomeStore:
 
         It is not stored if it alone exceeds the store. It counts once for each name.
         """
-        kept = self.kept
         # As bytes, a tuple is the same as a Remembered.
         packed = pack((fingerprint, outcome, now + self.lifetime_s))
-        size = len(packed)
+        fits = len(packed) <= self.most_bytes
         for name in names:
-            if name in kept:
+            if fits:
+                self._keep(name, packed)
+            elif name in self.kept:
                 self._drop(name)
-            if size <= self.size:
-                kept[name] = packed
-                self._size += size
-        if len(kept) > self.count or self._size > self.size:
-            self._make_room()
 
     def share(self, known: RequestKey, request: RequestKey) -> None:
         """Store the outcome of ``known`` under another name, until the same instant.
@@ -96,21 +71,3 @@ class OutcomeStore:
             self._drop(request)
             return None
         return found
-
-    def _keep(self, request: RequestKey, packed: bytes) -> None:
-        if request in self.kept:
-            self._drop(request)
-        self.kept[request] = packed
-        self._size += len(packed)
-        self._make_room()
-
-    def _make_room(self) -> None:
-        kept = self.kept
-        if len(kept) > self.count:
-            surplus = len(kept) - self.count + self._spare
-            self._size -= sum([len(kept.pop(old)) for old in tuple(islice(kept, surplus))])
-        while self._size > self.size:
-            self._drop(next(iter(kept)))
-
-    def _drop(self, request: RequestKey) -> None:
-        self._size -= len(self.kept.pop(request))

@@ -138,9 +138,9 @@ class StoreMachine(RuleBasedStateMachine):
         self.store.remember((request,), self.calls, outcome, self.now)
         self.kept = [each for each in self.kept if each[0] != request]
         size = len(pack(Remembered(self.calls, outcome, expires)))
-        if size <= self.store.size:
+        if size <= self.store.most_bytes:
             self.kept.append((request, self.calls, size, expires))
-        while len(self.kept) > self.store.count or self.total_size() > self.store.size:
+        while len(self.kept) > self.store.count or self.total_size() > self.store.most_bytes:
             self.kept.pop(0)
 
     @rule(known=st.sampled_from(KEYS), name=st.sampled_from(KEYS))
@@ -150,7 +150,7 @@ class StoreMachine(RuleBasedStateMachine):
         if found is not None and known != name:
             self.kept = [each for each in self.kept if each[0] != name]
             self.kept.append((name, *found[1:]))
-        while len(self.kept) > self.store.count or self.total_size() > self.store.size:
+        while len(self.kept) > self.store.count or self.total_size() > self.store.most_bytes:
             self.kept.pop(0)
 
     @rule(seconds=st.integers(1, 5))
