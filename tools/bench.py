@@ -13,10 +13,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from tools import bench_cases, bench_crowd, bench_gone, bench_report
+from tools import bench_cases, bench_crowd, bench_gone, bench_report, bench_starts
 from tools.bench_processes import end_by_signals
 
 _IDLE_CONNECTIONS = 10_000
+# Its bound is the narrowest, and processes of one program differ by more.
+_BESIDE_HTTP = 3
+_PARTS = ("only_observed", "only_watched", "only_beside_http", "only_starts", "only_crowd")
 
 
 def main() -> int:
@@ -26,6 +29,8 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="few samples, 1,000 idle connections")
     parser.add_argument("--only-overhead", action="store_true", help="nothing but the comparison")
     parser.add_argument("--only-observed", action="store_true", help="nothing but metrics and logs")
+    parser.add_argument("--only-beside-http", action="store_true", help="nothing but that")
+    parser.add_argument("--only-starts", action="store_true", help="nothing but commands")
     parser.add_argument("--only-crowd", action="store_true", help="nothing but many clients")
     parser.add_argument("--write", action="store_true", help="rewrite docs/benchmarks.md")
     parser.add_argument("--only-watched", action="store_true", help="nothing but consoles")
@@ -40,11 +45,15 @@ def main() -> int:
         report.observed = bench_cases.observed(100, repeats)
     if options.only_watched:
         report.watched = bench_cases.watched(1000, repeats)
+    if options.only_beside_http:
+        report.beside_http = bench_cases.beside_http(100, _BESIDE_HTTP * repeats)
+    if options.only_starts:
+        report.starts = bench_starts.starts()
     if options.only_crowd:
         report.idle = bench_cases.idle(idle)
         report.waiting = [bench_crowd.waiting(count) for count in (bench_crowd.FEW, 10_000, 50_000)]
         report.burst = bench_crowd.burst(5_000)
-    if options.only_observed or options.only_watched or options.only_crowd:
+    if any(vars(options)[part] for part in _PARTS):
         print(bench_report.as_markdown(report))
         return 0
     for count in map(int, options.connections.split(",")):
@@ -59,12 +68,15 @@ def main() -> int:
         report.observed = bench_cases.observed(100, repeats)
         _say("consoles that watch 1,000 connections")
         report.watched = bench_cases.watched(1000, repeats)
+        _say("clients over WebSocket beside HTTP support")
+        report.beside_http = bench_cases.beside_http(100, _BESIDE_HTTP * repeats)
         _say("requests that wait")
         counts = (bench_crowd.FEW, 10_000) if options.quick else (bench_crowd.FEW, 10_000, 50_000)
         report.waiting = [bench_crowd.waiting(count) for count in counts]
         _say("sessions that come and go")
         report.burst = bench_crowd.burst(1_000 if options.quick else 5_000)
         _say("start-up")
+        report.starts = bench_starts.starts()
         report.start_up_s = bench_cases.start_up(repeats)
         _say("1,000 connections, a nonce in each call")
         report.own_answers = bench_cases.own_answers(1000, 20)

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.request import urlopen
+from urllib.request import Request, urlopen
 
 import orjson
 
@@ -81,12 +81,12 @@ class Figures:
 
 
 @contextmanager
-def broker(toml: str) -> Iterator[Process]:
+def broker(toml: str, program: str = "exai_actors") -> Iterator[Process]:
     """``exai serve`` with this configuration."""
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder) / "bench.toml"
         config.write_text(toml)
-        command = ["-m", "exai_actors", "serve", "--config", str(config)]
+        command = ["-m", program, "serve", "--config", str(config)]
         with running(command, Path(folder) / "broker.log") as process:
             yield process
 
@@ -154,6 +154,37 @@ def observed(connections: int, repeats: int) -> Observed:
         plain.append(rows["plain"])
         observed.append(rows["observed"])
     return Observed(_median(plain), _median(observed))
+
+
+def beside_http(connections: int, repeats: int, calls: int = _CALLS_PER_SAMPLE) -> Observed:
+    """The cost of HTTP support to clients over WebSocket: two brokers taking turns, new each time.
+
+    One has no HTTP support; the other has answered a chat over HTTP.
+    """
+    plain, beside = [], []
+    for repeat in range(repeats):
+        with broker(INSTANT, "tools.bench_without_http") as without, broker(INSTANT) as with_http:
+            _chat_over_http(with_http.address)
+            cases = [
+                Case("without", without, dialects.TOOL_CALL, calls=calls),
+                Case("with", with_http, dialects.TOOL_CALL, calls=calls),
+            ]
+            rows = _medians(cases if repeat % 2 == 0 else cases[::-1], connections, 1)
+        plain.append(rows["without"])
+        beside.append(rows["with"])
+    return Observed(_median(plain), _median(beside))
+
+
+def _chat_over_http(address: tuple[str, int]) -> None:
+    body = {"model": "synthetic", "messages": [{"role": "user", "content": dialects.PROMPT}]}
+    request = Request(
+        f"http://{address[0]}:{address[1]}/v1/chat/completions",
+        orjson.dumps(body),
+        {"Content-Type": "application/json"},
+    )
+    with urlopen(request, timeout=10) as answer:
+        if dialects.PROMPT.encode() not in answer.read():
+            raise RuntimeError("a chat over HTTP was not answered")
 
 
 def watched(connections: int, repeats: int) -> Observed:

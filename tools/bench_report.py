@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from tools import bench_crowd, bench_gone, capacity_page
+from tools import bench_crowd, bench_gone, bench_starts, capacity_page
 from tools.bench_cases import ECHO, TOOL_CALL, Figures, Idle, Observed, OverHttp
 from tools.bench_processes import ROOT
 from tools.streams import page as streams_page
@@ -25,6 +25,7 @@ MAX_STALL_MS = 20.0
 MAX_BURST_MB = 30.0
 MAX_OBSERVED_RATIO = 1.10
 MAX_WATCHED_RATIO = 1.03
+MAX_BESIDE_HTTP_RATIO = 1.03
 
 
 @dataclass
@@ -41,6 +42,8 @@ class Report:
     watched: Observed | None = None
     waiting: list[bench_crowd.Waiting] | None = None
     burst: bench_crowd.Burst | None = None
+    beside_http: Observed | None = None
+    starts: bench_starts.Starts | None = None
 
 
 def kept_figures(report: Report) -> list[str]:
@@ -74,6 +77,15 @@ def kept_figures(report: Report) -> list[str]:
             f"{plain:.1f} µs), at most {MAX_WATCHED_RATIO}: "
             f"{_verdict(watched / plain <= MAX_WATCHED_RATIO)}."
         )
+    if report.beside_http is not None:
+        plain, beside = report.beside_http.plain.cpu_us, report.beside_http.observed.cpu_us
+        lines.append(
+            f"- CPU of a `tool_call` beside HTTP support: **{beside / plain:.3f}** of that without "
+            f"({beside:.1f} and {plain:.1f} µs), at most {MAX_BESIDE_HTTP_RATIO}: "
+            f"{_verdict(beside / plain <= MAX_BESIDE_HTTP_RATIO)}."
+        )
+    if report.starts is not None:
+        lines += _start_figures(report.starts)
     if report.idle is not None:
         kib = report.idle.kib_each
         lines.append(
@@ -96,6 +108,20 @@ def kept_figures(report: Report) -> list[str]:
             f"{report.burst.after_again_mb - report.burst.before_mb:.0f})."
         )
     return lines
+
+
+def _start_figures(found: bench_starts.Starts) -> list[str]:
+    return [
+        f"- {what}: **{seconds:.2f} s**, at most {most}: {_verdict(seconds <= most)}."
+        for what, seconds, most in (
+            ("`exai --help`", found.help_s, bench_starts.MAX_HELP_S),
+            (
+                "The first answer of `exai mcp`, from its start",
+                found.first_answer_s,
+                bench_starts.MAX_FIRST_ANSWER_S,
+            ),
+        )
+    ]
 
 
 def _waiting_figures(waiting: list[bench_crowd.Waiting]) -> list[str]:
@@ -261,6 +287,9 @@ each connection; it counts whole answers and checks the id of each.
   routing, fairness, permits, deadlines, outcomes and the wire protocol.
 - `call_tool` with a request id is answered in three frames (progress, ack, result), as old clients
   expect; `tool_call` and JSON-RPC in one.
+- *Beside HTTP support*: the same broker with every socket a WebSocket's from its first byte, and no
+  HTTP server (`tools/bench_without_http.py`). Each sample has new processes of both.
+  `python tools/bench.py --only-beside-http` measures it alone, `--only-starts` the commands.
 - Two system calls and JSON take 10 µs of a call; the messages between actors and their decisions
   take the rest.
 """

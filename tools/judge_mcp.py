@@ -16,11 +16,9 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,7 +26,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from tools import real_parts  # noqa: E402
+from tools import bench_starts, real_parts  # noqa: E402
 
 FOLDER = real_parts.REAL / "mcp"
 PACKAGES = (
@@ -56,7 +54,6 @@ models = ["quick"]
 """
 _INSIDE = "--in-namespace"
 _TIMEOUT_S = 300
-FIRST_ANSWER_S = 0.4
 _FAILED = re.compile(r"^✗ (\S+): ", re.MULTILINE)
 _PASSED = re.compile(r"^✓ (\S+): ", re.MULTILINE)
 
@@ -182,26 +179,9 @@ def judge_command_lines() -> bool:
 
 
 def judge_first_answer() -> bool:
-    """The time from the start of ``exai mcp`` to its first answer, without a broker."""
-    command = (sys.executable, "-m", "exai_actors", "mcp", "--url", "ws://127.0.0.1:1")
-    message = b'{"jsonrpc":"2.0","id":1,"method":"tools/list"}\n'
-    times = []
-    for _ in range(15):
-        began = time.perf_counter()
-        process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-        )
-        assert process.stdin is not None
-        assert process.stdout is not None
-        process.stdin.write(message)
-        process.stdin.flush()
-        process.stdout.readline()
-        times.append(time.perf_counter() - began)
-        process.communicate()
-    median = statistics.median(times)
-    good = median <= FIRST_ANSWER_S
-    report("first answer of exai mcp", good, f"{median:.3f} s, at most {FIRST_ANSWER_S} s")
-    return good
+    found, most = bench_starts.starts().first_answer_s, bench_starts.MAX_FIRST_ANSWER_S
+    report("first answer of exai mcp", found <= most, f"{found:.3f} s, at most {most} s")
+    return found <= most
 
 
 def report(name: str, good: bool, words: str) -> None:

@@ -9,10 +9,13 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 import pytest
 
-from tools import bench_crowd, bench_streams
+from tools import bench_crowd, bench_starts, bench_streams
+from tools.bench_cases import INSTANT, beside_http, broker
 from tools.bench_processes import ROOT
 from tools.streams import page, plot, servers
 from tools.streams.cases import Found, Plan, Point, measure, of_other_tree
@@ -193,3 +196,20 @@ def test_a_crowd_is_served_while_it_waits_and_its_memory_is_read_when_it_has_lef
     assert burst.sessions == 3
     assert 0 < burst.before_mb <= burst.at_most_mb
     assert burst.after_mb > 0 < burst.after_again_mb
+
+
+def test_a_broker_without_http_is_compared_with_one_that_has_it() -> None:
+    with broker(INSTANT, "tools.bench_without_http") as without:
+        with pytest.raises(HTTPError) as refused:
+            urlopen(f"http://{without.address[0]}:{without.address[1]}/v1/models", timeout=10)
+        refused.value.close()
+    assert refused.value.code == 426
+    found = beside_http(2, repeats=1, calls=8)
+    assert found.plain.cpu_us > 0
+    assert found.observed.cpu_us > 0
+
+
+def test_starts_are_timed_up_to_an_answer() -> None:
+    found = bench_starts.starts(repeats=1)
+    assert found.help_s > 0
+    assert found.first_answer_s > 0
