@@ -26,7 +26,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from http.client import HTTPConnection
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,6 +34,7 @@ sys.path.insert(0, str(ROOT))
 
 from exai_actors.daemon.programs.table import PROGRAMS  # noqa: E402
 from tools import real_parts  # noqa: E402
+from tools.http_service import HttpExchange, HttpService  # noqa: E402
 
 WORD = "PONG-77"
 PROMPT = f"Answer with the one word {WORD}."
@@ -43,6 +43,7 @@ TOKEN = "the-token-of-real-clients"
 TIMEOUT_S = 120
 EXAI = (sys.executable, "-m", "exai_actors")
 FIRST = ("claude", "codex", "opencode")
+FRAMING = ("transfer-encoding", "content-length", "connection")
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ class Seen(NamedTuple):
     body: bytes
 
 
-class Service:
+class Service(HttpService):
     """Answers every API with one word while ``is_open`` is set, and keeps each request."""
 
     def __init__(self) -> None:
@@ -120,113 +121,58 @@ class Service:
         self.answers: list[bytes] = []
         self.is_open = threading.Event()
         self.is_open.set()
-        service = self
+        super().__init__()
+        self.url = f"http://{self.address}/v1"
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_GET(self) -> None:
-                self._send({"object": "list", "data": [{"id": MODEL, "object": "model"}]})
-
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                path = self.path.partition("?")[0]
-                service.requests.append(Seen(path, self.headers.get("User-Agent", ""), body))
-                service.is_open.wait()
-                whole, events = answer(path)
-                if json.loads(body).get("stream"):
-                    self._send_events(events)
-                else:
-                    self._send(whole)
-
-            def _send(self, value: dict[str, Any]) -> None:
-                data = json.dumps(value).encode()
-                if self.command == "POST":
-                    service.answers.append(data)
-                self.send_response(200)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
-
-            def _send_events(self, events: list[dict[str, Any]]) -> None:
-                self.send_response(200)
-                self.send_header("Content-Type", "text/event-stream")
-                self.send_header("Connection", "close")
-                self.end_headers()
-                data = encoded(events)
-                service.answers.append(data)
-                self.wfile.write(data)
-                self.close_connection = True
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_address[1]}/v1"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+    def serve(self, exchange: HttpExchange, body: bytes) -> None:
+        if exchange.command != "POST":
+            exchange.send_json({"object": "list", "data": [{"id": MODEL, "object": "model"}]})
+            return
+        path = exchange.resource
+        self.requests.append(Seen(path, exchange.headers.get("User-Agent", ""), body))
+        self.is_open.wait()
+        whole, events = answer(path)
+        if json.loads(body).get("stream"):
+            data = encoded(events)
+            self.answers.append(data)
+            exchange.send_stream(data)
+        else:
+            self.answers.append(exchange.send_json(whole))
 
 
-class Recorder:
+class Recorder(HttpService):
     """Between the programs and the broker: keeps the bodies of both, as they are on the wire."""
 
     def __init__(self, broker_url: str) -> None:
         self.requests: list[bytes] = []
         self.answers: list[bytes] = []
-        recorder, port = self, int(broker_url.rpartition(":")[2])
+        self._port = int(broker_url.rpartition(":")[2])
+        super().__init__()
+        self.url = f"ws://{self.address}"
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
+    def serve(self, exchange: HttpExchange, body: bytes) -> None:
+        answered = self._pass_on(exchange, body)
+        if exchange.command == "POST" and not exchange.resource.endswith("/count_tokens"):
+            self.requests.append(body)
+            self.answers.append(answered)
 
-            def do_GET(self) -> None:
-                self._pass_on(b"")
-
-            def do_HEAD(self) -> None:
-                self._pass_on(b"")
-
-            def do_POST(self) -> None:
-                body = self._body()
-                answered = self._pass_on(body)
-                if not self.path.partition("?")[0].endswith("/count_tokens"):
-                    recorder.requests.append(body)
-                    recorder.answers.append(answered)
-
-            def _body(self) -> bytes:
-                if self.headers.get("Transfer-Encoding") != "chunked":
-                    return self.rfile.read(int(self.headers["Content-Length"]))
-                chunks = []
-                while size := int(self.rfile.readline(), 16):
-                    chunks.append(self.rfile.read(size))
-                    self.rfile.readline()
-                self.rfile.readline()
-                return b"".join(chunks)
-
-            def _pass_on(self, body: bytes) -> bytes:
-                connection = HTTPConnection("127.0.0.1", port)
-                fields = {
-                    name: value
-                    for name, value in self.headers.items()
-                    if name.lower() not in ("transfer-encoding", "content-length", "connection")
-                }
-                connection.request(self.command, self.path, body or None, fields)
-                response = connection.getresponse()
-                data = response.read()
-                self.send_response_only(response.status)
-                for name, value in response.getheaders():
-                    if name.lower() not in ("transfer-encoding", "content-length", "connection"):
-                        self.send_header(name, value)
-                self.send_header("Content-Length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
-                connection.close()
-                return data
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"ws://127.0.0.1:{self._server.server_address[1]}"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+    def _pass_on(self, exchange: HttpExchange, body: bytes) -> bytes:
+        connection = HTTPConnection("127.0.0.1", self._port)
+        fields = {
+            name: value for name, value in exchange.headers.items() if name.lower() not in FRAMING
+        }
+        connection.request(exchange.command, exchange.path, body or None, fields)
+        response = connection.getresponse()
+        data = response.read()
+        exchange.send_response_only(response.status)
+        for name, value in response.getheaders():
+            if name.lower() not in FRAMING:
+                exchange.send_header(name, value)
+        exchange.send_header("Content-Length", str(len(data)))
+        exchange.end_headers()
+        exchange.wfile.write(data)
+        connection.close()
+        return data
 
     def changed(self, service: Service) -> int:
         """How many bodies are at one end and not at the other."""
