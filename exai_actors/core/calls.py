@@ -44,11 +44,12 @@ class Presence(msgspec.Struct, gc=False, eq=False):
     """What a relayed call and its client know of each other without a message.
 
     ``is_away``: the client has left, but may soon repeat its request; the call is not started
-    before. ``runs``: the call has a permit.
+    before. ``runs``: the call has a permit. Its provider granted the first one at ``granted_at``.
     """
 
     is_away: bool = False
     runs: bool = False
+    granted_at: float | None = None
 
 
 # Final for the same reason as RelayRequest.

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, assert_never
 
 from msgspec.structs import replace
@@ -17,6 +17,9 @@ from exai_actors.core.families import Family
 from exai_actors.core.wait_reasons import Waiting, WaitReason, facts, sentence, words
 from exai_actors.errors import ErrorBody, ErrorCode
 from exai_actors.ids import ProviderName
+
+MOST_NAMED = 30
+"""Models in the text of an error."""
 
 
 def provider_failed(provider: ProviderName, failure: UpstreamFailure) -> ErrorBody:
@@ -189,7 +192,7 @@ def default_unknown(
             f"models: {trouble}"
         )
     if models:
-        message += f"; to use another provider, name its model: {', '.join(models)}"
+        message += f"; to use another provider, name its model: {some_of(models)}"
     return ErrorBody(ErrorCode.MODEL_NOT_FOUND, message, details)
 
 
@@ -203,6 +206,13 @@ def broker_failed() -> ErrorBody:
     )
 
 
+def some_of(models: Sequence[str]) -> str:
+    """The first names and how many more there are: services with hundreds of models list them."""
+    named = ", ".join(models[:MOST_NAMED])
+    more = len(models) - MOST_NAMED
+    return f"{named} and {more} more" if more > 0 else named
+
+
 def model_not_found(
     model: str | None, models: tuple[str, ...], troubles: Mapping[str, str]
 ) -> ErrorBody:
@@ -211,7 +221,7 @@ def model_not_found(
     ``troubles`` say why providers, by name, could not list their models.
     """
     requested = "the default model" if model is None else f"the model '{model}'"
-    listed = f"available: {', '.join(models)}" if models else "none has named a model yet"
+    listed = f"available: {some_of(models)}" if models else "none has named a model yet"
     separator = "; " if models else ": "
     message = f"no provider serves {requested}{separator}{listed}"
     if troubles:
@@ -248,10 +258,10 @@ def family_not_found(
     if elsewhere:
         message += f", only for {elsewhere}"
     if models:
-        message += f"; available for {FAMILIES[family]}: {', '.join(models)}"
+        message += f"; available for {FAMILIES[family]}: {some_of(models)}"
     else:
         message += f"; no model is available for {FAMILIES[family]}"
-        served = "; ".join(f"for {FAMILIES[other]}: {', '.join(names)}" for other, names in rest)
+        served = "; ".join(f"for {FAMILIES[other]}: {some_of(names)}" for other, names in rest)
         message += f", but {served}" if served else ""
     details = {"model": model, "family": family, "available_models": list(models)}
     return ErrorBody(ErrorCode.MODEL_NOT_FOUND, message, details)

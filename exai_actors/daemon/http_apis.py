@@ -19,6 +19,7 @@ import msgspec
 from exai_actors.actors.http_exchange.actor import RelayedExchange
 from exai_actors.core.authentication import Identity
 from exai_actors.core.calls import CallOptions, Completion, RelayCall, UpstreamFailure
+from exai_actors.core.error_bodies import some_of
 from exai_actors.core.families import Family
 from exai_actors.core.pieces import HELD_BACK_CHARS
 from exai_actors.core.relay import KEPT_BYTES, RelayPipe, RelayRequest
@@ -42,6 +43,7 @@ from exai_actors.messages.recipient import Recipient
 from exai_actors.ports import Peer, Responder, UpstreamCall
 from exai_actors.wire.http_api import families
 from exai_actors.wire.http_api.errors import (
+    REQUEST_ID,
     ApiError,
     error_body,
     error_fields,
@@ -127,14 +129,14 @@ class Apis:
                     partial(self._relay, family),
                     unread_bytes=HELD_BACK_CHARS,
                     check=partial(self._check, family),
-                    refuse=partial(_refused, family),
+                    refuse=partial(self._refused, family),
                 )
                 for path, family in families.PATHS.items()
             },
             families.COUNT_TOKENS: Handler(
                 self._count_tokens,
                 check=partial(self._check, "messages"),
-                refuse=partial(_refused, "messages"),
+                refuse=partial(self._refused, "messages"),
             ),
             _MODELS: Handler(self._list_models, get, _NO_BODY, check=self._check_models),
             f"{_MODELS}/": Handler(self._one_model, get, _NO_BODY, check=self._check_models),
@@ -251,9 +253,10 @@ class Apis:
 
     def _one_model(self, request: PageRequest, exchange: Exchange) -> Watcher:
         name = request.head.path.removeprefix(f"{_MODELS}/")
-        found = next((model for model in self._served() if model.name == name), None)
+        served = self._served()
+        found = next((model for model in served if model.name == name), None)
         if found is None:
-            known = ", ".join(model.name for model in self._served()) or "none"
+            known = some_of([model.name for model in served]) or "none"
             error = not_found(f"no provider serves the model '{name}'; available: {known}")
             respond(exchange, self._response(_caller(request.head), error))
         else:
@@ -272,9 +275,13 @@ class Apis:
                 found[name] = ServedModel(name, provider, (*served, family))
         return tuple(found.values())
 
+    def _refused(self, family: Family, _: RequestHead, refusal: Refusal) -> Response:
+        return self._response(family, refused_by_server(refusal.status, refusal.text))
+
     def _response(self, family: Family, error: ApiError) -> Response:
-        body = error_body(family, error, self._new_id())
-        return Response(error.status, body, JSON, error_fields(error))
+        request_id = self._new_id()
+        fields = (*error_fields(error), (REQUEST_ID[family], request_id))
+        return Response(error.status, error_body(family, error, request_id), JSON, fields)
 
     def _session(self, name: str) -> SessionId:
         """A name that only this broker can make of the client's own: it opens the session."""
@@ -295,11 +302,6 @@ class Apis:
 def _caller(head: RequestHead) -> Family:
     """The family whose SDK probably asks."""
     return "messages" if head.field("anthropic-version") else "chat"
-
-
-def _refused(family: Family, _: RequestHead, refusal: Refusal) -> Response:
-    error = refused_by_server(refusal.status, refusal.text)
-    return Response(refusal.status, error_body(family, error, ""), JSON)
 
 
 class _Follower:

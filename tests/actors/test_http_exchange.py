@@ -116,6 +116,24 @@ def test_a_request_that_is_no_stream_waits_without_a_byte() -> None:
     assert asked.outcome == (200, b"{}", "clean")
 
 
+@pytest.mark.parametrize("stream", [True, False])
+def test_an_answer_says_how_long_its_request_has_waited(stream: bool) -> None:
+    tree = ManualTree(limit=1)
+    first = Exchange(tree)
+    second = Exchange(tree, session="two", stream=stream)
+    begin(tree.upstream.calls[0], b"first")
+    tree.advance(3.0)
+    finish(tree.upstream.calls[0])
+    tree.settle()
+    call = tree.upstream.calls[1]
+    tree.advance(2.0)
+    begin(call, b"second", stream=stream)
+    finish(call)
+    assert is_over(tree)
+    assert first.responder.fields["x-exai-queued-ms"] == "0"
+    assert second.responder.fields["x-exai-queued-ms"] == "3000"
+
+
 def test_a_stream_was_promised_and_something_else_comes() -> None:
     tree = ManualTree()
     asked = Exchange(tree)

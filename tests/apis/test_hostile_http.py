@@ -72,6 +72,18 @@ async def test_the_rest_of_a_refused_request_is_not_taken_for_another_one() -> N
         assert b"exai_info" not in await asked._reader.read()
 
 
+@pytest.mark.parametrize(
+    ("path", "name"), [("/v1/chat/completions", "x-request-id"), ("/v1/messages", "request-id")]
+)
+async def test_a_refusal_before_the_call_has_an_id_to_ask_about(path: str, name: str) -> None:
+    async with serving(server={"token": TOKEN}) as setting:
+        for fields, status in (({}, 401), ({"x-api-key": TOKEN}, 400)):
+            got = await (await setting.client.post(path, b"{}", **fields)).whole()
+            assert got.status == status
+            assert got.fields[name].startswith("req_")
+            assert got.json.get("request_id", got.fields[name]) == got.fields[name]
+
+
 async def test_a_body_is_asked_for_only_with_a_valid_token() -> None:
     async with serving(body(b"{}"), server={"token": TOKEN}) as setting:
         wrong = post(LENGTH, b"Expect: 100-continue", b"Authorization: Bearer x", sent=b"")

@@ -406,3 +406,11 @@ def test_a_provider_that_is_away_for_a_moment_can_be_asked_again_in_a_second(
 
 def test_a_failed_session_can_be_asked_again_after_a_second() -> None:
     assert error_bodies.session_failed().details == {"retry_after": 1}
+
+
+def test_of_hundreds_of_models_the_text_names_some_and_the_details_all() -> None:
+    models = tuple(f"model-{number}" for number in range(400))
+    body = error_bodies.model_not_found("k2", models, {})
+    assert body.message.endswith("model-28, model-29 and 370 more")
+    assert body.details == {"model": "k2", "available_models": list(models)}
+    assert error_bodies.some_of(models[:30]).endswith("model-28, model-29")

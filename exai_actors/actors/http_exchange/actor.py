@@ -67,6 +67,7 @@ from exai_actors.messages.session_requests import (
 from exai_actors.runtime import Cancellable, Down, LoopActor, LoopRef
 from exai_actors.wire.http_api.errors import (
     JSON,
+    REQUEST_ID,
     ApiError,
     api_error,
     error_body,
@@ -180,7 +181,6 @@ class HttpExchangeActor(LoopActor):
         self._draining = False
         self._place: RequestQueued | None = None
         self._opened_at = self.now()
-        self._granted_at: float | None = None
         self._grace_until = 0.0
         # Since when it waits for another request, None while it has one.
         self._idle_since: float | None = None
@@ -221,7 +221,6 @@ class HttpExchangeActor(LoopActor):
                 self._admitted(message)
             case RequestGranted():
                 self._place = None
-                self._granted_at = self.now()
             case RequestAccepted():
                 pass
             case RequestQueued():
@@ -341,7 +340,7 @@ class HttpExchangeActor(LoopActor):
         self._peer, self._exchange, self._responder = peer, exchange, responder
         self._key = RequestKey(exchange.request_id, "generated", 1)
         self._request = exchange.request
-        self._idle_since = self._granted_at = self._place = None
+        self._idle_since = self._place = None
         self._committed = self._relays = self._ended = self._paused = False
         self._opened_at = self.now()
         exchange.request.pipe.add(self)
@@ -388,14 +387,15 @@ class HttpExchangeActor(LoopActor):
     # Internals.
 
     def _own_fields(self) -> tuple[tuple[str, str], ...]:
-        name = "request-id" if self._request.family == "messages" else "x-request-id"
         tenant = shown_tenant(self._counted_for[0])
         fields: tuple[tuple[str, str], ...] = (
-            (name, self._exchange.request_id),
+            (REQUEST_ID[self._request.family], self._exchange.request_id),
             ("x-exai-tenant", tenant),
         )
-        if self._granted_at is not None:
-            queued_ms = round((self._granted_at - self._opened_at) * 1000)
+        granted_at = self._request.pipe.source.presence.granted_at
+        if granted_at is not None:
+            # The request may be the repeat of one that was granted earlier.
+            queued_ms = max(0, round((granted_at - self._opened_at) * 1000))
             fields += (("x-exai-queued-ms", str(queued_ms)),)
         return fields
 

@@ -388,6 +388,8 @@ class ProviderActor(LoopActor):
                     self._replies.granted(run)
         if call.presence is not None:
             call.presence.runs = True
+            if call.attempts == 1:
+                call.presence.granted_at = call.granted_at
         call.upstream_call = self._upstream.start(
             call.permit,
             call.run.call,

@@ -6,6 +6,7 @@ HTTP APIs.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import ceil
 from typing import Any
 
@@ -19,6 +20,13 @@ MAX_RETRY_S = 60.0
 
 Fields = tuple[tuple[str, str], ...]
 JSON = "application/json"
+REQUEST_ID: Mapping[Family, str] = {
+    "chat": "x-request-id",
+    "messages": "request-id",
+    "responses": "x-request-id",
+    "embeddings": "x-request-id",
+}
+"""The header in which SDKs look for the id of a request."""
 
 
 class ApiError(msgspec.Struct, frozen=True, gc=False):
