@@ -92,6 +92,9 @@ class Responder(Protocol):
     ) -> None:
         """Send the head of a response; the length of its body may be known."""
 
+    def close_after(self) -> None:
+        """Before the response: end the client's connection with it."""
+
     def write(self, data: bytes) -> None:
         """Send a piece of the body. Raises ValueError if it exceeds the announced length."""
 

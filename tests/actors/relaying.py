@@ -47,6 +47,7 @@ class ResponderProbe:
         self.body = b""
         self.ended = ""
         self.starts = 0
+        self.closes = False
 
     def respond(self, status: int, fields: tuple[tuple[str, str], ...], body: bytes) -> None:
         self.begin(status, fields, len(body))
@@ -60,6 +61,10 @@ class ResponderProbe:
             self.starts += 1
             self.status = status
             self.fields = {name.lower(): value for name, value in fields}
+
+    def close_after(self) -> None:
+        assert not self.starts, "the head says so"
+        self.closes = True
 
     def write(self, data: bytes) -> None:
         if not self.ended:

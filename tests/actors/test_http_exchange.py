@@ -599,6 +599,8 @@ def test_a_broker_that_drains_finishes_or_refuses(immediately: bool) -> None:
     late = Exchange(tree, session="late")
     assert (late.responder.status, late.responder.fields["retry-after"]) == (503, "5")
     assert b"accepts no new requests" in late.outcome[1]
+    assert late.responder.closes
+    assert "x-exai-tenant" not in late.responder.fields
     if immediately:
         assert asked.responder.status == 503
         assert b"before this request had ended" in asked.outcome[1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import orjson
@@ -48,6 +49,26 @@ async def test_an_answer_in_one_piece_is_passed_on_byte_for_byte() -> None:
         assert seen.headers["User-Agent"] == "desk/1"
         assert seen.headers["X-Stainless-Lang"] == "x"
         await setting.settled()
+
+
+async def test_a_broker_that_drains_sends_clients_to_another_connection() -> None:
+    gate = Gate()
+    held = body(PIECE, gate, LAST, DONE, content_type=EVENT_STREAM)
+    async with serving(held) as setting:
+        first = await setting.client.post(CHAT, chat(stream=True))
+        await first.head()
+        draining = asyncio.ensure_future(setting.broker.broker.drain(30))
+        async with asyncio.timeout(10):
+            # Statistics can only be polled.
+            while not setting.broker.statistics().draining:  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+        late = await (await setting.client.post(CHAT, chat())).whole()
+        assert (late.status, late.fields["retry-after"]) == (503, "5")
+        assert late.fields["connection"] == "close"
+        assert await late._reader.read() == b""
+        gate.open()
+        assert (await first.whole()).is_clean
+        assert await draining
 
 
 async def test_each_request_has_its_own_headers_and_path() -> None:

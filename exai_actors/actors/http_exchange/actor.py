@@ -90,6 +90,8 @@ _OK = 200
 _NEXT_WITHIN_S = 1.0
 # How often an exchange that waits for a repeat looks whether others wait for its permit.
 _LOOK_EVERY_S = 0.1
+# Counted for until the broker has said whose request it is.
+_NOBODY = DEFAULT_TENANT, SessionId("")
 _STREAM = "text/event-stream"
 _STREAM_FIELDS = (
     ("Content-Type", f"{_STREAM}; charset=utf-8"),
@@ -167,7 +169,7 @@ class HttpExchangeActor(LoopActor):
         self._request_board = request_board
         self._session: Recipient[SessionRequest] | None = None
         self._logs_details = logs_details()
-        self._counted_for = DEFAULT_TENANT, SessionId("")
+        self._counted_for = _NOBODY
         self._hello: Admit | None = None
         self._asked_again = False
         self._submitted = False
@@ -387,11 +389,11 @@ class HttpExchangeActor(LoopActor):
     # Internals.
 
     def _own_fields(self) -> tuple[tuple[str, str], ...]:
-        tenant = shown_tenant(self._counted_for[0])
         fields: tuple[tuple[str, str], ...] = (
             (REQUEST_ID[self._request.family], self._exchange.request_id),
-            ("x-exai-tenant", tenant),
         )
+        if self._counted_for is not _NOBODY:
+            fields += (("x-exai-tenant", shown_tenant(self._counted_for[0])),)
         granted_at = self._request.pipe.source.presence.granted_at
         if granted_at is not None:
             # The request may be the repeat of one that was granted earlier.
@@ -545,6 +547,8 @@ class HttpExchangeActor(LoopActor):
             self._responder.write(error_event(family, error, request_id, self._request.model))
             self._responder.end()
         else:
+            if error.ends_connection:
+                self._responder.close_after()
             fields = ((_CONTENT_TYPE, JSON), *error_fields(error), *self._own_fields())
             self._responder.respond(error.status, fields, error_body(family, error, request_id))
         self.stop()

@@ -207,6 +207,11 @@ class Exchange:
         else:
             self._connection.write(encoded)
 
+    def close_after(self) -> None:
+        """See ``ports.Responder``."""
+        if not self._ended:
+            self._connection.closes_after_response = True
+
     def write(self, data: bytes) -> None:
         """Send a piece of the body. Raises ValueError if it exceeds the announced length."""
         if self._ended or not data or (self.head.method == "HEAD" and self._begun):

@@ -40,6 +40,8 @@ class ApiError(msgspec.Struct, frozen=True, gc=False):
     retry_after: float | None = None
     may_retry: bool | None = None
     """False: the client must not repeat it. None: its own rules are right."""
+    ends_connection: bool = False
+    """The client should open another connection, which may reach another broker."""
 
 
 _INVALID = "invalid_request_error"
@@ -59,7 +61,9 @@ def api_error(error: ErrorBody) -> ApiError:
         case ErrorCode.SERVICE_UNAVAILABLE:
             return _unavailable(error.message, wait_s)
         case ErrorCode.DRAINING:
-            return ApiError(503, *_OVERLOADED, "overloaded", error.message, wait_s or 5.0)
+            return ApiError(
+                503, *_OVERLOADED, "overloaded", error.message, wait_s or 5.0, ends_connection=True
+            )
         case ErrorCode.TIMEOUT:
             kinds = "timeout_error", "server_error"
             return ApiError(504, *kinds, "timeout", error.message, may_retry=False)
