@@ -39,6 +39,11 @@ NEW = "new"
 @click.option("--temperature", type=float, metavar="NUMBER", help="The sampling temperature.")
 @click.option("--max-tokens", type=int, metavar="N", help="The maximum length of the answer.")
 @click.option("--no-stream", is_flag=True, help="Print the answer when it is complete.")
+@click.option(
+    "--reasoning",
+    is_flag=True,
+    help="Print the model's reasoning, too, on stderr. --json always has it.",
+)
 @timeout_option
 @json_option
 @broker_options
@@ -46,6 +51,7 @@ def ask(
     prompt: str | None,
     conversation: str | None,
     no_stream: bool,
+    reasoning: bool,
     timeout: float | None,
     as_json: bool,
     url: str,
@@ -61,16 +67,17 @@ def ask(
     arguments = {"prompt": _prompt(prompt), "continuation_id": continuation_id, **options}
     given = {name: value for name, value in arguments.items() if value is not None}
     connection = {"url": url, "token": token, "session_id": session}
-    streamed, whole = not (no_stream or as_json), no_stream and not as_json
-    result, session, origin = run(_ask(given, times(timeout), connection, stream=streamed))
-    from exai_actors.daemon.cli.output import Answer, print_error, print_json, printable
+    from exai_actors.daemon.cli.output import print_error, print_json, printable
 
+    printed = _Printed(shows_reasoning=reasoning)
+    answer_to = None if no_stream or as_json else printed
+    result, session, origin = run(_ask(given, times(timeout), connection, answer_to))
     if as_json:
         print_json(_as_json(result, session))
-    elif whole:
-        answer = Answer()
-        answer.piece(result.text)
-        answer.end()
+    elif no_stream:
+        printed.reasoning(str(result.metadata.get("reasoning") or ""))
+        printed.answer(result.text)
+        printed.end()
     if origin and not as_json and sys.stderr.isatty():
         click.echo(printable(f"answered by {origin}"), err=True)
     if conversation is not None and not as_json:
@@ -118,36 +125,61 @@ def _id(result: CallResult, session: str) -> str:
     return f"{session}/{result.continuation_id}"
 
 
+class _Printed:
+    """The answer on stdout, and on stderr the model's reasoning, which ends its line before it."""
+
+    def __init__(self, *, shows_reasoning: bool) -> None:
+        from exai_actors.daemon.cli.output import Pieces
+
+        self.shows_reasoning = shows_reasoning
+        self._answer, self._reasoning = Pieces(sys.stdout), Pieces(sys.stderr)
+
+    def reasoning(self, text: str) -> None:
+        if self.shows_reasoning:
+            self._reasoning.piece(text)
+
+    def answer(self, text: str) -> None:
+        self._reasoning.end()
+        self._answer.piece(text)
+
+    def end(self) -> None:
+        self._reasoning.end()
+        self._answer.end()
+
+
 async def _ask(
     arguments: dict[str, Any],
     call_options: dict[str, Any],
     connection: dict[str, Any],
-    *,
-    stream: bool,
+    printed: _Printed | None,
 ) -> tuple[CallResult, str, str]:
-    """The answer, printed while it arrives if it is streamed, the session's id, and its origin."""
+    """The answer, printed as it arrives unless ``printed`` is None, its session, and its origin."""
     from exai_actors.client import connect
-    from exai_actors.daemon.cli.output import Answer
 
     waiting, asked = _Waiting(), arguments.get("model")
+    call_options |= {"on_progress": waiting.show}
     async with connect(**connection) as broker:
-        if not stream:
+        if printed is None:
             try:
-                result = await broker.call(
-                    "chat", arguments, on_progress=waiting.show, **call_options
-                )
+                result = await broker.call("chat", arguments, **call_options)
             finally:
                 waiting.clear()
             return result, broker.session_id, await _origin(broker, asked, result)
-        answer = Answer()
-        pieces = broker.stream("chat", arguments, on_progress=waiting.show, **call_options)
+
+        def on_reasoning(piece: str) -> None:
+            waiting.clear()
+            printed.reasoning(piece)
+
+        if printed.shows_reasoning:
+            call_options |= {"on_reasoning": on_reasoning}
+        pieces = broker.stream("chat", arguments, **call_options)
         try:
             async for piece in pieces:
                 waiting.clear()
-                answer.piece(piece)
+                printed.answer(piece)
         finally:
             waiting.clear()
-            answer.end()
+            printed.end()
         result = pieces.result
         return result, broker.session_id, await _origin(broker, asked, result)
 

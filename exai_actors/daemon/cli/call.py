@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -40,7 +41,7 @@ def call(
     `exai call chat prompt=hello max_tokens:=5`.
     """
     from exai_actors.client import InvalidArguments
-    from exai_actors.daemon.cli.output import Answer, print_json
+    from exai_actors.daemon.cli.output import Pieces, print_json
 
     given = dict(map(_argument, arguments))
 
@@ -67,7 +68,7 @@ def call(
         )
         return
     for text in result.outputs:
-        answer = Answer()
+        answer = Pieces(sys.stdout)
         answer.piece(text)
         answer.end()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
@@ -79,21 +79,22 @@ def discard_stdout() -> None:
     os.close(null)
 
 
-class Answer:
-    """Prints an answer piece by piece, without control characters on a terminal."""
+class Pieces:
+    """Prints text piece by piece, without control characters on a terminal."""
 
-    def __init__(self) -> None:
-        self._clean = sys.stdout.isatty()
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._clean = stream.isatty()
         self._last = "\n"
 
     def piece(self, text: str) -> None:
         if text:
             # click's echo would remove escape sequences from piped output.
-            sys.stdout.write(printable(text) if self._clean else text)
-            sys.stdout.flush()
+            self._stream.write(printable(text) if self._clean else text)
+            self._stream.flush()
             self._last = text[-1]
 
     def end(self) -> None:
-        """Print a newline unless the answer ended with one."""
+        """Print a newline unless the text ended with one."""
         if self._last != "\n":
             self.piece("\n")

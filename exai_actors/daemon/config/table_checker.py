@@ -38,6 +38,7 @@ SYNONYMS = {
     "bind": "host",
     "address": "host",
     "password": "token",
+    "access_log": "access",
 }
 SECRET_KEYS = frozenset({"token", "token_env", "api_key_env"})
 LISTS: dict[str, type[msgspec.Struct]] = {

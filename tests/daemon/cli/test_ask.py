@@ -65,6 +65,46 @@ async def test_pieces_are_printed_as_they_arrive(
     assert (await ended(process)).out == "lo\n"
 
 
+async def test_reasoning_is_printed_on_stderr_as_it_arrives_and_ends_its_line_before_the_answer(
+    broker: RunningBroker, upstream: ScriptedUpstream
+) -> None:
+    gate = Gate()
+    upstream.then(answer(Reasoning("Is it "), gate, Reasoning("so?"), "Yes."))
+    process = await start("ask", "hello", "--reasoning", "--url", broker.url)
+    assert process.stderr is not None
+    assert await process.stderr.readexactly(6) == b"Is it "
+    gate.open()
+    result = await ended(process)
+    assert (result.out, result.err) == ("Yes.\n", "so?\n")
+
+
+async def test_reasoning_of_a_whole_answer_is_printed_before_it(
+    broker: RunningBroker, upstream: ScriptedUpstream
+) -> None:
+    upstream.then(answer(Reasoning("hm"), "Yes."))
+    result = await exai("ask", "hello", "--reasoning", "--no-stream", "--url", broker.url)
+    assert (result.out, result.err) == ("Yes.\n", "hm\n")
+
+
+@pytest.mark.parametrize("flag", ["--reasoning", None])
+async def test_json_has_the_reasoning_with_the_flag_or_without(
+    broker: RunningBroker, upstream: ScriptedUpstream, flag: str | None
+) -> None:
+    upstream.then(answer(Reasoning("hm"), "Yes."))
+    flags = [flag] if flag else []
+    result = await exai("ask", "hello", "--json", *flags, "--url", broker.url)
+    assert json.loads(result.out)["metadata"]["reasoning"] == "hm"
+    assert result.err == ""
+
+
+async def test_without_the_flag_no_reasoning_is_printed(
+    broker: RunningBroker, upstream: ScriptedUpstream
+) -> None:
+    upstream.then(answer(Reasoning("hm"), "Yes."))
+    result = await exai("ask", "hello", "--url", broker.url)
+    assert (result.out, result.err) == ("Yes.\n", "")
+
+
 async def test_json_has_the_answer_and_its_metadata(broker: RunningBroker) -> None:
     result = await exai("ask", "hello", "--json", "-m", MODEL, "--url", broker.url)
     assert result.code == 0

@@ -76,6 +76,10 @@ def test_seconds_may_be_whole_numbers() -> None:
 @pytest.mark.parametrize(
     ("text", "error"),
     [
+        (
+            '[logging]\naccess_log = "json"',
+            '2: [logging] access_log: unknown key; did you mean "access"?',
+        ),
         ("[server]\nprot = 1", '2: [server] prot: unknown key; did you mean "port"?'),
         ("[server]\nzzz = 1", "2: [server] zzz: unknown key; choose from host, port, token"),
         ("[server]\nwindow = 1", "2: [server] window: unknown key; it belongs in [session]"),
