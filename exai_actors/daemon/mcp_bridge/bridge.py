@@ -88,6 +88,11 @@ class Bridge:
         """Bytes that wait to be sent to the broker."""
         return self._unsent
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether a call has no answer yet."""
+        return bool(self._link.calls)
+
     def received(self, line: bytes | None) -> None:
         """Handle a line of the host; None is one that was too long to read."""
         if line is None:
@@ -131,7 +136,11 @@ class Bridge:
     def close(self) -> None:
         """The host is gone: cancel all of its calls."""
         if not self._link.is_ready:
-            self._link.fail_all(unavailable(f"the input ended; until then {self._sentence}"))
+            if self._problem:
+                reason = f"the input ended; until then {self._problem}"
+            else:
+                reason = f"the input ended before the broker at {self._url} answered; {_START_IT}"
+            self._link.fail_all(unavailable(reason))
         self._server.cancel_all()
         self._tools.tasks.cancel_all()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import threading
 from collections.abc import Callable, Iterator
 from queue import SimpleQueue
@@ -62,6 +63,13 @@ class Output:
     @property
     def is_full(self) -> bool:
         return self.unwritten > MAX_UNWRITTEN_BYTES
+
+    @property
+    def has_reader(self) -> bool:
+        """Whether the host still has its end."""
+        state = select.poll()
+        state.register(self._file, 0)
+        return not state.poll(0)
 
     def write(self, frame: bytes) -> None:
         with self._lock:

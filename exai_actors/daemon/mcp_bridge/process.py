@@ -13,6 +13,10 @@ from exai_actors.daemon.mcp_bridge.lines import MAX_UNWRITTEN_BYTES, Input, Line
 
 _TICK_S = 1.0
 _LAST_WORDS_S = 1.0
+LAST_ANSWERS_S = 30.0
+"""How long calls may take after the end of stdin. A host that does not want to wait sends a signal.
+"""
+_LOOK_EVERY_S = 0.05
 
 
 async def serve(bridge: Bridge, reader: LineReader, output: Output, parent: int) -> bool:
@@ -24,7 +28,8 @@ class _Process:
     """Passes the host's lines to the bridge while both keep up with what they get.
 
     It ends with stdin, with a signal, or when ``parent`` is not the parent any more: a host that
-    was killed may have left its end of stdin to another process.
+    was killed may have left its end of stdin to another process. After the end of stdin, calls
+    that have no answer yet have some time for it, as long as anything reads stdout.
     """
 
     def __init__(self, bridge: Bridge, reader: LineReader, output: Output, parent: int) -> None:
@@ -35,6 +40,7 @@ class _Process:
         self._loop = asyncio.get_running_loop()
         self._ended: asyncio.Future[bool] = self._loop.create_future()
         self._input: Input
+        self._last_answers: asyncio.Task[None] | None = None
 
     async def serve(self) -> bool:
         for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
@@ -52,6 +58,8 @@ class _Process:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_LAST_WORDS_S):
                     await self._bridge.flush()
+            if self._last_answers is not None:
+                tasks.append(self._last_answers)
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -62,10 +70,16 @@ class _Process:
 
     def _received(self, data: bytes) -> None:
         if not data:
-            self._end(False)
+            self._last_answers = asyncio.create_task(self._end_after_answers())
         for line in self._reader.feed(data):
             self._bridge.received(line)
         self._read_on()
+
+    async def _end_after_answers(self) -> None:
+        until = self._loop.time() + LAST_ANSWERS_S
+        while self._bridge.is_busy and self._output.has_reader and self._loop.time() < until:
+            await asyncio.sleep(_LOOK_EVERY_S)
+        self._end(False)
 
     def _read_on(self) -> None:
         if not self._output.is_full and self._bridge.unsent <= MAX_UNWRITTEN_BYTES:

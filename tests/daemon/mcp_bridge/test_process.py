@@ -15,6 +15,9 @@ from typing import Any
 import pytest
 
 from exai_actors.testing.broker import running_broker
+from exai_actors.testing.config import provider_at
+from exai_actors.testing.scripted_replies import Gate, answer
+from exai_actors.testing.scripted_upstream import ScriptedUpstream
 from tests.daemon.processes import EXAI, clean_environment, ended, start
 
 NO_BROKER = "ws://127.0.0.1:1"
@@ -23,6 +26,9 @@ NO_BROKER = "ws://127.0.0.1:1"
 def line(method: str, params: dict[str, Any] | None = None, id_: int = 1) -> bytes:
     message = {"jsonrpc": "2.0", "id": id_, "method": method, "params": params or {}}
     return json.dumps(message).encode() + b"\n"
+
+
+CHAT = line("initialize") + line("tools/call", {"name": "chat", "arguments": {"prompt": "Hi?"}}, 2)
 
 
 async def ask(process: Process, message: bytes) -> Any:
@@ -53,6 +59,36 @@ async def test_messages_before_the_end_of_stdin_are_answered() -> None:
     messages = line("initialize") + line("tools/list", id_=2)
     result = await ended(await start("mcp", "--url", NO_BROKER), messages)
     assert [json.loads(each)["id"] for each in result.out.splitlines()] == [1, 2]
+
+
+async def test_a_call_before_the_end_of_stdin_is_answered() -> None:
+    async with running_broker() as broker:
+        result = await ended(await start("mcp", "--url", broker.url), CHAT)
+    first, last = map(json.loads, result.out.splitlines())
+    assert (first["id"], last["id"]) == (1, 2)
+    assert "Hi?" in last["result"]["content"][0]["text"]
+
+
+async def test_a_call_that_takes_too_long_after_the_end_of_stdin_is_cancelled() -> None:
+    async with (
+        ScriptedUpstream(answer("half", Gate())) as upstream,
+        running_broker({"provider": [provider_at(upstream.base_url)]}) as broker,
+    ):
+        program = (
+            "from exai_actors.daemon.mcp_bridge import process, run\n"
+            "process.LAST_ANSWERS_S = 1.0\n"
+            f"run.run({broker.url!r}, None)\n"
+        )
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", program, stdin=PIPE, stdout=PIPE, stderr=PIPE
+        )
+        assert process.stdin is not None
+        process.stdin.write(CHAT)
+        await upstream.wait_for_started(1)
+        result = await ended(process, b"")
+        await upstream.wait_for_disconnect()
+    last = json.loads(result.out.splitlines()[-1])
+    assert (last["id"], "result" in last) == (2, False)
 
 
 async def test_it_ends_with_a_signal() -> None:
