@@ -77,7 +77,8 @@ class _Process:
 
     async def _end_after_answers(self) -> None:
         until = self._loop.time() + LAST_ANSWERS_S
-        while self._bridge.is_busy and self._output.has_reader and self._loop.time() < until:
+        # Whether a pipe has a reader can only be polled.
+        while self._bridge.is_busy and self._output.has_reader and self._loop.time() < until:  # noqa: ASYNC110
             await asyncio.sleep(_LOOK_EVERY_S)
         self._end(False)
 
