@@ -256,6 +256,8 @@ class Apis:
         served = self._served()
         found = next((model for model in served if model.name == name), None)
         if found is None:
+            found = self._named_by_provider(name)
+        if found is None:
             known = some_of([model.name for model in served]) or "none"
             error = not_found(f"no provider serves the model '{name}'; available: {known}")
             respond(exchange, self._response(_caller(request.head), error))
@@ -277,6 +279,14 @@ class Apis:
 
     def _refused(self, family: Family, _: RequestHead, refusal: Refusal) -> Response:
         return self._response(family, refused_by_server(refusal.status, refusal.text))
+
+    def _named_by_provider(self, name: str) -> ServedModel | None:
+        """A model named as ``provider/model``, or one of a service that has no list of models."""
+        routes = [(each, table.find(name)) for each, table in self._tables.by_family.items()]
+        found = [(family, route) for family, route in routes if route is not None]
+        if not found:
+            return None
+        return ServedModel(name, found[0][1].provider, tuple(family for family, _ in found))
 
     def _response(self, family: Family, error: ApiError) -> Response:
         request_id = self._new_id()

@@ -42,6 +42,12 @@ def missing(url: str, console: Callable[[], Response]) -> Callable[[PageRequest]
 
     def answer(request: PageRequest) -> Response:
         path = request.head.path
+        if path.startswith("/v1/v1/"):
+            # An SDK of Anthropic adds it to its address.
+            right = path.removeprefix("/v1")
+            return _not_served(
+                f"{path} is at {right} here: leave /v1 out of the client's base URL."
+            )
         if path == "/v1" or path.startswith("/v1/"):
             message = (
                 "This broker serves chat completions, Messages, Responses, embeddings and models "

@@ -223,6 +223,8 @@ async def test_models_have_the_form_of_both_sdks() -> None:
         assert {"created", "created_at", "display_name", "owned_by"} <= model.keys()
         assert (listed["first_id"], listed["last_id"]) == (MODEL, MODEL)
         assert (await setting.client.get(f"/v1/models/{MODEL}")).json == model
+        named = (await setting.client.get(f"/v1/models/scripted%2F{MODEL}")).json
+        assert named == {**model, "id": f"scripted/{MODEL}", "display_name": f"scripted/{MODEL}"}
         missing = await setting.client.get("/v1/models/a%2Fb")
         assert (missing.status, missing.json["error"]["code"]) == (404, "model_not_found")
         missing = await setting.client.get("/v1/models/x", anthropic_version="2023-06-01")

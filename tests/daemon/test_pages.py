@@ -114,3 +114,10 @@ def test_an_sdk_whose_base_url_lacks_v1_learns_that(path: str) -> None:
     refused = absent(path)
     assert (refused.status, refused.content_type) == (404, "application/json")
     assert f"/v1{path}" in orjson.loads(refused.body)["error"]["message"]
+
+
+def test_an_sdk_whose_base_url_has_v1_though_it_adds_it_learns_that() -> None:
+    message = orjson.loads(absent("/v1/v1/messages").body)["error"]["message"]
+    assert message == (
+        "/v1/v1/messages is at /v1/messages here: leave /v1 out of the client's base URL."
+    )
