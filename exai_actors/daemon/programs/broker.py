@@ -72,7 +72,8 @@ def model_for(family: Family, models: tuple[Model, ...]) -> str:
         raise UsageError("the broker has no models yet; name one with --model")
     raise UsageError(
         f'no model of the broker is served by the API "{family}"; add it to `families` of a '
-        "provider that has it"
+        "provider that has it, or start the broker as `exai serve --local`, whose small model has "
+        "all of them"
     )
 
 
