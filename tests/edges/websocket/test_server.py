@@ -400,7 +400,7 @@ async def test_control_frames_that_come_with_the_handshake_are_answered_after_it
 
 async def test_a_client_that_does_not_answer_pings_is_closed_and_others_stay() -> None:
     async with (
-        listening(ping_interval_s=0.05, ping_timeout_s=0.1, close_timeout_s=0.05) as it,
+        listening(ping_interval_s=0.05, ping_timeout_s=0.5, close_timeout_s=0.05) as it,
         connect(it.url, ping_interval=None) as alive,
         by_hand(it.port) as (_, writer),
     ):
@@ -579,7 +579,7 @@ async def test_an_address_of_another_machine_is_reported() -> None:
     ],
 )
 async def test_garbage_ends_its_own_socket_and_nothing_else(garbage: bytes) -> None:
-    async with listening(open_timeout_s=0.2, close_timeout_s=0.05) as it, connect(it.url) as client:
+    async with listening(open_timeout_s=1.0, close_timeout_s=0.05) as it, connect(it.url) as client:
         async with by_hand(it.port) as (reader, writer):
             writer.write(garbage)
             await reader.read()
