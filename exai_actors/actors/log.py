@@ -8,13 +8,16 @@ from exai_actors.ids import SessionId
 
 SHOWN_CHARACTERS = 12
 
+# Looked up once: to find a logger by its name takes a lock, and each connection asks twice.
+_log = logging.getLogger("exai_actors")
+
 
 def logs_details() -> bool:
     """Whether each connection and each request is logged.
 
     A session, and an exchange over HTTP, asks once: an answer for each request would cost CPU.
     """
-    return logging.getLogger("exai_actors").isEnabledFor(logging.DEBUG)
+    return _log.isEnabledFor(logging.DEBUG)
 
 
 def shown(session: SessionId) -> str:

@@ -22,6 +22,9 @@ _log = structlog.get_logger()
 # Accepted in one callback of the loop. The rest wait for the next one, so that open connections
 # are not held up for more than a few milliseconds: each takes half of one until it is admitted.
 _MAX_ACCEPTS = 8
+# So many callbacks accept one client each after a look for a second one in vain: most clients come
+# alone, and such a look takes a third as long as accepting one.
+_SINGLE_ACCEPTS = 15
 # Accepted at most until the room is looked for again, which takes four system calls. Fewer than the
 # files that are kept for calls to providers.
 _MAX_ALLOWED = 64
@@ -45,16 +48,18 @@ class Listener:
         self._loop = asyncio.get_running_loop()
         self._protocol_factory = protocol_factory
         self._listening = listening
+        self._port = int(listening[0].getsockname()[1])
         self._make_room = make_room
         self._is_short_of_files = False
         self._allowed = 0
+        self._single_accepts = 0
         self._connecting: set[asyncio.Task[None]] = set()
         self._start_accepting()
 
     @property
     def port(self) -> int:
         """The port on all addresses."""
-        return int(self._listening[0].getsockname()[1])
+        return self._port
 
     def close(self) -> None:
         """Stop listening. Clients that were not accepted yet are reset."""
@@ -85,10 +90,16 @@ class Listener:
                 return
             # The broker opens files, too, and the less room is left, the sooner it is used up.
             self._allowed = int(min(room, max(_MAX_ACCEPTS, min(room / 16, _MAX_ALLOWED))))
-        for _ in range(min(self._allowed, _MAX_ACCEPTS)):
+        at_most = _MAX_ACCEPTS
+        if self._single_accepts:
+            self._single_accepts -= 1
+            at_most = 1
+        for number in range(min(self._allowed, at_most)):
             try:
                 accepted, _ = listening.accept()
             except BlockingIOError:
+                if number == 1:
+                    self._single_accepts = _SINGLE_ACCEPTS
                 return
             except ConnectionAbortedError:  # this client has left the queue
                 continue

@@ -123,6 +123,34 @@ async def test_a_burst_of_clients_is_accepted_in_portions(
             assert await greeted(client)
 
 
+async def test_clients_that_come_singly_cost_hardly_more_than_one_look_each(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looks = failing(monkeypatch, OSError(), 0)
+    async with listening() as it:
+        for _ in range(32):
+            assert await greeted(it.connect())
+        assert looks() == 32 + 2
+
+
+async def test_a_burst_after_clients_that_came_singly_is_accepted_in_portions_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(listener, "_SINGLE_ACCEPTS", 4)
+    accepts = failing(monkeypatch, OSError(), 0)
+    async with listening() as it:
+        assert await greeted(it.connect())
+        clients = [it.connect() for _ in range(20)]
+        portions: list[int] = []
+        while sum(portions) < len(clients):
+            before = accepts()
+            await asyncio.sleep(0)
+            portions.append(accepts() - before)
+        assert [each for each in portions if each][:5] == [1, 1, 1, 1, 8]
+        for client in clients:
+            assert await greeted(client)
+
+
 async def test_clients_wait_while_files_are_short_and_one_entry_names_the_cause(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -127,6 +127,7 @@ class WebSocketConnection(asyncio.BufferedProtocol):
         "_transport",
         "_unread",
         "_uses_fast_path",
+        "address",
         "received_since_ping",
     )
 
@@ -154,13 +155,9 @@ class WebSocketConnection(asyncio.BufferedProtocol):
         self._is_ending = False
         self._answers_first = False
         self._uses_fast_path = False
-        self.received_since_ping = True
-
-    @property
-    def address(self) -> str:
+        self.address = ""
         """The client's address without its port; empty for a socket that has none."""
-        name = self._transport.get_extra_info("peername")
-        return str(name[0]) if isinstance(name, tuple) else ""
+        self.received_since_ping = True
 
     @property
     def is_open(self) -> bool:
@@ -286,6 +283,8 @@ class WebSocketConnection(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        name = transport.get_extra_info("peername")
+        self.address = str(name[0]) if isinstance(name, tuple) else ""
         self._gate = ReadGate(self._transport, self._read_on)
         settings = self._host.settings
         self._outbox = SocketOutbox(

@@ -21,11 +21,14 @@ _HEAD = re.compile(
     rb"GET (/[!-~]*) HTTP/1\.1\r\n"
     rb"((?:[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}: ?[!-~](?:[ -~]*[!-~])?\r\n){4,40})\r\n"
 )
-_KEY = re.compile(rb"[A-Za-z0-9+/]{21}[AQgw]==")
+_KEY = re.compile(rb"(?i:\r\nsec-websocket-key: ?)([A-Za-z0-9+/]{21}[AQgw]==)\r\n")
+_KEY_NAME = "sec-websocket-key"
+# Stands for the key of any handshake, so that those of one program are the same.
+_ANY_KEY = b"-"
 
 
 class HandshakeRequest(msgspec.Struct, frozen=True):
-    """The path and the headers of a handshake, by their names in lower case.
+    """The path and the headers of a handshake but its key, by their names in lower case.
 
     Several headers of one name are joined, and so match no allowed value.
     """
@@ -35,6 +38,14 @@ class HandshakeRequest(msgspec.Struct, frozen=True):
 
     def header(self, name: str) -> str | None:
         return self.headers.get(name)
+
+
+class _Common(msgspec.Struct, frozen=True):
+    """What handshakes that differ only in their keys have in common."""
+
+    request: HandshakeRequest
+    protocol: bytes
+    """The line of the response that names the subprotocol, if any."""
 
 
 class Handshake(msgspec.Struct, frozen=True):
@@ -47,10 +58,30 @@ class Handshake(msgspec.Struct, frozen=True):
 
 def common_handshake(data: bytes) -> Handshake | None:
     """The handshake at the start of ``data``; None if it is left to the library."""
-    head = _HEAD.match(data, 0, _MAX_BYTES)
-    if head is None:
+    end = data.find(b"\r\n\r\n", 0, _MAX_BYTES) + 4
+    key = _KEY.search(data, 0, end - 2)
+    if key is None:
         return None
-    path, lines = head.groups()
+    common = _common_to_all(data[: key.start(1)] + _ANY_KEY + data[key.end(1) : end])
+    if common is None:
+        return None
+    accept = b64encode(sha1(key[1] + _GUID, usedforsecurity=False).digest())
+    response = (
+        b"HTTP/1.1 101 Switching Protocols\r\nDate: %b\r\nUpgrade: websocket\r\n"
+        b"Connection: Upgrade\r\nSec-WebSocket-Accept: %b\r\n%b\r\n"
+        % (_date(int(time.time())), accept, common.protocol)
+    )
+    return Handshake(common.request, response, data[end:])
+
+
+# Clients of one program on one machine send the same bytes but for the key.
+@lru_cache(maxsize=64)
+def _common_to_all(head: bytes) -> _Common | None:
+    """What is the same for all handshakes with this head; None if it is left to the library."""
+    whole = _HEAD.fullmatch(head)
+    if whole is None:
+        return None
+    path, lines = whole.groups()
     headers: dict[str, str] = {}
     for line in lines.decode("ascii").split("\r\n")[:-1]:
         name, _, value = line.partition(":")
@@ -58,25 +89,18 @@ def common_handshake(data: bytes) -> Handshake | None:
         if name in headers:
             return None
         headers[name] = value.lstrip(" ")
-    key = headers.get("sec-websocket-key", "").encode()
     if (
         headers.get("upgrade", "").lower() != "websocket"
         or headers.get("connection", "").lower() not in ("upgrade", "keep-alive, upgrade")
         or headers.get("sec-websocket-version") != "13"
         or headers.get("sec-websocket-protocol", "mcp") != "mcp"
-        or not _KEY.fullmatch(key)
         or "content-length" in headers
         or "transfer-encoding" in headers
     ):
         return None
-    accept = b64encode(sha1(key + _GUID, usedforsecurity=False).digest())
+    del headers[_KEY_NAME]
     protocol = b"Sec-WebSocket-Protocol: mcp\r\n" if "sec-websocket-protocol" in headers else b""
-    response = (
-        b"HTTP/1.1 101 Switching Protocols\r\nDate: %b\r\nUpgrade: websocket\r\n"
-        b"Connection: Upgrade\r\nSec-WebSocket-Accept: %b\r\n%b\r\n"
-        % (_date(int(time.time())), accept, protocol)
-    )
-    return Handshake(HandshakeRequest(path.decode(), headers), response, data[head.end() :])
+    return _Common(HandshakeRequest(path.decode(), headers), protocol)
 
 
 def read_by_library(request: Request) -> HandshakeRequest:
@@ -85,6 +109,7 @@ def read_by_library(request: Request) -> HandshakeRequest:
     for name, value in request.headers.raw_items():
         lower = name.lower()
         headers[lower] = f"{headers[lower]}, {value}" if lower in headers else value
+    headers.pop(_KEY_NAME, None)
     return HandshakeRequest(request.path, headers)
 
 

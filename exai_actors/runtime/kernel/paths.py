@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections import OrderedDict
 
 from exai_actors.runtime.kernel.errors import InvalidPath
 
+_PATH = re.compile(r"/|(?:/[^/]+)+")
+
 
 def check_path(path: str) -> None:
     """Raise InvalidPath unless it is ``/`` or names that each follow a slash."""
-    if not path.startswith("/") or (path != "/" and "" in path[1:].split("/")):
+    if not _PATH.fullmatch(path):
         raise InvalidPath(f"{path!r} is not a path: write names after slashes, like '/a/b'")
 
 

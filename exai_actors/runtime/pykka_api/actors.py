@@ -269,10 +269,10 @@ class ActorSystem(System[LoopRef[Any]]):
         return stopped
 
     def entering(self, cell: ActorCell) -> None:
-        pykka.ActorRegistry.register(cell.ref)
+        registry.register(cell.ref)
 
     def leaving(self, cell: ActorCell) -> None:
-        pykka.ActorRegistry.unregister(cell.ref)
+        registry.unregister(cell.ref)
         cell.ref.actor_stopped.set()
 
     def _spawn(

@@ -37,6 +37,19 @@ class RefDict:
         return list(self._refs)[index]
 
 
+def register(ref: ActorRef[Any]) -> None:
+    """As ``ActorRegistry.register``, without its entry in the log, which takes longer than it."""
+    with ActorRegistry._actor_refs_lock:
+        ActorRegistry._actor_refs.append(ref)
+
+
+def unregister(ref: ActorRef[Any]) -> None:
+    """As ``ActorRegistry.unregister``, likewise."""
+    with ActorRegistry._actor_refs_lock:
+        if ref in ActorRegistry._actor_refs:
+            ActorRegistry._actor_refs.remove(ref)
+
+
 def install() -> None:
     """Replace the registry's list by a RefDict, once for the process."""
     with ActorRegistry._actor_refs_lock:
