@@ -401,7 +401,7 @@ async def test_control_frames_that_come_with_the_handshake_are_answered_after_it
 async def test_a_client_that_does_not_answer_pings_is_closed_and_others_stay() -> None:
     # Both clients are in this process, so the one that answers is late when the process is stopped.
     async with (
-        listening(ping_interval_s=0.1, ping_timeout_s=2.0, close_timeout_s=0.05) as it,
+        listening(ping_interval_s=0.5, ping_timeout_s=2.0, close_timeout_s=0.05) as it,
         connect(it.url, ping_interval=None) as alive,
         by_hand(it.port) as (_, writer),
     ):
