@@ -62,9 +62,10 @@ class Listener:
         return self._port
 
     def close(self) -> None:
-        """Stop listening. Clients that were not accepted yet are reset."""
+        """Stop listening. Clients that have connected are accepted, if there are files for them."""
         self._stop_accepting()
         for each in self._listening:
+            self._accept_waiting(each)
             each.close()
         self._listening = ()
 
@@ -109,9 +110,22 @@ class Listener:
                 return
             self._is_short_of_files = False
             self._allowed -= 1
-            connecting = self._loop.create_task(self._connect(accepted))
-            self._connecting.add(connecting)
-            connecting.add_done_callback(self._connecting.discard)
+            self._begin(accepted)
+
+    def _accept_waiting(self, listening: socket.socket) -> None:
+        for _ in range(int(min(room_for_clients(), _BACKLOG))):
+            try:
+                accepted, _ = listening.accept()
+            except ConnectionAbortedError:
+                continue
+            except OSError:  # none waits, or there is no file for it
+                return
+            self._begin(accepted)
+
+    def _begin(self, accepted: socket.socket) -> None:
+        connecting = self._loop.create_task(self._connect(accepted))
+        self._connecting.add(connecting)
+        connecting.add_done_callback(self._connecting.discard)
 
     async def _connect(self, accepted: socket.socket) -> None:
         accepted.setblocking(False)

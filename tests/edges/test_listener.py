@@ -277,20 +277,31 @@ def _broken() -> asyncio.Protocol:
     raise ValueError("a bug")
 
 
-async def test_connections_outlive_their_listener_and_waiting_clients_are_reset() -> None:
+async def test_connections_outlive_their_listener_and_waiting_clients_are_accepted() -> None:
     before = open_sockets()
     async with listening() as it:
         client = it.connect()
         await until(lambda: Greeting.made == 1)
-        waiting = it.connect()
+        # More than one turn accepts.
+        waiting = [it.connect() for _ in range(20)]
         it.listener.close()
         it.listener.close()
         with pytest.raises(ConnectionRefusedError):
             it.connect()
+        for each in (client, *waiting):
+            assert await greeted(each)
+    assert open_sockets() == before
+
+
+async def test_waiting_clients_without_a_file_are_reset_when_the_listener_is_closed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with listening() as it:
+        waiting = it.connect()
+        monkeypatch.setattr(listener, "room_for_clients", lambda: 0)
+        it.listener.close()
         with waiting, pytest.raises(ConnectionResetError):
             await asyncio.get_running_loop().sock_recv(waiting, 1)
-        assert await greeted(client)
-    assert open_sockets() == before
 
 
 async def test_accepted_clients_have_their_protocol_when_the_listener_is_closed() -> None:

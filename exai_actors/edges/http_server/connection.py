@@ -428,7 +428,7 @@ class HttpConnection(asyncio.Protocol):
     def close_when_idle(self) -> None:
         """Answer the request in progress, if any, and close."""
         self.closes_after_response = True
-        if not self._exchanges:
+        if not self._exchanges and not self._is_closing and not self._unread:
             self._transport.close()
 
     def response_ended(self) -> None:

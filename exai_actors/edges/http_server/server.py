@@ -126,6 +126,8 @@ class HttpServer:
         self._missing = missing
         self._wall = wall
         self._connections: dict[HttpConnection, None] = {}
+        self._is_stopping = False
+        self._all_gone: asyncio.Future[None] | None = None
         self._bodies = 0
         self._second = -1
         self._date_field = ""
@@ -149,6 +151,7 @@ class HttpServer:
             self.remove(gives_way)
             gives_way.abort()
         connection = HttpConnection(self, loop)
+        connection.closes_after_response = self._is_stopping
         self._connections[connection] = None
         return connection
 
@@ -161,6 +164,20 @@ class HttpServer:
         """Close each connection after the request it is answering, if any."""
         for connection in tuple(self._connections):
             connection.close_when_idle()
+
+    def close_after_responses(self) -> None:
+        """Answer on each connection, those to come included, the request in progress or the next
+        one, and close it.
+        """
+        self._is_stopping = True
+        for connection in self._connections:
+            connection.closes_after_response = True
+
+    async def wait_closed(self, timeout_s: float) -> None:
+        """Wait, but not longer, until every connection is gone."""
+        if self._connections:
+            self._all_gone = asyncio.get_running_loop().create_future()
+            await asyncio.wait((self._all_gone,), timeout=timeout_s)
 
     def abort(self) -> None:
         """Abort every connection."""
@@ -252,6 +269,8 @@ class HttpServer:
 
     def remove(self, connection: HttpConnection) -> None:
         self._connections.pop(connection, None)
+        if self._all_gone is not None and not self._connections and not self._all_gone.done():
+            self._all_gone.set_result(None)
 
 
 class _WholeRequest:

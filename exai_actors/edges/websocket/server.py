@@ -45,6 +45,9 @@ _READ_BYTES = 64 * 1024
 # A shortage of files ends no younger stranger: many clients may come at the same time.
 _YOUNG_S = 1.0
 _RETRY_AFTER_S = 5
+# When the server stops: for requests that have been sent to be read, and then to be answered.
+_LAST_READ_S = 0.05
+_LAST_ANSWERS_S = 1.0
 _SHUTS_DOWN = (
     "The broker is shutting down and takes no new connections.\n"
     f"Connect again in {_RETRY_AFTER_S} s.\n"
@@ -163,33 +166,43 @@ class WebSocketServer:
     def stop_listening(self) -> None:
         """Accept no new sockets and no new handshakes; open WebSockets stay.
 
-        HTTP connections end with the request that they are answering.
+        HTTP connections end with the request that they are answering, or with their next one.
         """
         self._is_stopping = True
         if self._http is not None:
-            self._http.close_when_idle()
+            self._http.close_after_responses()
         if self._listener is not None:
             self._listener.close()
 
     async def stop(self) -> None:
         """Stop listening, close every connection with 1001, return when all are gone.
 
-        Clients that neither answer nor read are given the close timeout.
+        Whoever has connected and sent a request before is answered, if that takes no longer than a
+        second. Clients that neither answer nor read are given the close timeout.
         """
         self.stop_listening()
         if self._listener is not None:
             await self._listener.wait_closed()
-        if self._http is not None:
-            self._http.abort()
         code, reason = CloseReason.GOING_AWAY.value
         for connection in list(self._sockets):
             if connection.had_handshake:
                 connection.close(code, reason)
-            else:
+        if self._http is not None:
+            await self._answer_last_requests(self._http)
+        for connection in list(self._sockets):
+            if not connection.had_handshake:
                 connection.drop(code, reason)
         if self._sockets:
             self._all_gone = asyncio.get_running_loop().create_future()
             await self._all_gone
+
+    async def _answer_last_requests(self, http: HttpServer) -> None:
+        if any(http.connections) or any(not each.had_handshake for each in self._sockets):
+            # Their requests may have arrived, and be read in the next turns.
+            await asyncio.sleep(_LAST_READ_S)
+            http.close_when_idle()
+            await http.wait_closed(_LAST_ANSWERS_S)
+            http.abort()
 
     def strangers(self) -> StrangerStatistics:
         return StrangerStatistics(len(self._strangers), self._strangers.displaced)

@@ -23,6 +23,7 @@ from exai_actors.edges.http_server.server import (
     Watcher,
 )
 from exai_actors.edges.http_server.settings import HttpServerSettings
+from exai_actors.edges.websocket import server as websocket_server
 from exai_actors.edges.websocket.server import WebSocketServer
 from exai_actors.messages.connection import ConnectionMessage, TextReceived
 from exai_actors.messages.recipient import Recipient
@@ -269,13 +270,50 @@ async def test_a_client_that_leaves_behind_megabytes_is_noticed() -> None:
         assert loop.time() - before < 20
 
 
-async def test_a_server_that_stops_listening_closes_idle_connections() -> None:
+async def test_a_server_that_stops_closes_idle_connections() -> None:
     async with broker() as running:
         reader, writer = await running.connect()
         writer.write(GET)
         await read_response(reader)
-        running.server.stop_listening()
+        await running.server.stop()
         assert await reader.read() == b""
+        writer.close()
+
+
+async def test_whoever_has_sent_a_request_is_answered_before_the_server_stops() -> None:
+    async with broker() as running:
+        reader, writer = await running.connect()
+        writer.write(GET)
+        await read_response(reader)
+        # More than are accepted in one turn, and all of them are still in the system's queue.
+        waiting = [socket.create_connection(("127.0.0.1", running.port)) for _ in range(40)]
+        for each in waiting:
+            each.sendall(GET)
+        writer.write(GET)
+        running.server.stop_listening()
+        stopping = asyncio.ensure_future(running.server.stop())
+        for each in waiting:
+            with each:
+                each.setblocking(False)
+                received = await asyncio.get_running_loop().sock_recv(each, 4096)
+                assert received.startswith(b"HTTP/1.1 200 OK")
+                assert b"Connection: close" in received
+        assert b"Connection: close" in (await read_response(reader))[0]
+        writer.close()
+        await stopping
+
+
+async def test_a_client_that_never_completes_its_request_does_not_keep_a_server_from_stopping(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(websocket_server, "_LAST_ANSWERS_S", 0.01)
+    async with broker() as running:
+        reader, writer = await running.connect()
+        writer.write(b"POST /echo HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 9\r\n\r\nhalf")
+        await until(lambda: any(not each.is_idle for each in running.server.http_connections))
+        await running.server.stop()
+        with contextlib.suppress(ConnectionResetError):
+            assert await reader.read() == b""
         writer.close()
 
 
