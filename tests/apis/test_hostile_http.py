@@ -63,6 +63,13 @@ async def test_a_request_that_breaks_the_rules_is_refused(
         assert (await setting.client.get("/v1/models")).status == 200
 
 
+@pytest.mark.parametrize("path", ["/v1/models", "/v1/models/any", "/api/hello"])
+async def test_a_wrong_method_is_named_although_the_path_takes_no_body(path: str) -> None:
+    async with serving() as setting:
+        got = await (await setting.client.post(path, b"{}")).whole()
+        assert (got.status, got.fields["allow"]) == (405, "GET, HEAD")
+
+
 async def test_the_rest_of_a_refused_request_is_not_taken_for_another_one() -> None:
     async with serving() as setting:
         asked = await setting.client.raw(post(b"Content-Length: 33554433", sent=SMUGGLED))

@@ -235,6 +235,9 @@ class HttpServer:
             allowed = ", ".join(page.methods)
             text = f"{head.path} answers {allowed}, not {head.method}.\n"
             refusal = Response(405, text.encode(), fields=(("Allow", allowed),))
+        if refusal is not None:
+            # It is the reason, not the length of a body that a page would not take either.
+            limit = max(limit, self.settings.body_bytes)
         return _Route(page, limit, refusal)
 
     def handle(self, exchange: Exchange) -> Receiver:
