@@ -311,8 +311,7 @@ class WebSocketConnection(asyncio.BufferedProtocol):
             self._unread += data
             self._continue_next_turn()
             return
-        self._receive(data)
-        reads.count()
+        reads.read(self._receive, data)
         if nbytes == len(buffer):
             self._continue_next_turn()
 
@@ -517,8 +516,7 @@ class WebSocketConnection(asyncio.BufferedProtocol):
         self._awaits_turn = False
         if self._gate.is_paused_only_for(Pause.NEXT_TURN) and self._has_unread():
             data, self._unread = self._unread, b""
-            self._receive(data)
-            self._host.reads.count()
+            self._host.reads.read(self._receive, data)
         if not self._awaits_turn:
             self._gate.resume(Pause.NEXT_TURN)
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Protocol
 
 from exai_actors.edges.websocket.fast_frames import text_frame_header
 from exai_actors.wire.clients.close_reasons import CloseReason
 
-# A turn takes about 2 ms; this bounds how long a frame waits for others of the same answer.
-_MAX_POSTPONED_TURNS = 4
+MAX_POSTPONED_S = 0.008
+"""How long a frame waits for others of the same answer: four ordinary turns."""
 
 
 class WriteCoalescer:
@@ -19,41 +20,47 @@ class WriteCoalescer:
     ``schedule(callback)`` must call ``callback`` once on the loop's thread, after the first steps
     of tasks that already exist, as the loop's ``call_soon`` does: writing to many clients takes
     longer than the rest of a turn, and calls that were granted a permit in it should leave first.
-    While ``is_busy()`` says that actors have work, writing waits for them, a few turns at most:
-    frames of one answer that are sent in several turns then still need one write.
+    While ``is_busy()`` says that actors have work, writing waits for them, MAX_POSTPONED_S at most:
+    frames of one answer that are sent in several turns then still need one write. Turns may take
+    longer than that; then the first one writes.
     """
 
-    __slots__ = ("_afterwards", "_is_busy", "_outboxes", "_postponed", "_schedule")
+    __slots__ = ("_afterwards", "_is_busy", "_now", "_outboxes", "_schedule", "_since")
 
     def __init__(
         self,
         schedule: Callable[[Callable[[], None]], object],
         is_busy: Callable[[], bool] = lambda: False,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._schedule = schedule
         self._is_busy = is_busy
-        self._postponed = 0
+        self._now = now
+        self._since = 0.0
+        """When the first of the frames came that are not written yet."""
         self._outboxes: list[SocketOutbox] = []
         self._afterwards: list[Callable[[], None]] = []
 
     def add(self, outbox: SocketOutbox) -> None:
         """Write this outbox too; called once between two writes of it."""
         if not self._outboxes and not self._afterwards:
-            self._schedule(self._write)
+            self._begin()
         self._outboxes.append(outbox)
 
     def call_after(self, callback: Callable[[], None]) -> None:
         """Call once after the next write, and so after the answers to earlier requests."""
         if not self._outboxes and not self._afterwards:
-            self._schedule(self._write)
+            self._begin()
         self._afterwards.append(callback)
 
+    def _begin(self) -> None:
+        self._since = self._now()
+        self._schedule(self._write)
+
     def _write(self) -> None:
-        if self._postponed < _MAX_POSTPONED_TURNS and self._is_busy():
-            self._postponed += 1
+        if self._is_busy() and self._now() - self._since < MAX_POSTPONED_S:
             self._schedule(self._write)
             return
-        self._postponed = 0
         outboxes, self._outboxes = self._outboxes, []
         for outbox in outboxes:
             outbox.flush()

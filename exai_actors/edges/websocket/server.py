@@ -111,7 +111,7 @@ class WebSocketServer:
         self._http: HttpServer | None = None
         self.settings = settings
         self.coalescer = WriteCoalescer(
-            schedule_flush or asyncio.get_running_loop().call_soon, actors.is_busy
+            schedule_flush or asyncio.get_running_loop().call_soon, actors.is_busy, now
         )
         self.reads = ReadTurns(_call_soon, now, actors)
         self._refusals = LogBudget()

@@ -6,7 +6,7 @@ import pytest
 from websockets.frames import CLOSE, PING, PONG, TEXT
 
 from exai_actors.edges.websocket.fast_frames import text_frame_header
-from exai_actors.edges.websocket.outbox import SocketOutbox, WriteCoalescer
+from exai_actors.edges.websocket.outbox import MAX_POSTPONED_S, SocketOutbox, WriteCoalescer
 from exai_actors.edges.websocket.server import WebSocketServer
 from exai_actors.messages.connection import OutboxHigh, OutboxLow, SocketClosed
 from tests.edges.websocket.client_frames import client_frame, close, server_frames
@@ -60,11 +60,11 @@ async def test_tasks_started_in_a_turn_run_before_its_frames_are_written() -> No
     assert socket.transport.writes == 1
 
 
-async def test_writing_waits_for_busy_actors_but_only_a_few_turns() -> None:
+async def test_writing_waits_for_busy_actors_but_not_for_long() -> None:
     socket = MemorySocket()
     turns = Turns()
-    is_busy = True
-    coalescer = WriteCoalescer(turns.schedule, lambda: is_busy)
+    is_busy, now = True, 100.0
+    coalescer = WriteCoalescer(turns.schedule, lambda: is_busy, lambda: now)
     outbox = SocketOutbox(socket.connection, socket.transport, coalescer, MEGABYTE)
     outbox.send(b"progress")
     turns.end()
@@ -76,9 +76,17 @@ async def test_writing_waits_for_busy_actors_but_only_a_few_turns() -> None:
     assert socket.transport.writes == 1
     is_busy = True
     outbox.send(b"while actors never rest")
-    for _ in range(10):
+    for _ in range(3):
+        now += MAX_POSTPONED_S / 4
         turns.end()
+    assert socket.transport.writes == 1
+    now += MAX_POSTPONED_S / 2
+    turns.end()
     assert socket.transport.writes == 2
+    outbox.send(b"in a turn that takes long")
+    now += 2 * MAX_POSTPONED_S
+    turns.end()
+    assert socket.transport.writes == 3
 
 
 async def test_a_piece_is_written_in_its_turn() -> None:

@@ -21,6 +21,7 @@ class Loop:
         self.now = 100.0
         self.early = 0
         self.actors_are_behind = False
+        self.actors_take = 0.0
         self.callbacks: list[Callable[[], None]] = []
         self.reads = ReadTurns(self.callbacks.append, lambda: self.now, self)
 
@@ -29,11 +30,14 @@ class Loop:
 
     def run_early(self) -> None:
         self.early += 1
+        self.now += self.actors_take
 
     def read(self, times: int, seconds_each: float = 0.0) -> None:
-        for _ in range(times):
+        def receive(_: bytes) -> None:
             self.now += seconds_each
-            self.reads.count()
+
+        for _ in range(times):
+            self.reads.read(receive, b"")
 
     def turn(self) -> None:
         callbacks = self.callbacks[:]
@@ -53,11 +57,15 @@ class Reader:
         self._seconds = seconds
         self._shares = shares
         self._size = size
+        self.reads = False
+        """Whether it also reads, so that actors run."""
         loop.reads.put(self.read_on, size)
 
     def read_on(self) -> None:
         self.turns += 1
         self._loop.now += self._seconds
+        if self.reads:
+            self._loop.read(1)
         if self.turns < self._shares:
             self._loop.reads.put(self.read_on, self._size)
 
@@ -74,6 +82,36 @@ def test_a_turn_is_over_when_it_has_read_for_its_time() -> None:
     assert not loop.reads.is_over, "they took no time"
     loop.read(READS_PER_ACTOR_TURN, TURN_S / READS_PER_ACTOR_TURN)
     assert loop.reads.is_over
+
+
+def test_a_turn_of_long_reads_is_over_before_the_actors_run() -> None:
+    loop = Loop()
+    loop.read(1, 2 * TURN_S)
+    assert not loop.reads.is_over, "the reads before it may have been of other turns"
+    loop.read(1, 2 * TURN_S)
+    assert loop.early == 0
+    assert loop.reads.is_over
+
+
+def test_only_reading_counts_in_a_turn_that_does_much_else() -> None:
+    loop = Loop()
+    loop.actors_take = TURN_S
+    for _ in range(4 * READS_PER_ACTOR_TURN):
+        loop.now += TURN_S
+        loop.read(1, TURN_S / (4 * READS_PER_ACTOR_TURN))
+    assert loop.early == 4
+    assert not loop.reads.is_over
+
+
+def test_only_reading_counts_while_the_line_is_served() -> None:
+    loop = Loop()
+    loop.actors_take = TURN_S
+    readers = [Reader(loop, shares=2) for _ in range(2 * READS_PER_ACTOR_TURN)]
+    for reader in readers:
+        reader.reads = True
+    loop.turn()
+    assert loop.early == 2
+    assert {each.turns for each in readers} == {1}
 
 
 def test_reads_of_several_turns_do_not_add_up() -> None:
