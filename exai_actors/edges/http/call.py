@@ -54,6 +54,7 @@ from exai_actors.wire.openai.request_form import (
 from exai_actors.wire.openai.stream import FINISH_GRACE_S, StreamReader
 
 MAX_ERROR_BODY_BYTES = 1 << 16
+_OK = 200
 # How long the body of an answer may take to end after [DONE], so that its connection can be reused.
 DRAIN_BODY_S = 0.25
 # How long the body of a refusal may take; status and headers already say that it is one.
@@ -244,8 +245,7 @@ class HttpCall:
         if coding is not None and is_compressed(coding):
             self._portions = Portions(Inflater(coding))
         if 200 <= status <= 299:
-            self._now = clock_of(headers.get("Date"), now=time.time())
-            self._hold_s = hold_s(headers, now=self._now, answered=True)
+            self._note_rates(headers)
             self._enter(_Phase.BEGINNING, self._take_beginning)
             self._restart_timeout()
         else:
@@ -253,6 +253,26 @@ class HttpCall:
             self._set_due(self._loop.time() + ERROR_BODY_S)
         if self._waits_for_resume():
             self._stop_reading()
+
+    def whole(self, status: int, headers: Headers, body: bytes, /) -> bool:
+        # The most frequent response; the steps of ``head``, ``data`` and ``ended`` do the same.
+        if (
+            status != _OK
+            or body[:1] != b"{"
+            or len(body) > self._service.settings.max_answer_bytes
+            or self._is_paused
+            or "Content-Encoding" in headers
+        ):
+            return False
+        self._status, self._headers = status, headers
+        self._phase = _Phase.PLAIN
+        self._exchange = None
+        try:
+            self._note_rates(headers)
+            self._report(self._plain_answer(body))
+        except Exception as error:  # noqa: BLE001 - whatever a bug raises, the call has one end
+            self._fail_unexpectedly(error)
+        return True
 
     def data(self, data: bytes, /) -> None:
         try:
@@ -284,6 +304,10 @@ class HttpCall:
                 self._report(self._result_of_broken_body(failure), is_cut_off=is_cut_off)
         except Exception as error:  # noqa: BLE001 - whatever a bug raises, the call has one end
             self._fail_unexpectedly(error)
+
+    def _note_rates(self, headers: Headers) -> None:
+        self._now = clock_of(headers.get("Date"), now=time.time())
+        self._hold_s = hold_s(headers, now=self._now, answered=True)
 
     # The body.
 
@@ -444,7 +468,7 @@ class HttpCall:
             case _Phase.REFUSAL:
                 self._report(self._refusal())
             case _Phase.PLAIN:
-                self._report(self._plain_answer())
+                self._report(self._plain_answer(b"".join(self._body)))
             case _Phase.NOTHING:
                 self._report(self._result_if_aborted)
             case _:
@@ -460,7 +484,7 @@ class HttpCall:
         if self._phase is _Phase.REFUSAL:
             return self._refusal()
         if self._phase is _Phase.PLAIN and self._is_whole():
-            return self._plain_answer()
+            return self._plain_answer(b"".join(self._body))
         # The answer is complete, however its stream ends.
         return self._finished_answer() or failure
 
@@ -469,8 +493,7 @@ class HttpCall:
         reader = self._reader
         return reader.finish() if reader is not None and reader.complete else None
 
-    def _plain_answer(self) -> UpstreamResult:
-        data = b"".join(self._body)
+    def _plain_answer(self, data: bytes) -> UpstreamResult:
         if data.lstrip()[:1] in (b"", b"<"):
             return self._classify(data)
         result = parse_completion(
@@ -671,7 +694,7 @@ class HttpCall:
         elif self._phase is _Phase.REFUSAL:
             self._give_up(self._refusal())
         elif self._phase is _Phase.PLAIN and self._is_whole():
-            self._give_up(self._plain_answer())
+            self._give_up(self._plain_answer(b"".join(self._body)))
         elif self._phase is _Phase.PLAIN and now < min(self._silent_at, self._total_due):
             self._set_due(self._silent_at)
         else:

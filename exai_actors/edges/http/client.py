@@ -58,7 +58,7 @@ class Receiver(Protocol):
 
     ``connected``, ``head``, ``data`` any number of times, and then exactly one of ``ended`` and
     ``failed``; ``failed`` may come at any time. A receiver may abort, pause and resume its exchange
-    in any of them, and start another.
+    in any of them, and start another. Instead of all but ``connected`` there may be one ``whole``.
     """
 
     def connected(self) -> None:
@@ -69,6 +69,13 @@ class Receiver(Protocol):
 
     def head(self, status: int, headers: Headers, /) -> None:
         """The response has begun. Interim responses are skipped."""
+
+    def whole(self, status: int, headers: Headers, body: bytes, /) -> bool:
+        """Take a response that came at once, as ``head``, ``data`` and ``ended`` do together.
+
+        If it returns False, which changes nothing, these are called. Nothing here may touch the
+        exchange, which is over.
+        """
 
     def data(self, data: bytes, /) -> None:
         """The next part of the body as it was sent: compressed if the service compresses it."""

@@ -396,9 +396,20 @@ class Connection(asyncio.Protocol):
             self._deliver(self._exchange, self._held_error)
 
     def _finish(self) -> None:
-        exchange, transport = self._exchange, self._transport
-        if exchange is None or transport is None or exchange.is_aborted or self._is_paused:
-            return
+        exchange = self._exchange
+        if (
+            exchange is not None
+            and self._transport is not None
+            and not exchange.is_aborted
+            and not self._is_paused
+        ):
+            self._let_go(exchange)
+            exchange.receiver.ended()
+
+    def _let_go(self, exchange: Exchange) -> None:
+        """Be ready for the next exchange, or close: this one has its whole response."""
+        transport = self._transport
+        assert transport is not None
         self._exchange = exchange.connection = None
         # After an answer that came before the request was sent, the rest of the request must not
         # precede the next one.
@@ -406,7 +417,6 @@ class Connection(asyncio.Protocol):
             self._pool.release(self)
         else:
             self.close()
-        exchange.receiver.ended()
 
     def _note_keep_alive(self) -> bool:
         """Note for how long the service keeps the connection; return whether it does."""
@@ -439,6 +449,12 @@ class Connection(asyncio.Protocol):
             if self._status == _REQUEST_TIMEOUT and self._was_used and not self._keeps_alive:
                 self._break_off(self._stale())
                 return
+            if self._is_complete and error is None and not self._is_paused:
+                body = b"".join(self._bodies)
+                if exchange.receiver.whole(self._status, self._headers, body):
+                    self._bodies.clear()
+                    self._let_go(exchange)
+                    return
             exchange.receiver.head(self._status, self._headers)
             if self._is_paused:
                 self._held_error = error

@@ -187,6 +187,9 @@ class RelayedCall:
         except Exception as error:  # noqa: BLE001 - whatever a bug raises, the call has one end
             self._fail_unexpectedly(error)
 
+    def whole(self, _status: int, _headers: Headers, _body: bytes, /) -> bool:
+        return False
+
     def data(self, data: bytes, /) -> None:
         try:
             if not self._flows:

@@ -35,6 +35,9 @@ class WholeResponse:
         if coding is not None and is_compressed(coding):
             self._inflater = Inflater(coding)
 
+    def whole(self, _status: int, _headers: Headers, _body: bytes, /) -> bool:
+        return False
+
     def data(self, data: bytes, /) -> None:
         if self.end.done():
             return

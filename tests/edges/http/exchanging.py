@@ -84,6 +84,12 @@ class Recorder:
         self.status, self.headers = status, headers
         self._changed.set()
 
+    def whole(self, status: int, headers: Headers, body: bytes, /) -> bool:
+        assert self.connections == 1
+        assert self.status is None
+        assert self.end is None
+        return False
+
     def data(self, data: bytes, /) -> None:
         assert data
         assert self.status is not None

@@ -4,6 +4,7 @@ Each one arrives in one piece, with its head apart, and a byte at a time.
 """
 
 import asyncio
+import gzip
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 
@@ -11,6 +12,7 @@ import pytest
 
 from exai_actors.core.calls import Completion, FailureKind
 from exai_actors.edges.http.response_head import MAX_HELD_HEAD_BYTES
+from exai_actors.messages.provider import UpstreamEnded
 from tests.edges.http.calling import Caller, caller_for
 
 HTTP = b"HTTP/1.1 200 OK\r\n"
@@ -36,6 +38,7 @@ ANSWER = plain(b"first")
 SIZE = len(ANSWER)
 LENGTH = b"Content-Length: %d\r\n" % SIZE
 STREAM = events(b"first")
+MAX_ANSWER_BYTES = 1000
 
 READ = {
     "text behind the length": HTTP + LENGTH + b"\r\n" + ANSWER + b"junk",
@@ -117,7 +120,7 @@ CUTS = (in_one_piece, with_the_head_apart, byte_by_byte)
 
 
 @asynccontextmanager
-async def service(first: bytes, cut: Cut) -> AsyncIterator[Caller]:
+async def service(first: bytes, cut: Cut, **settings: int) -> AsyncIterator[Caller]:
     """Answers the first request with these bytes, and each later one with "second"."""
     answers = 0
     tasks: list[asyncio.Task[None]] = []
@@ -146,7 +149,7 @@ async def service(first: bytes, cut: Cut) -> AsyncIterator[Caller]:
 
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
-        async with caller_for(f"http://127.0.0.1:{port}/v1") as caller:
+        async with caller_for(f"http://127.0.0.1:{port}/v1", **settings) as caller:
             yield caller
         await asyncio.gather(*tasks)
 
@@ -167,6 +170,63 @@ async def test_an_answer_is_read_whatever_its_framing(name: str, cut: Cut) -> No
         assert await text_of(caller) == "first"
         assert await text_of(caller) == "second"
         assert await text_of(caller) == "second"
+
+
+def with_length(body: bytes, *headers: bytes) -> bytes:
+    lines = [b"Content-Length: %d" % len(body), *headers]
+    return HTTP + b"\r\n".join(lines) + b"\r\n\r\n" + body
+
+
+NO_TOKENS = (
+    b"x-ratelimit-limit-tokens: 1000",
+    b"x-ratelimit-remaining-tokens: 0",
+    b"x-ratelimit-reset-tokens: 90s",
+)
+AT_ONCE = {
+    "an answer": with_length(ANSWER),
+    "an answer behind a blank": with_length(b" " + ANSWER),
+    "an answer as text": with_length(ANSWER, b"Content-Type: text/plain"),
+    "an answer named a stream": with_length(ANSWER, b"Content-Type: text/event-stream"),
+    "an answer in a chunk": HTTP + CHUNKED + b"\r\n" + chunks(ANSWER) + END,
+    "the last tokens": with_length(ANSWER, *NO_TOKENS),
+    "the last tokens until an instant": with_length(
+        ANSWER,
+        b"Date: Mon, 01 Jan 2024 00:00:00 GMT",
+        *NO_TOKENS[:2],
+        b"x-ratelimit-reset-tokens: 2024-01-01T00:01:00Z",
+    ),
+    "a plain answer in gzip": with_length(gzip.compress(ANSWER), b"Content-Encoding: gzip"),
+    "a plain answer named gzip": with_length(ANSWER, b"Content-Encoding: gzip"),
+    "no coding": with_length(ANSWER, b"Content-Encoding: identity"),
+    "the last on its connection": with_length(ANSWER, b"Connection: close"),
+    "a stream": with_length(STREAM, b"Content-Type: text/event-stream"),
+    "nothing": with_length(b""),
+    "a page": with_length(b"<html>oops</html>"),
+    "half an answer": with_length(ANSWER[:-1]),
+    "no answer": with_length(b'{"object":"pong"}'),
+    "an error": with_length(b'{"error":{"message":"rate limit reached","code":429}}'),
+    "an answer of another kind": with_length(b'{"choices":[{"text":"first"}]}', *NO_TOKENS),
+    "another success": with_length(ANSWER).replace(b"200 OK", b"201 Made"),
+    "a refusal": with_length(b'{"error":{"message":"no"}}').replace(b"200 OK", b"400 Bad"),
+    "an answer that is too large": with_length(plain(b"a" * MAX_ANSWER_BYTES)),
+}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("name", AT_ONCE)
+async def test_a_response_that_comes_at_once_has_the_result_of_one_in_parts(
+    name: str, stream: bool
+) -> None:
+    seen = []
+    for cut in (in_one_piece, with_the_head_apart):
+        async with service(AT_ONCE[name], cut, max_answer_bytes=MAX_ANSWER_BYTES) as caller:
+            started = caller.start(stream=stream)
+            await started.end()
+            (ended,) = started.probe.messages
+            assert isinstance(ended, UpstreamEnded)
+            seen.append((ended.result, ended.hold_s, ended.cut_off, started.pieces))
+            assert await text_of(caller) == "second"
+    assert seen[0] == seen[1]
 
 
 REFUSED = {
