@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Meta
 
 _Empty = Annotated[list[None], Meta(max_length=0)]
+_Count = Annotated[int, Meta(ge=0, le=10**12)]
 _LF, _CR = 0x0A, 0x0D
 
 MAX_BYTES = 1 << 16
@@ -56,7 +57,24 @@ class Chunk(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     error: None = None
 
 
+class Counts(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """The event behind the last choice, which has the token counts of the answer."""
+
+    choices: _Empty
+    usage: dict[str, _Count | dict[str, _Count | None] | None]
+    model: str | None = None
+    id: str | None = None
+    object: Literal["chat.completion.chunk"] | None = None
+    created: int | None = None
+    system_fingerprint: str | None = None
+    service_tier: str | None = None
+    provider: str | None = None
+    obfuscation: str | None = None
+    error: None = None
+
+
 _decode = msgspec.json.Decoder(Chunk).decode
+_decode_counts = msgspec.json.Decoder(Counts).decode
 _texts = msgspec.json.Decoder(str)
 _decode_text, _decode_texts = _texts.decode, _texts.decode_lines
 _NOT_COMMON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -118,6 +136,23 @@ def template_of(event: bytes, chunk: Chunk) -> Template | None:
         return None
     delta.content = chunk.choices[0].delta.content
     return Template(before, after) if other == chunk else None
+
+
+def read_counts(data: bytes) -> tuple[Counts, bytes, bytes] | None:
+    """The counts, their event's JSON, and what follows it, if ``data`` begins with such an event.
+
+    ``data`` must begin where an event may begin.
+    """
+    end = data.find(b"\n\n")
+    if end < 0 or end > MAX_BYTES or not data.startswith(b"data:"):
+        return None
+    document = data[5:end].removeprefix(b" ")
+    if b"\n" in document or _CR in document:
+        return None
+    try:
+        return _decode_counts(document), document, data[end + 2 :]
+    except _NOT_COMMON:
+        return None
 
 
 def read_common_events(data: bytes, *, until_text: bool = False) -> tuple[list[Chunk], bytes]:

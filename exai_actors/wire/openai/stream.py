@@ -19,7 +19,13 @@ from operator import itemgetter
 from typing import Any, NamedTuple
 
 from exai_actors.core.calls import Completion, FailureKind, UpstreamFailure
-from exai_actors.wire.openai.common_delta import Chunk, Template, read_common_events, template_of
+from exai_actors.wire.openai.common_delta import (
+    Chunk,
+    Template,
+    read_common_events,
+    read_counts,
+    template_of,
+)
 from exai_actors.wire.openai.error_fields import error_within, is_success
 from exai_actors.wire.openai.errors import classify_error
 from exai_actors.wire.openai.fields import (
@@ -198,6 +204,8 @@ class StreamReader:
             if len(rest) == len(data):
                 rest = self._feed_common(data)
             if len(rest) == len(data):
+                rest = self._feed_counts(data)
+            if len(rest) == len(data):
                 rest = self._feed_one(data)
                 if not rest.startswith(b"data:"):
                     data = rest
@@ -245,6 +253,21 @@ class StreamReader:
             if learns:
                 events = data[: -2 - len(rest)]
                 self._example = events[events.rfind(b"\n") + 1 :], chunks[-1]
+        return rest
+
+    def _feed_counts(self, data: bytes) -> bytes:
+        """Read the common event with the token counts; return what follows it."""
+        found = read_counts(data)
+        if found is None:
+            return data
+        # As _read_value for such an event.
+        counts, document, rest = found
+        self._events.is_at_start = False
+        self._usage.read(counts.usage)
+        if counts.model:
+            self._note_model(counts.model)
+        self._passed_over += 1
+        self._event_without_choices = document.decode()
         return rest
 
     def _feed_one(self, data: bytes) -> bytes:

@@ -13,11 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exai_actors.core.calls import Completion
+from exai_actors.core.calls import Completion, Usage
+from exai_actors.wire.openai import stream as stream_module
 from exai_actors.wire.openai.common_delta import (
     MAX_BYTES,
     Template,
     read_common_events,
+    read_counts,
     template_of,
 )
 from exai_actors.wire.openai.stream import StreamReader
@@ -50,6 +52,17 @@ KIMI = {
     "choices": [{"index": 0, "delta": {"reasoning_content": "hm", "role": "assistant"}}],
 }
 BARE = {"choices": [{"delta": {"content": "hi"}}]}
+COUNTS = {
+    **OPENAI,
+    "choices": [],
+    "usage": {
+        "prompt_tokens": 9,
+        "completion_tokens": 5,
+        "total_tokens": 14,
+        "prompt_tokens_details": {"cached_tokens": 4, "audio_tokens": None},
+        "completion_tokens_details": None,
+    },
+}
 FINISH = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
 
 
@@ -142,6 +155,60 @@ def test_another_event_is_left_to_the_general_path(data: bytes) -> None:
             feed_both(stream, [at])
 
 
+@pytest.mark.parametrize("colon", [b":", b": "])
+@pytest.mark.parametrize("members", [{}, {"model": "other"}, {"error": None}, {"obfuscation": ""}])
+def test_the_counts_behind_the_last_choice_are_read_in_one_pass(
+    colon: bytes, members: dict[str, Any]
+) -> None:
+    data = event({**COUNTS, **members}, colon=colon)
+    found = read_counts(data + b"data: [DONE]\n\n")
+    assert found is not None
+    counts, document, rest = found
+    assert (counts.usage, json.loads(document)) == (COUNTS["usage"], {**COUNTS, **members})
+    assert rest == b"data: [DONE]\n\n"
+    stream = event(OPENAI) + event(FINISH) + data + b"data: [DONE]\n\n"
+    for at in range(0, len(stream), 7):
+        result = feed_both(stream, [at]).finish()
+        assert isinstance(result, Completion)
+        assert result.usage == Usage(9, 5, cached_tokens=4)
+        assert result.model == members.get("model", "gpt-4o-2024-08-06")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        event(COUNTS)[:-1],
+        event(COUNTS).replace(b"\n\n", b"\r\n\r\n"),
+        event(COUNTS)[:-2] + b"\nid: 5\n\n",
+        b"id: 5\n" + event(COUNTS),
+        event({**COUNTS, "object": "error"}),
+        event({**COUNTS, "error": "broke"}),
+        event({**COUNTS, "status": 500}),
+        event({**COUNTS, "message": "no"}),
+        event({**COUNTS, "usage": None}),
+        event({**COUNTS, "usage": {"prompt_tokens": "9"}}),
+        event({**COUNTS, "usage": {"prompt_tokens": 9.0}}),
+        event({**COUNTS, "usage": {"prompt_tokens": -9, "completion_tokens": 5}}),
+        event({**COUNTS, "usage": {"prompt_tokens": 9, "completion_tokens": 5, "cost": 0.25}}),
+        event({**COUNTS, "choices": None}),
+        event({**COUNTS, "choices": OPENAI["choices"]}),
+        event({"choices": []}),
+        event(COUNTS, colon=b": " + b" " * MAX_BYTES),
+    ],
+)
+def test_other_counts_are_left_to_the_general_path(data: bytes) -> None:
+    assert read_counts(data) is None
+    for before in (b"", event(BARE), event(BARE) + event(FINISH)):
+        for after in (b"", event(FINISH), event(COUNTS), b"data: [DONE]\n\n"):
+            feed_both(before + data + after, [], max_bytes=4 * MAX_BYTES)
+
+
+def test_counts_are_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream_module, "MAX_PASSED_OVER", 10)
+    for many in (1, 10, 11):
+        feed_both(event(COUNTS) * many + b"data: [DONE]\n\n", [])
+
+
 def test_an_answer_that_becomes_too_large_fails_where_it_does_by_the_general_path() -> None:
     for size in range(1, 12):
         feed_both(event(BARE) * 6, [], max_bytes=size)
@@ -184,7 +251,7 @@ chunks: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
         "status": st.sampled_from([200, 500, "error"]),
     },
 )
-common = st.sampled_from([OPENAI, KIMI, BARE, FINISH])
+common = st.sampled_from([OPENAI, KIMI, BARE, FINISH, COUNTS])
 lines = st.sampled_from(
     [
         b": keepalive\n\n",
