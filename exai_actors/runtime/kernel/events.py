@@ -121,7 +121,8 @@ class EventStream:
         self._interrupted = interrupted
         self._listeners: dict[Listener, bool] = {}
         """Whether errors of the listener are still to be logged."""
-        self._foreign: deque[Event] = deque(maxlen=FOREIGN_EVENT_LIMIT)
+        self.foreign: deque[Event] = deque(maxlen=FOREIGN_EVENT_LIMIT)
+        """Events that other threads published, for ``flush``."""
 
     def add(self, listener: Listener) -> Callable[[], None]:
         """Add a listener; call the returned function to remove it."""
@@ -138,16 +139,13 @@ class EventStream:
         if self._driver.in_loop_thread():
             self._notify(event)
         else:
-            self._foreign.append(event)
+            self.foreign.append(event)
             self._wake()
-
-    def pending(self) -> bool:
-        return bool(self._foreign)
 
     def flush(self) -> None:
         """Notify listeners of events that other threads published; loop thread only."""
-        for _ in range(len(self._foreign)):
-            self._notify(self._foreign.popleft())
+        for _ in range(len(self.foreign)):
+            self._notify(self.foreign.popleft())
 
     def _notify(self, event: Event) -> None:
         for listener in list(self._listeners):

@@ -305,20 +305,18 @@ class Scheduler:
         return cell
 
     def _end_turn(self) -> None:
-        if self._events.pending():
+        ready, foreign = self.ready, self._events.foreign
+        if foreign:
             self._events.flush()
-        if self._has_work():
+        if ready or foreign:
             self._left_work_at = self.clock
             self._driver.call_soon(self._turn_callback)
         else:
             self._left_work_at = None
             self.armed = False
             # A thread may have queued something between the last look and the line above.
-            if self._has_work():
+            if ready or foreign:
                 self._request_turn()
         if self._interrupt is not None:
             interrupt, self._interrupt = self._interrupt, None
             raise interrupt
-
-    def _has_work(self) -> bool:
-        return bool(self.ready or self._events.pending())
