@@ -16,7 +16,10 @@ _READ_BYTES = 65_536
 
 
 class LineReader:
-    """Cuts the bytes of the host into lines; None stands for one that is too long."""
+    """Cuts the bytes of the host into lines; None stands for one that is too long.
+
+    Empty bytes are the end, also that of a last line without a line feed.
+    """
 
     def __init__(self) -> None:
         self._parts: list[bytes] = []
@@ -24,7 +27,7 @@ class LineReader:
         self._is_skipping = False
 
     def feed(self, data: bytes) -> Iterator[bytes | None]:
-        *complete, rest = data.split(b"\n")
+        *complete, rest = (data or b"\n").split(b"\n")
         for part in complete:
             yield from self._complete(part)
         self._add(rest)

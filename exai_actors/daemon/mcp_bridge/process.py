@@ -69,10 +69,10 @@ class _Process:
             self._ended.set_result(is_interrupt)
 
     def _received(self, data: bytes) -> None:
-        if not data:
-            self._last_answers = asyncio.create_task(self._end_after_answers())
         for line in self._reader.feed(data):
             self._bridge.received(line)
+        if not data:
+            self._last_answers = asyncio.create_task(self._end_after_answers())
         self._read_on()
 
     async def _end_after_answers(self) -> None:

@@ -33,11 +33,11 @@ def run(url: str, token: str | None) -> bool:
     has_answered = False
     while not has_answered and _has_input(parent):
         data = read(STDIN)
-        if not data:
-            break
         for line in reader.feed(data):
             bridge.received(line)
             has_answered = True
+        if not data:
+            break
     interrupted = False
     if has_answered:
         import asyncio

@@ -22,6 +22,7 @@ from exai_actors.daemon.mcp_bridge.lines import (
         ([b"one\r\n\r\n \ntwo"], [b"one"]),
         ([b"one\n", b"two", b" more\n"], [b"one", b"two more"]),
         ([b""], []),
+        ([b"one\ntwo", b""], [b"one", b"two"]),
     ],
 )
 def test_bytes_are_cut_into_lines(pieces: list[bytes], lines: list[bytes]) -> None:

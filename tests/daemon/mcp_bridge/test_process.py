@@ -55,6 +55,11 @@ async def test_it_ends_when_stdin_ends_even_before_the_first_message() -> None:
     assert (result.code, result.out) == (0, "")
 
 
+async def test_the_only_message_needs_no_line_feed() -> None:
+    result = await ended(await start("mcp", "--url", NO_BROKER), line("ping").removesuffix(b"\n"))
+    assert json.loads(result.out)["result"] == {}
+
+
 async def test_messages_before_the_end_of_stdin_are_answered() -> None:
     messages = line("initialize") + line("tools/list", id_=2)
     result = await ended(await start("mcp", "--url", NO_BROKER), messages)
@@ -63,7 +68,7 @@ async def test_messages_before_the_end_of_stdin_are_answered() -> None:
 
 async def test_a_call_before_the_end_of_stdin_is_answered() -> None:
     async with running_broker() as broker:
-        result = await ended(await start("mcp", "--url", broker.url), CHAT)
+        result = await ended(await start("mcp", "--url", broker.url), CHAT.removesuffix(b"\n"))
     first, last = map(json.loads, result.out.splitlines())
     assert (first["id"], last["id"]) == (1, 2)
     assert "Hi?" in last["result"]["content"][0]["text"]
