@@ -323,14 +323,15 @@ class TestRepeats:
         assert second.outcome == (200, b"one two", "clean")
         assert tree.upstream.calls == [call]
 
-    def test_a_repeat_has_its_own_time(self) -> None:
+    @pytest.mark.parametrize("key", [None, "a key"])
+    def test_a_repeat_has_its_own_time(self, key: str | None) -> None:
         tree = ManualTree(limit=1)
         running = Exchange(tree, b'{"model":"moon","n":1}')
-        first = Exchange(tree, stream=False, deadline_ms=1_000)
+        first = Exchange(tree, stream=False, deadline_ms=1_000, key=key)
         tree.advance(0.8)
         first.leave()
         tree.advance(0.1)
-        second = Exchange(tree, stream=False, deadline_ms=5_000)
+        second = Exchange(tree, stream=False, deadline_ms=5_000, key=key)
         tree.advance(4)
         assert second.outcome == (0, b"", "")
         begin(tree.upstream.calls[0])
@@ -338,6 +339,26 @@ class TestRepeats:
         tree.settle()
         assert running.outcome == (200, b"", "clean")
         tree.advance(0.8)
+        begin(tree.upstream.calls[1], b"late", stream=False)
+        finish(tree.upstream.calls[1])
+        assert is_over(tree)
+        assert second.outcome == (200, b"late", "clean")
+
+    def test_a_repeat_beside_the_first_request_ends_with_it(self) -> None:
+        tree = ManualTree()
+        both = [
+            Exchange(tree, stream=False, deadline_ms=deadline_ms, key="a key")
+            for deadline_ms in (1_000, 5_000)
+        ]
+        tree.advance(1.1)
+        assert [each.responder.status for each in both] == [504, 504]
+
+    def test_the_time_of_a_repeat_counts_for_another_attempt(self) -> None:
+        tree = ManualTree()
+        Exchange(tree, stream=False, deadline_ms=1_000).leave()
+        second = Exchange(tree, stream=False, deadline_ms=60_000)
+        tree.upstream.calls[0].fail(FailureKind.OVERLOADED, retry_after=5.0)
+        tree.advance(6)
         begin(tree.upstream.calls[1], b"late", stream=False)
         finish(tree.upstream.calls[1])
         assert is_over(tree)

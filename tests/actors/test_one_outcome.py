@@ -239,6 +239,21 @@ def test_the_repeats_of_a_call_in_flight_are_bounded() -> None:
     assert len(tree.upstream.calls) == 1
 
 
+@pytest.mark.parametrize("first_stays", [True, False])
+def test_a_repeat_by_an_idempotency_key_has_its_own_time_unless_another_waits_for_the_call(
+    first_stays: bool,
+) -> None:
+    tree = ManualTree(finish_on_disconnect=("kimi",))
+    first, second = tree.client("one"), tree.client("one")
+    first.call("a", idempotency_key="k", deadline_ms=1_000)
+    if not first_stays:
+        first.vanish()
+    second.call("b", idempotency_key="k", deadline_ms=5_000)
+    tree.advance(2)
+    codes = [frame["error"]["code"] for frame in second.received() if frame.get("error")]
+    assert codes == (["TIMEOUT"] if first_stays else [])
+
+
 def test_an_idempotency_key_of_another_call_is_refused() -> None:
     tree = ManualTree(limit=2)
     client = tree.client()

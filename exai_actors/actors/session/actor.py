@@ -329,8 +329,11 @@ class SessionActor(LoopActor):
                 error = self._connections.repeated(submit, known)
                 if error is not None:
                     self._refuse(submit, error)
-                elif isinstance(known, ActiveRequest) and isinstance(arguments, RelayRequest):
-                    self._serve(submit, known, arguments)
+                elif isinstance(known, ActiveRequest) and not isinstance(arguments, LocalRequest):
+                    if key is not None and known.has_no_other_client:
+                        self._extend(known, submit, arguments)
+                    if isinstance(arguments, RelayRequest):
+                        self._serve(submit, known, arguments)
                 return
         names: tuple[RequestKey, ...] = () if name.run else (name,)
         if key is not None:
@@ -428,12 +431,19 @@ class SessionActor(LoopActor):
         if active is None:
             return False
         active.join((submit.connection_id, submit.request), submit.sink)
-        timeout_s = arguments.time_allowed(submit.options, self._settings.request_timeout_s)
-        if self.now() + timeout_s > active.deadline:
-            active.deadline, active.timeout_s = self.now() + timeout_s, timeout_s
+        self._extend(active, submit, arguments)
         self._connections.repeated(submit, active)
         self._serve(submit, active, arguments)
         return True
+
+    def _extend(
+        self, active: ActiveRequest, submit: Submit, arguments: ChatRequest | RelayRequest
+    ) -> None:
+        """Give a request that nobody else waits for the time that its repeat allows itself."""
+        timeout_s = arguments.time_allowed(submit.options, self._settings.request_timeout_s)
+        if self.now() + timeout_s > active.deadline:
+            active.deadline, active.timeout_s = self.now() + timeout_s, timeout_s
+            self._tell_returned(active)
 
     def _tell_returned(self, active: ActiveRequest) -> None:
         """Have a request started that may have been passed over while its client was away."""

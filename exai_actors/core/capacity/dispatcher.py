@@ -280,9 +280,15 @@ class Dispatcher(Generic[C]):
         return True
 
     def client_returned(self, session: SessionId, request: RequestKey, deadline: float) -> None:
-        """Let a call wait until ``deadline``, and give it the next turn if it was passed over."""
+        """Let a call wait until ``deadline``, and give it the next turn if it was passed over.
+
+        One that has started may be tried again until then.
+        """
         call = self.find_queued(session, request)
         if call is None:
+            for started in self.started():
+                if started.request == request and started.flow.session == session:
+                    started.deadline = max(started.deadline, deadline)
             return
         call.deadline = max(call.deadline, deadline)
         if call.passed_over:

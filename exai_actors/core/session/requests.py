@@ -70,6 +70,13 @@ class ActiveRequest(msgspec.Struct, gc=False, eq=False, kw_only=True):
         """The number of pieces that have arrived."""
         return 0 if self.pieces is None else self.pieces.count
 
+    @property
+    def has_no_other_client(self) -> bool:
+        """Whether the clients before the last one have left, or are away for a moment."""
+        if type(self.arguments) is RelayRequest:
+            return not self.arguments.pipe.has_readers
+        return len(self.waiters) == 1
+
     def join(self, waiter: Waiter, sink: PieceSink | None) -> None:
         """Add a waiter, unless it waits already; with a ``sink`` it wants pieces."""
         if waiter not in self.waiters:
