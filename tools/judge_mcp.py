@@ -198,7 +198,8 @@ def main() -> int:
         if not part.is_there() and not part.fetch():
             return 1
     install()
-    suite = [pin for pin in real_parts.MCP_CONFORMANCE.pins if "/conformance@" in pin]
+    pins = (pin.partition(" ")[0] for pin in real_parts.MCP_CONFORMANCE.pins)
+    suite = [pin for pin in pins if "/conformance@" in pin]
     everything = (*suite, *PACKAGES)
     print("\n".join(("with", *(f"  {each}" for each in everything))), flush=True)
     with tempfile.TemporaryDirectory() as home:

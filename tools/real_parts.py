@@ -14,10 +14,12 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +27,7 @@ ROOT = Path(__file__).resolve().parent.parent
 REAL = ROOT / ".real"
 INSTALL_COMMAND = ".venv/bin/python tools/real_parts.py"
 WEBSOCKETS_VERSIONS = ("12.0", "13.1", "14.2", "15.0.1", "16.1.1", "17.4")
-MCP_CONFORMANCE_PINS = ROOT / "tools" / "mcp-conformance-requirements.txt"
+LOCK = "package-lock.json"
 LLMOCK_PINS = ROOT / "tools" / "llmock-requirements.txt"
 _STAMP = "fetched"
 
@@ -51,7 +53,7 @@ class Part:
         """Install the packages into the folder and replace an old one; False if that failed."""
         unfinished = REAL / f"{self.name}.unfinished"
         shutil.rmtree(unfinished, ignore_errors=True)
-        if subprocess.run([*self._installer(unfinished), *self.pins], check=False).returncode:
+        if subprocess.run(self._installer(unfinished), check=False).returncode:
             return False
         (unfinished / _STAMP).write_text(self._digest())
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -59,9 +61,9 @@ class Part:
         return True
 
     def _installer(self, folder: Path) -> list[str]:
-        """The command that installs the packages after it into the folder."""
+        """The command that installs the packages into the folder."""
         pip = (sys.executable, "-m", "pip", "install", "--disable-pip-version-check", "-q")
-        return [*pip, "--no-deps", "--only-binary=:all:", "--target", str(folder)]
+        return [*pip, "--no-deps", "--only-binary=:all:", "--target", str(folder), *self.pins]
 
     def _digest(self) -> str:
         python = f"{sys.implementation.cache_tag} {sys.platform}"
@@ -73,9 +75,36 @@ class NodePart(Part):
     """Pinned packages of npm in one folder, their dependencies listed as well."""
 
     def _installer(self, folder: Path) -> list[str]:
-        npm = shutil.which("npm")
-        words = ["install", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
-        return [*([npm] if npm else NODE_NPM), *words, "--prefix", str(folder)]
+        return [*_npm("install", folder), *self.pins]
+
+
+@dataclass(frozen=True, slots=True)
+class LockedNodePart(Part):
+    """Packages of npm as a lock file in ``source`` has them, the nested ones included."""
+
+    source: Path
+
+    def _installer(self, folder: Path) -> list[str]:
+        folder.mkdir(parents=True)
+        for name in ("package.json", LOCK):
+            shutil.copyfile(self.source / name, folder / name)
+        return _npm("ci", folder)
+
+
+def _npm(command: str, folder: Path) -> list[str]:
+    npm = shutil.which("npm")
+    words = (command, "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error")
+    return [*([npm] if npm else NODE_NPM), *words, "--prefix", str(folder)]
+
+
+def _locked_part(source: Path) -> LockedNodePart:
+    packages = json.loads((source / LOCK).read_text())["packages"]
+    pins = (
+        f"{path.rpartition('node_modules/')[2]}@{package['version']} {package['integrity']}"
+        for path, package in packages.items()
+        if path
+    )
+    return LockedNodePart(source.name, tuple(pins), source)
 
 
 def websockets_part(version: str) -> Part:
@@ -110,7 +139,7 @@ NODE_SDKS = NodePart(
         "ts-algebra@2.0.0",
     ),
 )
-MCP_CONFORMANCE = NodePart("mcp-conformance", _pins_in(MCP_CONFORMANCE_PINS))
+MCP_CONFORMANCE = _locked_part(ROOT / "tools" / "mcp-conformance")
 PARTS = (
     *map(websockets_part, WEBSOCKETS_VERSIONS),
     WEBSOCKET_CLIENT,
@@ -159,8 +188,12 @@ def install_chromium() -> bool:
     return chromium() is not None
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Fetch the missing parts; returns 1 if one could not be fetched."""
+    # --help, and an error for anything else.
+    argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    ).parse_args(arguments)
     REAL.mkdir(exist_ok=True)
     failed: list[str] = []
     for part in PARTS:
@@ -185,8 +218,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    # --help, and an error for anything else.
-    argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    ).parse_args()
     sys.exit(main())
