@@ -14,17 +14,23 @@ from exai_actors.core.wrong_tokens import WrongTokens
 from exai_actors.ids import ConnectionId, SessionId
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class SessionRecord:
     """A session that has to live, whether its actor does or not.
 
-    ``number`` is its name in the tree: unlike its id, no later session has it.
+    ``number`` is its name in the tree: unlike its id, no later session has it. ``kept`` is made for
+    the first incarnation of its actor.
     """
 
     session_id: SessionId
     number: str
     identity: Identity
-    kept: SessionKept
+    kept: SessionKept | None = None
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether its actor was spawned, with the first call; many clients never make one."""
+        return self.kept is not None
 
 
 class SessionBook:
@@ -39,10 +45,10 @@ class SessionBook:
         self._by_number: dict[str, SessionRecord] = {}
         self._count = 0
 
-    def open(self, session_id: SessionId, identity: Identity, kept: SessionKept) -> SessionRecord:
+    def open(self, session_id: SessionId, identity: Identity) -> SessionRecord:
         """Note a new session under a number of its own."""
         self._count += 1
-        record = SessionRecord(session_id, str(self._count), identity, kept)
+        record = SessionRecord(session_id, str(self._count), identity)
         self._by_id[session_id] = self._by_number[record.number] = record
         return record
 

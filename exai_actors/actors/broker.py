@@ -14,13 +14,14 @@ import structlog
 from exai_actors.core import error_bodies
 from exai_actors.core.authentication import Identity
 from exai_actors.core.log_budget import LogBudget
-from exai_actors.core.session.table import AttachResult, can_be_guessed, session_of
+from exai_actors.core.session.table import AttachResult, can_be_guessed, name_of, session_of
 from exai_actors.core.statistics import ListenerStatistics
 from exai_actors.core.wrong_tokens import WrongToken
 from exai_actors.errors import safe_str
 from exai_actors.ids import ConnectionId, ProviderName, SessionId, TenantName
 from exai_actors.messages.broker import (
     Admit,
+    BeginSession,
     BrokerMessage,
     ConnectionOpened,
     DrainBroker,
@@ -33,6 +34,7 @@ from exai_actors.messages.broker import (
     SessionRestarted,
 )
 from exai_actors.messages.connection import (
+    Admitted,
     BrokerRestarted,
     ClientMessage,
     Drain,
@@ -48,7 +50,6 @@ from exai_actors.runtime import Down, LoopActor, LoopRef
 if TYPE_CHECKING:
     from exai_actors.actors.admissions import Admissions, SessionRecord
     from exai_actors.actors.directory import Directory
-    from exai_actors.actors.session.kept import SessionKept
     from exai_actors.actors.statistics_board import StatisticsBoard
 
 log = structlog.get_logger()
@@ -74,7 +75,6 @@ class BrokerActor(LoopActor):
         spawn_session: Callable[[SessionRecord], object],
         session: Callable[[SessionRecord], LoopRef[Any] | None],
         connections: Callable[[], Mapping[ConnectionId, LoopRef[Any]]],
-        keep: Callable[[Identity], SessionKept],
         new_session_id: Callable[[], SessionId],
         on_started: Callable[[], None],
         on_drained: Callable[[], None],
@@ -92,7 +92,6 @@ class BrokerActor(LoopActor):
         self._spawn_session = spawn_session
         self._find_session = session
         self._find_connections = connections
-        self._keep = keep
         self._new_session_id = new_session_id
         self._on_started = on_started
         self._on_drained = on_drained
@@ -123,6 +122,8 @@ class BrokerActor(LoopActor):
                 self._admit(message)
             case ConnectionOpened(connection_id=connection_id, connection=connection):
                 self._connection_opened(connection_id, connection)
+            case BeginSession(connection_id=connection_id):
+                self._begin_session(connection_id)
             case Down():
                 self._connection_ended(message.tag)
             case RotateToken():
@@ -183,7 +184,10 @@ class BrokerActor(LoopActor):
             return  # it has ended meanwhile
         if (known := self._session_of.get(admit.connection_id)) is not None:
             # It asks again, because the guardian failed in between.
-            self._attach_all(known)
+            if admit.has_call:
+                self._begin_session(admit.connection_id)
+            else:
+                self._attach_all(known)
             return
         if self._admissions.draining:
             return  # its Drain has ended it
@@ -223,27 +227,24 @@ class BrokerActor(LoopActor):
             return
         if evicted is not None:
             self._end_session(evicted)
-        if result is AttachResult.NEW and not self._start_session(session_id, identity):
-            self._table.remove(session_id)
-            self._places.free(admit.connection_id)
-            failed = error_bodies.session_failed().message
-            admit.connection.tell(NotAdmitted("internal_error", failed, tenant=tenant))
-            return
-        if result is AttachResult.NEW and name is not None and can_be_guessed(name):
-            self._table.protect(session_id, self._new_session_id())
+        if result is AttachResult.NEW:
+            self._book.open(session_id, identity)
+            if name is not None and can_be_guessed(name):
+                self._table.protect(session_id, self._new_session_id())
         if admit.token is not None and self._authenticator.required:
             self._token_of[admit.connection_id] = admit.token
         self._session_of[admit.connection_id] = session_id
-        session = self._session(session_id)
-        if session is not None:
-            session.tell(
-                Attach(
-                    admit.connection_id,
-                    admit.connection,
-                    resumed=result is AttachResult.KNOWN,
-                    resume=self._table.secret_of(session_id),
-                )
-            )
+        record = self._book.find(session_id)
+        if record is None:
+            return  # SessionGone follows
+        if not admit.has_call or record.has_begun:
+            resumed = result is AttachResult.KNOWN
+            self._attach(record, admit.connection_id, admit.connection, resumed=resumed)
+        elif not self._begin(record, resumed=result is AttachResult.KNOWN):
+            self._forget(admit.connection_id)
+            failed = error_bodies.session_failed().message
+            admit.connection.tell(NotAdmitted("internal_error", failed, tenant=tenant))
+            self._session_gone(session_id)
 
     def _rotate(self, message: RotateToken) -> None:
         own = self._token_of.get(message.connection_id, "")
@@ -288,31 +289,69 @@ class BrokerActor(LoopActor):
                 suppressed=budget.take_suppressed(),
             )
 
-    def _start_session(self, session_id: SessionId, identity: Identity) -> bool:
-        record = self._book.open(session_id, identity, self._keep(identity))
+    def _begin(self, record: SessionRecord, *, resumed: bool = True) -> bool:
+        """Spawn the actor of a session that has none yet, and attach its connections; False if that
+        failed.
+        """
         try:
             self._spawn_session(record)
         except Exception as error:
             log.exception("session.not_started", error=safe_str(error))
             self._book.close(record)
             return False
+        self._attach_all(record.session_id, resumed=resumed, begins=True)
         return True
 
+    def _begin_session(self, connection_id: ConnectionId) -> None:
+        """Attach the connections of a session that has a call; it begins if it has not yet."""
+        session_id = self._session_of.get(connection_id)
+        record = None if session_id is None else self._book.find(session_id)
+        if record is None:
+            return  # it or its session has ended, and knows or will
+        if record.has_begun:
+            self._attach_all(record.session_id)
+        elif not self._begin(record):
+            self._session_gone(record.session_id)
+
     def _session(self, session_id: SessionId) -> Recipient[SessionMessage] | None:
-        """The session's actor; None while it is being restarted."""
+        """The session's actor; None before it begins and while it is being restarted."""
         record = self._book.find(session_id)
         return None if record is None else self._find_session(record)
 
-    def _attach_all(self, session_id: SessionId) -> None:
+    def _attach_all(
+        self, session_id: SessionId, *, resumed: bool = True, begins: bool = False
+    ) -> None:
         """Attach a session's connections to its present incarnation, if it is alive."""
-        session = self._session(session_id)
-        if session is None:
-            return  # SessionRestarted or SessionGone follows
+        record = self._book.find(session_id)
+        if record is None:
+            return  # SessionGone follows
         for connection_id in self._table.connections(session_id):
             connection = self._connections.get(connection_id)
             if connection is not None:
-                resume = self._table.secret_of(session_id)
-                session.tell(Attach(connection_id, connection, resumed=True, resume=resume))
+                self._attach(record, connection_id, connection, resumed=resumed, begins=begins)
+
+    def _attach(
+        self,
+        record: SessionRecord,
+        connection_id: ConnectionId,
+        connection: Recipient[ClientMessage],
+        *,
+        resumed: bool,
+        begins: bool = False,
+    ) -> None:
+        resume = self._table.secret_of(record.session_id)
+        if not record.has_begun:
+            name, tenant = name_of(record.session_id), record.identity.tenant
+            connection.tell(Admitted(name, None, tenant, resumed=resumed, resume=resume))
+            return
+        session = self._find_session(record)
+        if session is not None:  # or else SessionRestarted or SessionGone follows
+            attach = Attach(connection_id, connection, resumed=resumed, resume=resume)
+            if begins:
+                # Also if it begins suspended: calls are to reach it, and to expire there.
+                session.tell_system(attach)
+            else:
+                session.tell(attach)
 
     def _session_gone(self, session_id: SessionId) -> None:
         if self._book.find(session_id) is not None:

@@ -150,7 +150,7 @@ class SessionNursery(Nursery):
         )
 
     def expected(self) -> Iterable[str]:
-        return [record.number for record in self._book.records()]
+        return [record.number for record in self._book.records() if record.has_begun]
 
     def absent(self, child_id: str, closed: ChildClosed | None) -> None:
         record = self._book.numbered(child_id)

@@ -6,16 +6,20 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import Generic, TypeVar
 
+from exai_actors.actors.admissions import Admissions, SessionRecord
 from exai_actors.actors.connection.actor import ConnectionActor
 from exai_actors.actors.explanations import Explanations
 from exai_actors.actors.http_exchange.actor import HttpExchangeActor
 from exai_actors.actors.log import shown
+from exai_actors.actors.paths import session_path
 from exai_actors.actors.provider.actor import ProviderActor
 from exai_actors.actors.provider.places import Place
 from exai_actors.actors.request_board import RequestBoard
 from exai_actors.actors.session.actor import SessionActor
+from exai_actors.actors.session.settings import SessionSettings
 from exai_actors.actors.session.view import SessionView
 from exai_actors.actors.statistics_board import StatisticsBoard
+from exai_actors.core.authentication import Identity
 from exai_actors.core.capacity.account import Account
 from exai_actors.core.observe.call_figures import CallFigures
 from exai_actors.core.observe.parts import (
@@ -28,10 +32,11 @@ from exai_actors.core.observe.parts import (
 from exai_actors.core.session.requests import ActiveRequest
 from exai_actors.core.statistics import BrokerStatistics, TenantStatistics
 from exai_actors.core.wait_reasons import WaitCode
-from exai_actors.ids import ProviderName, RequestKey, SessionId, TenantName
+from exai_actors.ids import ConnectionId, ProviderName, RequestKey, SessionId, TenantName
 from exai_actors.runtime import ActorSystem, LoopActor
 
 A = TypeVar("A", bound=LoopActor)
+T = TypeVar("T")
 S = TypeVar("S")
 
 
@@ -44,11 +49,15 @@ class Overview:
         board: StatisticsBoard,
         request_board: RequestBoard,
         accounts: Mapping[ProviderName, Account],
+        admissions: Admissions,
+        session_settings: Callable[[Identity], SessionSettings],
     ) -> None:
         self._system = system
         self._board = board
         self._request_board = request_board
         self._accounts = accounts
+        self._admissions = admissions
+        self._session_settings = session_settings
         explanations = Explanations(system)
         self.why = explanations.why
         self.timeline = explanations.timeline
@@ -77,9 +86,38 @@ class Overview:
         """The number of requests without an outcome."""
         return sum(actor.active for actor in self._system.behaviours(SessionActor))
 
-    def sessions(self) -> States[SessionActor, SessionState]:
-        """All sessions, the oldest first."""
-        return States(self._system.behaviours(SessionActor), lambda actor: actor.view.state())
+    def sessions(self) -> States[SessionActor | SessionRecord, SessionState]:
+        """All sessions, the oldest first, but those that are being restarted."""
+        begun = {actor.path: actor for actor in self._system.behaviours(SessionActor)}
+        found: list[SessionActor | SessionRecord] = []
+        for record in self._admissions.book.records():
+            if not record.has_begun:
+                found.append(record)
+            elif (actor := begun.get(session_path(record.number))) is not None:
+                found.append(actor)
+        return States(
+            found,
+            lambda each: (
+                each.view.state()
+                if isinstance(each, SessionActor)
+                else self._before_first_call(each)
+            ),
+        )
+
+    def _before_first_call(self, record: SessionRecord) -> SessionState:
+        settings = self._session_settings(record.identity)
+        return SessionState(
+            path=session_path(record.number),
+            session=shown(record.session_id),
+            tenant=settings.tenant,
+            connections=len(self._admissions.table.connections(record.session_id)),
+            at_providers=0,
+            window=settings.window,
+            waiting=0,
+            conversations=0,
+            text=0,
+            kept_bytes=0,
+        )
 
     def connections(self) -> States[ConnectionActor | HttpExchangeActor, ConnectionState]:
         """All connections, the oldest first."""
@@ -155,16 +193,29 @@ class Overview:
     def session(self, number: str) -> SessionState | None:
         """The session with this number, which is the last part of its path."""
         view = self._session(number)
-        return None if view is None else view.state()
+        if view is not None:
+            return view.state()
+        record = self._not_begun(number)
+        return None if record is None else self._before_first_call(record)
+
+    def connections_before_first_call(self, number: str) -> tuple[ConnectionId, ...] | None:
+        """The connections of a session that has not begun; None for any other."""
+        record = self._not_begun(number)
+        return None if record is None else self._admissions.table.connections(record.session_id)
+
+    def _not_begun(self, number: str) -> SessionRecord | None:
+        record = self._admissions.book.numbered(number)
+        return None if record is None or record.has_begun else record
 
     def session_weight(self, number: str) -> tuple[SessionId, float] | None:
         """The id of a session, and its weight among those of its tenant."""
-        view = self._session(number)
-        if view is None:
+        known_by = self._session(number) or self._not_begun(number)
+        if known_by is None:
             return None
+        session_id = known_by.session_id
         weights = (account.session_weights for account in self._accounts.values())
-        known = (each[view.session_id] for each in weights if view.session_id in each)
-        return view.session_id, next(known, 1.0)
+        known = (each[session_id] for each in weights if session_id in each)
+        return session_id, next(known, 1.0)
 
     def connection(self, connection: str) -> ConnectionState | None:
         """The connection of this name."""
@@ -211,18 +262,18 @@ class Overview:
         return actor if isinstance(actor, kind) else None
 
 
-class States(Generic[A, S]):
-    """The states of many actors, each read when its turn comes."""
+class States(Generic[T, S]):
+    """The states of many actors or sessions, each read when its turn comes."""
 
-    def __init__(self, actors: list[A], state: Callable[[A], S]) -> None:
-        self._actors = actors
+    def __init__(self, parts: list[T], state: Callable[[T], S]) -> None:
+        self._parts = parts
         self._state = state
 
     def __len__(self) -> int:
-        return len(self._actors)
+        return len(self._parts)
 
     def __iter__(self) -> Iterator[S]:
-        return map(self._state, self._actors)
+        return map(self._state, self._parts)
 
 
 class RequestStates:

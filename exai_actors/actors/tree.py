@@ -131,6 +131,9 @@ class Tree:
         self.directory = Directory(
             routing, provider_refs, self.board, self.awaited, finish_on_disconnect, families
         )
+        self._admissions = Admissions(
+            authenticator, places, sessions, SessionBook(self._forget_weight)
+        )
         self.memory_board = MemoryBoard()
         self.request_board = RequestBoard()
         self.overview = Overview(
@@ -138,15 +141,14 @@ class Tree:
             self.board,
             self.request_board,
             {name: parts.account for name, parts in providers.items()},
+            self._admissions,
+            session_settings,
         )
         self.supervisors = SupervisorBoard(system)
         """The supervisors, to look at, and to stop and restart single actors by."""
         self.broker = PathRef(system, paths.BROKER)
         """The guardian, whichever incarnation."""
         self._clock = clock
-        self._admissions = Admissions(
-            authenticator, places, sessions, SessionBook(self._forget_weight)
-        )
         self._providers = providers
         self._session_settings = session_settings
         self._connection_settings = connection_settings
@@ -352,9 +354,6 @@ class Tree:
             spawn_session=self._spawn_session,
             session=lambda record: self.system.resolve(paths.session_path(record.number)),
             connections=self.connections,
-            keep=lambda identity: SessionKept(
-                self._session_settings(identity), self._admissions.suspects
-            ),
             new_session_id=self._randomness.session_id,
             on_started=self._listeners.on_started,
             on_drained=self._listeners.on_drained,
@@ -379,10 +378,13 @@ class Tree:
         )
 
     def _spawn_session(self, record: SessionRecord) -> LoopRef[SessionActor]:
+        settings = self._session_settings(record.identity)
+        if record.kept is None:
+            record.kept = SessionKept(settings, self._admissions.suspects)
         return self.system.spawn(
             SessionActor,
             session_id=record.session_id,
-            settings=self._session_settings(record.identity),
+            settings=settings,
             directory=self.directory,
             clock=self._clock,
             conversation_prefix=self._randomness.conversation_prefix(record.session_id),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, TypeVar
 
@@ -76,7 +76,11 @@ class ClientActions:
 
     def _plan_end(self, target: str, _: Mapping[str, Any]) -> Plan:
         effect = session_ended(_known(self._parts.session(target), "session", target))
-        return Plan(effect, self._sending(f"/sessions/{target}", EndSession))
+        connections = self._parts.connections_before_first_call(target)
+        if connections is None:
+            return Plan(effect, self._sending(f"/sessions/{target}", EndSession))
+        paths = [f"/connections/{connection}" for connection in connections]
+        return Plan(effect, self._sending_all(paths, lambda _: Disconnect()))
 
     def _plan_disconnect(self, target: str, _: Mapping[str, Any]) -> Plan:
         effect = disconnected(_known(self._parts.connection(target), "connection", target))
@@ -87,8 +91,15 @@ class ClientActions:
     ) -> Callable[[Cause], Replies]:
         """``message_for`` gets the reason, which clients may see, without the operator's name."""
 
+        return self._sending_all((path,), message_for)
+
+    def _sending_all(
+        self, paths: Iterable[str], message_for: Callable[[str], object]
+    ) -> Callable[[Cause], Replies]:
         def carry_out(cause: Cause) -> Replies:
-            return (ask(PathRef(self._system, path), message_for(cause.reason), path),)
+            return tuple(
+                ask(PathRef(self._system, path), message_for(cause.reason), path) for path in paths
+            )
 
         return carry_out
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 from exai_actors.core.observe.call_figures import CallFigures
@@ -58,6 +58,9 @@ class Parts(Protocol):
         """The way of a request so far. Raises LookupError, with the reason, if there is none."""
 
     def session(self, number: str) -> SessionState | None: ...
+
+    def connections_before_first_call(self, number: str) -> Sequence[str] | None:
+        """The connections of a session that has not begun; None for any other."""
 
     def session_weight(self, number: str) -> tuple[SessionId, float] | None:
         """The id of a session, and its weight among those of its tenant."""

@@ -22,7 +22,8 @@ class Admit(msgspec.Struct, frozen=True, gc=False):
     """A client has sent its hello; answered by Admitted or NotAdmitted.
 
     ``token`` is the access token of the frame, or else the handshake's bearer token; None for
-    neither. ``resume`` is the secret for the session. ``address`` is the client's.
+    neither. ``resume`` is the secret for the session. ``address`` is the client's. ``has_call``:
+    the client has a call already, so the session begins at once.
     """
 
     refusable: ClassVar[bool] = False
@@ -32,6 +33,14 @@ class Admit(msgspec.Struct, frozen=True, gc=False):
     session_id: SessionId | None
     resume: str | None = None
     address: str = ""
+    has_call: bool = False
+
+
+class BeginSession(msgspec.Struct, frozen=True, gc=False):
+    """The first call has come to a connection whose session has not begun; answered by Admitted."""
+
+    refusable: ClassVar[bool] = False
+    connection_id: ConnectionId
 
 
 class RotateToken(msgspec.Struct, frozen=True, gc=False):
@@ -95,6 +104,7 @@ class DrainBroker(msgspec.Struct, frozen=True, gc=False):
 BrokerMessage = (
     ConnectionOpened
     | Admit
+    | BeginSession
     | RotateToken
     | ProviderModels
     | SessionFinishes

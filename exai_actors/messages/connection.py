@@ -58,12 +58,13 @@ class OutboxLow(msgspec.Struct, frozen=True, gc=False):
 class Admitted(msgspec.Struct, frozen=True, gc=False):
     """The connection belongs to a session now, which is ``resumed`` if it was there before.
 
+    ``session`` is None if the session has not begun: BeginSession is due with the first call.
     ``resume`` is the secret by which other connections can join it; None if its id is enough.
     """
 
     refusable: ClassVar[bool] = False
     session_id: SessionId
-    session: Recipient[SessionRequest]
+    session: Recipient[SessionRequest] | None
     tenant: TenantName = DEFAULT_TENANT
     resumed: bool = False
     resume: str | None = None

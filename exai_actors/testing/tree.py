@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from itertools import count
 from math import inf
-from typing import Any, cast, get_args
+from typing import Any, Self, cast, get_args
 
 import orjson
 from msgspec.structs import replace
@@ -28,7 +28,8 @@ from exai_actors.core.places import PlaceLimits, Places
 from exai_actors.core.routing import RouteSettings, RoutingTable
 from exai_actors.core.session.table import SessionTable
 from exai_actors.core.statistics import ProviderStatistics
-from exai_actors.ids import DEFAULT_TENANT, ProviderName, SessionId
+from exai_actors.ids import DEFAULT_TENANT, ConnectionId, ProviderName, SessionId
+from exai_actors.messages.broker import BeginSession
 from exai_actors.messages.connection import (
     OutboxHigh,
     OutboxLow,
@@ -56,6 +57,7 @@ class ManualClient:
         self.outbox = outbox
         self.ref = ref
         self._tree = tree
+        self._id = ConnectionId(ref.path.rpartition("/")[2])
 
     def send(self, frame: Mapping[str, Any] | bytes) -> list[dict[str, Any]]:
         """Send a frame; return the frames received."""
@@ -78,6 +80,12 @@ class ManualClient:
         arguments = {"prompt": prompt} | more.pop("arguments", {})
         call = {"op": "call_tool", "request_id": request_id, "name": "chat"}
         return self.send(call | {"arguments": arguments} | more)
+
+    def begin_session(self) -> Self:
+        """Have its session begin, as the first call would; returns itself."""
+        self._tree.broker.tell(BeginSession(self._id))
+        self._tree.settle()
+        return self
 
     def vanish(self) -> None:
         """Lose the socket without a closing handshake."""

@@ -73,17 +73,15 @@ def test_a_hello_is_answered_by_another_incarnation_when_its_session_dies(
 
 
 @pytest.mark.parametrize("hello", [HELLO, INITIALIZE])
-def test_a_hello_is_refused_when_its_session_dies_again_and_again(
+def test_a_first_call_ends_its_connection_when_the_session_dies_again_and_again(
     hello: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dies_at_attach(monkeypatch, 4)
     tree = ManualTree()
     client = tree.connect()
     client.send(hello)
+    client.begin_session()
     tree.advance(2.0)
-    (refusal,) = client.received()
-    error = refusal["error"]
-    assert error == "internal_error" or error["data"]["code"] == "INTERNAL_ERROR"
     assert client.outbox.closed == (1011, "internal error")
     client.vanish()
     assert tree.board.statistics().sessions == 0
@@ -102,7 +100,7 @@ def test_a_hello_is_answered_by_the_next_incarnation_of_a_session_that_another_k
     assert first.outbox.closed is None
 
 
-def test_a_session_that_cannot_be_constructed_refuses_its_client_only(
+def test_a_session_that_cannot_be_constructed_ends_its_connection_only(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     tree = ManualTree()
@@ -113,8 +111,9 @@ def test_a_session_that_cannot_be_constructed_refuses_its_client_only(
 
     with monkeypatch.context() as patch:
         patch.setattr(SessionActor, "__init__", failing)
-        (refusal,) = tree.connect().send(HELLO)
-    assert refusal["error"] == "internal_error"
+        client = tree.client("desk")
+        assert client.call("a") == []
+    assert client.outbox.closed == (1011, "internal error")
     assert tree.gave_up == []
     other.call("a")
     tree.upstream.calls[0].complete()

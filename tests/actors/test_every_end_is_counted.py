@@ -100,7 +100,7 @@ def test_a_draining_broker_counts_what_it_refuses() -> None:
 
 def test_a_full_mailbox_of_the_session_is_a_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
     tree, ends = observed()
-    client = tree.client(token=TOKEN)
+    client = tree.client(token=TOKEN).begin_session()
     session = type(tree.actor("/sessions/1"))
 
     def full(_: object, message: object) -> str:
@@ -233,7 +233,7 @@ def test_a_session_that_is_given_up_counts_what_ran_and_what_was_returned() -> N
 
 def test_a_request_that_is_with_no_session_when_the_broker_ends_is_counted() -> None:
     tree, ends = observed(limit=5, session=SessionSettings(window=1))
-    client = tree.client(token=TOKEN)
+    client = tree.client(token=TOKEN).begin_session()
     crash(tree, "/sessions/1")
     ask(client, "runs")
     ask(client, "returned")

@@ -274,7 +274,7 @@ def test_an_idempotency_key_of_another_call_is_refused() -> None:
 )
 def test_a_session_with_too_many_messages_refuses_calls_and_cancels(frame: dict[str, Any]) -> None:
     tree = ManualTree()
-    client = tree.client()
+    client = tree.client().begin_session()
     session = tree.actor("/sessions/1")
     for _ in range(2 * SessionActor.mailbox_limit):
         session.tell(ReaderReady(RequestKey("a"), ConnectionId("another")))
@@ -382,13 +382,14 @@ def test_thousands_of_sessions_expire_in_parts(monkeypatch: pytest.MonkeyPatch) 
 def test_a_session_that_returns_before_its_predecessor_has_ended_stays() -> None:
     tree = ManualTree(limit=2, resume_s=60.0)
     name = "0b9d1f8e-3c55-4a0e-9d57-6a1f0f6f1c2d"  # nobody can guess it, so it needs no secret
-    tree.client(name).vanish()
+    tree.client(name).begin_session().vanish()
     back = tree.connect()
     tree.driver.pass_time(61.0)
     # In one turn the broker stops the expired session and starts its successor.
     back.ref.tell(TextReceived(b'{"op":"hello","session_id":"%b"}' % name.encode()))
+    back.ref.tell(TextReceived(b'{"op":"call_tool","name":"chat","request_id":"","arguments":{}}'))
     tree.broker.tell_system(ExpireSessions())
-    (ack,) = back.received()
+    ack, _ = back.received()
     assert (ack["ok"], ack["session_id"]) == (True, name)
     assert [path for path in tree.system.paths() if path.startswith("/sessions/")] == [
         "/sessions/2"
@@ -568,7 +569,7 @@ def test_a_session_that_crashes_answers_its_requests_and_returns_its_permits() -
 
 def test_a_hello_behind_the_death_of_its_session_is_answered_by_another() -> None:
     tree = ManualTree()
-    tree.client("crash")
+    tree.client("crash").begin_session()
     session = tree.actor("/sessions/1")
     late = tree.connect()
     for _ in range(300):

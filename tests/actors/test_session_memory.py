@@ -13,7 +13,7 @@ def memory_of(tree: ManualTree) -> SessionMemory:
 
 def test_a_session_short_of_memory_accepts_requests_one_at_a_time() -> None:
     tree = ManualTree()
-    client = tree.client()
+    client = tree.client().begin_session()
     memory = memory_of(tree)
     assert memory.held_bytes() == 0
     client.call("running", prompt="x" * 1000)
@@ -35,7 +35,7 @@ def test_a_session_short_of_memory_accepts_requests_one_at_a_time() -> None:
 
 def test_a_session_drops_its_oldest_outcomes_first_and_then_conversations() -> None:
     tree = ManualTree()
-    client = tree.client()
+    client = tree.client().begin_session()
     memory = memory_of(tree)
     for number in range(4):
         client.call(f"r-{number}", prompt="x" * 5000)
@@ -59,7 +59,7 @@ def test_a_session_drops_its_oldest_outcomes_first_and_then_conversations() -> N
 
 def test_the_memory_of_an_ended_session_is_forgotten() -> None:
     tree = ManualTree(resume_s=10)
-    client = tree.client()
+    client = tree.client().begin_session()
     assert memory_of(tree).kept_bytes() == 0
     client.vanish()
     tree.advance(11)

@@ -11,7 +11,7 @@ from tests.actors.test_deaths import ask, end_all, outcomes
 
 def test_requests_in_the_mailbox_of_a_suspended_session_expire_there() -> None:
     tree = ManualTree()
-    client = tree.client()
+    client = tree.client().begin_session()
     tree.system.suspend("/sessions/1")
     tree.settle()
     ask(client, "short", deadline_ms=1000)

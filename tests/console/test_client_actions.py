@@ -224,6 +224,15 @@ def test_only_a_queued_request_is_moved_or_held_and_others_are_refused_with_thei
     assert refusal("waits") == "it waits in its session and is not yet at kimi"
 
 
+def test_a_session_that_has_not_begun_ends_with_its_connections() -> None:
+    desk = OperatorDesk()
+    client = desk.tree.client("s")
+    console = desk.console()
+    assert console.text("session.end", "1").startswith("0 requests cancelled, 1 connection closed")
+    console.act("session.end", "1")
+    assert client.outbox.closed is not None
+
+
 def test_a_session_ends_with_its_requests_and_connections() -> None:
     desk = OperatorDesk(limit=1)
     client, other = desk.tree.client("mine"), desk.tree.client()

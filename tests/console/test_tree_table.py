@@ -16,7 +16,7 @@ def rows(tree: ManualTree) -> dict[str, dict[str, Any]]:
 
 def test_the_whole_tree_is_listed_depth_first_in_the_order_of_starting() -> None:
     tree = ManualTree()
-    tree.client()
+    tree.client().begin_session()
     found = rows(tree)
     assert list(found) == [
         "/",
@@ -55,7 +55,7 @@ def test_a_failed_provider_shows_its_budget_its_backoff_and_its_error() -> None:
 
 def test_a_closed_provider_counts_down_and_a_session_that_is_given_up_leaves() -> None:
     tree = ManualTree()
-    tree.client()
+    tree.client().begin_session()
     for path, times in (("/providers/kimi", 6), ("/sessions/1", 4)):
         for _ in range(times):
             tree.advance(1.0)

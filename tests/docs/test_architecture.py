@@ -66,7 +66,7 @@ async def test_the_tree_of_actors_is_that_of_a_running_broker(page: str) -> None
     drawn = dict(re.findall(r"^(?:│  )?(?:[├└]─ )?(/\S*) +([A-Z]\w+Actor)", page, re.MULTILINE))
     providers = [{"kind": "synthetic", "name": name, "models": [name]} for name in ("kimi", "glm")]
     async with running_broker({"provider": providers}) as running, running.connect() as client:
-        await client.ping()
+        await client.call("version", {})
         living = {each.path: each.actor_class for each in running.broker.system.statistics()}
     assert _kinds(drawn) == _kinds(living)
 

@@ -20,7 +20,7 @@ from exai_actors.core.observe.parts import ConnectionState
 from exai_actors.core.trace_context import TraceContext
 from exai_actors.errors import ErrorBody, ErrorCode
 from exai_actors.ids import DEFAULT_TENANT, ConnectionId, RequestKey, SessionId, shown_tenant
-from exai_actors.messages.broker import Admit, BrokerMessage
+from exai_actors.messages.broker import Admit, BeginSession, BrokerMessage
 from exai_actors.messages.broker import RotateToken as AskRotation
 from exai_actors.messages.connection import (
     NEEDS_A_CLIENT,
@@ -60,7 +60,7 @@ from exai_actors.runtime import Cancellable, Down, LoopActor, LoopRef
 from exai_actors.wire.clients import encode
 from exai_actors.wire.clients.close_reasons import CloseReason
 from exai_actors.wire.clients.codec import decode
-from exai_actors.wire.clients.connection import Close, Connection
+from exai_actors.wire.clients.connection import Close, Connection, State
 from exai_actors.wire.clients.fast_path import decode_common_call
 from exai_actors.wire.clients.frames import (
     CallTool,
@@ -239,7 +239,9 @@ class ConnectionActor(LoopActor):
         return self._id
 
     def state(self, tenant: str, session: str) -> ConnectionState:
-        """This connection as consoles see it; a session that it has joined is known elsewhere."""
+        """This connection as consoles see it; a session that has begun is known elsewhere."""
+        if not session and self._counted_for[1]:
+            tenant, session = self._counted_for[0], shown(self._counted_for[1])
         return ConnectionState(
             connection=self._id,
             address=self._peer.address,
@@ -268,8 +270,17 @@ class ConnectionActor(LoopActor):
         frame = self._wire.receive(message.data)
         if isinstance(frame, Close):
             self._close(frame)
+        elif isinstance(frame, CallTool) and self._session_has_not_begun:
+            # Many clients never make a call, and their sessions never begin.
+            self._stash = [message]
+            self._broker.tell(BeginSession(self._id))
         else:
             self._frame(frame)
+
+    @property
+    def _session_has_not_begun(self) -> bool:
+        # Frames are kept until the hello is answered, and while the session begins or restarts.
+        return self._session is None and self._stash is None and not self._draining
 
     def _frame(self, frame: ClientFrame) -> None:
         match frame:
@@ -449,25 +460,14 @@ class ConnectionActor(LoopActor):
         self._broker.tell(self._hello)
 
     def _admitted(self, message: Admitted) -> None:
-        if message.session is self._session:
-            return
         is_first = self._hello is not None
-        self._session = self._calls.outlet.session = message.session
+        if not is_first and (message.session is None or message.session is self._session):
+            return
         self._counted_for = message.tenant, message.session_id
-        if not self._draining:
-            self._open_session = message.session
-        if isinstance(message.session, LoopRef):
-            self.watch(message.session)
         if is_first:
             self._welcome(message)
-        else:
-            # Only what its earlier incarnation has not sent is sent again.
-            self._end_sent()
-        for request, pending in self._calls.take_returned():
-            call = pending.call
-            message.session.tell(
-                Submit(self._id, request, call.arguments, call.options, pending.writer)
-            )
+        if message.session is not None:
+            self._enter(message.session, is_first=is_first)
         stash, self._stash = self._stash or [], None
         for kept in stash:
             match kept:
@@ -475,6 +475,19 @@ class ConnectionActor(LoopActor):
                     self._text(kept)
                 case BinaryReceived():
                     self._binary(kept)
+
+    def _enter(self, session: Recipient[SessionRequest], *, is_first: bool) -> None:
+        self._session = self._calls.outlet.session = session
+        if not self._draining:
+            self._open_session = session
+        if isinstance(session, LoopRef):
+            self.watch(session)
+        if not is_first:
+            # Only what its earlier incarnation has not sent is sent again.
+            self._end_sent()
+        for request, pending in self._calls.take_returned():
+            call = pending.call
+            session.tell(Submit(self._id, request, call.arguments, call.options, pending.writer))
 
     def _welcome(self, message: Admitted) -> None:
         if self._hello_timer is not None:
@@ -527,7 +540,7 @@ class ConnectionActor(LoopActor):
             self._outbox.send(encode.error(answer.reply, answer.error))
 
     def _hello_timeout(self, *, is_last: bool) -> None:
-        if self._closing or self._session is not None:
+        if self._closing or self._wire.state is State.OPEN:
             return
         if is_last:
             self._close(self._wire.time_out_hello())
@@ -585,7 +598,11 @@ class ConnectionActor(LoopActor):
         """Repeat the questions that the guardian may not have answered."""
         if self._rotation is not None:
             self._rotated(TokenRotated("internal_error"))
-        if self._hello is None or self._closing:
+        if self._closing:
+            return
+        if self._hello is None:
+            if self._session is None and self._stash is not None:
+                self._broker.tell(BeginSession(self._id))
             return
         if self._asked_again:
             error = error_bodies.broker_failed()

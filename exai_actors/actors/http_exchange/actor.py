@@ -199,6 +199,7 @@ class HttpExchangeActor(LoopActor):
             token=exchange.token,
             session_id=exchange.session,
             address=self._peer.address,
+            has_call=True,
         )
         self._broker.tell(self._hello)
         if exchange.request.stream:
@@ -402,7 +403,7 @@ class HttpExchangeActor(LoopActor):
         return fields
 
     def _admitted(self, message: Admitted) -> None:
-        if message.session is self._session:
+        if message.session is None or message.session is self._session:
             return
         if self._ended:
             self._stop_if_idle()
