@@ -35,6 +35,9 @@ MAX_HEAD_BYTES = 1 << 20
 # Every head that breaks a limit is larger.
 _SMALL_HEAD_BYTES = MAX_HEADERS
 
+LARGE_READ_BYTES = 1 << 16
+"""After a read of so much, others have their turns before the next."""
+
 _OK = 200
 _REQUEST_TIMEOUT = 408
 
@@ -103,6 +106,7 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_answers",
+        "_awaits_turn",
         "_begun",
         "_bodies",
         "_exchange",
@@ -142,7 +146,7 @@ class Connection(asyncio.Protocol):
         self._bodies: list[bytes] = []
         self.on_body = self._bodies.append
         self._failure: UpstreamFailure | None = None
-        self._is_paused = False
+        self._is_paused = self._awaits_turn = False
         self._headers: CIMultiDict[str]
         self._has_head: bool
         self._interim: int
@@ -200,13 +204,15 @@ class Connection(asyncio.Protocol):
     def pause(self) -> None:
         if not self._is_paused and self._transport is not None:
             self._is_paused = True
-            self._transport.pause_reading()
+            if not self._awaits_turn:
+                self._transport.pause_reading()
 
     def resume(self) -> None:
         if self._is_paused:
             self._is_paused = False
             if self._transport is not None:
-                self._transport.resume_reading()
+                if not self._awaits_turn:
+                    self._transport.resume_reading()
                 if self._is_complete or self._bodies or self._held_error is not None:
                     self._pool.loop.call_soon(self._deliver_rest)
 
@@ -230,7 +236,13 @@ class Connection(asyncio.Protocol):
         exchange = self._exchange
         if exchange is None or exchange.is_aborted or self._failure is not None:
             self.close()
-        elif self._has_head:
+            return
+        if self._is_paused:
+            # uvloop begins to read after connection_made, whatever that has decided.
+            self._stop_reading()
+        elif len(data) >= LARGE_READ_BYTES:
+            self._read_on_next_turn()
+        if self._has_head:
             error = None
             try:
                 self._feed(data)
@@ -247,6 +259,23 @@ class Connection(asyncio.Protocol):
                 self._deliver(exchange, error)
         else:
             self._read_head(exchange, data)
+
+    def _stop_reading(self) -> None:
+        if self._transport is not None:
+            self._transport.pause_reading()
+
+    def _read_on_next_turn(self) -> None:
+        """Let others have their turns: libuv would read 32 times in a row."""
+        self._stop_reading()
+        if not self._awaits_turn:
+            self._awaits_turn = True
+            self._pool.loop.call_soon(self._read_on)
+
+    def _read_on(self) -> None:
+        self._awaits_turn = False
+        transport = self._transport
+        if transport is not None and not self._is_paused and not transport.is_closing():
+            transport.resume_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
