@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import sys
 from asyncio.subprocess import Process
@@ -12,9 +13,11 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from exai_actors.daemon import lifecycle
 from exai_actors.daemon.cli.exit_codes import ExitCode
 from exai_actors.daemon.cli.main import exai
 from exai_actors.daemon.config.provider_tables import OpenAIProvider
+from exai_actors.daemon.config.tables import Config
 from exai_actors.daemon.local_model import child, parts
 from exai_actors.daemon.local_model.child import local_model, with_local_model
 from exai_actors.errors import UsageError
@@ -205,3 +208,24 @@ def test_serve_says_which_package_is_missing(monkeypatch: pytest.MonkeyPatch) ->
     assert result.exit_code == ExitCode.USAGE
     assert "exai: --local needs the weights" in result.stderr
     assert result.stdout == ""
+
+
+def test_serve_logs_the_limit_of_the_model_beside_the_other_providers(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def serve(config: Config, *_: object, beside: Any, **__: object) -> None:
+        served.append([provider.name for provider in config.provider])
+        assert beside is not None
+
+    served: list[list[str]] = []
+    monkeypatch.setattr(parts, "require", lambda: None)
+    monkeypatch.setattr(lifecycle, "serve", serve)
+    file = tmp_path / "exai.toml"
+    file.write_text('[[provider]]\nkind = "synthetic"\nname = "slow"\nlimit = 2\n')
+    command = ["serve", "--local", "--config", str(file), "--log-format", "json"]
+    result = CliRunner().invoke(exai, command, prog_name="exai")
+    lines = [json.loads(line) for line in result.stderr.splitlines()]
+    logged = [line for line in lines if line["message"] == "config.provider"]
+    limits = [(line["provider"], line["limit"]) for line in logged]
+    assert limits == [("slow", 2), ("local", child.SLOTS)]
+    assert served == [["slow", "local"]]

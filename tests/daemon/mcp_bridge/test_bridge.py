@@ -10,7 +10,9 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from websockets.asyncio import client
 from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.exceptions import ConnectionClosedError
 
 from exai_actors.daemon.mcp_bridge.bridge import FIRST_GRACE_S, LOST_GRACE_S, Bridge, Host
 
@@ -144,6 +146,46 @@ async def test_unanswered_calls_are_sent_once_more_under_the_same_key_and_sessio
     first, second = broker.calls
     assert first == second
     assert len({hello["session_id"] for hello in broker.hellos}) == 1
+
+
+class HalfClosed:
+    """A connection whose end is noticed by a write before it is by the reader."""
+
+    def __init__(self) -> None:
+        self._frames = 0
+        self._noticed = asyncio.Event()
+
+    async def __aenter__(self) -> HalfClosed:
+        return self
+
+    async def __aexit__(self, *_: object) -> None: ...
+
+    async def send(self, _frame: bytes, *, text: bool) -> None:
+        assert text
+        self._frames += 1
+        if self._frames > 1:
+            self._noticed.set()
+            raise ConnectionClosedError(None, None)
+
+    async def __aiter__(self) -> AsyncIterator[str]:
+        yield ACCEPTED
+        await self._noticed.wait()
+        await asyncio.sleep(0)
+
+
+async def test_an_end_that_a_write_notices_first_is_reported_once_and_the_call_is_sent_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    connections: list[Callable[..., Any]] = [lambda *_, **__: HalfClosed(), client.connect]
+    monkeypatch.setattr(
+        client, "connect", lambda *given, **more: connections.pop(0)(*given, **more)
+    )
+    async with Broker(answer_calls) as url, running(Desk(url)) as desk:
+        desk.call("chat", {"prompt": "Hi?"})
+        assert await desk.text() == "answer to {'prompt': 'Hi?'}"
+        assert "the connection was closed" in await desk.reports.get()
+        assert "connected" in await desk.reports.get()
+        assert desk.reports.empty()
 
 
 async def test_a_call_whose_connection_is_lost_twice_fails() -> None:
