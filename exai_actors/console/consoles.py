@@ -164,7 +164,7 @@ class Consoles:
 
     def watch_events(self) -> Callable[[], None]:
         """Note the events of the runtime from now on, until the result is called."""
-        return self._system.on_event(self._events.add)
+        return self._system.on_event(self._events.add, ordinary=False)
 
     def measure(self) -> Callable[[], None]:
         """Measure the process from now on, until the result is called."""
@@ -200,7 +200,7 @@ class Consoles:
             )
 
         faults = Faults(self.ring, self._system.driver, self._clock.wall, greeting, save)
-        self._system.on_event(faults.note)
+        self._system.on_event(faults.note, ordinary=False)
         return faults
 
     def _describe(self) -> dict[str, Any]:

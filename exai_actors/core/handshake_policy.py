@@ -51,6 +51,7 @@ class ConnectionRefused(msgspec.Struct, frozen=True):
     reason: str
 
 
+@lru_cache(maxsize=128)
 def check_handshake(
     policy: HandshakePolicy, *, origin: str | None, host: str | None, port: int
 ) -> HandshakeRefused | None:

@@ -129,7 +129,7 @@ class Broker:
 
         Raises UsageError when the address cannot be listened on.
         """
-        stack.callback(self.system.on_event(log_event))
+        stack.callback(self.system.on_event(log_event, ordinary=False))
         upstreams: dict[ProviderName, Upstream] = {}
         for provider in self.config.provider:
             upstream = self._open_upstream(provider)

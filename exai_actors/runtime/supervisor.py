@@ -214,7 +214,9 @@ class SupervisorActor(LoopActor):
             self._to_stop.discard(child_id)
             self._nursery.absent(child_id, None)
 
-    def _carry_out(self, commands: Iterable[Command]) -> None:
+    def _carry_out(self, commands: list[Command]) -> None:
+        if not commands:
+            return  # as for nearly every start and end of a connection
         pending = deque(commands)
         while pending:
             command = pending.popleft()

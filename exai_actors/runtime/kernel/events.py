@@ -121,17 +121,30 @@ class EventStream:
         self._interrupted = interrupted
         self._listeners: dict[Listener, bool] = {}
         """Whether errors of the listener are still to be logged."""
+        self._ordinary: dict[Listener, None] = {}
+        """The listeners that get ordinary events too."""
         self.foreign: deque[Event] = deque(maxlen=FOREIGN_EVENT_LIMIT)
         """Events that other threads published, for ``flush``."""
 
-    def add(self, listener: Listener) -> Callable[[], None]:
-        """Add a listener; call the returned function to remove it."""
+    def add(self, listener: Listener, *, ordinary: bool = True) -> Callable[[], None]:
+        """Add a listener; call the returned function to remove it.
+
+        ``ordinary``: it also gets the first start of an actor at its path, and its normal end.
+        """
         self._listeners[listener] = True
+        if ordinary:
+            self._ordinary[listener] = None
 
         def remove() -> None:
             self._listeners.pop(listener, None)
+            self._ordinary.pop(listener, None)
 
         return remove
+
+    @property
+    def wants_ordinary(self) -> bool:
+        """Whether a listener gets ordinary events; if none does, they need not be published."""
+        return bool(self._ordinary)
 
     def publish(self, event: Event) -> None:
         if not self._listeners:
@@ -148,7 +161,7 @@ class EventStream:
             self._notify(self.foreign.popleft())
 
     def _notify(self, event: Event) -> None:
-        for listener in list(self._listeners):
+        for listener in list(self._ordinary if _is_ordinary(event) else self._listeners):
             try:
                 listener(event)
             except KeyboardInterrupt as interrupt:
@@ -158,3 +171,12 @@ class EventStream:
                     # Once is enough: a listener that always raises would otherwise fill the log.
                     self._listeners[listener] = False
                     log.error("listener.failed", exc_info=error)
+
+
+def _is_ordinary(event: Event) -> bool:
+    match event:
+        case ActorStarted():
+            return event.incarnation == 1
+        case ActorStopped():
+            return event.reason is ExitReason.NORMAL
+    return False

@@ -28,11 +28,13 @@ _whatever_the_log_does = suppress(BaseException)
 def start(cell: ActorCell) -> None:
     """Run ``on_start`` in the actor's own turn, before its first message."""
     cell.state = RUNNING
-    cell.host.events.publish(
-        ActorStarted(
-            cell.host.driver.now(), cell.path, cell.incarnation, cell.behaviour_class.__name__
+    events = cell.host.events
+    if cell.incarnation > 1 or events.wants_ordinary:
+        events.publish(
+            ActorStarted(
+                cell.host.driver.now(), cell.path, cell.incarnation, cell.behaviour_class.__name__
+            )
         )
-    )
     try:
         cell.behaviour.on_start()
         if cell.host.is_suspended(cell.path):
@@ -109,14 +111,16 @@ def _end(
     cell: ActorCell, reason: ExitReason, error: BaseException | None, message_type: str | None
 ) -> None:
     path, incarnation, now = cell.path, cell.incarnation, cell.host.driver.now()
-    event: Event
-    if error is None:
-        event = ActorStopped(now, path, incarnation, reason)
-    else:
+    events = cell.host.events
+    event: Event | None = None
+    if error is not None:
         cell.failed += 1
         event = ActorFailed(now, path, incarnation, reason, place_of(error), message_type)
+    elif reason is not ExitReason.NORMAL or events.wants_ordinary:
+        event = ActorStopped(now, path, incarnation, reason)
     _release(cell, reason)
-    cell.host.events.publish(event)
+    if event is not None:
+        events.publish(event)
     if cell.supervisor is not None:
         cell.supervisor.tell_system(Exit(path, incarnation, reason, error, message_type))
     notify_watchers(cell, reason)

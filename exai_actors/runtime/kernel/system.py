@@ -138,9 +138,13 @@ class System(Generic[R]):
         cell = self._living.get(path)
         return None if cell is None else statistics_of(cell, self.scheduler, self.driver.now())
 
-    def on_event(self, listener: Listener) -> Callable[[], None]:
-        """Call ``listener`` with every event, on the loop thread, until the result is called."""
-        return self.events.add(listener)
+    def on_event(self, listener: Listener, *, ordinary: bool = True) -> Callable[[], None]:
+        """Call ``listener`` with every event, on the loop thread, until the result is called.
+
+        Without ``ordinary`` ones it gets neither the first start of an actor at its path nor a
+        normal end, which come with each connection.
+        """
+        return self.events.add(listener, ordinary=ordinary)
 
     def suspend(self, path: str, *, subtree: bool = False) -> tuple[str, ...]:
         """Let the user lane of an actor rest, with ``subtree`` also those of all actors below it.

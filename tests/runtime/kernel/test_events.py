@@ -12,6 +12,7 @@ from exai_actors.runtime.kernel.events import (
     FOREIGN_EVENT_LIMIT,
     ActorFailed,
     ActorStarted,
+    ActorStopped,
     DeadLetter,
     Event,
 )
@@ -76,6 +77,21 @@ def test_events_of_other_threads_are_published_on_the_loop_thread(system: Manual
     assert threads == [threading.get_ident()] * FOREIGN_EVENT_LIMIT
     assert len(system.events_of(DeadLetter)) == FOREIGN_EVENT_LIMIT
     assert len(system.dead_letters) == FOREIGN_EVENT_LIMIT + 10
+
+
+def test_a_listener_can_leave_out_first_starts_and_normal_ends(system: ManualSystem) -> None:
+    seen: list[Event] = []
+    remove = system.on_event(seen.append, ordinary=False)
+    system.stop(system.recorder("/a").ref)
+    system.recorder("/b").ref.tell(ValueError("crash"))
+    system.run()
+    assert [type(event) for event in seen] == [ActorFailed]
+    system.recorder("/b")
+    system.run()
+    assert [type(event) for event in seen] == [ActorFailed, ActorStarted]
+    remove()
+    assert len(system.events_of(ActorStarted)) == 3
+    assert len(system.events_of(ActorStopped)) == 1
 
 
 def test_a_listener_may_send_messages_and_start_actors(system: ManualSystem) -> None:
