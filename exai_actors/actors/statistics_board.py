@@ -46,6 +46,7 @@ class StatisticsBoard:
         self._providers: dict[ProviderName, Callable[[], ProviderStatistics]] = {}
         self._waits: dict[ProviderName, ExplainWait] = {}
         self._flows: dict[ProviderName, Callable[[], tuple[FlowStatistics, ...]]] = {}
+        self._queued: dict[ProviderName, Callable[[], int]] = {}
         self._started_at: dict[ProviderName, Started] = {}
         self._figures: dict[ProviderName, CallFigures] = {}
         self._usage: dict[ProviderName, UsageBook] = {}
@@ -60,10 +61,17 @@ class StatisticsBoard:
         statistics: Callable[[], ProviderStatistics],
         waiting: ExplainWait,
         flows: Callable[[], tuple[FlowStatistics, ...]],
+        queued: Callable[[], int],
     ) -> None:
         self._providers[name] = statistics
         self._waits[name] = waiting
         self._flows[name] = flows
+        self._queued[name] = queued
+
+    @property
+    def has_queued(self) -> bool:
+        """Whether a request waits at any provider. Costs little, unlike ``statistics``."""
+        return any(queued() for queued in self._queued.values())
 
     def register_calls(
         self, name: ProviderName, figures: CallFigures, started: Started, usage: UsageBook
@@ -135,6 +143,7 @@ class StatisticsBoard:
     def close_provider(self, name: ProviderName, trouble: str) -> None:
         """Show the last figures of a provider that is closed, and why it is."""
         self._waits.pop(name, None)
+        self._queued.pop(name, None)
         self._started_at.pop(name, None)
         try:
             last = self._providers[name]()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from exai_actors.actors.statistics_board import StatisticsBoard
-from exai_actors.core.statistics import ListenerStatistics
+from exai_actors.core.statistics import ListenerStatistics, ProviderStatistics
+from exai_actors.ids import ProviderName
 from exai_actors.testing.clock import ManualClock
 from exai_actors.testing.tree import ManualTree
 
@@ -31,3 +32,19 @@ def test_a_provider_has_its_configured_models_until_its_service_lists_others() -
     tree = ManualTree()
     tree.settle()
     assert tree.statistics().models == ("moon",)
+
+
+def test_whether_a_request_waits_at_any_provider_costs_no_statistics() -> None:
+    def statistics() -> ProviderStatistics:
+        raise AssertionError("nobody has asked for figures")
+
+    board = StatisticsBoard("1.2", lambda: 0.0, lambda: 0)
+    assert not board.has_queued
+    queued = {"near": 0, "far": 0}
+    for name in queued:
+        board.register_provider(
+            ProviderName(name), statistics, lambda *_: None, tuple, lambda name=name: queued[name]
+        )
+    assert not board.has_queued
+    queued["far"] = 1
+    assert board.has_queued

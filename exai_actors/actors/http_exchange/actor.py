@@ -597,14 +597,12 @@ class HttpExchangeActor(LoopActor):
     def _wait_for_repeat(self) -> None:
         """Wait a little longer for the same request, unless others need the permit of this one."""
         left_s = self._grace_until - self.now()
-        if left_s > 0 and not (self._request.pipe.source.presence.runs and self._others_wait()):
+        others_wait = self._directory.board.has_queued
+        if left_s > 0 and not (self._request.pipe.source.presence.runs and others_wait):
             self.schedule(min(left_s, _LOOK_EVERY_S), GraceOver())
         else:
             self._ended = True
             self.stop()
-
-    def _others_wait(self) -> bool:
-        return any(each.queued for each in self._directory.statistics().providers)
 
     def _broker_restarted(self) -> None:
         """Repeat the question that the guardian may not have answered."""

@@ -131,7 +131,9 @@ class ProviderActor(LoopActor):
         self._replies = ProviderReplies(self._name, self._counts, self._figures, self._coalescing)
 
     def on_start(self) -> None:
-        self._board.register_provider(self._name, self.statistics, self.waiting, self.flows)
+        self._board.register_provider(
+            self._name, self.statistics, self.waiting, self.flows, self._queued
+        )
         self._board.register_calls(self._name, self._figures, self.started, self._account.usage)
         pool = self._dispatcher.pools[0]
         for permit in self._upstream.hand_over(self.actor_ref):
@@ -230,6 +232,9 @@ class ProviderActor(LoopActor):
             trouble=self._models.trouble,
             now=self.now(),
         )
+
+    def _queued(self) -> int:
+        return self._dispatcher.queued
 
     def flows(self) -> tuple[FlowStatistics, ...]:
         """The requests of each session here."""

@@ -147,7 +147,7 @@ class Dispatcher(Generic[C]):
         if (
             self.guards.all_open
             and not call.pool.queue.queued
-            and (call.presence is None or not call.is_deserted)
+            and not call.is_deserted
             and self._grant(call, now)
         ):
             # The fast path of an idle provider; _consider would decide the same.

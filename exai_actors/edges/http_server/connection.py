@@ -407,11 +407,8 @@ class HttpConnection(asyncio.Protocol):
             return
         self._written += len(data)
         self._transport.write(data)
-        unread = self._transport.get_write_buffer_size()
-        if unread > self._settings.outbox_bytes:
-            self.abort()
-        elif self._is_above_high_mark:
-            self._pause_if_full(unread)
+        if self._is_above_high_mark:
+            self._limit_unread()
 
     def abort(self) -> None:
         self._transport.abort()
@@ -513,9 +510,8 @@ class HttpConnection(asyncio.Protocol):
         self._is_above_high_mark = True
         if not self._is_closing and not self._transport.is_closing():
             self._transport.pause_reading()
-        unread = self._transport.get_write_buffer_size()
-        self._watch_unread(self._written - unread)
-        self._pause_if_full(unread)
+        self._watch_unread(self._written - self._transport.get_write_buffer_size())
+        self._limit_unread()
 
     def resume_writing(self) -> None:
         self._is_above_high_mark = False
@@ -853,7 +849,12 @@ class HttpConnection(asyncio.Protocol):
         if not self._exchanges and not self._transport.is_closing():
             self._refuse(refusal)
 
-    def _pause_if_full(self, unread: int) -> None:
+    def _limit_unread(self) -> None:
+        """Pause the response if too much of it is unread, and abort it if that is far too much."""
+        unread = self._transport.get_write_buffer_size()
+        if unread > self._settings.outbox_bytes:
+            self.abort()
+            return
         exchange = self._exchanges[0] if self._exchanges else None
         if exchange is None or exchange.receiver is None or exchange.is_paused:
             return

@@ -141,7 +141,7 @@ T = TypeVar("T")
 
 
 class ByHead(Generic[T]):
-    """The values of ``find_out``, which depend on the head alone; kept as long as the heads are."""
+    """What ``find_out`` returns for a head; computed once for the heads that requests share."""
 
     def __init__(self, find_out: Callable[[RequestHead], T]) -> None:
         self._find_out = find_out

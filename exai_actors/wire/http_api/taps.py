@@ -116,6 +116,16 @@ class Tap:
     def stream(self, data: bytes) -> None:
         """The next piece of an event stream."""
         self._size += len(data)
+        if (
+            data.endswith(_BLANK)
+            and not self._pending
+            and not self._after_cr
+            and self._is_usual(data)
+            and b"\r" not in data
+        ):
+            # Nearly every piece: whole events in which nothing has to be read.
+            self.events += data.count(_BLANK)
+            return
         if self._after_cr and data:
             self._after_cr = False
             data = data.removeprefix(b"\n")
