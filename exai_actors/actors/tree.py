@@ -19,7 +19,8 @@ from exai_actors.actors.connection.actor import ConnectionActor
 from exai_actors.actors.connection.settings import ConnectionSettings
 from exai_actors.actors.crash_report import CrashReport
 from exai_actors.actors.directory import Directory
-from exai_actors.actors.http_exchange.actor import HttpExchangeActor, RelayedExchange
+from exai_actors.actors.http_exchange.actor import ExchangeParts, HttpExchangeActor
+from exai_actors.actors.http_exchange.exchange import RelayedExchange
 from exai_actors.actors.http_exchange.settings import ExchangeSettings
 from exai_actors.actors.memory_board import MemoryBoard
 from exai_actors.actors.nurseries import (
@@ -152,7 +153,9 @@ class Tree:
         self._providers = providers
         self._session_settings = session_settings
         self._connection_settings = connection_settings
-        self._exchange_settings = exchange_settings
+        self._exchange_parts = ExchangeParts(
+            exchange_settings, self.directory, self.broker, self.request_board
+        )
         self._listeners = listeners
         self._randomness = randomness
         self._restarts = restarts or RestartSettings()
@@ -259,10 +262,7 @@ class Tree:
             peer=peer,
             exchange=exchange,
             responder=responder,
-            settings=self._exchange_settings,
-            directory=self.directory,
-            broker=self.broker,
-            request_board=self.request_board,
+            parts=self._exchange_parts,
             path=paths.connection_path(connection_id),
             supervisor=self._connection_supervisor,
         )

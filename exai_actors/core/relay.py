@@ -186,6 +186,7 @@ class RelayPipe:
             self._deserted.discard(self)
         self._deserted = None
         self._readers.clear()
+        self._kept.clear()
 
     def recorded(self) -> RelayedResponse | None:
         """The whole response; None if it was too large to be kept, or has not come."""

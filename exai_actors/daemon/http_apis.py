@@ -16,7 +16,7 @@ from typing import Literal, Protocol
 
 import msgspec
 
-from exai_actors.actors.http_exchange.actor import RelayedExchange
+from exai_actors.actors.http_exchange.exchange import Owner, RelayedExchange
 from exai_actors.core.authentication import Identity
 from exai_actors.core.calls import CallOptions, Completion, RelayCall, UpstreamFailure
 from exai_actors.core.error_bodies import some_of
@@ -169,9 +169,7 @@ class Apis:
         keeps = self._keeps_responses or options.idempotency_key is not None
         relayed = RelayedExchange(
             request_id=self._new_id(),
-            session=self._session(claim.session),
-            token=asked.token,
-            agent=claim.agent,
+            owner=Owner(asked.token, self._session(claim.session), claim.agent),
             request=RelayRequest(
                 family=family,
                 path=families.upstream_path(family, head.query),

@@ -7,7 +7,8 @@ from typing import Any
 
 import orjson
 
-from exai_actors.actors.http_exchange.actor import HttpExchangeActor, RelayedExchange
+from exai_actors.actors.http_exchange.actor import HttpExchangeActor
+from exai_actors.actors.http_exchange.exchange import Owner, RelayedExchange
 from exai_actors.core.calls import CallOptions, Completion, Usage
 from exai_actors.core.families import Family
 from exai_actors.core.relay import RelayPipe, RelayRequest
@@ -127,9 +128,11 @@ class Exchange:
             options["idempotency_key"] = RequestKey(key, "idempotency")
         exchange = RelayedExchange(
             request_id=f"req_{next(_numbers)}",
-            session=SessionId(f"00000000-0000-4000-8000-{abs(hash(session)) % 10**12:012d}"),
-            token=token,
-            agent=agent,
+            owner=Owner(
+                token,
+                SessionId(f"00000000-0000-4000-8000-{abs(hash(session)) % 10**12:012d}"),
+                agent,
+            ),
             request=request,
             options=CallOptions(reports_progress=stream, **options),
         )

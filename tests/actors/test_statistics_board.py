@@ -40,11 +40,13 @@ def test_whether_a_request_waits_at_any_provider_costs_no_statistics() -> None:
 
     board = StatisticsBoard("1.2", lambda: 0.0, lambda: 0)
     assert not board.has_queued
-    queued = {"near": 0, "far": 0}
-    for name in queued:
-        board.register_provider(
-            ProviderName(name), statistics, lambda *_: None, tuple, lambda name=name: queued[name]
-        )
+    queued = [0, 0]
+    board.register_provider(
+        ProviderName("near"), statistics, lambda *_: None, tuple, lambda: queued[0]
+    )
+    board.register_provider(
+        ProviderName("far"), statistics, lambda *_: None, tuple, lambda: queued[1]
+    )
     assert not board.has_queued
-    queued["far"] = 1
+    queued[1] = 1
     assert board.has_queued

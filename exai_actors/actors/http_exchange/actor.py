@@ -2,9 +2,6 @@
 
 After a whole answer it waits a moment for another request of the same client on the same socket,
 which then needs no admission.
-
-The response ends cleanly only after a whole answer, or with an error that the client can read as
-one. Everything else breaks it off, because clients take a clean end for success.
 """
 
 from __future__ import annotations
@@ -15,22 +12,16 @@ from typing import TYPE_CHECKING, assert_never
 import msgspec
 import structlog
 
+from exai_actors.actors.http_exchange.response import Response
 from exai_actors.actors.log import logs_details, shown
 from exai_actors.actors.session.request_ends import RequestEnds
 from exai_actors.core import error_bodies
-from exai_actors.core.calls import CallOptions, Outcome, RelayedResponse
+from exai_actors.core.calls import Outcome
 from exai_actors.core.families import Family
 from exai_actors.core.observe.parts import ConnectionState
 from exai_actors.core.relay import UPSTREAM_PATHS, RelayPipe, RelayRequest
 from exai_actors.errors import ErrorBody, ErrorCode
-from exai_actors.ids import (
-    DEFAULT_TENANT,
-    ConnectionId,
-    RequestKey,
-    SessionId,
-    TenantName,
-    shown_tenant,
-)
+from exai_actors.ids import DEFAULT_TENANT, ConnectionId, RequestKey, SessionId, shown_tenant
 from exai_actors.messages.broker import Admit, BrokerMessage
 from exai_actors.messages.connection import (
     NEEDS_A_CLIENT,
@@ -65,40 +56,21 @@ from exai_actors.messages.session_requests import (
     Submit,
 )
 from exai_actors.runtime import Cancellable, Down, LoopActor, LoopRef
-from exai_actors.wire.http_api.errors import (
-    JSON,
-    REQUEST_ID,
-    ApiError,
-    api_error,
-    error_body,
-    error_event,
-    error_fields,
-    unauthorized,
-)
+from exai_actors.wire.http_api.errors import ApiError, api_error, unauthorized
 
 if TYPE_CHECKING:
     from exai_actors.actors.directory import Directory
+    from exai_actors.actors.http_exchange.exchange import RelayedExchange
     from exai_actors.actors.http_exchange.settings import ExchangeSettings
     from exai_actors.actors.request_board import RequestBoard
     from exai_actors.ports import Peer, Responder
 
 log = structlog.get_logger()
 
-_PING = b'event: ping\ndata: {"type": "ping"}\n\n'
-_OK = 200
 # How long an exchange waits for another request; it has a place and a session for so long.
 _NEXT_WITHIN_S = 1.0
 # How often an exchange that waits for a repeat looks whether others wait for its permit.
 _LOOK_EVERY_S = 0.1
-# Counted for until the broker has said whose request it is.
-_NOBODY = DEFAULT_TENANT, SessionId("")
-_STREAM = "text/event-stream"
-_STREAM_FIELDS = (
-    ("Content-Type", f"{_STREAM}; charset=utf-8"),
-    ("Cache-Control", "no-cache"),
-    ("X-Accel-Buffering", "no"),
-)
-_CONTENT_TYPE = "content-type"
 
 
 class _NoPieces:
@@ -113,21 +85,6 @@ class _NoPieces:
 _NO_PIECES = _NoPieces()
 
 
-class RelayedExchange(msgspec.Struct, frozen=True, kw_only=True):
-    """A request that has arrived, and its owner.
-
-    ``session`` is the name of its session, which no client can guess; ``agent`` is that of a
-    sub-agent.
-    """
-
-    request_id: str
-    session: SessionId
-    token: str | None
-    request: RelayRequest
-    options: CallOptions
-    agent: str = ""
-
-
 def _no_request(family: Family) -> RelayRequest:
     """In the place of one that has ended, and need not stay in memory."""
     return RelayRequest(family=family, path="", body=b"", headers=(), model="", pipe=RelayPipe())
@@ -136,6 +93,15 @@ def _no_request(family: Family) -> RelayRequest:
 _NO_REQUEST: Mapping[Family, RelayRequest] = {
     family: _no_request(family) for family in UPSTREAM_PATHS
 }
+
+
+class ExchangeParts(msgspec.Struct, frozen=True, eq=False):
+    """The parts of the broker that all exchanges share."""
+
+    settings: ExchangeSettings
+    directory: Directory
+    broker: Recipient[BrokerMessage]
+    request_board: RequestBoard
 
 
 class HttpExchangeActor(LoopActor):
@@ -151,70 +117,65 @@ class HttpExchangeActor(LoopActor):
         peer: Peer,
         exchange: RelayedExchange,
         responder: Responder,
-        settings: ExchangeSettings,
-        directory: Directory,
-        broker: Recipient[BrokerMessage],
-        request_board: RequestBoard,
+        parts: ExchangeParts,
     ) -> None:
         super().__init__()
         self._id = connection_id
-        self._peer = peer
-        self._exchange = exchange
-        self._key = RequestKey(exchange.request_id, "generated", 1)
-        self._request = exchange.request
-        self._responder = responder
-        self._settings = settings
-        self._directory = directory
-        self._broker = broker
-        self._request_board = request_board
-        self._session: Recipient[SessionRequest] | None = None
+        self._parts = parts
         self._logs_details = logs_details()
-        self._counted_for = _NOBODY
+        self._session: Recipient[SessionRequest] | None = None
+        self._session_id = SessionId("")
         self._hello: Admit | None = None
         self._asked_again = False
         self._submitted = False
         self._returned = False
-        # Whether the status line is sent, and whether anything of the service's response is.
-        self._committed = False
-        self._relays = False
-        self._ended = False
         self._gone = False
-        self._paused = False
         self._draining = False
-        self._place: RequestQueued | None = None
-        self._opened_at = self.now()
         self._grace_until = 0.0
         # Since when it waits for another request, None while it has one.
         self._idle_since: float | None = None
         self._idle_timer_runs = False
         # The timer of a stream that has not begun.
         self._sign_of_life: Cancellable | None = None
+        self._take(peer, exchange, responder)
+
+    def _take(self, peer: Peer, exchange: RelayedExchange, responder: Responder) -> None:
+        """Make a request and its response those of this actor."""
+        self._peer = peer
+        self._owner = exchange.owner
+        self._key = RequestKey(exchange.request_id, "generated", 1)
+        self._request = exchange.request
+        self._options = exchange.options
+        self._response = Response(responder, exchange, self.now(), self.stop)
+        self._paused = False
+
+    def _await_response(self) -> None:
+        self._request.pipe.add(self._response)
+        if self._request.stream:
+            self._sign_of_life = self.schedule(self._parts.settings.commit_after_s, CommitDue())
 
     def on_start(self) -> None:
-        exchange = self._exchange
-        exchange.request.pipe.add(self)
         self._hello = Admit(
             connection_id=self._id,
             connection=self.actor_ref,
-            token=exchange.token,
-            session_id=exchange.session,
+            token=self._owner.token,
+            session_id=self._owner.session,
             address=self._peer.address,
             has_call=True,
         )
-        self._broker.tell(self._hello)
-        if exchange.request.stream:
-            self._sign_of_life = self.schedule(self._settings.commit_after_s, CommitDue())
+        self._parts.broker.tell(self._hello)
+        self._await_response()
 
     def on_stop(self) -> None:
         self.drop_waiting(lambda message: type(message) in NEEDS_A_CLIENT)
-        if not self._ended:
+        if not self._response.has_ended:
             self._end_with(error_bodies.interrupted_by_shutdown())
-        self._request.pipe.source.leave(self)
-        self._responder.forget(self)
+        self._request.pipe.source.leave(self._response)
+        self._response.forget(self)
 
     def on_failure(self, *_: object) -> None:
-        self._responder.abort()
-        self._responder.forget(self)
+        self._response.break_off()
+        self._response.forget(self)
 
     def on_receive(self, message: ExchangeMessage | Down[None]) -> None:
         match message:
@@ -223,11 +184,11 @@ class HttpExchangeActor(LoopActor):
             case Admitted():
                 self._admitted(message)
             case RequestGranted():
-                self._place = None
+                self._response.place = None
             case RequestAccepted():
                 pass
             case RequestQueued():
-                self._place = message
+                self._response.place = message
             case SocketClosed():
                 self._client_left()
             case OutboxHigh():
@@ -238,10 +199,8 @@ class HttpExchangeActor(LoopActor):
                 self._paused = False
                 if self._session is not None:
                     self._session.tell(ReaderReady(self._key, self._id))
-            case CommitDue():
-                self._commit()
-            case KeepaliveDue():
-                self._keep_alive()
+            case CommitDue() | KeepaliveDue():
+                self._show_life()
             case GraceOver():
                 self._wait_for_repeat()
             case NotAdmitted():
@@ -266,8 +225,7 @@ class HttpExchangeActor(LoopActor):
                 self._end_as(unauthorized("the access token is not in force any more"))
             case Disconnect():
                 if self._idle_since is None:
-                    self._responder.abort()
-                self._ended = True
+                    self._response.break_off()
                 self.stop()
             case BrokerRestarted():
                 self._broker_restarted()
@@ -292,35 +250,11 @@ class HttpExchangeActor(LoopActor):
             agent=self._agent(),
             tenant=tenant,
             session=session,
-            open_s=self.now() - self._opened_at,
-            calls=0 if self._ended else 1,
+            open_s=self._response.open_s(self.now()),
+            calls=0 if self._response.has_ended else 1,
             paused=self._paused,
             protocol=self._request.family,
         )
-
-    # As the reader of the response.
-
-    def head(self, status: int, fields: tuple[tuple[str, str], ...], length: int | None, /) -> None:
-        if self._ended or self._gone:
-            return
-        is_stream = False
-        for name, value in fields:
-            if name == _CONTENT_TYPE:
-                is_stream = value.startswith(_STREAM)
-        if self._committed:
-            if not is_stream or status != _OK:
-                # The client has been promised a stream.
-                self._break_off()
-                return
-            self._relays = True
-            return
-        self._committed = self._relays = True
-        more = _STREAM_FIELDS[1:] if is_stream else ()
-        self._responder.begin(status, (*fields, *more, *self._own_fields()), length)
-
-    def data(self, data: bytes, /) -> None:
-        if not (self._ended or self._gone):
-            self._responder.write(data)
 
     # Between requests.
 
@@ -335,21 +269,16 @@ class HttpExchangeActor(LoopActor):
             self._idle_since is None
             or self._gone
             or session is None
-            or exchange.session != self._exchange.session
-            or exchange.token != self._exchange.token
+            or exchange.owner != self._owner
             or not self.is_quiet
         ):
             return False
-        self._peer, self._exchange, self._responder = peer, exchange, responder
-        self._key = RequestKey(exchange.request_id, "generated", 1)
-        self._request = exchange.request
-        self._idle_since = self._place = None
-        self._committed = self._relays = self._ended = self._paused = False
-        self._opened_at = self.now()
-        exchange.request.pipe.add(self)
-        if exchange.request.stream:
-            self._sign_of_life = self.schedule(self._settings.commit_after_s, CommitDue())
-        self._log_opened(*self._counted_for)
+        tenant = self._response.tenant
+        self._idle_since = None
+        self._take(peer, exchange, responder)
+        self._response.tenant = tenant
+        self._await_response()
+        self._log_opened()
         self._submit(session)
         return True
 
@@ -359,7 +288,7 @@ class HttpExchangeActor(LoopActor):
 
     def _wait_for_next(self) -> None:
         """The answer is sent; wait for another request of this client, if one may come."""
-        if self._draining or not self._responder.keep(self):
+        if self._draining or not self._response.keep(self):
             self.stop()
             return
         if self._sign_of_life is not None:
@@ -367,7 +296,6 @@ class HttpExchangeActor(LoopActor):
             self._sign_of_life = None
         self._idle_since = self.now()
         self._request = _NO_REQUEST[self._request.family]
-        self._exchange = msgspec.structs.replace(self._exchange, request=self._request)
         if not self._idle_timer_runs:
             self._idle_timer_runs = True
             self.schedule(_NEXT_WITHIN_S, IdleDue())
@@ -389,27 +317,15 @@ class HttpExchangeActor(LoopActor):
 
     # Internals.
 
-    def _own_fields(self) -> tuple[tuple[str, str], ...]:
-        fields: tuple[tuple[str, str], ...] = (
-            (REQUEST_ID[self._request.family], self._exchange.request_id),
-        )
-        if self._counted_for is not _NOBODY:
-            fields += (("x-exai-tenant", shown_tenant(self._counted_for[0])),)
-        granted_at = self._request.pipe.source.presence.granted_at
-        if granted_at is not None:
-            # The request may be the repeat of one that was granted earlier.
-            queued_ms = max(0, round((granted_at - self._opened_at) * 1000))
-            fields += (("x-exai-queued-ms", str(queued_ms)),)
-        return fields
-
     def _admitted(self, message: Admitted) -> None:
         if message.session is None or message.session is self._session:
             return
-        if self._ended:
+        if self._response.has_ended:
             self._stop_if_idle()
             return
         self._session = message.session
-        self._counted_for = message.tenant, message.session_id
+        self._session_id = message.session_id
+        self._response.tenant = message.tenant
         if isinstance(message.session, LoopRef):
             self.watch(message.session)
         if self._hello is not None:
@@ -420,7 +336,7 @@ class HttpExchangeActor(LoopActor):
             if self._draining:
                 self._refuse(error_bodies.draining())
                 return
-            self._log_opened(message.tenant, message.session_id)
+            self._log_opened()
         elif not self._returned:
             # Its earlier incarnation had sent the request to a provider.
             self._refuse(error_bodies.session_failed())
@@ -430,30 +346,30 @@ class HttpExchangeActor(LoopActor):
     def _submit(self, session: Recipient[SessionRequest]) -> None:
         self._returned = False
         self._submitted = True
-        submit = Submit(self._id, self._key, self._request, self._exchange.options, _NO_PIECES)
+        submit = Submit(self._id, self._key, self._request, self._options, _NO_PIECES)
         if session.offer(submit) != "accepted":
             self._refuse(error_bodies.session_busy())
 
-    def _log_opened(self, tenant: TenantName, session: SessionId) -> None:
+    def _log_opened(self) -> None:
         if self._logs_details:
             log.debug(
                 "http.request",
                 connection=self._id,
-                request=self._exchange.request_id,
+                request=self._key.text,
                 family=self._request.family,
                 address=self._peer.address,
-                tenant=shown_tenant(tenant),
-                session=shown(session),
+                tenant=shown_tenant(self._response.tenant or DEFAULT_TENANT),
+                session=shown(self._session_id),
                 agent=self._agent(),
             )
 
     def _agent(self) -> str:
         """The client's software, with the name of its sub-agent if it is one."""
         agent = self._peer.user_agent or ""
-        return f"{agent} [{self._exchange.agent}]" if self._exchange.agent else agent
+        return f"{agent} [{self._owner.agent}]" if self._owner.agent else agent
 
     def _not_admitted(self, message: NotAdmitted) -> None:
-        if self._ended:
+        if self._response.has_ended:
             return
         if message.delay_s:
             self.schedule(message.delay_s, msgspec.structs.replace(message, delay_s=0.0))
@@ -462,154 +378,93 @@ class HttpExchangeActor(LoopActor):
             self._end_as(unauthorized(message.message))
             return
         if message.tenant is not None:
-            self._counted_for = message.tenant, SessionId("")
+            self._response.tenant = message.tenant
         failed = message.error == "internal_error"
         code = ErrorCode.INTERNAL_ERROR if failed else ErrorCode.OVER_CAPACITY
         self._refuse(ErrorBody(code, message.message, {"retry_after": 1}))
 
     def _outcome(self, outcome: Outcome) -> None:
         """The one end of the request: end the response as it deserves."""
-        if self._ended:
+        response, error = self._response, outcome.error
+        if response.has_ended:
             return
-        if outcome.error is None:
-            self._completed(outcome.response)
-        elif self._relays:
+        if error is None:
+            response.complete(outcome.response)
+            is_whole = response.relays
+        elif response.relays:
             # The service's own end of its answer, an error too, is the client's to read.
-            if self._request_is_whole:
-                self._finish()
+            is_whole = self._request.pipe.source.is_whole
+            if is_whole:
+                response.end()
             else:
-                self._break_off()
-        elif outcome.response is not None and not self._committed:
-            self._pass_on(outcome.response, outcome.error)
+                response.break_off()
         else:
-            self._end_with(outcome.error)
-
-    @property
-    def _request_is_whole(self) -> bool:
-        return self._request.pipe.source.is_whole
-
-    def _completed(self, response: RelayedResponse | None) -> None:
-        if self._relays:
-            self._finish()
-        elif response is not None and not self._committed:
-            # A repeat by its key, after the end of the first one.
-            self._ended = True
-            fields = (*response.fields, *self._own_fields())
-            self._responder.respond(response.status, fields, response.body)
+            response.refuse(outcome.response, error)
+            is_whole = False
+        if is_whole:
+            self._wait_for_next()
+        else:
             self.stop()
-        else:
-            self._end_with(error_bodies.repeated_too_late())
-
-    def _finish(self) -> None:
-        self._ended = True
-        self._responder.end()
-        self._wait_for_next()
-
-    def _break_off(self) -> None:
-        self._ended = True
-        self._responder.abort()
-        self.stop()
-
-    def _pass_on(self, response: RelayedResponse, error: ErrorBody) -> None:
-        """Answer with the service's own refusal."""
-        self._ended = True
-        fields = list(response.fields)
-        named = {name.lower() for name, _ in fields}
-        fields += [each for each in error_fields(api_error(error)) if each[0].lower() not in named]
-        self._responder.respond(response.status, (*fields, *self._own_fields()), response.body)
-        self.stop()
 
     def _refuse(self, error: ErrorBody) -> None:
         """Count and answer a request that its session does not end."""
-        if self._ended:
+        if self._response.has_ended:
             self._stop_if_idle()
             return
         if not self._submitted:
-            tenant, session = self._counted_for
-            ends = RequestEnds(session, tenant, self._request_board, self._directory.board)
+            parts, tenant = self._parts, self._response.tenant or DEFAULT_TENANT
+            board = parts.directory.board
+            ends = RequestEnds(self._session_id, tenant, parts.request_board, board)
             outcome = Outcome("refused", error=error)
-            trace, api = self._exchange.options.trace, self._request.family
-            ends.unrouted(self._key, outcome, trace, api=api)
+            ends.unrouted(self._key, outcome, self._options.trace, api=self._request.family)
         self._end_with(error)
 
     def _end_with(self, error: ErrorBody) -> None:
         self._end_as(api_error(error))
 
     def _end_as(self, error: ApiError) -> None:
-        if self._ended:
+        if self._response.has_ended:
             self._stop_if_idle()
-            return
-        if self._relays:
-            self._break_off()
-            return
-        self._ended = True
-        family, request_id = self._request.family, self._exchange.request_id
-        if self._committed:
-            self._responder.write(error_event(family, error, request_id, self._request.model))
-            self._responder.end()
         else:
-            if error.ends_connection:
-                self._responder.close_after()
-            fields = ((_CONTENT_TYPE, JSON), *error_fields(error), *self._own_fields())
-            self._responder.respond(error.status, fields, error_body(family, error, request_id))
-        self.stop()
+            self._response.fail(error)
+            self.stop()
 
-    def _commit(self) -> None:
-        """No outcome within the time for a status of its own: begin the stream."""
-        if self._ended or self._gone:
-            return
-        if not self._committed:
-            self._committed = True
-            self._responder.begin(_OK, (*_STREAM_FIELDS, *self._own_fields()))
-        self._keep_alive()
-
-    def _keep_alive(self) -> None:
+    def _show_life(self) -> None:
         """Show that the request is alive, as long as nothing of its answer has come."""
-        if self._ended or self._gone or self._relays:
-            return
-        if self._request.family == "messages":
-            self._responder.write(_PING)
-        else:
-            self._responder.write(self._comment())
-        self._sign_of_life = self.schedule(self._settings.keepalive_s, KeepaliveDue())
-
-    def _comment(self) -> bytes:
-        place = self._place
-        if place is None:
-            return b": exai waiting\n\n"
-        estimate = "" if place.estimate_s is None else f" estimate_s={place.estimate_s:.0f}"
-        return f": exai queued position={place.position}{estimate}\n\n".encode()
+        if not (self._response.has_ended or self._gone or self._response.relays):
+            self._response.show_life()
+            self._sign_of_life = self.schedule(self._parts.settings.keepalive_s, KeepaliveDue())
 
     def _client_left(self) -> None:
         """Give up the request, unless its answer is whole, or the client may send it again."""
-        if self._ended:
+        if self._response.has_ended:
             return
         self._gone = True
         pipe = self._request.pipe.source
         if pipe.is_whole:
             return
         may_return = self._submitted and pipe.may_be_repeated()
-        grace_s = self._settings.retry_grace_s if may_return else 0.0
-        pipe.leave(self, may_return=grace_s > 0)
+        grace_s = self._parts.settings.retry_grace_s if may_return else 0.0
+        pipe.leave(self._response, may_return=grace_s > 0)
         self._grace_until = self.now() + grace_s
         self._wait_for_repeat()
 
     def _wait_for_repeat(self) -> None:
         """Wait a little longer for the same request, unless others need the permit of this one."""
         left_s = self._grace_until - self.now()
-        others_wait = self._directory.board.has_queued
+        others_wait = self._parts.directory.board.has_queued
         if left_s > 0 and not (self._request.pipe.source.presence.runs and others_wait):
             self.schedule(min(left_s, _LOOK_EVERY_S), GraceOver())
         else:
-            self._ended = True
+            self._response.break_off()
             self.stop()
 
     def _broker_restarted(self) -> None:
         """Repeat the question that the guardian may not have answered."""
-        if self._hello is None or self._ended:
+        if self._hello is None or self._response.has_ended:
             return
         if self._asked_again:
             self._refuse(error_bodies.broker_failed())
         else:
             self._asked_again = True
-            self._broker.tell(self._hello)
+            self._parts.broker.tell(self._hello)
