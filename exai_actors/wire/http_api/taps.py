@@ -17,9 +17,46 @@ from exai_actors.core.families import Family
 from exai_actors.core.surrogates import tolerant
 
 _decoded = tolerant(msgspec.json.decode)
+
+
+class _Details(msgspec.Struct, frozen=True, gc=False):
+    cached_tokens: int | None = None
+    reasoning_tokens: int | None = None
+
+
+class _ChatUsage(msgspec.Struct, frozen=True, gc=False):
+    """Token counts by the names of chat completions alone; None stands for those of others."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int | None = None
+    prompt_tokens_details: _Details | None = None
+    completion_tokens_details: _Details | None = None
+    input_tokens_details: None = None
+    output_tokens_details: None = None
+    cache_read_input_tokens: None = None
+    cache_creation_input_tokens: None = None
+
+
+class _ChatChoice(msgspec.Struct, frozen=True, gc=False):
+    finish_reason: str | None = None
+    usage: None = None
+
+
+class _WholeChat(msgspec.Struct, frozen=True, gc=False):
+    """A chat completion by the letter; its texts are skipped, not decoded."""
+
+    choices: list[_ChatChoice]
+    usage: _ChatUsage
+    model: str | None = None
+    error: None = None
+
+
+_whole_chat = msgspec.json.Decoder(_WholeChat).decode
 MAX_EVENT_BYTES = 33_554_432
 _BLANK = b"\n\n"
 _TOKEN_BYTES = 4
+_MOST_TOKENS = 1e15
 # Longer data is examined in halves: only one of them contains the end of the answer.
 _MANY_BYTES = 1024
 _NOTHING: dict[str, Any] = {}
@@ -44,7 +81,7 @@ def _is_usual_chat(data: bytes) -> bool:
         b"[DONE]" in data
         or b"error" in data
         or data.count(b'"finish_reason"') != data.count(b'"finish_reason":null')
-        or data.count(b'"usage"') != data.count(b'"usage":null')
+        or (b'"usage"' in data and data.count(b'"usage"') != data.count(b'"usage":null'))
     )
 
 
@@ -123,8 +160,9 @@ class Tap:
             and self._is_usual(data)
             and b"\r" not in data
         ):
-            # Nearly every piece: whole events in which nothing has to be read.
-            self.events += data.count(_BLANK)
+            # Nearly every piece: one event or more, in which nothing has to be read.
+            is_one_line = data.find(b"\n") == len(data) - len(_BLANK)
+            self.events += 1 if is_one_line else data.count(_BLANK)
             return
         if self._after_cr and data:
             self._after_cr = False
@@ -156,6 +194,8 @@ class Tap:
     def body(self, data: bytes) -> bool:
         """A whole answer that is no stream; False if it is no JSON object."""
         self._size = len(data)
+        if self._family == "chat" and self._read_whole_chat(data):
+            return True
         found = _object(data)
         if found is None:
             return False
@@ -240,6 +280,38 @@ class Tap:
             if reason:
                 self.finish_reason = reason
                 self.is_whole = self.is_whole or not self._needs_done
+
+    def _read_whole_chat(self, data: bytes) -> bool:
+        """Read a whole answer as ``_read_chat`` does; False if it is not by the letter."""
+        try:
+            if not data.isascii():
+                # The parser does not look at the texts that it skips.
+                data.decode()
+            found = _whole_chat(data)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return False
+        usage = found.usage
+        prompt, answer, total = usage.prompt_tokens, usage.completion_tokens, usage.total_tokens
+        cached = reasoning = 0
+        if usage.prompt_tokens_details is not None:
+            cached = usage.prompt_tokens_details.cached_tokens or 0
+        if usage.completion_tokens_details is not None:
+            reasoning = usage.completion_tokens_details.reasoning_tokens or 0
+        counts = prompt, answer, total or 0, cached, reasoning
+        if min(counts) < 0 or max(counts) >= _MOST_TOKENS:
+            return False
+        self.usage = Usage(
+            prompt,
+            answer,
+            total if total is not None and total > prompt + answer else None,
+            cached or None,
+            reasoning or None,
+        )
+        self.model = found.model or ""
+        for choice in found.choices:
+            self.finish_reason = choice.finish_reason or self.finish_reason
+        self.is_whole = True
+        return True
 
     def _read_messages(self, found: dict[str, Any]) -> None:
         message: Any = found
@@ -331,4 +403,4 @@ def _dict(usage: dict[str, Any], *names: str) -> dict[str, Any]:
 def _count(value: Any) -> int:
     if value is None:
         return 0
-    return int(value) if isinstance(value, int | float) and 0 < value < 1e15 else 0
+    return int(value) if isinstance(value, int | float) and 0 < value < _MOST_TOKENS else 0

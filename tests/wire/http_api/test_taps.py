@@ -5,13 +5,15 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Any
 
+import msgspec
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exai_actors.core.calls import Usage
 from exai_actors.core.families import Family
+from exai_actors.wire.http_api import taps
 from exai_actors.wire.http_api.taps import IS_USUAL, WORTH_READING, Tap
 
 
@@ -278,3 +280,58 @@ def test_an_event_without_an_end_does_not_fill_memory(monkeypatch: pytest.Monkey
     for _ in range(100):
         tap.stream(b"x" * 100)
         assert len(tap._pending) <= 1_000
+
+
+COUNTS = st.one_of(st.none(), st.integers(-2, 9), st.just(10**15), st.just(True), st.just("7"))
+DETAILS = st.dictionaries(st.sampled_from(["cached_tokens", "reasoning_tokens", "other"]), COUNTS)
+USAGE = st.fixed_dictionaries(
+    {"prompt_tokens": COUNTS, "completion_tokens": COUNTS},
+    optional={
+        "total_tokens": COUNTS,
+        "prompt_tokens_details": st.one_of(st.none(), DETAILS),
+        "completion_tokens_details": st.one_of(st.none(), DETAILS),
+        "input_tokens_details": DETAILS,
+        "output_tokens_details": DETAILS,
+        "cache_read_input_tokens": COUNTS,
+        "cache_creation_input_tokens": COUNTS,
+    },
+)
+CHOICE = st.fixed_dictionaries(
+    {"message": st.just({"content": "text"})},
+    optional={
+        "finish_reason": st.sampled_from(["stop", "", None, 5]),
+        "usage": st.one_of(st.none(), USAGE),
+    },
+)
+CHAT = st.fixed_dictionaries(
+    {},
+    optional={
+        "choices": st.one_of(st.none(), st.lists(st.one_of(CHOICE, st.just(7)), max_size=2)),
+        "usage": st.one_of(st.none(), st.just("odd"), USAGE),
+        "model": st.sampled_from(["m", "", None, 1]),
+        "error": st.sampled_from([None, "", {}, {"message": "no"}]),
+    },
+)
+PLAIN_USAGE = st.fixed_dictionaries(
+    {"prompt_tokens": st.integers(0, 9), "completion_tokens": st.integers(0, 9)},
+    optional={"total_tokens": st.integers(0, 30), "prompt_tokens_details": DETAILS},
+)
+PLAIN_CHAT = st.fixed_dictionaries(
+    {"choices": st.lists(CHOICE, max_size=2), "usage": PLAIN_USAGE, "model": st.just("m")}
+)
+
+
+@given(st.one_of(CHAT, PLAIN_CHAT), st.sampled_from([b"", b"\xff", b"\\ud83d", "é".encode()]))
+@settings(max_examples=500)
+def test_a_whole_chat_by_the_letter_is_read_as_any_other(chat: Any, text: bytes) -> None:
+    body = orjson.dumps(chat).replace(b"text", text)
+
+    def read() -> tuple[Any, ...]:
+        tap = Tap("chat")
+        found = tap.body(body)
+        return found, tap.is_whole, tap.model, tap.finish_reason, tap.usage, tap.error
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(taps, "_whole_chat", msgspec.json.Decoder(int).decode)
+        expected = read()
+    assert read() == expected
