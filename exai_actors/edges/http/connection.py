@@ -307,7 +307,9 @@ class Connection(asyncio.Protocol):
         if self._bodies:
             # The connection was lost in a pause.
             receiver.data(b"".join(self._bodies))
-        if self._is_complete or (exc is None and self._ends_with_connection()):
+        if self._held_error is not None and not self._is_complete:
+            receiver.failed(self._pool.broken_rule(str(self._held_error)))
+        elif self._is_complete or (exc is None and self._ends_with_connection()):
             receiver.ended()
         else:
             receiver.failed(self._loss(exc))

@@ -364,6 +364,23 @@ async def test_data_that_was_read_before_a_pause_comes_after_it(
         assert (paused.end == "ended") == bool(end)
 
 
+async def test_a_rule_broken_before_a_pause_is_named_if_the_connection_ends_in_it(
+    client: HttpClient,
+) -> None:
+    chunk = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\no\r\n"
+    async with peer(chunk) as service:
+        paused = start(client, Target("POST", service.url, {}))
+        await paused.until(lambda: paused.body == b"o")
+        exchange = paused.exchange
+        assert isinstance(exchange, Exchange)
+        assert exchange.connection is not None
+        exchange.pause()
+        exchange.connection.data_received(b"1\r\nk\r\nbroken\r\n")
+        exchange.connection.close()
+        failed = await paused.failure()
+        assert (paused.body, failed.kind) == (b"ok", FailureKind.MALFORMED)
+
+
 async def test_a_paused_exchange_makes_the_service_wait(client: HttpClient) -> None:
     size, written = 50_000_000, 0
 
