@@ -66,6 +66,10 @@ _FORWARDED_BEGINNINGS = (
 )
 
 
+# SDKs change others, as x-stainless-retry-count, when they send a request again.
+_DECIDING = frozenset(("anthropic-version", "anthropic-beta", "openai-beta"))
+"""The headers that make another request of the same body."""
+
 KEPT_BYTES = 262_144
 """The beginning of a response that is kept for a client that asks for it again."""
 
@@ -275,12 +279,15 @@ class RelayRequest(msgspec.Struct, frozen=True, eq=False):
     timeout_s: ClassVar[None] = None
 
     def __hash__(self) -> int:
-        return hash((self.path, self.body))
+        return hash((self.path, self.body, _deciding(self.headers)))
 
     def __eq__(self, other: object) -> bool:
         """Whether the other one is the same request, perhaps sent again."""
         return (
-            isinstance(other, RelayRequest) and self.path == other.path and self.body == other.body
+            isinstance(other, RelayRequest)
+            and self.path == other.path
+            and self.body == other.body
+            and _deciding(self.headers) == _deciding(other.headers)
         )
 
     def time_allowed(self, options: CallOptions, default_s: float) -> float:
@@ -308,6 +315,12 @@ class RelayRequest(msgspec.Struct, frozen=True, eq=False):
             answers=self.answers,
             presence=self.pipe.presence,
         )
+
+
+def _deciding(headers: Fields) -> Fields:
+    """The headers on which the response depends; their order says nothing."""
+    named = ((name.lower(), value) for name, value in headers)
+    return tuple(sorted(each for each in named if each[0] in _DECIDING))
 
 
 def with_model(body: bytes, model: str) -> bytes:

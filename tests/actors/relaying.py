@@ -11,7 +11,7 @@ from exai_actors.actors.http_exchange.actor import HttpExchangeActor
 from exai_actors.actors.http_exchange.exchange import Owner, RelayedExchange
 from exai_actors.core.calls import CallOptions, Completion, Usage
 from exai_actors.core.families import Family
-from exai_actors.core.relay import RelayPipe, RelayRequest
+from exai_actors.core.relay import Fields, RelayPipe, RelayRequest
 from exai_actors.ids import RequestKey, SessionId
 from exai_actors.messages.connection import OutboxHigh, OutboxLow, SocketClosed
 from exai_actors.messages.provider import UpstreamEnded
@@ -110,6 +110,7 @@ class Exchange:
         agent: str = "",
         socket: Socket | None = None,
         peer: Peer = DESK,
+        headers: Fields = (),
         **options: Any,
     ) -> None:
         self.tree = tree
@@ -119,7 +120,7 @@ class Exchange:
             family=family,
             path="chat/completions",
             body=body,
-            headers=(),
+            headers=headers,
             model=model,
             pipe=self.pipe,
             stream=stream,

@@ -323,6 +323,37 @@ class TestRepeats:
         assert second.outcome == (200, b"one two", "clean")
         assert tree.upstream.calls == [call]
 
+    @pytest.mark.parametrize(
+        ("first", "second", "joins"),
+        [
+            ([("x-stainless-retry-count", "0")], [("x-stainless-retry-count", "1")], True),
+            ([("Anthropic-Beta", "a"), ("anthropic-version", "1")],) * 2 + (True,),
+            ([("Anthropic-Beta", "a")], [("anthropic-beta", "a")], True),
+            ([("anthropic-beta", "a")], [("anthropic-beta", "b")], False),
+            ([("anthropic-version", "1")], [], False),
+            ([], [("OpenAI-Beta", "responses=v1")], False),
+        ],
+    )
+    @pytest.mark.parametrize("key", [None, "a key"])
+    def test_headers_that_change_the_answer_make_another_request(
+        self,
+        first: list[tuple[str, str]],
+        second: list[tuple[str, str]],
+        joins: bool,
+        key: str | None,
+    ) -> None:
+        tree = ManualTree(limit=2)
+        Exchange(tree, headers=tuple(first), key=key).leave()
+        again = Exchange(tree, headers=tuple(second), key=key)
+        if key is not None and not joins:
+            assert "already used in this session for a different call" in again.error["message"]
+            return
+        assert len(tree.upstream.calls) == (1 if joins else 2)
+        begin(tree.upstream.calls[-1])
+        finish(tree.upstream.calls[-1], b"done")
+        tree.settle()
+        assert again.outcome == (200, b"done", "clean")
+
     @pytest.mark.parametrize("key", [None, "a key"])
     def test_a_repeat_has_its_own_time(self, key: str | None) -> None:
         tree = ManualTree(limit=1)
