@@ -12,6 +12,10 @@ from exai_actors.wire.clients.close_reasons import CloseReason
 
 MAX_POSTPONED_S = 0.008
 """How long a frame waits for others of the same answer: four ordinary turns."""
+MAX_TURNS_BEFORE_END = 20
+"""How many turns an end waits for answers while actors are busy. An answer takes a few, and in a
+process that is stopped now and then, these take any time.
+"""
 
 
 class WriteCoalescer:
@@ -25,7 +29,7 @@ class WriteCoalescer:
     longer than that; then the first one writes.
     """
 
-    __slots__ = ("_afterwards", "_is_busy", "_now", "_outboxes", "_schedule", "_since")
+    __slots__ = ("_afterwards", "_is_busy", "_now", "_outboxes", "_schedule", "_since", "_turns")
 
     def __init__(
         self,
@@ -40,6 +44,8 @@ class WriteCoalescer:
         """When the first of the frames came that are not written yet."""
         self._outboxes: list[SocketOutbox] = []
         self._afterwards: list[Callable[[], None]] = []
+        self._turns = 0
+        """For how many turns the oldest of ``_afterwards`` has waited beyond the writing."""
 
     def add(self, outbox: SocketOutbox) -> None:
         """Write this outbox too; called once between two writes of it."""
@@ -48,7 +54,10 @@ class WriteCoalescer:
         self._outboxes.append(outbox)
 
     def call_after(self, callback: Callable[[], None]) -> None:
-        """Call once after the next write, and so after the answers to earlier requests."""
+        """Call once after the writing of the answers to earlier requests.
+
+        It waits until no actor has work, for MAX_TURNS_BEFORE_END at most.
+        """
         if not self._outboxes and not self._afterwards:
             self._begin()
         self._afterwards.append(callback)
@@ -58,12 +67,20 @@ class WriteCoalescer:
         self._schedule(self._write)
 
     def _write(self) -> None:
-        if self._is_busy() and self._now() - self._since < MAX_POSTPONED_S:
+        is_busy = self._is_busy()
+        if is_busy and self._now() - self._since < MAX_POSTPONED_S:
             self._schedule(self._write)
             return
         outboxes, self._outboxes = self._outboxes, []
         for outbox in outboxes:
             outbox.flush()
+        if not self._afterwards:
+            return
+        if is_busy and self._turns < MAX_TURNS_BEFORE_END:
+            self._turns += 1
+            self._schedule(self._write)
+            return
+        self._turns = 0
         afterwards, self._afterwards = self._afterwards, []
         for callback in afterwards:
             callback()

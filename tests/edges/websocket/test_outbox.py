@@ -6,7 +6,12 @@ import pytest
 from websockets.frames import CLOSE, PING, PONG, TEXT
 
 from exai_actors.edges.websocket.fast_frames import text_frame_header
-from exai_actors.edges.websocket.outbox import MAX_POSTPONED_S, SocketOutbox, WriteCoalescer
+from exai_actors.edges.websocket.outbox import (
+    MAX_POSTPONED_S,
+    MAX_TURNS_BEFORE_END,
+    SocketOutbox,
+    WriteCoalescer,
+)
 from exai_actors.edges.websocket.server import WebSocketServer
 from exai_actors.messages.connection import OutboxHigh, OutboxLow, SocketClosed
 from tests.edges.websocket.client_frames import client_frame, close, server_frames
@@ -87,6 +92,28 @@ async def test_writing_waits_for_busy_actors_but_not_for_long() -> None:
     now += 2 * MAX_POSTPONED_S
     turns.end()
     assert socket.transport.writes == 3
+
+
+async def test_an_end_waits_for_the_answers_of_busy_actors_however_long_turns_take() -> None:
+    turns = Turns()
+    is_busy, now, ends = True, 100.0, list[str]()
+    coalescer = WriteCoalescer(turns.schedule, lambda: is_busy, lambda: now)
+    coalescer.call_after(lambda: ends.append("after the answer"))
+    for _ in range(5):
+        now += 10 * MAX_POSTPONED_S
+        turns.end()
+    assert ends == []
+    is_busy = False
+    turns.end()
+    assert ends == ["after the answer"]
+    is_busy = True
+    coalescer.call_after(lambda: ends.append("though actors never rest"))
+    for _ in range(MAX_TURNS_BEFORE_END + 1):
+        assert len(ends) == 1
+        now += 10 * MAX_POSTPONED_S
+        turns.end()
+    assert len(ends) == 2
+    assert not turns.scheduled
 
 
 async def test_a_piece_is_written_in_its_turn() -> None:
