@@ -37,9 +37,10 @@ class Admit(msgspec.Struct, frozen=True, gc=False):
 
 
 class BeginSession(msgspec.Struct, frozen=True, gc=False):
-    """The first call has come to a connection whose session has not begun; answered by Admitted."""
+    """System lane. The first call has come to a connection whose session has not begun; answered by
+    Admitted.
+    """
 
-    refusable: ClassVar[bool] = False
     connection_id: ConnectionId
 
 

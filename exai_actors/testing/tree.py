@@ -83,7 +83,7 @@ class ManualClient:
 
     def begin_session(self) -> Self:
         """Have its session begin, as the first call would; returns itself."""
-        self._tree.broker.tell(BeginSession(self._id))
+        self._tree.broker.tell_system(BeginSession(self._id))
         self._tree.settle()
         return self
 

@@ -116,6 +116,16 @@ def test_calls_of_a_session_that_begins_suspended_expire() -> None:
     assert codes(client.received()) == {"a": "TIMEOUT"}
 
 
+def test_a_session_begins_while_the_guardian_is_suspended() -> None:
+    tree = ManualTree()
+    client = tree.client()
+    tree.system.suspend("/broker")
+    tree.settle()
+    client.call("a")
+    tree.upstream.calls[0].complete("done")
+    assert codes(client.received()) == {"a": ""}
+
+
 def test_a_first_call_is_refused_while_the_broker_drains() -> None:
     tree = ManualTree()
     busy, late = tree.client(), tree.client()

@@ -273,7 +273,7 @@ class ConnectionActor(LoopActor):
         elif isinstance(frame, CallTool) and self._session_has_not_begun:
             # Many clients never make a call, and their sessions never begin.
             self._stash = [message]
-            self._broker.tell(BeginSession(self._id))
+            self._broker.tell_system(BeginSession(self._id))
         else:
             self._frame(frame)
 
@@ -602,7 +602,7 @@ class ConnectionActor(LoopActor):
             return
         if self._hello is None:
             if self._session is None and self._stash is not None:
-                self._broker.tell(BeginSession(self._id))
+                self._broker.tell_system(BeginSession(self._id))
             return
         if self._asked_again:
             error = error_bodies.broker_failed()
