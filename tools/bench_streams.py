@@ -1,7 +1,7 @@
 """Measure the broker on streams beside a bare relay: ``python tools/bench_streams.py [--quick]``.
 
 Needs the project's environment and a C compiler. ``--write`` renews its part of the page
-docs/benchmarks.md and takes less than seven minutes, ``--quick`` prints the main figures in less
+docs/benchmarks.md and takes less than eight minutes, ``--quick`` prints the main figures in less
 than one. ``--peers`` measures HAProxy and nginx, too, ``--tree`` the broker of another checkout, of
 which ``--dialect`` chooses the clients. Nothing leaves 127.0.0.1.
 """

@@ -18,7 +18,7 @@ from tools import bench_crowd, bench_starts, bench_streams
 from tools.bench_cases import INSTANT, beside_http, broker
 from tools.bench_processes import ROOT
 from tools.streams import page, plot, servers
-from tools.streams.cases import Found, Plan, Point, measure, of_other_tree
+from tools.streams.cases import MANY_STALLED, Found, Plan, Point, measure, of_other_tree
 
 TINY = Point(2, 1, 100)
 
@@ -33,6 +33,7 @@ def found() -> Found:
             chats=[TINY],
             # The broker first reads a megabyte for the client that reads nothing.
             stalled=[Point(2, 1, 500)],
+            stalled_settle_ms=100,
             settle_ms=0,
             pieces=3,
             cases=("paced", "unpaced", "chats", "stalled-reader"),
@@ -76,6 +77,12 @@ def test_a_stalled_reader_is_measured_beside_the_others(found: Found) -> None:
     for without, with_one in found.stalled[2].values():
         assert without.pieces
         assert with_one.pieces
+
+
+def test_the_cpu_of_a_broker_with_stalled_readers_alone_is_on_the_page(found: Found) -> None:
+    assert list(found.idle_cpu_ms) == [0, MANY_STALLED]
+    assert all(found.idle_cpu_ms.values())
+    assert f"with {MANY_STALLED} such clients." in page.as_markdown(found)
 
 
 def test_the_page_shows_every_server(found: Found) -> None:

@@ -31,6 +31,7 @@ STEPS = (50, 100, 150, 200, 300, 400, 500, 600, 700, 800, 900, 1000, 1200, 1400,
 # One sample says nothing beside the median of several: the machine is not equally quiet throughout.
 MEASURED_ONCE = (CHAT_FRAME, *PEERS)
 HELD_LAG_MS, HELD_PART = 20.0, 0.975
+MANY_STALLED = 8
 
 
 @dataclass(frozen=True)
@@ -57,8 +58,14 @@ class Plan:
     unpaced: Sequence[Point] = (Point(10, 3, 1000), Point(100, 3, 1000))
     chats: Sequence[Point] = (Point(1, 3, 1000), Point(10, 3, 1000), Point(100, 3, 1000))
     held_window_ms: int = 1200
-    stalled: Sequence[Point] = (Point(200, 1, 2500), Point(1000, 1, 2500))
+    stalled: Sequence[Point] = (
+        Point(200, 1, 2500),
+        Point(500, 1, 2500),
+        Point(1000, 3, 2500),
+    )
     settle_ms: int = 400
+    stalled_settle_ms: int = 1500
+    """Until as much has been written as all buffers on the way to the reader hold."""
     pieces: int = 100
     cases: Sequence[str] = ("paced", "unpaced", "chats", "held", "stalled-reader")
     peers: bool = False
@@ -94,6 +101,8 @@ class Found:
     chats: dict[int, Rows] = field(default_factory=dict)
     held: dict[str, int] = field(default_factory=dict)
     stalled: dict[int, Pairs] = field(default_factory=dict)
+    idle_cpu_ms: dict[int, float] = field(default_factory=dict)
+    """CPU of an idle broker a second, by number of clients that have stopped reading."""
 
     def added(self, streams: int, name: str, what: str) -> float:
         """What a server adds to a time of the direct way, in ms."""
@@ -124,6 +133,7 @@ def measure(plan: Plan) -> Found:
         if "stalled-reader" in plan.cases:
             _say("streams and a client that stops reading")
             found.stalled = _stalled(plan, programs)
+            found.idle_cpu_ms = _idle_beside_stalled(plan, programs)
     return found
 
 
@@ -247,7 +257,11 @@ def _held(plan: Plan, programs: Programs, name: str, found: Found) -> int:
 
 
 def _stalled(plan: Plan, programs: Programs) -> dict[int, Pairs]:
-    """The client orders a long stream, as fast as the service can, and does not read it."""
+    """The client orders a long stream, as fast as the service can, and does not read it.
+
+    To fill the buffers takes a tenth of a second of the service's CPU and as much of the broker's,
+    which the others lack on a machine that is full. That is not measured.
+    """
     found = {}
     with workshop(programs) as shop:
         service = shop.service()
@@ -256,19 +270,33 @@ def _stalled(plan: Plan, programs: Programs) -> dict[int, Pairs]:
             options = {
                 "pieces": plan.pieces,
                 "window_ms": point.window_ms,
-                "settle_ms": plan.settle_ms,
+                "settle_ms": plan.stalled_settle_ms,
             }
-            without: dict[str, list[Sample]] = {each.name: [] for each in servers}
-            with_one: dict[str, list[Sample]] = {each.name: [] for each in servers}
-            for _ in range(point.repeats):
+            samples: dict[str, dict[int, list[Sample]]] = {
+                each.name: {0: [], 1: []} for each in servers
+            }
+            for repeat in range(point.repeats):
                 for each in servers:
-                    streams = point.streams
-                    without[each.name].append(shop.sample(each, streams, **options))
-                    with_one[each.name].append(shop.sample(each, streams, stalled=1, **options))
+                    for stalled in (0, 1) if repeat % 2 == 0 else (1, 0):
+                        sample = shop.sample(each, point.streams, stalled=stalled, **options)
+                        samples[each.name][stalled].append(sample)
             found[point.streams] = {
-                name: (_median(samples), _median(with_one[name]))
-                for name, samples in without.items()
+                name: (_median(both[0]), _median(both[1])) for name, both in samples.items()
             }
+    return found
+
+
+def _idle_beside_stalled(plan: Plan, programs: Programs) -> dict[int, float]:
+    """With nothing but a stream of one piece a second beside them."""
+    with workshop(programs) as shop:
+        broker = Server(BROKER, shop.broker(shop.service()), "call_tool")
+        settle_ms = 2 * plan.stalled_settle_ms
+        found = {}
+        for stalled in (0, MANY_STALLED):
+            sample = shop.sample(
+                broker, 1, stalled=stalled, every_us=1_000_000, settle_ms=settle_ms, window_ms=3000
+            )
+            found[stalled] = sample.cpu_s / sample.seconds * 1e3
     return found
 
 
