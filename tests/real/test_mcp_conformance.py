@@ -30,16 +30,35 @@ async def test_all_required_scenarios_pass(
 ) -> None:
     need(real_parts.MCP_CONFORMANCE)
     words = ("server", "--url", fixtures_url, "--requirements", revision)
+    output = await judged(node, tmp_path, words)
+    passed, failed = judge_mcp.scenarios(output)
+    assert failed == [], output
+    assert len(passed) == required
+
+
+@pytest.mark.parametrize(
+    ("scenario", "count"), [*zip(judge_mcp.TASK_SCENARIOS, (8, 5, 4, 3, 5, 8), strict=True)]
+)
+async def test_tasks_pass_all_checks_but_those_of_tools_that_the_broker_has_not(
+    node: Path, fixtures_url: str, scenario: str, count: int, tmp_path: Path
+) -> None:
+    need(real_parts.MCP_CONFORMANCE)
+    output = await judged(node, tmp_path, judge_mcp.task_scenario(fixtures_url, scenario))
+    passed, failed = judge_mcp.checks(output)
+    assert failed == judge_mcp.TASK_SCENARIOS[scenario], output
+    assert len(passed) == count
+
+
+async def judged(node: Path, home: Path, words: tuple[str, ...]) -> str:
+    """The output of the suite."""
     process = await asyncio.create_subprocess_exec(
         node,
         judge_mcp.CONFORMANCE,
         *words,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
-        cwd=tmp_path,
-        env={**os.environ, "HOME": str(tmp_path)},
+        cwd=home,
+        env={**os.environ, "HOME": str(home)},
     )
     output, _ = await process.communicate()
-    passed, failed = judge_mcp.scenarios(output.decode())
-    assert failed == [], output.decode()
-    assert len(passed) == required
+    return output.decode()

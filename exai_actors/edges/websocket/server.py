@@ -177,7 +177,7 @@ class WebSocketServer:
     async def stop(self) -> None:
         """Stop listening, close every connection with 1001, return when all are gone.
 
-        Whoever has connected and sent a request before is answered, if that takes no longer than a
+        Requests and handshakes that were sent before are answered, if that takes no longer than a
         second. Clients that neither answer nor read are given the close timeout.
         """
         self.stop_listening()

@@ -27,6 +27,7 @@ from exai_actors.wire.mcp import messages
 from exai_actors.wire.mcp.messages import Request
 from exai_actors.wire.mcp.messages import Response as ClientResponse
 from exai_actors.wire.mcp.server import Answer
+from tests.real.programs.mcp_task_fixtures import GREETS, SLOW, TaskTools
 
 PIXEL = (
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8"
@@ -218,6 +219,7 @@ CAPABILITIES = {
     "prompts": {},
     "completions": {},
     "logging": {},
+    "extensions": {messages.TASKS: {}},
 }
 
 
@@ -233,16 +235,18 @@ def list_tools(_: Request, answer: Answer) -> None:
             "description": f"The fixture {name}.",
             "inputSchema": {"type": "object", "properties": {}},
         }
-        for name in TOOLS
+        for name in (*TOOLS, GREETS, *SLOW)
     ]
     described.append({"name": "json_schema_2020_12_tool", "description": "A fixture.",
                       "inputSchema": SCHEMA})  # fmt: skip
     answer.result({"tools": described}, cacheable=True)
 
 
-def call_tool(request: Request, answer: Answer) -> None:
+def call_tool(tasks: TaskTools, request: Request, answer: Answer) -> None:
     name = request.params.get("name")
-    if name in CONTENTS:
+    if name in (GREETS, *SLOW):
+        tasks.call(request, answer)
+    elif name in CONTENTS:
         answer.result(CONTENTS[name])
     elif name in ASKED:
         ask_client(ASKED[name](messages.object_in(request.params, "arguments")), answer)
@@ -388,30 +392,35 @@ def acknowledge(_: Request, answer: Answer) -> None:
     answer.result({})
 
 
-OFFER = Offer(
-    {
-        "tools/list": list_tools,
-        "tools/call": call_tool,
-        "prompts/list": list_prompts,
-        "prompts/get": get_prompt,
-        "resources/list": list_resources,
-        "resources/templates/list": list_templates,
-        "resources/read": read_resource,
-        "resources/subscribe": acknowledge,
-        "resources/unsubscribe": acknowledge,
-        "completion/complete": complete,
-        "logging/setLevel": acknowledge,
-    },
-    CAPABILITIES,
-    answered,
-)
+def offer(tasks: TaskTools) -> Offer:
+    return Offer(
+        {
+            "tools/list": list_tools,
+            "tools/call": partial(call_tool, tasks),
+            **tasks.handlers,
+            "prompts/list": list_prompts,
+            "prompts/get": get_prompt,
+            "resources/list": list_resources,
+            "resources/templates/list": list_templates,
+            "resources/read": read_resource,
+            "resources/subscribe": acknowledge,
+            "resources/unsubscribe": acknowledge,
+            "completion/complete": complete,
+            "logging/setLevel": acknowledge,
+        },
+        CAPABILITIES,
+        answered,
+    )
 
 
 async def main() -> None:
     log_through_logging()
     async with open_broker(config_for_test()) as broker:
         endpoint = McpEndpoint(
-            broker._open_connection, SystemClock(), broker.system.driver.call_later, offer=OFFER
+            broker._open_connection,
+            SystemClock(),
+            broker.system.driver.call_later,
+            offer=offer(TaskTools()),
         )
         listener = await listen(lambda: http.connection(), "127.0.0.1", 0)
         http = HttpServer(
