@@ -82,7 +82,7 @@ class MemoryGuard:
         self._kept = 0
         self._alarms = 0
         self._ended = 0
-        self._base = resident()
+        self._resident_at_look = self._base = resident()
 
     def statistics(self) -> MemoryStatistics:
         """The figures of the last look."""
@@ -91,7 +91,7 @@ class MemoryGuard:
             kept=self._kept,
             buffer_limit=self._budget.limit,
             kept_limit=self._kept_limit,
-            resident=self._resident(),
+            resident=self._resident_at_look,
             alarm=self._budget.is_short,
             restrained=self._budget.restrained,
             alarms=self._alarms,
@@ -107,6 +107,7 @@ class MemoryGuard:
         held = [(each, each.held_bytes()) for each in (*self._connections(), *sessions)]
         self._buffered = sum(size for _, size in held)
         self._carry_out(self._budget.look(held))
+        self._resident_at_look = self._resident()
         is_busy = self._budget.is_short or self._buffered > self._budget.limit * _BUSY_SHARE
         return _BUSY_S if is_busy else _CALM_S
 

@@ -13,11 +13,20 @@ _CGROUP_LIMITS = (
     Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
 )
 
+# Seven numbers.
+_STATM_BYTES = 256
+
 
 def resident_bytes() -> int:
     """The resident memory of this process; 0 where it cannot be read."""
+    # Read several times a second, also while nothing is served: a file object would take nine
+    # system calls instead of three.
     try:
-        pages = Path("/proc/self/statm").read_bytes().split()[1]
+        statm = os.open("/proc/self/statm", os.O_RDONLY)
+        try:
+            pages = os.read(statm, _STATM_BYTES).split()[1]
+        finally:
+            os.close(statm)
         return int(pages) * os.sysconf("SC_PAGE_SIZE")
     except (OSError, IndexError, ValueError):
         return 0

@@ -47,6 +47,15 @@ def test_the_longest_lag_is_shown_for_a_while() -> None:
     assert process.run(REMEMBERED * TICK_S).loop_lag_s == pytest.approx(0.0, abs=1e-9)
 
 
+@pytest.mark.parametrize("calm_s", [0.1, 0.3, 0.9, 1.0, 1.7])
+def test_a_lag_is_shown_at_each_instant_of_the_next_nine_seconds(calm_s: float) -> None:
+    process = Process()
+    process.run(calm_s)
+    process.driver.pass_time(2.0)
+    for _ in range(90):
+        assert process.run(TICK_S).loop_lag_s == pytest.approx(2.0 - TICK_S)
+
+
 def test_nothing_is_measured_before_the_start_and_after_the_end() -> None:
     process = Process()
     process.run(5.0, busy=1.0)
