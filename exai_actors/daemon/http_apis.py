@@ -81,11 +81,12 @@ class Tables(Protocol):
 class _Asked(msgspec.Struct, frozen=True):
     """What the head of a request says: all about it but its body and the client's address.
 
-    ``claim`` is None if the body decides. ``options`` are those of a request that does not stream,
-    and of one that does.
+    ``problem`` says why it cannot be used. ``claim`` is None if the body decides. ``options`` are
+    those of a request that does not stream, and of one that does.
     """
 
     token: str | None
+    problem: str | None
     claim: families.Claim | None
     headers: families.Fields
     options: tuple[CallOptions, CallOptions]
@@ -159,7 +160,7 @@ class Apis:
     def _relay(self, family: Family, request: PageRequest, exchange: Exchange) -> Watcher:
         head = request.head
         asked = self._asked.of(head)
-        body = families.read_body(request.body)
+        body = asked.problem or families.read_body(request.body)
         if isinstance(body, str):
             respond(exchange, self._response(family, invalid(body)))
             return _NOTHING
@@ -209,6 +210,7 @@ class Apis:
 
         return _Asked(
             token=families.token_of(field),
+            problem=families.problem_of_head(field),
             claim=claim,
             headers=families.forwarded_headers(head.fields),
             options=(options(streams=False), options(streams=True)),

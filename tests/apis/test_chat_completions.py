@@ -51,6 +51,14 @@ async def test_an_answer_in_one_piece_is_passed_on_byte_for_byte() -> None:
         await setting.settled()
 
 
+async def test_a_deadline_that_cannot_be_read_is_refused_and_not_ignored() -> None:
+    async with serving() as setting:
+        got = await (await setting.client.post(CHAT, chat(), x_exai_deadline_ms="30s")).whole()
+        assert got.status == 400
+        assert "not '30s'" in got.json["error"]["message"]
+        assert setting.service.started == 0
+
+
 async def test_a_broker_that_drains_sends_clients_to_another_connection() -> None:
     gate = Gate()
     held = body(PIECE, gate, LAST, DONE, content_type=EVENT_STREAM)

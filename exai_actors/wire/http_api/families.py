@@ -26,6 +26,12 @@ PATHS: Mapping[str, Family] = {
 COUNT_TOKENS = "/v1/messages/count_tokens"
 _MAX_NAME = 128
 _MAX_KEY = 200
+_OWN_NAMES = {
+    "x-exai-session": _MAX_NAME,
+    "x-exai-agent": _MAX_NAME,
+    "idempotency-key": _MAX_KEY,
+    "x-idempotency-key": _MAX_KEY,
+}
 _SPARED_S = 2.0
 """How much earlier than its client's own limit a request ends, so that it gets the reason."""
 _MAX_DEADLINE_S = 86_400.0
@@ -198,6 +204,22 @@ def idempotency_key(field: Field) -> str | None:
     """The client's key for repeats of this request."""
     key = field("idempotency-key") or field("x-idempotency-key")
     return key if key is not None and 1 <= len(key) <= _MAX_KEY else None
+
+
+def problem_of_head(field: Field) -> str | None:
+    """Why a header that is meant for the broker cannot be used.
+
+    To ignore it would break its promise; those that other programs send are ignored.
+    """
+    for name, limit in _OWN_NAMES.items():
+        value = field(name) or ""
+        if len(value) > limit:
+            return f"the header {name} has at most {limit} characters, not {len(value)}"
+    deadline = field("x-exai-deadline-ms")
+    if deadline is not None and _number(deadline) is None:
+        shown = deadline if len(deadline) <= _MAX_NAME else f"{deadline[:_MAX_NAME]}…"
+        return f"the header x-exai-deadline-ms is a number of milliseconds above 0, not '{shown}'"
+    return None
 
 
 def estimated_tokens(body: bytes) -> int:

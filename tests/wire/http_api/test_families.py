@@ -14,6 +14,7 @@ from exai_actors.wire.http_api.families import (
     deadline_ms,
     forwarded_headers,
     idempotency_key,
+    problem_of_head,
     read_body,
     token_of,
     upstream_path,
@@ -197,3 +198,33 @@ def test_odd_members_of_a_body_are_the_services_business() -> None:
 def test_the_query_of_a_client_passes() -> None:
     assert upstream_path("messages", "beta=true") == "v1/messages?beta=true"
     assert upstream_path("chat", "") == "chat/completions"
+
+
+@pytest.mark.parametrize(
+    ("fields", "problem"),
+    [
+        ({}, None),
+        ({"x_exai_session": "s" * 128, "Idempotency_Key": "k" * 200}, None),
+        ({"x_exai_deadline_ms": "1500", "x_stainless_timeout": "soon"}, None),
+        (
+            {"x_exai_session": "s" * 129},
+            "the header x-exai-session has at most 128 characters, not 129",
+        ),
+        (
+            {"Idempotency_Key": "k" * 201},
+            "the header idempotency-key has at most 200 characters, not 201",
+        ),
+        (
+            {"x_exai_deadline_ms": "30s"},
+            "the header x-exai-deadline-ms is a number of milliseconds above 0, not '30s'",
+        ),
+        (
+            {"x_exai_deadline_ms": "0"},
+            "the header x-exai-deadline-ms is a number of milliseconds above 0, not '0'",
+        ),
+    ],
+)
+def test_a_header_for_the_broker_that_cannot_be_used_is_named(
+    fields: dict[str, str], problem: str | None
+) -> None:
+    assert problem_of_head(field_of(**fields)) == problem
