@@ -8,6 +8,7 @@ import orjson
 import pytest
 
 from exai_actors.actors.broker import BrokerActor
+from exai_actors.actors.session.settings import SessionSettings
 from exai_actors.messages.broker import BeginSession
 from exai_actors.messages.connection import TextReceived
 from exai_actors.runtime import LoopActor
@@ -52,6 +53,24 @@ def test_frames_that_come_with_the_first_call_are_handled_in_their_order() -> No
     for each in tree.upstream.calls:
         each.complete("done")
     assert codes(client.received()) == {"a": "", "b": ""}
+
+
+@pytest.mark.parametrize("pings", [0, 1000])
+def test_none_of_many_calls_that_come_with_the_first_is_refused(pings: int) -> None:
+    tree = ManualTree(limit=9, session=SessionSettings(window=9, queue=1000))
+    client = tree.client()
+    for _ in range(pings):
+        client.ref.tell(TextReceived(b'{"op":"ping"}'))
+    for number in range(500):
+        call = {"op": "call_tool", "name": "chat", "arguments": {"prompt": "hi"}}
+        client.ref.tell(TextReceived(orjson.dumps(call | {"request_id": f"r-{number}"})))
+    assert codes(client.received()) == {}
+    ended = list[str]()
+    while tree.upstream.running:
+        for each in tuple(tree.upstream.running):
+            each.complete("done")
+        ended += codes(client.received())
+    assert ended == [f"r-{number}" for number in range(500)]
 
 
 def test_all_connections_of_a_session_have_it_once_it_begins() -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, assert_never
 import structlog
 from msgspec.structs import replace
 
+from exai_actors.actors.connection.kept_frames import KeptFrames
 from exai_actors.actors.connection.pending_calls import PendingCalls
 from exai_actors.actors.connection.slow_consumer import SlowConsumer
 from exai_actors.actors.log import logs_details, shown
@@ -122,7 +123,7 @@ class ConnectionActor(LoopActor):
         self._open_session: Recipient[SessionRequest] | None = None
         # The tenant and the session for which its requests are counted.
         self._counted_for = DEFAULT_TENANT, SessionId("")
-        self._stash: list[TextReceived | BinaryReceived] | None = None
+        self._kept: KeptFrames | None = None
         self._calls = PendingCalls(connection_id, outbox, settings, clock)
         self._rotation: ReplyTo | None = None
         self._wrong_rotations = 0
@@ -261,7 +262,7 @@ class ConnectionActor(LoopActor):
             return
         if self._closing:
             return
-        if self._stash is not None:
+        if self._kept is not None:
             self._keep_for_later(message)
         else:
             self._decode(message)
@@ -272,7 +273,9 @@ class ConnectionActor(LoopActor):
             self._close(frame)
         elif isinstance(frame, CallTool) and self._session_has_not_begun:
             # Many clients never make a call, and their sessions never begin.
-            self._stash = [message]
+            # Admitted comes behind the frames in the mailbox, and those have had a place there.
+            self._kept = KeptFrames(self._settings.stash_limit, many=self.mailbox_limit)
+            self._kept.add(message)
             self._broker.tell_system(BeginSession(self._id))
         else:
             self._frame(frame)
@@ -280,7 +283,7 @@ class ConnectionActor(LoopActor):
     @property
     def _session_has_not_begun(self) -> bool:
         # Frames are kept until the hello is answered, and while the session begins or restarts.
-        return self._session is None and self._stash is None and not self._draining
+        return self._session is None and self._kept is None and not self._draining
 
     def _frame(self, frame: ClientFrame) -> None:
         match frame:
@@ -341,7 +344,7 @@ class ConnectionActor(LoopActor):
 
     def _note_kept(self, error: ErrorBody) -> None:
         """Count and report the calls among the kept frames, which get no answer of their own."""
-        kept, self._stash = self._stash or [], None
+        kept, self._kept = self._kept or (), None
         for each in kept:
             frame = decode(each.data) if isinstance(each, TextReceived) else None
             if isinstance(frame, CallTool):
@@ -448,7 +451,7 @@ class ConnectionActor(LoopActor):
         self._outbox.send(answer)
 
     def _admit(self, token: str | None, session_id: str | None, resume: str | None) -> None:
-        self._stash = []
+        self._kept = KeptFrames(self._settings.stash_limit)
         self._hello = Admit(
             connection_id=self._id,
             connection=self.actor_ref,
@@ -468,8 +471,8 @@ class ConnectionActor(LoopActor):
             self._welcome(message)
         if message.session is not None:
             self._enter(message.session, is_first=is_first)
-        stash, self._stash = self._stash or [], None
-        for kept in stash:
+        waiting, self._kept = self._kept or (), None
+        for kept in waiting:
             match kept:
                 case TextReceived():
                     self._text(kept)
@@ -520,17 +523,17 @@ class ConnectionActor(LoopActor):
 
     def _keep_for_later(self, message: TextReceived | BinaryReceived) -> None:
         """Keep a frame until hello is answered; close the connection if there are too many."""
-        assert self._stash is not None
-        if len(self._stash) < self._settings.stash_limit:
-            self._stash.append(message)
-        elif self._hello is not None:
+        assert self._kept is not None
+        if self._kept.add(message):
+            return
+        if self._hello is not None:
             self._close_for(CloseReason.TOO_EAGER)
         elif isinstance(message, TextReceived):
             # The session is being restarted: its calls are refused, other frames are answered.
             self._decode(message)
 
     def _binary(self, message: BinaryReceived) -> None:
-        if self._stash is not None:
+        if self._kept is not None:
             self._keep_for_later(message)
             return
         answer = self._wire.receive_binary(message.size)
@@ -576,7 +579,7 @@ class ConnectionActor(LoopActor):
         """Keep frames for the session's next incarnation; its last messages come first."""
         self._session = self._open_session = self._calls.outlet.session = None
         if not self._closing:
-            self._stash = []
+            self._kept = KeptFrames(self._settings.stash_limit)
             self.actor_ref.tell(SessionFailed())
 
     def _end_sent(self) -> None:
@@ -601,7 +604,7 @@ class ConnectionActor(LoopActor):
         if self._closing:
             return
         if self._hello is None:
-            if self._session is None and self._stash is not None:
+            if self._session is None and self._kept is not None:
                 self._broker.tell_system(BeginSession(self._id))
             return
         if self._asked_again:
