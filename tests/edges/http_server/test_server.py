@@ -280,7 +280,13 @@ async def test_a_server_that_stops_closes_idle_connections() -> None:
         writer.close()
 
 
-async def test_whoever_has_sent_a_request_is_answered_before_the_server_stops() -> None:
+@pytest.mark.parametrize("paused", [False, True])
+async def test_whoever_has_sent_a_request_is_answered_before_the_server_stops(
+    monkeypatch: pytest.MonkeyPatch, *, paused: bool
+) -> None:
+    if paused:
+        # The time for reading is over when the process runs again.
+        monkeypatch.setattr(websocket_server, "_LAST_READ_S", 0.0)
     async with broker() as running:
         reader, writer = await running.connect()
         writer.write(GET)
