@@ -49,6 +49,22 @@ class SseParser:
     ``max_event_bytes`` bounds an unfinished event.
     """
 
+    __slots__ = (
+        "_after_cr",
+        "_bare_words",
+        "_data",
+        "_data_size",
+        "_event",
+        "_head",
+        "_in_bare_json",
+        "_max_bytes",
+        "_partial_line",
+        "_partial_size",
+        "is_at_start",
+        "is_between_events",
+        "skipped",
+    )
+
     def __init__(self, max_event_bytes: int) -> None:
         self._max_bytes = max_event_bytes
         self._head = b""

@@ -95,6 +95,41 @@ class StreamReader:
     of content before it; see ``in_order``.
     """
 
+    __slots__ = (
+        "_characters",
+        "_cut_reasoning",
+        "_done",
+        "_event_without_choices",
+        "_events",
+        "_example",
+        "_failure",
+        "_fed_from",
+        "_finish_reason",
+        "_has_delta_text",
+        "_high_surrogate",
+        "_index",
+        "_is_text_completion",
+        "_lessons",
+        "_max_bytes",
+        "_messages_are_whole",
+        "_model",
+        "_now",
+        "_passed_over",
+        "_pieces",
+        "_possible_error",
+        "_reasoning",
+        "_reasoning_characters",
+        "_redactor",
+        "_size",
+        "_template",
+        "_text_after_finish",
+        "_tool_calls",
+        "_usage",
+        "ended",
+        "expects_more",
+        "new_reasoning",
+    )
+
     def __init__(
         self,
         model: str,
