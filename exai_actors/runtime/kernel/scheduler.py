@@ -122,6 +122,9 @@ class Scheduler:
         if self.running is None:
             try:
                 self._run_turn()
+                if self._left_work_at is not None:
+                    # Their next share is half of the time from here on.
+                    self._left_work_at = self.clock
             except BaseException:
                 self._recover()
                 raise

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from exai_actors.edges.websocket.read_turns import (
+    LONGEST_TURN_S,
     READS_PER_ACTOR_TURN,
     SHORT_BYTES,
     TURN_S,
@@ -95,7 +96,7 @@ def test_a_turn_of_long_reads_is_over_before_the_actors_run() -> None:
 
 def test_only_reading_counts_in_a_turn_that_does_much_else() -> None:
     loop = Loop()
-    loop.actors_take = TURN_S
+    loop.actors_take = TURN_S / 2
     for _ in range(4 * READS_PER_ACTOR_TURN):
         loop.now += TURN_S
         loop.read(1, TURN_S / (4 * READS_PER_ACTOR_TURN))
@@ -112,6 +113,25 @@ def test_only_reading_counts_while_the_line_is_served() -> None:
     loop.turn()
     assert loop.early == 2
     assert {each.turns for each in readers} == {1}
+
+
+def test_a_turn_is_over_when_the_actors_between_its_reads_took_long() -> None:
+    loop = Loop()
+    loop.actors_take = 2 * LONGEST_TURN_S
+    loop.read(READS_PER_ACTOR_TURN)
+    assert not loop.reads.is_over, "its end is set when they have run"
+    loop.read(READS_PER_ACTOR_TURN)
+    assert loop.reads.is_over
+
+
+def test_the_line_is_served_no_longer_than_a_turn_with_its_actors() -> None:
+    loop = Loop()
+    loop.actors_take = LONGEST_TURN_S
+    readers = [Reader(loop, shares=2) for _ in range(2 * READS_PER_ACTOR_TURN)]
+    for reader in readers:
+        reader.reads = True
+    loop.turn()
+    assert sum(each.turns for each in readers) == READS_PER_ACTOR_TURN
 
 
 def test_reads_of_several_turns_do_not_add_up() -> None:

@@ -107,6 +107,34 @@ def test_actors_that_always_have_work_get_half_the_time_within_a_bound(
     assert set(turns[1:-1]) == {expected}
 
 
+def test_actors_that_run_early_get_half_the_time_once() -> None:
+    tick = 1 / 1024
+    pace = Pace(batch_messages=1, turn_seconds=3 * tick, longest_turn_seconds=20 * tick)
+    system = ManualSystem(pace=pace)
+    handled = 0
+
+    def work(message: Any) -> None:
+        nonlocal handled
+        handled += 1
+        system.manual.pass_time(tick)
+
+    early: list[int] = []
+
+    def read_sockets() -> None:
+        system.manual.pass_time(10 * tick)
+        for _ in range(3):
+            before = handled
+            system.scheduler.run_early()
+            early.append(handled - before)
+
+    actor = system.spawn(Doing, "/actor", do_receive=work)
+    for _ in range(100):
+        actor.ref.tell("work")
+    system.manual.call_soon(read_sockets)
+    system.run()
+    assert early == [10, 3, 3]
+
+
 def test_a_source_of_messages_has_them_handled_before_the_next_turn(system: ManualSystem) -> None:
     actor = system.recorder("/actor")
     system.run()
