@@ -187,8 +187,25 @@ class RelayedCall:
         except Exception as error:  # noqa: BLE001 - whatever a bug raises, the call has one end
             self._fail_unexpectedly(error)
 
-    def whole(self, _status: int, _headers: Headers, _body: bytes, /) -> bool:
-        return False
+    def whole(self, status: int, headers: Headers, body: bytes, /) -> bool:
+        most = min(HELD_BYTES, self._service.settings.max_answer_bytes)
+        if self._ended or not 200 <= status <= 299 or len(body) > most:
+            return False
+        try:
+            content_type = headers.get("Content-Type", "")
+            if "Content-Encoding" in headers or is_event_stream(content_type, body):
+                return False
+            if not self._tap.body(body) or self._tap.error is not None:
+                return False
+            self._read_head(status, headers)
+            self._length = len(body)
+            self._pass_on(body)
+            self._call.sink.whole()
+            result: UpstreamResult = self._completion()
+        except Exception as error:  # noqa: BLE001 - whatever a bug raises, the call has one end
+            result = self._unexpected(error)
+        self._end(result)
+        return True
 
     def data(self, data: bytes, /) -> None:
         try:
@@ -230,13 +247,11 @@ class RelayedCall:
     # Internals.
 
     def _begin_response(self, status: int, headers: Headers) -> None:
-        self._status, self._headers = status, headers
         if not 200 <= status <= 299:
+            self._status, self._headers = status, headers
             self._set_due(self._loop.time() + ERROR_BODY_S)
             return
-        now = clock_of(headers.get("Date"), now=time.time())
-        self._hold_s = hold_s(headers, now=now, answered=True)
-        self._fields = _shown(self._service.name, headers)
+        self._read_head(status, headers)
         coding = headers.get("Content-Encoding")
         if coding is not None and is_compressed(coding):
             self._inflater = Inflater(coding)
@@ -246,6 +261,12 @@ class RelayedCall:
         self._set_due(
             self._loop.time() + max(settings.first_byte_timeout_s, settings.idle_timeout_s)
         )
+
+    def _read_head(self, status: int, headers: Headers) -> None:
+        self._status, self._headers = status, headers
+        now = clock_of(headers.get("Date"), now=time.time())
+        self._hold_s = hold_s(headers, now=now, answered=True)
+        self._fields = _shown(self._service.name, headers)
 
     def _take(self, data: bytes) -> None:
         if not data or self._ended:
