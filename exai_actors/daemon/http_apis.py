@@ -81,10 +81,12 @@ class Tables(Protocol):
 class _Asked(msgspec.Struct, frozen=True):
     """What the head of a request says: all about it but its body and the client's address.
 
-    ``problem`` says why it cannot be used. ``claim`` is None if the body decides. ``options`` are
-    those of a request that does not stream, and of one that does.
+    ``path`` is that of a relayed request at its service. ``problem`` says why it cannot be used.
+    ``claim`` is None if the body decides. ``options`` are those of a request that does not stream,
+    and of one that does.
     """
 
+    path: str
     token: str | None
     problem: str | None
     claim: families.Claim | None
@@ -173,7 +175,7 @@ class Apis:
             owner=Owner(asked.token, self._session(claim.session), claim.agent),
             request=RelayRequest(
                 family=family,
-                path=families.upstream_path(family, head.query),
+                path=asked.path,
                 body=request.body,
                 headers=asked.headers,
                 model=body.model,
@@ -209,6 +211,7 @@ class Apis:
             )
 
         return _Asked(
+            path=families.upstream_path(families.PATHS.get(head.path, "chat"), head.query),
             token=families.token_of(field),
             problem=families.problem_of_head(field),
             claim=claim,

@@ -65,11 +65,8 @@ class Receiver(Protocol):
     ``gone`` is called at most once, and not after the response has ended.
     """
 
-    def body(self, data: bytes, /) -> None:
-        """The next piece of the body."""
-
-    def body_ended(self) -> None:
-        """The body is complete."""
+    def whole(self, body: bytes, /) -> None:
+        """The request has all of its body."""
 
     def gone(self) -> None:
         """The response cannot be delivered any more: the client or its request has broken off."""
@@ -122,11 +119,11 @@ class Exchange:
         "_body_limit",
         "_chunked",
         "_connection",
-        "_early",
         "_ended",
         "_held_head",
         "_is_body_complete",
         "_length",
+        "_pieces",
         "_received",
         "head",
         "is_paused",
@@ -155,7 +152,7 @@ class Exchange:
         self._length = length
         self._is_body_complete = length == 0
         self._received = 0
-        self._early = bytearray()
+        self._pieces: list[bytes] = []
         self._body_limit = body_limit
 
     @property
@@ -259,13 +256,10 @@ class Exchange:
     # Called by the connection.
 
     def begin_to_answer(self, receiver: Receiver) -> None:
-        """Its turn has come: pass on the body as far as it has arrived."""
+        """Its turn has come: pass on the body, now or when it has arrived."""
         self.receiver = receiver
-        early, self._early = bytes(self._early), bytearray()
-        if early and not self._ended:
-            receiver.body(early)
         if self._is_body_complete and not self._ended:
-            receiver.body_ended()
+            receiver.whole(self._take_body())
 
     @property
     def length(self) -> int | None:
@@ -283,7 +277,7 @@ class Exchange:
         return 0 if self._ended else self._received
 
     def put_body(self, data: bytes) -> Refusal | None:
-        """Pass on or keep a piece of the body; the refusal if there is too much."""
+        """Keep a piece of the body; the refusal if there is too much."""
         if self._received + len(data) > self._body_limit:
             return too_large(self._body_limit)
         if self._ended:
@@ -292,22 +286,24 @@ class Exchange:
         if not self._connection.server.keep_body(len(data)):
             return _NO_ROOM
         self._received += len(data)
-        if self.receiver is None:
-            self._early += data
-        else:
-            self.receiver.body(data)
+        self._pieces.append(data)
         return None
 
     def complete_body(self) -> None:
         if not self._is_body_complete:
             self._is_body_complete = True
             if self.receiver is not None and not self._ended:
-                self.receiver.body_ended()
+                self.receiver.whole(self._take_body())
+
+    def _take_body(self) -> bytes:
+        body = b"".join(self._pieces)
+        self._pieces.clear()
+        return body
 
     @property
     def early_bytes(self) -> int:
-        """How much of the body arrived before its turn."""
-        return len(self._early)
+        """How much of the body has arrived before its turn."""
+        return 0 if self.receiver is not None or self._ended else self._received
 
     def break_off(self) -> None:
         """The connection is gone."""
@@ -321,6 +317,7 @@ class Exchange:
         self._ended = True
         # It refers back to this object.
         self.receiver = None
+        self._pieces.clear()
         if self._received:
             self._connection.server.free_body(self._received)
 

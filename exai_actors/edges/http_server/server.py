@@ -277,22 +277,17 @@ class HttpServer:
 
 
 class _WholeRequest:
-    """Collects a request's body, which the connection limits, and answers when it is complete."""
+    """Answers a request when its body is complete."""
 
-    __slots__ = ("_body", "_exchange", "_page", "_watcher")
+    __slots__ = ("_exchange", "_page", "_watcher")
 
     def __init__(self, exchange: Exchange, page: Page | Handler) -> None:
         self._exchange = exchange
         self._page = page
-        self._body: list[bytes] = []
         self._watcher: Watcher = _NOTHING
 
-    def body(self, data: bytes, /) -> None:
-        self._body.append(data)
-
-    def body_ended(self) -> None:
+    def whole(self, body: bytes, /) -> None:
         exchange, page = self._exchange, self._page
-        body, self._body = b"".join(self._body), []
         request = PageRequest(exchange.head, body, exchange.address)
         try:
             if isinstance(page, Handler):
@@ -320,9 +315,7 @@ class _Delayed:
         loop = asyncio.get_running_loop()
         self._timer = loop.call_later(response.delay_s, respond, exchange, response)
 
-    def body(self, data: bytes, /) -> None: ...
-
-    def body_ended(self) -> None: ...
+    def whole(self, body: bytes, /) -> None: ...
 
     def gone(self) -> None:
         self._timer.cancel()
@@ -364,9 +357,7 @@ class _Making:
 class _Nothing:
     """Receives the body of a request that has its response already."""
 
-    def body(self, data: bytes, /) -> None: ...
-
-    def body_ended(self) -> None: ...
+    def whole(self, body: bytes, /) -> None: ...
 
     def gone(self) -> None: ...
 

@@ -78,11 +78,9 @@ class Request:
         self.is_gone = False
         self.is_paused = False
 
-    def body(self, data: bytes, /) -> None:
-        self.received += data
-
-    def body_ended(self) -> None:
-        self.is_complete = True
+    def whole(self, body: bytes, /) -> None:
+        assert not self.is_complete
+        self.received, self.is_complete = body, True
 
     def gone(self) -> None:
         assert not self.is_gone

@@ -74,10 +74,10 @@ def test_answers_that_are_ready_at_once_do_not_fill_a_turn() -> None:
 def test_tiny_chunks_do_not_fill_a_turn() -> None:
     socket = HttpSocket()
     socket.connection.data_received(CHUNKED + b"1\r\na\r\n" * 10_000)
-    assert len(socket.requests[0].received) < 200
+    assert socket.requests[0].exchange.received_bytes < 200
     assert not socket.is_read()
     socket.timers.turn()
-    assert socket.requests[0].received == b"a" * 10_000
+    assert socket.requests[0].exchange.received_bytes == 10_000
     assert socket.is_read()
 
 
@@ -157,7 +157,7 @@ def test_the_memory_guard_sees_what_a_connection_holds_and_can_restrain_it() -> 
     socket.connection.restrain()
     assert not socket.is_read()
     socket.send(b"a" * 2_000)
-    assert len(socket.requests[0].received) == 6_000
+    assert socket.requests[0].exchange.received_bytes == 6_000
     assert socket.connection.held_bytes() == 8_000
     socket.connection.release()
     socket.send(b"a" * 1_000)

@@ -372,7 +372,7 @@ def test_reading_stops_while_too_much_of_a_body_waits() -> None:
     answer(socket.requests[0])
     socket.timers.turn()
     assert socket.is_read()
-    assert len(socket.requests[1].received) == 4097
+    assert socket.requests[1].exchange.received_bytes == 4097
 
 
 def test_expect_continue_is_answered_unless_the_response_is_known() -> None:
