@@ -59,11 +59,7 @@ def check_handshake(
 
     A client without ``Origin`` is not a browser and is accepted. ``port`` is the broker's own.
     """
-    if not (
-        origin is None
-        or _is_allowed(origin, policy.allowed_origins)
-        or _is_of_this_port(origin, host, port)
-    ):
+    if not (origin is None or is_listed(policy, origin) or _is_of_this_port(origin, host, port)):
         caution = ""
         if origin == "null" or origin.startswith("file:"):
             caution = (
@@ -101,7 +97,9 @@ def check_connection_limits(
     return None
 
 
-def _is_allowed(origin: str, allowed: tuple[str, ...]) -> bool:
+def is_listed(policy: HandshakePolicy, origin: str) -> bool:
+    """Whether the configuration allows this origin."""
+    allowed = policy.allowed_origins
     return ANY_ORIGIN in allowed or _normal(origin) in map(_normal, allowed)
 
 

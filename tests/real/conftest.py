@@ -12,12 +12,20 @@ from typing import Protocol
 
 import aiohttp
 import pytest
+from playwright.sync_api import Browser, sync_playwright
 
 from tests.real import processes
 from tests.real.llmock import Llmock
 from tests.real.programs.llama_server import MODEL
 from tools import real_parts
 
+CHROMIUM_FLAGS = [
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 PROGRAMS = Path(__file__).parent / "programs"
 TOKEN = "a-token-of-enough-characters"
 
@@ -63,6 +71,22 @@ def need(part: real_parts.Part) -> real_parts.Part:
 def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder for the output of child processes."""
     return tmp_path_factory.mktemp("logs")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """One browser for all tests of a module. It ends with them: its event loop would disturb
+    others.
+    """
+    program = real_parts.chromium()
+    if program is None:
+        pytest.fail(real_parts.CHROMIUM_MISSING, pytrace=False)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=program, args=CHROMIUM_FLAGS, chromium_sandbox=False
+        )
+        yield browser
+        browser.close()
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from exai_actors.console import consoles
 from exai_actors.console.tables.actors import ACTORS
@@ -14,30 +14,9 @@ from exai_actors.testing.broker import BrokerInThread, broker_in_thread
 from tests.real.conftest import need
 from tools import real_parts
 
-FLAGS = [
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 TOKENS = {role: f"token-of-the-{role}" for role in ("viewer", "operator", "admin")}
 WITHIN_MS = 10_000
 MANY = 5_000
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """One browser for all tests. It ends with them: its event loop would disturb others."""
-    program = real_parts.chromium()
-    if program is None:
-        pytest.fail(real_parts.CHROMIUM_MISSING, pytrace=False)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=program, args=FLAGS, chromium_sandbox=False
-        )
-        yield browser
-        browser.close()
 
 
 def configuration(port: int = 0) -> dict[str, Any]:

@@ -85,9 +85,9 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     the folder of the configuration file.
     """
     allowed_origins: tuple[Text, ...] = ()
-    """Origins of web pages that may connect, such as "https://desk.example". Other pages are
-    refused. "file://" and "null" are those of many desktop programs, but other pages have them too:
-    also require a token.
+    """Origins of web pages that may connect, and call the HTTP APIs with fetch(), such as
+    "https://desk.example". Other pages are refused. "file://" and "null" are those of many desktop
+    programs, but other pages have them too: also require a token.
     """
     allowed_hosts: tuple[Text, ...] = ()
     """Host names that clients may use for this broker besides its own address and localhost, such

@@ -99,6 +99,9 @@ class Server(Protocol):
     def refusal(self, head: RequestHead, refusal: Refusal) -> tuple[str, bytes]:
         """The content type and the body of the response that refuses a request."""
 
+    def shared_fields(self, head: RequestHead) -> Fields:
+        """The fields of every response to this request, by which a page may read it."""
+
     def handle(self, exchange: Exchange) -> Receiver:
         """Begin to answer a request whose head has arrived; may respond immediately."""
 
@@ -130,6 +133,7 @@ class Exchange:
         "must_stay",
         "receiver",
         "room",
+        "shared_fields",
     )
 
     def __init__(
@@ -142,6 +146,8 @@ class Exchange:
         """Whether its connection must not give way to another client."""
         self.room = 0
         """How much of its response may be unread, above the high mark, before it is paused."""
+        self.shared_fields: Fields = ()
+        """Further fields of its response, see ``Server``."""
         self.is_paused = False
         self._connection = connection
         self._begun = False
@@ -178,6 +184,8 @@ class Exchange:
             return
         self._begun = True
         lines = [_status_line(status), *[f"{name}: {value}" for name, value in fields]]
+        if self.shared_fields:
+            lines += [f"{name}: {value}" for name, value in self.shared_fields]
         lines.append(self._connection.server.date_field())
         bodiless = self.head.method == "HEAD" or status in {204, 304}
         if length is not None and status not in {204, 304}:
@@ -791,15 +799,18 @@ class HttpConnection(asyncio.Protocol):
         if self._is_closing:
             return
         content_type, body = "text/plain; charset=utf-8", f"{refusal.text}\n".encode()
+        shared: Fields = ()
         if self._refused is not None:
             content_type, body = self.server.refusal(self._refused, refusal)
+            shared = self.server.shared_fields(self._refused)
         retry = "Retry-After: 1\r\n" if refusal.status == HTTPStatus.SERVICE_UNAVAILABLE else ""
+        more = "".join([f"{name}: {value}\r\n" for name, value in shared])
         head = (
             f"{_status_line(refusal.status)}\r\n"
-            f"Content-Type: {content_type}\r\nContent-Length: {len(body)}\r\n{retry}"
+            f"Content-Type: {content_type}\r\nContent-Length: {len(body)}\r\n{retry}{more}"
             f"{self.server.date_field()}\r\nConnection: close\r\n\r\n"
         )
-        self.write(head.encode() + body)
+        self.write(head.encode("latin-1") + body)
         self._close()
 
     def _close(self) -> None:

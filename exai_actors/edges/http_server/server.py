@@ -10,6 +10,7 @@ from typing import Protocol
 import msgspec
 import structlog
 
+from exai_actors.core.cross_origin import cross_origin_fields, preflight_fields
 from exai_actors.core.handshake_policy import HandshakePolicy, check_handshake
 from exai_actors.edges.http_server.connection import Exchange, Fields, HttpConnection, Receiver
 from exai_actors.edges.http_server.request import ByHead, Heads, Refusal, RequestHead
@@ -94,18 +95,23 @@ class Handler(msgspec.Struct, frozen=True):
 
 
 class _Route(msgspec.Struct, frozen=True):
-    """Who answers a request, up to which size of its body; or the response that refuses it."""
+    """Who answers a request, up to which size of its body; or the response, if the head decides it.
+
+    ``shared_fields`` are those of every response to it.
+    """
 
     page: Page | Handler | None
     body_limit: int
-    refusal: Response | None
+    response: Response | None
+    shared_fields: Fields
 
 
 class HttpServer:
     """Answers requests by their path; ``missing`` answers those for other paths.
 
     A request with a foreign Origin, or on loopback with a public Host, gets 403 as it would in a
-    WebSocket handshake. ``wall`` is the time in seconds since the epoch.
+    WebSocket handshake. Pages of an allowed Origin may call the APIs. ``wall`` is the time in
+    seconds since the epoch.
     """
 
     def __init__(
@@ -211,6 +217,9 @@ class HttpServer:
             return response.content_type, response.body
         return "text/plain; charset=utf-8", f"{refusal.text}\n".encode()
 
+    def shared_fields(self, head: RequestHead) -> Fields:
+        return self._routes.of(head).shared_fields
+
     def _find(self, path: str) -> Page | Handler | None:
         page = self._pages.get(path)
         if page is None:
@@ -222,23 +231,30 @@ class HttpServer:
         """Who answers the requests with this head."""
         page = self._find(head.path)
         limit = page.body_bytes if isinstance(page, Handler) else self.settings.body_bytes
+        origin = head.named.get("origin")
         refused = check_handshake(
             self._policy,
-            origin=head.named.get("origin"),
+            origin=origin,
             host=head.named.get("host"),
             port=self._port,
         )
-        refusal = None
+        response: Response | None = None
+        shared: Fields = ()
+        if refused is None:
+            shared = cross_origin_fields(self._policy, head.path, origin)
+        preflight = preflight_fields(head.method, head.named) if shared else None
         if refused is not None:
-            refusal = Response(refused.status, refused.text.encode())
+            response = Response(refused.status, refused.text.encode())
+        elif preflight is not None:
+            response = Response(204, b"", fields=preflight)
         elif page is not None and not _allows(page, head.method):
             allowed = ", ".join(page.methods)
             text = f"{head.path} answers {allowed}, not {head.method}.\n"
-            refusal = Response(405, text.encode(), fields=(("Allow", allowed),))
-        if refusal is not None:
+            response = Response(405, text.encode(), fields=(("Allow", allowed),))
+        if response is not None:
             # It is the reason, not the length of a body that a page would not take either.
             limit = max(limit, self.settings.body_bytes)
-        return _Route(page, limit, refusal)
+        return _Route(page, limit, response, shared)
 
     def handle(self, exchange: Exchange) -> Receiver:
         try:
@@ -251,9 +267,10 @@ class HttpServer:
     def _receiver(self, exchange: Exchange) -> Receiver:
         head = exchange.head
         route = self._routes.of(head)
+        exchange.shared_fields = route.shared_fields
         page = route.page
-        if route.refusal is not None:
-            response = route.refusal
+        if route.response is not None:
+            response = route.response
         elif page is None:
             # Any body that comes with it is not worth keeping.
             response = self._missing(PageRequest(head, b"", exchange.address))

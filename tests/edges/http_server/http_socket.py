@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, cast
 
-from exai_actors.edges.http_server.connection import Exchange, HttpConnection, Receiver
+from exai_actors.edges.http_server.connection import Exchange, Fields, HttpConnection, Receiver
 from exai_actors.edges.http_server.request import Heads, Refusal, RequestHead
 from exai_actors.edges.http_server.settings import HttpServerSettings
 from tests.edges.websocket.memory_socket import MemoryTransport
@@ -147,6 +147,9 @@ class HttpSocket:
 
     def refusal(self, head: RequestHead, refusal: Refusal) -> tuple[str, bytes]:
         return "text/plain; charset=utf-8", f"{head.path}: {refusal.text}\n".encode()
+
+    def shared_fields(self, head: RequestHead) -> Fields:
+        return ()
 
     def handle(self, exchange: Exchange) -> Receiver:
         request = Request(exchange)
