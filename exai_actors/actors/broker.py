@@ -240,7 +240,7 @@ class BrokerActor(LoopActor):
         if not admit.has_call or record.has_begun:
             resumed = result is AttachResult.KNOWN
             self._attach(record, admit.connection_id, admit.connection, resumed=resumed)
-        elif not self._begin(record, resumed=result is AttachResult.KNOWN):
+        elif not self._begin(record):
             self._forget(admit.connection_id)
             failed = error_bodies.session_failed().message
             admit.connection.tell(NotAdmitted("internal_error", failed, tenant=tenant))
@@ -289,7 +289,7 @@ class BrokerActor(LoopActor):
                 suppressed=budget.take_suppressed(),
             )
 
-    def _begin(self, record: SessionRecord, *, resumed: bool = True) -> bool:
+    def _begin(self, record: SessionRecord) -> bool:
         """Spawn the actor of a session that has none yet, and attach its connections; False if that
         failed.
         """
@@ -299,17 +299,18 @@ class BrokerActor(LoopActor):
             log.exception("session.not_started", error=safe_str(error))
             self._book.close(record)
             return False
-        self._attach_all(record.session_id, resumed=resumed, begins=True)
+        self._attach_all(record.session_id, begins=True)
         return True
 
     def _begin_session(self, connection_id: ConnectionId) -> None:
-        """Attach the connections of a session that has a call; it begins if it has not yet."""
+        """Attach a connection that has a call to its session, which begins if it has not yet."""
         session_id = self._session_of.get(connection_id)
         record = None if session_id is None else self._book.find(session_id)
         if record is None:
             return  # it or its session has ended, and knows or will
         if record.has_begun:
-            self._attach_all(record.session_id)
+            # Another connection's call was first, and all of them may ask in the same turn.
+            self._attach(record, connection_id, self._connections[connection_id], resumed=True)
         elif not self._begin(record):
             self._session_gone(record.session_id)
 
@@ -318,9 +319,7 @@ class BrokerActor(LoopActor):
         record = self._book.find(session_id)
         return None if record is None else self._find_session(record)
 
-    def _attach_all(
-        self, session_id: SessionId, *, resumed: bool = True, begins: bool = False
-    ) -> None:
+    def _attach_all(self, session_id: SessionId, *, begins: bool = False) -> None:
         """Attach a session's connections to its present incarnation, if it is alive."""
         record = self._book.find(session_id)
         if record is None:
@@ -328,7 +327,7 @@ class BrokerActor(LoopActor):
         for connection_id in self._table.connections(session_id):
             connection = self._connections.get(connection_id)
             if connection is not None:
-                self._attach(record, connection_id, connection, resumed=resumed, begins=begins)
+                self._attach(record, connection_id, connection, resumed=True, begins=begins)
 
     def _attach(
         self,

@@ -18,6 +18,7 @@ def test_frames_are_kept_in_their_order_up_to_the_limit() -> None:
 def test_more_frames_are_kept_while_they_are_small() -> None:
     kept = KeptFrames(2, many=4)
     assert [kept.add(SMALL) for _ in range(5)] == [True] * 4 + [False]
+    assert KeptFrames(0, many=1).add(LARGE)
 
 
 def test_large_frames_are_kept_up_to_the_lower_limit_only() -> None:

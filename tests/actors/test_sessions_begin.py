@@ -7,12 +7,16 @@ from typing import Any
 import orjson
 import pytest
 
+from exai_actors.actors.admissions import SessionBook, SessionRecord
 from exai_actors.actors.broker import BrokerActor
+from exai_actors.actors.session.actor import SessionActor
 from exai_actors.actors.session.settings import SessionSettings
+from exai_actors.ids import SessionId
 from exai_actors.messages.broker import BeginSession
 from exai_actors.messages.connection import TextReceived
 from exai_actors.runtime import LoopActor
 from exai_actors.testing.tree import ManualTree
+from tests.actors.relaying import Exchange, begin, finish
 from tests.actors.test_restarts import crash
 from tools.failure_injector import When, failing
 
@@ -145,13 +149,63 @@ def test_a_session_begins_while_the_guardian_is_suspended() -> None:
     assert codes(client.received()) == {"a": ""}
 
 
-def test_a_first_call_is_refused_while_the_broker_drains() -> None:
+def test_the_work_of_a_beginning_grows_with_the_connections_and_not_with_their_square() -> None:
+    handled: list[int] = []
+    for number in (10, 20):
+        tree = ManualTree()
+        clients = [tree.client("0b9d1f8e-3c55-4a0e-9d57-6a1f0f6f1c2d") for _ in range(number)]
+        call = {"op": "call_tool", "request_id": "a", "name": "version"}
+        for client in clients:
+            client.ref.tell(TextReceived(orjson.dumps(call)))
+        for client in clients:
+            assert codes(client.received()) == {"a": ""}
+        session = tree.system.statistics_of("/sessions/1")
+        assert session is not None
+        handled.append(session.processed)
+    assert handled[1] < 3 * handled[0]
+
+
+def test_a_request_over_http_whose_session_cannot_begin_is_refused_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     tree = ManualTree()
-    busy, late = tree.client(), tree.client()
-    busy.call("runs")
-    late.call("runs too")
-    tree.drain()
-    assert codes(late.call("late")) == {"late": "DRAINING"}
+
+    def failing(*_: object, **__: object) -> None:
+        raise ValueError("planted")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SessionActor, "__init__", failing)
+        exchange = Exchange(tree)
+    assert (exchange.responder.status, exchange.responder.ended) == (500, "clean")
+    assert exchange.responder.fields["x-exai-tenant"] == "default"
+    assert tree.system.dead_letters.recent() == ()
+    assert tree.board.statistics().sessions == 0
+    second = Exchange(tree)
+    begin(tree.upstream.calls[0])
+    finish(tree.upstream.calls[0], b"data: {}\n\n")
+    tree.settle()
+    assert second.outcome == (200, b"data: {}\n\n", "clean")
+
+
+def test_a_request_over_http_is_served_though_the_guardian_fails_before_its_session_begins(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tree = ManualTree()
+    find, left = SessionBook.find, ["once"]
+
+    def failing(book: SessionBook, session_id: SessionId) -> SessionRecord | None:
+        if left:
+            left.pop()
+            raise ValueError("planted")
+        return find(book, session_id)
+
+    monkeypatch.setattr(SessionBook, "find", failing)
+    exchange = Exchange(tree)
+    tree.advance(1.0)
+    begin(tree.upstream.calls[0])
+    finish(tree.upstream.calls[0], b"data: {}\n\n")
+    tree.settle()
+    assert exchange.outcome == (200, b"data: {}\n\n", "clean")
 
 
 def test_a_connection_is_shown_with_its_session_before_that_begins() -> None:

@@ -283,7 +283,7 @@ class ConnectionActor(LoopActor):
     @property
     def _session_has_not_begun(self) -> bool:
         # Frames are kept until the hello is answered, and while the session begins or restarts.
-        return self._session is None and self._kept is None and not self._draining
+        return self._session is None and self._kept is None
 
     def _frame(self, frame: ClientFrame) -> None:
         match frame:
@@ -464,7 +464,7 @@ class ConnectionActor(LoopActor):
 
     def _admitted(self, message: Admitted) -> None:
         is_first = self._hello is not None
-        if not is_first and (message.session is None or message.session is self._session):
+        if not is_first and message.session is self._session:
             return
         self._counted_for = message.tenant, message.session_id
         if is_first:

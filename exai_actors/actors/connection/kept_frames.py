@@ -15,7 +15,7 @@ SMALL_BYTES = 1_048_576
 class KeptFrames:
     """At most ``limit`` frames in the order in which they came, or ``many`` if they are small.
 
-    They are small if all of them have at most ``SMALL_BYTES``.
+    They are small if together they have at most ``SMALL_BYTES``.
     """
 
     __slots__ = ("_bytes", "_frames", "_limit", "_many")
