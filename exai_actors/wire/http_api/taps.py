@@ -55,6 +55,7 @@ class _WholeChat(msgspec.Struct, frozen=True, gc=False):
 _whole_chat = msgspec.json.Decoder(_WholeChat).decode
 MAX_EVENT_BYTES = 33_554_432
 _BLANK = b"\n\n"
+_CR = ord("\r")
 _TOKEN_BYTES = 4
 _MOST_TOKENS = 1e15
 # Longer data is examined in halves: only one of them contains the end of the answer.
@@ -76,25 +77,29 @@ WORTH_READING: Mapping[Family, re.Pattern[bytes]] = {
 }
 
 
+# Every piece is searched, and rfind() takes half the time of ``in``, which tries its left side as a
+# number first, and so raises and drops a TypeError. It is also a little faster than find().
+
+
 def _is_usual_chat(data: bytes) -> bool:
-    return not (
-        b"[DONE]" in data
-        or b"error" in data
-        or data.count(b'"finish_reason"') != data.count(b'"finish_reason":null')
-        or (b'"usage"' in data and data.count(b'"usage"') != data.count(b'"usage":null'))
+    return (
+        data.rfind(b"[DONE]") < 0
+        and data.rfind(b"error") < 0
+        and data.count(b'"finish_reason"') == data.count(b'"finish_reason":null')
+        and (data.rfind(b'"usage"') < 0 or data.count(b'"usage"') == data.count(b'"usage":null'))
     )
 
 
 def _is_usual_message(data: bytes) -> bool:
-    return b"error" not in data and b'"message_' not in data
+    return data.rfind(b"error") < 0 and data.rfind(b'"message_') < 0
 
 
 def _is_usual_response(data: bytes) -> bool:
-    return not (
-        b"error" in data
-        or b'"response.completed"' in data
-        or b'"response.incomplete"' in data
-        or b'"response.failed"' in data
+    return (
+        data.rfind(b"error") < 0
+        and data.rfind(b'"response.completed"') < 0
+        and data.rfind(b'"response.incomplete"') < 0
+        and data.rfind(b'"response.failed"') < 0
     )
 
 
@@ -158,7 +163,7 @@ class Tap:
             and not self._pending
             and not self._after_cr
             and self._is_usual(data)
-            and b"\r" not in data
+            and _CR not in data
         ):
             # Nearly every piece: one event or more, in which nothing has to be read.
             is_one_line = data.find(b"\n") == len(data) - len(_BLANK)
@@ -167,7 +172,7 @@ class Tap:
         if self._after_cr and data:
             self._after_cr = False
             data = data.removeprefix(b"\n")
-        if b"\r" in data:
+        if _CR in data:
             self._after_cr = data.endswith(b"\r")
             data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         pending = self._pending

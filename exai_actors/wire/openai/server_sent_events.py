@@ -92,10 +92,10 @@ class SseParser:
             self._after_cr = False
             if data[0] == _LF:
                 data = data[1:]
-        if b"\r" in data:
+        if _CR in data:
             self._after_cr = data[-1] == _CR
             data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-        if b"\n" not in data:
+        if _LF not in data:
             self._keep(data)
             return []
         lines = data.split(b"\n")
