@@ -25,6 +25,7 @@ from exai_actors.messages.broker import (
     BrokerMessage,
     ConnectionOpened,
     DrainBroker,
+    EndSessionBeforeCall,
     ExpireSessions,
     ProviderModels,
     RotateToken,
@@ -37,6 +38,7 @@ from exai_actors.messages.connection import (
     Admitted,
     BrokerRestarted,
     ClientMessage,
+    Disconnect,
     Drain,
     NotAdmitted,
     SessionLost,
@@ -44,7 +46,7 @@ from exai_actors.messages.connection import (
     TokenWithdrawn,
 )
 from exai_actors.messages.recipient import Recipient
-from exai_actors.messages.session import Attach, Detach, SessionMessage
+from exai_actors.messages.session import Attach, Detach, EndSession, SessionMessage
 from exai_actors.runtime import Down, LoopActor, LoopRef
 
 if TYPE_CHECKING:
@@ -124,6 +126,8 @@ class BrokerActor(LoopActor):
                 self._connection_opened(connection_id, connection)
             case BeginSession(connection_id=connection_id):
                 self._begin_session(connection_id)
+            case EndSessionBeforeCall(number=number, reason=reason):
+                self._end_for_operator(number, reason)
             case Down():
                 self._connection_ended(message.tag)
             case RotateToken():
@@ -313,6 +317,23 @@ class BrokerActor(LoopActor):
             self._attach(record, connection_id, self._connections[connection_id], resumed=True)
         elif not self._begin(record):
             self._session_gone(record.session_id)
+
+    def _end_for_operator(self, number: str, reason: str) -> None:
+        record = self._book.numbered(number)
+        if record is None:
+            return  # it has ended meanwhile
+        session_id = record.session_id
+        if record.has_begun:
+            if (session := self._find_session(record)) is not None:
+                session.tell(EndSession(reason))
+            return
+        self._end_session(session_id)
+        for connection_id in self._table.connections(session_id):
+            self._session_of.pop(connection_id, None)
+            connection = self._connections.get(connection_id)
+            if connection is not None:
+                connection.tell(Disconnect())
+        self._table.remove(session_id)
 
     def _session(self, session_id: SessionId) -> Recipient[SessionMessage] | None:
         """The session's actor; None before it begins and while it is being restarted."""

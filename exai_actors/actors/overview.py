@@ -32,7 +32,7 @@ from exai_actors.core.observe.parts import (
 from exai_actors.core.session.requests import ActiveRequest
 from exai_actors.core.statistics import BrokerStatistics, TenantStatistics
 from exai_actors.core.wait_reasons import WaitCode
-from exai_actors.ids import ConnectionId, ProviderName, RequestKey, SessionId, TenantName
+from exai_actors.ids import ProviderName, RequestKey, SessionId, TenantName
 from exai_actors.runtime import ActorSystem, LoopActor
 
 A = TypeVar("A", bound=LoopActor)
@@ -198,10 +198,9 @@ class Overview:
         record = self._not_begun(number)
         return None if record is None else self._before_first_call(record)
 
-    def connections_before_first_call(self, number: str) -> tuple[ConnectionId, ...] | None:
-        """The connections of a session that has not begun; None for any other."""
-        record = self._not_begun(number)
-        return None if record is None else self._admissions.table.connections(record.session_id)
+    def has_begun(self, number: str) -> bool:
+        """Whether the session has an actor, which it has from its first call on."""
+        return self._not_begun(number) is None
 
     def _not_begun(self, number: str) -> SessionRecord | None:
         record = self._admissions.book.numbered(number)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, TypeVar
 
@@ -17,6 +17,7 @@ from exai_actors.core.operations.client_effects import (
     session_ended,
 )
 from exai_actors.core.operators import Role
+from exai_actors.messages.broker import EndSessionBeforeCall
 from exai_actors.messages.connection import Disconnect
 from exai_actors.messages.session import ArrangeRequest, EndRequest, EndSession
 from exai_actors.runtime import ActorSystem, PathRef
@@ -76,11 +77,9 @@ class ClientActions:
 
     def _plan_end(self, target: str, _: Mapping[str, Any]) -> Plan:
         effect = session_ended(_known(self._parts.session(target), "session", target))
-        connections = self._parts.connections_before_first_call(target)
-        if connections is None:
+        if self._parts.has_begun(target):
             return Plan(effect, self._sending(f"/sessions/{target}", EndSession))
-        paths = [f"/connections/{connection}" for connection in connections]
-        return Plan(effect, self._sending_all(paths, lambda _: Disconnect()))
+        return Plan(effect, self._sending("/broker", partial(EndSessionBeforeCall, target)))
 
     def _plan_disconnect(self, target: str, _: Mapping[str, Any]) -> Plan:
         effect = disconnected(_known(self._parts.connection(target), "connection", target))
@@ -91,15 +90,8 @@ class ClientActions:
     ) -> Callable[[Cause], Replies]:
         """``message_for`` gets the reason, which clients may see, without the operator's name."""
 
-        return self._sending_all((path,), message_for)
-
-    def _sending_all(
-        self, paths: Iterable[str], message_for: Callable[[str], object]
-    ) -> Callable[[Cause], Replies]:
         def carry_out(cause: Cause) -> Replies:
-            return tuple(
-                ask(PathRef(self._system, path), message_for(cause.reason), path) for path in paths
-            )
+            return (ask(PathRef(self._system, path), message_for(cause.reason), path),)
 
         return carry_out
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Protocol, TypeVar
 
 from exai_actors.core.observe.call_figures import CallFigures
@@ -59,8 +59,8 @@ class Parts(Protocol):
 
     def session(self, number: str) -> SessionState | None: ...
 
-    def connections_before_first_call(self, number: str) -> Sequence[str] | None:
-        """The connections of a session that has not begun; None for any other."""
+    def has_begun(self, number: str) -> bool:
+        """Whether the session has an actor, which it has from its first call on."""
 
     def session_weight(self, number: str) -> tuple[SessionId, float] | None:
         """The id of a session, and its weight among those of its tenant."""

@@ -44,6 +44,17 @@ class BeginSession(msgspec.Struct, frozen=True, gc=False):
     connection_id: ConnectionId
 
 
+class EndSessionBeforeCall(msgspec.Struct, frozen=True, gc=False):
+    """End a session and close its connections, by the word of an operator.
+
+    It had not begun then: one that has begun since is sent EndSession with this ``reason``.
+    """
+
+    refusable: ClassVar[bool] = False
+    number: str
+    reason: str
+
+
 class RotateToken(msgspec.Struct, frozen=True, gc=False):
     """Replace the client's access token; answered by TokenRotated, one at a time per connection."""
 
@@ -106,6 +117,7 @@ BrokerMessage = (
     ConnectionOpened
     | Admit
     | BeginSession
+    | EndSessionBeforeCall
     | RotateToken
     | ProviderModels
     | SessionFinishes

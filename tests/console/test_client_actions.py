@@ -233,6 +233,42 @@ def test_a_session_that_has_not_begun_ends_with_its_connections() -> None:
     assert client.outbox.closed is not None
 
 
+def test_nothing_of_a_session_that_an_operator_ends_before_its_first_call_can_be_resumed() -> None:
+    desk = OperatorDesk()
+    console = desk.console()
+    name = "0b9d1f8e-3c55-4a0e-9d57-6a1f0f6f1c2d"
+    for vanishes_before in (False, True):
+        client = desk.tree.client(name)
+        if vanishes_before:
+            client.vanish()
+        (row,) = console.rows("sessions")
+        console.act("session.end", row["path"].rpartition("/")[2])
+        assert console.rows("sessions") == []
+        again = desk.tree.connect()
+        (ack,) = again.send({"op": "hello", "session_id": name})
+        assert ack["resumed"] is False
+        again.call("a")
+        desk.tree.upstream.calls[-1].complete("done")
+        assert outcomes(again) == Counter([("a", "ok")])
+        console.act("session.end", console.rows("sessions")[0]["path"].rpartition("/")[2])
+        again.vanish()
+        client.vanish()
+
+
+def test_a_session_that_begins_before_an_operators_word_reaches_it_ends_all_the_same() -> None:
+    desk = OperatorDesk(limit=1)
+    client = desk.tree.client()
+    desk.tree.system.suspend("/broker")
+    console = desk.console()
+    end = {"op": "act", "id": 8, "action": "session.end", "targets": ["1"]}
+    assert console.send(end) == []
+    client.call("a")
+    desk.tree.system.resume("/broker")
+    desk.tree.settle()
+    assert outcomes(client) == Counter([("a", "CANCELLED")])
+    assert client.outbox.closed == (1008, "disconnected by an operator of the broker")
+
+
 def test_a_session_ends_with_its_requests_and_connections() -> None:
     desk = OperatorDesk(limit=1)
     client, other = desk.tree.client("mine"), desk.tree.client()
