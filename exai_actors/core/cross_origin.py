@@ -1,4 +1,4 @@
-"""What pages of other origins may do over HTTP: call the APIs, if the configuration lists them.
+"""Access for pages of other origins over HTTP: to the APIs, if the configuration lists them.
 
 A browser lets a page read the response of another origin only if the response names the page's
 origin, and asks before it sends a request that a form could not send (the CORS protocol of the

@@ -20,7 +20,7 @@ from exai_actors.core.capacity.settings import CapacitySettings
 from exai_actors.core.families import Family
 from exai_actors.core.observe.request_ends import RequestEnd
 from exai_actors.core.places import PlaceLimits
-from exai_actors.core.relay import RelayRequest
+from exai_actors.core.relay import Fields, RelayRequest
 from exai_actors.core.routing import RouteSettings
 from exai_actors.ids import ProviderName, TenantName
 from exai_actors.messages.connection import (
@@ -34,9 +34,10 @@ from exai_actors.ports import Peer
 from exai_actors.testing.manual_upstream import ManualUpstream
 from exai_actors.testing.tree import ManualTree
 from tests.actors.left_over import left_in_provider
-from tests.actors.relaying import Exchange, Socket, begin, finish, send
+from tests.actors.relaying import JSON, STREAM, Exchange, Socket, begin, finish, send
 
 NO_GRACE = ExchangeSettings(retry_grace_s=0)
+PADDED = ExchangeSettings(pad_json=True)
 PING = b'event: ping\ndata: {"type": "ping"}\n\n'
 
 
@@ -114,6 +115,112 @@ def test_a_request_that_is_no_stream_waits_without_a_byte() -> None:
     finish(tree.upstream.calls[0])
     assert is_over(tree)
     assert asked.outcome == (200, b"{}", "clean")
+
+
+class TestPaddedAnswers:
+    """Requests that do not stream, with ``pad_json``."""
+
+    @pytest.mark.parametrize("family", ["chat", "messages", "responses", "embeddings"])
+    def test_a_request_that_waits_gets_empty_lines_before_its_answer(self, family: Family) -> None:
+        tree = ManualTree(limit=1, exchange=PADDED)
+        first, second = (Exchange(tree, stream=False, family=family, session=n) for n in "ab")
+        tree.advance(9.9)
+        assert (first.responder.starts, second.responder.starts) == (0, 0)
+        tree.advance(10.1)
+        assert second.outcome == (200, b"\n\n", "")
+        assert second.responder.fields["content-type"] == "application/json"
+        assert second.responder.fields["x-accel-buffering"] == "no"
+        begin(tree.upstream.calls[0], b'{"first"', stream=False)
+        tree.advance(30.0)
+        finish(tree.upstream.calls[0], b":1}")
+        tree.settle()
+        assert first.outcome == (200, b'\n\n{"first":1}', "clean")
+        tree.advance(10.0)
+        begin(tree.upstream.calls[1], b"{}", stream=False)
+        finish(tree.upstream.calls[1])
+        assert is_over(tree)
+        assert second.outcome == (200, b"\n" * 6 + b"{}", "clean")
+
+    def test_an_early_outcome_has_its_own_status_and_length(self) -> None:
+        tree = ManualTree(capacity=_once(), exchange=PADDED)
+        refused = Exchange(tree, stream=False)
+        tree.advance(9)
+        tree.upstream.calls[0].fail(FailureKind.RATE_LIMITED)
+        assert is_over(tree)
+        assert refused.responder.status == 429
+        tree.advance(60)
+        assert refused.error["code"] == "rate_limit_exceeded"
+
+    def test_a_failure_after_the_beginning_breaks_the_response_off(self) -> None:
+        tree = ManualTree(capacity=_once(), exchange=PADDED)
+        own = RelayedResponse(400, JSON, b'{"error":{}}')
+        asked = [Exchange(tree, stream=False) for _ in range(2)]
+        tree.advance(10)
+        tree.upstream.calls[0].fail(FailureKind.REJECTED, status=400, response=own)
+        tree.settle()
+        tree.upstream.calls[1].fail(FailureKind.OVERLOADED)
+        assert is_over(tree)
+        assert [each.outcome for each in asked] == [(200, b"\n", "broken off")] * 2
+
+    def test_the_deadline_ends_the_empty_lines(self) -> None:
+        tree = ManualTree(exchange=PADDED)
+        ends: list[RequestEnd] = []
+        tree.request_board.observers = (ends.append,)
+        asked = Exchange(tree, stream=False, deadline_ms=25_000.0)
+        tree.advance(25)
+        tree.upstream.calls[0].close()
+        tree.advance(30)
+        assert is_over(tree)
+        assert asked.outcome == (200, b"\n\n", "broken off")
+        assert [(end.outcome, end.code) for end in ends] == [("expired", "TIMEOUT")]
+
+    def test_a_client_that_leaves_gets_no_more(self) -> None:
+        tree = ManualTree(exchange=replace(PADDED, retry_grace_s=0))
+        asked = Exchange(tree, stream=False)
+        tree.advance(10)
+        asked.leave()
+        assert tree.upstream.calls[0].abort_asked
+        tree.upstream.calls[0].close(cut_off=False)
+        assert is_over(tree)
+
+    @pytest.mark.parametrize(
+        "fields",
+        [
+            (("content-type", "text/html"),),
+            (*JSON, ("content-encoding", "gzip")),
+            STREAM,
+            (),
+        ],
+    )
+    def test_json_was_promised_and_something_else_comes(self, fields: Fields) -> None:
+        tree = ManualTree(exchange=PADDED)
+        asked = Exchange(tree, stream=False)
+        tree.advance(10)
+        (call,) = tree.upstream.calls
+        call.relayed.sink.head(200, fields, 2)
+        finish(call, b"{}")
+        assert is_over(tree)
+        assert asked.outcome == (200, b"\n", "broken off")
+
+    def test_a_repeat_is_padded_until_the_answer_that_both_wait_for(self) -> None:
+        tree = ManualTree(exchange=PADDED)
+        first, second = (Exchange(tree, stream=False, key="a key") for _ in range(2))
+        tree.advance(10)
+        begin(tree.upstream.calls[0], b"{}", stream=False)
+        finish(tree.upstream.calls[0])
+        assert is_over(tree)
+        assert first.outcome == second.outcome == (200, b"\n{}", "clean")
+        assert len(tree.upstream.calls) == 1
+
+    def test_the_next_request_of_the_connection_is_padded_too(self) -> None:
+        tree, socket = ManualTree(exchange=PADDED), Socket()
+        for number in range(2):
+            asked = Exchange(tree, stream=False, socket=socket)
+            tree.advance(10)
+            begin(tree.upstream.calls[number], b"{}", stream=False)
+            finish(tree.upstream.calls[number])
+            tree.settle()
+            assert asked.outcome == (200, b"\n{}", "clean")
 
 
 @pytest.mark.parametrize("stream", [True, False])

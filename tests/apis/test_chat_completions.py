@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from dataclasses import replace
 from pathlib import Path
 
 import orjson
@@ -14,6 +16,7 @@ from exai_actors.testing.scripted_replies import (
     RESET,
     End,
     Gate,
+    Reply,
     answer,
     body,
     failure,
@@ -49,6 +52,44 @@ async def test_an_answer_in_one_piece_is_passed_on_byte_for_byte() -> None:
         assert seen.headers["User-Agent"] == "desk/1"
         assert seen.headers["X-Stainless-Lang"] == "x"
         await setting.settled()
+
+
+PADDED = {"commit_after_s": 0, "keepalive_s": 1, "pad_json": True}
+
+
+async def test_a_padded_answer_is_the_services_own_behind_empty_lines() -> None:
+    gate = Gate()
+    sized = body(WHOLE, before=[gate], headers={"Content-Length": str(len(WHOLE))})
+    async with serving(sized, http=PADDED) as setting:
+        got = await (await setting.client.post(CHAT, chat())).head()
+        assert await got.piece() == b"\n"
+        assert (got.status, got.fields["content-type"]) == (200, "application/json")
+        assert got.fields["cache-control"] == "no-cache"
+        assert got.fields["x-request-id"].startswith("req_")
+        assert "content-length" not in got.fields
+        gate.open()
+        await got.whole()
+        assert (got.body.strip(b"\n"), got.is_clean) == (WHOLE, True)
+        await setting.settled()
+
+
+@pytest.mark.parametrize(
+    ("reply", "answered"), [(body(WHOLE), WHOLE), (failure(400, "no such thing"), b"")]
+)
+async def test_to_a_client_of_http_1_0_a_failure_behind_empty_lines_is_no_json(
+    reply: Reply, answered: bytes
+) -> None:
+    sent = orjson.dumps(chat())
+    head = b"POST %b HTTP/1.0\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % (CHAT.encode(), len(sent))
+    gate = Gate()
+    async with serving(replace(reply, before=(gate,)), http=PADDED, attempts=1) as setting:
+        got = await (await setting.client.raw(head + sent)).head()
+        assert (got.status, got.fields["connection"]) == (200, "close")
+        assert "transfer-encoding" not in got.fields
+        gate.open()
+        with contextlib.suppress(ConnectionError):
+            got.body = await asyncio.wait_for(got._reader.read(), 10)
+        assert got.body.strip() == answered
 
 
 async def test_a_deadline_that_cannot_be_read_is_refused_and_not_ignored() -> None:

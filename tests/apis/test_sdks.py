@@ -8,12 +8,14 @@ from typing import Any
 
 import anthropic
 import openai
+import orjson
 import pytest
 
 from exai_actors.testing.scripted_replies import CUT, Gate, Reply, answer, body, failure, hang_up
 from tests.apis.http_client import EVENT_STREAM, MODEL, Setting, event, piece, serving
 from tests.apis.sample_answers import MESSAGE, MESSAGE_EVENTS, RESPONSE, VECTORS, whole
 
+BROKEN_OFF = r"(?i)closed|incomplete|peer|connection"
 ASKED: list[Any] = [{"role": "user", "content": "hi"}]
 
 
@@ -92,7 +94,7 @@ async def test_anthropic_messages_counts_and_models() -> None:
 async def test_half_a_stream_raises(steps: tuple[Any, ...]) -> None:
     async with openai_sdk(body(*steps, content_type=EVENT_STREAM)) as (client, setting):
         stream = await client.chat.completions.create(model=MODEL, messages=ASKED, stream=True)
-        with pytest.raises(Exception, match=r"(?i)closed|incomplete|peer|connection"):
+        with pytest.raises(Exception, match=BROKEN_OFF):
             async for _ in stream:
                 pass
         assert setting.service.started == 1
@@ -102,7 +104,7 @@ async def test_half_a_stream_of_messages_raises() -> None:
     half = body(*MESSAGE_EVENTS[:3], content_type=EVENT_STREAM)
     async with anthropic_sdk(half) as (client, setting):
         raw = await client.messages.create(model=MODEL, max_tokens=9, messages=ASKED, stream=True)
-        with pytest.raises(Exception, match=r"(?i)closed|incomplete|peer|connection"):
+        with pytest.raises(Exception, match=BROKEN_OFF):
             async for _ in raw:
                 pass
         assert setting.service.started == 1
@@ -151,6 +153,70 @@ async def test_a_wait_with_signs_of_life_is_read_over() -> None:
         anthropics.messages.stream(model=MODEL, max_tokens=9, messages=ASKED) as got,
     ):
         assert "".join([text async for text in got.text_stream]) == "hello"
+
+
+# Each of these tests has the head, and with it an empty line, before the service answers.
+PADDED = {"commit_after_s": 0, "keepalive_s": 1, "pad_json": True}
+
+
+def held(gate: Gate, content: dict[str, Any]) -> Reply:
+    return body(orjson.dumps(content), before=[gate])
+
+
+async def test_openai_reads_over_the_empty_lines_before_a_whole_answer() -> None:
+    gates = [Gate() for _ in range(3)]
+    replies = (
+        answer("hello", before=[gates[0]]),
+        held(gates[1], RESPONSE),
+        held(gates[2], VECTORS),
+    )
+    async with openai_sdk(*replies, http=PADDED) as (client, setting):
+        chats, responses = client.chat.completions, client.responses.with_streaming_response
+        async with chats.with_streaming_response.create(model=MODEL, messages=ASKED) as early:
+            gates[0].open()
+            assert (await early.parse()).choices[0].message.content == "hello"
+            assert early.headers["x-request-id"].startswith("req_")
+        async with responses.create(model=MODEL, input="hi") as early:
+            gates[1].open()
+            assert (await early.parse()).output_text == "hello"
+        async with client.embeddings.with_streaming_response.create(
+            model=MODEL, input="hi", encoding_format="float"
+        ) as early:
+            gates[2].open()
+            assert (await early.parse()).data[0].embedding == [0.5, 1.5]
+        await setting.settled()
+
+
+async def test_anthropic_reads_over_the_empty_lines_before_a_whole_answer() -> None:
+    gate = Gate()
+    async with (
+        anthropic_sdk(held(gate, MESSAGE), http=PADDED) as (client, _),
+        client.messages.with_streaming_response.create(
+            model=MODEL, max_tokens=9, messages=ASKED
+        ) as early,
+    ):
+        gate.open()
+        message = await early.parse()
+        assert message.content[0].type == "text"
+
+
+async def test_a_failure_behind_empty_lines_is_no_answer() -> None:
+    gate = Gate()
+    refusal = failure(400, "no such thing", before=[gate])
+    async with openai_sdk(refusal, http=PADDED) as (client, _):
+        asked = client.chat.completions.with_streaming_response
+        async with asked.create(model=MODEL, messages=ASKED) as early:
+            gate.open()
+            with pytest.raises(Exception, match=BROKEN_OFF):
+                await early.parse()
+    gate = Gate()
+    refusal = failure(400, "no such thing", before=[gate])
+    async with anthropic_sdk(refusal, http=PADDED) as (anthropics, _):
+        asked_too = anthropics.messages.with_streaming_response
+        async with asked_too.create(model=MODEL, max_tokens=9, messages=ASKED) as early_too:
+            gate.open()
+            with pytest.raises(Exception, match=BROKEN_OFF):
+                await early_too.parse()
 
 
 async def test_an_error_after_the_beginning_raises() -> None:

@@ -135,7 +135,7 @@ class HttpExchangeActor(LoopActor):
         # Since when it waits for another request, None while it has one.
         self._idle_since: float | None = None
         self._idle_timer_runs = False
-        # The timer of a stream that has not begun.
+        # The timer of a response that has not begun.
         self._sign_of_life: Cancellable | None = None
         self._take(peer, exchange, responder)
 
@@ -151,7 +151,7 @@ class HttpExchangeActor(LoopActor):
 
     def _await_response(self) -> None:
         self._request.pipe.add(self._response)
-        if self._request.stream:
+        if self._request.stream or self._parts.settings.pad_json:
             self._sign_of_life = self.schedule(self._parts.settings.commit_after_s, CommitDue())
 
     def on_start(self) -> None:

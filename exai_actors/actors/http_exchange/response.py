@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from exai_actors.core import error_bodies
 from exai_actors.core.calls import RelayedResponse
 from exai_actors.ids import TenantName, shown_tenant
+from exai_actors.wire.http_api.early_heads import STREAM, STREAM_TYPE, UNBUFFERED, WHOLE
 from exai_actors.wire.http_api.errors import (
     JSON,
     REQUEST_ID,
@@ -28,14 +29,7 @@ if TYPE_CHECKING:
     from exai_actors.messages.connection import RequestQueued
     from exai_actors.ports import Kept, Responder
 
-_PING = b'event: ping\ndata: {"type": "ping"}\n\n'
 _OK = 200
-_STREAM = "text/event-stream"
-_STREAM_FIELDS = (
-    ("Content-Type", f"{_STREAM}; charset=utf-8"),
-    ("Cache-Control", "no-cache"),
-    ("X-Accel-Buffering", "no"),
-)
 _CONTENT_TYPE = "content-type"
 
 
@@ -47,6 +41,7 @@ class Response:
     """
 
     __slots__ = (
+        "_early_head",
         "_family",
         "_give_up",
         "_has_begun",
@@ -71,6 +66,7 @@ class Response:
     ) -> None:
         self._responder = responder
         self._give_up = give_up
+        self._early_head = STREAM if exchange.request.stream else WHOLE
         self._family = exchange.request.family
         self._model = exchange.request.model
         self._pipe = exchange.request.pipe
@@ -90,20 +86,19 @@ class Response:
         """The service's response has begun."""
         if self.has_ended:
             return
-        is_stream = False
-        for name, value in fields:
-            if name == _CONTENT_TYPE:
-                is_stream = value.startswith(_STREAM)
         if self._has_begun:
-            if is_stream and status == _OK:
+            if self._early_head.fits(status, fields):
                 self.relays = True
             else:
-                # The client has been promised a stream.
                 self.break_off()
                 self._give_up()
             return
         self._has_begun = self.relays = True
-        more = _STREAM_FIELDS[1:] if is_stream else ()
+        is_stream = False
+        for name, value in fields:
+            if name == _CONTENT_TYPE:
+                is_stream = value.startswith(STREAM_TYPE)
+        more = UNBUFFERED if is_stream else ()
         self._responder.begin(status, (*fields, *more, *self._own_fields()), length)
 
     def open_s(self, now: float) -> float:
@@ -111,11 +106,13 @@ class Response:
         return now - self._opened_at
 
     def show_life(self) -> None:
-        """Begin the stream that the client waits for, and show that its request is alive."""
+        """Begin the answer that the client waits for, and show that its request is alive."""
+        early, place = self._early_head, self.place
         if not self._has_begun:
             self._has_begun = True
-            self._responder.begin(_OK, (*_STREAM_FIELDS, *self._own_fields()))
-        self._responder.write(_PING if self._family == "messages" else self._comment())
+            self._responder.begin(_OK, (*early.fields, *self._own_fields()))
+        position, estimate_s = (None, None) if place is None else (place.position, place.estimate_s)
+        self._responder.write(early.sign_of_life(self._family, position, estimate_s))
 
     def end(self) -> None:
         """The service's response is whole, or an error that the client can read."""
@@ -134,6 +131,9 @@ class Response:
             self.has_ended = True
             fields = (*response.fields, *self._own_fields())
             self._responder.respond(response.status, fields, response.body)
+        elif response is not None and self._early_head.fits(response.status, response.fields):
+            self._responder.write(response.body)
+            self.end()
         else:
             self.fail(api_error(error_bodies.repeated_too_late()))
 
@@ -150,7 +150,7 @@ class Response:
 
     def fail(self, error: ApiError) -> None:
         """End with an error of the broker."""
-        if self.relays:
+        if self.relays or (self._has_begun and not self._early_head.streams):
             self.break_off()
             return
         self.has_ended = True
@@ -181,10 +181,3 @@ class Response:
             queued_ms = max(0, round((granted_at - self._opened_at) * 1000))
             fields += (("x-exai-queued-ms", str(queued_ms)),)
         return fields
-
-    def _comment(self) -> bytes:
-        place = self.place
-        if place is None:
-            return b": exai waiting\n\n"
-        estimate = "" if place.estimate_s is None else f" estimate_s={place.estimate_s:.0f}"
-        return f": exai queued position={place.position}{estimate}\n\n".encode()

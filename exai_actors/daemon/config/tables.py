@@ -189,10 +189,15 @@ class HttpConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     commit_after_s: Annotated[float, Meta(ge=0, le=300)] = _EXCHANGE.commit_after_s
     """How long a streaming request waits for its outcome before it is answered with 200: a refusal
-    that is known by then has its own status.
+    that is known by then has its own status. With `pad_json` every request.
     """
     keepalive_s: Annotated[float, Meta(ge=1, le=300)] = _EXCHANGE.keepalive_s
-    """The time between two signs of life on a stream that has begun and waits for its answer."""
+    """The time between two signs of life on a response that has begun and waits for its answer."""
+    pad_json: bool = _EXCHANGE.pad_json
+    """Whether requests that do not stream also get 200 after `commit_after_s`, and empty lines
+    until their answer comes, for clients behind proxies that give up without a byte. If the request
+    fails later, the connection is broken off without a reason.
+    """
     sub_agents: Literal["equal", "behind"] = "equal"
     """Whether agents that another agent has started are "equal" to it in the order of their
     session, or come "behind" it.
