@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -315,6 +316,24 @@ async def test_signs_of_life_are_read_over(serve: Serve, sdk: Sdk) -> None:
         assert (await before.whole()).is_clean is True
         await call.succeeded()
         assert len(call.events) >= 3
+
+
+@both
+async def test_empty_lines_before_a_whole_answer_are_read_over(serve: Serve, sdk: Sdk) -> None:
+    gate = Gate()
+    answered = whole(MESSAGE) if sdk == "anthropic" else answer("hello")
+    held = replace(answered, before=(gate,))
+    path = "/v1/messages" if sdk == "anthropic" else "/v1/chat/completions"
+    padded = {"commit_after_s": 0, "pad_json": True}
+    async with serve(held, answered, http=padded) as (sdks, setting):
+        before = await (await setting.client.post(path, WHOLE[sdk][1])).head()
+        call = sdks.start(sdk, *WHOLE[sdk])
+        await setting.until_queued(1)
+        # Both have got their first empty line by now, since it comes with the head.
+        assert await before.piece() == b"\n"
+        gate.open()
+        assert (await before.whole()).is_clean is True
+        assert "hello" in str(await call.succeeded())
 
 
 @both
