@@ -403,10 +403,12 @@ class BrokerActor(LoopActor):
         self._token_of.pop(connection_id, None)
         session_id = self._session_of.pop(connection_id, None)
         if session_id is not None:
-            session = self._session(session_id)
+            record = self._book.find(session_id)
+            session = None if record is None else self._find_session(record)
             if session is not None:
                 session.tell(Detach(connection_id))
-            self._table.detach(session_id, connection_id, self.now())
+            has_begun = record is not None and record.has_begun
+            self._table.detach(session_id, connection_id, self.now(), has_begun=has_begun)
             self._arm_expiry()
 
     def _arm_expiry(self) -> None:

@@ -98,6 +98,18 @@ def test_a_session_that_has_not_begun_expires() -> None:
     assert tree.board.statistics().sessions == 0
 
 
+def test_sessions_without_a_call_make_room_before_those_with_one() -> None:
+    tree = ManualTree(sessions=3)
+    client = tree.client("desk")
+    client.call("a")
+    tree.upstream.calls[0].complete("done")
+    client.vanish()
+    for _ in range(9):
+        tree.client().vanish()
+    assert codes(tree.client("desk").call("a")) == {"a": ""}
+    assert len(tree.upstream.calls) == 1
+
+
 def test_a_session_that_has_not_begun_outlives_the_guardian_and_its_supervisor() -> None:
     tree = ManualTree()
     client = tree.client("desk")

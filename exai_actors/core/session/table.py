@@ -51,16 +51,23 @@ class AttachResult(Enum):
 class _Share:
     """The sessions of one tenant: their number, and those that may be evicted, the first first."""
 
-    __slots__ = ("deserted", "finishing", "sessions", "weight")
+    __slots__ = ("deserted", "finishing", "sessions", "unused", "weight")
 
     def __init__(self, weight: float) -> None:
         self.weight = weight
         self.sessions = 0
+        self.unused: OrderedDict[SessionId, float] = OrderedDict()
         self.deserted: OrderedDict[SessionId, float] = OrderedDict()
         self.finishing: OrderedDict[SessionId, None] = OrderedDict()
 
     def evictable(self) -> SessionId | None:
-        return next(iter(self.deserted or self.finishing), None)
+        return next(iter(self.unused or self.deserted or self.finishing), None)
+
+    def take_back(self, session: SessionId) -> None:
+        """Keep a session: it has a connection again, or has ended."""
+        self.unused.pop(session, None)
+        self.deserted.pop(session, None)
+        self.finishing.pop(session, None)
 
 
 class SessionTable:
@@ -69,8 +76,8 @@ class SessionTable:
     They count from the end of its last connection or, if it finishes requests, from the end of the
     last of those. If there is no room for a new session, one without connections is evicted: of
     the tenant with the most sessions for its weight, so that no tenant loses one to another that
-    has more. Of its sessions it is the one that has been without connections for longest, or else
-    one that finishes requests.
+    has more. Of its sessions it is one that never had a call, or else the one that has been without
+    connections for longest, or else one that finishes requests.
     """
 
     __slots__ = (
@@ -110,9 +117,7 @@ class SessionTable:
         members = self._connections.get(session)
         if members is not None:
             members.add(connection)
-            share = self._share_of(session)
-            share.deserted.pop(session, None)
-            share.finishing.pop(session, None)
+            self._share_of(session).take_back(session)
             return AttachResult.KNOWN, None
         evicted = None
         if len(self._connections) >= self.limit:
@@ -151,14 +156,23 @@ class SessionTable:
         """The connections of a session; none of one that is not known."""
         return tuple(self._connections.get(session, ()))
 
-    def detach(self, session: SessionId, connection: ConnectionId, now: float) -> None:
-        """Remove a connection, if it is attached."""
+    def detach(
+        self,
+        session: SessionId,
+        connection: ConnectionId,
+        now: float,
+        *,
+        has_begun: bool = True,
+    ) -> None:
+        """Remove a connection, if it is attached; ``has_begun``: its session had a call."""
         members = self._connections.get(session)
         if members is None or connection not in members:
             return
         members.discard(connection)
         if not members:
-            self._share_of(session).deserted[session] = now + self.resume_s
+            share = self._share_of(session)
+            waiting = share.deserted if has_begun else share.unused
+            waiting[session] = now + self.resume_s
 
     def finishes(self, session: SessionId) -> None:
         """A session without connections finishes requests: it does not expire until they end."""
@@ -182,8 +196,7 @@ class SessionTable:
         self._secrets.pop(session, None)
         tenant = self._tenants.pop(session)
         share = self._shares[tenant]
-        share.deserted.pop(session, None)
-        share.finishing.pop(session, None)
+        share.take_back(session)
         share.sessions -= 1
         if not share.sessions:
             del self._shares[tenant]
@@ -207,7 +220,11 @@ class SessionTable:
         return self._shares[self._tenants[session]]
 
     def _first_deserted(self) -> tuple[float, SessionId] | None:
-        firsts = (next(iter(share.deserted.items()), None) for share in self._shares.values())
+        firsts = (
+            next(iter(waiting.items()), None)
+            for share in self._shares.values()
+            for waiting in (share.unused, share.deserted)
+        )
         return min(((expiry, session) for session, expiry in filter(None, firsts)), default=None)
 
     def _to_evict(self, tenant: TenantName) -> SessionId | None:

@@ -228,6 +228,7 @@ class TableMachine(RuleBasedStateMachine):
     def open(self, limit: int) -> None:
         self.table = SessionTable(limit, self.RESUME_S)
         self.members: dict[SessionId, set[ConnectionId]] = {}
+        self.unused: list[tuple[float, SessionId]] = []
         self.deserted: list[tuple[float, SessionId]] = []
         self.finishing: list[SessionId] = []
         self.now = 0.0
@@ -237,6 +238,7 @@ class TableMachine(RuleBasedStateMachine):
         self.come_back(session)
 
     def come_back(self, session: SessionId) -> None:
+        self.unused = [each for each in self.unused if each[1] != session]
         self.deserted = [each for each in self.deserted if each[1] != session]
         self.finishing = [each for each in self.finishing if each != session]
 
@@ -245,7 +247,7 @@ class TableMachine(RuleBasedStateMachine):
         counts[mine] += 1
         most: list[tuple[bool, int, SessionId]] = []
         for tenant, number in counts.items():
-            leaves = [each for _, each in self.deserted] + self.finishing
+            leaves = [each for _, each in self.unused + self.deserted] + self.finishing
             leaves = [each for each in leaves if self.TENANTS[each] == tenant]
             if leaves and number >= counts[mine]:
                 most.append((tenant == mine, number, leaves[0]))
@@ -272,15 +274,20 @@ class TableMachine(RuleBasedStateMachine):
         else:
             assert (place, evicted) == (AttachResult.FULL, None)
 
-    @rule(session=st.sampled_from(SESSIONS), connection=st.sampled_from(CONNECTIONS))
-    def detach(self, session: SessionId, connection: ConnectionId) -> None:
+    @rule(
+        session=st.sampled_from(SESSIONS),
+        connection=st.sampled_from(CONNECTIONS),
+        has_begun=st.booleans(),
+    )
+    def detach(self, session: SessionId, connection: ConnectionId, *, has_begun: bool) -> None:
         self.now += 1
-        self.table.detach(session, connection, self.now)
+        self.table.detach(session, connection, self.now, has_begun=has_begun)
         members = self.members.get(session, set())
         if connection in members:
             members.discard(connection)
             if not members:
-                self.deserted.append((self.now + self.RESUME_S, session))
+                waiting = self.deserted if has_begun else self.unused
+                waiting.append((self.now + self.RESUME_S, session))
 
     @rule(session=st.sampled_from(SESSIONS))
     def finishes(self, session: SessionId) -> None:
@@ -304,8 +311,12 @@ class TableMachine(RuleBasedStateMachine):
     @rule(seconds=st.integers(0, 8))
     def time_passes(self, seconds: int) -> None:
         self.now += seconds
-        over = tuple(session for expiry, session in self.deserted if expiry <= self.now)
-        assert self.table.expired(self.now) == over
+        waiting = sorted(self.unused + self.deserted)
+        over = {session: expiry for expiry, session in waiting if expiry <= self.now}
+        expired = self.table.expired(self.now)
+        assert sorted(expired) == sorted(over)
+        # Those of the same instant come in any order.
+        assert [over[session] for session in expired] == list(over.values())
         for session in over:
             self.end(session)
 
@@ -313,7 +324,7 @@ class TableMachine(RuleBasedStateMachine):
     def the_table_equals_the_dictionaries_and_keeps_its_limit(self) -> None:
         assert len(self.table) == len(self.members) <= self.table.limit
         assert all((session in self.table) is (session in self.members) for session in SESSIONS)
-        earliest = self.deserted[0][0] if self.deserted else None
+        earliest = min((expiry for expiry, _ in self.unused + self.deserted), default=None)
         assert self.table.next_expiry() == earliest
 
     def teardown(self) -> None:
