@@ -204,8 +204,7 @@ class Connection(asyncio.Protocol):
     def pause(self) -> None:
         if not self._is_paused and self._transport is not None:
             self._is_paused = True
-            if not self._awaits_turn:
-                self._transport.pause_reading()
+            self._transport.pause_reading()
 
     def resume(self) -> None:
         if self._is_paused:
@@ -267,9 +266,8 @@ class Connection(asyncio.Protocol):
     def _read_on_next_turn(self) -> None:
         """Let others have their turns: libuv would read 32 times in a row."""
         self._stop_reading()
-        if not self._awaits_turn:
-            self._awaits_turn = True
-            self._pool.loop.call_soon(self._read_on)
+        self._awaits_turn = True
+        self._pool.loop.call_soon(self._read_on)
 
     def _read_on(self) -> None:
         self._awaits_turn = False

@@ -81,6 +81,7 @@ class MemoryTransport(asyncio.Transport):
         self.is_reading_now = False
 
     def resume_reading(self) -> None:
+        assert not self._is_closing, "uvloop raises an error"
         self.is_reading_now = True
 
     def is_reading(self) -> bool:
