@@ -307,15 +307,12 @@ class BrokerActor(LoopActor):
         return True
 
     def _begin_session(self, connection_id: ConnectionId) -> None:
-        """Attach a connection that has a call to its session, which begins if it has not yet."""
+        """Begin the session of a connection that has a call, unless another call was first."""
         session_id = self._session_of.get(connection_id)
         record = None if session_id is None else self._book.find(session_id)
-        if record is None:
-            return  # it or its session has ended, and knows or will
-        if record.has_begun:
-            # Another connection's call was first, and all of them may ask in the same turn.
-            self._attach(record, connection_id, self._connections[connection_id], resumed=True)
-        elif not self._begin(record):
+        if record is None or record.has_begun:
+            return  # it or its session has ended, and knows or will; or it is attached already
+        if not self._begin(record):
             self._session_gone(record.session_id)
 
     def _end_for_operator(self, number: str, reason: str) -> None:

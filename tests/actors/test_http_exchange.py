@@ -241,6 +241,28 @@ def test_an_answer_says_how_long_its_request_has_waited(stream: bool) -> None:
     assert second.responder.fields["x-exai-queued-ms"] == "3000"
 
 
+def test_an_answer_does_not_count_its_attempts_as_waiting() -> None:
+    tree = ManualTree()
+    asked = Exchange(tree)
+    tree.advance(2.0)
+    tree.upstream.calls[0].fail(FailureKind.SERVER_ERROR)
+    while len(tree.upstream.calls) == 1:
+        tree.advance(0.5)
+    begin(tree.upstream.calls[1], b"one")
+    assert asked.responder.fields["x-exai-queued-ms"] == "0"
+
+
+def test_a_repeat_of_a_request_that_runs_has_not_waited() -> None:
+    tree = ManualTree()
+    first = Exchange(tree)
+    tree.advance(2.0)
+    first.leave()
+    tree.advance(1.0)
+    repeat = Exchange(tree)
+    begin(tree.upstream.calls[0], b"one")
+    assert repeat.responder.fields["x-exai-queued-ms"] == "0"
+
+
 def test_a_stream_was_promised_and_something_else_comes() -> None:
     tree = ManualTree()
     asked = Exchange(tree)
@@ -977,6 +999,7 @@ class TestTheNextRequest:
         assert first.outcome == (200, b"one", "clean")
         assert second.outcome == (200, b"two", "clean")
         assert first.responder.fields["x-request-id"] != second.responder.fields["x-request-id"]
+        assert second.responder.fields["x-exai-tenant"] == "default"
         assert sum(tree.board.http_requests.values()) == 2
         assert _answered(tree, socket).ref is first.ref
 

@@ -36,7 +36,7 @@ def test_a_provider_has_its_configured_models_until_its_service_lists_others() -
 
 def test_whether_a_request_waits_at_any_provider_costs_no_statistics() -> None:
     def statistics() -> ProviderStatistics:
-        raise AssertionError("nobody has asked for figures")
+        raise AssertionError("the figures of a provider cost too much for this")
 
     board = StatisticsBoard("1.2", lambda: 0.0, lambda: 0)
     assert not board.has_queued
@@ -50,3 +50,14 @@ def test_whether_a_request_waits_at_any_provider_costs_no_statistics() -> None:
     assert not board.has_queued
     queued[1] = 1
     assert board.has_queued
+
+
+def test_a_closed_provider_has_no_waiting_requests() -> None:
+    def statistics() -> ProviderStatistics:
+        raise ValueError("planted")
+
+    board = StatisticsBoard("1.2", lambda: 0.0, lambda: 0)
+    name = ProviderName("kimi")
+    board.register_provider(name, statistics, lambda *_: None, tuple, lambda: 1)
+    board.close_provider(name, "failed too often")
+    assert not board.has_queued

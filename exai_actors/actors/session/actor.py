@@ -446,7 +446,10 @@ class SessionActor(LoopActor):
             self._tell_returned(active)
 
     def _tell_returned(self, active: ActiveRequest) -> None:
-        """Have a request started that may have been passed over while its client was away."""
+        """Tell the provider that a request's client is back, and until when the request may wait.
+
+        It may have been passed over while its client was away.
+        """
         provider = self._providers.get(active.route.provider)
         if active.at_provider and provider is not None:
             provider.tell(ClientReturned(active.run, self._id, active.deadline))
