@@ -81,6 +81,14 @@ def test_the_biggest_are_restrained_and_released_with_events_and_figures() -> No
     assert not it.guard.statistics().alarm
 
 
+def test_the_figures_are_those_of_the_last_look() -> None:
+    process = Process()
+    process.resident = 70 * MEGABYTE
+    assert process.guard.statistics().resident == 50 * MEGABYTE
+    process.guard.look()
+    assert process.guard.statistics().resident == 70 * MEGABYTE
+
+
 def test_requests_of_a_session_count_and_can_restrain_it() -> None:
     it = Process()
     it.sessions = [Client(110)]

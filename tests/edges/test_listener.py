@@ -293,6 +293,16 @@ async def test_connections_outlive_their_listener_and_waiting_clients_are_accept
     assert open_sockets() == before
 
 
+async def test_a_waiting_client_that_has_left_keeps_no_other_from_being_accepted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with listening() as it:
+        waiting = it.connect()
+        failing(monkeypatch, ConnectionAbortedError(), 1)
+        it.listener.close()
+        assert await greeted(waiting)
+
+
 async def test_waiting_clients_without_a_file_are_reset_when_the_listener_is_closed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

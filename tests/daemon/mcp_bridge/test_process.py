@@ -74,6 +74,25 @@ async def test_a_call_before_the_end_of_stdin_is_answered() -> None:
     assert "Hi?" in last["result"]["content"][0]["text"]
 
 
+async def test_a_call_is_cancelled_if_nothing_reads_its_answer_after_the_end_of_stdin() -> None:
+    async with (
+        ScriptedUpstream(answer("half", Gate())) as upstream,
+        running_broker({"provider": [provider_at(upstream.base_url)]}) as broker,
+    ):
+        reader, writer = os.pipe()
+        process = await asyncio.create_subprocess_exec(
+            *EXAI, "mcp", "--url", broker.url, stdin=PIPE, stdout=writer, env=clean_environment()
+        )
+        os.close(writer)
+        assert process.stdin is not None
+        process.stdin.write(CHAT)
+        await upstream.wait_for_started(1)
+        os.close(reader)
+        process.stdin.close()
+        await asyncio.wait_for(process.wait(), 20)
+        await upstream.wait_for_disconnect()
+
+
 async def test_a_call_that_takes_too_long_after_the_end_of_stdin_is_cancelled() -> None:
     async with (
         ScriptedUpstream(answer("half", Gate())) as upstream,

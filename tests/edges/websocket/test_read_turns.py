@@ -124,6 +124,15 @@ def test_a_turn_is_over_when_the_actors_between_its_reads_took_long() -> None:
     assert loop.reads.is_over
 
 
+def test_the_time_of_actors_of_an_earlier_turn_does_not_count() -> None:
+    loop = Loop()
+    loop.actors_take = LONGEST_TURN_S / 2
+    for _ in range(4):
+        loop.read(2 * READS_PER_ACTOR_TURN)
+        assert not loop.reads.is_over
+        loop.turn()
+
+
 def test_the_line_is_served_no_longer_than_a_turn_with_its_actors() -> None:
     loop = Loop()
     loop.actors_take = LONGEST_TURN_S

@@ -15,6 +15,7 @@ from exai_actors.runtime.kernel.events import (
     ActorStopped,
     DeadLetter,
     Event,
+    Listener,
 )
 from tests.runtime.kernel.probes import ManualSystem, Recorder
 
@@ -92,6 +93,18 @@ def test_a_listener_can_leave_out_first_starts_and_normal_ends(system: ManualSys
     remove()
     assert len(system.events_of(ActorStarted)) == 3
     assert len(system.events_of(ActorStopped)) == 1
+
+
+def test_a_restart_is_no_ordinary_start() -> None:
+    class Quiet(ManualSystem):
+        def on_event(self, listener: Listener, *, ordinary: bool = True) -> Callable[[], None]:
+            return super().on_event(listener, ordinary=False)
+
+    system = Quiet()
+    system.recorder("/a").ref.tell(ValueError("crash"))
+    system.run()
+    system.stop(system.recorder("/a").ref)
+    assert [type(event) for event in system.published] == [ActorFailed, ActorStarted]
 
 
 def test_a_listener_may_send_messages_and_start_actors(system: ManualSystem) -> None:

@@ -194,6 +194,8 @@ def test_the_counts_behind_the_last_choice_are_read_in_one_pass(
         event({**COUNTS, "choices": OPENAI["choices"]}),
         event({"choices": []}),
         event(COUNTS, colon=b": " + b" " * MAX_BYTES),
+        event(COUNTS).replace(b"{", b"{\n", 1),
+        event(COUNTS).replace(b"{", b"{\r", 1),
     ],
 )
 def test_other_counts_are_left_to_the_general_path(data: bytes) -> None:
