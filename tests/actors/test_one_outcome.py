@@ -254,6 +254,18 @@ def test_a_repeat_by_an_idempotency_key_has_its_own_time_unless_another_waits_fo
     assert codes == (["TIMEOUT"] if first_stays else [])
 
 
+def test_the_time_of_a_repeat_by_an_idempotency_key_counts_for_another_attempt() -> None:
+    tree = ManualTree(finish_on_disconnect=("kimi",))
+    first, second = tree.client("one"), tree.client("one")
+    first.call("a", idempotency_key="k", deadline_ms=1_000)
+    first.vanish()
+    second.call("b", idempotency_key="k", deadline_ms=60_000)
+    tree.upstream.calls[0].fail(FailureKind.OVERLOADED, retry_after=5.0)
+    tree.advance(6)
+    tree.upstream.calls[1].complete("late")
+    assert [frame["text"] for frame in second.received() if "text" in frame] == ["late"]
+
+
 def test_an_idempotency_key_of_another_call_is_refused() -> None:
     tree = ManualTree(limit=2)
     client = tree.client()

@@ -522,14 +522,14 @@ class ConnectionActor(LoopActor):
         )
 
     def _keep_for_later(self, message: TextReceived | BinaryReceived) -> None:
-        """Keep a frame until hello is answered; close the connection if there are too many."""
+        """Keep a frame until there is a session; too many before the hello's answer close it."""
         assert self._kept is not None
         if self._kept.add(message):
             return
         if self._hello is not None:
             self._close_for(CloseReason.TOO_EAGER)
         elif isinstance(message, TextReceived):
-            # The session is being restarted: its calls are refused, other frames are answered.
+            # The session begins or restarts: further calls are refused, other frames are answered.
             self._decode(message)
 
     def _binary(self, message: BinaryReceived) -> None:
