@@ -522,7 +522,10 @@ class ConnectionActor(LoopActor):
         )
 
     def _keep_for_later(self, message: TextReceived | BinaryReceived) -> None:
-        """Keep a frame until there is a session; too many before the hello's answer close it."""
+        """Keep a frame until there is a session.
+
+        Too many of them before hello is answered close the connection.
+        """
         assert self._kept is not None
         if self._kept.add(message):
             return

@@ -229,6 +229,23 @@ async def test_a_response_that_comes_at_once_has_the_result_of_one_in_parts(
     assert seen[0] == seen[1]
 
 
+async def test_a_bug_in_reading_a_response_that_came_at_once_costs_one_call_and_no_connection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def explode(*_: object, **__: object) -> object:
+        raise RuntimeError("planted")
+
+    loop_faults: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, fault: loop_faults.append(fault))
+    async with service(with_length(ANSWER), in_one_piece) as caller:
+        with monkeypatch.context() as patch:
+            patch.setattr("exai_actors.edges.http.call.parse_completion", explode)
+            failed = await caller.start(stream=False).failure()
+        assert failed.kind is FailureKind.BROKEN
+        assert await text_of(caller) == "second"
+    assert loop_faults == []
+
+
 REFUSED = {
     "two different lengths": (LENGTH + b"Content-Length: 5\r\n", "Content-Length"),
     "a list of different lengths": (b"Content-Length: %d, 5\r\n" % SIZE, "Content-Length"),
