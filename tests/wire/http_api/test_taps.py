@@ -335,3 +335,18 @@ def test_a_whole_chat_by_the_letter_is_read_as_any_other(chat: Any, text: bytes)
         patch.setattr(taps, "_whole_chat", msgspec.json.Decoder(int).decode)
         expected = read()
     assert read() == expected
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        (b"data: 1\r\n\r\ndata: 2\n\n",),
+        (b"data: 1\r\n\r\n", b"data: 2\n\n"),
+        (b"data: 1\n\n", b"data: 2\r\n\r", b"\n\n"),
+    ],
+)
+def test_events_are_counted_whatever_ends_their_lines(pieces: tuple[bytes, ...]) -> None:
+    tap = Tap("chat")
+    for piece in pieces:
+        tap.stream(piece)
+    assert tap.events == 2
