@@ -140,7 +140,7 @@ class Listener:
             waits_for = steps.send(None)
         except StopIteration:
             return
-        except Exception as error:  # noqa: BLE001 - whatever is wrong with this client, others wait
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - others wait
             accepted.close()
             self._loop.call_exception_handler(
                 {"message": "an accepted connection was not served", "exception": error}

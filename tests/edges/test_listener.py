@@ -262,19 +262,21 @@ async def test_a_client_that_left_the_queue_does_not_delay_the_next(
         assert await greeted(it.connect())
 
 
-async def test_a_protocol_that_cannot_be_made_costs_only_its_own_client() -> None:
+@pytest.mark.parametrize("error", [ValueError("a bug"), asyncio.CancelledError("a bug")])
+async def test_a_protocol_that_cannot_be_made_costs_only_its_own_client(
+    error: BaseException,
+) -> None:
+    def broken() -> asyncio.Protocol:
+        raise error
+
     reported: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
-    factories: list[Callable[[], asyncio.Protocol]] = [Greeting, _broken]
+    factories: list[Callable[[], asyncio.Protocol]] = [Greeting, broken]
 
     async with listening(lambda: factories.pop()()) as it:
         assert not await greeted(it.connect())
         assert await greeted(it.connect())
     assert [str(each["exception"]) for each in reported] == ["a bug"]
-
-
-def _broken() -> asyncio.Protocol:
-    raise ValueError("a bug")
 
 
 async def test_connections_outlive_their_listener_and_waiting_clients_are_accepted() -> None:
